@@ -1,0 +1,111 @@
+//! Sorts SDK errors by the one question that matters: can the call have happened?
+
+use std::error::Error;
+
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_runtime_api::client::result::SdkError;
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use headrace_core::error::StoreError;
+
+/// One called service and the setting that says where it is.
+#[derive(Clone, Debug)]
+pub(crate) struct Called {
+    /// For the log: "the job table".
+    pub(crate) what: &'static str,
+    /// For the client: which setting to look at.
+    pub(crate) setting: &'static str,
+    /// What the setting says.
+    pub(crate) value: String,
+}
+
+/// What a service's answer means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sorted {
+    NotApplied,
+    Unknown,
+    Stale,
+    Absent,
+    Denied,
+}
+
+/// Sorts by error code, then by HTTP status.
+pub(crate) fn sort_code(code: &str, status: u16) -> Sorted {
+    match code {
+        "ConditionalCheckFailedException" | "PreconditionFailed" | "ConditionalRequestConflict" => Sorted::Stale,
+        "ResourceNotFoundException" | "NoSuchBucket" | "AWS.SimpleQueueService.NonExistentQueue" | "QueueDoesNotExist" => Sorted::Absent,
+        "AccessDenied" | "AccessDeniedException" | "AllAccessDisabled" | "KMSAccessDeniedException" | "KmsAccessDenied"
+        | "UnrecognizedClientException" | "InvalidAccessKeyId" | "SignatureDoesNotMatch" => Sorted::Denied,
+        "ProvisionedThroughputExceededException" | "ThrottlingException" | "RequestLimitExceeded" | "SlowDown" | "TransactionConflictException"
+        | "TransactionInProgressException" | "RequestThrottled" => Sorted::NotApplied,
+        _ => match status {
+            403 => Sorted::Denied,
+            400..=499 => Sorted::NotApplied,
+            _ => Sorted::Unknown,
+        },
+    }
+}
+
+impl Called {
+    /// As the error that core knows.
+    pub(crate) fn store_error<E>(&self, error: SdkError<E, HttpResponse>) -> StoreError
+    where
+        E: ProvideErrorMetadata + Error + Send + Sync + 'static,
+    {
+        let what = self.what;
+        match self.sort(&error) {
+            Sorted::NotApplied => StoreError::NotApplied { what, cause: error.into() },
+            Sorted::Unknown => StoreError::Unknown { what, cause: error.into() },
+            Sorted::Stale => StoreError::Stale,
+            Sorted::Absent => StoreError::Misconfigured { remedy: self.absent(), cause: error.into() },
+            Sorted::Denied => StoreError::Misconfigured { remedy: self.denied(), cause: error.into() },
+        }
+    }
+
+    pub(crate) fn sort<E: ProvideErrorMetadata>(&self, error: &SdkError<E, HttpResponse>) -> Sorted {
+        match error {
+            SdkError::ConstructionFailure(_) => Sorted::NotApplied,
+            SdkError::ServiceError(service) => sort_code(service.err().code().unwrap_or_default(), service.raw().status().as_u16()),
+            SdkError::DispatchFailure(failure) if failure.is_user() => Sorted::NotApplied,
+            // Timeouts, broken connections, answers that cannot be read, and whatever a later SDK adds.
+            _ => Sorted::Unknown,
+        }
+    }
+
+    pub(crate) fn absent(&self) -> String {
+        format!("{} says `{}`, and there is no such thing; correct the setting or create it", self.setting, self.value)
+    }
+
+    pub(crate) fn denied(&self) -> String {
+        format!("{} says `{}`, and this service has no permission for it; extend the policy of its role", self.setting, self.value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_answers_whether_it_can_have_happened() {
+        for (code, status, sorted) in [
+            ("ConditionalCheckFailedException", 400, Sorted::Stale),
+            ("ProvisionedThroughputExceededException", 400, Sorted::NotApplied),
+            ("ThrottlingException", 400, Sorted::NotApplied),
+            ("ResourceNotFoundException", 400, Sorted::Absent),
+            ("AccessDeniedException", 400, Sorted::Denied),
+            ("InternalServerError", 500, Sorted::Unknown),
+            ("ValidationException", 400, Sorted::NotApplied),
+            ("PreconditionFailed", 412, Sorted::Stale),
+            ("ConditionalRequestConflict", 409, Sorted::Stale),
+            ("NoSuchBucket", 404, Sorted::Absent),
+            ("AccessDenied", 403, Sorted::Denied),
+            ("SlowDown", 503, Sorted::NotApplied),
+            ("InternalError", 500, Sorted::Unknown),
+            ("", 403, Sorted::Denied),
+            ("", 503, Sorted::Unknown),
+            ("AWS.SimpleQueueService.NonExistentQueue", 400, Sorted::Absent),
+            ("RequestThrottled", 400, Sorted::NotApplied),
+        ] {
+            assert_eq!(sort_code(code, status), sorted, "{code} {status}");
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! The destination in S3.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::time::Duration;
+
+use aws_sdk_s3::Client;
+use aws_sdk_s3::presigning::PresigningConfig;
+use aws_sdk_s3::types::{Delete, MetadataDirective, ObjectIdentifier};
+use futures_util::{StreamExt, stream};
+use headrace_core::error::{SourceError, StoreError};
+use headrace_core::part::{Content, Part, PartName, Tail, TailName};
+use headrace_core::ports::{Access, ByteStream, PartStore};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+use super::draft::S3Draft;
+use super::lake::{pieces, source_error};
+use super::Place;
+
+pub(super) const WHAT: &str = "the destination";
+
+/// The media type of every file (Bulk Data Access, "Bulk Data Output File Request").
+pub(super) const NDJSON: &str = "application/fhir+ndjson";
+
+/// The metadata that tells a file's content: how a second writer of one name recognises its own bytes.
+pub(super) const CRC_METADATA: &str = "crc64";
+
+/// How long a presigned URL lives: as short as a bearer token should (Bulk Data Access, "Bulk Data Output File Request").
+const GRANT: Duration = Duration::from_secs(300);
+
+/// What a copy source keeps unencoded.
+const KEY_CHARS: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+
+/// The destination.
+#[derive(Clone, Debug)]
+pub struct S3PartStore(Place);
+
+impl S3PartStore {
+    /// The destination below `prefix` of `bucket`.
+    pub fn new(client: &Client, bucket: &str, prefix: &str) -> Self {
+        Self(Place::new(client, bucket, prefix, WHAT, "HEADRACE_DESTINATION_BUCKET"))
+    }
+}
+
+impl Place {
+    /// Copies within the bucket, on the server's side.
+    pub(super) async fn copy(&self, from: &str, to: &str, content: Content) -> Result<(), StoreError> {
+        let source = format!("{}/{}", self.bucket, utf8_percent_encode(from, KEY_CHARS));
+        self.client
+            .copy_object()
+            .bucket(&self.bucket)
+            .key(to)
+            .copy_source(source)
+            .metadata_directive(MetadataDirective::Replace)
+            .metadata(CRC_METADATA, format!("{:016x}", content.crc64))
+            .content_type(NDJSON)
+            .send()
+            .await
+            .map(drop)
+            .map_err(|error| self.called.store_error(error))
+    }
+
+    /// Deletes objects; absent ones do no harm.
+    pub(super) async fn delete(&self, keys: Vec<String>) -> Result<(), StoreError> {
+        let unbuilt = |error: aws_sdk_s3::error::BuildError| StoreError::NotApplied { what: WHAT, cause: error.into() };
+        // A thousand is the most that one call takes.
+        for batch in keys.chunks(1_000) {
+            let objects = batch.iter().map(|key| ObjectIdentifier::builder().key(key).build().map_err(unbuilt));
+            let objects = objects.collect::<Result<Vec<_>, _>>()?;
+            let delete = Delete::builder().set_objects(Some(objects)).quiet(true).build().map_err(unbuilt)?;
+            let sent = self.client.delete_objects().bucket(&self.bucket).delete(delete).send().await;
+            let sent = sent.map_err(|error| self.called.store_error(error))?;
+            if let Some(error) = sent.errors().first() {
+                let cause = format!("an object was not deleted: {}", error.code().unwrap_or_default()).into();
+                return Err(StoreError::NotApplied { what: WHAT, cause });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl PartStore for S3PartStore {
+    type Draft = S3Draft;
+
+    async fn check(&self) -> Result<(), StoreError> {
+        Ok(self.0.check().await?)
+    }
+
+    async fn draft(&self, folder: &str, tail: TailName) -> Result<S3Draft, StoreError> {
+        Ok(S3Draft::new(self.0.clone(), folder, tail))
+    }
+
+    async fn adopt(&self, folder: &str, tail: &Tail, part: PartName) -> Result<(), StoreError> {
+        let key = |name: &dyn std::fmt::Display| self.0.key(&format!("{folder}/{name}"));
+        self.0.copy(&key(&tail.name), &key(&part), tail.content).await
+    }
+
+    fn read(&self, folder: &str, tail: &TailName, range: Range<u64>) -> ByteStream {
+        let place = self.0.clone();
+        let key = place.key(&format!("{folder}/{tail}"));
+        let gets = stream::iter(pieces(range)).map(move |piece| {
+            let (place, key) = (place.clone(), key.clone());
+            async move {
+                let range = format!("bytes={}-{}", piece.start, piece.end - 1);
+                let sent = place.client.get_object().bucket(&place.bucket).key(key).range(range).send().await;
+                let answer = sent.map_err(|error| source_error(&place.called, error))?;
+                let body = answer.body.collect().await.map_err(|error| SourceError::Unavailable(error.into()))?;
+                Ok(body.into_bytes())
+            }
+        });
+        Box::pin(gets.buffered(2))
+    }
+
+    async fn grant(&self, folder: &str, part: &Part) -> Result<Access, StoreError> {
+        let place = &self.0;
+        let unsigned = |cause: headrace_core::error::BoxError| StoreError::NotApplied { what: WHAT, cause };
+        let terms = PresigningConfig::expires_in(GRANT).map_err(|error| unsigned(error.into()))?;
+        let request = place.client.get_object().bucket(&place.bucket).key(place.key(&format!("{folder}/{}", part.name)));
+        let signed = request.presigned(terms).await.map_err(|error| place.called.store_error(error))?;
+        Ok(Access::Redirect(signed.uri().to_owned()))
+    }
+
+    async fn sweep(&self, folder: &str, keep: &BTreeSet<PartName>) -> Result<u64, StoreError> {
+        let place = &self.0;
+        let prefix = place.key(&format!("{folder}/"));
+        let mut deleted = 0;
+        let mut after = None;
+        loop {
+            let page = place
+                .client
+                .list_objects_v2()
+                .bucket(&place.bucket)
+                .prefix(&prefix)
+                .set_continuation_token(after)
+                .send()
+                .await
+                .map_err(|error| place.called.store_error(error))?;
+            let is_kept = |key: &str| {
+                let name = key.strip_prefix(&prefix).and_then(PartName::parse);
+                name.is_some_and(|name| keep.contains(&name))
+            };
+            let keys: Vec<String> =
+                page.contents().iter().filter_map(|object| object.key()).filter(|key| !is_kept(key)).map(str::to_owned).collect();
+            deleted += keys.len() as u64;
+            place.delete(keys).await?;
+            after = page.next_continuation_token().map(str::to_owned);
+            if after.is_none() {
+                return Ok(deleted);
+            }
+        }
+    }
+}

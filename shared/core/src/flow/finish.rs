@@ -1,0 +1,155 @@
+//! Once every other task has closed: joins what is left over, sweeps, and completes the job.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::clock::Millis;
+use crate::error::ExportError;
+use crate::ids::TaskId;
+use crate::job::{GATHER_TASKS, JobEvent, Reason, ReasonKind};
+use crate::manifest::{MANIFEST_LIMIT_BYTES, Manifest};
+use crate::part::Tail;
+use crate::ports::{Clock, PartStore, Ports, ResourceSource, TASKS_PER_RECORD, TaskQueue, TaskStore};
+use crate::task::{Close, Cursor, Lease, Record, Work};
+
+use super::pump::{Flow, Item, Pump};
+use super::run_task::{TaskEnd, WorkTerms};
+
+/// The most tails that one worker joins: each costs a round trip to the store.
+const TAILS_PER_WORKER: usize = 200;
+
+pub(super) async fn finish<J, Q, S, P, C>(
+    ports: &Ports<J, Q, S, P, C>,
+    lease: &mut Lease,
+    terms: &WorkTerms,
+    stop_at: Millis,
+) -> Result<TaskEnd, ExportError>
+where
+    J: TaskStore,
+    Q: TaskQueue,
+    S: ResourceSource,
+    P: PartStore,
+    C: Clock,
+{
+    let tails = ports.jobs.tails(&lease.job.id, lease.job.round).await?;
+    let bytes: u64 = tails.iter().map(|tail| tail.content.bytes).sum();
+    let groups = group(&tails, terms.join_limit_bytes / 2);
+    let is_much = bytes > terms.join_limit_bytes || tails.len() > 2 * TAILS_PER_WORKER;
+    if is_much && groups.len() < tails.len() && lease.cursor == Cursor::default() {
+        return hand_out(ports, lease, groups, terms).await;
+    }
+    if join(ports, lease, terms, stop_at, &tails).await? == Flow::Stop {
+        return Pump::new(ports, lease, terms, stop_at).hand_on().await;
+    }
+    complete(ports, lease).await
+}
+
+/// Tails of one kind side by side, up to so many bytes and [`TAILS_PER_WORKER`] together.
+fn group(tails: &[Tail], limit_bytes: u64) -> Vec<Vec<Tail>> {
+    let mut groups: Vec<(u64, Vec<Tail>)> = Vec::new();
+    for tail in tails {
+        match groups.last_mut() {
+            Some((bytes, group))
+                if group.len() < TAILS_PER_WORKER
+                    && *bytes + tail.content.bytes <= limit_bytes
+                    && group.last().is_some_and(|last| last.name.kind == tail.name.kind) =>
+            {
+                *bytes += tail.content.bytes;
+                group.push(*tail);
+            }
+            Some(_) | None => groups.push((tail.content.bytes, vec![*tail])),
+        }
+    }
+    groups.into_iter().map(|(_, group)| group).collect()
+}
+
+/// Too much for one worker: a round of gathering first. Each group leaves at most one tail, so rounds come to an end.
+async fn hand_out<J, Q, S, P, C>(
+    ports: &Ports<J, Q, S, P, C>,
+    lease: &mut Lease,
+    groups: Vec<Vec<Tail>>,
+    terms: &WorkTerms,
+) -> Result<TaskEnd, ExportError>
+where
+    J: TaskStore,
+    Q: TaskQueue,
+    S: ResourceSource,
+    P: PartStore,
+    C: Clock,
+{
+    let first = (lease.job.round + 1) * GATHER_TASKS;
+    let tasks: Vec<(u32, Work)> = (first..).zip(groups.into_iter().map(Work::Gather)).collect();
+    for batch in tasks.chunks(TASKS_PER_RECORD) {
+        let until = ports.clock.now() + terms.lease.length;
+        ports.jobs.record(lease, Record::Tasks(batch.to_vec()), until).await?;
+    }
+    let count = u32::try_from(tasks.len()).unwrap_or(u32::MAX);
+    let job = ports.jobs.close_task(lease, Close::Regroup(count)).await?;
+    let announced: Vec<_> = tasks.iter().map(|(task, _)| TaskId { job: job.id.clone(), task: *task }).collect();
+    ports.queue.announce(&announced, Duration::ZERO).await?;
+    Ok(TaskEnd::Closed(Box::new(lease.clone()), Box::new(job)))
+}
+
+/// Joins the tails, kind by kind, into parts. Only the last part of a kind may be short.
+async fn join<J, Q, S, P, C>(
+    ports: &Ports<J, Q, S, P, C>,
+    lease: &mut Lease,
+    terms: &WorkTerms,
+    stop_at: Millis,
+    tails: &[Tail],
+) -> Result<Flow, ExportError>
+where
+    J: TaskStore,
+    Q: TaskQueue,
+    S: ResourceSource,
+    P: PartStore,
+    C: Clock,
+{
+    let begin = lease.cursor;
+    let mut pump = Pump::new(ports, lease, terms, stop_at);
+    let mut index = 0;
+    for kind in tails.chunk_by(|one, next| one.name.kind == next.name.kind) {
+        let end = index + u32::try_from(kind.len()).unwrap_or(u32::MAX);
+        let behind = Cursor { item: end, offset: 0 };
+        match kind {
+            _ if begin >= behind => {}
+            [whole] if begin <= (Cursor { item: index, offset: 0 }) => pump.adopt(whole, behind).await?,
+            several => {
+                for (item, tail) in (index..).zip(several).filter(|(item, _)| *item >= begin.item) {
+                    if pump.read(&Item::Tail(*tail), item).await? == Flow::Stop {
+                        return Ok(Flow::Stop);
+                    }
+                }
+                pump.turn_page(behind).await?;
+            }
+        }
+        index = end;
+    }
+    Ok(Flow::GoOn)
+}
+
+/// Rule P4: what is not recorded is swept; then the job completes.
+async fn complete<J, Q, S, P, C>(ports: &Ports<J, Q, S, P, C>, lease: &Lease) -> Result<TaskEnd, ExportError>
+where
+    J: TaskStore,
+    Q: TaskQueue,
+    S: ResourceSource,
+    P: PartStore,
+    C: Clock,
+{
+    let parts = ports.jobs.parts(&lease.job.id).await?;
+    let now = ports.clock.now();
+    if !Manifest::of(&lease.job, parts.clone()).fits() {
+        let text = format!(
+            "the manifest of {} files is larger than the {MANIFEST_LIMIT_BYTES} bytes that fit into one response; raise HEADRACE_FILE_SIZE_MB, or narrow the export with _type or _since",
+            parts.len()
+        );
+        let reason = Reason { kind: ReasonKind::TooLarge, text };
+        ports.jobs.end_job(&lease.job.id, JobEvent::GivenUp, Some(reason.clone()), now).await?;
+        return Ok(TaskEnd::Failed(reason));
+    }
+    let recorded: BTreeSet<_> = parts.iter().map(|part| part.name).collect();
+    ports.parts.sweep(&lease.job.folder(), &recorded).await?;
+    let job = ports.jobs.close_task(lease, Close::Finished(now)).await?;
+    Ok(TaskEnd::Closed(Box::new(lease.clone()), Box::new(job)))
+}

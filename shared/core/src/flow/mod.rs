@@ -1,0 +1,11 @@
+//! What the service does, a file per verb.
+
+pub mod cancel;
+mod finish;
+pub mod hand_out;
+pub mod kick_off;
+mod plan;
+mod pump;
+pub mod reap;
+pub mod run_task;
+pub mod status;

@@ -1,0 +1,155 @@
+//! One attempt at one task: lease it, work, close it or hand it on.
+
+use std::time::Duration;
+
+use crate::clock::Millis;
+use crate::error::{ExportError, SourceError, StoreError};
+use crate::ids::TaskId;
+use crate::job::{Job, JobEvent, JobState, Reason, ReasonKind};
+use crate::ports::{Clock, LeaseTerms, PartStore, Ports, ResourceSource, TaskQueue, TaskStore};
+use crate::task::{Lease, LeaseAnswer, Record, Release, Work};
+
+use super::{finish, plan, pump};
+
+/// How a worker works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WorkTerms {
+    /// Leases.
+    pub lease: LeaseTerms,
+    /// No slice of an object is planned smaller than this, in bytes.
+    pub slice_floor_bytes: u64,
+    /// Pass over objects whose names promise a type that was not asked for. Off, every object is read and each line's
+    /// own `resourceType` decides.
+    pub trust_lake_names: bool,
+    /// What is left over when every task has closed, in bytes, is joined by one worker up to this; more is handed out.
+    pub join_limit_bytes: u64,
+}
+
+impl Default for WorkTerms {
+    fn default() -> Self {
+        Self { lease: LeaseTerms::default(), slice_floor_bytes: 1 << 20, trust_lake_names: false, join_limit_bytes: 1 << 30 }
+    }
+}
+
+/// How an attempt ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TaskEnd {
+    /// The task is closed; the lease as it was then, and the job afterwards.
+    Closed(Box<Lease>, Box<Job>),
+    /// The process is about to be stopped; the task is announced again and goes on from its cursor.
+    Yielded(Box<Lease>),
+    /// Somebody else works on it, or its turn has not come.
+    NotNow,
+    /// It was closed before, its job is over, or the lease was lost: nothing was changed (rule P2).
+    Gone,
+    /// It met a fault and is announced again.
+    Retried(String),
+    /// The job has failed with this reason (rule P8).
+    Failed(Reason),
+}
+
+/// Runs one attempt. `stop_at` is when it should have handed the task on (rule P7).
+///
+/// `Err` means that not even the fault could be recorded; the lease then runs out and the reaper announces the task.
+pub async fn run_task<J, Q, S, P, C>(
+    ports: &Ports<J, Q, S, P, C>,
+    task: &TaskId,
+    terms: &WorkTerms,
+    stop_at: Millis,
+) -> Result<TaskEnd, ExportError>
+where
+    J: TaskStore,
+    Q: TaskQueue,
+    S: ResourceSource,
+    P: PartStore,
+    C: Clock,
+{
+    let mut lease = match ports.jobs.lease_task(task, terms.lease, ports.clock.now()).await? {
+        LeaseAnswer::Yours(lease) => *lease,
+        LeaseAnswer::NotNow => return Ok(TaskEnd::NotNow),
+        LeaseAnswer::Gone => return Ok(TaskEnd::Gone),
+        LeaseAnswer::Exhausted(fault) => return give_up(ports, task, exhausted(task, terms, fault)).await,
+    };
+    tracing::debug!(job.id = %task.job, task.id = task.task, attempt = lease.attempt, work = lease.work.as_str(), "leased");
+    let worked = match lease.work {
+        Work::Plan => plan::plan(ports, &mut lease, terms).await,
+        Work::Read(_) | Work::Gather(_) => pump::pump(ports, &mut lease, terms, stop_at).await,
+        Work::Finish => finish::finish(ports, &mut lease, terms, stop_at).await,
+    };
+    let error = match worked {
+        Ok(end) => return Ok(end),
+        Err(error) => error,
+    };
+    match fate(&error) {
+        Fate::LeaseLost => Ok(TaskEnd::Gone),
+        Fate::JobFails(kind) => give_up(ports, task, Reason { kind, text: error.to_string() }).await,
+        Fate::TryAgain => {
+            let fault = error.to_string();
+            tracing::warn!(job.id = %task.job, task.id = task.task, attempt = lease.attempt, error = &error as &dyn std::error::Error, "an attempt failed");
+            if lease.tries >= terms.lease.tries {
+                return give_up(ports, task, exhausted(task, terms, Some(fault))).await;
+            }
+            let now = ports.clock.now();
+            match ports.jobs.record(&mut lease, Record::Release(Release::Fault(fault.clone())), now).await {
+                Err(StoreError::Stale) => return Ok(TaskEnd::Gone),
+                released => released?,
+            }
+            ports.queue.announce(std::slice::from_ref(task), pause_after(lease.tries)).await?;
+            Ok(TaskEnd::Retried(fault))
+        }
+    }
+}
+
+/// What an error means for the task.
+enum Fate {
+    LeaseLost,
+    JobFails(ReasonKind),
+    TryAgain,
+}
+
+fn fate(error: &ExportError) -> Fate {
+    match error {
+        ExportError::Store(StoreError::Stale) => Fate::LeaseLost,
+        ExportError::Store(StoreError::Misconfigured { .. }) | ExportError::Source(SourceError::Misconfigured { .. }) => {
+            Fate::JobFails(ReasonKind::Misconfigured)
+        }
+        ExportError::Source(SourceError::Changed { .. }) => Fate::JobFails(ReasonKind::SourceChanged),
+        ExportError::Source(SourceError::Unreadable { .. }) => Fate::JobFails(ReasonKind::SourceUnreadable),
+        ExportError::Store(StoreError::NotApplied { .. } | StoreError::Unknown { .. } | StoreError::Unreadable { .. })
+        | ExportError::Source(SourceError::Unavailable(_))
+        | ExportError::Refused(_)
+        | ExportError::NotFound(_) => Fate::TryAgain,
+    }
+}
+
+/// 1, 2, 4, … seconds, at most a minute: what failed by overload is not made worse.
+fn pause_after(tries: u32) -> Duration {
+    Duration::from_secs(1 << tries.saturating_sub(1).min(6)).min(Duration::from_secs(60))
+}
+
+fn exhausted(task: &TaskId, terms: &WorkTerms, fault: Option<String>) -> Reason {
+    let fault = fault.unwrap_or_else(|| "its process ended without a word".to_owned());
+    let text = format!("task {} failed {} times without progress, the last time because {fault}; start a new export, and tell the operator if it fails again", task.task, terms.lease.tries);
+    Reason { kind: ReasonKind::Exhausted, text }
+}
+
+/// Parks the task: its job fails, visibly.
+async fn give_up<J, Q, S, P, C>(ports: &Ports<J, Q, S, P, C>, task: &TaskId, reason: Reason) -> Result<TaskEnd, ExportError>
+where
+    J: TaskStore,
+    Q: Sync,
+    S: Sync,
+    P: Sync,
+    C: Clock,
+{
+    ports.jobs.end_job(&task.job, JobEvent::GivenUp, Some(reason.clone()), ports.clock.now()).await?;
+    Ok(TaskEnd::Failed(reason))
+}
+
+/// After a task has closed: the last one of a round brings the finish.
+pub(super) async fn announce_finish_after_last(queue: &impl TaskQueue, job: &Job) -> Result<(), ExportError> {
+    if job.state == JobState::Running && job.open_tasks == 0 {
+        queue.announce(&[TaskId::finish(&job.id)], Duration::ZERO).await?;
+    }
+    Ok(())
+}

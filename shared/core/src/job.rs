@@ -1,0 +1,324 @@
+//! One export and the moves it can make.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Millis;
+use crate::ids::{Caller, JobId};
+use crate::outcome::IssueCode;
+use crate::request::ExportRequest;
+
+/// Where a job stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum JobState {
+    /// Recorded; its plan is not made yet.
+    Accepted,
+    /// Planned; tasks read and write.
+    Running,
+    /// Every resource is in a recorded part.
+    Complete,
+    /// Given up, with a reason.
+    Failed,
+    /// The client took it back.
+    Cancelled,
+    /// Its files' time is over.
+    Expired,
+}
+
+impl JobState {
+    /// Every state.
+    pub const ALL: [Self; 6] = [Self::Accepted, Self::Running, Self::Complete, Self::Failed, Self::Cancelled, Self::Expired];
+
+    /// As it is stored and logged.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Running => "running",
+            Self::Complete => "complete",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+            Self::Expired => "expired",
+        }
+    }
+
+    /// Reads what [`Self::as_str`] wrote.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == name)
+    }
+
+    /// Whether tasks may still work for it.
+    pub fn is_open(self) -> bool {
+        match self {
+            Self::Accepted | Self::Running => true,
+            Self::Complete | Self::Failed | Self::Cancelled | Self::Expired => false,
+        }
+    }
+
+    /// Every legal move; whatever is not listed is refused.
+    pub fn after(self, event: JobEvent) -> Result<Step, IllegalStep> {
+        use {JobEvent as E, JobState as S};
+        match (self, event) {
+            (S::Accepted, E::Planned) => Ok(Step::To(S::Running)),
+            (S::Running, E::Finished) => Ok(Step::To(S::Complete)),
+            (S::Accepted | S::Running, E::GivenUp) => Ok(Step::To(S::Failed)),
+            (S::Accepted | S::Running | S::Complete | S::Failed, E::CancelAsked) => Ok(Step::To(S::Cancelled)),
+            (S::Complete | S::Failed, E::RetentionOver) => Ok(Step::To(S::Expired)),
+            (S::Failed, E::GivenUp) | (S::Cancelled, E::CancelAsked) | (S::Expired, E::RetentionOver) => Ok(Step::Already),
+            (from, event) => Err(IllegalStep { from, event }),
+        }
+    }
+}
+
+/// What can happen to a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum JobEvent {
+    /// The plan's tasks are recorded.
+    Planned,
+    /// The last task has closed and every line is in a part.
+    Finished,
+    /// A task was parked, or the job's deadline passed.
+    GivenUp,
+    /// The client asked for its end.
+    CancelAsked,
+    /// The files have been kept as long as they should be.
+    RetentionOver,
+}
+
+impl JobEvent {
+    /// Every event.
+    pub const ALL: [Self; 5] = [Self::Planned, Self::Finished, Self::GivenUp, Self::CancelAsked, Self::RetentionOver];
+}
+
+/// The answer of the state table to a legal move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Go to this state.
+    To(JobState),
+    /// It has happened before; nothing to do.
+    Already,
+}
+
+/// The state table does not know this move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a job that is {from:?} cannot take {event:?}")]
+pub struct IllegalStep {
+    /// Where the job stands.
+    pub from: JobState,
+    /// What was to happen.
+    pub event: JobEvent,
+}
+
+/// Why a job failed, for the client's eyes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reason {
+    /// What kind of failure.
+    pub kind: ReasonKind,
+    /// What happened and what to do; never data, tokens or presigned URLs.
+    pub text: String,
+}
+
+/// Kinds of failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReasonKind {
+    /// An object of the lake changed or vanished after it was pinned.
+    SourceChanged,
+    /// An object of the lake cannot be read as what its name says.
+    SourceUnreadable,
+    /// The service lacks a permission, or a setting is wrong.
+    Misconfigured,
+    /// A task used up its attempts.
+    Exhausted,
+    /// The job outlived its deadline.
+    Deadline,
+    /// The manifest would not fit into one response.
+    TooLarge,
+}
+
+impl ReasonKind {
+    /// The FHIR issue type.
+    pub fn code(self) -> IssueCode {
+        match self {
+            Self::SourceChanged => IssueCode::Conflict,
+            Self::SourceUnreadable | Self::Misconfigured | Self::Exhausted => IssueCode::Exception,
+            Self::Deadline => IssueCode::Timeout,
+            Self::TooLarge => IssueCode::TooCostly,
+        }
+    }
+}
+
+/// Gathering tasks of round `r` are numbered from `r` times this.
+pub const GATHER_TASKS: u32 = 1_000_000;
+
+/// What a job was promised when it was recorded; later changes of settings do not reach it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// A new file starts once the current one has reached this size, in bytes.
+    pub file_bytes: u64,
+    /// How long files are kept after completion, in seconds.
+    pub retention_seconds: u64,
+    /// How long the job may take, in seconds.
+    pub deadline_seconds: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        // 64 MB as Azure API for FHIR rolls its files; a day to download; a day to run.
+        Self { file_bytes: 64_000_000, retention_seconds: 86_400, deadline_seconds: 86_400 }
+    }
+}
+
+/// What has been counted so far. Only grows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Tally {
+    /// Bytes of the lake read, as they are stored there.
+    pub source_bytes: u64,
+    /// Resources selected.
+    pub resources: u64,
+    /// Lines that are not a resource.
+    pub refused: u64,
+}
+
+impl Tally {
+    /// Both together.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            source_bytes: self.source_bytes + other.source_bytes,
+            resources: self.resources + other.resources,
+            refused: self.refused + other.refused,
+        }
+    }
+}
+
+/// What the plan found and fixed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Planned {
+    /// Taken just before the source was pinned (rule P3); the manifest's `transactionTime`.
+    pub transaction_time: Millis,
+    /// Tasks that read the lake.
+    pub tasks: u32,
+    /// Bytes of the lake to read, as they are stored there.
+    pub source_bytes: u64,
+}
+
+/// One export, as the job table has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Job {
+    /// Its name.
+    pub id: JobId,
+    /// Who started it.
+    pub owner: Caller,
+    /// Where it stands.
+    pub state: JobState,
+    /// What was asked.
+    pub request: ExportRequest,
+    /// The kick-off's full URL: the manifest's `request`.
+    pub request_url: String,
+    /// The FHIR base that the client used, without a slash at its end.
+    pub base: String,
+    /// When it was recorded.
+    pub created_at: Millis,
+    /// What it was promised.
+    pub limits: Limits,
+    /// Whether file requests need the caller's credentials: the manifest's `requiresAccessToken`.
+    pub requires_access_token: bool,
+    /// What the plan fixed; `None` before.
+    pub planned: Option<Planned>,
+    /// Tasks of the current round that have not closed.
+    pub open_tasks: u32,
+    /// Rounds of gathering so far: 0 while the lake is read.
+    pub round: u32,
+    /// What closed tasks have counted.
+    pub tally: Tally,
+    /// When it completed or failed.
+    pub ended_at: Option<Millis>,
+    /// Why it failed.
+    pub reason: Option<Reason>,
+}
+
+impl Job {
+    /// The folder of its files inside the destination: `<container>/<timestamp>-<job>`, or without the container.
+    pub fn folder(&self) -> String {
+        let own = format!("{}-{}", self.created_at.compact(), self.id);
+        match &self.request.container {
+            Some(container) => format!("{}/{own}", container.as_str()),
+            None => own,
+        }
+    }
+
+    /// Its status URL, absolute.
+    pub fn status_url(&self) -> String {
+        format!("{}/_operations/export/{}", self.base, self.id)
+    }
+
+    /// Whether a task of this number is part of the recorded plan: an attempt at planning that died leaves others behind.
+    pub fn has_task(&self, task: u32) -> bool {
+        match (task, &self.planned) {
+            (0, _) => true,
+            (_, None) => false,
+            (1, Some(_)) => true,
+            (task, Some(_)) if task >= GATHER_TASKS => task / GATHER_TASKS == self.round,
+            (task, Some(planned)) => task - 2 < planned.tasks,
+        }
+    }
+
+    /// When a client's files go away; `None` before the job has ended.
+    pub fn expires_at(&self) -> Option<Millis> {
+        self.ended_at.map(|ended| ended + Duration::from_secs(self.limits.retention_seconds))
+    }
+
+    /// When the job is given up if it has not ended.
+    pub fn deadline_at(&self) -> Millis {
+        self.created_at + Duration::from_secs(self.limits.deadline_seconds)
+    }
+
+    /// Whether `caller` may see it at `now`: it is theirs, and neither cancelled nor expired.
+    pub fn is_visible_to(&self, caller: &Caller, now: Millis) -> bool {
+        let gone = match self.state {
+            JobState::Cancelled | JobState::Expired => true,
+            JobState::Complete | JobState::Failed => self.expires_at().is_some_and(|expiry| expiry <= now),
+            JobState::Accepted | JobState::Running => false,
+        };
+        self.owner == *caller && !gone
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_state_survives_its_text() {
+        for state in JobState::ALL {
+            assert_eq!(JobState::named(state.as_str()), Some(state));
+        }
+    }
+
+    #[test]
+    fn an_end_is_never_undone_into_work() {
+        for from in JobState::ALL.into_iter().filter(|state| !state.is_open()) {
+            for event in JobEvent::ALL {
+                if let Ok(Step::To(to)) = from.after(event) {
+                    assert!(!to.is_open(), "{from:?} {event:?} {to:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn p10_a_cancelled_job_stays_cancelled_whatever_comes() {
+        for event in JobEvent::ALL {
+            assert!(!matches!(JobState::Cancelled.after(event), Ok(Step::To(_))), "{event:?}");
+        }
+    }
+
+    #[test]
+    fn every_open_state_can_be_cancelled_and_given_up() {
+        for from in [JobState::Accepted, JobState::Running] {
+            assert_eq!(from.after(JobEvent::CancelAsked), Ok(Step::To(JobState::Cancelled)));
+            assert_eq!(from.after(JobEvent::GivenUp), Ok(Step::To(JobState::Failed)));
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! The layouts of a lake, and how it is cut into tasks.
+
+use headrace_fhir::{ResourceType, TypeSet};
+
+use crate::task::{Encoding, Pin, Slice, Work};
+
+/// The most slices in one task: its item stays well under DynamoDB's 400 kB.
+const SLICES_PER_TASK: usize = 200;
+
+/// After this many tasks, the next ones are made twice as large: a lake of any size is some thousands of tasks, and
+/// closing them does not wear out the job's item.
+const TASKS_PER_DOUBLING: u32 = 1_024;
+
+/// A compressed object weighs this many times its stored size when small files are put together.
+const EXPANSION: u64 = 8;
+
+/// How an object is stored, by its name; `None` if it is no NDJSON. Names of files or folders that begin with `.` or
+/// `_` are other tools' notes.
+pub fn encoding_of(object: &str) -> Option<Encoding> {
+    if object.split('/').any(|segment| segment.starts_with(['.', '_'])) {
+        return None;
+    }
+    let (stem, encoding) = [(".gz", Encoding::Gzip), (".zst", Encoding::Zstd)]
+        .into_iter()
+        .find_map(|(suffix, encoding)| Some((object.strip_suffix(suffix)?, encoding)))
+        .unwrap_or((object, Encoding::Plain));
+    stem.ends_with(".ndjson").then_some(encoding)
+}
+
+/// The type that an object's name promises: `Type*.ndjson`, `Type/…` or `type=Type/…`, the innermost name deciding.
+/// A promise only: what counts is each line's own `resourceType`.
+pub fn promised_type(object: &str) -> Option<ResourceType> {
+    object.rsplit('/').find_map(|segment| {
+        let name = segment.strip_prefix("type=").unwrap_or(segment);
+        let end = name.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(name.len());
+        ResourceType::named(name.get(..end)?)
+    })
+}
+
+/// Cuts a listing into tasks, object by object in the listing's order, with no more memory than one batch.
+#[derive(Debug)]
+pub struct Cutter {
+    file_bytes: u64,
+    floor_bytes: u64,
+    /// Where names are trusted, objects that promise another type are passed over.
+    only: Option<TypeSet>,
+    next_task: u32,
+    group: Group,
+    ready: Vec<(u32, Work)>,
+    source_bytes: u64,
+}
+
+#[derive(Debug, Default)]
+struct Group {
+    kind: Option<ResourceType>,
+    slices: Vec<Slice>,
+    weight: u64,
+}
+
+impl Cutter {
+    /// * `file_bytes`: the size at which output files roll.
+    /// * `floor_bytes`: no slice is planned smaller than this.
+    /// * `only`: trust names, and pass over objects that promise a type outside this set.
+    pub fn new(file_bytes: u64, floor_bytes: u64, only: Option<TypeSet>) -> Self {
+        // Tasks 0 and 1 plan and finish.
+        Self { file_bytes: file_bytes.max(1), floor_bytes, only, next_task: 2, group: Group::default(), ready: Vec::new(), source_bytes: 0 }
+    }
+
+    /// Takes the next object.
+    pub fn push(&mut self, pin: Pin) {
+        let Some(encoding) = encoding_of(&pin.object) else { return };
+        let kind = promised_type(&pin.object);
+        let is_unwanted = self.only.zip(kind).is_some_and(|(only, kind)| !only.contains(kind));
+        if pin.size == 0 || is_unwanted {
+            return;
+        }
+        self.source_bytes += pin.size;
+        if self.group.kind != kind {
+            self.close_group();
+            self.group.kind = kind;
+        }
+        match encoding {
+            Encoding::Gzip | Encoding::Zstd => {
+                let end = pin.size;
+                self.add(Slice { pin, encoding, start: 0, end }, end.saturating_mul(EXPANSION));
+            }
+            Encoding::Plain => {
+                let mut start = 0;
+                while start < pin.size {
+                    let end = pin.size.min(start + self.slice_bytes());
+                    self.add(Slice { pin: pin.clone(), encoding, start, end }, end - start);
+                    start = end;
+                }
+            }
+        }
+    }
+
+    /// Tasks that are complete by now.
+    pub fn ready(&mut self) -> Vec<(u32, Work)> {
+        std::mem::take(&mut self.ready)
+    }
+
+    /// The last tasks, the number of all tasks, and the bytes they read.
+    pub fn finish(mut self) -> (Vec<(u32, Work)>, u32, u64) {
+        self.close_group();
+        (self.ready, self.next_task - 2, self.source_bytes)
+    }
+
+    /// Slices are a little longer than whole files, so that a slice read in full fills its files and leaves a short tail.
+    fn slice_bytes(&self) -> u64 {
+        let files = 1 << (self.next_task / TASKS_PER_DOUBLING).min(6);
+        let files = self.floor_bytes.div_ceil(self.file_bytes).max(files);
+        self.file_bytes.saturating_mul(files).saturating_add((self.file_bytes / 64).max(1))
+    }
+
+    fn add(&mut self, slice: Slice, weight: u64) {
+        let is_full = self.group.weight + weight > self.slice_bytes() || self.group.slices.len() >= SLICES_PER_TASK;
+        if is_full {
+            self.close_group();
+        }
+        self.group.weight += weight;
+        self.group.slices.push(slice);
+    }
+
+    fn close_group(&mut self) {
+        self.group.weight = 0;
+        let slices = std::mem::take(&mut self.group.slices);
+        if !slices.is_empty() {
+            self.ready.push((self.next_task, Work::Read(slices)));
+            self.next_task += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pin(object: &str, size: u64) -> Pin {
+        Pin { object: object.into(), etag: "e".into(), size }
+    }
+
+    fn cut(objects: &[(&str, u64)], file_bytes: u64) -> Vec<Vec<(String, u64, u64)>> {
+        let mut cutter = Cutter::new(file_bytes, 1, None);
+        for (object, size) in objects {
+            cutter.push(pin(object, *size));
+        }
+        let slices = |work| match work {
+            Work::Read(slices) => slices.into_iter().map(|slice: Slice| (slice.pin.object, slice.start, slice.end)).collect(),
+            Work::Plan | Work::Gather(_) | Work::Finish => Vec::new(),
+        };
+        cutter.finish().0.into_iter().map(|(_, work)| slices(work)).collect()
+    }
+
+    #[test]
+    fn every_layout_promises_its_type() {
+        for object in [
+            "Patient.ndjson", "Patient.000.ndjson", "Patient-1.ndjson.gz", "Patient/part-0.ndjson", "type=Patient/part-0.ndjson.zst",
+            "2026/01/type=Patient/date=2026-01-31/x.ndjson", "dump/Patient_7.ndjson", "Observation/Patient.ndjson",
+        ] {
+            assert_eq!(promised_type(object).map(ResourceType::as_str), Some("Patient"), "{object}");
+            assert!(encoding_of(object).is_some(), "{object}");
+        }
+        assert_eq!(promised_type("everything.ndjson"), None);
+        assert_eq!(promised_type("Patients.ndjson"), None);
+    }
+
+    #[test]
+    fn other_files_are_left_alone() {
+        for object in ["README.md", "Patient.json", "Patient.ndjson.bz2", "_SUCCESS", "_delta_log/0.ndjson", ".tmp/Patient.ndjson", "Patient.ndjson.tmp"] {
+            assert_eq!(encoding_of(object), None, "{object}");
+        }
+    }
+
+    #[test]
+    fn small_files_of_one_type_share_a_task_and_types_do_not() {
+        let tasks = cut(&[("Observation/1.ndjson", 10), ("Observation/2.ndjson", 10), ("Patient.ndjson", 10)], 1_000);
+        assert_eq!(tasks.len(), 2);
+        assert_eq!(tasks[0].len(), 2);
+    }
+
+    #[test]
+    fn a_large_file_is_cut_without_gap_or_overlap() {
+        let tasks = cut(&[("Observation.ndjson", 10_000)], 999);
+        let ranges: Vec<_> = tasks.into_iter().flatten().map(|(_, start, end)| (start, end)).collect();
+        assert!(ranges.len() > 5);
+        assert_eq!(ranges.first().map(|range| range.0), Some(0));
+        assert_eq!(ranges.last().map(|range| range.1), Some(10_000));
+        assert!(ranges.windows(2).all(|pair| pair[0].1 == pair[1].0));
+    }
+
+    #[test]
+    fn a_compressed_file_is_one_slice_whatever_its_size() {
+        assert_eq!(cut(&[("Observation.ndjson.zst", 1 << 40)], 64_000_000).len(), 1);
+    }
+
+    #[test]
+    fn a_petabyte_is_a_bounded_number_of_tasks() {
+        let mut cutter = Cutter::new(64_000_000, 1 << 20, None);
+        let mut tasks = 0;
+        for n in 0..1_000_000 {
+            cutter.push(pin(&format!("Observation/{n:07}.ndjson"), 1_000_000_000));
+            tasks += cutter.ready().len();
+        }
+        assert!(tasks < 300_000, "{tasks}");
+    }
+}

@@ -1,0 +1,19 @@
+//! The rules and nouns of an export: no AWS, no HTTP, no clock of its own.
+//!
+//! One file per noun; [`flow`] has one per verb. The rules P1 to P10 of the pipeline stand in `docs/architecture.md`.
+
+pub mod clock;
+pub mod error;
+pub mod flow;
+pub mod ids;
+pub mod job;
+pub mod lake;
+pub mod manifest;
+pub mod ndjson;
+pub mod outcome;
+pub mod page;
+pub mod part;
+pub mod ports;
+pub mod reader;
+pub mod request;
+pub mod task;

@@ -1,0 +1,196 @@
+//! What the rules need from the world. Each port has two real implementations: AWS, and one machine.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::pin::Pin as StdPin;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::Stream;
+
+use crate::clock::Millis;
+use crate::error::{SourceError, StoreError};
+use crate::ids::{JobId, TaskId};
+use crate::job::{Job, JobEvent, Reason, Step};
+use crate::part::{Content, FileName, Part, PartName, Tail, TailName};
+use crate::task::{Close, Lease, LeaseAnswer, Pin, Record};
+
+/// The most tasks that one [`Record::Tasks`] holds: a DynamoDB transaction has 100 items, two of which are checks.
+pub const TASKS_PER_RECORD: usize = 98;
+
+/// The most tails that one [`crate::task::Page`] holds: the other items of the transaction are the task, the job and a part.
+pub const TAILS_PER_PAGE: usize = 97;
+
+/// Bytes as they come. An error ends the stream.
+pub type ByteStream = StdPin<Box<dyn Stream<Item = Result<Bytes, SourceError>> + Send>>;
+
+/// The system's clock; a manual one in tests.
+pub trait Clock: Send + Sync {
+    /// The time now.
+    fn now(&self) -> Millis;
+}
+
+/// Jobs and their parts. Moves are decided by [`crate::job::JobState::after`]; a store persists them conditionally.
+pub trait JobStore: Send + Sync {
+    /// Records a new job and its planning task together (rule P1). Recording the same job again changes nothing.
+    fn record_job(&self, job: &Job) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// The job as it is now.
+    fn job(&self, id: &JobId) -> impl Future<Output = Result<Option<Job>, StoreError>> + Send;
+
+    /// Ends the job by `event`; `None` if the job is unknown or the state table refuses.
+    fn end_job(
+        &self,
+        id: &JobId,
+        event: JobEvent,
+        reason: Option<Reason>,
+        now: Millis,
+    ) -> impl Future<Output = Result<Option<Step>, StoreError>> + Send;
+
+    /// The recorded parts of a job, by kind and number.
+    fn parts(&self, id: &JobId) -> impl Future<Output = Result<Vec<Part>, StoreError>> + Send;
+
+    /// One recorded part.
+    fn part(&self, id: &JobId, name: PartName) -> impl Future<Output = Result<Option<Part>, StoreError>> + Send;
+
+    /// Jobs and tasks that somebody should look at by `now`, the longest overdue first, at most `limit` of each shard.
+    fn due(&self, now: Millis, limit: u16) -> impl Future<Output = Result<Vec<Due>, StoreError>> + Send;
+
+    /// Moves the time of the next look; `None` is never. `false` if somebody else has moved it since it was read.
+    fn put_off(&self, due: &Due, until: Option<Millis>) -> impl Future<Output = Result<bool, StoreError>> + Send;
+}
+
+/// Something that is due for a look.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Due {
+    /// What.
+    pub subject: Subject,
+    /// Since when.
+    pub at: Millis,
+}
+
+/// What can be due.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// A job: is it stuck, finished, expired?
+    Job(JobId),
+    /// A task that was recorded and not seen, or whose lease has run out.
+    Task(TaskId),
+}
+
+/// How long a lease lives and how often one is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaseTerms {
+    /// The time without a sign of life after which the task may be taken by another.
+    pub length: Duration,
+    /// Attempts without progress before the task is parked.
+    pub tries: u32,
+}
+
+impl Default for LeaseTerms {
+    fn default() -> Self {
+        // A minute is a hundred times what a store call takes; five tries outlive a short outage of any one service.
+        Self { length: Duration::from_secs(60), tries: 5 }
+    }
+}
+
+/// Tasks and their leases.
+pub trait TaskStore: JobStore {
+    /// Asks for the task. Fences off every earlier attempt.
+    fn lease_task(&self, task: &TaskId, terms: LeaseTerms, now: Millis) -> impl Future<Output = Result<LeaseAnswer, StoreError>> + Send;
+
+    /// Records one step, moves `lease` forward and extends it to `until`; [`StoreError::Stale`] if the lease or the job is over.
+    /// A step that has landed although its answer was lost is recognised and not repeated.
+    fn record(&self, lease: &mut Lease, record: Record, until: Millis) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Closes the task and counts it in the job; the job afterwards.
+    fn close_task(&self, lease: &Lease, close: Close) -> impl Future<Output = Result<Job, StoreError>> + Send;
+
+    /// The tails that wait in this round, by kind, task and step.
+    fn tails(&self, id: &JobId, round: u32) -> impl Future<Output = Result<Vec<Tail>, StoreError>> + Send;
+}
+
+/// Where tasks are announced. Delivery is at least once, in any order, perhaps late; the job table alone is the truth.
+pub trait TaskQueue: Send + Sync {
+    /// Announces tasks, to be seen after `delay` (at most 15 minutes).
+    fn announce(&self, tasks: &[TaskId], delay: Duration) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+/// One page of a lake's listing.
+#[derive(Clone, Debug, Default)]
+pub struct Listing {
+    /// Objects, ordered by name over all pages.
+    pub objects: Vec<Pin>,
+    /// Where the next page begins; `None` at the end.
+    pub next: Option<String>,
+}
+
+/// Where resources are read from.
+pub trait ResourceSource: Send + Sync {
+    /// Fails if the source cannot be reached or a setting is wrong.
+    fn check(&self) -> impl Future<Output = Result<(), SourceError>> + Send;
+
+    /// Lists objects, a page at a time; `after` is what the page before gave.
+    fn list(&self, after: Option<&str>) -> impl Future<Output = Result<Listing, SourceError>> + Send;
+
+    /// Reads stored bytes of the object as it was pinned, in order, with bounded buffers.
+    fn read(&self, pin: &Pin, range: Range<u64>) -> ByteStream;
+}
+
+/// How a client gets at a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// By this URL, for the next five minutes.
+    Redirect(String),
+    /// The file itself, on this machine.
+    Local(PathBuf),
+}
+
+/// A file being written; dropped without [`Draft::settle`], it leaves nothing that anybody could see.
+pub trait Draft: Send {
+    /// Appends.
+    fn write(&mut self, bytes: Bytes) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Gives the file its name. A file of that name and content may exist already; one of other content is
+    /// [`StoreError::Stale`] and stays as it is (rule P4).
+    fn settle(self, name: FileName, content: Content) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+/// Where files are written to. `folder` is [`Job::folder`].
+pub trait PartStore: Send + Sync {
+    /// A file being written.
+    type Draft: Draft;
+
+    /// Fails if the destination cannot be reached or a setting is wrong.
+    fn check(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Begins a file. It will be settled as this tail or as a part.
+    fn draft(&self, folder: &str, tail: TailName) -> impl Future<Output = Result<Self::Draft, StoreError>> + Send;
+
+    /// Makes a part of a whole tail without its bytes passing through here.
+    fn adopt(&self, folder: &str, tail: &Tail, part: PartName) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Reads a tail from `offset`.
+    fn read(&self, folder: &str, tail: &TailName, range: Range<u64>) -> ByteStream;
+
+    /// Access to a recorded part.
+    fn grant(&self, folder: &str, part: &Part) -> impl Future<Output = Result<Access, StoreError>> + Send;
+
+    /// Deletes everything in the folder but `keep`; the number of files deleted.
+    fn sweep(&self, folder: &str, keep: &BTreeSet<PartName>) -> impl Future<Output = Result<u64, StoreError>> + Send;
+}
+
+/// All ports together, as a worker holds them.
+pub struct Ports<J, Q, S, P, C> {
+    /// The job table.
+    pub jobs: J,
+    /// The queue.
+    pub queue: Q,
+    /// The lake.
+    pub source: S,
+    /// The destination.
+    pub parts: P,
+    /// The clock.
+    pub clock: C,
+}

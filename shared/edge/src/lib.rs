@@ -1,0 +1,1 @@
+//! What every Lambda needs at its rim: settings, telemetry, HTTP in and out, the SQS envelope.

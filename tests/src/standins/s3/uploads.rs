@@ -1,0 +1,103 @@
+//! The multipart uploads under way: `s3s-fs` keeps the bytes, this keeps what S3 answers questions from.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use s3s::dto::{CompletedPart, ETag, MultipartUpload, Part, Timestamp};
+use s3s::{S3Result, s3_error};
+
+/// S3 refuses a smaller part that is not the last.
+const SMALLEST_PART_BYTES: usize = 5 * 1024 * 1024;
+
+/// The uploads under way, by id.
+#[derive(Default)]
+pub(super) struct Uploads(Mutex<BTreeMap<String, Upload>>);
+
+struct Upload {
+    bucket: String,
+    key: String,
+    begun: Timestamp,
+    parts: BTreeMap<i32, (ETag, usize)>,
+}
+
+impl Uploads {
+    fn all(&self) -> MutexGuard<'_, BTreeMap<String, Upload>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn begin(&self, id: &str, bucket: &str, key: &str, begun: Timestamp) {
+        let upload = Upload { bucket: bucket.to_owned(), key: key.to_owned(), begun, parts: BTreeMap::new() };
+        self.all().insert(id.to_owned(), upload);
+    }
+
+    /// Refuses an upload that was never begun, is over, or is another object's.
+    pub(super) fn must_be_open(&self, id: &str, bucket: &str, key: &str) -> S3Result<()> {
+        let all = self.all();
+        let upload = all.get(id);
+        if upload.is_some_and(|upload| upload.bucket == bucket && upload.key == key) {
+            Ok(())
+        } else {
+            Err(s3_error!(NoSuchUpload, "The specified upload does not exist"))
+        }
+    }
+
+    pub(super) fn record(&self, id: &str, number: i32, e_tag: ETag, size_bytes: usize) {
+        if let Some(upload) = self.all().get_mut(id) {
+            upload.parts.insert(number, (e_tag, size_bytes));
+        }
+    }
+
+    /// Refuses a list of parts that S3 would not put together.
+    pub(super) fn must_fit(&self, id: &str, listed: &[CompletedPart]) -> S3Result<()> {
+        let all = self.all();
+        let Some(upload) = all.get(id) else {
+            return Err(s3_error!(NoSuchUpload));
+        };
+        if !listed.is_sorted_by(|before, after| before.part_number < after.part_number) {
+            return Err(s3_error!(InvalidPartOrder));
+        }
+        for (index, part) in listed.iter().enumerate() {
+            let recorded = part.part_number.and_then(|number| upload.parts.get(&number));
+            let Some((_, size_bytes)) = recorded.filter(|(e_tag, _)| part.e_tag.as_ref() == Some(e_tag)) else {
+                return Err(s3_error!(InvalidPart));
+            };
+            if index + 1 < listed.len() && *size_bytes < SMALLEST_PART_BYTES {
+                return Err(s3_error!(EntityTooSmall));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn end(&self, id: &str) {
+        self.all().remove(id);
+    }
+
+    /// The parts of one upload, by number.
+    pub(super) fn parts(&self, id: &str) -> Vec<Part> {
+        let all = self.all();
+        let parts = all.get(id).into_iter().flat_map(|upload| &upload.parts);
+        let parts = parts.map(|(number, (e_tag, size_bytes))| Part {
+            part_number: Some(*number),
+            e_tag: Some(e_tag.clone()),
+            size: i64::try_from(*size_bytes).ok(),
+            ..Part::default()
+        });
+        parts.collect()
+    }
+
+    /// The uploads of a bucket under a prefix, by key.
+    pub(super) fn under(&self, bucket: &str, prefix: &str) -> Vec<MultipartUpload> {
+        let all = self.all();
+        let here = all.iter().filter(|(_, upload)| upload.bucket == bucket && upload.key.starts_with(prefix));
+        let mut found: Vec<_> = here
+            .map(|(id, upload)| MultipartUpload {
+                key: Some(upload.key.clone()),
+                upload_id: Some(id.clone()),
+                initiated: Some(upload.begun.clone()),
+                ..MultipartUpload::default()
+            })
+            .collect();
+        found.sort_by(|one, other| one.key.cmp(&other.key));
+        found
+    }
+}
