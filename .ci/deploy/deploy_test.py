@@ -28,136 +28,16 @@ from urllib.parse import parse_qs, urlsplit
 
 from botocore.credentials import Credentials
 
-from deployment import STACK, Deployment
-from emulator import MiniStack
-from signed_http import Client, Reply
+from deployment import Deployment
+from emulator import REGION, MiniStack
+from signed_http import Reply
+from stage import (
+    ASKS, DESTINATION_PREFIX, EXPORT_SECONDS, LAKE_BUCKET, LAKE_PREFIX, Stage, expect, expect_outcome, job_id)
 
-LAKE_BUCKET = "headrace-lake"
-LAKE_PREFIX = "lake/current/"
-DESTINATION_PREFIX = "exports/"
-ASKS = {"Accept": "application/fhir+json", "Prefer": "respond-async"}
-EXPORT_SECONDS = 120
-# A lost message is found once its lease has run out (LeaseSeconds below) at the next whole minute of the schedule.
-LEASE_SECONDS = 15
+# A lost message is found once its lease has run out, at the next whole minute of the reaper's schedule.
 RECOVERY_SECONDS = 240
 GARBAGE = "\u00a7 this is no order of ours {"
 
-
-class Stage:
-    """What the tests share: the stack, the lake, the callers, and the jobs that later tests look at again."""
-
-    def __init__(self, cloud: MiniStack, binaries: Path, lake: Path) -> None:
-        self.cloud = cloud
-        self.objects = {
-            LAKE_PREFIX + path.relative_to(lake).as_posix(): path.read_bytes()
-            for path in sorted(lake.rglob("*.ndjson")) if path.is_file()}
-        if not self.objects:
-            raise SystemExit(f"no NDJSON under {lake}")
-        self.lines = collections.Counter(
-            line for content in self.objects.values() for line in content.splitlines() if line.strip())
-        template = Path(__file__).resolve().parents[2] / "template.yaml"
-        self.stack = Deployment(cloud, template, binaries, {
-            "SourceBucketName": LAKE_BUCKET, "SourcePrefix": LAKE_PREFIX, "DestinationPrefix": DESTINATION_PREFIX,
-            "LeaseSeconds": str(LEASE_SECONDS), "LogLevel": "debug"})
-        self.s3, self.sqs = self.stack.client("s3"), self.stack.client("sqs")
-        self.s3.create_bucket(Bucket=LAKE_BUCKET)
-        for key, content in self.objects.items():
-            self.s3.put_object(Bucket=LAKE_BUCKET, Key=key, Body=content)
-        # Beside the prefix: no policy of ours reaches it, and no export may show it.
-        self.s3.put_object(Bucket=LAKE_BUCKET, Key="elsewhere/Patient.ndjson",
-                           Body=b'{"resourceType":"Patient","id":"not-to-be-exported"}\n')
-        self.resources = self.stack.resources()
-        self.base = self.stack.outputs["BaseUrl"]
-        self.http = Client(cloud.port, str(cloud.certificate))
-        self.exporter = self.user("exporter", self.stack.outputs["CallersResource"])
-        self.stranger = self.user("stranger", None)
-        self.finished = ""
-        self.lost = ""
-
-    def user(self, name: str, may_invoke: str | None) -> Credentials:
-        iam = self.stack.client("iam")
-        iam.create_user(UserName=name)
-        if may_invoke:
-            iam.put_user_policy(UserName=name, PolicyName="export", PolicyDocument=json.dumps({
-                "Version": "2012-10-17",
-                "Statement": [{"Effect": "Allow", "Action": "execute-api:Invoke", "Resource": may_invoke}]}))
-        key = iam.create_access_key(UserName=name)["AccessKey"]
-        return Credentials(key["AccessKeyId"], key["SecretAccessKey"])
-
-    def ask(self, method: str, url: str, headers: dict[str, str] | None = None) -> Reply:
-        return self.http.send(method, url, headers or {"Accept": "application/fhir+json"}, self.exporter)
-
-    def kick_off(self, path: str = "/$export") -> str:
-        """Starts an export; gives its status URL."""
-        reply = self.ask("GET", self.base + path, ASKS)
-        expect(reply.status == 202, f"kick-off answers 202, not {reply}")
-        location = reply.headers["Content-Location"] or ""
-        # MiniStack's requestContext.domainName leaves the port out, so only the name is compared.
-        parts, base = urlsplit(location), urlsplit(self.base)
-        expect((parts.scheme, parts.hostname) == (base.scheme, base.hostname), f"absolute Content-Location: {location}")
-        expect(parts.path.startswith("/_operations/export/"), f"status path: {location}")
-        return self.base + parts.path
-
-    def poll(self, status_url: str, seconds: float = EXPORT_SECONDS) -> Reply:
-        """The first answer that is not 202."""
-        deadline = time.monotonic() + seconds
-        while True:
-            reply = self.ask("GET", status_url)
-            if reply.status != 202:
-                return reply
-            expect(len(reply.headers["X-Progress"] or "") <= 100, "X-Progress has at most 100 characters")
-            expect((reply.headers["Retry-After"] or "").isdigit(), "Retry-After is a whole number of seconds")
-            expect(time.monotonic() < deadline, f"not finished after {seconds} s: {reply.headers['X-Progress']}")
-            time.sleep(0.3)
-
-    def exported_keys(self, job: str = "") -> list[str]:
-        """Keys in the destination bucket, of one job where it is named."""
-        pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.stack.outputs["DestinationBucketName"])
-        return [item["Key"] for page in pages for item in page.get("Contents", []) if job in item["Key"]]
-
-    def take_announcements(self, on: bool) -> None:
-        """Turns the queue's event source mapping on or off."""
-        mapping = self.resources["ChunkWorkerFunctionTasks"]
-        self.stack.client("lambda").update_event_source_mapping(UUID=mapping, Enabled=on)
-
-    def receive(self, queue_url: str, seconds: float = 20) -> dict:
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            messages = self.sqs.receive_message(QueueUrl=queue_url, WaitTimeSeconds=1).get("Messages", [])
-            if messages:
-                return messages[0]
-        raise AssertionError(f"no message came out of {queue_url}")
-
-    def logs(self) -> str:
-        """All that the functions and the access log have written."""
-        client = self.stack.client("logs")
-        groups = [name for logical, name in self.resources.items() if logical.endswith("Log")]
-        events = (
-            event["message"]
-            for group in groups
-            for page in client.get_paginator("filter_log_events").paginate(logGroupName=group)
-            for event in page["events"])
-        return "\n".join(events)
-
-
-def expect(condition: bool, what: str) -> None:
-    if not condition:
-        raise AssertionError(what)
-
-
-def job_id(status_url: str) -> str:
-    return status_url.rsplit("/", 1)[-1]
-
-
-def expect_outcome(reply: Reply) -> str:
-    """The reply is an OperationOutcome with text; gives the text."""
-    expect("application/fhir+json" in (reply.headers["Content-Type"] or ""), f"FHIR JSON, not {reply.headers['Content-Type']}")
-    outcome = reply.json()
-    expect(outcome.get("resourceType") == "OperationOutcome", f"an OperationOutcome: {reply}")
-    return json.dumps(outcome["issue"])
-
-
-# ----------------------------------------------------------------------------------------------------------- the tests
 
 
 def the_whole_template_is_deployed(stage: Stage) -> None:
@@ -297,7 +177,7 @@ def a_snapshot_that_cannot_be_kept_fails_the_job(stage: Stage) -> None:
     stage.s3.put_object(Bucket=LAKE_BUCKET, Key=key, Body=b'{"resourceType":"Patient","id":"changed"}\n')
     stage.take_announcements(True)
     try:
-        reply = stage.poll(status_url)
+        reply = stage.poll(status_url, RECOVERY_SECONDS)
         expect(500 <= reply.status <= 599, f"the job fails visibly, not {reply}")
         text = expect_outcome(reply)
         expect(key.removeprefix(LAKE_PREFIX) in text, f"the outcome names {key}: {text}")
@@ -314,7 +194,7 @@ def run_worker(stage: Stage, message: dict) -> None:
         "attributes": {"ApproximateReceiveCount": "1", "SentTimestamp": "0", "SenderId": "000000000000",
                        "ApproximateFirstReceiveTimestamp": "0"},
         "messageAttributes": {}, "md5OfBody": message["MD5OfBody"], "eventSource": "aws:sqs", "eventSourceARN": arn,
-        "awsRegion": stage.stack.session.region_name}]}
+        "awsRegion": REGION}]}
     reply = stage.stack.client("lambda").invoke(
         FunctionName=stage.resources["ChunkWorkerFunction"], Payload=json.dumps(event))
     answer = json.loads(reply["Payload"].read() or b"null")
@@ -363,6 +243,33 @@ def expect_absent(text: str, word: str) -> None:
     expect(at < 0, f"found '{word[:60]}' in: {text[max(0, at - 400):at + 400]}")
 
 
+def the_users_own_bucket_key_and_domain(stage: Stage) -> None:
+    """A second stack, with every choice of the template taken the other way."""
+    stage.s3.create_bucket(Bucket="their-own")
+    keys = [stage.stack.client("kms").create_key()["KeyMetadata"]["Arn"] for _ in range(2)]
+    topic = stage.stack.client("sns").create_topic(Name="alarms")["TopicArn"]
+    base = "https://fhir.example.org/bulk"
+    stack = Deployment(stage.cloud, stage.packaged, "headrace-own", {
+        "SourceBucketName": LAKE_BUCKET, "SourcePrefix": LAKE_PREFIX, "SourceKmsKeyArn": keys[0],
+        "DestinationBucketName": "their-own", "KmsKeyArn": keys[1], "BaseUrl": base, "AlarmTopicArn": topic})
+    expect(not [name for name in stack.resources if name.startswith("DestinationBucket")], "no bucket of ours")
+    expect(stack.outputs["BaseUrl"] == base, f"BaseUrl: {stack.outputs['BaseUrl']}")
+    root = Credentials("test", "test")
+    reply = stage.http.send("GET", stack.endpoint + "/$export", ASKS, root)
+    expect(reply.status == 202, f"kick-off answers 202, not {reply}")
+    location = reply.headers["Content-Location"]
+    expect(location.startswith(f"{base}/_operations/export/"), f"Content-Location begins with BaseUrl: {location}")
+    deadline = time.monotonic() + EXPORT_SECONDS
+    while (reply := stage.http.send("GET", stack.endpoint + location.removeprefix(base), {}, root)).status == 202:
+        expect(time.monotonic() < deadline, "finishes")
+        time.sleep(0.3)
+    expect(reply.status == 200, f"the manifest: {reply}")
+    output = reply.json()["output"]
+    expect(sum(item["count"] for item in output) == stage.lines.total(), "it has every line")
+    expect(all(item["url"].startswith(f"{base}/_operations/files/") for item in output), "file URLs begin with BaseUrl")
+    expect("Contents" in stage.s3.list_objects_v2(Bucket="their-own"), "the files are in their bucket")
+
+
 TESTS: list[Callable[[Stage], None]] = [
     the_whole_template_is_deployed,
     nobody_gets_in_unsigned,
@@ -376,6 +283,7 @@ TESTS: list[Callable[[Stage], None]] = [
     a_snapshot_that_cannot_be_kept_fails_the_job,
     a_poisoned_message_ends_in_the_dead_letter_queue,
     exports_go_on_beside_it,
+    the_users_own_bucket_key_and_domain,
     the_reaper_finds_the_lost_job,
     the_policies_suffice_and_the_logs_keep_silent,
 ]
@@ -390,7 +298,7 @@ def main() -> int:
     failed = 0
     with MiniStack() as cloud:
         try:
-            print(f"MiniStack at {cloud.url}; sam deploy of {STACK} ...", flush=True)
+            print(f"MiniStack at {cloud.url}; sam deploy ...", flush=True)
             stage = Stage(cloud, choices.binaries.resolve(), choices.lake.resolve())
             print(f"deployed: {stage.base}", flush=True)
             for test in TESTS:

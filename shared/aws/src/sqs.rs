@@ -28,6 +28,7 @@ pub struct SqsTaskQueue {
     client: Client,
     url: String,
     called: Called,
+    dead_letters: Option<Called>,
 }
 
 impl SqsTaskQueue {
@@ -35,7 +36,14 @@ impl SqsTaskQueue {
     pub fn new(client: Client, url: impl Into<String>) -> Self {
         let url = url.into();
         let called = Called { what: WHAT, setting: "HEADRACE_QUEUE_URL", value: url.clone() };
-        Self { client, url, called }
+        Self { client, url, called, dead_letters: None }
+    }
+
+    /// With the queue at this URL for messages that are put aside.
+    #[must_use]
+    pub fn with_dead_letters(self, url: impl Into<String>) -> Self {
+        let called = Called { what: "the dead-letter queue", setting: "HEADRACE_DLQ_URL", value: url.into() };
+        Self { dead_letters: Some(called), ..self }
     }
 
     async fn send(&self, tasks: &[TaskId], seconds: i32) -> Result<(), StoreError> {
@@ -61,5 +69,14 @@ impl TaskQueue for SqsTaskQueue {
         let batches: Vec<Vec<TaskId>> = tasks.chunks(BATCH).map(<[TaskId]>::to_vec).collect();
         let calls = stream::iter(batches).map(|batch| async move { self.send(&batch, seconds).await });
         calls.buffer_unordered(CALLS_IN_FLIGHT).try_collect().await
+    }
+
+    async fn park(&self, message: &str) -> Result<(), StoreError> {
+        let Some(dead_letters) = &self.dead_letters else {
+            let (remedy, cause) = ("HEADRACE_DLQ_URL is not set".to_owned(), "this function parks nothing".into());
+            return Err(StoreError::Misconfigured { remedy, cause });
+        };
+        let sent = self.client.send_message().queue_url(&dead_letters.value).message_body(message).send().await;
+        sent.map(drop).map_err(|error| dead_letters.store_error(error))
     }
 }

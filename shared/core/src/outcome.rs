@@ -32,6 +32,8 @@ pub enum IssueCode {
     NotFound,
     /// The method or the media type does not fit.
     Processing,
+    /// No valid credential.
+    Login,
     /// The caller or the service itself may not do this.
     Forbidden,
     /// Passes by itself: ask again.

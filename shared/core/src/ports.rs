@@ -115,6 +115,9 @@ pub trait TaskStore: JobStore {
 pub trait TaskQueue: Send + Sync {
     /// Announces tasks, to be seen after `delay` (at most 15 minutes).
     fn announce(&self, tasks: &[TaskId], delay: Duration) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Puts a message aside for the operator: it names a parked task, or nobody can read it.
+    fn park(&self, message: &str) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
 /// One page of a lake's listing.

@@ -1,1 +1,10 @@
 //! What every Lambda needs at its rim: settings, telemetry, HTTP in and out, the SQS envelope.
+
+pub mod base;
+pub mod caller;
+pub mod config;
+pub mod reply;
+pub mod request;
+pub mod sqs;
+pub mod system;
+pub mod telemetry;

@@ -137,12 +137,16 @@ fn exhausted(task: &TaskId, terms: &WorkTerms, fault: Option<String>) -> Reason 
 async fn give_up<J, Q, S, P, C>(ports: &Ports<J, Q, S, P, C>, task: &TaskId, reason: Reason) -> Result<TaskEnd, ExportError>
 where
     J: TaskStore,
-    Q: Sync,
+    Q: TaskQueue,
     S: Sync,
     P: Sync,
     C: Clock,
 {
     ports.jobs.end_job(&task.job, JobEvent::GivenUp, Some(reason.clone()), ports.clock.now()).await?;
+    let message = serde_json::to_string(task).unwrap_or_default();
+    if let Err(error) = ports.queue.park(&message).await {
+        tracing::warn!(job.id = %task.job, task.id = task.task, error = &error as &dyn std::error::Error, "the parked task was not put aside");
+    }
     Ok(TaskEnd::Failed(reason))
 }
 

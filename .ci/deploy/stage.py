@@ -1,0 +1,133 @@
+"""What the deployment tests share: the stack, the lake, the callers, and how a client goes about an export."""
+
+import collections
+import json
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from botocore.credentials import Credentials
+
+from deployment import Deployment, lay_out
+from emulator import MiniStack
+from signed_http import Client, Reply
+
+LAKE_BUCKET = "headrace-lake"
+LAKE_PREFIX = "lake/current/"
+DESTINATION_PREFIX = "exports/"
+ASKS = {"Accept": "application/fhir+json", "Prefer": "respond-async"}
+EXPORT_SECONDS = 120
+
+
+class Stage:
+    """One deployed stack over one lake, with two callers: one who may export and one who may nothing."""
+
+    def __init__(self, cloud: MiniStack, binaries: Path, lake: Path) -> None:
+        self.cloud = cloud
+        self.objects = {
+            LAKE_PREFIX + path.relative_to(lake).as_posix(): path.read_bytes()
+            for path in sorted(lake.rglob("*.ndjson")) if path.is_file()}
+        if not self.objects:
+            raise SystemExit(f"no NDJSON under {lake}")
+        self.lines = collections.Counter(
+            line for content in self.objects.values() for line in content.splitlines() if line.strip())
+        self.packaged = lay_out(cloud, Path(__file__).resolve().parents[2] / "template.yaml", binaries)
+        self.stack = Deployment(cloud, self.packaged, "headrace-test", {
+            "SourceBucketName": LAKE_BUCKET, "SourcePrefix": LAKE_PREFIX, "DestinationPrefix": DESTINATION_PREFIX,
+            "LeaseSeconds": "15", "TaskTries": "2", "LogLevel": "debug"})
+        self.s3, self.sqs = self.stack.client("s3"), self.stack.client("sqs")
+        self.s3.create_bucket(Bucket=LAKE_BUCKET)
+        for key, content in self.objects.items():
+            self.s3.put_object(Bucket=LAKE_BUCKET, Key=key, Body=content)
+        # Beside the prefix: no policy of ours reaches it, and no export may show it.
+        self.s3.put_object(Bucket=LAKE_BUCKET, Key="elsewhere/Patient.ndjson",
+                           Body=b'{"resourceType":"Patient","id":"not-to-be-exported"}\n')
+        self.resources = self.stack.resources
+        self.base = self.stack.outputs["BaseUrl"]
+        self.http = Client(cloud.port, str(cloud.certificate))
+        self.exporter = self.user("exporter", self.stack.outputs["CallersResource"])
+        self.stranger = self.user("stranger", None)
+        self.finished = ""
+        self.lost = ""
+
+    def user(self, name: str, may_invoke: str | None) -> Credentials:
+        iam = self.stack.client("iam")
+        iam.create_user(UserName=name)
+        if may_invoke:
+            iam.put_user_policy(UserName=name, PolicyName="export", PolicyDocument=json.dumps({
+                "Version": "2012-10-17",
+                "Statement": [{"Effect": "Allow", "Action": "execute-api:Invoke", "Resource": may_invoke}]}))
+        key = iam.create_access_key(UserName=name)["AccessKey"]
+        return Credentials(key["AccessKeyId"], key["SecretAccessKey"])
+
+    def ask(self, method: str, url: str, headers: dict[str, str] | None = None) -> Reply:
+        return self.http.send(method, url, headers or {"Accept": "application/fhir+json"}, self.exporter)
+
+    def kick_off(self, path: str = "/$export") -> str:
+        """Starts an export; gives its status URL."""
+        reply = self.ask("GET", self.base + path, ASKS)
+        expect(reply.status == 202, f"kick-off answers 202, not {reply}")
+        location = reply.headers["Content-Location"] or ""
+        # MiniStack's requestContext.domainName leaves the port out, so only the name is compared.
+        parts, base = urlsplit(location), urlsplit(self.base)
+        expect((parts.scheme, parts.hostname) == (base.scheme, base.hostname), f"absolute Content-Location: {location}")
+        expect(parts.path.startswith("/_operations/export/"), f"status path: {location}")
+        return self.base + parts.path
+
+    def poll(self, status_url: str, seconds: float = EXPORT_SECONDS) -> Reply:
+        """The first answer that is not 202."""
+        deadline = time.monotonic() + seconds
+        while True:
+            reply = self.ask("GET", status_url)
+            if reply.status != 202:
+                return reply
+            expect(len(reply.headers["X-Progress"] or "") < 100, "X-Progress has fewer than 100 characters")
+            expect((reply.headers["Retry-After"] or "").isdigit(), "Retry-After is a whole number of seconds")
+            expect(time.monotonic() < deadline, f"not finished after {seconds} s: {reply.headers['X-Progress']}")
+            time.sleep(0.3)
+
+    def exported_keys(self, job: str = "") -> list[str]:
+        """Keys in the destination bucket, of one job where it is named."""
+        pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.stack.outputs["DestinationBucketName"])
+        return [item["Key"] for page in pages for item in page.get("Contents", []) if job in item["Key"]]
+
+    def take_announcements(self, on: bool) -> None:
+        """Turns the queue's event source mapping on or off."""
+        mapping = self.resources["ChunkWorkerFunctionTasks"]
+        self.stack.client("lambda").update_event_source_mapping(UUID=mapping, Enabled=on)
+
+    def receive(self, queue_url: str, seconds: float = 20) -> dict:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            messages = self.sqs.receive_message(QueueUrl=queue_url, WaitTimeSeconds=1).get("Messages", [])
+            if messages:
+                return messages[0]
+        raise AssertionError(f"no message came out of {queue_url}")
+
+    def logs(self) -> str:
+        """All that the functions and the access log have written."""
+        client = self.stack.client("logs")
+        groups = [name for logical, name in self.resources.items() if logical.endswith("Log")]
+        events = (
+            event["message"]
+            for group in groups
+            for page in client.get_paginator("filter_log_events").paginate(logGroupName=group)
+            for event in page["events"])
+        return "\n".join(events)
+
+
+def expect(condition: bool, what: str) -> None:
+    if not condition:
+        raise AssertionError(what)
+
+
+def job_id(status_url: str) -> str:
+    return status_url.rsplit("/", 1)[-1]
+
+
+def expect_outcome(reply: Reply) -> str:
+    """The reply is an OperationOutcome with text; gives the text."""
+    expect("application/fhir+json" in (reply.headers["Content-Type"] or ""), f"FHIR JSON, not {reply.headers['Content-Type']}")
+    outcome = reply.json()
+    expect(outcome.get("resourceType") == "OperationOutcome", f"an OperationOutcome: {reply}")
+    return json.dumps(outcome["issue"])

@@ -1,0 +1,100 @@
+//! The FHIR base that a client used, also behind proxies.
+
+use headrace_core::outcome::IssueCode;
+use headrace_core::request::Refusal;
+use lambda_http::http::HeaderMap;
+use lambda_http::request::RequestContext;
+use lambda_http::{Request, RequestExt};
+
+/// The base of a request whose path ends in `route`, without a slash at its end.
+///
+/// * `configured` wins. Else `Forwarded` (RFC 7239), then `X-Forwarded-Host`, `-Proto` and `-Prefix`, then the request's
+///   own host.
+/// * What the path has before the route (a stage, a mapping) belongs to the base.
+pub fn base(request: &Request, route: &str, configured: Option<&str>) -> Result<String, Refusal> {
+    if let Some(base) = configured {
+        return Ok(base.to_owned());
+    }
+    let headers = request.headers();
+    let gateway = match request.request_context_ref() {
+        Some(RequestContext::ApiGatewayV2(context)) => Some(context),
+        Some(_) | None => None,
+    };
+    let scheme = forwarded(headers, "proto")
+        .or_else(|| first(headers, "x-forwarded-proto"))
+        .filter(|scheme| scheme == "https" || scheme == "http")
+        .unwrap_or_else(|| if gateway.is_some() { "https".to_owned() } else { "http".to_owned() });
+    let host = forwarded(headers, "host")
+        .or_else(|| first(headers, "x-forwarded-host"))
+        .or_else(|| first(headers, "host"))
+        .or_else(|| gateway.and_then(|context| context.domain_name.clone()))
+        .filter(|host| is_host(host))
+        .ok_or_else(|| Refusal::of(400, IssueCode::Invalid, "Host", "the host that the request names is not a host name"))?;
+    let before = first(headers, "x-forwarded-prefix").filter(|prefix| is_path(prefix)).unwrap_or_default();
+    let path = request.raw_http_path();
+    let own = path.strip_suffix(route).filter(|own| is_path(own)).unwrap_or_default();
+    Ok(format!("{scheme}://{host}{}{}", before.trim_end_matches('/'), own.trim_end_matches('/')))
+}
+
+/// The first value of a comma-separated header: what the proxy nearest to the client said.
+fn first(headers: &HeaderMap, name: &str) -> Option<String> {
+    let value = headers.get(name)?.to_str().ok()?;
+    value.split(',').next().map(str::trim).filter(|value| !value.is_empty()).map(str::to_owned)
+}
+
+/// A parameter of the first element of `Forwarded`.
+fn forwarded(headers: &HeaderMap, parameter: &str) -> Option<String> {
+    let element = first(headers, "forwarded")?;
+    element.split(';').find_map(|pair| {
+        let (name, value) = pair.split_once('=')?;
+        name.trim().eq_ignore_ascii_case(parameter).then(|| value.trim().trim_matches('"').to_owned())
+    })
+}
+
+fn is_host(host: &str) -> bool {
+    let is_plain = host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':' | b'[' | b']'));
+    is_plain && host.len() <= 255 && host.bytes().any(|byte| byte.is_ascii_alphanumeric())
+}
+
+fn is_path(path: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'-' | b'_' | b'.' | b'~' | b'$');
+    (path.is_empty() || path.starts_with('/')) && !path.starts_with("//") && path.bytes().all(is_plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use lambda_http::Body;
+
+    use super::*;
+
+    fn base_of(path: &str, headers: &[(&str, &str)]) -> Result<String, Refusal> {
+        let mut request = lambda_http::http::Request::builder().uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Body::Empty).unwrap().with_raw_http_path(path);
+        base(&request, "/$export", None)
+    }
+
+    #[test]
+    fn the_base_is_what_the_client_used() {
+        for (path, headers, expected) in [
+            ("/fhir/$export", &[("host", "127.0.0.1:8080")][..], "http://127.0.0.1:8080/fhir"),
+            ("/$export", &[("host", "[::1]:80")], "http://[::1]:80"),
+            ("/prod/$export", &[("host", "internal"), ("x-forwarded-host", "fhir.example.org"), ("x-forwarded-proto", "https")], "https://fhir.example.org/prod"),
+            ("/$export", &[("host", "internal"), ("x-forwarded-host", "a.example, b.example"), ("x-forwarded-proto", "https,http"), ("x-forwarded-prefix", "/r4/")], "https://a.example/r4"),
+            ("/$export", &[("host", "internal"), ("forwarded", "for=1.2.3.4;host=\"f.example:8443\";proto=https, for=5.6.7.8;host=x")], "https://f.example:8443"),
+        ] {
+            assert_eq!(base_of(path, headers).as_deref(), Ok(expected));
+        }
+    }
+
+    #[test]
+    fn a_hostile_host_is_refused_and_a_hostile_scheme_ignored() {
+        for host in ["evil/path", "a b", "x@y", "\"", "<script>", "...", ""] {
+            assert_eq!(base_of("/$export", &[("host", host)]).unwrap_err().status, 400, "{host}");
+        }
+        assert_eq!(base_of("/$export", &[("host", "h"), ("x-forwarded-proto", "javascript")]).as_deref(), Ok("http://h"));
+        assert_eq!(base_of("/$export", &[("host", "h"), ("x-forwarded-prefix", "//evil")]).as_deref(), Ok("http://h"));
+    }
+}

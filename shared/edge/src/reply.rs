@@ -1,0 +1,143 @@
+//! HTTP out, and the one place where an error becomes an answer.
+
+use std::error::Error;
+
+use headrace_core::error::{ExportError, SourceError, StoreError};
+use headrace_core::outcome::{IssueCode, Outcome};
+use lambda_http::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
+use lambda_http::http::{Response, StatusCode};
+use lambda_http::{Body, Request};
+
+use crate::request::request_id;
+
+/// The media type of OperationOutcomes.
+pub const FHIR_JSON: &str = "application/fhir+json";
+
+/// When to ask again after a failure that passes, in seconds.
+const ASK_AGAIN: &str = "5";
+
+/// An answer in the making.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    status: StatusCode,
+    headers: Vec<(HeaderName, String)>,
+    body: String,
+}
+
+impl Reply {
+    /// An answer without a body.
+    pub fn empty(status: u16) -> Self {
+        Self { status: StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), headers: Vec::new(), body: String::new() }
+    }
+
+    /// An answer with JSON text of this media type.
+    pub fn json(status: u16, media_type: &str, body: String) -> Self {
+        Self { body, ..Self::empty(status) }.with(CONTENT_TYPE, media_type)
+    }
+
+    /// An OperationOutcome.
+    pub fn outcome(status: u16, outcome: &Outcome) -> Self {
+        Self::json(status, FHIR_JSON, outcome.to_string())
+    }
+
+    /// With this header.
+    #[must_use]
+    pub fn with(mut self, name: HeaderName, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    /// As the runtime takes it. Nothing that this service answers may be cached: it is a patient's, or it changes.
+    pub fn into_response(self) -> Response<Body> {
+        let body = if self.body.is_empty() { Body::Empty } else { Body::Text(self.body) };
+        let mut response = Response::new(body);
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        for (name, value) in self.headers {
+            match HeaderValue::try_from(value) {
+                Ok(value) => drop(headers.insert(name, value)),
+                Err(_) => tracing::error!(header = %name, "a header's value was not printable and is left out"),
+            }
+        }
+        response
+    }
+}
+
+/// The answer to an error: status, issue code, public text. The cause goes to the log, once, here.
+pub fn refuse(request: &Request, error: &ExportError) -> Response<Body> {
+    let reply = outcome(error);
+    let id = request_id(request).unwrap_or_default();
+    let cause = error as &dyn Error;
+    if reply.status.is_server_error() {
+        tracing::error!(status = reply.status.as_u16(), request.id = id, error = cause, "the request failed");
+    } else {
+        tracing::info!(status = reply.status.as_u16(), request.id = id, reason = %error, "the request was refused");
+    }
+    reply.into_response()
+}
+
+/// How each error is answered. No variant shows its cause.
+pub fn outcome(error: &ExportError) -> Reply {
+    let say = |status, code| Reply::outcome(status, &Outcome::error(code, error.to_string()));
+    let passing = |text: &str| Reply::outcome(503, &Outcome::error(IssueCode::Transient, text)).with(RETRY_AFTER, ASK_AGAIN);
+    match error {
+        ExportError::Refused(refusal) => Reply::outcome(refusal.status, &refusal.outcome()),
+        ExportError::NotFound(_) => say(404, IssueCode::NotFound),
+        ExportError::Store(StoreError::Misconfigured { .. }) | ExportError::Source(SourceError::Misconfigured { .. }) => {
+            say(500, IssueCode::Exception)
+        }
+        ExportError::Store(StoreError::Unreadable { .. }) => say(500, IssueCode::Exception),
+        ExportError::Source(SourceError::Changed { .. }) => say(500, IssueCode::Conflict),
+        ExportError::Source(SourceError::Unreadable { .. }) => say(500, IssueCode::Exception),
+        ExportError::Store(StoreError::NotApplied { what, .. } | StoreError::Unknown { what, .. }) => {
+            passing(&format!("{what} could not be reached; try again"))
+        }
+        ExportError::Store(StoreError::Stale) => passing("somebody else changed the same export at this moment; try again"),
+        ExportError::Source(SourceError::Unavailable(_)) => passing("the lake could not be reached; try again"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use headrace_core::request::Refusal;
+
+    use super::*;
+
+    const CANARY: &str = "CANARY-7f3a";
+
+    fn every_error() -> Vec<ExportError> {
+        let cause = || CANARY.into();
+        vec![
+            Refusal::of(400, IssueCode::Value, "_type", "no").into(),
+            ExportError::NotFound("this export"),
+            StoreError::NotApplied { what: "the job table", cause: cause() }.into(),
+            StoreError::Unknown { what: "the job table", cause: cause() }.into(),
+            StoreError::Stale.into(),
+            StoreError::Misconfigured { remedy: "HEADRACE_TABLE is wrong".into(), cause: cause() }.into(),
+            StoreError::Unreadable { what: "the job table", detail: "the attribute x".into() }.into(),
+            SourceError::Changed { object: "Patient.ndjson".into() }.into(),
+            SourceError::Unreadable { object: "Patient.ndjson.gz".into(), detail: "it ends too early" }.into(),
+            SourceError::Misconfigured { remedy: "HEADRACE_SOURCE_BUCKET is wrong".into(), cause: cause() }.into(),
+            SourceError::Unavailable(cause()).into(),
+        ]
+    }
+
+    #[test]
+    fn no_answer_shows_a_cause() {
+        for error in every_error() {
+            let reply = outcome(&error);
+            assert!(!format!("{reply:?}").contains(CANARY), "{error:?}");
+            assert!(reply.status.is_client_error() || reply.status.is_server_error());
+        }
+    }
+
+    #[test]
+    fn p9_failing_to_look_is_503_and_says_when_to_ask_again() {
+        let reply = outcome(&StoreError::Unknown { what: "the job table", cause: "".into() }.into()).into_response();
+        assert_eq!(reply.status(), 503);
+        assert_eq!(reply.headers()["retry-after"], "5");
+        assert!(matches!(reply.body(), Body::Text(text) if text.contains("\"transient\"")));
+    }
+}

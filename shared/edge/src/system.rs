@@ -1,0 +1,27 @@
+//! The machine's clock and randomness.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use headrace_core::clock::Millis;
+use headrace_core::error::StoreError;
+use headrace_core::ids::JobId;
+use headrace_core::ports::Clock;
+
+/// The system's clock.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Millis {
+        #[expect(clippy::disallowed_methods, reason = "this is the Clock port's one real implementation")]
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Millis(u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+/// A new job's name, from the operating system's random numbers.
+pub fn random_job_id() -> Result<JobId, StoreError> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|error| StoreError::NotApplied { what: "the random number generator", cause: error.into() })?;
+    Ok(JobId::from_random(bytes))
+}

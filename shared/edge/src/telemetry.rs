@@ -1,0 +1,135 @@
+//! Logs and metrics. A log line is a readable sentence with fields; a metric is a line in CloudWatch's embedded format.
+
+use std::io::{self, Write};
+use std::sync::OnceLock;
+
+use serde_json::{Map, Value, json};
+use tracing_subscriber::EnvFilter;
+
+use headrace_core::clock::Millis;
+use headrace_core::ports::Clock;
+
+use crate::system::SystemClock;
+
+/// What is counted. The names stand in the dashboard and the alarms of `template.yaml`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Metric {
+    /// Exports recorded.
+    JobsAccepted,
+    /// Exports finished.
+    JobsCompleted,
+    /// Exports given up.
+    JobsFailed,
+    /// Exports taken back.
+    JobsCancelled,
+    /// Tasks closed.
+    TasksClosed,
+    /// Tasks whose attempts were used up.
+    TasksParked,
+    /// Resources selected.
+    Resources,
+    /// Bytes of the lake read.
+    Bytes,
+    /// Lines that were no resources.
+    LinesRefused,
+}
+
+impl Metric {
+    /// Every metric.
+    pub const ALL: [Self; 9] = [
+        Self::JobsAccepted,
+        Self::JobsCompleted,
+        Self::JobsFailed,
+        Self::JobsCancelled,
+        Self::TasksClosed,
+        Self::TasksParked,
+        Self::Resources,
+        Self::Bytes,
+        Self::LinesRefused,
+    ];
+
+    /// Its name in CloudWatch.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::JobsAccepted => "JobsAccepted",
+            Self::JobsCompleted => "JobsCompleted",
+            Self::JobsFailed => "JobsFailed",
+            Self::JobsCancelled => "JobsCancelled",
+            Self::TasksClosed => "TasksClosed",
+            Self::TasksParked => "TasksParked",
+            Self::Resources => "Resources",
+            Self::Bytes => "Bytes",
+            Self::LinesRefused => "LinesRefused",
+        }
+    }
+
+    fn unit(self) -> &'static str {
+        match self {
+            Self::Bytes => "Bytes",
+            Self::JobsAccepted
+            | Self::JobsCompleted
+            | Self::JobsFailed
+            | Self::JobsCancelled
+            | Self::TasksClosed
+            | Self::TasksParked
+            | Self::Resources
+            | Self::LinesRefused => "Count",
+        }
+    }
+}
+
+/// The function whose metrics are written; unset on one machine, where nobody reads them.
+static FUNCTION: OnceLock<&'static str> = OnceLock::new();
+
+/// Begins logging in JSON for this function, and says who it is.
+pub fn start(function: &'static str, log: &str) {
+    let filter = EnvFilter::try_new(log).unwrap_or_else(|_| EnvFilter::new("info"));
+    let subscriber = tracing_subscriber::fmt().json().flatten_event(true).with_env_filter(filter).with_current_span(false);
+    // A second start, as in a process that hosts several functions, keeps the first one's.
+    let is_first = subscriber.try_init().is_ok() && FUNCTION.set(function).is_ok();
+    tracing::info!(function, version = env!("CARGO_PKG_VERSION"), is_first, "started");
+}
+
+/// Counts, as one line of CloudWatch's embedded metric format.
+pub fn count(counts: &[(Metric, u64)]) {
+    if let Some(function) = FUNCTION.get() {
+        let line = embedded(function, SystemClock.now(), counts);
+        if writeln!(io::stdout().lock(), "{line}").is_err() {
+            tracing::warn!("metrics were not written");
+        }
+    }
+}
+
+fn embedded(function: &str, now: Millis, counts: &[(Metric, u64)]) -> Value {
+    let metrics: Vec<Value> = counts.iter().map(|(metric, _)| json!({ "Name": metric.as_str(), "Unit": metric.unit() })).collect();
+    let directive = json!({ "Namespace": "Headrace", "Dimensions": [["function"]], "Metrics": metrics });
+    let mut line = Map::new();
+    line.insert("_aws".to_owned(), json!({ "Timestamp": now.0, "CloudWatchMetrics": [directive] }));
+    line.insert("function".to_owned(), function.into());
+    line.extend(counts.iter().map(|(metric, count)| (metric.as_str().to_owned(), (*count).into())));
+    Value::Object(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_metric_line_is_what_cloudwatch_reads() {
+        let line = embedded("chunk-worker", Millis(1_769_846_400_000), &[(Metric::Resources, 7), (Metric::Bytes, 9)]);
+        let expected = json!({
+            "_aws": {
+                "Timestamp": 1_769_846_400_000_u64,
+                "CloudWatchMetrics": [{
+                    "Namespace": "Headrace",
+                    "Dimensions": [["function"]],
+                    "Metrics": [{ "Name": "Resources", "Unit": "Count" }, { "Name": "Bytes", "Unit": "Bytes" }],
+                }],
+            },
+            "function": "chunk-worker",
+            "Resources": 7,
+            "Bytes": 9,
+        });
+        assert_eq!(line, expected);
+    }
+}
