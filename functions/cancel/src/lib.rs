@@ -1,1 +1,3 @@
-//! The cancel function.
+//! `DELETE [base]/_operations/export/[job]`: takes an export back.
+
+pub mod handler;

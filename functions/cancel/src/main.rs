@@ -1,1 +1,18 @@
-fn main() {}
+//! The `cancel` function: `DELETE [base]/_operations/export/[job]`.
+
+use cancel::handler::Cancel;
+use headrace_aws::Clients;
+use headrace_edge::config::{Environment, PartsConfig};
+use headrace_edge::system::SystemClock;
+use headrace_edge::telemetry;
+use lambda_http::{Error, Request, run, service_fn};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    let config = PartsConfig::read(&Environment)?;
+    telemetry::start("cancel", &config.common.log);
+    let aws = Clients::connect().await;
+    let parts = aws.parts(&config.destination.name, &config.destination.prefix);
+    let cancel = &Cancel::new(aws.jobs(&config.common.table), parts, SystemClock);
+    run(service_fn(|request: Request| async { Ok::<_, Error>(cancel.handle(request).await) })).await
+}

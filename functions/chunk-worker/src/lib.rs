@@ -1,1 +1,3 @@
-//! The chunk-worker function.
+//! The queue's consumer: plans, reads, gathers and finishes, one task per message.
+
+pub mod handler;

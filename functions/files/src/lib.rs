@@ -1,1 +1,3 @@
-//! The files function.
+//! `GET [base]/_operations/files/[job]/[name]`: gives a client access to one file.
+
+pub mod handler;

@@ -1,1 +1,18 @@
-fn main() {}
+//! The `files` function: `GET [base]/_operations/files/[job]/[name]`.
+
+use files::handler::Files;
+use headrace_aws::Clients;
+use headrace_edge::config::{Environment, PartsConfig};
+use headrace_edge::system::SystemClock;
+use headrace_edge::telemetry;
+use lambda_http::{Error, Request, run, service_fn};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    let config = PartsConfig::read(&Environment)?;
+    telemetry::start("files", &config.common.log);
+    let aws = Clients::connect().await;
+    let parts = aws.parts(&config.destination.name, &config.destination.prefix);
+    let files = &Files::new(aws.jobs(&config.common.table), parts, SystemClock);
+    run(service_fn(|request: Request| async { Ok::<_, Error>(files.handle(request).await) })).await
+}

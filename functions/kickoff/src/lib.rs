@@ -1,1 +1,3 @@
-//! The kickoff function.
+//! `GET [base]/$export`: accepts an export and answers 202.
+
+pub mod handler;

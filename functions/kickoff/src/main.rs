@@ -1,1 +1,20 @@
-fn main() {}
+//! The `kickoff` function: `GET [base]/$export`.
+
+use headrace_aws::Clients;
+use headrace_edge::config::{Environment, KickoffConfig};
+use headrace_edge::system::{SystemClock, random_job_id};
+use headrace_edge::telemetry;
+use kickoff::handler::Kickoff;
+use lambda_http::{Error, Request, run, service_fn};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    let config = KickoffConfig::read(&Environment)?;
+    telemetry::start("kickoff", &config.common.log);
+    let aws = Clients::connect().await;
+    let (jobs, queue) = (aws.jobs(&config.common.table), aws.queue(&config.queue_url));
+    let source = aws.lake(&config.source.name, &config.source.prefix);
+    let parts = aws.parts(&config.destination.name, &config.destination.prefix);
+    let kickoff = &Kickoff::new((jobs, queue), (source, parts), SystemClock, config.terms, random_job_id);
+    run(service_fn(|request: Request| async { Ok::<_, Error>(kickoff.handle(request).await) })).await
+}

@@ -1,1 +1,3 @@
-//! The reaper function.
+//! The scheduled look at what nobody else looks after.
+
+pub mod handler;

@@ -1,1 +1,20 @@
-fn main() {}
+//! The `reaper` function: once a minute.
+
+use headrace_aws::Clients;
+use headrace_edge::config::{Environment, ReaperConfig};
+use headrace_edge::system::SystemClock;
+use headrace_edge::telemetry;
+use lambda_runtime::{Error, LambdaEvent, run, service_fn};
+use reaper::handler::Reaper;
+use serde_json::Value;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    let config = ReaperConfig::read(&Environment)?;
+    telemetry::start("reaper", &config.common.log);
+    let aws = Clients::connect().await;
+    let parts = aws.parts(&config.destination.name, &config.destination.prefix);
+    let reaper = &Reaper::new(aws.jobs(&config.common.table), aws.queue(&config.queue_url), parts, SystemClock);
+    // The answer is read by nobody; what was done stands in the log.
+    run(service_fn(|_: LambdaEvent<Value>| async { reaper.handle().await.map(|_| ()) })).await
+}

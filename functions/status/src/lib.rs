@@ -1,1 +1,3 @@
-//! The status function.
+//! `GET [base]/_operations/export/[job]`: how far an export has come, or its manifest.
+
+pub mod handler;

@@ -1,1 +1,17 @@
-fn main() {}
+//! The `status` function: `GET [base]/_operations/export/[job]`.
+
+use headrace_aws::Clients;
+use headrace_edge::config::{Environment, StatusConfig};
+use headrace_edge::system::SystemClock;
+use headrace_edge::telemetry;
+use lambda_http::{Error, Request, run, service_fn};
+use status::handler::StatusOf;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    let config = StatusConfig::read(&Environment)?;
+    telemetry::start("status", &config.common.log);
+    let aws = Clients::connect().await;
+    let status = &StatusOf::new(aws.jobs(&config.common.table), SystemClock);
+    run(service_fn(|request: Request| async { Ok::<_, Error>(status.handle(request).await) })).await
+}

@@ -13,7 +13,45 @@ pub use s3::{S3Lake, S3PartStore};
 #[cfg(feature = "sqs")]
 pub use sqs::SqsTaskQueue;
 
-/// What the SDK loads from its environment: credentials, region, endpoints.
-pub async fn load_config() -> aws_config::SdkConfig {
-    aws_config::load_defaults(aws_config::BehaviorVersion::latest()).await
+/// The SDK clients of one process. They share connections; nothing is built per event.
+pub struct Clients {
+    config: aws_config::SdkConfig,
+}
+
+impl Clients {
+    /// From the environment: credentials, region, endpoints.
+    pub async fn connect() -> Self {
+        Self { config: aws_config::load_defaults(aws_config::BehaviorVersion::latest()).await }
+    }
+
+    /// The job table of this name.
+    pub fn jobs(&self, table: &str) -> DynamoJobStore {
+        DynamoJobStore::new(aws_sdk_dynamodb::Client::new(&self.config), table)
+    }
+
+    /// The task queue at this URL.
+    #[cfg(feature = "sqs")]
+    pub fn queue(&self, url: &str) -> SqsTaskQueue {
+        SqsTaskQueue::new(aws_sdk_sqs::Client::new(&self.config), url)
+    }
+
+    /// The lake below `prefix` of `bucket`.
+    #[cfg(feature = "s3")]
+    pub fn lake(&self, bucket: &str, prefix: &str) -> S3Lake {
+        S3Lake::new(&self.s3(), bucket, prefix)
+    }
+
+    /// The destination below `prefix` of `bucket`.
+    #[cfg(feature = "s3")]
+    pub fn parts(&self, bucket: &str, prefix: &str) -> S3PartStore {
+        S3PartStore::new(&self.s3(), bucket, prefix)
+    }
+
+    #[cfg(feature = "s3")]
+    fn s3(&self) -> aws_sdk_s3::Client {
+        let config = aws_sdk_s3::config::Builder::from(&self.config);
+        // An endpoint that the environment names is a stand-in without a host per bucket.
+        let path_style = self.config.endpoint_url().is_some();
+        aws_sdk_s3::Client::from_conf(config.force_path_style(path_style).build())
+    }
 }

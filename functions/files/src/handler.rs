@@ -1,0 +1,54 @@
+//! From the request to a fresh way to the file.
+
+use std::path::PathBuf;
+
+use headrace_core::error::ExportError;
+use headrace_core::flow::hand_out::hand_out;
+use headrace_core::ports::{Access, Clock, JobStore, PartStore};
+use headrace_edge::reply::{Reply, refuse};
+use headrace_edge::{caller, request};
+use lambda_http::http::Response;
+use lambda_http::http::header::{CONTENT_TYPE, LOCATION};
+use lambda_http::{Body, Request};
+
+/// The media type of every file (Bulk Data Access, "Bulk Data Output File Request").
+pub const NDJSON: &str = "application/fhir+ndjson";
+
+/// On one machine: the file to stream, as an extension of the response. The server in front reads it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalFile(pub PathBuf);
+
+/// What a file request needs, for the life of the process.
+pub struct Files<J, P, C> {
+    jobs: J,
+    parts: P,
+    clock: C,
+}
+
+impl<J: JobStore, P: PartStore, C: Clock> Files<J, P, C> {
+    /// With these ports.
+    pub fn new(jobs: J, parts: P, clock: C) -> Self {
+        Self { jobs, parts, clock }
+    }
+
+    /// Answers one request: 307 to a presigned URL on AWS, 200 with a [`LocalFile`] on one machine.
+    pub async fn handle(&self, request: Request) -> Response<Body> {
+        self.answer(&request).await.unwrap_or_else(|error| refuse(&request, &error))
+    }
+
+    async fn answer(&self, request: &Request) -> Result<Response<Body>, ExportError> {
+        let identity = caller::identity(request)?;
+        let (id, name) = (request::job_id(request)?, request::part_name(request)?);
+        let (part, access) = hand_out(&self.jobs, &self.parts, &self.clock, (&id, name), &identity.caller).await?;
+        tracing::info!(job.id = %id, file = %name, size_bytes = part.content.bytes, "handed out");
+        match access {
+            // 307, not 308: a permanent redirect would be remembered beyond the URL's five minutes.
+            Access::Redirect(url) => Ok(Reply::empty(307).with(LOCATION, url).into_response()),
+            Access::Local(path) => {
+                let mut response = Reply::empty(200).with(CONTENT_TYPE, NDJSON).into_response();
+                response.extensions_mut().insert(LocalFile(path));
+                Ok(response)
+            }
+        }
+    }
+}

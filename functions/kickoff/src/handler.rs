@@ -1,0 +1,85 @@
+//! From the HTTP request to the recorded job and back.
+
+use headrace_core::error::{ExportError, StoreError};
+use headrace_core::flow::kick_off::{KickOff, kick_off};
+use headrace_core::ids::JobId;
+use headrace_core::job::Job;
+use headrace_core::outcome::{IssueCode, Outcome};
+use headrace_core::ports::{Clock, JobStore, PartStore, ResourceSource, TaskQueue};
+use headrace_core::request::Refusal;
+use headrace_edge::config::Terms;
+use headrace_edge::reply::{Reply, refuse};
+use headrace_edge::telemetry::{Metric, count};
+use headrace_edge::{base, caller, request};
+use lambda_http::http::header::CONTENT_LOCATION;
+use lambda_http::http::{Method, Response};
+use lambda_http::{Body, Request};
+use tokio::sync::OnceCell;
+
+/// What a kick-off needs, for the life of the process.
+pub struct Kickoff<J, Q, S, P, C> {
+    jobs: J,
+    queue: Q,
+    source: S,
+    parts: P,
+    clock: C,
+    terms: Terms,
+    new_id: fn() -> Result<JobId, StoreError>,
+    /// Set once source and destination have been seen: a wrong setting fails here, not as a job that hangs.
+    seen: OnceCell<()>,
+}
+
+impl<J, Q, S, P, C> Kickoff<J, Q, S, P, C>
+where
+    J: JobStore,
+    Q: TaskQueue,
+    S: ResourceSource,
+    P: PartStore,
+    C: Clock,
+{
+    /// With these ports; `new_id` names jobs.
+    pub fn new((jobs, queue): (J, Q), (source, parts): (S, P), clock: C, terms: Terms, new_id: fn() -> Result<JobId, StoreError>) -> Self {
+        Self { jobs, queue, source, parts, clock, terms, new_id, seen: OnceCell::new() }
+    }
+
+    /// Answers one request.
+    pub async fn handle(&self, request: Request) -> Response<Body> {
+        match self.accept(&request).await {
+            Ok(job) => {
+                tracing::info!(job.id = %job.id, owner = job.owner.0, types = job.request.types.as_ref().map(std::collections::BTreeSet::len), "accepted");
+                count(&[(Metric::JobsAccepted, 1)]);
+                let text = "the export was accepted; ask for its status at the URL in Content-Location";
+                Reply::outcome(202, &Outcome::information(text)).with(CONTENT_LOCATION, job.status_url()).into_response()
+            }
+            Err(error) => refuse(&request, &error),
+        }
+    }
+
+    async fn accept(&self, request: &Request) -> Result<Job, ExportError> {
+        let path = request::kick_off_path(request)?;
+        if request.method() != Method::GET {
+            let text = "the export is started with GET";
+            return Err(Refusal::of(405, IssueCode::NotSupported, "method", text).into());
+        }
+        let identity = caller::identity(request)?;
+        let base = base::base(request, &path.route, self.terms.base.as_deref())?;
+        let asked = request::asked(request, path.level)?;
+        self.seen.get_or_try_init(|| self.look()).await?;
+        let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
+        let order = KickOff {
+            id: (self.new_id)()?,
+            asked,
+            caller: identity.caller,
+            request_url: format!("{base}{}{query}", path.route),
+            base,
+            requires_access_token: identity.is_authenticated,
+        };
+        kick_off(&self.jobs, &self.queue, &self.clock, (&self.terms.policy, self.terms.limits), order).await
+    }
+
+    async fn look(&self) -> Result<(), ExportError> {
+        let (source, parts) = tokio::join!(self.source.check(), self.parts.check());
+        source?;
+        Ok(parts?)
+    }
+}
