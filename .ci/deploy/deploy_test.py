@@ -39,7 +39,6 @@ RECOVERY_SECONDS = 240
 GARBAGE = "\u00a7 this is no order of ours {"
 
 
-
 def the_whole_template_is_deployed(stage: Stage) -> None:
     expect(stage.stack.status == "CREATE_COMPLETE", f"stack status {stage.stack.status}")
     table = stage.stack.client("dynamodb").describe_table(TableName=stage.stack.outputs["JobTableName"])["Table"]
@@ -83,6 +82,7 @@ def a_job_whose_announcement_is_lost(stage: Stage) -> None:
     stage.lost = stage.kick_off()
     queue = stage.stack.outputs["TaskQueueUrl"]
     message = stage.receive(queue)
+    stage.lost_message = message["Body"]
     stage.sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
     stage.take_announcements(True)
     expect(stage.ask("GET", stage.lost).status == 202, "the job waits")
@@ -181,6 +181,8 @@ def a_snapshot_that_cannot_be_kept_fails_the_job(stage: Stage) -> None:
         expect(500 <= reply.status <= 599, f"the job fails visibly, not {reply}")
         text = expect_outcome(reply)
         expect(key.removeprefix(LAKE_PREFIX) in text, f"the outcome names {key}: {text}")
+        # ... and the operator finds the parked task.
+        expect_dead(stage, job_id(status_url))
     finally:
         stage.s3.put_object(Bucket=LAKE_BUCKET, Key=key, Body=stage.objects[key])
 
@@ -202,16 +204,32 @@ def run_worker(stage: Stage, message: dict) -> None:
     expect(not (answer or {}).get("batchItemFailures"), f"the worker refuses the message: {answer}")
 
 
-def a_poisoned_message_ends_in_the_dead_letter_queue(stage: Stage) -> None:
-    """Five receives, then the DLQ. The queue's 90 minutes of invisibility become one second for this test alone."""
-    queue, dead = stage.stack.outputs["TaskQueueUrl"], stage.stack.outputs["DeadLetterQueueUrl"]
+def a_message_nobody_can_read_is_put_aside(stage: Stage) -> None:
+    stage.sqs.send_message(QueueUrl=stage.stack.outputs["TaskQueueUrl"], MessageBody=GARBAGE)
+    expect_dead(stage, GARBAGE)
+
+
+def a_message_delivered_five_times_in_vain_is_put_aside(stage: Stage) -> None:
+    """By SQS itself, since the worker cannot even start. For this test the queue's 90 minutes become a second."""
+    worker, functions = stage.resources["ChunkWorkerFunction"], stage.stack.client("lambda")
+    settings = functions.get_function_configuration(FunctionName=worker)["Environment"]["Variables"]
+    queue = stage.stack.outputs["TaskQueueUrl"]
     stage.sqs.set_queue_attributes(QueueUrl=queue, Attributes={"VisibilityTimeout": "1"})
+    functions.update_function_configuration(FunctionName=worker, Environment={"Variables": {**settings, "HEADRACE_TABLE": ""}})
     try:
-        stage.sqs.send_message(QueueUrl=queue, MessageBody=GARBAGE)
-        message = stage.receive(dead, seconds=60)
+        stage.sqs.send_message(QueueUrl=queue, MessageBody=stage.lost_message)
+        expect_dead(stage, stage.lost_message)
     finally:
+        functions.update_function_configuration(FunctionName=worker, Environment={"Variables": settings})
         stage.sqs.set_queue_attributes(QueueUrl=queue, Attributes={"VisibilityTimeout": "5400"})
-    expect(message["Body"] == GARBAGE, f"the garbage, and nothing else: {message['Body']}")
+
+
+def expect_dead(stage: Stage, words: str) -> None:
+    """The dead letter queue gets one message, which holds these words; it is taken out."""
+    dead = stage.stack.outputs["DeadLetterQueueUrl"]
+    message = stage.receive(dead, seconds=60)
+    expect(words in message["Body"], f"'{words}', not: {message['Body']}")
+    stage.sqs.delete_message(QueueUrl=dead, ReceiptHandle=message["ReceiptHandle"])
     more = stage.sqs.receive_message(QueueUrl=dead).get("Messages", [])
     expect(not more, f"nothing else is dead: {more}")
 
@@ -281,7 +299,8 @@ TESTS: list[Callable[[Stage], None]] = [
     a_finished_export_is_deleted,
     a_running_export_is_cancelled,
     a_snapshot_that_cannot_be_kept_fails_the_job,
-    a_poisoned_message_ends_in_the_dead_letter_queue,
+    a_message_nobody_can_read_is_put_aside,
+    a_message_delivered_five_times_in_vain_is_put_aside,
     exports_go_on_beside_it,
     the_users_own_bucket_key_and_domain,
     the_reaper_finds_the_lost_job,

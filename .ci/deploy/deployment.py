@@ -95,6 +95,11 @@ def work_around_gaps(document: dict) -> None:
         if resource["Type"] == "AWS::CloudWatch::Alarm" and "Metrics" in properties:
             first = properties.pop("Metrics")[0]["MetricStat"]
             properties.update(first["Metric"], Statistic=first["Stat"], Period=first["Period"])
+        # It asks for sqs:SendMessageBatch, an action that AWS does not have: there sqs:SendMessage covers the batch.
+        for policy in properties.get("Policies", []):
+            for statement in policy["PolicyDocument"]["Statement"]:
+                if statement.get("Action") == "sqs:SendMessage":
+                    statement["Action"] = ["sqs:SendMessage", "sqs:SendMessageBatch"]
         # A number that comes from a parameter stays text, and its poller then fails to compare it with one.
         for event in properties.get("Events", {}).values():
             scaling = event["Properties"].get("ScalingConfig", {})

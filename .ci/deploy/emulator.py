@@ -111,4 +111,6 @@ class MiniStack:
             self.process.wait()
 
     def last_lines(self, count: int) -> str:
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-count:])
+        """The end of its log, without what the functions say at level debug."""
+        lines = self.log.read_text(errors="replace").splitlines()
+        return "\n".join([line[:500] for line in lines if '"level":"DEBUG"' not in line][-count:])

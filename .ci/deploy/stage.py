@@ -49,6 +49,7 @@ class Stage:
         self.stranger = self.user("stranger", None)
         self.finished = ""
         self.lost = ""
+        self.lost_message = ""
 
     def user(self, name: str, may_invoke: str | None) -> Credentials:
         iam = self.stack.client("iam")

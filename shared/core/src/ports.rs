@@ -86,12 +86,21 @@ pub struct LeaseTerms {
     pub length: Duration,
     /// Attempts without progress before the task is parked.
     pub tries: u32,
+    /// Leases without a sign of life since then are void: when the only process there can be was started.
+    pub void_before: Millis,
+}
+
+impl LeaseTerms {
+    /// Whether a lease until then keeps others from the task.
+    pub fn is_held(&self, until: Millis, now: Millis) -> bool {
+        until > now && until >= self.void_before + self.length
+    }
 }
 
 impl Default for LeaseTerms {
     fn default() -> Self {
         // A minute is a hundred times what a store call takes; five tries outlive a short outage of any one service.
-        Self { length: Duration::from_secs(60), tries: 5 }
+        Self { length: Duration::from_secs(60), tries: 5, void_before: Millis(0) }
     }
 }
 

@@ -231,7 +231,7 @@ impl WorkerConfig {
     /// Reads them.
     pub fn read(settings: &impl Settings) -> Result<Self, ConfigError> {
         let tries = settings.number("HEADRACE_TASK_TRIES", (1, u64::from(LeaseTerms::default().tries), 100))?;
-        let lease = LeaseTerms { length: read_lease(settings)?, tries: u32::try_from(tries).unwrap_or(u32::MAX) };
+        let lease = LeaseTerms { length: read_lease(settings)?, tries: u32::try_from(tries).unwrap_or(u32::MAX), ..LeaseTerms::default() };
         Ok(Self {
             common: Common::read(settings)?,
             queue_url: settings.required("HEADRACE_QUEUE_URL")?,

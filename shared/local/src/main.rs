@@ -1,1 +1,47 @@
-fn main() {}
+//! The `headrace` program.
+
+use std::error::Error;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use headrace_local::cli::{Cli, Command};
+use headrace_local::export::{Exported, export};
+use headrace_local::serve::serve;
+use tracing_subscriber::EnvFilter;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let default = match &cli.command {
+        Command::Export(_) => "warn",
+        Command::Serve(_) => "info",
+    };
+    let filter = EnvFilter::try_new(cli.log.as_deref().unwrap_or(default)).unwrap_or_else(|_| EnvFilter::new(default));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(io::stderr().is_terminal()).with_target(false).init();
+    let ended: Result<ExitCode, Box<dyn Error>> = match &cli.command {
+        Command::Export(order) => Box::pin(export(order)).await.map_err(Into::into).map(|exported| match exported {
+            Exported::All => ExitCode::SUCCESS,
+            Exported::WithErrors => ExitCode::from(3),
+        }),
+        Command::Serve(order) => Box::pin(serve(order)).await.map_err(Into::into).map(|()| ExitCode::SUCCESS),
+    };
+    ended.unwrap_or_else(|error| {
+        drop(writeln!(io::stderr(), "headrace: {}", chain(error.as_ref())));
+        ExitCode::FAILURE
+    })
+}
+
+/// An error and its causes, in one line.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let said = error.to_string();
+        if !text.ends_with(&said) {
+            text = format!("{text}: {said}");
+        }
+        cause = error.source();
+    }
+    text
+}

@@ -356,7 +356,7 @@ impl TaskStore for DynamoJobStore {
             Work::Read(_) | Work::Gather(_) => job.state == JobState::Running && job.has_task(id.task),
             Work::Finish => job.state == JobState::Running && job.open_tasks == 0,
         };
-        let is_held = task.lease_until.is_some_and(|until| until > now);
+        let is_held = task.lease_until.is_some_and(|until| terms.is_held(until, now));
         if !its_turn || is_held {
             return Ok(LeaseAnswer::NotNow);
         }

@@ -12,6 +12,9 @@ use crate::ports::{Clock, Due, JobStore, PartStore, Ports, Subject, TaskQueue};
 /// When to look again at something that may be on its way.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
+/// Later than anything is due: the year 9999.
+const END_OF_TIME: Millis = Millis(253_402_300_799_000);
+
 /// Looks at this many due items of a shard in one run.
 const LOOKS: u16 = 100;
 
@@ -44,6 +47,26 @@ where
         }
     }
     Ok(reaped)
+}
+
+/// After a restart of the only process there can be: announces every task of every open job, for its queue was lost with it.
+pub async fn recover<S>(ports: &Ports<impl JobStore, impl TaskQueue, S, impl PartStore, impl Clock>) -> Result<u32, ExportError>
+where
+    S: Send + Sync,
+{
+    let mut announced = 0;
+    for due in ports.jobs.due(END_OF_TIME, u16::MAX).await? {
+        let (id, task) = match due.subject {
+            Subject::Job(id) => (id.clone(), TaskId::finish(&id)),
+            Subject::Task(task) => (task.job.clone(), task),
+        };
+        let is_open = ports.jobs.job(&id).await?.is_some_and(|job| job.state.is_open() && job.has_task(task.task));
+        if is_open {
+            ports.queue.announce(&[task], Duration::ZERO).await?;
+            announced += 1;
+        }
+    }
+    Ok(announced)
 }
 
 async fn look_at<S: Send + Sync>(

@@ -1,0 +1,239 @@
+//! The destination as a directory. Only its owner may read what is written: these are patients' records.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use crc_fast::{CrcAlgorithm, Digest};
+use headrace_core::error::{SourceError, StoreError};
+use headrace_core::part::{Content, FileName, Part, PartName, Tail, TailName};
+use headrace_core::ports::{Access, ByteStream, Draft, PartStore};
+use tokio::task::spawn_blocking;
+use walkdir::WalkDir;
+
+use super::lake::read_file;
+
+const WHAT: &str = "the destination";
+
+/// Small writes are gathered up to this size.
+const BUFFER_BYTES: usize = 1 << 20;
+
+/// The destination.
+#[derive(Clone, Debug)]
+pub struct DirectoryParts {
+    root: PathBuf,
+}
+
+impl DirectoryParts {
+    /// The destination below `root`, which is created when it is first written to.
+    pub fn open(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    fn path(&self, folder: &str, name: &FileName) -> PathBuf {
+        self.root.join(folder).join(name.to_string())
+    }
+}
+
+fn not_applied(cause: impl Into<headrace_core::error::BoxError>) -> StoreError {
+    StoreError::NotApplied { what: WHAT, cause: cause.into() }
+}
+
+/// Runs file work where it may block.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, StoreError> + Send + 'static) -> Result<T, StoreError> {
+    spawn_blocking(work).await.map_err(not_applied)?
+}
+
+fn create_folder(path: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)
+}
+
+fn create_file(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
+/// Gives a file a second name; never takes the name from another file.
+fn name_anew(from: &Path, to: &Path, content: Content) -> Result<(), StoreError> {
+    if let Some(folder) = to.parent() {
+        create_folder(folder).map_err(not_applied)?;
+    }
+    match fs::hard_link(from, to) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => has_content(to, content),
+        // An earlier attempt has done it and swept.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && to.exists() => has_content(to, content),
+        // A file system without second names.
+        Err(_) if !to.exists() => fs::copy(from, to).map(drop).map_err(not_applied),
+        Err(error) => Err(not_applied(error)),
+    }
+}
+
+/// Whether the file there holds these very bytes.
+fn has_content(path: &Path, content: Content) -> Result<(), StoreError> {
+    let mut file = File::open(path).map_err(not_applied)?;
+    let mut crc = Digest::new(CrcAlgorithm::Crc64Nvme);
+    let mut buffer = vec![0; BUFFER_BYTES];
+    let mut bytes = 0;
+    loop {
+        let count = file.read(&mut buffer).map_err(not_applied)?;
+        let Some(read) = buffer.get(..count).filter(|read| !read.is_empty()) else { break };
+        crc.update(read);
+        bytes += count as u64;
+    }
+    if bytes == content.bytes && crc.finalize() == content.crc64 { Ok(()) } else { Err(StoreError::Stale) }
+}
+
+/// A file being written, under a name that no manifest knows. Deleted if it is dropped unsettled.
+#[derive(Debug)]
+pub struct DirectoryDraft {
+    store: DirectoryParts,
+    folder: String,
+    path: PathBuf,
+    file: Option<File>,
+    buffer: Vec<u8>,
+    is_settled: bool,
+}
+
+impl DirectoryDraft {
+    async fn flush(&mut self, more: Bytes) -> Result<(), StoreError> {
+        let buffered = std::mem::take(&mut self.buffer);
+        let (file, path) = (self.file.take(), self.path.clone());
+        let (file, mut buffer) = blocking(move || {
+            let mut file = match file {
+                Some(file) => file,
+                None => {
+                    path.parent().map_or(Ok(()), create_folder).map_err(not_applied)?;
+                    create_file(&path).map_err(not_applied)?
+                }
+            };
+            file.write_all(&buffered).and_then(|()| file.write_all(&more)).map_err(not_applied)?;
+            Ok((file, buffered))
+        })
+        .await?;
+        buffer.clear();
+        (self.file, self.buffer) = (Some(file), buffer);
+        Ok(())
+    }
+}
+
+impl Draft for DirectoryDraft {
+    async fn write(&mut self, bytes: Bytes) -> Result<(), StoreError> {
+        if self.buffer.len() + bytes.len() < BUFFER_BYTES {
+            self.buffer.extend_from_slice(&bytes);
+            return Ok(());
+        }
+        self.flush(bytes).await
+    }
+
+    async fn settle(mut self, name: FileName, content: Content) -> Result<(), StoreError> {
+        self.flush(Bytes::new()).await?;
+        self.file = None;
+        let (from, to) = (self.path.clone(), self.store.path(&self.folder, &name));
+        blocking(move || match name {
+            FileName::Part(_) => {
+                name_anew(&from, &to, content)?;
+                fs::remove_file(&from).map_err(not_applied)
+            }
+            // No other attempt has its name.
+            FileName::Tail(_) => fs::rename(&from, &to).map_err(not_applied),
+        })
+        .await?;
+        self.is_settled = true;
+        Ok(())
+    }
+}
+
+impl Drop for DirectoryDraft {
+    fn drop(&mut self) {
+        if !self.is_settled && self.path.exists() {
+            // What stays behind here is swept with the job.
+            drop(fs::remove_file(&self.path));
+        }
+    }
+}
+
+impl PartStore for DirectoryParts {
+    type Draft = DirectoryDraft;
+
+    async fn check(&self) -> Result<(), StoreError> {
+        let root = self.root.clone();
+        let seen = spawn_blocking(move || {
+            create_folder(&root)?;
+            let probe = root.join(".headrace-probe");
+            create_file(&probe)?;
+            fs::remove_file(&probe)
+        });
+        seen.await.map_err(not_applied)?.map_err(|error| StoreError::Misconfigured {
+            remedy: format!("--state: `{}` cannot be written to; name a directory that can", self.root.display()),
+            cause: error.into(),
+        })
+    }
+
+    async fn draft(&self, folder: &str, tail: TailName) -> Result<DirectoryDraft, StoreError> {
+        let path = self.path(folder, &FileName::Tail(tail)).with_extension("draft");
+        Ok(DirectoryDraft { store: self.clone(), folder: folder.to_owned(), path, file: None, buffer: Vec::new(), is_settled: false })
+    }
+
+    async fn adopt(&self, folder: &str, tail: &Tail, part: PartName) -> Result<(), StoreError> {
+        let (from, to) = (self.path(folder, &FileName::Tail(tail.name)), self.path(folder, &FileName::Part(part)));
+        let content = tail.content;
+        blocking(move || name_anew(&from, &to, content)).await
+    }
+
+    fn read(&self, folder: &str, tail: &TailName, range: Range<u64>) -> ByteStream {
+        read_file(self.path(folder, &FileName::Tail(*tail)), range, |_| true, SourceError::Unavailable(format!("the tail {tail} is not there").into()))
+    }
+
+    async fn grant(&self, folder: &str, part: &Part) -> Result<Access, StoreError> {
+        let path = self.path(folder, &FileName::Part(part.name));
+        let (name, bytes) = (part.name, part.content.bytes);
+        blocking(move || match fs::metadata(&path) {
+            Ok(metadata) if metadata.len() == bytes => Ok(Access::Local(path)),
+            // A power failure can take what was not yet on the disk.
+            Ok(_) => Err(StoreError::Unreadable { what: WHAT, detail: format!("{name} is not as long as it was recorded; start a new export") }),
+            Err(error) => Err(not_applied(error)),
+        })
+        .await
+    }
+
+    async fn sweep(&self, folder: &str, keep: &BTreeSet<PartName>) -> Result<u64, StoreError> {
+        let (root, keep) = (self.root.join(folder), keep.clone());
+        blocking(move || {
+            let mut deleted = 0;
+            for entry in WalkDir::new(&root).contents_first(true) {
+                let entry = match entry {
+                    Ok(entry) => entry,
+                    Err(error) if error.io_error().is_some_and(|error| error.kind() == io::ErrorKind::NotFound) => continue,
+                    Err(error) => return Err(not_applied(error)),
+                };
+                let is_folder = entry.file_type().is_dir();
+                let below = entry.path().strip_prefix(&root).ok().and_then(Path::to_str);
+                let is_kept = below.and_then(PartName::parse).is_some_and(|name| keep.contains(&name));
+                let removed = match (is_folder, is_kept) {
+                    (true, _) => fs::remove_dir(entry.path()),
+                    (false, true) => continue,
+                    (false, false) => fs::remove_file(entry.path()),
+                };
+                match removed {
+                    Ok(()) => deleted += u64::from(!is_folder),
+                    // Folders stay while something kept is in them.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound || is_folder => {}
+                    Err(error) => return Err(not_applied(error)),
+                }
+            }
+            Ok(deleted)
+        })
+        .await
+    }
+}

@@ -1,0 +1,118 @@
+//! HTTP in front of the handlers: turns a request into a `lambda_http` request, as API Gateway does.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body as HttpBody;
+use axum::extract::{RawPathParams, Request, State};
+use axum::response::Response;
+use axum::routing::{MethodRouter, any, get};
+use files::handler::{LocalFile, NDJSON};
+use headrace_core::error::ExportError;
+use headrace_core::outcome::{IssueCode, Outcome};
+use headrace_edge::reply::{Reply, outcome};
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, StatusCode};
+use lambda_http::{Body, RequestExt as _};
+use tokio::net::TcpListener;
+use tower::ServiceExt as _;
+use tower_http::compression::CompressionLayer;
+use tower_http::services::ServeFile;
+
+use crate::service::Service;
+
+/// The path below which the API lies.
+pub const BASE_PATH: &str = "/fhir";
+
+/// A FHIR server's answer to a path that it does not know.
+async fn unknown(_: Request) -> Response {
+    respond(outcome(&ExportError::NotFound("this path")).into_response())
+}
+
+async fn wrong_method(_: Request) -> Response {
+    let text = "this path does not take this method";
+    respond(Reply::outcome(405, &Outcome::error(IssueCode::NotSupported, text)).into_response())
+}
+
+/// The routes that `template.yaml` gives to API Gateway.
+fn routes() -> Router<Arc<Service>> {
+    let kick_off = || -> MethodRouter<Arc<Service>> {
+        get(|State(service): State<Arc<Service>>, parameters, request| async move {
+            respond(service.kickoff.handle(gateway_request(parameters, request)).await)
+        })
+        .post(|State(service): State<Arc<Service>>, parameters, request| async move {
+            respond(service.kickoff.handle(gateway_request(parameters, request)).await)
+        })
+        .fallback(wrong_method)
+    };
+    let status = get(|State(service): State<Arc<Service>>, parameters, request| async move {
+        respond(service.status.handle(gateway_request(parameters, request)).await)
+    })
+    .delete(|State(service): State<Arc<Service>>, parameters, request| async move {
+        respond(service.cancel.handle(gateway_request(parameters, request)).await)
+    })
+    .fallback(wrong_method);
+    let files = get(|State(service): State<Arc<Service>>, parameters, request: Request| async move {
+        let (parts, _) = request.into_parts();
+        let again = Request::from_parts(parts.clone(), HttpBody::empty());
+        let response = service.files.handle(gateway_request(parameters, again)).await;
+        stream(response, Request::from_parts(parts, HttpBody::empty())).await
+    })
+    .fallback(wrong_method)
+    .layer(CompressionLayer::new().gzip(true));
+    Router::new()
+        .route("/{operation}", kick_off())
+        .route("/Patient/{operation}", kick_off())
+        .route("/Patient/{id}/{operation}", kick_off())
+        .route("/Group/{id}/{operation}", kick_off())
+        .route("/_operations/export/{job}", status)
+        .route("/_operations/files/{job}/{name}", files)
+}
+
+/// Serves until the process is stopped.
+pub async fn serve(service: Arc<Service>, listener: TcpListener) -> std::io::Result<()> {
+    let app = Router::new().nest(BASE_PATH, routes()).fallback(any(unknown)).with_state(service);
+    axum::serve(listener, app).await
+}
+
+/// Where a listener is reached: its base.
+pub fn base_of(address: SocketAddr) -> String {
+    format!("http://{address}{BASE_PATH}")
+}
+
+/// The request as `lambda_http` gives it to a handler. No route takes a body yet.
+fn gateway_request(parameters: RawPathParams, request: Request) -> lambda_http::Request {
+    let parameters: HashMap<String, String> = parameters.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    let path = request.extensions().get::<axum::extract::OriginalUri>().map_or_else(|| request.uri().path(), |uri| uri.path()).to_owned();
+    let (parts, _) = request.into_parts();
+    lambda_http::Request::from_parts(parts, Body::Empty).with_path_parameters(parameters).with_raw_http_path(path)
+}
+
+fn respond(response: http::Response<Body>) -> Response {
+    response.map(|body| match body {
+        Body::Empty => HttpBody::empty(),
+        Body::Text(text) => HttpBody::from(text),
+        Body::Binary(bytes) => HttpBody::from(bytes),
+        // A variant that a later lambda_http adds.
+        _ => HttpBody::empty(),
+    })
+}
+
+/// Streams the file that the handler has granted, whole or in ranges.
+async fn stream(response: http::Response<Body>, request: Request) -> Response {
+    let Some(LocalFile(path)) = response.extensions().get().cloned() else { return respond(response) };
+    let (head, _) = response.into_parts();
+    let mut served = match ServeFile::new(path).oneshot(request).await {
+        Ok(served) => served.map(HttpBody::new),
+        Err(never) => match never {},
+    };
+    for (name, value) in &head.headers {
+        served.headers_mut().insert(name, value.clone());
+    }
+    if matches!(served.status(), StatusCode::OK | StatusCode::PARTIAL_CONTENT) {
+        served.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(NDJSON));
+    }
+    served
+}

@@ -1,0 +1,64 @@
+//! `headrace serve`.
+
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+
+use crate::cli::Serve;
+use crate::http;
+use crate::service::{Plan, Service, StartError};
+
+/// Why serving ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeFailure {
+    /// Anyone could export.
+    #[error("{0} can be reached by others and there is no access control: listen on 127.0.0.1, or add --let-anyone-on-the-network-export")]
+    Exposed(SocketAddr),
+    /// The address is taken or not ours.
+    #[error("cannot listen on {address}; name another with --listen and --port")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        cause: io::Error,
+    },
+    /// A setting.
+    #[error(transparent)]
+    Config(#[from] headrace_edge::config::ConfigError),
+    /// The service did not start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The server stopped by itself.
+    #[error("the server stopped")]
+    Stopped(#[source] io::Error),
+}
+
+/// Serves until it is interrupted.
+pub async fn serve(order: &Serve) -> Result<(), ServeFailure> {
+    let address = SocketAddr::new(order.listen, order.port);
+    if !order.listen.is_loopback() && !order.let_anyone_on_the_network_export {
+        return Err(ServeFailure::Exposed(address));
+    }
+    let plan = Plan {
+        lake: order.lake.clone(),
+        state: order.state.clone(),
+        terms: order.terms.terms()?,
+        trust_lake_names: order.terms.trust_lake_names,
+        workers: order.terms.workers(),
+    };
+    let listener = TcpListener::bind(address).await.map_err(|cause| ServeFailure::Listen { address, cause })?;
+    let base = http::base_of(listener.local_addr().map_err(|cause| ServeFailure::Listen { address, cause })?);
+    let service = Arc::new(Service::start(plan).await?);
+    // What starts this program waits for this line.
+    drop(writeln!(io::stdout(), "{base}"));
+    tokio::select! {
+        served = http::serve(service, listener) => served.map_err(ServeFailure::Stopped),
+        interrupted = tokio::signal::ctrl_c() => {
+            tracing::info!("stopped; unfinished exports go on at the next start");
+            interrupted.map_err(ServeFailure::Stopped)
+        }
+    }
+}

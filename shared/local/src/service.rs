@@ -1,0 +1,190 @@
+//! The six handlers over one directory: what `template.yaml` wires on AWS.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lambda_events::event::sqs::{SqsEvent, SqsMessage};
+use cancel::handler::Cancel;
+use chunk_worker::handler::ChunkWorker;
+use files::handler::Files;
+use headrace_aws::{DynamoJobStore, TableSchema};
+use headrace_core::clock::Millis;
+use headrace_core::error::{ExportError, StoreError};
+use headrace_core::flow::reap::recover;
+use headrace_core::flow::run_task::WorkTerms;
+use headrace_core::ids::TaskId;
+use headrace_core::ports::{Clock, LeaseTerms, PartStore as _, Ports, ResourceSource as _, TaskQueue as _};
+use headrace_edge::config::Terms;
+use headrace_edge::system::{SystemClock, random_job_id};
+use kickoff::handler::Kickoff;
+use reaper::handler::Reaper;
+use status::handler::StatusOf;
+use tokio::task::JoinSet;
+
+use crate::directory::{DirectoryLake, DirectoryParts};
+use crate::embedded::{EmbeddedDynamo, EmbeddedError};
+use crate::queue::LocalQueue;
+
+/// The job table's name within its file.
+const TABLE: &str = "headrace";
+
+/// A dead process is noticed at the next start; this is for a worker that hangs.
+const LEASE: Duration = Duration::from_secs(20);
+
+/// How often the reaper looks. On AWS it is once a minute.
+const REAP_EVERY: Duration = Duration::from_secs(5);
+
+/// How often items whose time is over leave the table.
+const SWEEP_EVERY: Duration = Duration::from_secs(600);
+
+/// How long a message waits before it is delivered again.
+const DELIVER_AGAIN: Duration = Duration::from_secs(5);
+
+/// Why the service could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The state's folder cannot be used.
+    #[error("the state folder `{path}` cannot be used; name another with --state")]
+    State {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        cause: std::io::Error,
+    },
+    /// Another process works in it.
+    #[error("the state folder `{0}` is in use by another headrace; stop that one or name another folder with --state")]
+    InUse(PathBuf),
+    /// The job table cannot be opened.
+    #[error("the job table cannot be opened")]
+    Table(#[from] EmbeddedError),
+    /// Source, destination or job table refused.
+    #[error(transparent)]
+    Port(#[from] ExportError),
+}
+
+/// What is to be served.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The directory of NDJSON files.
+    pub lake: PathBuf,
+    /// Where jobs and their files are kept.
+    pub state: PathBuf,
+    /// What jobs are promised.
+    pub terms: Terms,
+    /// Pass over files whose names promise a type that was not asked for.
+    pub trust_lake_names: bool,
+    /// Tasks worked on at the same time.
+    pub workers: usize,
+}
+
+/// The service, at work from [`Service::start`] until it is dropped.
+pub struct Service {
+    pub(crate) kickoff: Kickoff<DynamoJobStore, LocalQueue, DirectoryLake, DirectoryParts, SystemClock>,
+    pub(crate) status: StatusOf<DynamoJobStore, SystemClock>,
+    pub(crate) cancel: Cancel<DynamoJobStore, DirectoryParts, SystemClock>,
+    pub(crate) files: Files<DynamoJobStore, DirectoryParts, SystemClock>,
+    /// Workers and the reaper; they end with the service.
+    _at_work: JoinSet<()>,
+    /// Held as long as the service lives.
+    _lock: File,
+}
+
+impl Service {
+    /// Opens the state, takes up unfinished exports, and starts the workers and the reaper.
+    pub async fn start(plan: Plan) -> Result<Self, StartError> {
+        let lock = lock(&plan.state)?;
+        let dynamo = EmbeddedDynamo::open(&plan.state.join("jobs.db"))?;
+        TableSchema::create(&dynamo.client(), TABLE).await.map_err(ExportError::from)?;
+        let jobs = DynamoJobStore::new(dynamo.client(), TABLE);
+        let (lake, parts) = (DirectoryLake::open(plan.lake), DirectoryParts::open(plan.state.join("files")));
+        lake.check().await.map_err(ExportError::from)?;
+        parts.check().await.map_err(ExportError::from)?;
+        let (queue, clock) = (LocalQueue::default(), SystemClock);
+        let ports = Ports { jobs: jobs.clone(), queue: queue.clone(), source: lake.clone(), parts: parts.clone(), clock };
+        let taken_up = recover(&ports).await?;
+        if taken_up > 0 {
+            tracing::info!(tasks = taken_up, "unfinished exports go on");
+        }
+        let lease = LeaseTerms { length: LEASE, void_before: clock.now(), ..LeaseTerms::default() };
+        let terms = WorkTerms { lease, trust_lake_names: plan.trust_lake_names, ..WorkTerms::default() };
+        let worker = Arc::new(ChunkWorker::new(ports, terms));
+        let mut at_work = JoinSet::new();
+        for _ in 0..plan.workers.max(1) {
+            let (worker, queue) = (worker.clone(), queue.clone());
+            at_work.spawn(async move {
+                while let Some(task) = queue.next().await {
+                    work_off(&worker, &queue, task).await;
+                }
+            });
+        }
+        let reaper = Reaper::new(jobs.clone(), queue.clone(), parts.clone(), clock);
+        at_work.spawn(async move {
+            loop {
+                tokio::time::sleep(REAP_EVERY).await;
+                if let Err(error) = reaper.handle().await {
+                    tracing::warn!(error = %error, "the reaper could not look");
+                }
+            }
+        });
+        at_work.spawn(async move {
+            loop {
+                tokio::time::sleep(SWEEP_EVERY).await;
+                if let Err(error) = dynamo.sweep_expired().await {
+                    tracing::warn!(error = %error, "expired items stay for now");
+                }
+            }
+        });
+        Ok(Self {
+            kickoff: Kickoff::new((jobs.clone(), queue), (lake, parts.clone()), clock, plan.terms, random_job_id),
+            status: StatusOf::new(jobs.clone(), clock),
+            cancel: Cancel::new(jobs.clone(), parts.clone(), clock),
+            files: Files::new(jobs, parts, clock),
+            _at_work: at_work,
+            _lock: lock,
+        })
+    }
+}
+
+type LocalWorker = ChunkWorker<DynamoJobStore, LocalQueue, DirectoryLake, DirectoryParts, SystemClock>;
+
+/// Delivers one task as SQS would: in an event, and again if that is asked for.
+async fn work_off(worker: &LocalWorker, queue: &LocalQueue, task: TaskId) {
+    let mut message = SqsMessage::default();
+    message.message_id = Some(task.to_string());
+    message.body = serde_json::to_string(&task).ok();
+    let mut event = SqsEvent::default();
+    event.records = vec![message];
+    // No end is near: this process is stopped by its user alone.
+    let again = match worker.handle(event, Millis(u64::MAX)).await {
+        Ok(response) => !response.batch_item_failures.is_empty(),
+        Err(_) => true,
+    };
+    if again && let Err(error) = queue.announce(&[task], DELIVER_AGAIN).await {
+        tracing::warn!(error = %error, "a task was not announced again, the reaper will do it");
+    }
+}
+
+/// Creates the folder, for its owner alone, and takes its lock.
+fn lock(state: &Path) -> Result<File, StartError> {
+    let unusable = |cause| StartError::State { path: state.to_owned(), cause };
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(state).map_err(unusable)?;
+    let file = File::create(state.join("lock")).map_err(unusable)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(StartError::InUse(state.to_owned())),
+        Err(std::fs::TryLockError::Error(cause)) => Err(unusable(cause)),
+    }
+}
+
+impl From<StoreError> for StartError {
+    fn from(error: StoreError) -> Self {
+        Self::Port(error.into())
+    }
+}
