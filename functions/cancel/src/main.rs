@@ -10,7 +10,7 @@ use lambda_http::{Error, Request, run, service_fn};
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     let config = PartsConfig::read(&Environment)?;
-    telemetry::start("cancel", &config.common.log);
+    telemetry::start("cancel", &config.common);
     let aws = Clients::connect().await;
     let parts = aws.parts(&config.destination.name, &config.destination.prefix);
     let cancel = &Cancel::new(aws.jobs(&config.common.table), parts, SystemClock);

@@ -13,7 +13,7 @@ use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 #[tokio::main]
 async fn main() -> Result<(), Error> {
     let config = WorkerConfig::read(&Environment)?;
-    telemetry::start("chunk-worker", &config.common.log);
+    telemetry::start("chunk-worker", &config.common);
     let aws = Clients::connect().await;
     let ports = Ports {
         jobs: aws.jobs(&config.common.table),

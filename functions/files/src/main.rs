@@ -10,7 +10,7 @@ use lambda_http::{Error, Request, run, service_fn};
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     let config = PartsConfig::read(&Environment)?;
-    telemetry::start("files", &config.common.log);
+    telemetry::start("files", &config.common);
     let aws = Clients::connect().await;
     let parts = aws.parts(&config.destination.name, &config.destination.prefix);
     let files = &Files::new(aws.jobs(&config.common.table), parts, SystemClock);

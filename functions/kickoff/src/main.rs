@@ -10,7 +10,7 @@ use lambda_http::{Error, Request, run, service_fn};
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     let config = KickoffConfig::read(&Environment)?;
-    telemetry::start("kickoff", &config.common.log);
+    telemetry::start("kickoff", &config.common);
     let aws = Clients::connect().await;
     let (jobs, queue) = (aws.jobs(&config.common.table), aws.queue(&config.queue_url));
     let source = aws.lake(&config.source.name, &config.source.prefix);

@@ -20,7 +20,11 @@ impl<J: JobStore, Q: TaskQueue, P: PartStore, C: Clock> Reaper<J, Q, P, C> {
     pub async fn handle(&self) -> Result<Reaped, Error> {
         let reaped = reap(&self.ports).await?;
         let Reaped { announced, overdue, expired, files_deleted, failed } = reaped;
-        tracing::info!(announced, overdue, expired, files_deleted, failed, "reaped");
+        if reaped == Reaped::default() {
+            tracing::debug!("nothing was due");
+        } else {
+            tracing::info!(announced, overdue, expired, files_deleted, failed, "reaped");
+        }
         if overdue > 0 {
             count(&[(Metric::JobsFailed, u64::from(overdue))]);
         }

@@ -11,7 +11,7 @@ use serde_json::Value;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     let config = ReaperConfig::read(&Environment)?;
-    telemetry::start("reaper", &config.common.log);
+    telemetry::start("reaper", &config.common);
     let aws = Clients::connect().await;
     let parts = aws.parts(&config.destination.name, &config.destination.prefix);
     let reaper = &Reaper::new(aws.jobs(&config.common.table), aws.queue(&config.queue_url), parts, SystemClock);

@@ -10,7 +10,7 @@ use status::handler::StatusOf;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     let config = StatusConfig::read(&Environment)?;
-    telemetry::start("status", &config.common.log);
+    telemetry::start("status", &config.common);
     let aws = Clients::connect().await;
     let status = &StatusOf::new(aws.jobs(&config.common.table), SystemClock);
     run(service_fn(|request: Request| async { Ok::<_, Error>(status.handle(request).await) })).await

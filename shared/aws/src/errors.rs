@@ -66,8 +66,8 @@ impl Called {
             SdkError::ConstructionFailure(_) => Sorted::NotApplied,
             SdkError::ServiceError(service) => sort_code(service.err().code().unwrap_or_default(), service.raw().status().as_u16()),
             SdkError::DispatchFailure(failure) if failure.is_user() => Sorted::NotApplied,
-            // Timeouts, broken connections, answers that cannot be read, and whatever a later SDK adds.
-            _ => Sorted::Unknown,
+            // Whatever a later SDK adds has an unknown end, too.
+            SdkError::TimeoutError(_) | SdkError::DispatchFailure(_) | SdkError::ResponseError(_) | _ => Sorted::Unknown,
         }
     }
 

@@ -174,7 +174,7 @@ pub fn lines(block: &[u8], offset: u64) -> impl Iterator<Item = Line<'_>> {
         let start = block.len() - rest.len();
         let (mut text, after) = match memchr(b'\n', rest) {
             Some(at) => (rest.get(..at)?, rest.get(at + 1..)?),
-            None => (rest, &rest[rest.len()..]),
+            None => (rest, rest.get(rest.len()..)?),
         };
         rest = after;
         if start == 0 && offset == 0 {

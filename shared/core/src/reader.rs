@@ -109,10 +109,7 @@ impl<R: Fn(Range<u64>) -> ByteStream> LineReader<R> {
 fn decoded(encoding: Encoding, stored: ByteStream, object: String) -> ByteStream {
     let stored = StreamReader::new(stored.map_err(io::Error::other));
     let explain = move |error: io::Error| {
-        let detail = match error.kind() {
-            io::ErrorKind::UnexpectedEof => "it ends too early",
-            _ => "its bytes are damaged",
-        };
+        let detail = if error.kind() == io::ErrorKind::UnexpectedEof { "it ends too early" } else { "its bytes are damaged" };
         error
             .into_inner()
             .and_then(|inner| inner.downcast::<SourceError>().ok())

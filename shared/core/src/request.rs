@@ -158,7 +158,7 @@ fn require_accept(accept: &[String]) -> Result<(), Refusal> {
         });
         !refused && matches!(media.as_str(), "application/fhir+json" | "application/json" | "application/*" | "*/*")
     };
-    if ranges.iter().any(|range| served(&range)) {
+    if ranges.iter().any(served) {
         return Ok(());
     }
     let text = "nothing in the header Accept can be served: send `Accept: application/fhir+json`";

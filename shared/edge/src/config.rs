@@ -87,13 +87,19 @@ impl Bucket {
 pub struct Common {
     /// The job table.
     pub table: String,
-    /// Which events are logged, as `tracing` filters are written.
+    /// Which events are logged: a level for ours, or a filter as `tracing` reads it.
     pub log: String,
+    /// The function's name in AWS, which Lambda itself sets: the dimension of its metrics.
+    pub function: Option<String>,
 }
 
 impl Common {
     fn read(settings: &impl Settings) -> Result<Self, ConfigError> {
-        Ok(Self { table: settings.required("HEADRACE_TABLE")?, log: settings.get("HEADRACE_LOG").unwrap_or_else(|| "info".to_owned()) })
+        Ok(Self {
+            table: settings.required("HEADRACE_TABLE")?,
+            log: settings.get("HEADRACE_LOG").unwrap_or_else(|| "info".to_owned()),
+            function: settings.get("AWS_LAMBDA_FUNCTION_NAME"),
+        })
     }
 }
 
@@ -310,7 +316,7 @@ mod tests {
             table.insert(variable, value);
             let error = KickoffConfig::read(&Table(table)).unwrap_err();
             assert_eq!(error.variable, variable, "{value}");
-            assert!(error.to_string().contains(" a"), "{error}");
+            assert!(error.to_string().starts_with(variable), "{error}");
         }
         for (variable, value) in [("HEADRACE_TRUST_LAKE_NAMES", "yes"), ("HEADRACE_TASK_TRIES", "0"), ("HEADRACE_LEASE_SECONDS", "1")] {
             let mut table = complete();

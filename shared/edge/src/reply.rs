@@ -68,12 +68,14 @@ impl Reply {
 /// The answer to an error: status, issue code, public text. The cause goes to the log, once, here.
 pub fn refuse(request: &Request, error: &ExportError) -> Response<Body> {
     let reply = outcome(error);
-    let id = request_id(request).unwrap_or_default();
-    let cause = error as &dyn Error;
-    if reply.status.is_server_error() {
-        tracing::error!(status = reply.status.as_u16(), request.id = id, error = cause, "the request failed");
-    } else {
-        tracing::info!(status = reply.status.as_u16(), request.id = id, reason = %error, "the request was refused");
+    let (id, status) = (request_id(request), reply.status.as_u16());
+    match error {
+        // Its text repeats what the client sent.
+        ExportError::Refused(refusal) => tracing::info!(status, request.id = id, code = ?refusal.code, "the request was refused"),
+        ExportError::NotFound(what) => tracing::info!(status, request.id = id, what, "the request was for something unknown"),
+        ExportError::Store(_) | ExportError::Source(_) => {
+            tracing::error!(status, request.id = id, error = error as &dyn Error, "the request failed");
+        }
     }
     reply.into_response()
 }

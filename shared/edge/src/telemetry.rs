@@ -5,10 +5,12 @@ use std::sync::OnceLock;
 
 use serde_json::{Map, Value, json};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 use headrace_core::clock::Millis;
 use headrace_core::ports::Clock;
 
+use crate::config::Common;
 use crate::system::SystemClock;
 
 /// What is counted. The names stand in the dashboard and the alarms of `template.yaml`.
@@ -79,15 +81,34 @@ impl Metric {
 }
 
 /// The function whose metrics are written; unset on one machine, where nobody reads them.
-static FUNCTION: OnceLock<&'static str> = OnceLock::new();
+static FUNCTION: OnceLock<String> = OnceLock::new();
+
+/// Our crates. A bare level is meant for them: the SDK's own debugging output is noise to an operator.
+const OURS: [&str; 10] = [
+    "headrace_core", "headrace_aws", "headrace_edge", "headrace_local", "kickoff", "status", "cancel", "chunk_worker", "files", "reaper",
+];
+
+/// Reads `HEADRACE_LOG`: a level for our own events, or a whole filter; `fallback` if it is neither.
+pub fn filter(log: &str, fallback: LevelFilter) -> EnvFilter {
+    let ours = |level: LevelFilter| {
+        let directives = OURS.map(|target| format!("{target}={level}"));
+        EnvFilter::new(format!("warn,{}", directives.join(",")))
+    };
+    match log.parse::<LevelFilter>() {
+        _ if log.is_empty() => ours(fallback),
+        Ok(level) => ours(level),
+        Err(_) => EnvFilter::try_new(log).unwrap_or_else(|_| ours(fallback)),
+    }
+}
 
 /// Begins logging in JSON for this function, and says who it is.
-pub fn start(function: &'static str, log: &str) {
-    let filter = EnvFilter::try_new(log).unwrap_or_else(|_| EnvFilter::new("info"));
-    let subscriber = tracing_subscriber::fmt().json().flatten_event(true).with_env_filter(filter).with_current_span(false);
-    // A second start, as in a process that hosts several functions, keeps the first one's.
-    let is_first = subscriber.try_init().is_ok() && FUNCTION.set(function).is_ok();
-    tracing::info!(function, version = env!("CARGO_PKG_VERSION"), is_first, "started");
+pub fn start(function: &'static str, common: &Common) {
+    let subscriber = tracing_subscriber::fmt().json().flatten_event(true).with_env_filter(filter(&common.log, LevelFilter::INFO));
+    if subscriber.with_current_span(false).try_init().is_ok() {
+        // Two deployments in one account have functions of different names.
+        FUNCTION.get_or_init(|| common.function.clone().unwrap_or_else(|| function.to_owned()));
+    }
+    tracing::info!(function, version = env!("CARGO_PKG_VERSION"), "started");
 }
 
 /// Counts, as one line of CloudWatch's embedded metric format.
@@ -113,6 +134,14 @@ fn embedded(function: &str, now: Millis, counts: &[(Metric, u64)]) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_bare_level_is_meant_for_our_own_events() {
+        let directives = filter("debug", LevelFilter::INFO).to_string();
+        assert!(directives.contains("headrace_core=debug") && directives.contains("warn") && !directives.contains("hyper"), "{directives}");
+        assert_eq!(filter("", LevelFilter::INFO).to_string(), filter("info", LevelFilter::ERROR).to_string());
+        assert_eq!(filter("hyper=trace", LevelFilter::INFO).to_string(), "hyper=trace");
+    }
 
     #[test]
     fn a_metric_line_is_what_cloudwatch_reads() {

@@ -8,16 +8,17 @@ use clap::Parser as _;
 use headrace_local::cli::{Cli, Command};
 use headrace_local::export::{Exported, export};
 use headrace_local::serve::serve;
-use tracing_subscriber::EnvFilter;
+use headrace_edge::telemetry::filter;
+use tracing_subscriber::filter::LevelFilter;
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
     let default = match &cli.command {
-        Command::Export(_) => "warn",
-        Command::Serve(_) => "info",
+        Command::Export(_) => LevelFilter::WARN,
+        Command::Serve(_) => LevelFilter::INFO,
     };
-    let filter = EnvFilter::try_new(cli.log.as_deref().unwrap_or(default)).unwrap_or_else(|_| EnvFilter::new(default));
+    let filter = filter(cli.log.as_deref().unwrap_or_default(), default);
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(io::stderr().is_terminal()).with_target(false).init();
     let ended: Result<ExitCode, Box<dyn Error>> = match &cli.command {
         Command::Export(order) => Box::pin(export(order)).await.map_err(Into::into).map(|exported| match exported {
