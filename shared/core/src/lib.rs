@@ -2,6 +2,8 @@
 //!
 //! One file per noun; [`flow`] has one per verb. The rules P1 to P10 of the pipeline stand in `docs/architecture.md`.
 
+#[cfg(test)]
+mod arbitrary;
 pub mod clock;
 pub mod error;
 pub mod flow;

@@ -38,6 +38,8 @@ pub struct Splitter {
     carry: BytesMut,
     /// What to do with bytes until the next line end.
     until_line_end: Until,
+    /// [`LINE_LIMIT_BYTES`].
+    limit_bytes: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,14 +54,14 @@ enum Until {
 impl Splitter {
     /// For bytes from `offset`, which is the beginning of a line.
     pub fn at_line(offset: u64, end: u64) -> Self {
-        Self { offset, end, carry: BytesMut::new(), until_line_end: Until::Keep }
+        Self { offset, end, carry: BytesMut::new(), until_line_end: Until::Keep, limit_bytes: LINE_LIMIT_BYTES }
     }
 
     /// For bytes from `start - 1`, the byte before a slice: lines of ours begin behind the first line end.
     pub fn at_slice(start: u64, end: u64) -> Self {
         match start.checked_sub(1) {
             None => Self::at_line(0, end),
-            Some(before) => Self { offset: before, end, carry: BytesMut::new(), until_line_end: Until::Skip },
+            Some(before) => Self { until_line_end: Until::Skip, ..Self::at_line(before, end) },
         }
     }
 
@@ -68,7 +70,7 @@ impl Splitter {
         self.offset < self.end
     }
 
-    /// Takes the next bytes; yields what they complete.
+    /// Takes the next bytes, fewer than [`LINE_LIMIT_BYTES`]; yields what they complete.
     pub fn feed(&mut self, mut chunk: Bytes) -> impl Iterator<Item = Piece> + use<> {
         let completed = self.complete_carry(&mut chunk);
         let block = if self.carry.is_empty() { self.take_whole_lines(&mut chunk) } else { None };
@@ -108,7 +110,9 @@ impl Splitter {
         self.carry.extend_from_slice(&rest);
         let (offset, bytes) = (self.offset, self.carry.split().freeze());
         self.offset += bytes.len() as u64;
-        Some(Piece::Block { offset, bytes })
+        // By its length alone, not by where chunks end: what passes here must pass again when it is read back from a tail.
+        let is_overlong = bytes.len() > self.limit_bytes + 1;
+        Some(if is_overlong { Piece::Overlong { offset } } else { Piece::Block { offset, bytes } })
     }
 
     /// The lines that begin and end in this chunk, without copying them.
@@ -130,7 +134,7 @@ impl Splitter {
     }
 
     fn drop_overlong(&mut self) -> Option<Piece> {
-        if self.carry.len() <= LINE_LIMIT_BYTES {
+        if self.carry.len() <= self.limit_bytes {
             return None;
         }
         let offset = self.offset;
@@ -150,12 +154,14 @@ pub struct Line<'a> {
     pub next: usize,
     /// Its text: without line end, carriage return and byte order mark.
     pub text: &'a [u8],
+    /// Whether it is not the object's last line without a `\n`.
+    is_ended: bool,
 }
 
 impl Line<'_> {
     /// Whether the block has the text followed by one `\n` and nothing else: copied as it stands, it is an output line.
     pub fn is_verbatim(&self) -> bool {
-        self.next - self.start == self.text.len() + 1
+        self.is_ended && self.next - self.start == self.text.len() + 1
     }
 
     /// Whether there is nothing but white space.
@@ -172,7 +178,8 @@ pub fn lines(block: &[u8], offset: u64) -> impl Iterator<Item = Line<'_>> {
             return None;
         }
         let start = block.len() - rest.len();
-        let (mut text, after) = match memchr(b'\n', rest) {
+        let line_end = memchr(b'\n', rest);
+        let (mut text, after) = match line_end {
             Some(at) => (rest.get(..at)?, rest.get(at + 1..)?),
             None => (rest, rest.get(rest.len()..)?),
         };
@@ -181,7 +188,7 @@ pub fn lines(block: &[u8], offset: u64) -> impl Iterator<Item = Line<'_>> {
             text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
         }
         text = text.strip_suffix(b"\r").unwrap_or(text);
-        Some(Line { start, next: block.len() - rest.len(), text })
+        Some(Line { start, next: block.len() - rest.len(), text, is_ended: line_end.is_some() })
     })
 }
 

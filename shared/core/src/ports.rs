@@ -19,6 +19,9 @@ use crate::task::{Close, Lease, LeaseAnswer, Pin, Record};
 /// The most tasks that one [`Record::Tasks`] holds: a DynamoDB transaction has 100 items, two of which are checks.
 pub const TASKS_PER_RECORD: usize = 98;
 
+/// The most bytes of JSON that the tasks of one [`Record::Tasks`] have: a DynamoDB transaction takes 4 MB in all.
+pub const TASK_BYTES_PER_RECORD: usize = 3_000_000;
+
 /// The most tails that one [`crate::task::Page`] holds: the other items of the transaction are the task, the job and a part.
 pub const TAILS_PER_PAGE: usize = 97;
 
@@ -205,4 +208,54 @@ pub struct Ports<J, Q, S, P, C> {
     pub parts: P,
     /// The clock.
     pub clock: C,
+}
+
+/// The ports that a worker holds, as one bound: its flows name this instead of five parameters.
+pub trait AllPorts: Send + Sync {
+    /// The job table.
+    type Jobs: TaskStore;
+    /// The queue.
+    type Queue: TaskQueue;
+    /// The lake.
+    type Source: ResourceSource;
+    /// The destination.
+    type Parts: PartStore;
+
+    /// The job table.
+    fn jobs(&self) -> &Self::Jobs;
+    /// The queue.
+    fn queue(&self) -> &Self::Queue;
+    /// The lake.
+    fn source(&self) -> &Self::Source;
+    /// The destination.
+    fn parts(&self) -> &Self::Parts;
+    /// The time now.
+    fn now(&self) -> Millis;
+}
+
+impl<J: TaskStore, Q: TaskQueue, S: ResourceSource, P: PartStore, C: Clock> AllPorts for Ports<J, Q, S, P, C> {
+    type Jobs = J;
+    type Queue = Q;
+    type Source = S;
+    type Parts = P;
+
+    fn jobs(&self) -> &J {
+        &self.jobs
+    }
+
+    fn queue(&self) -> &Q {
+        &self.queue
+    }
+
+    fn source(&self) -> &S {
+        &self.source
+    }
+
+    fn parts(&self) -> &P {
+        &self.parts
+    }
+
+    fn now(&self) -> Millis {
+        self.clock.now()
+    }
 }

@@ -81,9 +81,26 @@ mod tests {
         for (path, headers, expected) in [
             ("/fhir/$export", &[("host", "127.0.0.1:8080")][..], "http://127.0.0.1:8080/fhir"),
             ("/$export", &[("host", "[::1]:80")], "http://[::1]:80"),
-            ("/prod/$export", &[("host", "internal"), ("x-forwarded-host", "fhir.example.org"), ("x-forwarded-proto", "https")], "https://fhir.example.org/prod"),
-            ("/$export", &[("host", "internal"), ("x-forwarded-host", "a.example, b.example"), ("x-forwarded-proto", "https,http"), ("x-forwarded-prefix", "/r4/")], "https://a.example/r4"),
-            ("/$export", &[("host", "internal"), ("forwarded", "for=1.2.3.4;host=\"f.example:8443\";proto=https, for=5.6.7.8;host=x")], "https://f.example:8443"),
+            (
+                "/prod/$export",
+                &[("host", "internal"), ("x-forwarded-host", "fhir.example.org"), ("x-forwarded-proto", "https")],
+                "https://fhir.example.org/prod",
+            ),
+            (
+                "/$export",
+                &[
+                    ("host", "internal"),
+                    ("x-forwarded-host", "a.example, b.example"),
+                    ("x-forwarded-proto", "https,http"),
+                    ("x-forwarded-prefix", "/r4/"),
+                ],
+                "https://a.example/r4",
+            ),
+            (
+                "/$export",
+                &[("host", "internal"), ("forwarded", "for=1.2.3.4;host=\"f.example:8443\";proto=https, for=5.6.7.8;host=x")],
+                "https://f.example:8443",
+            ),
         ] {
             assert_eq!(base_of(path, headers).as_deref(), Ok(expected));
         }

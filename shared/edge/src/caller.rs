@@ -47,7 +47,10 @@ mod tests {
 
     #[test]
     fn a_role_owns_its_jobs_over_all_its_sessions() {
-        assert_eq!(without_session("arn:aws:sts::1:assumed-role/Export/monday"), without_session("arn:aws:sts::1:assumed-role/Export/tuesday"));
+        assert_eq!(
+            without_session("arn:aws:sts::1:assumed-role/Export/monday"),
+            without_session("arn:aws:sts::1:assumed-role/Export/tuesday")
+        );
         assert_ne!(without_session("arn:aws:sts::1:assumed-role/Export/x"), without_session("arn:aws:sts::1:assumed-role/Other/x"));
         assert_eq!(without_session("arn:aws:iam::1:user/ann"), "arn:aws:iam::1:user/ann");
     }

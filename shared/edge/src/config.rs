@@ -68,10 +68,7 @@ pub struct Bucket {
 
 impl Bucket {
     fn source(settings: &impl Settings) -> Result<Self, ConfigError> {
-        Ok(Self {
-            name: settings.required("HEADRACE_SOURCE_BUCKET")?,
-            prefix: settings.get("HEADRACE_SOURCE_PREFIX").unwrap_or_default(),
-        })
+        Ok(Self { name: settings.required("HEADRACE_SOURCE_BUCKET")?, prefix: settings.get("HEADRACE_SOURCE_PREFIX").unwrap_or_default() })
     }
 
     fn destination(settings: &impl Settings) -> Result<Self, ConfigError> {
@@ -308,9 +305,18 @@ mod tests {
     #[test]
     fn what_cannot_be_read_is_named_with_what_would_be_right() {
         for (variable, value) in [
-            ("HEADRACE_FILE_SIZE_MB", "big"), ("HEADRACE_FILE_SIZE_MB", "0"), ("HEADRACE_FILE_SIZE_MB", "1001"), ("HEADRACE_RETENTION_HOURS", "-1"),
-            ("HEADRACE_BASE_URL", "fhir.example.org"), ("HEADRACE_BASE_URL", "ftp://x"), ("HEADRACE_BASE_URL", "https://"), ("HEADRACE_BASE_URL", "https://a b"),
-            ("HEADRACE_BASE_URL", "https://user@host"), ("HEADRACE_BASE_URL", "https://host/?x"), ("HEADRACE_CONTAINERS", "ok-name,../etc"), ("HEADRACE_CONTAINERS", ","),
+            ("HEADRACE_FILE_SIZE_MB", "big"),
+            ("HEADRACE_FILE_SIZE_MB", "0"),
+            ("HEADRACE_FILE_SIZE_MB", "1001"),
+            ("HEADRACE_RETENTION_HOURS", "-1"),
+            ("HEADRACE_BASE_URL", "fhir.example.org"),
+            ("HEADRACE_BASE_URL", "ftp://x"),
+            ("HEADRACE_BASE_URL", "https://"),
+            ("HEADRACE_BASE_URL", "https://a b"),
+            ("HEADRACE_BASE_URL", "https://user@host"),
+            ("HEADRACE_BASE_URL", "https://host/?x"),
+            ("HEADRACE_CONTAINERS", "ok-name,../etc"),
+            ("HEADRACE_CONTAINERS", ","),
         ] {
             let mut table = complete();
             table.insert(variable, value);

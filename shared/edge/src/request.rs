@@ -63,7 +63,8 @@ fn parameters(query: &str) -> Result<Vec<(String, String)>, Refusal> {
         return Err(refuse(IssueCode::TooCostly, "the query is longer than 16 KiB"));
     }
     let decode = |piece: &str| {
-        let is_sound = piece.split('%').skip(1).all(|rest| rest.get(..2).is_some_and(|hex| hex.bytes().all(|byte| byte.is_ascii_hexdigit())));
+        let is_sound =
+            piece.split('%').skip(1).all(|rest| rest.get(..2).is_some_and(|hex| hex.bytes().all(|byte| byte.is_ascii_hexdigit())));
         let text = percent_decode_str(piece).decode_utf8().ok().filter(|_| is_sound);
         text.map(String::from).ok_or_else(|| refuse(IssueCode::Invalid, "the query is not percent-encoded UTF-8"))
     };
@@ -131,7 +132,9 @@ mod tests {
 
     #[test]
     fn a_query_is_decoded_once() {
-        let read = parameters("_type=Patient%2CObservation&_since=2020-01-01T00:00:00%2B01:00&_outputFormat=application/fhir+ndjson&x&&y=%2520").unwrap();
+        let read =
+            parameters("_type=Patient%2CObservation&_since=2020-01-01T00:00:00%2B01:00&_outputFormat=application/fhir+ndjson&x&&y=%2520")
+                .unwrap();
         let expected = [
             ("_type", "Patient,Observation"),
             ("_since", "2020-01-01T00:00:00+01:00"),

@@ -25,9 +25,9 @@ pub fn task(message: &SqsMessage) -> Result<TaskId, Verdict> {
 /// The verdict on an attempt. Rule P2: what changed nothing is acknowledged all the same.
 pub fn verdict(end: &Result<TaskEnd, ExportError>) -> Verdict {
     match end {
-        Ok(
-            TaskEnd::Closed(..) | TaskEnd::Yielded(_) | TaskEnd::NotNow | TaskEnd::Gone | TaskEnd::Retried(_) | TaskEnd::Failed(_),
-        ) => Verdict::Ack,
+        Ok(TaskEnd::Closed(..) | TaskEnd::Yielded(_) | TaskEnd::NotNow | TaskEnd::Gone | TaskEnd::Retried(_) | TaskEnd::Failed(_)) => {
+            Verdict::Ack
+        }
         // Not even the fault could be recorded.
         Err(_) => Verdict::Retry,
     }

@@ -84,9 +84,8 @@ impl Metric {
 static FUNCTION: OnceLock<String> = OnceLock::new();
 
 /// Our crates. A bare level is meant for them: the SDK's own debugging output is noise to an operator.
-const OURS: [&str; 10] = [
-    "headrace_core", "headrace_aws", "headrace_edge", "headrace_local", "kickoff", "status", "cancel", "chunk_worker", "files", "reaper",
-];
+const OURS: [&str; 10] =
+    ["headrace_core", "headrace_aws", "headrace_edge", "headrace_local", "kickoff", "status", "cancel", "chunk_worker", "files", "reaper"];
 
 /// Reads `HEADRACE_LOG`: a level for our own events, or a whole filter; `fallback` if it is neither.
 pub fn filter(log: &str, fallback: LevelFilter) -> EnvFilter {

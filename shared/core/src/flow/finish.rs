@@ -9,29 +9,22 @@ use crate::ids::TaskId;
 use crate::job::{GATHER_TASKS, JobEvent, Reason, ReasonKind};
 use crate::manifest::{MANIFEST_LIMIT_BYTES, Manifest};
 use crate::part::Tail;
-use crate::ports::{Clock, PartStore, Ports, ResourceSource, TASKS_PER_RECORD, TaskQueue, TaskStore};
-use crate::task::{Close, Cursor, Lease, Record, Work};
+use crate::ports::{AllPorts, JobStore as _, PartStore as _, TaskStore as _, TaskQueue as _};
+use crate::task::{Close, Cursor, Lease, Work};
 
+use super::plan::record_tasks;
 use super::pump::{Flow, Item, Pump};
 use super::run_task::{TaskEnd, WorkTerms};
 
 /// The most tails that one worker joins: each costs a round trip to the store.
 const TAILS_PER_WORKER: usize = 200;
 
-pub(super) async fn finish<J, Q, S, P, C>(
-    ports: &Ports<J, Q, S, P, C>,
+pub(super) async fn finish(    ports: &impl AllPorts,
     lease: &mut Lease,
     terms: &WorkTerms,
     stop_at: Millis,
-) -> Result<TaskEnd, ExportError>
-where
-    J: TaskStore,
-    Q: TaskQueue,
-    S: ResourceSource,
-    P: PartStore,
-    C: Clock,
-{
-    let tails = ports.jobs.tails(&lease.job.id, lease.job.round).await?;
+) -> Result<TaskEnd, ExportError> {
+    let tails = ports.jobs().tails(&lease.job.id, lease.job.round).await?;
     let bytes: u64 = tails.iter().map(|tail| tail.content.bytes).sum();
     let groups = group(&tails, terms.join_limit_bytes / 2);
     let is_much = bytes > terms.join_limit_bytes || tails.len() > 2 * TAILS_PER_WORKER;
@@ -64,47 +57,27 @@ fn group(tails: &[Tail], limit_bytes: u64) -> Vec<Vec<Tail>> {
 }
 
 /// Too much for one worker: a round of gathering first. Each group leaves at most one tail, so rounds come to an end.
-async fn hand_out<J, Q, S, P, C>(
-    ports: &Ports<J, Q, S, P, C>,
+async fn hand_out(    ports: &impl AllPorts,
     lease: &mut Lease,
     groups: Vec<Vec<Tail>>,
     terms: &WorkTerms,
-) -> Result<TaskEnd, ExportError>
-where
-    J: TaskStore,
-    Q: TaskQueue,
-    S: ResourceSource,
-    P: PartStore,
-    C: Clock,
-{
+) -> Result<TaskEnd, ExportError> {
     let first = (lease.job.round + 1) * GATHER_TASKS;
     let tasks: Vec<(u32, Work)> = (first..).zip(groups.into_iter().map(Work::Gather)).collect();
-    for batch in tasks.chunks(TASKS_PER_RECORD) {
-        let until = ports.clock.now() + terms.lease.length;
-        ports.jobs.record(lease, Record::Tasks(batch.to_vec()), until).await?;
-    }
-    let count = u32::try_from(tasks.len()).unwrap_or(u32::MAX);
-    let job = ports.jobs.close_task(lease, Close::Regroup(count)).await?;
-    let announced: Vec<_> = tasks.iter().map(|(task, _)| TaskId { job: job.id.clone(), task: *task }).collect();
-    ports.queue.announce(&announced, Duration::ZERO).await?;
+    let announced: Vec<_> = tasks.iter().map(|(task, _)| TaskId { job: lease.job.id.clone(), task: *task }).collect();
+    record_tasks(ports, lease, terms, tasks).await?;
+    let job = ports.jobs().close_task(lease, Close::Regroup(u32::try_from(announced.len()).unwrap_or(u32::MAX))).await?;
+    ports.queue().announce(&announced, Duration::ZERO).await?;
     Ok(TaskEnd::Closed(Box::new(lease.clone()), Box::new(job)))
 }
 
 /// Joins the tails, kind by kind, into parts. Only the last part of a kind may be short.
-async fn join<J, Q, S, P, C>(
-    ports: &Ports<J, Q, S, P, C>,
+async fn join(    ports: &impl AllPorts,
     lease: &mut Lease,
     terms: &WorkTerms,
     stop_at: Millis,
     tails: &[Tail],
-) -> Result<Flow, ExportError>
-where
-    J: TaskStore,
-    Q: TaskQueue,
-    S: ResourceSource,
-    P: PartStore,
-    C: Clock,
-{
+) -> Result<Flow, ExportError> {
     let begin = lease.cursor;
     let mut pump = Pump::new(ports, lease, terms, stop_at);
     let mut index = 0;
@@ -129,27 +102,20 @@ where
 }
 
 /// Rule P4: what is not recorded is swept; then the job completes.
-async fn complete<J, Q, S, P, C>(ports: &Ports<J, Q, S, P, C>, lease: &Lease) -> Result<TaskEnd, ExportError>
-where
-    J: TaskStore,
-    Q: TaskQueue,
-    S: ResourceSource,
-    P: PartStore,
-    C: Clock,
-{
-    let parts = ports.jobs.parts(&lease.job.id).await?;
-    let now = ports.clock.now();
+async fn complete(ports: &impl AllPorts, lease: &Lease) -> Result<TaskEnd, ExportError> {
+    let parts = ports.jobs().parts(&lease.job.id).await?;
+    let now = ports.now();
     if !Manifest::of(&lease.job, parts.clone()).fits() {
         let text = format!(
             "the manifest of {} files is larger than the {MANIFEST_LIMIT_BYTES} bytes that fit into one response; raise HEADRACE_FILE_SIZE_MB, or narrow the export with _type or _since",
             parts.len()
         );
         let reason = Reason { kind: ReasonKind::TooLarge, text };
-        ports.jobs.end_job(&lease.job.id, JobEvent::GivenUp, Some(reason.clone()), now).await?;
+        ports.jobs().end_job(&lease.job.id, JobEvent::GivenUp, Some(reason.clone()), now).await?;
         return Ok(TaskEnd::Failed(reason));
     }
     let recorded: BTreeSet<_> = parts.iter().map(|part| part.name).collect();
-    ports.parts.sweep(&lease.job.folder(), &recorded).await?;
-    let job = ports.jobs.close_task(lease, Close::Finished(now)).await?;
+    ports.parts().sweep(&lease.job.folder(), &recorded).await?;
+    let job = ports.jobs().close_task(lease, Close::Finished(now)).await?;
     Ok(TaskEnd::Closed(Box::new(lease.clone()), Box::new(job)))
 }

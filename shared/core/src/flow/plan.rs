@@ -6,70 +6,67 @@ use crate::error::ExportError;
 use crate::ids::TaskId;
 use crate::job::Planned;
 use crate::lake::Cutter;
-use crate::ports::{Clock, PartStore, Ports, ResourceSource, TASKS_PER_RECORD, TaskQueue, TaskStore};
+use crate::ports::{AllPorts, ResourceSource as _, TASK_BYTES_PER_RECORD, TASKS_PER_RECORD, TaskQueue as _, TaskStore as _};
 use crate::task::{Close, Lease, Record, Work};
 
 use super::run_task::{TaskEnd, WorkTerms, announce_finish_after_last};
 
-pub(super) async fn plan<J, Q, S, P, C>(
-    ports: &Ports<J, Q, S, P, C>,
+pub(super) async fn plan(    ports: &impl AllPorts,
     lease: &mut Lease,
     terms: &WorkTerms,
-) -> Result<TaskEnd, ExportError>
-where
-    J: TaskStore,
-    Q: TaskQueue,
-    S: ResourceSource,
-    P: PartStore,
-    C: Clock,
-{
+) -> Result<TaskEnd, ExportError> {
     // Rule P3: once, just before the source is pinned.
-    let transaction_time = ports.clock.now();
+    let transaction_time = ports.now();
     let only = lease.job.request.type_set().filter(|_| terms.trust_lake_names);
     let mut cutter = Cutter::new(lease.job.limits.file_bytes, terms.slice_floor_bytes, only);
-    let mut unrecorded = vec![(TaskId::finish(&lease.task.job).task, Work::Finish)];
     let mut after = None;
     loop {
-        let listing = ports.source.list(after.as_deref()).await?;
+        let listing = ports.source().list(after.as_deref()).await?;
         listing.objects.into_iter().for_each(|pin| cutter.push(pin));
-        unrecorded.append(&mut cutter.ready());
+        let ready = cutter.ready();
+        if ready.is_empty() {
+            ports.jobs().record(lease, Record::Heartbeat, ports.now() + terms.lease.length).await?;
+        }
+        record_tasks(ports, lease, terms, ready).await?;
         after = listing.next;
-        let is_last = after.is_none();
-        if !is_last && unrecorded.len() < TASKS_PER_RECORD {
-            let until = ports.clock.now() + terms.lease.length;
-            ports.jobs.record(lease, Record::Heartbeat, until).await?;
-            continue;
-        }
-        let (tasks, source_bytes) = if is_last {
-            let (mut rest, tasks, source_bytes) = std::mem::replace(&mut cutter, Cutter::new(1, 1, None)).finish();
-            unrecorded.append(&mut rest);
-            (tasks, source_bytes)
-        } else {
-            (0, 0)
-        };
-        while unrecorded.len() >= TASKS_PER_RECORD || (is_last && !unrecorded.is_empty()) {
-            let rest = unrecorded.split_off(unrecorded.len().min(TASKS_PER_RECORD));
-            let until = ports.clock.now() + terms.lease.length;
-            ports.jobs.record(lease, Record::Tasks(std::mem::replace(&mut unrecorded, rest)), until).await?;
-        }
-        if is_last {
-            let planned = Planned { transaction_time, tasks, source_bytes };
-            return close(ports, lease, planned).await;
+        if after.is_none() {
+            break;
         }
     }
+    let (mut rest, tasks, source_bytes) = cutter.finish();
+    rest.push((TaskId::finish(&lease.task.job).task, Work::Finish));
+    record_tasks(ports, lease, terms, rest).await?;
+    close(ports, lease, Planned { transaction_time, tasks, source_bytes }).await
 }
 
-async fn close<J, Q, S, P, C>(ports: &Ports<J, Q, S, P, C>, lease: &Lease, planned: Planned) -> Result<TaskEnd, ExportError>
-where
-    J: TaskStore,
-    Q: TaskQueue,
-    S: ResourceSource,
-    P: PartStore,
-    C: Clock,
-{
-    let job = ports.jobs.close_task(lease, Close::Planned(planned)).await?;
+/// Records tasks in as many steps as their number and their size need.
+pub(super) async fn record_tasks(    ports: &impl AllPorts,
+    lease: &mut Lease,
+    terms: &WorkTerms,
+    tasks: Vec<(u32, Work)>,
+) -> Result<(), ExportError> {
+    let (mut batch, mut bytes) = (Vec::new(), 0);
+    for (task, work) in tasks {
+        let size = serde_json::to_vec(&work).map_or(0, |json| json.len());
+        if batch.len() >= TASKS_PER_RECORD || (bytes + size > TASK_BYTES_PER_RECORD && !batch.is_empty()) {
+            let until = ports.now() + terms.lease.length;
+            ports.jobs().record(lease, Record::Tasks(std::mem::take(&mut batch)), until).await?;
+            bytes = 0;
+        }
+        bytes += size;
+        batch.push((task, work));
+    }
+    if batch.is_empty() {
+        return Ok(());
+    }
+    let until = ports.now() + terms.lease.length;
+    Ok(ports.jobs().record(lease, Record::Tasks(batch), until).await?)
+}
+
+async fn close(ports: &impl AllPorts, lease: &Lease, planned: Planned) -> Result<TaskEnd, ExportError> {
+    let job = ports.jobs().close_task(lease, Close::Planned(planned)).await?;
     let tasks: Vec<_> = (0..planned.tasks).map(|n| TaskId { job: job.id.clone(), task: n + 2 }).collect();
-    ports.queue.announce(&tasks, Duration::ZERO).await?;
-    announce_finish_after_last(&ports.queue, &job).await?;
+    ports.queue().announce(&tasks, Duration::ZERO).await?;
+    announce_finish_after_last(ports.queue(), &job).await?;
     Ok(TaskEnd::Closed(Box::new(lease.clone()), Box::new(job)))
 }

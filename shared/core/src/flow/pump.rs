@@ -10,26 +10,18 @@ use crate::job::Tally;
 use crate::ndjson::Piece;
 use crate::page::{Fill, OpenPage, Selection};
 use crate::part::{FileName, Part, PartKind, PartName, Tail};
-use crate::ports::{ByteStream, Clock, Draft, PartStore, Ports, ResourceSource, TaskQueue, TaskStore};
+use crate::ports::{AllPorts, ByteStream, Draft as _, PartStore as _, ResourceSource as _, TaskQueue as _, TaskStore as _};
 use crate::reader::{Extent, LineReader};
 use crate::task::{Close, Cursor, Encoding, Lease, Page, Record, Release, Slice, Work};
 
 use super::run_task::{TaskEnd, WorkTerms, announce_finish_after_last};
 
 /// Runs a reading or gathering task from its cursor to its end, or to `stop_at`.
-pub(super) async fn pump<J, Q, S, P, C>(
-    ports: &Ports<J, Q, S, P, C>,
+pub(super) async fn pump(    ports: &impl AllPorts,
     lease: &mut Lease,
     terms: &WorkTerms,
     stop_at: Millis,
-) -> Result<TaskEnd, ExportError>
-where
-    J: TaskStore,
-    Q: TaskQueue,
-    S: ResourceSource,
-    P: PartStore,
-    C: Clock,
-{
+) -> Result<TaskEnd, ExportError> {
     let items: Vec<Item> = match &lease.work {
         Work::Read(slices) => slices.iter().cloned().map(Item::Slice).collect(),
         Work::Gather(tails) => tails.iter().copied().map(Item::Tail).collect(),
@@ -42,8 +34,8 @@ where
         }
     }
     pump.turn_page(Cursor { item: u32::try_from(items.len()).unwrap_or(u32::MAX), offset: 0 }).await?;
-    let job = ports.jobs.close_task(lease, Close::Done).await?;
-    announce_finish_after_last(&ports.queue, &job).await?;
+    let job = ports.jobs().close_task(lease, Close::Done).await?;
+    announce_finish_after_last(ports.queue(), &job).await?;
     Ok(TaskEnd::Closed(Box::new(lease.clone()), Box::new(job)))
 }
 
@@ -64,28 +56,21 @@ pub(super) enum Flow {
 }
 
 /// A leased task at work.
-pub(super) struct Pump<'a, J, Q, S, P: PartStore, C> {
-    ports: &'a Ports<J, Q, S, P, C>,
+pub(super) struct Pump<'a, W: AllPorts> {
+    ports: &'a W,
     pub(super) lease: &'a mut Lease,
     terms: &'a WorkTerms,
     stop_at: Millis,
     selection: Selection,
-    page: OpenPage<'a, P>,
+    page: OpenPage<'a, W::Parts>,
     beat_at: Millis,
 }
 
-impl<'a, J, Q, S, P, C> Pump<'a, J, Q, S, P, C>
-where
-    J: TaskStore,
-    Q: TaskQueue,
-    S: ResourceSource,
-    P: PartStore,
-    C: Clock,
-{
-    pub(super) fn new(ports: &'a Ports<J, Q, S, P, C>, lease: &'a mut Lease, terms: &'a WorkTerms, stop_at: Millis) -> Self {
+impl<'a, W: AllPorts> Pump<'a, W> {
+    pub(super) fn new(ports: &'a W, lease: &'a mut Lease, terms: &'a WorkTerms, stop_at: Millis) -> Self {
         let selection = Selection::of(&lease.job.request);
-        let page = OpenPage::new(&ports.parts, lease);
-        let beat_at = ports.clock.now() + terms.lease.length / 3;
+        let page = OpenPage::new(ports.parts(), lease);
+        let beat_at = ports.now() + terms.lease.length / 3;
         Self { ports, lease, terms, stop_at, selection, page, beat_at }
     }
 
@@ -102,13 +87,13 @@ where
                     size: slice.pin.size,
                     offset,
                 };
-                self.drain(item, index, LineReader::open(extent, |range| ports.source.read(&slice.pin, range))).await
+                self.drain(item, index, LineReader::open(extent, |range| ports.source().read(&slice.pin, range))).await
             }
             Item::Tail(tail) => {
                 let folder = self.lease.job.folder();
                 let size = tail.content.bytes;
                 let extent = Extent { object: tail.name.to_string(), encoding: Encoding::Plain, range: 0..size, size, offset };
-                self.drain(item, index, LineReader::open(extent, |range| ports.parts.read(&folder, &tail.name, range))).await
+                self.drain(item, index, LineReader::open(extent, |range| ports.parts().read(&folder, &tail.name, range))).await
             }
         }
     }
@@ -159,7 +144,7 @@ where
 
     /// A sign of life now and then; stops in time (rule P7).
     async fn pulse(&mut self, cursor: Cursor) -> Result<Flow, ExportError> {
-        let now = self.ports.clock.now();
+        let now = self.ports.now();
         // A claim is kept by writing its part first: the attempt before wrote it within one lease, so can this one.
         if now >= self.stop_at && self.lease.claim.is_none() {
             if !self.is_finish() {
@@ -168,7 +153,7 @@ where
             return Ok(Flow::Stop);
         }
         if now >= self.beat_at {
-            self.ports.jobs.record(self.lease, Record::Heartbeat, now + self.terms.lease.length).await?;
+            self.ports.jobs().record(self.lease, Record::Heartbeat, now + self.terms.lease.length).await?;
             self.beat_at = now + self.terms.lease.length / 3;
         }
         Ok(Flow::GoOn)
@@ -198,16 +183,16 @@ where
     /// Makes a part of a whole tail.
     pub(super) async fn adopt(&mut self, tail: &Tail, cursor: Cursor) -> Result<(), ExportError> {
         let name = self.claim(tail.name.kind).await?;
-        self.ports.parts.adopt(&self.lease.job.folder(), tail, name).await?;
+        self.ports.parts().adopt(&self.lease.job.folder(), tail, name).await?;
         let part = Part { name, content: tail.content };
         self.record_page(Page { part: Some(part), tails: Vec::new(), cursor, tally: self.tally_at(cursor) }).await
     }
 
     /// Stops in time: the task goes on elsewhere, from its cursor.
     pub(super) async fn hand_on(self) -> Result<TaskEnd, ExportError> {
-        let now = self.ports.clock.now();
-        self.ports.jobs.record(self.lease, Record::Release(Release::Yield), now).await?;
-        self.ports.queue.announce(std::slice::from_ref(&self.lease.task), Duration::ZERO).await?;
+        let now = self.ports.now();
+        self.ports.jobs().record(self.lease, Record::Release(Release::Yield), now).await?;
+        self.ports.queue().announce(std::slice::from_ref(&self.lease.task), Duration::ZERO).await?;
         Ok(TaskEnd::Yielded(Box::new(self.lease.clone())))
     }
 
@@ -215,8 +200,8 @@ where
     /// same file from the same cursor.
     async fn claim(&mut self, kind: PartKind) -> Result<PartName, ExportError> {
         if self.lease.claim.is_none() {
-            let until = self.ports.clock.now() + self.terms.lease.length;
-            self.ports.jobs.record(self.lease, Record::Claim(kind), until).await?;
+            let until = self.ports.now() + self.terms.lease.length;
+            self.ports.jobs().record(self.lease, Record::Claim(kind), until).await?;
         }
         match self.lease.claim {
             Some(name) if name.kind == kind => Ok(name),
@@ -227,8 +212,8 @@ where
     async fn record_page(&mut self, page: Page) -> Result<(), ExportError> {
         let is_new = page.cursor != self.lease.cursor || page.part.is_some() || !page.tails.is_empty();
         if is_new {
-            let now = self.ports.clock.now();
-            self.ports.jobs.record(self.lease, Record::Page(page), now + self.terms.lease.length).await?;
+            let now = self.ports.now();
+            self.ports.jobs().record(self.lease, Record::Page(page), now + self.terms.lease.length).await?;
             self.beat_at = now + self.terms.lease.length / 3;
         }
         self.page.turn(self.lease);

@@ -6,7 +6,7 @@ use crate::clock::Millis;
 use crate::error::{ExportError, SourceError, StoreError};
 use crate::ids::TaskId;
 use crate::job::{Job, JobEvent, JobState, Reason, ReasonKind};
-use crate::ports::{Clock, LeaseTerms, PartStore, Ports, ResourceSource, TaskQueue, TaskStore};
+use crate::ports::{AllPorts, JobStore as _, LeaseTerms, TaskQueue, TaskStore as _};
 use crate::task::{Lease, LeaseAnswer, Record, Release, Work};
 
 use super::{finish, plan, pump};
@@ -51,20 +51,12 @@ pub enum TaskEnd {
 /// Runs one attempt. `stop_at` is when it should have handed the task on (rule P7).
 ///
 /// `Err` means that not even the fault could be recorded; the lease then runs out and the reaper announces the task.
-pub async fn run_task<J, Q, S, P, C>(
-    ports: &Ports<J, Q, S, P, C>,
+pub async fn run_task(    ports: &impl AllPorts,
     task: &TaskId,
     terms: &WorkTerms,
     stop_at: Millis,
-) -> Result<TaskEnd, ExportError>
-where
-    J: TaskStore,
-    Q: TaskQueue,
-    S: ResourceSource,
-    P: PartStore,
-    C: Clock,
-{
-    let mut lease = match ports.jobs.lease_task(task, terms.lease, ports.clock.now()).await? {
+) -> Result<TaskEnd, ExportError> {
+    let mut lease = match ports.jobs().lease_task(task, terms.lease, ports.now()).await? {
         LeaseAnswer::Yours(lease) => *lease,
         LeaseAnswer::NotNow => return Ok(TaskEnd::NotNow),
         LeaseAnswer::Gone => return Ok(TaskEnd::Gone),
@@ -89,12 +81,12 @@ where
             if lease.tries >= terms.lease.tries {
                 return give_up(ports, task, exhausted(task, terms, Some(fault))).await;
             }
-            let now = ports.clock.now();
-            match ports.jobs.record(&mut lease, Record::Release(Release::Fault(fault.clone())), now).await {
+            let now = ports.now();
+            match ports.jobs().record(&mut lease, Record::Release(Release::Fault(fault.clone())), now).await {
                 Err(StoreError::Stale) => return Ok(TaskEnd::Gone),
                 released => released?,
             }
-            ports.queue.announce(std::slice::from_ref(task), pause_after(lease.tries)).await?;
+            ports.queue().announce(std::slice::from_ref(task), pause_after(lease.tries)).await?;
             Ok(TaskEnd::Retried(fault))
         }
     }
@@ -134,17 +126,10 @@ fn exhausted(task: &TaskId, terms: &WorkTerms, fault: Option<String>) -> Reason 
 }
 
 /// Parks the task: its job fails, visibly.
-async fn give_up<J, Q, S, P, C>(ports: &Ports<J, Q, S, P, C>, task: &TaskId, reason: Reason) -> Result<TaskEnd, ExportError>
-where
-    J: TaskStore,
-    Q: TaskQueue,
-    S: Sync,
-    P: Sync,
-    C: Clock,
-{
-    ports.jobs.end_job(&task.job, JobEvent::GivenUp, Some(reason.clone()), ports.clock.now()).await?;
+async fn give_up(ports: &impl AllPorts, task: &TaskId, reason: Reason) -> Result<TaskEnd, ExportError> {
+    ports.jobs().end_job(&task.job, JobEvent::GivenUp, Some(reason.clone()), ports.now()).await?;
     let message = serde_json::to_string(task).unwrap_or_default();
-    if let Err(error) = ports.queue.park(&message).await {
+    if let Err(error) = ports.queue().park(&message).await {
         tracing::warn!(job.id = %task.job, task.id = task.task, error = &error as &dyn std::error::Error, "the parked task was not put aside");
     }
     Ok(TaskEnd::Failed(reason))

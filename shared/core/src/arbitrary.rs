@@ -1,0 +1,49 @@
+//! Generators for property tests.
+
+use proptest::prelude::*;
+use proptest::sample::Index;
+use proptest::test_runner::{Config, RngSeed};
+
+/// So many cases, the same ones in every run. `PROPTEST_RNG_SEED` looks elsewhere.
+pub(crate) fn cases(count: u32) -> Config {
+    let config = Config::default();
+    let rng_seed = match config.rng_seed {
+        RngSeed::Random => RngSeed::Fixed(20_260_930),
+        fixed @ RngSeed::Fixed(_) => fixed,
+    };
+    Config { cases: count, rng_seed, failure_persistence: None, ..config }
+}
+
+/// A text of lines as lakes have them: either line end, empty lines, characters of several bytes, now and then a line
+/// much longer than the others, a byte order mark, the last line without its end.
+pub(crate) fn text() -> impl Strategy<Value = Vec<u8>> {
+    let line = prop_oneof![
+        6 => "[ -~äß☃🦀]{0,12}",
+        1 => Just(String::new()),
+        1 => (20_usize..400).prop_map(|length| "x☃".repeat(length)),
+    ];
+    let lines = prop::collection::vec((line, prop_oneof![4 => Just("\n"), 1 => Just("\r\n")]), 0..14);
+    (any::<bool>(), lines, prop::option::of("[a-z☃]{1,8}\r?")).prop_map(|(mark, lines, last)| {
+        let mut text = String::from(if mark { "\u{feff}" } else { "" });
+        for (line, end) in lines {
+            text.push_str(&line);
+            text.push_str(end);
+        }
+        text.push_str(&last.unwrap_or_default());
+        text.into_bytes()
+    })
+}
+
+/// Cuts `0..length` at these places into ranges that touch.
+pub(crate) fn ranges(length: usize, places: &[Index]) -> Vec<std::ops::Range<u64>> {
+    let mut bounds: Vec<u64> = places.iter().map(|place| place.index(length + 1) as u64).collect();
+    bounds.extend([0, length as u64]);
+    bounds.sort_unstable();
+    bounds.dedup();
+    bounds.iter().zip(bounds.iter().skip(1)).map(|(start, end)| *start..*end).collect()
+}
+
+/// Sizes of chunks, used over and over.
+pub(crate) fn chunk_sizes() -> impl Strategy<Value = Vec<usize>> {
+    prop::collection::vec(prop_oneof![1_usize..4, 1_usize..40, 500_usize..2_000], 1..6)
+}
