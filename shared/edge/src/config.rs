@@ -84,7 +84,7 @@ impl Bucket {
 pub struct Common {
     /// The job table.
     pub table: String,
-    /// Which events are logged: a level for ours, or a filter as `tracing` reads it.
+    /// Which events are logged: a level for ours, or `target=level` pairs.
     pub log: String,
     /// The function's name in AWS, which Lambda itself sets: the dimension of its metrics.
     pub function: Option<String>,

@@ -4,8 +4,10 @@ use std::io::{self, Write};
 use std::sync::OnceLock;
 
 use serde_json::{Map, Value, json};
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use headrace_core::clock::Millis;
 use headrace_core::ports::Clock;
@@ -87,23 +89,22 @@ static FUNCTION: OnceLock<String> = OnceLock::new();
 const OURS: [&str; 10] =
     ["headrace_core", "headrace_aws", "headrace_edge", "headrace_local", "kickoff", "status", "cancel", "chunk_worker", "files", "reaper"];
 
-/// Reads `HEADRACE_LOG`: a level for our own events, or a whole filter; `fallback` if it is neither.
-pub fn filter(log: &str, fallback: LevelFilter) -> EnvFilter {
-    let ours = |level: LevelFilter| {
-        let directives = OURS.map(|target| format!("{target}={level}"));
-        EnvFilter::new(format!("warn,{}", directives.join(",")))
-    };
+/// Reads `HEADRACE_LOG`: a level for our own events, or `target=level` pairs separated by commas; `fallback` if it is neither.
+pub fn filter(log: &str, fallback: LevelFilter) -> Targets {
+    let ours = |level: LevelFilter| Targets::new().with_default(LevelFilter::WARN).with_targets(OURS.map(|target| (target, level)));
     match log.parse::<LevelFilter>() {
         _ if log.is_empty() => ours(fallback),
         Ok(level) => ours(level),
-        Err(_) => EnvFilter::try_new(log).unwrap_or_else(|_| ours(fallback)),
+        Err(_) => log.parse().unwrap_or_else(|_| ours(fallback)),
     }
 }
 
 /// Begins logging in JSON for this function, and says who it is.
 pub fn start(function: &'static str, common: &Common) {
-    let subscriber = tracing_subscriber::fmt().json().flatten_event(true).with_env_filter(filter(&common.log, LevelFilter::INFO));
-    if subscriber.with_current_span(false).try_init().is_ok() {
+    let lines = tracing_subscriber::fmt::layer().json().flatten_event(true).with_current_span(false);
+    // `Targets` and not `EnvFilter`: that brings a regular expression engine into every function.
+    let lines = lines.with_filter(filter(&common.log, LevelFilter::INFO));
+    if tracing_subscriber::registry().with(lines).try_init().is_ok() {
         // Two deployments in one account have functions of different names.
         FUNCTION.get_or_init(|| common.function.clone().unwrap_or_else(|| function.to_owned()));
     }
@@ -132,14 +133,18 @@ fn embedded(function: &str, now: Millis, counts: &[(Metric, u64)]) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use tracing::Level;
+
     use super::*;
 
     #[test]
     fn a_bare_level_is_meant_for_our_own_events() {
-        let directives = filter("debug", LevelFilter::INFO).to_string();
-        assert!(directives.contains("headrace_core=debug") && directives.contains("warn") && !directives.contains("hyper"), "{directives}");
-        assert_eq!(filter("", LevelFilter::INFO).to_string(), filter("info", LevelFilter::ERROR).to_string());
-        assert_eq!(filter("hyper=trace", LevelFilter::INFO).to_string(), "hyper=trace");
+        let filtered = filter("debug", LevelFilter::INFO);
+        assert!(filtered.would_enable("headrace_core::flow", &Level::DEBUG) && filtered.would_enable("chunk_worker", &Level::DEBUG));
+        assert!(!filtered.would_enable("hyper", &Level::INFO) && filtered.would_enable("hyper", &Level::WARN));
+        assert_eq!(filter("", LevelFilter::INFO), filter("info", LevelFilter::ERROR));
+        assert_eq!(filter("?=!", LevelFilter::INFO), filter("info", LevelFilter::ERROR));
+        assert!(filter("hyper=trace", LevelFilter::INFO).would_enable("hyper", &Level::TRACE));
     }
 
     #[test]

@@ -18,7 +18,7 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
-    /// Which events are logged: error, warn, info, debug, or a filter as the tracing crate reads it [default: warn; serve: info]
+    /// Which events are logged: error, warn, info or debug for our own, or target=level pairs [default: warn; serve: info]
     #[arg(long, env = "HEADRACE_LOG", global = true, value_name = "FILTER")]
     pub log: Option<String>,
 }

@@ -9,7 +9,10 @@ use headrace_local::cli::{Cli, Command};
 use headrace_local::export::{Exported, export};
 use headrace_local::serve::serve;
 use headrace_edge::telemetry::filter;
+use tracing_subscriber::Layer as _;
 use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -19,7 +22,8 @@ async fn main() -> ExitCode {
         Command::Serve(_) => LevelFilter::INFO,
     };
     let filter = filter(cli.log.as_deref().unwrap_or_default(), default);
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(io::stderr().is_terminal()).with_target(false).init();
+    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal()).with_target(false);
+    tracing_subscriber::registry().with(lines.with_filter(filter)).init();
     let ended: Result<ExitCode, Box<dyn Error>> = match &cli.command {
         Command::Export(order) => Box::pin(export(order)).await.map_err(Into::into).map(|exported| match exported {
             Exported::All => ExitCode::SUCCESS,

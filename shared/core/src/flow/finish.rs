@@ -9,7 +9,7 @@ use crate::ids::TaskId;
 use crate::job::{GATHER_TASKS, JobEvent, Reason, ReasonKind};
 use crate::manifest::{MANIFEST_LIMIT_BYTES, Manifest};
 use crate::part::Tail;
-use crate::ports::{AllPorts, JobStore as _, PartStore as _, TaskStore as _, TaskQueue as _};
+use crate::ports::{AllPorts, JobStore as _, PartStore as _, TaskQueue as _, TaskStore as _};
 use crate::task::{Close, Cursor, Lease, Work};
 
 use super::plan::record_tasks;
@@ -19,11 +19,7 @@ use super::run_task::{TaskEnd, WorkTerms};
 /// The most tails that one worker joins: each costs a round trip to the store.
 const TAILS_PER_WORKER: usize = 200;
 
-pub(super) async fn finish(    ports: &impl AllPorts,
-    lease: &mut Lease,
-    terms: &WorkTerms,
-    stop_at: Millis,
-) -> Result<TaskEnd, ExportError> {
+pub(super) async fn finish(ports: &impl AllPorts, lease: &mut Lease, terms: &WorkTerms, stop_at: Millis) -> Result<TaskEnd, ExportError> {
     let tails = ports.jobs().tails(&lease.job.id, lease.job.round).await?;
     let bytes: u64 = tails.iter().map(|tail| tail.content.bytes).sum();
     let groups = group(&tails, terms.join_limit_bytes / 2);
@@ -57,11 +53,7 @@ fn group(tails: &[Tail], limit_bytes: u64) -> Vec<Vec<Tail>> {
 }
 
 /// Too much for one worker: a round of gathering first. Each group leaves at most one tail, so rounds come to an end.
-async fn hand_out(    ports: &impl AllPorts,
-    lease: &mut Lease,
-    groups: Vec<Vec<Tail>>,
-    terms: &WorkTerms,
-) -> Result<TaskEnd, ExportError> {
+async fn hand_out(ports: &impl AllPorts, lease: &mut Lease, groups: Vec<Vec<Tail>>, terms: &WorkTerms) -> Result<TaskEnd, ExportError> {
     let first = (lease.job.round + 1) * GATHER_TASKS;
     let tasks: Vec<(u32, Work)> = (first..).zip(groups.into_iter().map(Work::Gather)).collect();
     let announced: Vec<_> = tasks.iter().map(|(task, _)| TaskId { job: lease.job.id.clone(), task: *task }).collect();
@@ -72,12 +64,7 @@ async fn hand_out(    ports: &impl AllPorts,
 }
 
 /// Joins the tails, kind by kind, into parts. Only the last part of a kind may be short.
-async fn join(    ports: &impl AllPorts,
-    lease: &mut Lease,
-    terms: &WorkTerms,
-    stop_at: Millis,
-    tails: &[Tail],
-) -> Result<Flow, ExportError> {
+async fn join(ports: &impl AllPorts, lease: &mut Lease, terms: &WorkTerms, stop_at: Millis, tails: &[Tail]) -> Result<Flow, ExportError> {
     let begin = lease.cursor;
     let mut pump = Pump::new(ports, lease, terms, stop_at);
     let mut index = 0;

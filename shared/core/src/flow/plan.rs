@@ -11,10 +11,7 @@ use crate::task::{Close, Lease, Record, Work};
 
 use super::run_task::{TaskEnd, WorkTerms, announce_finish_after_last};
 
-pub(super) async fn plan(    ports: &impl AllPorts,
-    lease: &mut Lease,
-    terms: &WorkTerms,
-) -> Result<TaskEnd, ExportError> {
+pub(super) async fn plan(ports: &impl AllPorts, lease: &mut Lease, terms: &WorkTerms) -> Result<TaskEnd, ExportError> {
     // Rule P3: once, just before the source is pinned.
     let transaction_time = ports.now();
     let only = lease.job.request.type_set().filter(|_| terms.trust_lake_names);
@@ -40,7 +37,8 @@ pub(super) async fn plan(    ports: &impl AllPorts,
 }
 
 /// Records tasks in as many steps as their number and their size need.
-pub(super) async fn record_tasks(    ports: &impl AllPorts,
+pub(super) async fn record_tasks(
+    ports: &impl AllPorts,
     lease: &mut Lease,
     terms: &WorkTerms,
     tasks: Vec<(u32, Work)>,

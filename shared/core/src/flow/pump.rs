@@ -17,11 +17,7 @@ use crate::task::{Close, Cursor, Encoding, Lease, Page, Record, Release, Slice, 
 use super::run_task::{TaskEnd, WorkTerms, announce_finish_after_last};
 
 /// Runs a reading or gathering task from its cursor to its end, or to `stop_at`.
-pub(super) async fn pump(    ports: &impl AllPorts,
-    lease: &mut Lease,
-    terms: &WorkTerms,
-    stop_at: Millis,
-) -> Result<TaskEnd, ExportError> {
+pub(super) async fn pump(ports: &impl AllPorts, lease: &mut Lease, terms: &WorkTerms, stop_at: Millis) -> Result<TaskEnd, ExportError> {
     let items: Vec<Item> = match &lease.work {
         Work::Read(slices) => slices.iter().cloned().map(Item::Slice).collect(),
         Work::Gather(tails) => tails.iter().copied().map(Item::Tail).collect(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::clock::Millis;
 use crate::error::{ExportError, SourceError, StoreError};
 use crate::ids::TaskId;
-use crate::job::{Job, JobEvent, JobState, Reason, ReasonKind};
+use crate::job::{Job, JobEvent, JobState, Reason, ReasonKind, Step};
 use crate::ports::{AllPorts, JobStore as _, LeaseTerms, TaskQueue, TaskStore as _};
 use crate::task::{Lease, LeaseAnswer, Record, Release, Work};
 
@@ -51,11 +51,7 @@ pub enum TaskEnd {
 /// Runs one attempt. `stop_at` is when it should have handed the task on (rule P7).
 ///
 /// `Err` means that not even the fault could be recorded; the lease then runs out and the reaper announces the task.
-pub async fn run_task(    ports: &impl AllPorts,
-    task: &TaskId,
-    terms: &WorkTerms,
-    stop_at: Millis,
-) -> Result<TaskEnd, ExportError> {
+pub async fn run_task(ports: &impl AllPorts, task: &TaskId, terms: &WorkTerms, stop_at: Millis) -> Result<TaskEnd, ExportError> {
     let mut lease = match ports.jobs().lease_task(task, terms.lease, ports.now()).await? {
         LeaseAnswer::Yours(lease) => *lease,
         LeaseAnswer::NotNow => return Ok(TaskEnd::NotNow),
@@ -121,13 +117,19 @@ fn pause_after(tries: u32) -> Duration {
 
 fn exhausted(task: &TaskId, terms: &WorkTerms, fault: Option<String>) -> Reason {
     let fault = fault.unwrap_or_else(|| "its process ended without a word".to_owned());
-    let text = format!("task {} failed {} times without progress, the last time because {fault}; start a new export, and tell the operator if it fails again", task.task, terms.lease.tries);
+    let text = format!(
+        "task {} failed {} times without progress, the last time because {fault}; start a new export, and tell the operator if it fails again",
+        task.task, terms.lease.tries
+    );
     Reason { kind: ReasonKind::Exhausted, text }
 }
 
 /// Parks the task: its job fails, visibly.
 async fn give_up(ports: &impl AllPorts, task: &TaskId, reason: Reason) -> Result<TaskEnd, ExportError> {
-    ports.jobs().end_job(&task.job, JobEvent::GivenUp, Some(reason.clone()), ports.now()).await?;
+    let step = ports.jobs().end_job(&task.job, JobEvent::GivenUp, Some(reason.clone()), ports.now()).await?;
+    if !matches!(step, Some(Step::To(_))) {
+        return Ok(TaskEnd::Gone);
+    }
     let message = serde_json::to_string(task).unwrap_or_default();
     if let Err(error) = ports.queue().park(&message).await {
         tracing::warn!(job.id = %task.job, task.id = task.task, error = &error as &dyn std::error::Error, "the parked task was not put aside");

@@ -40,7 +40,9 @@ pub async fn status(jobs: &impl JobStore, clock: &impl Clock, id: &JobId, caller
             Ok(Status::Complete { manifest: Box::new(Manifest::of(&job, parts)), expires })
         }
         (JobState::Failed, _, Some(reason)) => Ok(Status::Failed(reason.clone())),
-        (JobState::Complete | JobState::Failed | JobState::Cancelled | JobState::Expired, _, _) => Err(ExportError::NotFound("this export")),
+        (JobState::Complete | JobState::Failed | JobState::Cancelled | JobState::Expired, _, _) => {
+            Err(ExportError::NotFound("this export"))
+        }
         (JobState::Accepted | JobState::Running, _, _) => {
             Ok(Status::InProgress { progress: progress(&job), retry_after: retry_after(now.since(job.created_at)) })
         }
