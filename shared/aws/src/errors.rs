@@ -33,10 +33,21 @@ pub(crate) fn sort_code(code: &str, status: u16) -> Sorted {
     match code {
         "ConditionalCheckFailedException" | "PreconditionFailed" | "ConditionalRequestConflict" => Sorted::Stale,
         "ResourceNotFoundException" | "NoSuchBucket" | "AWS.SimpleQueueService.NonExistentQueue" | "QueueDoesNotExist" => Sorted::Absent,
-        "AccessDenied" | "AccessDeniedException" | "AllAccessDisabled" | "KMSAccessDeniedException" | "KmsAccessDenied"
-        | "UnrecognizedClientException" | "InvalidAccessKeyId" | "SignatureDoesNotMatch" => Sorted::Denied,
-        "ProvisionedThroughputExceededException" | "ThrottlingException" | "RequestLimitExceeded" | "SlowDown" | "TransactionConflictException"
-        | "TransactionInProgressException" | "RequestThrottled" => Sorted::NotApplied,
+        "AccessDenied"
+        | "AccessDeniedException"
+        | "AllAccessDisabled"
+        | "KMSAccessDeniedException"
+        | "KmsAccessDenied"
+        | "UnrecognizedClientException"
+        | "InvalidAccessKeyId"
+        | "SignatureDoesNotMatch" => Sorted::Denied,
+        "ProvisionedThroughputExceededException"
+        | "ThrottlingException"
+        | "RequestLimitExceeded"
+        | "SlowDown"
+        | "TransactionConflictException"
+        | "TransactionInProgressException"
+        | "RequestThrottled" => Sorted::NotApplied,
         _ => match status {
             403 => Sorted::Denied,
             400..=499 => Sorted::NotApplied,

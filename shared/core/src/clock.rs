@@ -26,9 +26,7 @@ impl Millis {
 
     /// As an HTTP date: `Sat, 31 Jan 2026 08:00:00 GMT` (RFC 9110, section 5.6.7).
     pub fn http_date(self) -> String {
-        self.format(format_description!(
-            "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
-        ))
+        self.format(format_description!("[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"))
     }
 
     /// The time from `earlier` to this; zero if that lies ahead.

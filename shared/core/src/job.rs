@@ -286,39 +286,4 @@ impl Job {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_state_survives_its_text() {
-        for state in JobState::ALL {
-            assert_eq!(JobState::named(state.as_str()), Some(state));
-        }
-    }
-
-    #[test]
-    fn an_end_is_never_undone_into_work() {
-        for from in JobState::ALL.into_iter().filter(|state| !state.is_open()) {
-            for event in JobEvent::ALL {
-                if let Ok(Step::To(to)) = from.after(event) {
-                    assert!(!to.is_open(), "{from:?} {event:?} {to:?}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn p10_a_cancelled_job_stays_cancelled_whatever_comes() {
-        for event in JobEvent::ALL {
-            assert!(!matches!(JobState::Cancelled.after(event), Ok(Step::To(_))), "{event:?}");
-        }
-    }
-
-    #[test]
-    fn every_open_state_can_be_cancelled_and_given_up() {
-        for from in [JobState::Accepted, JobState::Running] {
-            assert_eq!(from.after(JobEvent::CancelAsked), Ok(Step::To(JobState::Cancelled)));
-            assert_eq!(from.after(JobEvent::GivenUp), Ok(Step::To(JobState::Failed)));
-        }
-    }
-}
+mod tests;

@@ -65,6 +65,10 @@ pub struct OpenPage<'s, P: PartStore> {
     writer: (u32, u32, u32),
     drafts: BTreeMap<PartKind, OpenDraft<P::Draft>>,
     pending_bytes: u64,
+    /// The size of the largest draft.
+    largest_bytes: u64,
+    /// [`BESIDE_LIMIT_BYTES`].
+    beside_limit_bytes: u64,
     /// The kind whose draft has reached the size of a file.
     full: Option<PartKind>,
     /// What has been counted since the last recorded page.
@@ -97,15 +101,25 @@ impl<D: Draft> OpenDraft<D> {
 pub enum Fill {
     /// All of the block is taken.
     Taken,
-    /// The page must be recorded before more is fed; lines up to this offset of the object are taken.
+    /// The page must be recorded before more is fed; lines up to this offset of the object are taken, perhaps none.
     FullAt(u64),
 }
 
 impl<'s, P: PartStore> OpenPage<'s, P> {
     /// An empty page for files of the leased task.
     pub fn new(store: &'s P, lease: &Lease) -> Self {
-        let (folder, file_bytes) = (lease.job.folder(), lease.job.limits.file_bytes);
-        Self { store, folder, file_bytes, writer: (lease.task.task, lease.attempt, lease.step), drafts: BTreeMap::new(), pending_bytes: 0, full: None, tally: Tally::default() }
+        Self {
+            store,
+            folder: lease.job.folder(),
+            file_bytes: lease.job.limits.file_bytes,
+            writer: (lease.task.task, lease.attempt, lease.step),
+            drafts: BTreeMap::new(),
+            pending_bytes: 0,
+            largest_bytes: 0,
+            beside_limit_bytes: BESIDE_LIMIT_BYTES,
+            full: None,
+            tally: Tally::default(),
+        }
     }
 
     /// The kind that has reached the size of a file, if one has.
@@ -117,6 +131,7 @@ impl<'s, P: PartStore> OpenPage<'s, P> {
     pub fn take_drafts(&mut self) -> BTreeMap<PartKind, OpenDraft<P::Draft>> {
         self.full = None;
         self.pending_bytes = 0;
+        self.largest_bytes = 0;
         std::mem::take(&mut self.drafts)
     }
 
@@ -135,6 +150,10 @@ impl<'s, P: PartStore> OpenPage<'s, P> {
         let mut run_lines = 0;
         let skipped = block.slice(from..);
         let origin = offset + from as u64;
+        if self.must_be_recorded() {
+            // An overlong line stood before this block.
+            return Ok(Fill::FullAt(origin));
+        }
         for line in ndjson::lines(&skipped, origin) {
             let verdict = selection.judge(line);
             let kind = match &verdict {
@@ -146,9 +165,6 @@ impl<'s, P: PartStore> OpenPage<'s, P> {
             {
                 self.append(running, skipped.slice(start..line.start), run_lines).await?;
                 (run, run_lines) = (None, 0);
-                if self.must_be_recorded() {
-                    return Ok(Fill::FullAt(origin + line.start as u64));
-                }
             }
             match (verdict, kind) {
                 (Verdict::Refuse(reason), _) => self.refuse(object, origin + line.start as u64, &reason).await?,
@@ -158,7 +174,7 @@ impl<'s, P: PartStore> OpenPage<'s, P> {
                         let start = run.map_or(line.start, |(_, start)| start);
                         run = Some((kind, start));
                         run_lines += 1;
-                        if self.would_fill(kind, (line.next - start) as u64) {
+                        if self.would_end(kind, (line.next - start) as u64) {
                             self.append(kind, skipped.slice(start..line.next), run_lines).await?;
                             (run, run_lines) = (None, 0);
                         }
@@ -175,9 +191,6 @@ impl<'s, P: PartStore> OpenPage<'s, P> {
         if let Some((kind, start)) = run {
             self.append(kind, skipped.slice(start..), run_lines).await?;
         }
-        if self.must_be_recorded() {
-            return Ok(Fill::FullAt(origin + skipped.len() as u64));
-        }
         Ok(Fill::Taken)
     }
 
@@ -188,7 +201,7 @@ impl<'s, P: PartStore> OpenPage<'s, P> {
         let rest = block.slice(from..);
         for line in ndjson::lines(&rest, 1) {
             count += 1;
-            if self.would_fill(kind, (from + line.next - taken) as u64) {
+            if self.would_end(kind, (from + line.next - taken) as u64) {
                 self.append(kind, block.slice(taken..from + line.next), count).await?;
                 taken = from + line.next;
                 count = 0;
@@ -216,16 +229,20 @@ impl<'s, P: PartStore> OpenPage<'s, P> {
         self.append(PartKind::Error, outcome.into(), 1).await
     }
 
-    fn would_fill(&self, kind: PartKind, more: u64) -> bool {
-        let held = self.drafts.get(&kind).map_or(0, |open| open.content.bytes);
-        held + more >= self.file_bytes
+    /// Whether the page must be recorded once so many more bytes of a kind are in it. Asked line by line, so that pages
+    /// end where the lines say and not where blocks do: a second attempt writes the same bytes under a claimed name.
+    fn would_end(&self, kind: PartKind, more: u64) -> bool {
+        let open = self.drafts.get(&kind);
+        let held = open.map_or(0, |open| open.content.bytes) + more;
+        let beside = self.pending_bytes + more - self.largest_bytes.max(held);
+        // One kind of a page may become a part; a page holds only so many tails.
+        let files = self.drafts.len() + usize::from(open.is_none());
+        held >= self.file_bytes || beside >= self.beside_limit_bytes || files >= TAILS_PER_PAGE
     }
 
     fn must_be_recorded(&self) -> bool {
-        let largest = self.drafts.values().map(|open| open.content.bytes).max().unwrap_or_default();
-        let beside = self.pending_bytes - largest;
-        // One kind of a page may become a part; a page holds only so many tails.
-        self.full.is_some() || beside >= BESIDE_LIMIT_BYTES || self.drafts.len() >= TAILS_PER_PAGE
+        let beside = self.pending_bytes - self.largest_bytes;
+        self.full.is_some() || beside >= self.beside_limit_bytes || self.drafts.len() >= TAILS_PER_PAGE
     }
 
     async fn append(&mut self, kind: PartKind, bytes: Bytes, lines: u64) -> Result<(), StoreError> {
@@ -247,9 +264,13 @@ impl<'s, P: PartStore> OpenPage<'s, P> {
         open.content.bytes += bytes.len() as u64;
         open.content.lines += lines;
         self.pending_bytes += bytes.len() as u64;
+        self.largest_bytes = self.largest_bytes.max(open.content.bytes);
         if open.content.bytes >= self.file_bytes {
             self.full = Some(kind);
         }
         open.draft.write(bytes).await
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -164,9 +164,16 @@ mod tests {
 
     #[test]
     fn only_the_one_spelling_is_a_part_name() {
-        for text in
-            ["Patient-0.ndjson", "Patient-01.ndjson", "Patient-+1.ndjson", "patient-1.ndjson", "Patient-1", "../Patient-1.ndjson", "-1.ndjson", "_tails/000001-1-0-Patient.ndjson"]
-        {
+        for text in [
+            "Patient-0.ndjson",
+            "Patient-01.ndjson",
+            "Patient-+1.ndjson",
+            "patient-1.ndjson",
+            "Patient-1",
+            "../Patient-1.ndjson",
+            "-1.ndjson",
+            "_tails/000001-1-0-Patient.ndjson",
+        ] {
             assert_eq!(PartName::parse(text), None, "{text}");
         }
     }

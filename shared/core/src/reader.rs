@@ -63,7 +63,12 @@ impl<R: Fn(Range<u64>) -> ByteStream> LineReader<R> {
             }
             Encoding::Gzip | Encoding::Zstd => {
                 let stored = read(0..extent.size);
-                (decoded(extent.encoding, stored, extent.object.clone()), Splitter::at_line(extent.offset, u64::MAX), extent.offset, extent.size)
+                (
+                    decoded(extent.encoding, stored, extent.object.clone()),
+                    Splitter::at_line(extent.offset, u64::MAX),
+                    extent.offset,
+                    extent.size,
+                )
             }
         };
         let is_done = !splitter.wants_more();
@@ -129,3 +134,6 @@ fn decoded(encoding: Encoding, stored: ByteStream, object: String) -> ByteStream
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -153,9 +153,8 @@ fn require_accept(accept: &[String]) -> Result<(), Refusal> {
     let served = |range: &&str| {
         let mut pieces = range.split(';').map(str::trim);
         let media = pieces.next().unwrap_or_default().to_ascii_lowercase();
-        let refused = pieces.any(|parameter| {
-            parameter.to_ascii_lowercase().strip_prefix("q=").is_some_and(|weight| weight.parse() == Ok(0.0_f32))
-        });
+        let refused =
+            pieces.any(|parameter| parameter.to_ascii_lowercase().strip_prefix("q=").is_some_and(|weight| weight.parse() == Ok(0.0_f32)));
         !refused && matches!(media.as_str(), "application/fhir+json" | "application/json" | "application/*" | "*/*")
     };
     if ranges.iter().any(served) {
@@ -230,8 +229,8 @@ fn read_output_format(value: &str) -> Result<(), Refusal> {
 
 fn read_container(value: &str, policy: &Policy) -> Result<Container, Refusal> {
     let refuse = |code, text: &str| Refusal::of(400, code, "_container", text);
-    let container = Container::parse(value)
-        .ok_or_else(|| refuse(IssueCode::Value, "_container is 3 to 63 characters of a-z, 0-9 and the hyphen"))?;
+    let container =
+        Container::parse(value).ok_or_else(|| refuse(IssueCode::Value, "_container is 3 to 63 characters of a-z, 0-9 and the hyphen"))?;
     if policy.containers.as_ref().is_some_and(|allowed| !allowed.contains(&container)) {
         return Err(refuse(IssueCode::Forbidden, "_container names a place that this server does not allow: ask its operator"));
     }

@@ -32,13 +32,17 @@ pub enum Command {
     /// itself, on a free loopback port.
     ///
     /// Exit status: 0 all exported, 1 failed, 3 exported, but lines of the lake were no resources (see error-1.ndjson).
-    #[command(after_long_help = "Examples:\n  headrace export lake out\n  headrace export lake out --type Patient,Observation --since 2026-01-01\n  headrace export http://127.0.0.1:8080/fhir out")]
+    #[command(
+        after_long_help = "Examples:\n  headrace export lake out\n  headrace export lake out --type Patient,Observation --since 2026-01-01\n  headrace export http://127.0.0.1:8080/fhir out"
+    )]
     Export(Export),
     /// Serve the Bulk Data API over a directory
     ///
     /// Prints its base once it is ready. There is no access control: only this machine can reach it unless you ask for
     /// more. Unfinished exports go on after a restart with the same --state.
-    #[command(after_long_help = "Examples:\n  headrace serve lake\n  curl -i -H 'Accept: application/fhir+json' -H 'Prefer: respond-async' 'http://127.0.0.1:8080/fhir/$export'")]
+    #[command(
+        after_long_help = "Examples:\n  headrace serve lake\n  curl -i -H 'Accept: application/fhir+json' -H 'Prefer: respond-async' 'http://127.0.0.1:8080/fhir/$export'"
+    )]
     Serve(Serve),
 }
 

@@ -162,7 +162,9 @@ impl BulkClient {
             let path = out.join(file_name(entry, index));
             let (bytes, lines) = self.fetch(entry, &path, token, done).await?;
             match entry.count {
-                Some(count) if count != lines => Err(ClientError::NotConformant(format!("`{}` has {lines} lines where its manifest says {count}", path.display()))),
+                Some(count) if count != lines => {
+                    Err(ClientError::NotConformant(format!("`{}` has {lines} lines where its manifest says {count}", path.display())))
+                }
                 Some(_) | None => Ok(Downloaded { kind: entry.kind.clone(), path, bytes, lines, is_error }),
             }
         });
@@ -239,7 +241,9 @@ async fn refused(what: &'static str, answer: Response) -> ClientError {
 fn file_name(entry: &Entry, index: usize) -> String {
     let named = Url::parse(&entry.url).ok().and_then(|url| url.path_segments()?.next_back().map(str::to_owned));
     let is_plain = |name: &String| {
-        name.ends_with(".ndjson") && !name.starts_with('.') && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'))
+        name.ends_with(".ndjson")
+            && !name.starts_with('.')
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'))
     };
     let kind: String = entry.kind.chars().filter(char::is_ascii_alphanumeric).collect();
     named.filter(is_plain).unwrap_or_else(|| format!("{kind}.{index:03}.ndjson"))

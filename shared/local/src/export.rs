@@ -88,12 +88,8 @@ fn prepare(out: &Path, overwrite: bool) -> Result<(), ExportFailure> {
 
 async fn round_trip(client: &BulkClient, base: &str, order: &Export) -> Result<Exported, ExportFailure> {
     let began = Instant::now();
-    let parameters = [
-        ("_type", &order.types),
-        ("_since", &order.since),
-        ("_outputFormat", &order.output_format),
-        ("_container", &order.container),
-    ];
+    let parameters =
+        [("_type", &order.types), ("_since", &order.since), ("_outputFormat", &order.output_format), ("_container", &order.container)];
     let parameters: Vec<_> = parameters.into_iter().filter_map(|(name, value)| Some((name, value.clone()?))).collect();
     let status_url = client.kick_off(base, &parameters).await?;
     let mut progress = Progress::begin();
@@ -192,7 +188,8 @@ impl Downloads {
 
 /// The table of files, and the whole in one sentence.
 fn print(files: &[Downloaded], manifest: &Manifest, order: &Export, (exported_in, took): (Duration, Duration)) {
-    let names: Vec<String> = files.iter().map(|file| file.path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())).collect();
+    let names: Vec<String> =
+        files.iter().map(|file| file.path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())).collect();
     let width = names.iter().map(String::len).max().unwrap_or_default().max(4);
     let mut table = format!("{:width$}  {:>12}  {:>10}\n", "FILE", "RESOURCES", "SIZE");
     for (name, file) in names.iter().zip(files) {
@@ -204,7 +201,11 @@ fn print(files: &[Downloaded], manifest: &Manifest, order: &Export, (exported_in
     let types: std::collections::BTreeSet<&str> = output.iter().map(|file| file.kind.as_str()).collect();
     table += &format!(
         "\n{} resources of {} types in {} files, {}, in {}\n",
-        grouped(resources), types.len(), output.len(), size(bytes), order.out.display()
+        grouped(resources),
+        types.len(),
+        output.len(),
+        size(bytes),
+        order.out.display()
     );
     let seconds = took.as_secs_f64();
     table += &format!(
@@ -217,7 +218,10 @@ fn print(files: &[Downloaded], manifest: &Manifest, order: &Export, (exported_in
     table += &format!("next time, only what has changed: --since {}\n", manifest.transaction_time);
     let refused: u64 = errors.iter().map(|file| file.lines).sum();
     if refused > 0 {
-        table += &format!("attention: {} lines of the lake are no resources and were left out; error-1.ndjson says which and why\n", grouped(refused));
+        table += &format!(
+            "attention: {} lines of the lake are no resources and were left out; error-1.ndjson says which and why\n",
+            grouped(refused)
+        );
     }
     // A reader that has gone away wants no more.
     drop(io::stdout().write_all(table.as_bytes()));

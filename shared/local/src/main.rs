@@ -5,10 +5,10 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use headrace_edge::telemetry::filter;
 use headrace_local::cli::{Cli, Command};
 use headrace_local::export::{Exported, export};
 use headrace_local::serve::serve;
-use headrace_edge::telemetry::filter;
 use tracing_subscriber::Layer as _;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt as _;

@@ -122,11 +122,7 @@ pub(super) fn tally_attributes(tally: Tally) -> [(String, AttributeValue); 3] {
 /// A task's item as it is first recorded.
 pub(super) fn task_item(job: &Job, task: u32, work: &Work, due_at: Option<Millis>) -> Result<Item, StoreError> {
     let mut item = key(&job.id, task_sk(task));
-    item.extend([
-        ("state".to_owned(), text(TaskState::Open.as_str())),
-        ("work".to_owned(), json(work)?),
-        ("ttl".to_owned(), ttl(job)),
-    ]);
+    item.extend([("state".to_owned(), text(TaskState::Open.as_str())), ("work".to_owned(), json(work)?), ("ttl".to_owned(), ttl(job))]);
     if let Some(at) = due_at {
         item.extend([("due_shard".to_owned(), due_shard(task)), ("due_at".to_owned(), millis(at))]);
     }
@@ -244,9 +240,10 @@ impl Attributes<'_> {
             return Ok(None);
         }
         let sk = self.text("sk")?;
-        let name = sk.strip_prefix("PART#").and_then(|rest| rest.split_once('#')).and_then(|(kind, number)| {
-            Some(PartName { kind: PartKind::named(kind)?, number: number.parse().ok()? })
-        });
+        let name = sk
+            .strip_prefix("PART#")
+            .and_then(|rest| rest.split_once('#'))
+            .and_then(|(kind, number)| Some(PartName { kind: PartKind::named(kind)?, number: number.parse().ok()? }));
         Ok(Some(Part { name: name.ok_or_else(|| Self::unreadable("sk"))?, content: self.content()? }))
     }
 

@@ -3,6 +3,8 @@
 
 mod items;
 mod schema;
+#[cfg(test)]
+mod tests;
 mod write;
 
 use std::time::Duration;
@@ -59,7 +61,12 @@ impl DynamoJobStore {
     }
 
     /// All items of a job whose sort key begins so, read page by page.
-    async fn begins_with<T>(&self, job: &JobId, prefix: String, read: impl Fn(&Item) -> Result<T, StoreError>) -> Result<Vec<T>, StoreError> {
+    async fn begins_with<T>(
+        &self,
+        job: &JobId,
+        prefix: String,
+        read: impl Fn(&Item) -> Result<T, StoreError>,
+    ) -> Result<Vec<T>, StoreError> {
         let mut found = Vec::new();
         let mut after = None;
         loop {
@@ -103,9 +110,7 @@ impl DynamoJobStore {
             .send()
             .await
             .map_err(|error| self.called.store_error(error))?;
-        let taken = last.items().first().and_then(|item| {
-            Attributes(item).text("sk").ok()?.rsplit_once('#')?.1.parse::<u32>().ok()
-        });
+        let taken = last.items().first().and_then(|item| Attributes(item).text("sk").ok()?.rsplit_once('#')?.1.parse::<u32>().ok());
         let first = taken.unwrap_or_default() + 1;
         for number in first..first.saturating_add(CLAIM_TRIES) {
             let name = PartName { kind, number };
@@ -174,7 +179,9 @@ impl DynamoJobStore {
             let written = Update::of(items::key(&lease.task.job, items::part_sk(part.name)))
                 .when("task = :task AND attribute_not_exists(crc64)")
                 .value(":task", items::number(lease.task.task));
-            Write::Update(items::content_attributes(part.content).into_iter().fold(written, |update, (name, value)| update.set(name, value)))
+            Write::Update(
+                items::content_attributes(part.content).into_iter().fold(written, |update, (name, value)| update.set(name, value)),
+            )
         }));
         writes.extend(page.tails.iter().map(|tail| {
             let mut item = items::key(&lease.task.job, items::tail_sk(lease.job.round, tail.name));
@@ -216,7 +223,8 @@ impl DynamoJobStore {
     }
 
     fn close_writes(&self, lease: &Lease, close: &Close) -> Result<[Write; 2], StoreError> {
-        let task = self.under_lease(lease).set("step", items::number(lease.step + 1)).remove("lease_until").remove("due_shard").remove("due_at");
+        let task =
+            self.under_lease(lease).set("step", items::number(lease.step + 1)).remove("lease_until").remove("due_shard").remove("due_at");
         let job = Update::of(items::key(&lease.task.job, JOB_SK)).when("#state = :from").name("#state", "state");
         let running = items::text(JobState::Running.as_str());
         let closed = items::text(TaskState::Closed.as_str());
@@ -235,9 +243,7 @@ impl DynamoJobStore {
             }
             Close::Regroup(tasks) => (
                 task.set("#state", items::text(TaskState::Open.as_str())).set("tries", items::number(0_u32)),
-                job.value(":from", running)
-                    .set("open_tasks", items::number(*tasks))
-                    .set("round", items::number(lease.job.round + 1)),
+                job.value(":from", running).set("open_tasks", items::number(*tasks)).set("round", items::number(lease.job.round + 1)),
             ),
             Close::Finished(now) => (
                 task.set("#state", closed),
@@ -417,8 +423,8 @@ impl TaskStore for DynamoJobStore {
         let writes = self.close_writes(lease, &close)?;
         if self.transact(&writes).await? != Landed::Yes {
             let stored = self.stored_task(&lease.task).await?;
-            let has_landed = stored
-                .is_some_and(|task| task.attempt == lease.attempt && task.step == lease.step + 1 && task.state != TaskState::Leased);
+            let has_landed =
+                stored.is_some_and(|task| task.attempt == lease.attempt && task.step == lease.step + 1 && task.state != TaskState::Leased);
             if !has_landed {
                 return Err(StoreError::Stale);
             }

@@ -41,10 +41,9 @@ impl TableSchema {
                 .map(|(name, kind)| KeySchemaElement::builder().attribute_name(name).key_type(kind).build().map_err(unbuilt))
                 .collect::<Result<Vec<_>, _>>()
         };
-        for (name, hash, range, projected) in [
-            (DUE_INDEX, "due_shard", "due_at", ProjectionType::KeysOnly),
-            ("owner", "owner", "created_at", ProjectionType::All),
-        ] {
+        for (name, hash, range, projected) in
+            [(DUE_INDEX, "due_shard", "due_at", ProjectionType::KeysOnly), ("owner", "owner", "created_at", ProjectionType::All)]
+        {
             let index = GlobalSecondaryIndex::builder()
                 .index_name(name)
                 .set_key_schema(Some(keys(hash, range)?))

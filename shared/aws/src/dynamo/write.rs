@@ -8,12 +8,12 @@ use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{AttributeValue, ConditionCheck, Put, TransactWriteItem};
 use headrace_core::error::StoreError;
 
-use super::items::{Item, WHAT};
 use super::DynamoJobStore;
+use super::items::{Item, WHAT};
 
 /// How often a transaction that met another one is tried again, pausing a little longer each time: closings of a
 /// thousand tasks count in one job item.
-const CONFLICT_TRIES: u32 = 12;
+const CONFLICT_TRIES: u32 = 10;
 
 /// Whether a conditional write has happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,7 +139,8 @@ impl DynamoJobStore {
                 return Ok(Landed::Yes);
             };
             let Some(codes) = cancellation_codes(&error) else { return Err(self.called.store_error(error)) };
-            let refused: Vec<usize> = (0..).zip(&codes).filter(|(_, code)| *code == "ConditionalCheckFailed").map(|(index, _)| index).collect();
+            let refused: Vec<usize> =
+                (0..).zip(&codes).filter(|(_, code)| *code == "ConditionalCheckFailed").map(|(index, _)| index).collect();
             if !refused.is_empty() {
                 return Ok(Landed::Refused(refused));
             }
@@ -147,7 +148,7 @@ impl DynamoJobStore {
             if tries >= CONFLICT_TRIES {
                 return Err(StoreError::NotApplied { what: WHAT, cause: error.into() });
             }
-            tokio::time::sleep(Duration::from_millis(10 << tries.min(6))).await;
+            tokio::time::sleep(Duration::from_millis(10 << tries.min(5))).await;
         }
     }
 
@@ -157,7 +158,8 @@ impl DynamoJobStore {
         Ok(match write {
             Write::Put(new) => item.put(Put::builder().table_name(&self.table).set_item(Some(new.clone())).build().map_err(unbuilt)?),
             Write::PutNew(new) => {
-                let put = Put::builder().table_name(&self.table).set_item(Some(new.clone())).condition_expression("attribute_not_exists(pk)");
+                let put =
+                    Put::builder().table_name(&self.table).set_item(Some(new.clone())).condition_expression("attribute_not_exists(pk)");
                 item.put(put.build().map_err(unbuilt)?)
             }
             Write::Update(update) => item.update(

@@ -13,9 +13,9 @@ use headrace_core::part::{Content, Part, PartName, Tail, TailName};
 use headrace_core::ports::{Access, ByteStream, PartStore};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
+use super::Place;
 use super::draft::S3Draft;
 use super::lake::{pieces, source_error};
-use super::Place;
 
 pub(super) const WHAT: &str = "the destination";
 

@@ -33,6 +33,9 @@ pub(super) async fn plan(ports: &impl AllPorts, lease: &mut Lease, terms: &WorkT
     let (mut rest, tasks, source_bytes) = cutter.finish();
     rest.push((TaskId::finish(&lease.task.job).task, Work::Finish));
     record_tasks(ports, lease, terms, rest).await?;
+    if source_bytes == 0 {
+        tracing::warn!(job.id = %lease.job.id, "the lake holds nothing to export: no object that ends in .ndjson, .ndjson.gz or .ndjson.zst");
+    }
     close(ports, lease, Planned { transaction_time, tasks, source_bytes }).await
 }
 

@@ -67,3 +67,15 @@ fn progress(job: &Job) -> String {
 fn retry_after(age: Duration) -> Duration {
     Duration::from_secs((age.as_secs() / 10).clamp(1, 10))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_are_asked_back_within_one_to_ten_seconds() {
+        for (age, pause) in [(0, 1), (9, 1), (25, 2), (100, 10), (100_000, 10)] {
+            assert_eq!(retry_after(Duration::from_secs(age)), Duration::from_secs(pause), "{age}");
+        }
+    }
+}

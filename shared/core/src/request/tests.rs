@@ -42,7 +42,9 @@ fn the_three_names_of_ndjson_are_accepted_also_with_a_lost_plus() {
 
 #[test]
 fn what_clients_send_as_accept_is_understood() {
-    for accept in ["application/fhir+json", "application/fhir+json, */*;q=0.1", "application/fhir+json, */*; q=0.1", "*/*", "Application/FHIR+JSON"] {
+    for accept in
+        ["application/fhir+json", "application/fhir+json, */*;q=0.1", "application/fhir+json, */*; q=0.1", "*/*", "Application/FHIR+JSON"]
+    {
         let asked = Asked { accept: vec![accept.into()], ..asked(&[]) };
         assert!(ExportRequest::resolve(&asked, &Policy::default(), NOW).is_ok(), "{accept}");
     }
@@ -82,10 +84,24 @@ fn every_other_parameter_and_level_is_named_in_its_refusal() {
 #[test]
 fn values_that_cannot_be_right_are_refused_by_name() {
     for (name, value) in [
-        ("_type", "Pet"), ("_type", "patient"), ("_type", ""), ("_type", "Patient,,Observation"),
-        ("_since", "0000-60-01T30:70:80+05:00"), ("_since", "yesterday"), ("_since", ""), ("_since", "2999-01-01"),
-        ("_outputFormat", "application/xml"), ("_outputFormat", ""), ("_outputFormat", "text/html"),
-        ("_container", ".."), ("_container", "../etc"), ("_container", "%2e%2e"), ("_container", "a/b"), ("_container", "Upper"), ("_container", "ab"), ("_container", ""),
+        ("_type", "Pet"),
+        ("_type", "patient"),
+        ("_type", ""),
+        ("_type", "Patient,,Observation"),
+        ("_since", "0000-60-01T30:70:80+05:00"),
+        ("_since", "yesterday"),
+        ("_since", ""),
+        ("_since", "2999-01-01"),
+        ("_outputFormat", "application/xml"),
+        ("_outputFormat", ""),
+        ("_outputFormat", "text/html"),
+        ("_container", ".."),
+        ("_container", "../etc"),
+        ("_container", "%2e%2e"),
+        ("_container", "a/b"),
+        ("_container", "Upper"),
+        ("_container", "ab"),
+        ("_container", ""),
     ] {
         let (status, expression) = refused(&asked(&[(name, value)]));
         assert_eq!((status, expression.as_deref()), (400, Some(name)), "{value}");

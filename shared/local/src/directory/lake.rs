@@ -90,7 +90,12 @@ impl ResourceSource for DirectoryLake {
 
 /// Reads a range of a file, ahead of whoever takes it. The file must be the expected one before and after; `changed` if
 /// it is not, is absent, or ends too early.
-pub(super) fn read_file(path: PathBuf, range: Range<u64>, is_expected: impl Fn(&File) -> bool + Send + 'static, changed: SourceError) -> ByteStream {
+pub(super) fn read_file(
+    path: PathBuf,
+    range: Range<u64>,
+    is_expected: impl Fn(&File) -> bool + Send + 'static,
+    changed: SourceError,
+) -> ByteStream {
     let (chunks, reader) = mpsc::channel(CHUNKS_AHEAD);
     tokio::task::spawn_blocking(move || {
         let read = || -> io::Result<bool> {

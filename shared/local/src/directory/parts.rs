@@ -192,7 +192,12 @@ impl PartStore for DirectoryParts {
     }
 
     fn read(&self, folder: &str, tail: &TailName, range: Range<u64>) -> ByteStream {
-        read_file(self.path(folder, &FileName::Tail(*tail)), range, |_| true, SourceError::Unavailable(format!("the tail {tail} is not there").into()))
+        read_file(
+            self.path(folder, &FileName::Tail(*tail)),
+            range,
+            |_| true,
+            SourceError::Unavailable(format!("the tail {tail} is not there").into()),
+        )
     }
 
     async fn grant(&self, folder: &str, part: &Part) -> Result<Access, StoreError> {
@@ -201,7 +206,9 @@ impl PartStore for DirectoryParts {
         blocking(move || match fs::metadata(&path) {
             Ok(metadata) if metadata.len() == bytes => Ok(Access::Local(path)),
             // A power failure can take what was not yet on the disk.
-            Ok(_) => Err(StoreError::Unreadable { what: WHAT, detail: format!("{name} is not as long as it was recorded; start a new export") }),
+            Ok(_) => {
+                Err(StoreError::Unreadable { what: WHAT, detail: format!("{name} is not as long as it was recorded; start a new export") })
+            }
             Err(error) => Err(not_applied(error)),
         })
         .await

@@ -1,0 +1,152 @@
+use std::sync::Mutex;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::arbitrary::cases;
+
+#[test]
+fn every_state_survives_its_text() {
+    for state in JobState::ALL {
+        assert_eq!(JobState::named(state.as_str()), Some(state));
+    }
+}
+
+#[test]
+fn an_end_is_never_undone_into_work() {
+    for from in JobState::ALL.into_iter().filter(|state| !state.is_open()) {
+        for event in JobEvent::ALL {
+            if let Ok(Step::To(to)) = from.after(event) {
+                assert!(!to.is_open(), "{from:?} {event:?} {to:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn p10_a_cancelled_job_stays_cancelled_whatever_comes() {
+    for event in JobEvent::ALL {
+        assert!(!matches!(JobState::Cancelled.after(event), Ok(Step::To(_))), "{event:?}");
+    }
+}
+
+#[test]
+fn every_open_state_can_be_cancelled_and_given_up() {
+    for from in [JobState::Accepted, JobState::Running] {
+        assert_eq!(from.after(JobEvent::CancelAsked), Ok(Step::To(JobState::Cancelled)));
+        assert_eq!(from.after(JobEvent::GivenUp), Ok(Step::To(JobState::Failed)));
+    }
+}
+
+/// A job's state in a store that compares before it sets, and every state it has had.
+struct Cell(Mutex<Vec<JobState>>);
+
+impl Cell {
+    fn read(&self) -> JobState {
+        self.0.lock().unwrap().last().copied().unwrap_or(JobState::Accepted)
+    }
+
+    /// Sets `to` if the state is still `from`.
+    fn swap(&self, from: JobState, to: JobState) -> bool {
+        let mut states = self.0.lock().unwrap();
+        let is_same = states.last() == Some(&from);
+        if is_same {
+            states.push(to);
+        }
+        is_same
+    }
+}
+
+/// One who wants an event to happen: it reads, asks the table, and swaps; the world may move on between these.
+struct Actor {
+    event: JobEvent,
+    read: Option<JobState>,
+    outcome: Option<Result<Step, IllegalStep>>,
+}
+
+impl Actor {
+    fn act(&mut self, cell: &Cell) {
+        match self.read.take() {
+            None => self.read = Some(cell.read()),
+            Some(from) => match from.after(self.event) {
+                Ok(Step::To(to)) if !cell.swap(from, to) => {}
+                decided => self.outcome = Some(decided),
+            },
+        }
+    }
+}
+
+fn any_event() -> impl Strategy<Value = JobEvent> {
+    prop::sample::select(JobEvent::ALL.to_vec())
+}
+
+proptest! {
+    #![proptest_config(cases(2_000))]
+
+    #[test]
+    fn no_interleaving_of_actors_reopens_a_job_or_completes_an_unplanned_one(
+        events in prop::collection::vec(any_event(), 1..10), turns in prop::collection::vec(any::<prop::sample::Index>(), 0..60),
+    ) {
+        let cell = Cell(Mutex::new(vec![JobState::Accepted]));
+        let mut actors: Vec<Actor> = events.iter().map(|event| Actor { event: *event, read: None, outcome: None }).collect();
+        for turn in turns {
+            let actor = turn.get_mut(&mut actors);
+            if actor.outcome.is_none() {
+                actor.act(&cell);
+            }
+        }
+        // Whoever was stopped goes on alone, and comes to an end.
+        for actor in &mut actors {
+            let mut steps = 0;
+            while actor.outcome.is_none() {
+                actor.act(&cell);
+                steps += 1;
+                prop_assert!(steps <= 3);
+            }
+        }
+        let states = cell.0.lock().unwrap().clone();
+        let at = |state| states.iter().position(|passed| *passed == state);
+        for (from, to) in states.iter().zip(states.iter().skip(1)) {
+            prop_assert!(from.is_open() || !to.is_open(), "{states:?}");
+            prop_assert_ne!(*from, JobState::Cancelled);
+            prop_assert_ne!(*from, JobState::Expired);
+        }
+        if at(JobState::Complete).is_some() {
+            prop_assert!(at(JobState::Running) < at(JobState::Complete), "{states:?}");
+        }
+        // Every step that an actor was told of happened exactly once.
+        let told = actors.iter().filter(|actor| matches!(actor.outcome, Some(Ok(Step::To(_))))).count();
+        prop_assert_eq!(told, states.len() - 1);
+        if events.contains(&JobEvent::CancelAsked) {
+            prop_assert!(matches!(states.last(), Some(JobState::Cancelled | JobState::Expired)), "{states:?}");
+        }
+    }
+}
+
+#[test]
+fn the_table_is_the_one_that_the_documents_draw() {
+    let mut legal = Vec::new();
+    for from in JobState::ALL {
+        for event in JobEvent::ALL {
+            match from.after(event) {
+                Ok(Step::To(to)) => legal.push(format!("{} {event:?} {}", from.as_str(), to.as_str())),
+                Ok(Step::Already) => legal.push(format!("{} {event:?} already", from.as_str())),
+                Err(refused) => assert_eq!(refused, IllegalStep { from, event }),
+            }
+        }
+    }
+    let table = "accepted Planned running
+accepted GivenUp failed
+accepted CancelAsked cancelled
+running Finished complete
+running GivenUp failed
+running CancelAsked cancelled
+complete CancelAsked cancelled
+complete RetentionOver expired
+failed GivenUp already
+failed CancelAsked cancelled
+failed RetentionOver expired
+cancelled CancelAsked already
+expired RetentionOver already";
+    assert_eq!(legal.join("\n"), table);
+}

@@ -1,0 +1,201 @@
+use async_compression::Level;
+use async_compression::tokio::bufread::{GzipEncoder, ZstdEncoder};
+use async_compression::zstd::CParameter;
+use futures_util::stream;
+use proptest::prelude::*;
+use proptest::sample::Index;
+use tokio::io::AsyncReadExt;
+
+use super::*;
+use crate::arbitrary::{cases, chunk_sizes, ranges, text};
+
+const COMPRESSED: [Encoding; 2] = [Encoding::Gzip, Encoding::Zstd];
+
+fn wait<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(work)
+}
+
+/// The bytes of one gzip member or Zstandard frame, with its checksum.
+fn compressed(encoding: Encoding, text: &[u8]) -> Vec<u8> {
+    let mut stored = Vec::new();
+    let written = match encoding {
+        Encoding::Plain => Ok(0),
+        Encoding::Gzip => wait(GzipEncoder::new(text).read_to_end(&mut stored)),
+        Encoding::Zstd => {
+            wait(ZstdEncoder::with_quality_and_params(text, Level::Fastest, &[CParameter::checksum_flag(true)]).read_to_end(&mut stored))
+        }
+    };
+    written.unwrap();
+    stored
+}
+
+/// An object of one member for each range of the text and an empty one, and where each member ends.
+fn members(encoding: Encoding, text: &[u8], places: &[Index]) -> (Bytes, Vec<usize>) {
+    let mut stored = compressed(encoding, b"");
+    let mut ends = vec![stored.len()];
+    for range in ranges(text.len(), places) {
+        let (start, end) = (usize::try_from(range.start).unwrap(), usize::try_from(range.end).unwrap());
+        stored.extend(compressed(encoding, &text[start..end]));
+        ends.push(stored.len());
+    }
+    (stored.into(), ends)
+}
+
+fn extent(encoding: Encoding, stored: &Bytes) -> Extent {
+    let size = stored.len() as u64;
+    Extent { object: "Patient.ndjson".into(), encoding, range: 0..size, size, offset: 0 }
+}
+
+/// Everything that the extent holds, when stored bytes come in chunks of these sizes; offsets are checked on the way.
+fn read_all(extent: Extent, stored: &Bytes, sizes: &[usize]) -> Result<(Option<u64>, Vec<u8>), SourceError> {
+    let (sizes, bytes) = (sizes.to_vec(), stored.clone());
+    let read = move |range: Range<u64>| -> ByteStream {
+        let mut rest = bytes.slice(usize::try_from(range.start).unwrap()..usize::try_from(range.end).unwrap());
+        let mut chunks = Vec::new();
+        for size in sizes.iter().cycle() {
+            if rest.is_empty() {
+                break;
+            }
+            chunks.push(Ok(rest.split_to(rest.len().min(*size))));
+        }
+        Box::pin(stream::iter(chunks))
+    };
+    let mut reader = LineReader::open(extent, read);
+    let (mut first, mut text) = (None, Vec::new());
+    while let Some(piece) = wait(reader.next())? {
+        if let Piece::Block { offset, bytes } = piece {
+            assert_eq!(offset, *first.get_or_insert(offset) + text.len() as u64);
+            text.extend_from_slice(&bytes);
+        }
+    }
+    Ok((first, text))
+}
+
+/// Where lines begin in the text, and its end.
+fn line_starts(text: &[u8]) -> Vec<usize> {
+    let mut starts = vec![0];
+    starts.extend((1..=text.len()).filter(|at| text[at - 1] == b'\n' || *at == text.len()));
+    starts
+}
+
+proptest! {
+    #![proptest_config(cases(150))]
+
+    #[test]
+    fn slices_of_a_plain_object_are_read_whole_and_from_every_line(
+        text in text(), places in prop::collection::vec(any::<Index>(), 0..6), sizes in chunk_sizes(),
+    ) {
+        let stored = Bytes::from(text);
+        let mut joined = 0;
+        for range in ranges(stored.len(), &places) {
+            let whole = Extent { range: range.clone(), ..extent(Encoding::Plain, &stored) };
+            let (first, text) = read_all(whole.clone(), &stored, &sizes).unwrap();
+            if let Some(first) = first {
+                prop_assert!(range.contains(&first));
+                prop_assert_eq!(first, joined as u64);
+            }
+            prop_assert_eq!(&text, &stored[joined..joined + text.len()]);
+            for start in line_starts(&text) {
+                let offset = (joined + start) as u64;
+                if offset > range.start && !text.is_empty() {
+                    let (from, rest) = read_all(Extent { offset, ..whole.clone() }, &stored, &sizes).unwrap();
+                    prop_assert_eq!(from, (start < text.len()).then_some(offset));
+                    prop_assert_eq!(&rest, &text[start..]);
+                }
+            }
+            joined += text.len();
+        }
+        prop_assert_eq!(joined, stored.len());
+    }
+
+    #[test]
+    fn compressed_objects_of_any_number_of_members_are_read_whole_and_from_every_line(
+        text in text(), places in prop::collection::vec(any::<Index>(), 0..4), sizes in chunk_sizes(),
+    ) {
+        for encoding in COMPRESSED {
+            let (stored, _) = members(encoding, &text, &places);
+            for start in line_starts(&text) {
+                let from = Extent { offset: start as u64, ..extent(encoding, &stored) };
+                let (first, rest) = read_all(from, &stored, &sizes).unwrap();
+                prop_assert_eq!(first, (start < text.len()).then_some(start as u64));
+                prop_assert_eq!(&rest, &text[start..]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_compressed_object_that_ends_too_early_is_never_taken_for_whole(
+        text in text(), places in prop::collection::vec(any::<Index>(), 0..3), cut in any::<Index>(), sizes in chunk_sizes(),
+    ) {
+        for encoding in COMPRESSED {
+            let (stored, ends) = members(encoding, &text, &places);
+            let length = 1 + cut.index(stored.len() - 1);
+            let stored = stored.slice(..length);
+            let read = read_all(extent(encoding, &stored), &stored, &sizes);
+            // Nobody can see that a whole member is missing.
+            let is_whole = ends.contains(&length);
+            prop_assert!(matches!(&read, Err(SourceError::Unreadable { object, .. }) if object == "Patient.ndjson") != is_whole, "{encoding:?} {length} {read:?}");
+        }
+    }
+
+    #[test]
+    fn a_damaged_compressed_object_is_never_read_as_something_else(
+        text in text(), place in any::<Index>(), bit in 0_u8..8, sizes in chunk_sizes(),
+    ) {
+        for encoding in COMPRESSED {
+            let (stored, _) = members(encoding, &text, &[]);
+            let mut damaged = stored.to_vec();
+            let at = place.index(damaged.len());
+            damaged[at] ^= 1 << bit;
+            let damaged = Bytes::from(damaged);
+            match read_all(extent(encoding, &damaged), &damaged, &sizes) {
+                // The time in a gzip header, for one, means nothing.
+                Ok((_, read)) => prop_assert_eq!(&read, &text, "{:?} {} {}", encoding, at, bit),
+                Err(SourceError::Unreadable { .. }) => {}
+                Err(other) => return Err(TestCaseError::fail(format!("{other:?}"))),
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_not_compressed_at_all_is_unreadable_and_the_object_is_named() {
+    for encoding in COMPRESSED {
+        let stored = Bytes::from_static(b"{\"resourceType\":\"Patient\",\"id\":\"1\"}\n");
+        let error = read_all(extent(encoding, &stored), &stored, &[7]).unwrap_err();
+        assert!(matches!(&error, SourceError::Unreadable { .. }), "{error:?}");
+        assert!(error.to_string().contains("Patient.ndjson") && !error.to_string().contains("resourceType"), "{error}");
+    }
+}
+
+#[test]
+fn what_the_source_says_comes_through_decompression_unchanged() {
+    for encoding in COMPRESSED {
+        let text = "{\"resourceType\":\"Patient\",\"id\":\"1\"}\n".repeat(1_000);
+        let stored = Bytes::from(compressed(encoding, text.as_bytes()));
+        let beginning = stored.slice(..stored.len() / 2);
+        let read = move |_: Range<u64>| -> ByteStream {
+            Box::pin(stream::iter([Ok(beginning.clone()), Err(SourceError::Changed { object: "Patient.ndjson".into() })]))
+        };
+        let mut reader = LineReader::open(extent(encoding, &stored), read);
+        let end = wait(async {
+            loop {
+                match reader.next().await {
+                    Ok(Some(_)) => {}
+                    end => break end.map(drop),
+                }
+            }
+        });
+        assert!(matches!(&end, Err(SourceError::Changed { object }) if object == "Patient.ndjson"), "{end:?}");
+    }
+}
+
+#[test]
+fn a_line_that_crosses_the_end_of_its_slice_by_megabytes_is_completed() {
+    let line = [vec![b'x'; 3 << 20], b"\n".to_vec()].concat();
+    let stored = Bytes::from([&b"a\n"[..], &line, b"b\n"].concat());
+    let first = Extent { range: 0..100, ..extent(Encoding::Plain, &stored) };
+    let second = Extent { range: 100..stored.len() as u64, ..extent(Encoding::Plain, &stored) };
+    assert!(read_all(first, &stored, &[1 << 20]).unwrap().1 == [b"a\n", line.as_slice()].concat());
+    assert_eq!(read_all(second, &stored, &[1 << 20]).unwrap().1, b"b\n");
+}

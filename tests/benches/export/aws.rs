@@ -1,0 +1,211 @@
+//! The AWS adapters, over stand-ins in this process.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lambda_events::event::sqs::{SqsEvent, SqsMessage};
+use aws_sdk_s3::config::{RequestChecksumCalculation, ResponseChecksumValidation};
+use aws_sdk_s3::primitives::ByteStream;
+use bytes::Bytes;
+use chunk_worker::handler::ChunkWorker;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use headrace_aws::{DynamoJobStore, S3Lake, S3PartStore, SqsTaskQueue, TableSchema};
+use headrace_core::clock::Millis;
+use headrace_core::flow::run_task::WorkTerms;
+use headrace_core::ids::JobId;
+use headrace_core::job::{Job, JobState};
+use headrace_core::ports::{JobStore as _, PartStore as _, Ports};
+use headrace_edge::system::{SystemClock, random_job_id};
+use headrace_local::embedded::EmbeddedDynamo;
+use headrace_tests::lake;
+use headrace_tests::standins::s3::S3StandIn;
+use headrace_tests::standins::sqs::SqsStandIn;
+use kickoff::handler::Kickoff;
+use tokio::runtime::Runtime;
+use tokio::task::JoinSet;
+
+use crate::table::{Row, print, time};
+use crate::{BoxError, disk_s3, kick_off, local};
+
+const TABLE: &str = "jobs";
+const LAKE: &str = "lake";
+const OUT: &str = "out";
+
+/// As the adapters read.
+const GET_BYTES: u64 = 4 << 20;
+const GETS_IN_FLIGHT: usize = 4;
+
+/// As the adapters write.
+const PUT_BYTES: u64 = 64_000_000;
+
+/// Compares the adapters with plain GETs and PUTs of the same bytes through the same stand-in, and with `cp`-like files.
+pub(crate) fn measure(dir: &Path, scratch: &Path, runs: usize) -> Result<(), BoxError> {
+    let (runtime, bytes) = (Runtime::new()?, crate::lakes::stored_bytes(dir)?);
+    let workers = std::thread::available_parallelism()?.get();
+    let s3 = runtime.block_on(stand_in(dir))?;
+    let deployment = runtime.block_on(Deployment::start(S3::StandIn(&s3), workers))?;
+    let row = Row { name: "AWS adapters, stand-ins", yardstick: "plain GET+PUT, same", bytes, runs };
+    row.compare(|| deployment.time(&runtime), || Ok(time(|| runtime.block_on(plain(&s3, workers)))?.0))?;
+    drop((deployment, s3));
+    let root = tempfile::tempdir_in(scratch)?;
+    let deployment = runtime.block_on(Deployment::start(S3::Disk { lake: dir, root: root.path() }, workers))?;
+    let copied = root.path().join("copied");
+    let row = Row { name: "AWS adapters, S3 of files", yardstick: "copy of the files", bytes, runs };
+    row.compare(
+        || {
+            let took = deployment.time(&runtime)?;
+            fs::remove_dir_all(root.path().join(OUT))?;
+            Ok(took)
+        },
+        || {
+            let (took, ()) = time(|| copy(dir, &copied))?;
+            fs::remove_dir_all(&copied)?;
+            Ok(took)
+        },
+    )?;
+    print("(the first: the S3 stand-in's own checks and signatures included; the second: an S3 that only reads and writes files)");
+    Ok(())
+}
+
+fn copy(from: &Path, to: &Path) -> Result<(), BoxError> {
+    for file in lake::files(from)? {
+        let to = to.join(&file);
+        fs::create_dir_all(to.parent().unwrap_or(&to))?;
+        fs::copy(from.join(&file), to)?;
+    }
+    Ok(())
+}
+
+/// A stand-in that holds the lake.
+async fn stand_in(dir: &Path) -> Result<S3StandIn, BoxError> {
+    let s3 = S3StandIn::start()?;
+    s3.create_bucket(LAKE).await?;
+    s3.create_bucket(OUT).await?;
+    for file in lake::files(dir)? {
+        let key = file.to_str().ok_or("a file's name is not UTF-8")?;
+        s3.put(LAKE, key, fs::read(dir.join(&file))?).await?;
+    }
+    Ok(s3)
+}
+
+/// Every object of the lake, by ranges, into objects of a file's size: what no export can do without.
+async fn plain(s3: &S3StandIn, at_once: usize) -> Result<(), BoxError> {
+    let client = s3.client_with(|config| {
+        config
+            .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+            .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
+    });
+    let listed = client.list_objects_v2().bucket(LAKE).send().await?;
+    let mut files = Vec::new();
+    for object in listed.contents() {
+        let (key, size) = (object.key().unwrap_or_default(), u64::try_from(object.size().unwrap_or_default())?);
+        files.extend((0..size).step_by(usize::try_from(PUT_BYTES)?).map(|start| (key, start..size.min(start + PUT_BYTES))));
+    }
+    let client = &client;
+    let moved = stream::iter(files).map(|(key, range)| async move {
+        let gets = range.clone().step_by(usize::try_from(GET_BYTES)?).map(|start| {
+            let range = format!("bytes={start}-{}", range.end.min(start + GET_BYTES) - 1);
+            async move {
+                let got = client.get_object().bucket(LAKE).key(key).range(range).send().await?;
+                Ok::<_, BoxError>(got.body.collect().await?.into_bytes())
+            }
+        });
+        let gets: Vec<_> = gets.collect();
+        let pieces: Vec<Bytes> = stream::iter(gets).buffered(GETS_IN_FLIGHT).try_collect().await?;
+        let body = ByteStream::from(pieces.concat());
+        client.put_object().bucket(OUT).key(format!("plain-{key}-{}", range.start)).body(body).send().await?;
+        Ok::<_, BoxError>(())
+    });
+    moved.buffer_unordered(at_once).try_collect().await
+}
+
+/// Which S3 the adapters talk to.
+pub(crate) enum S3<'a> {
+    /// The one of the tests, with the lake in it.
+    StandIn(&'a S3StandIn),
+    /// Files of a directory, and nothing checked.
+    Disk {
+        /// What the lake's bucket holds.
+        lake: &'a Path,
+        /// Where the other bucket is.
+        root: &'a Path,
+    },
+}
+
+type Handler = Kickoff<DynamoJobStore, SqsTaskQueue, S3Lake, S3PartStore, SystemClock>;
+type Worker = ChunkWorker<DynamoJobStore, SqsTaskQueue, S3Lake, S3PartStore, SystemClock>;
+
+/// The functions that an export needs, wired as `template.yaml` does.
+pub(crate) struct Deployment {
+    kickoff: Handler,
+    jobs: DynamoJobStore,
+    parts: S3PartStore,
+    _workers: JoinSet<Result<(), BoxError>>,
+}
+
+impl Deployment {
+    /// With so many workers at once.
+    pub(crate) async fn start(s3: S3<'_>, workers: usize) -> Result<Self, BoxError> {
+        let client = match s3 {
+            S3::StandIn(s3) => s3.client(),
+            S3::Disk { lake, root } => disk_s3::client(LAKE, lake, root),
+        };
+        let dynamo = EmbeddedDynamo::memory()?.client();
+        TableSchema::create(&dynamo, TABLE).await?;
+        let sqs = SqsStandIn::start();
+        let (url, dlq) = sqs.create_queue_with_dlq("tasks", 900, 5).await?;
+        let jobs = DynamoJobStore::new(dynamo, TABLE);
+        let queue = SqsTaskQueue::new(sqs.client(), &url).with_dead_letters(&dlq);
+        let (source, parts) = (S3Lake::new(&client, LAKE, ""), S3PartStore::new(&client, OUT, ""));
+        let ports = Ports { jobs: jobs.clone(), queue: queue.clone(), source: source.clone(), parts: parts.clone(), clock: SystemClock };
+        let worker = Arc::new(ChunkWorker::new(ports, WorkTerms::default()));
+        let mut at_work = JoinSet::new();
+        for _ in 0..workers {
+            at_work.spawn(work(sqs.client(), url.clone(), worker.clone()));
+        }
+        let kickoff = Kickoff::new((jobs.clone(), queue), (source, parts.clone()), SystemClock, local::terms(), random_job_id);
+        Ok(Self { kickoff, jobs, parts, _workers: at_work })
+    }
+
+    /// One export, kick-off to the complete job.
+    pub(crate) async fn export(&self) -> Result<Job, BoxError> {
+        let answer = self.kickoff.handle(kick_off::request(None)?).await;
+        let location = answer.headers().get("content-location").ok_or("the kick-off was not accepted")?.to_str()?;
+        let id = JobId::parse(location.rsplit('/').next().unwrap_or_default())?;
+        loop {
+            let job = self.jobs.job(&id).await?.ok_or("the job is not there")?;
+            match job.state {
+                JobState::Accepted | JobState::Running => tokio::time::sleep(Duration::from_millis(5)).await,
+                JobState::Complete => return Ok(job),
+                JobState::Failed | JobState::Cancelled | JobState::Expired => return Err(format!("the job ended: {:?}", job.reason).into()),
+            }
+        }
+    }
+
+    /// One export, measured, and then its files deleted.
+    fn time(&self, runtime: &Runtime) -> Result<crate::table::Took, BoxError> {
+        let (took, job) = time(|| runtime.block_on(self.export()))?;
+        runtime.block_on(self.parts.sweep(&job.folder(), &BTreeSet::new()))?;
+        Ok(took)
+    }
+}
+
+/// What the event source mapping does, one message at a time.
+async fn work(sqs: aws_sdk_sqs::Client, url: String, worker: Arc<Worker>) -> Result<(), BoxError> {
+    loop {
+        let received = sqs.receive_message().queue_url(&url).max_number_of_messages(1).wait_time_seconds(20).send().await?;
+        for received in received.messages.unwrap_or_default() {
+            let mut message = SqsMessage::default();
+            (message.message_id, message.body) = (received.message_id, received.body);
+            let mut event = SqsEvent::default();
+            event.records = vec![message];
+            let answer = worker.handle(event, Millis(u64::MAX)).await?;
+            if answer.batch_item_failures.is_empty() {
+                sqs.delete_message().queue_url(&url).set_receipt_handle(received.receipt_handle).send().await?;
+            }
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! An S3 that is nothing but files: what the adapters cost and hold is then theirs.
+//!
+//! It knows the calls of one undisturbed export; nothing is signed, checked or conditional.
+
+use std::convert::Infallible;
+use std::fs::{self, File};
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
+use aws_smithy_types::body::SdkBody;
+use futures_util::stream;
+use headrace_local::embedded::{BoxError, in_process};
+use http::{Method, Request, Response};
+use http_body::Frame;
+use http_body_util::{BodyExt as _, StreamBody};
+use lambda_http::http;
+
+/// As much of a body as a connection hands over at a time.
+const FRAME_BYTES: usize = 64 << 10;
+
+/// A client whose bucket `lake` is `dir`; every other bucket is a folder of `root`.
+pub(crate) fn client(lake: &'static str, dir: &Path, root: &Path) -> Client {
+    let (dir, root) = (dir.to_owned(), root.to_owned());
+    let folder = move |bucket: &str| if bucket == lake { dir.clone() } else { root.join(bucket) };
+    let config = aws_sdk_s3::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::from_static("local"))
+        .credentials_provider(Credentials::new("disk", "disk", None, None, "disk"))
+        .endpoint_url("https://s3.disk.invalid")
+        .force_path_style(true)
+        .http_client(in_process(move |request| {
+            let place = Place::of(&request, &folder);
+            async move { place?.answer(request).await }
+        }));
+    Client::from_conf(config.build())
+}
+
+/// What a request is about.
+struct Place {
+    bucket: PathBuf,
+    key: String,
+    copied_from: Option<PathBuf>,
+    query: String,
+}
+
+impl Place {
+    fn of(request: &Request<SdkBody>, folder: &impl Fn(&str) -> PathBuf) -> Result<Self, BoxError> {
+        let path = request.uri().path().trim_start_matches('/');
+        let (bucket, key) = path.split_once('/').unwrap_or((path, ""));
+        let source = request.headers().get("x-amz-copy-source").map(|source| source.to_str()).transpose()?;
+        let copied_from = source.and_then(|source| source.split_once('/')).map(|(bucket, key)| folder(bucket).join(key));
+        let query = request.uri().query().unwrap_or_default().to_owned();
+        Ok(Self { bucket: folder(bucket), key: key.to_owned(), copied_from, query })
+    }
+
+    async fn answer(self, request: Request<SdkBody>) -> Result<Response<SdkBody>, BoxError> {
+        let path = self.bucket.join(&self.key);
+        match (request.method().clone(), self.copied_from) {
+            (Method::GET, _) if self.key.is_empty() => list(&self.bucket, &self.query),
+            (Method::GET, _) => get(&path, &request),
+            (Method::PUT, Some(from)) => {
+                fs::hard_link(from, path)?;
+                xml("<CopyObjectResult/>".to_owned())
+            }
+            (Method::PUT, None) => {
+                fs::create_dir_all(path.parent().unwrap_or(&path))?;
+                let (mut file, mut body) = (File::create(path)?, request.into_body());
+                while let Some(frame) = body.frame().await {
+                    if let Some(bytes) = frame?.data_ref() {
+                        file.write_all(bytes)?;
+                    }
+                }
+                Ok(Response::builder().header("etag", "\"put\"").body(SdkBody::empty())?)
+            }
+            (Method::POST, _) if self.query.starts_with("delete") => xml("<DeleteResult/>".to_owned()),
+            (Method::HEAD, _) => Ok(Response::new(SdkBody::empty())),
+            (method, _) => Err(format!("the S3 of files does not know {method} {}?{}", self.key, self.query).into()),
+        }
+    }
+}
+
+fn xml(text: String) -> Result<Response<SdkBody>, BoxError> {
+    Ok(Response::builder().header("content-type", "application/xml").body(SdkBody::from(text))?)
+}
+
+/// Everything at once. Prefixes are of whole folders, if there is one.
+fn list(bucket: &Path, query: &str) -> Result<Response<SdkBody>, BoxError> {
+    let prefix = query.split('&').find_map(|pair| pair.strip_prefix("prefix=")).unwrap_or_default().replace("%2F", "/");
+    let mut found = String::new();
+    for entry in fs::read_dir(bucket.join(&prefix)).into_iter().flatten() {
+        let entry = entry?;
+        let (metadata, name) = (entry.metadata()?, entry.file_name());
+        if metadata.is_file() {
+            let (key, size) = (format!("{prefix}{}", name.to_string_lossy()), metadata.len());
+            found += &format!("<Contents><Key>{key}</Key><ETag>\"lake\"</ETag><Size>{size}</Size></Contents>");
+        }
+    }
+    xml(format!("<ListBucketResult>{found}</ListBucketResult>"))
+}
+
+fn get(path: &Path, request: &Request<SdkBody>) -> Result<Response<SdkBody>, BoxError> {
+    let range = request.headers().get("range").ok_or("a GET without a range")?.to_str()?;
+    let (start, last) = range.strip_prefix("bytes=").and_then(|range| range.split_once('-')).ok_or("a range that is none")?;
+    let (start, last): (u64, u64) = (start.parse()?, last.parse()?);
+    let mut file = File::open(path)?;
+    file.seek(SeekFrom::Start(start))?;
+    let mut file = file.take(last + 1 - start);
+    let frames = std::iter::from_fn(move || {
+        let mut frame = Vec::with_capacity(FRAME_BYTES);
+        let read = std::io::Read::by_ref(&mut file).take(FRAME_BYTES as u64).read_to_end(&mut frame);
+        // A short body is noticed by whoever asked.
+        (read.unwrap_or_default() > 0).then(|| Ok::<_, Infallible>(Frame::data(frame.into())))
+    });
+    let body = SdkBody::from_body_1_x(StreamBody::new(stream::iter(frames)));
+    Ok(Response::builder().status(206).header("etag", "\"lake\"").header("content-length", last + 1 - start).body(body)?)
+}

@@ -1,0 +1,69 @@
+//! Latency of the kick-off handler over the embedded table.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use headrace_aws::{DynamoJobStore, TableSchema};
+use headrace_edge::system::{SystemClock, random_job_id};
+use headrace_local::directory::{DirectoryLake, DirectoryParts};
+use headrace_local::embedded::EmbeddedDynamo;
+use headrace_local::queue::LocalQueue;
+use kickoff::handler::Kickoff;
+use lambda_http::http::StatusCode;
+use lambda_http::{Body, Request, RequestExt as _, http};
+use tokio::runtime::Runtime;
+
+use crate::BoxError;
+use crate::local::terms;
+use crate::table::print;
+
+const KICK_OFFS: usize = 1_000;
+
+/// Prints percentiles of kick-offs, in alternation with the least that a table can be asked: one small item.
+pub(crate) fn measure(scratch: &Path) -> Result<(), BoxError> {
+    let state = tempfile::tempdir_in(scratch)?;
+    let (kick_offs, puts) = Runtime::new()?.block_on(run(state.path()))?;
+    print(&format!("\n{KICK_OFFS} kick-offs                    p50         p99         max"));
+    print(&format!("handler, embedded table  {}      target: p99 under 20 ms", percentiles(kick_offs)));
+    print(&format!("one PutItem              {}", percentiles(puts)));
+    Ok(())
+}
+
+async fn run(state: &Path) -> Result<(Vec<Duration>, Vec<Duration>), BoxError> {
+    let dynamo = EmbeddedDynamo::open(&state.join("jobs.db"))?;
+    let client = dynamo.client();
+    TableSchema::create(&client, "jobs").await?;
+    let (lake, parts) = (DirectoryLake::open(state), DirectoryParts::open(state.join("files")));
+    let jobs = DynamoJobStore::new(client.clone(), "jobs");
+    let kickoff = Kickoff::new((jobs, LocalQueue::default()), (lake, parts), SystemClock, terms(), random_job_id);
+    let (mut kick_offs, mut puts) = (Vec::new(), Vec::new());
+    for number in 0..KICK_OFFS {
+        let request = request(Some("_type=Patient,Observation&_since=2020-01-01T00:00:00Z"))?;
+        let began = Instant::now();
+        let answer = kickoff.handle(request).await;
+        kick_offs.push(began.elapsed());
+        if answer.status() != StatusCode::ACCEPTED {
+            return Err(format!("a kick-off was answered with {}", answer.status()).into());
+        }
+        let put = client.put_item().table_name("jobs").item("pk", AttributeValue::S(format!("probe-{number}")));
+        let put = put.item("sk", AttributeValue::S("probe".to_owned()));
+        let began = Instant::now();
+        put.send().await?;
+        puts.push(began.elapsed());
+    }
+    Ok((kick_offs, puts))
+}
+
+/// A kick-off as API Gateway and the local server hand it over.
+pub(crate) fn request(query: Option<&str>) -> Result<Request, http::Error> {
+    let request = http::Request::get(format!("/fhir/$export?{}", query.unwrap_or_default()));
+    let request = request.header("host", "127.0.0.1").header("accept", "application/fhir+json").header("prefer", "respond-async");
+    Ok(request.body(Body::Empty)?.with_raw_http_path("/fhir/$export"))
+}
+
+fn percentiles(mut times: Vec<Duration>) -> String {
+    times.sort_unstable();
+    let at = |per_mille: usize| times.get((times.len() * per_mille / 1_000).min(times.len() - 1)).copied().unwrap_or_default();
+    [500, 990, 1_000].map(|per_mille| format!("{:>7.2} ms", at(per_mille).as_secs_f64() * 1e3)).join("  ")
+}

@@ -1,0 +1,208 @@
+//! The byte pump on one core, from memory to nowhere.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::hint::black_box;
+use std::ops::Range;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::stream;
+use headrace_core::clock::Millis;
+use headrace_core::error::StoreError;
+use headrace_core::ids::{Caller, JobId, TaskId};
+use headrace_core::job::{Job, JobState, Limits, Tally};
+use headrace_core::ndjson;
+use headrace_core::page::{Fill, OpenPage, Selection};
+use headrace_core::part::{Content, FileName, Part, PartName, Tail, TailName};
+use headrace_core::ports::{Access, ByteStream, Draft, PartStore};
+use headrace_core::request::ExportRequest;
+use headrace_core::task::{Cursor, Lease, Work};
+use headrace_fhir::{Instant as Moment, head};
+use headrace_tests::lake;
+use tokio::runtime::Builder;
+
+use crate::BoxError;
+use crate::lakes::middle_instant;
+use crate::table::print;
+
+/// Enough that caches do not flatter anybody.
+const SAMPLE_BYTES: usize = 100_000_000;
+
+/// As sources hand them out.
+const BLOCK_BYTES: usize = 1 << 20;
+
+/// Prints rates per core.
+pub(crate) fn measure(dir: &Path, runs: usize) -> Result<(), BoxError> {
+    let blocks = blocks(dir)?;
+    let since = Moment::parse(&middle_instant(dir)?)?;
+    let runtime = Builder::new_current_thread().build()?;
+    let bytes: usize = blocks.iter().map(Bytes::len).sum();
+    let mut to = vec![0; BLOCK_BYTES];
+    let mut steps: [(&str, Step<'_>); 7] = [
+        (
+            "memcpy",
+            Box::new(|block| {
+                let to = to.get_mut(..block.len()).ok_or("a block is longer than a block")?;
+                to.copy_from_slice(block);
+                black_box(to);
+                Ok(())
+            }),
+        ),
+        ("UTF-8 validation", Box::new(|block| Ok(drop(black_box(std::str::from_utf8(block)?))))),
+        ("newline split", Box::new(|block| Ok(drop(black_box(ndjson::lines(block, 1).count()))))),
+        (
+            "head() of every line",
+            Box::new(|block| {
+                for line in ndjson::lines(block, 1) {
+                    black_box(head(line.text)?);
+                }
+                Ok(())
+            }),
+        ),
+        (
+            "serde_json::Value of every line",
+            Box::new(|block| {
+                for line in ndjson::lines(block, 1) {
+                    black_box(serde_json::from_slice::<serde_json::Value>(line.text)?);
+                }
+                Ok(())
+            }),
+        ),
+        ("the pump, pass-through", pump(&runtime, ExportRequest { types: None, since: None, container: None })),
+        ("the pump, _since half", pump(&runtime, ExportRequest { types: None, since: Some(since), container: None })),
+    ];
+    let mut times = vec![Vec::new(); steps.len()];
+    for _ in 0..runs {
+        for ((_, step), times) in steps.iter_mut().zip(&mut times) {
+            let began = Instant::now();
+            for block in &blocks {
+                step(block)?;
+            }
+            times.push(began.elapsed());
+        }
+    }
+    print("\none core, from memory                median");
+    for ((name, _), mut times) in steps.into_iter().zip(times) {
+        times.sort_unstable();
+        let median = times.get(times.len() / 2).map_or(0.0, Duration::as_secs_f64);
+        print(&format!("{name:<34} {:>6.2} GB/s", bytes as f64 / 1e9 / median));
+    }
+    Ok(())
+}
+
+/// What is done to one block.
+type Step<'a> = Box<dyn FnMut(&Bytes) -> Result<(), BoxError> + 'a>;
+
+/// Blocks of whole lines from all files of the lake alike.
+fn blocks(dir: &Path) -> Result<Vec<Bytes>, BoxError> {
+    let files = lake::files(dir)?;
+    let total = crate::lakes::stored_bytes(dir)?;
+    let mut blocks = Vec::new();
+    for file in files {
+        let mut bytes = Bytes::from(fs::read(dir.join(file))?);
+        let share = u64::try_from(bytes.len())? * SAMPLE_BYTES as u64 / total.max(SAMPLE_BYTES as u64);
+        bytes.truncate(usize::try_from(share)?);
+        while let Some(end) = memchr::memrchr(b'\n', bytes.get(..bytes.len().min(BLOCK_BYTES)).unwrap_or_default()) {
+            blocks.push(bytes.split_to(end + 1));
+        }
+    }
+    Ok(blocks)
+}
+
+/// Feeds an [`OpenPage`] as a reading task does.
+fn pump(runtime: &tokio::runtime::Runtime, request: ExportRequest) -> Step<'_> {
+    let mut lease = lease(request);
+    let selection = Selection::of(&lease.job.request);
+    let mut page = OpenPage::new(&Nowhere, &lease);
+    Box::new(move |block| {
+        runtime.block_on(async {
+            let mut from = 0;
+            while let Fill::FullAt(at) = page.feed(block, 1, from, "sample", selection).await? {
+                drop(page.take_drafts());
+                lease.step += 1;
+                page.turn(&lease);
+                from = usize::try_from(at - 1)?;
+            }
+            Ok(())
+        })
+    })
+}
+
+fn lease(request: ExportRequest) -> Lease {
+    let id = JobId::from_random([7; 16]);
+    let job = Job {
+        id: id.clone(),
+        owner: Caller(Caller::LOCAL.to_owned()),
+        state: JobState::Running,
+        request,
+        request_url: String::new(),
+        base: String::new(),
+        created_at: Millis(0),
+        limits: Limits::default(),
+        requires_access_token: false,
+        planned: None,
+        open_tasks: 1,
+        round: 0,
+        tally: Tally::default(),
+        ended_at: None,
+        reason: None,
+    };
+    Lease {
+        task: TaskId { job: id, task: 2 },
+        work: Work::Read(Vec::new()),
+        job,
+        attempt: 1,
+        step: 1,
+        tries: 1,
+        until: Millis(u64::MAX),
+        cursor: Cursor::default(),
+        claim: None,
+        tally: Tally::default(),
+    }
+}
+
+/// A destination that keeps nothing.
+struct Nowhere;
+
+struct NoFile;
+
+impl Draft for NoFile {
+    async fn write(&mut self, bytes: Bytes) -> Result<(), StoreError> {
+        black_box(bytes);
+        Ok(())
+    }
+
+    async fn settle(self, _: FileName, _: Content) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+impl PartStore for Nowhere {
+    type Draft = NoFile;
+
+    async fn check(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn draft(&self, _: &str, _: TailName) -> Result<NoFile, StoreError> {
+        Ok(NoFile)
+    }
+
+    async fn adopt(&self, _: &str, _: &Tail, _: PartName) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn read(&self, _: &str, _: &TailName, _: Range<u64>) -> ByteStream {
+        Box::pin(stream::empty())
+    }
+
+    async fn grant(&self, _: &str, _: &Part) -> Result<Access, StoreError> {
+        Err(StoreError::NotApplied { what: "nowhere", cause: "it keeps nothing".into() })
+    }
+
+    async fn sweep(&self, _: &str, _: &BTreeSet<PartName>) -> Result<u64, StoreError> {
+        Ok(0)
+    }
+}

@@ -1,0 +1,277 @@
+//! What outlives a process.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use aws_lambda_events::event::sqs::SqsMessage;
+use bytes::Bytes;
+use headrace_aws::{DynamoJobStore, S3Lake, S3PartStore, SqsTaskQueue, TableSchema};
+use headrace_core::ports::{PartStore, ResourceSource, TaskQueue};
+use headrace_local::directory::{DirectoryLake, DirectoryParts};
+use headrace_local::embedded::EmbeddedDynamo;
+use headrace_local::queue::LocalQueue;
+use tempfile::TempDir;
+
+use super::Result;
+use crate::lake;
+use crate::standins::s3::S3StandIn;
+use crate::standins::sqs::SqsStandIn;
+
+/// The job table's name.
+pub(super) const TABLE: &str = "headrace";
+
+const LAKE: &str = "lake-bucket";
+const DESTINATION: &str = "export-bucket";
+
+/// The stores of one deployment, and how a test looks behind them.
+pub trait Stage: Clone + Send + Sync + 'static {
+    /// The queue as one process sees it.
+    type Queue: TaskQueue + Clone + 'static;
+    /// The lake.
+    type Source: ResourceSource + Clone + 'static;
+    /// The destination.
+    type Parts: PartStore + Clone + 'static;
+
+    /// Whether requests come through a gateway that knows who sent them.
+    const HAS_GATEWAY: bool;
+
+    /// The engine behind the job table.
+    fn dynamo(&self) -> &EmbeddedDynamo;
+
+    /// The ports of a new process.
+    fn ports(&self) -> (Self::Queue, Self::Source, Self::Parts);
+
+    /// The next message, if one waits.
+    fn receive(&self, queue: &Self::Queue) -> impl Future<Output = Result<Option<SqsMessage>>> + Send;
+
+    /// Deletes a message, or has it delivered again.
+    fn settle(&self, queue: &Self::Queue, message: &SqsMessage, again: bool) -> impl Future<Output = Result<()>> + Send;
+
+    /// The bodies of the messages that were put aside.
+    fn put_aside(&self) -> impl Future<Output = Result<Vec<String>>> + Send;
+
+    /// Every file in the destination, by its path below it.
+    fn files(&self) -> impl Future<Output = Result<BTreeMap<String, Bytes>>> + Send;
+
+    /// Follows a presigned URL.
+    fn follow(&self, url: &str) -> impl Future<Output = Result<Bytes>> + Send;
+
+    /// Writes an object of the lake, or removes it.
+    fn change_lake(&self, object: &str, bytes: Option<Bytes>) -> impl Future<Output = Result<()>> + Send;
+
+    /// The job table.
+    fn jobs(&self) -> DynamoJobStore {
+        DynamoJobStore::new(self.dynamo().client(), TABLE)
+    }
+}
+
+async fn job_table() -> Result<EmbeddedDynamo> {
+    let dynamo = EmbeddedDynamo::memory()?;
+    TableSchema::create(&dynamo.client(), TABLE).await?;
+    Ok(dynamo)
+}
+
+/// The adapters of AWS over stand-ins.
+#[derive(Clone)]
+pub struct Aws {
+    dynamo: EmbeddedDynamo,
+    /// The stand-in behind both buckets.
+    pub s3: S3StandIn,
+    sqs: SqsStandIn,
+    queue_url: String,
+    dlq_url: String,
+}
+
+impl Aws {
+    /// An empty deployment.
+    pub async fn empty() -> Result<Self> {
+        let (s3, sqs) = (S3StandIn::start()?, SqsStandIn::start());
+        s3.create_bucket(LAKE).await?;
+        s3.create_bucket(DESTINATION).await?;
+        let (queue_url, dlq_url) = sqs.create_queue_with_dlq("tasks", 5_400, 5).await?;
+        Ok(Self { dynamo: job_table().await?, s3, sqs, queue_url, dlq_url })
+    }
+
+    /// With a copy of the lake in `dir`.
+    pub async fn over(dir: &Path) -> Result<Self> {
+        let stage = Self::empty().await?;
+        for file in lake::files(dir)? {
+            let object = file.to_str().ok_or("a name that is not UTF-8")?;
+            stage.change_lake(object, Some(fs::read(dir.join(&file))?.into())).await?;
+        }
+        Ok(stage)
+    }
+
+    /// The ports as they are when a setting names other buckets.
+    pub fn ports_with(&self, source: &str, destination: &str) -> (SqsTaskQueue, S3Lake, S3PartStore) {
+        let s3 = self.s3.client();
+        let queue = SqsTaskQueue::new(self.sqs.client(), &self.queue_url).with_dead_letters(&self.dlq_url);
+        (queue, S3Lake::new(&s3, source, "fhir"), S3PartStore::new(&s3, destination, "out"))
+    }
+}
+
+impl Stage for Aws {
+    type Queue = SqsTaskQueue;
+    type Source = S3Lake;
+    type Parts = S3PartStore;
+
+    const HAS_GATEWAY: bool = true;
+
+    fn dynamo(&self) -> &EmbeddedDynamo {
+        &self.dynamo
+    }
+
+    fn ports(&self) -> (SqsTaskQueue, S3Lake, S3PartStore) {
+        self.ports_with(LAKE, DESTINATION)
+    }
+
+    async fn receive(&self, _: &SqsTaskQueue) -> Result<Option<SqsMessage>> {
+        let got = self.sqs.client().receive_message().queue_url(&self.queue_url).max_number_of_messages(1).send().await?;
+        Ok(got.messages.unwrap_or_default().into_iter().next().map(|received| {
+            let mut message = SqsMessage::default();
+            message.message_id = received.message_id;
+            message.receipt_handle = received.receipt_handle;
+            message.body = received.body;
+            message.event_source = Some("aws:sqs".to_owned());
+            message
+        }))
+    }
+
+    async fn settle(&self, _: &SqsTaskQueue, message: &SqsMessage, again: bool) -> Result<()> {
+        let (client, url) = (self.sqs.client(), &self.queue_url);
+        let handle = message.receipt_handle.clone().unwrap_or_default();
+        if again {
+            client.change_message_visibility().queue_url(url).receipt_handle(handle).visibility_timeout(0).send().await?;
+        } else {
+            client.delete_message().queue_url(url).receipt_handle(handle).send().await?;
+        }
+        Ok(())
+    }
+
+    async fn put_aside(&self) -> Result<Vec<String>> {
+        let got = self.sqs.client().receive_message().queue_url(&self.dlq_url).max_number_of_messages(10).visibility_timeout(0).send().await?;
+        Ok(got.messages.unwrap_or_default().into_iter().filter_map(|message| message.body).collect())
+    }
+
+    async fn files(&self) -> Result<BTreeMap<String, Bytes>> {
+        let mut files = BTreeMap::new();
+        for key in self.s3.keys(DESTINATION, "").await? {
+            let bytes = self.s3.get(DESTINATION, &key).await?;
+            let below = key.strip_prefix("out/").ok_or_else(|| format!("{key} lies outside the prefix"))?;
+            files.insert(below.to_owned(), bytes);
+        }
+        Ok(files)
+    }
+
+    async fn follow(&self, url: &str) -> Result<Bytes> {
+        let response = self.s3.fetch(url).await?;
+        if response.status() == 200 { Ok(response.into_body()) } else { Err(format!("the presigned URL answers {}", response.status()).into()) }
+    }
+
+    async fn change_lake(&self, object: &str, bytes: Option<Bytes>) -> Result<()> {
+        let key = format!("fhir/{object}");
+        match bytes {
+            Some(bytes) => self.s3.put(LAKE, &key, bytes).await,
+            None => Ok(self.s3.client().delete_object().bucket(LAKE).key(key).send().await.map(drop)?),
+        }
+    }
+}
+
+/// The stores of `headrace serve`, in a temporary folder. The queue is gone with each process.
+#[derive(Clone)]
+pub struct OneMachine {
+    dynamo: EmbeddedDynamo,
+    folder: std::sync::Arc<TempDir>,
+    lake: PathBuf,
+}
+
+impl OneMachine {
+    /// Over the lake in `dir`, which is only read.
+    pub async fn over(dir: &Path) -> Result<Self> {
+        Ok(Self { dynamo: job_table().await?, folder: std::sync::Arc::new(tempfile::tempdir()?), lake: dir.to_path_buf() })
+    }
+
+    /// Over a lake of these files, which may be changed.
+    pub async fn with(files: &[(&str, &[u8])]) -> Result<Self> {
+        let mut stage = Self::over(Path::new("")).await?;
+        stage.lake = stage.folder.path().join("lake");
+        for (object, bytes) in files {
+            stage.change_lake(object, Some(Bytes::copy_from_slice(bytes))).await?;
+        }
+        Ok(stage)
+    }
+
+    fn destination(&self) -> PathBuf {
+        self.folder.path().join("files")
+    }
+}
+
+impl Stage for OneMachine {
+    type Queue = LocalQueue;
+    type Source = DirectoryLake;
+    type Parts = DirectoryParts;
+
+    const HAS_GATEWAY: bool = false;
+
+    fn dynamo(&self) -> &EmbeddedDynamo {
+        &self.dynamo
+    }
+
+    fn ports(&self) -> (LocalQueue, DirectoryLake, DirectoryParts) {
+        (LocalQueue::default(), DirectoryLake::open(&self.lake), DirectoryParts::open(self.destination()))
+    }
+
+    async fn receive(&self, queue: &LocalQueue) -> Result<Option<SqsMessage>> {
+        let Some(task) = queue.try_next().await else { return Ok(None) };
+        let mut message = SqsMessage::default();
+        message.message_id = Some(task.to_string());
+        message.body = Some(serde_json::to_string(&task)?);
+        Ok(Some(message))
+    }
+
+    async fn settle(&self, queue: &LocalQueue, message: &SqsMessage, again: bool) -> Result<()> {
+        if again {
+            let task = serde_json::from_str(message.body.as_deref().unwrap_or_default())?;
+            queue.announce(&[task], std::time::Duration::ZERO).await?;
+        }
+        Ok(())
+    }
+
+    async fn put_aside(&self) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
+    async fn files(&self) -> Result<BTreeMap<String, Bytes>> {
+        let root = self.destination();
+        let mut files = BTreeMap::new();
+        let mut folders = vec![root.clone()];
+        while let Some(folder) = folders.pop() {
+            let Ok(entries) = fs::read_dir(&folder) else { continue };
+            for entry in entries {
+                let path = entry?.path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if let Some(below) = path.strip_prefix(&root)?.to_str() {
+                    files.insert(below.to_owned(), fs::read(&path)?.into());
+                }
+            }
+        }
+        Ok(files)
+    }
+
+    async fn follow(&self, url: &str) -> Result<Bytes> {
+        Err(format!("one machine redirects nobody, yet it did to {url}").into())
+    }
+
+    async fn change_lake(&self, object: &str, bytes: Option<Bytes>) -> Result<()> {
+        let path = self.lake.join(object);
+        match bytes {
+            Some(bytes) => {
+                fs::create_dir_all(path.parent().unwrap_or(&self.lake))?;
+                Ok(fs::write(path, bytes)?)
+            }
+            None => Ok(fs::remove_file(path)?),
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! Every port behind a script.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
+use headrace_core::clock::Millis;
+use headrace_core::error::{SourceError, StoreError};
+use headrace_core::ids::{JobId, TaskId};
+use headrace_core::job::{Job, JobEvent, Reason, Step};
+use headrace_core::part::{Content, FileName, Part, PartName, Tail, TailName};
+use headrace_core::ports::{
+    Access, ByteStream, Draft, Due, JobStore, LeaseTerms, Listing, PartStore, ResourceSource, TaskQueue, TaskStore,
+};
+use headrace_core::task::{Close, Lease, LeaseAnswer, Pin, Record};
+
+use super::script::Script;
+
+/// A port whose calls go by a script.
+#[derive(Clone)]
+pub struct Tapped<T> {
+    pub(super) port: T,
+    pub(super) script: Script,
+}
+
+impl<T> Tapped<T> {
+    pub(super) fn new(port: T, script: &Script) -> Self {
+        Self { port, script: script.clone() }
+    }
+}
+
+impl<T: JobStore> JobStore for Tapped<T> {
+    async fn record_job(&self, job: &Job) -> Result<(), StoreError> {
+        self.script.around("jobs.record_job", self.port.record_job(job)).await
+    }
+
+    async fn job(&self, id: &JobId) -> Result<Option<Job>, StoreError> {
+        self.script.around("jobs.job", self.port.job(id)).await
+    }
+
+    async fn end_job(&self, id: &JobId, event: JobEvent, reason: Option<Reason>, now: Millis) -> Result<Option<Step>, StoreError> {
+        self.script.around("jobs.end_job", self.port.end_job(id, event, reason, now)).await
+    }
+
+    async fn parts(&self, id: &JobId) -> Result<Vec<Part>, StoreError> {
+        self.script.around("jobs.parts", self.port.parts(id)).await
+    }
+
+    async fn part(&self, id: &JobId, name: PartName) -> Result<Option<Part>, StoreError> {
+        self.script.around("jobs.part", self.port.part(id, name)).await
+    }
+
+    async fn due(&self, now: Millis, limit: u16) -> Result<Vec<Due>, StoreError> {
+        self.script.around("jobs.due", self.port.due(now, limit)).await
+    }
+
+    async fn put_off(&self, due: &Due, until: Option<Millis>) -> Result<bool, StoreError> {
+        self.script.around("jobs.put_off", self.port.put_off(due, until)).await
+    }
+}
+
+impl<T: TaskStore> TaskStore for Tapped<T> {
+    async fn lease_task(&self, task: &TaskId, terms: LeaseTerms, now: Millis) -> Result<LeaseAnswer, StoreError> {
+        self.script.around("tasks.lease_task", self.port.lease_task(task, terms, now)).await
+    }
+
+    async fn record(&self, lease: &mut Lease, record: Record, until: Millis) -> Result<(), StoreError> {
+        let name = match record {
+            Record::Heartbeat => "tasks.record heartbeat",
+            Record::Tasks(_) => "tasks.record tasks",
+            Record::Claim(_) => "tasks.record claim",
+            Record::Page(_) => "tasks.record page",
+            Record::Release(_) => "tasks.record release",
+        };
+        // A call whose answer is lost has not moved the caller's lease.
+        let before = lease.clone();
+        let recorded = self.script.around(name, self.port.record(lease, record, until)).await;
+        if recorded.is_err() {
+            *lease = before;
+        }
+        recorded
+    }
+
+    async fn close_task(&self, lease: &Lease, close: Close) -> Result<Job, StoreError> {
+        self.script.around("tasks.close_task", self.port.close_task(lease, close)).await
+    }
+
+    async fn tails(&self, id: &JobId, round: u32) -> Result<Vec<Tail>, StoreError> {
+        self.script.around("tasks.tails", self.port.tails(id, round)).await
+    }
+}
+
+impl<T: TaskQueue> TaskQueue for Tapped<T> {
+    /// At once, whatever the delay: the clock stands still.
+    async fn announce(&self, tasks: &[TaskId], _: Duration) -> Result<(), StoreError> {
+        self.script.around("queue.announce", self.port.announce(tasks, Duration::ZERO)).await
+    }
+
+    async fn park(&self, message: &str) -> Result<(), StoreError> {
+        self.script.around("queue.park", self.port.park(message)).await
+    }
+}
+
+/// Each chunk, and the end, is a call of its own.
+fn tapped_stream(script: Script, name: &'static str, inner: ByteStream) -> ByteStream {
+    Box::pin(stream::unfold(Some(inner), move |inner| {
+        let script = script.clone();
+        async move {
+            let mut inner = inner?;
+            let next = script.around(name, async { inner.next().await.transpose() }).await;
+            match next {
+                Ok(None) => None,
+                Ok(Some(bytes)) => Some((Ok::<Bytes, SourceError>(bytes), Some(inner))),
+                Err(error) => Some((Err(error), None)),
+            }
+        }
+    }))
+}
+
+impl<T: ResourceSource> ResourceSource for Tapped<T> {
+    async fn check(&self) -> Result<(), SourceError> {
+        self.script.around("source.check", self.port.check()).await
+    }
+
+    async fn list(&self, after: Option<&str>) -> Result<Listing, SourceError> {
+        self.script.around("source.list", self.port.list(after)).await
+    }
+
+    fn read(&self, pin: &Pin, range: Range<u64>) -> ByteStream {
+        tapped_stream(self.script.clone(), "source.read", self.port.read(pin, range))
+    }
+}
+
+/// A file being written. If its process is stopped, it is left as it is: nobody cleans up after `kill -9`.
+pub struct TappedDraft<D> {
+    draft: Option<D>,
+    script: Script,
+}
+
+impl<D> Drop for TappedDraft<D> {
+    fn drop(&mut self) {
+        if self.script.is_dead()
+            && let Some(draft) = self.draft.take()
+        {
+            std::mem::forget(draft);
+        }
+    }
+}
+
+/// A draft that is gone can be written to by nobody.
+fn gone() -> StoreError {
+    StoreError::NotApplied { what: "a draft", cause: "it is gone".into() }
+}
+
+impl<D: Draft> Draft for TappedDraft<D> {
+    async fn write(&mut self, bytes: Bytes) -> Result<(), StoreError> {
+        let draft = self.draft.as_mut().ok_or_else(gone)?;
+        self.script.around("draft.write", draft.write(bytes)).await
+    }
+
+    async fn settle(mut self, name: FileName, content: Content) -> Result<(), StoreError> {
+        let script = self.script.clone();
+        let called = match name {
+            FileName::Part(_) => "draft.settle part",
+            FileName::Tail(_) => "draft.settle tail",
+        };
+        script.around(called, async { self.draft.take().ok_or_else(gone)?.settle(name, content).await }).await
+    }
+}
+
+impl<T: PartStore> PartStore for Tapped<T> {
+    type Draft = TappedDraft<T::Draft>;
+
+    async fn check(&self) -> Result<(), StoreError> {
+        self.script.around("parts.check", self.port.check()).await
+    }
+
+    async fn draft(&self, folder: &str, tail: TailName) -> Result<Self::Draft, StoreError> {
+        let script = self.script.clone();
+        let draft = async { Ok::<_, StoreError>(TappedDraft { draft: Some(self.port.draft(folder, tail).await?), script: script.clone() }) };
+        self.script.around("parts.draft", draft).await
+    }
+
+    async fn adopt(&self, folder: &str, tail: &Tail, part: PartName) -> Result<(), StoreError> {
+        self.script.around("parts.adopt", self.port.adopt(folder, tail, part)).await
+    }
+
+    fn read(&self, folder: &str, tail: &TailName, range: Range<u64>) -> ByteStream {
+        tapped_stream(self.script.clone(), "parts.read", self.port.read(folder, tail, range))
+    }
+
+    async fn grant(&self, folder: &str, part: &Part) -> Result<Access, StoreError> {
+        self.script.around("parts.grant", self.port.grant(folder, part)).await
+    }
+
+    async fn sweep(&self, folder: &str, keep: &BTreeSet<PartName>) -> Result<u64, StoreError> {
+        self.script.around("parts.sweep", self.port.sweep(folder, keep)).await
+    }
+}

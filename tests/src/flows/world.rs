@@ -1,0 +1,211 @@
+//! One process: the six real handlers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lambda_events::event::sqs::{SqsEvent, SqsMessage};
+use bytes::Bytes;
+use cancel::handler::Cancel;
+use chunk_worker::handler::ChunkWorker;
+use files::handler::{Files, LocalFile};
+use headrace_aws::DynamoJobStore;
+use headrace_core::clock::Millis;
+use headrace_core::flow::reap::Reaped;
+use headrace_core::flow::run_task::WorkTerms;
+use headrace_core::ids::TaskId;
+use headrace_core::job::Limits;
+use headrace_core::ports::{Clock as _, Ports};
+use headrace_core::request::Policy;
+use kickoff::handler::Kickoff;
+use reaper::handler::Reaper;
+use status::handler::StatusOf;
+
+use super::clock::next_id;
+use super::tapped::Tapped;
+use super::{Answer, Ask, ManualClock, Result, Script, Stage};
+
+/// Who asks in most tests.
+pub const ANN: &str = "arn:aws:sts::111122223333:assumed-role/Export/ann";
+
+/// Somebody else.
+pub const BEN: &str = "arn:aws:iam::111122223333:user/ben";
+
+/// What a deployment promises and how it works.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Terms {
+    /// What jobs are promised.
+    pub limits: Limits,
+    /// How workers work.
+    pub work: WorkTerms,
+}
+
+impl Terms {
+    /// Files of this size, slices of the same.
+    pub fn file_bytes(bytes: u64) -> Self {
+        let mut terms = Self::default();
+        terms.limits.file_bytes = bytes;
+        terms.work.slice_floor_bytes = 1;
+        terms
+    }
+
+    /// More than so many left-over bytes are gathered in rounds.
+    #[must_use]
+    pub fn join_limit_bytes(mut self, bytes: u64) -> Self {
+        self.work.join_limit_bytes = bytes;
+        self
+    }
+}
+
+type Jobs = Tapped<DynamoJobStore>;
+
+/// One process over a stage, and its script.
+pub struct World<S: Stage> {
+    /// What outlives it.
+    pub stage: S,
+    /// The time.
+    pub clock: ManualClock,
+    /// What happens to its port calls.
+    pub script: Script,
+    queue: S::Queue,
+    kickoff: Kickoff<Jobs, Tapped<S::Queue>, Tapped<S::Source>, Tapped<S::Parts>, ManualClock>,
+    status: StatusOf<Jobs, ManualClock>,
+    cancel: Cancel<Jobs, Tapped<S::Parts>, ManualClock>,
+    files: Files<Jobs, Tapped<S::Parts>, ManualClock>,
+    worker: ChunkWorker<Jobs, Tapped<S::Queue>, Tapped<S::Source>, Tapped<S::Parts>, ManualClock>,
+    reaper: Reaper<Jobs, Tapped<S::Queue>, Tapped<S::Parts>, ManualClock>,
+}
+
+impl<S: Stage> World<S> {
+    /// A process to which nothing happens.
+    pub fn start(stage: &S, clock: &ManualClock, terms: Terms) -> Arc<Self> {
+        Self::scripted(stage, clock, terms, Script::quiet())
+    }
+
+    /// A process with a script.
+    pub fn scripted(stage: &S, clock: &ManualClock, terms: Terms, script: Script) -> Arc<Self> {
+        Self::with_ports(stage, clock, terms, script, stage.ports())
+    }
+
+    /// A process with ports of its own choice.
+    pub fn with_ports(
+        stage: &S,
+        clock: &ManualClock,
+        terms: Terms,
+        script: Script,
+        (queue, source, parts): (S::Queue, S::Source, S::Parts),
+    ) -> Arc<Self> {
+        let own_queue = queue.clone();
+        let (jobs, queue) = (Tapped::new(stage.jobs(), &script), Tapped::new(queue, &script));
+        let (source, parts) = (Tapped::new(source, &script), Tapped::new(parts, &script));
+        let time = || clock.clone();
+        let promised = headrace_edge::config::Terms { base: None, policy: Policy::default(), limits: terms.limits };
+        let ports = Ports { jobs: jobs.clone(), queue: queue.clone(), source: source.clone(), parts: parts.clone(), clock: time() };
+        Arc::new(Self {
+            stage: stage.clone(),
+            clock: clock.clone(),
+            queue: own_queue,
+            kickoff: Kickoff::new((jobs.clone(), queue.clone()), (source, parts.clone()), time(), promised, next_id),
+            status: StatusOf::new(jobs.clone(), time()),
+            cancel: Cancel::new(jobs.clone(), parts.clone(), time()),
+            files: Files::new(jobs.clone(), parts.clone(), time()),
+            worker: ChunkWorker::new(ports, terms.work),
+            reaper: Reaper::new(jobs, queue, parts, time()),
+            script,
+        })
+    }
+
+    /// Sends a request to the function that its route leads to.
+    pub async fn send(&self, ask: &Ask) -> Result<Answer> {
+        let request = ask.request(S::HAS_GATEWAY)?;
+        match (ask.method, ask.route()?.0) {
+            ("GET", "/_operations/export/{job}") => Answer::of(self.status.handle(request).await),
+            ("DELETE", "/_operations/export/{job}") => Answer::of(self.cancel.handle(request).await),
+            ("GET", "/_operations/files/{job}/{name}") => {
+                let response = self.files.handle(request).await;
+                match response.extensions().get::<LocalFile>().cloned() {
+                    Some(LocalFile(path)) => Ok(Answer { body: std::fs::read(path)?.into(), ..Answer::of(response)? }),
+                    None => Answer::of(response),
+                }
+            }
+            (_, _) => Answer::of(self.kickoff.handle(request).await),
+        }
+    }
+
+    /// Ann's request.
+    pub async fn ask(&self, method: &'static str, target: &str) -> Result<Answer> {
+        self.send(&Ask::new(method, target).by(ANN)).await
+    }
+
+    /// Kicks off; the path of the status URL.
+    pub async fn kick_off(&self, query: &str) -> Result<String> {
+        let answer = self.ask("GET", &format!("/$export{query}")).await?;
+        if answer.status != 202 {
+            return Err(format!("the kick-off was answered with {answer:?}").into());
+        }
+        let url = answer.header("content-location").ok_or("no Content-Location")?;
+        url.find("/_operations").and_then(|at| url.get(at..)).map(str::to_owned).ok_or_else(|| format!("{url} is no status URL").into())
+    }
+
+    /// A file's bytes, whichever way the deployment hands them out.
+    pub async fn download(&self, target: &str) -> Result<Bytes> {
+        let answer = self.ask("GET", target).await?;
+        match (answer.status, answer.header("location")) {
+            (200, _) => Ok(answer.body),
+            (307, Some(url)) => self.stage.follow(url).await,
+            _ => Err(format!("{target} was answered with {answer:?}").into()),
+        }
+    }
+
+    /// The next message, if one waits.
+    pub async fn receive(&self) -> Result<Option<SqsMessage>> {
+        self.stage.receive(&self.queue).await
+    }
+
+    /// Delivers a message, and settles it as the worker's answer says; whether it is to be delivered again.
+    pub async fn deliver(&self, message: SqsMessage) -> Result<bool> {
+        self.deliver_until(message, Millis(u64::MAX)).await
+    }
+
+    /// The same in a process that is to be stopped at `stop_at`.
+    pub async fn deliver_until(&self, message: SqsMessage, stop_at: Millis) -> Result<bool> {
+        let mut event = SqsEvent::default();
+        event.records = vec![message.clone()];
+        // Through JSON, as it comes.
+        let event: SqsEvent = serde_json::from_value(serde_json::to_value(event)?)?;
+        let response = self.worker.handle(event, stop_at).await?;
+        let again = !response.batch_item_failures.is_empty();
+        self.stage.settle(&self.queue, &message, again).await?;
+        Ok(again)
+    }
+
+    /// Delivers a task out of the blue.
+    pub async fn deliver_task(&self, task: &TaskId) -> Result<bool> {
+        Ok(self.answer_to(serde_json::to_string(task)?).await? != 0)
+    }
+
+    /// Delivers a message of this body; how many are to be delivered again.
+    pub async fn answer_to(&self, body: String) -> Result<usize> {
+        let mut message = SqsMessage::default();
+        message.message_id = Some("out-of-the-blue".to_owned());
+        message.body = Some(body);
+        let mut event = SqsEvent::default();
+        event.records = vec![message];
+        Ok(self.worker.handle(event, Millis(u64::MAX)).await?.batch_item_failures.len())
+    }
+
+    /// One run of the reaper.
+    pub async fn reap(&self) -> Result<Reaped> {
+        self.reaper.handle().await
+    }
+
+    /// Lets time pass, then has the reaper look.
+    pub async fn reap_after(&self, time: Duration) -> Result<Reaped> {
+        self.clock.advance(time);
+        self.reap().await
+    }
+
+    /// The time now.
+    pub fn now(&self) -> Millis {
+        self.clock.now()
+    }
+}
