@@ -1,4 +1,6 @@
 //! Tests of whole flows: contracts, faults, crashes, replays, stand-ins, benchmarks.
 
+pub mod contracts;
+pub mod flows;
 pub mod lake;
 pub mod standins;

@@ -270,7 +270,89 @@ impl<'de, T: Pick<'de>> serde::Deserialize<'de> for Picked<T> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use proptest::test_runner::{Config, RngSeed};
+    use serde_json::{Map, Value, json};
+
     use super::*;
+
+    /// Any JSON value whose names and strings are often those that matter.
+    fn value() -> impl Strategy<Value = Value> {
+        let text = || prop_oneof![
+            Just("Patient".to_owned()), Just("Dog".to_owned()), Just(String::new()),
+            Just("2025-05-07T02:58:10.201Z".to_owned()), Just("2025-05".to_owned()), "\\PC{0,6}",
+        ];
+        let leaf = prop_oneof![
+            Just(Value::Null), any::<bool>().prop_map(Value::from), any::<i64>().prop_map(Value::from),
+            (-1e9..1e9).prop_map(|number: f64| json!(number)), text().prop_map(Value::from),
+        ];
+        leaf.prop_recursive(3, 24, 4, move |inner| {
+            let name = prop_oneof![3 => prop::sample::select(vec!["resourceType", "id", "meta", "lastUpdated"]).prop_map(str::to_owned), 1 => text()];
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::vec((name, inner), 0..5).prop_map(|members| Value::from(members.into_iter().collect::<Map<_, _>>())),
+            ]
+        })
+    }
+
+    /// A document with the members that a resource has, each as it should be or as anything.
+    fn document() -> impl Strategy<Value = Value> {
+        let meta = prop_oneof![
+            3 => Just(json!({ "versionId": "1", "lastUpdated": "2025-05-07T02:58:10.201Z" })),
+            1 => value().prop_map(|time| json!({ "lastUpdated": time })),
+            1 => value(),
+        ];
+        let kind = prop_oneof![4 => Just(json!("Observation")), 1 => value()];
+        let id = prop_oneof![4 => Just(json!("a-1")), 1 => value()];
+        let members = (prop::option::weighted(0.9, kind), prop::option::weighted(0.9, id), prop::option::of(meta), prop::option::of(value()));
+        let object = members.prop_map(|(kind, id, meta, other)| {
+            let named = [("resourceType", kind), ("id", id), ("meta", meta), ("x", other)];
+            Value::from(named.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect::<Map<_, _>>())
+        });
+        prop_oneof![5 => object, 1 => value()]
+    }
+
+    /// What `head` must find, looked up in a tree.
+    fn looked_up(tree: &Value) -> Result<Head, NotAResource> {
+        let object = tree.as_object().ok_or(NotAResource::NotAnObject)?;
+        let name = object.get("resourceType").and_then(Value::as_str).ok_or(NotAResource::NoType)?;
+        let kind = ResourceType::named(name).ok_or(NotAResource::UnknownType)?;
+        object.get("id").and_then(Value::as_str).filter(|id| !id.is_empty()).ok_or(NotAResource::NoId)?;
+        let changed = object.get("meta").and_then(|meta| meta.get("lastUpdated")).and_then(Value::as_str);
+        Ok(Head { kind, last_updated: changed.and_then(|text| Instant::parse(text).ok()) })
+    }
+
+    proptest! {
+        #![proptest_config(Config { cases: 2_000, rng_seed: RngSeed::Fixed(20_260_930), failure_persistence: None, ..Config::default() })]
+
+        #[test]
+        fn one_pass_finds_what_a_tree_holds(tree in document(), is_pretty in any::<bool>()) {
+            let text = if is_pretty { format!("{tree:#}") } else { tree.to_string() };
+            prop_assert_eq!(head(text.as_bytes()), looked_up(&tree), "{}", text);
+        }
+
+        #[test]
+        fn a_damaged_line_is_refused_wherever_a_tree_would_be(tree in document(), place in any::<prop::sample::Index>(), with in any::<u8>(), how in 0..3) {
+            let mut line = tree.to_string().into_bytes();
+            let at = place.index(line.len());
+            match how {
+                0 => line[at] = with,
+                1 => line.insert(at, with),
+                _ => line.truncate(at),
+            }
+            let is_json = serde_json::from_slice::<Value>(&line);
+            match (head(&line), is_json) {
+                (Ok(found), Ok(tree)) => prop_assert_eq!(Ok(found), looked_up(&tree)),
+                (Ok(_), Err(error)) => {
+                    // A tree has no place for these; they are legal JSON and pass through as bytes.
+                    let said = error.to_string();
+                    prop_assert!(said.contains("number out of range") || said.contains("surrogate"), "{said}: {}", String::from_utf8_lossy(&line));
+                }
+                (Err(NotAResource::NotJson(_) | NotAResource::NotUtf8(_)), read) => prop_assert!(read.is_err(), "{}", String::from_utf8_lossy(&line)),
+                (Err(_), _) => {}
+            }
+        }
+    }
 
     #[test]
     fn members_may_come_in_any_order() {

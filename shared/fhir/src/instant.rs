@@ -4,7 +4,14 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use time::format_description::well_known::Rfc3339;
+use time::macros::datetime;
 use time::{Date, Month, OffsetDateTime, PrimitiveDateTime, Time, UtcOffset};
+
+/// The first moment that FHIR can write.
+const FIRST: OffsetDateTime = datetime!(0001-01-01 00:00 UTC);
+
+/// The last moment that FHIR can write.
+const LAST: OffsetDateTime = datetime!(9999-12-31 23:59:59.999_999_999 UTC);
 
 /// A moment in time, in nanoseconds since 1970 UTC. Ordered.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -24,7 +31,7 @@ impl Instant {
     /// * A blank where the zone's `+` belongs is that plus sign: it was not percent-encoded in a query string.
     pub fn parse(text: &str) -> Result<Self, InvalidInstant> {
         if let Ok(moment) = OffsetDateTime::parse(text, &Rfc3339) {
-            return Ok(Self(moment.unix_timestamp_nanos()));
+            return Self::within_calendar(moment);
         }
         if !text.is_ascii() {
             return Err(InvalidInstant);
@@ -34,8 +41,14 @@ impl Instant {
             Some(_) => return Err(InvalidInstant),
             None => (parse_date(text)?, (Time::MIDNIGHT, UtcOffset::UTC)),
         };
-        let moment = PrimitiveDateTime::new(date, clock.0).assume_offset(clock.1);
-        Ok(Self(moment.unix_timestamp_nanos()))
+        Self::within_calendar(PrimitiveDateTime::new(date, clock.0).assume_offset(clock.1))
+    }
+
+    /// FHIR's years are 0001 to 9999, and a zone can lead out of them: there a moment would have no text in UTC.
+    fn within_calendar(moment: OffsetDateTime) -> Result<Self, InvalidInstant> {
+        let nanos = moment.unix_timestamp_nanos();
+        let calendar = FIRST.unix_timestamp_nanos()..=LAST.unix_timestamp_nanos();
+        if calendar.contains(&nanos) { Ok(Self(nanos)) } else { Err(InvalidInstant) }
     }
 
     /// The moment this many milliseconds after 1970 UTC.
@@ -106,7 +119,76 @@ fn digits(piece: &str, count: usize) -> Result<u16, InvalidInstant> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use proptest::test_runner::{Config, RngSeed};
+
     use super::*;
+
+    /// A local time, its zone in minutes, and both as FHIR writes them.
+    fn moments() -> impl Strategy<Value = (i128, String)> {
+        let clock = (0_u8..24, 0_u8..60, 0_u8..60, 0_u32..1_000_000_000, 0_usize..10);
+        let year = prop_oneof![4 => 0_i32..10_000, 1 => Just(0), 1 => Just(9_999)];
+        let month = prop_oneof![2 => 1_u8..13, 1 => Just(1), 1 => Just(12)];
+        ((year, month, prop_oneof![1_u8..29, Just(1)]), clock, -14_i32 * 60..14 * 60 + 1).prop_map(|((year, month, day), (hour, minute, second, nanos, digits), zone)| {
+            let fraction = format!("{nanos:09}");
+            let kept = &fraction[..digits];
+            let nanos: i128 = format!("{kept:0<9}").parse().unwrap();
+            let sign = if zone < 0 { '-' } else { '+' };
+            let point = if digits == 0 { "" } else { "." };
+            let text = format!(
+                "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}{point}{kept}{sign}{:02}:{:02}",
+                zone.abs() / 60, zone.abs() % 60,
+            );
+            let date = Date::from_calendar_date(year, Month::try_from(month).unwrap(), day).unwrap();
+            let days = i128::from(date.to_julian_day() - 2_440_588);
+            let minutes = i128::from(hour) * 60 + i128::from(minute) - i128::from(zone);
+            ((days * 86_400 + minutes * 60 + i128::from(second)) * 1_000_000_000 + nanos, text)
+        })
+    }
+
+    proptest! {
+        #![proptest_config(Config { cases: 1_000, rng_seed: RngSeed::Fixed(20_260_930), failure_persistence: None, ..Config::default() })]
+
+        #[test]
+        fn moments_are_ordered_as_time_is_and_survive_their_text(one in moments(), other in moments()) {
+            let read = |(_, text): &(i128, String)| Instant::parse(text);
+            if let (Ok(first), Ok(second)) = (read(&one), read(&other)) {
+                prop_assert_eq!(first.cmp(&second), one.0.cmp(&other.0));
+                prop_assert_eq!(Instant::parse(&first.to_string()), Ok(first));
+            }
+            // Only at the ends of the calendar may the zone lead out of it.
+            let is_inside = one.1.as_str() > "0001-01-03" && one.1.as_str() < "9999-12-31";
+            prop_assert!(!is_inside || read(&one).is_ok(), "{}", one.1);
+        }
+
+        #[test]
+        fn a_partial_date_is_the_first_moment_of_what_it_names(year in 1_u16..10_000, month in 1_u8..13, day in 1_u8..29) {
+            let parse = |text: String| Instant::parse(&text).unwrap();
+            prop_assert_eq!(parse(format!("{year:04}")), parse(format!("{year:04}-01-01T00:00:00Z")));
+            prop_assert_eq!(parse(format!("{year:04}-{month:02}")), parse(format!("{year:04}-{month:02}-01T00:00:00Z")));
+            let whole = parse(format!("{year:04}-{month:02}-{day:02}"));
+            prop_assert_eq!(whole, parse(format!("{year:04}-{month:02}-{day:02}T00:00:00.000Z")));
+            let in_order = [parse(format!("{year:04}")), parse(format!("{year:04}-{month:02}")), whole];
+            prop_assert!(in_order.is_sorted());
+        }
+
+        #[test]
+        fn no_text_makes_the_reader_or_the_writer_panic(text in "[0-9T:Z.+ -]{0,32}|\\PC{0,20}") {
+            if let Ok(moment) = Instant::parse(&text) {
+                prop_assert_eq!(Instant::parse(&moment.to_string()), Ok(moment));
+            }
+        }
+    }
+
+    #[test]
+    fn a_zone_cannot_lead_out_of_the_calendar() {
+        for text in ["0001-01-01T00:00:00+00:01", "0000-01-01T00:00:00Z", "0000", "9999-12-31T23:59:59.999-00:01", "0000-01-01T00:00:00+01:00"] {
+            assert_eq!(Instant::parse(text), Err(InvalidInstant), "{text}");
+        }
+        for text in ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999999Z"] {
+            assert_eq!(Instant::parse(text).map(|moment| moment.to_string()).as_deref(), Ok(text));
+        }
+    }
 
     #[test]
     fn every_spelling_of_one_moment_is_that_moment() {

@@ -6,6 +6,7 @@ pub mod directory;
 pub mod embedded;
 pub mod export;
 pub mod http;
+pub mod program;
 pub mod queue;
 pub mod serve;
 pub mod service;

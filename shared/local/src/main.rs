@@ -1,52 +1,7 @@
 //! The `headrace` program.
 
-use std::error::Error;
-use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
-use clap::Parser as _;
-use headrace_edge::telemetry::filter;
-use headrace_local::cli::{Cli, Command};
-use headrace_local::export::{Exported, export};
-use headrace_local::serve::serve;
-use tracing_subscriber::Layer as _;
-use tracing_subscriber::filter::LevelFilter;
-use tracing_subscriber::layer::SubscriberExt as _;
-use tracing_subscriber::util::SubscriberInitExt as _;
-
-#[tokio::main]
-async fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let default = match &cli.command {
-        Command::Export(_) => LevelFilter::WARN,
-        Command::Serve(_) => LevelFilter::INFO,
-    };
-    let filter = filter(cli.log.as_deref().unwrap_or_default(), default);
-    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal()).with_target(false);
-    tracing_subscriber::registry().with(lines.with_filter(filter)).init();
-    let ended: Result<ExitCode, Box<dyn Error>> = match &cli.command {
-        Command::Export(order) => Box::pin(export(order)).await.map_err(Into::into).map(|exported| match exported {
-            Exported::All => ExitCode::SUCCESS,
-            Exported::WithErrors => ExitCode::from(3),
-        }),
-        Command::Serve(order) => Box::pin(serve(order)).await.map_err(Into::into).map(|()| ExitCode::SUCCESS),
-    };
-    ended.unwrap_or_else(|error| {
-        drop(writeln!(io::stderr(), "headrace: {}", chain(error.as_ref())));
-        ExitCode::FAILURE
-    })
-}
-
-/// An error and its causes, in one line.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let said = error.to_string();
-        if !text.ends_with(&said) {
-            text = format!("{text}: {said}");
-        }
-        cause = error.source();
-    }
-    text
+fn main() -> ExitCode {
+    headrace_local::program::main()
 }

@@ -11,7 +11,7 @@ use std::fs;
 use std::io::Write as _;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,6 @@ use axum::routing::{get, post};
 use clap::Parser;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::process::Command;
 use tokio::sync::oneshot;
 
 type BoxError = Box<dyn Error + Send + Sync>;
@@ -141,16 +140,36 @@ async fn cold_start(binary: &Path, event: Value) -> Result<Duration, BoxError> {
         ])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .kill_on_drop(true)
         .spawn();
-    let mut child = child?;
+    let mut running = Running(child?);
     let (at, how) = tokio::select! {
         answer = answer => answer?,
-        ended = child.wait() => return Err(format!("{} ended before it answered: {}", binary.display(), ended?).into()),
+        ended = running.ended() => return Err(format!("{} {}", binary.display(), ended?).into()),
     };
-    child.kill().await?;
     server.abort();
     if how.ends_with("/response") { Ok(at - began) } else { Err(format!("{} answered with {how}", binary.display()).into()) }
+}
+
+/// A process that ends with this value.
+struct Running(Child);
+
+impl Running {
+    /// Says so if it ends by itself, which no function does.
+    async fn ended(&mut self) -> Result<String, BoxError> {
+        loop {
+            if let Some(status) = self.0.try_wait()? {
+                return Ok(format!("ended before it answered: {status}"));
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // One that has ended needs no end.
+        drop(self.0.kill().and_then(|()| self.0.wait()));
+    }
 }
 
 /// The first event, then none.

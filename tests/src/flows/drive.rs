@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use aws_lambda_events::event::sqs::SqsMessage;
 use bytes::Bytes;
+use headrace_core::ids::TaskId;
 
 use super::{Answer, Manifest, Result, Stage, World};
 
@@ -13,6 +14,9 @@ pub const MINUTE: Duration = Duration::from_secs(60);
 
 /// More runs of the reaper than any test's job needs.
 const ROUNDS: usize = 40;
+
+/// More deliveries than any test's job needs.
+const DELIVERIES: usize = 20_000;
 
 /// A complete export as a client has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,26 +56,15 @@ fn lines(file: &[u8]) -> Vec<Vec<u8>> {
 }
 
 impl<S: Stage> World<S> {
-    /// The messages that wait, the lowest task first: a new process does the same work in the same order.
-    pub async fn waiting(&self) -> Result<Vec<SqsMessage>> {
-        let mut waiting = Vec::new();
-        while let Some(message) = self.receive().await? {
-            waiting.push(message);
-        }
-        waiting.sort_by_key(|message| {
-            let task = message.body.as_deref().and_then(|body| serde_json::from_str::<headrace_core::ids::TaskId>(body).ok());
-            std::cmp::Reverse(task.map(|task| task.task))
-        });
-        Ok(waiting)
-    }
-
-    /// Delivers messages until none waits.
+    /// Delivers messages until none waits, the lowest task first: a new process does the same work in the same order.
     pub async fn drain(&self) -> Result<()> {
         let mut waiting = Vec::new();
-        for _ in 0..20_000 {
-            waiting.extend(self.waiting().await?);
-            waiting.sort_by_key(|message: &SqsMessage| std::cmp::Reverse(message.body.as_ref().map(|body| (body.len(), body.clone()))));
-            let Some(message) = waiting.pop() else { return Ok(()) };
+        for _ in 0..DELIVERIES {
+            while let Some(message) = self.receive().await? {
+                waiting.push((task_number(&message), message));
+            }
+            waiting.sort_by_key(|(number, _)| std::cmp::Reverse(*number));
+            let Some((_, message)) = waiting.pop() else { return Ok(()) };
             self.deliver(message).await?;
         }
         Err("the queue does not run dry".into())
@@ -140,10 +133,15 @@ impl<S: Stage> World<S> {
     }
 }
 
+fn task_number(message: &SqsMessage) -> Option<u32> {
+    serde_json::from_str::<TaskId>(message.body.as_deref()?).ok().map(|task| task.task)
+}
+
 fn numbers_have_no_gaps(finished: &Finished) -> Result<()> {
     let mut numbers = BTreeMap::<&str, BTreeSet<usize>>::new();
     for name in finished.files.keys() {
-        let (kind, number) = name.strip_suffix(".ndjson").and_then(|stem| stem.rsplit_once('-')).ok_or_else(|| format!("{name} is no name"))?;
+        let (kind, number) =
+            name.strip_suffix(".ndjson").and_then(|stem| stem.rsplit_once('-')).ok_or_else(|| format!("{name} is no name"))?;
         numbers.entry(kind).or_default().insert(number.parse()?);
     }
     match numbers.iter().find(|(_, found)| !found.iter().copied().eq(1..=found.len())) {

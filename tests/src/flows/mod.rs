@@ -25,3 +25,15 @@ pub use world::{ANN, BEN, Terms, World};
 
 /// What a test's helpers fail with.
 pub type Result<T, E = headrace_core::error::BoxError> = std::result::Result<T, E>;
+
+/// The stack of a test: unoptimised, the futures of SDK calls inside handlers inside tests are larger than a thread's.
+const STACK_BYTES: usize = 32 << 20;
+
+/// Runs a test on a thread and a runtime of its own: what it does at its own will it does in one order.
+pub fn run<T: Send>(test: impl AsyncFnOnce() -> Result<T> + Send) -> Result<T> {
+    let run = || tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(test());
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, run)?;
+        thread.join().unwrap_or_else(|panicked| std::panic::resume_unwind(panicked))
+    })
+}

@@ -5,12 +5,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use aws_lambda_events::event::sqs::SqsMessage;
+use aws_sdk_dynamodb::types::AttributeValue;
 use bytes::Bytes;
 use headrace_aws::{DynamoJobStore, S3Lake, S3PartStore, SqsTaskQueue, TableSchema};
 use headrace_core::ports::{PartStore, ResourceSource, TaskQueue};
 use headrace_local::directory::{DirectoryLake, DirectoryParts};
 use headrace_local::embedded::EmbeddedDynamo;
 use headrace_local::queue::LocalQueue;
+use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
 use super::Result;
@@ -64,6 +66,52 @@ pub trait Stage: Clone + Send + Sync + 'static {
     fn jobs(&self) -> DynamoJobStore {
         DynamoJobStore::new(self.dynamo().client(), TABLE)
     }
+
+    /// Every item of the job table as DynamoDB JSON, by key.
+    fn items(&self) -> impl Future<Output = Result<BTreeMap<String, Value>>> + Send {
+        let client = self.dynamo().client();
+        async move {
+            let mut items = BTreeMap::new();
+            let mut after = None;
+            loop {
+                let page = client.scan().table_name(TABLE).limit(1_000).set_exclusive_start_key(after).send().await?;
+                for item in page.items() {
+                    let json: Map<String, Value> =
+                        item.iter().map(|(name, value)| Ok((name.clone(), dynamo_json(value)?))).collect::<Result<_>>()?;
+                    let key = ["pk", "sk"].map(|name| json.get(name).and_then(|value| value["S"].as_str()).unwrap_or_default());
+                    items.insert(key.join(" "), json.into());
+                }
+                after = page.last_evaluated_key;
+                if after.is_none() {
+                    return Ok(items);
+                }
+            }
+        }
+    }
+
+    /// Writes an item given as DynamoDB JSON into the job table.
+    fn put_item(&self, json: &Value) -> impl Future<Output = Result<()>> + Send {
+        let put = self.dynamo().client().put_item().table_name(TABLE);
+        let item = json.as_object().map(|json| json.iter().map(|(name, value)| Ok((name.clone(), attribute(value)?))).collect());
+        async move {
+            let item: Result<_> = item.ok_or("an item is a JSON object")?;
+            Ok(put.set_item(Some(item?)).send().await.map(drop)?)
+        }
+    }
+}
+
+fn dynamo_json(value: &AttributeValue) -> Result<Value> {
+    match value {
+        AttributeValue::S(text) => Ok(json!({ "S": text })),
+        AttributeValue::N(digits) => Ok(json!({ "N": digits })),
+        other => Err(format!("the job table holds texts and numbers only, and not {other:?}").into()),
+    }
+}
+
+fn attribute(json: &Value) -> Result<AttributeValue> {
+    let text = json["S"].as_str().map(|text| AttributeValue::S(text.to_owned()));
+    let number = || json["N"].as_str().map(|digits| AttributeValue::N(digits.to_owned()));
+    text.or_else(number).ok_or_else(|| format!("{json} is neither a text nor a number").into())
 }
 
 async fn job_table() -> Result<EmbeddedDynamo> {
@@ -150,7 +198,8 @@ impl Stage for Aws {
     }
 
     async fn put_aside(&self) -> Result<Vec<String>> {
-        let got = self.sqs.client().receive_message().queue_url(&self.dlq_url).max_number_of_messages(10).visibility_timeout(0).send().await?;
+        let got =
+            self.sqs.client().receive_message().queue_url(&self.dlq_url).max_number_of_messages(10).visibility_timeout(0).send().await?;
         Ok(got.messages.unwrap_or_default().into_iter().filter_map(|message| message.body).collect())
     }
 
@@ -166,7 +215,11 @@ impl Stage for Aws {
 
     async fn follow(&self, url: &str) -> Result<Bytes> {
         let response = self.s3.fetch(url).await?;
-        if response.status() == 200 { Ok(response.into_body()) } else { Err(format!("the presigned URL answers {}", response.status()).into()) }
+        if response.status() == 200 {
+            Ok(response.into_body())
+        } else {
+            Err(format!("the presigned URL answers {}", response.status()).into())
+        }
     }
 
     async fn change_lake(&self, object: &str, bytes: Option<Bytes>) -> Result<()> {

@@ -20,7 +20,7 @@ use super::script::Script;
 
 /// A port whose calls go by a script.
 #[derive(Clone)]
-pub struct Tapped<T> {
+pub(super) struct Tapped<T> {
     pub(super) port: T,
     pub(super) script: Script,
 }
@@ -134,7 +134,7 @@ impl<T: ResourceSource> ResourceSource for Tapped<T> {
 }
 
 /// A file being written. If its process is stopped, it is left as it is: nobody cleans up after `kill -9`.
-pub struct TappedDraft<D> {
+pub(super) struct TappedDraft<D> {
     draft: Option<D>,
     script: Script,
 }
@@ -179,7 +179,8 @@ impl<T: PartStore> PartStore for Tapped<T> {
 
     async fn draft(&self, folder: &str, tail: TailName) -> Result<Self::Draft, StoreError> {
         let script = self.script.clone();
-        let draft = async { Ok::<_, StoreError>(TappedDraft { draft: Some(self.port.draft(folder, tail).await?), script: script.clone() }) };
+        let draft =
+            async { Ok::<_, StoreError>(TappedDraft { draft: Some(self.port.draft(folder, tail).await?), script: script.clone() }) };
         self.script.around("parts.draft", draft).await
     }
 

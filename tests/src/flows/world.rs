@@ -12,7 +12,6 @@ use headrace_aws::DynamoJobStore;
 use headrace_core::clock::Millis;
 use headrace_core::flow::reap::Reaped;
 use headrace_core::flow::run_task::WorkTerms;
-use headrace_core::ids::TaskId;
 use headrace_core::job::Limits;
 use headrace_core::ports::{Clock as _, Ports};
 use headrace_core::request::Policy;
@@ -178,19 +177,17 @@ impl<S: Stage> World<S> {
         Ok(again)
     }
 
-    /// Delivers a task out of the blue.
-    pub async fn deliver_task(&self, task: &TaskId) -> Result<bool> {
-        Ok(self.answer_to(serde_json::to_string(task)?).await? != 0)
-    }
-
-    /// Delivers a message of this body; how many are to be delivered again.
-    pub async fn answer_to(&self, body: String) -> Result<usize> {
-        let mut message = SqsMessage::default();
-        message.message_id = Some("out-of-the-blue".to_owned());
-        message.body = Some(body);
+    /// Delivers these bodies in one event; the places of those that are to be delivered again.
+    pub async fn answer_to(&self, bodies: &[String]) -> Result<Vec<usize>> {
         let mut event = SqsEvent::default();
-        event.records = vec![message];
-        Ok(self.worker.handle(event, Millis(u64::MAX)).await?.batch_item_failures.len())
+        for (place, body) in bodies.iter().enumerate() {
+            let mut message = SqsMessage::default();
+            message.message_id = Some(place.to_string());
+            message.body = Some(body.clone());
+            event.records.push(message);
+        }
+        let again = self.worker.handle(event, Millis(u64::MAX)).await?.batch_item_failures;
+        again.into_iter().map(|failure| Ok(failure.item_identifier.parse()?)).collect()
     }
 
     /// One run of the reaper.

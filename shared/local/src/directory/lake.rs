@@ -12,14 +12,12 @@ use headrace_core::error::SourceError;
 use headrace_core::lake::encoding_of;
 use headrace_core::ports::{ByteStream, Listing, ResourceSource};
 use headrace_core::task::Pin;
-use tokio::sync::mpsc;
 use walkdir::WalkDir;
 
-/// How much is read at a time.
-const CHUNK_BYTES: u64 = 1 << 20;
+use super::in_place;
 
-/// Chunks that wait for whoever reads: the next one is read while this one is worked on.
-const CHUNKS_AHEAD: usize = 2;
+/// How much is read at a time: it stays in a core's cache until it is written.
+const CHUNK_BYTES: u64 = 256 << 10;
 
 /// The lake.
 #[derive(Clone, Debug)]
@@ -88,45 +86,55 @@ impl ResourceSource for DirectoryLake {
     }
 }
 
-/// Reads a range of a file, ahead of whoever takes it. The file must be the expected one before and after; `changed` if
-/// it is not, is absent, or ends too early.
+/// Reads a range of a file. The file must be the expected one before and after; `changed` if it is not, is absent, or
+/// ends too early.
 pub(super) fn read_file(
     path: PathBuf,
     range: Range<u64>,
     is_expected: impl Fn(&File) -> bool + Send + 'static,
     changed: SourceError,
 ) -> ByteStream {
-    let (chunks, reader) = mpsc::channel(CHUNKS_AHEAD);
-    tokio::task::spawn_blocking(move || {
-        let read = || -> io::Result<bool> {
-            let mut file = File::open(&path)?;
-            if !is_expected(&file) {
-                return Ok(false);
-            }
-            file.seek(SeekFrom::Start(range.start))?;
-            let mut left = range.end.saturating_sub(range.start);
-            while left > 0 {
-                let wanted = left.min(CHUNK_BYTES);
-                let mut chunk = Vec::with_capacity(usize::try_from(wanted).unwrap_or_default());
-                if io::Read::by_ref(&mut file).take(wanted).read_to_end(&mut chunk)? as u64 != wanted {
-                    return Ok(false);
+    let mut reading = Reading { path, range, file: None, is_expected };
+    let mut changed = Some(changed);
+    Box::pin(stream::iter(std::iter::from_fn(move || match in_place(|| reading.next()) {
+        Ok(Some(chunk)) if chunk.is_empty() => None,
+        Ok(Some(chunk)) => Some(Ok(chunk)),
+        Ok(None) => changed.take().map(Err),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => changed.take().map(Err),
+        Err(error) => changed.take().map(|_| Err(SourceError::Unavailable(error.into()))),
+    })))
+}
+
+/// A file on its way.
+struct Reading<F> {
+    path: PathBuf,
+    /// What is still to be read.
+    range: Range<u64>,
+    file: Option<File>,
+    is_expected: F,
+}
+
+impl<F: Fn(&File) -> bool> Reading<F> {
+    /// The next chunk, an empty one at the end; `None` if this is not the expected file.
+    fn next(&mut self) -> io::Result<Option<Bytes>> {
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => {
+                let mut file = File::open(&self.path)?;
+                if !(self.is_expected)(&file) {
+                    return Ok(None);
                 }
-                left -= wanted;
-                if chunks.blocking_send(Ok(Bytes::from(chunk))).is_err() {
-                    // Nobody reads on.
-                    return Ok(true);
-                }
+                file.seek(SeekFrom::Start(self.range.start))?;
+                none.insert(file)
             }
-            Ok(is_expected(&file))
         };
-        let error = match read() {
-            Ok(true) => return,
-            Ok(false) => changed,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => changed,
-            Err(error) => SourceError::Unavailable(error.into()),
-        };
-        // A reader that has gone away needs no error either.
-        drop(chunks.blocking_send(Err(error)));
-    });
-    Box::pin(stream::unfold(reader, |mut reader| async move { reader.recv().await.map(|chunk| (chunk, reader)) }))
+        if self.range.is_empty() {
+            return Ok((self.is_expected)(file).then(Bytes::new));
+        }
+        let wanted = CHUNK_BYTES.min(self.range.end - self.range.start);
+        let mut chunk = Vec::with_capacity(usize::try_from(wanted).unwrap_or_default());
+        let read = file.take(wanted).read_to_end(&mut chunk)?;
+        self.range.start += wanted;
+        Ok((read as u64 == wanted).then(|| chunk.into()))
+    }
 }

@@ -14,12 +14,16 @@ use headrace_core::ports::{Access, ByteStream, Draft, PartStore};
 use tokio::task::spawn_blocking;
 use walkdir::WalkDir;
 
+use super::in_place;
 use super::lake::read_file;
 
 const WHAT: &str = "the destination";
 
-/// Small writes are gathered up to this size.
-const BUFFER_BYTES: usize = 1 << 20;
+/// Smaller writes are gathered up to this size.
+const GATHER_BYTES: usize = 64 << 10;
+
+/// How much is read at a time to compare a file.
+const COMPARE_BYTES: usize = 1 << 20;
 
 /// The destination.
 #[derive(Clone, Debug)]
@@ -83,7 +87,7 @@ fn name_anew(from: &Path, to: &Path, content: Content) -> Result<(), StoreError>
 fn has_content(path: &Path, content: Content) -> Result<(), StoreError> {
     let mut file = File::open(path).map_err(not_applied)?;
     let mut crc = Digest::new(CrcAlgorithm::Crc64Nvme);
-    let mut buffer = vec![0; BUFFER_BYTES];
+    let mut buffer = vec![0; COMPARE_BYTES];
     let mut bytes = 0;
     loop {
         let count = file.read(&mut buffer).map_err(not_applied)?;
@@ -101,54 +105,49 @@ pub struct DirectoryDraft {
     folder: String,
     path: PathBuf,
     file: Option<File>,
-    buffer: Vec<u8>,
+    gathered: Vec<u8>,
     is_settled: bool,
 }
 
 impl DirectoryDraft {
-    async fn flush(&mut self, more: Bytes) -> Result<(), StoreError> {
-        let buffered = std::mem::take(&mut self.buffer);
-        let (file, path) = (self.file.take(), self.path.clone());
-        let (file, mut buffer) = blocking(move || {
-            let mut file = match file {
-                Some(file) => file,
-                None => {
-                    path.parent().map_or(Ok(()), create_folder).map_err(not_applied)?;
-                    create_file(&path).map_err(not_applied)?
-                }
-            };
-            file.write_all(&buffered).and_then(|()| file.write_all(&more)).map_err(not_applied)?;
-            Ok((file, buffered))
-        })
-        .await?;
-        buffer.clear();
-        (self.file, self.buffer) = (Some(file), buffer);
-        Ok(())
+    /// Writes what was gathered, and `more` behind it.
+    fn flush(&mut self, more: &[u8]) -> io::Result<()> {
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => {
+                self.path.parent().map_or(Ok(()), create_folder)?;
+                none.insert(create_file(&self.path)?)
+            }
+        };
+        file.write_all(&self.gathered)?;
+        self.gathered.clear();
+        file.write_all(more)
     }
 }
 
 impl Draft for DirectoryDraft {
     async fn write(&mut self, bytes: Bytes) -> Result<(), StoreError> {
-        if self.buffer.len() + bytes.len() < BUFFER_BYTES {
-            self.buffer.extend_from_slice(&bytes);
+        if self.gathered.len() + bytes.len() < GATHER_BYTES {
+            self.gathered.extend_from_slice(&bytes);
             return Ok(());
         }
-        self.flush(bytes).await
+        in_place(|| self.flush(&bytes)).map_err(not_applied)
     }
 
     async fn settle(mut self, name: FileName, content: Content) -> Result<(), StoreError> {
-        self.flush(Bytes::new()).await?;
-        self.file = None;
-        let (from, to) = (self.path.clone(), self.store.path(&self.folder, &name));
-        blocking(move || match name {
-            FileName::Part(_) => {
-                name_anew(&from, &to, content)?;
-                fs::remove_file(&from).map_err(not_applied)
+        in_place(|| {
+            self.flush(&[]).map_err(not_applied)?;
+            self.file = None;
+            let (from, to) = (&self.path, self.store.path(&self.folder, &name));
+            match name {
+                FileName::Part(_) => {
+                    name_anew(from, &to, content)?;
+                    fs::remove_file(from).map_err(not_applied)
+                }
+                // No other attempt has its name.
+                FileName::Tail(_) => fs::rename(from, &to).map_err(not_applied),
             }
-            // No other attempt has its name.
-            FileName::Tail(_) => fs::rename(&from, &to).map_err(not_applied),
-        })
-        .await?;
+        })?;
         self.is_settled = true;
         Ok(())
     }
@@ -182,7 +181,7 @@ impl PartStore for DirectoryParts {
 
     async fn draft(&self, folder: &str, tail: TailName) -> Result<DirectoryDraft, StoreError> {
         let path = self.path(folder, &FileName::Tail(tail)).with_extension("draft");
-        Ok(DirectoryDraft { store: self.clone(), folder: folder.to_owned(), path, file: None, buffer: Vec::new(), is_settled: false })
+        Ok(DirectoryDraft { store: self.clone(), folder: folder.to_owned(), path, file: None, gathered: Vec::new(), is_settled: false })
     }
 
     async fn adopt(&self, folder: &str, tail: &Tail, part: PartName) -> Result<(), StoreError> {

@@ -1,0 +1,362 @@
+//! Every port's suite against every implementation.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, UNIX_EPOCH};
+
+use bytes::Bytes;
+use headrace_aws::{DynamoJobStore, S3Lake, S3PartStore, SqsTaskQueue, TableSchema};
+use headrace_core::clock::Millis;
+use headrace_core::error::StoreError;
+use headrace_core::ids::{JobId, TaskId};
+use headrace_core::job::{Job, JobEvent, Reason, Step};
+use headrace_core::part::{Part, PartName, Tail};
+use headrace_core::ports::{Access, Due, JobStore, LeaseTerms, TaskStore};
+use headrace_core::task::{Close, Lease, LeaseAnswer, Record};
+use headrace_local::directory::{DirectoryLake, DirectoryParts};
+use headrace_local::embedded::EmbeddedDynamo;
+use headrace_local::queue::LocalQueue;
+use headrace_tests::contracts::part_store::Destination;
+use headrace_tests::contracts::resource_source::LakeShore;
+use headrace_tests::contracts::task_queue::QueueEnds;
+use headrace_tests::contracts::{BoxError, Held};
+use headrace_tests::standins::s3::S3StandIn;
+use headrace_tests::standins::sqs::SqsStandIn;
+use tempfile::TempDir;
+
+mod job_store {
+    headrace_tests::job_store_contract!(in_memory, crate::in_memory);
+    headrace_tests::job_store_contract!(on_a_file_opened_for_every_call, crate::on_a_file);
+}
+
+mod task_queue {
+    headrace_tests::task_queue_contract!(sqs, crate::sqs);
+    headrace_tests::task_queue_contract!(in_process, crate::in_process);
+}
+
+mod resource_source {
+    headrace_tests::resource_source_contract!(s3, crate::s3_lake);
+    headrace_tests::resource_source_contract!(directory, crate::directory_lake);
+}
+
+mod part_store {
+    headrace_tests::part_store_contract!(s3, crate::s3_parts);
+    headrace_tests::part_store_contract!(directory, crate::directory_parts);
+}
+
+const TABLE: &str = "jobs";
+
+async fn in_memory() -> Result<DynamoJobStore, BoxError> {
+    let client = EmbeddedDynamo::memory()?.client();
+    TableSchema::create(&client, TABLE).await?;
+    Ok(DynamoJobStore::new(client, TABLE))
+}
+
+async fn on_a_file() -> Result<Reopened, BoxError> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("jobs.db");
+    TableSchema::create(&EmbeddedDynamo::open(&path)?.client(), TABLE).await?;
+    Ok(Reopened { path, one_at_a_time: tokio::sync::Mutex::new(()), _folder: folder })
+}
+
+/// The embedded table as if the process had been restarted before every call.
+struct Reopened {
+    path: PathBuf,
+    one_at_a_time: tokio::sync::Mutex<()>,
+    _folder: TempDir,
+}
+
+/// Opens the file, makes the call, closes the file.
+macro_rules! call {
+    ($this:ident, $method:ident($($argument:expr),*)) => {{
+        let _alone = $this.one_at_a_time.lock().await;
+        let opened = EmbeddedDynamo::open(&$this.path);
+        let opened = opened.map_err(|error| StoreError::NotApplied { what: "the file", cause: error.into() })?;
+        DynamoJobStore::new(opened.client(), TABLE).$method($($argument),*).await
+    }};
+}
+
+impl JobStore for Reopened {
+    async fn record_job(&self, job: &Job) -> Result<(), StoreError> {
+        call!(self, record_job(job))
+    }
+
+    async fn job(&self, id: &JobId) -> Result<Option<Job>, StoreError> {
+        call!(self, job(id))
+    }
+
+    async fn end_job(&self, id: &JobId, event: JobEvent, reason: Option<Reason>, now: Millis) -> Result<Option<Step>, StoreError> {
+        call!(self, end_job(id, event, reason, now))
+    }
+
+    async fn parts(&self, id: &JobId) -> Result<Vec<Part>, StoreError> {
+        call!(self, parts(id))
+    }
+
+    async fn part(&self, id: &JobId, name: PartName) -> Result<Option<Part>, StoreError> {
+        call!(self, part(id, name))
+    }
+
+    async fn due(&self, now: Millis, limit: u16) -> Result<Vec<Due>, StoreError> {
+        call!(self, due(now, limit))
+    }
+
+    async fn put_off(&self, due: &Due, until: Option<Millis>) -> Result<bool, StoreError> {
+        call!(self, put_off(due, until))
+    }
+}
+
+impl TaskStore for Reopened {
+    async fn lease_task(&self, task: &TaskId, terms: LeaseTerms, now: Millis) -> Result<LeaseAnswer, StoreError> {
+        call!(self, lease_task(task, terms, now))
+    }
+
+    async fn record(&self, lease: &mut Lease, record: Record, until: Millis) -> Result<(), StoreError> {
+        call!(self, record(lease, record, until))
+    }
+
+    async fn close_task(&self, lease: &Lease, close: Close) -> Result<Job, StoreError> {
+        call!(self, close_task(lease, close))
+    }
+
+    async fn tails(&self, id: &JobId, round: u32) -> Result<Vec<Tail>, StoreError> {
+        call!(self, tails(id, round))
+    }
+}
+
+struct SqsEnds {
+    client: aws_sdk_sqs::Client,
+    queue: SqsTaskQueue,
+    urls: (String, String),
+}
+
+async fn sqs() -> Result<SqsEnds, BoxError> {
+    let sqs = SqsStandIn::start();
+    let urls = sqs.create_queue_with_dlq("tasks", 600, 3).await?;
+    let queue = SqsTaskQueue::new(sqs.client(), &urls.0).with_dead_letters(&urls.1);
+    Ok(SqsEnds { client: sqs.client(), queue, urls })
+}
+
+impl SqsEnds {
+    async fn take(&self, url: &str, wait: Duration) -> Result<Vec<String>, BoxError> {
+        let seconds = i32::try_from(wait.as_secs())?;
+        let call = self.client.receive_message().queue_url(url).max_number_of_messages(10).wait_time_seconds(seconds);
+        Ok(call.send().await?.messages.unwrap_or_default().into_iter().filter_map(|message| message.body).collect())
+    }
+}
+
+impl QueueEnds for SqsEnds {
+    type Queue = SqsTaskQueue;
+    const KEEPS_PARKED: bool = true;
+
+    fn queue(&self) -> &SqsTaskQueue {
+        &self.queue
+    }
+
+    async fn receive(&self, wait: Duration) -> Result<Vec<String>, BoxError> {
+        self.take(&self.urls.0, wait).await
+    }
+
+    async fn parked(&self) -> Result<Vec<String>, BoxError> {
+        self.take(&self.urls.1, Duration::ZERO).await
+    }
+
+    fn absent(&self) -> Option<(SqsTaskQueue, &'static str)> {
+        Some((SqsTaskQueue::new(self.client.clone(), self.urls.0.replace("/tasks", "/nobody")), "HEADRACE_QUEUE_URL"))
+    }
+}
+
+struct LocalEnds(LocalQueue);
+
+async fn in_process() -> Result<LocalEnds, BoxError> {
+    Ok(LocalEnds(LocalQueue::default()))
+}
+
+impl QueueEnds for LocalEnds {
+    type Queue = LocalQueue;
+    const KEEPS_PARKED: bool = false;
+
+    fn queue(&self) -> &LocalQueue {
+        &self.0
+    }
+
+    async fn receive(&self, wait: Duration) -> Result<Vec<String>, BoxError> {
+        let mut tasks = Vec::new();
+        if !wait.is_zero() {
+            tasks.extend(tokio::time::timeout(wait, self.0.next()).await.ok().flatten());
+        }
+        while let Some(task) = self.0.try_next().await {
+            tasks.push(task);
+        }
+        Ok(tasks.iter().map(serde_json::to_string).collect::<Result<_, _>>()?)
+    }
+
+    async fn parked(&self) -> Result<Vec<String>, BoxError> {
+        Ok(Vec::new())
+    }
+
+    fn absent(&self) -> Option<(LocalQueue, &'static str)> {
+        None
+    }
+}
+
+const BUCKET: &str = "lake-or-destination";
+const PREFIX: &str = "some where/deep";
+
+struct S3Place<T> {
+    s3: S3StandIn,
+    port: T,
+}
+
+async fn s3() -> Result<S3StandIn, BoxError> {
+    let s3 = S3StandIn::start()?;
+    s3.create_bucket(BUCKET).await?;
+    // Beside what is ours.
+    s3.put(BUCKET, "Patient.ndjson", "{}\n").await?;
+    s3.put(BUCKET, "some where/deeper/Patient.ndjson", "{}\n").await?;
+    Ok(s3)
+}
+
+async fn s3_lake() -> Result<S3Place<S3Lake>, BoxError> {
+    let s3 = s3().await?;
+    Ok(S3Place { port: S3Lake::new(&s3.client(), BUCKET, PREFIX), s3 })
+}
+
+impl LakeShore for S3Place<S3Lake> {
+    type Source = S3Lake;
+
+    fn source(&self) -> &S3Lake {
+        &self.port
+    }
+
+    async fn put(&self, object: &str, bytes: Bytes) -> Held {
+        self.s3.put(BUCKET, &format!("{PREFIX}/{object}"), bytes).await
+    }
+
+    async fn remove(&self, object: &str) -> Held {
+        self.s3.client().delete_object().bucket(BUCKET).key(format!("{PREFIX}/{object}")).send().await?;
+        Ok(())
+    }
+
+    fn absent(&self) -> (S3Lake, Vec<String>) {
+        let named = ["HEADRACE_SOURCE_BUCKET".to_owned(), "nobodys".to_owned()];
+        (S3Lake::new(&self.s3.client(), "nobodys", PREFIX), named.into())
+    }
+}
+
+struct Directory<T> {
+    root: TempDir,
+    port: T,
+    writes: AtomicU64,
+}
+
+impl<T> Directory<T> {
+    fn of(port: impl FnOnce(&Path) -> T) -> Result<Self, BoxError> {
+        let root = tempfile::tempdir()?;
+        Ok(Self { port: port(root.path()), root, writes: AtomicU64::new(0) })
+    }
+}
+
+async fn directory_lake() -> Result<Directory<DirectoryLake>, BoxError> {
+    Directory::of(|root| DirectoryLake::open(root))
+}
+
+impl LakeShore for Directory<DirectoryLake> {
+    type Source = DirectoryLake;
+
+    fn source(&self) -> &DirectoryLake {
+        &self.port
+    }
+
+    async fn put(&self, object: &str, bytes: Bytes) -> Held {
+        let path = self.root.path().join(object);
+        std::fs::create_dir_all(path.parent().ok_or("no folder")?)?;
+        std::fs::write(&path, &bytes)?;
+        // The clock of a file system may tick too slowly to tell two writes of one test apart.
+        let tick = self.writes.fetch_add(1, Ordering::Relaxed);
+        File::options().write(true).open(&path)?.set_modified(UNIX_EPOCH + Duration::from_secs(tick))?;
+        Ok(())
+    }
+
+    async fn remove(&self, object: &str) -> Held {
+        Ok(std::fs::remove_file(self.root.path().join(object))?)
+    }
+
+    fn absent(&self) -> (DirectoryLake, Vec<String>) {
+        let path = self.root.path().join("nobodys");
+        (DirectoryLake::open(&path), vec![path.display().to_string()])
+    }
+}
+
+async fn s3_parts() -> Result<S3Place<S3PartStore>, BoxError> {
+    let s3 = s3().await?;
+    Ok(S3Place { port: S3PartStore::new(&s3.client(), BUCKET, PREFIX), s3 })
+}
+
+impl Destination for S3Place<S3PartStore> {
+    type Store = S3PartStore;
+
+    fn store(&self) -> &S3PartStore {
+        &self.port
+    }
+
+    async fn fetch(&self, access: Access) -> Result<Bytes, BoxError> {
+        let Access::Redirect(url) = access else { return Err("not a URL".into()) };
+        let response = self.s3.fetch(&url).await?;
+        if response.status() == http::StatusCode::OK { Ok(response.into_body()) } else { Err(response.status().to_string().into()) }
+    }
+
+    async fn names(&self, folder: &str) -> Result<Vec<String>, BoxError> {
+        let prefix = format!("{PREFIX}/{folder}/");
+        let keys = self.s3.keys(BUCKET, &prefix).await?;
+        Ok(keys.iter().filter_map(|key| key.strip_prefix(&prefix)).map(str::to_owned).collect())
+    }
+
+    fn absent(&self) -> (S3PartStore, Vec<String>) {
+        let named = ["HEADRACE_DESTINATION_BUCKET".to_owned(), "nobodys".to_owned()];
+        (S3PartStore::new(&self.s3.client(), "nobodys", PREFIX), named.into())
+    }
+}
+
+async fn directory_parts() -> Result<Directory<DirectoryParts>, BoxError> {
+    Directory::of(|root| DirectoryParts::open(root.join("state")))
+}
+
+impl Destination for Directory<DirectoryParts> {
+    type Store = DirectoryParts;
+
+    fn store(&self) -> &DirectoryParts {
+        &self.port
+    }
+
+    async fn fetch(&self, access: Access) -> Result<Bytes, BoxError> {
+        let Access::Local(path) = access else { return Err("not a file".into()) };
+        Ok(std::fs::read(path)?.into())
+    }
+
+    async fn names(&self, folder: &str) -> Result<Vec<String>, BoxError> {
+        let folder = self.root.path().join("state").join(folder);
+        let (mut names, mut folders) = (Vec::new(), vec![folder.clone()]);
+        while let Some(next) = folders.pop() {
+            let Ok(entries) = std::fs::read_dir(&next) else { continue };
+            for entry in entries {
+                let path = entry?.path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else {
+                    names.push(path.strip_prefix(&folder)?.to_str().ok_or("not UTF-8")?.to_owned());
+                }
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    fn absent(&self) -> (DirectoryParts, Vec<String>) {
+        // A file stands where the folder should be.
+        let path = self.root.path().join("file");
+        drop(File::create(&path));
+        (DirectoryParts::open(&path), vec![path.display().to_string()])
+    }
+}

@@ -1,0 +1,310 @@
+//! Calls that fail, answers that are lost, messages that come twice, late or never, workers that oversleep. Whatever
+//! happens, an export ends complete with exactly its lines, or failed and saying why.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use aws_lambda_events::event::sqs::SqsMessage;
+use headrace_tests::flows::{Call, MINUTE, ManualClock, OneMachine, Result, Script, Stage, Twist, World, restart_ids, run};
+use tokio::sync::Notify;
+
+use crate::crash::{tiny_lake, tiny_stage, tiny_terms};
+
+/// The lines that every complete export of the tiny lake has, sorted.
+fn tiny_lines() -> Vec<Vec<u8>> {
+    let files = tiny_lake();
+    let mut lines: Vec<Vec<u8>> = files.iter().flat_map(|(_, file)| file.split(|byte| *byte == b'\n').map(<[u8]>::to_vec)).collect();
+    lines.retain(|line| line.starts_with(b"{"));
+    lines.sort();
+    lines
+}
+
+/// Runs numbered cases on a few threads; what was wrong with them.
+fn every_case(count: usize, case: impl Fn(usize) -> Result<()> + Sync) -> Result<Vec<String>> {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut wrong = Vec::new();
+        loop {
+            let index = next.fetch_add(1, Ordering::SeqCst);
+            if index >= count {
+                return wrong;
+            }
+            if let Err(error) = case(index) {
+                wrong.push(format!("case {index}: {error}"));
+            }
+        }
+    };
+    let threads = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(work)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect::<Vec<_>>()
+    });
+    Ok(threads.concat())
+}
+
+type Work = Pin<Box<dyn Future<Output = Result<()>>>>;
+
+/// What became of some work.
+enum Went {
+    Done(Result<()>),
+    /// It sleeps inside a call until the alarm rings.
+    Asleep(Work, Arc<Notify>),
+}
+
+async fn go(script: &Script, mut work: Work) -> Went {
+    tokio::select! {
+        biased;
+        done = &mut work => Went::Done(done),
+        alarm = script.next_sleeper() => Went::Asleep(work, alarm),
+    }
+}
+
+async fn wake(work: Work, alarm: &Notify) -> Result<()> {
+    alarm.notify_one();
+    work.await
+}
+
+/// How many calls an undisturbed kick-off has, and how many all work up to completion.
+async fn call_counts() -> Result<(usize, usize)> {
+    let world = World::start(&tiny_stage().await?, &ManualClock::default(), tiny_terms());
+    world.kick_off("").await?;
+    let kick_off = world.script.calls();
+    world.drain().await?;
+    Ok((kick_off, world.script.calls()))
+}
+
+/// A worker that falls asleep at the `number`th call, and the status URL of its job.
+async fn sleeper(number: usize, twist: Twist) -> Result<(Arc<World<OneMachine>>, String, Work, Arc<Notify>)> {
+    restart_ids();
+    let script = Script::at(number, twist);
+    let world = World::scripted(&tiny_stage().await?, &ManualClock::default(), tiny_terms(), script.clone());
+    let status = world.kick_off("").await?;
+    let worker = Arc::clone(&world);
+    let work: Work = Box::pin(async move { worker.drain().await });
+    match go(&script, work).await {
+        Went::Asleep(work, alarm) => Ok((world, status, work, alarm)),
+        Went::Done(done) => Err(format!("it did not fall asleep: {done:?}").into()),
+    }
+}
+
+fn case_of(index: usize, kick_off: usize) -> (usize, Twist) {
+    (kick_off + 1 + index / 2, if index % 2 == 0 { Twist::SleepBefore } else { Twist::SleepAfter })
+}
+
+#[test]
+fn p10_a_worker_that_wakes_after_a_cancellation_leaves_nothing() -> Result<()> {
+    let (kick_off, calls) = run(async || call_counts().await)?;
+    let wrong = every_case(2 * (calls - kick_off), |index| {
+        run(async || {
+            let (number, twist) = case_of(index, kick_off);
+            let (world, status, work, alarm) = sleeper(number, twist).await?;
+            let other = World::start(&world.stage, &world.clock, tiny_terms());
+            let is_complete = other.ask("GET", &status).await?.status == 200;
+            let cancelled = other.ask("DELETE", &status).await?.status;
+            wake(work, &alarm).await?;
+            let again = [other.ask("GET", &status).await?.status, other.ask("DELETE", &status).await?.status];
+            let file = status.replace("export", "files") + "/Patient-1.ndjson";
+            let file = other.ask("GET", &file).await?.status;
+            other.reap_after(3 * MINUTE).await?;
+            other.drain().await?;
+            let left = other.stored(&status).await?;
+            let later = other.reap_after(3 * MINUTE).await?;
+            if cancelled != 202 || again != [404, 404] || file != 404 || !left.is_empty() || later != Default::default() {
+                return Err(format!("{number} {twist:?} {is_complete}: {cancelled} {again:?} {file} {:?} {later:?}", left.keys()).into());
+            }
+            Ok(())
+        })
+    })?;
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    Ok(())
+}
+
+#[test]
+fn p4_a_worker_that_wakes_after_others_finished_its_job_changes_nothing() -> Result<()> {
+    let (kick_off, calls) = run(async || call_counts().await)?;
+    let wrong = every_case(2 * (calls - kick_off), |index| {
+        run(async || {
+            let (number, twist) = case_of(index, kick_off);
+            let (world, status, work, alarm) = sleeper(number, twist).await?;
+            let other = World::start(&world.stage, &world.clock, tiny_terms());
+            // A later half of the cases oversleeps even the sweep after completion.
+            let finished = other.finish(&status).await?;
+            if finished.sorted_lines() != tiny_lines() {
+                return Err(format!("{number} {twist:?}: other lines").into());
+            }
+            let swept_early = index % 4 >= 2;
+            if swept_early {
+                other.reap_after(3 * MINUTE).await?;
+            }
+            let items = other.stage.items().await?;
+            wake(work, &alarm).await?;
+            if other.stage.items().await? != items {
+                return Err(format!("{number} {twist:?}: the table has changed").into());
+            }
+            let answer = other.ask("GET", &status).await?;
+            if !swept_early {
+                other.reap_after(3 * MINUTE).await?;
+                if other.read_manifest(&status, &answer).await? != finished {
+                    return Err(format!("{number} {twist:?}: another export").into());
+                }
+            }
+            for (name, bytes) in &finished.files {
+                if other.stored(&status).await?.get(name) != Some(bytes) {
+                    return Err(format!("{number} {twist:?}: {name} has changed").into());
+                }
+            }
+            // At the latest with the rest.
+            other.reap_after(25 * 60 * MINUTE).await?;
+            let left = other.stored(&status).await?;
+            if !left.is_empty() || other.ask("GET", &status).await?.status != 404 {
+                return Err(format!("{number} {twist:?}: {:?} outlive the retention", left.keys()).into());
+            }
+            Ok(())
+        })
+    })?;
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    Ok(())
+}
+
+/// Random numbers, the same ones for a seed (splitmix64).
+#[derive(Clone)]
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut bits = self.0;
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        usize::try_from((bits ^ (bits >> 31)) % sides.max(1) as u64).unwrap_or_default()
+    }
+}
+
+/// How an export in a storm ended.
+#[derive(Debug, PartialEq, Eq)]
+enum End {
+    Complete,
+    Failed,
+}
+
+/// One export in a storm of faults. In a thousand calls, `faults` fail before they take effect and as many after it, and
+/// as many hold their process up; messages come twice, late and in any order.
+async fn storm<S: Stage>(stage: &S, seed: u64, faults: usize) -> Result<End> {
+    restart_ids();
+    let mut dice = Dice(seed);
+    let mut calls = Dice(seed ^ 0x5eed);
+    let script = Script::of(move |_: Call| match calls.roll(1_000) {
+        roll if roll < faults => Twist::FailBefore,
+        roll if roll < 2 * faults => Twist::FailAfter,
+        roll if roll < 5 * faults / 2 => Twist::SleepBefore,
+        roll if roll < 3 * faults => Twist::SleepAfter,
+        _ => Twist::Pass,
+    });
+    let clock = ManualClock::default();
+    let client = World::start(stage, &clock, tiny_terms());
+    let status = client.kick_off("").await?;
+    let world = World::scripted(stage, &clock, tiny_terms(), script.clone());
+    let mut waiting: Vec<SqsMessage> = Vec::new();
+    let mut asleep: Vec<(Work, Arc<Notify>)> = Vec::new();
+    let mut steps = 0;
+    let answer = loop {
+        steps += 1;
+        let answer = client.ask("GET", &status).await?;
+        if answer.status != 202 {
+            break answer;
+        }
+        if steps > 4_000 {
+            return Err(format!("seed {seed}: it hangs: {answer:?}").into());
+        }
+        while let Some(message) = world.receive().await? {
+            if dice.roll(5) == 0 {
+                waiting.push(message.clone());
+            }
+            waiting.push(message);
+        }
+        let worker = Arc::clone(&world);
+        let went = match dice.roll(4) {
+            0 if !asleep.is_empty() => {
+                let (work, alarm) = asleep.swap_remove(dice.roll(asleep.len()));
+                alarm.notify_one();
+                go(&script, work).await
+            }
+            0 | 1 if dice.roll(8) > 0 || !waiting.is_empty() => {
+                clock.advance(MINUTE / 4);
+                go(&script, Box::pin(async move { worker.reap().await.map(drop) })).await
+            }
+            _ if !waiting.is_empty() => {
+                let message = waiting.swap_remove(dice.roll(waiting.len()));
+                go(&script, Box::pin(async move { worker.deliver(message).await.map(drop) })).await
+            }
+            _ => {
+                clock.advance(MINUTE);
+                go(&script, Box::pin(async move { worker.reap().await.map(drop) })).await
+            }
+        };
+        match went {
+            Went::Asleep(work, alarm) => asleep.push((work, alarm)),
+            // The reaper may fail, and SQS may be told so: both come again.
+            Went::Done(_) => {}
+        }
+    };
+    // The storm is over; whoever still sleeps or waits comes too late.
+    script.rewrite(|_| Twist::Pass);
+    for (work, alarm) in asleep {
+        drop(wake(work, &alarm).await);
+    }
+    for message in waiting {
+        if world.deliver(message).await? {
+            return Err(format!("seed {seed}: a late message is to come again").into());
+        }
+    }
+    world.drain().await?;
+    world.reap_after(4 * MINUTE).await?;
+    world.drain().await?;
+    match answer.status {
+        200 => {
+            let finished = client.read_manifest(&status, &client.ask("GET", &status).await?).await?;
+            if finished.sorted_lines() != tiny_lines() {
+                return Err(format!("seed {seed}: other lines").into());
+            }
+            Ok(End::Complete)
+        }
+        500 if answer.outcome()?.0 == "error" => {
+            let left = client.stored(&status).await?;
+            if left.is_empty() { Ok(End::Failed) } else { Err(format!("seed {seed}: it failed and left {:?}", left.keys()).into()) }
+        }
+        _ => Err(format!("seed {seed}: {answer:?}").into()),
+    }
+}
+
+#[test]
+fn p2_in_a_storm_an_export_is_exact_or_says_why_not() -> Result<()> {
+    let failed = AtomicUsize::new(0);
+    // From a light breeze to one call in five.
+    let strengths = [5, 20, 60];
+    let wrong = every_case(120, |index| {
+        let faults = strengths[index % strengths.len()];
+        let end = run(async || storm(&tiny_stage().await?, index as u64, faults).await)?;
+        failed.fetch_add(usize::from(end == End::Failed), Ordering::SeqCst);
+        Ok(())
+    })?;
+    println!("{} of 120 exports failed, visibly", failed.load(Ordering::SeqCst));
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(failed.load(Ordering::SeqCst) < 40, "most exports weather a storm");
+    Ok(())
+}
+
+#[test]
+fn p2_on_aws_too() -> Result<()> {
+    let wrong = every_case(24, |index| {
+        run(async || {
+            let stage = headrace_tests::flows::Aws::empty().await?;
+            for (object, bytes) in tiny_lake() {
+                stage.change_lake(object, Some(bytes.into())).await?;
+            }
+            storm(&stage, 1_000 + index as u64, [5, 20, 40][index % 3]).await.map(drop)
+        })
+    })?;
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    Ok(())
+}

@@ -1,0 +1,7 @@
+//! Whole exports through the six real handlers, undisturbed and under every fault that the design names.
+
+mod crash;
+mod ends;
+mod faults;
+mod served;
+mod whole;

@@ -1,0 +1,188 @@
+//! Exports over real HTTP, as `headrace serve` answers it.
+
+use std::collections::BTreeMap;
+use std::io::BufRead as _;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+
+use headrace_edge::config::Terms;
+use headrace_local::client::{BulkClient, Downloaded};
+use headrace_local::http;
+use headrace_local::service::{Plan, Service};
+use headrace_tests::flows::{Result, oracle, run};
+use headrace_tests::lake;
+use reqwest::Url;
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+
+const IMPATIENCE: Option<std::time::Duration> = Some(std::time::Duration::from_millis(5));
+
+async fn serve(lake: &Path, state: &TempDir) -> Result<String> {
+    let terms = Terms { base: None, policy: Default::default(), limits: Default::default() };
+    let plan = Plan { lake: lake.to_path_buf(), state: state.path().to_path_buf(), terms, trust_lake_names: false, workers: 2 };
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let base = http::base_of(listener.local_addr()?);
+    let service = Arc::new(Service::start(plan).await?);
+    tokio::spawn(http::serve(service, listener));
+    Ok(base)
+}
+
+async fn download(client: &BulkClient, status: &Url, out: &Path) -> Result<Vec<Downloaded>> {
+    let manifest = client.wait(status, |_| {}).await?;
+    Ok(client.download(&manifest, out, |_| {}).await?)
+}
+
+fn sorted_lines(files: &[Downloaded]) -> Result<Vec<Vec<u8>>> {
+    let mut lines = Vec::new();
+    for file in files.iter().filter(|file| !file.is_error) {
+        let bytes = std::fs::read(&file.path)?;
+        lines.extend(bytes.split_inclusive(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\n").unwrap_or(line).to_vec()));
+    }
+    lines.sort();
+    Ok(lines)
+}
+
+#[test]
+fn over_http_what_comes_out_is_what_went_in() -> Result<()> {
+    run(async || {
+        for dir in [Some(lake::sample_dir()), lake::ten_patients()].into_iter().flatten() {
+            let (state, out) = (tempfile::tempdir()?, tempfile::tempdir()?);
+            let base = serve(&dir, &state).await?;
+            let client = BulkClient::new(None, IMPATIENCE)?;
+            let status = client.kick_off(&base, &[]).await?;
+            let files = download(&client, &status, out.path()).await?;
+            assert_eq!(sorted_lines(&files)?, oracle::expected(&dir, None, None)?);
+            let counted: BTreeMap<_, _> = files.iter().map(|file| (file.kind.clone(), (file.lines, file.bytes))).collect();
+            let expected: BTreeMap<_, _> = lake::count(&dir)?.into_iter().map(|(kind, tally)| (kind, (tally.lines, tally.bytes))).collect();
+            assert_eq!(counted, expected);
+            assert_eq!(files.len(), expected.len());
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_file_comes_whole_in_ranges_and_compressed_until_its_job_is_deleted() -> Result<()> {
+    run(async || {
+        let state = tempfile::tempdir()?;
+        let base = serve(&lake::sample_dir(), &state).await?;
+        let client = BulkClient::new(None, IMPATIENCE)?;
+        let status = client.kick_off(&base, &[("_type", "Patient".to_owned())]).await?;
+        let manifest = client.wait(&status, |_| {}).await?;
+        let url = manifest.output.first().ok_or("no file")?.url.clone();
+        let http = reqwest::Client::builder().build()?;
+        let whole = http.get(&url).send().await?;
+        assert_eq!(whole.headers()["content-type"], "application/fhir+ndjson");
+        let whole = whole.bytes().await?;
+        let range = http.get(&url).header("range", "bytes=10-19").send().await?;
+        assert_eq!((range.status().as_u16(), &range.headers()["content-type"]), (206, &"application/fhir+ndjson".parse()?));
+        assert_eq!(range.bytes().await?, whole.slice(10..20));
+        let packed = http.get(&url).header("accept-encoding", "gzip").send().await?;
+        assert_eq!(packed.headers()["content-encoding"], "gzip");
+        assert!(packed.bytes().await?.len() < whole.len() / 2);
+        client.delete(&status).await?;
+        for url in [status.as_str(), &url] {
+            let gone = http.get(url).send().await?;
+            assert_eq!((gone.status().as_u16(), &gone.headers()["content-type"]), (404, &"application/fhir+json".parse()?), "{url}");
+        }
+        assert_eq!(http.delete(status).send().await?.status(), 404);
+        Ok(())
+    })
+}
+
+/// `headrace serve` as a process of its own.
+struct Server {
+    child: Child,
+    base: String,
+}
+
+impl Server {
+    fn start(lake: &Path, state: &Path) -> Result<Self> {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_headrace-under-test"))
+            .args(["serve", "--port", "0", "--workers", "1", "--file-size-mb", "1", "--log", "warn", "--state"])
+            .arg(state)
+            .arg(lake)
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let mut base = String::new();
+        std::io::BufReader::new(child.stdout.take().ok_or("no output")?).read_line(&mut base)?;
+        Ok(Self { child, base: base.trim_end().to_owned() })
+    }
+
+    /// SIGKILL: no destructor, no signal handler, no flush.
+    fn kill(mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    fn at(&self, status: &Url) -> Result<Url> {
+        Ok(Url::parse(&self.base)?.join(status.path())?)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+#[test]
+fn a_killed_server_goes_on_where_it_was() -> Result<()> {
+    run(async || {
+        let (folder, state, out) = (tempfile::tempdir()?, tempfile::tempdir()?, tempfile::tempdir()?);
+        let lake_dir = folder.path().join("lake");
+        lake::multiply(&lake::sample_dir(), &lake_dir, 60, lake::Packing::Plain)?;
+        let client = BulkClient::new(None, IMPATIENCE)?;
+        let http = reqwest::Client::builder().build()?;
+        let mut server = Server::start(&lake_dir, state.path())?;
+        let mut status = client.kick_off(&server.base, &[]).await?;
+        let (mut kills, mut seen) = (0, Vec::new());
+        // As soon as the server has come further than at the last kill, it is killed again, in whatever it is doing.
+        while kills < 6 {
+            let answer = http.get(status.clone()).send().await?;
+            if answer.status() != 202 {
+                break;
+            }
+            let progress = answer.headers()["x-progress"].to_str()?.to_owned();
+            if !seen.contains(&progress) {
+                seen.push(progress);
+                server.kill()?;
+                kills += 1;
+                server = Server::start(&lake_dir, state.path())?;
+                status = server.at(&status)?;
+            }
+        }
+        assert!(kills >= 3, "the export was over before it could be killed: {seen:?}");
+        let manifest = client.wait(&status, |_| {}).await?;
+        // Its URLs name the first server's port.
+        let mut lines = Vec::new();
+        let mut names = Vec::new();
+        for entry in &manifest.output {
+            let url = server.at(&Url::parse(&entry.url)?)?;
+            let bytes = http.get(url.clone()).send().await?.bytes().await?;
+            let path = out.path().join(url.path().rsplit('/').next().unwrap_or_default());
+            names.push(path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default());
+            std::fs::write(&path, &bytes)?;
+            let count = bytes.iter().filter(|byte| **byte == b'\n').count() as u64;
+            assert_eq!(Some(count), entry.count, "{path:?}");
+            lines.push(Downloaded { kind: entry.kind.clone(), path, bytes: bytes.len() as u64, lines: count, is_error: false });
+        }
+        assert_eq!(sorted_lines(&lines)?, oracle::expected(&lake_dir, None, None)?);
+        assert!(manifest.error.is_empty());
+        // Nothing lies beside what the manifest names, not even what died while it was written.
+        let mut stored = Vec::new();
+        for folder in std::fs::read_dir(state.path().join("files"))? {
+            for file in std::fs::read_dir(folder?.path())? {
+                stored.push(file?.file_name().to_string_lossy().into_owned());
+            }
+        }
+        names.sort();
+        stored.sort();
+        assert_eq!(stored, names);
+        println!("killed {kills} times, at {seen:?}");
+        Ok(())
+    })
+}
