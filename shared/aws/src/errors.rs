@@ -31,7 +31,7 @@ pub(crate) enum Sorted {
 /// Sorts by error code, then by HTTP status.
 pub(crate) fn sort_code(code: &str, status: u16) -> Sorted {
     match code {
-        "ConditionalCheckFailedException" | "PreconditionFailed" | "ConditionalRequestConflict" => Sorted::Stale,
+        "ConditionalCheckFailedException" | "PreconditionFailed" => Sorted::Stale,
         "ResourceNotFoundException" | "NoSuchBucket" | "AWS.SimpleQueueService.NonExistentQueue" | "QueueDoesNotExist" => Sorted::Absent,
         "AccessDenied"
         | "AccessDeniedException"
@@ -106,7 +106,7 @@ mod tests {
             ("InternalServerError", 500, Sorted::Unknown),
             ("ValidationException", 400, Sorted::NotApplied),
             ("PreconditionFailed", 412, Sorted::Stale),
-            ("ConditionalRequestConflict", 409, Sorted::Stale),
+            ("ConditionalRequestConflict", 409, Sorted::NotApplied),
             ("NoSuchBucket", 404, Sorted::Absent),
             ("AccessDenied", 403, Sorted::Denied),
             ("SlowDown", 503, Sorted::NotApplied),

@@ -38,12 +38,12 @@ pub enum StoreError {
         #[source]
         cause: BoxError,
     },
-    /// A stored item cannot be understood.
-    #[error("{what} holds an item that this version cannot read: {detail}")]
+    /// A stored item or file is not what it should be.
+    #[error("{what} holds what cannot be read: {detail}")]
     Unreadable {
         /// Which store.
         what: &'static str,
-        /// Which attribute.
+        /// What is wrong with it.
         detail: String,
     },
 }

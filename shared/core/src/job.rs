@@ -230,6 +230,8 @@ pub struct Job {
     pub open_tasks: u32,
     /// Rounds of gathering so far: 0 while the lake is read.
     pub round: u32,
+    /// Tasks of this round of gathering.
+    pub gather_tasks: u32,
     /// What closed tasks have counted.
     pub tally: Tally,
     /// When it completed or failed.
@@ -253,13 +255,13 @@ impl Job {
         format!("{}/_operations/export/{}", self.base, self.id)
     }
 
-    /// Whether a task of this number is part of the recorded plan: an attempt at planning that died leaves others behind.
+    /// Whether a task of this number was handed out: an attempt that died while it recorded tasks leaves others behind.
     pub fn has_task(&self, task: u32) -> bool {
         match (task, &self.planned) {
             (0, _) => true,
             (_, None) => false,
             (1, Some(_)) => true,
-            (task, Some(_)) if task >= GATHER_TASKS => task / GATHER_TASKS == self.round,
+            (task, Some(_)) if task >= GATHER_TASKS => task / GATHER_TASKS == self.round && task % GATHER_TASKS < self.gather_tasks,
             (task, Some(planned)) => task - 2 < planned.tasks,
         }
     }

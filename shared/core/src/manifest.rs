@@ -88,6 +88,7 @@ mod tests {
             planned: Some(Planned { transaction_time: Millis(1_769_846_400_000), tasks: 1, source_bytes: 1 }),
             open_tasks: 0,
             round: 0,
+            gather_tasks: 0,
             tally: Tally::default(),
             ended_at: Some(Millis(1)),
             reason: None,

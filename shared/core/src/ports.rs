@@ -16,14 +16,14 @@ use crate::job::{Job, JobEvent, Reason, Step};
 use crate::part::{Content, FileName, Part, PartName, Tail, TailName};
 use crate::task::{Close, Lease, LeaseAnswer, Pin, Record};
 
-/// The most tasks that one [`Record::Tasks`] holds: a DynamoDB transaction has 100 items, two of which are checks.
-pub const TASKS_PER_RECORD: usize = 98;
+/// The most tasks that one [`Record::Tasks`] holds: a DynamoDB transaction has 100 items, and a task takes two.
+pub const TASKS_PER_RECORD: usize = 49;
 
 /// The most bytes of JSON that the tasks of one [`Record::Tasks`] have: a DynamoDB transaction takes 4 MB in all.
 pub const TASK_BYTES_PER_RECORD: usize = 3_000_000;
 
-/// The most tails that one [`crate::task::Page`] holds: the other items of the transaction are the task, the job and a part.
-pub const TAILS_PER_PAGE: usize = 97;
+/// The most tails that one [`crate::task::Page`] holds: the other items of the transaction are the task and a part.
+pub const TAILS_PER_PAGE: usize = 98;
 
 /// Bytes as they come. An error ends the stream.
 pub type ByteStream = StdPin<Box<dyn Stream<Item = Result<Bytes, SourceError>> + Send>>;

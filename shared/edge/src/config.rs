@@ -150,9 +150,9 @@ pub fn read_containers(names: &str) -> Result<BTreeSet<Container>, ConfigError> 
     names.split(',').map(read).collect()
 }
 
-/// How long a lease lives.
+/// How long a lease lives: less than the time after a job's end at which late writers are swept.
 fn read_lease(settings: &impl Settings) -> Result<Duration, ConfigError> {
-    Ok(Duration::from_secs(settings.number("HEADRACE_LEASE_SECONDS", (5, LeaseTerms::default().length.as_secs(), 900))?))
+    Ok(Duration::from_secs(settings.number("HEADRACE_LEASE_SECONDS", (5, LeaseTerms::default().length.as_secs(), 120))?))
 }
 
 /// The kickoff function's settings.

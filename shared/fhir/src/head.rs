@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 
 use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
+use crate::skim::skim;
 use crate::{Instant, ResourceType};
 
 /// What an export asks of a resource, read without building a tree.
@@ -47,6 +48,14 @@ pub enum NotAResource {
 /// The entire line is validated as UTF-8 and as JSON, so that what passes is a resource to its last brace.
 pub fn head(line: &[u8]) -> Result<Head, NotAResource> {
     let text = std::str::from_utf8(line).map_err(|error| NotAResource::NotUtf8(error.valid_up_to()))?;
+    match skim(text) {
+        Some(head) => Ok(head),
+        None => read(text),
+    }
+}
+
+/// Reads any text.
+pub(crate) fn read(text: &str) -> Result<Head, NotAResource> {
     if !text.trim_ascii_start().starts_with('{') {
         return Err(match serde_json::from_str::<IgnoredAny>(text) {
             Ok(_) => NotAResource::NotAnObject,
@@ -278,13 +287,22 @@ mod tests {
 
     /// Any JSON value whose names and strings are often those that matter.
     fn value() -> impl Strategy<Value = Value> {
-        let text = || prop_oneof![
-            Just("Patient".to_owned()), Just("Dog".to_owned()), Just(String::new()),
-            Just("2025-05-07T02:58:10.201Z".to_owned()), Just("2025-05".to_owned()), "\\PC{0,6}",
-        ];
+        let text = || {
+            prop_oneof![
+                Just("Patient".to_owned()),
+                Just("Dog".to_owned()),
+                Just(String::new()),
+                Just("2025-05-07T02:58:10.201Z".to_owned()),
+                Just("2025-05".to_owned()),
+                "\\PC{0,6}",
+            ]
+        };
         let leaf = prop_oneof![
-            Just(Value::Null), any::<bool>().prop_map(Value::from), any::<i64>().prop_map(Value::from),
-            (-1e9..1e9).prop_map(|number: f64| json!(number)), text().prop_map(Value::from),
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            (-1e9..1e9).prop_map(|number: f64| json!(number)),
+            text().prop_map(Value::from),
         ];
         leaf.prop_recursive(3, 24, 4, move |inner| {
             let name = prop_oneof![3 => prop::sample::select(vec!["resourceType", "id", "meta", "lastUpdated"]).prop_map(str::to_owned), 1 => text()];
@@ -304,7 +322,8 @@ mod tests {
         ];
         let kind = prop_oneof![4 => Just(json!("Observation")), 1 => value()];
         let id = prop_oneof![4 => Just(json!("a-1")), 1 => value()];
-        let members = (prop::option::weighted(0.9, kind), prop::option::weighted(0.9, id), prop::option::of(meta), prop::option::of(value()));
+        let members =
+            (prop::option::weighted(0.9, kind), prop::option::weighted(0.9, id), prop::option::of(meta), prop::option::of(value()));
         let object = members.prop_map(|(kind, id, meta, other)| {
             let named = [("resourceType", kind), ("id", id), ("meta", meta), ("x", other)];
             Value::from(named.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect::<Map<_, _>>())

@@ -6,6 +6,7 @@
 mod head;
 mod instant;
 mod resource_type;
+mod skim;
 
 pub use head::{Head, NotAResource, head};
 pub use instant::{Instant, InvalidInstant};

@@ -32,6 +32,9 @@ pub enum ExportFailure {
         #[source]
         cause: io::Error,
     },
+    /// Its user stopped it.
+    #[error("interrupted; files that were downloaded stay in the output directory")]
+    Interrupted,
     /// A setting.
     #[error(transparent)]
     Config(#[from] headrace_edge::config::ConfigError),
@@ -74,7 +77,12 @@ pub async fn export(order: &Export) -> Result<Exported, ExportFailure> {
     let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await.map_err(out)?;
     let base = base_of(listener.local_addr().map_err(out)?);
     let server = tokio::spawn(serve(service, listener));
-    let exported = round_trip(&BulkClient::new(None, Some(IMPATIENCE))?, &base, order).await;
+    let client = BulkClient::new(None, Some(IMPATIENCE))?;
+    // An interrupted export leaves no patient data behind: its state goes with the end of this function.
+    let exported = tokio::select! {
+        exported = round_trip(&client, &base, order) => exported,
+        _ = tokio::signal::ctrl_c() => Err(ExportFailure::Interrupted),
+    };
     server.abort();
     exported
 }

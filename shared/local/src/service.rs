@@ -30,6 +30,9 @@ use crate::queue::LocalQueue;
 /// The job table's name within its file.
 const TABLE: &str = "headrace";
 
+/// The job table's file within the state folder.
+const JOBS: &str = "jobs.db";
+
 /// A dead process is noticed at the next start; this is for a worker that hangs.
 const LEASE: Duration = Duration::from_secs(20);
 
@@ -96,7 +99,7 @@ impl Service {
     /// Opens the state, takes up unfinished exports, and starts the workers and the reaper.
     pub async fn start(plan: Plan) -> Result<Self, StartError> {
         let lock = lock(&plan.state)?;
-        let dynamo = EmbeddedDynamo::open(&plan.state.join("jobs.db"))?;
+        let dynamo = EmbeddedDynamo::open(&plan.state.join(JOBS))?;
         TableSchema::create(&dynamo.client(), TABLE).await.map_err(ExportError::from)?;
         let jobs = DynamoJobStore::new(dynamo.client(), TABLE);
         let (lake, parts) = (DirectoryLake::open(plan.lake), DirectoryParts::open(plan.state.join("files")));
@@ -175,12 +178,23 @@ fn lock(state: &Path) -> Result<File, StartError> {
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(state).map_err(unusable)?;
-    let file = File::create(state.join("lock")).map_err(unusable)?;
+    let file = private_file(&state.join("lock")).map_err(unusable)?;
+    // SQLite gives the files beside it the same rights.
+    drop(private_file(&state.join(JOBS)).map_err(unusable)?);
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(std::fs::TryLockError::WouldBlock) => Err(StartError::InUse(state.to_owned())),
         Err(std::fs::TryLockError::Error(cause)) => Err(unusable(cause)),
     }
+}
+
+/// Opens a file, created for its owner alone if it is not there.
+fn private_file(path: &Path) -> std::io::Result<File> {
+    let mut options = File::options();
+    options.append(true).create(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
 }
 
 impl From<StoreError> for StartError {

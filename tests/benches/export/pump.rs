@@ -50,14 +50,20 @@ pub(crate) fn measure(dir: &Path, runs: usize) -> Result<(), BoxError> {
                 Ok(())
             }),
         ),
-        ("UTF-8 validation", Box::new(|block| {
-            black_box(std::str::from_utf8(block)?);
-            Ok(())
-        })),
-        ("newline split", Box::new(|block| {
-            black_box(ndjson::lines(block, 1).count());
-            Ok(())
-        })),
+        (
+            "UTF-8 validation",
+            Box::new(|block| {
+                black_box(std::str::from_utf8(block)?);
+                Ok(())
+            }),
+        ),
+        (
+            "newline split",
+            Box::new(|block| {
+                black_box(ndjson::lines(block, 1).count());
+                Ok(())
+            }),
+        ),
         (
             "head() of every line",
             Box::new(|block| {
@@ -151,6 +157,7 @@ fn lease(request: ExportRequest) -> Lease {
         planned: None,
         open_tasks: 1,
         round: 0,
+        gather_tasks: 0,
         tally: Tally::default(),
         ended_at: None,
         reason: None,

@@ -33,15 +33,20 @@ pub trait LakeShore {
 #[macro_export]
 macro_rules! resource_source_contract {
     ($name:ident, $open:path) => {
-        $crate::contract_cases!(resource_source, $name, $open, [
-            a_listing_of_many_objects_is_complete_and_in_order,
-            an_empty_lake_is_an_empty_listing,
-            odd_names_are_names,
-            ranges_are_exact,
-            a_changed_object_is_never_read_as_what_was_pinned,
-            a_removed_object_is_named,
-            an_absent_lake_says_what_to_do,
-        ]);
+        $crate::contract_cases!(
+            resource_source,
+            $name,
+            $open,
+            [
+                a_listing_of_many_objects_is_complete_and_in_order,
+                an_empty_lake_is_an_empty_listing,
+                odd_names_are_names,
+                ranges_are_exact,
+                a_changed_object_is_never_read_as_what_was_pinned,
+                a_removed_object_is_named,
+                an_absent_lake_says_what_to_do,
+            ]
+        );
     };
 }
 
@@ -121,7 +126,8 @@ pub async fn ranges_are_exact(shore: &impl LakeShore) -> Held {
     shore.put("empty.ndjson", Bytes::new()).await?;
     let whole = pin(shore, "Patient.ndjson").await?;
     assert_eq!(whole.size, size);
-    for range in [0..size, 0..1, 1..2, MIB - 1..MIB + 1, 4 * MIB - 1..8 * MIB + 1, 4 * MIB..8 * MIB, size - 1..size, 0..0, 5..5, size..size] {
+    for range in [0..size, 0..1, 1..2, MIB - 1..MIB + 1, 4 * MIB - 1..8 * MIB + 1, 4 * MIB..8 * MIB, size - 1..size, 0..0, 5..5, size..size]
+    {
         let expected = bytes.slice(usize::try_from(range.start)?..usize::try_from(range.end)?);
         assert!(read(shore, &whole, range.clone()).await? == expected, "{range:?}");
     }

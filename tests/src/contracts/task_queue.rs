@@ -33,13 +33,18 @@ pub trait QueueEnds {
 #[macro_export]
 macro_rules! task_queue_contract {
     ($name:ident, $open:path) => {
-        $crate::contract_cases!(task_queue, $name, $open, [
-            an_announced_task_is_received_as_it_was,
-            any_number_of_tasks_is_announced,
-            a_delayed_task_comes_later,
-            what_is_parked_is_out_of_the_way,
-            an_absent_queue_names_its_setting,
-        ]);
+        $crate::contract_cases!(
+            task_queue,
+            $name,
+            $open,
+            [
+                an_announced_task_is_received_as_it_was,
+                any_number_of_tasks_is_announced,
+                a_delayed_task_comes_later,
+                what_is_parked_is_out_of_the_way,
+                an_absent_queue_names_its_setting,
+            ]
+        );
     };
 }
 

@@ -49,7 +49,7 @@ pub(super) fn next_id() -> Result<JobId, StoreError> {
     Ok(JobId::from_random(bytes))
 }
 
-/// Begins again with `…01`.
-pub fn restart_ids() {
-    NEXT.set(1);
+/// The next job of this thread is named by this number.
+pub fn count_ids_from(number: u8) {
+    NEXT.set(number);
 }

@@ -15,9 +15,10 @@ mod world;
 
 pub mod logs;
 pub mod oracle;
+pub mod seed;
 
 pub use answer::{Answer, Ask, Entry, Manifest};
-pub use clock::{ManualClock, restart_ids};
+pub use clock::{ManualClock, count_ids_from};
 pub use drive::{Finished, MINUTE};
 pub use script::{Call, Script, Twist};
 pub use stage::{Aws, OneMachine, Stage};

@@ -117,7 +117,9 @@ impl Script {
             Twist::Pass => act.await,
             Twist::StopBefore => self.stop().await,
             Twist::StopAfter => {
-                drop(act.await);
+                let done = act.await;
+                self.0.is_dead.send_replace(true);
+                drop(done);
                 self.stop().await
             }
             Twist::FailBefore => Err(E::refused()),

@@ -17,6 +17,7 @@ use headrace_core::ports::{Clock as _, Ports};
 use headrace_core::request::Policy;
 use kickoff::handler::Kickoff;
 use reaper::handler::Reaper;
+use serde_json::{Map, Value, json};
 use status::handler::StatusOf;
 
 use super::clock::next_id;
@@ -188,6 +189,27 @@ impl<S: Stage> World<S> {
         }
         let again = self.worker.handle(event, Millis(u64::MAX)).await?.batch_item_failures;
         again.into_iter().map(|failure| Ok(failure.item_identifier.parse()?)).collect()
+    }
+
+    /// What a function answers to an event, both as they are: of an HTTP answer `status`, `headers` and `body`.
+    pub async fn invoke(&self, function: &str, event: &Value) -> Result<Value> {
+        let request = || lambda_http::request::from_str(&event.to_string());
+        let response = match function {
+            "kickoff" => self.kickoff.handle(request()?).await,
+            "status" => self.status.handle(request()?).await,
+            "cancel" => self.cancel.handle(request()?).await,
+            "files" => self.files.handle(request()?).await,
+            "chunk-worker" => {
+                let answer = self.worker.handle(serde_json::from_value(event.clone())?, Millis(u64::MAX)).await;
+                return Ok(answer.map_or_else(|error| json!({ "error": error.to_string() }), |answer| json!(answer)));
+            }
+            "reaper" => return Ok(self.reaper.handle().await.map(|_| Value::Null)?),
+            _ => return Err(format!("there is no function {function}").into()),
+        };
+        let answer = Answer::of(response)?;
+        let headers: Map<String, Value> = answer.headers.iter().map(|(name, value)| (name.clone(), value.clone().into())).collect();
+        let body = answer.json().unwrap_or_else(|_| String::from_utf8_lossy(&answer.body).into_owned().into());
+        Ok(json!({ "status": answer.status, "headers": headers, "body": body }))
     }
 
     /// One run of the reaper.

@@ -3,28 +3,18 @@
 use std::sync::Arc;
 
 use headrace_core::clock::Millis;
-use headrace_tests::flows::{ANN, Ask, Aws, BEN, MINUTE, ManualClock, OneMachine, Result, Script, Stage, Terms, Twist, World, run};
+use headrace_tests::flows::{ANN, Ask, BEN, MINUTE, ManualClock, OneMachine, Result, Script, Stage, Terms, Twist, World, run, seed};
 use headrace_tests::lake;
 
-use crate::crash::{tiny_lake, tiny_terms};
-
-async fn tiny_aws() -> Result<Aws> {
-    let stage = Aws::empty().await?;
-    for (object, bytes) in tiny_lake() {
-        stage.change_lake(object, Some(bytes.into())).await?;
-    }
-    Ok(stage)
-}
-
 fn start<S: Stage>(stage: &S) -> Arc<World<S>> {
-    World::start(stage, &ManualClock::default(), tiny_terms())
+    World::start(stage, &ManualClock::default(), seed::terms())
 }
 
 #[test]
 fn p8_a_task_that_always_fails_is_parked_and_its_job_says_so() -> Result<()> {
     run(async || {
         let script = Script::of(|call| if call.name == "source.read" { Twist::FailBefore } else { Twist::Pass });
-        let world = World::scripted(&tiny_aws().await?, &ManualClock::default(), tiny_terms(), script);
+        let world = World::scripted(&seed::aws().await?, &ManualClock::default(), seed::terms(), script);
         let status = world.kick_off("").await?;
         let answer = world.run(&status).await?;
         assert_eq!((answer.status, answer.header("content-type")), (500, Some("application/fhir+json")));
@@ -65,14 +55,14 @@ fn an_object_that_changes_after_the_plan_fails_the_job_and_is_named() -> Result<
         Ok(())
     }
     let one_machine = async || {
-        let lake = tiny_lake();
+        let lake = seed::lake();
         OneMachine::with(&lake.iter().map(|(object, bytes)| (*object, bytes.as_slice())).collect::<Vec<_>>()).await
     };
     let shorter: Option<&[u8]> = Some(b"{\"resourceType\":\"Patient\",\"id\":\"new\"}\n");
     let longer = vec![b' '; 3_000];
     for bytes in [None, shorter, Some(longer.as_slice())] {
         run(async || check(one_machine().await?, bytes).await)?;
-        run(async || check(tiny_aws().await?, bytes).await)?;
+        run(async || check(seed::aws().await?, bytes).await)?;
     }
     Ok(())
 }
@@ -105,7 +95,7 @@ fn p10_an_export_can_be_taken_back_in_every_phase() -> Result<()> {
     run(async || {
         let mut seen = std::collections::BTreeSet::new();
         for deliveries in 0..40 {
-            let world = start(&tiny_aws().await?);
+            let world = start(&seed::aws().await?);
             let status = world.kick_off("").await?;
             for _ in 0..deliveries {
                 let Some(message) = world.receive().await? else { break };
@@ -143,7 +133,7 @@ fn p10_an_export_can_be_taken_back_in_every_phase() -> Result<()> {
 #[test]
 fn after_its_retention_an_export_is_gone() -> Result<()> {
     run(async || {
-        let world = start(&tiny_aws().await?);
+        let world = start(&seed::aws().await?);
         let status = world.kick_off("").await?;
         let finished = world.finish(&status).await?;
         let complete = world.ask("GET", &status).await?;
@@ -174,7 +164,7 @@ fn after_its_retention_an_export_is_gone() -> Result<()> {
 #[test]
 fn p8_an_export_that_outlives_its_deadline_fails() -> Result<()> {
     run(async || {
-        let world = start(&tiny_aws().await?);
+        let world = start(&seed::aws().await?);
         let status = world.kick_off("").await?;
         // Its messages are lost, and so is every announcement of the reaper's.
         world.clock.advance(24 * 60 * MINUTE);
@@ -192,7 +182,7 @@ fn p8_an_export_that_outlives_its_deadline_fails() -> Result<()> {
 #[test]
 fn p9_what_is_not_the_callers_is_not_there() -> Result<()> {
     run(async || {
-        let world = start(&tiny_aws().await?);
+        let world = start(&seed::aws().await?);
         let status = world.kick_off("").await?;
         let finished = world.finish(&status).await?;
         let file = status.replace("/export/", "/files/") + "/" + finished.manifest.output.first().map_or("", |entry| entry.name());
@@ -212,10 +202,10 @@ fn p9_what_is_not_the_callers_is_not_there() -> Result<()> {
 #[test]
 fn p9_failing_to_look_is_503_and_not_404() -> Result<()> {
     run(async || {
-        let stage = tiny_aws().await?;
+        let stage = seed::aws().await?;
         let clock = ManualClock::default();
-        let status = World::start(&stage, &clock, tiny_terms()).kick_off("").await?;
-        let blind = World::scripted(&stage, &clock, tiny_terms(), Script::of(|_| Twist::FailBefore));
+        let status = World::start(&stage, &clock, seed::terms()).kick_off("").await?;
+        let blind = World::scripted(&stage, &clock, seed::terms(), Script::of(|_| Twist::FailBefore));
         let file = status.replace("/export/", "/files/") + "/Patient-1.ndjson";
         for (method, target) in [("GET", status.as_str()), ("DELETE", &status), ("GET", &file), ("GET", "/$export")] {
             let answer = blind.ask(method, target).await?;
@@ -232,12 +222,12 @@ fn p9_failing_to_look_is_503_and_not_404() -> Result<()> {
 #[test]
 fn a_wrong_bucket_fails_at_the_kick_off_and_names_its_setting() -> Result<()> {
     run(async || {
-        let stage = tiny_aws().await?;
+        let stage = seed::aws().await?;
         for (source, destination, variable) in
             [("no-such-lake", "export-bucket", "HEADRACE_SOURCE_BUCKET"), ("lake-bucket", "no-such-place", "HEADRACE_DESTINATION_BUCKET")]
         {
             let ports = stage.ports_with(source, destination);
-            let world = World::with_ports(&stage, &ManualClock::default(), tiny_terms(), Script::quiet(), ports);
+            let world = World::with_ports(&stage, &ManualClock::default(), seed::terms(), Script::quiet(), ports);
             let answer = world.ask("GET", "/$export").await?;
             let (severity, _, text) = answer.outcome()?;
             assert_eq!((answer.status, severity.as_str()), (500, "error"));
@@ -251,7 +241,7 @@ fn a_wrong_bucket_fails_at_the_kick_off_and_names_its_setting() -> Result<()> {
 #[test]
 fn p2_messages_that_come_twice_or_after_the_end_change_nothing() -> Result<()> {
     run(async || {
-        let world = start(&tiny_aws().await?);
+        let world = start(&seed::aws().await?);
         let status = world.kick_off("").await?;
         let mut bodies = Vec::new();
         while let Some(message) = world.receive().await? {
@@ -277,7 +267,7 @@ fn p2_messages_that_come_twice_or_after_the_end_change_nothing() -> Result<()> {
 #[test]
 fn a_message_that_names_no_task_is_put_aside_and_its_neighbours_are_served() -> Result<()> {
     run(async || {
-        let world = start(&tiny_aws().await?);
+        let world = start(&seed::aws().await?);
         let status = world.kick_off("").await?;
         let plan = world.receive().await?.ok_or("no plan")?.body.unwrap_or_default();
         let garbage = [

@@ -1,4 +1,4 @@
-//! Item shapes of the job table: one item per job, task, part and tail; all of a job under one partition key.
+//! Item shapes of the job table: one item per job, task, task's work, part and tail; all of a job under one partition key.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -27,6 +27,10 @@ pub(super) fn pk(job: &JobId) -> AttributeValue {
 
 pub(super) fn task_sk(task: u32) -> String {
     format!("TASK#{task:010}")
+}
+
+pub(super) fn work_sk(task: u32) -> String {
+    format!("WORK#{task:010}")
 }
 
 pub(super) fn parts_of_kind(kind: PartKind) -> String {
@@ -105,6 +109,7 @@ pub(super) fn job_item(job: &Job) -> Result<Item, StoreError> {
         ("asked".to_owned(), json(&asked)?),
         ("open_tasks".to_owned(), number(job.open_tasks)),
         ("round".to_owned(), number(job.round)),
+        ("gather_tasks".to_owned(), number(job.gather_tasks)),
         ("ttl".to_owned(), ttl(job)),
     ]);
     item.extend(tally_attributes(job.tally));
@@ -119,20 +124,22 @@ pub(super) fn tally_attributes(tally: Tally) -> [(String, AttributeValue); 3] {
     ]
 }
 
-/// A task's item as it is first recorded.
-pub(super) fn task_item(job: &Job, task: u32, work: &Work, due_at: Option<Millis>) -> Result<Item, StoreError> {
+/// A task as it is first recorded: what changes with each step, and apart from it what it has to do. That may be long,
+/// and an update costs by the size of the whole item.
+pub(super) fn task_items(job: &Job, task: u32, work: &Work, due_at: Option<Millis>) -> Result<[Item; 2], StoreError> {
     let mut item = key(&job.id, task_sk(task));
-    item.extend([("state".to_owned(), text(TaskState::Open.as_str())), ("work".to_owned(), json(work)?), ("ttl".to_owned(), ttl(job))]);
+    item.extend([("state".to_owned(), text(TaskState::Open.as_str())), ("ttl".to_owned(), ttl(job))]);
     if let Some(at) = due_at {
         item.extend([("due_shard".to_owned(), due_shard(task)), ("due_at".to_owned(), millis(at))]);
     }
-    Ok(item)
+    let mut order = key(&job.id, work_sk(task));
+    order.extend([("work".to_owned(), json(work)?), ("ttl".to_owned(), ttl(job))]);
+    Ok([item, order])
 }
 
 /// A task as it stands in the table.
 pub(super) struct StoredTask {
     pub(super) state: TaskState,
-    pub(super) work: Work,
     pub(super) attempt: u32,
     pub(super) step: u32,
     pub(super) tries: u32,
@@ -209,6 +216,7 @@ impl Attributes<'_> {
             planned: self.optional_json::<Planned>("planned")?,
             open_tasks: self.count("open_tasks")?,
             round: self.count("round")?,
+            gather_tasks: self.count("gather_tasks")?,
             tally: self.tally()?,
             ended_at: self.optional_number("ended_at")?.map(Millis),
             reason: self.optional_json("reason")?,
@@ -222,7 +230,6 @@ impl Attributes<'_> {
         };
         Ok(StoredTask {
             state: TaskState::named(self.text("state")?).ok_or_else(|| Self::unreadable("state"))?,
-            work: self.required_json("work")?,
             attempt: self.count("attempt")?,
             step: self.count("step")?,
             tries: self.count("tries")?,
@@ -232,6 +239,10 @@ impl Attributes<'_> {
             tally: self.tally()?,
             fault: self.0.get("fault").and_then(|fault| fault.as_s().ok()).cloned(),
         })
+    }
+
+    pub(super) fn work(&self) -> Result<Work, StoreError> {
+        self.required_json("work")
     }
 
     /// A part; `None` while it is claimed and not yet written.

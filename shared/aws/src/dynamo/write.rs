@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
-use aws_sdk_dynamodb::types::{AttributeValue, ConditionCheck, Put, TransactWriteItem};
+use aws_sdk_dynamodb::types::{AttributeValue, Put, TransactWriteItem};
 use headrace_core::error::StoreError;
 
 use super::DynamoJobStore;
@@ -30,8 +30,6 @@ pub(super) enum Write {
     /// Create.
     PutNew(Item),
     Update(Update),
-    /// Only the condition.
-    Check(Update),
 }
 
 /// An update of one item with its condition. Attribute names are ours and plain; `#state` stands for the reserved word.
@@ -170,16 +168,6 @@ impl DynamoJobStore {
                     .condition_expression(&update.condition)
                     .set_expression_attribute_names(Some(update.names.clone()).filter(|names| !names.is_empty()))
                     .set_expression_attribute_values(Some(update.values.clone()))
-                    .build()
-                    .map_err(unbuilt)?,
-            ),
-            Write::Check(check) => item.condition_check(
-                ConditionCheck::builder()
-                    .table_name(&self.table)
-                    .set_key(Some(check.key.clone()))
-                    .condition_expression(&check.condition)
-                    .set_expression_attribute_names(Some(check.names.clone()).filter(|names| !names.is_empty()))
-                    .set_expression_attribute_values(Some(check.values.clone()))
                     .build()
                     .map_err(unbuilt)?,
             ),

@@ -15,7 +15,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::task::JoinHandle;
 
 use super::Place;
-use super::parts::{CRC_METADATA, NDJSON, WHAT};
+use super::parts::{CRC_METADATA, NDJSON, WHAT, hex};
 use crate::errors::Sorted;
 
 /// Bytes are kept in buffers of this size: own copies, so that no block of the lake is held for a few of its lines.
@@ -100,18 +100,9 @@ impl S3Draft {
         };
         match sent {
             Ok(_) => Ok(()),
-            Err(error) if self.place.called.sort(&error) == Sorted::Stale => self.is_already_there(&key, content).await,
+            Err(error) if self.place.called.sort(&error) == Sorted::Stale => self.place.must_hold(&key, content).await,
             Err(error) => Err(self.place.called.store_error(error)),
         }
-    }
-
-    /// An earlier attempt may have written these very bytes before it died.
-    async fn is_already_there(&self, key: &str, content: Content) -> Result<(), StoreError> {
-        let head = self.place.client.head_object().bucket(&self.place.bucket).key(key).send().await;
-        let head = head.map_err(|error| self.place.called.store_error(error))?;
-        let length = head.content_length().and_then(|length| u64::try_from(length).ok());
-        let crc = head.metadata().and_then(|metadata| metadata.get(CRC_METADATA));
-        if length == Some(content.bytes) && crc == Some(&hex(content)) { Ok(()) } else { Err(StoreError::Stale) }
     }
 
     /// Sends the held bytes on their way, once those before have arrived.
@@ -195,10 +186,6 @@ impl Draft for S3Draft {
             Some(_) => self.complete(name, content).await,
         }
     }
-}
-
-fn hex(content: Content) -> String {
-    format!("{:016x}", content.crc64)
 }
 
 /// A CRC as the header `x-amz-checksum-crc64nvme` has it: base64 of its eight bytes, the highest first.

@@ -16,6 +16,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use super::Place;
 use super::draft::S3Draft;
 use super::lake::{pieces, source_error};
+use crate::errors::Sorted;
 
 pub(super) const WHAT: &str = "the destination";
 
@@ -42,22 +43,49 @@ impl S3PartStore {
     }
 }
 
+/// A checksum as our metadata has it.
+pub(super) fn hex(content: Content) -> String {
+    format!("{:016x}", content.crc64)
+}
+
 impl Place {
-    /// Copies within the bucket, on the server's side.
+    /// Copies within the bucket, on the server's side. An object of that name stays as it is (rule P4): it is fine if it
+    /// has the same content.
     pub(super) async fn copy(&self, from: &str, to: &str, content: Content) -> Result<(), StoreError> {
         let source = format!("{}/{}", self.bucket, utf8_percent_encode(from, KEY_CHARS));
-        self.client
-            .copy_object()
-            .bucket(&self.bucket)
-            .key(to)
-            .copy_source(source)
-            .metadata_directive(MetadataDirective::Replace)
-            .metadata(CRC_METADATA, format!("{:016x}", content.crc64))
-            .content_type(NDJSON)
-            .send()
-            .await
-            .map(drop)
-            .map_err(|error| self.called.store_error(error))
+        let copy = self.client.copy_object().bucket(&self.bucket).key(to).copy_source(source).if_none_match("*");
+        let sent =
+            copy.metadata_directive(MetadataDirective::Replace).metadata(CRC_METADATA, hex(content)).content_type(NDJSON).send().await;
+        match sent {
+            Ok(_) => Ok(()),
+            Err(error) if self.called.sort(&error) == Sorted::Stale => self.must_hold(to, content).await,
+            Err(error) => Err(self.called.store_error(error)),
+        }
+    }
+
+    /// Whether the object holds these very bytes: an earlier attempt may have written them before it died.
+    pub(super) async fn must_hold(&self, key: &str, content: Content) -> Result<(), StoreError> {
+        let head = self.client.head_object().bucket(&self.bucket).key(key).send().await;
+        let head = head.map_err(|error| self.called.store_error(error))?;
+        let length = head.content_length().and_then(|length| u64::try_from(length).ok());
+        let crc = head.metadata().and_then(|metadata| metadata.get(CRC_METADATA));
+        if length == Some(content.bytes) && crc == Some(&hex(content)) { Ok(()) } else { Err(StoreError::Stale) }
+    }
+
+    /// Aborts the multipart uploads that dead attempts have left below a prefix: their bytes are invisible, and stay.
+    async fn abort_uploads(&self, prefix: &str) -> Result<(), StoreError> {
+        let listed = self.client.list_multipart_uploads().bucket(&self.bucket).prefix(prefix).send().await;
+        // A thousand at most; the next sweep meets the rest.
+        for upload in listed.map_err(|error| self.called.store_error(error))?.uploads() {
+            let abort = self.client.abort_multipart_upload().bucket(&self.bucket);
+            let aborted = abort.set_key(upload.key.clone()).set_upload_id(upload.upload_id.clone()).send().await;
+            match aborted {
+                Ok(_) => {}
+                Err(error) if error.raw_response().is_some_and(|response| response.status().as_u16() == 404) => {}
+                Err(error) => return Err(self.called.store_error(error)),
+            }
+        }
+        Ok(())
     }
 
     /// Deletes objects; absent ones do no harm.
@@ -123,6 +151,7 @@ impl PartStore for S3PartStore {
     async fn sweep(&self, folder: &str, keep: &BTreeSet<PartName>) -> Result<u64, StoreError> {
         let place = &self.0;
         let prefix = place.key(&format!("{folder}/"));
+        place.abort_uploads(&prefix).await?;
         let mut deleted = 0;
         let mut after = None;
         loop {

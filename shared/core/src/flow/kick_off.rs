@@ -48,6 +48,7 @@ pub async fn kick_off(
         planned: None,
         open_tasks: 0,
         round: 0,
+        gather_tasks: 0,
         tally: Tally::default(),
         ended_at: None,
         reason: None,

@@ -74,13 +74,14 @@ pub async fn run_task(ports: &impl AllPorts, task: &TaskId, terms: &WorkTerms, s
         Fate::TryAgain => {
             let fault = error.to_string();
             tracing::warn!(job.id = %task.job, task.id = task.task, attempt = lease.attempt, error = &error as &dyn std::error::Error, "an attempt failed");
-            if lease.tries >= terms.lease.tries {
-                return give_up(ports, task, exhausted(task, terms, Some(fault))).await;
-            }
             let now = ports.now();
             match ports.jobs().record(&mut lease, Record::Release(Release::Fault(fault.clone())), now).await {
+                // Also if the very step that seemed to fail has closed the task.
                 Err(StoreError::Stale) => return Ok(TaskEnd::Gone),
                 released => released?,
+            }
+            if lease.tries >= terms.lease.tries {
+                return give_up(ports, task, exhausted(task, terms, Some(fault))).await;
             }
             ports.queue().announce(std::slice::from_ref(task), pause_after(lease.tries)).await?;
             Ok(TaskEnd::Retried(fault))

@@ -88,6 +88,7 @@ fn lease(request: ExportRequest, file_bytes: u64) -> Lease {
         planned: None,
         open_tasks: 1,
         round: 0,
+        gather_tasks: 0,
         tally: Tally::default(),
         ended_at: None,
         reason: None,

@@ -1,4 +1,7 @@
+use proptest::prelude::*;
+
 use super::*;
+use crate::arbitrary::cases;
 
 const NOW: Millis = Millis(1_769_846_400_000);
 
@@ -128,4 +131,31 @@ fn a_hostile_name_is_shown_back_short_and_printable() {
     let name = "\u{0}\n".repeat(1000);
     let refusal = resolve(&[(name.as_str(), "")]).unwrap_err();
     assert!(refusal.text.len() < 400 && !refusal.text.contains('\n'), "{}", refusal.text);
+}
+
+proptest! {
+    #![proptest_config(cases(1_000))]
+
+    #[test]
+    fn whatever_is_asked_is_answered_and_what_is_accepted_can_be_stored(
+        headers in prop::collection::vec("application/[a-z+]{0,12}(;q=[0-9.]{0,3})?|\\PC{0,12}", 0..3),
+        parameters in prop::collection::vec(
+            (prop_oneof![prop::sample::select(vec!["_type", "_since", "_container", "_outputFormat"]).prop_map(str::to_owned), "\\PC{0,8}"],
+             prop_oneof!["\\PC{0,40}", "(Patient|Group|,| ){1,5}", "[0-9]{4}(-[0-9]{2}){0,2}(T[0-9]{2}:[0-9]{2}:[0-9]{2}[Z+-][0-9:]{0,5})?", "[a-z0-9-]{1,64}"]), 0..4),
+        is_polite in any::<bool>(),
+    ) {
+        let polite = asked(&[]);
+        let accept = if is_polite { polite.accept } else { headers.clone() };
+        let prefer = if is_polite { polite.prefer } else { headers };
+        match ExportRequest::resolve(&Asked { level: Level::System, accept, prefer, parameters }, &Policy::default(), NOW) {
+            Ok(request) => {
+                let stored = serde_json::to_string(&request).unwrap();
+                prop_assert_eq!(serde_json::from_str::<ExportRequest>(&stored).unwrap(), request);
+            }
+            Err(refusal) => {
+                prop_assert!((400..500).contains(&refusal.status));
+                prop_assert!(!refusal.text.is_empty() && refusal.text.len() < 600, "{}", refusal.text);
+            }
+        }
+    }
 }

@@ -208,6 +208,9 @@ impl PartStore for DirectoryParts {
             Ok(_) => {
                 Err(StoreError::Unreadable { what: WHAT, detail: format!("{name} is not as long as it was recorded; start a new export") })
             }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(StoreError::Unreadable { what: WHAT, detail: format!("{name} is gone; start a new export") })
+            }
             Err(error) => Err(not_applied(error)),
         })
         .await

@@ -61,7 +61,9 @@ pub async fn a_restart_of_the_only_process_voids_leases(store: &impl TaskStore) 
     let job = running(store, 1).await?;
     lease(store, &job, 2, T0).await?;
     let restarted = LeaseTerms { void_before: after(2), ..TERMS };
-    let LeaseAnswer::Yours(again) = store.lease_task(&task(&job, 2), restarted, after(3)).await? else { return Err("the old lease is void".into()) };
+    let LeaseAnswer::Yours(again) = store.lease_task(&task(&job, 2), restarted, after(3)).await? else {
+        return Err("the old lease is void".into());
+    };
     assert_eq!(again.attempt, 2);
     assert_eq!(store.lease_task(&task(&job, 2), restarted, after(4)).await?, LeaseAnswer::NotNow);
     Ok(())

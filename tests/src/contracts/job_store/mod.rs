@@ -26,28 +26,33 @@ pub use records::*;
 #[macro_export]
 macro_rules! job_store_contract {
     ($name:ident, $open:path) => {
-        $crate::contract_cases!(job_store, $name, $open, [
-            a_recorded_job_is_read_back_whole,
-            recording_a_job_again_changes_nothing,
-            a_job_ends_as_the_state_table_says,
-            only_written_parts_are_listed,
-            what_is_due_is_found_and_put_off_once,
-            a_task_is_leased_when_its_turn_has_come,
-            a_lease_keeps_others_away_until_it_runs_out,
-            a_restart_of_the_only_process_voids_leases,
-            tries_without_progress_are_used_up_and_the_last_fault_is_remembered,
-            progress_and_yielding_give_all_tries_back,
-            a_fenced_off_attempt_changes_nothing,
-            p10_after_a_job_has_ended_nothing_is_recorded,
-            what_a_dead_plan_left_behind_is_never_leased,
-            p5_files_and_cursor_are_recorded_together_or_not_at_all,
-            numbers_have_no_gaps_however_many_claim_at_once,
-            a_claim_survives_its_attempt,
-            p6_a_task_is_counted_once,
-            a_step_that_landed_unanswered_is_not_repeated,
-            rounds_of_gathering_come_back_to_the_finish,
-            tails_are_listed_by_round_in_order,
-        ]);
+        $crate::contract_cases!(
+            job_store,
+            $name,
+            $open,
+            [
+                a_recorded_job_is_read_back_whole,
+                recording_a_job_again_changes_nothing,
+                a_job_ends_as_the_state_table_says,
+                only_written_parts_are_listed,
+                what_is_due_is_found_and_put_off_once,
+                a_task_is_leased_when_its_turn_has_come,
+                a_lease_keeps_others_away_until_it_runs_out,
+                a_restart_of_the_only_process_voids_leases,
+                tries_without_progress_are_used_up_and_the_last_fault_is_remembered,
+                progress_and_yielding_give_all_tries_back,
+                a_fenced_off_attempt_changes_nothing,
+                p10_after_a_job_has_ended_nothing_is_recorded,
+                what_a_dead_plan_left_behind_is_never_leased,
+                p5_files_and_cursor_are_recorded_together_or_not_at_all,
+                numbers_have_no_gaps_however_many_claim_at_once,
+                a_claim_survives_its_attempt,
+                p6_a_task_is_counted_once,
+                a_step_that_landed_unanswered_is_not_repeated,
+                rounds_of_gathering_come_back_to_the_finish,
+                tails_are_listed_by_round_in_order,
+            ]
+        );
     };
 }
 
@@ -67,7 +72,11 @@ fn sample(n: u8) -> Result<Job, BoxError> {
         id: JobId::from_random([n; 16]),
         owner: Caller("arn:aws:iam::111122223333:user/ß☃".into()),
         state: JobState::Accepted,
-        request: ExportRequest { types: Some(types), since: Some(Instant::parse("2025-01-01T00:00:00.123456789Z")?), container: Container::parse("place-1") },
+        request: ExportRequest {
+            types: Some(types),
+            since: Some(Instant::parse("2025-01-01T00:00:00.123456789Z")?),
+            container: Container::parse("place-1"),
+        },
         request_url: "https://example.org/fhir/$export?_type=Observation%2CPatient".into(),
         base: "https://example.org/fhir".into(),
         created_at: T0,
@@ -76,6 +85,7 @@ fn sample(n: u8) -> Result<Job, BoxError> {
         planned: None,
         open_tasks: 0,
         round: 0,
+        gather_tasks: 0,
         tally: Tally::default(),
         ended_at: None,
         reason: None,
@@ -107,14 +117,16 @@ fn planned(tasks: u32) -> Planned {
 async fn lease(store: &impl TaskStore, job: &Job, number: u32, now: Millis) -> Result<Lease, BoxError> {
     match store.lease_task(&task(job, number), TERMS, now).await? {
         LeaseAnswer::Yours(lease) => Ok(*lease),
-        other => Err(format!("task {number} was not leased: {other:?}").into()),
+        other @ (LeaseAnswer::NotNow | LeaseAnswer::Gone | LeaseAnswer::Exhausted(_)) => {
+            Err(format!("task {number} was not leased: {other:?}").into())
+        }
     }
 }
 
 async fn is_refused(store: &impl TaskStore, job: &Job, number: u32, now: Millis) -> Result<LeaseAnswer, BoxError> {
     match store.lease_task(&task(job, number), TERMS, now).await? {
         LeaseAnswer::Yours(lease) => Err(format!("task {number} was leased: {lease:?}").into()),
-        refused => Ok(refused),
+        refused @ (LeaseAnswer::NotNow | LeaseAnswer::Gone | LeaseAnswer::Exhausted(_)) => Ok(refused),
     }
 }
 

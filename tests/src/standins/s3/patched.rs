@@ -3,6 +3,7 @@
 //! | S3 | bare `s3s-fs` 0.14.1 |
 //! |---|---|
 //! | one of many `If-None-Match: *` writers wins | several do |
+//! | a copy obeys `If-None-Match: *` | ignores it |
 //! | reads obey `If-Match` and `If-None-Match` | ignores both |
 //! | a listing carries ETags | it does not |
 //! | a body that fails its checksum is not stored | stored, then refused; parts are not checked at all |
@@ -268,6 +269,10 @@ impl S3 for PatchedS3 {
             self.head(&req, bucket, key).await?;
         }
         let _gate = self.writing(&bucket, &key).await?;
+        // Newer than the model that `s3s` was made from.
+        if req.headers.get("if-none-match").is_some_and(|value| value == "*") && self.path(&bucket, &key).is_file() {
+            return Err(s3_error!(PreconditionFailed, "Object already exists"));
+        }
         self.files.copy_object(req).await
     }
 

@@ -1,0 +1,331 @@
+//! The fast way through a line: one pass that validates the whole of it and stops at the members of interest.
+//!
+//! It knows what almost every resource looks like. Of anything else (escapes in names, members twice or of another JSON
+//! type, deep nesting, errors) it says `None`, and [`crate::head()`] reads the line again in the general way, which also
+//! says what is wrong. Measured on Synthea's resources, per core: 2.2 times as fast as the general way.
+
+use crate::head::Head;
+use crate::{Instant, ResourceType};
+
+/// The head of a line that looks as usual; `None` says nothing about the line.
+pub(crate) fn skim(line: &str) -> Option<Head> {
+    let mut text = Text { line, bytes: line.as_bytes(), at: 0 };
+    let (mut kind, mut has_id, mut meta) = (None, false, None);
+    text.expect(b'{')?;
+    // An object without members has no type either.
+    loop {
+        match text.name()? {
+            "resourceType" if kind.is_none() => kind = Some(ResourceType::named(text.plain_string()?)?),
+            "id" if !has_id => has_id = !text.plain_string()?.is_empty(),
+            "meta" if meta.is_none() => meta = Some(text.last_updated()?),
+            "resourceType" | "id" | "meta" => return None,
+            _ => text.skip_value()?,
+        }
+        match text.token()? {
+            b',' => {}
+            b'}' => break,
+            _ => return None,
+        }
+    }
+    text.skip_blanks();
+    let is_whole = text.at == line.len() && has_id;
+    Some(Head { kind: kind.filter(|_| is_whole)?, last_updated: meta.flatten() })
+}
+
+/// A text and how far it has been read.
+struct Text<'a> {
+    line: &'a str,
+    bytes: &'a [u8],
+    at: usize,
+}
+
+/// The deepest nesting that is read: one bit each.
+const DEPTH: u32 = u128::BITS;
+
+impl<'a> Text<'a> {
+    fn skip_blanks(&mut self) {
+        while let Some(b' ' | b'\t' | b'\r' | b'\n') = self.bytes.get(self.at) {
+            self.at += 1;
+        }
+    }
+
+    /// The next byte that is not a blank.
+    #[inline(always)]
+    fn token(&mut self) -> Option<u8> {
+        let mut byte = *self.bytes.get(self.at)?;
+        if byte <= b' ' {
+            self.skip_blanks();
+            byte = *self.bytes.get(self.at)?;
+        }
+        self.at += 1;
+        Some(byte)
+    }
+
+    fn expect(&mut self, wanted: u8) -> Option<()> {
+        (self.token()? == wanted).then_some(())
+    }
+
+    /// A string without escapes.
+    #[inline(always)]
+    fn plain_string(&mut self) -> Option<&'a str> {
+        self.expect(b'"')?;
+        let start = self.at;
+        self.find_stop()?;
+        let end = self.at;
+        self.expect(b'"')?;
+        self.line.get(start..end)
+    }
+
+    /// A member's name and its colon.
+    #[inline(always)]
+    fn name(&mut self) -> Option<&'a str> {
+        let name = self.plain_string()?;
+        self.expect(b':')?;
+        Some(name)
+    }
+
+    /// `meta` and what its `lastUpdated` says.
+    fn last_updated(&mut self) -> Option<Option<Instant>> {
+        self.expect(b'{')?;
+        let mut found = None;
+        loop {
+            match self.name()? {
+                "lastUpdated" if found.is_none() => found = Some(Instant::parse(self.plain_string()?).ok()),
+                "lastUpdated" => return None,
+                _ => self.skip_value()?,
+            }
+            match self.token()? {
+                b',' => {}
+                b'}' => return Some(found.flatten()),
+                _ => return None,
+            }
+        }
+    }
+
+    /// Goes on to the next quote, backslash or control character within a string.
+    #[inline(always)]
+    fn find_stop(&mut self) -> Option<()> {
+        // Eight bytes at a time; the lowest set bit is exact, whatever subtraction borrows above it.
+        const ONES: u64 = u64::MAX / 255;
+        const HIGH: u64 = ONES << 7;
+        let zeros = |word: u64| word.wrapping_sub(ONES) & !word;
+        while let Some(chunk) = self.bytes.get(self.at..).and_then(<[u8]>::first_chunk::<8>) {
+            let word = u64::from_le_bytes(*chunk);
+            let controls = word.wrapping_sub(ONES * 0x20) & !word;
+            let stops = (zeros(word ^ (ONES * 0x22)) | zeros(word ^ (ONES * 0x5c)) | controls) & HIGH;
+            if stops != 0 {
+                self.at += (stops.trailing_zeros() / 8) as usize;
+                return Some(());
+            }
+            self.at += 8;
+        }
+        while !matches!(self.bytes.get(self.at)?, b'"' | b'\\' | 0..0x20) {
+            self.at += 1;
+        }
+        Some(())
+    }
+
+    /// The rest of a string behind its opening quote.
+    #[inline(always)]
+    fn skip_string(&mut self) -> Option<()> {
+        loop {
+            self.find_stop()?;
+            let stop = *self.bytes.get(self.at)?;
+            self.at += 1;
+            match stop {
+                b'"' => return Some(()),
+                b'\\' => self.skip_escape()?,
+                _ => return None,
+            }
+        }
+    }
+
+    fn skip_escape(&mut self) -> Option<()> {
+        let escaped = *self.bytes.get(self.at)?;
+        self.at += 1;
+        match escaped {
+            b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => Some(()),
+            b'u' => {
+                let digits = self.bytes.get(self.at..self.at + 4)?;
+                self.at += 4;
+                digits.iter().all(u8::is_ascii_hexdigit).then_some(())
+            }
+            _ => None,
+        }
+    }
+
+    /// A number behind its first character.
+    fn skip_number(&mut self, first: u8) -> Option<()> {
+        let leading = if first == b'-' { self.digit()? } else { first };
+        if leading != b'0' {
+            self.skip_digits();
+        }
+        if self.bytes.get(self.at) == Some(&b'.') {
+            self.at += 1;
+            self.digit()?;
+            self.skip_digits();
+        }
+        if let Some(b'e' | b'E') = self.bytes.get(self.at) {
+            self.at += 1;
+            if let Some(b'+' | b'-') = self.bytes.get(self.at) {
+                self.at += 1;
+            }
+            self.digit()?;
+            self.skip_digits();
+        }
+        Some(())
+    }
+
+    fn digit(&mut self) -> Option<u8> {
+        let digit = self.bytes.get(self.at).copied().filter(u8::is_ascii_digit)?;
+        self.at += 1;
+        Some(digit)
+    }
+
+    fn skip_digits(&mut self) {
+        while self.bytes.get(self.at).is_some_and(u8::is_ascii_digit) {
+            self.at += 1;
+        }
+    }
+
+    fn skip_word(&mut self, rest: &[u8]) -> Option<()> {
+        let is_there = self.bytes.get(self.at..)?.starts_with(rest);
+        self.at += rest.len();
+        is_there.then_some(())
+    }
+
+    /// Any value.
+    fn skip_value(&mut self) -> Option<()> {
+        // The containers that are open, the innermost one the lowest bit: 1 is an object.
+        let (mut open, mut depth) = (0_u128, 0);
+        loop {
+            let first = self.token()?;
+            match first {
+                b'"' => self.skip_string()?,
+                b'{' | b'[' => {
+                    if depth == DEPTH {
+                        return None;
+                    }
+                    (open, depth) = (open << 1 | u128::from(first == b'{'), depth + 1);
+                    // Behind it comes a value or its end; of an object, a name first.
+                    let next = self.token()?;
+                    self.at -= 1;
+                    match (first, next) {
+                        (b'{', b'"') => {
+                            self.name()?;
+                            continue;
+                        }
+                        // The end is taken below.
+                        (b'{', b'}') | (b'[', b']') => {}
+                        (b'{', _) => return None,
+                        _ => continue,
+                    }
+                }
+                b'-' | b'0'..=b'9' => self.skip_number(first)?,
+                b't' => self.skip_word(b"rue")?,
+                b'f' => self.skip_word(b"alse")?,
+                b'n' => self.skip_word(b"ull")?,
+                _ => return None,
+            }
+            // A value is behind us.
+            loop {
+                if depth == 0 {
+                    return Some(());
+                }
+                match (self.token()?, open & 1) {
+                    (b',', 1) => {
+                        self.name()?;
+                        break;
+                    }
+                    (b',', _) => break,
+                    (b'}', 1) | (b']', 0) => (open, depth) = (open >> 1, depth - 1),
+                    _ => return None,
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::head::read;
+
+    const SAMPLES: [&str; 3] = [
+        include_str!("../../../tests/samples/lake/Patient.ndjson"),
+        include_str!("../../../tests/samples/lake/DocumentReference.ndjson"),
+        include_str!("../../../tests/samples/lake/Claim/claims.ndjson"),
+    ];
+
+    #[test]
+    fn ordinary_resources_take_the_fast_way_and_read_the_same() {
+        for line in SAMPLES.iter().flat_map(|sample| sample.lines()) {
+            assert_eq!(skim(line), read(line).ok(), "{line}");
+        }
+    }
+
+    #[test]
+    fn whatever_is_cut_or_damaged_is_never_taken_for_whole() {
+        for line in SAMPLES.iter().filter_map(|sample| sample.lines().next()) {
+            for (at, byte) in line.bytes().enumerate() {
+                assert_eq!(skim(&line[..at]), None, "cut at {at}");
+                for damage in [b'"', b'\\', b'{', b'}', b'[', b']', b',', b':', b'0', b'.', b'-', b' ', b'\n', b'n'] {
+                    let mut damaged = line.as_bytes().to_vec();
+                    damaged[at] = damage;
+                    let damaged = String::from_utf8(damaged).unwrap();
+                    let skimmed = skim(&damaged);
+                    assert!(skimmed.is_none() || skimmed == read(&damaged).ok(), "{} for {} at {at}", damage as char, byte as char);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn json_is_what_the_general_way_says_it_is() {
+        for value in [
+            "0",
+            "-0",
+            "01",
+            "-",
+            "1.",
+            "1.50",
+            ".5",
+            "1e5",
+            "1E+05",
+            "1e",
+            "1e+",
+            "-1.0e-7",
+            "+1",
+            "1x",
+            "true",
+            "tru",
+            "nul",
+            "null",
+            "falsey",
+            "[]",
+            "[1,]",
+            "[,1]",
+            "[1 2]",
+            "[[],[{}]]",
+            "{}",
+            "{,}",
+            "{\"a\":1,}",
+            "{\"a\"}",
+            "{\"a\":{\"b\":[]}}",
+            "{1:2}",
+            "[}",
+            "{]",
+            "[ 1 , { \"a\" : [ ] } ]",
+            r#""\n\u00e9\/""#,
+            r#""\x""#,
+            r#""\u00g0""#,
+            r#""\ud800""#,
+            "\"\t\"",
+            "\"é\u{2028}\u{1F600}\"",
+            "\"",
+        ] {
+            let line = format!(r#" {{ "resourceType" : "Patient" , "x" : {value} , "id" : "1" }} "#);
+            assert_eq!(skim(&line), read(&line).ok(), "{value}");
+        }
+    }
+}

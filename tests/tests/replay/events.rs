@@ -1,0 +1,120 @@
+//! Every file below `events/` through the real handler of its function, over a job table with an export in every state.
+//!
+//! `events/README.md` says what the files are and how `sam local invoke` and `cargo lambda invoke` take them.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use headrace_tests::flows::{ManualClock, Result, Stage as _, World, count_ids_from, run, seed};
+use serde_json::Value;
+
+/// Stands for any text, whole or within a text.
+const ANY: &str = "<any>";
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../events")
+}
+
+/// Every event and its expectation, by `function/name`; one of the two may be missing.
+fn pairs() -> Result<BTreeMap<String, (Option<Value>, Option<Value>)>> {
+    let mut pairs = BTreeMap::<String, (Option<Value>, Option<Value>)>::new();
+    for function in std::fs::read_dir(folder())? {
+        let function = function?.path();
+        if !function.is_dir() {
+            continue;
+        }
+        for file in std::fs::read_dir(&function)? {
+            let path = file?.path();
+            let place = path.strip_prefix(folder())?.to_str().ok_or("a name that is not UTF-8")?;
+            let json = serde_json::from_slice(&std::fs::read(&path)?).map_err(|error| format!("{place}: {error}"))?;
+            match (place.strip_suffix(".expected.json"), place.strip_suffix(".json")) {
+                (Some(name), _) => pairs.entry(name.to_owned()).or_default().1 = Some(json),
+                (None, Some(name)) => pairs.entry(name.to_owned()).or_default().0 = Some(json),
+                (None, None) => return Err(format!("{place} is neither an event nor an expectation").into()),
+            }
+        }
+    }
+    Ok(pairs)
+}
+
+/// Where the answer differs from the expectation; headers that are not named there may be anything.
+fn difference(expected: &Value, answer: &Value, place: &str) -> Option<String> {
+    let differ = || Some(format!("{place}: expected {expected}, answered {answer}"));
+    match (expected, answer) {
+        (Value::String(expected), Value::String(text)) => {
+            if fits(expected, text) {
+                None
+            } else {
+                differ()
+            }
+        }
+        (Value::Array(expected), Value::Array(items)) if expected.len() == items.len() => expected
+            .iter()
+            .zip(items)
+            .enumerate()
+            .find_map(|(index, (expected, item))| difference(expected, item, &format!("{place}[{index}]"))),
+        (Value::Object(expected), Value::Object(members)) => {
+            let extra = (!place.ends_with(".headers")).then(|| members.keys().find(|name| !expected.contains_key(*name))).flatten();
+            if let Some(extra) = extra {
+                return Some(format!("{place}.{extra}: answered, but not expected"));
+            }
+            expected
+                .iter()
+                .find_map(|(name, expected)| difference(expected, members.get(name).unwrap_or(&Value::Null), &format!("{place}.{name}")))
+        }
+        _ => {
+            if expected == answer {
+                None
+            } else {
+                differ()
+            }
+        }
+    }
+}
+
+fn fits(pattern: &str, text: &str) -> bool {
+    let Some((before, rest)) = pattern.split_once(ANY) else { return pattern == text };
+    let Some(text) = text.strip_prefix(before) else { return false };
+    (0..=text.len()).any(|at| text.get(at..).is_some_and(|text| fits(rest, text)))
+}
+
+async fn replay(name: &str, event: &Value) -> Result<Value> {
+    let stage = seed::aws().await?;
+    for item in crate::golden::seeds()? {
+        stage.put_item(&item).await?;
+    }
+    let world = World::start(&stage, &ManualClock::default(), seed::terms());
+    count_ids_from(1);
+    let (function, _) = name.split_once('/').ok_or("an event without a function")?;
+    world.invoke(function, event).await
+}
+
+#[test]
+fn every_event_is_answered_as_expected() -> Result<()> {
+    let pairs = pairs()?;
+    let mut wrong = Vec::new();
+    for (name, pair) in &pairs {
+        let (Some(event), Some(expected)) = pair else {
+            wrong.push(format!("{name}: one of event and expectation is missing"));
+            continue;
+        };
+        match run(async || replay(name, event).await) {
+            Ok(answer) => wrong.extend(difference(expected, &answer, name)),
+            Err(error) => wrong.push(format!("{name}: {error}")),
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let functions: std::collections::BTreeSet<_> = pairs.keys().filter_map(|name| name.split('/').next()).collect();
+    assert!(functions.into_iter().eq(["cancel", "chunk-worker", "files", "kickoff", "reaper", "status"]));
+    Ok(())
+}
+
+#[test]
+fn the_placeholder_stands_for_any_text_and_nothing_else() {
+    for (pattern, text) in [("a", "a"), ("<any>", ""), ("<any>", "x"), ("a<any>c", "abc"), ("<any>-<any>", "1-2-3")] {
+        assert!(fits(pattern, text), "{pattern} {text}");
+    }
+    for (pattern, text) in [("a", "b"), ("a<any>c", "ab"), ("<any>c", "cb"), ("", "x")] {
+        assert!(!fits(pattern, text), "{pattern} {text}");
+    }
+}
