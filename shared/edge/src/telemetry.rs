@@ -108,7 +108,7 @@ pub fn start(function: &'static str, common: &Common) {
         // Two deployments in one account have functions of different names.
         FUNCTION.get_or_init(|| common.function.clone().unwrap_or_else(|| function.to_owned()));
     }
-    tracing::info!(function, version = env!("CARGO_PKG_VERSION"), "started");
+    tracing::info!(function, version = env!("CARGO_PKG_VERSION"), bulk_data = headrace_fhir::IG_VERSION, "started");
 }
 
 /// Counts, as one line of CloudWatch's embedded metric format.

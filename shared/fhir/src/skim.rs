@@ -2,7 +2,7 @@
 //!
 //! It knows what almost every resource looks like. Of anything else (escapes in names, members twice or of another JSON
 //! type, deep nesting, errors) it says `None`, and [`crate::head()`] reads the line again in the general way, which also
-//! says what is wrong. Measured on Synthea's resources, per core: 2.2 times as fast as the general way.
+//! says what is wrong. On Synthea's resources `head` so does 1.7 instead of 1.2 GB/s per core.
 
 use crate::head::Head;
 use crate::{Instant, ResourceType};
@@ -72,7 +72,10 @@ impl<'a> Text<'a> {
         let start = self.at;
         self.find_stop()?;
         let end = self.at;
-        self.expect(b'"')?;
+        if *self.bytes.get(end)? != b'"' {
+            return None;
+        }
+        self.at += 1;
         self.line.get(start..end)
     }
 

@@ -77,9 +77,9 @@ fn main() -> Result<(), BoxError> {
     let lake: PathBuf = place("lake");
     if needs_lake {
         print(&lakes::make(&lake, arguments.lake_mb * 1_000_000, Packing::Plain)?.to_string());
+        print(table::HEAD);
     }
     let bench = local::Bench { lake: &lake, scratch: scratch.path(), runs: arguments.runs.max(1) };
-    print(&table::HEAD);
     if wants(Name::PassThrough) {
         bench.served("local pass-through", &[])?;
     }

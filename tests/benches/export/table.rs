@@ -55,6 +55,10 @@ impl Row<'_> {
                 ours.push(pair.1);
             }
         }
+        // Of each pair, for a busy machine is as busy for both.
+        let mut ratios: Vec<f64> = ours.iter().zip(&theirs).map(|(one, other)| one.wall.as_secs_f64() / other.wall.as_secs_f64()).collect();
+        ratios.sort_unstable_by(f64::total_cmp);
+        let ratio = ratios.get(ratios.len() / 2).copied().unwrap_or_default();
         let (ours, theirs) = (median(&ours), median(&theirs));
         let (wall, other) = (ours.wall.as_secs_f64(), theirs.wall.as_secs_f64());
         print(&format!(
@@ -66,7 +70,7 @@ impl Row<'_> {
             self.yardstick,
             other,
             theirs.cpu.as_secs_f64(),
-            wall / other
+            ratio
         ));
         Ok(())
     }

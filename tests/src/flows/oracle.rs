@@ -19,8 +19,9 @@ pub fn expected(dir: &Path, types: Option<&[&str]>, since: Option<&str>) -> Resu
     let mut kept = Vec::new();
     for line in lake::lines(dir)? {
         let resource: Value = serde_json::from_slice(&line)?;
-        let kind = resource["resourceType"].as_str().unwrap_or_default();
-        let changed = resource["meta"]["lastUpdated"].as_str().map(|text| OffsetDateTime::parse(text, &Rfc3339)).transpose()?;
+        let kind = kind_of(&resource);
+        let changed =
+            resource.pointer("/meta/lastUpdated").and_then(Value::as_str).map(|text| OffsetDateTime::parse(text, &Rfc3339)).transpose()?;
         let is_old = since.zip(changed).is_some_and(|(since, changed)| changed <= since);
         if types.is_none_or(|types| types.contains(&kind)) && !is_old {
             kept.push(line);
@@ -32,6 +33,9 @@ pub fn expected(dir: &Path, types: Option<&[&str]>, since: Option<&str>) -> Resu
 
 /// The types of these lines.
 pub fn types(lines: &[Vec<u8>]) -> Result<BTreeSet<String>> {
-    let kind = |line: &Vec<u8>| Ok(serde_json::from_slice::<Value>(line)?["resourceType"].as_str().unwrap_or_default().to_owned());
-    lines.iter().map(kind).collect()
+    lines.iter().map(|line| Ok(kind_of(&serde_json::from_slice(line)?).to_owned())).collect()
+}
+
+fn kind_of(resource: &Value) -> &str {
+    resource.get("resourceType").and_then(Value::as_str).unwrap_or_default()
 }

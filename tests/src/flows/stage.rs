@@ -78,7 +78,7 @@ pub trait Stage: Clone + Send + Sync + 'static {
                 for item in page.items() {
                     let json: Map<String, Value> =
                         item.iter().map(|(name, value)| Ok((name.clone(), dynamo_json(value)?))).collect::<Result<_>>()?;
-                    let key = ["pk", "sk"].map(|name| json.get(name).and_then(|value| value["S"].as_str()).unwrap_or_default());
+                    let key = ["pk", "sk"].map(|name| json.get(name).and_then(|value| value.get("S")?.as_str()).unwrap_or_default());
                     items.insert(key.join(" "), json.into());
                 }
                 after = page.last_evaluated_key;
@@ -101,16 +101,15 @@ pub trait Stage: Clone + Send + Sync + 'static {
 }
 
 fn dynamo_json(value: &AttributeValue) -> Result<Value> {
-    match value {
-        AttributeValue::S(text) => Ok(json!({ "S": text })),
-        AttributeValue::N(digits) => Ok(json!({ "N": digits })),
-        other => Err(format!("the job table holds texts and numbers only, and not {other:?}").into()),
-    }
+    let text = value.as_s().map(|text| json!({ "S": text }));
+    let number = text.or_else(|other| other.as_n().map(|digits| json!({ "N": digits })));
+    number.map_err(|other| format!("the job table holds texts and numbers only, and not {other:?}").into())
 }
 
 fn attribute(json: &Value) -> Result<AttributeValue> {
-    let text = json["S"].as_str().map(|text| AttributeValue::S(text.to_owned()));
-    let number = || json["N"].as_str().map(|digits| AttributeValue::N(digits.to_owned()));
+    let member = |name: &str| json.get(name).and_then(Value::as_str).map(str::to_owned);
+    let text = member("S").map(AttributeValue::S);
+    let number = || member("N").map(AttributeValue::N);
     text.or_else(number).ok_or_else(|| format!("{json} is neither a text nor a number").into())
 }
 

@@ -57,6 +57,11 @@ impl Terms {
 }
 
 type Jobs = Tapped<DynamoJobStore>;
+type Queue<S> = Tapped<<S as Stage>::Queue>;
+type Source<S> = Tapped<<S as Stage>::Source>;
+type Parts<S> = Tapped<<S as Stage>::Parts>;
+type Starts<S> = Kickoff<Jobs, Queue<S>, Source<S>, Parts<S>, ManualClock>;
+type Works<S> = ChunkWorker<Jobs, Queue<S>, Source<S>, Parts<S>, ManualClock>;
 
 /// One process over a stage, and its script.
 pub struct World<S: Stage> {
@@ -67,12 +72,12 @@ pub struct World<S: Stage> {
     /// What happens to its port calls.
     pub script: Script,
     queue: S::Queue,
-    kickoff: Kickoff<Jobs, Tapped<S::Queue>, Tapped<S::Source>, Tapped<S::Parts>, ManualClock>,
+    kickoff: Starts<S>,
     status: StatusOf<Jobs, ManualClock>,
-    cancel: Cancel<Jobs, Tapped<S::Parts>, ManualClock>,
-    files: Files<Jobs, Tapped<S::Parts>, ManualClock>,
-    worker: ChunkWorker<Jobs, Tapped<S::Queue>, Tapped<S::Source>, Tapped<S::Parts>, ManualClock>,
-    reaper: Reaper<Jobs, Tapped<S::Queue>, Tapped<S::Parts>, ManualClock>,
+    cancel: Cancel<Jobs, Parts<S>, ManualClock>,
+    files: Files<Jobs, Parts<S>, ManualClock>,
+    worker: Works<S>,
+    reaper: Reaper<Jobs, Queue<S>, Parts<S>, ManualClock>,
 }
 
 impl<S: Stage> World<S> {
@@ -118,16 +123,16 @@ impl<S: Stage> World<S> {
     pub async fn send(&self, ask: &Ask) -> Result<Answer> {
         let request = ask.request(S::HAS_GATEWAY)?;
         match (ask.method, ask.route()?.0) {
-            ("GET", "/_operations/export/{job}") => Answer::of(self.status.handle(request).await),
-            ("DELETE", "/_operations/export/{job}") => Answer::of(self.cancel.handle(request).await),
+            ("GET", "/_operations/export/{job}") => Answer::of(Box::pin(self.status.handle(request)).await),
+            ("DELETE", "/_operations/export/{job}") => Answer::of(Box::pin(self.cancel.handle(request)).await),
             ("GET", "/_operations/files/{job}/{name}") => {
-                let response = self.files.handle(request).await;
+                let response = Box::pin(self.files.handle(request)).await;
                 match response.extensions().get::<LocalFile>().cloned() {
                     Some(LocalFile(path)) => Ok(Answer { body: std::fs::read(path)?.into(), ..Answer::of(response)? }),
                     None => Answer::of(response),
                 }
             }
-            (_, _) => Answer::of(self.kickoff.handle(request).await),
+            (_, _) => Answer::of(Box::pin(self.kickoff.handle(request)).await),
         }
     }
 
@@ -151,14 +156,14 @@ impl<S: Stage> World<S> {
         let answer = self.ask("GET", target).await?;
         match (answer.status, answer.header("location")) {
             (200, _) => Ok(answer.body),
-            (307, Some(url)) => self.stage.follow(url).await,
+            (307, Some(url)) => Box::pin(self.stage.follow(url)).await,
             _ => Err(format!("{target} was answered with {answer:?}").into()),
         }
     }
 
     /// The next message, if one waits.
     pub async fn receive(&self) -> Result<Option<SqsMessage>> {
-        self.stage.receive(&self.queue).await
+        Box::pin(self.stage.receive(&self.queue)).await
     }
 
     /// Delivers a message, and settles it as the worker's answer says; whether it is to be delivered again.
@@ -172,9 +177,9 @@ impl<S: Stage> World<S> {
         event.records = vec![message.clone()];
         // Through JSON, as it comes.
         let event: SqsEvent = serde_json::from_value(serde_json::to_value(event)?)?;
-        let response = self.worker.handle(event, stop_at).await?;
+        let response = Box::pin(self.worker.handle(event, stop_at)).await?;
         let again = !response.batch_item_failures.is_empty();
-        self.stage.settle(&self.queue, &message, again).await?;
+        Box::pin(self.stage.settle(&self.queue, &message, again)).await?;
         Ok(again)
     }
 
@@ -187,7 +192,7 @@ impl<S: Stage> World<S> {
             message.body = Some(body.clone());
             event.records.push(message);
         }
-        let again = self.worker.handle(event, Millis(u64::MAX)).await?.batch_item_failures;
+        let again = Box::pin(self.worker.handle(event, Millis(u64::MAX))).await?.batch_item_failures;
         again.into_iter().map(|failure| Ok(failure.item_identifier.parse()?)).collect()
     }
 
@@ -195,15 +200,15 @@ impl<S: Stage> World<S> {
     pub async fn invoke(&self, function: &str, event: &Value) -> Result<Value> {
         let request = || lambda_http::request::from_str(&event.to_string());
         let response = match function {
-            "kickoff" => self.kickoff.handle(request()?).await,
-            "status" => self.status.handle(request()?).await,
-            "cancel" => self.cancel.handle(request()?).await,
-            "files" => self.files.handle(request()?).await,
+            "kickoff" => Box::pin(self.kickoff.handle(request()?)).await,
+            "status" => Box::pin(self.status.handle(request()?)).await,
+            "cancel" => Box::pin(self.cancel.handle(request()?)).await,
+            "files" => Box::pin(self.files.handle(request()?)).await,
             "chunk-worker" => {
-                let answer = self.worker.handle(serde_json::from_value(event.clone())?, Millis(u64::MAX)).await;
+                let answer = Box::pin(self.worker.handle(serde_json::from_value(event.clone())?, Millis(u64::MAX))).await;
                 return Ok(answer.map_or_else(|error| json!({ "error": error.to_string() }), |answer| json!(answer)));
             }
-            "reaper" => return Ok(self.reaper.handle().await.map(|_| Value::Null)?),
+            "reaper" => return Box::pin(self.reaper.handle()).await.map(|_| Value::Null),
             _ => return Err(format!("there is no function {function}").into()),
         };
         let answer = Answer::of(response)?;
@@ -214,7 +219,7 @@ impl<S: Stage> World<S> {
 
     /// One run of the reaper.
     pub async fn reap(&self) -> Result<Reaped> {
-        self.reaper.handle().await
+        Box::pin(self.reaper.handle()).await
     }
 
     /// Lets time pass, then has the reaper look.

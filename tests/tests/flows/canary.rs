@@ -3,7 +3,7 @@
 
 use headrace_tests::flows::{ANN, Ask, Aws, ManualClock, Result, Script, Stage as _, Twist, World, logs::Logs, run, seed};
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::Layer as _;
+use tracing_subscriber::Layer;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry::LookupSpan;
@@ -59,9 +59,8 @@ async fn live(world: &World<Aws>, query: &str) -> Result<Vec<String>> {
             finished.lines().iter().any(|line| line.windows(DATA.len()).any(|window| window == DATA.as_bytes())),
             "the bird is in the mine"
         );
-        for entry in &finished.manifest.error {
-            said.push(String::from_utf8_lossy(&finished.files[entry.name()]).into_owned());
-        }
+        let errors = finished.manifest.error.iter().filter_map(|entry| finished.files.get(entry.name()));
+        said.extend(errors.map(|file| String::from_utf8_lossy(file).into_owned()));
         let granted = world.send(&signed("GET", &(status.replace("/export/", "/files/") + "/Patient-1.ndjson"))).await?;
         assert!(granted.header("location").is_some_and(|url| url.contains("X-Amz-Signature")));
     }

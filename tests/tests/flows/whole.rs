@@ -84,16 +84,17 @@ fn types_and_since_select_what_a_slow_reader_would_select() -> Result<()> {
 }
 
 /// A new file starts once the current one has reached the limit, and only then.
-fn roll_as_promised(finished: &Finished, limit: usize) {
+fn roll_as_promised(finished: &Finished, limit: usize) -> Result<()> {
     for (kind, count) in finished.files_by_type() {
         for number in 1..=count {
             let name = format!("{kind}-{number}.ndjson");
-            let file = &finished.files[&name];
+            let file = finished.files.get(&name).ok_or_else(|| format!("{name} is missing"))?;
             let last_line = file.split_inclusive(|byte| *byte == b'\n').next_back().map_or(0, <[u8]>::len);
             assert!(file.len() - last_line < limit, "{name} goes on after it had reached {limit} bytes");
             assert!(number == count || file.len() >= limit, "{name} has {} bytes and is not the last", file.len());
         }
     }
+    Ok(())
 }
 
 #[test]
@@ -109,7 +110,7 @@ fn files_roll_at_their_size_and_their_numbers_have_no_gaps() -> Result<()> {
             let status = world.kick_off("").await?;
             let finished = world.finish(&status).await?;
             assert_eq!(finished.sorted_lines(), oracle::expected(&dir, None, None)?);
-            roll_as_promised(&finished, 20_000);
+            roll_as_promised(&finished, 20_000)?;
             assert!(finished.files_by_type()["Observation"] > 3);
             let id = headrace_core::ids::JobId::parse(status.rsplit('/').next().unwrap_or_default())?;
             let job = headrace_core::ports::JobStore::job(&stage.jobs(), &id).await?.ok_or("no job")?;
@@ -127,7 +128,7 @@ fn on_aws_files_roll_and_tails_are_gathered() -> Result<()> {
         let stage = Aws::over(&dir).await?;
         let finished = export(&stage, Terms::file_bytes(9_000).join_limit_bytes(20_000), "?_container=my-place").await?;
         assert_eq!(finished.sorted_lines(), oracle::expected(&dir, None, None)?);
-        roll_as_promised(&finished, 9_000);
+        roll_as_promised(&finished, 9_000)?;
         assert!(stage.files().await?.keys().all(|path| path.starts_with("my-place/20261001T080000-")));
         Ok(())
     })
@@ -156,7 +157,7 @@ fn slices_are_worked_on_side_by_side() -> Result<()> {
         }
         let finished = world.finish(&status).await?;
         assert_eq!(finished.sorted_lines(), oracle::expected(&dir, None, None)?);
-        roll_as_promised(&finished, 9_000);
+        roll_as_promised(&finished, 9_000)?;
         Ok(())
     })
 }

@@ -15,9 +15,12 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../events")
 }
 
-/// Every event and its expectation, by `function/name`; one of the two may be missing.
-fn pairs() -> Result<BTreeMap<String, (Option<Value>, Option<Value>)>> {
-    let mut pairs = BTreeMap::<String, (Option<Value>, Option<Value>)>::new();
+/// An event and its expectation; one of the two may be missing.
+type Pair = (Option<Value>, Option<Value>);
+
+/// Every pair, by `function/name`.
+fn pairs() -> Result<BTreeMap<String, Pair>> {
+    let mut pairs = BTreeMap::<String, Pair>::new();
     for function in std::fs::read_dir(folder())? {
         let function = function?.path();
         if !function.is_dir() {

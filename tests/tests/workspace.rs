@@ -1,0 +1,333 @@
+//! What is written in two places, held equal: crates and their arrows, settings, metrics, routes, the table's shape.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use headrace_edge::config::{KickoffConfig, PartsConfig, ReaperConfig, Settings, StatusConfig, WorkerConfig};
+use headrace_edge::telemetry::Metric;
+use headrace_local::embedded::EmbeddedDynamo;
+use headrace_local::http;
+use headrace_local::service::{Plan, Service};
+use headrace_tests::flows::{Result, run};
+use serde_json::Value;
+
+const FUNCTIONS: [&str; 6] = ["cancel", "chunk-worker", "files", "kickoff", "reaper", "status"];
+
+fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn folders_in(place: &str) -> Result<BTreeSet<String>> {
+    let mut names = BTreeSet::new();
+    for entry in std::fs::read_dir(workspace().join(place))? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            names.insert(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    Ok(names)
+}
+
+/// `template.yaml`, read line by line: enough for what is compared here, and no parser of YAML has to be trusted.
+struct Template(String);
+
+impl Template {
+    fn read() -> Result<Self> {
+        Ok(Self(std::fs::read_to_string(workspace().join("template.yaml"))?))
+    }
+
+    /// The resources and what they say, in order.
+    fn resources(&self) -> Vec<(&str, Vec<&str>)> {
+        let mut resources: Vec<(&str, Vec<&str>)> = Vec::new();
+        let lines = self.0.lines().skip_while(|line| *line != "Resources:").skip(1);
+        for line in lines.take_while(|line| line.is_empty() || line.starts_with(' ')) {
+            let is_name = line.starts_with("  ") && !line.starts_with("   ") && !line.trim_start().starts_with('#');
+            match (is_name, resources.last_mut()) {
+                (true, _) => resources.push((line.trim().trim_end_matches(':'), Vec::new())),
+                (false, Some((_, said))) => said.push(line),
+                (false, None) => {}
+            }
+        }
+        resources
+    }
+
+    fn of_type(&self, kind: &str) -> Vec<(&str, Vec<&str>)> {
+        let kind = format!("    Type: {kind}");
+        self.resources().into_iter().filter(|(_, said)| said.contains(&kind.as_str())).collect()
+    }
+
+    fn resource(&self, name: &str) -> Result<Vec<&str>> {
+        let found = self.resources().into_iter().find(|(found, _)| *found == name);
+        found.map(|(_, said)| said).ok_or_else(|| format!("template.yaml has no {name}").into())
+    }
+}
+
+/// `ChunkWorkerFunction` as `chunk-worker`.
+fn noun(function: &str) -> String {
+    let mut noun = String::new();
+    for c in function.trim_end_matches("Function").chars() {
+        if c.is_ascii_uppercase() && !noun.is_empty() {
+            noun.push('-');
+        }
+        noun.push(c.to_ascii_lowercase());
+    }
+    noun
+}
+
+/// The value of `name: value` in a line, also within `{ name: value, … }`.
+fn value<'a>(line: &'a str, name: &str) -> Option<&'a str> {
+    let (_, rest) = line.split_once(&format!("{name}: "))?;
+    rest.split([',', '}']).next().map(str::trim)
+}
+
+#[test]
+fn arrows_between_crates_point_inwards() -> Result<()> {
+    let metadata = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1", "--no-deps", "--offline"])
+        .current_dir(workspace())
+        .output()?;
+    let metadata: Value = serde_json::from_slice(&metadata.stdout)?;
+    let mut crates = BTreeMap::<&str, BTreeSet<&str>>::new();
+    for package in metadata["packages"].as_array().ok_or("no packages")? {
+        let dependencies = package["dependencies"].as_array().ok_or("no dependencies")?.iter();
+        let named = dependencies.filter(|dependency| dependency["kind"] != "dev").filter_map(|dependency| dependency["name"].as_str());
+        crates.insert(package["name"].as_str().ok_or("no name")?, named.collect());
+    }
+    let allowed = |name: &str| -> Option<Vec<&str>> {
+        match name {
+            "headrace-fhir" => Some(vec![]),
+            "headrace-core" => Some(vec!["headrace-fhir"]),
+            "headrace-aws" | "headrace-edge" => Some(vec!["headrace-core", "headrace-fhir"]),
+            name if FUNCTIONS.contains(&name) => Some(vec!["headrace-aws", "headrace-core", "headrace-edge", "headrace-fhir"]),
+            "headrace-local" => {
+                Some(FUNCTIONS.into_iter().chain(["headrace-aws", "headrace-core", "headrace-edge", "headrace-fhir"]).collect())
+            }
+            "headrace-tests" => Some(crates.keys().copied().collect()),
+            _ => None,
+        }
+    };
+    let outside = |name: &&str| crates.contains_key(name);
+    for (name, dependencies) in &crates {
+        let allowed = allowed(name).ok_or_else(|| format!("{name} is new: it needs an ADR and its place here"))?;
+        let wrong: Vec<_> = dependencies.iter().filter(|found| outside(found) && !allowed.contains(found)).collect();
+        assert!(wrong.is_empty(), "{name} must not depend on {wrong:?}");
+    }
+    // The rules know no AWS and no HTTP, the semantics of FHIR no I/O and no async.
+    for (name, banned) in [
+        ("headrace-core", &["aws", "lambda", "http", "hyper", "reqwest", "axum"][..]),
+        ("headrace-fhir", &["aws", "lambda", "http", "tokio", "futures"]),
+    ] {
+        let wrong: Vec<_> = crates[name].iter().filter(|found| banned.iter().any(|banned| found.starts_with(banned))).collect();
+        assert!(wrong.is_empty(), "{name} must not depend on {wrong:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_function_has_one_noun_everywhere() -> Result<()> {
+    let expected: BTreeSet<String> = FUNCTIONS.into_iter().map(str::to_owned).collect();
+    let template = Template::read()?;
+    let deployed: BTreeSet<String> = template.of_type("AWS::Serverless::Function").into_iter().map(|(name, _)| noun(name)).collect();
+    assert_eq!(folders_in("functions")?, expected);
+    assert_eq!(folders_in("events")?, expected);
+    assert_eq!(deployed, expected);
+    for (name, said) in template.of_type("AWS::Serverless::Function") {
+        let binary = said.iter().find_map(|line| value(line, "Binary"));
+        assert_eq!(binary, Some(noun(name).as_str()), "{name}");
+    }
+    Ok(())
+}
+
+/// Notes which settings are asked for.
+#[derive(Default)]
+struct Notebook(RefCell<BTreeSet<&'static str>>);
+
+impl Settings for Notebook {
+    fn get(&self, variable: &'static str) -> Option<String> {
+        self.0.borrow_mut().insert(variable);
+        let is_required =
+            ["HEADRACE_TABLE", "HEADRACE_QUEUE_URL", "HEADRACE_DLQ_URL", "HEADRACE_SOURCE_BUCKET", "HEADRACE_DESTINATION_BUCKET"];
+        is_required.contains(&variable).then(|| "x".to_owned())
+    }
+}
+
+fn settings_of(function: &str) -> Result<BTreeSet<&'static str>> {
+    let notebook = Notebook::default();
+    match function {
+        "kickoff" => KickoffConfig::read(&notebook).map(drop)?,
+        "status" => StatusConfig::read(&notebook).map(drop)?,
+        "cancel" | "files" => PartsConfig::read(&notebook).map(drop)?,
+        "chunk-worker" => WorkerConfig::read(&notebook).map(drop)?,
+        "reaper" => ReaperConfig::read(&notebook).map(drop)?,
+        _ => return Err(format!("{function} is new").into()),
+    }
+    Ok(notebook.0.into_inner())
+}
+
+#[test]
+fn a_functions_settings_are_those_that_the_template_gives_it() -> Result<()> {
+    let template = Template::read()?;
+    for (name, said) in template.of_type("AWS::Serverless::Function") {
+        let variables = said.iter().skip_while(|line| line.trim() != "Variables:").skip(1);
+        let given: BTreeSet<&str> = variables
+            .take_while(|line| line.starts_with("          "))
+            .filter_map(|line| line.trim().split_once(':'))
+            .map(|(name, _)| name)
+            .collect();
+        let mut read = settings_of(&noun(name))?;
+        // Lambda sets this one itself.
+        read.remove("AWS_LAMBDA_FUNCTION_NAME");
+        assert_eq!(given, read, "{name}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_dashboard_and_the_alarms_name_metrics_that_are_written() -> Result<()> {
+    let template = Template::read()?;
+    let mut named: BTreeSet<&str> =
+        template.0.lines().filter_map(|line| line.split_once(r#"["Headrace", ""#)?.1.split('"').next()).collect();
+    let written: BTreeSet<&str> = Metric::ALL.into_iter().map(Metric::as_str).collect();
+    assert_eq!(named, written, "the dashboard shows each metric");
+    let lines: Vec<&str> = template.0.lines().map(str::trim).collect();
+    named = lines.windows(2).filter(|pair| pair[0] == "Namespace: Headrace").filter_map(|pair| value(pair[1], "MetricName")).collect();
+    assert!(!named.is_empty() && named.is_subset(&written), "{named:?}");
+    Ok(())
+}
+
+/// Method and path of every route, and the function it leads to.
+fn routes(template: &Template) -> Result<BTreeMap<(String, String), String>> {
+    let mut routes = BTreeMap::new();
+    for (name, said) in template.of_type("AWS::ApiGatewayV2::Route") {
+        let key = said.iter().find_map(|line| value(line, "RouteKey")).map(|_| said.iter().find_map(|line| line.split_once("RouteKey: ")));
+        let (method, path) = key.flatten().and_then(|(_, key)| key.split_once(' ')).ok_or_else(|| format!("{name} has no route"))?;
+        assert!(said.iter().any(|line| line.trim() == "AuthorizationType: AWS_IAM"), "{name} is open to anyone");
+        let target = said.iter().find_map(|line| line.split_once("integrations/${")?.1.split_once("Integration}")).ok_or("no target")?;
+        routes.insert((method.to_owned(), path.to_owned()), noun(target.0));
+    }
+    Ok(routes)
+}
+
+#[test]
+fn one_machine_answers_the_routes_that_are_deployed_and_no_others() -> Result<()> {
+    let template = Template::read()?;
+    let routes = routes(&template)?;
+    let source = std::fs::read_to_string(workspace().join("shared/local/src/http.rs"))?;
+    let local: BTreeSet<&str> = source.lines().filter_map(|line| line.split_once(".route(\"")?.1.split('"').next()).collect();
+    assert_eq!(local, routes.keys().map(|(_, path)| path.as_str()).collect());
+    run(async || {
+        let (lake, state) = (tempfile::tempdir()?, tempfile::tempdir()?);
+        let terms = headrace_edge::config::Terms { base: None, policy: Default::default(), limits: Default::default() };
+        let plan = Plan { lake: lake.path().to_path_buf(), state: state.path().to_path_buf(), terms, trust_lake_names: false, workers: 1 };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+        let base = http::base_of(listener.local_addr()?);
+        tokio::spawn(http::serve(Arc::new(Service::start(plan).await?), listener));
+        let client = reqwest::Client::builder().build()?;
+        for path in local {
+            for method in ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"] {
+                let filled = path
+                    .replace("{operation}", "$export")
+                    .replace("{id}", "1")
+                    .replace("{job}", &"f".repeat(32))
+                    .replace("{name}", "Patient-1.ndjson");
+                let answer = client.request(method.parse()?, format!("{base}{filled}")).send().await?;
+                let status = answer.status().as_u16();
+                let is_unrouted = status == 405 && answer.text().await?.contains("this path does not take this method");
+                let is_deployed = routes.contains_key(&(method.to_owned(), path.to_owned()));
+                // A server that knows GET knows HEAD.
+                assert!(is_unrouted != is_deployed || method == "HEAD", "{method} {path}: {status}");
+            }
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn routes_lead_to_the_function_that_serves_them() -> Result<()> {
+    for ((method, path), function) in routes(&Template::read()?)? {
+        let expected = match (method.as_str(), path.as_str()) {
+            ("DELETE", _) => "cancel",
+            (_, path) if path.starts_with("/_operations/export/") => "status",
+            (_, path) if path.starts_with("/_operations/files/") => "files",
+            (_, _) => "kickoff",
+        };
+        assert_eq!(function, expected, "{method} {path}");
+    }
+    Ok(())
+}
+
+/// A table's shape in one form: what is told, and its values in order.
+type Shape = BTreeMap<String, Vec<String>>;
+
+fn shape_in_the_template(template: &Template) -> Result<Shape> {
+    let (mut shape, mut section, mut index) = (Shape::new(), String::new(), String::new());
+    for line in template.resource("JobTable")? {
+        let indent = line.len() - line.trim_start().len();
+        if indent == 6 {
+            section = line.trim().split(':').next().unwrap_or_default().to_owned();
+            index.clear();
+        }
+        if let Some(name) = value(line, "IndexName") {
+            index = format!("{name}.");
+        }
+        let mut note = |key: String, text: String| shape.entry(key).or_default().push(text);
+        match (section.as_str(), value(line, "AttributeName")) {
+            ("AttributeDefinitions", Some(name)) => {
+                note("attributes".to_owned(), format!("{name} {}", value(line, "AttributeType").unwrap_or_default()))
+            }
+            ("TimeToLiveSpecification", Some(name)) => {
+                note("ttl".to_owned(), format!("{name} {}", value(line, "Enabled").unwrap_or_default()))
+            }
+            (_, Some(name)) => note(format!("{index}keys"), format!("{name} {}", value(line, "KeyType").unwrap_or_default())),
+            (_, None) => {}
+        }
+        if let Some(kind) = value(line, "ProjectionType") {
+            note(format!("{index}projection"), kind.to_owned());
+        }
+        if let Some(mode) = value(line, "BillingMode") {
+            note("billing".to_owned(), mode.to_owned());
+        }
+    }
+    shape.get_mut("attributes").ok_or("no attributes")?.sort();
+    Ok(shape)
+}
+
+async fn shape_as_created() -> Result<Shape> {
+    let dynamo = EmbeddedDynamo::memory()?;
+    let client = dynamo.client();
+    headrace_aws::TableSchema::create(&client, "jobs").await?;
+    let table = client.describe_table().table_name("jobs").send().await?.table.ok_or("no table")?;
+    let mut shape = Shape::new();
+    let mut attributes: Vec<_> =
+        table.attribute_definitions().iter().map(|a| format!("{} {}", a.attribute_name(), a.attribute_type().as_str())).collect();
+    attributes.sort();
+    shape.insert("attributes".to_owned(), attributes);
+    let keys = |schema: &[aws_sdk_dynamodb::types::KeySchemaElement]| {
+        schema.iter().map(|k| format!("{} {}", k.attribute_name(), k.key_type().as_str())).collect()
+    };
+    shape.insert("keys".to_owned(), keys(table.key_schema()));
+    for index in table.global_secondary_indexes() {
+        let name = index.index_name().unwrap_or_default();
+        shape.insert(format!("{name}.keys"), keys(index.key_schema()));
+        let projection = index.projection().and_then(|projection| projection.projection_type()).map_or("", |kind| kind.as_str());
+        shape.insert(format!("{name}.projection"), vec![projection.to_owned()]);
+    }
+    let billing = table.billing_mode_summary().and_then(|summary| summary.billing_mode()).map_or("", |mode| mode.as_str());
+    shape.insert("billing".to_owned(), vec![billing.to_owned()]);
+    let ttl = client.describe_time_to_live().table_name("jobs").send().await?.time_to_live_description.ok_or("no TTL")?;
+    let enabled = ttl.time_to_live_status().is_some_and(|status| status.as_str() == "ENABLED");
+    shape.insert("ttl".to_owned(), vec![format!("{} {enabled}", ttl.attribute_name().unwrap_or_default())]);
+    Ok(shape)
+}
+
+#[test]
+fn the_deployed_table_is_the_one_that_one_machine_creates() -> Result<()> {
+    let deployed = shape_in_the_template(&Template::read()?)?;
+    let created = run(async || shape_as_created().await)?;
+    assert_eq!(deployed, created);
+    assert!(deployed.len() >= 8, "{deployed:?}");
+    Ok(())
+}
