@@ -266,6 +266,12 @@ impl Job {
         }
     }
 
+    /// Whether a task of this number may yet become part of the job: its plan, or the round that it belongs to, is still
+    /// being made.
+    pub fn awaits_task(&self, task: u32) -> bool {
+        self.state.is_open() && (self.planned.is_none() || task / GATHER_TASKS > self.round)
+    }
+
     /// When a client's files go away; `None` before the job has ended.
     pub fn expires_at(&self) -> Option<Millis> {
         self.ended_at.map(|ended| ended + Duration::from_secs(self.limits.retention_seconds))

@@ -61,6 +61,15 @@ impl Work {
             Self::Finish => "finish",
         }
     }
+
+    /// Bytes to read, as they are stored.
+    pub fn bytes(&self) -> u64 {
+        match self {
+            Self::Read(slices) => slices.iter().map(|slice| slice.end - slice.start).sum(),
+            Self::Gather(tails) => tails.iter().map(|tail| tail.content.bytes).sum(),
+            Self::Plan | Self::Finish => 0,
+        }
+    }
 }
 
 /// An object of the lake exactly as the plan saw it.
@@ -178,7 +187,7 @@ pub struct Page {
 /// Handing a lease back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Release {
-    /// The process is about to be stopped; the task goes on elsewhere and no try was lost.
+    /// The process is about to be stopped; the task goes on elsewhere. A try is lost only if nothing was recorded.
     Yield,
     /// The attempt met this fault (for the client's eyes).
     Fault(String),

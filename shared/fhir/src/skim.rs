@@ -9,6 +9,10 @@ use crate::{Instant, ResourceType};
 
 /// The head of a line that looks as usual; `None` says nothing about the line.
 pub(crate) fn skim(line: &str) -> Option<Head> {
+    // Once over the whole line, where the compiler takes sixteen bytes at a time: no string need look for them again.
+    if line.bytes().fold(false, |found, byte| found | (byte < b' ')) {
+        return None;
+    }
     let mut text = Text { line, bytes: line.as_bytes(), at: 0 };
     let (mut kind, mut has_id, mut meta) = (None, false, None);
     text.expect(b'{')?;
@@ -44,7 +48,7 @@ const DEPTH: u32 = u128::BITS;
 
 impl<'a> Text<'a> {
     fn skip_blanks(&mut self) {
-        while let Some(b' ' | b'\t' | b'\r' | b'\n') = self.bytes.get(self.at) {
+        while let Some(b' ') = self.bytes.get(self.at) {
             self.at += 1;
         }
     }
@@ -105,7 +109,7 @@ impl<'a> Text<'a> {
         }
     }
 
-    /// Goes on to the next quote, backslash or control character within a string.
+    /// Goes on to the next quote or backslash within a string.
     #[inline(always)]
     fn find_stop(&mut self) -> Option<()> {
         // Eight bytes at a time; the lowest set bit is exact, whatever subtraction borrows above it.
@@ -114,15 +118,14 @@ impl<'a> Text<'a> {
         let zeros = |word: u64| word.wrapping_sub(ONES) & !word;
         while let Some(chunk) = self.bytes.get(self.at..).and_then(<[u8]>::first_chunk::<8>) {
             let word = u64::from_le_bytes(*chunk);
-            let controls = word.wrapping_sub(ONES * 0x20) & !word;
-            let stops = (zeros(word ^ (ONES * 0x22)) | zeros(word ^ (ONES * 0x5c)) | controls) & HIGH;
+            let stops = (zeros(word ^ (ONES * 0x22)) | zeros(word ^ (ONES * 0x5c))) & HIGH;
             if stops != 0 {
                 self.at += (stops.trailing_zeros() / 8) as usize;
                 return Some(());
             }
             self.at += 8;
         }
-        while !matches!(self.bytes.get(self.at)?, b'"' | b'\\' | 0..0x20) {
+        while !matches!(self.bytes.get(self.at)?, b'"' | b'\\') {
             self.at += 1;
         }
         Some(())

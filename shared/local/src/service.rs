@@ -36,6 +36,10 @@ const JOBS: &str = "jobs.db";
 /// A dead process is noticed at the next start; this is for a worker that hangs.
 const LEASE: Duration = Duration::from_secs(20);
 
+/// Slices are no smaller than this: a few workers are kept busy by a few slices, and the fewer there are, the less is left
+/// over to be joined at the end.
+const SLICE_BYTES: u64 = 256 << 20;
+
 /// How often the reaper looks. On AWS it is once a minute.
 const REAP_EVERY: Duration = Duration::from_secs(5);
 
@@ -112,7 +116,7 @@ impl Service {
             tracing::info!(tasks = taken_up, "unfinished exports go on");
         }
         let lease = LeaseTerms { length: LEASE, void_before: clock.now(), ..LeaseTerms::default() };
-        let terms = WorkTerms { lease, trust_lake_names: plan.trust_lake_names, ..WorkTerms::default() };
+        let terms = WorkTerms { lease, slice_floor_bytes: SLICE_BYTES, trust_lake_names: plan.trust_lake_names, ..WorkTerms::default() };
         let worker = Arc::new(ChunkWorker::new(ports, terms));
         let mut at_work = JoinSet::new();
         for _ in 0..plan.workers.max(1) {

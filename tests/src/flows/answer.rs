@@ -21,7 +21,7 @@ pub struct Ask {
     pub identity: Option<String>,
 }
 
-/// The routes, the first that fits is taken: method, pattern.
+/// The paths of the routes; the first that fits is taken.
 const ROUTES: [&str; 6] = [
     "/_operations/export/{job}",
     "/_operations/files/{job}/{name}",

@@ -303,3 +303,38 @@ fn p2_on_aws_too() -> Result<()> {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     Ok(())
 }
+
+#[test]
+fn p1_gathering_tasks_that_were_recorded_long_before_their_round_are_announced_in_the_end() -> Result<()> {
+    run(async || {
+        count_ids_from(1);
+        // The finish sleeps between recording the tasks of a round and beginning it, and dies before it announces them.
+        let (mut is_finish, mut has_handed_out) = (false, false);
+        let script = Script::of(move |call| {
+            is_finish |= call.name == "tasks.tails";
+            match call.name {
+                "tasks.close_task" if is_finish && !has_handed_out => {
+                    has_handed_out = true;
+                    Twist::SleepBefore
+                }
+                "queue.announce" if has_handed_out => Twist::StopBefore,
+                _ => Twist::Pass,
+            }
+        });
+        let (stage, clock) = (tiny_stage().await?, ManualClock::default());
+        let world = World::scripted(&stage, &clock, seed::terms(), script.clone());
+        let status = world.kick_off("").await?;
+        let worker = Arc::clone(&world);
+        let Went::Asleep(mut work, alarm) = go(&script, Box::pin(async move { worker.drain().await })).await else {
+            return Err("the finish handed nothing out".into());
+        };
+        // Meanwhile the reaper looks; what it announces is lost with its process.
+        World::start(&stage, &clock, seed::terms()).reap_after(3 * MINUTE).await?;
+        alarm.notify_one();
+        assert!(script.while_alive(&mut work).await.is_none(), "it was not stopped");
+        drop(work);
+        let finished = World::start(&stage, &clock, seed::terms()).finish(&status).await?;
+        assert_eq!(finished.sorted_lines(), tiny_lines());
+        Ok(())
+    })
+}

@@ -213,7 +213,8 @@ impl DynamoJobStore {
                     .set("#state", items::text(TaskState::Open.as_str()))
                     .remove("lease_until");
                 let step = match release {
-                    Release::Yield => step.set("tries", items::number(0_u32)),
+                    // Its last page, if there was one, has reset the tries.
+                    Release::Yield => step,
                     Release::Fault(fault) => step.set("fault", items::text(fault)),
                 };
                 Ok(vec![Write::Update(step)])

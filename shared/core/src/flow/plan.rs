@@ -16,6 +16,7 @@ pub(super) async fn plan(ports: &impl AllPorts, lease: &mut Lease, terms: &WorkT
     let transaction_time = ports.now();
     let only = lease.job.request.type_set().filter(|_| terms.trust_lake_names);
     let mut cutter = Cutter::new(lease.job.limits.file_bytes, terms.slice_floor_bytes, only);
+    let mut largest_first = Vec::new();
     let mut after = None;
     loop {
         let listing = ports.source().list(after.as_deref()).await?;
@@ -24,6 +25,7 @@ pub(super) async fn plan(ports: &impl AllPorts, lease: &mut Lease, terms: &WorkT
         if ready.is_empty() {
             ports.jobs().record(lease, Record::Heartbeat, ports.now() + terms.lease.length).await?;
         }
+        largest_first.extend(ready.iter().map(|(task, work)| (work.bytes(), *task)));
         record_tasks(ports, lease, terms, ready).await?;
         after = listing.next;
         if after.is_none() {
@@ -31,12 +33,19 @@ pub(super) async fn plan(ports: &impl AllPorts, lease: &mut Lease, terms: &WorkT
         }
     }
     let (mut rest, tasks, source_bytes) = cutter.finish();
+    largest_first.extend(rest.iter().map(|(task, work)| (work.bytes(), *task)));
     rest.push((TaskId::finish(&lease.task.job).task, Work::Finish));
     record_tasks(ports, lease, terms, rest).await?;
     if source_bytes == 0 {
         tracing::warn!(job.id = %lease.job.id, "the lake holds nothing to export: no object that ends in .ndjson, .ndjson.gz or .ndjson.zst");
     }
-    close(ports, lease, Planned { transaction_time, tasks, source_bytes }).await
+    let job = ports.jobs().close_task(lease, Close::Planned(Planned { transaction_time, tasks, source_bytes })).await?;
+    // So that at the end no worker is left alone with a large one.
+    largest_first.sort_unstable_by(|one, other| other.cmp(one));
+    let announced: Vec<_> = largest_first.into_iter().map(|(_, task)| TaskId { job: job.id.clone(), task }).collect();
+    ports.queue().announce(&announced, Duration::ZERO).await?;
+    announce_finish_after_last(ports.queue(), &job).await?;
+    Ok(TaskEnd::Closed(Box::new(lease.clone()), Box::new(job)))
 }
 
 /// Records tasks in as many steps as their number and their size need.
@@ -62,12 +71,4 @@ pub(super) async fn record_tasks(
     }
     let until = ports.now() + terms.lease.length;
     Ok(ports.jobs().record(lease, Record::Tasks(batch), until).await?)
-}
-
-async fn close(ports: &impl AllPorts, lease: &Lease, planned: Planned) -> Result<TaskEnd, ExportError> {
-    let job = ports.jobs().close_task(lease, Close::Planned(planned)).await?;
-    let tasks: Vec<_> = (0..planned.tasks).map(|n| TaskId { job: job.id.clone(), task: n + 2 }).collect();
-    ports.queue().announce(&tasks, Duration::ZERO).await?;
-    announce_finish_after_last(ports.queue(), &job).await?;
-    Ok(TaskEnd::Closed(Box::new(lease.clone()), Box::new(job)))
 }

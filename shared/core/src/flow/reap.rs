@@ -84,8 +84,8 @@ async fn look_at<S: Send + Sync>(
                         reaped.announced += 1;
                     }
                 }
-                // Its plan is still being made.
-                Some(job) if job.state == JobState::Accepted => drop(ports.jobs.put_off(due, Some(now + LOOK_AGAIN)).await?),
+                // Its plan is still being made, or its round.
+                Some(job) if job.awaits_task(task.task) => drop(ports.jobs.put_off(due, Some(now + LOOK_AGAIN)).await?),
                 Some(_) | None => drop(ports.jobs.put_off(due, None).await?),
             }
             Ok(())
