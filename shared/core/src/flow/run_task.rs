@@ -1,12 +1,13 @@
 //! One attempt at one task: lease it, work, close it or hand it on.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::clock::Millis;
 use crate::error::{ExportError, SourceError, StoreError};
 use crate::ids::TaskId;
 use crate::job::{Job, JobEvent, JobState, Reason, ReasonKind, Step};
-use crate::ports::{AllPorts, JobStore as _, LeaseTerms, TaskQueue, TaskStore as _};
+use crate::ports::{AllPorts, JobStore as _, LeaseTerms, PartStore as _, TaskQueue, TaskStore as _};
 use crate::task::{Lease, LeaseAnswer, Record, Release, Work};
 
 use super::{finish, plan, pump};
@@ -69,7 +70,10 @@ pub async fn run_task(ports: &impl AllPorts, task: &TaskId, terms: &WorkTerms, s
         Err(error) => error,
     };
     match fate(&error) {
-        Fate::LeaseLost => Ok(TaskEnd::Gone),
+        Fate::LeaseLost => {
+            sweep_after_the_end(ports, &lease.job).await;
+            Ok(TaskEnd::Gone)
+        }
         Fate::JobFails(kind) => give_up(ports, task, Reason { kind, text: error.to_string() }).await,
         Fate::TryAgain => {
             let fault = error.to_string();
@@ -123,6 +127,19 @@ fn exhausted(task: &TaskId, terms: &WorkTerms, fault: Option<String>) -> Reason 
         task.task, terms.lease.tries
     );
     Reason { kind: ReasonKind::Exhausted, text }
+}
+
+/// What this attempt wrote behind the end of its job is nobody's: it goes now, and not when the reaper comes by.
+async fn sweep_after_the_end(ports: &impl AllPorts, job: &Job) {
+    let swept = match ports.jobs().job(&job.id).await.map(|job| job.map(|job| job.state)) {
+        Ok(Some(JobState::Cancelled | JobState::Failed | JobState::Expired)) => ports.parts().sweep(&job.folder(), &BTreeSet::new()).await,
+        // Another attempt goes on with it, or has finished it.
+        Ok(Some(JobState::Accepted | JobState::Running | JobState::Complete) | None) => return,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = swept {
+        tracing::warn!(job.id = %job.id, error = &error as &dyn std::error::Error, "late files were not deleted, the reaper will do it");
+    }
 }
 
 /// Parks the task: its job fails, visibly.
