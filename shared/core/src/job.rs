@@ -241,6 +241,28 @@ pub struct Job {
 }
 
 impl Job {
+    /// A job as it begins: promised the default limits, without access control, and not yet at any URL.
+    pub fn accepted(id: JobId, owner: Caller, request: ExportRequest, created_at: Millis) -> Self {
+        Self {
+            id,
+            owner,
+            state: JobState::Accepted,
+            request,
+            request_url: String::new(),
+            base: String::new(),
+            created_at,
+            limits: Limits::default(),
+            requires_access_token: false,
+            planned: None,
+            open_tasks: 0,
+            round: 0,
+            gather_tasks: 0,
+            tally: Tally::default(),
+            ended_at: None,
+            reason: None,
+        }
+    }
+
     /// The folder of its files inside the destination: `<container>/<timestamp>-<job>`, or without the container.
     pub fn folder(&self) -> String {
         let own = format!("{}-{}", self.created_at.compact(), self.id);

@@ -70,28 +70,24 @@ mod tests {
     use super::*;
     use crate::clock::Millis;
     use crate::ids::{Caller, JobId};
-    use crate::job::{JobState, Limits, Planned, Tally};
+    use crate::job::{JobState, Planned};
     use crate::part::{Content, PartName};
     use crate::request::ExportRequest;
 
     fn job() -> Job {
         Job {
-            id: JobId::from_random([7; 16]),
-            owner: Caller("ann".into()),
             state: JobState::Complete,
-            request: ExportRequest { types: None, since: None, container: None },
             request_url: "https://h/fhir/$export".into(),
             base: "https://h/fhir".into(),
-            created_at: Millis(0),
-            limits: Limits::default(),
             requires_access_token: true,
             planned: Some(Planned { transaction_time: Millis(1_769_846_400_000), tasks: 1, source_bytes: 1 }),
-            open_tasks: 0,
-            round: 0,
-            gather_tasks: 0,
-            tally: Tally::default(),
             ended_at: Some(Millis(1)),
-            reason: None,
+            ..Job::accepted(
+                JobId::from_random([7; 16]),
+                Caller("ann".into()),
+                ExportRequest { types: None, since: None, container: None },
+                Millis(0),
+            )
         }
     }
 

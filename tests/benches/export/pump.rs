@@ -12,7 +12,7 @@ use futures_util::stream;
 use headrace_core::clock::Millis;
 use headrace_core::error::StoreError;
 use headrace_core::ids::{Caller, JobId, TaskId};
-use headrace_core::job::{Job, JobState, Limits, Tally};
+use headrace_core::job::{Job, JobState, Tally};
 use headrace_core::ndjson;
 use headrace_core::page::{Fill, OpenPage, Selection};
 use headrace_core::part::{Content, FileName, Part, PartName, Tail, TailName};
@@ -144,24 +144,8 @@ fn pump(runtime: &tokio::runtime::Runtime, request: ExportRequest) -> Step<'_> {
 
 fn lease(request: ExportRequest) -> Lease {
     let id = JobId::from_random([7; 16]);
-    let job = Job {
-        id: id.clone(),
-        owner: Caller(Caller::LOCAL.to_owned()),
-        state: JobState::Running,
-        request,
-        request_url: String::new(),
-        base: String::new(),
-        created_at: Millis(0),
-        limits: Limits::default(),
-        requires_access_token: false,
-        planned: None,
-        open_tasks: 1,
-        round: 0,
-        gather_tasks: 0,
-        tally: Tally::default(),
-        ended_at: None,
-        reason: None,
-    };
+    let job =
+        Job { state: JobState::Running, open_tasks: 1, ..Job::accepted(id.clone(), Caller(Caller::LOCAL.to_owned()), request, Millis(0)) };
     Lease {
         task: TaskId { job: id, task: 2 },
         work: Work::Read(Vec::new()),

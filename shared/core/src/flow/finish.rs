@@ -52,7 +52,7 @@ fn group(tails: &[Tail], limit_bytes: u64) -> Vec<Vec<Tail>> {
     groups.into_iter().map(|(_, group)| group).collect()
 }
 
-/// Too much for one worker: a round of gathering first. Each group leaves at most one tail, so rounds come to an end.
+/// Too much for one worker: a round of gathering first. Each group leaves one tail, and one more per yield, so rounds come to an end.
 async fn hand_out(ports: &impl AllPorts, lease: &mut Lease, groups: Vec<Vec<Tail>>, terms: &WorkTerms) -> Result<TaskEnd, ExportError> {
     let first = (lease.job.round + 1) * GATHER_TASKS;
     let tasks: Vec<(u32, Work)> = (first..).zip(groups.into_iter().map(Work::Gather)).collect();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::error::{ExportError, StoreError};
 use crate::ids::{Caller, JobId, TaskId};
-use crate::job::{Job, JobEvent, JobState, Limits, Reason, ReasonKind, Tally};
+use crate::job::{Job, JobEvent, Limits, Reason, ReasonKind};
 use crate::ports::{Clock, JobStore, TaskQueue};
 use crate::request::{Asked, ExportRequest, Policy};
 
@@ -36,22 +36,11 @@ pub async fn kick_off(
     let now = clock.now();
     let request = ExportRequest::resolve(&kick_off.asked, policy, now)?;
     let job = Job {
-        id: kick_off.id,
-        owner: kick_off.caller,
-        state: JobState::Accepted,
-        request,
         request_url: kick_off.request_url,
         base: kick_off.base,
-        created_at: now,
         limits,
         requires_access_token: kick_off.requires_access_token,
-        planned: None,
-        open_tasks: 0,
-        round: 0,
-        gather_tasks: 0,
-        tally: Tally::default(),
-        ended_at: None,
-        reason: None,
+        ..Job::accepted(kick_off.id, kick_off.caller, request, now)
     };
     match jobs.record_job(&job).await {
         // The answer was lost; whether the job is there can be seen.

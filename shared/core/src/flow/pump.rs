@@ -47,7 +47,7 @@ pub(super) enum Item {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Flow {
     GoOn,
-    /// The time is up, and all that was read is recorded.
+    /// The time is up. All that was read is recorded; in a finish, all up to its last whole file.
     Stop,
 }
 

@@ -76,22 +76,10 @@ impl PartStore for MemoryParts {
 fn lease(request: ExportRequest, file_bytes: u64) -> Lease {
     let id = JobId::from_random([7; 16]);
     let job = Job {
-        id: id.clone(),
-        owner: Caller(Caller::LOCAL.into()),
         state: JobState::Running,
-        request,
-        request_url: String::new(),
-        base: String::new(),
-        created_at: Millis(1_769_846_400_000),
         limits: Limits { file_bytes, ..Limits::default() },
-        requires_access_token: false,
-        planned: None,
         open_tasks: 1,
-        round: 0,
-        gather_tasks: 0,
-        tally: Tally::default(),
-        ended_at: None,
-        reason: None,
+        ..Job::accepted(id.clone(), Caller(Caller::LOCAL.into()), request, Millis(1_769_846_400_000))
     };
     Lease {
         task: TaskId { job: id, task: 2 },

@@ -9,7 +9,7 @@ use std::time::Duration;
 use headrace_core::clock::Millis;
 use headrace_core::error::StoreError;
 use headrace_core::ids::{Caller, JobId, TaskId};
-use headrace_core::job::{Job, JobState, Limits, Planned, Tally};
+use headrace_core::job::{Job, Limits, Planned, Tally};
 use headrace_core::part::{Content, Part, PartKind, PartName, Tail, TailName};
 use headrace_core::ports::{JobStore, LeaseTerms, TaskStore};
 use headrace_core::request::{Container, ExportRequest};
@@ -68,27 +68,17 @@ fn after(seconds: u64) -> Millis {
 /// A job with something in every field that can be set at its beginning.
 fn sample(n: u8) -> Result<Job, BoxError> {
     let types = ["Observation", "Patient"].into_iter().filter_map(ResourceType::named).collect();
+    let request = ExportRequest {
+        types: Some(types),
+        since: Some(Instant::parse("2025-01-01T00:00:00.123456789Z")?),
+        container: Container::parse("place-1"),
+    };
     Ok(Job {
-        id: JobId::from_random([n; 16]),
-        owner: Caller("arn:aws:iam::111122223333:user/ß☃".into()),
-        state: JobState::Accepted,
-        request: ExportRequest {
-            types: Some(types),
-            since: Some(Instant::parse("2025-01-01T00:00:00.123456789Z")?),
-            container: Container::parse("place-1"),
-        },
         request_url: "https://example.org/fhir/$export?_type=Observation%2CPatient".into(),
         base: "https://example.org/fhir".into(),
-        created_at: T0,
         limits: Limits { file_bytes: 5_000_000_000, retention_seconds: 7, deadline_seconds: 11 },
         requires_access_token: true,
-        planned: None,
-        open_tasks: 0,
-        round: 0,
-        gather_tasks: 0,
-        tally: Tally::default(),
-        ended_at: None,
-        reason: None,
+        ..Job::accepted(JobId::from_random([n; 16]), Caller("arn:aws:iam::111122223333:user/ß☃".into()), request, T0)
     })
 }
 
