@@ -5,11 +5,17 @@
 
 mod head;
 mod instant;
+mod json;
+mod path;
+mod resource;
 mod resource_type;
 mod skim;
 
 pub use head::{Head, NotAResource, head};
 pub use instant::{Instant, InvalidInstant};
+pub use json::{Items, Json, Members, Shape};
+pub use path::Path;
+pub use resource::{Outline, Resource};
 pub use resource_type::{ResourceType, TypeSet};
 
 /// The version of FHIR Bulk Data Access that this workspace implements. The guide's versions disagree on kick-off

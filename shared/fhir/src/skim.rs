@@ -4,27 +4,44 @@
 //! type, deep nesting, errors) it says `None`, and [`crate::head()`] reads the line again in the general way, which also
 //! says what is wrong. On Synthea's resources `head` so does 1.7 instead of 1.2 GB/s per core.
 
+use std::ops::Range;
+
 use crate::head::Head;
+use crate::resource::Outline;
 use crate::{Instant, ResourceType};
 
 /// The head of a line that looks as usual; `None` says nothing about the line.
 pub(crate) fn skim(line: &str) -> Option<Head> {
+    pass(line, &mut |_, _| {})
+}
+
+/// The same, and where each root member stands.
+pub(crate) fn skim_members(line: &str, outline: &mut Outline) -> Option<Head> {
+    pass(line, &mut |name, value| outline.push(name, value))
+}
+
+#[inline(always)]
+fn pass(line: &str, member: &mut impl FnMut(Range<usize>, Range<usize>)) -> Option<Head> {
     // Once over the whole line, where the compiler takes sixteen bytes at a time: no string need look for them again.
     if line.bytes().fold(false, |found, byte| found | (byte < b' ')) {
         return None;
     }
-    let mut text = Text { line, bytes: line.as_bytes(), at: 0 };
+    let mut text = Text { line, bytes: line.as_bytes(), at: 0, name_end: 0 };
     let (mut kind, mut has_id, mut meta) = (None, false, None);
     text.expect(b'{')?;
     // An object without members has no type either.
     loop {
-        match text.name()? {
+        let name = text.name()?;
+        text.skip_blanks();
+        let (name_end, start) = (text.name_end, text.at);
+        match name {
             "resourceType" if kind.is_none() => kind = Some(ResourceType::named(text.plain_string()?)?),
             "id" if !has_id => has_id = !text.plain_string()?.is_empty(),
             "meta" if meta.is_none() => meta = Some(text.last_updated()?),
             "resourceType" | "id" | "meta" => return None,
             _ => text.skip_value()?,
         }
+        member(name_end - name.len()..name_end, start..text.at);
         match text.token()? {
             b',' => {}
             b'}' => break,
@@ -41,6 +58,8 @@ struct Text<'a> {
     line: &'a str,
     bytes: &'a [u8],
     at: usize,
+    /// Where the last name ended.
+    name_end: usize,
 }
 
 /// The deepest nesting that is read: one bit each.
@@ -87,6 +106,7 @@ impl<'a> Text<'a> {
     #[inline(always)]
     fn name(&mut self) -> Option<&'a str> {
         let name = self.plain_string()?;
+        self.name_end = self.at - 1;
         self.expect(b':')?;
         Some(name)
     }
