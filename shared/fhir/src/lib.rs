@@ -10,6 +10,7 @@ mod path;
 mod resource;
 mod resource_type;
 mod skim;
+mod version;
 
 pub use head::{Head, NotAResource, head};
 pub use instant::{Instant, InvalidInstant};
@@ -17,6 +18,7 @@ pub use json::{Items, Json, Members, Shape};
 pub use path::Path;
 pub use resource::{Outline, Resource};
 pub use resource_type::{ResourceType, TypeSet};
+pub use version::FhirVersion;
 
 /// The version of FHIR Bulk Data Access that this workspace implements. The guide's versions disagree on kick-off
 /// verbs and manifest fields; 2.0.0 clients are served unchanged.
