@@ -10,6 +10,7 @@ mod path;
 mod resource;
 mod resource_type;
 mod skim;
+mod tables;
 mod version;
 
 pub use head::{Head, NotAResource, head};
@@ -18,6 +19,7 @@ pub use json::{Items, Json, Members, Shape};
 pub use path::Path;
 pub use resource::{Outline, Resource};
 pub use resource_type::{ResourceType, TypeSet};
+pub use tables::{Component, Element, ParameterKind, SearchParameter, Support, TypedPath};
 pub use version::FhirVersion;
 
 /// The version of FHIR Bulk Data Access that this workspace implements. The guide's versions disagree on kick-off
