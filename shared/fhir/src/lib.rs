@@ -16,6 +16,8 @@ mod reference;
 mod resource;
 mod resource_type;
 mod skim;
+mod tables;
+mod version;
 
 pub use deletion::{Deletion, Deletions, deletion_line, deletions};
 pub use group::{GroupError, GroupMembers, Member, Membership};
@@ -29,6 +31,8 @@ pub use provenance::{provenance_targets, recorded};
 pub use reference::{Bases, LocalReference, any_reference, local_reference};
 pub use resource::{Outline, Resource};
 pub use resource_type::{ResourceType, TypeSet};
+pub use tables::{Component, Element, ParameterKind, SearchParameter, Support, TypedPath};
+pub use version::FhirVersion;
 
 /// The version of FHIR Bulk Data Access that this workspace implements. The guide's versions disagree on kick-off
 /// verbs and manifest fields; 2.0.0 clients are served unchanged.
