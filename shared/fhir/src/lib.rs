@@ -9,6 +9,7 @@ mod json;
 mod path;
 mod resource;
 mod resource_type;
+mod search;
 mod skim;
 
 pub use head::{Head, NotAResource, head};
@@ -17,6 +18,7 @@ pub use json::{Items, Json, Members, Shape};
 pub use path::Path;
 pub use resource::{Outline, Resource};
 pub use resource_type::{ResourceType, TypeSet};
+pub use search::{Fault, Query, QueryError, TypeFilter, TypeFilters, Word, split_queries, supported_parameters};
 
 /// The version of FHIR Bulk Data Access that this workspace implements. The guide's versions disagree on kick-off
 /// verbs and manifest fields; 2.0.0 clients are served unchanged.
