@@ -1,6 +1,7 @@
 //! Every port's suite against every implementation.
 
 use std::fs::File;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
@@ -13,7 +14,7 @@ use headrace_core::ids::{JobId, TaskId};
 use headrace_core::job::{Job, JobEvent, Reason, Step};
 use headrace_core::part::{Part, PartName, Tail};
 use headrace_core::ports::{Access, Due, JobStore, LeaseTerms, TaskStore};
-use headrace_core::task::{Close, Lease, LeaseAnswer, Record};
+use headrace_core::task::{Close, Lease, LeaseAnswer, Planning, Record, Work};
 use headrace_local::directory::{DirectoryLake, DirectoryParts};
 use headrace_local::embedded::EmbeddedDynamo;
 use headrace_local::queue::LocalQueue;
@@ -78,8 +79,8 @@ macro_rules! call {
 }
 
 impl JobStore for Reopened {
-    async fn record_job(&self, job: &Job) -> Result<(), StoreError> {
-        call!(self, record_job(job))
+    async fn record_job(&self, job: &Job, plan: &Planning) -> Result<(), StoreError> {
+        call!(self, record_job(job, plan))
     }
 
     async fn job(&self, id: &JobId) -> Result<Option<Job>, StoreError> {
@@ -120,8 +121,16 @@ impl TaskStore for Reopened {
         call!(self, close_task(lease, close))
     }
 
-    async fn tails(&self, id: &JobId, round: u32) -> Result<Vec<Tail>, StoreError> {
-        call!(self, tails(id, round))
+    async fn work(&self, task: &TaskId) -> Result<Option<Work>, StoreError> {
+        call!(self, work(task))
+    }
+
+    async fn tails(&self, id: &JobId, rounds: RangeInclusive<u32>) -> Result<Vec<Tail>, StoreError> {
+        call!(self, tails(id, rounds))
+    }
+
+    async fn drop_parts(&self, lease: &mut Lease, until: Millis) -> Result<Vec<PartName>, StoreError> {
+        call!(self, drop_parts(lease, until))
     }
 }
 

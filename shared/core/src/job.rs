@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Millis;
 use crate::ids::{Caller, JobId};
 use crate::outcome::IssueCode;
+use crate::part::Tail;
 use crate::request::ExportRequest;
 
 /// Where a job stands.
@@ -148,8 +149,60 @@ impl ReasonKind {
     }
 }
 
-/// Gathering tasks of round `r` are numbered from `r` times this.
-pub const GATHER_TASKS: u32 = 1_000_000;
+/// What the tasks of the current round do; what the finish does next follows from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Phase {
+    /// Read the lake.
+    Read,
+    /// Find which version of each resource counts.
+    Resolve,
+    /// Find which resources are exported because of others.
+    Link,
+    /// Read the lake again, with findings.
+    Reread,
+    /// Put resources into their patients' blocks.
+    Organize,
+    /// Gather tails.
+    Gather,
+}
+
+impl Phase {
+    /// Every phase.
+    pub const ALL: [Self; 6] = [Self::Read, Self::Resolve, Self::Link, Self::Reread, Self::Organize, Self::Gather];
+
+    /// As it is stored.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Resolve => "resolve",
+            Self::Link => "link",
+            Self::Reread => "reread",
+            Self::Organize => "organize",
+            Self::Gather => "gather",
+        }
+    }
+
+    /// Reads what [`Self::as_str`] wrote.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|phase| phase.as_str() == name)
+    }
+}
+
+/// What the first reading of the lake does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Pass {
+    /// Writes what is selected: each line speaks for itself.
+    #[default]
+    Direct,
+    /// Writes what is selected and notes what it met. Where notes show that a line spoke wrongly, the lake is read again.
+    Noting,
+    /// Notes only: it is certain that the lake is read again.
+    Survey,
+}
+
+/// Tasks of round `r` are numbered from `r` times this, but those of the first.
+pub const ROUND_TASKS: u32 = 1_000_000;
 
 /// What a job was promised when it was recorded; later changes of settings do not reach it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -201,6 +254,12 @@ pub struct Planned {
     pub tasks: u32,
     /// Bytes of the lake to read, as they are stored there.
     pub source_bytes: u64,
+    /// What the first reading does.
+    #[serde(default)]
+    pub pass: Pass,
+    /// The patients that the export is about, where it is not about all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub roster: Option<Tail>,
 }
 
 /// One export, as the job table has it.
@@ -228,10 +287,14 @@ pub struct Job {
     pub planned: Option<Planned>,
     /// Tasks of the current round that have not closed.
     pub open_tasks: u32,
-    /// Rounds of gathering so far: 0 while the lake is read.
+    /// Which round its tasks are of: 0 while the lake is read first.
     pub round: u32,
-    /// Tasks of this round of gathering.
-    pub gather_tasks: u32,
+    /// How many tasks this round has, after the first.
+    pub round_tasks: u32,
+    /// What the tasks of this round do.
+    pub phase: Phase,
+    /// The first round whose tails are still to be joined.
+    pub tails_from: u32,
     /// What closed tasks have counted.
     pub tally: Tally,
     /// When it completed or failed.
@@ -256,7 +319,9 @@ impl Job {
             planned: None,
             open_tasks: 0,
             round: 0,
-            gather_tasks: 0,
+            round_tasks: 0,
+            phase: Phase::Read,
+            tails_from: 0,
             tally: Tally::default(),
             ended_at: None,
             reason: None,
@@ -265,7 +330,8 @@ impl Job {
 
     /// The folder of its files inside the destination: `<container>/<timestamp>-<job>`, or without the container.
     pub fn folder(&self) -> String {
-        let own = format!("{}-{}", self.created_at.compact(), self.id);
+        let (timestamp, id) = (self.created_at.compact(), self.id.as_str());
+        let own = self.request.layout.as_ref().map_or_else(|| format!("{timestamp}-{id}"), |layout| layout.folder(&timestamp, id));
         match &self.request.container {
             Some(container) => format!("{}/{own}", container.as_str()),
             None => own,
@@ -283,7 +349,7 @@ impl Job {
             (0, _) => true,
             (_, None) => false,
             (1, Some(_)) => true,
-            (task, Some(_)) if task >= GATHER_TASKS => task / GATHER_TASKS == self.round && task % GATHER_TASKS < self.gather_tasks,
+            (task, Some(_)) if task >= ROUND_TASKS => task / ROUND_TASKS == self.round && task % ROUND_TASKS < self.round_tasks,
             (task, Some(planned)) => task - 2 < planned.tasks,
         }
     }
@@ -291,7 +357,7 @@ impl Job {
     /// Whether a task of this number may yet become part of the job: its plan, or the round that it belongs to, is still
     /// being made.
     pub fn awaits_task(&self, task: u32) -> bool {
-        self.state.is_open() && (self.planned.is_none() || task / GATHER_TASKS > self.round)
+        self.state.is_open() && (self.planned.is_none() || task / ROUND_TASKS > self.round)
     }
 
     /// When a client's files go away; `None` before the job has ended.

@@ -25,8 +25,8 @@ pub struct Manifest {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 struct Entry {
-    #[serde(rename = "type")]
-    kind: &'static str,
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    kind: Option<&'static str>,
     url: String,
     count: u64,
 }
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
     use crate::clock::Millis;
     use crate::ids::{Caller, JobId};
-    use crate::job::{JobState, Planned};
+    use crate::job::{JobState, Pass, Planned};
     use crate::part::{Content, PartName};
     use crate::request::ExportRequest;
 
@@ -80,14 +80,15 @@ mod tests {
             request_url: "https://h/fhir/$export".into(),
             base: "https://h/fhir".into(),
             requires_access_token: true,
-            planned: Some(Planned { transaction_time: Millis(1_769_846_400_000), tasks: 1, source_bytes: 1 }),
+            planned: Some(Planned {
+                transaction_time: Millis(1_769_846_400_000),
+                tasks: 1,
+                source_bytes: 1,
+                pass: Pass::Direct,
+                roster: None,
+            }),
             ended_at: Some(Millis(1)),
-            ..Job::accepted(
-                JobId::from_random([7; 16]),
-                Caller("ann".into()),
-                ExportRequest { types: None, since: None, container: None },
-                Millis(0),
-            )
+            ..Job::accepted(JobId::from_random([7; 16]), Caller("ann".into()), ExportRequest::default(), Millis(0))
         }
     }
 
@@ -101,7 +102,10 @@ mod tests {
         let parts = vec![part(kind("Patient"), 10), part(PartKind::Error, 1), part(kind("Patient"), 2), part(kind("Account"), 1)];
         let manifest = Manifest::of(&job(), parts);
         let files = |entries: &[Entry]| -> Vec<String> {
-            entries.iter().map(|entry| format!("{} {} {}", entry.kind, entry.url.rsplit('/').next().unwrap(), entry.count)).collect()
+            entries
+                .iter()
+                .map(|entry| format!("{} {} {}", entry.kind.unwrap_or_default(), entry.url.rsplit('/').next().unwrap(), entry.count))
+                .collect()
         };
         assert_eq!(files(&manifest.output), ["Account Account-1.ndjson 1", "Patient Patient-2.ndjson 2", "Patient Patient-10.ndjson 10"]);
         assert_eq!(files(&manifest.error), ["OperationOutcome error-1.ndjson 1"]);

@@ -1,7 +1,7 @@
 //! What the rules need from the world. Each port has two real implementations: AWS, and one machine.
 
 use std::collections::BTreeSet;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::path::PathBuf;
 use std::pin::Pin as StdPin;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::error::{SourceError, StoreError};
 use crate::ids::{JobId, TaskId};
 use crate::job::{Job, JobEvent, Reason, Step};
 use crate::part::{Content, FileName, Part, PartName, Tail, TailName};
-use crate::task::{Close, Lease, LeaseAnswer, Pin, Record};
+use crate::task::{Close, Lease, LeaseAnswer, Pin, Planning, Record, Work};
 
 /// The most tasks that one [`Record::Tasks`] holds: a DynamoDB transaction has 100 items, and a task takes two.
 pub const TASKS_PER_RECORD: usize = 49;
@@ -37,7 +37,7 @@ pub trait Clock: Send + Sync {
 /// Jobs and their parts. Moves are decided by [`crate::job::JobState::after`]; a store persists them conditionally.
 pub trait JobStore: Send + Sync {
     /// Records a new job and its planning task together (rule P1). Recording the same job again changes nothing.
-    fn record_job(&self, job: &Job) -> impl Future<Output = Result<(), StoreError>> + Send;
+    fn record_job(&self, job: &Job, plan: &Planning) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// The job as it is now.
     fn job(&self, id: &JobId) -> impl Future<Output = Result<Option<Job>, StoreError>> + Send;
@@ -119,8 +119,14 @@ pub trait TaskStore: JobStore {
     /// Closes the task and counts it in the job; the job afterwards.
     fn close_task(&self, lease: &Lease, close: Close) -> impl Future<Output = Result<Job, StoreError>> + Send;
 
-    /// The tails that wait in this round, by kind, task and step.
-    fn tails(&self, id: &JobId, round: u32) -> impl Future<Output = Result<Vec<Tail>, StoreError>> + Send;
+    /// What a task has to do.
+    fn work(&self, task: &TaskId) -> impl Future<Output = Result<Option<Work>, StoreError>> + Send;
+
+    /// The tails that were recorded in these rounds, by kind, task and step.
+    fn tails(&self, id: &JobId, rounds: RangeInclusive<u32>) -> impl Future<Output = Result<Vec<Tail>, StoreError>> + Send;
+
+    /// Takes every part of the leased finish's job back, written or only claimed; their names. Numbers begin at 1 again.
+    fn drop_parts(&self, lease: &mut Lease, until: Millis) -> impl Future<Output = Result<Vec<PartName>, StoreError>> + Send;
 }
 
 /// Where tasks are announced. Delivery is at least once, in any order, perhaps late; the job table alone is the truth.
@@ -191,6 +197,9 @@ pub trait PartStore: Send + Sync {
 
     /// Access to a recorded part.
     fn grant(&self, folder: &str, part: &Part) -> impl Future<Output = Result<Access, StoreError>> + Send;
+
+    /// Deletes these parts, those that are there.
+    fn discard(&self, folder: &str, parts: &[PartName]) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Deletes everything in the folder but `keep`; the number of files deleted.
     fn sweep(&self, folder: &str, keep: &BTreeSet<PartName>) -> impl Future<Output = Result<u64, StoreError>> + Send;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use headrace_fhir::{Instant, ResourceType, TypeSet};
+use headrace_fhir::{FhirVersion, Instant, ResourceType, TypeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Millis;
@@ -22,28 +22,124 @@ pub struct Asked {
 }
 
 /// Whose data an export is about (Bulk Data Access, "Endpoints").
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Level {
     /// `[base]/$export`: everything.
     #[default]
     System,
     /// `[base]/Patient/$export`.
     AllPatients,
-    /// `[base]/Patient/[id]/$export`.
-    OnePatient,
-    /// `[base]/Group/[id]/$export`.
-    Group,
+    /// `[base]/Patient/[id]/$export`: the patient's id.
+    OnePatient(String),
+    /// `[base]/Group/[id]/$export`: the group's id.
+    Group(String),
 }
 
 /// A valid request, resolved from what was asked.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct ExportRequest {
+    /// The lake's version of FHIR.
+    pub version: FhirVersion,
+    /// Whose data.
+    pub level: Level,
     /// `_type`: only these types; `None` means every type.
     pub types: Option<BTreeSet<ResourceType>>,
     /// `_since`: only resources changed later than this.
     pub since: Option<Instant>,
+    /// `_until`: only resources changed earlier than this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<Instant>,
+    /// `_typeFilter`: queries such as `Observation?code=1234-5`, decoded once, one each. Checked when the request was
+    /// resolved; whoever runs the export compiles them again.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub type_filters: Vec<String>,
+    /// `_elements`: `element` or `Type.element`, one each. Checked like the filters.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub elements: Vec<String>,
+    /// `patient`: how many patients were named; their ids are in [`crate::task::Planning`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub patients: Option<u32>,
+    /// `includeAssociatedData`.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub associated: BTreeSet<Associated>,
+    /// `organizeOutputBy=Patient`: blocks of a patient each instead of files of a type each.
+    pub is_organized: bool,
+    /// `allowPartialManifests=true`: the manifest may come in pages.
+    pub allows_partial_manifests: bool,
+    /// `Prefer: separate-export-status`: polls answer 200, and the export's own status in a header.
+    pub separates_status: bool,
     /// `_container`: the caller's named place inside the destination.
     pub container: Option<Container>,
+    /// `_format`: where the files lie below the container.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layout: Option<Layout>,
+    /// What was asked for and is left out, because the client preferred `handling=lenient`: lines of the `error` file.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ignored: Vec<Ignored>,
+}
+
+/// A value of `includeAssociatedData`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Associated {
+    /// The most recent Provenance of each resource.
+    LatestProvenanceResources,
+    /// Every Provenance of each resource.
+    RelevantProvenanceResources,
+    /// Every version of each resource (Azure).
+    #[serde(rename = "_history")]
+    History,
+    /// What was deleted, also without `_since` (Azure).
+    #[serde(rename = "_deleted")]
+    Deleted,
+}
+
+/// Something that was asked for and is not done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ignored {
+    /// The parameter.
+    pub parameter: String,
+    /// What was wrong with it, for the client's eyes.
+    pub text: String,
+}
+
+/// Where the files of an export lie: text with `<timestamp>` and `<id>` for the job's own, at least `<id>`, without a
+/// slash at either end. The operator names layouts, `_format` picks one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Layout(String);
+
+impl Layout {
+    /// Reads a layout: segments of letters, digits, `-`, `_`, `.` and the two marks. As Azure writes them, a last segment
+    /// `<resourcename>` may stand at the end: every file is named by its type here.
+    pub fn parse(text: &str) -> Option<Self> {
+        let text = text.strip_suffix("/<resourcename>").unwrap_or(text);
+        let fits = |segment: &str| {
+            let rest = segment.replace("<timestamp>", "t").replace("<id>", "i");
+            let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+            !rest.is_empty() && !rest.starts_with('.') && !rest.starts_with('_') && rest.bytes().all(is_plain)
+        };
+        (text.contains("<id>") && text.len() <= 200 && text.split('/').all(fits)).then(|| Self(text.to_owned()))
+    }
+
+    /// The folder of one job.
+    pub fn folder(&self, timestamp: &str, id: &str) -> String {
+        self.0.replace("<timestamp>", timestamp).replace("<id>", id)
+    }
+}
+
+impl TryFrom<String> for Layout {
+    type Error = &'static str;
+    fn try_from(text: String) -> Result<Self, &'static str> {
+        Self::parse(&text).ok_or("not a layout")
+    }
+}
+
+impl From<Layout> for String {
+    fn from(layout: Layout) -> Self {
+        layout.0
+    }
 }
 
 /// The name of a place inside the destination: 3 to 63 of `a-z`, `0-9` and `-`.
@@ -123,7 +219,7 @@ impl ExportRequest {
     pub fn resolve(asked: &Asked, policy: &Policy, now: Millis) -> Result<Self, Refusal> {
         require_accept(&asked.accept)?;
         require_respond_async(&asked.prefer)?;
-        require_system_level(asked.level)?;
+        require_system_level(&asked.level)?;
         let mut types = None::<BTreeSet<ResourceType>>;
         let (mut since, mut container, mut format) = (None, None, None);
         for (name, value) in &asked.parameters {
@@ -135,7 +231,7 @@ impl ExportRequest {
                 _ => return Err(unknown_parameter(name)),
             }
         }
-        Ok(Self { types, since, container })
+        Ok(Self { types, since, container, ..Self::default() })
     }
 
     /// `_type` as a filter.
@@ -173,12 +269,12 @@ fn require_respond_async(prefer: &[String]) -> Result<(), Refusal> {
     Err(Refusal::of(400, IssueCode::Required, "Prefer", text))
 }
 
-fn require_system_level(level: Level) -> Result<(), Refusal> {
+fn require_system_level(level: &Level) -> Result<(), Refusal> {
     let asked = match level {
         Level::System => return Ok(()),
         Level::AllPatients => "Patient/$export",
-        Level::OnePatient => "Patient/[id]/$export",
-        Level::Group => "Group/[id]/$export",
+        Level::OnePatient(_) => "Patient/[id]/$export",
+        Level::Group(_) => "Group/[id]/$export",
     };
     let text = format!("{asked} is not supported by this server: export the whole system with `[base]/$export`");
     Err(Refusal::of(400, IssueCode::NotSupported, asked, text))

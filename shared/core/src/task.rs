@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Millis;
 use crate::ids::TaskId;
-use crate::job::{Job, Planned, Tally};
+use crate::job::{Job, Phase, Planned, Tally};
 use crate::part::{Part, PartKind, PartName, Tail};
 
 /// Where a task stands.
@@ -42,9 +42,15 @@ impl TaskState {
 #[serde(rename_all = "kebab-case")]
 pub enum Work {
     /// List the lake, pin it, cut it into tasks.
-    Plan,
+    Plan(Planning),
     /// Read these slices of the lake.
     Read(Vec<Slice>),
+    /// Go through what was noted of one range of resources, and find what is to be done otherwise.
+    Resolve(Resolving),
+    /// Read what an earlier task has read, now that findings say what is to be done otherwise.
+    Reread(Rereading),
+    /// Put the resources of one bucket into their patients' blocks.
+    Organize(Organizing),
     /// Join these tails of one kind into parts and at most one tail of the next round.
     Gather(Vec<Tail>),
     /// Once all others have closed: join what is left, sweep, complete the job.
@@ -55,8 +61,11 @@ impl Work {
     /// As it is logged.
     pub fn as_str(&self) -> &'static str {
         match self {
-            Self::Plan => "plan",
+            Self::Plan(_) => "plan",
             Self::Read(_) => "read",
+            Self::Resolve(_) => "resolve",
+            Self::Reread(_) => "reread",
+            Self::Organize(_) => "organize",
             Self::Gather(_) => "gather",
             Self::Finish => "finish",
         }
@@ -67,9 +76,55 @@ impl Work {
         match self {
             Self::Read(slices) => slices.iter().map(|slice| slice.end - slice.start).sum(),
             Self::Gather(tails) => tails.iter().map(|tail| tail.content.bytes).sum(),
-            Self::Plan | Self::Finish => 0,
+            Self::Plan(_) | Self::Resolve(_) | Self::Reread(_) | Self::Organize(_) | Self::Finish => 0,
         }
     }
+}
+
+/// What the plan is told beyond the job's request.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Planning {
+    /// `patient`: the ids of the patients to export, sorted; none means all that the level holds. They may be thousands,
+    /// and the job's own item is read often.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub patients: Vec<String>,
+}
+
+/// A range of resources, by the hash of type and id, over everything that was noted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resolving {
+    /// What is looked for.
+    pub stage: Stage,
+    /// Which range, from 0.
+    pub range: u32,
+    /// Of how many.
+    pub of: u32,
+}
+
+/// What a resolving task looks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stage {
+    /// Which version of each resource counts, and which resources are deleted.
+    Versions,
+    /// Which resources are exported because of others.
+    Links,
+}
+
+/// The slices of an earlier task, to be read again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rereading {
+    /// The reading task.
+    pub task: u32,
+    /// Write only what findings add: the rest is written.
+    pub only_added: bool,
+}
+
+/// A bucket to be organized.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Organizing {
+    /// Tails of one bucket.
+    pub tails: Vec<Tail>,
 }
 
 /// An object of the lake exactly as the plan saw it.
@@ -200,10 +255,23 @@ pub enum Close {
     Planned(Planned),
     /// A slice is read, or tails are gathered.
     Done,
-    /// The finish has handed work out to this many gathering tasks; it stays open and comes back after them.
-    Regroup(u32),
+    /// The finish has handed work out; it stays open and comes back after it.
+    Regroup(Regroup),
     /// Everything is in parts: the job is complete.
     Finished(Millis),
+}
+
+/// A new round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Regroup {
+    /// How many tasks it has.
+    pub tasks: u32,
+    /// What they do.
+    pub phase: Phase,
+    /// The first round whose tails are still to be joined.
+    pub tails_from: u32,
+    /// Whether the lake is read from the start again: nothing that was counted counts.
+    pub is_fresh: bool,
 }
 
 #[cfg(test)]

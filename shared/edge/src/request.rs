@@ -34,12 +34,17 @@ pub fn kick_off_path(request: &Request) -> Result<KickOffPath, ExportError> {
     let (one, two) = (from_the_end.next().unwrap_or_default(), from_the_end.next().unwrap_or_default());
     let (level, before) = match (two, one) {
         (_, "Patient") => (Level::AllPatients, vec![one]),
-        ("Patient", _) => (Level::OnePatient, vec![two, one]),
-        ("Group", _) => (Level::Group, vec![two, one]),
+        ("Patient", _) => (Level::OnePatient(decoded(one)), vec![two, one]),
+        ("Group", _) => (Level::Group(decoded(one)), vec![two, one]),
         _ => (Level::System, vec![]),
     };
     let route = before.into_iter().chain([operation]).fold(String::new(), |route, segment| route + "/" + segment);
     Ok(KickOffPath { level, route })
+}
+
+/// A path segment's text. What is not UTF-8 names nothing that exists.
+fn decoded(segment: &str) -> String {
+    percent_decode_str(segment).decode_utf8_lossy().into_owned()
 }
 
 /// Reads the kick-off's headers and query.
@@ -120,8 +125,8 @@ mod tests {
             ("/%24export", Level::System, "/%24export"),
             ("/prod/fhir/$export", Level::System, "/$export"),
             ("/fhir/Patient/$export", Level::AllPatients, "/Patient/$export"),
-            ("/fhir/Patient/7/$export", Level::OnePatient, "/Patient/7/$export"),
-            ("/Group/g-1/%24export", Level::Group, "/Group/g-1/%24export"),
+            ("/fhir/Patient/7/$export", Level::OnePatient("7".to_owned()), "/Patient/7/$export"),
+            ("/Group/g-1/%24export", Level::Group("g-1".to_owned()), "/Group/g-1/%24export"),
         ] {
             assert_eq!(level_of(path).unwrap(), (level, route.to_owned()), "{path}");
         }

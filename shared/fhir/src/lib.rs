@@ -11,6 +11,8 @@ mod resource;
 mod resource_type;
 mod search;
 mod skim;
+mod tables;
+mod version;
 
 pub use head::{Head, NotAResource, head};
 pub use instant::{Instant, InvalidInstant};
@@ -19,6 +21,8 @@ pub use path::Path;
 pub use resource::{Outline, Resource};
 pub use resource_type::{ResourceType, TypeSet};
 pub use search::{Fault, Query, QueryError, TypeFilter, TypeFilters, Word, split_queries, supported_parameters};
+pub use tables::{Component, Element, ParameterKind, SearchParameter, Support, TypedPath};
+pub use version::FhirVersion;
 
 /// The version of FHIR Bulk Data Access that this workspace implements. The guide's versions disagree on kick-off
 /// verbs and manifest fields; 2.0.0 clients are served unchanged.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::ops::Range;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,7 +15,7 @@ use headrace_core::part::{Content, FileName, Part, PartName, Tail, TailName};
 use headrace_core::ports::{
     Access, ByteStream, Draft, Due, JobStore, LeaseTerms, Listing, PartStore, ResourceSource, TaskQueue, TaskStore,
 };
-use headrace_core::task::{Close, Lease, LeaseAnswer, Pin, Record};
+use headrace_core::task::{Close, Lease, LeaseAnswer, Pin, Planning, Record, Work};
 
 use super::script::Script;
 
@@ -32,8 +33,8 @@ impl<T> Tapped<T> {
 }
 
 impl<T: JobStore> JobStore for Tapped<T> {
-    async fn record_job(&self, job: &Job) -> Result<(), StoreError> {
-        self.script.around("jobs.record_job", self.port.record_job(job)).await
+    async fn record_job(&self, job: &Job, plan: &Planning) -> Result<(), StoreError> {
+        self.script.around("jobs.record_job", self.port.record_job(job, plan)).await
     }
 
     async fn job(&self, id: &JobId) -> Result<Option<Job>, StoreError> {
@@ -87,8 +88,21 @@ impl<T: TaskStore> TaskStore for Tapped<T> {
         self.script.around("tasks.close_task", self.port.close_task(lease, close)).await
     }
 
-    async fn tails(&self, id: &JobId, round: u32) -> Result<Vec<Tail>, StoreError> {
-        self.script.around("tasks.tails", self.port.tails(id, round)).await
+    async fn work(&self, task: &TaskId) -> Result<Option<Work>, StoreError> {
+        self.script.around("tasks.work", self.port.work(task)).await
+    }
+
+    async fn tails(&self, id: &JobId, rounds: RangeInclusive<u32>) -> Result<Vec<Tail>, StoreError> {
+        self.script.around("tasks.tails", self.port.tails(id, rounds)).await
+    }
+
+    async fn drop_parts(&self, lease: &mut Lease, until: Millis) -> Result<Vec<PartName>, StoreError> {
+        let before = lease.clone();
+        let dropped = self.script.around("tasks.drop_parts", self.port.drop_parts(lease, until)).await;
+        if dropped.is_err() {
+            *lease = before;
+        }
+        dropped
     }
 }
 
@@ -194,6 +208,10 @@ impl<T: PartStore> PartStore for Tapped<T> {
 
     async fn grant(&self, folder: &str, part: &Part) -> Result<Access, StoreError> {
         self.script.around("parts.grant", self.port.grant(folder, part)).await
+    }
+
+    async fn discard(&self, folder: &str, parts: &[PartName]) -> Result<(), StoreError> {
+        self.script.around("parts.discard", self.port.discard(folder, parts)).await
     }
 
     async fn sweep(&self, folder: &str, keep: &BTreeSet<PartName>) -> Result<u64, StoreError> {

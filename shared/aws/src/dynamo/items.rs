@@ -7,7 +7,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use headrace_core::clock::Millis;
 use headrace_core::error::StoreError;
 use headrace_core::ids::{Caller, JobId, TaskId};
-use headrace_core::job::{Job, JobState, Limits, Planned, Tally};
+use headrace_core::job::{Job, JobState, Limits, Phase, Planned, Tally};
 use headrace_core::part::{Content, Part, PartKind, PartName, Tail, TailName};
 use headrace_core::ports::Subject;
 use headrace_core::request::ExportRequest;
@@ -109,7 +109,9 @@ pub(super) fn job_item(job: &Job) -> Result<Item, StoreError> {
         ("asked".to_owned(), json(&asked)?),
         ("open_tasks".to_owned(), number(job.open_tasks)),
         ("round".to_owned(), number(job.round)),
-        ("gather_tasks".to_owned(), number(job.gather_tasks)),
+        ("round_tasks".to_owned(), number(job.round_tasks)),
+        ("phase".to_owned(), text(job.phase.as_str())),
+        ("tails_from".to_owned(), number(job.tails_from)),
         ("ttl".to_owned(), ttl(job)),
     ]);
     item.extend(tally_attributes(job.tally));
@@ -216,7 +218,9 @@ impl Attributes<'_> {
             planned: self.optional_json::<Planned>("planned")?,
             open_tasks: self.count("open_tasks")?,
             round: self.count("round")?,
-            gather_tasks: self.count("gather_tasks")?,
+            round_tasks: self.count("round_tasks")?,
+            phase: Phase::named(self.text("phase")?).ok_or_else(|| Self::unreadable("phase"))?,
+            tails_from: self.count("tails_from")?,
             tally: self.tally()?,
             ended_at: self.optional_number("ended_at")?.map(Millis),
             reason: self.optional_json("reason")?,
@@ -245,17 +249,21 @@ impl Attributes<'_> {
         self.required_json("work")
     }
 
+    pub(super) fn part_name(&self) -> Result<PartName, StoreError> {
+        let name = self
+            .text("sk")?
+            .strip_prefix("PART#")
+            .and_then(|rest| rest.split_once('#'))
+            .and_then(|(kind, number)| Some(PartName { kind: PartKind::named(kind)?, number: number.parse().ok()? }));
+        name.ok_or_else(|| Self::unreadable("sk"))
+    }
+
     /// A part; `None` while it is claimed and not yet written.
     pub(super) fn part(&self) -> Result<Option<Part>, StoreError> {
         if !self.0.contains_key("crc64") {
             return Ok(None);
         }
-        let sk = self.text("sk")?;
-        let name = sk
-            .strip_prefix("PART#")
-            .and_then(|rest| rest.split_once('#'))
-            .and_then(|(kind, number)| Some(PartName { kind: PartKind::named(kind)?, number: number.parse().ok()? }));
-        Ok(Some(Part { name: name.ok_or_else(|| Self::unreadable("sk"))?, content: self.content()? }))
+        Ok(Some(Part { name: self.part_name()?, content: self.content()? }))
     }
 
     pub(super) fn tail(&self) -> Result<Tail, StoreError> {

@@ -8,6 +8,7 @@ mod steps;
 mod tests;
 mod write;
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
@@ -17,7 +18,7 @@ use headrace_core::ids::{JobId, TaskId};
 use headrace_core::job::{Job, JobEvent, JobState, Reason, Step};
 use headrace_core::part::{Part, PartName, Tail};
 use headrace_core::ports::{Due, JobStore, LeaseTerms, Subject, TaskStore};
-use headrace_core::task::{Close, Lease, LeaseAnswer, Record, TaskState, Work};
+use headrace_core::task::{Close, Lease, LeaseAnswer, Planning, Record, TaskState, Work};
 
 pub use schema::TableSchema;
 
@@ -30,6 +31,9 @@ const SWEEP_AFTER: Duration = Duration::from_secs(150);
 
 /// How long a recorded announcement may take to be seen before the reaper repeats it.
 const ANNOUNCED_WITHIN: Duration = Duration::from_secs(60);
+
+/// How many parts are taken back in one transaction, beside the lease.
+const PARTS_PER_DROP: usize = 99;
 
 /// How often a claim is tried while other tasks take numbers of the same kind.
 const CLAIM_TRIES: u32 = 200;
@@ -58,11 +62,6 @@ impl DynamoJobStore {
     async fn stored_task(&self, task: &TaskId) -> Result<Option<StoredTask>, StoreError> {
         let item = self.get(&task.job, items::task_sk(task.task)).await?;
         item.map(|item| Attributes(&item).task()).transpose()
-    }
-
-    async fn work(&self, task: &TaskId) -> Result<Option<Work>, StoreError> {
-        let item = self.get(&task.job, items::work_sk(task.task)).await?;
-        item.map(|item| Attributes(&item).work()).transpose()
     }
 
     /// All items of a job whose sort key begins so, read page by page.
@@ -108,11 +107,11 @@ impl DynamoJobStore {
 }
 
 impl JobStore for DynamoJobStore {
-    async fn record_job(&self, job: &Job) -> Result<(), StoreError> {
+    async fn record_job(&self, job: &Job, plan: &Planning) -> Result<(), StoreError> {
         let due = job.created_at + ANNOUNCED_WITHIN;
         let mut item = items::job_item(job)?;
         item.extend([("due_shard".to_owned(), items::due_shard(0)), ("due_at".to_owned(), items::millis(due))]);
-        let [task, work] = items::task_items(job, TaskId::plan(&job.id).task, &Work::Plan, Some(due))?;
+        let [task, work] = items::task_items(job, TaskId::plan(&job.id).task, &Work::Plan(plan.clone()), Some(due))?;
         match self.transact(&[Write::PutNew(item), Write::PutNew(task), Write::PutNew(work)]).await? {
             Landed::Yes => Ok(()),
             // Its name is random: what is there is this job, written by a call whose answer was lost.
@@ -210,8 +209,10 @@ impl TaskStore for DynamoJobStore {
             return Ok(LeaseAnswer::Gone);
         }
         let its_turn = match work {
-            Work::Plan => job.state == JobState::Accepted,
-            Work::Read(_) | Work::Gather(_) => job.state == JobState::Running && job.has_task(id.task),
+            Work::Plan(_) => job.state == JobState::Accepted,
+            Work::Read(_) | Work::Resolve(_) | Work::Reread(_) | Work::Organize(_) | Work::Gather(_) => {
+                job.state == JobState::Running && job.has_task(id.task)
+            }
             Work::Finish => job.state == JobState::Running && job.open_tasks == 0,
         };
         let is_held = task.lease_until.is_some_and(|until| terms.is_held(until, now));
@@ -285,9 +286,33 @@ impl TaskStore for DynamoJobStore {
         self.job(&lease.task.job).await?.ok_or(StoreError::Stale)
     }
 
-    async fn tails(&self, id: &JobId, round: u32) -> Result<Vec<Tail>, StoreError> {
-        let mut tails = self.begins_with(id, items::tails_of_round(round), |item| Attributes(item).tail()).await?;
+    async fn work(&self, task: &TaskId) -> Result<Option<Work>, StoreError> {
+        let item = self.get(&task.job, items::work_sk(task.task)).await?;
+        item.map(|item| Attributes(&item).work()).transpose()
+    }
+
+    async fn tails(&self, id: &JobId, rounds: RangeInclusive<u32>) -> Result<Vec<Tail>, StoreError> {
+        let mut tails = Vec::new();
+        for round in rounds {
+            tails.extend(self.begins_with(id, items::tails_of_round(round), |item| Attributes(item).tail()).await?);
+        }
         tails.sort_by_key(|tail| tail.name);
         Ok(tails)
+    }
+
+    async fn drop_parts(&self, lease: &mut Lease, until: Millis) -> Result<Vec<PartName>, StoreError> {
+        let names = self.begins_with(&lease.task.job, "PART#".to_owned(), |item| Attributes(item).part_name()).await?;
+        // Last ones first: what an interrupted call leaves has no gaps either.
+        for batch in names.rchunks(PARTS_PER_DROP) {
+            self.must_be_open(&lease.task.job).await?;
+            let drops = batch.iter().map(|name| Write::Delete(items::key(&lease.task.job, items::part_sk(*name))));
+            let step = self.step_writes(lease, &Record::Heartbeat, until)?;
+            if self.transact(&step.into_iter().chain(drops).collect::<Vec<_>>()).await? != Landed::Yes {
+                return Err(StoreError::Stale);
+            }
+            lease.step += 1;
+            lease.until = until;
+        }
+        Ok(names)
     }
 }

@@ -3,7 +3,7 @@
 use aws_sdk_dynamodb::types::AttributeValue;
 use headrace_core::clock::Millis;
 use headrace_core::error::StoreError;
-use headrace_core::job::JobState;
+use headrace_core::job::{JobState, Tally};
 use headrace_core::part::{PartKind, PartName};
 use headrace_core::task::{Close, Lease, Page, Record, Release, TaskState, Work};
 
@@ -147,13 +147,20 @@ impl DynamoJobStore {
                 let counted = items::tally_attributes(lease.tally).into_iter();
                 (task.set("#state", closed), counted.fold(job, |job, (name, value)| job.add(&name, value)))
             }
-            Close::Regroup(tasks) => (
-                task.set("#state", items::text(TaskState::Open.as_str())).set("tries", items::number(0_u32)),
-                job.value(":from", running)
-                    .set("open_tasks", items::number(*tasks))
-                    .set("gather_tasks", items::number(*tasks))
-                    .set("round", items::number(lease.job.round + 1)),
-            ),
+            Close::Regroup(regroup) => {
+                let job = job
+                    .value(":from", running)
+                    .set("open_tasks", items::number(regroup.tasks))
+                    .set("round_tasks", items::number(regroup.tasks))
+                    .set("phase", items::text(regroup.phase.as_str()))
+                    .set("tails_from", items::number(regroup.tails_from))
+                    .set("round", items::number(lease.job.round + 1));
+                let counted = items::tally_attributes(Tally::default()).into_iter().filter(|_| regroup.is_fresh);
+                (
+                    task.set("#state", items::text(TaskState::Open.as_str())).set("tries", items::number(0_u32)),
+                    counted.fold(job, |job, (name, value)| job.set(&name, value)),
+                )
+            }
             Close::Finished(now) => (
                 task.set("#state", closed),
                 job.value(":from", running)

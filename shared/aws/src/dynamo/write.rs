@@ -29,6 +29,8 @@ pub(super) enum Write {
     Put(Item),
     /// Create.
     PutNew(Item),
+    /// Delete the item of this key, if it is there.
+    Delete(Item),
     Update(Update),
 }
 
@@ -160,6 +162,9 @@ impl DynamoJobStore {
                     Put::builder().table_name(&self.table).set_item(Some(new.clone())).condition_expression("attribute_not_exists(pk)");
                 item.put(put.build().map_err(unbuilt)?)
             }
+            Write::Delete(key) => item.delete(
+                aws_sdk_dynamodb::types::Delete::builder().table_name(&self.table).set_key(Some(key.clone())).build().map_err(unbuilt)?,
+            ),
             Write::Update(update) => item.update(
                 aws_sdk_dynamodb::types::Update::builder()
                     .table_name(&self.table)

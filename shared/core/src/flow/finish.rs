@@ -6,11 +6,11 @@ use std::time::Duration;
 use crate::clock::Millis;
 use crate::error::ExportError;
 use crate::ids::TaskId;
-use crate::job::{GATHER_TASKS, JobEvent, Reason, ReasonKind};
+use crate::job::{JobEvent, Phase, ROUND_TASKS, Reason, ReasonKind};
 use crate::manifest::{MANIFEST_LIMIT_BYTES, Manifest};
 use crate::part::Tail;
 use crate::ports::{AllPorts, JobStore as _, PartStore as _, TaskQueue as _, TaskStore as _};
-use crate::task::{Close, Cursor, Lease, Work};
+use crate::task::{Close, Cursor, Lease, Regroup, Work};
 
 use super::plan::record_tasks;
 use super::pump::{Flow, Item, Pump};
@@ -20,7 +20,7 @@ use super::run_task::{TaskEnd, WorkTerms};
 const TAILS_PER_WORKER: usize = 200;
 
 pub(super) async fn finish(ports: &impl AllPorts, lease: &mut Lease, terms: &WorkTerms, stop_at: Millis) -> Result<TaskEnd, ExportError> {
-    let tails = ports.jobs().tails(&lease.job.id, lease.job.round).await?;
+    let tails = ports.jobs().tails(&lease.job.id, lease.job.tails_from..=lease.job.round).await?;
     let bytes: u64 = tails.iter().map(|tail| tail.content.bytes).sum();
     let groups = group(&tails, terms.join_limit_bytes / 2);
     let is_much = bytes > terms.join_limit_bytes || tails.len() > 2 * TAILS_PER_WORKER;
@@ -54,11 +54,17 @@ fn group(tails: &[Tail], limit_bytes: u64) -> Vec<Vec<Tail>> {
 
 /// Too much for one worker: a round of gathering first. Each group leaves one tail, and one more per yield, so rounds come to an end.
 async fn hand_out(ports: &impl AllPorts, lease: &mut Lease, groups: Vec<Vec<Tail>>, terms: &WorkTerms) -> Result<TaskEnd, ExportError> {
-    let first = (lease.job.round + 1) * GATHER_TASKS;
+    let first = (lease.job.round + 1) * ROUND_TASKS;
     let tasks: Vec<(u32, Work)> = (first..).zip(groups.into_iter().map(Work::Gather)).collect();
     let announced: Vec<_> = tasks.iter().map(|(task, _)| TaskId { job: lease.job.id.clone(), task: *task }).collect();
     record_tasks(ports, lease, terms, tasks).await?;
-    let job = ports.jobs().close_task(lease, Close::Regroup(u32::try_from(announced.len()).unwrap_or(u32::MAX))).await?;
+    let regroup = Regroup {
+        tasks: u32::try_from(announced.len()).unwrap_or(u32::MAX),
+        phase: Phase::Gather,
+        tails_from: lease.job.round + 1,
+        is_fresh: false,
+    };
+    let job = ports.jobs().close_task(lease, Close::Regroup(regroup)).await?;
     ports.queue().announce(&announced, Duration::ZERO).await?;
     Ok(TaskEnd::Closed(Box::new(lease.clone()), Box::new(job)))
 }

@@ -7,6 +7,7 @@ use crate::ids::{Caller, JobId, TaskId};
 use crate::job::{Job, JobEvent, Limits, Reason, ReasonKind};
 use crate::ports::{Clock, JobStore, TaskQueue};
 use crate::request::{Asked, ExportRequest, Policy};
+use crate::task::Planning;
 
 /// A kick-off and where it came from.
 #[derive(Clone, Debug)]
@@ -42,7 +43,7 @@ pub async fn kick_off(
         requires_access_token: kick_off.requires_access_token,
         ..Job::accepted(kick_off.id, kick_off.caller, request, now)
     };
-    match jobs.record_job(&job).await {
+    match jobs.record_job(&job, &Planning::default()).await {
         // The answer was lost; whether the job is there can be seen.
         Err(StoreError::Unknown { .. }) if jobs.job(&job.id).await?.is_some() => {}
         recorded => recorded?,

@@ -21,7 +21,7 @@ pub(super) async fn pump(ports: &impl AllPorts, lease: &mut Lease, terms: &WorkT
     let items: Vec<Item> = match &lease.work {
         Work::Read(slices) => slices.iter().cloned().map(Item::Slice).collect(),
         Work::Gather(tails) => tails.iter().copied().map(Item::Tail).collect(),
-        Work::Plan | Work::Finish => Vec::new(),
+        Work::Plan(_) | Work::Resolve(_) | Work::Reread(_) | Work::Organize(_) | Work::Finish => Vec::new(),
     };
     let mut pump = Pump::new(ports, lease, terms, stop_at);
     for (index, item) in (0..).zip(&items).skip(pump.lease.cursor.item as usize) {

@@ -61,8 +61,10 @@ pub async fn run_task(ports: &impl AllPorts, task: &TaskId, terms: &WorkTerms, s
     };
     tracing::debug!(job.id = %task.job, task.id = task.task, attempt = lease.attempt, work = lease.work.as_str(), "leased");
     let worked = match lease.work {
-        Work::Plan => plan::plan(ports, &mut lease, terms).await,
-        Work::Read(_) | Work::Gather(_) => pump::pump(ports, &mut lease, terms, stop_at).await,
+        Work::Plan(_) => plan::plan(ports, &mut lease, terms).await,
+        Work::Read(_) | Work::Resolve(_) | Work::Reread(_) | Work::Organize(_) | Work::Gather(_) => {
+            pump::pump(ports, &mut lease, terms, stop_at).await
+        }
         Work::Finish => finish::finish(ports, &mut lease, terms, stop_at).await,
     };
     let error = match worked {

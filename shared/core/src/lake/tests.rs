@@ -16,7 +16,7 @@ fn cut(objects: &[(&str, u64)], file_bytes: u64) -> Vec<Vec<(String, u64, u64)>>
     }
     let slices = |work| match work {
         Work::Read(slices) => slices.into_iter().map(|slice: Slice| (slice.pin.object, slice.start, slice.end)).collect(),
-        Work::Plan | Work::Gather(_) | Work::Finish => Vec::new(),
+        Work::Plan(_) | Work::Resolve(_) | Work::Reread(_) | Work::Organize(_) | Work::Gather(_) | Work::Finish => Vec::new(),
     };
     cutter.finish().0.into_iter().map(|(_, work)| slices(work)).collect()
 }

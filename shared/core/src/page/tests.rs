@@ -68,6 +68,10 @@ impl PartStore for MemoryParts {
         Err(StoreError::Stale)
     }
 
+    async fn discard(&self, _: &str, _: &[PartName]) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     async fn sweep(&self, _: &str, _: &BTreeSet<PartName>) -> Result<u64, StoreError> {
         Err(StoreError::Stale)
     }
@@ -119,7 +123,7 @@ fn kind(name: &str) -> PartKind {
 /// Patients and observations changed after 2020 are asked for.
 fn request() -> ExportRequest {
     let types = ["Patient", "Observation"].into_iter().filter_map(ResourceType::named).collect();
-    ExportRequest { types: Some(types), since: Instant::parse("2020").ok(), container: None }
+    ExportRequest { types: Some(types), since: Instant::parse("2020").ok(), ..ExportRequest::default() }
 }
 
 fn lake_line() -> impl Strategy<Value = LakeLine> {
@@ -362,7 +366,7 @@ proptest! {
 fn a_page_of_every_resource_type_is_recorded_before_it_holds_too_many_files() {
     let text: String = ResourceType::all().map(|kind| format!("{{\"resourceType\":\"{kind}\",\"id\":\"1\"}}\n")).collect();
     let store = MemoryParts::default();
-    let everything = ExportRequest { types: None, since: None, container: None };
+    let everything = ExportRequest::default();
     let lease = lease(everything.clone(), 1 << 20);
     let mut page = OpenPage::new(&store, &lease);
     let block = Bytes::from(text);

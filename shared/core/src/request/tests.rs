@@ -25,7 +25,7 @@ fn refused(asked: &Asked) -> (u16, Option<String>) {
 
 #[test]
 fn a_bare_request_asks_for_everything() {
-    assert_eq!(resolve(&[]), Ok(ExportRequest { types: None, since: None, container: None }));
+    assert_eq!(resolve(&[]), Ok(ExportRequest::default()));
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn every_other_parameter_and_level_is_named_in_its_refusal() {
         let (status, expression) = refused(&asked(&[(name, "x")]));
         assert_eq!((status, expression.as_deref()), (400, Some(name)));
     }
-    for level in [Level::AllPatients, Level::OnePatient, Level::Group] {
+    for level in [Level::AllPatients, Level::OnePatient("p".into()), Level::Group("g".into())] {
         let refusal = ExportRequest::resolve(&Asked { level, ..asked(&[]) }, &Policy::default(), NOW).unwrap_err();
         assert_eq!((refusal.status, refusal.code), (400, IssueCode::NotSupported));
     }

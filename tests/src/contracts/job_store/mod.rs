@@ -9,11 +9,11 @@ use std::time::Duration;
 use headrace_core::clock::Millis;
 use headrace_core::error::StoreError;
 use headrace_core::ids::{Caller, JobId, TaskId};
-use headrace_core::job::{Job, Limits, Planned, Tally};
+use headrace_core::job::{Job, Limits, Pass, Phase, Planned, Tally};
 use headrace_core::part::{Content, Part, PartKind, PartName, Tail, TailName};
 use headrace_core::ports::{JobStore, LeaseTerms, TaskStore};
 use headrace_core::request::{Container, ExportRequest};
-use headrace_core::task::{Close, Cursor, Encoding, Lease, LeaseAnswer, Page, Pin, Record, Slice, Work};
+use headrace_core::task::{Close, Cursor, Encoding, Lease, LeaseAnswer, Page, Pin, Planning, Record, Regroup, Slice, Work};
 use headrace_fhir::{Instant, ResourceType};
 
 use super::BoxError;
@@ -72,6 +72,7 @@ fn sample(n: u8) -> Result<Job, BoxError> {
         types: Some(types),
         since: Some(Instant::parse("2025-01-01T00:00:00.123456789Z")?),
         container: Container::parse("place-1"),
+        ..ExportRequest::default()
     };
     Ok(Job {
         request_url: "https://example.org/fhir/$export?_type=Observation%2CPatient".into(),
@@ -100,7 +101,12 @@ fn read_work(n: u32) -> Work {
 }
 
 fn planned(tasks: u32) -> Planned {
-    Planned { transaction_time: after(1), tasks, source_bytes: 1 << 50 }
+    Planned { transaction_time: after(1), tasks, source_bytes: 1 << 50, pass: Pass::Direct, roster: None }
+}
+
+/// A round that gathers.
+fn regroup(tasks: u32, round: u32) -> Regroup {
+    Regroup { tasks, phase: Phase::Gather, tails_from: round, is_fresh: false }
 }
 
 /// The lease that must be given.
@@ -127,7 +133,7 @@ async fn current(store: &impl JobStore, job: &Job) -> Result<Job, BoxError> {
 /// A job with so many reading tasks, planned and running.
 async fn running(store: &impl TaskStore, tasks: u32) -> Result<Job, BoxError> {
     let job = sample(1)?;
-    store.record_job(&job).await?;
+    store.record_job(&job, &Planning::default()).await?;
     let mut plan = lease(store, &job, 0, T0).await?;
     let mut work = vec![(1, Work::Finish)];
     work.extend((2..2 + tasks).map(|n| (n, read_work(n))));
@@ -165,18 +171,18 @@ async fn all_must_be_stale(store: &impl TaskStore, lease: &Lease) -> Result<(), 
     ];
     let job = store.job(&lease.task.job).await?;
     let parts = store.parts(&lease.task.job).await?;
-    let tails = store.tails(&lease.task.job, lease.job.round).await?;
+    let tails = store.tails(&lease.task.job, lease.job.round..=lease.job.round).await?;
     for record in records {
         let mut copy = lease.clone();
         let said = format!("{record:?}");
         must_be_stale(&said, store.record(&mut copy, record, lease.until + TERMS.length * 100).await)?;
         assert_eq!(copy, *lease, "{said}");
     }
-    for close in [Close::Planned(planned(9)), Close::Done, Close::Regroup(9), Close::Finished(after(9))] {
+    for close in [Close::Planned(planned(9)), Close::Done, Close::Regroup(regroup(9, 1)), Close::Finished(after(9))] {
         must_be_stale(&format!("{close:?}"), store.close_task(lease, close).await)?;
     }
     assert_eq!(store.job(&lease.task.job).await?, job);
     assert_eq!(store.parts(&lease.task.job).await?, parts);
-    assert_eq!(store.tails(&lease.task.job, lease.job.round).await?, tails);
+    assert_eq!(store.tails(&lease.task.job, lease.job.round..=lease.job.round).await?, tails);
     Ok(())
 }

@@ -2,12 +2,12 @@
 
 use futures_util::future::try_join_all;
 use headrace_core::error::StoreError;
-use headrace_core::job::{GATHER_TASKS, Tally};
+use headrace_core::job::{ROUND_TASKS, Tally};
 use headrace_core::part::{PartName, Tail, TailName};
 use headrace_core::ports::TaskStore;
 use headrace_core::task::{Close, Cursor, LeaseAnswer, Page, Record, Release, Work};
 
-use super::{T0, after, content, current, is_refused, kind, lease, must_be_stale, page, running};
+use super::{T0, after, content, current, is_refused, kind, lease, must_be_stale, page, regroup, running};
 use crate::contracts::{BoxError, Held};
 
 /// Part, tails, cursor and tally; of a late page none of them.
@@ -20,7 +20,7 @@ pub async fn p5_files_and_cursor_are_recorded_together_or_not_at_all(store: &imp
     store.record(&mut first, Record::Page(written.clone()), after(60)).await?;
     assert_eq!((first.cursor, first.tally, first.claim), (written.cursor, written.tally, None));
     assert_eq!(store.parts(&job.id).await?, Vec::from_iter(written.part));
-    let tails = store.tails(&job.id, 0).await?;
+    let tails = store.tails(&job.id, 0..=0).await?;
     assert_eq!(tails, written.tails);
 
     store.record(&mut first, Record::Claim(patient), after(60)).await?;
@@ -30,7 +30,7 @@ pub async fn p5_files_and_cursor_are_recorded_together_or_not_at_all(store: &imp
     let late = page(&first, &[observation], 900);
     must_be_stale("a late page", store.record(&mut first, Record::Page(late), after(60)).await)?;
     assert_eq!(store.parts(&job.id).await?, Vec::from_iter(written.part));
-    assert_eq!(store.tails(&job.id, 0).await?, tails);
+    assert_eq!(store.tails(&job.id, 0..=0).await?, tails);
     let third = lease(store, &job, 2, after(120)).await?;
     assert_eq!((third.cursor, third.tally), (written.cursor, written.tally));
     Ok(())
@@ -138,7 +138,7 @@ pub async fn a_step_that_landed_unanswered_is_not_repeated(store: &impl TaskStor
     assert_eq!(lease.claim, Some(PartName { kind: observation, number: 1 }));
     let parts: Vec<PartName> = store.parts(&job.id).await?.iter().map(|part| part.name).collect();
     assert_eq!(parts, [PartName { kind: patient, number: 1 }]);
-    assert_eq!(store.tails(&job.id, 0).await?.len(), 1);
+    assert_eq!(store.tails(&job.id, 0..=0).await?.len(), 1);
     // A second claim of a kind would have left a hole.
     let written = page(&lease, &[], 34);
     store.record(&mut lease, Record::Page(written), after(60)).await?;
@@ -158,13 +158,13 @@ pub async fn rounds_of_gathering_come_back_to_the_finish(store: &impl TaskStore)
 
     for round in 1..=2 {
         let mut finish = lease(store, &job, 1, after(u64::from(round))).await?;
-        let first = round * GATHER_TASKS;
+        let first = round * ROUND_TASKS;
         let gather = |n| (first + n, Work::Gather(written.tails.clone()));
         store.record(&mut finish, Record::Tasks(vec![gather(0), gather(1)]), after(60)).await?;
         assert_eq!(is_refused(store, &job, first, after(9)).await?, LeaseAnswer::NotNow, "its round has not begun");
-        let regrouped = store.close_task(&finish, Close::Regroup(2)).await?;
+        let regrouped = store.close_task(&finish, Close::Regroup(regroup(2, round))).await?;
         assert_eq!((regrouped.round, regrouped.open_tasks), (round, 2));
-        if let Ok(again) = store.close_task(&finish, Close::Regroup(2)).await {
+        if let Ok(again) = store.close_task(&finish, Close::Regroup(regroup(2, round))).await {
             assert_eq!(again, regrouped);
         }
         assert_eq!(current(store, &job).await?, regrouped);
@@ -177,9 +177,9 @@ pub async fn rounds_of_gathering_come_back_to_the_finish(store: &impl TaskStore)
             store.close_task(&gather, Close::Done).await?;
         }
         assert_eq!(is_refused(store, &job, first, after(1_000)).await?, LeaseAnswer::Gone);
-        assert_eq!(store.tails(&job.id, round).await?.len(), 2);
+        assert_eq!(store.tails(&job.id, round..=round).await?.len(), 2);
     }
-    assert_eq!(store.tails(&job.id, 0).await?, written.tails);
+    assert_eq!(store.tails(&job.id, 0..=0).await?, written.tails);
     let finish = lease(store, &job, 1, after(9)).await?;
     assert_eq!((finish.attempt, finish.tries, finish.job.round), (3, 1, 2));
     let done = store.close_task(&finish, Close::Finished(after(10))).await?;
@@ -207,8 +207,8 @@ pub async fn tails_are_listed_by_round_in_order(store: &impl TaskStore) -> Held 
         }
     }
     expected.sort_by_key(|tail| tail.name);
-    assert_eq!(store.tails(&job.id, 0).await?, expected);
-    assert!(store.tails(&job.id, 1).await?.is_empty());
-    assert!(store.tails(&job.id, 2).await?.is_empty());
+    assert_eq!(store.tails(&job.id, 0..=0).await?, expected);
+    assert!(store.tails(&job.id, 1..=1).await?.is_empty());
+    assert!(store.tails(&job.id, 2..=2).await?.is_empty());
     Ok(())
 }
