@@ -11,7 +11,6 @@ use crate::json::Json;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ReferenceElement {
     Reference,
-    CodeableReference,
     Canonical,
 }
 
@@ -20,7 +19,6 @@ impl ReferenceElement {
     pub(super) fn of(ends_in: &str) -> Option<Self> {
         match ends_in {
             "Reference" => Some(Self::Reference),
-            "CodeableReference" => Some(Self::CodeableReference),
             "canonical" | "uri" | "url" | "oid" | "uuid" => Some(Self::Canonical),
             _ => None,
         }
@@ -98,6 +96,12 @@ impl ReferenceTest {
         };
         is_there && (self.version.is_none() || self.version.as_deref() == found.version)
     }
+
+    /// A canonical reference may be relative too.
+    fn accepts_canonical(&self, text: &str) -> bool {
+        let (url, _) = text.split_once('|').unwrap_or((text, ""));
+        self.canonical.accepts_canonical(text) || self.accepts(url)
+    }
 }
 
 impl Accept<ReferenceElement> for ReferenceTest {
@@ -106,12 +110,7 @@ impl Accept<ReferenceElement> for ReferenceTest {
             |text: Option<Json<'_>>| text.and_then(Json::text).is_some_and(|reference| tests.iter().any(|test| test.accepts(&reference)));
         match element {
             ReferenceElement::Reference => any_accepts(value.member("reference")),
-            ReferenceElement::CodeableReference => {
-                any_accepts(value.member("reference").and_then(|reference| reference.member("reference")))
-            }
-            ReferenceElement::Canonical => {
-                value.text().is_some_and(|text| tests.iter().any(|test| test.canonical.accepts_canonical(&text)))
-            }
+            ReferenceElement::Canonical => value.text().is_some_and(|text| tests.iter().any(|test| test.accepts_canonical(&text))),
         }
     }
 }
