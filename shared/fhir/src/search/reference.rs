@@ -57,7 +57,9 @@ struct Parts<'a> {
 
 impl<'a> Parts<'a> {
     fn of(text: &'a str) -> Self {
-        let (whole, version) = text.split_once("/_history/").map_or((text, None), |(whole, version)| (whole, Some(version)));
+        // From the end, for that is where they differ.
+        let versioned = text.rsplit_once('/').and_then(|(before, version)| Some((before.strip_suffix("/_history")?, version)));
+        let (whole, version) = versioned.map_or((text, None), |(whole, version)| (whole, Some(version)));
         let (before, id) = whole.rsplit_once('/').map_or((None, whole), |(before, id)| (Some(before), id));
         let kind = before.map(|before| before.rsplit_once('/').map_or(before, |(_, kind)| kind));
         Self { whole, is_absolute: whole.contains(':'), kind, id, version }
