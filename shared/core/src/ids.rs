@@ -132,7 +132,9 @@ mod tests {
         let cursor = ListCursor { created_at: Millis(1_769_846_400_000), id: JobId::from_random([0xa5; 16]) };
         assert_eq!(ListCursor::parse(&cursor.to_string()), Some(cursor.clone()));
         let id = "a5".repeat(16);
-        for text in ["", "1", &id, &format!("+00000000001{id}"), &format!("1{id}"), &format!("00000000000A{id}"), &format!("{cursor}0"), "ä"] {
+        for text in
+            ["", "1", &id, &format!("+00000000001{id}"), &format!("1{id}"), &format!("00000000000A{id}"), &format!("{cursor}0"), "ä"]
+        {
             assert_eq!(ListCursor::parse(text), None, "{text}");
         }
     }

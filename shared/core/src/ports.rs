@@ -38,12 +38,7 @@ pub trait Clock: Send + Sync {
 pub trait JobStore: JobLists {
     /// Records a new job and its planning task together (rule P1), counts it, and keeps its key: all of it or nothing.
     /// Recording the same job again changes nothing.
-    fn record_job(
-        &self,
-        job: &Job,
-        plan: &Planning,
-        conditions: &Conditions,
-    ) -> impl Future<Output = Result<Recorded, StoreError>> + Send;
+    fn record_job(&self, job: &Job, plan: &Planning, conditions: &Conditions) -> impl Future<Output = Result<Recorded, StoreError>> + Send;
 
     /// The job as it is now.
     fn job(&self, id: &JobId) -> impl Future<Output = Result<Option<Job>, StoreError>> + Send;
@@ -82,12 +77,7 @@ pub trait JobLists: Send + Sync {
     fn admit(&self, waiting: &Waiting, quotas: &Quotas, now: Millis) -> impl Future<Output = Result<Admission, StoreError>> + Send;
 
     /// The jobs of one caller, whatever their state, the newest first, at most `limit`, those behind `before`.
-    fn jobs_of(
-        &self,
-        owner: &Caller,
-        before: Option<&ListCursor>,
-        limit: u16,
-    ) -> impl Future<Output = Result<JobPage, StoreError>> + Send;
+    fn jobs_of(&self, owner: &Caller, before: Option<&ListCursor>, limit: u16) -> impl Future<Output = Result<JobPage, StoreError>> + Send;
 }
 
 /// A job that waits for its turn.

@@ -122,9 +122,11 @@ async fn look_at_job<S: Send + Sync>(
     match job.state {
         JobState::Queued | JobState::Accepted | JobState::Running if job.deadline_at() <= now => {
             let hours = job.limits.deadline_seconds.div_ceil(3600);
-            let text = format!(
-                "the export did not finish within {hours} hours, its deadline; narrow it with _type or _since, or ask the operator"
-            );
+            let text = if job.state == JobState::Queued {
+                format!("the export did not get its turn within {hours} hours, its deadline; start it again when fewer are at work")
+            } else {
+                format!("the export did not finish within {hours} hours, its deadline; narrow it with _type or _since, or ask the operator")
+            };
             let reason = Reason { kind: ReasonKind::Deadline, text };
             ports.jobs.end_job(&job.id, JobEvent::GivenUp, Some(reason), now).await?;
             reaped.overdue += 1;

@@ -28,7 +28,8 @@ impl IdempotencyKey {
     ///   (draft-ietf-httpapi-idempotency-key-header, a string of RFC 8941); both name the same key.
     /// * `request`: all that makes two requests the same.
     pub fn read(header: &str, caller: &Caller, request: &[&[u8]]) -> Result<Self, Refusal> {
-        let key = unquoted(header.trim()).filter(|key| (1..=LONGEST).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic()));
+        let key =
+            unquoted(header.trim()).filter(|key| (1..=LONGEST).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic()));
         let key = key.ok_or_else(|| {
             let text = format!("{HEADER} is one key of 1 to {LONGEST} visible ASCII characters, bare or in double quotes");
             Refusal::of(400, IssueCode::Value, HEADER, text)
@@ -96,7 +97,9 @@ mod tests {
 
     #[test]
     fn what_is_no_key_is_refused() {
-        for header in ["", "  ", "\"\"", "\"", "\"a", r#""a"b""#, r#""a\n""#, r#""a\""#, "a b", "a, b", "\"a b\"", "ä", "\"ä\"", &"k".repeat(256)] {
+        for header in
+            ["", "  ", "\"\"", "\"", "\"a", r#""a"b""#, r#""a\n""#, r#""a\""#, "a b", "a, b", "\"a b\"", "ä", "\"ä\"", &"k".repeat(256)]
+        {
             let refusal = read(header).unwrap_err();
             assert_eq!((refusal.status, refusal.expression.as_deref()), (400, Some("Idempotency-Key")), "{header}");
         }

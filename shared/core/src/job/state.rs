@@ -21,8 +21,7 @@ pub enum JobState {
 
 impl JobState {
     /// Every state.
-    pub const ALL: [Self; 7] =
-        [Self::Queued, Self::Accepted, Self::Running, Self::Complete, Self::Failed, Self::Cancelled, Self::Expired];
+    pub const ALL: [Self; 7] = [Self::Queued, Self::Accepted, Self::Running, Self::Complete, Self::Failed, Self::Cancelled, Self::Expired];
 
     /// As it is stored and logged.
     pub fn as_str(self) -> &'static str {
