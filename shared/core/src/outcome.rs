@@ -42,6 +42,8 @@ pub enum IssueCode {
     Timeout,
     /// A limit was met.
     TooCostly,
+    /// Too much at a time: ask again later.
+    Throttled,
     /// The data changed while it was read.
     Conflict,
     /// A fault on the server's side.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use headrace_core::flow::run_task::WorkTerms;
-use headrace_core::job::Limits;
+use headrace_core::job::{Limits, Quotas};
 use headrace_core::ports::LeaseTerms;
 use headrace_core::request::{Container, Policy};
 
@@ -109,6 +109,8 @@ pub struct Terms {
     pub policy: Policy,
     /// File size, retention, deadline.
     pub limits: Limits,
+    /// How many exports may be at work.
+    pub quotas: Quotas,
 }
 
 impl Terms {
@@ -125,6 +127,7 @@ impl Terms {
                 retention_seconds: hours("HEADRACE_RETENTION_HOURS", default.retention_seconds)?,
                 deadline_seconds: hours("HEADRACE_DEADLINE_HOURS", default.deadline_seconds)?,
             },
+            quotas: Quotas::default(),
         })
     }
 }
@@ -255,6 +258,8 @@ pub struct ReaperConfig {
     pub queue_url: String,
     /// The destination.
     pub destination: Bucket,
+    /// How many exports may be at work.
+    pub quotas: Quotas,
 }
 
 impl ReaperConfig {
@@ -264,6 +269,7 @@ impl ReaperConfig {
             common: Common::read(settings)?,
             queue_url: settings.required("HEADRACE_QUEUE_URL")?,
             destination: Bucket::destination(settings)?,
+            quotas: Quotas::default(),
         })
     }
 }

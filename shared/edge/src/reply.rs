@@ -16,6 +16,9 @@ pub const FHIR_JSON: &str = "application/fhir+json";
 /// When to ask again after a failure that passes, in seconds.
 const ASK_AGAIN: &str = "5";
 
+/// When to ask again after a limit was met, in seconds: exports end after seconds or hours.
+const ROOM_LATER: &str = "60";
+
 /// An answer in the making.
 #[derive(Clone, Debug)]
 pub struct Reply {
@@ -72,6 +75,7 @@ pub fn refuse(request: &Request, error: &ExportError) -> Response<Body> {
     match error {
         // Its text repeats what the client sent.
         ExportError::Refused(refusal) => tracing::info!(status, request.id = id, code = ?refusal.code, "the request was refused"),
+        ExportError::TooMany(limit) => tracing::info!(status, request.id = id, ?limit, "the request was refused for want of room"),
         ExportError::NotFound(what) => tracing::info!(status, request.id = id, what, "the request was for something unknown"),
         ExportError::Store(_) | ExportError::Source(_) => {
             tracing::error!(status, request.id = id, error = error as &dyn Error, "the request failed");
@@ -88,6 +92,7 @@ pub fn outcome(error: &ExportError) -> Reply {
         // The one method that is refused is another than GET at a kick-off.
         ExportError::Refused(refusal) if refusal.status == 405 => Reply::outcome(405, &refusal.outcome()).with(ALLOW, "GET"),
         ExportError::Refused(refusal) => Reply::outcome(refusal.status, &refusal.outcome()),
+        ExportError::TooMany(_) => say(429, IssueCode::Throttled).with(RETRY_AFTER, ROOM_LATER),
         ExportError::NotFound(_) => say(404, IssueCode::NotFound),
         ExportError::Store(StoreError::Misconfigured { .. }) | ExportError::Source(SourceError::Misconfigured { .. }) => {
             say(500, IssueCode::Exception)
@@ -105,6 +110,7 @@ pub fn outcome(error: &ExportError) -> Reply {
 
 #[cfg(test)]
 mod tests {
+    use headrace_core::job::Limit;
     use headrace_core::request::Refusal;
 
     use super::*;
@@ -115,6 +121,8 @@ mod tests {
         let cause = || CANARY.into();
         vec![
             Refusal::of(400, IssueCode::Value, "_type", "no").into(),
+            ExportError::TooMany(Limit::PerCaller(3)),
+            ExportError::TooMany(Limit::Global(40)),
             ExportError::NotFound("this export"),
             StoreError::NotApplied { what: "the job table", cause: cause() }.into(),
             StoreError::Unknown { what: "the job table", cause: cause() }.into(),
@@ -134,6 +142,19 @@ mod tests {
             let reply = outcome(&error);
             assert!(!format!("{reply:?}").contains(CANARY), "{error:?}");
             assert!(reply.status.is_client_error() || reply.status.is_server_error());
+        }
+    }
+
+    #[test]
+    fn a_limit_that_is_met_is_429_and_names_itself_and_what_to_do() {
+        for (limit, words) in [
+            (Limit::PerCaller(3), ["3 of your exports", "HEADRACE_JOBS_PER_CALLER", "DELETE"]),
+            (Limit::Global(40), ["40 exports", "HEADRACE_JOBS", "try again later"]),
+        ] {
+            let reply = outcome(&ExportError::TooMany(limit)).into_response();
+            assert_eq!((reply.status().as_u16(), reply.headers()["retry-after"].to_str()), (429, Ok("60")));
+            let Body::Text(text) = reply.body() else { panic!("an OperationOutcome") };
+            assert!(text.contains("\"throttled\"") && words.iter().all(|word| text.contains(word)), "{text}");
         }
     }
 

@@ -1,9 +1,11 @@
 //! What the service does, a file per verb.
 
+pub mod admit;
 pub mod cancel;
 mod finish;
 pub mod hand_out;
 pub mod kick_off;
+pub mod list;
 mod plan;
 mod pump;
 pub mod reap;

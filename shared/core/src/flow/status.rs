@@ -43,6 +43,12 @@ pub async fn status(jobs: &impl JobStore, clock: &impl Clock, id: &JobId, caller
         (JobState::Complete | JobState::Failed | JobState::Cancelled | JobState::Expired, _, _) => {
             Err(ExportError::NotFound("this export"))
         }
+        (JobState::Queued, _, _) => {
+            // One at least must end before the first that waits.
+            let before = jobs.waiting_before(&job).await?.saturating_add(1);
+            let progress = format!("waiting for {before} earlier exports");
+            Ok(Status::InProgress { progress, retry_after: retry_after(now.since(job.created_at)) })
+        }
         (JobState::Accepted | JobState::Running, _, _) => {
             Ok(Status::InProgress { progress: progress(&job), retry_after: retry_after(now.since(job.created_at)) })
         }
@@ -50,7 +56,7 @@ pub async fn status(jobs: &impl JobStore, clock: &impl Clock, id: &JobId, caller
 }
 
 /// Percent by bytes of the lake read, the resources so far, and what is left.
-fn progress(job: &Job) -> String {
+pub fn progress(job: &Job) -> String {
     let Some(planned) = &job.planned else { return "planning the export".to_owned() };
     let read = job.tally.source_bytes.min(planned.source_bytes);
     // 100 is said by the manifest alone.
