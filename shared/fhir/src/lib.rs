@@ -9,6 +9,7 @@ mod json;
 mod path;
 mod resource;
 mod resource_type;
+mod search;
 mod skim;
 mod tables;
 mod version;
@@ -19,6 +20,7 @@ pub use json::{Items, Json, Members, Shape};
 pub use path::Path;
 pub use resource::{Outline, Resource};
 pub use resource_type::{ResourceType, TypeSet};
+pub use search::{Fault, Query, QueryError, TypeFilter, TypeFilters, Word, split_queries, supported_parameters};
 pub use tables::{Component, Element, ParameterKind, SearchParameter, Support, TypedPath};
 pub use version::FhirVersion;
 
