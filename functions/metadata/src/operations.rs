@@ -1,0 +1,189 @@
+//! `$export` at each level, as OperationDefinitions.
+
+use headrace_edge::config::Offer;
+use headrace_fhir::IG_VERSION;
+use serde_json::{Value, json};
+
+/// The guide's own definitions lie below this.
+const CANONICAL: &str = "http://hl7.org/fhir/uv/bulkdata/OperationDefinition";
+
+/// `$export` at one level.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Operation {
+    /// The last segment of its URL here, and in the guide if that defines it.
+    pub id: &'static str,
+    /// The type that it is called on, and whether on one resource of it; `None` is the whole system.
+    pub on: Option<(&'static str, bool)>,
+    /// Whether the guide defines it.
+    pub is_standard: bool,
+    name: &'static str,
+    description: &'static str,
+}
+
+/// Every level.
+pub const OPERATIONS: [Operation; 4] = [
+    Operation {
+        id: "export",
+        on: None,
+        is_standard: true,
+        name: "Export",
+        description: "Exports every resource: `[base]/$export`.",
+    },
+    Operation {
+        id: "patient-export",
+        on: Some(("Patient", false)),
+        is_standard: true,
+        name: "PatientExport",
+        description: "Exports what is in the compartment of any patient: `[base]/Patient/$export`.",
+    },
+    Operation {
+        id: "one-patient-export",
+        on: Some(("Patient", true)),
+        is_standard: false,
+        name: "OnePatientExport",
+        description: "Exports what is in the compartment of one patient: `[base]/Patient/[id]/$export`.",
+    },
+    Operation {
+        id: "group-export",
+        on: Some(("Group", true)),
+        is_standard: true,
+        name: "GroupExport",
+        description: "Exports what is in the compartments of a group's members: `[base]/Group/[id]/$export`.",
+    },
+];
+
+/// At which levels a parameter may be given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum At {
+    Every,
+    /// Where patients are exported.
+    Patients,
+}
+
+/// A parameter of `$export`.
+struct Parameter {
+    name: &'static str,
+    kind: &'static str,
+    may_repeat: bool,
+    at: At,
+    text: &'static str,
+}
+
+const fn once(name: &'static str, kind: &'static str, text: &'static str) -> Parameter {
+    Parameter { name, kind, may_repeat: false, at: At::Every, text }
+}
+
+const fn repeated(name: &'static str, kind: &'static str, text: &'static str) -> Parameter {
+    Parameter { name, kind, may_repeat: true, at: At::Every, text }
+}
+
+const PARAMETERS: [Parameter; 15] = [
+    once(
+        "_outputFormat",
+        "string",
+        "`application/fhir+ndjson` (default), `application/ndjson` or `ndjson`: all mean newline-delimited JSON.",
+    ),
+    once("_since", "instant", "Only resources whose `meta.lastUpdated` is later. Deletions since then are listed in the manifest's `deleted`. Resources without `meta.lastUpdated` are exported whatever it says."),
+    once("_until", "instant", "Only resources whose `meta.lastUpdated` is earlier."),
+    once("_till", "instant", "`_until` as Azure API for FHIR names it."),
+    repeated("_type", "string", "Only these resource types, separated by commas."),
+    repeated("_typeFilter", "string", "A search such as `Observation?category=laboratory`: of its type, only resources that match it are exported. Several for one type: any of them. The search parameters are those that the CapabilityStatement lists."),
+    repeated("_elements", "string", "Only these root elements, as `element` or `Type.element`, separated by commas; mandatory ones stay. Resources that lack elements are tagged SUBSETTED."),
+    Parameter { name: "patient", kind: "Reference", may_repeat: true, at: At::Patients, text: "Only what is in the compartments of these patients." },
+    repeated("includeAssociatedData", "code", "`LatestProvenanceResources` or `RelevantProvenanceResources`. At the system level also `_history` (every version) and `_deleted` (deletions, also without `_since`), as Azure API for FHIR has them."),
+    once("organizeOutputBy", "string", "`Patient`: files of blocks, one patient's resources each, instead of files of one type each."),
+    once("allowPartialManifests", "boolean", "Whether the manifest may come in pages that link to the next. Without it, the manifest has one page, and an export of too many files for one response fails."),
+    once("_container", "string", "A named place for the files inside the server's destination, as in Azure API for FHIR: 3 to 63 characters of a-z, 0-9 and the hyphen."),
+    once("_format", "string", "The name of a folder layout that the operator has configured, as in Azure API for FHIR."),
+    once("_maxCount", "integer", "Accepted for clients of Azure API for FHIR; it changes nothing."),
+    once("_isParallel", "boolean", "Accepted for clients of Azure API for FHIR; it changes nothing."),
+];
+
+impl Operation {
+    /// The operation of this id.
+    pub fn named(id: &str) -> Option<&'static Self> {
+        OPERATIONS.iter().find(|operation| operation.id == id)
+    }
+
+    /// What the CapabilityStatement points at.
+    pub fn definition(&self, base: &str) -> String {
+        if self.is_standard { format!("{CANONICAL}/{}", self.id) } else { self.url(base) }
+    }
+
+    fn url(&self, base: &str) -> String {
+        format!("{base}/OperationDefinition/{}", self.id)
+    }
+
+    /// The names of its parameters.
+    pub fn parameters(&self) -> impl Iterator<Item = &'static str> {
+        self.takes().map(|parameter| parameter.name)
+    }
+
+    fn takes(&self) -> impl Iterator<Item = &'static Parameter> {
+        let is_system = self.on.is_none();
+        PARAMETERS.iter().filter(move |parameter| parameter.at == At::Every || !is_system)
+    }
+
+    /// The OperationDefinition, as this deployment offers it.
+    pub fn resource(&self, base: &str, offer: &Offer) -> Value {
+        let mut parameters: Vec<Value> = self.takes().map(|parameter| parameter.resource(offer)).collect();
+        parameters.push(json!({
+            "name": "return", "use": "out", "min": 1, "max": "1", "type": "OperationOutcome",
+            "documentation": "The body of `202 Accepted`. The header Content-Location has the URL whose answer is the manifest, once the export is complete.",
+        }));
+        let is_instance = self.on.is_some_and(|(_, is_instance)| is_instance);
+        let mut resource = json!({
+            "resourceType": "OperationDefinition",
+            "id": self.id,
+            "url": self.url(base),
+            "version": env!("CARGO_PKG_VERSION"),
+            "name": self.name,
+            "title": format!("FHIR Bulk Data Access {IG_VERSION}: $export"),
+            "status": "active",
+            "kind": "operation",
+            "description": format!("{} Started with GET, or with POST and a Parameters resource; the headers `Accept: application/fhir+json` and `Prefer: respond-async` are required.", self.description),
+            "affectsState": false,
+            "code": "export",
+            "system": self.on.is_none(),
+            "type": self.on.is_some() && !is_instance,
+            "instance": is_instance,
+            "parameter": parameters,
+        });
+        if self.is_standard {
+            resource["base"] = self.definition(base).into();
+        }
+        if let Some((kind, _)) = self.on {
+            resource["resource"] = json!([kind]);
+        }
+        resource
+    }
+}
+
+impl Parameter {
+    fn resource(&self, offer: &Offer) -> Value {
+        let max = if self.may_repeat { "*" } else { "1" };
+        let mut text = self.text.to_owned();
+        if self.name == "_since" && offer.adds_new_members {
+            text.push_str(" At the level of a group, all resources of a member who joined after it.");
+        }
+        let mut resource = json!({ "name": self.name, "use": "in", "min": 0, "max": max, "type": self.kind, "documentation": text });
+        if self.kind == "Reference" {
+            resource["targetProfile"] = json!(["http://hl7.org/fhir/StructureDefinition/Patient"]);
+        }
+        resource
+    }
+}
+
+/// Every OperationDefinition, as a search finds them.
+pub fn bundle(base: &str, offer: &Offer) -> Value {
+    let entry = |operation: &Operation| {
+        json!({ "fullUrl": operation.url(base), "resource": operation.resource(base, offer), "search": { "mode": "match" } })
+    };
+    json!({
+        "resourceType": "Bundle",
+        "type": "searchset",
+        "total": OPERATIONS.len(),
+        "link": [{ "relation": "self", "url": format!("{base}/OperationDefinition") }],
+        "entry": OPERATIONS.iter().map(entry).collect::<Vec<_>>(),
+    })
+}
