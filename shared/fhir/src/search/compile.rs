@@ -51,9 +51,9 @@ pub(super) fn is_supported(parameter: &SearchParameter) -> bool {
         Support::Deceased => true,
         Support::NotCompiled => false,
         Support::Compiled if parameter.kind == ParameterKind::Composite => {
-            parameter.components.iter().all(|component| part_reading(component).is_some())
+            parameter.components.iter().all(|component| is_readable(component.kind, &component.paths))
         }
-        Support::Compiled => Reading::plain(parameter.kind).is_some_and(|reading| has_place(reading, &parameter.paths)),
+        Support::Compiled => is_readable(parameter.kind, &parameter.paths),
     };
     is_answered && !OTHER_PARAMETERS.contains(&parameter.code) && !RESULT_PARAMETERS.contains(&parameter.code)
 }
@@ -158,21 +158,15 @@ fn parts(components: &[Component], value: &str, now: Instant) -> Result<Vec<Valu
         if text.is_empty() {
             return Err(Fault::Parts(components.len()));
         }
-        let reading = part_reading(component).ok_or(Fault::Parts(components.len()))?;
+        let reading = Reading::plain(component.kind).ok_or(Fault::Parts(components.len()))?;
         values(reading, &component.paths, &[text], now).map_err(|(_, fault)| fault)
     };
     components.iter().zip(texts).map(part).collect()
 }
 
-/// How a component's text is read: by its parameter's type, or, where R4 pairs a component with an element of another
-/// type (`DocumentReference.relationship`), by that element's.
-fn part_reading(component: &Component) -> Option<Reading> {
-    use ParameterKind as K;
-    let kinds = [component.kind, K::Token, K::Reference, K::String, K::Date, K::Quantity, K::Number, K::Uri];
-    kinds.into_iter().filter_map(Reading::plain).find(|reading| has_place(*reading, &component.paths))
-}
-
-fn has_place(reading: Reading, paths: &[TypedPath]) -> bool {
+/// Whether a path leads to something that values of this kind can be compared with.
+fn is_readable(kind: ParameterKind, paths: &[TypedPath]) -> bool {
+    let Some(reading) = Reading::plain(kind) else { return false };
     paths.iter().any(|path| match reading {
         Reading::Token | Reading::TokenText | Reading::OfType => TokenElement::of(path.ends_in, path.system).is_some(),
         Reading::Begins | Reading::Contains | Reading::Exact => StringElement::of(path.ends_in).is_some(),

@@ -75,10 +75,12 @@ impl Asked {
             (K::String, "contains") => Ok(Self::Any(Reading::Contains)),
             (K::String, "exact") => Ok(Self::Any(Reading::Exact)),
             (K::Reference, "identifier") if ends(&["Reference"]) => Ok(Self::Any(Reading::ReferenceIdentifier)),
-            (K::Reference, name) => match ResourceType::named(name).filter(|target| parameter.targets.contains(target)) {
-                Some(target) => Ok(Self::Any(Reading::Reference(Some(target)))),
-                None => refused(modifier),
-            },
+            (K::Reference, name) => {
+                match ResourceType::named(name).filter(|target| parameter.targets.is_empty() || parameter.targets.contains(target)) {
+                    Some(target) => Ok(Self::Any(Reading::Reference(Some(target)))),
+                    None => refused(modifier),
+                }
+            }
             (K::Uri, "below") => Ok(Self::Any(Reading::Uri(Relation::Below))),
             (K::Uri, "above") => Ok(Self::Any(Reading::Uri(Relation::Above))),
             _ => refused(modifier),

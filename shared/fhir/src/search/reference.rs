@@ -12,11 +12,7 @@ use crate::json::Json;
 pub(super) enum ReferenceElement {
     Reference,
     CodeableReference,
-    /// The text within a Reference.
-    Text,
     Canonical,
-    /// A resource within the resource.
-    Resource,
 }
 
 impl ReferenceElement {
@@ -25,9 +21,7 @@ impl ReferenceElement {
         match ends_in {
             "Reference" => Some(Self::Reference),
             "CodeableReference" => Some(Self::CodeableReference),
-            "string" => Some(Self::Text),
             "canonical" | "uri" | "url" | "oid" | "uuid" => Some(Self::Canonical),
-            "Resource" => Some(Self::Resource),
             _ => None,
         }
     }
@@ -104,15 +98,6 @@ impl ReferenceTest {
         };
         is_there && (self.version.is_none() || self.version.as_deref() == found.version)
     }
-
-    /// Whether it names a resource that stands within another.
-    fn accepts_resource(&self, resource: Json<'_>) -> bool {
-        let is = |name: &str, wanted: &str| resource.member(name).and_then(Json::text).is_some_and(|text| *text == *wanted);
-        match &self.target {
-            Target::Local(kind, id) => is("id", id) && kind.is_none_or(|kind| is("resourceType", kind.as_str())),
-            Target::Absolute(_) => false,
-        }
-    }
 }
 
 impl Accept<ReferenceElement> for ReferenceTest {
@@ -124,11 +109,9 @@ impl Accept<ReferenceElement> for ReferenceTest {
             ReferenceElement::CodeableReference => {
                 any_accepts(value.member("reference").and_then(|reference| reference.member("reference")))
             }
-            ReferenceElement::Text => any_accepts(Some(value)),
             ReferenceElement::Canonical => {
                 value.text().is_some_and(|text| tests.iter().any(|test| test.canonical.accepts_canonical(&text)))
             }
-            ReferenceElement::Resource => tests.iter().any(|test| test.accepts_resource(value)),
         }
     }
 }

@@ -40,8 +40,7 @@ impl TokenElement {
             "code" => Some(Self::Code(implied)),
             "boolean" => Some(Self::Boolean),
             "string" | "markdown" => Some(Self::Text),
-            // The last is how FHIRPath calls the type of an id.
-            "id" | "uri" | "url" | "canonical" | "oid" | "uuid" | "http://hl7.org/fhirpath/System.String" => Some(Self::Exact),
+            "id" | "uri" | "url" | "canonical" | "oid" | "uuid" => Some(Self::Exact),
             _ => None,
         }
     }

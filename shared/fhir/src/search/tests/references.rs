@@ -54,9 +54,3 @@ fn canonical_references_are_urls_with_or_without_a_version() {
     let missed = ["instantiates-canonical=http://example.org/Plan|1.0", "instantiates-canonical=http://example.org/Pl"];
     assert_found("CarePlan", members, &found, &missed);
 }
-
-#[test]
-fn the_resource_within_a_bundle_is_what_it_is_found_by() {
-    let members = r#""type":"document","entry":[{"resource":{"resourceType":"Composition","id":"c"}},{"resource":{"resourceType":"Composition","id":"d"}}]"#;
-    assert_found("Bundle", members, &["composition=c", "composition=Composition/c"], &["composition=d", "composition=Patient/c"]);
-}
