@@ -132,7 +132,14 @@ fn subject(path: &str) -> Option<(Subject<'_>, &str)> {
 
 /// `_format` decides, else `Accept`; without either, JSON is what there is.
 fn must_speak_json(request: &Request) -> Result<(), Refusal> {
-    let refuse = |what| Refusal::of(406, IssueCode::NotSupported, what, format!("{what} asks for another format than JSON: this server speaks application/fhir+json"));
+    let refuse = |what| {
+        Refusal::of(
+            406,
+            IssueCode::NotSupported,
+            what,
+            format!("{what} asks for another format than JSON: this server speaks application/fhir+json"),
+        )
+    };
     let parameters = request::asked(request, Level::System)?.parameters;
     if let Some((_, format)) = parameters.into_iter().find(|(name, _)| name == "_format") {
         // A `+` that was not percent-encoded arrives as a blank.

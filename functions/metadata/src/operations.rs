@@ -2,7 +2,7 @@
 
 use headrace_edge::config::Offer;
 use headrace_fhir::IG_VERSION;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 /// The guide's own definitions lie below this.
 const CANONICAL: &str = "http://hl7.org/fhir/uv/bulkdata/OperationDefinition";
@@ -22,13 +22,7 @@ pub struct Operation {
 
 /// Every level.
 pub const OPERATIONS: [Operation; 4] = [
-    Operation {
-        id: "export",
-        on: None,
-        is_standard: true,
-        name: "Export",
-        description: "Exports every resource: `[base]/$export`.",
-    },
+    Operation { id: "export", on: None, is_standard: true, name: "Export", description: "Exports every resource: `[base]/$export`." },
     Operation {
         id: "patient-export",
         on: Some(("Patient", false)),
@@ -83,17 +77,47 @@ const PARAMETERS: [Parameter; 15] = [
         "string",
         "`application/fhir+ndjson` (default), `application/ndjson` or `ndjson`: all mean newline-delimited JSON.",
     ),
-    once("_since", "instant", "Only resources whose `meta.lastUpdated` is later. Deletions since then are listed in the manifest's `deleted`. Resources without `meta.lastUpdated` are exported whatever it says."),
+    once(
+        "_since",
+        "instant",
+        "Only resources whose `meta.lastUpdated` is later. Deletions since then are listed in the manifest's `deleted`. Resources without `meta.lastUpdated` are exported whatever it says.",
+    ),
     once("_until", "instant", "Only resources whose `meta.lastUpdated` is earlier."),
     once("_till", "instant", "`_until` as Azure API for FHIR names it."),
     repeated("_type", "string", "Only these resource types, separated by commas."),
-    repeated("_typeFilter", "string", "A search such as `Observation?category=laboratory`: of its type, only resources that match it are exported. Several for one type: any of them. The search parameters are those that the CapabilityStatement lists."),
-    repeated("_elements", "string", "Only these root elements, as `element` or `Type.element`, separated by commas; mandatory ones stay. Resources that lack elements are tagged SUBSETTED."),
-    Parameter { name: "patient", kind: "Reference", may_repeat: true, at: At::Patients, text: "Only what is in the compartments of these patients." },
-    repeated("includeAssociatedData", "code", "`LatestProvenanceResources` or `RelevantProvenanceResources`. At the system level also `_history` (every version) and `_deleted` (deletions, also without `_since`), as Azure API for FHIR has them."),
+    repeated(
+        "_typeFilter",
+        "string",
+        "A search such as `Observation?category=laboratory`: of its type, only resources that match it are exported. Several for one type: any of them. The search parameters are those that the CapabilityStatement lists.",
+    ),
+    repeated(
+        "_elements",
+        "string",
+        "Only these root elements, as `element` or `Type.element`, separated by commas; mandatory ones stay. Resources that lack elements are tagged SUBSETTED.",
+    ),
+    Parameter {
+        name: "patient",
+        kind: "Reference",
+        may_repeat: true,
+        at: At::Patients,
+        text: "Only what is in the compartments of these patients.",
+    },
+    repeated(
+        "includeAssociatedData",
+        "code",
+        "`LatestProvenanceResources` or `RelevantProvenanceResources`. At the system level also `_history` (every version) and `_deleted` (deletions, also without `_since`), as Azure API for FHIR has them.",
+    ),
     once("organizeOutputBy", "string", "`Patient`: files of blocks, one patient's resources each, instead of files of one type each."),
-    once("allowPartialManifests", "boolean", "Whether the manifest may come in pages that link to the next. Without it, the manifest has one page, and an export of too many files for one response fails."),
-    once("_container", "string", "A named place for the files inside the server's destination, as in Azure API for FHIR: 3 to 63 characters of a-z, 0-9 and the hyphen."),
+    once(
+        "allowPartialManifests",
+        "boolean",
+        "Whether the manifest may come in pages that link to the next. Without it, the manifest has one page, and an export of too many files for one response fails.",
+    ),
+    once(
+        "_container",
+        "string",
+        "A named place for the files inside the server's destination, as in Azure API for FHIR: 3 to 63 characters of a-z, 0-9 and the hyphen.",
+    ),
     once("_format", "string", "The name of a folder layout that the operator has configured, as in Azure API for FHIR."),
     once("_maxCount", "integer", "Accepted for clients of Azure API for FHIR; it changes nothing."),
     once("_isParallel", "boolean", "Accepted for clients of Azure API for FHIR; it changes nothing."),
@@ -132,7 +156,7 @@ impl Operation {
             "documentation": "The body of `202 Accepted`. The header Content-Location has the URL whose answer is the manifest, once the export is complete.",
         }));
         let is_instance = self.on.is_some_and(|(_, is_instance)| is_instance);
-        let mut resource = json!({
+        let mut resource = members(json!({
             "resourceType": "OperationDefinition",
             "id": self.id,
             "url": self.url(base),
@@ -148,14 +172,22 @@ impl Operation {
             "type": self.on.is_some() && !is_instance,
             "instance": is_instance,
             "parameter": parameters,
-        });
+        }));
         if self.is_standard {
-            resource["base"] = self.definition(base).into();
+            resource.insert("base".to_owned(), self.definition(base).into());
         }
         if let Some((kind, _)) = self.on {
-            resource["resource"] = json!([kind]);
+            resource.insert("resource".to_owned(), json!([kind]));
         }
-        resource
+        resource.into()
+    }
+}
+
+/// The members of a JSON object.
+fn members(json: Value) -> Map<String, Value> {
+    match json {
+        Value::Object(members) => members,
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => Map::new(),
     }
 }
 
@@ -166,19 +198,18 @@ impl Parameter {
         if self.name == "_since" && offer.adds_new_members {
             text.push_str(" At the level of a group, all resources of a member who joined after it.");
         }
-        let mut resource = json!({ "name": self.name, "use": "in", "min": 0, "max": max, "type": self.kind, "documentation": text });
+        let resource = json!({ "name": self.name, "use": "in", "min": 0, "max": max, "type": self.kind, "documentation": text });
+        let mut resource = members(resource);
         if self.kind == "Reference" {
-            resource["targetProfile"] = json!(["http://hl7.org/fhir/StructureDefinition/Patient"]);
+            resource.insert("targetProfile".to_owned(), json!(["http://hl7.org/fhir/StructureDefinition/Patient"]));
         }
-        resource
+        resource.into()
     }
 }
 
 /// Every OperationDefinition, as a search finds them.
 pub fn bundle(base: &str, offer: &Offer) -> Value {
-    let entry = |operation: &Operation| {
-        json!({ "fullUrl": operation.url(base), "resource": operation.resource(base, offer), "search": { "mode": "match" } })
-    };
+    let entry = |operation: &Operation| json!({ "fullUrl": operation.url(base), "resource": operation.resource(base, offer), "search": { "mode": "match" } });
     json!({
         "resourceType": "Bundle",
         "type": "searchset",

@@ -1,6 +1,6 @@
 //! What a client may ask for, and what it is told when it may not.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use headrace_fhir::{FhirVersion, Instant, ResourceType, TypeSet};
 use serde::{Deserialize, Serialize};
@@ -176,6 +176,10 @@ impl From<Container> for String {
 /// What the operator allows.
 #[derive(Clone, Debug, Default)]
 pub struct Policy {
+    /// The version of FHIR that the lake's resources are in.
+    pub version: FhirVersion,
+    /// The folder layouts that `_format` may name.
+    pub layouts: BTreeMap<String, Layout>,
     /// The containers that may be named; `None` means any valid name.
     pub containers: Option<BTreeSet<Container>>,
 }
