@@ -118,7 +118,10 @@ impl Terms {
         let hours = |variable, default: u64| Ok(settings.number(variable, (1, default / 3600, 24 * 365))? * 3600);
         Ok(Self {
             base: settings.get("HEADRACE_BASE_URL").map(|base| read_base(&base)).transpose()?,
-            policy: Policy { containers: settings.get("HEADRACE_CONTAINERS").map(|names| read_containers(&names)).transpose()? },
+            policy: Policy {
+                containers: settings.get("HEADRACE_CONTAINERS").map(|names| read_containers(&names)).transpose()?,
+                ..Policy::default()
+            },
             limits: Limits {
                 // One CopyObject takes at most 5 GB, and a worker must fill a file within its time.
                 file_bytes: settings.number("HEADRACE_FILE_SIZE_MB", (1, default.file_bytes / 1_000_000, 1_000))? * 1_000_000,

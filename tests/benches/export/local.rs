@@ -106,5 +106,5 @@ impl Drop for Served {
 
 /// The defaults.
 pub(crate) fn terms() -> Terms {
-    Terms { base: None, policy: Policy { containers: None }, limits: Limits::default() }
+    Terms { base: None, policy: Policy::default(), limits: Limits::default() }
 }

@@ -6,7 +6,7 @@ use crate::error::{ExportError, StoreError};
 use crate::ids::{Caller, JobId, TaskId};
 use crate::job::{Job, JobEvent, Limits, Reason, ReasonKind};
 use crate::ports::{Clock, JobStore, TaskQueue};
-use crate::request::{Asked, ExportRequest, Policy};
+use crate::request::{Asked, ExportRequest, Policy, Resolved};
 use crate::task::Planning;
 
 /// A kick-off and where it came from.
@@ -35,7 +35,7 @@ pub async fn kick_off(
     kick_off: KickOff,
 ) -> Result<Job, ExportError> {
     let now = clock.now();
-    let request = ExportRequest::resolve(&kick_off.asked, policy, now)?;
+    let Resolved { request, patients } = ExportRequest::resolve(&kick_off.asked, policy, now)?;
     let job = Job {
         request_url: kick_off.request_url,
         base: kick_off.base,
@@ -43,7 +43,7 @@ pub async fn kick_off(
         requires_access_token: kick_off.requires_access_token,
         ..Job::accepted(kick_off.id, kick_off.caller, request, now)
     };
-    match jobs.record_job(&job, &Planning::default()).await {
+    match jobs.record_job(&job, &Planning { patients }).await {
         // The answer was lost; whether the job is there can be seen.
         Err(StoreError::Unknown { .. }) if jobs.job(&job.id).await?.is_some() => {}
         recorded => recorded?,
