@@ -89,7 +89,7 @@ fn more_ids_than_the_plan_can_keep_are_too_costly_and_one_fewer_are_not() {
     assert_eq!((refusal.status, refusal.code), (413, IssueCode::TooCostly));
     assert!(refusal.text.contains("Group"), "{}", refusal.text);
     // Repeats are kept once, so they cost nothing.
-    assert_eq!(at(group(), &[("patient", &"1,".repeat(200_000).trim_end_matches(','))]).unwrap().patients, ["1"]);
+    assert_eq!(at(group(), &[("patient", "1,".repeat(200_000).trim_end_matches(','))]).unwrap().patients, ["1"]);
 }
 
 #[test]
