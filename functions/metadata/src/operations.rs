@@ -1,5 +1,6 @@
 //! `$export` at each level, as OperationDefinitions.
 
+use headrace_core::request::Parameter;
 use headrace_edge::config::Offer;
 use headrace_fhir::IG_VERSION;
 use serde_json::{Map, Value, json};
@@ -46,82 +47,55 @@ pub const OPERATIONS: [Operation; 4] = [
     },
 ];
 
-/// At which levels a parameter may be given.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum At {
-    Every,
-    /// Where patients are exported.
-    Patients,
+/// The FHIR type of a parameter's value, and what it means.
+fn meaning(parameter: Parameter) -> (&'static str, &'static str) {
+    match parameter {
+        Parameter::OutputFormat => (
+            "string",
+            "`application/fhir+ndjson` (default), `application/ndjson` or `ndjson`: all mean newline-delimited JSON.",
+        ),
+        Parameter::Since => (
+            "instant",
+            "Only resources whose `meta.lastUpdated` is later. Deletions since then are listed in the manifest's `deleted`. \
+             Resources without `meta.lastUpdated` are exported whatever it says.",
+        ),
+        Parameter::Until => ("instant", "Only resources whose `meta.lastUpdated` is earlier."),
+        Parameter::Till => ("instant", "`_until`, as Azure API for FHIR names it."),
+        Parameter::Type => ("string", "Only these resource types, separated by commas."),
+        Parameter::TypeFilter => (
+            "string",
+            "A search such as `Observation?category=laboratory`: of its type, only resources that match it are exported. \
+             Several for one type: any of them. The CapabilityStatement lists the search parameters.",
+        ),
+        Parameter::Elements => (
+            "string",
+            "Only these root elements, as `element` or `Type.element`, separated by commas; mandatory ones stay. What lacks \
+             elements is tagged SUBSETTED.",
+        ),
+        Parameter::Patient => ("Reference", "Only what is in the compartments of these patients."),
+        Parameter::IncludeAssociatedData => (
+            "code",
+            "`LatestProvenanceResources` or `RelevantProvenanceResources`. At the system level also `_history` (every \
+             version) and `_deleted` (deletions, also without `_since`), as Azure API for FHIR has them.",
+        ),
+        Parameter::OrganizeOutputBy => {
+            ("string", "`Patient`: files of blocks, one patient's resources each, instead of files of one type each.")
+        }
+        Parameter::AllowPartialManifests => (
+            "boolean",
+            "Whether the manifest may come in pages, each linking to the next. Without it, an export of more files than one \
+             response can list fails.",
+        ),
+        Parameter::Container => (
+            "string",
+            "A named place for the files inside the server's destination, as in Azure API for FHIR: 3 to 63 characters of \
+             a-z, 0-9 and the hyphen.",
+        ),
+        Parameter::Format => ("string", "The name of a folder layout that the operator has configured, as in Azure API for FHIR."),
+        Parameter::MaxCount => ("integer", "Accepted for clients of Azure API for FHIR; it changes nothing."),
+        Parameter::IsParallel => ("boolean", "Accepted for clients of Azure API for FHIR; it changes nothing."),
+    }
 }
-
-/// A parameter of `$export`.
-struct Parameter {
-    name: &'static str,
-    kind: &'static str,
-    may_repeat: bool,
-    at: At,
-    text: &'static str,
-}
-
-const fn once(name: &'static str, kind: &'static str, text: &'static str) -> Parameter {
-    Parameter { name, kind, may_repeat: false, at: At::Every, text }
-}
-
-const fn repeated(name: &'static str, kind: &'static str, text: &'static str) -> Parameter {
-    Parameter { name, kind, may_repeat: true, at: At::Every, text }
-}
-
-const PARAMETERS: [Parameter; 15] = [
-    once(
-        "_outputFormat",
-        "string",
-        "`application/fhir+ndjson` (default), `application/ndjson` or `ndjson`: all mean newline-delimited JSON.",
-    ),
-    once(
-        "_since",
-        "instant",
-        "Only resources whose `meta.lastUpdated` is later. Deletions since then are listed in the manifest's `deleted`. Resources without `meta.lastUpdated` are exported whatever it says.",
-    ),
-    once("_until", "instant", "Only resources whose `meta.lastUpdated` is earlier."),
-    once("_till", "instant", "`_until` as Azure API for FHIR names it."),
-    repeated("_type", "string", "Only these resource types, separated by commas."),
-    repeated(
-        "_typeFilter",
-        "string",
-        "A search such as `Observation?category=laboratory`: of its type, only resources that match it are exported. Several for one type: any of them. The search parameters are those that the CapabilityStatement lists.",
-    ),
-    repeated(
-        "_elements",
-        "string",
-        "Only these root elements, as `element` or `Type.element`, separated by commas; mandatory ones stay. Resources that lack elements are tagged SUBSETTED.",
-    ),
-    Parameter {
-        name: "patient",
-        kind: "Reference",
-        may_repeat: true,
-        at: At::Patients,
-        text: "Only what is in the compartments of these patients.",
-    },
-    repeated(
-        "includeAssociatedData",
-        "code",
-        "`LatestProvenanceResources` or `RelevantProvenanceResources`. At the system level also `_history` (every version) and `_deleted` (deletions, also without `_since`), as Azure API for FHIR has them.",
-    ),
-    once("organizeOutputBy", "string", "`Patient`: files of blocks, one patient's resources each, instead of files of one type each."),
-    once(
-        "allowPartialManifests",
-        "boolean",
-        "Whether the manifest may come in pages that link to the next. Without it, the manifest has one page, and an export of too many files for one response fails.",
-    ),
-    once(
-        "_container",
-        "string",
-        "A named place for the files inside the server's destination, as in Azure API for FHIR: 3 to 63 characters of a-z, 0-9 and the hyphen.",
-    ),
-    once("_format", "string", "The name of a folder layout that the operator has configured, as in Azure API for FHIR."),
-    once("_maxCount", "integer", "Accepted for clients of Azure API for FHIR; it changes nothing."),
-    once("_isParallel", "boolean", "Accepted for clients of Azure API for FHIR; it changes nothing."),
-];
 
 impl Operation {
     /// The operation of this id.
@@ -138,19 +112,15 @@ impl Operation {
         format!("{base}/OperationDefinition/{}", self.id)
     }
 
-    /// The names of its parameters.
-    pub fn parameters(&self) -> impl Iterator<Item = &'static str> {
-        self.takes().map(|parameter| parameter.name)
-    }
-
-    fn takes(&self) -> impl Iterator<Item = &'static Parameter> {
+    /// Its parameters. Patients can be named where patients are exported.
+    pub fn parameters(&self) -> impl Iterator<Item = Parameter> {
         let is_system = self.on.is_none();
-        PARAMETERS.iter().filter(move |parameter| parameter.at == At::Every || !is_system)
+        Parameter::ALL.into_iter().filter(move |parameter| *parameter != Parameter::Patient || !is_system)
     }
 
     /// The OperationDefinition, as this deployment offers it.
     pub fn resource(&self, base: &str, offer: &Offer) -> Value {
-        let mut parameters: Vec<Value> = self.takes().map(|parameter| parameter.resource(offer)).collect();
+        let mut parameters: Vec<Value> = self.parameters().map(|parameter| definition(parameter, offer)).collect();
         parameters.push(json!({
             "name": "return", "use": "out", "min": 1, "max": "1", "type": "OperationOutcome",
             "documentation": "The body of `202 Accepted`. The header Content-Location has the URL whose answer is the manifest, once the export is complete.",
@@ -191,20 +161,20 @@ fn members(json: Value) -> Map<String, Value> {
     }
 }
 
-impl Parameter {
-    fn resource(&self, offer: &Offer) -> Value {
-        let max = if self.may_repeat { "*" } else { "1" };
-        let mut text = self.text.to_owned();
-        if self.name == "_since" && offer.adds_new_members {
-            text.push_str(" At the level of a group, all resources of a member who joined after it.");
-        }
-        let resource = json!({ "name": self.name, "use": "in", "min": 0, "max": max, "type": self.kind, "documentation": text });
-        let mut resource = members(resource);
-        if self.kind == "Reference" {
-            resource.insert("targetProfile".to_owned(), json!(["http://hl7.org/fhir/StructureDefinition/Patient"]));
-        }
-        resource.into()
+/// A parameter, as an OperationDefinition lists it.
+fn definition(parameter: Parameter, offer: &Offer) -> Value {
+    let (kind, text) = meaning(parameter);
+    let mut text = text.to_owned();
+    if parameter == Parameter::Since && offer.adds_new_members {
+        text.push_str(" At the level of a group, all resources of a member who joined after it.");
     }
+    let max = if parameter.repeats() { "*" } else { "1" };
+    let json = json!({ "name": parameter.as_str(), "use": "in", "min": 0, "max": max, "type": kind, "documentation": text });
+    let mut json = members(json);
+    if parameter == Parameter::Patient {
+        json.insert("targetProfile".to_owned(), json!(["http://hl7.org/fhir/StructureDefinition/Patient"]));
+    }
+    json.into()
 }
 
 /// Every OperationDefinition, as a search finds them.

@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 
 use async_compression::tokio::bufread::GzipDecoder;
-use headrace_core::request::Level;
+use headrace_core::request::{Level, Parameter};
 use headrace_edge::request::kick_off_path;
 use headrace_fhir::{FhirVersion, Instant, ParameterKind, Query, ResourceType};
 use serde_json::Value;
@@ -190,7 +190,7 @@ async fn every_operation_has_a_definition_and_a_route() {
 #[tokio::test]
 async fn patients_can_be_named_where_patients_are_exported() {
     for operation in OPERATIONS {
-        assert_eq!(operation.parameters().any(|name| name == "patient"), operation.on.is_some(), "{}", operation.id);
+        assert_eq!(operation.parameters().any(|parameter| parameter == Parameter::Patient), operation.on.is_some(), "{}", operation.id);
     }
 }
 

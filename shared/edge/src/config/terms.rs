@@ -10,7 +10,7 @@ use headrace_fhir::{Bases, FhirVersion};
 use super::{ConfigError, Settings};
 
 /// What a kick-off promises a job.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Terms {
     /// The FHIR base, if it is not to be taken from each request.
     pub base: Option<String>,
@@ -31,6 +31,7 @@ impl Terms {
             base: base(settings)?,
             policy: Policy {
                 version: version(settings)?,
+                bases: bases(settings)?,
                 containers: settings.get("HEADRACE_CONTAINERS").map(|names| read_containers(&names)).transpose()?,
                 layouts: settings.get("HEADRACE_FORMATS").map(|text| read_layouts(&text)).transpose()?.unwrap_or_default(),
             },
@@ -65,7 +66,7 @@ impl LakeTerms {
             versions: versions.unwrap_or_default(),
             adds_referenced: settings.flag("HEADRACE_REFERENCED_RESOURCES", false)?,
             adds_new_members: settings.flag("HEADRACE_GROUP_NEW_MEMBERS", false)?,
-            bases: settings.get("HEADRACE_LAKE_BASES").map(|bases| read_bases(&bases)).transpose()?.unwrap_or_default(),
+            bases: bases(settings)?,
         })
     }
 
@@ -141,6 +142,10 @@ fn version(settings: &impl Settings) -> Result<FhirVersion, ConfigError> {
     Ok(settings.get("HEADRACE_FHIR_VERSION").map(|version| read_version(&version)).transpose()?.unwrap_or_default())
 }
 
+fn bases(settings: &impl Settings) -> Result<Bases, ConfigError> {
+    Ok(settings.get("HEADRACE_LAKE_BASES").map(|bases| read_bases(&bases)).transpose()?.unwrap_or_default())
+}
+
 /// One CopyObject takes at most 5 GB, and a worker must fill a file within its time.
 fn file_bytes(settings: &impl Settings) -> Result<u64, ConfigError> {
     Ok(settings.number("HEADRACE_FILE_SIZE_MB", (1, Limits::default().file_bytes / 1_000_000, 1_000))? * 1_000_000)
@@ -208,17 +213,5 @@ pub fn read_lake_versions(text: &str) -> Result<LakeVersions, ConfigError> {
 
 /// Reads the folder layouts that `_format` may name: `name=layout`, with semicolons between them.
 pub fn read_layouts(text: &str) -> Result<BTreeMap<String, Layout>, ConfigError> {
-    let read = |pair: &str| {
-        let problem = || {
-            format!(
-                "has `{pair}`: write name=layout, where the layout is a path of letters, digits, `-`, `_`, `.`, <timestamp> and at least <id>, such as daily=exports/<timestamp>-<id>"
-            )
-        };
-        let error = || ConfigError { variable: "HEADRACE_FORMATS", problem: problem() };
-        let (name, layout) = pair.trim().split_once('=').ok_or_else(error)?;
-        let is_name = !name.is_empty() && name.len() <= 64 && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
-        let layout = Layout::parse(layout).filter(|_| is_name).ok_or_else(error)?;
-        Ok((name.to_owned(), layout))
-    };
-    text.split(';').map(read).collect()
+    Layout::parse_named(text).map_err(|error| ConfigError { variable: "HEADRACE_FORMATS", problem: error.to_string() })
 }

@@ -55,7 +55,7 @@ fn what_cannot_be_read_is_named_with_what_would_be_right() {
         ("HEADRACE_FORMATS", "daily=<timestamp>"),
         ("HEADRACE_FORMATS", "daily=../<id>"),
         ("HEADRACE_FORMATS", "da ily=<id>"),
-        ("HEADRACE_FORMATS", "daily=<id>;"),
+        ("HEADRACE_FORMATS", "daily=<id>;daily=x/<id>"),
         ("HEADRACE_JOBS_PER_CALLER", "0"),
         ("HEADRACE_JOBS", "many"),
         ("HEADRACE_QUEUE_JOBS", "yes"),
