@@ -24,18 +24,23 @@ const ROOM_LATER: &str = "60";
 pub struct Reply {
     status: StatusCode,
     headers: Vec<(HeaderName, String)>,
-    body: String,
+    body: Body,
 }
 
 impl Reply {
     /// An answer without a body.
     pub fn empty(status: u16) -> Self {
-        Self { status: StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), headers: Vec::new(), body: String::new() }
+        Self { status: StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), headers: Vec::new(), body: Body::Empty }
     }
 
     /// An answer with JSON text of this media type.
     pub fn json(status: u16, media_type: &str, body: String) -> Self {
-        Self { body, ..Self::empty(status) }.with(CONTENT_TYPE, media_type)
+        Self { body: Body::Text(body), ..Self::empty(status) }.with(CONTENT_TYPE, media_type)
+    }
+
+    /// An answer with bytes of this media type.
+    pub fn bytes(status: u16, media_type: &str, body: Vec<u8>) -> Self {
+        Self { body: Body::Binary(body), ..Self::empty(status) }.with(CONTENT_TYPE, media_type)
     }
 
     /// An OperationOutcome.
@@ -52,8 +57,7 @@ impl Reply {
 
     /// As the runtime takes it. Nothing that this service answers may be cached: it is a patient's, or it changes.
     pub fn into_response(self) -> Response<Body> {
-        let body = if self.body.is_empty() { Body::Empty } else { Body::Text(self.body) };
-        let mut response = Response::new(body);
+        let mut response = Response::new(self.body);
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -152,7 +156,8 @@ mod tests {
             (Limit::Global(40), ["40 exports", "HEADRACE_JOBS", "try again later"]),
         ] {
             let reply = outcome(&ExportError::TooMany(limit)).into_response();
-            assert_eq!((reply.status().as_u16(), reply.headers()["retry-after"].to_str()), (429, Ok("60")));
+            assert_eq!(reply.status(), 429);
+            assert_eq!(reply.headers()["retry-after"], "60");
             let Body::Text(text) = reply.body() else { panic!("an OperationOutcome") };
             assert!(text.contains("\"throttled\"") && words.iter().all(|word| text.contains(word)), "{text}");
         }

@@ -7,7 +7,7 @@ use crate::ids::{Caller, JobId, TaskId};
 use crate::job::{Conditions, IdempotencyKey, Job, JobEvent, JobState, Limits, Quotas, Reason, ReasonKind, Recorded};
 use crate::outcome::IssueCode;
 use crate::ports::{Clock, JobStore, TaskQueue};
-use crate::request::{Asked, ExportRequest, Policy, Refusal};
+use crate::request::{Asked, ExportRequest, Policy, Refusal, Resolved};
 use crate::task::Planning;
 
 use super::admit::admit;
@@ -56,8 +56,8 @@ pub async fn kick_off(
     kick_off: KickOff,
 ) -> Result<Job, ExportError> {
     let now = clock.now();
-    let request = ExportRequest::resolve(&kick_off.asked, settings.policy, now)?;
-    let plan = Planning::default();
+    let Resolved { request, patients } = ExportRequest::resolve(&kick_off.asked, settings.policy, now)?;
+    let plan = Planning { patients };
     let asked = must_fit(&request)?;
     let key = match &kick_off.idempotency_key {
         Some(header) => {

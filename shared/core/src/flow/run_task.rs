@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use headrace_fhir::Bases;
+
 use crate::clock::Millis;
 use crate::error::{ExportError, SourceError, StoreError};
 use crate::ids::TaskId;
@@ -13,8 +15,20 @@ use crate::task::{Lease, LeaseAnswer, Record, Release, Work};
 use super::admit::admit_after_an_end;
 use super::{finish, plan, pump};
 
+/// How many versions of one resource the operator says that the lake holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum LakeVersions {
+    /// One of each, and no deletion that says otherwise: each line is believed.
+    One,
+    /// Mostly one: what is selected is written at once, and the lake is read again if that was wrong.
+    #[default]
+    Auto,
+    /// Many: the lake is surveyed first and then read again.
+    Many,
+}
+
 /// How a worker works.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkTerms {
     /// Leases.
     pub lease: LeaseTerms,
@@ -25,6 +39,15 @@ pub struct WorkTerms {
     pub trust_lake_names: bool,
     /// What is left over when every task has closed, in bytes, is joined by one worker up to this; more is handed out.
     pub join_limit_bytes: u64,
+    /// How many versions of one resource the lake holds.
+    pub lake_versions: LakeVersions,
+    /// Whether exports below the system's level hold Practitioner, Organization, Location, Medication and Device
+    /// resources that exported ones refer to.
+    pub adds_referenced: bool,
+    /// Whether `_since` does not count for patients who joined the group after it.
+    pub adds_new_members: bool,
+    /// Which absolute references are to resources of the lake.
+    pub bases: Bases,
     /// How many exports may be at work: when one has ended, the next gets its turn.
     pub quotas: Quotas,
 }
@@ -36,6 +59,10 @@ impl Default for WorkTerms {
             slice_floor_bytes: 1 << 20,
             trust_lake_names: false,
             join_limit_bytes: 1 << 30,
+            lake_versions: LakeVersions::default(),
+            adds_referenced: false,
+            adds_new_members: false,
+            bases: Bases::any(),
             quotas: Quotas::default(),
         }
     }
