@@ -40,6 +40,13 @@ pub struct Roster {
 #[error("the roster is damaged: {0}")]
 pub struct DamagedRoster(&'static str);
 
+impl Default for Roster {
+    /// Nobody.
+    fn default() -> Self {
+        Self::of(&JobId::from_random([0; 16]), [])
+    }
+}
+
 impl Roster {
     /// A roster of these members of a job; who is named twice counts once, and as a member of old if named so once.
     pub fn of(job: &JobId, members: impl IntoIterator<Item = Entry>) -> Self {
