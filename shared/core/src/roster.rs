@@ -5,6 +5,8 @@
 //!   compartment says what belongs to somebody. The group that was asked for is there in the same way, so that an
 //!   export holds that Group and none of the others which its patients happen to be in.
 
+mod cohort;
+mod latest;
 mod sorted;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
@@ -13,6 +15,8 @@ use headrace_fhir::{ResourceType, TypeSet};
 use crate::ids::JobId;
 use crate::key::{Keys, ResourceKey};
 
+pub(crate) use cohort::{Cohort, Entrant, FilterHits, GroupRead};
+pub(crate) use latest::{Latest, LinePlace, Version};
 pub use sorted::SortedKeys;
 
 /// What a roster's file begins with: its name and the version of its form.

@@ -4,6 +4,7 @@ pub mod cancel;
 mod finish;
 pub mod hand_out;
 pub mod kick_off;
+pub mod look_up;
 mod plan;
 mod pump;
 pub mod reap;
