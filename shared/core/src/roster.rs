@@ -11,9 +11,11 @@ mod sorted;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use headrace_fhir::{ResourceType, TypeSet};
+use serde::{Deserialize, Serialize};
 
 use crate::ids::JobId;
 use crate::key::{Keys, ResourceKey};
+use crate::request::Ignored;
 
 pub(crate) use cohort::{Cohort, Entrant, FilterHits, GroupRead};
 pub(crate) use latest::{Latest, LinePlace, Version};
@@ -168,6 +170,36 @@ impl Roster {
             if list.is_sorted() { Ok(SortedKeys::of(list)) } else { Err(DamagedRoster("its keys are out of order")) }
         };
         Ok(Self { keys: Keys::of(job), steady: take(steady)?, late: take(late)?, others: take(others)?, other_kinds })
+    }
+}
+
+/// Who was asked for and is not on the roster, where only the plan could tell. Counts, for ids do not belong into a
+/// job's record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct LeftOut {
+    /// Patients who were named, and are not in the group or not in the lake.
+    pub patients: u32,
+    /// Members of the group who refer to no resource of the lake.
+    pub members: u32,
+}
+
+impl LeftOut {
+    /// Whether there is nothing to tell.
+    pub fn is_nobody(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// As the client is told.
+    pub fn ignored(&self) -> Vec<Ignored> {
+        let patients = (self.patients > 0).then(|| Ignored {
+            parameter: "patient".to_owned(),
+            text: format!("{} of the patients that it names are not known here, or not in the group", self.patients),
+        });
+        let members = (self.members > 0).then(|| Ignored {
+            parameter: "Group.member".to_owned(),
+            text: format!("{} members of the group refer to no resource of this server", self.members),
+        });
+        patients.into_iter().chain(members).collect()
     }
 }
 

@@ -9,7 +9,9 @@
 //!   as [`LookUpTerms::mixed_bytes`] reach.
 
 mod catalogue;
+mod enrol;
 mod filters;
+mod first_look;
 mod groups;
 mod newest;
 mod scan;
@@ -20,20 +22,17 @@ use std::time::Duration;
 use headrace_fhir::{Bases, Instant, PatientCompartment, ResourceType, TypeSet, may_mention_patient};
 
 use crate::clock::Millis;
-use crate::error::{ExportError, SourceError};
+use crate::error::ExportError;
 use crate::ids::JobId;
 use crate::key::Keys;
-use crate::outcome::IssueCode;
-use crate::ports::{Clock, ResourceSource};
-use crate::request::{ExportRequest, Ignored, Level, Refusal};
+use crate::ports::ResourceSource;
+use crate::request::{ExportRequest, Level};
 use crate::roster::{Cohort, Entrant, Entry, Roster};
 
 pub use catalogue::Catalogue;
+pub(super) use enrol::{enrol, patients};
 pub use scan::Pulse;
 use scan::{Scan, Stop};
-
-/// So many of the client's own ids are repeated in a message.
-const IDS_SHOWN: usize = 3;
 
 /// How thoroughly the lake is looked through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -209,3 +208,6 @@ async fn known<S: ResourceSource, P: Pulse>(scan: &mut Scan<'_, S, P>, ids: BTre
     let found = newest::newest(scan, (kind, &ids), &|line| may_mention_patient(line, &is_named), &|_| ()).await?;
     Ok(found.into_keys().collect())
 }
+
+#[cfg(test)]
+mod tests;

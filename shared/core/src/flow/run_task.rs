@@ -10,6 +10,7 @@ use crate::job::{Job, JobEvent, JobState, Reason, ReasonKind, Step};
 use crate::ports::{AllPorts, JobStore as _, LeaseTerms, PartStore as _, TaskQueue, TaskStore as _};
 use crate::task::{Lease, LeaseAnswer, Record, Release, Work};
 
+use super::look_up::LookUpTerms;
 use super::{finish, plan, pump};
 
 /// How a worker works.
@@ -24,11 +25,19 @@ pub struct WorkTerms {
     pub trust_lake_names: bool,
     /// What is left over when every task has closed, in bytes, is joined by one worker up to this; more is handed out.
     pub join_limit_bytes: u64,
+    /// How thoroughly the plan looks up who an export is about.
+    pub look_up: LookUpTerms,
 }
 
 impl Default for WorkTerms {
     fn default() -> Self {
-        Self { lease: LeaseTerms::default(), slice_floor_bytes: 1 << 20, trust_lake_names: false, join_limit_bytes: 1 << 30 }
+        Self {
+            lease: LeaseTerms::default(),
+            slice_floor_bytes: 1 << 20,
+            trust_lake_names: false,
+            join_limit_bytes: 1 << 30,
+            look_up: LookUpTerms::default(),
+        }
     }
 }
 
@@ -61,7 +70,7 @@ pub async fn run_task(ports: &impl AllPorts, task: &TaskId, terms: &WorkTerms, s
     };
     tracing::debug!(job.id = %task.job, task.id = task.task, attempt = lease.attempt, work = lease.work.as_str(), "leased");
     let worked = match lease.work {
-        Work::Plan(_) => plan::plan(ports, &mut lease, terms).await,
+        Work::Plan(_) => plan::plan(ports, &mut lease, terms, stop_at).await,
         Work::Read(_) | Work::Resolve(_) | Work::Reread(_) | Work::Organize(_) | Work::Gather(_) => {
             pump::pump(ports, &mut lease, terms, stop_at).await
         }
@@ -110,10 +119,11 @@ fn fate(error: &ExportError) -> Fate {
         }
         ExportError::Source(SourceError::Changed { .. }) => Fate::JobFails(ReasonKind::SourceChanged),
         ExportError::Source(SourceError::Unreadable { .. }) => Fate::JobFails(ReasonKind::SourceUnreadable),
+        // What the kick-off had no time to see.
+        ExportError::NotFound(_) => Fate::JobFails(ReasonKind::NotFound),
+        ExportError::Refused(_) => Fate::JobFails(ReasonKind::NotSupported),
         ExportError::Store(StoreError::NotApplied { .. } | StoreError::Unknown { .. } | StoreError::Unreadable { .. })
-        | ExportError::Source(SourceError::Unavailable(_))
-        | ExportError::Refused(_)
-        | ExportError::NotFound(_) => Fate::TryAgain,
+        | ExportError::Source(SourceError::Unavailable(_)) => Fate::TryAgain,
     }
 }
 
