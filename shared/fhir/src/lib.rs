@@ -3,19 +3,31 @@
 //! A resource is a line of bytes here, never a tree: [`head`] takes one streaming pass over it and keeps the few
 //! members that an export asks about.
 
+mod deletion;
+mod group;
 mod head;
 mod instant;
 mod json;
+mod mention;
 mod path;
+mod peek;
+mod provenance;
+mod reference;
 mod resource;
 mod resource_type;
 mod skim;
 mod version;
 
+pub use deletion::{Deletion, Deletions, deletion_line, deletions};
+pub use group::{GroupError, GroupMembers, Member, Membership};
 pub use head::{Head, NotAResource, head};
 pub use instant::{Instant, InvalidInstant};
 pub use json::{Items, Json, Members, Shape};
+pub use mention::may_mention_patient;
 pub use path::Path;
+pub use peek::{Peek, peek};
+pub use provenance::{provenance_targets, recorded};
+pub use reference::{Bases, LocalReference, any_reference, local_reference};
 pub use resource::{Outline, Resource};
 pub use resource_type::{ResourceType, TypeSet};
 pub use version::FhirVersion;
