@@ -16,6 +16,7 @@ mod reference;
 mod resource;
 mod resource_type;
 mod skim;
+mod tables;
 mod version;
 
 pub use deletion::{Deletion, Deletions, deletion_line, deletions};
@@ -30,6 +31,7 @@ pub use provenance::{provenance_targets, recorded};
 pub use reference::{Bases, LocalReference, any_reference, local_reference};
 pub use resource::{Outline, Resource};
 pub use resource_type::{ResourceType, TypeSet};
+pub use tables::{Component, Element, ParameterKind, SearchParameter, Support, TypedPath};
 pub use version::FhirVersion;
 
 /// The version of FHIR Bulk Data Access that this workspace implements. The guide's versions disagree on kick-off

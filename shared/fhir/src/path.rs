@@ -33,7 +33,13 @@ impl Path {
             Some((text, target)) => (text, Some(target)),
             None => (text, None),
         };
-        let steps = text.split('.').filter(|step| !step.is_empty()).map(|step| {
+        let mut is_within = false;
+        // A dot within brackets is part of a word.
+        let at_dots = |c: char| {
+            is_within = (is_within || c == '[') && c != ']';
+            c == '.' && !is_within
+        };
+        let steps = text.split(at_dots).filter(|step| !step.is_empty()).map(|step| {
             let (name, rest) = step.split_once('[').unwrap_or((step, ""));
             let takes = match rest.trim_end_matches(']') {
                 "0" => Takes::First,
@@ -104,6 +110,13 @@ mod tests {
         assert_eq!(found("telecom[?system=email].value"), ["\"2\""]);
         assert_eq!(found("a.x.c"), Vec::<&str>::new());
         assert_eq!(found("").len(), 1);
+    }
+
+    #[test]
+    fn a_dot_within_brackets_is_part_of_a_word() {
+        let path = Path::parse("extension[?url=http://hl7.org/fhir/x].valueString");
+        assert_eq!((path.root(), path.steps.len()), (Some("extension"), 2));
+        assert_eq!(path.steps[0].takes, Takes::Where("url", "http://hl7.org/fhir/x"));
     }
 
     #[test]

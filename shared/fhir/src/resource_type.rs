@@ -65,6 +65,11 @@ impl TypeSet {
         self.0.get(word).is_some_and(|bits| bits & bit != 0)
     }
 
+    /// The types in the set, by name.
+    pub fn iter(self) -> impl Iterator<Item = ResourceType> {
+        ResourceType::all().filter(move |kind| self.contains(*kind))
+    }
+
     fn place(kind: ResourceType) -> (usize, u64) {
         (usize::from(kind.0 / 64), 1 << (kind.0 % 64))
     }

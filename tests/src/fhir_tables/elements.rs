@@ -1,0 +1,153 @@
+//! The elements that structure definitions define, with the names that JSON gives them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use super::package::{Package, list, text};
+
+/// Every element of every type, by its path in the definition: `Observation.component.value[x]`.
+pub(super) struct Elements(BTreeMap<String, Element>);
+
+pub(super) struct Element {
+    pub(super) is_list: bool,
+    pub(super) is_mandatory: bool,
+    /// Several for a choice such as `value[x]`.
+    types: Vec<String>,
+    /// Whose children this element has, when a contentReference says so.
+    same_as: Option<String>,
+    /// The one code system that a required binding allows.
+    system: Option<String>,
+}
+
+/// A member of a JSON object, of one type.
+pub(super) struct Member<'a> {
+    /// `valueQuantity`.
+    pub(super) name: String,
+    /// `Quantity`.
+    pub(super) kind: &'a str,
+    pub(super) is_list: bool,
+    /// The path below which its own elements are defined.
+    pub(super) inside: String,
+    /// The system of its code, if it is a `code` and only one system is allowed.
+    pub(super) system: Option<&'a str>,
+}
+
+/// An element at the root of a resource.
+pub(super) struct RootElement<'a> {
+    pub(super) name: &'a str,
+    pub(super) is_mandatory: bool,
+    /// The JSON names of a choice; empty where the JSON name is the element's own.
+    pub(super) choices: Vec<String>,
+}
+
+impl Elements {
+    pub(super) fn of(package: &Package) -> Self {
+        let mut elements = BTreeMap::new();
+        for structure in package.structures.values() {
+            let snapshot = structure.get("snapshot").map_or(&[][..], |snapshot| list(snapshot, "element"));
+            for definition in snapshot {
+                elements.insert(text(definition, "path").to_owned(), Element::of(package, definition));
+            }
+        }
+        Self(elements)
+    }
+
+    /// The members that `name` can stand for below `inside`: several for a choice, none if nothing is called so.
+    pub(super) fn members(&self, inside: &str, name: &str) -> Vec<Member<'_>> {
+        let path = format!("{inside}.{name}");
+        if let Some(element) = self.0.get(&path) {
+            return self.member(&path, name.to_owned(), element).into_iter().collect();
+        }
+        let Some(element) = self.0.get(&format!("{path}[x]")) else { return Vec::new() };
+        let typed = element.types.iter().map(|kind| Member {
+            name: choice(name, kind),
+            kind: type_name(&path, kind),
+            is_list: element.is_list,
+            inside: kind.clone(),
+            system: element.system_of(kind),
+        });
+        typed.collect()
+    }
+
+    /// The root elements that `resource_type` has and `base` has not.
+    pub(super) fn root(&self, resource_type: &str, base: Option<&str>) -> Vec<RootElement<'_>> {
+        let inherited: BTreeSet<&str> = base.map(|base| self.children(base).map(|(name, _)| name).collect()).unwrap_or_default();
+        let own = self.children(resource_type).filter(|(name, _)| !inherited.contains(name));
+        own.map(|(name, element)| match name.strip_suffix("[x]") {
+            Some(stem) => RootElement {
+                name: stem,
+                is_mandatory: element.is_mandatory,
+                choices: element.types.iter().map(|kind| choice(stem, kind)).collect(),
+            },
+            None => RootElement { name, is_mandatory: element.is_mandatory, choices: Vec::new() },
+        })
+        .collect()
+    }
+
+    /// The elements one level below `path`, by name.
+    fn children(&self, path: &str) -> impl Iterator<Item = (&str, &Element)> {
+        let prefix = format!("{path}.");
+        let below = self.0.range(prefix.clone()..).take_while(move |(path, _)| path.starts_with(&prefix));
+        let skipped = path.len() + 1;
+        below.filter_map(move |(path, element)| Some((path.get(skipped..)?, element))).filter(|(name, _)| !name.contains('.'))
+    }
+
+    fn member<'a>(&'a self, path: &str, name: String, element: &'a Element) -> Option<Member<'a>> {
+        let (inside, kind) = match &element.same_as {
+            Some(other) => (other.clone(), self.0.get(other)?.types.first()?),
+            None => {
+                let kind = element.types.first()?;
+                let is_backbone = kind == "BackboneElement" || kind == "Element";
+                (if is_backbone { path.to_owned() } else { kind.clone() }, kind)
+            }
+        };
+        Some(Member { name, kind: type_name(path, kind), is_list: element.is_list, inside, system: element.system_of(kind) })
+    }
+}
+
+impl Element {
+    fn of(package: &Package, definition: &Value) -> Self {
+        let binding = definition.get("binding").filter(|binding| text(binding, "strength") == "required");
+        Self {
+            is_list: text(definition, "max") != "1",
+            is_mandatory: definition.get("min").and_then(Value::as_u64) >= Some(1),
+            types: list(definition, "type").iter().map(|kind| text(kind, "code").to_owned()).collect(),
+            // R4 writes `#Observation.referenceRange`, R5 puts the URL of the structure before the `#`.
+            same_as: text(definition, "contentReference").split_once('#').map(|(_, path)| path.to_owned()),
+            system: binding.and_then(|binding| only_system(package, text(binding, "valueSet"))),
+        }
+    }
+
+    fn system_of(&self, kind: &str) -> Option<&str> {
+        self.system.as_deref().filter(|_| kind == "code")
+    }
+}
+
+/// FHIRPath's own types stand where JSON has a bare string: the ids. The id of a resource is an `id` in R4 as well,
+/// although its definition there says string: `_id` is compared by case.
+fn type_name<'a>(path: &str, kind: &'a str) -> &'a str {
+    match kind.strip_prefix("http://hl7.org/fhirpath/System.") {
+        Some(_) if path.ends_with(".id") => "id",
+        Some(_) => "string",
+        None => kind,
+    }
+}
+
+fn choice(stem: &str, kind: &str) -> String {
+    let mut letters = kind.chars();
+    let first = letters.next().map(|letter| letter.to_ascii_uppercase());
+    stem.chars().chain(first).chain(letters).collect()
+}
+
+/// The system of a value set that includes codes of exactly one, named by its canonical URL with or without version.
+fn only_system(package: &Package, value_set: &str) -> Option<String> {
+    let url = value_set.split('|').next()?;
+    let included = list(package.value_sets.get(url)?.get("compose")?, "include");
+    let systems: BTreeSet<&str> = included.iter().map(|include| text(include, "system")).collect();
+    let imports = included.iter().any(|include| include.get("valueSet").is_some());
+    match (systems.len(), systems.first()) {
+        (1, Some(system)) if !system.is_empty() && !imports => Some((*system).to_owned()),
+        _ => None,
+    }
+}

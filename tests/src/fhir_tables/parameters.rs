@@ -1,0 +1,212 @@
+//! The search parameters of every type.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use super::TableError;
+use super::compile::{Focus, TypedPath};
+use super::elements::Elements;
+use super::expression::{Expression, parse};
+use super::package::{Package, list, text, texts};
+
+/// A search parameter of one type.
+pub(super) struct Parameter {
+    pub(super) code: String,
+    pub(super) kind: String,
+    pub(super) definition: String,
+    pub(super) targets: BTreeSet<String>,
+    pub(super) support: Support,
+}
+
+pub(super) enum Support {
+    Compiled { paths: Vec<TypedPath>, components: Vec<Component> },
+    Deceased { paths: Vec<TypedPath> },
+    NotCompiled,
+}
+
+/// One part of a composite parameter.
+pub(super) struct Component {
+    pub(super) code: String,
+    pub(super) kind: String,
+    pub(super) paths: Vec<TypedPath>,
+}
+
+/// By type, then by code. `Resource` and `DomainResource` keep what they hand down.
+pub(super) type Parameters = BTreeMap<String, BTreeMap<String, Parameter>>;
+
+/// The types that a value of this kind of parameter is compared with; what else an expression finds is never a match
+/// (a date search cannot meet `performedString`), so it is left out.
+fn comparable(kind: &str) -> &'static [&'static str] {
+    match kind {
+        "token" => &[
+            "code",
+            "Coding",
+            "CodeableConcept",
+            "Identifier",
+            "ContactPoint",
+            "boolean",
+            "id",
+            "string",
+            "markdown",
+            "uri",
+            "url",
+            "canonical",
+            "oid",
+            "uuid",
+        ],
+        "string" => &["string", "markdown", "HumanName", "Address"],
+        "reference" => &["Reference", "canonical", "uri", "url"],
+        "date" => &["date", "dateTime", "instant", "Period", "Timing"],
+        "number" => &["decimal", "integer", "integer64", "positiveInt", "unsignedInt", "Range"],
+        "quantity" => &["Quantity", "Age", "Count", "Distance", "Duration", "Money", "Range", "SampledData"],
+        "uri" => &["uri", "url", "canonical", "oid", "uuid"],
+        _ => &[],
+    }
+}
+
+pub(super) fn compile_all(
+    package: &Package,
+    elements: &Elements,
+    types: &BTreeSet<String>,
+    remarks: &mut Vec<String>,
+) -> Result<Parameters, TableError> {
+    let mut all = Parameters::new();
+    let mut compiler = Compiler { package, elements, types, remarks };
+    for definition in &package.parameters {
+        for base in texts(definition, "base") {
+            let code = text(definition, "code");
+            let parameter = compiler.parameter(definition, base)?;
+            if all.entry(base.to_owned()).or_default().insert(code.to_owned(), parameter).is_some() {
+                return Err(TableError::Unexpected(format!("{base} has two search parameters {code}")));
+            }
+        }
+    }
+    Ok(all)
+}
+
+struct Compiler<'a> {
+    package: &'a Package,
+    elements: &'a Elements,
+    types: &'a BTreeSet<String>,
+    remarks: &'a mut Vec<String>,
+}
+
+impl Compiler<'_> {
+    fn parameter(&mut self, definition: &Value, base: &str) -> Result<Parameter, TableError> {
+        let (code, kind, expression) = (text(definition, "code"), text(definition, "type"), text(definition, "expression"));
+        let support = if expression == format!("{base}.deceased.exists() and {base}.deceased != false") {
+            Support::Deceased { paths: self.paths(base, &parse("deceased").map_err(TableError::Unexpected)?)? }
+        } else {
+            match self.compiled(definition, base)? {
+                Ok((paths, components)) => Support::Compiled { paths, components },
+                Err(why) => {
+                    self.remarks.push(format!("{base}?{code} ({kind}) is not compiled: {why}"));
+                    Support::NotCompiled
+                }
+            }
+        };
+        let (targets, unknown): (BTreeSet<_>, BTreeSet<_>) =
+            texts(definition, "target").map(str::to_owned).partition(|target| self.types.contains(target));
+        for target in unknown {
+            self.remarks.push(format!("{base}?{code}: the target {target} is no resource type"));
+        }
+        let definition = text(definition, "url").to_owned();
+        Ok(Parameter { code: code.to_owned(), kind: kind.to_owned(), definition, targets, support })
+    }
+
+    /// The inner error says why a parameter is not compiled; it stays in the table as such.
+    #[expect(clippy::type_complexity, reason = "a name for the pair would be used nowhere else")]
+    fn compiled(&mut self, definition: &Value, base: &str) -> Result<Result<(Vec<TypedPath>, Vec<Component>), String>, TableError> {
+        let (code, kind, source) = (text(definition, "code"), text(definition, "type"), text(definition, "expression"));
+        // R4 says xpathUsage, R5 processingMode.
+        for usage in ["xpathUsage", "processingMode"].map(|name| text(definition, name)) {
+            if !["", "normal"].contains(&usage) {
+                return Ok(Err(format!("its values compare in a way of their own, {usage}")));
+            }
+        }
+        if source.is_empty() {
+            return Ok(Err("no expression says where its values are".to_owned()));
+        }
+        let expression = match parse(source) {
+            Ok(expression) => expression,
+            Err(why) => return Ok(Err(why)),
+        };
+        let found = self.paths(base, &expression)?;
+        if found.is_empty() {
+            return Ok(Err(format!("{source} names nothing that {base} has")));
+        }
+        if kind == "composite" {
+            let mut components = Vec::new();
+            for component in list(definition, "component") {
+                let component = self.component(component, &found)?;
+                if component.paths.is_empty() {
+                    return Ok(Err(format!("its component {} names nothing that can be compared", component.code)));
+                }
+                components.push(component);
+            }
+            return Ok(if components.len() > 1 { Ok((found, components)) } else { Err("it has no components".to_owned()) });
+        }
+        let paths = self.comparable_paths(found, kind, &format!("{base}?{code}"))?;
+        Ok(if paths.is_empty() { Err(format!("{source} finds nothing that a {kind} is compared with")) } else { Ok((paths, Vec::new())) })
+    }
+
+    fn component(&mut self, component: &Value, of: &[TypedPath]) -> Result<Component, TableError> {
+        let url = text(component, "definition");
+        let mut found = Vec::new();
+        match parse(text(component, "expression")) {
+            Ok(expression) => {
+                for path in of {
+                    let more = self.focus(path.relative()).compile(&expression)?;
+                    found.extend(more.into_iter().filter(|path| !found.contains(path)).collect::<Vec<_>>());
+                }
+            }
+            Err(why) => self.remarks.push(format!("{url}, a component: {why}")),
+        }
+        let definition = self.package.parameters.iter().find(|parameter| text(parameter, "url") == url);
+        let (code, kind) = match definition {
+            Some(definition) => (text(definition, "code").to_owned(), text(definition, "type").to_owned()),
+            None => {
+                // R5 refers to parameters that it does not define; what is found says how to compare.
+                let code = url.rsplit(['/', '-']).next().unwrap_or(url);
+                let kinds = ["string", "quantity", "token", "date", "reference", "number", "uri"];
+                let kind = kinds.into_iter().find(|kind| found.first().is_some_and(|path| comparable(kind).contains(&path.kind.as_str())));
+                self.remarks.push(format!("{url}, a component, is not defined; taken as {}", kind.unwrap_or("nothing")));
+                (code.to_owned(), kind.unwrap_or("special").to_owned())
+            }
+        };
+        let paths = self.comparable_paths(found, &kind, url)?;
+        Ok(Component { code, kind, paths })
+    }
+
+    /// Of what was found, what a value of this kind is compared with. A CodeableReference is looked into here: a token
+    /// meets its concept, a reference its reference.
+    fn comparable_paths(&mut self, found: Vec<TypedPath>, kind: &str, of: &str) -> Result<Vec<TypedPath>, TableError> {
+        let mut paths = Vec::new();
+        for path in found {
+            let inner = match (path.kind.as_str(), kind) {
+                ("CodeableReference", "token") => Some("concept"),
+                ("CodeableReference", "reference") => Some("reference"),
+                _ => None,
+            };
+            match inner {
+                Some(inner) => paths.extend(self.focus(path).compile(&Expression::Start(inner.to_owned()))?),
+                None => paths.push(path),
+            }
+        }
+        let (paths, others): (Vec<_>, Vec<_>) = paths.into_iter().partition(|path| comparable(kind).contains(&path.kind.as_str()));
+        // A choice within an extension has fifty types: not worth a line each.
+        for other in others.iter().filter(|other| !other.path.contains("[?url=")) {
+            self.remarks.push(format!("{of}: a {kind} is not compared with {}, {}", other.path, other.kind));
+        }
+        Ok(paths)
+    }
+
+    fn paths(&self, base: &str, expression: &Expression) -> Result<Vec<TypedPath>, TableError> {
+        self.focus(TypedPath::resource(base)).compile(expression)
+    }
+
+    fn focus(&self, at: TypedPath) -> Focus<'_> {
+        Focus { elements: self.elements, at }
+    }
+}
