@@ -3,7 +3,9 @@
 //! A resource is a line of bytes here, never a tree: [`head`] takes one streaming pass over it and keeps the few
 //! members that an export asks about.
 
+mod compartment;
 mod deletion;
+mod elements;
 mod group;
 mod head;
 mod instant;
@@ -19,7 +21,9 @@ mod skim;
 mod tables;
 mod version;
 
+pub use compartment::PatientCompartment;
 pub use deletion::{Deletion, Deletions, deletion_line, deletions};
+pub use elements::{Elements, ElementsError};
 pub use group::{GroupError, GroupMembers, Member, Membership};
 pub use head::{Head, NotAResource, head};
 pub use instant::{Instant, InvalidInstant};

@@ -140,6 +140,7 @@ impl<'a> Text<'a> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use proptest::test_runner::{Config, RngSeed};
 
     use super::*;
     use crate::{Outline, Resource};
@@ -208,6 +209,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(Config { cases: 500, rng_seed: RngSeed::Fixed(20_260_930), failure_persistence: None, ..Config::default() })]
+
         #[test]
         fn of_a_resource_it_says_what_the_whole_reading_says(members in prop::collection::vec(member(), 1..8)) {
             let line = format!("{{{}}}", members.join(","));
