@@ -17,6 +17,7 @@ mod provenance;
 mod reference;
 mod resource;
 mod resource_type;
+mod search;
 mod skim;
 mod tables;
 mod version;
@@ -35,6 +36,7 @@ pub use provenance::{provenance_targets, recorded};
 pub use reference::{Bases, LocalReference, any_reference, local_reference};
 pub use resource::{Outline, Resource};
 pub use resource_type::{ResourceType, TypeSet};
+pub use search::{Fault, Query, QueryError, TypeFilter, TypeFilters, Word, split_queries, supported_parameters};
 pub use tables::{Component, Element, ParameterKind, SearchParameter, Support, TypedPath};
 pub use version::FhirVersion;
 

@@ -1,0 +1,104 @@
+//! Queries as clients send them, and several together.
+
+use super::*;
+
+#[test]
+fn a_comma_between_queries_is_told_from_one_within() {
+    for (value, expected) in [
+        ("Patient?active=true", vec!["Patient?active=true"]),
+        ("Patient?active=true,Observation?code=a,b", vec!["Patient?active=true", "Observation?code=a,b"]),
+        ("Observation?category=a,b,c", vec!["Observation?category=a,b,c"]),
+        (r"Patient?name=a\,Observation?code=b", vec![r"Patient?name=a\,Observation?code=b"]),
+        ("Patient?a=1, Observation?b=2", vec!["Patient?a=1", "Observation?b=2"]),
+        ("Patient?a=1,Unknown?b=2", vec!["Patient?a=1", "Unknown?b=2"]),
+        ("ValueSet?url=http://a,http://b?c", vec!["ValueSet?url=http://a,http://b?c"]),
+        ("Patient?a=1,", vec!["Patient?a=1,"]),
+        ("", vec![""]),
+    ] {
+        assert_eq!(split_queries(value), expected, "{value}");
+    }
+}
+
+#[test]
+fn a_comma_that_was_encoded_twice_is_a_comma_of_the_query() {
+    // smart-fetch writes `category=laboratory%252Cvital-signs`, so that servers of 2.0.0 do not cut there.
+    let members = r#""category":[{"coding":[{"code":"vital-signs"}]}]"#;
+    let found = ["category=laboratory%2Cvital-signs", "category=laboratory,vital-signs"];
+    assert_found("Observation", members, &found, &["category=laboratory%2Cexam"]);
+    let literal = r#""code":{"coding":[{"system":"http://a","code":"x,y&z"}]}"#;
+    assert_found("Observation", literal, &[r"code=x\%2Cy%26z", "code=http%3A%2F%2Fa%7Cx%5C,y%26z"], &["code=x%2Cy%26z"]);
+}
+
+#[test]
+fn a_query_without_parameters_is_all_of_its_type() {
+    assert!(is_found(&query("Patient?"), &resource("Patient", "")));
+    assert!(!is_found(&query("Patient?"), &resource("Group", "")));
+    assert!(is_found(&query("Patient?&_id=1&"), &resource("Patient", "")));
+}
+
+#[test]
+fn one_query_of_a_type_is_enough_and_types_without_one_pass() {
+    let mut filters = TypeFilters::new();
+    assert!(filters.is_empty());
+    for text in ["Patient?gender=male", "Patient?active=true", "Group?type=person"] {
+        filters.add(query(text));
+    }
+    let matches = |line: &str| {
+        let mut outline = Outline::default();
+        filters.matches(&Resource::read(line.as_bytes(), &mut outline).unwrap())
+    };
+    assert!(matches(&resource("Patient", r#""gender":"male","active":false"#)));
+    assert!(matches(&resource("Patient", r#""gender":"female","active":true"#)));
+    assert!(!matches(&resource("Patient", r#""gender":"female""#)));
+    assert!(!matches(&resource("Group", "")));
+    assert!(matches(&resource("Location", "")));
+    let kinds: Vec<_> = ResourceType::all().filter(|kind| filters.kinds().contains(*kind)).map(ResourceType::as_str).collect();
+    assert_eq!(kinds, ["Group", "Patient"]);
+    let patients = filters.of(ResourceType::named("Patient").unwrap()).unwrap();
+    assert_eq!(patients.kind().as_str(), "Patient");
+}
+
+#[test]
+fn a_filter_can_be_shared_by_workers() {
+    fn is_shared<T: Clone + Send + Sync + std::fmt::Debug + 'static>() {}
+    is_shared::<Query>();
+    is_shared::<TypeFilter>();
+    is_shared::<TypeFilters>();
+}
+
+#[test]
+fn every_supported_parameter_can_be_used() {
+    for version in FhirVersion::ALL {
+        let kinds = ResourceType::all().filter(|kind| version.types().contains(*kind));
+        for kind in kinds {
+            let parameters = supported_parameters(version, kind);
+            assert!(parameters.iter().any(|parameter| parameter.code == "_id"), "{kind}");
+            for parameter in parameters {
+                let value = match parameter.kind {
+                    crate::ParameterKind::Composite => continue,
+                    crate::ParameterKind::Date => "2020",
+                    crate::ParameterKind::Number | crate::ParameterKind::Quantity => "1",
+                    crate::ParameterKind::Token | crate::ParameterKind::String => "true",
+                    crate::ParameterKind::Reference | crate::ParameterKind::Uri => "http://example.org/x",
+                    crate::ParameterKind::Special => panic!("{kind} {}", parameter.code),
+                };
+                let text = format!("{kind}?{}={value}", parameter.code);
+                let read = Query::parse(&text, version, now());
+                assert!(read.is_ok(), "{text}: {read:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_needs_other_resources_is_not_among_the_supported() {
+    let codes = |version, kind| -> Vec<_> {
+        supported_parameters(version, ResourceType::named(kind).unwrap()).into_iter().map(|parameter| parameter.code).collect()
+    };
+    assert!(codes(FhirVersion::R4, "Patient").contains(&"deceased"));
+    for version in FhirVersion::ALL {
+        for refused in ["_text", "_content", "_query", "_list", "_in", "_filter", "near"] {
+            assert!(!codes(version, "Location").contains(&refused), "{refused}");
+        }
+    }
+}
