@@ -4,5 +4,7 @@ mod canary;
 mod crash;
 mod ends;
 mod faults;
+mod model;
 mod served;
+mod versions;
 mod whole;
