@@ -6,6 +6,8 @@ mod ends;
 mod faults;
 mod keys;
 mod list;
+mod model;
 mod queue;
 mod served;
+mod versions;
 mod whole;

@@ -118,7 +118,7 @@ async fn attempt(ports: &impl AllPorts, task: &TaskId, terms: &WorkTerms, stop_a
     tracing::debug!(job.id = %task.job, task.id = task.task, attempt = lease.attempt, work = lease.work.as_str(), "leased");
     let worked = match lease.work {
         Work::Plan(_) => plan::plan(ports, &mut lease, terms, stop_at).await,
-        Work::Resolve(resolving) => resolve::resolve(ports, &mut lease, terms, stop_at, resolving).await,
+        Work::Resolve(resolving) => resolve::resolve(ports, &mut lease, terms, resolving).await,
         Work::Read(_) | Work::Reread(_) | Work::Organize(_) | Work::Gather(_) => pump::pump(ports, &mut lease, terms, stop_at).await,
         Work::Finish => finish::finish(ports, &mut lease, terms, stop_at).await,
     };
