@@ -13,6 +13,7 @@ use crate::ports::{AllPorts, JobStore as _, LeaseTerms, PartStore as _, TaskQueu
 use crate::task::{Lease, LeaseAnswer, Record, Release, Work};
 
 use super::admit::admit_after_an_end;
+use super::look_up::LookUpTerms;
 use super::{finish, plan, pump};
 
 /// How many versions of one resource the operator says that the lake holds.
@@ -50,6 +51,8 @@ pub struct WorkTerms {
     pub bases: Bases,
     /// How many exports may be at work: when one has ended, the next gets its turn.
     pub quotas: Quotas,
+    /// How thoroughly the plan looks up who an export is about.
+    pub look_up: LookUpTerms,
 }
 
 impl Default for WorkTerms {
@@ -64,6 +67,7 @@ impl Default for WorkTerms {
             adds_new_members: false,
             bases: Bases::any(),
             quotas: Quotas::default(),
+            look_up: LookUpTerms::default(),
         }
     }
 }
@@ -110,7 +114,7 @@ async fn attempt(ports: &impl AllPorts, task: &TaskId, terms: &WorkTerms, stop_a
     };
     tracing::debug!(job.id = %task.job, task.id = task.task, attempt = lease.attempt, work = lease.work.as_str(), "leased");
     let worked = match lease.work {
-        Work::Plan(_) => plan::plan(ports, &mut lease, terms).await,
+        Work::Plan(_) => plan::plan(ports, &mut lease, terms, stop_at).await,
         Work::Read(_) | Work::Resolve(_) | Work::Reread(_) | Work::Organize(_) | Work::Gather(_) => {
             pump::pump(ports, &mut lease, terms, stop_at).await
         }
@@ -159,11 +163,12 @@ fn fate(error: &ExportError) -> Fate {
         }
         ExportError::Source(SourceError::Changed { .. }) => Fate::JobFails(ReasonKind::SourceChanged),
         ExportError::Source(SourceError::Unreadable { .. }) => Fate::JobFails(ReasonKind::SourceUnreadable),
+        // What the kick-off had no time to see.
+        ExportError::NotFound(_) => Fate::JobFails(ReasonKind::NotFound),
+        ExportError::Refused(_) => Fate::JobFails(ReasonKind::NotSupported),
         ExportError::Store(StoreError::NotApplied { .. } | StoreError::Unknown { .. } | StoreError::Unreadable { .. })
         | ExportError::Source(SourceError::Unavailable(_))
-        | ExportError::Refused(_)
-        | ExportError::TooMany(_)
-        | ExportError::NotFound(_) => Fate::TryAgain,
+        | ExportError::TooMany(_) => Fate::TryAgain,
     }
 }
 
