@@ -38,7 +38,7 @@ pub enum Command {
     #[command(
         after_long_help = "Examples:\n  headrace export lake out\n  headrace export lake out --type Patient,Observation --since 2026-01-01\n  headrace export lake out --level group:cohort-7 --type-filter 'Observation?category=laboratory'\n  headrace export http://127.0.0.1:8080/fhir out"
     )]
-    Export(Export),
+    Export(Box<Export>),
     /// Serve the Bulk Data API over a directory
     ///
     /// Prints its base once it is ready. There is no access control: only this machine can reach it unless you ask for
@@ -46,7 +46,7 @@ pub enum Command {
     #[command(
         after_long_help = "Examples:\n  headrace serve lake\n  curl -i -H 'Accept: application/fhir+json' -H 'Prefer: respond-async' 'http://127.0.0.1:8080/fhir/$export'"
     )]
-    Serve(Serve),
+    Serve(Box<Serve>),
 }
 
 /// `headrace export`.

@@ -1,4 +1,4 @@
-//! One process: the six real handlers.
+//! One process: the real handlers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,12 +14,12 @@ use headrace_core::flow::reap::Reaped;
 use headrace_core::flow::run_task::WorkTerms;
 use headrace_core::job::{Limits, Quotas};
 use headrace_core::ports::{Clock as _, Ports};
-use headrace_core::request::Policy;
+use headrace_edge::config::{AccessControl, LakeTerms, Offer};
 use kickoff::handler::Kickoff;
+use metadata::handler::Metadata;
 use reaper::handler::Reaper;
 use serde_json::{Map, Value, json};
-use status::handler::StatusOf;
-use status::list::List;
+use status::handler::Exports;
 
 use super::clock::next_id;
 use super::tapped::Tapped;
@@ -32,7 +32,7 @@ pub const ANN: &str = "arn:aws:sts::111122223333:assumed-role/Export/ann";
 pub const BEN: &str = "arn:aws:iam::111122223333:user/ben";
 
 /// What a deployment promises and how it works.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Terms {
     /// What jobs are promised.
     pub limits: Limits,
@@ -76,8 +76,8 @@ pub struct World<S: Stage> {
     pub script: Script,
     queue: S::Queue,
     kickoff: Starts<S>,
-    status: StatusOf<Jobs, ManualClock>,
-    list: List<Jobs, ManualClock>,
+    exports: Exports<Jobs, ManualClock>,
+    metadata: Metadata,
     cancel: Cancel<Jobs, Parts<S>, ManualClock>,
     files: Files<Jobs, Parts<S>, ManualClock>,
     worker: Works<S>,
@@ -107,19 +107,21 @@ impl<S: Stage> World<S> {
         let (jobs, queue) = (Tapped::new(stage.jobs(), &script), Tapped::new(queue, &script));
         let (source, parts) = (Tapped::new(source, &script), Tapped::new(parts, &script));
         let time = || clock.clone();
-        let promised = headrace_edge::config::Terms { base: None, policy: Policy::default(), limits: terms.limits, quotas: terms.quotas };
+        let promised = headrace_edge::config::Terms { limits: terms.limits, quotas: terms.quotas, ..Default::default() };
+        let access = if S::HAS_GATEWAY { AccessControl::AwsIam } else { AccessControl::None };
+        let offer = Offer { access, ..Offer::of_one_machine(&promised, &LakeTerms::default()) };
         let ports = Ports { jobs: jobs.clone(), queue: queue.clone(), source: source.clone(), parts: parts.clone(), clock: time() };
         Arc::new(Self {
             stage: stage.clone(),
             clock: clock.clone(),
             queue: own_queue,
             kickoff: Kickoff::new((jobs.clone(), queue.clone()), (source, parts.clone()), time(), promised, next_id),
-            status: StatusOf::new(jobs.clone(), time()),
+            exports: Exports::new(jobs.clone(), time(), None),
+            metadata: Metadata::new(clock, offer),
             cancel: Cancel::new(jobs.clone(), parts.clone(), time()),
             files: Files::new(jobs.clone(), parts.clone(), time()),
             worker: ChunkWorker::new(ports, WorkTerms { quotas: terms.quotas, ..terms.work }),
             reaper: Reaper::new(jobs.clone(), queue, parts, time(), terms.quotas),
-            list: List::new(jobs, time(), None),
             script,
         })
     }
@@ -128,8 +130,7 @@ impl<S: Stage> World<S> {
     pub async fn send(&self, ask: &Ask) -> Result<Answer> {
         let request = ask.request(S::HAS_GATEWAY)?;
         match (ask.method, ask.route()?.0) {
-            ("GET", "/_operations/export/{job}") => Answer::of(Box::pin(self.status.handle(request)).await),
-            ("GET", "/_operations/export") => Answer::of(Box::pin(self.list.handle(request)).await),
+            ("GET", "/_operations/export" | "/_operations/export/{job}") => Answer::of(Box::pin(self.exports.handle(request)).await),
             ("DELETE", "/_operations/export/{job}") => Answer::of(Box::pin(self.cancel.handle(request)).await),
             ("GET", "/_operations/files/{job}/{name}") => {
                 let response = Box::pin(self.files.handle(request)).await;
@@ -137,6 +138,9 @@ impl<S: Stage> World<S> {
                     Some(LocalFile(path)) => Ok(Answer { body: std::fs::read(path)?.into(), ..Answer::of(response)? }),
                     None => Answer::of(response),
                 }
+            }
+            (_, "/metadata" | "/OperationDefinition" | "/OperationDefinition/{id}" | "/.well-known/smart-configuration") => {
+                Answer::of(Box::pin(self.metadata.handle(request)).await)
             }
             (_, _) => Answer::of(Box::pin(self.kickoff.handle(request)).await),
         }
@@ -207,7 +211,8 @@ impl<S: Stage> World<S> {
         let request = || lambda_http::request::from_str(&event.to_string());
         let response = match function {
             "kickoff" => Box::pin(self.kickoff.handle(request()?)).await,
-            "status" => Box::pin(self.status.handle(request()?)).await,
+            "status" => Box::pin(self.exports.handle(request()?)).await,
+            "metadata" => Box::pin(self.metadata.handle(request()?)).await,
             "cancel" => Box::pin(self.cancel.handle(request()?)).await,
             "files" => Box::pin(self.files.handle(request()?)).await,
             "chunk-worker" => {

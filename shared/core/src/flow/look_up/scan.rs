@@ -69,8 +69,10 @@ impl<S: ResourceSource, P: Pulse> Scan<'_, S, P> {
             return Err(Stop::Undecidable(text.to_owned()));
         }
         let source = self.source;
-        let objects = stream::iter(self.catalogue.holding(kinds));
-        let mut blocks = pin!(objects.map(|(object, listed)| blocks_of(source, object, &listed.pin)).flatten_unordered(READERS));
+        // Boxed, or the compiler cannot tell that the closure inside may go from thread to thread.
+        let objects: Box<dyn Iterator<Item = Blocks<'_>> + Send> =
+            Box::new(self.catalogue.holding(kinds).into_iter().map(|(object, listed)| blocks_of(source, object, &listed.pin)));
+        let mut blocks = pin!(stream::iter(objects).flatten_unordered(READERS));
         if !self.pulse.goes_on().await? {
             return Err(Stop::Unfinished);
         }
