@@ -2,6 +2,7 @@
 
 pub mod admit;
 pub mod cancel;
+mod decide;
 mod finish;
 pub mod hand_out;
 pub mod kick_off;
@@ -10,5 +11,7 @@ pub mod look_up;
 mod plan;
 mod pump;
 pub mod reap;
+mod reread;
+mod resolve;
 pub mod run_task;
 pub mod status;

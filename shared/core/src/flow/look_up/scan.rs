@@ -69,10 +69,9 @@ impl<S: ResourceSource, P: Pulse> Scan<'_, S, P> {
             return Err(Stop::Undecidable(text.to_owned()));
         }
         let source = self.source;
-        // Boxed, or the compiler cannot tell that the closure inside may go from thread to thread.
-        let objects: Box<dyn Iterator<Item = Blocks<'_>> + Send> =
-            Box::new(self.catalogue.holding(kinds).into_iter().map(|(object, listed)| blocks_of(source, object, &listed.pin)));
-        let mut blocks = pin!(stream::iter(objects).flatten_unordered(READERS));
+        let objects: Vec<(u32, Pin)> =
+            self.catalogue.holding(kinds).into_iter().map(|(object, listed)| (object, listed.pin.clone())).collect();
+        let mut blocks = pin!(stream::iter(objects).map(|(object, pin)| blocks_of(source, object, pin)).flatten_unordered(READERS));
         if !self.pulse.goes_on().await? {
             return Err(Stop::Unfinished);
         }
@@ -98,10 +97,10 @@ struct Block {
 
 type Blocks<'a> = StdPin<Box<dyn Stream<Item = Result<Block, SourceError>> + Send + 'a>>;
 
-fn blocks_of<'a>(source: &'a impl ResourceSource, object: u32, pin: &'a Pin) -> Blocks<'a> {
+fn blocks_of(source: &impl ResourceSource, object: u32, pin: Pin) -> Blocks<'_> {
     let Some(encoding) = encoding_of(&pin.object) else { return Box::pin(stream::empty()) };
     let extent = Extent { object: pin.object.clone(), encoding, range: 0..pin.size, size: pin.size, offset: 0 };
-    let reader = LineReader::open(extent, move |range| source.read(pin, range));
+    let reader = LineReader::open(extent, move |range| source.read(&pin, range));
     Box::pin(stream::try_unfold(reader, move |mut reader| async move {
         loop {
             match reader.next().await? {
