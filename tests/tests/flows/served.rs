@@ -6,7 +6,6 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
-use headrace_edge::config::Terms;
 use headrace_local::client::{BulkClient, Downloaded};
 use headrace_local::http;
 use headrace_local::service::{Plan, Service};
@@ -19,8 +18,14 @@ use tokio::net::TcpListener;
 const IMPATIENCE: Option<std::time::Duration> = Some(std::time::Duration::from_millis(5));
 
 async fn serve(lake: &Path, state: &TempDir) -> Result<String> {
-    let terms = Terms { base: None, policy: Default::default(), limits: Default::default(), quotas: Default::default() };
-    let plan = Plan { lake: lake.to_path_buf(), state: state.path().to_path_buf(), terms, trust_lake_names: false, workers: 2 };
+    let plan = Plan {
+        lake: lake.to_path_buf(),
+        state: state.path().to_path_buf(),
+        terms: Default::default(),
+        lake_terms: Default::default(),
+        trust_lake_names: false,
+        workers: 2,
+    };
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let base = http::base_of(listener.local_addr()?);
     let service = Arc::new(Service::start(plan).await?);
@@ -50,10 +55,11 @@ fn over_http_what_comes_out_is_what_went_in() -> Result<()> {
             let (state, out) = (tempfile::tempdir()?, tempfile::tempdir()?);
             let base = serve(&dir, &state).await?;
             let client = BulkClient::new(None, IMPATIENCE)?;
-            let status = client.kick_off(&base, &[]).await?;
+            let status = client.kick_off(&base, "$export", &[], false).await?;
             let files = download(&client, &status, out.path()).await?;
             assert_eq!(sorted_lines(&files)?, oracle::expected(&dir, None, None)?);
-            let counted: BTreeMap<_, _> = files.iter().map(|file| (file.kind.clone(), (file.lines, file.bytes))).collect();
+            let counted: BTreeMap<_, _> =
+                files.iter().map(|file| (file.kind.clone().unwrap_or_default(), (file.lines, file.bytes))).collect();
             let expected: BTreeMap<_, _> = lake::count(&dir)?.into_iter().map(|(kind, tally)| (kind, (tally.lines, tally.bytes))).collect();
             assert_eq!(counted, expected);
             assert_eq!(files.len(), expected.len());
@@ -68,7 +74,7 @@ fn a_file_comes_whole_in_ranges_and_compressed_until_its_job_is_deleted() -> Res
         let state = tempfile::tempdir()?;
         let base = serve(&lake::sample_dir(), &state).await?;
         let client = BulkClient::new(None, IMPATIENCE)?;
-        let status = client.kick_off(&base, &[("_type", "Patient".to_owned())]).await?;
+        let status = client.kick_off(&base, "$export", &[("_type", "Patient".to_owned())], false).await?;
         let manifest = client.wait(&status, |_| {}).await?;
         let url = manifest.output.first().ok_or("no file")?.url.clone();
         let http = reqwest::Client::builder().build()?;
@@ -138,7 +144,7 @@ fn a_killed_server_goes_on_where_it_was() -> Result<()> {
         let client = BulkClient::new(None, IMPATIENCE)?;
         let http = reqwest::Client::builder().build()?;
         let mut server = Server::start(&lake_dir, state.path())?;
-        let mut status = client.kick_off(&server.base, &[]).await?;
+        let mut status = client.kick_off(&server.base, "$export", &[], false).await?;
         let (mut kills, mut seen) = (0, Vec::new());
         // As soon as the server has come further than at the last kill, it is killed again, in whatever it is doing.
         while kills < 6 {
