@@ -6,6 +6,7 @@ mod ends;
 mod faults;
 mod keys;
 mod list;
+mod polls;
 mod queue;
 mod served;
 mod whole;

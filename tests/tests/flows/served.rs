@@ -136,6 +136,55 @@ impl Drop for Server {
 }
 
 #[test]
+fn whoever_comes_is_told_what_the_server_can_do() -> Result<()> {
+    run(async || {
+        let state = tempfile::tempdir()?;
+        let base = serve(&lake::sample_dir(), &state).await?;
+        let client = reqwest::Client::new();
+        let answer = client.get(format!("{base}/metadata")).send().await?;
+        let statement: serde_json::Value = serde_json::from_slice(&answer.bytes().await?)?;
+        assert_eq!(statement["implementation"]["url"], base);
+        assert!(statement["rest"][0]["security"]["description"].as_str().is_some_and(|said| said.starts_with("None")));
+        let gzip = client.get(format!("{base}/metadata")).header("accept-encoding", "gzip").send().await?;
+        assert_eq!(gzip.headers()["content-encoding"], "gzip");
+        let head = client.head(format!("{base}/metadata")).send().await?;
+        assert_eq!((head.status().as_u16(), head.bytes().await?.len()), (200, 0));
+        for (path, status) in [
+            ("/OperationDefinition", 200),
+            ("/OperationDefinition/export", 200),
+            ("/OperationDefinition/import", 404),
+            ("/.well-known/smart-configuration", 404),
+            ("/_operations/export", 200),
+            ("/Watermill", 404),
+            ("/a/path/that/nobody/knows", 404),
+        ] {
+            let answer = client.get(format!("{base}{path}")).send().await?;
+            assert_eq!(answer.status(), status, "{path}");
+            assert_eq!(answer.headers()["content-type"], "application/fhir+json", "{path}");
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_body_that_is_too_long_is_refused_before_it_is_understood() -> Result<()> {
+    run(async || {
+        let state = tempfile::tempdir()?;
+        let base = serve(&lake::sample_dir(), &state).await?;
+        let answer = reqwest::Client::new()
+            .post(format!("{base}/$export"))
+            .header("content-type", "application/fhir+json")
+            .body(vec![b' '; 5_000_001])
+            .send()
+            .await?;
+        assert_eq!(answer.status(), 413);
+        let outcome: serde_json::Value = serde_json::from_slice(&answer.bytes().await?)?;
+        assert_eq!((&outcome["resourceType"], &outcome["issue"][0]["code"]), (&"OperationOutcome".into(), &"too-costly".into()));
+        Ok(())
+    })
+}
+
+#[test]
 fn a_killed_server_goes_on_where_it_was() -> Result<()> {
     run(async || {
         let (folder, state, out) = (tempfile::tempdir()?, tempfile::tempdir()?, tempfile::tempdir()?);
