@@ -22,7 +22,11 @@ pub struct Ask {
 }
 
 /// The paths of the routes; the first that fits is taken.
-const ROUTES: [&str; 7] = [
+const ROUTES: [&str; 11] = [
+    "/metadata",
+    "/OperationDefinition",
+    "/OperationDefinition/{id}",
+    "/.well-known/smart-configuration",
     "/_operations/export",
     "/_operations/export/{job}",
     "/_operations/files/{job}/{name}",

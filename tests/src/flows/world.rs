@@ -1,4 +1,4 @@
-//! One process: the six real handlers.
+//! One process: the real handlers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,15 +13,16 @@ use headrace_core::clock::Millis;
 use headrace_core::flow::reap::Reaped;
 use headrace_core::flow::run_task::WorkTerms;
 use headrace_core::ids::{Caller, TaskId};
-use headrace_core::job::{Job, Limits, Quotas};
+use headrace_core::job::{Conditions, Job, Limits, Quotas};
 use headrace_core::ports::{Clock as _, JobStore as _, Ports, TaskQueue as _};
-use headrace_core::request::{ExportRequest, Policy};
+use headrace_core::request::ExportRequest;
 use headrace_core::task::Planning;
+use headrace_edge::config::{AccessControl, LakeTerms, Offer};
 use kickoff::handler::Kickoff;
+use metadata::handler::Metadata;
 use reaper::handler::Reaper;
 use serde_json::{Map, Value, json};
-use status::handler::StatusOf;
-use status::list::List;
+use status::handler::Exports;
 
 use super::clock::next_id;
 use super::tapped::Tapped;
@@ -79,8 +80,8 @@ pub struct World<S: Stage> {
     limits: Limits,
     queue: S::Queue,
     kickoff: Starts<S>,
-    status: StatusOf<Jobs, ManualClock>,
-    list: List<Jobs, ManualClock>,
+    exports: Exports<Jobs, ManualClock>,
+    metadata: Metadata,
     cancel: Cancel<Jobs, Parts<S>, ManualClock>,
     files: Files<Jobs, Parts<S>, ManualClock>,
     worker: Works<S>,
@@ -110,7 +111,9 @@ impl<S: Stage> World<S> {
         let (jobs, queue) = (Tapped::new(stage.jobs(), &script), Tapped::new(queue, &script));
         let (source, parts) = (Tapped::new(source, &script), Tapped::new(parts, &script));
         let time = || clock.clone();
-        let promised = headrace_edge::config::Terms { base: None, policy: Policy::default(), limits: terms.limits, quotas: terms.quotas };
+        let promised = headrace_edge::config::Terms { limits: terms.limits, quotas: terms.quotas, ..Default::default() };
+        let access = if S::HAS_GATEWAY { AccessControl::AwsIam } else { AccessControl::None };
+        let offer = Offer { access, ..Offer::of_one_machine(&promised, &LakeTerms::default()) };
         let ports = Ports { jobs: jobs.clone(), queue: queue.clone(), source: source.clone(), parts: parts.clone(), clock: time() };
         Arc::new(Self {
             stage: stage.clone(),
@@ -118,12 +121,12 @@ impl<S: Stage> World<S> {
             limits: terms.limits,
             queue: own_queue,
             kickoff: Kickoff::new((jobs.clone(), queue.clone()), (source, parts.clone()), time(), promised, next_id),
-            status: StatusOf::new(jobs.clone(), time()),
+            exports: Exports::new(jobs.clone(), time(), None),
+            metadata: Metadata::new(clock, offer),
             cancel: Cancel::new(jobs.clone(), parts.clone(), time()),
             files: Files::new(jobs.clone(), parts.clone(), time()),
             worker: ChunkWorker::new(ports, WorkTerms { quotas: terms.quotas, ..terms.work }),
             reaper: Reaper::new(jobs.clone(), queue, parts, time(), terms.quotas),
-            list: List::new(jobs, time(), None),
             script,
         })
     }
@@ -132,8 +135,7 @@ impl<S: Stage> World<S> {
     pub async fn send(&self, ask: &Ask) -> Result<Answer> {
         let request = ask.request(S::HAS_GATEWAY)?;
         match (ask.method, ask.route()?.0) {
-            ("GET", "/_operations/export/{job}") => Answer::of(Box::pin(self.status.handle(request)).await),
-            ("GET", "/_operations/export") => Answer::of(Box::pin(self.list.handle(request)).await),
+            ("GET", "/_operations/export" | "/_operations/export/{job}") => Answer::of(Box::pin(self.exports.handle(request)).await),
             ("DELETE", "/_operations/export/{job}") => Answer::of(Box::pin(self.cancel.handle(request)).await),
             ("GET", "/_operations/files/{job}/{name}") => {
                 let response = Box::pin(self.files.handle(request)).await;
@@ -141,6 +143,9 @@ impl<S: Stage> World<S> {
                     Some(LocalFile(path)) => Ok(Answer { body: std::fs::read(path)?.into(), ..Answer::of(response)? }),
                     None => Answer::of(response),
                 }
+            }
+            (_, "/metadata" | "/OperationDefinition" | "/OperationDefinition/{id}" | "/.well-known/smart-configuration") => {
+                Answer::of(Box::pin(self.metadata.handle(request)).await)
             }
             (_, _) => Answer::of(Box::pin(self.kickoff.handle(request)).await),
         }
@@ -166,7 +171,7 @@ impl<S: Stage> World<S> {
         let id = next_id()?;
         let owner = if S::HAS_GATEWAY { ANN } else { Caller::LOCAL };
         let job = Job { limits: self.limits, ..Job::accepted(id, Caller(owner.to_owned()), request, self.now()) };
-        self.stage.jobs().record_job(&job, &Planning::default()).await?;
+        self.stage.jobs().record_job(&job, &Planning::default(), &Conditions::default()).await?;
         self.queue.announce(&[TaskId::plan(&job.id)], Duration::ZERO).await?;
         Ok(job.status_url())
     }
@@ -221,7 +226,8 @@ impl<S: Stage> World<S> {
         let request = || lambda_http::request::from_str(&event.to_string());
         let response = match function {
             "kickoff" => Box::pin(self.kickoff.handle(request()?)).await,
-            "status" => Box::pin(self.status.handle(request()?)).await,
+            "status" => Box::pin(self.exports.handle(request()?)).await,
+            "metadata" => Box::pin(self.metadata.handle(request()?)).await,
             "cancel" => Box::pin(self.cancel.handle(request()?)).await,
             "files" => Box::pin(self.files.handle(request()?)).await,
             "chunk-worker" => {
