@@ -15,6 +15,7 @@ use headrace_core::flow::run_task::WorkTerms;
 use headrace_core::job::{Limits, Quotas};
 use headrace_core::ports::{Clock as _, Ports};
 use headrace_core::request::Policy;
+use headrace_edge::gateway;
 use kickoff::handler::Kickoff;
 use reaper::handler::Reaper;
 use serde_json::{Map, Value, json};
@@ -204,12 +205,12 @@ impl<S: Stage> World<S> {
 
     /// What a function answers to an event, both as they are: of an HTTP answer `status`, `headers` and `body`.
     pub async fn invoke(&self, function: &str, event: &Value) -> Result<Value> {
-        let request = || lambda_http::request::from_str(&event.to_string());
+        let http = || serde_json::from_value(event.clone());
         let response = match function {
-            "kickoff" => Box::pin(self.kickoff.handle(request()?)).await,
-            "status" => Box::pin(self.status.handle(request()?)).await,
-            "cancel" => Box::pin(self.cancel.handle(request()?)).await,
-            "files" => Box::pin(self.files.handle(request()?)).await,
+            "kickoff" => gateway::answer(http()?, |request| Box::pin(self.kickoff.handle(request))).await,
+            "status" => gateway::answer(http()?, |request| Box::pin(self.status.handle(request))).await,
+            "cancel" => gateway::answer(http()?, |request| Box::pin(self.cancel.handle(request))).await,
+            "files" => gateway::answer(http()?, |request| Box::pin(self.files.handle(request))).await,
             "chunk-worker" => {
                 let answer = Box::pin(self.worker.handle(serde_json::from_value(event.clone())?, Millis(u64::MAX))).await;
                 return Ok(answer.map_or_else(|error| json!({ "error": error.to_string() }), |answer| json!(answer)));
