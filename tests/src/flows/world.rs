@@ -18,6 +18,7 @@ use headrace_core::ports::{Clock as _, JobStore as _, Ports, TaskQueue as _};
 use headrace_core::request::ExportRequest;
 use headrace_core::task::Planning;
 use headrace_edge::config::{AccessControl, LakeTerms, Offer};
+use headrace_edge::gateway;
 use kickoff::handler::Kickoff;
 use metadata::handler::Metadata;
 use reaper::handler::Reaper;
@@ -223,13 +224,13 @@ impl<S: Stage> World<S> {
 
     /// What a function answers to an event, both as they are: of an HTTP answer `status`, `headers` and `body`.
     pub async fn invoke(&self, function: &str, event: &Value) -> Result<Value> {
-        let request = || lambda_http::request::from_str(&event.to_string());
+        let http = || serde_json::from_value(event.clone());
         let response = match function {
-            "kickoff" => Box::pin(self.kickoff.handle(request()?)).await,
-            "status" => Box::pin(self.exports.handle(request()?)).await,
-            "metadata" => Box::pin(self.metadata.handle(request()?)).await,
-            "cancel" => Box::pin(self.cancel.handle(request()?)).await,
-            "files" => Box::pin(self.files.handle(request()?)).await,
+            "kickoff" => gateway::answer(http()?, |request| Box::pin(self.kickoff.handle(request))).await,
+            "status" => gateway::answer(http()?, |request| Box::pin(self.exports.handle(request))).await,
+            "metadata" => gateway::answer(http()?, |request| Box::pin(self.metadata.handle(request))).await,
+            "cancel" => gateway::answer(http()?, |request| Box::pin(self.cancel.handle(request))).await,
+            "files" => gateway::answer(http()?, |request| Box::pin(self.files.handle(request))).await,
             "chunk-worker" => {
                 let answer = Box::pin(self.worker.handle(serde_json::from_value(event.clone())?, Millis(u64::MAX))).await;
                 return Ok(answer.map_or_else(|error| json!({ "error": error.to_string() }), |answer| json!(answer)));
