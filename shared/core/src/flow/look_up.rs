@@ -19,7 +19,7 @@ mod scan;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use headrace_fhir::{Bases, Instant, PatientCompartment, ResourceType, TypeSet, may_mention_patient};
+use headrace_fhir::{Bases, Instant, ResourceType, TypeSet, may_mention_patient};
 
 use crate::clock::Millis;
 use crate::error::ExportError;
@@ -31,8 +31,10 @@ use crate::roster::{Cohort, Entrant, Entry, Roster};
 
 pub use catalogue::Catalogue;
 pub(super) use enrol::{enrol, patients};
+pub(super) use first_look::Patience;
+pub(super) use newest::{Wanted, newest};
 pub use scan::Pulse;
-use scan::{Scan, Stop};
+pub(super) use scan::{Scan, Stop};
 
 /// How thoroughly the lake is looked through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +71,7 @@ pub enum LookedUp {
     /// The export is about everybody, there is nothing to look up.
     Everybody,
     /// It is about these.
-    Found(Found),
+    Found(Box<Found>),
     /// The lake has no such group.
     NoSuchGroup,
     /// The lake has no such patient.
@@ -132,7 +134,7 @@ impl Subjects<'_> {
             Level::Group(id) => self.group(&mut scan, id, is_first_look).await,
         };
         match found {
-            Ok(found) => Ok(LookedUp::Found(found)),
+            Ok(found) => Ok(LookedUp::Found(Box::new(found))),
             Err(Stop::Unfinished) => Ok(LookedUp::Unfinished),
             Err(Stop::NoSuchGroup) => Ok(LookedUp::NoSuchGroup),
             Err(Stop::NoSuchPatient) => Ok(LookedUp::NoSuchPatient),
@@ -160,12 +162,14 @@ impl Subjects<'_> {
     async fn group<S: ResourceSource, P: Pulse>(&self, scan: &mut Scan<'_, S, P>, id: &str, is_first_look: bool) -> Result<Found, Stop> {
         let keys = Keys::of(self.job);
         let cohort = groups::cohort(scan, id, &keys, self.bases).await?;
-        let compartment = PatientCompartment::of(self.request.version, self.bases.clone());
-        let filters = filters::Filters::compile(&cohort, compartment, self.request.version, scan.at)?;
+        let filters = filters::Filters::compile(&cohort, self.request.version, self.bases, scan.at)?;
         if is_first_look && self.patients.is_empty() {
             return Ok(Found { roster: Roster::default(), absent: Vec::new(), unresolved: cohort.unresolved() });
         }
-        let hits = if filters.is_empty() { BTreeMap::new() } else { filters.evaluate(scan, &keys, cohort.candidates().as_ref()).await? };
+        let hits = match filters {
+            Some(filters) => filters.evaluate(scan, &keys, cohort.candidates().as_ref()).await?,
+            None => BTreeMap::new(),
+        };
         Ok(self.found_in(&cohort, cohort.everybody(&hits), &keys, id))
     }
 
@@ -205,9 +209,9 @@ impl Subjects<'_> {
 async fn known<S: ResourceSource, P: Pulse>(scan: &mut Scan<'_, S, P>, ids: BTreeSet<&str>) -> Result<BTreeSet<String>, Stop> {
     let Some(kind) = ResourceType::named("Patient") else { return Ok(BTreeSet::new()) };
     let is_named = |id: &[u8]| std::str::from_utf8(id).is_ok_and(|id| ids.contains(id));
-    let found = newest::newest(scan, (kind, &ids), &|line| may_mention_patient(line, &is_named), &|_| ()).await?;
+    let found = newest(scan, (kind, Wanted::These(&ids)), &|line| may_mention_patient(line, &is_named), &|_| ()).await?;
     Ok(found.into_keys().collect())
 }
 
 #[cfg(test)]
-mod tests;
+pub(in crate::flow) mod tests;

@@ -2,6 +2,7 @@
 
 pub mod cancel;
 mod finish;
+pub mod groups;
 pub mod hand_out;
 pub mod kick_off;
 pub mod look_up;

@@ -27,7 +27,7 @@ pub trait Pulse: Send {
 
 /// What ends a look-up early.
 #[derive(Debug)]
-pub(super) enum Stop {
+pub(in crate::flow) enum Stop {
     /// The time is up.
     Unfinished,
     /// The lake has no such group.
@@ -53,12 +53,12 @@ impl From<SourceError> for Stop {
 }
 
 /// The lake as one look-up reads it.
-pub(super) struct Scan<'a, S, P> {
-    pub(super) source: &'a S,
-    pub(super) catalogue: &'a Catalogue,
-    pub(super) pulse: &'a mut P,
+pub(in crate::flow) struct Scan<'a, S, P> {
+    pub(in crate::flow) source: &'a S,
+    pub(in crate::flow) catalogue: &'a Catalogue,
+    pub(in crate::flow) pulse: &'a mut P,
     /// Whatever is later does not count.
-    pub(super) at: Instant,
+    pub(in crate::flow) at: Instant,
 }
 
 impl<S: ResourceSource, P: Pulse> Scan<'_, S, P> {

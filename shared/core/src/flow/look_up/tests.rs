@@ -22,14 +22,14 @@ const NOW: Millis = Millis(1_769_846_400_000);
 
 /// A lake in memory.
 #[derive(Default)]
-pub(super) struct Lake {
+pub(in crate::flow) struct Lake {
     objects: BTreeMap<String, Bytes>,
     /// Which objects were opened.
     read: Mutex<Vec<String>>,
 }
 
 impl Lake {
-    pub(super) fn with(mut self, object: &str, lines: impl IntoIterator<Item = Value>) -> Self {
+    pub(in crate::flow) fn with(mut self, object: &str, lines: impl IntoIterator<Item = Value>) -> Self {
         let text: String = lines.into_iter().map(|line| format!("{line}\n")).collect();
         self.objects.insert(object.to_owned(), text.into());
         self
@@ -94,10 +94,8 @@ pub(super) async fn group_in(lake: &Lake, id: &str) -> LookedUp {
 }
 
 pub(super) fn found(looked_up: LookedUp) -> Found {
-    match looked_up {
-        LookedUp::Found(found) => found,
-        other => panic!("{other:?}"),
-    }
+    let LookedUp::Found(found) = looked_up else { panic!("{looked_up:?}") };
+    *found
 }
 
 /// Which of these patients are on the roster, and how many others there are, patients or not.
@@ -116,7 +114,7 @@ pub(super) fn patient(id: &str, changed: &str) -> Value {
     json!({ "resourceType": "Patient", "id": id, "meta": { "lastUpdated": changed } })
 }
 
-pub(super) fn deletion(of: &str, at: &str) -> Value {
+pub(in crate::flow) fn deletion(of: &str, at: &str) -> Value {
     json!({
         "resourceType": "Bundle", "type": "transaction", "meta": { "lastUpdated": at },
         "entry": [{ "request": { "method": "DELETE", "url": of } }]
