@@ -1,10 +1,12 @@
 //! What the service does, a file per verb.
 
+pub mod admit;
 pub mod cancel;
 mod finish;
 pub mod groups;
 pub mod hand_out;
 pub mod kick_off;
+pub mod list;
 pub mod look_up;
 mod plan;
 mod pump;

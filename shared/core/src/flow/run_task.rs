@@ -3,18 +3,33 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use headrace_fhir::Bases;
+
 use crate::clock::Millis;
 use crate::error::{ExportError, SourceError, StoreError};
 use crate::ids::TaskId;
-use crate::job::{Job, JobEvent, JobState, Reason, ReasonKind, Step};
+use crate::job::{Job, JobEvent, JobState, Quotas, Reason, ReasonKind, Step};
 use crate::ports::{AllPorts, JobStore as _, LeaseTerms, PartStore as _, TaskQueue, TaskStore as _};
 use crate::task::{Lease, LeaseAnswer, Record, Release, Work};
 
+use super::admit::admit_after_an_end;
 use super::look_up::LookUpTerms;
 use super::{finish, plan, pump};
 
+/// How many versions of one resource the operator says that the lake holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum LakeVersions {
+    /// One of each, and no deletion that says otherwise: each line is believed.
+    One,
+    /// Mostly one: what is selected is written at once, and the lake is read again if that was wrong.
+    #[default]
+    Auto,
+    /// Many: the lake is surveyed first and then read again.
+    Many,
+}
+
 /// How a worker works.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkTerms {
     /// Leases.
     pub lease: LeaseTerms,
@@ -25,6 +40,17 @@ pub struct WorkTerms {
     pub trust_lake_names: bool,
     /// What is left over when every task has closed, in bytes, is joined by one worker up to this; more is handed out.
     pub join_limit_bytes: u64,
+    /// How many versions of one resource the lake holds.
+    pub lake_versions: LakeVersions,
+    /// Whether exports below the system's level hold Practitioner, Organization, Location, Medication and Device
+    /// resources that exported ones refer to.
+    pub adds_referenced: bool,
+    /// Whether `_since` does not count for patients who joined the group after it.
+    pub adds_new_members: bool,
+    /// Which absolute references are to resources of the lake.
+    pub bases: Bases,
+    /// How many exports may be at work: when one has ended, the next gets its turn.
+    pub quotas: Quotas,
     /// How thoroughly the plan looks up who an export is about.
     pub look_up: LookUpTerms,
 }
@@ -36,6 +62,11 @@ impl Default for WorkTerms {
             slice_floor_bytes: 1 << 20,
             trust_lake_names: false,
             join_limit_bytes: 1 << 30,
+            lake_versions: LakeVersions::default(),
+            adds_referenced: false,
+            adds_new_members: false,
+            bases: Bases::any(),
+            quotas: Quotas::default(),
             look_up: LookUpTerms::default(),
         }
     }
@@ -62,6 +93,19 @@ pub enum TaskEnd {
 ///
 /// `Err` means that not even the fault could be recorded; the lease then runs out and the reaper announces the task.
 pub async fn run_task(ports: &impl AllPorts, task: &TaskId, terms: &WorkTerms, stop_at: Millis) -> Result<TaskEnd, ExportError> {
+    let end = attempt(ports, task, terms, stop_at).await?;
+    let has_ended = match &end {
+        TaskEnd::Closed(_, job) => !job.state.is_open(),
+        TaskEnd::Failed(_) => true,
+        TaskEnd::Yielded(_) | TaskEnd::NotNow | TaskEnd::Gone | TaskEnd::Retried(_) => false,
+    };
+    if has_ended && terms.quotas.make_wait() {
+        admit_after_an_end(ports.jobs(), ports.queue(), &terms.quotas, ports.now()).await;
+    }
+    Ok(end)
+}
+
+async fn attempt(ports: &impl AllPorts, task: &TaskId, terms: &WorkTerms, stop_at: Millis) -> Result<TaskEnd, ExportError> {
     let mut lease = match ports.jobs().lease_task(task, terms.lease, ports.now()).await? {
         LeaseAnswer::Yours(lease) => *lease,
         LeaseAnswer::NotNow => return Ok(TaskEnd::NotNow),
@@ -123,7 +167,8 @@ fn fate(error: &ExportError) -> Fate {
         ExportError::NotFound(_) => Fate::JobFails(ReasonKind::NotFound),
         ExportError::Refused(_) => Fate::JobFails(ReasonKind::NotSupported),
         ExportError::Store(StoreError::NotApplied { .. } | StoreError::Unknown { .. } | StoreError::Unreadable { .. })
-        | ExportError::Source(SourceError::Unavailable(_)) => Fate::TryAgain,
+        | ExportError::Source(SourceError::Unavailable(_))
+        | ExportError::TooMany(_) => Fate::TryAgain,
     }
 }
 
@@ -146,7 +191,7 @@ async fn sweep_after_the_end(ports: &impl AllPorts, job: &Job) {
     let swept = match ports.jobs().job(&job.id).await.map(|job| job.map(|job| job.state)) {
         Ok(Some(JobState::Cancelled | JobState::Failed | JobState::Expired)) => ports.parts().sweep(&job.folder(), &BTreeSet::new()).await,
         // Another attempt goes on with it, or has finished it.
-        Ok(Some(JobState::Accepted | JobState::Running | JobState::Complete) | None) => return,
+        Ok(Some(JobState::Queued | JobState::Accepted | JobState::Running | JobState::Complete) | None) => return,
         Err(error) => Err(error),
     };
     if let Err(error) = swept {
