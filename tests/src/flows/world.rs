@@ -1,4 +1,4 @@
-//! One process: the six real handlers.
+//! One process: the real handlers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +8,7 @@ use bytes::Bytes;
 use cancel::handler::Cancel;
 use chunk_worker::handler::ChunkWorker;
 use files::handler::{Files, LocalFile};
+use groups::handler::Groups;
 use headrace_aws::DynamoJobStore;
 use headrace_core::clock::Millis;
 use headrace_core::flow::reap::Reaped;
@@ -15,6 +16,7 @@ use headrace_core::flow::run_task::WorkTerms;
 use headrace_core::job::{Limits, Quotas};
 use headrace_core::ports::{Clock as _, Ports};
 use headrace_core::request::Policy;
+use headrace_fhir::FhirVersion;
 use kickoff::handler::Kickoff;
 use reaper::handler::Reaper;
 use serde_json::{Map, Value, json};
@@ -80,6 +82,7 @@ pub struct World<S: Stage> {
     list: List<Jobs, ManualClock>,
     cancel: Cancel<Jobs, Parts<S>, ManualClock>,
     files: Files<Jobs, Parts<S>, ManualClock>,
+    groups: Groups<Source<S>, ManualClock>,
     worker: Works<S>,
     reaper: Reaper<Jobs, Queue<S>, Parts<S>, ManualClock>,
 }
@@ -113,6 +116,7 @@ impl<S: Stage> World<S> {
             stage: stage.clone(),
             clock: clock.clone(),
             queue: own_queue,
+            groups: Groups::new(source.clone(), time(), None, FhirVersion::default()),
             kickoff: Kickoff::new((jobs.clone(), queue.clone()), (source, parts.clone()), time(), promised, next_id),
             status: StatusOf::new(jobs.clone(), time()),
             cancel: Cancel::new(jobs.clone(), parts.clone(), time()),
@@ -210,6 +214,7 @@ impl<S: Stage> World<S> {
             "status" => Box::pin(self.status.handle(request()?)).await,
             "cancel" => Box::pin(self.cancel.handle(request()?)).await,
             "files" => Box::pin(self.files.handle(request()?)).await,
+            "groups" => Box::pin(self.groups.handle(request()?)).await,
             "chunk-worker" => {
                 let answer = Box::pin(self.worker.handle(serde_json::from_value(event.clone())?, Millis(u64::MAX))).await;
                 return Ok(answer.map_or_else(|error| json!({ "error": error.to_string() }), |answer| json!(answer)));

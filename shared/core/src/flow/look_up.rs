@@ -59,7 +59,7 @@ pub struct Subjects<'a> {
     pub job: &'a JobId,
     /// What was asked.
     pub request: &'a ExportRequest,
-    /// `patient`: the ids that were named; none means all of the level.
+    /// `patient`: the ids that were named, if [`ExportRequest::patients`] says that some were.
     pub patients: &'a [String],
     /// Which absolute references are to resources of the lake.
     pub bases: &'a Bases,
@@ -99,11 +99,15 @@ impl Subjects<'_> {
         let named = |names: &[&str]| names.iter().filter_map(|name| ResourceType::named(name)).collect();
         match self.request.level {
             Level::System => TypeSet::default(),
-            Level::AllPatients if self.patients.is_empty() => TypeSet::default(),
+            Level::AllPatients if !self.names_patients() => TypeSet::default(),
             Level::AllPatients | Level::OnePatient(_) => named(&["Patient", "Bundle"]),
             // A filter may search any type.
             Level::Group(_) => ResourceType::all().collect(),
         }
+    }
+
+    fn names_patients(&self) -> bool {
+        self.request.patients.is_some()
     }
 
     /// Looks them up as of `at`.
@@ -128,7 +132,7 @@ impl Subjects<'_> {
         let mut scan = Scan { source, catalogue, pulse, at: Instant::from_millis(at.0) };
         let found = match &self.request.level {
             Level::System => return Ok(LookedUp::Everybody),
-            Level::AllPatients if self.patients.is_empty() => return Ok(LookedUp::Everybody),
+            Level::AllPatients if !self.names_patients() => return Ok(LookedUp::Everybody),
             Level::AllPatients => self.known_patients(&mut scan).await,
             Level::OnePatient(id) => self.one_patient(&mut scan, id).await,
             Level::Group(id) => self.group(&mut scan, id, is_first_look).await,
@@ -154,7 +158,7 @@ impl Subjects<'_> {
             return Err(Stop::NoSuchPatient);
         }
         let (own, others) = self.patients.iter().partition::<Vec<&String>, _>(|named| *named == id);
-        let present = if self.patients.is_empty() { vec![id] } else { own };
+        let present = if !self.names_patients() { vec![id] } else { own };
         Ok(Found { roster: self.roster_of_patients(present), absent: others.into_iter().cloned().collect(), unresolved: 0 })
     }
 
@@ -163,7 +167,7 @@ impl Subjects<'_> {
         let keys = Keys::of(self.job);
         let cohort = groups::cohort(scan, id, &keys, self.bases).await?;
         let filters = filters::Filters::compile(&cohort, self.request.version, self.bases, scan.at)?;
-        if is_first_look && self.patients.is_empty() {
+        if is_first_look && !self.names_patients() {
             return Ok(Found { roster: Roster::default(), absent: Vec::new(), unresolved: cohort.unresolved() });
         }
         let hits = match filters {
@@ -177,7 +181,7 @@ impl Subjects<'_> {
     fn found_in(&self, cohort: &Cohort, everybody: Vec<Entrant>, keys: &Keys, id: &str) -> Found {
         let find = |key| everybody.binary_search_by_key(&key, |member| member.key).ok().and_then(|at| everybody.get(at)).copied();
         let mut absent = Vec::new();
-        let chosen: Vec<Entrant> = if self.patients.is_empty() {
+        let chosen: Vec<Entrant> = if !self.names_patients() {
             everybody
         } else {
             let named = self.patients.iter().map(|id| (id, find(keys.patient(id.as_bytes()))));

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use headrace_fhir::Bases;
-
 use crate::clock::Millis;
 use crate::error::ExportError;
 use crate::ids::TaskId;
@@ -20,7 +18,7 @@ pub(super) async fn plan(ports: &impl AllPorts, lease: &mut Lease, terms: &WorkT
     let transaction_time = ports.now();
     let only = lease.job.request.type_set().filter(|_| terms.trust_lake_names);
     let mut cutter = Cutter::new(lease.job.limits.file_bytes, terms.slice_floor_bytes, only);
-    let bases = Bases::any();
+    let bases = terms.bases.clone();
     let wanted = Subjects { job: &lease.job.id, request: &lease.job.request, patients: &patients(lease), bases: &bases }.types();
     let mut catalogue = Catalogue::new(terms.look_up.mixed_bytes);
     let mut largest_first = Vec::new();

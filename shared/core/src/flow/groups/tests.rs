@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::super::look_up::tests::{Lake, deletion};
+use super::super::look_up::tests::{Lake, deletion, sent};
 use super::*;
 
 struct At;
@@ -39,7 +39,7 @@ fn lake() -> Lake {
 
 async fn search(lake: &Lake, query: &str) -> Result<GroupPage, ExportError> {
     let search = GroupSearch::read(query, FhirVersion::R4, Instant::from_millis(At.now().0))?;
-    search_groups(lake, &At, TERMS, &search).await
+    sent(search_groups(lake, &At, TERMS, &search)).await
 }
 
 async fn ids(query: &str) -> Vec<String> {
@@ -48,7 +48,7 @@ async fn ids(query: &str) -> Vec<String> {
 
 #[tokio::test]
 async fn a_group_is_read_as_its_newest_version_stands_in_the_lake() {
-    let read = async |id: &str| read_group(&lake(), &At, TERMS, id).await;
+    let read = async |id: &str| sent(read_group(&lake(), &At, TERMS, id)).await;
     assert_eq!(read("a").await.unwrap(), group("a", "2025-02-01", "Diabetes south").to_string());
     assert_eq!(read("b").await.unwrap(), group("b", "2025-01-01", "Diabetes north").to_string());
     for id in ["gone", "d", "p", "Group", "", "A"] {

@@ -31,9 +31,9 @@ pub struct Catalogue {
 
 /// One object.
 #[derive(Clone, Debug)]
-pub(super) struct Listed {
+struct Listed {
     promised: Option<ResourceType>,
-    pub(super) pin: Pin,
+    pin: Pin,
 }
 
 impl Catalogue {
@@ -85,9 +85,10 @@ impl Catalogue {
     }
 
     /// The objects that may hold one of these types, with their places in the catalogue.
-    pub(super) fn holding(&self, kinds: TypeSet) -> Vec<(u32, &Listed)> {
+    pub(super) fn holding(&self, kinds: TypeSet) -> Vec<(u32, Pin)> {
         let may_hold = |listed: &Listed| listed.promised.is_none_or(|kind| kinds.contains(kind));
-        (0..).zip(&self.objects).filter(|(_, listed)| may_hold(listed)).collect()
+        let held = (0..).zip(&self.objects).filter(|(_, listed)| may_hold(listed));
+        held.map(|(place, listed)| (place, listed.pin.clone())).collect()
     }
 
     /// How many objects that promise no type are not read.

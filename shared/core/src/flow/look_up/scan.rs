@@ -70,7 +70,7 @@ impl<S: ResourceSource, P: Pulse> Scan<'_, S, P> {
         }
         let source = self.source;
         let objects = stream::iter(self.catalogue.holding(kinds));
-        let mut blocks = pin!(objects.map(|(object, listed)| blocks_of(source, object, &listed.pin)).flatten_unordered(READERS));
+        let mut blocks = pin!(objects.map(|(object, pin)| blocks_of(source, object, pin)).flatten_unordered(READERS));
         if !self.pulse.goes_on().await? {
             return Err(Stop::Unfinished);
         }
@@ -96,10 +96,10 @@ struct Block {
 
 type Blocks<'a> = StdPin<Box<dyn Stream<Item = Result<Block, SourceError>> + Send + 'a>>;
 
-fn blocks_of<'a>(source: &'a impl ResourceSource, object: u32, pin: &'a Pin) -> Blocks<'a> {
+fn blocks_of(source: &impl ResourceSource, object: u32, pin: Pin) -> Blocks<'_> {
     let Some(encoding) = encoding_of(&pin.object) else { return Box::pin(stream::empty()) };
     let extent = Extent { object: pin.object.clone(), encoding, range: 0..pin.size, size: pin.size, offset: 0 };
-    let reader = LineReader::open(extent, move |range| source.read(pin, range));
+    let reader = LineReader::open(extent, move |range| source.read(&pin, range));
     Box::pin(stream::try_unfold(reader, move |mut reader| async move {
         loop {
             match reader.next().await? {

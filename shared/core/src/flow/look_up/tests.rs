@@ -83,10 +83,21 @@ pub(super) fn catalogue_of(lake: &Lake, subjects: &Subjects<'_>, mixed_bytes: u6
 
 pub(super) async fn look_up_in(lake: &Lake, request: &ExportRequest, patients: &[&str]) -> LookedUp {
     let (job, bases) = (job(), Bases::any());
+    let request = &ExportRequest { patients: named(patients), ..request.clone() };
     let patients: Vec<String> = patients.iter().map(ToString::to_string).collect();
     let subjects = Subjects { job: &job, request, patients: &patients, bases: &bases };
     let catalogue = catalogue_of(lake, &subjects, 1 << 20);
-    subjects.look_up(lake, &catalogue, NOW, &mut Steps(usize::MAX)).await.unwrap()
+    sent(subjects.look_up(lake, &catalogue, NOW, &mut Steps(usize::MAX))).await.unwrap()
+}
+
+/// Workers run on threads of their own.
+pub(in crate::flow) fn sent<T: Send>(future: T) -> T {
+    future
+}
+
+/// How many patients a request names, as its record has it.
+pub(super) fn named(patients: &[&str]) -> Option<u32> {
+    u32::try_from(patients.len()).ok().filter(|count| *count > 0)
 }
 
 pub(super) async fn group_in(lake: &Lake, id: &str) -> LookedUp {

@@ -48,7 +48,7 @@ proptest! {
         let polite = ask(level, if manner == 0 { "respond-async" } else { "respond-async, handling=lenient" }, &[]);
         let asked = if manner == 2 { Asked { accept: headers.clone(), prefer: headers, parameters, ..polite } } else { Asked { parameters, ..polite } };
         match resolve(&asked) {
-            Ok(Resolved { request, patients }) => {
+            Ok(Resolved { request, patients, .. }) => {
                 prop_assert_eq!(request.patients.map(|count| count as usize), asked_patients(&request, &patients));
                 prop_assert!(patients.is_sorted());
                 let stored = serde_json::to_string(&request).unwrap();
