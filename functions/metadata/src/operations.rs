@@ -50,10 +50,9 @@ pub const OPERATIONS: [Operation; 4] = [
 /// The FHIR type of a parameter's value, and what it means.
 fn meaning(parameter: Parameter) -> (&'static str, &'static str) {
     match parameter {
-        Parameter::OutputFormat => (
-            "string",
-            "`application/fhir+ndjson` (default), `application/ndjson` or `ndjson`: all mean newline-delimited JSON.",
-        ),
+        Parameter::OutputFormat => {
+            ("string", "`application/fhir+ndjson` (default), `application/ndjson` or `ndjson`: all mean newline-delimited JSON.")
+        }
         Parameter::Since => (
             "instant",
             "Only resources whose `meta.lastUpdated` is later. Deletions since then are listed in the manifest's `deleted`. \

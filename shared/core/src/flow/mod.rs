@@ -2,6 +2,7 @@
 
 pub mod admit;
 pub mod cancel;
+mod decide;
 mod finish;
 pub mod groups;
 pub mod hand_out;
@@ -11,5 +12,7 @@ pub mod look_up;
 mod plan;
 mod pump;
 pub mod reap;
+mod reread;
+mod resolve;
 pub mod run_task;
 pub mod status;

@@ -5,9 +5,10 @@ use std::time::Duration;
 use crate::clock::Millis;
 use crate::error::ExportError;
 use crate::ids::TaskId;
-use crate::job::{Pass, Planned};
+use crate::job::Planned;
 use crate::lake::Cutter;
 use crate::ports::{AllPorts, ResourceSource as _, TASK_BYTES_PER_RECORD, TASKS_PER_RECORD, TaskQueue as _, TaskStore as _};
+use crate::selection::{pass, types_to_read};
 use crate::task::{Close, Lease, Record, Work};
 
 use super::look_up::{Catalogue, Subjects, enrol, patients};
@@ -16,7 +17,8 @@ use super::run_task::{TaskEnd, WorkTerms, announce_finish_after_last};
 pub(super) async fn plan(ports: &impl AllPorts, lease: &mut Lease, terms: &WorkTerms, stop_at: Millis) -> Result<TaskEnd, ExportError> {
     // Rule P3: once, just before the source is pinned.
     let transaction_time = ports.now();
-    let only = lease.job.request.type_set().filter(|_| terms.trust_lake_names);
+    let only = types_to_read(&lease.job.request, terms).filter(|_| terms.trust_lake_names);
+    let pass = pass(&lease.job.request, terms);
     let mut cutter = Cutter::new(lease.job.limits.file_bytes, terms.slice_floor_bytes, only);
     let bases = terms.bases.clone();
     let wanted = Subjects { job: &lease.job.id, request: &lease.job.request, patients: &patients(lease), bases: &bases }.types();
@@ -55,8 +57,7 @@ pub(super) async fn plan(ports: &impl AllPorts, lease: &mut Lease, terms: &WorkT
     } else {
         (tasks, source_bytes)
     };
-    let planned =
-        Planned { transaction_time, tasks, source_bytes, pass: Pass::Direct, roster: enrolled.roster, left_out: enrolled.left_out };
+    let planned = Planned { transaction_time, tasks, source_bytes, pass, roster: enrolled.roster, left_out: enrolled.left_out };
     let job = ports.jobs().close_task(lease, Close::Planned(planned)).await?;
     // So that at the end no worker is left alone with a large one.
     largest_first.sort_unstable_by(|one, other| other.cmp(one));
