@@ -8,6 +8,7 @@ use bytes::Bytes;
 use cancel::handler::Cancel;
 use chunk_worker::handler::ChunkWorker;
 use files::handler::{Files, LocalFile};
+use groups::handler::Groups;
 use headrace_aws::DynamoJobStore;
 use headrace_core::clock::Millis;
 use headrace_core::flow::reap::Reaped;
@@ -19,6 +20,7 @@ use headrace_core::request::ExportRequest;
 use headrace_core::task::Planning;
 use headrace_edge::config::{AccessControl, LakeTerms, Offer};
 use headrace_edge::gateway;
+use headrace_fhir::FhirVersion;
 use kickoff::handler::Kickoff;
 use metadata::handler::Metadata;
 use reaper::handler::Reaper;
@@ -85,6 +87,7 @@ pub struct World<S: Stage> {
     metadata: Metadata,
     cancel: Cancel<Jobs, Parts<S>, ManualClock>,
     files: Files<Jobs, Parts<S>, ManualClock>,
+    groups: Groups<Source<S>, ManualClock>,
     worker: Works<S>,
     reaper: Reaper<Jobs, Queue<S>, Parts<S>, ManualClock>,
 }
@@ -121,6 +124,7 @@ impl<S: Stage> World<S> {
             clock: clock.clone(),
             limits: terms.limits,
             queue: own_queue,
+            groups: Groups::new(source.clone(), time(), None, FhirVersion::default()),
             kickoff: Kickoff::new((jobs.clone(), queue.clone()), (source, parts.clone()), time(), promised, next_id),
             exports: Exports::new(jobs.clone(), time(), None),
             metadata: Metadata::new(clock, offer),
@@ -231,6 +235,7 @@ impl<S: Stage> World<S> {
             "metadata" => gateway::answer(http()?, |request| Box::pin(self.metadata.handle(request))).await,
             "cancel" => gateway::answer(http()?, |request| Box::pin(self.cancel.handle(request))).await,
             "files" => gateway::answer(http()?, |request| Box::pin(self.files.handle(request))).await,
+            "groups" => gateway::answer(http()?, |request| Box::pin(self.groups.handle(request))).await,
             "chunk-worker" => {
                 let answer = Box::pin(self.worker.handle(serde_json::from_value(event.clone())?, Millis(u64::MAX))).await;
                 return Ok(answer.map_or_else(|error| json!({ "error": error.to_string() }), |answer| json!(answer)));

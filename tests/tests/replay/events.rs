@@ -109,7 +109,7 @@ fn every_event_is_answered_as_expected() -> Result<()> {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     let functions: std::collections::BTreeSet<_> = pairs.keys().filter_map(|name| name.split('/').next()).collect();
-    assert!(functions.into_iter().eq(["cancel", "chunk-worker", "files", "kickoff", "metadata", "reaper", "status"]));
+    assert!(functions.into_iter().eq(["cancel", "chunk-worker", "files", "groups", "kickoff", "metadata", "reaper", "status"]));
     Ok(())
 }
 

@@ -4,6 +4,7 @@ pub mod admit;
 pub mod cancel;
 mod decide;
 mod finish;
+pub mod groups;
 pub mod hand_out;
 pub mod kick_off;
 pub mod list;
