@@ -287,3 +287,77 @@ impl ServiceTerms {
         self.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(2, std::num::NonZero::get))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wishes(arguments: &[&str]) -> Result<Wishes, clap::Error> {
+        let line = ["headrace", "export", "lake", "out"].iter().chain(arguments);
+        match Cli::try_parse_from(line)?.command {
+            Command::Export(order) => Ok(order.wishes),
+            Command::Serve(_) => panic!("another command"),
+        }
+    }
+
+    #[test]
+    fn a_level_is_the_path_that_the_standard_gives_it() {
+        for (level, path) in [
+            ("system", "$export"),
+            ("patient", "Patient/$export"),
+            ("patient:p-1", "Patient/p%2D1/$export"),
+            ("group:a/../b", "Group/a%2F%2E%2E%2Fb/$export"),
+        ] {
+            assert_eq!(wishes(&["--level", level]).unwrap().path(), path);
+        }
+        for level in ["patients", "group", "group:", "patient:", "Group:1", ""] {
+            assert!(wishes(&["--level", level]).is_err(), "{level}");
+        }
+    }
+
+    #[test]
+    fn options_become_the_parameters_of_the_standard() {
+        let wishes = wishes(&[
+            "--type=Patient,Observation",
+            "--type-filter=Observation?category=laboratory",
+            "--type-filter=Observation?category=vital-signs",
+            "--elements=id",
+            "--since=2026-01-01",
+            "--until=2026-02-01",
+            "--include-associated-data=_deleted",
+            "--organize-by=patient",
+        ]);
+        let parameters: Vec<String> = wishes.unwrap().parameters().into_iter().map(|(name, value)| format!("{name}={value}")).collect();
+        assert_eq!(
+            parameters,
+            [
+                "_type=Patient,Observation",
+                "_elements=id",
+                "_since=2026-01-01",
+                "_until=2026-02-01",
+                "includeAssociatedData=_deleted",
+                "organizeOutputBy=Patient",
+                "_typeFilter=Observation?category=laboratory",
+                "_typeFilter=Observation?category=vital-signs",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_a_setting_cannot_be_is_said_with_its_name() {
+        let terms = |arguments: &[&str]| match Cli::try_parse_from(["headrace", "serve", "lake"].iter().chain(arguments)).unwrap().command {
+            Command::Serve(order) => order.terms,
+            Command::Export(_) => panic!("another command"),
+        };
+        for (argument, variable) in [
+            ("--fhir-version=6", "HEADRACE_FHIR_VERSION"),
+            ("--formats=x", "HEADRACE_FORMATS"),
+            ("--lake-bases=here", "HEADRACE_LAKE_BASES"),
+        ] {
+            assert_eq!(terms(&[argument]).terms().unwrap_err().variable, variable);
+        }
+        assert_eq!(terms(&["--lake-versions=two"]).lake_terms().unwrap_err().variable, "HEADRACE_LAKE_VERSIONS");
+        let quotas = terms(&["--jobs-per-caller=2", "--queue-jobs"]).terms().unwrap().quotas;
+        assert_eq!(quotas, Quotas { per_caller: Some(2), global: None, waits: true });
+    }
+}

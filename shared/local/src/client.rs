@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::header::{ACCEPT, CONTENT_LOCATION, HeaderName, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode, Url};
 use serde::Deserialize;
@@ -17,6 +18,10 @@ const TRIES: u32 = 5;
 
 /// The longest that a server's `Retry-After` is believed.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// What stays as it is in a parameter's value. Not as HTML forms write a query: there a blank becomes a plus sign, which
+/// stands for itself here.
+const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b',').remove(b':').remove(b'/');
 
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 
@@ -126,8 +131,9 @@ impl BulkClient {
     /// Starts an export; its status URL. `path` names the operation below the base.
     pub async fn kick_off(&self, base: &str, path: &str, parameters: &[(&str, String)], is_lenient: bool) -> Result<Url, ClientError> {
         let base = base.trim_end_matches('/');
-        let url = Url::parse_with_params(&format!("{base}/{path}"), parameters)
-            .map_err(|_| ClientError::NotConformant(format!("`{base}` is not a URL")))?;
+        let query: Vec<String> = parameters.iter().map(|(name, value)| format!("{name}={}", utf8_percent_encode(value, PLAIN))).collect();
+        let mut url = Url::parse(&format!("{base}/{path}")).map_err(|_| ClientError::NotConformant(format!("`{base}` is not a URL")))?;
+        url.set_query(Some(query.join("&")).as_deref().filter(|query| !query.is_empty()));
         let prefer = if is_lenient { "respond-async, handling=lenient" } else { "respond-async" };
         let request = self.with_token(self.http.get(url.clone())).header(ACCEPT, "application/fhir+json").header(PREFER, prefer);
         let answer = request.send().await.map_err(|error| ClientError::Http("the kick-off", error.without_url()))?;
