@@ -1,17 +1,17 @@
 //! From the HTTP request to the recorded job and back.
 
 use headrace_core::error::{ExportError, StoreError};
-use headrace_core::flow::kick_off::{KickOff, kick_off};
+use headrace_core::flow::kick_off::{KickOff, Settings, kick_off};
 use headrace_core::ids::JobId;
 use headrace_core::job::Job;
 use headrace_core::outcome::{IssueCode, Outcome};
 use headrace_core::ports::{Clock, JobStore, PartStore, ResourceSource, TaskQueue};
-use headrace_core::request::Refusal;
+use headrace_core::request::{Ignored, Refusal};
 use headrace_edge::config::Terms;
 use headrace_edge::reply::{Reply, refuse};
 use headrace_edge::telemetry::{Metric, count};
 use headrace_edge::{base, caller, request};
-use lambda_http::http::header::CONTENT_LOCATION;
+use lambda_http::http::header::{CONTENT_LOCATION, HeaderName};
 use lambda_http::http::{Method, Response};
 use lambda_http::{Body, Request};
 use tokio::sync::OnceCell;
@@ -48,8 +48,7 @@ where
             Ok(job) => {
                 tracing::info!(job.id = %job.id, owner = job.owner.0, types = job.request.types.as_ref().map(std::collections::BTreeSet::len), "accepted");
                 count(&[(Metric::JobsAccepted, 1)]);
-                let text = "the export was accepted; ask for its status at the URL in Content-Location";
-                Reply::outcome(202, &Outcome::information(text)).with(CONTENT_LOCATION, job.status_url()).into_response()
+                accepted(&job).into_response()
             }
             Err(error) => refuse(&request, &error),
         }
@@ -57,15 +56,17 @@ where
 
     async fn accept(&self, request: &Request) -> Result<Job, ExportError> {
         let path = request::kick_off_path(request)?;
-        if request.method() != Method::GET {
-            let text = "the export is started with GET";
+        if !matches!(*request.method(), Method::GET | Method::POST) {
+            let text = "an export is started with GET or POST";
             return Err(Refusal::of(405, IssueCode::NotSupported, "method", text).into());
         }
         let identity = caller::identity(request)?;
         let base = base::base(request, &path.route, self.terms.base.as_deref())?;
         let asked = request::asked(request, path.level)?;
         self.seen.get_or_try_init(|| self.look()).await?;
-        let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
+        // What was posted stays out of the manifest, its query as well (Bulk Data Access, "`request`").
+        let query = request.uri().query().filter(|_| request.method() == Method::GET);
+        let query = query.map(|query| format!("?{query}")).unwrap_or_default();
         let order = KickOff {
             id: (self.new_id)()?,
             asked,
@@ -73,8 +74,10 @@ where
             request_url: format!("{base}{}{query}", path.route),
             base,
             requires_access_token: identity.is_authenticated,
+            idempotency_key: idempotency_key(request),
         };
-        kick_off(&self.jobs, &self.queue, &self.clock, (&self.terms.policy, self.terms.limits), order).await
+        let settings = Settings { policy: &self.terms.policy, limits: self.terms.limits, quotas: self.terms.quotas };
+        kick_off(&self.jobs, &self.queue, &self.clock, settings, order).await
     }
 
     async fn look(&self) -> Result<(), ExportError> {
@@ -82,4 +85,19 @@ where
         source?;
         Ok(parts?)
     }
+}
+
+/// The answer to a kick-off that has become a job: where to ask, what was agreed, and what was left out.
+fn accepted(job: &Job) -> Reply {
+    let outcome = Outcome::information("the export was accepted; ask for its status at the URL in Content-Location");
+    let applied = if job.request.separates_status { "respond-async, separate-export-status" } else { "respond-async" };
+    Reply::outcome(202, &outcome.with(job.request.ignored.iter().map(Ignored::issue)))
+        .with(CONTENT_LOCATION, job.status_url())
+        .with(HeaderName::from_static("preference-applied"), applied)
+}
+
+/// Sent twice, the header is a list as in any other header, and no key.
+fn idempotency_key(request: &Request) -> Option<String> {
+    let values = request.headers().get_all("idempotency-key").iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
+    values.map(String::from).reduce(|all, next| format!("{all}, {next}"))
 }

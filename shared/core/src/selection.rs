@@ -3,8 +3,8 @@
 mod level;
 
 use headrace_fhir::{
-    Bases, Deletions, Elements, Head, Instant, Json, NotAResource, Outline, Query, Resource, ResourceType, TypeFilters, TypeSet, any_reference, deletions, head,
-    peek, provenance_targets, recorded,
+    Bases, Deletions, Elements, Head, Instant, Json, NotAResource, Outline, Query, Resource, ResourceType, TypeFilters, TypeSet,
+    any_reference, deletions, head, peek, provenance_targets, recorded,
 };
 
 use crate::error::StoreError;
@@ -203,7 +203,10 @@ impl Selection {
     }
 
     /// Which of the deletions of a line the request asks for, each with its place among them.
-    pub(crate) fn reported<'d, 'a>(&self, deletions: &'d Deletions<'a>) -> impl Iterator<Item = (u32, &'d headrace_fhir::Deletion<'a>, Facts)> {
+    pub(crate) fn reported<'d, 'a>(
+        &self,
+        deletions: &'d Deletions<'a>,
+    ) -> impl Iterator<Item = (u32, &'d headrace_fhir::Deletion<'a>, Facts)> {
         let deletions = (0..).zip(deletions);
         deletions.filter_map(|(entry, deletion)| {
             let is_later = self.transaction_time.zip(deletion.at).is_some_and(|(time, at)| at > time);

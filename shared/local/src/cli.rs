@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use headrace_core::job::Limits;
+use headrace_core::job::{Limits, Quotas};
 use headrace_core::request::{Container, Policy};
 use headrace_edge::config::{ConfigError, Terms, read_base, read_containers};
 
@@ -133,7 +133,8 @@ impl ServiceTerms {
             present(&self.containers).map(|names| read_containers(&names)).transpose()?;
         Ok(Terms {
             base: present(&self.base_url).map(|base| read_base(&base)).transpose()?,
-            policy: Policy { containers },
+            policy: Policy { containers, ..Policy::default() },
+            quotas: Quotas::default(),
             limits: Limits {
                 file_bytes: self.file_size_mb * 1_000_000,
                 retention_seconds: self.retention_hours * 3600,

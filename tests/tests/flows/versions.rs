@@ -86,7 +86,8 @@ fn of_a_dump_increments_and_deletions_each_resource_comes_out_once_as_it_is_now(
             let finished = [
                 export(&one_machine(&lake).await?, small(versions), ExportRequest::default()).await?,
                 export(&aws(&lake).await?, small(versions), ExportRequest::default()).await?,
-                export(&one_machine(&lake).await?, Terms { work: small(versions).work, ..Terms::default() }, ExportRequest::default()).await?,
+                export(&one_machine(&lake).await?, Terms { work: small(versions).work, ..Terms::default() }, ExportRequest::default())
+                    .await?,
             ];
             for finished in finished {
                 assert_eq!(finished.sorted_lines(), wanted.lines, "{versions:?}");
@@ -109,7 +110,11 @@ fn what_was_deleted_is_told_once_where_since_asks_for_it_and_never_together_with
         ] {
             for versions in [LakeVersions::Auto, LakeVersions::Many] {
                 let finished = export(&one_machine(&lake).await?, small(versions), since(moment)).await?;
-                assert_eq!((finished.lines().len(), finished.deleted()?), (lines, deleted.iter().map(|id| (*id).to_owned()).collect()), "{moment}");
+                assert_eq!(
+                    (finished.lines().len(), finished.deleted()?),
+                    (lines, deleted.iter().map(|id| (*id).to_owned()).collect()),
+                    "{moment}"
+                );
                 let exported: BTreeSet<_> = named(&finished.lines())?.into_iter().collect();
                 assert!(finished.deleted()?.iter().all(|id| !exported.contains(id)));
             }
@@ -128,7 +133,9 @@ fn what_was_deleted_is_told_once_where_since_asks_for_it_and_never_together_with
 #[test]
 fn a_version_that_was_replaced_is_not_exported_although_it_alone_fits_the_request() -> Result<()> {
     run(async || {
-        let about = |subject: &str, day, number| Line::resource("Observation", "moved", day, number, &format!(r#","subject":{{"reference":"{subject}"}},"status":"{day}""#));
+        let about = |subject: &str, day, number| {
+            Line::resource("Observation", "moved", day, number, &format!(r#","subject":{{"reference":"{subject}"}},"status":"{day}""#))
+        };
         let lake = vec![
             ("1.ndjson", vec![version("Patient", 1, "2026-01-01", 1), about("Patient/1", "2026-01-02", 1)]),
             ("2.ndjson", vec![about("Group/1", "2026-01-03", 2)]),
@@ -142,7 +149,12 @@ fn a_version_that_was_replaced_is_not_exported_although_it_alone_fits_the_reques
                 assert_eq!(named(&finished.lines())?, ["Patient/1"], "{what}");
             }
             // Of each resource there is one version, says the operator: then each line is believed.
-            let believed = export(&one_machine(&lake).await?, small(LakeVersions::One), ExportRequest { types: of_types(&["Patient", "Observation"]).types, ..request }).await?;
+            let believed = export(
+                &one_machine(&lake).await?,
+                small(LakeVersions::One),
+                ExportRequest { types: of_types(&["Patient", "Observation"]).types, ..request },
+            )
+            .await?;
             assert_eq!(named(&believed.lines())?.len(), 2, "{what}");
         }
         Ok(())
@@ -176,7 +188,9 @@ fn an_export_that_is_put_into_its_own_lake_changes_nothing() -> Result<()> {
 fn of_a_lake_with_one_version_of_each_resource_every_setting_makes_the_same() -> Result<()> {
     run(async || {
         let stage = OneMachine::over(&headrace_tests::lake::sample_dir()).await?;
-        for request in [ExportRequest::default(), since("2024-06-01"), ExportRequest { level: Level::AllPatients, ..ExportRequest::default() }] {
+        for request in
+            [ExportRequest::default(), since("2024-06-01"), ExportRequest { level: Level::AllPatients, ..ExportRequest::default() }]
+        {
             let mut made = BTreeMap::new();
             for versions in [LakeVersions::One, LakeVersions::Auto, LakeVersions::Many] {
                 let mut terms = small(versions);
@@ -216,10 +230,18 @@ fn provenance(id: &str, targets: &[&str], day: &'static str, recorded: &str) -> 
 
 /// Two patients, one of them with an observation that was replaced, and what is known about who wrote what.
 fn provenances() -> Vec<(&'static str, Vec<Line>)> {
-    let about = |id, subject, day, number| Line::resource("Observation", id, day, number, &format!(r#","subject":{{"reference":"{subject}"}}"#));
+    let about =
+        |id, subject, day, number| Line::resource("Observation", id, day, number, &format!(r#","subject":{{"reference":"{subject}"}}"#));
     vec![
         ("Patient.ndjson", vec![version("Patient", 1, "2026-01-01", 1), version("Patient", 2, "2026-01-01", 1)]),
-        ("Observation.ndjson", vec![about("a", "Patient/1", "2026-01-02", 1), about("b", "Group/1", "2026-01-02", 1), about("left", "Patient/1", "2026-01-02", 1)]),
+        (
+            "Observation.ndjson",
+            vec![
+                about("a", "Patient/1", "2026-01-02", 1),
+                about("b", "Group/1", "2026-01-02", 1),
+                about("left", "Patient/1", "2026-01-02", 1),
+            ],
+        ),
         (
             "Provenance.ndjson",
             vec![
@@ -246,7 +268,8 @@ async fn provenance_of(request: ExportRequest) -> Result<Vec<String>> {
             export(&one_machine(&lake).await?, small(versions), request.clone()).await?,
             export(&aws(&lake).await?, Terms { work: small(versions).work, ..Terms::default() }, request.clone()).await?,
         ] {
-            let mut ids: Vec<String> = named(&finished.lines())?.iter().filter_map(|name| name.strip_prefix("Provenance/").map(str::to_owned)).collect();
+            let mut ids: Vec<String> =
+                named(&finished.lines())?.iter().filter_map(|name| name.strip_prefix("Provenance/").map(str::to_owned)).collect();
             ids.sort();
             found.insert(ids);
         }
@@ -277,7 +300,10 @@ fn a_patients_export_has_the_provenance_of_all_that_is_in_the_compartments() -> 
 #[test]
 fn associated_provenance_is_that_of_what_is_exported_and_of_that_all_or_the_latest() -> Result<()> {
     run(async || {
-        let with = |associated: &[Associated], request: ExportRequest| ExportRequest { associated: associated.iter().copied().collect(), ..request };
+        let with = |associated: &[Associated], request: ExportRequest| ExportRequest {
+            associated: associated.iter().copied().collect(),
+            ..request
+        };
         let (all, latest) = (Associated::RelevantProvenanceResources, Associated::LatestProvenanceResources);
         let level = ExportRequest { level: Level::AllPatients, ..ExportRequest::default() };
         assert_eq!(provenance_of(with(&[all], level.clone())).await?, ["observation-new", "observation-old", "patient"]);
@@ -286,7 +312,10 @@ fn associated_provenance_is_that_of_what_is_exported_and_of_that_all_or_the_late
         assert_eq!(provenance_of(with(&[all], observations.clone())).await?, ["observation-new", "observation-old"]);
         assert_eq!(provenance_of(with(&[latest], observations)).await?, ["observation-new"]);
         let system = of_types(&["Observation"]);
-        assert_eq!(provenance_of(with(&[all, latest], system.clone())).await?, ["elsewhere", "moved", "observation-new", "observation-old", "of-left"]);
+        assert_eq!(
+            provenance_of(with(&[all, latest], system.clone())).await?,
+            ["elsewhere", "moved", "observation-new", "observation-old", "of-left"]
+        );
         assert_eq!(provenance_of(with(&[latest], system)).await?, ["moved", "observation-new", "of-left"]);
         Ok(())
     })
@@ -296,12 +325,17 @@ fn associated_provenance_is_that_of_what_is_exported_and_of_that_all_or_the_late
 fn what_exported_resources_refer_to_is_added_where_the_operator_says_so() -> Result<()> {
     run(async || {
         let about = |id, day, number, performer: &str| {
-            let members = format!(r#","subject":{{"reference":"Patient/1"}},"performer":[{{"reference":"{performer}"}},{{"reference":"Organization/seen"}}]"#);
+            let members = format!(
+                r#","subject":{{"reference":"Patient/1"}},"performer":[{{"reference":"{performer}"}},{{"reference":"Organization/seen"}}]"#
+            );
             Line::resource("Observation", id, day, number, &members)
         };
         let lake = vec![
             ("Patient.ndjson", vec![version("Patient", 1, "2026-01-01", 1)]),
-            ("Observation.ndjson", vec![about("a", "2026-01-02", 1, "Practitioner/before"), about("a", "2026-01-03", 2, "Practitioner/now")]),
+            (
+                "Observation.ndjson",
+                vec![about("a", "2026-01-02", 1, "Practitioner/before"), about("a", "2026-01-03", 2, "Practitioner/now")],
+            ),
             ("Practitioner.ndjson", ["before", "now", "never"].map(|id| Line::resource("Practitioner", id, "2020-01-01", 1, "")).to_vec()),
             ("Organization.ndjson", ["seen", "unseen"].map(|id| Line::resource("Organization", id, "2020-01-01", 1, "")).to_vec()),
         ];
@@ -323,7 +357,11 @@ fn what_exported_resources_refer_to_is_added_where_the_operator_says_so() -> Res
 fn elements_are_all_that_is_left_of_every_resource_however_it_came_in() -> Result<()> {
     run(async || {
         let lake = provenances();
-        let request = ExportRequest { level: Level::AllPatients, elements: vec!["Observation.id".into(), "Provenance.recorded".into()], ..ExportRequest::default() };
+        let request = ExportRequest {
+            level: Level::AllPatients,
+            elements: vec!["Observation.id".into(), "Provenance.recorded".into()],
+            ..ExportRequest::default()
+        };
         for versions in [LakeVersions::Auto, LakeVersions::Many] {
             let finished = export(&one_machine(&lake).await?, small(versions), request.clone()).await?;
             assert_eq!(named(&finished.sorted_lines())?.len(), 2 + 1 + 3, "{:?}", named(&finished.sorted_lines())?);
@@ -354,7 +392,12 @@ fn what_is_left_out_of_a_lenient_request_is_told_once_beside_other_errors() -> R
                     let request = ExportRequest { ignored: ignored.clone(), ..ExportRequest::default() };
                     let terms = small(versions).join_limit_bytes(join_limit_bytes);
                     let finished = export(&one_machine(&lake).await?, terms, request).await?;
-                    let told: String = finished.files.iter().filter(|(name, _)| name.starts_with("error-")).map(|(_, file)| String::from_utf8_lossy(file).into_owned()).collect();
+                    let told: String = finished
+                        .files
+                        .iter()
+                        .filter(|(name, _)| name.starts_with("error-"))
+                        .map(|(_, file)| String::from_utf8_lossy(file).into_owned())
+                        .collect();
                     assert_eq!(told.lines().count(), if has_broken_lines { 4 } else { 2 });
                     for one in &ignored {
                         assert_eq!(told.matches(&one.text).count(), 1, "{told}");
@@ -370,7 +413,8 @@ fn what_is_left_out_of_a_lenient_request_is_told_once_beside_other_errors() -> R
 #[test]
 fn a_lake_of_deletions_and_nothing_else_is_an_empty_export() -> Result<()> {
     run(async || {
-        let lake = vec![("deleted-1.ndjson", vec![deletion(&["Patient/1"], Some("2026-01-01")), deletion(&["Patient/1"], Some("2026-01-02"))])];
+        let lake =
+            vec![("deleted-1.ndjson", vec![deletion(&["Patient/1"], Some("2026-01-01")), deletion(&["Patient/1"], Some("2026-01-02"))])];
         for versions in [LakeVersions::Auto, LakeVersions::Many] {
             let finished = export(&one_machine(&lake).await?, small(versions), ExportRequest::default()).await?;
             assert!(finished.manifest.output.is_empty() && finished.manifest.error.is_empty());
@@ -384,19 +428,30 @@ fn a_lake_of_deletions_and_nothing_else_is_an_empty_export() -> Result<()> {
 #[test]
 fn versions_without_a_time_and_versions_of_one_moment_have_an_order() -> Result<()> {
     run(async || {
-        let untimed = |id, text: &str| Version { kind: "Basic", id, day: None, number: None, members: format!(r#","code":"{text}""#) }.line();
+        let untimed =
+            |id, text: &str| Version { kind: "Basic", id, day: None, number: None, members: format!(r#","code":"{text}""#) }.line();
         let timed = |id, number: &'static str, text: &str| {
             Version { kind: "Basic", id, day: Some("2026-01-01"), number: Some(number), members: format!(r#","code":"{text}""#) }.line()
         };
         let lake = vec![
-            ("1.ndjson", vec![untimed("a", "first"), untimed("b", "first"), timed("c", "10", "tenth"), timed("d", "x", "first"), untimed("e", "gone")]),
+            (
+                "1.ndjson",
+                vec![
+                    untimed("a", "first"),
+                    untimed("b", "first"),
+                    timed("c", "10", "tenth"),
+                    timed("d", "x", "first"),
+                    untimed("e", "gone"),
+                ],
+            ),
             ("2.ndjson", vec![untimed("a", "second"), timed("b", "1", "timed"), timed("c", "9", "ninth"), timed("d", "x", "second")]),
             ("3.ndjson", vec![deletion(&["Basic/e"], None)]),
         ];
         let finished = export(&one_machine(&lake).await?, small(LakeVersions::Auto), ExportRequest::default()).await?;
         let text = finished.sorted_lines().concat();
         let text = String::from_utf8(text)?;
-        let codes: Vec<&str> = ["first", "second", "timed", "ninth", "tenth", "gone"].into_iter().filter(|code| text.contains(code)).collect();
+        let codes: Vec<&str> =
+            ["first", "second", "timed", "ninth", "tenth", "gone"].into_iter().filter(|code| text.contains(code)).collect();
         assert_eq!((finished.lines().len(), codes), (4, vec!["second", "timed", "tenth"]));
         assert_eq!(finished.sorted_lines(), expected(&all(&lake)).lines);
         Ok(())

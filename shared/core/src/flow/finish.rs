@@ -16,8 +16,8 @@ use crate::task::{Close, Cursor, Lease, Regroup, Work};
 
 use super::decide::{Next, decide};
 use super::plan::record_tasks;
-use super::reread::parts_were_taken_back;
 use super::pump::{Flow, Item, Pump};
+use super::reread::parts_were_taken_back;
 use super::run_task::{TaskEnd, WorkTerms};
 
 /// The most tails that one worker joins: each costs a round trip to the store.
@@ -80,7 +80,8 @@ async fn hand_out(ports: &impl AllPorts, lease: &mut Lease, terms: &WorkTerms, n
 /// Joins the tails, kind by kind, into parts. Only the last part of a kind may be short.
 async fn join(ports: &impl AllPorts, lease: &mut Lease, terms: &WorkTerms, stop_at: Millis, tails: &[Tail]) -> Result<Flow, ExportError> {
     let begin = lease.cursor;
-    let kinds = by_kind(tails, &lease.job.request.ignored);
+    let left_out = lease.job.planned.map(|planned| planned.left_out.ignored()).unwrap_or_default();
+    let kinds = by_kind(tails, &[lease.job.request.ignored.clone(), left_out].concat());
     let writes_anew = parts_were_taken_back(ports, lease).await?;
     let mut pump = Pump::new(ports, lease, terms, stop_at);
     pump.writes_anew = writes_anew;
@@ -127,9 +128,9 @@ fn by_kind(tails: &[Tail], ignored: &[Ignored]) -> Vec<Vec<Item>> {
 async fn complete(ports: &impl AllPorts, lease: &Lease) -> Result<TaskEnd, ExportError> {
     let parts = ports.jobs().parts(&lease.job.id).await?;
     let now = ports.now();
-    if !Manifest::of(&lease.job, parts.clone()).fits() {
+    if !Manifest::pages(&lease.job, parts.clone()).all(|page| page.fits()) {
         let text = format!(
-            "the manifest of {} files is larger than the {MANIFEST_LIMIT_BYTES} bytes that fit into one response; raise HEADRACE_FILE_SIZE_MB, or narrow the export with _type or _since",
+            "the manifest of {} files is larger than the {MANIFEST_LIMIT_BYTES} bytes that fit into one response; ask for allowPartialManifests=true, narrow the export with _type or _since, or have HEADRACE_FILE_SIZE_MB raised",
             parts.len()
         );
         let reason = Reason { kind: ReasonKind::TooLarge, text };

@@ -1,10 +1,13 @@
 //! What the service does, a file per verb.
 
+pub mod admit;
 pub mod cancel;
 mod decide;
 mod finish;
 pub mod hand_out;
 pub mod kick_off;
+pub mod list;
+pub mod look_up;
 mod plan;
 mod pump;
 pub mod reap;

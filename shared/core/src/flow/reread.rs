@@ -10,7 +10,7 @@ use crate::part::{PartKind, Tail};
 use crate::ports::{AllPorts, PartStore as _, TaskStore as _};
 use crate::reader::collect;
 use crate::reading::{How, Reading};
-use crate::roster::Roster;
+use crate::roster::{DamagedRoster, Roster};
 use crate::selection::Selection;
 use crate::task::{Lease, Rereading, Slice, Work};
 
@@ -56,8 +56,8 @@ async fn selection(ports: &impl AllPorts, lease: &Lease, terms: &WorkTerms) -> R
         None => None,
         Some(tail) => {
             let bytes = read(ports, lease, &tail, 0..tail.content.bytes).await?;
-            let unreadable = || StoreError::Unreadable { what: "the destination", detail: format!("the roster {}", tail.name) };
-            Some(Roster::read(&bytes).ok_or_else(unreadable)?)
+            let unreadable = |error: DamagedRoster| StoreError::Unreadable { what: "the destination", detail: error.to_string() };
+            Some(Roster::read(&lease.job.id, &bytes).map_err(unreadable)?)
         }
     };
     Ok(Selection::of(&lease.job, terms, roster)?)

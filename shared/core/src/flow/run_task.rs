@@ -8,10 +8,12 @@ use headrace_fhir::Bases;
 use crate::clock::Millis;
 use crate::error::{ExportError, SourceError, StoreError};
 use crate::ids::TaskId;
-use crate::job::{Job, JobEvent, JobState, Reason, ReasonKind, Step};
+use crate::job::{Job, JobEvent, JobState, Quotas, Reason, ReasonKind, Step};
 use crate::ports::{AllPorts, JobStore as _, LeaseTerms, PartStore as _, TaskQueue, TaskStore as _};
 use crate::task::{Lease, LeaseAnswer, Record, Release, Work};
 
+use super::admit::admit_after_an_end;
+use super::look_up::LookUpTerms;
 use super::{finish, plan, pump, resolve};
 
 /// How many versions of one resource the operator says that the lake holds.
@@ -47,6 +49,10 @@ pub struct WorkTerms {
     pub adds_new_members: bool,
     /// Which absolute references are to resources of the lake.
     pub bases: Bases,
+    /// How many exports may be at work: when one has ended, the next gets its turn.
+    pub quotas: Quotas,
+    /// How thoroughly the plan looks up who an export is about.
+    pub look_up: LookUpTerms,
     /// So many bytes of notes are resolved by one worker. In its memory they are a quarter more.
     pub resolve_bytes: u64,
 }
@@ -62,6 +68,8 @@ impl Default for WorkTerms {
             adds_referenced: false,
             adds_new_members: false,
             bases: Bases::any(),
+            quotas: Quotas::default(),
+            look_up: LookUpTerms::default(),
             resolve_bytes: 128 << 20,
         }
     }
@@ -88,6 +96,19 @@ pub enum TaskEnd {
 ///
 /// `Err` means that not even the fault could be recorded; the lease then runs out and the reaper announces the task.
 pub async fn run_task(ports: &impl AllPorts, task: &TaskId, terms: &WorkTerms, stop_at: Millis) -> Result<TaskEnd, ExportError> {
+    let end = attempt(ports, task, terms, stop_at).await?;
+    let has_ended = match &end {
+        TaskEnd::Closed(_, job) => !job.state.is_open(),
+        TaskEnd::Failed(_) => true,
+        TaskEnd::Yielded(_) | TaskEnd::NotNow | TaskEnd::Gone | TaskEnd::Retried(_) => false,
+    };
+    if has_ended && terms.quotas.make_wait() {
+        admit_after_an_end(ports.jobs(), ports.queue(), &terms.quotas, ports.now()).await;
+    }
+    Ok(end)
+}
+
+async fn attempt(ports: &impl AllPorts, task: &TaskId, terms: &WorkTerms, stop_at: Millis) -> Result<TaskEnd, ExportError> {
     let mut lease = match ports.jobs().lease_task(task, terms.lease, ports.now()).await? {
         LeaseAnswer::Yours(lease) => *lease,
         LeaseAnswer::NotNow => return Ok(TaskEnd::NotNow),
@@ -96,7 +117,7 @@ pub async fn run_task(ports: &impl AllPorts, task: &TaskId, terms: &WorkTerms, s
     };
     tracing::debug!(job.id = %task.job, task.id = task.task, attempt = lease.attempt, work = lease.work.as_str(), "leased");
     let worked = match lease.work {
-        Work::Plan(_) => plan::plan(ports, &mut lease, terms).await,
+        Work::Plan(_) => plan::plan(ports, &mut lease, terms, stop_at).await,
         Work::Resolve(resolving) => resolve::resolve(ports, &mut lease, terms, resolving).await,
         Work::Read(_) | Work::Reread(_) | Work::Organize(_) | Work::Gather(_) => pump::pump(ports, &mut lease, terms, stop_at).await,
         Work::Finish => finish::finish(ports, &mut lease, terms, stop_at).await,
@@ -144,10 +165,12 @@ fn fate(error: &ExportError) -> Fate {
         }
         ExportError::Source(SourceError::Changed { .. }) => Fate::JobFails(ReasonKind::SourceChanged),
         ExportError::Source(SourceError::Unreadable { .. }) => Fate::JobFails(ReasonKind::SourceUnreadable),
+        // What the kick-off had no time to see.
+        ExportError::NotFound(_) => Fate::JobFails(ReasonKind::NotFound),
+        ExportError::Refused(_) => Fate::JobFails(ReasonKind::NotSupported),
         ExportError::Store(StoreError::NotApplied { .. } | StoreError::Unknown { .. } | StoreError::Unreadable { .. })
         | ExportError::Source(SourceError::Unavailable(_))
-        | ExportError::Refused(_)
-        | ExportError::NotFound(_) => Fate::TryAgain,
+        | ExportError::TooMany(_) => Fate::TryAgain,
     }
 }
 
@@ -170,7 +193,7 @@ async fn sweep_after_the_end(ports: &impl AllPorts, job: &Job) {
     let swept = match ports.jobs().job(&job.id).await.map(|job| job.map(|job| job.state)) {
         Ok(Some(JobState::Cancelled | JobState::Failed | JobState::Expired)) => ports.parts().sweep(&job.folder(), &BTreeSet::new()).await,
         // Another attempt goes on with it, or has finished it.
-        Ok(Some(JobState::Accepted | JobState::Running | JobState::Complete) | None) => return,
+        Ok(Some(JobState::Queued | JobState::Accepted | JobState::Running | JobState::Complete) | None) => return,
         Err(error) => Err(error),
     };
     if let Err(error) = swept {
