@@ -55,6 +55,11 @@ impl Instant {
     pub fn from_millis(millis: u64) -> Self {
         Self(i128::from(millis) * 1_000_000)
     }
+
+    /// Nanoseconds since 1970 UTC; what lies before 1677 or after 2262 is the first or the last that fits.
+    pub fn nanos(self) -> i64 {
+        i64::try_from(self.0.clamp(i64::MIN.into(), i64::MAX.into())).unwrap_or_default()
+    }
 }
 
 impl fmt::Display for Instant {
