@@ -8,11 +8,18 @@ export function learn(definitions, parameters) {
   indexSearchParameterBundle({ resourceType: 'Bundle', type: 'collection', entry: parameters.map((resource) => ({ resource })) });
 }
 
+/** Whether Medplum's matcher knows what a clause asks: it takes a date's `ap` for `eq`, compares references as text, and knows no escapes. */
+function isKnown({ code, modifier, value }, type, parameters) {
+  const kind = parameters.of(type, code).type;
+  if (!KINDS.includes(kind) || ![undefined, 'not', 'missing'].includes(modifier) || value.includes('\\')) return false;
+  if (modifier === 'missing') return true;
+  if (kind === 'date') return !value.startsWith('ap');
+  return kind !== 'reference' || /^([A-Z]\w+\/[^/]+|https?:.*)$/.test(value);
+}
+
 /** Ids, or nothing where Medplum does not judge. */
 export function judge({ text, type, clauses }, examples, parameters) {
-  const isKnown = clauses.every(({ code, modifier, value }) =>
-    KINDS.includes(parameters.of(type, code).type) && ![...'\\'].some((c) => value.includes(c)) && (modifier === undefined || modifier === 'not' || modifier === 'missing'));
-  if (!isKnown || clauses.length === 0) return undefined;
+  if (clauses.length === 0 || !clauses.every((clause) => isKnown(clause, type, parameters))) return undefined;
   const request = parseSearchRequest(text);
   return examples.filter((example) => example.type === type && matchesSearchRequest(example.resource, request)).map(({ id }) => id);
 }

@@ -6,6 +6,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 cd "$here/../.."
 packages=target/oracle
 examples=target/fhir/node_modules/hl7.fhir.r4.examples
+[ -d "$examples" ] || { echo "$examples is not there; run .ci/fhir/tables.sh first, which installs it" >&2; exit 1; }
 
 if ! cmp --silent "$here/package-lock.json" "$packages/installed.json"; then
     mkdir -p "$packages"

@@ -52,10 +52,9 @@ export function string(element, text, modifier) {
 
 export function reference(element, text, modifier) {
   if (modifier === 'identifier') return !!element.identifier && token(element.identifier, text);
-  if (element.resourceType) return [element.id, `${element.resourceType}/${element.id}`].includes(plain(text));
   const wanted = modifier ? `${modifier}/${plain(text).split('/').pop()}` : plain(text);
-  if (typeof element === 'string') return element === wanted || element.split('|')[0] === wanted;
-  const found = element.reference?.replace(/\/_history\/.*/, '');
+  if (typeof element === 'string' && (element === wanted || element.split('|')[0] === wanted)) return true;
+  const found = (element.reference ?? element.split?.('|')[0])?.replace(/\/_history\/.*/, '');
   if (!found) return false;
   if (/^[^/:]+$/.test(wanted)) return /^[A-Za-z]+\/[^/]+$/.test(found) && found.split('/')[1] === wanted;
   return found === wanted;

@@ -207,12 +207,12 @@ pub struct Link {
     pub at: Key,
     /// Why it is there.
     pub why: Why,
-    /// The resource at its other end.
-    pub other: Key,
     /// The task that met the line it was found on.
     pub task: u32,
     /// That line.
     pub place: Place,
+    /// The resource at its other end.
+    pub other: Key,
 }
 
 /// Why a [`Link`] is there.
@@ -256,7 +256,7 @@ impl Record for Link {
             _ => Why::Provenance { recorded: more.cast_signed() },
         };
         let task = u32::try_from(task).unwrap_or_default();
-        Self { at: Key(at, at_low), why, other: Key(other, other_low), task, place }
+        Self { at: Key(at, at_low), why, task, place, other: Key(other, other_low) }
     }
 }
 

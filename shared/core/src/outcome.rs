@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::request::Ignored;
+
 /// FHIR `issue-severity`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -81,6 +83,16 @@ impl Outcome {
     /// An error with no parameter to point at.
     pub fn error(code: IssueCode, diagnostics: impl Into<String>) -> Self {
         Self::of(Issue { severity: Severity::Error, code, diagnostics: diagnostics.into(), expression: Vec::new() })
+    }
+
+    /// That something which was asked for is not done.
+    pub fn ignored(ignored: &Ignored) -> Self {
+        Self::of(Issue {
+            severity: Severity::Information,
+            code: IssueCode::NotSupported,
+            diagnostics: ignored.text.clone(),
+            expression: vec![ignored.parameter.clone()],
+        })
     }
 
     /// A word of information.

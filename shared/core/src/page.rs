@@ -1,60 +1,28 @@
 //! Lines on their way into files: the byte pump's inner loop.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use crc_fast::{CrcAlgorithm, Digest};
-use headrace_fhir::{Instant, ResourceType, TypeSet, head};
+use headrace_fhir::ResourceType;
 
 use crate::error::StoreError;
 use crate::job::Tally;
-use crate::ndjson::{self, LINE_LIMIT_BYTES, Line};
+use crate::ndjson::{self, LINE_LIMIT_BYTES};
+use crate::note::{Link, Note, Notebook, Place, written};
 use crate::outcome::{IssueCode, Outcome};
 use crate::part::{Content, PartKind, TailName};
 use crate::ports::{Draft, PartStore, TAILS_PER_PAGE};
-use crate::request::ExportRequest;
+use crate::reading::{Reading, Taken};
 use crate::task::Lease;
 
 /// The most bytes that wait in drafts besides the largest one. It bounds memory where drafts are buffers: mixed files
 /// fill many drafts at once.
 const BESIDE_LIMIT_BYTES: u64 = 48 << 20;
 
-/// Which lines are exported.
-#[derive(Clone, Copy, Debug)]
-pub struct Selection {
-    types: Option<TypeSet>,
-    since: Option<Instant>,
-}
-
-/// What becomes of a line.
-enum Verdict {
-    Keep(ResourceType),
-    LeaveOut,
-    /// Why it is not a resource.
-    Refuse(String),
-}
-
-impl Selection {
-    /// What `request` selects.
-    pub fn of(request: &ExportRequest) -> Self {
-        Self { types: request.type_set(), since: request.since }
-    }
-
-    /// A resource without a readable `meta.lastUpdated` is exported whatever `_since` says (Bulk Data Access,
-    /// "_since": resources without a maintained time may be included): nothing is lost silently.
-    fn judge(&self, line: Line<'_>) -> Verdict {
-        if line.is_blank() {
-            return Verdict::LeaveOut;
-        }
-        let head = match head(line.text) {
-            Ok(head) => head,
-            Err(reason) => return Verdict::Refuse(reason.to_string()),
-        };
-        let is_old = self.since.zip(head.last_updated).is_some_and(|(since, changed)| changed <= since);
-        let is_other = self.types.is_some_and(|types| !types.contains(head.kind));
-        if is_old || is_other { Verdict::LeaveOut } else { Verdict::Keep(head.kind) }
-    }
-}
+/// The most files that a page holds beside its notes and links.
+const FILES_PER_PAGE: usize = TAILS_PER_PAGE - 2;
 
 /// The files that are being written since the last recorded page.
 pub struct OpenPage<'s, P: PartStore> {
@@ -71,6 +39,8 @@ pub struct OpenPage<'s, P: PartStore> {
     beside_limit_bytes: u64,
     /// The kind whose draft has reached the size of a file.
     full: Option<PartKind>,
+    /// What has been noted since the last recorded page.
+    notebook: Notebook,
     /// What has been counted since the last recorded page.
     pub tally: Tally,
 }
@@ -96,6 +66,40 @@ impl<D: Draft> OpenDraft<D> {
     }
 }
 
+/// Lines of one kind that are appended together: either neighbours in a block, or written anew.
+struct Run {
+    kind: PartKind,
+    here: Range<usize>,
+    other: BytesMut,
+    lines: u64,
+}
+
+/// What a run goes on with.
+enum Lines<'a> {
+    /// The line as it stands in the block.
+    Here,
+    /// These lines, so many.
+    Other(&'a [u8], u64),
+}
+
+impl Run {
+    fn bytes(&self) -> u64 {
+        (self.here.len() + self.other.len()) as u64
+    }
+
+    fn goes_on_with(&self, lines: &Lines<'_>, here: &Range<usize>) -> bool {
+        match lines {
+            Lines::Here => self.other.is_empty() && self.here.end == here.start,
+            Lines::Other(..) => self.here.is_empty(),
+        }
+    }
+}
+
+/// Into which kind of file a resource is written.
+fn written_as(kind: ResourceType) -> PartKind {
+    PartKind::Output(kind)
+}
+
 /// Whether to go on feeding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fill {
@@ -118,6 +122,7 @@ impl<'s, P: PartStore> OpenPage<'s, P> {
             largest_bytes: 0,
             beside_limit_bytes: BESIDE_LIMIT_BYTES,
             full: None,
+            notebook: Notebook::of_task(lease.task.task),
             tally: Tally::default(),
         }
     }
@@ -135,6 +140,15 @@ impl<'s, P: PartStore> OpenPage<'s, P> {
         std::mem::take(&mut self.drafts)
     }
 
+    /// Everything noted since the last page, each sort as it is written into a tail, with the number of records.
+    pub fn take_notes(&mut self) -> impl Iterator<Item = (TailName, Bytes, u64)> + use<P> {
+        let (notes, links) = (std::mem::take(&mut self.notebook.notes), std::mem::take(&mut self.notebook.links));
+        let (task, attempt, step) = self.writer;
+        let sorts = [(PartKind::Notes, notes.len(), written::<Note>(notes)), (PartKind::Links, links.len(), written::<Link>(links))];
+        let filled = sorts.into_iter().filter(|(_, count, _)| *count > 0);
+        filled.map(move |(kind, count, bytes)| (TailName { kind, task, attempt, step }, bytes, count as u64))
+    }
+
     /// Begins the next page, after `lease` has recorded this one.
     pub fn turn(&mut self, lease: &Lease) {
         self.writer = (lease.task.task, lease.attempt, lease.step);
@@ -143,55 +157,96 @@ impl<'s, P: PartStore> OpenPage<'s, P> {
 
     /// Takes the lines of a lake's block from its byte `from`, as far as the page goes.
     ///
-    /// * `object`, `offset`: where the block stands, for the errors of lines that are not resources.
+    /// * `object`, `item`, `offset`: where the block stands, for notes and for the errors of lines that are not resources.
     /// * Runs of lines of one type are copied as one slice of the block, never line by line.
-    pub async fn feed(&mut self, block: &Bytes, offset: u64, from: usize, object: &str, selection: Selection) -> Result<Fill, StoreError> {
-        let mut run: Option<(PartKind, usize)> = None;
-        let mut run_lines = 0;
-        let skipped = block.slice(from..);
+    pub async fn feed(
+        &mut self,
+        block: &Bytes,
+        offset: u64,
+        from: usize,
+        (object, item): (&str, u32),
+        reading: &mut Reading,
+    ) -> Result<Fill, StoreError> {
+        let mut run = None::<Run>;
+        let rest = block.slice(from..);
         let origin = offset + from as u64;
         if self.must_be_recorded() {
             // An overlong line stood before this block.
             return Ok(Fill::FullAt(origin));
         }
-        for line in ndjson::lines(&skipped, origin) {
-            let verdict = selection.judge(line);
-            let kind = match &verdict {
-                Verdict::Keep(kind) => Some(PartKind::Output(*kind)),
-                Verdict::LeaveOut | Verdict::Refuse(_) => None,
-            };
-            if let Some((running, start)) = run
-                && (kind != Some(running) || !line.is_verbatim())
-            {
-                self.append(running, skipped.slice(start..line.start), run_lines).await?;
-                (run, run_lines) = (None, 0);
-            }
-            match (verdict, kind) {
-                (Verdict::Refuse(reason), _) => self.refuse(object, origin + line.start as u64, &reason).await?,
-                (Verdict::Keep(_), Some(kind)) => {
+        for line in ndjson::lines(&rest, origin) {
+            let at = origin + line.start as u64;
+            let ended: Vec<u8>;
+            let taken = if line.is_blank() { Taken::Nothing } else { reading.take(line.text, Place::new(item, at), &mut self.notebook) };
+            match taken {
+                Taken::Whole(kind) => {
                     self.tally.resources += 1;
-                    if line.is_verbatim() {
-                        let start = run.map_or(line.start, |(_, start)| start);
-                        run = Some((kind, start));
-                        run_lines += 1;
-                        if self.would_end(kind, (line.next - start) as u64) {
-                            self.append(kind, skipped.slice(start..line.next), run_lines).await?;
-                            (run, run_lines) = (None, 0);
-                        }
+                    let lines = if line.is_verbatim() {
+                        Lines::Here
                     } else {
-                        self.append(kind, [line.text, b"\n"].concat().into(), 1).await?;
+                        ended = [line.text, b"\n"].concat();
+                        Lines::Other(&ended, 1)
+                    };
+                    self.go_on(&mut run, written_as(kind), lines, &rest, line.start..line.next).await?;
+                }
+                Taken::Reduced(kind, text) => {
+                    self.tally.resources += 1;
+                    self.go_on(&mut run, written_as(kind), Lines::Other(text, 1), &rest, line.start..line.next).await?;
+                }
+                Taken::Deleted(text, count) => {
+                    self.go_on(&mut run, PartKind::Deleted, Lines::Other(text, count), &rest, line.start..line.next).await?;
+                }
+                Taken::Refused(reason) => {
+                    self.end(&mut run, &rest).await?;
+                    if reading.reports_refused() {
+                        self.refuse(object, at, &reason).await?;
                     }
                 }
-                (Verdict::LeaveOut | Verdict::Keep(_), _) => {}
+                Taken::Nothing => {}
+            }
+            let is_full = run.as_ref().is_some_and(|run| self.would_end(run.kind, run.bytes())) || self.notebook.is_full();
+            if is_full {
+                self.end(&mut run, &rest).await?;
             }
             if run.is_none() && self.must_be_recorded() {
                 return Ok(Fill::FullAt(origin + line.next as u64));
             }
         }
-        if let Some((kind, start)) = run {
-            self.append(kind, skipped.slice(start..), run_lines).await?;
-        }
+        self.end(&mut run, &rest).await?;
         Ok(Fill::Taken)
+    }
+
+    /// Puts lines behind the run if they go on with it, else behind a new one.
+    async fn go_on(
+        &mut self,
+        run: &mut Option<Run>,
+        kind: PartKind,
+        lines: Lines<'_>,
+        block: &Bytes,
+        here: Range<usize>,
+    ) -> Result<(), StoreError> {
+        if !run.as_ref().is_some_and(|run| run.kind == kind && run.goes_on_with(&lines, &here)) {
+            self.end(run, block).await?;
+        }
+        let run = run.get_or_insert_with(|| Run { kind, here: here.start..here.start, other: BytesMut::new(), lines: 0 });
+        match lines {
+            Lines::Here => (run.here.end, run.lines) = (here.end, run.lines + 1),
+            Lines::Other(text, count) => {
+                run.other.extend_from_slice(text);
+                run.lines += count;
+            }
+        }
+        Ok(())
+    }
+
+    async fn end(&mut self, run: &mut Option<Run>, block: &Bytes) -> Result<(), StoreError> {
+        match run.take() {
+            Some(Run { kind, here, other, lines }) => {
+                let bytes = if other.is_empty() { block.slice(here) } else { other.freeze() };
+                self.append(kind, bytes, lines).await
+            }
+            None => Ok(()),
+        }
     }
 
     /// Takes lines of one kind that are known to be good: a tail's.
@@ -237,12 +292,12 @@ impl<'s, P: PartStore> OpenPage<'s, P> {
         let beside = self.pending_bytes + more - self.largest_bytes.max(held);
         // One kind of a page may become a part; a page holds only so many tails.
         let files = self.drafts.len() + usize::from(open.is_none());
-        held >= self.file_bytes || beside >= self.beside_limit_bytes || files >= TAILS_PER_PAGE
+        held >= self.file_bytes || beside >= self.beside_limit_bytes || files >= FILES_PER_PAGE
     }
 
     fn must_be_recorded(&self) -> bool {
         let beside = self.pending_bytes - self.largest_bytes;
-        self.full.is_some() || beside >= self.beside_limit_bytes || self.drafts.len() >= TAILS_PER_PAGE
+        self.full.is_some() || beside >= self.beside_limit_bytes || self.drafts.len() >= FILES_PER_PAGE || self.notebook.is_full()
     }
 
     async fn append(&mut self, kind: PartKind, bytes: Bytes, lines: u64) -> Result<(), StoreError> {

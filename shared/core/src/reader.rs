@@ -135,5 +135,14 @@ fn decoded(encoding: Encoding, stored: ByteStream, object: String) -> ByteStream
     }
 }
 
+/// All bytes of a stream that is known to be short.
+pub async fn collect(mut stream: ByteStream) -> Result<Vec<u8>, SourceError> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = stream.next().await.transpose()? {
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes)
+}
+
 #[cfg(test)]
 mod tests;

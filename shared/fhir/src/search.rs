@@ -61,7 +61,7 @@ impl Query {
         if text.len() > LENGTH_BYTES {
             return Err(QueryError::TooLong);
         }
-        let (name, query) = text.trim().split_once('?').ok_or(QueryError::NoType)?;
+        let (name, query) = text.trim_start().split_once('?').ok_or(QueryError::NoType)?;
         if name.is_empty() {
             return Err(QueryError::NoType);
         }
@@ -144,14 +144,14 @@ pub fn split_queries(value: &str) -> Vec<&str> {
         let (query, behind) = (rest.get(..comma), rest.get(comma + 1..));
         match query.zip(behind) {
             Some((query, behind)) if grammar::type_before_query(behind.trim_start()).is_some() => {
-                queries.push(query.trim());
+                queries.push(query.trim_start());
                 (rest, searched) = (behind, 0);
             }
             Some(_) => searched = comma + 1,
             None => break,
         }
     }
-    queries.push(rest.trim());
+    queries.push(rest.trim_start());
     queries
 }
 

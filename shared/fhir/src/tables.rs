@@ -1,12 +1,16 @@
 //! What FHIR's definitions say about types: search parameters, compartments, root elements.
 //!
-//! The tables are texts that a generator of ours writes from the published definitions (`.ci/fhir/tables.sh`). Nothing of
-//! them is read before it is asked for, and then only the section of one type. A section is a line `[Type] Base`, and
+//! The tables are texts that a generator of ours writes from the published definitions (`.ci/fhir/tables.sh`). The
+//! first question to a version finds its sections; of them, only that of the type in question is read. A section is a line
+//! `[Type] Base`, and
 //!
 //! * `@Patient path …`: where the Patient compartment looks;
 //! * `.element`, `.element!` if mandatory, `.value valueQuantity …` with the names of a choice;
 //! * `?code kind @definition = path type system, … & component kind = path type > target …`: a search parameter. Without
 //!   `@definition` that is `Type-code`; `!` stands where a parameter's expression is no path; `> * -Type` is all but these.
+
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 use crate::{FhirVersion, ResourceType, TypeSet};
 
@@ -86,7 +90,8 @@ impl ParameterKind {
 pub enum Support {
     /// They do.
     Compiled,
-    /// `Patient.deceased`: true if there is a time of death, or the statement that there was one.
+    /// `deceased` (of Patient; in R5 also of Person and Practitioner): true if there is a time of death, or the statement
+    /// that there was one.
     Deceased,
     /// Its expression is none, or more than paths.
     NotCompiled,
@@ -128,8 +133,7 @@ pub struct Element {
 impl FhirVersion {
     /// The types of resources that this version defines.
     pub fn types(self) -> TypeSet {
-        let named = headings(self).filter_map(|(name, _)| ResourceType::named(name));
-        named.collect()
+        index(self).keys().filter_map(|name| ResourceType::named(name)).collect()
     }
 
     /// Every search parameter of a type, its bases' included, by code.
@@ -185,30 +189,40 @@ impl FhirVersion {
 
     /// The lines of a type's section and of its bases', each with its section's name.
     fn lines(self, kind: ResourceType) -> impl Iterator<Item = (&'static str, &'static str)> {
-        let mut next = section(self, kind.as_str());
-        let sections = std::iter::from_fn(move || {
-            let (name, base, body) = next?;
-            next = section(self, base);
-            Some((name, body))
-        });
-        sections.flat_map(|(name, body)| body.lines().map(move |line| (name, line)))
+        let sections = index(self);
+        let family = std::iter::successors(sections.get(kind.as_str()), |section| sections.get(section.base));
+        family.flat_map(|section| section.body.lines().map(move |line| (section.name, line)))
     }
 }
 
-/// Every heading: the type's name, and the text behind it.
-fn headings(version: FhirVersion) -> impl Iterator<Item = (&'static str, &'static str)> {
-    version.text().split("\n[").skip(1).filter_map(|section| section.split_once(']'))
+/// The lines of one type.
+struct Section {
+    name: &'static str,
+    /// The type whose lines it has as well; empty for the root.
+    base: &'static str,
+    body: &'static str,
 }
 
-/// The section of this name: its own name, its base's, and its lines.
-fn section(version: FhirVersion, name: &str) -> Option<(&'static str, &'static str, &'static str)> {
-    let heading = format!("\n[{name}]");
-    let text = version.text();
-    let begin = memchr::memmem::find(text.as_bytes(), heading.as_bytes())?;
-    let own = text.get(begin + 2..begin + 2 + name.len())?;
-    let (base, rest) = text.get(begin + heading.len()..)?.split_once('\n')?;
-    let end = memchr::memmem::find(rest.as_bytes(), b"\n\n").unwrap_or(rest.len());
-    Some((own, base.trim(), rest.get(..end)?))
+impl Section {
+    fn read(text: &'static str) -> Option<Self> {
+        let (heading, body) = text.split_once('\n')?;
+        let (name, base) = heading.strip_prefix('[')?.split_once(']')?;
+        Some(Self { name, base: base.trim(), body })
+    }
+}
+
+/// The sections by name, found at the first question to a version: a list of targets alone asks for all of them.
+fn index(version: FhirVersion) -> &'static BTreeMap<&'static str, Section> {
+    type Index = OnceLock<BTreeMap<&'static str, Section>>;
+    static R4: Index = OnceLock::new();
+    static R4B: Index = OnceLock::new();
+    static R5: Index = OnceLock::new();
+    let index = match version {
+        FhirVersion::R4 => &R4,
+        FhirVersion::R4b => &R4B,
+        FhirVersion::R5 => &R5,
+    };
+    index.get_or_init(|| version.text().split("\n\n").filter_map(Section::read).map(|section| (section.name, section)).collect())
 }
 
 /// Reads `code kind @definition !mark = paths & component > targets`.

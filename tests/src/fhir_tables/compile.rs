@@ -67,8 +67,7 @@ impl Focus<'_> {
             Expression::Member(of, name) => Ok(self.below(self.compile(of)?, name)),
             Expression::Index(of, index) => self.compile(of)?.into_iter().map(|path| path.narrowed(index)).collect(),
             Expression::OfType(of, kind) => {
-                // R4 spells a type of Observation-code-value-date `DateTime`.
-                let found = self.compile(of)?.into_iter().filter(|path| path.kind.eq_ignore_ascii_case(kind));
+                let found = self.compile(of)?.into_iter().filter(|path| self.elements.is_a(&path.kind, kind));
                 Ok(found.collect())
             }
             Expression::WhereEquals(of, member, value) => {

@@ -6,8 +6,13 @@ use serde_json::Value;
 
 use super::package::{Package, list, text};
 
-/// Every element of every type, by its path in the definition: `Observation.component.value[x]`.
-pub(super) struct Elements(BTreeMap<String, Element>);
+/// What the types are made of.
+pub(super) struct Elements {
+    /// Every element of every type, by its path in the definition: `Observation.component.value[x]`.
+    by_path: BTreeMap<String, Element>,
+    /// The type that a type specialises: `uri` for `canonical`.
+    bases: BTreeMap<String, String>,
+}
 
 pub(super) struct Element {
     pub(super) is_list: bool,
@@ -43,23 +48,33 @@ pub(super) struct RootElement<'a> {
 
 impl Elements {
     pub(super) fn of(package: &Package) -> Self {
-        let mut elements = BTreeMap::new();
-        for structure in package.structures.values() {
+        let (mut by_path, mut bases) = (BTreeMap::new(), BTreeMap::new());
+        for (name, structure) in &package.structures {
+            if let Some((_, base)) = text(structure, "baseDefinition").rsplit_once('/') {
+                bases.insert(name.clone(), base.to_owned());
+            }
             let snapshot = structure.get("snapshot").map_or(&[][..], |snapshot| list(snapshot, "element"));
             for definition in snapshot {
-                elements.insert(text(definition, "path").to_owned(), Element::of(package, definition));
+                by_path.insert(text(definition, "path").to_owned(), Element::of(package, definition));
             }
         }
-        Self(elements)
+        Self { by_path, bases }
+    }
+
+    /// Whether `kind` is `ancestor` or specialises it, the way FHIRPath casts: a canonical is a uri.
+    pub(super) fn is_a(&self, kind: &str, ancestor: &str) -> bool {
+        // R4 spells a type of Observation-code-value-date `DateTime`.
+        let is_it = |kind: &str| kind.eq_ignore_ascii_case(ancestor);
+        is_it(kind) || self.bases.get(kind).is_some_and(|base| self.is_a(base, ancestor))
     }
 
     /// The members that `name` can stand for below `inside`: several for a choice, none if nothing is called so.
     pub(super) fn members(&self, inside: &str, name: &str) -> Vec<Member<'_>> {
         let path = format!("{inside}.{name}");
-        if let Some(element) = self.0.get(&path) {
+        if let Some(element) = self.by_path.get(&path) {
             return self.member(&path, name.to_owned(), element).into_iter().collect();
         }
-        let Some(element) = self.0.get(&format!("{path}[x]")) else { return Vec::new() };
+        let Some(element) = self.by_path.get(&format!("{path}[x]")) else { return Vec::new() };
         let typed = element.types.iter().map(|kind| Member {
             name: choice(name, kind),
             kind: type_name(&path, kind),
@@ -88,14 +103,14 @@ impl Elements {
     /// The elements one level below `path`, by name.
     fn children(&self, path: &str) -> impl Iterator<Item = (&str, &Element)> {
         let prefix = format!("{path}.");
-        let below = self.0.range(prefix.clone()..).take_while(move |(path, _)| path.starts_with(&prefix));
+        let below = self.by_path.range(prefix.clone()..).take_while(move |(path, _)| path.starts_with(&prefix));
         let skipped = path.len() + 1;
         below.filter_map(move |(path, element)| Some((path.get(skipped..)?, element))).filter(|(name, _)| !name.contains('.'))
     }
 
     fn member<'a>(&'a self, path: &str, name: String, element: &'a Element) -> Option<Member<'a>> {
         let (inside, kind) = match &element.same_as {
-            Some(other) => (other.clone(), self.0.get(other)?.types.first()?),
+            Some(other) => (other.clone(), self.by_path.get(other)?.types.first()?),
             None => {
                 let kind = element.types.first()?;
                 let is_backbone = kind == "BackboneElement" || kind == "Element";

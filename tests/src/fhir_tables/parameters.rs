@@ -168,7 +168,8 @@ impl Compiler<'_> {
             Some(definition) => (text(definition, "code").to_owned(), text(definition, "type").to_owned()),
             None => {
                 // R5 refers to parameters that it does not define; what is found says how to compare.
-                let code = url.rsplit(['/', '-']).next().unwrap_or(url);
+                let end = url.rsplit('/').next().unwrap_or(url);
+                let code = end.split_once('-').map_or(end, |(_, code)| code);
                 let kinds = ["string", "quantity", "token", "date", "reference", "number", "uri"];
                 let kind = kinds.into_iter().find(|kind| found.first().is_some_and(|path| comparable(kind).contains(&path.kind.as_str())));
                 self.remarks.push(format!("{url}, a component, is not defined; taken as {}", kind.unwrap_or("nothing")));

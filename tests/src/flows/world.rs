@@ -31,7 +31,7 @@ pub const ANN: &str = "arn:aws:sts::111122223333:assumed-role/Export/ann";
 pub const BEN: &str = "arn:aws:iam::111122223333:user/ben";
 
 /// What a deployment promises and how it works.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Terms {
     /// What jobs are promised.
     pub limits: Limits,

@@ -8,10 +8,13 @@ use crate::error::ExportError;
 use crate::ids::TaskId;
 use crate::job::{JobEvent, Phase, ROUND_TASKS, Reason, ReasonKind};
 use crate::manifest::{MANIFEST_LIMIT_BYTES, Manifest};
-use crate::part::Tail;
+use crate::outcome::Outcome;
+use crate::part::{PartKind, Tail};
 use crate::ports::{AllPorts, JobStore as _, PartStore as _, TaskQueue as _, TaskStore as _};
+use crate::request::Ignored;
 use crate::task::{Close, Cursor, Lease, Regroup, Work};
 
+use super::decide::{Next, decide};
 use super::plan::record_tasks;
 use super::pump::{Flow, Item, Pump};
 use super::run_task::{TaskEnd, WorkTerms};
@@ -20,12 +23,20 @@ use super::run_task::{TaskEnd, WorkTerms};
 const TAILS_PER_WORKER: usize = 200;
 
 pub(super) async fn finish(ports: &impl AllPorts, lease: &mut Lease, terms: &WorkTerms, stop_at: Millis) -> Result<TaskEnd, ExportError> {
-    let tails = ports.jobs().tails(&lease.job.id, lease.job.tails_from..=lease.job.round).await?;
+    if lease.cursor == Cursor::default()
+        && let Some(next) = decide(ports, lease, terms).await?
+    {
+        return hand_out(ports, lease, terms, next).await;
+    }
+    let mut tails = ports.jobs().tails(&lease.job.id, lease.job.tails_from..=lease.job.round).await?;
+    tails.retain(|tail| tail.name.kind.is_exported());
     let bytes: u64 = tails.iter().map(|tail| tail.content.bytes).sum();
     let groups = group(&tails, terms.join_limit_bytes / 2);
     let is_much = bytes > terms.join_limit_bytes || tails.len() > 2 * TAILS_PER_WORKER;
     if is_much && groups.len() < tails.len() && lease.cursor == Cursor::default() {
-        return hand_out(ports, lease, groups, terms).await;
+        let works = groups.into_iter().map(Work::Gather).collect();
+        // Each group leaves one tail, and one more per yield, so rounds come to an end.
+        return hand_out(ports, lease, terms, Next { works, phase: Phase::Gather, tails_from: lease.job.round + 1, is_fresh: false }).await;
     }
     if join(ports, lease, terms, stop_at, &tails).await? == Flow::Stop {
         return Pump::new(ports, lease, terms, stop_at).hand_on().await;
@@ -52,18 +63,14 @@ fn group(tails: &[Tail], limit_bytes: u64) -> Vec<Vec<Tail>> {
     groups.into_iter().map(|(_, group)| group).collect()
 }
 
-/// Too much for one worker: a round of gathering first. Each group leaves one tail, and one more per yield, so rounds come to an end.
-async fn hand_out(ports: &impl AllPorts, lease: &mut Lease, groups: Vec<Vec<Tail>>, terms: &WorkTerms) -> Result<TaskEnd, ExportError> {
+/// Hands out the tasks of a new round.
+async fn hand_out(ports: &impl AllPorts, lease: &mut Lease, terms: &WorkTerms, next: Next) -> Result<TaskEnd, ExportError> {
     let first = (lease.job.round + 1) * ROUND_TASKS;
-    let tasks: Vec<(u32, Work)> = (first..).zip(groups.into_iter().map(Work::Gather)).collect();
+    let tasks: Vec<(u32, Work)> = (first..).zip(next.works).collect();
     let announced: Vec<_> = tasks.iter().map(|(task, _)| TaskId { job: lease.job.id.clone(), task: *task }).collect();
     record_tasks(ports, lease, terms, tasks).await?;
-    let regroup = Regroup {
-        tasks: u32::try_from(announced.len()).unwrap_or(u32::MAX),
-        phase: Phase::Gather,
-        tails_from: lease.job.round + 1,
-        is_fresh: false,
-    };
+    let tasks = u32::try_from(announced.len()).unwrap_or(u32::MAX);
+    let regroup = Regroup { tasks, phase: next.phase, tails_from: next.tails_from, is_fresh: next.is_fresh };
     let job = ports.jobs().close_task(lease, Close::Regroup(regroup)).await?;
     ports.queue().announce(&announced, Duration::ZERO).await?;
     Ok(TaskEnd::Closed(Box::new(lease.clone()), Box::new(job)))
@@ -72,17 +79,18 @@ async fn hand_out(ports: &impl AllPorts, lease: &mut Lease, groups: Vec<Vec<Tail
 /// Joins the tails, kind by kind, into parts. Only the last part of a kind may be short.
 async fn join(ports: &impl AllPorts, lease: &mut Lease, terms: &WorkTerms, stop_at: Millis, tails: &[Tail]) -> Result<Flow, ExportError> {
     let begin = lease.cursor;
+    let kinds = by_kind(tails, &lease.job.request.ignored);
     let mut pump = Pump::new(ports, lease, terms, stop_at);
     let mut index = 0;
-    for kind in tails.chunk_by(|one, next| one.name.kind == next.name.kind) {
-        let end = index + u32::try_from(kind.len()).unwrap_or(u32::MAX);
+    for items in &kinds {
+        let end = index + u32::try_from(items.len()).unwrap_or(u32::MAX);
         let behind = Cursor { item: end, offset: 0 };
-        match kind {
+        match items.as_slice() {
             _ if begin >= behind => {}
-            [whole] if begin <= (Cursor { item: index, offset: 0 }) => pump.adopt(whole, behind).await?,
+            [Item::Tail(whole)] if begin <= (Cursor { item: index, offset: 0 }) => pump.adopt(whole, behind).await?,
             several => {
-                for (item, tail) in (index..).zip(several).filter(|(item, _)| *item >= begin.item) {
-                    if pump.read(&Item::Tail(*tail), item).await? == Flow::Stop {
+                for (item, lines) in (index..).zip(several).filter(|(item, _)| *item >= begin.item) {
+                    if pump.read(lines, item).await? == Flow::Stop {
                         return Ok(Flow::Stop);
                     }
                 }
@@ -92,6 +100,24 @@ async fn join(ports: &impl AllPorts, lease: &mut Lease, terms: &WorkTerms, stop_
         index = end;
     }
     Ok(Flow::GoOn)
+}
+
+/// What is to be joined, kind by kind. What the request asked for and is not done is told once, behind all other errors:
+/// it was told nowhere before, however often the lake was read.
+fn by_kind(tails: &[Tail], ignored: &[Ignored]) -> Vec<Vec<Item>> {
+    let mut kinds: Vec<(PartKind, Vec<Item>)> = Vec::new();
+    for tails in tails.chunk_by(|one, next| one.name.kind == next.name.kind) {
+        kinds.extend(tails.first().map(|first| (first.name.kind, tails.iter().copied().map(Item::Tail).collect())));
+    }
+    if !ignored.is_empty() {
+        let lines: String = ignored.iter().map(|ignored| format!("{}\n", Outcome::ignored(ignored))).collect();
+        let item = Item::Lines(PartKind::Error, lines.into());
+        match kinds.iter_mut().find(|(kind, _)| *kind == PartKind::Error) {
+            Some((_, items)) => items.push(item),
+            None => kinds.push((PartKind::Error, vec![item])),
+        }
+    }
+    kinds.into_iter().map(|(_, items)| items).collect()
 }
 
 /// Rule P4: what is not recorded is swept; then the job completes.

@@ -1,11 +1,14 @@
 //! What the service does, a file per verb.
 
 pub mod cancel;
+mod decide;
 mod finish;
 pub mod hand_out;
 pub mod kick_off;
 mod plan;
 mod pump;
 pub mod reap;
+mod reread;
+mod resolve;
 pub mod run_task;
 pub mod status;

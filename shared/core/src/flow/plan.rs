@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use crate::error::ExportError;
 use crate::ids::TaskId;
-use crate::job::{Pass, Planned};
+use crate::job::Planned;
 use crate::lake::Cutter;
 use crate::ports::{AllPorts, ResourceSource as _, TASK_BYTES_PER_RECORD, TASKS_PER_RECORD, TaskQueue as _, TaskStore as _};
+use crate::selection::{pass, types_to_read};
 use crate::task::{Close, Lease, Record, Work};
 
 use super::run_task::{TaskEnd, WorkTerms, announce_finish_after_last};
@@ -14,7 +15,8 @@ use super::run_task::{TaskEnd, WorkTerms, announce_finish_after_last};
 pub(super) async fn plan(ports: &impl AllPorts, lease: &mut Lease, terms: &WorkTerms) -> Result<TaskEnd, ExportError> {
     // Rule P3: once, just before the source is pinned.
     let transaction_time = ports.now();
-    let only = lease.job.request.type_set().filter(|_| terms.trust_lake_names);
+    let only = types_to_read(&lease.job.request, terms).filter(|_| terms.trust_lake_names);
+    let pass = pass(&lease.job.request, terms);
     let mut cutter = Cutter::new(lease.job.limits.file_bytes, terms.slice_floor_bytes, only);
     let mut largest_first = Vec::new();
     let mut after = None;
@@ -41,7 +43,7 @@ pub(super) async fn plan(ports: &impl AllPorts, lease: &mut Lease, terms: &WorkT
     }
     let job = ports
         .jobs()
-        .close_task(lease, Close::Planned(Planned { transaction_time, tasks, source_bytes, pass: Pass::Direct, roster: None }))
+        .close_task(lease, Close::Planned(Planned { transaction_time, tasks, source_bytes, pass, roster: None }))
         .await?;
     // So that at the end no worker is left alone with a large one.
     largest_first.sort_unstable_by(|one, other| other.cmp(one));

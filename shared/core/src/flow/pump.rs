@@ -1,29 +1,39 @@
 //! Reads what a task names and writes it into parts and tails, page by page.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use bytes::Bytes;
+use crc_fast::{CrcAlgorithm, checksum};
 
 use crate::clock::Millis;
 use crate::error::{ExportError, StoreError};
-use crate::job::Tally;
+use crate::job::{Pass, Tally};
 use crate::ndjson::Piece;
-use crate::page::{Fill, OpenPage, Selection};
-use crate::part::{FileName, Part, PartKind, PartName, Tail};
-use crate::ports::{AllPorts, ByteStream, Draft as _, PartStore as _, ResourceSource as _, TaskQueue as _, TaskStore as _};
+use crate::page::{Fill, OpenPage};
+use crate::part::{Content, FileName, Part, PartKind, PartName, Tail, TailName};
+use crate::ports::{AllPorts, ByteStream, Draft as _, PartStore, ResourceSource as _, TaskQueue as _, TaskStore as _};
 use crate::reader::{Extent, LineReader};
+use crate::reading::Reading;
 use crate::task::{Close, Cursor, Encoding, Lease, Page, Record, Release, Slice, Work};
 
+use super::reread;
 use super::run_task::{TaskEnd, WorkTerms, announce_finish_after_last};
 
 /// Runs a reading or gathering task from its cursor to its end, or to `stop_at`.
 pub(super) async fn pump(ports: &impl AllPorts, lease: &mut Lease, terms: &WorkTerms, stop_at: Millis) -> Result<TaskEnd, ExportError> {
-    let items: Vec<Item> = match &lease.work {
-        Work::Read(slices) => slices.iter().cloned().map(Item::Slice).collect(),
-        Work::Gather(tails) => tails.iter().copied().map(Item::Tail).collect(),
-        Work::Plan(_) | Work::Resolve(_) | Work::Reread(_) | Work::Organize(_) | Work::Finish => Vec::new(),
+    let (items, reading) = match &lease.work {
+        Work::Read(slices) => (of_slices(slices), Some(reread::first(ports, lease, terms).await?)),
+        Work::Reread(rereading) => {
+            let (slices, reading) = reread::again(ports, lease, terms, *rereading).await?;
+            (of_slices(&slices), Some(reading))
+        }
+        Work::Gather(tails) => (tails.iter().copied().map(Item::Tail).collect(), None),
+        Work::Plan(_) | Work::Resolve(_) | Work::Organize(_) | Work::Finish => (Vec::new(), None),
     };
     let mut pump = Pump::new(ports, lease, terms, stop_at);
+    pump.sizes = items.iter().filter_map(Item::sizes).collect();
+    pump.reading = reading;
     for (index, item) in (0..).zip(&items).skip(pump.lease.cursor.item as usize) {
         if pump.read(item, index).await? == Flow::Stop {
             return pump.hand_on().await;
@@ -35,12 +45,34 @@ pub(super) async fn pump(ports: &impl AllPorts, lease: &mut Lease, terms: &WorkT
     Ok(TaskEnd::Closed(Box::new(lease.clone()), Box::new(job)))
 }
 
+fn of_slices(slices: &[Slice]) -> Vec<Item> {
+    slices.iter().cloned().map(Item::Slice).collect()
+}
+
 /// What a task reads.
 pub(super) enum Item {
     /// Lines of the lake: each is judged.
     Slice(Slice),
     /// Lines that were selected before, all of one kind.
     Tail(Tail),
+    /// Lines that are in no file yet, all of one kind.
+    Lines(PartKind, Bytes),
+}
+
+impl Item {
+    /// Of a slice, where it begins and ends, if progress within it can be told.
+    fn sizes(&self) -> Option<Measured> {
+        match self {
+            Self::Slice(slice) => Some(Measured { range: slice.start..slice.end, is_plain: slice.encoding == Encoding::Plain }),
+            Self::Tail(_) | Self::Lines(..) => None,
+        }
+    }
+}
+
+/// How far a slice reaches, as it is stored.
+struct Measured {
+    range: Range<u64>,
+    is_plain: bool,
 }
 
 /// Whether to go on.
@@ -57,17 +89,19 @@ pub(super) struct Pump<'a, W: AllPorts> {
     pub(super) lease: &'a mut Lease,
     terms: &'a WorkTerms,
     stop_at: Millis,
-    selection: Selection,
+    /// How lines of the lake are read; `None` where only tails are.
+    reading: Option<Reading>,
+    /// The slices that are read.
+    sizes: Vec<Measured>,
     page: OpenPage<'a, W::Parts>,
     beat_at: Millis,
 }
 
 impl<'a, W: AllPorts> Pump<'a, W> {
     pub(super) fn new(ports: &'a W, lease: &'a mut Lease, terms: &'a WorkTerms, stop_at: Millis) -> Self {
-        let selection = Selection::of(&lease.job.request);
         let page = OpenPage::new(ports.parts(), lease);
         let beat_at = ports.now() + terms.lease.length / 3;
-        Self { ports, lease, terms, stop_at, selection, page, beat_at }
+        Self { ports, lease, terms, stop_at, reading: None, sizes: Vec::new(), page, beat_at }
     }
 
     /// Reads one item, from the cursor if that stands in it.
@@ -76,6 +110,7 @@ impl<'a, W: AllPorts> Pump<'a, W> {
         let ports = self.ports;
         match item {
             Item::Slice(slice) => {
+                let Some(offset) = self.begin_at(index, offset) else { return Ok(Flow::GoOn) };
                 let extent = Extent {
                     object: slice.pin.object.clone(),
                     encoding: slice.encoding,
@@ -91,7 +126,27 @@ impl<'a, W: AllPorts> Pump<'a, W> {
                 let extent = Extent { object: tail.name.to_string(), encoding: Encoding::Plain, range: 0..size, size, offset };
                 self.drain(item, index, LineReader::open(extent, |range| ports.parts().read(&folder, &tail.name, range))).await
             }
+            Item::Lines(_, lines) => {
+                let from = usize::try_from(offset).unwrap_or(usize::MAX).min(lines.len());
+                self.feed(&lines.slice(from..), offset, item, index).await?;
+                Ok(Flow::GoOn)
+            }
         }
+    }
+
+    /// Where to begin to read a slice: where the cursor stands, or at the first line that this reading is about; `None`
+    /// if it is about none of it.
+    fn begin_at(&self, index: u32, offset: u64) -> Option<u64> {
+        match self.reading.as_ref().and_then(|reading| reading.span_of(index)) {
+            None => Some(offset),
+            Some(span) => span.filter(|(_, last)| last.offset() >= offset).map(|(first, _)| offset.max(first.offset())),
+        }
+    }
+
+    /// Whether this reading has nothing more to do with a slice.
+    fn is_done_with(&self, index: u32, offset: u64) -> bool {
+        let span = self.reading.as_ref().and_then(|reading| reading.span_of(index));
+        span.is_some_and(|span| span.is_none_or(|(_, last)| last.offset() < offset))
     }
 
     async fn drain(
@@ -107,14 +162,19 @@ impl<'a, W: AllPorts> Pump<'a, W> {
                     offset + bytes.len() as u64
                 }
                 (Piece::Overlong { offset }, Item::Slice(slice)) => {
-                    self.page.refuse_overlong(&slice.pin.object, offset).await?;
+                    if self.reading.as_ref().is_some_and(Reading::reports_refused) {
+                        self.page.refuse_overlong(&slice.pin.object, offset).await?;
+                    }
                     continue;
                 }
                 // Its lines were read before.
-                (Piece::Overlong { .. }, Item::Tail(_)) => continue,
+                (Piece::Overlong { .. }, Item::Tail(_) | Item::Lines(..)) => continue,
             };
             if self.pulse(Cursor { item: index, offset: end }).await? == Flow::Stop {
                 return Ok(Flow::Stop);
+            }
+            if self.is_done_with(index, end) {
+                return Ok(Flow::GoOn);
             }
         }
         Ok(Flow::GoOn)
@@ -123,9 +183,11 @@ impl<'a, W: AllPorts> Pump<'a, W> {
     async fn feed(&mut self, block: &Bytes, offset: u64, item: &Item, index: u32) -> Result<(), ExportError> {
         let mut from = 0;
         while from < block.len() {
-            let fill = match item {
-                Item::Slice(slice) => self.page.feed(block, offset, from, &slice.pin.object, self.selection).await?,
-                Item::Tail(tail) => self.page.feed_tail(block, offset, from, tail.name.kind).await?,
+            let fill = match (item, &mut self.reading) {
+                (Item::Slice(slice), Some(reading)) => self.page.feed(block, offset, from, (&slice.pin.object, index), reading).await?,
+                (Item::Slice(_), None) => Fill::Taken,
+                (Item::Tail(tail), _) => self.page.feed_tail(block, offset, from, tail.name.kind).await?,
+                (Item::Lines(kind, _), _) => self.page.feed_tail(block, offset, from, *kind).await?,
             };
             match fill {
                 Fill::Taken => return Ok(()),
@@ -173,6 +235,10 @@ impl<'a, W: AllPorts> Pump<'a, W> {
                 page.tails.push(Tail { name, content });
             }
         }
+        for (name, bytes, lines) in self.page.take_notes() {
+            let tail = write_tail(self.ports.parts(), &self.lease.job.folder(), name, bytes, lines).await?;
+            page.tails.push(tail);
+        }
         self.record_page(page).await
     }
 
@@ -186,23 +252,36 @@ impl<'a, W: AllPorts> Pump<'a, W> {
 
     /// Stops in time: the task goes on elsewhere, from its cursor.
     pub(super) async fn hand_on(self) -> Result<TaskEnd, ExportError> {
-        let now = self.ports.now();
-        self.ports.jobs().record(self.lease, Record::Release(Release::Yield), now).await?;
-        self.ports.queue().announce(std::slice::from_ref(&self.lease.task), Duration::ZERO).await?;
-        Ok(TaskEnd::Yielded(Box::new(self.lease.clone())))
+        hand_on(self.ports, self.lease).await
     }
 
     /// The name for the part that is about to be written. An earlier attempt may have left one reserved: it filled the
     /// same file from the same cursor.
     async fn claim(&mut self, kind: PartKind) -> Result<PartName, ExportError> {
-        if self.lease.claim.is_none() {
-            let until = self.ports.now() + self.terms.lease.length;
+        let was_claimed = self.lease.claim.is_some();
+        let until = self.ports.now() + self.terms.lease.length;
+        if !was_claimed {
             self.ports.jobs().record(self.lease, Record::Claim(kind), until).await?;
         }
-        match self.lease.claim {
-            Some(name) if name.kind == kind => Ok(name),
-            claim => Err(StoreError::Unreadable { what: "the job table", detail: format!("the claim {claim:?}") }.into()),
+        let name = match self.lease.claim {
+            Some(name) if name.kind == kind => name,
+            claim => return Err(StoreError::Unreadable { what: "the job table", detail: format!("the claim {claim:?}") }.into()),
+        };
+        if self.may_meet_leftovers() {
+            if was_claimed {
+                // Whoever has lost the lease meanwhile must not delete what its successor writes.
+                self.ports.jobs().record(self.lease, Record::Heartbeat, until).await?;
+            }
+            self.ports.parts().discard(&self.lease.job.folder(), &[name]).await?;
         }
+        Ok(name)
+    }
+
+    /// Whether files of this name may lie about from a reading of the lake whose parts were taken back: they were left
+    /// there, or a worker that outlived its lease has written one since.
+    fn may_meet_leftovers(&self) -> bool {
+        let job = &self.lease.job;
+        job.planned.is_some_and(|planned| planned.pass == Pass::Noting) && job.tails_from > 0
     }
 
     async fn record_page(&mut self, page: Page) -> Result<(), ExportError> {
@@ -222,12 +301,35 @@ impl<'a, W: AllPorts> Pump<'a, W> {
 
     fn tally_at(&self, cursor: Cursor) -> Tally {
         let mut tally = self.lease.tally.plus(self.page.tally);
-        if let Work::Read(slices) = &self.lease.work {
-            let (done, rest) = slices.split_at(slices.len().min(cursor.item as usize));
-            let partly = rest.first().filter(|slice| slice.encoding == Encoding::Plain);
-            tally.source_bytes = done.iter().map(|slice| slice.end - slice.start).sum::<u64>()
-                + partly.map_or(0, |slice| cursor.offset.clamp(slice.start, slice.end) - slice.start);
+        let item = cursor.item as usize;
+        let done = self.sizes.iter().take(item).map(|slice| slice.range.end - slice.range.start).sum::<u64>();
+        let partly = self.sizes.get(item).filter(|slice| slice.is_plain);
+        let partly = partly.map_or(0, |slice| cursor.offset.clamp(slice.range.start, slice.range.end) - slice.range.start);
+        if !self.sizes.is_empty() {
+            tally.source_bytes = done + partly;
         }
         tally
     }
+}
+
+/// Hands a task on in time: it goes on elsewhere, from its cursor.
+pub(super) async fn hand_on(ports: &impl AllPorts, lease: &mut Lease) -> Result<TaskEnd, ExportError> {
+    ports.jobs().record(lease, Record::Release(Release::Yield), ports.now()).await?;
+    ports.queue().announce(std::slice::from_ref(&lease.task), Duration::ZERO).await?;
+    Ok(TaskEnd::Yielded(Box::new(lease.clone())))
+}
+
+/// Writes a tail that is at hand.
+pub(super) async fn write_tail(
+    parts: &impl PartStore,
+    folder: &str,
+    name: TailName,
+    bytes: Bytes,
+    lines: u64,
+) -> Result<Tail, StoreError> {
+    let content = Content { bytes: bytes.len() as u64, lines, crc64: checksum(CrcAlgorithm::Crc64Nvme, &bytes) };
+    let mut draft = parts.draft(folder, name).await?;
+    draft.write(bytes).await?;
+    draft.settle(FileName::Tail(name), content).await?;
+    Ok(Tail { name, content })
 }

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use headrace_fhir::Bases;
+
 use crate::clock::Millis;
 use crate::error::{ExportError, SourceError, StoreError};
 use crate::ids::TaskId;
@@ -10,10 +12,22 @@ use crate::job::{Job, JobEvent, JobState, Reason, ReasonKind, Step};
 use crate::ports::{AllPorts, JobStore as _, LeaseTerms, PartStore as _, TaskQueue, TaskStore as _};
 use crate::task::{Lease, LeaseAnswer, Record, Release, Work};
 
-use super::{finish, plan, pump};
+use super::{finish, plan, pump, resolve};
+
+/// How many versions of one resource the operator says that the lake holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum LakeVersions {
+    /// One of each, and no deletion that says otherwise: each line is believed.
+    One,
+    /// Mostly one: what is selected is written at once, and the lake is read again if that was wrong.
+    #[default]
+    Auto,
+    /// Many: the lake is surveyed first and then read again.
+    Many,
+}
 
 /// How a worker works.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkTerms {
     /// Leases.
     pub lease: LeaseTerms,
@@ -24,11 +38,32 @@ pub struct WorkTerms {
     pub trust_lake_names: bool,
     /// What is left over when every task has closed, in bytes, is joined by one worker up to this; more is handed out.
     pub join_limit_bytes: u64,
+    /// How many versions of one resource the lake holds.
+    pub lake_versions: LakeVersions,
+    /// Whether exports below the system's level hold Practitioner, Organization, Location, Medication and Device
+    /// resources that exported ones refer to.
+    pub adds_referenced: bool,
+    /// Whether `_since` does not count for patients who joined the group after it.
+    pub adds_new_members: bool,
+    /// Which absolute references are to resources of the lake.
+    pub bases: Bases,
+    /// So many bytes of notes are resolved by one worker. In its memory they are a quarter more.
+    pub resolve_bytes: u64,
 }
 
 impl Default for WorkTerms {
     fn default() -> Self {
-        Self { lease: LeaseTerms::default(), slice_floor_bytes: 1 << 20, trust_lake_names: false, join_limit_bytes: 1 << 30 }
+        Self {
+            lease: LeaseTerms::default(),
+            slice_floor_bytes: 1 << 20,
+            trust_lake_names: false,
+            join_limit_bytes: 1 << 30,
+            lake_versions: LakeVersions::default(),
+            adds_referenced: false,
+            adds_new_members: false,
+            bases: Bases::any(),
+            resolve_bytes: 128 << 20,
+        }
     }
 }
 
@@ -62,9 +97,8 @@ pub async fn run_task(ports: &impl AllPorts, task: &TaskId, terms: &WorkTerms, s
     tracing::debug!(job.id = %task.job, task.id = task.task, attempt = lease.attempt, work = lease.work.as_str(), "leased");
     let worked = match lease.work {
         Work::Plan(_) => plan::plan(ports, &mut lease, terms).await,
-        Work::Read(_) | Work::Resolve(_) | Work::Reread(_) | Work::Organize(_) | Work::Gather(_) => {
-            pump::pump(ports, &mut lease, terms, stop_at).await
-        }
+        Work::Resolve(resolving) => resolve::resolve(ports, &mut lease, terms, stop_at, resolving).await,
+        Work::Read(_) | Work::Reread(_) | Work::Organize(_) | Work::Gather(_) => pump::pump(ports, &mut lease, terms, stop_at).await,
         Work::Finish => finish::finish(ports, &mut lease, terms, stop_at).await,
     };
     let error = match worked {

@@ -3,15 +3,20 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::FutureExt;
+use headrace_fhir::Instant;
 use proptest::prelude::*;
 
 use super::*;
 use crate::arbitrary::cases;
 use crate::clock::Millis;
+use crate::flow::run_task::WorkTerms;
 use crate::ids::{Caller, JobId, TaskId};
-use crate::job::{Job, JobState, Limits};
+use crate::job::{Job, JobState, Limits, Pass};
 use crate::part::{FileName, Part, PartName, Tail};
 use crate::ports::{Access, ByteStream};
+use crate::reading::How;
+use crate::request::ExportRequest;
+use crate::selection::Selection;
 use crate::task::{Cursor, Work};
 
 const OBJECT: &str = "2026/Mixed \"1\".ndjson";
@@ -97,6 +102,11 @@ fn lease(request: ExportRequest, file_bytes: u64) -> Lease {
         claim: None,
         tally: Tally::default(),
     }
+}
+
+/// Each line is judged by itself.
+fn direct(lease: &Lease) -> Reading {
+    Reading::new(Selection::of(&lease.job, &WorkTerms::default(), None).unwrap(), How::First(Pass::Direct))
 }
 
 /// A line of the lake and what is to become of it.
@@ -207,7 +217,8 @@ fn record(page: &mut OpenPage<'_, MemoryParts>, store: &MemoryParts, lease: &Lea
 /// The pages that a task makes of these lines from byte `begin` on. Where `cuts` says so, a block ends behind a line.
 fn pages(lines: &[LakeLine], begin: usize, cuts: &[bool], file_bytes: u64, beside_limit_bytes: u64) -> Vec<Recorded> {
     let store = MemoryParts::default();
-    let (lease, selection) = (lease(request(), file_bytes), Selection::of(&request()));
+    let lease = lease(request(), file_bytes);
+    let mut reading = direct(&lease);
     let mut page = OpenPage { beside_limit_bytes, ..OpenPage::new(&store, &lease) };
     let mut recorded = Vec::new();
     let (mut block, mut block_offset, mut offset) = (Vec::new(), begin, 0);
@@ -227,7 +238,7 @@ fn pages(lines: &[LakeLine], begin: usize, cuts: &[bool], file_bytes: u64, besid
             let bytes = Bytes::from(std::mem::take(&mut block));
             let mut from = 0;
             while from < bytes.len() {
-                match page.feed(&bytes, block_offset as u64, from, OBJECT, selection).now_or_never().unwrap().unwrap() {
+                match page.feed(&bytes, block_offset as u64, from, (OBJECT, 0), &mut reading).now_or_never().unwrap().unwrap() {
                     Fill::Taken => from = bytes.len(),
                     Fill::FullAt(at) => {
                         let at = usize::try_from(at).unwrap();
@@ -367,12 +378,12 @@ fn a_page_of_every_resource_type_is_recorded_before_it_holds_too_many_files() {
     let text: String = ResourceType::all().map(|kind| format!("{{\"resourceType\":\"{kind}\",\"id\":\"1\"}}\n")).collect();
     let store = MemoryParts::default();
     let everything = ExportRequest::default();
-    let lease = lease(everything.clone(), 1 << 20);
-    let mut page = OpenPage::new(&store, &lease);
+    let lease = lease(everything, 1 << 20);
+    let (mut page, mut reading) = (OpenPage::new(&store, &lease), direct(&lease));
     let block = Bytes::from(text);
     let (mut from, mut found) = (0, Vec::new());
     while from < block.len() {
-        let fill = page.feed(&block, 0, from, OBJECT, Selection::of(&everything)).now_or_never().unwrap().unwrap();
+        let fill = page.feed(&block, 0, from, (OBJECT, 0), &mut reading).now_or_never().unwrap().unwrap();
         from = match fill {
             Fill::Taken => block.len(),
             Fill::FullAt(at) => usize::try_from(at).unwrap(),

@@ -64,9 +64,7 @@ impl Asked {
             (K::Composite | K::Special, _) => refused(modifier),
             (_, "missing") => Ok(Self::Missing),
             (K::Token, "not") => Ok(Self::NotAny(Reading::Token)),
-            (K::Token, "text") if ends(&["Coding", "CodeableConcept", "CodeableReference", "Identifier"]) => {
-                Ok(Self::Any(Reading::TokenText))
-            }
+            (K::Token, "text") if ends(&["Coding", "CodeableConcept", "Identifier"]) => Ok(Self::Any(Reading::TokenText)),
             (K::Token, "of-type") if ends(&["Identifier"]) => Ok(Self::Any(Reading::OfType)),
             (K::Token | K::Reference, "in") => needs_terminology("in"),
             (K::Token | K::Reference, "not-in") => needs_terminology("not-in"),

@@ -11,7 +11,6 @@ use crate::json::Json;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ReferenceElement {
     Reference,
-    CodeableReference,
     Canonical,
 }
 
@@ -20,7 +19,6 @@ impl ReferenceElement {
     pub(super) fn of(ends_in: &str) -> Option<Self> {
         match ends_in {
             "Reference" => Some(Self::Reference),
-            "CodeableReference" => Some(Self::CodeableReference),
             "canonical" | "uri" | "url" | "oid" | "uuid" => Some(Self::Canonical),
             _ => None,
         }
@@ -59,7 +57,9 @@ struct Parts<'a> {
 
 impl<'a> Parts<'a> {
     fn of(text: &'a str) -> Self {
-        let (whole, version) = text.split_once("/_history/").map_or((text, None), |(whole, version)| (whole, Some(version)));
+        // From the end, for that is where they differ.
+        let versioned = text.rsplit_once('/').and_then(|(before, version)| Some((before.strip_suffix("/_history")?, version)));
+        let (whole, version) = versioned.map_or((text, None), |(whole, version)| (whole, Some(version)));
         let (before, id) = whole.rsplit_once('/').map_or((None, whole), |(before, id)| (Some(before), id));
         let kind = before.map(|before| before.rsplit_once('/').map_or(before, |(_, kind)| kind));
         Self { whole, is_absolute: whole.contains(':'), kind, id, version }
@@ -98,6 +98,12 @@ impl ReferenceTest {
         };
         is_there && (self.version.is_none() || self.version.as_deref() == found.version)
     }
+
+    /// A canonical reference may be relative too.
+    fn accepts_canonical(&self, text: &str) -> bool {
+        let (url, _) = text.split_once('|').unwrap_or((text, ""));
+        self.canonical.accepts_canonical(text) || self.accepts(url)
+    }
 }
 
 impl Accept<ReferenceElement> for ReferenceTest {
@@ -106,12 +112,7 @@ impl Accept<ReferenceElement> for ReferenceTest {
             |text: Option<Json<'_>>| text.and_then(Json::text).is_some_and(|reference| tests.iter().any(|test| test.accepts(&reference)));
         match element {
             ReferenceElement::Reference => any_accepts(value.member("reference")),
-            ReferenceElement::CodeableReference => {
-                any_accepts(value.member("reference").and_then(|reference| reference.member("reference")))
-            }
-            ReferenceElement::Canonical => {
-                value.text().is_some_and(|text| tests.iter().any(|test| test.canonical.accepts_canonical(&text)))
-            }
+            ReferenceElement::Canonical => value.text().is_some_and(|text| tests.iter().any(|test| test.accepts_canonical(&text))),
         }
     }
 }

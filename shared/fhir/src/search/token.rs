@@ -14,7 +14,6 @@ const SPECIAL_VALUES: &str = "http://terminology.hl7.org/CodeSystem/special-valu
 pub(super) enum TokenElement {
     Coding,
     CodeableConcept,
-    CodeableReference,
     Identifier,
     ContactPoint,
     /// A code, and the only system that it can be of.
@@ -34,7 +33,6 @@ impl TokenElement {
         match ends_in {
             "Coding" => Some(Self::Coding),
             "CodeableConcept" => Some(Self::CodeableConcept),
-            "CodeableReference" => Some(Self::CodeableReference),
             "Identifier" => Some(Self::Identifier),
             "ContactPoint" => Some(Self::ContactPoint),
             "code" => Some(Self::Code(implied)),
@@ -47,7 +45,7 @@ impl TokenElement {
 
     /// Whether people's words for a token stand in it.
     pub(super) fn has_text(self) -> bool {
-        matches!(self, Self::Coding | Self::CodeableConcept | Self::CodeableReference | Self::Identifier)
+        matches!(self, Self::Coding | Self::CodeableConcept | Self::Identifier)
     }
 }
 
@@ -174,7 +172,6 @@ impl Accept<TokenElement> for TokenTest {
         match element {
             TokenElement::Coding => is_wanted_coded(value, "code", &is_wanted),
             TokenElement::CodeableConcept => any_coding(value, &is_wanted),
-            TokenElement::CodeableReference => value.member("concept").is_some_and(|concept| any_coding(concept, &is_wanted)),
             // A contact point's system is a word such as `phone`; clients write it as if it were a code's.
             TokenElement::Identifier | TokenElement::ContactPoint => is_wanted_coded(value, "value", &is_wanted),
             TokenElement::ReferenceIdentifier => {
@@ -227,7 +224,7 @@ fn any_text(json: Json<'_>, wanted: &[Folded]) -> bool {
     json.raw_members().any(|(name, value)| match name {
         "text" | "display" => value.text().is_some_and(|text| wanted.iter().any(|wanted| wanted.begins(&text))),
         "coding" => value.items().any(|coding| any_text(coding, wanted)),
-        "type" | "concept" => any_text(value, wanted),
+        "type" => any_text(value, wanted),
         _ => false,
     })
 }

@@ -1,0 +1,138 @@
+//! What becomes of each line that a task reads: by what it says itself, and by what was found out about it since.
+
+use headrace_fhir::{Deletion, Outline, ResourceType, deletion_line};
+
+use crate::finding::{Action, Findings};
+use crate::job::Pass;
+use crate::note::{Notebook, Place};
+use crate::selection::{Judged, Met, Selection};
+
+/// A task at its lines.
+#[derive(Debug)]
+pub struct Reading {
+    selection: Selection,
+    how: How,
+    outline: Outline,
+    /// Lines that are written instead of the one that was read. Kept, so that most lines allocate nothing.
+    written: Vec<u8>,
+}
+
+/// How the lake is read.
+#[derive(Debug)]
+pub enum How {
+    /// For the first time.
+    First(Pass),
+    /// From its beginning once more, now that findings are there.
+    Again(Findings),
+    /// Only for lines that findings add: the others are written.
+    OnlyAdded(Findings),
+}
+
+/// What is to be written for one line.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Taken<'a> {
+    /// The line as it stands, as a resource of this type.
+    Whole(ResourceType),
+    /// This line instead, its line end included.
+    Reduced(ResourceType, &'a [u8]),
+    /// These lines, so many, into the file of deletions.
+    Deleted(&'a [u8], u64),
+    /// Nothing.
+    Nothing,
+    /// Why it is not a resource.
+    Refused(String),
+}
+
+impl Reading {
+    /// Reads by these rules.
+    pub fn new(selection: Selection, how: How) -> Self {
+        Self { selection, how, outline: Outline::default(), written: Vec::new() }
+    }
+
+    /// Whether what is met is noted.
+    pub fn notes(&self) -> bool {
+        matches!(self.how, How::First(Pass::Noting | Pass::Survey))
+    }
+
+    /// Whether lines that are no resources are reported by this reading.
+    pub fn reports_refused(&self) -> bool {
+        match self.how {
+            How::First(Pass::Direct | Pass::Noting) | How::Again(_) => true,
+            How::First(Pass::Survey) | How::OnlyAdded(_) => false,
+        }
+    }
+
+    /// The first and the last line of an item that this reading is about, if it is not about all.
+    pub fn span_of(&self, item: u32) -> Option<Option<(Place, Place)>> {
+        match &self.how {
+            How::First(_) | How::Again(_) => None,
+            How::OnlyAdded(findings) => Some(findings.span_of(item)),
+        }
+    }
+
+    /// Takes the next line.
+    pub fn take(&mut self, line: &[u8], place: Place, notebook: &mut Notebook) -> Taken<'_> {
+        let Self { selection, how, outline, written } = self;
+        written.clear();
+        let only_added = matches!(how, How::OnlyAdded(_));
+        let (first, actions) = match how {
+            How::First(pass) => (Some(*pass), &[][..]),
+            How::Again(findings) => (None, findings.at(place)),
+            How::OnlyAdded(findings) => match findings.at(place) {
+                [] => return Taken::Nothing,
+                actions => (None, actions),
+            },
+        };
+        let has = |wanted| actions.iter().any(|(_, action)| *action == wanted);
+        match selection.judge(line, outline) {
+            Judged::Refused(reason) => Taken::Refused(reason),
+            Judged::Passed => Taken::Nothing,
+            Judged::Deletions(deletions) => {
+                let reported: Vec<_> = match first {
+                    // Nothing is compared: what a deletion says is believed.
+                    Some(Pass::Direct) => {
+                        let believed = selection.reported(&deletions).filter(|(.., facts)| facts.is_selected && facts.is_member);
+                        believed.map(|(_, deletion, _)| deletion).collect()
+                    }
+                    Some(Pass::Noting | Pass::Survey) => {
+                        selection.note_deletions(&deletions, place, notebook);
+                        Vec::new()
+                    }
+                    None => (0..).zip(&deletions).filter(|(entry, _)| has(Action::Report(*entry))).map(|(_, deletion)| deletion).collect(),
+                };
+                write_deleted(&reported, written)
+            }
+            Judged::Resource(met) => {
+                let is_kept = match first {
+                    Some(Pass::Direct) => met.facts.is_selected,
+                    Some(pass) => {
+                        selection.note(&met, place, notebook);
+                        met.facts.is_selected && pass == Pass::Noting
+                    }
+                    None if only_added => has(Action::Add),
+                    None => (met.facts.is_selected && !has(Action::Drop)) || has(Action::Add),
+                };
+                if is_kept { write_kept(selection, &met, written) } else { Taken::Nothing }
+            }
+        }
+    }
+}
+
+fn write_kept<'a>(selection: &Selection, met: &Met<'_>, written: &'a mut Vec<u8>) -> Taken<'a> {
+    if selection.reduce(met, written) {
+        written.push(b'\n');
+        return Taken::Reduced(met.head.kind, written);
+    }
+    Taken::Whole(met.head.kind)
+}
+
+fn write_deleted<'a>(deletions: &[&Deletion<'_>], written: &'a mut Vec<u8>) -> Taken<'a> {
+    for deletion in deletions {
+        written.extend_from_slice(deletion_line(deletion.kind, &deletion.id, deletion.at).as_bytes());
+        written.push(b'\n');
+    }
+    match deletions.len() as u64 {
+        0 => Taken::Nothing,
+        count => Taken::Deleted(written, count),
+    }
+}

@@ -1,0 +1,295 @@
+//! Which lines of a lake are exported, as far as a line can tell by itself.
+
+mod level;
+
+use headrace_fhir::{
+    Bases, Deletions, Elements, Head, Instant, Json, NotAResource, Outline, Resource, ResourceType, TypeSet, any_reference, deletions, head,
+    peek, provenance_targets, recorded,
+};
+
+use crate::error::StoreError;
+use crate::flow::run_task::{LakeVersions, WorkTerms};
+use crate::job::{Job, Pass};
+use crate::note::{Facts, Key, Keys, Link, Note, Notebook, Place, Why, changed, deleted, version_rank};
+use crate::request::{Associated, ExportRequest, Level};
+use crate::resolution::{Associations, Whose};
+use crate::roster::Roster;
+
+use level::Compartments;
+
+/// Types outside the compartments whose resources are added where exported ones refer to them.
+const REFERENCED: [&str; 5] = ["Practitioner", "Organization", "Location", "Medication", "Device"];
+
+/// A type by its name.
+fn of_name(name: &str) -> TypeSet {
+    ResourceType::named(name).into_iter().collect()
+}
+
+impl Associations {
+    /// What a request adds; `adds_referenced` is the operator's setting.
+    pub fn of(request: &ExportRequest, adds_referenced: bool) -> Self {
+        let is_asked = |what| request.associated.contains(&what);
+        let has_level = request.level != Level::System;
+        let exports_provenance = || request.type_set().is_none_or(|types| of_name("Provenance").iter().any(|kind| types.contains(kind)));
+        // Of conflicting values the least restrictive counts.
+        let provenance = if is_asked(Associated::RelevantProvenanceResources) {
+            Some(Whose::Exported)
+        } else if is_asked(Associated::LatestProvenanceResources) {
+            Some(Whose::ExportedLatest)
+        } else {
+            (has_level && exports_provenance()).then_some(Whose::Members)
+        };
+        Self { provenance, references: adds_referenced && has_level }
+    }
+}
+
+/// What the first reading of the lake has to do.
+pub fn pass(request: &ExportRequest, terms: &WorkTerms) -> Pass {
+    let must_note = Associations::of(request, terms.adds_referenced).are_any();
+    // Every version is exported: none needs to be compared, unless what was deleted is to be told.
+    let is_settled = request.associated.contains(&Associated::History) && !reports_deletions(request);
+    match terms.lake_versions {
+        _ if must_note && is_settled => Pass::Noting,
+        LakeVersions::One | LakeVersions::Auto | LakeVersions::Many if is_settled => Pass::Direct,
+        LakeVersions::One if !must_note => Pass::Direct,
+        LakeVersions::One | LakeVersions::Auto => Pass::Noting,
+        LakeVersions::Many => Pass::Survey,
+    }
+}
+
+/// The types whose lines an export has to read, `None` for all: what it exports, and what decides about it.
+pub fn types_to_read(request: &ExportRequest, terms: &WorkTerms) -> Option<TypeSet> {
+    match Associations::of(request, terms.adds_referenced).provenance {
+        Some(Whose::Members) => None,
+        Some(Whose::Exported | Whose::ExportedLatest) => Some(of_name("Provenance")),
+        None => Some(TypeSet::default()),
+    }
+    .zip(request.type_set())
+    // Deletions are Bundles.
+    .map(|(more, types)| types.iter().chain(more.iter()).chain(of_name("Bundle").iter()).collect())
+}
+
+fn reports_deletions(request: &ExportRequest) -> bool {
+    request.since.is_some() || request.associated.contains(&Associated::Deleted)
+}
+
+/// Which lines are exported: a request's rules, compiled for a worker.
+#[derive(Debug)]
+pub struct Selection {
+    types: Option<TypeSet>,
+    since: Option<Instant>,
+    until: Option<Instant>,
+    /// What changed later is no part of the export, and no reason to leave out what was there.
+    transaction_time: Option<Instant>,
+    elements: Option<Elements>,
+    compartments: Option<Compartments>,
+    associations: Associations,
+    reports_deletions: bool,
+    bases: Bases,
+    keys: Keys,
+    bundle: TypeSet,
+    provenance: TypeSet,
+    referenced: TypeSet,
+}
+
+/// What a line is.
+pub(crate) enum Judged<'a> {
+    /// A resource that the export may have to do with.
+    Resource(Met<'a>),
+    /// It says that resources were deleted.
+    Deletions(Deletions<'a>),
+    /// Not worth a word.
+    Passed,
+    /// Why it is not a resource.
+    Refused(String),
+}
+
+/// A resource that was met.
+pub(crate) struct Met<'a> {
+    pub(crate) head: Head,
+    pub(crate) facts: Facts,
+    line: &'a [u8],
+    /// Read only if a rule asks for more than its head.
+    whole: Option<Resource<'a>>,
+}
+
+impl Selection {
+    /// What `job` selects, whose plan has met the people on `roster`.
+    pub fn of(job: &Job, terms: &WorkTerms, roster: Option<Roster>) -> Result<Self, StoreError> {
+        let request = &job.request;
+        let unreadable = |detail: String| StoreError::Unreadable { what: "the job table", detail };
+        let elements = (!request.elements.is_empty()).then(|| Elements::parse(&request.elements, request.version)).transpose();
+        let bases = terms.bases.clone();
+        Ok(Self {
+            types: request.type_set(),
+            since: request.since,
+            until: request.until,
+            transaction_time: job.planned.map(|planned| Instant::from_millis(planned.transaction_time.0)),
+            elements: elements.map_err(|error| unreadable(error.to_string()))?,
+            compartments: Compartments::of(request, roster, bases.clone(), terms.adds_new_members),
+            associations: Associations::of(request, terms.adds_referenced),
+            reports_deletions: reports_deletions(request),
+            bases,
+            keys: Keys::of_job(&job.id),
+            bundle: of_name("Bundle"),
+            provenance: of_name("Provenance"),
+            referenced: REFERENCED.into_iter().filter_map(ResourceType::named).collect(),
+        })
+    }
+
+    /// Judges a line by what it says itself.
+    pub(crate) fn judge<'a>(&self, line: &'a [u8], outline: &'a mut Outline) -> Judged<'a> {
+        let may_be_member = self.compartments.as_ref().is_none_or(|compartments| compartments.may_hold(line));
+        let mut whole = None;
+        let read = if self.elements.is_some() || (may_be_member && self.compartments.is_some()) {
+            Resource::read(line, outline).map(|resource| whole.insert(resource).head)
+        } else {
+            head(line)
+        };
+        let head = match read {
+            Ok(head) => head,
+            Err(NotAResource::NoId) => return without_id(line),
+            Err(reason) => return Judged::Refused(reason.to_string()),
+        };
+        if self.bundle.contains(head.kind)
+            && let Some(deletions) = text(line).and_then(|text| deletions(Json::of_valid(text)))
+        {
+            return Judged::Deletions(deletions);
+        }
+        let is_later = self.transaction_time.zip(head.last_updated).is_some_and(|(time, changed)| changed > time);
+        match self.facts(head, whole.as_ref(), may_be_member) {
+            Some(facts) if !is_later => Judged::Resource(Met { head, facts, line, whole }),
+            Some(_) | None => Judged::Passed,
+        }
+    }
+
+    /// `None` if the export has nothing to do with resources of its type.
+    fn facts(&self, head: Head, whole: Option<&Resource<'_>>, may_be_member: bool) -> Option<Facts> {
+        let is_provenance = self.provenance.contains(head.kind);
+        let is_asked = self.is_asked(head.kind);
+        let whose = self.associations.provenance;
+        let comes_with_others = is_provenance && matches!(whose, Some(Whose::Exported | Whose::ExportedLatest));
+        if !is_asked && !comes_with_others && whose != Some(Whose::Members) {
+            return None;
+        }
+        let standing = match (&self.compartments, whole) {
+            (None, _) => level::Standing { is_member: true, is_new: false },
+            (Some(compartments), Some(resource)) if may_be_member => compartments.standing(resource),
+            (Some(_), _) => level::Standing::default(),
+        };
+        // Without a readable time it is exported whatever is asked about time (Bulk Data Access, `_since`: resources
+        // without a maintained time may be included): nothing is lost silently.
+        let is_old = self.since.zip(head.last_updated).is_some_and(|(since, changed)| changed <= since);
+        let is_late = self.until.zip(head.last_updated).is_some_and(|(until, changed)| changed >= until);
+        let fits = is_asked && (!is_old || standing.is_new) && !is_late;
+        let is_selected = fits && standing.is_member && !comes_with_others;
+        let is_candidate = !is_selected
+            && (comes_with_others
+                || (is_provenance && fits && whose == Some(Whose::Members))
+                || (self.associations.references && is_asked && self.referenced.contains(head.kind)));
+        Some(Facts { is_deletion: false, is_selected, is_member: standing.is_member, is_candidate })
+    }
+
+    fn is_asked(&self, kind: ResourceType) -> bool {
+        self.types.is_none_or(|types| types.contains(kind))
+    }
+
+    /// Which of the deletions of a line the request asks for, each with its place among them.
+    pub(crate) fn reported<'d, 'a>(&self, deletions: &'d Deletions<'a>) -> impl Iterator<Item = (u32, &'d headrace_fhir::Deletion<'a>, Facts)> {
+        let deletions = (0..).zip(deletions);
+        deletions.filter_map(|(entry, deletion)| {
+            let is_later = self.transaction_time.zip(deletion.at).is_some_and(|(time, at)| at > time);
+            let is_old = self.since.zip(deletion.at).is_some_and(|(since, at)| at <= since);
+            let is_late = self.until.zip(deletion.at).is_some_and(|(until, at)| at >= until);
+            let is_selected = self.reports_deletions && !is_old && !is_late && self.is_asked(deletion.kind);
+            let is_member = self.compartments.as_ref().is_none_or(|all| all.has_patient(deletion.kind, &deletion.id));
+            let facts = Facts { is_deletion: true, is_selected, is_member, is_candidate: false };
+            (!is_later).then_some((entry, deletion, facts))
+        })
+    }
+
+    /// Notes a resource, and whom it brings along.
+    pub(crate) fn note(&self, met: &Met<'_>, place: Place, notebook: &mut Notebook) {
+        let glance = peek(met.line);
+        let brings_others = self.brings_others(met);
+        let mut outline = Outline::default();
+        let whole = match met.whole {
+            None if glance.is_none() || brings_others => Resource::read(met.line, &mut outline).ok(),
+            whole => whole,
+        };
+        let (key, version) = match (&glance, &whole) {
+            (Some(glance), _) => (self.keys.of(met.head.kind, glance.id), version_rank(glance.version_id)),
+            (None, Some(whole)) => (self.keys.of(met.head.kind, &whole.id()), version_rank(whole.version_id().as_deref())),
+            (None, None) => return,
+        };
+        let task = notebook.task;
+        notebook.notes.push(Note { key, changed: changed(met.head.last_updated), version, task, place, facts: met.facts });
+        if let Some(whole) = whole.filter(|_| brings_others) {
+            self.note_links(met.facts, key, &whole, place, notebook);
+        }
+    }
+
+    /// Whether its references can bring other resources, or itself, into the export.
+    fn brings_others(&self, met: &Met<'_>) -> bool {
+        let is_provenance = met.facts.is_candidate && self.provenance.contains(met.head.kind);
+        is_provenance || (met.facts.is_selected && self.associations.references)
+    }
+
+    fn note_links(&self, facts: Facts, source: Key, whole: &Resource<'_>, place: Place, notebook: &mut Notebook) {
+        let (task, first) = (notebook.task, notebook.links.len());
+        let mut link = |why, target| {
+            let link = Link { at: source, why, task, place, other: target };
+            let is_known = notebook.links.get(first..).unwrap_or_default().contains(&link);
+            if !is_known {
+                notebook.links.push(link);
+            }
+            false
+        };
+        if facts.is_candidate && self.provenance.contains(whole.head.kind) {
+            let why = Why::Provenance { recorded: changed(recorded(whole)) };
+            provenance_targets(whole, &self.bases, &mut |target| link(why, self.keys.of(target.kind, target.id)));
+        }
+        if facts.is_selected && self.associations.references {
+            any_reference(whole, &self.bases, &mut |target| {
+                let is_wanted = self.referenced.contains(target.kind) && self.is_asked(target.kind);
+                is_wanted && link(Why::Reference, self.keys.of(target.kind, target.id))
+            });
+        }
+    }
+
+    /// Notes deletions.
+    pub(crate) fn note_deletions(&self, deletions: &Deletions<'_>, place: Place, notebook: &mut Notebook) {
+        let task = notebook.task;
+        let notes = self.reported(deletions).map(|(entry, deletion, facts)| Note {
+            key: self.keys.of(deletion.kind, &deletion.id),
+            changed: deleted(deletion.at),
+            version: u64::from(entry),
+            task,
+            place,
+            facts,
+        });
+        notebook.notes.extend(notes);
+    }
+
+    /// Writes what `_elements` leaves of a resource behind `out`; `false` if it stays as it is.
+    pub(crate) fn reduce(&self, met: &Met<'_>, out: &mut Vec<u8>) -> bool {
+        self.elements.as_ref().zip(met.whole.as_ref()).is_some_and(|(elements, whole)| elements.apply(whole, out))
+    }
+}
+
+fn text(line: &[u8]) -> Option<&str> {
+    std::str::from_utf8(line).ok()
+}
+
+/// A valid line without an id is no resource, but an earlier export, put into the lake as it was, has two sorts of them.
+fn without_id(line: &[u8]) -> Judged<'_> {
+    let json = text(line).map(Json::of_valid);
+    if let Some(deletions) = json.and_then(deletions) {
+        return Judged::Deletions(deletions);
+    }
+    let kind = json.and_then(|json| json.member("resourceType")).and_then(Json::text);
+    if kind.is_some_and(|kind| kind == "OperationOutcome") { Judged::Passed } else { Judged::Refused(NotAResource::NoId.to_string()) }
+}
+
+#[cfg(test)]
+mod tests;

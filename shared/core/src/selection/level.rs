@@ -1,0 +1,72 @@
+//! Whose data an export below the level of the whole system is about.
+
+use headrace_fhir::{Bases, PatientCompartment, Resource, ResourceType, may_mention_patient};
+use memchr::memmem;
+
+use crate::request::{ExportRequest, Level};
+use crate::roster::Roster;
+
+/// The compartments that an export is about.
+#[derive(Debug)]
+pub(super) struct Compartments {
+    compartment: PatientCompartment,
+    /// Whose; `None` means every patient's.
+    roster: Option<Roster>,
+    /// Of the groups of a lake, the export of one holds no other.
+    group: Option<String>,
+    adds_new_members: bool,
+}
+
+/// How a resource stands to the compartments.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Standing {
+    /// It is in one of them.
+    pub(super) is_member: bool,
+    /// One of its patients joined the group after `_since`: all that there is of them is new to the client.
+    pub(super) is_new: bool,
+}
+
+impl Compartments {
+    /// `None` for the whole system.
+    pub(super) fn of(request: &ExportRequest, roster: Option<Roster>, bases: Bases, adds_new_members: bool) -> Option<Self> {
+        let (roster, group) = match &request.level {
+            Level::System => return None,
+            Level::AllPatients => (roster, None),
+            // Without a roster nobody is meant.
+            Level::OnePatient(_) => (Some(roster.unwrap_or_default()), None),
+            Level::Group(id) => (Some(roster.unwrap_or_default()), Some(id.clone())),
+        };
+        let compartment = PatientCompartment::of(request.version, bases);
+        Some(Self { compartment, roster, group, adds_new_members: adds_new_members && request.since.is_some() })
+    }
+
+    /// Whether a line can be in one of them; `false` is certain.
+    pub(super) fn may_hold(&self, line: &[u8]) -> bool {
+        let is_group = || self.group.is_some() && memmem::find(line, b"\"Group\"").is_some();
+        self.roster.as_ref().is_none_or(|roster| may_mention_patient(line, &|id| roster.contains_patient_bytes(id)) || is_group())
+    }
+
+    /// How a resource stands to them.
+    pub(super) fn standing(&self, resource: &Resource<'_>) -> Standing {
+        if resource.head.kind.as_str() == "Group"
+            && let Some(group) = &self.group
+        {
+            return Standing { is_member: resource.id() == *group, is_new: false };
+        }
+        let Some(roster) = &self.roster else {
+            return Standing { is_member: self.compartment.any_patient(resource, &mut |_| true), is_new: false };
+        };
+        let mut standing = Standing::default();
+        self.compartment.any_patient(resource, &mut |id| {
+            standing.is_member |= roster.contains_patient(id);
+            standing.is_new |= self.adds_new_members && roster.joined_late(id);
+            standing.is_member && (standing.is_new || !self.adds_new_members)
+        });
+        standing
+    }
+
+    /// Whether this is a patient whom the export is about.
+    pub(super) fn has_patient(&self, kind: ResourceType, id: &str) -> bool {
+        kind.as_str() == "Patient" && self.roster.as_ref().is_none_or(|roster| roster.contains_patient(id))
+    }
+}

@@ -1,0 +1,121 @@
+//! The table of requirements in `docs/conformance.md`: which test holds which.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
+
+/// A line of `tests/conformance/rows.txt`.
+enum Row {
+    Section(String),
+    Requirement { id: String, text: String, reason: Option<String> },
+}
+
+/// A test, and where it stands.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Test {
+    name: String,
+    path: String,
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn rows() -> Result<Vec<Row>> {
+    let text = fs::read_to_string(root().join("tests/conformance/rows.txt"))?;
+    let rows = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).map(|line| {
+        if let Some(title) = line.strip_prefix("== ") {
+            return Ok(Row::Section(title.to_owned()));
+        }
+        let mut pieces = line.split(" | ").map(str::to_owned);
+        let (Some(id), Some(text), reason) = (pieces.next(), pieces.next(), pieces.next()) else {
+            return Err(format!("a row without a text: {line}").into());
+        };
+        Ok(Row::Requirement { id, text, reason })
+    });
+    rows.collect()
+}
+
+/// Every comment `// Holds: …` in the workspace's sources and gate, by requirement; the next function or program is the test.
+fn claims() -> Result<BTreeMap<String, Vec<Test>>> {
+    let mut found = BTreeMap::<String, Vec<Test>>::new();
+    let mut folders: Vec<PathBuf> = ["functions", "shared", "tests", ".ci"].iter().map(|folder| root().join(folder)).collect();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder)? {
+            let path = entry?.path();
+            let suffix = path.extension().and_then(|suffix| suffix.to_str()).unwrap_or_default().to_owned();
+            if path.is_dir() {
+                folders.push(path);
+            } else if matches!(&*suffix, "rs" | "py" | "sh" | "mjs") {
+                read_claims(&path, &mut found)?;
+            }
+        }
+    }
+    found.values_mut().for_each(|tests| tests.sort());
+    Ok(found)
+}
+
+fn read_claims(path: &Path, found: &mut BTreeMap<String, Vec<Test>>) -> Result<()> {
+    let text = fs::read_to_string(path)?;
+    let below = path.strip_prefix(root())?.to_str().ok_or("a path that is no text")?.replace('\\', "/");
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    for (number, line) in lines.iter().enumerate() {
+        let Some(ids) = line.strip_prefix("// Holds: ").or_else(|| line.strip_prefix("# Holds: ")) else { continue };
+        let after = lines.iter().skip(number + 1);
+        let named = after.take(6).find_map(|line| {
+            let rest =
+                ["fn ", "async fn ", "pub async fn ", "pub fn ", "def ", "async def "].iter().find_map(|word| line.strip_prefix(word))?;
+            rest.split(['(', '<']).next()
+        });
+        let name = named.map_or_else(|| below.rsplit('/').next().unwrap_or_default().to_owned(), str::to_owned);
+        for id in ids.split(", ") {
+            found.entry(id.to_owned()).or_default().push(Test { name: name.clone(), path: below.clone() });
+        }
+    }
+    Ok(())
+}
+
+fn page() -> Result<String> {
+    let claims = claims()?;
+    let mut page = String::from(
+        "# Conformance\n\nWhat HL7 Bulk Data Access, Azure's `$export` and the clients in the field ask of a server, and the test that holds it. Generated\n\
+         from the tests, which name the rows that they hold, and from [`tests/conformance/rows.txt`](../tests/conformance/rows.txt).\n",
+    );
+    for row in rows()? {
+        match row {
+            Row::Section(title) => write!(page, "\n## {title}\n\n| | requirement | held by |\n|---|---|---|\n")?,
+            Row::Requirement { id, text, reason } => {
+                let tests: Vec<String> =
+                    claims.get(&id).into_iter().flatten().map(|test| format!("[`{}`](../{})", test.name, test.path)).collect();
+                let held = match (tests.is_empty(), reason) {
+                    (false, None) => tests.join("<br>"),
+                    (true, Some(reason)) => format!("not held: {reason}."),
+                    (true, None) => return Err(format!("no test holds {id} ({text}), and no reason is given").into()),
+                    (false, Some(_)) => return Err(format!("{id} is said not to be held, and a test holds it").into()),
+                };
+                writeln!(page, "| {id} | {text} | {held} |")?;
+            }
+        }
+    }
+    Ok(page)
+}
+
+#[test]
+fn every_requirement_has_its_test_or_its_reason() -> Result<()> {
+    let known: Vec<String> =
+        rows()?.into_iter().filter_map(|row| if let Row::Requirement { id, .. } = row { Some(id) } else { None }).collect();
+    let unknown: Vec<_> = claims()?.into_keys().filter(|id| !known.contains(id)).collect();
+    assert!(unknown.is_empty(), "tests hold what no row asks for: {unknown:?}");
+    let committed = fs::read_to_string(root().join("docs/conformance.md"))?;
+    assert_eq!(committed, page()?, "run `cargo test -p headrace-tests --test conformance -- --ignored`");
+    Ok(())
+}
+
+#[test]
+#[ignore = "writes docs/conformance.md"]
+fn regenerate_the_table() -> Result<()> {
+    Ok(fs::write(root().join("docs/conformance.md"), page()?)?)
+}
