@@ -70,11 +70,8 @@ async fn reread(ports: &impl AllPorts, lease: &mut Lease, terms: &WorkTerms, pas
     let tasks = lease.job.planned.map_or(0, |planned| planned.tasks);
     let is_wrong = directories.iter().any(|directory| directory.drops > 0);
     let only_added = pass == Pass::Noting && !is_wrong;
-    let mut concerned: Vec<u32> = if only_added {
-        directories.iter().flat_map(|directory| directory.concerned(tasks)).collect()
-    } else {
-        (2..2 + tasks).collect()
-    };
+    let mut concerned: Vec<u32> =
+        if only_added { directories.iter().flat_map(|directory| directory.concerned(tasks)).collect() } else { (2..2 + tasks).collect() };
     concerned.sort_unstable();
     concerned.dedup();
     if concerned.is_empty() {

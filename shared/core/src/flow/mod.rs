@@ -5,6 +5,7 @@ mod decide;
 mod finish;
 pub mod hand_out;
 pub mod kick_off;
+mod organize;
 mod plan;
 mod pump;
 pub mod reap;

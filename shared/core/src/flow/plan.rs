@@ -41,10 +41,7 @@ pub(super) async fn plan(ports: &impl AllPorts, lease: &mut Lease, terms: &WorkT
     if source_bytes == 0 {
         tracing::warn!(job.id = %lease.job.id, "the lake holds nothing to export: no object that ends in .ndjson, .ndjson.gz or .ndjson.zst");
     }
-    let job = ports
-        .jobs()
-        .close_task(lease, Close::Planned(Planned { transaction_time, tasks, source_bytes, pass, roster: None }))
-        .await?;
+    let job = ports.jobs().close_task(lease, Close::Planned(Planned { transaction_time, tasks, source_bytes, pass, roster: None })).await?;
     // So that at the end no worker is left alone with a large one.
     largest_first.sort_unstable_by(|one, other| other.cmp(one));
     let announced: Vec<_> = largest_first.into_iter().map(|(_, task)| TaskId { job: job.id.clone(), task }).collect();

@@ -93,7 +93,7 @@ pub(super) struct Pump<'a, W: AllPorts> {
     reading: Option<Reading>,
     /// The slices that are read.
     sizes: Vec<Measured>,
-    page: OpenPage<'a, W::Parts>,
+    pub(super) page: OpenPage<'a, W::Parts>,
     beat_at: Millis,
 }
 
@@ -202,19 +202,31 @@ impl<'a, W: AllPorts> Pump<'a, W> {
 
     /// A sign of life now and then; stops in time (rule P7).
     async fn pulse(&mut self, cursor: Cursor) -> Result<Flow, ExportError> {
-        let now = self.ports.now();
-        // A claim is kept by writing its part first: the attempt before wrote it within one lease, so can this one.
-        if now >= self.stop_at && self.lease.claim.is_none() {
-            if !self.is_finish() {
+        if self.is_over() {
+            // In the middle of a patient's block no page may end.
+            if !self.is_finish() && !self.page.holds(PartKind::Organized) {
                 self.turn_page(cursor).await?;
             }
             return Ok(Flow::Stop);
         }
+        self.beat().await?;
+        Ok(Flow::GoOn)
+    }
+
+    /// Whether the time is up. A claim is kept by writing its part first: the attempt before wrote it within one lease, so
+    /// can this one.
+    pub(super) fn is_over(&self) -> bool {
+        self.ports.now() >= self.stop_at && self.lease.claim.is_none()
+    }
+
+    /// A sign of life now and then.
+    pub(super) async fn beat(&mut self) -> Result<(), ExportError> {
+        let now = self.ports.now();
         if now >= self.beat_at {
             self.ports.jobs().record(self.lease, Record::Heartbeat, now + self.terms.lease.length).await?;
             self.beat_at = now + self.terms.lease.length / 3;
         }
-        Ok(Flow::GoOn)
+        Ok(())
     }
 
     /// Settles what was written and records it together with the cursor behind it (rule P5).
@@ -225,7 +237,7 @@ impl<'a, W: AllPorts> Pump<'a, W> {
         let mut page = Page { cursor, tally: self.tally_at(cursor), ..Page::default() };
         for (kind, open) in self.page.take_drafts() {
             let content = open.content();
-            if full == Some(kind) || self.is_finish() {
+            if (full == Some(kind) && kind.is_exported()) || self.is_finish() {
                 let name = self.claim(kind).await?;
                 open.into_draft().settle(FileName::Part(name), content).await?;
                 page.part = Some(Part { name, content });
@@ -320,13 +332,7 @@ pub(super) async fn hand_on(ports: &impl AllPorts, lease: &mut Lease) -> Result<
 }
 
 /// Writes a tail that is at hand.
-pub(super) async fn write_tail(
-    parts: &impl PartStore,
-    folder: &str,
-    name: TailName,
-    bytes: Bytes,
-    lines: u64,
-) -> Result<Tail, StoreError> {
+pub(super) async fn write_tail(parts: &impl PartStore, folder: &str, name: TailName, bytes: Bytes, lines: u64) -> Result<Tail, StoreError> {
     let content = Content { bytes: bytes.len() as u64, lines, crc64: checksum(CrcAlgorithm::Crc64Nvme, &bytes) };
     let mut draft = parts.draft(folder, name).await?;
     draft.write(bytes).await?;

@@ -61,10 +61,8 @@ pub(super) async fn resolve(
 async fn write(ports: &impl AllPorts, lease: &Lease, resolved: Resolved) -> Result<Vec<Tail>, ExportError> {
     let tasks = lease.job.planned.map_or(0, |planned| planned.tasks);
     let (found, linked) = (resolved.findings.len() as u64, resolved.links.len() as u64);
-    let sorts = [
-        (PartKind::Findings, found, finding::written(resolved.findings, tasks)),
-        (PartKind::Links, linked, written(resolved.links)),
-    ];
+    let sorts =
+        [(PartKind::Findings, found, finding::written(resolved.findings, tasks)), (PartKind::Links, linked, written(resolved.links))];
     let mut tails = Vec::new();
     for (kind, count, bytes) in sorts.into_iter().filter(|(_, count, _)| *count > 0) {
         let name = TailName { kind, task: lease.task.task, attempt: lease.attempt, step: lease.step };

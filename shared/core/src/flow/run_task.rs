@@ -12,7 +12,7 @@ use crate::job::{Job, JobEvent, JobState, Reason, ReasonKind, Step};
 use crate::ports::{AllPorts, JobStore as _, LeaseTerms, PartStore as _, TaskQueue, TaskStore as _};
 use crate::task::{Lease, LeaseAnswer, Record, Release, Work};
 
-use super::{finish, plan, pump, resolve};
+use super::{finish, organize, plan, pump, resolve};
 
 /// How many versions of one resource the operator says that the lake holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -49,6 +49,8 @@ pub struct WorkTerms {
     pub bases: Bases,
     /// So many bytes of notes are resolved by one worker. In its memory they are a quarter more.
     pub resolve_bytes: u64,
+    /// An organized export holds so many bytes of patients' blocks in a worker's memory.
+    pub organize_bytes: u64,
 }
 
 impl Default for WorkTerms {
@@ -63,6 +65,8 @@ impl Default for WorkTerms {
             adds_new_members: false,
             bases: Bases::any(),
             resolve_bytes: 128 << 20,
+            // Beside a file of the default size on its way, and the pieces of buckets that are read.
+            organize_bytes: 128 << 20,
         }
     }
 }
@@ -98,7 +102,8 @@ pub async fn run_task(ports: &impl AllPorts, task: &TaskId, terms: &WorkTerms, s
     let worked = match lease.work {
         Work::Plan(_) => plan::plan(ports, &mut lease, terms).await,
         Work::Resolve(resolving) => resolve::resolve(ports, &mut lease, terms, stop_at, resolving).await,
-        Work::Read(_) | Work::Reread(_) | Work::Organize(_) | Work::Gather(_) => pump::pump(ports, &mut lease, terms, stop_at).await,
+        Work::Organize(organizing) => organize::organize(ports, &mut lease, terms, stop_at, organizing).await,
+        Work::Read(_) | Work::Reread(_) | Work::Gather(_) => pump::pump(ports, &mut lease, terms, stop_at).await,
         Work::Finish => finish::finish(ports, &mut lease, terms, stop_at).await,
     };
     let error = match worked {
