@@ -10,10 +10,10 @@ use bytes::Bytes;
 use headrace_aws::{DynamoJobStore, S3Lake, S3PartStore, SqsTaskQueue, TableSchema};
 use headrace_core::clock::Millis;
 use headrace_core::error::StoreError;
-use headrace_core::ids::{JobId, TaskId};
-use headrace_core::job::{Job, JobEvent, Reason, Step};
+use headrace_core::ids::{Caller, JobId, ListCursor, TaskId};
+use headrace_core::job::{Conditions, Job, JobEvent, Quotas, Reason, Recorded, Step};
 use headrace_core::part::{Part, PartName, Tail};
-use headrace_core::ports::{Access, Due, JobStore, LeaseTerms, TaskStore};
+use headrace_core::ports::{Access, Admission, Due, JobLists, JobPage, JobStore, LeaseTerms, TaskStore, Waiting};
 use headrace_core::task::{Close, Lease, LeaseAnswer, Planning, Record, Work};
 use headrace_local::directory::{DirectoryLake, DirectoryParts};
 use headrace_local::embedded::EmbeddedDynamo;
@@ -78,9 +78,27 @@ macro_rules! call {
     }};
 }
 
+impl JobLists for Reopened {
+    async fn waiting(&self, after: Option<&Waiting>, limit: u16) -> Result<Vec<Waiting>, StoreError> {
+        call!(self, waiting(after, limit))
+    }
+
+    async fn waiting_before(&self, job: &Job) -> Result<u32, StoreError> {
+        call!(self, waiting_before(job))
+    }
+
+    async fn admit(&self, waiting: &Waiting, quotas: &Quotas, now: Millis) -> Result<Admission, StoreError> {
+        call!(self, admit(waiting, quotas, now))
+    }
+
+    async fn jobs_of(&self, owner: &Caller, before: Option<&ListCursor>, limit: u16) -> Result<JobPage, StoreError> {
+        call!(self, jobs_of(owner, before, limit))
+    }
+}
+
 impl JobStore for Reopened {
-    async fn record_job(&self, job: &Job, plan: &Planning) -> Result<(), StoreError> {
-        call!(self, record_job(job, plan))
+    async fn record_job(&self, job: &Job, plan: &Planning, conditions: &Conditions) -> Result<Recorded, StoreError> {
+        call!(self, record_job(job, plan, conditions))
     }
 
     async fn job(&self, id: &JobId) -> Result<Option<Job>, StoreError> {

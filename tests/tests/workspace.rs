@@ -220,7 +220,8 @@ fn one_machine_answers_the_routes_that_are_deployed_and_no_others() -> Result<()
     assert_eq!(local, routes.keys().map(|(_, path)| path.as_str()).collect());
     run(async || {
         let (lake, state) = (tempfile::tempdir()?, tempfile::tempdir()?);
-        let terms = headrace_edge::config::Terms { base: None, policy: Default::default(), limits: Default::default() };
+        let terms =
+            headrace_edge::config::Terms { base: None, policy: Default::default(), limits: Default::default(), quotas: Default::default() };
         let plan = Plan { lake: lake.path().to_path_buf(), state: state.path().to_path_buf(), terms, trust_lake_names: false, workers: 1 };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
         let base = http::base_of(listener.local_addr()?);

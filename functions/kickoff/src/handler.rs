@@ -1,7 +1,7 @@
 //! From the HTTP request to the recorded job and back.
 
 use headrace_core::error::{ExportError, StoreError};
-use headrace_core::flow::kick_off::{KickOff, kick_off};
+use headrace_core::flow::kick_off::{KickOff, Settings, kick_off};
 use headrace_core::ids::JobId;
 use headrace_core::job::Job;
 use headrace_core::outcome::{IssueCode, Outcome};
@@ -73,8 +73,10 @@ where
             request_url: format!("{base}{}{query}", path.route),
             base,
             requires_access_token: identity.is_authenticated,
+            idempotency_key: idempotency_key(request),
         };
-        kick_off(&self.jobs, &self.queue, &self.clock, (&self.terms.policy, self.terms.limits), order).await
+        let settings = Settings { policy: &self.terms.policy, limits: self.terms.limits, quotas: self.terms.quotas };
+        kick_off(&self.jobs, &self.queue, &self.clock, settings, order).await
     }
 
     async fn look(&self) -> Result<(), ExportError> {
@@ -82,4 +84,10 @@ where
         source?;
         Ok(parts?)
     }
+}
+
+/// Sent twice, the header is a list as in any other header, and no key.
+fn idempotency_key(request: &Request) -> Option<String> {
+    let values = request.headers().get_all("idempotency-key").iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
+    values.map(String::from).reduce(|all, next| format!("{all}, {next}"))
 }

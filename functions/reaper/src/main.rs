@@ -14,7 +14,7 @@ async fn main() -> Result<(), Error> {
     telemetry::start("reaper", &config.common);
     let aws = Clients::connect().await;
     let parts = aws.parts(&config.destination.name, &config.destination.prefix);
-    let reaper = &Reaper::new(aws.jobs(&config.common.table), aws.queue(&config.queue_url), parts, SystemClock);
+    let reaper = &Reaper::new(aws.jobs(&config.common.table), aws.queue(&config.queue_url), parts, SystemClock, config.quotas);
     // The answer is read by nobody; what was done stands in the log.
     run(service_fn(|_: LambdaEvent<Value>| async { reaper.handle().await.map(|_| ()) })).await
 }

@@ -1,16 +1,18 @@
 //! From the poll to the job's state and back.
 
 use headrace_core::error::{ExportError, StoreError};
-use headrace_core::flow::status::{Status, status};
-use headrace_core::outcome::Outcome;
+use headrace_core::flow::status::{Polled, Status, status};
+use headrace_core::outcome::{IssueCode, Outcome};
 use headrace_core::ports::{Clock, JobStore};
+use headrace_core::request::{Level, Refusal};
 use headrace_edge::reply::{Reply, refuse};
 use headrace_edge::{caller, request};
-use lambda_http::http::Response;
 use lambda_http::http::header::{EXPIRES, HeaderName, RETRY_AFTER};
+use lambda_http::http::{Response, StatusCode};
 use lambda_http::{Body, Request};
 
 const X_PROGRESS: HeaderName = HeaderName::from_static("x-progress");
+const X_EXPORT_STATUS: HeaderName = HeaderName::from_static("x-export-status");
 
 /// What a poll needs, for the life of the process.
 pub struct StatusOf<J, C> {
@@ -32,15 +34,77 @@ impl<J: JobStore, C: Clock> StatusOf<J, C> {
     async fn answer(&self, request: &Request) -> Result<Reply, ExportError> {
         let identity = caller::identity(request)?;
         let id = request::job_id(request)?;
-        match status(&self.jobs, &self.clock, &id, &identity.caller).await? {
-            Status::InProgress { progress, retry_after } => {
-                Ok(Reply::empty(202).with(X_PROGRESS, progress).with(RETRY_AFTER, retry_after.as_secs().to_string()))
-            }
-            Status::Complete { manifest, expires } => {
-                let json = manifest.json().map_err(|error| StoreError::NotApplied { what: "the manifest", cause: error.into() })?;
-                Ok(Reply::json(200, "application/json", json).with(EXPIRES, expires.http_date()))
-            }
-            Status::Failed(reason) => Ok(Reply::outcome(500, &Outcome::error(reason.kind.code(), reason.text))),
+        let page = page(request)?;
+        let polled = status(&self.jobs, &self.clock, (&id, page), &identity.caller).await?;
+        say(polled)
+    }
+}
+
+/// As HTTP says it. With `separate-export-status` the answer itself is 200, and a header says how the export stands
+/// (Bulk Data Access, "Bulk Data Status Request").
+fn say(Polled { status, is_separate }: Polled) -> Result<Reply, ExportError> {
+    let code = |code: u16| if is_separate { 200 } else { code };
+    let (reply, export_status) = match status {
+        Status::InProgress { progress, retry_after } => {
+            let reply = Reply::empty(code(202)).with(X_PROGRESS, progress).with(RETRY_AFTER, retry_after.as_secs().to_string());
+            (reply, StatusCode::ACCEPTED)
+        }
+        Status::Complete { manifest, expires } => {
+            let json = manifest.json().map_err(|error| StoreError::NotApplied { what: "the manifest", cause: error.into() })?;
+            (Reply::json(200, "application/json", json).with(EXPIRES, expires.http_date()), StatusCode::OK)
+        }
+        Status::Failed(reason) => {
+            let reply = Reply::outcome(code(500), &Outcome::error(reason.kind.code(), reason.text));
+            (reply, StatusCode::INTERNAL_SERVER_ERROR)
+        }
+    };
+    Ok(if is_separate { reply.with(X_EXPORT_STATUS, export_status.to_string()) } else { reply })
+}
+
+/// `?page=2` of a manifest that comes in pages. Anything else in the query is not for this service: proxies and clients
+/// add words of their own to the URL that they were given.
+fn page(request: &Request) -> Result<usize, Refusal> {
+    let asked = request::asked(request, Level::System)?.parameters.into_iter().find(|(name, _)| name == "page");
+    let Some((_, text)) = asked else { return Ok(1) };
+    let remedy = "page is the number of a page of the manifest, from 1: follow the manifest's own links";
+    text.parse().ok().filter(|page| *page > 0).ok_or_else(|| Refusal::of(400, IssueCode::Value, "page", remedy))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use headrace_core::job::{Reason, ReasonKind};
+
+    use super::*;
+
+    fn answers(status: Status) -> [Response<Body>; 2] {
+        [false, true].map(|is_separate| say(Polled { status: status.clone(), is_separate }).unwrap().into_response())
+    }
+
+    #[test]
+    fn a_separate_export_status_stands_in_a_header_and_the_poll_itself_is_fine() {
+        let running = Status::InProgress { progress: "1 % done".into(), retry_after: Duration::from_secs(3) };
+        let failed = Status::Failed(Reason { kind: ReasonKind::Deadline, text: "too late".into() });
+        for (status, code, header) in [(running, 202, "202 Accepted"), (failed, 500, "500 Internal Server Error")] {
+            let [plain, separate] = answers(status);
+            assert_eq!((plain.status().as_u16(), plain.headers().get(X_EXPORT_STATUS)), (code, None));
+            assert_eq!(separate.status(), 200);
+            assert_eq!(separate.headers()[X_EXPORT_STATUS], header);
+            // Headers and bodies are the same apart from that.
+            let mut headers = separate.headers().clone();
+            headers.remove(X_EXPORT_STATUS);
+            assert_eq!(plain.headers(), &headers);
+            assert_eq!(plain.body(), separate.body());
+        }
+    }
+
+    #[test]
+    fn only_a_number_is_a_page() {
+        let page_of = |query: &str| page(&lambda_http::http::Request::builder().uri(format!("/x{query}")).body(Body::Empty).unwrap());
+        assert_eq!(["", "?page=1", "?_=7&page=12"].map(|query| page_of(query).unwrap()), [1, 1, 12]);
+        for query in ["?page=", "?page=0", "?page=-1", "?page=two", "?page=99999999999999999999999"] {
+            assert_eq!(page_of(query).unwrap_err().status, 400, "{query}");
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What can go wrong, named by what it means for the next move.
 
+use crate::job::Limit;
 use crate::request::Refusal;
 
 /// The cause of an error, for the log only.
@@ -85,6 +86,9 @@ pub enum ExportError {
     /// The request cannot be served as it is.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// No room for another export now.
+    #[error("{0}")]
+    TooMany(Limit),
     /// We looked, and it is absent or not the caller's (rule P9).
     #[error("{0} is not known here")]
     NotFound(&'static str),

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::clock::Millis;
+
 /// Names one export: 32 lower-case hexadecimal digits. Unguessable, for it stands in URLs.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -95,9 +97,47 @@ impl Caller {
     pub const LOCAL: &'static str = "local";
 }
 
+/// A place in the list of a caller's jobs: behind this job. It is read together with the caller, so whatever it says, it
+/// is a place in the list of whoever asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListCursor {
+    /// When the job was recorded.
+    pub created_at: Millis,
+    /// The job.
+    pub id: JobId,
+}
+
+impl ListCursor {
+    /// Reads what its display wrote.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (time, id) = text.split_at_checked(text.len().checked_sub(32)?)?;
+        let cursor = Self { created_at: Millis(u64::from_str_radix(time, 16).ok()?), id: JobId::parse(id).ok()? };
+        // One spelling each: no sign, no other case, no other number of zeros.
+        (cursor.to_string() == text).then_some(cursor)
+    }
+}
+
+impl fmt::Display for ListCursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:012x}{}", self.created_at.0, self.id)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_list_cursor_survives_its_text_and_nothing_else_is_one() {
+        let cursor = ListCursor { created_at: Millis(1_769_846_400_000), id: JobId::from_random([0xa5; 16]) };
+        assert_eq!(ListCursor::parse(&cursor.to_string()), Some(cursor.clone()));
+        let id = "a5".repeat(16);
+        for text in
+            ["", "1", &id, &format!("+00000000001{id}"), &format!("1{id}"), &format!("00000000000A{id}"), &format!("{cursor}0"), "ä"]
+        {
+            assert_eq!(ListCursor::parse(text), None, "{text}");
+        }
+    }
 
     #[test]
     fn a_job_id_survives_its_text() {

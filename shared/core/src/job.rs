@@ -4,111 +4,19 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+mod idempotency;
+mod quota;
+mod state;
+
+pub use idempotency::IdempotencyKey;
+pub use quota::{Conditions, Limit, Quotas, Recorded};
+pub use state::{IllegalStep, JobEvent, JobState, Step};
+
 use crate::clock::Millis;
 use crate::ids::{Caller, JobId};
 use crate::outcome::IssueCode;
 use crate::part::Tail;
 use crate::request::ExportRequest;
-
-/// Where a job stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum JobState {
-    /// Recorded; its plan is not made yet.
-    Accepted,
-    /// Planned; tasks read and write.
-    Running,
-    /// Every resource is in a recorded part.
-    Complete,
-    /// Given up, with a reason.
-    Failed,
-    /// The client took it back.
-    Cancelled,
-    /// Its files' time is over.
-    Expired,
-}
-
-impl JobState {
-    /// Every state.
-    pub const ALL: [Self; 6] = [Self::Accepted, Self::Running, Self::Complete, Self::Failed, Self::Cancelled, Self::Expired];
-
-    /// As it is stored and logged.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Accepted => "accepted",
-            Self::Running => "running",
-            Self::Complete => "complete",
-            Self::Failed => "failed",
-            Self::Cancelled => "cancelled",
-            Self::Expired => "expired",
-        }
-    }
-
-    /// Reads what [`Self::as_str`] wrote.
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|state| state.as_str() == name)
-    }
-
-    /// Whether tasks may still work for it.
-    pub fn is_open(self) -> bool {
-        match self {
-            Self::Accepted | Self::Running => true,
-            Self::Complete | Self::Failed | Self::Cancelled | Self::Expired => false,
-        }
-    }
-
-    /// Every legal move; whatever is not listed is refused.
-    pub fn after(self, event: JobEvent) -> Result<Step, IllegalStep> {
-        use {JobEvent as E, JobState as S};
-        match (self, event) {
-            (S::Accepted, E::Planned) => Ok(Step::To(S::Running)),
-            (S::Running, E::Finished) => Ok(Step::To(S::Complete)),
-            (S::Accepted | S::Running, E::GivenUp) => Ok(Step::To(S::Failed)),
-            (S::Accepted | S::Running | S::Complete | S::Failed, E::CancelAsked) => Ok(Step::To(S::Cancelled)),
-            (S::Complete | S::Failed, E::RetentionOver) => Ok(Step::To(S::Expired)),
-            (S::Failed, E::GivenUp) | (S::Cancelled, E::CancelAsked) | (S::Expired, E::RetentionOver) => Ok(Step::Already),
-            (from, event) => Err(IllegalStep { from, event }),
-        }
-    }
-}
-
-/// What can happen to a job.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum JobEvent {
-    /// The plan's tasks are recorded.
-    Planned,
-    /// The last task has closed and every line is in a part.
-    Finished,
-    /// A task was parked, or the job's deadline passed.
-    GivenUp,
-    /// The client asked for its end.
-    CancelAsked,
-    /// The files have been kept as long as they should be.
-    RetentionOver,
-}
-
-impl JobEvent {
-    /// Every event.
-    pub const ALL: [Self; 5] = [Self::Planned, Self::Finished, Self::GivenUp, Self::CancelAsked, Self::RetentionOver];
-}
-
-/// The answer of the state table to a legal move.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// Go to this state.
-    To(JobState),
-    /// It has happened before; nothing to do.
-    Already,
-}
-
-/// The state table does not know this move.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a job that is {from:?} cannot take {event:?}")]
-pub struct IllegalStep {
-    /// Where the job stands.
-    pub from: JobState,
-    /// What was to happen.
-    pub event: JobEvent,
-}
 
 /// Why a job failed, for the client's eyes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -375,7 +283,7 @@ impl Job {
         let gone = match self.state {
             JobState::Cancelled | JobState::Expired => true,
             JobState::Complete | JobState::Failed => self.expires_at().is_some_and(|expiry| expiry <= now),
-            JobState::Accepted | JobState::Running => false,
+            JobState::Queued | JobState::Accepted | JobState::Running => false,
         };
         self.owner == *caller && !gone
     }

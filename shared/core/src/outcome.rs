@@ -44,6 +44,8 @@ pub enum IssueCode {
     Timeout,
     /// A limit was met.
     TooCostly,
+    /// Too much at a time: ask again later.
+    Throttled,
     /// The data changed while it was read.
     Conflict,
     /// A fault on the server's side.
@@ -66,18 +68,25 @@ pub struct Issue {
     pub expression: Vec<String>,
 }
 
-/// An OperationOutcome with one issue.
+/// An OperationOutcome with one issue or more.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Outcome {
     #[serde(rename = "resourceType")]
     resource_type: &'static str,
-    issue: [Issue; 1],
+    issue: Vec<Issue>,
 }
 
 impl Outcome {
     /// The outcome that says this.
     pub fn of(issue: Issue) -> Self {
-        Self { resource_type: "OperationOutcome", issue: [issue] }
+        Self { resource_type: "OperationOutcome", issue: vec![issue] }
+    }
+
+    /// With these as well.
+    #[must_use]
+    pub fn with(mut self, issues: impl IntoIterator<Item = Issue>) -> Self {
+        self.issue.extend(issues);
+        self
     }
 
     /// An error with no parameter to point at.

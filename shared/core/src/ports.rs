@@ -11,8 +11,8 @@ use futures_util::Stream;
 
 use crate::clock::Millis;
 use crate::error::{SourceError, StoreError};
-use crate::ids::{JobId, TaskId};
-use crate::job::{Job, JobEvent, Reason, Step};
+use crate::ids::{Caller, JobId, ListCursor, TaskId};
+use crate::job::{Conditions, Job, JobEvent, Limit, Quotas, Reason, Recorded, Step};
 use crate::part::{Content, FileName, Part, PartName, Tail, TailName};
 use crate::task::{Close, Lease, LeaseAnswer, Pin, Planning, Record, Work};
 
@@ -35,9 +35,10 @@ pub trait Clock: Send + Sync {
 }
 
 /// Jobs and their parts. Moves are decided by [`crate::job::JobState::after`]; a store persists them conditionally.
-pub trait JobStore: Send + Sync {
-    /// Records a new job and its planning task together (rule P1). Recording the same job again changes nothing.
-    fn record_job(&self, job: &Job, plan: &Planning) -> impl Future<Output = Result<(), StoreError>> + Send;
+pub trait JobStore: JobLists {
+    /// Records a new job and its planning task together (rule P1), counts it, and keeps its key: all of it or nothing.
+    /// Recording the same job again changes nothing.
+    fn record_job(&self, job: &Job, plan: &Planning, conditions: &Conditions) -> impl Future<Output = Result<Recorded, StoreError>> + Send;
 
     /// The job as it is now.
     fn job(&self, id: &JobId) -> impl Future<Output = Result<Option<Job>, StoreError>> + Send;
@@ -62,6 +63,52 @@ pub trait JobStore: Send + Sync {
 
     /// Moves the time of the next look; `None` is never. `false` if somebody else has moved it since it was read.
     fn put_off(&self, due: &Due, until: Option<Millis>) -> impl Future<Output = Result<bool, StoreError>> + Send;
+}
+
+/// Jobs in their order: those that wait for their turn, and those of one caller.
+pub trait JobLists: Send + Sync {
+    /// The jobs that wait, the oldest first, at most `limit`, those behind `after`.
+    fn waiting(&self, after: Option<&Waiting>, limit: u16) -> impl Future<Output = Result<Vec<Waiting>, StoreError>> + Send;
+
+    /// How many jobs of the same caller wait before this one.
+    fn waiting_before(&self, job: &Job) -> impl Future<Output = Result<u32, StoreError>> + Send;
+
+    /// Gives a waiting job its turn if there is room, and counts it. Its plan is due for a look soon after `now`.
+    fn admit(&self, waiting: &Waiting, quotas: &Quotas, now: Millis) -> impl Future<Output = Result<Admission, StoreError>> + Send;
+
+    /// The jobs of one caller, whatever their state, the newest first, at most `limit`, those behind `before`.
+    fn jobs_of(&self, owner: &Caller, before: Option<&ListCursor>, limit: u16) -> impl Future<Output = Result<JobPage, StoreError>> + Send;
+}
+
+/// A job that waits for its turn.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// When it was recorded: its place.
+    pub since: Millis,
+    /// The job.
+    pub job: JobId,
+    /// Its caller.
+    pub owner: Caller,
+}
+
+/// What came of giving a waiting job its turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// It is its turn now.
+    Begun,
+    /// There is no room yet.
+    Full(Limit),
+    /// It waits no longer: others have given it its turn, or it has ended.
+    Gone,
+}
+
+/// Some jobs of one caller.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct JobPage {
+    /// The newest first.
+    pub jobs: Vec<Job>,
+    /// Where the next page begins; `None` where there is nothing more.
+    pub next: Option<ListCursor>,
 }
 
 /// Something that is due for a look.

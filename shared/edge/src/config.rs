@@ -1,12 +1,17 @@
 //! Settings, read once before the first event. Nothing else reads the environment.
 
-use std::collections::BTreeSet;
+mod terms;
+
 use std::time::Duration;
 
 use headrace_core::flow::run_task::WorkTerms;
-use headrace_core::job::Limits;
+use headrace_core::job::Quotas;
 use headrace_core::ports::LeaseTerms;
-use headrace_core::request::{Container, Policy};
+
+pub use terms::{
+    AccessControl, LakeTerms, Offer, Terms, read_base, read_bases, read_containers, read_lake_versions, read_layouts, read_quotas,
+    read_version,
+};
 
 /// A setting that is missing or cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -79,75 +84,46 @@ impl Bucket {
     }
 }
 
-/// What every function is told.
+/// How a function tells what it does.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Common {
-    /// The job table.
-    pub table: String,
+pub struct Logging {
     /// Which events are logged: a level for ours, or `target=level` pairs.
     pub log: String,
     /// The function's name in AWS, which Lambda itself sets: the dimension of its metrics.
     pub function: Option<String>,
 }
 
+impl Logging {
+    fn read(settings: &impl Settings) -> Self {
+        Self { log: settings.get("HEADRACE_LOG").unwrap_or_else(|| "info".to_owned()), function: settings.get("AWS_LAMBDA_FUNCTION_NAME") }
+    }
+}
+
+impl AsRef<Self> for Logging {
+    fn as_ref(&self) -> &Self {
+        self
+    }
+}
+
+/// What every function that knows jobs is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Common {
+    /// The job table.
+    pub table: String,
+    /// What it logs.
+    pub logging: Logging,
+}
+
 impl Common {
     fn read(settings: &impl Settings) -> Result<Self, ConfigError> {
-        Ok(Self {
-            table: settings.required("HEADRACE_TABLE")?,
-            log: settings.get("HEADRACE_LOG").unwrap_or_else(|| "info".to_owned()),
-            function: settings.get("AWS_LAMBDA_FUNCTION_NAME"),
-        })
+        Ok(Self { table: settings.required("HEADRACE_TABLE")?, logging: Logging::read(settings) })
     }
 }
 
-/// What a kick-off promises a job.
-#[derive(Clone, Debug)]
-pub struct Terms {
-    /// The FHIR base, if it is not to be taken from each request.
-    pub base: Option<String>,
-    /// What the operator allows.
-    pub policy: Policy,
-    /// File size, retention, deadline.
-    pub limits: Limits,
-}
-
-impl Terms {
-    /// Reads them.
-    pub fn read(settings: &impl Settings) -> Result<Self, ConfigError> {
-        let default = Limits::default();
-        let hours = |variable, default: u64| Ok(settings.number(variable, (1, default / 3600, 24 * 365))? * 3600);
-        Ok(Self {
-            base: settings.get("HEADRACE_BASE_URL").map(|base| read_base(&base)).transpose()?,
-            policy: Policy { containers: settings.get("HEADRACE_CONTAINERS").map(|names| read_containers(&names)).transpose()? },
-            limits: Limits {
-                // One CopyObject takes at most 5 GB, and a worker must fill a file within its time.
-                file_bytes: settings.number("HEADRACE_FILE_SIZE_MB", (1, default.file_bytes / 1_000_000, 1_000))? * 1_000_000,
-                retention_seconds: hours("HEADRACE_RETENTION_HOURS", default.retention_seconds)?,
-                deadline_seconds: hours("HEADRACE_DEADLINE_HOURS", default.deadline_seconds)?,
-            },
-        })
+impl AsRef<Logging> for Common {
+    fn as_ref(&self) -> &Logging {
+        &self.logging
     }
-}
-
-/// Reads a base URL; a slash at its end is dropped.
-pub fn read_base(text: &str) -> Result<String, ConfigError> {
-    let base = text.trim_end_matches('/');
-    let host = base.strip_prefix("https://").or_else(|| base.strip_prefix("http://")).unwrap_or_default();
-    let is_plain = host.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'?' | b'#' | b'@' | b'"' | b'<' | b'>' | b'\\'));
-    if host.is_empty() || host.starts_with('/') || !is_plain {
-        let problem = format!("is `{text}`: set an absolute URL such as https://fhir.example.org/r4, without query or user");
-        return Err(ConfigError { variable: "HEADRACE_BASE_URL", problem });
-    }
-    Ok(base.to_owned())
-}
-
-/// Reads a comma-separated list of containers.
-pub fn read_containers(names: &str) -> Result<BTreeSet<Container>, ConfigError> {
-    let read = |name: &str| {
-        let problem = || format!("names `{name}`: a container is 3 to 63 characters of a-z, 0-9 and the hyphen");
-        Container::parse(name.trim()).ok_or_else(|| ConfigError { variable: "HEADRACE_CONTAINERS", problem: problem() })
-    };
-    names.split(',').map(read).collect()
 }
 
 /// How long a lease lives: less than the time after a job's end at which late writers are swept.
@@ -188,12 +164,30 @@ impl KickoffConfig {
 pub struct StatusConfig {
     /// Table and log.
     pub common: Common,
+    /// The FHIR base, if it is not to be taken from each request.
+    pub base: Option<String>,
 }
 
 impl StatusConfig {
     /// Reads them.
     pub fn read(settings: &impl Settings) -> Result<Self, ConfigError> {
-        Ok(Self { common: Common::read(settings)? })
+        Ok(Self { common: Common::read(settings)?, base: terms::base(settings)? })
+    }
+}
+
+/// The metadata function's settings.
+#[derive(Clone, Debug)]
+pub struct MetadataConfig {
+    /// Log.
+    pub logging: Logging,
+    /// What it tells of.
+    pub offer: Offer,
+}
+
+impl MetadataConfig {
+    /// Reads them.
+    pub fn read(settings: &impl Settings) -> Result<Self, ConfigError> {
+        Ok(Self { logging: Logging::read(settings), offer: Offer::read(settings)? })
     }
 }
 
@@ -241,7 +235,12 @@ impl WorkerConfig {
             dlq_url: settings.required("HEADRACE_DLQ_URL")?,
             source: Bucket::source(settings)?,
             destination: Bucket::destination(settings)?,
-            terms: WorkTerms { lease, trust_lake_names: settings.flag("HEADRACE_TRUST_LAKE_NAMES", false)?, ..WorkTerms::default() },
+            terms: WorkTerms {
+                lease,
+                trust_lake_names: settings.flag("HEADRACE_TRUST_LAKE_NAMES", false)?,
+                quotas: read_quotas(settings)?,
+                ..LakeTerms::read(settings)?.work_terms()
+            },
         })
     }
 }
@@ -255,6 +254,8 @@ pub struct ReaperConfig {
     pub queue_url: String,
     /// The destination.
     pub destination: Bucket,
+    /// How many exports may be at work.
+    pub quotas: Quotas,
 }
 
 impl ReaperConfig {
@@ -264,78 +265,10 @@ impl ReaperConfig {
             common: Common::read(settings)?,
             queue_url: settings.required("HEADRACE_QUEUE_URL")?,
             destination: Bucket::destination(settings)?,
+            quotas: read_quotas(settings)?,
         })
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use super::*;
-
-    struct Table(BTreeMap<&'static str, &'static str>);
-
-    impl Settings for Table {
-        fn get(&self, variable: &'static str) -> Option<String> {
-            self.0.get(variable).map(ToString::to_string).filter(|value| !value.is_empty())
-        }
-    }
-
-    fn complete() -> BTreeMap<&'static str, &'static str> {
-        [
-            ("HEADRACE_TABLE", "t"),
-            ("HEADRACE_QUEUE_URL", "q"),
-            ("HEADRACE_DLQ_URL", "d"),
-            ("HEADRACE_SOURCE_BUCKET", "s"),
-            ("HEADRACE_DESTINATION_BUCKET", "d"),
-        ]
-        .into()
-    }
-
-    #[test]
-    fn what_is_missing_is_named() {
-        for variable in complete().into_keys() {
-            let mut table = complete();
-            table.insert(variable, "");
-            assert_eq!(WorkerConfig::read(&Table(table)).unwrap_err().variable, variable);
-        }
-    }
-
-    #[test]
-    fn what_cannot_be_read_is_named_with_what_would_be_right() {
-        for (variable, value) in [
-            ("HEADRACE_FILE_SIZE_MB", "big"),
-            ("HEADRACE_FILE_SIZE_MB", "0"),
-            ("HEADRACE_FILE_SIZE_MB", "1001"),
-            ("HEADRACE_RETENTION_HOURS", "-1"),
-            ("HEADRACE_BASE_URL", "fhir.example.org"),
-            ("HEADRACE_BASE_URL", "ftp://x"),
-            ("HEADRACE_BASE_URL", "https://"),
-            ("HEADRACE_BASE_URL", "https://a b"),
-            ("HEADRACE_BASE_URL", "https://user@host"),
-            ("HEADRACE_BASE_URL", "https://host/?x"),
-            ("HEADRACE_CONTAINERS", "ok-name,../etc"),
-            ("HEADRACE_CONTAINERS", ","),
-        ] {
-            let mut table = complete();
-            table.insert(variable, value);
-            let error = KickoffConfig::read(&Table(table)).unwrap_err();
-            assert_eq!(error.variable, variable, "{value}");
-            assert!(error.to_string().starts_with(variable), "{error}");
-        }
-        for (variable, value) in [("HEADRACE_TRUST_LAKE_NAMES", "yes"), ("HEADRACE_TASK_TRIES", "0"), ("HEADRACE_LEASE_SECONDS", "1")] {
-            let mut table = complete();
-            table.insert(variable, value);
-            assert_eq!(WorkerConfig::read(&Table(table)).unwrap_err().variable, variable, "{value}");
-        }
-    }
-
-    #[test]
-    fn the_defaults_are_azures() {
-        let config = KickoffConfig::read(&Table(complete())).unwrap();
-        assert_eq!(config.terms.limits, Limits::default());
-        assert_eq!(config.terms.limits.file_bytes, 64_000_000);
-        assert_eq!(config.terms.policy.containers, None);
-    }
-}
+mod tests;

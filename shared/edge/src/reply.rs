@@ -16,23 +16,31 @@ pub const FHIR_JSON: &str = "application/fhir+json";
 /// When to ask again after a failure that passes, in seconds.
 const ASK_AGAIN: &str = "5";
 
+/// When to ask again after a limit was met, in seconds: exports end after seconds or hours.
+const ROOM_LATER: &str = "60";
+
 /// An answer in the making.
 #[derive(Clone, Debug)]
 pub struct Reply {
     status: StatusCode,
     headers: Vec<(HeaderName, String)>,
-    body: String,
+    body: Body,
 }
 
 impl Reply {
     /// An answer without a body.
     pub fn empty(status: u16) -> Self {
-        Self { status: StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), headers: Vec::new(), body: String::new() }
+        Self { status: StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), headers: Vec::new(), body: Body::Empty }
     }
 
     /// An answer with JSON text of this media type.
     pub fn json(status: u16, media_type: &str, body: String) -> Self {
-        Self { body, ..Self::empty(status) }.with(CONTENT_TYPE, media_type)
+        Self { body: Body::Text(body), ..Self::empty(status) }.with(CONTENT_TYPE, media_type)
+    }
+
+    /// An answer with bytes of this media type.
+    pub fn bytes(status: u16, media_type: &str, body: Vec<u8>) -> Self {
+        Self { body: Body::Binary(body), ..Self::empty(status) }.with(CONTENT_TYPE, media_type)
     }
 
     /// An OperationOutcome.
@@ -49,8 +57,7 @@ impl Reply {
 
     /// As the runtime takes it. Nothing that this service answers may be cached: it is a patient's, or it changes.
     pub fn into_response(self) -> Response<Body> {
-        let body = if self.body.is_empty() { Body::Empty } else { Body::Text(self.body) };
-        let mut response = Response::new(body);
+        let mut response = Response::new(self.body);
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -72,6 +79,7 @@ pub fn refuse(request: &Request, error: &ExportError) -> Response<Body> {
     match error {
         // Its text repeats what the client sent.
         ExportError::Refused(refusal) => tracing::info!(status, request.id = id, code = ?refusal.code, "the request was refused"),
+        ExportError::TooMany(limit) => tracing::info!(status, request.id = id, ?limit, "the request was refused for want of room"),
         ExportError::NotFound(what) => tracing::info!(status, request.id = id, what, "the request was for something unknown"),
         ExportError::Store(_) | ExportError::Source(_) => {
             tracing::error!(status, request.id = id, error = error as &dyn Error, "the request failed");
@@ -88,6 +96,7 @@ pub fn outcome(error: &ExportError) -> Reply {
         // The one method that is refused is another than GET at a kick-off.
         ExportError::Refused(refusal) if refusal.status == 405 => Reply::outcome(405, &refusal.outcome()).with(ALLOW, "GET"),
         ExportError::Refused(refusal) => Reply::outcome(refusal.status, &refusal.outcome()),
+        ExportError::TooMany(_) => say(429, IssueCode::Throttled).with(RETRY_AFTER, ROOM_LATER),
         ExportError::NotFound(_) => say(404, IssueCode::NotFound),
         ExportError::Store(StoreError::Misconfigured { .. }) | ExportError::Source(SourceError::Misconfigured { .. }) => {
             say(500, IssueCode::Exception)
@@ -105,6 +114,7 @@ pub fn outcome(error: &ExportError) -> Reply {
 
 #[cfg(test)]
 mod tests {
+    use headrace_core::job::Limit;
     use headrace_core::request::Refusal;
 
     use super::*;
@@ -115,6 +125,8 @@ mod tests {
         let cause = || CANARY.into();
         vec![
             Refusal::of(400, IssueCode::Value, "_type", "no").into(),
+            ExportError::TooMany(Limit::PerCaller(3)),
+            ExportError::TooMany(Limit::Global(40)),
             ExportError::NotFound("this export"),
             StoreError::NotApplied { what: "the job table", cause: cause() }.into(),
             StoreError::Unknown { what: "the job table", cause: cause() }.into(),
@@ -134,6 +146,20 @@ mod tests {
             let reply = outcome(&error);
             assert!(!format!("{reply:?}").contains(CANARY), "{error:?}");
             assert!(reply.status.is_client_error() || reply.status.is_server_error());
+        }
+    }
+
+    #[test]
+    fn a_limit_that_is_met_is_429_and_names_itself_and_what_to_do() {
+        for (limit, words) in [
+            (Limit::PerCaller(3), ["3 of your exports", "HEADRACE_JOBS_PER_CALLER", "DELETE"]),
+            (Limit::Global(40), ["40 exports", "HEADRACE_JOBS", "try again later"]),
+        ] {
+            let reply = outcome(&ExportError::TooMany(limit)).into_response();
+            assert_eq!(reply.status(), 429);
+            assert_eq!(reply.headers()["retry-after"], "60");
+            let Body::Text(text) = reply.body() else { panic!("an OperationOutcome") };
+            assert!(text.contains("\"throttled\"") && words.iter().all(|word| text.contains(word)), "{text}");
         }
     }
 

@@ -12,7 +12,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use headrace_core::clock::Millis;
 use headrace_core::ports::Clock;
 
-use crate::config::Common;
+use crate::config::Logging;
 use crate::system::SystemClock;
 
 /// What is counted. The names stand in the dashboard and the alarms of `template.yaml`.
@@ -86,8 +86,20 @@ impl Metric {
 static FUNCTION: OnceLock<String> = OnceLock::new();
 
 /// Our crates. A bare level is meant for them: the SDK's own debugging output is noise to an operator.
-const OURS: [&str; 10] =
-    ["headrace_core", "headrace_aws", "headrace_edge", "headrace_local", "kickoff", "status", "cancel", "chunk_worker", "files", "reaper"];
+const OURS: [&str; 12] = [
+    "headrace_core",
+    "headrace_aws",
+    "headrace_edge",
+    "headrace_local",
+    "kickoff",
+    "status",
+    "cancel",
+    "chunk_worker",
+    "files",
+    "groups",
+    "metadata",
+    "reaper",
+];
 
 /// Reads `HEADRACE_LOG`: a level for our own events, or `target=level` pairs separated by commas; `fallback` if it is neither.
 pub fn filter(log: &str, fallback: LevelFilter) -> Targets {
@@ -100,13 +112,14 @@ pub fn filter(log: &str, fallback: LevelFilter) -> Targets {
 }
 
 /// Begins logging in JSON for this function, and says who it is.
-pub fn start(function: &'static str, common: &Common) {
+pub fn start(function: &'static str, logging: &impl AsRef<Logging>) {
+    let logging = logging.as_ref();
     let lines = tracing_subscriber::fmt::layer().json().flatten_event(true).with_current_span(false);
     // `Targets` and not `EnvFilter`: that brings a regular expression engine into every function.
-    let lines = lines.with_filter(filter(&common.log, LevelFilter::INFO));
+    let lines = lines.with_filter(filter(&logging.log, LevelFilter::INFO));
     if tracing_subscriber::registry().with(lines).try_init().is_ok() {
         // Two deployments in one account have functions of different names.
-        FUNCTION.get_or_init(|| common.function.clone().unwrap_or_else(|| function.to_owned()));
+        FUNCTION.get_or_init(|| logging.function.clone().unwrap_or_else(|| function.to_owned()));
     }
     tracing::info!(function, version = env!("CARGO_PKG_VERSION"), bulk_data = headrace_fhir::IG_VERSION, "started");
 }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use headrace_core::job::Limits;
+use headrace_core::job::{Limits, Quotas};
 use headrace_core::request::{Container, Policy};
 use headrace_edge::config::{ConfigError, Terms, read_base, read_containers};
 
@@ -134,6 +134,7 @@ impl ServiceTerms {
         Ok(Terms {
             base: present(&self.base_url).map(|base| read_base(&base)).transpose()?,
             policy: Policy { containers },
+            quotas: Quotas::default(),
             limits: Limits {
                 file_bytes: self.file_size_mb * 1_000_000,
                 retention_seconds: self.retention_hours * 3600,

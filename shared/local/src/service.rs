@@ -115,8 +115,10 @@ impl Service {
         if taken_up > 0 {
             tracing::info!(tasks = taken_up, "unfinished exports go on");
         }
+        let quotas = plan.terms.quotas;
         let lease = LeaseTerms { length: LEASE, void_before: clock.now(), ..LeaseTerms::default() };
-        let terms = WorkTerms { lease, slice_floor_bytes: SLICE_BYTES, trust_lake_names: plan.trust_lake_names, ..WorkTerms::default() };
+        let terms =
+            WorkTerms { lease, slice_floor_bytes: SLICE_BYTES, trust_lake_names: plan.trust_lake_names, quotas, ..WorkTerms::default() };
         let worker = Arc::new(ChunkWorker::new(ports, terms));
         let mut at_work = JoinSet::new();
         for _ in 0..plan.workers.max(1) {
@@ -127,7 +129,7 @@ impl Service {
                 }
             });
         }
-        let reaper = Reaper::new(jobs.clone(), queue.clone(), parts.clone(), clock);
+        let reaper = Reaper::new(jobs.clone(), queue.clone(), parts.clone(), clock, quotas);
         at_work.spawn(async move {
             loop {
                 tokio::time::sleep(REAP_EVERY).await;

@@ -178,7 +178,7 @@ impl Deployment {
         loop {
             let job = self.jobs.job(&id).await?.ok_or("the job is not there")?;
             match job.state {
-                JobState::Accepted | JobState::Running => tokio::time::sleep(Duration::from_millis(5)).await,
+                JobState::Queued | JobState::Accepted | JobState::Running => tokio::time::sleep(Duration::from_millis(5)).await,
                 JobState::Complete => return Ok(job),
                 JobState::Failed | JobState::Cancelled | JobState::Expired => return Err(format!("the job ended: {:?}", job.reason).into()),
             }

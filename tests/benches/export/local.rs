@@ -7,8 +7,6 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use headrace_core::job::Limits;
-use headrace_core::request::Policy;
 use headrace_edge::config::Terms;
 use headrace_local::client::{BulkClient, Manifest};
 use headrace_local::http::{base_of, serve};
@@ -106,5 +104,5 @@ impl Drop for Served {
 
 /// The defaults.
 pub(crate) fn terms() -> Terms {
-    Terms { base: None, policy: Policy { containers: None }, limits: Limits::default() }
+    Terms::default()
 }

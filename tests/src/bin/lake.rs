@@ -1,6 +1,7 @@
 //! Lakes of NDJSON from a shell: write the shipped ones anew, multiply one, count one.
 
 use std::error::Error;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -44,6 +45,11 @@ enum Verb {
         #[arg(long)]
         zstd: bool,
     },
+    /// Print every line of a lake, unpacked.
+    Cat {
+        /// The lake.
+        dir: PathBuf,
+    },
     /// Print lines and bytes per resource type.
     Count {
         /// The lake.
@@ -82,6 +88,11 @@ fn run(verb: Verb) -> Result<(), LakeError> {
             let (seconds, megabytes) = (start.elapsed().as_secs_f64(), written.bytes as f64 / 1e6);
             eprintln!("{} files, {} lines, {megabytes:.1} MB in {seconds:.2} s", written.files, written.lines);
             Ok(())
+        }
+        Verb::Cat { dir } => {
+            let mut out = std::io::stdout().lock();
+            let written = lake::lines(&dir)?.into_iter().try_for_each(|line| out.write_all(&[&line[..], b"\n"].concat()));
+            written.map_err(|cause| LakeError::File { path: PathBuf::from("standard output"), cause })
         }
         Verb::Count { dir } => {
             let tallies = lake::count(&dir)?;

@@ -22,7 +22,8 @@ pub struct Ask {
 }
 
 /// The paths of the routes; the first that fits is taken.
-const ROUTES: [&str; 6] = [
+const ROUTES: [&str; 7] = [
+    "/_operations/export",
     "/_operations/export/{job}",
     "/_operations/files/{job}/{name}",
     "/Patient/{id}/{operation}",

@@ -90,7 +90,8 @@ pub async fn jobs() -> Result<BTreeMap<&'static str, Vec<Value>>> {
     world.kick_off("").await?;
 
     let mut jobs = BTreeMap::<&'static str, Vec<Value>>::new();
-    for (key, item) in stage.items().await? {
+    // Counters belong to no job.
+    for (key, item) in stage.items().await?.into_iter().filter(|(key, _)| key.starts_with("JOB#")) {
         let number = key.split_once(' ').and_then(|(pk, _)| u8::from_str_radix(pk.get(pk.len() - 2..)?, 16).ok()).ok_or("a strange key")?;
         let name = names.get(usize::from(number - FIRST)).ok_or("a job too many")?;
         jobs.entry(name).or_default().push(item);

@@ -9,11 +9,12 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use headrace_core::clock::Millis;
 use headrace_core::error::{SourceError, StoreError};
-use headrace_core::ids::{JobId, TaskId};
-use headrace_core::job::{Job, JobEvent, Reason, Step};
+use headrace_core::ids::{Caller, JobId, ListCursor, TaskId};
+use headrace_core::job::{Conditions, Job, JobEvent, Quotas, Reason, Recorded, Step};
 use headrace_core::part::{Content, FileName, Part, PartName, Tail, TailName};
 use headrace_core::ports::{
-    Access, ByteStream, Draft, Due, JobStore, LeaseTerms, Listing, PartStore, ResourceSource, TaskQueue, TaskStore,
+    Access, Admission, ByteStream, Draft, Due, JobLists, JobPage, JobStore, LeaseTerms, Listing, PartStore, ResourceSource, TaskQueue,
+    TaskStore, Waiting,
 };
 use headrace_core::task::{Close, Lease, LeaseAnswer, Pin, Planning, Record, Work};
 
@@ -32,9 +33,27 @@ impl<T> Tapped<T> {
     }
 }
 
+impl<T: JobLists> JobLists for Tapped<T> {
+    async fn waiting(&self, after: Option<&Waiting>, limit: u16) -> Result<Vec<Waiting>, StoreError> {
+        self.script.around("jobs.waiting", self.port.waiting(after, limit)).await
+    }
+
+    async fn waiting_before(&self, job: &Job) -> Result<u32, StoreError> {
+        self.script.around("jobs.waiting_before", self.port.waiting_before(job)).await
+    }
+
+    async fn admit(&self, waiting: &Waiting, quotas: &Quotas, now: Millis) -> Result<Admission, StoreError> {
+        self.script.around("jobs.admit", self.port.admit(waiting, quotas, now)).await
+    }
+
+    async fn jobs_of(&self, owner: &Caller, before: Option<&ListCursor>, limit: u16) -> Result<JobPage, StoreError> {
+        self.script.around("jobs.jobs_of", self.port.jobs_of(owner, before, limit)).await
+    }
+}
+
 impl<T: JobStore> JobStore for Tapped<T> {
-    async fn record_job(&self, job: &Job, plan: &Planning) -> Result<(), StoreError> {
-        self.script.around("jobs.record_job", self.port.record_job(job, plan)).await
+    async fn record_job(&self, job: &Job, plan: &Planning, conditions: &Conditions) -> Result<Recorded, StoreError> {
+        self.script.around("jobs.record_job", self.port.record_job(job, plan, conditions)).await
     }
 
     async fn job(&self, id: &JobId) -> Result<Option<Job>, StoreError> {

@@ -12,13 +12,14 @@ use headrace_aws::DynamoJobStore;
 use headrace_core::clock::Millis;
 use headrace_core::flow::reap::Reaped;
 use headrace_core::flow::run_task::WorkTerms;
-use headrace_core::job::Limits;
+use headrace_core::job::{Limits, Quotas};
 use headrace_core::ports::{Clock as _, Ports};
 use headrace_core::request::Policy;
 use kickoff::handler::Kickoff;
 use reaper::handler::Reaper;
 use serde_json::{Map, Value, json};
 use status::handler::StatusOf;
+use status::list::List;
 
 use super::clock::next_id;
 use super::tapped::Tapped;
@@ -37,6 +38,8 @@ pub struct Terms {
     pub limits: Limits,
     /// How workers work.
     pub work: WorkTerms,
+    /// How many exports may be at work.
+    pub quotas: Quotas,
 }
 
 impl Terms {
@@ -74,6 +77,7 @@ pub struct World<S: Stage> {
     queue: S::Queue,
     kickoff: Starts<S>,
     status: StatusOf<Jobs, ManualClock>,
+    list: List<Jobs, ManualClock>,
     cancel: Cancel<Jobs, Parts<S>, ManualClock>,
     files: Files<Jobs, Parts<S>, ManualClock>,
     worker: Works<S>,
@@ -103,7 +107,7 @@ impl<S: Stage> World<S> {
         let (jobs, queue) = (Tapped::new(stage.jobs(), &script), Tapped::new(queue, &script));
         let (source, parts) = (Tapped::new(source, &script), Tapped::new(parts, &script));
         let time = || clock.clone();
-        let promised = headrace_edge::config::Terms { base: None, policy: Policy::default(), limits: terms.limits };
+        let promised = headrace_edge::config::Terms { base: None, policy: Policy::default(), limits: terms.limits, quotas: terms.quotas };
         let ports = Ports { jobs: jobs.clone(), queue: queue.clone(), source: source.clone(), parts: parts.clone(), clock: time() };
         Arc::new(Self {
             stage: stage.clone(),
@@ -113,8 +117,9 @@ impl<S: Stage> World<S> {
             status: StatusOf::new(jobs.clone(), time()),
             cancel: Cancel::new(jobs.clone(), parts.clone(), time()),
             files: Files::new(jobs.clone(), parts.clone(), time()),
-            worker: ChunkWorker::new(ports, terms.work),
-            reaper: Reaper::new(jobs, queue, parts, time()),
+            worker: ChunkWorker::new(ports, WorkTerms { quotas: terms.quotas, ..terms.work }),
+            reaper: Reaper::new(jobs.clone(), queue, parts, time(), terms.quotas),
+            list: List::new(jobs, time(), None),
             script,
         })
     }
@@ -124,6 +129,7 @@ impl<S: Stage> World<S> {
         let request = ask.request(S::HAS_GATEWAY)?;
         match (ask.method, ask.route()?.0) {
             ("GET", "/_operations/export/{job}") => Answer::of(Box::pin(self.status.handle(request)).await),
+            ("GET", "/_operations/export") => Answer::of(Box::pin(self.list.handle(request)).await),
             ("DELETE", "/_operations/export/{job}") => Answer::of(Box::pin(self.cancel.handle(request)).await),
             ("GET", "/_operations/files/{job}/{name}") => {
                 let response = Box::pin(self.files.handle(request)).await;

@@ -21,7 +21,7 @@ fn tiny_lines() -> Vec<Vec<u8>> {
 }
 
 /// Runs numbered cases on a few threads; what was wrong with them.
-fn every_case(count: usize, case: impl Fn(usize) -> Result<()> + Sync) -> Result<Vec<String>> {
+pub(crate) fn every_case(count: usize, case: impl Fn(usize) -> Result<()> + Sync) -> Result<Vec<String>> {
     let next = AtomicUsize::new(0);
     let work = || {
         let mut wrong = Vec::new();

@@ -4,5 +4,8 @@ mod canary;
 mod crash;
 mod ends;
 mod faults;
+mod keys;
+mod list;
+mod queue;
 mod served;
 mod whole;

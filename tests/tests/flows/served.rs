@@ -19,7 +19,7 @@ use tokio::net::TcpListener;
 const IMPATIENCE: Option<std::time::Duration> = Some(std::time::Duration::from_millis(5));
 
 async fn serve(lake: &Path, state: &TempDir) -> Result<String> {
-    let terms = Terms { base: None, policy: Default::default(), limits: Default::default() };
+    let terms = Terms { base: None, policy: Default::default(), limits: Default::default(), quotas: Default::default() };
     let plan = Plan { lake: lake.to_path_buf(), state: state.path().to_path_buf(), terms, trust_lake_names: false, workers: 2 };
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let base = http::base_of(listener.local_addr()?);

@@ -1,4 +1,5 @@
 //! Item shapes of the job table: one item per job, task, task's work, part and tail; all of a job under one partition key.
+//! Beside the jobs: counters of jobs at work, the queue of those that wait, and idempotency keys.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -6,10 +7,10 @@ use std::time::Duration;
 use aws_sdk_dynamodb::types::AttributeValue;
 use headrace_core::clock::Millis;
 use headrace_core::error::StoreError;
-use headrace_core::ids::{Caller, JobId, TaskId};
-use headrace_core::job::{Job, JobState, Limits, Phase, Planned, Tally};
+use headrace_core::ids::{Caller, JobId, ListCursor, TaskId};
+use headrace_core::job::{IdempotencyKey, Job, JobState, Limits, Phase, Planned, Tally};
 use headrace_core::part::{Content, Part, PartKind, PartName, Tail, TailName};
-use headrace_core::ports::Subject;
+use headrace_core::ports::{Subject, Waiting};
 use headrace_core::request::ExportRequest;
 use headrace_core::task::{Cursor, TaskState, Work};
 use serde::{Deserialize, Serialize};
@@ -51,6 +52,45 @@ pub(super) fn tail_sk(round: u32, name: TailName) -> String {
 
 pub(super) fn key(job: &JobId, sk: impl Into<String>) -> Item {
     Item::from([("pk".to_owned(), pk(job)), ("sk".to_owned(), text(sk))])
+}
+
+/// The partition of the jobs that wait, in the order of their turns.
+pub(super) const QUEUE_PK: &str = "QUEUE";
+
+pub(super) fn queue_sk(since: Millis, job: &JobId) -> String {
+    format!("{:016}#{job}", since.0)
+}
+
+pub(super) fn queue_key(since: Millis, job: &JobId) -> Item {
+    Item::from([("pk".to_owned(), text(QUEUE_PK)), ("sk".to_owned(), text(queue_sk(since, job)))])
+}
+
+/// The counter of a caller's jobs at work; without a caller, of everybody's.
+pub(super) fn limit_key(owner: Option<&Caller>) -> Item {
+    let pk = owner.map_or_else(|| "LIMIT".to_owned(), |owner| format!("LIMIT#{}", owner.0));
+    Item::from([("pk".to_owned(), text(pk)), ("sk".to_owned(), text("LIMIT"))])
+}
+
+pub(super) fn idempotency_key(digest: &str) -> Item {
+    Item::from([("pk".to_owned(), text(format!("KEY#{digest}"))), ("sk".to_owned(), text("KEY"))])
+}
+
+/// A key and what it has started.
+pub(super) fn key_item(key: &IdempotencyKey, job: &Job) -> Item {
+    let mut item = idempotency_key(&key.digest);
+    item.extend([
+        ("fingerprint".to_owned(), text(&key.fingerprint)),
+        ("job".to_owned(), text(job.id.as_str())),
+        ("ttl".to_owned(), ttl(job)),
+    ]);
+    item
+}
+
+/// A job's place in the queue. Its caller is not called `owner`: that is an index's key.
+pub(super) fn queue_item(job: &Job) -> Item {
+    let mut item = queue_key(job.created_at, &job.id);
+    item.extend([("caller".to_owned(), text(&job.owner.0)), ("ttl".to_owned(), ttl(job))]);
+    item
 }
 
 pub(super) fn due_shard(task: u32) -> AttributeValue {
@@ -156,7 +196,7 @@ pub(super) struct StoredTask {
 pub(super) struct Attributes<'a>(pub(super) &'a Item);
 
 impl Attributes<'_> {
-    fn unreadable(name: &str) -> StoreError {
+    pub(super) fn unreadable(name: &str) -> StoreError {
         StoreError::Unreadable { what: WHAT, detail: format!("the attribute {name}") }
     }
 
@@ -275,6 +315,18 @@ impl Attributes<'_> {
             _ => None,
         };
         Ok(Tail { name: name.ok_or_else(|| Self::unreadable("sk"))?, content: self.content()? })
+    }
+
+    /// A place in the index `owner`.
+    pub(super) fn list_cursor(&self) -> Result<ListCursor, StoreError> {
+        Ok(ListCursor { created_at: self.required_millis("created_at")?, id: self.job_id()? })
+    }
+
+    pub(super) fn waiting(&self) -> Result<Waiting, StoreError> {
+        let place = self.text("sk")?.split_once('#');
+        let place = place.and_then(|(since, job)| Some((Millis(since.parse().ok()?), JobId::parse(job).ok()?)));
+        let (since, job) = place.ok_or_else(|| Self::unreadable("sk"))?;
+        Ok(Waiting { since, job, owner: Caller(self.text("caller")?.to_owned()) })
     }
 
     pub(super) fn due(&self) -> Result<(Subject, Millis), StoreError> {

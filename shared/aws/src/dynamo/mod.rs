@@ -2,6 +2,8 @@
 //! back before it is called lost.
 
 mod items;
+mod lists;
+mod quota;
 mod schema;
 mod steps;
 #[cfg(test)]
@@ -15,7 +17,7 @@ use aws_sdk_dynamodb::Client;
 use headrace_core::clock::Millis;
 use headrace_core::error::StoreError;
 use headrace_core::ids::{JobId, TaskId};
-use headrace_core::job::{Job, JobEvent, JobState, Reason, Step};
+use headrace_core::job::{Conditions, Job, JobEvent, JobState, Reason, Recorded, Step};
 use headrace_core::part::{Part, PartName, Tail};
 use headrace_core::ports::{Due, JobStore, LeaseTerms, Subject, TaskStore};
 use headrace_core::task::{Close, Lease, LeaseAnswer, Planning, Record, TaskState, Work};
@@ -55,7 +57,11 @@ impl DynamoJobStore {
     }
 
     async fn get(&self, job: &JobId, sk: String) -> Result<Option<Item>, StoreError> {
-        let got = self.client.get_item().table_name(&self.table).set_key(Some(items::key(job, sk))).consistent_read(true).send().await;
+        self.get_key(items::key(job, sk)).await
+    }
+
+    async fn get_key(&self, key: Item) -> Result<Option<Item>, StoreError> {
+        let got = self.client.get_item().table_name(&self.table).set_key(Some(key)).consistent_read(true).send().await;
         Ok(got.map_err(|error| self.called.store_error(error))?.item)
     }
 
@@ -107,16 +113,8 @@ impl DynamoJobStore {
 }
 
 impl JobStore for DynamoJobStore {
-    async fn record_job(&self, job: &Job, plan: &Planning) -> Result<(), StoreError> {
-        let due = job.created_at + ANNOUNCED_WITHIN;
-        let mut item = items::job_item(job)?;
-        item.extend([("due_shard".to_owned(), items::due_shard(0)), ("due_at".to_owned(), items::millis(due))]);
-        let [task, work] = items::task_items(job, TaskId::plan(&job.id).task, &Work::Plan(plan.clone()), Some(due))?;
-        match self.transact(&[Write::PutNew(item), Write::PutNew(task), Write::PutNew(work)]).await? {
-            Landed::Yes => Ok(()),
-            // Its name is random: what is there is this job, written by a call whose answer was lost.
-            Landed::Refused(_) => self.job(&job.id).await?.map(drop).ok_or(StoreError::Stale),
-        }
+    async fn record_job(&self, job: &Job, plan: &Planning, conditions: &Conditions) -> Result<Recorded, StoreError> {
+        self.record_under_conditions(job, plan, conditions).await
     }
 
     async fn job(&self, id: &JobId) -> Result<Option<Job>, StoreError> {
@@ -145,7 +143,14 @@ impl JobStore for DynamoJobStore {
             if let Some(reason) = &reason {
                 update = update.set("reason", items::json(reason)?);
             }
-            match self.update(update).await? {
+            let landed = if job.state.has_slot() {
+                self.transact_and_free(vec![Write::Update(update)], &job.owner).await?
+            } else if job.state == JobState::Queued {
+                self.transact(&[Write::Update(update), Write::Delete(items::queue_key(job.created_at, id))]).await?
+            } else {
+                self.update(update).await?
+            };
+            match landed {
                 Landed::Yes => return Ok(Some(Step::To(to))),
                 Landed::Refused(_) => {}
             }
@@ -275,7 +280,11 @@ impl TaskStore for DynamoJobStore {
 
     async fn close_task(&self, lease: &Lease, close: Close) -> Result<Job, StoreError> {
         let writes = self.close_writes(lease, &close)?;
-        if self.transact(&writes).await? != Landed::Yes {
+        let landed = match close {
+            Close::Finished(_) => self.transact_and_free(writes.into(), &lease.job.owner).await?,
+            Close::Planned(_) | Close::Done | Close::Regroup(_) => self.transact(&writes).await?,
+        };
+        if landed != Landed::Yes {
             let stored = self.stored_task(&lease.task).await?;
             let has_landed =
                 stored.is_some_and(|task| task.attempt == lease.attempt && task.step == lease.step + 1 && task.state != TaskState::Leased);

@@ -14,6 +14,9 @@ use crate::errors::Called;
 /// The index over what is due for a look.
 pub(super) const DUE_INDEX: &str = "due";
 
+/// The index over the jobs of a caller.
+pub(super) const OWNER_INDEX: &str = "owner";
+
 /// Creates the job table.
 #[derive(Clone, Copy, Debug)]
 pub struct TableSchema;
@@ -41,13 +44,11 @@ impl TableSchema {
                 .map(|(name, kind)| KeySchemaElement::builder().attribute_name(name).key_type(kind).build().map_err(unbuilt))
                 .collect::<Result<Vec<_>, _>>()
         };
-        for (name, hash, range, projected) in
-            [(DUE_INDEX, "due_shard", "due_at", ProjectionType::KeysOnly), ("owner", "owner", "created_at", ProjectionType::All)]
-        {
+        for (name, hash, range) in [(DUE_INDEX, "due_shard", "due_at"), (OWNER_INDEX, "owner", "created_at")] {
             let index = GlobalSecondaryIndex::builder()
                 .index_name(name)
                 .set_key_schema(Some(keys(hash, range)?))
-                .projection(Projection::builder().projection_type(projected).build())
+                .projection(Projection::builder().projection_type(ProjectionType::KeysOnly).build())
                 .build()
                 .map_err(unbuilt)?;
             request = request.global_secondary_indexes(index);

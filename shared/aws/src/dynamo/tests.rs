@@ -85,3 +85,24 @@ async fn errors_answer_whether_the_write_can_have_happened() {
     let (garbled, _) = store(vec![(200, "<html>".to_owned())]);
     assert!(matches!(garbled.job(&id).await, Err(StoreError::Unknown { .. })));
 }
+
+/// A job's end that was written, whatever became of the counters.
+#[tokio::test]
+async fn a_counter_that_somebody_has_reset_keeps_no_job_from_ending() {
+    let owner = headrace_core::ids::Caller("ann".into());
+    let both = cancelled(&["None", "ConditionalCheckFailed", "ConditionalCheckFailed"]);
+    let (store, answers) = store(vec![both, (200, "{}".to_owned())]);
+    assert_eq!(store.transact_and_free(vec![write()], &owner).await.unwrap(), Landed::Yes);
+    assert!(answers.0.lock().unwrap().is_empty());
+    let one_after_the_other = vec![
+        cancelled(&["None", "None", "ConditionalCheckFailed"]),
+        cancelled(&["None", "ConditionalCheckFailed"]),
+        (200, "{}".to_owned()),
+    ];
+    let (store, answers) = self::store(one_after_the_other);
+    assert_eq!(store.transact_and_free(vec![write()], &owner).await.unwrap(), Landed::Yes);
+    assert!(answers.0.lock().unwrap().is_empty());
+    // Who has not ended the job frees nothing.
+    let (store, _) = self::store(vec![cancelled(&["ConditionalCheckFailed", "ConditionalCheckFailed", "None"])]);
+    assert_eq!(store.transact_and_free(vec![write()], &owner).await.unwrap(), Landed::Refused(vec![0, 1]));
+}

@@ -34,7 +34,7 @@ pub(super) enum Write {
     Update(Update),
 }
 
-/// An update of one item with its condition. Attribute names are ours and plain; `#state` stands for the reserved word.
+/// An update of one item with its condition, if it has one. Attribute names are ours and plain; `#state` stands for the reserved word.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Update {
     key: Item,
@@ -116,7 +116,7 @@ impl DynamoJobStore {
             .update_item()
             .table_name(&self.table)
             .update_expression(update.expression())
-            .condition_expression(&update.condition)
+            .set_condition_expression(Some(update.condition).filter(|condition| !condition.is_empty()))
             .set_key(Some(update.key))
             .set_expression_attribute_names(Some(update.names).filter(|names| !names.is_empty()))
             .set_expression_attribute_values(Some(update.values))
@@ -170,7 +170,7 @@ impl DynamoJobStore {
                     .table_name(&self.table)
                     .set_key(Some(update.key.clone()))
                     .update_expression(update.expression())
-                    .condition_expression(&update.condition)
+                    .set_condition_expression(Some(update.condition.clone()).filter(|condition| !condition.is_empty()))
                     .set_expression_attribute_names(Some(update.names.clone()).filter(|names| !names.is_empty()))
                     .set_expression_attribute_values(Some(update.values.clone()))
                     .build()

@@ -130,9 +130,9 @@ fn by_kind(tails: &[Tail], ignored: &[Ignored]) -> Vec<Vec<Item>> {
 async fn complete(ports: &impl AllPorts, lease: &Lease) -> Result<TaskEnd, ExportError> {
     let parts = ports.jobs().parts(&lease.job.id).await?;
     let now = ports.now();
-    if !Manifest::of(&lease.job, parts.clone()).fits() {
+    if !Manifest::pages(&lease.job, parts.clone()).all(|page| page.fits()) {
         let text = format!(
-            "the manifest of {} files is larger than the {MANIFEST_LIMIT_BYTES} bytes that fit into one response; raise HEADRACE_FILE_SIZE_MB, or narrow the export with _type or _since",
+            "the manifest of {} files is larger than the {MANIFEST_LIMIT_BYTES} bytes that fit into one response; ask for allowPartialManifests=true, narrow the export with _type or _since, or have HEADRACE_FILE_SIZE_MB raised",
             parts.len()
         );
         let reason = Reason { kind: ReasonKind::TooLarge, text };

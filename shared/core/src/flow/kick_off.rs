@@ -4,10 +4,16 @@ use std::time::Duration;
 
 use crate::error::{ExportError, StoreError};
 use crate::ids::{Caller, JobId, TaskId};
-use crate::job::{Job, JobEvent, Limits, Reason, ReasonKind};
+use crate::job::{Conditions, IdempotencyKey, Job, JobEvent, JobState, Limits, Quotas, Reason, ReasonKind, Recorded};
+use crate::outcome::IssueCode;
 use crate::ports::{Clock, JobStore, TaskQueue};
-use crate::request::{Asked, ExportRequest, Policy};
+use crate::request::{Asked, ExportRequest, Policy, Refusal, Resolved};
 use crate::task::Planning;
+
+use super::admit::admit;
+
+/// The most bytes of JSON that a job's record keeps of its request.
+const REQUEST_LIMIT_BYTES: usize = 64 << 10;
 
 /// A kick-off and where it came from.
 #[derive(Clone, Debug)]
@@ -24,35 +30,78 @@ pub struct KickOff {
     pub request_url: String,
     /// Whether file requests will need the caller's credentials.
     pub requires_access_token: bool,
+    /// The value of the header `Idempotency-Key`.
+    pub idempotency_key: Option<String>,
 }
 
-/// Records the job, then announces its plan (rule P1).
+/// What the operator promises and allows, as a kick-off meets it.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings<'a> {
+    /// What may be asked.
+    pub policy: &'a Policy,
+    /// What jobs are promised.
+    pub limits: Limits,
+    /// How many may be at work.
+    pub quotas: Quotas,
+}
+
+/// Records the job, then announces its plan (rule P1), at once or when its turn has come.
+///
+/// A kick-off that has come before under the same key gives the job that it started then.
 pub async fn kick_off(
     jobs: &impl JobStore,
     queue: &impl TaskQueue,
     clock: &impl Clock,
-    (policy, limits): (&Policy, Limits),
+    settings: Settings<'_>,
     kick_off: KickOff,
 ) -> Result<Job, ExportError> {
     let now = clock.now();
-    let request = ExportRequest::resolve(&kick_off.asked, policy, now)?;
+    let Resolved { request, patients } = ExportRequest::resolve(&kick_off.asked, settings.policy, now)?;
+    let plan = Planning { patients };
+    let asked = must_fit(&request)?;
+    let key = match &kick_off.idempotency_key {
+        Some(header) => {
+            let patients = plan.patients.join("\n");
+            let same = [kick_off.request_url.as_bytes(), &asked, patients.as_bytes()];
+            Some(IdempotencyKey::read(header, &kick_off.caller, &same)?)
+        }
+        None => None,
+    };
+    let quotas = settings.quotas;
     let job = Job {
+        state: if quotas.make_wait() { JobState::Queued } else { JobState::Accepted },
         request_url: kick_off.request_url,
         base: kick_off.base,
-        limits,
+        limits: settings.limits,
         requires_access_token: kick_off.requires_access_token,
         ..Job::accepted(kick_off.id, kick_off.caller, request, now)
     };
-    match jobs.record_job(&job, &Planning::default()).await {
+    let recorded = match jobs.record_job(&job, &plan, &Conditions { quotas, key }).await {
         // The answer was lost; whether the job is there can be seen.
-        Err(StoreError::Unknown { .. }) if jobs.job(&job.id).await?.is_some() => {}
+        Err(StoreError::Unknown { .. }) if jobs.job(&job.id).await?.is_some() => Recorded::Yes,
         recorded => recorded?,
-    }
-    match queue.announce(&[TaskId::plan(&job.id)], Duration::ZERO).await {
-        Err(error @ StoreError::Misconfigured { .. }) => {
+    };
+    let job = match recorded {
+        Recorded::Yes => job,
+        Recorded::Before(before) => {
+            let before = before.map(|before| *before).filter(|before| before.is_visible_to(&job.owner, now));
+            before.ok_or_else(IdempotencyKey::over)?
+        }
+        Recorded::KeyReused => return Err(IdempotencyKey::reused().into()),
+        Recorded::Full(limit) => return Err(ExportError::TooMany(limit)),
+    };
+    let announced = match job.state {
+        // In its turn: others may have waited longer.
+        JobState::Queued => admit(jobs, queue, &quotas, now).await.map(drop),
+        // Also for a kick-off that comes again: the process that recorded the job may have died over it.
+        JobState::Accepted => queue.announce(&[TaskId::plan(&job.id)], Duration::ZERO).await.map_err(ExportError::from),
+        JobState::Running | JobState::Complete | JobState::Failed | JobState::Cancelled | JobState::Expired => Ok(()),
+    };
+    match announced {
+        Err(error @ ExportError::Store(StoreError::Misconfigured { .. })) => {
             let reason = Reason { kind: ReasonKind::Misconfigured, text: error.to_string() };
             jobs.end_job(&job.id, JobEvent::GivenUp, Some(reason), now).await?;
-            Err(error.into())
+            Err(error)
         }
         // The job is recorded: the reaper announces what was not seen.
         Err(error) => {
@@ -61,4 +110,17 @@ pub async fn kick_off(
         }
         Ok(()) => Ok(job),
     }
+}
+
+/// Refuses what would make the job's record heavy: it is read and written with every task that closes.
+fn must_fit(request: &ExportRequest) -> Result<Vec<u8>, Refusal> {
+    let asked = serde_json::to_vec(request).unwrap_or_default();
+    if asked.len() <= REQUEST_LIMIT_BYTES {
+        return Ok(asked);
+    }
+    let text = format!(
+        "the request has {} bytes of types, filters and elements, and {REQUEST_LIMIT_BYTES} are the most; split it into several exports",
+        asked.len()
+    );
+    Err(Refusal { status: 413, code: IssueCode::TooCostly, text, expression: None })
 }

@@ -1,10 +1,12 @@
 //! What the service does, a file per verb.
 
+pub mod admit;
 pub mod cancel;
 mod decide;
 mod finish;
 pub mod hand_out;
 pub mod kick_off;
+pub mod list;
 mod organize;
 mod plan;
 mod pump;

@@ -6,8 +6,10 @@ use std::time::Duration;
 use crate::clock::Millis;
 use crate::error::ExportError;
 use crate::ids::TaskId;
-use crate::job::{Job, JobEvent, JobState, Reason, ReasonKind};
+use crate::job::{Job, JobEvent, JobState, Quotas, Reason, ReasonKind};
 use crate::ports::{Clock, Due, JobStore, PartStore, Ports, Subject, TaskQueue};
+
+use super::admit::admit;
 
 /// When to look again at something that may be on its way.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
@@ -23,6 +25,8 @@ const LOOKS: u16 = 100;
 pub struct Reaped {
     /// Tasks announced again.
     pub announced: u32,
+    /// Waiting jobs that were given their turn.
+    pub admitted: u32,
     /// Jobs given up because their deadline had passed.
     pub overdue: u32,
     /// Jobs whose files' time was over.
@@ -33,8 +37,12 @@ pub struct Reaped {
     pub failed: u32,
 }
 
-/// One run over everything that is due. What fails stays due for the next run and does not keep the rest from being looked at.
-pub async fn reap<S>(ports: &Ports<impl JobStore, impl TaskQueue, S, impl PartStore, impl Clock>) -> Result<Reaped, ExportError>
+/// One run over everything that is due, then over the jobs that wait for their turn. What fails stays due for the next run
+/// and does not keep the rest from being looked at.
+pub async fn reap<S>(
+    ports: &Ports<impl JobStore, impl TaskQueue, S, impl PartStore, impl Clock>,
+    quotas: &Quotas,
+) -> Result<Reaped, ExportError>
 where
     S: Send + Sync,
 {
@@ -44,6 +52,13 @@ where
         if let Err(error) = look_at(ports, &due, now, &mut reaped).await {
             reaped.failed += 1;
             tracing::warn!(subject = ?due.subject, error = &error as &dyn std::error::Error, "a look failed, it stays due");
+        }
+    }
+    match admit(&ports.jobs, &ports.queue, quotas, now).await {
+        Ok(admitted) => reaped.admitted = admitted,
+        Err(error) => {
+            reaped.failed += 1;
+            tracing::warn!(error = &error as &dyn std::error::Error, "waiting exports did not begin, they wait for the next run");
         }
     }
     Ok(reaped)
@@ -60,7 +75,7 @@ where
             Subject::Job(id) => (id.clone(), TaskId::finish(&id)),
             Subject::Task(task) => (task.job.clone(), task),
         };
-        let is_open = ports.jobs.job(&id).await?.is_some_and(|job| job.state.is_open() && job.has_task(task.task));
+        let is_open = ports.jobs.job(&id).await?.is_some_and(|job| job.state.has_slot() && job.has_task(task.task));
         if is_open {
             ports.queue.announce(&[task], Duration::ZERO).await?;
             announced += 1;
@@ -78,7 +93,7 @@ async fn look_at<S: Send + Sync>(
     match &due.subject {
         Subject::Task(task) => {
             match ports.jobs.job(&task.job).await? {
-                Some(job) if job.state.is_open() && job.has_task(task.task) => {
+                Some(job) if job.state.has_slot() && job.has_task(task.task) => {
                     if ports.jobs.put_off(due, Some(now + LOOK_AGAIN)).await? {
                         ports.queue.announce(std::slice::from_ref(task), Duration::ZERO).await?;
                         reaped.announced += 1;
@@ -105,16 +120,18 @@ async fn look_at_job<S: Send + Sync>(
     reaped: &mut Reaped,
 ) -> Result<(), ExportError> {
     match job.state {
-        JobState::Accepted | JobState::Running if job.deadline_at() <= now => {
+        JobState::Queued | JobState::Accepted | JobState::Running if job.deadline_at() <= now => {
             let hours = job.limits.deadline_seconds.div_ceil(3600);
-            let text = format!(
-                "the export did not finish within {hours} hours, its deadline; narrow it with _type or _since, or ask the operator"
-            );
+            let text = if job.state == JobState::Queued {
+                format!("the export did not get its turn within {hours} hours, its deadline; start it again when fewer are at work")
+            } else {
+                format!("the export did not finish within {hours} hours, its deadline; narrow it with _type or _since, or ask the operator")
+            };
             let reason = Reason { kind: ReasonKind::Deadline, text };
             ports.jobs.end_job(&job.id, JobEvent::GivenUp, Some(reason), now).await?;
             reaped.overdue += 1;
         }
-        JobState::Accepted | JobState::Running => {
+        JobState::Queued | JobState::Accepted | JobState::Running => {
             let is_ready = job.state == JobState::Running && job.open_tasks == 0;
             if ports.jobs.put_off(due, Some(now + LOOK_AGAIN)).await? && is_ready {
                 ports.queue.announce(&[TaskId::finish(&job.id)], Duration::ZERO).await?;

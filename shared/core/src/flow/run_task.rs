@@ -8,10 +8,11 @@ use headrace_fhir::Bases;
 use crate::clock::Millis;
 use crate::error::{ExportError, SourceError, StoreError};
 use crate::ids::TaskId;
-use crate::job::{Job, JobEvent, JobState, Reason, ReasonKind, Step};
+use crate::job::{Job, JobEvent, JobState, Quotas, Reason, ReasonKind, Step};
 use crate::ports::{AllPorts, JobStore as _, LeaseTerms, PartStore as _, TaskQueue, TaskStore as _};
 use crate::task::{Lease, LeaseAnswer, Record, Release, Work};
 
+use super::admit::admit_after_an_end;
 use super::{finish, organize, plan, pump, resolve};
 
 /// How many versions of one resource the operator says that the lake holds.
@@ -51,6 +52,8 @@ pub struct WorkTerms {
     pub resolve_bytes: u64,
     /// An organized export holds so many bytes of patients' blocks in a worker's memory.
     pub organize_bytes: u64,
+    /// How many exports may be at work: when one has ended, the next gets its turn.
+    pub quotas: Quotas,
 }
 
 impl Default for WorkTerms {
@@ -67,6 +70,7 @@ impl Default for WorkTerms {
             resolve_bytes: 128 << 20,
             // Beside a file of the default size on its way, and the pieces of buckets that are read.
             organize_bytes: 128 << 20,
+            quotas: Quotas::default(),
         }
     }
 }
@@ -92,6 +96,19 @@ pub enum TaskEnd {
 ///
 /// `Err` means that not even the fault could be recorded; the lease then runs out and the reaper announces the task.
 pub async fn run_task(ports: &impl AllPorts, task: &TaskId, terms: &WorkTerms, stop_at: Millis) -> Result<TaskEnd, ExportError> {
+    let end = attempt(ports, task, terms, stop_at).await?;
+    let has_ended = match &end {
+        TaskEnd::Closed(_, job) => !job.state.is_open(),
+        TaskEnd::Failed(_) => true,
+        TaskEnd::Yielded(_) | TaskEnd::NotNow | TaskEnd::Gone | TaskEnd::Retried(_) => false,
+    };
+    if has_ended && terms.quotas.make_wait() {
+        admit_after_an_end(ports.jobs(), ports.queue(), &terms.quotas, ports.now()).await;
+    }
+    Ok(end)
+}
+
+async fn attempt(ports: &impl AllPorts, task: &TaskId, terms: &WorkTerms, stop_at: Millis) -> Result<TaskEnd, ExportError> {
     let mut lease = match ports.jobs().lease_task(task, terms.lease, ports.now()).await? {
         LeaseAnswer::Yours(lease) => *lease,
         LeaseAnswer::NotNow => return Ok(TaskEnd::NotNow),
@@ -152,6 +169,7 @@ fn fate(error: &ExportError) -> Fate {
         ExportError::Store(StoreError::NotApplied { .. } | StoreError::Unknown { .. } | StoreError::Unreadable { .. })
         | ExportError::Source(SourceError::Unavailable(_))
         | ExportError::Refused(_)
+        | ExportError::TooMany(_)
         | ExportError::NotFound(_) => Fate::TryAgain,
     }
 }
@@ -175,7 +193,7 @@ async fn sweep_after_the_end(ports: &impl AllPorts, job: &Job) {
     let swept = match ports.jobs().job(&job.id).await.map(|job| job.map(|job| job.state)) {
         Ok(Some(JobState::Cancelled | JobState::Failed | JobState::Expired)) => ports.parts().sweep(&job.folder(), &BTreeSet::new()).await,
         // Another attempt goes on with it, or has finished it.
-        Ok(Some(JobState::Accepted | JobState::Running | JobState::Complete) | None) => return,
+        Ok(Some(JobState::Queued | JobState::Accepted | JobState::Running | JobState::Complete) | None) => return,
         Err(error) => Err(error),
     };
     if let Err(error) = swept {

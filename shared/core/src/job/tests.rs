@@ -32,7 +32,9 @@ fn p10_a_cancelled_job_stays_cancelled_whatever_comes() {
 
 #[test]
 fn every_open_state_can_be_cancelled_and_given_up() {
-    for from in [JobState::Accepted, JobState::Running] {
+    let open: Vec<JobState> = JobState::ALL.into_iter().filter(|state| state.is_open()).collect();
+    assert_eq!(open, [JobState::Queued, JobState::Accepted, JobState::Running]);
+    for from in open {
         assert_eq!(from.after(JobEvent::CancelAsked), Ok(Step::To(JobState::Cancelled)));
         assert_eq!(from.after(JobEvent::GivenUp), Ok(Step::To(JobState::Failed)));
     }
@@ -85,9 +87,10 @@ proptest! {
 
     #[test]
     fn no_interleaving_of_actors_reopens_a_job_or_completes_an_unplanned_one(
+        begin in prop::sample::select(vec![JobState::Queued, JobState::Accepted]),
         events in prop::collection::vec(any_event(), 1..10), turns in prop::collection::vec(any::<prop::sample::Index>(), 0..60),
     ) {
-        let cell = Cell(Mutex::new(vec![JobState::Accepted]));
+        let cell = Cell(Mutex::new(vec![begin]));
         let mut actors: Vec<Actor> = events.iter().map(|event| Actor { event: *event, read: None, outcome: None }).collect();
         for turn in turns {
             let actor = turn.get_mut(&mut actors);
@@ -108,6 +111,8 @@ proptest! {
         let at = |state| states.iter().position(|passed| *passed == state);
         for (from, to) in states.iter().zip(states.iter().skip(1)) {
             prop_assert!(from.is_open() || !to.is_open(), "{states:?}");
+            // Whoever works has had a turn, and nobody gives it back.
+            prop_assert!(from.has_slot() || !to.has_slot() || (*from, *to) == (JobState::Queued, JobState::Accepted), "{states:?}");
             prop_assert_ne!(*from, JobState::Cancelled);
             prop_assert_ne!(*from, JobState::Expired);
         }
@@ -135,7 +140,10 @@ fn the_table_is_the_one_that_the_documents_draw() {
             }
         }
     }
-    let table = "accepted Planned running
+    let table = "queued Admitted accepted
+queued GivenUp failed
+queued CancelAsked cancelled
+accepted Planned running
 accepted GivenUp failed
 accepted CancelAsked cancelled
 running Finished complete

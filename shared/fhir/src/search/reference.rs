@@ -27,7 +27,8 @@ impl ReferenceElement {
 
 /// A reference of a query.
 ///
-/// A relative one finds relative ones, an absolute one absolute ones: which server is meant by none is not known here.
+/// A relative one finds the resource also where it is referred to by URL: a lake holds one system's resources, and the
+/// compartments see it the same way. An absolute one finds that URL alone.
 #[derive(Clone, Debug)]
 pub(super) struct ReferenceTest {
     target: Target,
@@ -49,6 +50,8 @@ struct Parts<'a> {
     /// Without the version.
     whole: &'a str,
     is_absolute: bool,
+    /// Neither relative nor a URL: `urn:uuid:…`.
+    is_urn: bool,
     /// The last segment but one.
     kind: Option<&'a str>,
     id: &'a str,
@@ -62,7 +65,7 @@ impl<'a> Parts<'a> {
         let (whole, version) = versioned.map_or((text, None), |(whole, version)| (whole, Some(version)));
         let (before, id) = whole.rsplit_once('/').map_or((None, whole), |(before, id)| (Some(before), id));
         let kind = before.map(|before| before.rsplit_once('/').map_or(before, |(_, kind)| kind));
-        Self { whole, is_absolute: whole.contains(':'), kind, id, version }
+        Self { whole, is_absolute: whole.contains(':'), is_urn: whole.starts_with("urn:"), kind, id, version }
     }
 }
 
@@ -92,7 +95,7 @@ impl ReferenceTest {
         let found = Parts::of(reference);
         let is_there = match &self.target {
             Target::Local(kind, id) => {
-                !found.is_absolute && found.id == &**id && kind.is_none_or(|kind| found.kind == Some(kind.as_str())) && found.kind.is_some()
+                !found.is_urn && found.id == &**id && kind.is_none_or(|kind| found.kind == Some(kind.as_str())) && found.kind.is_some()
             }
             Target::Absolute(url) => found.whole == &**url,
         };

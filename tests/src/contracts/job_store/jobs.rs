@@ -1,12 +1,12 @@
 //! Jobs, parts, and what is due.
 
 use headrace_core::ids::{JobId, TaskId};
-use headrace_core::job::{JobEvent, JobState, Reason, ReasonKind, Step};
+use headrace_core::job::{Job, JobEvent, JobState, Reason, ReasonKind, Step};
 use headrace_core::part::PartName;
 use headrace_core::ports::{Due, JobStore, Subject, TaskStore};
-use headrace_core::task::{Close, Planning, Record};
+use headrace_core::task::{Close, Record};
 
-use super::{T0, after, current, is_refused, kind, lease, page, planned, running, sample};
+use super::{T0, after, current, is_refused, kind, lease, page, planned, record, running, sample};
 use crate::contracts::{BoxError, Held};
 
 /// Every field comes back as it was; an unknown job is none.
@@ -21,7 +21,7 @@ pub async fn a_recorded_job_is_read_back_whole(store: &impl TaskStore) -> Held {
     };
     for job in [sample(1)?, bare] {
         assert_eq!(store.job(&job.id).await?, None);
-        store.record_job(&job, &Planning::default()).await?;
+        record(store, &job).await?;
         assert_eq!(store.job(&job.id).await?, Some(job.clone()));
         let plan = lease(store, &job, 0, T0).await?;
         assert_eq!(plan.job, job);
@@ -37,7 +37,7 @@ pub async fn a_recorded_job_is_read_back_whole(store: &impl TaskStore) -> Held {
 /// A second call, its answer lost, neither fails nor takes the job back to its beginning.
 pub async fn recording_a_job_again_changes_nothing(store: &impl TaskStore) -> Held {
     let job = running(store, 1).await?;
-    store.record_job(&sample(1)?, &Planning::default()).await?;
+    record(store, &sample(1)?).await?;
     assert_eq!(current(store, &job).await?, job);
     is_refused(store, &job, 0, after(1_000)).await?;
     Ok(())
@@ -45,8 +45,11 @@ pub async fn recording_a_job_again_changes_nothing(store: &impl TaskStore) -> He
 
 /// A job of its own in this state.
 async fn in_state(store: &impl TaskStore, n: u8, state: JobState) -> Result<headrace_core::job::Job, BoxError> {
-    let job = sample(n)?;
-    store.record_job(&job, &Planning::default()).await?;
+    let job = Job { state: if state == JobState::Queued { state } else { JobState::Accepted }, ..sample(n)? };
+    record(store, &job).await?;
+    if state == JobState::Queued {
+        return current(store, &job).await;
+    }
     let plan = lease(store, &job, 0, T0).await?;
     if matches!(state, JobState::Running | JobState::Complete | JobState::Expired) {
         let mut plan = plan;
@@ -61,7 +64,7 @@ async fn in_state(store: &impl TaskStore, n: u8, state: JobState) -> Result<head
         JobState::Failed => drop(store.end_job(&job.id, JobEvent::GivenUp, Some(reason("first")), after(5)).await?),
         JobState::Cancelled => drop(store.end_job(&job.id, JobEvent::CancelAsked, None, after(5)).await?),
         JobState::Expired => drop(store.end_job(&job.id, JobEvent::RetentionOver, None, after(6)).await?),
-        JobState::Accepted | JobState::Running | JobState::Complete => {}
+        JobState::Queued | JobState::Accepted | JobState::Running | JobState::Complete => {}
     }
     let job = current(store, &job).await?;
     assert_eq!(job.state, state);
@@ -132,7 +135,7 @@ async fn due_of(store: &impl JobStore, subject: &Subject, seconds: u64) -> Resul
 /// Jobs and tasks come up for a look, the longest overdue first, and only one looker puts each off.
 pub async fn what_is_due_is_found_and_put_off_once(store: &impl TaskStore) -> Held {
     let job = sample(1)?;
-    store.record_job(&job, &Planning::default()).await?;
+    record(store, &job).await?;
     let subjects = [Subject::Job(job.id.clone()), Subject::Task(TaskId::plan(&job.id))];
     for subject in &subjects {
         assert_eq!(due_of(store, subject, 0).await?, None);

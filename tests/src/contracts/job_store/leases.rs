@@ -5,13 +5,15 @@ use headrace_core::job::{JobEvent, JobState};
 use headrace_core::ports::{LeaseTerms, TaskStore};
 use headrace_core::task::{Close, Cursor, LeaseAnswer, Planning, Record, Release, Work};
 
-use super::{T0, TERMS, after, all_must_be_stale, current, is_refused, kind, lease, page, planned, read_work, running, sample, task};
+use super::{
+    T0, TERMS, after, all_must_be_stale, current, is_refused, kind, lease, page, planned, read_work, record, running, sample, task,
+};
 use crate::contracts::Held;
 
 /// The plan first, then reading, the finish once nothing is open; nothing twice, nothing unknown.
 pub async fn a_task_is_leased_when_its_turn_has_come(store: &impl TaskStore) -> Held {
     let job = sample(1)?;
-    store.record_job(&job, &Planning::default()).await?;
+    record(store, &job).await?;
     let mut plan = lease(store, &job, 0, T0).await?;
     assert_eq!(
         (&plan.task, &plan.work, plan.attempt, plan.tries, plan.until),
@@ -135,7 +137,7 @@ pub async fn p10_after_a_job_has_ended_nothing_is_recorded(store: &impl TaskStor
     let mut worker = lease(store, &job, 2, T0).await?;
     store.record(&mut worker, Record::Claim(kind("Patient")?), after(60)).await?;
     let early = sample(2)?;
-    store.record_job(&early, &Planning::default()).await?;
+    record(store, &early).await?;
     let planner = lease(store, &early, 0, T0).await?;
     for (job, lease, event) in [(&job, &worker, JobEvent::CancelAsked), (&early, &planner, JobEvent::GivenUp)] {
         store.end_job(&job.id, event, None, after(1)).await?;
@@ -150,7 +152,7 @@ pub async fn p10_after_a_job_has_ended_nothing_is_recorded(store: &impl TaskStor
 /// A plan that died had seen a larger lake: its tasks beyond those of the recorded plan are nobody's.
 pub async fn what_a_dead_plan_left_behind_is_never_leased(store: &impl TaskStore) -> Held {
     let job = sample(1)?;
-    store.record_job(&job, &Planning::default()).await?;
+    record(store, &job).await?;
     let mut dead = lease(store, &job, 0, T0).await?;
     store.record(&mut dead, Record::Tasks((2..7).map(|n| (n, read_work(n + 100))).collect()), after(60)).await?;
     let mut plan = lease(store, &job, 0, after(60)).await?;

@@ -1,26 +1,34 @@
 //! `JobStore` and `TaskStore`.
 
 mod jobs;
+mod keys;
 mod leases;
+mod lists;
+mod quotas;
 mod records;
+mod rounds;
 
 use std::time::Duration;
 
 use headrace_core::clock::Millis;
 use headrace_core::error::StoreError;
 use headrace_core::ids::{Caller, JobId, TaskId};
-use headrace_core::job::{Job, Limits, Pass, Phase, Planned, Tally};
+use headrace_core::job::{Conditions, Job, Limits, Pass, Phase, Planned, Recorded, Tally};
 use headrace_core::part::{Content, Part, PartKind, PartName, Tail, TailName};
 use headrace_core::ports::{JobStore, LeaseTerms, TaskStore};
 use headrace_core::request::{Container, ExportRequest};
 use headrace_core::task::{Close, Cursor, Encoding, Lease, LeaseAnswer, Page, Pin, Planning, Record, Regroup, Slice, Work};
 use headrace_fhir::{Instant, ResourceType};
 
-use super::BoxError;
+use super::{BoxError, Held};
 
 pub use jobs::*;
+pub use keys::*;
 pub use leases::*;
+pub use lists::*;
+pub use quotas::*;
 pub use records::*;
+pub use rounds::*;
 
 /// Runs the suite: `job_store_contract!(name, crate::open)`.
 #[macro_export]
@@ -51,6 +59,21 @@ macro_rules! job_store_contract {
                 a_step_that_landed_unanswered_is_not_repeated,
                 rounds_of_gathering_come_back_to_the_finish,
                 tails_are_listed_by_round_in_order,
+                a_round_does_what_its_phase_says_and_a_fresh_one_forgets_what_was_counted,
+                what_a_task_has_to_do_can_be_read_again,
+                dropped_parts_leave_no_gap_and_their_numbers_are_free_again,
+                a_fenced_off_finish_drops_no_parts,
+                limits_are_exact_however_many_ask_at_once,
+                a_limit_that_is_set_later_counts_what_is_at_work_already,
+                every_end_frees_one_place_and_none_frees_two,
+                a_job_that_waits_is_nobodys_work_and_ends_without_freeing_a_place,
+                a_waiting_job_begins_once_and_only_where_there_is_room,
+                those_that_wait_stand_in_line_oldest_first,
+                a_key_starts_one_job_however_often_it_comes,
+                a_key_belongs_to_one_caller_and_one_request,
+                a_kick_off_that_is_refused_leaves_its_key_unused,
+                a_caller_lists_its_own_jobs_newest_first_page_by_page,
+                a_cursor_leads_nowhere_but_into_the_callers_own_list,
             ]
         );
     };
@@ -81,6 +104,12 @@ fn sample(n: u8) -> Result<Job, BoxError> {
         requires_access_token: true,
         ..Job::accepted(JobId::from_random([n; 16]), Caller("arn:aws:iam::111122223333:user/ß☃".into()), request, T0)
     })
+}
+
+/// Records a job without limits and keys.
+async fn record(store: &impl JobStore, job: &Job) -> Held {
+    assert_eq!(store.record_job(job, &Planning::default(), &Conditions::default()).await?, Recorded::Yes);
+    Ok(())
 }
 
 fn task(job: &Job, task: u32) -> TaskId {
@@ -133,7 +162,7 @@ async fn current(store: &impl JobStore, job: &Job) -> Result<Job, BoxError> {
 /// A job with so many reading tasks, planned and running.
 async fn running(store: &impl TaskStore, tasks: u32) -> Result<Job, BoxError> {
     let job = sample(1)?;
-    store.record_job(&job, &Planning::default()).await?;
+    record(store, &job).await?;
     let mut plan = lease(store, &job, 0, T0).await?;
     let mut work = vec![(1, Work::Finish)];
     work.extend((2..2 + tasks).map(|n| (n, read_work(n))));

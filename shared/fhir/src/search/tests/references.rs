@@ -7,8 +7,9 @@ fn a_reference_is_found_by_id_by_type_and_by_url() {
     let missed = ["subject=2", "subject=Group/23", "subject:Group=23", "patient=Group/23", "subject=http://example.org/fhir/Patient/23"];
     assert_found("Observation", relative, &found, &missed);
     let absolute = r#""subject":{"reference":"http://example.org/fhir/Patient/23"}"#;
-    let found = ["subject=http://example.org/fhir/Patient/23", "patient=http://example.org/fhir/Patient/23"];
-    assert_found("Observation", absolute, &found, &["subject=http://other.org/fhir/Patient/23", "subject=Patient/23", "subject=23"]);
+    let found =
+        ["subject=http://example.org/fhir/Patient/23", "patient=http://example.org/fhir/Patient/23", "subject=Patient/23", "patient=23"];
+    assert_found("Observation", absolute, &found, &["subject=http://other.org/fhir/Patient/23", "subject=Group/23", "subject=2"]);
 }
 
 #[test]

@@ -1,0 +1,189 @@
+//! `$export` at each level, as OperationDefinitions.
+
+use headrace_core::request::Parameter;
+use headrace_edge::config::Offer;
+use headrace_fhir::IG_VERSION;
+use serde_json::{Map, Value, json};
+
+/// The guide's own definitions lie below this.
+const CANONICAL: &str = "http://hl7.org/fhir/uv/bulkdata/OperationDefinition";
+
+/// `$export` at one level.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Operation {
+    /// The last segment of its URL here, and in the guide if that defines it.
+    pub id: &'static str,
+    /// The type that it is called on, and whether on one resource of it; `None` is the whole system.
+    pub on: Option<(&'static str, bool)>,
+    /// Whether the guide defines it.
+    pub is_standard: bool,
+    name: &'static str,
+    description: &'static str,
+}
+
+/// Every level.
+pub const OPERATIONS: [Operation; 4] = [
+    Operation { id: "export", on: None, is_standard: true, name: "Export", description: "Exports every resource: `[base]/$export`." },
+    Operation {
+        id: "patient-export",
+        on: Some(("Patient", false)),
+        is_standard: true,
+        name: "PatientExport",
+        description: "Exports what is in the compartment of any patient: `[base]/Patient/$export`.",
+    },
+    Operation {
+        id: "one-patient-export",
+        on: Some(("Patient", true)),
+        is_standard: false,
+        name: "OnePatientExport",
+        description: "Exports what is in the compartment of one patient: `[base]/Patient/[id]/$export`.",
+    },
+    Operation {
+        id: "group-export",
+        on: Some(("Group", true)),
+        is_standard: true,
+        name: "GroupExport",
+        description: "Exports what is in the compartments of a group's members: `[base]/Group/[id]/$export`.",
+    },
+];
+
+/// The FHIR type of a parameter's value, and what it means.
+fn meaning(parameter: Parameter) -> (&'static str, &'static str) {
+    match parameter {
+        Parameter::OutputFormat => {
+            ("string", "`application/fhir+ndjson` (default), `application/ndjson` or `ndjson`: all mean newline-delimited JSON.")
+        }
+        Parameter::Since => (
+            "instant",
+            "Only resources whose `meta.lastUpdated` is later. Deletions since then are listed in the manifest's `deleted`. \
+             Resources without `meta.lastUpdated` are exported whatever it says.",
+        ),
+        Parameter::Until => ("instant", "Only resources whose `meta.lastUpdated` is earlier."),
+        Parameter::Till => ("instant", "`_until`, as Azure API for FHIR names it."),
+        Parameter::Type => ("string", "Only these resource types, separated by commas."),
+        Parameter::TypeFilter => (
+            "string",
+            "A search such as `Observation?category=laboratory`: of its type, only resources that match it are exported. \
+             Several for one type: any of them. The CapabilityStatement lists the search parameters.",
+        ),
+        Parameter::Elements => (
+            "string",
+            "Only these root elements, as `element` or `Type.element`, separated by commas; mandatory ones stay. What lacks \
+             elements is tagged SUBSETTED.",
+        ),
+        Parameter::Patient => ("Reference", "Only what is in the compartments of these patients."),
+        Parameter::IncludeAssociatedData => (
+            "code",
+            "`LatestProvenanceResources` or `RelevantProvenanceResources`. At the system level also `_history` (every \
+             version) and `_deleted` (deletions, also without `_since`), as Azure API for FHIR has them.",
+        ),
+        Parameter::OrganizeOutputBy => {
+            ("string", "`Patient`: files of blocks, one patient's resources each, instead of files of one type each.")
+        }
+        Parameter::AllowPartialManifests => (
+            "boolean",
+            "Whether the manifest may come in pages, each linking to the next. Without it, an export of more files than one \
+             response can list fails.",
+        ),
+        Parameter::Container => (
+            "string",
+            "A named place for the files inside the server's destination, as in Azure API for FHIR: 3 to 63 characters of \
+             a-z, 0-9 and the hyphen.",
+        ),
+        Parameter::Format => ("string", "The name of a folder layout that the operator has configured, as in Azure API for FHIR."),
+        Parameter::MaxCount => ("integer", "Accepted for clients of Azure API for FHIR; it changes nothing."),
+        Parameter::IsParallel => ("boolean", "Accepted for clients of Azure API for FHIR; it changes nothing."),
+    }
+}
+
+impl Operation {
+    /// The operation of this id.
+    pub fn named(id: &str) -> Option<&'static Self> {
+        OPERATIONS.iter().find(|operation| operation.id == id)
+    }
+
+    /// What the CapabilityStatement points at.
+    pub fn definition(&self, base: &str) -> String {
+        if self.is_standard { format!("{CANONICAL}/{}", self.id) } else { self.url(base) }
+    }
+
+    fn url(&self, base: &str) -> String {
+        format!("{base}/OperationDefinition/{}", self.id)
+    }
+
+    /// Its parameters. Patients can be named where patients are exported.
+    pub fn parameters(&self) -> impl Iterator<Item = Parameter> {
+        let is_system = self.on.is_none();
+        Parameter::ALL.into_iter().filter(move |parameter| *parameter != Parameter::Patient || !is_system)
+    }
+
+    /// The OperationDefinition, as this deployment offers it.
+    pub fn resource(&self, base: &str, offer: &Offer) -> Value {
+        let mut parameters: Vec<Value> = self.parameters().map(|parameter| definition(parameter, offer)).collect();
+        parameters.push(json!({
+            "name": "return", "use": "out", "min": 1, "max": "1", "type": "OperationOutcome",
+            "documentation": "The body of `202 Accepted`. The header Content-Location has the URL whose answer is the manifest, once the export is complete.",
+        }));
+        let is_instance = self.on.is_some_and(|(_, is_instance)| is_instance);
+        let mut resource = members(json!({
+            "resourceType": "OperationDefinition",
+            "id": self.id,
+            "url": self.url(base),
+            "version": env!("CARGO_PKG_VERSION"),
+            "name": self.name,
+            "title": format!("FHIR Bulk Data Access {IG_VERSION}: $export"),
+            "status": "active",
+            "kind": "operation",
+            "description": format!("{} Started with GET, or with POST and a Parameters resource; the headers `Accept: application/fhir+json` and `Prefer: respond-async` are required.", self.description),
+            "affectsState": false,
+            "code": "export",
+            "system": self.on.is_none(),
+            "type": self.on.is_some() && !is_instance,
+            "instance": is_instance,
+            "parameter": parameters,
+        }));
+        if self.is_standard {
+            resource.insert("base".to_owned(), self.definition(base).into());
+        }
+        if let Some((kind, _)) = self.on {
+            resource.insert("resource".to_owned(), json!([kind]));
+        }
+        resource.into()
+    }
+}
+
+/// The members of a JSON object.
+fn members(json: Value) -> Map<String, Value> {
+    match json {
+        Value::Object(members) => members,
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => Map::new(),
+    }
+}
+
+/// A parameter, as an OperationDefinition lists it.
+fn definition(parameter: Parameter, offer: &Offer) -> Value {
+    let (kind, text) = meaning(parameter);
+    let mut text = text.to_owned();
+    if parameter == Parameter::Since && offer.adds_new_members {
+        text.push_str(" At the level of a group, all resources of a member who joined after it.");
+    }
+    let max = if parameter.repeats() { "*" } else { "1" };
+    let json = json!({ "name": parameter.as_str(), "use": "in", "min": 0, "max": max, "type": kind, "documentation": text });
+    let mut json = members(json);
+    if parameter == Parameter::Patient {
+        json.insert("targetProfile".to_owned(), json!(["http://hl7.org/fhir/StructureDefinition/Patient"]));
+    }
+    json.into()
+}
+
+/// Every OperationDefinition, as a search finds them.
+pub fn bundle(base: &str, offer: &Offer) -> Value {
+    let entry = |operation: &Operation| json!({ "fullUrl": operation.url(base), "resource": operation.resource(base, offer), "search": { "mode": "match" } });
+    json!({
+        "resourceType": "Bundle",
+        "type": "searchset",
+        "total": OPERATIONS.len(),
+        "link": [{ "relation": "self", "url": format!("{base}/OperationDefinition") }],
+        "entry": OPERATIONS.iter().map(entry).collect::<Vec<_>>(),
+    })
+}

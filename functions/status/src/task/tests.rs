@@ -1,0 +1,113 @@
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use headrace_core::clock::Millis;
+use headrace_core::ids::{Caller, JobId};
+use headrace_core::job::{Pass, Planned, Reason, ReasonKind, Tally};
+use headrace_core::request::{Associated, Container};
+use headrace_fhir::{Instant, ResourceType};
+
+use super::*;
+
+/// 2026-01-31T08:00:00.000Z
+const T0: Millis = Millis(1_769_846_400_000);
+
+fn job(state: JobState) -> Job {
+    let caller = Caller("arn:aws:iam::111122223333:user/ann".into());
+    let base = "https://example.org/fhir".to_owned();
+    Job { state, base, ..Job::accepted(JobId::from_random([0xab; 16]), caller, ExportRequest::default(), T0) }
+}
+
+#[test]
+fn an_export_is_the_task_that_fhir_defines() {
+    let mut job = job(JobState::Running);
+    job.planned =
+        Some(Planned { transaction_time: T0 + Duration::from_secs(60), tasks: 4, source_bytes: 1_000, pass: Pass::Direct, roster: None });
+    (job.open_tasks, job.tally) = (3, Tally { source_bytes: 250, resources: 12, refused: 0 });
+    let expected = json!({
+        "fullUrl": "urn:uuid:abababab-abab-abab-abab-abababababab",
+        "resource": {
+            "resourceType": "Task",
+            "id": "abababababababababababababababab",
+            "status": "in-progress",
+            "businessStatus": { "text": "25 % done, 12 resources, 3 of 4 tasks left" },
+            "intent": "order",
+            "code": { "text": "Bulk Data Export" },
+            "description": "Export of the whole system",
+            "authoredOn": "2026-01-31T08:00:00.000Z",
+            "lastModified": "2026-01-31T08:01:00.000Z",
+            "output": [{
+                "type": { "text": "status" },
+                "valueUrl": "https://example.org/fhir/_operations/export/abababababababababababababababab"
+            }]
+        },
+        "search": { "mode": "match" }
+    });
+    assert_eq!(entry(&job), expected);
+}
+
+#[test]
+fn every_state_is_a_status_of_fhir() {
+    for (state, status, standing) in [
+        (JobState::Queued, "requested", "waiting for earlier exports"),
+        (JobState::Accepted, "accepted", "planning the export"),
+        (JobState::Complete, "completed", "complete, 0 resources"),
+        (JobState::Failed, "failed", "failed"),
+    ] {
+        let task = task(&job(state));
+        assert_eq!((&task["status"], &task["businessStatus"]["text"]), (&json!(status), &json!(standing)));
+    }
+    assert_eq!(task(&job(JobState::Complete))["output"][0]["type"]["text"], "manifest");
+}
+
+#[test]
+fn a_failure_says_why_in_the_shape_of_each_version() {
+    let mut job = job(JobState::Failed);
+    job.ended_at = Some(T0 + Duration::from_secs(3_600));
+    job.reason = Some(Reason { kind: ReasonKind::Deadline, text: "too late".into() });
+    for (version, said) in [
+        (FhirVersion::R4, json!({ "text": "too late" })),
+        (FhirVersion::R4b, json!({ "text": "too late" })),
+        (FhirVersion::R5, json!({ "concept": { "text": "too late" } })),
+    ] {
+        job.request.version = version;
+        let task = task(&job);
+        assert_eq!((&task["statusReason"], &task["lastModified"]), (&said, &json!("2026-01-31T09:00:00.000Z")));
+    }
+}
+
+#[test]
+fn the_parameters_are_listed_and_tell_nothing_of_a_patient() {
+    let mut job = job(JobState::Accepted);
+    job.request_url = "https://example.org/fhir/Patient/CANARY/$export?patient=Patient/CANARY".into();
+    job.request = ExportRequest {
+        level: Level::OnePatient("CANARY".into()),
+        types: Some(["Patient", "Observation"].into_iter().filter_map(ResourceType::named).collect()),
+        since: Instant::parse("2025-01").ok(),
+        until: Instant::parse("2026-01-01T00:00:00Z").ok(),
+        type_filters: vec!["Observation?subject=Patient/CANARY&code:in=CANARY".into(), "Patient".into()],
+        elements: vec!["id".into(), "Patient.name".into()],
+        patients: Some(2),
+        associated: BTreeSet::from([Associated::LatestProvenanceResources, Associated::History]),
+        is_organized: true,
+        container: Container::parse("my-place"),
+        ..ExportRequest::default()
+    };
+    let task = task(&job);
+    assert!(!task.to_string().contains("CANARY"), "{task}");
+    assert_eq!(task["description"], "Export of one patient");
+    let given = |name: &str, kind: &str, value: &str| json!({ "type": { "text": name }, kind: value });
+    let expected = [
+        given("_type", "valueString", "Observation,Patient"),
+        given("_since", "valueInstant", "2025-01-01T00:00:00Z"),
+        given("_until", "valueInstant", "2026-01-01T00:00:00Z"),
+        given("_elements", "valueString", "id,Patient.name"),
+        given("patient", "valueString", "2 patients"),
+        given("includeAssociatedData", "valueString", "LatestProvenanceResources,_history"),
+        given("organizeOutputBy", "valueString", "Patient"),
+        given("_container", "valueString", "my-place"),
+        given("_typeFilter", "valueString", "Observation?subject&code:in"),
+        given("_typeFilter", "valueString", "Patient"),
+    ];
+    assert_eq!(task["input"], json!(expected));
+}

@@ -1,0 +1,106 @@
+//! Where the files of an export lie: containers and layouts.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// The mark in a layout for the time of the kick-off.
+const TIMESTAMP: &str = "<timestamp>";
+
+/// The mark in a layout for the job's id.
+const ID: &str = "<id>";
+
+/// Names that `_format` takes for FHIR JSON, as everywhere in FHIR; no layout can have one.
+pub(super) const JSON_FORMATS: [&str; 3] = ["json", "application/json", "application/fhir+json"];
+
+/// Where the files of an export lie: text with `<timestamp>` and `<id>` for the job's own, at least `<id>`, without a
+/// slash at either end. The operator names layouts, `_format` picks one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Layout(String);
+
+/// A list of layouts that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("names `{0}`: a layout is written name=folders, such as monthly=<timestamp>/<id>, with <id> in it and no name twice")]
+pub struct InvalidLayout(String);
+
+impl Layout {
+    /// Reads a layout: segments of letters, digits, `-`, `_`, `.` and the two marks. As Azure writes them, a last segment
+    /// `<resourcename>` may stand at the end: every file is named by its type here.
+    pub fn parse(text: &str) -> Option<Self> {
+        let text = text.strip_suffix("/<resourcename>").unwrap_or(text);
+        let fits = |segment: &str| {
+            let rest = segment.replace(TIMESTAMP, "t").replace(ID, "i");
+            let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+            !rest.is_empty() && !rest.starts_with('.') && !rest.starts_with('_') && rest.bytes().all(is_plain)
+        };
+        (text.contains(ID) && text.len() <= 200 && text.split('/').all(fits)).then(|| Self(text.to_owned()))
+    }
+
+    /// Reads the operator's layouts, `name=layout;name=layout`. A name is 1 to 64 letters, digits, `-`, `_` and `.`.
+    pub fn parse_named(text: &str) -> Result<BTreeMap<String, Self>, InvalidLayout> {
+        let is_name = |name: &str| {
+            let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+            (1..=64).contains(&name.len()) && name.bytes().all(is_plain) && !JSON_FORMATS.contains(&name)
+        };
+        let mut layouts = BTreeMap::new();
+        for pair in text.split(';').map(str::trim).filter(|pair| !pair.is_empty()) {
+            let invalid = || InvalidLayout(pair.to_owned());
+            let (name, layout) = pair.split_once('=').ok_or_else(invalid)?;
+            let (name, layout) = (name.trim(), Self::parse(layout.trim()).ok_or_else(invalid)?);
+            if !is_name(name) || layouts.insert(name.to_owned(), layout).is_some() {
+                return Err(invalid());
+            }
+        }
+        Ok(layouts)
+    }
+
+    /// The folder of one job.
+    pub fn folder(&self, timestamp: &str, id: &str) -> String {
+        self.0.replace(TIMESTAMP, timestamp).replace(ID, id)
+    }
+}
+
+impl TryFrom<String> for Layout {
+    type Error = &'static str;
+    fn try_from(text: String) -> Result<Self, &'static str> {
+        Self::parse(&text).ok_or("not a layout")
+    }
+}
+
+impl From<Layout> for String {
+    fn from(layout: Layout) -> Self {
+        layout.0
+    }
+}
+
+/// The name of a place inside the destination: 3 to 63 of `a-z`, `0-9` and `-`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Container(String);
+
+impl Container {
+    /// Reads a container's name.
+    pub fn parse(text: &str) -> Option<Self> {
+        let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        ((3..=63).contains(&text.len()) && text.bytes().all(fits)).then(|| Self(text.to_owned()))
+    }
+
+    /// The name itself: safe as a path segment and as a key prefix.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for Container {
+    type Error = &'static str;
+    fn try_from(text: String) -> Result<Self, &'static str> {
+        Self::parse(&text).ok_or("not a container's name")
+    }
+}
+
+impl From<Container> for String {
+    fn from(container: Container) -> Self {
+        container.0
+    }
+}

@@ -1,0 +1,114 @@
+//! Parameters with one value.
+
+use headrace_fhir::Instant;
+
+use super::given::Given;
+use super::place::JSON_FORMATS;
+use super::refusal::Handling;
+use super::{Container, Layout, Parameter, Policy, Refusal};
+use crate::clock::Millis;
+use crate::outcome::IssueCode;
+
+fn refuse(parameter: Parameter, code: IssueCode, text: String) -> Refusal {
+    Refusal::of(400, code, parameter.as_str(), text)
+}
+
+fn moment(given: &Given<'_>, parameter: Parameter) -> Result<Option<Instant>, Refusal> {
+    let read =
+        |value| Instant::parse(value).map_err(|error| refuse(parameter, IssueCode::Value, format!("{} is {error}", parameter.as_str())));
+    given.one(parameter).map(read).transpose()
+}
+
+/// `_since`. One that lies ahead can only be a mistake: nothing is changed later than now.
+pub(super) fn since(given: &Given<'_>, now: Millis) -> Result<Option<Instant>, Refusal> {
+    let since = moment(given, Parameter::Since)?;
+    if since.is_some_and(|since| since > Instant::from_millis(now.0)) {
+        return Err(refuse(Parameter::Since, IssueCode::Value, format!("_since lies in the future: it is {now} here")));
+    }
+    Ok(since)
+}
+
+/// `_until`, or `_till` as Azure calls it.
+pub(super) fn until(given: &Given<'_>, since: Option<Instant>) -> Result<Option<Instant>, Refusal> {
+    let (until, till) = (moment(given, Parameter::Until)?, moment(given, Parameter::Till)?);
+    if until.is_some() && till.is_some() && until != till {
+        let text = "_till is another name of _until, and the two differ: send one of them";
+        return Err(refuse(Parameter::Till, IssueCode::Invalid, text.to_owned()));
+    }
+    let until = until.or(till);
+    if until.is_some_and(|until| since.is_some_and(|since| until <= since)) {
+        let text = "_until is not later than _since: nothing was changed after the one and before the other";
+        return Err(refuse(Parameter::Until, IssueCode::Invalid, text.to_owned()));
+    }
+    Ok(until)
+}
+
+/// `true` or `false`; absent is false.
+pub(super) fn flag(given: &Given<'_>, parameter: Parameter) -> Result<bool, Refusal> {
+    match given.one(parameter) {
+        None | Some("false") => Ok(false),
+        Some("true") => Ok(true),
+        Some(_) => Err(refuse(parameter, IssueCode::Value, format!("{} is either true or false", parameter.as_str()))),
+    }
+}
+
+/// `organizeOutputBy`: whether by Patient, which is the one type that is offered.
+pub(super) fn is_organized(given: &Given<'_>, handling: &mut Handling) -> Result<bool, Refusal> {
+    match given.one(Parameter::OrganizeOutputBy) {
+        None => Ok(false),
+        Some("Patient") => Ok(true),
+        Some(_) => {
+            let text = "organizeOutputBy takes Patient only; without it files hold one resource type each";
+            handling.leave_out(refuse(Parameter::OrganizeOutputBy, IssueCode::NotSupported, text.to_owned()))?;
+            Ok(false)
+        }
+    }
+}
+
+/// `_outputFormat`. Another format is refused whatever the client prefers: it could not read the files.
+pub(super) fn check_output_format(given: &Given<'_>) -> Result<(), Refusal> {
+    // A `+` that was not percent-encoded arrives as a blank.
+    match given.one(Parameter::OutputFormat).map(|value| value.replace(' ', "+")).as_deref() {
+        None | Some("application/fhir+ndjson" | "application/ndjson" | "ndjson") => Ok(()),
+        Some(_) => {
+            let text = "_outputFormat is one of application/fhir+ndjson, application/ndjson and ndjson";
+            Err(refuse(Parameter::OutputFormat, IssueCode::NotSupported, text.to_owned()))
+        }
+    }
+}
+
+/// `_container`. Never left out: the files would lie where their owner does not look.
+pub(super) fn container(given: &Given<'_>, policy: &Policy) -> Result<Option<Container>, Refusal> {
+    let Some(value) = given.one(Parameter::Container) else { return Ok(None) };
+    let refuse = |code, text: &str| refuse(Parameter::Container, code, text.to_owned());
+    let container =
+        Container::parse(value).ok_or_else(|| refuse(IssueCode::Value, "_container is 3 to 63 characters of a-z, 0-9 and the hyphen"))?;
+    if policy.containers.as_ref().is_some_and(|allowed| !allowed.contains(&container)) {
+        return Err(refuse(IssueCode::Forbidden, "_container names a place that this server does not allow: ask its operator"));
+    }
+    Ok(Some(container))
+}
+
+/// `_format`: one of the operator's layouts, as in Azure, or FHIR's JSON, in which everything is answered anyway.
+pub(super) fn layout(given: &Given<'_>, policy: &Policy) -> Result<Option<Layout>, Refusal> {
+    let Some(value) = given.one(Parameter::Format) else { return Ok(None) };
+    if let Some(layout) = policy.layouts.get(value) {
+        return Ok(Some(layout.clone()));
+    }
+    if JSON_FORMATS.contains(&value.replace(' ', "+").as_str()) {
+        return Ok(None);
+    }
+    let names: Vec<_> = policy.layouts.keys().map(String::as_str).chain(JSON_FORMATS).collect();
+    let text = format!("_format is one of {}", names.join(", "));
+    Err(refuse(Parameter::Format, IssueCode::NotSupported, text))
+}
+
+/// `_maxCount` and `_isParallel`: read, so that a mistake shows, and without effect.
+pub(super) fn check_levers(given: &Given<'_>) -> Result<(), Refusal> {
+    flag(given, Parameter::IsParallel)?;
+    let is_count = |value: &str| value.bytes().all(|byte| byte.is_ascii_digit()) && value.parse::<u64>().is_ok_and(|count| count > 0);
+    if given.one(Parameter::MaxCount).is_none_or(is_count) {
+        return Ok(());
+    }
+    Err(refuse(Parameter::MaxCount, IssueCode::Value, "_maxCount is a positive whole number".to_owned()))
+}

@@ -1,0 +1,110 @@
+use super::*;
+
+#[test]
+fn the_three_names_of_ndjson_are_accepted_also_with_a_lost_plus() {
+    for name in ["application/fhir+ndjson", "application/fhir ndjson", "application/ndjson", "ndjson"] {
+        assert_eq!(accepted(&[("_outputFormat", name)]), ExportRequest::default(), "{name}");
+    }
+}
+
+#[test]
+fn values_that_cannot_be_right_are_refused_by_name() {
+    for (name, values) in [
+        ("_since", &["0000-60-01T30:70:80+05:00", "yesterday", "", "2999-01-01", "2020-01-01\0", "2020-01-01T"][..]),
+        ("_until", &["", "2020-13-01", "tomorrow"]),
+        ("_till", &["", "2020-02-30"]),
+        ("_outputFormat", &["application/xml", "", "text/html", "x-custom", "NDJSON"]),
+        ("_container", &["..", "../etc", "%2e%2e", "a/b", "Upper", "ab", "", "a\0b", "..\\..", "ａｂｃ"]),
+        ("_format", &["", "xml", "application/fhir+xml", "../json", "unknown"]),
+        ("organizeOutputBy", &["", "patient", "Observation", "Patient,Observation"]),
+        ("allowPartialManifests", &["", "yes", "1", "True"]),
+        ("_isParallel", &["", "no"]),
+        ("_maxCount", &["", "0", "-1", "+5", "ten", "1.5", "99999999999999999999999"]),
+    ] {
+        for value in values {
+            assert_eq!(refused_with(&[(name, value)]), by(name), "{name}={value}");
+        }
+    }
+}
+
+#[test]
+fn a_singleton_given_twice_is_refused_even_with_equal_values() {
+    for (name, value) in [
+        ("_since", "2020-01-01"),
+        ("_until", "2020-01-01"),
+        ("_till", "2020-01-01"),
+        ("organizeOutputBy", "Patient"),
+        ("allowPartialManifests", "true"),
+        ("_container", "cohort"),
+        ("_outputFormat", "ndjson"),
+        ("_format", "json"),
+        ("_maxCount", "1"),
+        ("_isParallel", "true"),
+    ] {
+        assert!(resolve(&asked(&[(name, value)])).is_ok(), "{name}");
+        assert_eq!(refused_with(&[(name, value), (name, value)]), by(name));
+    }
+}
+
+#[test]
+fn till_is_another_name_of_until() {
+    let until = accepted(&[("_until", "2020-01-01T00:00:00Z")]).until;
+    assert_eq!(until, Instant::parse("2020").ok());
+    assert_eq!(accepted(&[("_till", "2020-01-01T01:00:00+01:00")]).until, until);
+    assert_eq!(accepted(&[("_till", "2020-01-01"), ("_until", "2020")]).until, until);
+    assert_eq!(refused_with(&[("_till", "2020-01-01"), ("_until", "2020-01-02")]), by("_till"));
+}
+
+#[test]
+fn an_interval_that_holds_no_moment_is_refused() {
+    assert_eq!(refused_with(&[("_since", "2020-01-02"), ("_until", "2020-01-01")]), by("_until"));
+    assert_eq!(refused_with(&[("_since", "2020-01-01"), ("_until", "2020-01-01")]), by("_until"));
+    assert!(resolve(&asked(&[("_since", "2020-01-01"), ("_until", "2020-01-02")])).is_ok());
+    // The export's own time bounds it then.
+    assert!(resolve(&asked(&[("_until", "2999-01-01")])).is_ok());
+}
+
+#[test]
+fn an_allow_list_closes_all_other_containers() {
+    let policy = Policy { containers: Some([Container::parse("research").unwrap()].into()), ..Policy::default() };
+    let ask = |name| ExportRequest::resolve(&asked(&[("_container", name)]), &policy, NOW);
+    assert!(ask("research").is_ok());
+    assert_eq!(ask("other").unwrap_err().code, IssueCode::Forbidden);
+}
+
+#[test]
+fn format_is_a_layout_of_the_operator_or_fhirs_json() {
+    let layouts = Layout::parse_named("by-day=<timestamp>/<id>; flat = <id>").unwrap();
+    let policy = Policy { layouts, ..Policy::default() };
+    let layout = |name| ExportRequest::resolve(&asked(&[("_format", name)]), &policy, NOW).map(|resolved| resolved.request.layout);
+    assert_eq!(layout("by-day"), Ok(Layout::parse("<timestamp>/<id>")));
+    assert_eq!(layout("flat"), Ok(Layout::parse("<id>")));
+    for name in ["json", "application/json", "application/fhir+json", "application/fhir json"] {
+        assert_eq!(layout(name), Ok(None), "{name}");
+    }
+    assert!(layout("weekly").unwrap_err().text.contains("by-day, flat"));
+}
+
+#[test]
+fn layouts_that_cannot_hold_an_export_are_refused_with_their_text() {
+    for text in ["a", "a=", "=<id>", "a=b", "a=../<id>", "a=/<id>", "a=<id>;a=<id>", "json=<id>", "a b=<id>", "a=<id>/x y"] {
+        assert!(Layout::parse_named(text).is_err(), "{text}");
+    }
+    assert!(Layout::parse_named("a=<id>;b=nope").unwrap_err().to_string().contains("`b=nope`"));
+    assert_eq!(Layout::parse_named(" ; ").unwrap().len(), 0);
+}
+
+#[test]
+fn de_identification_is_refused_and_never_forgotten() {
+    for name in [
+        "_anonymizationConfig",
+        "_anonymizationConfigEtag",
+        "_anonymizationConfigCollectionReference",
+        "_anonymizationConfigLocation",
+        "_AnonymizationConfig",
+    ] {
+        for prefer in ["respond-async", "respond-async, handling=lenient"] {
+            assert_eq!(refused(&ask(Level::System, prefer, &[(name, "x")])), by(name));
+        }
+    }
+}
