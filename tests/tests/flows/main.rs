@@ -6,6 +6,7 @@ mod ends;
 mod faults;
 mod keys;
 mod list;
+mod organized;
 mod queue;
 mod served;
 mod whole;

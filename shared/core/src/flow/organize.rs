@@ -75,14 +75,16 @@ pub(super) async fn organize(
         let mut after = None::<Order>;
         let left_out = loop {
             let shelf = Shelf::new(terms.organize_bytes, begin..end, after.clone());
-            let Some((shelf, left_out)) = buckets.onto(shelf, ports, &mut pump).await? else { return pump.hand_on().await };
+            // The first pass of an attempt takes the time that it takes, so that each attempt gets on by a block at least.
+            let may_stop = after.is_some();
+            let Some((shelf, left_out)) = buckets.onto(shelf, ports, &mut pump, may_stop).await? else { return pump.hand_on().await };
             let (books, are_all) = shelf.into_sorted();
             for book in books {
                 if after.as_ref().is_none_or(|after| after.position != book.order.position) {
                     let cursor = Cursor { item: 0, offset: book.order.position };
                     if pump.page.full().is_some() {
                         pump.turn_page(cursor).await?;
-                    } else if pump.is_over() {
+                    } else if after.is_some() && pump.is_over() {
                         pump.turn_page(cursor).await?;
                         return pump.hand_on().await;
                     }
@@ -137,12 +139,13 @@ struct Buckets {
 }
 
 impl Buckets {
-    /// Offers all that lies in the buckets to a shelf; `None` if the time is up.
+    /// Offers all that lies in the buckets to a shelf; `None` if the time is up and it may stop.
     async fn onto<W: AllPorts>(
         &self,
         mut shelf: Shelf,
         ports: &W,
         pump: &mut Pump<'_, W>,
+        may_stop: bool,
     ) -> Result<Option<(Shelf, LeftOut)>, ExportError> {
         let mut left_out = LeftOut::new();
         let mut arrival = 0;
@@ -150,8 +153,8 @@ impl Buckets {
         let pieces: Vec<(&Tail, Range<u64>)> = self.tails.iter().flat_map(|(_, tail)| pieces(tail)).collect();
         for batch in pieces.chunks(READS_AT_ONCE) {
             let held: &Lease = pump.lease;
-            let reads = stream::iter(batch).map(|(tail, range)| read(ports, held, tail, range.clone())).buffered(READS_AT_ONCE);
-            let bytes: Vec<Vec<u8>> = reads.try_collect().await?;
+            let reads: Vec<_> = batch.iter().map(|(tail, range)| read(ports, held, tail, range.clone())).collect();
+            let bytes: Vec<Vec<u8>> = stream::iter(reads).buffered(READS_AT_ONCE).try_collect().await?;
             for ((tail, range), bytes) in batch.iter().zip(bytes) {
                 let unreadable =
                     |detail: &str| StoreError::Unreadable { what: "the destination", detail: format!("{}: {detail}", tail.name) };
@@ -170,7 +173,7 @@ impl Buckets {
                     return Err(unreadable("it ends in the middle of a frame").into());
                 }
             }
-            if pump.is_over() {
+            if may_stop && pump.is_over() {
                 return Ok(None);
             }
             pump.beat().await?;
