@@ -9,6 +9,7 @@ pub mod hand_out;
 pub mod kick_off;
 pub mod list;
 pub mod look_up;
+mod organize;
 mod plan;
 mod pump;
 pub mod reap;
