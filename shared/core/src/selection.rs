@@ -4,14 +4,15 @@ mod blocks;
 mod level;
 
 use headrace_fhir::{
-    Bases, Deletions, Elements, Head, Instant, Json, NotAResource, Outline, PatientCompartment, Query, Resource, ResourceType, TypeFilters,
-    TypeSet, any_reference, deletions, head, peek, provenance_targets, recorded,
+    Bases, Deletions, Elements, Head, Instant, Json, NotAResource, Outline, PatientCompartment, Peek, Query, Resource, ResourceType,
+    TypeFilters, TypeSet, any_reference, deletions, head, peek, provenance_targets, recorded,
 };
 
 use crate::error::StoreError;
 use crate::flow::run_task::{LakeVersions, WorkTerms};
 use crate::job::{Job, Pass};
-use crate::note::{Facts, Key, Keys, Link, Note, Notebook, Place, Why, changed, deleted, version_rank};
+use crate::key::{Keys, ResourceKey};
+use crate::note::{Facts, Link, Note, Notebook, Place, Why, changed, deleted, version_rank};
 use crate::organize::Places;
 use crate::request::{Associated, ExportRequest, Level};
 use crate::resolution::{Associations, Whose};
@@ -131,7 +132,7 @@ impl Selection {
             filters.add(Query::parse(filter, request.version, now).map_err(|error| unreadable(error.to_string()))?);
         }
         let elements = (!request.elements.is_empty()).then(|| Elements::parse(&request.elements, request.version)).transpose();
-        let (bases, keys) = (terms.bases.clone(), Keys::of_job(&job.id));
+        let (bases, keys) = (terms.bases.clone(), Keys::of(&job.id));
         Ok(Self {
             types: request.type_set(),
             since: request.since,
@@ -153,10 +154,12 @@ impl Selection {
 
     /// Judges a line by what it says itself.
     pub(crate) fn judge<'a>(&self, line: &'a [u8], outline: &'a mut Outline) -> Judged<'a> {
-        let may_be_member = self.compartments.as_ref().is_none_or(|compartments| compartments.may_hold(line));
+        if let Some(seen) = self.certainly_not_exported(line) {
+            let head = Head { kind: seen.kind, last_updated: seen.last_updated };
+            return self.judged(head, line, None);
+        }
         let mut whole = None;
-        let asks_more = self.elements.is_some() || !self.filters.is_empty();
-        let read = if asks_more || (may_be_member && self.compartments.is_some()) {
+        let read = if self.elements.is_some() || !self.filters.is_empty() || self.compartments.is_some() {
             Resource::read(line, outline).map(|resource| whole.insert(resource).head)
         } else {
             head(line)
@@ -171,15 +174,31 @@ impl Selection {
         {
             return Judged::Deletions(deletions);
         }
+        self.judged(head, line, whole)
+    }
+
+    /// The cheapest test first: where an export is about some patients, most lines name none of them. What such a line may
+    /// be all the same (a deletion, a member who is no patient, a resource that comes with others) its first members tell;
+    /// the rest of it is not even validated.
+    fn certainly_not_exported<'a>(&self, line: &'a [u8]) -> Option<Peek<'a>> {
+        let compartments = self.compartments.as_ref().filter(|compartments| !compartments.may_hold(line))?;
+        let seen = peek(line)?;
+        let comes_with_others = (self.associations.provenance.is_some() && self.provenance.contains(seen.kind))
+            || (self.associations.references && self.referenced.contains(seen.kind));
+        let may_matter = self.bundle.contains(seen.kind) || comes_with_others || compartments.is_other_member(seen.kind, seen.id);
+        (!may_matter).then_some(seen)
+    }
+
+    fn judged<'a>(&self, head: Head, line: &'a [u8], whole: Option<Resource<'a>>) -> Judged<'a> {
         let is_later = self.transaction_time.zip(head.last_updated).is_some_and(|(time, changed)| changed > time);
-        match self.facts(head, whole.as_ref(), may_be_member) {
+        match self.facts(head, whole.as_ref()) {
             Some(facts) if !is_later => Judged::Resource(Met { head, facts, line, whole }),
             Some(_) | None => Judged::Passed,
         }
     }
 
     /// `None` if the export has nothing to do with resources of its type.
-    fn facts(&self, head: Head, whole: Option<&Resource<'_>>, may_be_member: bool) -> Option<Facts> {
+    fn facts(&self, head: Head, whole: Option<&Resource<'_>>) -> Option<Facts> {
         let is_provenance = self.provenance.contains(head.kind);
         let is_asked = self.is_asked(head.kind);
         let whose = self.associations.provenance;
@@ -189,8 +208,8 @@ impl Selection {
         }
         let standing = match (&self.compartments, whole) {
             (None, _) => level::Standing { is_member: true, is_new: false },
-            (Some(compartments), Some(resource)) if may_be_member => compartments.standing(resource),
-            (Some(_), _) => level::Standing::default(),
+            (Some(compartments), Some(resource)) => compartments.standing(resource),
+            (Some(_), None) => level::Standing::default(),
         };
         // Without a readable time it is exported whatever is asked about time (Bulk Data Access, `_since`: resources
         // without a maintained time may be included): nothing is lost silently.
@@ -236,8 +255,8 @@ impl Selection {
             whole => whole,
         };
         let (key, version) = match (&glance, &whole) {
-            (Some(glance), _) => (self.keys.of(met.head.kind, glance.id), version_rank(glance.version_id)),
-            (None, Some(whole)) => (self.keys.of(met.head.kind, &whole.id()), version_rank(whole.version_id().as_deref())),
+            (Some(glance), _) => (self.keys.key(met.head.kind, glance.id.as_bytes()), version_rank(glance.version_id)),
+            (None, Some(whole)) => (self.keys.key(met.head.kind, whole.id().as_bytes()), version_rank(whole.version_id().as_deref())),
             (None, None) => return,
         };
         let task = notebook.task;
@@ -253,7 +272,7 @@ impl Selection {
         is_provenance || (met.facts.is_selected && self.associations.references)
     }
 
-    fn note_links(&self, facts: Facts, source: Key, whole: &Resource<'_>, place: Place, notebook: &mut Notebook) {
+    fn note_links(&self, facts: Facts, source: ResourceKey, whole: &Resource<'_>, place: Place, notebook: &mut Notebook) {
         let (task, first) = (notebook.task, notebook.links.len());
         let mut link = |why, target| {
             let link = Link { at: source, why, task, place, other: target };
@@ -265,12 +284,12 @@ impl Selection {
         };
         if facts.is_candidate && self.provenance.contains(whole.head.kind) {
             let why = Why::Provenance { recorded: changed(recorded(whole)) };
-            provenance_targets(whole, &self.bases, &mut |target| link(why, self.keys.of(target.kind, target.id)));
+            provenance_targets(whole, &self.bases, &mut |target| link(why, self.keys.key(target.kind, target.id.as_bytes())));
         }
         if facts.is_selected && self.associations.references {
             any_reference(whole, &self.bases, &mut |target| {
                 let is_wanted = self.referenced.contains(target.kind) && self.is_asked(target.kind);
-                is_wanted && link(Why::Reference, self.keys.of(target.kind, target.id))
+                is_wanted && link(Why::Reference, self.keys.key(target.kind, target.id.as_bytes()))
             });
         }
     }
@@ -279,7 +298,7 @@ impl Selection {
     pub(crate) fn note_deletions(&self, deletions: &Deletions<'_>, place: Place, notebook: &mut Notebook) {
         let task = notebook.task;
         let notes = self.reported(deletions).map(|(entry, deletion, facts)| Note {
-            key: self.keys.of(deletion.kind, &deletion.id),
+            key: self.keys.key(deletion.kind, deletion.id.as_bytes()),
             changed: deleted(deletion.at),
             version: u64::from(entry),
             task,

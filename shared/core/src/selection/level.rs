@@ -1,7 +1,6 @@
 //! Whose data an export below the level of the whole system is about.
 
 use headrace_fhir::{Bases, PatientCompartment, Resource, ResourceType, may_mention_patient};
-use memchr::memmem;
 
 use crate::request::{ExportRequest, Level};
 use crate::roster::Roster;
@@ -12,8 +11,8 @@ pub(super) struct Compartments {
     compartment: PatientCompartment,
     /// Whose; `None` means every patient's.
     roster: Option<Roster>,
-    /// Of the groups of a lake, the export of one holds no other.
-    group: Option<String>,
+    /// Of the groups of a lake, the export of one holds no other: the roster knows which.
+    is_about_a_group: bool,
     adds_new_members: bool,
 }
 
@@ -29,29 +28,32 @@ pub(super) struct Standing {
 impl Compartments {
     /// `None` for the whole system.
     pub(super) fn of(request: &ExportRequest, roster: Option<Roster>, bases: Bases, adds_new_members: bool) -> Option<Self> {
-        let (roster, group) = match &request.level {
+        let (roster, is_about_a_group) = match &request.level {
             Level::System => return None,
-            Level::AllPatients => (roster, None),
+            Level::AllPatients => (roster, false),
             // Without a roster nobody is meant.
-            Level::OnePatient(_) => (Some(roster.unwrap_or_default()), None),
-            Level::Group(id) => (Some(roster.unwrap_or_default()), Some(id.clone())),
+            Level::OnePatient(_) => (Some(roster.unwrap_or_default()), false),
+            Level::Group(_) => (Some(roster.unwrap_or_default()), true),
         };
         let compartment = PatientCompartment::of(request.version, bases);
-        Some(Self { compartment, roster, group, adds_new_members: adds_new_members && request.since.is_some() })
+        Some(Self { compartment, roster, is_about_a_group, adds_new_members: adds_new_members && request.since.is_some() })
     }
 
-    /// Whether a line can be in one of them; `false` is certain.
+    /// Whether a line can be in a patient's; `false` is certain.
     pub(super) fn may_hold(&self, line: &[u8]) -> bool {
-        let is_group = || self.group.is_some() && memmem::find(line, b"\"Group\"").is_some();
-        self.roster.as_ref().is_none_or(|roster| may_mention_patient(line, &|id| roster.contains_patient_bytes(id)) || is_group())
+        self.roster.as_ref().is_none_or(|roster| may_mention_patient(line, &|id| roster.contains_patient_bytes(id)))
+    }
+
+    /// Whether this is a member of the group who is no patient, or the group itself.
+    pub(super) fn is_other_member(&self, kind: ResourceType, id: &str) -> bool {
+        self.roster.as_ref().is_some_and(|roster| roster.contains_other(kind, id))
     }
 
     /// How a resource stands to them.
     pub(super) fn standing(&self, resource: &Resource<'_>) -> Standing {
-        if resource.head.kind.as_str() == "Group"
-            && let Some(group) = &self.group
-        {
-            return Standing { is_member: resource.id() == *group, is_new: false };
+        let is_other_member = self.is_other_member(resource.head.kind, &resource.id());
+        if is_other_member || (self.is_about_a_group && resource.head.kind.as_str() == "Group") {
+            return Standing { is_member: is_other_member, is_new: false };
         }
         let Some(roster) = &self.roster else {
             return Standing { is_member: self.compartment.any_patient(resource, &mut |_| true), is_new: false };
