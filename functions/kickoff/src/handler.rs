@@ -6,12 +6,12 @@ use headrace_core::ids::JobId;
 use headrace_core::job::Job;
 use headrace_core::outcome::{IssueCode, Outcome};
 use headrace_core::ports::{Clock, JobStore, PartStore, ResourceSource, TaskQueue};
-use headrace_core::request::Refusal;
+use headrace_core::request::{Ignored, Refusal};
 use headrace_edge::config::Terms;
 use headrace_edge::reply::{Reply, refuse};
 use headrace_edge::telemetry::{Metric, count};
 use headrace_edge::{base, caller, request};
-use lambda_http::http::header::CONTENT_LOCATION;
+use lambda_http::http::header::{CONTENT_LOCATION, HeaderName};
 use lambda_http::http::{Method, Response};
 use lambda_http::{Body, Request};
 use tokio::sync::OnceCell;
@@ -48,8 +48,7 @@ where
             Ok(job) => {
                 tracing::info!(job.id = %job.id, owner = job.owner.0, types = job.request.types.as_ref().map(std::collections::BTreeSet::len), "accepted");
                 count(&[(Metric::JobsAccepted, 1)]);
-                let text = "the export was accepted; ask for its status at the URL in Content-Location";
-                Reply::outcome(202, &Outcome::information(text)).with(CONTENT_LOCATION, job.status_url()).into_response()
+                accepted(&job).into_response()
             }
             Err(error) => refuse(&request, &error),
         }
@@ -57,15 +56,17 @@ where
 
     async fn accept(&self, request: &Request) -> Result<Job, ExportError> {
         let path = request::kick_off_path(request)?;
-        if request.method() != Method::GET {
-            let text = "the export is started with GET";
+        if !matches!(*request.method(), Method::GET | Method::POST) {
+            let text = "an export is started with GET or POST";
             return Err(Refusal::of(405, IssueCode::NotSupported, "method", text).into());
         }
         let identity = caller::identity(request)?;
         let base = base::base(request, &path.route, self.terms.base.as_deref())?;
         let asked = request::asked(request, path.level)?;
         self.seen.get_or_try_init(|| self.look()).await?;
-        let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
+        // What was posted stays out of the manifest, its query as well (Bulk Data Access, "`request`").
+        let query = request.uri().query().filter(|_| request.method() == Method::GET);
+        let query = query.map(|query| format!("?{query}")).unwrap_or_default();
         let order = KickOff {
             id: (self.new_id)()?,
             asked,
@@ -84,6 +85,15 @@ where
         source?;
         Ok(parts?)
     }
+}
+
+/// The answer to a kick-off that has become a job: where to ask, what was agreed, and what was left out.
+fn accepted(job: &Job) -> Reply {
+    let outcome = Outcome::information("the export was accepted; ask for its status at the URL in Content-Location");
+    let applied = if job.request.separates_status { "respond-async, separate-export-status" } else { "respond-async" };
+    Reply::outcome(202, &outcome.with(job.request.ignored.iter().map(Ignored::issue)))
+        .with(CONTENT_LOCATION, job.status_url())
+        .with(HeaderName::from_static("preference-applied"), applied)
 }
 
 /// Sent twice, the header is a list as in any other header, and no key.

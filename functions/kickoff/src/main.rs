@@ -1,11 +1,11 @@
-//! The `kickoff` function: `GET [base]/$export`.
+//! The `kickoff` function: `GET` or `POST [base]/$export`.
 
 use headrace_aws::Clients;
 use headrace_edge::config::{Environment, KickoffConfig};
 use headrace_edge::system::{SystemClock, random_job_id};
-use headrace_edge::telemetry;
+use headrace_edge::{gateway, telemetry};
 use kickoff::handler::Kickoff;
-use lambda_http::{Error, Request, run, service_fn};
+use lambda_http::{Error, Request};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
@@ -16,5 +16,5 @@ async fn main() -> Result<(), Error> {
     let source = aws.lake(&config.source.name, &config.source.prefix);
     let parts = aws.parts(&config.destination.name, &config.destination.prefix);
     let kickoff = &Kickoff::new((jobs, queue), (source, parts), SystemClock, config.terms, random_job_id);
-    run(service_fn(|request: Request| async { Ok::<_, Error>(kickoff.handle(request).await) })).await
+    gateway::run(|request: Request| kickoff.handle(request)).await
 }

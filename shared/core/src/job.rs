@@ -17,6 +17,7 @@ use crate::ids::{Caller, JobId};
 use crate::outcome::IssueCode;
 use crate::part::Tail;
 use crate::request::ExportRequest;
+use crate::roster::LeftOut;
 
 /// Why a job failed, for the client's eyes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +44,10 @@ pub enum ReasonKind {
     Deadline,
     /// The manifest would not fit into one response.
     TooLarge,
+    /// The lake has no such group or patient.
+    NotFound,
+    /// Who the export is about cannot be told from the lake.
+    NotSupported,
 }
 
 impl ReasonKind {
@@ -53,6 +58,8 @@ impl ReasonKind {
             Self::SourceUnreadable | Self::Misconfigured | Self::Exhausted => IssueCode::Exception,
             Self::Deadline => IssueCode::Timeout,
             Self::TooLarge => IssueCode::TooCostly,
+            Self::NotFound => IssueCode::NotFound,
+            Self::NotSupported => IssueCode::NotSupported,
         }
     }
 }
@@ -168,6 +175,9 @@ pub struct Planned {
     /// The patients that the export is about, where it is not about all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub roster: Option<Tail>,
+    /// Who is not on it although asked for.
+    #[serde(default, skip_serializing_if = "LeftOut::is_nobody")]
+    pub left_out: LeftOut,
 }
 
 /// One export, as the job table has it.

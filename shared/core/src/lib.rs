@@ -10,6 +10,7 @@ pub mod finding;
 pub mod flow;
 pub mod ids;
 pub mod job;
+pub mod key;
 pub mod lake;
 pub mod manifest;
 pub mod ndjson;

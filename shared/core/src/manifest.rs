@@ -107,6 +107,7 @@ mod tests {
     use crate::job::{JobState, Pass, Planned};
     use crate::part::{Content, PartName};
     use crate::request::ExportRequest;
+    use crate::roster::LeftOut;
 
     fn job() -> Job {
         Job {
@@ -120,6 +121,7 @@ mod tests {
                 source_bytes: 1,
                 pass: Pass::Direct,
                 roster: None,
+                left_out: LeftOut::default(),
             }),
             ended_at: Some(Millis(1)),
             ..Job::accepted(JobId::from_random([7; 16]), Caller("ann".into()), ExportRequest::default(), Millis(0))

@@ -96,12 +96,7 @@ impl Outcome {
 
     /// That something which was asked for is not done.
     pub fn ignored(ignored: &Ignored) -> Self {
-        Self::of(Issue {
-            severity: Severity::Information,
-            code: IssueCode::NotSupported,
-            diagnostics: ignored.text.clone(),
-            expression: vec![ignored.parameter.clone()],
-        })
+        Self::of(ignored.issue())
     }
 
     /// A word of information.

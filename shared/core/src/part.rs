@@ -185,6 +185,9 @@ impl fmt::Display for TailName {
 pub enum FileName {
     /// A file of the finished export.
     Part(PartName),
+    /// The same, where files of an earlier reading of the lake may lie under such names: it takes their place. Nobody
+    /// else writes other bytes there anew.
+    Anew(PartName),
     /// A piece that waits to be gathered.
     Tail(TailName),
 }
@@ -192,7 +195,7 @@ pub enum FileName {
 impl fmt::Display for FileName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Part(name) => name.fmt(f),
+            Self::Part(name) | Self::Anew(name) => name.fmt(f),
             Self::Tail(name) => name.fmt(f),
         }
     }

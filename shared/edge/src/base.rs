@@ -1,5 +1,7 @@
 //! The FHIR base that a client used, also behind proxies.
 
+use std::net::Ipv6Addr;
+
 use headrace_core::outcome::IssueCode;
 use headrace_core::request::Refusal;
 use lambda_http::http::HeaderMap;
@@ -51,9 +53,18 @@ fn forwarded(headers: &HeaderMap, parameter: &str) -> Option<String> {
     })
 }
 
+/// A name, an IPv4 address or an IPv6 address in brackets, with or without a port.
 fn is_host(host: &str) -> bool {
-    let is_plain = host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':' | b'[' | b']'));
-    is_plain && host.len() <= 255 && host.bytes().any(|byte| byte.is_ascii_alphanumeric())
+    let (is_name, port) = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, behind)) => (address.parse::<Ipv6Addr>().is_ok(), behind),
+        None => {
+            let (name, port) = host.split_at(host.find(':').unwrap_or(host.len()));
+            let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'));
+            (is_plain && name.len() <= 255 && name.bytes().any(|byte| byte.is_ascii_alphanumeric()), port)
+        }
+    };
+    let is_digits = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok();
+    is_name && (port.is_empty() || port.strip_prefix(':').is_some_and(is_digits))
 }
 
 fn is_path(path: &str) -> bool {
@@ -108,7 +119,26 @@ mod tests {
 
     #[test]
     fn a_hostile_host_is_refused_and_a_hostile_scheme_ignored() {
-        for host in ["evil/path", "a b", "x@y", "\"", "<script>", "...", ""] {
+        let long = "a".repeat(300);
+        for host in [
+            "evil/path",
+            "a b",
+            "x@y",
+            "\"",
+            "<script>",
+            "...",
+            "",
+            "h:99999",
+            "h:",
+            "h:+1",
+            "a:1:2",
+            "[::g]",
+            "[::1",
+            "[::1]x",
+            ":80",
+            "h\\e",
+            &long,
+        ] {
             assert_eq!(base_of("/$export", &[("host", host)]).unwrap_err().status, 400, "{host}");
         }
         assert_eq!(base_of("/$export", &[("host", "h"), ("x-forwarded-proto", "javascript")]).as_deref(), Ok("http://h"));

@@ -3,6 +3,8 @@
 pub mod base;
 pub mod caller;
 pub mod config;
+pub mod gateway;
+pub mod parameters;
 pub mod reply;
 pub mod request;
 pub mod sqs;

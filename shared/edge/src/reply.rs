@@ -93,8 +93,8 @@ pub fn outcome(error: &ExportError) -> Reply {
     let say = |status, code| Reply::outcome(status, &Outcome::error(code, error.to_string()));
     let passing = |text: &str| Reply::outcome(503, &Outcome::error(IssueCode::Transient, text)).with(RETRY_AFTER, ASK_AGAIN);
     match error {
-        // The one method that is refused is another than GET at a kick-off.
-        ExportError::Refused(refusal) if refusal.status == 405 => Reply::outcome(405, &refusal.outcome()).with(ALLOW, "GET"),
+        // The one method that is refused is another than GET and POST at a kick-off.
+        ExportError::Refused(refusal) if refusal.status == 405 => Reply::outcome(405, &refusal.outcome()).with(ALLOW, "GET, POST"),
         ExportError::Refused(refusal) => Reply::outcome(refusal.status, &refusal.outcome()),
         ExportError::TooMany(_) => say(429, IssueCode::Throttled).with(RETRY_AFTER, ROOM_LATER),
         ExportError::NotFound(_) => say(404, IssueCode::NotFound),

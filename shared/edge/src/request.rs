@@ -4,8 +4,8 @@ use headrace_core::ids::JobId;
 use headrace_core::outcome::IssueCode;
 use headrace_core::part::PartName;
 use headrace_core::request::{Asked, Level, Refusal};
-use lambda_http::http::HeaderMap;
 use lambda_http::http::header::{ACCEPT, HeaderName};
+use lambda_http::http::{HeaderMap, Method};
 use lambda_http::{Request, RequestExt};
 use percent_encoding::percent_decode_str;
 
@@ -33,10 +33,12 @@ pub fn kick_off_path(request: &Request) -> Result<KickOffPath, ExportError> {
     }
     let (one, two) = (from_the_end.next().unwrap_or_default(), from_the_end.next().unwrap_or_default());
     let (level, before) = match (two, one) {
-        (_, "Patient") => (Level::AllPatients, vec![one]),
-        ("Patient", _) => (Level::OnePatient(decoded(one)), vec![two, one]),
         ("Group", _) => (Level::Group(decoded(one)), vec![two, one]),
-        _ => (Level::System, vec![]),
+        ("Patient", _) => (Level::OnePatient(decoded(one)), vec![two, one]),
+        (_, "Patient") => (Level::AllPatients, vec![one]),
+        // Taken for a base, it would export the whole system where somebody forgot the group's id.
+        (_, "Group") => return Err(ExportError::NotFound("an export of all groups")),
+        (_, _) => (Level::System, vec![]),
     };
     let route = before.into_iter().chain([operation]).fold(String::new(), |route, segment| route + "/" + segment);
     Ok(KickOffPath { level, route })
@@ -47,14 +49,19 @@ fn decoded(segment: &str) -> String {
     percent_decode_str(segment).decode_utf8_lossy().into_owned()
 }
 
-/// Reads the kick-off's headers and query.
+/// Reads the kick-off's headers, its query and, where it was posted, its body: the parameters of both add up. Some clients
+/// post with a query and no body.
 pub fn asked(request: &Request, level: Level) -> Result<Asked, Refusal> {
-    Ok(Asked {
+    let mut asked = Asked {
         level,
         accept: values(request.headers(), &ACCEPT),
         prefer: values(request.headers(), &HeaderName::from_static("prefer")),
         parameters: parameters(request.uri().query().unwrap_or_default())?,
-    })
+    };
+    if request.method() == Method::POST {
+        asked.parameters.extend(crate::parameters::parameters(request.headers(), request.body())?);
+    }
+    Ok(asked)
 }
 
 fn values(headers: &HeaderMap, name: &HeaderName) -> Vec<String> {
@@ -65,7 +72,7 @@ fn values(headers: &HeaderMap, name: &HeaderName) -> Vec<String> {
 fn parameters(query: &str) -> Result<Vec<(String, String)>, Refusal> {
     let refuse = |code, text: &str| Refusal::of(if code == IssueCode::TooCostly { 414 } else { 400 }, code, "query", text);
     if query.len() > QUERY_LIMIT_BYTES {
-        return Err(refuse(IssueCode::TooCostly, "the query is longer than 16 KiB"));
+        return Err(refuse(IssueCode::TooCostly, "the query is longer than 16 KiB: send a POST with a Parameters body"));
     }
     let decode = |piece: &str| {
         let is_sound =
@@ -126,11 +133,14 @@ mod tests {
             ("/prod/fhir/$export", Level::System, "/$export"),
             ("/fhir/Patient/$export", Level::AllPatients, "/Patient/$export"),
             ("/fhir/Patient/7/$export", Level::OnePatient("7".to_owned()), "/Patient/7/$export"),
+            ("/Group/Patient/$export", Level::Group("Patient".to_owned()), "/Group/Patient/$export"),
+            ("/Patient/Patient/$export", Level::OnePatient("Patient".to_owned()), "/Patient/Patient/$export"),
+            ("/Group/..%2F..%2Fetc/$export", Level::Group("../../etc".to_owned()), "/Group/..%2F..%2Fetc/$export"),
             ("/Group/g-1/%24export", Level::Group("g-1".to_owned()), "/Group/g-1/%24export"),
         ] {
             assert_eq!(level_of(path).unwrap(), (level, route.to_owned()), "{path}");
         }
-        for path in ["/$import", "/", "", "/export", "/$export/"] {
+        for path in ["/$import", "/", "", "/export", "/$export/", "/Group/$export", "/fhir/Group/$export"] {
             assert!(matches!(level_of(path), Err(ExportError::NotFound(_))), "{path}");
         }
     }

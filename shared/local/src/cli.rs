@@ -133,7 +133,7 @@ impl ServiceTerms {
             present(&self.containers).map(|names| read_containers(&names)).transpose()?;
         Ok(Terms {
             base: present(&self.base_url).map(|base| read_base(&base)).transpose()?,
-            policy: Policy { containers },
+            policy: Policy { containers, ..Policy::default() },
             quotas: Quotas::default(),
             limits: Limits {
                 file_bytes: self.file_size_mb * 1_000_000,

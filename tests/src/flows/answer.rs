@@ -213,6 +213,11 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// Whether its lines say what was deleted.
+    pub fn is_of_deletions(&self) -> bool {
+        self.name().starts_with("deleted-")
+    }
+
     /// The last segment of its URL.
     pub fn name(&self) -> &str {
         self.url.rsplit('/').next().unwrap_or_default()

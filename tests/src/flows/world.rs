@@ -12,9 +12,11 @@ use headrace_aws::DynamoJobStore;
 use headrace_core::clock::Millis;
 use headrace_core::flow::reap::Reaped;
 use headrace_core::flow::run_task::WorkTerms;
-use headrace_core::job::{Limits, Quotas};
-use headrace_core::ports::{Clock as _, Ports};
-use headrace_core::request::Policy;
+use headrace_core::ids::{Caller, TaskId};
+use headrace_core::job::{Job, Limits, Quotas};
+use headrace_core::ports::{Clock as _, JobStore as _, Ports, TaskQueue as _};
+use headrace_core::request::{ExportRequest, Policy};
+use headrace_core::task::Planning;
 use kickoff::handler::Kickoff;
 use reaper::handler::Reaper;
 use serde_json::{Map, Value, json};
@@ -74,6 +76,7 @@ pub struct World<S: Stage> {
     pub clock: ManualClock,
     /// What happens to its port calls.
     pub script: Script,
+    limits: Limits,
     queue: S::Queue,
     kickoff: Starts<S>,
     status: StatusOf<Jobs, ManualClock>,
@@ -112,6 +115,7 @@ impl<S: Stage> World<S> {
         Arc::new(Self {
             stage: stage.clone(),
             clock: clock.clone(),
+            limits: terms.limits,
             queue: own_queue,
             kickoff: Kickoff::new((jobs.clone(), queue.clone()), (source, parts.clone()), time(), promised, next_id),
             status: StatusOf::new(jobs.clone(), time()),
@@ -155,6 +159,16 @@ impl<S: Stage> World<S> {
         }
         let url = answer.header("content-location").ok_or("no Content-Location")?;
         url.find("/_operations").and_then(|at| url.get(at..)).map(str::to_owned).ok_or_else(|| format!("{url} is no status URL").into())
+    }
+
+    /// Records a job for a request that is resolved already, and announces its plan; the path of the status URL.
+    pub async fn begin(&self, request: ExportRequest) -> Result<String> {
+        let id = next_id()?;
+        let owner = if S::HAS_GATEWAY { ANN } else { Caller::LOCAL };
+        let job = Job { limits: self.limits, ..Job::accepted(id, Caller(owner.to_owned()), request, self.now()) };
+        self.stage.jobs().record_job(&job, &Planning::default()).await?;
+        self.queue.announce(&[TaskId::plan(&job.id)], Duration::ZERO).await?;
+        Ok(job.status_url())
     }
 
     /// A file's bytes, whichever way the deployment hands them out.

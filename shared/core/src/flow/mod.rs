@@ -7,6 +7,7 @@ mod finish;
 pub mod hand_out;
 pub mod kick_off;
 pub mod list;
+pub mod look_up;
 mod organize;
 mod plan;
 mod pump;

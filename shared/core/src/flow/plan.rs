@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::clock::Millis;
 use crate::error::ExportError;
 use crate::ids::TaskId;
 use crate::job::Planned;
@@ -10,19 +11,26 @@ use crate::ports::{AllPorts, ResourceSource as _, TASK_BYTES_PER_RECORD, TASKS_P
 use crate::selection::{pass, types_to_read};
 use crate::task::{Close, Lease, Record, Work};
 
+use super::look_up::{Catalogue, Subjects, enrol, patients};
 use super::run_task::{TaskEnd, WorkTerms, announce_finish_after_last};
 
-pub(super) async fn plan(ports: &impl AllPorts, lease: &mut Lease, terms: &WorkTerms) -> Result<TaskEnd, ExportError> {
+pub(super) async fn plan(ports: &impl AllPorts, lease: &mut Lease, terms: &WorkTerms, stop_at: Millis) -> Result<TaskEnd, ExportError> {
     // Rule P3: once, just before the source is pinned.
     let transaction_time = ports.now();
     let only = types_to_read(&lease.job.request, terms).filter(|_| terms.trust_lake_names);
     let pass = pass(&lease.job.request, terms);
     let mut cutter = Cutter::new(lease.job.limits.file_bytes, terms.slice_floor_bytes, only);
+    let bases = terms.bases.clone();
+    let wanted = Subjects { job: &lease.job.id, request: &lease.job.request, patients: &patients(lease), bases: &bases }.types();
+    let mut catalogue = Catalogue::new(terms.look_up.mixed_bytes);
     let mut largest_first = Vec::new();
     let mut after = None;
     loop {
         let listing = ports.source().list(after.as_deref()).await?;
-        listing.objects.into_iter().for_each(|pin| cutter.push(pin));
+        for pin in listing.objects {
+            catalogue.push(&pin, wanted);
+            cutter.push(pin);
+        }
         let ready = cutter.ready();
         if ready.is_empty() {
             ports.jobs().record(lease, Record::Heartbeat, ports.now() + terms.lease.length).await?;
@@ -41,7 +49,16 @@ pub(super) async fn plan(ports: &impl AllPorts, lease: &mut Lease, terms: &WorkT
     if source_bytes == 0 {
         tracing::warn!(job.id = %lease.job.id, "the lake holds nothing to export: no object that ends in .ndjson, .ndjson.gz or .ndjson.zst");
     }
-    let job = ports.jobs().close_task(lease, Close::Planned(Planned { transaction_time, tasks, source_bytes, pass, roster: None })).await?;
+    let enrolled = enrol(ports, lease, &catalogue, transaction_time, (terms.lease.length, stop_at), &bases).await?;
+    let (tasks, source_bytes) = if enrolled.is_empty {
+        // Of nobody there is nothing to read. The tasks that were recorded do not belong to the job.
+        largest_first.clear();
+        (0, 0)
+    } else {
+        (tasks, source_bytes)
+    };
+    let planned = Planned { transaction_time, tasks, source_bytes, pass, roster: enrolled.roster, left_out: enrolled.left_out };
+    let job = ports.jobs().close_task(lease, Close::Planned(planned)).await?;
     // So that at the end no worker is left alone with a large one.
     largest_first.sort_unstable_by(|one, other| other.cmp(one));
     let announced: Vec<_> = largest_first.into_iter().map(|(_, task)| TaskId { job: job.id.clone(), task }).collect();

@@ -13,6 +13,7 @@ use crate::ports::{AllPorts, JobStore as _, LeaseTerms, PartStore as _, TaskQueu
 use crate::task::{Lease, LeaseAnswer, Record, Release, Work};
 
 use super::admit::admit_after_an_end;
+use super::look_up::LookUpTerms;
 use super::{finish, organize, plan, pump, resolve};
 
 /// How many versions of one resource the operator says that the lake holds.
@@ -48,12 +49,14 @@ pub struct WorkTerms {
     pub adds_new_members: bool,
     /// Which absolute references are to resources of the lake.
     pub bases: Bases,
+    /// How many exports may be at work: when one has ended, the next gets its turn.
+    pub quotas: Quotas,
+    /// How thoroughly the plan looks up who an export is about.
+    pub look_up: LookUpTerms,
     /// So many bytes of notes are resolved by one worker. In its memory they are a quarter more.
     pub resolve_bytes: u64,
     /// An organized export holds so many bytes of patients' blocks in a worker's memory.
     pub organize_bytes: u64,
-    /// How many exports may be at work: when one has ended, the next gets its turn.
-    pub quotas: Quotas,
 }
 
 impl Default for WorkTerms {
@@ -67,10 +70,11 @@ impl Default for WorkTerms {
             adds_referenced: false,
             adds_new_members: false,
             bases: Bases::any(),
+            quotas: Quotas::default(),
+            look_up: LookUpTerms::default(),
             resolve_bytes: 128 << 20,
             // Beside a file of the default size on its way, and the pieces of buckets that are read.
             organize_bytes: 128 << 20,
-            quotas: Quotas::default(),
         }
     }
 }
@@ -117,8 +121,8 @@ async fn attempt(ports: &impl AllPorts, task: &TaskId, terms: &WorkTerms, stop_a
     };
     tracing::debug!(job.id = %task.job, task.id = task.task, attempt = lease.attempt, work = lease.work.as_str(), "leased");
     let worked = match lease.work {
-        Work::Plan(_) => plan::plan(ports, &mut lease, terms).await,
-        Work::Resolve(resolving) => resolve::resolve(ports, &mut lease, terms, stop_at, resolving).await,
+        Work::Plan(_) => plan::plan(ports, &mut lease, terms, stop_at).await,
+        Work::Resolve(resolving) => resolve::resolve(ports, &mut lease, terms, resolving).await,
         Work::Organize(organizing) => organize::organize(ports, &mut lease, terms, stop_at, organizing).await,
         Work::Read(_) | Work::Reread(_) | Work::Gather(_) => pump::pump(ports, &mut lease, terms, stop_at).await,
         Work::Finish => finish::finish(ports, &mut lease, terms, stop_at).await,
@@ -166,11 +170,12 @@ fn fate(error: &ExportError) -> Fate {
         }
         ExportError::Source(SourceError::Changed { .. }) => Fate::JobFails(ReasonKind::SourceChanged),
         ExportError::Source(SourceError::Unreadable { .. }) => Fate::JobFails(ReasonKind::SourceUnreadable),
+        // What the kick-off had no time to see.
+        ExportError::NotFound(_) => Fate::JobFails(ReasonKind::NotFound),
+        ExportError::Refused(_) => Fate::JobFails(ReasonKind::NotSupported),
         ExportError::Store(StoreError::NotApplied { .. } | StoreError::Unknown { .. } | StoreError::Unreadable { .. })
         | ExportError::Source(SourceError::Unavailable(_))
-        | ExportError::Refused(_)
-        | ExportError::TooMany(_)
-        | ExportError::NotFound(_) => Fate::TryAgain,
+        | ExportError::TooMany(_) => Fate::TryAgain,
     }
 }
 

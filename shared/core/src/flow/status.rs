@@ -98,11 +98,19 @@ mod tests {
     use super::*;
     use crate::job::{Pass, Planned, Tally};
     use crate::request::ExportRequest;
+    use crate::roster::LeftOut;
 
     #[test]
     fn progress_is_shorter_than_100_characters_whatever_there_is_to_tell() {
         let job = Job::accepted(JobId::from_random([7; 16]), Caller("ann".into()), ExportRequest::default(), Millis(0));
-        let planned = Planned { transaction_time: Millis(0), tasks: 999_999, source_bytes: u64::MAX, pass: Pass::Direct, roster: None };
+        let planned = Planned {
+            transaction_time: Millis(0),
+            tasks: 999_999,
+            source_bytes: u64::MAX,
+            pass: Pass::Direct,
+            roster: None,
+            left_out: LeftOut::default(),
+        };
         for phase in Phase::ALL {
             let tally = Tally { source_bytes: u64::MAX, resources: u64::MAX, refused: 0 };
             let job = Job { planned: Some(planned), open_tasks: 999_999, phase, tally, ..job.clone() };

@@ -17,8 +17,8 @@ const TYPES_LIMIT: usize = 1_000;
 /// The most queries of one request: each is matched against every resource of its type.
 const QUERIES_LIMIT: usize = 200;
 
-/// All queries of one request together. They are kept in the job's item, which DynamoDB bounds by 400 kB.
-const QUERIES_BYTES: usize = 64 << 10;
+/// All queries of one request together: the job's record keeps them, and is read with every task that closes.
+const QUERIES_BYTES: usize = 32 << 10;
 
 /// The most elements of one request.
 const ELEMENTS_LIMIT: usize = 200;

@@ -51,7 +51,7 @@ impl Ignored {
         Issue {
             severity: Severity::Information,
             code: IssueCode::NotSupported,
-            diagnostics: format!("left out, as handling=lenient allows: {}", self.text),
+            diagnostics: format!("left out: {}", self.text),
             expression: vec![self.parameter.clone()],
         }
     }

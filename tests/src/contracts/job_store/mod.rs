@@ -17,6 +17,7 @@ use headrace_core::job::{Conditions, Job, Limits, Pass, Phase, Planned, Recorded
 use headrace_core::part::{Content, Part, PartKind, PartName, Tail, TailName};
 use headrace_core::ports::{JobStore, LeaseTerms, TaskStore};
 use headrace_core::request::{Container, ExportRequest};
+use headrace_core::roster::LeftOut;
 use headrace_core::task::{Close, Cursor, Encoding, Lease, LeaseAnswer, Page, Pin, Planning, Record, Regroup, Slice, Work};
 use headrace_fhir::{Instant, ResourceType};
 
@@ -130,7 +131,7 @@ fn read_work(n: u32) -> Work {
 }
 
 fn planned(tasks: u32) -> Planned {
-    Planned { transaction_time: after(1), tasks, source_bytes: 1 << 50, pass: Pass::Direct, roster: None }
+    Planned { transaction_time: after(1), tasks, source_bytes: 1 << 50, pass: Pass::Direct, roster: None, left_out: LeftOut::default() }
 }
 
 /// A round that gathers.
