@@ -59,6 +59,11 @@ impl Bucket {
         (0..Self::COUNT).map(Self)
     }
 
+    /// Which one, from 0.
+    pub fn number(self) -> u8 {
+        self.0
+    }
+
     fn as_str(self) -> &'static str {
         Self::NAMES.get(usize::from(self.0)).copied().unwrap_or_default()
     }

@@ -1,20 +1,25 @@
 //! Which lines of a lake are exported, as far as a line can tell by itself.
 
+mod blocks;
 mod level;
 
 use headrace_fhir::{
-    Bases, Deletions, Elements, Head, Instant, Json, NotAResource, Outline, Query, Resource, ResourceType, TypeFilters, TypeSet,
-    any_reference, deletions, head, peek, provenance_targets, recorded,
+    Bases, Deletions, Elements, Head, Instant, Json, NotAResource, Outline, PatientCompartment, Query, Resource, ResourceType, TypeFilters,
+    TypeSet, any_reference, deletions, head, peek, provenance_targets, recorded,
 };
 
 use crate::error::StoreError;
 use crate::flow::run_task::{LakeVersions, WorkTerms};
 use crate::job::{Job, Pass};
 use crate::note::{Facts, Key, Keys, Link, Note, Notebook, Place, Why, changed, deleted, version_rank};
+use crate::organize::Places;
 use crate::request::{Associated, ExportRequest, Level};
 use crate::resolution::{Associations, Whose};
 use crate::roster::Roster;
 
+pub(crate) use blocks::Patients;
+
+use blocks::Blocks;
 use level::Compartments;
 
 /// Types outside the compartments whose resources are added where exported ones refer to them.
@@ -84,6 +89,7 @@ pub struct Selection {
     filters: TypeFilters,
     elements: Option<Elements>,
     compartments: Option<Compartments>,
+    blocks: Option<Blocks>,
     associations: Associations,
     reports_deletions: bool,
     bases: Bases,
@@ -109,7 +115,7 @@ pub(crate) enum Judged<'a> {
 pub(crate) struct Met<'a> {
     pub(crate) head: Head,
     pub(crate) facts: Facts,
-    line: &'a [u8],
+    pub(crate) line: &'a [u8],
     /// Read only if a rule asks for more than its head.
     whole: Option<Resource<'a>>,
 }
@@ -125,7 +131,7 @@ impl Selection {
             filters.add(Query::parse(filter, request.version, now).map_err(|error| unreadable(error.to_string()))?);
         }
         let elements = (!request.elements.is_empty()).then(|| Elements::parse(&request.elements, request.version)).transpose();
-        let bases = terms.bases.clone();
+        let (bases, keys) = (terms.bases.clone(), Keys::of_job(&job.id));
         Ok(Self {
             types: request.type_set(),
             since: request.since,
@@ -134,10 +140,11 @@ impl Selection {
             filters,
             elements: elements.map_err(|error| unreadable(error.to_string()))?,
             compartments: Compartments::of(request, roster, bases.clone(), terms.adds_new_members),
+            blocks: Blocks::of(request, Places::new(keys.clone()), || PatientCompartment::of(request.version, bases.clone())),
             associations: Associations::of(request, terms.adds_referenced),
             reports_deletions: reports_deletions(request),
             bases,
-            keys: Keys::of_job(&job.id),
+            keys,
             bundle: of_name("Bundle"),
             provenance: of_name("Provenance"),
             referenced: REFERENCED.into_iter().filter_map(ResourceType::named).collect(),

@@ -18,24 +18,29 @@ use lambda_http::{Body, Error, Request, RequestExt as _};
 use crate::reply::outcome;
 
 /// Answers API Gateway's events until the process is stopped.
-pub async fn run<A>(answer: impl Fn(Request) -> A) -> Result<(), Error>
+pub async fn run<A>(handle: impl Fn(Request) -> A) -> Result<(), Error>
 where
     A: Future<Output = Response<Body>>,
 {
     // Behind a pointer: the type of a handler's future is deeper than the compiler looks.
-    let answer = |request| -> Pin<Box<dyn Future<Output = Response<Body>> + '_>> { Box::pin(answer(request)) };
-    lambda_runtime::run(service_fn(async |event: LambdaEvent<ApiGatewayV2httpRequest>| {
-        let response = match request(event.payload) {
-            Ok(request) => answer(request).await,
-            Err(refusal) => outcome(&ExportError::Refused(refusal)).into_response(),
-        };
-        Ok::<_, Error>(gateway_response(response))
-    }))
-    .await
+    let handle = |request| -> Pin<Box<dyn Future<Output = Response<Body>> + '_>> { Box::pin(handle(request)) };
+    let respond = async |event: LambdaEvent<ApiGatewayV2httpRequest>| Ok::<_, Error>(gateway_response(answer(event.payload, handle).await));
+    lambda_runtime::run(service_fn(respond)).await
+}
+
+/// Answers one event.
+pub async fn answer<A>(event: ApiGatewayV2httpRequest, handle: impl FnOnce(Request) -> A) -> Response<Body>
+where
+    A: Future<Output = Response<Body>>,
+{
+    match request(event) {
+        Ok(request) => handle(request).await,
+        Err(refusal) => outcome(&ExportError::Refused(refusal)).into_response(),
+    }
 }
 
 /// The request in an event. Its URI has path and query only: whoever needs the base takes it from [`crate::base`].
-pub fn request(event: ApiGatewayV2httpRequest) -> Result<Request, Refusal> {
+fn request(event: ApiGatewayV2httpRequest) -> Result<Request, Refusal> {
     let path = event.raw_path.unwrap_or_default();
     let query = event.raw_query_string.filter(|query| !query.is_empty());
     let mut request = Request::new(event.body.map(|text| Body::from_maybe_encoded(event.is_base64_encoded, &text)).unwrap_or_default());

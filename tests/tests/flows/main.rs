@@ -7,6 +7,8 @@ mod faults;
 mod keys;
 mod list;
 mod model;
+mod organized;
+mod polls;
 mod queue;
 mod served;
 mod versions;

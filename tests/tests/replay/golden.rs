@@ -68,21 +68,38 @@ async fn outcomes() -> Result<BTreeMap<String, String>> {
         ask
     };
     let get = |target: &str| without("", target);
+    let lenient = |target: &str| {
+        let mut ask = without("prefer", target);
+        ask.headers.push(("prefer", "respond-async, handling=lenient".to_owned()));
+        ask
+    };
     let job = "f".repeat(32);
     let mut files = BTreeMap::new();
     for (name, ask) in [
         ("accepted", get("/$export")),
         ("accept-missing", without("accept", "/$export")),
         ("prefer-missing", without("prefer", "/$export")),
-        ("patient-level", get("/Patient/$export")),
-        ("one-patient-level", get("/Patient/p-1/$export")),
-        ("group-level", get("/Group/g-1/$export")),
+        ("accepted-lenient", lenient("/$export?_type=Patient,Watermill&_colour=blue")),
+        ("type-outside-the-compartment", get("/Patient/$export?_type=Organization")),
+        ("patients-of-the-whole-system", get("/$export?patient=Patient/p-1")),
+        ("group-id", get("/Group/..%2Fg-1/$export")),
         ("unknown-operation", get("/$import")),
-        ("unknown-parameter", get("/$export?_elements=id")),
+        ("unknown-parameter", get("/$export?_colour=blue")),
         ("unknown-type", get("/$export?_type=Watermill")),
         ("empty-type", get("/$export?_type=Patient,")),
         ("since-not-an-instant", get("/$export?_since=yesterday")),
         ("since-twice", get("/$export?_since=2020-01-01&_since=2021-01-01")),
+        ("until-before-since", get("/$export?_since=2020-01-02&_until=2020-01-01")),
+        ("filter-of-an-unknown-parameter", get("/$export?_typeFilter=Patient?status=active")),
+        ("filter-of-another-type", get("/$export?_type=Patient&_typeFilter=Observation?status=final")),
+        ("unknown-element", get("/$export?_elements=wheels")),
+        ("associated-data", get("/$export?includeAssociatedData=_custom")),
+        ("history-of-a-patient", get("/Patient/p-1/$export?includeAssociatedData=_history")),
+        ("organized-by-encounter", get("/$export?organizeOutputBy=Encounter")),
+        ("not-a-boolean", get("/$export?allowPartialManifests=perhaps")),
+        ("max-count", get("/$export?_maxCount=0")),
+        ("unknown-format", get("/$export?_format=daily")),
+        ("anonymization", get("/$export?_anonymizationConfig=config.json")),
         ("since-in-the-future", get("/$export?_since=2999-01-01")),
         ("output-format", get("/$export?_outputFormat=text/csv")),
         ("container", get("/$export?_container=..%2Fetc")),

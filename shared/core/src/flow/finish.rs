@@ -15,6 +15,7 @@ use crate::request::Ignored;
 use crate::task::{Close, Cursor, Lease, Regroup, Work};
 
 use super::decide::{Next, decide};
+use super::organize;
 use super::plan::record_tasks;
 use super::pump::{Flow, Item, Pump};
 use super::reread::parts_were_taken_back;
@@ -26,6 +27,11 @@ const TAILS_PER_WORKER: usize = 200;
 pub(super) async fn finish(ports: &impl AllPorts, lease: &mut Lease, terms: &WorkTerms, stop_at: Millis) -> Result<TaskEnd, ExportError> {
     if lease.cursor == Cursor::default()
         && let Some(next) = decide(ports, lease, terms).await?
+    {
+        return hand_out(ports, lease, terms, next).await;
+    }
+    if lease.cursor == Cursor::default()
+        && let Some(next) = organize::buckets_left(ports, lease, terms).await?
     {
         return hand_out(ports, lease, terms, next).await;
     }

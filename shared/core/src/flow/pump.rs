@@ -97,7 +97,7 @@ pub(super) struct Pump<'a, W: AllPorts> {
     sizes: Vec<Measured>,
     /// Whether parts take the place of whatever lies under their names; see [`reread::parts_were_taken_back`].
     pub(super) writes_anew: bool,
-    page: OpenPage<'a, W::Parts>,
+    pub(super) page: OpenPage<'a, W::Parts>,
     beat_at: Millis,
 }
 
@@ -206,19 +206,31 @@ impl<'a, W: AllPorts> Pump<'a, W> {
 
     /// A sign of life now and then; stops in time (rule P7).
     async fn pulse(&mut self, cursor: Cursor) -> Result<Flow, ExportError> {
-        let now = self.ports.now();
-        // A claim is kept by writing its part first: the attempt before wrote it within one lease, so can this one.
-        if now >= self.stop_at && self.lease.claim.is_none() {
-            if !self.is_finish() {
+        if self.is_over() {
+            // In the middle of a patient's block no page may end.
+            if !self.is_finish() && !self.page.holds(PartKind::Organized) {
                 self.turn_page(cursor).await?;
             }
             return Ok(Flow::Stop);
         }
+        self.beat().await?;
+        Ok(Flow::GoOn)
+    }
+
+    /// Whether the time is up. A claim is kept by writing its part first: the attempt before wrote it within one lease, so
+    /// can this one.
+    pub(super) fn is_over(&self) -> bool {
+        self.ports.now() >= self.stop_at && self.lease.claim.is_none()
+    }
+
+    /// A sign of life now and then.
+    pub(super) async fn beat(&mut self) -> Result<(), ExportError> {
+        let now = self.ports.now();
         if now >= self.beat_at {
             self.ports.jobs().record(self.lease, Record::Heartbeat, now + self.terms.lease.length).await?;
             self.beat_at = now + self.terms.lease.length / 3;
         }
-        Ok(Flow::GoOn)
+        Ok(())
     }
 
     /// Settles what was written and records it together with the cursor behind it (rule P5).
@@ -229,7 +241,7 @@ impl<'a, W: AllPorts> Pump<'a, W> {
         let mut page = Page { cursor, tally: self.tally_at(cursor), ..Page::default() };
         for (kind, open) in self.page.take_drafts() {
             let content = open.content();
-            if full == Some(kind) || self.is_finish() {
+            if (full == Some(kind) && kind.is_exported()) || self.is_finish() {
                 let name = self.claim(kind).await?;
                 let file = if self.writes_anew { FileName::Anew(name) } else { FileName::Part(name) };
                 open.into_draft().settle(file, content).await?;

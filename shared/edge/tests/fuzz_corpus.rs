@@ -1,0 +1,47 @@
+//! What the fuzzer starts from and what it once found, replayed: with any compiler, in every run of the tests.
+
+use std::fs;
+use std::path::Path;
+
+#[path = "../../../fuzz/checks/line.rs"]
+mod line;
+#[path = "../../../fuzz/checks/request.rs"]
+mod request;
+#[path = "../../../fuzz/checks/type_filter.rs"]
+mod type_filter;
+
+/// Every seed of a target, and each cut short and with one byte changed, through its check.
+fn replay(target: &str, check: fn(&[u8])) -> std::io::Result<()> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(target);
+    let mut seeds = 0;
+    for entry in fs::read_dir(folder)? {
+        let seed = fs::read(entry?.path())?;
+        check(&seed);
+        for at in 0..seed.len() {
+            check(seed.get(..at).unwrap_or_default());
+            let mut changed = seed.clone();
+            if let Some(byte) = changed.get_mut(at) {
+                *byte = byte.wrapping_mul(31).wrapping_add(7);
+            }
+            check(&changed);
+        }
+        seeds += 1;
+    }
+    assert!(seeds > 4, "{target} has no corpus");
+    Ok(())
+}
+
+#[test]
+fn every_request_of_the_corpus_is_resolved_or_refused() -> std::io::Result<()> {
+    replay("request", request::check)
+}
+
+#[test]
+fn every_query_of_the_corpus_is_matched_or_refused() -> std::io::Result<()> {
+    replay("type_filter", type_filter::check)
+}
+
+#[test]
+fn every_line_of_the_corpus_is_read_or_refused() -> std::io::Result<()> {
+    replay("line", line::check)
+}
