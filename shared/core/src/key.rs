@@ -15,6 +15,13 @@ use crate::ids::JobId;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ResourceKey(pub u128);
 
+impl ResourceKey {
+    /// Where it stands among all keys; they are spread evenly.
+    pub fn position(self) -> u64 {
+        u64::try_from(self.0 >> 64).unwrap_or_default()
+    }
+}
+
 /// Gives resources their keys within one job.
 #[derive(Clone, Debug)]
 pub struct Keys {

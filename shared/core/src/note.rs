@@ -1,52 +1,16 @@
 //! What a reading task **notes** about the lines that it met: small records of one size, by which resources are compared
 //! across the whole lake without reading it again.
 //!
-//! Notes and links lie in tails, sorted by [`Key`]. Keys are hashes, so the notes of a range of resources stand at about
+//! Notes and links lie in tails, sorted by [`ResourceKey`]. Keys are hashes, so the notes of a range of resources stand at about
 //! the same fraction of every tail.
 
-use std::hash::Hasher as _;
-
 use bytes::Bytes;
-use headrace_fhir::{Instant, ResourceType};
-use siphasher::sip128::{Hasher128 as _, SipHasher13};
+use headrace_fhir::Instant;
 
-use crate::ids::JobId;
+use crate::key::ResourceKey;
 
 /// Notes and links of this size must be recorded before more are taken. It bounds memory.
 const NOTEBOOK_LIMIT_BYTES: usize = 16 << 20;
-
-/// Stands for a resource: a hash of its type and id. At 128 bits no two resources of any lake meet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Key(u64, u64);
-
-impl Key {
-    /// Where it stands among all keys.
-    pub fn position(self) -> u64 {
-        self.0
-    }
-}
-
-/// Makes the keys of one job. Keyed by the job's random name, so that nobody can write ids into a lake that meet.
-#[derive(Clone, Debug)]
-pub struct Keys(SipHasher13);
-
-impl Keys {
-    /// The keys of this job.
-    pub fn of_job(job: &JobId) -> Self {
-        let secret = u128::from_str_radix(job.as_str(), 16).unwrap_or_default();
-        Self(SipHasher13::new_with_key(&secret.to_be_bytes()))
-    }
-
-    /// The key of a resource.
-    pub fn of(&self, kind: ResourceType, id: &str) -> Key {
-        let mut hasher = self.0;
-        hasher.write(kind.as_str().as_bytes());
-        hasher.write(b"/");
-        hasher.write(id.as_bytes());
-        let hash = hasher.finish128();
-        Key(hash.h1, hash.h2)
-    }
-}
 
 /// Where a line begins, within its task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -115,7 +79,7 @@ impl Facts {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Note {
     /// Which resource.
-    pub key: Key,
+    pub key: ResourceKey,
     /// When it changed; see [`changed`] and [`deleted`].
     pub changed: i64,
     /// Its version among those of one moment, see [`version_rank`]; of a deletion, the entry of the Bundle.
@@ -154,7 +118,7 @@ pub trait Record: Copy + Ord {
     const BYTES: usize;
 
     /// What it is sorted by.
-    fn key(&self) -> Key;
+    fn key(&self) -> ResourceKey;
 
     /// Writes it.
     fn write(&self, to: &mut Vec<u8>);
@@ -181,21 +145,30 @@ fn words<const N: usize>(bytes: &[u8]) -> [u64; N] {
     words
 }
 
+fn halves(key: ResourceKey) -> [u64; 2] {
+    words(&key.0.to_be_bytes())
+}
+
+fn whole([high, low]: [u64; 2]) -> ResourceKey {
+    ResourceKey(u128::from(high) << 64 | u128::from(low))
+}
+
 impl Record for Note {
     const BYTES: usize = 40;
 
-    fn key(&self) -> Key {
+    fn key(&self) -> ResourceKey {
         self.key
     }
 
     fn write(&self, to: &mut Vec<u8>) {
-        put([self.key.0, self.key.1, self.changed.cast_unsigned(), self.version, self.place.with(self.facts.bits())], to);
+        let [high, low] = halves(self.key);
+        put([high, low, self.changed.cast_unsigned(), self.version, self.place.with(self.facts.bits())], to);
     }
 
     fn read(bytes: &[u8], task: u32) -> Self {
         let [high, low, changed, version, place] = words(bytes);
         let (place, facts) = Place::split(place);
-        Self { key: Key(high, low), changed: changed.cast_signed(), version, task, place, facts: Facts::of(facts) }
+        Self { key: whole([high, low]), changed: changed.cast_signed(), version, task, place, facts: Facts::of(facts) }
     }
 }
 
@@ -204,7 +177,7 @@ impl Record for Note {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Link {
     /// The resource with which it is looked at now.
-    pub at: Key,
+    pub at: ResourceKey,
     /// Why it is there.
     pub why: Why,
     /// The task that met the line it was found on.
@@ -212,7 +185,7 @@ pub struct Link {
     /// That line.
     pub place: Place,
     /// The resource at its other end.
-    pub other: Key,
+    pub other: ResourceKey,
 }
 
 /// Why a [`Link`] is there.
@@ -232,7 +205,7 @@ pub enum Why {
 impl Record for Link {
     const BYTES: usize = 56;
 
-    fn key(&self) -> Key {
+    fn key(&self) -> ResourceKey {
         self.at
     }
 
@@ -243,7 +216,8 @@ impl Record for Link {
             Why::Provenance { recorded } => (2, recorded.cast_unsigned()),
         };
         let Self { at, other, task, place, .. } = *self;
-        put([at.0, at.1, other.0, other.1, place.with(why), more, u64::from(task)], to);
+        let ([at, at_low], [other, other_low]) = (halves(at), halves(other));
+        put([at, at_low, other, other_low, place.with(why), more, u64::from(task)], to);
     }
 
     /// Whose task it is stands in the record: a resolving task hands on links of many tasks.
@@ -256,7 +230,7 @@ impl Record for Link {
             _ => Why::Provenance { recorded: more.cast_signed() },
         };
         let task = u32::try_from(task).unwrap_or_default();
-        Self { at: Key(at, at_low), why, task, place, other: Key(other, other_low) }
+        Self { at: whole([at, at_low]), why, task, place, other: whole([other, other_low]) }
     }
 }
 

@@ -26,7 +26,7 @@ use headrace_fhir::ResourceType;
 pub use frame::{Frame, Malformed, Role, Unframer};
 pub use shelf::{Book, Order, Shelf};
 
-use crate::note::Keys;
+use crate::key::Keys;
 use crate::part::Bucket;
 use crate::task::Organizing;
 
@@ -51,7 +51,7 @@ impl Places {
     }
 
     fn hash(&self, patient: &str) -> u64 {
-        self.patient.map(|kind| self.keys.of(kind, patient).position()).unwrap_or_default()
+        self.patient.map(|kind| self.keys.key(kind, patient.as_bytes()).position()).unwrap_or_default()
     }
 
     /// The bucket of a patient's resources.

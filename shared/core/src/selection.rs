@@ -11,7 +11,8 @@ use headrace_fhir::{
 use crate::error::StoreError;
 use crate::flow::run_task::{LakeVersions, WorkTerms};
 use crate::job::{Job, Pass};
-use crate::note::{Facts, Key, Keys, Link, Note, Notebook, Place, Why, changed, deleted, version_rank};
+use crate::key::{Keys, ResourceKey};
+use crate::note::{Facts, Link, Note, Notebook, Place, Why, changed, deleted, version_rank};
 use crate::organize::Places;
 use crate::request::{Associated, ExportRequest, Level};
 use crate::resolution::{Associations, Whose};
@@ -131,7 +132,7 @@ impl Selection {
             filters.add(Query::parse(filter, request.version, now).map_err(|error| unreadable(error.to_string()))?);
         }
         let elements = (!request.elements.is_empty()).then(|| Elements::parse(&request.elements, request.version)).transpose();
-        let (bases, keys) = (terms.bases.clone(), Keys::of_job(&job.id));
+        let (bases, keys) = (terms.bases.clone(), Keys::of(&job.id));
         Ok(Self {
             types: request.type_set(),
             since: request.since,
@@ -236,8 +237,8 @@ impl Selection {
             whole => whole,
         };
         let (key, version) = match (&glance, &whole) {
-            (Some(glance), _) => (self.keys.of(met.head.kind, glance.id), version_rank(glance.version_id)),
-            (None, Some(whole)) => (self.keys.of(met.head.kind, &whole.id()), version_rank(whole.version_id().as_deref())),
+            (Some(glance), _) => (self.keys.key(met.head.kind, glance.id.as_bytes()), version_rank(glance.version_id)),
+            (None, Some(whole)) => (self.keys.key(met.head.kind, whole.id().as_bytes()), version_rank(whole.version_id().as_deref())),
             (None, None) => return,
         };
         let task = notebook.task;
@@ -253,7 +254,7 @@ impl Selection {
         is_provenance || (met.facts.is_selected && self.associations.references)
     }
 
-    fn note_links(&self, facts: Facts, source: Key, whole: &Resource<'_>, place: Place, notebook: &mut Notebook) {
+    fn note_links(&self, facts: Facts, source: ResourceKey, whole: &Resource<'_>, place: Place, notebook: &mut Notebook) {
         let (task, first) = (notebook.task, notebook.links.len());
         let mut link = |why, target| {
             let link = Link { at: source, why, task, place, other: target };
@@ -265,12 +266,12 @@ impl Selection {
         };
         if facts.is_candidate && self.provenance.contains(whole.head.kind) {
             let why = Why::Provenance { recorded: changed(recorded(whole)) };
-            provenance_targets(whole, &self.bases, &mut |target| link(why, self.keys.of(target.kind, target.id)));
+            provenance_targets(whole, &self.bases, &mut |target| link(why, self.keys.key(target.kind, target.id.as_bytes())));
         }
         if facts.is_selected && self.associations.references {
             any_reference(whole, &self.bases, &mut |target| {
                 let is_wanted = self.referenced.contains(target.kind) && self.is_asked(target.kind);
-                is_wanted && link(Why::Reference, self.keys.of(target.kind, target.id))
+                is_wanted && link(Why::Reference, self.keys.key(target.kind, target.id.as_bytes()))
             });
         }
     }
@@ -279,7 +280,7 @@ impl Selection {
     pub(crate) fn note_deletions(&self, deletions: &Deletions<'_>, place: Place, notebook: &mut Notebook) {
         let task = notebook.task;
         let notes = self.reported(deletions).map(|(entry, deletion, facts)| Note {
-            key: self.keys.of(deletion.kind, &deletion.id),
+            key: self.keys.key(deletion.kind, deletion.id.as_bytes()),
             changed: deleted(deletion.at),
             version: u64::from(entry),
             task,

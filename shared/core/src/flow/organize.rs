@@ -9,7 +9,7 @@ use headrace_fhir::ResourceType;
 use crate::clock::Millis;
 use crate::error::{ExportError, StoreError};
 use crate::job::Phase;
-use crate::note::Keys;
+use crate::key::Keys;
 use crate::organize::{Order, Places, Role, Shelf, Unframer, header, positions, share};
 use crate::outcome::Outcome;
 use crate::part::{Bucket, PartKind, Tail};
@@ -68,7 +68,7 @@ pub(super) async fn organize(
         let (begin, end) = (own.start.max(lease.cursor.offset), own.end);
         let buckets = Buckets {
             tails: tails_of(ports, lease, organizing.from..organizing.to).await?,
-            places: Places::new(Keys::of_job(&lease.job.id)),
+            places: Places::new(Keys::of(&lease.job.id)),
             counts_left_out: organizing.range == 0,
         };
         let mut pump = Pump::new(ports, lease, terms, stop_at);

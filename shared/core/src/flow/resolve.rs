@@ -174,14 +174,15 @@ mod tests {
     use super::*;
     use crate::arbitrary::cases;
     use crate::ids::JobId;
-    use crate::note::{Facts, Keys, Place};
+    use crate::key::Keys;
+    use crate::note::{Facts, Place};
 
     /// What a tail of these resources holds, sorted.
     fn tail(ids: &[u32]) -> Vec<Note> {
-        let (keys, kind) = (Keys::of_job(&JobId::from_random([7; 16])), ResourceType::named("Basic").unwrap());
+        let (keys, kind) = (Keys::of(&JobId::from_random([7; 16])), ResourceType::named("Basic").unwrap());
         let note = |id: &u32| {
             let place = Place::new(0, u64::from(*id));
-            Note { key: keys.of(kind, &id.to_string()), changed: 0, version: 0, task: 2, place, facts: Facts::default() }
+            Note { key: keys.key(kind, id.to_string().as_bytes()), changed: 0, version: 0, task: 2, place, facts: Facts::default() }
         };
         let mut notes: Vec<_> = ids.iter().map(note).collect();
         notes.sort_unstable();

@@ -1,10 +1,13 @@
+use headrace_fhir::ResourceType;
 use proptest::prelude::*;
 
 use super::*;
 use crate::arbitrary::cases;
+use crate::ids::JobId;
+use crate::key::Keys;
 
 fn keys() -> Keys {
-    Keys::of_job(&JobId::from_random([7; 16]))
+    Keys::of(&JobId::from_random([7; 16]))
 }
 
 fn kind(name: &str) -> ResourceType {
@@ -24,8 +27,8 @@ fn facts() -> impl Strategy<Value = Facts> {
     })
 }
 
-fn key() -> impl Strategy<Value = Key> {
-    any::<(u64, u64)>().prop_map(|(high, low)| Key(high, low))
+fn key() -> impl Strategy<Value = ResourceKey> {
+    any::<u128>().prop_map(ResourceKey)
 }
 
 proptest! {
@@ -72,10 +75,10 @@ proptest! {
 
 #[test]
 fn a_key_is_that_of_one_resource_in_one_job() {
-    let other = Keys::of_job(&JobId::from_random([8; 16]));
-    let patient = keys().of(kind("Patient"), "1");
-    assert_eq!(patient, keys().of(kind("Patient"), "1"));
-    for different in [keys().of(kind("Patient"), "2"), keys().of(kind("Person"), "1"), other.of(kind("Patient"), "1")] {
+    let other = Keys::of(&JobId::from_random([8; 16]));
+    let patient = keys().key(kind("Patient"), b"1");
+    assert_eq!(patient, keys().key(kind("Patient"), b"1"));
+    for different in [keys().key(kind("Patient"), b"2"), keys().key(kind("Person"), b"1"), other.key(kind("Patient"), b"1")] {
         assert_ne!(patient, different);
     }
 }
@@ -85,7 +88,7 @@ fn keys_are_spread_evenly() {
     let keys = keys();
     let mut quarters = [0; 4];
     for n in 0..40_000 {
-        quarters[usize::try_from(keys.of(kind("Observation"), &n.to_string()).position() >> 62).unwrap()] += 1;
+        quarters[usize::try_from(keys.key(kind("Observation"), n.to_string().as_bytes()).position() >> 62).unwrap()] += 1;
     }
     // Five times the deviation that chance has.
     assert!(quarters.iter().all(|count| (9_570..10_430).contains(count)), "{quarters:?}");
@@ -111,7 +114,7 @@ fn without_a_time_a_version_is_older_and_a_deletion_newer_than_all() {
 #[test]
 fn a_notebook_is_full_at_its_limit() {
     let mut notebook = Notebook { limit_bytes: 100, ..Notebook::of_task(2) };
-    let note = Note { key: Key(0, 0), changed: 0, version: 0, task: 2, place: Place::new(0, 0), facts: Facts::default() };
+    let note = Note { key: ResourceKey(0), changed: 0, version: 0, task: 2, place: Place::new(0, 0), facts: Facts::default() };
     for is_full in [false, false, true] {
         notebook.notes.push(note);
         assert_eq!(notebook.is_full(), is_full);

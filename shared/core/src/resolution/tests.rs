@@ -6,10 +6,11 @@ use proptest::prelude::*;
 use super::*;
 use crate::arbitrary::cases;
 use crate::ids::JobId;
-use crate::note::{Key, Keys, Place};
+use crate::key::{Keys, ResourceKey};
+use crate::note::Place;
 
-fn key(id: u8) -> Key {
-    Keys::of_job(&JobId::from_random([7; 16])).of(ResourceType::named("Basic").unwrap(), &id.to_string())
+fn key(id: u8) -> ResourceKey {
+    Keys::of(&JobId::from_random([7; 16])).key(ResourceType::named("Basic").unwrap(), id.to_string().as_bytes())
 }
 
 const SELECTED: Facts = Facts { is_deletion: false, is_selected: true, is_member: true, is_candidate: false };
@@ -96,7 +97,7 @@ proptest! {
         // Two ranges by key, as two tasks would take them.
         notes.sort_unstable();
         let middle = notes.get(cut.min(notes.len())).map(|note| note.key);
-        let is_first = |key: Key| middle.is_none_or(|middle| key < middle);
+        let is_first = |key: ResourceKey| middle.is_none_or(|middle| key < middle);
         let mut turned = Vec::new();
         for first in [true, false] {
             let notes = notes.iter().copied().filter(|note| is_first(note.key) == first).collect();

@@ -1,7 +1,7 @@
 //! Whose data an export below the level of the whole system is about.
 
 use headrace_fhir::{Bases, PatientCompartment, Resource, ResourceType, may_mention_patient};
-use memchr::memmem;
+use memchr::memmem::Finder;
 
 use crate::request::{ExportRequest, Level};
 use crate::roster::Roster;
@@ -13,7 +13,9 @@ pub(super) struct Compartments {
     /// Whose; `None` means every patient's.
     roster: Option<Roster>,
     /// Of the groups of a lake, the export of one holds no other.
-    group: Option<String>,
+    is_of_group: bool,
+    /// What the lines of members who are no patients hold: `"Practitioner"`.
+    others: Vec<Finder<'static>>,
     adds_new_members: bool,
 }
 
@@ -29,33 +31,41 @@ pub(super) struct Standing {
 impl Compartments {
     /// `None` for the whole system.
     pub(super) fn of(request: &ExportRequest, roster: Option<Roster>, bases: Bases, adds_new_members: bool) -> Option<Self> {
-        let (roster, group) = match &request.level {
+        let roster = match &request.level {
             Level::System => return None,
-            Level::AllPatients => (roster, None),
+            Level::AllPatients => roster,
             // Without a roster nobody is meant.
-            Level::OnePatient(_) => (Some(roster.unwrap_or_default()), None),
-            Level::Group(id) => (Some(roster.unwrap_or_default()), Some(id.clone())),
+            Level::OnePatient(_) | Level::Group(_) => Some(roster.unwrap_or_default()),
         };
-        let compartment = PatientCompartment::of(request.version, bases);
-        Some(Self { compartment, roster, group, adds_new_members: adds_new_members && request.since.is_some() })
+        let other_kinds = roster.as_ref().map(Roster::other_kinds).unwrap_or_default();
+        let others = other_kinds.iter().map(|kind| Finder::new(&format!("\"{kind}\"")).into_owned());
+        Some(Self {
+            compartment: PatientCompartment::of(request.version, bases),
+            is_of_group: matches!(request.level, Level::Group(_)),
+            others: others.collect(),
+            adds_new_members: adds_new_members && request.since.is_some() && roster.as_ref().is_some_and(Roster::has_late_members),
+            roster,
+        })
     }
 
     /// Whether a line can be in one of them; `false` is certain.
     pub(super) fn may_hold(&self, line: &[u8]) -> bool {
-        let is_group = || self.group.is_some() && memmem::find(line, b"\"Group\"").is_some();
-        self.roster.as_ref().is_none_or(|roster| may_mention_patient(line, &|id| roster.contains_patient_bytes(id)) || is_group())
+        let Some(roster) = &self.roster else { return true };
+        may_mention_patient(line, &|id| roster.contains_patient_bytes(id)) || self.others.iter().any(|other| other.find(line).is_some())
     }
 
     /// How a resource stands to them.
     pub(super) fn standing(&self, resource: &Resource<'_>) -> Standing {
-        if resource.head.kind.as_str() == "Group"
-            && let Some(group) = &self.group
-        {
-            return Standing { is_member: resource.id() == *group, is_new: false };
-        }
+        let kind = resource.head.kind;
         let Some(roster) = &self.roster else {
             return Standing { is_member: self.compartment.any_patient(resource, &mut |_| true), is_new: false };
         };
+        if roster.other_kinds().contains(kind) && roster.contains_other(kind, &resource.id()) {
+            return Standing { is_member: true, is_new: false };
+        }
+        if self.is_of_group && kind.as_str() == "Group" {
+            return Standing::default();
+        }
         let mut standing = Standing::default();
         self.compartment.any_patient(resource, &mut |id| {
             standing.is_member |= roster.contains_patient(id);
