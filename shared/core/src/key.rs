@@ -16,20 +16,9 @@ use crate::ids::JobId;
 pub struct ResourceKey(pub u128);
 
 impl ResourceKey {
-    /// Where it stands among all keys.
+    /// Where it stands among all keys; they are spread evenly.
     pub fn position(self) -> u64 {
-        self.halves()[0]
-    }
-
-    /// The higher half and the lower.
-    pub fn halves(self) -> [u64; 2] {
-        let low = u128::from(u64::MAX);
-        [self.0 >> 64, self.0 & low].map(|half| u64::try_from(half).unwrap_or_default())
-    }
-
-    /// The key of these halves.
-    pub fn of_halves(high: u64, low: u64) -> Self {
-        Self(u128::from(high) << 64 | u128::from(low))
+        u64::try_from(self.0 >> 64).unwrap_or_default()
     }
 }
 

@@ -145,6 +145,14 @@ fn words<const N: usize>(bytes: &[u8]) -> [u64; N] {
     words
 }
 
+fn halves(key: ResourceKey) -> [u64; 2] {
+    words(&key.0.to_be_bytes())
+}
+
+fn whole([high, low]: [u64; 2]) -> ResourceKey {
+    ResourceKey(u128::from(high) << 64 | u128::from(low))
+}
+
 impl Record for Note {
     const BYTES: usize = 40;
 
@@ -153,14 +161,14 @@ impl Record for Note {
     }
 
     fn write(&self, to: &mut Vec<u8>) {
-        let [high, low] = self.key.halves();
+        let [high, low] = halves(self.key);
         put([high, low, self.changed.cast_unsigned(), self.version, self.place.with(self.facts.bits())], to);
     }
 
     fn read(bytes: &[u8], task: u32) -> Self {
         let [high, low, changed, version, place] = words(bytes);
         let (place, facts) = Place::split(place);
-        Self { key: ResourceKey::of_halves(high, low), changed: changed.cast_signed(), version, task, place, facts: Facts::of(facts) }
+        Self { key: whole([high, low]), changed: changed.cast_signed(), version, task, place, facts: Facts::of(facts) }
     }
 }
 
@@ -208,7 +216,7 @@ impl Record for Link {
             Why::Provenance { recorded } => (2, recorded.cast_unsigned()),
         };
         let Self { at, other, task, place, .. } = *self;
-        let ([at, at_low], [other, other_low]) = (at.halves(), other.halves());
+        let ([at, at_low], [other, other_low]) = (halves(at), halves(other));
         put([at, at_low, other, other_low, place.with(why), more, u64::from(task)], to);
     }
 
@@ -222,7 +230,7 @@ impl Record for Link {
             _ => Why::Provenance { recorded: more.cast_signed() },
         };
         let task = u32::try_from(task).unwrap_or_default();
-        Self { at: ResourceKey::of_halves(at, at_low), why, task, place, other: ResourceKey::of_halves(other, other_low) }
+        Self { at: whole([at, at_low]), why, task, place, other: whole([other, other_low]) }
     }
 }
 

@@ -132,7 +132,7 @@ impl Selection {
             filters.add(Query::parse(filter, request.version, now).map_err(|error| unreadable(error.to_string()))?);
         }
         let elements = (!request.elements.is_empty()).then(|| Elements::parse(&request.elements, request.version)).transpose();
-        let (bases, keys) = (terms.bases.clone(), Keys::of(&job.id));
+        let bases = terms.bases.clone();
         Ok(Self {
             types: request.type_set(),
             since: request.since,
@@ -145,7 +145,7 @@ impl Selection {
             associations: Associations::of(request, terms.adds_referenced),
             reports_deletions: reports_deletions(request),
             bases,
-            keys: Keys::of_job(&job.id),
+            keys: Keys::of(&job.id),
             bundle: of_name("Bundle"),
             provenance: of_name("Provenance"),
             referenced: REFERENCED.into_iter().filter_map(ResourceType::named).collect(),

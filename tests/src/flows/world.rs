@@ -174,7 +174,8 @@ impl<S: Stage> World<S> {
     /// Records a job for a request that is resolved already, and announces its plan; the path of the status URL.
     pub async fn begin(&self, request: ExportRequest) -> Result<String> {
         let id = next_id()?;
-        let owner = if S::HAS_GATEWAY { ANN } else { Caller::LOCAL };
+        // A role is who it is, whatever its session is called.
+        let owner = if S::HAS_GATEWAY { ANN.rsplit_once('/').map_or(ANN, |(role, _)| role) } else { Caller::LOCAL };
         let job = Job { limits: self.limits, ..Job::accepted(id, Caller(owner.to_owned()), request, self.now()) };
         self.stage.jobs().record_job(&job, &Planning::default(), &Conditions::default()).await?;
         self.queue.announce(&[TaskId::plan(&job.id)], Duration::ZERO).await?;

@@ -9,21 +9,34 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use headrace_core::flow::run_task::LakeVersions;
 use headrace_core::ids::JobId;
 use headrace_core::ports::JobStore as _;
 use headrace_tests::flows::{
-    Finished, MINUTE, ManualClock, OneMachine, Result, Script, Stage as _, Twist, World, count_ids_from, run, seed,
+    Finished, MINUTE, ManualClock, OneMachine, Result, Script, Stage as _, Terms, Twist, World, count_ids_from, run, seed,
 };
 
+use super::model::{self, Line, deletion, version};
+
 pub(crate) async fn tiny_stage() -> Result<OneMachine> {
-    let lake = seed::lake();
+    stage_of(&seed::lake()).await
+}
+
+async fn stage_of(lake: &[(&'static str, Vec<u8>)]) -> Result<OneMachine> {
     let files: Vec<_> = lake.iter().map(|(object, bytes)| (*object, bytes.as_slice())).collect();
     OneMachine::with(&files).await
 }
 
+/// An export of a lake, as it is stopped.
+struct Case {
+    lake: Vec<(&'static str, Vec<u8>)>,
+    terms: Terms,
+    query: &'static str,
+}
+
 /// From the kick-off to the sweep after completion.
-async fn live(world: &World<OneMachine>) -> Result<()> {
-    world.kick_off("").await?;
+async fn live(world: &World<OneMachine>, case: &Case) -> Result<()> {
+    world.kick_off(case.query).await?;
     world.drain().await?;
     world.reap_after(3 * MINUTE).await?;
     Ok(())
@@ -36,13 +49,13 @@ fn first_job() -> JobId {
 }
 
 /// What the next process makes of it.
-async fn take_up(stage: &OneMachine, clock: &ManualClock) -> Result<Finished> {
+async fn take_up(stage: &OneMachine, clock: &ManualClock, case: &Case) -> Result<Finished> {
     let status = format!("/_operations/export/{}", first_job());
-    let world = World::start(stage, clock, seed::terms());
+    let world = World::start(stage, clock, case.terms.clone());
     if world.ask("GET", &status).await?.status == 404 {
         // The kick-off left nothing: its client tries again.
         count_ids_from(1);
-        world.kick_off("").await?;
+        world.kick_off(case.query).await?;
     }
     let finished = world.finish(&status).await?;
     let late = world.reap_after(5 * MINUTE).await?;
@@ -53,33 +66,34 @@ async fn take_up(stage: &OneMachine, clock: &ManualClock) -> Result<Finished> {
     Ok(finished)
 }
 
-async fn undisturbed() -> Result<(Vec<&'static str>, u32, Finished)> {
+async fn undisturbed(case: &Case) -> Result<(Vec<&'static str>, u32, Finished)> {
     count_ids_from(1);
-    let (stage, clock) = (tiny_stage().await?, ManualClock::default());
-    let world = World::start(&stage, &clock, seed::terms());
-    live(&world).await?;
+    let (stage, clock) = (stage_of(&case.lake).await?, ManualClock::default());
+    let world = World::start(&stage, &clock, case.terms.clone());
+    live(&world, case).await?;
     let names = world.script.names();
     let job = stage.jobs().job(&first_job()).await?.ok_or("no job")?;
-    Ok((names, job.round, take_up(&stage, &clock).await?))
+    Ok((names, job.round, take_up(&stage, &clock, case).await?))
 }
 
-async fn stopped(number: usize, twist: Twist) -> Result<Finished> {
+async fn stopped(case: &Case, number: usize, twist: Twist) -> Result<Finished> {
     count_ids_from(1);
-    let (stage, clock) = (tiny_stage().await?, ManualClock::default());
+    let (stage, clock) = (stage_of(&case.lake).await?, ManualClock::default());
     let script = Script::at(number, twist);
-    let world = World::scripted(&stage, &clock, seed::terms(), script.clone());
-    match script.while_alive(live(&world)).await {
+    let world = World::scripted(&stage, &clock, case.terms.clone(), script.clone());
+    match script.while_alive(live(&world, case)).await {
         Some(Ok(())) => return Err("it was not stopped".into()),
         Some(Err(error)) => return Err(error),
         None => {}
     }
     drop(world);
-    take_up(&stage, &clock).await
+    take_up(&stage, &clock, case).await
 }
 
 #[test]
 fn p1_to_p6_an_export_survives_a_stop_at_any_call() -> Result<()> {
-    let (names, rounds, expected) = run(async || undisturbed().await)?;
+    let case = Case { lake: seed::lake(), terms: seed::terms(), query: "" };
+    let (names, rounds, expected) = run(async || undisturbed(&case).await)?;
     let distinct: BTreeSet<_> = names.iter().collect();
     // What is to be seen here is seen: gathering, adopted tails, parts from full pages, the error file.
     assert!(
@@ -95,6 +109,54 @@ fn p1_to_p6_an_export_survives_a_stop_at_any_call() -> Result<()> {
     lines.sort();
     assert_eq!(expected.sorted_lines(), lines.iter().map(|line| line.as_bytes().to_vec()).collect::<Vec<_>>());
 
+    every_stop_ends_alike(&case, &names, &expected)
+}
+
+#[test]
+fn p1_to_p6_an_export_that_reads_its_lake_twice_survives_a_stop_at_any_call() -> Result<()> {
+    for (versions, query) in [(LakeVersions::Auto, "?_since=2026-01-01T12:00:00Z"), (LakeVersions::Many, "")] {
+        let held = twice();
+        let lake = held.iter().map(|(object, lines)| (*object, model::lines(lines))).collect();
+        let case = Case { lake, terms: terms(versions), query };
+        let (names, rounds, expected) = run(async || undisturbed(&case).await)?;
+        // Resolving, reading again, gathering.
+        assert!(rounds >= 3, "{rounds}");
+        assert_eq!(names.contains(&"tasks.drop_parts"), versions == LakeVersions::Auto);
+        if query.is_empty() {
+            let all: Vec<_> = held.into_iter().flat_map(|(_, lines)| lines).collect();
+            assert_eq!(expected.sorted_lines(), model::expected(&all).lines);
+        } else {
+            assert_eq!((expected.lines().len(), expected.deleted()?.len()), (4, 2));
+        }
+        every_stop_ends_alike(&case, &names, &expected)?;
+    }
+    Ok(())
+}
+
+/// Two of three patients were changed or deleted after the first dump.
+fn twice() -> Vec<(&'static str, Vec<Line>)> {
+    vec![
+        (
+            "1.ndjson",
+            vec![version("Patient", 1, "2026-01-01", 1), version("Patient", 2, "2026-01-02", 1), version("Patient", 3, "2026-01-02", 1)],
+        ),
+        (
+            "2.ndjson",
+            vec![version("Patient", 1, "2026-01-03", 2), version("Basic", 1, "2026-01-03", 1), version("Basic", 2, "2026-01-03", 1)],
+        ),
+        ("3.ndjson", vec![deletion(&["Patient/2", "Basic/9"], Some("2026-01-04"))]),
+    ]
+}
+
+/// Files of two lines, ranges of some notes, gathering.
+fn terms(versions: LakeVersions) -> Terms {
+    let mut terms = Terms::file_bytes(150).join_limit_bytes(400);
+    terms.work.lake_versions = versions;
+    terms.work.resolve_bytes = 200;
+    terms
+}
+
+fn every_stop_ends_alike(case: &Case, names: &[&'static str], expected: &Finished) -> Result<()> {
     let next = AtomicUsize::new(0);
     let work = || -> Result<Vec<String>> {
         let mut wrong = Vec::new();
@@ -102,7 +164,7 @@ fn p1_to_p6_an_export_survives_a_stop_at_any_call() -> Result<()> {
             let index = next.fetch_add(1, Ordering::SeqCst);
             let (number, twist) = if index == 0 { (1, Twist::StopBefore) } else { (index, Twist::StopAfter) };
             let Some(name) = names.get(number - 1) else { return Ok(wrong) };
-            let said = match run(async || stopped(number, twist).await) {
+            let said = match run(async || stopped(case, number, twist).await) {
                 Ok(finished) if finished.files != expected.files => format!("other files: {:?}", finished.manifest),
                 Ok(finished)
                     if finished.manifest.output != expected.manifest.output || finished.manifest.error != expected.manifest.error =>

@@ -117,27 +117,117 @@ async fn gather<T: Noted>(
     Ok(records)
 }
 
-/// The records of a range out of one tail. Keys are spread evenly, so the range is looked for where it should be, with
-/// some room; the room grows until what is read shows that nothing of the range lies outside.
+/// The records of a range out of one tail.
 async fn read_range<T: Noted>(ports: &impl AllPorts, lease: &Lease, tail: &Tail, positions: Positions) -> Result<Vec<T>, ExportError> {
-    let count = tail.content.bytes / T::BYTES as u64;
-    let mut room = 4 * count.isqrt() + 64;
+    let mut search = Search::new(positions, tail.content.bytes / T::BYTES as u64);
     loop {
-        let range = guess(positions, count, room);
+        let range = search.range();
         let bytes = read(ports, lease, tail, range.start * T::BYTES as u64..range.end * T::BYTES as u64).await?;
         let records: Vec<T> = bytes.chunks_exact(T::BYTES).map(|bytes| T::read(bytes, tail.name.task)).collect();
-        let begins_before = range.start == 0 || records.first().is_some_and(|first| first.key().position() < positions.from);
-        let ends_behind = range.end == count || records.last().is_some_and(|last| positions.are_before(last.key().position()));
-        if begins_before && ends_behind {
+        if search.is_enough(&records) {
             return Ok(records.into_iter().filter(|record| positions.contain(record.key().position())).collect());
         }
-        room = room.saturating_mul(4);
+        search.widen();
     }
 }
 
-fn guess(positions: Positions, count: u64, room: u64) -> Range<u64> {
-    let at = |position: u64| u64::try_from((u128::from(position) * u128::from(count)) >> 64).unwrap_or(count);
-    let start = at(positions.from).saturating_sub(room);
-    let end = positions.to.map_or(count, |to| at(to).saturating_add(room).min(count));
-    start..end
+/// The search for a range in a sorted tail. Keys are spread evenly, so it is looked for where it should be, with some
+/// room; the room grows until what is read shows that nothing of the range lies outside.
+struct Search {
+    positions: Positions,
+    count: u64,
+    room: u64,
+}
+
+impl Search {
+    fn new(positions: Positions, count: u64) -> Self {
+        // Eight times the deviation that chance has in the middle of a tail.
+        Self { positions, count, room: 4 * count.isqrt() + 64 }
+    }
+
+    /// Which records to read.
+    fn range(&self) -> Range<u64> {
+        let at = |position: u64| u64::try_from((u128::from(position) * u128::from(self.count)) >> 64).unwrap_or(self.count);
+        let start = at(self.positions.from).saturating_sub(self.room);
+        let end = self.positions.to.map_or(self.count, |to| at(to).saturating_add(self.room).min(self.count));
+        start..end
+    }
+
+    /// Whether these records, which stand there, are all that the range can have.
+    fn is_enough<T: Noted>(&self, records: &[T]) -> bool {
+        let range = self.range();
+        let begins_before = range.start == 0 || records.first().is_some_and(|first| first.key().position() < self.positions.from);
+        let ends_behind = range.end == self.count || records.last().is_some_and(|last| self.positions.are_before(last.key().position()));
+        begins_before && ends_behind
+    }
+
+    fn widen(&mut self) {
+        self.room = self.room.saturating_mul(4);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use headrace_fhir::ResourceType;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::arbitrary::cases;
+    use crate::ids::JobId;
+    use crate::key::Keys;
+    use crate::note::{Facts, Place};
+
+    /// What a tail of these resources holds, sorted.
+    fn tail(ids: &[u32]) -> Vec<Note> {
+        let (keys, kind) = (Keys::of(&JobId::from_random([7; 16])), ResourceType::named("Basic").unwrap());
+        let note = |id: &u32| {
+            let place = Place::new(0, u64::from(*id));
+            Note { key: keys.key(kind, id.to_string().as_bytes()), changed: 0, version: 0, task: 2, place, facts: Facts::default() }
+        };
+        let mut notes: Vec<_> = ids.iter().map(note).collect();
+        notes.sort_unstable();
+        notes
+    }
+
+    fn found(tail: &[Note], positions: Positions) -> (Vec<Note>, usize) {
+        let mut search = Search::new(positions, tail.len() as u64);
+        let mut read = 0;
+        loop {
+            let range = search.range();
+            let records = &tail[usize::try_from(range.start).unwrap()..usize::try_from(range.end).unwrap()];
+            read += records.len();
+            if search.is_enough(records) {
+                return (records.iter().filter(|note| positions.contain(note.key.position())).copied().collect(), read);
+            }
+            search.widen();
+        }
+    }
+
+    fn ranges(of: u32) -> impl Iterator<Item = Positions> {
+        (0..of).map(move |range| Positions::of(Resolving { stage: Stage::Versions, range, of }))
+    }
+
+    proptest! {
+        #![proptest_config(cases(200))]
+
+        /// Many notes of few resources are the worst case: their keys are not spread at all.
+        #[test]
+        fn every_note_is_found_in_one_range_however_keys_are_spread(
+            ids in prop::collection::vec(prop_oneof![3 => 0_u32..5, 1 => any::<u32>()], 0..700), of in 1_u32..40,
+        ) {
+            let tail = tail(&ids);
+            let all: Vec<Note> = ranges(of).flat_map(|positions| found(&tail, positions).0).collect();
+            prop_assert_eq!(all, tail);
+        }
+    }
+
+    #[test]
+    fn of_a_large_tail_little_more_than_the_range_is_read() {
+        let tail = tail(&(0..100_000).collect::<Vec<_>>());
+        for positions in ranges(50) {
+            let (found, read) = found(&tail, positions);
+            assert!((1_700..2_300).contains(&found.len()), "{}", found.len());
+            assert!(read < 5_000, "{read}");
+        }
+    }
 }
