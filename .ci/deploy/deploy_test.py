@@ -18,6 +18,7 @@ below is one thing a user or an operator relies on. They run in order and share 
 
 import argparse
 import collections
+import gzip
 import json
 import sys
 import time
@@ -36,6 +37,8 @@ from stage import (
 
 # A lost message is found once its lease has run out, at the next whole minute of the reaper's schedule.
 RECOVERY_SECONDS = 240
+OPEN = {"GET /metadata", "HEAD /metadata", "GET /OperationDefinition", "GET /OperationDefinition/{id}",
+        "GET /.well-known/smart-configuration"}
 GARBAGE = "\u00a7 this is no order of ours {"
 
 
@@ -52,15 +55,48 @@ def nobody_gets_in_unsigned(stage: Stage) -> None:
     routes = [
         ("GET", "/$export"), ("POST", "/$export"), ("GET", "/Patient/$export"), ("POST", "/Patient/$export"),
         ("GET", "/Patient/1/$export"), ("POST", "/Patient/1/$export"), ("GET", "/Group/1/$export"),
-        ("POST", "/Group/1/$export"), ("GET", "/_operations/export/1"), ("DELETE", "/_operations/export/1"),
-        ("GET", "/_operations/files/1/Patient-1.ndjson"), ("HEAD", "/_operations/files/1/Patient-1.ndjson")]
+        ("POST", "/Group/1/$export"), ("GET", "/_operations/export"), ("GET", "/_operations/export/1"),
+        ("DELETE", "/_operations/export/1"), ("GET", "/_operations/files/1/Patient-1.ndjson"),
+        ("HEAD", "/_operations/files/1/Patient-1.ndjson")]
     api = stage.stack.client("apigatewayv2")
     deployed = api.get_routes(ApiId=stage.resources["HttpApi"])["Items"]
-    expect(len(deployed) == len(routes), f"{len(routes)} routes are tried, {len(deployed)} are deployed")
-    expect(all(route["AuthorizationType"] == "AWS_IAM" for route in deployed), "every route asks for AWS_IAM")
+    shut = [route["RouteKey"] for route in deployed if route["AuthorizationType"] == "AWS_IAM"]
+    opened = [route["RouteKey"] for route in deployed if route["AuthorizationType"] != "AWS_IAM"]
+    expect(len(shut) == len(routes), f"{len(routes)} routes are tried, these ask for AWS_IAM: {shut}")
+    expect(set(opened) == OPEN, f"only what describes the service is open: {opened}")
     for method, path in routes:
         reply = stage.http.send(method, stage.base + path, ASKS)
         expect(reply.status == 403, f"unsigned {method} {path} answers 403, not {reply}")
+
+
+def anybody_may_read_what_the_service_can_do(stage: Stage) -> None:
+    reply = stage.http.send("GET", stage.base + "/metadata", {"Accept": "application/json"})
+    expect(reply.status == 200, f"the CapabilityStatement: {reply}")
+    statement = reply.json()
+    expect(statement["resourceType"] == "CapabilityStatement", f"a CapabilityStatement: {statement}")
+    rest = statement["rest"][0]
+    listed = {resource["type"]: resource for resource in rest["resource"]}
+    expect({"Patient", "Group", "Observation"} <= set(listed), "the types that can be exported")
+    expect(any(operation["name"] == "group-export" for operation in listed["Group"]["operation"]), "the export of a group")
+    gzipped = stage.http.send("GET", stage.base + "/metadata", {"Accept-Encoding": "gzip"})
+    expect(gzipped.headers["Content-Encoding"] == "gzip", f"gzip where it is taken: {gzipped}")
+    expect(json.loads(gzip.decompress(gzipped.body))["rest"] == statement["rest"], "with the same content")
+    head = stage.http.send("HEAD", stage.base + "/metadata", {})
+    expect(head.status == 200 and not head.body, f"HEAD: {head}")
+    for path in ("/OperationDefinition", "/OperationDefinition/patient-export"):
+        expect(stage.http.send("GET", stage.base + path, {}).status == 200, f"{path} is open")
+    smart = stage.http.send("GET", stage.base + "/.well-known/smart-configuration", {})
+    expect(smart.status == 404, f"there is no token endpoint: {smart}")
+    expect_outcome(smart)
+
+
+def a_caller_sees_the_exports_of_its_own(stage: Stage) -> None:
+    reply = stage.ask("GET", stage.base + "/_operations/export")
+    expect(reply.status == 200, f"the list of exports: {reply}")
+    bundle = reply.json()
+    expect(bundle["type"] == "searchset", f"a searchset: {bundle}")
+    ids = [entry["resource"]["id"] for entry in bundle.get("entry", [])]
+    expect(job_id(stage.finished) in ids, f"the finished export is listed: {ids}")
 
 
 def nobody_gets_in_with_the_wrong_signature_or_without_a_policy(stage: Stage) -> None:
@@ -291,10 +327,12 @@ def the_users_own_bucket_key_and_domain(stage: Stage) -> None:
 TESTS: list[Callable[[Stage], None]] = [
     the_whole_template_is_deployed,
     nobody_gets_in_unsigned,
+    anybody_may_read_what_the_service_can_do,
     nobody_gets_in_with_the_wrong_signature_or_without_a_policy,
     a_wrong_request_is_told_so,
     a_job_whose_announcement_is_lost,
     an_export_has_every_line_once,
+    a_caller_sees_the_exports_of_its_own,
     head_tells_where_a_file_is,
     a_finished_export_is_deleted,
     a_running_export_is_cancelled,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use headrace_edge::config::{KickoffConfig, PartsConfig, ReaperConfig, Settings, StatusConfig, WorkerConfig};
+use headrace_edge::config::{KickoffConfig, MetadataConfig, PartsConfig, ReaperConfig, Settings, StatusConfig, WorkerConfig};
 use headrace_edge::telemetry::Metric;
 use headrace_local::embedded::EmbeddedDynamo;
 use headrace_local::http;
@@ -14,7 +14,7 @@ use headrace_local::service::{Plan, Service};
 use headrace_tests::flows::{Result, run};
 use serde_json::Value;
 
-const FUNCTIONS: [&str; 6] = ["cancel", "chunk-worker", "files", "kickoff", "reaper", "status"];
+const FUNCTIONS: [&str; 7] = ["cancel", "chunk-worker", "files", "kickoff", "metadata", "reaper", "status"];
 
 fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -161,6 +161,7 @@ fn settings_of(function: &str) -> Result<BTreeSet<&'static str>> {
         "status" => StatusConfig::read(&notebook).map(drop)?,
         "cancel" | "files" => PartsConfig::read(&notebook).map(drop)?,
         "chunk-worker" => WorkerConfig::read(&notebook).map(drop)?,
+        "metadata" => MetadataConfig::read(&notebook).map(drop)?,
         "reaper" => ReaperConfig::read(&notebook).map(drop)?,
         _ => return Err(format!("{function} is new").into()),
     }
@@ -204,9 +205,12 @@ fn routes(template: &Template) -> Result<BTreeMap<(String, String), String>> {
     for (name, said) in template.of_type("AWS::ApiGatewayV2::Route") {
         let key = said.iter().find_map(|line| value(line, "RouteKey")).map(|_| said.iter().find_map(|line| line.split_once("RouteKey: ")));
         let (method, path) = key.flatten().and_then(|(_, key)| key.split_once(' ')).ok_or_else(|| format!("{name} has no route"))?;
-        assert!(said.iter().any(|line| line.trim() == "AuthorizationType: AWS_IAM"), "{name} is open to anyone");
         let target = said.iter().find_map(|line| line.split_once("integrations/${")?.1.split_once("Integration}")).ok_or("no target")?;
-        routes.insert((method.to_owned(), path.to_owned()), noun(target.0));
+        let function = noun(target.0);
+        // What describes the service is open, and nothing else.
+        let access = if function == "metadata" { "NONE" } else { "AWS_IAM" };
+        assert!(said.iter().any(|line| line.trim() == format!("AuthorizationType: {access}")), "{name} is not {access}");
+        routes.insert((method.to_owned(), path.to_owned()), function);
     }
     Ok(routes)
 }
@@ -220,9 +224,14 @@ fn one_machine_answers_the_routes_that_are_deployed_and_no_others() -> Result<()
     assert_eq!(local, routes.keys().map(|(_, path)| path.as_str()).collect());
     run(async || {
         let (lake, state) = (tempfile::tempdir()?, tempfile::tempdir()?);
-        let terms =
-            headrace_edge::config::Terms { base: None, policy: Default::default(), limits: Default::default(), quotas: Default::default() };
-        let plan = Plan { lake: lake.path().to_path_buf(), state: state.path().to_path_buf(), terms, trust_lake_names: false, workers: 1 };
+        let plan = Plan {
+            lake: lake.path().to_path_buf(),
+            state: state.path().to_path_buf(),
+            terms: Default::default(),
+            lake_terms: Default::default(),
+            trust_lake_names: false,
+            workers: 1,
+        };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
         let base = http::base_of(listener.local_addr()?);
         tokio::spawn(http::serve(Arc::new(Service::start(plan).await?), listener));
@@ -251,9 +260,10 @@ fn routes_lead_to_the_function_that_serves_them() -> Result<()> {
     for ((method, path), function) in routes(&Template::read()?)? {
         let expected = match (method.as_str(), path.as_str()) {
             ("DELETE", _) => "cancel",
-            (_, path) if path.starts_with("/_operations/export/") => "status",
+            (_, path) if path.starts_with("/_operations/export") => "status",
             (_, path) if path.starts_with("/_operations/files/") => "files",
-            (_, _) => "kickoff",
+            (_, path) if path.ends_with("/{operation}") => "kickoff",
+            (_, _) => "metadata",
         };
         assert_eq!(function, expected, "{method} {path}");
     }

@@ -2,6 +2,7 @@
 
 use headrace_core::error::{ExportError, StoreError};
 use headrace_core::flow::kick_off::{KickOff, Settings, kick_off};
+use headrace_core::flow::look_up::LookUpTerms;
 use headrace_core::ids::JobId;
 use headrace_core::job::Job;
 use headrace_core::outcome::{IssueCode, Outcome};
@@ -76,8 +77,9 @@ where
             requires_access_token: identity.is_authenticated,
             idempotency_key: idempotency_key(request),
         };
-        let settings = Settings { policy: &self.terms.policy, limits: self.terms.limits, quotas: self.terms.quotas };
-        kick_off(&self.jobs, &self.queue, &self.clock, settings, order).await
+        let Terms { policy, limits, quotas, .. } = &self.terms;
+        let settings = Settings { policy, limits: *limits, quotas: *quotas, look_up: LookUpTerms::default() };
+        kick_off((&self.jobs, &self.queue), &self.source, &self.clock, settings, order).await
     }
 
     async fn look(&self) -> Result<(), ExportError> {

@@ -1,4 +1,4 @@
-//! From the poll to the job's state and back.
+//! From the request to the export's state, or the list of exports, and back.
 
 use headrace_core::error::{ExportError, StoreError};
 use headrace_core::flow::status::{Polled, Status, status};
@@ -9,10 +9,33 @@ use headrace_edge::reply::{Reply, refuse};
 use headrace_edge::{caller, request};
 use lambda_http::http::header::{EXPIRES, HeaderName, RETRY_AFTER};
 use lambda_http::http::{Response, StatusCode};
-use lambda_http::{Body, Request};
+use lambda_http::{Body, Request, RequestExt as _};
+
+use crate::list::List;
 
 const X_PROGRESS: HeaderName = HeaderName::from_static("x-progress");
 const X_EXPORT_STATUS: HeaderName = HeaderName::from_static("x-export-status");
+
+/// Both routes of the function, for the life of the process.
+pub struct Exports<J, C> {
+    one: StatusOf<J, C>,
+    all: List<J, C>,
+}
+
+impl<J: JobStore + Clone, C: Clock + Clone> Exports<J, C> {
+    /// With these ports; `base` is the FHIR base, if it is not to be taken from each request.
+    pub fn new(jobs: J, clock: C, base: Option<String>) -> Self {
+        Self { one: StatusOf::new(jobs.clone(), clock.clone()), all: List::new(jobs, clock, base) }
+    }
+
+    /// Answers one request: about the export that its path names, else about all of the caller's.
+    pub async fn handle(&self, request: Request) -> Response<Body> {
+        match request.path_parameters_ref().and_then(|named| named.first("job")) {
+            Some(_) => self.one.handle(request).await,
+            None => self.all.handle(request).await,
+        }
+    }
+}
 
 /// What a poll needs, for the life of the process.
 pub struct StatusOf<J, C> {

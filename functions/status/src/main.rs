@@ -1,17 +1,17 @@
-//! The `status` function: `GET [base]/_operations/export/[job]`.
+//! The `status` function: `GET [base]/_operations/export/[job]` and `GET [base]/_operations/export`.
 
 use headrace_aws::Clients;
 use headrace_edge::config::{Environment, StatusConfig};
 use headrace_edge::system::SystemClock;
 use headrace_edge::telemetry;
 use lambda_http::{Error, Request, run, service_fn};
-use status::handler::StatusOf;
+use status::handler::Exports;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     let config = StatusConfig::read(&Environment)?;
     telemetry::start("status", &config.common);
     let aws = Clients::connect().await;
-    let status = &StatusOf::new(aws.jobs(&config.common.table), SystemClock);
-    run(service_fn(|request: Request| async { Ok::<_, Error>(status.handle(request).await) })).await
+    let exports = &Exports::new(aws.jobs(&config.common.table), SystemClock, config.base);
+    run(service_fn(|request: Request| async { Ok::<_, Error>(exports.handle(request).await) })).await
 }

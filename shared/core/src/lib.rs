@@ -15,6 +15,7 @@ pub mod lake;
 pub mod manifest;
 pub mod ndjson;
 pub mod note;
+pub mod organize;
 pub mod outcome;
 pub mod page;
 pub mod part;

@@ -11,6 +11,7 @@ use crate::error::StoreError;
 use crate::job::Tally;
 use crate::ndjson::{self, LINE_LIMIT_BYTES};
 use crate::note::{Link, Note, Notebook, Place, written};
+use crate::organize::is_header;
 use crate::outcome::{IssueCode, Outcome};
 use crate::part::{Content, PartKind, TailName};
 use crate::ports::{Draft, PartStore, TAILS_PER_PAGE};
@@ -127,6 +128,11 @@ impl<'s, P: PartStore> OpenPage<'s, P> {
         }
     }
 
+    /// Whether something of this kind is in it.
+    pub fn holds(&self, kind: PartKind) -> bool {
+        self.drafts.contains_key(&kind)
+    }
+
     /// The kind that has reached the size of a file, if one has.
     pub fn full(&self) -> Option<PartKind> {
         self.full
@@ -193,6 +199,13 @@ impl<'s, P: PartStore> OpenPage<'s, P> {
                     self.tally.resources += 1;
                     self.go_on(&mut run, written_as(kind), Lines::Other(text, 1), &rest, line.start..line.next).await?;
                 }
+                Taken::Placed(placed) => {
+                    self.end(&mut run, &rest).await?;
+                    self.tally.resources += u64::from(placed.is_exported());
+                    for (bucket, frame) in placed.frames() {
+                        self.append(PartKind::Bucket(bucket), frame.bytes(), 1).await?;
+                    }
+                }
                 Taken::Deleted(text, count) => {
                     self.go_on(&mut run, PartKind::Deleted, Lines::Other(text, count), &rest, line.start..line.next).await?;
                 }
@@ -255,6 +268,19 @@ impl<'s, P: PartStore> OpenPage<'s, P> {
         let mut count = 0;
         let rest = block.slice(from..);
         for line in ndjson::lines(&rest, 1) {
+            if kind == PartKind::Organized {
+                // Blocks are not split: a file may end where one begins.
+                let here = from + line.start;
+                let held = self.drafts.get(&kind).map_or(0, |open| open.content.bytes) + (here - taken) as u64;
+                if held >= self.file_bytes && is_header(line.text) {
+                    if here > taken {
+                        self.append(kind, block.slice(taken..here), count).await?;
+                    }
+                    return Ok(Fill::FullAt(offset + here as u64));
+                }
+                count += 1;
+                continue;
+            }
             count += 1;
             if self.would_end(kind, (from + line.next - taken) as u64) {
                 self.append(kind, block.slice(taken..from + line.next), count).await?;
@@ -300,7 +326,8 @@ impl<'s, P: PartStore> OpenPage<'s, P> {
         self.full.is_some() || beside >= self.beside_limit_bytes || self.drafts.len() >= FILES_PER_PAGE || self.notebook.is_full()
     }
 
-    async fn append(&mut self, kind: PartKind, bytes: Bytes, lines: u64) -> Result<(), StoreError> {
+    /// Writes lines of one kind, or one frame of a bucket.
+    pub(crate) async fn append(&mut self, kind: PartKind, bytes: Bytes, lines: u64) -> Result<(), StoreError> {
         let open = match self.drafts.entry(kind) {
             std::collections::btree_map::Entry::Occupied(open) => open.into_mut(),
             std::collections::btree_map::Entry::Vacant(free) => {

@@ -59,6 +59,11 @@ impl Bucket {
         (0..Self::COUNT).map(Self)
     }
 
+    /// Which one, from 0.
+    pub fn number(self) -> u8 {
+        self.0
+    }
+
     fn as_str(self) -> &'static str {
         Self::NAMES.get(usize::from(self.0)).copied().unwrap_or_default()
     }
@@ -180,6 +185,9 @@ impl fmt::Display for TailName {
 pub enum FileName {
     /// A file of the finished export.
     Part(PartName),
+    /// The same, where files of an earlier reading of the lake may lie under such names: it takes their place. Nobody
+    /// else writes other bytes there anew.
+    Anew(PartName),
     /// A piece that waits to be gathered.
     Tail(TailName),
 }
@@ -187,7 +195,7 @@ pub enum FileName {
 impl fmt::Display for FileName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Part(name) => name.fmt(f),
+            Self::Part(name) | Self::Anew(name) => name.fmt(f),
             Self::Tail(name) => name.fmt(f),
         }
     }

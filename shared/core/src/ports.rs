@@ -221,7 +221,7 @@ pub trait Draft: Send {
     fn write(&mut self, bytes: Bytes) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Gives the file its name. A file of that name and content may exist already; one of other content is
-    /// [`StoreError::Stale`] and stays as it is (rule P4).
+    /// [`StoreError::Stale`] and stays as it is (rule P4), unless the name says that it is written anew.
     fn settle(self, name: FileName, content: Content) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 

@@ -5,7 +5,8 @@ use headrace_fhir::{Deletion, Outline, ResourceType, deletion_line};
 use crate::finding::{Action, Findings};
 use crate::job::Pass;
 use crate::note::{Notebook, Place};
-use crate::selection::{Judged, Met, Selection};
+use crate::organize::Placed;
+use crate::selection::{Judged, Met, Patients, Selection};
 
 /// A task at its lines.
 #[derive(Debug)]
@@ -15,6 +16,7 @@ pub struct Reading {
     outline: Outline,
     /// Lines that are written instead of the one that was read. Kept, so that most lines allocate nothing.
     written: Vec<u8>,
+    patients: Patients,
 }
 
 /// How the lake is read.
@@ -35,6 +37,8 @@ pub enum Taken<'a> {
     Whole(ResourceType),
     /// This line instead, its line end included.
     Reduced(ResourceType, &'a [u8]),
+    /// Into the blocks of its patients.
+    Placed(Placed<'a>),
     /// These lines, so many, into the file of deletions.
     Deleted(&'a [u8], u64),
     /// Nothing.
@@ -46,7 +50,7 @@ pub enum Taken<'a> {
 impl Reading {
     /// Reads by these rules.
     pub fn new(selection: Selection, how: How) -> Self {
-        Self { selection, how, outline: Outline::default(), written: Vec::new() }
+        Self { selection, how, outline: Outline::default(), written: Vec::new(), patients: Patients::default() }
     }
 
     /// Whether what is met is noted.
@@ -71,8 +75,8 @@ impl Reading {
     }
 
     /// Takes the next line.
-    pub fn take(&mut self, line: &[u8], place: Place, notebook: &mut Notebook) -> Taken<'_> {
-        let Self { selection, how, outline, written } = self;
+    pub fn take<'a>(&'a mut self, line: &'a [u8], place: Place, notebook: &mut Notebook) -> Taken<'a> {
+        let Self { selection, how, outline, written, patients } = self;
         written.clear();
         let only_added = matches!(how, How::OnlyAdded(_));
         let (first, actions) = match how {
@@ -112,14 +116,20 @@ impl Reading {
                     None if only_added => has(Action::Add),
                     None => (met.facts.is_selected && !has(Action::Drop)) || has(Action::Add),
                 };
-                if is_kept { write_kept(selection, &met, written) } else { Taken::Nothing }
+                if is_kept { write_kept(selection, &met, written, patients) } else { Taken::Nothing }
             }
         }
     }
 }
 
-fn write_kept<'a>(selection: &Selection, met: &Met<'_>, written: &'a mut Vec<u8>) -> Taken<'a> {
-    if selection.reduce(met, written) {
+/// The one place that decides what a resource that is kept is written into.
+fn write_kept<'a>(selection: &'a Selection, met: &Met<'a>, written: &'a mut Vec<u8>, patients: &'a mut Patients) -> Taken<'a> {
+    let is_reduced = selection.reduce(met, written);
+    if selection.find_patients(met, patients) {
+        let text = if is_reduced { written } else { met.line };
+        return Taken::Placed(patients.of(met, text));
+    }
+    if is_reduced {
         written.push(b'\n');
         return Taken::Reduced(met.head.kind, written);
     }

@@ -164,6 +164,8 @@ pub struct Resolved {
     /// `patient`: the ids that were named, sorted, each once. Where [`ExportRequest::patients`] is `None` none was named,
     /// and all that the level holds are exported.
     pub patients: Vec<String>,
+    /// Whether the client would rather have what is not supported left out than be refused: `handling=lenient`.
+    pub is_lenient: bool,
 }
 
 impl ExportRequest {
@@ -207,7 +209,7 @@ impl ExportRequest {
             associated,
             ignored: handling.ignored,
         };
-        Ok(Resolved { request, patients: patients.unwrap_or_default() })
+        Ok(Resolved { request, patients: patients.unwrap_or_default(), is_lenient: preferences.is_lenient })
     }
 
     /// `_type` as a filter.

@@ -1,20 +1,25 @@
 //! Which lines of a lake are exported, as far as a line can tell by itself.
 
+mod blocks;
 mod level;
 
 use headrace_fhir::{
-    Bases, Deletions, Elements, Head, Instant, Json, NotAResource, Outline, Resource, ResourceType, TypeSet, any_reference, deletions,
-    head, peek, provenance_targets, recorded,
+    Bases, Deletions, Elements, Head, Instant, Json, NotAResource, Outline, PatientCompartment, Query, Resource, ResourceType, TypeFilters,
+    TypeSet, any_reference, deletions, head, peek, provenance_targets, recorded,
 };
 
 use crate::error::StoreError;
 use crate::flow::run_task::{LakeVersions, WorkTerms};
 use crate::job::{Job, Pass};
 use crate::note::{Facts, Key, Keys, Link, Note, Notebook, Place, Why, changed, deleted, version_rank};
+use crate::organize::Places;
 use crate::request::{Associated, ExportRequest, Level};
 use crate::resolution::{Associations, Whose};
 use crate::roster::Roster;
 
+pub(crate) use blocks::Patients;
+
+use blocks::Blocks;
 use level::Compartments;
 
 /// Types outside the compartments whose resources are added where exported ones refer to them.
@@ -81,8 +86,10 @@ pub struct Selection {
     until: Option<Instant>,
     /// What changed later is no part of the export, and no reason to leave out what was there.
     transaction_time: Option<Instant>,
+    filters: TypeFilters,
     elements: Option<Elements>,
     compartments: Option<Compartments>,
+    blocks: Option<Blocks>,
     associations: Associations,
     reports_deletions: bool,
     bases: Bases,
@@ -108,7 +115,7 @@ pub(crate) enum Judged<'a> {
 pub(crate) struct Met<'a> {
     pub(crate) head: Head,
     pub(crate) facts: Facts,
-    line: &'a [u8],
+    pub(crate) line: &'a [u8],
     /// Read only if a rule asks for more than its head.
     whole: Option<Resource<'a>>,
 }
@@ -118,19 +125,26 @@ impl Selection {
     pub fn of(job: &Job, terms: &WorkTerms, roster: Option<Roster>) -> Result<Self, StoreError> {
         let request = &job.request;
         let unreadable = |detail: String| StoreError::Unreadable { what: "the job table", detail };
+        let now = Instant::from_millis(job.created_at.0);
+        let mut filters = TypeFilters::new();
+        for filter in &request.type_filters {
+            filters.add(Query::parse(filter, request.version, now).map_err(|error| unreadable(error.to_string()))?);
+        }
         let elements = (!request.elements.is_empty()).then(|| Elements::parse(&request.elements, request.version)).transpose();
-        let bases = terms.bases.clone();
+        let (bases, keys) = (terms.bases.clone(), Keys::of_job(&job.id));
         Ok(Self {
             types: request.type_set(),
             since: request.since,
             until: request.until,
             transaction_time: job.planned.map(|planned| Instant::from_millis(planned.transaction_time.0)),
+            filters,
             elements: elements.map_err(|error| unreadable(error.to_string()))?,
             compartments: Compartments::of(request, roster, bases.clone(), terms.adds_new_members),
+            blocks: Blocks::of(request, Places::new(keys.clone()), || PatientCompartment::of(request.version, bases.clone())),
             associations: Associations::of(request, terms.adds_referenced),
             reports_deletions: reports_deletions(request),
             bases,
-            keys: Keys::of_job(&job.id),
+            keys,
             bundle: of_name("Bundle"),
             provenance: of_name("Provenance"),
             referenced: REFERENCED.into_iter().filter_map(ResourceType::named).collect(),
@@ -141,7 +155,8 @@ impl Selection {
     pub(crate) fn judge<'a>(&self, line: &'a [u8], outline: &'a mut Outline) -> Judged<'a> {
         let may_be_member = self.compartments.as_ref().is_none_or(|compartments| compartments.may_hold(line));
         let mut whole = None;
-        let read = if self.elements.is_some() || (may_be_member && self.compartments.is_some()) {
+        let asks_more = self.elements.is_some() || !self.filters.is_empty();
+        let read = if asks_more || (may_be_member && self.compartments.is_some()) {
             Resource::read(line, outline).map(|resource| whole.insert(resource).head)
         } else {
             head(line)
@@ -181,7 +196,7 @@ impl Selection {
         // without a maintained time may be included): nothing is lost silently.
         let is_old = self.since.zip(head.last_updated).is_some_and(|(since, changed)| changed <= since);
         let is_late = self.until.zip(head.last_updated).is_some_and(|(until, changed)| changed >= until);
-        let fits = is_asked && (!is_old || standing.is_new) && !is_late;
+        let fits = is_asked && (!is_old || standing.is_new) && !is_late && whole.is_none_or(|whole| self.filters.matches(whole));
         let is_selected = fits && standing.is_member && !comes_with_others;
         let is_candidate = !is_selected
             && (comes_with_others

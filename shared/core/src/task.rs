@@ -49,7 +49,7 @@ pub enum Work {
     Resolve(Resolving),
     /// Read what an earlier task has read, now that findings say what is to be done otherwise.
     Reread(Rereading),
-    /// Put the resources of one bucket into their patients' blocks.
+    /// Put the resources of some buckets into their patients' blocks.
     Organize(Organizing),
     /// Join these tails of one kind into parts and at most one tail of the next round.
     Gather(Vec<Tail>),
@@ -120,11 +120,18 @@ pub struct Rereading {
     pub only_added: bool,
 }
 
-/// A bucket to be organized.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Buckets to be organized: the tails that earlier rounds have left of them. There may be more of those than an item
+/// can list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Organizing {
-    /// Tails of one bucket.
-    pub tails: Vec<Tail>,
+    /// The number of the first bucket.
+    pub from: u8,
+    /// One past the number of the last.
+    pub to: u8,
+    /// Which range of the patients in them, from 0.
+    pub range: u32,
+    /// Of how many.
+    pub of: u32,
 }
 
 /// An object of the lake exactly as the plan saw it.

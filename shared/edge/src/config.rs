@@ -7,6 +7,7 @@ use std::time::Duration;
 use headrace_core::flow::run_task::WorkTerms;
 use headrace_core::job::Quotas;
 use headrace_core::ports::LeaseTerms;
+use headrace_fhir::FhirVersion;
 
 pub use terms::{
     AccessControl, LakeTerms, Offer, Terms, read_base, read_bases, read_containers, read_lake_versions, read_layouts, read_quotas,
@@ -188,6 +189,31 @@ impl MetadataConfig {
     /// Reads them.
     pub fn read(settings: &impl Settings) -> Result<Self, ConfigError> {
         Ok(Self { logging: Logging::read(settings), offer: Offer::read(settings)? })
+    }
+}
+
+/// The groups function's settings.
+#[derive(Clone, Debug)]
+pub struct GroupsConfig {
+    /// Log.
+    pub logging: Logging,
+    /// The lake.
+    pub source: Bucket,
+    /// The FHIR base, if it is not to be taken from each request.
+    pub base: Option<String>,
+    /// The version of FHIR that the lake's resources are in.
+    pub version: FhirVersion,
+}
+
+impl GroupsConfig {
+    /// Reads them.
+    pub fn read(settings: &impl Settings) -> Result<Self, ConfigError> {
+        Ok(Self {
+            logging: Logging::read(settings),
+            source: Bucket::source(settings)?,
+            base: terms::base(settings)?,
+            version: terms::version(settings)?,
+        })
     }
 }
 

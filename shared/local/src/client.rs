@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::header::{ACCEPT, CONTENT_LOCATION, HeaderName, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode, Url};
 use serde::Deserialize;
@@ -17,6 +18,10 @@ const TRIES: u32 = 5;
 
 /// The longest that a server's `Retry-After` is believed.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// What stays as it is in a parameter's value. Not as HTML forms write a query: there a blank becomes a plus sign, which
+/// stands for itself here.
+const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b',').remove(b':').remove(b'/');
 
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 
@@ -66,14 +71,26 @@ pub struct Manifest {
     /// OperationOutcomes.
     #[serde(default)]
     pub error: Vec<Entry>,
+    /// The next page, if there is one.
+    #[serde(default)]
+    pub link: Vec<Link>,
+}
+
+/// Where a manifest goes on.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Link {
+    /// `next`.
+    pub relation: String,
+    /// The URL of the page.
+    pub url: String,
 }
 
 /// One file of a manifest.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Entry {
-    /// What its lines are.
+    /// What its lines are; `None` where they are of several types.
     #[serde(rename = "type")]
-    pub kind: String,
+    pub kind: Option<String>,
     /// Where it is.
     pub url: String,
     /// How many lines it has.
@@ -83,8 +100,8 @@ pub struct Entry {
 /// A downloaded file.
 #[derive(Clone, Debug)]
 pub struct Downloaded {
-    /// What its lines are.
-    pub kind: String,
+    /// What its lines are; `None` where they are of several types.
+    pub kind: Option<String>,
     /// Where it is now.
     pub path: PathBuf,
     /// Its size.
@@ -111,12 +128,14 @@ impl BulkClient {
         Ok(Self { http: http.build().map_err(|error| ClientError::Http("the HTTP client", error))?, token, impatience })
     }
 
-    /// Starts an export; its status URL.
-    pub async fn kick_off(&self, base: &str, parameters: &[(&str, String)]) -> Result<Url, ClientError> {
+    /// Starts an export; its status URL. `path` names the operation below the base.
+    pub async fn kick_off(&self, base: &str, path: &str, parameters: &[(&str, String)], is_lenient: bool) -> Result<Url, ClientError> {
         let base = base.trim_end_matches('/');
-        let url = Url::parse_with_params(&format!("{base}/$export"), parameters)
-            .map_err(|_| ClientError::NotConformant(format!("`{base}` is not a URL")))?;
-        let request = self.with_token(self.http.get(url.clone())).header(ACCEPT, "application/fhir+json").header(PREFER, "respond-async");
+        let query: Vec<String> = parameters.iter().map(|(name, value)| format!("{name}={}", utf8_percent_encode(value, PLAIN))).collect();
+        let mut url = Url::parse(&format!("{base}/{path}")).map_err(|_| ClientError::NotConformant(format!("`{base}` is not a URL")))?;
+        url.set_query(Some(query.join("&")).as_deref().filter(|query| !query.is_empty()));
+        let prefer = if is_lenient { "respond-async, handling=lenient" } else { "respond-async" };
+        let request = self.with_token(self.http.get(url.clone())).header(ACCEPT, "application/fhir+json").header(PREFER, prefer);
         let answer = request.send().await.map_err(|error| ClientError::Http("the kick-off", error.without_url()))?;
         if answer.status() != StatusCode::ACCEPTED {
             return Err(refused("the kick-off", answer).await);
@@ -127,11 +146,27 @@ impl BulkClient {
             .ok_or_else(|| ClientError::NotConformant("the kick-off was accepted without a Content-Location".to_owned()))
     }
 
-    /// Polls until there is a manifest; `progress` is told whatever the server says meanwhile.
+    /// Polls until there is a manifest, all pages of it; `progress` is told whatever the server says meanwhile.
     pub async fn wait(&self, status_url: &Url, mut progress: impl FnMut(&str)) -> Result<Manifest, ClientError> {
+        let mut manifest = self.page(status_url, &mut progress).await?;
+        let mut seen = vec![status_url.clone()];
+        while let Some(link) = manifest.link.iter().find(|link| link.relation == "next") {
+            let next = status_url.join(&link.url).ok().filter(|next| !seen.contains(next));
+            let next = next.ok_or_else(|| ClientError::NotConformant("its manifest's pages do not lead to an end".to_owned()))?;
+            let page = self.page(&next, &mut progress).await?;
+            // Files of `error` are the same on every page.
+            manifest.output.extend(page.output);
+            manifest.deleted.extend(page.deleted);
+            manifest.link = page.link;
+            seen.push(next);
+        }
+        Ok(manifest)
+    }
+
+    async fn page(&self, url: &Url, progress: &mut impl FnMut(&str)) -> Result<Manifest, ClientError> {
         let mut failures = 0;
         loop {
-            let request = self.with_token(self.http.get(status_url.clone())).header(ACCEPT, "application/json");
+            let request = self.with_token(self.http.get(url.clone())).header(ACCEPT, "application/json");
             let answer = request.send().await.map_err(|error| ClientError::Http("the poll", error.without_url()))?;
             match answer.status() {
                 StatusCode::OK => {
@@ -245,7 +280,7 @@ fn file_name(entry: &Entry, index: usize) -> String {
             && !name.starts_with('.')
             && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'))
     };
-    let kind: String = entry.kind.chars().filter(char::is_ascii_alphanumeric).collect();
+    let kind: String = entry.kind.as_deref().unwrap_or("file").chars().filter(char::is_ascii_alphanumeric).collect();
     named.filter(is_plain).unwrap_or_else(|| format!("{kind}.{index:03}.ndjson"))
 }
 
@@ -262,7 +297,7 @@ mod tests {
             ("http://h/.ndjson", "Patient.007.ndjson"),
             ("http://h/download", "Patient.007.ndjson"),
         ] {
-            let entry = Entry { kind: "../Patient".into(), url: url.into(), count: None };
+            let entry = Entry { kind: Some("../Patient".into()), url: url.into(), count: None };
             assert_eq!(file_name(&entry, 7), name, "{url}");
         }
     }

@@ -61,7 +61,7 @@ pub async fn export(order: &Export) -> Result<Exported, ExportFailure> {
     let is_url = order.from.starts_with("http://") || order.from.starts_with("https://");
     if is_url {
         let client = BulkClient::new(order.token.clone(), None)?;
-        return round_trip(&client, &order.from, order).await;
+        return round_trip(&client, &order.from, order, false).await;
     }
     // Beside the output, for a large export may not fit where temporary files usually go.
     let out = |cause| ExportFailure::Out { path: order.out.clone(), cause };
@@ -70,6 +70,7 @@ pub async fn export(order: &Export) -> Result<Exported, ExportFailure> {
         lake: PathBuf::from(&order.from),
         state: state.path().to_owned(),
         terms: order.terms.terms()?,
+        lake_terms: order.terms.lake_terms()?,
         trust_lake_names: order.terms.trust_lake_names,
         workers: order.terms.workers(),
     };
@@ -80,7 +81,7 @@ pub async fn export(order: &Export) -> Result<Exported, ExportFailure> {
     let client = BulkClient::new(None, Some(IMPATIENCE))?;
     // An interrupted export leaves no patient data behind: its state goes with the end of this function.
     let exported = tokio::select! {
-        exported = round_trip(&client, &base, order) => exported,
+        exported = round_trip(&client, &base, order, true) => exported,
         _ = tokio::signal::ctrl_c() => Err(ExportFailure::Interrupted),
     };
     server.abort();
@@ -94,12 +95,15 @@ fn prepare(out: &Path, overwrite: bool) -> Result<(), ExportFailure> {
     if is_empty || overwrite { Ok(()) } else { Err(ExportFailure::NotEmpty(out.to_owned())) }
 }
 
-async fn round_trip(client: &BulkClient, base: &str, order: &Export) -> Result<Exported, ExportFailure> {
+/// `pages`: whether the server is known to give manifests of any length page by page.
+async fn round_trip(client: &BulkClient, base: &str, order: &Export, pages: bool) -> Result<Exported, ExportFailure> {
     let began = Instant::now();
-    let parameters =
-        [("_type", &order.types), ("_since", &order.since), ("_outputFormat", &order.output_format), ("_container", &order.container)];
-    let parameters: Vec<_> = parameters.into_iter().filter_map(|(name, value)| Some((name, value.clone()?))).collect();
-    let status_url = client.kick_off(base, &parameters).await?;
+    let wishes = &order.wishes;
+    let mut parameters = wishes.parameters();
+    if pages {
+        parameters.push(("allowPartialManifests", "true".to_owned()));
+    }
+    let status_url = client.kick_off(base, &wishes.path(), &parameters, wishes.lenient).await?;
     let mut progress = Progress::begin();
     let waited = client.wait(&status_url, |text| progress.say(text)).await;
     let exported_in = began.elapsed();
@@ -206,7 +210,7 @@ fn print(files: &[Downloaded], manifest: &Manifest, order: &Export, (exported_in
     let (errors, output): (Vec<&Downloaded>, Vec<&Downloaded>) = files.iter().partition(|file| file.is_error);
     let resources: u64 = output.iter().map(|file| file.lines).sum();
     let bytes: u64 = files.iter().map(|file| file.bytes).sum();
-    let types: std::collections::BTreeSet<&str> = output.iter().map(|file| file.kind.as_str()).collect();
+    let types: std::collections::BTreeSet<&str> = output.iter().filter_map(|file| file.kind.as_deref()).collect();
     table += &format!(
         "\n{} resources of {} types in {} files, {}, in {}\n",
         grouped(resources),

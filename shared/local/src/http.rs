@@ -27,6 +27,9 @@ use crate::service::Service;
 /// The path below which the API lies.
 pub const BASE_PATH: &str = "/fhir";
 
+/// The longest body that is read. Lambda takes 6 MB, of which base64 may be a third.
+const BODY_LIMIT_BYTES: usize = 5_000_000;
+
 /// A FHIR server's answer to a path that it does not know.
 async fn unknown(_: Request) -> Response {
     respond(outcome(&ExportError::NotFound("this path")).into_response())
@@ -37,24 +40,34 @@ async fn wrong_method(_: Request) -> Response {
     respond(Reply::outcome(405, &Outcome::error(IssueCode::NotSupported, text)).into_response())
 }
 
-/// The routes that `template.yaml` gives to API Gateway.
+/// The routes that `template.yaml` gives to API Gateway. Whatever answers GET answers HEAD.
 fn routes() -> Router<Arc<Service>> {
     let kick_off = || -> MethodRouter<Arc<Service>> {
         get(|State(service): State<Arc<Service>>, parameters, request| async move {
             respond(service.kickoff.handle(gateway_request(parameters, request)).await)
         })
         .post(|State(service): State<Arc<Service>>, parameters, request| async move {
-            respond(service.kickoff.handle(gateway_request(parameters, request)).await)
+            match with_body(parameters, request).await {
+                Ok(request) => respond(service.kickoff.handle(request).await),
+                Err(refused) => refused,
+            }
         })
         .fallback(wrong_method)
     };
-    let status = get(|State(service): State<Arc<Service>>, parameters, request| async move {
-        respond(service.status.handle(gateway_request(parameters, request)).await)
-    })
-    .delete(|State(service): State<Arc<Service>>, parameters, request| async move {
+    let exports = || -> MethodRouter<Arc<Service>> {
+        get(|State(service): State<Arc<Service>>, parameters, request| async move {
+            respond(service.exports.handle(gateway_request(parameters, request)).await)
+        })
+    };
+    let cancel = |State(service): State<Arc<Service>>, parameters, request| async move {
         respond(service.cancel.handle(gateway_request(parameters, request)).await)
-    })
-    .fallback(wrong_method);
+    };
+    let metadata = || -> MethodRouter<Arc<Service>> {
+        get(|State(service): State<Arc<Service>>, parameters, request| async move {
+            respond(service.metadata.handle(gateway_request(parameters, request)).await)
+        })
+        .fallback(wrong_method)
+    };
     let files = get(|State(service): State<Arc<Service>>, parameters, request: Request| async move {
         let (parts, _) = request.into_parts();
         let again = Request::from_parts(parts.clone(), HttpBody::empty());
@@ -64,11 +77,16 @@ fn routes() -> Router<Arc<Service>> {
     .fallback(wrong_method)
     .layer(CompressionLayer::new().gzip(true));
     Router::new()
+        .route("/metadata", metadata())
+        .route("/OperationDefinition", metadata())
+        .route("/OperationDefinition/{id}", metadata())
+        .route("/.well-known/smart-configuration", metadata())
         .route("/{operation}", kick_off())
         .route("/Patient/{operation}", kick_off())
         .route("/Patient/{id}/{operation}", kick_off())
         .route("/Group/{id}/{operation}", kick_off())
-        .route("/_operations/export/{job}", status)
+        .route("/_operations/export", exports().fallback(wrong_method))
+        .route("/_operations/export/{job}", exports().delete(cancel).fallback(wrong_method))
         .route("/_operations/files/{job}/{name}", files)
 }
 
@@ -89,12 +107,39 @@ pub fn base_of(address: SocketAddr) -> String {
     format!("http://{address}{BASE_PATH}")
 }
 
-/// The request as `lambda_http` gives it to a handler. No route takes a body yet.
+/// The request as `lambda_http` gives it to a handler, without its body: only a kick-off takes one.
 fn gateway_request(parameters: RawPathParams, request: Request) -> lambda_http::Request {
+    as_from_the_gateway(&parameters, request.into_parts().0, Body::Empty)
+}
+
+/// The same with its body, or why it is refused.
+async fn with_body(parameters: RawPathParams, request: Request) -> Result<lambda_http::Request, Response> {
+    let (parts, body) = request.into_parts();
+    let bytes = match axum::body::to_bytes(body, BODY_LIMIT_BYTES).await {
+        Ok(bytes) => Vec::from(bytes),
+        Err(error) => {
+            let is_long = error.into_inner().is::<http_body_util::LengthLimitError>();
+            let (status, code, text) = if is_long {
+                (413, IssueCode::TooCostly, "the body is longer than 5 MB: split the request into several exports")
+            } else {
+                (400, IssueCode::Invalid, "the body did not arrive whole: send the request again")
+            };
+            return Err(respond(Reply::outcome(status, &Outcome::error(code, text)).into_response()));
+        }
+    };
+    // As API Gateway does: text as text, anything else in base64, which `lambda_http` undoes.
+    let body = match String::from_utf8(bytes) {
+        Ok(text) if text.is_empty() => Body::Empty,
+        Ok(text) => Body::Text(text),
+        Err(error) => Body::Binary(error.into_bytes()),
+    };
+    Ok(as_from_the_gateway(&parameters, parts, body))
+}
+
+fn as_from_the_gateway(parameters: &RawPathParams, parts: http::request::Parts, body: Body) -> lambda_http::Request {
     let parameters: HashMap<String, String> = parameters.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-    let path = request.extensions().get::<axum::extract::OriginalUri>().map_or_else(|| request.uri().path(), |uri| uri.path()).to_owned();
-    let (parts, _) = request.into_parts();
-    lambda_http::Request::from_parts(parts, Body::Empty).with_path_parameters(parameters).with_raw_http_path(path)
+    let path = parts.extensions.get::<axum::extract::OriginalUri>().map_or_else(|| parts.uri.path(), |uri| uri.path()).to_owned();
+    lambda_http::Request::from_parts(parts, body).with_path_parameters(parameters).with_raw_http_path(path)
 }
 
 fn respond(response: http::Response<Body>) -> Response {

@@ -46,6 +46,7 @@ pub async fn serve(order: &Serve) -> Result<(), ServeFailure> {
         lake: order.lake.clone(),
         state: order.state.clone(),
         terms: order.terms.terms()?,
+        lake_terms: order.terms.lake_terms()?,
         trust_lake_names: order.terms.trust_lake_names,
         workers: order.terms.workers(),
     };

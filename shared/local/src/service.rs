@@ -1,4 +1,4 @@
-//! The six handlers over one directory: what `template.yaml` wires on AWS.
+//! The handlers over one directory: what `template.yaml` wires on AWS.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -16,11 +16,12 @@ use headrace_core::flow::reap::recover;
 use headrace_core::flow::run_task::WorkTerms;
 use headrace_core::ids::TaskId;
 use headrace_core::ports::{Clock, LeaseTerms, PartStore as _, Ports, ResourceSource as _, TaskQueue as _};
-use headrace_edge::config::Terms;
+use headrace_edge::config::{LakeTerms, Offer, Terms};
 use headrace_edge::system::{SystemClock, random_job_id};
 use kickoff::handler::Kickoff;
+use metadata::handler::Metadata;
 use reaper::handler::Reaper;
-use status::handler::StatusOf;
+use status::handler::Exports;
 use tokio::task::JoinSet;
 
 use crate::directory::{DirectoryLake, DirectoryParts};
@@ -81,6 +82,8 @@ pub struct Plan {
     pub state: PathBuf,
     /// What jobs are promised.
     pub terms: Terms,
+    /// How the lake is understood.
+    pub lake_terms: LakeTerms,
     /// Pass over files whose names promise a type that was not asked for.
     pub trust_lake_names: bool,
     /// Tasks worked on at the same time.
@@ -90,9 +93,10 @@ pub struct Plan {
 /// The service, at work from [`Service::start`] until it is dropped.
 pub struct Service {
     pub(crate) kickoff: Kickoff<DynamoJobStore, LocalQueue, DirectoryLake, DirectoryParts, SystemClock>,
-    pub(crate) status: StatusOf<DynamoJobStore, SystemClock>,
+    pub(crate) exports: Exports<DynamoJobStore, SystemClock>,
     pub(crate) cancel: Cancel<DynamoJobStore, DirectoryParts, SystemClock>,
     pub(crate) files: Files<DynamoJobStore, DirectoryParts, SystemClock>,
+    pub(crate) metadata: Metadata,
     /// Workers and the reaper; they end with the service.
     _at_work: JoinSet<()>,
     /// Held as long as the service lives.
@@ -117,8 +121,14 @@ impl Service {
         }
         let quotas = plan.terms.quotas;
         let lease = LeaseTerms { length: LEASE, void_before: clock.now(), ..LeaseTerms::default() };
-        let terms =
-            WorkTerms { lease, slice_floor_bytes: SLICE_BYTES, trust_lake_names: plan.trust_lake_names, quotas, ..WorkTerms::default() };
+        let metadata = Metadata::new(&clock, Offer::of_one_machine(&plan.terms, &plan.lake_terms));
+        let terms = WorkTerms {
+            lease,
+            slice_floor_bytes: SLICE_BYTES,
+            trust_lake_names: plan.trust_lake_names,
+            quotas,
+            ..plan.lake_terms.work_terms()
+        };
         let worker = Arc::new(ChunkWorker::new(ports, terms));
         let mut at_work = JoinSet::new();
         for _ in 0..plan.workers.max(1) {
@@ -147,10 +157,11 @@ impl Service {
             }
         });
         Ok(Self {
+            exports: Exports::new(jobs.clone(), clock, plan.terms.base.clone()),
             kickoff: Kickoff::new((jobs.clone(), queue), (lake, parts.clone()), clock, plan.terms, random_job_id),
-            status: StatusOf::new(jobs.clone(), clock),
             cancel: Cancel::new(jobs.clone(), parts.clone(), clock),
             files: Files::new(jobs, parts, clock),
+            metadata,
             _at_work: at_work,
             _lock: lock,
         })

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use headrace_edge::config::Terms;
+use headrace_edge::config::{LakeTerms, Terms};
 use headrace_local::client::{BulkClient, Manifest};
 use headrace_local::http::{base_of, serve};
 use headrace_local::service::{Plan, Service};
@@ -81,7 +81,14 @@ impl Served {
     /// Serves `lake` on a free port.
     pub(crate) async fn start(lake: &Path, state: &Path) -> Result<Self, BoxError> {
         let workers = std::thread::available_parallelism()?.get();
-        let plan = Plan { lake: lake.to_owned(), state: state.to_owned(), terms: terms(), trust_lake_names: false, workers };
+        let plan = Plan {
+            lake: lake.to_owned(),
+            state: state.to_owned(),
+            terms: terms(),
+            lake_terms: LakeTerms::default(),
+            trust_lake_names: false,
+            workers,
+        };
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let base = base_of(listener.local_addr()?);
         let server = tokio::spawn(serve(Arc::new(Service::start(plan).await?), listener));
@@ -90,7 +97,7 @@ impl Served {
 
     /// One export; its status URL and manifest.
     pub(crate) async fn export(&self, parameters: &[(&str, String)]) -> Result<(Url, Manifest), BoxError> {
-        let status = self.client.kick_off(&self.base, parameters).await?;
+        let status = self.client.kick_off(&self.base, "$export", parameters, false).await?;
         let manifest = self.client.wait(&status, |_| {}).await?;
         Ok((status, manifest))
     }

@@ -11,15 +11,20 @@ use bytes::Bytes;
 use futures_util::stream;
 use headrace_core::clock::Millis;
 use headrace_core::error::StoreError;
+use headrace_core::flow::run_task::WorkTerms;
 use headrace_core::ids::{Caller, JobId, TaskId};
-use headrace_core::job::{Job, JobState, Tally};
+use headrace_core::job::{Job, JobState, Pass, Planned, Tally};
+use headrace_core::key::Keys;
 use headrace_core::ndjson;
-use headrace_core::page::{Fill, OpenPage, Selection};
+use headrace_core::page::{Fill, OpenPage};
 use headrace_core::part::{Content, FileName, Part, PartName, Tail, TailName};
 use headrace_core::ports::{Access, ByteStream, Draft, PartStore};
-use headrace_core::request::ExportRequest;
+use headrace_core::reading::{How, Reading};
+use headrace_core::request::{ExportRequest, Level};
+use headrace_core::roster::{Entry, LeftOut, Roster};
+use headrace_core::selection::Selection;
 use headrace_core::task::{Cursor, Lease, Work};
-use headrace_fhir::{Instant as Moment, head};
+use headrace_fhir::{Instant as Moment, ResourceType, head};
 use headrace_tests::lake;
 use tokio::runtime::Builder;
 
@@ -36,11 +41,10 @@ const BLOCK_BYTES: usize = 1 << 20;
 /// Prints rates per core.
 pub(crate) fn measure(dir: &Path, runs: usize) -> Result<(), BoxError> {
     let blocks = blocks(dir)?;
-    let since = Moment::parse(&middle_instant(dir)?)?;
     let runtime = Builder::new_current_thread().build()?;
     let bytes: usize = blocks.iter().map(Bytes::len).sum();
     let mut to = vec![0; BLOCK_BYTES];
-    let mut steps: [(&str, Step<'_>); 7] = [
+    let steps: [(&str, Step<'_>); 5] = [
         (
             "memcpy",
             Box::new(|block| {
@@ -82,9 +86,12 @@ pub(crate) fn measure(dir: &Path, runs: usize) -> Result<(), BoxError> {
                 Ok(())
             }),
         ),
-        ("the pump, pass-through", pump(&runtime, ExportRequest::default())),
-        ("the pump, _since half", pump(&runtime, ExportRequest { since: Some(since), ..ExportRequest::default() })),
     ];
+    let cases = cases(dir)?;
+    let mut steps: Vec<(&str, Step<'_>)> = steps.into();
+    for case in &cases {
+        steps.push((case.name, pump(&runtime, case)?));
+    }
     let mut times = vec![Vec::new(); steps.len()];
     for _ in 0..runs {
         for ((_, step), times) in steps.iter_mut().zip(&mut times) {
@@ -95,13 +102,69 @@ pub(crate) fn measure(dir: &Path, runs: usize) -> Result<(), BoxError> {
             times.push(began.elapsed());
         }
     }
-    print("\none core, from memory                median");
+    print("\none core, from memory                  median   of pass-through");
+    let mut rates = Vec::new();
     for ((name, _), mut times) in steps.into_iter().zip(times) {
         times.sort_unstable();
         let median = times.get(times.len() / 2).map_or(0.0, Duration::as_secs_f64);
-        print(&format!("{name:<34} {:>6.2} GB/s", bytes as f64 / 1e9 / median));
+        rates.push((name, bytes as f64 / 1e9 / median));
+    }
+    let whole = rates.iter().find(|(name, _)| *name == PASS_THROUGH).map_or(1.0, |(_, rate)| *rate);
+    for (name, rate) in rates {
+        print(&format!("{name:<36} {rate:>6.2} GB/s {:>8.0} %", 100.0 * rate / whole));
     }
     Ok(())
+}
+
+/// What all others are compared with: every line, each speaking for itself.
+const PASS_THROUGH: &str = "pump: pass-through";
+
+/// One way of reading a lake.
+struct Case {
+    name: &'static str,
+    request: ExportRequest,
+    pass: Pass,
+    /// The patients of the group.
+    members: Vec<String>,
+}
+
+/// A hundred of the lake's patients, or all of a smaller lake's.
+const MEMBERS: usize = 100;
+
+fn cases(dir: &Path) -> Result<Vec<Case>, BoxError> {
+    let since = Some(Moment::parse(&middle_instant(dir)?)?);
+    let all = ExportRequest::default;
+    let members: Vec<String> = patients(dir)?.into_iter().take(MEMBERS).collect();
+    let filtered = |queries: &[&str]| ExportRequest { type_filters: queries.iter().map(|query| (*query).to_owned()).collect(), ..all() };
+    let case = |name, request, pass| Case { name, request, pass, members: Vec::new() };
+    let group = || ExportRequest { level: Level::Group("g".to_owned()), ..all() };
+    Ok(vec![
+        case(PASS_THROUGH, all(), Pass::Direct),
+        case("pump: the same, versions noted", all(), Pass::Noting),
+        case("pump: _since, half", ExportRequest { since, ..all() }, Pass::Direct),
+        case("pump: all patients", ExportRequest { level: Level::AllPatients, ..all() }, Pass::Direct),
+        case("pump: all patients, versions noted", ExportRequest { level: Level::AllPatients, ..all() }, Pass::Noting),
+        Case { members: members.clone(), ..case("pump: a group of 100", group(), Pass::Direct) },
+        Case { members, ..case("pump: a group of 100, versions noted", group(), Pass::Noting) },
+        case("pump: _typeFilter category", filtered(&["Observation?category=laboratory"]), Pass::Direct),
+        case(
+            "pump: _typeFilter category, date",
+            filtered(&["Observation?category=laboratory&date=ge2015&date=lt2018-06-01"]),
+            Pass::Direct,
+        ),
+        case("pump: _elements", ExportRequest { elements: vec!["subject".to_owned(), "code".to_owned()], ..all() }, Pass::Direct),
+    ])
+}
+
+fn patients(dir: &Path) -> Result<Vec<String>, BoxError> {
+    let mut ids = Vec::new();
+    for line in lake::lines(dir)? {
+        if line.starts_with(b"{\"resourceType\":\"Patient\"") {
+            let tree: serde_json::Value = serde_json::from_slice(&line)?;
+            ids.extend(tree.get("id").and_then(serde_json::Value::as_str).map(str::to_owned));
+        }
+    }
+    Ok(ids)
 }
 
 /// What is done to one block.
@@ -124,28 +187,46 @@ fn blocks(dir: &Path) -> Result<Vec<Bytes>, BoxError> {
 }
 
 /// Feeds an [`OpenPage`] as a reading task does.
-fn pump(runtime: &tokio::runtime::Runtime, request: ExportRequest) -> Step<'_> {
-    let mut lease = lease(request);
-    let selection = Selection::of(&lease.job.request);
+fn pump<'r>(runtime: &'r tokio::runtime::Runtime, case: &Case) -> Result<Step<'r>, BoxError> {
+    let mut lease = lease(case);
+    let patient = ResourceType::named("Patient").ok_or("no Patient")?;
+    let keys = Keys::of(&lease.job.id);
+    let entries = case.members.iter().map(|id| Entry { kind: patient, key: keys.key(patient, id.as_bytes()), is_late: false });
+    let roster = (!case.members.is_empty()).then(|| Roster::of(&lease.job.id, entries));
+    let selection = Selection::of(&lease.job, &WorkTerms::default(), roster)?;
+    let mut reading = Reading::new(selection, How::First(case.pass));
     let mut page = OpenPage::new(&Nowhere, &lease);
-    Box::new(move |block| {
+    Ok(Box::new(move |block| {
         runtime.block_on(async {
             let mut from = 0;
-            while let Fill::FullAt(at) = page.feed(block, 1, from, "sample", selection).await? {
+            while let Fill::FullAt(at) = page.feed(block, 1, from, ("sample", 0), &mut reading).await? {
                 drop(page.take_drafts());
+                black_box(page.take_notes().count());
                 lease.step += 1;
                 page.turn(&lease);
                 from = usize::try_from(at - 1)?;
             }
             Ok(())
         })
-    })
+    }))
 }
 
-fn lease(request: ExportRequest) -> Lease {
+fn lease(case: &Case) -> Lease {
     let id = JobId::from_random([7; 16]);
-    let job =
-        Job { state: JobState::Running, open_tasks: 1, ..Job::accepted(id.clone(), Caller(Caller::LOCAL.to_owned()), request, Millis(0)) };
+    let planned = Planned {
+        transaction_time: Millis(4_000_000_000_000),
+        tasks: 1,
+        source_bytes: 1,
+        pass: case.pass,
+        roster: None,
+        left_out: LeftOut::default(),
+    };
+    let job = Job {
+        state: JobState::Running,
+        open_tasks: 1,
+        planned: Some(planned),
+        ..Job::accepted(id.clone(), Caller(Caller::LOCAL.to_owned()), case.request.clone(), Millis(0))
+    };
     Lease {
         task: TaskId { job: id, task: 2 },
         work: Work::Read(Vec::new()),

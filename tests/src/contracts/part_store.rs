@@ -43,6 +43,7 @@ macro_rules! part_store_contract {
                 p4_a_name_is_never_given_to_other_bytes,
                 a_draft_that_is_dropped_leaves_nothing_to_be_seen,
                 a_whole_tail_is_adopted_once_and_again,
+                what_is_written_anew_takes_the_place_of_what_lay_there,
                 a_sweep_keeps_exactly_what_it_is_told,
                 folders_do_not_disturb_each_other,
                 a_file_larger_than_memory_allows_is_written_and_protected_all_the_same,
@@ -182,6 +183,22 @@ pub async fn a_whole_tail_is_adopted_once_and_again(bed: &impl Destination) -> H
     assert!(granted(bed, FOLDER, name, &bytes).await?);
     assert!(bed.store().adopt(FOLDER, &source, part("Patient", 2)?).await.is_err());
     assert_eq!(bed.names(FOLDER).await?, ["Patient-1.ndjson"]);
+    Ok(())
+}
+
+/// Small and large, over other bytes and over its own; whoever does not write anew still cannot take its place.
+pub async fn what_is_written_anew_takes_the_place_of_what_lay_there(bed: &impl Destination) -> Held {
+    for (kind, size) in [("Patient", 10_000), ("Binary", 75 << 20)] {
+        let (name, bytes, other) = (part(kind, 1)?, text(1, size), text(3, 700));
+        write(bed, FOLDER, tail(kind, 1)?, FileName::Part(name), &other, 400).await?;
+        for step in 2..4 {
+            write(bed, FOLDER, tail(kind, step)?, FileName::Anew(name), &bytes, 1 << 20).await?;
+            assert!(granted(bed, FOLDER, name, &bytes).await?);
+        }
+        must_be_stale(write(bed, FOLDER, tail(kind, 4)?, FileName::Part(name), &other, 400).await)?;
+        assert!(granted(bed, FOLDER, name, &bytes).await?);
+    }
+    assert_eq!(bed.names(FOLDER).await?, ["Binary-1.ndjson", "Patient-1.ndjson"]);
     Ok(())
 }
 

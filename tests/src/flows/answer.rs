@@ -22,7 +22,11 @@ pub struct Ask {
 }
 
 /// The paths of the routes; the first that fits is taken.
-const ROUTES: [&str; 7] = [
+const ROUTES: [&str; 11] = [
+    "/metadata",
+    "/OperationDefinition",
+    "/OperationDefinition/{id}",
+    "/.well-known/smart-configuration",
     "/_operations/export",
     "/_operations/export/{job}",
     "/_operations/files/{job}/{name}",
@@ -189,6 +193,8 @@ pub struct Manifest {
     pub request: String,
     /// Whether files need credentials.
     pub requires_access_token: bool,
+    /// By what type of resource files are organized, if they are.
+    pub output_organized_by: Option<String>,
     /// Resources.
     pub output: Vec<Entry>,
     /// Deletions; there where `_since` was given.
@@ -201,8 +207,8 @@ pub struct Manifest {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Entry {
-    /// What its lines are.
-    #[serde(rename = "type")]
+    /// What its lines are; empty where they are of many types.
+    #[serde(rename = "type", default)]
     pub kind: String,
     /// Where it is.
     pub url: String,
@@ -211,6 +217,11 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// Whether its lines say what was deleted.
+    pub fn is_of_deletions(&self) -> bool {
+        self.name().starts_with("deleted-")
+    }
+
     /// The last segment of its URL.
     pub fn name(&self) -> &str {
         self.url.rsplit('/').next().unwrap_or_default()

@@ -30,7 +30,8 @@ pub struct Finished {
 impl Finished {
     /// The lines of all output files.
     pub fn lines(&self) -> Vec<Vec<u8>> {
-        let output = self.manifest.output.iter().filter_map(|entry| self.files.get(entry.name()));
+        let output = self.manifest.output.iter().filter(|entry| !entry.is_of_deletions());
+        let output = output.filter_map(|entry| self.files.get(entry.name()));
         output.flat_map(|file| lines(file)).collect()
     }
 
@@ -39,6 +40,24 @@ impl Finished {
         let mut lines = self.lines();
         lines.sort();
         lines
+    }
+
+    /// What the files of deletions name, each as `Type/id`, sorted.
+    pub fn deleted(&self) -> Result<Vec<String>> {
+        let files = self.files.iter().filter(|(name, _)| name.starts_with("deleted-"));
+        let mut deleted = Vec::new();
+        for line in files.flat_map(|(_, file)| lines(file)) {
+            let bundle: serde_json::Value = serde_json::from_slice(&line)?;
+            let word = |path: &str| bundle.pointer(path).and_then(serde_json::Value::as_str);
+            let is_valid = word("/resourceType") == Some("Bundle")
+                && word("/type") == Some("transaction")
+                && word("/entry/0/request/method") == Some("DELETE")
+                && bundle.pointer("/entry/1").is_none();
+            let url = word("/entry/0/request/url").filter(|_| is_valid);
+            deleted.push(url.ok_or_else(|| format!("{bundle} is no deletion"))?.to_owned());
+        }
+        deleted.sort();
+        Ok(deleted)
     }
 
     /// How many files there are of each type.
@@ -97,7 +116,7 @@ impl<S: Stage> World<S> {
     pub async fn read_manifest(&self, status: &str, answer: &Answer) -> Result<Finished> {
         let manifest: Manifest = serde_json::from_slice(&answer.body)?;
         let mut files = BTreeMap::new();
-        for entry in manifest.output.iter().chain(&manifest.error) {
+        for entry in manifest.output.iter().chain(&manifest.error).chain(manifest.deleted.iter().flatten()) {
             let target = entry.url.find("/_operations").and_then(|at| entry.url.get(at..)).ok_or("a file's URL is not ours")?;
             let bytes = self.download(target).await?;
             let count = lines(&bytes).len();

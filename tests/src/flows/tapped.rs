@@ -196,7 +196,7 @@ impl<D: Draft> Draft for TappedDraft<D> {
     async fn settle(mut self, name: FileName, content: Content) -> Result<(), StoreError> {
         let script = self.script.clone();
         let called = match name {
-            FileName::Part(_) => "draft.settle part",
+            FileName::Part(_) | FileName::Anew(_) => "draft.settle part",
             FileName::Tail(_) => "draft.settle tail",
         };
         script.around(called, async { self.draft.take().ok_or_else(gone)?.settle(name, content).await }).await

@@ -1,4 +1,4 @@
-//! One process: the six real handlers.
+//! One process: the real handlers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,19 +8,24 @@ use bytes::Bytes;
 use cancel::handler::Cancel;
 use chunk_worker::handler::ChunkWorker;
 use files::handler::{Files, LocalFile};
+use groups::handler::Groups;
 use headrace_aws::DynamoJobStore;
 use headrace_core::clock::Millis;
 use headrace_core::flow::reap::Reaped;
 use headrace_core::flow::run_task::WorkTerms;
-use headrace_core::job::{Limits, Quotas};
-use headrace_core::ports::{Clock as _, Ports};
-use headrace_core::request::Policy;
+use headrace_core::ids::{Caller, TaskId};
+use headrace_core::job::{Conditions, Job, Limits, Quotas};
+use headrace_core::ports::{Clock as _, JobStore as _, Ports, TaskQueue as _};
+use headrace_core::request::ExportRequest;
+use headrace_core::task::Planning;
+use headrace_edge::config::{AccessControl, LakeTerms, Offer};
 use headrace_edge::gateway;
+use headrace_fhir::FhirVersion;
 use kickoff::handler::Kickoff;
+use metadata::handler::Metadata;
 use reaper::handler::Reaper;
 use serde_json::{Map, Value, json};
-use status::handler::StatusOf;
-use status::list::List;
+use status::handler::Exports;
 
 use super::clock::next_id;
 use super::tapped::Tapped;
@@ -75,12 +80,14 @@ pub struct World<S: Stage> {
     pub clock: ManualClock,
     /// What happens to its port calls.
     pub script: Script,
+    limits: Limits,
     queue: S::Queue,
     kickoff: Starts<S>,
-    status: StatusOf<Jobs, ManualClock>,
-    list: List<Jobs, ManualClock>,
+    exports: Exports<Jobs, ManualClock>,
+    metadata: Metadata,
     cancel: Cancel<Jobs, Parts<S>, ManualClock>,
     files: Files<Jobs, Parts<S>, ManualClock>,
+    groups: Groups<Source<S>, ManualClock>,
     worker: Works<S>,
     reaper: Reaper<Jobs, Queue<S>, Parts<S>, ManualClock>,
 }
@@ -108,19 +115,23 @@ impl<S: Stage> World<S> {
         let (jobs, queue) = (Tapped::new(stage.jobs(), &script), Tapped::new(queue, &script));
         let (source, parts) = (Tapped::new(source, &script), Tapped::new(parts, &script));
         let time = || clock.clone();
-        let promised = headrace_edge::config::Terms { base: None, policy: Policy::default(), limits: terms.limits, quotas: terms.quotas };
+        let promised = headrace_edge::config::Terms { limits: terms.limits, quotas: terms.quotas, ..Default::default() };
+        let access = if S::HAS_GATEWAY { AccessControl::AwsIam } else { AccessControl::None };
+        let offer = Offer { access, ..Offer::of_one_machine(&promised, &LakeTerms::default()) };
         let ports = Ports { jobs: jobs.clone(), queue: queue.clone(), source: source.clone(), parts: parts.clone(), clock: time() };
         Arc::new(Self {
             stage: stage.clone(),
             clock: clock.clone(),
+            limits: terms.limits,
             queue: own_queue,
+            groups: Groups::new(source.clone(), time(), None, FhirVersion::default()),
             kickoff: Kickoff::new((jobs.clone(), queue.clone()), (source, parts.clone()), time(), promised, next_id),
-            status: StatusOf::new(jobs.clone(), time()),
+            exports: Exports::new(jobs.clone(), time(), None),
+            metadata: Metadata::new(clock, offer),
             cancel: Cancel::new(jobs.clone(), parts.clone(), time()),
             files: Files::new(jobs.clone(), parts.clone(), time()),
             worker: ChunkWorker::new(ports, WorkTerms { quotas: terms.quotas, ..terms.work }),
             reaper: Reaper::new(jobs.clone(), queue, parts, time(), terms.quotas),
-            list: List::new(jobs, time(), None),
             script,
         })
     }
@@ -129,8 +140,7 @@ impl<S: Stage> World<S> {
     pub async fn send(&self, ask: &Ask) -> Result<Answer> {
         let request = ask.request(S::HAS_GATEWAY)?;
         match (ask.method, ask.route()?.0) {
-            ("GET", "/_operations/export/{job}") => Answer::of(Box::pin(self.status.handle(request)).await),
-            ("GET", "/_operations/export") => Answer::of(Box::pin(self.list.handle(request)).await),
+            ("GET", "/_operations/export" | "/_operations/export/{job}") => Answer::of(Box::pin(self.exports.handle(request)).await),
             ("DELETE", "/_operations/export/{job}") => Answer::of(Box::pin(self.cancel.handle(request)).await),
             ("GET", "/_operations/files/{job}/{name}") => {
                 let response = Box::pin(self.files.handle(request)).await;
@@ -138,6 +148,9 @@ impl<S: Stage> World<S> {
                     Some(LocalFile(path)) => Ok(Answer { body: std::fs::read(path)?.into(), ..Answer::of(response)? }),
                     None => Answer::of(response),
                 }
+            }
+            (_, "/metadata" | "/OperationDefinition" | "/OperationDefinition/{id}" | "/.well-known/smart-configuration") => {
+                Answer::of(Box::pin(self.metadata.handle(request)).await)
             }
             (_, _) => Answer::of(Box::pin(self.kickoff.handle(request)).await),
         }
@@ -156,6 +169,16 @@ impl<S: Stage> World<S> {
         }
         let url = answer.header("content-location").ok_or("no Content-Location")?;
         url.find("/_operations").and_then(|at| url.get(at..)).map(str::to_owned).ok_or_else(|| format!("{url} is no status URL").into())
+    }
+
+    /// Records a job for a request that is resolved already, and announces its plan; the path of the status URL.
+    pub async fn begin(&self, request: ExportRequest) -> Result<String> {
+        let id = next_id()?;
+        let owner = if S::HAS_GATEWAY { ANN } else { Caller::LOCAL };
+        let job = Job { limits: self.limits, ..Job::accepted(id, Caller(owner.to_owned()), request, self.now()) };
+        self.stage.jobs().record_job(&job, &Planning::default(), &Conditions::default()).await?;
+        self.queue.announce(&[TaskId::plan(&job.id)], Duration::ZERO).await?;
+        Ok(job.status_url())
     }
 
     /// A file's bytes, whichever way the deployment hands them out.
@@ -208,9 +231,11 @@ impl<S: Stage> World<S> {
         let http = || serde_json::from_value(event.clone());
         let response = match function {
             "kickoff" => gateway::answer(http()?, |request| Box::pin(self.kickoff.handle(request))).await,
-            "status" => gateway::answer(http()?, |request| Box::pin(self.status.handle(request))).await,
+            "status" => gateway::answer(http()?, |request| Box::pin(self.exports.handle(request))).await,
+            "metadata" => gateway::answer(http()?, |request| Box::pin(self.metadata.handle(request))).await,
             "cancel" => gateway::answer(http()?, |request| Box::pin(self.cancel.handle(request))).await,
             "files" => gateway::answer(http()?, |request| Box::pin(self.files.handle(request))).await,
+            "groups" => gateway::answer(http()?, |request| Box::pin(self.groups.handle(request))).await,
             "chunk-worker" => {
                 let answer = Box::pin(self.worker.handle(serde_json::from_value(event.clone())?, Millis(u64::MAX))).await;
                 return Ok(answer.map_or_else(|error| json!({ "error": error.to_string() }), |answer| json!(answer)));

@@ -6,7 +6,6 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
-use headrace_edge::config::Terms;
 use headrace_local::client::{BulkClient, Downloaded};
 use headrace_local::http;
 use headrace_local::service::{Plan, Service};
@@ -19,8 +18,14 @@ use tokio::net::TcpListener;
 const IMPATIENCE: Option<std::time::Duration> = Some(std::time::Duration::from_millis(5));
 
 async fn serve(lake: &Path, state: &TempDir) -> Result<String> {
-    let terms = Terms { base: None, policy: Default::default(), limits: Default::default(), quotas: Default::default() };
-    let plan = Plan { lake: lake.to_path_buf(), state: state.path().to_path_buf(), terms, trust_lake_names: false, workers: 2 };
+    let plan = Plan {
+        lake: lake.to_path_buf(),
+        state: state.path().to_path_buf(),
+        terms: Default::default(),
+        lake_terms: Default::default(),
+        trust_lake_names: false,
+        workers: 2,
+    };
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let base = http::base_of(listener.local_addr()?);
     let service = Arc::new(Service::start(plan).await?);
@@ -50,10 +55,11 @@ fn over_http_what_comes_out_is_what_went_in() -> Result<()> {
             let (state, out) = (tempfile::tempdir()?, tempfile::tempdir()?);
             let base = serve(&dir, &state).await?;
             let client = BulkClient::new(None, IMPATIENCE)?;
-            let status = client.kick_off(&base, &[]).await?;
+            let status = client.kick_off(&base, "$export", &[], false).await?;
             let files = download(&client, &status, out.path()).await?;
             assert_eq!(sorted_lines(&files)?, oracle::expected(&dir, None, None)?);
-            let counted: BTreeMap<_, _> = files.iter().map(|file| (file.kind.clone(), (file.lines, file.bytes))).collect();
+            let counted: BTreeMap<_, _> =
+                files.iter().map(|file| (file.kind.clone().unwrap_or_default(), (file.lines, file.bytes))).collect();
             let expected: BTreeMap<_, _> = lake::count(&dir)?.into_iter().map(|(kind, tally)| (kind, (tally.lines, tally.bytes))).collect();
             assert_eq!(counted, expected);
             assert_eq!(files.len(), expected.len());
@@ -68,7 +74,7 @@ fn a_file_comes_whole_in_ranges_and_compressed_until_its_job_is_deleted() -> Res
         let state = tempfile::tempdir()?;
         let base = serve(&lake::sample_dir(), &state).await?;
         let client = BulkClient::new(None, IMPATIENCE)?;
-        let status = client.kick_off(&base, &[("_type", "Patient".to_owned())]).await?;
+        let status = client.kick_off(&base, "$export", &[("_type", "Patient".to_owned())], false).await?;
         let manifest = client.wait(&status, |_| {}).await?;
         let url = manifest.output.first().ok_or("no file")?.url.clone();
         let http = reqwest::Client::builder().build()?;
@@ -130,6 +136,55 @@ impl Drop for Server {
 }
 
 #[test]
+fn whoever_comes_is_told_what_the_server_can_do() -> Result<()> {
+    run(async || {
+        let state = tempfile::tempdir()?;
+        let base = serve(&lake::sample_dir(), &state).await?;
+        let client = reqwest::Client::new();
+        let answer = client.get(format!("{base}/metadata")).send().await?;
+        let statement: serde_json::Value = serde_json::from_slice(&answer.bytes().await?)?;
+        assert_eq!(statement["implementation"]["url"], base);
+        assert!(statement["rest"][0]["security"]["description"].as_str().is_some_and(|said| said.starts_with("None")));
+        let gzip = client.get(format!("{base}/metadata")).header("accept-encoding", "gzip").send().await?;
+        assert_eq!(gzip.headers()["content-encoding"], "gzip");
+        let head = client.head(format!("{base}/metadata")).send().await?;
+        assert_eq!((head.status().as_u16(), head.bytes().await?.len()), (200, 0));
+        for (path, status) in [
+            ("/OperationDefinition", 200),
+            ("/OperationDefinition/export", 200),
+            ("/OperationDefinition/import", 404),
+            ("/.well-known/smart-configuration", 404),
+            ("/_operations/export", 200),
+            ("/Watermill", 404),
+            ("/a/path/that/nobody/knows", 404),
+        ] {
+            let answer = client.get(format!("{base}{path}")).send().await?;
+            assert_eq!(answer.status(), status, "{path}");
+            assert_eq!(answer.headers()["content-type"], "application/fhir+json", "{path}");
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_body_that_is_too_long_is_refused_before_it_is_understood() -> Result<()> {
+    run(async || {
+        let state = tempfile::tempdir()?;
+        let base = serve(&lake::sample_dir(), &state).await?;
+        let answer = reqwest::Client::new()
+            .post(format!("{base}/$export"))
+            .header("content-type", "application/fhir+json")
+            .body(vec![b' '; 5_000_001])
+            .send()
+            .await?;
+        assert_eq!(answer.status(), 413);
+        let outcome: serde_json::Value = serde_json::from_slice(&answer.bytes().await?)?;
+        assert_eq!((&outcome["resourceType"], &outcome["issue"][0]["code"]), (&"OperationOutcome".into(), &"too-costly".into()));
+        Ok(())
+    })
+}
+
+#[test]
 fn a_killed_server_goes_on_where_it_was() -> Result<()> {
     run(async || {
         let (folder, state, out) = (tempfile::tempdir()?, tempfile::tempdir()?, tempfile::tempdir()?);
@@ -138,7 +193,7 @@ fn a_killed_server_goes_on_where_it_was() -> Result<()> {
         let client = BulkClient::new(None, IMPATIENCE)?;
         let http = reqwest::Client::builder().build()?;
         let mut server = Server::start(&lake_dir, state.path())?;
-        let mut status = client.kick_off(&server.base, &[]).await?;
+        let mut status = client.kick_off(&server.base, "$export", &[], false).await?;
         let (mut kills, mut seen) = (0, Vec::new());
         // As soon as the server has come further than at the last kill, it is killed again, in whatever it is doing.
         while kills < 6 {

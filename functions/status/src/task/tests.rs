@@ -5,6 +5,7 @@ use headrace_core::clock::Millis;
 use headrace_core::ids::{Caller, JobId};
 use headrace_core::job::{Pass, Planned, Reason, ReasonKind, Tally};
 use headrace_core::request::{Associated, Container};
+use headrace_core::roster::LeftOut;
 use headrace_fhir::{Instant, ResourceType};
 
 use super::*;
@@ -21,8 +22,14 @@ fn job(state: JobState) -> Job {
 #[test]
 fn an_export_is_the_task_that_fhir_defines() {
     let mut job = job(JobState::Running);
-    job.planned =
-        Some(Planned { transaction_time: T0 + Duration::from_secs(60), tasks: 4, source_bytes: 1_000, pass: Pass::Direct, roster: None });
+    job.planned = Some(Planned {
+        transaction_time: T0 + Duration::from_secs(60),
+        tasks: 4,
+        source_bytes: 1_000,
+        pass: Pass::Direct,
+        roster: None,
+        left_out: LeftOut::default(),
+    });
     (job.open_tasks, job.tally) = (3, Tally { source_bytes: 250, resources: 12, refused: 0 });
     let expected = json!({
         "fullUrl": "urn:uuid:abababab-abab-abab-abab-abababababab",

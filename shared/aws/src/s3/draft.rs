@@ -95,8 +95,8 @@ impl S3Draft {
             .body(body);
         let sent = match name {
             FileName::Part(_) => put.if_none_match("*").send().await,
-            // No other attempt has its name.
-            FileName::Tail(_) => put.send().await,
+            // No other attempt has its name; or what lies there is to be replaced.
+            FileName::Tail(_) | FileName::Anew(_) => put.send().await,
         };
         match sent {
             Ok(_) => Ok(()),
@@ -152,8 +152,9 @@ impl S3Draft {
             .map_err(|error| place.called.store_error(error))?;
         match name {
             FileName::Tail(_) => Ok(()),
-            FileName::Part(_) => {
-                place.copy(&tail, &self.key(&name), content).await?;
+            FileName::Part(_) | FileName::Anew(_) => {
+                let replaces = matches!(name, FileName::Anew(_));
+                place.copy((&tail, &self.key(&name)), content, replaces).await?;
                 place.delete(vec![tail]).await
             }
         }

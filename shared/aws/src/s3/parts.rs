@@ -49,11 +49,12 @@ pub(super) fn hex(content: Content) -> String {
 }
 
 impl Place {
-    /// Copies within the bucket, on the server's side. An object of that name stays as it is (rule P4): it is fine if it
-    /// has the same content.
-    pub(super) async fn copy(&self, from: &str, to: &str, content: Content) -> Result<(), StoreError> {
+    /// Copies within the bucket, on the server's side. Unless it `replaces` it, an object of that name stays as it is
+    /// (rule P4): it is fine if it has the same content.
+    pub(super) async fn copy(&self, (from, to): (&str, &str), content: Content, replaces: bool) -> Result<(), StoreError> {
         let source = format!("{}/{}", self.bucket, utf8_percent_encode(from, KEY_CHARS));
-        let copy = self.client.copy_object().bucket(&self.bucket).key(to).copy_source(source).if_none_match("*");
+        let copy = self.client.copy_object().bucket(&self.bucket).key(to).copy_source(source);
+        let copy = if replaces { copy } else { copy.if_none_match("*") };
         let sent =
             copy.metadata_directive(MetadataDirective::Replace).metadata(CRC_METADATA, hex(content)).content_type(NDJSON).send().await;
         match sent {
@@ -120,7 +121,7 @@ impl PartStore for S3PartStore {
 
     async fn adopt(&self, folder: &str, tail: &Tail, part: PartName) -> Result<(), StoreError> {
         let key = |name: &dyn std::fmt::Display| self.0.key(&format!("{folder}/{name}"));
-        self.0.copy(&key(&tail.name), &key(&part), tail.content).await
+        self.0.copy((&key(&tail.name), &key(&part)), tail.content, false).await
     }
 
     fn read(&self, folder: &str, tail: &TailName, range: Range<u64>) -> ByteStream {

@@ -15,8 +15,10 @@ use crate::request::Ignored;
 use crate::task::{Close, Cursor, Lease, Regroup, Work};
 
 use super::decide::{Next, decide};
+use super::organize;
 use super::plan::record_tasks;
 use super::pump::{Flow, Item, Pump};
+use super::reread::parts_were_taken_back;
 use super::run_task::{TaskEnd, WorkTerms};
 
 /// The most tails that one worker joins: each costs a round trip to the store.
@@ -25,6 +27,11 @@ const TAILS_PER_WORKER: usize = 200;
 pub(super) async fn finish(ports: &impl AllPorts, lease: &mut Lease, terms: &WorkTerms, stop_at: Millis) -> Result<TaskEnd, ExportError> {
     if lease.cursor == Cursor::default()
         && let Some(next) = decide(ports, lease, terms).await?
+    {
+        return hand_out(ports, lease, terms, next).await;
+    }
+    if lease.cursor == Cursor::default()
+        && let Some(next) = organize::buckets_left(ports, lease, terms).await?
     {
         return hand_out(ports, lease, terms, next).await;
     }
@@ -81,14 +88,16 @@ async fn join(ports: &impl AllPorts, lease: &mut Lease, terms: &WorkTerms, stop_
     let begin = lease.cursor;
     let left_out = lease.job.planned.map(|planned| planned.left_out.ignored()).unwrap_or_default();
     let kinds = by_kind(tails, &[lease.job.request.ignored.clone(), left_out].concat());
+    let writes_anew = parts_were_taken_back(ports, lease).await?;
     let mut pump = Pump::new(ports, lease, terms, stop_at);
+    pump.writes_anew = writes_anew;
     let mut index = 0;
     for items in &kinds {
         let end = index + u32::try_from(items.len()).unwrap_or(u32::MAX);
         let behind = Cursor { item: end, offset: 0 };
         match items.as_slice() {
             _ if begin >= behind => {}
-            [Item::Tail(whole)] if begin <= (Cursor { item: index, offset: 0 }) => pump.adopt(whole, behind).await?,
+            [Item::Tail(whole)] if begin <= (Cursor { item: index, offset: 0 }) && !pump.writes_anew => pump.adopt(whole, behind).await?,
             several => {
                 for (item, lines) in (index..).zip(several).filter(|(item, _)| *item >= begin.item) {
                     if pump.read(lines, item).await? == Flow::Stop {

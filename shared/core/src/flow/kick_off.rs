@@ -1,4 +1,5 @@
-//! Accepts an export: resolve, record, announce. Nothing else, so that it answers within milliseconds.
+//! Accepts an export: resolve, look who it is about, record, announce. An export of the whole system or of all patients
+//! is accepted within milliseconds.
 
 use std::time::Duration;
 
@@ -6,11 +7,12 @@ use crate::error::{ExportError, StoreError};
 use crate::ids::{Caller, JobId, TaskId};
 use crate::job::{Conditions, IdempotencyKey, Job, JobEvent, JobState, Limits, Quotas, Reason, ReasonKind, Recorded};
 use crate::outcome::IssueCode;
-use crate::ports::{Clock, JobStore, TaskQueue};
+use crate::ports::{Clock, JobStore, ResourceSource, TaskQueue};
 use crate::request::{Asked, ExportRequest, Policy, Refusal, Resolved};
 use crate::task::Planning;
 
 use super::admit::admit;
+use super::look_up::{LookUpTerms, Subjects};
 
 /// The most bytes of JSON that a job's record keeps of its request.
 const REQUEST_LIMIT_BYTES: usize = 64 << 10;
@@ -43,20 +45,24 @@ pub struct Settings<'a> {
     pub limits: Limits,
     /// How many may be at work.
     pub quotas: Quotas,
+    /// How thoroughly groups and patients are looked up.
+    pub look_up: LookUpTerms,
 }
 
 /// Records the job, then announces its plan (rule P1), at once or when its turn has come.
 ///
+/// What the lake cannot answer is refused, as far as that shows within the patience of `settings`.
+///
 /// A kick-off that has come before under the same key gives the job that it started then.
 pub async fn kick_off(
-    jobs: &impl JobStore,
-    queue: &impl TaskQueue,
+    (jobs, queue): (&impl JobStore, &impl TaskQueue),
+    source: &impl ResourceSource,
     clock: &impl Clock,
     settings: Settings<'_>,
     kick_off: KickOff,
 ) -> Result<Job, ExportError> {
     let now = clock.now();
-    let Resolved { request, patients } = ExportRequest::resolve(&kick_off.asked, settings.policy, now)?;
+    let Resolved { mut request, patients, is_lenient } = ExportRequest::resolve(&kick_off.asked, settings.policy, now)?;
     let plan = Planning { patients };
     let asked = must_fit(&request)?;
     let key = match &kick_off.idempotency_key {
@@ -67,6 +73,9 @@ pub async fn kick_off(
         }
         None => None,
     };
+    let subjects = Subjects { job: &kick_off.id, request: &request, patients: &plan.patients, bases: &settings.policy.bases };
+    let left_out = subjects.first_look(source, clock, settings.look_up, is_lenient).await?;
+    request.ignored.extend(left_out);
     let quotas = settings.quotas;
     let job = Job {
         state: if quotas.make_wait() { JobState::Queued } else { JobState::Accepted },

@@ -19,7 +19,7 @@ mod scan;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use headrace_fhir::{Bases, Instant, PatientCompartment, ResourceType, TypeSet, may_mention_patient};
+use headrace_fhir::{Bases, Instant, ResourceType, TypeSet, may_mention_patient};
 
 use crate::clock::Millis;
 use crate::error::ExportError;
@@ -31,8 +31,10 @@ use crate::roster::{Cohort, Entrant, Entry, Roster};
 
 pub use catalogue::Catalogue;
 pub(super) use enrol::{enrol, patients};
+pub(super) use first_look::Patience;
+pub(super) use newest::{Wanted, newest};
 pub use scan::Pulse;
-use scan::{Scan, Stop};
+pub(super) use scan::{Scan, Stop};
 
 /// How thoroughly the lake is looked through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +59,7 @@ pub struct Subjects<'a> {
     pub job: &'a JobId,
     /// What was asked.
     pub request: &'a ExportRequest,
-    /// `patient`: the ids that were named; none means all of the level.
+    /// `patient`: the ids that were named, if [`ExportRequest::patients`] says that some were.
     pub patients: &'a [String],
     /// Which absolute references are to resources of the lake.
     pub bases: &'a Bases,
@@ -69,7 +71,7 @@ pub enum LookedUp {
     /// The export is about everybody, there is nothing to look up.
     Everybody,
     /// It is about these.
-    Found(Found),
+    Found(Box<Found>),
     /// The lake has no such group.
     NoSuchGroup,
     /// The lake has no such patient.
@@ -97,11 +99,15 @@ impl Subjects<'_> {
         let named = |names: &[&str]| names.iter().filter_map(|name| ResourceType::named(name)).collect();
         match self.request.level {
             Level::System => TypeSet::default(),
-            Level::AllPatients if self.patients.is_empty() => TypeSet::default(),
+            Level::AllPatients if !self.names_patients() => TypeSet::default(),
             Level::AllPatients | Level::OnePatient(_) => named(&["Patient", "Bundle"]),
             // A filter may search any type.
             Level::Group(_) => ResourceType::all().collect(),
         }
+    }
+
+    fn names_patients(&self) -> bool {
+        self.request.patients.is_some()
     }
 
     /// Looks them up as of `at`.
@@ -126,13 +132,13 @@ impl Subjects<'_> {
         let mut scan = Scan { source, catalogue, pulse, at: Instant::from_millis(at.0) };
         let found = match &self.request.level {
             Level::System => return Ok(LookedUp::Everybody),
-            Level::AllPatients if self.patients.is_empty() => return Ok(LookedUp::Everybody),
+            Level::AllPatients if !self.names_patients() => return Ok(LookedUp::Everybody),
             Level::AllPatients => self.known_patients(&mut scan).await,
             Level::OnePatient(id) => self.one_patient(&mut scan, id).await,
             Level::Group(id) => self.group(&mut scan, id, is_first_look).await,
         };
         match found {
-            Ok(found) => Ok(LookedUp::Found(found)),
+            Ok(found) => Ok(LookedUp::Found(Box::new(found))),
             Err(Stop::Unfinished) => Ok(LookedUp::Unfinished),
             Err(Stop::NoSuchGroup) => Ok(LookedUp::NoSuchGroup),
             Err(Stop::NoSuchPatient) => Ok(LookedUp::NoSuchPatient),
@@ -152,7 +158,7 @@ impl Subjects<'_> {
             return Err(Stop::NoSuchPatient);
         }
         let (own, others) = self.patients.iter().partition::<Vec<&String>, _>(|named| *named == id);
-        let present = if self.patients.is_empty() { vec![id] } else { own };
+        let present = if !self.names_patients() { vec![id] } else { own };
         Ok(Found { roster: self.roster_of_patients(present), absent: others.into_iter().cloned().collect(), unresolved: 0 })
     }
 
@@ -160,12 +166,14 @@ impl Subjects<'_> {
     async fn group<S: ResourceSource, P: Pulse>(&self, scan: &mut Scan<'_, S, P>, id: &str, is_first_look: bool) -> Result<Found, Stop> {
         let keys = Keys::of(self.job);
         let cohort = groups::cohort(scan, id, &keys, self.bases).await?;
-        let compartment = PatientCompartment::of(self.request.version, self.bases.clone());
-        let filters = filters::Filters::compile(&cohort, compartment, self.request.version, scan.at)?;
-        if is_first_look && self.patients.is_empty() {
+        let filters = filters::Filters::compile(&cohort, self.request.version, self.bases, scan.at)?;
+        if is_first_look && !self.names_patients() {
             return Ok(Found { roster: Roster::default(), absent: Vec::new(), unresolved: cohort.unresolved() });
         }
-        let hits = if filters.is_empty() { BTreeMap::new() } else { filters.evaluate(scan, &keys, cohort.candidates().as_ref()).await? };
+        let hits = match filters {
+            Some(filters) => filters.evaluate(scan, &keys, cohort.candidates().as_ref()).await?,
+            None => BTreeMap::new(),
+        };
         Ok(self.found_in(&cohort, cohort.everybody(&hits), &keys, id))
     }
 
@@ -173,7 +181,7 @@ impl Subjects<'_> {
     fn found_in(&self, cohort: &Cohort, everybody: Vec<Entrant>, keys: &Keys, id: &str) -> Found {
         let find = |key| everybody.binary_search_by_key(&key, |member| member.key).ok().and_then(|at| everybody.get(at)).copied();
         let mut absent = Vec::new();
-        let chosen: Vec<Entrant> = if self.patients.is_empty() {
+        let chosen: Vec<Entrant> = if !self.names_patients() {
             everybody
         } else {
             let named = self.patients.iter().map(|id| (id, find(keys.patient(id.as_bytes()))));
@@ -205,9 +213,9 @@ impl Subjects<'_> {
 async fn known<S: ResourceSource, P: Pulse>(scan: &mut Scan<'_, S, P>, ids: BTreeSet<&str>) -> Result<BTreeSet<String>, Stop> {
     let Some(kind) = ResourceType::named("Patient") else { return Ok(BTreeSet::new()) };
     let is_named = |id: &[u8]| std::str::from_utf8(id).is_ok_and(|id| ids.contains(id));
-    let found = newest::newest(scan, (kind, &ids), &|line| may_mention_patient(line, &is_named), &|_| ()).await?;
+    let found = newest(scan, (kind, Wanted::These(&ids)), &|line| may_mention_patient(line, &is_named), &|_| ()).await?;
     Ok(found.into_keys().collect())
 }
 
 #[cfg(test)]
-mod tests;
+pub(in crate::flow) mod tests;

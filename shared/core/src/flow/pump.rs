@@ -8,7 +8,7 @@ use crc_fast::{CrcAlgorithm, checksum};
 
 use crate::clock::Millis;
 use crate::error::{ExportError, StoreError};
-use crate::job::{Pass, Tally};
+use crate::job::Tally;
 use crate::ndjson::Piece;
 use crate::page::{Fill, OpenPage};
 use crate::part::{Content, FileName, Part, PartKind, PartName, Tail, TailName};
@@ -31,7 +31,9 @@ pub(super) async fn pump(ports: &impl AllPorts, lease: &mut Lease, terms: &WorkT
         Work::Gather(tails) => (tails.iter().copied().map(Item::Tail).collect(), None),
         Work::Plan(_) | Work::Resolve(_) | Work::Organize(_) | Work::Finish => (Vec::new(), None),
     };
+    let writes_anew = reread::parts_were_taken_back(ports, lease).await?;
     let mut pump = Pump::new(ports, lease, terms, stop_at);
+    pump.writes_anew = writes_anew;
     pump.sizes = items.iter().filter_map(Item::sizes).collect();
     pump.reading = reading;
     for (index, item) in (0..).zip(&items).skip(pump.lease.cursor.item as usize) {
@@ -93,7 +95,9 @@ pub(super) struct Pump<'a, W: AllPorts> {
     reading: Option<Reading>,
     /// The slices that are read.
     sizes: Vec<Measured>,
-    page: OpenPage<'a, W::Parts>,
+    /// Whether parts take the place of whatever lies under their names; see [`reread::parts_were_taken_back`].
+    pub(super) writes_anew: bool,
+    pub(super) page: OpenPage<'a, W::Parts>,
     beat_at: Millis,
 }
 
@@ -101,7 +105,7 @@ impl<'a, W: AllPorts> Pump<'a, W> {
     pub(super) fn new(ports: &'a W, lease: &'a mut Lease, terms: &'a WorkTerms, stop_at: Millis) -> Self {
         let page = OpenPage::new(ports.parts(), lease);
         let beat_at = ports.now() + terms.lease.length / 3;
-        Self { ports, lease, terms, stop_at, reading: None, sizes: Vec::new(), page, beat_at }
+        Self { ports, lease, terms, stop_at, reading: None, sizes: Vec::new(), writes_anew: false, page, beat_at }
     }
 
     /// Reads one item, from the cursor if that stands in it.
@@ -202,19 +206,31 @@ impl<'a, W: AllPorts> Pump<'a, W> {
 
     /// A sign of life now and then; stops in time (rule P7).
     async fn pulse(&mut self, cursor: Cursor) -> Result<Flow, ExportError> {
-        let now = self.ports.now();
-        // A claim is kept by writing its part first: the attempt before wrote it within one lease, so can this one.
-        if now >= self.stop_at && self.lease.claim.is_none() {
-            if !self.is_finish() {
+        if self.is_over() {
+            // In the middle of a patient's block no page may end.
+            if !self.is_finish() && !self.page.holds(PartKind::Organized) {
                 self.turn_page(cursor).await?;
             }
             return Ok(Flow::Stop);
         }
+        self.beat().await?;
+        Ok(Flow::GoOn)
+    }
+
+    /// Whether the time is up. A claim is kept by writing its part first: the attempt before wrote it within one lease, so
+    /// can this one.
+    pub(super) fn is_over(&self) -> bool {
+        self.ports.now() >= self.stop_at && self.lease.claim.is_none()
+    }
+
+    /// A sign of life now and then.
+    pub(super) async fn beat(&mut self) -> Result<(), ExportError> {
+        let now = self.ports.now();
         if now >= self.beat_at {
             self.ports.jobs().record(self.lease, Record::Heartbeat, now + self.terms.lease.length).await?;
             self.beat_at = now + self.terms.lease.length / 3;
         }
-        Ok(Flow::GoOn)
+        Ok(())
     }
 
     /// Settles what was written and records it together with the cursor behind it (rule P5).
@@ -225,9 +241,10 @@ impl<'a, W: AllPorts> Pump<'a, W> {
         let mut page = Page { cursor, tally: self.tally_at(cursor), ..Page::default() };
         for (kind, open) in self.page.take_drafts() {
             let content = open.content();
-            if full == Some(kind) || self.is_finish() {
+            if (full == Some(kind) && kind.is_exported()) || self.is_finish() {
                 let name = self.claim(kind).await?;
-                open.into_draft().settle(FileName::Part(name), content).await?;
+                let file = if self.writes_anew { FileName::Anew(name) } else { FileName::Part(name) };
+                open.into_draft().settle(file, content).await?;
                 page.part = Some(Part { name, content });
             } else {
                 let name = open.tail;
@@ -242,7 +259,7 @@ impl<'a, W: AllPorts> Pump<'a, W> {
         self.record_page(page).await
     }
 
-    /// Makes a part of a whole tail.
+    /// Makes a part of a whole tail, under a name that nothing lies under.
     pub(super) async fn adopt(&mut self, tail: &Tail, cursor: Cursor) -> Result<(), ExportError> {
         let name = self.claim(tail.name.kind).await?;
         self.ports.parts().adopt(&self.lease.job.folder(), tail, name).await?;
@@ -252,36 +269,23 @@ impl<'a, W: AllPorts> Pump<'a, W> {
 
     /// Stops in time: the task goes on elsewhere, from its cursor.
     pub(super) async fn hand_on(self) -> Result<TaskEnd, ExportError> {
-        hand_on(self.ports, self.lease).await
+        let now = self.ports.now();
+        self.ports.jobs().record(self.lease, Record::Release(Release::Yield), now).await?;
+        self.ports.queue().announce(std::slice::from_ref(&self.lease.task), Duration::ZERO).await?;
+        Ok(TaskEnd::Yielded(Box::new(self.lease.clone())))
     }
 
     /// The name for the part that is about to be written. An earlier attempt may have left one reserved: it filled the
     /// same file from the same cursor.
     async fn claim(&mut self, kind: PartKind) -> Result<PartName, ExportError> {
-        let was_claimed = self.lease.claim.is_some();
-        let until = self.ports.now() + self.terms.lease.length;
-        if !was_claimed {
+        if self.lease.claim.is_none() {
+            let until = self.ports.now() + self.terms.lease.length;
             self.ports.jobs().record(self.lease, Record::Claim(kind), until).await?;
         }
-        let name = match self.lease.claim {
-            Some(name) if name.kind == kind => name,
-            claim => return Err(StoreError::Unreadable { what: "the job table", detail: format!("the claim {claim:?}") }.into()),
-        };
-        if self.may_meet_leftovers() {
-            if was_claimed {
-                // Whoever has lost the lease meanwhile must not delete what its successor writes.
-                self.ports.jobs().record(self.lease, Record::Heartbeat, until).await?;
-            }
-            self.ports.parts().discard(&self.lease.job.folder(), &[name]).await?;
+        match self.lease.claim {
+            Some(name) if name.kind == kind => Ok(name),
+            claim => Err(StoreError::Unreadable { what: "the job table", detail: format!("the claim {claim:?}") }.into()),
         }
-        Ok(name)
-    }
-
-    /// Whether files of this name may lie about from a reading of the lake whose parts were taken back: they were left
-    /// there, or a worker that outlived its lease has written one since.
-    fn may_meet_leftovers(&self) -> bool {
-        let job = &self.lease.job;
-        job.planned.is_some_and(|planned| planned.pass == Pass::Noting) && job.tails_from > 0
     }
 
     async fn record_page(&mut self, page: Page) -> Result<(), ExportError> {
@@ -310,13 +314,6 @@ impl<'a, W: AllPorts> Pump<'a, W> {
         }
         tally
     }
-}
-
-/// Hands a task on in time: it goes on elsewhere, from its cursor.
-pub(super) async fn hand_on(ports: &impl AllPorts, lease: &mut Lease) -> Result<TaskEnd, ExportError> {
-    ports.jobs().record(lease, Record::Release(Release::Yield), ports.now()).await?;
-    ports.queue().announce(std::slice::from_ref(&lease.task), Duration::ZERO).await?;
-    Ok(TaskEnd::Yielded(Box::new(lease.clone())))
 }
 
 /// Writes a tail that is at hand.

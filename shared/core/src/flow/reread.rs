@@ -5,6 +5,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use crate::error::{ExportError, StoreError};
 use crate::finding::{Directory, Findings};
 use crate::ids::TaskId;
+use crate::job::{Pass, ROUND_TASKS};
 use crate::part::{PartKind, Tail};
 use crate::ports::{AllPorts, PartStore as _, TaskStore as _};
 use crate::reader::collect;
@@ -60,6 +61,24 @@ async fn selection(ports: &impl AllPorts, lease: &Lease, terms: &WorkTerms) -> R
         }
     };
     Ok(Selection::of(&lease.job, terms, roster)?)
+}
+
+/// Whether the job's parts were taken back once. Then files of an earlier reading may lie under their names: they were
+/// left there, or a worker that outlived its lease has written one since. Written anew, a part takes the place of such a
+/// file; and those workers, who write nothing anew, cannot take its.
+pub(super) async fn parts_were_taken_back(ports: &impl AllPorts, lease: &Lease) -> Result<bool, ExportError> {
+    if lease.job.planned.is_none_or(|planned| planned.pass != Pass::Noting) {
+        return Ok(false);
+    }
+    // Resolving and linking come before.
+    for round in 1..=lease.job.tails_from.min(3) {
+        let first = TaskId { job: lease.task.job.clone(), task: round * ROUND_TASKS };
+        match ports.jobs().work(&first).await? {
+            Some(Work::Reread(rereading)) => return Ok(!rereading.only_added),
+            Some(Work::Plan(_) | Work::Read(_) | Work::Resolve(_) | Work::Organize(_) | Work::Gather(_) | Work::Finish) | None => {}
+        }
+    }
+    Ok(false)
 }
 
 /// The files of findings that resolving tasks have written so far.

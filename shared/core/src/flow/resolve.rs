@@ -4,7 +4,6 @@ use std::ops::Range;
 
 use futures_util::{StreamExt as _, stream};
 
-use crate::clock::Millis;
 use crate::error::ExportError;
 use crate::finding;
 use crate::note::{Link, Note, Record as Noted, written};
@@ -14,19 +13,19 @@ use crate::request::Associated;
 use crate::resolution::{Associations, Resolved, of_links, of_versions};
 use crate::task::{Close, Cursor, Lease, Page, Record, Resolving, Stage};
 
-use super::pump::{hand_on, write_tail};
+use super::pump::write_tail;
 use super::reread::{READS_AT_ONCE, read};
 use super::run_task::{TaskEnd, WorkTerms, announce_finish_after_last};
 
 /// Behind everything that a resolving task writes.
 const WRITTEN: Cursor = Cursor { item: 1, offset: 0 };
 
-/// Resolves a range in one go: it has no cursor within, and is small enough for any worker's time.
+/// Resolves a range. Like the plan it has no cursor within and must fit into one attempt: reading a range of notes takes
+/// seconds.
 pub(super) async fn resolve(
     ports: &impl AllPorts,
     lease: &mut Lease,
     terms: &WorkTerms,
-    stop_at: Millis,
     resolving: Resolving,
 ) -> Result<TaskEnd, ExportError> {
     if lease.cursor < WRITTEN {
@@ -34,18 +33,12 @@ pub(super) async fn resolve(
         let range = Positions::of(resolving);
         let resolved = match resolving.stage {
             Stage::Versions => {
-                let Some(notes) = gather::<Note>(ports, lease, terms, stop_at, (PartKind::Notes, range)).await? else {
-                    return hand_on(ports, lease).await;
-                };
-                let Some(links) = gather::<Link>(ports, lease, terms, stop_at, (PartKind::Links, range)).await? else {
-                    return hand_on(ports, lease).await;
-                };
+                let notes = gather::<Note>(ports, lease, terms, PartKind::Notes, range).await?;
+                let links = gather::<Link>(ports, lease, terms, PartKind::Links, range).await?;
                 of_versions(notes, links, associations, lease.job.request.associated.contains(&Associated::History))
             }
             Stage::Links => {
-                let Some(links) = gather::<Link>(ports, lease, terms, stop_at, (PartKind::Links, range)).await? else {
-                    return hand_on(ports, lease).await;
-                };
+                let links = gather::<Link>(ports, lease, terms, PartKind::Links, range).await?;
                 Resolved { findings: of_links(links, associations), links: Vec::new() }
             }
         };
@@ -94,14 +87,14 @@ impl Positions {
     }
 }
 
-/// The records of a range out of every tail of a kind that the round before has left; `None` if the time is up.
+/// The records of a range out of every tail of a kind that the round before has left.
 async fn gather<T: Noted>(
     ports: &impl AllPorts,
     lease: &mut Lease,
     terms: &WorkTerms,
-    stop_at: Millis,
-    (kind, range): (PartKind, Positions),
-) -> Result<Option<Vec<T>>, ExportError> {
+    kind: PartKind,
+    range: Positions,
+) -> Result<Vec<T>, ExportError> {
     let before = lease.job.round.saturating_sub(1);
     let tails = ports.jobs().tails(&lease.job.id, before..=before).await?;
     let tails: Vec<Tail> = tails.into_iter().filter(|tail| tail.name.kind == kind).collect();
@@ -116,15 +109,12 @@ async fn gather<T: Noted>(
         }
         drop(reads);
         let now = ports.now();
-        if now >= stop_at {
-            return Ok(None);
-        }
         if now >= beat_at {
             ports.jobs().record(lease, Record::Heartbeat, now + terms.lease.length).await?;
             beat_at = now + terms.lease.length / 3;
         }
     }
-    Ok(Some(records))
+    Ok(records)
 }
 
 /// The records of a range out of one tail. Keys are spread evenly, so the range is looked for where it should be, with

@@ -14,7 +14,7 @@ use crate::task::{Lease, LeaseAnswer, Record, Release, Work};
 
 use super::admit::admit_after_an_end;
 use super::look_up::LookUpTerms;
-use super::{finish, plan, pump, resolve};
+use super::{finish, organize, plan, pump, resolve};
 
 /// How many versions of one resource the operator says that the lake holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -55,6 +55,8 @@ pub struct WorkTerms {
     pub look_up: LookUpTerms,
     /// So many bytes of notes are resolved by one worker. In its memory they are a quarter more.
     pub resolve_bytes: u64,
+    /// An organized export holds so many bytes of patients' blocks in a worker's memory.
+    pub organize_bytes: u64,
 }
 
 impl Default for WorkTerms {
@@ -71,6 +73,8 @@ impl Default for WorkTerms {
             quotas: Quotas::default(),
             look_up: LookUpTerms::default(),
             resolve_bytes: 128 << 20,
+            // Beside a file of the default size on its way, and the pieces of buckets that are read.
+            organize_bytes: 128 << 20,
         }
     }
 }
@@ -118,8 +122,9 @@ async fn attempt(ports: &impl AllPorts, task: &TaskId, terms: &WorkTerms, stop_a
     tracing::debug!(job.id = %task.job, task.id = task.task, attempt = lease.attempt, work = lease.work.as_str(), "leased");
     let worked = match lease.work {
         Work::Plan(_) => plan::plan(ports, &mut lease, terms, stop_at).await,
-        Work::Resolve(resolving) => resolve::resolve(ports, &mut lease, terms, stop_at, resolving).await,
-        Work::Read(_) | Work::Reread(_) | Work::Organize(_) | Work::Gather(_) => pump::pump(ports, &mut lease, terms, stop_at).await,
+        Work::Resolve(resolving) => resolve::resolve(ports, &mut lease, terms, resolving).await,
+        Work::Organize(organizing) => organize::organize(ports, &mut lease, terms, stop_at, organizing).await,
+        Work::Read(_) | Work::Reread(_) | Work::Gather(_) => pump::pump(ports, &mut lease, terms, stop_at).await,
         Work::Finish => finish::finish(ports, &mut lease, terms, stop_at).await,
     };
     let error = match worked {

@@ -114,7 +114,7 @@ fn everything_at_once_is_resolved() {
         layout: Layout::parse("<timestamp>/<id>"),
         ignored: vec![],
     };
-    assert_eq!(resolved, Resolved { request: expected.clone(), patients: vec!["a".into(), "b".into()] });
+    assert_eq!(resolved, Resolved { request: expected.clone(), patients: vec!["a".into(), "b".into()], is_lenient: false });
     let stored = serde_json::to_string(&expected).unwrap();
     assert_eq!(serde_json::from_str::<ExportRequest>(&stored).unwrap(), expected);
 }

@@ -65,6 +65,17 @@ impl Compartments {
         standing
     }
 
+    /// Gives every patient in whose compartment the resource is, of those whom the export is about, to `visit`, some more
+    /// than once.
+    pub(super) fn each_patient(&self, resource: &Resource<'_>, visit: &mut impl FnMut(&str)) {
+        self.compartment.any_patient(resource, &mut |id| {
+            if self.roster.as_ref().is_none_or(|roster| roster.contains_patient(id)) {
+                visit(id);
+            }
+            false
+        });
+    }
+
     /// Whether this is a patient whom the export is about.
     pub(super) fn has_patient(&self, kind: ResourceType, id: &str) -> bool {
         kind.as_str() == "Patient" && self.roster.as_ref().is_none_or(|roster| roster.contains_patient(id))

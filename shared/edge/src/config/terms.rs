@@ -138,7 +138,7 @@ pub(super) fn base(settings: &impl Settings) -> Result<Option<String>, ConfigErr
     settings.get("HEADRACE_BASE_URL").map(|base| read_base(&base)).transpose()
 }
 
-fn version(settings: &impl Settings) -> Result<FhirVersion, ConfigError> {
+pub(super) fn version(settings: &impl Settings) -> Result<FhirVersion, ConfigError> {
     Ok(settings.get("HEADRACE_FHIR_VERSION").map(|version| read_version(&version)).transpose()?.unwrap_or_default())
 }
 

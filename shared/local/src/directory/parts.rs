@@ -144,8 +144,8 @@ impl Draft for DirectoryDraft {
                     name_anew(from, &to, content)?;
                     fs::remove_file(from).map_err(not_applied)
                 }
-                // No other attempt has its name.
-                FileName::Tail(_) => fs::rename(from, &to).map_err(not_applied),
+                // No other attempt has its name; or what lies there is to be replaced.
+                FileName::Tail(_) | FileName::Anew(_) => fs::rename(from, &to).map_err(not_applied),
             }
         })?;
         self.is_settled = true;

@@ -4,8 +4,12 @@ use std::collections::BTreeSet;
 
 use headrace_fhir::{ResourceType, TypeSet};
 
+use crate::error::ExportError;
 use crate::lake::{encoding_of, promised_type};
+use crate::ports::ResourceSource;
 use crate::task::Pin;
+
+use super::Pulse;
 
 /// The most objects that are remembered: 40 MB of names.
 const OBJECTS_LIMIT: usize = 200_000;
@@ -27,15 +31,36 @@ pub struct Catalogue {
 
 /// One object.
 #[derive(Clone, Debug)]
-pub(super) struct Listed {
+struct Listed {
     promised: Option<ResourceType>,
-    pub(super) pin: Pin,
+    pin: Pin,
 }
 
 impl Catalogue {
     /// An empty one; `mixed_bytes`: how much, as stored, of objects that promise no type is read in all.
     pub fn new(mixed_bytes: u64) -> Self {
         Self { objects: Vec::new(), mixed_bytes_left: mixed_bytes, passed_over: 0, forgotten: BTreeSet::new() }
+    }
+
+    /// Lists the lake for an export about `wanted` types; `None` if the time was up before.
+    pub(in crate::flow) async fn list(
+        source: &impl ResourceSource,
+        wanted: TypeSet,
+        mixed_bytes: u64,
+        pulse: &mut impl Pulse,
+    ) -> Result<Option<Self>, ExportError> {
+        let (mut catalogue, mut after) = (Self::new(mixed_bytes), None);
+        loop {
+            let listing = source.list(after.as_deref()).await?;
+            listing.objects.iter().for_each(|pin| catalogue.push(pin, wanted));
+            after = listing.next;
+            if after.is_none() {
+                return Ok(Some(catalogue));
+            }
+            if !pulse.goes_on().await? {
+                return Ok(None);
+            }
+        }
     }
 
     /// Takes the next object of the listing, if it is of use for an export about `wanted` types.
@@ -60,9 +85,10 @@ impl Catalogue {
     }
 
     /// The objects that may hold one of these types, with their places in the catalogue.
-    pub(super) fn holding(&self, kinds: TypeSet) -> Vec<(u32, &Listed)> {
+    pub(super) fn holding(&self, kinds: TypeSet) -> Vec<(u32, Pin)> {
         let may_hold = |listed: &Listed| listed.promised.is_none_or(|kind| kinds.contains(kind));
-        (0..).zip(&self.objects).filter(|(_, listed)| may_hold(listed)).collect()
+        let held = (0..).zip(&self.objects).filter(|(_, listed)| may_hold(listed));
+        held.map(|(place, listed)| (place, listed.pin.clone())).collect()
     }
 
     /// How many objects that promise no type are not read.

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use headrace_fhir::{FhirVersion, Instant, Outline, PatientCompartment, Query, Resource, ResourceType, TypeSet, may_mention_patient, peek};
+use headrace_fhir::{
+    Bases, FhirVersion, Instant, Outline, PatientCompartment, Query, Resource, ResourceType, TypeSet, may_mention_patient, peek,
+};
 
 use crate::key::{Keys, ResourceKey};
 use crate::ports::ResourceSource;
@@ -27,8 +29,12 @@ struct Filter {
 }
 
 impl Filters {
-    /// Compiles them, or says which of them cannot be used.
-    pub(super) fn compile(cohort: &Cohort, compartment: PatientCompartment, version: FhirVersion, now: Instant) -> Result<Self, Stop> {
+    /// Compiles them, or says which of them cannot be used; `None` if there is none.
+    pub(super) fn compile(cohort: &Cohort, version: FhirVersion, bases: &Bases, now: Instant) -> Result<Option<Self>, Stop> {
+        if cohort.read().all(|(_, group)| group.filters.is_empty()) {
+            return Ok(None);
+        }
+        let compartment = PatientCompartment::of(version, bases.clone());
         let mut filters: Vec<Filter> = Vec::new();
         for (_, group) in cohort.read() {
             for text in &group.filters {
@@ -40,7 +46,7 @@ impl Filters {
                 }
             }
         }
-        Ok(Self { filters, compartment })
+        Ok(Some(Self { filters, compartment }))
     }
 
     /// Who meets each of them. Of every resource the version that counts decides.
@@ -61,10 +67,6 @@ impl Filters {
         let met = |at: usize| hits.iter().filter(|hit| hit.filter == at).map(|hit| hit.member).collect();
         let each = self.filters.iter().enumerate();
         Ok(each.map(|(at, filter)| (filter.text.clone(), FilterHits { kind: filter.about, keys: SortedKeys::of(met(at)) })).collect())
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.filters.is_empty()
     }
 
     fn kinds(&self) -> TypeSet {

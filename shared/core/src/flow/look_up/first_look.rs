@@ -31,19 +31,7 @@ impl Subjects<'_> {
         }
         let at = clock.now();
         let mut pulse = Patience { clock, until: at + terms.patience };
-        let mut catalogue = Catalogue::new(terms.mixed_bytes);
-        let mut after = None;
-        loop {
-            let listing = source.list(after.as_deref()).await?;
-            listing.objects.iter().for_each(|pin| catalogue.push(pin, types));
-            after = listing.next;
-            if after.is_none() {
-                break;
-            }
-            if !pulse.goes_on().await? {
-                return Ok(None);
-            }
-        }
+        let Some(catalogue) = Catalogue::list(source, types, terms.mixed_bytes, &mut pulse).await? else { return Ok(None) };
         let looked_up = match self.look(source, &catalogue, at, &mut pulse, true).await {
             Err(ExportError::Source(SourceError::Changed { .. } | SourceError::Unreadable { .. })) => LookedUp::Unfinished,
             looked_up => looked_up?,
@@ -82,7 +70,7 @@ impl LookedUp {
         let has_read_all = catalogue.passed_over() == 0;
         match self {
             Self::Everybody => Ok(None),
-            Self::Found(found) => Ok(Some(found)),
+            Self::Found(found) => Ok(Some(*found)),
             Self::NoSuchGroup if has_read_all => Err(ExportError::NotFound("this group")),
             Self::NoSuchPatient if has_read_all => Err(ExportError::NotFound("this patient")),
             Self::NoSuchGroup => {
@@ -101,9 +89,9 @@ impl LookedUp {
 }
 
 /// Waits no longer than until then.
-struct Patience<'a, C> {
-    clock: &'a C,
-    until: Millis,
+pub(in crate::flow) struct Patience<'a, C> {
+    pub(in crate::flow) clock: &'a C,
+    pub(in crate::flow) until: Millis,
 }
 
 impl<C: Clock> Pulse for Patience<'_, C> {

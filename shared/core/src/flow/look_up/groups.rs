@@ -9,7 +9,7 @@ use crate::key::Keys;
 use crate::ports::ResourceSource;
 use crate::roster::{Cohort, GroupRead};
 
-use super::newest::newest;
+use super::newest::{Wanted, newest};
 use super::scan::{Pulse, Scan, Stop};
 
 /// How deep groups may lie within each other: the lake's groups are read once for each depth.
@@ -33,7 +33,7 @@ pub(super) async fn cohort<S: ResourceSource, P: Pulse>(
         let ids: BTreeSet<&str> = unread.iter().map(String::as_str).collect();
         let may_concern = |line: &[u8]| word.find(line).is_some() || escape.find(line).is_some();
         let now = scan.at;
-        let mut found = newest(scan, (kind, &ids), &may_concern, &|group| GroupRead::of(group, keys, bases, now)).await?;
+        let mut found = newest(scan, (kind, Wanted::These(&ids)), &may_concern, &|group| GroupRead::of(group, keys, bases, now)).await?;
         for id in unread {
             let is_asked = id == asked;
             let group = found.remove(&id).transpose();

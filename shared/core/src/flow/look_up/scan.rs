@@ -27,7 +27,7 @@ pub trait Pulse: Send {
 
 /// What ends a look-up early.
 #[derive(Debug)]
-pub(super) enum Stop {
+pub(in crate::flow) enum Stop {
     /// The time is up.
     Unfinished,
     /// The lake has no such group.
@@ -53,12 +53,12 @@ impl From<SourceError> for Stop {
 }
 
 /// The lake as one look-up reads it.
-pub(super) struct Scan<'a, S, P> {
-    pub(super) source: &'a S,
-    pub(super) catalogue: &'a Catalogue,
-    pub(super) pulse: &'a mut P,
+pub(in crate::flow) struct Scan<'a, S, P> {
+    pub(in crate::flow) source: &'a S,
+    pub(in crate::flow) catalogue: &'a Catalogue,
+    pub(in crate::flow) pulse: &'a mut P,
     /// Whatever is later does not count.
-    pub(super) at: Instant,
+    pub(in crate::flow) at: Instant,
 }
 
 impl<S: ResourceSource, P: Pulse> Scan<'_, S, P> {
@@ -69,9 +69,8 @@ impl<S: ResourceSource, P: Pulse> Scan<'_, S, P> {
             return Err(Stop::Undecidable(text.to_owned()));
         }
         let source = self.source;
-        let objects: Vec<(u32, Pin)> =
-            self.catalogue.holding(kinds).into_iter().map(|(object, listed)| (object, listed.pin.clone())).collect();
-        let mut blocks = pin!(stream::iter(objects).map(|(object, pin)| blocks_of(source, object, pin)).flatten_unordered(READERS));
+        let objects = stream::iter(self.catalogue.holding(kinds));
+        let mut blocks = pin!(objects.map(|(object, pin)| blocks_of(source, object, pin)).flatten_unordered(READERS));
         if !self.pulse.goes_on().await? {
             return Err(Stop::Unfinished);
         }

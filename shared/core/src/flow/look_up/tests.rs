@@ -22,14 +22,14 @@ const NOW: Millis = Millis(1_769_846_400_000);
 
 /// A lake in memory.
 #[derive(Default)]
-pub(super) struct Lake {
+pub(in crate::flow) struct Lake {
     objects: BTreeMap<String, Bytes>,
     /// Which objects were opened.
     read: Mutex<Vec<String>>,
 }
 
 impl Lake {
-    pub(super) fn with(mut self, object: &str, lines: impl IntoIterator<Item = Value>) -> Self {
+    pub(in crate::flow) fn with(mut self, object: &str, lines: impl IntoIterator<Item = Value>) -> Self {
         let text: String = lines.into_iter().map(|line| format!("{line}\n")).collect();
         self.objects.insert(object.to_owned(), text.into());
         self
@@ -83,10 +83,21 @@ pub(super) fn catalogue_of(lake: &Lake, subjects: &Subjects<'_>, mixed_bytes: u6
 
 pub(super) async fn look_up_in(lake: &Lake, request: &ExportRequest, patients: &[&str]) -> LookedUp {
     let (job, bases) = (job(), Bases::any());
+    let request = &ExportRequest { patients: named(patients), ..request.clone() };
     let patients: Vec<String> = patients.iter().map(ToString::to_string).collect();
     let subjects = Subjects { job: &job, request, patients: &patients, bases: &bases };
     let catalogue = catalogue_of(lake, &subjects, 1 << 20);
-    subjects.look_up(lake, &catalogue, NOW, &mut Steps(usize::MAX)).await.unwrap()
+    sent(subjects.look_up(lake, &catalogue, NOW, &mut Steps(usize::MAX))).await.unwrap()
+}
+
+/// Workers run on threads of their own.
+pub(in crate::flow) fn sent<T: Send>(future: T) -> T {
+    future
+}
+
+/// How many patients a request names, as its record has it.
+pub(super) fn named(patients: &[&str]) -> Option<u32> {
+    u32::try_from(patients.len()).ok().filter(|count| *count > 0)
 }
 
 pub(super) async fn group_in(lake: &Lake, id: &str) -> LookedUp {
@@ -94,10 +105,8 @@ pub(super) async fn group_in(lake: &Lake, id: &str) -> LookedUp {
 }
 
 pub(super) fn found(looked_up: LookedUp) -> Found {
-    match looked_up {
-        LookedUp::Found(found) => found,
-        other => panic!("{other:?}"),
-    }
+    let LookedUp::Found(found) = looked_up else { panic!("{looked_up:?}") };
+    *found
 }
 
 /// Which of these patients are on the roster, and how many others there are, patients or not.
@@ -116,7 +125,7 @@ pub(super) fn patient(id: &str, changed: &str) -> Value {
     json!({ "resourceType": "Patient", "id": id, "meta": { "lastUpdated": changed } })
 }
 
-pub(super) fn deletion(of: &str, at: &str) -> Value {
+pub(in crate::flow) fn deletion(of: &str, at: &str) -> Value {
     json!({
         "resourceType": "Bundle", "type": "transaction", "meta": { "lastUpdated": at },
         "entry": [{ "request": { "method": "DELETE", "url": of } }]

@@ -20,10 +20,11 @@ async fn first_look(
     patience: Duration,
 ) -> Result<Option<Ignored>, ExportError> {
     let (job, bases) = (job(), Bases::any());
+    let request = ExportRequest { level, patients: named(patients), ..ExportRequest::default() };
     let patients: Vec<String> = patients.iter().map(ToString::to_string).collect();
-    let request = ExportRequest { level, ..ExportRequest::default() };
     let terms = LookUpTerms { patience, ..LookUpTerms::default() };
-    Subjects { job: &job, request: &request, patients: &patients, bases: &bases }.first_look(lake, &At(NOW), terms, is_lenient).await
+    let subjects = Subjects { job: &job, request: &request, patients: &patients, bases: &bases };
+    sent(subjects.first_look(lake, &At(NOW), terms, is_lenient)).await
 }
 
 const MINUTE: Duration = Duration::from_secs(60);

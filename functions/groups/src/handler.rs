@@ -1,0 +1,52 @@
+//! From the request to the lake's groups and back.
+
+use headrace_core::error::ExportError;
+use headrace_core::flow::groups::{GroupSearch, read_group, search_groups};
+use headrace_core::flow::look_up::LookUpTerms;
+use headrace_core::ports::{Clock, ResourceSource};
+use headrace_edge::reply::{FHIR_JSON, Reply, refuse};
+use headrace_edge::{base, caller};
+use headrace_fhir::{FhirVersion, Instant};
+use lambda_http::http::Response;
+use lambda_http::{Body, Request, RequestExt as _};
+
+use crate::bundle::searchset;
+
+/// The type's path below the base.
+const ROUTE: &str = "/Group";
+
+/// What a look at groups needs, for the life of the process.
+pub struct Groups<S, C> {
+    source: S,
+    clock: C,
+    base: Option<String>,
+    version: FhirVersion,
+}
+
+impl<S: ResourceSource, C: Clock> Groups<S, C> {
+    /// With these ports; `base` is the FHIR base, if it is not to be taken from each request.
+    pub fn new(source: S, clock: C, base: Option<String>, version: FhirVersion) -> Self {
+        Self { source, clock, base, version }
+    }
+
+    /// Answers one request.
+    pub async fn handle(&self, request: Request) -> Response<Body> {
+        self.answer(&request).await.map_or_else(|error| refuse(&request, &error), Reply::into_response)
+    }
+
+    async fn answer(&self, request: &Request) -> Result<Reply, ExportError> {
+        caller::identity(request)?;
+        let terms = LookUpTerms::default();
+        if let Some(id) = request.path_parameters_ref().and_then(|parameters| parameters.first("id")) {
+            return Ok(Reply::json(200, FHIR_JSON, read_group(&self.source, &self.clock, terms, id).await?));
+        }
+        let query = request.uri().query().unwrap_or_default();
+        let search = GroupSearch::read(query, self.version, Instant::from_millis(self.clock.now().0))?;
+        let base = base::base(request, ROUTE, self.base.as_deref())?;
+        let page = search_groups(&self.source, &self.clock, terms, &search).await?;
+        Ok(Reply::json(200, FHIR_JSON, searchset(&base, query, &page)))
+    }
+}
+
+#[cfg(test)]
+mod tests;

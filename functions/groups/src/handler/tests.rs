@@ -1,0 +1,89 @@
+use std::ops::Range;
+
+use bytes::Bytes;
+use futures_util::stream;
+use headrace_core::clock::Millis;
+use headrace_core::error::SourceError;
+use headrace_core::ports::{ByteStream, Listing};
+use headrace_core::task::Pin;
+use serde_json::{Value, json};
+
+use super::*;
+
+/// A lake of one object in memory.
+struct Lake(Bytes);
+
+impl ResourceSource for Lake {
+    async fn check(&self) -> Result<(), SourceError> {
+        Ok(())
+    }
+
+    async fn list(&self, _: Option<&str>) -> Result<Listing, SourceError> {
+        let pin = Pin { object: "Group.ndjson".into(), etag: String::new(), size: self.0.len() as u64 };
+        Ok(Listing { objects: vec![pin], next: None })
+    }
+
+    fn read(&self, _: &Pin, range: Range<u64>) -> ByteStream {
+        let bytes = self.0.slice(usize::try_from(range.start).unwrap()..usize::try_from(range.end).unwrap());
+        Box::pin(stream::iter([Ok(bytes)]))
+    }
+}
+
+struct At;
+
+impl Clock for At {
+    fn now(&self) -> Millis {
+        Millis(1_790_841_600_000)
+    }
+}
+
+const LINES: [&str; 3] = [
+    r#"{"resourceType":"Group","id":"a b","type":"person","actual":true,"quantity":1.0,"name":"Asthma","member":[{"entity":{"reference":"Patient/p"}}]}"#,
+    r#"{"resourceType":"Group","id":"b","type":"person","actual":true,"quantity":1.0,"name":"Asthma"}"#,
+    r#"{"resourceType":"Group","id":"c","type":"person","actual":true,"quantity":1.0,"name":"Gout"}"#,
+];
+
+async fn get(query: &str, id: Option<&str>) -> (u16, Value, String) {
+    let groups = Groups::new(Lake(LINES.join("\n").into()), At, Some("https://h/fhir".into()), FhirVersion::R4);
+    let path = id.map_or_else(|| format!("/Group?{query}"), |id| format!("/Group/{id}"));
+    let request = lambda_http::http::Request::builder().uri(path).body(Body::Empty).unwrap();
+    let parameters = id.map(|id| ("id".to_owned(), vec![id.to_owned()]));
+    let response = groups.handle(request.with_path_parameters(parameters.into_iter().collect::<std::collections::HashMap<_, _>>())).await;
+    assert_eq!(response.headers()["content-type"], "application/fhir+json");
+    let Body::Text(text) = response.body() else { panic!("no text") };
+    (response.status().as_u16(), serde_json::from_str(text).unwrap(), text.clone())
+}
+
+#[tokio::test]
+async fn a_group_is_read_as_it_lies_in_the_lake() {
+    let (status, _, text) = get("", Some("b")).await;
+    assert_eq!((status, text.as_str()), (200, LINES[1]));
+    let (status, outcome, _) = get("", Some("x")).await;
+    assert_eq!((status, &outcome["issue"][0]["code"]), (404, &json!("not-found")));
+}
+
+#[tokio::test]
+async fn a_search_is_a_bundle_that_leads_to_its_next_page() {
+    let (status, page, text) = get("name=asthma&_count=1", None).await;
+    assert_eq!((status, &page["type"], &page["total"]), (200, &json!("searchset"), &json!(2)));
+    assert_eq!(page["entry"][0]["fullUrl"], "https://h/fhir/Group/a%20b");
+    assert_eq!(page["entry"][0]["search"]["mode"], "match");
+    assert!(text.contains(LINES[0]), "as it lies in the lake");
+    assert_eq!(page["link"][0], json!({ "relation": "self", "url": "https://h/fhir/Group?name=asthma&_count=1" }));
+    assert_eq!(page["link"][1], json!({ "relation": "next", "url": "https://h/fhir/Group?name=asthma&_count=1&page=a%20b" }));
+    let (_, page, _) = get("name=asthma&_count=1&page=a%20b", None).await;
+    assert_eq!((&page["entry"][0]["resource"]["id"], page["link"].as_array().map(Vec::len)), (&json!("b"), Some(1)));
+}
+
+#[tokio::test]
+async fn a_search_that_finds_nothing_has_no_entry() {
+    let (status, page, _) = get("name=nobody", None).await;
+    assert_eq!((status, &page["total"], page.get("entry")), (200, &json!(0), None));
+}
+
+#[tokio::test]
+async fn what_is_not_supported_is_refused_by_name() {
+    let (status, outcome, _) = get("_summary=true", None).await;
+    assert_eq!(status, 400);
+    assert!(outcome["issue"][0]["diagnostics"].as_str().unwrap().contains("_summary"));
+}
