@@ -148,6 +148,7 @@ mod tests {
         entries.iter().map(|entry| format!("{} {} {}", entry.kind.unwrap_or("-"), name(entry), entry.count)).collect()
     }
 
+    // Holds: M5
     #[test]
     fn parts_are_listed_by_type_and_number_and_errors_apart() {
         let parts = vec![part(kind("Patient"), 10), part(PartKind::Error, 1), part(kind("Patient"), 2), part(kind("Account"), 1)];
@@ -157,6 +158,7 @@ mod tests {
         assert!(manifest.output.iter().all(|entry| entry.url.starts_with("https://h/fhir/_operations/files/0707")));
     }
 
+    // Holds: M5, M7, B6
     #[test]
     fn an_export_without_resources_lists_empty_arrays() {
         let json = one(&job(), Vec::new()).json().unwrap();
@@ -181,6 +183,7 @@ mod tests {
         assert_eq!(one(&job(), Vec::new()).deleted, None);
     }
 
+    // Holds: M4
     #[test]
     fn organized_output_names_what_it_is_organized_by_and_no_types() {
         let request = ExportRequest { is_organized: true, ..ExportRequest::default() };
@@ -189,6 +192,7 @@ mod tests {
         assert!(manifest.json().unwrap().contains(r#""outputOrganizedBy":"Patient","output":[{"url":"#));
     }
 
+    // Holds: M8, B9
     #[test]
     fn pages_come_only_if_they_were_asked_for() {
         let parts: Vec<Part> = (1..=12_000).map(|number| part(kind("Patient"), number)).collect();
@@ -201,6 +205,7 @@ mod tests {
         assert_eq!(pages.iter().map(|page| page.output.len()).collect::<Vec<_>>(), [5_000, 5_000, 2_000]);
     }
 
+    // Holds: S6, M8
     #[test]
     fn pages_list_every_file_once_and_differ_in_files_and_links_alone() {
         let request = ExportRequest {

@@ -53,21 +53,25 @@ fn compare(expected: &[&oracle::Line], export: &Export, filter: &Filter) -> Resu
     Err(format!("{} lines instead of {}: {missing} missing, {surplus} too many, such as {sample}", got.len(), wanted.len()).into())
 }
 
+// Holds: K4, P10, P20, P30, P31, P40, P41, P50
 #[test]
 fn the_system_comes_out_as_every_filter_says() -> Result<()> {
     every_filter(|_| ("$export".to_owned(), Scope::System))
 }
 
+// Holds: K4, P31, P60, P71, R2, A1, A3
 #[test]
 fn all_patients_come_out_as_every_filter_says() -> Result<()> {
     every_filter(|_| ("Patient/$export".to_owned(), Scope::AllPatients))
 }
 
+// Holds: K3, K4, P60, R2, A1, A3
 #[test]
 fn a_group_comes_out_as_every_filter_says() -> Result<()> {
     every_filter(|lake| (format!("Group/{GROUP}/$export"), Scope::Patients(lake.members.clone())))
 }
 
+// Holds: K4, P60
 #[test]
 fn one_patient_comes_out_as_every_filter_says() -> Result<()> {
     every_filter(|lake| {

@@ -10,6 +10,7 @@ fn start<S: Stage>(stage: &S) -> Arc<World<S>> {
     World::start(stage, &ManualClock::default(), seed::terms())
 }
 
+// Holds: S3
 #[test]
 fn p8_a_task_that_always_fails_is_parked_and_its_job_says_so() -> Result<()> {
     run(async || {
@@ -91,6 +92,7 @@ fn p7_a_worker_that_is_about_to_be_stopped_hands_on_what_is_left() -> Result<()>
     })
 }
 
+// Holds: C1, C5, A4
 #[test]
 fn p10_an_export_can_be_taken_back_in_every_phase() -> Result<()> {
     run(async || {
@@ -180,6 +182,7 @@ fn p8_an_export_that_outlives_its_deadline_fails() -> Result<()> {
     })
 }
 
+// Holds: S8, F2
 #[test]
 fn p9_what_is_not_the_callers_is_not_there() -> Result<()> {
     run(async || {
@@ -200,6 +203,7 @@ fn p9_what_is_not_the_callers_is_not_there() -> Result<()> {
     })
 }
 
+// Holds: S4, C4, B3
 #[test]
 fn p9_failing_to_look_is_503_and_not_404() -> Result<()> {
     run(async || {
@@ -220,6 +224,7 @@ fn p9_failing_to_look_is_503_and_not_404() -> Result<()> {
     })
 }
 
+// Holds: A11
 #[test]
 fn a_wrong_bucket_fails_at_the_kick_off_and_names_its_setting() -> Result<()> {
     run(async || {

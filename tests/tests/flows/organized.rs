@@ -110,6 +110,7 @@ fn of(blocks: &[(&str, &[&str])]) -> Blocks {
     blocks.iter().map(|(patient, lines)| ((*patient).to_owned(), lines.iter().map(|line| (*line).to_owned()).collect())).collect()
 }
 
+// Holds: P80, F20, F22
 #[test]
 fn a_block_is_the_patient_and_then_its_compartment_by_type_and_arrival() -> Result<()> {
     async fn check<S: Stage>(stage: &S) -> Result<()> {
@@ -259,6 +260,7 @@ fn check_random(finished: &Finished, blocks: &Blocks, expected: &Expected, file_
     Ok(())
 }
 
+// Holds: F21, F23
 #[test]
 fn every_resource_stands_once_in_the_block_of_each_of_its_patients_whatever_the_bounds() -> Result<()> {
     async fn check<S: Stage>(stage: &S, seed: u64, expected: &Expected) -> Result<u32> {

@@ -41,7 +41,7 @@ fn a_poll_says_the_exports_status_in_a_header_to_whoever_asked_for_it_so() -> Re
     })
 }
 
-// Holds: P90, M8
+// Holds: P90, S6
 #[test]
 fn a_manifest_of_many_files_comes_in_pages_if_the_client_can_take_them() -> Result<()> {
     run(async || {

@@ -37,6 +37,7 @@ async fn progress<S: Stage>(world: &World<S>, caller: &str, status: &str) -> Res
     Ok(answer.header("x-progress").map_or_else(|| answer.status.to_string(), str::to_owned))
 }
 
+// Holds: K22, C5
 #[test]
 fn p11_a_caller_over_its_limit_is_told_so_and_a_cancellation_makes_room_at_once() -> Result<()> {
     run(async || {

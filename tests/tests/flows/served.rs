@@ -48,6 +48,7 @@ fn sorted_lines(files: &[Downloaded]) -> Result<Vec<Vec<u8>>> {
     Ok(lines)
 }
 
+// Holds: K1, K2, M5, M10, R4, R5, B7
 #[test]
 fn over_http_what_comes_out_is_what_went_in() -> Result<()> {
     run(async || {
@@ -68,6 +69,7 @@ fn over_http_what_comes_out_is_what_went_in() -> Result<()> {
     })
 }
 
+// Holds: C2, C3, F1, F5
 #[test]
 fn a_file_comes_whole_in_ranges_and_compressed_until_its_job_is_deleted() -> Result<()> {
     run(async || {
@@ -135,6 +137,7 @@ impl Drop for Server {
     }
 }
 
+// Holds: CS6
 #[test]
 fn whoever_comes_is_told_what_the_server_can_do() -> Result<()> {
     run(async || {
@@ -238,6 +241,55 @@ fn a_killed_server_goes_on_where_it_was() -> Result<()> {
         stored.sort();
         assert_eq!(stored, names);
         println!("killed {kills} times, at {seen:?}");
+        Ok(())
+    })
+}
+
+/// What real clients were seen to send, and what they need back.
+// Holds: K12, K20, S1, S21, M2, F4, B4, B5, B6, B8, B11, B12, B14
+#[test]
+fn clients_in_the_field_are_served_as_they_need_it() -> Result<()> {
+    run(async || {
+        let state = tempfile::tempdir()?;
+        let base = serve(&lake::sample_dir(), &state).await?;
+        let http = reqwest::Client::builder().build()?;
+        let status_of = |response: &reqwest::Response| -> Result<String> {
+            assert_eq!(response.status(), 202, "{response:?}");
+            let status = response.headers()["content-location"].to_str()?.to_owned();
+            assert!(status.starts_with("http://127.0.0.1:"), "{status}");
+            Ok(status)
+        };
+        // Medplum: POST with the parameters in the query, no body, its own Accept; polls with the same.
+        let accept = "application/fhir+json, */*; q=0.1";
+        let url = format!("{base}/$export?_type=Patient");
+        let kick_off = http.post(&url).header("accept", accept).header("prefer", "respond-async").send().await?;
+        let status = status_of(&kick_off)?;
+        let complete = loop {
+            let poll = http.get(&status).header("accept", accept).send().await?;
+            if poll.status() != 202 {
+                break poll;
+            }
+            assert!(poll.headers()["retry-after"].to_str()?.parse::<u8>().is_ok_and(|seconds| (1..=10).contains(&seconds)));
+            assert!(poll.headers()["x-progress"].len() < 100);
+        };
+        assert_eq!((complete.status().as_u16(), &complete.headers()["content-type"]), (200, &"application/json".parse()?));
+        let manifest: serde_json::Value = serde_json::from_slice(&complete.bytes().await?)?;
+        assert_eq!(manifest["request"], format!("{base}/$export"));
+        assert!(manifest["error"].is_array());
+        // The manifest can be had again, whatever the client says that it accepts, and with an empty bearer token (Inferno).
+        let again = http.get(&status).header("accept", "text/html").header("authorization", "Bearer ").send().await?;
+        assert_eq!(serde_json::from_slice::<serde_json::Value>(&again.bytes().await?)?, manifest);
+        assert_eq!(http.delete(&status).header("authorization", "Bearer ").send().await?.status(), 202);
+        // bulk-data-client: lenient by default, a local offset whose plus sign was not encoded, a parameter of its own.
+        let url = format!("{base}/$export?_since=2015-01-01T00:00:00+00:00&_type=Patient,Observation&_foo=1");
+        let prefer = "respond-async, handling=lenient";
+        let kick_off = http.get(&url).header("accept", "application/fhir+json").header("prefer", prefer).send().await?;
+        let client = BulkClient::new(None, IMPATIENCE)?;
+        let status = Url::parse(&status_of(&kick_off)?)?;
+        client.wait(&status, |_| {}).await?;
+        let manifest: serde_json::Value = serde_json::from_slice(&http.get(status).send().await?.bytes().await?)?;
+        let errors = http.get(manifest["error"][0]["url"].as_str().ok_or("no error file")?).send().await?.text().await?;
+        assert!(errors.contains("_foo") && !errors.contains("\"error\"") && !errors.contains("\"fatal\""), "{errors}");
         Ok(())
     })
 }

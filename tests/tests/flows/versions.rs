@@ -77,6 +77,7 @@ fn named(lines: &[Vec<u8>]) -> Result<Vec<String>> {
         .collect()
 }
 
+// Holds: F6, A3
 #[test]
 fn of_a_dump_increments_and_deletions_each_resource_comes_out_once_as_it_is_now() -> Result<()> {
     run(async || {
@@ -99,6 +100,7 @@ fn of_a_dump_increments_and_deletions_each_resource_comes_out_once_as_it_is_now(
     })
 }
 
+// Holds: M6
 #[test]
 fn what_was_deleted_is_told_once_where_since_asks_for_it_and_never_together_with_the_resource() -> Result<()> {
     run(async || {
@@ -161,6 +163,7 @@ fn a_version_that_was_replaced_is_not_exported_although_it_alone_fits_the_reques
     })
 }
 
+// Holds: R6
 #[test]
 fn an_export_that_is_put_into_its_own_lake_changes_nothing() -> Result<()> {
     run(async || {
@@ -205,6 +208,7 @@ fn of_a_lake_with_one_version_of_each_resource_every_setting_makes_the_same() ->
     })
 }
 
+// Holds: A13
 #[test]
 fn every_version_comes_out_where_history_is_asked_for() -> Result<()> {
     run(async || {
@@ -280,6 +284,7 @@ async fn provenance_of(request: ExportRequest) -> Result<Vec<String>> {
     }
 }
 
+// Holds: P71
 #[test]
 fn a_patients_export_has_the_provenance_of_all_that_is_in_the_compartments() -> Result<()> {
     run(async || {
@@ -299,6 +304,7 @@ fn a_patients_export_has_the_provenance_of_all_that_is_in_the_compartments() -> 
     })
 }
 
+// Holds: P70
 #[test]
 fn associated_provenance_is_that_of_what_is_exported_and_of_that_all_or_the_latest() -> Result<()> {
     run(async || {
@@ -323,6 +329,7 @@ fn associated_provenance_is_that_of_what_is_exported_and_of_that_all_or_the_late
     })
 }
 
+// Holds: P12
 #[test]
 fn what_exported_resources_refer_to_is_added_where_the_operator_says_so() -> Result<()> {
     run(async || {

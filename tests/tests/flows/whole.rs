@@ -25,6 +25,7 @@ async fn everything<S: Stage>(stage: &S, dir: &Path) -> Result<Finished> {
     Ok(finished)
 }
 
+// Holds: M2, M3, B1
 #[test]
 fn on_aws_the_sample_lake_comes_out_whole_each_line_once() -> Result<()> {
     run(async || {
@@ -38,6 +39,7 @@ fn on_aws_the_sample_lake_comes_out_whole_each_line_once() -> Result<()> {
     })
 }
 
+// Holds: M3
 #[test]
 fn on_one_machine_the_sample_lake_comes_out_whole_each_line_once() -> Result<()> {
     run(async || {
@@ -97,6 +99,7 @@ fn roll_as_promised(finished: &Finished, limit: usize) -> Result<()> {
     Ok(())
 }
 
+// Holds: A2
 #[test]
 fn files_roll_at_their_size_and_their_numbers_have_no_gaps() -> Result<()> {
     run(async || {
@@ -163,6 +166,7 @@ fn slices_are_worked_on_side_by_side() -> Result<()> {
     })
 }
 
+// Holds: S5
 #[test]
 fn what_is_no_resource_is_reported_where_it_stands_and_never_shown() -> Result<()> {
     run(async || {
@@ -205,6 +209,7 @@ fn an_empty_lake_is_an_empty_export() -> Result<()> {
     })
 }
 
+// Holds: M1
 #[test]
 fn p3_the_transaction_time_is_that_of_the_plan() -> Result<()> {
     run(async || {

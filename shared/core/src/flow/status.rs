@@ -100,6 +100,7 @@ mod tests {
     use crate::request::ExportRequest;
     use crate::roster::LeftOut;
 
+    // Holds: S1, B16
     #[test]
     fn progress_is_shorter_than_100_characters_whatever_there_is_to_tell() {
         let job = Job::accepted(JobId::from_random([7; 16]), Caller("ann".into()), ExportRequest::default(), Millis(0));
@@ -120,6 +121,7 @@ mod tests {
         assert_eq!(progress(&job), "planning the export");
     }
 
+    // Holds: S1, B2
     #[test]
     fn clients_are_asked_back_within_one_to_ten_seconds() {
         for (age, pause) in [(0, 1), (9, 1), (25, 2), (100, 10), (100_000, 10)] {

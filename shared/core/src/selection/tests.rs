@@ -66,6 +66,7 @@ fn what_changed_after_the_transaction_time_is_no_part_of_the_export() {
     assert_eq!(said(&all, &line("Patient", "1", "", "")), "SM");
 }
 
+// Holds: P10, P13, P20, A7
 #[test]
 fn since_is_strictly_later_and_until_strictly_earlier_and_neither_concerns_what_has_no_time() {
     let between = system(ExportRequest { since: moment("2026-01-01"), until: moment("2026-01-20"), ..ExportRequest::default() });
@@ -113,6 +114,7 @@ fn roster(members: &[(&str, &str, bool)]) -> Option<Roster> {
     Some(Roster::of(&job_id(), members.iter().map(entry)))
 }
 
+// Holds: R7
 #[test]
 fn at_a_groups_level_only_its_members_its_group_and_their_compartments_count() {
     let members = roster(&[("Patient", "1", false), ("Practitioner", "5", false), ("Group", "g", false)]);
@@ -135,6 +137,7 @@ fn at_a_groups_level_only_its_members_its_group_and_their_compartments_count() {
     assert_eq!(said(&nobody, &about("Patient/1")), "", "an empty group is nobody, not everybody");
 }
 
+// Holds: P11
 #[test]
 fn who_joined_late_comes_whole_where_the_operator_says_so() {
     let request = ExportRequest { level: Level::Group("g".into()), since: moment("2026-01-15"), ..ExportRequest::default() };

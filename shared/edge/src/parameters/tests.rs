@@ -19,7 +19,7 @@ fn refused(body: &str) -> (u16, String) {
     (refusal.status, refusal.expression.unwrap())
 }
 
-// Holds: K3
+// Holds: K3, A1
 #[test]
 fn every_type_that_a_client_may_send_is_read_as_the_text_of_a_query() {
     for (value, text) in [

@@ -27,6 +27,7 @@ fn meta(list: &str, meta: &str) -> String {
     reduced.strip_prefix(r#"{"resourceType":"Patient","id":"p","meta":"#).unwrap().strip_suffix('}').unwrap().to_owned()
 }
 
+// Holds: P50
 #[test]
 fn what_was_asked_and_what_is_mandatory_remains_to_the_byte() {
     let expected = r#"{"resourceType":"Observation","id":"o","meta":{"versionId":"1","tag":[{"system":"http://terminology.hl7.org/CodeSystem/v3-ObservationValue","code":"SUBSETTED"}]},"status":"final","_status":{"id":"s"},"code":{"text":"Größe\u00e9\/"},"valueQuantity":{"value":1.10,"unit":"m"}}"#;
@@ -71,6 +72,7 @@ fn values_of_the_parameter_add_up() {
     assert_eq!(reduced.get("valueQuantity"), None);
 }
 
+// Holds: P50
 #[test]
 fn the_tag_joins_the_others_once() {
     let other = r#"{"system":"https://example.org","code":"SUBSETTED"}"#;

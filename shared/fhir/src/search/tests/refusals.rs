@@ -7,6 +7,7 @@ fn assert_refused(text: &str, said: &str) {
     assert!(message.contains(said), "{text}: {message}");
 }
 
+// Holds: P43
 #[test]
 fn a_query_must_name_a_type_of_the_version() {
     for text in ["", "Patient", "active=true", "?active=true", "Patient&active=true"] {
@@ -28,6 +29,7 @@ fn a_parameter_that_the_type_does_not_have_is_named_with_its_likes() {
     assert_refused("Patient?qwertyuiop=1", "CapabilityStatement");
 }
 
+// Holds: P42
 #[test]
 fn result_parameters_are_refused_by_name() {
     let names = [
@@ -52,6 +54,7 @@ fn result_parameters_are_refused_by_name() {
     }
 }
 
+// Holds: P43
 #[test]
 fn what_one_resource_cannot_answer_is_refused_by_name() {
     for name in ["_text", "_content", "_filter", "_list", "_query", "_type"] {

@@ -19,6 +19,7 @@ fn a_comma_between_queries_is_told_from_one_within() {
     }
 }
 
+// Holds: P45, B13
 #[test]
 fn a_comma_that_was_encoded_twice_is_a_comma_of_the_query() {
     // smart-fetch writes `category=laboratory%252Cvital-signs`, so that servers of 2.0.0 do not cut there.
@@ -36,6 +37,7 @@ fn a_query_without_parameters_is_all_of_its_type() {
     assert!(is_found(&query("Patient?&_id=1&"), &resource("Patient", "")));
 }
 
+// Holds: P40
 #[test]
 fn one_query_of_a_type_is_enough_and_types_without_one_pass() {
     let mut filters = TypeFilters::new();

@@ -60,6 +60,7 @@ async fn members(group: Value) -> Vec<&'static str> {
     members
 }
 
+// Holds: G4
 #[tokio::test]
 async fn a_filter_on_patients_brings_those_who_match() {
     assert_eq!(members(filtered("g", "person", None, &["Patient?gender=female"])).await, ["ann", "eve"]);
@@ -76,6 +77,7 @@ async fn a_filter_on_another_type_brings_the_patients_whose_resource_matches_now
     assert_eq!(members(filtered("g", "person", None, &["Condition?code=flu"])).await, ["eve"]);
 }
 
+// Holds: G3
 #[tokio::test]
 async fn several_filters_are_met_all_together() {
     assert_eq!(members(filtered("g", "person", None, &["Condition?code=asthma", "Patient?gender=female"])).await, ["ann", "eve"]);
@@ -83,6 +85,7 @@ async fn several_filters_are_met_all_together() {
     assert_eq!(members(filtered("g", "person", None, &["Practitioner?gender=female", "Patient?gender=female"])).await, [""; 0]);
 }
 
+// Holds: G4
 #[tokio::test]
 async fn a_filter_narrows_the_list_of_members_where_there_is_one() {
     let listed = Some(&["Patient/bob", "Patient/ann", "Patient/new"][..]);
@@ -113,6 +116,7 @@ async fn practitioners_are_filtered_by_what_they_are() {
     }
 }
 
+// Holds: G3
 #[tokio::test]
 async fn a_filter_that_cannot_be_used_is_refused_by_name() {
     for (kind, filter, word) in [

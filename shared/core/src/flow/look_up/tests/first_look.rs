@@ -63,6 +63,7 @@ async fn what_is_not_there_is_not_found() {
     }
 }
 
+// Holds: P60
 #[tokio::test]
 async fn strangers_are_refused_or_left_out_as_the_client_prefers() {
     let strangers = ["p0", "x1", "x2", "x3", "x4"];

@@ -43,6 +43,7 @@ async fn a_group_that_the_lake_lacks_is_unknown() {
     assert!(matches!(group_in(&Lake::default(), "g").await, LookedUp::NoSuchGroup));
 }
 
+// Holds: R7
 #[tokio::test]
 async fn an_empty_group_is_an_export_of_nobody() {
     let lake = Lake::default().with("Group.ndjson", [group("g", DAY, &[]), json!({ "resourceType": "Group", "id": "bare" })]);
