@@ -136,8 +136,14 @@ fn p1_to_p6_an_export_that_reads_its_lake_twice_survives_a_stop_at_any_call() ->
 /// Two of three patients were changed or deleted after the first dump.
 fn twice() -> Vec<(&'static str, Vec<Line>)> {
     vec![
-        ("1.ndjson", vec![version("Patient", 1, "2026-01-01", 1), version("Patient", 2, "2026-01-02", 1), version("Patient", 3, "2026-01-02", 1)]),
-        ("2.ndjson", vec![version("Patient", 1, "2026-01-03", 2), version("Basic", 1, "2026-01-03", 1), version("Basic", 2, "2026-01-03", 1)]),
+        (
+            "1.ndjson",
+            vec![version("Patient", 1, "2026-01-01", 1), version("Patient", 2, "2026-01-02", 1), version("Patient", 3, "2026-01-02", 1)],
+        ),
+        (
+            "2.ndjson",
+            vec![version("Patient", 1, "2026-01-03", 2), version("Basic", 1, "2026-01-03", 1), version("Basic", 2, "2026-01-03", 1)],
+        ),
         ("3.ndjson", vec![deletion(&["Patient/2", "Basic/9"], Some("2026-01-04"))]),
     ]
 }

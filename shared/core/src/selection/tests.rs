@@ -16,8 +16,14 @@ fn job_id() -> JobId {
 
 /// The transaction time is 2026-02-01.
 fn selection(request: ExportRequest, terms: &WorkTerms, roster: Option<Roster>) -> Selection {
-    let planned =
-        Planned { transaction_time: Millis(1_769_904_000_000), tasks: 1, source_bytes: 1, pass: Pass::Noting, roster: None, left_out: LeftOut::default() };
+    let planned = Planned {
+        transaction_time: Millis(1_769_904_000_000),
+        tasks: 1,
+        source_bytes: 1,
+        pass: Pass::Noting,
+        roster: None,
+        left_out: LeftOut::default(),
+    };
     let job = Job { planned: Some(planned), ..Job::accepted(job_id(), Caller("ann".into()), request, Millis(0)) };
     Selection::of(&job, terms, roster).unwrap()
 }
@@ -102,7 +108,8 @@ fn at_the_patients_level_what_is_in_no_compartment_is_known_but_not_selected() {
 
 fn roster(members: &[(&str, &str, bool)]) -> Option<Roster> {
     let keys = Keys::of(&job_id());
-    let entry = |(name, id, is_late): &(&str, &str, bool)| Entry { kind: kind(name), key: keys.key(kind(name), id.as_bytes()), is_late: *is_late };
+    let entry =
+        |(name, id, is_late): &(&str, &str, bool)| Entry { kind: kind(name), key: keys.key(kind(name), id.as_bytes()), is_late: *is_late };
     Some(Roster::of(&job_id(), members.iter().map(entry)))
 }
 
@@ -140,7 +147,8 @@ fn who_joined_late_comes_whole_where_the_operator_says_so() {
 
 #[test]
 fn provenance_outside_the_compartments_waits_for_its_targets() {
-    let target = |reference: &str| line("Provenance", "1", "2026-01-10T00:00:00Z", &format!(r#","target":[{{"reference":"{reference}"}}]"#));
+    let target =
+        |reference: &str| line("Provenance", "1", "2026-01-10T00:00:00Z", &format!(r#","target":[{{"reference":"{reference}"}}]"#));
     let level = |request| ExportRequest { level: Level::AllPatients, ..request };
     let patients = system(level(ExportRequest::default()));
     assert_eq!((said(&patients, &target("Patient/1")), said(&patients, &target("Observation/1"))), ("SM".into(), "C".into()));
@@ -150,7 +158,8 @@ fn provenance_outside_the_compartments_waits_for_its_targets() {
     assert_eq!(said(&others, &target("Patient/1")), "-");
     // As associated data it comes with what is exported only, whatever its own time and type.
     let associated = [Associated::LatestProvenanceResources].into();
-    let request = ExportRequest { types: Some([kind("Observation")].into()), since: moment("2026-01-15"), associated, ..ExportRequest::default() };
+    let request =
+        ExportRequest { types: Some([kind("Observation")].into()), since: moment("2026-01-15"), associated, ..ExportRequest::default() };
     assert_eq!(said(&system(request), &target("Patient/1")), "MC");
 }
 
@@ -175,7 +184,9 @@ fn what_others_refer_to_is_a_candidate_only_where_the_operator_says_so() {
 #[test]
 fn what_earlier_exports_wrote_beside_resources_is_understood() {
     let all = system(ExportRequest::default());
-    let bundle = |kind: &str, id: &str| format!(r#"{{"resourceType":"Bundle",{id}"type":"{kind}","entry":[{{"request":{{"method":"DELETE","url":"Patient/1"}}}}]}}"#);
+    let bundle = |kind: &str, id: &str| {
+        format!(r#"{{"resourceType":"Bundle",{id}"type":"{kind}","entry":[{{"request":{{"method":"DELETE","url":"Patient/1"}}}}]}}"#)
+    };
     assert_eq!(said(&all, &bundle("transaction", "")), "1 deleted");
     assert_eq!(said(&all, &bundle("transaction", r#""id":"b","#)), "1 deleted");
     assert_eq!(said(&all, &bundle("collection", r#""id":"b","#)), "SM");
@@ -187,7 +198,8 @@ fn what_earlier_exports_wrote_beside_resources_is_understood() {
 #[test]
 fn of_the_deletions_of_a_line_those_that_are_asked_for_are_told_apart() {
     let request = ExportRequest { level: Level::AllPatients, since: moment("2026-01-15"), ..ExportRequest::default() };
-    let entries = |at: &str, url: &str| format!(r#"{{"request":{{"method":"DELETE","url":"{url}"}},"response":{{"lastModified":"{at}"}}}}"#);
+    let entries =
+        |at: &str, url: &str| format!(r#"{{"request":{{"method":"DELETE","url":"{url}"}},"response":{{"lastModified":"{at}"}}}}"#);
     let text = format!(
         r#"{{"resourceType":"Bundle","type":"transaction","entry":[{},{},{},{}]}}"#,
         entries("2026-01-15T00:00:00Z", "Patient/old"),
@@ -206,7 +218,8 @@ fn of_the_deletions_of_a_line_those_that_are_asked_for_are_told_apart() {
 fn the_first_reading_does_what_the_operator_says_of_the_lake() {
     let level = || ExportRequest { level: Level::AllPatients, types: Some([kind("Patient")].into()), ..ExportRequest::default() };
     let with_provenance = || ExportRequest { types: None, ..level() };
-    let history = |associated: &[Associated]| ExportRequest { associated: associated.iter().copied().collect(), ..ExportRequest::default() };
+    let history =
+        |associated: &[Associated]| ExportRequest { associated: associated.iter().copied().collect(), ..ExportRequest::default() };
     for (request, passes) in [
         (ExportRequest::default(), [Pass::Direct, Pass::Noting, Pass::Survey]),
         (level(), [Pass::Direct, Pass::Noting, Pass::Survey]),
