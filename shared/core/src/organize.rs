@@ -26,6 +26,7 @@ use headrace_fhir::ResourceType;
 pub use frame::{Frame, Malformed, Role, Unframer};
 pub use shelf::{Book, Order, Shelf};
 
+use crate::ids::JobId;
 use crate::key::Keys;
 use crate::part::Bucket;
 use crate::task::Organizing;
@@ -41,17 +42,16 @@ const POSITIONS: u64 = 1 << 48;
 #[derive(Clone, Debug)]
 pub struct Places {
     keys: Keys,
-    patient: Option<ResourceType>,
 }
 
 impl Places {
-    /// As the keys of a job tell.
-    pub fn new(keys: Keys) -> Self {
-        Self { keys, patient: ResourceType::named("Patient") }
+    /// The places of a job's blocks.
+    pub fn of(job: &JobId) -> Self {
+        Self { keys: Keys::of(job) }
     }
 
     fn hash(&self, patient: &str) -> u64 {
-        self.patient.map(|kind| self.keys.key(kind, patient.as_bytes()).position()).unwrap_or_default()
+        self.keys.patient(patient.as_bytes()).position()
     }
 
     /// The bucket of a patient's resources.

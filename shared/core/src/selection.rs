@@ -4,8 +4,8 @@ mod blocks;
 mod level;
 
 use headrace_fhir::{
-    Bases, Deletions, Elements, Head, Instant, Json, NotAResource, Outline, PatientCompartment, Query, Resource, ResourceType, TypeFilters,
-    TypeSet, any_reference, deletions, head, peek, provenance_targets, recorded,
+    Bases, Deletions, Elements, Head, Instant, Json, NotAResource, Outline, PatientCompartment, Peek, Query, Resource, ResourceType,
+    TypeFilters, TypeSet, any_reference, deletions, head, peek, provenance_targets, recorded,
 };
 
 use crate::error::StoreError;
@@ -132,7 +132,7 @@ impl Selection {
             filters.add(Query::parse(filter, request.version, now).map_err(|error| unreadable(error.to_string()))?);
         }
         let elements = (!request.elements.is_empty()).then(|| Elements::parse(&request.elements, request.version)).transpose();
-        let (bases, keys) = (terms.bases.clone(), Keys::of(&job.id));
+        let bases = terms.bases.clone();
         Ok(Self {
             types: request.type_set(),
             since: request.since,
@@ -141,11 +141,11 @@ impl Selection {
             filters,
             elements: elements.map_err(|error| unreadable(error.to_string()))?,
             compartments: Compartments::of(request, roster, bases.clone(), terms.adds_new_members),
-            blocks: Blocks::of(request, Places::new(keys.clone()), || PatientCompartment::of(request.version, bases.clone())),
+            blocks: Blocks::of(request, Places::of(&job.id), || PatientCompartment::of(request.version, bases.clone())),
             associations: Associations::of(request, terms.adds_referenced),
             reports_deletions: reports_deletions(request),
             bases,
-            keys,
+            keys: Keys::of(&job.id),
             bundle: of_name("Bundle"),
             provenance: of_name("Provenance"),
             referenced: REFERENCED.into_iter().filter_map(ResourceType::named).collect(),
@@ -154,10 +154,12 @@ impl Selection {
 
     /// Judges a line by what it says itself.
     pub(crate) fn judge<'a>(&self, line: &'a [u8], outline: &'a mut Outline) -> Judged<'a> {
-        let may_be_member = self.compartments.as_ref().is_none_or(|compartments| compartments.may_hold(line));
+        if let Some(seen) = self.certainly_not_exported(line) {
+            let head = Head { kind: seen.kind, last_updated: seen.last_updated };
+            return self.judged(head, line, None);
+        }
         let mut whole = None;
-        let asks_more = self.elements.is_some() || !self.filters.is_empty();
-        let read = if asks_more || (may_be_member && self.compartments.is_some()) {
+        let read = if self.elements.is_some() || !self.filters.is_empty() || self.compartments.is_some() {
             Resource::read(line, outline).map(|resource| whole.insert(resource).head)
         } else {
             head(line)
@@ -172,15 +174,31 @@ impl Selection {
         {
             return Judged::Deletions(deletions);
         }
+        self.judged(head, line, whole)
+    }
+
+    /// The cheapest test first: where an export is about some patients, most lines name none of them. What such a line may
+    /// be all the same (a deletion, a member who is no patient, a resource that comes with others) its first members tell;
+    /// the rest of it is not even validated.
+    fn certainly_not_exported<'a>(&self, line: &'a [u8]) -> Option<Peek<'a>> {
+        let compartments = self.compartments.as_ref().filter(|compartments| !compartments.may_hold(line))?;
+        let seen = peek(line)?;
+        let comes_with_others = (self.associations.provenance.is_some() && self.provenance.contains(seen.kind))
+            || (self.associations.references && self.referenced.contains(seen.kind));
+        let may_matter = self.bundle.contains(seen.kind) || comes_with_others || compartments.is_other_member(seen.kind, seen.id);
+        (!may_matter).then_some(seen)
+    }
+
+    fn judged<'a>(&self, head: Head, line: &'a [u8], whole: Option<Resource<'a>>) -> Judged<'a> {
         let is_later = self.transaction_time.zip(head.last_updated).is_some_and(|(time, changed)| changed > time);
-        match self.facts(head, whole.as_ref(), may_be_member) {
+        match self.facts(head, whole.as_ref()) {
             Some(facts) if !is_later => Judged::Resource(Met { head, facts, line, whole }),
             Some(_) | None => Judged::Passed,
         }
     }
 
     /// `None` if the export has nothing to do with resources of its type.
-    fn facts(&self, head: Head, whole: Option<&Resource<'_>>, may_be_member: bool) -> Option<Facts> {
+    fn facts(&self, head: Head, whole: Option<&Resource<'_>>) -> Option<Facts> {
         let is_provenance = self.provenance.contains(head.kind);
         let is_asked = self.is_asked(head.kind);
         let whose = self.associations.provenance;
@@ -190,8 +208,8 @@ impl Selection {
         }
         let standing = match (&self.compartments, whole) {
             (None, _) => level::Standing { is_member: true, is_new: false },
-            (Some(compartments), Some(resource)) if may_be_member => compartments.standing(resource),
-            (Some(_), _) => level::Standing::default(),
+            (Some(compartments), Some(resource)) => compartments.standing(resource),
+            (Some(_), None) => level::Standing::default(),
         };
         // Without a readable time it is exported whatever is asked about time (Bulk Data Access, `_since`: resources
         // without a maintained time may be included): nothing is lost silently.

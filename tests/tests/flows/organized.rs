@@ -150,6 +150,22 @@ fn filters_and_elements_count_for_organized_output_too() -> Result<()> {
 }
 
 #[test]
+fn only_those_whom_the_export_is_about_have_blocks() -> Result<()> {
+    const GROUP: &str =
+        r#"{"resourceType":"Group","id":"g","type":"person","actual":true,"member":[{"entity":{"reference":"Patient/a"}}]}"#;
+    run(async || {
+        let mut lake = small_lake().to_vec();
+        lake.push(("groups.ndjson", format!("{GROUP}\n")));
+        let (_, stage) = stages(&lake).await?;
+        let (_, blocks) = export(&stage, Terms::default(), "/Group/g/$export?organizeOutputBy=Patient").await?;
+        assert_eq!(blocks, of(&[("a", &[PATIENT_A, OF_A_FIRST, GROUP, OF_A, OF_BOTH, PATIENT_B])]));
+        let (_, blocks) = export(&stage, Terms::default(), "/Patient/b/$export?organizeOutputBy=Patient").await?;
+        assert_eq!(blocks, of(&[("b", &[PATIENT_B, OF_BOTH])]));
+        Ok(())
+    })
+}
+
+#[test]
 fn an_organized_export_of_nothing_lists_nothing() -> Result<()> {
     run(async || {
         let (_, stage) = stages(&small_lake()).await?;

@@ -9,7 +9,6 @@ use headrace_fhir::ResourceType;
 use crate::clock::Millis;
 use crate::error::{ExportError, StoreError};
 use crate::job::Phase;
-use crate::key::Keys;
 use crate::organize::{Order, Places, Role, Shelf, Unframer, header, positions, share};
 use crate::outcome::Outcome;
 use crate::part::{Bucket, PartKind, Tail};
@@ -18,7 +17,7 @@ use crate::task::{Close, Cursor, Lease, Organizing, Work};
 
 use super::decide::Next;
 use super::pump::Pump;
-use super::reread::{READS_AT_ONCE, read};
+use super::reread::{READS_AT_ONCE, parts_were_taken_back, read};
 use super::run_task::{TaskEnd, WorkTerms, announce_finish_after_last};
 
 /// Buckets are read in pieces of this size.
@@ -68,10 +67,12 @@ pub(super) async fn organize(
         let (begin, end) = (own.start.max(lease.cursor.offset), own.end);
         let buckets = Buckets {
             tails: tails_of(ports, lease, organizing.from..organizing.to).await?,
-            places: Places::new(Keys::of(&lease.job.id)),
+            places: Places::of(&lease.job.id),
             counts_left_out: organizing.range == 0,
         };
+        let writes_anew = parts_were_taken_back(ports, lease).await?;
         let mut pump = Pump::new(ports, lease, terms, stop_at);
+        pump.writes_anew = writes_anew;
         let mut after = None::<Order>;
         let left_out = loop {
             let shelf = Shelf::new(terms.organize_bytes, begin..end, after.clone());

@@ -184,7 +184,7 @@ proptest! {
         id in "[A-Za-z0-9-]{1,12}",
     ) {
         let buckets: BTreeMap<Bucket, u64> = sizes.into_iter().map(|(bucket, bytes)| (Bucket::of(bucket), bytes)).collect();
-        let places = Places::new(Keys::of(&JobId::from_random([7; 16])));
+        let places = Places::of(&JobId::from_random([7; 16]));
         let tasks = share(&buckets, limit);
         for bucket in buckets.keys().map(|bucket| bucket.number()) {
             let of_bucket = tasks.iter().filter(|task| (task.from..task.to).contains(&bucket));

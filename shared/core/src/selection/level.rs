@@ -1,7 +1,6 @@
 //! Whose data an export below the level of the whole system is about.
 
 use headrace_fhir::{Bases, PatientCompartment, Resource, ResourceType, may_mention_patient};
-use memchr::memmem::Finder;
 
 use crate::request::{ExportRequest, Level};
 use crate::roster::Roster;
@@ -12,10 +11,8 @@ pub(super) struct Compartments {
     compartment: PatientCompartment,
     /// Whose; `None` means every patient's.
     roster: Option<Roster>,
-    /// Of the groups of a lake, the export of one holds no other.
-    is_of_group: bool,
-    /// What the lines of members who are no patients hold: `"Practitioner"`.
-    others: Vec<Finder<'static>>,
+    /// Of the groups of a lake, the export of one holds no other: the roster knows which.
+    is_about_a_group: bool,
     adds_new_members: bool,
 }
 
@@ -31,41 +28,36 @@ pub(super) struct Standing {
 impl Compartments {
     /// `None` for the whole system.
     pub(super) fn of(request: &ExportRequest, roster: Option<Roster>, bases: Bases, adds_new_members: bool) -> Option<Self> {
-        let roster = match &request.level {
+        let (roster, is_about_a_group) = match &request.level {
             Level::System => return None,
-            Level::AllPatients => roster,
+            Level::AllPatients => (roster, false),
             // Without a roster nobody is meant.
-            Level::OnePatient(_) | Level::Group(_) => Some(roster.unwrap_or_default()),
+            Level::OnePatient(_) => (Some(roster.unwrap_or_default()), false),
+            Level::Group(_) => (Some(roster.unwrap_or_default()), true),
         };
-        let other_kinds = roster.as_ref().map(Roster::other_kinds).unwrap_or_default();
-        let others = other_kinds.iter().map(|kind| Finder::new(&format!("\"{kind}\"")).into_owned());
-        Some(Self {
-            compartment: PatientCompartment::of(request.version, bases),
-            is_of_group: matches!(request.level, Level::Group(_)),
-            others: others.collect(),
-            adds_new_members: adds_new_members && request.since.is_some() && roster.as_ref().is_some_and(Roster::has_late_members),
-            roster,
-        })
+        let compartment = PatientCompartment::of(request.version, bases);
+        Some(Self { compartment, roster, is_about_a_group, adds_new_members: adds_new_members && request.since.is_some() })
     }
 
-    /// Whether a line can be in one of them; `false` is certain.
+    /// Whether a line can be in a patient's; `false` is certain.
     pub(super) fn may_hold(&self, line: &[u8]) -> bool {
-        let Some(roster) = &self.roster else { return true };
-        may_mention_patient(line, &|id| roster.contains_patient_bytes(id)) || self.others.iter().any(|other| other.find(line).is_some())
+        self.roster.as_ref().is_none_or(|roster| may_mention_patient(line, &|id| roster.contains_patient_bytes(id)))
+    }
+
+    /// Whether this is a member of the group who is no patient, or the group itself.
+    pub(super) fn is_other_member(&self, kind: ResourceType, id: &str) -> bool {
+        self.roster.as_ref().is_some_and(|roster| roster.contains_other(kind, id))
     }
 
     /// How a resource stands to them.
     pub(super) fn standing(&self, resource: &Resource<'_>) -> Standing {
-        let kind = resource.head.kind;
+        let is_other_member = self.is_other_member(resource.head.kind, &resource.id());
+        if is_other_member || (self.is_about_a_group && resource.head.kind.as_str() == "Group") {
+            return Standing { is_member: is_other_member, is_new: false };
+        }
         let Some(roster) = &self.roster else {
             return Standing { is_member: self.compartment.any_patient(resource, &mut |_| true), is_new: false };
         };
-        if roster.other_kinds().contains(kind) && roster.contains_other(kind, &resource.id()) {
-            return Standing { is_member: true, is_new: false };
-        }
-        if self.is_of_group && kind.as_str() == "Group" {
-            return Standing::default();
-        }
         let mut standing = Standing::default();
         self.compartment.any_patient(resource, &mut |id| {
             standing.is_member |= roster.contains_patient(id);
