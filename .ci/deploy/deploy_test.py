@@ -55,7 +55,7 @@ def nobody_gets_in_unsigned(stage: Stage) -> None:
     routes = [
         ("GET", "/$export"), ("POST", "/$export"), ("GET", "/Patient/$export"), ("POST", "/Patient/$export"),
         ("GET", "/Patient/1/$export"), ("POST", "/Patient/1/$export"), ("GET", "/Group/1/$export"),
-        ("POST", "/Group/1/$export"), ("GET", "/_operations/export"), ("GET", "/_operations/export/1"),
+        ("POST", "/Group/1/$export"), ("GET", "/Group"), ("GET", "/Group/1"), ("GET", "/_operations/export"), ("GET", "/_operations/export/1"),
         ("DELETE", "/_operations/export/1"), ("GET", "/_operations/files/1/Patient-1.ndjson"),
         ("HEAD", "/_operations/files/1/Patient-1.ndjson")]
     api = stage.stack.client("apigatewayv2")
@@ -88,6 +88,19 @@ def anybody_may_read_what_the_service_can_do(stage: Stage) -> None:
     smart = stage.http.send("GET", stage.base + "/.well-known/smart-configuration", {})
     expect(smart.status == 404, f"there is no token endpoint: {smart}")
     expect_outcome(smart)
+
+
+def a_client_finds_the_group_to_export(stage: Stage) -> None:
+    reply = stage.ask("GET", stage.base + "/Group")
+    expect(reply.status == 200, f"the groups of the lake: {reply}")
+    groups = [entry["resource"] for entry in reply.json().get("entry", [])]
+    lines = [json.loads(line) for line in stage.lines if b'"Group"' in line]
+    expected = {line["id"] for line in lines if line["resourceType"] == "Group"}
+    expect({group["id"] for group in groups} == expected, f"{expected}, not {groups}")
+    for name in expected:
+        reply = stage.ask("GET", f"{stage.base}/Group/{name}")
+        expect(reply.status == 200 and reply.json()["id"] == name, f"one of them: {reply}")
+    expect(stage.ask("GET", stage.base + "/Group/nobody").status == 404, "404 for one that is not there")
 
 
 def a_caller_sees_the_exports_of_its_own(stage: Stage) -> None:
@@ -330,6 +343,7 @@ TESTS: list[Callable[[Stage], None]] = [
     anybody_may_read_what_the_service_can_do,
     nobody_gets_in_with_the_wrong_signature_or_without_a_policy,
     a_wrong_request_is_told_so,
+    a_client_finds_the_group_to_export,
     a_job_whose_announcement_is_lost,
     an_export_has_every_line_once,
     a_caller_sees_the_exports_of_its_own,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use headrace_edge::config::{KickoffConfig, MetadataConfig, PartsConfig, ReaperConfig, Settings, StatusConfig, WorkerConfig};
+use headrace_edge::config::{GroupsConfig, KickoffConfig, MetadataConfig, PartsConfig, ReaperConfig, Settings, StatusConfig, WorkerConfig};
 use headrace_edge::telemetry::Metric;
 use headrace_local::embedded::EmbeddedDynamo;
 use headrace_local::http;
@@ -14,7 +14,7 @@ use headrace_local::service::{Plan, Service};
 use headrace_tests::flows::{Result, run};
 use serde_json::Value;
 
-const FUNCTIONS: [&str; 7] = ["cancel", "chunk-worker", "files", "kickoff", "metadata", "reaper", "status"];
+const FUNCTIONS: [&str; 8] = ["cancel", "chunk-worker", "files", "groups", "kickoff", "metadata", "reaper", "status"];
 
 fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -161,6 +161,7 @@ fn settings_of(function: &str) -> Result<BTreeSet<&'static str>> {
         "status" => StatusConfig::read(&notebook).map(drop)?,
         "cancel" | "files" => PartsConfig::read(&notebook).map(drop)?,
         "chunk-worker" => WorkerConfig::read(&notebook).map(drop)?,
+        "groups" => GroupsConfig::read(&notebook).map(drop)?,
         "metadata" => MetadataConfig::read(&notebook).map(drop)?,
         "reaper" => ReaperConfig::read(&notebook).map(drop)?,
         _ => return Err(format!("{function} is new").into()),
@@ -263,6 +264,7 @@ fn routes_lead_to_the_function_that_serves_them() -> Result<()> {
             (_, path) if path.starts_with("/_operations/export") => "status",
             (_, path) if path.starts_with("/_operations/files/") => "files",
             (_, path) if path.ends_with("/{operation}") => "kickoff",
+            (_, "/Group" | "/Group/{id}") => "groups",
             (_, _) => "metadata",
         };
         assert_eq!(function, expected, "{method} {path}");

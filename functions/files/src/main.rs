@@ -4,8 +4,8 @@ use files::handler::Files;
 use headrace_aws::Clients;
 use headrace_edge::config::{Environment, PartsConfig};
 use headrace_edge::system::SystemClock;
-use headrace_edge::telemetry;
-use lambda_http::{Error, Request, run, service_fn};
+use headrace_edge::{gateway, telemetry};
+use lambda_http::{Error, Request};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
@@ -14,5 +14,5 @@ async fn main() -> Result<(), Error> {
     let aws = Clients::connect().await;
     let parts = aws.parts(&config.destination.name, &config.destination.prefix);
     let files = &Files::new(aws.jobs(&config.common.table), parts, SystemClock);
-    run(service_fn(|request: Request| async { Ok::<_, Error>(files.handle(request).await) })).await
+    gateway::run(|request: Request| files.handle(request)).await
 }

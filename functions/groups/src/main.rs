@@ -4,8 +4,8 @@ use groups::handler::Groups;
 use headrace_aws::Clients;
 use headrace_edge::config::{Environment, GroupsConfig};
 use headrace_edge::system::SystemClock;
-use headrace_edge::telemetry;
-use lambda_http::{Error, Request, run, service_fn};
+use headrace_edge::{gateway, telemetry};
+use lambda_http::{Error, Request};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
@@ -13,5 +13,5 @@ async fn main() -> Result<(), Error> {
     telemetry::start("groups", &config.logging);
     let source = Clients::connect().await.lake(&config.source.name, &config.source.prefix);
     let groups = &Groups::new(source, SystemClock, config.base, config.version);
-    run(service_fn(|request: Request| async { Ok::<_, Error>(groups.handle(request).await) })).await
+    gateway::run(|request: Request| groups.handle(request)).await
 }

@@ -3,8 +3,8 @@
 use headrace_aws::Clients;
 use headrace_edge::config::{Environment, StatusConfig};
 use headrace_edge::system::SystemClock;
-use headrace_edge::telemetry;
-use lambda_http::{Error, Request, run, service_fn};
+use headrace_edge::{gateway, telemetry};
+use lambda_http::{Error, Request};
 use status::handler::Exports;
 
 #[tokio::main(flavor = "current_thread")]
@@ -13,5 +13,5 @@ async fn main() -> Result<(), Error> {
     telemetry::start("status", &config.common);
     let aws = Clients::connect().await;
     let exports = &Exports::new(aws.jobs(&config.common.table), SystemClock, config.base);
-    run(service_fn(|request: Request| async { Ok::<_, Error>(exports.handle(request).await) })).await
+    gateway::run(|request: Request| exports.handle(request)).await
 }

@@ -62,6 +62,12 @@ fn routes() -> Router<Arc<Service>> {
     let cancel = |State(service): State<Arc<Service>>, parameters, request| async move {
         respond(service.cancel.handle(gateway_request(parameters, request)).await)
     };
+    let groups = || -> MethodRouter<Arc<Service>> {
+        get(|State(service): State<Arc<Service>>, parameters, request| async move {
+            respond(service.groups.handle(gateway_request(parameters, request)).await)
+        })
+        .fallback(wrong_method)
+    };
     let metadata = || -> MethodRouter<Arc<Service>> {
         get(|State(service): State<Arc<Service>>, parameters, request| async move {
             respond(service.metadata.handle(gateway_request(parameters, request)).await)
@@ -85,6 +91,8 @@ fn routes() -> Router<Arc<Service>> {
         .route("/Patient/{operation}", kick_off())
         .route("/Patient/{id}/{operation}", kick_off())
         .route("/Group/{id}/{operation}", kick_off())
+        .route("/Group", groups())
+        .route("/Group/{id}", groups())
         .route("/_operations/export", exports().fallback(wrong_method))
         .route("/_operations/export/{job}", exports().delete(cancel).fallback(wrong_method))
         .route("/_operations/files/{job}/{name}", files)

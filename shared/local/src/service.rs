@@ -9,6 +9,7 @@ use aws_lambda_events::event::sqs::{SqsEvent, SqsMessage};
 use cancel::handler::Cancel;
 use chunk_worker::handler::ChunkWorker;
 use files::handler::Files;
+use groups::handler::Groups;
 use headrace_aws::{DynamoJobStore, TableSchema};
 use headrace_core::clock::Millis;
 use headrace_core::error::{ExportError, StoreError};
@@ -96,6 +97,7 @@ pub struct Service {
     pub(crate) exports: Exports<DynamoJobStore, SystemClock>,
     pub(crate) cancel: Cancel<DynamoJobStore, DirectoryParts, SystemClock>,
     pub(crate) files: Files<DynamoJobStore, DirectoryParts, SystemClock>,
+    pub(crate) groups: Groups<DirectoryLake, SystemClock>,
     pub(crate) metadata: Metadata,
     /// Workers and the reaper; they end with the service.
     _at_work: JoinSet<()>,
@@ -157,6 +159,7 @@ impl Service {
             }
         });
         Ok(Self {
+            groups: Groups::new(lake.clone(), clock, plan.terms.base.clone(), plan.terms.policy.version),
             exports: Exports::new(jobs.clone(), clock, plan.terms.base.clone()),
             kickoff: Kickoff::new((jobs.clone(), queue), (lake, parts.clone()), clock, plan.terms, random_job_id),
             cancel: Cancel::new(jobs.clone(), parts.clone(), clock),

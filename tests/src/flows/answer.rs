@@ -22,7 +22,9 @@ pub struct Ask {
 }
 
 /// The paths of the routes; the first that fits is taken.
-const ROUTES: [&str; 11] = [
+const ROUTES: [&str; 13] = [
+    "/Group",
+    "/Group/{id}",
     "/metadata",
     "/OperationDefinition",
     "/OperationDefinition/{id}",

@@ -20,7 +20,6 @@ use headrace_core::request::ExportRequest;
 use headrace_core::task::Planning;
 use headrace_edge::config::{AccessControl, LakeTerms, Offer};
 use headrace_edge::gateway;
-use headrace_fhir::FhirVersion;
 use kickoff::handler::Kickoff;
 use metadata::handler::Metadata;
 use reaper::handler::Reaper;
@@ -124,7 +123,7 @@ impl<S: Stage> World<S> {
             clock: clock.clone(),
             limits: terms.limits,
             queue: own_queue,
-            groups: Groups::new(source.clone(), time(), None, FhirVersion::default()),
+            groups: Groups::new(source.clone(), time(), None, promised.policy.version),
             kickoff: Kickoff::new((jobs.clone(), queue.clone()), (source, parts.clone()), time(), promised, next_id),
             exports: Exports::new(jobs.clone(), time(), None),
             metadata: Metadata::new(clock, offer),
@@ -149,6 +148,7 @@ impl<S: Stage> World<S> {
                     None => Answer::of(response),
                 }
             }
+            ("GET", "/Group" | "/Group/{id}") => Answer::of(Box::pin(self.groups.handle(request)).await),
             (_, "/metadata" | "/OperationDefinition" | "/OperationDefinition/{id}" | "/.well-known/smart-configuration") => {
                 Answer::of(Box::pin(self.metadata.handle(request)).await)
             }
