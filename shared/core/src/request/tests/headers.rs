@@ -4,6 +4,7 @@ fn preferring(prefer: &[&str]) -> Asked {
     Asked { prefer: prefer.iter().map(|value| (*value).into()).collect(), ..asked(&[]) }
 }
 
+// Holds: K10, A5
 #[test]
 fn what_clients_send_as_accept_is_understood() {
     for accept in
@@ -13,6 +14,7 @@ fn what_clients_send_as_accept_is_understood() {
     }
 }
 
+// Holds: K23
 #[test]
 fn an_accept_that_cannot_be_served_is_406_and_a_missing_one_400() {
     for accept in ["text/html", "application/fhir+xml", "application/fhir+json;q=0"] {
@@ -21,6 +23,7 @@ fn an_accept_that_cannot_be_served_is_406_and_a_missing_one_400() {
     assert_eq!(refused(&Asked { accept: vec![], ..asked(&[]) }), by("Accept"));
 }
 
+// Holds: K14
 #[test]
 fn respond_async_is_found_wherever_it_stands() {
     for prefer in [
@@ -36,6 +39,7 @@ fn respond_async_is_found_wherever_it_stands() {
     }
 }
 
+// Holds: K11, A5
 #[test]
 fn without_respond_async_nothing_is_started() {
     for prefer in [
@@ -79,6 +83,7 @@ fn strict_and_lenient_at_once_are_refused() {
     }
 }
 
+// Holds: K13
 #[test]
 fn a_separate_export_status_is_asked_for_by_its_preference() {
     let separates = |prefer: &[&str]| resolve(&preferring(prefer)).unwrap().request.separates_status;

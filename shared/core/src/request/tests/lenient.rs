@@ -2,6 +2,7 @@
 
 use super::*;
 
+// Holds: K12, P44, P95
 #[test]
 fn what_is_not_supported_is_refused_or_left_out_and_told() {
     let filter = ("_typeFilter", "Patient?status=active");
@@ -105,6 +106,7 @@ fn what_is_left_out_stays_short_enough_to_be_stored() {
     assert_eq!(refusal.code, IssueCode::TooCostly);
 }
 
+// Holds: B8
 #[test]
 fn an_entry_is_information_and_no_error() {
     let (request, _) = lenient(Level::System, &[("foo", "secret")]);

@@ -8,6 +8,7 @@ fn refused_at(level: Level, parameters: &[(&str, &str)]) -> (u16, String) {
     refused(&ask(level, "respond-async", parameters))
 }
 
+// Holds: K4
 #[test]
 fn every_level_is_accepted() {
     for level in [Level::System, Level::AllPatients, Level::OnePatient("p.1_A-b".into()), group()] {
@@ -26,6 +27,7 @@ fn what_cannot_be_an_id_is_not_found() {
     assert!(at(Level::Group("a".repeat(64)), &[]).is_ok());
 }
 
+// Holds: P32
 #[test]
 fn types_outside_the_compartment_alone_are_refused_and_among_others_accepted() {
     // Neither Location nor Organization is in R4's Patient compartment; Observation is.
@@ -74,6 +76,7 @@ fn only_the_lakes_own_bases_count_where_they_are_set() {
     assert!(resolve("https://theirs.example/fhir/Patient/1").is_err());
 }
 
+// Holds: P60
 #[test]
 fn patients_are_not_named_where_everything_or_one_patient_is_exported() {
     assert_eq!(refused_at(Level::System, &[("patient", "Patient/1")]), by("patient"));

@@ -1,5 +1,6 @@
 use super::*;
 
+// Holds: K5, A8
 #[test]
 fn type_lists_may_be_joined_or_repeated() {
     let joined = accepted(&[("_type", "Patient, Observation")]);
@@ -25,6 +26,7 @@ fn types_are_those_of_the_lakes_version() {
     }
 }
 
+// Holds: P32, A8
 #[test]
 fn what_is_no_type_is_refused_with_its_name() {
     for value in ["Pet", "patient", "DomainResource", "", "Patient,,Observation", "Patient,", "*", "Pa\0tient"] {
@@ -35,6 +37,7 @@ fn what_is_no_type_is_refused_with_its_name() {
     assert!(refusal.text.contains("`Pet`") && refusal.text.contains("4.0.1"), "{}", refusal.text);
 }
 
+// Holds: P40, P41, A9
 #[test]
 fn filters_come_one_by_parameter_or_as_a_list() {
     let (one, other) = ("Observation?status=final", "Condition?clinical-status=active");
@@ -44,6 +47,7 @@ fn filters_come_one_by_parameter_or_as_a_list() {
     }
 }
 
+// Holds: P45, B13
 #[test]
 fn a_comma_within_a_query_ends_no_query_encoded_or_not() {
     for query in ["Observation?status=final,amended", "Observation?status=final%2Camended"] {
@@ -60,6 +64,7 @@ fn a_filter_needs_no_type_but_must_not_contradict_it() {
     assert!(refusal.text.contains("Observation") && refusal.text.contains("_type"), "{}", refusal.text);
 }
 
+// Holds: P42, P43, P44
 #[test]
 fn filters_that_cannot_be_answered_are_refused() {
     for query in [
@@ -104,6 +109,7 @@ fn elements_are_kept_as_they_were_named() {
     assert_eq!(request.elements, ["id", "Patient.name", "Observation.value"]);
 }
 
+// Holds: P50
 #[test]
 fn only_root_elements_that_exist_can_be_chosen() {
     for value in ["", "id,", "Patient.name.family", "Patient.wheels", "wheels", "Pet.name", "Patient.", ".name"] {

@@ -1,5 +1,6 @@
 use super::*;
 
+// Holds: P1, A6
 #[test]
 fn the_three_names_of_ndjson_are_accepted_also_with_a_lost_plus() {
     for name in ["application/fhir+ndjson", "application/fhir ndjson", "application/ndjson", "ndjson"] {
@@ -7,6 +8,7 @@ fn the_three_names_of_ndjson_are_accepted_also_with_a_lost_plus() {
     }
 }
 
+// Holds: P2, P14, P80, P90
 #[test]
 fn values_that_cannot_be_right_are_refused_by_name() {
     for (name, values) in [
@@ -46,6 +48,7 @@ fn a_singleton_given_twice_is_refused_even_with_equal_values() {
     }
 }
 
+// Holds: A13
 #[test]
 fn till_is_another_name_of_until() {
     let until = accepted(&[("_until", "2020-01-01T00:00:00Z")]).until;
