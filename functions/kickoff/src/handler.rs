@@ -65,14 +65,11 @@ where
         let base = base::base(request, &path.route, self.terms.base.as_deref())?;
         let asked = request::asked(request, path.level)?;
         self.seen.get_or_try_init(|| self.look()).await?;
-        // What was posted stays out of the manifest, its query as well (Bulk Data Access, "`request`").
-        let query = request.uri().query().filter(|_| request.method() == Method::GET);
-        let query = query.map(|query| format!("?{query}")).unwrap_or_default();
         let order = KickOff {
             id: (self.new_id)()?,
             asked,
             caller: identity.caller,
-            request_url: format!("{base}{}{query}", path.route),
+            request_url: request::kick_off_url(request, &base, &path.route),
             base,
             requires_access_token: identity.is_authenticated,
             idempotency_key: idempotency_key(request),

@@ -64,6 +64,15 @@ pub fn asked(request: &Request, level: Level) -> Result<Asked, Refusal> {
     Ok(asked)
 }
 
+/// What the manifest names as the kick-off's URL: with the query of a `GET`; of a `POST` without parameters wherever they
+/// stood (Bulk Data Access, "`request`").
+pub fn kick_off_url(request: &Request, base: &str, route: &str) -> String {
+    match request.uri().query() {
+        Some(query) if request.method() != Method::POST => format!("{base}{route}?{query}"),
+        Some(_) | None => format!("{base}{route}"),
+    }
+}
+
 fn values(headers: &HeaderMap, name: &HeaderName) -> Vec<String> {
     headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).collect()
 }
@@ -143,6 +152,32 @@ mod tests {
         for path in ["/$import", "/", "", "/export", "/$export/", "/Group/$export", "/fhir/Group/$export"] {
             assert!(matches!(level_of(path), Err(ExportError::NotFound(_))), "{path}");
         }
+    }
+
+    fn kick_off(method: &str, body: &str) -> Request {
+        let request = lambda_http::http::Request::builder().method(method).uri("/$export?_type=Patient&_type=Group");
+        request.header("content-type", "application/fhir+json").header("prefer", "respond-async").body(Body::from(body)).unwrap()
+    }
+
+    // Holds: M2
+    #[test]
+    fn the_manifest_names_the_query_of_a_get_and_not_that_of_a_post() {
+        let url = |method| kick_off_url(&kick_off(method, ""), "https://x/r4", "/$export");
+        assert_eq!(url("GET"), "https://x/r4/$export?_type=Patient&_type=Group");
+        assert_eq!(url("POST"), "https://x/r4/$export");
+    }
+
+    // Holds: K3, A1, B11
+    #[test]
+    fn query_and_body_of_a_post_add_up_and_the_body_of_a_get_is_not_read() {
+        let body = r#"{"resourceType":"Parameters","parameter":[{"name":"_type","valueCode":"Device"}]}"#;
+        let types = |method, body| {
+            let asked = asked(&kick_off(method, body), Level::System).unwrap();
+            asked.parameters.into_iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(types("POST", body), "_type=Patient _type=Group _type=Device");
+        assert_eq!(types("POST", ""), "_type=Patient _type=Group");
+        assert_eq!(types("GET", body), "_type=Patient _type=Group");
     }
 
     #[test]

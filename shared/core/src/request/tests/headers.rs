@@ -14,7 +14,7 @@ fn what_clients_send_as_accept_is_understood() {
     }
 }
 
-// Holds: A5
+// Holds: A5, K23
 #[test]
 fn an_accept_that_cannot_be_served_is_406_and_a_missing_one_400() {
     for accept in ["text/html", "application/fhir+xml", "application/fhir+json;q=0"] {

@@ -8,6 +8,7 @@ fn refused_at(level: Level, parameters: &[(&str, &str)]) -> (u16, String) {
     refused(&ask(level, "respond-async", parameters))
 }
 
+// Holds: K4
 #[test]
 fn every_level_is_accepted() {
     for level in [Level::System, Level::AllPatients, Level::OnePatient("p.1_A-b".into()), group()] {

@@ -47,6 +47,7 @@ fn filters_come_one_by_parameter_or_as_a_list() {
     }
 }
 
+// Holds: P45, B13
 #[test]
 fn a_comma_within_a_query_ends_no_query_encoded_or_not() {
     for query in ["Observation?status=final,amended", "Observation?status=final%2Camended"] {
@@ -63,7 +64,7 @@ fn a_filter_needs_no_type_but_must_not_contradict_it() {
     assert!(refusal.text.contains("Observation") && refusal.text.contains("_type"), "{}", refusal.text);
 }
 
-// Holds: P44
+// Holds: P44, P42, P43
 #[test]
 fn filters_that_cannot_be_answered_are_refused() {
     for query in [
@@ -108,6 +109,7 @@ fn elements_are_kept_as_they_were_named() {
     assert_eq!(request.elements, ["id", "Patient.name", "Observation.value"]);
 }
 
+// Holds: P50
 #[test]
 fn only_root_elements_that_exist_can_be_chosen() {
     for value in ["", "id,", "Patient.name.family", "Patient.wheels", "wheels", "Pet.name", "Patient.", ".name"] {

@@ -8,7 +8,7 @@ fn the_three_names_of_ndjson_are_accepted_also_with_a_lost_plus() {
     }
 }
 
-// Holds: P2, P14
+// Holds: P2, P14, P80, P90
 #[test]
 fn values_that_cannot_be_right_are_refused_by_name() {
     for (name, values) in [
