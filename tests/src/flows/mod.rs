@@ -20,7 +20,7 @@ pub mod seed;
 pub use answer::{Answer, Ask, Entry, Manifest};
 pub use clock::{ManualClock, count_ids_from};
 pub use drive::{Finished, MINUTE};
-pub use script::{Call, Script, Twist};
+pub use script::{Alarm, Call, Script, Twist};
 pub use stage::{Aws, OneMachine, Stage};
 pub use world::{ANN, BEN, Terms, World};
 

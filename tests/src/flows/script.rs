@@ -49,6 +49,17 @@ struct Inner {
     sleepers: tokio::sync::Mutex<mpsc::UnboundedReceiver<Arc<Notify>>>,
 }
 
+/// Wakes whoever sleeps.
+#[derive(Debug)]
+pub struct Alarm(Vec<Arc<Notify>>);
+
+impl Alarm {
+    /// Rings once.
+    pub fn ring(&self) {
+        self.0.iter().for_each(|sleeper| sleeper.notify_one());
+    }
+}
+
 impl Script {
     /// Asks `author` at every call.
     pub fn of(author: impl FnMut(Call) -> Twist + Send + 'static) -> Self {
@@ -103,13 +114,16 @@ impl Script {
         }
     }
 
-    /// Waits until some call of this process falls asleep; its alarm clock.
-    pub async fn next_sleeper(&self) -> Arc<Notify> {
-        match self.0.sleepers.lock().await.recv().await {
-            Some(alarm) => alarm,
+    /// Waits until some call of this process falls asleep; the alarm clock of all that sleep by then. A task may read several
+    /// files side by side, so one piece of work can sleep in several calls.
+    pub async fn next_sleeper(&self) -> Alarm {
+        let mut sleepers = self.0.sleepers.lock().await;
+        let Some(first) = sleepers.recv().await else {
             // The sender lives in this very script.
-            None => std::future::pending().await,
-        }
+            return std::future::pending().await;
+        };
+        let others = std::iter::from_fn(|| sleepers.try_recv().ok());
+        Alarm(std::iter::once(first).chain(others).collect())
     }
 
     pub(super) async fn around<T, E: Fault>(&self, name: &'static str, act: impl Future<Output = Result<T, E>> + Send) -> Result<T, E> {

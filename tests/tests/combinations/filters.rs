@@ -16,8 +16,6 @@ pub(crate) struct Filter {
     pub(crate) keeps: Box<dyn Fn(&Line) -> bool>,
     /// `patient`.
     pub(crate) patients: Option<BTreeSet<String>>,
-    /// Whether the system level refuses it.
-    pub(crate) is_for_patients_only: bool,
     /// `_elements`: the root members that are left, besides those that always stay.
     elements: Option<&'static [&'static str]>,
 }
@@ -73,7 +71,7 @@ fn without_mark(mut members: Map<String, Value>) -> String {
 
 fn filter(name: &'static str, query: &[(&'static str, &str)], keeps: impl Fn(&Line) -> bool + 'static) -> Filter {
     let query = query.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
-    Filter { name, query, keeps: Box::new(keeps), patients: None, is_for_patients_only: false, elements: None }
+    Filter { name, query, keeps: Box::new(keeps), patients: None, elements: None }
 }
 
 /// Lines of `kind` must fulfil the condition; lines of other types pass.
@@ -181,6 +179,6 @@ pub(crate) fn filters(lake: &Lake) -> Vec<Filter> {
                 matches!(&*line.kind, "Patient" | "Observation" | "Encounter")
             })
         },
-        Filter { query: named, patients: Some(some_patients), is_for_patients_only: true, ..filter("patient", &[], |_| true) },
+        Filter { query: named, patients: Some(some_patients), ..filter("patient", &[], |_| true) },
     ]
 }

@@ -6,8 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use aws_lambda_events::event::sqs::SqsMessage;
-use headrace_tests::flows::{Call, MINUTE, ManualClock, OneMachine, Result, Script, Stage, Twist, World, count_ids_from, run, seed};
-use tokio::sync::Notify;
+use headrace_tests::flows::{Alarm, Call, MINUTE, ManualClock, OneMachine, Result, Script, Stage, Twist, World, count_ids_from, run, seed};
 
 use crate::crash::tiny_stage;
 
@@ -48,25 +47,32 @@ type Work = Pin<Box<dyn Future<Output = Result<()>>>>;
 enum Went {
     Done(Result<()>),
     /// It sleeps inside a call until the alarm rings.
-    Asleep(Work, Arc<Notify>),
+    Asleep(Work, Alarm),
+    /// It waits for an answer that does not come, and its process is killed.
+    Stuck,
 }
+
+/// Longer than any call over loopback takes. A connection that was left in the middle of an answer may never go on.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(15);
 
 async fn go(script: &Script, mut work: Work) -> Went {
     tokio::select! {
         biased;
         done = &mut work => Went::Done(done),
         alarm = script.next_sleeper() => Went::Asleep(work, alarm),
+        () = tokio::time::sleep(PATIENCE) => Went::Stuck,
     }
 }
 
 /// A task may read several files side by side: whoever else has fallen asleep in it is woken too.
-async fn wake(script: &Script, mut work: Work, alarm: &Notify) -> Result<()> {
-    alarm.notify_one();
+async fn wake(script: &Script, mut work: Work, alarm: &Alarm) -> Result<()> {
+    alarm.ring();
     loop {
         match go(script, work).await {
             Went::Done(done) => return done,
+            Went::Stuck => return Ok(()),
             Went::Asleep(same, alarm) => {
-                alarm.notify_one();
+                alarm.ring();
                 work = same;
             }
         }
@@ -83,7 +89,7 @@ async fn call_counts() -> Result<(usize, usize)> {
 }
 
 /// A worker that falls asleep as the `number`th call has taken effect, and the status URL of its job.
-async fn sleeper(number: usize) -> Result<(Arc<World<OneMachine>>, String, Work, Arc<Notify>)> {
+async fn sleeper(number: usize) -> Result<(Arc<World<OneMachine>>, String, Work, Alarm)> {
     count_ids_from(1);
     let script = Script::at(number, Twist::SleepAfter);
     let world = World::scripted(&tiny_stage().await?, &ManualClock::default(), seed::terms(), script.clone());
@@ -93,6 +99,7 @@ async fn sleeper(number: usize) -> Result<(Arc<World<OneMachine>>, String, Work,
     match go(&script, work).await {
         Went::Asleep(work, alarm) => Ok((world, status, work, alarm)),
         Went::Done(done) => Err(format!("it did not fall asleep: {done:?}").into()),
+        Went::Stuck => Err("it did not fall asleep: it is stuck".into()),
     }
 }
 
@@ -210,7 +217,7 @@ async fn storm<S: Stage>(stage: &S, seed: u64, faults: usize) -> Result<End> {
     let status = client.kick_off("").await?;
     let world = World::scripted(stage, &clock, seed::terms(), script.clone());
     let mut waiting: Vec<SqsMessage> = Vec::new();
-    let mut asleep: Vec<(Work, Arc<Notify>)> = Vec::new();
+    let mut asleep: Vec<(Work, Alarm)> = Vec::new();
     let mut steps = 0;
     let answer = loop {
         steps += 1;
@@ -231,7 +238,7 @@ async fn storm<S: Stage>(stage: &S, seed: u64, faults: usize) -> Result<End> {
         let went = match dice.roll(4) {
             0 if !asleep.is_empty() => {
                 let (work, alarm) = asleep.swap_remove(dice.roll(asleep.len()));
-                alarm.notify_one();
+                alarm.ring();
                 go(&script, work).await
             }
             0 | 1 if dice.roll(8) > 0 || !waiting.is_empty() => {
@@ -250,7 +257,7 @@ async fn storm<S: Stage>(stage: &S, seed: u64, faults: usize) -> Result<End> {
         match went {
             Went::Asleep(work, alarm) => asleep.push((work, alarm)),
             // The reaper may fail, and SQS may be told so: both come again.
-            Went::Done(_) => {}
+            Went::Done(_) | Went::Stuck => {}
         }
     };
     // The storm is over; whoever still sleeps or waits comes too late.
@@ -339,7 +346,7 @@ fn p1_gathering_tasks_that_were_recorded_long_before_their_round_are_announced_i
         };
         // Meanwhile the reaper looks; what it announces is lost with its process.
         World::start(&stage, &clock, seed::terms()).reap_after(3 * MINUTE).await?;
-        alarm.notify_one();
+        alarm.ring();
         assert!(script.while_alive(&mut work).await.is_none(), "it was not stopped");
         drop(work);
         let finished = World::start(&stage, &clock, seed::terms()).finish(&status).await?;
