@@ -11,7 +11,7 @@
 //! * So is a resource whose repetitions would take more than [`REPEATS_LIMIT_BYTES`]: a Group of a million patients, in
 //!   the block of each of them, would be larger than all the rest.
 //!
-//! Tasks that read the lake write [`frame`]s into the [`Bucket`]s of the patients. Once they have closed, organizing tasks
+//! Tasks that read the lake write frames into the [`Bucket`]s of the patients. Once they have closed, organizing tasks
 //! go through the buckets, and each takes the patients of a range of positions onto a [`Shelf`] until it is full: as many
 //! passes as it takes, in bounded memory.
 
