@@ -245,9 +245,6 @@ pub trait PartStore: Send + Sync {
     /// Access to a recorded part.
     fn grant(&self, folder: &str, part: &Part) -> impl Future<Output = Result<Access, StoreError>> + Send;
 
-    /// Deletes these parts, those that are there.
-    fn discard(&self, folder: &str, parts: &[PartName]) -> impl Future<Output = Result<(), StoreError>> + Send;
-
     /// Deletes everything in the folder but `keep`; the number of files deleted.
     fn sweep(&self, folder: &str, keep: &BTreeSet<PartName>) -> impl Future<Output = Result<u64, StoreError>> + Send;
 }

@@ -280,10 +280,6 @@ impl PartStore for Nowhere {
         Err(StoreError::NotApplied { what: "nowhere", cause: "it keeps nothing".into() })
     }
 
-    async fn discard(&self, _: &str, _: &[PartName]) -> Result<(), StoreError> {
-        Ok(())
-    }
-
     async fn sweep(&self, _: &str, _: &BTreeSet<PartName>) -> Result<u64, StoreError> {
         Ok(0)
     }

@@ -229,10 +229,6 @@ impl<T: PartStore> PartStore for Tapped<T> {
         self.script.around("parts.grant", self.port.grant(folder, part)).await
     }
 
-    async fn discard(&self, folder: &str, parts: &[PartName]) -> Result<(), StoreError> {
-        self.script.around("parts.discard", self.port.discard(folder, parts)).await
-    }
-
     async fn sweep(&self, folder: &str, keep: &BTreeSet<PartName>) -> Result<u64, StoreError> {
         self.script.around("parts.sweep", self.port.sweep(folder, keep)).await
     }

@@ -149,10 +149,6 @@ impl PartStore for S3PartStore {
         Ok(Access::Redirect(signed.uri().to_owned()))
     }
 
-    async fn discard(&self, folder: &str, parts: &[PartName]) -> Result<(), StoreError> {
-        self.0.delete(parts.iter().map(|part| self.0.key(&format!("{folder}/{part}"))).collect()).await
-    }
-
     async fn sweep(&self, folder: &str, keep: &BTreeSet<PartName>) -> Result<u64, StoreError> {
         let place = &self.0;
         let prefix = place.key(&format!("{folder}/"));

@@ -73,10 +73,6 @@ impl PartStore for MemoryParts {
         Err(StoreError::Stale)
     }
 
-    async fn discard(&self, _: &str, _: &[PartName]) -> Result<(), StoreError> {
-        Ok(())
-    }
-
     async fn sweep(&self, _: &str, _: &BTreeSet<PartName>) -> Result<u64, StoreError> {
         Err(StoreError::Stale)
     }

@@ -216,20 +216,6 @@ impl PartStore for DirectoryParts {
         .await
     }
 
-    async fn discard(&self, folder: &str, parts: &[PartName]) -> Result<(), StoreError> {
-        let paths: Vec<_> = parts.iter().map(|part| self.path(folder, &FileName::Part(*part))).collect();
-        blocking(move || {
-            for path in paths {
-                match fs::remove_file(path) {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(not_applied(error)),
-                    Ok(()) | Err(_) => {}
-                }
-            }
-            Ok(())
-        })
-        .await
-    }
-
     async fn sweep(&self, folder: &str, keep: &BTreeSet<PartName>) -> Result<u64, StoreError> {
         let (root, keep) = (self.root.join(folder), keep.clone());
         blocking(move || {
