@@ -2,6 +2,8 @@
 
 use headrace_fhir::Instant;
 
+use crate::note::{changed, deleted, version_rank};
+
 /// Where a line begins: which object of the listing, and where in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct LinePlace {
@@ -20,13 +22,7 @@ pub(crate) struct Version {
 
 impl Version {
     pub(crate) fn of(last_updated: Option<Instant>, version_id: Option<&str>, place: LinePlace) -> Self {
-        let text = version_id.unwrap_or_default();
-        let rank = text.parse().unwrap_or_else(|_| {
-            let mut first = [0; 8];
-            first.iter_mut().zip(text.bytes()).for_each(|(to, byte)| *to = byte);
-            u64::from_be_bytes(first)
-        });
-        Self { changed: last_updated.map_or(i64::MIN, Instant::nanos), rank, place }
+        Self { changed: changed(last_updated), rank: version_rank(version_id), place }
     }
 }
 
@@ -53,7 +49,7 @@ impl<T> Latest<T> {
 
     /// Takes a deletion; one without a time is later than every version.
     pub(crate) fn delete(&mut self, at: Option<Instant>) {
-        self.deleted = self.deleted.max(Some(at.map_or(i64::MAX, Instant::nanos)));
+        self.deleted = self.deleted.max(Some(deleted(at)));
     }
 
     /// The version that counts; `None` if there is none, or the resource was deleted no earlier than that.
