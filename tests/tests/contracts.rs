@@ -8,6 +8,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 use headrace_aws::{DynamoJobStore, S3Lake, S3PartStore, SqsTaskQueue, TableSchema};
+use headrace_core::access::Agent;
 use headrace_core::clock::Millis;
 use headrace_core::error::StoreError;
 use headrace_core::ids::{Caller, JobId, ListCursor, TaskId};
@@ -97,16 +98,23 @@ impl JobLists for Reopened {
 }
 
 impl JobStore for Reopened {
-    async fn record_job(&self, job: &Job, plan: &Planning, conditions: &Conditions) -> Result<Recorded, StoreError> {
-        call!(self, record_job(job, plan, conditions))
+    async fn record_job(&self, job: &Job, plan: &Planning, conditions: &Conditions, by: &Agent) -> Result<Recorded, StoreError> {
+        call!(self, record_job(job, plan, conditions, by))
     }
 
     async fn job(&self, id: &JobId) -> Result<Option<Job>, StoreError> {
         call!(self, job(id))
     }
 
-    async fn end_job(&self, id: &JobId, event: JobEvent, reason: Option<Reason>, now: Millis) -> Result<Option<Step>, StoreError> {
-        call!(self, end_job(id, event, reason, now))
+    async fn end_job(
+        &self,
+        id: &JobId,
+        event: JobEvent,
+        reason: Option<Reason>,
+        by: &Agent,
+        now: Millis,
+    ) -> Result<Option<Step>, StoreError> {
+        call!(self, end_job(id, event, reason, by, now))
     }
 
     async fn parts(&self, id: &JobId) -> Result<Vec<Part>, StoreError> {

@@ -2,11 +2,14 @@
 
 use std::path::PathBuf;
 
+use headrace_core::access::Visitor;
+use headrace_core::audit::{AuditEntry, Deed};
 use headrace_core::error::ExportError;
 use headrace_core::flow::hand_out::hand_out;
-use headrace_core::ports::{Access, Clock, JobStore, PartStore};
-use headrace_edge::reply::{Reply, refuse};
-use headrace_edge::{caller, request};
+use headrace_core::ports::{Access, AccessStore, AuditTrail, Clock, JobStore, PartStore};
+use headrace_edge::door::Door;
+use headrace_edge::reply::Reply;
+use headrace_edge::request;
 use lambda_http::http::Response;
 use lambda_http::http::header::{CONTENT_TYPE, LOCATION};
 use lambda_http::{Body, Request};
@@ -20,26 +23,39 @@ pub struct LocalFile(pub PathBuf);
 
 /// What a file request needs, for the life of the process.
 pub struct Files<J, P, C> {
+    door: Door<J, C>,
     jobs: J,
     parts: P,
     clock: C,
 }
 
-impl<J: JobStore, P: PartStore, C: Clock> Files<J, P, C> {
-    /// With these ports.
-    pub fn new(jobs: J, parts: P, clock: C) -> Self {
-        Self { jobs, parts, clock }
+impl<J: JobStore + AccessStore + AuditTrail, P: PartStore, C: Clock> Files<J, P, C> {
+    /// Behind this door, with these ports.
+    pub fn new(door: Door<J, C>, jobs: J, parts: P, clock: C) -> Self {
+        Self { door, jobs, parts, clock }
     }
 
     /// Answers one request: 307 to a presigned URL on AWS, 200 with a [`LocalFile`] on one machine.
     pub async fn handle(&self, request: Request) -> Response<Body> {
-        self.answer(&request).await.unwrap_or_else(|error| refuse(&request, &error))
+        let visitor = match self.door.admit(&request).await {
+            Ok(visitor) => visitor,
+            Err(error) => return self.door.refuse(&request, Deed::HandOut, None, &error).await,
+        };
+        match self.answer(&request, &visitor).await {
+            Ok(response) => response,
+            Err(error) => self.door.refuse(&request, Deed::HandOut, Some(&visitor), &error).await,
+        }
     }
 
-    async fn answer(&self, request: &Request) -> Result<Response<Body>, ExportError> {
-        let identity = caller::identity(request)?;
+    async fn answer(&self, request: &Request, visitor: &Visitor) -> Result<Response<Body>, ExportError> {
         let (id, name) = (request::job_id(request)?, request::part_name(request)?);
-        let (part, access) = hand_out(&self.jobs, &self.parts, &self.clock, (&id, name), &identity.caller).await?;
+        let (part, access) = hand_out(&self.jobs, &self.parts, &self.clock, (&id, name), visitor).await?;
+        let about = |entry: &mut AuditEntry| {
+            entry.job = Some(id.clone());
+            entry.owner = Some(visitor.caller.clone());
+            entry.file = Some(name);
+        };
+        self.door.note(Deed::HandOut, visitor, about).await?;
         tracing::info!(job.id = %id, file = %name, size_bytes = part.content.bytes, "handed out");
         match access {
             // 307, not 308: a permanent redirect would be remembered beyond the URL's five minutes.

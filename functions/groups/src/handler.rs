@@ -1,11 +1,13 @@
 //! From the request to the lake's groups and back.
 
+use headrace_core::audit::Deed;
 use headrace_core::error::ExportError;
 use headrace_core::flow::groups::{GroupSearch, read_group, search_groups};
 use headrace_core::flow::look_up::LookUpTerms;
-use headrace_core::ports::{Clock, ResourceSource};
-use headrace_edge::reply::{FHIR_JSON, Reply, refuse};
-use headrace_edge::{base, caller};
+use headrace_core::ports::{AccessStore, AuditTrail, Clock, ResourceSource};
+use headrace_edge::base;
+use headrace_edge::door::Door;
+use headrace_edge::reply::{FHIR_JSON, Reply};
 use headrace_fhir::{FhirVersion, Instant};
 use lambda_http::http::Response;
 use lambda_http::{Body, Request, RequestExt as _};
@@ -16,26 +18,33 @@ use crate::bundle::searchset;
 const ROUTE: &str = "/Group";
 
 /// What a look at groups needs, for the life of the process.
-pub struct Groups<S, C> {
+pub struct Groups<J, S, C> {
+    door: Door<J, C>,
     source: S,
     clock: C,
     base: Option<String>,
     version: FhirVersion,
 }
 
-impl<S: ResourceSource, C: Clock> Groups<S, C> {
-    /// With these ports; `base` is the FHIR base, if it is not to be taken from each request.
-    pub fn new(source: S, clock: C, base: Option<String>, version: FhirVersion) -> Self {
-        Self { source, clock, base, version }
+impl<J: AccessStore + AuditTrail, S: ResourceSource, C: Clock> Groups<J, S, C> {
+    /// Behind this door, with these ports; `base` is the FHIR base, if it is not to be taken from each request.
+    pub fn new(door: Door<J, C>, source: S, clock: C, base: Option<String>, version: FhirVersion) -> Self {
+        Self { door, source, clock, base, version }
     }
 
     /// Answers one request.
     pub async fn handle(&self, request: Request) -> Response<Body> {
-        self.answer(&request).await.map_or_else(|error| refuse(&request, &error), Reply::into_response)
+        let visitor = match self.door.admit(&request).await {
+            Ok(visitor) => visitor,
+            Err(error) => return self.door.refuse(&request, Deed::Groups, None, &error).await,
+        };
+        match self.answer(&request).await {
+            Ok(reply) => reply.into_response(),
+            Err(error) => self.door.refuse(&request, Deed::Groups, Some(&visitor), &error).await,
+        }
     }
 
     async fn answer(&self, request: &Request) -> Result<Reply, ExportError> {
-        caller::identity(request)?;
         let terms = LookUpTerms::default();
         if let Some(id) = request.path_parameters_ref().and_then(|parameters| parameters.first("id")) {
             return Ok(Reply::json(200, FHIR_JSON, read_group(&self.source, &self.clock, terms, id).await?));

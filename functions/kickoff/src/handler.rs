@@ -1,17 +1,20 @@
 //! From the HTTP request to the recorded job and back.
 
+use headrace_core::access::Visitor;
+use headrace_core::audit::Deed;
 use headrace_core::error::{ExportError, StoreError};
 use headrace_core::flow::kick_off::{KickOff, Settings, kick_off};
 use headrace_core::flow::look_up::LookUpTerms;
 use headrace_core::ids::JobId;
 use headrace_core::job::Job;
 use headrace_core::outcome::{IssueCode, Outcome};
-use headrace_core::ports::{Clock, JobStore, PartStore, ResourceSource, TaskQueue};
+use headrace_core::ports::{AccessStore, AuditTrail, Clock, JobStore, PartStore, ResourceSource, TaskQueue};
 use headrace_core::request::{Ignored, Refusal};
 use headrace_edge::config::Terms;
-use headrace_edge::reply::{Reply, refuse};
+use headrace_edge::door::Door;
+use headrace_edge::reply::Reply;
 use headrace_edge::telemetry::{Metric, count};
-use headrace_edge::{base, caller, request};
+use headrace_edge::{base, request};
 use lambda_http::http::header::{CONTENT_LOCATION, HeaderName};
 use lambda_http::http::{Method, Response};
 use lambda_http::{Body, Request};
@@ -19,6 +22,7 @@ use tokio::sync::OnceCell;
 
 /// What a kick-off needs, for the life of the process.
 pub struct Kickoff<J, Q, S, P, C> {
+    door: Door<J, C>,
     jobs: J,
     queue: Q,
     source: S,
@@ -32,46 +36,55 @@ pub struct Kickoff<J, Q, S, P, C> {
 
 impl<J, Q, S, P, C> Kickoff<J, Q, S, P, C>
 where
-    J: JobStore,
+    J: JobStore + AccessStore + AuditTrail,
     Q: TaskQueue,
     S: ResourceSource,
     P: PartStore,
     C: Clock,
 {
-    /// With these ports; `new_id` names jobs.
-    pub fn new((jobs, queue): (J, Q), (source, parts): (S, P), clock: C, terms: Terms, new_id: fn() -> Result<JobId, StoreError>) -> Self {
-        Self { jobs, queue, source, parts, clock, terms, new_id, seen: OnceCell::new() }
+    /// Behind this door, with these ports; `new_id` names jobs.
+    pub fn new(
+        door: Door<J, C>,
+        (jobs, queue): (J, Q),
+        (source, parts): (S, P),
+        clock: C,
+        terms: Terms,
+        new_id: fn() -> Result<JobId, StoreError>,
+    ) -> Self {
+        Self { door, jobs, queue, source, parts, clock, terms, new_id, seen: OnceCell::new() }
     }
 
     /// Answers one request.
     pub async fn handle(&self, request: Request) -> Response<Body> {
-        match self.accept(&request).await {
+        let visitor = match self.door.admit(&request).await {
+            Ok(visitor) => visitor,
+            Err(error) => return self.door.refuse(&request, Deed::KickOff, None, &error).await,
+        };
+        match self.accept(&request, &visitor).await {
             Ok(job) => {
                 tracing::info!(job.id = %job.id, owner = job.owner.0, types = job.request.types.as_ref().map(std::collections::BTreeSet::len), "accepted");
                 count(&[(Metric::JobsAccepted, 1)]);
                 accepted(&job).into_response()
             }
-            Err(error) => refuse(&request, &error),
+            Err(error) => self.door.refuse(&request, Deed::KickOff, Some(&visitor), &error).await,
         }
     }
 
-    async fn accept(&self, request: &Request) -> Result<Job, ExportError> {
+    async fn accept(&self, request: &Request, visitor: &Visitor) -> Result<Job, ExportError> {
         let path = request::kick_off_path(request)?;
         if !matches!(*request.method(), Method::GET | Method::POST) {
             let text = "an export is started with GET or POST";
             return Err(Refusal::of(405, IssueCode::NotSupported, "method", text).into());
         }
-        let identity = caller::identity(request)?;
         let base = base::base(request, &path.route, self.terms.base.as_deref())?;
         let asked = request::asked(request, path.level)?;
         self.seen.get_or_try_init(|| self.look()).await?;
         let order = KickOff {
             id: (self.new_id)()?,
             asked,
-            caller: identity.caller,
+            visitor: visitor.clone(),
             request_url: request::kick_off_url(request, &base, &path.route),
             base,
-            requires_access_token: identity.is_authenticated,
             idempotency_key: idempotency_key(request),
         };
         let Terms { policy, limits, quotas, .. } = &self.terms;

@@ -2,6 +2,7 @@
 
 use headrace_aws::Clients;
 use headrace_edge::config::{Environment, KickoffConfig};
+use headrace_edge::door::Door;
 use headrace_edge::system::{SystemClock, random_job_id};
 use headrace_edge::{gateway, telemetry};
 use kickoff::handler::Kickoff;
@@ -15,6 +16,7 @@ async fn main() -> Result<(), Error> {
     let (jobs, queue) = (aws.jobs(&config.common.table), aws.queue(&config.queue_url));
     let source = aws.lake(&config.source.name, &config.source.prefix);
     let parts = aws.parts(&config.destination.name, &config.destination.prefix);
-    let kickoff = &Kickoff::new((jobs, queue), (source, parts), SystemClock, config.terms, random_job_id);
+    let door = Door::new(jobs.clone(), SystemClock, config.access);
+    let kickoff = &Kickoff::new(door, (jobs, queue), (source, parts), SystemClock, config.terms, random_job_id);
     gateway::run(|request: Request| kickoff.handle(request)).await
 }

@@ -1,12 +1,15 @@
 //! From the request to the export's state, or the list of exports, and back.
 
+use headrace_core::access::Visitor;
+use headrace_core::audit::Deed;
 use headrace_core::error::{ExportError, StoreError};
 use headrace_core::flow::status::{Polled, Status, status};
 use headrace_core::outcome::{IssueCode, Outcome};
-use headrace_core::ports::{Clock, JobStore};
+use headrace_core::ports::{AccessStore, AuditTrail, Clock, JobStore};
 use headrace_core::request::{Level, Refusal};
-use headrace_edge::reply::{Reply, refuse};
-use headrace_edge::{caller, request};
+use headrace_edge::door::Door;
+use headrace_edge::reply::Reply;
+use headrace_edge::request;
 use lambda_http::http::header::{EXPIRES, HeaderName, RETRY_AFTER};
 use lambda_http::http::{Response, StatusCode};
 use lambda_http::{Body, Request, RequestExt as _};
@@ -18,21 +21,29 @@ const X_EXPORT_STATUS: HeaderName = HeaderName::from_static("x-export-status");
 
 /// Both routes of the function, for the life of the process.
 pub struct Exports<J, C> {
+    door: Door<J, C>,
     one: StatusOf<J, C>,
     all: List<J, C>,
 }
 
-impl<J: JobStore + Clone, C: Clock + Clone> Exports<J, C> {
-    /// With these ports; `base` is the FHIR base, if it is not to be taken from each request.
-    pub fn new(jobs: J, clock: C, base: Option<String>) -> Self {
-        Self { one: StatusOf::new(jobs.clone(), clock.clone()), all: List::new(jobs, clock, base) }
+impl<J: JobStore + AccessStore + AuditTrail + Clone, C: Clock + Clone> Exports<J, C> {
+    /// Behind this door, with these ports; `base` is the FHIR base, if it is not to be taken from each request.
+    pub fn new(door: Door<J, C>, jobs: J, clock: C, base: Option<String>) -> Self {
+        Self { door, one: StatusOf::new(jobs.clone(), clock.clone()), all: List::new(jobs, clock, base) }
     }
 
     /// Answers one request: about the export that its path names, else about all of the caller's.
     pub async fn handle(&self, request: Request) -> Response<Body> {
-        match request.path_parameters_ref().and_then(|named| named.first("job")) {
-            Some(_) => self.one.handle(request).await,
-            None => self.all.handle(request).await,
+        let is_about_one = request.path_parameters_ref().is_some_and(|named| named.first("job").is_some());
+        let deed = if is_about_one { Deed::Poll } else { Deed::List };
+        let visitor = match self.door.admit(&request).await {
+            Ok(visitor) => visitor,
+            Err(error) => return self.door.refuse(&request, deed, None, &error).await,
+        };
+        let answer = if is_about_one { self.one.answer(&request, &visitor).await } else { self.all.answer(&request, &visitor).await };
+        match answer {
+            Ok(reply) => reply.into_response(),
+            Err(error) => self.door.refuse(&request, deed, Some(&visitor), &error).await,
         }
     }
 }
@@ -50,15 +61,10 @@ impl<J: JobStore, C: Clock> StatusOf<J, C> {
     }
 
     /// Answers one request. Never 406: whatever a client accepts, it wants to know.
-    pub async fn handle(&self, request: Request) -> Response<Body> {
-        self.answer(&request).await.map_or_else(|error| refuse(&request, &error), Reply::into_response)
-    }
-
-    async fn answer(&self, request: &Request) -> Result<Reply, ExportError> {
-        let identity = caller::identity(request)?;
+    pub async fn answer(&self, request: &Request, visitor: &Visitor) -> Result<Reply, ExportError> {
         let id = request::job_id(request)?;
         let page = page(request)?;
-        let polled = status(&self.jobs, &self.clock, (&id, page), &identity.caller).await?;
+        let polled = status(&self.jobs, &self.clock, (&id, page), visitor).await?;
         say(polled)
     }
 }

@@ -1,15 +1,15 @@
 //! `GET [base]/_operations/export`: the caller's own exports, the newest first, as a Bundle of Tasks.
 
+use headrace_core::access::Visitor;
 use headrace_core::error::ExportError;
 use headrace_core::flow::list::{LONGEST_PAGE, list};
 use headrace_core::ids::ListCursor;
 use headrace_core::outcome::IssueCode;
 use headrace_core::ports::{Clock, JobStore};
 use headrace_core::request::{Level, Refusal};
-use headrace_edge::reply::{FHIR_JSON, Reply, refuse};
-use headrace_edge::{base, caller, request};
-use lambda_http::http::Response;
-use lambda_http::{Body, Request};
+use headrace_edge::reply::{FHIR_JSON, Reply};
+use headrace_edge::{base, request};
+use lambda_http::Request;
 use serde_json::{Value, json};
 
 use crate::task;
@@ -41,15 +41,10 @@ impl<J: JobStore, C: Clock> List<J, C> {
     }
 
     /// Answers one request.
-    pub async fn handle(&self, request: Request) -> Response<Body> {
-        self.answer(&request).await.map_or_else(|error| refuse(&request, &error), Reply::into_response)
-    }
-
-    async fn answer(&self, request: &Request) -> Result<Reply, ExportError> {
-        let identity = caller::identity(request)?;
+    pub async fn answer(&self, request: &Request, visitor: &Visitor) -> Result<Reply, ExportError> {
         let wanted = wanted(&request::asked(request, Level::System)?.parameters)?;
         let base = base::base(request, ROUTE, self.base.as_deref())?;
-        let page = list(&self.jobs, &self.clock, &identity.caller, wanted.before.clone(), wanted.count).await?;
+        let page = list(&self.jobs, &self.clock, visitor, wanted.before.clone(), wanted.count).await?;
         let mut links = vec![link("self", &base, wanted.count, wanted.before.as_ref())];
         links.extend(page.next.as_ref().map(|next| link("next", &base, wanted.count, Some(next))));
         let entries: Vec<Value> = page.jobs.iter().map(task::entry).collect();

@@ -2,6 +2,7 @@
 
 use headrace_aws::Clients;
 use headrace_edge::config::{Environment, StatusConfig};
+use headrace_edge::door::Door;
 use headrace_edge::system::SystemClock;
 use headrace_edge::{gateway, telemetry};
 use lambda_http::{Error, Request};
@@ -12,6 +13,8 @@ async fn main() -> Result<(), Error> {
     let config = StatusConfig::read(&Environment)?;
     telemetry::start("status", &config.common);
     let aws = Clients::connect().await;
-    let exports = &Exports::new(aws.jobs(&config.common.table), SystemClock, config.base);
+    let jobs = aws.jobs(&config.common.table);
+    let door = Door::new(jobs.clone(), SystemClock, config.access);
+    let exports = &Exports::new(door, jobs, SystemClock, config.base);
     gateway::run(|request: Request| exports.handle(request)).await
 }

@@ -12,6 +12,7 @@ pub use idempotency::IdempotencyKey;
 pub use quota::{Conditions, Limit, Quotas, Recorded};
 pub use state::{IllegalStep, JobEvent, JobState, Step};
 
+use crate::access::Visitor;
 use crate::clock::Millis;
 use crate::ids::{Caller, JobId};
 use crate::outcome::IssueCode;
@@ -288,14 +289,15 @@ impl Job {
         self.created_at + Duration::from_secs(self.limits.deadline_seconds)
     }
 
-    /// Whether `caller` may see it at `now`: it is theirs, and neither cancelled nor expired.
-    pub fn is_visible_to(&self, caller: &Caller, now: Millis) -> bool {
+    /// Whether `visitor` may see it at `now`: it is theirs, they may still read what it holds, and it is neither
+    /// cancelled nor expired.
+    pub fn is_visible_to(&self, visitor: &Visitor, now: Millis) -> bool {
         let gone = match self.state {
             JobState::Cancelled | JobState::Expired => true,
             JobState::Complete | JobState::Failed => self.expires_at().is_some_and(|expiry| expiry <= now),
             JobState::Queued | JobState::Accepted | JobState::Running => false,
         };
-        self.owner == *caller && !gone
+        self.owner == visitor.caller && visitor.reach.scopes.cover(&self.request) && !gone
     }
 }
 

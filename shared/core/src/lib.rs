@@ -2,8 +2,10 @@
 //!
 //! One file per noun; [`flow`] has one per verb. The rules P1 to P10 of the pipeline stand in `docs/architecture.md`.
 
+pub mod access;
 #[cfg(test)]
 mod arbitrary;
+pub mod audit;
 pub mod clock;
 pub mod error;
 pub mod finding;

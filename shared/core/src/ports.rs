@@ -9,6 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::Stream;
 
+use crate::access::{Agent, Client, ClientPage, TokenKey};
+use crate::audit::AuditEntry;
 use crate::clock::Millis;
 use crate::error::{SourceError, StoreError};
 use crate::ids::{Caller, JobId, ListCursor, TaskId};
@@ -34,11 +36,18 @@ pub trait Clock: Send + Sync {
     fn now(&self) -> Millis;
 }
 
-/// Jobs and their parts. Moves are decided by [`crate::job::JobState::after`]; a store persists them conditionally.
+/// Jobs and their parts. Moves are decided by [`crate::job::JobState::after`]; a store persists them conditionally, each
+/// together with its record for the audit trail ([`AuditEntry`]).
 pub trait JobStore: JobLists {
     /// Records a new job and its planning task together (rule P1), counts it, and keeps its key: all of it or nothing.
     /// Recording the same job again changes nothing.
-    fn record_job(&self, job: &Job, plan: &Planning, conditions: &Conditions) -> impl Future<Output = Result<Recorded, StoreError>> + Send;
+    fn record_job(
+        &self,
+        job: &Job,
+        plan: &Planning,
+        conditions: &Conditions,
+        by: &Agent,
+    ) -> impl Future<Output = Result<Recorded, StoreError>> + Send;
 
     /// The job as it is now.
     fn job(&self, id: &JobId) -> impl Future<Output = Result<Option<Job>, StoreError>> + Send;
@@ -49,6 +58,7 @@ pub trait JobStore: JobLists {
         id: &JobId,
         event: JobEvent,
         reason: Option<Reason>,
+        by: &Agent,
         now: Millis,
     ) -> impl Future<Output = Result<Option<Step>, StoreError>> + Send;
 
@@ -174,6 +184,33 @@ pub trait TaskStore: JobStore {
 
     /// Takes every part of the leased finish's job back, written or only claimed; their names. Numbers begin at 1 again.
     fn drop_parts(&self, lease: &mut Lease, until: Millis) -> impl Future<Output = Result<Vec<PartName>, StoreError>> + Send;
+}
+
+/// Who may come in, and what was shown at the door.
+pub trait AccessStore: Send + Sync {
+    /// The registration of this name.
+    fn client(&self, id: &Caller) -> impl Future<Output = Result<Option<Client>, StoreError>> + Send;
+
+    /// Registrations by name, those behind `after`, at most `limit`.
+    fn clients(&self, after: Option<&Caller>, limit: u16) -> impl Future<Output = Result<ClientPage, StoreError>> + Send;
+
+    /// Writes a registration: a new one, or one that was last changed at `seen`. `false` if somebody was faster.
+    fn put_client(&self, client: &Client, seen: Option<Millis>) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
+    /// Remembers until then that an assertion was shown; `false` if it was before. `digest` names it, not its text.
+    fn remember_assertion(&self, digest: &str, until: Millis) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
+    /// The key of this name that access tokens are checked with.
+    fn token_key(&self, kid: &str) -> impl Future<Output = Result<Option<TokenKey>, StoreError>> + Send;
+
+    /// Records a key before a token that it has signed is given out.
+    fn put_token_key(&self, key: &TokenKey) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+/// What is recorded for auditors.
+pub trait AuditTrail: Send + Sync {
+    /// Records what no move of a job records by itself.
+    fn note(&self, entry: &AuditEntry) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
 /// Where tasks are announced. Delivery is at least once, in any order, perhaps late; the job table alone is the truth.

@@ -137,6 +137,8 @@ fn read_lease(settings: &impl Settings) -> Result<Duration, ConfigError> {
 pub struct KickoffConfig {
     /// Table and log.
     pub common: Common,
+    /// Who may come in.
+    pub access: AccessControl,
     /// The task queue's URL.
     pub queue_url: String,
     /// The lake; looked at once, so that a wrong setting fails here.
@@ -152,6 +154,7 @@ impl KickoffConfig {
     pub fn read(settings: &impl Settings) -> Result<Self, ConfigError> {
         Ok(Self {
             common: Common::read(settings)?,
+            access: AccessControl::read(settings)?,
             queue_url: settings.required("HEADRACE_QUEUE_URL")?,
             source: Bucket::source(settings)?,
             destination: Bucket::destination(settings)?,
@@ -165,6 +168,8 @@ impl KickoffConfig {
 pub struct StatusConfig {
     /// Table and log.
     pub common: Common,
+    /// Who may come in.
+    pub access: AccessControl,
     /// The FHIR base, if it is not to be taken from each request.
     pub base: Option<String>,
 }
@@ -172,7 +177,7 @@ pub struct StatusConfig {
 impl StatusConfig {
     /// Reads them.
     pub fn read(settings: &impl Settings) -> Result<Self, ConfigError> {
-        Ok(Self { common: Common::read(settings)?, base: terms::base(settings)? })
+        Ok(Self { common: Common::read(settings)?, access: AccessControl::read(settings)?, base: terms::base(settings)? })
     }
 }
 
@@ -195,8 +200,10 @@ impl MetadataConfig {
 /// The groups function's settings.
 #[derive(Clone, Debug)]
 pub struct GroupsConfig {
-    /// Log.
-    pub logging: Logging,
+    /// Table and log.
+    pub common: Common,
+    /// Who may come in.
+    pub access: AccessControl,
     /// The lake.
     pub source: Bucket,
     /// The FHIR base, if it is not to be taken from each request.
@@ -209,7 +216,8 @@ impl GroupsConfig {
     /// Reads them.
     pub fn read(settings: &impl Settings) -> Result<Self, ConfigError> {
         Ok(Self {
-            logging: Logging::read(settings),
+            common: Common::read(settings)?,
+            access: AccessControl::read(settings)?,
             source: Bucket::source(settings)?,
             base: terms::base(settings)?,
             version: terms::version(settings)?,
@@ -222,6 +230,8 @@ impl GroupsConfig {
 pub struct PartsConfig {
     /// Table and log.
     pub common: Common,
+    /// Who may come in.
+    pub access: AccessControl,
     /// The destination.
     pub destination: Bucket,
 }
@@ -229,7 +239,7 @@ pub struct PartsConfig {
 impl PartsConfig {
     /// Reads them.
     pub fn read(settings: &impl Settings) -> Result<Self, ConfigError> {
-        Ok(Self { common: Common::read(settings)?, destination: Bucket::destination(settings)? })
+        Ok(Self { common: Common::read(settings)?, access: AccessControl::read(settings)?, destination: Bucket::destination(settings)? })
     }
 }
 

@@ -1,8 +1,8 @@
 //! What every Lambda needs at its rim: settings, telemetry, HTTP in and out, the SQS envelope.
 
 pub mod base;
-pub mod caller;
 pub mod config;
+pub mod door;
 pub mod gateway;
 pub mod parameters;
 pub mod reply;

@@ -25,3 +25,8 @@ pub fn random_job_id() -> Result<JobId, StoreError> {
     getrandom::fill(&mut bytes).map_err(|error| StoreError::NotApplied { what: "the random number generator", cause: error.into() })?;
     Ok(JobId::from_random(bytes))
 }
+
+/// A name that nobody else has: 32 hexadecimal digits.
+pub fn random_name() -> Result<String, StoreError> {
+    random_job_id().map(String::from)
+}

@@ -17,7 +17,8 @@ use headrace_core::flow::reap::recover;
 use headrace_core::flow::run_task::WorkTerms;
 use headrace_core::ids::TaskId;
 use headrace_core::ports::{Clock, LeaseTerms, PartStore as _, Ports, ResourceSource as _, TaskQueue as _};
-use headrace_edge::config::{LakeTerms, Offer, Terms};
+use headrace_edge::config::{AccessControl, LakeTerms, Offer, Terms};
+use headrace_edge::door::Door;
 use headrace_edge::system::{SystemClock, random_job_id};
 use kickoff::handler::Kickoff;
 use metadata::handler::Metadata;
@@ -97,7 +98,7 @@ pub struct Service {
     pub(crate) exports: Exports<DynamoJobStore, SystemClock>,
     pub(crate) cancel: Cancel<DynamoJobStore, DirectoryParts, SystemClock>,
     pub(crate) files: Files<DynamoJobStore, DirectoryParts, SystemClock>,
-    pub(crate) groups: Groups<DirectoryLake, SystemClock>,
+    pub(crate) groups: Groups<DynamoJobStore, DirectoryLake, SystemClock>,
     pub(crate) metadata: Metadata,
     /// Workers and the reaper; they end with the service.
     _at_work: JoinSet<()>,
@@ -158,12 +159,13 @@ impl Service {
                 }
             }
         });
+        let door = || Door::new(jobs.clone(), clock, AccessControl::None);
         Ok(Self {
-            groups: Groups::new(lake.clone(), clock, plan.terms.base.clone(), plan.terms.policy.version),
-            exports: Exports::new(jobs.clone(), clock, plan.terms.base.clone()),
-            kickoff: Kickoff::new((jobs.clone(), queue), (lake, parts.clone()), clock, plan.terms, random_job_id),
-            cancel: Cancel::new(jobs.clone(), parts.clone(), clock),
-            files: Files::new(jobs, parts, clock),
+            groups: Groups::new(door(), lake.clone(), clock, plan.terms.base.clone(), plan.terms.policy.version),
+            exports: Exports::new(door(), jobs.clone(), clock, plan.terms.base.clone()),
+            kickoff: Kickoff::new(door(), (jobs.clone(), queue), (lake, parts.clone()), clock, plan.terms, random_job_id),
+            cancel: Cancel::new(door(), jobs.clone(), parts.clone(), clock),
+            files: Files::new(door(), jobs.clone(), parts, clock),
             metadata,
             _at_work: at_work,
             _lock: lock,

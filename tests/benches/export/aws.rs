@@ -18,6 +18,8 @@ use headrace_core::flow::run_task::WorkTerms;
 use headrace_core::ids::JobId;
 use headrace_core::job::{Job, JobState};
 use headrace_core::ports::{JobStore as _, PartStore as _, Ports};
+use headrace_edge::config::AccessControl;
+use headrace_edge::door::Door;
 use headrace_edge::system::{SystemClock, random_job_id};
 use headrace_local::embedded::EmbeddedDynamo;
 use headrace_tests::lake;
@@ -166,7 +168,8 @@ impl Deployment {
         for _ in 0..workers {
             at_work.spawn(work(sqs.client(), url.clone(), worker.clone()));
         }
-        let kickoff = Kickoff::new((jobs.clone(), queue), (source, parts.clone()), SystemClock, local::terms(), random_job_id);
+        let door = Door::new(jobs.clone(), SystemClock, AccessControl::None);
+        let kickoff = Kickoff::new(door, (jobs.clone(), queue), (source, parts.clone()), SystemClock, local::terms(), random_job_id);
         Ok(Self { kickoff, jobs, parts, _workers: at_work })
     }
 

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use headrace_aws::{DynamoJobStore, TableSchema};
+use headrace_edge::config::AccessControl;
+use headrace_edge::door::Door;
 use headrace_edge::system::{SystemClock, random_job_id};
 use headrace_local::directory::{DirectoryLake, DirectoryParts};
 use headrace_local::embedded::EmbeddedDynamo;
@@ -36,7 +38,8 @@ async fn run(state: &Path) -> Result<(Vec<Duration>, Vec<Duration>), BoxError> {
     TableSchema::create(&client, "jobs").await?;
     let (lake, parts) = (DirectoryLake::open(state), DirectoryParts::open(state.join("files")));
     let jobs = DynamoJobStore::new(client.clone(), "jobs");
-    let kickoff = Kickoff::new((jobs, LocalQueue::default()), (lake, parts), SystemClock, terms(), random_job_id);
+    let door = Door::new(jobs.clone(), SystemClock, AccessControl::None);
+    let kickoff = Kickoff::new(door, (jobs, LocalQueue::default()), (lake, parts), SystemClock, terms(), random_job_id);
     let (mut kick_offs, mut puts) = (Vec::new(), Vec::new());
     for number in 0..KICK_OFFS {
         let request = request(Some("_type=Patient,Observation&_since=2020-01-01T00:00:00Z"))?;

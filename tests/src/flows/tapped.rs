@@ -7,14 +7,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
+use headrace_core::access::{Agent, Client, ClientPage, TokenKey};
+use headrace_core::audit::AuditEntry;
 use headrace_core::clock::Millis;
 use headrace_core::error::{SourceError, StoreError};
 use headrace_core::ids::{Caller, JobId, ListCursor, TaskId};
 use headrace_core::job::{Conditions, Job, JobEvent, Quotas, Reason, Recorded, Step};
 use headrace_core::part::{Content, FileName, Part, PartName, Tail, TailName};
 use headrace_core::ports::{
-    Access, Admission, ByteStream, Draft, Due, JobLists, JobPage, JobStore, LeaseTerms, Listing, PartStore, ResourceSource, TaskQueue,
-    TaskStore, Waiting,
+    Access, AccessStore, Admission, AuditTrail, ByteStream, Draft, Due, JobLists, JobPage, JobStore, LeaseTerms, Listing, PartStore,
+    ResourceSource, TaskQueue, TaskStore, Waiting,
 };
 use headrace_core::task::{Close, Lease, LeaseAnswer, Pin, Planning, Record, Work};
 
@@ -51,17 +53,56 @@ impl<T: JobLists> JobLists for Tapped<T> {
     }
 }
 
+impl<T: AccessStore> AccessStore for Tapped<T> {
+    async fn client(&self, id: &Caller) -> Result<Option<Client>, StoreError> {
+        self.script.around("access.client", self.port.client(id)).await
+    }
+
+    async fn clients(&self, after: Option<&Caller>, limit: u16) -> Result<ClientPage, StoreError> {
+        self.script.around("access.clients", self.port.clients(after, limit)).await
+    }
+
+    async fn put_client(&self, client: &Client, seen: Option<Millis>) -> Result<bool, StoreError> {
+        self.script.around("access.put_client", self.port.put_client(client, seen)).await
+    }
+
+    async fn remember_assertion(&self, digest: &str, until: Millis) -> Result<bool, StoreError> {
+        self.script.around("access.remember_assertion", self.port.remember_assertion(digest, until)).await
+    }
+
+    async fn token_key(&self, kid: &str) -> Result<Option<TokenKey>, StoreError> {
+        self.script.around("access.token_key", self.port.token_key(kid)).await
+    }
+
+    async fn put_token_key(&self, key: &TokenKey) -> Result<(), StoreError> {
+        self.script.around("access.put_token_key", self.port.put_token_key(key)).await
+    }
+}
+
+impl<T: AuditTrail> AuditTrail for Tapped<T> {
+    async fn note(&self, entry: &AuditEntry) -> Result<(), StoreError> {
+        self.script.around("audit.note", self.port.note(entry)).await
+    }
+}
+
 impl<T: JobStore> JobStore for Tapped<T> {
-    async fn record_job(&self, job: &Job, plan: &Planning, conditions: &Conditions) -> Result<Recorded, StoreError> {
-        self.script.around("jobs.record_job", self.port.record_job(job, plan, conditions)).await
+    async fn record_job(&self, job: &Job, plan: &Planning, conditions: &Conditions, by: &Agent) -> Result<Recorded, StoreError> {
+        self.script.around("jobs.record_job", self.port.record_job(job, plan, conditions, by)).await
     }
 
     async fn job(&self, id: &JobId) -> Result<Option<Job>, StoreError> {
         self.script.around("jobs.job", self.port.job(id)).await
     }
 
-    async fn end_job(&self, id: &JobId, event: JobEvent, reason: Option<Reason>, now: Millis) -> Result<Option<Step>, StoreError> {
-        self.script.around("jobs.end_job", self.port.end_job(id, event, reason, now)).await
+    async fn end_job(
+        &self,
+        id: &JobId,
+        event: JobEvent,
+        reason: Option<Reason>,
+        by: &Agent,
+        now: Millis,
+    ) -> Result<Option<Step>, StoreError> {
+        self.script.around("jobs.end_job", self.port.end_job(id, event, reason, by, now)).await
     }
 
     async fn parts(&self, id: &JobId) -> Result<Vec<Part>, StoreError> {

@@ -10,6 +10,7 @@ use chunk_worker::handler::ChunkWorker;
 use files::handler::{Files, LocalFile};
 use groups::handler::Groups;
 use headrace_aws::DynamoJobStore;
+use headrace_core::access::Agent;
 use headrace_core::clock::Millis;
 use headrace_core::flow::reap::Reaped;
 use headrace_core::flow::run_task::WorkTerms;
@@ -19,6 +20,7 @@ use headrace_core::ports::{Clock as _, JobStore as _, Ports, TaskQueue as _};
 use headrace_core::request::ExportRequest;
 use headrace_core::task::Planning;
 use headrace_edge::config::{AccessControl, LakeTerms, Offer};
+use headrace_edge::door::Door;
 use headrace_edge::gateway;
 use kickoff::handler::Kickoff;
 use metadata::handler::Metadata;
@@ -86,7 +88,7 @@ pub struct World<S: Stage> {
     metadata: Metadata,
     cancel: Cancel<Jobs, Parts<S>, ManualClock>,
     files: Files<Jobs, Parts<S>, ManualClock>,
-    groups: Groups<Source<S>, ManualClock>,
+    groups: Groups<Jobs, Source<S>, ManualClock>,
     worker: Works<S>,
     reaper: Reaper<Jobs, Queue<S>, Parts<S>, ManualClock>,
 }
@@ -118,17 +120,18 @@ impl<S: Stage> World<S> {
         let access = if S::HAS_GATEWAY { AccessControl::AwsIam } else { AccessControl::None };
         let offer = Offer { access, ..Offer::of_one_machine(&promised, &LakeTerms::default()) };
         let ports = Ports { jobs: jobs.clone(), queue: queue.clone(), source: source.clone(), parts: parts.clone(), clock: time() };
+        let door = || Door::new(jobs.clone(), clock.clone(), access);
         Arc::new(Self {
             stage: stage.clone(),
             clock: clock.clone(),
             limits: terms.limits,
             queue: own_queue,
-            groups: Groups::new(source.clone(), time(), None, promised.policy.version),
-            kickoff: Kickoff::new((jobs.clone(), queue.clone()), (source, parts.clone()), time(), promised, next_id),
-            exports: Exports::new(jobs.clone(), time(), None),
+            groups: Groups::new(door(), source.clone(), time(), None, promised.policy.version),
+            kickoff: Kickoff::new(door(), (jobs.clone(), queue.clone()), (source, parts.clone()), time(), promised, next_id),
+            exports: Exports::new(door(), jobs.clone(), time(), None),
             metadata: Metadata::new(clock, offer),
-            cancel: Cancel::new(jobs.clone(), parts.clone(), time()),
-            files: Files::new(jobs.clone(), parts.clone(), time()),
+            cancel: Cancel::new(door(), jobs.clone(), parts.clone(), time()),
+            files: Files::new(door(), jobs.clone(), parts.clone(), time()),
             worker: ChunkWorker::new(ports, WorkTerms { quotas: terms.quotas, ..terms.work }),
             reaper: Reaper::new(jobs.clone(), queue, parts, time(), terms.quotas),
             script,
@@ -177,7 +180,7 @@ impl<S: Stage> World<S> {
         // A role is who it is, whatever its session is called.
         let owner = if S::HAS_GATEWAY { ANN.rsplit_once('/').map_or(ANN, |(role, _)| role) } else { Caller::LOCAL };
         let job = Job { limits: self.limits, ..Job::accepted(id, Caller(owner.to_owned()), request, self.now()) };
-        self.stage.jobs().record_job(&job, &Planning::default(), &Conditions::default()).await?;
+        self.stage.jobs().record_job(&job, &Planning::default(), &Conditions::default(), &Agent::service()).await?;
         self.queue.announce(&[TaskId::plan(&job.id)], Duration::ZERO).await?;
         Ok(job.status_url())
     }

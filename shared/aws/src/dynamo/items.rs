@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::types::AttributeValue;
+use headrace_core::audit::AuditEntry;
 use headrace_core::clock::Millis;
 use headrace_core::error::StoreError;
 use headrace_core::ids::{Caller, JobId, ListCursor, TaskId};
@@ -93,6 +94,18 @@ pub(super) fn queue_item(job: &Job) -> Item {
     item
 }
 
+/// A key of something that is no job's.
+pub(super) fn plain_key(pk: &str, sk: &str) -> Item {
+    Item::from([("pk".to_owned(), text(pk)), ("sk".to_owned(), text(sk))])
+}
+
+/// The partition of what is recorded for auditors and not yet sealed, in the order of time.
+pub(super) const AUDIT_PK: &str = "AUDIT";
+
+pub(super) fn audit_key(entry: &AuditEntry) -> Item {
+    plain_key(AUDIT_PK, &format!("{:016}#{}", entry.at.0, entry.id))
+}
+
 pub(super) fn due_shard(task: u32) -> AttributeValue {
     text(format!("due#{}", task % DUE_SHARDS))
 }
@@ -115,6 +128,11 @@ pub(super) fn json(value: &impl Serialize) -> Result<AttributeValue, StoreError>
 }
 
 pub(super) const WHAT: &str = "the job table";
+
+/// A time as DynamoDB's own clock counts it.
+pub(super) fn seconds(at: Millis) -> AttributeValue {
+    number(at.0.div_ceil(1_000))
+}
 
 /// When DynamoDB may drop the items of a job: a week after its files are gone at the latest.
 pub(super) fn ttl(job: &Job) -> AttributeValue {
@@ -226,7 +244,7 @@ impl Attributes<'_> {
         serde_json::from_str(self.text(name)?).map(Some).map_err(|_| Self::unreadable(name))
     }
 
-    fn required_json<T: for<'de> Deserialize<'de>>(&self, name: &str) -> Result<T, StoreError> {
+    pub(super) fn required_json<T: for<'de> Deserialize<'de>>(&self, name: &str) -> Result<T, StoreError> {
         self.optional_json(name)?.ok_or_else(|| Self::unreadable(name))
     }
 

@@ -2,6 +2,8 @@
 
 use aws_sdk_dynamodb::types::Select;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use headrace_core::access::Agent;
+use headrace_core::audit::{AuditEntry, Deed};
 use headrace_core::clock::Millis;
 use headrace_core::error::StoreError;
 use headrace_core::ids::{Caller, ListCursor, TaskId};
@@ -10,7 +12,7 @@ use headrace_core::ports::{Admission, JobLists, JobPage, JobStore as _, Waiting}
 
 use super::items::{self, Attributes, Item, JOB_SK};
 use super::write::{Landed, Update, Write};
-use super::{ANNOUNCED_WITHIN, DynamoJobStore, quota, schema};
+use super::{ANNOUNCED_WITHIN, DynamoJobStore, access, quota, schema};
 
 /// So many jobs of a page are read at the same time.
 const READS: usize = 16;
@@ -73,7 +75,8 @@ impl JobLists for DynamoJobStore {
             .set("#state", items::text(JobState::Accepted.as_str()));
         let plan = seen_by_then(items::task_sk(TaskId::plan(&waiting.job).task));
         let place = Write::Delete(items::queue_key(waiting.since, &waiting.job));
-        let mut writes = vec![Write::Update(job), Write::Update(plan), place];
+        let entry = AuditEntry::of_job(now, Deed::Begin, Agent::service(), (&waiting.job, &waiting.owner));
+        let mut writes = vec![Write::Update(job), Write::Update(plan), place, access::audit(&entry)?];
         let counters = writes.len();
         writes.extend(quota::raises(&waiting.owner, quotas));
         match self.transact(&writes).await? {

@@ -1,6 +1,7 @@
 //! The job table in DynamoDB. Every write that matters is conditional; every write that may have landed unseen is read
 //! back before it is called lost.
 
+mod access;
 mod items;
 mod lists;
 mod quota;
@@ -14,6 +15,8 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
+use headrace_core::access::Agent;
+use headrace_core::audit::AuditEntry;
 use headrace_core::clock::Millis;
 use headrace_core::error::StoreError;
 use headrace_core::ids::{JobId, TaskId};
@@ -113,8 +116,8 @@ impl DynamoJobStore {
 }
 
 impl JobStore for DynamoJobStore {
-    async fn record_job(&self, job: &Job, plan: &Planning, conditions: &Conditions) -> Result<Recorded, StoreError> {
-        self.record_under_conditions(job, plan, conditions).await
+    async fn record_job(&self, job: &Job, plan: &Planning, conditions: &Conditions, by: &Agent) -> Result<Recorded, StoreError> {
+        self.record_under_conditions(job, plan, conditions, by).await
     }
 
     async fn job(&self, id: &JobId) -> Result<Option<Job>, StoreError> {
@@ -122,7 +125,14 @@ impl JobStore for DynamoJobStore {
         item.map(|item| Attributes(&item).job()).transpose()
     }
 
-    async fn end_job(&self, id: &JobId, event: JobEvent, reason: Option<Reason>, now: Millis) -> Result<Option<Step>, StoreError> {
+    async fn end_job(
+        &self,
+        id: &JobId,
+        event: JobEvent,
+        reason: Option<Reason>,
+        by: &Agent,
+        now: Millis,
+    ) -> Result<Option<Step>, StoreError> {
         loop {
             let Some(job) = self.job(id).await? else { return Ok(None) };
             let to = match job.state.after(event) {
@@ -143,12 +153,15 @@ impl JobStore for DynamoJobStore {
             if let Some(reason) = &reason {
                 update = update.set("reason", items::json(reason)?);
             }
+            let mut writes = vec![Write::Update(update)];
+            writes.extend(AuditEntry::of_end(now, to, by.clone(), &job).map(|entry| access::audit(&entry)).transpose()?);
             let landed = if job.state.has_slot() {
-                self.transact_and_free(vec![Write::Update(update)], &job.owner).await?
-            } else if job.state == JobState::Queued {
-                self.transact(&[Write::Update(update), Write::Delete(items::queue_key(job.created_at, id))]).await?
+                self.transact_and_free(writes, &job.owner).await?
             } else {
-                self.update(update).await?
+                if job.state == JobState::Queued {
+                    writes.push(Write::Delete(items::queue_key(job.created_at, id)));
+                }
+                self.transact(&writes).await?
             };
             match landed {
                 Landed::Yes => return Ok(Some(Step::To(to))),
@@ -281,7 +294,11 @@ impl TaskStore for DynamoJobStore {
     async fn close_task(&self, lease: &Lease, close: Close) -> Result<Job, StoreError> {
         let writes = self.close_writes(lease, &close)?;
         let landed = match close {
-            Close::Finished(_) => self.transact_and_free(writes.into(), &lease.job.owner).await?,
+            Close::Finished(now) => {
+                let entry = AuditEntry::of_end(now, JobState::Complete, Agent::service(), &lease.job);
+                let entry = entry.map(|entry| access::audit(&entry)).transpose()?;
+                self.transact_and_free(writes.into_iter().chain(entry).collect(), &lease.job.owner).await?
+            }
             Close::Planned(_) | Close::Done | Close::Regroup(_) => self.transact(&writes).await?,
         };
         if landed != Landed::Yes {

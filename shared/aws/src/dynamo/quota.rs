@@ -4,6 +4,8 @@
 //! state is a condition of both, so it is counted once, whoever comes twice.
 
 use aws_sdk_dynamodb::types::AttributeValue;
+use headrace_core::access::Agent;
+use headrace_core::audit::{AuditEntry, Deed};
 use headrace_core::error::StoreError;
 use headrace_core::ids::{Caller, JobId, TaskId};
 use headrace_core::job::{Conditions, IdempotencyKey, Job, JobState, Limit, Quotas, Recorded};
@@ -71,9 +73,10 @@ impl DynamoJobStore {
         job: &Job,
         plan: &Planning,
         conditions: &Conditions,
+        by: &Agent,
     ) -> Result<Recorded, StoreError> {
         let Conditions { quotas, key } = conditions;
-        let writes = first_writes(job, plan, conditions)?;
+        let writes = first_writes(job, plan, conditions, by)?;
         let counters = writes.len() - if job.state.has_slot() { 2 } else { 0 };
         for _ in 0..KEY_TRIES {
             let Landed::Refused(by) = self.transact(&writes).await? else { return Ok(Recorded::Yes) };
@@ -106,14 +109,15 @@ impl DynamoJobStore {
 }
 
 /// The job and its plan, its key, then its place in the queue or on both counters: those come last.
-fn first_writes(job: &Job, plan: &Planning, Conditions { quotas, key }: &Conditions) -> Result<Vec<Write>, StoreError> {
+fn first_writes(job: &Job, plan: &Planning, Conditions { quotas, key }: &Conditions, by: &Agent) -> Result<Vec<Write>, StoreError> {
     let due = job.created_at + ANNOUNCED_WITHIN;
     let mut item = items::job_item(job)?;
     item.extend([("due_shard".to_owned(), items::due_shard(0)), ("due_at".to_owned(), items::millis(due))]);
     // The plan of a job that waits is nobody's to look at.
     let plan_due = (job.state != JobState::Queued).then_some(due);
     let [task, work] = items::task_items(job, TaskId::plan(&job.id).task, &Work::Plan(plan.clone()), plan_due)?;
-    let mut writes = vec![Write::PutNew(item), Write::PutNew(task), Write::PutNew(work)];
+    let entry = AuditEntry::of_job(job.created_at, Deed::KickOff, by.clone(), (&job.id, &job.owner));
+    let mut writes = vec![Write::PutNew(item), Write::PutNew(task), Write::PutNew(work), super::access::audit(&entry)?];
     writes.extend(key.as_ref().map(|key| Write::PutNew(items::key_item(key, job))));
     if job.state == JobState::Queued {
         writes.push(Write::PutNew(items::queue_item(job)));

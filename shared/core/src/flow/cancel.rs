@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use crate::access::Visitor;
 use crate::error::ExportError;
-use crate::ids::{Caller, JobId};
+use crate::ids::JobId;
 use crate::job::{Job, JobEvent, Step};
 use crate::ports::{Clock, JobStore, PartStore};
 
@@ -16,12 +17,12 @@ pub async fn cancel(
     parts: &impl PartStore,
     clock: &impl Clock,
     id: &JobId,
-    caller: &Caller,
+    visitor: &Visitor,
 ) -> Result<Job, ExportError> {
     let now = clock.now();
     let absent = ExportError::NotFound("this export");
-    let Some(job) = jobs.job(id).await?.filter(|job| job.is_visible_to(caller, now)) else { return Err(absent) };
-    match jobs.end_job(id, JobEvent::CancelAsked, None, now).await? {
+    let Some(job) = jobs.job(id).await?.filter(|job| job.is_visible_to(visitor, now)) else { return Err(absent) };
+    match jobs.end_job(id, JobEvent::CancelAsked, None, &visitor.agent(), now).await? {
         Some(Step::To(_)) => {}
         Some(Step::Already) | None => return Err(absent),
     }

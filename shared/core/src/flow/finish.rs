@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use crate::access::Agent;
 use crate::clock::Millis;
 use crate::error::ExportError;
 use crate::ids::TaskId;
@@ -140,7 +141,7 @@ async fn complete(ports: &impl AllPorts, lease: &Lease) -> Result<TaskEnd, Expor
             parts.len()
         );
         let reason = Reason { kind: ReasonKind::TooLarge, text };
-        ports.jobs().end_job(&lease.job.id, JobEvent::GivenUp, Some(reason.clone()), now).await?;
+        ports.jobs().end_job(&lease.job.id, JobEvent::GivenUp, Some(reason.clone()), &Agent::service(), now).await?;
         return Ok(TaskEnd::Failed(reason));
     }
     let recorded: BTreeSet<_> = parts.iter().map(|part| part.name).collect();

@@ -1,7 +1,8 @@
 //! Gives a client access to one file.
 
+use crate::access::Visitor;
 use crate::error::ExportError;
-use crate::ids::{Caller, JobId};
+use crate::ids::JobId;
 use crate::job::JobState;
 use crate::part::{Part, PartName};
 use crate::ports::{Access, Clock, JobStore, PartStore};
@@ -12,11 +13,11 @@ pub async fn hand_out(
     parts: &impl PartStore,
     clock: &impl Clock,
     (id, name): (&JobId, PartName),
-    caller: &Caller,
+    visitor: &Visitor,
 ) -> Result<(Part, Access), ExportError> {
     let absent = ExportError::NotFound("this file");
     let now = clock.now();
-    let Some(job) = jobs.job(id).await?.filter(|job| job.state == JobState::Complete && job.is_visible_to(caller, now)) else {
+    let Some(job) = jobs.job(id).await?.filter(|job| job.state == JobState::Complete && job.is_visible_to(visitor, now)) else {
         return Err(absent);
     };
     let Some(part) = jobs.part(id, name).await? else { return Err(absent) };

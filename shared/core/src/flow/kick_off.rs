@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
+use crate::access::{Agent, Visitor};
 use crate::error::{ExportError, StoreError};
-use crate::ids::{Caller, JobId, TaskId};
+use crate::ids::{JobId, TaskId};
 use crate::job::{Conditions, IdempotencyKey, Job, JobEvent, JobState, Limits, Quotas, Reason, ReasonKind, Recorded};
 use crate::outcome::IssueCode;
 use crate::ports::{Clock, JobStore, ResourceSource, TaskQueue};
@@ -25,13 +26,11 @@ pub struct KickOff {
     /// What was asked.
     pub asked: Asked,
     /// By whom.
-    pub caller: Caller,
+    pub visitor: Visitor,
     /// The FHIR base that the client used, without a slash at its end.
     pub base: String,
     /// The request's full URL.
     pub request_url: String,
-    /// Whether file requests will need the caller's credentials.
-    pub requires_access_token: bool,
     /// The value of the header `Idempotency-Key`.
     pub idempotency_key: Option<String>,
 }
@@ -69,7 +68,7 @@ pub async fn kick_off(
         Some(header) => {
             let patients = plan.patients.join("\n");
             let same = [kick_off.request_url.as_bytes(), &asked, patients.as_bytes()];
-            Some(IdempotencyKey::read(header, &kick_off.caller, &same)?)
+            Some(IdempotencyKey::read(header, &kick_off.visitor.caller, &same)?)
         }
         None => None,
     };
@@ -82,10 +81,10 @@ pub async fn kick_off(
         request_url: kick_off.request_url,
         base: kick_off.base,
         limits: settings.limits,
-        requires_access_token: kick_off.requires_access_token,
-        ..Job::accepted(kick_off.id, kick_off.caller, request, now)
+        requires_access_token: kick_off.visitor.is_authenticated,
+        ..Job::accepted(kick_off.id, kick_off.visitor.caller.clone(), request, now)
     };
-    let recorded = match jobs.record_job(&job, &plan, &Conditions { quotas, key }).await {
+    let recorded = match jobs.record_job(&job, &plan, &Conditions { quotas, key }, &kick_off.visitor.agent()).await {
         // The answer was lost; whether the job is there can be seen.
         Err(StoreError::Unknown { .. }) if jobs.job(&job.id).await?.is_some() => Recorded::Yes,
         recorded => recorded?,
@@ -93,7 +92,7 @@ pub async fn kick_off(
     let job = match recorded {
         Recorded::Yes => job,
         Recorded::Before(before) => {
-            let before = before.map(|before| *before).filter(|before| before.is_visible_to(&job.owner, now));
+            let before = before.map(|before| *before).filter(|before| before.is_visible_to(&kick_off.visitor, now));
             before.ok_or_else(IdempotencyKey::over)?
         }
         Recorded::KeyReused => return Err(IdempotencyKey::reused().into()),
@@ -109,7 +108,7 @@ pub async fn kick_off(
     match announced {
         Err(error @ ExportError::Store(StoreError::Misconfigured { .. })) => {
             let reason = Reason { kind: ReasonKind::Misconfigured, text: error.to_string() };
-            jobs.end_job(&job.id, JobEvent::GivenUp, Some(reason), now).await?;
+            jobs.end_job(&job.id, JobEvent::GivenUp, Some(reason), &Agent::service(), now).await?;
             Err(error)
         }
         // The job is recorded: the reaper announces what was not seen.

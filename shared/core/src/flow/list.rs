@@ -1,7 +1,8 @@
 //! The caller's own exports, the newest first.
 
+use crate::access::Visitor;
 use crate::error::ExportError;
-use crate::ids::{Caller, ListCursor};
+use crate::ids::ListCursor;
 use crate::job::Job;
 use crate::ports::{Clock, JobPage, JobStore};
 
@@ -17,7 +18,7 @@ const LOOKS: usize = 1_000;
 pub async fn list(
     jobs: &impl JobStore,
     clock: &impl Clock,
-    caller: &Caller,
+    visitor: &Visitor,
     mut before: Option<ListCursor>,
     count: u16,
 ) -> Result<JobPage, ExportError> {
@@ -28,9 +29,9 @@ pub async fn list(
     let mut visible: Vec<Job> = Vec::new();
     let mut looks = 0;
     loop {
-        let page = jobs.jobs_of(caller, before.as_ref(), limit).await?;
+        let page = jobs.jobs_of(&visitor.caller, before.as_ref(), limit).await?;
         looks += page.jobs.len();
-        visible.extend(page.jobs.into_iter().filter(|job| job.is_visible_to(caller, now)));
+        visible.extend(page.jobs.into_iter().filter(|job| job.is_visible_to(visitor, now)));
         if visible.len() > usize::from(count) {
             visible.truncate(usize::from(count));
             let next = visible.last().map(|last| ListCursor { created_at: last.created_at, id: last.id.clone() });

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use crate::access::Agent;
 use crate::clock::Millis;
 use crate::error::ExportError;
 use crate::ids::TaskId;
@@ -128,7 +129,7 @@ async fn look_at_job<S: Send + Sync>(
                 format!("the export did not finish within {hours} hours, its deadline; narrow it with _type or _since, or ask the operator")
             };
             let reason = Reason { kind: ReasonKind::Deadline, text };
-            ports.jobs.end_job(&job.id, JobEvent::GivenUp, Some(reason), now).await?;
+            ports.jobs.end_job(&job.id, JobEvent::GivenUp, Some(reason), &Agent::service(), now).await?;
             reaped.overdue += 1;
         }
         JobState::Queued | JobState::Accepted | JobState::Running => {
@@ -146,7 +147,7 @@ async fn look_at_job<S: Send + Sync>(
                 ports.jobs.put_off(due, Some(expiry)).await?;
             }
             Some(_) | None => {
-                ports.jobs.end_job(&job.id, JobEvent::RetentionOver, None, now).await?;
+                ports.jobs.end_job(&job.id, JobEvent::RetentionOver, None, &Agent::service(), now).await?;
                 reaped.files_deleted += ports.parts.sweep(&job.folder(), &BTreeSet::new()).await?;
                 reaped.expired += 1;
             }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use headrace_fhir::Bases;
 
+use crate::access::Agent;
 use crate::clock::Millis;
 use crate::error::{ExportError, SourceError, StoreError};
 use crate::ids::TaskId;
@@ -208,7 +209,7 @@ async fn sweep_after_the_end(ports: &impl AllPorts, job: &Job) {
 
 /// Parks the task: its job fails, visibly.
 async fn give_up(ports: &impl AllPorts, task: &TaskId, reason: Reason) -> Result<TaskEnd, ExportError> {
-    let step = ports.jobs().end_job(&task.job, JobEvent::GivenUp, Some(reason.clone()), ports.now()).await?;
+    let step = ports.jobs().end_job(&task.job, JobEvent::GivenUp, Some(reason.clone()), &Agent::service(), ports.now()).await?;
     if !matches!(step, Some(Step::To(_))) {
         return Ok(TaskEnd::Gone);
     }

@@ -6,9 +6,10 @@
 
 use std::time::Duration;
 
+use crate::access::Visitor;
 use crate::clock::Millis;
 use crate::error::ExportError;
-use crate::ids::{Caller, JobId};
+use crate::ids::JobId;
 use crate::job::{Job, JobState, Phase, Reason};
 use crate::manifest::Manifest;
 use crate::ports::{Clock, JobStore};
@@ -44,9 +45,14 @@ pub enum Status {
 }
 
 /// The status of the caller's own job (rule P9); `page` of the manifest, from 1.
-pub async fn status(jobs: &impl JobStore, clock: &impl Clock, (id, page): (&JobId, usize), caller: &Caller) -> Result<Polled, ExportError> {
+pub async fn status(
+    jobs: &impl JobStore,
+    clock: &impl Clock,
+    (id, page): (&JobId, usize),
+    visitor: &Visitor,
+) -> Result<Polled, ExportError> {
     let now = clock.now();
-    let job = jobs.job(id).await?.filter(|job| job.is_visible_to(caller, now)).ok_or(ExportError::NotFound("this export"))?;
+    let job = jobs.job(id).await?.filter(|job| job.is_visible_to(visitor, now)).ok_or(ExportError::NotFound("this export"))?;
     let in_progress = |progress| Status::InProgress { progress, retry_after: retry_after(now.since(job.created_at)) };
     let status = match (job.state, job.expires_at(), &job.reason) {
         (JobState::Complete, Some(expires), _) => {
@@ -96,6 +102,7 @@ fn retry_after(age: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::Caller;
     use crate::job::{Pass, Planned, Tally};
     use crate::request::ExportRequest;
     use crate::roster::LeftOut;

@@ -91,6 +91,16 @@ pub enum AccessControl {
     None,
 }
 
+impl AccessControl {
+    /// Reads who may ask a function behind API Gateway.
+    pub fn read(settings: &impl Settings) -> Result<Self, ConfigError> {
+        match settings.get("HEADRACE_ACCESS").as_deref() {
+            None | Some("iam") => Ok(Self::AwsIam),
+            Some(text) => Err(ConfigError { variable: "HEADRACE_ACCESS", problem: format!("is `{text}`: set iam") }),
+        }
+    }
+}
+
 /// What a deployment says about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Offer {
@@ -117,7 +127,7 @@ impl Offer {
             file_bytes: file_bytes(settings)?,
             adds_referenced: settings.flag("HEADRACE_REFERENCED_RESOURCES", false)?,
             adds_new_members: settings.flag("HEADRACE_GROUP_NEW_MEMBERS", false)?,
-            access: AccessControl::AwsIam,
+            access: AccessControl::read(settings)?,
         })
     }
 

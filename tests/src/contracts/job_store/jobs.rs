@@ -1,5 +1,6 @@
 //! Jobs, parts, and what is due.
 
+use headrace_core::access::Agent;
 use headrace_core::ids::{JobId, TaskId};
 use headrace_core::job::{Job, JobEvent, JobState, Reason, ReasonKind, Step};
 use headrace_core::part::PartName;
@@ -61,9 +62,9 @@ async fn in_state(store: &impl TaskStore, n: u8, state: JobState) -> Result<head
         store.close_task(&finish, Close::Finished(after(5))).await?;
     }
     match state {
-        JobState::Failed => drop(store.end_job(&job.id, JobEvent::GivenUp, Some(reason("first")), after(5)).await?),
-        JobState::Cancelled => drop(store.end_job(&job.id, JobEvent::CancelAsked, None, after(5)).await?),
-        JobState::Expired => drop(store.end_job(&job.id, JobEvent::RetentionOver, None, after(6)).await?),
+        JobState::Failed => drop(store.end_job(&job.id, JobEvent::GivenUp, Some(reason("first")), &Agent::service(), after(5)).await?),
+        JobState::Cancelled => drop(store.end_job(&job.id, JobEvent::CancelAsked, None, &Agent::service(), after(5)).await?),
+        JobState::Expired => drop(store.end_job(&job.id, JobEvent::RetentionOver, None, &Agent::service(), after(6)).await?),
         JobState::Queued | JobState::Accepted | JobState::Running | JobState::Complete => {}
     }
     let job = current(store, &job).await?;
@@ -83,7 +84,7 @@ pub async fn a_job_ends_as_the_state_table_says(store: &impl TaskStore) -> Held 
             n += 1;
             let before = in_state(store, n, state).await?;
             let given = (event == JobEvent::GivenUp).then(|| reason("second"));
-            let step = store.end_job(&before.id, event, given.clone(), after(8)).await?;
+            let step = store.end_job(&before.id, event, given.clone(), &Agent::service(), after(8)).await?;
             assert_eq!(step, state.after(event).ok(), "{state:?} {event:?}");
             let now = current(store, &before).await?;
             match step {
@@ -97,7 +98,7 @@ pub async fn a_job_ends_as_the_state_table_says(store: &impl TaskStore) -> Held 
             }
         }
     }
-    assert_eq!(store.end_job(&JobId::from_random([99; 16]), JobEvent::CancelAsked, None, T0).await?, None);
+    assert_eq!(store.end_job(&JobId::from_random([99; 16]), JobEvent::CancelAsked, None, &Agent::service(), T0).await?, None);
     Ok(())
 }
 
@@ -158,7 +159,7 @@ pub async fn what_is_due_is_found_and_put_off_once(store: &impl TaskStore) -> He
     store.close_task(&plan, Close::Planned(planned(0))).await?;
     assert_eq!(due_of(store, &Subject::Task(TaskId::plan(&job.id)), u64::from(u32::MAX)).await?, None);
     // An ended job comes up to be swept.
-    store.end_job(&job.id, JobEvent::CancelAsked, None, after(10)).await?;
+    store.end_job(&job.id, JobEvent::CancelAsked, None, &Agent::service(), after(10)).await?;
     assert!(due_of(store, &Subject::Job(job.id.clone()), 3_600).await?.is_some_and(|due| due.at > after(10)));
     Ok(())
 }

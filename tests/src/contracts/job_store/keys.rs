@@ -1,6 +1,7 @@
 //! Idempotency keys.
 
 use futures_util::future::try_join_all;
+use headrace_core::access::Agent;
 use headrace_core::ids::Caller;
 use headrace_core::job::{Conditions, IdempotencyKey, Job, JobEvent, JobState, Limit, Quotas, Recorded};
 use headrace_core::ports::{JobStore, TaskStore};
@@ -15,7 +16,7 @@ fn key(owner: &str, key: &str, request: &str) -> Result<IdempotencyKey, BoxError
 }
 
 async fn record_under(store: &impl JobStore, job: &Job, quotas: Quotas, key: IdempotencyKey) -> Result<Recorded, BoxError> {
-    Ok(store.record_job(job, &Planning::default(), &Conditions { quotas, key: Some(key) }).await?)
+    Ok(store.record_job(job, &Planning::default(), &Conditions { quotas, key: Some(key) }, &Agent::service()).await?)
 }
 
 /// One after the other, at once, over the limit, and after the job has ended.
@@ -30,7 +31,7 @@ pub async fn a_key_starts_one_job_however_often_it_comes(store: &impl TaskStore)
         assert_eq!(store.job(&job.id).await?, None);
     }
     assert_eq!(record_under(store, started, per_caller(1), same.clone()).await?, Recorded::Yes, "a call whose answer was lost");
-    store.end_job(&started.id, JobEvent::CancelAsked, None, T0).await?;
+    store.end_job(&started.id, JobEvent::CancelAsked, None, &Agent::service(), T0).await?;
     let now = current(store, started).await?;
     assert_eq!(now.state, JobState::Cancelled);
     assert_eq!(record_under(store, &job_of(11, "ann", 0)?, per_caller(1), same).await?, Recorded::Before(Some(Box::new(now))));
@@ -68,7 +69,7 @@ pub async fn a_kick_off_that_is_refused_leaves_its_key_unused(store: &impl TaskS
     let job = job_of(2, "ann", 0)?;
     let full = record_under(store, &job, per_caller(1), key("ann", "k", "one")?).await?;
     assert_eq!(full, Recorded::Full(Limit::PerCaller(1)));
-    store.end_job(&first.id, JobEvent::CancelAsked, None, T0).await?;
+    store.end_job(&first.id, JobEvent::CancelAsked, None, &Agent::service(), T0).await?;
     assert_eq!(record_under(store, &job, per_caller(1), key("ann", "k", "another")?).await?, Recorded::Yes);
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! Leases: whose turn it is, for how long, how often.
 
+use headrace_core::access::Agent;
 use headrace_core::ids::{JobId, TaskId};
 use headrace_core::job::{JobEvent, JobState};
 use headrace_core::ports::{LeaseTerms, TaskStore};
@@ -140,7 +141,7 @@ pub async fn p10_after_a_job_has_ended_nothing_is_recorded(store: &impl TaskStor
     record(store, &early).await?;
     let planner = lease(store, &early, 0, T0).await?;
     for (job, lease, event) in [(&job, &worker, JobEvent::CancelAsked), (&early, &planner, JobEvent::GivenUp)] {
-        store.end_job(&job.id, event, None, after(1)).await?;
+        store.end_job(&job.id, event, None, &Agent::service(), after(1)).await?;
         all_must_be_stale(store, lease).await?;
         for number in [0, 1, 2, 3] {
             assert_eq!(is_refused(store, job, number, after(1_000)).await?, LeaseAnswer::Gone);

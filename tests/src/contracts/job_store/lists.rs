@@ -1,5 +1,6 @@
 //! The jobs of one caller.
 
+use headrace_core::access::Agent;
 use headrace_core::clock::Millis;
 use headrace_core::ids::{Caller, JobId, ListCursor};
 use headrace_core::job::{Job, JobEvent, JobState};
@@ -35,7 +36,7 @@ pub async fn a_caller_lists_its_own_jobs_newest_first_page_by_page(store: &impl 
         record(store, &job_of(100 + n, "ben", seconds)?).await?;
     }
     let cancelled = job_of(3, "ann", 30)?;
-    store.end_job(&cancelled.id, JobEvent::CancelAsked, None, T0).await?;
+    store.end_job(&cancelled.id, JobEvent::CancelAsked, None, &Agent::service(), T0).await?;
     for job in &mut expected {
         *job = store.job(&job.id).await?.ok_or("the job is gone")?;
     }

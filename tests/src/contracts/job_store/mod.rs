@@ -10,6 +10,7 @@ mod rounds;
 
 use std::time::Duration;
 
+use headrace_core::access::Agent;
 use headrace_core::clock::Millis;
 use headrace_core::error::StoreError;
 use headrace_core::ids::{Caller, JobId, TaskId};
@@ -109,7 +110,7 @@ fn sample(n: u8) -> Result<Job, BoxError> {
 
 /// Records a job without limits and keys.
 async fn record(store: &impl JobStore, job: &Job) -> Held {
-    assert_eq!(store.record_job(job, &Planning::default(), &Conditions::default()).await?, Recorded::Yes);
+    assert_eq!(store.record_job(job, &Planning::default(), &Conditions::default(), &Agent::service()).await?, Recorded::Yes);
     Ok(())
 }
 

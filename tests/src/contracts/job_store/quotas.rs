@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use futures_util::future::{join_all, try_join_all};
+use headrace_core::access::Agent;
 use headrace_core::clock::Millis;
 use headrace_core::error::StoreError;
 use headrace_core::ids::{Caller, JobId, TaskId};
@@ -30,7 +31,7 @@ fn global(most: u32) -> Quotas {
 }
 
 pub(super) async fn record_within(store: &impl JobStore, job: &Job, quotas: Quotas) -> Result<Recorded, BoxError> {
-    Ok(store.record_job(job, &Planning::default(), &Conditions { quotas, key: None }).await?)
+    Ok(store.record_job(job, &Planning::default(), &Conditions { quotas, key: None }, &Agent::service()).await?)
 }
 
 /// So many jobs of this caller are at work, and so many of all callers: one more has room only where the limit is higher.
@@ -44,7 +45,7 @@ async fn must_be_at_work(store: &impl JobStore, owner: &str, own: u32, all: u32)
     assert_eq!(store.job(&probe.id).await?, None, "what is refused leaves nothing");
     let room = Quotas { per_caller: Some(own + 1), global: Some(all + 1), waits: false };
     assert_eq!(record_within(store, &probe, room).await?, Recorded::Yes, "fewer than {own} of {owner}, or than {all} in all");
-    store.end_job(&probe.id, JobEvent::CancelAsked, None, T0).await?;
+    store.end_job(&probe.id, JobEvent::CancelAsked, None, &Agent::service(), T0).await?;
     Ok(())
 }
 
@@ -94,7 +95,7 @@ async fn complete(store: &impl TaskStore, job: &Job, now: Millis) -> Held {
 
 async fn give_up(store: &impl TaskStore, job: &Job) -> Result<Option<Step>, BoxError> {
     let reason = Reason { kind: ReasonKind::Exhausted, text: "it failed".into() };
-    Ok(store.end_job(&job.id, JobEvent::GivenUp, Some(reason), after(6)).await?)
+    Ok(store.end_job(&job.id, JobEvent::GivenUp, Some(reason), &Agent::service(), after(6)).await?)
 }
 
 /// Whatever ends it, however often, and whatever happens to it afterwards.
@@ -114,25 +115,25 @@ pub async fn every_end_frees_one_place_and_none_frees_two(store: &impl TaskStore
         must_be_at_work(store, ANN, 4, 5).await?;
     }
     for _ in 0..2 {
-        store.end_job(&cancelled.id, JobEvent::CancelAsked, None, after(6)).await?;
+        store.end_job(&cancelled.id, JobEvent::CancelAsked, None, &Agent::service(), after(6)).await?;
         must_be_at_work(store, ANN, 3, 4).await?;
     }
     let plan = lease(store, running, 0, T0).await?;
     store.close_task(&plan, Close::Planned(planned(3))).await?;
     must_be_at_work(store, ANN, 3, 4).await?;
-    store.end_job(&running.id, JobEvent::CancelAsked, None, after(6)).await?;
+    store.end_job(&running.id, JobEvent::CancelAsked, None, &Agent::service(), after(6)).await?;
     must_be_at_work(store, ANN, 2, 3).await?;
     // Two who end it at once.
     let at_once = join_all((0..6).map(|n| async move {
-        let cancel = async { Ok::<_, BoxError>(store.end_job(&torn.id, JobEvent::CancelAsked, None, after(6)).await?) };
+        let cancel = async { Ok::<_, BoxError>(store.end_job(&torn.id, JobEvent::CancelAsked, None, &Agent::service(), after(6)).await?) };
         if n % 2 == 0 { give_up(store, torn).await } else { cancel.await }
     }));
     at_once.await.into_iter().collect::<Result<Vec<_>, _>>()?;
     must_be_at_work(store, ANN, 1, 2).await?;
     // What had ended ends once more.
     for job in [completed, failed] {
-        store.end_job(&job.id, JobEvent::RetentionOver, None, after(7)).await?;
-        store.end_job(&job.id, JobEvent::CancelAsked, None, after(7)).await?;
+        store.end_job(&job.id, JobEvent::RetentionOver, None, &Agent::service(), after(7)).await?;
+        store.end_job(&job.id, JobEvent::CancelAsked, None, &Agent::service(), after(7)).await?;
     }
     must_be_at_work(store, ANN, 1, 2).await?;
     must_be_at_work(store, BEN, 1, 2).await
@@ -161,7 +162,7 @@ pub async fn a_job_that_waits_is_nobodys_work_and_ends_without_freeing_a_place(s
         assert!(is_due(store, &Subject::Job(job.id.clone()), 3_600).await?);
         assert!(!is_due(store, &Subject::Task(TaskId::plan(&job.id)), u64::from(u32::MAX)).await?);
         assert_eq!(store.waiting(None, 10).await?, [place_of(&job)]);
-        assert_eq!(store.end_job(&job.id, event, None, after(5)).await?, Some(Step::To(end)));
+        assert_eq!(store.end_job(&job.id, event, None, &Agent::service(), after(5)).await?, Some(Step::To(end)));
         assert!(store.waiting(None, 10).await?.is_empty());
         assert_eq!(store.admit(&place_of(&job), &Quotas::default(), after(6)).await?, Admission::Gone);
         assert_eq!(current(store, &job).await?.state, end);
@@ -184,7 +185,7 @@ pub async fn a_waiting_job_begins_once_and_only_where_there_is_room(store: &impl
     assert_eq!((current(store, &job).await?, store.waiting(None, 10).await?), (job.clone(), vec![place.clone()]));
     must_be_at_work(store, ANN, 1, 1).await?;
 
-    store.end_job(&first.id, JobEvent::CancelAsked, None, after(10)).await?;
+    store.end_job(&first.id, JobEvent::CancelAsked, None, &Agent::service(), after(10)).await?;
     let asked = try_join_all((0..8).map(|_| store.admit(&place, &both, after(11)))).await?;
     assert_eq!(asked.iter().filter(|answer| **answer == Admission::Begun).count(), 1, "{asked:?}");
     assert_eq!(asked.iter().filter(|answer| **answer == Admission::Gone).count(), 7, "{asked:?}");

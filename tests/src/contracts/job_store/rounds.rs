@@ -1,5 +1,6 @@
 //! Rounds beyond the first reading, and taking back what it wrote.
 
+use headrace_core::access::Agent;
 use headrace_core::ids::TaskId;
 use headrace_core::job::{Conditions, Job, JobEvent, Phase, ROUND_TASKS, Tally};
 use headrace_core::part::PartName;
@@ -70,7 +71,7 @@ pub async fn what_a_task_has_to_do_can_be_read_again(store: &impl TaskStore) -> 
     assert_eq!(store.work(&TaskId { job: job.id.clone(), task: 4 }).await?, None);
     let named = sample(2)?;
     let plan = Planning { patients: vec!["p-1".into(), "p-2".into()] };
-    store.record_job(&named, &plan, &Conditions::default()).await?;
+    store.record_job(&named, &plan, &Conditions::default(), &Agent::service()).await?;
     assert_eq!(store.work(&TaskId::plan(&named.id)).await?, Some(Work::Plan(plan)));
     Ok(())
 }
@@ -119,7 +120,7 @@ pub async fn a_fenced_off_finish_drops_no_parts(store: &impl TaskStore) -> Held 
     let mut current = lease(store, &job, 1, after(60)).await?;
     must_be_stale("a late drop", store.drop_parts(&mut late, after(200)).await)?;
     assert_eq!(store.parts(&job.id).await?.len(), 3);
-    store.end_job(&job.id, JobEvent::CancelAsked, None, after(61)).await?;
+    store.end_job(&job.id, JobEvent::CancelAsked, None, &Agent::service(), after(61)).await?;
     must_be_stale("a drop after the end", store.drop_parts(&mut current, after(200)).await)?;
     assert_eq!(store.parts(&job.id).await?.len(), 3);
     Ok(())

@@ -1,0 +1,94 @@
+//! Who may come in: registrations, assertions that were shown, keys that check tokens. And the first place of what is
+//! recorded for auditors: an item each, in the transaction that does what it tells of.
+
+use headrace_core::access::{Client, ClientPage, TokenKey};
+use headrace_core::audit::AuditEntry;
+use headrace_core::clock::Millis;
+use headrace_core::error::StoreError;
+use headrace_core::ids::Caller;
+use headrace_core::ports::{AccessStore, AuditTrail};
+
+use super::DynamoJobStore;
+use super::items::{self, Attributes, Item};
+use super::write::{Landed, Update, Write};
+
+/// The partition of all registrations: there are few, and they are listed by name.
+const CLIENTS_PK: &str = "CLIENTS";
+
+fn client_key(id: &Caller) -> Item {
+    items::plain_key(CLIENTS_PK, &id.0)
+}
+
+fn token_key(kid: &str) -> Item {
+    items::plain_key(&format!("TOKENKEY#{kid}"), "TOKENKEY")
+}
+
+impl AccessStore for DynamoJobStore {
+    async fn client(&self, id: &Caller) -> Result<Option<Client>, StoreError> {
+        let item = self.get_key(client_key(id)).await?;
+        item.map(|item| Attributes(&item).required_json("client")).transpose()
+    }
+
+    async fn clients(&self, after: Option<&Caller>, limit: u16) -> Result<ClientPage, StoreError> {
+        let page = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .key_condition_expression("pk = :pk")
+            .expression_attribute_values(":pk", items::text(CLIENTS_PK))
+            .set_exclusive_start_key(after.map(client_key))
+            .consistent_read(true)
+            .limit(i32::from(limit))
+            .send()
+            .await
+            .map_err(|error| self.called.store_error(error))?;
+        let clients: Vec<Client> = page.items().iter().map(|item| Attributes(item).required_json("client")).collect::<Result<_, _>>()?;
+        let next = page.last_evaluated_key.as_ref().and_then(|_| clients.last()).map(|last| last.id.clone());
+        Ok(ClientPage { clients, next })
+    }
+
+    async fn put_client(&self, client: &Client, seen: Option<Millis>) -> Result<bool, StoreError> {
+        let update =
+            Update::of(client_key(&client.id)).set("client", items::json(client)?).set("changed_at", items::millis(client.changed_at));
+        let update = match seen {
+            None => update.when("attribute_not_exists(pk)"),
+            Some(seen) => update.when("changed_at = :seen").value(":seen", items::millis(seen)),
+        };
+        Ok(self.update(update).await? == Landed::Yes)
+    }
+
+    async fn remember_assertion(&self, digest: &str, until: Millis) -> Result<bool, StoreError> {
+        let update = Update::of(items::plain_key(&format!("ASSERTION#{digest}"), "ASSERTION"))
+            .when("attribute_not_exists(pk)")
+            .set("ttl", items::seconds(until));
+        Ok(self.update(update).await? == Landed::Yes)
+    }
+
+    async fn token_key(&self, kid: &str) -> Result<Option<TokenKey>, StoreError> {
+        let item = self.get_key(token_key(kid)).await?;
+        item.map(|item| Attributes(&item).required_json("key")).transpose()
+    }
+
+    async fn put_token_key(&self, key: &TokenKey) -> Result<(), StoreError> {
+        let update = Update::of(token_key(&key.kid)).set("key", items::json(key)?).set("ttl", items::seconds(key.until));
+        self.update(update).await.map(drop)
+    }
+}
+
+impl AuditTrail for DynamoJobStore {
+    async fn note(&self, entry: &AuditEntry) -> Result<(), StoreError> {
+        let put = self.client.put_item().table_name(&self.table).set_item(Some(audit_item(entry)?));
+        put.send().await.map(drop).map_err(|error| self.called.store_error(error))
+    }
+}
+
+fn audit_item(entry: &AuditEntry) -> Result<Item, StoreError> {
+    let mut item = items::audit_key(entry);
+    item.insert("entry".to_owned(), items::json(entry)?);
+    Ok(item)
+}
+
+/// An entry as a write of a transaction.
+pub(super) fn audit(entry: &AuditEntry) -> Result<Write, StoreError> {
+    audit_item(entry).map(Write::Put)
+}

@@ -1,0 +1,9 @@
+//! Who may do what: clients, what they may read, and whoever stands at the door.
+
+mod client;
+mod scope;
+mod visitor;
+
+pub use client::{Client, ClientKeys, ClientPage, InvalidClientId, TokenKey, check_client_id};
+pub use scope::Scopes;
+pub use visitor::{Agent, Origin, Reach, Visitor, Who};
