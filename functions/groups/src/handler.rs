@@ -17,9 +17,14 @@ use crate::bundle::searchset;
 /// The type's path below the base.
 const ROUTE: &str = "/Group";
 
-/// What a look at groups needs, for the life of the process.
+/// What the function needs, for the life of the process.
 pub struct Groups<J, S, C> {
     door: Door<J, C>,
+    reader: Reader<S, C>,
+}
+
+/// What a look at groups needs.
+struct Reader<S, C> {
     source: S,
     clock: C,
     base: Option<String>,
@@ -29,7 +34,7 @@ pub struct Groups<J, S, C> {
 impl<J: AccessStore + AuditTrail, S: ResourceSource, C: Clock> Groups<J, S, C> {
     /// Behind this door, with these ports; `base` is the FHIR base, if it is not to be taken from each request.
     pub fn new(door: Door<J, C>, source: S, clock: C, base: Option<String>, version: FhirVersion) -> Self {
-        Self { door, source, clock, base, version }
+        Self { door, reader: Reader { source, clock, base, version } }
     }
 
     /// Answers one request.
@@ -38,12 +43,14 @@ impl<J: AccessStore + AuditTrail, S: ResourceSource, C: Clock> Groups<J, S, C> {
             Ok(visitor) => visitor,
             Err(error) => return self.door.refuse(&request, Deed::Groups, None, &error).await,
         };
-        match self.answer(&request).await {
+        match self.reader.answer(&request).await {
             Ok(reply) => reply.into_response(),
             Err(error) => self.door.refuse(&request, Deed::Groups, Some(&visitor), &error).await,
         }
     }
+}
 
+impl<S: ResourceSource, C: Clock> Reader<S, C> {
     async fn answer(&self, request: &Request) -> Result<Reply, ExportError> {
         let terms = LookUpTerms::default();
         if let Some(id) = request.path_parameters_ref().and_then(|parameters| parameters.first("id")) {

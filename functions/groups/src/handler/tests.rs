@@ -44,11 +44,14 @@ const LINES: [&str; 3] = [
 ];
 
 async fn get(query: &str, id: Option<&str>) -> (u16, Value, String) {
-    let groups = Groups::new(Lake(LINES.join("\n").into()), At, Some("https://h/fhir".into()), FhirVersion::R4);
+    let source = Lake(LINES.join("\n").into());
+    let groups = Reader { source, clock: At, base: Some("https://h/fhir".into()), version: FhirVersion::R4 };
     let path = id.map_or_else(|| format!("/Group?{query}"), |id| format!("/Group/{id}"));
     let request = lambda_http::http::Request::builder().uri(path).body(Body::Empty).unwrap();
     let parameters = id.map(|id| ("id".to_owned(), vec![id.to_owned()]));
-    let response = groups.handle(request.with_path_parameters(parameters.into_iter().collect::<std::collections::HashMap<_, _>>())).await;
+    let request = request.with_path_parameters(parameters.into_iter().collect::<std::collections::HashMap<_, _>>());
+    let answer = groups.answer(&request).await;
+    let response = answer.unwrap_or_else(|error| headrace_edge::reply::outcome(&error)).into_response();
     assert_eq!(response.headers()["content-type"], "application/fhir+json");
     let Body::Text(text) = response.body() else { panic!("no text") };
     (response.status().as_u16(), serde_json::from_str(text).unwrap(), text.clone())
