@@ -200,6 +200,21 @@ pub async fn a_waiting_job_begins_once_and_only_where_there_is_room(store: &impl
     must_be_at_work(store, ANN, 0, 0).await
 }
 
+/// At once, or when its turn comes.
+pub async fn a_clients_own_limit_counts_and_stays_with_a_job_that_waits(store: &impl TaskStore) -> Held {
+    let own = |most| Conditions { quotas: per_caller(2), client_jobs: Some(most), key: None };
+    let record_under = async |job: &Job, most| store.record_job(job, &Planning::default(), &own(most), &Agent::service()).await;
+    assert_eq!(record_under(&job_of(1, ANN, 0)?, 1).await?, Recorded::Yes);
+    assert_eq!(record_under(&job_of(2, ANN, 0)?, 1).await?, Recorded::Full(Limit::PerCaller(1)));
+    for n in [3, 4] {
+        assert_eq!(record_under(&job_of(n, ANN, 0)?, 3).await?, Recorded::Yes);
+    }
+    let job = queued(5, ANN, 1)?;
+    assert_eq!(record_under(&job, 7).await?, Recorded::Yes);
+    assert_eq!(store.waiting(None, 10).await?, [Waiting { client_jobs: Some(7), ..place_of(&job) }]);
+    must_be_at_work(store, ANN, 3, 3).await
+}
+
 /// Whoever recorded them in whatever order; page by page.
 pub async fn those_that_wait_stand_in_line_oldest_first(store: &impl TaskStore) -> Held {
     let jobs = [(5, ANN, 50), (1, BEN, 10), (4, ANN, 40), (2, ANN, 20), (3, BEN, 30)];
