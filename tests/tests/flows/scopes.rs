@@ -109,7 +109,7 @@ const SCOPES: [(&str, Predicate); 4] = [
     }),
 ];
 
-// Holds: R1, SEC-A12, SEC-A13, MS15
+// Holds: R1, SEC-A12, SEC-A13
 #[test]
 fn what_may_be_read_of_an_export_is_what_comes_out_of_it() -> Result<()> {
     run(async || {
@@ -290,7 +290,7 @@ async fn seen(world: &World<Aws>, status: &str, file: &str) -> Result<(u16, usiz
     Ok((world.ask("GET", status).await?.status, listed, world.ask("GET", file).await?.status))
 }
 
-// Holds: SEC-A16, MS15, F2
+// Holds: SEC-A16, F2
 #[test]
 fn who_may_read_less_than_an_export_holds_does_not_find_it_any_more() -> Result<()> {
     run(async || {
