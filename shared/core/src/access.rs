@@ -5,5 +5,5 @@ mod scope;
 mod visitor;
 
 pub use client::{Client, ClientKeys, ClientPage, InvalidClientId, TokenKey, check_client_id};
-pub use scope::Scopes;
+pub use scope::{Granted, NotGrantable, Scopes, Why};
 pub use visitor::{Agent, Origin, Reach, Visitor, Who};

@@ -6,6 +6,7 @@ mod parameter;
 mod patients;
 mod place;
 mod preferences;
+mod reach;
 mod refusal;
 mod single;
 
@@ -14,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use headrace_fhir::{Bases, FhirVersion, Instant, ResourceType, TypeSet};
 use serde::{Deserialize, Serialize};
 
+use crate::access::Reach;
 use crate::clock::Millis;
 use crate::outcome::IssueCode;
 
@@ -71,6 +73,10 @@ pub struct ExportRequest {
     /// resolved; whoever runs the export compiles them again.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub type_filters: Vec<String>,
+    /// What the client's scopes say of single types, as queries such as `Observation?category=laboratory`: of a type that
+    /// has any, only what matches one of them may be exported, whatever brings it into the export.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub limits: Vec<String>,
     /// `_elements`: `element` or `Type.element`, one each. Checked like the filters.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub elements: Vec<String>,
@@ -124,6 +130,14 @@ impl Associated {
         }
     }
 
+    /// Whether it adds Provenance, be it of other types than those asked for.
+    fn is_provenance(self) -> bool {
+        match self {
+            Self::LatestProvenanceResources | Self::RelevantProvenanceResources => true,
+            Self::History | Self::Deleted => false,
+        }
+    }
+
     /// The value of this exact name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|value| value.as_str() == name)
@@ -171,6 +185,8 @@ pub struct Resolved {
 impl ExportRequest {
     /// Resolves what was asked into a valid request, or says which part of it is refused.
     ///
+    /// * `reach`: what the visitor may do. Where `_type` is not given, the request is for what they may read; whatever else
+    ///   goes beyond it is refused with 403.
     /// * `now`: a `_since` that lies ahead is refused.
     /// * With `Prefer: handling=lenient` what this server does not support is left out and told in
     ///   [`ExportRequest::ignored`]. What it cannot read is refused all the same, and so is what would lead to files that
@@ -178,7 +194,7 @@ impl ExportRequest {
     ///   `_anonymizationConfig`.
     /// * Bulk Data Access [`headrace_fhir::IG_VERSION`], "Bulk Data Kick-off Request"; required headers as Azure API for
     ///   FHIR had them.
-    pub fn resolve(asked: &Asked, policy: &Policy, now: Millis) -> Result<Resolved, Refusal> {
+    pub fn resolve(asked: &Asked, policy: &Policy, reach: &Reach, now: Millis) -> Result<Resolved, Refusal> {
         require_accept(&asked.accept)?;
         let preferences = Preferences::read(&asked.prefer)?;
         require_id(&asked.level)?;
@@ -206,10 +222,27 @@ impl ExportRequest {
             types,
             since,
             type_filters,
+            limits: Vec::new(),
             associated,
             ignored: handling.ignored,
         };
+        let request = request.within(reach, now)?;
         Ok(Resolved { request, patients: patients.unwrap_or_default(), is_lenient: preferences.is_lenient })
+    }
+
+    /// Every type that the export may hold: those asked for, and what `includeAssociatedData` adds.
+    pub fn types_read(&self) -> BTreeSet<ResourceType> {
+        let all = || ResourceType::all().filter(|kind| self.version.types().contains(*kind)).collect();
+        let mut types = self.types.clone().unwrap_or_else(all);
+        if self.associated.iter().any(|value| value.is_provenance()) {
+            types.extend(ResourceType::named("Provenance"));
+        }
+        types
+    }
+
+    /// The limits of a type, each without its name and question mark.
+    pub fn limits_of(&self, kind: ResourceType) -> impl Iterator<Item = &str> {
+        self.limits.iter().filter_map(move |limit| limit.split_once('?').filter(|(name, _)| *name == kind.as_str()).map(|(_, query)| query))
     }
 
     /// `_type` as a filter.

@@ -2,11 +2,13 @@
 
 mod iam;
 
-use headrace_core::access::{Agent, Origin, Reach, Visitor, Who};
+use headrace_core::access::{Agent, Origin, Reach, Scopes, Visitor, Who};
 use headrace_core::audit::{AuditEntry, Deed, Verdict};
 use headrace_core::error::ExportError;
 use headrace_core::ids::Caller;
+use headrace_core::outcome::IssueCode;
 use headrace_core::ports::{AccessStore, AuditTrail, Clock};
+use headrace_core::request::Refusal;
 use lambda_http::http::Response;
 use lambda_http::request::RequestContext;
 use lambda_http::{Body, Request, RequestExt as _};
@@ -39,9 +41,21 @@ impl<J: AccessStore + AuditTrail, C: Clock> Door<J, C> {
             }
             AccessControl::AwsIam => {
                 let caller = iam::caller(request)?;
-                Ok(Visitor { caller, is_authenticated: true, reach: Reach::default(), origin })
+                let reach = self.reach(&caller, Scopes::Everything).await?;
+                Ok(Visitor { caller, is_authenticated: true, reach, origin })
             }
         }
+    }
+
+    /// What a known caller may do whose credential allows to read `scopes`: no more than they are registered for, where
+    /// they are. The registration is read at every request, so that a client that is shut out is out at its next one.
+    async fn reach(&self, caller: &Caller, scopes: Scopes) -> Result<Reach, ExportError> {
+        let Some(client) = self.store.client(caller).await? else { return Ok(Reach { scopes, client: None }) };
+        if client.is_disabled {
+            let text = "this client is registered and shut out: ask the operator of this server to let it in again";
+            return Err(Refusal::of(401, IssueCode::Login, "Authorization", text).into());
+        }
+        Ok(Reach { scopes: scopes.and(&client.scopes), client: Some(client) })
     }
 
     /// The answer to an error. What was refused is recorded, with whoever `visitor` is.

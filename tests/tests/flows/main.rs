@@ -10,6 +10,8 @@ mod model;
 mod organized;
 mod polls;
 mod queue;
+mod registered;
+mod scopes;
 mod served;
 mod versions;
 mod whole;

@@ -71,6 +71,7 @@ macro_rules! job_store_contract {
                 a_job_that_waits_is_nobodys_work_and_ends_without_freeing_a_place,
                 a_waiting_job_begins_once_and_only_where_there_is_room,
                 those_that_wait_stand_in_line_oldest_first,
+                a_clients_own_limit_counts_and_stays_with_a_job_that_waits,
                 a_key_starts_one_job_however_often_it_comes,
                 a_key_belongs_to_one_caller_and_one_request,
                 a_kick_off_that_is_refused_leaves_its_key_unused,

@@ -31,7 +31,7 @@ fn global(most: u32) -> Quotas {
 }
 
 pub(super) async fn record_within(store: &impl JobStore, job: &Job, quotas: Quotas) -> Result<Recorded, BoxError> {
-    Ok(store.record_job(job, &Planning::default(), &Conditions { quotas, key: None }, &Agent::service()).await?)
+    Ok(store.record_job(job, &Planning::default(), &Conditions { quotas, ..Conditions::default() }, &Agent::service()).await?)
 }
 
 /// So many jobs of this caller are at work, and so many of all callers: one more has room only where the limit is higher.
@@ -144,7 +144,7 @@ fn queued(n: u8, owner: &str, seconds: u64) -> Result<Job, BoxError> {
 }
 
 fn place_of(job: &Job) -> Waiting {
-    Waiting { since: job.created_at, job: job.id.clone(), owner: job.owner.clone() }
+    Waiting { since: job.created_at, job: job.id.clone(), owner: job.owner.clone(), client_jobs: None }
 }
 
 async fn is_due(store: &impl JobStore, subject: &Subject, seconds: u64) -> Result<bool, BoxError> {
@@ -198,6 +198,21 @@ pub async fn a_waiting_job_begins_once_and_only_where_there_is_room(store: &impl
     assert_eq!(lease(store, &job, 0, after(12)).await?.work, Work::Plan(Planning::default()));
     complete(store, &job, after(100)).await?;
     must_be_at_work(store, ANN, 0, 0).await
+}
+
+/// At once, or when its turn comes.
+pub async fn a_clients_own_limit_counts_and_stays_with_a_job_that_waits(store: &impl TaskStore) -> Held {
+    let own = |most| Conditions { quotas: per_caller(2), client_jobs: Some(most), key: None };
+    let record_under = async |job: &Job, most| store.record_job(job, &Planning::default(), &own(most), &Agent::service()).await;
+    assert_eq!(record_under(&job_of(1, ANN, 0)?, 1).await?, Recorded::Yes);
+    assert_eq!(record_under(&job_of(2, ANN, 0)?, 1).await?, Recorded::Full(Limit::PerCaller(1)));
+    for n in [3, 4] {
+        assert_eq!(record_under(&job_of(n, ANN, 0)?, 3).await?, Recorded::Yes);
+    }
+    let job = queued(5, ANN, 1)?;
+    assert_eq!(record_under(&job, 7).await?, Recorded::Yes);
+    assert_eq!(store.waiting(None, 10).await?, [Waiting { client_jobs: Some(7), ..place_of(&job) }]);
+    must_be_at_work(store, ANN, 3, 3).await
 }
 
 /// Whoever recorded them in whatever order; page by page.
