@@ -71,6 +71,10 @@ pub struct ExportRequest {
     /// resolved; whoever runs the export compiles them again.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub type_filters: Vec<String>,
+    /// What the client's scopes say of single types, as queries such as `Observation?category=laboratory`: of a type that
+    /// has any, only what matches one of them may be exported, whatever brings it into the export.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub limits: Vec<String>,
     /// `_elements`: `element` or `Type.element`, one each. Checked like the filters.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub elements: Vec<String>,
@@ -121,6 +125,14 @@ impl Associated {
             Self::RelevantProvenanceResources => "RelevantProvenanceResources",
             Self::History => "_history",
             Self::Deleted => "_deleted",
+        }
+    }
+
+    /// Whether it adds Provenance, be it of other types than those asked for.
+    fn is_provenance(self) -> bool {
+        match self {
+            Self::LatestProvenanceResources | Self::RelevantProvenanceResources => true,
+            Self::History | Self::Deleted => false,
         }
     }
 
@@ -206,10 +218,26 @@ impl ExportRequest {
             types,
             since,
             type_filters,
+            limits: Vec::new(),
             associated,
             ignored: handling.ignored,
         };
         Ok(Resolved { request, patients: patients.unwrap_or_default(), is_lenient: preferences.is_lenient })
+    }
+
+    /// Every type that the export may hold: those asked for, and what `includeAssociatedData` adds.
+    pub fn types_read(&self) -> BTreeSet<ResourceType> {
+        let all = || ResourceType::all().filter(|kind| self.version.types().contains(*kind)).collect();
+        let mut types = self.types.clone().unwrap_or_else(all);
+        if self.associated.iter().any(|value| value.is_provenance()) {
+            types.extend(ResourceType::named("Provenance"));
+        }
+        types
+    }
+
+    /// The limits of a type, each without its name and question mark.
+    pub fn limits_of(&self, kind: ResourceType) -> impl Iterator<Item = &str> {
+        self.limits.iter().filter_map(move |limit| limit.split_once('?').filter(|(name, _)| *name == kind.as_str()).map(|(_, query)| query))
     }
 
     /// `_type` as a filter.

@@ -104,6 +104,7 @@ fn everything_at_once_is_resolved() {
         since: Instant::parse("2025-01-01").ok(),
         until: Instant::parse("2025-06-01").ok(),
         type_filters: vec!["Observation?status=final".into()],
+        limits: vec![],
         elements: vec!["id".into(), "Observation.status".into()],
         patients: Some(2),
         associated: [Associated::LatestProvenanceResources].into(),
