@@ -61,17 +61,21 @@ impl<J: AccessStore, C: Clock> Checks<'_, J, C> {
     ///
     /// What the assertion says about itself comes first: a client's mistakes are told to it before anything is looked up.
     pub(crate) async fn check(&self, assertion: &str, claimed: Option<&str>) -> Result<Shown, Refused> {
-        let token = Compact::parse(assertion).map_err(|bad| {
-            Refused::Client { said: "client_assertion is not a signed JWT that can be read: three base64url pieces, at most 8 KiB, no crit", reason: bad.to_string() }
+        let token = Compact::parse(assertion).map_err(|bad| Refused::Client {
+            said: "client_assertion is not a signed JWT that can be read: three base64url pieces, at most 8 KiB, no crit",
+            reason: bad.to_string(),
         })?;
         let algorithm = Algorithm::named(&token.header.alg, &Algorithm::SMART);
-        let algorithm = algorithm.ok_or_else(|| Refused::client("the assertion's alg is neither RS384 nor ES384: sign it with one of them"))?;
+        let algorithm =
+            algorithm.ok_or_else(|| Refused::client("the assertion's alg is neither RS384 nor ES384: sign it with one of them"))?;
         if token.header.typ.as_deref().is_some_and(|typ| !typ.eq_ignore_ascii_case("JWT")) {
             return Err(Refused::client("the assertion's typ is not JWT"));
         }
         let kid = token.header.kid.as_deref().filter(|kid| (1..=NAME_BYTES).contains(&kid.len()));
         let kid = kid.ok_or_else(|| Refused::client("the assertion's header has no kid of 1 to 256 bytes: name the key that signed it"))?;
-        let claims: Claims = token.claims().map_err(|_| Refused::client("the assertion's claims cannot be read: each once, iss, sub and jti texts, exp a number"))?;
+        let claims: Claims = token
+            .claims()
+            .map_err(|_| Refused::client("the assertion's claims cannot be read: each once, iss, sub and jti texts, exp a number"))?;
         let (id, jti, ends) = self.plausible(claims, claimed)?;
         let client = self.store.client(&id).await?.ok_or_else(|| Refused::not_shown("no such client"))?;
         if client.is_disabled {
@@ -89,10 +93,14 @@ impl<J: AccessStore, C: Clock> Checks<'_, J, C> {
         let id = claims.iss.filter(|issuer| claims.sub.as_ref() == Some(issuer) && check_client_id(issuer).is_ok());
         let id = id.ok_or_else(|| Refused::client("the assertion's iss and sub are not the same client_id: set both to yours"))?;
         if claimed.is_some_and(|claimed| claimed != id) {
-            return Err(Refused::client("the parameter client_id is another one than the assertion's iss: leave it out or set it to the same"));
+            return Err(Refused::client(
+                "the parameter client_id is another one than the assertion's iss: leave it out or set it to the same",
+            ));
         }
         if !claims.aud.is_some_and(|audience| audience.has(self.token_url)) {
-            return Err(Refused::client("the assertion's aud is not the URL of this token endpoint: take it from .well-known/smart-configuration"));
+            return Err(Refused::client(
+                "the assertion's aud is not the URL of this token endpoint: take it from .well-known/smart-configuration",
+            ));
         }
         let ends = claims.exp.ok_or_else(|| Refused::client("the assertion has no exp: set it to at most five minutes from now"))?.millis();
         if self.now >= ends + SKEW {
@@ -124,9 +132,10 @@ impl<J: AccessStore, C: Clock> Checks<'_, J, C> {
         match &client.keys {
             ClientKeys::JwksUrl(url) => self.keys.key(url, kid, algorithm).await.map_err(|error| match error {
                 JwksError::Key(problem) => Refused::not_shown(problem),
-                JwksError::Fetch(problem) => {
-                    Refused::Client { said: "the client's keys could not be fetched from the URL that is registered", reason: chain(&problem) }
-                }
+                JwksError::Fetch(problem) => Refused::Client {
+                    said: "the client's keys could not be fetched from the URL that is registered",
+                    reason: chain(&problem),
+                },
             }),
             ClientKeys::Jwks(text) => KeySet::parse(text.as_bytes()).and_then(|set| set.key(kid, algorithm)).map_err(Refused::not_shown),
             ClientKeys::Elsewhere => Err(Refused::not_shown("the client is known elsewhere and has no keys here")),

@@ -116,7 +116,9 @@ fn tell(request: &Request, refused: &Refused) {
     let (id, error) = (request_id(request), refused.error());
     match refused {
         Refused::Form(bad) => tracing::info!(request.id = id, error, reason = %bad, "no access token was given out"),
-        Refused::Request(reason) | Refused::Scope(reason) => tracing::info!(request.id = id, error, reason, "no access token was given out"),
+        Refused::Request(reason) | Refused::Scope(reason) => {
+            tracing::info!(request.id = id, error, reason, "no access token was given out")
+        }
         Refused::GrantType => tracing::info!(request.id = id, error, "no access token was given out"),
         Refused::Client { reason, .. } => tracing::info!(request.id = id, error, reason, "no access token was given out"),
         Refused::Unavailable(cause) => {

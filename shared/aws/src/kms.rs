@@ -39,8 +39,12 @@ impl KmsSigner {
         match found.public_key {
             Some(spki) if is_for_it => Ok(PublicKey { algorithm: SigningAlgorithm::Rs384, spki: spki.into_inner() }),
             Some(_) | None => {
-                let remedy = "HEADRACE_SIGNING_KEY names a key of another kind: name a KMS key of usage SIGN_VERIFY and spec RSA_2048 or longer";
-                Err(StoreError::Misconfigured { remedy: remedy.to_owned(), cause: "RSASSA_PKCS1_V1_5_SHA_384 is not among its algorithms".into() })
+                let remedy =
+                    "HEADRACE_SIGNING_KEY names a key of another kind: name a KMS key of usage SIGN_VERIFY and spec RSA_2048 or longer";
+                Err(StoreError::Misconfigured {
+                    remedy: remedy.to_owned(),
+                    cause: "RSASSA_PKCS1_V1_5_SHA_384 is not among its algorithms".into(),
+                })
             }
         }
     }

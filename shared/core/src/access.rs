@@ -5,12 +5,7 @@ mod key;
 mod scope;
 mod visitor;
 
-<<<<<<< HEAD
 pub use client::{Client, ClientKeys, ClientPage, InvalidClientId, check_client_id};
 pub use key::{PublicKey, SigningAlgorithm, TokenKey};
-pub use scope::Scopes;
-=======
-pub use client::{Client, ClientKeys, ClientPage, InvalidClientId, TokenKey, check_client_id};
 pub use scope::{Granted, NotGrantable, Scopes, Why};
->>>>>>> scopes
 pub use visitor::{Agent, Origin, Reach, Visitor, Who};

@@ -1,6 +1,6 @@
 //! The FHIR base that a client used, also behind proxies.
 
-use std::net::Ipv6Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use headrace_core::outcome::IssueCode;
 use headrace_core::request::Refusal;
@@ -87,6 +87,16 @@ fn forwarded(headers: &HeaderMap, parameter: &str) -> Option<String> {
     })
 }
 
+/// Whether a `Host` names the machine itself: a name that no other site can have.
+pub fn is_loopback_host(host: &str) -> bool {
+    let name = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, _)) => return is_host(host) && address.parse().is_ok_and(|address: Ipv6Addr| address.is_loopback()),
+        None => host.split(':').next().unwrap_or_default(),
+    };
+    let is_loopback = |address: Ipv4Addr| address.is_loopback();
+    is_host(host) && (name.eq_ignore_ascii_case("localhost") || name.parse().is_ok_and(is_loopback))
+}
+
 /// A name, an IPv4 address or an IPv6 address in brackets, with or without a port.
 fn is_host(host: &str) -> bool {
     let (is_name, port) = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
@@ -151,11 +161,32 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_host_is_the_machine_itself_or_it_is_not() {
+        for host in ["localhost", "LocalHost:8080", "127.0.0.1", "127.1.2.3:80", "[::1]", "[::1]:8080"] {
+            assert!(is_loopback_host(host), "{host}");
+        }
+        for host in [
+            "",
+            "evil.example",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "128.0.0.1",
+            "[::2]",
+            "[::1]x",
+            "localhost:x",
+            "10.0.0.1",
+        ] {
+            assert!(!is_loopback_host(host), "{host}");
+        }
+    }
+
     fn event(route: &str, path: &str) -> Request {
         let context = serde_json::from_value(serde_json::json!({
             "routeKey": route, "domainName": "gateway.example", "stage": "prod", "http": { "method": "GET", "path": path }
         }));
-        let request = lambda_http::http::Request::builder().uri("/").header("host", "evil.example").header("x-forwarded-host", "evil.example");
+        let request =
+            lambda_http::http::Request::builder().uri("/").header("host", "evil.example").header("x-forwarded-host", "evil.example");
         let request = request.header("forwarded", "host=evil.example").body(Body::Empty).unwrap();
         request.with_raw_http_path(path).with_request_context(RequestContext::ApiGatewayV2(context.unwrap()))
     }

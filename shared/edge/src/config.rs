@@ -12,8 +12,7 @@ use headrace_fhir::FhirVersion;
 
 pub use access::{AccessControl, ExternalTerms, SCOPE_CLAIM, SmartTerms, read_secure_url};
 pub use terms::{
-    LakeTerms, Offer, Terms, read_base, read_bases, read_containers, read_lake_versions, read_layouts, read_quotas,
-    read_version,
+    LakeTerms, Offer, Terms, read_base, read_bases, read_containers, read_lake_versions, read_layouts, read_quotas, read_version,
 };
 
 /// A setting that is missing or cannot be read.

@@ -81,7 +81,8 @@ mod tests {
     // Holds: SEC-A5
     #[test]
     fn a_form_is_read_as_browsers_and_clients_write_it() {
-        let form = Form::parse(b"grant_type=client_credentials&scope=system%2FPatient.read+system/Group.rs%20x&empty=&&flag&%70=a%2Bb=c").unwrap();
+        let form =
+            Form::parse(b"grant_type=client_credentials&scope=system%2FPatient.read+system/Group.rs%20x&empty=&&flag&%70=a%2Bb=c").unwrap();
         assert_eq!(form.get("grant_type"), Some("client_credentials"));
         assert_eq!(form.get("scope"), Some("system/Patient.read system/Group.rs x"));
         assert_eq!(form.get("p"), Some("a+b=c"));

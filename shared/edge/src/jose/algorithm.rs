@@ -25,8 +25,7 @@ pub enum Algorithm {
 
 impl Algorithm {
     /// All of them: what identity providers use.
-    pub const ALL: [Self; 8] =
-        [Self::Rs256, Self::Rs384, Self::Rs512, Self::Ps256, Self::Ps384, Self::Ps512, Self::Es256, Self::Es384];
+    pub const ALL: [Self; 8] = [Self::Rs256, Self::Rs384, Self::Rs512, Self::Ps256, Self::Ps384, Self::Ps512, Self::Es256, Self::Es384];
 
     /// Those of SMART: what clients and this service itself sign with.
     pub const SMART: [Self; 2] = [Self::Rs384, Self::Es384];

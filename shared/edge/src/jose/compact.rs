@@ -27,7 +27,7 @@ pub enum BadToken {
 }
 
 /// The header of a token, as far as it concerns us. Keys that it brings along are not looked at.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 pub struct Header {
     /// The algorithm.
     pub alg: String,

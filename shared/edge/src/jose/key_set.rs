@@ -136,7 +136,8 @@ impl Key {
         if !is_meant {
             return Err(KeyProblem::OtherUse);
         }
-        let bytes = |text: &Option<String>| URL_SAFE_NO_PAD.decode(text.as_deref().unwrap_or_default()).ok().filter(|bytes| !bytes.is_empty());
+        let bytes =
+            |text: &Option<String>| URL_SAFE_NO_PAD.decode(text.as_deref().unwrap_or_default()).ok().filter(|bytes| !bytes.is_empty());
         let key = match algorithm.curve() {
             None => bytes(&self.n)
                 .zip(bytes(&self.e))

@@ -120,8 +120,7 @@ impl Resolve for Resolver {
         let is_ours = self.0 == Trust::ClientsOfOneMachine && name.as_str() == "localhost";
         Box::pin(async move {
             let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            let open: Vec<SocketAddr> =
-                found.filter(|address| is_public(address.ip()) || is_ours && address.ip().is_loopback()).collect();
+            let open: Vec<SocketAddr> = found.filter(|address| is_public(address.ip()) || is_ours && address.ip().is_loopback()).collect();
             if open.is_empty() {
                 return Err(BoxError::from("the name leads to no public address"));
             }
@@ -149,12 +148,30 @@ mod tests {
             }
         }
         for url in [
-            "", "jwks", "/jwks", "ehr.example", "http://ehr.example/jwks", "ftp://ehr.example/", "file:///etc/passwd", "data:,x",
-            "https://user@ehr.example/", "https://user:pw@ehr.example/", "https://:pw@ehr.example/", "https://10.0.0.1/",
-            "https://169.254.169.254/latest/meta-data/", "https://[fd00:ec2::254]/", "https://[::ffff:10.0.0.1]/",
+            "",
+            "jwks",
+            "/jwks",
+            "ehr.example",
+            "http://ehr.example/jwks",
+            "ftp://ehr.example/",
+            "file:///etc/passwd",
+            "data:,x",
+            "https://user@ehr.example/",
+            "https://user:pw@ehr.example/",
+            "https://:pw@ehr.example/",
+            "https://10.0.0.1/",
+            "https://169.254.169.254/latest/meta-data/",
+            "https://[fd00:ec2::254]/",
+            "https://[::ffff:10.0.0.1]/",
             // Other spellings of addresses, which URLs may have.
-            "https://2852039166/", "https://0xa9fea9fe/", "https://0251.0376.0251.0376/", "https://10.1/", "http://8.8.8.8/",
-            "http://localhost.ehr.example/", "https://192.168.0.1.:443/", "https://１０.0.0.1/",
+            "https://2852039166/",
+            "https://0xa9fea9fe/",
+            "https://0251.0376.0251.0376/",
+            "https://10.1/",
+            "http://8.8.8.8/",
+            "http://localhost.ehr.example/",
+            "https://192.168.0.1.:443/",
+            "https://１０.0.0.1/",
         ] {
             for trust in [Trust::Clients, Trust::ClientsOfOneMachine] {
                 assert!(allowed(url, trust).is_err(), "{url}");

@@ -14,7 +14,8 @@ pub(super) fn lifetime(headers: &HeaderMap) -> Option<Duration> {
         return None;
     }
     let values = headers.get_all(CACHE_CONTROL).iter().map(|value| value.to_str().unwrap_or("no-store"));
-    let directives: Vec<String> = values.flat_map(|value| value.split(',')).map(|directive| directive.trim().to_ascii_lowercase()).collect();
+    let directives: Vec<String> =
+        values.flat_map(|value| value.split(',')).map(|directive| directive.trim().to_ascii_lowercase()).collect();
     let named = |directive: &String, name: &str| directive.split('=').next().map(str::trim) == Some(name);
     if directives.iter().any(|directive| named(directive, "no-store") || named(directive, "no-cache")) {
         return Some(Duration::ZERO);
