@@ -2,6 +2,7 @@
 //!
 //! The input is an HTTP request as text: method, target, headers, an empty line, the body.
 
+use headrace_core::access::Reach;
 use headrace_core::clock::Millis;
 use headrace_core::request::{ExportRequest, Policy};
 use headrace_edge::{base, request};
@@ -17,7 +18,8 @@ pub(crate) fn check(input: &[u8]) {
         assert!(HeaderValue::try_from(base).is_ok(), "a base that no Content-Location can hold");
     }
     let now = Millis(1_769_846_400_000);
-    let resolved = request::asked(&sent, path.level).and_then(|asked| ExportRequest::resolve(&asked, &Policy::default(), now));
+    let resolved =
+        request::asked(&sent, path.level).and_then(|asked| ExportRequest::resolve(&asked, &Policy::default(), &Reach::default(), now));
     match resolved {
         Ok(resolved) => {
             let kept = resolved.patients.iter().map(|id| id.len() + 3).sum::<usize>();

@@ -1,8 +1,9 @@
 //! From the request to the lake's groups and back.
 
+use headrace_core::access::Reach;
 use headrace_core::audit::Deed;
 use headrace_core::error::ExportError;
-use headrace_core::flow::groups::{GroupSearch, read_group, search_groups};
+use headrace_core::flow::groups::{GroupSearch, VisibleGroups, read_group, search_groups};
 use headrace_core::flow::look_up::LookUpTerms;
 use headrace_core::ports::{AccessStore, AuditTrail, Clock, ResourceSource};
 use headrace_edge::base;
@@ -43,7 +44,7 @@ impl<J: AccessStore + AuditTrail, S: ResourceSource, C: Clock> Groups<J, S, C> {
             Ok(visitor) => visitor,
             Err(error) => return self.door.refuse(&request, Deed::Groups, None, &error).await,
         };
-        match self.reader.answer(&request).await {
+        match self.reader.answer(&request, &visitor.reach).await {
             Ok(reply) => reply.into_response(),
             Err(error) => self.door.refuse(&request, Deed::Groups, Some(&visitor), &error).await,
         }
@@ -51,15 +52,16 @@ impl<J: AccessStore + AuditTrail, S: ResourceSource, C: Clock> Groups<J, S, C> {
 }
 
 impl<S: ResourceSource, C: Clock> Reader<S, C> {
-    async fn answer(&self, request: &Request) -> Result<Reply, ExportError> {
-        let terms = LookUpTerms::default();
+    async fn answer(&self, request: &Request, reach: &Reach) -> Result<Reply, ExportError> {
+        let (terms, now) = (LookUpTerms::default(), Instant::from_millis(self.clock.now().0));
+        let visible = VisibleGroups::of(reach, self.version, now)?;
         if let Some(id) = request.path_parameters_ref().and_then(|parameters| parameters.first("id")) {
-            return Ok(Reply::json(200, FHIR_JSON, read_group(&self.source, &self.clock, terms, id).await?));
+            return Ok(Reply::json(200, FHIR_JSON, read_group(&self.source, &self.clock, terms, &visible, id).await?));
         }
         let query = request.uri().query().unwrap_or_default();
-        let search = GroupSearch::read(query, self.version, Instant::from_millis(self.clock.now().0))?;
+        let search = GroupSearch::read(query, self.version, now)?;
         let base = base::base(request, ROUTE, self.base.as_deref())?;
-        let page = search_groups(&self.source, &self.clock, terms, &search).await?;
+        let page = search_groups(&self.source, &self.clock, terms, &visible, &search).await?;
         Ok(Reply::json(200, FHIR_JSON, searchset(&base, query, &page)))
     }
 }

@@ -297,7 +297,7 @@ impl Job {
             JobState::Complete | JobState::Failed => self.expires_at().is_some_and(|expiry| expiry <= now),
             JobState::Queued | JobState::Accepted | JobState::Running => false,
         };
-        self.owner == visitor.caller && visitor.reach.scopes.cover(&self.request) && !gone
+        self.owner == visitor.caller && visitor.reach.covers(&self.request) && !gone
     }
 }
 

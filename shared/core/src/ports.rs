@@ -99,6 +99,8 @@ pub struct Waiting {
     pub job: JobId,
     /// Its caller.
     pub owner: Caller,
+    /// The caller's own limit, as it was when the job was recorded: [`Conditions::client_jobs`].
+    pub client_jobs: Option<u32>,
 }
 
 /// What came of giving a waiting job its turn.

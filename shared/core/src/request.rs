@@ -6,6 +6,7 @@ mod parameter;
 mod patients;
 mod place;
 mod preferences;
+mod reach;
 mod refusal;
 mod single;
 
@@ -14,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use headrace_fhir::{Bases, FhirVersion, Instant, ResourceType, TypeSet};
 use serde::{Deserialize, Serialize};
 
+use crate::access::Reach;
 use crate::clock::Millis;
 use crate::outcome::IssueCode;
 
@@ -183,6 +185,8 @@ pub struct Resolved {
 impl ExportRequest {
     /// Resolves what was asked into a valid request, or says which part of it is refused.
     ///
+    /// * `reach`: what the visitor may do. Where `_type` is not given, the request is for what they may read; whatever else
+    ///   goes beyond it is refused with 403.
     /// * `now`: a `_since` that lies ahead is refused.
     /// * With `Prefer: handling=lenient` what this server does not support is left out and told in
     ///   [`ExportRequest::ignored`]. What it cannot read is refused all the same, and so is what would lead to files that
@@ -190,7 +194,7 @@ impl ExportRequest {
     ///   `_anonymizationConfig`.
     /// * Bulk Data Access [`headrace_fhir::IG_VERSION`], "Bulk Data Kick-off Request"; required headers as Azure API for
     ///   FHIR had them.
-    pub fn resolve(asked: &Asked, policy: &Policy, now: Millis) -> Result<Resolved, Refusal> {
+    pub fn resolve(asked: &Asked, policy: &Policy, reach: &Reach, now: Millis) -> Result<Resolved, Refusal> {
         require_accept(&asked.accept)?;
         let preferences = Preferences::read(&asked.prefer)?;
         require_id(&asked.level)?;
@@ -222,6 +226,7 @@ impl ExportRequest {
             associated,
             ignored: handling.ignored,
         };
+        let request = request.within(reach, now)?;
         Ok(Resolved { request, patients: patients.unwrap_or_default(), is_lenient: preferences.is_lenient })
     }
 

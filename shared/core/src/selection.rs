@@ -88,6 +88,8 @@ pub struct Selection {
     /// What changed later is no part of the export, and no reason to leave out what was there.
     transaction_time: Option<Instant>,
     filters: TypeFilters,
+    /// What the client's scopes leave of single types.
+    limits: TypeFilters,
     elements: Option<Elements>,
     compartments: Option<Compartments>,
     blocks: Option<Blocks>,
@@ -127,10 +129,13 @@ impl Selection {
         let request = &job.request;
         let unreadable = |detail: String| StoreError::Unreadable { what: "the job table", detail };
         let now = Instant::from_millis(job.created_at.0);
-        let mut filters = TypeFilters::new();
-        for filter in &request.type_filters {
-            filters.add(Query::parse(filter, request.version, now).map_err(|error| unreadable(error.to_string()))?);
-        }
+        let compiled = |queries: &[String]| {
+            let mut filters = TypeFilters::new();
+            for query in queries {
+                filters.add(Query::parse(query, request.version, now).map_err(|error| unreadable(error.to_string()))?);
+            }
+            Ok::<_, StoreError>(filters)
+        };
         let elements = (!request.elements.is_empty()).then(|| Elements::parse(&request.elements, request.version)).transpose();
         let bases = terms.bases.clone();
         Ok(Self {
@@ -138,7 +143,8 @@ impl Selection {
             since: request.since,
             until: request.until,
             transaction_time: job.planned.map(|planned| Instant::from_millis(planned.transaction_time.0)),
-            filters,
+            filters: compiled(&request.type_filters)?,
+            limits: compiled(&request.limits)?,
             elements: elements.map_err(|error| unreadable(error.to_string()))?,
             compartments: Compartments::of(request, roster, bases.clone(), terms.adds_new_members),
             blocks: Blocks::of(request, Places::of(&job.id), || PatientCompartment::of(request.version, bases.clone())),
@@ -159,11 +165,8 @@ impl Selection {
             return self.judged(head, line, None);
         }
         let mut whole = None;
-        let read = if self.elements.is_some() || !self.filters.is_empty() || self.compartments.is_some() {
-            Resource::read(line, outline).map(|resource| whole.insert(resource).head)
-        } else {
-            head(line)
-        };
+        let must_be_read = self.elements.is_some() || !self.filters.is_empty() || !self.limits.is_empty() || self.compartments.is_some();
+        let read = if must_be_read { Resource::read(line, outline).map(|resource| whole.insert(resource).head) } else { head(line) };
         let head = match read {
             Ok(head) => head,
             Err(NotAResource::NoId) => return without_id(line),
@@ -216,8 +219,11 @@ impl Selection {
         let is_old = self.since.zip(head.last_updated).is_some_and(|(since, changed)| changed <= since);
         let is_late = self.until.zip(head.last_updated).is_some_and(|(until, changed)| changed >= until);
         let fits = is_asked && (!is_old || standing.is_new) && !is_late && whole.is_none_or(|whole| self.filters.matches(whole));
-        let is_selected = fits && standing.is_member && !comes_with_others;
+        // In whatever way a resource gets into the export. One whose rest was not read is in none.
+        let is_allowed = self.limits.of(head.kind).is_none_or(|limit| whole.is_some_and(|whole| limit.matches(whole)));
+        let is_selected = fits && is_allowed && standing.is_member && !comes_with_others;
         let is_candidate = !is_selected
+            && is_allowed
             && (comes_with_others
                 || (is_provenance && fits && whose == Some(Whose::Members))
                 || (self.associations.references && is_asked && self.referenced.contains(head.kind)));
@@ -238,7 +244,9 @@ impl Selection {
             let is_later = self.transaction_time.zip(deletion.at).is_some_and(|(time, at)| at > time);
             let is_old = self.since.zip(deletion.at).is_some_and(|(since, at)| at <= since);
             let is_late = self.until.zip(deletion.at).is_some_and(|(until, at)| at >= until);
-            let is_selected = self.reports_deletions && !is_old && !is_late && self.is_asked(deletion.kind);
+            // A deletion does not tell whether a query was met.
+            let is_allowed = self.limits.of(deletion.kind).is_none();
+            let is_selected = self.reports_deletions && !is_old && !is_late && is_allowed && self.is_asked(deletion.kind);
             let is_member = self.compartments.as_ref().is_none_or(|all| all.has_patient(deletion.kind, &deletion.id));
             let facts = Facts { is_deletion: true, is_selected, is_member, is_candidate: false };
             (!is_later).then_some((entry, deletion, facts))

@@ -88,9 +88,10 @@ pub(super) fn key_item(key: &IdempotencyKey, job: &Job) -> Item {
 }
 
 /// A job's place in the queue. Its caller is not called `owner`: that is an index's key.
-pub(super) fn queue_item(job: &Job) -> Item {
+pub(super) fn queue_item(job: &Job, client_jobs: Option<u32>) -> Item {
     let mut item = queue_key(job.created_at, &job.id);
     item.extend([("caller".to_owned(), text(&job.owner.0)), ("ttl".to_owned(), ttl(job))]);
+    item.extend(client_jobs.map(|jobs| ("client_jobs".to_owned(), number(jobs))));
     item
 }
 
@@ -344,7 +345,8 @@ impl Attributes<'_> {
         let place = self.text("sk")?.split_once('#');
         let place = place.and_then(|(since, job)| Some((Millis(since.parse().ok()?), JobId::parse(job).ok()?)));
         let (since, job) = place.ok_or_else(|| Self::unreadable("sk"))?;
-        Ok(Waiting { since, job, owner: Caller(self.text("caller")?.to_owned()) })
+        let client_jobs = self.optional_number("client_jobs")?;
+        Ok(Waiting { since, job, owner: Caller(self.text("caller")?.to_owned()), client_jobs })
     }
 
     pub(super) fn due(&self) -> Result<(Subject, Millis), StoreError> {

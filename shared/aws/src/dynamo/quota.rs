@@ -75,7 +75,8 @@ impl DynamoJobStore {
         conditions: &Conditions,
         by: &Agent,
     ) -> Result<Recorded, StoreError> {
-        let Conditions { quotas, key } = conditions;
+        let Conditions { quotas, client_jobs, key } = conditions;
+        let quotas = &quotas.of_client(*client_jobs);
         let writes = first_writes(job, plan, conditions, by)?;
         let counters = writes.len() - if job.state.has_slot() { 2 } else { 0 };
         for _ in 0..KEY_TRIES {
@@ -109,7 +110,12 @@ impl DynamoJobStore {
 }
 
 /// The job and its plan, its key, then its place in the queue or on both counters: those come last.
-fn first_writes(job: &Job, plan: &Planning, Conditions { quotas, key }: &Conditions, by: &Agent) -> Result<Vec<Write>, StoreError> {
+fn first_writes(
+    job: &Job,
+    plan: &Planning,
+    Conditions { quotas, client_jobs, key }: &Conditions,
+    by: &Agent,
+) -> Result<Vec<Write>, StoreError> {
     let due = job.created_at + ANNOUNCED_WITHIN;
     let mut item = items::job_item(job)?;
     item.extend([("due_shard".to_owned(), items::due_shard(0)), ("due_at".to_owned(), items::millis(due))]);
@@ -120,10 +126,10 @@ fn first_writes(job: &Job, plan: &Planning, Conditions { quotas, key }: &Conditi
     let mut writes = vec![Write::PutNew(item), Write::PutNew(task), Write::PutNew(work), super::access::audit(&entry)?];
     writes.extend(key.as_ref().map(|key| Write::PutNew(items::key_item(key, job))));
     if job.state == JobState::Queued {
-        writes.push(Write::PutNew(items::queue_item(job)));
+        writes.push(Write::PutNew(items::queue_item(job, *client_jobs)));
     }
     if job.state.has_slot() {
-        writes.extend(raises(&job.owner, quotas));
+        writes.extend(raises(&job.owner, &quotas.of_client(*client_jobs)));
     }
     Ok(writes)
 }

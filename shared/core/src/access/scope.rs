@@ -11,7 +11,7 @@ mod word;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use headrace_fhir::{FhirVersion, ResourceType};
+use headrace_fhir::{FhirVersion, Instant, Query, ResourceType, TypeFilters};
 use serde::{Deserialize, Serialize};
 
 use crate::request::ExportRequest;
@@ -135,6 +135,19 @@ impl Scopes {
             Self::Everything => true,
             Self::Only(types) => types.contains_key(&kind),
         }
+    }
+
+    /// What a resource of this type must match to be read; `None` if no such resource may be. A query that cannot be
+    /// enforced, because the deployment has changed since it was granted, allows nothing.
+    pub fn filters_on(&self, kind: ResourceType, version: FhirVersion, now: Instant) -> Option<TypeFilters> {
+        if !version.types().contains(kind) || !self.allow(kind) {
+            return None;
+        }
+        let mut filters = TypeFilters::new();
+        for query in self.queries_on(kind) {
+            filters.add(Query::parse(&format!("{kind}?{query}"), version, now).ok()?);
+        }
+        Some(filters)
     }
 
     /// The queries one of which a resource of this type must match to be read; none if all of the type, or nothing of it,

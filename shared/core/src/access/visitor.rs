@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Client, Scopes};
 use crate::ids::Caller;
+use crate::request::{ExportRequest, Level};
 
 /// Whoever sent a request, once it is known who that is.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,6 +33,22 @@ pub struct Reach {
     pub scopes: Scopes,
     /// The client's registration, if there is one: its groups, containers, limits and destination.
     pub client: Option<Client>,
+}
+
+impl Reach {
+    /// Whether an export of this level, with the group that it names, may be asked for.
+    pub fn allows_level(&self, level: &Level) -> bool {
+        let Some(groups) = self.client.as_ref().and_then(|client| client.groups.as_ref()) else { return true };
+        match level {
+            Level::Group(id) => groups.contains(id),
+            Level::System | Level::AllPatients | Level::OnePatient(_) => false,
+        }
+    }
+
+    /// Whether everything that a request exports is within it.
+    pub fn covers(&self, request: &ExportRequest) -> bool {
+        self.allows_level(&request.level) && self.scopes.cover(request)
+    }
 }
 
 /// From where a request came, as far as that is known.

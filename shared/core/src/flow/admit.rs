@@ -25,7 +25,7 @@ pub async fn admit(jobs: &impl JobStore, queue: &impl TaskQueue, quotas: &Quotas
             if full.contains(&waiting.owner.0) {
                 continue;
             }
-            match jobs.admit(waiting, quotas, now).await? {
+            match jobs.admit(waiting, &quotas.of_client(waiting.client_jobs), now).await? {
                 Admission::Begun => {
                     queue.announce(&[TaskId::plan(&waiting.job)], Duration::ZERO).await?;
                     begun += 1;

@@ -3,9 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use headrace_fhir::{Elements, FhirVersion, Instant, Query, QueryError, Resource, ResourceType};
+use headrace_fhir::{Elements, FhirVersion, Instant, Query, QueryError, Resource, ResourceType, TypeFilters};
 use memchr::memmem;
 
+use crate::access::Reach;
 use crate::clock::Millis;
 use crate::error::ExportError;
 use crate::outcome::IssueCode;
@@ -46,6 +47,28 @@ pub struct GroupPage {
     pub groups: Vec<(String, String)>,
     /// The last id of this page, if there is another.
     pub next: Option<String>,
+}
+
+/// Which groups a visitor may see. To them the lake has no others.
+#[derive(Clone, Debug)]
+pub struct VisibleGroups {
+    ids: Option<BTreeSet<String>>,
+    filters: TypeFilters,
+}
+
+impl VisibleGroups {
+    /// Those within `reach`; a refusal if its scopes do not allow to read groups.
+    pub fn of(reach: &Reach, version: FhirVersion, now: Instant) -> Result<Self, Refusal> {
+        let filters = ResourceType::named("Group").and_then(|kind| reach.scopes.filters_on(kind, version, now));
+        let text =
+            "the scopes of this request do not allow to read groups: have system/Group.rs granted; a group can be exported without it";
+        let filters = filters.ok_or_else(|| Refusal::of_scopes(text))?;
+        Ok(Self { ids: reach.client.as_ref().and_then(|client| client.groups.clone()), filters })
+    }
+
+    fn may_include(&self, id: &str) -> bool {
+        self.ids.as_ref().is_none_or(|ids| ids.contains(id))
+    }
 }
 
 impl GroupSearch {
@@ -118,15 +141,25 @@ fn decoded(value: &str) -> Option<String> {
 }
 
 /// One group as it lies in the lake, its newest version.
-pub async fn read_group(source: &impl ResourceSource, clock: &impl Clock, terms: LookUpTerms, id: &str) -> Result<String, ExportError> {
+pub async fn read_group(
+    source: &impl ResourceSource,
+    clock: &impl Clock,
+    terms: LookUpTerms,
+    visible: &VisibleGroups,
+    id: &str,
+) -> Result<String, ExportError> {
+    let absent = ExportError::NotFound("this group");
+    if !visible.may_include(id) {
+        return Err(absent);
+    }
     let until = clock.now() + terms.patience;
     let ids = BTreeSet::from([id]);
     let read = |group: &Resource<'_>| {
         let text = group.json().as_str();
-        (text.len() <= ANSWER_LIMIT_BYTES).then(|| text.to_owned())
+        visible.filters.matches(group).then(|| (text.len() <= ANSWER_LIMIT_BYTES).then(|| text.to_owned()))
     };
     let found = groups(source, (clock, until), terms, Wanted::These(&ids), &read).await?;
-    let group = found.into_iter().next().ok_or(ExportError::NotFound("this group"))?.1;
+    let group = found.into_iter().next().and_then(|(_, group)| group).ok_or(absent)?;
     group.ok_or_else(|| {
         let text =
             format!("the group is larger than the {ANSWER_LIMIT_BYTES} bytes that fit into an answer; it can be exported all the same");
@@ -139,10 +172,14 @@ pub async fn search_groups(
     source: &impl ResourceSource,
     clock: &impl Clock,
     terms: LookUpTerms,
+    visible: &VisibleGroups,
     search: &GroupSearch,
 ) -> Result<GroupPage, ExportError> {
     let until = clock.now() + terms.patience;
-    let met = groups(source, (clock, until), terms, Wanted::All, &|group| search.queries.iter().all(|query| query.matches(group))).await?;
+    let ids: Option<BTreeSet<&str>> = visible.ids.as_ref().map(|ids| ids.iter().map(String::as_str).collect());
+    let wanted = ids.as_ref().map_or(Wanted::All, Wanted::These);
+    let matches = |group: &Resource<'_>| visible.filters.matches(group) && search.queries.iter().all(|query| query.matches(group));
+    let met = groups(source, (clock, until), terms, wanted, &matches).await?;
     let matching: BTreeSet<&str> = met.iter().filter(|(_, matches)| **matches).map(|(id, _)| id.as_str()).collect();
     let mut page: Vec<&str> = matching.iter().copied().filter(|id| search.after.as_deref().is_none_or(|after| *id > after)).collect();
     let has_next = page.len() > search.count && search.count > 0;

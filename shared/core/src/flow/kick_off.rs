@@ -61,7 +61,8 @@ pub async fn kick_off(
     kick_off: KickOff,
 ) -> Result<Job, ExportError> {
     let now = clock.now();
-    let Resolved { mut request, patients, is_lenient } = ExportRequest::resolve(&kick_off.asked, settings.policy, now)?;
+    let Resolved { mut request, patients, is_lenient } =
+        ExportRequest::resolve(&kick_off.asked, settings.policy, &kick_off.visitor.reach, now)?;
     let plan = Planning { patients };
     let asked = must_fit(&request)?;
     let key = match &kick_off.idempotency_key {
@@ -76,15 +77,16 @@ pub async fn kick_off(
     let left_out = subjects.first_look(source, clock, settings.look_up, is_lenient).await?;
     request.ignored.extend(left_out);
     let quotas = settings.quotas;
+    let client_jobs = kick_off.visitor.reach.client.as_ref().and_then(|client| client.jobs);
     let job = Job {
-        state: if quotas.make_wait() { JobState::Queued } else { JobState::Accepted },
+        state: if quotas.of_client(client_jobs).make_wait() { JobState::Queued } else { JobState::Accepted },
         request_url: kick_off.request_url,
         base: kick_off.base,
         limits: settings.limits,
         requires_access_token: kick_off.visitor.is_authenticated,
         ..Job::accepted(kick_off.id, kick_off.visitor.caller.clone(), request, now)
     };
-    let recorded = match jobs.record_job(&job, &plan, &Conditions { quotas, key }, &kick_off.visitor.agent()).await {
+    let recorded = match jobs.record_job(&job, &plan, &Conditions { quotas, client_jobs, key }, &kick_off.visitor.agent()).await {
         // The answer was lost; whether the job is there can be seen.
         Err(StoreError::Unknown { .. }) if jobs.job(&job.id).await?.is_some() => Recorded::Yes,
         recorded => recorded?,

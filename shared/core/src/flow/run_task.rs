@@ -107,7 +107,8 @@ pub async fn run_task(ports: &impl AllPorts, task: &TaskId, terms: &WorkTerms, s
         TaskEnd::Failed(_) => true,
         TaskEnd::Yielded(_) | TaskEnd::NotNow | TaskEnd::Gone | TaskEnd::Retried(_) => false,
     };
-    if has_ended && terms.quotas.make_wait() {
+    // A client may have a limit of its own where the deployment has none.
+    if has_ended && terms.quotas.waits {
         admit_after_an_end(ports.jobs(), ports.queue(), &terms.quotas, ports.now()).await;
     }
     Ok(end)

@@ -18,6 +18,12 @@ pub struct Quotas {
 }
 
 impl Quotas {
+    /// The same for a client that is registered with a limit of its own.
+    #[must_use]
+    pub fn of_client(self, jobs: Option<u32>) -> Self {
+        Self { per_caller: jobs.or(self.per_caller), ..self }
+    }
+
     /// Whether exports may have to wait for their turn.
     pub fn make_wait(&self) -> bool {
         self.waits && (self.per_caller.is_some() || self.global.is_some())
@@ -39,7 +45,7 @@ impl fmt::Display for Limit {
         match self {
             Self::PerCaller(most) => write!(
                 f,
-                "{most} of your exports are at work, the most that this server allows to one caller (HEADRACE_JOBS_PER_CALLER); \
+                "{most} of your exports are at work, the most that this server allows to you (HEADRACE_JOBS_PER_CALLER, or your registration); \
                  try again when one has ended, or cancel one with DELETE on its status URL"
             ),
             Self::Global(most) => write!(
@@ -55,6 +61,8 @@ impl fmt::Display for Limit {
 pub struct Conditions {
     /// There must be room for it, unless it is [`super::JobState::Queued`].
     pub quotas: Quotas,
+    /// The caller's own limit instead of [`Quotas::per_caller`], if it is registered with one. A job that waits keeps it.
+    pub client_jobs: Option<u32>,
     /// It must be the first of this key.
     pub key: Option<IdempotencyKey>,
 }

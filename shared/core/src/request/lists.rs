@@ -79,7 +79,7 @@ pub(super) fn types(
 
 /// Whether an export of this level can hold resources of the type. A request needs one such type only (Bulk Data Access,
 /// "`_type`"): the others may come along as referenced resources.
-fn is_within(kind: ResourceType, version: FhirVersion, level: &Level) -> bool {
+pub(super) fn is_within(kind: ResourceType, version: FhirVersion, level: &Level) -> bool {
     let in_compartment = || kind.as_str() == "Patient" || version.patient_compartment(kind).is_some();
     match level {
         Level::System => true,

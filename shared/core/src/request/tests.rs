@@ -5,6 +5,7 @@ mod lenient;
 mod levels;
 mod lists;
 mod never_panics;
+mod reach;
 mod single;
 
 /// 2026-01-31T08:00:00Z.
@@ -24,7 +25,7 @@ fn asked(parameters: &[(&str, &str)]) -> Asked {
 }
 
 fn resolve(asked: &Asked) -> Result<Resolved, Refusal> {
-    ExportRequest::resolve(asked, &Policy::default(), NOW)
+    ExportRequest::resolve(asked, &Policy::default(), &Reach::default(), NOW)
 }
 
 fn accepted(parameters: &[(&str, &str)]) -> ExportRequest {
@@ -96,7 +97,9 @@ fn everything_at_once_is_resolved() {
         ("_isParallel", "false"),
     ];
     assert!(Parameter::ALL.iter().all(|parameter| parameters.iter().any(|(name, _)| *name == parameter.as_str())));
-    let resolved = ExportRequest::resolve(&ask(group(), "respond-async, separate-export-status", &parameters), &policy, NOW).unwrap();
+    let resolved =
+        ExportRequest::resolve(&ask(group(), "respond-async, separate-export-status", &parameters), &policy, &Reach::default(), NOW)
+            .unwrap();
     let expected = ExportRequest {
         version: FhirVersion::R4,
         level: group(),

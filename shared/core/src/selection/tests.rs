@@ -98,6 +98,50 @@ fn types_and_filters_select_together_and_a_type_without_filter_is_whole() {
     assert_eq!(said(&selection, &line("Condition", "1", "", "")), "-");
 }
 
+// Holds: SEC-A13
+#[test]
+fn what_scopes_leave_of_a_type_goes_for_every_way_into_the_export() {
+    let limits = ["Observation?status=final", "Observation?code=7", "Organization?name=a", "Provenance?_id=1"].map(str::to_owned).to_vec();
+    let terms = WorkTerms { adds_referenced: true, ..WorkTerms::default() };
+    let of = |request| selection(ExportRequest { limits: limits.clone(), ..request }, &terms, None);
+    let observation =
+        |status: &str| line("Observation", "1", "", &format!(r#","status":"{status}","subject":{{"reference":"Patient/1"}}"#));
+    for level in [Level::System, Level::AllPatients] {
+        let limited = of(ExportRequest { level, ..ExportRequest::default() });
+        // It still competes with other versions.
+        assert_eq!((said(&limited, &observation("final")), said(&limited, &observation("draft"))), ("SM".into(), "M".into()));
+        assert_eq!(said(&limited, &line("Patient", "1", "", "")), "SM", "nothing is said of this type");
+    }
+    // The client's own filter counts as well, and does not widen the limit.
+    let filtered = of(ExportRequest { type_filters: vec!["Observation?status=draft".into()], ..ExportRequest::default() });
+    assert_eq!((said(&filtered, &observation("final")), said(&filtered, &observation("draft"))), ("M".into(), "M".into()));
+
+    let patients = of(ExportRequest { level: Level::AllPatients, ..ExportRequest::default() });
+    let organization = |name: &str| line("Organization", "1", "", &format!(r#","name":"{name}""#));
+    assert_eq!((said(&patients, &organization("a")), said(&patients, &organization("b"))), ("C".into(), String::new()));
+    let provenance = |id: &str| line("Provenance", id, "", r#","target":[{"reference":"Observation/1"}]"#);
+    assert_eq!((said(&patients, &provenance("1")), said(&patients, &provenance("2"))), ("C".into(), String::new()));
+    let associated = of(ExportRequest { associated: [Associated::RelevantProvenanceResources].into(), ..ExportRequest::default() });
+    assert_eq!((said(&associated, &provenance("1")), said(&associated, &provenance("2"))), ("MC".into(), "M".into()));
+
+    let members = roster(&[("Patient", "1", false)]);
+    let group = ExportRequest { level: Level::Group("g".into()), limits, ..ExportRequest::default() };
+    let group = selection(group, &terms, members);
+    assert_eq!((said(&group, &observation("final")), said(&group, &observation("draft"))), ("SM".into(), "M".into()));
+}
+
+#[test]
+fn a_deletion_of_what_may_be_read_in_part_only_is_not_told_but_still_counts() {
+    let limits = vec!["Observation?status=final".to_owned()];
+    let selection = system(ExportRequest { limits, since: moment("2026-01-15"), ..ExportRequest::default() });
+    let entry = |url: &str| format!(r#"{{"request":{{"method":"DELETE","url":"{url}"}}}}"#);
+    let text = format!(r#"{{"resourceType":"Bundle","type":"transaction","entry":[{},{}]}}"#, entry("Observation/1"), entry("Patient/1"));
+    let mut outline = Outline::default();
+    let Judged::Deletions(deletions) = selection.judge(text.as_bytes(), &mut outline) else { panic!("no deletions") };
+    let found: Vec<_> = selection.reported(&deletions).map(|(entry, _, facts)| (entry, facts.is_deletion, facts.is_selected)).collect();
+    assert_eq!(found, [(0, true, false), (1, true, true)]);
+}
+
 #[test]
 fn at_the_patients_level_what_is_in_no_compartment_is_known_but_not_selected() {
     let level = system(ExportRequest { level: Level::AllPatients, ..ExportRequest::default() });

@@ -16,7 +16,9 @@ fn key(owner: &str, key: &str, request: &str) -> Result<IdempotencyKey, BoxError
 }
 
 async fn record_under(store: &impl JobStore, job: &Job, quotas: Quotas, key: IdempotencyKey) -> Result<Recorded, BoxError> {
-    Ok(store.record_job(job, &Planning::default(), &Conditions { quotas, key: Some(key) }, &Agent::service()).await?)
+    Ok(store
+        .record_job(job, &Planning::default(), &Conditions { quotas, key: Some(key), ..Conditions::default() }, &Agent::service())
+        .await?)
 }
 
 /// One after the other, at once, over the limit, and after the job has ended.

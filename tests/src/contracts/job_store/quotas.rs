@@ -31,7 +31,7 @@ fn global(most: u32) -> Quotas {
 }
 
 pub(super) async fn record_within(store: &impl JobStore, job: &Job, quotas: Quotas) -> Result<Recorded, BoxError> {
-    Ok(store.record_job(job, &Planning::default(), &Conditions { quotas, key: None }, &Agent::service()).await?)
+    Ok(store.record_job(job, &Planning::default(), &Conditions { quotas, ..Conditions::default() }, &Agent::service()).await?)
 }
 
 /// So many jobs of this caller are at work, and so many of all callers: one more has room only where the limit is higher.
@@ -144,7 +144,7 @@ fn queued(n: u8, owner: &str, seconds: u64) -> Result<Job, BoxError> {
 }
 
 fn place_of(job: &Job) -> Waiting {
-    Waiting { since: job.created_at, job: job.id.clone(), owner: job.owner.clone() }
+    Waiting { since: job.created_at, job: job.id.clone(), owner: job.owner.clone(), client_jobs: None }
 }
 
 async fn is_due(store: &impl JobStore, subject: &Subject, seconds: u64) -> Result<bool, BoxError> {

@@ -4,6 +4,8 @@ use serde_json::{Value, json};
 
 use super::super::look_up::tests::{Lake, deletion, sent};
 use super::*;
+use crate::access::{Client, ClientKeys, Scopes};
+use crate::ids::Caller;
 
 struct At;
 
@@ -37,9 +39,21 @@ fn lake() -> Lake {
         .with("mixed.ndjson", [group("c", "2025-01-01", "diabetes"), json!({ "resourceType": "Patient", "id": "Group" })])
 }
 
+fn visible(reach: &Reach) -> Result<VisibleGroups, Refusal> {
+    VisibleGroups::of(reach, FhirVersion::R4, Instant::from_millis(At.now().0))
+}
+
 async fn search(lake: &Lake, query: &str) -> Result<GroupPage, ExportError> {
-    let search = GroupSearch::read(query, FhirVersion::R4, Instant::from_millis(At.now().0))?;
-    sent(search_groups(lake, &At, TERMS, &search)).await
+    search_within(&Reach::default(), lake, query).await
+}
+
+async fn search_within(reach: &Reach, lake: &Lake, query: &str) -> Result<GroupPage, ExportError> {
+    let (search, visible) = (GroupSearch::read(query, FhirVersion::R4, Instant::from_millis(At.now().0))?, visible(reach)?);
+    sent(search_groups(lake, &At, TERMS, &visible, &search)).await
+}
+
+async fn read_within(reach: &Reach, lake: &Lake, id: &str) -> Result<String, ExportError> {
+    sent(read_group(lake, &At, TERMS, &visible(reach)?, id)).await
 }
 
 async fn ids(query: &str) -> Vec<String> {
@@ -48,7 +62,7 @@ async fn ids(query: &str) -> Vec<String> {
 
 #[tokio::test]
 async fn a_group_is_read_as_its_newest_version_stands_in_the_lake() {
-    let read = async |id: &str| sent(read_group(&lake(), &At, TERMS, id)).await;
+    let read = async |id: &str| read_within(&Reach::default(), &lake(), id).await;
     assert_eq!(read("a").await.unwrap(), group("a", "2025-02-01", "Diabetes south").to_string());
     assert_eq!(read("b").await.unwrap(), group("b", "2025-01-01", "Diabetes north").to_string());
     for id in ["gone", "d", "p", "Group", "", "A"] {
@@ -123,6 +137,53 @@ async fn a_group_too_large_for_its_page_comes_without_its_members() {
     assert_eq!(read["meta"]["tag"][0]["code"], "SUBSETTED");
     assert_eq!((&read["member"], &read["name"]), (&Value::Null, &json!("Everybody")));
     assert_eq!(read["modifierExtension"][0]["valueBoolean"], true, "it changes what the group means");
-    let Err(ExportError::Refused(refusal)) = read_group(&lake, &At, TERMS, "large").await else { panic!() };
+    let Err(ExportError::Refused(refusal)) = read_within(&Reach::default(), &lake, "large").await else { panic!() };
     assert_eq!(refusal.status, 422);
+}
+
+fn reach(scopes: &str, groups: Option<&[&str]>) -> Reach {
+    let client = Client {
+        id: Caller("c".into()),
+        name: None,
+        keys: ClientKeys::Elsewhere,
+        scopes: Scopes::Everything,
+        groups: groups.map(|groups| groups.iter().map(ToString::to_string).collect()),
+        containers: None,
+        jobs: None,
+        destination: None,
+        is_disabled: false,
+        created_at: Millis(0),
+        changed_at: Millis(0),
+    };
+    Reach { scopes: Scopes::of_text(scopes, FhirVersion::R4).0, client: Some(client) }
+}
+
+// Holds: K7
+#[tokio::test]
+async fn to_a_client_of_some_groups_the_lake_has_no_others() {
+    let own = reach("system/*.rs", Some(&["a", "c", "unknown"]));
+    let page = search_within(&own, &lake(), "name=diabetes&_count=1").await.unwrap();
+    assert_eq!((page.total, page.next.as_deref(), page.groups.len()), (2, Some("a"), 1));
+    let found =
+        async |query: &str| search_within(&own, &lake(), query).await.unwrap().groups.into_iter().map(|(id, _)| id).collect::<Vec<_>>();
+    assert_eq!(found("").await, ["a", "c"]);
+    assert_eq!(found("_id=b").await, [""; 0]);
+    for (id, is_there) in [("a", true), ("b", false), ("unknown", false)] {
+        let read = read_within(&own, &lake(), id).await;
+        assert!(if is_there { read.is_ok() } else { matches!(read, Err(ExportError::NotFound(_))) }, "{id}");
+    }
+    assert_eq!(search_within(&reach("system/*.rs", Some(&[])), &lake(), "").await.unwrap().total, 0);
+}
+
+// Holds: SEC-A13
+#[tokio::test]
+async fn groups_are_shown_as_far_as_scopes_allow_to_read_them() {
+    let some = reach("system/Group.rs?identifier=urn:cohorts|b,urn:cohorts|c system/Patient.rs", None);
+    assert_eq!(search_within(&some, &lake(), "").await.unwrap().total, 2);
+    assert!(read_within(&some, &lake(), "b").await.is_ok());
+    assert!(matches!(read_within(&some, &lake(), "a").await, Err(ExportError::NotFound(_))));
+    for scopes in ["system/Patient.rs", ""] {
+        let refused = visible(&reach(scopes, None)).unwrap_err();
+        assert!(refused.is_of_scopes(), "{refused:?}");
+    }
 }

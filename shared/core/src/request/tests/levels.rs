@@ -71,7 +71,8 @@ fn a_reference_to_anything_else_is_refused_by_its_place_and_not_by_its_text() {
 #[test]
 fn only_the_lakes_own_bases_count_where_they_are_set() {
     let policy = Policy { bases: Bases::only(["https://ours.example/fhir".to_owned()]), ..Policy::default() };
-    let resolve = |reference| ExportRequest::resolve(&ask(group(), "respond-async", &[("patient", reference)]), &policy, NOW);
+    let resolve =
+        |reference| ExportRequest::resolve(&ask(group(), "respond-async", &[("patient", reference)]), &policy, &Reach::default(), NOW);
     assert!(resolve("https://ours.example/fhir/Patient/1").is_ok());
     assert!(resolve("https://theirs.example/fhir/Patient/1").is_err());
 }

@@ -20,7 +20,7 @@ fn types_are_those_of_the_lakes_version() {
         ("Patient", true, true, true),
     ] {
         for (version, is_known) in [(FhirVersion::R4, r4), (FhirVersion::R4b, r4b), (FhirVersion::R5, r5)] {
-            let resolved = ExportRequest::resolve(&asked(&[("_type", name)]), &policy(version), NOW);
+            let resolved = ExportRequest::resolve(&asked(&[("_type", name)]), &policy(version), &Reach::default(), NOW);
             assert_eq!(resolved.is_ok(), is_known, "{name} {version}");
         }
     }

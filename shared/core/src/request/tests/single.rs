@@ -71,7 +71,7 @@ fn an_interval_that_holds_no_moment_is_refused() {
 #[test]
 fn an_allow_list_closes_all_other_containers() {
     let policy = Policy { containers: Some([Container::parse("research").unwrap()].into()), ..Policy::default() };
-    let ask = |name| ExportRequest::resolve(&asked(&[("_container", name)]), &policy, NOW);
+    let ask = |name| ExportRequest::resolve(&asked(&[("_container", name)]), &policy, &Reach::default(), NOW);
     assert!(ask("research").is_ok());
     assert_eq!(ask("other").unwrap_err().code, IssueCode::Forbidden);
 }
@@ -81,7 +81,9 @@ fn an_allow_list_closes_all_other_containers() {
 fn format_is_a_layout_of_the_operator_or_fhirs_json() {
     let layouts = Layout::parse_named("by-day=<timestamp>/<id>; flat = <id>").unwrap();
     let policy = Policy { layouts, ..Policy::default() };
-    let layout = |name| ExportRequest::resolve(&asked(&[("_format", name)]), &policy, NOW).map(|resolved| resolved.request.layout);
+    let layout = |name| {
+        ExportRequest::resolve(&asked(&[("_format", name)]), &policy, &Reach::default(), NOW).map(|resolved| resolved.request.layout)
+    };
     assert_eq!(layout("by-day"), Ok(Layout::parse("<timestamp>/<id>")));
     assert_eq!(layout("flat"), Ok(Layout::parse("<id>")));
     for name in ["json", "application/json", "application/fhir+json", "application/fhir json"] {
