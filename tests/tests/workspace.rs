@@ -10,7 +10,7 @@ use headrace_edge::config::{GroupsConfig, KickoffConfig, MetadataConfig, PartsCo
 use headrace_edge::telemetry::Metric;
 use headrace_local::embedded::EmbeddedDynamo;
 use headrace_local::http;
-use headrace_local::service::{Plan, Service};
+use headrace_local::service::{Access, Plan, Service};
 use headrace_tests::flows::{Result, run};
 use serde_json::Value;
 
@@ -232,6 +232,7 @@ fn one_machine_answers_the_routes_that_are_deployed_and_no_others() -> Result<()
             lake_terms: Default::default(),
             trust_lake_names: false,
             workers: 1,
+            access: Access::None,
         };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
         let base = http::base_of(listener.local_addr()?);

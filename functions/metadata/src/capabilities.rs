@@ -53,7 +53,39 @@ struct Rest {
 
 #[derive(Debug, Serialize)]
 struct Security {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    extension: Option<[OauthUris; 1]>,
+    cors: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    service: Option<[Service; 1]>,
     description: &'static str,
+}
+
+/// Where tokens are given out. Superseded by `.well-known/smart-configuration`; some clients know nothing else.
+#[derive(Debug, Serialize)]
+struct OauthUris {
+    url: &'static str,
+    extension: [OauthUri; 1],
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct OauthUri {
+    url: &'static str,
+    value_uri: String,
+}
+
+/// A CodeableConcept of `restful-security-service`.
+#[derive(Debug, Serialize)]
+struct Service {
+    coding: [Coding; 1],
+    text: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+struct Coding {
+    system: &'static str,
+    code: &'static str,
 }
 
 #[derive(Debug, Serialize)]
@@ -90,12 +122,22 @@ struct Offered {
     definition: String,
 }
 
+/// Where a deployment is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct At {
+    /// The FHIR base.
+    pub base: String,
+    /// Where tokens are given out, if they are.
+    pub token_url: Option<String>,
+}
+
 /// The statement, as JSON text.
 ///
-/// * `base`: where this deployment is reached.
+/// * `at`: where this deployment is reached.
 /// * `since`: when this process began to offer what it says.
 /// * Bulk Data Access, "Server Capability Documentation".
-pub fn statement(base: &str, offer: &Offer, since: Millis) -> Result<String, serde_json::Error> {
+pub fn statement(at: &At, offer: &Offer, since: Millis) -> Result<String, serde_json::Error> {
+    let base = at.base.as_str();
     let statement = CapabilityStatement {
         resource_type: "CapabilityStatement",
         name: "Headrace",
@@ -112,7 +154,7 @@ pub fn statement(base: &str, offer: &Offer, since: Millis) -> Result<String, ser
         rest: [Rest {
             mode: "server",
             documentation: documentation(offer),
-            security: Security { description: security(offer.access) },
+            security: security(&offer.access, at.token_url.as_deref()),
             resource: offer.version.types().iter().map(|kind| resource(kind, base, offer)).collect(),
             operation: offered(None, base),
         }],
@@ -153,15 +195,37 @@ fn offered(kind: Option<&str>, base: &str) -> Vec<Offered> {
     offered
 }
 
-fn security(access: AccessControl) -> &'static str {
-    match access {
-        AccessControl::AwsIam => {
+fn security(access: &AccessControl, token_url: Option<&str>) -> Security {
+    let uris = |url: &str| OauthUris {
+        url: "http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-uris",
+        extension: [OauthUri { url: "token", value_uri: url.to_owned() }],
+    };
+    let smart = || Service {
+        coding: [Coding { system: "http://terminology.hl7.org/CodeSystem/restful-security-service", code: "SMART-on-FHIR" }],
+        text: "OAuth2 using SMART-on-FHIR profile (see http://docs.smarthealthit.org)",
+    };
+    let (service, description) = match access {
+        AccessControl::Smart(_) => (
+            Some([smart()]),
+            "SMART Backend Services: every request but those for this statement and for OperationDefinitions carries an access \
+             token, which registered clients get at the token endpoint for an assertion that they sign. Its scopes say what is \
+             exported. Exports, their status and their files belong to the client that started them.",
+        ),
+        AccessControl::External(_) => (
+            Some([smart()]),
+            "OAuth 2.0: every request but those for this statement and for OperationDefinitions carries an access token of the \
+             operator's identity provider, with SMART system scopes that say what is exported. Exports, their status and their \
+             files belong to the subject that started them.",
+        ),
+        AccessControl::AwsIam => (
+            None,
             "AWS IAM: every request but those for this statement and for OperationDefinitions is signed with AWS Signature \
              Version 4 (service execute-api) by an identity that may invoke the API. There is no token endpoint. Exports, \
-             their status and their files belong to the identity that started them."
-        }
-        AccessControl::None => "None: whoever reaches this server may export.",
-    }
+             their status and their files belong to the identity that started them.",
+        ),
+        AccessControl::None => (None, "None: whoever reaches this server may export."),
+    };
+    Security { extension: token_url.map(|url| [uris(url)]), cors: false, service, description }
 }
 
 /// What the guide wants to be documented, in its order.

@@ -16,7 +16,8 @@ use lambda_http::http::{Method, Response};
 use lambda_http::{Body, Request, RequestExt as _};
 use tokio::io::AsyncReadExt as _;
 
-use crate::capabilities::statement;
+use crate::capabilities::{At, statement};
+use crate::discovery::discovery;
 use crate::operations::{Operation, bundle};
 
 /// What the function needs, for the life of the process.
@@ -30,7 +31,7 @@ pub struct Metadata {
 /// A finished statement.
 #[derive(Clone, Debug)]
 struct Statement {
-    base: String,
+    at: At,
     json: String,
     gzip: Vec<u8>,
 }
@@ -59,13 +60,16 @@ impl Metadata {
     async fn answer(&self, request: &Request) -> Result<Reply, ExportError> {
         let (subject, route) = subject(request.raw_http_path()).ok_or(ExportError::NotFound("this path"))?;
         if let Subject::Smart = subject {
-            return Ok(Reply::outcome(404, &Outcome::error(IssueCode::NotFound, self.no_smart())));
+            return self.smart(request);
         }
         must_speak_json(request)?;
         let base = base::base(request, route, self.offer.base.as_deref())?;
         let json = |json: serde_json::Value| Reply::json(200, FHIR_JSON, json.to_string());
         match subject {
-            Subject::Capabilities => self.capabilities(base, request.headers()).await,
+            Subject::Capabilities => {
+                let token_url = token_url(&self.offer.access, request)?;
+                self.capabilities(At { base, token_url }, request.headers()).await
+            }
             Subject::Operations => Ok(json(bundle(&base, &self.offer))),
             Subject::Operation(id) => match Operation::named(id) {
                 Some(operation) => Ok(json(operation.resource(&base, &self.offer))),
@@ -75,12 +79,12 @@ impl Metadata {
         }
     }
 
-    async fn capabilities(&self, base: String, headers: &HeaderMap) -> Result<Reply, ExportError> {
+    async fn capabilities(&self, at: At, headers: &HeaderMap) -> Result<Reply, ExportError> {
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let statement = match last.filter(|last| last.base == base) {
+        let statement = match last.filter(|last| last.at == at) {
             Some(last) => last,
             None => {
-                let made = self.make(base).await?;
+                let made = self.make(at).await?;
                 self.last.lock().unwrap_or_else(PoisonError::into_inner).replace(made.clone());
                 made
             }
@@ -93,23 +97,43 @@ impl Metadata {
         Ok(reply.with(VARY, "Accept-Encoding"))
     }
 
-    async fn make(&self, base: String) -> Result<Statement, ExportError> {
+    async fn make(&self, at: At) -> Result<Statement, ExportError> {
         let failed = |cause| StoreError::NotApplied { what: "the capability statement", cause };
-        let json = statement(&base, &self.offer, self.since).map_err(|error| failed(error.into()))?;
+        let json = statement(&at, &self.offer, self.since).map_err(|error| failed(error.into()))?;
         let mut gzip = Vec::new();
         GzipEncoder::new(json.as_bytes()).read_to_end(&mut gzip).await.map_err(|error| failed(error.into()))?;
         tracing::info!(size_bytes = json.len(), gzip_bytes = gzip.len(), "the capability statement is made");
-        Ok(Statement { base, json, gzip })
+        Ok(Statement { at, json, gzip })
     }
 
-    /// For clients that look for a token endpoint: they say themselves that there is none, and stop.
-    fn no_smart(&self) -> &'static str {
-        match self.offer.access {
-            AccessControl::AwsIam => {
-                "this server does not use SMART App Launch and has no token endpoint: sign requests with AWS Signature Version 4, service execute-api"
-            }
-            AccessControl::None => "this server does not use SMART App Launch: it asks nobody for credentials",
+    /// For clients that look for a token endpoint: always as JSON, whatever they take. Where there is none they are told so.
+    fn smart(&self, request: &Request) -> Result<Reply, ExportError> {
+        match token_url(&self.offer.access, request)? {
+            Some(url) => Ok(Reply::json(200, "application/json", discovery(&url))),
+            None => Ok(Reply::outcome(404, &Outcome::error(IssueCode::NotFound, no_smart(&self.offer.access)))),
         }
+    }
+}
+
+/// Where tokens are given out; `None` if that is nowhere, or nobody knows.
+fn token_url(access: &AccessControl, request: &Request) -> Result<Option<String>, Refusal> {
+    match access {
+        // The assertion must be for this URL: no header of a request can name another.
+        AccessControl::Smart(terms) => Ok(Some(base::own(request, terms.base.as_deref())? + "/token")),
+        AccessControl::External(terms) => Ok(terms.token_url.clone()),
+        AccessControl::AwsIam | AccessControl::None => Ok(None),
+    }
+}
+
+fn no_smart(access: &AccessControl) -> &'static str {
+    match access {
+        AccessControl::AwsIam => {
+            "this server does not use SMART App Launch and has no token endpoint: sign requests with AWS Signature Version 4, service execute-api"
+        }
+        AccessControl::Smart(_) | AccessControl::External(_) => {
+            "this server takes access tokens of an identity provider, whose token endpoint it does not know: ask its operator"
+        }
+        AccessControl::None => "this server does not use SMART App Launch: it asks nobody for credentials",
     }
 }
 

@@ -32,7 +32,11 @@ pub(crate) enum Sorted {
 pub(crate) fn sort_code(code: &str, status: u16) -> Sorted {
     match code {
         "ConditionalCheckFailedException" | "PreconditionFailed" => Sorted::Stale,
-        "ResourceNotFoundException" | "NoSuchBucket" | "AWS.SimpleQueueService.NonExistentQueue" | "QueueDoesNotExist" => Sorted::Absent,
+        "ResourceNotFoundException"
+        | "NotFoundException"
+        | "NoSuchBucket"
+        | "AWS.SimpleQueueService.NonExistentQueue"
+        | "QueueDoesNotExist" => Sorted::Absent,
         "AccessDenied"
         | "AccessDeniedException"
         | "AllAccessDisabled"

@@ -1,13 +1,17 @@
-//! The ports of `headrace-core` over DynamoDB, SQS and S3.
+//! The ports of `headrace-core` over DynamoDB, SQS, S3 and KMS.
 
 mod dynamo;
 mod errors;
+#[cfg(feature = "kms")]
+mod kms;
 #[cfg(feature = "s3")]
 mod s3;
 #[cfg(feature = "sqs")]
 mod sqs;
 
 pub use dynamo::{DynamoJobStore, TableSchema};
+#[cfg(feature = "kms")]
+pub use kms::KmsSigner;
 #[cfg(feature = "s3")]
 pub use s3::{S3Lake, S3PartStore};
 #[cfg(feature = "sqs")]
@@ -27,6 +31,12 @@ impl Clients {
     /// The job table of this name.
     pub fn jobs(&self, table: &str) -> DynamoJobStore {
         DynamoJobStore::new(aws_sdk_dynamodb::Client::new(&self.config), table)
+    }
+
+    /// The key of this id, ARN or alias, which signs access tokens.
+    #[cfg(feature = "kms")]
+    pub fn signer(&self, key: &str) -> KmsSigner {
+        KmsSigner::new(aws_sdk_kms::Client::new(&self.config), key)
     }
 
     /// The task queue at this URL.

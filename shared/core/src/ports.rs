@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::Stream;
 
-use crate::access::{Agent, Client, ClientPage, TokenKey};
+use crate::access::{Agent, Client, ClientPage, PublicKey, TokenKey};
 use crate::audit::AuditEntry;
 use crate::clock::Millis;
 use crate::error::{SourceError, StoreError};
@@ -207,6 +207,15 @@ pub trait AccessStore: Send + Sync {
 
     /// Records a key before a token that it has signed is given out.
     fn put_token_key(&self, key: &TokenKey) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+/// What signs access tokens. The private key never leaves it.
+pub trait TokenSigner: Send + Sync {
+    /// The public half of its key, the same as long as the process lives.
+    fn key(&self) -> impl Future<Output = Result<PublicKey, StoreError>> + Send;
+
+    /// The signature of these bytes, as JOSE wants it of the key's algorithm.
+    fn sign(&self, message: &[u8]) -> impl Future<Output = Result<Vec<u8>, StoreError>> + Send;
 }
 
 /// What is recorded for auditors.

@@ -1,5 +1,6 @@
 //! Settings, read once before the first event. Nothing else reads the environment.
 
+mod access;
 mod terms;
 
 use std::time::Duration;
@@ -9,9 +10,9 @@ use headrace_core::job::Quotas;
 use headrace_core::ports::LeaseTerms;
 use headrace_fhir::FhirVersion;
 
+pub use access::{AccessControl, ExternalTerms, SCOPE_CLAIM, SmartTerms, read_secure_url};
 pub use terms::{
-    AccessControl, LakeTerms, Offer, Terms, read_base, read_bases, read_containers, read_lake_versions, read_layouts, read_quotas,
-    read_version,
+    LakeTerms, Offer, Terms, read_base, read_bases, read_containers, read_lake_versions, read_layouts, read_quotas, read_version,
 };
 
 /// A setting that is missing or cannot be read.
@@ -159,6 +160,28 @@ impl KickoffConfig {
             source: Bucket::source(settings)?,
             destination: Bucket::destination(settings)?,
             terms: Terms::read(settings)?,
+        })
+    }
+}
+
+/// The token function's settings.
+#[derive(Clone, Debug)]
+pub struct TokenConfig {
+    /// Table and log.
+    pub common: Common,
+    /// Who may come in.
+    pub access: AccessControl,
+    /// The KMS key that signs tokens: its id, ARN or alias.
+    pub signing_key: String,
+}
+
+impl TokenConfig {
+    /// Reads them.
+    pub fn read(settings: &impl Settings) -> Result<Self, ConfigError> {
+        Ok(Self {
+            common: Common::read(settings)?,
+            access: AccessControl::read(settings)?,
+            signing_key: settings.required("HEADRACE_SIGNING_KEY")?,
         })
     }
 }

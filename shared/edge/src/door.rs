@@ -1,50 +1,115 @@
 //! The door: who comes in, what they may do, and what is recorded of those who are turned away.
 
+mod bearer;
+mod external;
 mod iam;
+mod smart;
+mod token_keys;
 
 use headrace_core::access::{Agent, Origin, Reach, Scopes, Visitor, Who};
 use headrace_core::audit::{AuditEntry, Deed, Verdict};
-use headrace_core::error::ExportError;
+use headrace_core::error::{ExportError, StoreError};
 use headrace_core::ids::Caller;
 use headrace_core::outcome::IssueCode;
 use headrace_core::ports::{AccessStore, AuditTrail, Clock};
 use headrace_core::request::Refusal;
-use lambda_http::http::Response;
+use lambda_http::http::header::{HeaderValue, WWW_AUTHENTICATE};
+use lambda_http::http::{HeaderMap, Response};
 use lambda_http::request::RequestContext;
 use lambda_http::{Body, Request, RequestExt as _};
 
-use crate::config::AccessControl;
+use crate::base;
+use crate::config::{AccessControl, SmartTerms};
 use crate::reply::refuse;
 use crate::request::request_id;
 use crate::system::random_name;
+
+use bearer::{Invalid, bearer, challenge, required};
+use external::{External, Unjudged};
+use token_keys::TokenKeys;
+
+pub use smart::{ACCESS_TOKEN_TYPE, Claims};
 
 /// The door of one function, for the life of the process.
 pub struct Door<J, C> {
     store: J,
     clock: C,
-    access: AccessControl,
+    rule: Rule<C>,
+}
+
+/// Who may come in, with what it takes to find out.
+enum Rule<C> {
+    Smart(SmartTerms, TokenKeys),
+    AwsIam,
+    External(Box<External<C>>),
+    None,
+}
+
+impl<J, C: Clock + Clone> Door<J, C> {
+    /// A door under this rule.
+    pub fn new(store: J, clock: C, access: AccessControl) -> Self {
+        let rule = match access {
+            AccessControl::Smart(terms) => Rule::Smart(terms, TokenKeys::default()),
+            AccessControl::AwsIam => Rule::AwsIam,
+            AccessControl::External(terms) => Rule::External(Box::new(External::new(terms, clock.clone()))),
+            AccessControl::None => Rule::None,
+        };
+        Self { store, clock, rule }
+    }
 }
 
 impl<J: AccessStore + AuditTrail, C: Clock> Door<J, C> {
-    /// A door under this rule.
-    pub fn new(store: J, clock: C, access: AccessControl) -> Self {
-        Self { store, clock, access }
+    /// How access tokens of our own are understood; `None` if there are none.
+    pub fn smart(&self) -> Option<&SmartTerms> {
+        match &self.rule {
+            Rule::Smart(terms, _) => Some(terms),
+            Rule::AwsIam | Rule::External(_) | Rule::None => None,
+        }
     }
 
     /// Who sent the request, and what they may do; a refusal with 401 if that does not show.
     pub async fn admit(&self, request: &Request) -> Result<Visitor, ExportError> {
-        let origin = origin(request);
-        match &self.access {
-            AccessControl::None => {
+        let (caller, reach) = match &self.rule {
+            Rule::None => {
                 let caller = Caller(Caller::LOCAL.to_owned());
-                Ok(Visitor { caller, is_authenticated: false, reach: Reach::default(), origin })
+                return Ok(Visitor { caller, is_authenticated: false, reach: Reach::default(), origin: origin(request) });
             }
-            AccessControl::AwsIam => {
+            Rule::AwsIam => {
                 let caller = iam::caller(request)?;
                 let reach = self.reach(&caller, Scopes::Everything).await?;
-                Ok(Visitor { caller, is_authenticated: true, reach, origin })
+                (caller, reach)
             }
-        }
+            Rule::Smart(terms, keys) => {
+                let token = self.token(request)?;
+                let base = base::own(request, terms.base.as_deref())?;
+                let checked = smart::check(token, &base, (keys, &self.store), (terms.version, self.clock.now())).await?;
+                let (caller, scopes) = checked.map_err(|invalid| not_valid(request, &invalid))?;
+                let reach = self.reach(&caller, scopes).await?;
+                // A client that was removed has its tokens still.
+                if reach.client.is_none() {
+                    return Err(not_valid(request, &Invalid::Unregistered).into());
+                }
+                (caller, reach)
+            }
+            Rule::External(external) => {
+                let checked = external.check(self.token(request)?, self.clock.now()).await;
+                let (caller, scopes) = checked.map_err(|unjudged| match unjudged {
+                    Unjudged::Invalid(invalid) => ExportError::from(not_valid(request, &invalid)),
+                    Unjudged::NoKeys(error) => StoreError::NotApplied { what: "the identity provider", cause: error.into() }.into(),
+                })?;
+                let reach = self.reach(&caller, scopes).await?;
+                (caller, reach)
+            }
+        };
+        Ok(Visitor { caller, is_authenticated: true, reach, origin: origin(request) })
+    }
+
+    /// The token that the request was sent with.
+    fn token<'a>(&self, request: &'a Request) -> Result<&'a str, Refusal> {
+        let token = bearer(request.headers()).ok_or_else(required)?;
+        let is_one = request.headers().get_all(lambda_http::http::header::AUTHORIZATION).iter().count() == 1;
+        let text = std::str::from_utf8(token).ok().filter(|_| is_one);
+        text.ok_or_else(|| not_valid(request, &Invalid::NotOne))
     }
 
     /// What a known caller may do whose credential allows to read `scopes`: no more than they are registered for, where
@@ -60,20 +125,38 @@ impl<J: AccessStore + AuditTrail, C: Clock> Door<J, C> {
 
     /// The answer to an error. What was refused is recorded, with whoever `visitor` is.
     pub async fn refuse(&self, request: &Request, deed: Deed, visitor: Option<&Visitor>, error: &ExportError) -> Response<Body> {
-        let response = refuse(request, error);
-        if response.status().is_client_error() {
-            let unknown = || Agent { who: Who::Unknown, origin: origin(request) };
-            let agent = visitor.map_or_else(unknown, Visitor::agent);
-            let noted = match self.entry(deed, agent, Verdict::Refused(response.status().as_u16())) {
-                Ok(entry) => self.store.note(&entry).await,
-                Err(error) => Err(error),
-            };
-            // The answer stays the same: nothing was given away.
-            if let Err(error) = noted {
-                tracing::error!(error = &error as &dyn std::error::Error, "a refusal was not recorded for the audit trail");
-            }
-        }
+        let mut response = refuse(request, error);
+        let status = response.status().as_u16();
+        self.note_refusal(request, deed, visitor, status).await;
+        self.add_challenge(request, status, response.headers_mut());
         response
+    }
+
+    /// Records that a request was refused with this status. The answer stays the same if that fails: nothing was given away.
+    pub async fn note_refusal(&self, request: &Request, deed: Deed, visitor: Option<&Visitor>, status: u16) {
+        if !(400..500).contains(&status) {
+            return;
+        }
+        let unknown = || Agent { who: Who::Unknown, origin: origin(request) };
+        let agent = visitor.map_or_else(unknown, Visitor::agent);
+        let noted = match self.entry(deed, agent, Verdict::Refused(status)) {
+            Ok(entry) => self.store.note(&entry).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = noted {
+            tracing::error!(error = &error as &dyn std::error::Error, "a refusal was not recorded for the audit trail");
+        }
+    }
+
+    /// Tells a client that comes with the wrong token, or none, what is asked for (RFC 6750, section 3).
+    fn add_challenge(&self, request: &Request, status: u16, headers: &mut HeaderMap) {
+        let challenge = match &self.rule {
+            Rule::Smart(..) | Rule::External(_) => challenge(request, status),
+            Rule::AwsIam | Rule::None => None,
+        };
+        if let Some(challenge) = challenge {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+        }
     }
 
     /// Records what is given away, before it is: what cannot be recorded is not given.
@@ -83,13 +166,19 @@ impl<J: AccessStore + AuditTrail, C: Clock> Door<J, C> {
         Ok(self.store.note(&entry).await?)
     }
 
-    fn entry(&self, deed: Deed, agent: Agent, verdict: Verdict) -> Result<AuditEntry, headrace_core::error::StoreError> {
+    fn entry(&self, deed: Deed, agent: Agent, verdict: Verdict) -> Result<AuditEntry, StoreError> {
         Ok(AuditEntry { id: random_name()?, at: self.clock.now(), deed, agent, verdict, job: None, owner: None, file: None })
     }
 }
 
+/// A token that does not count. The log says why.
+fn not_valid(request: &Request, invalid: &Invalid) -> Refusal {
+    tracing::info!(request.id = request_id(request), reason = %invalid, "an access token was refused");
+    invalid.refusal()
+}
+
 /// From where a request came: what the gateway saw, which no header can change.
-fn origin(request: &Request) -> Origin {
+pub fn origin(request: &Request) -> Origin {
     let address = match request.request_context_ref() {
         Some(RequestContext::ApiGatewayV2(context)) => context.http.source_ip.clone(),
         Some(_) | None => None,

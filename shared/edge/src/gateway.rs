@@ -15,7 +15,7 @@ use lambda_http::lambda_runtime::{self, LambdaEvent, service_fn};
 use lambda_http::request::RequestContext;
 use lambda_http::{Body, Error, Request, RequestExt as _};
 
-use crate::reply::outcome;
+use crate::reply::{only_by_https, outcome};
 
 /// Answers API Gateway's events until the process is stopped.
 pub async fn run<A>(handle: impl Fn(Request) -> A) -> Result<(), Error>
@@ -33,10 +33,13 @@ pub async fn answer<A>(event: ApiGatewayV2httpRequest, handle: impl FnOnce(Reque
 where
     A: Future<Output = Response<Body>>,
 {
-    match request(event) {
+    let mut response = match request(event) {
         Ok(request) => handle(request).await,
         Err(refusal) => outcome(&ExportError::Refused(refusal)).into_response(),
-    }
+    };
+    // API Gateway speaks nothing else.
+    only_by_https(response.headers_mut());
+    response
 }
 
 /// The request in an event. Its URI has path and query only: whoever needs the base takes it from [`crate::base`].
@@ -125,6 +128,23 @@ mod tests {
     fn a_query_that_is_no_query_is_refused() {
         for (query, status) in [("a b", 400), ("\u{0}", 400), ("ü\n", 400), (&"x".repeat(70_000), 414)] {
             assert_eq!(request(event(&json!({}), query)).unwrap_err().status, status);
+        }
+    }
+
+    #[tokio::test]
+    async fn every_answer_keeps_browsers_from_making_anything_of_it() {
+        let good = async |_| crate::reply::Reply::json(200, "application/json", "{}".to_owned()).into_response();
+        for event in [event(&json!({}), ""), event(&json!({}), "a b")] {
+            let response = answer(event, good).await;
+            for (name, value) in [
+                ("strict-transport-security", "max-age=31536000"),
+                ("content-security-policy", "default-src 'none'; frame-ancestors 'none'"),
+                ("x-content-type-options", "nosniff"),
+                ("referrer-policy", "no-referrer"),
+                ("cache-control", "no-store"),
+            ] {
+                assert_eq!(response.headers()[name], value, "{name}");
+            }
         }
     }
 

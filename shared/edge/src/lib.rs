@@ -3,7 +3,10 @@
 pub mod base;
 pub mod config;
 pub mod door;
+pub mod form;
 pub mod gateway;
+pub mod jose;
+pub mod jwks;
 pub mod parameters;
 pub mod reply;
 pub mod request;

@@ -4,7 +4,10 @@ use std::error::Error;
 
 use headrace_core::error::{ExportError, SourceError, StoreError};
 use headrace_core::outcome::{IssueCode, Outcome};
-use lambda_http::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
+use lambda_http::http::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, REFERRER_POLICY, RETRY_AFTER,
+    STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS,
+};
 use lambda_http::http::{Response, StatusCode};
 use lambda_http::{Body, Request};
 
@@ -55,13 +58,16 @@ impl Reply {
         self
     }
 
-    /// As the runtime takes it. Nothing that this service answers may be cached: it is a patient's, or it changes.
+    /// As the runtime takes it. Nothing that this service answers may be cached: it is a patient's, or it changes. Nothing
+    /// is a page: whatever a browser takes it for, it shows nothing, loads nothing and tells nobody where it was.
     pub fn into_response(self) -> Response<Body> {
         let mut response = Response::new(self.body);
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"));
+        headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
         for (name, value) in self.headers {
             match HeaderValue::try_from(value) {
                 Ok(value) => drop(headers.insert(name, value)),
@@ -70,6 +76,11 @@ impl Reply {
         }
         response
     }
+}
+
+/// Has browsers come by https alone from now on (RFC 6797): for answers that went by it.
+pub fn only_by_https(headers: &mut HeaderMap) {
+    headers.insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
 }
 
 /// The answer to an error: status, issue code, public text. The cause goes to the log, once, here.

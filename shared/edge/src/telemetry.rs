@@ -86,7 +86,7 @@ impl Metric {
 static FUNCTION: OnceLock<String> = OnceLock::new();
 
 /// Our crates. A bare level is meant for them: the SDK's own debugging output is noise to an operator.
-const OURS: [&str; 12] = [
+const OURS: [&str; 13] = [
     "headrace_core",
     "headrace_aws",
     "headrace_edge",
@@ -99,6 +99,7 @@ const OURS: [&str; 12] = [
     "groups",
     "metadata",
     "reaper",
+    "token",
 ];
 
 /// Reads `HEADRACE_LOG`: a level for our own events, or `target=level` pairs separated by commas; `fallback` if it is neither.

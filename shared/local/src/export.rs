@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use crate::cli::Export;
 use crate::client::{BulkClient, ClientError, Downloaded, Manifest};
 use crate::http::{base_of, serve};
-use crate::service::{Plan, Service, StartError};
+use crate::service::{Access, Plan, Service, StartError};
 
 /// How often our own server is asked; other servers say how often they want to be.
 const IMPATIENCE: Duration = Duration::from_millis(20);
@@ -73,6 +73,7 @@ pub async fn export(order: &Export) -> Result<Exported, ExportFailure> {
         lake_terms: order.terms.lake_terms()?,
         trust_lake_names: order.terms.trust_lake_names,
         workers: order.terms.workers(),
+        access: Access::None,
     };
     let service = Arc::new(Service::start(plan).await?);
     let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await.map_err(out)?;

@@ -7,14 +7,16 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body as HttpBody;
 use axum::extract::{RawPathParams, Request, State};
+use axum::middleware::map_response;
 use axum::response::Response;
-use axum::routing::{MethodRouter, any, get};
+use axum::routing::{MethodRouter, any, get, post};
 use axum::serve::ListenerExt as _;
 use files::handler::{LocalFile, NDJSON};
 use headrace_core::error::ExportError;
 use headrace_core::outcome::{IssueCode, Outcome};
-use headrace_edge::reply::{Reply, outcome};
-use http::header::CONTENT_TYPE;
+use headrace_edge::base::{OwnBase, is_loopback_host};
+use headrace_edge::reply::{Reply, only_by_https, outcome};
+use http::header::{CONTENT_TYPE, HOST};
 use http::{HeaderValue, StatusCode};
 use lambda_http::{Body, RequestExt as _};
 use tokio::net::TcpListener;
@@ -27,6 +29,9 @@ use crate::service::Service;
 /// The path below which the API lies.
 pub const BASE_PATH: &str = "/fhir";
 
+/// Where clients look for the token endpoint: below the base, and some of them at the host's root alone.
+const DISCOVERY: &str = "/.well-known/smart-configuration";
+
 /// The longest body that is read. Lambda takes 6 MB, of which base64 may be a third.
 const BODY_LIMIT_BYTES: usize = 5_000_000;
 
@@ -38,6 +43,13 @@ async fn unknown(_: Request) -> Response {
 async fn wrong_method(_: Request) -> Response {
     let text = "this path does not take this method";
     respond(Reply::outcome(405, &Outcome::error(IssueCode::NotSupported, text)).into_response())
+}
+
+fn metadata() -> MethodRouter<Arc<Service>> {
+    get(|State(service): State<Arc<Service>>, parameters, request| async move {
+        respond(service.metadata.handle(gateway_request(parameters, request)).await)
+    })
+    .fallback(wrong_method)
 }
 
 /// The routes that `template.yaml` gives to API Gateway. Whatever answers GET answers HEAD.
@@ -68,12 +80,6 @@ fn routes() -> Router<Arc<Service>> {
         })
         .fallback(wrong_method)
     };
-    let metadata = || -> MethodRouter<Arc<Service>> {
-        get(|State(service): State<Arc<Service>>, parameters, request| async move {
-            respond(service.metadata.handle(gateway_request(parameters, request)).await)
-        })
-        .fallback(wrong_method)
-    };
     let files = get(|State(service): State<Arc<Service>>, parameters, request: Request| async move {
         let (parts, _) = request.into_parts();
         let again = Request::from_parts(parts.clone(), HttpBody::empty());
@@ -82,11 +88,20 @@ fn routes() -> Router<Arc<Service>> {
     })
     .fallback(wrong_method)
     .layer(CompressionLayer::new().gzip(true));
+    let token = post(|State(service): State<Arc<Service>>, parameters, request| async move {
+        let Some(token) = &service.token else { return respond(outcome(&ExportError::NotFound("a token endpoint")).into_response()) };
+        match with_body(parameters, request).await {
+            Ok(request) => respond(token.handle(request).await),
+            Err(refused) => refused,
+        }
+    })
+    .fallback(wrong_method);
     Router::new()
+        .route("/token", token)
         .route("/metadata", metadata())
         .route("/OperationDefinition", metadata())
         .route("/OperationDefinition/{id}", metadata())
-        .route("/.well-known/smart-configuration", metadata())
+        .route(DISCOVERY, metadata())
         .route("/{operation}", kick_off())
         .route("/Patient/{operation}", kick_off())
         .route("/Patient/{id}/{operation}", kick_off())
@@ -100,7 +115,9 @@ fn routes() -> Router<Arc<Service>> {
 
 /// Serves until the process is stopped.
 pub async fn serve(service: Arc<Service>, listener: TcpListener) -> std::io::Result<()> {
-    let app = Router::new().nest(BASE_PATH, routes()).fallback(any(unknown)).with_state(service);
+    let is_behind_tls = service.base.as_deref().is_some_and(|base| base.starts_with("https://"));
+    let app = Router::new().nest(BASE_PATH, routes()).route(DISCOVERY, metadata()).fallback(any(unknown)).with_state(service);
+    let app = if is_behind_tls { app.layer(map_response(by_https)) } else { app };
     // Without it, answers on a kept connection wait for the client's delayed acknowledgements: 40 ms each.
     let listener = listener.tap_io(|connection| {
         if let Err(error) = connection.set_nodelay(true) {
@@ -108,6 +125,11 @@ pub async fn serve(service: Arc<Service>, listener: TcpListener) -> std::io::Res
         }
     });
     axum::serve(listener, app).await
+}
+
+async fn by_https(mut response: Response) -> Response {
+    only_by_https(response.headers_mut());
+    response
 }
 
 /// Where a listener is reached: its base.
@@ -147,7 +169,13 @@ async fn with_body(parameters: RawPathParams, request: Request) -> Result<lambda
 fn as_from_the_gateway(parameters: &RawPathParams, parts: http::request::Parts, body: Body) -> lambda_http::Request {
     let parameters: HashMap<String, String> = parameters.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     let path = parts.extensions.get::<axum::extract::OriginalUri>().map_or_else(|| parts.uri.path(), |uri| uri.path()).to_owned();
-    lambda_http::Request::from_parts(parts, body).with_path_parameters(parameters).with_raw_http_path(path)
+    // Another name may be that of somebody's page which leads here: what tokens are for is no page's choice.
+    let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok()).filter(|host| is_loopback_host(host)).map(str::to_owned);
+    let mut request = lambda_http::Request::from_parts(parts, body).with_path_parameters(parameters).with_raw_http_path(path);
+    if let Some(host) = host {
+        request.extensions_mut().insert(OwnBase(format!("http://{host}{BASE_PATH}")));
+    }
+    request
 }
 
 fn respond(response: http::Response<Body>) -> Response {

@@ -10,3 +10,4 @@ pub mod program;
 pub mod queue;
 pub mod serve;
 pub mod service;
+pub mod signer;

@@ -8,7 +8,7 @@ use tokio::net::TcpListener;
 
 use crate::cli::Serve;
 use crate::http;
-use crate::service::{Plan, Service, StartError};
+use crate::service::{Access, Plan, Service, StartError};
 
 /// Why serving ended.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +49,7 @@ pub async fn serve(order: &Serve) -> Result<(), ServeFailure> {
         lake_terms: order.terms.lake_terms()?,
         trust_lake_names: order.terms.trust_lake_names,
         workers: order.terms.workers(),
+        access: Access::None,
     };
     let listener = TcpListener::bind(address).await.map_err(|cause| ServeFailure::Listen { address, cause })?;
     let base = http::base_of(listener.local_addr().map_err(|cause| ServeFailure::Listen { address, cause })?);

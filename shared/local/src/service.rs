@@ -17,18 +17,21 @@ use headrace_core::flow::reap::recover;
 use headrace_core::flow::run_task::WorkTerms;
 use headrace_core::ids::TaskId;
 use headrace_core::ports::{Clock, LeaseTerms, PartStore as _, Ports, ResourceSource as _, TaskQueue as _};
-use headrace_edge::config::{AccessControl, LakeTerms, Offer, Terms};
+use headrace_edge::config::{AccessControl, ExternalTerms, LakeTerms, Offer, SmartTerms, Terms};
 use headrace_edge::door::Door;
+use headrace_edge::jwks::{JwksSource, Trust};
 use headrace_edge::system::{SystemClock, random_job_id};
 use kickoff::handler::Kickoff;
 use metadata::handler::Metadata;
 use reaper::handler::Reaper;
 use status::handler::Exports;
+use token::handler::Token;
 use tokio::task::JoinSet;
 
 use crate::directory::{DirectoryLake, DirectoryParts};
 use crate::embedded::{EmbeddedDynamo, EmbeddedError};
 use crate::queue::LocalQueue;
+use crate::signer::FileSigner;
 
 /// The job table's name within its file.
 const TABLE: &str = "headrace";
@@ -90,6 +93,30 @@ pub struct Plan {
     pub trust_lake_names: bool,
     /// Tasks worked on at the same time.
     pub workers: usize,
+    /// Who may ask.
+    pub access: Access,
+}
+
+/// Who may ask, on one machine.
+#[derive(Clone, Debug)]
+pub enum Access {
+    /// Registered clients, with access tokens that this key signs.
+    Smart(FileSigner),
+    /// Whoever has an access token of the operator's identity provider.
+    External(ExternalTerms),
+    /// Everybody who reaches the server.
+    None,
+}
+
+impl Access {
+    /// As a door takes it, where this is promised.
+    fn control(&self, terms: &Terms) -> AccessControl {
+        match self {
+            Self::Smart(_) => AccessControl::Smart(SmartTerms { base: terms.base.clone(), version: terms.policy.version }),
+            Self::External(external) => AccessControl::External(external.clone()),
+            Self::None => AccessControl::None,
+        }
+    }
 }
 
 /// The service, at work from [`Service::start`] until it is dropped.
@@ -100,6 +127,10 @@ pub struct Service {
     pub(crate) files: Files<DynamoJobStore, DirectoryParts, SystemClock>,
     pub(crate) groups: Groups<DynamoJobStore, DirectoryLake, SystemClock>,
     pub(crate) metadata: Metadata,
+    /// Only where it signs tokens itself.
+    pub(crate) token: Option<Token<DynamoJobStore, FileSigner, SystemClock>>,
+    /// The FHIR base, if it is not that of each request.
+    pub(crate) base: Option<String>,
     /// Workers and the reaper; they end with the service.
     _at_work: JoinSet<()>,
     /// Held as long as the service lives.
@@ -124,7 +155,9 @@ impl Service {
         }
         let quotas = plan.terms.quotas;
         let lease = LeaseTerms { length: LEASE, void_before: clock.now(), ..LeaseTerms::default() };
-        let metadata = Metadata::new(&clock, Offer::of_one_machine(&plan.terms, &plan.lake_terms));
+        let access = plan.access.control(&plan.terms);
+        let offer = Offer { access: access.clone(), ..Offer::of_one_machine(&plan.terms, &plan.lake_terms) };
+        let metadata = Metadata::new(&clock, offer);
         let terms = WorkTerms {
             lease,
             slice_floor_bytes: SLICE_BYTES,
@@ -159,8 +192,15 @@ impl Service {
                 }
             }
         });
-        let door = || Door::new(jobs.clone(), clock, AccessControl::None);
+        let door = || Door::new(jobs.clone(), clock, access.clone());
+        let keys = || JwksSource::new(Trust::ClientsOfOneMachine, clock);
+        let token = match plan.access {
+            Access::Smart(signer) => Some(Token::new(door(), (jobs.clone(), signer), keys(), clock)),
+            Access::External(_) | Access::None => None,
+        };
         Ok(Self {
+            token,
+            base: plan.terms.base.clone(),
             groups: Groups::new(door(), lake.clone(), clock, plan.terms.base.clone(), plan.terms.policy.version),
             exports: Exports::new(door(), jobs.clone(), clock, plan.terms.base.clone()),
             kickoff: Kickoff::new(door(), (jobs.clone(), queue), (lake, parts.clone()), clock, plan.terms, random_job_id),

@@ -10,7 +10,7 @@ use std::time::Duration;
 use headrace_edge::config::{LakeTerms, Terms};
 use headrace_local::client::{BulkClient, Manifest};
 use headrace_local::http::{base_of, serve};
-use headrace_local::service::{Plan, Service};
+use headrace_local::service::{Access, Plan, Service};
 use reqwest::Url;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;

@@ -1,12 +1,19 @@
 //! Requests as API Gateway makes them, and answers as a client reads them.
 
 use bytes::Bytes;
+use headrace_edge::base::OwnBase;
 use lambda_http::http::Response;
 use lambda_http::{Body, Request, RequestExt as _};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::Result;
+
+/// The base of one machine's server.
+pub(super) const OWN_BASE: &str = "http://127.0.0.1:8080";
+
+/// The base of a deployment behind a gateway.
+pub(super) const GATEWAY_BASE: &str = "https://abc123.execute-api.eu-central-1.amazonaws.com";
 
 /// A request on its way.
 #[derive(Clone, Debug)]
@@ -19,10 +26,13 @@ pub struct Ask {
     pub headers: Vec<(&'static str, String)>,
     /// The ARN of the IAM identity, where a gateway knows it.
     pub identity: Option<String>,
+    /// The body.
+    pub body: Option<String>,
 }
 
 /// The paths of the routes; the first that fits is taken.
-const ROUTES: [&str; 13] = [
+const ROUTES: [&str; 14] = [
+    "/token",
     "/Group",
     "/Group/{id}",
     "/metadata",
@@ -42,7 +52,7 @@ impl Ask {
     /// A request with the headers that Azure's clients send.
     pub fn new(method: &'static str, target: impl Into<String>) -> Self {
         let headers = vec![("accept", "application/fhir+json".to_owned()), ("prefer", "respond-async".to_owned())];
-        Self { method, target: target.into(), headers, identity: None }
+        Self { method, target: target.into(), headers, identity: None, body: None }
     }
 
     /// Sent by this IAM identity.
@@ -50,6 +60,20 @@ impl Ask {
     pub fn by(mut self, arn: &str) -> Self {
         self.identity = Some(arn.to_owned());
         self
+    }
+
+    /// With this access token.
+    #[must_use]
+    pub fn bearer(mut self, token: &str) -> Self {
+        self.headers.push(("authorization", format!("Bearer {token}")));
+        self
+    }
+
+    /// A posted form.
+    #[must_use]
+    pub fn form(target: &str, body: impl Into<String>) -> Self {
+        let headers = vec![("content-type", "application/x-www-form-urlencoded".to_owned()), ("accept", "application/json".to_owned())];
+        Self { method: "POST", target: target.to_owned(), headers, identity: None, body: Some(body.into()) }
     }
 
     /// The route that fits, with its parameters.
@@ -107,6 +131,7 @@ impl Ask {
                 "requestId": "JKJaXmPLvHcESHA=", "routeKey": format!("{} {route}", self.method), "stage": "$default",
                 "time": "01/Oct/2026:08:00:00 +0000", "timeEpoch": 1_790_841_600_000_u64
             },
+            "body": self.body,
             "isBase64Encoded": false
         }))
     }
@@ -123,7 +148,9 @@ impl Ask {
         for (name, value) in &self.headers {
             request = request.header(*name, value);
         }
-        Ok(request.body(Body::Empty)?.with_raw_http_path(self.path()).with_path_parameters(parameters))
+        let body = self.body.clone().map_or(Body::Empty, Body::Text);
+        let request = request.extension(OwnBase(OWN_BASE.to_owned())).body(body)?;
+        Ok(request.with_raw_http_path(self.path()).with_path_parameters(parameters))
     }
 }
 

@@ -6,6 +6,7 @@
 //! * Time is a [`ManualClock`]: nothing waits. A pause before a delivery is a matter of the queue's own tests.
 
 mod answer;
+mod client;
 mod clock;
 mod drive;
 mod script;
@@ -18,6 +19,7 @@ pub mod oracle;
 pub mod seed;
 
 pub use answer::{Answer, Ask, Entry, Manifest};
+pub use client::{Client, token_form};
 pub use clock::{ManualClock, count_ids_from};
 pub use drive::{Finished, MINUTE};
 pub use script::{Alarm, Call, Script, Twist};

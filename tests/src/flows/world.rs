@@ -1,6 +1,6 @@
 //! One process: the real handlers.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_lambda_events::event::sqs::{SqsEvent, SqsMessage};
@@ -10,27 +10,33 @@ use chunk_worker::handler::ChunkWorker;
 use files::handler::{Files, LocalFile};
 use groups::handler::Groups;
 use headrace_aws::DynamoJobStore;
-use headrace_core::access::Agent;
+use headrace_core::access::{self, Agent, ClientKeys, Scopes};
 use headrace_core::clock::Millis;
 use headrace_core::flow::reap::Reaped;
 use headrace_core::flow::run_task::WorkTerms;
 use headrace_core::ids::{Caller, TaskId};
 use headrace_core::job::{Conditions, Job, Limits, Quotas};
-use headrace_core::ports::{Clock as _, JobStore as _, Ports, TaskQueue as _};
+use headrace_core::ports::{AccessStore as _, Clock as _, JobStore as _, Ports, TaskQueue as _};
 use headrace_core::request::ExportRequest;
 use headrace_core::task::Planning;
-use headrace_edge::config::{AccessControl, LakeTerms, Offer};
+use headrace_edge::config::{AccessControl, LakeTerms, Offer, SmartTerms};
 use headrace_edge::door::Door;
 use headrace_edge::gateway;
+use headrace_edge::jwks::{JwksSource, Trust};
+use headrace_fhir::FhirVersion;
+use headrace_local::service::Access;
+use headrace_local::signer::FileSigner;
 use kickoff::handler::Kickoff;
 use metadata::handler::Metadata;
 use reaper::handler::Reaper;
 use serde_json::{Map, Value, json};
 use status::handler::Exports;
+use token::handler::Token;
 
+use super::answer::{GATEWAY_BASE, OWN_BASE};
 use super::clock::next_id;
 use super::tapped::Tapped;
-use super::{Answer, Ask, ManualClock, Result, Script, Stage};
+use super::{Answer, Ask, Client, ManualClock, Result, Script, Stage, token_form};
 
 /// Who asks in most tests.
 pub const ANN: &str = "arn:aws:sts::111122223333:assumed-role/Export/ann";
@@ -47,6 +53,8 @@ pub struct Terms {
     pub work: WorkTerms,
     /// How many exports may be at work.
     pub quotas: Quotas,
+    /// Who may ask, if it is not IAM behind a gateway and everybody on one machine.
+    pub access: Option<Access>,
 }
 
 impl Terms {
@@ -56,6 +64,13 @@ impl Terms {
         terms.limits.file_bytes = bytes;
         terms.work.slice_floor_bytes = 1;
         terms
+    }
+
+    /// Registered clients may ask, with access tokens that a new key signs.
+    pub fn smart(mut self) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        self.access = Some(Access::Smart(FileSigner::open_or_create(folder.path(), Millis(0))?));
+        Ok(self)
     }
 
     /// More than so many left-over bytes are gathered in rounds.
@@ -91,6 +106,9 @@ pub struct World<S: Stage> {
     groups: Groups<Jobs, Source<S>, ManualClock>,
     worker: Works<S>,
     reaper: Reaper<Jobs, Queue<S>, Parts<S>, ManualClock>,
+    token: Option<Token<Jobs, FileSigner, ManualClock>>,
+    /// Who asks where nobody else is named, and for which scopes.
+    acting: Mutex<Option<(Client, String)>>,
 }
 
 impl<S: Stage> World<S> {
@@ -117,14 +135,27 @@ impl<S: Stage> World<S> {
         let (source, parts) = (Tapped::new(source, &script), Tapped::new(parts, &script));
         let time = || clock.clone();
         let promised = headrace_edge::config::Terms { limits: terms.limits, quotas: terms.quotas, ..Default::default() };
-        let access = if S::HAS_GATEWAY { AccessControl::AwsIam } else { AccessControl::None };
-        let offer = Offer { access, ..Offer::of_one_machine(&promised, &LakeTerms::default()) };
+        let access = match &terms.access {
+            Some(Access::Smart(_)) => AccessControl::Smart(SmartTerms::default()),
+            Some(Access::External(terms)) => AccessControl::External(terms.clone()),
+            Some(Access::None) => AccessControl::None,
+            None if S::HAS_GATEWAY => AccessControl::AwsIam,
+            None => AccessControl::None,
+        };
+        let offer = Offer { access: access.clone(), ..Offer::of_one_machine(&promised, &LakeTerms::default()) };
         let ports = Ports { jobs: jobs.clone(), queue: queue.clone(), source: source.clone(), parts: parts.clone(), clock: time() };
-        let door = || Door::new(jobs.clone(), clock.clone(), access);
+        let door = || Door::new(jobs.clone(), clock.clone(), access.clone());
+        let keys = || JwksSource::new(Trust::ClientsOfOneMachine, clock.clone());
+        let token = match terms.access {
+            Some(Access::Smart(signer)) => Some(Token::new(door(), (jobs.clone(), signer), keys(), time())),
+            Some(Access::External(_) | Access::None) | None => None,
+        };
         Arc::new(Self {
             stage: stage.clone(),
             clock: clock.clone(),
             limits: terms.limits,
+            token,
+            acting: Mutex::default(),
             queue: own_queue,
             groups: Groups::new(door(), source.clone(), time(), None, promised.policy.version),
             kickoff: Kickoff::new(door(), (jobs.clone(), queue.clone()), (source, parts.clone()), time(), promised, next_id),
@@ -151,6 +182,10 @@ impl<S: Stage> World<S> {
                     None => Answer::of(response),
                 }
             }
+            ("POST", "/token") => match &self.token {
+                Some(token) => Answer::of(Box::pin(token.handle(request)).await),
+                None => Err("this world gives no tokens out".into()),
+            },
             ("GET", "/Group" | "/Group/{id}") => Answer::of(Box::pin(self.groups.handle(request)).await),
             (_, "/metadata" | "/OperationDefinition" | "/OperationDefinition/{id}" | "/.well-known/smart-configuration") => {
                 Answer::of(Box::pin(self.metadata.handle(request)).await)
@@ -159,9 +194,76 @@ impl<S: Stage> World<S> {
         }
     }
 
-    /// Ann's request.
+    /// The request of whoever acts: Ann, unless it was said otherwise.
     pub async fn ask(&self, method: &'static str, target: &str) -> Result<Answer> {
-        self.send(&Ask::new(method, target).by(ANN)).await
+        let ask = Ask::new(method, target).by(ANN);
+        let acting = self.acting.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match acting {
+            Some((client, scopes)) => {
+                let token = self.token(&client, &scopes).await?;
+                self.send(&ask.bearer(&token)).await
+            }
+            None => self.send(&ask).await,
+        }
+    }
+
+    /// From now on this client asks, each time with a fresh token for these scopes.
+    pub fn act_as(&self, client: &Client, scopes: &str) {
+        *self.acting.lock().unwrap_or_else(PoisonError::into_inner) = Some((client.clone(), scopes.to_owned()));
+    }
+
+    /// The FHIR base, as tokens name it.
+    pub fn base(&self) -> &'static str {
+        if S::HAS_GATEWAY { GATEWAY_BASE } else { OWN_BASE }
+    }
+
+    /// The token endpoint's URL.
+    pub fn token_url(&self) -> String {
+        format!("{}/token", self.base())
+    }
+
+    /// A registration of the client with its key, for these scopes and nothing else; to be changed and written with
+    /// [`World::put_client`].
+    pub fn registration(&self, client: &Client, scopes: &str) -> Result<access::Client> {
+        Ok(access::Client {
+            id: Caller(client.id.clone()),
+            name: None,
+            keys: ClientKeys::Jwks(client.jwks()?),
+            scopes: Scopes::of_text(scopes, FhirVersion::default()).0,
+            groups: None,
+            containers: None,
+            jobs: None,
+            destination: None,
+            is_disabled: false,
+            created_at: self.now(),
+            changed_at: self.now(),
+        })
+    }
+
+    /// Writes a registration, over an earlier one if there is one.
+    pub async fn put_client(&self, registration: &access::Client) -> Result<()> {
+        let store = self.stage.jobs();
+        let seen = store.client(&registration.id).await?.map(|client| client.changed_at);
+        if store.put_client(registration, seen).await? { Ok(()) } else { Err("somebody else registered the client".into()) }
+    }
+
+    /// Registers a client for these scopes.
+    pub async fn register(&self, client: &Client, scopes: &str) -> Result<()> {
+        self.put_client(&self.registration(client, scopes)?).await
+    }
+
+    /// An access token of the client for these scopes.
+    pub async fn token(&self, client: &Client, scopes: &str) -> Result<String> {
+        let answer = self.ask_token(client, scopes).await?;
+        let json = answer.json()?;
+        let token = json.get("access_token").and_then(Value::as_str).filter(|_| answer.status == 200);
+        token.map(str::to_owned).ok_or_else(|| format!("the token request was answered with {answer:?}").into())
+    }
+
+    /// The answer to a token request of the client for these scopes.
+    pub async fn ask_token(&self, client: &Client, scopes: &str) -> Result<Answer> {
+        let assertion = client.sign(&client.header(), &client.claims(&self.token_url(), self.now()))?;
+        self.send(&Ask::form("/token", token_form(&assertion, scopes))).await
     }
 
     /// Kicks off; the path of the status URL.
@@ -240,6 +342,10 @@ impl<S: Stage> World<S> {
             "cancel" => gateway::answer(http()?, |request| Box::pin(self.cancel.handle(request))).await,
             "files" => gateway::answer(http()?, |request| Box::pin(self.files.handle(request))).await,
             "groups" => gateway::answer(http()?, |request| Box::pin(self.groups.handle(request))).await,
+            "token" => match &self.token {
+                Some(token) => gateway::answer(http()?, |request| Box::pin(token.handle(request))).await,
+                None => return Err("this world gives no tokens out".into()),
+            },
             "chunk-worker" => {
                 let answer = Box::pin(self.worker.handle(serde_json::from_value(event.clone())?, Millis(u64::MAX))).await;
                 return Ok(answer.map_or_else(|error| json!({ "error": error.to_string() }), |answer| json!(answer)));

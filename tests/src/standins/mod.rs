@@ -1,4 +1,4 @@
-//! S3 and SQS in this process, for tests: no socket, no account, nothing left behind.
+//! S3, SQS and KMS in this process, for tests: no socket, no account, nothing left behind.
 //!
 //! DynamoDB's stand-in is the local product's own, `headrace_local::embedded`, where its gaps are listed.
 //!
@@ -28,6 +28,10 @@
 //! * nothing is throttled, lost or slow; retention and the limit on messages in flight do not exist.
 //! * queues live in memory and in the async runtime that made them.
 //! * there is no event source mapping: tests call the handlers with messages they received. `.ci/run` has one.
+//!
+//! **KMS** ([`kms`], our own). It signs with a real key, and refuses what KMS would refuse of a signature. It knows one key
+//! and two calls: no key policies, grants, throttling, disabled keys or other regions. `.ci/run` has IAM on.
 
+pub mod kms;
 pub mod s3;
 pub mod sqs;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use headrace_local::client::{BulkClient, Downloaded};
 use headrace_local::http;
-use headrace_local::service::{Plan, Service};
+use headrace_local::service::{Access, Plan, Service};
 use headrace_tests::flows::{Result, oracle, run};
 use headrace_tests::lake;
 use reqwest::Url;
@@ -25,6 +25,7 @@ async fn serve(lake: &Path, state: &TempDir) -> Result<String> {
         lake_terms: Default::default(),
         trust_lake_names: false,
         workers: 2,
+        access: Access::None,
     };
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let base = http::base_of(listener.local_addr()?);

@@ -64,19 +64,6 @@ pub struct ClientPage {
     pub next: Option<Caller>,
 }
 
-/// The public half of a key that signs access tokens.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TokenKey {
-    /// Its name in a token's header.
-    pub kid: String,
-    /// The algorithm, as JOSE names it.
-    pub alg: String,
-    /// The key itself: SubjectPublicKeyInfo in PEM.
-    pub pem: String,
-    /// Tokens that it has signed are believed until then.
-    pub until: Millis,
-}
-
 /// The text cannot name a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a client is named by 1 to 256 printable ASCII characters without blanks, and not `{}`", Caller::LOCAL)]

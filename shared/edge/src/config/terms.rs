@@ -7,7 +7,7 @@ use headrace_core::job::{Limits, Quotas};
 use headrace_core::request::{Container, Layout, Policy};
 use headrace_fhir::{Bases, FhirVersion};
 
-use super::{ConfigError, Settings};
+use super::{AccessControl, ConfigError, Settings};
 
 /// What a kick-off promises a job.
 #[derive(Clone, Debug, Default)]
@@ -78,25 +78,6 @@ impl LakeTerms {
             adds_new_members: self.adds_new_members,
             bases: self.bases,
             ..WorkTerms::default()
-        }
-    }
-}
-
-/// Who may ask for exports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AccessControl {
-    /// Whom AWS IAM allows to.
-    AwsIam,
-    /// Everybody who reaches the server.
-    None,
-}
-
-impl AccessControl {
-    /// Reads who may ask a function behind API Gateway.
-    pub fn read(settings: &impl Settings) -> Result<Self, ConfigError> {
-        match settings.get("HEADRACE_ACCESS").as_deref() {
-            None | Some("iam") => Ok(Self::AwsIam),
-            Some(text) => Err(ConfigError { variable: "HEADRACE_ACCESS", problem: format!("is `{text}`: set iam") }),
         }
     }
 }

@@ -1,0 +1,112 @@
+//! A KMS in this process with one key: `GetPublicKey` and `Sign`, as its JSON protocol has them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use aws_lc_rs::digest::{Digest, SHA384};
+use aws_lc_rs::encoding::{AsDer as _, PublicKeyX509Der};
+use aws_lc_rs::rsa::KeySize;
+use aws_lc_rs::signature::{KeyPair as _, RSA_PKCS1_SHA384, RsaKeyPair};
+use aws_sdk_kms::config::{BehaviorVersion, Credentials, Region};
+use aws_smithy_types::body::SdkBody;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use headrace_local::embedded::{BoxError, in_process};
+use http_body_util::BodyExt as _;
+use serde_json::{Value, json};
+
+/// A KMS with one RSA key of 2048 bits.
+#[derive(Clone)]
+pub struct KmsStandIn(Arc<Inside>);
+
+struct Inside {
+    pair: RsaKeyPair,
+    usage: &'static str,
+    looked_up: AtomicUsize,
+    signed: AtomicUsize,
+}
+
+/// The key's ARN.
+pub const KEY: &str = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab";
+
+impl KmsStandIn {
+    /// With a new key that signs.
+    pub fn start() -> Result<Self, BoxError> {
+        Self::with_key_for("SIGN_VERIFY")
+    }
+
+    /// With a new key of this usage.
+    pub fn with_key_for(usage: &'static str) -> Result<Self, BoxError> {
+        let pair = RsaKeyPair::generate(KeySize::Rsa2048)?;
+        Ok(Self(Arc::new(Inside { pair, usage, looked_up: AtomicUsize::new(0), signed: AtomicUsize::new(0) })))
+    }
+
+    /// A client of the AWS SDK, with its defaults, whose calls end here.
+    #[must_use]
+    pub fn client(&self) -> aws_sdk_kms::Client {
+        let inside = Arc::clone(&self.0);
+        let credentials = Credentials::new("AKIDSTANDIN", "stand-in-secret", None, None, "stand-in");
+        let config = aws_sdk_kms::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::from_static("eu-central-1"))
+            .credentials_provider(credentials)
+            .endpoint_url("https://kms.standin.invalid")
+            .http_client(in_process(move |request| answer(Arc::clone(&inside), request)))
+            .build();
+        aws_sdk_kms::Client::from_conf(config)
+    }
+
+    /// How often the public key was asked for, and how often a signature.
+    #[must_use]
+    pub fn calls(&self) -> (usize, usize) {
+        (self.0.looked_up.load(Ordering::SeqCst), self.0.signed.load(Ordering::SeqCst))
+    }
+}
+
+async fn answer(kms: Arc<Inside>, request: http::Request<SdkBody>) -> Result<http::Response<SdkBody>, BoxError> {
+    let target = request.headers().get("x-amz-target").and_then(|target| target.to_str().ok()).unwrap_or_default().to_owned();
+    let asked: Value = serde_json::from_slice(&request.into_body().collect().await?.to_bytes())?;
+    let (status, body) = match (target.as_str(), asked.get("KeyId").and_then(Value::as_str)) {
+        ("TrentService.GetPublicKey", Some(KEY)) => {
+            kms.looked_up.fetch_add(1, Ordering::SeqCst);
+            (200, kms.public_key()?)
+        }
+        ("TrentService.Sign", Some(KEY)) => {
+            kms.signed.fetch_add(1, Ordering::SeqCst);
+            kms.sign(&asked)?
+        }
+        (_, Some(_)) => (400, json!({ "__type": "NotFoundException", "message": "Key is not found" })),
+        (_, None) => (400, json!({ "__type": "ValidationException", "message": "no key is named" })),
+    };
+    Ok(http::Response::builder()
+        .status(status)
+        .header("content-type", "application/x-amz-json-1.1")
+        .body(SdkBody::from(body.to_string()))?)
+}
+
+impl Inside {
+    fn public_key(&self) -> Result<Value, BoxError> {
+        let spki: PublicKeyX509Der<'_> = self.pair.public_key().as_der()?;
+        let algorithms = if self.usage == "SIGN_VERIFY" {
+            json!(["RSASSA_PKCS1_V1_5_SHA_256", "RSASSA_PKCS1_V1_5_SHA_384", "RSASSA_PKCS1_V1_5_SHA_512", "RSASSA_PSS_SHA_256"])
+        } else {
+            Value::Null
+        };
+        Ok(json!({
+            "KeyId": KEY, "PublicKey": STANDARD.encode(spki.as_ref()), "KeySpec": "RSA_2048", "KeyUsage": self.usage, "SigningAlgorithms": algorithms
+        }))
+    }
+
+    fn sign(&self, asked: &Value) -> Result<(u16, Value), BoxError> {
+        let text = |name: &str| asked.get(name).and_then(Value::as_str).unwrap_or_default();
+        let digest = STANDARD.decode(text("Message"))?;
+        // What KMS would check, too.
+        if text("MessageType") != "DIGEST" || text("SigningAlgorithm") != "RSASSA_PKCS1_V1_5_SHA_384" || digest.len() != 48 {
+            return Ok((400, json!({ "__type": "ValidationException", "message": "Digest is invalid length for algorithm" })));
+        }
+        let digest = Digest::import_less_safe(&digest, &SHA384)?;
+        let mut signature = vec![0; self.pair.public_modulus_len()];
+        self.pair.sign_digest(&RSA_PKCS1_SHA384, &digest, &mut signature)?;
+        Ok((200, json!({ "KeyId": KEY, "Signature": STANDARD.encode(signature), "SigningAlgorithm": text("SigningAlgorithm") })))
+    }
+}

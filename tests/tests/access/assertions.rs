@@ -1,0 +1,374 @@
+//! Token requests: what a client must show, and what it is told that does not.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use headrace_core::access::ClientKeys;
+use headrace_tests::flows::logs::Logs;
+use headrace_tests::flows::{
+    Answer, Ask, Aws, Client, ManualClock, OneMachine, Result, Script, Stage, Terms, Twist, World, run, token_form,
+};
+use serde_json::{Value, json};
+
+/// A deployment at which one client is registered.
+async fn open(client: &Client) -> Result<Arc<World<Aws>>> {
+    let world = World::start(&Aws::empty().await?, &ManualClock::default(), Terms::default().smart()?);
+    world.register(client, "system/Patient.rs system/Observation.rs").await?;
+    Ok(world)
+}
+
+/// The answer to an assertion, for scopes that may be granted.
+async fn show<S: Stage>(world: &World<S>, assertion: &str) -> Result<Answer> {
+    world.send(&Ask::form("/token", token_form(assertion, "system/Patient.rs"))).await
+}
+
+/// What a refusal says: its `error` and its `error_description`.
+fn said(answer: &Answer) -> Result<(u16, String, String)> {
+    let json = answer.json()?;
+    let text = |name: &str| json.get(name).and_then(Value::as_str).map(str::to_owned).ok_or_else(|| format!("{answer:?} has no {name}"));
+    assert_eq!(answer.header("content-type"), Some("application/json"));
+    assert_eq!((answer.header("cache-control"), answer.header("pragma")), (Some("no-store"), Some("no-cache")));
+    let (error, description) = (text("error")?, text("error_description")?);
+    // RFC 6749, section 5.2: printable ASCII without quotes and backslashes.
+    assert!(description.bytes().all(|byte| matches!(byte, 0x20..=0x7e) && byte != b'"' && byte != b'\\'), "{description}");
+    Ok((answer.status, error, description))
+}
+
+async fn gives_a_token<S: Stage>(stage: &S, client: &Client) -> Result<()> {
+    let world = World::start(stage, &ManualClock::default(), Terms::default().smart()?);
+    world.register(client, "system/Patient.rs system/Observation.rs").await?;
+    let answer = world.ask_token(client, "system/*.read system/Device.read").await?;
+    let json = answer.json()?;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(answer.header("content-type"), Some("application/json"));
+    assert_eq!((answer.header("cache-control"), answer.header("pragma")), (Some("no-store"), Some("no-cache")));
+    assert_eq!((&json["token_type"], &json["expires_in"]), (&json!("bearer"), &json!(300)));
+    let mut scopes: Vec<&str> = json["scope"].as_str().ok_or("no scope")?.split(' ').collect();
+    scopes.sort_unstable();
+    assert_eq!(scopes, ["system/Observation.read", "system/Patient.read"]);
+    assert_eq!(json.as_object().map(serde_json::Map::len), Some(4), "no refresh token: {json}");
+    let token = json["access_token"].as_str().ok_or("no token")?;
+    let pieces: Vec<Value> =
+        token.split('.').take(2).map(|piece| Ok(serde_json::from_slice(&URL_SAFE_NO_PAD.decode(piece)?)?)).collect::<Result<_>>()?;
+    let [header, claims] = pieces.as_slice() else { return Err("no JWT".into()) };
+    let seconds = world.now().0 / 1_000;
+    assert_eq!(header["typ"], "at+jwt");
+    assert_eq!((&claims["iss"], &claims["aud"]), (&json!(world.base()), &json!(world.base())));
+    assert_eq!((&claims["sub"], &claims["client_id"]), (&json!(client.id), &json!(client.id)));
+    assert_eq!((&claims["iat"], &claims["exp"]), (&json!(seconds), &json!(seconds + 300)));
+    assert_eq!(claims["scope"], json["scope"]);
+    Ok(())
+}
+
+// Holds: SEC-A5, SEC-A6, SEC-A11, SEC-A14
+#[test]
+fn a_registered_client_gets_a_token_of_five_minutes_for_what_may_be_granted() -> Result<()> {
+    run(async || {
+        for client in [Client::es384("ehr")?, Client::rs384("ehr")?] {
+            gives_a_token(&Aws::empty().await?, &client).await?;
+            gives_a_token(&OneMachine::with(&[]).await?, &client).await?;
+        }
+        Ok(())
+    })
+}
+
+/// A change to the header and the claims of a good assertion, and words of what the client is told then; none if it is good
+/// still.
+type Case = (&'static str, fn(&mut Value, &mut Value), Option<&'static str>);
+
+fn seconds(value: &Value) -> i64 {
+    value.as_i64().unwrap_or_default()
+}
+
+/// The moment of the assertion: its `exp` is five minutes ahead.
+fn now(claims: &Value) -> i64 {
+    seconds(&claims["exp"]) - 300
+}
+
+fn cases() -> Vec<Case> {
+    vec![
+        ("as it is", |_, _| (), None),
+        ("without typ", |header, _| drop(header.as_object_mut().map(|header| header.remove("typ"))), None),
+        ("with a header that BDT adds", |header, _| header["kty"] = json!("EC"), None),
+        ("typ in lower case", |header, _| header["typ"] = json!("jwt"), None),
+        ("another typ", |header, _| header["typ"] = json!("at+jwt"), Some("typ is not JWT")),
+        ("crit", |header, _| header["crit"] = json!(["exp"]), Some("cannot be read: three")),
+        ("alg none", |header, _| header["alg"] = json!("none"), Some("neither RS384 nor ES384")),
+        ("alg of a secret", |header, _| header["alg"] = json!("HS384"), Some("neither RS384 nor ES384")),
+        ("alg that is not offered", |header, _| header["alg"] = json!("ES256"), Some("neither RS384 nor ES384")),
+        ("alg in lower case", |header, _| header["alg"] = json!("es384"), Some("neither RS384 nor ES384")),
+        ("alg of another kind of key", |header, _| header["alg"] = json!("RS384"), Some("is not registered here")),
+        ("no alg", |header, _| drop(header.as_object_mut().map(|header| header.remove("alg"))), Some("cannot be read: three")),
+        ("no kid", |header, _| drop(header.as_object_mut().map(|header| header.remove("kid"))), Some("no kid")),
+        ("an empty kid", |header, _| header["kid"] = json!(""), Some("no kid")),
+        ("a long kid", |header, _| header["kid"] = json!("k".repeat(257)), Some("no kid")),
+        ("another kid", |header, _| header["kid"] = json!("another"), Some("is not registered here")),
+        ("jku where none is registered", |header, _| header["jku"] = json!("https://ehr.example/jwks"), Some("is not registered here")),
+        ("no iss", |_, claims| drop(claims.as_object_mut().map(|claims| claims.remove("iss"))), Some("iss and sub")),
+        ("no sub", |_, claims| drop(claims.as_object_mut().map(|claims| claims.remove("sub"))), Some("iss and sub")),
+        ("another sub", |_, claims| claims["sub"] = json!("somebody"), Some("iss and sub")),
+        ("an unknown client", |_, claims| (claims["sub"], claims["iss"]) = (json!("x"), json!("x")), Some("is not registered here")),
+        ("a client that is none", |_, claims| (claims["sub"], claims["iss"]) = (json!("local"), json!("local")), Some("iss and sub")),
+        ("a list as sub", |_, claims| claims["sub"] = json!(["ehr"]), Some("claims cannot be read")),
+        ("a list of audiences", |_, claims| claims["aud"] = json!(["https://else.example", claims["aud"]]), None),
+        ("no aud", |_, claims| drop(claims.as_object_mut().map(|claims| claims.remove("aud"))), Some("aud is not")),
+        ("another aud", |_, claims| claims["aud"] = json!("https://else.example/token"), Some("aud is not")),
+        ("the base as aud", |_, claims| claims["aud"] = json!("https://abc123.execute-api.eu-central-1.amazonaws.com"), Some("aud is not")),
+        ("an empty list of audiences", |_, claims| claims["aud"] = json!([]), Some("aud is not")),
+        ("no exp", |_, claims| drop(claims.as_object_mut().map(|claims| claims.remove("exp"))), Some("no exp")),
+        ("exp as text", |_, claims| claims["exp"] = json!(claims["exp"].to_string()), Some("claims cannot be read")),
+        ("exp with a fraction", |_, claims| claims["exp"] = json!(seconds(&claims["exp"]) as f64 + 0.5), None),
+        ("exp six minutes ahead: clocks differ", |_, claims| claims["exp"] = json!(now(claims) + 360), None),
+        ("exp more than that", |_, claims| claims["exp"] = json!(now(claims) + 361), Some("more than five minutes ahead")),
+        ("exp in the far future", |_, claims| claims["exp"] = json!(1e300), Some("more than five minutes ahead")),
+        ("exp a minute ago: clocks differ", |_, claims| claims["exp"] = json!(now(claims) - 59), None),
+        ("exp longer ago", |_, claims| claims["exp"] = json!(now(claims) - 60), Some("has expired")),
+        ("exp before 1970", |_, claims| claims["exp"] = json!(-1e300), Some("has expired")),
+        ("iat and nbf now", |_, claims| (claims["nbf"], claims["iat"]) = (json!(now(claims)), json!(now(claims))), None),
+        ("nbf a minute ahead: clocks differ", |_, claims| claims["nbf"] = json!(now(claims) + 60), None),
+        ("nbf further ahead", |_, claims| claims["nbf"] = json!(now(claims) + 61), Some("lies ahead")),
+        ("iat further ahead", |_, claims| claims["iat"] = json!(now(claims) + 61), Some("lies ahead")),
+        ("no jti", |_, claims| drop(claims.as_object_mut().map(|claims| claims.remove("jti"))), Some("no jti")),
+        ("an empty jti", |_, claims| claims["jti"] = json!(""), Some("no jti")),
+        ("a long jti", |_, claims| claims["jti"] = json!("j".repeat(257)), Some("no jti")),
+        ("a jti of 256 bytes", |_, claims| claims["jti"] = json!("j".repeat(256)), None),
+        ("a number as jti", |_, claims| claims["jti"] = json!(7), Some("claims cannot be read")),
+        ("a claim of no concern", |_, claims| claims["x"] = json!({ "iss": [1] }), None),
+    ]
+}
+
+// Holds: SEC-A6, SEC-A7, SEC-A8, SEC-A10
+#[test]
+fn each_rule_of_an_assertion_is_held_to() -> Result<()> {
+    run(async || {
+        let client = Client::es384("ehr")?;
+        let world = open(&client).await?;
+        for (name, change, expected) in cases() {
+            let (mut header, mut claims) = (client.header(), client.claims(&world.token_url(), world.now()));
+            change(&mut header, &mut claims);
+            let answer = show(&world, &client.sign(&header, &claims)?).await?;
+            match expected {
+                None => assert_eq!(answer.status, 200, "{name}: {answer:?}"),
+                Some(words) => {
+                    let (status, error, description) = said(&answer)?;
+                    assert_eq!((status, error.as_str()), (401, "invalid_client"), "{name}");
+                    assert!(description.contains(words), "{name}: {description}");
+                    assert!(answer.header("www-authenticate").is_some(), "{name}");
+                }
+            }
+        }
+        Ok(())
+    })
+}
+
+// Holds: SEC-A6, SEC-A10
+#[test]
+fn what_is_no_assertion_is_refused_whatever_it_is() -> Result<()> {
+    run(async || {
+        let client = Client::es384("ehr")?;
+        let world = open(&client).await?;
+        let good = client.sign(&client.header(), &client.claims(&world.token_url(), world.now()))?;
+        let (message, signature) = good.rsplit_once('.').ok_or("no JWT")?;
+        let (header, payload) = message.split_once('.').ok_or("no JWT")?;
+        let encode = |text: &str| URL_SAFE_NO_PAD.encode(text);
+        let deep = "[".repeat(5_000);
+        let twice = format!("{{\"alg\":\"none\",{}", client.header().to_string().trim_start_matches('{'));
+        let tail = client.claims(&world.token_url(), world.now()).to_string();
+        let two_subjects = format!("{{\"sub\":\"somebody\",{}", tail.trim_start_matches('{'));
+        // With the public key for a secret: who takes any algorithm that the header names believes it.
+        let confused = {
+            let message = format!("{}.{payload}", encode(&json!({ "alg": "HS384", "kid": client.kid, "typ": "JWT" }).to_string()));
+            let secret = jsonwebtoken::EncodingKey::from_secret(client.jwks()?.as_bytes());
+            let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &secret, jsonwebtoken::Algorithm::HS384)?;
+            format!("{message}.{signature}")
+        };
+        for assertion in [
+            "x",
+            "..",
+            ".",
+            "a.b.c.d",
+            message,
+            &format!("{message}."),
+            &format!("{}.{payload}.", encode(r#"{"alg":"none"}"#)),
+            &format!("{good}="),
+            &format!(" {good}"),
+            &format!("{good}.x"),
+            &format!("{header}.{signature}.{payload}"),
+            &format!(
+                "{}.{payload}.{signature}",
+                encode(&format!(r#"{{"alg":"ES384","kid":"k","x":{deep}}}"#)).get(..7_000).unwrap_or_default()
+            ),
+            &format!("{}.{payload}.{signature}", encode(&deep).get(..6_000).unwrap_or_default()),
+            &format!("{}.{payload}.{signature}", encode(r#"["ES384"]"#)),
+            &format!("{}.{payload}.{signature}", encode(r#"{"alg":["ES384"],"kid":"k"}"#)),
+            &client.sign_bytes(twice.as_bytes(), tail.as_bytes())?,
+            &client.sign_bytes(client.header().to_string().as_bytes(), two_subjects.as_bytes())?,
+            &client.sign_bytes(client.header().to_string().as_bytes(), b"[]")?,
+            &client.sign_bytes(client.header().to_string().as_bytes(), b"\xff")?,
+            &client.sign_bytes(
+                client.header().to_string().as_bytes(),
+                format!("{{\"x\":{}}}", deep.get(..3_000).unwrap_or_default()).as_bytes(),
+            )?,
+            &confused,
+            &"e".repeat(9_000),
+        ] {
+            let answer = show(&world, assertion).await?;
+            let (status, error, _) = said(&answer)?;
+            assert_eq!((status, error.as_str()), (401, "invalid_client"), "{assertion}");
+        }
+        assert_eq!(show(&world, &good).await?.status, 200, "nothing of it has used the good one up");
+        Ok(())
+    })
+}
+
+// Holds: SEC-A7, SEC-A10
+#[test]
+fn nobody_learns_whether_a_client_exists() -> Result<()> {
+    run(async || {
+        let (client, stranger, gone, elsewhere) =
+            (Client::es384("ehr")?, Client::es384("ehr")?, Client::es384("gone")?, Client::es384("arn:aws:iam::1:user/ann")?);
+        let world = open(&client).await?;
+        let mut disabled = world.registration(&gone, "system/*.rs")?;
+        disabled.is_disabled = true;
+        world.put_client(&disabled).await?;
+        let mut known_elsewhere = world.registration(&elsewhere, "system/*.rs")?;
+        known_elsewhere.keys = ClientKeys::Elsewhere;
+        world.put_client(&known_elsewhere).await?;
+        let mut answers = Vec::new();
+        for (who, key) in [("unknown", &client), ("ehr", &stranger), ("gone", &gone), ("arn:aws:iam::1:user/ann", &elsewhere)] {
+            let mut claims = client.claims(&world.token_url(), world.now());
+            (claims["iss"], claims["sub"]) = (json!(who), json!(who));
+            answers.push(show(&world, &key.sign(&client.header(), &claims)?).await?);
+        }
+        for answer in &answers {
+            assert_eq!((answer.status, &answer.headers, &answer.body), (401, &answers[0].headers, &answers[0].body));
+        }
+        Ok(())
+    })
+}
+
+// Holds: SEC-A7
+#[test]
+fn an_assertion_counts_once_whichever_process_it_is_shown_to() -> Result<()> {
+    run(async || {
+        let (client, other) = (Client::es384("ehr")?, Client::es384("other")?);
+        let world = open(&client).await?;
+        world.register(&other, "system/Patient.rs").await?;
+        let another = World::start(&world.stage, &world.clock, Terms::default().smart()?);
+        let claims = client.claims(&world.token_url(), world.now());
+        let assertion = client.sign(&client.header(), &claims)?;
+        // A forged one of the same name does not use it up, nor does one for nothing that may be granted.
+        let forged = assertion.replace(assertion.rsplit('.').next().ok_or("no signature")?, &"A".repeat(128));
+        assert_eq!(show(&world, &forged).await?.status, 401);
+        assert_eq!(said(&world.send(&Ask::form("/token", token_form(&assertion, "system/Device.rs"))).await?)?.1, "invalid_scope");
+        assert_eq!(show(&world, &assertion).await?.status, 200);
+        for world in [&world, &another] {
+            let (status, error, description) = said(&show(world, &assertion).await?)?;
+            assert_eq!((status, error.as_str()), (401, "invalid_client"));
+            assert!(description.contains("jti was used before"), "{description}");
+        }
+        // The same name in another assertion, and up to the last moment at which the first would have counted.
+        let mut again = client.claims(&world.token_url(), world.now());
+        again["jti"] = claims["jti"].clone();
+        assert_eq!(show(&another, &client.sign(&client.header(), &again)?).await?.status, 401);
+        world.clock.advance(Duration::from_millis(359_999));
+        let (_, _, description) = said(&show(&another, &assertion).await?)?;
+        assert!(description.contains("jti was used before"), "{description}");
+        world.clock.advance(Duration::from_millis(1));
+        assert!(said(&show(&another, &assertion).await?)?.2.contains("has expired"));
+        // Another client has names of its own.
+        let mut of_other = other.claims(&world.token_url(), world.now());
+        of_other["jti"] = claims["jti"].clone();
+        assert_eq!(show(&world, &other.sign(&other.header(), &of_other)?).await?.status, 200);
+        Ok(())
+    })
+}
+
+// Holds: SEC-A5, SEC-A10
+#[test]
+fn a_request_that_is_no_token_request_is_told_which_parameter_is_wrong() -> Result<()> {
+    run(async || {
+        let client = Client::es384("ehr")?;
+        let world = open(&client).await?;
+        let assertion = || client.sign(&client.header(), &client.claims(&world.token_url(), world.now()));
+        let form = |from: &str, to: &str| {
+            Ok::<_, headrace_core::error::BoxError>(token_form(&assertion()?, "system/Patient.rs").replace(from, to))
+        };
+        let kind = "client_assertion_type=urn%3Aietf%3Aparams%3Aoauth%3Aclient%2Dassertion%2Dtype%3Ajwt%2Dbearer";
+        for (body, status, expected, words) in [
+            (form("grant_type=client_credentials&", "")?, 400, "invalid_request", "grant_type is missing"),
+            (form("client_credentials", "authorization_code")?, 400, "unsupported_grant_type", "client_credentials"),
+            (form("client_credentials", "Client_Credentials")?, 400, "unsupported_grant_type", "client_credentials"),
+            (form(kind, "x=y")?, 400, "invalid_request", "client_assertion_type is not"),
+            (form(kind, "client_assertion_type=not_an_assertion_type")?, 400, "invalid_request", "client_assertion_type is not"),
+            (form("client_assertion=", "x=")?, 400, "invalid_request", "client_assertion is missing"),
+            (form("scope=", "scope=a&scope=")?, 400, "invalid_request", "more than once"),
+            (form("scope=", "x=%zz&scope=")?, 400, "invalid_request", "percent-encoded"),
+            (form("scope=", &format!("x={}&scope=", "x".repeat(17_000)))?, 400, "invalid_request", "longer than 16 KiB"),
+            (form("scope=", "client_id=somebody&scope=")?, 401, "invalid_client", "client_id is another one"),
+            (form("scope=", "x=")?, 400, "invalid_scope", "nothing of what scope asks for"),
+            (token_form(&assertion()?, ""), 400, "invalid_scope", "nothing of what scope asks for"),
+            (token_form(&assertion()?, "launch fhirUser"), 400, "invalid_scope", "nothing of what scope asks for"),
+            (
+                token_form(&assertion()?, "system/Patient.write system/UnknownResource.read"),
+                400,
+                "invalid_scope",
+                "nothing of what scope asks for",
+            ),
+            (String::new(), 400, "invalid_request", "grant_type is missing"),
+        ] {
+            let found = said(&world.send(&Ask::form("/token", body)).await?)?;
+            assert_eq!((found.0, found.1.as_str()), (status, expected));
+            assert!(found.2.contains(words), "{}", found.2);
+        }
+        let good = form("scope=", "client_id=ehr&scope=")?;
+        let json = Ask { headers: vec![("content-type", "application/json".to_owned())], ..Ask::form("/token", good.clone()) };
+        assert_eq!(said(&world.send(&json).await?)?.1, "invalid_request");
+        assert_eq!(world.send(&Ask::form("/token", good)).await?.status, 200);
+        Ok(())
+    })
+}
+
+// Holds: SEC-A10
+#[test]
+fn a_store_that_fails_gives_nothing_away_and_is_asked_again() -> Result<()> {
+    run(async || {
+        let client = Client::es384("ehr")?;
+        let world = open(&client).await?;
+        for call in ["access.client", "access.put_token_key", "access.remember_assertion", "audit.note"] {
+            let script = Script::of(move |made| if made.name == call { Twist::FailBefore } else { Twist::Pass });
+            let failing = World::scripted(&world.stage, &world.clock, Terms::default().smart()?, script);
+            let answer = failing.ask_token(&client, "system/Patient.rs").await?;
+            let (status, error, _) = said(&answer)?;
+            assert_eq!((status, error.as_str(), answer.header("retry-after")), (503, "temporarily_unavailable", Some("5")), "{call}");
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn nothing_that_was_sent_stands_in_the_log() -> Result<()> {
+    let logs = Logs::default();
+    let lines = tracing_subscriber::fmt().with_writer(logs.clone()).with_max_level(tracing::Level::TRACE).with_ansi(false).finish();
+    let secrets = run(async || {
+        let _guard = tracing::subscriber::set_default(lines);
+        let (client, stranger) = (Client::es384("ehr")?, Client::es384("ehr")?);
+        let world = open(&client).await?;
+        let claims = client.claims(&world.token_url(), world.now());
+        let mut secrets = vec![client.sign(&client.header(), &claims)?, stranger.sign(&client.header(), &claims)?];
+        for assertion in [&secrets[1], &secrets[0], &secrets[0]].map(Clone::clone) {
+            let answer = show(&world, &assertion).await?;
+            secrets.extend(answer.json()?.get("access_token").and_then(Value::as_str).map(str::to_owned));
+        }
+        assert_eq!(secrets.len(), 3);
+        Ok(secrets)
+    })?;
+    let text = logs.text();
+    assert!(text.contains("an access token was given out") && text.contains("the signature is wrong"), "{text}");
+    for secret in secrets.iter().flat_map(|token| token.split('.').skip(1)) {
+        assert!(!text.contains(secret), "{text}");
+    }
+    Ok(())
+}

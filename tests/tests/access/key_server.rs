@@ -1,0 +1,74 @@
+//! Where a client, or an identity provider, has its keys.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::http::header::{ACCEPT, HeaderName};
+use axum::response::{IntoResponse as _, Response};
+use headrace_tests::flows::Result;
+use tokio::net::TcpListener;
+
+/// A server on this machine that answers every path the same way.
+#[derive(Clone)]
+pub(crate) struct KeyServer {
+    answer: Arc<Mutex<Served>>,
+    url: String,
+}
+
+struct Served {
+    status: u16,
+    headers: Vec<(&'static str, String)>,
+    body: Vec<u8>,
+    /// The `Accept` of every request.
+    asked: Vec<String>,
+}
+
+impl KeyServer {
+    /// With this key set, which says nothing about how long it may be kept.
+    pub(crate) async fn start(jwks: String) -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let url = format!("http://{}/jwks", listener.local_addr()?);
+        let served = Served { status: 200, headers: Vec::new(), body: jwks.into_bytes(), asked: Vec::new() };
+        let answer = Arc::new(Mutex::new(served));
+        let app = Router::new().fallback(serve).with_state(Arc::clone(&answer));
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        Ok(Self { answer, url })
+    }
+
+    /// Where the keys are.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// From now on it answers so.
+    pub(crate) fn answers(&self, status: u16, headers: &[(&'static str, &str)], body: impl Into<Vec<u8>>) {
+        let mut served = self.answer.lock().unwrap_or_else(PoisonError::into_inner);
+        (served.status, served.body) = (status, body.into());
+        served.headers = headers.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+    }
+
+    /// How often it was asked.
+    pub(crate) fn asked(&self) -> usize {
+        self.answer.lock().unwrap_or_else(PoisonError::into_inner).asked.len()
+    }
+
+    /// Whether every request asked for JSON.
+    pub(crate) fn was_asked_for_json(&self) -> bool {
+        self.answer.lock().unwrap_or_else(PoisonError::into_inner).asked.iter().all(|accept| accept == "application/json")
+    }
+}
+
+async fn serve(State(answer): State<Arc<Mutex<Served>>>, request: Request) -> Response {
+    let mut served = answer.lock().unwrap_or_else(PoisonError::into_inner);
+    let accept = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    served.asked.push(accept.to_owned());
+    let mut response = (StatusCode::from_u16(served.status).unwrap_or_default(), served.body.clone()).into_response();
+    for (name, value) in &served.headers {
+        if let Ok(value) = value.parse() {
+            response.headers_mut().append(HeaderName::from_static(name), value);
+        }
+    }
+    response
+}

@@ -1,0 +1,8 @@
+//! Who comes in: token requests, access tokens, key sets, the signing key.
+
+mod assertions;
+mod external;
+mod key_server;
+mod key_sets;
+mod signing;
+mod tokens;
