@@ -7,25 +7,27 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
-use headrace_aws::{DynamoJobStore, S3Lake, S3PartStore, SqsTaskQueue, TableSchema};
+use headrace_aws::{DynamoJobStore, S3Lake, SqsTaskQueue, TableSchema};
 use headrace_core::access::Agent;
 use headrace_core::clock::Millis;
 use headrace_core::error::StoreError;
 use headrace_core::ids::{Caller, JobId, ListCursor, TaskId};
 use headrace_core::job::{Conditions, Job, JobEvent, Quotas, Reason, Recorded, Step};
 use headrace_core::part::{Part, PartName, Tail};
-use headrace_core::ports::{Access, Admission, Due, JobLists, JobPage, JobStore, LeaseTerms, TaskStore, Waiting};
+use headrace_core::ports::{Admission, Due, JobLists, JobPage, JobStore, LeaseTerms, TaskStore, Waiting};
 use headrace_core::task::{Close, Lease, LeaseAnswer, Planning, Record, Work};
-use headrace_local::directory::{DirectoryLake, DirectoryParts};
+use headrace_local::directory::DirectoryLake;
 use headrace_local::embedded::EmbeddedDynamo;
 use headrace_local::queue::LocalQueue;
-use headrace_tests::contracts::part_store::Destination;
 use headrace_tests::contracts::resource_source::LakeShore;
 use headrace_tests::contracts::task_queue::QueueEnds;
 use headrace_tests::contracts::{BoxError, Held};
 use headrace_tests::standins::s3::S3StandIn;
 use headrace_tests::standins::sqs::SqsStandIn;
 use tempfile::TempDir;
+
+#[path = "contracts/destinations.rs"]
+mod destinations;
 
 mod job_store {
     headrace_tests::job_store_contract!(in_memory, crate::in_memory);
@@ -43,8 +45,10 @@ mod resource_source {
 }
 
 mod part_store {
-    headrace_tests::part_store_contract!(s3, crate::s3_parts);
-    headrace_tests::part_store_contract!(directory, crate::directory_parts);
+    headrace_tests::part_store_contract!(s3, crate::destinations::s3_parts);
+    headrace_tests::part_store_contract!(s3_of_a_client, crate::destinations::s3_parts_of_a_client);
+    headrace_tests::part_store_contract!(directory, crate::destinations::directory_parts);
+    headrace_tests::part_store_contract!(directory_of_a_client, crate::destinations::directory_parts_of_a_client);
 }
 
 const TABLE: &str = "jobs";
@@ -321,77 +325,5 @@ impl LakeShore for Directory<DirectoryLake> {
     fn absent(&self) -> (DirectoryLake, Vec<String>) {
         let path = self.root.path().join("nobodys");
         (DirectoryLake::open(&path), vec![path.display().to_string()])
-    }
-}
-
-async fn s3_parts() -> Result<S3Place<S3PartStore>, BoxError> {
-    let s3 = s3().await?;
-    Ok(S3Place { port: S3PartStore::new(&s3.client(), BUCKET, PREFIX), s3 })
-}
-
-impl Destination for S3Place<S3PartStore> {
-    type Store = S3PartStore;
-
-    fn store(&self) -> &S3PartStore {
-        &self.port
-    }
-
-    async fn fetch(&self, access: Access) -> Result<Bytes, BoxError> {
-        let Access::Redirect(url) = access else { return Err("not a URL".into()) };
-        let response = self.s3.fetch(&url).await?;
-        if response.status() == http::StatusCode::OK { Ok(response.into_body()) } else { Err(response.status().to_string().into()) }
-    }
-
-    async fn names(&self, folder: &str) -> Result<Vec<String>, BoxError> {
-        let prefix = format!("{PREFIX}/{folder}/");
-        let keys = self.s3.keys(BUCKET, &prefix).await?;
-        Ok(keys.iter().filter_map(|key| key.strip_prefix(&prefix)).map(str::to_owned).collect())
-    }
-
-    fn absent(&self) -> (S3PartStore, Vec<String>) {
-        let named = ["HEADRACE_DESTINATION_BUCKET".to_owned(), "nobodys".to_owned()];
-        (S3PartStore::new(&self.s3.client(), "nobodys", PREFIX), named.into())
-    }
-}
-
-async fn directory_parts() -> Result<Directory<DirectoryParts>, BoxError> {
-    Directory::of(|root| DirectoryParts::open(root.join("state")))
-}
-
-impl Destination for Directory<DirectoryParts> {
-    type Store = DirectoryParts;
-
-    fn store(&self) -> &DirectoryParts {
-        &self.port
-    }
-
-    async fn fetch(&self, access: Access) -> Result<Bytes, BoxError> {
-        let Access::Local(path) = access else { return Err("not a file".into()) };
-        Ok(std::fs::read(path)?.into())
-    }
-
-    async fn names(&self, folder: &str) -> Result<Vec<String>, BoxError> {
-        let folder = self.root.path().join("state").join(folder);
-        let (mut names, mut folders) = (Vec::new(), vec![folder.clone()]);
-        while let Some(next) = folders.pop() {
-            let Ok(entries) = std::fs::read_dir(&next) else { continue };
-            for entry in entries {
-                let path = entry?.path();
-                if path.is_dir() {
-                    folders.push(path);
-                } else {
-                    names.push(path.strip_prefix(&folder)?.to_str().ok_or("not UTF-8")?.to_owned());
-                }
-            }
-        }
-        names.sort();
-        Ok(names)
-    }
-
-    fn absent(&self) -> (DirectoryParts, Vec<String>) {
-        // A file stands where the folder should be.
-        let path = self.root.path().join("file");
-        drop(File::create(&path));
-        (DirectoryParts::open(&path), vec![path.display().to_string()])
     }
 }

@@ -89,11 +89,11 @@ where
         };
         let Terms { policy, limits, quotas, .. } = &self.terms;
         let settings = Settings { policy, limits: *limits, quotas: *quotas, look_up: LookUpTerms::default() };
-        kick_off((&self.jobs, &self.queue), &self.source, &self.clock, settings, order).await
+        kick_off((&self.jobs, &self.queue), (&self.source, &self.parts), &self.clock, settings, order).await
     }
 
     async fn look(&self) -> Result<(), ExportError> {
-        let (source, parts) = tokio::join!(self.source.check(), self.parts.check());
+        let (source, parts) = tokio::join!(self.source.check(), self.parts.check(None));
         source?;
         Ok(parts?)
     }

@@ -15,7 +15,7 @@ async fn main() -> Result<(), Error> {
     let aws = Clients::connect().await;
     let (jobs, queue) = (aws.jobs(&config.common.table), aws.queue(&config.queue_url));
     let source = aws.lake(&config.source.name, &config.source.prefix);
-    let parts = aws.parts(&config.destination.name, &config.destination.prefix);
+    let parts = aws.parts(&config.destination.name, &config.destination.prefix).with_client_buckets(config.client_buckets);
     let door = Door::new(jobs.clone(), SystemClock, config.access);
     let kickoff = &Kickoff::new(door, (jobs, queue), (source, parts), SystemClock, config.terms, random_job_id);
     gateway::run(|request: Request| kickoff.handle(request)).await

@@ -91,6 +91,11 @@ fn meaning(parameter: Parameter) -> (&'static str, &'static str) {
              a-z, 0-9 and the hyphen.",
         ),
         Parameter::Format => ("string", "The name of a folder layout that the operator has configured, as in Azure API for FHIR."),
+        Parameter::EncryptionKey => (
+            "string",
+            "The name of a key that the operator offers: every file is encrypted under it. Downloads need nothing; this server decrypts. \
+             A parameter of this server's own.",
+        ),
         Parameter::MaxCount => ("integer", "Accepted for clients of Azure API for FHIR; it changes nothing."),
         Parameter::IsParallel => ("boolean", "Accepted for clients of Azure API for FHIR; it changes nothing."),
     }

@@ -108,6 +108,7 @@ fn inputs(request: &ExportRequest) -> Vec<Value> {
         ("allowPartialManifests", "valueBoolean", request.allows_partial_manifests.then_some(Value::Bool(true))),
         ("_container", "valueString", container),
         ("_format", "valueString", request.layout.as_ref().and_then(name_of).map(Value::from)),
+        ("_encryptionKey", "valueString", request.encryption_key.as_ref().map(|key| json!(key.name))),
     ];
     let filters = request.type_filters.iter().map(|filter| ("_typeFilter", "valueString", Some(json!(without_values(filter)))));
     let given = single.into_iter().chain(filters).filter_map(|(name, kind, value)| {

@@ -16,6 +16,8 @@ pub(crate) struct Called {
     pub(crate) setting: &'static str,
     /// What the setting says.
     pub(crate) value: String,
+    /// The name of the key under which is written, where it is the job's own.
+    pub(crate) key: Option<String>,
 }
 
 /// What a service's answer means.
@@ -26,6 +28,7 @@ pub(crate) enum Sorted {
     Stale,
     Absent,
     Denied,
+    KeyUnusable,
 }
 
 /// Sorts by error code, then by HTTP status.
@@ -45,6 +48,9 @@ pub(crate) fn sort_code(code: &str, status: u16) -> Sorted {
         | "UnrecognizedClientException"
         | "InvalidAccessKeyId"
         | "SignatureDoesNotMatch" => Sorted::Denied,
+        "KMS.DisabledException" | "KMS.InvalidKeyUsageException" | "KMS.KMSInvalidStateException" | "KMS.NotFoundException" => {
+            Sorted::KeyUnusable
+        }
         "ProvisionedThroughputExceededException"
         | "ThrottlingException"
         | "RequestLimitExceeded"
@@ -61,6 +67,10 @@ pub(crate) fn sort_code(code: &str, status: u16) -> Sorted {
 }
 
 impl Called {
+    pub(crate) fn new(what: &'static str, setting: &'static str, value: impl Into<String>) -> Self {
+        Self { what, setting, value: value.into(), key: None }
+    }
+
     /// As the error that core knows.
     pub(crate) fn store_error<E>(&self, error: SdkError<E, HttpResponse>) -> StoreError
     where
@@ -73,6 +83,7 @@ impl Called {
             Sorted::Stale => StoreError::Stale,
             Sorted::Absent => StoreError::Misconfigured { remedy: self.absent(), cause: error.into() },
             Sorted::Denied => StoreError::Misconfigured { remedy: self.denied(), cause: error.into() },
+            Sorted::KeyUnusable => StoreError::Misconfigured { remedy: self.key_unusable(), cause: error.into() },
         }
     }
 
@@ -90,8 +101,34 @@ impl Called {
         format!("{} says `{}`, and there is no such thing; correct the setting or create it", self.setting, self.value)
     }
 
+    pub(crate) fn elsewhere(&self) -> String {
+        format!("{} says `{}`, and that lies in another region; name a bucket in the region of this service", self.setting, self.value)
+    }
+
     pub(crate) fn denied(&self) -> String {
-        format!("{} says `{}`, and this service has no permission for it; extend the policy of its role", self.setting, self.value)
+        let (setting, value) = (self.setting, &self.value);
+        match &self.key {
+            None => format!("{setting} says `{value}`, and this service has no permission for it; extend the policy of its role"),
+            // S3 gives both the same name.
+            Some(key) => format!(
+                "{setting} says `{value}`, and this service has no permission for it or for the key `{key}` of HEADRACE_JOB_KEYS; \
+                 extend the policies of its role and of the key"
+            ),
+        }
+    }
+
+    pub(crate) fn key_unusable(&self) -> String {
+        match &self.key {
+            None => format!(
+                "{} says `{}`, and the key that encrypts it cannot be used; see that it exists and is enabled",
+                self.setting, self.value
+            ),
+            Some(key) => {
+                format!(
+                    "HEADRACE_JOB_KEYS offers the key `{key}`, and it cannot be used; see that it exists, is symmetric and enabled, or offer it no longer"
+                )
+            }
+        }
     }
 }
 
@@ -119,6 +156,10 @@ mod tests {
             ("", 503, Sorted::Unknown),
             ("AWS.SimpleQueueService.NonExistentQueue", 400, Sorted::Absent),
             ("RequestThrottled", 400, Sorted::NotApplied),
+            ("KMS.NotFoundException", 400, Sorted::KeyUnusable),
+            ("KMS.DisabledException", 400, Sorted::KeyUnusable),
+            ("KMS.KMSInvalidStateException", 400, Sorted::KeyUnusable),
+            ("KMS.InvalidKeyUsageException", 400, Sorted::KeyUnusable),
         ] {
             assert_eq!(sort_code(code, status), sorted, "{code} {status}");
         }

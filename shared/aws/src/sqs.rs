@@ -35,14 +35,14 @@ impl SqsTaskQueue {
     /// The queue at this URL.
     pub fn new(client: Client, url: impl Into<String>) -> Self {
         let url = url.into();
-        let called = Called { what: WHAT, setting: "HEADRACE_QUEUE_URL", value: url.clone() };
+        let called = Called::new(WHAT, "HEADRACE_QUEUE_URL", &url);
         Self { client, url, called, dead_letters: None }
     }
 
     /// With the queue at this URL for messages that are put aside.
     #[must_use]
     pub fn with_dead_letters(self, url: impl Into<String>) -> Self {
-        let called = Called { what: "the dead-letter queue", setting: "HEADRACE_DLQ_URL", value: url.into() };
+        let called = Called::new("the dead-letter queue", "HEADRACE_DLQ_URL", url);
         Self { dead_letters: Some(called), ..self }
     }
 

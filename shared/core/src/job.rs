@@ -14,6 +14,7 @@ pub use state::{IllegalStep, JobEvent, JobState, Step};
 
 use crate::access::Visitor;
 use crate::clock::Millis;
+use crate::folder::Folder;
 use crate::ids::{Caller, JobId};
 use crate::outcome::IssueCode;
 use crate::part::Tail;
@@ -202,6 +203,8 @@ pub struct Job {
     pub limits: Limits,
     /// Whether file requests need the caller's credentials: the manifest's `requiresAccessToken`.
     pub requires_access_token: bool,
+    /// The client's own destination, as it was registered when the job was recorded; `None` is the deployment's.
+    pub destination: Option<String>,
     /// What the plan fixed; `None` before.
     pub planned: Option<Planned>,
     /// Tasks of the current round that have not closed.
@@ -235,6 +238,7 @@ impl Job {
             created_at,
             limits: Limits::default(),
             requires_access_token: false,
+            destination: None,
             planned: None,
             open_tasks: 0,
             round: 0,
@@ -247,14 +251,15 @@ impl Job {
         }
     }
 
-    /// The folder of its files inside the destination: `<container>/<timestamp>-<job>`, or without the container.
-    pub fn folder(&self) -> String {
+    /// The folder of its files inside its destination: `<container>/<timestamp>-<job>`, or without the container.
+    pub fn folder(&self) -> Folder {
         let (timestamp, id) = (self.created_at.compact(), self.id.as_str());
         let own = self.request.layout.as_ref().map_or_else(|| format!("{timestamp}-{id}"), |layout| layout.folder(&timestamp, id));
-        match &self.request.container {
+        let path = match &self.request.container {
             Some(container) => format!("{}/{own}", container.as_str()),
             None => own,
-        }
+        };
+        Folder { destination: self.destination.clone(), path, key: self.request.encryption_key.clone() }
     }
 
     /// Its status URL, absolute.

@@ -10,6 +10,7 @@ pub mod clock;
 pub mod error;
 pub mod finding;
 pub mod flow;
+pub mod folder;
 pub mod ids;
 pub mod job;
 pub mod key;

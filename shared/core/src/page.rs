@@ -8,6 +8,7 @@ use crc_fast::{CrcAlgorithm, Digest};
 use headrace_fhir::ResourceType;
 
 use crate::error::StoreError;
+use crate::folder::Folder;
 use crate::job::Tally;
 use crate::ndjson::{self, LINE_LIMIT_BYTES};
 use crate::note::{Link, Note, Notebook, Place, written};
@@ -28,7 +29,7 @@ const FILES_PER_PAGE: usize = TAILS_PER_PAGE - 2;
 /// The files that are being written since the last recorded page.
 pub struct OpenPage<'s, P: PartStore> {
     store: &'s P,
-    folder: String,
+    folder: Folder,
     file_bytes: u64,
     /// Task, attempt and step, for the names of tails.
     writer: (u32, u32, u32),

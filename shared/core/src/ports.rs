@@ -13,6 +13,7 @@ use crate::access::{Agent, Client, ClientPage, PublicKey, TokenKey};
 use crate::audit::AuditEntry;
 use crate::clock::Millis;
 use crate::error::{SourceError, StoreError};
+use crate::folder::Folder;
 use crate::ids::{Caller, JobId, ListCursor, TaskId};
 use crate::job::{Conditions, Job, JobEvent, Limit, Quotas, Reason, Recorded, Step};
 use crate::part::{Content, FileName, Part, PartName, Tail, TailName};
@@ -273,28 +274,30 @@ pub trait Draft: Send {
     fn settle(self, name: FileName, content: Content) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
-/// Where files are written to. `folder` is [`Job::folder`].
+/// Where files are written to: the deployment's destination, and those that clients have of their own. A job's [`Folder`]
+/// says which, and a store asks nothing else.
 pub trait PartStore: Send + Sync {
     /// A file being written.
     type Draft: Draft;
 
-    /// Fails if the destination cannot be reached or a setting is wrong.
-    fn check(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
+    /// Fails if the destination cannot be reached or a setting is wrong. `own` is a client's own destination as it is
+    /// registered; `None` is the deployment's.
+    fn check(&self, own: Option<&str>) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Begins a file. It will be settled as this tail or as a part.
-    fn draft(&self, folder: &str, tail: TailName) -> impl Future<Output = Result<Self::Draft, StoreError>> + Send;
+    fn draft(&self, folder: &Folder, tail: TailName) -> impl Future<Output = Result<Self::Draft, StoreError>> + Send;
 
     /// Makes a part of a whole tail without its bytes passing through here.
-    fn adopt(&self, folder: &str, tail: &Tail, part: PartName) -> impl Future<Output = Result<(), StoreError>> + Send;
+    fn adopt(&self, folder: &Folder, tail: &Tail, part: PartName) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Reads a tail from `offset`.
-    fn read(&self, folder: &str, tail: &TailName, range: Range<u64>) -> ByteStream;
+    fn read(&self, folder: &Folder, tail: &TailName, range: Range<u64>) -> ByteStream;
 
     /// Access to a recorded part.
-    fn grant(&self, folder: &str, part: &Part) -> impl Future<Output = Result<Access, StoreError>> + Send;
+    fn grant(&self, folder: &Folder, part: &Part) -> impl Future<Output = Result<Access, StoreError>> + Send;
 
     /// Deletes everything in the folder but `keep`; the number of files deleted.
-    fn sweep(&self, folder: &str, keep: &BTreeSet<PartName>) -> impl Future<Output = Result<u64, StoreError>> + Send;
+    fn sweep(&self, folder: &Folder, keep: &BTreeSet<PartName>) -> impl Future<Output = Result<u64, StoreError>> + Send;
 }
 
 /// All ports together, as a worker holds them.

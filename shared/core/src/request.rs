@@ -21,7 +21,7 @@ use crate::outcome::IssueCode;
 
 use given::Given;
 pub use parameter::Parameter;
-pub use place::{Container, InvalidLayout, Layout};
+pub use place::{Container, InvalidJobKey, InvalidLayout, JobKey, Layout};
 use preferences::{Preferences, require_accept};
 use refusal::Handling;
 pub use refusal::{Ignored, Refusal};
@@ -97,6 +97,9 @@ pub struct ExportRequest {
     /// `_format`: where the files lie below the container.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub layout: Option<Layout>,
+    /// `_encryptionKey`: what the files are encrypted under instead of what the destination does by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub encryption_key: Option<JobKey>,
     /// What was asked for and is left out, because the client preferred `handling=lenient`: lines of the `error` file.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ignored: Vec<Ignored>,
@@ -168,6 +171,8 @@ pub struct Policy {
     pub containers: Option<BTreeSet<Container>>,
     /// The layouts that `_format` may name.
     pub layouts: BTreeMap<String, Layout>,
+    /// The keys that `_encryptionKey` may name.
+    pub keys: BTreeMap<String, JobKey>,
 }
 
 /// A valid request, and what is too long to be part of it.
@@ -191,7 +196,7 @@ impl ExportRequest {
     /// * With `Prefer: handling=lenient` what this server does not support is left out and told in
     ///   [`ExportRequest::ignored`]. What it cannot read is refused all the same, and so is what would lead to files that
     ///   the client cannot read, does not find or must not get: `_outputFormat`, `_container`, `_format`,
-    ///   `_anonymizationConfig`.
+    ///   `_encryptionKey`, `_anonymizationConfig`.
     /// * Bulk Data Access [`headrace_fhir::IG_VERSION`], "Bulk Data Kick-off Request"; required headers as Azure API for
     ///   FHIR had them.
     pub fn resolve(asked: &Asked, policy: &Policy, reach: &Reach, now: Millis) -> Result<Resolved, Refusal> {
@@ -219,6 +224,7 @@ impl ExportRequest {
             separates_status: preferences.separates_status,
             container: single::container(&given, policy)?,
             layout: single::layout(&given, policy)?,
+            encryption_key: single::encryption_key(&given, policy)?,
             types,
             since,
             type_filters,

@@ -3,6 +3,7 @@
 mod access;
 mod terms;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use headrace_core::flow::run_task::WorkTerms;
@@ -146,6 +147,8 @@ pub struct KickoffConfig {
     pub source: Bucket,
     /// The destination; looked at once.
     pub destination: Bucket,
+    /// The buckets in which clients may have destinations of their own.
+    pub client_buckets: BTreeSet<String>,
     /// What jobs are promised.
     pub terms: Terms,
 }
@@ -153,15 +156,34 @@ pub struct KickoffConfig {
 impl KickoffConfig {
     /// Reads them.
     pub fn read(settings: &impl Settings) -> Result<Self, ConfigError> {
+        let source = Bucket::source(settings)?;
         Ok(Self {
             common: Common::read(settings)?,
             access: AccessControl::read(settings)?,
             queue_url: settings.required("HEADRACE_QUEUE_URL")?,
-            source: Bucket::source(settings)?,
+            client_buckets: read_client_buckets(settings, &source)?,
+            source,
             destination: Bucket::destination(settings)?,
             terms: Terms::read(settings)?,
         })
     }
+}
+
+/// A comma-separated list of buckets. Not the lake's: what is written there would be read as part of it.
+fn read_client_buckets(settings: &impl Settings, lake: &Bucket) -> Result<BTreeSet<String>, ConfigError> {
+    let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.');
+    let read = |name: &str| {
+        let wrong = |problem| Err(ConfigError { variable: "HEADRACE_CLIENT_BUCKETS", problem });
+        match name.trim() {
+            name if !(3..=63).contains(&name.len()) || !name.bytes().all(is_plain) => {
+                wrong(format!("names `{name}`: a bucket is 3 to 63 characters of a-z, 0-9, the hyphen and the dot"))
+            }
+            name if name == lake.name => wrong(format!("names `{name}`, the lake's bucket: name buckets that are only written to")),
+            name => Ok(name.to_owned()),
+        }
+    };
+    let list = settings.get("HEADRACE_CLIENT_BUCKETS");
+    list.iter().flat_map(|list| list.split(',')).map(read).collect()
 }
 
 /// The token function's settings.

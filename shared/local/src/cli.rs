@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -262,6 +263,8 @@ impl ServiceTerms {
                 bases: present(&self.lake_bases).map(read_bases).transpose()?.unwrap_or_default(),
                 containers: present(&self.containers).map(read_containers).transpose()?,
                 layouts: present(&self.formats).map(read_layouts).transpose()?.unwrap_or_default(),
+                // A directory encrypts nothing.
+                keys: BTreeMap::new(),
             },
             quotas: Quotas { per_caller: self.jobs_per_caller, global: self.jobs, waits: self.queue_jobs },
             limits: Limits {

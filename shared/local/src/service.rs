@@ -144,9 +144,10 @@ impl Service {
         let dynamo = EmbeddedDynamo::open(&plan.state.join(JOBS))?;
         TableSchema::create(&dynamo.client(), TABLE).await.map_err(ExportError::from)?;
         let jobs = DynamoJobStore::new(dynamo.client(), TABLE);
-        let (lake, parts) = (DirectoryLake::open(plan.lake), DirectoryParts::open(plan.state.join("files")));
+        let parts = DirectoryParts::open(plan.state.join("files")).apart_from(&plan.lake);
+        let lake = DirectoryLake::open(plan.lake);
         lake.check().await.map_err(ExportError::from)?;
-        parts.check().await.map_err(ExportError::from)?;
+        parts.check(None).await.map_err(ExportError::from)?;
         let (queue, clock) = (LocalQueue::default(), SystemClock);
         let ports = Ports { jobs: jobs.clone(), queue: queue.clone(), source: lake.clone(), parts: parts.clone(), clock };
         let taken_up = recover(&ports).await?;

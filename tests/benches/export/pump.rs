@@ -12,6 +12,7 @@ use futures_util::stream;
 use headrace_core::clock::Millis;
 use headrace_core::error::StoreError;
 use headrace_core::flow::run_task::WorkTerms;
+use headrace_core::folder::Folder;
 use headrace_core::ids::{Caller, JobId, TaskId};
 use headrace_core::job::{Job, JobState, Pass, Planned, Tally};
 use headrace_core::key::Keys;
@@ -260,27 +261,27 @@ impl Draft for NoFile {
 impl PartStore for Nowhere {
     type Draft = NoFile;
 
-    async fn check(&self) -> Result<(), StoreError> {
+    async fn check(&self, _: Option<&str>) -> Result<(), StoreError> {
         Ok(())
     }
 
-    async fn draft(&self, _: &str, _: TailName) -> Result<NoFile, StoreError> {
+    async fn draft(&self, _: &Folder, _: TailName) -> Result<NoFile, StoreError> {
         Ok(NoFile)
     }
 
-    async fn adopt(&self, _: &str, _: &Tail, _: PartName) -> Result<(), StoreError> {
+    async fn adopt(&self, _: &Folder, _: &Tail, _: PartName) -> Result<(), StoreError> {
         Ok(())
     }
 
-    fn read(&self, _: &str, _: &TailName, _: Range<u64>) -> ByteStream {
+    fn read(&self, _: &Folder, _: &TailName, _: Range<u64>) -> ByteStream {
         Box::pin(stream::empty())
     }
 
-    async fn grant(&self, _: &str, _: &Part) -> Result<Access, StoreError> {
+    async fn grant(&self, _: &Folder, _: &Part) -> Result<Access, StoreError> {
         Err(StoreError::NotApplied { what: "nowhere", cause: "it keeps nothing".into() })
     }
 
-    async fn sweep(&self, _: &str, _: &BTreeSet<PartName>) -> Result<u64, StoreError> {
+    async fn sweep(&self, _: &Folder, _: &BTreeSet<PartName>) -> Result<u64, StoreError> {
         Ok(0)
     }
 }

@@ -143,11 +143,11 @@ impl<S: Stage> World<S> {
         Err(format!("in the folder lies {:?}, the manifest has {:?}", names(&stored), names(&finished.files)).into())
     }
 
-    /// The files in the folder of a job.
+    /// The files in the folder of a job, in whichever destination.
     pub async fn stored(&self, status: &str) -> Result<BTreeMap<String, Bytes>> {
         let job = status.rsplit('/').next().unwrap_or_default();
         let marker = format!("-{job}/");
-        let files = self.stage.files().await?.into_iter();
+        let files = self.stage.files().await?.into_iter().chain(self.stage.own_files().await?);
         Ok(files.filter_map(|(path, bytes)| Some((path.split_once(&marker)?.1.to_owned(), bytes))).collect())
     }
 }

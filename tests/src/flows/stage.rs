@@ -26,6 +26,9 @@ pub(super) const TABLE: &str = "headrace";
 const LAKE: &str = "lake-bucket";
 const DESTINATION: &str = "export-bucket";
 
+/// A bucket that clients may have destinations in.
+const CLIENTS: &str = "client-bucket";
+
 /// The stores of one deployment, and how a test looks behind them.
 pub trait Stage: Clone + Send + Sync + 'static {
     /// The queue as one process sees it.
@@ -55,6 +58,12 @@ pub trait Stage: Clone + Send + Sync + 'static {
 
     /// Every file in the destination, by its path below it.
     fn files(&self) -> impl Future<Output = Result<BTreeMap<String, Bytes>>> + Send;
+
+    /// A destination that a client can have of its own, as the client is registered with it.
+    fn own(&self) -> String;
+
+    /// Every file in there, by its path below it.
+    fn own_files(&self) -> impl Future<Output = Result<BTreeMap<String, Bytes>>> + Send;
 
     /// Follows a presigned URL.
     fn follow(&self, url: &str) -> impl Future<Output = Result<Bytes>> + Send;
@@ -139,6 +148,7 @@ impl Aws {
         let (s3, sqs) = (S3StandIn::start()?, SqsStandIn::start());
         s3.create_bucket(LAKE).await?;
         s3.create_bucket(DESTINATION).await?;
+        s3.create_bucket(CLIENTS).await?;
         let (queue_url, dlq_url) = sqs.create_queue_with_dlq("tasks", 5_400, 5).await?;
         Ok(Self { dynamo: job_table().await?, s3, sqs, queue_url, dlq_url })
     }
@@ -157,7 +167,18 @@ impl Aws {
     pub fn ports_with(&self, source: &str, destination: &str) -> (SqsTaskQueue, S3Lake, S3PartStore) {
         let s3 = self.s3.client();
         let queue = SqsTaskQueue::new(self.sqs.client(), &self.queue_url).with_dead_letters(&self.dlq_url);
-        (queue, S3Lake::new(&s3, source, "fhir"), S3PartStore::new(&s3, destination, "out"))
+        let parts = S3PartStore::new(&s3, destination, "out").with_client_buckets([CLIENTS.to_owned()].into());
+        (queue, S3Lake::new(&s3, source, "fhir"), parts)
+    }
+
+    async fn files_of(&self, bucket: &str, prefix: &str) -> Result<BTreeMap<String, Bytes>> {
+        let mut files = BTreeMap::new();
+        for key in self.s3.keys(bucket, "").await? {
+            let bytes = self.s3.get(bucket, &key).await?;
+            let below = key.strip_prefix(prefix).ok_or_else(|| format!("{key} lies outside the prefix"))?;
+            files.insert(below.to_owned(), bytes);
+        }
+        Ok(files)
     }
 }
 
@@ -206,13 +227,15 @@ impl Stage for Aws {
     }
 
     async fn files(&self) -> Result<BTreeMap<String, Bytes>> {
-        let mut files = BTreeMap::new();
-        for key in self.s3.keys(DESTINATION, "").await? {
-            let bytes = self.s3.get(DESTINATION, &key).await?;
-            let below = key.strip_prefix("out/").ok_or_else(|| format!("{key} lies outside the prefix"))?;
-            files.insert(below.to_owned(), bytes);
-        }
-        Ok(files)
+        self.files_of(DESTINATION, "out/").await
+    }
+
+    fn own(&self) -> String {
+        format!("{CLIENTS}/clinic 7/exports")
+    }
+
+    async fn own_files(&self) -> Result<BTreeMap<String, Bytes>> {
+        self.files_of(CLIENTS, "clinic 7/exports/").await
     }
 
     async fn follow(&self, url: &str) -> Result<Bytes> {
@@ -274,7 +297,7 @@ impl Stage for OneMachine {
     }
 
     fn ports(&self) -> (LocalQueue, DirectoryLake, DirectoryParts) {
-        (LocalQueue::default(), DirectoryLake::open(&self.lake), DirectoryParts::open(self.destination()))
+        (LocalQueue::default(), DirectoryLake::open(&self.lake), DirectoryParts::open(self.destination()).apart_from(&self.lake))
     }
 
     async fn receive(&self, queue: &LocalQueue) -> Result<Option<SqsMessage>> {
@@ -298,21 +321,15 @@ impl Stage for OneMachine {
     }
 
     async fn files(&self) -> Result<BTreeMap<String, Bytes>> {
-        let root = self.destination();
-        let mut files = BTreeMap::new();
-        let mut folders = vec![root.clone()];
-        while let Some(folder) = folders.pop() {
-            let Ok(entries) = fs::read_dir(&folder) else { continue };
-            for entry in entries {
-                let path = entry?.path();
-                if path.is_dir() {
-                    folders.push(path);
-                } else if let Some(below) = path.strip_prefix(&root)?.to_str() {
-                    files.insert(below.to_owned(), fs::read(&path)?.into());
-                }
-            }
-        }
-        Ok(files)
+        files_below(&self.destination())
+    }
+
+    fn own(&self) -> String {
+        self.folder.path().join("clinic 7").display().to_string()
+    }
+
+    async fn own_files(&self) -> Result<BTreeMap<String, Bytes>> {
+        files_below(Path::new(&self.own()))
     }
 
     async fn follow(&self, url: &str) -> Result<Bytes> {
@@ -329,4 +346,21 @@ impl Stage for OneMachine {
             None => Ok(fs::remove_file(path)?),
         }
     }
+}
+
+fn files_below(root: &Path) -> Result<BTreeMap<String, Bytes>> {
+    let mut files = BTreeMap::new();
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let Ok(entries) = fs::read_dir(&folder) else { continue };
+        for entry in entries {
+            let path = entry?.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if let Some(below) = path.strip_prefix(root)?.to_str() {
+                files.insert(below.to_owned(), fs::read(&path)?.into());
+            }
+        }
+    }
+    Ok(files)
 }

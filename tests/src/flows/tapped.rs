@@ -11,6 +11,7 @@ use headrace_core::access::{Agent, Client, ClientPage, TokenKey};
 use headrace_core::audit::AuditEntry;
 use headrace_core::clock::Millis;
 use headrace_core::error::{SourceError, StoreError};
+use headrace_core::folder::Folder;
 use headrace_core::ids::{Caller, JobId, ListCursor, TaskId};
 use headrace_core::job::{Conditions, Job, JobEvent, Quotas, Reason, Recorded, Step};
 use headrace_core::part::{Content, FileName, Part, PartName, Tail, TailName};
@@ -247,30 +248,30 @@ impl<D: Draft> Draft for TappedDraft<D> {
 impl<T: PartStore> PartStore for Tapped<T> {
     type Draft = TappedDraft<T::Draft>;
 
-    async fn check(&self) -> Result<(), StoreError> {
-        self.script.around("parts.check", self.port.check()).await
+    async fn check(&self, own: Option<&str>) -> Result<(), StoreError> {
+        self.script.around("parts.check", self.port.check(own)).await
     }
 
-    async fn draft(&self, folder: &str, tail: TailName) -> Result<Self::Draft, StoreError> {
+    async fn draft(&self, folder: &Folder, tail: TailName) -> Result<Self::Draft, StoreError> {
         let script = self.script.clone();
         let draft =
             async { Ok::<_, StoreError>(TappedDraft { draft: Some(self.port.draft(folder, tail).await?), script: script.clone() }) };
         self.script.around("parts.draft", draft).await
     }
 
-    async fn adopt(&self, folder: &str, tail: &Tail, part: PartName) -> Result<(), StoreError> {
+    async fn adopt(&self, folder: &Folder, tail: &Tail, part: PartName) -> Result<(), StoreError> {
         self.script.around("parts.adopt", self.port.adopt(folder, tail, part)).await
     }
 
-    fn read(&self, folder: &str, tail: &TailName, range: Range<u64>) -> ByteStream {
+    fn read(&self, folder: &Folder, tail: &TailName, range: Range<u64>) -> ByteStream {
         tapped_stream(self.script.clone(), "parts.read", self.port.read(folder, tail, range))
     }
 
-    async fn grant(&self, folder: &str, part: &Part) -> Result<Access, StoreError> {
+    async fn grant(&self, folder: &Folder, part: &Part) -> Result<Access, StoreError> {
         self.script.around("parts.grant", self.port.grant(folder, part)).await
     }
 
-    async fn sweep(&self, folder: &str, keep: &BTreeSet<PartName>) -> Result<u64, StoreError> {
+    async fn sweep(&self, folder: &Folder, keep: &BTreeSet<PartName>) -> Result<u64, StoreError> {
         self.script.around("parts.sweep", self.port.sweep(folder, keep)).await
     }
 }

@@ -10,14 +10,17 @@ use chunk_worker::handler::ChunkWorker;
 use files::handler::{Files, LocalFile};
 use groups::handler::Groups;
 use headrace_aws::DynamoJobStore;
-use headrace_core::access::{self, Agent, ClientKeys, Scopes};
+use headrace_core::access::{self, Agent, Client, ClientKeys, Origin, Reach, Scopes, Visitor};
 use headrace_core::clock::Millis;
+use headrace_core::error::ExportError;
+use headrace_core::flow::kick_off::{KickOff, Settings, kick_off};
+use headrace_core::flow::look_up::LookUpTerms;
 use headrace_core::flow::reap::Reaped;
 use headrace_core::flow::run_task::WorkTerms;
 use headrace_core::ids::{Caller, TaskId};
 use headrace_core::job::{Conditions, Job, Limits, Quotas};
 use headrace_core::ports::{AccessStore as _, Clock as _, JobStore as _, Ports, TaskQueue as _};
-use headrace_core::request::ExportRequest;
+use headrace_core::request::{Asked, ExportRequest, Policy};
 use headrace_core::task::Planning;
 use headrace_edge::config::{AccessControl, LakeTerms, Offer, SmartTerms};
 use headrace_edge::door::Door;
@@ -278,13 +281,33 @@ impl<S: Stage> World<S> {
 
     /// Records a job for a request that is resolved already, and announces its plan; the path of the status URL.
     pub async fn begin(&self, request: ExportRequest) -> Result<String> {
-        let id = next_id()?;
-        // A role is who it is, whatever its session is called.
-        let owner = if S::HAS_GATEWAY { ANN.rsplit_once('/').map_or(ANN, |(role, _)| role) } else { Caller::LOCAL };
-        let job = Job { limits: self.limits, ..Job::accepted(id, Caller(owner.to_owned()), request, self.now()) };
+        let job = Job { limits: self.limits, ..Job::accepted(next_id()?, Self::ann(), request, self.now()) };
         self.stage.jobs().record_job(&job, &Planning::default(), &Conditions::default(), &Agent::service()).await?;
         self.queue.announce(&[TaskId::plan(&job.id)], Duration::ZERO).await?;
         Ok(job.status_url())
+    }
+
+    /// Kicks off for Ann as if she were registered like this, with what the operator allows; the path of the status URL.
+    pub async fn kick_off_as(&self, client: Client, policy: &Policy, parameters: &[(&str, &str)]) -> Result<String, ExportError> {
+        let asked = Asked {
+            accept: vec!["application/fhir+json".to_owned()],
+            prefer: vec!["respond-async".to_owned()],
+            parameters: parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+            ..Asked::default()
+        };
+        let reach = Reach { client: Some(client), ..Reach::default() };
+        let visitor = Visitor { caller: Self::ann(), is_authenticated: true, reach, origin: Origin::default() };
+        let order = KickOff { id: next_id()?, asked, visitor, base: String::new(), request_url: String::new(), idempotency_key: None };
+        let settings = Settings { policy, limits: self.limits, quotas: Quotas::default(), look_up: LookUpTerms::default() };
+        let (_, source, parts) = self.stage.ports();
+        let ports = (&self.stage.jobs(), &self.queue);
+        Ok(Box::pin(kick_off(ports, (&source, &parts), &self.clock, settings, order)).await?.status_url())
+    }
+
+    /// Ann, as jobs know her: a role is who it is, whatever its session is called.
+    pub fn ann() -> Caller {
+        let owner = if S::HAS_GATEWAY { ANN.rsplit_once('/').map_or(ANN, |(role, _)| role) } else { Caller::LOCAL };
+        Caller(owner.to_owned())
     }
 
     /// A file's bytes, whichever way the deployment hands them out.

@@ -4,6 +4,7 @@
 mod checks;
 mod patched;
 mod uploads;
+mod written;
 
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,8 @@ use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s::stream::ByteStream as _;
 use tempfile::TempDir;
 
+pub use written::{Encryption, Written};
+
 const ACCESS_KEY: &str = "AKIDSTANDIN";
 const SECRET_KEY: &str = "stand-in-secret";
 
@@ -32,6 +35,7 @@ const SECRET_KEY: &str = "stand-in-secret";
 pub struct S3StandIn {
     service: S3Service,
     http: SharedHttpClient,
+    log: written::Log,
     _root: Arc<TempDir>,
 }
 
@@ -42,13 +46,13 @@ impl S3StandIn {
     ///
     /// When no temporary folder can be made.
     pub fn start() -> Result<Self, BoxError> {
-        let root = Arc::new(tempfile::tempdir()?);
-        let mut builder = S3ServiceBuilder::new(patched::PatchedS3::over(root.path())?);
+        let (root, log) = (Arc::new(tempfile::tempdir()?), written::Log::default());
+        let mut builder = S3ServiceBuilder::new(patched::PatchedS3::over(root.path(), log.clone())?);
         builder.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
         let service = builder.build();
         let behind = service.clone();
         let http = in_process(move |request| answer(behind.clone(), request));
-        Ok(Self { service, http, _root: root })
+        Ok(Self { service, http, log, _root: root })
     }
 
     /// A client of the AWS SDK, with its defaults, whose calls end here.
@@ -117,6 +121,12 @@ impl S3StandIn {
             keys.extend(found.filter_map(|object| object.key));
         }
         Ok(keys)
+    }
+
+    /// Every write since the start, whether or not the object is still there, in order.
+    #[must_use]
+    pub fn written(&self) -> Vec<Written> {
+        self.log.all()
     }
 
     /// GETs a presigned URL as a browser or download client would; signature and expiry are checked.

@@ -8,6 +8,7 @@ mod keys;
 mod list;
 mod model;
 mod organized;
+mod places;
 mod polls;
 mod queue;
 mod registered;

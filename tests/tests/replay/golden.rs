@@ -99,6 +99,7 @@ async fn outcomes() -> Result<BTreeMap<String, String>> {
         ("not-a-boolean", get("/$export?allowPartialManifests=perhaps")),
         ("max-count", get("/$export?_maxCount=0")),
         ("unknown-format", get("/$export?_format=daily")),
+        ("unknown-encryption-key", get("/$export?_encryptionKey=trial")),
         ("anonymization", get("/$export?_anonymizationConfig=config.json")),
         ("since-in-the-future", get("/$export?_since=2999-01-01")),
         ("output-format", get("/$export?_outputFormat=text/csv")),

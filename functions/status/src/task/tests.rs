@@ -4,7 +4,7 @@ use std::time::Duration;
 use headrace_core::clock::Millis;
 use headrace_core::ids::{Caller, JobId};
 use headrace_core::job::{Pass, Planned, Reason, ReasonKind, Tally};
-use headrace_core::request::{Associated, Container};
+use headrace_core::request::{Associated, Container, JobKey};
 use headrace_core::roster::LeftOut;
 use headrace_fhir::{Instant, ResourceType};
 
@@ -98,6 +98,7 @@ fn the_parameters_are_listed_and_tell_nothing_of_a_patient() {
         associated: BTreeSet::from([Associated::LatestProvenanceResources, Associated::History]),
         is_organized: true,
         container: Container::parse("my-place"),
+        encryption_key: Some(JobKey { name: "trial".into(), arn: "arn:aws:kms:CANARY".into() }),
         ..ExportRequest::default()
     };
     let task = task(&job);
@@ -113,6 +114,7 @@ fn the_parameters_are_listed_and_tell_nothing_of_a_patient() {
         given("includeAssociatedData", "valueString", "LatestProvenanceResources,_history"),
         given("organizeOutputBy", "valueString", "Patient"),
         given("_container", "valueString", "my-place"),
+        given("_encryptionKey", "valueString", "trial"),
         given("_typeFilter", "valueString", "Observation?subject&code:in"),
         given("_typeFilter", "valueString", "Patient"),
     ];

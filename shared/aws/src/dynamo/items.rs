@@ -149,6 +149,8 @@ struct Asked {
     base: String,
     limits: Limits,
     requires_access_token: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    destination: Option<String>,
 }
 
 /// A job's item without its due time.
@@ -159,6 +161,7 @@ pub(super) fn job_item(job: &Job) -> Result<Item, StoreError> {
         base: job.base.clone(),
         limits: job.limits,
         requires_access_token: job.requires_access_token,
+        destination: job.destination.clone(),
     };
     let mut item = key(&job.id, JOB_SK);
     item.extend([
@@ -274,6 +277,7 @@ impl Attributes<'_> {
             created_at: self.required_millis("created_at")?,
             limits: asked.limits,
             requires_access_token: asked.requires_access_token,
+            destination: asked.destination,
             planned: self.optional_json::<Planned>("planned")?,
             open_tasks: self.count("open_tasks")?,
             round: self.count("round")?,

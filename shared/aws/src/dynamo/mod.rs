@@ -55,7 +55,7 @@ impl DynamoJobStore {
     /// The table of this name.
     pub fn new(client: Client, table: impl Into<String>) -> Self {
         let table = table.into();
-        let called = Called { what: WHAT, setting: "HEADRACE_TABLE", value: table.clone() };
+        let called = Called::new(WHAT, "HEADRACE_TABLE", &table);
         Self { client, table, called }
     }
 

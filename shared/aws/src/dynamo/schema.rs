@@ -24,7 +24,7 @@ pub struct TableSchema;
 impl TableSchema {
     /// Creates the table with its indexes and its TTL; an existing one is left as it is.
     pub async fn create(client: &Client, table: &str) -> Result<(), StoreError> {
-        let called = Called { what: super::items::WHAT, setting: "HEADRACE_TABLE", value: table.to_owned() };
+        let called = Called::new(super::items::WHAT, "HEADRACE_TABLE", table);
         let unbuilt = |error: aws_sdk_dynamodb::error::BuildError| StoreError::NotApplied { what: super::items::WHAT, cause: error.into() };
         let mut request = client.create_table().table_name(table).billing_mode(BillingMode::PayPerRequest);
         for (name, kind) in [

@@ -15,7 +15,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::task::JoinHandle;
 
 use super::Place;
-use super::parts::{CRC_METADATA, NDJSON, WHAT, hex};
+use super::parts::{CRC_METADATA, NDJSON, WHAT, encrypted, hex};
 use crate::errors::Sorted;
 
 /// Bytes are kept in buffers of this size: own copies, so that no block of the lake is held for a few of its lines.
@@ -30,7 +30,6 @@ const UPLOAD_PART_BYTES: usize = 16 << 20;
 /// A file being written.
 pub struct S3Draft {
     place: Place,
-    folder: String,
     tail: TailName,
     segments: VecDeque<BytesMut>,
     held_bytes: usize,
@@ -45,12 +44,13 @@ struct Upload {
 }
 
 impl S3Draft {
-    pub(super) fn new(place: Place, folder: &str, tail: TailName) -> Self {
-        Self { place, folder: folder.to_owned(), tail, segments: VecDeque::new(), held_bytes: 0, upload: None }
+    /// `place` is the job's folder.
+    pub(super) fn new(place: Place, tail: TailName) -> Self {
+        Self { place, tail, segments: VecDeque::new(), held_bytes: 0, upload: None }
     }
 
     fn key(&self, name: &FileName) -> String {
-        self.place.key(&format!("{}/{name}", self.folder))
+        self.place.object(&name.to_string())
     }
 
     fn hold(&mut self, mut bytes: Bytes) {
@@ -83,9 +83,7 @@ impl S3Draft {
         let key = self.key(&name);
         let (body, length) = self.body(usize::MAX);
         let place = &self.place;
-        let put = place
-            .client
-            .put_object()
+        let put = encrypted!(place, place.client.put_object())
             .bucket(&place.bucket)
             .key(&key)
             .content_type(NDJSON)
@@ -112,7 +110,8 @@ impl S3Draft {
             Some(upload) => upload,
             None => {
                 let place = &self.place;
-                let created = place.client.create_multipart_upload().bucket(&place.bucket).key(&key).content_type(NDJSON).send().await;
+                let create = encrypted!(place, place.client.create_multipart_upload());
+                let created = create.bucket(&place.bucket).key(&key).content_type(NDJSON).send().await;
                 let created = created.map_err(|error| place.called.store_error(error))?;
                 let id = created.upload_id().unwrap_or_default().to_owned();
                 Upload { id, done: Vec::new(), travelling: None }

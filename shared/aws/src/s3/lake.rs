@@ -87,7 +87,7 @@ async fn get(place: Place, pin: Pin, range: Range<u64>) -> Result<Bytes, SourceE
         .client
         .get_object()
         .bucket(&place.bucket)
-        .key(place.key(&pin.object))
+        .key(place.object(&pin.object))
         .range(format!("bytes={}-{}", range.start, range.end - 1))
         .if_match(&pin.etag)
         .send()
@@ -116,6 +116,7 @@ where
     match called.sort(&error) {
         Sorted::Absent => SourceError::Misconfigured { remedy: called.absent(), cause: error.into() },
         Sorted::Denied => SourceError::Misconfigured { remedy: called.denied(), cause: error.into() },
+        Sorted::KeyUnusable => SourceError::Misconfigured { remedy: called.key_unusable(), cause: error.into() },
         Sorted::NotApplied | Sorted::Unknown | Sorted::Stale => SourceError::Unavailable(error.into()),
     }
 }

@@ -7,6 +7,7 @@ mod parts;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{RequestChecksumCalculation, ResponseChecksumValidation};
 use headrace_core::error::{BoxError, StoreError};
+use headrace_core::request::JobKey;
 
 pub use lake::S3Lake;
 pub use parts::S3PartStore;
@@ -32,6 +33,8 @@ struct Place {
     bucket: String,
     /// Empty, or ending in a slash.
     prefix: String,
+    /// What is written is encrypted under this key; `None` is as the bucket says.
+    key: Option<JobKey>,
     called: Called,
 }
 
@@ -45,19 +48,17 @@ enum Trouble {
 
 impl Place {
     fn new(client: &Client, bucket: &str, prefix: &str, what: &'static str, setting: &'static str) -> Self {
-        let prefix = match prefix.trim_matches('/') {
-            "" => String::new(),
-            trimmed => format!("{trimmed}/"),
-        };
         Self {
             client: with_our_checksums(client),
             bucket: bucket.to_owned(),
-            prefix,
-            called: Called { what, setting, value: bucket.to_owned() },
+            prefix: folder(prefix),
+            key: None,
+            called: Called::new(what, setting, bucket),
         }
     }
 
-    fn key(&self, below: &str) -> String {
+    /// The key of an object.
+    fn object(&self, below: &str) -> String {
         format!("{}{below}", self.prefix)
     }
 
@@ -65,13 +66,26 @@ impl Place {
     async fn check(&self) -> Result<(), Trouble> {
         let Err(error) = self.client.head_bucket().bucket(&self.bucket).send().await else { return Ok(()) };
         match error.raw_response().map(|response| response.status().as_u16()) {
-            Some(404 | 301) => Err(Trouble::Misconfigured { remedy: self.called.absent(), cause: error.into() }),
+            Some(404) => Err(Trouble::Misconfigured { remedy: self.called.absent(), cause: error.into() }),
+            Some(301) => Err(Trouble::Misconfigured { remedy: self.called.elsewhere(), cause: error.into() }),
             Some(403) => Err(Trouble::Misconfigured { remedy: self.called.denied(), cause: error.into() }),
             Some(_) | None => match self.called.sort(&error) {
                 Sorted::Absent => Err(Trouble::Misconfigured { remedy: self.called.absent(), cause: error.into() }),
                 Sorted::Denied => Err(Trouble::Misconfigured { remedy: self.called.denied(), cause: error.into() }),
+                Sorted::KeyUnusable => Err(Trouble::Misconfigured { remedy: self.called.key_unusable(), cause: error.into() }),
                 Sorted::NotApplied | Sorted::Unknown | Sorted::Stale => Err(Trouble::Passing(self.called.store_error(error))),
             },
         }
     }
 }
+
+/// A prefix as it stands before keys: empty, or ending in a slash.
+fn folder(prefix: &str) -> String {
+    match prefix.trim_matches('/') {
+        "" => String::new(),
+        trimmed => format!("{trimmed}/"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -9,14 +9,15 @@ use aws_sdk_s3::presigning::PresigningConfig;
 use aws_sdk_s3::types::{Delete, MetadataDirective, ObjectIdentifier};
 use futures_util::{StreamExt, stream};
 use headrace_core::error::{SourceError, StoreError};
+use headrace_core::folder::Folder;
 use headrace_core::part::{Content, Part, PartName, Tail, TailName};
 use headrace_core::ports::{Access, ByteStream, PartStore};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::Place;
 use super::draft::S3Draft;
 use super::lake::{pieces, source_error};
-use crate::errors::Sorted;
+use super::{Place, folder};
+use crate::errors::{Called, Sorted};
 
 pub(super) const WHAT: &str = "the destination";
 
@@ -32,16 +33,81 @@ const GRANT: Duration = Duration::from_secs(300);
 /// What a copy source keeps unencoded.
 const KEY_CHARS: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
+/// Where a client's own destination is said.
+const OWN: &str = "`destination` in the client's registration";
+
+/// The longest prefix of a client's own destination, in bytes: a key has 1024, and the job's folder and the file's name come
+/// behind it.
+const OWN_PREFIX_BYTES: usize = 512;
+
 /// The destination.
 #[derive(Clone, Debug)]
-pub struct S3PartStore(Place);
+pub struct S3PartStore {
+    place: Place,
+    client_buckets: BTreeSet<String>,
+}
 
 impl S3PartStore {
     /// The destination below `prefix` of `bucket`.
     pub fn new(client: &Client, bucket: &str, prefix: &str) -> Self {
-        Self(Place::new(client, bucket, prefix, WHAT, "HEADRACE_DESTINATION_BUCKET"))
+        Self { place: Place::new(client, bucket, prefix, WHAT, "HEADRACE_DESTINATION_BUCKET"), client_buckets: BTreeSet::new() }
+    }
+
+    /// Clients may have destinations of their own in these buckets, `bucket` or `bucket/prefix`, in the same region. Only
+    /// [`PartStore::check`] asks: a job keeps the destination that it was accepted with.
+    #[must_use]
+    pub fn with_client_buckets(self, client_buckets: BTreeSet<String>) -> Self {
+        Self { client_buckets, ..self }
+    }
+
+    /// A client's own destination.
+    fn own(&self, destination: &str) -> Place {
+        let (bucket, prefix) = destination.split_once('/').unwrap_or((destination, ""));
+        Place { bucket: bucket.to_owned(), prefix: folder(prefix), called: Called::new(WHAT, OWN, bucket), ..self.place.clone() }
+    }
+
+    /// The folder of one job.
+    fn folder(&self, folder: &Folder) -> Place {
+        let mut place = folder.destination.as_deref().map_or_else(|| self.place.clone(), |own| self.own(own));
+        place.prefix = format!("{}{}/", place.prefix, folder.path);
+        place.called.key = folder.key.as_ref().map(|key| key.name.clone());
+        place.key.clone_from(&folder.key);
+        place
+    }
+
+    /// Why a client's own destination is not accepted, before anybody looks whether it is there.
+    fn refusal(&self, own: &Place) -> Option<String> {
+        let bucket = &own.bucket;
+        if !self.client_buckets.contains(bucket) {
+            return Some(format!(
+                "{OWN} says `{bucket}`, and HEADRACE_CLIENT_BUCKETS does not name that bucket; add it there, or correct the registration"
+            ));
+        }
+        let is_plain = |segment: &str| !matches!(segment, "" | "." | "..") && !segment.contains(char::is_control);
+        let prefix = own.prefix.trim_end_matches('/');
+        if prefix.is_empty() || (prefix.len() <= OWN_PREFIX_BYTES && prefix.split('/').all(is_plain)) {
+            return None;
+        }
+        Some(format!(
+            "{OWN} has a prefix in `{bucket}` that cannot be used; write bucket/prefix with at most {OWN_PREFIX_BYTES} bytes of prefix, \
+             without empty segments, dots alone and control characters"
+        ))
     }
 }
+
+/// Has a request write under the key of its place. The bucket key spares KMS a call per object.
+macro_rules! encrypted {
+    ($place:expr, $request:expr) => {
+        match &$place.key {
+            None => $request,
+            Some(key) => $request
+                .server_side_encryption(aws_sdk_s3::types::ServerSideEncryption::AwsKms)
+                .ssekms_key_id(&key.arn)
+                .bucket_key_enabled(true),
+        }
+    };
+}
+pub(super) use encrypted;
 
 /// A checksum as our metadata has it.
 pub(super) fn hex(content: Content) -> String {
@@ -53,7 +119,7 @@ impl Place {
     /// (rule P4): it is fine if it has the same content.
     pub(super) async fn copy(&self, (from, to): (&str, &str), content: Content, replaces: bool) -> Result<(), StoreError> {
         let source = format!("{}/{}", self.bucket, utf8_percent_encode(from, KEY_CHARS));
-        let copy = self.client.copy_object().bucket(&self.bucket).key(to).copy_source(source);
+        let copy = encrypted!(self, self.client.copy_object()).bucket(&self.bucket).key(to).copy_source(source);
         let copy = if replaces { copy } else { copy.if_none_match("*") };
         let sent =
             copy.metadata_directive(MetadataDirective::Replace).metadata(CRC_METADATA, hex(content)).content_type(NDJSON).send().await;
@@ -73,9 +139,9 @@ impl Place {
         if length == Some(content.bytes) && crc == Some(&hex(content)) { Ok(()) } else { Err(StoreError::Stale) }
     }
 
-    /// Aborts the multipart uploads that dead attempts have left below a prefix: their bytes are invisible, and stay.
-    async fn abort_uploads(&self, prefix: &str) -> Result<(), StoreError> {
-        let listed = self.client.list_multipart_uploads().bucket(&self.bucket).prefix(prefix).send().await;
+    /// Aborts the multipart uploads that dead attempts have left: their bytes are invisible, and stay.
+    async fn abort_uploads(&self) -> Result<(), StoreError> {
+        let listed = self.client.list_multipart_uploads().bucket(&self.bucket).prefix(&self.prefix).send().await;
         // A thousand at most; the next sweep meets the rest.
         for upload in listed.map_err(|error| self.called.store_error(error))?.uploads() {
             let abort = self.client.abort_multipart_upload().bucket(&self.bucket);
@@ -111,22 +177,28 @@ impl Place {
 impl PartStore for S3PartStore {
     type Draft = S3Draft;
 
-    async fn check(&self) -> Result<(), StoreError> {
-        Ok(self.0.check().await?)
+    async fn check(&self, own: Option<&str>) -> Result<(), StoreError> {
+        let Some(own) = own else { return Ok(self.place.check().await?) };
+        let own = self.own(own);
+        match self.refusal(&own) {
+            Some(remedy) => Err(StoreError::Misconfigured { remedy, cause: "it was not looked at".into() }),
+            None => Ok(own.check().await?),
+        }
     }
 
-    async fn draft(&self, folder: &str, tail: TailName) -> Result<S3Draft, StoreError> {
-        Ok(S3Draft::new(self.0.clone(), folder, tail))
+    async fn draft(&self, folder: &Folder, tail: TailName) -> Result<S3Draft, StoreError> {
+        Ok(S3Draft::new(self.folder(folder), tail))
     }
 
-    async fn adopt(&self, folder: &str, tail: &Tail, part: PartName) -> Result<(), StoreError> {
-        let key = |name: &dyn std::fmt::Display| self.0.key(&format!("{folder}/{name}"));
-        self.0.copy((&key(&tail.name), &key(&part)), tail.content, false).await
+    async fn adopt(&self, folder: &Folder, tail: &Tail, part: PartName) -> Result<(), StoreError> {
+        let place = self.folder(folder);
+        let (from, to) = (place.object(&tail.name.to_string()), place.object(&part.to_string()));
+        place.copy((&from, &to), tail.content, false).await
     }
 
-    fn read(&self, folder: &str, tail: &TailName, range: Range<u64>) -> ByteStream {
-        let place = self.0.clone();
-        let key = place.key(&format!("{folder}/{tail}"));
+    fn read(&self, folder: &Folder, tail: &TailName, range: Range<u64>) -> ByteStream {
+        let place = self.folder(folder);
+        let key = place.object(&tail.to_string());
         let gets = stream::iter(pieces(range)).map(move |piece| {
             let (place, key) = (place.clone(), key.clone());
             async move {
@@ -140,19 +212,18 @@ impl PartStore for S3PartStore {
         Box::pin(gets.buffered(2))
     }
 
-    async fn grant(&self, folder: &str, part: &Part) -> Result<Access, StoreError> {
-        let place = &self.0;
+    async fn grant(&self, folder: &Folder, part: &Part) -> Result<Access, StoreError> {
+        let place = self.folder(folder);
         let unsigned = |cause: headrace_core::error::BoxError| StoreError::NotApplied { what: WHAT, cause };
         let terms = PresigningConfig::expires_in(GRANT).map_err(|error| unsigned(error.into()))?;
-        let request = place.client.get_object().bucket(&place.bucket).key(place.key(&format!("{folder}/{}", part.name)));
+        let request = place.client.get_object().bucket(&place.bucket).key(place.object(&part.name.to_string()));
         let signed = request.presigned(terms).await.map_err(|error| place.called.store_error(error))?;
         Ok(Access::Redirect(signed.uri().to_owned()))
     }
 
-    async fn sweep(&self, folder: &str, keep: &BTreeSet<PartName>) -> Result<u64, StoreError> {
-        let place = &self.0;
-        let prefix = place.key(&format!("{folder}/"));
-        place.abort_uploads(&prefix).await?;
+    async fn sweep(&self, folder: &Folder, keep: &BTreeSet<PartName>) -> Result<u64, StoreError> {
+        let place = self.folder(folder);
+        place.abort_uploads().await?;
         let mut deleted = 0;
         let mut after = None;
         loop {
@@ -160,13 +231,13 @@ impl PartStore for S3PartStore {
                 .client
                 .list_objects_v2()
                 .bucket(&place.bucket)
-                .prefix(&prefix)
+                .prefix(&place.prefix)
                 .set_continuation_token(after)
                 .send()
                 .await
                 .map_err(|error| place.called.store_error(error))?;
             let is_kept = |key: &str| {
-                let name = key.strip_prefix(&prefix).and_then(PartName::parse);
+                let name = key.strip_prefix(&place.prefix).and_then(PartName::parse);
                 name.is_some_and(|name| keep.contains(&name))
             };
             let keys: Vec<String> =

@@ -8,7 +8,7 @@ use crate::error::{ExportError, StoreError};
 use crate::ids::{JobId, TaskId};
 use crate::job::{Conditions, IdempotencyKey, Job, JobEvent, JobState, Limits, Quotas, Reason, ReasonKind, Recorded};
 use crate::outcome::IssueCode;
-use crate::ports::{Clock, JobStore, ResourceSource, TaskQueue};
+use crate::ports::{Clock, JobStore, PartStore, ResourceSource, TaskQueue};
 use crate::request::{Asked, ExportRequest, Policy, Refusal, Resolved};
 use crate::task::Planning;
 
@@ -50,12 +50,13 @@ pub struct Settings<'a> {
 
 /// Records the job, then announces its plan (rule P1), at once or when its turn has come.
 ///
-/// What the lake cannot answer is refused, as far as that shows within the patience of `settings`.
+/// What the lake cannot answer is refused, as far as that shows within the patience of `settings`; and so is an export
+/// whose client has a destination of its own that cannot be used.
 ///
 /// A kick-off that has come before under the same key gives the job that it started then.
 pub async fn kick_off(
     (jobs, queue): (&impl JobStore, &impl TaskQueue),
-    source: &impl ResourceSource,
+    (source, parts): (&impl ResourceSource, &impl PartStore),
     clock: &impl Clock,
     settings: Settings<'_>,
     kick_off: KickOff,
@@ -76,6 +77,10 @@ pub async fn kick_off(
     let subjects = Subjects { job: &kick_off.id, request: &request, patients: &plan.patients, bases: &settings.policy.bases };
     let left_out = subjects.first_look(source, clock, settings.look_up, is_lenient).await?;
     request.ignored.extend(left_out);
+    let destination = kick_off.visitor.reach.client.as_ref().and_then(|client| client.destination.clone());
+    if let Some(own) = &destination {
+        parts.check(Some(own)).await?;
+    }
     let quotas = settings.quotas;
     let client_jobs = kick_off.visitor.reach.client.as_ref().and_then(|client| client.jobs);
     let job = Job {
@@ -84,6 +89,7 @@ pub async fn kick_off(
         base: kick_off.base,
         limits: settings.limits,
         requires_access_token: kick_off.visitor.is_authenticated,
+        destination,
         ..Job::accepted(kick_off.id, kick_off.visitor.caller.clone(), request, now)
     };
     let recorded = match jobs.record_job(&job, &plan, &Conditions { quotas, client_jobs, key }, &kick_off.visitor.agent()).await {

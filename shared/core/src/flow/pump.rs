@@ -8,6 +8,7 @@ use crc_fast::{CrcAlgorithm, checksum};
 
 use crate::clock::Millis;
 use crate::error::{ExportError, StoreError};
+use crate::folder::Folder;
 use crate::job::Tally;
 use crate::ndjson::Piece;
 use crate::page::{Fill, OpenPage};
@@ -317,7 +318,13 @@ impl<'a, W: AllPorts> Pump<'a, W> {
 }
 
 /// Writes a tail that is at hand.
-pub(super) async fn write_tail(parts: &impl PartStore, folder: &str, name: TailName, bytes: Bytes, lines: u64) -> Result<Tail, StoreError> {
+pub(super) async fn write_tail(
+    parts: &impl PartStore,
+    folder: &Folder,
+    name: TailName,
+    bytes: Bytes,
+    lines: u64,
+) -> Result<Tail, StoreError> {
     let content = Content { bytes: bytes.len() as u64, lines, crc64: checksum(CrcAlgorithm::Crc64Nvme, &bytes) };
     let mut draft = parts.draft(folder, name).await?;
     draft.write(bytes).await?;

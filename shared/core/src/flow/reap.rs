@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::access::Agent;
 use crate::clock::Millis;
-use crate::error::ExportError;
+use crate::error::{ExportError, StoreError};
 use crate::ids::TaskId;
 use crate::job::{Job, JobEvent, JobState, Quotas, Reason, ReasonKind};
 use crate::ports::{Clock, Due, JobStore, PartStore, Ports, Subject, TaskQueue};
@@ -53,6 +53,10 @@ where
         if let Err(error) = look_at(ports, &due, now, &mut reaped).await {
             reaped.failed += 1;
             tracing::warn!(subject = ?due.subject, error = &error as &dyn std::error::Error, "a look failed, it stays due");
+            if matches!(error, ExportError::Store(StoreError::Misconfigured { .. })) {
+                // The destination of one client may be gone for good: its jobs must not stand before everybody else's.
+                drop(ports.jobs.put_off(&due, Some(now + LOOK_AGAIN)).await);
+            }
         }
     }
     match admit(&ports.jobs, &ports.queue, quotas, now).await {

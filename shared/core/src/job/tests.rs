@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::arbitrary::cases;
+use crate::request::{Container, JobKey, Layout};
 
 #[test]
 fn every_state_survives_its_text() {
@@ -157,4 +158,22 @@ failed RetentionOver expired
 cancelled CancelAsked already
 expired RetentionOver already";
     assert_eq!(legal.join("\n"), table);
+}
+
+#[test]
+fn a_jobs_folder_is_what_its_record_says_and_nothing_else() {
+    let id = JobId::from_random([7; 16]);
+    let key = JobKey { name: "trial".into(), arn: "arn:aws:kms:eu-central-1:111122223333:key/k-1".into() };
+    let request = ExportRequest { container: Container::parse("nightly"), encryption_key: Some(key.clone()), ..ExportRequest::default() };
+    let job = Job {
+        destination: Some("clinic/out".into()),
+        ..Job::accepted(id.clone(), Caller("ann".into()), request, Millis(1_769_846_400_000))
+    };
+    let path = format!("nightly/20260131T080000-{id}");
+    assert_eq!(job.folder(), Folder { destination: Some("clinic/out".into()), path, key: Some(key) });
+    let plain = Job::accepted(id.clone(), Caller("ann".into()), ExportRequest::default(), Millis(1_769_846_400_000));
+    assert_eq!(plain.folder(), Folder { destination: None, path: format!("20260131T080000-{id}"), key: None });
+    let request = ExportRequest { layout: Layout::parse("monthly/<id>/<timestamp>"), ..ExportRequest::default() };
+    let laid_out = Job { request, ..plain };
+    assert_eq!(laid_out.folder().path, format!("monthly/{id}/20260131T080000"));
 }

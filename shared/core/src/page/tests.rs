@@ -53,27 +53,27 @@ impl Draft for MemoryDraft {
 impl PartStore for MemoryParts {
     type Draft = MemoryDraft;
 
-    async fn check(&self) -> Result<(), StoreError> {
+    async fn check(&self, _: Option<&str>) -> Result<(), StoreError> {
         Ok(())
     }
 
-    async fn draft(&self, _: &str, _: TailName) -> Result<MemoryDraft, StoreError> {
+    async fn draft(&self, _: &Folder, _: TailName) -> Result<MemoryDraft, StoreError> {
         Ok(MemoryDraft(self.clone(), Vec::new()))
     }
 
-    async fn adopt(&self, _: &str, _: &Tail, _: PartName) -> Result<(), StoreError> {
+    async fn adopt(&self, _: &Folder, _: &Tail, _: PartName) -> Result<(), StoreError> {
         Err(StoreError::Stale)
     }
 
-    fn read(&self, _: &str, _: &TailName, _: Range<u64>) -> ByteStream {
+    fn read(&self, _: &Folder, _: &TailName, _: Range<u64>) -> ByteStream {
         Box::pin(futures_util::stream::empty())
     }
 
-    async fn grant(&self, _: &str, _: &Part) -> Result<Access, StoreError> {
+    async fn grant(&self, _: &Folder, _: &Part) -> Result<Access, StoreError> {
         Err(StoreError::Stale)
     }
 
-    async fn sweep(&self, _: &str, _: &BTreeSet<PartName>) -> Result<u64, StoreError> {
+    async fn sweep(&self, _: &Folder, _: &BTreeSet<PartName>) -> Result<u64, StoreError> {
         Err(StoreError::Stale)
     }
 }

@@ -29,6 +29,8 @@ pub enum Parameter {
     Container,
     /// Which of the operator's layouts (Azure).
     Format,
+    /// Which of the operator's keys the files are encrypted under (our own).
+    EncryptionKey,
     /// Resources per query of Azure's database: accepted without effect.
     MaxCount,
     /// Whether Azure cuts the export into pieces: accepted without effect, it always is.
@@ -37,7 +39,7 @@ pub enum Parameter {
 
 impl Parameter {
     /// Every parameter.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Type,
         Self::TypeFilter,
         Self::Elements,
@@ -51,6 +53,7 @@ impl Parameter {
         Self::OutputFormat,
         Self::Container,
         Self::Format,
+        Self::EncryptionKey,
         Self::MaxCount,
         Self::IsParallel,
     ];
@@ -71,6 +74,7 @@ impl Parameter {
             Self::OutputFormat => "_outputFormat",
             Self::Container => "_container",
             Self::Format => "_format",
+            Self::EncryptionKey => "_encryptionKey",
             Self::MaxCount => "_maxCount",
             Self::IsParallel => "_isParallel",
         }
@@ -93,6 +97,7 @@ impl Parameter {
             | Self::OutputFormat
             | Self::Container
             | Self::Format
+            | Self::EncryptionKey
             | Self::MaxCount
             | Self::IsParallel => false,
         }

@@ -5,7 +5,7 @@ use headrace_fhir::Instant;
 use super::given::Given;
 use super::place::JSON_FORMATS;
 use super::refusal::Handling;
-use super::{Container, Layout, Parameter, Policy, Refusal};
+use super::{Container, JobKey, Layout, Parameter, Policy, Refusal};
 use crate::clock::Millis;
 use crate::outcome::IssueCode;
 
@@ -101,6 +101,21 @@ pub(super) fn layout(given: &Given<'_>, policy: &Policy) -> Result<Option<Layout
     let names: Vec<_> = policy.layouts.keys().map(String::as_str).chain(JSON_FORMATS).collect();
     let text = format!("_format is one of {}", names.join(", "));
     Err(refuse(Parameter::Format, IssueCode::NotSupported, text))
+}
+
+/// `_encryptionKey`: one of the operator's keys. Never left out: the files would lie open to whom they were to be closed.
+pub(super) fn encryption_key(given: &Given<'_>, policy: &Policy) -> Result<Option<JobKey>, Refusal> {
+    let Some(value) = given.one(Parameter::EncryptionKey) else { return Ok(None) };
+    if let Some(key) = policy.keys.get(value) {
+        return Ok(Some(key.clone()));
+    }
+    let names: Vec<_> = policy.keys.keys().map(String::as_str).collect();
+    let text = if names.is_empty() {
+        "this server offers no keys by name: leave _encryptionKey out".to_owned()
+    } else {
+        format!("_encryptionKey is one of {}", names.join(", "))
+    };
+    Err(refuse(Parameter::EncryptionKey, IssueCode::NotSupported, text))
 }
 
 /// `_maxCount` and `_isParallel`: read, so that a mistake shows, and without effect.

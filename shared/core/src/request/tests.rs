@@ -78,7 +78,11 @@ fn every_parameter_survives_its_name() {
 
 #[test]
 fn everything_at_once_is_resolved() {
-    let policy = Policy { layouts: Layout::parse_named("daily=<timestamp>/<id>").unwrap(), ..Policy::default() };
+    let policy = Policy {
+        layouts: Layout::parse_named("daily=<timestamp>/<id>").unwrap(),
+        keys: JobKey::parse_named("trial=arn:aws:kms:eu-central-1:111122223333:key/k-1").unwrap(),
+        ..Policy::default()
+    };
     let parameters = [
         ("_type", "Patient,Observation"),
         ("_typeFilter", "Observation?status=final"),
@@ -93,6 +97,7 @@ fn everything_at_once_is_resolved() {
         ("_outputFormat", "ndjson"),
         ("_container", "nightly"),
         ("_format", "daily"),
+        ("_encryptionKey", "trial"),
         ("_maxCount", "10000"),
         ("_isParallel", "false"),
     ];
@@ -116,6 +121,7 @@ fn everything_at_once_is_resolved() {
         separates_status: true,
         container: Container::parse("nightly"),
         layout: Layout::parse("<timestamp>/<id>"),
+        encryption_key: Some(JobKey { name: "trial".into(), arn: "arn:aws:kms:eu-central-1:111122223333:key/k-1".into() }),
         ignored: vec![],
     };
     assert_eq!(resolved, Resolved { request: expected.clone(), patients: vec!["a".into(), "b".into()], is_lenient: false });

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use headrace_core::flow::run_task::{LakeVersions, WorkTerms};
 use headrace_core::job::{Limits, Quotas};
-use headrace_core::request::{Container, Layout, Policy};
+use headrace_core::request::{Container, JobKey, Layout, Policy};
 use headrace_fhir::{Bases, FhirVersion};
 
 use super::{AccessControl, ConfigError, Settings};
@@ -34,6 +34,7 @@ impl Terms {
                 bases: bases(settings)?,
                 containers: settings.get("HEADRACE_CONTAINERS").map(|names| read_containers(&names)).transpose()?,
                 layouts: settings.get("HEADRACE_FORMATS").map(|text| read_layouts(&text)).transpose()?.unwrap_or_default(),
+                keys: settings.get("HEADRACE_JOB_KEYS").map(|text| read_keys(&text)).transpose()?.unwrap_or_default(),
             },
             limits: Limits {
                 file_bytes: file_bytes(settings)?,
@@ -205,4 +206,9 @@ pub fn read_lake_versions(text: &str) -> Result<LakeVersions, ConfigError> {
 /// Reads the folder layouts that `_format` may name: `name=layout`, with semicolons between them.
 pub fn read_layouts(text: &str) -> Result<BTreeMap<String, Layout>, ConfigError> {
     Layout::parse_named(text).map_err(|error| ConfigError { variable: "HEADRACE_FORMATS", problem: error.to_string() })
+}
+
+/// Reads the keys that `_encryptionKey` may name: `name=arn`, with semicolons between them.
+fn read_keys(text: &str) -> Result<BTreeMap<String, JobKey>, ConfigError> {
+    JobKey::parse_named(text).map_err(|error| ConfigError { variable: "HEADRACE_JOB_KEYS", problem: error.to_string() })
 }

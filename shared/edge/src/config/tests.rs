@@ -19,7 +19,7 @@ fn complete() -> BTreeMap<&'static str, &'static str> {
         ("HEADRACE_TABLE", "t"),
         ("HEADRACE_QUEUE_URL", "q"),
         ("HEADRACE_DLQ_URL", "d"),
-        ("HEADRACE_SOURCE_BUCKET", "s"),
+        ("HEADRACE_SOURCE_BUCKET", "lake-1"),
         ("HEADRACE_DESTINATION_BUCKET", "d"),
     ]
     .into()
@@ -56,6 +56,13 @@ fn what_cannot_be_read_is_named_with_what_would_be_right() {
         ("HEADRACE_FORMATS", "daily=../<id>"),
         ("HEADRACE_FORMATS", "da ily=<id>"),
         ("HEADRACE_FORMATS", "daily=<id>;daily=x/<id>"),
+        ("HEADRACE_JOB_KEYS", "trial"),
+        ("HEADRACE_JOB_KEYS", "trial=arn:aws:kms:eu-central-1:111122223333:alias/trial"),
+        ("HEADRACE_CLIENT_BUCKETS", "Clinic"),
+        ("HEADRACE_CLIENT_BUCKETS", "clinic,"),
+        ("HEADRACE_CLIENT_BUCKETS", "clinic/prefix"),
+        // The lake's.
+        ("HEADRACE_CLIENT_BUCKETS", "clinic,lake-1"),
         ("HEADRACE_JOBS_PER_CALLER", "0"),
         ("HEADRACE_JOBS", "many"),
         ("HEADRACE_QUEUE_JOBS", "yes"),
@@ -98,7 +105,8 @@ fn a_deployment_that_says_nothing_sets_no_limits_and_trusts_its_lake_to_be_one_s
     assert_eq!((worker.bases, worker.quotas), (Bases::any(), Quotas::default()));
     let kickoff = KickoffConfig::read(&Table(complete())).unwrap().terms;
     assert_eq!((kickoff.policy.version, kickoff.quotas), (FhirVersion::R4, Quotas::default()));
-    assert!(kickoff.policy.layouts.is_empty());
+    assert!(kickoff.policy.layouts.is_empty() && kickoff.policy.keys.is_empty());
+    assert!(KickoffConfig::read(&Table(complete())).unwrap().client_buckets.is_empty());
 }
 
 #[test]
@@ -111,6 +119,8 @@ fn every_setting_is_read_from_its_variable() {
         ("HEADRACE_GROUP_NEW_MEMBERS", "true"),
         ("HEADRACE_LAKE_BASES", "https://a.example/fhir/, http://b.example"),
         ("HEADRACE_FORMATS", "daily=exports/<timestamp>-<id>/<resourcename>;flat=<id>"),
+        ("HEADRACE_JOB_KEYS", "trial=arn:aws:kms:eu-central-1:111122223333:key/k-1"),
+        ("HEADRACE_CLIENT_BUCKETS", "clinic.exports, clinic-7"),
         ("HEADRACE_JOBS_PER_CALLER", "3"),
         ("HEADRACE_JOBS", "40"),
         ("HEADRACE_QUEUE_JOBS", "true"),
@@ -125,6 +135,10 @@ fn every_setting_is_read_from_its_variable() {
     assert_eq!((kickoff.policy.version, kickoff.quotas), (FhirVersion::R5, quotas));
     let folders: Vec<String> = kickoff.policy.layouts.values().map(|layout| layout.folder("T", "I")).collect();
     assert_eq!(folders, ["exports/T-I", "I"]);
+    let keys = kickoff.policy.keys;
+    assert_eq!(keys["trial"].arn, "arn:aws:kms:eu-central-1:111122223333:key/k-1");
+    let buckets = KickoffConfig::read(&Table(table.clone())).unwrap().client_buckets;
+    assert!(buckets.iter().eq(["clinic-7", "clinic.exports"]));
     let offer = MetadataConfig::read(&Table(table)).unwrap().offer;
     assert_eq!((offer.version, offer.adds_referenced, offer.adds_new_members), (FhirVersion::R5, true, true));
 }

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use bytes::Bytes;
 use crc_fast::{CrcAlgorithm, Digest};
 use headrace_core::error::{SourceError, StoreError};
+use headrace_core::folder::Folder;
 use headrace_core::part::{Content, FileName, Part, PartName, Tail, TailName};
 use headrace_core::ports::{Access, ByteStream, Draft, PartStore};
 use tokio::task::spawn_blocking;
@@ -18,6 +19,9 @@ use super::in_place;
 use super::lake::read_file;
 
 const WHAT: &str = "the destination";
+
+/// Where a client's own destination is said.
+const OWN: &str = "`destination` in the client's registration";
 
 /// Smaller writes are gathered up to this size.
 const GATHER_BYTES: usize = 64 << 10;
@@ -29,17 +33,61 @@ const COMPARE_BYTES: usize = 1 << 20;
 #[derive(Clone, Debug)]
 pub struct DirectoryParts {
     root: PathBuf,
+    lake: Option<PathBuf>,
 }
 
 impl DirectoryParts {
     /// The destination below `root`, which is created when it is first written to.
     pub fn open(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        Self { root: root.into(), lake: None }
     }
 
-    fn path(&self, folder: &str, name: &FileName) -> PathBuf {
-        self.root.join(folder).join(name.to_string())
+    /// Clients' own destinations must lie apart from this lake: what is written there would be read as part of it.
+    #[must_use]
+    pub fn apart_from(self, lake: impl Into<PathBuf>) -> Self {
+        Self { lake: Some(lake.into()), ..self }
     }
+
+    /// The folder of one job.
+    fn folder(&self, folder: &Folder) -> PathBuf {
+        folder.destination.as_ref().map_or(self.root.as_path(), Path::new).join(&folder.path)
+    }
+
+    fn path(&self, folder: &Folder, name: &FileName) -> PathBuf {
+        self.folder(folder).join(name.to_string())
+    }
+
+    /// Why a client's own destination is not accepted, before anything is written there.
+    fn refusal(&self, own: &Path) -> io::Result<Option<&'static str>> {
+        if !own.is_absolute() || own.components().any(|part| part == Component::ParentDir) {
+            return Ok(Some("write an absolute path without `..`"));
+        }
+        let Some(lake) = &self.lake else { return Ok(None) };
+        let (own, lake) = (resolved(own)?, resolved(lake)?);
+        // A container may be named as the lake's folder is.
+        let meet = own.starts_with(&lake) || lake.starts_with(&own);
+        Ok(meet.then_some("it and the lake must not lie within each other; name another directory"))
+    }
+}
+
+/// The path without links, as far as it exists.
+fn resolved(path: &Path) -> io::Result<PathBuf> {
+    let path = std::path::absolute(path)?;
+    for known in path.ancestors() {
+        match known.canonicalize() {
+            Ok(real) => return Ok(path.strip_prefix(known).map_or_else(|_| real.clone(), |rest| real.join(rest))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(path)
+}
+
+/// Creates a directory if it is not there, and sees whether files can be written in it.
+fn probe(root: &Path) -> io::Result<()> {
+    create_folder(root)?;
+    // Of a name of its own: others may be looking at the same moment.
+    tempfile::Builder::new().prefix(".headrace-probe-").tempfile_in(root)?.close()
 }
 
 fn not_applied(cause: impl Into<headrace_core::error::BoxError>) -> StoreError {
@@ -102,7 +150,7 @@ fn has_content(path: &Path, content: Content) -> Result<(), StoreError> {
 #[derive(Debug)]
 pub struct DirectoryDraft {
     store: DirectoryParts,
-    folder: String,
+    folder: Folder,
     path: PathBuf,
     file: Option<File>,
     gathered: Vec<u8>,
@@ -165,32 +213,48 @@ impl Drop for DirectoryDraft {
 impl PartStore for DirectoryParts {
     type Draft = DirectoryDraft;
 
-    async fn check(&self) -> Result<(), StoreError> {
-        let root = self.root.clone();
+    async fn check(&self, own: Option<&str>) -> Result<(), StoreError> {
+        let (setting, path) = match own {
+            None => ("--state", self.root.clone()),
+            Some(own) => (OWN, PathBuf::from(own)),
+        };
+        let refused = |problem: &str| format!("{setting}: `{}`: {problem}", path.display());
+        let store = self.clone();
+        let (root, is_own) = (path.clone(), own.is_some());
         let seen = spawn_blocking(move || {
-            create_folder(&root)?;
-            let probe = root.join(".headrace-probe");
-            create_file(&probe)?;
-            fs::remove_file(&probe)
+            let refusal = if is_own { store.refusal(&root)? } else { None };
+            if refusal.is_none() {
+                probe(&root)?;
+            }
+            io::Result::Ok(refusal)
         });
-        seen.await.map_err(not_applied)?.map_err(|error| StoreError::Misconfigured {
-            remedy: format!("--state: `{}` cannot be written to; name a directory that can", self.root.display()),
-            cause: error.into(),
-        })
+        match seen.await.map_err(not_applied)? {
+            Ok(None) => Ok(()),
+            Ok(Some(problem)) => Err(StoreError::Misconfigured { remedy: refused(problem), cause: "nothing was written".into() }),
+            Err(error) => {
+                let remedy = format!("{setting}: `{}` cannot be written to; name a directory that can", path.display());
+                Err(StoreError::Misconfigured { remedy, cause: error.into() })
+            }
+        }
     }
 
-    async fn draft(&self, folder: &str, tail: TailName) -> Result<DirectoryDraft, StoreError> {
+    async fn draft(&self, folder: &Folder, tail: TailName) -> Result<DirectoryDraft, StoreError> {
+        if let Some(key) = &folder.key {
+            // Nobody offers keys here; what was to be encrypted must not lie in the clear.
+            let remedy = format!("the files are to be encrypted under the key `{}`, and directories encrypt nothing", key.name);
+            return Err(StoreError::Misconfigured { remedy, cause: "nothing was written".into() });
+        }
         let path = self.path(folder, &FileName::Tail(tail)).with_extension("draft");
-        Ok(DirectoryDraft { store: self.clone(), folder: folder.to_owned(), path, file: None, gathered: Vec::new(), is_settled: false })
+        Ok(DirectoryDraft { store: self.clone(), folder: folder.clone(), path, file: None, gathered: Vec::new(), is_settled: false })
     }
 
-    async fn adopt(&self, folder: &str, tail: &Tail, part: PartName) -> Result<(), StoreError> {
+    async fn adopt(&self, folder: &Folder, tail: &Tail, part: PartName) -> Result<(), StoreError> {
         let (from, to) = (self.path(folder, &FileName::Tail(tail.name)), self.path(folder, &FileName::Part(part)));
         let content = tail.content;
         blocking(move || name_anew(&from, &to, content)).await
     }
 
-    fn read(&self, folder: &str, tail: &TailName, range: Range<u64>) -> ByteStream {
+    fn read(&self, folder: &Folder, tail: &TailName, range: Range<u64>) -> ByteStream {
         read_file(
             self.path(folder, &FileName::Tail(*tail)),
             range,
@@ -199,7 +263,7 @@ impl PartStore for DirectoryParts {
         )
     }
 
-    async fn grant(&self, folder: &str, part: &Part) -> Result<Access, StoreError> {
+    async fn grant(&self, folder: &Folder, part: &Part) -> Result<Access, StoreError> {
         let path = self.path(folder, &FileName::Part(part.name));
         let (name, bytes) = (part.name, part.content.bytes);
         blocking(move || match fs::metadata(&path) {
@@ -216,8 +280,8 @@ impl PartStore for DirectoryParts {
         .await
     }
 
-    async fn sweep(&self, folder: &str, keep: &BTreeSet<PartName>) -> Result<u64, StoreError> {
-        let (root, keep) = (self.root.join(folder), keep.clone());
+    async fn sweep(&self, folder: &Folder, keep: &BTreeSet<PartName>) -> Result<u64, StoreError> {
+        let (root, keep) = (self.folder(folder), keep.clone());
         blocking(move || {
             let mut deleted = 0;
             for entry in WalkDir::new(&root).contents_first(true) {

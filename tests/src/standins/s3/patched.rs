@@ -31,6 +31,7 @@ use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::checks;
 use super::uploads::Uploads;
+use super::written::{Encryption, Log};
 
 /// Bytes read from disk at a time; the 4 KiB of `s3s-fs`, each a hop to another thread, hold a GET under 0.3 GB/s.
 const READ_BYTES: u64 = 1024 * 1024;
@@ -47,17 +48,19 @@ pub(super) struct PatchedS3 {
     gates: Vec<RwLock<()>>,
     hasher: RandomState,
     uploads: Uploads,
+    log: Log,
 }
 
 impl PatchedS3 {
-    /// Objects live under `root`, a bucket a folder.
-    pub(super) fn over(root: &Path) -> S3Result<Self> {
+    /// Objects live under `root`, a bucket a folder; `log` is told of every write.
+    pub(super) fn over(root: &Path, log: Log) -> S3Result<Self> {
         Ok(Self {
             files: FileSystem::new(root)?,
             root: root.canonicalize().map_err(s3s::S3Error::internal_error)?,
             gates: (0..GATES).map(|_| RwLock::new(())).collect(),
             hasher: RandomState::new(),
             uploads: Uploads::default(),
+            log,
         })
     }
 
@@ -180,8 +183,12 @@ impl S3 for PatchedS3 {
         checks::verify([body.as_ref()], &checks::declared(&req))?;
         req.input.body = Some(StreamingBlob::from(s3s::Body::from(body)));
         let (bucket, key) = (req.input.bucket.clone(), req.input.key.clone());
+        let encryption =
+            Encryption::of(req.input.server_side_encryption.as_ref(), req.input.ssekms_key_id.as_ref(), req.input.bucket_key_enabled);
         let _gate = self.writing(&bucket, &key).await?;
-        self.files.put_object(req).await
+        let response = self.files.put_object(req).await?;
+        self.log.note("PutObject", (&bucket, &key), encryption);
+        Ok(response)
     }
 
     async fn get_object(&self, req: S3Request<GetObjectInput>) -> S3Result<S3Response<GetObjectOutput>> {
@@ -273,7 +280,11 @@ impl S3 for PatchedS3 {
         if req.headers.get("if-none-match").is_some_and(|value| value == "*") && self.path(&bucket, &key).is_file() {
             return Err(s3_error!(PreconditionFailed, "Object already exists"));
         }
-        self.files.copy_object(req).await
+        let encryption =
+            Encryption::of(req.input.server_side_encryption.as_ref(), req.input.ssekms_key_id.as_ref(), req.input.bucket_key_enabled);
+        let response = self.files.copy_object(req).await?;
+        self.log.note("CopyObject", (&bucket, &key), encryption);
+        Ok(response)
     }
 
     async fn create_multipart_upload(
@@ -282,7 +293,10 @@ impl S3 for PatchedS3 {
     ) -> S3Result<S3Response<CreateMultipartUploadOutput>> {
         let (bucket, key) = (req.input.bucket.clone(), req.input.key.clone());
         self.must_exist(&bucket)?;
+        let encryption =
+            Encryption::of(req.input.server_side_encryption.as_ref(), req.input.ssekms_key_id.as_ref(), req.input.bucket_key_enabled);
         let response = self.files.create_multipart_upload(req).await?;
+        self.log.note("CreateMultipartUpload", (&bucket, &key), encryption);
         #[expect(clippy::disallowed_methods, reason = "an S3 has its own clock")]
         let now = Timestamp::from(std::time::SystemTime::now());
         let id = response.output.upload_id.as_deref().unwrap_or_default();

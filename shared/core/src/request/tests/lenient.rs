@@ -78,7 +78,7 @@ fn what_cannot_be_read_is_refused_all_the_same() {
 
 #[test]
 fn where_the_files_go_and_how_they_look_is_never_guessed() {
-    for (name, value) in [("_outputFormat", "text/csv"), ("_container", "../x"), ("_format", "unknown")] {
+    for (name, value) in [("_outputFormat", "text/csv"), ("_container", "../x"), ("_format", "unknown"), ("_encryptionKey", "unknown")] {
         assert_eq!(refused(&ask(Level::System, "respond-async, handling=lenient", &[(name, value)])), by(name));
     }
 }

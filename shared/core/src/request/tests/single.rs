@@ -102,6 +102,51 @@ fn layouts_that_cannot_hold_an_export_are_refused_with_their_text() {
 }
 
 #[test]
+fn an_encryption_key_is_one_that_the_operator_offers_and_only_its_name_is_told() {
+    let keys =
+        "trial = arn:aws:kms:eu-central-1:111122223333:key/CANARY-1;  registry=arn:aws-us-gov:kms:us-gov-west-1:111122223333:key/mrk-2";
+    let policy = Policy { keys: JobKey::parse_named(keys).unwrap(), ..Policy::default() };
+    let ask = |names: &[&str]| {
+        let parameters: Vec<_> = names.iter().map(|name| ("_encryptionKey", *name)).collect();
+        ExportRequest::resolve(&asked(&parameters), &policy, NOW).map(|resolved| resolved.request.encryption_key)
+    };
+    let arn = |name| ask(&[name]).unwrap().unwrap().arn;
+    assert_eq!(arn("trial"), "arn:aws:kms:eu-central-1:111122223333:key/CANARY-1");
+    assert_eq!(arn("registry"), "arn:aws-us-gov:kms:us-gov-west-1:111122223333:key/mrk-2");
+    assert_eq!(ask(&[]), Ok(None));
+    for names in [&["other"][..], &[""], &["Trial"], &["arn:aws:kms:eu-central-1:111122223333:key/CANARY-1"], &["trial", "trial"]] {
+        let refusal = ask(names).unwrap_err();
+        assert_eq!((refusal.status, refusal.expression.as_deref()), (400, Some("_encryptionKey")), "{names:?}");
+        assert!(!refusal.text.contains("CANARY") && !refusal.text.contains("arn:"), "{refusal}");
+    }
+    assert!(ask(&["other"]).unwrap_err().text.contains("registry, trial"));
+    assert!(resolve(&asked(&[("_encryptionKey", "trial")])).unwrap_err().text.contains("offers no keys"));
+}
+
+#[test]
+fn keys_that_could_be_another_tomorrow_or_none_are_refused_with_their_text() {
+    let key = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab";
+    assert!(JobKey::parse_named(&format!("a={key};b={key}")).is_ok());
+    for text in [
+        "a".to_owned(),
+        "a=".to_owned(),
+        format!("={key}"),
+        format!("a={key};a={key}"),
+        format!("a b={key}"),
+        format!("a={key}/x"),
+        "a=1234abcd-12ab-34cd-56ef-1234567890ab".to_owned(),
+        "a=arn:aws:kms:eu-central-1:111122223333:alias/trial".to_owned(),
+        "a=arn:aws:kms:eu-central-1:1111:key/k".to_owned(),
+        "a=arn:aws:kms::111122223333:key/k".to_owned(),
+        "a=arn:aws:s3:eu-central-1:111122223333:key/k".to_owned(),
+        "a=arn:aws:kms:eu-central-1:111122223333:key/".to_owned(),
+    ] {
+        assert!(JobKey::parse_named(&text).is_err(), "{text}");
+    }
+    assert!(JobKey::parse_named(&format!("a={key};b=nope")).unwrap_err().to_string().contains("`b=nope`"));
+}
+
+#[test]
 fn de_identification_is_refused_and_never_forgotten() {
     for name in [
         "_anonymizationConfig",
