@@ -1,6 +1,9 @@
 //! The door: who comes in, what they may do, and what is recorded of those who are turned away.
 
 mod iam;
+mod tried;
+
+use std::net::IpAddr;
 
 use headrace_core::access::{Agent, Origin, Reach, Visitor, Who};
 use headrace_core::audit::{AuditEntry, Deed, Verdict};
@@ -11,6 +14,7 @@ use lambda_http::http::Response;
 use lambda_http::request::RequestContext;
 use lambda_http::{Body, Request, RequestExt as _};
 
+use self::tried::tell_what_was_tried;
 use crate::config::AccessControl;
 use crate::reply::refuse;
 use crate::request::request_id;
@@ -51,7 +55,10 @@ impl<J: AccessStore + AuditTrail, C: Clock> Door<J, C> {
             let unknown = || Agent { who: Who::Unknown, origin: origin(request) };
             let agent = visitor.map_or_else(unknown, Visitor::agent);
             let noted = match self.entry(deed, agent, Verdict::Refused(response.status().as_u16())) {
-                Ok(entry) => self.store.note(&entry).await,
+                Ok(mut entry) => {
+                    tell_what_was_tried(&mut entry, request, error);
+                    self.store.note(&entry).await
+                }
                 Err(error) => Err(error),
             };
             // The answer stays the same: nothing was given away.
@@ -70,15 +77,19 @@ impl<J: AccessStore + AuditTrail, C: Clock> Door<J, C> {
     }
 
     fn entry(&self, deed: Deed, agent: Agent, verdict: Verdict) -> Result<AuditEntry, headrace_core::error::StoreError> {
-        Ok(AuditEntry { id: random_name()?, at: self.clock.now(), deed, agent, verdict, job: None, owner: None, file: None })
+        Ok(AuditEntry::new(random_name()?, self.clock.now(), deed, agent, verdict))
     }
 }
 
-/// From where a request came: what the gateway saw, which no header can change.
+/// The other end of the connection, where no gateway stands in between: an extension of the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer(pub IpAddr);
+
+/// From where a request came: what the gateway saw, or the connection's other end. No header can change either.
 fn origin(request: &Request) -> Origin {
     let address = match request.request_context_ref() {
         Some(RequestContext::ApiGatewayV2(context)) => context.http.source_ip.clone(),
-        Some(_) | None => None,
+        Some(_) | None => request.extensions().get::<Peer>().map(|Peer(address)| address.to_string()),
     };
     Origin { address, request_id: request_id(request) }
 }

@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body as HttpBody;
-use axum::extract::{RawPathParams, Request, State};
+use axum::extract::{ConnectInfo, RawPathParams, Request, State};
 use axum::response::Response;
 use axum::routing::{MethodRouter, any, get};
 use axum::serve::ListenerExt as _;
 use files::handler::{LocalFile, NDJSON};
 use headrace_core::error::ExportError;
 use headrace_core::outcome::{IssueCode, Outcome};
+use headrace_edge::door::Peer;
 use headrace_edge::reply::{Reply, outcome};
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, StatusCode};
@@ -107,7 +108,7 @@ pub async fn serve(service: Arc<Service>, listener: TcpListener) -> std::io::Res
             tracing::debug!(error = %error, "a connection stays slow");
         }
     });
-    axum::serve(listener, app).await
+    axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>()).await
 }
 
 /// Where a listener is reached: its base.
@@ -147,7 +148,12 @@ async fn with_body(parameters: RawPathParams, request: Request) -> Result<lambda
 fn as_from_the_gateway(parameters: &RawPathParams, parts: http::request::Parts, body: Body) -> lambda_http::Request {
     let parameters: HashMap<String, String> = parameters.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     let path = parts.extensions.get::<axum::extract::OriginalUri>().map_or_else(|| parts.uri.path(), |uri| uri.path()).to_owned();
-    lambda_http::Request::from_parts(parts, body).with_path_parameters(parameters).with_raw_http_path(path)
+    let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(address)| Peer(address.ip().to_canonical()));
+    let mut request = lambda_http::Request::from_parts(parts, body);
+    if let Some(peer) = peer {
+        request.extensions_mut().insert(peer);
+    }
+    request.with_path_parameters(parameters).with_raw_http_path(path)
 }
 
 fn respond(response: http::Response<Body>) -> Response {
