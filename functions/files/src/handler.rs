@@ -50,11 +50,7 @@ impl<J: JobStore + AccessStore + AuditTrail, P: PartStore, C: Clock> Files<J, P,
     async fn answer(&self, request: &Request, visitor: &Visitor) -> Result<Response<Body>, ExportError> {
         let (id, name) = (request::job_id(request)?, request::part_name(request)?);
         let (part, access) = hand_out(&self.jobs, &self.parts, &self.clock, (&id, name), visitor).await?;
-        let about = |entry: &mut AuditEntry| {
-            entry.job = Some(id.clone());
-            entry.owner = Some(visitor.caller.clone());
-            entry.file = Some(name);
-        };
+        let about = |entry: &mut AuditEntry| entry.about_part((&id, &visitor.caller), &part);
         self.door.note(Deed::HandOut, visitor, about).await?;
         tracing::info!(job.id = %id, file = %name, size_bytes = part.content.bytes, "handed out");
         match access {

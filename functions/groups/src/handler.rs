@@ -44,19 +44,28 @@ impl<J: AccessStore + AuditTrail, S: ResourceSource, C: Clock> Groups<J, S, C> {
             Ok(visitor) => visitor,
             Err(error) => return self.door.refuse(&request, Deed::Groups, None, &error).await,
         };
-        match self.reader.answer(&request, &visitor.reach).await {
+        let answer = match self.reader.answer(&request, &visitor.reach).await {
+            Ok(reply) => self.door.note(Deed::Groups, &visitor, |entry| entry.group = read_id(&request)).await.map(|()| reply),
+            Err(error) => Err(error),
+        };
+        match answer {
             Ok(reply) => reply.into_response(),
             Err(error) => self.door.refuse(&request, Deed::Groups, Some(&visitor), &error).await,
         }
     }
 }
 
+/// The id of the one group that is asked for.
+fn read_id(request: &Request) -> Option<String> {
+    request.path_parameters_ref().and_then(|parameters| parameters.first("id")).map(str::to_owned)
+}
+
 impl<S: ResourceSource, C: Clock> Reader<S, C> {
     async fn answer(&self, request: &Request, reach: &Reach) -> Result<Reply, ExportError> {
         let (terms, now) = (LookUpTerms::default(), Instant::from_millis(self.clock.now().0));
         let visible = VisibleGroups::of(reach, self.version, now)?;
-        if let Some(id) = request.path_parameters_ref().and_then(|parameters| parameters.first("id")) {
-            return Ok(Reply::json(200, FHIR_JSON, read_group(&self.source, &self.clock, terms, &visible, id).await?));
+        if let Some(id) = read_id(request) {
+            return Ok(Reply::json(200, FHIR_JSON, read_group(&self.source, &self.clock, terms, &visible, &id).await?));
         }
         let query = request.uri().query().unwrap_or_default();
         let search = GroupSearch::read(query, self.version, now)?;

@@ -1,26 +1,36 @@
 //! From the schedule's event to one run.
 
+use headrace_core::error::StoreError;
 use headrace_core::flow::reap::{Reaped, reap};
+use headrace_core::flow::seal::{SealTerms, Sealed, seal, unsealed_for};
 use headrace_core::job::Quotas;
-use headrace_core::ports::{Clock, JobStore, PartStore, Ports, TaskQueue};
+use headrace_core::ports::{AuditFiles, AuditTrail, Clock, JobStore, PartStore, Ports, TaskQueue};
 use headrace_edge::telemetry::{Metric, count};
 use lambda_runtime::Error;
 
 /// What a run needs, for the life of the process. It reads no lake.
-pub struct Reaper<J, Q, P, C> {
+pub struct Reaper<J, Q, P, A, C> {
     ports: Ports<J, Q, (), P, C>,
+    audit: A,
     quotas: Quotas,
+    seals: SealTerms,
 }
 
-impl<J: JobStore, Q: TaskQueue, P: PartStore, C: Clock> Reaper<J, Q, P, C> {
-    /// With these ports; `quotas` say how many of the exports that wait may begin.
-    pub fn new(jobs: J, queue: Q, parts: P, clock: C, quotas: Quotas) -> Self {
-        Self { ports: Ports { jobs, queue, source: (), parts, clock }, quotas }
+impl<J: JobStore + AuditTrail, Q: TaskQueue, P: PartStore, A: AuditFiles, C: Clock> Reaper<J, Q, P, A, C> {
+    /// With these ports; `quotas` say how many of the exports that wait may begin, `seals` how records are sealed.
+    pub fn new((jobs, queue): (J, Q), (parts, audit): (P, A), clock: C, quotas: Quotas, seals: SealTerms) -> Self {
+        Self { ports: Ports { jobs, queue, source: (), parts, clock }, audit, quotas, seals }
     }
 
-    /// One run. Fails if nothing could be looked at, so that the schedule's alarm sees it.
+    /// One run: exports first, then records for auditors; neither waits for the other to succeed. Fails if nothing could be
+    /// looked at, so that the schedule's alarm sees it.
     pub async fn handle(&self) -> Result<Reaped, Error> {
-        let reaped = reap(&self.ports, &self.quotas).await?;
+        let reaped = reap(&self.ports, &self.quotas).await;
+        if let Err(error) = self.seal().await {
+            // The metric rises until this is mended; then everything is sealed that has piled up.
+            tracing::error!(error = &error as &dyn std::error::Error, "records for auditors were not sealed, they wait in the job table");
+        }
+        let reaped = reaped?;
         let Reaped { announced, admitted, overdue, expired, files_deleted, failed } = reaped;
         if reaped == Reaped::default() {
             tracing::debug!("nothing was due");
@@ -31,5 +41,16 @@ impl<J: JobStore, Q: TaskQueue, P: PartStore, C: Clock> Reaper<J, Q, P, C> {
             count(&[(Metric::JobsFailed, u64::from(overdue))]);
         }
         Ok(reaped)
+    }
+
+    async fn seal(&self) -> Result<(), StoreError> {
+        let sealed = seal(&self.ports.jobs, &self.audit, &self.ports.clock, self.seals).await;
+        let waiting = unsealed_for(&self.ports.jobs, &self.ports.clock).await?;
+        count(&[(Metric::AuditUnsealed, waiting.as_secs())]);
+        let Sealed { records, files } = sealed?;
+        if records > 0 {
+            tracing::info!(records, files, "sealed for auditors");
+        }
+        Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! The `reaper` function: once a minute.
 
 use headrace_aws::Clients;
+use headrace_core::flow::seal::SealTerms;
 use headrace_edge::config::{Environment, ReaperConfig};
 use headrace_edge::system::SystemClock;
 use headrace_edge::telemetry;
@@ -14,7 +15,9 @@ async fn main() -> Result<(), Error> {
     telemetry::start("reaper", &config.common);
     let aws = Clients::connect().await;
     let parts = aws.parts(&config.destination.name, &config.destination.prefix);
-    let reaper = &Reaper::new(aws.jobs(&config.common.table), aws.queue(&config.queue_url), parts, SystemClock, config.quotas);
+    let audit = aws.audit_files(&config.audit.name, &config.audit.prefix);
+    let (jobs, queue) = (aws.jobs(&config.common.table), aws.queue(&config.queue_url));
+    let reaper = &Reaper::new((jobs, queue), (parts, audit), SystemClock, config.quotas, SealTerms::default());
     // The answer is read by nobody; what was done stands in the log.
     run(service_fn(|_: LambdaEvent<Value>| async { reaper.handle().await.map(|_| ()) })).await
 }

@@ -1,7 +1,7 @@
 //! From the token request to the token and back.
 
 use headrace_core::access::{Client, Granted, Reach, Scopes, Visitor};
-use headrace_core::audit::Deed;
+use headrace_core::audit::{AuditEntry, Deed};
 use headrace_core::error::ExportError;
 use headrace_core::ports::{AccessStore, AuditTrail, Clock, TokenSigner};
 use headrace_edge::base;
@@ -60,7 +60,8 @@ impl<J: AccessStore + AuditTrail, S: TokenSigner, C: Clock> Token<J, S, C> {
             Err(refused) => {
                 tell(&request, &refused);
                 let visitor = client.map(|client| visitor(&request, client));
-                self.door.note_refusal(&request, Deed::Token, visitor.as_ref(), refused.status()).await;
+                let about = |entry: &mut AuditEntry| entry.issue = Some(refused.issue());
+                self.door.note_refusal(&request, Deed::Token, visitor.as_ref(), refused.status(), about).await;
                 refused.reply().into_response()
             }
         }

@@ -1,6 +1,7 @@
 //! What a client is told that gets no token (RFC 6749, section 5.2).
 
 use headrace_core::error::StoreError;
+use headrace_core::outcome::IssueCode;
 use headrace_edge::form::BadForm;
 use headrace_edge::reply::Reply;
 use lambda_http::http::header::{PRAGMA, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -60,6 +61,17 @@ impl Refused {
             Self::Form(_) | Self::Request(_) | Self::GrantType | Self::Scope(_) => 400,
             Self::Client { .. } => 401,
             Self::Unavailable(_) => 503,
+        }
+    }
+
+    /// As auditors read it.
+    pub(crate) fn issue(&self) -> IssueCode {
+        match self {
+            Self::Form(_) | Self::Request(_) => IssueCode::Invalid,
+            Self::GrantType => IssueCode::NotSupported,
+            Self::Scope(_) => IssueCode::Forbidden,
+            Self::Client { .. } => IssueCode::Login,
+            Self::Unavailable(_) => IssueCode::Transient,
         }
     }
 

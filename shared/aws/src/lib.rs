@@ -13,7 +13,7 @@ pub use dynamo::{DynamoJobStore, TableSchema};
 #[cfg(feature = "kms")]
 pub use kms::KmsSigner;
 #[cfg(feature = "s3")]
-pub use s3::{S3Lake, S3PartStore};
+pub use s3::{S3AuditFiles, S3Lake, S3PartStore};
 #[cfg(feature = "sqs")]
 pub use sqs::SqsTaskQueue;
 
@@ -55,6 +55,12 @@ impl Clients {
     #[cfg(feature = "s3")]
     pub fn parts(&self, bucket: &str, prefix: &str) -> S3PartStore {
         S3PartStore::new(&self.s3(), bucket, prefix)
+    }
+
+    /// The audit files below `prefix` of `bucket`.
+    #[cfg(feature = "s3")]
+    pub fn audit_files(&self, bucket: &str, prefix: &str) -> S3AuditFiles {
+        S3AuditFiles::new(&self.s3(), bucket, prefix)
     }
 
     #[cfg(feature = "s3")]

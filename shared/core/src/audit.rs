@@ -1,12 +1,26 @@
 //! What is recorded for auditors: who did what, when, from where, and how it ended. Never a patient's data.
+//!
+//! A record is made in the job table, in the transaction that does what it tells of, or before the answer that gives
+//! something away. From there the reaper seals it: it becomes a line of a file, an AuditEvent, chained to the line before
+//! it ([`chain`]).
+
+pub mod chain;
+pub mod event;
+mod log;
+mod order;
+pub mod verify;
 
 use serde::{Deserialize, Serialize};
 
 use crate::access::Agent;
 use crate::clock::Millis;
 use crate::ids::{Caller, JobId};
-use crate::job::{Job, JobState};
-use crate::part::PartName;
+use crate::job::{Job, JobState, Reason};
+use crate::outcome::IssueCode;
+use crate::part::{Part, PartName};
+
+pub use log::LOG_TARGET;
+pub use order::{Order, OrderLevel};
 
 /// One record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,11 +44,23 @@ pub struct AuditEntry {
     /// The file concerned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<PartName>,
+    /// The file's size, where it was handed out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size_bytes: Option<u64>,
+    /// The group concerned. No patient is ever named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// What an export was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order: Option<Order>,
+    /// Why it was refused, or why the export failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issue: Option<IssueCode>,
 }
 
 /// What was done, or tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(try_from = "String", into = "&'static str")]
 pub enum Deed {
     /// An access token was asked for.
     Token,
@@ -61,6 +87,21 @@ pub enum Deed {
 }
 
 impl Deed {
+    /// Every deed.
+    pub const ALL: [Self; 11] = [
+        Self::Token,
+        Self::KickOff,
+        Self::Begin,
+        Self::Complete,
+        Self::Fail,
+        Self::Cancel,
+        Self::Expire,
+        Self::Poll,
+        Self::List,
+        Self::HandOut,
+        Self::Groups,
+    ];
+
     /// As it is stored.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -79,8 +120,21 @@ impl Deed {
     }
 }
 
+impl TryFrom<String> for Deed {
+    type Error = &'static str;
+    fn try_from(name: String) -> Result<Self, &'static str> {
+        Self::ALL.into_iter().find(|deed| deed.as_str() == name).ok_or("not a deed")
+    }
+}
+
+impl From<Deed> for &'static str {
+    fn from(deed: Deed) -> Self {
+        deed.as_str()
+    }
+}
+
 /// How it ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
     /// It was done.
@@ -90,14 +144,25 @@ pub enum Verdict {
 }
 
 impl AuditEntry {
+    /// Something that somebody did, or tried; about nothing in particular yet.
+    pub fn new(id: String, at: Millis, deed: Deed, agent: Agent, verdict: Verdict) -> Self {
+        Self { id, at, deed, agent, verdict, job: None, owner: None, file: None, size_bytes: None, group: None, order: None, issue: None }
+    }
+
     /// Something that happens to an export once.
     pub fn of_job(at: Millis, deed: Deed, agent: Agent, (job, owner): (&JobId, &Caller)) -> Self {
         let id = format!("{job}-{}", deed.as_str());
-        Self { id, at, deed, agent, verdict: Verdict::Done, job: Some(job.clone()), owner: Some(owner.clone()), file: None }
+        Self { job: Some(job.clone()), owner: Some(owner.clone()), ..Self::new(id, at, deed, agent, Verdict::Done) }
     }
 
-    /// An export's end in `state`; `None` if that is no end.
-    pub fn of_end(at: Millis, state: JobState, agent: Agent, job: &Job) -> Option<Self> {
+    /// An export that was accepted.
+    pub fn of_kick_off(agent: Agent, job: &Job) -> Self {
+        let about = Self::of_job(job.created_at, Deed::KickOff, agent, (&job.id, &job.owner));
+        Self { order: Some(Order::of(&job.request)), group: order::group(&job.request.level), ..about }
+    }
+
+    /// An export's end in `state`, and why; `None` if that is no end.
+    pub fn of_end(at: Millis, state: JobState, agent: Agent, job: &Job, reason: Option<&Reason>) -> Option<Self> {
         let deed = match state {
             JobState::Complete => Deed::Complete,
             JobState::Failed => Deed::Fail,
@@ -105,6 +170,18 @@ impl AuditEntry {
             JobState::Expired => Deed::Expire,
             JobState::Queued | JobState::Accepted | JobState::Running => return None,
         };
-        Some(Self::of_job(at, deed, agent, (&job.id, &job.owner)))
+        let issue = reason.map(|reason| reason.kind.code());
+        Some(Self { issue, ..Self::of_job(at, deed, agent, (&job.id, &job.owner)) })
+    }
+
+    /// That it is about this part of the export.
+    pub fn about_part(&mut self, (job, owner): (&JobId, &Caller), part: &Part) {
+        self.job = Some(job.clone());
+        self.owner = Some(owner.clone());
+        self.file = Some(part.name);
+        self.size_bytes = Some(part.content.bytes);
     }
 }
+
+#[cfg(test)]
+mod tests;

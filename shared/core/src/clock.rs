@@ -24,6 +24,11 @@ impl Millis {
         self.format(format_description!("[year][month][day]T[hour][minute][second]"))
     }
 
+    /// As a FHIR date: `2026-01-31`.
+    pub fn date(self) -> String {
+        self.format(format_description!("[year]-[month]-[day]"))
+    }
+
     /// As an HTTP date: `Sat, 31 Jan 2026 08:00:00 GMT` (RFC 9110, section 5.6.7).
     pub fn http_date(self) -> String {
         self.format(format_description!("[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"))
@@ -58,10 +63,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_moment_in_its_three_spellings() {
+    fn one_moment_in_its_spellings() {
         let moment = Millis(1_769_846_400_001);
         assert_eq!(moment.instant(), "2026-01-31T08:00:00.001Z");
         assert_eq!(moment.compact(), "20260131T080000");
+        assert_eq!(moment.date(), "2026-01-31");
         assert_eq!(moment.http_date(), "Sat, 31 Jan 2026 08:00:00 GMT");
     }
 }

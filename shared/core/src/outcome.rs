@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::request::Ignored;
 
@@ -17,8 +17,8 @@ pub enum Severity {
 }
 
 /// FHIR `issue-type`, as far as this service uses it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "&'static str")]
 pub enum IssueCode {
     /// A line that is not a resource.
     Structure,
@@ -52,6 +52,63 @@ pub enum IssueCode {
     Exception,
     /// Nothing to worry about.
     Informational,
+}
+
+impl IssueCode {
+    /// Every code.
+    pub const ALL: [Self; 16] = [
+        Self::Structure,
+        Self::Value,
+        Self::Invalid,
+        Self::Required,
+        Self::NotSupported,
+        Self::NotFound,
+        Self::Processing,
+        Self::Login,
+        Self::Forbidden,
+        Self::Transient,
+        Self::Timeout,
+        Self::TooCostly,
+        Self::Throttled,
+        Self::Conflict,
+        Self::Exception,
+        Self::Informational,
+    ];
+
+    /// As FHIR spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Structure => "structure",
+            Self::Value => "value",
+            Self::Invalid => "invalid",
+            Self::Required => "required",
+            Self::NotSupported => "not-supported",
+            Self::NotFound => "not-found",
+            Self::Processing => "processing",
+            Self::Login => "login",
+            Self::Forbidden => "forbidden",
+            Self::Transient => "transient",
+            Self::Timeout => "timeout",
+            Self::TooCostly => "too-costly",
+            Self::Throttled => "throttled",
+            Self::Conflict => "conflict",
+            Self::Exception => "exception",
+            Self::Informational => "informational",
+        }
+    }
+}
+
+impl TryFrom<String> for IssueCode {
+    type Error = &'static str;
+    fn try_from(name: String) -> Result<Self, &'static str> {
+        Self::ALL.into_iter().find(|code| code.as_str() == name).ok_or("not an issue type")
+    }
+}
+
+impl From<IssueCode> for &'static str {
+    fn from(code: IssueCode) -> Self {
+        code.as_str()
+    }
 }
 
 /// One issue of an OperationOutcome.

@@ -11,6 +11,7 @@ use futures_util::Stream;
 
 use crate::access::{Agent, Client, ClientPage, PublicKey, TokenKey};
 use crate::audit::AuditEntry;
+use crate::audit::chain::{AuditFileName, Claim, RecordName, Standing};
 use crate::clock::Millis;
 use crate::error::{SourceError, StoreError};
 use crate::folder::Folder;
@@ -219,10 +220,55 @@ pub trait TokenSigner: Send + Sync {
     fn sign(&self, message: &[u8]) -> impl Future<Output = Result<Vec<u8>, StoreError>> + Send;
 }
 
-/// What is recorded for auditors.
+/// What is recorded for auditors, until it is sealed.
 pub trait AuditTrail: Send + Sync {
     /// Records what no move of a job records by itself.
     fn note(&self, entry: &AuditEntry) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Records that were made before `until` and are not sealed, the oldest first, at most `limit`.
+    fn unsealed(&self, until: Millis, limit: u16) -> impl Future<Output = Result<Vec<AuditEntry>, StoreError>> + Send;
+
+    /// These records, in this order; those that are sealed are left out.
+    fn records(&self, names: &[RecordName]) -> impl Future<Output = Result<Vec<AuditEntry>, StoreError>> + Send;
+
+    /// Where sealing stands.
+    fn standing(&self) -> impl Future<Output = Result<Standing, StoreError>> + Send;
+
+    /// Records which file is to be written next; `false` if somebody has moved on since it was `seen`.
+    fn claim(&self, seen: &Standing, claim: &Claim) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
+    /// The claimed file is written: moves the head behind it and deletes its records, all or nothing. `false` as above.
+    fn seal(&self, seen: &Standing, claim: &Claim) -> impl Future<Output = Result<bool, StoreError>> + Send;
+}
+
+/// What came of writing an audit file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// It is there now.
+    Written,
+    /// A file of this name was there, and stays as it was: its bytes.
+    Exists(Bytes),
+}
+
+/// Where the audit files lie. None is ever changed or deleted from here.
+pub trait AuditFiles: Send + Sync {
+    /// Writes a file that is not there yet, whole or not at all.
+    fn write(&self, name: &AuditFileName, bytes: Bytes) -> impl Future<Output = Result<Kept, StoreError>> + Send;
+
+    /// The names of all files there, in order; and those of files that are no audit files.
+    fn list(&self) -> impl Future<Output = Result<AuditListing, StoreError>> + Send;
+
+    /// A file's bytes.
+    fn read(&self, name: &AuditFileName) -> impl Future<Output = Result<Bytes, StoreError>> + Send;
+}
+
+/// What lies where audit files do.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct AuditListing {
+    /// The audit files, in the order of their days and numbers.
+    pub files: BTreeSet<AuditFileName>,
+    /// What else lies there, by its path.
+    pub strangers: BTreeSet<String>,
 }
 
 /// Where tasks are announced. Delivery is at least once, in any order, perhaps late; the job table alone is the truth.

@@ -259,7 +259,7 @@ impl ExportRequest {
 
 /// Whether the text can be a resource's id: 1 to 64 letters, digits, `-`, `.` and `_`. The underscore is not FHIR's, but
 /// some servers use it; dots alone would lead out of a path.
-fn is_id(text: &str) -> bool {
+pub fn is_id(text: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
     (1..=64).contains(&text.len()) && text.bytes().all(is_plain) && text.bytes().any(|byte| byte != b'.')
 }

@@ -85,6 +85,13 @@ impl Bucket {
             prefix: settings.get("HEADRACE_DESTINATION_PREFIX").unwrap_or_default(),
         })
     }
+
+    fn audit(settings: &impl Settings) -> Result<Self, ConfigError> {
+        Ok(Self {
+            name: settings.required("HEADRACE_AUDIT_BUCKET")?,
+            prefix: settings.get("HEADRACE_AUDIT_PREFIX").unwrap_or_else(|| "audit/".to_owned()),
+        })
+    }
 }
 
 /// How a function tells what it does.
@@ -335,6 +342,8 @@ pub struct ReaperConfig {
     pub queue_url: String,
     /// The destination.
     pub destination: Bucket,
+    /// Where the audit files lie.
+    pub audit: Bucket,
     /// How many exports may be at work.
     pub quotas: Quotas,
 }
@@ -346,6 +355,7 @@ impl ReaperConfig {
             common: Common::read(settings)?,
             queue_url: settings.required("HEADRACE_QUEUE_URL")?,
             destination: Bucket::destination(settings)?,
+            audit: Bucket::audit(settings)?,
             quotas: read_quotas(settings)?,
         })
     }

@@ -5,6 +5,9 @@ mod external;
 mod iam;
 mod smart;
 mod token_keys;
+mod tried;
+
+use std::net::IpAddr;
 
 use headrace_core::access::{Agent, Origin, Reach, Scopes, Visitor, Who};
 use headrace_core::audit::{AuditEntry, Deed, Verdict};
@@ -18,6 +21,7 @@ use lambda_http::http::{HeaderMap, Response};
 use lambda_http::request::RequestContext;
 use lambda_http::{Body, Request, RequestExt as _};
 
+use self::tried::tell_what_was_tried;
 use crate::base;
 use crate::config::{AccessControl, SmartTerms};
 use crate::reply::refuse;
@@ -127,20 +131,30 @@ impl<J: AccessStore + AuditTrail, C: Clock> Door<J, C> {
     pub async fn refuse(&self, request: &Request, deed: Deed, visitor: Option<&Visitor>, error: &ExportError) -> Response<Body> {
         let mut response = refuse(request, error);
         let status = response.status().as_u16();
-        self.note_refusal(request, deed, visitor, status).await;
+        self.note_refusal(request, deed, visitor, status, |entry| tell_what_was_tried(entry, request, error)).await;
         self.add_challenge(request, status, response.headers_mut());
         response
     }
 
     /// Records that a request was refused with this status. The answer stays the same if that fails: nothing was given away.
-    pub async fn note_refusal(&self, request: &Request, deed: Deed, visitor: Option<&Visitor>, status: u16) {
+    pub async fn note_refusal(
+        &self,
+        request: &Request,
+        deed: Deed,
+        visitor: Option<&Visitor>,
+        status: u16,
+        about: impl FnOnce(&mut AuditEntry),
+    ) {
         if !(400..500).contains(&status) {
             return;
         }
         let unknown = || Agent { who: Who::Unknown, origin: origin(request) };
         let agent = visitor.map_or_else(unknown, Visitor::agent);
         let noted = match self.entry(deed, agent, Verdict::Refused(status)) {
-            Ok(entry) => self.store.note(&entry).await,
+            Ok(mut entry) => {
+                about(&mut entry);
+                self.store.note(&entry).await
+            }
             Err(error) => Err(error),
         };
         if let Err(error) = noted {
@@ -167,7 +181,7 @@ impl<J: AccessStore + AuditTrail, C: Clock> Door<J, C> {
     }
 
     fn entry(&self, deed: Deed, agent: Agent, verdict: Verdict) -> Result<AuditEntry, StoreError> {
-        Ok(AuditEntry { id: random_name()?, at: self.clock.now(), deed, agent, verdict, job: None, owner: None, file: None })
+        Ok(AuditEntry::new(random_name()?, self.clock.now(), deed, agent, verdict))
     }
 }
 
@@ -177,11 +191,15 @@ fn not_valid(request: &Request, invalid: &Invalid) -> Refusal {
     invalid.refusal()
 }
 
-/// From where a request came: what the gateway saw, which no header can change.
+/// The other end of the connection, where no gateway stands in between: an extension of the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer(pub IpAddr);
+
+/// From where a request came: what the gateway saw, or the connection's other end. No header can change either.
 pub fn origin(request: &Request) -> Origin {
     let address = match request.request_context_ref() {
         Some(RequestContext::ApiGatewayV2(context)) => context.http.source_ip.clone(),
-        Some(_) | None => None,
+        Some(_) | None => request.extensions().get::<Peer>().map(|Peer(address)| address.to_string()),
     };
     Origin { address, request_id: request_id(request) }
 }

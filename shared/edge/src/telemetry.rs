@@ -36,11 +36,13 @@ pub enum Metric {
     Bytes,
     /// Lines that were no resources.
     LinesRefused,
+    /// How old the oldest record for auditors is that is not sealed.
+    AuditUnsealed,
 }
 
 impl Metric {
     /// Every metric.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::JobsAccepted,
         Self::JobsCompleted,
         Self::JobsFailed,
@@ -50,6 +52,7 @@ impl Metric {
         Self::Resources,
         Self::Bytes,
         Self::LinesRefused,
+        Self::AuditUnsealed,
     ];
 
     /// Its name in CloudWatch.
@@ -64,12 +67,14 @@ impl Metric {
             Self::Resources => "Resources",
             Self::Bytes => "Bytes",
             Self::LinesRefused => "LinesRefused",
+            Self::AuditUnsealed => "AuditUnsealed",
         }
     }
 
     fn unit(self) -> &'static str {
         match self {
             Self::Bytes => "Bytes",
+            Self::AuditUnsealed => "Seconds",
             Self::JobsAccepted
             | Self::JobsCompleted
             | Self::JobsFailed
@@ -100,6 +105,7 @@ const OURS: [&str; 13] = [
     "metadata",
     "reaper",
     "token",
+    headrace_core::audit::LOG_TARGET,
 ];
 
 /// Reads `HEADRACE_LOG`: a level for our own events, or `target=level` pairs separated by commas; `fallback` if it is neither.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body as HttpBody;
-use axum::extract::{RawPathParams, Request, State};
+use axum::extract::{ConnectInfo, RawPathParams, Request, State};
 use axum::middleware::map_response;
 use axum::response::Response;
 use axum::routing::{MethodRouter, any, get, post};
@@ -15,6 +15,7 @@ use files::handler::{LocalFile, NDJSON};
 use headrace_core::error::ExportError;
 use headrace_core::outcome::{IssueCode, Outcome};
 use headrace_edge::base::{OwnBase, is_loopback_host};
+use headrace_edge::door::Peer;
 use headrace_edge::reply::{Reply, only_by_https, outcome};
 use http::header::{CONTENT_TYPE, HOST};
 use http::{HeaderValue, StatusCode};
@@ -124,7 +125,7 @@ pub async fn serve(service: Arc<Service>, listener: TcpListener) -> std::io::Res
             tracing::debug!(error = %error, "a connection stays slow");
         }
     });
-    axum::serve(listener, app).await
+    axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>()).await
 }
 
 async fn by_https(mut response: Response) -> Response {
@@ -171,9 +172,13 @@ fn as_from_the_gateway(parameters: &RawPathParams, parts: http::request::Parts, 
     let path = parts.extensions.get::<axum::extract::OriginalUri>().map_or_else(|| parts.uri.path(), |uri| uri.path()).to_owned();
     // Another name may be that of somebody's page which leads here: what tokens are for is no page's choice.
     let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok()).filter(|host| is_loopback_host(host)).map(str::to_owned);
+    let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(address)| Peer(address.ip().to_canonical()));
     let mut request = lambda_http::Request::from_parts(parts, body).with_path_parameters(parameters).with_raw_http_path(path);
     if let Some(host) = host {
         request.extensions_mut().insert(OwnBase(format!("http://{host}{BASE_PATH}")));
+    }
+    if let Some(peer) = peer {
+        request.extensions_mut().insert(peer);
     }
     request
 }

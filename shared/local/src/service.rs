@@ -15,6 +15,7 @@ use headrace_core::clock::Millis;
 use headrace_core::error::{ExportError, StoreError};
 use headrace_core::flow::reap::recover;
 use headrace_core::flow::run_task::WorkTerms;
+use headrace_core::flow::seal::SealTerms;
 use headrace_core::ids::TaskId;
 use headrace_core::ports::{Clock, LeaseTerms, PartStore as _, Ports, ResourceSource as _, TaskQueue as _};
 use headrace_edge::config::{AccessControl, ExternalTerms, LakeTerms, Offer, SmartTerms, Terms};
@@ -28,16 +29,19 @@ use status::handler::Exports;
 use token::handler::Token;
 use tokio::task::JoinSet;
 
-use crate::directory::{DirectoryLake, DirectoryParts};
+use crate::directory::{DirectoryAudit, DirectoryLake, DirectoryParts};
 use crate::embedded::{EmbeddedDynamo, EmbeddedError};
 use crate::queue::LocalQueue;
 use crate::signer::FileSigner;
 
 /// The job table's name within its file.
-const TABLE: &str = "headrace";
+pub(crate) const TABLE: &str = "headrace";
 
 /// The job table's file within the state folder.
-const JOBS: &str = "jobs.db";
+pub(crate) const JOBS: &str = "jobs.db";
+
+/// The audit files' folder within the state folder.
+const AUDIT: &str = "audit";
 
 /// A dead process is noticed at the next start; this is for a worker that hangs.
 const LEASE: Duration = Duration::from_secs(20);
@@ -176,7 +180,10 @@ impl Service {
                 }
             });
         }
-        let reaper = Reaper::new(jobs.clone(), queue.clone(), parts.clone(), clock, quotas);
+        let audit = DirectoryAudit::open(plan.state.join(AUDIT));
+        // Within this process no answer is lost and no clock differs: records need no rest.
+        let seals = SealTerms { rest: Duration::ZERO, ..SealTerms::default() };
+        let reaper = Reaper::new((jobs.clone(), queue.clone()), (parts.clone(), audit), clock, quotas, seals);
         at_work.spawn(async move {
             loop {
                 tokio::time::sleep(REAP_EVERY).await;

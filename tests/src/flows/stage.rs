@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use aws_lambda_events::event::sqs::SqsMessage;
 use aws_sdk_dynamodb::types::AttributeValue;
 use bytes::Bytes;
-use headrace_aws::{DynamoJobStore, S3Lake, S3PartStore, SqsTaskQueue, TableSchema};
-use headrace_core::ports::{PartStore, ResourceSource, TaskQueue};
-use headrace_local::directory::{DirectoryLake, DirectoryParts};
+use headrace_aws::{DynamoJobStore, S3AuditFiles, S3Lake, S3PartStore, SqsTaskQueue, TableSchema};
+use headrace_core::ports::{AuditFiles, PartStore, ResourceSource, TaskQueue};
+use headrace_local::directory::{DirectoryAudit, DirectoryLake, DirectoryParts};
 use headrace_local::embedded::EmbeddedDynamo;
 use headrace_local::queue::LocalQueue;
 use serde_json::{Map, Value, json};
@@ -25,6 +25,7 @@ pub(super) const TABLE: &str = "headrace";
 
 const LAKE: &str = "lake-bucket";
 const DESTINATION: &str = "export-bucket";
+const AUDIT: &str = "audit-bucket";
 
 /// A bucket that clients may have destinations in.
 const CLIENTS: &str = "client-bucket";
@@ -37,6 +38,8 @@ pub trait Stage: Clone + Send + Sync + 'static {
     type Source: ResourceSource + Clone + 'static;
     /// The destination.
     type Parts: PartStore + Clone + 'static;
+    /// The audit files.
+    type Audit: AuditFiles + Clone + 'static;
 
     /// Whether requests come through a gateway that knows who sent them.
     const HAS_GATEWAY: bool;
@@ -46,6 +49,9 @@ pub trait Stage: Clone + Send + Sync + 'static {
 
     /// The ports of a new process.
     fn ports(&self) -> (Self::Queue, Self::Source, Self::Parts);
+
+    /// The audit files.
+    fn audit(&self) -> Self::Audit;
 
     /// The next message, if one waits.
     fn receive(&self, queue: &Self::Queue) -> impl Future<Output = Result<Option<SqsMessage>>> + Send;
@@ -149,6 +155,7 @@ impl Aws {
         s3.create_bucket(LAKE).await?;
         s3.create_bucket(DESTINATION).await?;
         s3.create_bucket(CLIENTS).await?;
+        s3.create_bucket(AUDIT).await?;
         let (queue_url, dlq_url) = sqs.create_queue_with_dlq("tasks", 5_400, 5).await?;
         Ok(Self { dynamo: job_table().await?, s3, sqs, queue_url, dlq_url })
     }
@@ -186,6 +193,7 @@ impl Stage for Aws {
     type Queue = SqsTaskQueue;
     type Source = S3Lake;
     type Parts = S3PartStore;
+    type Audit = S3AuditFiles;
 
     const HAS_GATEWAY: bool = true;
 
@@ -195,6 +203,10 @@ impl Stage for Aws {
 
     fn ports(&self) -> (SqsTaskQueue, S3Lake, S3PartStore) {
         self.ports_with(LAKE, DESTINATION)
+    }
+
+    fn audit(&self) -> S3AuditFiles {
+        S3AuditFiles::new(&self.s3.client(), AUDIT, "audit/")
     }
 
     async fn receive(&self, _: &SqsTaskQueue) -> Result<Option<SqsMessage>> {
@@ -289,6 +301,7 @@ impl Stage for OneMachine {
     type Queue = LocalQueue;
     type Source = DirectoryLake;
     type Parts = DirectoryParts;
+    type Audit = DirectoryAudit;
 
     const HAS_GATEWAY: bool = false;
 
@@ -298,6 +311,10 @@ impl Stage for OneMachine {
 
     fn ports(&self) -> (LocalQueue, DirectoryLake, DirectoryParts) {
         (LocalQueue::default(), DirectoryLake::open(&self.lake), DirectoryParts::open(self.destination()).apart_from(&self.lake))
+    }
+
+    fn audit(&self) -> DirectoryAudit {
+        DirectoryAudit::open(self.folder.path().join("audit"))
     }
 
     async fn receive(&self, queue: &LocalQueue) -> Result<Option<SqsMessage>> {

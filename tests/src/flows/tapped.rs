@@ -9,6 +9,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use headrace_core::access::{Agent, Client, ClientPage, TokenKey};
 use headrace_core::audit::AuditEntry;
+use headrace_core::audit::chain::{AuditFileName, Claim, RecordName, Standing};
 use headrace_core::clock::Millis;
 use headrace_core::error::{SourceError, StoreError};
 use headrace_core::folder::Folder;
@@ -16,8 +17,8 @@ use headrace_core::ids::{Caller, JobId, ListCursor, TaskId};
 use headrace_core::job::{Conditions, Job, JobEvent, Quotas, Reason, Recorded, Step};
 use headrace_core::part::{Content, FileName, Part, PartName, Tail, TailName};
 use headrace_core::ports::{
-    Access, AccessStore, Admission, AuditTrail, ByteStream, Draft, Due, JobLists, JobPage, JobStore, LeaseTerms, Listing, PartStore,
-    ResourceSource, TaskQueue, TaskStore, Waiting,
+    Access, AccessStore, Admission, AuditFiles, AuditListing, AuditTrail, ByteStream, Draft, Due, JobLists, JobPage, JobStore, Kept,
+    LeaseTerms, Listing, PartStore, ResourceSource, TaskQueue, TaskStore, Waiting,
 };
 use headrace_core::task::{Close, Lease, LeaseAnswer, Pin, Planning, Record, Work};
 
@@ -83,6 +84,40 @@ impl<T: AccessStore> AccessStore for Tapped<T> {
 impl<T: AuditTrail> AuditTrail for Tapped<T> {
     async fn note(&self, entry: &AuditEntry) -> Result<(), StoreError> {
         self.script.around("audit.note", self.port.note(entry)).await
+    }
+
+    async fn unsealed(&self, until: Millis, limit: u16) -> Result<Vec<AuditEntry>, StoreError> {
+        self.script.around("audit.unsealed", self.port.unsealed(until, limit)).await
+    }
+
+    async fn records(&self, names: &[RecordName]) -> Result<Vec<AuditEntry>, StoreError> {
+        self.script.around("audit.records", self.port.records(names)).await
+    }
+
+    async fn standing(&self) -> Result<Standing, StoreError> {
+        self.script.around("audit.standing", self.port.standing()).await
+    }
+
+    async fn claim(&self, seen: &Standing, claim: &Claim) -> Result<bool, StoreError> {
+        self.script.around("audit.claim", self.port.claim(seen, claim)).await
+    }
+
+    async fn seal(&self, seen: &Standing, claim: &Claim) -> Result<bool, StoreError> {
+        self.script.around("audit.seal", self.port.seal(seen, claim)).await
+    }
+}
+
+impl<T: AuditFiles> AuditFiles for Tapped<T> {
+    async fn write(&self, name: &AuditFileName, bytes: Bytes) -> Result<Kept, StoreError> {
+        self.script.around("audit files.write", self.port.write(name, bytes)).await
+    }
+
+    async fn list(&self) -> Result<AuditListing, StoreError> {
+        self.script.around("audit files.list", self.port.list()).await
+    }
+
+    async fn read(&self, name: &AuditFileName) -> Result<Bytes, StoreError> {
+        self.script.around("audit files.read", self.port.read(name)).await
     }
 }
 

@@ -17,6 +17,7 @@ use headrace_core::flow::kick_off::{KickOff, Settings, kick_off};
 use headrace_core::flow::look_up::LookUpTerms;
 use headrace_core::flow::reap::Reaped;
 use headrace_core::flow::run_task::WorkTerms;
+use headrace_core::flow::seal::SealTerms;
 use headrace_core::ids::{Caller, TaskId};
 use headrace_core::job::{Conditions, Job, Limits, Quotas};
 use headrace_core::ports::{AccessStore as _, Clock as _, JobStore as _, Ports, TaskQueue as _};
@@ -88,6 +89,7 @@ type Jobs = Tapped<DynamoJobStore>;
 type Queue<S> = Tapped<<S as Stage>::Queue>;
 type Source<S> = Tapped<<S as Stage>::Source>;
 type Parts<S> = Tapped<<S as Stage>::Parts>;
+type Audit<S> = Tapped<<S as Stage>::Audit>;
 type Starts<S> = Kickoff<Jobs, Queue<S>, Source<S>, Parts<S>, ManualClock>;
 type Works<S> = ChunkWorker<Jobs, Queue<S>, Source<S>, Parts<S>, ManualClock>;
 
@@ -108,7 +110,7 @@ pub struct World<S: Stage> {
     files: Files<Jobs, Parts<S>, ManualClock>,
     groups: Groups<Jobs, Source<S>, ManualClock>,
     worker: Works<S>,
-    reaper: Reaper<Jobs, Queue<S>, Parts<S>, ManualClock>,
+    reaper: Reaper<Jobs, Queue<S>, Parts<S>, Audit<S>, ManualClock>,
     token: Option<Token<Jobs, FileSigner, ManualClock>>,
     /// Who asks where nobody else is named, and for which scopes.
     acting: Mutex<Option<(Client, String)>>,
@@ -136,6 +138,7 @@ impl<S: Stage> World<S> {
         let own_queue = queue.clone();
         let (jobs, queue) = (Tapped::new(stage.jobs(), &script), Tapped::new(queue, &script));
         let (source, parts) = (Tapped::new(source, &script), Tapped::new(parts, &script));
+        let audit = Tapped::new(stage.audit(), &script);
         let time = || clock.clone();
         let promised = headrace_edge::config::Terms { limits: terms.limits, quotas: terms.quotas, ..Default::default() };
         let access = match &terms.access {
@@ -167,7 +170,7 @@ impl<S: Stage> World<S> {
             cancel: Cancel::new(door(), jobs.clone(), parts.clone(), time()),
             files: Files::new(door(), jobs.clone(), parts.clone(), time()),
             worker: ChunkWorker::new(ports, WorkTerms { quotas: terms.quotas, ..terms.work }),
-            reaper: Reaper::new(jobs.clone(), queue, parts, time(), terms.quotas),
+            reaper: Reaper::new((jobs.clone(), queue), (parts, audit), time(), terms.quotas, SealTerms::default()),
             script,
         })
     }

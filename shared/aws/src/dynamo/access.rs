@@ -1,16 +1,14 @@
-//! Who may come in: registrations, assertions that were shown, keys that check tokens. And the first place of what is
-//! recorded for auditors: an item each, in the transaction that does what it tells of.
+//! Who may come in: registrations, assertions that were shown, keys that check tokens.
 
 use headrace_core::access::{Client, ClientPage, TokenKey};
-use headrace_core::audit::AuditEntry;
 use headrace_core::clock::Millis;
 use headrace_core::error::StoreError;
 use headrace_core::ids::Caller;
-use headrace_core::ports::{AccessStore, AuditTrail};
+use headrace_core::ports::AccessStore;
 
 use super::DynamoJobStore;
 use super::items::{self, Attributes, Item};
-use super::write::{Landed, Update, Write};
+use super::write::{Landed, Update};
 
 /// The partition of all registrations: there are few, and they are listed by name.
 const CLIENTS_PK: &str = "CLIENTS";
@@ -73,22 +71,4 @@ impl AccessStore for DynamoJobStore {
         let update = Update::of(token_key(&key.kid)).set("key", items::json(key)?).set("ttl", items::seconds(key.until));
         self.update(update).await.map(drop)
     }
-}
-
-impl AuditTrail for DynamoJobStore {
-    async fn note(&self, entry: &AuditEntry) -> Result<(), StoreError> {
-        let put = self.client.put_item().table_name(&self.table).set_item(Some(audit_item(entry)?));
-        put.send().await.map(drop).map_err(|error| self.called.store_error(error))
-    }
-}
-
-fn audit_item(entry: &AuditEntry) -> Result<Item, StoreError> {
-    let mut item = items::audit_key(entry);
-    item.insert("entry".to_owned(), items::json(entry)?);
-    Ok(item)
-}
-
-/// An entry as a write of a transaction.
-pub(super) fn audit(entry: &AuditEntry) -> Result<Write, StoreError> {
-    audit_item(entry).map(Write::Put)
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use headrace_core::audit::AuditEntry;
+use headrace_core::audit::chain::RecordName;
 use headrace_core::clock::Millis;
 use headrace_core::error::StoreError;
 use headrace_core::ids::{Caller, JobId, ListCursor, TaskId};
@@ -103,8 +103,17 @@ pub(super) fn plain_key(pk: &str, sk: &str) -> Item {
 /// The partition of what is recorded for auditors and not yet sealed, in the order of time.
 pub(super) const AUDIT_PK: &str = "AUDIT";
 
-pub(super) fn audit_key(entry: &AuditEntry) -> Item {
-    plain_key(AUDIT_PK, &format!("{:016}#{}", entry.at.0, entry.id))
+pub(super) fn audit_sk(at: Millis, id: &str) -> String {
+    format!("{:016}#{id}", at.0)
+}
+
+pub(super) fn audit_key(name: &RecordName) -> Item {
+    plain_key(AUDIT_PK, &audit_sk(name.at, &name.id))
+}
+
+/// Where sealing stands.
+pub(super) fn audit_head_key() -> Item {
+    plain_key("AUDITHEAD", "AUDITHEAD")
 }
 
 pub(super) fn due_shard(task: u32) -> AttributeValue {
@@ -233,7 +242,7 @@ impl Attributes<'_> {
     }
 
     /// Absent counts as 0: older items lack what was added later.
-    fn count<N: TryFrom<u64> + Default>(&self, name: &str) -> Result<N, StoreError> {
+    pub(super) fn count<N: TryFrom<u64> + Default>(&self, name: &str) -> Result<N, StoreError> {
         Ok(self.optional_number(name)?.unwrap_or_default())
     }
 
@@ -241,7 +250,7 @@ impl Attributes<'_> {
         self.optional_number(name)?.map(Millis).ok_or_else(|| Self::unreadable(name))
     }
 
-    fn optional_json<T: for<'de> Deserialize<'de>>(&self, name: &str) -> Result<Option<T>, StoreError> {
+    pub(super) fn optional_json<T: for<'de> Deserialize<'de>>(&self, name: &str) -> Result<Option<T>, StoreError> {
         if !self.0.contains_key(name) {
             return Ok(None);
         }

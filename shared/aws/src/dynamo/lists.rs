@@ -12,7 +12,7 @@ use headrace_core::ports::{Admission, JobLists, JobPage, JobStore as _, Waiting}
 
 use super::items::{self, Attributes, Item, JOB_SK};
 use super::write::{Landed, Update, Write};
-use super::{ANNOUNCED_WITHIN, DynamoJobStore, access, quota, schema};
+use super::{ANNOUNCED_WITHIN, DynamoJobStore, quota, schema};
 
 /// So many jobs of a page are read at the same time.
 const READS: usize = 16;
@@ -76,7 +76,7 @@ impl JobLists for DynamoJobStore {
         let plan = seen_by_then(items::task_sk(TaskId::plan(&waiting.job).task));
         let place = Write::Delete(items::queue_key(waiting.since, &waiting.job));
         let entry = AuditEntry::of_job(now, Deed::Begin, Agent::service(), (&waiting.job, &waiting.owner));
-        let mut writes = vec![Write::Update(job), Write::Update(plan), place, access::audit(&entry)?];
+        let mut writes = vec![Write::Update(job), Write::Update(plan), place, Write::Record(Box::new(entry))];
         let counters = writes.len();
         writes.extend(quota::raises(&waiting.owner, quotas));
         match self.transact(&writes).await? {

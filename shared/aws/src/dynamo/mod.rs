@@ -2,6 +2,7 @@
 //! back before it is called lost.
 
 mod access;
+mod audit;
 mod items;
 mod lists;
 mod quota;
@@ -154,7 +155,7 @@ impl JobStore for DynamoJobStore {
                 update = update.set("reason", items::json(reason)?);
             }
             let mut writes = vec![Write::Update(update)];
-            writes.extend(AuditEntry::of_end(now, to, by.clone(), &job).map(|entry| access::audit(&entry)).transpose()?);
+            writes.extend(AuditEntry::of_end(now, to, by.clone(), &job, reason.as_ref()).map(|entry| Write::Record(Box::new(entry))));
             let landed = if job.state.has_slot() {
                 self.transact_and_free(writes, &job.owner).await?
             } else {
@@ -295,9 +296,9 @@ impl TaskStore for DynamoJobStore {
         let writes = self.close_writes(lease, &close)?;
         let landed = match close {
             Close::Finished(now) => {
-                let entry = AuditEntry::of_end(now, JobState::Complete, Agent::service(), &lease.job);
-                let entry = entry.map(|entry| access::audit(&entry)).transpose()?;
-                self.transact_and_free(writes.into_iter().chain(entry).collect(), &lease.job.owner).await?
+                let entry = AuditEntry::of_end(now, JobState::Complete, Agent::service(), &lease.job, None);
+                let writes = writes.into_iter().chain(entry.map(|entry| Write::Record(Box::new(entry)))).collect();
+                self.transact_and_free(writes, &lease.job.owner).await?
             }
             Close::Planned(_) | Close::Done | Close::Regroup(_) => self.transact(&writes).await?,
         };

@@ -5,7 +5,7 @@
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use headrace_core::access::Agent;
-use headrace_core::audit::{AuditEntry, Deed};
+use headrace_core::audit::AuditEntry;
 use headrace_core::error::StoreError;
 use headrace_core::ids::{Caller, JobId, TaskId};
 use headrace_core::job::{Conditions, IdempotencyKey, Job, JobState, Limit, Quotas, Recorded};
@@ -122,8 +122,8 @@ fn first_writes(
     // The plan of a job that waits is nobody's to look at.
     let plan_due = (job.state != JobState::Queued).then_some(due);
     let [task, work] = items::task_items(job, TaskId::plan(&job.id).task, &Work::Plan(plan.clone()), plan_due)?;
-    let entry = AuditEntry::of_job(job.created_at, Deed::KickOff, by.clone(), (&job.id, &job.owner));
-    let mut writes = vec![Write::PutNew(item), Write::PutNew(task), Write::PutNew(work), super::access::audit(&entry)?];
+    let entry = AuditEntry::of_kick_off(by.clone(), job);
+    let mut writes = vec![Write::PutNew(item), Write::PutNew(task), Write::PutNew(work), Write::Record(Box::new(entry))];
     writes.extend(key.as_ref().map(|key| Write::PutNew(items::key_item(key, job))));
     if job.state == JobState::Queued {
         writes.push(Write::PutNew(items::queue_item(job, *client_jobs)));

@@ -6,9 +6,11 @@ use std::time::Duration;
 use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{AttributeValue, Put, TransactWriteItem};
+use headrace_core::audit::AuditEntry;
 use headrace_core::error::StoreError;
 
 use super::DynamoJobStore;
+use super::audit::audit_item;
 use super::items::{Item, WHAT};
 
 /// How often a transaction that met another one is tried again, pausing a little longer each time: closings of a
@@ -29,6 +31,8 @@ pub(super) enum Write {
     Put(Item),
     /// Create.
     PutNew(Item),
+    /// Create a record for auditors; the log tells of it once the transaction has landed.
+    Record(Box<AuditEntry>),
     /// Delete the item of this key, if it is there.
     Delete(Item),
     Update(Update),
@@ -136,6 +140,7 @@ impl DynamoJobStore {
         loop {
             tries += 1;
             let Err(error) = self.client.transact_write_items().set_transact_items(Some(items.clone())).send().await else {
+                tell_of(writes);
                 return Ok(Landed::Yes);
             };
             let Some(codes) = cancellation_codes(&error) else { return Err(self.called.store_error(error)) };
@@ -155,13 +160,11 @@ impl DynamoJobStore {
     fn transact_item(&self, write: &Write) -> Result<TransactWriteItem, StoreError> {
         let unbuilt = |error: aws_sdk_dynamodb::error::BuildError| StoreError::NotApplied { what: WHAT, cause: error.into() };
         let item = TransactWriteItem::builder();
+        let put = |new: Item| Put::builder().table_name(&self.table).set_item(Some(new));
         Ok(match write {
-            Write::Put(new) => item.put(Put::builder().table_name(&self.table).set_item(Some(new.clone())).build().map_err(unbuilt)?),
-            Write::PutNew(new) => {
-                let put =
-                    Put::builder().table_name(&self.table).set_item(Some(new.clone())).condition_expression("attribute_not_exists(pk)");
-                item.put(put.build().map_err(unbuilt)?)
-            }
+            Write::Put(new) => item.put(put(new.clone()).build().map_err(unbuilt)?),
+            Write::PutNew(new) => item.put(put(new.clone()).condition_expression("attribute_not_exists(pk)").build().map_err(unbuilt)?),
+            Write::Record(entry) => item.put(put(audit_item(entry)?).build().map_err(unbuilt)?),
             Write::Delete(key) => item.delete(
                 aws_sdk_dynamodb::types::Delete::builder().table_name(&self.table).set_key(Some(key.clone())).build().map_err(unbuilt)?,
             ),
@@ -178,6 +181,15 @@ impl DynamoJobStore {
             ),
         }
         .build())
+    }
+}
+
+fn tell_of(writes: &[Write]) {
+    for write in writes {
+        match write {
+            Write::Record(entry) => entry.tell(),
+            Write::Put(_) | Write::PutNew(_) | Write::Delete(_) | Write::Update(_) => {}
+        }
     }
 }
 

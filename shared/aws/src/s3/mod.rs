@@ -1,5 +1,6 @@
 //! S3: the lake that is read, and the destination that is written.
 
+mod audit;
 mod draft;
 mod lake;
 mod parts;
@@ -9,6 +10,7 @@ use aws_sdk_s3::config::{RequestChecksumCalculation, ResponseChecksumValidation}
 use headrace_core::error::{BoxError, StoreError};
 use headrace_core::request::JobKey;
 
+pub use audit::S3AuditFiles;
 pub use lake::S3Lake;
 pub use parts::S3PartStore;
 

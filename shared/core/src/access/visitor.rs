@@ -84,6 +84,17 @@ pub enum Who {
     Service,
 }
 
+impl Who {
+    /// As people read it.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Caller(caller) => &caller.0,
+            Self::Unknown => "unknown",
+            Self::Service => "headrace",
+        }
+    }
+}
+
 impl Agent {
     /// This service by itself.
     pub fn service() -> Self {

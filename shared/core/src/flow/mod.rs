@@ -16,4 +16,5 @@ pub mod reap;
 mod reread;
 mod resolve;
 pub mod run_task;
+pub mod seal;
 pub mod status;

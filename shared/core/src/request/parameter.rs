@@ -1,7 +1,10 @@
 //! The parameters of a kick-off by name.
 
+use serde::{Deserialize, Serialize};
+
 /// A parameter that a kick-off can have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "&'static str")]
 pub enum Parameter {
     /// Only these resource types.
     Type,
@@ -101,5 +104,18 @@ impl Parameter {
             | Self::MaxCount
             | Self::IsParallel => false,
         }
+    }
+}
+
+impl TryFrom<String> for Parameter {
+    type Error = &'static str;
+    fn try_from(name: String) -> Result<Self, &'static str> {
+        Self::named(&name).ok_or("not a parameter of a kick-off")
+    }
+}
+
+impl From<Parameter> for &'static str {
+    fn from(parameter: Parameter) -> Self {
+        parameter.as_str()
     }
 }

@@ -1,10 +1,12 @@
 //! Source and destination as directories.
 
+mod audit;
 mod lake;
 mod parts;
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 
+pub use audit::DirectoryAudit;
 pub use lake::DirectoryLake;
 pub use parts::{DirectoryDraft, DirectoryParts};
 
