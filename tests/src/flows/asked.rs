@@ -117,10 +117,8 @@ fn dynamo_needs(input: &Input) -> Option<Vec<Need>> {
         return Some(vec![item("dynamodb:DeleteItem", delete.table_name(), delete.key())]);
     }
     if let Some(query) = input.downcast_ref::<dynamo::query::QueryInput>() {
-        let resource = query.index_name().map_or_else(
-            || table(query.table_name()),
-            |index| format!("{}/index/{index}", table(query.table_name())),
-        );
+        let resource =
+            query.index_name().map_or_else(|| table(query.table_name()), |index| format!("{}/index/{index}", table(query.table_name())));
         // The key condition begins with the partition: `pk = :pk AND …`.
         let placeholder = query.key_condition_expression()?.split_whitespace().nth(2)?;
         let partition = query.expression_attribute_values()?.get(placeholder)?.as_s().ok()?;

@@ -54,6 +54,11 @@ impl Story {
     /// Kicks off as `caller`, a second after what was before; the path of the status URL.
     async fn kick_off(&self, world: &World<Aws>, caller: &str, target: &str) -> Result<String> {
         self.clock.advance(std::time::Duration::from_secs(1));
+        self.kick_off_again(world, caller, target).await
+    }
+
+    /// The same within the second, under the key that was used then.
+    async fn kick_off_again(&self, world: &World<Aws>, caller: &str, target: &str) -> Result<String> {
         let mut ask = Ask::new("GET", target).by(caller);
         ask.headers.push(("idempotency-key", self.world.now().0.to_string()));
         let answer = world.send(&ask).await?;
@@ -89,6 +94,9 @@ impl Story {
         self.expect(200, "GET", "/Group/g").await?;
         for target in ["/Patient/1/$export", "/Group/g/$export", "/$export"] {
             let status = self.kick_off(&self.world, ANN, target).await?;
+            if self.kick_off_again(&self.world, ANN, target).await? != status {
+                return Err("a second export began".into());
+            }
             while self.stage.leave_upload(&status).await?.is_none() {
                 let message = self.world.receive().await?.ok_or("nothing is written")?;
                 self.world.deliver(message).await?;

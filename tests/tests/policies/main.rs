@@ -19,7 +19,7 @@ use template::Template;
 /// A function and what its role may do.
 type Policies = BTreeMap<&'static str, Vec<Statement>>;
 
-const ROLES: [(&str, &str); 8] = [
+const ROLES: [(&str, &str); 9] = [
     ("cancel", "CancelRole"),
     ("chunk-worker", "ChunkWorkerRole"),
     ("files", "FilesRole"),
@@ -28,16 +28,19 @@ const ROLES: [(&str, &str); 8] = [
     ("metadata", "MetadataRole"),
     ("reaper", "ReaperRole"),
     ("status", "StatusRole"),
+    ("token", "TokenRole"),
 ];
 
 /// The deployment that the test's stage is, with every key, so that no statement is left out.
-const PARAMETERS: [(&str, &str); 6] = [
+const PARAMETERS: [(&str, &str); 8] = [
     ("SourceBucketName", "lake-bucket"),
     ("SourcePrefix", "fhir/"),
     ("DestinationBucketName", "export-bucket"),
     ("DestinationPrefix", "out/"),
     ("KmsKeyArn", "arn:aws:kms:eu-central-1:111122223333:key/own"),
     ("SourceKmsKeyArn", "arn:aws:kms:eu-central-1:111122223333:key/source"),
+    ("ClientDestinationBuckets", "client-bucket"),
+    ("JobKmsKeyArns", "arn:aws:kms:eu-central-1:111122223333:key/job"),
 ];
 
 fn policies() -> Result<Policies> {
@@ -47,7 +50,9 @@ fn policies() -> Result<Policies> {
         ("TaskQueue", arn("sqs", "tasks")),
         ("DeadLetterQueue", arn("sqs", "tasks-dlq")),
     ];
-    let logs = ["KickoffLog", "ChunkWorkerLog", "StatusLog", "FilesLog", "CancelLog", "ReaperLog", "GroupsLog", "MetadataLog"];
+    arns.push(("TokenKey", arn("kms", "key/token")));
+    arns.push(("AuditBucket", "arn:aws:s3:::audit-bucket".to_owned()));
+    let logs = ["TokenLog", "KickoffLog", "ChunkWorkerLog", "StatusLog", "FilesLog", "CancelLog", "ReaperLog", "GroupsLog", "MetadataLog"];
     arns.extend(logs.map(|log| (log, arn("logs", &format!("log-group:{log}")))));
     let template = Template::filled(&PARAMETERS, &arns)?;
     let roles = template.of_type("AWS::IAM::Role")?;
@@ -60,18 +65,24 @@ fn policies() -> Result<Policies> {
     ROLES.into_iter().map(read).collect()
 }
 
-/// Who needs a permission that no call of ours shows; `None` for all others.
-fn needed_by_others(statement: &Statement, action: &str) -> Option<&'static str> {
-    let through = |service: &str| {
-        statement.conditions.iter().any(|condition| condition.key == "kms:ViaService" && condition.values.iter().any(|via| via.starts_with(service)))
-    };
-    match (statement.sid.as_str(), action) {
-        ("WriteItsLog", "logs:CreateLogStream" | "logs:PutLogEvents") => Some("Lambda writes the log"),
-        ("TakeTasks", "sqs:ReceiveMessage" | "sqs:DeleteMessage" | "sqs:GetQueueAttributes") => Some("the event source mapping takes messages"),
-        ("UseTheKey", _) if through("dynamodb.") && through("s3.") => Some("DynamoDB and S3 use the key on behalf of the role"),
-        ("DecryptTheLake", "kms:Decrypt") if through("s3.") => Some("S3 decrypts on behalf of the role"),
-        _ => None,
-    }
+/// What no call of ours shows, since others make it: the statement, all that it allows, and who needs it.
+const NEEDED_BY_OTHERS: [(&str, &[&str], &str); 6] = [
+    ("WriteItsLog", &["logs:CreateLogStream", "logs:PutLogEvents"], "Lambda writes what the function prints"),
+    ("TakeTasks", &["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"], "the event source mapping takes messages"),
+    (
+        "UseTheKey",
+        &["kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:GenerateDataKey*", "kms:ReEncrypt*"],
+        "DynamoDB and S3 use the key on behalf of the role",
+    ),
+    ("DecryptTheLake", &["kms:Decrypt"], "S3 decrypts on behalf of the role"),
+    ("WriteWithKeysOfJobs", &["kms:Decrypt", "kms:GenerateDataKey"], "S3 encrypts on behalf of the role"),
+    ("ReadWithKeysOfJobs", &["kms:Decrypt"], "S3 decrypts on behalf of whoever the role has signed a URL for"),
+];
+
+fn is_needed_by_others(statement: &Statement) -> bool {
+    let is_key = statement.actions.iter().any(|action| action.starts_with("kms:"));
+    let is_listed = NEEDED_BY_OTHERS.iter().any(|(sid, actions, _)| statement.sid == *sid && statement.actions == *actions);
+    is_listed && (!is_key || statement.is_through("s3."))
 }
 
 /// What nobody allows.
@@ -80,15 +91,15 @@ fn missing(policies: &Policies, asked: &BTreeSet<Asked>) -> Vec<Asked> {
     asked.iter().filter(|asked| !is_allowed(asked)).cloned().collect()
 }
 
-/// What nobody asks for: function, statement and action.
+/// What nobody asks for: function, statement, and the action, ARN or value.
 fn in_vain(policies: &Policies, asked: &BTreeSet<Asked>) -> Vec<String> {
     let mut found = Vec::new();
     for (function, statements) in policies {
-        for statement in statements {
-            let own = asked.iter().filter(|asked| asked.function == *function);
-            let used: BTreeSet<&str> = own.filter_map(|asked| statement.allows(asked)).collect();
-            let idle = statement.actions.iter().filter(|action| !used.contains(action.as_str()) && needed_by_others(statement, action).is_none());
-            found.extend(idle.map(|action| format!("{function}: {} {action}", statement.sid)));
+        let own: Vec<&Asked> = asked.iter().filter(|asked| asked.function == *function).collect();
+        for statement in statements.iter().filter(|statement| !is_needed_by_others(statement)) {
+            let used: BTreeSet<&str> = own.iter().filter_map(|asked| statement.allows(asked)).flatten().collect();
+            let idle = statement.patterns().filter(|pattern| !used.contains(pattern));
+            found.extend(idle.map(|pattern| format!("{function}: {} {pattern}", statement.sid)));
         }
     }
     found

@@ -12,19 +12,18 @@ pub(crate) struct Statement {
     /// Patterns of actions.
     pub(crate) actions: Vec<String>,
     /// Patterns of ARNs.
-    pub(crate) resources: Vec<String>,
+    resources: Vec<String>,
     /// All of them must hold.
-    pub(crate) conditions: Vec<Condition>,
+    conditions: Vec<Condition>,
 }
 
 /// One line of a condition.
 #[derive(Clone, Debug)]
-pub(crate) struct Condition {
+struct Condition {
     operator: Operator,
-    /// The condition key.
-    pub(crate) key: String,
-    /// Patterns of values; one must fit.
-    pub(crate) values: Vec<String>,
+    key: String,
+    /// Patterns; one must fit.
+    values: Vec<String>,
 }
 
 /// How IAM compares.
@@ -80,25 +79,39 @@ impl Statement {
         Ok(Self { sid, actions: texts(&json["Action"]), resources: texts(&json["Resource"]), conditions })
     }
 
-    /// The pattern among its actions by which it allows this.
-    pub(crate) fn allows(&self, asked: &Asked) -> Option<&str> {
-        let is_in_place = self.resources.iter().any(|pattern| fits(pattern, &asked.resource));
-        let holds = |condition: &Condition| {
-            let value = asked.context.get(condition.key.as_str());
-            match (condition.operator, value) {
-                (Operator::Equals, Some(value)) => condition.values.contains(value),
-                (Operator::Like | Operator::LikeIfThere, Some(value)) => condition.values.iter().any(|pattern| fits(pattern, value)),
-                (Operator::LikeIfThere, None) => true,
-                (Operator::Equals | Operator::Like, None) => false,
+    /// The patterns by which it allows this: of the action, of the resource, and of each condition.
+    pub(crate) fn allows(&self, asked: &Asked) -> Option<Vec<&str>> {
+        let mut used = vec![fitting(&self.actions, asked.action)?, fitting(&self.resources, &asked.resource)?];
+        for condition in &self.conditions {
+            match (condition.operator, asked.context.get(condition.key.as_str())) {
+                (Operator::Equals, Some(value)) => used.push(condition.values.iter().find(|own| *own == value)?),
+                (Operator::Like | Operator::LikeIfThere, Some(value)) => used.push(fitting(&condition.values, value)?),
+                (Operator::LikeIfThere, None) => {}
+                (Operator::Equals | Operator::Like, None) => return None,
             }
-        };
-        let action = self.actions.iter().find(|pattern| fits(pattern, asked.action));
-        action.filter(|_| is_in_place && self.conditions.iter().all(holds)).map(String::as_str)
+        }
+        Some(used)
+    }
+
+    /// Whether it holds only for calls that come through this service.
+    pub(crate) fn is_through(&self, service: &str) -> bool {
+        let mut conditions = self.conditions.iter().filter(|condition| condition.key == "kms:ViaService");
+        conditions.any(|condition| condition.values.iter().any(|via| via.starts_with(service)))
+    }
+
+    /// Everything that it names.
+    pub(crate) fn patterns(&self) -> impl Iterator<Item = &str> {
+        let values = self.conditions.iter().flat_map(|condition| &condition.values);
+        self.actions.iter().chain(&self.resources).chain(values).map(String::as_str)
     }
 }
 
+fn fitting<'a>(patterns: &'a [String], text: &str) -> Option<&'a str> {
+    patterns.iter().map(String::as_str).find(|pattern| fits(pattern, text))
+}
+
 /// Whether a text fits a pattern with `*` for anything.
-pub(crate) fn fits(pattern: &str, text: &str) -> bool {
+fn fits(pattern: &str, text: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == text,
         Some((before, rest)) => {

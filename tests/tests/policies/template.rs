@@ -22,10 +22,14 @@ impl Template {
     pub(crate) fn filled(given: &[(&'static str, &str)], arns: &[(&'static str, String)]) -> Result<Self> {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../template.yaml");
         let document = yaml::read(&std::fs::read_to_string(path)?)?;
-        let mut refs: BTreeMap<String, Value> =
-            [("AWS::Partition", "aws"), ("AWS::Region", "eu-central-1"), ("AWS::AccountId", "111122223333"), ("AWS::URLSuffix", "amazonaws.com")]
-                .map(|(name, value)| (name.to_owned(), value.into()))
-                .into();
+        let mut refs: BTreeMap<String, Value> = [
+            ("AWS::Partition", "aws"),
+            ("AWS::Region", "eu-central-1"),
+            ("AWS::AccountId", "111122223333"),
+            ("AWS::URLSuffix", "amazonaws.com"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.into()))
+        .into();
         for (name, parameter) in document["Parameters"].as_object().ok_or("no parameters")? {
             let text = given.iter().find(|(given, _)| given == name).map(|(_, text)| (*text).to_owned());
             let text = text.or_else(|| parameter["Default"].as_str().map(str::to_owned)).ok_or_else(|| format!("{name} has no value"))?;
