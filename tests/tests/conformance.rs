@@ -1,4 +1,4 @@
-//! The table of requirements in `docs/conformance.md`: which test holds which.
+//! The table of requirements in `docs/conformance.md`: which test holds which. And the tests that the threat model names.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -111,6 +111,29 @@ fn every_requirement_has_its_test_or_its_reason() -> Result<()> {
     assert!(unknown.is_empty(), "tests hold what no row asks for: {unknown:?}");
     let committed = fs::read_to_string(root().join("docs/conformance.md"))?;
     assert_eq!(committed, page()?, "run `cargo test -p headrace-tests --test conformance -- --ignored`");
+    Ok(())
+}
+
+/// Every link of a page whose text is the name of a test or a program: the name, and the file.
+fn tests_named_in(page: &str) -> Vec<(&str, &str)> {
+    let links = page.split("[`").skip(1).filter_map(|link| link.split_once("`](../"));
+    links.filter_map(|(name, rest)| Some((name, rest.split_once(')')?.0))).collect()
+}
+
+#[test]
+fn every_test_that_the_threat_model_names_is_there() -> Result<()> {
+    let page = fs::read_to_string(root().join("docs/security.md"))?;
+    let named = tests_named_in(&page);
+    assert!(named.len() > 50, "{} tests are named", named.len());
+    let mut wrong = Vec::new();
+    for (name, path) in named {
+        let text = fs::read_to_string(root().join(path)).unwrap_or_default();
+        let is_there = path.ends_with(name) || [format!("fn {name}("), format!("def {name}(")].iter().any(|head| text.contains(head));
+        if text.is_empty() || !is_there {
+            wrong.push(format!("{path} has no {name}"));
+        }
+    }
+    assert!(wrong.is_empty(), "docs/security.md names what is not there:\n{}", wrong.join("\n"));
     Ok(())
 }
 

@@ -14,6 +14,7 @@ mod stage;
 mod tapped;
 mod world;
 
+pub mod asked;
 pub mod logs;
 pub mod oracle;
 pub mod seed;

@@ -16,6 +16,7 @@ use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
 use super::Result;
+use super::asked::Askings;
 use crate::lake;
 use crate::standins::s3::S3StandIn;
 use crate::standins::sqs::SqsStandIn;
@@ -146,6 +147,8 @@ pub struct Aws {
     sqs: SqsStandIn,
     queue_url: String,
     dlq_url: String,
+    /// What functions ask for.
+    pub askings: Askings,
 }
 
 impl Aws {
@@ -157,7 +160,7 @@ impl Aws {
         s3.create_bucket(CLIENTS).await?;
         s3.create_bucket(AUDIT).await?;
         let (queue_url, dlq_url) = sqs.create_queue_with_dlq("tasks", 5_400, 5).await?;
-        Ok(Self { dynamo: job_table().await?, s3, sqs, queue_url, dlq_url })
+        Ok(Self { dynamo: job_table().await?, s3, sqs, queue_url, dlq_url, askings: Askings::default() })
     }
 
     /// With a copy of the lake in `dir`.
@@ -170,10 +173,22 @@ impl Aws {
         Ok(stage)
     }
 
+    /// Begins an upload in the folder of the job at this status URL, as a worker does that is killed then; its key. `None`
+    /// while there is no folder.
+    pub async fn leave_upload(&self, status: &str) -> Result<Option<String>> {
+        let marker = format!("-{}/", status.rsplit('/').next().unwrap_or_default());
+        let keys = self.s3.keys(DESTINATION, "").await?;
+        let Some((before, _)) = keys.iter().find_map(|key| key.split_once(&marker)) else { return Ok(None) };
+        let key = format!("{before}{marker}left-behind");
+        self.s3.client().create_multipart_upload().bucket(DESTINATION).key(&key).send().await?;
+        Ok(Some(key))
+    }
+
     /// The ports as they are when a setting names other buckets.
     pub fn ports_with(&self, source: &str, destination: &str) -> (SqsTaskQueue, S3Lake, S3PartStore) {
-        let s3 = self.s3.client();
-        let queue = SqsTaskQueue::new(self.sqs.client(), &self.queue_url).with_dead_letters(&self.dlq_url);
+        let s3 = self.s3.client_with(|config| config.interceptor(self.askings.clone()));
+        let sqs = self.sqs.client().config().to_builder().interceptor(self.askings.clone()).build();
+        let queue = SqsTaskQueue::new(aws_sdk_sqs::Client::from_conf(sqs), &self.queue_url).with_dead_letters(&self.dlq_url);
         let parts = S3PartStore::new(&s3, destination, "out").with_client_buckets([CLIENTS.to_owned()].into());
         (queue, S3Lake::new(&s3, source, "fhir"), parts)
     }
@@ -199,6 +214,11 @@ impl Stage for Aws {
 
     fn dynamo(&self) -> &EmbeddedDynamo {
         &self.dynamo
+    }
+
+    fn jobs(&self) -> DynamoJobStore {
+        let dynamo = self.dynamo.client().config().to_builder().interceptor(self.askings.clone()).build();
+        DynamoJobStore::new(aws_sdk_dynamodb::Client::from_conf(dynamo), TABLE)
     }
 
     fn ports(&self) -> (SqsTaskQueue, S3Lake, S3PartStore) {

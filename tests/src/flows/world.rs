@@ -38,6 +38,7 @@ use status::handler::Exports;
 use token::handler::Token;
 
 use super::answer::{GATEWAY_BASE, OWN_BASE};
+use super::asked::by;
 use super::clock::next_id;
 use super::tapped::Tapped;
 use super::{Answer, Ask, Client, ManualClock, Result, Script, Stage, token_form};
@@ -179,24 +180,24 @@ impl<S: Stage> World<S> {
     pub async fn send(&self, ask: &Ask) -> Result<Answer> {
         let request = ask.request(S::HAS_GATEWAY)?;
         match (ask.method, ask.route()?.0) {
-            ("GET", "/_operations/export" | "/_operations/export/{job}") => Answer::of(Box::pin(self.exports.handle(request)).await),
-            ("DELETE", "/_operations/export/{job}") => Answer::of(Box::pin(self.cancel.handle(request)).await),
+            ("GET", "/_operations/export" | "/_operations/export/{job}") => Answer::of(by("status", self.exports.handle(request)).await),
+            ("DELETE", "/_operations/export/{job}") => Answer::of(by("cancel", self.cancel.handle(request)).await),
             ("GET", "/_operations/files/{job}/{name}") => {
-                let response = Box::pin(self.files.handle(request)).await;
+                let response = by("files", self.files.handle(request)).await;
                 match response.extensions().get::<LocalFile>().cloned() {
                     Some(LocalFile(path)) => Ok(Answer { body: std::fs::read(path)?.into(), ..Answer::of(response)? }),
                     None => Answer::of(response),
                 }
             }
             ("POST", "/token") => match &self.token {
-                Some(token) => Answer::of(Box::pin(token.handle(request)).await),
+                Some(token) => Answer::of(by("token", token.handle(request)).await),
                 None => Err("this world gives no tokens out".into()),
             },
-            ("GET", "/Group" | "/Group/{id}") => Answer::of(Box::pin(self.groups.handle(request)).await),
+            ("GET", "/Group" | "/Group/{id}") => Answer::of(by("groups", self.groups.handle(request)).await),
             (_, "/metadata" | "/OperationDefinition" | "/OperationDefinition/{id}" | "/.well-known/smart-configuration") => {
-                Answer::of(Box::pin(self.metadata.handle(request)).await)
+                Answer::of(by("metadata", self.metadata.handle(request)).await)
             }
-            (_, _) => Answer::of(Box::pin(self.kickoff.handle(request)).await),
+            (_, _) => Answer::of(by("kickoff", self.kickoff.handle(request)).await),
         }
     }
 
@@ -339,7 +340,7 @@ impl<S: Stage> World<S> {
         event.records = vec![message.clone()];
         // Through JSON, as it comes.
         let event: SqsEvent = serde_json::from_value(serde_json::to_value(event)?)?;
-        let response = Box::pin(self.worker.handle(event, stop_at)).await?;
+        let response = by("chunk-worker", self.worker.handle(event, stop_at)).await?;
         let again = !response.batch_item_failures.is_empty();
         Box::pin(self.stage.settle(&self.queue, &message, again)).await?;
         Ok(again)
@@ -354,7 +355,7 @@ impl<S: Stage> World<S> {
             message.body = Some(body.clone());
             event.records.push(message);
         }
-        let again = Box::pin(self.worker.handle(event, Millis(u64::MAX))).await?.batch_item_failures;
+        let again = by("chunk-worker", self.worker.handle(event, Millis(u64::MAX))).await?.batch_item_failures;
         again.into_iter().map(|failure| Ok(failure.item_identifier.parse()?)).collect()
     }
 
@@ -362,21 +363,21 @@ impl<S: Stage> World<S> {
     pub async fn invoke(&self, function: &str, event: &Value) -> Result<Value> {
         let http = || serde_json::from_value(event.clone());
         let response = match function {
-            "kickoff" => gateway::answer(http()?, |request| Box::pin(self.kickoff.handle(request))).await,
-            "status" => gateway::answer(http()?, |request| Box::pin(self.exports.handle(request))).await,
-            "metadata" => gateway::answer(http()?, |request| Box::pin(self.metadata.handle(request))).await,
-            "cancel" => gateway::answer(http()?, |request| Box::pin(self.cancel.handle(request))).await,
-            "files" => gateway::answer(http()?, |request| Box::pin(self.files.handle(request))).await,
-            "groups" => gateway::answer(http()?, |request| Box::pin(self.groups.handle(request))).await,
+            "kickoff" => gateway::answer(http()?, |request| by("kickoff", self.kickoff.handle(request))).await,
+            "status" => gateway::answer(http()?, |request| by("status", self.exports.handle(request))).await,
+            "metadata" => gateway::answer(http()?, |request| by("metadata", self.metadata.handle(request))).await,
+            "cancel" => gateway::answer(http()?, |request| by("cancel", self.cancel.handle(request))).await,
+            "files" => gateway::answer(http()?, |request| by("files", self.files.handle(request))).await,
+            "groups" => gateway::answer(http()?, |request| by("groups", self.groups.handle(request))).await,
             "token" => match &self.token {
-                Some(token) => gateway::answer(http()?, |request| Box::pin(token.handle(request))).await,
+                Some(token) => gateway::answer(http()?, |request| by("token", token.handle(request))).await,
                 None => return Err("this world gives no tokens out".into()),
             },
             "chunk-worker" => {
-                let answer = Box::pin(self.worker.handle(serde_json::from_value(event.clone())?, Millis(u64::MAX))).await;
+                let answer = by("chunk-worker", self.worker.handle(serde_json::from_value(event.clone())?, Millis(u64::MAX))).await;
                 return Ok(answer.map_or_else(|error| json!({ "error": error.to_string() }), |answer| json!(answer)));
             }
-            "reaper" => return Box::pin(self.reaper.handle()).await.map(|_| Value::Null),
+            "reaper" => return by("reaper", self.reaper.handle()).await.map(|_| Value::Null),
             _ => return Err(format!("there is no function {function}").into()),
         };
         let answer = Answer::of(response)?;
@@ -387,7 +388,7 @@ impl<S: Stage> World<S> {
 
     /// One run of the reaper.
     pub async fn reap(&self) -> Result<Reaped> {
-        Box::pin(self.reaper.handle()).await
+        by("reaper", self.reaper.handle()).await
     }
 
     /// Lets time pass, then has the reaper look.

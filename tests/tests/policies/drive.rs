@@ -1,0 +1,194 @@
+//! All that the functions do to AWS, in one long story.
+
+use std::sync::Arc;
+
+use headrace_core::job::Quotas;
+use headrace_tests::flows::{ANN, Ask, Aws, BEN, MINUTE, ManualClock, Result, Script, Stage as _, Terms, Twist, World};
+
+const GROUP: &str = r#"{"resourceType":"Group","id":"g","type":"person","actual":true,"member":[{"entity":{"reference":"Patient/1"}}]}"#;
+
+/// Two objects that hold two versions of one patient each, so that what was written first is taken back; and a group.
+fn lake() -> Vec<(&'static str, String)> {
+    let patient = |n: usize, day: u8| {
+        format!("{{\"resourceType\":\"Patient\",\"id\":\"{n}\",\"meta\":{{\"lastUpdated\":\"2026-01-0{day}T00:00:00Z\"}}}}\n")
+    };
+    let patients = |day: u8| (0..9).map(|n| patient(n, day)).collect::<String>();
+    vec![("1/Patient.ndjson", patients(1)), ("2/Patient.ndjson", patients(2)), ("3/Group.ndjson", format!("{GROUP}\n"))]
+}
+
+/// Files roll, tails are gathered in a round of their own, and a caller's second export waits for the first.
+fn terms() -> Terms {
+    let quotas = Quotas { per_caller: Some(1), global: None, waits: true };
+    Terms { quotas, ..Terms::file_bytes(300) }.join_limit_bytes(700)
+}
+
+struct Story {
+    stage: Aws,
+    clock: ManualClock,
+    world: Arc<World<Aws>>,
+}
+
+/// Drives every function through all that it can do.
+pub(crate) async fn everything() -> Result<Aws> {
+    let stage = Aws::empty().await?;
+    for (object, text) in lake() {
+        stage.change_lake(object, Some(text.into())).await?;
+    }
+    let clock = ManualClock::default();
+    let world = World::start(&stage, &clock, terms());
+    let story = Story { stage, clock, world };
+    story.whoever_is_unknown_is_turned_away().await?;
+    story.an_export_is_finished_read_and_expires().await?;
+    story.exports_wait_and_begin().await?;
+    story.a_task_is_parked().await?;
+    story.what_is_lost_is_announced_again().await?;
+    Ok(story.stage)
+}
+
+impl Story {
+    /// Another process on the same stores.
+    fn process(&self, author: impl FnMut(headrace_tests::flows::Call) -> Twist + Send + 'static) -> Arc<World<Aws>> {
+        World::scripted(&self.stage, &self.clock, terms(), Script::of(author))
+    }
+
+    /// Kicks off as `caller`, a second after what was before; the path of the status URL.
+    async fn kick_off(&self, world: &World<Aws>, caller: &str, target: &str) -> Result<String> {
+        self.clock.advance(std::time::Duration::from_secs(1));
+        self.kick_off_again(world, caller, target).await
+    }
+
+    /// The same within the second, under the key that was used then.
+    async fn kick_off_again(&self, world: &World<Aws>, caller: &str, target: &str) -> Result<String> {
+        let mut ask = Ask::new("GET", target).by(caller);
+        ask.headers.push(("idempotency-key", self.world.now().0.to_string()));
+        let answer = world.send(&ask).await?;
+        let url = answer.header("content-location").ok_or_else(|| format!("{target} was answered with {answer:?}"))?;
+        Ok(url.get(url.find("/_operations").unwrap_or_default()..).unwrap_or_default().to_owned())
+    }
+
+    async fn expect(&self, status: u16, method: &'static str, target: &str) -> Result<()> {
+        let answer = self.world.ask(method, target).await?;
+        if answer.status == status { Ok(()) } else { Err(format!("{method} {target} was answered with {answer:?}").into()) }
+    }
+
+    async fn whoever_is_unknown_is_turned_away(&self) -> Result<()> {
+        let job = "f".repeat(32);
+        for (method, target) in [
+            ("GET", "/$export".to_owned()),
+            ("GET", "/Group".to_owned()),
+            ("GET", format!("/_operations/export/{job}")),
+            ("DELETE", format!("/_operations/export/{job}")),
+            ("GET", format!("/_operations/files/{job}/Patient-1.ndjson")),
+        ] {
+            let answer = self.world.send(&Ask::new(method, target.clone())).await?;
+            if answer.status != 401 {
+                return Err(format!("{method} {target} was answered with {answer:?}").into());
+            }
+        }
+        self.expect(200, "GET", "/metadata").await
+    }
+
+    /// Somebody's uploads are left in the folder each time before it is swept.
+    async fn an_export_is_finished_read_and_expires(&self) -> Result<()> {
+        self.expect(200, "GET", "/Group").await?;
+        self.expect(200, "GET", "/Group/g").await?;
+        for target in ["/Patient/1/$export", "/Group/g/$export", "/$export"] {
+            let status = self.kick_off(&self.world, ANN, target).await?;
+            if self.kick_off_again(&self.world, ANN, target).await? != status {
+                return Err("a second export began".into());
+            }
+            while self.stage.leave_upload(&status).await?.is_none() {
+                let message = self.world.receive().await?.ok_or("nothing is written")?;
+                self.world.deliver(message).await?;
+            }
+            self.world.finish(&status).await?;
+            self.expect(200, "GET", "/_operations/export").await?;
+            if target == "/$export" {
+                self.stage.leave_upload(&status).await?;
+                self.world.reap_after(3 * MINUTE).await?;
+                self.world.reap_after(24 * 60 * MINUTE).await?;
+                self.expect(404, "GET", &status).await?;
+            } else {
+                self.stage.leave_upload(&status).await?;
+                self.expect(202, "DELETE", &status).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Behind one export others wait. They begin when it ends, whoever notices that there is room.
+    async fn exports_wait_and_begin(&self) -> Result<()> {
+        // The worker that finishes the first begins the second.
+        let first = self.kick_off(&self.world, ANN, "/$export").await?;
+        let second = self.kick_off(&self.world, ANN, "/$export").await?;
+        self.expect(202, "GET", &second).await?;
+        self.world.finish(&first).await?;
+        self.world.finish(&second).await?;
+        // Whoever waits may give up. The cancellation of the first begins the third.
+        let first = self.kick_off(&self.world, ANN, "/$export").await?;
+        let second = self.kick_off(&self.world, ANN, "/$export").await?;
+        let third = self.kick_off(&self.world, ANN, "/$export").await?;
+        self.expect(202, "DELETE", &second).await?;
+        self.expect(202, "DELETE", &first).await?;
+        self.world.reap_after(MINUTE).await?;
+        self.world.finish(&third).await?;
+        // Room is made while a kick-off takes its place in the queue: that one begins its own.
+        let first = self.kick_off(&self.world, ANN, "/$export").await?;
+        let slow = self.process(|call| if call.name == "jobs.waiting" { Twist::SleepBefore } else { Twist::Pass });
+        let (second, ended) = tokio::join!(self.kick_off(&slow, ANN, "/$export"), async {
+            let alarm = slow.script.next_sleeper().await;
+            let hasty = self.process(|call| if call.name == "jobs.waiting" { Twist::FailBefore } else { Twist::Pass });
+            let ended = hasty.ask("DELETE", &first).await;
+            slow.script.rewrite(|_| Twist::Pass);
+            alarm.ring();
+            ended
+        });
+        if ended?.status != 202 {
+            return Err("the cancellation failed".into());
+        }
+        self.world.finish(&second?).await.map(drop)
+    }
+
+    async fn a_task_is_parked(&self) -> Result<()> {
+        let status = self.kick_off(&self.world, BEN, "/$export").await?;
+        let unlucky = self.process(|call| if call.name == "source.read" { Twist::FailBefore } else { Twist::Pass });
+        for _ in 0..10 {
+            unlucky.drain().await?;
+            unlucky.reap_after(3 * MINUTE).await?;
+        }
+        let answer = self.world.send(&Ask::new("GET", status).by(BEN)).await?;
+        if answer.status == 500 { Ok(()) } else { Err(format!("the export did not fail: {answer:?}").into()) }
+    }
+
+    /// The reaper announces again, begins what waits, and gives up what takes too long.
+    async fn what_is_lost_is_announced_again(&self) -> Result<()> {
+        let first = self.kick_off(&self.world, ANN, "/$export").await?;
+        let second = self.kick_off(&self.world, ANN, "/$export").await?;
+        while let Some(message) = self.world.receive().await? {
+            drop(message);
+        }
+        let reaped = self.world.reap_after(3 * MINUTE).await?;
+        if reaped.announced == 0 {
+            return Err(format!("nothing was announced again: {reaped:?}").into());
+        }
+        while let Some(message) = self.world.receive().await? {
+            drop(message);
+        }
+        // One whose deadline is over makes room for one that came later.
+        let hasty = self.process(|call| if call.name == "jobs.waiting" { Twist::FailBefore } else { Twist::Pass });
+        let third = hasty.reap_after(24 * 60 * MINUTE).await?;
+        if third.overdue == 0 {
+            return Err(format!("nothing was overdue: {third:?}").into());
+        }
+        self.expect(500, "GET", &first).await?;
+        self.expect(500, "GET", &second).await?;
+        let first = self.kick_off(&self.world, ANN, "/$export").await?;
+        let second = self.kick_off(&self.world, ANN, "/$export").await?;
+        hasty.ask("DELETE", &first).await?;
+        let reaped = self.world.reap_after(MINUTE).await?;
+        if reaped.admitted != 1 {
+            return Err(format!("nobody's turn came: {reaped:?}").into());
+        }
+        self.world.finish(&second).await.map(drop)
+    }
+}

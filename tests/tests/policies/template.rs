@@ -1,0 +1,148 @@
+//! The template with its parameters filled in, as CloudFormation does.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use headrace_tests::flows::Result;
+use serde_json::{Map, Value};
+
+use crate::yaml;
+
+/// The template and what is put into it.
+pub(crate) struct Template {
+    document: Value,
+    /// The values of parameters, of pseudo parameters, and what `!Ref` gives for resources.
+    refs: BTreeMap<String, Value>,
+    /// The ARNs of resources.
+    arns: BTreeMap<&'static str, String>,
+}
+
+impl Template {
+    /// With these parameters, and the names and ARNs that its resources have.
+    pub(crate) fn filled(given: &[(&'static str, &str)], arns: &[(&'static str, String)]) -> Result<Self> {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../template.yaml");
+        let document = yaml::read(&std::fs::read_to_string(path)?)?;
+        let mut refs: BTreeMap<String, Value> = [
+            ("AWS::Partition", "aws"),
+            ("AWS::Region", "eu-central-1"),
+            ("AWS::AccountId", "111122223333"),
+            ("AWS::URLSuffix", "amazonaws.com"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.into()))
+        .into();
+        for (name, parameter) in document["Parameters"].as_object().ok_or("no parameters")? {
+            let text = given.iter().find(|(given, _)| given == name).map(|(_, text)| (*text).to_owned());
+            let text = text.or_else(|| parameter["Default"].as_str().map(str::to_owned)).ok_or_else(|| format!("{name} has no value"))?;
+            let is_list = parameter["Type"] == "CommaDelimitedList";
+            let value = if is_list { text.split(',').map(Value::from).collect() } else { Value::String(text) };
+            refs.insert(name.clone(), value);
+        }
+        if let Some((unknown, _)) = given.iter().find(|(name, _)| !refs.contains_key(*name)) {
+            return Err(format!("the template has no parameter {unknown}").into());
+        }
+        Ok(Self { document, refs, arns: arns.iter().cloned().collect() })
+    }
+
+    /// The resources of a type that are created, by name.
+    pub(crate) fn of_type(&self, kind: &str) -> Result<BTreeMap<String, Value>> {
+        let resources = self.document["Resources"].as_object().ok_or("no resources")?;
+        let mut found = BTreeMap::new();
+        for (name, resource) in resources.iter().filter(|(_, resource)| resource["Type"] == kind) {
+            if resource["Condition"].as_str().map_or(Ok(true), |condition| self.holds(condition))? {
+                found.insert(name.clone(), resource["Properties"].clone());
+            }
+        }
+        Ok(found)
+    }
+
+    fn holds(&self, condition: &str) -> Result<bool> {
+        let rule = &self.document["Conditions"][condition];
+        self.resolve(rule)?.and_then(|value| value.as_bool()).ok_or_else(|| format!("{condition} is no condition").into())
+    }
+
+    /// The value with every function answered; `None` for `AWS::NoValue`.
+    pub(crate) fn resolve(&self, value: &Value) -> Result<Option<Value>> {
+        match value {
+            Value::Array(items) => {
+                let items = items.iter().filter_map(|item| self.resolve(item).transpose()).collect::<Result<Vec<_>>>()?;
+                Ok(Some(Value::Array(items)))
+            }
+            Value::Object(members) => match members.iter().next().filter(|_| members.len() == 1) {
+                Some((name, argument)) if name == "Ref" || name == "Condition" || name.starts_with("Fn::") => self.call(name, argument),
+                Some(_) | None => {
+                    let mut resolved = Map::new();
+                    for (name, member) in members {
+                        resolved.extend(self.resolve(member)?.map(|member| (name.clone(), member)));
+                    }
+                    Ok(Some(Value::Object(resolved)))
+                }
+            },
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Ok(Some(value.clone())),
+        }
+    }
+
+    fn call(&self, name: &str, argument: &Value) -> Result<Option<Value>> {
+        let wrong = || format!("{name} of {argument}");
+        match name {
+            "Ref" if argument == "AWS::NoValue" => Ok(None),
+            "Ref" => {
+                let name = argument.as_str().ok_or_else(wrong)?;
+                let arn = || self.arns.get(name).and_then(|arn| arn.rsplit([':', '/']).next()).map(Value::from);
+                self.refs.get(name).cloned().or_else(arn).ok_or_else(wrong).map(Some).map_err(Into::into)
+            }
+            "Condition" => self.holds(argument.as_str().ok_or_else(wrong)?).map(|holds| Some(Value::Bool(holds))),
+            "Fn::GetAtt" => {
+                let (resource, attribute) = (argument[0].as_str().ok_or_else(wrong)?, argument[1].as_str());
+                match (attribute, self.arns.get(resource)) {
+                    (Some("Arn"), Some(arn)) => Ok(Some(arn.clone().into())),
+                    _ => Err(wrong().into()),
+                }
+            }
+            "Fn::If" => {
+                let holds = self.holds(argument[0].as_str().ok_or_else(wrong)?)?;
+                self.resolve(&argument[if holds { 1 } else { 2 }])
+            }
+            "Fn::Equals" => Ok(Some(Value::Bool(self.resolve(&argument[0])? == self.resolve(&argument[1])?))),
+            "Fn::Not" => Ok(Some(Value::Bool(self.resolve(&argument[0])? == Some(Value::Bool(false))))),
+            "Fn::And" | "Fn::Or" => {
+                let conditions = argument.as_array().ok_or_else(wrong)?;
+                let answers = conditions.iter().map(|condition| Ok(self.resolve(condition)? == Some(Value::Bool(true))));
+                let answers = answers.collect::<Result<Vec<bool>>>()?;
+                Ok(Some(Value::Bool(if name == "Fn::And" { answers.into_iter().all(|yes| yes) } else { answers.contains(&true) })))
+            }
+            "Fn::Join" => {
+                let pieces = self.resolve(&argument[1])?.ok_or_else(wrong)?;
+                let pieces: Vec<&str> = pieces.as_array().ok_or_else(wrong)?.iter().filter_map(Value::as_str).collect();
+                Ok(Some(pieces.join(argument[0].as_str().ok_or_else(wrong)?).into()))
+            }
+            "Fn::Split" => {
+                let text = self.resolve(&argument[1])?.ok_or_else(wrong)?;
+                let pieces = text.as_str().ok_or_else(wrong)?.split(argument[0].as_str().ok_or_else(wrong)?);
+                Ok(Some(pieces.map(Value::from).collect()))
+            }
+            "Fn::Sub" => self.substitute(argument).map(|text| Some(text.into())),
+            _ => Err(format!("nobody has said what {name} does").into()),
+        }
+    }
+
+    fn substitute(&self, argument: &Value) -> Result<String> {
+        let (text, own) = match argument {
+            Value::Array(both) => (both.first().unwrap_or(&Value::Null), both.get(1).unwrap_or(&Value::Null)),
+            text => (text, &Value::Null),
+        };
+        let (mut rest, mut result) = (text.as_str().ok_or("Fn::Sub of no text")?, String::new());
+        while let Some((before, after)) = rest.split_once("${") {
+            let (name, after) = after.split_once('}').ok_or("${ without }")?;
+            let value = match (own.get(name), name.split_once('.')) {
+                (Some(value), _) => self.resolve(value)?,
+                (None, Some((resource, attribute))) => self.call("Fn::GetAtt", &serde_json::json!([resource, attribute]))?,
+                (None, None) => self.call("Ref", &name.into())?,
+            };
+            let value = value.ok_or_else(|| format!("{name} has no value"))?;
+            result.push_str(before);
+            result.push_str(value.as_str().ok_or_else(|| format!("{name} is no text"))?);
+            rest = after;
+        }
+        Ok(result + rest)
+    }
+}

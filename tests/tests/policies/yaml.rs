@@ -1,0 +1,86 @@
+//! `template.yaml` as JSON: aliases written out, and CloudFormation's short forms (`!Ref x`) as their long ones.
+
+use std::collections::BTreeMap;
+
+use headrace_tests::flows::Result;
+use serde_json::{Map, Value, json};
+use yaml_rust2::Event;
+use yaml_rust2::parser::{EventReceiver, Parser, Tag};
+
+/// Reads a document.
+pub(crate) fn read(text: &str) -> Result<Value> {
+    let mut reader = Reader::default();
+    Parser::new_from_str(text).load(&mut reader, false)?;
+    reader.root.ok_or_else(|| "an empty document".into())
+}
+
+/// A list or a map that is not complete yet.
+struct Open {
+    anchor: usize,
+    tag: Option<Tag>,
+    nodes: Vec<Value>,
+    is_map: bool,
+}
+
+#[derive(Default)]
+struct Reader {
+    open: Vec<Open>,
+    anchors: BTreeMap<usize, Value>,
+    root: Option<Value>,
+}
+
+impl Reader {
+    fn arrive(&mut self, anchor: usize, tag: Option<&Tag>, value: Value) {
+        let value = match tag {
+            None => value,
+            Some(tag) => long_form(&tag.suffix, value),
+        };
+        if anchor > 0 {
+            self.anchors.insert(anchor, value.clone());
+        }
+        match self.open.last_mut() {
+            Some(open) => open.nodes.push(value),
+            None => self.root = Some(value),
+        }
+    }
+
+    fn close(&mut self) {
+        let Some(Open { anchor, tag, nodes, is_map }) = self.open.pop() else { return };
+        let value = if is_map {
+            let members = nodes.chunks_exact(2).map(|pair| (pair[0].as_str().unwrap_or_default().to_owned(), pair[1].clone()));
+            Value::Object(members.collect::<Map<_, _>>())
+        } else {
+            Value::Array(nodes)
+        };
+        self.arrive(anchor, tag.as_ref(), value);
+    }
+}
+
+impl EventReceiver for Reader {
+    fn on_event(&mut self, event: Event) {
+        match event {
+            // CloudFormation takes numbers and booleans for text as well, wherever it compares.
+            Event::Scalar(text, _, anchor, tag) => self.arrive(anchor, tag.as_ref(), Value::String(text)),
+            Event::SequenceStart(anchor, tag) => self.open.push(Open { anchor, tag, nodes: Vec::new(), is_map: false }),
+            Event::MappingStart(anchor, tag) => self.open.push(Open { anchor, tag, nodes: Vec::new(), is_map: true }),
+            Event::SequenceEnd | Event::MappingEnd => self.close(),
+            Event::Alias(anchor) => {
+                let value = self.anchors.get(&anchor).cloned().unwrap_or_default();
+                self.arrive(0, None, value);
+            }
+            Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentStart | Event::DocumentEnd => {}
+        }
+    }
+}
+
+/// `!Sub x` as `{"Fn::Sub": "x"}`, `!GetAtt a.b` as `{"Fn::GetAtt": ["a", "b"]}`.
+fn long_form(tag: &str, value: Value) -> Value {
+    match (tag, value) {
+        ("Ref" | "Condition", value) => json!({ tag: value }),
+        ("GetAtt", Value::String(text)) => {
+            let (resource, attribute) = text.split_once('.').unwrap_or((&text, ""));
+            json!({ "Fn::GetAtt": [resource, attribute] })
+        }
+        (tag, value) => json!({ format!("Fn::{tag}"): value }),
+    }
+}
