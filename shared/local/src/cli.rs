@@ -1,5 +1,7 @@
 //! The command line.
 
+mod clients;
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -10,6 +12,9 @@ use headrace_core::request::Policy;
 use headrace_edge::config::{
     ConfigError, LakeTerms, Terms, read_base, read_bases, read_containers, read_lake_versions, read_layouts, read_version,
 };
+use reqwest::Url;
+
+pub use clients::{Action, Add, Clients, Keygen, NewKeys, Place};
 
 /// FHIR Bulk Data export on one machine.
 ///
@@ -36,7 +41,7 @@ pub enum Command {
     ///
     /// Exit status: 0 all exported, 1 failed, 3 exported, but lines of the lake were no resources (see error-1.ndjson).
     #[command(
-        after_long_help = "Examples:\n  headrace export lake out\n  headrace export lake out --type Patient,Observation --since 2026-01-01\n  headrace export lake out --level group:cohort-7 --type-filter 'Observation?category=laboratory'\n  headrace export http://127.0.0.1:8080/fhir out"
+        after_long_help = "Examples:\n  headrace export lake out\n  headrace export lake out --type Patient,Observation --since 2026-01-01\n  headrace export lake out --level group:cohort-7 --type-filter 'Observation?category=laboratory'\n  headrace export http://127.0.0.1:8080/fhir out\n  headrace export https://fhir.example.org/r4 out --client-id lab --client-key private.jwk"
     )]
     Export(Box<Export>),
     /// Serve the Bulk Data API over a directory
@@ -47,6 +52,10 @@ pub enum Command {
         after_long_help = "Examples:\n  headrace serve lake\n  curl -i -H 'Accept: application/fhir+json' -H 'Prefer: respond-async' 'http://127.0.0.1:8080/fhir/$export'"
     )]
     Serve(Box<Serve>),
+    /// Say who may export: the clients of a server on this machine, or of a deployment on AWS
+    ///
+    /// A server that runs sees every change at its next request.
+    Clients(Clients),
 }
 
 /// `headrace export`.
@@ -66,8 +75,31 @@ pub struct Export {
     #[arg(long, env = "HEADRACE_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     pub token: Option<String>,
     #[command(flatten)]
+    /// Who asks, where tokens are had by a key.
+    pub login: LoginOptions,
+    #[command(flatten)]
     /// How a directory is exported.
     pub terms: ServiceTerms,
+}
+
+/// A client of SMART Backend Services. Tokens are fetched as they are needed, and renewed as they end.
+#[derive(Debug, Args)]
+pub struct LoginOptions {
+    /// The client_id that the server knows you by
+    #[arg(long, env = "HEADRACE_CLIENT_ID", value_name = "ID", requires = "client_key", conflicts_with = "token")]
+    pub client_id: Option<String>,
+    /// Your private key, a file: a JSON Web Key, or PEM
+    #[arg(long, env = "HEADRACE_CLIENT_KEY", value_name = "FILE", requires = "client_id")]
+    pub client_key: Option<PathBuf>,
+    /// By what name (kid) the server knows the key; a JSON Web Key says so itself
+    #[arg(long, value_name = "KID", requires = "client_key")]
+    pub client_key_id: Option<String>,
+    /// The scopes to ask for [default: system/*.rs, or system/*.read of a server that knows no other]
+    #[arg(long, value_name = "SCOPES", requires = "client_id")]
+    pub scope: Option<String>,
+    /// Where tokens are given out [default: what the server's SMART configuration says]
+    #[arg(long, value_name = "URL", requires = "client_id")]
+    pub token_url: Option<Url>,
 }
 
 /// Whose data.
@@ -296,7 +328,7 @@ mod tests {
         let line = ["headrace", "export", "lake", "out"].iter().chain(arguments);
         match Cli::try_parse_from(line)?.command {
             Command::Export(order) => Ok(order.wishes),
-            Command::Serve(_) => panic!("another command"),
+            Command::Serve(_) | Command::Clients(_) => panic!("another command"),
         }
     }
 
@@ -347,7 +379,7 @@ mod tests {
     fn what_a_setting_cannot_be_is_said_with_its_name() {
         let terms = |arguments: &[&str]| match Cli::try_parse_from(["headrace", "serve", "lake"].iter().chain(arguments)).unwrap().command {
             Command::Serve(order) => order.terms,
-            Command::Export(_) => panic!("another command"),
+            Command::Export(_) | Command::Clients(_) => panic!("another command"),
         };
         for (argument, variable) in [
             ("--fhir-version=6", "HEADRACE_FHIR_VERSION"),

@@ -2,11 +2,17 @@
 
 pub mod cli;
 pub mod client;
+pub mod client_key;
+pub mod clients;
 pub mod directory;
 pub mod embedded;
 pub mod export;
+mod host;
 pub mod http;
+mod listen;
+pub mod login;
 pub mod program;
 pub mod queue;
 pub mod serve;
 pub mod service;
+pub mod state;

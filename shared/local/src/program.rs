@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use crate::cli::{Cli, Command};
+use crate::clients::clients;
 use crate::export::{Exported, export};
 use crate::serve::serve;
 use clap::Parser as _;
@@ -19,7 +20,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 pub async fn main() -> ExitCode {
     let cli = Cli::parse();
     let default = match &cli.command {
-        Command::Export(_) => LevelFilter::WARN,
+        Command::Export(_) | Command::Clients(_) => LevelFilter::WARN,
         Command::Serve(_) => LevelFilter::INFO,
     };
     let filter = filter(cli.log.as_deref().unwrap_or_default(), default);
@@ -31,6 +32,7 @@ pub async fn main() -> ExitCode {
             Exported::WithErrors => ExitCode::from(3),
         }),
         Command::Serve(order) => Box::pin(serve(order)).await.map_err(Into::into).map(|()| ExitCode::SUCCESS),
+        Command::Clients(order) => Box::pin(clients(order)).await.map_err(Into::into).map(|()| ExitCode::SUCCESS),
     };
     ended.unwrap_or_else(|error| {
         drop(writeln!(io::stderr(), "headrace: {}", chain(error.as_ref())));

@@ -1,7 +1,7 @@
 //! The handlers over one directory: what `template.yaml` wires on AWS.
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use cancel::handler::Cancel;
 use chunk_worker::handler::ChunkWorker;
 use files::handler::Files;
 use groups::handler::Groups;
-use headrace_aws::{DynamoJobStore, TableSchema};
+use headrace_aws::DynamoJobStore;
 use headrace_core::clock::Millis;
 use headrace_core::error::{ExportError, StoreError};
 use headrace_core::flow::reap::recover;
@@ -27,14 +27,8 @@ use status::handler::Exports;
 use tokio::task::JoinSet;
 
 use crate::directory::{DirectoryLake, DirectoryParts};
-use crate::embedded::{EmbeddedDynamo, EmbeddedError};
 use crate::queue::LocalQueue;
-
-/// The job table's name within its file.
-const TABLE: &str = "headrace";
-
-/// The job table's file within the state folder.
-const JOBS: &str = "jobs.db";
+use crate::state::{State, StateError, lock};
 
 /// A dead process is noticed at the next start; this is for a worker that hangs.
 const LEASE: Duration = Duration::from_secs(20);
@@ -55,21 +49,9 @@ const DELIVER_AGAIN: Duration = Duration::from_secs(5);
 /// Why the service could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The state's folder cannot be used.
-    #[error("the state folder `{path}` cannot be used; name another with --state")]
-    State {
-        /// The folder.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        cause: std::io::Error,
-    },
-    /// Another process works in it.
-    #[error("the state folder `{0}` is in use by another headrace; stop that one or name another folder with --state")]
-    InUse(PathBuf),
-    /// The job table cannot be opened.
-    #[error("the job table cannot be opened")]
-    Table(#[from] EmbeddedError),
+    /// The state cannot be used.
+    #[error(transparent)]
+    State(#[from] StateError),
     /// Source, destination or job table refused.
     #[error(transparent)]
     Port(#[from] ExportError),
@@ -100,6 +82,10 @@ pub struct Service {
     pub(crate) files: Files<DynamoJobStore, DirectoryParts, SystemClock>,
     pub(crate) groups: Groups<DynamoJobStore, DirectoryLake, SystemClock>,
     pub(crate) metadata: Metadata,
+    /// The base that the operator names.
+    pub(crate) base: Option<String>,
+    /// Whether whoever asks has to show who that is.
+    pub(crate) knows_callers: bool,
     /// Workers and the reaper; they end with the service.
     _at_work: JoinSet<()>,
     /// Held as long as the service lives.
@@ -110,9 +96,7 @@ impl Service {
     /// Opens the state, takes up unfinished exports, and starts the workers and the reaper.
     pub async fn start(plan: Plan) -> Result<Self, StartError> {
         let lock = lock(&plan.state)?;
-        let dynamo = EmbeddedDynamo::open(&plan.state.join(JOBS))?;
-        TableSchema::create(&dynamo.client(), TABLE).await.map_err(ExportError::from)?;
-        let jobs = DynamoJobStore::new(dynamo.client(), TABLE);
+        let State { dynamo, jobs } = State::open(&plan.state).await?;
         let (lake, parts) = (DirectoryLake::open(plan.lake), DirectoryParts::open(plan.state.join("files")));
         lake.check().await.map_err(ExportError::from)?;
         parts.check().await.map_err(ExportError::from)?;
@@ -161,6 +145,8 @@ impl Service {
         });
         let door = || Door::new(jobs.clone(), clock, AccessControl::None);
         Ok(Self {
+            base: plan.terms.base.clone(),
+            knows_callers: false,
             groups: Groups::new(door(), lake.clone(), clock, plan.terms.base.clone(), plan.terms.policy.version),
             exports: Exports::new(door(), jobs.clone(), clock, plan.terms.base.clone()),
             kickoff: Kickoff::new(door(), (jobs.clone(), queue), (lake, parts.clone()), clock, plan.terms, random_job_id),
@@ -190,33 +176,6 @@ async fn work_off(worker: &LocalWorker, queue: &LocalQueue, task: TaskId) {
     if again && let Err(error) = queue.announce(&[task], DELIVER_AGAIN).await {
         tracing::warn!(error = %error, "a task was not announced again, the reaper will do it");
     }
-}
-
-/// Creates the folder, for its owner alone, and takes its lock.
-fn lock(state: &Path) -> Result<File, StartError> {
-    let unusable = |cause| StartError::State { path: state.to_owned(), cause };
-    let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(state).map_err(unusable)?;
-    let file = private_file(&state.join("lock")).map_err(unusable)?;
-    // SQLite gives the files beside it the same rights.
-    drop(private_file(&state.join(JOBS)).map_err(unusable)?);
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(StartError::InUse(state.to_owned())),
-        Err(std::fs::TryLockError::Error(cause)) => Err(unusable(cause)),
-    }
-}
-
-/// Opens a file, created for its owner alone if it is not there.
-fn private_file(path: &Path) -> std::io::Result<File> {
-    let mut options = File::options();
-    options.append(true).create(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
 }
 
 impl From<StoreError> for StartError {
