@@ -27,6 +27,10 @@ use headrace_tests::standins::s3::S3StandIn;
 use headrace_tests::standins::sqs::SqsStandIn;
 use tempfile::TempDir;
 
+mod access_store {
+    headrace_tests::access_store_contract!(in_memory, crate::in_memory);
+}
+
 mod job_store {
     headrace_tests::job_store_contract!(in_memory, crate::in_memory);
     headrace_tests::job_store_contract!(on_a_file_opened_for_every_call, crate::on_a_file);

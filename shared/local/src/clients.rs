@@ -78,10 +78,11 @@ pub async fn clients(order: &Clients) -> Result<(), ClientsFailure> {
         Action::Add(add) => {
             let client = registration::client(add, SystemClock.now())?;
             let store = open(&add.place).await?;
+            let is_first = store.clients(None, 1).await?.clients.is_empty();
             if !store.put_client(&client, None).await? {
                 return Err(ClientsFailure::Known(client.id.0));
             }
-            view::welcome(&client, add.base_url.as_deref())
+            view::welcome(&client, add.base_url.as_deref(), is_first && add.place.table.is_none())
         }
         Action::List(list) => {
             let clients = all(&open_existing(&list.place).await?).await?;

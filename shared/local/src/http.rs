@@ -108,7 +108,7 @@ fn routes() -> Router<Arc<Service>> {
 pub async fn serve(service: Arc<Service>, listener: TcpListener) -> std::io::Result<()> {
     let hosts = Hosts::of(listener.local_addr()?, service.base.as_deref(), service.knows_callers);
     let app = Router::new().nest(BASE_PATH, routes()).fallback(any(unknown)).with_state(service);
-    listen::serve(app.layer(from_fn_with_state(hosts, guard)), listener).await
+    listen::serve(app.layer(from_fn_with_state(hosts, guard)), listener, listen::LIMITS).await
 }
 
 /// Where a listener is reached: its base.

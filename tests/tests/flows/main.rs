@@ -1,14 +1,17 @@
 //! Whole exports through the six real handlers, undisturbed and under every fault that the design names.
 
 mod canary;
+mod clients;
 mod crash;
 mod ends;
 mod faults;
 mod keys;
 mod list;
+mod login;
 mod model;
 mod organized;
 mod polls;
+mod process;
 mod queue;
 mod served;
 mod versions;

@@ -67,26 +67,31 @@ pub(super) fn sheet(client: &Client) -> String {
     lines.iter().map(|(what, text)| format!("{}\n", format!("{what:16} {text}").trim_end())).collect()
 }
 
-/// What an operator does after a client was registered.
-pub(super) fn welcome(client: &Client, base: Option<&str>) -> String {
-    let id = &client.id.0;
+/// What an operator does after a client was registered. `shuts`: whether a server that was started before lets in everybody.
+pub(super) fn welcome(client: &Client, base: Option<&str>, shuts: bool) -> String {
+    let (id, scopes) = (&client.id.0, &client.scopes);
     let base = base.map_or("[base]", |base| base.trim_end_matches('/'));
-    let scopes = &client.scopes;
-    match &client.keys {
-        ClientKeys::Elsewhere => format!("registered `{id}`, known elsewhere, for: {scopes}\n"),
-        ClientKeys::Jwks(_) | ClientKeys::JwksUrl(_) => {
-            let mut said = format!(
-                "registered `{id}`\n\ntell the client:\n  client_id      {id}\n  base           {base}\n  token URL      {base}/token, also named at {base}/.well-known/smart-configuration\n  method         private_key_jwt with RS384 or ES384, tokens for five minutes\n  scopes         {scopes}\n\n"
-            );
-            said += match &client.keys {
-                ClientKeys::Jwks(_) => {
-                    "Its keys are registered as they are now. Before it changes them, it has to send the new public keys\nfor `headrace clients rotate`. Let it do so at least once a year, and at once when a private key may be lost.\n"
-                }
-                ClientKeys::JwksUrl(_) | ClientKeys::Elsewhere => {
-                    "Its keys are read from its URL: it changes them by itself, at least once a year, old and new side by side for\na day.\n"
-                }
-            };
-            said
-        }
+    let advice = match &client.keys {
+        ClientKeys::Jwks(_) => Some(
+            "Its keys are registered as they are now. Before it changes them it has to send the new public ones, for\n\
+             `headrace clients rotate`: at least once a year, and at once when a private key may be known to others.\n",
+        ),
+        ClientKeys::JwksUrl(_) => Some(
+            "Its keys are read from its URL: it changes them by itself, at least once a year, and keeps the old ones there\n\
+             beside the new ones for an hour.\n",
+        ),
+        ClientKeys::Elsewhere => None,
+    };
+    let mut said = match advice {
+        None => format!("registered `{id}`, known elsewhere, for {scopes}\n"),
+        Some(advice) => format!(
+            "registered `{id}`\n\ntell the client:\n  client_id  {id}\n  base       {base}\n  token URL  {base}/token (as \
+             {base}/.well-known/smart-configuration says)\n  how        private_key_jwt with ES384 or RS384\n  scopes     \
+             {scopes}\n\n{advice}"
+        ),
+    };
+    if shuts {
+        said += "\nIt is the first one. A server that runs in this state already lets everybody in: restart it.\n";
     }
+    said
 }
