@@ -28,6 +28,9 @@ use tempfile::TempDir;
 
 #[path = "contracts/destinations.rs"]
 mod destinations;
+mod access_store {
+    headrace_tests::access_store_contract!(in_memory, crate::in_memory);
+}
 
 mod job_store {
     headrace_tests::job_store_contract!(in_memory, crate::in_memory);

@@ -201,6 +201,9 @@ pub trait AccessStore: Send + Sync {
     /// Writes a registration: a new one, or one that was last changed at `seen`. `false` if somebody was faster.
     fn put_client(&self, client: &Client, seen: Option<Millis>) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
+    /// Forgets a registration that was last changed at `seen`. `false` if somebody was faster.
+    fn remove_client(&self, id: &Caller, seen: Millis) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
     /// Remembers until then that an assertion was shown; `false` if it was before. `digest` names it, not its text.
     fn remember_assertion(&self, digest: &str, until: Millis) -> impl Future<Output = Result<bool, StoreError>> + Send;
 

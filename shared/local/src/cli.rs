@@ -1,5 +1,9 @@
 //! The command line.
 
+mod access;
+mod clients;
+mod keys;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -11,6 +15,11 @@ use headrace_core::request::Policy;
 use headrace_edge::config::{
     ConfigError, LakeTerms, Terms, read_base, read_bases, read_containers, read_lake_versions, read_layouts, read_version,
 };
+use reqwest::Url;
+
+pub use access::{AccessMode, AccessOptions};
+pub use clients::{Action, Add, Clients, Keygen, NewKeys, Place};
+pub use keys::{Keys, KeysAction};
 
 /// FHIR Bulk Data export on one machine.
 ///
@@ -37,17 +46,23 @@ pub enum Command {
     ///
     /// Exit status: 0 all exported, 1 failed, 3 exported, but lines of the lake were no resources (see error-1.ndjson).
     #[command(
-        after_long_help = "Examples:\n  headrace export lake out\n  headrace export lake out --type Patient,Observation --since 2026-01-01\n  headrace export lake out --level group:cohort-7 --type-filter 'Observation?category=laboratory'\n  headrace export http://127.0.0.1:8080/fhir out"
+        after_long_help = "Examples:\n  headrace export lake out\n  headrace export lake out --type Patient,Observation --since 2026-01-01\n  headrace export lake out --level group:cohort-7 --type-filter 'Observation?category=laboratory'\n  headrace export http://127.0.0.1:8080/fhir out\n  headrace export https://fhir.example.org/r4 out --client-id lab --client-key private.jwk"
     )]
     Export(Box<Export>),
     /// Serve the Bulk Data API over a directory
     ///
-    /// Prints its base once it is ready. There is no access control: only this machine can reach it unless you ask for
-    /// more. Unfinished exports go on after a restart with the same --state.
+    /// Prints its base once it is ready. Until a client is registered (headrace clients add), whoever reaches it may export:
+    /// only this machine can, unless you ask for more. Unfinished exports go on after a restart with the same --state.
     #[command(
         after_long_help = "Examples:\n  headrace serve lake\n  curl -i -H 'Accept: application/fhir+json' -H 'Prefer: respond-async' 'http://127.0.0.1:8080/fhir/$export'"
     )]
     Serve(Box<Serve>),
+    /// Say who may export: the clients of a server on this machine, or of a deployment on AWS
+    ///
+    /// A server that runs sees every change at its next request.
+    Clients(Clients),
+    /// Look after the keys that sign the tokens of a server on this machine
+    Keys(Keys),
 }
 
 /// `headrace export`.
@@ -67,8 +82,31 @@ pub struct Export {
     #[arg(long, env = "HEADRACE_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     pub token: Option<String>,
     #[command(flatten)]
+    /// Who asks, where tokens are had by a key.
+    pub login: LoginOptions,
+    #[command(flatten)]
     /// How a directory is exported.
     pub terms: ServiceTerms,
+}
+
+/// A client of SMART Backend Services. Tokens are fetched as they are needed, and renewed as they end.
+#[derive(Debug, Args)]
+pub struct LoginOptions {
+    /// The client_id that the server knows you by
+    #[arg(long, env = "HEADRACE_CLIENT_ID", value_name = "ID", requires = "client_key", conflicts_with = "token")]
+    pub client_id: Option<String>,
+    /// Your private key, a file: a JSON Web Key, or PEM
+    #[arg(long, env = "HEADRACE_CLIENT_KEY", value_name = "FILE", requires = "client_id")]
+    pub client_key: Option<PathBuf>,
+    /// By what name (kid) the server knows the key; a JSON Web Key says so itself
+    #[arg(long, value_name = "KID", requires = "client_key")]
+    pub client_key_id: Option<String>,
+    /// The scopes to ask for [default: system/*.rs, or system/*.read of a server that knows no other]
+    #[arg(long, value_name = "SCOPES", requires = "client_id")]
+    pub scope: Option<String>,
+    /// Where tokens are given out [default: what the server's SMART configuration says]
+    #[arg(long, value_name = "URL", requires = "client_id")]
+    pub token_url: Option<Url>,
 }
 
 /// Whose data.
@@ -181,9 +219,16 @@ pub struct Serve {
     /// The port; 0 takes a free one
     #[arg(long, env = "HEADRACE_PORT", default_value_t = 8080)]
     pub port: u16,
-    /// Needed to listen on anything but a loopback address: there is no access control
+    /// Needed to listen on anything but a loopback address without access control
     #[arg(long)]
     pub let_anyone_on_the_network_export: bool,
+    /// Needed to listen on anything but a loopback address with access control: tokens and records must be encrypted on
+    /// their way, and this server itself speaks plain HTTP
+    #[arg(long)]
+    pub a_proxy_in_front_speaks_tls: bool,
+    #[command(flatten)]
+    /// Who may ask.
+    pub access: AccessOptions,
     /// Where jobs and their files are kept
     #[arg(long, env = "HEADRACE_STATE", default_value = ".headrace", value_name = "DIR")]
     pub state: PathBuf,
@@ -299,7 +344,7 @@ mod tests {
         let line = ["headrace", "export", "lake", "out"].iter().chain(arguments);
         match Cli::try_parse_from(line)?.command {
             Command::Export(order) => Ok(order.wishes),
-            Command::Serve(_) => panic!("another command"),
+            Command::Serve(_) | Command::Clients(_) => panic!("another command"),
         }
     }
 
@@ -350,7 +395,7 @@ mod tests {
     fn what_a_setting_cannot_be_is_said_with_its_name() {
         let terms = |arguments: &[&str]| match Cli::try_parse_from(["headrace", "serve", "lake"].iter().chain(arguments)).unwrap().command {
             Command::Serve(order) => order.terms,
-            Command::Export(_) => panic!("another command"),
+            Command::Export(_) | Command::Clients(_) => panic!("another command"),
         };
         for (argument, variable) in [
             ("--fhir-version=6", "HEADRACE_FHIR_VERSION"),

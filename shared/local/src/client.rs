@@ -1,14 +1,17 @@
 //! A Bulk Data client: kick-off, polls, downloads.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::header::{ACCEPT, CONTENT_LOCATION, HeaderName, RETRY_AFTER};
-use reqwest::{Client, Response, StatusCode, Url};
+use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
 use serde::Deserialize;
 use tokio::io::AsyncWriteExt as _;
+
+use crate::login::{Login, LoginError, Tokens};
 
 /// How many files are downloaded at the same time.
 const DOWNLOADS: usize = 4;
@@ -41,6 +44,9 @@ pub enum ClientError {
         /// What the server's OperationOutcome said.
         text: String,
     },
+    /// There is no access token.
+    #[error(transparent)]
+    Login(#[from] LoginError),
     /// An answer lacks what the standard demands.
     #[error("the server does not keep to the standard: {0}")]
     NotConformant(String),
@@ -113,30 +119,72 @@ pub struct Downloaded {
 }
 
 /// A client of one server.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct BulkClient {
     http: Client,
-    token: Option<String>,
+    credential: Credential,
     /// Waits no longer between two polls than this; `None` waits as the server says.
     impatience: Option<Duration>,
+}
+
+/// What a client shows.
+#[derive(Clone)]
+enum Credential {
+    Nothing,
+    /// This token, whatever becomes of it.
+    Token(String),
+    /// A token that lives for minutes, renewed again and again.
+    Login(Arc<Tokens>),
 }
 
 impl BulkClient {
     /// A client that sends this token, if there is one, and polls as often as `impatience` demands.
     pub fn new(token: Option<String>, impatience: Option<Duration>) -> Result<Self, ClientError> {
+        Self::showing(token.map_or(Credential::Nothing, Credential::Token), impatience)
+    }
+
+    /// A client that logs in at the server with this base, as often as its tokens end.
+    pub fn logging_in(login: Login, base: &str, impatience: Option<Duration>) -> Result<Self, ClientError> {
+        let tokens = Tokens::new(login, read_base(base)?);
+        Self::showing(Credential::Login(Arc::new(tokens)), impatience)
+    }
+
+    fn showing(credential: Credential, impatience: Option<Duration>) -> Result<Self, ClientError> {
         let http = Client::builder().user_agent(concat!("headrace/", env!("CARGO_PKG_VERSION"))).connect_timeout(Duration::from_secs(30));
-        Ok(Self { http: http.build().map_err(|error| ClientError::Http("the HTTP client", error))?, token, impatience })
+        Ok(Self { http: http.build().map_err(|error| ClientError::Http("the HTTP client", error))?, credential, impatience })
+    }
+
+    /// Sends a request with whatever the client shows. A token that is refused is replaced once: servers may end it before
+    /// its time, and clocks differ.
+    async fn send(&self, what: &'static str, request: RequestBuilder) -> Result<Response, ClientError> {
+        let sent =
+            |request: RequestBuilder| async move { request.send().await.map_err(|error| ClientError::Http(what, error.without_url())) };
+        let tokens = match &self.credential {
+            Credential::Nothing => return sent(request).await,
+            Credential::Token(token) => return sent(request.bearer_auth(token)).await,
+            Credential::Login(tokens) => tokens,
+        };
+        let token = tokens.token(&self.http, None).await?;
+        let again = request.try_clone();
+        let answer = sent(request.bearer_auth(&token)).await?;
+        match again {
+            Some(again) if answer.status() == StatusCode::UNAUTHORIZED => {
+                let token = tokens.token(&self.http, Some(&token)).await?;
+                sent(again.bearer_auth(token)).await
+            }
+            Some(_) | None => Ok(answer),
+        }
     }
 
     /// Starts an export; its status URL. `path` names the operation below the base.
     pub async fn kick_off(&self, base: &str, path: &str, parameters: &[(&str, String)], is_lenient: bool) -> Result<Url, ClientError> {
         let base = base.trim_end_matches('/');
         let query: Vec<String> = parameters.iter().map(|(name, value)| format!("{name}={}", utf8_percent_encode(value, PLAIN))).collect();
-        let mut url = Url::parse(&format!("{base}/{path}")).map_err(|_| ClientError::NotConformant(format!("`{base}` is not a URL")))?;
+        let mut url = read_base(&format!("{base}/{path}"))?;
         url.set_query(Some(query.join("&")).as_deref().filter(|query| !query.is_empty()));
         let prefer = if is_lenient { "respond-async, handling=lenient" } else { "respond-async" };
-        let request = self.with_token(self.http.get(url.clone())).header(ACCEPT, "application/fhir+json").header(PREFER, prefer);
-        let answer = request.send().await.map_err(|error| ClientError::Http("the kick-off", error.without_url()))?;
+        let request = self.http.get(url.clone()).header(ACCEPT, "application/fhir+json").header(PREFER, prefer);
+        let answer = self.send("the kick-off", request).await?;
         if answer.status() != StatusCode::ACCEPTED {
             return Err(refused("the kick-off", answer).await);
         }
@@ -166,8 +214,7 @@ impl BulkClient {
     async fn page(&self, url: &Url, progress: &mut impl FnMut(&str)) -> Result<Manifest, ClientError> {
         let mut failures = 0;
         loop {
-            let request = self.with_token(self.http.get(url.clone())).header(ACCEPT, "application/json");
-            let answer = request.send().await.map_err(|error| ClientError::Http("the poll", error.without_url()))?;
+            let answer = self.send("the poll", self.http.get(url.clone()).header(ACCEPT, "application/json")).await?;
             match answer.status() {
                 StatusCode::OK => {
                     let body = answer.bytes().await.map_err(|error| ClientError::Http("the manifest", error.without_url()))?;
@@ -209,8 +256,11 @@ impl BulkClient {
     async fn fetch(&self, entry: &Entry, path: &Path, needs_token: bool, done: &(impl Fn(u64) + Sync)) -> Result<(u64, u64), ClientError> {
         let unwritable = |cause| ClientError::Write { path: path.to_owned(), cause };
         let request = self.http.get(&entry.url);
-        let request = if needs_token { self.with_token(request) } else { request };
-        let answer = request.send().await.map_err(|error| ClientError::Http("a download", error.without_url()))?;
+        let answer = if needs_token {
+            self.send("a download", request).await?
+        } else {
+            request.send().await.map_err(|error| ClientError::Http("a download", error.without_url()))?
+        };
         if answer.status() != StatusCode::OK {
             return Err(refused("a download", answer).await);
         }
@@ -235,16 +285,9 @@ impl BulkClient {
 
     /// Tells the server that the files may go.
     pub async fn delete(&self, status_url: &Url) -> Result<(), ClientError> {
-        let request = self.with_token(self.http.delete(status_url.clone())).header(ACCEPT, "application/fhir+json");
-        let answer = request.send().await.map_err(|error| ClientError::Http("the deletion", error.without_url()))?;
+        let request = self.http.delete(status_url.clone()).header(ACCEPT, "application/fhir+json");
+        let answer = self.send("the deletion", request).await?;
         if answer.status() == StatusCode::ACCEPTED { Ok(()) } else { Err(refused("the deletion", answer).await) }
-    }
-
-    fn with_token(&self, request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
-        match &self.token {
-            Some(token) => request.bearer_auth(token),
-            None => request,
-        }
     }
 
     fn pause(&self, answer: &Response) -> Duration {
@@ -252,6 +295,10 @@ impl BulkClient {
         let asked = Duration::from_secs(seconds.unwrap_or(1)).min(LONGEST_WAIT);
         self.impatience.map_or(asked, |impatience| impatience.min(asked))
     }
+}
+
+fn read_base(text: &str) -> Result<Url, ClientError> {
+    Url::parse(text).map_err(|_| ClientError::NotConformant(format!("`{text}` is not a URL")))
 }
 
 /// What the server's OperationOutcome says, as far as it sent one.

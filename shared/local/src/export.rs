@@ -11,7 +11,9 @@ use tokio::net::TcpListener;
 
 use crate::cli::Export;
 use crate::client::{BulkClient, ClientError, Downloaded, Manifest};
+use crate::client_key::{ClientKey, KeyError};
 use crate::http::{base_of, serve};
+use crate::login::Login;
 use crate::service::{Access, Plan, Service, StartError};
 
 /// How often our own server is asked; other servers say how often they want to be.
@@ -41,6 +43,9 @@ pub enum ExportFailure {
     /// Our own server did not start.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// The client's key.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// The export itself.
     #[error(transparent)]
     Client(#[from] ClientError),
@@ -60,7 +65,10 @@ pub async fn export(order: &Export) -> Result<Exported, ExportFailure> {
     prepare(&order.out, order.overwrite)?;
     let is_url = order.from.starts_with("http://") || order.from.starts_with("https://");
     if is_url {
-        let client = BulkClient::new(order.token.clone(), None)?;
+        let client = match login(order)? {
+            Some(login) => BulkClient::logging_in(login, &order.from, None)?,
+            None => BulkClient::new(order.token.clone(), None)?,
+        };
         return round_trip(&client, &order.from, order, false).await;
     }
     // Beside the output, for a large export may not fit where temporary files usually go.
@@ -87,6 +95,14 @@ pub async fn export(order: &Export) -> Result<Exported, ExportFailure> {
     };
     server.abort();
     exported
+}
+
+/// Who asks, if that is shown with a key.
+fn login(order: &Export) -> Result<Option<Login>, KeyError> {
+    let given = &order.login;
+    let (Some(client_id), Some(path)) = (&given.client_id, &given.client_key) else { return Ok(None) };
+    let key = ClientKey::read(path, given.client_key_id.as_deref())?;
+    Ok(Some(Login { client_id: client_id.clone(), key, scope: given.scope.clone(), token_url: given.token_url.clone() }))
 }
 
 fn prepare(out: &Path, overwrite: bool) -> Result<(), ExportFailure> {

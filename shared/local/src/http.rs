@@ -3,19 +3,18 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body as HttpBody;
-use axum::extract::{ConnectInfo, RawPathParams, Request, State};
-use axum::middleware::map_response;
+use axum::extract::{RawPathParams, Request, State};
+use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::Response;
 use axum::routing::{MethodRouter, any, get, post};
-use axum::serve::ListenerExt as _;
 use files::handler::{LocalFile, NDJSON};
 use headrace_core::error::ExportError;
 use headrace_core::outcome::{IssueCode, Outcome};
 use headrace_edge::base::{OwnBase, is_loopback_host};
-use headrace_edge::door::Peer;
 use headrace_edge::reply::{Reply, only_by_https, outcome};
 use http::header::{CONTENT_TYPE, HOST};
 use http::{HeaderValue, StatusCode};
@@ -25,6 +24,8 @@ use tower::ServiceExt as _;
 use tower_http::compression::CompressionLayer;
 use tower_http::services::ServeFile;
 
+use crate::host::{Hosts, guard};
+use crate::listen;
 use crate::service::Service;
 
 /// The path below which the API lies.
@@ -35,6 +36,9 @@ const DISCOVERY: &str = "/.well-known/smart-configuration";
 
 /// The longest body that is read. Lambda takes 6 MB, of which base64 may be a third.
 const BODY_LIMIT_BYTES: usize = 5_000_000;
+
+/// How long a body may take.
+const BODY_WITHIN: Duration = Duration::from_secs(60);
 
 /// A FHIR server's answer to a path that it does not know.
 async fn unknown(_: Request) -> Response {
@@ -117,15 +121,11 @@ fn routes() -> Router<Arc<Service>> {
 /// Serves until the process is stopped.
 pub async fn serve(service: Arc<Service>, listener: TcpListener) -> std::io::Result<()> {
     let is_behind_tls = service.base.as_deref().is_some_and(|base| base.starts_with("https://"));
+    let hosts = Hosts::of(listener.local_addr()?, service.base.as_deref(), service.knows_callers);
     let app = Router::new().nest(BASE_PATH, routes()).route(DISCOVERY, metadata()).fallback(any(unknown)).with_state(service);
+    let app = app.layer(from_fn_with_state(hosts, guard));
     let app = if is_behind_tls { app.layer(map_response(by_https)) } else { app };
-    // Without it, answers on a kept connection wait for the client's delayed acknowledgements: 40 ms each.
-    let listener = listener.tap_io(|connection| {
-        if let Err(error) = connection.set_nodelay(true) {
-            tracing::debug!(error = %error, "a connection stays slow");
-        }
-    });
-    axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>()).await
+    listen::serve(app, listener, listen::LIMITS).await
 }
 
 async fn by_https(mut response: Response) -> Response {
@@ -146,9 +146,14 @@ fn gateway_request(parameters: RawPathParams, request: Request) -> lambda_http::
 /// The same with its body, or why it is refused.
 async fn with_body(parameters: RawPathParams, request: Request) -> Result<lambda_http::Request, Response> {
     let (parts, body) = request.into_parts();
-    let bytes = match axum::body::to_bytes(body, BODY_LIMIT_BYTES).await {
-        Ok(bytes) => Vec::from(bytes),
-        Err(error) => {
+    let read = tokio::time::timeout(BODY_WITHIN, axum::body::to_bytes(body, BODY_LIMIT_BYTES));
+    let bytes = match read.await {
+        Ok(Ok(bytes)) => Vec::from(bytes),
+        Err(_) => {
+            let text = "the body did not arrive within a minute: send the request again";
+            return Err(respond(Reply::outcome(408, &Outcome::error(IssueCode::Timeout, text)).into_response()));
+        }
+        Ok(Err(error)) => {
             let is_long = error.into_inner().is::<http_body_util::LengthLimitError>();
             let (status, code, text) = if is_long {
                 (413, IssueCode::TooCostly, "the body is longer than 5 MB: split the request into several exports")
@@ -172,18 +177,14 @@ fn as_from_the_gateway(parameters: &RawPathParams, parts: http::request::Parts, 
     let path = parts.extensions.get::<axum::extract::OriginalUri>().map_or_else(|| parts.uri.path(), |uri| uri.path()).to_owned();
     // Another name may be that of somebody's page which leads here: what tokens are for is no page's choice.
     let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok()).filter(|host| is_loopback_host(host)).map(str::to_owned);
-    let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(address)| Peer(address.ip().to_canonical()));
     let mut request = lambda_http::Request::from_parts(parts, body).with_path_parameters(parameters).with_raw_http_path(path);
     if let Some(host) = host {
         request.extensions_mut().insert(OwnBase(format!("http://{host}{BASE_PATH}")));
     }
-    if let Some(peer) = peer {
-        request.extensions_mut().insert(peer);
-    }
     request
 }
 
-fn respond(response: http::Response<Body>) -> Response {
+pub(crate) fn respond(response: http::Response<Body>) -> Response {
     response.map(|body| match body {
         Body::Empty => HttpBody::empty(),
         Body::Text(text) => HttpBody::from(text),

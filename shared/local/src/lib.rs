@@ -1,13 +1,21 @@
 //! The whole service in one process on one machine: the `headrace` program.
 
+pub mod access;
 pub mod cli;
 pub mod client;
+pub mod client_key;
+pub mod clients;
 pub mod directory;
 pub mod embedded;
 pub mod export;
+mod host;
 pub mod http;
+pub mod keys;
+mod listen;
+pub mod login;
 pub mod program;
 pub mod queue;
 pub mod serve;
 pub mod service;
 pub mod signer;
+pub mod state;

@@ -5,7 +5,9 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use crate::cli::{Cli, Command};
+use crate::clients::clients;
 use crate::export::{Exported, export};
+use crate::keys::keys;
 use crate::serve::serve;
 use clap::Parser as _;
 use headrace_edge::telemetry::filter;
@@ -19,7 +21,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 pub async fn main() -> ExitCode {
     let cli = Cli::parse();
     let default = match &cli.command {
-        Command::Export(_) => LevelFilter::WARN,
+        Command::Export(_) | Command::Clients(_) | Command::Keys(_) => LevelFilter::WARN,
         Command::Serve(_) => LevelFilter::INFO,
     };
     let filter = filter(cli.log.as_deref().unwrap_or_default(), default);
@@ -31,6 +33,8 @@ pub async fn main() -> ExitCode {
             Exported::WithErrors => ExitCode::from(3),
         }),
         Command::Serve(order) => Box::pin(serve(order)).await.map_err(Into::into).map(|()| ExitCode::SUCCESS),
+        Command::Keys(order) => Box::pin(keys(order)).await.map_err(Into::into).map(|()| ExitCode::SUCCESS),
+        Command::Clients(order) => Box::pin(clients(order)).await.map_err(Into::into).map(|()| ExitCode::SUCCESS),
     };
     ended.unwrap_or_else(|error| {
         drop(writeln!(io::stderr(), "headrace: {}", chain(error.as_ref())));

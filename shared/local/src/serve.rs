@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use tokio::net::TcpListener;
 
+use crate::access::{AccessError, access};
 use crate::cli::Serve;
 use crate::http;
 use crate::service::{Access, Plan, Service, StartError};
@@ -13,9 +14,9 @@ use crate::service::{Access, Plan, Service, StartError};
 /// Why serving ended.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeFailure {
-    /// Anyone could export.
-    #[error("{0} can be reached by others and there is no access control: listen on 127.0.0.1, or add --let-anyone-on-the-network-export")]
-    Exposed(SocketAddr),
+    /// Who may ask is not settled.
+    #[error(transparent)]
+    Access(#[from] AccessError),
     /// The address is taken or not ours.
     #[error("cannot listen on {address}; name another with --listen and --port")]
     Listen {
@@ -39,9 +40,12 @@ pub enum ServeFailure {
 /// Serves until it is interrupted.
 pub async fn serve(order: &Serve) -> Result<(), ServeFailure> {
     let address = SocketAddr::new(order.listen, order.port);
-    if !order.listen.is_loopback() && !order.let_anyone_on_the_network_export {
-        return Err(ServeFailure::Exposed(address));
-    }
+    let access = access(order, address).await?;
+    let who = match &access {
+        Access::Smart(_) => "registered clients may export, with access tokens of this server",
+        Access::External(_) => "whoever has an access token of the identity provider may export",
+        Access::None => "whoever reaches this server may export",
+    };
     let plan = Plan {
         lake: order.lake.clone(),
         state: order.state.clone(),
@@ -49,11 +53,12 @@ pub async fn serve(order: &Serve) -> Result<(), ServeFailure> {
         lake_terms: order.terms.lake_terms()?,
         trust_lake_names: order.terms.trust_lake_names,
         workers: order.terms.workers(),
-        access: Access::None,
+        access,
     };
     let listener = TcpListener::bind(address).await.map_err(|cause| ServeFailure::Listen { address, cause })?;
     let base = http::base_of(listener.local_addr().map_err(|cause| ServeFailure::Listen { address, cause })?);
     let service = Arc::new(Service::start(plan).await?);
+    tracing::info!("{who}");
     // What starts this program waits for this line.
     drop(writeln!(io::stdout(), "{base}"));
     tokio::select! {

@@ -1,7 +1,7 @@
 //! The handlers over one directory: what `template.yaml` wires on AWS.
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use cancel::handler::Cancel;
 use chunk_worker::handler::ChunkWorker;
 use files::handler::Files;
 use groups::handler::Groups;
-use headrace_aws::{DynamoJobStore, TableSchema};
+use headrace_aws::DynamoJobStore;
 use headrace_core::clock::Millis;
 use headrace_core::error::{ExportError, StoreError};
 use headrace_core::flow::reap::recover;
@@ -30,18 +30,9 @@ use token::handler::Token;
 use tokio::task::JoinSet;
 
 use crate::directory::{DirectoryAudit, DirectoryLake, DirectoryParts};
-use crate::embedded::{EmbeddedDynamo, EmbeddedError};
 use crate::queue::LocalQueue;
 use crate::signer::FileSigner;
-
-/// The job table's name within its file.
-pub(crate) const TABLE: &str = "headrace";
-
-/// The job table's file within the state folder.
-pub(crate) const JOBS: &str = "jobs.db";
-
-/// The audit files' folder within the state folder.
-const AUDIT: &str = "audit";
+use crate::state::{AUDIT, State, StateError, lock};
 
 /// A dead process is noticed at the next start; this is for a worker that hangs.
 const LEASE: Duration = Duration::from_secs(20);
@@ -62,21 +53,9 @@ const DELIVER_AGAIN: Duration = Duration::from_secs(5);
 /// Why the service could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The state's folder cannot be used.
-    #[error("the state folder `{path}` cannot be used; name another with --state")]
-    State {
-        /// The folder.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        cause: std::io::Error,
-    },
-    /// Another process works in it.
-    #[error("the state folder `{0}` is in use by another headrace; stop that one or name another folder with --state")]
-    InUse(PathBuf),
-    /// The job table cannot be opened.
-    #[error("the job table cannot be opened")]
-    Table(#[from] EmbeddedError),
+    /// The state cannot be used.
+    #[error(transparent)]
+    State(#[from] StateError),
     /// Source, destination or job table refused.
     #[error(transparent)]
     Port(#[from] ExportError),
@@ -135,6 +114,8 @@ pub struct Service {
     pub(crate) token: Option<Token<DynamoJobStore, FileSigner, SystemClock>>,
     /// The FHIR base, if it is not that of each request.
     pub(crate) base: Option<String>,
+    /// Whether whoever asks has to show who that is.
+    pub(crate) knows_callers: bool,
     /// Workers and the reaper; they end with the service.
     _at_work: JoinSet<()>,
     /// Held as long as the service lives.
@@ -145,9 +126,7 @@ impl Service {
     /// Opens the state, takes up unfinished exports, and starts the workers and the reaper.
     pub async fn start(plan: Plan) -> Result<Self, StartError> {
         let lock = lock(&plan.state)?;
-        let dynamo = EmbeddedDynamo::open(&plan.state.join(JOBS))?;
-        TableSchema::create(&dynamo.client(), TABLE).await.map_err(ExportError::from)?;
-        let jobs = DynamoJobStore::new(dynamo.client(), TABLE);
+        let State { dynamo, jobs } = State::open(&plan.state).await?;
         let parts = DirectoryParts::open(plan.state.join("files")).apart_from(&plan.lake);
         let lake = DirectoryLake::open(plan.lake);
         lake.check().await.map_err(ExportError::from)?;
@@ -209,6 +188,7 @@ impl Service {
         Ok(Self {
             token,
             base: plan.terms.base.clone(),
+            knows_callers: access.knows_callers(),
             groups: Groups::new(door(), lake.clone(), clock, plan.terms.base.clone(), plan.terms.policy.version),
             exports: Exports::new(door(), jobs.clone(), clock, plan.terms.base.clone()),
             kickoff: Kickoff::new(door(), (jobs.clone(), queue), (lake, parts.clone()), clock, plan.terms, random_job_id),
@@ -238,33 +218,6 @@ async fn work_off(worker: &LocalWorker, queue: &LocalQueue, task: TaskId) {
     if again && let Err(error) = queue.announce(&[task], DELIVER_AGAIN).await {
         tracing::warn!(error = %error, "a task was not announced again, the reaper will do it");
     }
-}
-
-/// Creates the folder, for its owner alone, and takes its lock.
-fn lock(state: &Path) -> Result<File, StartError> {
-    let unusable = |cause| StartError::State { path: state.to_owned(), cause };
-    let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(state).map_err(unusable)?;
-    let file = private_file(&state.join("lock")).map_err(unusable)?;
-    // SQLite gives the files beside it the same rights.
-    drop(private_file(&state.join(JOBS)).map_err(unusable)?);
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(StartError::InUse(state.to_owned())),
-        Err(std::fs::TryLockError::Error(cause)) => Err(unusable(cause)),
-    }
-}
-
-/// Opens a file, created for its owner alone if it is not there.
-fn private_file(path: &Path) -> std::io::Result<File> {
-    let mut options = File::options();
-    options.append(true).create(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
 }
 
 impl From<StoreError> for StartError {

@@ -3,6 +3,7 @@
 //! A case is a function that takes a fresh, empty implementation and fails by an assertion or by an error. The macro
 //! beside each suite lists its cases.
 
+pub mod access_store;
 pub mod job_store;
 pub mod part_store;
 pub mod resource_source;

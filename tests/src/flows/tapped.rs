@@ -68,6 +68,10 @@ impl<T: AccessStore> AccessStore for Tapped<T> {
         self.script.around("access.put_client", self.port.put_client(client, seen)).await
     }
 
+    async fn remove_client(&self, id: &Caller, seen: Millis) -> Result<bool, StoreError> {
+        self.script.around("access.remove_client", self.port.remove_client(id, seen)).await
+    }
+
     async fn remember_assertion(&self, digest: &str, until: Millis) -> Result<bool, StoreError> {
         self.script.around("access.remember_assertion", self.port.remember_assertion(digest, until)).await
     }

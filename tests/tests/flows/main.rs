@@ -1,15 +1,18 @@
 //! Whole exports through the six real handlers, undisturbed and under every fault that the design names.
 
 mod canary;
+mod clients;
 mod crash;
 mod ends;
 mod faults;
 mod keys;
 mod list;
+mod login;
 mod model;
 mod organized;
 mod places;
 mod polls;
+mod process;
 mod queue;
 mod registered;
 mod scopes;

@@ -1,9 +1,7 @@
 //! Exports over real HTTP, as `headrace serve` answers it.
 
 use std::collections::BTreeMap;
-use std::io::BufRead as _;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
 use headrace_local::client::{BulkClient, Downloaded};
@@ -14,6 +12,8 @@ use headrace_tests::lake;
 use reqwest::Url;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
+
+use crate::process::Server;
 
 const IMPATIENCE: Option<std::time::Duration> = Some(std::time::Duration::from_millis(5));
 
@@ -100,44 +100,6 @@ fn a_file_comes_whole_in_ranges_and_compressed_until_its_job_is_deleted() -> Res
     })
 }
 
-/// `headrace serve` as a process of its own.
-struct Server {
-    child: Child,
-    base: String,
-}
-
-impl Server {
-    fn start(lake: &Path, state: &Path) -> Result<Self> {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_headrace-under-test"))
-            .args(["serve", "--port", "0", "--workers", "1", "--file-size-mb", "1", "--log", "warn", "--state"])
-            .arg(state)
-            .arg(lake)
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let mut base = String::new();
-        std::io::BufReader::new(child.stdout.take().ok_or("no output")?).read_line(&mut base)?;
-        Ok(Self { child, base: base.trim_end().to_owned() })
-    }
-
-    /// SIGKILL: no destructor, no signal handler, no flush.
-    fn kill(mut self) -> Result<()> {
-        self.child.kill()?;
-        self.child.wait()?;
-        Ok(())
-    }
-
-    fn at(&self, status: &Url) -> Result<Url> {
-        Ok(Url::parse(&self.base)?.join(status.path())?)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
-}
-
 // Holds: CS6
 #[test]
 fn whoever_comes_is_told_what_the_server_can_do() -> Result<()> {
@@ -188,6 +150,28 @@ fn a_body_that_is_too_long_is_refused_before_it_is_understood() -> Result<()> {
     })
 }
 
+/// A page that lets its own name lead to this machine sends that name.
+#[test]
+fn names_of_other_machines_are_not_answered() -> Result<()> {
+    run(async || {
+        let state = tempfile::tempdir()?;
+        let base = serve(&lake::sample_dir(), &state).await?;
+        let http = reqwest::Client::builder().build()?;
+        for path in ["/metadata", "/$export", "/nothing/there"] {
+            let request = http.get(format!("{base}{path}")).header("host", "evil.example:8080");
+            let answer = request.header("accept", "application/fhir+json").header("prefer", "respond-async").send().await?;
+            assert_eq!((answer.status().as_u16(), &answer.headers()["content-type"]), (421, &"application/fhir+json".parse()?), "{path}");
+            let outcome: serde_json::Value = serde_json::from_slice(&answer.bytes().await?)?;
+            let said = outcome["issue"][0]["diagnostics"].as_str().ok_or("no diagnostics")?;
+            assert!(said.contains("--base-url") && !said.contains("evil"), "{said}");
+        }
+        for host in ["localhost", "127.0.0.1:1", "[::1]:8080"] {
+            assert_eq!(http.get(format!("{base}/metadata")).header("host", host).send().await?.status(), 200, "{host}");
+        }
+        Ok(())
+    })
+}
+
 #[test]
 fn a_killed_server_goes_on_where_it_was() -> Result<()> {
     run(async || {
@@ -196,7 +180,7 @@ fn a_killed_server_goes_on_where_it_was() -> Result<()> {
         lake::multiply(&lake::sample_dir(), &lake_dir, 60, lake::Packing::Plain)?;
         let client = BulkClient::new(None, IMPATIENCE)?;
         let http = reqwest::Client::builder().build()?;
-        let mut server = Server::start(&lake_dir, state.path())?;
+        let mut server = Server::start(&lake_dir, state.path(), &["--workers", "1", "--file-size-mb", "1"])?;
         let mut status = client.kick_off(&server.base, "$export", &[], false).await?;
         let (mut kills, mut seen) = (0, Vec::new());
         // As soon as the server has come further than at the last kill, it is killed again, in whatever it is doing.
@@ -210,7 +194,7 @@ fn a_killed_server_goes_on_where_it_was() -> Result<()> {
                 seen.push(progress);
                 server.kill()?;
                 kills += 1;
-                server = Server::start(&lake_dir, state.path())?;
+                server = Server::start(&lake_dir, state.path(), &["--workers", "1", "--file-size-mb", "1"])?;
                 status = server.at(&status)?;
             }
         }

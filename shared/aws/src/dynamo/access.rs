@@ -55,6 +55,16 @@ impl AccessStore for DynamoJobStore {
         Ok(self.update(update).await? == Landed::Yes)
     }
 
+    async fn remove_client(&self, id: &Caller, seen: Millis) -> Result<bool, StoreError> {
+        let delete = self.client.delete_item().table_name(&self.table).set_key(Some(client_key(id)));
+        let sent = delete.condition_expression("changed_at = :seen").expression_attribute_values(":seen", items::millis(seen)).send().await;
+        match sent.map_err(|error| self.called.store_error(error)) {
+            Ok(_) => Ok(true),
+            Err(StoreError::Stale) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     async fn remember_assertion(&self, digest: &str, until: Millis) -> Result<bool, StoreError> {
         let update = Update::of(items::plain_key(&format!("ASSERTION#{digest}"), "ASSERTION"))
             .when("attribute_not_exists(pk)")

@@ -49,6 +49,14 @@ pub struct ExternalTerms {
 pub const SCOPE_CLAIM: &str = "scope";
 
 impl AccessControl {
+    /// Whether whoever asks has to show who that is.
+    pub fn knows_callers(&self) -> bool {
+        match self {
+            Self::Smart(_) | Self::AwsIam | Self::External(_) => true,
+            Self::None => false,
+        }
+    }
+
     /// Reads who may ask a function behind API Gateway. Without a word about it, nobody may who is not registered.
     pub fn read(settings: &impl Settings) -> Result<Self, ConfigError> {
         // All are read whatever the mode is: a wrong one is told before the mode is changed.

@@ -1,0 +1,87 @@
+//! Private JSON Web Keys (RFC 7517, RFC 7518).
+
+use aws_lc_rs::error::KeyRejected;
+use aws_lc_rs::rsa::{KeyPairComponents, PublicKeyComponents};
+use aws_lc_rs::signature::{ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, RsaKeyPair};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::Pair;
+
+/// Bytes, in the base64 of JOSE.
+#[derive(Clone)]
+pub(super) struct Base64Url(pub(super) Vec<u8>);
+
+impl Serialize for Base64Url {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&URL_SAFE_NO_PAD.encode(&self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for Base64Url {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        // Not the library's words: they show a byte of the key.
+        URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')).map(Self).map_err(|_| serde::de::Error::custom("not base64url"))
+    }
+}
+
+/// A private key with its name.
+#[derive(Serialize, Deserialize)]
+pub(super) struct PrivateKey {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) kid: Option<String>,
+    #[serde(flatten)]
+    pub(super) numbers: Numbers,
+}
+
+/// What a private key is made of.
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "kty")]
+pub(super) enum Numbers {
+    #[serde(rename = "EC")]
+    Ec { crv: String, x: Base64Url, y: Base64Url, d: Base64Url },
+    #[serde(rename = "RSA")]
+    Rsa { n: Base64Url, e: Base64Url, d: Base64Url, p: Base64Url, q: Base64Url, dp: Base64Url, dq: Base64Url, qi: Base64Url },
+}
+
+/// A file of private keys.
+#[derive(Deserialize)]
+#[serde(untagged)]
+pub(super) enum PrivateKeys {
+    Set { keys: Vec<PrivateKey> },
+    One(Box<PrivateKey>),
+}
+
+impl PrivateKeys {
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        serde_json::from_str(text).ok()
+    }
+
+    pub(super) fn only(self) -> Option<PrivateKey> {
+        match self {
+            Self::One(key) => Some(*key),
+            Self::Set { keys } => {
+                let mut keys = keys.into_iter();
+                keys.next().filter(|_| keys.next().is_none())
+            }
+        }
+    }
+}
+
+impl PrivateKey {
+    pub(super) fn pair(&self) -> Result<Pair, KeyRejected> {
+        match &self.numbers {
+            Numbers::Ec { x, y, d, .. } => {
+                let point = [&[4], x.0.as_slice(), y.0.as_slice()].concat();
+                EcdsaKeyPair::from_private_key_and_public_key(&ECDSA_P384_SHA384_FIXED_SIGNING, &d.0, &point).map(Pair::Ec)
+            }
+            Numbers::Rsa { n, e, d, p, q, dp, dq, qi } => {
+                let public_key = PublicKeyComponents { n: &n.0, e: &e.0 };
+                let numbers = KeyPairComponents { public_key, d: &d.0, p: &p.0, q: &q.0, dP: &dp.0, dQ: &dq.0, qInv: &qi.0 };
+                RsaKeyPair::from_components(&numbers).map(Pair::Rsa)
+            }
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! The state folder: where one machine keeps jobs, registrations and files.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use headrace_aws::{DynamoJobStore, TableSchema};
+use headrace_core::error::{ExportError, StoreError};
+
+use crate::embedded::{EmbeddedDynamo, EmbeddedError};
+
+/// The job table's name within its file.
+const TABLE: &str = "headrace";
+
+/// The job table's file within the folder.
+const JOBS: &str = "jobs.db";
+
+/// The audit files' folder within the folder.
+pub(crate) const AUDIT: &str = "audit";
+
+/// The folder of the keys that sign access tokens within the folder.
+pub(crate) const KEYS: &str = "keys";
+
+/// Why the state cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// The folder cannot be used.
+    #[error("the state folder `{path}` cannot be used; name another with --state")]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        cause: std::io::Error,
+    },
+    /// There is no state.
+    #[error("there is no state in `{0}`; name the folder that `headrace serve` uses with --state")]
+    Absent(PathBuf),
+    /// Another process works in it.
+    #[error("the state folder `{0}` is in use by another headrace; stop that one or name another folder with --state")]
+    InUse(PathBuf),
+    /// The job table cannot be opened.
+    #[error("the job table cannot be opened")]
+    Table(#[from] EmbeddedError),
+    /// The job table refused.
+    #[error(transparent)]
+    Store(ExportError),
+}
+
+impl From<StoreError> for StateError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+/// An open state folder.
+pub struct State {
+    /// The job table's engine.
+    pub dynamo: EmbeddedDynamo,
+    /// The job table.
+    pub jobs: DynamoJobStore,
+}
+
+impl State {
+    /// Opens the folder, created for its owner alone if it is not there.
+    ///
+    /// Several processes may: the engine takes its turns between them, an item or a transaction at a time, and none of them
+    /// keeps an item in memory. Only [`lock`] says that this process is the one that serves.
+    pub async fn open(folder: &Path) -> Result<Self, StateError> {
+        create(folder)?;
+        let unusable = |cause| StateError::Folder { path: folder.to_owned(), cause };
+        // SQLite gives the files beside it the same rights.
+        drop(private_file(&folder.join(JOBS)).map_err(unusable)?);
+        let dynamo = EmbeddedDynamo::open(&folder.join(JOBS))?;
+        TableSchema::create(&dynamo.client(), TABLE).await?;
+        let jobs = DynamoJobStore::new(dynamo.client(), TABLE);
+        Ok(Self { dynamo, jobs })
+    }
+
+    /// The same, where there is one already.
+    pub async fn open_existing(folder: &Path) -> Result<Self, StateError> {
+        if folder.join(JOBS).is_file() { Self::open(folder).await } else { Err(StateError::Absent(folder.to_owned())) }
+    }
+}
+
+/// Takes the folder for a process that serves it, until the file is dropped.
+pub fn lock(folder: &Path) -> Result<File, StateError> {
+    create(folder)?;
+    let unusable = |cause| StateError::Folder { path: folder.to_owned(), cause };
+    let file = private_file(&folder.join("lock")).map_err(unusable)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(StateError::InUse(folder.to_owned())),
+        Err(std::fs::TryLockError::Error(cause)) => Err(unusable(cause)),
+    }
+}
+
+fn create(folder: &Path) -> Result<(), StateError> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(folder).map_err(|cause| StateError::Folder { path: folder.to_owned(), cause })
+}
+
+/// Opens a file, created for its owner alone if it is not there.
+fn private_file(path: &Path) -> std::io::Result<File> {
+    let mut options = File::options();
+    options.append(true).create(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
