@@ -28,7 +28,7 @@ pub struct KmsSigner {
 impl KmsSigner {
     /// The key of this id, ARN or alias.
     pub fn new(client: Client, key: impl Into<String>) -> Self {
-        let called = Called { what: WHAT, setting: "HEADRACE_SIGNING_KEY", value: key.into() };
+        let called = Called::new(WHAT, "HEADRACE_SIGNING_KEY", key);
         Self { client, called, public: OnceCell::new() }
     }
 

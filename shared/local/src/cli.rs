@@ -344,7 +344,7 @@ mod tests {
         let line = ["headrace", "export", "lake", "out"].iter().chain(arguments);
         match Cli::try_parse_from(line)?.command {
             Command::Export(order) => Ok(order.wishes),
-            Command::Serve(_) | Command::Clients(_) => panic!("another command"),
+            Command::Serve(_) | Command::Clients(_) | Command::Keys(_) => panic!("another command"),
         }
     }
 
@@ -395,7 +395,7 @@ mod tests {
     fn what_a_setting_cannot_be_is_said_with_its_name() {
         let terms = |arguments: &[&str]| match Cli::try_parse_from(["headrace", "serve", "lake"].iter().chain(arguments)).unwrap().command {
             Command::Serve(order) => order.terms,
-            Command::Export(_) | Command::Clients(_) => panic!("another command"),
+            Command::Export(_) | Command::Clients(_) | Command::Keys(_) => panic!("another command"),
         };
         for (argument, variable) in [
             ("--fhir-version=6", "HEADRACE_FHIR_VERSION"),

@@ -88,6 +88,7 @@ impl Served {
             lake_terms: LakeTerms::default(),
             trust_lake_names: false,
             workers,
+            access: Access::None,
         };
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let base = base_of(listener.local_addr()?);

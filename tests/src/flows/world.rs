@@ -10,7 +10,7 @@ use chunk_worker::handler::ChunkWorker;
 use files::handler::{Files, LocalFile};
 use groups::handler::Groups;
 use headrace_aws::DynamoJobStore;
-use headrace_core::access::{self, Agent, Client, ClientKeys, Origin, Reach, Scopes, Visitor};
+use headrace_core::access::{self, Agent, ClientKeys, Origin, Reach, Scopes, Visitor};
 use headrace_core::clock::Millis;
 use headrace_core::error::ExportError;
 use headrace_core::flow::kick_off::{KickOff, Settings, kick_off};
@@ -292,7 +292,7 @@ impl<S: Stage> World<S> {
     }
 
     /// Kicks off for Ann as if she were registered like this, with what the operator allows; the path of the status URL.
-    pub async fn kick_off_as(&self, client: Client, policy: &Policy, parameters: &[(&str, &str)]) -> Result<String, ExportError> {
+    pub async fn kick_off_as(&self, client: access::Client, policy: &Policy, parameters: &[(&str, &str)]) -> Result<String, ExportError> {
         let asked = Asked {
             accept: vec!["application/fhir+json".to_owned()],
             prefer: vec!["respond-async".to_owned()],

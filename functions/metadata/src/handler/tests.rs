@@ -146,9 +146,10 @@ async fn what_is_said_is_of_the_shape_that_each_version_defines() {
 #[tokio::test]
 async fn settings_change_what_is_said() {
     let mut offer = offer(FhirVersion::R4);
-    let plain = statement("http://h", &offer, Millis(0)).unwrap();
+    let at = At { base: "http://h".to_owned(), token_url: None };
+    let plain = statement(&at, &offer, Millis(0)).unwrap();
     (offer.adds_new_members, offer.adds_referenced, offer.access) = (true, true, AccessControl::None);
-    let other = statement("http://h", &offer, Millis(0)).unwrap();
+    let other = statement(&at, &offer, Millis(0)).unwrap();
     for (with, words) in [
         (&plain, "Signature Version 4"),
         (&plain, "treated as every other"),

@@ -28,7 +28,7 @@ impl S3AuditFiles {
 
     async fn get(&self, name: &AuditFileName) -> Result<Bytes, StoreError> {
         let place = &self.0;
-        let sent = place.client.get_object().bucket(&place.bucket).key(place.key(&name.to_string())).send().await;
+        let sent = place.client.get_object().bucket(&place.bucket).key(place.object(&name.to_string())).send().await;
         let body = sent.map_err(|error| place.called.store_error(error))?.body;
         let bytes = body.collect().await.map_err(|error| StoreError::NotApplied { what: WHAT, cause: error.into() })?;
         Ok(bytes.into_bytes())
@@ -38,7 +38,7 @@ impl S3AuditFiles {
 impl AuditFiles for S3AuditFiles {
     async fn write(&self, name: &AuditFileName, bytes: Bytes) -> Result<Kept, StoreError> {
         let place = &self.0;
-        let put = place.client.put_object().bucket(&place.bucket).key(place.key(&name.to_string())).content_type(NDJSON);
+        let put = place.client.put_object().bucket(&place.bucket).key(place.object(&name.to_string())).content_type(NDJSON);
         // A bucket under Object Lock takes no object without a checksum.
         let put = put.checksum_algorithm(ChecksumAlgorithm::Sha256).if_none_match("*").body(ByteStream::from(bytes));
         match put.send().await {

@@ -108,7 +108,7 @@ fn an_encryption_key_is_one_that_the_operator_offers_and_only_its_name_is_told()
     let policy = Policy { keys: JobKey::parse_named(keys).unwrap(), ..Policy::default() };
     let ask = |names: &[&str]| {
         let parameters: Vec<_> = names.iter().map(|name| ("_encryptionKey", *name)).collect();
-        ExportRequest::resolve(&asked(&parameters), &policy, NOW).map(|resolved| resolved.request.encryption_key)
+        ExportRequest::resolve(&asked(&parameters), &policy, &Reach::default(), NOW).map(|resolved| resolved.request.encryption_key)
     };
     let arn = |name| ask(&[name]).unwrap().unwrap().arn;
     assert_eq!(arn("trial"), "arn:aws:kms:eu-central-1:111122223333:key/CANARY-1");
