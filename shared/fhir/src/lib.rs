@@ -8,6 +8,8 @@ mod deletion;
 mod elements;
 mod group;
 mod head;
+#[cfg(test)]
+mod independent;
 mod instant;
 mod json;
 mod mention;
@@ -19,6 +21,7 @@ mod resource;
 mod resource_type;
 mod search;
 mod skim;
+mod structure;
 mod tables;
 mod version;
 
@@ -37,6 +40,7 @@ pub use reference::{Bases, LocalReference, any_reference, local_reference};
 pub use resource::{Outline, Resource};
 pub use resource_type::{ResourceType, TypeSet};
 pub use search::{Fault, Query, QueryError, TypeFilter, TypeFilters, Word, split_queries, supported_parameters};
+pub use structure::{Definition, Kind, Structures, TypedMember};
 pub use tables::{Component, Element, ParameterKind, SearchParameter, Support, TypedPath};
 pub use version::FhirVersion;
 
