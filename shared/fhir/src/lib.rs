@@ -4,6 +4,7 @@
 //! members that an export asks about.
 
 mod compartment;
+mod deid;
 mod deletion;
 mod elements;
 mod group;
@@ -26,6 +27,7 @@ mod tables;
 mod version;
 
 pub use compartment::PatientCompartment;
+pub use deid::{Applied, DeidEnds, DeidErrors, DeidFailure, DeidFault, DeidProblem, Deidentification, Deidentifier, FailedRule, JobTerms};
 pub use deletion::{Deletion, Deletions, deletion_line, deletions};
 pub use elements::{Elements, ElementsError};
 pub use group::{GroupError, GroupMembers, Member, Membership};
