@@ -33,7 +33,7 @@ use config::{Config, OnError};
 pub use error::{DeidEnds, DeidErrors, DeidFailure, DeidFault, DeidProblem, FailedRule};
 use exact::{Unwatched, apply_exactly};
 use labels::{Label, Labels, write_labels};
-use pass::{Stop, apply_in_one_pass};
+use pass::{Unusual, apply_in_one_pass};
 use works::Works;
 
 /// A configuration, read for one version of FHIR.
@@ -98,8 +98,7 @@ impl Deidentifier {
         if let Ok(text) = std::str::from_utf8(line) {
             match apply_in_one_pass(&self.works, text, patient, out) {
                 Ok(()) => return Ok(()),
-                Err(Stop::Failed(failure)) => return Err(failure),
-                Err(Stop::Unusual) => out.truncate(begin),
+                Err(Unusual) => out.truncate(begin),
             }
         }
         let is_json = |text: &&str| serde_json::from_str::<IgnoredAny>(text).is_ok();

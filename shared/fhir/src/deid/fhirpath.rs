@@ -109,8 +109,6 @@ pub(super) enum Unreadable {
     UnsupportedForm(&'static str),
     #[error("{0}() does not take {1} arguments")]
     Arguments(&'static str, usize),
-    #[error("{0}() takes the name of a type")]
-    NotAType(&'static str),
     #[error("{0}() takes a name between quotes")]
     NotAName(&'static str),
     #[error("the pattern of {0}() cannot be used: {1}")]

@@ -1,11 +1,10 @@
 //! The fast way: one pass over the text of a resource. What stays is copied as it stands, in as long pieces as possible.
 //!
 //! It does what almost every resource needs. Of anything else (escapes in names, other JSON than FHIR's, null, `_given`
-//! beside `given`) it says [`Stop::Unusual`], and the resource goes the exact way, which also says what is wrong.
+//! beside `given`, whatever fails) it says [`Unusual`], and the resource goes the exact way, which also says what is wrong.
 
 use std::fmt;
 
-use super::error::{DeidFailure, DeidProblem};
 use super::labels::{Labels, write_labels};
 use super::leaf::Leaf;
 use super::method::Method;
@@ -17,22 +16,19 @@ use crate::ResourceType;
 use crate::json::Json;
 use crate::skim::Text;
 
-/// Why the pass ended early.
-pub(super) enum Stop {
-    /// The text is not what the pass knows.
-    Unusual,
-    Failed(DeidFailure),
-}
+/// The pass ended early: it says nothing about the resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Unusual;
 
 /// Does to a resource what the rules say, and writes it.
-pub(super) fn apply_in_one_pass(works: &Works, line: &str, patient: Option<&str>, out: &mut Vec<u8>) -> Result<(), Stop> {
-    let mut text = Text::of(line).ok_or(Stop::Unusual)?;
+pub(super) fn apply_in_one_pass(works: &Works, line: &str, patient: Option<&str>, out: &mut Vec<u8>) -> Result<(), Unusual> {
+    let mut text = Text::of(line).ok_or(Unusual)?;
     text.skip_blanks();
     let json = Json::of_valid(line);
-    let kind = json.member("resourceType").and_then(Json::text).and_then(|name| ResourceType::named(&name)).ok_or(Stop::Unusual)?;
-    let id = json.member("id").ok_or(Stop::Unusual)?;
-    let Some(Plan::Pass(states)) = works.plan(kind) else { return Err(Stop::Unusual) };
-    let bench = Bench::new(works, kind.as_str(), &id.text().ok_or(Stop::Unusual)?, patient);
+    let kind = json.member("resourceType").and_then(Json::text).and_then(|name| ResourceType::named(&name)).ok_or(Unusual)?;
+    let id = json.member("id").ok_or(Unusual)?;
+    let Some(Plan::Pass(states)) = works.plan(kind) else { return Err(Unusual) };
+    let bench = Bench::new(works, kind.as_str(), &id.text().ok_or(Unusual)?, patient);
     let from = text.at;
     let id = Identity::of(states, id.as_str());
     let mut pass = Pass { works, text, out, from, bench, id, trail: Trail { root: kind.as_str(), crumbs: Vec::new() }, depth: 0, resources: 0 };
@@ -40,7 +36,7 @@ pub(super) fn apply_in_one_pass(works: &Works, line: &str, patient: Option<&str>
     let end = pass.text.at;
     pass.text.skip_blanks();
     if pass.text.next_byte().is_some() {
-        return Err(Stop::Unusual);
+        return Err(Unusual);
     }
     pass.copy_up_to(end);
     Ok(())
@@ -165,15 +161,15 @@ impl<'p> Pass<'p> {
         series.end = at;
     }
 
-    fn expect(&mut self, wanted: u8) -> Result<(), Stop> {
-        self.text.expect(wanted).ok_or(Stop::Unusual)
+    fn expect(&mut self, wanted: u8) -> Result<(), Unusual> {
+        self.text.expect(wanted).ok_or(Unusual)
     }
 
     /// A resource; it always stays, if only with its type.
-    fn resource(&mut self, states: &'p States, is_contained: bool) -> Result<(), Stop> {
+    fn resource(&mut self, states: &'p States, is_contained: bool) -> Result<(), Unusual> {
         let outside = std::mem::take(&mut self.bench.labels);
         self.resources += 1;
-        let root = states.get(0).ok_or(Stop::Unusual)?;
+        let root = states.get(0).ok_or(Unusual)?;
         self.object(states, root, Some(is_contained))?;
         self.resources -= 1;
         self.bench.labels.add_all(outside);
@@ -181,10 +177,10 @@ impl<'p> Pass<'p> {
     }
 
     /// An object; whether anything of it stays. Of a resource `resource` says whether it is contained.
-    fn object(&mut self, states: &'p States, state: &'p State, resource: Option<bool>) -> Result<bool, Stop> {
+    fn object(&mut self, states: &'p States, state: &'p State, resource: Option<bool>) -> Result<bool, Unusual> {
         self.depth += 1;
         if self.depth > DEPTH {
-            return Err(Stop::Unusual);
+            return Err(Unusual);
         }
         let mark = self.mark();
         self.expect(b'{')?;
@@ -196,25 +192,29 @@ impl<'p> Pass<'p> {
             self.expect(b'}')?;
             self.depth -= 1;
             self.back_to(&mark);
-            return if resource.is_some() { Err(Stop::Unusual) } else { Ok(false) };
+            return if resource.is_some() { Err(Unusual) } else { Ok(false) };
         }
         loop {
             self.text.skip_blanks();
             self.begin(&series, self.text.at);
-            let name = self.text.name().ok_or(Stop::Unusual)?;
+            let name = self.text.name().ok_or(Unusual)?;
             self.text.skip_blanks();
             let stays = if let Some(edge) = state.members.get(name) {
                 if !seen.is_first(edge.index) {
-                    return Err(Stop::Unusual);
+                    return Err(Unusual);
                 }
                 has_value |= edge.element == "value" && self.text.next_byte() != Some(b'n');
                 if resource.is_some() && edge.name == "meta" {
+                    // Labels are put in later, so that it has to be known where it is.
+                    let mark = self.mark();
                     self.copy_up_to(self.text.at);
                     let begin = self.out.len();
                     let stays = self.member(states, edge)?;
                     if stays {
                         self.copy_up_to(self.text.at);
                         meta = Some(begin..self.out.len());
+                    } else {
+                        self.back_to(&mark);
                     }
                     stays
                 } else {
@@ -222,24 +222,24 @@ impl<'p> Pass<'p> {
                 }
             } else if resource.is_some() && name == "resourceType" && !has_type {
                 has_type = true;
-                self.text.plain_string().ok_or(Stop::Unusual)?;
+                self.text.plain_string().ok_or(Unusual)?;
                 true
             } else {
-                let edge = name.strip_prefix('_').and_then(|plain| state.members.get(plain)).ok_or(Stop::Unusual)?;
+                let edge = name.strip_prefix('_').and_then(|plain| state.members.get(plain)).ok_or(Unusual)?;
                 if !siblings.is_first(edge.index) {
-                    return Err(Stop::Unusual);
+                    return Err(Unusual);
                 }
                 self.sibling(states, edge)?
             };
             self.end(&mut series, stays);
-            match self.text.token().ok_or(Stop::Unusual)? {
+            match self.text.token().ok_or(Unusual)? {
                 b',' => {}
                 b'}' => break,
-                _ => return Err(Stop::Unusual),
+                _ => return Err(Unusual),
             }
         }
         if (state.needs_value && !has_value) || (resource.is_some() && !has_type) {
-            return Err(Stop::Unusual);
+            return Err(Unusual);
         }
         self.depth -= 1;
         if !series.has_any {
@@ -258,7 +258,7 @@ impl<'p> Pass<'p> {
     }
 
     /// The value of a member; whether anything of it stays.
-    fn member(&mut self, states: &'p States, edge: &'p Edge) -> Result<bool, Stop> {
+    fn member(&mut self, states: &'p States, edge: &'p Edge) -> Result<bool, Unusual> {
         let begin = self.text.at;
         if self.text.next_byte() == Some(b'[') {
             return self.array(states, edge);
@@ -281,7 +281,7 @@ impl<'p> Pass<'p> {
         Ok(stays)
     }
 
-    fn array(&mut self, states: &'p States, edge: &'p Edge) -> Result<bool, Stop> {
+    fn array(&mut self, states: &'p States, edge: &'p Edge) -> Result<bool, Unusual> {
         let mark = self.mark();
         self.expect(b'[')?;
         let mut series = Series { end: self.text.at, has_any: false };
@@ -297,10 +297,10 @@ impl<'p> Pass<'p> {
             let stays = self.value(states, edge)?;
             self.trail.crumbs.pop();
             self.end(&mut series, stays);
-            match self.text.token().ok_or(Stop::Unusual)? {
+            match self.text.token().ok_or(Unusual)? {
                 b',' => {}
                 b']' => break,
-                _ => return Err(Stop::Unusual),
+                _ => return Err(Unusual),
             }
         }
         if !series.has_any {
@@ -310,39 +310,38 @@ impl<'p> Pass<'p> {
     }
 
     /// One value: a member's, or an item of its list.
-    fn value(&mut self, states: &'p States, edge: &'p Edge) -> Result<bool, Stop> {
+    fn value(&mut self, states: &'p States, edge: &'p Edge) -> Result<bool, Unusual> {
         match self.text.next_byte() {
             Some(b'{') if edge.is_resource => {
                 self.resource_within(edge)?;
                 Ok(true)
             }
             Some(b'{') if !edge.is_primitive => {
-                let state = states.get(edge.state).ok_or(Stop::Unusual)?;
-                self.cannot_be_generalized(state)?;
-                self.object(states, state, None)
+                let state = states.get(edge.state).ok_or(Unusual)?;
+                if self.is_refused(state) { Err(Unusual) } else { self.object(states, state, None) }
             }
-            Some(b'{' | b'[' | b'n') | None => Err(Stop::Unusual),
-            Some(_) if edge.is_primitive => self.primitive(states.get(edge.state).ok_or(Stop::Unusual)?),
-            Some(_) => Err(Stop::Unusual),
+            Some(b'{' | b'[' | b'n') | None => Err(Unusual),
+            Some(_) if edge.is_primitive => self.primitive(states.get(edge.state).ok_or(Unusual)?),
+            Some(_) => Err(Unusual),
         }
     }
 
-    fn resource_within(&mut self, edge: &Edge) -> Result<(), Stop> {
+    fn resource_within(&mut self, edge: &Edge) -> Result<(), Unusual> {
         let rest = self.text.line.get(self.text.at..).unwrap_or_default();
         let name = Json::of_valid(rest).member("resourceType").and_then(Json::text);
-        let kind = name.and_then(|name| ResourceType::named(&name)).ok_or(Stop::Unusual)?;
-        let Some(Plan::Pass(states)) = self.works.plan(kind) else { return Err(Stop::Unusual) };
+        let kind = name.and_then(|name| ResourceType::named(&name)).ok_or(Unusual)?;
+        let Some(Plan::Pass(states)) = self.works.plan(kind) else { return Err(Unusual) };
         self.resource(states, edge.element == "contained")
     }
 
     /// What stands beside a primitive's value: its id and its extensions.
-    fn sibling(&mut self, states: &'p States, edge: &'p Edge) -> Result<bool, Stop> {
-        let state = states.get(edge.state).ok_or(Stop::Unusual)?;
+    fn sibling(&mut self, states: &'p States, edge: &'p Edge) -> Result<bool, Unusual> {
+        let state = states.get(edge.state).ok_or(Unusual)?;
         let rule = state.claim.and_then(|claim| self.works.rule(claim.rule));
         // Items of two lists belong together; and of these methods the value decides.
         let is_joint = rule.is_some_and(|rule| matches!(rule.method, Method::Substitute(_) | Method::Perturb(_)));
         if edge.is_list || !edge.is_primitive || is_joint || self.text.next_byte() != Some(b'{') {
-            return Err(Stop::Unusual);
+            return Err(Unusual);
         }
         self.trail.crumbs.push((edge.name, None));
         let stays = self.object(states, state, None);
@@ -350,27 +349,22 @@ impl<'p> Pass<'p> {
         stays
     }
 
-    fn cannot_be_generalized(&self, state: &State) -> Result<(), Stop> {
-        let claim = state.claim.filter(|claim| !claim.is_still);
-        match claim.and_then(|claim| self.works.rule(claim.rule)) {
-            Some(rule) if matches!(rule.method, Method::Generalize(_)) => {
-                Err(Stop::Failed(self.works.failure(Some(rule), self.trail.to_string(), DeidProblem::NotPrimitive)))
-            }
-            Some(_) | None => Ok(()),
-        }
+    /// Whether a rule fails here because it works on single values only.
+    fn is_refused(&self, state: &State) -> bool {
+        let rule = state.claim.filter(|claim| !claim.is_still).and_then(|claim| self.works.rule(claim.rule));
+        rule.is_some_and(|rule| matches!(rule.method, Method::Generalize(_)))
     }
 
-    fn primitive(&mut self, state: &'p State) -> Result<bool, Stop> {
+    fn primitive(&mut self, state: &'p State) -> Result<bool, Unusual> {
         let begin = self.text.at;
-        self.text.skip_value().ok_or(Stop::Unusual)?;
+        self.text.skip_value().ok_or(Unusual)?;
         let (Some(claim), Some(leaf)) = (state.claim, state.leaf) else { return Ok(true) };
         let Some(rule) = self.works.rule(claim.rule).filter(|_| !claim.is_still) else { return Ok(true) };
         if let Method::DateShift = rule.method {
             self.choose_shift(claim)?;
         }
         let raw = self.text.line.get(begin..self.text.at).unwrap_or_default();
-        let fate = self.bench.treat(&rule.method, leaf, raw, &self.trail);
-        match fate.map_err(|why| Stop::Failed(self.works.failure(Some(rule), self.trail.to_string(), why)))? {
+        match self.bench.treat(&rule.method, leaf, raw, &self.trail).map_err(|_| Unusual)? {
             Fate::Stays => Ok(true),
             Fate::Goes => Ok(false),
             Fate::Becomes => {
@@ -384,7 +378,7 @@ impl<'p> Pass<'p> {
 
     /// Dates move by the root's id as it is when their rule comes: the new one within other resources, which come after
     /// the root, and behind the rule for the id.
-    fn choose_shift(&mut self, dates: Claim) -> Result<(), Stop> {
+    fn choose_shift(&mut self, dates: Claim) -> Result<(), Unusual> {
         let Some(claim) = self.id.claim else { return Ok(()) };
         let wants_new = self.resources > 1 || claim.rule < dates.rule;
         if wants_new == self.id.is_new {
@@ -400,11 +394,11 @@ impl<'p> Pass<'p> {
         Ok(())
     }
 
-    fn shift_of_new_id(&mut self, claim: Claim) -> Result<Shift, Stop> {
-        let (Some(rule), Some(leaf)) = (self.works.rule(claim.rule), self.id.leaf) else { return Err(Stop::Unusual) };
+    fn shift_of_new_id(&mut self, claim: Claim) -> Result<Shift, Unusual> {
+        let (Some(rule), Some(leaf)) = (self.works.rule(claim.rule), self.id.leaf) else { return Err(Unusual) };
         let labels = self.bench.labels;
         let place = format!("{}.id", self.trail.root);
-        let fate = self.bench.treat(&rule.method, leaf, self.id.raw, &place).map_err(|_| Stop::Unusual)?;
+        let fate = self.bench.treat(&rule.method, leaf, self.id.raw, &place).map_err(|_| Unusual)?;
         self.bench.labels = labels;
         let raw = match fate {
             Fate::Stays => self.id.raw,

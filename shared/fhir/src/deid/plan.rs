@@ -69,10 +69,6 @@ impl States {
         self.0.get(usize::try_from(state).ok()?)
     }
 
-    /// Every state.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &State> {
-        self.0.iter()
-    }
 }
 
 impl Plan {

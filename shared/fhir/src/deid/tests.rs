@@ -2,7 +2,9 @@ use serde_json::Value;
 use time::macros::date;
 
 use super::*;
+use crate::json::Shape;
 
+mod agreement;
 mod vectors;
 
 const TODAY: Date = date!(2026 - 11 - 21);
