@@ -49,11 +49,13 @@ impl Hasher {
         }
         let mut mac = self.0.clone();
         mac.update(text.as_bytes());
-        for byte in mac.finalize().into_bytes() {
-            for nibble in [byte >> 4, byte & 15] {
-                out.push(char::from(DIGITS.get(usize::from(nibble)).copied().unwrap_or_default()));
-            }
+        let hash: [u8; 32] = mac.finalize().into_bytes().into();
+        let mut digits = [0; 64];
+        let digit = |nibble: u8| DIGITS.get(usize::from(nibble)).copied().unwrap_or_default();
+        for (byte, pair) in hash.iter().zip(digits.chunks_exact_mut(2)) {
+            pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
         }
+        out.push_str(std::str::from_utf8(&digits).unwrap_or_default());
     }
 
     /// Appends a reference whose id is hashed, so that it still leads to the resource whose id is hashed. A text in which
@@ -77,12 +79,15 @@ fn split_reference(reference: &str) -> (&str, &str, &str) {
     if let Some(id) = reference.strip_prefix('#') {
         return ("#", id, "");
     }
-    let current = match reference.rsplit_once("/_history/") {
-        Some((_, version)) if !is_id(version) => return whole,
-        Some((current, _)) => current,
-        None => reference,
-    };
-    let Some((path, id)) = current.rsplit_once('/').filter(|(_, id)| is_id(id)) else { return whole };
+    let Some((mut path, mut id)) = reference.rsplit_once('/') else { return whole };
+    let mut current = reference;
+    if let Some(without) = path.strip_suffix("/_history") {
+        let Some((before, versioned)) = without.rsplit_once('/').filter(|_| is_id(id)) else { return whole };
+        (current, path, id) = (without, before, versioned);
+    }
+    if !is_id(id) {
+        return whole;
+    }
     let is_named = match path.rsplit_once('/') {
         Some((base, kind)) => is_base(base) && ResourceType::named(kind).is_some(),
         None => ResourceType::named(path).is_some(),

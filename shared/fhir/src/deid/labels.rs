@@ -92,7 +92,13 @@ pub(super) fn write_labels(labels: Labels, meta: Option<std::ops::Range<usize>>,
     };
     let text = out.get(range.clone()).and_then(|meta| std::str::from_utf8(meta).ok()).unwrap_or("{}");
     let labelled = labelled(labels, Json::of_valid(text));
-    out.splice(range, labelled.into_bytes());
+    // Labels are only ever added: what follows moves up.
+    let (end, more) = (out.len(), labelled.len() - range.len());
+    out.resize(end + more, 0);
+    out.copy_within(range.end..end, range.end + more);
+    if let Some(place) = out.get_mut(range.start..range.start + labelled.len()) {
+        place.copy_from_slice(labelled.as_bytes());
+    }
 }
 
 /// `meta` with its labels.

@@ -169,7 +169,7 @@ impl<'p> Pass<'p> {
     fn resource(&mut self, states: &'p States, is_contained: bool) -> Result<(), Unusual> {
         let outside = std::mem::take(&mut self.bench.labels);
         self.resources += 1;
-        let root = states.get(0).ok_or(Unusual)?;
+        let root = states.get(0).filter(|root| !self.is_refused(root)).ok_or(Unusual)?;
         self.object(states, root, Some(is_contained))?;
         self.resources -= 1;
         self.bench.labels.add_all(outside);

@@ -8,12 +8,32 @@ use super::redact::is_too_old;
 /// The furthest that a date moves, either way.
 const RANGE: i64 = 50;
 
-/// By how many days the dates move that belong to `name`.
-///
-/// The arithmetic is that of the tool that the format comes from, so that with one key both move dates alike.
-pub(super) fn offset_days(name: &str, key: &str) -> i64 {
-    let step = |offset: i64, byte: u8| (offset * 131 + i64::from(byte)) % (2 * RANGE + 1);
-    name.bytes().chain(key.bytes()).fold(0, step) - RANGE
+/// A key, prepared: what it adds to the sum of any name before it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ShiftKey {
+    factor: i64,
+    sum: i64,
+}
+
+const STEP: i64 = 131;
+const MODULUS: i64 = 2 * RANGE + 1;
+
+impl ShiftKey {
+    pub(super) fn new(key: &str) -> Self {
+        Self { factor: key.bytes().fold(1, |factor, _| factor * STEP % MODULUS), sum: sum(key) }
+    }
+
+    /// By how many days the dates move that belong to `name`.
+    ///
+    /// The arithmetic is that of the tool that the format comes from, so that with one key both move dates alike: a sum
+    /// over the bytes of the name and those of the key behind it.
+    pub(super) fn days(self, name: &str) -> i64 {
+        (sum(name) * self.factor + self.sum) % MODULUS - RANGE
+    }
+}
+
+fn sum(text: &str) -> i64 {
+    text.bytes().fold(0, |sum, byte| (sum * STEP + i64::from(byte)) % MODULUS)
 }
 
 /// The moment on its new day, its time all zeros and its time zone as it was. `None` where no day is written, where the
@@ -66,6 +86,13 @@ mod tests {
     use super::*;
 
     const TODAY: Date = date!(2026 - 11 - 21);
+
+    #[test]
+    fn a_name_moves_dates_as_if_the_key_stood_behind_it() {
+        for (name, key) in [("", ""), ("", "dummy"), ("a", ""), ("patient-1", "key"), ("ÆŊŋ", "ßſ♫∅")] {
+            assert_eq!(ShiftKey::new(key).days(name), ShiftKey::new("").days(&format!("{name}{key}")), "{name} {key}");
+        }
+    }
 
     #[test]
     fn what_is_no_time_of_fhirs_leaves_the_day_only() {

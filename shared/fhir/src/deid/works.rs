@@ -20,7 +20,7 @@ use super::reach::Ways;
 use super::redact::redact;
 use super::rule::Rule;
 use super::shapes::shapes;
-use super::shift::{offset_days, shift};
+use super::shift::{ShiftKey, shift};
 use super::text::put_quoted;
 use crate::ResourceType;
 use crate::json::Json;
@@ -33,7 +33,7 @@ pub(super) struct Works {
     hasher: Hasher,
     /// Decides noise and initialization vectors, so that the same slice gives the same bytes again.
     noise: Hasher,
-    date_shift_key: String,
+    shift_key: ShiftKey,
     encrypt_key: Vec<u8>,
     /// One for each type, made when the first resource of the type comes.
     plans: Vec<OnceLock<Plan>>,
@@ -85,7 +85,7 @@ impl Works {
         Self {
             hasher: Hasher::new(&or_derived(&parameters.crypto_hash_key, "cryptoHashKey")),
             noise: Hasher::new(&derive("noise")),
-            date_shift_key,
+            shift_key: ShiftKey::new(&date_shift_key),
             encrypt_key: or_derived(&parameters.encrypt_key, "encryptKey"),
             plans: ResourceType::all().map(|_| OnceLock::new()).collect(),
             config,
@@ -156,7 +156,7 @@ impl<'w> Bench<'w> {
         match (works.config.parameters.fixed_offset_days, *days) {
             (Some(fixed), _) => fixed.into(),
             (None, Some(known)) => known,
-            (None, None) => *days.insert(offset_days(name, &works.date_shift_key)),
+            (None, None) => *days.insert(works.shift_key.days(name)),
         }
     }
 

@@ -16,7 +16,7 @@ use crate::deid::leaf::Leaf;
 use crate::deid::method::{Method, Perturb};
 use crate::deid::perturb::perturb;
 use crate::deid::redact::redact;
-use crate::deid::shift::{offset_days, shift};
+use crate::deid::shift::{ShiftKey, shift};
 
 fn folder() -> Option<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/vectors/anonymizer");
@@ -128,7 +128,7 @@ fn zip_codes_and_dates_are_redacted_alike() {
 fn dates_are_shifted_alike() {
     let Some(vectors) = vectors() else { return };
     let vectors = &vectors["dateShift"];
-    let days = offset_days(vectors["prefix"].as_str().unwrap(), vectors["key"].as_str().unwrap());
+    let days = ShiftKey::new(vectors["key"].as_str().unwrap()).days(vectors["prefix"].as_str().unwrap());
     assert_eq!(Some(days), vectors["offsetDays"].as_i64());
     for case in list(vectors, "cases") {
         let case = texts(case);
