@@ -39,13 +39,13 @@ impl Watch for Unwatched {
 pub(super) fn apply_exactly<'a>(
     works: &'a Works,
     json: Json<'a>,
-    patient: Option<&str>,
+    patient: Option<&'a str>,
     watch: &mut impl Watch,
     out: &mut Vec<u8>,
 ) -> Result<(), DeidFailure> {
     let tree = Tree::read(json, works.config.version).map_err(|(why, place)| works.failure(None, place, why))?;
     let id = tree.text_of(NodeId::ROOT, "id").unwrap_or_default();
-    let bench = Bench::new(works, tree.type_name(NodeId::ROOT), &id, patient);
+    let bench = Bench::new(works, tree.type_name(NodeId::ROOT), id.into(), patient);
     let mut exact = Exact { works, tree, bench, labels: Vec::new(), watch };
     exact.resource(NodeId::ROOT)?;
     exact.tree.write(&exact.labels, out);
@@ -181,7 +181,7 @@ impl<'w, W: Watch> Exact<'w, '_, W> {
         let is_id = self.tree.node(node).is_some_and(|node| node.parent == Some(NodeId::ROOT) && node.element == "id");
         if is_id {
             let id = self.tree.text_of(NodeId::ROOT, "id").unwrap_or_default();
-            self.bench.rename(&id);
+            self.bench.rename(id);
         }
     }
 

@@ -21,14 +21,14 @@ use crate::skim::Text;
 pub(super) struct Unusual;
 
 /// Does to a resource what the rules say, and writes it.
-pub(super) fn apply_in_one_pass(works: &Works, line: &str, patient: Option<&str>, out: &mut Vec<u8>) -> Result<(), Unusual> {
+pub(super) fn apply_in_one_pass<'p>(works: &'p Works, line: &'p str, patient: Option<&'p str>, out: &'p mut Vec<u8>) -> Result<(), Unusual> {
     let mut text = Text::of(line).ok_or(Unusual)?;
     text.skip_blanks();
     let json = Json::of_valid(line);
     let kind = json.member("resourceType").and_then(Json::text).and_then(|name| ResourceType::named(&name)).ok_or(Unusual)?;
     let id = json.member("id").ok_or(Unusual)?;
     let Some(Plan::Pass(states)) = works.plan(kind) else { return Err(Unusual) };
-    let bench = Bench::new(works, kind.as_str(), &id.text().ok_or(Unusual)?, patient);
+    let bench = Bench::new(works, kind.as_str(), id.text().ok_or(Unusual)?, patient);
     let from = text.at;
     let id = Identity::of(states, id.as_str());
     let mut pass = Pass { works, text, out, from, bench, id, trail: Trail { root: kind.as_str(), crumbs: Vec::new() }, depth: 0, resources: 0 };
@@ -62,7 +62,7 @@ struct Identity<'p> {
     claim: Option<Claim>,
     leaf: Option<Leaf>,
     /// The shift by the other id, once it was asked for.
-    other: Option<Shift>,
+    other: Option<Shift<'p>>,
     /// Whether dates move by the new id now.
     is_new: bool,
 }
@@ -394,10 +394,10 @@ impl<'p> Pass<'p> {
         Ok(())
     }
 
-    fn shift_of_new_id(&mut self, claim: Claim) -> Result<Shift, Unusual> {
+    fn shift_of_new_id(&mut self, claim: Claim) -> Result<Shift<'p>, Unusual> {
         let (Some(rule), Some(leaf)) = (self.works.rule(claim.rule), self.id.leaf) else { return Err(Unusual) };
         let labels = self.bench.labels;
-        let place = format!("{}.id", self.trail.root);
+        let place = format_args!("{}.id", self.trail.root);
         let fate = self.bench.treat(&rule.method, leaf, self.id.raw, &place).map_err(|_| Unusual)?;
         self.bench.labels = labels;
         let raw = match fate {
@@ -406,6 +406,6 @@ impl<'p> Pass<'p> {
             Fate::Becomes => &self.bench.written,
         };
         let new = Json::of_valid(raw).text().unwrap_or(raw.into()).into_owned();
-        Ok(self.bench.shift_by(&new))
+        Ok(self.bench.shift_by(new))
     }
 }

@@ -47,36 +47,46 @@ pub(super) fn shift(value: &str, days: i64, today: Date) -> Option<String> {
     }
     let date = Date::from_calendar_date(year, Month::try_from(month).ok()?, day).ok()?;
     let moved = date.checked_add(Duration::days(days)).filter(|moved| (1..=9999).contains(&moved.year()))?;
-    let mut text = format!("{:04}-{:02}-{:02}", moved.year(), u8::from(moved.month()), moved.day());
+    let mut text = String::with_capacity(value.len());
+    put_digits(moved.year().unsigned_abs(), 1000, &mut text);
+    text.push('-');
+    put_digits(u8::from(moved.month()).into(), 10, &mut text);
+    text.push('-');
+    put_digits(moved.day().into(), 10, &mut text);
     // Of a time that is not FHIR's nothing stays.
-    if let Some((time, zone)) = clock.and_then(time_and_zone) {
-        text.push('T');
-        text.extend(time.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }));
+    if let Some((fraction, zone)) = clock.and_then(fraction_and_zone) {
+        text.push_str("T00:00:00");
+        text.extend(fraction.bytes().map(|byte| if byte == b'.' { '.' } else { '0' }));
         text.push_str(zone);
     }
     Some(text)
 }
 
-/// `08:00:00.123` and `Z` or `+01:00`.
-fn time_and_zone(clock: &str) -> Option<(&str, &str)> {
-    let (time, zone) = clock.split_at_checked(clock.find(['Z', '+', '-'])?)?;
-    let mut form = time.bytes();
-    let is_digit = |byte: u8| byte.is_ascii_digit();
-    let is_time = b"00:00:00".iter().all(|wanted| match (wanted, form.next()) {
-        (b':', Some(byte)) => byte == b':',
-        (_, Some(byte)) => is_digit(byte),
-        (_, None) => false,
-    });
-    let is_fraction = match form.next() {
-        None => true,
-        Some(point) => point == b'.' && form.len() > 0 && form.all(is_digit),
+/// Appends the digits of a number; `highest` is what the first of them counts.
+fn put_digits(number: u32, mut highest: u32, text: &mut String) {
+    while highest > 0 {
+        text.extend(char::from_digit(number / highest % 10, 10));
+        highest /= 10;
+    }
+}
+
+/// What stands behind the seconds: `.123`, or nothing, and `Z` or `+01:00`. `None` of what is no time of FHIR's.
+fn fraction_and_zone(clock: &str) -> Option<(&str, &str)> {
+    let [b'0'..=b'9', b'0'..=b'9', b':', b'0'..=b'9', b'0'..=b'9', b':', b'0'..=b'9', b'0'..=b'9', behind @ ..] = clock.as_bytes() else {
+        return None;
     };
-    let is_offset = |offset: &str| match offset.as_bytes() {
-        [hour @ .., b':', minute, unit] => hour.len() == 2 && hour.iter().chain([minute, unit]).all(u8::is_ascii_digit),
-        _ => false,
+    let (_, behind) = clock.split_at_checked(clock.len() - behind.len())?;
+    let (fraction, zone) = behind.split_at_checked(behind.find(['Z', '+', '-'])?)?;
+    let is_fraction = match fraction.as_bytes() {
+        [] => true,
+        [b'.', digits @ ..] => !digits.is_empty() && digits.iter().all(u8::is_ascii_digit),
+        [_, ..] => false,
     };
-    let is_zone = zone == "Z" || zone.get(1..).is_some_and(is_offset);
-    (is_time && is_fraction && is_zone).then_some((time, zone))
+    let is_zone = matches!(
+        zone.as_bytes(),
+        [b'Z'] | [b'+' | b'-', b'0'..=b'9', b'0'..=b'9', b':', b'0'..=b'9', b'0'..=b'9']
+    );
+    (is_fraction && is_zone).then_some((fraction, zone))
 }
 
 #[cfg(test)]

@@ -36,7 +36,7 @@ pub(super) struct Works {
     shift_key: ShiftKey,
     encrypt_key: Vec<u8>,
     /// One for each type, made when the first resource of the type comes.
-    plans: Vec<OnceLock<Plan>>,
+    plans: Vec<OnceLock<Option<Plan>>>,
 }
 
 /// What becomes of a value.
@@ -55,9 +55,9 @@ pub(super) struct Bench<'w> {
     pub(super) works: &'w Works,
     /// The type and the id of the resource, as it came: what decides noise.
     kind: &'static str,
-    original_id: String,
+    original_id: Cow<'w, str>,
     /// What decides by how much dates move, and how much that is once it was asked.
-    shifted_by: Shift,
+    shifted_by: Shift<'w>,
     /// Where a new value is written.
     pub(super) written: String,
     plain: String,
@@ -66,8 +66,8 @@ pub(super) struct Bench<'w> {
 
 /// Whose dates move alike.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Shift {
-    name: String,
+pub(super) struct Shift<'n> {
+    name: Cow<'n, str>,
     days: Option<i64>,
 }
 
@@ -95,11 +95,13 @@ impl Works {
 
     /// How resources of a type are treated; `None` of a type that the version has not.
     pub(super) fn plan(&self, kind: ResourceType) -> Option<&Plan> {
-        let version = self.config.version;
-        let root = version.structures().of(kind)?;
-        let ways = Ways { version, shapes: shapes(version) };
-        let compile = || Plan::compile(&self.config.rules, ways, root, self.config.parameters.skips_extensions);
-        Some(self.plans.get(kind.index())?.get_or_init(compile))
+        let compile = || {
+            let version = self.config.version;
+            let root = version.structures().of(kind)?;
+            let ways = Ways { version, shapes: shapes(version) };
+            Some(Plan::compile(&self.config.rules, ways, root, self.config.parameters.skips_extensions))
+        };
+        self.plans.get(kind.index())?.get_or_init(compile).as_ref()
     }
 
     /// The rule at this place in the file.
@@ -123,30 +125,30 @@ impl Works {
 
 impl<'w> Bench<'w> {
     /// For a resource of this type and id, in the compartment of this patient.
-    pub(super) fn new(works: &'w Works, kind: &'static str, id: &str, patient: Option<&str>) -> Self {
-        let name = match works.config.parameters.scope {
-            Scope::Resource => id,
-            Scope::Patient => patient.unwrap_or(id),
+    pub(super) fn new(works: &'w Works, kind: &'static str, id: Cow<'w, str>, patient: Option<&'w str>) -> Self {
+        let name = match (works.config.parameters.scope, patient) {
+            (Scope::Patient, Some(patient)) => Cow::Borrowed(patient),
+            (Scope::Patient | Scope::Resource, _) => id.clone(),
         };
-        let shifted_by = Shift { name: name.to_owned(), days: None };
-        Self { works, kind, original_id: id.to_owned(), shifted_by, written: String::new(), plain: String::new(), labels: Labels::default() }
+        let shifted_by = Shift { name, days: None };
+        Self { works, kind, original_id: id, shifted_by, written: String::new(), plain: String::new(), labels: Labels::default() }
     }
 
     /// Says what the id is from now on: where dates move by resource, they move by that.
-    pub(super) fn rename(&mut self, id: &str) {
+    pub(super) fn rename(&mut self, id: String) {
         self.shifted_by = self.shift_by(id);
     }
 
     /// By how much dates move once the resource has this id.
-    pub(super) fn shift_by(&self, id: &str) -> Shift {
+    pub(super) fn shift_by(&self, id: String) -> Shift<'w> {
         match self.works.config.parameters.scope {
-            Scope::Resource => Shift { name: id.to_owned(), days: None },
+            Scope::Resource => Shift { name: id.into(), days: None },
             Scope::Patient => self.shifted_by.clone(),
         }
     }
 
     /// Lets another name decide by how much dates move, until the next call.
-    pub(super) fn swap_shift(&mut self, other: &mut Shift) {
+    pub(super) fn swap_shift(&mut self, other: &mut Shift<'w>) {
         std::mem::swap(&mut self.shifted_by, other);
     }
 

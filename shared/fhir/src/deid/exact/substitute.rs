@@ -136,7 +136,7 @@ impl<'w, W: Watch> Exact<'w, '_, W> {
     fn rename_root(&mut self, replaced: NodeId) {
         if replaced == NodeId::ROOT {
             let id = self.tree.text_of(NodeId::ROOT, "id").unwrap_or_default();
-            self.bench.rename(&id);
+            self.bench.rename(id);
         }
     }
 }
