@@ -27,7 +27,10 @@ mod tables;
 mod version;
 
 pub use compartment::PatientCompartment;
-pub use deid::{Applied, DeidEnds, DeidErrors, DeidFailure, DeidFault, DeidProblem, Deidentification, Deidentifier, FailedRule, JobTerms};
+pub use deid::{
+    Applied, DeidEnds, DeidErrors, DeidFailure, DeidFault, DeidProblem, DeidStep, Deidentification, Deidentifier, Explanation, FailedRule,
+    JobTerms, Untouched,
+};
 pub use deletion::{Deletion, Deletions, deletion_line, deletions};
 pub use elements::{Elements, ElementsError};
 pub use group::{GroupError, GroupMembers, Member, Membership};

@@ -1,5 +1,7 @@
 //! The configuration file.
 
+use std::fmt;
+
 use time::Date;
 
 use super::error::{DeidErrors, DeidFault, Short};
@@ -36,7 +38,7 @@ pub(super) enum OnError {
 }
 
 /// `parameters`.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Default, PartialEq)]
 pub(super) struct Parameters {
     pub(super) date_shift_key: String,
     pub(super) scope: Scope,
@@ -49,6 +51,13 @@ pub(super) struct Parameters {
     pub(super) restricted_zip_codes: Vec<String>,
     /// Whether rules reach what lies in an extension. Ours; without it they do, as in the tool that the format comes from.
     pub(super) skips_extensions: bool,
+}
+
+impl fmt::Debug for Parameters {
+    /// Without the keys.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parameters").finish_non_exhaustive()
+    }
 }
 
 /// `dateShiftScope`: what shares one shift of its dates.
@@ -121,7 +130,8 @@ impl Config {
 
 /// A member whatever the case of its name: the tool that the format comes from reads it so.
 fn member<'a>(object: Json<'a>, name: &str) -> Option<Json<'a>> {
-    let value = object.member(name).or_else(|| object.members().find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value))?;
+    let value =
+        object.member(name).or_else(|| object.members().find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value))?;
     (value.shape() != Shape::Null).then_some(value)
 }
 

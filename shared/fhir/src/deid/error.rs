@@ -1,6 +1,6 @@
 //! What is wrong with a configuration, and why a resource could not be de-identified.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use super::fhirpath::Unanswered;
 use crate::FhirVersion;
@@ -64,7 +64,7 @@ impl Short<'_> {
 impl fmt::Display for Short<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for c in self.0.chars().take(Self::CHARS) {
-            write!(f, "{}", c.escape_debug())?;
+            if c.is_control() { write!(f, "{}", c.escape_default())? } else { f.write_char(c)? }
         }
         if self.0.chars().nth(Self::CHARS).is_some() { f.write_str("…") } else { Ok(()) }
     }

@@ -75,9 +75,15 @@ pub(super) enum Operator {
     Greater,
     GreaterOrEqual,
     Union,
+    Concatenate,
+    Of(Arithmetic),
+}
+
+/// What two numbers make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Arithmetic {
     Plus,
     Minus,
-    Concatenate,
     Times,
     DividedBy,
     Div,

@@ -9,12 +9,6 @@ use crate::ResourceType;
 #[derive(Clone)]
 pub(super) struct Hasher(Hmac<Sha256>);
 
-impl std::fmt::Debug for Hasher {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Hasher")
-    }
-}
-
 impl Hasher {
     /// Any length of key will do, as HMAC has it.
     pub(super) fn new(key: &[u8]) -> Self {
@@ -107,7 +101,8 @@ fn is_id(text: &str) -> bool {
 
 /// `1.2.840`: at least two numbers, the first 0 to 2, none with a zero before it.
 fn is_oid(text: &str) -> bool {
-    let is_number = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit()) && (part == "0" || !matches!(part.as_bytes(), [] | [b'0', ..]));
+    let is_number =
+        |part: &str| part.bytes().all(|byte| byte.is_ascii_digit()) && (part == "0" || !matches!(part.as_bytes(), [] | [b'0', ..]));
     let mut parts = text.split('.');
     let is_root = matches!(parts.next(), Some("0" | "1" | "2"));
     is_root && text.contains('.') && parts.all(is_number)
@@ -126,7 +121,10 @@ mod tests {
     fn an_id_is_found_where_a_reference_has_one() {
         for (reference, expected) in [
             ("Patient/1", ("Patient/", "1", "")),
-            ("https://my-server.example/fhir/r4/Patient/a.b-c/_history/3", ("https://my-server.example/fhir/r4/Patient/", "a.b-c", "/_history/3")),
+            (
+                "https://my-server.example/fhir/r4/Patient/a.b-c/_history/3",
+                ("https://my-server.example/fhir/r4/Patient/", "a.b-c", "/_history/3"),
+            ),
             ("#", ("#", "", "")),
             ("Patient?identifier=x|1", ("", "Patient?identifier=x|1", "")),
             ("http://x/Patient?y/Patient/1", ("", "http://x/Patient?y/Patient/1", "")),

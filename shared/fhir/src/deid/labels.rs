@@ -26,15 +26,9 @@ impl Label {
             Self::Abstracted => ("ABSTRED", coding!("ABSTRED", "abstracted")),
             Self::Hashed => ("CRYTOHASH", coding!("CRYTOHASH", "cryptographic hash function")),
             Self::Masked => ("MASKED", coding!("MASKED", "masked")),
-            Self::Perturbed => {
-                ("PERTURBED", r#"{"code":"PERTURBED","display":"exact value is replaced with another exact value"}"#)
-            }
-            Self::Substituted => {
-                ("SUBSTITUTED", r#"{"code":"SUBSTITUTED","display":"exact value is replaced with a predefined value"}"#)
-            }
-            Self::Generalized => {
-                ("GENERALIZED", r#"{"code":"GENERALIZED","display":"exact value is replaced with a general value"}"#)
-            }
+            Self::Perturbed => ("PERTURBED", r#"{"code":"PERTURBED","display":"exact value is replaced with another exact value"}"#),
+            Self::Substituted => ("SUBSTITUTED", r#"{"code":"SUBSTITUTED","display":"exact value is replaced with a predefined value"}"#),
+            Self::Generalized => ("GENERALIZED", r#"{"code":"GENERALIZED","display":"exact value is replaced with a general value"}"#),
         }
     }
 }
@@ -160,9 +154,8 @@ mod tests {
         let mut out = br#"{"resourceType":"Patient""#.to_vec();
         write_labels(labels(&[Label::Masked]), None, true, &mut out);
         let system = "http://terminology.hl7.org/CodeSystem/v3-ObservationValue";
-        let expected = format!(
-            r#"{{"resourceType":"Patient","meta":{{"security":[{{"system":"{system}","code":"MASKED","display":"masked"}}]}}"#
-        );
+        let expected =
+            format!(r#"{{"resourceType":"Patient","meta":{{"security":[{{"system":"{system}","code":"MASKED","display":"masked"}}]}}"#);
         assert_eq!(String::from_utf8(out).unwrap(), expected);
     }
 }

@@ -21,7 +21,12 @@ use crate::skim::Text;
 pub(super) struct Unusual;
 
 /// Does to a resource what the rules say, and writes it.
-pub(super) fn apply_in_one_pass<'p>(works: &'p Works, line: &'p str, patient: Option<&'p str>, out: &'p mut Vec<u8>) -> Result<(), Unusual> {
+pub(super) fn apply_in_one_pass<'p>(
+    works: &'p Works,
+    line: &'p str,
+    patient: Option<&'p str>,
+    out: &'p mut Vec<u8>,
+) -> Result<(), Unusual> {
     let mut text = Text::of(line).ok_or(Unusual)?;
     text.skip_blanks();
     let json = Json::of_valid(line);
@@ -31,7 +36,8 @@ pub(super) fn apply_in_one_pass<'p>(works: &'p Works, line: &'p str, patient: Op
     let bench = Bench::new(works, kind.as_str(), id.text().ok_or(Unusual)?, patient);
     let from = text.at;
     let id = Identity::of(states, id.as_str());
-    let mut pass = Pass { works, text, out, from, bench, id, trail: Trail { root: kind.as_str(), crumbs: Vec::new() }, depth: 0, resources: 0 };
+    let mut pass =
+        Pass { works, text, out, from, bench, id, trail: Trail { root: kind.as_str(), crumbs: Vec::new() }, depth: 0, resources: 0 };
     pass.resource(states, false)?;
     let end = pass.text.at;
     pass.text.skip_blanks();

@@ -65,10 +65,20 @@ struct Key {
 const STATES: usize = 20_000;
 
 impl States {
+    /// The states of a type, as the rules claim its elements. `None` where rules have to be done one after the other.
+    pub(super) fn compile(rules: &[Rule], ways: Ways, root: Definition, skips_extensions: bool) -> Option<Self> {
+        let type_name = ways.shape(root)?.name;
+        Compiler { rules, ways, skips_extensions, known: HashMap::new(), todo: Vec::new() }.compile(root, type_name)
+    }
+
     pub(super) fn get(&self, state: u32) -> Option<&State> {
         self.0.get(usize::try_from(state).ok()?)
     }
 
+    /// Every state; the first is the root's.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &State> {
+        self.0.iter()
+    }
 }
 
 impl Plan {
@@ -77,14 +87,13 @@ impl Plan {
         let type_name = ways.shape(root).map(|shape| shape.name).unwrap_or_default();
         let needs_tree = |rule: &&Rule| {
             let reach = ways.reach(rule, root, skips_extensions);
-            reach.crosses || ways.may_name_resource(rule) || (reach.is_there && !rule.select.is_exact)
+            reach.crosses || ways.may_name_resource(rule) || (!reach.ends.is_empty() && !rule.select.is_exact)
         };
         let own = || rules.iter().filter(|rule| rule.is_for(type_name));
         if own().any(|rule| matches!(rule.method, Method::Unknown)) || own().any(|rule| needs_tree(&rule)) {
             return Self::Exact;
         }
-        let mut compiler = Compiler { rules, ways, skips_extensions, known: HashMap::new(), todo: Vec::new() };
-        compiler.compile(root, type_name).map_or(Self::Exact, Self::Pass)
+        States::compile(rules, ways, root, skips_extensions).map_or(Self::Exact, Self::Pass)
     }
 }
 

@@ -10,7 +10,7 @@ use crate::FhirVersion;
 use crate::structure::{Definition, Kind, TypedMember};
 
 /// An element to which a way can lead.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Place {
     pub(super) definition: Definition,
     /// Its name; of a resource its type.
@@ -25,10 +25,10 @@ pub(super) struct Ways {
 }
 
 /// What a rule can come to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Reach {
-    /// Any element of the type.
-    pub(super) is_there: bool,
+    /// The elements at the ends of its ways.
+    pub(super) ends: Vec<Place>,
     /// Whether it may go on into the resources within.
     pub(super) crosses: bool,
 }
@@ -46,11 +46,11 @@ impl Ways {
             None => (None, true),
             Some(Step::Child(_) | Step::AnyChild | Step::Below | Step::Everywhere) => (None, true),
             Some(Step::Within) => (Some(next()), true),
-            Some(Step::TypeIs(name)) => (Some(next()).filter(|_| self.shape(at.definition).is_some_and(|shape| shape.name == &**name)), false),
-            Some(Step::NameIs(name)) => (Some(next()).filter(|_| at.element == &**name), false),
-            Some(Step::OfType(name)) => {
-                (Some(next()).filter(|_| is_of_type(self.version.structures(), at.definition, name)), false)
+            Some(Step::TypeIs(name)) => {
+                (Some(next()).filter(|_| self.shape(at.definition).is_some_and(|shape| shape.name == &**name)), false)
             }
+            Some(Step::NameIs(name)) => (Some(next()).filter(|_| at.element == &**name), false),
+            Some(Step::OfType(name)) => (Some(next()).filter(|_| is_of_type(self.version.structures(), at.definition, name)), false),
         };
         if stays {
             into.insert(position);
@@ -76,7 +76,9 @@ impl Ways {
 
     /// Whether a way that comes to a resource within with this position can go on there.
     pub(super) fn may_enter(&self, way: &[Step], position: usize, child: &TypedMember) -> bool {
-        let is_resource = |name: &str| self.version.structures().named(name).and_then(|of| self.shape(of)).is_some_and(|shape| shape.kind == Kind::Resource);
+        let is_resource = |name: &str| {
+            self.version.structures().named(name).and_then(|of| self.shape(of)).is_some_and(|shape| shape.kind == Kind::Resource)
+        };
         match way.get(position) {
             Some(Step::TypeIs(name) | Step::OfType(name)) => is_resource(name),
             Some(Step::NameIs(name)) => child.element == &**name,
@@ -90,7 +92,8 @@ impl Ways {
             Step::NameIs(name) => Some(name),
             Step::Child(_) | Step::AnyChild | Step::Within | Step::Below | Step::Everywhere | Step::TypeIs(_) | Step::OfType(_) => None,
         });
-        names.any(|name| self.shapes.values().flat_map(|shape| &shape.members).any(|member| member.is_resource && member.element == &**name))
+        names
+            .any(|name| self.shapes.values().flat_map(|shape| &shape.members).any(|member| member.is_resource && member.element == &**name))
     }
 
     /// What a rule can come to in a type.
@@ -106,7 +109,7 @@ impl Ways {
                 for position in settled {
                     // The end of a way is where a rule is; nothing goes on from there.
                     if position == way.len() {
-                        reach.is_there = true;
+                        reach.ends.push(at);
                         continue;
                     }
                     let Some(shape) = self.shape(at.definition).filter(|_| seen.insert((at.definition, position))) else { continue };

@@ -9,7 +9,7 @@ use super::redact::is_too_old;
 const RANGE: i64 = 50;
 
 /// A key, prepared: what it adds to the sum of any name before it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(super) struct ShiftKey {
     factor: i64,
     sum: i64,
@@ -82,10 +82,7 @@ fn fraction_and_zone(clock: &str) -> Option<(&str, &str)> {
         [b'.', digits @ ..] => !digits.is_empty() && digits.iter().all(u8::is_ascii_digit),
         [_, ..] => false,
     };
-    let is_zone = matches!(
-        zone.as_bytes(),
-        [b'Z'] | [b'+' | b'-', b'0'..=b'9', b'0'..=b'9', b':', b'0'..=b'9', b'0'..=b'9']
-    );
+    let is_zone = matches!(zone.as_bytes(), [b'Z'] | [b'+' | b'-', b'0'..=b'9', b'0'..=b'9', b':', b'0'..=b'9', b'0'..=b'9']);
     (is_fraction && is_zone).then_some((fraction, zone))
 }
 

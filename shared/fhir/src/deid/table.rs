@@ -1,6 +1,6 @@
 //! The members of an object, found by their names in JSON.
 
-use crate::structure::{Kind, TypedMember};
+use crate::structure::{Definition, Kind, TypedMember};
 
 /// Members by name. One comparison of two words finds almost every name.
 #[derive(Debug)]
@@ -16,6 +16,7 @@ pub(super) struct Edge {
     ends: Ends,
     pub(super) name: &'static str,
     pub(super) element: &'static str,
+    pub(super) definition: Definition,
     /// Counted from 0 within its object.
     pub(super) index: usize,
     pub(super) is_list: bool,
@@ -31,6 +32,7 @@ impl Table {
             ends: Ends::of(member.name),
             name: member.name,
             element: member.element,
+            definition: member.definition,
             index,
             is_list: member.is_list,
             is_resource: member.is_resource,

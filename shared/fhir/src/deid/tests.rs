@@ -5,6 +5,12 @@ use super::*;
 use crate::json::Shape;
 
 mod agreement;
+mod configuration;
+mod identifiers;
+mod lint;
+mod methods;
+mod paths;
+mod rules;
 mod vectors;
 
 const TODAY: Date = date!(2026 - 11 - 21);
@@ -16,6 +22,12 @@ fn terms() -> JobTerms {
 /// A configuration, ready to work on R4.
 fn ready(config: &str) -> Deidentifier {
     Deidentification::read(config.as_bytes(), FhirVersion::R4).unwrap().with(&terms())
+}
+
+/// A configuration of rules, each a path and its settings, and of parameters.
+fn configuration(rules: &[[&str; 2]], parameters: &str) -> String {
+    let rules: Vec<_> = rules.iter().map(|[path, settings]| format!(r#"{{"path":{},{settings}}}"#, Value::from(*path))).collect();
+    format!(r#"{{"fhirPathRules":[{}],"parameters":{{{parameters}}}}}"#, rules.join(","))
 }
 
 fn apply(deidentifier: &Deidentifier, resource: &str) -> Result<String, DeidFailure> {

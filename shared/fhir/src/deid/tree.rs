@@ -201,8 +201,9 @@ impl<'a> Tree<'a> {
     }
 
     fn child_at(&self, parent: NodeId, json_name: &str, place: usize) -> Option<NodeId> {
-        let is_it = |node: &Node<'_>| node.json_name == json_name && node.place == place;
-        self.children(parent).find(|child| self.node(*child).is_some_and(is_it))
+        // They stand in a row, for a member comes once.
+        let mut row = self.children(parent).skip_while(|child| self.node(*child).is_some_and(|node| node.json_name != json_name));
+        row.nth(place).filter(|child| self.node(*child).is_some_and(|node| node.json_name == json_name && node.place == place))
     }
 
     /// Adds a node as the last child of its parent.

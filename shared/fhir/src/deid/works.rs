@@ -26,7 +26,6 @@ use crate::ResourceType;
 use crate::json::Json;
 
 /// A configuration with its keys: all that a resource does not bring.
-#[derive(Debug)]
 pub(super) struct Works {
     pub(super) config: Config,
     pub(super) today: Date,
@@ -37,6 +36,13 @@ pub(super) struct Works {
     encrypt_key: Vec<u8>,
     /// One for each type, made when the first resource of the type comes.
     plans: Vec<OnceLock<Option<Plan>>>,
+}
+
+impl fmt::Debug for Works {
+    /// Without the keys.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Works").finish_non_exhaustive()
+    }
 }
 
 /// What becomes of a value.

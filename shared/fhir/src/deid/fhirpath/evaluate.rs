@@ -6,7 +6,7 @@ use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive;
 use time::Date;
 
-use super::{Expr, Operator, Unanswered, Value};
+use super::{Arithmetic, Expr, Operator, Unanswered, Value};
 use crate::deid::tree::{NodeId, Tree};
 
 mod call;
@@ -131,7 +131,7 @@ impl<'t> Scope<'_, 't> {
                 let text = |items: &Collection<'t>| Ok(self.single(items)?.map(Value::text).unwrap_or_default());
                 Ok(vec![Item::Value(Value::Text((text(&left)? + text(&right)?).into_owned().into()))])
             }
-            Operator::Plus | Operator::Minus | Operator::Times | Operator::DividedBy | Operator::Div | Operator::Mod => {
+            Operator::Of(operator) => {
                 let (Some(left), Some(right)) = (self.single(&left)?, self.single(&right)?) else { return Ok(Vec::new()) };
                 Ok(arithmetic(operator, &left, &right)?.map(Item::Value).into_iter().collect())
             }
@@ -298,35 +298,27 @@ fn and(left: Option<bool>, right: Option<bool>) -> Option<bool> {
     }
 }
 
-fn arithmetic<'t>(operator: Operator, left: &Value<'t>, right: &Value<'t>) -> Answer<Option<Value<'t>>> {
-    if let (Operator::Plus, Value::Text(left), Value::Text(right)) = (operator, left, right) {
+fn arithmetic<'t>(operator: Arithmetic, left: &Value<'t>, right: &Value<'t>) -> Answer<Option<Value<'t>>> {
+    if let (Arithmetic::Plus, Value::Text(left), Value::Text(right)) = (operator, left, right) {
         return Ok(Some(Value::Text(format!("{left}{right}").into())));
     }
-    let symbol = match operator {
-        Operator::Plus => "+",
-        Operator::Minus => "-",
-        Operator::Times => "*",
-        Operator::DividedBy => "/",
-        Operator::Div => "div",
-        _ => "mod",
+    let refused = |sign| Err(Unanswered::NoOperator(sign, left.kind(), right.kind()));
+    let numbers = left.number().zip(right.number());
+    let are_integers = matches!((left, right), (Value::Integer(_), Value::Integer(_)));
+    let (sign, is_integer, compute): (_, _, fn(Decimal, Decimal) -> Option<Decimal>) = match operator {
+        Arithmetic::Plus => ("+", are_integers, Decimal::checked_add),
+        Arithmetic::Minus => ("-", are_integers, Decimal::checked_sub),
+        Arithmetic::Times => ("*", are_integers, Decimal::checked_mul),
+        Arithmetic::DividedBy => ("/", false, Decimal::checked_div),
+        Arithmetic::Div => ("div", true, |one, other| one.checked_div(other).map(|number| number.trunc())),
+        Arithmetic::Mod => ("mod", are_integers, Decimal::checked_rem),
     };
-    let Some((one, other)) = left.number().zip(right.number()) else {
-        return Err(Unanswered::NoOperator(symbol, left.kind(), right.kind()));
-    };
-    if matches!(symbol, "/" | "div" | "mod") && other.is_zero() {
+    let Some((one, other)) = numbers else { return refused(sign) };
+    let divides = matches!(operator, Arithmetic::DividedBy | Arithmetic::Div | Arithmetic::Mod);
+    if divides && other.is_zero() {
         return Ok(None);
     }
-    let are_integers = matches!((left, right), (Value::Integer(_), Value::Integer(_)));
-    let number = match symbol {
-        "+" => one.checked_add(other),
-        "-" => one.checked_sub(other),
-        "*" => one.checked_mul(other),
-        "/" => one.checked_div(other),
-        "div" => one.checked_div(other).map(|number| number.trunc()),
-        _ => one.checked_rem(other),
-    };
-    let number = number.ok_or(Unanswered::Overflow)?;
-    let is_integer = symbol == "div" || (are_integers && symbol != "/");
+    let number = compute(one, other).ok_or(Unanswered::Overflow)?;
     Ok(Some(if is_integer { whole(number)? } else { Value::Decimal(number.normalize()) }))
 }
 

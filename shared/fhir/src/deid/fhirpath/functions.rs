@@ -132,8 +132,11 @@ const PLAIN: [(&str, usize, usize, Function); 43] = [
 ];
 
 /// The rest of those without anything to know beforehand, and what shares their form.
-const PLAIN_TOO: [(&str, usize, usize, Function); 3] =
-    [("round", 0, 1, Function::OfValue(ValueFunction::Round)), ("truncate", 0, 0, Function::OfValue(ValueFunction::Truncate)), ("today", 0, 0, Function::Today)];
+const PLAIN_TOO: [(&str, usize, usize, Function); 3] = [
+    ("round", 0, 1, Function::OfValue(ValueFunction::Round)),
+    ("truncate", 0, 0, Function::OfValue(ValueFunction::Truncate)),
+    ("today", 0, 0, Function::Today),
+];
 
 /// Functions whose first argument has to be a literal.
 const KEYED: [(&str, usize); 5] = [("nodesByType", 1), ("nodesByName", 1), ("extension", 1), ("matches", 1), ("replaceMatches", 2)];

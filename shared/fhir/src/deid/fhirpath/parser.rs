@@ -1,7 +1,7 @@
 //! Expressions out of words, by FHIRPath's order of precedence.
 
 use super::lexer::{Token, tokens};
-use super::{DEPTH, Expr, Function, Operator, Unreadable};
+use super::{Arithmetic, DEPTH, Expr, Function, Operator, Unreadable};
 
 /// Reads one expression.
 pub(in crate::deid) fn parse(text: &str) -> Result<Expr, Unreadable> {
@@ -24,8 +24,13 @@ const LEVELS: [&[(&str, Operator)]; 10] = [
     &[("<=", Operator::LessOrEqual), ("<", Operator::Less), (">=", Operator::GreaterOrEqual), (">", Operator::Greater)],
     &[("|", Operator::Union)],
     &[],
-    &[("+", Operator::Plus), ("-", Operator::Minus), ("&", Operator::Concatenate)],
-    &[("*", Operator::Times), ("/", Operator::DividedBy), ("div", Operator::Div), ("mod", Operator::Mod)],
+    &[("+", Operator::Of(Arithmetic::Plus)), ("-", Operator::Of(Arithmetic::Minus)), ("&", Operator::Concatenate)],
+    &[
+        ("*", Operator::Of(Arithmetic::Times)),
+        ("/", Operator::Of(Arithmetic::DividedBy)),
+        ("div", Operator::Of(Arithmetic::Div)),
+        ("mod", Operator::Of(Arithmetic::Mod)),
+    ],
 ];
 
 /// The level of `is` and `as`.

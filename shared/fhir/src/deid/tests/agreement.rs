@@ -94,7 +94,11 @@ fn resource(kind: &'static str, members: Vec<(&'static str, BoxedStrategy<String
     let member = |(name, values): (&'static str, BoxedStrategy<String>)| values.prop_map(move |value| format!(r#""{name}":{value}"#));
     let members: Vec<_> = members.into_iter().map(|of| prop::option::weighted(0.6, member(of)).boxed()).collect();
     let members = members.prop_map(|members| members.into_iter().flatten().collect::<Vec<_>>()).prop_shuffle();
-    members.prop_map(move |members| format!(r#"{{"resourceType":"{kind}"{}}}"#, members.iter().map(|member| format!(",{member}")).collect::<String>())).boxed()
+    members
+        .prop_map(move |members| {
+            format!(r#"{{"resourceType":"{kind}"{}}}"#, members.iter().map(|member| format!(",{member}")).collect::<String>())
+        })
+        .boxed()
 }
 
 /// An object with one more member.
@@ -138,27 +142,33 @@ fn quantity() -> BoxedStrategy<String> {
 }
 
 fn patients() -> BoxedStrategy<String> {
-    let names = plain(&[r#""use":"official""#, r#""family":"Müller \"x\"""#, r#""given":["A","Bernhard"]"#, r#""_given":[null,{"id":"g"}]"#]);
+    let names =
+        plain(&[r#""use":"official""#, r#""family":"Müller \"x\"""#, r#""given":["A","Bernhard"]"#, r#""_given":[null,{"id":"g"}]"#]);
     let names = (names, period()).prop_map(|(name, period)| and(&name, &format!(r#""period":{period}"#))).boxed();
     let contact = (names.clone(), period()).prop_map(|(name, period)| format!(r#"{{"name":{name},"period":{period}}}"#)).boxed();
     let address = plain(&[r#""postalCode":"20301-1830""#, r#""city":"Bern""#, r#""line":["1 Way"]"#, r#""state":"BE""#]).boxed();
-    resource("Patient", vec![
-        ("id", fixed(&[r#""p1""#, r#""p\u0032""#])),
-        ("meta", meta()),
-        ("text", fixed(&[r#"{"status":"generated","div":"<div>x</div>"}"#])),
-        ("extension", list(extension())),
-        ("name", prop_oneof![list(names.clone()), names].boxed()),
-        ("birthDate", fixed(&[r#""1920-01-02""#, r#""2001-02-03""#, r#""2001-02""#])),
-        ("_birthDate", extension().prop_map(|extension| format!(r#"{{"extension":[{extension}]}}"#)).boxed()),
-        ("address", list(address)),
-        ("contact", list(contact)),
-        ("multipleBirthInteger", fixed(&["2"])),
-        ("contained", list(observations(0))),
-    ])
+    resource(
+        "Patient",
+        vec![
+            ("id", fixed(&[r#""p1""#, r#""p\u0032""#])),
+            ("meta", meta()),
+            ("text", fixed(&[r#"{"status":"generated","div":"<div>x</div>"}"#])),
+            ("extension", list(extension())),
+            ("name", prop_oneof![list(names.clone()), names].boxed()),
+            ("birthDate", fixed(&[r#""1920-01-02""#, r#""2001-02-03""#, r#""2001-02""#])),
+            ("_birthDate", extension().prop_map(|extension| format!(r#"{{"extension":[{extension}]}}"#)).boxed()),
+            ("address", list(address)),
+            ("contact", list(contact)),
+            ("multipleBirthInteger", fixed(&["2"])),
+            ("contained", list(observations(0))),
+        ],
+    )
 }
 
 fn observations(depth: usize) -> BoxedStrategy<String> {
-    let component = (quantity(), fixed(&[r#"{"text":"code"}"#])).prop_map(|(value, code)| format!(r#"{{"code":{code},"valueQuantity":{value}}}"#)).boxed();
+    let component = (quantity(), fixed(&[r#"{"text":"code"}"#]))
+        .prop_map(|(value, code)| format!(r#"{{"code":{code},"valueQuantity":{value}}}"#))
+        .boxed();
     let mut members = vec![
         ("id", fixed(&[r#""o1""#])),
         ("meta", meta()),

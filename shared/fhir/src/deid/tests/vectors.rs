@@ -162,7 +162,11 @@ fn noise_stays_within_its_bounds() {
     for range in ["fixed", "proportional"] {
         for case in list(&vectors["perturbBounds"], range) {
             let number = |place: usize| decimal(&case[place].to_string()).unwrap();
-            let how = Perturb { span: number(2), is_proportional: range == "proportional", round_to: case[3].as_u64().unwrap() as u32 };
+            let how = Perturb {
+                span: number(2),
+                is_proportional: range == "proportional",
+                round_to: u32::try_from(case[3].as_u64().unwrap()).unwrap(),
+            };
             for chance in [0, 1, u64::MAX / 3, u64::MAX / 2, u64::MAX - 1, u64::MAX] {
                 let moved = perturb(case[0].as_str().unwrap(), &case[1].to_string(), &how, chance).unwrap();
                 assert!((number(4)..=number(5)).contains(&decimal(&moved).unwrap()), "{case}: {moved}");

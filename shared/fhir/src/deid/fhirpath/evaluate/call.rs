@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use rust_decimal::{Decimal, RoundingStrategy};
 
 use super::{Answer, Collection, Item, Scope, integer, truth, whole};
-use crate::deid::fhirpath::value::decimal;
 use crate::deid::fhirpath::functions::ValueFunction;
+use crate::deid::fhirpath::value::decimal;
 use crate::deid::fhirpath::{Expr, Function, Moment, Unanswered, Value};
 use crate::deid::tree::NodeId;
 
