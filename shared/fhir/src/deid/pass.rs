@@ -6,15 +6,20 @@
 use std::fmt;
 
 use super::labels::{Labels, write_labels};
-use super::leaf::Leaf;
 use super::method::Method;
-use super::plan::{Claim, Plan, State, States};
+use super::plan::{Plan, State, States};
 use super::table::Edge;
 use super::tree::DEPTH;
-use super::works::{Bench, Fate, Shift, Works};
+use super::works::{Bench, Fate, Works};
 use crate::ResourceType;
 use crate::json::Json;
 use crate::skim::Text;
+
+mod identity;
+mod series;
+
+use identity::Identity;
+use series::{Mark, Seen, Series};
 
 /// The pass ended early: it says nothing about the resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,24 +67,6 @@ struct Pass<'p> {
     resources: usize,
 }
 
-/// The root's id, and the rule that changes it: dates move by the id as it is when their rule comes.
-struct Identity<'p> {
-    raw: &'p str,
-    claim: Option<Claim>,
-    leaf: Option<Leaf>,
-    /// The shift by the other id, once it was asked for.
-    other: Option<Shift<'p>>,
-    /// Whether dates move by the new id now.
-    is_new: bool,
-}
-
-impl<'p> Identity<'p> {
-    fn of(states: &States, raw: &'p str) -> Self {
-        let id = states.get(0).and_then(|root| states.get(root.members.get("id")?.state));
-        Self { raw, claim: id.and_then(|id| id.claim), leaf: id.and_then(|id| id.leaf), other: None, is_new: false }
-    }
-}
-
 /// The way to an element, as failures and noise name it.
 struct Trail {
     root: &'static str,
@@ -96,34 +83,6 @@ impl fmt::Display for Trail {
             }
         }
         Ok(())
-    }
-}
-
-/// Members or items: which of them stay.
-struct Series {
-    /// Where the last one ended, or the bracket before the first.
-    end: usize,
-    has_any: bool,
-}
-
-/// A point to go back to when all that came behind it turns out to be nothing.
-struct Mark {
-    written: usize,
-    from: usize,
-}
-
-/// The members of an object that were seen.
-#[derive(Default)]
-struct Seen([u64; 4]);
-
-impl Seen {
-    /// Whether it is the first of its kind; also not, if there is no place for it.
-    fn is_first(&mut self, index: usize) -> bool {
-        let Some(word) = self.0.get_mut(index / 64) else { return false };
-        let bit = 1 << (index % 64);
-        let is_first = *word & bit == 0;
-        *word |= bit;
-        is_first
     }
 }
 
@@ -380,38 +339,5 @@ impl<'p> Pass<'p> {
                 Ok(true)
             }
         }
-    }
-
-    /// Dates move by the root's id as it is when their rule comes: the new one within other resources, which come after
-    /// the root, and behind the rule for the id.
-    fn choose_shift(&mut self, dates: Claim) -> Result<(), Unusual> {
-        let Some(claim) = self.id.claim else { return Ok(()) };
-        let wants_new = self.resources > 1 || claim.rule < dates.rule;
-        if wants_new == self.id.is_new {
-            return Ok(());
-        }
-        let mut other = match self.id.other.take() {
-            Some(other) => other,
-            None => self.shift_of_new_id(claim)?,
-        };
-        self.bench.swap_shift(&mut other);
-        self.id.other = Some(other);
-        self.id.is_new = wants_new;
-        Ok(())
-    }
-
-    fn shift_of_new_id(&mut self, claim: Claim) -> Result<Shift<'p>, Unusual> {
-        let (Some(rule), Some(leaf)) = (self.works.rule(claim.rule), self.id.leaf) else { return Err(Unusual) };
-        let labels = self.bench.labels;
-        let place = format_args!("{}.id", self.trail.root);
-        let fate = self.bench.treat(&rule.method, leaf, self.id.raw, &place).map_err(|_| Unusual)?;
-        self.bench.labels = labels;
-        let raw = match fate {
-            Fate::Stays => self.id.raw,
-            Fate::Goes => r#""""#,
-            Fate::Becomes => &self.bench.written,
-        };
-        let new = Json::of_valid(raw).text().unwrap_or(raw.into()).into_owned();
-        Ok(self.bench.shift_by(new))
     }
 }
