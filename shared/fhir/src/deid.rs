@@ -144,6 +144,11 @@ impl Deidentifier {
         }
     }
 
+    /// Whether `apply` has to know whose a resource is: `dateShiftScope` is `patient`.
+    pub fn asks_for_patients(&self) -> bool {
+        self.works.config.parameters.scope == config::Scope::Patient
+    }
+
     fn write(&self, line: &[u8], patient: Option<&str>, out: &mut Vec<u8>) -> Result<(), DeidFailure> {
         let begin = out.len();
         if let Ok(text) = std::str::from_utf8(line) {

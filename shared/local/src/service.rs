@@ -32,7 +32,8 @@ use tokio::task::JoinSet;
 use crate::directory::{DirectoryAudit, DirectoryLake, DirectoryParts};
 use crate::queue::LocalQueue;
 use crate::signer::FileSigner;
-use crate::state::{AUDIT, State, StateError, lock};
+use crate::sealer::FileSealer;
+use crate::state::{AUDIT, KEYS, SECRETS, State, StateError, lock};
 
 /// A dead process is noticed at the next start; this is for a worker that hangs.
 const LEASE: Duration = Duration::from_secs(20);
@@ -127,6 +128,7 @@ impl Service {
     pub async fn start(plan: Plan) -> Result<Self, StartError> {
         let lock = lock(&plan.state)?;
         let State { dynamo, jobs } = State::open(&plan.state).await?;
+        let jobs = jobs.with_sealer(FileSealer::new(plan.state.join(KEYS).join(SECRETS)));
         let parts = DirectoryParts::open(plan.state.join("files")).apart_from(&plan.lake);
         let lake = DirectoryLake::open(plan.lake);
         lake.check().await.map_err(ExportError::from)?;

@@ -20,6 +20,9 @@ pub(crate) const AUDIT: &str = "audit";
 /// The folder of the keys that sign access tokens within the folder.
 pub(crate) const KEYS: &str = "keys";
 
+/// Among them the one that seals jobs' secrets.
+pub(crate) const SECRETS: &str = "secrets.key";
+
 /// Why the state cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {

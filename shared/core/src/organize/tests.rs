@@ -24,7 +24,7 @@ fn job(level: Level) -> Job {
 
 /// The frames that reading a line makes: role, type, patient, line.
 fn frames_of(line: &str, level: Level) -> Vec<(Role, String, String, String)> {
-    let selection = Selection::of(&job(level), &WorkTerms::default(), None).unwrap();
+    let selection = Selection::of(&job(level), &WorkTerms::default(), None, None).unwrap();
     let mut reading = Reading::new(selection, How::First(Pass::Direct));
     let mut notebook = Notebook::of_task(2);
     let Taken::Placed(placed) = reading.take(line.as_bytes(), Place::new(0, 0), &mut notebook) else { return Vec::new() };
@@ -184,7 +184,7 @@ proptest! {
         id in "[A-Za-z0-9-]{1,12}",
     ) {
         let buckets: BTreeMap<Bucket, u64> = sizes.into_iter().map(|(bucket, bytes)| (Bucket::of(bucket), bytes)).collect();
-        let places = Places::of(&JobId::from_random([7; 16]));
+        let places = Places::of(&JobId::from_random([7; 16]), None);
         let tasks = share(&buckets, limit);
         for bucket in buckets.keys().map(|bucket| bucket.number()) {
             let of_bucket = tasks.iter().filter(|task| (task.from..task.to).contains(&bucket));
