@@ -7,7 +7,7 @@ use std::fmt;
 
 use super::labels::{Labels, write_labels};
 use super::method::Method;
-use super::plan::{Plan, State, States};
+use super::plan::{State, States};
 use super::table::Edge;
 use super::tree::DEPTH;
 use super::works::{Bench, Fate, Works};
@@ -37,7 +37,7 @@ pub(super) fn apply_in_one_pass<'p>(
     let json = Json::of_valid(line);
     let kind = json.member("resourceType").and_then(Json::text).and_then(|name| ResourceType::named(&name)).ok_or(Unusual)?;
     let id = json.member("id").ok_or(Unusual)?;
-    let Some(Plan::Pass(states)) = works.plan(kind) else { return Err(Unusual) };
+    let states = works.plan(kind).and_then(|plan| plan.states.as_ref()).ok_or(Unusual)?;
     let bench = Bench::new(works, kind.as_str(), id.text().ok_or(Unusual)?, patient);
     let from = text.at;
     let id = Identity::of(states, id.as_str());
@@ -295,7 +295,7 @@ impl<'p> Pass<'p> {
         let rest = self.text.line.get(self.text.at..).unwrap_or_default();
         let name = Json::of_valid(rest).member("resourceType").and_then(Json::text);
         let kind = name.and_then(|name| ResourceType::named(&name)).ok_or(Unusual)?;
-        let Some(Plan::Pass(states)) = self.works.plan(kind) else { return Err(Unusual) };
+        let states = self.works.plan(kind).and_then(|plan| plan.states.as_ref()).ok_or(Unusual)?;
         self.resource(states, edge.element == "contained")
     }
 
