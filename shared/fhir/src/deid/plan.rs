@@ -62,7 +62,7 @@ struct Key {
 }
 
 /// More states than this are no plan any more. The 193 rules for HIPAA's safe harbor make some hundreds.
-const STATES: usize = 20_000;
+const STATES: usize = 5_000;
 
 impl States {
     /// The states of a type, as the rules claim its elements. `None` where rules have to be done one after the other.
