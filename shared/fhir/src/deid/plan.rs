@@ -65,10 +65,11 @@ struct Key {
 const STATES: usize = 5_000;
 
 impl States {
-    /// The states of a type, as the rules claim its elements. `None` where rules have to be done one after the other.
-    pub(super) fn compile(rules: &[Rule], ways: Ways, root: Definition, skips_extensions: bool) -> Option<Self> {
+    /// The states of a type, as the rules claim its elements. `None` where rules have to be done one after the other, and
+    /// where there are more states than `limit`.
+    pub(super) fn compile(rules: &[Rule], ways: Ways, root: Definition, skips_extensions: bool, limit: usize) -> Option<Self> {
         let type_name = ways.shape(root)?.name;
-        Compiler { rules, ways, skips_extensions, known: HashMap::new(), todo: Vec::new() }.compile(root, type_name)
+        Compiler { rules, ways, skips_extensions, limit, known: HashMap::new(), todo: Vec::new() }.compile(root, type_name)
     }
 
     pub(super) fn get(&self, state: u32) -> Option<&State> {
@@ -96,7 +97,7 @@ impl Plan {
                 needs_tree |= goes_astray || !rule.select.is_exact;
             }
         }
-        let states = if needs_tree { None } else { States::compile(rules, ways, root, skips_extensions) };
+        let states = if needs_tree { None } else { States::compile(rules, ways, root, skips_extensions, STATES) };
         Self { rules: own, states }
     }
 }
@@ -105,6 +106,7 @@ struct Compiler<'r> {
     rules: &'r [Rule],
     ways: Ways,
     skips_extensions: bool,
+    limit: usize,
     known: HashMap<Key, u32>,
     todo: Vec<Key>,
 }
@@ -175,7 +177,7 @@ impl Compiler<'_> {
             let state = if member.is_resource { u32::MAX } else { self.state(child) };
             members.push((*member, kind, state));
         }
-        if self.todo.len() > STATES {
+        if self.todo.len() > self.limit {
             return None;
         }
         Some(State { claim: key.claim, leaf: key.leaf, needs_value, members: Table::new(members) })
