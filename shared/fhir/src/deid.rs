@@ -50,7 +50,7 @@ use works::Works;
 ///
 /// * `processingErrors: "quarantine"`: a resource that fails is left out, and an OperationOutcome says so.
 /// * `dateShiftScope: "patient"`: all dates of a patient move by as many days.
-/// * `unnamedElements: "drop"`: what no rule selects goes, without a label for what would be left of dates and zip codes.
+/// * `unnamedElements: "drop"`: what no rule selects goes, and nothing is left of it, no year and no part of a zip code.
 /// * `rulesInExtensions: false`: rules select nothing inside extensions; a rule for what holds them still reaches all.
 #[derive(Clone, Debug)]
 pub struct Deidentification(Config);

@@ -72,7 +72,7 @@ pub(super) enum Scope {
 
 const MEMBERS: [&str; 4] = ["fhirVersion", "processingErrors", "fhirPathRules", "parameters"];
 
-const PARAMETERS: [&str; 13] = [
+const PARAMETERS: [&str; 12] = [
     "dateShiftKey",
     "dateShiftScope",
     "dateShiftFixedOffsetInDays",
@@ -85,7 +85,6 @@ const PARAMETERS: [&str; 13] = [
     "customSettings",
     "unnamedElements",
     "rulesInExtensions",
-    "dateShiftKeyPrefix",
 ];
 
 /// The path that messages name for `unnamedElements: "drop"`.

@@ -12,6 +12,7 @@ use super::method::Method;
 use super::rule::{Rule, Target};
 use super::tree::{NodeId, Tree};
 use super::works::{Bench, Fate, Works};
+use crate::ResourceType;
 use crate::json::Json;
 use crate::structure::Kind;
 
@@ -69,7 +70,10 @@ impl<'w, W: Watch> Exact<'w, '_, W> {
         // What is looked up is looked up before any rule changes it.
         let below = self.tree.below(root);
         self.bench.labels = Labels::default();
-        for rule in works.config.rules.iter().filter(|rule| rule.is_for(type_name)) {
+        let plan = ResourceType::named(type_name).and_then(|kind| works.plan(kind));
+        let unknown = || works.failure(None, self.tree.place(root).to_string(), DeidProblem::UnknownType(works.config.version));
+        let plan = plan.ok_or_else(unknown)?;
+        for rule in plan.rules.iter().filter_map(|index| works.rule(*index)) {
             if let Method::Unknown = rule.method {
                 return Err(self.failure(rule, root, DeidProblem::Method));
             }

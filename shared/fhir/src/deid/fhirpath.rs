@@ -101,7 +101,7 @@ pub(super) enum Unreadable {
     NotAMoment(String),
     #[error("`{0}` is no number that can be held")]
     NotANumber(String),
-    #[error("an escape in a string that FHIRPath does not know")]
+    #[error(r"a string has an escape that FHIRPath does not know; a backslash itself is written \\, and in JSON \\\\")]
     Escape,
     #[error("it ends where something has to follow")]
     Ends,

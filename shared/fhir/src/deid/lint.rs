@@ -40,10 +40,10 @@ impl<'c> Lint<'c> {
 
     /// What to look at: rules that can never do anything, and ids that leave by another door.
     pub(super) fn faults(&self) -> Vec<DeidFault> {
-        let (used, read) = self.used();
+        let (used, selecting) = self.used();
         let mut faults = Vec::new();
         for (index, rule) in self.written() {
-            let reason = if !read.contains(&index) {
+            let reason = if !selecting.contains(&index) {
                 self.dead_end(rule)
             } else if !used.contains(&index) {
                 Some("earlier rules touch all that it selects; it does nothing".to_owned())
@@ -70,7 +70,7 @@ impl<'c> Lint<'c> {
 
     /// The rules that are the first to touch some element of some type, and those that select any.
     fn used(&self) -> (HashSet<usize>, HashSet<usize>) {
-        let (mut used, mut read) = (HashSet::new(), HashSet::new());
+        let (mut used, mut selecting) = (HashSet::new(), HashSet::new());
         // Whether a rule with a condition touches an element depends on the resource: it takes none from a later rule for sure.
         let is_sure = |index: usize| self.rules.get(index).is_some_and(|rule| rule.select.is_exact);
         for root in self.roots() {
@@ -80,7 +80,7 @@ impl<'c> Lint<'c> {
                 if reach.ends.is_empty() && !reach.crosses {
                     continue;
                 }
-                read.insert(index);
+                selecting.insert(index);
                 if reach.crosses {
                     // What it does in the resources within is theirs.
                     used.insert(index);
@@ -93,7 +93,7 @@ impl<'c> Lint<'c> {
                 used.extend(self.claims(root, |other| other == index || is_sure(other)).filter(|claim| *claim == index));
             }
         }
-        (used, read)
+        (used, selecting)
     }
 
     /// The rules of a type's elements, with those only that `counts` lets take part.
@@ -104,8 +104,8 @@ impl<'c> Lint<'c> {
                 rule.select.paths.clear();
             }
         }
-        let states = States::compile(&rules, self.ways, root, self.config.parameters.skips_extensions).unwrap_or_default();
-        let claims: BTreeSet<_> = states.iter().filter_map(|state| Some(state.claim?.rule)).collect();
+        let states = self.states(&rules, root);
+        let claims: BTreeSet<_> = states.iter().flat_map(States::iter).filter_map(|state| Some(state.claim?.rule)).collect();
         claims.into_iter()
     }
 
@@ -122,11 +122,14 @@ impl<'c> Lint<'c> {
             self.roots().flat_map(|root| self.ways.reach(&begun, root, false).ends).collect::<Vec<_>>()
         };
         let mut steps = rule.select.paths.iter().flat_map(|way| (0..way.len()).map(move |length| way.split_at(length)));
-        let (before, step) = steps.find_map(|(before, rest)| {
+        let dead = steps.find_map(|(before, rest)| {
             let (step, _) = rest.split_first()?;
             let through: Vec<_> = before.iter().chain([step]).cloned().collect();
             ends(&through).is_empty().then_some((before, step))
-        })?;
+        });
+        let Some((before, step)) = dead else {
+            return Some("what it selects lies in extensions, and rulesInExtensions is false".to_owned());
+        };
         let members = || ends(before).into_iter().filter_map(|end| self.ways.shape(end.definition)).flat_map(|shape| &shape.members);
         let hint = |name: &str, known: &mut dyn Iterator<Item = &'static str>| {
             closest(name, known).map(|known| format!("; did you mean `{known}`?")).unwrap_or_default()
@@ -157,7 +160,7 @@ impl<'c> Lint<'c> {
         let rule = |state: &State| self.config.rules.get(state.claim?.rule);
         let keeps = |rule: &&Rule| matches!(rule.method, Method::Keep);
         for root in self.roots() {
-            let states = self.states(root)?;
+            let states = self.states(&self.rules, root)?;
             let id = states.get(0).and_then(|root| states.get(root.members.get("id")?.state));
             if !id.and_then(rule).is_some_and(|rule| matches!(rule.method, Method::CryptoHash)) {
                 continue;
@@ -179,14 +182,15 @@ impl<'c> Lint<'c> {
         None
     }
 
-    fn states(&self, root: Definition) -> Option<States> {
-        States::compile(&self.rules, self.ways, root, self.config.parameters.skips_extensions)
+    /// As many as there are: nothing is looked through halfway.
+    fn states(&self, rules: &[Rule], root: Definition) -> Option<States> {
+        States::compile(rules, self.ways, root, self.config.parameters.skips_extensions, usize::MAX)
     }
 
     /// See [`super::Deidentification::untouched`].
     pub(super) fn untouched(&self, kind: ResourceType) -> Vec<Untouched> {
         let root = self.config.version.structures().of(kind);
-        let Some(states) = root.and_then(|root| self.states(root)) else { return Vec::new() };
+        let Some(states) = root.and_then(|root| self.states(&self.rules, root)) else { return Vec::new() };
         let touched = touched(&states);
         let mut found = Vec::new();
         let mut known = HashSet::from([0]);

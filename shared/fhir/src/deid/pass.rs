@@ -7,7 +7,7 @@ use std::fmt;
 
 use super::labels::{Labels, write_labels};
 use super::method::Method;
-use super::plan::{Plan, State, States};
+use super::plan::{State, States};
 use super::table::Edge;
 use super::tree::DEPTH;
 use super::works::{Bench, Fate, Works};
@@ -37,7 +37,7 @@ pub(super) fn apply_in_one_pass<'p>(
     let json = Json::of_valid(line);
     let kind = json.member("resourceType").and_then(Json::text).and_then(|name| ResourceType::named(&name)).ok_or(Unusual)?;
     let id = json.member("id").ok_or(Unusual)?;
-    let Some(Plan::Pass(states)) = works.plan(kind) else { return Err(Unusual) };
+    let states = works.plan(kind).and_then(|plan| plan.states.as_ref()).ok_or(Unusual)?;
     let bench = Bench::new(works, kind.as_str(), id.text().ok_or(Unusual)?, patient);
     let from = text.at;
     let id = Identity::of(states, id.as_str());
@@ -150,60 +150,25 @@ impl<'p> Pass<'p> {
         let mark = self.mark();
         self.expect(b'{')?;
         let mut series = Series { end: self.text.at, has_any: false };
-        let (mut seen, mut siblings, mut has_type, mut has_value) = (Seen::default(), Seen::default(), false, false);
-        let mut meta = None;
+        let mut seen = Seen::default();
         self.text.skip_blanks();
-        if self.text.next_byte() == Some(b'}') {
+        // An empty resource has no type either, and fails below.
+        let mut is_open = self.text.next_byte() != Some(b'}');
+        if !is_open {
             self.expect(b'}')?;
-            self.depth -= 1;
-            self.back_to(&mark);
-            return if resource.is_some() { Err(Unusual) } else { Ok(false) };
         }
-        loop {
+        while is_open {
             self.text.skip_blanks();
             self.begin(&series, self.text.at);
-            let name = self.text.name().ok_or(Unusual)?;
-            self.text.skip_blanks();
-            let stays = if let Some(edge) = state.members.get(name) {
-                if !seen.is_first(edge.index) {
-                    return Err(Unusual);
-                }
-                has_value |= edge.element == "value" && self.text.next_byte() != Some(b'n');
-                if resource.is_some() && edge.name == "meta" {
-                    // Labels are put in later, so that it has to be known where it is.
-                    let mark = self.mark();
-                    self.copy_up_to(self.text.at);
-                    let begin = self.out.len();
-                    let stays = self.member(states, edge)?;
-                    if stays {
-                        self.copy_up_to(self.text.at);
-                        meta = Some(begin..self.out.len());
-                    } else {
-                        self.back_to(&mark);
-                    }
-                    stays
-                } else {
-                    self.member(states, edge)?
-                }
-            } else if resource.is_some() && name == "resourceType" && !has_type {
-                has_type = true;
-                self.text.plain_string().ok_or(Unusual)?;
-                true
-            } else {
-                let edge = name.strip_prefix('_').and_then(|plain| state.members.get(plain)).ok_or(Unusual)?;
-                if !siblings.is_first(edge.index) {
-                    return Err(Unusual);
-                }
-                self.sibling(states, edge)?
-            };
+            let stays = self.named(states, state, resource.is_some(), &mut seen)?;
             self.end(&mut series, stays);
-            match self.text.token().ok_or(Unusual)? {
-                b',' => {}
-                b'}' => break,
+            is_open = match self.text.token().ok_or(Unusual)? {
+                b',' => true,
+                b'}' => false,
                 _ => return Err(Unusual),
-            }
+            };
         }
-        if (state.needs_value && !has_value) || (resource.is_some() && !has_type) {
+        if (state.needs_value && !seen.has_value) || (resource.is_some() && !seen.has_type) {
             return Err(Unusual);
         }
         self.depth -= 1;
@@ -211,15 +176,49 @@ impl<'p> Pass<'p> {
             self.back_to(&mark);
             return Ok(false);
         }
-        let has_labels = self.bench.labels != Labels::default();
-        if has_labels && resource == Some(false) {
+        if self.bench.labels != Labels::default() && resource == Some(false) {
             if self.from < series.end {
                 self.copy_up_to(series.end);
             }
             self.from = self.text.at - 1;
-            write_labels(self.bench.labels, meta, true, self.out);
+            write_labels(self.bench.labels, seen.meta, true, self.out);
         }
         Ok(true)
+    }
+
+    /// A member with its name; whether anything of it stays.
+    fn named(&mut self, states: &'p States, state: &'p State, is_of_resource: bool, seen: &mut Seen) -> Result<bool, Unusual> {
+        let name = self.text.name().ok_or(Unusual)?;
+        self.text.skip_blanks();
+        if let Some(edge) = state.members.get(name) {
+            if !seen.members.adds(edge.index) {
+                return Err(Unusual);
+            }
+            seen.has_value |= edge.element == "value" && self.text.next_byte() != Some(b'n');
+            return if is_of_resource && edge.name == "meta" { self.meta(states, edge, seen) } else { self.member(states, edge) };
+        }
+        if is_of_resource && name == "resourceType" && !seen.has_type {
+            seen.has_type = true;
+            self.text.plain_string().ok_or(Unusual)?;
+            return Ok(true);
+        }
+        let edge = name.strip_prefix('_').and_then(|plain| state.members.get(plain)).ok_or(Unusual)?;
+        if seen.siblings.adds(edge.index) { self.sibling(states, edge) } else { Err(Unusual) }
+    }
+
+    /// `meta` of a resource. Labels are put in later, so that it has to be known where it is.
+    fn meta(&mut self, states: &'p States, edge: &'p Edge, seen: &mut Seen) -> Result<bool, Unusual> {
+        let mark = self.mark();
+        self.copy_up_to(self.text.at);
+        let begin = self.out.len();
+        let stays = self.member(states, edge)?;
+        if stays {
+            self.copy_up_to(self.text.at);
+            seen.meta = Some(begin..self.out.len());
+        } else {
+            self.back_to(&mark);
+        }
+        Ok(stays)
     }
 
     /// The value of a member; whether anything of it stays.
@@ -295,7 +294,7 @@ impl<'p> Pass<'p> {
         let rest = self.text.line.get(self.text.at..).unwrap_or_default();
         let name = Json::of_valid(rest).member("resourceType").and_then(Json::text);
         let kind = name.and_then(|name| ResourceType::named(&name)).ok_or(Unusual)?;
-        let Some(Plan::Pass(states)) = self.works.plan(kind) else { return Err(Unusual) };
+        let states = self.works.plan(kind).and_then(|plan| plan.states.as_ref()).ok_or(Unusual)?;
         self.resource(states, edge.element == "contained")
     }
 

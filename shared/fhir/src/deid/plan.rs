@@ -20,11 +20,11 @@ use crate::structure::{Definition, Kind, TypedMember};
 
 /// How resources of a type are treated.
 #[derive(Debug)]
-pub(super) enum Plan {
-    /// In one pass.
-    Pass(States),
-    /// Rule by rule over a tree.
-    Exact,
+pub(super) struct Plan {
+    /// The places in the file of the rules that can come to something in the type, in order.
+    pub(super) rules: Vec<usize>,
+    /// What one pass does; `None` where the rules have to be done one after the other over a tree.
+    pub(super) states: Option<States>,
 }
 
 /// The states of a type; the first is its root's.
@@ -62,13 +62,14 @@ struct Key {
 }
 
 /// More states than this are no plan any more. The 193 rules for HIPAA's safe harbor make some hundreds.
-const STATES: usize = 20_000;
+const STATES: usize = 5_000;
 
 impl States {
-    /// The states of a type, as the rules claim its elements. `None` where rules have to be done one after the other.
-    pub(super) fn compile(rules: &[Rule], ways: Ways, root: Definition, skips_extensions: bool) -> Option<Self> {
+    /// The states of a type, as the rules claim its elements. `None` where rules have to be done one after the other, and
+    /// where there are more states than `limit`.
+    pub(super) fn compile(rules: &[Rule], ways: Ways, root: Definition, skips_extensions: bool, limit: usize) -> Option<Self> {
         let type_name = ways.shape(root)?.name;
-        Compiler { rules, ways, skips_extensions, known: HashMap::new(), todo: Vec::new() }.compile(root, type_name)
+        Compiler { rules, ways, skips_extensions, limit, known: HashMap::new(), todo: Vec::new() }.compile(root, type_name)
     }
 
     pub(super) fn get(&self, state: u32) -> Option<&State> {
@@ -85,15 +86,19 @@ impl Plan {
     /// Compiles the rules for a type.
     pub(super) fn compile(rules: &[Rule], ways: Ways, root: Definition, skips_extensions: bool) -> Self {
         let type_name = ways.shape(root).map(|shape| shape.name).unwrap_or_default();
-        let needs_tree = |rule: &&Rule| {
+        let mut own = Vec::new();
+        let mut needs_tree = false;
+        for (index, rule) in rules.iter().enumerate().filter(|(_, rule)| rule.is_for(type_name)) {
             let reach = ways.reach(rule, root, skips_extensions);
-            reach.crosses || ways.may_name_resource(rule) || (!reach.ends.is_empty() && !rule.select.is_exact)
-        };
-        let own = || rules.iter().filter(|rule| rule.is_for(type_name));
-        if own().any(|rule| matches!(rule.method, Method::Unknown)) || own().any(|rule| needs_tree(&rule)) {
-            return Self::Exact;
+            let is_unknown = matches!(rule.method, Method::Unknown);
+            let goes_astray = is_unknown || reach.crosses || ways.may_name_resource(rule);
+            if goes_astray || !reach.ends.is_empty() {
+                own.push(index);
+                needs_tree |= goes_astray || !rule.select.is_exact;
+            }
         }
-        States::compile(rules, ways, root, skips_extensions).map_or(Self::Exact, Self::Pass)
+        let states = if needs_tree { None } else { States::compile(rules, ways, root, skips_extensions, STATES) };
+        Self { rules: own, states }
     }
 }
 
@@ -101,6 +106,7 @@ struct Compiler<'r> {
     rules: &'r [Rule],
     ways: Ways,
     skips_extensions: bool,
+    limit: usize,
     known: HashMap<Key, u32>,
     todo: Vec<Key>,
 }
@@ -171,7 +177,7 @@ impl Compiler<'_> {
             let state = if member.is_resource { u32::MAX } else { self.state(child) };
             members.push((*member, kind, state));
         }
-        if self.todo.len() > STATES {
+        if self.todo.len() > self.limit {
             return None;
         }
         Some(State { claim: key.claim, leaf: key.leaf, needs_value, members: Table::new(members) })

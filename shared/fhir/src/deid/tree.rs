@@ -38,6 +38,7 @@ pub(super) struct Node<'a> {
     /// Its name in FHIR: `value`. Of the tree's root, its type.
     pub(super) element: &'static str,
     pub(super) definition: Definition,
+    type_name: &'static str,
     pub(super) kind: Kind,
     /// Where it stands in its list.
     place: usize,
@@ -81,6 +82,7 @@ impl<'a> Tree<'a> {
             json_name: structures.name(definition),
             element: structures.name(definition),
             definition,
+            type_name: structures.name(definition),
             kind: Kind::Resource,
             place: 0,
             is_in_list: false,
@@ -103,6 +105,7 @@ impl<'a> Tree<'a> {
             json_name: name,
             element: name,
             definition,
+            type_name: name,
             kind,
             place: 0,
             is_in_list: false,
@@ -181,6 +184,7 @@ impl<'a> Tree<'a> {
                     json_name: member.name,
                     element: member.element,
                     definition,
+                    type_name: self.structures.name(definition),
                     kind: self.structures.kind(definition),
                     place,
                     is_in_list,
@@ -297,7 +301,7 @@ impl<'a> Tree<'a> {
     }
 
     pub(super) fn type_name(&self, of: NodeId) -> &'static str {
-        self.node(of).map(|node| self.structures.name(node.definition)).unwrap_or_default()
+        self.node(of).map(|node| node.type_name).unwrap_or_default()
     }
 
     /// Whether the element is of a type as `ofType` says it.
@@ -315,7 +319,7 @@ impl<'a> Tree<'a> {
     pub(super) fn value(&self, of: NodeId) -> Option<Value<'_>> {
         let node = self.node(of)?;
         let json = Json::of_valid(node.value.as_deref()?);
-        Some(Value::of(self.structures.name(node.definition), json.text().unwrap_or(Cow::Borrowed(json.as_str()))))
+        Some(Value::of(node.type_name, json.text().unwrap_or(Cow::Borrowed(json.as_str()))))
     }
 
     /// The text of a child: of `id`, the id.
@@ -329,7 +333,7 @@ impl<'a> Tree<'a> {
     pub(super) fn leaf(&self, of: NodeId) -> Option<Leaf> {
         let node = self.node(of)?;
         let parent = node.parent.map(|parent| self.type_name(parent)).unwrap_or_default();
-        Some(Leaf::of(self.structures.name(node.definition), node.element, parent))
+        Some(Leaf::of(node.type_name, node.element, parent))
     }
 
     /// The way to an element, for people: `Patient.name[0].family`.

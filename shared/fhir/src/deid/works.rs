@@ -13,7 +13,7 @@ use super::generalize::{Generalized, generalize};
 use super::hash::Hasher;
 use super::labels::{Label, Labels};
 use super::leaf::{Form, Leaf, Role};
-use super::method::{Method, Replacement};
+use super::method::{Generalize, Method, Replacement};
 use super::perturb::perturb;
 use super::plan::Plan;
 use super::reach::Ways;
@@ -212,17 +212,7 @@ impl<'w> Bench<'w> {
                 };
                 (self.put(new, &text, leaf), Label::Substituted)
             }
-            Method::Generalize(how) => {
-                let fate = match generalize(leaf, &text, how, works.today).map_err(DeidProblem::unanswered)? {
-                    Generalized::Kept => Fate::Stays,
-                    Generalized::Removed => Fate::Goes,
-                    Generalized::Mapped(json) => {
-                        self.written = json;
-                        Fate::Becomes
-                    }
-                };
-                (fate, Label::Generalized)
-            }
+            Method::Generalize(how) => (self.generalize(how, leaf, &text)?, Label::Generalized),
             Method::Unknown => return Err(DeidProblem::Method),
         };
         self.labels.add(label);
@@ -232,6 +222,17 @@ impl<'w> Bench<'w> {
     fn redact(&mut self, leaf: Leaf, text: &str) -> (Fate, Label) {
         let (left, label) = redact(leaf, text, &self.works.config.parameters, self.works.today);
         (self.put(left.as_deref(), text, leaf), label)
+    }
+
+    fn generalize(&mut self, how: &Generalize, leaf: Leaf, text: &str) -> Result<Fate, DeidProblem> {
+        Ok(match generalize(leaf, text, how, self.works.today).map_err(DeidProblem::unanswered)? {
+            Generalized::Kept => Fate::Stays,
+            Generalized::Removed => Fate::Goes,
+            Generalized::Mapped(json) => {
+                self.written = json;
+                Fate::Becomes
+            }
+        })
     }
 
     /// Writes what takes the place of a value: as a number or a boolean where the element has such.

@@ -1,5 +1,7 @@
 //! `substitute`: an element merged with what the rule brings.
 
+use serde::de::IgnoredAny;
+
 use super::{Exact, Watch};
 use crate::deid::error::{DeidFailure, DeidProblem};
 use crate::deid::labels::Label;
@@ -29,9 +31,12 @@ impl<'w, W: Watch> Exact<'w, '_, W> {
                 self.clear(child);
             }
         } else {
+            let is_object = |text: &str| text.starts_with('{') && serde_json::from_str::<IgnoredAny>(text).is_ok();
             let text = match replacement {
                 Replacement::Nothing => "{}",
                 Replacement::Object(text) => text,
+                // An object may also be written as a string.
+                Replacement::Text(text) if is_object(text.trim()) => text,
                 Replacement::Text(_) => return Err(failed(self, "it is a string, the element has members")),
             };
             let read = Tree::read_element(Json::of_valid(text), definition, self.works.config.version);

@@ -1,6 +1,7 @@
 //! What an expression yields.
 
 use std::cmp::Ordering;
+use std::collections::HashSet;
 
 use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive;
@@ -251,16 +252,16 @@ impl<'t> Scope<'_, 't> {
         }
     }
 
+    /// Elements once each, whatever they hold: two that hold the same are two. Values once each.
     fn distinct(&self, items: impl Iterator<Item = Item<'t>>) -> Collection<'t> {
+        let mut nodes = HashSet::new();
         let mut distinct = Collection::new();
         for item in items {
-            let is_there = distinct.iter().any(|other| match (&item, other) {
-                (Item::Node(one), Item::Node(other)) => one == other,
-                (Item::Node(_), Item::Value(_)) | (Item::Value(_), Item::Node(_) | Item::Value(_)) => {
-                    self.are_equal(&item, other) == Some(true)
-                }
-            });
-            if !is_there {
+            let is_new = match &item {
+                Item::Node(node) => nodes.insert(*node),
+                Item::Value(_) => !distinct.iter().any(|other| self.are_equal(&item, other) == Some(true)),
+            };
+            if is_new {
                 distinct.push(item);
             }
         }

@@ -85,7 +85,7 @@ impl PartialEq for Pattern {
 }
 
 /// Name, fewest and most arguments, function.
-const PLAIN: [(&str, usize, usize, Function); 43] = [
+const PLAIN: [(&str, usize, usize, Function); 46] = [
     ("where", 1, 1, Function::Where),
     ("select", 1, 1, Function::Select),
     ("first", 0, 0, Function::First),
@@ -129,10 +129,6 @@ const PLAIN: [(&str, usize, usize, Function); 43] = [
     ("abs", 0, 0, Function::OfValue(ValueFunction::Abs)),
     ("ceiling", 0, 0, Function::OfValue(ValueFunction::Ceiling)),
     ("floor", 0, 0, Function::OfValue(ValueFunction::Floor)),
-];
-
-/// The rest of those without anything to know beforehand, and what shares their form.
-const PLAIN_TOO: [(&str, usize, usize, Function); 3] = [
     ("round", 0, 1, Function::OfValue(ValueFunction::Round)),
     ("truncate", 0, 0, Function::OfValue(ValueFunction::Truncate)),
     ("today", 0, 0, Function::Today),
@@ -156,8 +152,7 @@ const UNSUPPORTED: [&str; 56] = [
 impl Function {
     /// The function of this name, if it can take these arguments.
     pub(super) fn named(name: &str, arguments: &[Expr]) -> Result<Self, Unreadable> {
-        let plain = PLAIN.iter().chain(&PLAIN_TOO);
-        if let Some((name, fewest, most, function)) = plain.clone().find(|(known, ..)| *known == name) {
+        if let Some((name, fewest, most, function)) = PLAIN.iter().find(|(known, ..)| *known == name) {
             let is_sound = (*fewest..=*most).contains(&arguments.len());
             return if is_sound { Ok(function.clone()) } else { Err(Unreadable::Arguments(name, arguments.len())) };
         }
@@ -170,8 +165,8 @@ impl Function {
         if let Some(known) = UNSUPPORTED.iter().find(|known| **known == name) {
             return Err(Unreadable::Unsupported(known));
         }
-        let known = plain.map(|(known, ..)| *known).chain(KEYED.iter().map(|(known, _)| *known));
-        let meant = known.into_iter().find(|known| known.eq_ignore_ascii_case(name));
+        let mut known = PLAIN.iter().map(|(known, ..)| *known).chain(KEYED.iter().map(|(known, _)| *known));
+        let meant = known.find(|known| known.eq_ignore_ascii_case(name));
         Err(Unreadable::UnknownFunction(name.chars().take(64).collect(), meant))
     }
 

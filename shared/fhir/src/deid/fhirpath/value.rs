@@ -66,7 +66,7 @@ impl<'a> Value<'a> {
     }
 }
 
-/// Reads a number as JSON writes it.
+/// Reads a number as JSON writes it; digits beyond the 28th place are rounded.
 pub(in crate::deid) fn decimal(text: &str) -> Option<Decimal> {
-    if text.contains(['e', 'E']) { Decimal::from_scientific(text).ok() } else { Decimal::from_str_exact(text).ok() }
+    if text.contains(['e', 'E']) { Decimal::from_scientific(text).ok() } else { text.parse().ok() }
 }

@@ -32,6 +32,14 @@ fn rules_that_select_nothing_are_told_with_what_was_meant() {
 }
 
 #[test]
+fn rules_for_extensions_only_are_told_where_extensions_are_left_alone() {
+    let rules = [["Patient.extension.value", REDACT], ["Patient.extension", REDACT]];
+    let found = read(&rules, r#""rulesInExtensions":false"#).lint();
+    let expected = "rule 1 (`Patient.extension.value`): what it selects lies in extensions, and rulesInExtensions is false";
+    assert_eq!(found.iter().map(DeidFault::to_string).collect::<Vec<_>>(), [expected]);
+}
+
+#[test]
 fn rules_that_come_too_late_are_told() {
     let late = "rule 2 (`Patient.name.use`): earlier rules touch all that it selects; it does nothing";
     assert_eq!(lint(&[["Patient.name", REDACT], ["Patient.name.use", KEEP]]), [late]);

@@ -172,6 +172,10 @@ fn a_value_or_a_whole_element_is_substituted() {
     let replacement = r#""method":"substitute","replaceWith":{"family":"X","given":["Y"],"period":{"start":"2020"}}"#;
     let left = under("Patient.name", replacement, resource);
     assert_eq!(left["name"], json!([{ "family": "X", "given": ["Y"], "period": { "start": "2020" } }]));
+    // The object may be written as a string; nothing takes everything away.
+    let left = under("Patient.name", r#""method":"substitute","replaceWith":" {\"text\":\"X\"} ""#, resource);
+    assert_eq!(left["name"], json!([{ "text": "X" }]));
+    assert_eq!(under("Patient.name", r#""method":"substitute","replaceWith":null"#, resource).get("name"), None);
 }
 
 #[test]
@@ -202,6 +206,68 @@ fn the_first_case_that_holds_gives_the_new_value() {
     assert_eq!(gender(r#"{"$this = 'female'":"'f'"}"#, "Redact"), None);
     assert_eq!(gender(r#"{"$this.matches('^m')":"{}"}"#, "keep"), None);
     assert_eq!(gender(r#"{"false":"'x'", "true":"$this.upper() & '!'"}"#, "keep"), Some(json!("MALE!")));
+}
+
+/// A year and a day of it are neither before nor after each other, and a condition counts unless it is false.
+#[test]
+fn cases_take_what_they_cannot_tell() {
+    let cases = |cases: &str| format!(r#""method":"generalize","cases":{cases}"#);
+    let dates =
+        cases(r#"{"$this >= @1980-01-01 and $this < @1990-01-01":"@1980","$this = @2005":"@2005-01-01","$this ~ @2015":"@2015-01-01"}"#);
+    for (date, left) in [
+        ("1985-06-07", Some("1980")),
+        ("1980", Some("1980")),
+        ("1990", Some("1980")),
+        ("1990-01-01", None),
+        ("2005", Some("2005-01-01")),
+        ("2005-03-04", Some("2005-01-01")),
+        ("2015", Some("2015-01-01")),
+        // Equivalence is never unknown.
+        ("2015-03-04", None),
+    ] {
+        assert_eq!(birth_date(&dates, date).as_deref(), left, "{date}");
+    }
+    let moment = cases(
+        r#"{"$this >= @1980-01-01T00:00:00Z and $this <= @1990-01-01T00:00:00+08:00":"@1980","$this = @2005-01-01T00:00:00+08:00":"@2005"}"#,
+    );
+    for (date, left) in [
+        ("1980-01-01T00:00:00Z", Some("1980")),
+        ("1980-01-01T00:00:00+08:00", None),
+        ("1980-01-01", Some("1980")),
+        ("1990-01-01T00:00:00Z", None),
+        ("1990-01-01T00:00:00+09:00", Some("1980")),
+        ("2004-12-31T16:00:00Z", Some("2005")),
+        ("2005-01-01T00:00:00Z", None),
+    ] {
+        let observation = format!(r#"{{"resourceType":"Observation","effectiveDateTime":"{date}"}}"#);
+        assert_eq!(
+            under("Observation.effective", &moment, &observation).get("effectiveDateTime"),
+            left.map(Value::from).as_ref(),
+            "{date}"
+        );
+    }
+    let time = cases(r#"{"$this >= @T12:00:00 and $this < @T18:00:00":"@T12:00:00"}"#);
+    for (time_of_day, left) in [("13:45:02", Some("12:00:00")), ("18:00:01", None), ("02:00:00", None)] {
+        let observation = format!(r#"{{"resourceType":"Observation","valueTime":"{time_of_day}"}}"#);
+        assert_eq!(under("Observation.value", &time, &observation).get("valueTime"), left.map(Value::from).as_ref(), "{time_of_day}");
+    }
+}
+
+#[test]
+fn values_are_computed_and_patterns_replaced() {
+    let cases = |cases: &str| format!(r#""method":"generalize","cases":{cases}"#);
+    let number = |settings: &str, value: &str| {
+        let left = under("Observation.value", settings, &format!(r#"{{"resourceType":"Observation","valueInteger":{value}}}"#));
+        left.get("valueInteger").map(Value::to_string)
+    };
+    let tens = cases(r#"{"$this >= -20 and $this < 80":"($this div 10 - 1) * 10"}"#);
+    assert_eq!((number(&tens, "43"), number(&tens, "5"), number(&tens, "80")), (Some("30".to_owned()), Some("-10".to_owned()), None));
+    assert_eq!(number(&cases(r#"{"$this < 5.5":"$this / 2"}"#), "5").as_deref(), Some("2.5"));
+    let month = cases(
+        r#"{"true":"$this.toString().replaceMatches('\\\\b(?<year>\\\\d{4})-(?<month>\\\\d{2})-(?<day>\\\\d{2})\\\\b', '${year}-${month}')"}"#,
+    );
+    assert_eq!(birth_date(&month, "1990-11-01").as_deref(), Some("1990-11"));
+    assert_eq!(birth_date(&month, "1990").as_deref(), Some("1990"));
 }
 
 #[test]
