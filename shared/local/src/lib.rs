@@ -5,6 +5,7 @@ pub mod cli;
 pub mod client;
 pub mod client_key;
 pub mod clients;
+pub mod deid;
 pub mod directory;
 pub mod embedded;
 pub mod export;

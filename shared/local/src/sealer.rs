@@ -67,7 +67,7 @@ impl Sealer for FileSealer {
             let mut text = secret.to_vec();
             let nonce = self.key()?.seal_in_place_append_tag(Aad::from(job.as_str()), &mut text);
             let nonce = nonce.map_err(|error| StoreError::NotApplied { what: WHAT, cause: error.into() })?;
-            Ok([nonce.as_ref(), &text].concat())
+            Ok([nonce.as_ref().as_slice(), &text].concat())
         };
         Box::pin(std::future::ready(seal()))
     }

@@ -33,7 +33,7 @@ use crate::directory::{DirectoryAudit, DirectoryLake, DirectoryParts};
 use crate::queue::LocalQueue;
 use crate::signer::FileSigner;
 use crate::sealer::FileSealer;
-use crate::state::{AUDIT, KEYS, SECRETS, State, StateError, lock};
+use crate::state::{AUDIT, FILES, KEYS, SECRETS, State, StateError, lock};
 
 /// A dead process is noticed at the next start; this is for a worker that hangs.
 const LEASE: Duration = Duration::from_secs(20);
@@ -129,7 +129,7 @@ impl Service {
         let lock = lock(&plan.state)?;
         let State { dynamo, jobs } = State::open(&plan.state).await?;
         let jobs = jobs.with_sealer(FileSealer::new(plan.state.join(KEYS).join(SECRETS)));
-        let parts = DirectoryParts::open(plan.state.join("files")).apart_from(&plan.lake);
+        let parts = DirectoryParts::open(plan.state.join(FILES)).apart_from(&plan.lake);
         let lake = DirectoryLake::open(plan.lake);
         lake.check().await.map_err(ExportError::from)?;
         parts.check(None).await.map_err(ExportError::from)?;

@@ -14,6 +14,9 @@ const TABLE: &str = "headrace";
 /// The job table's file within the folder.
 const JOBS: &str = "jobs.db";
 
+/// The destination's folder within the folder.
+pub(crate) const FILES: &str = "files";
+
 /// The audit files' folder within the folder.
 pub(crate) const AUDIT: &str = "audit";
 

@@ -35,7 +35,7 @@ fn frames_of(line: &str, level: Level) -> Vec<(Role, String, String, String)> {
 #[test]
 fn a_header_is_the_line_that_the_standard_shows() {
     assert_eq!(
-        header("p-1"),
+        header("Patient/p-1"),
         r#"{"resourceType":"Parameters","parameter":[{"name":"header","valueReference":{"reference":"Patient/p-1"}}]}"#
     );
 }
@@ -43,10 +43,11 @@ fn a_header_is_the_line_that_the_standard_shows() {
 #[test]
 fn a_header_is_known_whatever_the_id_and_no_resource_is_taken_for_one() {
     for id in ["p-1", "", "a\"b", "a\\", "ä/ö", "\n\u{0}"] {
-        let line = header(id);
+        let reference = format!("Patient/{id}");
+        let line = header(&reference);
         assert!(is_header(line.as_bytes()) && !line.contains('\n'), "{line}");
         let parsed: serde_json::Value = serde_json::from_str(&line).unwrap();
-        assert_eq!(parsed.pointer("/parameter/0/valueReference/reference").unwrap(), &format!("Patient/{id}"));
+        assert_eq!(parsed.pointer("/parameter/0/valueReference/reference").unwrap(), &reference);
     }
     for line in [
         r#"{"resourceType":"Parameters","parameter":[{"name":"header","valueReference":{"reference":"Patient/p"}}],"id":"x"}"#,

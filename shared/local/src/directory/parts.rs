@@ -176,7 +176,7 @@ impl DirectoryDraft {
         let file = match &mut self.file {
             Some(file) => file,
             none => {
-                self.path.parent().map_or(Ok(()), create_folder)?;
+                self.path.parent().map_or(Ok(()), private_folder)?;
                 none.insert(create_file(&self.path)?)
             }
         };
