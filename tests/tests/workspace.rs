@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use headrace_edge::config::{GroupsConfig, KickoffConfig, MetadataConfig, PartsConfig, ReaperConfig, Settings, StatusConfig, WorkerConfig};
+use headrace_edge::config::{
+    GroupsConfig, KickoffConfig, MetadataConfig, PartsConfig, ReaperConfig, Settings, StatusConfig, TokenConfig, WorkerConfig,
+};
 use headrace_edge::telemetry::Metric;
 use headrace_local::embedded::EmbeddedDynamo;
 use headrace_local::http;
@@ -14,7 +16,7 @@ use headrace_local::service::{Access, Plan, Service};
 use headrace_tests::flows::{Result, run};
 use serde_json::Value;
 
-const FUNCTIONS: [&str; 8] = ["cancel", "chunk-worker", "files", "groups", "kickoff", "metadata", "reaper", "status"];
+const FUNCTIONS: [&str; 9] = ["cancel", "chunk-worker", "files", "groups", "kickoff", "metadata", "reaper", "status", "token"];
 
 fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -148,8 +150,15 @@ struct Notebook(RefCell<BTreeSet<&'static str>>);
 impl Settings for Notebook {
     fn get(&self, variable: &'static str) -> Option<String> {
         self.0.borrow_mut().insert(variable);
-        let is_required =
-            ["HEADRACE_TABLE", "HEADRACE_QUEUE_URL", "HEADRACE_DLQ_URL", "HEADRACE_SOURCE_BUCKET", "HEADRACE_DESTINATION_BUCKET"];
+        let is_required = [
+            "HEADRACE_AUDIT_BUCKET",
+            "HEADRACE_DESTINATION_BUCKET",
+            "HEADRACE_DLQ_URL",
+            "HEADRACE_QUEUE_URL",
+            "HEADRACE_SIGNING_KEY",
+            "HEADRACE_SOURCE_BUCKET",
+            "HEADRACE_TABLE",
+        ];
         is_required.contains(&variable).then(|| "x".to_owned())
     }
 }
@@ -164,6 +173,7 @@ fn settings_of(function: &str) -> Result<BTreeSet<&'static str>> {
         "groups" => GroupsConfig::read(&notebook).map(drop)?,
         "metadata" => MetadataConfig::read(&notebook).map(drop)?,
         "reaper" => ReaperConfig::read(&notebook).map(drop)?,
+        "token" => TokenConfig::read(&notebook).map(drop)?,
         _ => return Err(format!("{function} is new").into()),
     }
     Ok(notebook.0.into_inner())
@@ -223,7 +233,11 @@ fn one_machine_answers_the_routes_that_are_deployed_and_no_others() -> Result<()
     let template = Template::read()?;
     let routes = routes(&template)?;
     let source = std::fs::read_to_string(workspace().join("shared/local/src/http.rs"))?;
-    let local: BTreeSet<&str> = source.lines().filter_map(|line| line.split_once(".route(\"")?.1.split('"').next()).collect();
+    let path = |line| -> Option<&str> {
+        let (path, _) = str::split_once(str::split_once(line, ".route(")?.1, ',')?;
+        Some(if path == "DISCOVERY" { http::DISCOVERY } else { path.trim_matches('"') })
+    };
+    let local: BTreeSet<&str> = source.lines().filter_map(path).collect();
     assert_eq!(local, routes.keys().map(|(_, path)| path.as_str()).collect());
     run(async || {
         let (lake, state) = (tempfile::tempdir()?, tempfile::tempdir()?);

@@ -32,7 +32,7 @@ use crate::service::Service;
 pub const BASE_PATH: &str = "/fhir";
 
 /// Where clients look for the token endpoint: below the base, and some of them at the host's root alone.
-const DISCOVERY: &str = "/.well-known/smart-configuration";
+pub const DISCOVERY: &str = "/.well-known/smart-configuration";
 
 /// The longest body that is read. Lambda takes 6 MB, of which base64 may be a third.
 const BODY_LIMIT_BYTES: usize = 5_000_000;

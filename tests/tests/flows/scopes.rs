@@ -115,37 +115,37 @@ fn what_may_be_read_of_an_export_is_what_comes_out_of_it() -> Result<()> {
     run(async || {
         let stage = Aws::over(&lake::sample_dir()).await?;
         let mut differences = BTreeSet::new();
-        for path in [
-            "/$export",
-            "/$export?_since=2024-06-01T00:00:00Z",
-            "/$export?_typeFilter=Observation%3Fstatus%3Dfinal%26date%3Dge2024",
-            "/$export?includeAssociatedData=_history",
-            "/Patient/$export",
-            "/Patient/$export?organizeOutputBy=Patient",
-            "/Patient/hr-patient-01/$export",
-            "/Group/hr-group-study-1/$export",
-        ] {
-            for versions in [LakeVersions::Auto, LakeVersions::Many] {
-                let mut terms = small(versions);
-                terms.limits.file_bytes = 20_000;
-                register(&stage, ann("system/*.rs")).await?;
-                let whole = resources(&export(&stage, terms.clone(), path).await?)?;
-                for (scopes, may_be_read) in SCOPES {
-                    // Nothing but Observations is a request of its own where a filter is on them.
-                    register(&stage, ann(scopes)).await?;
-                    let world = World::start(&stage, &ManualClock::default(), terms.clone());
-                    let answer = world.ask("GET", path).await?;
-                    if path.contains("_typeFilter") && !scopes.contains("Observation") && !scopes.contains('*') {
-                        assert_eq!((answer.status, answer.outcome()?.1.as_str()), (403, "forbidden"));
-                        continue;
-                    }
-                    let finished = world.finish(&status_of(&answer)?).await?;
-                    let expected: Vec<&String> = whole.iter().filter(|(_, tree)| may_be_read(tree)).map(|(text, _)| text).collect();
-                    let found = resources(&finished)?;
-                    assert_eq!(found.iter().map(|(text, _)| text).collect::<Vec<_>>(), expected, "{path} {scopes} {versions:?}");
-                    assert!(finished.manifest.error.is_empty() || path.contains("organize"), "{path} {scopes}");
-                    differences.insert((scopes, found.len() == whole.len()));
+        // What a client may read is asked of every line in one place, so each way through an export is gone once, for some.
+        let ways = [
+            ("/$export", LakeVersions::Auto),
+            ("/$export?_since=2024-06-01T00:00:00Z", LakeVersions::Many),
+            ("/$export?_typeFilter=Observation%3Fstatus%3Dfinal%26date%3Dge2024", LakeVersions::Auto),
+            ("/$export?includeAssociatedData=_history", LakeVersions::Many),
+            ("/Patient/$export", LakeVersions::Many),
+            ("/Patient/$export?organizeOutputBy=Patient", LakeVersions::Auto),
+            ("/Patient/hr-patient-01/$export", LakeVersions::Auto),
+            ("/Group/hr-group-study-1/$export", LakeVersions::Many),
+        ];
+        for (index, (path, versions)) in ways.into_iter().enumerate() {
+            let mut terms = small(versions);
+            terms.limits.file_bytes = 20_000;
+            register(&stage, ann("system/*.rs")).await?;
+            let whole = resources(&export(&stage, terms.clone(), path).await?)?;
+            for (scopes, may_be_read) in SCOPES.iter().cycle().skip(2 * index).take(2) {
+                // Nothing but Observations is a request of its own where a filter is on them.
+                register(&stage, ann(scopes)).await?;
+                let world = World::start(&stage, &ManualClock::default(), terms.clone());
+                let answer = world.ask("GET", path).await?;
+                if path.contains("_typeFilter") && !scopes.contains("Observation") && !scopes.contains('*') {
+                    assert_eq!((answer.status, answer.outcome()?.1.as_str()), (403, "forbidden"));
+                    continue;
                 }
+                let finished = world.finish(&status_of(&answer)?).await?;
+                let expected: Vec<&String> = whole.iter().filter(|(_, tree)| may_be_read(tree)).map(|(text, _)| text).collect();
+                let found = resources(&finished)?;
+                assert_eq!(found.iter().map(|(text, _)| text).collect::<Vec<_>>(), expected, "{path} {scopes} {versions:?}");
+                assert!(finished.manifest.error.is_empty() || path.contains("organize"), "{path} {scopes}");
+                differences.insert((scopes, found.len() == whole.len()));
             }
         }
         assert!(SCOPES.iter().skip(1).all(|(scopes, _)| differences.contains(&(scopes, false))), "every limit limits something");

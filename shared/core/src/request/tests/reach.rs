@@ -37,7 +37,7 @@ fn out_of_scope(reach: &Reach, asked: &Asked) -> String {
     refusal.text
 }
 
-// Holds: R1
+// Holds: P33, R1
 #[test]
 fn without_type_the_request_is_for_exactly_what_may_be_read() {
     let some = reach("system/Patient.rs system/Observation.rs system/Practitioner.rs");
