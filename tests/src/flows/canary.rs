@@ -181,7 +181,7 @@ mod tests {
         let found = Found::default();
         let _here = tracing::subscriber::set_default(registry().with(Canary(found.clone()).with_filter(watched())));
         let heard = || std::mem::take(&mut *found.lock().unwrap());
-        tracing::info!(target: "kickoff", job.id = "0123456789abcdef", "accepted");
+        tracing::info!(target: "kickoff", owner = "lab", "accepted");
         tracing::debug!(target: "hyper", "Okonlind");
         assert_eq!(heard(), Vec::<String>::new());
         let error = std::io::Error::other("https://b.example/x?X-Amz-Signature=1");
