@@ -18,3 +18,4 @@ mod resolve;
 pub mod run_task;
 pub mod seal;
 pub mod status;
+pub mod verify;
