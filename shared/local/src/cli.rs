@@ -1,6 +1,7 @@
 //! The command line.
 
 mod access;
+mod audit;
 mod clients;
 mod deid;
 mod keys;
@@ -19,6 +20,7 @@ use headrace_edge::config::{
 use reqwest::Url;
 
 pub use access::{AccessMode, AccessOptions};
+pub use audit::{Audit, AuditAction, AuditPlace, ShowRecords, Verify};
 pub use clients::{Action, Add, Clients, Keygen, NewKeys, Place};
 pub use deid::{Deid, DeidAction, DeidCheck, DeidPreview, DeidVersion};
 pub use keys::{Keys, KeysAction};
@@ -65,6 +67,8 @@ pub enum Command {
     Clients(Clients),
     /// Look after the keys that sign the tokens of a server on this machine
     Keys(Keys),
+    /// Read and check the records for auditors: who exported what, when, from where, and how it ended
+    Audit(Audit),
     /// Look at a configuration of de-identified exports before one goes by it
     Deid(Deid),
 }
@@ -352,7 +356,7 @@ mod tests {
         let line = ["headrace", "export", "lake", "out"].iter().chain(arguments);
         match Cli::try_parse_from(line)?.command {
             Command::Export(order) => Ok(order.wishes),
-            Command::Serve(_) | Command::Clients(_) | Command::Keys(_) | Command::Deid(_) => panic!("another command"),
+            Command::Serve(_) | Command::Clients(_) | Command::Keys(_) | Command::Audit(_) | Command::Deid(_) => panic!("another command"),
         }
     }
 
@@ -403,7 +407,7 @@ mod tests {
     fn what_a_setting_cannot_be_is_said_with_its_name() {
         let terms = |arguments: &[&str]| match Cli::try_parse_from(["headrace", "serve", "lake"].iter().chain(arguments)).unwrap().command {
             Command::Serve(order) => order.terms,
-            Command::Export(_) | Command::Clients(_) | Command::Keys(_) | Command::Deid(_) => panic!("another command"),
+            Command::Export(_) | Command::Clients(_) | Command::Keys(_) | Command::Audit(_) | Command::Deid(_) => panic!("another command"),
         };
         for (argument, variable) in [
             ("--fhir-version=6", "HEADRACE_FHIR_VERSION"),

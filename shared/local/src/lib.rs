@@ -1,10 +1,12 @@
 //! The whole service in one process on one machine: the `headrace` program.
 
 pub mod access;
+pub mod audit;
 pub mod cli;
 pub mod client;
 pub mod client_key;
 pub mod clients;
+mod columns;
 pub mod deid;
 pub mod directory;
 pub mod embedded;

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
+use crate::audit::{Audited, audit};
 use crate::cli::{Cli, Command};
 use crate::clients::clients;
 use crate::deid::{Checked, deid};
@@ -22,7 +23,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 pub async fn main() -> ExitCode {
     let cli = Cli::parse();
     let default = match &cli.command {
-        Command::Export(_) | Command::Clients(_) | Command::Keys(_) | Command::Deid(_) => LevelFilter::WARN,
+        Command::Export(_) | Command::Clients(_) | Command::Keys(_) | Command::Audit(_) | Command::Deid(_) => LevelFilter::WARN,
         Command::Serve(_) => LevelFilter::INFO,
     };
     let filter = filter(cli.log.as_deref().unwrap_or_default(), default);
@@ -39,6 +40,10 @@ pub async fn main() -> ExitCode {
             Checked::WithRemarks => ExitCode::from(3),
         }),
         Command::Keys(order) => Box::pin(keys(order)).await.map_err(Into::into).map(|()| ExitCode::SUCCESS),
+        Command::Audit(order) => Box::pin(audit(order)).await.map_err(Into::into).map(|audited| match audited {
+            Audited::Done => ExitCode::SUCCESS,
+            Audited::Broken => ExitCode::from(3),
+        }),
         Command::Clients(order) => Box::pin(clients(order)).await.map_err(Into::into).map(|()| ExitCode::SUCCESS),
     };
     ended.unwrap_or_else(|error| {

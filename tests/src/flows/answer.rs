@@ -7,7 +7,7 @@ use lambda_http::{Body, Request, RequestExt as _};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::Result;
+use super::{Result, canary};
 
 /// The base of one machine's server.
 pub(super) const OWN_BASE: &str = "http://127.0.0.1:8080";
@@ -177,7 +177,12 @@ impl Answer {
             Body::Binary(bytes) => bytes.into(),
             _ => return Err("a body of a kind unknown here".into()),
         };
-        Ok(Self { status: head.status.as_u16(), headers, body })
+        let answer = Self { status: head.status.as_u16(), headers, body };
+        let said = format!("{:?} {}", answer.headers, String::from_utf8_lossy(&answer.body));
+        match canary::never_answered(&said).filter(|_| answer.status >= 400) {
+            Some(secret) => Err(format!("an error tells `{secret}`: {said}").into()),
+            None => Ok(answer),
+        }
     }
 
     /// A header's value.

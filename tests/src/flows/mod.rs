@@ -15,6 +15,7 @@ mod tapped;
 mod world;
 
 pub mod asked;
+pub mod canary;
 pub mod logs;
 pub mod oracle;
 pub mod seed;
@@ -33,11 +34,14 @@ pub type Result<T, E = headrace_core::error::BoxError> = std::result::Result<T, 
 /// The stack of a test: unoptimised, the futures of SDK calls inside handlers inside tests are larger than a thread's.
 const STACK_BYTES: usize = 32 << 20;
 
-/// Runs a test on a thread and a runtime of its own: what it does at its own will it does in one order.
+/// Runs a test on a thread and a runtime of its own: what it does at its own will it does in one order. Fails, too, if
+/// something was logged that never must be.
 pub fn run<T: Send>(test: impl AsyncFnOnce() -> Result<T> + Send) -> Result<T> {
+    canary::watch();
     let run = || tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(test());
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, run)?;
-        thread.join().unwrap_or_else(|panicked| std::panic::resume_unwind(panicked))
+        let done = thread.join().unwrap_or_else(|panicked| std::panic::resume_unwind(panicked))?;
+        canary::must_sing().map(|()| done)
     })
 }

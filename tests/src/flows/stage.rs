@@ -226,7 +226,7 @@ impl Stage for Aws {
     }
 
     fn audit(&self) -> S3AuditFiles {
-        S3AuditFiles::new(&self.s3.client(), AUDIT, "audit/")
+        S3AuditFiles::new(&self.s3.client_with(|config| config.interceptor(self.askings.clone())), AUDIT, "audit/")
     }
 
     async fn receive(&self, _: &SqsTaskQueue) -> Result<Option<SqsMessage>> {

@@ -1,22 +1,11 @@
 //! No patient's data, no token, no presigned URL in any log line or answer other than the files themselves. (A metric is a
 //! name of ours and a number, by its type.)
 
+use headrace_tests::flows::canary::{DATA, TOKEN, watched};
 use headrace_tests::flows::{ANN, Ask, Aws, ManualClock, Result, Script, Stage as _, Twist, World, logs::Logs, run, seed};
-use tracing::level_filters::LevelFilter;
 use tracing_subscriber::Layer;
-use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry::LookupSpan;
-
-/// In everything that a resource of the lake holds: ids, names, texts, extensions, numbers as texts, member names.
-const DATA: &str = "CANARYDATA";
-
-/// Our crates.
-const OURS: [&str; 10] =
-    ["headrace_core", "headrace_aws", "headrace_edge", "headrace_local", "kickoff", "status", "cancel", "chunk_worker", "files", "reaper"];
-
-/// In what a client sends as a credential.
-const TOKEN: &str = "CANARYTOKEN";
 
 fn lake() -> Vec<(&'static str, Vec<u8>)> {
     let patient = format!(
@@ -74,8 +63,7 @@ fn everything<S>(logs: &Logs) -> impl Layer<S> + use<S>
 where
     S: tracing::Subscriber + for<'s> LookupSpan<'s>,
 {
-    let filter = Targets::new().with_default(LevelFilter::INFO).with_targets(OURS.map(|target| (target, LevelFilter::TRACE)));
-    tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(logs.clone()).with_filter(filter)
+    tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(logs.clone()).with_filter(watched())
 }
 
 #[test]

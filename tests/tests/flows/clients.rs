@@ -171,7 +171,7 @@ fn clients_are_managed_while_a_server_works_in_the_same_state() -> Result<()> {
                 }
             }
         });
-        let managed = tokio::task::spawn_blocking(move || -> std::result::Result<Vec<String>, String> {
+        let managed = tokio::task::spawn_blocking(move || -> std::result::Result<(Desk, Vec<String>), String> {
             let run = |arguments: &[&str]| desk.run(arguments).map_err(|error| error.to_string())?;
             let public = text(&public).map_err(|error| error.to_string())?;
             let mut slowest = std::time::Duration::ZERO;
@@ -184,9 +184,11 @@ fn clients_are_managed_while_a_server_works_in_the_same_state() -> Result<()> {
             }
             println!("three commands took {slowest:?} at most");
             let listed = desk.listed().map_err(|error| error.to_string())?;
-            Ok(listed.iter().filter_map(|client| client["id"].as_str()).map(str::to_owned).collect())
+            let names = listed.iter().filter_map(|client| client["id"].as_str()).map(str::to_owned).collect();
+            Ok((desk, names))
         });
-        let listed = managed.await??;
+        // The server works in the desk's state: that goes last.
+        let (_desk, listed) = managed.await??;
         assert_eq!(listed, (0..CLIENTS).map(|number| format!("c-{number:02}")).collect::<Vec<_>>());
         assert_eq!(exports.await??, 12);
         Ok(())

@@ -1,10 +1,11 @@
 //! The `headrace` program as a process of its own.
 
-use std::io::BufRead as _;
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::thread::JoinHandle;
 
-use headrace_tests::flows::Result;
+use headrace_tests::flows::{Result, canary};
 use reqwest::Url;
 
 /// The program with these arguments and nothing of this process's settings.
@@ -17,27 +18,40 @@ pub(crate) fn headrace(arguments: &[&str]) -> Command {
 /// What a command that has ended has said: its output if it went well, else what it complained of.
 pub(crate) fn said(output: Output) -> std::result::Result<String, String> {
     let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
-    if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+    let (answer, complaint) = (text(&output.stdout), text(&output.stderr));
+    canary::look_at("what a command prints", &answer);
+    canary::look_at("what a command complains of", &complaint);
+    if output.status.success() { Ok(answer) } else { Err(complaint) }
 }
 
 /// `headrace serve`.
 pub(crate) struct Server {
     child: Child,
+    /// Reads what the server logs, until it ends.
+    ear: Option<JoinHandle<()>>,
     pub(crate) base: String,
 }
 
 impl Server {
     pub(crate) fn start(lake: &Path, state: &Path, arguments: &[&str]) -> Result<Self> {
-        let mut child = headrace(&["serve", "--log", "warn", "--state"])
+        let mut child = headrace(&["serve", "--log", "debug", "--state"])
             .env("HEADRACE_PORT", "0")
             .arg(state)
             .arg(lake)
             .args(arguments)
             .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
             .spawn()?;
+        let log = BufReader::new(child.stderr.take().ok_or("no log")?);
+        let ear = std::thread::spawn(move || {
+            for line in log.lines().map_while(std::result::Result::ok) {
+                canary::look_at("a server's log", &line);
+                eprintln!("{line}");
+            }
+        });
         let mut base = String::new();
-        std::io::BufReader::new(child.stdout.take().ok_or("no output")?).read_line(&mut base)?;
-        Ok(Self { child, base: base.trim_end().to_owned() })
+        BufReader::new(child.stdout.take().ok_or("no output")?).read_line(&mut base)?;
+        Ok(Self { child, ear: Some(ear), base: base.trim_end().to_owned() })
     }
 
     /// SIGKILL: no destructor, no signal handler, no flush.
@@ -56,5 +70,8 @@ impl Drop for Server {
     fn drop(&mut self) {
         drop(self.child.kill());
         drop(self.child.wait());
+        if let Some(ear) = self.ear.take() {
+            drop(ear.join());
+        }
     }
 }

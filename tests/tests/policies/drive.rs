@@ -42,10 +42,20 @@ pub(crate) async fn everything() -> Result<Aws> {
     story.exports_wait_and_begin().await?;
     story.a_task_is_parked().await?;
     story.what_is_lost_is_announced_again().await?;
+    story.records_for_auditors_are_sealed().await?;
     Ok(story.stage)
 }
 
 impl Story {
+    /// The answer to a file that was written is lost: the next run finds it there and reads it.
+    async fn records_for_auditors_are_sealed(&self) -> Result<()> {
+        self.world.ask("GET", "/_operations/export/00000000000000000000000000000000").await?;
+        let losing = self.process(|call| if call.name == "audit files.write" { Twist::FailAfter } else { Twist::Pass });
+        losing.reap_after(2 * MINUTE).await?;
+        self.world.reap().await?;
+        Ok(())
+    }
+
     /// Another process on the same stores.
     fn process(&self, author: impl FnMut(headrace_tests::flows::Call) -> Twist + Send + 'static) -> Arc<World<Aws>> {
         World::scripted(&self.stage, &self.clock, terms(), Script::of(author))

@@ -85,10 +85,9 @@ pub(super) fn group(level: &Level) -> Option<String> {
 }
 
 impl Order {
-    /// Of a request that was accepted.
+    /// Of a request that was accepted. Its types say whether `_type` was given, or what the credential allows.
     pub fn of(request: &ExportRequest) -> Self {
         let given = [
-            (Parameter::Type, request.types.is_some()),
             (Parameter::TypeFilter, !request.type_filters.is_empty()),
             (Parameter::Elements, !request.elements.is_empty()),
             (Parameter::Since, request.since.is_some()),

@@ -103,24 +103,25 @@ impl Verifier {
         Ok(())
     }
 
-    /// What was followed; `None` if there was no file.
-    pub fn followed(self) -> Option<Followed> {
-        Some(Followed { first: self.first?, head: self.head?, files: self.files })
-    }
-}
-
-impl Followed {
     /// Whether the files end where the job table says: only that shows that their last lines were cut off.
     pub fn must_end_at(&self, standing: &Standing) -> Result<(), Broken> {
         let sealed = standing.head.as_ref();
+        let expected = sealed.map_or(0, |head| head.sequence);
+        let found = self.head.as_ref().map_or(0, |head| head.sequence);
         // A file is written before the table says so.
         let may_end_at = [sealed, standing.claim.as_ref().map(|claim| &claim.to)];
-        let ends: Vec<&Head> = may_end_at.into_iter().flatten().collect();
-        match ends.iter().find(|end| end.sequence == self.head.sequence) {
-            Some(end) if end.hash == self.head.hash => Ok(()),
+        let hash = self.head.as_ref().map(|head| &head.hash);
+        match may_end_at.into_iter().flatten().find(|end| end.sequence == found) {
+            Some(end) if Some(&end.hash) == hash => Ok(()),
             Some(end) => Err(Broken::Last(end.sequence)),
-            None => Err(Broken::End { expected: sealed.map_or(0, |head| head.sequence), found: self.head.sequence }),
+            None if (expected, found) == (0, 0) => Ok(()),
+            None => Err(Broken::End { expected, found }),
         }
+    }
+
+    /// What was followed; `None` if there was no file.
+    pub fn followed(self) -> Option<Followed> {
+        Some(Followed { first: self.first?, head: self.head?, files: self.files })
     }
 }
 

@@ -19,3 +19,4 @@ mod resolve;
 pub mod run_task;
 pub mod seal;
 pub mod status;
+pub mod verify;

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use headrace_core::access::{Client, ClientKeys};
 
 use super::jwks;
+use crate::columns::aligned;
 
 /// How a client proves who it is, in few words.
 pub(super) fn keys(keys: &ClientKeys) -> String {
@@ -29,17 +30,7 @@ pub(super) fn table(clients: &[Client]) -> String {
         let name = client.name.clone().unwrap_or_default();
         [client.id.0.clone(), name, state(client).to_owned(), keys(&client.keys), client.changed_at.instant()]
     }));
-    let mut widths = [0; 5];
-    for row in &rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = cell.chars().count().max(*width);
-        }
-    }
-    let line = |row: &[String; 5]| {
-        let cells: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        format!("{}\n", cells.join("  ").trim_end())
-    };
-    rows.iter().map(line).collect()
+    aligned(&rows)
 }
 
 /// All of one client.

@@ -32,8 +32,8 @@ fn verify(files: &Files, standing: &Standing) -> Result<Followed, Broken> {
     for (name, bytes) in files {
         verifier.file(name, bytes)?;
     }
-    let followed = verifier.followed().ok_or(Broken::End { expected: standing.head.as_ref().map_or(0, |head| head.sequence), found: 0 })?;
-    followed.must_end_at(standing).map(|()| followed)
+    verifier.must_end_at(standing)?;
+    Ok(verifier.followed().expect("there is a file, or it is missing"))
 }
 
 fn lines(bytes: &[u8]) -> Vec<Vec<u8>> {

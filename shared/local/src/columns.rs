@@ -1,0 +1,30 @@
+//! Tables for terminals.
+
+/// One line for each row, each column as wide as its widest cell. What a terminal would obey is not passed on.
+pub(crate) fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
+    let mut widths = [0; N];
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
+    let plain =
+        |cell: &String| cell.chars().map(|char| if char.is_control() { char::REPLACEMENT_CHARACTER } else { char }).collect::<String>();
+    let line = |row: &[String; N]| {
+        let cells: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!("{:width$}", plain(cell))).collect();
+        format!("{}\n", cells.join("  ").trim_end())
+    };
+    rows.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_stand_below_each_other_and_cells_command_no_terminal() {
+        let row = |cells: [&str; 3]| cells.map(str::to_owned);
+        let table = aligned(&[row(["A", "LONG NAME", "C"]), row(["würde", "x", ""]), row(["1", "\u{1b}[31m", "2"])]);
+        assert_eq!(table, "A      LONG NAME  C\nwürde  x\n1      \u{fffd}[31m      2\n");
+    }
+}
