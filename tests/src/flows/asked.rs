@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_sdk_dynamodb::operation as dynamo;
 use aws_sdk_dynamodb::types::AttributeValue;
+use aws_sdk_kms::operation as kms;
 use aws_sdk_s3::operation as s3;
 use aws_sdk_sqs::operation as sqs;
 use aws_smithy_runtime_api::client::interceptors::Intercept;
@@ -23,12 +24,15 @@ pub const PREFIX: &str = "s3:prefix";
 /// The condition key for the partitions that a call to DynamoDB touches.
 pub const LEADING_KEYS: &str = "dynamodb:LeadingKeys";
 
+/// The condition key for how KMS is asked to sign.
+pub const SIGNING_ALGORITHM: &str = "kms:SigningAlgorithm";
+
 tokio::task_local! {
     static FUNCTION: &'static str;
 }
 
 /// The same work, done by this function.
-pub(super) fn by<F: Future>(function: &'static str, work: F) -> Pin<Box<TaskLocalFuture<&'static str, F>>> {
+pub fn by<F: Future>(function: &'static str, work: F) -> Pin<Box<TaskLocalFuture<&'static str, F>>> {
     Box::pin(FUNCTION.scope(function, work))
 }
 
@@ -91,7 +95,7 @@ impl Need {
 
 /// What IAM asks for a call (Service Authorization Reference of each service); `None` for one that is not listed here.
 fn needs(input: &Input) -> Option<Vec<Need>> {
-    dynamo_needs(input).or_else(|| s3_needs(input)).or_else(|| sqs_needs(input))
+    dynamo_needs(input).or_else(|| s3_needs(input)).or_else(|| sqs_needs(input)).or_else(|| kms_needs(input))
 }
 
 fn table(name: Option<&str>) -> String {
@@ -189,4 +193,15 @@ fn sqs_needs(input: &Input) -> Option<Vec<Need>> {
     }
     let send = input.downcast_ref::<sqs::send_message::SendMessageInput>()?;
     Some(vec![Need::of("sqs:SendMessage", queue(send.queue_url()))])
+}
+
+/// Keys are named by their ARNs, as settings name them.
+fn kms_needs(input: &Input) -> Option<Vec<Need>> {
+    let key = |arn: Option<&str>| arn.unwrap_or_default().to_owned();
+    if let Some(get) = input.downcast_ref::<kms::get_public_key::GetPublicKeyInput>() {
+        return Some(vec![Need::of("kms:GetPublicKey", key(get.key_id()))]);
+    }
+    let sign = input.downcast_ref::<kms::sign::SignInput>()?;
+    let algorithm = sign.signing_algorithm().map(|algorithm| algorithm.as_str());
+    Some(vec![Need::of("kms:Sign", key(sign.key_id())).with(SIGNING_ALGORITHM, algorithm)])
 }

@@ -2,8 +2,17 @@
 
 use std::sync::Arc;
 
+use headrace_aws::KmsSigner;
 use headrace_core::job::Quotas;
-use headrace_tests::flows::{ANN, Ask, Aws, BEN, MINUTE, ManualClock, Result, Script, Stage as _, Terms, Twist, World};
+use headrace_edge::config::{AccessControl, SmartTerms};
+use headrace_edge::door::Door;
+use headrace_edge::jwks::{JwksSource, Trust};
+use headrace_tests::flows::asked::by;
+use headrace_tests::flows::{
+    ANN, Answer, Ask, Aws, BEN, Client, MINUTE, ManualClock, Result, Script, Stage as _, Terms, Twist, World, token_form,
+};
+use headrace_tests::standins::kms::{KEY, KmsStandIn};
+use token::handler::Token;
 
 const GROUP: &str = r#"{"resourceType":"Group","id":"g","type":"person","actual":true,"member":[{"entity":{"reference":"Patient/1"}}]}"#;
 
@@ -42,6 +51,8 @@ pub(crate) async fn everything() -> Result<Aws> {
     story.exports_wait_and_begin().await?;
     story.a_task_is_parked().await?;
     story.what_is_lost_is_announced_again().await?;
+    story.a_client_with_a_token_has_its_files_in_its_own_bucket().await?;
+    story.what_was_noted_is_sealed().await?;
     Ok(story.stage)
 }
 
@@ -190,5 +201,63 @@ impl Story {
             return Err(format!("nobody's turn came: {reaped:?}").into());
         }
         self.world.finish(&second).await.map(drop)
+    }
+
+    /// The registration is looked up, and the key of its token; its files lie in the client's bucket until they are deleted.
+    async fn a_client_with_a_token_has_its_files_in_its_own_bucket(&self) -> Result<()> {
+        let world = World::start(&self.stage, &self.clock, terms().smart()?);
+        let client = Client::es384("ehr")?;
+        let mut registration = world.registration(&client, "system/*.rs")?;
+        registration.destination = Some(self.stage.own());
+        world.put_client(&registration).await?;
+        let token = self.token_that_kms_signs(&world, &client).await?;
+        let answer = world.send(&Ask::new("GET", "/Group/g").bearer(&token)).await?;
+        if answer.status != 200 {
+            return Err(format!("a token that KMS has signed was answered with {answer:?}").into());
+        }
+        world.act_as(&client, "system/*.rs");
+        // The first is deleted by the client, the second when its time is over.
+        let first = self.finish_and_leave_an_upload(&world).await?;
+        world.ask("DELETE", &first).await?;
+        if !self.stage.own_files().await?.is_empty() {
+            return Err("files are left in the client's bucket".into());
+        }
+        self.finish_and_leave_an_upload(&world).await?;
+        world.reap_after(3 * MINUTE).await?;
+        world.reap_after(24 * 60 * MINUTE).await?;
+        if self.stage.own_files().await?.is_empty() { Ok(()) } else { Err("files are left in the client's bucket".into()) }
+    }
+
+    /// As the function has it: the key never leaves KMS.
+    async fn token_that_kms_signs(&self, world: &World<Aws>, client: &Client) -> Result<String> {
+        let kms = KmsStandIn::start()?.client();
+        let kms = aws_sdk_kms::Client::from_conf(kms.config().to_builder().interceptor(self.stage.askings.clone()).build());
+        let door = Door::new(self.stage.jobs(), self.clock.clone(), AccessControl::Smart(SmartTerms::default()));
+        let keys = JwksSource::new(Trust::Clients, self.clock.clone());
+        let token = Token::new(door, (self.stage.jobs(), KmsSigner::new(kms, KEY)), keys, self.clock.clone());
+        let assertion = client.sign(&client.header(), &client.claims(&world.token_url(), world.now()))?;
+        let ask = Ask::form("/token", token_form(&assertion, "system/*.rs"));
+        let answer = Answer::of(by("token", token.handle(ask.request(true)?)).await)?.json()?;
+        answer["access_token"].as_str().map(str::to_owned).ok_or_else(|| format!("no token was given out: {answer}").into())
+    }
+
+    /// Somebody's uploads are in the folder before it is swept: while its files are written, and when they are deleted.
+    async fn finish_and_leave_an_upload(&self, world: &World<Aws>) -> Result<String> {
+        let status = world.kick_off("").await?;
+        while self.stage.leave_upload(&status).await?.is_none() {
+            let message = world.receive().await?.ok_or("nothing is written")?;
+            world.deliver(message).await?;
+        }
+        world.finish(&status).await?;
+        self.stage.leave_upload(&status).await?.ok_or("its files are gone")?;
+        Ok(status)
+    }
+
+    /// The reaper dies between a file and the record of it. The next one finds the file.
+    async fn what_was_noted_is_sealed(&self) -> Result<()> {
+        self.expect(200, "GET", "/Group").await?;
+        let unlucky = self.process(|call| if call.name == "audit files.write" { Twist::FailAfter } else { Twist::Pass });
+        unlucky.reap_after(2 * MINUTE).await?;
+        self.world.reap_after(MINUTE).await.map(drop)
     }
 }

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use headrace_tests::flows::asked::{Asked, PLACE};
 use headrace_tests::flows::{Result, run};
+use headrace_tests::standins::kms::KEY;
 
 use policy::Statement;
 use template::Template;
@@ -50,7 +51,7 @@ fn policies() -> Result<Policies> {
         ("TaskQueue", arn("sqs", "tasks")),
         ("DeadLetterQueue", arn("sqs", "tasks-dlq")),
     ];
-    arns.push(("TokenKey", arn("kms", "key/token")));
+    arns.push(("TokenKey", KEY.to_owned()));
     arns.push(("AuditBucket", "arn:aws:s3:::audit-bucket".to_owned()));
     let logs = ["TokenLog", "KickoffLog", "ChunkWorkerLog", "StatusLog", "FilesLog", "CancelLog", "ReaperLog", "GroupsLog", "MetadataLog"];
     arns.extend(logs.map(|log| (log, arn("logs", &format!("log-group:{log}")))));
