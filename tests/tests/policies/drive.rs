@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use headrace_aws::KmsSigner;
 use headrace_core::job::Quotas;
+use headrace_core::request::{JobKey, Policy};
 use headrace_edge::config::{AccessControl, SmartTerms};
 use headrace_edge::door::Door;
 use headrace_edge::jwks::{JwksSource, Trust};
@@ -13,6 +14,9 @@ use headrace_tests::flows::{
 };
 use headrace_tests::standins::kms::{KEY, KmsStandIn};
 use token::handler::Token;
+
+/// A key that a job may name.
+pub(crate) const JOB_KEY: &str = "arn:aws:kms:eu-central-1:111122223333:key/job";
 
 const GROUP: &str = r#"{"resourceType":"Group","id":"g","type":"person","actual":true,"member":[{"entity":{"reference":"Patient/1"}}]}"#;
 
@@ -52,6 +56,7 @@ pub(crate) async fn everything() -> Result<Aws> {
     story.a_task_is_parked().await?;
     story.what_is_lost_is_announced_again().await?;
     story.a_client_with_a_token_has_its_files_in_its_own_bucket().await?;
+    story.a_job_names_a_key().await?;
     story.what_was_noted_is_sealed().await?;
     Ok(story.stage)
 }
@@ -251,6 +256,20 @@ impl Story {
         world.finish(&status).await?;
         self.stage.leave_upload(&status).await?.ok_or("its files are gone")?;
         Ok(status)
+    }
+
+    /// Everything that is written for it is encrypted under the key.
+    async fn a_job_names_a_key(&self) -> Result<()> {
+        let client = self.world.registration(&Client::es384("unused")?, "system/*.rs")?;
+        let keys = JobKey::parse_named(&format!("trial={JOB_KEY}"))?;
+        let policy = Policy { keys, ..Policy::default() };
+        // A file that a single tail becomes is copied.
+        for kind in ["Patient", "Group"] {
+            let parameters = [("_encryptionKey", "trial"), ("_type", kind)];
+            let status = self.world.kick_off_as(client.clone(), &policy, &parameters).await?;
+            self.world.finish(&status).await?;
+        }
+        Ok(())
     }
 
     /// The reaper dies between a file and the record of it. The next one finds the file.

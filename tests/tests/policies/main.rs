@@ -41,7 +41,7 @@ const PARAMETERS: [(&str, &str); 8] = [
     ("KmsKeyArn", "arn:aws:kms:eu-central-1:111122223333:key/own"),
     ("SourceKmsKeyArn", "arn:aws:kms:eu-central-1:111122223333:key/source"),
     ("ClientDestinationBuckets", "client-bucket"),
-    ("JobKmsKeyArns", "arn:aws:kms:eu-central-1:111122223333:key/job"),
+    ("JobKmsKeyArns", drive::JOB_KEY),
 ];
 
 fn policies() -> Result<Policies> {
@@ -67,7 +67,7 @@ fn policies() -> Result<Policies> {
 }
 
 /// What no call of ours shows, since others make it: the statement, all that it allows, and who needs it.
-const NEEDED_BY_OTHERS: [(&str, &[&str], &str); 6] = [
+const NEEDED_BY_OTHERS: [(&str, &[&str], &str); 5] = [
     ("WriteItsLog", &["logs:CreateLogStream", "logs:PutLogEvents"], "Lambda writes what the function prints"),
     ("TakeTasks", &["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"], "the event source mapping takes messages"),
     (
@@ -76,7 +76,6 @@ const NEEDED_BY_OTHERS: [(&str, &[&str], &str); 6] = [
         "DynamoDB and S3 use the key on behalf of the role",
     ),
     ("DecryptTheLake", &["kms:Decrypt"], "S3 decrypts on behalf of the role"),
-    ("WriteWithKeysOfJobs", &["kms:Decrypt", "kms:GenerateDataKey"], "S3 encrypts on behalf of the role"),
     ("ReadWithKeysOfJobs", &["kms:Decrypt"], "S3 decrypts on behalf of whoever the role has signed a URL for"),
 ];
 
