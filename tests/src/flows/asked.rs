@@ -154,7 +154,8 @@ fn object(action: &'static str, name: Option<&str>, key: Option<&str>) -> Need {
 
 /// S3 encrypts under the key on behalf of whoever writes, and decrypts it for the parts of an upload and for a copy.
 fn under(key: Option<&str>, actions: &[&'static str]) -> impl Iterator<Item = Need> {
-    let need = |action: &&'static str| key.map(|key| Need::of(action, key.to_owned()).with(VIA_SERVICE, Some("s3.eu-central-1.amazonaws.com")));
+    let need =
+        |action: &&'static str| key.map(|key| Need::of(action, key.to_owned()).with(VIA_SERVICE, Some("s3.eu-central-1.amazonaws.com")));
     actions.iter().filter_map(need).collect::<Vec<_>>().into_iter()
 }
 

@@ -287,6 +287,30 @@ fn an_assertion_counts_once_whichever_process_it_is_shown_to() -> Result<()> {
     })
 }
 
+// Holds: SEC-A7
+#[test]
+fn of_two_processes_that_see_an_assertion_at_once_one_takes_it() -> Result<()> {
+    run(async || {
+        let client = Client::es384("ehr")?;
+        let world = open(&client).await?;
+        let script = Script::of(|call| if call.name == "access.remember_assertion" { Twist::SleepBefore } else { Twist::Pass });
+        let slow = World::scripted(&world.stage, &world.clock, Terms::default().smart()?, script);
+        let assertion = client.sign(&client.header(), &client.claims(&world.token_url(), world.now()))?;
+        // Both have found nothing wrong with it when the second remembers it.
+        let (late, early) = tokio::join!(show(&slow, &assertion), async {
+            let alarm = slow.script.next_sleeper().await;
+            let early = show(&world, &assertion).await;
+            alarm.ring();
+            early
+        });
+        assert_eq!(early?.status, 200);
+        let (status, error, description) = said(&late?)?;
+        assert_eq!((status, error.as_str()), (401, "invalid_client"));
+        assert!(description.contains("jti was used before"), "{description}");
+        Ok(())
+    })
+}
+
 // Holds: SEC-A5, SEC-A10
 #[test]
 fn a_request_that_is_no_token_request_is_told_which_parameter_is_wrong() -> Result<()> {

@@ -1,6 +1,7 @@
 //! Who comes in: token requests, access tokens, key sets, the signing key.
 
 mod assertions;
+mod discovery;
 mod external;
 mod key_server;
 mod key_sets;

@@ -22,6 +22,9 @@ const SHUT: [(&str, &str); 8] = [
     ("GET", "/_operations/files/ffffffffffffffffffffffffffffffff/Patient-1.ndjson"),
 ];
 
+/// What goes with a refusal of what the token is not for (RFC 6750, section 3.1).
+const INSUFFICIENT: &str = "Bearer realm=\"headrace\", error=\"insufficient_scope\"";
+
 async fn open(clients: &[&Client]) -> Result<Arc<World<Aws>>> {
     let world = World::start(&seed::aws().await?, &ManualClock::default(), seed::terms().smart()?);
     for client in clients {
@@ -184,6 +187,38 @@ fn a_token_that_expires_during_an_export_does_it_no_harm() -> Result<()> {
     })
 }
 
+// Holds: P33, SEC-A13, SEC-A16
+#[test]
+fn a_token_exports_what_it_may_read_and_shows_what_it_may_still_read() -> Result<()> {
+    run(async || {
+        let client = Client::es384("ehr")?;
+        let world = open(&[&client]).await?;
+        // Without _type, the types of the token; those beyond are refused by name.
+        world.act_as(&client, "system/Patient.read system/Basic.rs");
+        let status = world.kick_off("").await?;
+        let finished = world.finish(&status).await?;
+        assert!(finished.files_by_type().into_keys().eq(["Basic", "Patient"]), "{:?}", finished.manifest);
+        for query in ["?_type=Observation", "?_type=Patient,Observation", "?_typeFilter=Observation%3Fstatus%3Dfinal"] {
+            let answer = world.ask("GET", &format!("/$export{query}")).await?;
+            let (_, code, text) = answer.outcome()?;
+            assert_eq!((answer.status, code.as_str()), (403, "forbidden"), "{query}");
+            assert_eq!(answer.header("www-authenticate"), Some(INSUFFICIENT), "{query}");
+            assert!(text.contains("Observation"), "{text}");
+        }
+        // Of the same client, with a token for less: the export is not known, nor a file of it, not even one that it may read.
+        let file = finished.manifest.output.iter().find(|entry| entry.kind == "Patient").ok_or("no file")?.url.clone();
+        let file = file.get(file.find("/_operations").ok_or("no path")?..).ok_or("no path")?;
+        for (scopes, expected) in
+            [("system/Patient.read", [404, 404]), ("system/Basic.rs system/Patient.rs", [200, 307]), ("system/*.rs", [200, 307])]
+        {
+            let token = world.token(&client, scopes).await?;
+            let answers = [send(&world, &status, &token).await?.status, send(&world, file, &token).await?.status];
+            assert_eq!(answers, expected, "{scopes}");
+        }
+        Ok(())
+    })
+}
+
 // Holds: SEC-A16
 #[test]
 fn the_export_of_another_client_is_not_known() -> Result<()> {
@@ -252,6 +287,10 @@ fn another_signing_key_harms_nobody_and_the_old_one_ends() -> Result<()> {
         let recorded = before.stage.jobs().token_key(&kid).await?.ok_or("no key")?;
         let left = recorded.until.since(before.now());
         assert!(left >= Duration::from_secs(3_900) && left <= Duration::from_secs(4 * 3_600), "{left:?}");
+        // The export goes on with tokens of the new key alone.
+        drop(before);
+        after.act_as(&client, "system/Patient.read");
+        after.finish(&status).await?;
         Ok(())
     })
 }
