@@ -5,8 +5,12 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use headrace_core::access::TokenKey;
+use headrace_core::clock::Millis;
 use headrace_core::ids::Caller;
-use headrace_core::ports::AccessStore as _;
+use headrace_core::ports::{AccessStore as _, TokenSigner as _};
+use headrace_edge::jose::{key_id, pem_of};
+use headrace_local::signer::FileSigner;
 use headrace_tests::flows::{Answer, Ask, Aws, Client, ManualClock, OneMachine, Result, Stage, Terms, World, run, seed};
 use serde_json::{Value, json};
 
@@ -291,6 +295,45 @@ fn another_signing_key_harms_nobody_and_the_old_one_ends() -> Result<()> {
         drop(before);
         after.act_as(&client, "system/Patient.read");
         after.finish(&status).await?;
+        Ok(())
+    })
+}
+
+/// Whoever has stolen a key signs what they like with it.
+// Holds: SEC-A13
+#[test]
+fn a_key_is_believed_until_its_end_and_a_removed_one_for_five_minutes_at_most() -> Result<()> {
+    run(async || {
+        let (client, folder) = (Client::es384("ehr")?, tempfile::tempdir()?);
+        let world = open(&[&client]).await?;
+        let signer = FileSigner::open_or_create(folder.path(), Millis(0))?;
+        let (public, now) = (signer.key().await?, world.now());
+        let kid = key_id(&public);
+        let alg = public.algorithm.as_str();
+        let header = json!({ "alg": alg, "kid": kid, "typ": "at+jwt" });
+        let claims = json!({
+            "iss": world.base(), "aud": world.base(), "sub": "ehr", "client_id": "ehr", "scope": "system/*.rs", "jti": "1",
+            "iat": now.0 / 1_000, "exp": 4_000_000_000_u64
+        });
+        let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(header.to_string()), URL_SAFE_NO_PAD.encode(claims.to_string()));
+        let token = format!("{message}.{}", URL_SAFE_NO_PAD.encode(signer.sign(message.as_bytes()).await?));
+        let list = async || Ok::<_, headrace_core::error::BoxError>(send(&world, "/_operations/export", &token).await?.status);
+        assert_eq!(list().await?, 401, "the key is not known");
+        let recorded = |until| TokenKey { kid: kid.clone(), alg: alg.to_owned(), pem: pem_of(&public), until };
+        world.stage.jobs().put_token_key(&recorded(now + Duration::from_secs(400))).await?;
+        assert_eq!(list().await?, 200);
+        // It is kept by now.
+        world.clock.advance(Duration::from_secs(299));
+        assert_eq!(list().await?, 200);
+        world.clock.advance(Duration::from_secs(101));
+        assert_eq!(list().await?, 401, "its record has ended");
+        world.stage.jobs().put_token_key(&recorded(world.now() + Duration::from_secs(10_000))).await?;
+        assert_eq!(list().await?, 200);
+        let key = |text: String| aws_sdk_dynamodb::types::AttributeValue::S(text);
+        let delete = world.stage.dynamo().client().delete_item().table_name("headrace");
+        delete.key("pk", key(format!("TOKENKEY#{kid}"))).key("sk", key("TOKENKEY".to_owned())).send().await?;
+        world.clock.advance(Duration::from_secs(300));
+        assert_eq!(list().await?, 401, "the operator has removed it");
         Ok(())
     })
 }
