@@ -5,5 +5,6 @@ mod discovery;
 mod external;
 mod key_server;
 mod key_sets;
+mod records;
 mod signing;
 mod tokens;
