@@ -37,14 +37,13 @@ async fn look<S: Stage>(world: &World<S>, headers: &[(&'static str, &str)]) -> R
 /// The token endpoint in the CapabilityStatement's extension, and the code of the security service.
 async fn stated<S: Stage>(world: &World<S>) -> Result<(Option<Value>, Option<Value>)> {
     let statement = world.send(&Ask::new("GET", "/metadata")).await?.json()?;
-    let security = &statement["rest"][0]["security"];
-    assert_eq!(security["cors"], json!(false));
-    let extension = security["extension"].get(0).filter(|extension| {
-        extension["url"] == "http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-uris"
-            && extension["extension"][0]["url"] == "token"
-    });
-    let url = extension.map(|extension| extension["extension"][0]["valueUri"].clone());
-    Ok((url, security.pointer("/service/0/coding/0/code").cloned()))
+    let said = |path: &str| statement.pointer(&format!("/rest/0/security/{path}")).cloned();
+    assert_eq!(said("cors"), Some(json!(false)));
+    let url = said("extension/0/extension/0/valueUri");
+    let names = [said("extension/0/url"), said("extension/0/extension/0/url")];
+    let oauth_uris = json!("http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-uris");
+    assert!(url.is_none() || names == [Some(oauth_uris), Some(json!("token"))], "{statement}");
+    Ok((url, said("service/0/coding/0/code")))
 }
 
 async fn is_found<S: Stage>(stage: &S) -> Result<()> {
@@ -59,7 +58,8 @@ async fn is_found<S: Stage>(stage: &S) -> Result<()> {
     assert_eq!(stated(&world).await?, (Some(json!(world.token_url())), Some(json!("SMART-on-FHIR"))));
     // What it names is what an assertion must be for, whatever a client or a page makes a proxy say.
     let hostile = [("x-forwarded-host", "evil.example"), ("x-forwarded-proto", "http"), ("forwarded", "host=evil.example;proto=http")];
-    let named = look(&world, &hostile).await?.json()?["token_endpoint"].as_str().ok_or("no endpoint")?.to_owned();
+    let found = look(&world, &hostile).await?.json()?;
+    let named = found.get("token_endpoint").and_then(Value::as_str).ok_or("no endpoint")?.to_owned();
     let assertion = client.sign(&client.header(), &client.claims(&named, world.now()))?;
     let answer = world.send(&Ask::form("/token", token_form(&assertion, "system/*.rs"))).await?;
     assert_eq!((answer.status, named), (200, world.token_url()));

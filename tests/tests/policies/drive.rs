@@ -243,7 +243,11 @@ impl Story {
         let assertion = client.sign(&client.header(), &client.claims(&world.token_url(), world.now()))?;
         let ask = Ask::form("/token", token_form(&assertion, "system/*.rs"));
         let answer = Answer::of(by("token", token.handle(ask.request(true)?)).await)?.json()?;
-        answer["access_token"].as_str().map(str::to_owned).ok_or_else(|| format!("no token was given out: {answer}").into())
+        answer
+            .get("access_token")
+            .and_then(serde_json::Value::as_str)
+            .map(str::to_owned)
+            .ok_or_else(|| format!("no token was given out: {answer}").into())
     }
 
     /// Somebody's uploads are in the folder before it is swept: while its files are written, and when they are deleted.
