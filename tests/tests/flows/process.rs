@@ -28,12 +28,23 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn start(lake: &Path, state: &Path, arguments: &[&str]) -> Result<Self> {
-        let mut child = headrace(&["serve", "--log", "warn", "--state"])
+        Self::spawn(lake, state, arguments, Stdio::inherit())
+    }
+
+    /// The same, and what it logs goes into a file.
+    pub(crate) fn start_logging(lake: &Path, state: &Path, arguments: &[&str], log: &Path) -> Result<Self> {
+        Self::spawn(lake, state, arguments, std::fs::File::create(log)?.into())
+    }
+
+    fn spawn(lake: &Path, state: &Path, arguments: &[&str], log: Stdio) -> Result<Self> {
+        let mut child = headrace(&["serve", "--state"])
+            .env("HEADRACE_LOG", "warn")
             .env("HEADRACE_PORT", "0")
             .arg(state)
             .arg(lake)
             .args(arguments)
             .stdout(Stdio::piped())
+            .stderr(log)
             .spawn()?;
         let mut base = String::new();
         std::io::BufReader::new(child.stdout.take().ok_or("no output")?).read_line(&mut base)?;
