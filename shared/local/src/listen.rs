@@ -86,7 +86,8 @@ async fn short_heads(State(limit_bytes): State<usize>, request: Request, next: N
     if bytes <= limit_bytes {
         return next.run(request).await;
     }
-    let text = format!("the head of the request is longer than {limit_bytes} bytes: shorten its URL or its headers, or POST the parameters");
+    let text =
+        format!("the head of the request is longer than {limit_bytes} bytes: shorten its URL or its headers, or POST the parameters");
     let mut refused = respond(Reply::outcome(431, &Outcome::error(IssueCode::TooCostly, text)).into_response());
     refused.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     refused

@@ -206,7 +206,8 @@ fn clients_are_managed_while_a_server_works_in_the_same_state() -> Result<()> {
         let status = client.kick_off(&server.base, "$export", &[], false).await?;
         client.wait(&status, |_| {}).await?;
         server.kill()?;
-        let mut expected: Vec<String> = ["a", "b", "c"].iter().flat_map(|one| (0..6).map(move |number| format!("{one}-{number}"))).collect();
+        let mut expected: Vec<String> =
+            ["a", "b", "c"].iter().flat_map(|one| (0..6).map(move |number| format!("{one}-{number}"))).collect();
         expected.push(FOUGHT_OVER.to_owned());
         let listed = desk.listed()?;
         assert_eq!(listed.iter().filter_map(|client| client["id"].as_str()).collect::<Vec<_>>(), expected);
