@@ -168,7 +168,8 @@ fn manage(desk: &Desk, public: &str, prefix: &str) -> Result<usize> {
             Ok(_) => first += 1,
             Err(complaint) => assert!(complaint.contains("registered already"), "{complaint}"),
         }
-        if let Err(complaint) = desk.run(&[["disable", "enable"][number % 2], FOUGHT_OVER])? {
+        let verb = if number % 2 == 0 { "disable" } else { "enable" };
+        if let Err(complaint) = desk.run(&[verb, FOUGHT_OVER])? {
             assert!(complaint.contains("somebody else changed"), "{complaint}");
         }
     }
