@@ -61,6 +61,7 @@ pub(crate) async fn everything() -> Result<Aws> {
     Ok(story.stage)
 }
 
+impl Story {
     /// Another process on the same stores.
     fn process(&self, author: impl FnMut(headrace_tests::flows::Call) -> Twist + Send + 'static) -> Arc<World<Aws>> {
         World::scripted(&self.stage, &self.clock, terms(), Script::of(author))
