@@ -3,7 +3,7 @@
 # `headrace serve`, and what it got is compared with what the lake holds: without access control, and as a registered
 # client with a key of each kind, one of whose tokens is ended before its time. With another key it gets nothing.
 #
-# Usage: .ci/smart_fetch.sh HEADRACE SMART_FETCH
+# Usage: .ci/smart_fetch.sh HEADRACE SMART_FETCH; the workspace's other binaries are beside HEADRACE
 # Holds: B4, B8, B9, B10, B13, CS4, P41, P45, SEC-A3, SEC-A5, SEC-A11, SEC-A14
 set -euo pipefail
 headrace=$1 smart_fetch=$2
@@ -67,7 +67,7 @@ done
 ended=$(python3 -c 'import sys, urllib.request, urllib.parse; print(urllib.request.urlopen(urllib.parse.urljoin(sys.argv[1], "/ended")).read().decode())' "$(cat "$work/proxy")")
 
 # Expected: by type, from the lake's lines alone. smart-fetch asks for Observations of six categories.
-cargo run --quiet --package headrace-tests --bin lake -- cat tests/samples/lake >"$work/lake.ndjson"
+"$(dirname "$headrace")/lake" cat tests/samples/lake >"$work/lake.ndjson"
 python3 - "$work" "$ended" <<'PY'
 import collections, glob, gzip, json, pathlib, sys
 

@@ -8,7 +8,7 @@ use headrace_core::access::{Client, ClientKeys, check_client_id};
 use headrace_core::clock::Millis;
 use headrace_core::ids::Caller;
 use headrace_core::ports::{AccessStore, Clock};
-use headrace_edge::jose::{Algorithm, Audience, Compact, KeySet, NumericDate, VerifyingKey};
+use headrace_edge::jose::{Algorithm, Audience, BadToken, Compact, KeySet, NumericDate, VerifyingKey};
 use headrace_edge::jwks::{JwksError, JwksSource};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
@@ -61,10 +61,7 @@ impl<J: AccessStore, C: Clock> Checks<'_, J, C> {
     ///
     /// What the assertion says about itself comes first: a client's mistakes are told to it before anything is looked up.
     pub(crate) async fn check(&self, assertion: &str, claimed: Option<&str>) -> Result<Shown, Refused> {
-        let token = Compact::parse(assertion).map_err(|bad| Refused::Client {
-            said: "client_assertion is not a signed JWT that can be read: three base64url pieces, at most 8 KiB, no crit",
-            reason: bad.to_string(),
-        })?;
+        let token = Compact::parse(assertion).map_err(|bad| Refused::Client { said: unreadable(bad), reason: bad.to_string() })?;
         let algorithm = Algorithm::named(&token.header.alg, &Algorithm::SMART);
         let algorithm =
             algorithm.ok_or_else(|| Refused::client("the assertion's alg is neither RS384 nor ES384: sign it with one of them"))?;
@@ -157,6 +154,18 @@ impl Shown {
             return Ok(());
         }
         Err(Refused::client("an assertion with this jti was used before: make a fresh one, with a jti of its own, for each request"))
+    }
+}
+
+/// What a client is told whose assertion is not even looked at: it has not shown who it is (RFC 7523, section 3.2).
+fn unreadable(bad: BadToken) -> &'static str {
+    match bad {
+        BadToken::Long | BadToken::Malformed => {
+            "client_assertion is not a signed JWT that can be read: three base64url pieces with one JSON object each in the first two, \
+             at most 8 KiB"
+        }
+        // What must be understood and is not makes a signature invalid (RFC 7515, section 4.1.11).
+        BadToken::Critical => "the assertion's header has crit, which names extensions that are not supported here: leave it out",
     }
 }
 

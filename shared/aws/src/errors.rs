@@ -29,6 +29,7 @@ pub(crate) enum Sorted {
     Absent,
     Denied,
     KeyUnusable,
+    Unusable,
 }
 
 /// Sorts by error code, then by HTTP status.
@@ -51,6 +52,8 @@ pub(crate) fn sort_code(code: &str, status: u16) -> Sorted {
         "KMS.DisabledException" | "KMS.InvalidKeyUsageException" | "KMS.KMSInvalidStateException" | "KMS.NotFoundException" => {
             Sorted::KeyUnusable
         }
+        // KMS itself: above, other services speak of it.
+        "DisabledException" | "InvalidKeyUsageException" | "KMSInvalidStateException" | "UnsupportedOperationException" => Sorted::Unusable,
         "ProvisionedThroughputExceededException"
         | "ThrottlingException"
         | "RequestLimitExceeded"
@@ -84,6 +87,7 @@ impl Called {
             Sorted::Absent => StoreError::Misconfigured { remedy: self.absent(), cause: error.into() },
             Sorted::Denied => StoreError::Misconfigured { remedy: self.denied(), cause: error.into() },
             Sorted::KeyUnusable => StoreError::Misconfigured { remedy: self.key_unusable(), cause: error.into() },
+            Sorted::Unusable => StoreError::Misconfigured { remedy: self.unusable(), cause: error.into() },
         }
     }
 
@@ -115,6 +119,10 @@ impl Called {
                  extend the policies of its role and of the key"
             ),
         }
+    }
+
+    pub(crate) fn unusable(&self) -> String {
+        format!("{} says `{}`, and that is disabled or of another kind; enable it or name another", self.setting, self.value)
     }
 
     pub(crate) fn key_unusable(&self) -> String {
@@ -160,6 +168,13 @@ mod tests {
             ("KMS.DisabledException", 400, Sorted::KeyUnusable),
             ("KMS.KMSInvalidStateException", 400, Sorted::KeyUnusable),
             ("KMS.InvalidKeyUsageException", 400, Sorted::KeyUnusable),
+            ("DisabledException", 400, Sorted::Unusable),
+            ("KMSInvalidStateException", 400, Sorted::Unusable),
+            ("InvalidKeyUsageException", 400, Sorted::Unusable),
+            ("UnsupportedOperationException", 400, Sorted::Unusable),
+            ("NotFoundException", 400, Sorted::Absent),
+            ("KMSInternalException", 500, Sorted::Unknown),
+            ("DependencyTimeoutException", 503, Sorted::Unknown),
         ] {
             assert_eq!(sort_code(code, status), sorted, "{code} {status}");
         }

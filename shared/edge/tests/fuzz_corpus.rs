@@ -3,10 +3,14 @@
 use std::fs;
 use std::path::Path;
 
+#[path = "../../../fuzz/checks/jwt_header.rs"]
+mod jwt_header;
 #[path = "../../../fuzz/checks/line.rs"]
 mod line;
 #[path = "../../../fuzz/checks/request.rs"]
 mod request;
+#[path = "../../../fuzz/checks/token_request.rs"]
+mod token_request;
 #[path = "../../../fuzz/checks/type_filter.rs"]
 mod type_filter;
 
@@ -44,4 +48,16 @@ fn every_query_of_the_corpus_is_matched_or_refused() -> std::io::Result<()> {
 #[test]
 fn every_line_of_the_corpus_is_read_or_refused() -> std::io::Result<()> {
     replay("line", line::check)
+}
+
+// Holds: SEC-A5, SEC-A14
+#[test]
+fn every_token_request_of_the_corpus_is_read_or_refused() -> std::io::Result<()> {
+    replay("token_request", token_request::check)
+}
+
+// Holds: SEC-A6
+#[test]
+fn every_jwt_header_of_the_corpus_is_believed_in_nothing() -> std::io::Result<()> {
+    replay("jwt_header", jwt_header::check)
 }

@@ -306,7 +306,7 @@ pub struct ServiceTerms {
 }
 
 /// What is given and not empty.
-fn present(text: &Option<String>) -> Option<&str> {
+pub(crate) fn present(text: &Option<String>) -> Option<&str> {
     text.as_deref().filter(|text| !text.is_empty())
 }
 

@@ -73,9 +73,7 @@ impl State {
     /// keeps an item in memory. Only [`lock`] says that this process is the one that serves.
     pub async fn open(folder: &Path) -> Result<Self, StateError> {
         create(folder)?;
-        let unusable = |cause| StateError::Folder { path: folder.to_owned(), cause };
-        // SQLite gives the files beside it the same rights.
-        drop(private_file(&folder.join(JOBS)).map_err(unusable)?);
+        create_private_file(&folder.join(JOBS)).map_err(|cause| StateError::Folder { path: folder.to_owned(), cause })?;
         let dynamo = EmbeddedDynamo::open(&folder.join(JOBS))?;
         TableSchema::create(&dynamo.client(), TABLE).await?;
         let jobs = DynamoJobStore::new(dynamo.client(), TABLE);
@@ -92,7 +90,8 @@ impl State {
 pub fn lock(folder: &Path) -> Result<File, StateError> {
     create(folder)?;
     let unusable = |cause| StateError::Folder { path: folder.to_owned(), cause };
-    let file = private_file(&folder.join("lock")).map_err(unusable)?;
+    let path = folder.join("lock");
+    let file = create_private_file(&path).and_then(|()| File::options().append(true).open(&path)).map_err(unusable)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(std::fs::TryLockError::WouldBlock) => Err(StateError::InUse(folder.to_owned())),
@@ -108,11 +107,17 @@ fn create(folder: &Path) -> Result<(), StateError> {
     builder.create(folder).map_err(|cause| StateError::Folder { path: folder.to_owned(), cause })
 }
 
-/// Opens a file, created for its owner alone if it is not there.
-fn private_file(path: &Path) -> std::io::Result<File> {
+/// Creates an empty file for its owner alone, if there is none; SQLite gives the files beside it the same rights.
+///
+/// One that is there is not even opened: to close it again would, by POSIX, release the locks that an engine of this same
+/// process holds on it, and another process would take its log of writes away.
+fn create_private_file(path: &Path) -> std::io::Result<()> {
     let mut options = File::options();
-    options.append(true).create(true);
+    options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
+    match options.open(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
+        Ok(_) | Err(_) => Ok(()),
+    }
 }

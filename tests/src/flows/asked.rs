@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_sdk_dynamodb::operation as dynamo;
 use aws_sdk_dynamodb::types::AttributeValue;
+use aws_sdk_kms::operation as kms;
 use aws_sdk_s3::operation as s3;
 use aws_sdk_sqs::operation as sqs;
 use aws_smithy_runtime_api::client::interceptors::Intercept;
@@ -23,12 +24,18 @@ pub const PREFIX: &str = "s3:prefix";
 /// The condition key for the partitions that a call to DynamoDB touches.
 pub const LEADING_KEYS: &str = "dynamodb:LeadingKeys";
 
+/// The condition key for the service that uses a KMS key on the caller's behalf.
+pub const VIA_SERVICE: &str = "kms:ViaService";
+
+/// The condition key for how KMS is asked to sign.
+pub const SIGNING_ALGORITHM: &str = "kms:SigningAlgorithm";
+
 tokio::task_local! {
     static FUNCTION: &'static str;
 }
 
 /// The same work, done by this function.
-pub(super) fn by<F: Future>(function: &'static str, work: F) -> Pin<Box<TaskLocalFuture<&'static str, F>>> {
+pub fn by<F: Future>(function: &'static str, work: F) -> Pin<Box<TaskLocalFuture<&'static str, F>>> {
     Box::pin(FUNCTION.scope(function, work))
 }
 
@@ -91,7 +98,7 @@ impl Need {
 
 /// What IAM asks for a call (Service Authorization Reference of each service); `None` for one that is not listed here.
 fn needs(input: &Input) -> Option<Vec<Need>> {
-    dynamo_needs(input).or_else(|| s3_needs(input)).or_else(|| sqs_needs(input))
+    dynamo_needs(input).or_else(|| s3_needs(input)).or_else(|| sqs_needs(input)).or_else(|| kms_needs(input))
 }
 
 fn table(name: Option<&str>) -> String {
@@ -145,6 +152,13 @@ fn object(action: &'static str, name: Option<&str>, key: Option<&str>) -> Need {
     Need::of(action, format!("{}/{}", bucket(name), key.unwrap_or_default()))
 }
 
+/// S3 encrypts under the key on behalf of whoever writes, and decrypts it for the parts of an upload and for a copy.
+fn under(key: Option<&str>, actions: &[&'static str]) -> impl Iterator<Item = Need> {
+    let need =
+        |action: &&'static str| key.map(|key| Need::of(action, key.to_owned()).with(VIA_SERVICE, Some("s3.eu-central-1.amazonaws.com")));
+    actions.iter().filter_map(need).collect::<Vec<_>>().into_iter()
+}
+
 fn s3_needs(input: &Input) -> Option<Vec<Need>> {
     if let Some(head) = input.downcast_ref::<s3::head_bucket::HeadBucketInput>() {
         return Some(vec![Need::of("s3:ListBucket", bucket(head.bucket()))]);
@@ -162,10 +176,12 @@ fn s3_needs(input: &Input) -> Option<Vec<Need>> {
         return Some(vec![object("s3:GetObject", head.bucket(), head.key())]);
     }
     if let Some(put) = input.downcast_ref::<s3::put_object::PutObjectInput>() {
-        return Some(vec![object("s3:PutObject", put.bucket(), put.key())]);
+        let encrypted = under(put.ssekms_key_id(), &["kms:GenerateDataKey"]);
+        return Some([object("s3:PutObject", put.bucket(), put.key())].into_iter().chain(encrypted).collect());
     }
     if let Some(create) = input.downcast_ref::<s3::create_multipart_upload::CreateMultipartUploadInput>() {
-        return Some(vec![object("s3:PutObject", create.bucket(), create.key())]);
+        let encrypted = under(create.ssekms_key_id(), &["kms:GenerateDataKey", "kms:Decrypt"]);
+        return Some([object("s3:PutObject", create.bucket(), create.key())].into_iter().chain(encrypted).collect());
     }
     if let Some(complete) = input.downcast_ref::<s3::complete_multipart_upload::CompleteMultipartUploadInput>() {
         return Some(vec![object("s3:PutObject", complete.bucket(), complete.key())]);
@@ -175,7 +191,8 @@ fn s3_needs(input: &Input) -> Option<Vec<Need>> {
     }
     if let Some(copy) = input.downcast_ref::<s3::copy_object::CopyObjectInput>() {
         let from = copy.copy_source()?.trim_start_matches('/');
-        return Some(vec![Need::of("s3:GetObject", bucket(Some(from))), object("s3:PutObject", copy.bucket(), copy.key())]);
+        let both = [Need::of("s3:GetObject", bucket(Some(from))), object("s3:PutObject", copy.bucket(), copy.key())];
+        return Some(both.into_iter().chain(under(copy.ssekms_key_id(), &["kms:GenerateDataKey", "kms:Decrypt"])).collect());
     }
     let delete = input.downcast_ref::<s3::delete_objects::DeleteObjectsInput>()?;
     let keys = delete.delete()?.objects().iter();
@@ -189,4 +206,15 @@ fn sqs_needs(input: &Input) -> Option<Vec<Need>> {
     }
     let send = input.downcast_ref::<sqs::send_message::SendMessageInput>()?;
     Some(vec![Need::of("sqs:SendMessage", queue(send.queue_url()))])
+}
+
+/// Keys are named by their ARNs, as settings name them.
+fn kms_needs(input: &Input) -> Option<Vec<Need>> {
+    let key = |arn: Option<&str>| arn.unwrap_or_default().to_owned();
+    if let Some(get) = input.downcast_ref::<kms::get_public_key::GetPublicKeyInput>() {
+        return Some(vec![Need::of("kms:GetPublicKey", key(get.key_id()))]);
+    }
+    let sign = input.downcast_ref::<kms::sign::SignInput>()?;
+    let algorithm = sign.signing_algorithm().map(|algorithm| algorithm.as_str());
+    Some(vec![Need::of("kms:Sign", key(sign.key_id())).with(SIGNING_ALGORITHM, algorithm)])
 }

@@ -51,7 +51,7 @@ impl Client {
     /// The public half of its key as a JSON Web Key.
     pub fn jwk(&self) -> Result<Value> {
         let mut jwk = serde_json::to_value(Jwk::from_encoding_key(&self.key, self.algorithm)?)?;
-        jwk["kid"] = self.kid.clone().into();
+        jwk.as_object_mut().ok_or("a key is no object")?.insert("kid".to_owned(), self.kid.clone().into());
         Ok(jwk)
     }
 

@@ -177,11 +177,15 @@ impl Aws {
     /// while there is no folder.
     pub async fn leave_upload(&self, status: &str) -> Result<Option<String>> {
         let marker = format!("-{}/", status.rsplit('/').next().unwrap_or_default());
-        let keys = self.s3.keys(DESTINATION, "").await?;
-        let Some((before, _)) = keys.iter().find_map(|key| key.split_once(&marker)) else { return Ok(None) };
-        let key = format!("{before}{marker}left-behind");
-        self.s3.client().create_multipart_upload().bucket(DESTINATION).key(&key).send().await?;
-        Ok(Some(key))
+        for bucket in [DESTINATION, CLIENTS] {
+            let keys = self.s3.keys(bucket, "").await?;
+            if let Some((before, _)) = keys.iter().find_map(|key| key.split_once(&marker)) {
+                let key = format!("{before}{marker}left-behind");
+                self.s3.client().create_multipart_upload().bucket(bucket).key(&key).send().await?;
+                return Ok(Some(key));
+            }
+        }
+        Ok(None)
     }
 
     /// The ports as they are when a setting names other buckets.

@@ -26,14 +26,14 @@ async fn register(world: &World<Aws>, client: &Client, keys: ClientKeys) -> Resu
 async fn show(world: &World<Aws>, client: &Client, more: &[(&str, &str)]) -> Result<Answer> {
     let mut header = client.header();
     for (name, value) in more {
-        header[*name] = json!(value);
+        header.as_object_mut().ok_or("no header")?.insert((*name).to_owned(), json!(value));
     }
     let assertion = client.sign(&header, &client.claims(&world.token_url(), world.now()))?;
     world.send(&Ask::form("/token", token_form(&assertion, "system/Patient.rs"))).await
 }
 
 fn description(answer: &Answer) -> Result<String> {
-    Ok(answer.json()?["error_description"].as_str().ok_or("no description")?.to_owned())
+    Ok(answer.json()?.get("error_description").and_then(Value::as_str).ok_or("no description")?.to_owned())
 }
 
 // Holds: SEC-A4, SEC-A8
@@ -62,7 +62,7 @@ fn set(keys: &[Value]) -> String {
 
 fn with(jwk: &Value, name: &str, value: Value) -> Value {
     let mut jwk = jwk.clone();
-    jwk[name] = value;
+    jwk.as_object_mut().into_iter().for_each(|members| drop(members.insert(name.to_owned(), value.clone())));
     jwk
 }
 
@@ -75,7 +75,7 @@ fn the_single_key_of_that_name_and_kind_counts() -> Result<()> {
         let (jwk, of_rsa, of_other) = (ec.jwk()?, rsa.jwk()?, other.jwk()?);
         let symmetric = json!({ "kty": "oct", "kid": ec.kid, "k": "c2VjcmV0" });
         for (name, keys, is_good) in [
-            ("alone", set(&[jwk.clone()]), true),
+            ("alone", set(std::slice::from_ref(&jwk)), true),
             (
                 "among others",
                 set(&[with(&of_other, "kid", json!("older")), jwk.clone(), json!({ "kty": "OKP" }), json!(7), json!({})]),

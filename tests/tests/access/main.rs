@@ -1,8 +1,10 @@
 //! Who comes in: token requests, access tokens, key sets, the signing key.
 
 mod assertions;
+mod discovery;
 mod external;
 mod key_server;
 mod key_sets;
+mod records;
 mod signing;
 mod tokens;

@@ -5,8 +5,12 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use headrace_core::access::TokenKey;
+use headrace_core::clock::Millis;
 use headrace_core::ids::Caller;
-use headrace_core::ports::AccessStore as _;
+use headrace_core::ports::{AccessStore as _, TokenSigner as _};
+use headrace_edge::jose::{key_id, pem_of};
+use headrace_local::signer::FileSigner;
 use headrace_tests::flows::{Answer, Ask, Aws, Client, ManualClock, OneMachine, Result, Stage, Terms, World, run, seed};
 use serde_json::{Value, json};
 
@@ -21,6 +25,9 @@ const SHUT: [(&str, &str); 8] = [
     ("DELETE", "/_operations/export/ffffffffffffffffffffffffffffffff"),
     ("GET", "/_operations/files/ffffffffffffffffffffffffffffffff/Patient-1.ndjson"),
 ];
+
+/// What goes with a refusal of what the token is not for (RFC 6750, section 3.1).
+const INSUFFICIENT: &str = "Bearer realm=\"headrace\", error=\"insufficient_scope\"";
 
 async fn open(clients: &[&Client]) -> Result<Arc<World<Aws>>> {
     let world = World::start(&seed::aws().await?, &ManualClock::default(), seed::terms().smart()?);
@@ -184,6 +191,38 @@ fn a_token_that_expires_during_an_export_does_it_no_harm() -> Result<()> {
     })
 }
 
+// Holds: P33, SEC-A13, SEC-A16
+#[test]
+fn a_token_exports_what_it_may_read_and_shows_what_it_may_still_read() -> Result<()> {
+    run(async || {
+        let client = Client::es384("ehr")?;
+        let world = open(&[&client]).await?;
+        // Without _type, the types of the token; those beyond are refused by name.
+        world.act_as(&client, "system/Patient.read system/Basic.rs");
+        let status = world.kick_off("").await?;
+        let finished = world.finish(&status).await?;
+        assert!(finished.files_by_type().into_keys().eq(["Basic", "Patient"]), "{:?}", finished.manifest);
+        for query in ["?_type=Observation", "?_type=Patient,Observation", "?_typeFilter=Observation%3Fstatus%3Dfinal"] {
+            let answer = world.ask("GET", &format!("/$export{query}")).await?;
+            let (_, code, text) = answer.outcome()?;
+            assert_eq!((answer.status, code.as_str()), (403, "forbidden"), "{query}");
+            assert_eq!(answer.header("www-authenticate"), Some(INSUFFICIENT), "{query}");
+            assert!(text.contains("Observation"), "{text}");
+        }
+        // Of the same client, with a token for less: the export is not known, nor a file of it, not even one that it may read.
+        let file = finished.manifest.output.iter().find(|entry| entry.kind == "Patient").ok_or("no file")?.url.clone();
+        let file = file.get(file.find("/_operations").ok_or("no path")?..).ok_or("no path")?;
+        for (scopes, expected) in
+            [("system/Patient.read", [404, 404]), ("system/Basic.rs system/Patient.rs", [200, 307]), ("system/*.rs", [200, 307])]
+        {
+            let token = world.token(&client, scopes).await?;
+            let answers = [send(&world, &status, &token).await?.status, send(&world, file, &token).await?.status];
+            assert_eq!(answers, expected, "{scopes}");
+        }
+        Ok(())
+    })
+}
+
 // Holds: SEC-A16
 #[test]
 fn the_export_of_another_client_is_not_known() -> Result<()> {
@@ -252,6 +291,49 @@ fn another_signing_key_harms_nobody_and_the_old_one_ends() -> Result<()> {
         let recorded = before.stage.jobs().token_key(&kid).await?.ok_or("no key")?;
         let left = recorded.until.since(before.now());
         assert!(left >= Duration::from_secs(3_900) && left <= Duration::from_secs(4 * 3_600), "{left:?}");
+        // The export goes on with tokens of the new key alone.
+        drop(before);
+        after.act_as(&client, "system/Patient.read");
+        after.finish(&status).await?;
+        Ok(())
+    })
+}
+
+/// Whoever has stolen a key signs what they like with it.
+// Holds: SEC-A13
+#[test]
+fn a_key_is_believed_until_its_end_and_a_removed_one_for_five_minutes_at_most() -> Result<()> {
+    run(async || {
+        let (client, folder) = (Client::es384("ehr")?, tempfile::tempdir()?);
+        let world = open(&[&client]).await?;
+        let signer = FileSigner::open_or_create(folder.path(), Millis(0))?;
+        let (public, now) = (signer.key().await?, world.now());
+        let kid = key_id(&public);
+        let alg = public.algorithm.as_str();
+        let header = json!({ "alg": alg, "kid": kid, "typ": "at+jwt" });
+        let claims = json!({
+            "iss": world.base(), "aud": world.base(), "sub": "ehr", "client_id": "ehr", "scope": "system/*.rs", "jti": "1",
+            "iat": now.0 / 1_000, "exp": 4_000_000_000_u64
+        });
+        let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(header.to_string()), URL_SAFE_NO_PAD.encode(claims.to_string()));
+        let token = format!("{message}.{}", URL_SAFE_NO_PAD.encode(signer.sign(message.as_bytes()).await?));
+        let list = async || Ok::<_, headrace_core::error::BoxError>(send(&world, "/_operations/export", &token).await?.status);
+        assert_eq!(list().await?, 401, "the key is not known");
+        let recorded = |until| TokenKey { kid: kid.clone(), alg: alg.to_owned(), pem: pem_of(&public), until };
+        world.stage.jobs().put_token_key(&recorded(now + Duration::from_secs(400))).await?;
+        assert_eq!(list().await?, 200);
+        // It is kept by now.
+        world.clock.advance(Duration::from_secs(299));
+        assert_eq!(list().await?, 200);
+        world.clock.advance(Duration::from_secs(101));
+        assert_eq!(list().await?, 401, "its record has ended");
+        world.stage.jobs().put_token_key(&recorded(world.now() + Duration::from_secs(10_000))).await?;
+        assert_eq!(list().await?, 200);
+        let key = |text: String| aws_sdk_dynamodb::types::AttributeValue::S(text);
+        let delete = world.stage.dynamo().client().delete_item().table_name("headrace");
+        delete.key("pk", key(format!("TOKENKEY#{kid}"))).key("sk", key("TOKENKEY".to_owned())).send().await?;
+        world.clock.advance(Duration::from_secs(300));
+        assert_eq!(list().await?, 401, "the operator has removed it");
         Ok(())
     })
 }

@@ -1,8 +1,14 @@
 //! Clients at the command line: two processes, one state.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use headrace_local::client::BulkClient;
+use headrace_core::access::Client;
+use headrace_core::ids::Caller;
+use headrace_core::ports::AccessStore as _;
+use headrace_local::client::{BulkClient, ClientError};
+use headrace_local::state::State;
 use headrace_tests::flows::{Result, run};
 use headrace_tests::lake;
 use serde_json::Value;
@@ -13,20 +19,20 @@ use crate::process::{Server, headrace, said};
 const IMPATIENCE: Option<std::time::Duration> = Some(std::time::Duration::from_millis(5));
 
 /// `headrace clients`, over one state.
-struct Desk {
-    folder: TempDir,
+pub(crate) struct Desk {
+    pub(crate) folder: TempDir,
 }
 
 impl Desk {
-    fn new() -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         Ok(Self { folder: tempfile::tempdir()? })
     }
 
-    fn state(&self) -> std::path::PathBuf {
+    pub(crate) fn state(&self) -> std::path::PathBuf {
         self.folder.path().join("state")
     }
 
-    fn run(&self, arguments: &[&str]) -> Result<std::result::Result<String, String>> {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Result<std::result::Result<String, String>> {
         let (verb, rest) = arguments.split_first().ok_or("no verb")?;
         let mut command = headrace(&["clients", verb]);
         if *verb != "keygen" {
@@ -36,7 +42,7 @@ impl Desk {
     }
 
     /// A new key pair: the folder with both files.
-    fn key(&self, name: &str, alg: &str) -> Result<std::path::PathBuf> {
+    pub(crate) fn key(&self, name: &str, alg: &str) -> Result<std::path::PathBuf> {
         let out = self.folder.path().join(name);
         self.run(&["keygen", "--alg", alg, "--out", text(&out)?])??;
         Ok(out)
@@ -51,7 +57,7 @@ impl Desk {
     }
 }
 
-fn text(path: &Path) -> Result<&str> {
+pub(crate) fn text(path: &Path) -> Result<&str> {
     path.to_str().ok_or_else(|| "not UTF-8".into())
 }
 
@@ -147,50 +153,99 @@ fn a_new_private_key_is_its_owners_alone_and_replaces_none() -> Result<()> {
     Ok(())
 }
 
-/// The engine takes turns between processes. Were it not so, one of them would be told that the table is busy, and a
-/// kick-off, a record of a worker or a registration would fail.
+/// What several processes do to one client at the same moment: one of them registers it, and no change is lost.
+const FOUGHT_OVER: &str = "fought-over";
+
+/// Registers and changes clients, one process after another; how often it was the first to register the one that all want.
+fn manage(desk: &Desk, public: &str, prefix: &str) -> Result<usize> {
+    let mut first = 0;
+    for number in 0..6 {
+        let id = format!("{prefix}-{number}");
+        desk.run(&["add", &id, "--scope", "system/*.rs", "--jwks", public])??;
+        desk.run(&["disable", &id])??;
+        desk.run(&["enable", &id])??;
+        match desk.run(&["add", FOUGHT_OVER, "--scope", "system/*.rs", "--jwks", public])? {
+            Ok(_) => first += 1,
+            Err(complaint) => assert!(complaint.contains("registered already"), "{complaint}"),
+        }
+        let verb = if number % 2 == 0 { "disable" } else { "enable" };
+        if let Err(complaint) = desk.run(&[verb, FOUGHT_OVER])? {
+            assert!(complaint.contains("somebody else changed"), "{complaint}");
+        }
+    }
+    Ok(first)
+}
+
+/// The engine takes turns between processes. Were it not so, a process would be told that the table is busy, and a kick-off,
+/// a record of a worker or a registration would fail; or one would write over what another has just written.
 #[test]
 fn clients_are_managed_while_a_server_works_in_the_same_state() -> Result<()> {
     run(async || {
-        const CLIENTS: usize = 12;
+        let desk = Arc::new(Desk::new()?);
+        let public = desk.key("key", "ES384")?.join("jwks.json");
+        let log = desk.folder.path().join("log");
+        let server = Server::start_logging(&lake::sample_dir(), &desk.state(), &[], &log)?;
+        let managed = ["a", "b", "c"].map(|prefix| {
+            let (desk, public) = (desk.clone(), public.clone());
+            tokio::task::spawn_blocking(move || manage(&desk, text(&public)?, prefix))
+        });
+        let is_over = Arc::new(AtomicBool::new(false));
+        let exports = [1, 2].map(|_| tokio::spawn(export_until(server.base.clone(), is_over.clone())));
+        let mut first = 0;
+        for managed in managed {
+            first += managed.await??;
+        }
+        is_over.store(true, Ordering::Relaxed);
+        for exports in exports {
+            println!("{} exports meanwhile", exports.await??);
+        }
+        assert_eq!(first, 1, "one process registered what all of them wanted");
+        // Nothing had to be tried twice.
+        assert_eq!(std::fs::read_to_string(&log)?, "");
+        // What was written by turns is there after a sudden end, too.
+        let client = BulkClient::new(None, IMPATIENCE)?;
+        let status = client.kick_off(&server.base, "$export", &[], false).await?;
+        client.wait(&status, |_| {}).await?;
+        server.kill()?;
+        let mut expected: Vec<String> =
+            ["a", "b", "c"].iter().flat_map(|one| (0..6).map(move |number| format!("{one}-{number}"))).collect();
+        expected.push(FOUGHT_OVER.to_owned());
+        let listed = desk.listed()?;
+        assert_eq!(listed.iter().filter_map(|client| client["id"].as_str()).collect::<Vec<_>>(), expected);
+        assert!(listed.iter().all(|client| client["is_disabled"] == false || client["id"] == FOUGHT_OVER));
+        let server = Server::start(&lake::sample_dir(), &desk.state(), &["--access", "none"])?;
+        assert_eq!(client.wait(&server.at(&status)?, |_| {}).await?.output.len(), 15);
+        Ok(())
+    })
+}
+
+/// Exports everything again and again; how often.
+async fn export_until(base: String, is_over: Arc<AtomicBool>) -> std::result::Result<usize, ClientError> {
+    let client = BulkClient::new(None, IMPATIENCE)?;
+    let mut finished = 0;
+    while finished == 0 || !is_over.load(Ordering::Relaxed) {
+        let status = client.kick_off(&base, "$export", &[], false).await?;
+        let manifest = client.wait(&status, |_| {}).await?;
+        assert_eq!(manifest.output.len(), 15);
+        client.delete(&status).await?;
+        finished += 1;
+    }
+    Ok(finished)
+}
+
+/// A process that closes any handle on the table's file loses the locks that its engine holds on it (POSIX). Another
+/// process would then take itself for the last one, and take the log of writes away under the first.
+#[test]
+fn a_state_that_is_opened_twice_in_a_process_is_still_held_against_others() -> Result<()> {
+    run(async || {
         let desk = Desk::new()?;
         let public = desk.key("key", "ES384")?.join("jwks.json");
-        let server = Server::start(&lake::sample_dir(), &desk.state(), &[])?;
-        let base = server.base.clone();
-        let exports = tokio::spawn(async move {
-            let client = BulkClient::new(None, IMPATIENCE)?;
-            let mut finished = 0;
-            loop {
-                let status = client.kick_off(&base, "$export", &[], false).await?;
-                let manifest = client.wait(&status, |_| {}).await?;
-                assert_eq!(manifest.output.len(), 15);
-                client.delete(&status).await?;
-                finished += 1;
-                if finished >= 12 {
-                    return Ok::<_, headrace_local::client::ClientError>(finished);
-                }
-            }
-        });
-        let managed = tokio::task::spawn_blocking(move || -> std::result::Result<(Desk, Vec<String>), String> {
-            let run = |arguments: &[&str]| desk.run(arguments).map_err(|error| error.to_string())?;
-            let public = text(&public).map_err(|error| error.to_string())?;
-            let mut slowest = std::time::Duration::ZERO;
-            for number in 0..CLIENTS {
-                let (id, began) = (format!("c-{number:02}"), std::time::Instant::now());
-                run(&["add", &id, "--scope", "system/*.rs", "--jwks", public])?;
-                run(&["disable", &id])?;
-                run(&["enable", &id])?;
-                slowest = slowest.max(began.elapsed());
-            }
-            println!("three commands took {slowest:?} at most");
-            let listed = desk.listed().map_err(|error| error.to_string())?;
-            let names = listed.iter().filter_map(|client| client["id"].as_str()).map(str::to_owned).collect();
-            Ok((desk, names))
-        });
-        // The server works in the desk's state: that goes last.
-        let (_desk, listed) = managed.await??;
-        assert_eq!(listed, (0..CLIENTS).map(|number| format!("c-{number:02}")).collect::<Vec<_>>());
-        assert_eq!(exports.await??, 12);
+        let held = State::open(&desk.state()).await?;
+        drop(State::open(&desk.state()).await?);
+        desk.run(&["add", "one", "--scope", "system/*.rs", "--jwks", text(&public)?])??;
+        let one = held.jobs.client(&Caller("one".to_owned())).await?.ok_or("what another process wrote is not seen")?;
+        assert!(held.jobs.put_client(&Client { id: Caller("two".to_owned()), ..one }, None).await?);
+        assert_eq!(desk.listed()?.len(), 2);
         Ok(())
     })
 }

@@ -20,4 +20,5 @@ mod registered;
 mod scopes;
 mod served;
 mod versions;
+mod walk;
 mod whole;

@@ -1,6 +1,6 @@
 //! The `headrace` program as a process of its own.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::thread::JoinHandle;
@@ -34,7 +34,16 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn start(lake: &Path, state: &Path, arguments: &[&str]) -> Result<Self> {
-        let mut child = headrace(&["serve", "--log", "debug", "--state"])
+        Self::spawn(lake, state, arguments, "debug", None)
+    }
+
+    /// The same, and what it warns of goes into a file, too.
+    pub(crate) fn start_logging(lake: &Path, state: &Path, arguments: &[&str], log: &Path) -> Result<Self> {
+        Self::spawn(lake, state, arguments, "warn", Some(std::fs::File::create(log)?))
+    }
+
+    fn spawn(lake: &Path, state: &Path, arguments: &[&str], level: &str, mut copy: Option<std::fs::File>) -> Result<Self> {
+        let mut child = headrace(&["serve", "--log", level, "--state"])
             .env("HEADRACE_PORT", "0")
             .arg(state)
             .arg(lake)
@@ -47,6 +56,9 @@ impl Server {
             for line in log.lines().map_while(std::result::Result::ok) {
                 canary::look_at("a server's log", &line);
                 eprintln!("{line}");
+                if let Some(copy) = &mut copy {
+                    drop(writeln!(copy, "{line}"));
+                }
             }
         });
         let mut base = String::new();

@@ -2,8 +2,21 @@
 
 use std::sync::Arc;
 
+use headrace_aws::KmsSigner;
 use headrace_core::job::Quotas;
-use headrace_tests::flows::{ANN, Ask, Aws, BEN, MINUTE, ManualClock, Result, Script, Stage as _, Terms, Twist, World};
+use headrace_core::request::{JobKey, Policy};
+use headrace_edge::config::{AccessControl, SmartTerms};
+use headrace_edge::door::Door;
+use headrace_edge::jwks::{JwksSource, Trust};
+use headrace_tests::flows::asked::by;
+use headrace_tests::flows::{
+    ANN, Answer, Ask, Aws, BEN, Client, MINUTE, ManualClock, Result, Script, Stage as _, Terms, Twist, World, token_form,
+};
+use headrace_tests::standins::kms::{KEY, KmsStandIn};
+use token::handler::Token;
+
+/// A key that a job may name.
+pub(crate) const JOB_KEY: &str = "arn:aws:kms:eu-central-1:111122223333:key/job";
 
 const GROUP: &str = r#"{"resourceType":"Group","id":"g","type":"person","actual":true,"member":[{"entity":{"reference":"Patient/1"}}]}"#;
 
@@ -42,20 +55,13 @@ pub(crate) async fn everything() -> Result<Aws> {
     story.exports_wait_and_begin().await?;
     story.a_task_is_parked().await?;
     story.what_is_lost_is_announced_again().await?;
-    story.records_for_auditors_are_sealed().await?;
+    story.a_client_with_a_token_has_its_files_in_its_own_bucket().await?;
+    story.a_job_names_a_key().await?;
+    story.what_was_noted_is_sealed().await?;
     Ok(story.stage)
 }
 
 impl Story {
-    /// The answer to a file that was written is lost: the next run finds it there and reads it.
-    async fn records_for_auditors_are_sealed(&self) -> Result<()> {
-        self.world.ask("GET", "/_operations/export/00000000000000000000000000000000").await?;
-        let losing = self.process(|call| if call.name == "audit files.write" { Twist::FailAfter } else { Twist::Pass });
-        losing.reap_after(2 * MINUTE).await?;
-        self.world.reap().await?;
-        Ok(())
-    }
-
     /// Another process on the same stores.
     fn process(&self, author: impl FnMut(headrace_tests::flows::Call) -> Twist + Send + 'static) -> Arc<World<Aws>> {
         World::scripted(&self.stage, &self.clock, terms(), Script::of(author))
@@ -200,5 +206,81 @@ impl Story {
             return Err(format!("nobody's turn came: {reaped:?}").into());
         }
         self.world.finish(&second).await.map(drop)
+    }
+
+    /// The registration is looked up, and the key of its token; its files lie in the client's bucket until they are deleted.
+    async fn a_client_with_a_token_has_its_files_in_its_own_bucket(&self) -> Result<()> {
+        let world = World::start(&self.stage, &self.clock, terms().smart()?);
+        let client = Client::es384("ehr")?;
+        let mut registration = world.registration(&client, "system/*.rs")?;
+        registration.destination = Some(self.stage.own());
+        world.put_client(&registration).await?;
+        let token = self.token_that_kms_signs(&world, &client).await?;
+        let answer = world.send(&Ask::new("GET", "/Group/g").bearer(&token)).await?;
+        if answer.status != 200 {
+            return Err(format!("a token that KMS has signed was answered with {answer:?}").into());
+        }
+        world.act_as(&client, "system/*.rs");
+        // The first is deleted by the client, the second when its time is over.
+        let first = self.finish_and_leave_an_upload(&world).await?;
+        world.ask("DELETE", &first).await?;
+        if !self.stage.own_files().await?.is_empty() {
+            return Err("files are left in the client's bucket".into());
+        }
+        self.finish_and_leave_an_upload(&world).await?;
+        world.reap_after(3 * MINUTE).await?;
+        world.reap_after(24 * 60 * MINUTE).await?;
+        if self.stage.own_files().await?.is_empty() { Ok(()) } else { Err("files are left in the client's bucket".into()) }
+    }
+
+    /// As the function has it: the key never leaves KMS.
+    async fn token_that_kms_signs(&self, world: &World<Aws>, client: &Client) -> Result<String> {
+        let kms = KmsStandIn::start()?.client();
+        let kms = aws_sdk_kms::Client::from_conf(kms.config().to_builder().interceptor(self.stage.askings.clone()).build());
+        let door = Door::new(self.stage.jobs(), self.clock.clone(), AccessControl::Smart(SmartTerms::default()));
+        let keys = JwksSource::new(Trust::Clients, self.clock.clone());
+        let token = Token::new(door, (self.stage.jobs(), KmsSigner::new(kms, KEY)), keys, self.clock.clone());
+        let assertion = client.sign(&client.header(), &client.claims(&world.token_url(), world.now()))?;
+        let ask = Ask::form("/token", token_form(&assertion, "system/*.rs"));
+        let answer = Answer::of(by("token", token.handle(ask.request(true)?)).await)?.json()?;
+        answer
+            .get("access_token")
+            .and_then(serde_json::Value::as_str)
+            .map(str::to_owned)
+            .ok_or_else(|| format!("no token was given out: {answer}").into())
+    }
+
+    /// Somebody's uploads are in the folder before it is swept: while its files are written, and when they are deleted.
+    async fn finish_and_leave_an_upload(&self, world: &World<Aws>) -> Result<String> {
+        let status = world.kick_off("").await?;
+        while self.stage.leave_upload(&status).await?.is_none() {
+            let message = world.receive().await?.ok_or("nothing is written")?;
+            world.deliver(message).await?;
+        }
+        world.finish(&status).await?;
+        self.stage.leave_upload(&status).await?.ok_or("its files are gone")?;
+        Ok(status)
+    }
+
+    /// Everything that is written for it is encrypted under the key.
+    async fn a_job_names_a_key(&self) -> Result<()> {
+        let client = self.world.registration(&Client::es384("unused")?, "system/*.rs")?;
+        let keys = JobKey::parse_named(&format!("trial={JOB_KEY}"))?;
+        let policy = Policy { keys, ..Policy::default() };
+        // A file that a single tail becomes is copied.
+        for kind in ["Patient", "Group"] {
+            let parameters = [("_encryptionKey", "trial"), ("_type", kind)];
+            let status = self.world.kick_off_as(client.clone(), &policy, &parameters).await?;
+            self.world.finish(&status).await?;
+        }
+        Ok(())
+    }
+
+    /// The reaper dies between a file and the record of it. The next one finds the file.
+    async fn what_was_noted_is_sealed(&self) -> Result<()> {
+        self.expect(200, "GET", "/Group").await?;
+        let unlucky = self.process(|call| if call.name == "audit files.write" { Twist::FailAfter } else { Twist::Pass });
+        unlucky.reap_after(2 * MINUTE).await?;
+        self.world.reap_after(MINUTE).await.map(drop)
     }
 }

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use headrace_tests::flows::asked::{Asked, PLACE};
 use headrace_tests::flows::{Result, run};
+use headrace_tests::standins::kms::KEY;
 
 use policy::Statement;
 use template::Template;
@@ -40,7 +41,7 @@ const PARAMETERS: [(&str, &str); 8] = [
     ("KmsKeyArn", "arn:aws:kms:eu-central-1:111122223333:key/own"),
     ("SourceKmsKeyArn", "arn:aws:kms:eu-central-1:111122223333:key/source"),
     ("ClientDestinationBuckets", "client-bucket"),
-    ("JobKmsKeyArns", "arn:aws:kms:eu-central-1:111122223333:key/job"),
+    ("JobKmsKeyArns", drive::JOB_KEY),
 ];
 
 fn policies() -> Result<Policies> {
@@ -50,7 +51,7 @@ fn policies() -> Result<Policies> {
         ("TaskQueue", arn("sqs", "tasks")),
         ("DeadLetterQueue", arn("sqs", "tasks-dlq")),
     ];
-    arns.push(("TokenKey", arn("kms", "key/token")));
+    arns.push(("TokenKey", KEY.to_owned()));
     arns.push(("AuditBucket", "arn:aws:s3:::audit-bucket".to_owned()));
     let logs = ["TokenLog", "KickoffLog", "ChunkWorkerLog", "StatusLog", "FilesLog", "CancelLog", "ReaperLog", "GroupsLog", "MetadataLog"];
     arns.extend(logs.map(|log| (log, arn("logs", &format!("log-group:{log}")))));
@@ -66,7 +67,7 @@ fn policies() -> Result<Policies> {
 }
 
 /// What no call of ours shows, since others make it: the statement, all that it allows, and who needs it.
-const NEEDED_BY_OTHERS: [(&str, &[&str], &str); 6] = [
+const NEEDED_BY_OTHERS: [(&str, &[&str], &str); 5] = [
     ("WriteItsLog", &["logs:CreateLogStream", "logs:PutLogEvents"], "Lambda writes what the function prints"),
     ("TakeTasks", &["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"], "the event source mapping takes messages"),
     (
@@ -75,7 +76,6 @@ const NEEDED_BY_OTHERS: [(&str, &[&str], &str); 6] = [
         "DynamoDB and S3 use the key on behalf of the role",
     ),
     ("DecryptTheLake", &["kms:Decrypt"], "S3 decrypts on behalf of the role"),
-    ("WriteWithKeysOfJobs", &["kms:Decrypt", "kms:GenerateDataKey"], "S3 encrypts on behalf of the role"),
     ("ReadWithKeysOfJobs", &["kms:Decrypt"], "S3 decrypts on behalf of whoever the role has signed a URL for"),
 ];
 

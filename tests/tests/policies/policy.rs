@@ -49,7 +49,8 @@ impl Operator {
 fn texts(value: &Value) -> Vec<String> {
     match value {
         Value::Array(items) => items.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
-        other => other.as_str().map(str::to_owned).into_iter().collect(),
+        Value::String(text) => vec![text.clone()],
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => Vec::new(),
     }
 }
 
@@ -58,7 +59,7 @@ impl Statement {
     pub(crate) fn of_role(role: &Value) -> Result<Vec<Self>> {
         let mut statements = Vec::new();
         for policy in role["Policies"].as_array().ok_or("a role without policies")? {
-            for statement in policy["PolicyDocument"]["Statement"].as_array().ok_or("a policy without statements")? {
+            for statement in policy.pointer("/PolicyDocument/Statement").and_then(Value::as_array).ok_or("a policy without statements")? {
                 statements.push(Self::read(statement)?);
             }
         }

@@ -30,7 +30,7 @@ impl Template {
         ]
         .map(|(name, value)| (name.to_owned(), value.into()))
         .into();
-        for (name, parameter) in document["Parameters"].as_object().ok_or("no parameters")? {
+        for (name, parameter) in document.get("Parameters").and_then(Value::as_object).ok_or("no parameters")? {
             let text = given.iter().find(|(given, _)| given == name).map(|(_, text)| (*text).to_owned());
             let text = text.or_else(|| parameter["Default"].as_str().map(str::to_owned)).ok_or_else(|| format!("{name} has no value"))?;
             let is_list = parameter["Type"] == "CommaDelimitedList";
@@ -45,7 +45,7 @@ impl Template {
 
     /// The resources of a type that are created, by name.
     pub(crate) fn of_type(&self, kind: &str) -> Result<BTreeMap<String, Value>> {
-        let resources = self.document["Resources"].as_object().ok_or("no resources")?;
+        let resources = self.document.get("Resources").and_then(Value::as_object).ok_or("no resources")?;
         let mut found = BTreeMap::new();
         for (name, resource) in resources.iter().filter(|(_, resource)| resource["Type"] == kind) {
             if resource["Condition"].as_str().map_or(Ok(true), |condition| self.holds(condition))? {
@@ -56,7 +56,7 @@ impl Template {
     }
 
     fn holds(&self, condition: &str) -> Result<bool> {
-        let rule = &self.document["Conditions"][condition];
+        let rule = self.document.get("Conditions").and_then(|conditions| conditions.get(condition)).ok_or("no such condition")?;
         self.resolve(rule)?.and_then(|value| value.as_bool()).ok_or_else(|| format!("{condition} is no condition").into())
     }
 
@@ -128,7 +128,7 @@ impl Template {
     fn substitute(&self, argument: &Value) -> Result<String> {
         let (text, own) = match argument {
             Value::Array(both) => (both.first().unwrap_or(&Value::Null), both.get(1).unwrap_or(&Value::Null)),
-            text => (text, &Value::Null),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => (argument, &Value::Null),
         };
         let (mut rest, mut result) = (text.as_str().ok_or("Fn::Sub of no text")?, String::new());
         while let Some((before, after)) = rest.split_once("${") {

@@ -47,7 +47,8 @@ impl Reader {
     fn close(&mut self) {
         let Some(Open { anchor, tag, nodes, is_map }) = self.open.pop() else { return };
         let value = if is_map {
-            let members = nodes.chunks_exact(2).map(|pair| (pair[0].as_str().unwrap_or_default().to_owned(), pair[1].clone()));
+            let (pairs, _) = nodes.as_chunks::<2>();
+            let members = pairs.iter().map(|[name, value]| (name.as_str().unwrap_or_default().to_owned(), value.clone()));
             Value::Object(members.collect::<Map<_, _>>())
         } else {
             Value::Array(nodes)

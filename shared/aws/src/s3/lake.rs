@@ -117,6 +117,7 @@ where
         Sorted::Absent => SourceError::Misconfigured { remedy: called.absent(), cause: error.into() },
         Sorted::Denied => SourceError::Misconfigured { remedy: called.denied(), cause: error.into() },
         Sorted::KeyUnusable => SourceError::Misconfigured { remedy: called.key_unusable(), cause: error.into() },
+        Sorted::Unusable => SourceError::Misconfigured { remedy: called.unusable(), cause: error.into() },
         Sorted::NotApplied | Sorted::Unknown | Sorted::Stale => SourceError::Unavailable(error.into()),
     }
 }

@@ -75,6 +75,7 @@ impl Place {
                 Sorted::Absent => Err(Trouble::Misconfigured { remedy: self.called.absent(), cause: error.into() }),
                 Sorted::Denied => Err(Trouble::Misconfigured { remedy: self.called.denied(), cause: error.into() }),
                 Sorted::KeyUnusable => Err(Trouble::Misconfigured { remedy: self.called.key_unusable(), cause: error.into() }),
+                Sorted::Unusable => Err(Trouble::Misconfigured { remedy: self.called.unusable(), cause: error.into() }),
                 Sorted::NotApplied | Sorted::Unknown | Sorted::Stale => Err(Trouble::Passing(self.called.store_error(error))),
             },
         }

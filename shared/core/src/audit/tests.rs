@@ -254,10 +254,8 @@ fn faults(path: &str, value: &Value) -> Vec<String> {
             }
         }
     }
-    let required = R4
-        .iter()
-        .filter(|(_, is_required, _)| *is_required)
-        .filter_map(|(path, _, _)| Some((path, path.rsplit_once('.').unwrap_or(("", path)))));
+    let required =
+        R4.iter().filter(|(_, is_required, _)| *is_required).map(|(path, _, _)| (path, path.rsplit_once('.').unwrap_or(("", path))));
     for (full, _) in required.filter(|(_, (parent, name))| *parent == path && value.get(name.trim_end_matches('*')).is_none()) {
         faults.push(format!("{full} is missing"));
     }

@@ -143,9 +143,7 @@ mod tests {
         }
         for url in ["http://127.0.0.1:81/jwks", "http://[::1]/", "http://localhost:8080/jwks", "https://127.0.0.1/"] {
             assert!(allowed(url, Trust::ClientsOfOneMachine).is_ok(), "{url}");
-            if url != "https://localhost/" {
-                assert!(allowed(url, Trust::Clients).is_err(), "{url}");
-            }
+            assert!(allowed(url, Trust::Clients).is_err(), "{url}");
         }
         for url in [
             "",

@@ -8,6 +8,12 @@
 //! reaper announces again whatever was recorded, so that loss means work done twice and no wrong result.
 //! `a_copy_taken_without_closing_has_every_answered_write` holds the first half of that.
 //!
+//! **Several processes** may have the file open: each write of an item is in one `BEGIN IMMEDIATE` transaction with its
+//! conditions, and waits up to five seconds for those of others; the SDK then tries it again. What the engine keeps in
+//! memory is no item. A query is several reads, so only whoever works at jobs may rely on what a whole query says of them:
+//! that is the one process that has the state's lock. Nothing but an engine may open the file, for closing it again releases
+//! the locks of the process. `clients_are_managed_while_a_server_works_in_the_same_state` holds it.
+//!
 //! **What it does not do as AWS does**: signatures are not checked, nothing is ever throttled, writers queue instead of
 //! conflicting (`TransactionConflict` never comes), every read is consistent, there is no point-in-time recovery, and
 //! expired items stay until [`EmbeddedDynamo::sweep_expired`] is called. Malformed requests are refused as on AWS but not
