@@ -4,8 +4,8 @@ mod blocks;
 mod level;
 
 use headrace_fhir::{
-    Applied, Bases, DeidFailure, Deletions, Elements, Head, Instant, Json, NotAResource, Outline, PatientCompartment, Peek, Query, Resource, ResourceType,
-    TypeFilters, TypeSet, any_reference, deletions, head, peek, provenance_targets, recorded,
+    Applied, Bases, DeidFailure, Deletions, Elements, Head, Instant, Json, NotAResource, Outline, PatientCompartment, Peek, Query,
+    Resource, ResourceType, TypeFilters, TypeSet, any_reference, deletions, head, peek, provenance_targets, recorded,
 };
 
 use crate::anonymization::Deid;
@@ -148,7 +148,9 @@ impl Selection {
             limits: compiled(&request.limits)?,
             elements: elements.map_err(|error| unreadable(error.to_string()))?,
             compartments: Compartments::of(request, roster, bases.clone(), terms.adds_new_members),
-            blocks: Blocks::of(request, Places::of(&job.id, deid.as_ref().map(|deid| &deid.secret)), || PatientCompartment::of(request.version, bases.clone())),
+            blocks: Blocks::of(request, Places::of(&job.id, deid.as_ref().map(|deid| &deid.secret)), || {
+                PatientCompartment::of(request.version, bases.clone())
+            }),
             associations: Associations::of(request, terms.adds_referenced),
             reports_deletions: request.reports_deletions(),
             bases: bases.clone(),

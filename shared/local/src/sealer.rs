@@ -29,7 +29,10 @@ impl FileSealer {
 
     fn key(&self) -> Result<RandomizedNonceKey, StoreError> {
         let unusable = |cause: BoxError| StoreError::Misconfigured {
-            remedy: format!("the key file `{}` cannot be used: it has 32 bytes and belongs to the server's user alone", self.path.display()),
+            remedy: format!(
+                "the key file `{}` cannot be used: it has 32 bytes and belongs to the server's user alone",
+                self.path.display()
+            ),
             cause,
         };
         let read = || -> io::Result<Vec<u8>> {

@@ -31,8 +31,8 @@ use tokio::task::JoinSet;
 
 use crate::directory::{DirectoryAudit, DirectoryLake, DirectoryParts};
 use crate::queue::LocalQueue;
-use crate::signer::FileSigner;
 use crate::sealer::FileSealer;
+use crate::signer::FileSigner;
 use crate::state::{AUDIT, FILES, KEYS, SECRETS, State, StateError, lock};
 
 /// A dead process is noticed at the next start; this is for a worker that hangs.

@@ -5,6 +5,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::private::{is_exposed, private_folder};
 use aws_lc_rs::encoding::{AsDer as _, Pkcs8V1Der, PublicKeyX509Der};
 use aws_lc_rs::error::Unspecified;
 use aws_lc_rs::rand::SystemRandom;
@@ -14,7 +15,6 @@ use headrace_core::access::{PublicKey, SigningAlgorithm};
 use headrace_core::clock::Millis;
 use headrace_core::error::StoreError;
 use headrace_core::ports::TokenSigner;
-use crate::private::{is_exposed, private_folder};
 use pem::{EncodeConfig, LineEnding, Pem};
 
 const WHAT: &str = "the signing key";

@@ -26,11 +26,15 @@ pub(super) async fn pin(
     let (text, etag) = match parts.configuration(own, &asked.config, asked.etag.as_deref()).await? {
         Configuration::Found(text, etag) => (text, etag),
         Configuration::Absent => {
-            let text = format!("there is no configuration `{name}` in the folder `anonymization` of the destination: put it there, or correct its name");
+            let text = format!(
+                "there is no configuration `{name}` in the folder `anonymization` of the destination: put it there, or correct its name"
+            );
             return refuse(400, IssueCode::NotFound, parameter, text);
         }
         Configuration::Changed => {
-            let text = format!("the configuration `{name}` is not in the state that _anonymizationConfigEtag names: look at it, and send the tag that it has now");
+            let text = format!(
+                "the configuration `{name}` is not in the state that _anonymizationConfigEtag names: look at it, and send the tag that it has now"
+            );
             return refuse(400, IssueCode::Conflict, Parameter::AnonymizationConfigEtag, text);
         }
         Configuration::TooLong => {

@@ -87,9 +87,7 @@ pub async fn kick_off(
     }
     let pinned = match &request.anonymization {
         None => None,
-        Some(asked) => {
-            Some(pin(jobs, (parts, destination.as_deref()), (&kick_off.id, &kick_off.secret), asked, request.version).await?)
-        }
+        Some(asked) => Some(pin(jobs, (parts, destination.as_deref()), (&kick_off.id, &kick_off.secret), asked, request.version).await?),
     };
     let quotas = settings.quotas;
     let client_jobs = kick_off.visitor.reach.client.as_ref().and_then(|client| client.jobs);

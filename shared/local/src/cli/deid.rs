@@ -18,12 +18,16 @@ pub enum DeidAction {
     /// Say what is wrong with a configuration, and what no rule of it touches
     ///
     /// Exit status: 0 it can be used, 1 it cannot, 3 it can, but something in it should be looked at.
-    #[command(after_long_help = "Examples:\n  headrace deid check safe-harbor.json\n  headrace deid check safe-harbor.json --type Patient,Observation")]
+    #[command(
+        after_long_help = "Examples:\n  headrace deid check safe-harbor.json\n  headrace deid check safe-harbor.json --type Patient,Observation"
+    )]
     Check(DeidCheck),
     /// Show what a configuration makes of a resource, rule by rule
     ///
     /// What it prints holds the resource's data. Keys that the configuration leaves empty are made up for the occasion.
-    #[command(after_long_help = "Examples:\n  headrace deid preview safe-harbor.json patient.json\n  head -1 lake/Patient.ndjson | headrace deid preview safe-harbor.json -")]
+    #[command(
+        after_long_help = "Examples:\n  headrace deid preview safe-harbor.json patient.json\n  head -1 lake/Patient.ndjson | headrace deid preview safe-harbor.json -"
+    )]
     Preview(DeidPreview),
 }
 

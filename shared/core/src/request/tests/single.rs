@@ -148,11 +148,7 @@ fn keys_that_could_be_another_tomorrow_or_none_are_refused_with_their_text() {
 
 #[test]
 fn de_identification_is_refused_and_never_forgotten() {
-    for name in [
-        "_anonymizationConfigCollectionReference",
-        "_anonymizationConfigLocation",
-        "_AnonymizationConfig",
-    ] {
+    for name in ["_anonymizationConfigCollectionReference", "_anonymizationConfigLocation", "_AnonymizationConfig"] {
         for prefer in ["respond-async", "respond-async, handling=lenient"] {
             assert_eq!(refused(&ask(Level::System, prefer, &[(name, "x")])), by(name));
         }
@@ -178,10 +174,7 @@ fn a_de_identified_export_names_its_configuration_and_a_container() {
         (&[("_container", "study"), ("_anonymizationConfig", "")], "_anonymizationConfig"),
         (&asked(""), "_anonymizationConfigEtag"),
         (&asked("a\"b"), "_anonymizationConfigEtag"),
-        (
-            &[("_container", "study"), ("_anonymizationConfig", "safe.json"), ("includeAssociatedData", "_deleted")],
-            "includeAssociatedData",
-        ),
+        (&[("_container", "study"), ("_anonymizationConfig", "safe.json"), ("includeAssociatedData", "_deleted")], "includeAssociatedData"),
     ] {
         assert_eq!(resolve(parameters).unwrap_err().expression.as_deref(), Some(blamed), "{parameters:?}");
     }
@@ -189,7 +182,8 @@ fn a_de_identified_export_names_its_configuration_and_a_container() {
 
 #[test]
 fn the_url_of_a_de_identified_export_is_shown_without_what_names_patients() {
-    let url = "https://h/fhir/Patient/p-1/$export?_type=Patient&patient=Patient/p-1&_typeFilter=Patient%3Fidentifier=p-1&_since=2024&%5Ftype=p-1";
+    let url =
+        "https://h/fhir/Patient/p-1/$export?_type=Patient&patient=Patient/p-1&_typeFilter=Patient%3Fidentifier=p-1&_since=2024&%5Ftype=p-1";
     let asked = ExportRequest { level: Level::OnePatient("p-1".into()), ..ExportRequest::default() };
     assert_eq!(asked.shown_url(url, "https://h/fhir"), url);
     let deidentified = |level| ExportRequest { level, anonymization: Some(anonymization()), ..ExportRequest::default() };
