@@ -159,7 +159,7 @@ fn de_identification_is_refused_and_never_forgotten() {
 #[test]
 fn a_de_identified_export_names_its_configuration_and_a_container() {
     let resolve = |parameters: &[(&str, &str)]| {
-        let asked = ask(Level::AllPatients, "respond-async, handling=lenient", parameters);
+        let asked = ask(Level::System, "respond-async, handling=lenient", parameters);
         ExportRequest::resolve(&asked, &Policy::default(), &Reach::default(), NOW).map(|resolved| resolved.request)
     };
     let asked = |tag| [("_container", "study"), ("_anonymizationConfig", "safe.json"), ("_anonymizationConfigEtag", tag)];
