@@ -129,7 +129,8 @@ fn preview(order: &DeidPreview, has_colours: bool) -> Result<String, DeidCommand
         .ok()
         .filter(Value::is_object)
         .ok_or_else(|| DeidCommandError::NoResource(order.resource.clone()))?;
-    let own = || (before["resourceType"] == "Patient").then(|| before["id"].as_str().map(str::to_owned)).flatten();
+    let text = |name: &str| before.get(name).and_then(Value::as_str);
+    let own = || text("id").filter(|_| text("resourceType") == Some("Patient")).map(str::to_owned);
     let patient = order.patient.clone().or_else(own);
     let terms = JobTerms { key: random_secret()?.0, today: SystemClock.now().day() };
     let rules = configuration.with(&terms);

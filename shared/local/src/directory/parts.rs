@@ -257,7 +257,7 @@ impl PartStore for DirectoryParts {
         let found = blocking(move || read_configuration(&path).map_err(not_applied)).await?;
         Ok(match found {
             Configuration::Found(_, is) if etag.is_some_and(|etag| etag != is) => Configuration::Changed,
-            found => found,
+            found @ (Configuration::Found(..) | Configuration::Absent | Configuration::Changed | Configuration::TooLong) => found,
         })
     }
 
