@@ -147,6 +147,8 @@ fn write_kept<'a>(
     let is_reduced = match selection.deidentify(met, deidentified) {
         None => selection.reduce(met, written),
         Some(Ok(Applied::Whole)) => selection.reduce_deidentified(kind, deidentified, written),
+        // A resource that is of no patient stands in no block.
+        Some(Ok(Applied::Emptied(failure))) if selection.is_organized() => return Taken::Spoilt(failure),
         Some(Ok(Applied::Emptied(failure))) => {
             deidentified.push(b'\n');
             return Taken::Emptied(kind, deidentified, failure);

@@ -339,6 +339,11 @@ impl Selection {
         Some(deid.rules.apply(met.line, patient.as_deref(), out))
     }
 
+    /// Whether what it writes stands in patients' blocks.
+    pub(crate) fn is_organized(&self) -> bool {
+        self.blocks.is_some()
+    }
+
     /// Whether what it writes is de-identified.
     pub(crate) fn deidentifies(&self) -> bool {
         self.deid.is_some()

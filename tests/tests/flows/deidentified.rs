@@ -271,6 +271,10 @@ fn a_resource_that_cannot_be_de_identified_ends_the_export_or_is_left_out_or_emp
             assert_eq!(errors.len(), observations.len());
             assert!(errors.iter().all(|line| told(line)), "{errors:?}");
         }
+        // Files of blocks hold nothing else.
+        let organized = export(&world, &format!("{}&organizeOutputBy=Patient", path("skip"))).await?;
+        assert!(trees(&organized)?.iter().all(|tree| text(tree, "/resourceType") != "Observation"));
+        assert!(organized.manifest.output.iter().all(|entry| entry.name().starts_with("organized-")));
         Ok(())
     })
 }

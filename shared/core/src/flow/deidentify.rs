@@ -21,7 +21,7 @@ pub(super) async fn pin(
     asked: &Anonymization,
     version: FhirVersion,
 ) -> Result<Pinned, ExportError> {
-    let refuse = |status, code, parameter: Parameter, text: String| Err(Refusal::of(status, code, parameter.as_str(), text).into());
+    let refuse = |code, parameter: Parameter, text: String| Err(Refusal::of(400, code, parameter.as_str(), text).into());
     let (parameter, name) = (Parameter::AnonymizationConfig, asked.config.as_str());
     let (text, etag) = match parts.configuration(own, &asked.config, asked.etag.as_deref()).await? {
         Configuration::Found(text, etag) => (text, etag),
@@ -29,24 +29,24 @@ pub(super) async fn pin(
             let text = format!(
                 "there is no configuration `{name}` in the folder `anonymization` of the destination: put it there, or correct its name"
             );
-            return refuse(400, IssueCode::NotFound, parameter, text);
+            return refuse(IssueCode::NotFound, parameter, text);
         }
         Configuration::Changed => {
             let text = format!(
                 "the configuration `{name}` is not in the state that _anonymizationConfigEtag names: look at it, and send the tag that it has now"
             );
-            return refuse(400, IssueCode::Conflict, Parameter::AnonymizationConfigEtag, text);
+            return refuse(IssueCode::Conflict, Parameter::AnonymizationConfigEtag, text);
         }
         Configuration::TooLong => {
             let text = format!("the configuration `{name}` is longer than the 1 MB that is read");
-            return refuse(400, IssueCode::TooCostly, parameter, text);
+            return refuse(IssueCode::TooCostly, parameter, text);
         }
     };
     if let Err(faults) = Deidentification::read(&text, version) {
         let listed: Vec<String> = faults.0.iter().take(FAULTS).map(ToString::to_string).collect();
         let more = if faults.0.len() > FAULTS { format!("; and {} more", faults.0.len() - FAULTS) } else { String::new() };
         let text = format!("the configuration `{name}` cannot be used: {}{more}", listed.join("; "));
-        return refuse(400, IssueCode::Invalid, parameter, text);
+        return refuse(IssueCode::Invalid, parameter, text);
     }
     Ok(Pinned { etag, sealed: jobs.seal(id, secret).await? })
 }
