@@ -25,6 +25,7 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 from botocore.credentials import Credentials
@@ -32,13 +33,17 @@ from botocore.credentials import Credentials
 from deployment import Deployment
 from emulator import REGION, MiniStack
 from signed_http import Reply
+from smart import Smart
+from smart_tests import TESTS as SMART_TESTS
 from stage import (
-    ASKS, DESTINATION_PREFIX, EXPORT_SECONDS, LAKE_BUCKET, LAKE_PREFIX, Stage, expect, expect_outcome, job_id)
+    ASKS, DESTINATION_PREFIX, EXPORT_SECONDS, LAKE_BUCKET, LAKE_PREFIX, Stage, expect, expect_absent, expect_outcome,
+    expect_record, expect_sound_records, job_id)
 
 # A lost message is found once its lease has run out, at the next whole minute of the reaper's schedule.
 RECOVERY_SECONDS = 240
 OPEN = {"GET /metadata", "HEAD /metadata", "GET /OperationDefinition", "GET /OperationDefinition/{id}",
         "GET /.well-known/smart-configuration"}
+Place = TypeVar("Place", Stage, Smart)
 GARBAGE = "\u00a7 this is no order of ours {"
 
 
@@ -49,6 +54,19 @@ def the_whole_template_is_deployed(stage: Stage) -> None:
     bucket = stage.stack.outputs["DestinationBucketName"]
     # Not the lifecycle rules: MiniStack's CloudFormation leaves them out.
     expect(stage.s3.get_bucket_versioning(Bucket=bucket).get("Status") is None, "versioning is off")
+    records = stage.stack.outputs["AuditBucketName"]
+    expect(stage.s3.get_bucket_versioning(Bucket=records).get("Status") == "Enabled", "records keep their versions")
+    expect_private(stage, bucket)
+    expect_private(stage, records)
+    alarms = stage.stack.client("cloudwatch").describe_alarms()["MetricAlarms"]
+    watched = {alarm["AlarmName"] for alarm in alarms} & set(stage.resources.values())
+    expect(len(watched) == 6, f"six alarms: {watched}")
+    expect(not [name for name in stage.resources if "Token" in name], "AWS identities need no tokens, nor a key to sign them")
+
+
+def expect_private(stage: Stage, bucket: str) -> None:
+    access = stage.s3.get_public_access_block(Bucket=bucket)["PublicAccessBlockConfiguration"]
+    expect(len(access) == 4 and all(access.values()), f"{bucket} is private: {access}")
 
 
 def nobody_gets_in_unsigned(stage: Stage) -> None:
@@ -294,8 +312,14 @@ def the_reaper_finds_the_lost_job(stage: Stage) -> None:
     print(f"     after another {time.monotonic() - started:.0f} s of waiting", flush=True)
 
 
+def what_was_done_is_sealed_for_auditors(stage: Stage) -> None:
+    for deed in ("kick-off", "complete", "hand-out", "cancel"):
+        expect_record(stage, deed, "--job", job_id(stage.finished))
+    expect_sound_records(stage)
+
+
 def the_policies_suffice_and_the_logs_keep_silent(stage: Stage) -> None:
-    logs = stage.logs()
+    logs = stage.stack.logs()
     expect(bool(logs), "the functions have logged")
     for word in ("AccessDenied", "not authorized to perform"):
         expect_absent(logs, word)
@@ -305,11 +329,6 @@ def the_policies_suffice_and_the_logs_keep_silent(stage: Stage) -> None:
         expect_absent(logs, secret)
 
 
-def expect_absent(text: str, word: str) -> None:
-    at = text.find(word)
-    expect(at < 0, f"found '{word[:60]}' in: {text[max(0, at - 400):at + 400]}")
-
-
 def the_users_own_bucket_key_and_domain(stage: Stage) -> None:
     """A second stack, with every choice of the template taken the other way."""
     stage.s3.create_bucket(Bucket="their-own")
@@ -317,7 +336,7 @@ def the_users_own_bucket_key_and_domain(stage: Stage) -> None:
     topic = stage.stack.client("sns").create_topic(Name="alarms")["TopicArn"]
     base = "https://fhir.example.org/bulk"
     stack = Deployment(stage.cloud, stage.packaged, "headrace-own", {
-        "SourceBucketName": LAKE_BUCKET, "SourcePrefix": LAKE_PREFIX, "SourceKmsKeyArn": keys[0],
+        "SourceBucketName": LAKE_BUCKET, "SourcePrefix": LAKE_PREFIX, "SourceKmsKeyArn": keys[0], "AccessMode": "iam",
         "DestinationBucketName": "their-own", "KmsKeyArn": keys[1], "BaseUrl": base, "AlarmTopicArn": topic})
     expect(not [name for name in stack.resources if name.startswith("DestinationBucket")], "no bucket of ours")
     expect(stack.outputs["BaseUrl"] == base, f"BaseUrl: {stack.outputs['BaseUrl']}")
@@ -356,6 +375,7 @@ TESTS: list[Callable[[Stage], None]] = [
     exports_go_on_beside_it,
     the_users_own_bucket_key_and_domain,
     the_reaper_finds_the_lost_job,
+    what_was_done_is_sealed_for_auditors,
     the_policies_suffice_and_the_logs_keep_silent,
 ]
 
@@ -366,27 +386,36 @@ def main() -> int:
     parser.add_argument("--lake", type=Path, required=True, help="folder of NDJSON files, one version of each resource")
     parser.add_argument("--keep-log", type=Path, help="where to leave MiniStack's log")
     choices = parser.parse_args()
-    failed = 0
     with MiniStack() as cloud:
         try:
             print(f"MiniStack at {cloud.url}; sam deploy ...", flush=True)
             stage = Stage(cloud, choices.binaries.resolve(), choices.lake.resolve())
-            print(f"deployed: {stage.base}", flush=True)
-            for test in TESTS:
-                name = test.__name__.replace("_", " ")
-                try:
-                    test(stage)
-                    print(f"ok   {name}", flush=True)
-                except Exception:  # one broken test must not hide what the others would say
-                    failed += 1
-                    print(f"FAIL {name}\n{traceback.format_exc()}", flush=True)
+            print(f"AccessMode iam: {stage.base}", flush=True)
+            failed = run(TESTS, stage)
+            with Smart(stage) as smart:
+                print(f"AccessMode smart: {smart.base}", flush=True)
+                failed += run(SMART_TESTS, smart)
             if failed:
                 print(f"the end of MiniStack's log:\n{cloud.last_lines(60)}", flush=True)
         finally:
             if choices.keep_log:
                 choices.keep_log.write_bytes(cloud.log.read_bytes())
-    print(f"{len(TESTS) - failed} passed, {failed} failed")
+    print(f"{len(TESTS) + len(SMART_TESTS) - failed} passed, {failed} failed")
     return 1 if failed else 0
+
+
+def run(tests: list[Callable[[Place], None]], place: Place) -> int:
+    """How many of them fail."""
+    failed = 0
+    for test in tests:
+        name = test.__name__.replace("_", " ")
+        try:
+            test(place)
+            print(f"ok   {name}", flush=True)
+        except Exception:  # one broken test must not hide what the others would say
+            failed += 1
+            print(f"FAIL {name}\n{traceback.format_exc()}", flush=True)
+    return failed
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ takes it from there: zip, upload, change set, outputs.
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import boto3
@@ -55,6 +56,17 @@ class Deployment:
             resource["LogicalResourceId"]: resource.get("PhysicalResourceId", "")
             for page in pages for resource in page["StackResourceSummaries"]}
 
+    def logs(self, which: str = "") -> str:
+        """All that the functions and the access log have written, or one of them."""
+        client = self.client("logs")
+        groups = [name for logical, name in self.resources.items() if logical.endswith(f"{which}Log")]
+        events = (
+            event["message"]
+            for group in groups
+            for page in client.get_paginator("filter_log_events").paginate(logGroupName=group)
+            for event in page["events"])
+        return "\n".join(events)
+
 
 def root_client(cloud: MiniStack, service: str):
     return boto3.client(service, aws_access_key_id="test", aws_secret_access_key="test", region_name=REGION,
@@ -87,7 +99,8 @@ def work_around_gaps(document: dict) -> None:
 
     What it takes without a word and leaves out, so that only `sam validate --lint` has looked at it: a bucket's
     LifecycleConfiguration and BucketEncryption; a table's time to live, point-in-time recovery and encryption; an API's
-    access log; a function's RecursiveLoop; and whether anybody may use a KMS key.
+    access log and throttling; a function's RecursiveLoop; which partitions of a table a role may reach
+    (dynamodb:LeadingKeys); and whether DynamoDB and S3 may use a KMS key. A key that a function itself calls is protected.
     """
     for resource in document["Resources"].values():
         properties = resource.get("Properties", {})
@@ -96,13 +109,24 @@ def work_around_gaps(document: dict) -> None:
             first = properties.pop("Metrics")[0]["MetricStat"]
             properties.update(first["Metric"], Statistic=first["Stat"], Period=first["Period"])
         # It asks for sqs:SendMessageBatch, an action that AWS does not have: there sqs:SendMessage covers the batch.
-        for policy in properties.get("Policies", []):
-            for statement in policy["PolicyDocument"]["Statement"]:
-                if statement.get("Action") == "sqs:SendMessage":
-                    statement["Action"] = ["sqs:SendMessage", "sqs:SendMessageBatch"]
+        for statement in statements(properties):
+            if statement.get("Action") == "sqs:SendMessage":
+                statement["Action"] = ["sqs:SendMessage", "sqs:SendMessageBatch"]
+            # It does not tell a policy what a call of KMS is about (kms:SigningAlgorithm, kms:EncryptionContext:...), so such
+            # a condition would refuse every call. kms:ViaService stays: it is for keys that no function calls itself.
+            for keys in statement.get("Condition", {}).values():
+                for key in [key for key in keys if key.startswith("kms:") and key != "kms:ViaService"]:
+                    del keys[key]
         # A number that comes from a parameter stays text, and its poller then fails to compare it with one.
         for event in properties.get("Events", {}).values():
             scaling = event["Properties"].get("ScalingConfig", {})
             if "Ref" in scaling.get("MaximumConcurrency", {}):
                 parameter = scaling["MaximumConcurrency"]["Ref"]
                 scaling["MaximumConcurrency"] = document["Parameters"][parameter]["Default"]
+
+
+def statements(properties: dict) -> Iterator[dict]:
+    """The statements of a role's policies, those under a condition of the template too."""
+    for policy in properties.get("Policies", []):
+        for statement in policy["PolicyDocument"]["Statement"]:
+            yield from (choice for choice in statement.get("Fn::If", [statement]) if isinstance(choice, dict))

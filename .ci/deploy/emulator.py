@@ -52,9 +52,10 @@ class MiniStack:
         self.folder = Path(tempfile.mkdtemp(prefix="headrace-deploy-"))
         self.url = f"https://127.0.0.1:{self.port}"
         self.certificate = self.folder / "server.crt"
+        self.key = self.folder / "server.key"
         self.log = self.folder / "ministack.log"
         self.env = {
-            **{name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
+            **{name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "HEADRACE_"))},
             "AWS_ACCESS_KEY_ID": "test",
             "AWS_SECRET_ACCESS_KEY": "test",
             "AWS_REGION": REGION,
@@ -69,10 +70,9 @@ class MiniStack:
         self.process: subprocess.Popen | None = None
 
     def __enter__(self) -> "MiniStack":
-        key = self.folder / "server.key"
         subprocess.run(
             ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
-             "-keyout", key, "-out", self.certificate, "-subj", "/CN=ministack",
+             "-keyout", self.key, "-out", self.certificate, "-subj", "/CN=ministack",
              # A self-signed certificate that is no CA: rustls refuses a CA as a server's own.
              "-addext", "basicConstraints=critical,CA:FALSE",
              "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"],
@@ -81,7 +81,7 @@ class MiniStack:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "ministack"], stdout=log, stderr=subprocess.STDOUT, cwd=self.folder,
                 env={**self.env, "BIND_HOST": "127.0.0.1", "GATEWAY_PORT": str(self.port), "AUTH": "true",
-                     "USE_SSL": "1", "MINISTACK_SSL_CERT": str(self.certificate), "MINISTACK_SSL_KEY": str(key),
+                     "USE_SSL": "1", "MINISTACK_SSL_CERT": str(self.certificate), "MINISTACK_SSL_KEY": str(self.key),
                      "MINISTACK_REGION": REGION, "SFTP_ENABLED": "0", "IOT_MTLS_ENABLED": "0", "TMPDIR": str(self.folder)})
         deadline = time.monotonic() + START_SECONDS
         context = ssl.create_default_context(cafile=str(self.certificate))

@@ -2,8 +2,10 @@
 
 import collections
 import json
+import subprocess
 import time
 from pathlib import Path
+from typing import Protocol
 from urllib.parse import urlsplit
 
 from botocore.credentials import Credentials
@@ -17,13 +19,17 @@ LAKE_PREFIX = "lake/current/"
 DESTINATION_PREFIX = "exports/"
 ASKS = {"Accept": "application/fhir+json", "Prefer": "respond-async"}
 EXPORT_SECONDS = 120
+# A record rests for a minute, and the reaper comes every minute.
+RECORD_SECONDS = 180
+AUDIT_PREFIX = "audit/"
 
 
 class Stage:
-    """One deployed stack over one lake, with two callers: one who may export and one who may nothing."""
+    """One deployed stack over one lake, with AccessMode iam and two callers: one who may export and one who may nothing."""
 
     def __init__(self, cloud: MiniStack, binaries: Path, lake: Path) -> None:
         self.cloud = cloud
+        self.program = Program(cloud, binaries / "headrace")
         self.objects = {
             LAKE_PREFIX + path.relative_to(lake).as_posix(): path.read_bytes()
             for path in sorted(lake.rglob("*.ndjson")) if path.is_file()}
@@ -34,7 +40,7 @@ class Stage:
         self.packaged = lay_out(cloud, Path(__file__).resolve().parents[2] / "template.yaml", binaries)
         self.stack = Deployment(cloud, self.packaged, "headrace-test", {
             "SourceBucketName": LAKE_BUCKET, "SourcePrefix": LAKE_PREFIX, "DestinationPrefix": DESTINATION_PREFIX,
-            "LeaseSeconds": "15", "TaskTries": "2", "LogLevel": "debug"})
+            "AccessMode": "iam", "LeaseSeconds": "15", "TaskTries": "2", "LogLevel": "debug"})
         self.s3, self.sqs = self.stack.client("s3"), self.stack.client("sqs")
         self.s3.create_bucket(Bucket=LAKE_BUCKET)
         for key, content in self.objects.items():
@@ -105,16 +111,19 @@ class Stage:
                 return messages[0]
         raise AssertionError(f"no message came out of {queue_url}")
 
-    def logs(self) -> str:
-        """All that the functions and the access log have written."""
-        client = self.stack.client("logs")
-        groups = [name for logical, name in self.resources.items() if logical.endswith("Log")]
-        events = (
-            event["message"]
-            for group in groups
-            for page in client.get_paginator("filter_log_events").paginate(logGroupName=group)
-            for event in page["events"])
-        return "\n".join(events)
+
+class Program:
+    """The program `headrace`, as an operator or a client runs it."""
+
+    def __init__(self, cloud: MiniStack, binary: Path) -> None:
+        self.cloud, self.binary = cloud, binary
+
+    def run(self, *arguments: str | Path) -> str:
+        """What it says; it must succeed."""
+        result = subprocess.run(
+            [self.binary, *arguments], cwd=self.cloud.folder, env=self.cloud.env, capture_output=True, text=True, timeout=300)
+        expect(result.returncode == 0, f"headrace {arguments[0]} ends with {result.returncode}: {result.stdout}{result.stderr}")
+        return result.stdout
 
 
 def expect(condition: bool, what: str) -> None:
@@ -132,3 +141,32 @@ def expect_outcome(reply: Reply) -> str:
     outcome = reply.json()
     expect(outcome.get("resourceType") == "OperationOutcome", f"an OperationOutcome: {reply}")
     return json.dumps(outcome["issue"])
+
+
+def expect_absent(text: str, word: str) -> None:
+    at = text.find(word)
+    expect(at < 0, f"found '{word[:60]}' in: {text[max(0, at - 400):at + 400]}")
+
+
+class HasRecords(Protocol):
+    """Any of our deployments."""
+
+    program: Program
+    stack: Deployment
+
+
+def records_place(stage: HasRecords) -> str:
+    return f"s3://{stage.stack.outputs['AuditBucketName']}/{AUDIT_PREFIX}"
+
+
+def expect_record(stage: HasRecords, deed: str, *which: str) -> None:
+    """An auditor finds that this was done, as soon as the record is sealed."""
+    deadline = time.monotonic() + RECORD_SECONDS
+    while deed not in (shown := stage.program.run("audit", "show", records_place(stage), *which)).split():
+        expect(time.monotonic() < deadline, f"no record of {deed} ({' '.join(which)}) in:\n{shown}")
+        time.sleep(1)
+
+
+def expect_sound_records(stage: HasRecords) -> None:
+    said = stage.program.run("audit", "verify", records_place(stage), "--table", stage.stack.outputs["JobTableName"])
+    expect(said.startswith("sound: records 1 to ") and "they end where the job table says" in said, f"sound from the first: {said}")
