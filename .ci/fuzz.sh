@@ -14,7 +14,7 @@ if ! cargo +nightly --version >/dev/null 2>&1; then
   exit 0
 fi
 [ -x "$tools/bin/cargo-fuzz" ] || cargo install cargo-fuzz --version 0.13.1 --locked --quiet --root "$tools"
-for target in request type_filter line token_request jwt_header; do
+for target in request type_filter line token_request jwt_header deid; do
   echo "fuzzing $target for $seconds s"
   # What it learns goes below target/: the committed corpus stays as small as it is.
   mkdir -p "target/fuzz/corpus/$target"

@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::Path;
 
+#[path = "../../../fuzz/checks/deid.rs"]
+mod deid;
 #[path = "../../../fuzz/checks/jwt_header.rs"]
 mod jwt_header;
 #[path = "../../../fuzz/checks/line.rs"]
@@ -48,6 +50,11 @@ fn every_query_of_the_corpus_is_matched_or_refused() -> std::io::Result<()> {
 #[test]
 fn every_line_of_the_corpus_is_read_or_refused() -> std::io::Result<()> {
     replay("line", line::check)
+}
+
+#[test]
+fn every_configuration_and_resource_of_the_corpus_is_followed_or_refused() -> std::io::Result<()> {
+    replay("deid", deid::check)
 }
 
 // Holds: SEC-A5, SEC-A14

@@ -1,11 +1,14 @@
 //! De-identified exports (`_anonymizationConfig`).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::time::Duration;
 
 use headrace_tests::flows::{Answer, Aws, Finished, ManualClock, OneMachine, Result, Script, Stage, Terms, Twist, World, run};
 use headrace_tests::lake;
 use serde_json::Value;
+
+use crate::process::{headrace, said};
 
 /// Ids are hashed, so that resources still join; names, addresses and whatever else tells who somebody is goes; dates move.
 const CONFIG: &str = include_str!("../../samples/anonymization/study.json");
@@ -332,4 +335,72 @@ fn an_object_is_not_named_where_an_export_is_de_identified() -> Result<()> {
         assert!(!said.contains("CANARY"), "{said}");
         Ok(())
     })
+}
+
+/// Microsoft's own sample for the safe-harbor method over real patients, where both lie beside the checkout.
+#[test]
+fn no_id_of_ten_patients_survives_the_safe_harbor_sample_where_present() -> Result<()> {
+    run(async || {
+        let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/vectors/anonymizer/samples/configuration-sample.json");
+        let (Some(dir), Ok(config)) = (lake::ten_patients(), std::fs::read_to_string(sample)) else { return Ok(()) };
+        let stage = OneMachine::over(&dir).await?;
+        stage.configure("config.json", &config).await?;
+        let world = World::start(&stage, &ManualClock::default(), Terms::default());
+        let before = trees(&export(&world, "/$export").await?)?;
+        let finished = export(&world, EVERYTHING).await?;
+        assert_eq!((before.len(), finished.lines().len()), (2_523, 2_523));
+        // The sample keeps what identifies organizations, which repeat their ids there.
+        let of_people: Vec<Value> = before.into_iter().filter(|tree| text(tree, "/resourceType") != "Organization").collect();
+        let originals = originals(&of_people);
+        assert!(originals.len() > 2_500, "{}", originals.len());
+        let words: BTreeSet<&str> =
+            finished.files.values().filter_map(|file| std::str::from_utf8(file).ok()).flat_map(|text| text.split('"')).collect();
+        // Ids stand alone or behind a slash or a colon.
+        let parts: BTreeSet<&str> = words.iter().flat_map(|word| word.split(['/', ':', '#', '|'])).chain(words.iter().copied()).collect();
+        let survivors: Vec<&String> = originals.iter().filter(|original| parts.contains(original.as_str())).take(5).collect();
+        assert!(survivors.is_empty(), "{survivors:?}");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_configuration_is_looked_at_and_tried_out_before_an_export_goes_by_it() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("samples/anonymization/study.json");
+    let sample = sample.to_str().ok_or("a name that is not UTF-8")?;
+    let write = |name: &str, text: &str| -> Result<String> {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text)?;
+        Ok(path.to_str().ok_or("a name that is not UTF-8")?.to_owned())
+    };
+    let checked = said(headrace(&["deid", "check", sample, "--type", "Patient"]).output()?)?;
+    assert!(checked.contains("Patient.gender (code)") && checked.ends_with("the configuration can be used\n"), "{checked}");
+    let odd = write("odd.json", r#"{"fhirPathRules":[{"path":"Patient.nmae","method":"redact"}]}"#)?;
+    let output = headrace(&["deid", "check", &odd]).output()?;
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    assert!(String::from_utf8(output.stdout)?.contains("rule 1 (`Patient.nmae`)"));
+    let faulty = write("faulty.json", r#"{"fhirPathRules":[{"path":"Patient.name.where(","method":"redact"},{"method":"keep"}]}"#)?;
+    let complaint = said(headrace(&["deid", "check", &faulty]).output()?).unwrap_err();
+    assert!(complaint.contains("rule 1") && complaint.contains("rule 2"), "{complaint}");
+    let resource = write(
+        "patient.json",
+        "{\n \"resourceType\": \"Patient\",\n \"id\": \"one\", \"gender\": \"female\", \"name\": [{\"family\": \"Mill\"}]\n}",
+    )?;
+    let preview = said(headrace(&["deid", "preview", sample, &resource]).output()?)?;
+    for words in [
+        "Patient.id  rule 2, cryptoHash",
+        "  - \"one\"",
+        "Patient.name[0].family  rule 6, redact",
+        "  - \"Mill\"\n  + nothing",
+        "\"gender\": \"female\"",
+    ] {
+        assert!(preview.contains(words), "{words} in {preview}");
+    }
+    let out = folder.path().join("out");
+    let lake = lake::sample_dir();
+    let output = headrace(&["export", "--type", "Patient", "--anonymization-config", sample]).arg(lake).arg(&out).output()?;
+    said(output)?;
+    let patients = std::fs::read_to_string(out.join("Patient-1.ndjson"))?;
+    assert!(patients.lines().count() == 12 && !patients.contains("hr-patient"), "{patients}");
+    Ok(())
 }
