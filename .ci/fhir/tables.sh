@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Derives shared/fhir/tables from the published definitions of FHIR: three CC0 packages from npm, pinned by the hashes in
-# package-lock.json. `git diff` then tells whether the committed tables are what the generator writes.
+# Derives shared/fhir/tables and shared/fhir/structures from the published definitions of FHIR: three CC0 packages from npm,
+# pinned by the hashes in package-lock.json. `git diff` then tells whether the committed texts are what the generator writes.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cd "$here/../.."
@@ -14,5 +14,5 @@ if ! cmp --silent "$here/package-lock.json" "$packages/installed.json"; then
 fi
 
 modules=$packages/node_modules
-cargo run --quiet --locked --package headrace-tests --bin fhir_tables -- shared/fhir/tables \
+cargo run --quiet --locked --package headrace-tests --bin fhir_tables -- shared/fhir \
     "r4=$modules/hl7.fhir.r4.examples" "r4b=$modules/hl7.fhir.r4b.core" "r5=$modules/hl7.fhir.r5.core"

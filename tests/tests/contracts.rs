@@ -9,6 +9,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use bytes::Bytes;
 use headrace_aws::{DynamoJobStore, S3Lake, SqsTaskQueue, TableSchema};
 use headrace_core::access::Agent;
+use headrace_core::anonymization::JobSecret;
 use headrace_core::clock::Millis;
 use headrace_core::error::StoreError;
 use headrace_core::ids::{Caller, JobId, ListCursor, TaskId};
@@ -111,6 +112,14 @@ impl JobStore for Reopened {
 
     async fn job(&self, id: &JobId) -> Result<Option<Job>, StoreError> {
         call!(self, job(id))
+    }
+
+    async fn seal(&self, id: &JobId, secret: &JobSecret) -> Result<Vec<u8>, StoreError> {
+        call!(self, seal(id, secret))
+    }
+
+    async fn unseal(&self, id: &JobId, sealed: &[u8]) -> Result<JobSecret, StoreError> {
+        call!(self, unseal(id, sealed))
     }
 
     async fn end_job(

@@ -16,7 +16,7 @@ async fn main() -> Result<(), Error> {
     telemetry::start("chunk-worker", &config.common);
     let aws = Clients::connect().await;
     let ports = Ports {
-        jobs: aws.jobs(&config.common.table),
+        jobs: aws.jobs_with_secrets(&config.common.table, config.secrets_key.as_deref()),
         queue: aws.queue(&config.queue_url).with_dead_letters(&config.dlq_url),
         source: aws.lake(&config.source.name, &config.source.prefix),
         parts: aws.parts(&config.destination.name, &config.destination.prefix),

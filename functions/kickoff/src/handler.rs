@@ -13,6 +13,7 @@ use headrace_core::request::{Ignored, Refusal};
 use headrace_edge::config::Terms;
 use headrace_edge::door::Door;
 use headrace_edge::reply::Reply;
+use headrace_edge::system::random_secret;
 use headrace_edge::telemetry::{Metric, count};
 use headrace_edge::{base, request};
 use lambda_http::http::header::{CONTENT_LOCATION, HeaderName};
@@ -86,6 +87,7 @@ where
             request_url: request::kick_off_url(request, &base, &path.route),
             base,
             idempotency_key: idempotency_key(request),
+            secret: random_secret()?,
         };
         let Terms { policy, limits, quotas, .. } = &self.terms;
         let settings = Settings { policy, limits: *limits, quotas: *quotas, look_up: LookUpTerms::default() };

@@ -13,7 +13,7 @@ async fn main() -> Result<(), Error> {
     let config = KickoffConfig::read(&Environment)?;
     telemetry::start("kickoff", &config.common);
     let aws = Clients::connect().await;
-    let (jobs, queue) = (aws.jobs(&config.common.table), aws.queue(&config.queue_url));
+    let (jobs, queue) = (aws.jobs_with_secrets(&config.common.table, config.secrets_key.as_deref()), aws.queue(&config.queue_url));
     let source = aws.lake(&config.source.name, &config.source.prefix);
     let parts = aws.parts(&config.destination.name, &config.destination.prefix).with_client_buckets(config.client_buckets);
     let door = Door::new(jobs.clone(), SystemClock, config.access);

@@ -96,6 +96,14 @@ fn meaning(parameter: Parameter) -> (&'static str, &'static str) {
             "The name of a key that the operator offers: every file is encrypted under it. Downloads need nothing; this server decrypts. \
              A parameter of this server's own.",
         ),
+        Parameter::AnonymizationConfig => (
+            "string",
+            "Resources are de-identified by this configuration, the path of a file below `anonymization` in the server's destination, as in \
+             Azure API for FHIR. Needs `_container`.",
+        ),
+        Parameter::AnonymizationConfigEtag => {
+            ("string", "The entity tag of that file as its storage has it: if it has another one by now, nothing is exported.")
+        }
         Parameter::MaxCount => ("integer", "Accepted for clients of Azure API for FHIR; it changes nothing."),
         Parameter::IsParallel => ("boolean", "Accepted for clients of Azure API for FHIR; it changes nothing."),
     }

@@ -107,7 +107,11 @@ fn visitor(request: &Request, client: Client) -> Visitor {
 fn unavailable(error: ExportError) -> Refused {
     let cause = match error {
         ExportError::Store(error) => return Refused::Unavailable(error),
-        ExportError::Refused(_) | ExportError::TooMany(_) | ExportError::NotFound(_) | ExportError::Source(_) => error.into(),
+        ExportError::Refused(_)
+        | ExportError::TooMany(_)
+        | ExportError::NotFound(_)
+        | ExportError::NotDeidentified(_)
+        | ExportError::Source(_) => error.into(),
     };
     Refused::Unavailable(headrace_core::error::StoreError::NotApplied { what: "the audit trail", cause })
 }

@@ -1,15 +1,18 @@
-//! Signatures by KMS: the private key never leaves it.
+//! Signatures and seals by KMS: the keys never leave it.
 
 use aws_sdk_kms::Client;
 use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::{KeyUsageType, MessageType, SigningAlgorithmSpec};
+use futures_util::future::BoxFuture;
 use headrace_core::access::{PublicKey, SigningAlgorithm};
 use headrace_core::error::StoreError;
+use headrace_core::ids::JobId;
 use headrace_core::ports::TokenSigner;
 use sha2::{Digest as _, Sha384};
 use tokio::sync::OnceCell;
 
 use crate::errors::Called;
+use crate::seal::{self, Sealer};
 
 const WHAT: &str = "the signing key";
 
@@ -62,5 +65,42 @@ impl TokenSigner for KmsSigner {
         let signed = sign.message_type(MessageType::Digest).message(digest).send().await.map_err(|error| self.called.store_error(error))?;
         let none = || StoreError::Unreadable { what: WHAT, detail: "an answer without a signature".to_owned() };
         signed.signature.map(Blob::into_inner).ok_or_else(none)
+    }
+}
+
+/// What a seal is for, in the words of KMS: it opens under the same alone, and CloudTrail shows it.
+const CONTEXT: &str = "headrace:job";
+
+/// A symmetric key in KMS.
+#[derive(Clone, Debug)]
+pub struct KmsSealer {
+    client: Client,
+    called: Called,
+}
+
+impl KmsSealer {
+    /// The key of this id, ARN or alias.
+    pub fn new(client: Client, key: impl Into<String>) -> Self {
+        Self { client, called: Called::new(seal::WHAT, seal::SETTING, key) }
+    }
+}
+
+impl Sealer for KmsSealer {
+    fn seal<'a>(&'a self, job: &'a JobId, secret: &'a [u8]) -> BoxFuture<'a, Result<Vec<u8>, StoreError>> {
+        let encrypt = self.client.encrypt().key_id(&self.called.value).plaintext(Blob::new(secret));
+        Box::pin(async move {
+            let sealed = encrypt.encryption_context(CONTEXT, job.as_str()).send().await.map_err(|error| self.called.store_error(error))?;
+            let none = || StoreError::Unreadable { what: seal::WHAT, detail: "an answer without a sealed secret".to_owned() };
+            sealed.ciphertext_blob.map(Blob::into_inner).ok_or_else(none)
+        })
+    }
+
+    fn open<'a>(&'a self, job: &'a JobId, sealed: &'a [u8]) -> BoxFuture<'a, Result<Vec<u8>, StoreError>> {
+        let decrypt = self.client.decrypt().key_id(&self.called.value).ciphertext_blob(Blob::new(sealed));
+        Box::pin(async move {
+            let opened = decrypt.encryption_context(CONTEXT, job.as_str()).send().await.map_err(|error| self.called.store_error(error))?;
+            let none = || StoreError::Unreadable { what: seal::WHAT, detail: "an answer without a secret".to_owned() };
+            opened.plaintext.map(Blob::into_inner).ok_or_else(none)
+        })
     }
 }

@@ -6,14 +6,16 @@ mod errors;
 mod kms;
 #[cfg(feature = "s3")]
 mod s3;
+mod seal;
 #[cfg(feature = "sqs")]
 mod sqs;
 
 pub use dynamo::{DynamoJobStore, TableSchema};
 #[cfg(feature = "kms")]
-pub use kms::KmsSigner;
+pub use kms::{KmsSealer, KmsSigner};
 #[cfg(feature = "s3")]
 pub use s3::{S3AuditFiles, S3Lake, S3PartStore};
+pub use seal::Sealer;
 #[cfg(feature = "sqs")]
 pub use sqs::SqsTaskQueue;
 
@@ -37,6 +39,16 @@ impl Clients {
     #[cfg(feature = "kms")]
     pub fn signer(&self, key: &str) -> KmsSigner {
         KmsSigner::new(aws_sdk_kms::Client::new(&self.config), key)
+    }
+
+    /// The same, whose jobs may have secrets if there is a key for them: its id, ARN or alias.
+    #[cfg(feature = "kms")]
+    pub fn jobs_with_secrets(&self, table: &str, key: Option<&str>) -> DynamoJobStore {
+        let jobs = self.jobs(table);
+        match key {
+            Some(key) => jobs.with_sealer(KmsSealer::new(aws_sdk_kms::Client::new(&self.config), key)),
+            None => jobs,
+        }
     }
 
     /// The task queue at this URL.

@@ -14,6 +14,11 @@ use time::macros::format_description;
 pub struct Millis(pub u64);
 
 impl Millis {
+    /// The day on which it is, in UTC.
+    pub fn day(self) -> time::Date {
+        self.moment().map_or(time::Date::MIN, OffsetDateTime::date)
+    }
+
     /// As a FHIR instant: `2026-01-31T08:00:00.000Z`.
     pub fn instant(self) -> String {
         self.format(format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z"))
@@ -40,8 +45,11 @@ impl Millis {
     }
 
     fn format(self, form: &[time::format_description::BorrowedFormatItem<'_>]) -> String {
-        let moment = OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1_000_000);
-        moment.ok().and_then(|moment| moment.format(form).ok()).unwrap_or_default()
+        self.moment().and_then(|moment| moment.format(form).ok()).unwrap_or_default()
+    }
+
+    fn moment(self) -> Option<OffsetDateTime> {
+        OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1_000_000).ok()
     }
 }
 

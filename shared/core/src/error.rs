@@ -92,6 +92,10 @@ pub enum ExportError {
     /// We looked, and it is absent or not the caller's (rule P9).
     #[error("{0} is not known here")]
     NotFound(&'static str),
+    /// A resource cannot be de-identified, or not by the configuration that the export began with: what is wrong, without
+    /// anything of a resource.
+    #[error("the export was given up because {0}")]
+    NotDeidentified(String),
     /// The job table, the queue or the destination failed.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -13,6 +13,7 @@ pub use quota::{Conditions, Limit, Quotas, Recorded};
 pub use state::{IllegalStep, JobEvent, JobState, Step};
 
 use crate::access::Visitor;
+use crate::anonymization::Pinned;
 use crate::clock::Millis;
 use crate::folder::Folder;
 use crate::ids::{Caller, JobId};
@@ -50,6 +51,8 @@ pub enum ReasonKind {
     NotFound,
     /// Who the export is about cannot be told from the lake.
     NotSupported,
+    /// A resource cannot be de-identified, or the configuration was changed meanwhile.
+    NotDeidentified,
 }
 
 impl ReasonKind {
@@ -62,6 +65,7 @@ impl ReasonKind {
             Self::TooLarge => IssueCode::TooCostly,
             Self::NotFound => IssueCode::NotFound,
             Self::NotSupported => IssueCode::NotSupported,
+            Self::NotDeidentified => IssueCode::Processing,
         }
     }
 }
@@ -205,6 +209,8 @@ pub struct Job {
     pub requires_access_token: bool,
     /// The client's own destination, as it was registered when the job was recorded; `None` is the deployment's.
     pub destination: Option<String>,
+    /// How it is de-identified; `None` where it is not, and once it has ended.
+    pub pinned: Option<Pinned>,
     /// What the plan fixed; `None` before.
     pub planned: Option<Planned>,
     /// Tasks of the current round that have not closed.
@@ -239,6 +245,7 @@ impl Job {
             limits: Limits::default(),
             requires_access_token: false,
             destination: None,
+            pinned: None,
             planned: None,
             open_tasks: 0,
             round: 0,

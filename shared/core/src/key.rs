@@ -3,8 +3,10 @@
 use std::hash::Hasher as _;
 
 use headrace_fhir::ResourceType;
+use sha2::{Digest as _, Sha256};
 use siphasher::sip128::{Hasher128 as _, SipHasher13};
 
+use crate::anonymization::JobSecret;
 use crate::ids::JobId;
 
 /// The 128 bits that stand for `Type/id` within one job.
@@ -35,7 +37,19 @@ impl Keys {
     pub fn of(job: &JobId) -> Self {
         // A job's name is 32 hexadecimal digits.
         let bits = u128::from_str_radix(job.as_str(), 16).unwrap_or_default();
-        let seed = SipHasher13::new_with_key(&bits.to_be_bytes());
+        Self::seeded(&bits.to_be_bytes())
+    }
+
+    /// The keys of a job that nobody can tell who does not know its secret.
+    pub fn of_secret(secret: &JobSecret) -> Self {
+        let digest = Sha256::new().chain_update(b"keys of resources").chain_update(secret.0).finalize();
+        let mut seed = [0; 16];
+        seed.iter_mut().zip(digest).for_each(|(to, from)| *to = from);
+        Self::seeded(&seed)
+    }
+
+    fn seeded(seed: &[u8; 16]) -> Self {
+        let seed = SipHasher13::new_with_key(seed);
         let mut patient = seed;
         patient.write(b"Patient/");
         Self { seed, patient }

@@ -3,6 +3,7 @@
 //! One file per noun; [`flow`] has one per verb. The rules P1 to P10 of the pipeline stand in `docs/architecture.md`.
 
 pub mod access;
+pub mod anonymization;
 #[cfg(test)]
 mod arbitrary;
 pub mod audit;

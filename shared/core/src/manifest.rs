@@ -4,7 +4,6 @@ use serde::Serialize;
 
 use crate::job::Job;
 use crate::part::{Part, PartKind};
-use crate::request::Associated;
 
 /// The largest manifest that is handed out, in bytes as it travels: within a Lambda function's answer it is a JSON
 /// string, with a backslash before each quote. The answer has at most 6 MiB, headers included.
@@ -71,7 +70,6 @@ impl Manifest {
             url: format!("{}/_operations/files/{}/{}", job.base, job.id, part.name),
             count: part.content.lines,
         };
-        let asks_for_deletions = job.request.since.is_some() || job.request.associated.contains(&Associated::Deleted);
         let (deleted, output): (Vec<&Part>, Vec<&Part>) = files.iter().partition(|part| part.name.kind == PartKind::Deleted);
         Self {
             transaction_time: job.planned.map(|planned| planned.transaction_time.instant()).unwrap_or_default(),
@@ -79,7 +77,7 @@ impl Manifest {
             requires_access_token: job.requires_access_token,
             output_organized_by: job.request.is_organized.then_some("Patient"),
             output: output.into_iter().map(entry).collect(),
-            deleted: asks_for_deletions.then(|| deleted.into_iter().map(entry).collect()),
+            deleted: job.request.reports_deletions().then(|| deleted.into_iter().map(entry).collect()),
             error: errors.iter().map(entry).collect(),
             link: next.into_iter().collect(),
         }
@@ -106,7 +104,7 @@ mod tests {
     use crate::ids::{Caller, JobId};
     use crate::job::{JobState, Pass, Planned};
     use crate::part::{Content, PartName};
-    use crate::request::ExportRequest;
+    use crate::request::{Associated, ExportRequest};
     use crate::roster::LeftOut;
 
     fn job() -> Job {

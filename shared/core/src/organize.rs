@@ -26,6 +26,7 @@ use headrace_fhir::ResourceType;
 pub use frame::{Frame, Malformed, Role, Unframer};
 pub use shelf::{Book, Order, Shelf};
 
+use crate::anonymization::JobSecret;
 use crate::ids::JobId;
 use crate::key::Keys;
 use crate::part::Bucket;
@@ -46,8 +47,10 @@ pub struct Places {
 
 impl Places {
     /// The places of a job's blocks.
-    pub fn of(job: &JobId) -> Self {
-        Self { keys: Keys::of(job) }
+    ///
+    /// `secret`: that of a de-identified export. Without it, whoever knows a patient's id could tell where the block stands.
+    pub fn of(job: &JobId, secret: Option<&JobSecret>) -> Self {
+        Self { keys: secret.map_or_else(|| Keys::of(job), Keys::of_secret) }
     }
 
     fn hash(&self, patient: &str) -> u64 {
@@ -106,8 +109,10 @@ impl Placed<'_> {
 }
 
 /// The line that begins a patient's block.
-pub fn header(patient: &str) -> String {
-    let reference = serde_json::Value::from(format!("Patient/{patient}"));
+///
+/// `reference`: to the patient.
+pub fn header(reference: &str) -> String {
+    let reference = serde_json::Value::from(reference);
     format!("{HEADER_BEGIN}{reference}{HEADER_END}")
 }
 

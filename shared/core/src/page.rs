@@ -5,9 +5,9 @@ use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
 use crc_fast::{CrcAlgorithm, Digest};
-use headrace_fhir::ResourceType;
+use headrace_fhir::{DeidEnds, DeidFailure, ResourceType};
 
-use crate::error::StoreError;
+use crate::error::{ExportError, StoreError};
 use crate::folder::Folder;
 use crate::job::Tally;
 use crate::ndjson::{self, LINE_LIMIT_BYTES};
@@ -97,6 +97,12 @@ impl Run {
     }
 }
 
+/// The log says which resource it was: whoever runs the service has to find it.
+fn given_up(object: &str, offset: u64, failure: &DeidFailure) -> ExportError {
+    tracing::warn!(object, offset, "a resource cannot be de-identified");
+    ExportError::NotDeidentified(format!("a resource cannot be de-identified: {failure}"))
+}
+
 /// Into which kind of file a resource is written.
 fn written_as(kind: ResourceType) -> PartKind {
     PartKind::Output(kind)
@@ -173,7 +179,7 @@ impl<'s, P: PartStore> OpenPage<'s, P> {
         from: usize,
         (object, item): (&str, u32),
         reading: &mut Reading,
-    ) -> Result<Fill, StoreError> {
+    ) -> Result<Fill, ExportError> {
         let mut run = None::<Run>;
         let rest = block.slice(from..);
         let origin = offset + from as u64;
@@ -213,9 +219,22 @@ impl<'s, P: PartStore> OpenPage<'s, P> {
                 Taken::Refused(reason) => {
                     self.end(&mut run, &rest).await?;
                     if reading.reports_refused() {
-                        self.refuse(object, at, &reason).await?;
+                        self.refuse((!reading.deidentifies()).then_some((object, at)), &reason).await?;
                     }
                 }
+                Taken::Emptied(kind, text, failure) => {
+                    self.tally.resources += 1;
+                    self.go_on(&mut run, written_as(kind), Lines::Other(text, 1), &rest, line.start..line.next).await?;
+                    self.end(&mut run, &rest).await?;
+                    self.tell_of_spoilt("is empty but for its type", &failure).await?;
+                }
+                Taken::Spoilt(failure) => match failure.ends {
+                    DeidEnds::Job => return Err(given_up(object, at, &failure)),
+                    DeidEnds::Resource => {
+                        self.end(&mut run, &rest).await?;
+                        self.tell_of_spoilt("was left out", &failure).await?;
+                    }
+                },
                 Taken::Nothing => {}
             }
             let is_full = run.as_ref().is_some_and(|run| self.would_end(run.kind, run.bytes())) || self.notebook.is_full();
@@ -299,16 +318,25 @@ impl<'s, P: PartStore> OpenPage<'s, P> {
     }
 
     /// Notes a line that is too long to be read.
-    pub async fn refuse_overlong(&mut self, object: &str, offset: u64) -> Result<(), StoreError> {
+    pub async fn refuse_overlong(&mut self, at: Option<(&str, u64)>) -> Result<(), StoreError> {
         let reason = format!("longer than {} MiB", LINE_LIMIT_BYTES >> 20);
-        self.refuse(object, offset, &reason).await
+        self.refuse(at, &reason).await
     }
 
-    async fn refuse(&mut self, object: &str, offset: u64, reason: &str) -> Result<(), StoreError> {
+    /// Notes a line that is left out; `at` is its object and offset. A de-identified export does not tell them: operators
+    /// name objects, and some by patients.
+    async fn refuse(&mut self, at: Option<(&str, u64)>, reason: &str) -> Result<(), StoreError> {
         self.tally.refused += 1;
-        let text = format!("a line of the lake was left out: object `{object}`, byte {offset}: {reason}");
-        let outcome = format!("{}\n", Outcome::error(IssueCode::Structure, text));
-        self.append(PartKind::Error, outcome.into(), 1).await
+        let place = at.map(|(object, offset)| format!("object `{object}`, byte {offset}: ")).unwrap_or_default();
+        self.tell(IssueCode::Structure, format!("a line of the lake was left out: {place}{reason}")).await
+    }
+
+    async fn tell_of_spoilt(&mut self, what_became: &str, failure: &DeidFailure) -> Result<(), StoreError> {
+        self.tell(IssueCode::Processing, format!("a resource {what_became}, since it cannot be de-identified: {failure}")).await
+    }
+
+    async fn tell(&mut self, code: IssueCode, text: String) -> Result<(), StoreError> {
+        self.append(PartKind::Error, format!("{}\n", Outcome::error(code, text)).into(), 1).await
     }
 
     /// Whether the page must be recorded once so many more bytes of a kind are in it. Asked line by line, so that pages

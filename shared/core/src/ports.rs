@@ -10,6 +10,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 
 use crate::access::{Agent, Client, ClientPage, PublicKey, TokenKey};
+use crate::anonymization::{ConfigName, Configuration, JobSecret};
 use crate::audit::AuditEntry;
 use crate::audit::chain::{AuditFileName, Claim, RecordName, Standing};
 use crate::clock::Millis;
@@ -63,6 +64,12 @@ pub trait JobStore: JobLists {
         by: &Agent,
         now: Millis,
     ) -> impl Future<Output = Result<Option<Step>, StoreError>> + Send;
+
+    /// Seals a job's secret, so that whoever reads the job table does not know it. Ended jobs keep none.
+    fn seal(&self, id: &JobId, secret: &JobSecret) -> impl Future<Output = Result<Vec<u8>, StoreError>> + Send;
+
+    /// Opens what [`Self::seal`] has sealed for this very job.
+    fn unseal(&self, id: &JobId, sealed: &[u8]) -> impl Future<Output = Result<JobSecret, StoreError>> + Send;
 
     /// The recorded parts of a job, by kind and number.
     fn parts(&self, id: &JobId) -> impl Future<Output = Result<Vec<Part>, StoreError>> + Send;
@@ -332,6 +339,15 @@ pub trait PartStore: Send + Sync {
     /// Fails if the destination cannot be reached or a setting is wrong. `own` is a client's own destination as it is
     /// registered; `None` is the deployment's.
     fn check(&self, own: Option<&str>) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// An anonymization configuration below [`crate::anonymization::FOLDER`] of a destination, `own` as in [`Self::check`];
+    /// with `etag` in this very state only.
+    fn configuration(
+        &self,
+        own: Option<&str>,
+        name: &ConfigName,
+        etag: Option<&str>,
+    ) -> impl Future<Output = Result<Configuration, StoreError>> + Send;
 
     /// Begins a file. It will be settled as this tail or as a part.
     fn draft(&self, folder: &Folder, tail: TailName) -> impl Future<Output = Result<Self::Draft, StoreError>> + Send;

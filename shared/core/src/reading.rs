@@ -1,6 +1,6 @@
 //! What becomes of each line that a task reads: by what it says itself, and by what was found out about it since.
 
-use headrace_fhir::{Deletion, Outline, ResourceType, deletion_line};
+use headrace_fhir::{Applied, DeidFailure, Deletion, Outline, ResourceType, deletion_line};
 
 use crate::finding::{Action, Findings};
 use crate::job::Pass;
@@ -16,6 +16,8 @@ pub struct Reading {
     outline: Outline,
     /// Lines that are written instead of the one that was read. Kept, so that most lines allocate nothing.
     written: Vec<u8>,
+    /// What the rules of a de-identified export have made of the line.
+    deidentified: Vec<u8>,
     patients: Patients,
 }
 
@@ -45,12 +47,16 @@ pub enum Taken<'a> {
     Nothing,
     /// Why it is not a resource.
     Refused(String),
+    /// Its type alone, in this line, the line end included: it cannot be de-identified.
+    Emptied(ResourceType, &'a [u8], DeidFailure),
+    /// Nothing: it cannot be de-identified.
+    Spoilt(DeidFailure),
 }
 
 impl Reading {
     /// Reads by these rules.
     pub fn new(selection: Selection, how: How) -> Self {
-        Self { selection, how, outline: Outline::default(), written: Vec::new(), patients: Patients::default() }
+        Self { selection, how, outline: Outline::default(), written: Vec::new(), deidentified: Vec::new(), patients: Patients::default() }
     }
 
     /// Whether what is met is noted.
@@ -66,6 +72,11 @@ impl Reading {
         }
     }
 
+    /// Whether what is written is de-identified.
+    pub fn deidentifies(&self) -> bool {
+        self.selection.deidentifies()
+    }
+
     /// The first and the last line of an item that this reading is about, if it is not about all.
     pub fn span_of(&self, item: u32) -> Option<Option<(Place, Place)>> {
         match &self.how {
@@ -76,8 +87,9 @@ impl Reading {
 
     /// Takes the next line.
     pub fn take<'a>(&'a mut self, line: &'a [u8], place: Place, notebook: &mut Notebook) -> Taken<'a> {
-        let Self { selection, how, outline, written, patients } = self;
+        let Self { selection, how, outline, written, deidentified, patients } = self;
         written.clear();
+        deidentified.clear();
         let only_added = matches!(how, How::OnlyAdded(_));
         let (first, actions) = match how {
             How::First(pass) => (Some(*pass), &[][..]),
@@ -116,24 +128,44 @@ impl Reading {
                     None if only_added => has(Action::Add),
                     None => (met.facts.is_selected && !has(Action::Drop)) || has(Action::Add),
                 };
-                if is_kept { write_kept(selection, &met, written, patients) } else { Taken::Nothing }
+                if is_kept { write_kept(selection, &met, (deidentified, written), patients) } else { Taken::Nothing }
             }
         }
     }
 }
 
 /// The one place that decides what a resource that is kept is written into.
-fn write_kept<'a>(selection: &'a Selection, met: &Met<'a>, written: &'a mut Vec<u8>, patients: &'a mut Patients) -> Taken<'a> {
-    let is_reduced = selection.reduce(met, written);
+///
+/// Rules of de-identification see the whole resource as the lake has it; what `_elements` leaves is taken of what they leave.
+fn write_kept<'a>(
+    selection: &'a Selection,
+    met: &Met<'a>,
+    (deidentified, written): (&'a mut Vec<u8>, &'a mut Vec<u8>),
+    patients: &'a mut Patients,
+) -> Taken<'a> {
+    let kind = met.head.kind;
+    let is_reduced = match selection.deidentify(met, deidentified) {
+        None => selection.reduce(met, written),
+        Some(Ok(Applied::Whole)) => selection.reduce_deidentified(kind, deidentified, written),
+        // A resource that is of no patient stands in no block.
+        Some(Ok(Applied::Emptied(failure))) if selection.is_organized() => return Taken::Spoilt(failure),
+        Some(Ok(Applied::Emptied(failure))) => {
+            deidentified.push(b'\n');
+            return Taken::Emptied(kind, deidentified, failure);
+        }
+        Some(Err(failure)) => return Taken::Spoilt(failure),
+    };
+    let text: &'a mut Vec<u8> = match (is_reduced, deidentified.is_empty()) {
+        (true, _) => written,
+        (false, false) => deidentified,
+        (false, true) if selection.find_patients(met, patients) => return Taken::Placed(patients.of(met, met.line)),
+        (false, true) => return Taken::Whole(kind),
+    };
     if selection.find_patients(met, patients) {
-        let text = if is_reduced { written } else { met.line };
         return Taken::Placed(patients.of(met, text));
     }
-    if is_reduced {
-        written.push(b'\n');
-        return Taken::Reduced(met.head.kind, written);
-    }
-    Taken::Whole(met.head.kind)
+    text.push(b'\n');
+    Taken::Reduced(kind, text)
 }
 
 fn write_deleted<'a>(deletions: &[&Deletion<'_>], written: &'a mut Vec<u8>) -> Taken<'a> {

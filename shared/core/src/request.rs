@@ -16,6 +16,7 @@ use headrace_fhir::{Bases, FhirVersion, Instant, ResourceType, TypeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::access::Reach;
+use crate::anonymization::Anonymization;
 use crate::clock::Millis;
 use crate::outcome::IssueCode;
 
@@ -100,6 +101,9 @@ pub struct ExportRequest {
     /// `_encryptionKey`: what the files are encrypted under instead of what the destination does by itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub encryption_key: Option<JobKey>,
+    /// `_anonymizationConfig`: resources are de-identified by this configuration.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub anonymization: Option<Anonymization>,
     /// What was asked for and is left out, because the client preferred `handling=lenient`: lines of the `error` file.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ignored: Vec<Ignored>,
@@ -225,6 +229,7 @@ impl ExportRequest {
             container: single::container(&given, policy)?,
             layout: single::layout(&given, policy)?,
             encryption_key: single::encryption_key(&given, policy)?,
+            anonymization: single::anonymization(&given)?,
             types,
             since,
             type_filters,
@@ -232,8 +237,43 @@ impl ExportRequest {
             associated,
             ignored: handling.ignored,
         };
+        request.check_deletions()?;
         let request = request.within(reach, now)?;
         Ok(Resolved { request, patients: patients.unwrap_or_default(), is_lenient: preferences.is_lenient })
+    }
+
+    /// Deletions are told by id, and a de-identified export tells no id.
+    fn check_deletions(&self) -> Result<(), Refusal> {
+        if self.anonymization.is_none() || !self.associated.contains(&Associated::Deleted) {
+            return Ok(());
+        }
+        let text = "includeAssociatedData=_deleted cannot be de-identified: deletions are told by the ids of what was deleted";
+        Err(Refusal::of(400, IssueCode::NotSupported, Parameter::IncludeAssociatedData.as_str(), text))
+    }
+
+    /// The kick-off's URL as the manifest shows it. That of a de-identified export is without the ids and the queries that a
+    /// client has written into it.
+    pub fn shown_url(&self, url: &str, base: &str) -> String {
+        if self.anonymization.is_none() {
+            return url.to_owned();
+        }
+        let (path, query) = url.split_once('?').unwrap_or((url, ""));
+        let path = match &self.level {
+            Level::System | Level::AllPatients => path.to_owned(),
+            Level::OnePatient(_) => format!("{base}/Patient/-/$export"),
+            Level::Group(_) => format!("{base}/Group/-/$export"),
+        };
+        let is_shown = |pair: &&str| {
+            let name = pair.split_once('=').map_or(*pair, |(name, _)| name);
+            Parameter::named(name).is_some_and(|parameter| !matches!(parameter, Parameter::Patient | Parameter::TypeFilter))
+        };
+        let shown: Vec<&str> = query.split('&').filter(is_shown).collect();
+        if shown.is_empty() { path } else { format!("{path}?{}", shown.join("&")) }
+    }
+
+    /// Whether the export tells what was deleted: asked for, or because it is about changes. A de-identified one never does.
+    pub fn reports_deletions(&self) -> bool {
+        self.anonymization.is_none() && (self.since.is_some() || self.associated.contains(&Associated::Deleted))
     }
 
     /// Every type that the export may hold: those asked for, and what `includeAssociatedData` adds.

@@ -4,10 +4,11 @@ mod blocks;
 mod level;
 
 use headrace_fhir::{
-    Bases, Deletions, Elements, Head, Instant, Json, NotAResource, Outline, PatientCompartment, Peek, Query, Resource, ResourceType,
-    TypeFilters, TypeSet, any_reference, deletions, head, peek, provenance_targets, recorded,
+    Applied, Bases, DeidFailure, Deletions, Elements, Head, Instant, Json, NotAResource, Outline, PatientCompartment, Peek, Query,
+    Resource, ResourceType, TypeFilters, TypeSet, any_reference, deletions, head, peek, provenance_targets, recorded,
 };
 
+use crate::anonymization::Deid;
 use crate::error::StoreError;
 use crate::flow::run_task::{LakeVersions, WorkTerms};
 use crate::job::{Job, Pass};
@@ -53,7 +54,7 @@ impl Associations {
 pub fn pass(request: &ExportRequest, terms: &WorkTerms) -> Pass {
     let must_note = Associations::of(request, terms.adds_referenced).are_any();
     // Every version is exported: none needs to be compared, unless what was deleted is to be told.
-    let is_settled = request.associated.contains(&Associated::History) && !reports_deletions(request);
+    let is_settled = request.associated.contains(&Associated::History) && !request.reports_deletions();
     match terms.lake_versions {
         _ if must_note && is_settled => Pass::Noting,
         LakeVersions::One | LakeVersions::Auto | LakeVersions::Many if is_settled => Pass::Direct,
@@ -75,10 +76,6 @@ pub fn types_to_read(request: &ExportRequest, terms: &WorkTerms) -> Option<TypeS
     .map(|(more, types)| types.iter().chain(more.iter()).chain(of_name("Bundle").iter()).collect())
 }
 
-fn reports_deletions(request: &ExportRequest) -> bool {
-    request.since.is_some() || request.associated.contains(&Associated::Deleted)
-}
-
 /// Which lines are exported: a request's rules, compiled for a worker.
 #[derive(Debug)]
 pub struct Selection {
@@ -97,6 +94,10 @@ pub struct Selection {
     reports_deletions: bool,
     bases: Bases,
     keys: Keys,
+    /// How what is exported is de-identified.
+    deid: Option<Deid>,
+    /// Whose a resource is, where that is asked for.
+    whose: Option<PatientCompartment>,
     bundle: TypeSet,
     provenance: TypeSet,
     referenced: TypeSet,
@@ -125,7 +126,7 @@ pub(crate) struct Met<'a> {
 
 impl Selection {
     /// What `job` selects, whose plan has met the people on `roster`.
-    pub fn of(job: &Job, terms: &WorkTerms, roster: Option<Roster>) -> Result<Self, StoreError> {
+    pub fn of(job: &Job, terms: &WorkTerms, roster: Option<Roster>, deid: Option<Deid>) -> Result<Self, StoreError> {
         let request = &job.request;
         let unreadable = |detail: String| StoreError::Unreadable { what: "the job table", detail };
         let now = Instant::from_millis(job.created_at.0);
@@ -147,11 +148,15 @@ impl Selection {
             limits: compiled(&request.limits)?,
             elements: elements.map_err(|error| unreadable(error.to_string()))?,
             compartments: Compartments::of(request, roster, bases.clone(), terms.adds_new_members),
-            blocks: Blocks::of(request, Places::of(&job.id), || PatientCompartment::of(request.version, bases.clone())),
+            blocks: Blocks::of(request, Places::of(&job.id, deid.as_ref().map(|deid| &deid.secret)), || {
+                PatientCompartment::of(request.version, bases.clone())
+            }),
             associations: Associations::of(request, terms.adds_referenced),
-            reports_deletions: reports_deletions(request),
-            bases,
+            reports_deletions: request.reports_deletions(),
+            bases: bases.clone(),
             keys: Keys::of(&job.id),
+            whose: deid.as_ref().filter(|deid| deid.rules.asks_for_patients()).map(|_| PatientCompartment::of(request.version, bases)),
+            deid,
             bundle: of_name("Bundle"),
             provenance: of_name("Provenance"),
             referenced: REFERENCED.into_iter().filter_map(ResourceType::named).collect(),
@@ -320,6 +325,46 @@ impl Selection {
     pub(crate) fn reduce(&self, met: &Met<'_>, out: &mut Vec<u8>) -> bool {
         self.elements.as_ref().zip(met.whole.as_ref()).is_some_and(|(elements, whole)| elements.apply(whole, out))
     }
+
+    /// The same of what de-identification has left.
+    pub(crate) fn reduce_deidentified(&self, kind: ResourceType, line: &[u8], out: &mut Vec<u8>) -> bool {
+        let object = text(line).map(Json::of_valid);
+        self.elements.as_ref().zip(object).is_some_and(|(elements, object)| elements.apply_to(kind, object, out))
+    }
+
+    /// Writes what the rules leave of a resource behind `out`; `None` if the export is not de-identified.
+    pub(crate) fn deidentify(&self, met: &Met<'_>, out: &mut Vec<u8>) -> Option<Result<Applied, DeidFailure>> {
+        let deid = self.deid.as_ref()?;
+        let patient = self.whose.as_ref().and_then(|whose| first_patient(whose, met));
+        Some(deid.rules.apply(met.line, patient.as_deref(), out))
+    }
+
+    /// Whether what it writes stands in patients' blocks.
+    pub(crate) fn is_organized(&self) -> bool {
+        self.blocks.is_some()
+    }
+
+    /// Whether what it writes is de-identified.
+    pub(crate) fn deidentifies(&self) -> bool {
+        self.deid.is_some()
+    }
+}
+
+/// The patient in whose compartment a resource is, a Patient's own; of several the first by id, in every task the same.
+fn first_patient(whose: &PatientCompartment, met: &Met<'_>) -> Option<String> {
+    let mut outline = Outline::default();
+    let whole = met.whole.or_else(|| Resource::read(met.line, &mut outline).ok())?;
+    if whole.head.kind.as_str() == "Patient" {
+        return Some(whole.id().into_owned());
+    }
+    let mut first = None::<String>;
+    whose.any_patient(&whole, &mut |id| {
+        if first.as_deref().is_none_or(|first| id < first) {
+            first = Some(id.to_owned());
+        }
+        false
+    });
+    first
 }
 
 fn text(line: &[u8]) -> Option<&str> {

@@ -156,6 +156,8 @@ pub struct KickoffConfig {
     pub destination: Bucket,
     /// The buckets in which clients may have destinations of their own.
     pub client_buckets: BTreeSet<String>,
+    /// The KMS key under which jobs' secrets are sealed; without it no export can be de-identified.
+    pub secrets_key: Option<String>,
     /// What jobs are promised.
     pub terms: Terms,
 }
@@ -169,6 +171,7 @@ impl KickoffConfig {
             access: AccessControl::read(settings)?,
             queue_url: settings.required("HEADRACE_QUEUE_URL")?,
             client_buckets: read_client_buckets(settings, &source)?,
+            secrets_key: settings.get("HEADRACE_SECRETS_KEY"),
             source,
             destination: Bucket::destination(settings)?,
             terms: Terms::read(settings)?,
@@ -308,6 +311,8 @@ pub struct WorkerConfig {
     pub source: Bucket,
     /// The destination.
     pub destination: Bucket,
+    /// The KMS key under which jobs' secrets are sealed.
+    pub secrets_key: Option<String>,
     /// How it works.
     pub terms: WorkTerms,
 }
@@ -323,6 +328,7 @@ impl WorkerConfig {
             dlq_url: settings.required("HEADRACE_DLQ_URL")?,
             source: Bucket::source(settings)?,
             destination: Bucket::destination(settings)?,
+            secrets_key: settings.get("HEADRACE_SECRETS_KEY"),
             terms: WorkTerms {
                 lease,
                 trust_lake_names: settings.flag("HEADRACE_TRUST_LAKE_NAMES", false)?,

@@ -92,7 +92,7 @@ pub fn refuse(request: &Request, error: &ExportError) -> Response<Body> {
         ExportError::Refused(refusal) => tracing::info!(status, request.id = id, code = ?refusal.code, "the request was refused"),
         ExportError::TooMany(limit) => tracing::info!(status, request.id = id, ?limit, "the request was refused for want of room"),
         ExportError::NotFound(what) => tracing::info!(status, request.id = id, what, "the request was for something unknown"),
-        ExportError::Store(_) | ExportError::Source(_) => {
+        ExportError::Store(_) | ExportError::Source(_) | ExportError::NotDeidentified(_) => {
             tracing::error!(status, request.id = id, error = error as &dyn Error, "the request failed");
         }
     }
@@ -113,6 +113,7 @@ pub fn outcome(error: &ExportError) -> Reply {
             say(500, IssueCode::Exception)
         }
         ExportError::Store(StoreError::Unreadable { .. }) => say(500, IssueCode::Exception),
+        ExportError::NotDeidentified(_) => say(500, IssueCode::Processing),
         ExportError::Source(SourceError::Changed { .. }) => say(500, IssueCode::Conflict),
         ExportError::Source(SourceError::Unreadable { .. }) => say(500, IssueCode::Exception),
         ExportError::Store(StoreError::NotApplied { what, .. } | StoreError::Unknown { what, .. }) => {

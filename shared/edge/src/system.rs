@@ -2,6 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use headrace_core::anonymization::JobSecret;
 use headrace_core::clock::Millis;
 use headrace_core::error::StoreError;
 use headrace_core::ids::JobId;
@@ -22,8 +23,19 @@ impl Clock for SystemClock {
 /// A new job's name, from the operating system's random numbers.
 pub fn random_job_id() -> Result<JobId, StoreError> {
     let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).map_err(|error| StoreError::NotApplied { what: "the random number generator", cause: error.into() })?;
+    fill(&mut bytes)?;
     Ok(JobId::from_random(bytes))
+}
+
+/// A new job's secret.
+pub fn random_secret() -> Result<JobSecret, StoreError> {
+    let mut bytes = [0; 32];
+    fill(&mut bytes)?;
+    Ok(JobSecret(bytes))
+}
+
+fn fill(bytes: &mut [u8]) -> Result<(), StoreError> {
+    getrandom::fill(bytes).map_err(|error| StoreError::NotApplied { what: "the random number generator", cause: error.into() })
 }
 
 /// A name that nobody else has: 32 hexadecimal digits.

@@ -77,10 +77,19 @@ impl Elements {
     /// * `false`, and nothing written, if no name of the list speaks of its type: it stays as it is.
     /// * Members keep their order, and their values every byte; only `meta.tag` is added to, and `meta` where it is absent.
     pub fn apply(&self, resource: &Resource<'_>, out: &mut Vec<u8>) -> bool {
-        let found = self.kept.binary_search_by_key(&resource.head.kind, |(kind, _)| *kind).ok().and_then(|at| self.kept.get(at));
+        self.write(resource.head.kind, resource.members(), out)
+    }
+
+    /// The same of an object that need have no id.
+    pub fn apply_to(&self, kind: ResourceType, object: Json<'_>, out: &mut Vec<u8>) -> bool {
+        self.write(kind, object.raw_members(), out)
+    }
+
+    fn write<'a>(&self, kind: ResourceType, members: impl Iterator<Item = (&'a str, Json<'a>)>, out: &mut Vec<u8>) -> bool {
+        let found = self.kept.binary_search_by_key(&kind, |(kind, _)| *kind).ok().and_then(|at| self.kept.get(at));
         let Some((_, kept)) = found else { return false };
         let (mut before, mut is_tagged) = ("{\"", false);
-        for (name, value) in resource.members() {
+        for (name, value) in members {
             let name = plain_name(name);
             if !kept.contains(&name.strip_prefix('_').unwrap_or(&name)) {
                 continue;

@@ -4,10 +4,13 @@
 //! members that an export asks about.
 
 mod compartment;
+mod deid;
 mod deletion;
 mod elements;
 mod group;
 mod head;
+#[cfg(test)]
+mod independent;
 mod instant;
 mod json;
 mod mention;
@@ -19,10 +22,15 @@ mod resource;
 mod resource_type;
 mod search;
 mod skim;
+mod structure;
 mod tables;
 mod version;
 
 pub use compartment::PatientCompartment;
+pub use deid::{
+    Applied, DeidEnds, DeidErrors, DeidFailure, DeidFault, DeidProblem, DeidStep, Deidentification, Deidentifier, Explanation, FailedRule,
+    JobTerms, Untouched,
+};
 pub use deletion::{Deletion, Deletions, deletion_line, deletions};
 pub use elements::{Elements, ElementsError};
 pub use group::{GroupError, GroupMembers, Member, Membership};
@@ -37,6 +45,7 @@ pub use reference::{Bases, LocalReference, any_reference, local_reference};
 pub use resource::{Outline, Resource};
 pub use resource_type::{ResourceType, TypeSet};
 pub use search::{Fault, Query, QueryError, TypeFilter, TypeFilters, Word, split_queries, supported_parameters};
+pub use structure::{Definition, Kind, Structures, TypedMember};
 pub use tables::{Component, Element, ParameterKind, SearchParameter, Support, TypedPath};
 pub use version::FhirVersion;
 

@@ -23,6 +23,11 @@ impl ResourceType {
         NAMES.get(usize::from(self.0)).copied().unwrap_or_default()
     }
 
+    /// Its place among [`Self::all`].
+    pub(crate) fn index(self) -> usize {
+        self.0.into()
+    }
+
     /// Every type, ordered by name.
     pub fn all() -> impl Iterator<Item = Self> {
         NAMES.iter().filter_map(|name| Self::named(name))

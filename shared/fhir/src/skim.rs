@@ -22,11 +22,7 @@ pub(crate) fn skim_members(line: &str, outline: &mut Outline) -> Option<Head> {
 
 #[inline(always)]
 fn pass(line: &str, member: &mut impl FnMut(Range<usize>, Range<usize>)) -> Option<Head> {
-    // Once over the whole line, where the compiler takes sixteen bytes at a time: no string need look for them again.
-    if line.bytes().fold(false, |found, byte| found | (byte < b' ')) {
-        return None;
-    }
-    let mut text = Text { line, bytes: line.as_bytes(), at: 0, name_end: 0 };
+    let mut text = Text::of(line)?;
     let (mut kind, mut has_id, mut meta) = (None, false, None);
     text.expect(b'{')?;
     // An object without members has no type either.
@@ -54,10 +50,10 @@ fn pass(line: &str, member: &mut impl FnMut(Range<usize>, Range<usize>)) -> Opti
 }
 
 /// A text and how far it has been read.
-struct Text<'a> {
-    line: &'a str,
+pub(crate) struct Text<'a> {
+    pub(crate) line: &'a str,
     bytes: &'a [u8],
-    at: usize,
+    pub(crate) at: usize,
     /// Where the last name ended.
     name_end: usize,
 }
@@ -66,7 +62,19 @@ struct Text<'a> {
 const DEPTH: u32 = u128::BITS;
 
 impl<'a> Text<'a> {
-    fn skip_blanks(&mut self) {
+    /// A line without control characters; of any other it says nothing.
+    pub(crate) fn of(line: &'a str) -> Option<Self> {
+        // Once over the whole line, where the compiler takes sixteen bytes at a time: no string need look for them again.
+        let has_none = !line.bytes().fold(false, |found, byte| found | (byte < b' '));
+        has_none.then_some(Self { line, bytes: line.as_bytes(), at: 0, name_end: 0 })
+    }
+
+    /// The byte that comes next.
+    pub(crate) fn next_byte(&self) -> Option<u8> {
+        self.bytes.get(self.at).copied()
+    }
+
+    pub(crate) fn skip_blanks(&mut self) {
         while let Some(b' ') = self.bytes.get(self.at) {
             self.at += 1;
         }
@@ -74,7 +82,7 @@ impl<'a> Text<'a> {
 
     /// The next byte that is not a blank.
     #[inline(always)]
-    fn token(&mut self) -> Option<u8> {
+    pub(crate) fn token(&mut self) -> Option<u8> {
         let mut byte = *self.bytes.get(self.at)?;
         if byte <= b' ' {
             self.skip_blanks();
@@ -84,13 +92,13 @@ impl<'a> Text<'a> {
         Some(byte)
     }
 
-    fn expect(&mut self, wanted: u8) -> Option<()> {
+    pub(crate) fn expect(&mut self, wanted: u8) -> Option<()> {
         (self.token()? == wanted).then_some(())
     }
 
     /// A string without escapes.
     #[inline(always)]
-    fn plain_string(&mut self) -> Option<&'a str> {
+    pub(crate) fn plain_string(&mut self) -> Option<&'a str> {
         self.expect(b'"')?;
         let start = self.at;
         self.find_stop()?;
@@ -104,7 +112,7 @@ impl<'a> Text<'a> {
 
     /// A member's name and its colon.
     #[inline(always)]
-    fn name(&mut self) -> Option<&'a str> {
+    pub(crate) fn name(&mut self) -> Option<&'a str> {
         let name = self.plain_string()?;
         self.name_end = self.at - 1;
         self.expect(b':')?;
@@ -221,7 +229,7 @@ impl<'a> Text<'a> {
     }
 
     /// Any value.
-    fn skip_value(&mut self) -> Option<()> {
+    pub(crate) fn skip_value(&mut self) -> Option<()> {
         // The containers that are open, the innermost one the lowest bit: 1 is an object.
         let (mut open, mut depth) = (0_u128, 0);
         loop {

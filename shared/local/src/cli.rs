@@ -3,6 +3,7 @@
 mod access;
 mod audit;
 mod clients;
+mod deid;
 mod keys;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ use reqwest::Url;
 pub use access::{AccessMode, AccessOptions};
 pub use audit::{Audit, AuditAction, AuditPlace, ShowRecords, Verify};
 pub use clients::{Action, Add, Clients, Keygen, NewKeys, Place};
+pub use deid::{Deid, DeidAction, DeidCheck, DeidPreview, DeidVersion};
 pub use keys::{Keys, KeysAction};
 
 /// FHIR Bulk Data export on one machine.
@@ -67,6 +69,8 @@ pub enum Command {
     Keys(Keys),
     /// Read and check the records for auditors: who exported what, when, from where, and how it ended
     Audit(Audit),
+    /// Look at a configuration of de-identified exports before one goes by it
+    Deid(Deid),
 }
 
 /// `headrace export`.
@@ -142,7 +146,7 @@ impl FromStr for ExportLevel {
 }
 
 /// What is asked for.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct Wishes {
     /// Whose data: system, patient (all of them), patient:ID or group:ID
     #[arg(long, value_name = "LEVEL", default_value = "system")]
@@ -177,6 +181,9 @@ pub struct Wishes {
     /// A named place inside the server's destination
     #[arg(long, value_name = "NAME")]
     pub container: Option<String>,
+    /// De-identify by this anonymization configuration: of a directory a file, of a server the name that it has there
+    #[arg(long, value_name = "CONFIG")]
+    pub anonymization_config: Option<String>,
 }
 
 impl Wishes {
@@ -202,6 +209,7 @@ impl Wishes {
             ("organizeOutputBy", &organize_by),
             ("_outputFormat", &self.output_format),
             ("_container", &self.container),
+            ("_anonymizationConfig", &self.anonymization_config),
         ];
         let once = once.into_iter().filter_map(|(name, value)| Some((name, value.clone()?)));
         once.chain(self.type_filters.iter().map(|query| ("_typeFilter", query.clone()))).collect()
@@ -348,7 +356,7 @@ mod tests {
         let line = ["headrace", "export", "lake", "out"].iter().chain(arguments);
         match Cli::try_parse_from(line)?.command {
             Command::Export(order) => Ok(order.wishes),
-            Command::Serve(_) | Command::Clients(_) | Command::Keys(_) | Command::Audit(_) => panic!("another command"),
+            Command::Serve(_) | Command::Clients(_) | Command::Keys(_) | Command::Audit(_) | Command::Deid(_) => panic!("another command"),
         }
     }
 
@@ -399,7 +407,7 @@ mod tests {
     fn what_a_setting_cannot_be_is_said_with_its_name() {
         let terms = |arguments: &[&str]| match Cli::try_parse_from(["headrace", "serve", "lake"].iter().chain(arguments)).unwrap().command {
             Command::Serve(order) => order.terms,
-            Command::Export(_) | Command::Clients(_) | Command::Keys(_) | Command::Audit(_) => panic!("another command"),
+            Command::Export(_) | Command::Clients(_) | Command::Keys(_) | Command::Audit(_) | Command::Deid(_) => panic!("another command"),
         };
         for (argument, variable) in [
             ("--fhir-version=6", "HEADRACE_FHIR_VERSION"),

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use headrace_core::anonymization;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::net::TcpListener;
 
@@ -15,6 +16,7 @@ use crate::client_key::{ClientKey, KeyError};
 use crate::http::{base_of, serve};
 use crate::login::Login;
 use crate::service::{Access, Plan, Service, StartError};
+use crate::state::FILES;
 
 /// How often our own server is asked; other servers say how often they want to be.
 const IMPATIENCE: Duration = Duration::from_millis(20);
@@ -43,6 +45,15 @@ pub enum ExportFailure {
     /// Our own server did not start.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// The anonymization configuration.
+    #[error("the anonymization configuration `{path}` cannot be read")]
+    Unread {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        cause: io::Error,
+    },
     /// The client's key.
     #[error(transparent)]
     Key(#[from] KeyError),
@@ -69,7 +80,7 @@ pub async fn export(order: &Export) -> Result<Exported, ExportFailure> {
             Some(login) => BulkClient::logging_in(login, &order.from, None)?,
             None => BulkClient::new(order.token.clone(), None)?,
         };
-        return round_trip(&client, &order.from, order, false).await;
+        return round_trip(&client, &order.from, order, order.wishes.parameters()).await;
     }
     // Beside the output, for a large export may not fit where temporary files usually go.
     let out = |cause| ExportFailure::Out { path: order.out.clone(), cause };
@@ -83,6 +94,7 @@ pub async fn export(order: &Export) -> Result<Exported, ExportFailure> {
         workers: order.terms.workers(),
         access: Access::None,
     };
+    let parameters = of_our_own(order, state.path())?;
     let service = Arc::new(Service::start(plan).await?);
     let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await.map_err(out)?;
     let base = base_of(listener.local_addr().map_err(out)?);
@@ -90,7 +102,7 @@ pub async fn export(order: &Export) -> Result<Exported, ExportFailure> {
     let client = BulkClient::new(None, Some(IMPATIENCE))?;
     // An interrupted export leaves no patient data behind: its state goes with the end of this function.
     let exported = tokio::select! {
-        exported = round_trip(&client, &base, order, true) => exported,
+        exported = round_trip(&client, &base, order, parameters) => exported,
         _ = tokio::signal::ctrl_c() => Err(ExportFailure::Interrupted),
     };
     server.abort();
@@ -112,14 +124,36 @@ fn prepare(out: &Path, overwrite: bool) -> Result<(), ExportFailure> {
     if is_empty || overwrite { Ok(()) } else { Err(ExportFailure::NotEmpty(out.to_owned())) }
 }
 
-/// `pages`: whether the server is known to give manifests of any length page by page.
-async fn round_trip(client: &BulkClient, base: &str, order: &Export, pages: bool) -> Result<Exported, ExportFailure> {
+/// The name of its configuration there.
+const CONFIG: &str = "config.json";
+
+/// The container of a de-identified export that names none: it needs one.
+const DEIDENTIFIED: &str = "de-identified";
+
+/// What is asked of a server of our own, which gives manifests of any length page by page. It takes an anonymization
+/// configuration from where servers have theirs.
+fn of_our_own(order: &Export, state: &Path) -> Result<Vec<(&'static str, String)>, ExportFailure> {
+    let mut wishes = order.wishes.clone();
+    if let Some(path) = &order.wishes.anonymization_config {
+        let folder = state.join(FILES).join(anonymization::FOLDER);
+        let put = || std::fs::create_dir_all(&folder).and_then(|()| std::fs::copy(path, folder.join(CONFIG)));
+        put().map_err(|cause| ExportFailure::Unread { path: path.into(), cause })?;
+        wishes.anonymization_config = Some(CONFIG.to_owned());
+        wishes.container.get_or_insert_with(|| DEIDENTIFIED.to_owned());
+    }
+    let mut parameters = wishes.parameters();
+    parameters.push(("allowPartialManifests", "true".to_owned()));
+    Ok(parameters)
+}
+
+async fn round_trip(
+    client: &BulkClient,
+    base: &str,
+    order: &Export,
+    parameters: Vec<(&'static str, String)>,
+) -> Result<Exported, ExportFailure> {
     let began = Instant::now();
     let wishes = &order.wishes;
-    let mut parameters = wishes.parameters();
-    if pages {
-        parameters.push(("allowPartialManifests", "true".to_owned()));
-    }
     let status_url = client.kick_off(base, &wishes.path(), &parameters, wishes.lenient).await?;
     let mut progress = Progress::begin();
     let waited = client.wait(&status_url, |text| progress.say(text)).await;

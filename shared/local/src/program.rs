@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use crate::audit::{Audited, audit};
 use crate::cli::{Cli, Command};
 use crate::clients::clients;
+use crate::deid::{Checked, deid};
 use crate::export::{Exported, export};
 use crate::keys::keys;
 use crate::serve::serve;
@@ -22,7 +23,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 pub async fn main() -> ExitCode {
     let cli = Cli::parse();
     let default = match &cli.command {
-        Command::Export(_) | Command::Clients(_) | Command::Keys(_) | Command::Audit(_) => LevelFilter::WARN,
+        Command::Export(_) | Command::Clients(_) | Command::Keys(_) | Command::Audit(_) | Command::Deid(_) => LevelFilter::WARN,
         Command::Serve(_) => LevelFilter::INFO,
     };
     let filter = filter(cli.log.as_deref().unwrap_or_default(), default);
@@ -34,6 +35,10 @@ pub async fn main() -> ExitCode {
             Exported::WithErrors => ExitCode::from(3),
         }),
         Command::Serve(order) => Box::pin(serve(order)).await.map_err(Into::into).map(|()| ExitCode::SUCCESS),
+        Command::Deid(order) => deid(order).map_err(Into::into).map(|checked| match checked {
+            Checked::Fine => ExitCode::SUCCESS,
+            Checked::WithRemarks => ExitCode::from(3),
+        }),
         Command::Keys(order) => Box::pin(keys(order)).await.map_err(Into::into).map(|()| ExitCode::SUCCESS),
         Command::Audit(order) => Box::pin(audit(order)).await.map_err(Into::into).map(|audited| match audited {
             Audited::Done => ExitCode::SUCCESS,

@@ -31,8 +31,9 @@ use tokio::task::JoinSet;
 
 use crate::directory::{DirectoryAudit, DirectoryLake, DirectoryParts};
 use crate::queue::LocalQueue;
+use crate::sealer::FileSealer;
 use crate::signer::FileSigner;
-use crate::state::{AUDIT, State, StateError, lock};
+use crate::state::{AUDIT, FILES, KEYS, SECRETS, State, StateError, lock};
 
 /// A dead process is noticed at the next start; this is for a worker that hangs.
 const LEASE: Duration = Duration::from_secs(20);
@@ -127,7 +128,8 @@ impl Service {
     pub async fn start(plan: Plan) -> Result<Self, StartError> {
         let lock = lock(&plan.state)?;
         let State { dynamo, jobs } = State::open(&plan.state).await?;
-        let parts = DirectoryParts::open(plan.state.join("files")).apart_from(&plan.lake);
+        let jobs = jobs.with_sealer(FileSealer::new(plan.state.join(KEYS).join(SECRETS)));
+        let parts = DirectoryParts::open(plan.state.join(FILES)).apart_from(&plan.lake);
         let lake = DirectoryLake::open(plan.lake);
         lake.check().await.map_err(ExportError::from)?;
         parts.check(None).await.map_err(ExportError::from)?;

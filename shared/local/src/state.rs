@@ -14,11 +14,17 @@ const TABLE: &str = "headrace";
 /// The job table's file within the folder.
 const JOBS: &str = "jobs.db";
 
+/// The destination's folder within the folder.
+pub(crate) const FILES: &str = "files";
+
 /// The audit files' folder within the folder.
 pub(crate) const AUDIT: &str = "audit";
 
 /// The folder of the keys that sign access tokens within the folder.
 pub(crate) const KEYS: &str = "keys";
+
+/// Among them the one that seals jobs' secrets.
+pub(crate) const SECRETS: &str = "secrets.key";
 
 /// Why the state cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -39,7 +39,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), BoxError> {
     match kind.as_str() {
         "export" => match Cli::try_parse_from(["headrace", "export", lake, scratch])?.command {
             Verb::Export(order) => runtime.block_on(headrace_local::export::export(&order)).map(drop).map_err(Into::into),
-            Verb::Serve(_) | Verb::Clients(_) | Verb::Keys(_) | Verb::Audit(_) => Ok(()),
+            Verb::Serve(_) | Verb::Clients(_) | Verb::Keys(_) | Verb::Audit(_) | Verb::Deid(_) => Ok(()),
         },
         "serve" => runtime.block_on(async {
             let served = Served::start(Path::new(lake), Path::new(scratch)).await?;

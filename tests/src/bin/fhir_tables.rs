@@ -1,4 +1,4 @@
-//! Writes the tables of `shared/fhir/tables` from unpacked packages of FHIR definitions; `.ci/fhir/tables.sh` calls it.
+//! Writes `shared/fhir/tables` and `shared/fhir/structures` from unpacked packages of FHIR definitions; `.ci/fhir/tables.sh` calls it.
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -7,11 +7,11 @@ use std::process::ExitCode;
 use clap::Parser;
 use headrace_tests::fhir_tables::write_table;
 
-/// Derives one table per package and prints which parts of the definitions no table can hold.
+/// Derives two tables per package, of what an export asks and of what the types are made of, and prints which parts of the definitions no table can hold.
 #[derive(Debug, Parser)]
 #[command(name = "fhir_tables")]
 struct Arguments {
-    /// Where the tables go.
+    /// The folder whose folders `tables` and `structures` they go to.
     out: PathBuf,
     /// Unpacked packages, each with a name for its table: r4=node_modules/hl7.fhir.r4.examples
     #[arg(required = true, value_parser = named_folder)]
@@ -36,8 +36,10 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     for (name, folder) in &arguments.packages {
         let table = write_table(folder)?;
-        let file = arguments.out.join(format!("{name}.txt"));
-        std::fs::write(&file, &table.text).map_err(|error| format!("{}: {error}", file.display()))?;
+        for (folder, text) in [("tables", &table.text), ("structures", &table.structures)] {
+            let file = arguments.out.join(folder).join(format!("{name}.txt"));
+            std::fs::write(&file, text).map_err(|error| format!("{}: {error}", file.display()))?;
+        }
         for remark in &table.remarks {
             println!("{name}: {remark}");
         }

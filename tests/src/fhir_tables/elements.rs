@@ -6,6 +6,9 @@ use serde_json::Value;
 
 use super::package::{Package, list, text};
 
+/// The extension that says which FHIR type a FHIRPath type stands for.
+const FHIR_TYPE: &str = "http://hl7.org/fhir/StructureDefinition/structuredefinition-fhir-type";
+
 /// What the types are made of.
 pub(super) struct Elements {
     /// Every element of every type, by its path in the definition: `Observation.component.value[x]`.
@@ -17,10 +20,12 @@ pub(super) struct Elements {
 pub(super) struct Element {
     pub(super) is_list: bool,
     pub(super) is_mandatory: bool,
+    /// The base has it, the type has not.
+    pub(super) is_prohibited: bool,
     /// Several for a choice such as `value[x]`.
-    types: Vec<String>,
+    pub(super) types: Vec<String>,
     /// Whose children this element has, when a contentReference says so.
-    same_as: Option<String>,
+    pub(super) same_as: Option<String>,
     /// The one code system that a required binding allows.
     system: Option<String>,
 }
@@ -54,8 +59,10 @@ impl Elements {
                 bases.insert(name.clone(), base.to_owned());
             }
             let snapshot = structure.get("snapshot").map_or(&[][..], |snapshot| list(snapshot, "element"));
-            for definition in snapshot {
-                by_path.insert(text(definition, "path").to_owned(), Element::of(package, definition));
+            // The value of a primitive is what stands in JSON: no element of its own.
+            let value = (text(structure, "kind") == "primitive-type").then(|| format!("{name}.value"));
+            for definition in snapshot.iter().filter(|definition| Some(text(definition, "path")) != value.as_deref()) {
+                by_path.insert(text(definition, "path").to_owned(), Element::of(package, structure, definition));
             }
         }
         Self { by_path, bases }
@@ -77,7 +84,7 @@ impl Elements {
         let Some(element) = self.by_path.get(&format!("{path}[x]")) else { return Vec::new() };
         let typed = element.types.iter().map(|kind| Member {
             name: choice(name, kind),
-            kind: type_name(&path, kind),
+            kind,
             is_list: element.is_list,
             inside: kind.clone(),
             system: element.system_of(kind),
@@ -100,8 +107,15 @@ impl Elements {
         .collect()
     }
 
+    /// What has elements, with what it specialises: types by their names, elements that are defined in place by their
+    /// paths.
+    pub(super) fn sections(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
+        let sections = self.by_path.iter().filter(|(path, _)| !path.contains('.') || self.children(path).next().is_some());
+        sections.map(|(path, element)| (path.as_str(), self.bases.get(path).or(element.types.first()).map(String::as_str)))
+    }
+
     /// The elements one level below `path`, by name.
-    fn children(&self, path: &str) -> impl Iterator<Item = (&str, &Element)> {
+    pub(super) fn children(&self, path: &str) -> impl Iterator<Item = (&str, &Element)> {
         let prefix = format!("{path}.");
         let below = self.by_path.range(prefix.clone()..).take_while(move |(path, _)| path.starts_with(&prefix));
         let skipped = path.len() + 1;
@@ -117,17 +131,18 @@ impl Elements {
                 (if is_backbone { path.to_owned() } else { kind.clone() }, kind)
             }
         };
-        Some(Member { name, kind: type_name(path, kind), is_list: element.is_list, inside, system: element.system_of(kind) })
+        Some(Member { name, kind, is_list: element.is_list, inside, system: element.system_of(kind) })
     }
 }
 
 impl Element {
-    fn of(package: &Package, definition: &Value) -> Self {
+    fn of(package: &Package, structure: &Value, definition: &Value) -> Self {
         let binding = definition.get("binding").filter(|binding| text(binding, "strength") == "required");
         Self {
             is_list: text(definition, "max") != "1",
             is_mandatory: definition.get("min").and_then(Value::as_u64) >= Some(1),
-            types: list(definition, "type").iter().map(|kind| text(kind, "code").to_owned()).collect(),
+            is_prohibited: text(definition, "max") == "0",
+            types: list(definition, "type").iter().map(|kind| type_name(structure, definition, kind).to_owned()).collect(),
             // R4 writes `#Observation.referenceRange`, R5 puts the URL of the structure before the `#`.
             same_as: text(definition, "contentReference").split_once('#').map(|(_, path)| path.to_owned()),
             system: binding.and_then(|binding| only_system(package, text(binding, "valueSet"))),
@@ -139,17 +154,27 @@ impl Element {
     }
 }
 
-/// FHIRPath's own types stand where JSON has a bare string: the ids. The id of a resource is an `id` in R4 as well,
-/// although its definition there says string: `_id` is compared by case.
-fn type_name<'a>(path: &str, kind: &'a str) -> &'a str {
-    match kind.strip_prefix("http://hl7.org/fhirpath/System.") {
-        Some(_) if path.ends_with(".id") => "id",
+/// FHIRPath's own types stand where JSON has a bare string; an extension names FHIR's type. Of ids it says now this, now
+/// that: the id of a resource is a string in R4, that of a HumanName an id in R5. Here, as the specification's text has
+/// it, the id of a resource is an `id` (`_id` is compared by case) and that of an element a `string`.
+fn type_name<'a>(structure: &Value, definition: &Value, kind: &'a Value) -> &'a str {
+    let (code, path) = (text(kind, "code"), text(definition, "path"));
+    if !code.starts_with("http://hl7.org/fhirpath/System.") {
+        return code;
+    }
+    let is_resource = text(structure, "kind") == "resource";
+    match path.strip_suffix(".id") {
+        Some(resource) if is_resource && !resource.contains('.') => "id",
         Some(_) => "string",
-        None => kind,
+        None => {
+            let stated = list(kind, "extension").iter().find(|extension| text(extension, "url") == FHIR_TYPE);
+            stated.map_or(code, |extension| text(extension, "valueUrl"))
+        }
     }
 }
 
-fn choice(stem: &str, kind: &str) -> String {
+/// `valueQuantity`.
+pub(super) fn choice(stem: &str, kind: &str) -> String {
     let mut letters = kind.chars();
     let first = letters.next().map(|letter| letter.to_ascii_uppercase());
     stem.chars().chain(first).chain(letters).collect()

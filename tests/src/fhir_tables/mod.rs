@@ -2,7 +2,8 @@
 //!
 //! A package holds StructureDefinitions, SearchParameters, ValueSets and the CompartmentDefinition of Patient. What an
 //! export needs of them at run time is little: where a search parameter or the compartment looks, and what a type's
-//! members are called. FHIRPath is read here, once, so that nothing of it runs in a function.
+//! members are called. De-identification needs more, the type of every element, and has tables of its own. FHIRPath is
+//! read here, once, so that nothing of it runs in a function.
 
 mod compartment;
 mod compile;
@@ -10,6 +11,7 @@ mod elements;
 mod expression;
 mod package;
 mod parameters;
+mod structures;
 mod text;
 
 use std::path::{Path, PathBuf};
@@ -20,8 +22,10 @@ use package::Package;
 /// What a package is turned into.
 #[derive(Debug)]
 pub struct Table {
-    /// The file as it is committed.
+    /// What an export asks: the file as it is committed.
     pub text: String,
+    /// What the types are made of: the file as it is committed.
+    pub structures: String,
     /// One line for each part of a definition that the table leaves out or marks as not compiled.
     pub remarks: Vec<String>,
 }
@@ -59,5 +63,6 @@ pub fn write_table(folder: &Path) -> Result<Table, TableError> {
     let parameters = parameters::compile_all(&package, &elements, &types, &mut remarks)?;
     let compartment = compartment::members(&package, &parameters, &types)?;
     let text = text::write(&package, &elements, &types, &parameters, &compartment)?;
-    Ok(Table { text, remarks })
+    let structures = structures::write(&package, &elements)?;
+    Ok(Table { text, structures, remarks })
 }

@@ -214,6 +214,12 @@ fn kms_needs(input: &Input) -> Option<Vec<Need>> {
     if let Some(get) = input.downcast_ref::<kms::get_public_key::GetPublicKeyInput>() {
         return Some(vec![Need::of("kms:GetPublicKey", key(get.key_id()))]);
     }
+    if let Some(encrypt) = input.downcast_ref::<kms::encrypt::EncryptInput>() {
+        return Some(vec![Need::of("kms:Encrypt", key(encrypt.key_id()))]);
+    }
+    if let Some(decrypt) = input.downcast_ref::<kms::decrypt::DecryptInput>() {
+        return Some(vec![Need::of("kms:Decrypt", key(decrypt.key_id()))]);
+    }
     let sign = input.downcast_ref::<kms::sign::SignInput>()?;
     let algorithm = sign.signing_algorithm().map(|algorithm| algorithm.as_str());
     Some(vec![Need::of("kms:Sign", key(sign.key_id())).with(SIGNING_ALGORITHM, algorithm)])

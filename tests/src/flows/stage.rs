@@ -6,18 +6,21 @@ use std::path::{Path, PathBuf};
 
 use aws_lambda_events::event::sqs::SqsMessage;
 use aws_sdk_dynamodb::types::AttributeValue;
+use base64::Engine as _;
 use bytes::Bytes;
-use headrace_aws::{DynamoJobStore, S3AuditFiles, S3Lake, S3PartStore, SqsTaskQueue, TableSchema};
+use headrace_aws::{DynamoJobStore, KmsSealer, S3AuditFiles, S3Lake, S3PartStore, SqsTaskQueue, TableSchema};
 use headrace_core::ports::{AuditFiles, PartStore, ResourceSource, TaskQueue};
 use headrace_local::directory::{DirectoryAudit, DirectoryLake, DirectoryParts};
 use headrace_local::embedded::EmbeddedDynamo;
 use headrace_local::queue::LocalQueue;
+use headrace_local::sealer::FileSealer;
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
 use super::Result;
 use super::asked::Askings;
 use crate::lake;
+use crate::standins::kms::{KmsStandIn, SEALING_KEY};
 use crate::standins::s3::S3StandIn;
 use crate::standins::sqs::SqsStandIn;
 
@@ -79,9 +82,10 @@ pub trait Stage: Clone + Send + Sync + 'static {
     fn change_lake(&self, object: &str, bytes: Option<Bytes>) -> impl Future<Output = Result<()>> + Send;
 
     /// The job table.
-    fn jobs(&self) -> DynamoJobStore {
-        DynamoJobStore::new(self.dynamo().client(), TABLE)
-    }
+    fn jobs(&self) -> DynamoJobStore;
+
+    /// Lays an anonymization configuration where exports look for it.
+    fn configure(&self, name: &str, config: &str) -> impl Future<Output = Result<()>> + Send;
 
     /// Every item of the job table as DynamoDB JSON, by key; without what is recorded for auditors, which even a refused
     /// request leaves.
@@ -122,7 +126,10 @@ pub trait Stage: Clone + Send + Sync + 'static {
 fn dynamo_json(value: &AttributeValue) -> Result<Value> {
     let text = value.as_s().map(|text| json!({ "S": text }));
     let number = text.or_else(|other| other.as_n().map(|digits| json!({ "N": digits })));
-    number.map_err(|other| format!("the job table holds texts and numbers only, and not {other:?}").into())
+    let bytes = number.or_else(|other| {
+        other.as_b().map(|blob| json!({ "B": base64::engine::general_purpose::STANDARD.encode(blob) })).map_err(|_| other)
+    });
+    bytes.map_err(|other| format!("the job table holds texts, numbers and bytes only, and not {other:?}").into())
 }
 
 fn attribute(json: &Value) -> Result<AttributeValue> {
@@ -147,6 +154,7 @@ pub struct Aws {
     sqs: SqsStandIn,
     queue_url: String,
     dlq_url: String,
+    kms: KmsStandIn,
     /// What functions ask for.
     pub askings: Askings,
 }
@@ -160,7 +168,7 @@ impl Aws {
         s3.create_bucket(CLIENTS).await?;
         s3.create_bucket(AUDIT).await?;
         let (queue_url, dlq_url) = sqs.create_queue_with_dlq("tasks", 5_400, 5).await?;
-        Ok(Self { dynamo: job_table().await?, s3, sqs, queue_url, dlq_url, askings: Askings::default() })
+        Ok(Self { dynamo: job_table().await?, s3, sqs, queue_url, dlq_url, kms: KmsStandIn::start(), askings: Askings::default() })
     }
 
     /// With a copy of the lake in `dir`.
@@ -222,11 +230,17 @@ impl Stage for Aws {
 
     fn jobs(&self) -> DynamoJobStore {
         let dynamo = self.dynamo.client().config().to_builder().interceptor(self.askings.clone()).build();
-        DynamoJobStore::new(aws_sdk_dynamodb::Client::from_conf(dynamo), TABLE)
+        let kms = self.kms.client().config().to_builder().interceptor(self.askings.clone()).build();
+        let sealer = KmsSealer::new(aws_sdk_kms::Client::from_conf(kms), SEALING_KEY);
+        DynamoJobStore::new(aws_sdk_dynamodb::Client::from_conf(dynamo), TABLE).with_sealer(sealer)
     }
 
     fn ports(&self) -> (SqsTaskQueue, S3Lake, S3PartStore) {
         self.ports_with(LAKE, DESTINATION)
+    }
+
+    async fn configure(&self, name: &str, config: &str) -> Result<()> {
+        self.s3.put(DESTINATION, &format!("out/anonymization/{name}"), Bytes::copy_from_slice(config.as_bytes())).await
     }
 
     fn audit(&self) -> S3AuditFiles {
@@ -335,6 +349,17 @@ impl Stage for OneMachine {
 
     fn ports(&self) -> (LocalQueue, DirectoryLake, DirectoryParts) {
         (LocalQueue::default(), DirectoryLake::open(&self.lake), DirectoryParts::open(self.destination()).apart_from(&self.lake))
+    }
+
+    fn jobs(&self) -> DynamoJobStore {
+        let sealer = FileSealer::new(self.folder.path().join("keys/secrets.key"));
+        DynamoJobStore::new(self.dynamo.client(), TABLE).with_sealer(sealer)
+    }
+
+    async fn configure(&self, name: &str, config: &str) -> Result<()> {
+        let folder = self.destination().join("anonymization");
+        fs::create_dir_all(&folder)?;
+        Ok(fs::write(folder.join(name), config)?)
     }
 
     fn audit(&self) -> DirectoryAudit {

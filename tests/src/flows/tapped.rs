@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use headrace_core::access::{Agent, Client, ClientPage, TokenKey};
+use headrace_core::anonymization::{ConfigName, Configuration, JobSecret};
 use headrace_core::audit::AuditEntry;
 use headrace_core::audit::chain::{AuditFileName, Claim, RecordName, Standing};
 use headrace_core::clock::Millis;
@@ -128,6 +129,14 @@ impl<T: AuditFiles> AuditFiles for Tapped<T> {
 impl<T: JobStore> JobStore for Tapped<T> {
     async fn record_job(&self, job: &Job, plan: &Planning, conditions: &Conditions, by: &Agent) -> Result<Recorded, StoreError> {
         self.script.around("jobs.record_job", self.port.record_job(job, plan, conditions, by)).await
+    }
+
+    async fn seal(&self, id: &JobId, secret: &JobSecret) -> Result<Vec<u8>, StoreError> {
+        self.script.around("jobs.seal", self.port.seal(id, secret)).await
+    }
+
+    async fn unseal(&self, id: &JobId, sealed: &[u8]) -> Result<JobSecret, StoreError> {
+        self.script.around("jobs.unseal", self.port.unseal(id, sealed)).await
     }
 
     async fn job(&self, id: &JobId) -> Result<Option<Job>, StoreError> {
@@ -289,6 +298,10 @@ impl<T: PartStore> PartStore for Tapped<T> {
 
     async fn check(&self, own: Option<&str>) -> Result<(), StoreError> {
         self.script.around("parts.check", self.port.check(own)).await
+    }
+
+    async fn configuration(&self, own: Option<&str>, name: &ConfigName, etag: Option<&str>) -> Result<Configuration, StoreError> {
+        self.script.around("parts.configuration", self.port.configuration(own, name, etag)).await
     }
 
     async fn draft(&self, folder: &Folder, tail: TailName) -> Result<Self::Draft, StoreError> {

@@ -11,6 +11,7 @@ use files::handler::{Files, LocalFile};
 use groups::handler::Groups;
 use headrace_aws::DynamoJobStore;
 use headrace_core::access::{self, Agent, ClientKeys, Origin, Reach, Scopes, Visitor};
+use headrace_core::anonymization::JobSecret;
 use headrace_core::clock::Millis;
 use headrace_core::error::ExportError;
 use headrace_core::flow::kick_off::{KickOff, Settings, kick_off};
@@ -301,7 +302,15 @@ impl<S: Stage> World<S> {
         };
         let reach = Reach { client: Some(client), ..Reach::default() };
         let visitor = Visitor { caller: Self::ann(), is_authenticated: true, reach, origin: Origin::default() };
-        let order = KickOff { id: next_id()?, asked, visitor, base: String::new(), request_url: String::new(), idempotency_key: None };
+        let order = KickOff {
+            id: next_id()?,
+            asked,
+            visitor,
+            base: String::new(),
+            request_url: String::new(),
+            idempotency_key: None,
+            secret: JobSecret([7; 32]),
+        };
         let settings = Settings { policy, limits: self.limits, quotas: Quotas::default(), look_up: LookUpTerms::default() };
         let (_, source, parts) = self.stage.ports();
         let ports = (&self.stage.jobs(), &self.queue);

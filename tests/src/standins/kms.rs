@@ -1,8 +1,10 @@
-//! A KMS in this process with one key: `GetPublicKey` and `Sign`, as its JSON protocol has them.
+//! A KMS in this process with two keys: one signs (`GetPublicKey`, `Sign`), one seals (`Encrypt`, `Decrypt`), as its JSON
+//! protocol has them.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
+use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
 use aws_lc_rs::digest::{Digest, SHA384};
 use aws_lc_rs::encoding::{AsDer as _, PublicKeyX509Der};
 use aws_lc_rs::rsa::KeySize;
@@ -15,12 +17,15 @@ use headrace_local::embedded::{BoxError, in_process};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 
-/// A KMS with one RSA key of 2048 bits.
+/// A KMS with an RSA key of 2048 bits and a symmetric one.
 #[derive(Clone)]
 pub struct KmsStandIn(Arc<Inside>);
 
 struct Inside {
-    pair: RsaKeyPair,
+    /// Made when it is first needed: that takes a while.
+    pair: OnceLock<RsaKeyPair>,
+    /// Made when it is first needed: it stays in this process.
+    sealing: OnceLock<RandomizedNonceKey>,
     usage: &'static str,
     looked_up: AtomicUsize,
     signed: AtomicUsize,
@@ -29,16 +34,26 @@ struct Inside {
 /// The key's ARN.
 pub const KEY: &str = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab";
 
+/// The ARN of the key that seals.
+pub const SEALING_KEY: &str = "arn:aws:kms:eu-central-1:111122223333:key/secrets";
+
 impl KmsStandIn {
     /// With a new key that signs.
-    pub fn start() -> Result<Self, BoxError> {
+    #[must_use]
+    pub fn start() -> Self {
         Self::with_key_for("SIGN_VERIFY")
     }
 
     /// With a new key of this usage.
-    pub fn with_key_for(usage: &'static str) -> Result<Self, BoxError> {
-        let pair = RsaKeyPair::generate(KeySize::Rsa2048)?;
-        Ok(Self(Arc::new(Inside { pair, usage, looked_up: AtomicUsize::new(0), signed: AtomicUsize::new(0) })))
+    #[must_use]
+    pub fn with_key_for(usage: &'static str) -> Self {
+        Self(Arc::new(Inside {
+            pair: OnceLock::new(),
+            sealing: OnceLock::new(),
+            usage,
+            looked_up: AtomicUsize::new(0),
+            signed: AtomicUsize::new(0),
+        }))
     }
 
     /// A client of the AWS SDK, with its defaults, whose calls end here.
@@ -75,6 +90,8 @@ async fn answer(kms: Arc<Inside>, request: http::Request<SdkBody>) -> Result<htt
             kms.signed.fetch_add(1, Ordering::SeqCst);
             kms.sign(&asked)?
         }
+        ("TrentService.Encrypt", Some(SEALING_KEY)) => kms.encrypt(&asked)?,
+        ("TrentService.Decrypt", Some(SEALING_KEY)) => kms.decrypt(&asked)?,
         (_, Some(_)) => (400, json!({ "__type": "NotFoundException", "message": "Key is not found" })),
         (_, None) => (400, json!({ "__type": "ValidationException", "message": "no key is named" })),
     };
@@ -85,8 +102,16 @@ async fn answer(kms: Arc<Inside>, request: http::Request<SdkBody>) -> Result<htt
 }
 
 impl Inside {
+    fn pair(&self) -> Result<&RsaKeyPair, BoxError> {
+        if let Some(pair) = self.pair.get() {
+            return Ok(pair);
+        }
+        let pair = RsaKeyPair::generate(KeySize::Rsa2048)?;
+        Ok(self.pair.get_or_init(|| pair))
+    }
+
     fn public_key(&self) -> Result<Value, BoxError> {
-        let spki: PublicKeyX509Der<'_> = self.pair.public_key().as_der()?;
+        let spki: PublicKeyX509Der<'_> = self.pair()?.public_key().as_der()?;
         let algorithms = if self.usage == "SIGN_VERIFY" {
             json!(["RSASSA_PKCS1_V1_5_SHA_256", "RSASSA_PKCS1_V1_5_SHA_384", "RSASSA_PKCS1_V1_5_SHA_512", "RSASSA_PSS_SHA_256"])
         } else {
@@ -97,6 +122,38 @@ impl Inside {
         }))
     }
 
+    fn sealing(&self) -> Result<&RandomizedNonceKey, BoxError> {
+        if let Some(key) = self.sealing.get() {
+            return Ok(key);
+        }
+        let mut bytes = [0; 32];
+        aws_lc_rs::rand::fill(&mut bytes)?;
+        let key = RandomizedNonceKey::new(&AES_256_GCM, &bytes)?;
+        Ok(self.sealing.get_or_init(|| key))
+    }
+
+    fn encrypt(&self, asked: &Value) -> Result<(u16, Value), BoxError> {
+        let mut text = STANDARD.decode(asked["Plaintext"].as_str().unwrap_or_default())?;
+        let nonce = self.sealing()?.seal_in_place_append_tag(Aad::from(asked["EncryptionContext"].to_string()), &mut text)?;
+        let blob = STANDARD.encode([nonce.as_ref().as_slice(), &text].concat());
+        Ok((200, json!({ "KeyId": SEALING_KEY, "CiphertextBlob": blob, "EncryptionAlgorithm": "SYMMETRIC_DEFAULT" })))
+    }
+
+    fn decrypt(&self, asked: &Value) -> Result<(u16, Value), BoxError> {
+        let blob = STANDARD.decode(asked["CiphertextBlob"].as_str().unwrap_or_default())?;
+        let opened = blob.split_at_checked(NONCE_LEN).and_then(|(nonce, text)| {
+            let (nonce, mut text) = (Nonce::try_assume_unique_for_key(nonce).ok()?, text.to_vec());
+            let key = self.sealing().ok()?;
+            key.open_in_place(nonce, Aad::from(asked["EncryptionContext"].to_string()), &mut text).ok().map(|plain| plain.to_vec())
+        });
+        Ok(match opened {
+            Some(plain) => {
+                (200, json!({ "KeyId": SEALING_KEY, "Plaintext": STANDARD.encode(plain), "EncryptionAlgorithm": "SYMMETRIC_DEFAULT" }))
+            }
+            None => (400, json!({ "__type": "InvalidCiphertextException" })),
+        })
+    }
+
     fn sign(&self, asked: &Value) -> Result<(u16, Value), BoxError> {
         let text = |name: &str| asked.get(name).and_then(Value::as_str).unwrap_or_default();
         let digest = STANDARD.decode(text("Message"))?;
@@ -105,8 +162,9 @@ impl Inside {
             return Ok((400, json!({ "__type": "ValidationException", "message": "Digest is invalid length for algorithm" })));
         }
         let digest = Digest::import_less_safe(&digest, &SHA384)?;
-        let mut signature = vec![0; self.pair.public_modulus_len()];
-        self.pair.sign_digest(&RSA_PKCS1_SHA384, &digest, &mut signature)?;
+        let pair = self.pair()?;
+        let mut signature = vec![0; pair.public_modulus_len()];
+        pair.sign_digest(&RSA_PKCS1_SHA384, &digest, &mut signature)?;
         Ok((200, json!({ "KeyId": KEY, "Signature": STANDARD.encode(signature), "SigningAlgorithm": text("SigningAlgorithm") })))
     }
 }

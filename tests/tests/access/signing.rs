@@ -18,7 +18,7 @@ use token::handler::Token;
 #[test]
 fn what_kms_signs_opens_the_door_and_its_public_key_is_asked_for_once() -> Result<()> {
     run(async || {
-        let (stage, clock, client, kms) = (Aws::empty().await?, ManualClock::default(), Client::es384("ehr")?, KmsStandIn::start()?);
+        let (stage, clock, client, kms) = (Aws::empty().await?, ManualClock::default(), Client::es384("ehr")?, KmsStandIn::start());
         let world = World::start(&stage, &clock, Terms::default().smart()?);
         world.register(&client, "system/*.rs").await?;
         let door = || Door::new(stage.jobs(), clock.clone(), AccessControl::Smart(SmartTerms::default()));
@@ -41,14 +41,14 @@ fn what_kms_signs_opens_the_door_and_its_public_key_is_asked_for_once() -> Resul
 fn a_signing_key_that_does_not_fit_is_said_to_be_wrong() -> Result<()> {
     run(async || {
         let wrong = [
-            KmsSigner::new(KmsStandIn::start()?.client(), "arn:aws:kms:eu-central-1:111122223333:key/another"),
-            KmsSigner::new(KmsStandIn::with_key_for("ENCRYPT_DECRYPT")?.client(), KEY),
+            KmsSigner::new(KmsStandIn::start().client(), "arn:aws:kms:eu-central-1:111122223333:key/another"),
+            KmsSigner::new(KmsStandIn::with_key_for("ENCRYPT_DECRYPT").client(), KEY),
         ];
         for signer in wrong {
             let error = signer.key().await.err().ok_or("a key that is none")?;
             assert!(matches!(&error, StoreError::Misconfigured { remedy, .. } if remedy.contains("HEADRACE_SIGNING_KEY")), "{error:?}");
         }
-        let key = KmsSigner::new(KmsStandIn::start()?.client(), KEY).key().await?;
+        let key = KmsSigner::new(KmsStandIn::start().client(), KEY).key().await?;
         assert_eq!(key.algorithm, SigningAlgorithm::Rs384);
         Ok(())
     })

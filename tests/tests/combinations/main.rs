@@ -69,7 +69,7 @@ fn all_patients_come_out_as_every_filter_says() -> Result<()> {
 // Holds: K3, K4, P60, R2, A1, A3
 #[test]
 fn a_group_comes_out_as_every_filter_says() -> Result<()> {
-    every_filter(true, |lake| (format!("Group/{GROUP}/$export"), Scope::Patients(lake.members.clone())))
+    every_filter(true, |lake| (format!("Group/{GROUP}/$export"), Scope::Group(GROUP, lake.members.clone())))
 }
 
 // Holds: K4

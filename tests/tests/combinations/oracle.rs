@@ -16,6 +16,8 @@ pub(crate) enum Scope {
     System,
     AllPatients,
     Patients(BTreeSet<String>),
+    /// A group by its id, and who is in it.
+    Group(&'static str, BTreeSet<String>),
 }
 
 /// One resource of the lake.
@@ -110,6 +112,9 @@ impl Lake {
             Scope::System => return true,
             Scope::AllPatients => filter.patients.clone(),
             Scope::Patients(all) => Some(narrowed(all)),
+            // Members are in other groups, too, and these are no part of this one's export.
+            Scope::Group(own, _) if line.kind == "Group" && line.id != *own => return false,
+            Scope::Group(_, all) => Some(narrowed(all)),
         };
         let fits = |key: &str| {
             let patients = self.compartments.get(key);

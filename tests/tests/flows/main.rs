@@ -5,6 +5,7 @@ mod auditors;
 mod canary;
 mod clients;
 mod crash;
+mod deidentified;
 mod ends;
 mod faults;
 mod keys;

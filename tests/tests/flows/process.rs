@@ -43,7 +43,8 @@ impl Server {
     }
 
     fn spawn(lake: &Path, state: &Path, arguments: &[&str], level: &str, mut copy: Option<std::fs::File>) -> Result<Self> {
-        let mut child = headrace(&["serve", "--log", level, "--state"])
+        let mut child = headrace(&["serve", "--state"])
+            .env("HEADRACE_LOG", level)
             .env("HEADRACE_PORT", "0")
             .arg(state)
             .arg(lake)

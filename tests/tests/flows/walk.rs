@@ -155,6 +155,7 @@ fn a_server_is_open_until_a_client_is_registered_and_says_so() -> Result<()> {
             let asked =
                 http.get(format!("{}/$export", server.base)).header("accept", "application/fhir+json").header("prefer", "respond-async");
             let status = asked.send().await?.status().as_u16();
+            server.kill()?;
             Ok((status, std::fs::read_to_string(&log)?))
         };
         let (status, told) = answers(&[]).await?;

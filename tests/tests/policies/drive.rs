@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use headrace_aws::KmsSigner;
+use headrace_core::access::ClientKeys;
 use headrace_core::job::Quotas;
 use headrace_core::request::{JobKey, Policy};
 use headrace_edge::config::{AccessControl, SmartTerms};
@@ -57,6 +58,7 @@ pub(crate) async fn everything() -> Result<Aws> {
     story.what_is_lost_is_announced_again().await?;
     story.a_client_with_a_token_has_its_files_in_its_own_bucket().await?;
     story.a_job_names_a_key().await?;
+    story.exports_are_de_identified().await?;
     story.what_was_noted_is_sealed().await?;
     Ok(story.stage)
 }
@@ -235,7 +237,7 @@ impl Story {
 
     /// As the function has it: the key never leaves KMS.
     async fn token_that_kms_signs(&self, world: &World<Aws>, client: &Client) -> Result<String> {
-        let kms = KmsStandIn::start()?.client();
+        let kms = KmsStandIn::start().client();
         let kms = aws_sdk_kms::Client::from_conf(kms.config().to_builder().interceptor(self.stage.askings.clone()).build());
         let door = Door::new(self.stage.jobs(), self.clock.clone(), AccessControl::Smart(SmartTerms::default()));
         let keys = JwksSource::new(Trust::Clients, self.clock.clone());
@@ -274,6 +276,27 @@ impl Story {
             self.world.finish(&status).await?;
         }
         Ok(())
+    }
+
+    /// By a configuration in the deployment's destination, and by one in a client's own.
+    async fn exports_are_de_identified(&self) -> Result<()> {
+        let config = r#"{"fhirPathRules":[{"path":"Resource.id","method":"cryptoHash"}]}"#;
+        self.stage.configure("config.json", config).await?;
+        let target = "/$export?_container=study&_anonymizationConfig=config.json";
+        let status = self.kick_off(&self.world, ANN, target).await?;
+        self.world.finish(&status).await?;
+        let own = self.stage.own();
+        let (bucket, prefix) = own.split_once('/').ok_or("no prefix")?;
+        self.stage.s3.put(bucket, &format!("{prefix}/anonymization/config.json"), config).await?;
+        let mut client = self.world.registration(&Client::es384("own")?, "system/*.rs")?;
+        client.destination = Some(own.clone());
+        client.id = World::<Aws>::ann();
+        client.keys = ClientKeys::Elsewhere;
+        self.world.put_client(&client).await?;
+        let status = self.kick_off(&self.world, ANN, target).await?;
+        self.world.finish(&status).await?;
+        client.destination = None;
+        self.world.put_client(&client).await
     }
 
     /// The reaper dies between a file and the record of it. The next one finds the file.

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use headrace_tests::flows::asked::{Asked, PLACE};
 use headrace_tests::flows::{Result, run};
-use headrace_tests::standins::kms::KEY;
+use headrace_tests::standins::kms::{KEY, SEALING_KEY};
 
 use policy::Statement;
 use template::Template;
@@ -52,6 +52,7 @@ fn policies() -> Result<Policies> {
         ("DeadLetterQueue", arn("sqs", "tasks-dlq")),
     ];
     arns.push(("TokenKey", KEY.to_owned()));
+    arns.push(("SecretsKey", SEALING_KEY.to_owned()));
     arns.push(("AuditBucket", "arn:aws:s3:::audit-bucket".to_owned()));
     let logs = ["TokenLog", "KickoffLog", "ChunkWorkerLog", "StatusLog", "FilesLog", "CancelLog", "ReaperLog", "GroupsLog", "MetadataLog"];
     arns.extend(logs.map(|log| (log, arn("logs", &format!("log-group:{log}")))));

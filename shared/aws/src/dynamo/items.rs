@@ -4,7 +4,9 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
+use headrace_core::anonymization::Pinned;
 use headrace_core::audit::chain::RecordName;
 use headrace_core::clock::Millis;
 use headrace_core::error::StoreError;
@@ -22,6 +24,9 @@ pub(super) type Item = HashMap<String, AttributeValue>;
 pub(super) const DUE_SHARDS: u32 = 8;
 
 pub(super) const JOB_SK: &str = "JOB";
+
+/// A job's sealed secret; it goes when the job ends.
+pub(super) const SECRET: &str = "secret";
 
 pub(super) fn pk(job: &JobId) -> AttributeValue {
     text(format!("JOB#{job}"))
@@ -186,6 +191,9 @@ pub(super) fn job_item(job: &Job) -> Result<Item, StoreError> {
         ("ttl".to_owned(), ttl(job)),
     ]);
     item.extend(tally_attributes(job.tally));
+    if let Some(Pinned { etag, sealed }) = &job.pinned {
+        item.extend([("config_etag".to_owned(), text(etag)), (SECRET.to_owned(), AttributeValue::B(Blob::new(sealed.clone())))]);
+    }
     Ok(item)
 }
 
@@ -287,6 +295,7 @@ impl Attributes<'_> {
             limits: asked.limits,
             requires_access_token: asked.requires_access_token,
             destination: asked.destination,
+            pinned: self.pinned()?,
             planned: self.optional_json::<Planned>("planned")?,
             open_tasks: self.count("open_tasks")?,
             round: self.count("round")?,
@@ -297,6 +306,13 @@ impl Attributes<'_> {
             ended_at: self.optional_number("ended_at")?.map(Millis),
             reason: self.optional_json("reason")?,
         })
+    }
+
+    /// `None` of a job that is not de-identified, and of one that has ended.
+    fn pinned(&self) -> Result<Option<Pinned>, StoreError> {
+        let Some(sealed) = self.0.get(SECRET) else { return Ok(None) };
+        let sealed = sealed.as_b().map_err(|_| Self::unreadable(SECRET))?.as_ref().to_vec();
+        Ok(Some(Pinned { etag: self.text("config_etag")?.to_owned(), sealed }))
     }
 
     pub(super) fn task(&self) -> Result<StoredTask, StoreError> {

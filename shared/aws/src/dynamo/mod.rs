@@ -13,10 +13,12 @@ mod tests;
 mod write;
 
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
 use headrace_core::access::Agent;
+use headrace_core::anonymization::JobSecret;
 use headrace_core::audit::AuditEntry;
 use headrace_core::clock::Millis;
 use headrace_core::error::StoreError;
@@ -29,6 +31,7 @@ use headrace_core::task::{Close, Lease, LeaseAnswer, Planning, Record, TaskState
 pub use schema::TableSchema;
 
 use crate::errors::Called;
+use crate::seal::{self, Sealer};
 use items::{Attributes, DUE_SHARDS, Item, JOB_SK, StoredTask, WHAT};
 use write::{Landed, Update, Write};
 
@@ -50,6 +53,7 @@ pub struct DynamoJobStore {
     client: Client,
     table: String,
     called: Called,
+    sealer: Option<Arc<dyn Sealer>>,
 }
 
 impl DynamoJobStore {
@@ -57,7 +61,13 @@ impl DynamoJobStore {
     pub fn new(client: Client, table: impl Into<String>) -> Self {
         let table = table.into();
         let called = Called::new(WHAT, "HEADRACE_TABLE", &table);
-        Self { client, table, called }
+        Self { client, table, called, sealer: None }
+    }
+
+    /// The same table, whose jobs may have secrets.
+    #[must_use]
+    pub fn with_sealer(self, sealer: impl Sealer + 'static) -> Self {
+        Self { sealer: Some(Arc::new(sealer)), ..self }
     }
 
     async fn get(&self, job: &JobId, sk: String) -> Result<Option<Item>, StoreError> {
@@ -147,7 +157,8 @@ impl JobStore for DynamoJobStore {
                 .value(":from", items::text(job.state.as_str()))
                 .set("#state", items::text(to.as_str()))
                 .set("due_shard", items::due_shard(0))
-                .set("due_at", items::millis(now + SWEEP_AFTER));
+                .set("due_at", items::millis(now + SWEEP_AFTER))
+                .remove(items::SECRET);
             if to == JobState::Failed {
                 update = update.set("ended_at", items::millis(now));
             }
@@ -169,6 +180,16 @@ impl JobStore for DynamoJobStore {
                 Landed::Refused(_) => {}
             }
         }
+    }
+
+    async fn seal(&self, id: &JobId, secret: &JobSecret) -> Result<Vec<u8>, StoreError> {
+        self.sealer.as_ref().ok_or_else(seal::unsealable)?.seal(id, &secret.0).await
+    }
+
+    async fn unseal(&self, id: &JobId, sealed: &[u8]) -> Result<JobSecret, StoreError> {
+        let opened = self.sealer.as_ref().ok_or_else(seal::unsealable)?.open(id, sealed).await?;
+        let wrong = |_| StoreError::Unreadable { what: seal::WHAT, detail: "a secret of another length".to_owned() };
+        Ok(JobSecret(opened.try_into().map_err(wrong)?))
     }
 
     async fn parts(&self, id: &JobId) -> Result<Vec<Part>, StoreError> {

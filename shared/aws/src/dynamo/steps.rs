@@ -166,7 +166,8 @@ impl DynamoJobStore {
                 job.value(":from", running)
                     .set("#state", items::text(JobState::Complete.as_str()))
                     .set("ended_at", items::millis(*now))
-                    .set("due_at", items::millis(*now + SWEEP_AFTER)),
+                    .set("due_at", items::millis(*now + SWEEP_AFTER))
+                    .remove(items::SECRET),
             ),
         };
         Ok([Write::Update(task), Write::Update(job)])

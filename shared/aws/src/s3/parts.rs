@@ -5,9 +5,11 @@ use std::ops::Range;
 use std::time::Duration;
 
 use aws_sdk_s3::Client;
+use aws_sdk_s3::operation::get_object::GetObjectError;
 use aws_sdk_s3::presigning::PresigningConfig;
 use aws_sdk_s3::types::{Delete, MetadataDirective, ObjectIdentifier};
 use futures_util::{StreamExt, stream};
+use headrace_core::anonymization::{self, ConfigName, Configuration};
 use headrace_core::error::{SourceError, StoreError};
 use headrace_core::folder::Folder;
 use headrace_core::part::{Content, Part, PartName, Tail, TailName};
@@ -66,9 +68,14 @@ impl S3PartStore {
         Place { bucket: bucket.to_owned(), prefix: folder(prefix), called: Called::new(WHAT, OWN, bucket), ..self.place.clone() }
     }
 
+    /// Where a client's files go, or the deployment's.
+    fn destination(&self, own: Option<&str>) -> Place {
+        own.map_or_else(|| self.place.clone(), |own| self.own(own))
+    }
+
     /// The folder of one job.
     fn folder(&self, folder: &Folder) -> Place {
-        let mut place = folder.destination.as_deref().map_or_else(|| self.place.clone(), |own| self.own(own));
+        let mut place = self.destination(folder.destination.as_deref());
         place.prefix = format!("{}{}/", place.prefix, folder.path);
         place.called.key = folder.key.as_ref().map(|key| key.name.clone());
         place.key.clone_from(&folder.key);
@@ -184,6 +191,25 @@ impl PartStore for S3PartStore {
             Some(remedy) => Err(StoreError::Misconfigured { remedy, cause: "it was not looked at".into() }),
             None => Ok(own.check().await?),
         }
+    }
+
+    async fn configuration(&self, own: Option<&str>, name: &ConfigName, etag: Option<&str>) -> Result<Configuration, StoreError> {
+        let place = self.destination(own);
+        let key = place.object(&format!("{}/{}", anonymization::FOLDER, name.as_str()));
+        let sent = place.client.get_object().bucket(&place.bucket).key(key).set_if_match(etag.map(str::to_owned)).send().await;
+        let answer = match sent {
+            Ok(answer) => answer,
+            Err(error) if error.as_service_error().is_some_and(GetObjectError::is_no_such_key) => return Ok(Configuration::Absent),
+            Err(error) if place.called.sort(&error) == Sorted::Stale => return Ok(Configuration::Changed),
+            Err(error) => return Err(place.called.store_error(error)),
+        };
+        let (length, etag) = (answer.content_length().and_then(|length| u64::try_from(length).ok()), answer.e_tag.clone());
+        if length.is_none_or(|length| length > anonymization::LIMIT_BYTES) {
+            return Ok(Configuration::TooLong);
+        }
+        let etag = etag.ok_or_else(|| StoreError::Unreadable { what: WHAT, detail: "a configuration without an entity tag".to_owned() })?;
+        let bytes = answer.body.collect().await.map_err(|error| StoreError::NotApplied { what: WHAT, cause: error.into() })?;
+        Ok(Configuration::Found(bytes.into_bytes(), etag))
     }
 
     async fn draft(&self, folder: &Folder, tail: TailName) -> Result<S3Draft, StoreError> {

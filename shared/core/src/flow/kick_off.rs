@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use crate::access::{Agent, Visitor};
+use crate::anonymization::JobSecret;
 use crate::error::{ExportError, StoreError};
 use crate::ids::{JobId, TaskId};
 use crate::job::{Conditions, IdempotencyKey, Job, JobEvent, JobState, Limits, Quotas, Reason, ReasonKind, Recorded};
@@ -13,6 +14,7 @@ use crate::request::{Asked, ExportRequest, Policy, Refusal, Resolved};
 use crate::task::Planning;
 
 use super::admit::admit;
+use super::deidentify::pin;
 use super::look_up::{LookUpTerms, Subjects};
 
 /// The most bytes of JSON that a job's record keeps of its request.
@@ -33,6 +35,8 @@ pub struct KickOff {
     pub request_url: String,
     /// The value of the header `Idempotency-Key`.
     pub idempotency_key: Option<String>,
+    /// What the job's own keys come from, should it be de-identified.
+    pub secret: JobSecret,
 }
 
 /// What the operator promises and allows, as a kick-off meets it.
@@ -81,15 +85,20 @@ pub async fn kick_off(
     if let Some(own) = &destination {
         parts.check(Some(own)).await?;
     }
+    let pinned = match &request.anonymization {
+        None => None,
+        Some(asked) => Some(pin(jobs, (parts, destination.as_deref()), (&kick_off.id, &kick_off.secret), asked, request.version).await?),
+    };
     let quotas = settings.quotas;
     let client_jobs = kick_off.visitor.reach.client.as_ref().and_then(|client| client.jobs);
     let job = Job {
         state: if quotas.of_client(client_jobs).make_wait() { JobState::Queued } else { JobState::Accepted },
-        request_url: kick_off.request_url,
+        request_url: request.shown_url(&kick_off.request_url, &kick_off.base),
         base: kick_off.base,
         limits: settings.limits,
         requires_access_token: kick_off.visitor.is_authenticated,
         destination,
+        pinned,
         ..Job::accepted(kick_off.id, kick_off.visitor.caller.clone(), request, now)
     };
     let recorded = match jobs.record_job(&job, &plan, &Conditions { quotas, client_jobs, key }, &kick_off.visitor.agent()).await {

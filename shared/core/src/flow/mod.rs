@@ -3,6 +3,7 @@
 pub mod admit;
 pub mod cancel;
 mod decide;
+mod deidentify;
 mod finish;
 pub mod groups;
 pub mod hand_out;

@@ -6,6 +6,7 @@ use std::ops::Range;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use headrace_fhir::ResourceType;
 
+use crate::anonymization::Deid;
 use crate::clock::Millis;
 use crate::error::{ExportError, StoreError};
 use crate::job::Phase;
@@ -16,6 +17,7 @@ use crate::ports::{AllPorts, TaskStore as _};
 use crate::task::{Close, Cursor, Lease, Organizing, Work};
 
 use super::decide::Next;
+use super::deidentify::deid;
 use super::pump::Pump;
 use super::reread::{READS_AT_ONCE, parts_were_taken_back, read};
 use super::run_task::{TaskEnd, WorkTerms, announce_finish_after_last};
@@ -64,10 +66,11 @@ pub(super) async fn organize(
 ) -> Result<TaskEnd, ExportError> {
     if lease.cursor < WRITTEN {
         let own = positions(&organizing);
+        let deid = deid(ports, lease).await?;
         let (begin, end) = (own.start.max(lease.cursor.offset), own.end);
         let buckets = Buckets {
             tails: tails_of(ports, lease, organizing.from..organizing.to).await?,
-            places: Places::of(&lease.job.id),
+            places: Places::of(&lease.job.id, deid.as_ref().map(|deid| &deid.secret)),
             counts_left_out: organizing.range == 0,
         };
         let writes_anew = parts_were_taken_back(ports, lease).await?;
@@ -91,7 +94,7 @@ pub(super) async fn organize(
                     }
                 }
                 if after.as_ref().is_none_or(|after| after.patient != book.order.patient) {
-                    let line = format!("{}\n", header(&book.order.patient));
+                    let line = format!("{}\n", header(&reference_to(&book.order.patient, deid.as_ref())));
                     pump.page.append(PartKind::Organized, line.into(), 1).await?;
                 }
                 pump.page.append(PartKind::Organized, book.line, 1).await?;
@@ -114,6 +117,11 @@ pub(super) async fn organize(
     let job = ports.jobs().close_task(lease, Close::Done).await?;
     announce_finish_after_last(ports.queue(), &job).await?;
     Ok(TaskEnd::Closed(Box::new(lease.clone()), Box::new(job)))
+}
+
+/// How a block's header refers to its patient.
+fn reference_to(patient: &str, deid: Option<&Deid>) -> String {
+    deid.map_or_else(|| format!("Patient/{patient}"), |deid| deid.reference_to(patient))
 }
 
 /// How many resources were left out, by reason and type.

@@ -167,8 +167,9 @@ impl<'a, W: AllPorts> Pump<'a, W> {
                     offset + bytes.len() as u64
                 }
                 (Piece::Overlong { offset }, Item::Slice(slice)) => {
-                    if self.reading.as_ref().is_some_and(Reading::reports_refused) {
-                        self.page.refuse_overlong(&slice.pin.object, offset).await?;
+                    if let Some(reading) = self.reading.as_ref().filter(|reading| reading.reports_refused()) {
+                        let at = (!reading.deidentifies()).then_some((slice.pin.object.as_str(), offset));
+                        self.page.refuse_overlong(at).await?;
                     }
                     continue;
                 }

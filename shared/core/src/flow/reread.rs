@@ -14,6 +14,7 @@ use crate::roster::{DamagedRoster, Roster};
 use crate::selection::Selection;
 use crate::task::{Lease, Rereading, Slice, Work};
 
+use super::deidentify::deid;
 use super::run_task::WorkTerms;
 
 /// How many files are read side by side.
@@ -60,7 +61,7 @@ async fn selection(ports: &impl AllPorts, lease: &Lease, terms: &WorkTerms) -> R
             Some(Roster::read(&lease.job.id, &bytes).map_err(unreadable)?)
         }
     };
-    Ok(Selection::of(&lease.job, terms, roster)?)
+    Ok(Selection::of(&lease.job, terms, roster, deid(ports, lease).await?)?)
 }
 
 /// Whether the job's parts were taken back once. Then files of an earlier reading may lie under their names: they were

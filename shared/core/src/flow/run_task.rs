@@ -138,7 +138,10 @@ async fn attempt(ports: &impl AllPorts, task: &TaskId, terms: &WorkTerms, stop_a
             sweep_after_the_end(ports, &lease.job).await;
             Ok(TaskEnd::Gone)
         }
-        Fate::JobFails(kind) => give_up(ports, task, Reason { kind, text: error.to_string() }).await,
+        Fate::JobFails(kind) => {
+            let text = if lease.job.request.anonymization.is_some() { without_names(&error) } else { error.to_string() };
+            give_up(ports, task, Reason { kind, text }).await
+        }
         Fate::TryAgain => {
             let fault = error.to_string();
             tracing::warn!(job.id = %task.job, task.id = task.task, attempt = lease.attempt, error = &error as &dyn std::error::Error, "an attempt failed");
@@ -175,9 +178,29 @@ fn fate(error: &ExportError) -> Fate {
         // What the kick-off had no time to see.
         ExportError::NotFound(_) => Fate::JobFails(ReasonKind::NotFound),
         ExportError::Refused(_) => Fate::JobFails(ReasonKind::NotSupported),
+        ExportError::NotDeidentified(_) => Fate::JobFails(ReasonKind::NotDeidentified),
         ExportError::Store(StoreError::NotApplied { .. } | StoreError::Unknown { .. } | StoreError::Unreadable { .. })
         | ExportError::Source(SourceError::Unavailable(_))
         | ExportError::TooMany(_) => Fate::TryAgain,
+    }
+}
+
+/// The same, without the names of objects: operators name them, and some by patients. The log has them.
+fn without_names(error: &ExportError) -> String {
+    tracing::warn!(error = error as &dyn std::error::Error, "a de-identified export fails");
+    match error {
+        ExportError::Source(SourceError::Changed { .. }) => {
+            "an object of the lake was changed or removed after the export had pinned it; start a new export".to_owned()
+        }
+        ExportError::Source(SourceError::Unreadable { detail, .. }) => {
+            format!("an object of the lake cannot be decompressed: {detail}; replace it and start a new export")
+        }
+        ExportError::Source(SourceError::Misconfigured { .. } | SourceError::Unavailable(_))
+        | ExportError::Refused(_)
+        | ExportError::TooMany(_)
+        | ExportError::NotFound(_)
+        | ExportError::NotDeidentified(_)
+        | ExportError::Store(_) => error.to_string(),
     }
 }
 

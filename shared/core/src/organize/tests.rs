@@ -24,7 +24,7 @@ fn job(level: Level) -> Job {
 
 /// The frames that reading a line makes: role, type, patient, line.
 fn frames_of(line: &str, level: Level) -> Vec<(Role, String, String, String)> {
-    let selection = Selection::of(&job(level), &WorkTerms::default(), None).unwrap();
+    let selection = Selection::of(&job(level), &WorkTerms::default(), None, None).unwrap();
     let mut reading = Reading::new(selection, How::First(Pass::Direct));
     let mut notebook = Notebook::of_task(2);
     let Taken::Placed(placed) = reading.take(line.as_bytes(), Place::new(0, 0), &mut notebook) else { return Vec::new() };
@@ -35,7 +35,7 @@ fn frames_of(line: &str, level: Level) -> Vec<(Role, String, String, String)> {
 #[test]
 fn a_header_is_the_line_that_the_standard_shows() {
     assert_eq!(
-        header("p-1"),
+        header("Patient/p-1"),
         r#"{"resourceType":"Parameters","parameter":[{"name":"header","valueReference":{"reference":"Patient/p-1"}}]}"#
     );
 }
@@ -43,10 +43,11 @@ fn a_header_is_the_line_that_the_standard_shows() {
 #[test]
 fn a_header_is_known_whatever_the_id_and_no_resource_is_taken_for_one() {
     for id in ["p-1", "", "a\"b", "a\\", "ä/ö", "\n\u{0}"] {
-        let line = header(id);
+        let reference = format!("Patient/{id}");
+        let line = header(&reference);
         assert!(is_header(line.as_bytes()) && !line.contains('\n'), "{line}");
         let parsed: serde_json::Value = serde_json::from_str(&line).unwrap();
-        assert_eq!(parsed.pointer("/parameter/0/valueReference/reference").unwrap(), &format!("Patient/{id}"));
+        assert_eq!(parsed.pointer("/parameter/0/valueReference/reference").unwrap(), &reference);
     }
     for line in [
         r#"{"resourceType":"Parameters","parameter":[{"name":"header","valueReference":{"reference":"Patient/p"}}],"id":"x"}"#,
@@ -184,7 +185,7 @@ proptest! {
         id in "[A-Za-z0-9-]{1,12}",
     ) {
         let buckets: BTreeMap<Bucket, u64> = sizes.into_iter().map(|(bucket, bytes)| (Bucket::of(bucket), bytes)).collect();
-        let places = Places::of(&JobId::from_random([7; 16]));
+        let places = Places::of(&JobId::from_random([7; 16]), None);
         let tasks = share(&buckets, limit);
         for bucket in buckets.keys().map(|bucket| bucket.number()) {
             let of_bucket = tasks.iter().filter(|task| (task.from..task.to).contains(&bucket));

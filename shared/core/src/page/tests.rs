@@ -7,6 +7,7 @@ use headrace_fhir::Instant;
 use proptest::prelude::*;
 
 use super::*;
+use crate::anonymization::{ConfigName, Configuration};
 use crate::arbitrary::cases;
 use crate::clock::Millis;
 use crate::flow::run_task::WorkTerms;
@@ -57,6 +58,10 @@ impl PartStore for MemoryParts {
         Ok(())
     }
 
+    async fn configuration(&self, _: Option<&str>, _: &ConfigName, _: Option<&str>) -> Result<Configuration, StoreError> {
+        Ok(Configuration::Absent)
+    }
+
     async fn draft(&self, _: &Folder, _: TailName) -> Result<MemoryDraft, StoreError> {
         Ok(MemoryDraft(self.clone(), Vec::new()))
     }
@@ -102,7 +107,7 @@ fn lease(request: ExportRequest, file_bytes: u64) -> Lease {
 
 /// Each line is judged by itself.
 fn direct(lease: &Lease) -> Reading {
-    Reading::new(Selection::of(&lease.job, &WorkTerms::default(), None).unwrap(), How::First(Pass::Direct))
+    Reading::new(Selection::of(&lease.job, &WorkTerms::default(), None, None).unwrap(), How::First(Pass::Direct))
 }
 
 /// A line of the lake and what is to become of it.
@@ -245,7 +250,7 @@ fn pages(lines: &[LakeLine], begin: usize, cuts: &[bool], file_bytes: u64, besid
                 }
             }
             if is_overlong {
-                page.refuse_overlong(OBJECT, start as u64).now_or_never().unwrap().unwrap();
+                page.refuse_overlong(Some((OBJECT, start as u64))).now_or_never().unwrap().unwrap();
             }
             block_offset = offset;
         }

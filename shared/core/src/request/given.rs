@@ -65,7 +65,9 @@ fn unknown(name: &str) -> Result<Refusal, Refusal> {
     }
     let shown = shown(name);
     if name.to_ascii_lowercase().starts_with(ANONYMIZATION) {
-        let text = format!("{shown}: de-identified exports are not offered; nothing is exported rather than identified data");
+        let text = format!(
+            "{shown} is not supported: de-identified exports are asked for with _anonymizationConfig, and a configuration in the destination"
+        );
         return Err(Refusal::of(400, IssueCode::NotSupported, &shown, text));
     }
     let known: Vec<_> = Parameter::ALL.into_iter().map(Parameter::as_str).collect();

@@ -34,6 +34,10 @@ pub enum Parameter {
     Format,
     /// Which of the operator's keys the files are encrypted under (our own).
     EncryptionKey,
+    /// By which configuration resources are de-identified (Azure).
+    AnonymizationConfig,
+    /// In which state that configuration is meant (Azure).
+    AnonymizationConfigEtag,
     /// Resources per query of Azure's database: accepted without effect.
     MaxCount,
     /// Whether Azure cuts the export into pieces: accepted without effect, it always is.
@@ -42,7 +46,7 @@ pub enum Parameter {
 
 impl Parameter {
     /// Every parameter.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::Type,
         Self::TypeFilter,
         Self::Elements,
@@ -57,6 +61,8 @@ impl Parameter {
         Self::Container,
         Self::Format,
         Self::EncryptionKey,
+        Self::AnonymizationConfig,
+        Self::AnonymizationConfigEtag,
         Self::MaxCount,
         Self::IsParallel,
     ];
@@ -78,6 +84,8 @@ impl Parameter {
             Self::Container => "_container",
             Self::Format => "_format",
             Self::EncryptionKey => "_encryptionKey",
+            Self::AnonymizationConfig => "_anonymizationConfig",
+            Self::AnonymizationConfigEtag => "_anonymizationConfigEtag",
             Self::MaxCount => "_maxCount",
             Self::IsParallel => "_isParallel",
         }
@@ -101,6 +109,8 @@ impl Parameter {
             | Self::Container
             | Self::Format
             | Self::EncryptionKey
+            | Self::AnonymizationConfig
+            | Self::AnonymizationConfigEtag
             | Self::MaxCount
             | Self::IsParallel => false,
         }

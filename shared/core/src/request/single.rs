@@ -6,6 +6,7 @@ use super::given::Given;
 use super::place::JSON_FORMATS;
 use super::refusal::Handling;
 use super::{Container, JobKey, Layout, Parameter, Policy, Refusal};
+use crate::anonymization::{self, Anonymization, ConfigName};
 use crate::clock::Millis;
 use crate::outcome::IssueCode;
 
@@ -81,6 +82,9 @@ pub(super) fn check_output_format(given: &Given<'_>) -> Result<(), Refusal> {
 pub(super) fn container(given: &Given<'_>, policy: &Policy) -> Result<Option<Container>, Refusal> {
     let Some(value) = given.one(Parameter::Container) else { return Ok(None) };
     let refuse = |code, text: &str| refuse(Parameter::Container, code, text.to_owned());
+    if value == anonymization::FOLDER {
+        return Err(refuse(IssueCode::Value, "_container is not anonymization: there lie the configurations of de-identified exports"));
+    }
     let container =
         Container::parse(value).ok_or_else(|| refuse(IssueCode::Value, "_container is 3 to 63 characters of a-z, 0-9 and the hyphen"))?;
     if policy.containers.as_ref().is_some_and(|allowed| !allowed.contains(&container)) {
@@ -116,6 +120,32 @@ pub(super) fn encryption_key(given: &Given<'_>, policy: &Policy) -> Result<Optio
         format!("_encryptionKey is one of {}", names.join(", "))
     };
     Err(refuse(Parameter::EncryptionKey, IssueCode::NotSupported, text))
+}
+
+/// `_anonymizationConfig` and `_anonymizationConfigEtag`. Never left out: data would go out identified.
+pub(super) fn anonymization(given: &Given<'_>) -> Result<Option<Anonymization>, Refusal> {
+    let (named, tag) = (given.one(Parameter::AnonymizationConfig), given.one(Parameter::AnonymizationConfigEtag));
+    let Some(named) = named else {
+        let text = "_anonymizationConfigEtag says the state of the file that _anonymizationConfig names: send both, or neither";
+        let alone = |_| refuse(Parameter::AnonymizationConfigEtag, IssueCode::Invalid, text.to_owned());
+        return tag.map(alone).map_or(Ok(None), Err);
+    };
+    let text = "_anonymizationConfig is the path of a file below `anonymization` in the destination: letters, digits, blanks, -, _ and .,                 its folders separated by slashes";
+    let config = ConfigName::parse(named).ok_or_else(|| refuse(Parameter::AnonymizationConfig, IssueCode::Value, text.to_owned()))?;
+    if !given.has(Parameter::Container) {
+        let text = "a de-identified export needs _container, so that its files lie apart from identified ones";
+        return Err(refuse(Parameter::Container, IssueCode::Required, text.to_owned()));
+    }
+    let text = "_anonymizationConfigEtag is an entity tag as the storage gives it, with or without its quotes";
+    let etag = tag.map(|tag| read_etag(tag).ok_or_else(|| refuse(Parameter::AnonymizationConfigEtag, IssueCode::Value, text.to_owned())));
+    Ok(Some(Anonymization { config, etag: etag.transpose()? }))
+}
+
+/// An entity tag in its quotes (RFC 9110, section 8.8.3). A weak one compares nothing.
+fn read_etag(text: &str) -> Option<String> {
+    let bare = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(text);
+    let is_plain = |byte: u8| byte.is_ascii_graphic() && byte != b'"';
+    ((1..=128).contains(&bare.len()) && bare.bytes().all(is_plain)).then(|| format!("\"{bare}\""))
 }
 
 /// `_maxCount` and `_isParallel`: read, so that a mistake shows, and without effect.

@@ -1,4 +1,5 @@
 use super::*;
+use crate::anonymization::ConfigName;
 
 mod headers;
 mod lenient;
@@ -18,6 +19,10 @@ fn ask(level: Level, prefer: &str, parameters: &[(&str, &str)]) -> Asked {
         prefer: vec![prefer.into()],
         parameters: parameters.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect(),
     }
+}
+
+fn anonymization() -> Anonymization {
+    Anonymization { config: ConfigName::parse("safe.json").unwrap(), etag: Some("\"abc\"".into()) }
 }
 
 fn asked(parameters: &[(&str, &str)]) -> Asked {
@@ -98,6 +103,8 @@ fn everything_at_once_is_resolved() {
         ("_container", "nightly"),
         ("_format", "daily"),
         ("_encryptionKey", "trial"),
+        ("_anonymizationConfig", "safe.json"),
+        ("_anonymizationConfigEtag", "abc"),
         ("_maxCount", "10000"),
         ("_isParallel", "false"),
     ];
@@ -122,6 +129,7 @@ fn everything_at_once_is_resolved() {
         container: Container::parse("nightly"),
         layout: Layout::parse("<timestamp>/<id>"),
         encryption_key: Some(JobKey { name: "trial".into(), arn: "arn:aws:kms:eu-central-1:111122223333:key/k-1".into() }),
+        anonymization: Some(anonymization()),
         ignored: vec![],
     };
     assert_eq!(resolved, Resolved { request: expected.clone(), patients: vec!["a".into(), "b".into()], is_lenient: false });

@@ -25,7 +25,7 @@ fn selection(request: ExportRequest, terms: &WorkTerms, roster: Option<Roster>) 
         left_out: LeftOut::default(),
     };
     let job = Job { planned: Some(planned), ..Job::accepted(job_id(), Caller("ann".into()), request, Millis(0)) };
-    Selection::of(&job, terms, roster).unwrap()
+    Selection::of(&job, terms, roster, None).unwrap()
 }
 
 /// What is said of a line: `S`elected, `M`ember, `C`andidate in this order; `-` if the export has nothing to do with it.

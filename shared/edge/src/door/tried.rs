@@ -41,6 +41,7 @@ fn issue(error: &ExportError) -> IssueCode {
         ExportError::Refused(refusal) => refusal.code,
         ExportError::TooMany(_) => IssueCode::Throttled,
         ExportError::NotFound(_) => IssueCode::NotFound,
+        ExportError::NotDeidentified(_) => IssueCode::Processing,
         ExportError::Store(_) | ExportError::Source(_) => IssueCode::Exception,
     }
 }

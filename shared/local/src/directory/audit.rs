@@ -11,7 +11,8 @@ use headrace_core::ports::{AuditFiles, AuditListing, Kept};
 use tempfile::NamedTempFile;
 use walkdir::WalkDir;
 
-use super::parts::{blocking, create_folder};
+use super::parts::blocking;
+use crate::private::private_folder;
 
 const WHAT: &str = "the audit files";
 
@@ -35,7 +36,7 @@ fn not_applied(cause: impl Into<headrace_core::error::BoxError>) -> StoreError {
 /// The file has its name once its bytes are on the disk; and the name is on the disk before anybody relies on it.
 fn write(path: &Path, bytes: &[u8]) -> io::Result<Kept> {
     let folder = path.parent().unwrap_or(path);
-    create_folder(folder)?;
+    private_folder(folder)?;
     // For its owner alone, by the library's own default.
     let mut draft = NamedTempFile::new_in(folder)?;
     draft.write_all(bytes)?;

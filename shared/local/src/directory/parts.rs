@@ -8,12 +8,15 @@ use std::path::{Component, Path, PathBuf};
 
 use bytes::Bytes;
 use crc_fast::{CrcAlgorithm, Digest};
+use headrace_core::anonymization::{self, ConfigName, Configuration};
 use headrace_core::error::{SourceError, StoreError};
 use headrace_core::folder::Folder;
 use headrace_core::part::{Content, FileName, Part, PartName, Tail, TailName};
 use headrace_core::ports::{Access, ByteStream, Draft, PartStore};
 use tokio::task::spawn_blocking;
 use walkdir::WalkDir;
+
+use crate::private::private_folder;
 
 use super::in_place;
 use super::lake::read_file;
@@ -85,7 +88,7 @@ fn resolved(path: &Path) -> io::Result<PathBuf> {
 
 /// Creates a directory if it is not there, and sees whether files can be written in it.
 fn probe(root: &Path) -> io::Result<()> {
-    create_folder(root)?;
+    private_folder(root)?;
     // Of a name of its own: others may be looking at the same moment.
     tempfile::Builder::new().prefix(".headrace-probe-").tempfile_in(root)?.close()
 }
@@ -99,12 +102,22 @@ pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T,
     spawn_blocking(work).await.map_err(not_applied)?
 }
 
-pub(super) fn create_folder(path: &Path) -> io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path)
+/// A file's state is known by the digest of its bytes.
+fn read_configuration(path: &Path) -> io::Result<Configuration> {
+    let file = match File::open(path) {
+        Ok(file) if file.metadata()?.is_file() => file,
+        Ok(_) => return Ok(Configuration::Absent),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(Configuration::Absent),
+        Err(error) => return Err(error),
+    };
+    let mut bytes = Vec::new();
+    file.take(anonymization::LIMIT_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > anonymization::LIMIT_BYTES {
+        return Ok(Configuration::TooLong);
+    }
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &bytes);
+    let etag = digest.as_ref().iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
+    Ok(Configuration::Found(bytes.into(), format!("\"{etag}\"")))
 }
 
 fn create_file(path: &Path) -> io::Result<File> {
@@ -118,7 +131,7 @@ fn create_file(path: &Path) -> io::Result<File> {
 /// Gives a file a second name; never takes the name from another file.
 fn name_anew(from: &Path, to: &Path, content: Content) -> Result<(), StoreError> {
     if let Some(folder) = to.parent() {
-        create_folder(folder).map_err(not_applied)?;
+        private_folder(folder).map_err(not_applied)?;
     }
     match fs::hard_link(from, to) {
         Ok(()) => Ok(()),
@@ -163,7 +176,7 @@ impl DirectoryDraft {
         let file = match &mut self.file {
             Some(file) => file,
             none => {
-                self.path.parent().map_or(Ok(()), create_folder)?;
+                self.path.parent().map_or(Ok(()), private_folder)?;
                 none.insert(create_file(&self.path)?)
             }
         };
@@ -236,6 +249,16 @@ impl PartStore for DirectoryParts {
                 Err(StoreError::Misconfigured { remedy, cause: error.into() })
             }
         }
+    }
+
+    async fn configuration(&self, own: Option<&str>, name: &ConfigName, etag: Option<&str>) -> Result<Configuration, StoreError> {
+        let root = own.map_or(self.root.as_path(), Path::new);
+        let path = root.join(anonymization::FOLDER).join(name.as_str());
+        let found = blocking(move || read_configuration(&path).map_err(not_applied)).await?;
+        Ok(match found {
+            Configuration::Found(_, is) if etag.is_some_and(|etag| etag != is) => Configuration::Changed,
+            found @ (Configuration::Found(..) | Configuration::Absent | Configuration::Changed | Configuration::TooLong) => found,
+        })
     }
 
     async fn draft(&self, folder: &Folder, tail: TailName) -> Result<DirectoryDraft, StoreError> {

@@ -148,15 +148,48 @@ fn keys_that_could_be_another_tomorrow_or_none_are_refused_with_their_text() {
 
 #[test]
 fn de_identification_is_refused_and_never_forgotten() {
-    for name in [
-        "_anonymizationConfig",
-        "_anonymizationConfigEtag",
-        "_anonymizationConfigCollectionReference",
-        "_anonymizationConfigLocation",
-        "_AnonymizationConfig",
-    ] {
+    for name in ["_anonymizationConfigCollectionReference", "_anonymizationConfigLocation", "_AnonymizationConfig"] {
         for prefer in ["respond-async", "respond-async, handling=lenient"] {
             assert_eq!(refused(&ask(Level::System, prefer, &[(name, "x")])), by(name));
         }
     }
+}
+
+// Holds: A12
+#[test]
+fn a_de_identified_export_names_its_configuration_and_a_container() {
+    let resolve = |parameters: &[(&str, &str)]| {
+        let asked = ask(Level::System, "respond-async, handling=lenient", parameters);
+        ExportRequest::resolve(&asked, &Policy::default(), &Reach::default(), NOW).map(|resolved| resolved.request)
+    };
+    let asked = |tag| [("_container", "study"), ("_anonymizationConfig", "safe.json"), ("_anonymizationConfigEtag", tag)];
+    for tag in ["0x8D", "\"0x8D\""] {
+        let request = resolve(&asked(tag)).unwrap();
+        assert_eq!(request.anonymization.unwrap().etag.as_deref(), Some("\"0x8D\""));
+    }
+    for (parameters, blamed) in [
+        (&[("_anonymizationConfig", "safe.json")][..], "_container"),
+        (&[("_container", "study"), ("_anonymizationConfigEtag", "x")], "_anonymizationConfigEtag"),
+        (&[("_container", "study"), ("_anonymizationConfig", "../safe.json")], "_anonymizationConfig"),
+        (&[("_container", "study"), ("_anonymizationConfig", "")], "_anonymizationConfig"),
+        (&asked(""), "_anonymizationConfigEtag"),
+        (&asked("a\"b"), "_anonymizationConfigEtag"),
+        (&[("_container", "study"), ("_anonymizationConfig", "safe.json"), ("includeAssociatedData", "_deleted")], "includeAssociatedData"),
+    ] {
+        assert_eq!(resolve(parameters).unwrap_err().expression.as_deref(), Some(blamed), "{parameters:?}");
+    }
+}
+
+#[test]
+fn the_url_of_a_de_identified_export_is_shown_without_what_names_patients() {
+    let url =
+        "https://h/fhir/Patient/p-1/$export?_type=Patient&patient=Patient/p-1&_typeFilter=Patient%3Fidentifier=p-1&_since=2024&%5Ftype=p-1";
+    let asked = ExportRequest { level: Level::OnePatient("p-1".into()), ..ExportRequest::default() };
+    assert_eq!(asked.shown_url(url, "https://h/fhir"), url);
+    let deidentified = |level| ExportRequest { level, anonymization: Some(anonymization()), ..ExportRequest::default() };
+    let shown = deidentified(Level::OnePatient("p-1".into())).shown_url(url, "https://h/fhir");
+    assert_eq!(shown, "https://h/fhir/Patient/-/$export?_type=Patient&_since=2024");
+    let shown = deidentified(Level::Group("g-1".into())).shown_url("https://h/fhir/Group/g%2D1/$export", "https://h/fhir");
+    assert_eq!(shown, "https://h/fhir/Group/-/$export");
+    assert_eq!(deidentified(Level::System).shown_url("https://h/fhir/$export", "https://h/fhir"), "https://h/fhir/$export");
 }

@@ -1,7 +1,4 @@
-//! Our tables against tables of the same definitions that were derived independently. They are no part of this
-//! repository; where they do not lie beside the checkout, there is nothing to compare with.
-//!
-//! Every difference has a rule here, and nothing else may differ:
+//! Our tables against the independent ones. Every difference has a rule here, and nothing else may differ:
 //!
 //! * Ours leave out paths to what the parameter is never compared with (`performedString` for a date, the types of an
 //!   extension's value but a string's), and parameters of which nothing is left. That concerns `Bundle?composition` and
@@ -14,30 +11,12 @@
 //! * Ours name the parts for which R5 has no definition, and say `id` where FHIRPath says `System.String`.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::path::Path as FilePath;
 
 use serde_json::Value;
 
 use super::kind;
+use crate::independent::{members, table};
 use crate::{FhirVersion, ParameterKind, ResourceType, SearchParameter, Support, TypedPath};
-
-/// The first word: `patient-compartment`, `search-params`, `types`.
-fn table(name: &str, version: FhirVersion) -> Option<Value> {
-    let release = match version {
-        FhirVersion::R4 => "r4",
-        FhirVersion::R4b => "r4b",
-        FhirVersion::R5 => "r5",
-    };
-    let beside = FilePath::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/tables");
-    let text = fs::read(beside.join(format!("{name}-{release}.json"))).ok()?;
-    Some(serde_json::from_slice(&text).unwrap())
-}
-
-/// The members of an object.
-fn members(json: &Value) -> impl Iterator<Item = (&str, &Value)> {
-    json.as_object().into_iter().flatten().map(|(name, value)| (name.as_str(), value))
-}
 
 /// The elements of an array; none where it is missing.
 fn items<'a>(json: &'a Value, name: &str) -> impl Iterator<Item = &'a Value> {

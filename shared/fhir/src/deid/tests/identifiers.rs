@@ -1,0 +1,129 @@
+//! No identifier of a resource survives the rules for HIPAA's safe harbor.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::*;
+
+/// What the rules of the safe-harbor method do in short. The whole of them is no part of this repository.
+const SAFE_HARBOR: &[[&str; 2]] = &[
+    ["nodesByType('Extension')", r#""method":"redact""#],
+    ["nodesByType('HumanName').use", r#""method":"keep""#],
+    ["nodesByType('Address').state", r#""method":"keep""#],
+    ["Resource.id", r#""method":"cryptoHash""#],
+    ["nodesByType('Identifier')", r#""method":"redact""#],
+    ["nodesByType('Reference').display", r#""method":"redact""#],
+    ["nodesByType('Reference').reference", r#""method":"cryptoHash""#],
+    ["nodesByType('Narrative')", r#""method":"redact""#],
+    ["nodesByType('date')", r#""method":"dateshift""#],
+    ["nodesByType('dateTime')", r#""method":"dateshift""#],
+    ["nodesByType('instant')", r#""method":"dateshift""#],
+    ["nodesByType('Address')", r#""method":"redact""#],
+    ["nodesByType('HumanName')", r#""method":"redact""#],
+    ["nodesByType('ContactPoint')", r#""method":"redact""#],
+    ["Organization.name", r#""method":"redact""#],
+];
+
+const PARAMETERS: &str = r#""enablePartialDatesForRedact":true,"enablePartialZipCodesForRedact":true"#;
+
+const PATIENT: &str = r#"{"resourceType":"Patient","id":"7a1b2c3d-patient","text":{"status":"generated","div":"<div>Brigitte Musterfrau</div>"},
+    "extension":[{"url":"http://x/mothersMaidenName","valueString":"Altmann"}],"identifier":[{"system":"http://hl7.org/fhir/sid/us-ssn","value":"999-12-3456"}],
+    "name":[{"use":"official","family":"Musterfrau","given":["Brigitte"]}],"telecom":[{"system":"phone","value":"555-867-5309"}],"birthDate":"1971-03-14",
+    "address":[{"line":["12 Langer Weg"],"city":"Smallville","state":"MA","postalCode":"02138"}],
+    "contact":[{"name":{"family":"Nebenmann"},"telecom":[{"value":"555-111-2222"}]}],"managingOrganization":{"reference":"Organization/9-org","display":"Saint Elsewhere"}}"#;
+
+const OBSERVATION: &str = r#"{"resourceType":"Observation","id":"4e5f-observation","subject":{"reference":"Patient/7a1b2c3d-patient","display":"Brigitte Musterfrau"},
+    "effectiveDateTime":"2019-08-07T13:14:15+02:00","contained":[{"resourceType":"Patient","name":[{"text":"Brigitte Musterfrau"}]}]}"#;
+
+#[test]
+fn no_identifier_of_a_resource_survives() {
+    let deidentifier = ready(&configuration(SAFE_HARBOR, PARAMETERS));
+    let secrets = [
+        "7a1b2c3d",
+        "4e5f",
+        "9-org",
+        "Brigitte",
+        "Musterfrau",
+        "Altmann",
+        "999-12-3456",
+        "555-867",
+        "555-111",
+        "1971-03-14",
+        "Langer",
+        "Smallville",
+        "02138",
+        "Nebenmann",
+        "Elsewhere",
+        "2019-08-07",
+        "13:14:15",
+    ];
+    for resource in [PATIENT, OBSERVATION] {
+        let left = apply(&deidentifier, &resource.replace("\n    ", "")).unwrap();
+        for secret in secrets {
+            assert!(!left.contains(secret), "{secret}: {left}");
+        }
+    }
+    let left = parsed(&apply(&deidentifier, &PATIENT.replace("\n    ", "")).unwrap());
+    assert_eq!(left["address"], serde_json::json!([{ "state": "MA", "postalCode": "02100" }]));
+}
+
+fn shared(path: &str) -> Option<PathBuf> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared").join(path);
+    path.exists().then_some(path)
+}
+
+/// What tells who somebody is, of every resource: ids, names, numbers, addresses, whole birth dates.
+fn secrets(resource: &Value, found: &mut BTreeSet<String>) {
+    match resource {
+        Value::Array(items) => items.iter().for_each(|item| secrets(item, found)),
+        Value::Object(members) => {
+            let text = |name: &str| members.get(name).and_then(Value::as_str).map(str::to_owned);
+            if members.contains_key("resourceType") {
+                found.extend(text("id"));
+                // Other dates move, and may come to lie on a day on which something else was.
+                found.extend(text("birthDate"));
+            }
+            let list =
+                |name: &str| members.get(name).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).map(str::to_owned);
+            if members.contains_key("family") {
+                found.extend(text("family").into_iter().chain(list("given")));
+            }
+            if members.contains_key("postalCode") {
+                found.extend(text("postalCode").into_iter().chain(list("line")).chain(text("city")));
+            }
+            let is_contact = matches!(text("system").as_deref(), Some("phone" | "email"));
+            if is_contact || text("system").is_some_and(|system| system.contains("us-ssn") || system.contains("medicalrecord")) {
+                found.extend(text("value"));
+            }
+            members.values().for_each(|value| secrets(value, found));
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+/// The original configuration keeps `Organization.identifier`, `.telecom` and `.address`, and so do we: organisations are no people.
+fn is_of_organization(line: &str) -> bool {
+    line.contains(r#""resourceType":"Organization""#)
+}
+
+#[test]
+fn no_identifier_of_synthetic_patients_survives() {
+    let (Some(data), Some(config)) = (shared("data/10-patients"), shared("vectors/anonymizer/samples/configuration-sample.json")) else {
+        return;
+    };
+    let deidentifier = ready(fs::read_to_string(config).unwrap().trim_start_matches('\u{feff}'));
+    let files: Vec<_> = fs::read_dir(data).unwrap().map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap()).collect();
+    let lines = || files.iter().flat_map(|file| file.lines()).filter(|line| !is_of_organization(line));
+    let mut found = BTreeSet::new();
+    lines().for_each(|line| secrets(&parsed(line), &mut found));
+    assert!(found.len() > 1000, "{}", found.len());
+    for line in lines() {
+        let left = apply(&deidentifier, line).unwrap();
+        let texts: BTreeSet<&str> = left.split(|c: char| !c.is_alphanumeric() && !matches!(c, '-' | '.' | '@')).collect();
+        for secret in &found {
+            let is_there = if secret.contains(' ') { left.contains(secret) } else { texts.contains(secret.as_str()) };
+            assert!(!is_there, "{secret}: {left}");
+        }
+    }
+}
