@@ -9,7 +9,7 @@ What MiniStack 1.5.33 does not do, and what the deployment test does instead:
 * With TLS it also tries port 443 for Cognito's sake. Harmless: on loopback, and it goes on without if the port is taken.
 * Its HTTP API answers to the Host header `<api>.execute-api.localhost:<port>`, a name that not every machine resolves. The
   client connects to 127.0.0.1 and sends that header (`signed_http.py`).
-* The SAM transform needs `aws-sam-translator` beside it, which `aws-sam-cli` brings.
+* The SAM transform needs `aws-sam-translator` beside it, which `aws-sam-cli` brings, and KMS needs `cryptography` to sign.
 * Its own polling of the queue for an event source mapping does not pass through IAM, so the worker's sqs:ReceiveMessage,
   DeleteMessage and GetQueueAttributes are not proven here; without them AWS refuses the mapping at deployment.
 * It does not limit memory, does not freeze a function between invocations and does not know Lambda's account concurrency.

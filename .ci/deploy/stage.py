@@ -18,6 +18,16 @@ LAKE_BUCKET = "headrace-lake"
 LAKE_PREFIX = "lake/current/"
 DESTINATION_PREFIX = "exports/"
 ASKS = {"Accept": "application/fhir+json", "Prefer": "respond-async"}
+# What describes the service; anybody may ask. The token endpoint comes to it in one mode.
+OPEN = {"GET /metadata", "HEAD /metadata", "GET /OperationDefinition", "GET /OperationDefinition/{id}",
+        "GET /.well-known/smart-configuration"}
+# A request of each other route.
+SHUT = [
+    ("GET", "/$export"), ("POST", "/$export"), ("GET", "/Patient/$export"), ("POST", "/Patient/$export"),
+    ("GET", "/Patient/1/$export"), ("POST", "/Patient/1/$export"), ("GET", "/Group/1/$export"), ("POST", "/Group/1/$export"),
+    ("GET", "/Group"), ("GET", "/Group/1"), ("GET", "/_operations/export"), ("GET", "/_operations/export/1"),
+    ("DELETE", "/_operations/export/1"), ("GET", "/_operations/files/1/Patient-1.ndjson"),
+    ("HEAD", "/_operations/files/1/Patient-1.ndjson")]
 EXPORT_SECONDS = 120
 # A record rests for a minute, and the reaper comes every minute.
 RECORD_SECONDS = 180
@@ -159,14 +169,17 @@ def records_place(stage: HasRecords) -> str:
     return f"s3://{stage.stack.outputs['AuditBucketName']}/{AUDIT_PREFIX}"
 
 
-def expect_record(stage: HasRecords, deed: str, *which: str) -> None:
-    """An auditor finds that this was done, as soon as the record is sealed."""
+def expect_record(stage: HasRecords, deed: str, outcome: str, *which: str) -> None:
+    """An auditor finds that this was done, or refused, as soon as the record is sealed."""
     deadline = time.monotonic() + RECORD_SECONDS
-    while deed not in (shown := stage.program.run("audit", "show", records_place(stage), *which)).split():
-        expect(time.monotonic() < deadline, f"no record of {deed} ({' '.join(which)}) in:\n{shown}")
+    while True:
+        shown = stage.program.run("audit", "show", records_place(stage), *which)
+        if any({deed, outcome} <= set(line.split()) for line in shown.splitlines()):
+            return
+        expect(time.monotonic() < deadline, f"no record of {deed}, {outcome} ({' '.join(which)}) in:\n{shown}")
         time.sleep(1)
 
 
 def expect_sound_records(stage: HasRecords) -> None:
     said = stage.program.run("audit", "verify", records_place(stage), "--table", stage.stack.outputs["JobTableName"])
-    expect(said.startswith("sound: records 1 to ") and "they end where the job table says" in said, f"sound from the first: {said}")
+    expect(said.startswith("sound: records 1 to ") and "they end where the job table says" in said, f"sound: {said}")
