@@ -90,7 +90,9 @@ fn secrets(resource: &Value, found: &mut BTreeSet<String>) {
                 found.extend(text("family").into_iter().chain(list("given")));
             }
             if members.contains_key("postalCode") {
-                found.extend(text("postalCode").into_iter().chain(list("line")).chain(text("city")));
+                // What the method leaves of a zip code is, of some, all of it.
+                let zip = text("postalCode").filter(|zip| !zip.chars().skip(3).all(|digit| digit == '0'));
+                found.extend(zip.into_iter().chain(list("line")).chain(text("city")));
             }
             let is_contact = matches!(text("system").as_deref(), Some("phone" | "email"));
             if is_contact || text("system").is_some_and(|system| system.contains("us-ssn") || system.contains("medicalrecord")) {
@@ -117,6 +119,8 @@ fn no_identifier_of_synthetic_patients_survives() {
     let lines = || files.iter().flat_map(|file| file.lines()).filter(|line| !is_of_organization(line));
     let mut found = BTreeSet::new();
     lines().for_each(|line| secrets(&parsed(line), &mut found));
+    // Contained resources are named by plain words, which are names of elements, too: `#coverage`.
+    found.retain(|secret| !secret.chars().all(|c| c.is_ascii_lowercase()));
     assert!(found.len() > 1000, "{}", found.len());
     for line in lines() {
         let left = apply(&deidentifier, line).unwrap();
