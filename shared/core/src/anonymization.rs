@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::organize::header;
+use crate::text::stored_as_text;
 
 /// Below this folder of a destination lie the configurations that exports to it can be de-identified by.
 pub const FOLDER: &str = "anonymization";
@@ -35,18 +36,7 @@ impl ConfigName {
     }
 }
 
-impl TryFrom<String> for ConfigName {
-    type Error = &'static str;
-    fn try_from(text: String) -> Result<Self, &'static str> {
-        Self::parse(&text).ok_or("not a configuration's name")
-    }
-}
-
-impl From<ConfigName> for String {
-    fn from(name: ConfigName) -> Self {
-        name.0
-    }
-}
+stored_as_text!(ConfigName, Self::parse, "not a configuration's name");
 
 /// What a request says of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,7 +95,7 @@ impl Deid {
     pub fn reference_to(&self, patient: &str) -> String {
         self.rewritten(patient).unwrap_or_else(|| {
             let name = Sha256::new().chain_update(b"names of blocks").chain_update(self.secret.0).chain_update(patient).finalize();
-            name.iter().fold("Patient/".to_owned(), |name, byte| name + &format!("{byte:02x}"))
+            format!("Patient/{}", hex::encode(name))
         })
     }
 

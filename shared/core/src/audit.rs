@@ -18,6 +18,7 @@ use crate::ids::{Caller, JobId};
 use crate::job::{Job, JobState, Reason};
 use crate::outcome::IssueCode;
 use crate::part::{Part, PartName};
+use crate::text::stored_as_text;
 
 pub use log::LOG_TARGET;
 pub use order::{Order, OrderLevel};
@@ -60,7 +61,7 @@ pub struct AuditEntry {
 
 /// What was done, or tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "&'static str")]
+#[serde(try_from = "String", into = "String")]
 pub enum Deed {
     /// An access token was asked for.
     Token,
@@ -118,20 +119,13 @@ impl Deed {
             Self::Groups => "groups",
         }
     }
-}
 
-impl TryFrom<String> for Deed {
-    type Error = &'static str;
-    fn try_from(name: String) -> Result<Self, &'static str> {
-        Self::ALL.into_iter().find(|deed| deed.as_str() == name).ok_or("not a deed")
+    fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|deed| deed.as_str() == name)
     }
 }
 
-impl From<Deed> for &'static str {
-    fn from(deed: Deed) -> Self {
-        deed.as_str()
-    }
-}
+stored_as_text!(Deed, Self::named, "not a deed");
 
 /// How it ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

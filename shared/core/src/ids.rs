@@ -19,7 +19,7 @@ pub struct InvalidJobId;
 impl JobId {
     /// The name made of these random bytes.
     pub fn from_random(bytes: [u8; 16]) -> Self {
-        Self(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+        Self(hex::encode(bytes))
     }
 
     /// Reads a name as it stands in a URL, a key or a message.

@@ -31,3 +31,4 @@ pub mod resolution;
 pub mod roster;
 pub mod selection;
 pub mod task;
+mod text;

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::request::Ignored;
+use crate::text::stored_as_text;
 
 /// FHIR `issue-severity`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -18,7 +19,7 @@ pub enum Severity {
 
 /// FHIR `issue-type`, as far as this service uses it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "&'static str")]
+#[serde(try_from = "String", into = "String")]
 pub enum IssueCode {
     /// A line that is not a resource.
     Structure,
@@ -96,20 +97,13 @@ impl IssueCode {
             Self::Informational => "informational",
         }
     }
-}
 
-impl TryFrom<String> for IssueCode {
-    type Error = &'static str;
-    fn try_from(name: String) -> Result<Self, &'static str> {
-        Self::ALL.into_iter().find(|code| code.as_str() == name).ok_or("not an issue type")
+    fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|code| code.as_str() == name)
     }
 }
 
-impl From<IssueCode> for &'static str {
-    fn from(code: IssueCode) -> Self {
-        code.as_str()
-    }
-}
+stored_as_text!(IssueCode, Self::named, "not an issue type");
 
 /// One issue of an OperationOutcome.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

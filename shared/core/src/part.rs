@@ -5,6 +5,8 @@ use std::fmt;
 use headrace_fhir::ResourceType;
 use serde::{Deserialize, Serialize};
 
+use crate::text::stored_as_text;
+
 /// What the lines of one file are. A file holds one kind only (Bulk Data Access, "Bulk Data Output File Request").
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -117,18 +119,7 @@ impl PartKind {
     }
 }
 
-impl TryFrom<String> for PartKind {
-    type Error = &'static str;
-    fn try_from(name: String) -> Result<Self, &'static str> {
-        Self::named(&name).ok_or("not a kind of part")
-    }
-}
-
-impl From<PartKind> for String {
-    fn from(kind: PartKind) -> Self {
-        kind.as_str().to_owned()
-    }
-}
+stored_as_text!(PartKind, Self::named, "not a kind of part");
 
 impl fmt::Debug for PartKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -19,6 +19,7 @@ use crate::access::Reach;
 use crate::anonymization::Anonymization;
 use crate::clock::Millis;
 use crate::outcome::IssueCode;
+use crate::text::stored_as_text;
 
 use given::Given;
 pub use parameter::Parameter;
@@ -111,7 +112,7 @@ pub struct ExportRequest {
 
 /// A value of `includeAssociatedData`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "&'static str")]
+#[serde(try_from = "String", into = "String")]
 pub enum Associated {
     /// The most recent Provenance of each resource.
     LatestProvenanceResources,
@@ -151,18 +152,7 @@ impl Associated {
     }
 }
 
-impl TryFrom<String> for Associated {
-    type Error = &'static str;
-    fn try_from(name: String) -> Result<Self, &'static str> {
-        Self::named(&name).ok_or("not a value of includeAssociatedData")
-    }
-}
-
-impl From<Associated> for &'static str {
-    fn from(value: Associated) -> Self {
-        value.as_str()
-    }
-}
+stored_as_text!(Associated, Self::named, "not a value of includeAssociatedData");
 
 /// What the operator allows, and what the lake is.
 #[derive(Clone, Debug, Default)]

@@ -90,8 +90,9 @@ impl Metric {
 /// The function whose metrics are written; unset on one machine, where nobody reads them.
 static FUNCTION: OnceLock<String> = OnceLock::new();
 
-/// Our crates. A bare level is meant for them: the SDK's own debugging output is noise to an operator.
-const OURS: [&str; 14] = [
+/// The log targets of our own: our crates, and the records for auditors. A bare level is meant for them: the SDK's own debugging
+/// output is noise to an operator.
+pub const OURS: [&str; 14] = [
     "headrace_core",
     "headrace_aws",
     "headrace_edge",

@@ -113,19 +113,8 @@ mod tests {
         }
 
         async fn register(&self) {
-            let client = Client {
-                id: Caller("lab".to_owned()),
-                name: None,
-                keys: ClientKeys::Elsewhere,
-                scopes: Scopes::of_text("system/*.rs", read_version("4.0.1").unwrap()).0,
-                groups: None,
-                containers: None,
-                jobs: None,
-                destination: None,
-                is_disabled: false,
-                created_at: Millis(1),
-                changed_at: Millis(1),
-            };
+            let scopes = Scopes::of_text("system/*.rs", read_version("4.0.1").unwrap()).0;
+            let client = Client::new(Caller("lab".to_owned()), ClientKeys::Elsewhere, scopes, Millis(1));
             assert!(State::open(&self.state()).await.unwrap().jobs.put_client(&client, None).await.unwrap());
         }
 

@@ -5,6 +5,7 @@ pub mod jwks;
 mod registration;
 mod view;
 
+use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -18,6 +19,7 @@ use headrace_edge::system::SystemClock;
 
 use crate::cli::{Action, Clients, Keygen, Place};
 use crate::client_key::{Generated, KeyError};
+use crate::private::new_private_file;
 use crate::state::{State, StateError};
 
 pub use registration::Unregistrable;
@@ -176,8 +178,8 @@ fn keygen(order: &Keygen) -> Result<String, ClientsFailure> {
     let made = Generated::new(order.alg)?;
     std::fs::create_dir_all(&order.out).map_err(|cause| ClientsFailure::Write { path: order.out.clone(), cause })?;
     let (private, public) = (order.out.join(PRIVATE_KEY), order.out.join(PUBLIC_KEYS));
-    write_new(&private, 0o600, &serde_json::to_string_pretty(&made.private)?)?;
-    write_new(&public, 0o644, &serde_json::to_string_pretty(&made.public)?)?;
+    write_text(&private, new_private_file(&private), &serde_json::to_string_pretty(&made.private)?)?;
+    write_text(&public, File::create_new(&public), &serde_json::to_string_pretty(&made.public)?)?;
     Ok(format!(
         "{}: the private key; it stays with the client and is sent to nobody\n{}: its public half; register it with `headrace clients add --jwks`\n",
         private.display(),
@@ -185,13 +187,7 @@ fn keygen(order: &Keygen) -> Result<String, ClientsFailure> {
     ))
 }
 
-fn write_new(path: &Path, mode: u32, text: &str) -> Result<(), ClientsFailure> {
-    let mut options = std::fs::File::options();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, mode);
-    #[cfg(not(unix))]
-    let _ = mode;
-    let written = options.open(path).and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.write_all(b"\n")));
+fn write_text(path: &Path, created: io::Result<File>, text: &str) -> Result<(), ClientsFailure> {
+    let written = created.and_then(|mut file| writeln!(file, "{text}"));
     written.map_err(|cause| ClientsFailure::Write { path: path.to_owned(), cause })
 }

@@ -1,7 +1,10 @@
 //! Files and folders for their owner alone.
 
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
 use std::path::Path;
-use std::{fs, io};
+
+use tempfile::NamedTempFile;
 
 /// Creates a folder, and those that it lies in, for its owner alone.
 pub(crate) fn private_folder(folder: &Path) -> io::Result<()> {
@@ -10,6 +13,36 @@ pub(crate) fn private_folder(folder: &Path) -> io::Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(folder)
+}
+
+/// How to open a file for writing that, if it is created, is for its owner alone.
+pub(crate) fn private_options() -> OpenOptions {
+    let mut options = File::options();
+    options.write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+}
+
+/// Creates a file: never over another, nor through a link that somebody has laid there.
+pub(crate) fn new_private_file(path: &Path) -> io::Result<File> {
+    private_options().create_new(true).open(path)
+}
+
+/// Writes a file whole or not at all, and never over another; an error of kind `AlreadyExists` says that there is one. It has its
+/// name once its bytes are on the disk, and the name is on the disk before anybody relies on it.
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(path);
+    private_folder(folder)?;
+    // For its owner alone, by the library's own default.
+    let mut draft = NamedTempFile::new_in(folder)?;
+    draft.write_all(bytes)?;
+    draft.as_file().sync_all()?;
+    draft.persist_noclobber(path)?;
+    // Elsewhere a folder cannot be opened as a file.
+    #[cfg(unix)]
+    File::open(folder)?.sync_all()?;
+    Ok(())
 }
 
 /// Whether others than its owner may read or write a file.

@@ -1,8 +1,8 @@
 //! How one machine seals jobs' secrets: under a key in a file for its owner alone, made when it is first needed. Whoever gets
 //! hold of the job table without that file learns no secret.
 
-use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::fs;
+use std::io;
 use std::path::PathBuf;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
@@ -11,7 +11,7 @@ use headrace_aws::Sealer;
 use headrace_core::error::{BoxError, StoreError};
 use headrace_core::ids::JobId;
 
-use crate::private::{is_exposed, private_folder};
+use crate::private::{is_exposed, write_whole};
 
 const WHAT: &str = "the key of jobs' secrets";
 
@@ -52,14 +52,7 @@ impl FileSealer {
     fn make(&self) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; 32];
         aws_lc_rs::rand::fill(&mut bytes).map_err(io::Error::other)?;
-        let folder = self.path.parent().ok_or(io::ErrorKind::NotFound)?;
-        private_folder(folder)?;
-        // Whole or not at all, and never over another key.
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        file.write_all(&bytes)?;
-        file.as_file().sync_all()?;
-        file.persist_noclobber(&self.path)?;
-        File::open(folder)?.sync_all()?;
+        write_whole(&self.path, &bytes)?;
         Ok(bytes)
     }
 }

@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::private::{is_exposed, private_folder};
+use crate::private::{is_exposed, new_private_file, private_folder};
 use aws_lc_rs::encoding::{AsDer as _, Pkcs8V1Der, PublicKeyX509Der};
 use aws_lc_rs::error::Unspecified;
 use aws_lc_rs::rand::SystemRandom;
@@ -69,12 +69,7 @@ impl FileSigner {
         let path = folder.join(format!("token-{:013}.pem", now.0));
         let unusable = |cause| KeyFileError::File { path: path.clone(), cause };
         private_folder(folder).map_err(unusable)?;
-        let mut options = File::options();
-        // Never over another key, nor through a link that somebody has laid there.
-        options.write(true).create_new(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let mut file = options.open(&path).map_err(unusable)?;
+        let mut file = new_private_file(&path).map_err(unusable)?;
         let text = pem::encode_config(&Pem::new(TAG, pkcs8), EncodeConfig::new().set_line_ending(LineEnding::LF));
         file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(unusable)?;
         Ok(path)

@@ -7,6 +7,7 @@ use headrace_aws::{DynamoJobStore, TableSchema};
 use headrace_core::error::{ExportError, StoreError};
 
 use crate::embedded::{EmbeddedDynamo, EmbeddedError};
+use crate::private::{new_private_file, private_folder};
 
 /// The job table's name within its file.
 const TABLE: &str = "headrace";
@@ -72,8 +73,8 @@ impl State {
     /// Several processes may: the engine takes its turns between them, an item or a transaction at a time, and none of them
     /// keeps an item in memory. Only [`lock`] says that this process is the one that serves.
     pub async fn open(folder: &Path) -> Result<Self, StateError> {
-        create(folder)?;
-        create_private_file(&folder.join(JOBS)).map_err(|cause| StateError::Folder { path: folder.to_owned(), cause })?;
+        let created = private_folder(folder).and_then(|()| create_private_file(&folder.join(JOBS)));
+        created.map_err(|cause| StateError::Folder { path: folder.to_owned(), cause })?;
         let dynamo = EmbeddedDynamo::open(&folder.join(JOBS))?;
         TableSchema::create(&dynamo.client(), TABLE).await?;
         let jobs = DynamoJobStore::new(dynamo.client(), TABLE);
@@ -88,8 +89,8 @@ impl State {
 
 /// Takes the folder for a process that serves it, until the file is dropped.
 pub fn lock(folder: &Path) -> Result<File, StateError> {
-    create(folder)?;
     let unusable = |cause| StateError::Folder { path: folder.to_owned(), cause };
+    private_folder(folder).map_err(unusable)?;
     let path = folder.join("lock");
     let file = create_private_file(&path).and_then(|()| File::options().append(true).open(&path)).map_err(unusable)?;
     match file.try_lock() {
@@ -99,24 +100,12 @@ pub fn lock(folder: &Path) -> Result<File, StateError> {
     }
 }
 
-fn create(folder: &Path) -> Result<(), StateError> {
-    let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(folder).map_err(|cause| StateError::Folder { path: folder.to_owned(), cause })
-}
-
 /// Creates an empty file for its owner alone, if there is none; SQLite gives the files beside it the same rights.
 ///
 /// One that is there is not even opened: to close it again would, by POSIX, release the locks that an engine of this same
 /// process holds on it, and another process would take its log of writes away.
 fn create_private_file(path: &Path) -> std::io::Result<()> {
-    let mut options = File::options();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    match options.open(path) {
+    match new_private_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
         Ok(_) | Err(_) => Ok(()),
     }

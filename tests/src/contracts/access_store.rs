@@ -27,18 +27,13 @@ macro_rules! access_store_contract {
 }
 
 fn client(id: &str, at: u64) -> Client {
+    let keys = ClientKeys::JwksUrl("https://lab.example/jwks.json".to_owned());
+    let scopes = Scopes::of_text("system/Patient.rs system/Observation.rs?category=laboratory", Default::default()).0;
     Client {
-        id: Caller(id.to_owned()),
         name: Some("The \"laboratory\"".to_owned()),
-        keys: ClientKeys::JwksUrl("https://lab.example/jwks.json".to_owned()),
-        scopes: Scopes::of_text("system/Patient.rs system/Observation.rs?category=laboratory", Default::default()).0,
         groups: Some(["g-1".to_owned(), "g-2".to_owned()].into()),
-        containers: None,
         jobs: Some(3),
-        destination: None,
-        is_disabled: false,
-        created_at: Millis(at),
-        changed_at: Millis(at),
+        ..Client::new(Caller(id.to_owned()), keys, scopes, Millis(at))
     }
 }
 

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
-use headrace_core::audit::LOG_TARGET;
+use headrace_edge::telemetry::OURS;
 use serde_json::Value;
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
@@ -25,24 +25,6 @@ pub const DATA: &str = "CANARYDATA";
 
 /// In what a client sends as a credential, where a test looks for it.
 pub const TOKEN: &str = "CANARYTOKEN";
-
-/// Our crates, and the records for auditors.
-const OURS: [&str; 14] = [
-    "headrace_core",
-    "headrace_aws",
-    "headrace_edge",
-    "headrace_local",
-    "kickoff",
-    "status",
-    "cancel",
-    "chunk_worker",
-    "files",
-    "groups",
-    "metadata",
-    "reaper",
-    "token",
-    LOG_TARGET,
-];
 
 /// What gives access, as it stands in URLs, headers and forms.
 const CREDENTIALS: [&str; 7] = [

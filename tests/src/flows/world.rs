@@ -233,19 +233,8 @@ impl<S: Stage> World<S> {
     /// A registration of the client with its key, for these scopes and nothing else; to be changed and written with
     /// [`World::put_client`].
     pub fn registration(&self, client: &Client, scopes: &str) -> Result<access::Client> {
-        Ok(access::Client {
-            id: Caller(client.id.clone()),
-            name: None,
-            keys: ClientKeys::Jwks(client.jwks()?),
-            scopes: Scopes::of_text(scopes, FhirVersion::default()).0,
-            groups: None,
-            containers: None,
-            jobs: None,
-            destination: None,
-            is_disabled: false,
-            created_at: self.now(),
-            changed_at: self.now(),
-        })
+        let scopes = Scopes::of_text(scopes, FhirVersion::default()).0;
+        Ok(access::Client::new(Caller(client.id.clone()), ClientKeys::Jwks(client.jwks()?), scopes, self.now()))
     }
 
     /// Writes a registration, over an earlier one if there is one.

@@ -16,19 +16,7 @@ use headrace_tests::standins::s3::Encryption;
 
 /// Ann's registration with this destination.
 fn registered<S: Stage>(destination: Option<String>) -> Client {
-    Client {
-        id: World::<S>::ann(),
-        name: None,
-        keys: ClientKeys::Elsewhere,
-        scopes: Scopes::Everything,
-        groups: None,
-        containers: None,
-        jobs: None,
-        destination,
-        is_disabled: false,
-        created_at: Millis(0),
-        changed_at: Millis(0),
-    }
+    Client { destination, ..Client::new(World::<S>::ann(), ClientKeys::Elsewhere, Scopes::Everything, Millis(0)) }
 }
 
 async fn one_machine() -> Result<OneMachine> {

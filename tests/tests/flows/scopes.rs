@@ -20,19 +20,7 @@ const ANN: &str = "arn:aws:sts::111122223333:assumed-role/Export";
 
 /// Ann's registration with these scopes.
 pub(crate) fn ann(scopes: &str) -> Client {
-    Client {
-        id: Caller(ANN.to_owned()),
-        name: None,
-        keys: ClientKeys::Elsewhere,
-        scopes: Scopes::of_text(scopes, FhirVersion::R4).0,
-        groups: None,
-        containers: None,
-        jobs: None,
-        destination: None,
-        is_disabled: false,
-        created_at: Millis(0),
-        changed_at: Millis(0),
-    }
+    Client::new(Caller(ANN.to_owned()), ClientKeys::Elsewhere, Scopes::of_text(scopes, FhirVersion::R4).0, Millis(0))
 }
 
 /// Writes a registration over whatever there is.

@@ -43,6 +43,25 @@ pub struct Client {
     pub changed_at: Millis,
 }
 
+impl Client {
+    /// One that nothing but its scopes holds back.
+    pub fn new(id: Caller, keys: ClientKeys, scopes: Scopes, now: Millis) -> Self {
+        Self {
+            id,
+            name: None,
+            keys,
+            scopes,
+            groups: None,
+            containers: None,
+            jobs: None,
+            destination: None,
+            is_disabled: false,
+            created_at: now,
+            changed_at: now,
+        }
+    }
+}
+
 /// How a client proves who it is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

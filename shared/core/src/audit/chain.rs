@@ -12,6 +12,7 @@ use sha2::{Digest as _, Sha256};
 use super::AuditEntry;
 use super::event::AuditEvent;
 use crate::clock::Millis;
+use crate::text::stored_as_text;
 
 /// The most records of one file: a DynamoDB transaction has 100 items, and the head's move is one of them.
 pub const RECORDS_PER_FILE: u16 = 98;
@@ -33,20 +34,13 @@ impl Day {
             && text.bytes().zip(0..).all(|(byte, place)| if matches!(place, 4 | 7) { byte == b'-' } else { byte.is_ascii_digit() });
         is_plain.then(|| Self(text.to_owned()))
     }
-}
 
-impl TryFrom<String> for Day {
-    type Error = &'static str;
-    fn try_from(text: String) -> Result<Self, &'static str> {
-        Self::parse(&text).ok_or("not a day such as 2026-01-31")
+    fn as_str(&self) -> &str {
+        &self.0
     }
 }
 
-impl From<Day> for String {
-    fn from(day: Day) -> Self {
-        day.0
-    }
-}
+stored_as_text!(Day, Self::parse, "not a day such as 2026-01-31");
 
 impl fmt::Display for Day {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -67,7 +61,7 @@ impl LineHash {
 
     /// Of this line.
     pub fn of(line: &[u8]) -> Self {
-        Self(Sha256::digest(line).iter().map(|byte| format!("{byte:02x}")).collect())
+        Self(hex::encode(Sha256::digest(line)))
     }
 }
 

@@ -6,6 +6,7 @@ use headrace_fhir::ResourceType;
 use serde::{Deserialize, Serialize};
 
 use crate::request::{Container, ExportRequest, Level, Parameter, is_id};
+use crate::text::stored_as_text;
 
 /// What an export was asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,7 +26,7 @@ pub struct Order {
 
 /// Whose data an export is about. A patient is not named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "&'static str")]
+#[serde(try_from = "String", into = "String")]
 pub enum OrderLevel {
     /// Everything.
     System,
@@ -50,20 +51,13 @@ impl OrderLevel {
             Self::Group => "group",
         }
     }
-}
 
-impl TryFrom<String> for OrderLevel {
-    type Error = &'static str;
-    fn try_from(name: String) -> Result<Self, &'static str> {
-        Self::ALL.into_iter().find(|level| level.as_str() == name).ok_or("not a level")
+    fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|level| level.as_str() == name)
     }
 }
 
-impl From<OrderLevel> for &'static str {
-    fn from(level: OrderLevel) -> Self {
-        level.as_str()
-    }
-}
+stored_as_text!(OrderLevel, Self::named, "not a level");
 
 impl From<&Level> for OrderLevel {
     fn from(level: &Level) -> Self {

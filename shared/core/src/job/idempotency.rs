@@ -72,7 +72,7 @@ fn digest(pieces: &[&[u8]]) -> String {
         hash.update(piece.len().to_be_bytes());
         hash.update(piece);
     }
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(hash.finalize())
 }
 
 #[cfg(test)]

@@ -2,9 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::text::stored_as_text;
+
 /// A parameter that a kick-off can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "&'static str")]
+#[serde(try_from = "String", into = "String")]
 pub enum Parameter {
     /// Only these resource types.
     Type,
@@ -117,15 +119,4 @@ impl Parameter {
     }
 }
 
-impl TryFrom<String> for Parameter {
-    type Error = &'static str;
-    fn try_from(name: String) -> Result<Self, &'static str> {
-        Self::named(&name).ok_or("not a parameter of a kick-off")
-    }
-}
-
-impl From<Parameter> for &'static str {
-    fn from(parameter: Parameter) -> Self {
-        parameter.as_str()
-    }
-}
+stored_as_text!(Parameter, Self::named, "not a parameter of a kick-off");

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::text::stored_as_text;
+
 /// The mark in a layout for the time of the kick-off.
 const TIMESTAMP: &str = "<timestamp>";
 
@@ -43,24 +45,17 @@ impl Layout {
         parse_named(text, read).map_err(InvalidLayout)
     }
 
+    fn as_str(&self) -> &str {
+        &self.0
+    }
+
     /// The folder of one job.
     pub fn folder(&self, timestamp: &str, id: &str) -> String {
         self.0.replace(TIMESTAMP, timestamp).replace(ID, id)
     }
 }
 
-impl TryFrom<String> for Layout {
-    type Error = &'static str;
-    fn try_from(text: String) -> Result<Self, &'static str> {
-        Self::parse(&text).ok_or("not a layout")
-    }
-}
-
-impl From<Layout> for String {
-    fn from(layout: Layout) -> Self {
-        layout.0
-    }
-}
+stored_as_text!(Layout, Self::parse, "not a layout");
 
 /// A key that files can be encrypted under: the operator offers keys by name, `_encryptionKey` picks one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -133,15 +128,4 @@ impl Container {
     }
 }
 
-impl TryFrom<String> for Container {
-    type Error = &'static str;
-    fn try_from(text: String) -> Result<Self, &'static str> {
-        Self::parse(&text).ok_or("not a container's name")
-    }
-}
-
-impl From<Container> for String {
-    fn from(container: Container) -> Self {
-        container.0
-    }
-}
+stored_as_text!(Container, Self::parse, "not a container's name");

@@ -85,7 +85,7 @@ impl Works {
         let parameters = &config.parameters;
         let or_derived = |key: &str, label| if key.is_empty() { derive(label).to_vec() } else { key.as_bytes().to_vec() };
         let date_shift_key = match parameters.date_shift_key.as_str() {
-            "" => derive("dateShiftKey").iter().map(|byte| format!("{byte:02x}")).collect(),
+            "" => hex::encode(derive("dateShiftKey")),
             key => key.to_owned(),
         };
         Self {

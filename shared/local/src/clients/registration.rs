@@ -87,17 +87,12 @@ pub(super) fn client(add: &Add, now: Millis) -> Result<Client, Unregistrable> {
         destination(place, on_one_machine).map_err(|problem| Unregistrable::Destination { place: place.clone(), problem })?;
     }
     Ok(Client {
-        id,
         name: add.name.clone(),
-        keys,
-        scopes: scopes(add)?,
         groups: Some(add.groups.iter().cloned().collect()).filter(|_| !add.groups.is_empty()),
         containers: Some(add.containers.iter().cloned().collect()).filter(|_| !add.containers.is_empty()),
         jobs: add.jobs,
         destination: add.destination.clone(),
-        is_disabled: false,
-        created_at: now,
-        changed_at: now,
+        ..Client::new(id, keys, scopes(add)?, now)
     })
 }
 

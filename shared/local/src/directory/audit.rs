@@ -1,18 +1,17 @@
 //! Audit files in a directory, for its owner's eyes alone.
 
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use headrace_core::audit::chain::AuditFileName;
 use headrace_core::error::StoreError;
 use headrace_core::ports::{AuditFiles, AuditListing, Kept};
-use tempfile::NamedTempFile;
 use walkdir::WalkDir;
 
 use super::parts::blocking;
-use crate::private::private_folder;
+use crate::private::write_whole;
 
 const WHAT: &str = "the audit files";
 
@@ -33,23 +32,11 @@ fn not_applied(cause: impl Into<headrace_core::error::BoxError>) -> StoreError {
     StoreError::NotApplied { what: WHAT, cause: cause.into() }
 }
 
-/// The file has its name once its bytes are on the disk; and the name is on the disk before anybody relies on it.
 fn write(path: &Path, bytes: &[u8]) -> io::Result<Kept> {
-    let folder = path.parent().unwrap_or(path);
-    private_folder(folder)?;
-    // For its owner alone, by the library's own default.
-    let mut draft = NamedTempFile::new_in(folder)?;
-    draft.write_all(bytes)?;
-    draft.as_file().sync_all()?;
-    match draft.persist_noclobber(path) {
-        Ok(_) => {
-            // Elsewhere a folder cannot be opened as a file.
-            #[cfg(unix)]
-            fs::File::open(folder)?.sync_all()?;
-            Ok(Kept::Written)
-        }
-        Err(taken) if taken.error.kind() == io::ErrorKind::AlreadyExists => Ok(Kept::Exists(fs::read(path)?.into())),
-        Err(other) => Err(other.error),
+    match write_whole(path, bytes) {
+        Ok(()) => Ok(Kept::Written),
+        Err(taken) if taken.kind() == io::ErrorKind::AlreadyExists => Ok(Kept::Exists(fs::read(path)?.into())),
+        Err(other) => Err(other),
     }
 }
 

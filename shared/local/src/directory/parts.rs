@@ -1,7 +1,7 @@
 //! The destination as a directory. Only its owner may read what is written: these are patients' records.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
@@ -16,7 +16,7 @@ use headrace_core::ports::{Access, ByteStream, Draft, PartStore};
 use tokio::task::spawn_blocking;
 use walkdir::WalkDir;
 
-use crate::private::private_folder;
+use crate::private::{private_folder, private_options};
 
 use super::in_place;
 use super::lake::read_file;
@@ -115,17 +115,12 @@ fn read_configuration(path: &Path) -> io::Result<Configuration> {
     if bytes.len() as u64 > anonymization::LIMIT_BYTES {
         return Ok(Configuration::TooLong);
     }
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &bytes);
-    let etag = digest.as_ref().iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
+    let etag = hex::encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &bytes));
     Ok(Configuration::Found(bytes.into(), format!("\"{etag}\"")))
 }
 
 fn create_file(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
+    private_options().create(true).truncate(true).open(path)
 }
 
 /// Gives a file a second name; never takes the name from another file.

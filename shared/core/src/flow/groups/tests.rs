@@ -143,17 +143,8 @@ async fn a_group_too_large_for_its_page_comes_without_its_members() {
 
 fn reach(scopes: &str, groups: Option<&[&str]>) -> Reach {
     let client = Client {
-        id: Caller("c".into()),
-        name: None,
-        keys: ClientKeys::Elsewhere,
-        scopes: Scopes::Everything,
         groups: groups.map(|groups| groups.iter().map(ToString::to_string).collect()),
-        containers: None,
-        jobs: None,
-        destination: None,
-        is_disabled: false,
-        created_at: Millis(0),
-        changed_at: Millis(0),
+        ..Client::new(Caller("c".into()), ClientKeys::Elsewhere, Scopes::Everything, Millis(0))
     };
     Reach { scopes: Scopes::of_text(scopes, FhirVersion::R4).0, client: Some(client) }
 }

@@ -11,19 +11,7 @@ fn reach(text: &str) -> Reach {
 }
 
 fn client() -> Client {
-    Client {
-        id: Caller("c".into()),
-        name: None,
-        keys: ClientKeys::Elsewhere,
-        scopes: Scopes::Everything,
-        groups: None,
-        containers: None,
-        jobs: None,
-        destination: None,
-        is_disabled: false,
-        created_at: Millis(0),
-        changed_at: Millis(0),
-    }
+    Client::new(Caller("c".into()), ClientKeys::Elsewhere, Scopes::Everything, Millis(0))
 }
 
 fn within(reach: &Reach, asked: &Asked) -> Result<ExportRequest, Refusal> {
