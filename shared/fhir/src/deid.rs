@@ -1,6 +1,7 @@
 //! De-identification: resources written anew by the rules of Microsoft's anonymization configuration.
 
 mod config;
+mod edge;
 mod encrypt;
 mod error;
 mod exact;
@@ -21,7 +22,6 @@ mod redact;
 mod rule;
 mod shapes;
 mod shift;
-mod table;
 mod text;
 mod tree;
 mod works;

@@ -60,6 +60,11 @@ impl<'a> Json<'a> {
         serde_json::from_str(self.0).ok().map(Cow::Owned)
     }
 
+    /// What a string says, its escapes undone; any other value as it is written.
+    pub(crate) fn scalar(self) -> Cow<'a, str> {
+        self.text().unwrap_or(Cow::Borrowed(self.0))
+    }
+
     /// A number as it is written.
     pub fn number(self) -> Option<&'a str> {
         (self.shape() == Shape::Number).then_some(self.0)

@@ -14,6 +14,7 @@ mod independent;
 mod instant;
 mod json;
 mod mention;
+mod name_table;
 mod path;
 mod peek;
 mod provenance;

@@ -1,8 +1,11 @@
 //! The resource types of FHIR R4, R4B and R5.
 
 use std::fmt;
+use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
+
+use crate::name_table::{NameTable, Named};
 
 /// A resource type that R4 (4.0.1), R4B (4.3.0) or R5 (5.0.0) defines.
 ///
@@ -14,8 +17,7 @@ pub struct ResourceType(u8);
 impl ResourceType {
     /// The type of this exact, case-sensitive name; `None` if no version defines it.
     pub fn named(name: &str) -> Option<Self> {
-        let index = NAMES.binary_search(&name).ok()?;
-        u8::try_from(index).ok().map(Self)
+        TABLE.get(name).copied()
     }
 
     /// The name as it stands in `resourceType`.
@@ -30,7 +32,15 @@ impl ResourceType {
 
     /// Every type, ordered by name.
     pub fn all() -> impl Iterator<Item = Self> {
-        NAMES.iter().filter_map(|name| Self::named(name))
+        (0..).map(Self).take(NAMES.len())
+    }
+}
+
+static TABLE: LazyLock<NameTable<ResourceType>> = LazyLock::new(|| NameTable::new(ResourceType::all()));
+
+impl Named for ResourceType {
+    fn name(&self) -> &'static str {
+        self.as_str()
     }
 }
 

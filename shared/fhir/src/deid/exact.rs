@@ -164,7 +164,7 @@ impl<'w, W: Watch> Exact<'w, '_, W> {
     fn treat(&mut self, rule: &Rule, node: NodeId) -> Result<(), DeidFailure> {
         let value = self.tree.node(node).and_then(|node| node.value.clone());
         let (Some(value), Some(leaf)) = (value, self.tree.leaf(node)) else { return Ok(()) };
-        let treated = self.bench.treat(&rule.method, leaf, &value, &self.tree.place(node));
+        let treated = self.bench.treat(&rule.method, leaf, &Json::of_valid(&value).scalar(), &self.tree.place(node));
         let after = match treated.map_err(|why| self.failure(rule, node, why))? {
             Fate::Stays => Some(value.clone()),
             Fate::Goes => None,

@@ -1,6 +1,7 @@
 //! `cryptoHash`: one value for one value, and no way back without the key.
 
 use hmac::{Hmac, KeyInit, Mac};
+use memchr::memrchr;
 use sha2::{Digest, Sha256};
 
 use crate::ResourceType;
@@ -37,7 +38,6 @@ impl Hasher {
 
     /// Appends the hash of a text in hexadecimal digits; nothing of an empty text.
     pub(super) fn hash(&self, text: &str, out: &mut String) {
-        const DIGITS: [u8; 16] = *b"0123456789abcdef";
         if text.is_empty() {
             return;
         }
@@ -45,7 +45,8 @@ impl Hasher {
         mac.update(text.as_bytes());
         let hash: [u8; 32] = mac.finalize().into_bytes().into();
         let mut digits = [0; 64];
-        let digit = |nibble: u8| DIGITS.get(usize::from(nibble)).copied().unwrap_or_default();
+        // Without a table the compiler makes many digits at a time.
+        let digit = |nibble: u8| nibble + if nibble < 10 { b'0' } else { b'a' - 10 };
         for (byte, pair) in hash.iter().zip(digits.chunks_exact_mut(2)) {
             pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
         }
@@ -73,21 +74,26 @@ fn split_reference(reference: &str) -> (&str, &str, &str) {
     if let Some(id) = reference.strip_prefix('#') {
         return ("#", id, "");
     }
-    let Some((mut path, mut id)) = reference.rsplit_once('/') else { return whole };
+    let Some((mut path, mut id)) = split_at_last_slash(reference) else { return whole };
     let mut current = reference;
     if let Some(without) = path.strip_suffix("/_history") {
-        let Some((before, versioned)) = without.rsplit_once('/').filter(|_| is_id(id)) else { return whole };
+        let Some((before, versioned)) = split_at_last_slash(without).filter(|_| is_id(id)) else { return whole };
         (current, path, id) = (without, before, versioned);
     }
     if !is_id(id) {
         return whole;
     }
-    let is_named = match path.rsplit_once('/') {
+    let is_named = match split_at_last_slash(path) {
         Some((base, kind)) => is_base(base) && ResourceType::named(kind).is_some(),
         None => ResourceType::named(path).is_some(),
     };
     let parts = || Some((reference.get(..path.len() + 1)?, id, reference.get(current.len()..)?));
     if is_named { parts().unwrap_or(whole) } else { whole }
+}
+
+fn split_at_last_slash(text: &str) -> Option<(&str, &str)> {
+    let at = memrchr(b'/', text.as_bytes())?;
+    Some((text.get(..at)?, text.get(at + 1..)?))
 }
 
 fn is_base(base: &str) -> bool {

@@ -1,6 +1,6 @@
 //! What `meta.security` says of a de-identified resource.
 
-use crate::json::{Json, Shape};
+use crate::json::Json;
 
 /// What was done to a resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,52 +80,54 @@ pub(super) fn write_labels(labels: Labels, meta: Option<std::ops::Range<usize>>,
         return;
     }
     let Some(range) = meta else {
-        out.extend_from_slice(if has_members { b",\"meta\":" } else { b"\"meta\":" });
-        out.extend_from_slice(labelled(labels, Json::of_valid("{}")).as_bytes());
+        out.extend_from_slice(if has_members { b",\"meta\":{\"security\":[" } else { b"\"meta\":{\"security\":[" });
+        out.extend_from_slice(missing(labels, None).as_bytes());
+        out.extend_from_slice(b"]}");
         return;
     };
     let text = out.get(range.clone()).and_then(|meta| std::str::from_utf8(meta).ok()).unwrap_or("{}");
-    let labelled = labelled(labels, Json::of_valid(text));
-    // Labels are only ever added: what follows moves up.
-    let (end, more) = (out.len(), labelled.len() - range.len());
+    let security = Json::of_valid(text).member("security");
+    let mut codings = missing(labels, security);
+    if codings.is_empty() {
+        return;
+    }
+    let at = match security {
+        // What stays of `meta` is not empty.
+        None => {
+            codings = format!(",\"security\":[{codings}]");
+            range.end - 1
+        }
+        Some(security) => {
+            if security.items().next().is_some() {
+                codings.insert(0, ',');
+            }
+            range.start + (security.as_str().as_ptr() as usize - text.as_ptr() as usize) + security.as_str().len() - 1
+        }
+    };
+    let (end, more) = (out.len(), codings.len());
     out.resize(end + more, 0);
-    out.copy_within(range.end..end, range.end + more);
-    if let Some(place) = out.get_mut(range.start..range.start + labelled.len()) {
-        place.copy_from_slice(labelled.as_bytes());
+    out.copy_within(at..end, at + more);
+    if let Some(place) = out.get_mut(at..at + more) {
+        place.copy_from_slice(codings.as_bytes());
     }
 }
 
-/// `meta` with its labels.
-fn labelled(labels: Labels, meta: Json<'_>) -> String {
-    let security = meta.member("security");
-    let codes = || security.into_iter().flat_map(Json::items).filter_map(|coding| coding.member("code")?.text());
-    let missing = Label::ALL.into_iter().filter(|label| labels.contains(*label)).map(Label::coding);
-    let missing: Vec<&str> =
-        missing.filter(|(code, _)| !codes().any(|there| there.eq_ignore_ascii_case(code))).map(|(_, coding)| coding).collect();
-    let mut codings = missing.join(",");
-    if codings.is_empty() {
-        return meta.as_str().to_owned();
-    }
-    let mut written = String::with_capacity(meta.as_str().len() + codings.len() + 16);
-    let mut before = '{';
-    for (name, value) in meta.raw_members() {
-        written.push(before);
-        written.extend(["\"", name, "\":"]);
-        before = ',';
-        if name == "security" && value.shape() == Shape::Array {
-            let open = value.as_str().strip_suffix(']').unwrap_or_default();
-            let comma = if value.items().next().is_some() { "," } else { "" };
-            written.extend([open, comma, &std::mem::take(&mut codings), "]"]);
-        } else {
-            written.push_str(value.as_str());
+/// The codings of the labels that `meta.security` lacks, one behind the other.
+fn missing(labels: Labels, security: Option<Json<'_>>) -> String {
+    let is_there = |code: &str| {
+        let mut codes = security.into_iter().flat_map(Json::items).filter_map(|coding| coding.member("code")?.text());
+        codes.any(|there| there.eq_ignore_ascii_case(code))
+    };
+    let mut codings = String::with_capacity(512);
+    for (code, coding) in Label::ALL.into_iter().filter(|label| labels.contains(*label)).map(Label::coding) {
+        if !is_there(code) {
+            if !codings.is_empty() {
+                codings.push(',');
+            }
+            codings.push_str(coding);
         }
     }
-    if !codings.is_empty() {
-        written.push(before);
-        written.extend(["\"security\":[", &codings, "]"]);
-    }
-    written.push('}');
-    written
+    codings
 }
 
 #[cfg(test)]
@@ -140,13 +142,24 @@ mod tests {
 
     #[test]
     fn labels_join_those_that_are_there_in_their_order() {
-        let meta = Json::of_valid(r#"{"versionId":"1","security":[{"code":"redacted"},{"code":"R"}],"tag":[]}"#);
-        let written = labelled(labels(&[Label::Generalized, Label::Redacted, Label::Perturbed]), meta);
+        let open = r#"{"resourceType":"Patient","meta":"#;
         let perturbed = r#"{"code":"PERTURBED","display":"exact value is replaced with another exact value"}"#;
         let generalized = r#"{"code":"GENERALIZED","display":"exact value is replaced with a general value"}"#;
-        let expected =
-            format!(r#"{{"versionId":"1","security":[{{"code":"redacted"}},{{"code":"R"}},{perturbed},{generalized}],"tag":[]}}"#);
-        assert_eq!(written, expected);
+        for (meta, expected) in [
+            (
+                r#"{"versionId":"1","security":[{"code":"redacted"},{"code":"R"}],"tag":[]}"#,
+                format!(r#"{{"versionId":"1","security":[{{"code":"redacted"}},{{"code":"R"}},{perturbed},{generalized}],"tag":[]}}"#),
+            ),
+            (
+                r#"{"security":[{"code":"REDACTED"}, {"code":"PERTURBED"}, {"code":"generalized"} ] }"#,
+                r#"{"security":[{"code":"REDACTED"}, {"code":"PERTURBED"}, {"code":"generalized"} ] }"#.to_owned(),
+            ),
+        ] {
+            let mut out = format!(r#"{open}{meta},"active":true"#).into_bytes();
+            let place = open.len()..open.len() + meta.len();
+            write_labels(labels(&[Label::Generalized, Label::Redacted, Label::Perturbed]), Some(place), true, &mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), format!(r#"{open}{expected},"active":true"#));
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashSet, VecDeque};
 
 use super::config::Config;
+use super::edge::Edge;
 use super::error::{DeidFault, Short};
 use super::fhirpath::Step;
 use super::leaf::Role;
@@ -11,7 +12,6 @@ use super::plan::{State, States};
 use super::reach::Ways;
 use super::rule::Rule;
 use super::shapes::shapes;
-use super::table::Edge;
 use crate::ResourceType;
 use crate::structure::Definition;
 

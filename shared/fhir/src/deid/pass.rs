@@ -5,10 +5,10 @@
 
 use std::fmt;
 
+use super::edge::Edge;
 use super::labels::{Labels, write_labels};
 use super::method::Method;
 use super::plan::{State, States};
-use super::table::Edge;
 use super::tree::DEPTH;
 use super::works::{Bench, Fate, Works};
 use crate::ResourceType;
@@ -34,13 +34,11 @@ pub(super) fn apply_in_one_pass<'p>(
 ) -> Result<(), Unusual> {
     let mut text = Text::of(line).ok_or(Unusual)?;
     text.skip_blanks();
-    let json = Json::of_valid(line);
-    let kind = json.member("resourceType").and_then(Json::text).and_then(|name| ResourceType::named(&name)).ok_or(Unusual)?;
-    let id = json.member("id").ok_or(Unusual)?;
+    let (kind, id) = type_and_id(text.clone()).ok_or(Unusual)?;
     let states = works.plan(kind).and_then(|plan| plan.states.as_ref()).ok_or(Unusual)?;
-    let bench = Bench::new(works, kind.as_str(), id.text().ok_or(Unusual)?, patient);
+    let bench = Bench::new(works, kind.as_str(), id.into(), patient);
     let from = text.at;
-    let id = Identity::of(states, id.as_str());
+    let id = Identity::of(states, id);
     let mut pass =
         Pass { works, text, out, from, bench, id, trail: Trail { root: kind.as_str(), crumbs: Vec::new() }, depth: 0, resources: 0 };
     pass.resource(states, false)?;
@@ -51,6 +49,23 @@ pub(super) fn apply_in_one_pass<'p>(
     }
     pass.copy_up_to(end);
     Ok(())
+}
+
+/// What a resource says it is, before anything else of it is looked at.
+fn type_and_id(mut text: Text<'_>) -> Option<(ResourceType, &str)> {
+    let (mut kind, mut id) = (None, None);
+    text.expect(b'{')?;
+    loop {
+        match text.name()? {
+            "resourceType" => kind = Some(ResourceType::named(text.plain_string()?)?),
+            "id" => id = Some(text.plain_string()?),
+            _ => text.skip_value()?,
+        }
+        if let (Some(kind), Some(id)) = (kind, id) {
+            return Some((kind, id));
+        }
+        text.expect(b',')?;
+    }
 }
 
 struct Pass<'p> {
@@ -194,7 +209,7 @@ impl<'p> Pass<'p> {
             if !seen.members.adds(edge.index) {
                 return Err(Unusual);
             }
-            seen.has_value |= edge.element == "value" && self.text.next_byte() != Some(b'n');
+            seen.has_value |= edge.is_value && self.text.next_byte() != Some(b'n');
             return if is_of_resource && edge.name == "meta" { self.meta(states, edge, seen) } else { self.member(states, edge) };
         }
         if is_of_resource && name == "resourceType" && !seen.has_type {
@@ -321,14 +336,17 @@ impl<'p> Pass<'p> {
 
     fn primitive(&mut self, state: &'p State) -> Result<bool, Unusual> {
         let begin = self.text.at;
-        self.text.skip_value().ok_or(Unusual)?;
-        let (Some(claim), Some(leaf)) = (state.claim, state.leaf) else { return Ok(true) };
-        let Some(rule) = self.works.rule(claim.rule).filter(|_| !claim.is_still) else { return Ok(true) };
+        let claim = state.claim.filter(|claim| !claim.is_still);
+        let rule = claim.and_then(|claim| self.works.rule(claim.rule)).filter(|rule| !matches!(rule.method, Method::Keep));
+        let (Some(claim), Some(rule), Some(leaf)) = (claim, rule, state.leaf) else {
+            self.text.skip_value().ok_or(Unusual)?;
+            return Ok(true);
+        };
         if let Method::DateShift = rule.method {
             self.choose_shift(claim)?;
         }
-        let raw = self.text.line.get(begin..self.text.at).unwrap_or_default();
-        match self.bench.treat(&rule.method, leaf, raw, &self.trail).map_err(|_| Unusual)? {
+        let value = self.text.scalar().ok_or(Unusual)?;
+        match self.bench.treat(&rule.method, leaf, &value, &self.trail).map_err(|_| Unusual)? {
             Fate::Stays => Ok(true),
             Fate::Goes => Ok(false),
             Fate::Becomes => {

@@ -11,11 +11,12 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use super::edge::Edge;
 use super::leaf::{Leaf, is_quantity};
 use super::method::Method;
 use super::reach::{Place, Ways};
 use super::rule::Rule;
-use super::table::Table;
+use crate::name_table::NameTable;
 use crate::structure::{Definition, Kind, TypedMember};
 
 /// How resources of a type are treated.
@@ -39,7 +40,7 @@ pub(super) struct State {
     pub(super) leaf: Option<Leaf>,
     /// Whether noise is added to the element as a whole; then its `value` has to be there, or it is a case of its own.
     pub(super) needs_value: bool,
-    pub(super) members: Table,
+    pub(super) members: NameTable<Edge>,
 }
 
 /// Whose place it is.
@@ -168,19 +169,19 @@ impl Compiler<'_> {
             Some(_) | None => {}
         }
         let mut members = Vec::new();
-        for member in &shape.members {
+        for (index, member) in shape.members.iter().enumerate() {
             let mut child = self.child(key, shape.name, member);
             if needs_value && member.element != "value" && child.claim == key.claim {
                 child.claim = child.claim.map(|claim| Claim { is_still: true, ..claim });
             }
             let kind = self.ways.shape(member.definition)?.kind;
             let state = if member.is_resource { u32::MAX } else { self.state(child) };
-            members.push((*member, kind, state));
+            members.push(Edge::new(index, *member, kind, state));
         }
         if self.todo.len() > self.limit {
             return None;
         }
-        Some(State { claim: key.claim, leaf: key.leaf, needs_value, members: Table::new(members) })
+        Some(State { claim: key.claim, leaf: key.leaf, needs_value, members: NameTable::new(members) })
     }
 
     /// The state of a member of an element in state `key`.

@@ -65,7 +65,7 @@ pub(super) fn shift(value: &str, days: i64, today: Date) -> Option<String> {
 /// Appends the digits of a number; `highest` is what the first of them counts.
 fn put_digits(number: u32, mut highest: u32, text: &mut String) {
     while highest > 0 {
-        text.extend(char::from_digit(number / highest % 10, 10));
+        text.push(char::from_digit(number / highest % 10, 10).unwrap_or_default());
         highest /= 10;
     }
 }

@@ -23,7 +23,6 @@ use super::shapes::shapes;
 use super::shift::{ShiftKey, shift};
 use super::text::put_quoted;
 use crate::ResourceType;
-use crate::json::Json;
 
 /// A configuration with its keys: all that a resource does not bring.
 pub(super) struct Works {
@@ -168,9 +167,8 @@ impl<'w> Bench<'w> {
         }
     }
 
-    /// What the method makes of a value that stands in the text as `raw`. `place` is the way there.
-    pub(super) fn treat(&mut self, method: &Method, leaf: Leaf, raw: &str, place: &dyn fmt::Display) -> Result<Fate, DeidProblem> {
-        let text = Json::of_valid(raw).text().unwrap_or(Cow::Borrowed(raw));
+    /// What the method makes of a value. `place` is the way there.
+    pub(super) fn treat(&mut self, method: &Method, leaf: Leaf, text: &str, place: &dyn fmt::Display) -> Result<Fate, DeidProblem> {
         let works = self.works;
         self.written.clear();
         let (fate, label) = match method {
@@ -179,29 +177,29 @@ impl<'w> Bench<'w> {
             // An empty string tells nothing.
             Method::Redact | Method::DateShift | Method::CryptoHash | Method::Encrypt if text.is_empty() => return Ok(Fate::Stays),
             Method::DateShift if !leaf.is_date() => return Ok(Fate::Stays),
-            Method::DateShift => match shift(&text, self.days(), works.today) {
-                Some(moved) => (self.put(Some(&moved), &text, leaf), Label::Perturbed),
-                None => self.redact(leaf, &text),
+            Method::DateShift => match shift(text, self.days(), works.today) {
+                Some(moved) => (self.put(Some(&moved), text, leaf), Label::Perturbed),
+                None => self.redact(leaf, text),
             },
-            Method::Redact => self.redact(leaf, &text),
+            Method::Redact => self.redact(leaf, text),
             Method::CryptoHash => {
                 self.plain.clear();
                 match leaf.role {
-                    Role::Reference => works.hasher.hash_reference(&text, &mut self.plain),
-                    Role::Date | Role::DateTime | Role::Age | Role::PostalCode | Role::Other => works.hasher.hash(&text, &mut self.plain),
+                    Role::Reference => works.hasher.hash_reference(text, &mut self.plain),
+                    Role::Date | Role::DateTime | Role::Age | Role::PostalCode | Role::Other => works.hasher.hash(text, &mut self.plain),
                 }
                 put_quoted(&self.plain, &mut self.written);
                 (Fate::Becomes, Label::Hashed)
             }
             Method::Encrypt => {
-                let iv = self.chance(&text, place).first_chunk().copied().unwrap_or_default();
-                put_quoted(&encrypt(&text, &works.encrypt_key, iv).ok_or(DeidProblem::Method)?, &mut self.written);
+                let iv = self.chance(text, place).first_chunk().copied().unwrap_or_default();
+                put_quoted(&encrypt(text, &works.encrypt_key, iv).ok_or(DeidProblem::Method)?, &mut self.written);
                 (Fate::Becomes, Label::Masked)
             }
             Method::Perturb(_) if !leaf.is_number() => return Ok(Fate::Stays),
             Method::Perturb(how) => {
-                let chance = self.chance(&text, place).first_chunk().copied().map(u64::from_be_bytes).unwrap_or_default();
-                self.written = perturb(leaf.type_name, &text, how, chance).ok_or(DeidProblem::Number)?;
+                let chance = self.chance(text, place).first_chunk().copied().map(u64::from_be_bytes).unwrap_or_default();
+                self.written = perturb(leaf.type_name, text, how, chance).ok_or(DeidProblem::Number)?;
                 (Fate::Becomes, Label::Perturbed)
             }
             Method::Substitute(replacement) => {
@@ -210,9 +208,9 @@ impl<'w> Bench<'w> {
                     Replacement::Text(new) => Some(new.as_str()),
                     Replacement::Object(_) => return Err(DeidProblem::Replacement("it is an object, the element holds one value")),
                 };
-                (self.put(new, &text, leaf), Label::Substituted)
+                (self.put(new, text, leaf), Label::Substituted)
             }
-            Method::Generalize(how) => (self.generalize(how, leaf, &text)?, Label::Generalized),
+            Method::Generalize(how) => (self.generalize(how, leaf, text)?, Label::Generalized),
             Method::Unknown => return Err(DeidProblem::Method),
         };
         self.labels.add(label);

@@ -1,5 +1,7 @@
 //! By which id dates move.
 
+use std::borrow::Cow;
+
 use super::{Pass, Unusual};
 use crate::deid::leaf::Leaf;
 use crate::deid::plan::{Claim, States};
@@ -8,7 +10,7 @@ use crate::json::Json;
 
 /// The root's id, and the rule that changes it: dates move by the id as it is when their rule comes.
 pub(super) struct Identity<'p> {
-    raw: &'p str,
+    text: &'p str,
     claim: Option<Claim>,
     leaf: Option<Leaf>,
     /// The shift by the other id, once it was asked for.
@@ -18,9 +20,9 @@ pub(super) struct Identity<'p> {
 }
 
 impl<'p> Identity<'p> {
-    pub(super) fn of(states: &States, raw: &'p str) -> Self {
+    pub(super) fn of(states: &States, text: &'p str) -> Self {
         let id = states.get(0).and_then(|root| states.get(root.members.get("id")?.state));
-        Self { raw, claim: id.and_then(|id| id.claim), leaf: id.and_then(|id| id.leaf), other: None, is_new: false }
+        Self { text, claim: id.and_then(|id| id.claim), leaf: id.and_then(|id| id.leaf), other: None, is_new: false }
     }
 }
 
@@ -47,14 +49,13 @@ impl<'p> Pass<'p> {
         let (Some(rule), Some(leaf)) = (self.works.rule(claim.rule), self.id.leaf) else { return Err(Unusual) };
         let labels = self.bench.labels;
         let place = format_args!("{}.id", self.trail.root);
-        let fate = self.bench.treat(&rule.method, leaf, self.id.raw, &place).map_err(|_| Unusual)?;
+        let fate = self.bench.treat(&rule.method, leaf, self.id.text, &place).map_err(|_| Unusual)?;
         self.bench.labels = labels;
-        let raw = match fate {
-            Fate::Stays => self.id.raw,
-            Fate::Goes => r#""""#,
-            Fate::Becomes => &self.bench.written,
+        let new = match fate {
+            Fate::Stays => self.id.text.into(),
+            Fate::Goes => Cow::Borrowed(""),
+            Fate::Becomes => Json::of_valid(&self.bench.written).scalar(),
         };
-        let new = Json::of_valid(raw).text().unwrap_or(raw.into()).into_owned();
-        Ok(self.bench.shift_by(new))
+        Ok(self.bench.shift_by(new.into_owned()))
     }
 }
