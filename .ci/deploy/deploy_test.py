@@ -188,6 +188,35 @@ def download(stage: Stage, url: str) -> bytes:
     return file.body
 
 
+def a_deidentified_export_joins_and_tells_nobody(stage: Stage) -> None:
+    """By a configuration in the destination; the worker opens the job's secret with a key of KMS."""
+    samples = Path(__file__).resolve().parents[2] / "tests/samples/anonymization"
+    configuration = (samples / "study.json").read_bytes()
+    bucket, key = stage.stack.outputs["DestinationBucketName"], f"{DESTINATION_PREFIX}anonymization/study.json"
+    stage.s3.put_object(Bucket=bucket, Key=key, Body=b'{"fhirPathRules":[{"path":"Patient.nobody(","method":"redact"}]}')
+    path = "/$export?_container=study&_anonymizationConfig=study.json"
+    refused = stage.ask("GET", stage.base + path, ASKS)
+    expect(refused.status == 400 and "rule 1" in expect_outcome(refused), f"a faulty rule is told at kick-off: {refused}")
+    stage.s3.put_object(Bucket=bucket, Key=key, Body=configuration)
+    status = stage.kick_off(path)
+    reply = stage.poll(status)
+    expect(reply.status == 200, f"the manifest: {reply}")
+    manifest = reply.json()
+    expect(manifest["error"] == [], f"no errors: {manifest['error']}")
+    written = b"".join(download(stage, item["url"]) for item in manifest["output"])
+    expect(len(written.splitlines()) == stage.lines.total(), f"{len(written.splitlines())} of {stage.lines.total()} resources")
+    before, after = ([json.loads(line) for line in lines] for lines in (stage.lines, written.splitlines()))
+    ids = {resource["id"] for resource in before}
+    survivors = sorted(name for name in ids if name.encode() in written)
+    expect(not survivors, f"no id of the lake is left: {survivors[:3]}")
+    patients = {f"Patient/{resource['id']}" for resource in after if resource["resourceType"] == "Patient"}
+    joined = sum(resource.get("subject", {}).get("reference") in patients for resource in after)
+    expect(joined > 0, "references lead to the patients under their new ids")
+    job = stage.stack.client("dynamodb").get_item(
+        TableName=stage.stack.outputs["JobTableName"], Key={"pk": {"S": f"JOB#{job_id(status)}"}, "sk": {"S": "JOB"}})["Item"]
+    expect("secret" not in job, "the secret is gone with the end of the job")
+
+
 def head_tells_where_a_file_is(stage: Stage) -> None:
     url = stage.poll(stage.finished).json()["output"][0]["url"]
     reply = stage.ask("HEAD", stage.base + urlsplit(url).path)
@@ -359,6 +388,7 @@ TESTS: list[Callable[[Stage], None]] = [
     a_job_whose_announcement_is_lost,
     an_export_has_every_line_once,
     a_caller_sees_the_exports_of_its_own,
+    a_deidentified_export_joins_and_tells_nobody,
     head_tells_where_a_file_is,
     a_finished_export_is_deleted,
     a_running_export_is_cancelled,

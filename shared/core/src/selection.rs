@@ -170,7 +170,8 @@ impl Selection {
             return self.judged(head, line, None);
         }
         let mut whole = None;
-        let must_be_read = self.elements.is_some() || !self.filters.is_empty() || !self.limits.is_empty() || self.compartments.is_some();
+        let asks_whose = self.compartments.is_some() || self.whose.is_some();
+        let must_be_read = self.elements.is_some() || !self.filters.is_empty() || !self.limits.is_empty() || asks_whose;
         let read = if must_be_read { Resource::read(line, outline).map(|resource| whole.insert(resource).head) } else { head(line) };
         let head = match read {
             Ok(head) => head,
