@@ -427,3 +427,52 @@ fn a_configuration_is_looked_at_and_tried_out_before_an_export_goes_by_it() -> R
     assert!(patients.lines().count() == 12 && !patients.contains("hr-patient"), "{patients}");
     Ok(())
 }
+
+/// On every level, in each version of FHIR by its own elements: what began an Encounter is called otherwise since R5.
+#[test]
+fn every_level_of_every_version_is_de_identified() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("samples/anonymization/study.json");
+    let config = std::fs::read_to_string(sample)?;
+    for (version, period) in [("R4", "period"), ("R4B", "period"), ("R5", "actualPeriod")] {
+        let config_file = folder.path().join("config.json");
+        std::fs::write(&config_file, config.replacen("\"R4\"", &format!("\"{version}\""), 1))?;
+        let lake = folder.path().join(version);
+        std::fs::create_dir_all(&lake)?;
+        let lines = [
+            r#"{"resourceType":"Patient","id":"patient-one","name":[{"family":"Mill"}],"birthDate":"1990-03-01"}"#.to_owned(),
+            r#"{"resourceType":"Patient","id":"patient-two","name":[{"family":"Hill"}],"birthDate":"1980-03-01"}"#.to_owned(),
+            r#"{"resourceType":"Group","id":"cohort","type":"person","member":[{"entity":{"reference":"Patient/patient-one"}}]}"#
+                .to_owned(),
+            format!(
+                r#"{{"resourceType":"Encounter","id":"stay","subject":{{"reference":"Patient/patient-one"}},"{period}":{{"start":"2020-03-11"}}}}"#
+            ),
+            r#"{"resourceType":"Organization","id":"ward","name":"Mill Ward"}"#.to_owned(),
+        ];
+        std::fs::write(lake.join("all.ndjson"), lines.join("\n"))?;
+        for (level, types) in [
+            ("system", &["Encounter", "Group", "Organization", "Patient", "Patient"][..]),
+            ("patient", &["Encounter", "Patient", "Patient"]),
+            ("patient:patient-one", &["Encounter", "Patient"]),
+            ("group:cohort", &["Encounter", "Group", "Patient"]),
+        ] {
+            let out = folder.path().join(format!("{version}-{}", level.replace(':', "-")));
+            let mut command = headrace(&["export", "--level", level, "--fhir-version", version, "--anonymization-config"]);
+            said(command.arg(&config_file).arg(&lake).arg(&out).output()?)?;
+            let text = lake::lines(&out)?.iter().map(|line| String::from_utf8_lossy(line).into_owned()).collect::<Vec<_>>().join("\n");
+            let left = ["patient-one", "patient-two", "stay", "cohort", "ward", "Mill", "Hill", "1990-03-01", "2020-03-11"];
+            assert!(!left.iter().any(|word| text.contains(word)), "{version} {level}: {text}");
+            let mut trees: Vec<Value> = text.lines().map(serde_json::from_str).collect::<std::result::Result<_, _>>()?;
+            trees.sort_by_key(|tree| self::text(tree, "/resourceType").to_owned());
+            assert_eq!(trees.iter().map(|tree| self::text(tree, "/resourceType")).collect::<Vec<_>>(), types, "{version} {level}");
+            let stay = trees.first().ok_or("no Encounter")?;
+            let began = day(self::text(stay, &format!("/{period}/start"))).ok_or("no date")?;
+            let patients = trees.iter().filter(|tree| self::text(tree, "/resourceType") == "Patient");
+            let whose = self::text(stay, "/subject/reference");
+            let patient = patients.clone().find(|tree| whose == format!("Patient/{}", self::text(tree, "/id"))).ok_or("no patient")?;
+            let born = day(self::text(patient, "/birthDate")).ok_or("no date")?;
+            assert_eq!(began - born, day("2020-03-11").zip(day("1990-03-01")).map_or(0, |(later, earlier)| later - earlier));
+        }
+    }
+    Ok(())
+}
