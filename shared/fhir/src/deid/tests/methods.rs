@@ -268,6 +268,32 @@ fn values_are_computed_and_patterns_replaced() {
     );
     assert_eq!(birth_date(&month, "1990-11-01").as_deref(), Some("1990-11"));
     assert_eq!(birth_date(&month, "1990").as_deref(), Some("1990"));
+    assert_eq!(number(&cases(r#"{"true":"($this / 2).round() + 0"}"#), "5").as_deref(), Some("2"), "halves go to the even number");
+    assert_eq!(number(&cases(r#"{"true":"($this / 100).round(1) * 100"}"#), "45").as_deref(), Some("40"));
+}
+
+/// As .NET reads it: digits end a group's number, and what is no group is text.
+#[test]
+fn a_replacement_names_groups() {
+    let replaced = |pattern: &str, replacement: &str| {
+        let settings = format!(
+            r#""method":"generalize","cases":{{"true":"$this.replaceMatches('{pattern}', '{replacement}')"}}"#,
+            pattern = pattern.replace('\\', r"\\\\")
+        );
+        let patient = r#"{"resourceType":"Patient","address":[{"postalCode":"98052"}]}"#;
+        under("Patient.address.postalCode", &settings, patient)["address"][0]["postalCode"].as_str().unwrap().to_owned()
+    };
+    for (pattern, replacement, expected) in [
+        (r"^(\d{3}).*$", "$1xx", "980xx"),
+        (r"^(\d{3}).*$", "${1}00", "98000"),
+        (r"^(\d{3}).*$", "$100", "$100"),
+        (r"^(?<area>\d{3})(\d).*$", "${area}-$1-$2", "980-5-980"),
+        (r"^(?<area>\d{3}).*$", "$area ${other}", "$area ${other}"),
+        (r"\d\d$", "[$&]$$", "980[52]$"),
+        (r"\d\d$", "$", "980$"),
+    ] {
+        assert_eq!(replaced(pattern, replacement), expected, "{pattern} {replacement}");
+    }
 }
 
 #[test]
