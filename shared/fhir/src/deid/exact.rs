@@ -195,9 +195,10 @@ impl<'w, W: Watch> Exact<'w, '_, W> {
         }
     }
 
+    /// All that is in it, resources within included: what a rule brings is nothing that another changes.
     fn visit_all(&mut self, node: NodeId) {
         self.visit(node);
-        for child in self.tree.own_children(node).collect::<Vec<_>>() {
+        for child in self.tree.children(node).collect::<Vec<_>>() {
             self.visit_all(child);
         }
     }

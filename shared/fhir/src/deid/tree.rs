@@ -113,6 +113,9 @@ impl<'a> Tree<'a> {
             is_visited: false,
         });
         tree.read_members(NodeId::ROOT, json, 1)?;
+        // FHIR knows no empty strings: they are elements without anything.
+        let is_blank = |value: &mut Cow<'_, str>| Json::of_valid(value).text().is_some_and(|text| text.trim().is_empty());
+        tree.nodes.iter_mut().for_each(|node| drop(node.value.take_if(is_blank)));
         Ok(tree)
     }
 

@@ -188,14 +188,17 @@ impl<'w> Bench<'w> {
                 self.plain.clear();
                 match leaf.role {
                     Role::Reference => works.hasher.hash_reference(&text, &mut self.plain),
-                    Role::Date | Role::DateTime | Role::Age | Role::PostalCode | Role::Other => works.hasher.hash(&text, &mut self.plain),
+                    Role::Date | Role::DateTime | Role::Age | Role::PostalCode | Role::Other => {
+                        works.hasher.hash(secret(leaf, &text), &mut self.plain);
+                    }
                 }
                 put_quoted(&self.plain, &mut self.written);
                 (Fate::Becomes, Label::Hashed)
             }
             Method::Encrypt => {
                 let iv = self.chance(&text, place).first_chunk().copied().unwrap_or_default();
-                put_quoted(&encrypt(&text, &works.encrypt_key, iv).ok_or(DeidProblem::Method)?, &mut self.written);
+                let encrypted = encrypt(secret(leaf, &text), &works.encrypt_key, iv).ok_or(DeidProblem::Method)?;
+                put_quoted(&encrypted, &mut self.written);
                 (Fate::Becomes, Label::Masked)
             }
             Method::Perturb(_) if !leaf.is_number() => return Ok(Fate::Stays),
@@ -258,5 +261,14 @@ impl<'w> Bench<'w> {
     fn chance(&self, text: &str, place: &dyn fmt::Display) -> [u8; 32] {
         let place = place.to_string();
         self.works.noise.parts(&[self.kind.as_bytes(), self.original_id.as_bytes(), place.as_bytes(), text.as_bytes()])
+    }
+}
+
+/// What is hashed and encrypted of a value. The tool that the format comes from writes booleans with a capital.
+fn secret(leaf: Leaf, text: &str) -> &str {
+    match (leaf.form(), text) {
+        (Form::Bool, "true") => "True",
+        (Form::Bool, "false") => "False",
+        (Form::Text | Form::Number | Form::Bool, _) => text,
     }
 }

@@ -187,6 +187,24 @@ fn what_an_earlier_rule_touched_stays_in_what_is_substituted() {
 }
 
 #[test]
+fn an_empty_string_in_a_replacement_is_nothing() {
+    let resource = r#"{"resourceType":"Patient","name":[{"use":"usual","family":"A","period":{"end":"2020"}}]}"#;
+    let replacement = r#""method":"substitute","replaceWith":{"use":"","text":"X","period":{"start":"2021","end":" "}}"#;
+    assert_eq!(under("Patient.name", replacement, resource)["name"], json!([{ "text": "X", "period": { "start": "2021" } }]));
+}
+
+/// The tool that the format comes from hashes what its language writes: `True`.
+#[test]
+fn booleans_are_hashed_with_a_capital() {
+    for (boolean, text) in [("true", "True"), ("false", "False")] {
+        let resource = format!(r#"{{"resourceType":"Patient","active":{boolean},"language":"{text}"}}"#);
+        let left = under("Patient.active | Patient.language", r#""method":"cryptoHash""#, &resource);
+        assert_eq!(left["active"], left["language"]);
+        assert_eq!(left["active"].as_str().map(str::len), Some(64));
+    }
+}
+
+#[test]
 fn the_first_case_that_holds_gives_the_new_value() {
     let cases = |cases: &str| format!(r#""method":"generalize","cases":{cases}"#);
     let date = cases(r#"{"$this >= @2000-01-01 and $this < @2010-01-01":"@2000","$this < @2000-01-01":"'before'"}"#);
