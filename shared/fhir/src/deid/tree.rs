@@ -296,11 +296,15 @@ impl<'a> Tree<'a> {
         std::iter::successors(parent(&of), parent).any(|above| self.type_name(above) == "Extension")
     }
 
-    /// What a primitive holds.
+    /// What a primitive holds, without blanks around it.
     pub(super) fn value(&self, of: NodeId) -> Option<Value<'_>> {
         let node = self.node(of)?;
         let json = Json::of_valid(node.value.as_deref()?);
-        Some(Value::of(node.type_name, json.text().unwrap_or(Cow::Borrowed(json.as_str()))))
+        let text = match json.text().unwrap_or(Cow::Borrowed(json.as_str())) {
+            Cow::Borrowed(text) => Cow::Borrowed(text.trim()),
+            Cow::Owned(text) => Cow::Owned(text.trim().to_owned()),
+        };
+        Some(Value::of(node.type_name, text))
     }
 
     /// The text of a child: of `id`, the id.

@@ -171,40 +171,42 @@ impl<'w> Bench<'w> {
     /// What the method makes of a value that stands in the text as `raw`. `place` is the way there.
     pub(super) fn treat(&mut self, method: &Method, leaf: Leaf, raw: &str, place: &dyn fmt::Display) -> Result<Fate, DeidProblem> {
         let text = Json::of_valid(raw).text().unwrap_or(Cow::Borrowed(raw));
+        // FHIR lets no text begin or end with blanks; where one does, they must not hide what it is.
+        let text = text.trim();
         let works = self.works;
         self.written.clear();
         let (fate, label) = match method {
             Method::Keep => return Ok(Fate::Stays),
             Method::Drop => (Fate::Goes, Label::Redacted),
-            // An empty string tells nothing.
-            Method::Redact | Method::DateShift | Method::CryptoHash | Method::Encrypt if text.is_empty() => return Ok(Fate::Stays),
+            // FHIR knows no empty texts. One goes, and no label tells of it.
+            Method::Redact | Method::DateShift | Method::CryptoHash | Method::Encrypt if text.is_empty() => return Ok(Fate::Goes),
             Method::DateShift if !leaf.is_date() => return Ok(Fate::Stays),
-            Method::DateShift => match shift(&text, self.days(), works.today) {
-                Some(moved) => (self.put(Some(&moved), &text, leaf), Label::Perturbed),
-                None => self.redact(leaf, &text),
+            Method::DateShift => match shift(text, self.days(), works.today) {
+                Some(moved) => (self.put(Some(&moved), text, leaf), Label::Perturbed),
+                None => self.redact(leaf, text),
             },
-            Method::Redact => self.redact(leaf, &text),
+            Method::Redact => self.redact(leaf, text),
             Method::CryptoHash => {
                 self.plain.clear();
                 match leaf.role {
-                    Role::Reference => works.hasher.hash_reference(&text, &mut self.plain),
+                    Role::Reference => works.hasher.hash_reference(text, &mut self.plain),
                     Role::Date | Role::DateTime | Role::Age | Role::PostalCode | Role::Other => {
-                        works.hasher.hash(secret(leaf, &text), &mut self.plain);
+                        works.hasher.hash(secret(leaf, text), &mut self.plain);
                     }
                 }
                 put_quoted(&self.plain, &mut self.written);
                 (Fate::Becomes, Label::Hashed)
             }
             Method::Encrypt => {
-                let iv = self.chance(&text, place).first_chunk().copied().unwrap_or_default();
-                let encrypted = encrypt(secret(leaf, &text), &works.encrypt_key, iv).ok_or(DeidProblem::Method)?;
+                let iv = self.chance(text, place).first_chunk().copied().unwrap_or_default();
+                let encrypted = encrypt(secret(leaf, text), &works.encrypt_key, iv).ok_or(DeidProblem::Method)?;
                 put_quoted(&encrypted, &mut self.written);
                 (Fate::Becomes, Label::Masked)
             }
             Method::Perturb(_) if !leaf.is_number() => return Ok(Fate::Stays),
             Method::Perturb(how) => {
-                let chance = self.chance(&text, place).first_chunk().copied().map(u64::from_be_bytes).unwrap_or_default();
-                self.written = perturb(leaf.type_name, &text, how, chance).ok_or(DeidProblem::Number)?;
+                let chance = self.chance(text, place).first_chunk().copied().map(u64::from_be_bytes).unwrap_or_default();
+                self.written = perturb(leaf.type_name, text, how, chance).ok_or(DeidProblem::Number)?;
                 (Fate::Becomes, Label::Perturbed)
             }
             Method::Substitute(replacement) => {
@@ -213,9 +215,9 @@ impl<'w> Bench<'w> {
                     Replacement::Text(new) => Some(new.as_str()),
                     Replacement::Object(_) => return Err(DeidProblem::Replacement("it is an object, the element holds one value")),
                 };
-                (self.put(new, &text, leaf), Label::Substituted)
+                (self.put(new, text, leaf), Label::Substituted)
             }
-            Method::Generalize(how) => (self.generalize(how, leaf, &text)?, Label::Generalized),
+            Method::Generalize(how) => (self.generalize(how, leaf, text)?, Label::Generalized),
             Method::Unknown => return Err(DeidProblem::Method),
         };
         self.labels.add(label);
