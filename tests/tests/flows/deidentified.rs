@@ -362,7 +362,7 @@ fn nothing_of_a_hundred_patients_survives_the_safe_harbor_sample_where_present()
         let kept = kept.into_iter().collect::<Vec<_>>().join("\n");
         let all: Vec<String> = originals(&others).into_iter().collect();
         let is_kept = found(&all, kept.as_bytes())?;
-        let originals: Vec<String> = all.into_iter().filter(|original| !is_kept.contains(original.as_str())).collect();
+        let originals: Vec<String> = all.iter().filter(|original| !is_kept.contains(original.as_str())).cloned().collect();
         assert!(originals.len() > 25_000, "{}", originals.len());
         for (name, file) in &finished.files {
             let survivors = found(&originals, file)?;

@@ -107,7 +107,7 @@ impl Config {
         reader.version(file);
         let on_error = reader.on_error(file);
         let mut rules = reader.rules(file);
-        let parameters = member(file, "parameters").unwrap_or(Json::of_valid("{}"));
+        let parameters = set_member(file, "parameters").unwrap_or(Json::of_valid("{}"));
         let (parameters, drops_unnamed) = reader.parameters(parameters);
         if drops_unnamed {
             rules.push(Rule {
@@ -129,9 +129,13 @@ impl Config {
 
 /// A member whatever the case of its name: the tool that the format comes from reads it so.
 fn member<'a>(object: Json<'a>, name: &str) -> Option<Json<'a>> {
-    let value =
-        object.member(name).or_else(|| object.members().find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value))?;
-    (value.shape() != Shape::Null).then_some(value)
+    let ignoring_case = || object.members().find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value);
+    object.member(name).or_else(ignoring_case)
+}
+
+/// A member that `null` takes away.
+fn set_member<'a>(object: Json<'a>, name: &str) -> Option<Json<'a>> {
+    member(object, name).filter(|value| value.shape() != Shape::Null)
 }
 
 struct Reader {
@@ -161,7 +165,7 @@ impl Reader {
 
     /// A setting as text; a fault where it is an object or an array.
     fn text(&mut self, object: Json<'_>, name: &str) -> Option<String> {
-        let value = member(object, name)?;
+        let value = set_member(object, name)?;
         if let Shape::Object | Shape::Array = value.shape() {
             self.fault(format!("{name} is no string"));
             return None;
@@ -169,9 +173,14 @@ impl Reader {
         value.text().map(Into::into).or_else(|| Some(value.as_str().to_owned()))
     }
 
+    /// A setting that is one of a few words, in small letters. What is `null` is none of them: an empty one.
+    fn word(&mut self, object: Json<'_>, name: &str) -> Option<String> {
+        member(object, name)?;
+        Some(self.text(object, name).unwrap_or_default().to_ascii_lowercase())
+    }
+
     fn flag(&mut self, object: Json<'_>, name: &str) -> Option<bool> {
-        let text = self.text(object, name)?.to_ascii_lowercase();
-        let flag = text.parse().ok();
+        let flag = self.word(object, name)?.parse().ok();
         if flag.is_none() {
             self.fault(format!("{name} is neither true nor false"));
         }
@@ -194,9 +203,8 @@ impl Reader {
     }
 
     fn on_error(&mut self, file: Json<'_>) -> OnError {
-        let named = self.text(file, "processingErrors").map(|named| named.to_ascii_lowercase());
-        match named.as_deref() {
-            None | Some("" | "raise") => OnError::Raise,
+        match self.word(file, "processingErrors").as_deref() {
+            None | Some("raise") => OnError::Raise,
             Some("skip") => OnError::Skip,
             Some("quarantine") => OnError::Quarantine,
             Some(_) => {
@@ -269,9 +277,8 @@ impl Reader {
     }
 
     fn scope(&mut self, object: Json<'_>) -> Scope {
-        let named = self.text(object, "dateShiftScope").map(|named| named.to_ascii_lowercase());
-        match named.as_deref() {
-            None | Some("" | "resource") => Scope::Resource,
+        match self.word(object, "dateShiftScope").as_deref() {
+            None | Some("resource") => Scope::Resource,
             Some("patient") => Scope::Patient,
             Some("file" | "folder") => {
                 self.warn("an export knows neither files nor folders; dateShiftScope file and folder shift by resource");
@@ -295,8 +302,9 @@ impl Reader {
     }
 
     fn zip_codes(&mut self, object: Json<'_>) -> Vec<String> {
-        let Some(list) = member(object, "restrictedZipCodeTabulationAreas") else { return Vec::new() };
-        let codes: Vec<_> = list.items().filter_map(|code| code.text().map(String::from)).collect();
+        let Some(list) = set_member(object, "restrictedZipCodeTabulationAreas") else { return Vec::new() };
+        let number = |code: Json<'_>| (code.shape() == Shape::Number).then(|| code.as_str().to_owned());
+        let codes: Vec<_> = list.items().filter_map(|code| code.text().map(String::from).or_else(|| number(code))).collect();
         if list.shape() != Shape::Array || codes.len() != list.items().count() || codes.iter().any(String::is_empty) {
             self.fault("restrictedZipCodeTabulationAreas is no array of strings such as \"036\"");
         }
@@ -304,9 +312,8 @@ impl Reader {
     }
 
     fn drops_unnamed(&mut self, object: Json<'_>) -> bool {
-        let named = self.text(object, UNNAMED).map(|named| named.to_ascii_lowercase());
-        match named.as_deref() {
-            None | Some("" | "keep") => false,
+        match self.word(object, UNNAMED).as_deref() {
+            None | Some("keep") => false,
             Some("drop") => true,
             Some(_) => {
                 self.fault("unnamedElements is neither keep nor drop");

@@ -2,8 +2,6 @@
 //!
 //! Every question of order is answered by doing things in that order; the fast way has to give the same.
 
-use std::borrow::Cow;
-
 use super::error::{DeidFailure, DeidProblem};
 use super::fhirpath::{Scene, Step, select_nodes};
 use super::labels::Labels;
@@ -162,31 +160,43 @@ impl<'w, W: Watch> Exact<'w, '_, W> {
 
     /// Treats the value of an element, if it has any.
     fn treat(&mut self, rule: &Rule, node: NodeId) -> Result<(), DeidFailure> {
-        let value = self.tree.node(node).and_then(|node| node.value.clone());
-        let (Some(value), Some(leaf)) = (value, self.tree.leaf(node)) else { return Ok(()) };
-        let treated = self.bench.treat(&rule.method, leaf, &Json::of_valid(&value).scalar(), &self.tree.place(node));
-        let after = match treated.map_err(|why| self.failure(rule, node, why))? {
-            Fate::Stays => Some(value.clone()),
-            Fate::Goes => None,
-            Fate::Becomes => Some(self.bench.written.clone().into()),
-        };
-        if W::WATCHES {
-            self.watch.touched(rule, self.tree.place(node).to_string(), Some(&value), after.as_deref());
+        let before = self.tree.node(node).and_then(|node| node.value.clone());
+        if before.is_none() {
+            return Ok(());
         }
-        self.set(node, after);
+        self.replace(rule, node)?;
+        if W::WATCHES {
+            let after = self.tree.node(node).and_then(|node| node.value.as_deref());
+            self.watch.touched(rule, self.tree.place(node).to_string(), before.as_deref(), after);
+        }
         Ok(())
     }
 
-    fn set(&mut self, node: NodeId, value: Option<Cow<'w, str>>) {
+    /// Puts what the method makes of it in the place of an element's value; where there is none, of an empty one.
+    fn replace(&mut self, rule: &Rule, node: NodeId) -> Result<(), DeidFailure> {
+        let Some(leaf) = self.tree.leaf(node) else { return Ok(()) };
+        let value = self.tree.node(node).and_then(|node| node.value.clone());
+        let text = value.as_deref().map(|value| Json::of_valid(value).scalar()).unwrap_or_default();
+        let treated = self.bench.treat(&rule.method, leaf, &text, &self.tree.place(node));
+        let after = match treated.map_err(|why| self.failure(rule, node, why))? {
+            Fate::Stays => value,
+            Fate::Goes => None,
+            Fate::Becomes => Some(self.bench.written.clone().into()),
+        };
         if let Some(node) = self.tree.node_mut(node) {
-            node.value = value;
+            node.value = after;
         }
-        // The root's id as it is now decides by how much dates move.
         let is_id = self.tree.node(node).is_some_and(|node| node.parent == Some(NodeId::ROOT) && node.element == "id");
         if is_id {
-            let id = self.tree.text_of(NodeId::ROOT, "id").unwrap_or_default();
-            self.bench.rename(id);
+            self.rename();
         }
+        Ok(())
+    }
+
+    /// The root's id as it is now decides by how much dates move.
+    fn rename(&mut self) {
+        let id = self.tree.text_of(NodeId::ROOT, "id").unwrap_or_default();
+        self.bench.rename(id);
     }
 
     fn visit(&mut self, node: NodeId) {
@@ -195,9 +205,10 @@ impl<'w, W: Watch> Exact<'w, '_, W> {
         }
     }
 
+    /// All that is in it, resources within included: what a rule brings is nothing that another changes.
     fn visit_all(&mut self, node: NodeId) {
         self.visit(node);
-        for child in self.tree.own_children(node).collect::<Vec<_>>() {
+        for child in self.tree.children(node).collect::<Vec<_>>() {
             self.visit_all(child);
         }
     }

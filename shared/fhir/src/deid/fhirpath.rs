@@ -28,7 +28,7 @@ pub(super) enum Expr {
     Nothing,
     /// `'home'`, `12`, `@2020-01-01`
     Literal(Value<'static>),
-    /// `focus.name`
+    /// `focus.name`; where the name is a type's, what is of that type.
     Member(Box<Expr>, Box<str>),
     /// `focus.function(arguments)`
     Call(Box<Expr>, Function, Vec<Expr>),
@@ -55,6 +55,11 @@ impl Expr {
             Self::Is(focus, _) | Self::OfType(focus, _) | Self::Minus(focus) => focus.walks(),
         }
     }
+}
+
+/// Whether a name in a path is that of a type: `Patient.name`. No element's begins with a capital.
+fn is_type(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_uppercase())
 }
 
 /// What stands between two operands.

@@ -148,7 +148,8 @@ impl<'c> Lint<'c> {
                 format!("it selects nothing: no element there is named `{}`{}", Short(name), hint(name, names))
             }
             Step::TypeIs(name) | Step::OfType(name) => {
-                let names = &mut self.ways.shapes.values().map(|shape| shape.name);
+                // An element with a capital looks like a type.
+                let names = &mut self.ways.shapes.values().map(|shape| shape.name).chain(members().map(|member| member.element));
                 format!("it selects nothing: nothing there is of the type `{}`{}", Short(name), hint(name, names))
             }
             Step::AnyChild | Step::Within | Step::Below | Step::Everywhere => "it selects nothing".to_owned(),

@@ -93,11 +93,11 @@ impl Method {
     }
 }
 
-/// A setting as text, whether it is written as a string, a number or a boolean; `None` where it is absent or null.
+/// A setting as text, whether it is written as a string, a number or a boolean; `null` is an empty one.
 pub(super) fn scalar(json: Json<'_>, name: &str) -> Option<String> {
     let value = json.member(name)?;
     match value.shape() {
-        Shape::Null => None,
+        Shape::Null => Some(String::new()),
         Shape::Text => value.text().map(Into::into),
         Shape::Object | Shape::Array | Shape::Number | Shape::Bool => Some(value.as_str().to_owned()),
     }

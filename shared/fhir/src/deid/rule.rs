@@ -58,7 +58,10 @@ impl Aim {
             let select = one_step([Step::Below, wanted.clone()].into_iter().chain(child_step));
             (Target::Below { wanted, child: child.map(Into::into) }, select)
         } else {
-            let expr = parse(rest.strip_prefix('.').unwrap_or(rest))?;
+            // Behind a type there is a dot, and before a path without one there is none.
+            let unexpected = || Unreadable::Unexpected(rest.chars().take(64).collect());
+            let said = if kind.is_empty() { rest } else { rest.strip_prefix('.').ok_or_else(unexpected)? };
+            let expr = parse(said)?;
             let select = select(&expr)?;
             (Target::Path(expr), select)
         };
@@ -118,6 +121,9 @@ mod tests {
             ("Observation.subject.resolve()", "the function resolve() is not supported"),
             ("Patient.name.family.length()", "it yields values"),
             ("Patient.name.where(", "it ends"),
+            (".name", "`.` is not expected here"),
+            ("Patient name", "` name` is not expected here"),
+            ("Patient(name)", "`(name)` is not expected here"),
             ("Patient.name && Patient.address", "`&` is not expected here"),
             ("Patient.birthDate > @2015-1-1", "`@2015-1-1` is no date or time"),
             ("Observation.value > 5 'mg'", "a quantity with its unit is not supported"),

@@ -73,57 +73,38 @@ pub(super) type Misfit = (DeidProblem, String);
 impl<'a> Tree<'a> {
     /// Takes apart a resource of valid JSON.
     pub(super) fn read(json: Json<'a>, version: FhirVersion) -> Result<Self, Misfit> {
-        let structures = version.structures();
-        let mut tree = Self { structures, version, nodes: Vec::new() };
-        let definition = tree.resource_type(json).map_err(|problem| (problem, String::new()))?;
-        tree.nodes.push(Node {
-            parent: None,
-            children: Vec::new(),
-            json_name: structures.name(definition),
-            element: structures.name(definition),
-            definition,
-            type_name: structures.name(definition),
-            kind: Kind::Resource,
-            place: 0,
-            is_in_list: false,
-            value: None,
-            is_visited: false,
-        });
-        tree.read_members(NodeId::ROOT, json, 1)?;
-        Ok(tree)
+        let definition = resource_type(json, version).map_err(|problem| (problem, String::new()))?;
+        Self::read_as(json, definition, version)
     }
 
     /// Takes apart an object that stands for an element of this type: `replaceWith`.
     pub(super) fn read_element(json: Json<'a>, definition: Definition, version: FhirVersion) -> Result<Self, Misfit> {
+        let mut tree = Self::read_as(json, definition, version)?;
+        // FHIR knows no empty strings: they are elements without anything.
+        let is_blank = |value: &mut Cow<'_, str>| Json::of_valid(value).text().is_some_and(|text| text.trim().is_empty());
+        tree.nodes.iter_mut().for_each(|node| drop(node.value.take_if(is_blank)));
+        Ok(tree)
+    }
+
+    fn read_as(json: Json<'a>, definition: Definition, version: FhirVersion) -> Result<Self, Misfit> {
         let structures = version.structures();
-        let kind = structures.kind(definition);
-        let mut tree = Self { structures, version, nodes: Vec::new() };
         let name = structures.name(definition);
-        tree.nodes.push(Node {
+        let root = Node {
             parent: None,
             children: Vec::new(),
             json_name: name,
             element: name,
             definition,
             type_name: name,
-            kind,
+            kind: structures.kind(definition),
             place: 0,
             is_in_list: false,
             value: None,
             is_visited: false,
-        });
+        };
+        let mut tree = Self { structures, version, nodes: vec![root] };
         tree.read_members(NodeId::ROOT, json, 1)?;
         Ok(tree)
-    }
-
-    /// The type of a resource's object.
-    fn resource_type(&self, json: Json<'_>) -> Result<Definition, DeidProblem> {
-        if json.shape() != Shape::Object {
-            return Err(DeidProblem::NotJson);
-        }
-        let name = json.member("resourceType").and_then(Json::text);
-        let known = name.and_then(|name| self.structures.of(ResourceType::named(&name)?));
-        known.ok_or(DeidProblem::UnknownType(self.version))
     }
 
     fn read_members(&mut self, parent: NodeId, json: Json<'a>, depth: usize) -> Result<(), Misfit> {
@@ -172,7 +153,7 @@ impl<'a> Tree<'a> {
                 return Err((DeidProblem::Shape(self.version), self.place(parent).to_string()));
             }
             let definition = if member.is_resource {
-                self.resource_type(item).map_err(|problem| (problem, self.place(parent).to_string()))?
+                resource_type(item, self.version).map_err(|problem| (problem, self.place(parent).to_string()))?
             } else {
                 member.definition
             };
@@ -315,11 +296,15 @@ impl<'a> Tree<'a> {
         std::iter::successors(parent(&of), parent).any(|above| self.type_name(above) == "Extension")
     }
 
-    /// What a primitive holds.
+    /// What a primitive holds, without blanks around it.
     pub(super) fn value(&self, of: NodeId) -> Option<Value<'_>> {
         let node = self.node(of)?;
         let json = Json::of_valid(node.value.as_deref()?);
-        Some(Value::of(node.type_name, json.text().unwrap_or(Cow::Borrowed(json.as_str()))))
+        let text = match json.text().unwrap_or(Cow::Borrowed(json.as_str())) {
+            Cow::Borrowed(text) => Cow::Borrowed(text.trim()),
+            Cow::Owned(text) => Cow::Owned(text.trim().to_owned()),
+        };
+        Some(Value::of(node.type_name, text))
     }
 
     /// The text of a child: of `id`, the id.
@@ -340,6 +325,16 @@ impl<'a> Tree<'a> {
     pub(super) fn place(&self, of: NodeId) -> Place<'_, 'a> {
         Place(self, of)
     }
+}
+
+/// The type of a resource's object.
+fn resource_type(json: Json<'_>, version: FhirVersion) -> Result<Definition, DeidProblem> {
+    if json.shape() != Shape::Object {
+        return Err(DeidProblem::NotJson);
+    }
+    let name = json.member("resourceType").and_then(Json::text);
+    let known = name.and_then(|name| version.structures().of(ResourceType::named(&name)?));
+    known.ok_or(DeidProblem::UnknownType(version))
 }
 
 /// Whether a type is the named one: exactly, for a rule for quantities is none for ages; but any type of resource is a

@@ -169,13 +169,15 @@ impl<'w> Bench<'w> {
 
     /// What the method makes of a value. `place` is the way there.
     pub(super) fn treat(&mut self, method: &Method, leaf: Leaf, text: &str, place: &dyn fmt::Display) -> Result<Fate, DeidProblem> {
+        // FHIR lets no text begin or end with blanks; where one does, they must not hide what it is.
+        let text = text.trim();
         let works = self.works;
         self.written.clear();
         let (fate, label) = match method {
             Method::Keep => return Ok(Fate::Stays),
             Method::Drop => (Fate::Goes, Label::Redacted),
-            // An empty string tells nothing.
-            Method::Redact | Method::DateShift | Method::CryptoHash | Method::Encrypt if text.is_empty() => return Ok(Fate::Stays),
+            // FHIR knows no empty texts. One goes, and no label tells of it.
+            Method::Redact | Method::DateShift | Method::CryptoHash | Method::Encrypt if text.is_empty() => return Ok(Fate::Goes),
             Method::DateShift if !leaf.is_date() => return Ok(Fate::Stays),
             Method::DateShift => match shift(text, self.days(), works.today) {
                 Some(moved) => (self.put(Some(&moved), text, leaf), Label::Perturbed),
@@ -186,14 +188,17 @@ impl<'w> Bench<'w> {
                 self.plain.clear();
                 match leaf.role {
                     Role::Reference => works.hasher.hash_reference(text, &mut self.plain),
-                    Role::Date | Role::DateTime | Role::Age | Role::PostalCode | Role::Other => works.hasher.hash(text, &mut self.plain),
+                    Role::Date | Role::DateTime | Role::Age | Role::PostalCode | Role::Other => {
+                        works.hasher.hash(secret(leaf, text), &mut self.plain);
+                    }
                 }
                 put_quoted(&self.plain, &mut self.written);
                 (Fate::Becomes, Label::Hashed)
             }
             Method::Encrypt => {
                 let iv = self.chance(text, place).first_chunk().copied().unwrap_or_default();
-                put_quoted(&encrypt(text, &works.encrypt_key, iv).ok_or(DeidProblem::Method)?, &mut self.written);
+                let encrypted = encrypt(secret(leaf, text), &works.encrypt_key, iv).ok_or(DeidProblem::Method)?;
+                put_quoted(&encrypted, &mut self.written);
                 (Fate::Becomes, Label::Masked)
             }
             Method::Perturb(_) if !leaf.is_number() => return Ok(Fate::Stays),
@@ -256,5 +261,14 @@ impl<'w> Bench<'w> {
     fn chance(&self, text: &str, place: &dyn fmt::Display) -> [u8; 32] {
         let place = place.to_string();
         self.works.noise.parts(&[self.kind.as_bytes(), self.original_id.as_bytes(), place.as_bytes(), text.as_bytes()])
+    }
+}
+
+/// What is hashed and encrypted of a value. The tool that the format comes from writes booleans with a capital.
+fn secret(leaf: Leaf, text: &str) -> &str {
+    match (leaf.form(), text) {
+        (Form::Bool, "true") => "True",
+        (Form::Bool, "false") => "False",
+        (Form::Text | Form::Number | Form::Bool, _) => text,
     }
 }

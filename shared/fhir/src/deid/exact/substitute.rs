@@ -5,10 +5,9 @@ use serde::de::IgnoredAny;
 use super::{Exact, Watch};
 use crate::deid::error::{DeidFailure, DeidProblem};
 use crate::deid::labels::Label;
-use crate::deid::method::{Method, Replacement};
+use crate::deid::method::Replacement;
 use crate::deid::rule::Rule;
 use crate::deid::tree::{NodeId, Tree};
-use crate::deid::works::Fate;
 use crate::json::Json;
 use crate::structure::Kind;
 
@@ -26,7 +25,7 @@ impl<'w, W: Watch> Exact<'w, '_, W> {
         let Some((kind, definition)) = self.tree.node(node).map(|node| (node.kind, node.definition)) else { return Ok(()) };
         let failed = |exact: &Self, why| exact.failure(rule, node, DeidProblem::Replacement(why));
         if kind == Kind::Primitive {
-            self.replace_value(rule, node)?;
+            self.replace(rule, node)?;
             for child in self.tree.children(node).collect::<Vec<_>>() {
                 self.clear(child);
             }
@@ -43,26 +42,15 @@ impl<'w, W: Watch> Exact<'w, '_, W> {
             let pattern = read.map_err(|_| failed(self, "it has members that are not those of the element"))?;
             self.merge(node, Pattern::Of(&pattern, NodeId::ROOT));
             self.bench.labels.add(Label::Substituted);
-            self.rename_root(node);
+            // With the resource as a whole its id may be another.
+            if node == NodeId::ROOT {
+                self.rename();
+            }
         }
         if W::WATCHES {
             let after = self.tree.json_of(node);
             self.watch.touched(rule, self.tree.place(node).to_string(), before.as_deref(), after.as_deref());
         }
-        Ok(())
-    }
-
-    fn replace_value(&mut self, rule: &'w Rule, node: NodeId) -> Result<(), DeidFailure> {
-        let Some(leaf) = self.tree.leaf(node) else { return Ok(()) };
-        let method: &Method = &rule.method;
-        let value = self.tree.node(node).and_then(|node| node.value.clone());
-        let treated = self.bench.treat(method, leaf, value.as_deref().unwrap_or(r#""""#), &self.tree.place(node));
-        let after = match treated.map_err(|why| self.failure(rule, node, why))? {
-            Fate::Stays => value,
-            Fate::Goes => None,
-            Fate::Becomes => Some(self.bench.written.clone().into()),
-        };
-        self.set(node, after);
         Ok(())
     }
 
@@ -135,13 +123,5 @@ impl<'w, W: Watch> Exact<'w, '_, W> {
     /// Whether a rule has touched the element or anything in it.
     fn has_visited(&self, node: NodeId) -> bool {
         self.is_visited(node) || self.tree.children(node).any(|child| self.has_visited(child))
-    }
-
-    /// After the resource as a whole was replaced, its id may be another.
-    fn rename_root(&mut self, replaced: NodeId) {
-        if replaced == NodeId::ROOT {
-            let id = self.tree.text_of(NodeId::ROOT, "id").unwrap_or_default();
-            self.bench.rename(id);
-        }
     }
 }

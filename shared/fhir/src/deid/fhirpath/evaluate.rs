@@ -7,7 +7,7 @@ use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive;
 use time::Date;
 
-use super::{Arithmetic, Expr, Operator, Unanswered, Value};
+use super::{Arithmetic, Expr, Operator, Unanswered, Value, is_type};
 use crate::deid::tree::{NodeId, Tree};
 
 mod call;
@@ -46,7 +46,7 @@ pub(in crate::deid) fn select_nodes<'t>(scene: Scene<'t>, expr: &'t Expr, root: 
 /// Whether `predicate` holds for a value. What cannot be decided holds as well: a predicate is refuted only by `false`.
 pub(in crate::deid) fn holds<'t>(scene: Scene<'t>, predicate: &'t Expr, this: &Item<'t>) -> Answer<bool> {
     let scope = Scope { scene, this, position: 0 };
-    Ok(scope.truth(&scope.evaluate(predicate)?)?.unwrap_or(true))
+    Ok(scope.truth(&scope.evaluate(predicate)?).unwrap_or(true))
 }
 
 /// The one value that `expr` yields, or none.
@@ -71,14 +71,10 @@ impl<'t> Scope<'_, 't> {
             Expr::Position => vec![integer(self.position)],
             Expr::Nothing => Vec::new(),
             Expr::Literal(value) => vec![Item::Value(value.clone())],
+            Expr::Member(focus, name) if is_type(name) => self.of_type(focus, name)?,
             Expr::Member(focus, name) => {
-                let focus_items = self.evaluate(focus)?;
-                // `Patient.name`, said of a patient: an expression may begin with the type of what it looks at.
-                let is_type = **focus == Expr::This && name.starts_with(|c: char| c.is_ascii_uppercase());
-                if is_type && focus_items.iter().all(|item| self.is_a(item, name)) {
-                    return Ok(focus_items);
-                }
-                self.below(&focus_items, |tree, child| tree.element(child) == &**name)
+                let items = self.evaluate(focus)?;
+                self.below(&items, |tree, child| tree.element(child) == &**name)
             }
             Expr::Call(focus, function, arguments) => self.call(self.evaluate(focus)?, function, arguments)?,
             Expr::At(focus, place) => {
@@ -90,11 +86,7 @@ impl<'t> Scope<'_, 't> {
                 [item] => truth(self.is_a(item, type_name)),
                 _ => return Err(Unanswered::Several),
             },
-            Expr::OfType(focus, type_name) => {
-                let mut items = self.evaluate(focus)?;
-                items.retain(|item| self.is_a(item, type_name));
-                items
-            }
+            Expr::OfType(focus, type_name) => self.of_type(focus, type_name)?,
             Expr::Minus(operand) => match self.single(&self.evaluate(operand)?)? {
                 None => Vec::new(),
                 Some(Value::Integer(value)) => vec![Item::Value(Value::Integer(value.checked_neg().ok_or(Unanswered::Overflow)?))],
@@ -110,7 +102,7 @@ impl<'t> Scope<'_, 't> {
     fn binary(&self, operator: Operator, left: &'t Expr, right: &'t Expr) -> Answer<Collection<'t>> {
         let (left, right) = (self.evaluate(left)?, self.evaluate(right)?);
         let logic = |decide: fn(Option<bool>, Option<bool>) -> Option<bool>| -> Answer<Collection<'t>> {
-            Ok(decide(self.truth(&left)?, self.truth(&right)?).map(truth).unwrap_or_default())
+            Ok(decide(self.truth(&left), self.truth(&right)).map(truth).unwrap_or_default())
         };
         match operator {
             Operator::And => logic(and),
@@ -149,6 +141,12 @@ impl<'t> Scope<'_, 't> {
         nodes.flat_map(|node| tree.children(node)).filter(|child| is_so(tree, *child)).map(Item::Node).collect()
     }
 
+    fn of_type(&self, focus: &'t Expr, type_name: &str) -> Answer<Collection<'t>> {
+        let mut items = self.evaluate(focus)?;
+        items.retain(|item| self.is_a(item, type_name));
+        Ok(items)
+    }
+
     fn is_a(&self, item: &Item<'t>, type_name: &str) -> bool {
         match (item, self.scene.tree) {
             (Item::Node(node), Some(tree)) => tree.is_a(*node, type_name),
@@ -180,22 +178,19 @@ impl<'t> Scope<'_, 't> {
         }
     }
 
-    /// Items as a condition: a boolean as it is, any other single item as true, nothing as unknown.
-    fn truth(&self, items: &[Item<'t>]) -> Answer<Option<bool>> {
+    /// Items as a condition: a single boolean as it is, anything else as true, nothing as unknown.
+    fn truth(&self, items: &[Item<'t>]) -> Option<bool> {
         match items {
-            [] => Ok(None),
-            [item] => Ok(Some(match self.value(item) {
-                Some(Value::Bool(value)) => value,
-                Some(Value::Integer(_) | Value::Decimal(_) | Value::Text(_) | Value::Moment(..)) | None => true,
-            })),
-            _ => Err(Unanswered::Several),
+            [] => None,
+            [item] => Some(self.value(item) != Some(Value::Bool(false))),
+            _ => Some(true),
         }
     }
 
     /// Whether `expr` is true of an item; unknown is not true.
     fn is_true(&self, expr: &'t Expr, this: &Item<'t>, position: usize) -> Answer<bool> {
         let within = Scope { this, position, ..*self };
-        Ok(within.truth(&within.evaluate(expr)?)? == Some(true))
+        Ok(within.truth(&within.evaluate(expr)?) == Some(true))
     }
 
     /// A number of items.
@@ -210,29 +205,43 @@ impl<'t> Scope<'_, 't> {
     }
 
     fn equal(&self, left: &[Item<'t>], right: &[Item<'t>]) -> Option<bool> {
-        if left.is_empty() || right.is_empty() {
-            return None;
-        }
+        if left.is_empty() || right.is_empty() { None } else { self.all_equal(left, right) }
+    }
+
+    /// Item by item; the first that is not equal decides.
+    fn all_equal(&self, left: &[Item<'t>], right: &[Item<'t>]) -> Option<bool> {
         if left.len() != right.len() {
             return Some(false);
         }
         let mut pairs = left.iter().zip(right).map(|(left, right)| self.are_equal(left, right));
-        pairs.try_fold(true, |all, equal| Some(all && equal?))
+        pairs.find(|equal| *equal != Some(true)).unwrap_or(Some(true))
     }
 
-    /// Unknown where a date is less precise than the other.
+    /// Unknown where a date is less precise than the other. Elements without values are equal if all in them is.
     fn are_equal(&self, left: &Item<'t>, right: &Item<'t>) -> Option<bool> {
         if let (Item::Node(left), Item::Node(right)) = (left, right)
             && left == right
         {
             return Some(true);
         }
-        match (self.value(left)?, self.value(right)?) {
-            (Value::Moment(left, _), Value::Moment(right, _)) if left.is_like(&right) => Some(left.compare(&right)?.is_eq()),
-            (Value::Text(left), Value::Text(right)) => Some(left == right),
-            (Value::Bool(left), Value::Bool(right)) => Some(left == right),
-            (left, right) => Some(left.number().zip(right.number()).is_some_and(|(left, right)| left == right)),
+        match (self.value(left), self.value(right)) {
+            (Some(Value::Moment(left, _)), Some(Value::Moment(right, _))) if left.is_like(&right) => Some(left.compare(&right)?.is_eq()),
+            (Some(Value::Text(left)), Some(Value::Text(right))) => Some(left == right),
+            (Some(Value::Bool(left)), Some(Value::Bool(right))) => Some(left == right),
+            (Some(left), Some(right)) => Some(left.number().zip(right.number()).is_some_and(|(left, right)| left == right)),
+            (None, None) => self.have_equal_members(left, right),
+            (Some(_), None) | (None, Some(_)) => Some(false),
         }
+    }
+
+    fn have_equal_members(&self, left: &Item<'t>, right: &Item<'t>) -> Option<bool> {
+        let members = |item: &Item<'t>| self.below(std::slice::from_ref(item), |_, _| true);
+        let name = |item: &Item<'t>| match item {
+            Item::Node(node) => self.element(*node),
+            Item::Value(_) => "",
+        };
+        let (left, right) = (members(left), members(right));
+        if left.iter().map(name).eq(right.iter().map(name)) { self.all_equal(&left, &right) } else { Some(false) }
     }
 
     /// Like equal, whatever the case of letters and however precise, and never unknown.

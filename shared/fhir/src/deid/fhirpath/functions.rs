@@ -78,6 +78,40 @@ pub(in crate::deid) enum ValueFunction {
 #[derive(Clone, Debug)]
 pub(in crate::deid) struct Pattern(pub(super) Regex);
 
+impl Pattern {
+    /// A replacement as .NET reads it, in the words of the library that is used here: `$1` is followed by whatever is no
+    /// digit, `$&` is all that was found, and what is no group is text.
+    pub(super) fn template(&self, replacement: &str) -> String {
+        let mut template = String::with_capacity(replacement.len());
+        let mut rest = replacement;
+        while let Some((before, after)) = rest.split_once('$') {
+            template.push_str(before);
+            let digits = after.len() - after.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+            let named = |name: Option<&str>| Some(format!("${{{}}}", self.group(name?)?));
+            let (meant, length) = match after.as_bytes() {
+                [b'$', ..] => (Some("$$".to_owned()), 1),
+                [b'&', ..] => (Some("${0}".to_owned()), 1),
+                [b'{', name @ ..] => {
+                    let length = name.iter().position(|byte| *byte == b'}').unwrap_or(0);
+                    (named(after.get(1..=length)), length + 2)
+                }
+                _ => (named(after.get(..digits)), digits),
+            };
+            template.push_str(meant.as_deref().unwrap_or("$$"));
+            rest = after.get(if meant.is_some() { length } else { 0 }..).unwrap_or_default();
+        }
+        template + rest
+    }
+
+    /// The place of a group by its name or its number. Groups with names are numbered behind those without.
+    fn group(&self, name: &str) -> Option<usize> {
+        let names: Vec<_> = self.0.capture_names().collect();
+        let Ok(number) = name.parse::<usize>() else { return names.iter().position(|known| *known == Some(name)) };
+        let (named, bare): (Vec<usize>, Vec<usize>) = (0..names.len()).partition(|place| names.get(*place).is_some_and(Option::is_some));
+        bare.into_iter().chain(named).nth(number)
+    }
+}
+
 impl PartialEq for Pattern {
     fn eq(&self, other: &Self) -> bool {
         self.0.as_str() == other.0.as_str()

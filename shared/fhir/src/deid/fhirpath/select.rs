@@ -1,7 +1,7 @@
 //! What a path can lead to, whatever stands in a resource.
 
 use super::functions::Function;
-use super::{Expr, Operator, Unreadable};
+use super::{Expr, Operator, Unreadable, is_type};
 
 /// Where the elements are that an expression selects.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,8 +59,7 @@ impl Select {
             Expr::Nothing => Vec::new(),
             Expr::Position | Expr::Literal(_) | Expr::Is(..) | Expr::Minus(_) => return Err(Unreadable::NoElements),
             Expr::Member(focus, name) => {
-                let is_type = **focus == Expr::This && name.starts_with(|c: char| c.is_ascii_uppercase());
-                let step = if is_type { Step::OfType(name.clone()) } else { Step::Child(name.clone()) };
+                let step = if is_type(name) { Step::OfType(name.clone()) } else { Step::Child(name.clone()) };
                 then(self.ways_from(focus, base)?, [step])
             }
             Expr::OfType(focus, name) => then(self.ways_from(focus, base)?, [Step::OfType(name.clone())]),

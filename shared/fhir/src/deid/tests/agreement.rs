@@ -7,7 +7,7 @@ use super::*;
 use crate::deid::exact::Unwatched;
 use crate::deid::pass::apply_in_one_pass;
 
-const PATHS: [&str; 40] = [
+const PATHS: [&str; 41] = [
     "nodesByType('Extension')",
     "nodesByType('HumanName')",
     "nodesByType('HumanName').family",
@@ -40,6 +40,7 @@ const PATHS: [&str; 40] = [
     "Patient.extension.value",
     "Observation.value",
     "Observation.value as Quantity",
+    "Observation.value.Quantity.value",
     "Observation.value.ofType(Period).start",
     "Observation.component",
     "Observation.component.value.value",

@@ -70,6 +70,45 @@ fn a_file_is_json_of_at_most_a_megabyte() {
     assert_eq!(faults(config), Vec::<String>::new());
 }
 
+/// `null` stands for a key, a list or a version that is not given, and is none of a few words.
+#[test]
+fn null_is_no_word() {
+    for (members, parameters) in [
+        (r#""processingErrors":null"#, ""),
+        (r#""processingErrors":"""#, ""),
+        ("", r#""dateShiftScope":null"#),
+        ("", r#""dateShiftScope":"""#),
+        ("", r#""enablePartialDatesForRedact":null"#),
+        ("", r#""unnamedElements":null"#),
+    ] {
+        let comma = if members.is_empty() { "" } else { "," };
+        let config = format!(r#"{{{members}{comma}"fhirPathRules":[],"parameters":{{{parameters}}}}}"#);
+        assert_eq!(faults(&config).len(), 1, "{config}");
+    }
+    for settings in [
+        r#""method":"perturb","span":1,"rangeType":null"#,
+        r#""method":"perturb","span":1,"roundTo":null"#,
+        r#""method":"perturb","span":null"#,
+        r#""method":"generalize","cases":{},"otherValues":null"#,
+        r#""method":null"#,
+    ] {
+        assert_eq!(faults(&configuration(&[["Patient.birthDate", settings]], "")).len(), 1, "{settings}");
+    }
+    let unset = r#""dateShiftKey":null,"encryptKey":null,"dateShiftFixedOffsetInDays":null,"restrictedZipCodeTabulationAreas":null"#;
+    assert_eq!(faults(&configuration(&[], unset)), Vec::<String>::new());
+    assert_eq!(faults(r#"{"fhirVersion":null,"fhirPathRules":[],"parameters":null}"#), Vec::<String>::new());
+}
+
+#[test]
+fn restricted_areas_may_be_numbers() {
+    let config = configuration(
+        &[["Patient.address", r#""method":"redact""#]],
+        r#""enablePartialZipCodesForRedact":true,"restrictedZipCodeTabulationAreas":[203]"#,
+    );
+    let left = apply(&ready(&config), r#"{"resourceType":"Patient","address":[{"postalCode":"20301"}]}"#).unwrap();
+    assert!(left.contains(r#""postalCode":"00000""#), "{left}");
+}
+
 #[test]
 fn what_does_nothing_is_warned_of() {
     let config = r#"{"processingError":"skip","fhirPathRules":[{"path":"Persona.name","method":"redact"},{"path":"Patient.name","method":"hash"},

@@ -24,6 +24,7 @@ fn rules_that_select_nothing_are_told_with_what_was_meant() {
         ("nodesByType('HumanNames')", "nothing there is of the type `HumanNames`; did you mean `HumanName`?"),
         ("nodesByName('familly')", "no element there is named `familly`; did you mean `family`?"),
         ("Observation.value as Age", "nothing there is of the type `Age`"),
+        ("Patient.contact.Gender", "nothing there is of the type `Gender`; did you mean `gender`?"),
         ("Patient.name.where(use = 'usual').xyzzy", "there is no element `xyzzy` where the path looks for it"),
     ] {
         let found = lint(&[[path, REDACT]]);

@@ -71,6 +71,17 @@ fn a_path_selects_elements() {
         ("Patient.name.`given`[2]", &["name[1].given[0]"]),
         ("Patient.contact.descendants().where(hasValue())", &["contact[0].name.family", "contact[0].gender"]),
         ("Organization.name", &["contained[0].name"]),
+        // A type is one wherever it stands.
+        ("Patient.contained.Organization.name", &["contained[0].name"]),
+        ("Patient.contained.Patient.name", &[]),
+        // Several are something, and something is true.
+        ("Patient.name.where(given).use", &["name[0].use", "name[1].use"]),
+        ("Patient.name.where(given and use = 'official').use", &["name[0].use"]),
+        // What has members is no value, and equals what has the same.
+        ("Patient.name.where(period != 'x').use", &["name[1].use"]),
+        ("Patient.name.where(period = 'x' or given = 'Z').use", &["name[1].use"]),
+        ("Patient.where(contact.name = contact.name).id", &["id"]),
+        ("Patient.where(name[0] = name[1]).id", &[]),
         ("nodesByType(\"Organization\").name", &["contained[0].name"]),
         (
             " Patient .name",

@@ -113,6 +113,28 @@ fn a_rule_for_what_holds_resources_leaves_them_alone() {
     );
 }
 
+/// What a rule brings is its own, resources included.
+#[test]
+fn later_rules_leave_substituted_resources_alone() {
+    let bundle = r#"{"resourceType":"Bundle","entry":[{"fullUrl":"urn:x","resource":{"resourceType":"Patient","id":"p","active":true}}]}"#;
+    let settings = r#""method":"substitute","replaceWith":{"resource":{"resourceType":"Patient","id":"example"}}"#;
+    let left = under(&[["Bundle.entry", settings], ["Patient", REDACT]], "", bundle);
+    assert_eq!(left["entry"], json!([{ "resource": { "resourceType": "Patient", "id": "example" } }]));
+}
+
+/// An element that an earlier rule has emptied is still there for the paths of later ones, and equals no value.
+#[test]
+fn emptied_elements_are_seen_by_later_rules() {
+    let resource = r#"{"resourceType":"Patient","name":[{"use":"old","family":"A"},{"family":"B"}]}"#;
+    for (path, left) in [
+        ("Patient.name.where(use.exists()).family", json!([{ "family": "B" }])),
+        ("Patient.name.where(use = 'old').family", json!([{ "family": "A" }, { "family": "B" }])),
+        ("Patient.name.where(use != 'usual').family", json!([{ "family": "B" }])),
+    ] {
+        assert_eq!(under(&[["Patient.name.use", REDACT], [path, REDACT]], "", resource)["name"], left, "{path}");
+    }
+}
+
 #[test]
 fn empty_elements_go_with_all_that_only_holds_them() {
     let resource = r#"{"resourceType":"Patient","contact":[{"name":{"family":"A"}},{"name":{"family":"B"},"gender":"male"}],"birthDate":"2001-02-03","_birthDate":{"extension":[{"url":"u","valueDate":"2001-02-03"}]}}"#;

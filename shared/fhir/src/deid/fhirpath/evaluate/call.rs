@@ -58,7 +58,7 @@ impl<'t> Scope<'_, 't> {
                 Ok(extensions)
             }
             Function::Iif => {
-                let condition = self.truth(&self.evaluate(argument(0))?)?;
+                let condition = self.truth(&self.evaluate(argument(0))?);
                 self.evaluate(argument(if condition == Some(true) { 1 } else { 2 }))
             }
             Function::Exists if arguments.is_empty() => Ok(truth(!focus.is_empty())),
@@ -68,7 +68,8 @@ impl<'t> Scope<'_, 't> {
                 let count = focus.len();
                 Ok(truth(self.filtered(focus, argument(0))?.len() == count))
             }
-            Function::Not => Ok(self.truth(&focus)?.map(|value| truth(!value)).unwrap_or_default()),
+            Function::Not if focus.len() > 1 => Err(Unanswered::Several),
+            Function::Not => Ok(self.truth(&focus).map(|value| truth(!value)).unwrap_or_default()),
             Function::Count => Ok(vec![integer(focus.len())]),
             Function::HasValue => Ok(truth(focus.len() == 1 && self.single(&focus)?.is_some())),
             Function::GetValue => Ok(self.single(&focus)?.map(Item::Value).into_iter().collect()),
@@ -110,7 +111,7 @@ impl<'t> Scope<'_, 't> {
         self.scene.tree.map(|tree| tree.type_name(node)).unwrap_or_default()
     }
 
-    fn element(&self, node: NodeId) -> &'t str {
+    pub(super) fn element(&self, node: NodeId) -> &'static str {
         self.scene.tree.map(|tree| tree.element(node)).unwrap_or_default()
     }
 }
@@ -141,7 +142,7 @@ fn of_value<'t>(
         F::Contains => with(text("contains")?, other(0)?, |text, other| text.contains(other)),
         F::Matches(pattern) => Some(Value::Bool(pattern.0.is_match(text("matches")?))),
         F::ReplaceMatches(pattern) => match other(1)? {
-            Some(other) => owned(pattern.0.replace_all(text("replaceMatches")?, &*other).into_owned()),
+            Some(other) => owned(pattern.0.replace_all(text("replaceMatches")?, &pattern.template(&other)).into_owned()),
             None => None,
         },
         F::Replace => match (other(0)?, other(1)?) {
@@ -200,7 +201,7 @@ fn of_value<'t>(
         F::Truncate => Some(whole(number("truncate")?.trunc())?),
         F::Round => {
             let places = count(0)?.and_then(|places| u32::try_from(places).ok()).unwrap_or(0);
-            let rounded = number("round")?.round_dp_with_strategy(places, RoundingStrategy::MidpointAwayFromZero);
+            let rounded = number("round")?.round_dp_with_strategy(places, RoundingStrategy::MidpointNearestEven);
             Some(Value::Decimal(rounded))
         }
     })
