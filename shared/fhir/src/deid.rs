@@ -26,6 +26,8 @@ mod text;
 mod tree;
 mod works;
 
+use std::sync::Arc;
+
 use serde::de::IgnoredAny;
 use time::Date;
 
@@ -41,6 +43,7 @@ use lint::Lint;
 pub use lint::Untouched;
 use method::Method;
 use pass::{Unusual, apply_in_one_pass};
+use plan::Plans;
 use works::Works;
 
 /// A configuration, read for one version of FHIR.
@@ -52,8 +55,13 @@ use works::Works;
 /// * `dateShiftScope: "patient"`: all dates of a patient move by as many days.
 /// * `unnamedElements: "drop"`: what no rule selects goes, and nothing is left of it, no year and no part of a zip code.
 /// * `rulesInExtensions: false`: rules select nothing inside extensions; a rule for what holds them still reaches all.
+///
+/// A clone shares what was compiled: one that is kept spares whoever has many pieces of an export to do the same work for each.
 #[derive(Clone, Debug)]
-pub struct Deidentification(Config);
+pub struct Deidentification {
+    config: Arc<Config>,
+    plans: Arc<Plans>,
+}
 
 /// What a job brings to a configuration.
 #[derive(Clone, Copy)]
@@ -69,13 +77,14 @@ impl Deidentification {
     ///
     /// Fails with every fault that it has: a rule that cannot be followed, a setting out of its range, a member twice.
     pub fn read(text: &[u8], version: FhirVersion) -> Result<Self, DeidErrors> {
-        Config::read(text, version).map(Self)
+        let config = Config::read(text, version)?;
+        Ok(Self { config: Arc::new(config), plans: Arc::default() })
     }
 
     /// The keys that rules use and the file leaves empty, by their names in the file. They are derived from the job's
     /// secret: with another job, ids are hashed and dates are moved otherwise.
     pub fn wants(&self) -> Vec<&'static str> {
-        let Config { rules, parameters, .. } = &self.0;
+        let Config { rules, parameters, .. } = &*self.config;
         let uses = |is_so: fn(&Method) -> bool| rules.iter().any(|rule| is_so(&rule.method));
         let moves = parameters.fixed_offset_days.is_none() && uses(|method| matches!(method, Method::DateShift));
         let wanted = [
@@ -88,14 +97,14 @@ impl Deidentification {
 
     /// What was read but should be looked at: names that mean nothing, methods that do not exist.
     pub fn warnings(&self) -> &[DeidFault] {
-        &self.0.warnings
+        &self.config.warnings
     }
 
     /// Looks at every rule in every type of resource, which takes a while: tells the warnings, rules that select nothing or
     /// come too late to do anything, and ids that are hashed here and shown there.
     pub fn lint(&self) -> Vec<DeidFault> {
-        let mut faults = self.0.warnings.clone();
-        faults.extend(Lint::new(&self.0).faults());
+        let mut faults = self.config.warnings.clone();
+        faults.extend(Lint::new(&self.config).faults());
         faults
     }
 
@@ -103,12 +112,12 @@ impl Deidentification {
     /// touch nothing but extensions is told as a whole, and what comes again in the same way, such as the parts of each
     /// identifier, where it comes first.
     pub fn untouched(&self, kind: ResourceType) -> Vec<Untouched> {
-        Lint::new(&self.0).untouched(kind)
+        Lint::new(&self.config).untouched(kind)
     }
 
     /// Gets ready to work.
-    pub fn with(self, job: &JobTerms) -> Deidentifier {
-        Deidentifier { works: Works::new(self.0, &job.key, job.today) }
+    pub fn with(&self, job: &JobTerms) -> Deidentifier {
+        Deidentifier { works: Works::new(self.config.clone(), self.plans.clone(), &job.key, job.today) }
     }
 }
 

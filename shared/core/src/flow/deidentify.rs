@@ -1,6 +1,10 @@
 //! How an export is de-identified: what a kick-off pins, and what each task works with.
 
-use headrace_fhir::{Deidentification, FhirVersion};
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+
+use bytes::Bytes;
+use headrace_fhir::{DeidErrors, Deidentification, FhirVersion};
 
 use crate::anonymization::{Anonymization, Configuration, Deid, JobSecret, Pinned, terms};
 use crate::error::{ExportError, StoreError};
@@ -67,7 +71,32 @@ pub(super) async fn deid(ports: &impl AllPorts, lease: &Lease) -> Result<Option<
         Configuration::Found(text, _) => text,
         Configuration::Absent | Configuration::Changed | Configuration::TooLong => return Err(changed()),
     };
-    let rules = Deidentification::read(&text, job.request.version).map_err(|faults| ExportError::NotDeidentified(faults.to_string()))?;
+    let rules = read(&text, job.request.version).map_err(|faults| ExportError::NotDeidentified(faults.to_string()))?;
     let secret = ports.jobs().unseal(&job.id, &pinned.sealed).await?;
     Ok(Some(Deid { rules: rules.with(&terms(&secret, planned.transaction_time.day())), secret }))
+}
+
+/// The configurations that this process read last, so that it compiles the rules of an export once and not for each of its tasks.
+/// Keys of files are in them, secrets of jobs are not.
+static KNOWN: Mutex<VecDeque<Known>> = Mutex::new(VecDeque::new());
+
+/// How many exports a process is likely to work on by turns.
+const KNOWN_AT_MOST: usize = 4;
+
+struct Known {
+    text: Bytes,
+    version: FhirVersion,
+    rules: Deidentification,
+}
+
+fn read(text: &Bytes, version: FhirVersion) -> Result<Deidentification, DeidErrors> {
+    // Whoever else waits for the lock most likely wants the same.
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(known) = known.iter().find(|known| known.version == version && known.text == *text) {
+        return Ok(known.rules.clone());
+    }
+    let rules = Deidentification::read(text, version)?;
+    known.truncate(KNOWN_AT_MOST - 1);
+    known.push_front(Known { text: text.clone(), version, rules: rules.clone() });
+    Ok(rules)
 }

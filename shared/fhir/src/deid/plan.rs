@@ -10,12 +10,16 @@
 //! reaches into the resources within.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::OnceLock;
 
+use super::config::Config;
 use super::edge::Edge;
 use super::leaf::{Leaf, is_quantity};
 use super::method::Method;
 use super::reach::{Place, Ways};
 use super::rule::Rule;
+use super::shapes::shapes;
+use crate::ResourceType;
 use crate::name_table::NameTable;
 use crate::structure::{Definition, Kind, TypedMember};
 
@@ -26,6 +30,29 @@ pub(super) struct Plan {
     pub(super) rules: Vec<usize>,
     /// What one pass does; `None` where the rules have to be done one after the other over a tree.
     pub(super) states: Option<States>,
+}
+
+/// The plans of a configuration, by type: each is made when the first resource of its type comes.
+#[derive(Debug)]
+pub(super) struct Plans(Vec<OnceLock<Option<Plan>>>);
+
+impl Default for Plans {
+    fn default() -> Self {
+        Self(ResourceType::all().map(|_| OnceLock::new()).collect())
+    }
+}
+
+impl Plans {
+    /// How `config` has resources of a type treated: always the same configuration. `None` of a type that its version has not.
+    pub(super) fn of(&self, kind: ResourceType, config: &Config) -> Option<&Plan> {
+        let compile = || {
+            let version = config.version;
+            let root = version.structures().of(kind)?;
+            let ways = Ways { version, shapes: shapes(version) };
+            Some(Plan::compile(&config.rules, ways, root, config.parameters.skips_extensions))
+        };
+        self.0.get(kind.index())?.get_or_init(compile).as_ref()
+    }
 }
 
 /// The states of a type; the first is its root's.

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::sync::OnceLock;
+use std::sync::Arc;
 
 use time::Date;
 
@@ -15,26 +15,23 @@ use super::labels::{Label, Labels};
 use super::leaf::{Form, Leaf, Role};
 use super::method::{Generalize, Method, Replacement};
 use super::perturb::perturb;
-use super::plan::Plan;
-use super::reach::Ways;
+use super::plan::{Plan, Plans};
 use super::redact::redact;
 use super::rule::Rule;
-use super::shapes::shapes;
 use super::shift::{ShiftKey, shift};
 use super::text::put_quoted;
 use crate::ResourceType;
 
 /// A configuration with its keys: all that a resource does not bring.
 pub(super) struct Works {
-    pub(super) config: Config,
+    pub(super) config: Arc<Config>,
+    plans: Arc<Plans>,
     pub(super) today: Date,
     hasher: Hasher,
     /// Decides noise and initialization vectors, so that the same slice gives the same bytes again.
     noise: Hasher,
     shift_key: ShiftKey,
     encrypt_key: Vec<u8>,
-    /// One for each type, made when the first resource of the type comes.
-    plans: Vec<OnceLock<Option<Plan>>>,
 }
 
 impl fmt::Debug for Works {
@@ -78,7 +75,7 @@ pub(super) struct Shift<'n> {
 
 impl Works {
     /// Fills the keys that the file leaves empty from the job's own, each by a label of its own.
-    pub(super) fn new(config: Config, job_key: &[u8; 32], today: Date) -> Self {
+    pub(super) fn new(config: Arc<Config>, plans: Arc<Plans>, job_key: &[u8; 32], today: Date) -> Self {
         let job = Hasher::new(job_key);
         let derive = |label: &str| job.parts(&[b"headrace de-identification", label.as_bytes()]);
         let parameters = &config.parameters;
@@ -92,21 +89,15 @@ impl Works {
             noise: Hasher::new(&derive("noise")),
             shift_key: ShiftKey::new(&date_shift_key),
             encrypt_key: or_derived(&parameters.encrypt_key, "encryptKey"),
-            plans: ResourceType::all().map(|_| OnceLock::new()).collect(),
             config,
+            plans,
             today,
         }
     }
 
     /// How resources of a type are treated; `None` of a type that the version has not.
     pub(super) fn plan(&self, kind: ResourceType) -> Option<&Plan> {
-        let compile = || {
-            let version = self.config.version;
-            let root = version.structures().of(kind)?;
-            let ways = Ways { version, shapes: shapes(version) };
-            Some(Plan::compile(&self.config.rules, ways, root, self.config.parameters.skips_extensions))
-        };
-        self.plans.get(kind.index())?.get_or_init(compile).as_ref()
+        self.plans.of(kind, &self.config)
     }
 
     /// The rule at this place in the file.
