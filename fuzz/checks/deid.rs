@@ -1,6 +1,7 @@
 //! A configuration of de-identified exports, a zero byte, and a resource.
 
 use headrace_fhir::{Deidentification, FhirVersion, JobTerms};
+use serde::de::IgnoredAny;
 
 /// Whatever both are, they are read or refused; what is written is one line of JSON, the same each time, and of a resource that
 /// fails nothing is.
@@ -18,7 +19,8 @@ pub(crate) fn check(input: &[u8]) {
         match written {
             Ok(_) => {
                 assert!(!once.contains(&b'\n'));
-                assert!(serde_json::from_slice::<serde_json::Value>(&once).is_ok_and(|tree| tree.is_object()));
+                // Numbers may be larger than any that a tree can hold.
+                assert!(once.starts_with(b"{") && serde_json::from_slice::<IgnoredAny>(&once).is_ok());
             }
             Err(_) => assert!(once.is_empty()),
         }
