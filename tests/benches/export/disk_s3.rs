@@ -58,9 +58,11 @@ impl Place {
     async fn answer(self, request: Request<SdkBody>) -> Result<Response<SdkBody>, BoxError> {
         let path = self.bucket.join(&self.key);
         match (request.method().clone(), self.copied_from) {
+            (Method::GET, _) if self.query.starts_with("uploads") => xml("<ListMultipartUploadsResult/>".to_owned()),
             (Method::GET, _) if self.key.is_empty() => list(&self.bucket, &self.query),
             (Method::GET, _) => get(&path, &request),
             (Method::PUT, Some(from)) => {
+                fs::create_dir_all(path.parent().unwrap_or(&path))?;
                 fs::hard_link(from, path)?;
                 xml("<CopyObjectResult/>".to_owned())
             }
