@@ -81,23 +81,47 @@ pub(super) fn group(level: &Level) -> Option<String> {
 impl Order {
     /// Of a request that was accepted. Its types say whether `_type` was given, or what the credential allows.
     pub fn of(request: &ExportRequest) -> Self {
+        // Whatever a request comes to hold, whether auditors should know of it is decided here.
+        let ExportRequest {
+            version: _,
+            level,
+            types,
+            since,
+            until,
+            type_filters,
+            limits: _,
+            elements,
+            patients,
+            associated,
+            is_organized,
+            allows_partial_manifests,
+            separates_status: _,
+            container,
+            layout,
+            encryption_key,
+            anonymization,
+            ignored: _,
+        } = request;
         let given = [
-            (Parameter::TypeFilter, !request.type_filters.is_empty()),
-            (Parameter::Elements, !request.elements.is_empty()),
-            (Parameter::Since, request.since.is_some()),
-            (Parameter::Until, request.until.is_some()),
-            (Parameter::Patient, request.patients.is_some()),
-            (Parameter::IncludeAssociatedData, !request.associated.is_empty()),
-            (Parameter::OrganizeOutputBy, request.is_organized),
-            (Parameter::AllowPartialManifests, request.allows_partial_manifests),
-            (Parameter::Container, request.container.is_some()),
-            (Parameter::Format, request.layout.is_some()),
+            (Parameter::TypeFilter, !type_filters.is_empty()),
+            (Parameter::Elements, !elements.is_empty()),
+            (Parameter::Since, since.is_some()),
+            (Parameter::Until, until.is_some()),
+            (Parameter::Patient, patients.is_some()),
+            (Parameter::IncludeAssociatedData, !associated.is_empty()),
+            (Parameter::OrganizeOutputBy, *is_organized),
+            (Parameter::AllowPartialManifests, *allows_partial_manifests),
+            (Parameter::Container, container.is_some()),
+            (Parameter::Format, layout.is_some()),
+            (Parameter::EncryptionKey, encryption_key.is_some()),
+            (Parameter::AnonymizationConfig, anonymization.is_some()),
+            (Parameter::AnonymizationConfigEtag, anonymization.as_ref().is_some_and(|asked| asked.etag.is_some())),
         ];
         Self {
-            level: (&request.level).into(),
-            types: request.types.clone().unwrap_or_default(),
+            level: level.into(),
+            types: types.clone().unwrap_or_default(),
             parameters: given.into_iter().filter(|(_, is_given)| *is_given).map(|(parameter, _)| parameter).collect(),
-            container: request.container.clone(),
+            container: container.clone(),
         }
     }
 

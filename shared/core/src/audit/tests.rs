@@ -5,8 +5,9 @@ use serde_json::{Value, json};
 use super::chain::{AuditFileName, Day, Head, LineHash};
 use super::*;
 use crate::access::{Origin, Who};
+use crate::anonymization::{Anonymization, ConfigName};
 use crate::part::Content;
-use crate::request::{ExportRequest, Level};
+use crate::request::{ExportRequest, JobKey, Level, Parameter};
 
 mod broken;
 
@@ -104,6 +105,16 @@ fn what_the_client_says_of_a_patient_is_not_kept() {
     for known in ["Observation,Patient", "_type,_since,patient,_container", "place-1", r#""level","valueString":"patient""#] {
         assert!(kept.contains(known), "{known} is missing in {kept}");
     }
+}
+
+/// By name alone: what the file says, and which key it is, is nothing for the records.
+#[test]
+fn an_accepted_request_tells_whether_it_is_de_identified_and_encrypted_otherwise() {
+    let asked = Anonymization { config: ConfigName::parse("study.json").unwrap(), etag: Some("\"1\"".to_owned()) };
+    let key = JobKey { name: "trial".to_owned(), arn: "arn:aws:kms:eu-central-1:111122223333:key/1".to_owned() };
+    let request = ExportRequest { anonymization: Some(asked), encryption_key: Some(key), ..ExportRequest::default() };
+    let told: BTreeSet<&str> = Order::of(&request).parameters.into_iter().map(Parameter::as_str).collect();
+    assert_eq!(told, BTreeSet::from(["_anonymizationConfig", "_anonymizationConfigEtag", "_encryptionKey"]));
 }
 
 #[test]

@@ -130,7 +130,8 @@ pub(super) fn anonymization(given: &Given<'_>) -> Result<Option<Anonymization>, 
         let alone = |_| refuse(Parameter::AnonymizationConfigEtag, IssueCode::Invalid, text.to_owned());
         return tag.map(alone).map_or(Ok(None), Err);
     };
-    let text = "_anonymizationConfig is the path of a file below `anonymization` in the destination: letters, digits, blanks, -, _ and .,                 its folders separated by slashes";
+    let text = "_anonymizationConfig is the path of a file below `anonymization` in the destination: letters, digits, blanks, -, _ and ., \
+                its folders separated by slashes";
     let config = ConfigName::parse(named).ok_or_else(|| refuse(Parameter::AnonymizationConfig, IssueCode::Value, text.to_owned()))?;
     if !given.has(Parameter::Container) {
         let text = "a de-identified export needs _container, so that its files lie apart from identified ones";
