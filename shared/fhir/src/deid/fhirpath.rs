@@ -128,6 +128,8 @@ pub(super) enum Unreadable {
     TooDeep,
     #[error("it yields values; a rule's path has to name elements")]
     NoElements,
+    #[error("a choice is named without [x]: `Observation.value`, or `Observation.value as Quantity` for one of its types")]
+    Choice,
 }
 
 /// How deep an expression may nest: far deeper than people write, far shallower than a stack.

@@ -118,6 +118,9 @@ impl<'a> Parser<'a> {
             } else if self.takes("[") {
                 let place = self.nested(|parser| parser.operation(0))?;
                 self.expect("]")?;
+                if place == Expr::Member(Expr::This.into(), "x".into()) {
+                    return Err(Unreadable::Choice);
+                }
                 expr = Expr::At(expr.into(), place.into());
             } else {
                 return Ok(expr);

@@ -153,3 +153,10 @@ fn keys_are_not_shown() {
     let shown = format!("{:?}", read.with(&terms()));
     assert!(!shown.contains("secret") && !shown.contains("115, 101, 99"), "{shown}");
 }
+
+#[test]
+fn a_choice_as_its_definition_spells_it_is_told_before_it_selects_nothing() {
+    let told = faults(&configuration(&[["Observation.value[x]", r#""method":"redact""#]], ""));
+    assert_eq!(told.len(), 1);
+    assert!(told[0].starts_with("rule 1 (`Observation.value[x]`): a choice is named without [x]"), "{told:?}");
+}
