@@ -30,7 +30,7 @@ type BoxError = Box<dyn Error + Send + Sync>;
 /// Whoever has not answered by then never will.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-const FUNCTIONS: [&str; 6] = ["kickoff", "status", "cancel", "chunk-worker", "files", "reaper"];
+const FUNCTIONS: [&str; 8] = ["kickoff", "status", "cancel", "chunk-worker", "files", "groups", "metadata", "reaper"];
 
 #[derive(Debug, Parser)]
 struct Arguments {
@@ -84,6 +84,8 @@ fn event(function: &str) -> Value {
         "chunk-worker" => return json!({ "Records": [] }),
         "reaper" => return json!({}),
         "kickoff" => "/$export",
+        "groups" => "/Group",
+        "metadata" => "/metadata",
         "files" => "/_operations/files/00112233445566778899aabbccddeeff/Patient-1.ndjson",
         _ => "/_operations/export/00112233445566778899aabbccddeeff",
     };
@@ -136,6 +138,7 @@ async fn cold_start(binary: &Path, event: Value) -> Result<Duration, BoxError> {
             ("HEADRACE_DLQ_URL", "http://127.0.0.1:9/1/dlq"),
             ("HEADRACE_SOURCE_BUCKET", "lake"),
             ("HEADRACE_DESTINATION_BUCKET", "out"),
+            ("HEADRACE_AUDIT_BUCKET", "audit"),
             ("HEADRACE_LOG", "error"),
         ])
         .stdin(Stdio::null())
