@@ -19,7 +19,7 @@ use headrace_edge::system::SystemClock;
 
 use crate::cli::{Action, Clients, Keygen, Place};
 use crate::client_key::{Generated, KeyError};
-use crate::private::new_private_file;
+use crate::private::{new_private_file, new_public_file};
 use crate::state::{State, StateError};
 
 pub use registration::Unregistrable;
@@ -179,7 +179,7 @@ fn keygen(order: &Keygen) -> Result<String, ClientsFailure> {
     std::fs::create_dir_all(&order.out).map_err(|cause| ClientsFailure::Write { path: order.out.clone(), cause })?;
     let (private, public) = (order.out.join(PRIVATE_KEY), order.out.join(PUBLIC_KEYS));
     write_text(&private, new_private_file(&private), &serde_json::to_string_pretty(&made.private)?)?;
-    write_text(&public, File::create_new(&public), &serde_json::to_string_pretty(&made.public)?)?;
+    write_text(&public, new_public_file(&public), &serde_json::to_string_pretty(&made.public)?)?;
     Ok(format!(
         "{}: the private key; it stays with the client and is sent to nobody\n{}: its public half; register it with `headrace clients add --jwks`\n",
         private.display(),

@@ -17,16 +17,26 @@ pub(crate) fn private_folder(folder: &Path) -> io::Result<()> {
 
 /// How to open a file for writing that, if it is created, is for its owner alone.
 pub(crate) fn private_options() -> OpenOptions {
+    options(0o600)
+}
+
+#[cfg_attr(not(unix), allow(unused_variables, reason = "other systems have no such rights"))]
+fn options(mode: u32) -> OpenOptions {
     let mut options = File::options();
     options.write(true);
     #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, mode);
     options
 }
 
 /// Creates a file: never over another, nor through a link that somebody has laid there.
 pub(crate) fn new_private_file(path: &Path) -> io::Result<File> {
     private_options().create_new(true).open(path)
+}
+
+/// The same of a file that others may read, and nobody but its owner may change.
+pub(crate) fn new_public_file(path: &Path) -> io::Result<File> {
+    options(0o644).create_new(true).open(path)
 }
 
 /// Writes a file whole or not at all, and never over another; an error of kind `AlreadyExists` says that there is one. It has its
