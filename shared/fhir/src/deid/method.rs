@@ -167,7 +167,7 @@ impl Generalize {
             faults.push("generalize needs cases: an object of conditions and values, both in FHIRPath".to_owned());
         }
         for (index, (condition, value)) in Json::of_valid(text).members().enumerate() {
-            let value = value.text().unwrap_or(value.as_str().into());
+            let value = value.scalar();
             let mut read = |text: &str, what: &str| match parse(text) {
                 Ok(expr) if expr.walks() => {
                     faults.push(format!("the {what} of case {} follows a path; a case sees one value, $this", index + 1));

@@ -300,7 +300,7 @@ impl<'a> Tree<'a> {
     pub(super) fn value(&self, of: NodeId) -> Option<Value<'_>> {
         let node = self.node(of)?;
         let json = Json::of_valid(node.value.as_deref()?);
-        let text = match json.text().unwrap_or(Cow::Borrowed(json.as_str())) {
+        let text = match json.scalar() {
             Cow::Borrowed(text) => Cow::Borrowed(text.trim()),
             Cow::Owned(text) => Cow::Owned(text.trim().to_owned()),
         };
