@@ -138,14 +138,21 @@ fn what_cannot_be_registered_is_said_and_nothing_is_written() -> Result<()> {
     Ok(())
 }
 
+/// Whatever the umask: here one that forbids nobody anything.
 #[cfg(unix)]
 #[test]
-fn a_new_private_key_is_its_owners_alone_and_replaces_none() -> Result<()> {
+fn a_new_key_pair_is_nobody_elses_to_change_nor_its_private_half_to_read_and_replaces_none() -> Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
     let desk = Desk::new()?;
-    let key = desk.key("key", "ES384")?;
+    let key = desk.folder.path().join("key");
+    let keygen = headrace(&["clients", "keygen", "--out", text(&key)?]);
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", "umask 000; exec \"$@\"", "sh"]).arg(keygen.get_program()).args(keygen.get_args());
+    said(shell.output()?)?;
     let private = key.join("private.jwk");
-    assert_eq!(std::fs::metadata(&private)?.permissions().mode() & 0o777, 0o600);
+    for (file, mode) in [(&private, 0o600), (&key.join("jwks.json"), 0o644)] {
+        assert_eq!(std::fs::metadata(file)?.permissions().mode() & 0o777, mode, "{}", file.display());
+    }
     let before = std::fs::read_to_string(&private)?;
     let again = desk.run(&["keygen", "--out", text(&key)?])?.unwrap_err();
     assert!(again.contains("never replaced"), "{again}");
