@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use headrace_core::ports::AuditTrail as _;
 use headrace_local::client::BulkClient;
+use headrace_local::state::State;
 use headrace_tests::flows::{Result, canary, run};
 use headrace_tests::lake;
 use tempfile::TempDir;
@@ -70,7 +72,7 @@ fn audit(verb: &str, files: &Path, arguments: &[&Path]) -> Result<(Option<i32>, 
     Ok((output.status.code(), said))
 }
 
-/// An export over HTTP, watched by an auditor.
+/// An export over HTTP, watched by an auditor until the last file is sealed.
 async fn office() -> Result<Office> {
     let folder = tempfile::tempdir()?;
     let server = Server::start(&lake::sample_dir(), folder.path(), &[])?;
@@ -94,6 +96,14 @@ async fn office() -> Result<Office> {
             let (code, said) = office.verify(true)?;
             assert_eq!(code, Some(0), "{said}");
         }
+    }
+    // The file that is read has been written; now the table must say so before the server goes.
+    let trail = State::open_existing(office.folder.path()).await?.jobs;
+    while trail.standing().await?.claim.is_some() {
+        if began.elapsed() > PATIENCE {
+            return Err("the last file stays unsealed".into());
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
     Ok(office)
 }

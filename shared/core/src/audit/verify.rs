@@ -106,16 +106,17 @@ impl Verifier {
     /// Whether the files end where the job table says: only that shows that their last lines were cut off.
     pub fn must_end_at(&self, standing: &Standing) -> Result<(), Broken> {
         let sealed = standing.head.as_ref();
-        let expected = sealed.map_or(0, |head| head.sequence);
-        let found = self.head.as_ref().map_or(0, |head| head.sequence);
-        // A file is written before the table says so.
-        let may_end_at = [sealed, standing.claim.as_ref().map(|claim| &claim.to)];
+        let begun = standing.claim.as_ref().map(|claim| &claim.to);
+        let number = |head: Option<&Head>| head.map_or(0, |head| head.sequence);
+        let found = number(self.head.as_ref());
         let hash = self.head.as_ref().map(|head| &head.hash);
-        match may_end_at.into_iter().flatten().find(|end| end.sequence == found) {
+        // A file is written before the table says so.
+        match [sealed, begun].into_iter().flatten().find(|end| end.sequence == found) {
             Some(end) if Some(&end.hash) == hash => Ok(()),
             Some(end) => Err(Broken::Last(end.sequence)),
-            None if (expected, found) == (0, 0) => Ok(()),
-            None => Err(Broken::End { expected, found }),
+            None if found == number(sealed) => Ok(()),
+            None if found < number(sealed) => Err(Broken::End { expected: number(sealed), found }),
+            None => Err(Broken::End { expected: number(begun.or(sealed)), found }),
         }
     }
 

@@ -164,4 +164,10 @@ fn a_file_that_is_written_before_its_head_has_moved_is_no_break() {
     let (from, to) = (before.head.clone().unwrap(), standing.head.clone().unwrap());
     let claimed = Standing { claim: Some(Claim { from, to, records: Vec::new() }), ..before };
     assert!(verify(&files, &claimed).is_ok() && verify(&earlier, &claimed).is_ok());
+    // One that was cut off is one, as the table knows where the file will end.
+    let mut cut = files;
+    let last = cut.values_mut().next_back().unwrap();
+    *last = lines(last).swap_remove(0);
+    let torn = verify(&cut, &claimed).unwrap_err().to_string();
+    assert_eq!(torn, "the files end with record 3, and the job table says 4: the last ones are missing");
 }
