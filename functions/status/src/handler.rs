@@ -4,6 +4,7 @@ use headrace_core::access::Visitor;
 use headrace_core::audit::Deed;
 use headrace_core::error::{ExportError, StoreError};
 use headrace_core::flow::status::{Polled, Status, status};
+use headrace_core::job::ReasonKind;
 use headrace_core::outcome::{IssueCode, Outcome};
 use headrace_core::ports::{AccessStore, AuditTrail, Clock, JobStore};
 use headrace_core::request::{Level, Refusal};
@@ -83,11 +84,26 @@ fn say(Polled { status, is_separate }: Polled) -> Result<Reply, ExportError> {
             (Reply::json(200, "application/json", json).with(EXPIRES, expires.http_date()), StatusCode::OK)
         }
         Status::Failed(reason) => {
-            let reply = Reply::outcome(code(500), &Outcome::error(reason.kind.code(), reason.text));
-            (reply, StatusCode::INTERNAL_SERVER_ERROR)
+            let failed = failed(reason.kind);
+            (Reply::outcome(code(failed.as_u16()), &Outcome::error(reason.kind.code(), reason.text)), failed)
         }
     };
     Ok(if is_separate { reply.with(X_EXPORT_STATUS, export_status.to_string()) } else { reply })
+}
+
+/// What a kick-off would have answered, had it known: a client that asks again for the same export fails again. The rest is
+/// no fault of the client's. Never 404: the export is known.
+fn failed(kind: ReasonKind) -> StatusCode {
+    match kind {
+        ReasonKind::NotFound | ReasonKind::NotDeidentified => StatusCode::BAD_REQUEST,
+        ReasonKind::NotSupported => StatusCode::UNPROCESSABLE_ENTITY,
+        ReasonKind::SourceChanged
+        | ReasonKind::SourceUnreadable
+        | ReasonKind::Misconfigured
+        | ReasonKind::Exhausted
+        | ReasonKind::Deadline
+        | ReasonKind::TooLarge => StatusCode::INTERNAL_SERVER_ERROR,
+    }
 }
 
 /// `?page=2` of a manifest that comes in pages. Anything else in the query is not for this service: proxies and clients
@@ -103,7 +119,7 @@ fn page(request: &Request) -> Result<usize, Refusal> {
 mod tests {
     use std::time::Duration;
 
-    use headrace_core::job::{Reason, ReasonKind};
+    use headrace_core::job::Reason;
 
     use super::*;
 
@@ -114,8 +130,13 @@ mod tests {
     #[test]
     fn a_separate_export_status_stands_in_a_header_and_the_poll_itself_is_fine() {
         let running = Status::InProgress { progress: "1 % done".into(), retry_after: Duration::from_secs(3) };
-        let failed = Status::Failed(Reason { kind: ReasonKind::Deadline, text: "too late".into() });
-        for (status, code, header) in [(running, 202, "202 Accepted"), (failed, 500, "500 Internal Server Error")] {
+        let failed = |kind| Status::Failed(Reason { kind, text: "this or that".into() });
+        for (status, code, header) in [
+            (running, 202, "202 Accepted"),
+            (failed(ReasonKind::Deadline), 500, "500 Internal Server Error"),
+            (failed(ReasonKind::NotDeidentified), 400, "400 Bad Request"),
+            (failed(ReasonKind::NotSupported), 422, "422 Unprocessable Entity"),
+        ] {
             let [plain, separate] = answers(status);
             assert_eq!((plain.status().as_u16(), plain.headers().get(X_EXPORT_STATUS)), (code, None));
             assert_eq!(separate.status(), 200);

@@ -257,7 +257,7 @@ fn a_resource_that_cannot_be_de_identified_ends_the_export_or_is_left_out_or_emp
         let status = status_of(&world.ask("GET", &path("raise")).await?)?;
         let answer = world.run(&status).await?;
         let (_, code, said) = answer.outcome()?;
-        assert_eq!((answer.status, code.as_str()), (500, "processing"));
+        assert_eq!((answer.status, code.as_str()), (400, "processing"));
         assert!(told(&said), "{said}");
         let kinds = |finished: &Finished| -> Result<Vec<(String, usize)>> {
             let mut counts = BTreeMap::new();
@@ -316,7 +316,7 @@ fn a_configuration_that_cannot_be_followed_fails_the_kick_off_and_a_changed_one_
         stage.configure("config.json", &config("skip")).await?;
         let answer = world.run(&status).await?;
         let (_, code, said) = answer.outcome()?;
-        assert_eq!((answer.status, code.as_str()), (500, "processing"));
+        assert_eq!((answer.status, code.as_str()), (400, "processing"));
         assert!(said.contains("configuration was changed or removed"), "{said}");
         Ok(())
     })
