@@ -2,17 +2,6 @@
 
 use proptest::prelude::*;
 use proptest::sample::Index;
-use proptest::test_runner::{Config, RngSeed};
-
-/// So many cases, the same ones in every run. `PROPTEST_RNG_SEED` looks elsewhere.
-pub(crate) fn cases(count: u32) -> Config {
-    let config = Config::default();
-    let rng_seed = match config.rng_seed {
-        RngSeed::Random => RngSeed::Fixed(20_260_930),
-        fixed @ RngSeed::Fixed(_) => fixed,
-    };
-    Config { cases: count, rng_seed, failure_persistence: None, ..config }
-}
 
 /// A text of lines as lakes have them: either line end, empty lines, characters of several bytes, now and then a line
 /// much longer than the others, a byte order mark, the last line without its end.

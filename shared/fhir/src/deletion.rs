@@ -68,7 +68,6 @@ pub fn deletion_line(kind: ResourceType, id: &str, at: Option<Instant>) -> Strin
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use proptest::test_runner::{Config, RngSeed};
 
     use super::*;
 
@@ -141,7 +140,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(Config { cases: 500, rng_seed: RngSeed::Fixed(20_260_930), failure_persistence: None, ..Config::default() })]
+        #![proptest_config(ProptestConfig::with_cases(500))]
 
         #[test]
         fn a_deletion_survives_its_line(kind in 0..ResourceType::all().count(), id in "[A-Za-z0-9.-]{1,64}|[^/?#]{1,9}", millis in any::<Option<u32>>()) {

@@ -280,7 +280,6 @@ impl<'de, T: Pick<'de>> serde::Deserialize<'de> for Picked<T> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use proptest::test_runner::{Config, RngSeed};
     use serde_json::{Map, Value, json};
 
     use super::*;
@@ -342,7 +341,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(Config { cases: 2_000, rng_seed: RngSeed::Fixed(20_260_930), failure_persistence: None, ..Config::default() })]
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
 
         #[test]
         fn one_pass_finds_what_a_tree_holds(tree in document(), is_pretty in any::<bool>()) {

@@ -125,7 +125,6 @@ fn digits(piece: &str, count: usize) -> Result<u16, InvalidInstant> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use proptest::test_runner::{Config, RngSeed};
 
     use super::*;
 
@@ -155,7 +154,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(Config { cases: 1_000, rng_seed: RngSeed::Fixed(20_260_930), failure_persistence: None, ..Config::default() })]
+        #![proptest_config(ProptestConfig::with_cases(1_000))]
 
         #[test]
         fn moments_are_ordered_as_time_is_and_survive_their_text(one in moments(), other in moments()) {

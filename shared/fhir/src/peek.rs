@@ -140,7 +140,6 @@ impl<'a> Text<'a> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use proptest::test_runner::{Config, RngSeed};
 
     use super::*;
     use crate::{Outline, Resource};
@@ -209,7 +208,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(Config { cases: 500, rng_seed: RngSeed::Fixed(20_260_930), failure_persistence: None, ..Config::default() })]
+        #![proptest_config(ProptestConfig::with_cases(500))]
 
         #[test]
         fn of_a_resource_it_says_what_the_whole_reading_says(members in prop::collection::vec(member(), 1..8)) {

@@ -132,7 +132,6 @@ fn next_string(text: &str) -> Option<(&str, &str)> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use proptest::test_runner::{Config, RngSeed};
 
     use super::*;
     use crate::Outline;
@@ -241,7 +240,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(Config { cases: 500, rng_seed: RngSeed::Fixed(20_260_930), failure_persistence: None, ..Config::default() })]
+        #![proptest_config(ProptestConfig::with_cases(500))]
 
         #[test]
         fn no_text_makes_the_reader_panic(text in "(https?://|urn:|#)?([A-Za-z_./?#]|Patient/|/_history/|\\PC){0,12}") {

@@ -3,7 +3,6 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::*;
-use crate::arbitrary::cases;
 
 fn finding(tasks: u32) -> impl Strategy<Value = Finding> {
     let action = prop_oneof![Just(Action::Drop), Just(Action::Add), any::<u32>().prop_map(Action::Report)];
@@ -20,7 +19,7 @@ fn findings() -> impl Strategy<Value = (u32, Vec<Finding>)> {
 }
 
 proptest! {
-    #![proptest_config(cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
     fn each_task_finds_its_own_in_its_band_and_nobody_elses((tasks, all) in findings(), split in 0_usize..200) {

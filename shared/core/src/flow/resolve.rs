@@ -172,7 +172,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::arbitrary::cases;
     use crate::ids::JobId;
     use crate::key::Keys;
     use crate::note::{Facts, Place};
@@ -208,7 +207,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(cases(200))]
+        #![proptest_config(ProptestConfig::with_cases(200))]
 
         /// Many notes of few resources are the worst case: their keys are not spread at all.
         #[test]

@@ -3,7 +3,6 @@ use std::sync::Mutex;
 use proptest::prelude::*;
 
 use super::*;
-use crate::arbitrary::cases;
 use crate::request::{Container, JobKey, Layout};
 
 #[test]
@@ -84,7 +83,7 @@ fn any_event() -> impl Strategy<Value = JobEvent> {
 }
 
 proptest! {
-    #![proptest_config(cases(2_000))]
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
 
     #[test]
     fn no_interleaving_of_actors_reopens_a_job_or_completes_an_unplanned_one(

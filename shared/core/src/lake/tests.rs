@@ -3,7 +3,6 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::arbitrary::cases;
 
 fn pin(object: &str, size: u64) -> Pin {
     Pin { object: object.into(), etag: "e".into(), size }
@@ -95,7 +94,7 @@ fn listing() -> impl Strategy<Value = Vec<Pin>> {
 }
 
 proptest! {
-    #![proptest_config(cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
     fn slices_cover_every_wanted_object_exactly_and_tasks_are_numbered_without_gaps(

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use super::*;
-use crate::arbitrary::{cases, chunk_sizes, ranges, text};
+use crate::arbitrary::{chunk_sizes, ranges, text};
 
 /// What the slice `start..end` of the text yields when its bytes come in chunks of these sizes.
 fn split(text: &Bytes, range: std::ops::Range<u64>, sizes: &[usize], limit_bytes: usize) -> Vec<Piece> {
@@ -33,7 +33,7 @@ fn line_ranges(text: &[u8]) -> Vec<std::ops::Range<usize>> {
 }
 
 proptest! {
-    #![proptest_config(cases(600))]
+    #![proptest_config(ProptestConfig::with_cases(600))]
 
     #[test]
     fn every_line_belongs_to_exactly_one_slice_wherever_slices_and_chunks_are_cut(

@@ -2,7 +2,6 @@ use headrace_fhir::ResourceType;
 use proptest::prelude::*;
 
 use super::*;
-use crate::arbitrary::cases;
 use crate::ids::JobId;
 use crate::key::Keys;
 
@@ -32,7 +31,7 @@ fn key() -> impl Strategy<Value = ResourceKey> {
 }
 
 proptest! {
-    #![proptest_config(cases(500))]
+    #![proptest_config(ProptestConfig::with_cases(500))]
 
     #[test]
     fn a_note_survives_its_tail(

@@ -4,7 +4,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::arbitrary::{cases, chunk_sizes};
+use crate::arbitrary::chunk_sizes;
 use crate::flow::run_task::WorkTerms;
 use crate::ids::{Caller, JobId};
 use crate::job::{Job, Pass};
@@ -126,7 +126,7 @@ fn frame() -> impl Strategy<Value = (Role, ResourceType, String, Vec<u8>)> {
 }
 
 proptest! {
-    #![proptest_config(cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
     fn frames_survive_any_bytes_and_any_cuts(frames in vec(frame(), 0..12), sizes in chunk_sizes()) {

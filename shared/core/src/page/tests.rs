@@ -8,7 +8,6 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::anonymization::{ConfigName, Configuration};
-use crate::arbitrary::cases;
 use crate::clock::Millis;
 use crate::flow::run_task::WorkTerms;
 use crate::ids::{Caller, JobId, TaskId};
@@ -260,7 +259,7 @@ fn pages(lines: &[LakeLine], begin: usize, cuts: &[bool], file_bytes: u64, besid
 }
 
 proptest! {
-    #![proptest_config(cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
     fn kept_lines_come_out_byte_for_byte_once_each_and_refused_ones_are_named_without_their_content(

@@ -7,7 +7,7 @@ use proptest::sample::Index;
 use tokio::io::AsyncReadExt;
 
 use super::*;
-use crate::arbitrary::{cases, chunk_sizes, ranges, text};
+use crate::arbitrary::{chunk_sizes, ranges, text};
 
 const COMPRESSED: [Encoding; 2] = [Encoding::Gzip, Encoding::Zstd];
 
@@ -79,7 +79,7 @@ fn line_starts(text: &[u8]) -> Vec<usize> {
 }
 
 proptest! {
-    #![proptest_config(cases(150))]
+    #![proptest_config(ProptestConfig::with_cases(150))]
 
     #[test]
     fn slices_of_a_plain_object_are_read_whole_and_from_every_line(

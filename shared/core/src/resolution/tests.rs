@@ -4,7 +4,6 @@ use headrace_fhir::ResourceType;
 use proptest::prelude::*;
 
 use super::*;
-use crate::arbitrary::cases;
 use crate::ids::JobId;
 use crate::key::{Keys, ResourceKey};
 use crate::note::Place;
@@ -44,7 +43,7 @@ fn said() -> impl Strategy<Value = Said> {
 }
 
 proptest! {
-    #![proptest_config(cases(2_000))]
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
 
     #[test]
     fn what_remains_is_what_a_log_of_the_lake_says(lake in prop::collection::vec(said(), 0..14), tasks in prop::collection::vec(2_u32..4, 14)) {

@@ -4,7 +4,6 @@ use std::time::Instant;
 use proptest::prelude::*;
 
 use super::*;
-use crate::arbitrary::cases;
 
 fn job() -> JobId {
     JobId::from_random([7; 16])
@@ -98,7 +97,7 @@ fn a_million_patients_take_20_mb_and_are_found() {
 }
 
 proptest! {
-    #![proptest_config(cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
     fn sorted_keys_are_a_set(own in prop::collection::vec(any::<u128>(), 0..200), near in prop::collection::vec(0_u128..40, 0..40), asked in any::<u128>()) {

@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use proptest::prelude::*;
-use proptest::test_runner::{Config, RngSeed};
 use serde_json::{Value, json};
 
 use super::*;
@@ -154,7 +153,7 @@ fn places() -> impl Strategy<Value = (FhirVersion, ResourceType, &'static str)> 
 }
 
 proptest! {
-    #![proptest_config(Config { cases: 1_000, rng_seed: RngSeed::Fixed(20_260_930), failure_persistence: None, ..Config::default() })]
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
 
     #[test]
     fn a_reference_at_any_path_of_the_compartment_is_found(

@@ -1,5 +1,4 @@
 use proptest::prelude::*;
-use proptest::test_runner::{Config, RngSeed};
 use serde_json::{Value, json};
 
 use super::*;
@@ -146,7 +145,7 @@ const MEMBERS: [(&str, &str); 10] = [
 ];
 
 proptest! {
-    #![proptest_config(Config { cases: 500, rng_seed: RngSeed::Fixed(20_260_930), failure_persistence: None, ..Config::default() })]
+    #![proptest_config(ProptestConfig::with_cases(500))]
 
     #[test]
     fn members_remain_or_go_as_they_stand(

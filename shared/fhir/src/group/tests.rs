@@ -1,5 +1,4 @@
 use proptest::prelude::*;
-use proptest::test_runner::{Config, RngSeed};
 
 use super::*;
 use crate::Outline;
@@ -156,7 +155,7 @@ fn what_could_change_the_answer_is_refused_with_its_place() {
 }
 
 proptest! {
-    #![proptest_config(Config { cases: 500, rng_seed: RngSeed::Fixed(20_260_930), failure_persistence: None, ..Config::default() })]
+    #![proptest_config(ProptestConfig::with_cases(500))]
 
     #[test]
     fn a_group_of_another_shape_has_no_members(

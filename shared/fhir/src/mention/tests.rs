@@ -1,5 +1,4 @@
 use proptest::prelude::*;
-use proptest::test_runner::{Config, RngSeed};
 use serde_json::Value;
 
 use super::*;
@@ -97,7 +96,7 @@ fn member() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(Config { cases: 4_000, rng_seed: RngSeed::Fixed(20_260_930), failure_persistence: None, ..Config::default() })]
+    #![proptest_config(ProptestConfig::with_cases(4_000))]
 
     #[test]
     fn never_a_line_of_a_member_is_passed_over(members in prop::collection::vec(member(), 1..6)) {

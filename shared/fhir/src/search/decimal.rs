@@ -113,7 +113,6 @@ impl Ord for Decimal {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use proptest::test_runner::{Config, RngSeed};
 
     use super::*;
 
@@ -145,7 +144,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(Config { cases: 500, rng_seed: RngSeed::Fixed(20_261_121), failure_persistence: None, ..Config::default() })]
+        #![proptest_config(ProptestConfig::with_cases(500))]
 
         #[test]
         fn order_is_that_of_integers_of_the_same_places(one: i64, other: i64, places in 0_usize..12) {

@@ -1,7 +1,6 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::arbitrary::cases;
 use crate::request::{Associated, Level};
 
 const V: FhirVersion = FhirVersion::R4;
@@ -277,7 +276,7 @@ fn resources() -> impl Iterator<Item = (&'static str, u8)> {
 }
 
 proptest! {
-    #![proptest_config(cases(2_000))]
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
 
     #[test]
     fn what_both_sides_allow_is_granted_no_more_and_no_less(requested in words(), registered in words()) {

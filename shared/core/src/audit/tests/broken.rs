@@ -6,7 +6,6 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use super::*;
-use crate::arbitrary::cases;
 use crate::audit::chain::{Claim, Standing};
 use crate::audit::verify::{Broken, Followed, Verifier};
 
@@ -51,7 +50,7 @@ fn nth(files: &mut Files, place: Index) -> &mut Vec<u8> {
 }
 
 proptest! {
-    #![proptest_config(cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
     fn sound_files_are_followed_to_their_end(sizes in sizes()) {

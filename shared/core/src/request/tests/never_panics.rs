@@ -1,7 +1,6 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::arbitrary::cases;
 
 #[test]
 fn a_hostile_name_is_shown_back_short_and_printable() {
@@ -36,7 +35,7 @@ fn levels() -> impl Strategy<Value = Level> {
 }
 
 proptest! {
-    #![proptest_config(cases(2_000))]
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
 
     #[test]
     fn whatever_is_asked_is_answered_and_what_is_accepted_can_be_stored(

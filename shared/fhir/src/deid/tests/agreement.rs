@@ -226,7 +226,7 @@ fn both_ways(config: &str, resource: &str) -> [Option<String>; 2] {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 3000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig::with_cases(3_000))]
 
     #[test]
     fn one_pass_writes_what_the_rules_say_one_after_the_other(config in configurations(), resource in resources()) {
@@ -279,7 +279,7 @@ fn spoilt() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 3000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig::with_cases(3_000))]
 
     /// One pass lets nothing through that is no resource.
     #[test]
