@@ -73,7 +73,7 @@ impl Default for WorkTerms {
             bases: Bases::any(),
             quotas: Quotas::default(),
             look_up: LookUpTerms::default(),
-            resolve_bytes: 128 << 20,
+            resolve_bytes: 64 << 20,
             // Beside a file of the default size on its way, and the pieces of buckets that are read.
             organize_bytes: 128 << 20,
         }
