@@ -98,7 +98,7 @@ async fn office() -> Result<Office> {
         }
     }
     // The file that is read has been written; now the table must say so before the server goes.
-    let trail = State::open_existing(office.folder.path()).await?.jobs;
+    let trail = State::open_existing(&office.state()).await?.jobs;
     while trail.standing().await?.claim.is_some() {
         if began.elapsed() > PATIENCE {
             return Err("the last file stays unsealed".into());

@@ -170,7 +170,7 @@ impl Reader {
             self.fault(format!("{name} is no string"));
             return None;
         }
-        value.text().map(Into::into).or_else(|| Some(value.as_str().to_owned()))
+        Some(value.scalar().into_owned())
     }
 
     /// A setting that is one of a few words, in small letters. What is `null` is none of them: an empty one.
