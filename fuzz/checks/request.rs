@@ -3,8 +3,8 @@
 //! The input is an HTTP request as text: method, target, headers, an empty line, the body.
 
 use headrace_core::access::Reach;
-use headrace_core::clock::Millis;
 use headrace_core::request::{ExportRequest, Policy};
+use headrace_core::vocab::clock::Millis;
 use headrace_edge::{base, request};
 use lambda_http::http::{HeaderName, HeaderValue, Method, Uri};
 use lambda_http::{Body, Request, RequestExt as _};

@@ -10,9 +10,9 @@ use headrace_edge::config::{
     GroupsConfig, KickoffConfig, MetadataConfig, PartsConfig, ReaperConfig, Settings, StatusConfig, TokenConfig, WorkerConfig,
 };
 use headrace_edge::telemetry::Metric;
-use headrace_local::embedded::EmbeddedDynamo;
-use headrace_local::http;
-use headrace_local::service::{Access, Plan, Service};
+use headrace_local::server::http;
+use headrace_local::server::service::{Access, Plan, Service};
+use headrace_local::stores::embedded::EmbeddedDynamo;
 use headrace_tests::flows::{Result, run};
 use serde_json::Value;
 

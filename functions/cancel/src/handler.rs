@@ -2,11 +2,11 @@
 
 use headrace_core::access::Visitor;
 use headrace_core::audit::Deed;
-use headrace_core::error::ExportError;
-use headrace_core::flow::cancel::cancel;
+use headrace_core::flow::client::cancel::cancel;
 use headrace_core::job::Job;
-use headrace_core::outcome::Outcome;
 use headrace_core::ports::{AccessStore, AuditTrail, Clock, JobStore, PartStore};
+use headrace_core::vocab::error::ExportError;
+use headrace_core::vocab::outcome::Outcome;
 use headrace_edge::door::Door;
 use headrace_edge::reply::Reply;
 use headrace_edge::request;

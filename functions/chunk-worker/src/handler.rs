@@ -4,12 +4,12 @@ use std::error::Error as _;
 use std::time::Duration;
 
 use aws_lambda_events::event::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
-use headrace_core::clock::Millis;
-use headrace_core::error::ExportError;
-use headrace_core::flow::run_task::{TaskEnd, WorkTerms, run_task};
-use headrace_core::ids::TaskId;
+use headrace_core::flow::work::run_task::{TaskEnd, WorkTerms, run_task};
 use headrace_core::job::{JobState, ReasonKind};
 use headrace_core::ports::{Clock, PartStore, Ports, ResourceSource, TaskQueue, TaskStore};
+use headrace_core::vocab::clock::Millis;
+use headrace_core::vocab::error::ExportError;
+use headrace_core::vocab::ids::TaskId;
 use headrace_edge::sqs::{Verdict, failures, task, verdict};
 use headrace_edge::telemetry::{Metric, count};
 use lambda_runtime::Error;

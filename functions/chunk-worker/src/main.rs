@@ -3,8 +3,8 @@
 use aws_lambda_events::event::sqs::SqsEvent;
 use chunk_worker::handler::{ChunkWorker, HAND_ON};
 use headrace_aws::Clients;
-use headrace_core::clock::Millis;
 use headrace_core::ports::Ports;
+use headrace_core::vocab::clock::Millis;
 use headrace_edge::config::{Environment, WorkerConfig};
 use headrace_edge::system::SystemClock;
 use headrace_edge::telemetry;

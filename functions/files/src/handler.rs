@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use headrace_core::access::Visitor;
 use headrace_core::audit::{AuditEntry, Deed};
-use headrace_core::error::ExportError;
-use headrace_core::flow::hand_out::hand_out;
+use headrace_core::flow::client::hand_out::hand_out;
 use headrace_core::ports::{Access, AccessStore, AuditTrail, Clock, JobStore, PartStore};
+use headrace_core::vocab::error::ExportError;
 use headrace_edge::door::Door;
 use headrace_edge::reply::Reply;
 use headrace_edge::request;

@@ -1,6 +1,6 @@
 //! Groups as a Bundle.
 
-use headrace_core::flow::groups::GroupPage;
+use headrace_core::flow::client::groups::GroupPage;
 use serde_json::Value;
 
 /// The page as FHIR's search answers: resources stand in it byte for byte as they were found.

@@ -2,10 +2,10 @@
 
 use headrace_core::access::Reach;
 use headrace_core::audit::Deed;
-use headrace_core::error::ExportError;
-use headrace_core::flow::groups::{GroupSearch, VisibleGroups, read_group, search_groups};
+use headrace_core::flow::client::groups::{GroupSearch, VisibleGroups, read_group, search_groups};
 use headrace_core::flow::look_up::LookUpTerms;
 use headrace_core::ports::{AccessStore, AuditTrail, Clock, ResourceSource};
+use headrace_core::vocab::error::ExportError;
 use headrace_edge::base;
 use headrace_edge::door::Door;
 use headrace_edge::reply::{FHIR_JSON, Reply};

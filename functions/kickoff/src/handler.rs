@@ -2,14 +2,14 @@
 
 use headrace_core::access::Visitor;
 use headrace_core::audit::Deed;
-use headrace_core::error::{ExportError, StoreError};
-use headrace_core::flow::kick_off::{KickOff, Settings, kick_off};
+use headrace_core::flow::client::kick_off::{KickOff, Settings, kick_off};
 use headrace_core::flow::look_up::LookUpTerms;
-use headrace_core::ids::JobId;
 use headrace_core::job::Job;
-use headrace_core::outcome::{IssueCode, Outcome};
 use headrace_core::ports::{AccessStore, AuditTrail, Clock, JobStore, PartStore, ResourceSource, TaskQueue};
 use headrace_core::request::{Ignored, Refusal};
+use headrace_core::vocab::error::{ExportError, StoreError};
+use headrace_core::vocab::ids::JobId;
+use headrace_core::vocab::outcome::{IssueCode, Outcome};
 use headrace_edge::config::Terms;
 use headrace_edge::door::Door;
 use headrace_edge::reply::Reply;

@@ -1,7 +1,7 @@
 //! The CapabilityStatement. What it lists is what the code reads: types, search parameters and operations come from the
 //! tables and constants that exports are resolved with.
 
-use headrace_core::clock::Millis;
+use headrace_core::vocab::clock::Millis;
 use headrace_edge::config::{AccessControl, Offer};
 use headrace_fhir::{IG_VERSION, ResourceType, supported_parameters};
 use serde::Serialize;

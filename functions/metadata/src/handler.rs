@@ -3,11 +3,11 @@
 use std::sync::{Mutex, PoisonError};
 
 use async_compression::tokio::bufread::GzipEncoder;
-use headrace_core::clock::Millis;
-use headrace_core::error::{ExportError, StoreError};
-use headrace_core::outcome::{IssueCode, Outcome};
 use headrace_core::ports::Clock;
 use headrace_core::request::{Level, Refusal};
+use headrace_core::vocab::clock::Millis;
+use headrace_core::vocab::error::{ExportError, StoreError};
+use headrace_core::vocab::outcome::{IssueCode, Outcome};
 use headrace_edge::config::{AccessControl, Offer};
 use headrace_edge::reply::{FHIR_JSON, Reply, refuse};
 use headrace_edge::{base, request};

@@ -1,10 +1,10 @@
 //! From the schedule's event to one run.
 
-use headrace_core::error::StoreError;
-use headrace_core::flow::reap::{Reaped, reap};
-use headrace_core::flow::seal::{SealTerms, Sealed, seal, unsealed_for};
+use headrace_core::flow::upkeep::reap::{Reaped, reap};
+use headrace_core::flow::upkeep::seal::{SealTerms, Sealed, seal, unsealed_for};
 use headrace_core::job::Quotas;
 use headrace_core::ports::{AuditFiles, AuditTrail, Clock, JobStore, PartStore, Ports, TaskQueue};
+use headrace_core::vocab::error::StoreError;
 use headrace_edge::telemetry::{Metric, count};
 use lambda_runtime::Error;
 

@@ -1,7 +1,7 @@
 //! The `reaper` function: once a minute.
 
 use headrace_aws::Clients;
-use headrace_core::flow::seal::SealTerms;
+use headrace_core::flow::upkeep::seal::SealTerms;
 use headrace_edge::config::{Environment, ReaperConfig};
 use headrace_edge::system::SystemClock;
 use headrace_edge::telemetry;

@@ -2,12 +2,12 @@
 
 use headrace_core::access::Visitor;
 use headrace_core::audit::Deed;
-use headrace_core::error::{ExportError, StoreError};
-use headrace_core::flow::status::{Polled, Status, status};
+use headrace_core::flow::client::status::{Polled, Status, status};
 use headrace_core::job::ReasonKind;
-use headrace_core::outcome::{IssueCode, Outcome};
 use headrace_core::ports::{AccessStore, AuditTrail, Clock, JobStore};
 use headrace_core::request::{Level, Refusal};
+use headrace_core::vocab::error::{ExportError, StoreError};
+use headrace_core::vocab::outcome::{IssueCode, Outcome};
 use headrace_edge::door::Door;
 use headrace_edge::reply::Reply;
 use headrace_edge::request;

@@ -1,12 +1,12 @@
 //! `GET [base]/_operations/export`: the caller's own exports, the newest first, as a Bundle of Tasks.
 
 use headrace_core::access::Visitor;
-use headrace_core::error::ExportError;
-use headrace_core::flow::list::{LONGEST_PAGE, list};
-use headrace_core::ids::ListCursor;
-use headrace_core::outcome::IssueCode;
+use headrace_core::flow::client::list::{LONGEST_PAGE, list};
 use headrace_core::ports::{Clock, JobStore};
 use headrace_core::request::{Level, Refusal};
+use headrace_core::vocab::error::ExportError;
+use headrace_core::vocab::ids::ListCursor;
+use headrace_core::vocab::outcome::IssueCode;
 use headrace_edge::reply::{FHIR_JSON, Reply};
 use headrace_edge::{base, request};
 use lambda_http::Request;

@@ -1,6 +1,6 @@
 //! An export as a FHIR Task: no patient's data, and of patients that were named only how many.
 
-use headrace_core::flow::status::progress;
+use headrace_core::flow::client::status::progress;
 use headrace_core::job::{Job, JobState};
 use headrace_core::request::{ExportRequest, Level};
 use headrace_fhir::FhirVersion;

@@ -2,8 +2,8 @@
 
 use headrace_core::access::{Client, Granted, Reach, Scopes, Visitor};
 use headrace_core::audit::{AuditEntry, Deed};
-use headrace_core::error::ExportError;
 use headrace_core::ports::{AccessStore, AuditTrail, Clock, TokenSigner};
+use headrace_core::vocab::error::ExportError;
 use headrace_edge::base;
 use headrace_edge::config::SmartTerms;
 use headrace_edge::door::{Door, origin};
@@ -113,7 +113,7 @@ fn unavailable(error: ExportError) -> Refused {
         | ExportError::NotDeidentified(_)
         | ExportError::Source(_) => error.into(),
     };
-    Refused::Unavailable(headrace_core::error::StoreError::NotApplied { what: "the audit trail", cause })
+    Refused::Unavailable(headrace_core::vocab::error::StoreError::NotApplied { what: "the audit trail", cause })
 }
 
 /// Tells the log why there is no token: which check failed, and nothing that was sent.

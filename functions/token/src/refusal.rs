@@ -1,7 +1,7 @@
 //! What a client is told that gets no token (RFC 6749, section 5.2).
 
-use headrace_core::error::StoreError;
-use headrace_core::outcome::IssueCode;
+use headrace_core::vocab::error::StoreError;
+use headrace_core::vocab::outcome::IssueCode;
 use headrace_edge::form::BadForm;
 use headrace_edge::reply::Reply;
 use lambda_http::http::header::{PRAGMA, RETRY_AFTER, WWW_AUTHENTICATE};

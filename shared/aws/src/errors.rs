@@ -5,7 +5,7 @@ use std::error::Error;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
-use headrace_core::error::StoreError;
+use headrace_core::vocab::error::StoreError;
 
 /// One called service and the setting that says where it is.
 #[derive(Clone, Debug)]

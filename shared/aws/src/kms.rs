@@ -5,9 +5,9 @@ use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::{KeyUsageType, MessageType, SigningAlgorithmSpec};
 use futures_util::future::BoxFuture;
 use headrace_core::access::{PublicKey, SigningAlgorithm};
-use headrace_core::error::StoreError;
-use headrace_core::ids::JobId;
 use headrace_core::ports::TokenSigner;
+use headrace_core::vocab::error::StoreError;
+use headrace_core::vocab::ids::JobId;
 use sha2::{Digest as _, Sha384};
 use tokio::sync::OnceCell;
 

@@ -3,8 +3,8 @@
 use std::fmt::Debug;
 
 use futures_util::future::BoxFuture;
-use headrace_core::error::StoreError;
-use headrace_core::ids::JobId;
+use headrace_core::vocab::error::StoreError;
+use headrace_core::vocab::ids::JobId;
 
 /// What of it is called what.
 pub(crate) const WHAT: &str = "the key of jobs' secrets";

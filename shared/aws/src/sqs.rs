@@ -5,9 +5,9 @@ use std::time::Duration;
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
 use futures_util::{StreamExt, TryStreamExt, stream};
-use headrace_core::error::StoreError;
-use headrace_core::ids::TaskId;
 use headrace_core::ports::TaskQueue;
+use headrace_core::vocab::error::StoreError;
+use headrace_core::vocab::ids::TaskId;
 
 use crate::errors::Called;
 
@@ -47,7 +47,7 @@ impl SqsTaskQueue {
     }
 
     async fn send(&self, tasks: &[TaskId], seconds: i32) -> Result<(), StoreError> {
-        let not_sent = |cause: headrace_core::error::BoxError| StoreError::NotApplied { what: WHAT, cause };
+        let not_sent = |cause: headrace_core::vocab::error::BoxError| StoreError::NotApplied { what: WHAT, cause };
         let mut entries = Vec::new();
         for (index, task) in tasks.iter().enumerate() {
             let body = serde_json::to_string(task).map_err(|error| not_sent(error.into()))?;

@@ -13,12 +13,12 @@ pub mod verify;
 use serde::{Deserialize, Serialize};
 
 use crate::access::Agent;
-use crate::clock::Millis;
-use crate::ids::{Caller, JobId};
 use crate::job::{Job, JobState, Reason};
-use crate::outcome::IssueCode;
-use crate::part::{Part, PartName};
-use crate::text::stored_as_text;
+use crate::output::file::{Part, PartName};
+use crate::vocab::clock::Millis;
+use crate::vocab::ids::{Caller, JobId};
+use crate::vocab::outcome::IssueCode;
+use crate::vocab::text::stored_as_text;
 
 pub use log::LOG_TARGET;
 pub use order::{Order, OrderLevel};

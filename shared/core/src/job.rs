@@ -1,5 +1,9 @@
 //! One export and the moves it can make.
 
+pub mod anonymization;
+pub mod folder;
+pub mod task;
+
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -13,14 +17,14 @@ pub use quota::{Conditions, Limit, Quotas, Recorded};
 pub use state::{IllegalStep, JobEvent, JobState, Step};
 
 use crate::access::Visitor;
-use crate::anonymization::Pinned;
-use crate::clock::Millis;
-use crate::folder::Folder;
-use crate::ids::{Caller, JobId};
-use crate::outcome::IssueCode;
-use crate::part::Tail;
+use crate::cohort::LeftOut;
+use crate::job::anonymization::Pinned;
+use crate::job::folder::Folder;
+use crate::output::file::Tail;
 use crate::request::ExportRequest;
-use crate::roster::LeftOut;
+use crate::vocab::clock::Millis;
+use crate::vocab::ids::{Caller, JobId};
+use crate::vocab::outcome::IssueCode;
 
 /// Why a job failed, for the client's eyes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -16,10 +16,10 @@ use headrace_fhir::{Bases, FhirVersion, Instant, ResourceType, TypeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::access::Reach;
-use crate::anonymization::Anonymization;
-use crate::clock::Millis;
-use crate::outcome::IssueCode;
-use crate::text::stored_as_text;
+use crate::job::anonymization::Anonymization;
+use crate::vocab::clock::Millis;
+use crate::vocab::outcome::IssueCode;
+use crate::vocab::text::stored_as_text;
 
 use given::Given;
 pub use parameter::Parameter;
@@ -82,7 +82,7 @@ pub struct ExportRequest {
     /// `_elements`: `element` or `Type.element`, one each. Checked like the filters.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub elements: Vec<String>,
-    /// `patient`: how many patients were named; their ids are in [`crate::task::Planning`].
+    /// `patient`: how many patients were named; their ids are in [`crate::job::task::Planning`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub patients: Option<u32>,
     /// `includeAssociatedData`.

@@ -2,8 +2,8 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use headrace_core::outcome::IssueCode;
 use headrace_core::request::Refusal;
+use headrace_core::vocab::outcome::IssueCode;
 use lambda_http::http::HeaderMap;
 use lambda_http::request::RequestContext;
 use lambda_http::{Request, RequestExt};

@@ -6,7 +6,7 @@ mod terms;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use headrace_core::flow::run_task::WorkTerms;
+use headrace_core::flow::work::run_task::WorkTerms;
 use headrace_core::job::Quotas;
 use headrace_core::ports::LeaseTerms;
 use headrace_fhir::FhirVersion;

@@ -11,11 +11,11 @@ use std::net::IpAddr;
 
 use headrace_core::access::{Agent, Origin, Reach, Scopes, Visitor, Who};
 use headrace_core::audit::{AuditEntry, Deed, Verdict};
-use headrace_core::error::{ExportError, StoreError};
-use headrace_core::ids::Caller;
-use headrace_core::outcome::IssueCode;
 use headrace_core::ports::{AccessStore, AuditTrail, Clock};
 use headrace_core::request::Refusal;
+use headrace_core::vocab::error::{ExportError, StoreError};
+use headrace_core::vocab::ids::Caller;
+use headrace_core::vocab::outcome::IssueCode;
 use lambda_http::http::header::{HeaderValue, WWW_AUTHENTICATE};
 use lambda_http::http::{HeaderMap, Response};
 use lambda_http::request::RequestContext;

@@ -6,9 +6,9 @@
 use std::collections::HashMap;
 use std::pin::Pin;
 
-use headrace_core::error::ExportError;
-use headrace_core::outcome::IssueCode;
 use headrace_core::request::Refusal;
+use headrace_core::vocab::error::ExportError;
+use headrace_core::vocab::outcome::IssueCode;
 use lambda_http::aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
 use lambda_http::http::{Response, Uri};
 use lambda_http::lambda_runtime::{self, LambdaEvent, service_fn};

@@ -3,8 +3,8 @@
 use std::cell::Cell;
 use std::fmt;
 
-use headrace_core::outcome::IssueCode;
 use headrace_core::request::Refusal;
+use headrace_core::vocab::outcome::IssueCode;
 use lambda_http::Body;
 use lambda_http::http::HeaderMap;
 use lambda_http::http::header::{CONTENT_ENCODING, CONTENT_TYPE};

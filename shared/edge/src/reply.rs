@@ -2,8 +2,8 @@
 
 use std::error::Error;
 
-use headrace_core::error::{ExportError, SourceError, StoreError};
-use headrace_core::outcome::{IssueCode, Outcome};
+use headrace_core::vocab::error::{ExportError, SourceError, StoreError};
+use headrace_core::vocab::outcome::{IssueCode, Outcome};
 use lambda_http::http::header::{
     ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, REFERRER_POLICY, RETRY_AFTER,
     STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS,

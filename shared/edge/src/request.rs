@@ -1,15 +1,15 @@
 //! HTTP in: from an API Gateway event to what core asks for.
 
-use headrace_core::ids::JobId;
-use headrace_core::outcome::IssueCode;
-use headrace_core::part::PartName;
+use headrace_core::output::file::PartName;
 use headrace_core::request::{Asked, Level, Refusal};
+use headrace_core::vocab::ids::JobId;
+use headrace_core::vocab::outcome::IssueCode;
 use lambda_http::http::header::{ACCEPT, HeaderName};
 use lambda_http::http::{HeaderMap, Method};
 use lambda_http::{Request, RequestExt};
 use percent_encoding::percent_decode_str;
 
-use headrace_core::error::ExportError;
+use headrace_core::vocab::error::ExportError;
 
 /// The longest query that is read, in bytes. API Gateway takes about 10 kB of request line and headers.
 const QUERY_LIMIT_BYTES: usize = 16 << 10;

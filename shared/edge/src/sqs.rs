@@ -1,9 +1,9 @@
 //! The SQS envelope: raw records, each decoded by itself, so that one bad body does not fail its neighbours.
 
 use aws_lambda_events::event::sqs::{BatchItemFailure, SqsBatchResponse, SqsMessage};
-use headrace_core::error::ExportError;
-use headrace_core::flow::run_task::TaskEnd;
-use headrace_core::ids::TaskId;
+use headrace_core::flow::work::run_task::TaskEnd;
+use headrace_core::vocab::error::ExportError;
+use headrace_core::vocab::ids::TaskId;
 
 /// What becomes of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,11 +2,11 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use headrace_core::anonymization::JobSecret;
-use headrace_core::clock::Millis;
-use headrace_core::error::StoreError;
-use headrace_core::ids::JobId;
+use headrace_core::job::anonymization::JobSecret;
 use headrace_core::ports::Clock;
+use headrace_core::vocab::clock::Millis;
+use headrace_core::vocab::error::StoreError;
+use headrace_core::vocab::ids::JobId;
 
 /// The system's clock.
 #[derive(Clone, Copy, Debug, Default)]

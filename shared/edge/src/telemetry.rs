@@ -9,8 +9,8 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use headrace_core::clock::Millis;
 use headrace_core::ports::Clock;
+use headrace_core::vocab::clock::Millis;
 
 use crate::config::Logging;
 use crate::system::SystemClock;

@@ -1,11 +1,15 @@
 //! One streaming pass over a line: is it a resource, of which type, changed when?
 
+pub(crate) mod peek;
+pub(crate) mod resource;
+pub(crate) mod skim;
+
 use std::fmt;
 use std::marker::PhantomData;
 
 use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use crate::skim::skim;
+use crate::head::skim::skim;
 use crate::{Instant, ResourceType};
 
 /// What an export asks of a resource, read without building a tree.

@@ -1,5 +1,8 @@
 //! Values within a line that is known to be JSON, read where they stand: no tree, no copy.
 
+pub(crate) mod name_table;
+pub(crate) mod path;
+
 use std::borrow::Cow;
 
 use memchr::memchr2;

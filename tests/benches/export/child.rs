@@ -38,7 +38,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), BoxError> {
     let runtime = Runtime::new()?;
     match kind.as_str() {
         "export" => match Cli::try_parse_from(["headrace", "export", lake, scratch])?.command {
-            Verb::Export(order) => runtime.block_on(headrace_local::export::export(&order)).map(drop).map_err(Into::into),
+            Verb::Export(order) => runtime.block_on(headrace_local::client::export::export(&order)).map(drop).map_err(Into::into),
             Verb::Serve(_) | Verb::Clients(_) | Verb::Keys(_) | Verb::Audit(_) | Verb::Deid(_) => Ok(()),
         },
         "serve" => runtime.block_on(async {

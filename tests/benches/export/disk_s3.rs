@@ -11,7 +11,7 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
 use aws_smithy_types::body::SdkBody;
 use futures_util::stream;
-use headrace_local::embedded::{BoxError, in_process};
+use headrace_local::stores::embedded::{BoxError, in_process};
 use http::{Method, Request, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};

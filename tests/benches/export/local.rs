@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use headrace_edge::config::{LakeTerms, Terms};
-use headrace_local::client::{BulkClient, Manifest};
-use headrace_local::http::{base_of, serve};
-use headrace_local::service::{Access, Plan, Service};
+use headrace_local::client::bulk::{BulkClient, Manifest};
+use headrace_local::server::http::{base_of, serve};
+use headrace_local::server::service::{Access, Plan, Service};
 use reqwest::Url;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;

@@ -1,9 +1,9 @@
 //! `AccessStore`: registrations. What tokens leave there is in the flows.
 
 use headrace_core::access::{Client, ClientKeys, Scopes};
-use headrace_core::clock::Millis;
-use headrace_core::ids::Caller;
 use headrace_core::ports::AccessStore;
+use headrace_core::vocab::clock::Millis;
+use headrace_core::vocab::ids::Caller;
 
 use super::Held;
 

@@ -9,7 +9,7 @@ pub mod part_store;
 pub mod resource_source;
 pub mod task_queue;
 
-pub use headrace_local::embedded::BoxError;
+pub use headrace_local::stores::embedded::BoxError;
 
 /// What a case returns.
 pub type Held = Result<(), BoxError>;

@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use crc_fast::{CrcAlgorithm, checksum};
 use futures_util::TryStreamExt as _;
-use headrace_core::error::StoreError;
-use headrace_core::folder::Folder;
-use headrace_core::part::{Content, FileName, Part, PartKind, PartName, Tail, TailName};
+use headrace_core::job::folder::Folder;
+use headrace_core::output::file::{Content, FileName, Part, PartKind, PartName, Tail, TailName};
 use headrace_core::ports::{Access, Draft as _, PartStore};
+use headrace_core::vocab::error::StoreError;
 
 use super::{BoxError, Held};
 

@@ -4,10 +4,10 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
-use headrace_core::error::SourceError;
-use headrace_core::lake::encoding_of;
+use headrace_core::job::task::Pin;
+use headrace_core::lake::slices::encoding_of;
 use headrace_core::ports::ResourceSource;
-use headrace_core::task::Pin;
+use headrace_core::vocab::error::SourceError;
 
 use super::{BoxError, Held};
 

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use headrace_core::error::StoreError;
-use headrace_core::ids::{JobId, TaskId};
 use headrace_core::ports::TaskQueue;
+use headrace_core::vocab::error::StoreError;
+use headrace_core::vocab::ids::{JobId, TaskId};
 
 use super::{BoxError, Held};
 

@@ -1,4 +1,4 @@
-//! The text of a version's structures. `shared/fhir/src/structure.rs` reads it and explains its form.
+//! The text of a version's structures. `shared/fhir/src/definitions/structure.rs` reads it and explains its form.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ pub(super) fn write(package: &Package, elements: &Elements) -> Result<String, Ta
     let sections: BTreeMap<&str, Option<&str>> = elements.sections().collect();
     let mut lines = vec![
         format!("# FHIR {}, derived from the CC0 package {}.", package.version, package.name),
-        "# Written by .ci/fhir/tables.sh; shared/fhir/src/structure.rs explains the form.".to_owned(),
+        "# Written by .ci/fhir/tables.sh; shared/fhir/src/definitions/structure.rs explains the form.".to_owned(),
     ];
     for (section, base) in &sections {
         lines.push(String::new());

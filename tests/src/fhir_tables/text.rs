@@ -1,4 +1,4 @@
-//! The text of a table. `shared/fhir/src/tables.rs` reads it and explains its form.
+//! The text of a table. `shared/fhir/src/definitions/tables.rs` reads it and explains its form.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,7 +19,7 @@ pub(super) fn write(
 ) -> Result<String, TableError> {
     let mut lines = vec![
         format!("# FHIR {}, derived from the CC0 package {}.", package.version, package.name),
-        "# Written by .ci/fhir/tables.sh; shared/fhir/src/tables.rs explains the form.".to_owned(),
+        "# Written by .ci/fhir/tables.sh; shared/fhir/src/definitions/tables.rs explains the form.".to_owned(),
     ];
     let bases = ["Resource", "DomainResource"].into_iter().map(str::to_owned);
     for kind in bases.chain(types.iter().cloned()) {

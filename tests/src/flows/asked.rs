@@ -12,7 +12,7 @@ use aws_sdk_sqs::operation as sqs;
 use aws_smithy_runtime_api::client::interceptors::Intercept;
 use aws_smithy_runtime_api::client::interceptors::context::{BeforeSerializationInterceptorContextRef, Input};
 use aws_smithy_types::config_bag::ConfigBag;
-use headrace_core::error::BoxError;
+use headrace_core::vocab::error::BoxError;
 use tokio::task::futures::TaskLocalFuture;
 
 /// The region and the account of every stand-in.

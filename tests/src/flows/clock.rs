@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use headrace_core::clock::Millis;
-use headrace_core::error::StoreError;
-use headrace_core::ids::JobId;
 use headrace_core::ports::Clock;
+use headrace_core::vocab::clock::Millis;
+use headrace_core::vocab::error::StoreError;
+use headrace_core::vocab::ids::JobId;
 
 /// 2026-10-01 08:00 UTC: the morning after Azure API for FHIR closed.
 const BEGIN: u64 = 1_790_841_600_000;

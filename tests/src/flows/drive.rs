@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use aws_lambda_events::event::sqs::SqsMessage;
 use bytes::Bytes;
-use headrace_core::ids::TaskId;
+use headrace_core::vocab::ids::TaskId;
 
 use super::{Answer, Manifest, Result, Stage, World};
 

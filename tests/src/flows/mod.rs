@@ -29,7 +29,7 @@ pub use stage::{Aws, OneMachine, Stage};
 pub use world::{ANN, BEN, Terms, World};
 
 /// What a test's helpers fail with.
-pub type Result<T, E = headrace_core::error::BoxError> = std::result::Result<T, E>;
+pub type Result<T, E = headrace_core::vocab::error::BoxError> = std::result::Result<T, E>;
 
 /// The stack of a test: unoptimised, the futures of SDK calls inside handlers inside tests are larger than a thread's.
 const STACK_BYTES: usize = 32 << 20;

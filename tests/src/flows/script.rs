@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use headrace_core::error::{SourceError, StoreError};
+use headrace_core::vocab::error::{SourceError, StoreError};
 use tokio::sync::{Notify, mpsc, watch};
 
 /// One call of a port.

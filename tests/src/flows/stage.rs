@@ -10,10 +10,10 @@ use base64::Engine as _;
 use bytes::Bytes;
 use headrace_aws::{DynamoJobStore, KmsSealer, S3AuditFiles, S3Lake, S3PartStore, SqsTaskQueue, TableSchema};
 use headrace_core::ports::{AuditFiles, PartStore, ResourceSource, TaskQueue};
-use headrace_local::directory::{DirectoryAudit, DirectoryLake, DirectoryParts};
-use headrace_local::embedded::EmbeddedDynamo;
-use headrace_local::queue::LocalQueue;
-use headrace_local::sealer::FileSealer;
+use headrace_local::server::queue::LocalQueue;
+use headrace_local::stores::directory::{DirectoryAudit, DirectoryLake, DirectoryParts};
+use headrace_local::stores::embedded::EmbeddedDynamo;
+use headrace_local::stores::sealer::FileSealer;
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 

@@ -8,20 +8,20 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use headrace_core::access::{Agent, Client, ClientPage, TokenKey};
-use headrace_core::anonymization::{ConfigName, Configuration, JobSecret};
 use headrace_core::audit::AuditEntry;
 use headrace_core::audit::chain::{AuditFileName, Claim, RecordName, Standing};
-use headrace_core::clock::Millis;
-use headrace_core::error::{SourceError, StoreError};
-use headrace_core::folder::Folder;
-use headrace_core::ids::{Caller, JobId, ListCursor, TaskId};
+use headrace_core::job::anonymization::{ConfigName, Configuration, JobSecret};
+use headrace_core::job::folder::Folder;
+use headrace_core::job::task::{Close, Lease, LeaseAnswer, Pin, Planning, Record, Work};
 use headrace_core::job::{Conditions, Job, JobEvent, Quotas, Reason, Recorded, Step};
-use headrace_core::part::{Content, FileName, Part, PartName, Tail, TailName};
+use headrace_core::output::file::{Content, FileName, Part, PartName, Tail, TailName};
 use headrace_core::ports::{
     Access, AccessStore, Admission, AuditFiles, AuditListing, AuditTrail, ByteStream, Draft, Due, JobLists, JobPage, JobStore, Kept,
     LeaseTerms, Listing, PartStore, ResourceSource, TaskQueue, TaskStore, Waiting,
 };
-use headrace_core::task::{Close, Lease, LeaseAnswer, Pin, Planning, Record, Work};
+use headrace_core::vocab::clock::Millis;
+use headrace_core::vocab::error::{SourceError, StoreError};
+use headrace_core::vocab::ids::{Caller, JobId, ListCursor, TaskId};
 
 use super::script::Script;
 

@@ -13,7 +13,7 @@ use aws_sdk_kms::config::{BehaviorVersion, Credentials, Region};
 use aws_smithy_types::body::SdkBody;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use headrace_local::embedded::{BoxError, in_process};
+use headrace_local::stores::embedded::{BoxError, in_process};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 

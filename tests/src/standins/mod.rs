@@ -1,6 +1,6 @@
 //! S3, SQS and KMS in this process, for tests: no socket, no account, nothing left behind.
 //!
-//! DynamoDB's stand-in is the local product's own, `headrace_local::embedded`, where its gaps are listed.
+//! DynamoDB's stand-in is the local product's own, `headrace_local::stores::embedded`, where its gaps are listed.
 //!
 //! A stand-in agrees with AWS only as far as somebody looked. What each of these cannot show, and what shows it instead:
 //!

@@ -16,7 +16,7 @@ use aws_sdk_s3::primitives::ByteStream;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_types::body::SdkBody;
 use bytes::Bytes;
-use headrace_local::embedded::{BoxError, in_process};
+use headrace_local::stores::embedded::{BoxError, in_process};
 use http::header::{CONTENT_LENGTH, HOST};
 use http::{HeaderValue, Method};
 use http_body_util::BodyExt as _;

@@ -9,7 +9,7 @@ use aws_sdk_sqs::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_sqs::types::QueueAttributeName;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_types::body::SdkBody;
-use headrace_local::embedded::{BoxError, in_process};
+use headrace_local::stores::embedded::{BoxError, in_process};
 use http_body_util::BodyExt as _;
 use rustack_sqs_core::config::SqsConfig;
 use rustack_sqs_core::handler::RustackSqsHandler;

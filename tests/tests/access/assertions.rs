@@ -319,7 +319,7 @@ fn a_request_that_is_no_token_request_is_told_which_parameter_is_wrong() -> Resu
         let world = open(&client).await?;
         let assertion = || client.sign(&client.header(), &client.claims(&world.token_url(), world.now()));
         let form = |from: &str, to: &str| {
-            Ok::<_, headrace_core::error::BoxError>(token_form(&assertion()?, "system/Patient.rs").replace(from, to))
+            Ok::<_, headrace_core::vocab::error::BoxError>(token_form(&assertion()?, "system/Patient.rs").replace(from, to))
         };
         let kind = "client_assertion_type=urn%3Aietf%3Aparams%3Aoauth%3Aclient%2Dassertion%2Dtype%3Ajwt%2Dbearer";
         for (body, status, expected, words) in [

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use headrace_core::clock::Millis;
+use headrace_core::vocab::clock::Millis;
 use headrace_edge::config::ExternalTerms;
 use headrace_fhir::FhirVersion;
-use headrace_local::http;
-use headrace_local::service::{Access, Plan, Service};
-use headrace_local::signer::FileSigner;
+use headrace_local::server::http;
+use headrace_local::server::service::{Access, Plan, Service};
+use headrace_local::stores::signer::FileSigner;
 use headrace_tests::flows::{Answer, Ask, Aws, Client, ManualClock, OneMachine, Result, Stage, Terms, World, run, token_form};
 use headrace_tests::lake;
 use serde_json::{Value, json};

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use headrace_core::access::{ClientKeys, Scopes};
-use headrace_core::ids::Caller;
+use headrace_core::vocab::ids::Caller;
 use headrace_edge::config::ExternalTerms;
 use headrace_fhir::FhirVersion;
-use headrace_local::service::Access;
+use headrace_local::server::service::Access;
 use headrace_tests::flows::{Answer, Ask, Aws, Client, ManualClock, Result, Terms, World, run, seed};
 use serde_json::{Value, json};
 

@@ -2,9 +2,9 @@
 
 use headrace_core::access::Who;
 use headrace_core::audit::{AuditEntry, Deed, Verdict};
-use headrace_core::ids::Caller;
-use headrace_core::outcome::IssueCode;
 use headrace_core::ports::AuditTrail as _;
+use headrace_core::vocab::ids::Caller;
+use headrace_core::vocab::outcome::IssueCode;
 use headrace_tests::flows::{Ask, Aws, Client, ManualClock, Result, Stage as _, Terms, World, run, token_form};
 use serde_json::json;
 

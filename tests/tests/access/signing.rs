@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use headrace_aws::KmsSigner;
 use headrace_core::access::SigningAlgorithm;
-use headrace_core::error::StoreError;
 use headrace_core::ports::{AccessStore as _, TokenSigner as _};
+use headrace_core::vocab::error::StoreError;
 use headrace_edge::config::{AccessControl, SmartTerms};
 use headrace_edge::door::Door;
 use headrace_edge::jwks::{JwksSource, Trust};

@@ -6,11 +6,11 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use headrace_core::access::TokenKey;
-use headrace_core::clock::Millis;
-use headrace_core::ids::Caller;
 use headrace_core::ports::{AccessStore as _, TokenSigner as _};
+use headrace_core::vocab::clock::Millis;
+use headrace_core::vocab::ids::Caller;
 use headrace_edge::jose::{key_id, pem_of};
-use headrace_local::signer::FileSigner;
+use headrace_local::stores::signer::FileSigner;
 use headrace_tests::flows::{Answer, Ask, Aws, Client, ManualClock, OneMachine, Result, Stage, Terms, World, run, seed};
 use serde_json::{Value, json};
 
@@ -100,8 +100,11 @@ fn without_a_token_every_route_but_the_open_ones_is_shut() -> Result<()> {
 /// The pieces of a token.
 fn pieces(token: &str) -> Result<(Value, Value, String)> {
     let mut pieces = token.split('.');
-    let mut json =
-        || Ok::<Value, headrace_core::error::BoxError>(serde_json::from_slice(&URL_SAFE_NO_PAD.decode(pieces.next().ok_or("no JWT")?)?)?);
+    let mut json = || {
+        Ok::<Value, headrace_core::vocab::error::BoxError>(serde_json::from_slice(
+            &URL_SAFE_NO_PAD.decode(pieces.next().ok_or("no JWT")?)?,
+        )?)
+    };
     Ok((json()?, json()?, token.rsplit('.').next().unwrap_or_default().to_owned()))
 }
 
@@ -317,7 +320,7 @@ fn a_key_is_believed_until_its_end_and_a_removed_one_for_five_minutes_at_most() 
         });
         let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(header.to_string()), URL_SAFE_NO_PAD.encode(claims.to_string()));
         let token = format!("{message}.{}", URL_SAFE_NO_PAD.encode(signer.sign(message.as_bytes()).await?));
-        let list = async || Ok::<_, headrace_core::error::BoxError>(send(&world, "/_operations/export", &token).await?.status);
+        let list = async || Ok::<_, headrace_core::vocab::error::BoxError>(send(&world, "/_operations/export", &token).await?.status);
         assert_eq!(list().await?, 401, "the key is not known");
         let recorded = |until| TokenKey { kid: kid.clone(), alg: alg.to_owned(), pem: pem_of(&public), until };
         world.stage.jobs().put_token_key(&recorded(now + Duration::from_secs(400))).await?;

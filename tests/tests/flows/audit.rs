@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use headrace_core::access::{Agent, Origin, Who};
 use headrace_core::audit::{AuditEntry, Deed, Verdict};
-use headrace_core::flow::verify::verify;
-use headrace_core::ids::{Caller, JobId};
+use headrace_core::flow::upkeep::verify::verify;
 use headrace_core::job::{JobState, Quotas};
 use headrace_core::ports::{AuditFiles as _, AuditTrail as _, Clock as _, JobStore as _};
+use headrace_core::vocab::ids::{Caller, JobId};
 use headrace_edge::config::Logging;
 use headrace_edge::telemetry;
 use headrace_tests::flows::{
@@ -301,7 +301,7 @@ async fn sealed_once(stage: &impl Stage, names: &BTreeSet<String>) -> Result<()>
         *times.entry(record.get("id").and_then(Value::as_str).unwrap_or_default().to_owned()).or_default() += 1;
     }
     let wrong: Vec<_> = names.iter().filter(|name| times.get(*name) != Some(&1)).collect();
-    let left = stage.jobs().unsealed(headrace_core::clock::Millis(u64::MAX / 1_000), 1).await?;
+    let left = stage.jobs().unsealed(headrace_core::vocab::clock::Millis(u64::MAX / 1_000), 1).await?;
     if wrong.is_empty() && times.len() == names.len() && left.is_empty() {
         return Ok(());
     }

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use headrace_core::ports::AuditTrail as _;
-use headrace_local::client::BulkClient;
-use headrace_local::state::State;
+use headrace_local::client::bulk::BulkClient;
+use headrace_local::server::state::State;
 use headrace_tests::flows::{Result, canary, run};
 use headrace_tests::lake;
 use tempfile::TempDir;

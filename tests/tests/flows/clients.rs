@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use headrace_core::access::Client;
-use headrace_core::ids::Caller;
 use headrace_core::ports::AccessStore as _;
-use headrace_local::client::{BulkClient, ClientError};
-use headrace_local::state::State;
+use headrace_core::vocab::ids::Caller;
+use headrace_local::client::bulk::{BulkClient, ClientError};
+use headrace_local::server::state::State;
 use headrace_tests::flows::{Result, run};
 use headrace_tests::lake;
 use serde_json::Value;

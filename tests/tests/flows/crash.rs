@@ -9,9 +9,9 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use headrace_core::flow::run_task::LakeVersions;
-use headrace_core::ids::JobId;
+use headrace_core::flow::work::run_task::LakeVersions;
 use headrace_core::ports::JobStore as _;
+use headrace_core::vocab::ids::JobId;
 use headrace_tests::flows::{
     Finished, MINUTE, ManualClock, OneMachine, Result, Script, Stage as _, Terms, Twist, World, count_ids_from, run, seed,
 };

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use headrace_core::clock::Millis;
+use headrace_core::vocab::clock::Millis;
 use headrace_tests::flows::{ANN, Ask, BEN, MINUTE, ManualClock, OneMachine, Result, Script, Stage, Terms, Twist, World, run, seed};
 use headrace_tests::lake;
 

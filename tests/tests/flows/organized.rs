@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use headrace_core::clock::Millis;
-use headrace_core::ids::JobId;
 use headrace_core::ports::JobStore as _;
+use headrace_core::vocab::clock::Millis;
+use headrace_core::vocab::ids::JobId;
 use headrace_tests::flows::{
     Aws, Finished, MINUTE, ManualClock, OneMachine, Result, Script, Stage, Terms, Twist, World, count_ids_from, run,
 };

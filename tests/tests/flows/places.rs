@@ -4,13 +4,13 @@
 use std::time::Duration;
 
 use headrace_core::access::{Agent, Client, ClientKeys, Scopes};
-use headrace_core::clock::Millis;
-use headrace_core::error::{ExportError, StoreError};
-use headrace_core::ids::JobId;
+use headrace_core::job::task::Planning;
 use headrace_core::job::{Conditions, Job, JobEvent};
 use headrace_core::ports::JobStore as _;
 use headrace_core::request::{ExportRequest, JobKey, Policy};
-use headrace_core::task::Planning;
+use headrace_core::vocab::clock::Millis;
+use headrace_core::vocab::error::{ExportError, StoreError};
+use headrace_core::vocab::ids::JobId;
 use headrace_tests::flows::{Aws, MINUTE, ManualClock, OneMachine, Result, Script, Stage, Terms, Twist, World, run, seed};
 use headrace_tests::standins::s3::Encryption;
 

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use headrace_core::access::{Client, ClientKeys, Scopes};
-use headrace_core::clock::Millis;
-use headrace_core::flow::run_task::LakeVersions;
-use headrace_core::ids::Caller;
+use headrace_core::flow::work::run_task::LakeVersions;
 use headrace_core::ports::AccessStore as _;
+use headrace_core::vocab::clock::Millis;
+use headrace_core::vocab::ids::Caller;
 use headrace_fhir::FhirVersion;
 use headrace_tests::flows::{Answer, Ask, Aws, BEN, Finished, ManualClock, Result, Stage, Terms, World, run};
 use headrace_tests::lake;

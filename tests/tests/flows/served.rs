@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use headrace_local::client::{BulkClient, Downloaded};
-use headrace_local::http;
-use headrace_local::service::{Access, Plan, Service};
+use headrace_local::client::bulk::{BulkClient, Downloaded};
+use headrace_local::server::http;
+use headrace_local::server::service::{Access, Plan, Service};
 use headrace_tests::flows::{Result, oracle, run};
 use headrace_tests::lake;
 use reqwest::Url;

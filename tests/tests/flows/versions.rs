@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use headrace_core::flow::run_task::LakeVersions;
+use headrace_core::flow::work::run_task::LakeVersions;
 use headrace_core::request::{Associated, ExportRequest, Ignored, Level};
 use headrace_fhir::{Instant, ResourceType};
 use headrace_tests::flows::{Aws, Finished, ManualClock, OneMachine, Result, Stage, Terms, World, run};

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use headrace_local::client::{BulkClient, ClientError};
-use headrace_local::client_key::ClientKey;
-use headrace_local::login::Login;
+use headrace_local::client::bulk::{BulkClient, ClientError};
+use headrace_local::client::client_key::ClientKey;
+use headrace_local::client::login::Login;
 use headrace_tests::flows::{Result, run};
 use headrace_tests::lake;
 use reqwest::StatusCode;

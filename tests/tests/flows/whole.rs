@@ -115,7 +115,7 @@ fn files_roll_at_their_size_and_their_numbers_have_no_gaps() -> Result<()> {
             assert_eq!(finished.sorted_lines(), oracle::expected(&dir, None, None)?);
             roll_as_promised(&finished, 20_000)?;
             assert!(finished.files_by_type()["Observation"] > 3);
-            let id = headrace_core::ids::JobId::parse(status.rsplit('/').next().unwrap_or_default())?;
+            let id = headrace_core::vocab::ids::JobId::parse(status.rsplit('/').next().unwrap_or_default())?;
             let job = headrace_core::ports::JobStore::job(&stage.jobs(), &id).await?.ok_or("no job")?;
             assert!(job.planned.is_some_and(|planned| planned.tasks > 8), "slices: {:?}", job.planned);
             // The first is for resolving.

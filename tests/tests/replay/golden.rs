@@ -7,9 +7,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use headrace_core::ids::{JobId, TaskId};
 use headrace_core::job::JobState;
 use headrace_core::ports::{JobStore as _, LeaseTerms, TaskStore as _};
+use headrace_core::vocab::ids::{JobId, TaskId};
 use headrace_tests::flows::{Answer, Ask, Aws, ManualClock, OneMachine, Result, Stage, Terms, World, count_ids_from, run, seed};
 use headrace_tests::lake;
 use serde_json::Value;

@@ -2,10 +2,10 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use futures_util::stream;
-use headrace_core::clock::Millis;
-use headrace_core::error::SourceError;
+use headrace_core::job::task::Pin;
 use headrace_core::ports::{ByteStream, Listing};
-use headrace_core::task::Pin;
+use headrace_core::vocab::clock::Millis;
+use headrace_core::vocab::error::SourceError;
 use serde_json::{Value, json};
 
 use super::*;

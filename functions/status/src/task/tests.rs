@@ -1,11 +1,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use headrace_core::clock::Millis;
-use headrace_core::ids::{Caller, JobId};
+use headrace_core::cohort::LeftOut;
 use headrace_core::job::{Pass, Planned, Reason, ReasonKind, Tally};
 use headrace_core::request::{Associated, Container, JobKey};
-use headrace_core::roster::LeftOut;
+use headrace_core::vocab::clock::Millis;
+use headrace_core::vocab::ids::{Caller, JobId};
 use headrace_fhir::{Instant, ResourceType};
 
 use super::*;

@@ -1,10 +1,10 @@
 //! Who may come in: registrations, assertions that were shown, keys that check tokens.
 
 use headrace_core::access::{Client, ClientPage, TokenKey};
-use headrace_core::clock::Millis;
-use headrace_core::error::StoreError;
-use headrace_core::ids::Caller;
 use headrace_core::ports::AccessStore;
+use headrace_core::vocab::clock::Millis;
+use headrace_core::vocab::error::StoreError;
+use headrace_core::vocab::ids::Caller;
 
 use super::DynamoJobStore;
 use super::items::{self, Attributes, Item};

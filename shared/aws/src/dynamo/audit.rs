@@ -5,9 +5,9 @@ use std::collections::HashMap;
 
 use headrace_core::audit::AuditEntry;
 use headrace_core::audit::chain::{Claim, RecordName, Standing};
-use headrace_core::clock::Millis;
-use headrace_core::error::StoreError;
 use headrace_core::ports::AuditTrail;
+use headrace_core::vocab::clock::Millis;
+use headrace_core::vocab::error::StoreError;
 
 use super::DynamoJobStore;
 use super::items::{self, AUDIT_PK, Attributes, Item};

@@ -6,16 +6,16 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
-use headrace_core::anonymization::Pinned;
 use headrace_core::audit::chain::RecordName;
-use headrace_core::clock::Millis;
-use headrace_core::error::StoreError;
-use headrace_core::ids::{Caller, JobId, ListCursor, TaskId};
+use headrace_core::job::anonymization::Pinned;
+use headrace_core::job::task::{Cursor, TaskState, Work};
 use headrace_core::job::{IdempotencyKey, Job, JobState, Limits, Phase, Planned, Tally};
-use headrace_core::part::{Content, Part, PartKind, PartName, Tail, TailName};
+use headrace_core::output::file::{Content, Part, PartKind, PartName, Tail, TailName};
 use headrace_core::ports::{Subject, Waiting};
 use headrace_core::request::ExportRequest;
-use headrace_core::task::{Cursor, TaskState, Work};
+use headrace_core::vocab::clock::Millis;
+use headrace_core::vocab::error::StoreError;
+use headrace_core::vocab::ids::{Caller, JobId, ListCursor, TaskId};
 use serde::{Deserialize, Serialize};
 
 pub(super) type Item = HashMap<String, AttributeValue>;

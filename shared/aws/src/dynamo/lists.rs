@@ -4,11 +4,11 @@ use aws_sdk_dynamodb::types::Select;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use headrace_core::access::Agent;
 use headrace_core::audit::{AuditEntry, Deed};
-use headrace_core::clock::Millis;
-use headrace_core::error::StoreError;
-use headrace_core::ids::{Caller, ListCursor, TaskId};
 use headrace_core::job::{Job, JobState, Quotas};
 use headrace_core::ports::{Admission, JobLists, JobPage, JobStore as _, Waiting};
+use headrace_core::vocab::clock::Millis;
+use headrace_core::vocab::error::StoreError;
+use headrace_core::vocab::ids::{Caller, ListCursor, TaskId};
 
 use super::items::{self, Attributes, Item, JOB_SK};
 use super::write::{Landed, Update, Write};

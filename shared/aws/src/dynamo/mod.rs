@@ -18,15 +18,15 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
 use headrace_core::access::Agent;
-use headrace_core::anonymization::JobSecret;
 use headrace_core::audit::AuditEntry;
-use headrace_core::clock::Millis;
-use headrace_core::error::StoreError;
-use headrace_core::ids::{JobId, TaskId};
+use headrace_core::job::anonymization::JobSecret;
+use headrace_core::job::task::{Close, Lease, LeaseAnswer, Planning, Record, TaskState, Work};
 use headrace_core::job::{Conditions, Job, JobEvent, JobState, Reason, Recorded, Step};
-use headrace_core::part::{Part, PartName, Tail};
+use headrace_core::output::file::{Part, PartName, Tail};
 use headrace_core::ports::{Due, JobStore, LeaseTerms, Subject, TaskStore};
-use headrace_core::task::{Close, Lease, LeaseAnswer, Planning, Record, TaskState, Work};
+use headrace_core::vocab::clock::Millis;
+use headrace_core::vocab::error::StoreError;
+use headrace_core::vocab::ids::{JobId, TaskId};
 
 pub use schema::TableSchema;
 

@@ -6,11 +6,11 @@
 use aws_sdk_dynamodb::types::AttributeValue;
 use headrace_core::access::Agent;
 use headrace_core::audit::AuditEntry;
-use headrace_core::error::StoreError;
-use headrace_core::ids::{Caller, JobId, TaskId};
+use headrace_core::job::task::{Planning, Work};
 use headrace_core::job::{Conditions, IdempotencyKey, Job, JobState, Limit, Quotas, Recorded};
 use headrace_core::ports::JobStore as _;
-use headrace_core::task::{Planning, Work};
+use headrace_core::vocab::error::StoreError;
+use headrace_core::vocab::ids::{Caller, JobId, TaskId};
 
 use super::items::{self, Attributes};
 use super::write::{Landed, Update, Write};

@@ -7,7 +7,7 @@ use aws_sdk_dynamodb::types::{
     AttributeDefinition, BillingMode, GlobalSecondaryIndex, KeySchemaElement, KeyType, Projection, ProjectionType, ScalarAttributeType,
     TimeToLiveSpecification,
 };
-use headrace_core::error::StoreError;
+use headrace_core::vocab::error::StoreError;
 
 use crate::errors::Called;
 

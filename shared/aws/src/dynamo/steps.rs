@@ -1,11 +1,11 @@
 //! The steps of a leased task as conditional writes.
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use headrace_core::clock::Millis;
-use headrace_core::error::StoreError;
+use headrace_core::job::task::{Close, Lease, Page, Record, Release, TaskState, Work};
 use headrace_core::job::{JobState, Tally};
-use headrace_core::part::{PartKind, PartName};
-use headrace_core::task::{Close, Lease, Page, Record, Release, TaskState, Work};
+use headrace_core::output::file::{PartKind, PartName};
+use headrace_core::vocab::clock::Millis;
+use headrace_core::vocab::error::StoreError;
 
 use super::items::{self, Attributes, JOB_SK, WHAT};
 use super::write::{Landed, Update, Write};

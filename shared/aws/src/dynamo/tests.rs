@@ -89,7 +89,7 @@ async fn errors_answer_whether_the_write_can_have_happened() {
 /// A job's end that was written, whatever became of the counters.
 #[tokio::test]
 async fn a_counter_that_somebody_has_reset_keeps_no_job_from_ending() {
-    let owner = headrace_core::ids::Caller("ann".into());
+    let owner = headrace_core::vocab::ids::Caller("ann".into());
     let both = cancelled(&["None", "ConditionalCheckFailed", "ConditionalCheckFailed"]);
     let (store, answers) = store(vec![both, (200, "{}".to_owned())]);
     assert_eq!(store.transact_and_free(vec![write()], &owner).await.unwrap(), Landed::Yes);

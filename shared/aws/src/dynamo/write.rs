@@ -7,7 +7,7 @@ use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{AttributeValue, Put, TransactWriteItem};
 use headrace_core::audit::AuditEntry;
-use headrace_core::error::StoreError;
+use headrace_core::vocab::error::StoreError;
 
 use super::DynamoJobStore;
 use super::audit::audit_item;

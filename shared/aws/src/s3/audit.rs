@@ -7,8 +7,8 @@ use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::ChecksumAlgorithm;
 use bytes::Bytes;
 use headrace_core::audit::chain::AuditFileName;
-use headrace_core::error::StoreError;
 use headrace_core::ports::{AuditFiles, AuditListing, Kept};
+use headrace_core::vocab::error::StoreError;
 
 use super::Place;
 use super::parts::NDJSON;

@@ -8,9 +8,9 @@ use std::task::{Context, Poll};
 use aws_sdk_s3::primitives::{ByteStream, SdkBody};
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 use bytes::{Bytes, BytesMut};
-use headrace_core::error::StoreError;
-use headrace_core::part::{Content, FileName, TailName};
+use headrace_core::output::file::{Content, FileName, TailName};
 use headrace_core::ports::Draft;
+use headrace_core::vocab::error::StoreError;
 use http_body::{Body, Frame, SizeHint};
 use tokio::task::JoinHandle;
 

@@ -8,9 +8,9 @@ use aws_sdk_s3::operation::get_object::GetObjectError;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use headrace_core::error::{SourceError, StoreError};
+use headrace_core::job::task::Pin;
 use headrace_core::ports::{ByteStream, Listing, ResourceSource};
-use headrace_core::task::Pin;
+use headrace_core::vocab::error::{SourceError, StoreError};
 
 use super::{Place, Trouble};
 use crate::errors::{Called, Sorted};

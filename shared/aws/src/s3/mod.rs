@@ -7,8 +7,8 @@ mod parts;
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{RequestChecksumCalculation, ResponseChecksumValidation};
-use headrace_core::error::{BoxError, StoreError};
 use headrace_core::request::JobKey;
+use headrace_core::vocab::error::{BoxError, StoreError};
 
 pub use audit::S3AuditFiles;
 pub use lake::S3Lake;

@@ -9,11 +9,11 @@ use aws_sdk_s3::operation::get_object::GetObjectError;
 use aws_sdk_s3::presigning::PresigningConfig;
 use aws_sdk_s3::types::{Delete, MetadataDirective, ObjectIdentifier};
 use futures_util::{StreamExt, stream};
-use headrace_core::anonymization::{self, ConfigName, Configuration};
-use headrace_core::error::{SourceError, StoreError};
-use headrace_core::folder::Folder;
-use headrace_core::part::{Content, Part, PartName, Tail, TailName};
+use headrace_core::job::anonymization::{self, ConfigName, Configuration};
+use headrace_core::job::folder::Folder;
+use headrace_core::output::file::{Content, Part, PartName, Tail, TailName};
 use headrace_core::ports::{Access, ByteStream, PartStore};
+use headrace_core::vocab::error::{SourceError, StoreError};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::draft::S3Draft;
@@ -240,7 +240,7 @@ impl PartStore for S3PartStore {
 
     async fn grant(&self, folder: &Folder, part: &Part) -> Result<Access, StoreError> {
         let place = self.folder(folder);
-        let unsigned = |cause: headrace_core::error::BoxError| StoreError::NotApplied { what: WHAT, cause };
+        let unsigned = |cause: headrace_core::vocab::error::BoxError| StoreError::NotApplied { what: WHAT, cause };
         let terms = PresigningConfig::expires_in(GRANT).map_err(|error| unsigned(error.into()))?;
         let request = place.client.get_object().bucket(&place.bucket).key(place.object(&part.name.to_string()));
         let signed = request.presigned(terms).await.map_err(|error| place.called.store_error(error))?;

@@ -7,8 +7,8 @@ use aws_smithy_runtime_api::client::http::{
 };
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_types::body::SdkBody;
-use headrace_core::folder::Folder;
-use headrace_core::part::{Content, FileName, PartKind, TailName};
+use headrace_core::job::folder::Folder;
+use headrace_core::output::file::{Content, FileName, PartKind, TailName};
 use headrace_core::ports::{Draft as _, PartStore as _};
 
 use super::*;

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::Scopes;
-use crate::clock::Millis;
-use crate::ids::Caller;
 use crate::request::Container;
+use crate::vocab::clock::Millis;
+use crate::vocab::ids::Caller;
 
 /// A client that is known to this service (SMART Backend Services, "Registering a client").
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

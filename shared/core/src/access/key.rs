@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::clock::Millis;
+use crate::vocab::clock::Millis;
 
 /// How access tokens are signed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Client, Scopes};
-use crate::ids::Caller;
 use crate::request::{ExportRequest, Level};
+use crate::vocab::ids::Caller;
 
 /// Whoever sent a request, once it is known who that is.
 #[derive(Clone, Debug, PartialEq)]

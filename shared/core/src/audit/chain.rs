@@ -11,8 +11,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::AuditEntry;
 use super::event::AuditEvent;
-use crate::clock::Millis;
-use crate::text::stored_as_text;
+use crate::vocab::clock::Millis;
+use crate::vocab::text::stored_as_text;
 
 /// The most records of one file: a DynamoDB transaction has 100 items, and the head's move is one of them.
 pub const RECORDS_PER_FILE: u16 = 98;

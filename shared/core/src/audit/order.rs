@@ -6,7 +6,7 @@ use headrace_fhir::ResourceType;
 use serde::{Deserialize, Serialize};
 
 use crate::request::{Container, ExportRequest, Level, Parameter, is_id};
-use crate::text::stored_as_text;
+use crate::vocab::text::stored_as_text;
 
 /// What an export was asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

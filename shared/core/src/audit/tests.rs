@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use super::chain::{AuditFileName, Day, Head, LineHash};
 use super::*;
 use crate::access::{Origin, Who};
-use crate::anonymization::{Anonymization, ConfigName};
-use crate::part::Content;
+use crate::job::anonymization::{Anonymization, ConfigName};
+use crate::output::file::Content;
 use crate::request::{ExportRequest, JobKey, Level, Parameter};
 
 mod broken;

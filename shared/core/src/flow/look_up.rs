@@ -1,6 +1,6 @@
 //! Looks up in the lake who an export is about: who belongs to a group, which patients there are.
 //!
-//! The plan does it on the listing that it pins, for the export's [`crate::roster`]. A kick-off does it beforehand, so
+//! The plan does it on the listing that it pins, for the export's [`crate::cohort`]. A kick-off does it beforehand, so
 //! that a client learns at once that a group is unknown; what cannot be looked up in time is left to the plan.
 //!
 //! * Of every resource the newest version counts that is not later than the transaction time and was not deleted.
@@ -21,13 +21,13 @@ use std::time::Duration;
 
 use headrace_fhir::{Bases, Instant, ResourceType, TypeSet, may_mention_patient};
 
-use crate::clock::Millis;
-use crate::error::ExportError;
-use crate::ids::JobId;
-use crate::key::Keys;
+use crate::cohort::{Cohort, Entrant, Entry, Roster};
 use crate::ports::ResourceSource;
 use crate::request::{ExportRequest, Level};
-use crate::roster::{Cohort, Entrant, Entry, Roster};
+use crate::versions::key::Keys;
+use crate::vocab::clock::Millis;
+use crate::vocab::error::ExportError;
+use crate::vocab::ids::JobId;
 
 pub use catalogue::Catalogue;
 pub(super) use enrol::{enrol, patients};

@@ -2,9 +2,9 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::ids::Caller;
-use crate::outcome::IssueCode;
 use crate::request::Refusal;
+use crate::vocab::ids::Caller;
+use crate::vocab::outcome::IssueCode;
 
 /// The header's name.
 const HEADER: &str = "Idempotency-Key";

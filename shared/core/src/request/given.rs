@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::refusal::{Handling, shown};
 use super::{Parameter, Refusal};
-use crate::outcome::IssueCode;
+use crate::vocab::outcome::IssueCode;
 
 /// Azure's parameters for de-identified exports all begin like this.
 const ANONYMIZATION: &str = "_anonymizationconfig";

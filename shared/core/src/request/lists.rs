@@ -9,7 +9,7 @@ use headrace_fhir::{Elements, ElementsError, FhirVersion, Instant, Query, QueryE
 use super::given::Given;
 use super::refusal::{Handling, shown};
 use super::{Associated, Level, Parameter, Refusal};
-use crate::outcome::IssueCode;
+use crate::vocab::outcome::IssueCode;
 
 /// More than FHIR has types.
 const TYPES_LIMIT: usize = 1_000;

@@ -7,7 +7,7 @@ use headrace_fhir::{Bases, local_reference};
 use super::given::Given;
 use super::refusal::Handling;
 use super::{Level, Parameter, Refusal, is_id};
-use crate::outcome::IssueCode;
+use crate::vocab::outcome::IssueCode;
 
 /// All ids of one request as the plan's item keeps them, which DynamoDB bounds by 400 kB.
 const IDS_BYTES: usize = 256 << 10;

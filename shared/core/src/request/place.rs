@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::text::stored_as_text;
+use crate::vocab::text::stored_as_text;
 
 /// The mark in a layout for the time of the kick-off.
 const TIMESTAMP: &str = "<timestamp>";

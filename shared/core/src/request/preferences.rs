@@ -1,7 +1,7 @@
 //! The headers of a kick-off: what the client takes as an answer, and how it wants to be served.
 
 use super::Refusal;
-use crate::outcome::IssueCode;
+use crate::vocab::outcome::IssueCode;
 
 /// What `Prefer` says, as far as it matters here (RFC 7240; Bulk Data Access, "Headers").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]

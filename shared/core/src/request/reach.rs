@@ -10,8 +10,8 @@ use headrace_fhir::{FhirVersion, Instant, ResourceType};
 use super::lists::is_within;
 use super::{ExportRequest, Level, Parameter, Refusal};
 use crate::access::{Reach, Scopes};
-use crate::clock::Millis;
-use crate::outcome::IssueCode;
+use crate::vocab::clock::Millis;
+use crate::vocab::outcome::IssueCode;
 
 /// So many types are named in a message.
 const TYPES_SHOWN: usize = 5;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::outcome::{Issue, IssueCode, Outcome, Severity};
+use crate::vocab::outcome::{Issue, IssueCode, Outcome, Severity};
 
 /// Why a request is refused, for the client's eyes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

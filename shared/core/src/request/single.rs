@@ -6,9 +6,9 @@ use super::given::Given;
 use super::place::JSON_FORMATS;
 use super::refusal::Handling;
 use super::{Container, JobKey, Layout, Parameter, Policy, Refusal};
-use crate::anonymization::{self, Anonymization, ConfigName};
-use crate::clock::Millis;
-use crate::outcome::IssueCode;
+use crate::job::anonymization::{self, Anonymization, ConfigName};
+use crate::vocab::clock::Millis;
+use crate::vocab::outcome::IssueCode;
 
 fn refuse(parameter: Parameter, code: IssueCode, text: String) -> Refusal {
     Refusal::of(400, code, parameter.as_str(), text)

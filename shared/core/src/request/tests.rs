@@ -1,5 +1,5 @@
 use super::*;
-use crate::anonymization::ConfigName;
+use crate::job::anonymization::ConfigName;
 
 mod headers;
 mod lenient;

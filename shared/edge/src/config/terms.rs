@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use headrace_core::flow::run_task::{LakeVersions, WorkTerms};
+use headrace_core::flow::work::run_task::{LakeVersions, WorkTerms};
 use headrace_core::job::{Limits, Quotas};
 use headrace_core::request::{Container, JobKey, Layout, Policy};
 use headrace_fhir::{Bases, FhirVersion};

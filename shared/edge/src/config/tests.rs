@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use headrace_core::flow::run_task::LakeVersions;
+use headrace_core::flow::work::run_task::LakeVersions;
 use headrace_core::job::Limits;
 use headrace_fhir::{Bases, FhirVersion};
 

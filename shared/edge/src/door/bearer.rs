@@ -1,7 +1,7 @@
 //! The access token of a request (RFC 6750).
 
-use headrace_core::outcome::IssueCode;
 use headrace_core::request::Refusal;
+use headrace_core::vocab::outcome::IssueCode;
 use lambda_http::Request;
 use lambda_http::http::HeaderMap;
 use lambda_http::http::header::AUTHORIZATION;

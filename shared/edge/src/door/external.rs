@@ -1,9 +1,9 @@
 //! Access tokens of the operator's identity provider.
 
 use headrace_core::access::{Scopes, check_client_id};
-use headrace_core::clock::Millis;
-use headrace_core::ids::Caller;
 use headrace_core::ports::Clock;
+use headrace_core::vocab::clock::Millis;
+use headrace_core::vocab::ids::Caller;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::time::Duration;

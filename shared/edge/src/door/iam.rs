@@ -1,8 +1,8 @@
 //! AWS IAM: API Gateway has checked the signature, and says whose it is.
 
-use headrace_core::ids::Caller;
-use headrace_core::outcome::IssueCode;
 use headrace_core::request::Refusal;
+use headrace_core::vocab::ids::Caller;
+use headrace_core::vocab::outcome::IssueCode;
 use lambda_http::request::RequestContext;
 use lambda_http::{Request, RequestExt as _};
 

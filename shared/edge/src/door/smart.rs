@@ -1,10 +1,10 @@
 //! Access tokens of our own.
 
 use headrace_core::access::{Scopes, check_client_id};
-use headrace_core::clock::Millis;
-use headrace_core::error::StoreError;
-use headrace_core::ids::Caller;
 use headrace_core::ports::AccessStore;
+use headrace_core::vocab::clock::Millis;
+use headrace_core::vocab::error::StoreError;
+use headrace_core::vocab::ids::Caller;
 use headrace_fhir::FhirVersion;
 use serde::{Deserialize, Serialize};
 

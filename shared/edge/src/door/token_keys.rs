@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use headrace_core::clock::Millis;
-use headrace_core::error::StoreError;
 use headrace_core::ports::AccessStore;
+use headrace_core::vocab::clock::Millis;
+use headrace_core::vocab::error::StoreError;
 
 use crate::jose::VerifyingKey;
 

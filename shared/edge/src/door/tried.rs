@@ -1,9 +1,9 @@
 //! What a refused request was about, as far as records may tell: names of ours, and none of a patient.
 
 use headrace_core::audit::{AuditEntry, Deed, Order};
-use headrace_core::error::ExportError;
-use headrace_core::outcome::IssueCode;
 use headrace_core::request::{Level, is_id};
+use headrace_core::vocab::error::ExportError;
+use headrace_core::vocab::outcome::IssueCode;
 use lambda_http::{Request, RequestExt as _};
 
 use crate::request;

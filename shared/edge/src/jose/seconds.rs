@@ -1,6 +1,6 @@
 //! Moments in tokens.
 
-use headrace_core::clock::Millis;
+use headrace_core::vocab::clock::Millis;
 use serde::Deserialize;
 
 /// A NumericDate: seconds since 1970, which may have a fraction (RFC 7519, section 2).

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use headrace_core::error::BoxError;
+use headrace_core::vocab::error::BoxError;
 use lambda_http::http::HeaderMap;
 use lambda_http::http::header::ACCEPT;
 use reqwest::Client;

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use headrace_core::clock::Millis;
 use headrace_core::ports::Clock;
+use headrace_core::vocab::clock::Millis;
 
 use super::fetch::{FetchError, Fetcher, Trust};
 use super::lifetime::lifetime;

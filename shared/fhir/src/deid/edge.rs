@@ -1,7 +1,7 @@
 //! Where the members of an object lead to.
 
-use crate::name_table::Named;
-use crate::structure::{Definition, Kind, TypedMember};
+use crate::definitions::structure::{Definition, Kind, TypedMember};
+use crate::json::name_table::Named;
 
 /// What a member leads to.
 #[derive(Clone, Copy, Debug)]

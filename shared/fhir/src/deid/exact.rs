@@ -11,8 +11,8 @@ use super::rule::{Rule, Target};
 use super::tree::{NodeId, Tree};
 use super::works::{Bench, Fate, Works};
 use crate::ResourceType;
+use crate::definitions::structure::Kind;
 use crate::json::Json;
-use crate::structure::Kind;
 
 mod substitute;
 

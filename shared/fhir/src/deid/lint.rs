@@ -13,7 +13,7 @@ use super::reach::Ways;
 use super::rule::Rule;
 use super::shapes::shapes;
 use crate::ResourceType;
-use crate::structure::Definition;
+use crate::definitions::structure::Definition;
 
 /// An element that no rule touches: it is exported as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]

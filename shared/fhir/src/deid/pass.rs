@@ -12,8 +12,8 @@ use super::plan::{State, States};
 use super::tree::DEPTH;
 use super::works::{Bench, Fate, Works};
 use crate::ResourceType;
+use crate::head::skim::Text;
 use crate::json::Json;
-use crate::skim::Text;
 
 mod identity;
 mod series;

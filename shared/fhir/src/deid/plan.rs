@@ -20,8 +20,8 @@ use super::reach::{Place, Ways};
 use super::rule::Rule;
 use super::shapes::shapes;
 use crate::ResourceType;
-use crate::name_table::NameTable;
-use crate::structure::{Definition, Kind, TypedMember};
+use crate::definitions::structure::{Definition, Kind, TypedMember};
+use crate::json::name_table::NameTable;
 
 /// How resources of a type are treated.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use super::rule::Rule;
 use super::shapes::{Shape, Shapes};
 use super::tree::is_of_type;
 use crate::FhirVersion;
-use crate::structure::{Definition, Kind, TypedMember};
+use crate::definitions::structure::{Definition, Kind, TypedMember};
 
 /// An element to which a way can lead.
 #[derive(Clone, Copy, Debug)]

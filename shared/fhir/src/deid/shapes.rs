@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::OnceLock;
 
 use crate::FhirVersion;
-use crate::structure::{Definition, Kind, TypedMember};
+use crate::definitions::structure::{Definition, Kind, TypedMember};
 
 /// A type.
 #[derive(Debug)]

@@ -6,8 +6,8 @@ use std::fmt;
 use super::error::DeidProblem;
 use super::fhirpath::Value;
 use super::leaf::Leaf;
+use crate::definitions::structure::{Definition, Kind, Structures, TypedMember};
 use crate::json::{Json, Shape};
-use crate::structure::{Definition, Kind, Structures, TypedMember};
 use crate::{FhirVersion, ResourceType};
 
 mod write;

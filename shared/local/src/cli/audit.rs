@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use clap::{Args, Subcommand};
 use headrace_core::audit::chain::Day;
-use headrace_core::ids::JobId;
+use headrace_core::vocab::ids::JobId;
 
 /// `headrace audit`.
 #[derive(Debug, Args)]

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use headrace_core::access::check_client_id;
-use headrace_core::ids::Caller;
 use headrace_core::request::Container;
+use headrace_core::vocab::ids::Caller;
 
-use crate::client_key::KeyKind;
+use crate::client::client_key::KeyKind;
 
 /// `headrace clients`.
 #[derive(Debug, Args)]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use crate::client_key::KeyKind;
+use crate::client::client_key::KeyKind;
 
 /// `headrace keys`.
 #[derive(Debug, Args)]

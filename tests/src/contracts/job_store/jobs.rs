@@ -1,11 +1,11 @@
 //! Jobs, parts, and what is due.
 
 use headrace_core::access::Agent;
-use headrace_core::ids::{JobId, TaskId};
+use headrace_core::job::task::{Close, Record};
 use headrace_core::job::{Job, JobEvent, JobState, Reason, ReasonKind, Step};
-use headrace_core::part::PartName;
+use headrace_core::output::file::PartName;
 use headrace_core::ports::{Due, JobStore, Subject, TaskStore};
-use headrace_core::task::{Close, Record};
+use headrace_core::vocab::ids::{JobId, TaskId};
 
 use super::{T0, after, current, is_refused, kind, lease, page, planned, record, running, sample};
 use crate::contracts::{BoxError, Held};
@@ -54,7 +54,7 @@ async fn in_state(store: &impl TaskStore, n: u8, state: JobState) -> Result<head
     let plan = lease(store, &job, 0, T0).await?;
     if matches!(state, JobState::Running | JobState::Complete | JobState::Expired) {
         let mut plan = plan;
-        store.record(&mut plan, Record::Tasks(vec![(1, headrace_core::task::Work::Finish)]), after(60)).await?;
+        store.record(&mut plan, Record::Tasks(vec![(1, headrace_core::job::task::Work::Finish)]), after(60)).await?;
         store.close_task(&plan, Close::Planned(planned(0))).await?;
     }
     if matches!(state, JobState::Complete | JobState::Expired) {

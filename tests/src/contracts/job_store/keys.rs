@@ -2,10 +2,10 @@
 
 use futures_util::future::try_join_all;
 use headrace_core::access::Agent;
-use headrace_core::ids::Caller;
+use headrace_core::job::task::Planning;
 use headrace_core::job::{Conditions, IdempotencyKey, Job, JobEvent, JobState, Limit, Quotas, Recorded};
 use headrace_core::ports::{JobStore, TaskStore};
-use headrace_core::task::Planning;
+use headrace_core::vocab::ids::Caller;
 
 use super::quotas::{job_of, per_caller};
 use super::{T0, current, record};

@@ -1,10 +1,10 @@
 //! Leases: whose turn it is, for how long, how often.
 
 use headrace_core::access::Agent;
-use headrace_core::ids::{JobId, TaskId};
+use headrace_core::job::task::{Close, Cursor, LeaseAnswer, Planning, Record, Release, Work};
 use headrace_core::job::{JobEvent, JobState};
 use headrace_core::ports::{LeaseTerms, TaskStore};
-use headrace_core::task::{Close, Cursor, LeaseAnswer, Planning, Record, Release, Work};
+use headrace_core::vocab::ids::{JobId, TaskId};
 
 use super::{
     T0, TERMS, after, all_must_be_stale, current, is_refused, kind, lease, page, planned, read_work, record, running, sample, task,

@@ -1,10 +1,10 @@
 //! The jobs of one caller.
 
 use headrace_core::access::Agent;
-use headrace_core::clock::Millis;
-use headrace_core::ids::{Caller, JobId, ListCursor};
 use headrace_core::job::{Job, JobEvent, JobState};
 use headrace_core::ports::{JobStore, TaskStore};
+use headrace_core::vocab::clock::Millis;
+use headrace_core::vocab::ids::{Caller, JobId, ListCursor};
 
 use super::quotas::job_of;
 use super::{T0, record};

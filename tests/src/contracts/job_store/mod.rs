@@ -11,15 +11,15 @@ mod rounds;
 use std::time::Duration;
 
 use headrace_core::access::Agent;
-use headrace_core::clock::Millis;
-use headrace_core::error::StoreError;
-use headrace_core::ids::{Caller, JobId, TaskId};
+use headrace_core::cohort::LeftOut;
+use headrace_core::job::task::{Close, Cursor, Encoding, Lease, LeaseAnswer, Page, Pin, Planning, Record, Regroup, Slice, Work};
 use headrace_core::job::{Conditions, Job, Limits, Pass, Phase, Planned, Recorded, Tally};
-use headrace_core::part::{Content, Part, PartKind, PartName, Tail, TailName};
+use headrace_core::output::file::{Content, Part, PartKind, PartName, Tail, TailName};
 use headrace_core::ports::{JobStore, LeaseTerms, TaskStore};
 use headrace_core::request::{Container, ExportRequest};
-use headrace_core::roster::LeftOut;
-use headrace_core::task::{Close, Cursor, Encoding, Lease, LeaseAnswer, Page, Pin, Planning, Record, Regroup, Slice, Work};
+use headrace_core::vocab::clock::Millis;
+use headrace_core::vocab::error::StoreError;
+use headrace_core::vocab::ids::{Caller, JobId, TaskId};
 use headrace_fhir::{Instant, ResourceType};
 
 use super::{BoxError, Held};
@@ -190,7 +190,7 @@ fn must_be_stale<T: std::fmt::Debug>(what: &str, result: Result<T, StoreError>) 
 
 /// Every record and close that there is, tried on copies of a lease that is over: each must be stale and change nothing.
 async fn all_must_be_stale(store: &impl TaskStore, lease: &Lease) -> Result<(), BoxError> {
-    use headrace_core::task::Release;
+    use headrace_core::job::task::Release;
     let part = Part { name: PartName { kind: kind("Patient")?, number: 1 }, content: content(9) };
     let records = [
         Record::Heartbeat,

@@ -4,12 +4,12 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use futures_util::future::{join_all, try_join_all};
 use headrace_core::access::Agent;
-use headrace_core::clock::Millis;
-use headrace_core::error::StoreError;
-use headrace_core::ids::{Caller, JobId, TaskId};
+use headrace_core::job::task::{Close, LeaseAnswer, Planning, Record, Work};
 use headrace_core::job::{Conditions, Job, JobEvent, JobState, Limit, Quotas, Reason, ReasonKind, Recorded, Step};
 use headrace_core::ports::{Admission, JobStore, Subject, TaskStore, Waiting};
-use headrace_core::task::{Close, LeaseAnswer, Planning, Record, Work};
+use headrace_core::vocab::clock::Millis;
+use headrace_core::vocab::error::StoreError;
+use headrace_core::vocab::ids::{Caller, JobId, TaskId};
 
 use super::{T0, TERMS, after, current, is_refused, lease, planned, record, sample};
 use crate::contracts::{BoxError, Held};

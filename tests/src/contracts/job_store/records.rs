@@ -1,11 +1,11 @@
 //! What leased tasks record.
 
 use futures_util::future::try_join_all;
-use headrace_core::error::StoreError;
+use headrace_core::job::task::{Close, Cursor, LeaseAnswer, Page, Record, Release, Work};
 use headrace_core::job::{ROUND_TASKS, Tally};
-use headrace_core::part::{PartName, Tail, TailName};
+use headrace_core::output::file::{PartName, Tail, TailName};
 use headrace_core::ports::TaskStore;
-use headrace_core::task::{Close, Cursor, LeaseAnswer, Page, Record, Release, Work};
+use headrace_core::vocab::error::StoreError;
 
 use super::{T0, after, content, current, is_refused, kind, lease, must_be_stale, page, regroup, running};
 use crate::contracts::{BoxError, Held};
@@ -122,7 +122,7 @@ pub async fn a_step_that_landed_unanswered_is_not_repeated(store: &impl TaskStor
     let job = running(store, 1).await?;
     let (patient, observation) = (kind("Patient")?, kind("Observation")?);
     let mut lease = lease(store, &job, 2, T0).await?;
-    let steps: [fn(&headrace_core::task::Lease, [headrace_core::part::PartKind; 2]) -> Record; 4] = [
+    let steps: [fn(&headrace_core::job::task::Lease, [headrace_core::output::file::PartKind; 2]) -> Record; 4] = [
         |_, _| Record::Heartbeat,
         |_, [patient, _]| Record::Claim(patient),
         |lease, [_, observation]| Record::Page(page(lease, &[observation], 33)),

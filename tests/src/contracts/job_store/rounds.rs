@@ -1,11 +1,11 @@
 //! Rounds beyond the first reading, and taking back what it wrote.
 
 use headrace_core::access::Agent;
-use headrace_core::ids::TaskId;
+use headrace_core::job::task::{Close, Lease, LeaseAnswer, Planning, Record, Regroup, Rereading, Resolving, Stage, Work};
 use headrace_core::job::{Conditions, Job, JobEvent, Phase, ROUND_TASKS, Tally};
-use headrace_core::part::PartName;
+use headrace_core::output::file::PartName;
 use headrace_core::ports::TaskStore;
-use headrace_core::task::{Close, Lease, LeaseAnswer, Planning, Record, Regroup, Rereading, Resolving, Stage, Work};
+use headrace_core::vocab::ids::TaskId;
 
 use super::{T0, after, current, is_refused, kind, lease, must_be_stale, page, read_work, running, sample};
 use crate::contracts::{BoxError, Held};

@@ -12,7 +12,7 @@ use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumMode, ChecksumType, Completed
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_types::base64;
 use bytes::Bytes;
-use headrace_local::embedded::BoxError;
+use headrace_local::stores::embedded::BoxError;
 use s3s::crypto::{Checksum as _, Crc64Nvme};
 
 use super::S3StandIn;

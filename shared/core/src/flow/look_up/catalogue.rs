@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use headrace_fhir::{ResourceType, TypeSet};
 
-use crate::error::ExportError;
-use crate::lake::{encoding_of, promised_type};
+use crate::job::task::Pin;
+use crate::lake::slices::{encoding_of, promised_type};
 use crate::ports::ResourceSource;
-use crate::task::Pin;
+use crate::vocab::error::ExportError;
 
 use super::Pulse;
 

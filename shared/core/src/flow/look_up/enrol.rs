@@ -5,12 +5,12 @@ use std::time::Duration;
 use crc_fast::{CrcAlgorithm, Digest};
 use headrace_fhir::Bases;
 
-use crate::clock::Millis;
-use crate::error::ExportError;
-use crate::part::{Content, FileName, PartKind, Tail, TailName};
+use crate::cohort::LeftOut;
+use crate::job::task::{Lease, Record, Work};
+use crate::output::file::{Content, FileName, PartKind, Tail, TailName};
 use crate::ports::{AllPorts, Draft as _, PartStore as _, TaskStore as _};
-use crate::roster::LeftOut;
-use crate::task::{Lease, Record, Work};
+use crate::vocab::clock::Millis;
+use crate::vocab::error::ExportError;
 
 use super::{Catalogue, Pulse, Subjects};
 

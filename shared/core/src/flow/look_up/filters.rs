@@ -6,9 +6,9 @@ use headrace_fhir::{
     Bases, FhirVersion, Instant, Outline, PatientCompartment, Query, Resource, ResourceType, TypeSet, may_mention_patient, peek,
 };
 
-use crate::key::{Keys, ResourceKey};
+use crate::cohort::{Cohort, FilterHits, Latest, SortedKeys, Version};
 use crate::ports::ResourceSource;
-use crate::roster::{Cohort, FilterHits, Latest, SortedKeys, Version};
+use crate::versions::key::{Keys, ResourceKey};
 
 use super::scan::{Pulse, Scan, Stop, Told, told, with_deletions};
 

@@ -1,10 +1,10 @@
 //! What a kick-off looks up before it accepts an export.
 
-use crate::clock::Millis;
-use crate::error::{ExportError, SourceError};
-use crate::outcome::IssueCode;
 use crate::ports::{Clock, ResourceSource};
 use crate::request::{Ignored, Level, Refusal};
+use crate::vocab::clock::Millis;
+use crate::vocab::error::{ExportError, SourceError};
+use crate::vocab::outcome::IssueCode;
 
 use super::{Catalogue, Found, LookUpTerms, LookedUp, Pulse, Subjects};
 

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use headrace_fhir::{Bases, Membership, ResourceType};
 use memchr::memmem::Finder;
 
-use crate::key::Keys;
+use crate::cohort::{Cohort, GroupRead};
 use crate::ports::ResourceSource;
-use crate::roster::{Cohort, GroupRead};
+use crate::versions::key::Keys;
 
 use super::newest::{Wanted, newest};
 use super::scan::{Pulse, Scan, Stop};

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use headrace_fhir::{Outline, Resource, ResourceType, peek};
 
+use crate::cohort::{Latest, Version};
 use crate::ports::ResourceSource;
-use crate::roster::{Latest, Version};
 
 use super::scan::{Pulse, Scan, Stop, Told, told, with_deletions};
 

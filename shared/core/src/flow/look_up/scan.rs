@@ -6,13 +6,13 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, stream};
 use headrace_fhir::{Deletions, Instant, Json, NotAResource, Outline, Resource, ResourceType, TypeSet, deletions};
 
-use crate::error::{ExportError, SourceError};
-use crate::lake::encoding_of;
-use crate::ndjson::{Piece, lines};
+use crate::cohort::LinePlace;
+use crate::job::task::Pin;
+use crate::lake::ndjson::{Piece, lines};
+use crate::lake::reader::{Extent, LineReader};
+use crate::lake::slices::encoding_of;
 use crate::ports::ResourceSource;
-use crate::reader::{Extent, LineReader};
-use crate::roster::LinePlace;
-use crate::task::Pin;
+use crate::vocab::error::{ExportError, SourceError};
 
 use super::catalogue::Catalogue;
 

@@ -8,9 +8,9 @@ use futures_util::stream;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::error::SourceError;
+use crate::job::task::Pin;
 use crate::ports::{ByteStream, Listing};
-use crate::task::Pin;
+use crate::vocab::error::SourceError;
 
 mod filters;
 mod first_look;

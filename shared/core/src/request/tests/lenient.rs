@@ -111,7 +111,7 @@ fn what_is_left_out_stays_short_enough_to_be_stored() {
 fn an_entry_is_information_and_no_error() {
     let (request, _) = lenient(Level::System, &[("foo", "secret")]);
     let issue = request.ignored[0].issue();
-    assert_eq!(issue.severity, crate::outcome::Severity::Information);
+    assert_eq!(issue.severity, crate::vocab::outcome::Severity::Information);
     assert_eq!(issue.expression, ["foo"]);
     assert!(issue.diagnostics.contains("`foo`") && !issue.diagnostics.contains("secret"));
 }

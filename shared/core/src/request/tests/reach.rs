@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::access::{Client, ClientKeys, Scopes};
-use crate::ids::Caller;
+use crate::vocab::ids::Caller;
 
 fn reach(text: &str) -> Reach {
     let (scopes, refused) = Scopes::of_text(text, FhirVersion::R4);

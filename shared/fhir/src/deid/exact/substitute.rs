@@ -3,13 +3,13 @@
 use serde::de::IgnoredAny;
 
 use super::{Exact, Watch};
+use crate::definitions::structure::Kind;
 use crate::deid::error::{DeidFailure, DeidProblem};
 use crate::deid::labels::Label;
 use crate::deid::method::Replacement;
 use crate::deid::rule::Rule;
 use crate::deid::tree::{NodeId, Tree};
 use crate::json::Json;
-use crate::structure::Kind;
 
 /// What an element is to become: an element of the replacement, or an empty one.
 #[derive(Clone, Copy)]

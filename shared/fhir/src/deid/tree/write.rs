@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use super::{Node, NodeId, Tree};
+use crate::definitions::structure::Kind;
 use crate::deid::labels::{Labels, write_labels};
-use crate::structure::Kind;
 
 impl Tree<'_> {
     /// Writes the resource in one line. Elements without anything are left out; of a resource its type stays.

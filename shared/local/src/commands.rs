@@ -1,0 +1,7 @@
+//! The commands of the program, one file each.
+
+pub mod audit;
+pub mod clients;
+pub(crate) mod columns;
+pub mod deid;
+pub mod keys;

@@ -1,0 +1,7 @@
+//! The ports on one machine.
+
+pub mod directory;
+pub mod embedded;
+pub(crate) mod private;
+pub mod sealer;
+pub mod signer;
