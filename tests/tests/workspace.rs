@@ -232,7 +232,7 @@ fn routes(template: &Template) -> Result<BTreeMap<(String, String), String>> {
 fn one_machine_answers_the_routes_that_are_deployed_and_no_others() -> Result<()> {
     let template = Template::read()?;
     let routes = routes(&template)?;
-    let source = std::fs::read_to_string(workspace().join("shared/local/src/http.rs"))?;
+    let source = std::fs::read_to_string(workspace().join("shared/local/src/server/http.rs"))?;
     let path = |line| -> Option<&str> {
         let (path, _) = str::split_once(str::split_once(line, ".route(")?.1, ',')?;
         Some(if path == "DISCOVERY" { http::DISCOVERY } else { path.trim_matches('"') })
