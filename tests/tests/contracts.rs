@@ -12,8 +12,8 @@ use headrace_core::access::Agent;
 use headrace_core::job::anonymization::JobSecret;
 use headrace_core::job::task::{Close, Lease, LeaseAnswer, Planning, Record, Work};
 use headrace_core::job::{Conditions, Job, JobEvent, Quotas, Reason, Recorded, Step};
-use headrace_core::output::file::{Part, PartName, Tail};
-use headrace_core::ports::{Admission, Due, JobLists, JobPage, JobStore, LeaseTerms, TaskStore, Waiting};
+use headrace_core::output::file::{OutputFileName, Part, Tail};
+use headrace_core::ports::{Admission, DueItem, JobLists, JobPage, JobStore, LeaseSettings, TaskStore, Waiting};
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::error::StoreError;
 use headrace_core::vocab::ids::{Caller, JobId, ListCursor, TaskId};
@@ -137,21 +137,21 @@ impl JobStore for Reopened {
         call!(self, parts(id))
     }
 
-    async fn part(&self, id: &JobId, name: PartName) -> Result<Option<Part>, StoreError> {
+    async fn part(&self, id: &JobId, name: OutputFileName) -> Result<Option<Part>, StoreError> {
         call!(self, part(id, name))
     }
 
-    async fn due(&self, now: Millis, limit: u16) -> Result<Vec<Due>, StoreError> {
+    async fn due(&self, now: Millis, limit: u16) -> Result<Vec<DueItem>, StoreError> {
         call!(self, due(now, limit))
     }
 
-    async fn put_off(&self, due: &Due, until: Option<Millis>) -> Result<bool, StoreError> {
+    async fn put_off(&self, due: &DueItem, until: Option<Millis>) -> Result<bool, StoreError> {
         call!(self, put_off(due, until))
     }
 }
 
 impl TaskStore for Reopened {
-    async fn lease_task(&self, task: &TaskId, terms: LeaseTerms, now: Millis) -> Result<LeaseAnswer, StoreError> {
+    async fn lease_task(&self, task: &TaskId, terms: LeaseSettings, now: Millis) -> Result<LeaseAnswer, StoreError> {
         call!(self, lease_task(task, terms, now))
     }
 
@@ -171,7 +171,7 @@ impl TaskStore for Reopened {
         call!(self, tails(id, rounds))
     }
 
-    async fn drop_parts(&self, lease: &mut Lease, until: Millis) -> Result<Vec<PartName>, StoreError> {
+    async fn drop_parts(&self, lease: &mut Lease, until: Millis) -> Result<Vec<OutputFileName>, StoreError> {
         call!(self, drop_parts(lease, until))
     }
 }

@@ -1,10 +1,10 @@
 //! From the request to the cancelled job and back.
 
-use headrace_core::access::Visitor;
+use headrace_core::access::Principal;
 use headrace_core::audit::Deed;
 use headrace_core::flow::client::cancel::cancel;
 use headrace_core::job::Job;
-use headrace_core::ports::{AccessStore, AuditTrail, Clock, JobStore, PartStore};
+use headrace_core::ports::{AccessStore, AuditTrail, Clock, JobStore, OutputStore};
 use headrace_core::vocab::error::ExportError;
 use headrace_core::vocab::outcome::Outcome;
 use headrace_edge::door::Door;
@@ -22,7 +22,7 @@ pub struct Cancel<J, P, C> {
     clock: C,
 }
 
-impl<J: JobStore + AccessStore + AuditTrail, P: PartStore, C: Clock> Cancel<J, P, C> {
+impl<J: JobStore + AccessStore + AuditTrail, P: OutputStore, C: Clock> Cancel<J, P, C> {
     /// Behind this door, with these ports.
     pub fn new(door: Door<J, C>, jobs: J, parts: P, clock: C) -> Self {
         Self { door, jobs, parts, clock }
@@ -45,7 +45,7 @@ impl<J: JobStore + AccessStore + AuditTrail, P: PartStore, C: Clock> Cancel<J, P
         }
     }
 
-    async fn cancel(&self, request: &Request, visitor: &Visitor) -> Result<Job, ExportError> {
+    async fn cancel(&self, request: &Request, visitor: &Principal) -> Result<Job, ExportError> {
         let id = request::job_id(request)?;
         cancel(&self.jobs, &self.parts, &self.clock, &id, visitor).await
     }

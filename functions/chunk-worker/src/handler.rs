@@ -4,9 +4,9 @@ use std::error::Error as _;
 use std::time::Duration;
 
 use aws_lambda_events::event::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
-use headrace_core::flow::work::run_task::{TaskEnd, WorkTerms, run_task};
+use headrace_core::flow::work::run_task::{TaskEnd, WorkerSettings, run_task};
 use headrace_core::job::{JobState, ReasonKind};
-use headrace_core::ports::{Clock, PartStore, Ports, ResourceSource, TaskQueue, TaskStore};
+use headrace_core::ports::{Clock, OutputStore, Ports, ResourceSource, TaskQueue, TaskStore};
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::error::ExportError;
 use headrace_core::vocab::ids::TaskId;
@@ -20,7 +20,7 @@ pub const HAND_ON: Duration = Duration::from_secs(60);
 /// What a worker needs, for the life of the process.
 pub struct ChunkWorker<J, Q, S, P, C> {
     ports: Ports<J, Q, S, P, C>,
-    terms: WorkTerms,
+    terms: WorkerSettings,
 }
 
 impl<J, Q, S, P, C> ChunkWorker<J, Q, S, P, C>
@@ -28,11 +28,11 @@ where
     J: TaskStore,
     Q: TaskQueue,
     S: ResourceSource,
-    P: PartStore,
+    P: OutputStore,
     C: Clock,
 {
     /// With these ports.
-    pub fn new(ports: Ports<J, Q, S, P, C>, terms: WorkTerms) -> Self {
+    pub fn new(ports: Ports<J, Q, S, P, C>, terms: WorkerSettings) -> Self {
         Self { ports, terms }
     }
 

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use headrace_core::access::Visitor;
+use headrace_core::access::Principal;
 use headrace_core::audit::{AuditEntry, Deed};
 use headrace_core::flow::client::hand_out::hand_out;
-use headrace_core::ports::{Access, AccessStore, AuditTrail, Clock, JobStore, PartStore};
+use headrace_core::ports::{Access, AccessStore, AuditTrail, Clock, JobStore, OutputStore};
 use headrace_core::vocab::error::ExportError;
 use headrace_edge::door::Door;
 use headrace_edge::reply::Reply;
@@ -29,7 +29,7 @@ pub struct Files<J, P, C> {
     clock: C,
 }
 
-impl<J: JobStore + AccessStore + AuditTrail, P: PartStore, C: Clock> Files<J, P, C> {
+impl<J: JobStore + AccessStore + AuditTrail, P: OutputStore, C: Clock> Files<J, P, C> {
     /// Behind this door, with these ports.
     pub fn new(door: Door<J, C>, jobs: J, parts: P, clock: C) -> Self {
         Self { door, jobs, parts, clock }
@@ -47,7 +47,7 @@ impl<J: JobStore + AccessStore + AuditTrail, P: PartStore, C: Clock> Files<J, P,
         }
     }
 
-    async fn answer(&self, request: &Request, visitor: &Visitor) -> Result<Response<Body>, ExportError> {
+    async fn answer(&self, request: &Request, visitor: &Principal) -> Result<Response<Body>, ExportError> {
         let (id, name) = (request::job_id(request)?, request::part_name(request)?);
         let (part, access) = hand_out(&self.jobs, &self.parts, &self.clock, (&id, name), visitor).await?;
         let about = |entry: &mut AuditEntry| entry.about_part((&id, &visitor.caller), &part);

@@ -1,12 +1,12 @@
 //! From the HTTP request to the recorded job and back.
 
-use headrace_core::access::Visitor;
+use headrace_core::access::Principal;
 use headrace_core::audit::Deed;
 use headrace_core::flow::client::kick_off::{KickOff, Settings, kick_off};
 use headrace_core::flow::look_up::LookUpTerms;
 use headrace_core::job::Job;
-use headrace_core::ports::{AccessStore, AuditTrail, Clock, JobStore, PartStore, ResourceSource, TaskQueue};
-use headrace_core::request::{Ignored, Refusal};
+use headrace_core::ports::{AccessStore, AuditTrail, Clock, JobStore, OutputStore, ResourceSource, TaskQueue};
+use headrace_core::request::{IgnoredParameter, Refusal};
 use headrace_core::vocab::error::{ExportError, StoreError};
 use headrace_core::vocab::ids::JobId;
 use headrace_core::vocab::outcome::{IssueCode, Outcome};
@@ -40,7 +40,7 @@ where
     J: JobStore + AccessStore + AuditTrail,
     Q: TaskQueue,
     S: ResourceSource,
-    P: PartStore,
+    P: OutputStore,
     C: Clock,
 {
     /// Behind this door, with these ports; `new_id` names jobs.
@@ -71,7 +71,7 @@ where
         }
     }
 
-    async fn accept(&self, request: &Request, visitor: &Visitor) -> Result<Job, ExportError> {
+    async fn accept(&self, request: &Request, visitor: &Principal) -> Result<Job, ExportError> {
         let path = request::kick_off_path(request)?;
         if !matches!(*request.method(), Method::GET | Method::POST) {
             let text = "an export is started with GET or POST";
@@ -105,7 +105,7 @@ where
 fn accepted(job: &Job) -> Reply {
     let outcome = Outcome::information("the export was accepted; ask for its status at the URL in Content-Location");
     let applied = if job.request.separates_status { "respond-async, separate-export-status" } else { "respond-async" };
-    Reply::outcome(202, &outcome.with(job.request.ignored.iter().map(Ignored::issue)))
+    Reply::outcome(202, &outcome.with(job.request.ignored.iter().map(IgnoredParameter::issue)))
         .with(CONTENT_LOCATION, job.status_url())
         .with(HeaderName::from_static("preference-applied"), applied)
 }

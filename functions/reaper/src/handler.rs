@@ -3,7 +3,7 @@
 use headrace_core::flow::upkeep::reap::{Reaped, reap};
 use headrace_core::flow::upkeep::seal::{SealTerms, Sealed, seal, unsealed_for};
 use headrace_core::job::Quotas;
-use headrace_core::ports::{AuditFiles, AuditTrail, Clock, JobStore, PartStore, Ports, TaskQueue};
+use headrace_core::ports::{AuditFiles, AuditTrail, Clock, JobStore, OutputStore, Ports, TaskQueue};
 use headrace_core::vocab::error::StoreError;
 use headrace_edge::telemetry::{Metric, count};
 use lambda_runtime::Error;
@@ -16,7 +16,7 @@ pub struct Reaper<J, Q, P, A, C> {
     seals: SealTerms,
 }
 
-impl<J: JobStore + AuditTrail, Q: TaskQueue, P: PartStore, A: AuditFiles, C: Clock> Reaper<J, Q, P, A, C> {
+impl<J: JobStore + AuditTrail, Q: TaskQueue, P: OutputStore, A: AuditFiles, C: Clock> Reaper<J, Q, P, A, C> {
     /// With these ports; `quotas` say how many of the exports that wait may begin, `seals` how records are sealed.
     pub fn new((jobs, queue): (J, Q), (parts, audit): (P, A), clock: C, quotas: Quotas, seals: SealTerms) -> Self {
         Self { ports: Ports { jobs, queue, source: (), parts, clock }, audit, quotas, seals }

@@ -1,6 +1,6 @@
 //! From the request to the export's state, or the list of exports, and back.
 
-use headrace_core::access::Visitor;
+use headrace_core::access::Principal;
 use headrace_core::audit::Deed;
 use headrace_core::flow::client::status::{Polled, Status, status};
 use headrace_core::job::ReasonKind;
@@ -62,7 +62,7 @@ impl<J: JobStore, C: Clock> StatusOf<J, C> {
     }
 
     /// Answers one request. Never 406: whatever a client accepts, it wants to know.
-    pub async fn answer(&self, request: &Request, visitor: &Visitor) -> Result<Reply, ExportError> {
+    pub async fn answer(&self, request: &Request, visitor: &Principal) -> Result<Reply, ExportError> {
         let id = request::job_id(request)?;
         let page = page(request)?;
         let polled = status(&self.jobs, &self.clock, (&id, page), visitor).await?;

@@ -1,6 +1,6 @@
 //! `GET [base]/_operations/export`: the caller's own exports, the newest first, as a Bundle of Tasks.
 
-use headrace_core::access::Visitor;
+use headrace_core::access::Principal;
 use headrace_core::flow::client::list::{LONGEST_PAGE, list};
 use headrace_core::ports::{Clock, JobStore};
 use headrace_core::request::{Level, Refusal};
@@ -41,7 +41,7 @@ impl<J: JobStore, C: Clock> List<J, C> {
     }
 
     /// Answers one request.
-    pub async fn answer(&self, request: &Request, visitor: &Visitor) -> Result<Reply, ExportError> {
+    pub async fn answer(&self, request: &Request, visitor: &Principal) -> Result<Reply, ExportError> {
         let wanted = wanted(&request::asked(request, Level::System)?.parameters)?;
         let base = base::base(request, ROUTE, self.base.as_deref())?;
         let page = list(&self.jobs, &self.clock, visitor, wanted.before.clone(), wanted.count).await?;

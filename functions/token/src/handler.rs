@@ -1,6 +1,6 @@
 //! From the token request to the token and back.
 
-use headrace_core::access::{Client, Granted, Reach, Scopes, Visitor};
+use headrace_core::access::{Client, Granted, Principal, Reach, Scopes};
 use headrace_core::audit::{AuditEntry, Deed};
 use headrace_core::ports::{AccessStore, AuditTrail, Clock, TokenSigner};
 use headrace_core::vocab::error::ExportError;
@@ -98,9 +98,9 @@ impl<J: AccessStore + AuditTrail, S: TokenSigner, C: Clock> Token<J, S, C> {
     }
 }
 
-fn visitor(request: &Request, client: Client) -> Visitor {
+fn visitor(request: &Request, client: Client) -> Principal {
     let reach = Reach { scopes: client.scopes.clone(), client: Some(client.clone()) };
-    Visitor { caller: client.id, is_authenticated: true, reach, origin: origin(request) }
+    Principal { caller: client.id, is_authenticated: true, reach, origin: origin(request) }
 }
 
 /// What cannot be recorded for auditors is not given.

@@ -8,4 +8,4 @@ mod visitor;
 pub use client::{Client, ClientKeys, ClientPage, InvalidClientId, check_client_id};
 pub use key::{PublicKey, SigningAlgorithm, TokenKey};
 pub use scope::{Granted, NotGrantable, Scopes, Why};
-pub use visitor::{Agent, Origin, Reach, Visitor, Who};
+pub use visitor::{Agent, Origin, Principal, Reach, Who};

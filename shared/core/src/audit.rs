@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::access::Agent;
 use crate::job::{Job, JobState, Reason};
-use crate::output::file::{Part, PartName};
+use crate::output::file::{OutputFileName, Part};
 use crate::vocab::clock::Millis;
 use crate::vocab::ids::{Caller, JobId};
 use crate::vocab::outcome::IssueCode;
@@ -44,7 +44,7 @@ pub struct AuditEntry {
     pub owner: Option<Caller>,
     /// The file concerned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub file: Option<PartName>,
+    pub file: Option<OutputFileName>,
     /// The file's size, where it was handed out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size_bytes: Option<u64>,

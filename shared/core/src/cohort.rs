@@ -13,11 +13,11 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use headrace_fhir::{ResourceType, TypeSet};
 use serde::{Deserialize, Serialize};
 
-use crate::request::Ignored;
+use crate::request::IgnoredParameter;
 use crate::versions::key::{Keys, ResourceKey};
 use crate::vocab::ids::JobId;
 
-pub(crate) use cohort::{Cohort, Entrant, FilterHits, GroupRead};
+pub(crate) use cohort::{FilterHits, GroupMember, GroupRead, ResolvedGroup};
 pub(crate) use latest::{Latest, LinePlace, Version};
 pub use sorted::SortedKeys;
 
@@ -190,12 +190,12 @@ impl LeftOut {
     }
 
     /// As the client is told.
-    pub fn ignored(&self) -> Vec<Ignored> {
-        let patients = (self.patients > 0).then(|| Ignored {
+    pub fn ignored(&self) -> Vec<IgnoredParameter> {
+        let patients = (self.patients > 0).then(|| IgnoredParameter {
             parameter: "patient".to_owned(),
             text: format!("{} of the patients that it names are not known here, or not in the group", self.patients),
         });
-        let members = (self.members > 0).then(|| Ignored {
+        let members = (self.members > 0).then(|| IgnoredParameter {
             parameter: "Group.member".to_owned(),
             text: format!("{} members of the group refer to no resource of this server", self.members),
         });

@@ -16,7 +16,7 @@ pub use idempotency::IdempotencyKey;
 pub use quota::{Conditions, Limit, Quotas, Recorded};
 pub use state::{IllegalStep, JobEvent, JobState, Step};
 
-use crate::access::Visitor;
+use crate::access::Principal;
 use crate::cohort::LeftOut;
 use crate::job::anonymization::Pinned;
 use crate::job::folder::Folder;
@@ -307,7 +307,7 @@ impl Job {
 
     /// Whether `visitor` may see it at `now`: it is theirs, they may still read what it holds, and it is neither
     /// cancelled nor expired.
-    pub fn is_visible_to(&self, visitor: &Visitor, now: Millis) -> bool {
+    pub fn is_visible_to(&self, visitor: &Principal, now: Millis) -> bool {
         let gone = match self.state {
             JobState::Cancelled | JobState::Expired => true,
             JobState::Complete | JobState::Failed => self.expires_at().is_some_and(|expiry| expiry <= now),

@@ -12,7 +12,7 @@
 //!   the block of each of them, would be larger than all the rest.
 //!
 //! Tasks that read the lake write frames into the [`Bucket`]s of the patients. Once they have closed, organizing tasks
-//! go through the buckets, and each takes the patients of a range of positions onto a [`Shelf`] until it is full: as many
+//! go through the buckets, and each takes the patients of a range of positions onto a [`SortBuffer`] until it is full: as many
 //! passes as it takes, in bounded memory.
 
 mod frame;
@@ -23,8 +23,8 @@ use std::ops::Range;
 
 use headrace_fhir::ResourceType;
 
-pub use frame::{Frame, Malformed, Role, Unframer};
-pub use shelf::{Book, Order, Shelf};
+pub use frame::{Frame, FrameDecoder, Malformed, Role};
+pub use shelf::{Book, Order, SortBuffer};
 
 use crate::job::anonymization::JobSecret;
 use crate::job::task::Organizing;
@@ -41,11 +41,11 @@ const POSITIONS: u64 = 1 << 48;
 
 /// Where the block of a patient stands among all blocks.
 #[derive(Clone, Debug)]
-pub struct Places {
+pub struct PatientPartitioner {
     keys: Keys,
 }
 
-impl Places {
+impl PatientPartitioner {
     /// The places of a job's blocks.
     ///
     /// `secret`: that of a de-identified export. Without it, whoever knows a patient's id could tell where the block stands.

@@ -21,12 +21,12 @@ use crate::vocab::clock::Millis;
 use crate::vocab::outcome::IssueCode;
 use crate::vocab::text::stored_as_text;
 
-use given::Given;
+use given::RawParameters;
 pub use parameter::Parameter;
 pub use place::{Container, InvalidJobKey, InvalidLayout, JobKey, Layout};
 use preferences::{Preferences, require_accept};
 use refusal::Handling;
-pub use refusal::{Ignored, Refusal};
+pub use refusal::{IgnoredParameter, Refusal};
 
 /// The kick-off as it came over the wire: nothing believed yet.
 #[derive(Clone, Debug, Default)]
@@ -107,7 +107,7 @@ pub struct ExportRequest {
     pub anonymization: Option<Anonymization>,
     /// What was asked for and is left out, because the client preferred `handling=lenient`: lines of the `error` file.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub ignored: Vec<Ignored>,
+    pub ignored: Vec<IgnoredParameter>,
 }
 
 /// A value of `includeAssociatedData`.
@@ -199,7 +199,7 @@ impl ExportRequest {
         require_id(&asked.level)?;
         let (version, level) = (policy.version, &asked.level);
         let mut handling = Handling { is_lenient: preferences.is_lenient, ..Handling::default() };
-        let given = Given::gather(&asked.parameters, &mut handling)?;
+        let given = RawParameters::gather(&asked.parameters, &mut handling)?;
         single::check_output_format(&given)?;
         single::check_levers(&given)?;
         let types = lists::types(&given, (version, level), &mut handling)?;

@@ -6,9 +6,9 @@ mod terms;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use headrace_core::flow::work::run_task::WorkTerms;
+use headrace_core::flow::work::run_task::WorkerSettings;
 use headrace_core::job::Quotas;
-use headrace_core::ports::LeaseTerms;
+use headrace_core::ports::LeaseSettings;
 use headrace_fhir::FhirVersion;
 
 pub use access::{AccessControl, ExternalTerms, SCOPE_CLAIM, SmartTerms, read_secure_url};
@@ -138,7 +138,7 @@ impl AsRef<Logging> for Common {
 
 /// How long a lease lives: less than the time after a job's end at which late writers are swept.
 fn read_lease(settings: &impl Settings) -> Result<Duration, ConfigError> {
-    Ok(Duration::from_secs(settings.number("HEADRACE_LEASE_SECONDS", (5, LeaseTerms::default().length.as_secs(), 120))?))
+    Ok(Duration::from_secs(settings.number("HEADRACE_LEASE_SECONDS", (5, LeaseSettings::default().length.as_secs(), 120))?))
 }
 
 /// The kickoff function's settings.
@@ -314,14 +314,15 @@ pub struct WorkerConfig {
     /// The KMS key under which jobs' secrets are sealed.
     pub secrets_key: Option<String>,
     /// How it works.
-    pub terms: WorkTerms,
+    pub terms: WorkerSettings,
 }
 
 impl WorkerConfig {
     /// Reads them.
     pub fn read(settings: &impl Settings) -> Result<Self, ConfigError> {
-        let tries = settings.number("HEADRACE_TASK_TRIES", (1, u64::from(LeaseTerms::default().tries), 100))?;
-        let lease = LeaseTerms { length: read_lease(settings)?, tries: u32::try_from(tries).unwrap_or(u32::MAX), ..LeaseTerms::default() };
+        let tries = settings.number("HEADRACE_TASK_TRIES", (1, u64::from(LeaseSettings::default().tries), 100))?;
+        let lease =
+            LeaseSettings { length: read_lease(settings)?, tries: u32::try_from(tries).unwrap_or(u32::MAX), ..LeaseSettings::default() };
         Ok(Self {
             common: Common::read(settings)?,
             queue_url: settings.required("HEADRACE_QUEUE_URL")?,
@@ -329,7 +330,7 @@ impl WorkerConfig {
             source: Bucket::source(settings)?,
             destination: Bucket::destination(settings)?,
             secrets_key: settings.get("HEADRACE_SECRETS_KEY"),
-            terms: WorkTerms {
+            terms: WorkerSettings {
                 lease,
                 trust_lake_names: settings.flag("HEADRACE_TRUST_LAKE_NAMES", false)?,
                 quotas: read_quotas(settings)?,

@@ -9,7 +9,7 @@ mod tried;
 
 use std::net::IpAddr;
 
-use headrace_core::access::{Agent, Origin, Reach, Scopes, Visitor, Who};
+use headrace_core::access::{Agent, Origin, Principal, Reach, Scopes, Who};
 use headrace_core::audit::{AuditEntry, Deed, Verdict};
 use headrace_core::ports::{AccessStore, AuditTrail, Clock};
 use headrace_core::request::Refusal;
@@ -72,11 +72,11 @@ impl<J: AccessStore + AuditTrail, C: Clock> Door<J, C> {
     }
 
     /// Who sent the request, and what they may do; a refusal with 401 if that does not show.
-    pub async fn admit(&self, request: &Request) -> Result<Visitor, ExportError> {
+    pub async fn admit(&self, request: &Request) -> Result<Principal, ExportError> {
         let (caller, reach) = match &self.rule {
             Rule::None => {
                 let caller = Caller(Caller::LOCAL.to_owned());
-                return Ok(Visitor { caller, is_authenticated: false, reach: Reach::default(), origin: origin(request) });
+                return Ok(Principal { caller, is_authenticated: false, reach: Reach::default(), origin: origin(request) });
             }
             Rule::AwsIam => {
                 let caller = iam::caller(request)?;
@@ -105,7 +105,7 @@ impl<J: AccessStore + AuditTrail, C: Clock> Door<J, C> {
                 (caller, reach)
             }
         };
-        Ok(Visitor { caller, is_authenticated: true, reach, origin: origin(request) })
+        Ok(Principal { caller, is_authenticated: true, reach, origin: origin(request) })
     }
 
     /// The token that the request was sent with.
@@ -128,7 +128,7 @@ impl<J: AccessStore + AuditTrail, C: Clock> Door<J, C> {
     }
 
     /// The answer to an error. What was refused is recorded, with whoever `visitor` is.
-    pub async fn refuse(&self, request: &Request, deed: Deed, visitor: Option<&Visitor>, error: &ExportError) -> Response<Body> {
+    pub async fn refuse(&self, request: &Request, deed: Deed, visitor: Option<&Principal>, error: &ExportError) -> Response<Body> {
         let mut response = refuse(request, error);
         let status = response.status().as_u16();
         self.note_refusal(request, deed, visitor, status, |entry| tell_what_was_tried(entry, request, error)).await;
@@ -141,7 +141,7 @@ impl<J: AccessStore + AuditTrail, C: Clock> Door<J, C> {
         &self,
         request: &Request,
         deed: Deed,
-        visitor: Option<&Visitor>,
+        visitor: Option<&Principal>,
         status: u16,
         about: impl FnOnce(&mut AuditEntry),
     ) {
@@ -149,7 +149,7 @@ impl<J: AccessStore + AuditTrail, C: Clock> Door<J, C> {
             return;
         }
         let unknown = || Agent { who: Who::Unknown, origin: origin(request) };
-        let agent = visitor.map_or_else(unknown, Visitor::agent);
+        let agent = visitor.map_or_else(unknown, Principal::agent);
         let noted = match self.entry(deed, agent, Verdict::Refused(status)) {
             Ok(mut entry) => {
                 about(&mut entry);
@@ -174,7 +174,7 @@ impl<J: AccessStore + AuditTrail, C: Clock> Door<J, C> {
     }
 
     /// Records what is given away, before it is: what cannot be recorded is not given.
-    pub async fn note(&self, deed: Deed, visitor: &Visitor, about: impl FnOnce(&mut AuditEntry)) -> Result<(), ExportError> {
+    pub async fn note(&self, deed: Deed, visitor: &Principal, about: impl FnOnce(&mut AuditEntry)) -> Result<(), ExportError> {
         let mut entry = self.entry(deed, visitor.agent(), Verdict::Done)?;
         about(&mut entry);
         Ok(self.store.note(&entry).await?)

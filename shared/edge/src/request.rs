@@ -1,6 +1,6 @@
 //! HTTP in: from an API Gateway event to what core asks for.
 
-use headrace_core::output::file::PartName;
+use headrace_core::output::file::OutputFileName;
 use headrace_core::request::{Asked, Level, Refusal};
 use headrace_core::vocab::ids::JobId;
 use headrace_core::vocab::outcome::IssueCode;
@@ -106,8 +106,8 @@ pub fn job_id(request: &Request) -> Result<JobId, ExportError> {
 }
 
 /// The file that the path names.
-pub fn part_name(request: &Request) -> Result<PartName, ExportError> {
-    parameter(request, "name").and_then(|text| PartName::parse(&text)).ok_or(ExportError::NotFound("this file"))
+pub fn part_name(request: &Request) -> Result<OutputFileName, ExportError> {
+    parameter(request, "name").and_then(|text| OutputFileName::parse(&text)).ok_or(ExportError::NotFound("this file"))
 }
 
 fn parameter(request: &Request, name: &str) -> Option<String> {

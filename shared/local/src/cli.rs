@@ -82,7 +82,7 @@ pub struct Export {
     pub out: PathBuf,
     #[command(flatten)]
     /// What of it.
-    pub wishes: Wishes,
+    pub wishes: ExportOptions,
     /// Write into OUT although it is not empty; files of the same names are replaced
     #[arg(long)]
     pub overwrite: bool,
@@ -147,7 +147,7 @@ impl FromStr for ExportLevel {
 
 /// What is asked for.
 #[derive(Clone, Debug, Args)]
-pub struct Wishes {
+pub struct ExportOptions {
     /// Whose data: system, patient (all of them), patient:ID or group:ID
     #[arg(long, value_name = "LEVEL", default_value = "system")]
     pub level: ExportLevel,
@@ -186,7 +186,7 @@ pub struct Wishes {
     pub anonymization_config: Option<String>,
 }
 
-impl Wishes {
+impl ExportOptions {
     /// The operation's path below the base, with ids encoded as path segments.
     pub fn path(&self) -> String {
         match &self.level {
@@ -352,7 +352,7 @@ impl ServiceTerms {
 mod tests {
     use super::*;
 
-    fn wishes(arguments: &[&str]) -> Result<Wishes, clap::Error> {
+    fn wishes(arguments: &[&str]) -> Result<ExportOptions, clap::Error> {
         let line = ["headrace", "export", "lake", "out"].iter().chain(arguments);
         match Cli::try_parse_from(line)?.command {
             Command::Export(order) => Ok(order.wishes),

@@ -13,9 +13,9 @@ use bytes::Bytes;
 use chunk_worker::handler::ChunkWorker;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use headrace_aws::{DynamoJobStore, S3Lake, S3PartStore, SqsTaskQueue, TableSchema};
-use headrace_core::flow::work::run_task::WorkTerms;
+use headrace_core::flow::work::run_task::WorkerSettings;
 use headrace_core::job::{Job, JobState};
-use headrace_core::ports::{JobStore as _, PartStore as _, Ports};
+use headrace_core::ports::{JobStore as _, OutputStore as _, Ports};
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::ids::JobId;
 use headrace_edge::config::AccessControl;
@@ -163,7 +163,7 @@ impl Deployment {
         let queue = SqsTaskQueue::new(sqs.client(), &url).with_dead_letters(&dlq);
         let (source, parts) = (S3Lake::new(&client, LAKE, ""), S3PartStore::new(&client, OUT, ""));
         let ports = Ports { jobs: jobs.clone(), queue: queue.clone(), source: source.clone(), parts: parts.clone(), clock: SystemClock };
-        let worker = Arc::new(ChunkWorker::new(ports, WorkTerms::default()));
+        let worker = Arc::new(ChunkWorker::new(ports, WorkerSettings::default()));
         let mut at_work = JoinSet::new();
         for _ in 0..workers {
             at_work.spawn(work(sqs.client(), url.clone(), worker.clone()));

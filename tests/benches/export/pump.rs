@@ -10,17 +10,17 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_util::stream;
 use headrace_core::cohort::{Entry, LeftOut, Roster};
-use headrace_core::flow::work::run_task::WorkTerms;
+use headrace_core::flow::work::run_task::WorkerSettings;
 use headrace_core::job::anonymization::{ConfigName, Configuration, Deid, JobSecret, terms};
 use headrace_core::job::folder::Folder;
 use headrace_core::job::task::{Cursor, Lease, Work};
 use headrace_core::job::{Job, JobState, Pass, Planned, Tally};
 use headrace_core::lake::ndjson;
-use headrace_core::lines::checkpoint::{Fill, OpenPage};
+use headrace_core::lines::checkpoint::{Fill, OpenCheckpoint};
 use headrace_core::lines::reading::{How, Reading};
 use headrace_core::lines::selection::Selection;
-use headrace_core::output::file::{Content, FileName, Part, PartName, Tail, TailName};
-use headrace_core::ports::{Access, ByteStream, Draft, PartStore};
+use headrace_core::output::file::{Content, FileName, FragmentName, OutputFileName, Part, Tail};
+use headrace_core::ports::{Access, ByteStream, Draft, OutputStore};
 use headrace_core::request::{ExportRequest, Level};
 use headrace_core::versions::key::Keys;
 use headrace_core::vocab::clock::Millis;
@@ -204,7 +204,7 @@ fn deid(config: &str) -> Result<Deid, BoxError> {
     Ok(Deid { rules: rules.with(&terms(&secret, Millis(1_769_846_400_000).day())), secret })
 }
 
-/// Feeds an [`OpenPage`] as a reading task does.
+/// Feeds an [`OpenCheckpoint`] as a reading task does.
 fn pump<'r>(runtime: &'r tokio::runtime::Runtime, case: &Case) -> Result<Step<'r>, BoxError> {
     let mut lease = lease(case);
     let patient = ResourceType::named("Patient").ok_or("no Patient")?;
@@ -212,9 +212,9 @@ fn pump<'r>(runtime: &'r tokio::runtime::Runtime, case: &Case) -> Result<Step<'r
     let entries = case.members.iter().map(|id| Entry { kind: patient, key: keys.key(patient, id.as_bytes()), is_late: false });
     let roster = (!case.members.is_empty()).then(|| Roster::of(&lease.job.id, entries));
     let deid = case.config.as_deref().map(deid).transpose()?;
-    let selection = Selection::of(&lease.job, &WorkTerms::default(), roster, deid)?;
+    let selection = Selection::of(&lease.job, &WorkerSettings::default(), roster, deid)?;
     let mut reading = Reading::new(selection, How::First(case.pass));
-    let mut page = OpenPage::new(&Nowhere, &lease);
+    let mut page = OpenCheckpoint::new(&Nowhere, &lease);
     Ok(Box::new(move |block| {
         runtime.block_on(async {
             let mut from = 0;
@@ -276,7 +276,7 @@ impl Draft for NoFile {
     }
 }
 
-impl PartStore for Nowhere {
+impl OutputStore for Nowhere {
     type Draft = NoFile;
 
     async fn check(&self, _: Option<&str>) -> Result<(), StoreError> {
@@ -287,15 +287,15 @@ impl PartStore for Nowhere {
         Ok(Configuration::Absent)
     }
 
-    async fn draft(&self, _: &Folder, _: TailName) -> Result<NoFile, StoreError> {
+    async fn draft(&self, _: &Folder, _: FragmentName) -> Result<NoFile, StoreError> {
         Ok(NoFile)
     }
 
-    async fn adopt(&self, _: &Folder, _: &Tail, _: PartName) -> Result<(), StoreError> {
+    async fn adopt(&self, _: &Folder, _: &Tail, _: OutputFileName) -> Result<(), StoreError> {
         Ok(())
     }
 
-    fn read(&self, _: &Folder, _: &TailName, _: Range<u64>) -> ByteStream {
+    fn read(&self, _: &Folder, _: &FragmentName, _: Range<u64>) -> ByteStream {
         Box::pin(stream::empty())
     }
 
@@ -303,7 +303,7 @@ impl PartStore for Nowhere {
         Err(StoreError::NotApplied { what: "nowhere", cause: "it keeps nothing".into() })
     }
 
-    async fn sweep(&self, _: &Folder, _: &BTreeSet<PartName>) -> Result<u64, StoreError> {
+    async fn sweep(&self, _: &Folder, _: &BTreeSet<OutputFileName>) -> Result<u64, StoreError> {
         Ok(0)
     }
 }

@@ -1,4 +1,4 @@
-//! `PartStore`.
+//! `OutputStore`.
 
 use std::collections::BTreeSet;
 
@@ -6,8 +6,8 @@ use bytes::Bytes;
 use crc_fast::{CrcAlgorithm, checksum};
 use futures_util::TryStreamExt as _;
 use headrace_core::job::folder::Folder;
-use headrace_core::output::file::{Content, FileName, Part, PartKind, PartName, Tail, TailName};
-use headrace_core::ports::{Access, Draft as _, PartStore};
+use headrace_core::output::file::{Content, FileName, FragmentName, OutputFileName, OutputKind, Part, Tail};
+use headrace_core::ports::{Access, Draft as _, OutputStore};
 use headrace_core::vocab::error::StoreError;
 
 use super::{BoxError, Held};
@@ -15,7 +15,7 @@ use super::{BoxError, Held};
 /// An empty destination, and what a client and an operator see of it: the deployment's, or one that a client has of its own.
 pub trait Destination {
     /// The destination.
-    type Store: PartStore;
+    type Store: OutputStore;
 
     /// The destination as a worker has it.
     fn store(&self) -> &Self::Store;
@@ -68,12 +68,12 @@ fn folder(bed: &impl Destination, path: &str) -> Folder {
     Folder { destination: bed.own(), path: path.to_owned(), key: None }
 }
 
-fn part(name: &str, number: u32) -> Result<PartName, BoxError> {
-    Ok(PartName { kind: PartKind::named(name).ok_or("no such kind")?, number })
+fn part(name: &str, number: u32) -> Result<OutputFileName, BoxError> {
+    Ok(OutputFileName { kind: OutputKind::named(name).ok_or("no such kind")?, number })
 }
 
-fn tail(name: &str, step: u32) -> Result<TailName, BoxError> {
-    Ok(TailName { kind: PartKind::named(name).ok_or("no such kind")?, task: 2, attempt: 1, step })
+fn tail(name: &str, step: u32) -> Result<FragmentName, BoxError> {
+    Ok(FragmentName { kind: OutputKind::named(name).ok_or("no such kind")?, task: 2, attempt: 1, step })
 }
 
 fn content(bytes: &[u8]) -> Content {
@@ -98,7 +98,7 @@ fn text(seed: u64, at_least_bytes: usize) -> Bytes {
 async fn write(
     bed: &impl Destination,
     folder: &Folder,
-    draft: TailName,
+    draft: FragmentName,
     name: FileName,
     bytes: &Bytes,
     piece: usize,
@@ -111,7 +111,7 @@ async fn write(
     draft.settle(name, content(bytes)).await
 }
 
-async fn granted(bed: &impl Destination, folder: &Folder, name: PartName, bytes: &Bytes) -> Result<bool, BoxError> {
+async fn granted(bed: &impl Destination, folder: &Folder, name: OutputFileName, bytes: &Bytes) -> Result<bool, BoxError> {
     let access = bed.store().grant(folder, &Part { name, content: content(bytes) }).await?;
     Ok(bed.fetch(access).await? == *bytes)
 }

@@ -9,7 +9,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use base64::Engine as _;
 use bytes::Bytes;
 use headrace_aws::{DynamoJobStore, KmsSealer, S3AuditFiles, S3Lake, S3PartStore, SqsTaskQueue, TableSchema};
-use headrace_core::ports::{AuditFiles, PartStore, ResourceSource, TaskQueue};
+use headrace_core::ports::{AuditFiles, OutputStore, ResourceSource, TaskQueue};
 use headrace_local::server::queue::LocalQueue;
 use headrace_local::stores::directory::{DirectoryAudit, DirectoryLake, DirectoryParts};
 use headrace_local::stores::embedded::EmbeddedDynamo;
@@ -41,7 +41,7 @@ pub trait Stage: Clone + Send + Sync + 'static {
     /// The lake.
     type Source: ResourceSource + Clone + 'static;
     /// The destination.
-    type Parts: PartStore + Clone + 'static;
+    type Parts: OutputStore + Clone + 'static;
     /// The audit files.
     type Audit: AuditFiles + Clone + 'static;
 

@@ -14,10 +14,10 @@ use headrace_core::job::anonymization::{ConfigName, Configuration, JobSecret};
 use headrace_core::job::folder::Folder;
 use headrace_core::job::task::{Close, Lease, LeaseAnswer, Pin, Planning, Record, Work};
 use headrace_core::job::{Conditions, Job, JobEvent, Quotas, Reason, Recorded, Step};
-use headrace_core::output::file::{Content, FileName, Part, PartName, Tail, TailName};
+use headrace_core::output::file::{Content, FileName, FragmentName, OutputFileName, Part, Tail};
 use headrace_core::ports::{
-    Access, AccessStore, Admission, AuditFiles, AuditListing, AuditTrail, ByteStream, Draft, Due, JobLists, JobPage, JobStore, Kept,
-    LeaseTerms, Listing, PartStore, ResourceSource, TaskQueue, TaskStore, Waiting,
+    Access, AccessStore, Admission, AuditFiles, AuditListing, AuditTrail, ByteStream, Draft, DueItem, JobLists, JobPage, JobStore, Kept,
+    LeaseSettings, Listing, OutputStore, ResourceSource, TaskQueue, TaskStore, Waiting,
 };
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::error::{SourceError, StoreError};
@@ -158,21 +158,21 @@ impl<T: JobStore> JobStore for Tapped<T> {
         self.script.around("jobs.parts", self.port.parts(id)).await
     }
 
-    async fn part(&self, id: &JobId, name: PartName) -> Result<Option<Part>, StoreError> {
+    async fn part(&self, id: &JobId, name: OutputFileName) -> Result<Option<Part>, StoreError> {
         self.script.around("jobs.part", self.port.part(id, name)).await
     }
 
-    async fn due(&self, now: Millis, limit: u16) -> Result<Vec<Due>, StoreError> {
+    async fn due(&self, now: Millis, limit: u16) -> Result<Vec<DueItem>, StoreError> {
         self.script.around("jobs.due", self.port.due(now, limit)).await
     }
 
-    async fn put_off(&self, due: &Due, until: Option<Millis>) -> Result<bool, StoreError> {
+    async fn put_off(&self, due: &DueItem, until: Option<Millis>) -> Result<bool, StoreError> {
         self.script.around("jobs.put_off", self.port.put_off(due, until)).await
     }
 }
 
 impl<T: TaskStore> TaskStore for Tapped<T> {
-    async fn lease_task(&self, task: &TaskId, terms: LeaseTerms, now: Millis) -> Result<LeaseAnswer, StoreError> {
+    async fn lease_task(&self, task: &TaskId, terms: LeaseSettings, now: Millis) -> Result<LeaseAnswer, StoreError> {
         self.script.around("tasks.lease_task", self.port.lease_task(task, terms, now)).await
     }
 
@@ -205,7 +205,7 @@ impl<T: TaskStore> TaskStore for Tapped<T> {
         self.script.around("tasks.tails", self.port.tails(id, rounds)).await
     }
 
-    async fn drop_parts(&self, lease: &mut Lease, until: Millis) -> Result<Vec<PartName>, StoreError> {
+    async fn drop_parts(&self, lease: &mut Lease, until: Millis) -> Result<Vec<OutputFileName>, StoreError> {
         let before = lease.clone();
         let dropped = self.script.around("tasks.drop_parts", self.port.drop_parts(lease, until)).await;
         if dropped.is_err() {
@@ -293,7 +293,7 @@ impl<D: Draft> Draft for TappedDraft<D> {
     }
 }
 
-impl<T: PartStore> PartStore for Tapped<T> {
+impl<T: OutputStore> OutputStore for Tapped<T> {
     type Draft = TappedDraft<T::Draft>;
 
     async fn check(&self, own: Option<&str>) -> Result<(), StoreError> {
@@ -304,18 +304,18 @@ impl<T: PartStore> PartStore for Tapped<T> {
         self.script.around("parts.configuration", self.port.configuration(own, name, etag)).await
     }
 
-    async fn draft(&self, folder: &Folder, tail: TailName) -> Result<Self::Draft, StoreError> {
+    async fn draft(&self, folder: &Folder, tail: FragmentName) -> Result<Self::Draft, StoreError> {
         let script = self.script.clone();
         let draft =
             async { Ok::<_, StoreError>(TappedDraft { draft: Some(self.port.draft(folder, tail).await?), script: script.clone() }) };
         self.script.around("parts.draft", draft).await
     }
 
-    async fn adopt(&self, folder: &Folder, tail: &Tail, part: PartName) -> Result<(), StoreError> {
+    async fn adopt(&self, folder: &Folder, tail: &Tail, part: OutputFileName) -> Result<(), StoreError> {
         self.script.around("parts.adopt", self.port.adopt(folder, tail, part)).await
     }
 
-    fn read(&self, folder: &Folder, tail: &TailName, range: Range<u64>) -> ByteStream {
+    fn read(&self, folder: &Folder, tail: &FragmentName, range: Range<u64>) -> ByteStream {
         tapped_stream(self.script.clone(), "parts.read", self.port.read(folder, tail, range))
     }
 
@@ -323,7 +323,7 @@ impl<T: PartStore> PartStore for Tapped<T> {
         self.script.around("parts.grant", self.port.grant(folder, part)).await
     }
 
-    async fn sweep(&self, folder: &Folder, keep: &BTreeSet<PartName>) -> Result<u64, StoreError> {
+    async fn sweep(&self, folder: &Folder, keep: &BTreeSet<OutputFileName>) -> Result<u64, StoreError> {
         self.script.around("parts.sweep", self.port.sweep(folder, keep)).await
     }
 }

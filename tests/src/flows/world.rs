@@ -10,12 +10,12 @@ use chunk_worker::handler::ChunkWorker;
 use files::handler::{Files, LocalFile};
 use groups::handler::Groups;
 use headrace_aws::DynamoJobStore;
-use headrace_core::access::{self, Agent, ClientKeys, Origin, Reach, Scopes, Visitor};
+use headrace_core::access::{self, Agent, ClientKeys, Origin, Principal, Reach, Scopes};
 use headrace_core::flow::client::kick_off::{KickOff, Settings, kick_off};
 use headrace_core::flow::look_up::LookUpTerms;
 use headrace_core::flow::upkeep::reap::Reaped;
 use headrace_core::flow::upkeep::seal::SealTerms;
-use headrace_core::flow::work::run_task::WorkTerms;
+use headrace_core::flow::work::run_task::WorkerSettings;
 use headrace_core::job::anonymization::JobSecret;
 use headrace_core::job::task::Planning;
 use headrace_core::job::{Conditions, Job, Limits, Quotas};
@@ -56,7 +56,7 @@ pub struct Terms {
     /// What jobs are promised.
     pub limits: Limits,
     /// How workers work.
-    pub work: WorkTerms,
+    pub work: WorkerSettings,
     /// How many exports may be at work.
     pub quotas: Quotas,
     /// Who may ask, if it is not IAM behind a gateway and everybody on one machine.
@@ -171,7 +171,7 @@ impl<S: Stage> World<S> {
             metadata: Metadata::new(clock, offer),
             cancel: Cancel::new(door(), jobs.clone(), parts.clone(), time()),
             files: Files::new(door(), jobs.clone(), parts.clone(), time()),
-            worker: ChunkWorker::new(ports, WorkTerms { quotas: terms.quotas, ..terms.work }),
+            worker: ChunkWorker::new(ports, WorkerSettings { quotas: terms.quotas, ..terms.work }),
             reaper: Reaper::new((jobs.clone(), queue), (parts, audit), time(), terms.quotas, SealTerms::default()),
             script,
         })
@@ -290,7 +290,7 @@ impl<S: Stage> World<S> {
             ..Asked::default()
         };
         let reach = Reach { client: Some(client), ..Reach::default() };
-        let visitor = Visitor { caller: Self::ann(), is_authenticated: true, reach, origin: Origin::default() };
+        let visitor = Principal { caller: Self::ann(), is_authenticated: true, reach, origin: Origin::default() };
         let order = KickOff {
             id: next_id()?,
             asked,

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use crc_fast::{CrcAlgorithm, checksum};
 use headrace_aws::S3PartStore;
 use headrace_core::job::folder::Folder;
-use headrace_core::output::file::{Content, FileName, Part, PartKind, PartName, Tail, TailName};
-use headrace_core::ports::{Access, Draft as _, PartStore as _};
+use headrace_core::output::file::{Content, FileName, FragmentName, OutputFileName, OutputKind, Part, Tail};
+use headrace_core::ports::{Access, Draft as _, OutputStore as _};
 use headrace_core::request::JobKey;
 use headrace_core::vocab::error::StoreError;
 use headrace_local::stores::directory::DirectoryParts;
@@ -202,8 +202,8 @@ async fn what_is_to_be_encrypted_is_not_written_into_a_directory() -> Held {
     let bed = directory_parts().await?;
     let key = JobKey { name: "trial".to_owned(), arn: "arn".to_owned() };
     let folder = Folder { destination: None, path: "x".to_owned(), key: Some(key) };
-    let kind = PartKind::named("Patient").ok_or("no such kind")?;
-    let tail = TailName { kind, task: 2, attempt: 1, step: 1 };
+    let kind = OutputKind::named("Patient").ok_or("no such kind")?;
+    let tail = FragmentName { kind, task: 2, attempt: 1, step: 1 };
     match bed.store().draft(&folder, tail).await {
         Err(StoreError::Misconfigured { remedy, .. }) => assert!(remedy.contains("`trial`"), "{remedy}"),
         other => return Err(format!("it must be refused, and is {:?}", other.map(drop)).into()),
@@ -222,9 +222,9 @@ async fn whatever_is_written_under_a_key_is_encrypted_under_it() -> Held {
         let key = JobKey { name: "trial".to_owned(), arn: arn.to_owned() };
         let folder = Folder { destination: bed.own(), path: "x".to_owned(), key: Some(key) };
         let before = bed.place.s3.written().len();
-        let kind = PartKind::named("Patient").ok_or("no such kind")?;
+        let kind = OutputKind::named("Patient").ok_or("no such kind")?;
         for (number, size) in [(1, HELD), (2, IN_PIECES)] {
-            let (tail, part) = (TailName { kind, task: 2, attempt: 1, step: number }, PartName { kind, number });
+            let (tail, part) = (FragmentName { kind, task: 2, attempt: 1, step: number }, OutputFileName { kind, number });
             let bytes = Bytes::from(vec![b'\n'; size]);
             let content = Content { bytes: size as u64, lines: size as u64, crc64: checksum(CrcAlgorithm::Crc64Nvme, &bytes) };
             for name in [FileName::Tail(tail), FileName::Anew(part)] {
@@ -232,7 +232,7 @@ async fn whatever_is_written_under_a_key_is_encrypted_under_it() -> Held {
                 draft.write(bytes.clone()).await?;
                 draft.settle(name, content).await?;
             }
-            let adopted = PartName { kind, number: number + 10 };
+            let adopted = OutputFileName { kind, number: number + 10 };
             let mut draft = bed.store().draft(&folder, tail).await?;
             draft.write(bytes.clone()).await?;
             draft.settle(FileName::Tail(tail), content).await?;

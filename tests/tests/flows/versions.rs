@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use headrace_core::flow::work::run_task::LakeVersions;
-use headrace_core::request::{Associated, ExportRequest, Ignored, Level};
+use headrace_core::request::{Associated, ExportRequest, IgnoredParameter, Level};
 use headrace_fhir::{Instant, ResourceType};
 use headrace_tests::flows::{Aws, Finished, ManualClock, OneMachine, Result, Stage, Terms, World, run};
 
@@ -389,8 +389,8 @@ fn what_is_left_out_of_a_lenient_request_is_told_once_beside_other_errors() -> R
     run(async || {
         let mut lake = increments();
         let ignored = vec![
-            Ignored { parameter: "_foo".into(), text: "the parameter `_foo` is not known".into() },
-            Ignored { parameter: "_type".into(), text: "the type `Dog` is not known".into() },
+            IgnoredParameter { parameter: "_foo".into(), text: "the parameter `_foo` is not known".into() },
+            IgnoredParameter { parameter: "_type".into(), text: "the type `Dog` is not known".into() },
         ];
         for has_broken_lines in [false, true] {
             if has_broken_lines {

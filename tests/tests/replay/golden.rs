@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use headrace_core::job::JobState;
-use headrace_core::ports::{JobStore as _, LeaseTerms, TaskStore as _};
+use headrace_core::ports::{JobStore as _, LeaseSettings, TaskStore as _};
 use headrace_core::vocab::ids::{JobId, TaskId};
 use headrace_tests::flows::{Answer, Ask, Aws, ManualClock, OneMachine, Result, Stage, Terms, World, count_ids_from, run, seed};
 use headrace_tests::lake;
@@ -207,7 +207,7 @@ fn items_of_every_version_are_still_read_and_worked_on() -> Result<()> {
             let world = World::start(&stage, &clock, seed::terms());
             for name in ["accepted", "running"] {
                 let id = jobs.get(name).ok_or("no such job")?;
-                let plan = store.lease_task(&TaskId::plan(id), LeaseTerms::default(), headrace_core::ports::Clock::now(&clock)).await;
+                let plan = store.lease_task(&TaskId::plan(id), LeaseSettings::default(), headrace_core::ports::Clock::now(&clock)).await;
                 assert!(plan.is_ok(), "{version} {name}: {plan:?}");
             }
             let accepted = format!("/_operations/export/{}", jobs["accepted"]);

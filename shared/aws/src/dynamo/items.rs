@@ -10,7 +10,7 @@ use headrace_core::audit::chain::RecordName;
 use headrace_core::job::anonymization::Pinned;
 use headrace_core::job::task::{Cursor, TaskState, Work};
 use headrace_core::job::{IdempotencyKey, Job, JobState, Limits, Phase, Planned, Tally};
-use headrace_core::output::file::{Content, Part, PartKind, PartName, Tail, TailName};
+use headrace_core::output::file::{Content, FragmentName, OutputFileName, OutputKind, Part, Tail};
 use headrace_core::ports::{Subject, Waiting};
 use headrace_core::request::ExportRequest;
 use headrace_core::vocab::clock::Millis;
@@ -40,11 +40,11 @@ pub(super) fn work_sk(task: u32) -> String {
     format!("WORK#{task:010}")
 }
 
-pub(super) fn parts_of_kind(kind: PartKind) -> String {
+pub(super) fn parts_of_kind(kind: OutputKind) -> String {
     format!("PART#{}#", kind.as_str())
 }
 
-pub(super) fn part_sk(name: PartName) -> String {
+pub(super) fn part_sk(name: OutputFileName) -> String {
     format!("{}{:010}", parts_of_kind(name.kind), name.number)
 }
 
@@ -52,7 +52,7 @@ pub(super) fn tails_of_round(round: u32) -> String {
     format!("TAIL#{round:04}#")
 }
 
-pub(super) fn tail_sk(round: u32, name: TailName) -> String {
+pub(super) fn tail_sk(round: u32, name: FragmentName) -> String {
     format!("{}{}#{:010}#{:010}#{:010}", tails_of_round(round), name.kind.as_str(), name.task, name.attempt, name.step)
 }
 
@@ -226,7 +226,7 @@ pub(super) struct StoredTask {
     pub(super) tries: u32,
     pub(super) lease_until: Option<Millis>,
     pub(super) cursor: Cursor,
-    pub(super) claim: Option<PartName>,
+    pub(super) claim: Option<OutputFileName>,
     pub(super) tally: Tally,
     pub(super) fault: Option<String>,
 }
@@ -318,7 +318,7 @@ impl Attributes<'_> {
     pub(super) fn task(&self) -> Result<StoredTask, StoreError> {
         let claim = match self.0.get("claim") {
             None => None,
-            Some(_) => Some(PartName::parse(self.text("claim")?).ok_or_else(|| Self::unreadable("claim"))?),
+            Some(_) => Some(OutputFileName::parse(self.text("claim")?).ok_or_else(|| Self::unreadable("claim"))?),
         };
         Ok(StoredTask {
             state: TaskState::named(self.text("state")?).ok_or_else(|| Self::unreadable("state"))?,
@@ -337,12 +337,12 @@ impl Attributes<'_> {
         self.required_json("work")
     }
 
-    pub(super) fn part_name(&self) -> Result<PartName, StoreError> {
+    pub(super) fn part_name(&self) -> Result<OutputFileName, StoreError> {
         let name = self
             .text("sk")?
             .strip_prefix("PART#")
             .and_then(|rest| rest.split_once('#'))
-            .and_then(|(kind, number)| Some(PartName { kind: PartKind::named(kind)?, number: number.parse().ok()? }));
+            .and_then(|(kind, number)| Some(OutputFileName { kind: OutputKind::named(kind)?, number: number.parse().ok()? }));
         name.ok_or_else(|| Self::unreadable("sk"))
     }
 
@@ -357,8 +357,8 @@ impl Attributes<'_> {
     pub(super) fn tail(&self) -> Result<Tail, StoreError> {
         let pieces: Vec<&str> = self.text("sk")?.split('#').collect();
         let name = match pieces.as_slice() {
-            ["TAIL", _, kind, task, attempt, step] => PartKind::named(kind).and_then(|kind| {
-                Some(TailName { kind, task: task.parse().ok()?, attempt: attempt.parse().ok()?, step: step.parse().ok()? })
+            ["TAIL", _, kind, task, attempt, step] => OutputKind::named(kind).and_then(|kind| {
+                Some(FragmentName { kind, task: task.parse().ok()?, attempt: attempt.parse().ok()?, step: step.parse().ok()? })
             }),
             _ => None,
         };

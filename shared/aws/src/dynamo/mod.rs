@@ -22,8 +22,8 @@ use headrace_core::audit::AuditEntry;
 use headrace_core::job::anonymization::JobSecret;
 use headrace_core::job::task::{Close, Lease, LeaseAnswer, Planning, Record, TaskState, Work};
 use headrace_core::job::{Conditions, Job, JobEvent, JobState, Reason, Recorded, Step};
-use headrace_core::output::file::{Part, PartName, Tail};
-use headrace_core::ports::{Due, JobStore, LeaseTerms, Subject, TaskStore};
+use headrace_core::output::file::{OutputFileName, Part, Tail};
+use headrace_core::ports::{DueItem, JobStore, LeaseSettings, Subject, TaskStore};
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::error::StoreError;
 use headrace_core::vocab::ids::{JobId, TaskId};
@@ -197,12 +197,12 @@ impl JobStore for DynamoJobStore {
         Ok(parts.into_iter().flatten().collect())
     }
 
-    async fn part(&self, id: &JobId, name: PartName) -> Result<Option<Part>, StoreError> {
+    async fn part(&self, id: &JobId, name: OutputFileName) -> Result<Option<Part>, StoreError> {
         let item = self.get(id, items::part_sk(name)).await?;
         Ok(item.map(|item| Attributes(&item).part()).transpose()?.flatten())
     }
 
-    async fn due(&self, now: Millis, limit: u16) -> Result<Vec<Due>, StoreError> {
+    async fn due(&self, now: Millis, limit: u16) -> Result<Vec<DueItem>, StoreError> {
         let mut found = Vec::new();
         for shard in 0..DUE_SHARDS {
             let page = self
@@ -219,14 +219,14 @@ impl JobStore for DynamoJobStore {
                 .map_err(|error| self.called.store_error(error))?;
             for item in page.items() {
                 let (subject, at) = Attributes(item).due()?;
-                found.push(Due { subject, at });
+                found.push(DueItem { subject, at });
             }
         }
         found.sort_by_key(|due| due.at);
         Ok(found)
     }
 
-    async fn put_off(&self, due: &Due, until: Option<Millis>) -> Result<bool, StoreError> {
+    async fn put_off(&self, due: &DueItem, until: Option<Millis>) -> Result<bool, StoreError> {
         let (key, shard) = match &due.subject {
             Subject::Job(job) => (items::key(job, JOB_SK), 0),
             Subject::Task(task) => (items::key(&task.job, items::task_sk(task.task)), task.task),
@@ -241,7 +241,7 @@ impl JobStore for DynamoJobStore {
 }
 
 impl TaskStore for DynamoJobStore {
-    async fn lease_task(&self, id: &TaskId, terms: LeaseTerms, now: Millis) -> Result<LeaseAnswer, StoreError> {
+    async fn lease_task(&self, id: &TaskId, terms: LeaseSettings, now: Millis) -> Result<LeaseAnswer, StoreError> {
         let (Some(job), Some(task), Some(work)) = (self.job(&id.job).await?, self.stored_task(id).await?, self.work(id).await?) else {
             return Ok(LeaseAnswer::Gone);
         };
@@ -348,7 +348,7 @@ impl TaskStore for DynamoJobStore {
         Ok(tails)
     }
 
-    async fn drop_parts(&self, lease: &mut Lease, until: Millis) -> Result<Vec<PartName>, StoreError> {
+    async fn drop_parts(&self, lease: &mut Lease, until: Millis) -> Result<Vec<OutputFileName>, StoreError> {
         let names = self.begins_with(&lease.task.job, "PART#".to_owned(), |item| Attributes(item).part_name()).await?;
         // Last ones first: what an interrupted call leaves has no gaps either.
         for batch in names.rchunks(PARTS_PER_DROP) {

@@ -3,7 +3,7 @@
 use aws_sdk_dynamodb::types::AttributeValue;
 use headrace_core::job::task::{Close, Lease, Page, Record, Release, TaskState, Work};
 use headrace_core::job::{JobState, Tally};
-use headrace_core::output::file::{PartKind, PartName};
+use headrace_core::output::file::{OutputFileName, OutputKind};
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::error::StoreError;
 
@@ -14,7 +14,7 @@ use super::{ANNOUNCED_WITHIN, CLAIM_TRIES, DynamoJobStore, SWEEP_AFTER};
 impl DynamoJobStore {
     /// The next free number of a kind, reserved for the leased task. Numbers have no gaps: one is taken only when the
     /// one before is.
-    pub(super) async fn claim(&self, lease: &Lease, kind: PartKind, until: Millis) -> Result<PartName, StoreError> {
+    pub(super) async fn claim(&self, lease: &Lease, kind: OutputKind, until: Millis) -> Result<OutputFileName, StoreError> {
         let last = self
             .client
             .query()
@@ -31,7 +31,7 @@ impl DynamoJobStore {
         let taken = last.items().first().and_then(|item| Attributes(item).text("sk").ok()?.rsplit_once('#')?.1.parse::<u32>().ok());
         let first = taken.unwrap_or_default() + 1;
         for number in first..first.saturating_add(CLAIM_TRIES) {
-            let name = PartName { kind, number };
+            let name = OutputFileName { kind, number };
             let mut part = items::key(&lease.task.job, items::part_sk(name));
             part.insert("task".into(), items::number(lease.task.task));
             part.insert("ttl".into(), items::ttl(&lease.job));

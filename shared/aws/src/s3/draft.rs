@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use aws_sdk_s3::primitives::{ByteStream, SdkBody};
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 use bytes::{Bytes, BytesMut};
-use headrace_core::output::file::{Content, FileName, TailName};
+use headrace_core::output::file::{Content, FileName, FragmentName};
 use headrace_core::ports::Draft;
 use headrace_core::vocab::error::StoreError;
 use http_body::{Body, Frame, SizeHint};
@@ -30,7 +30,7 @@ const UPLOAD_PART_BYTES: usize = 16 << 20;
 /// A file being written.
 pub struct S3Draft {
     place: Place,
-    tail: TailName,
+    tail: FragmentName,
     segments: VecDeque<BytesMut>,
     held_bytes: usize,
     upload: Option<Upload>,
@@ -45,7 +45,7 @@ struct Upload {
 
 impl S3Draft {
     /// `place` is the job's folder.
-    pub(super) fn new(place: Place, tail: TailName) -> Self {
+    pub(super) fn new(place: Place, tail: FragmentName) -> Self {
         Self { place, tail, segments: VecDeque::new(), held_bytes: 0, upload: None }
     }
 

@@ -11,8 +11,8 @@ use aws_sdk_s3::types::{Delete, MetadataDirective, ObjectIdentifier};
 use futures_util::{StreamExt, stream};
 use headrace_core::job::anonymization::{self, ConfigName, Configuration};
 use headrace_core::job::folder::Folder;
-use headrace_core::output::file::{Content, Part, PartName, Tail, TailName};
-use headrace_core::ports::{Access, ByteStream, PartStore};
+use headrace_core::output::file::{Content, FragmentName, OutputFileName, Part, Tail};
+use headrace_core::ports::{Access, ByteStream, OutputStore};
 use headrace_core::vocab::error::{SourceError, StoreError};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
@@ -56,7 +56,7 @@ impl S3PartStore {
     }
 
     /// Clients may have destinations of their own in these buckets, `bucket` or `bucket/prefix`, in the same region. Only
-    /// [`PartStore::check`] asks: a job keeps the destination that it was accepted with.
+    /// [`OutputStore::check`] asks: a job keeps the destination that it was accepted with.
     #[must_use]
     pub fn with_client_buckets(self, client_buckets: BTreeSet<String>) -> Self {
         Self { client_buckets, ..self }
@@ -181,7 +181,7 @@ impl Place {
     }
 }
 
-impl PartStore for S3PartStore {
+impl OutputStore for S3PartStore {
     type Draft = S3Draft;
 
     async fn check(&self, own: Option<&str>) -> Result<(), StoreError> {
@@ -212,17 +212,17 @@ impl PartStore for S3PartStore {
         Ok(Configuration::Found(bytes.into_bytes(), etag))
     }
 
-    async fn draft(&self, folder: &Folder, tail: TailName) -> Result<S3Draft, StoreError> {
+    async fn draft(&self, folder: &Folder, tail: FragmentName) -> Result<S3Draft, StoreError> {
         Ok(S3Draft::new(self.folder(folder), tail))
     }
 
-    async fn adopt(&self, folder: &Folder, tail: &Tail, part: PartName) -> Result<(), StoreError> {
+    async fn adopt(&self, folder: &Folder, tail: &Tail, part: OutputFileName) -> Result<(), StoreError> {
         let place = self.folder(folder);
         let (from, to) = (place.object(&tail.name.to_string()), place.object(&part.to_string()));
         place.copy((&from, &to), tail.content, false).await
     }
 
-    fn read(&self, folder: &Folder, tail: &TailName, range: Range<u64>) -> ByteStream {
+    fn read(&self, folder: &Folder, tail: &FragmentName, range: Range<u64>) -> ByteStream {
         let place = self.folder(folder);
         let key = place.object(&tail.to_string());
         let gets = stream::iter(pieces(range)).map(move |piece| {
@@ -247,7 +247,7 @@ impl PartStore for S3PartStore {
         Ok(Access::Redirect(signed.uri().to_owned()))
     }
 
-    async fn sweep(&self, folder: &Folder, keep: &BTreeSet<PartName>) -> Result<u64, StoreError> {
+    async fn sweep(&self, folder: &Folder, keep: &BTreeSet<OutputFileName>) -> Result<u64, StoreError> {
         let place = self.folder(folder);
         place.abort_uploads().await?;
         let mut deleted = 0;
@@ -263,7 +263,7 @@ impl PartStore for S3PartStore {
                 .await
                 .map_err(|error| place.called.store_error(error))?;
             let is_kept = |key: &str| {
-                let name = key.strip_prefix(&place.prefix).and_then(PartName::parse);
+                let name = key.strip_prefix(&place.prefix).and_then(OutputFileName::parse);
                 name.is_some_and(|name| keep.contains(&name))
             };
             let keys: Vec<String> =

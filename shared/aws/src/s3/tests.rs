@@ -8,8 +8,8 @@ use aws_smithy_runtime_api::client::http::{
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_types::body::SdkBody;
 use headrace_core::job::folder::Folder;
-use headrace_core::output::file::{Content, FileName, PartKind, TailName};
-use headrace_core::ports::{Draft as _, PartStore as _};
+use headrace_core::output::file::{Content, FileName, FragmentName, OutputKind};
+use headrace_core::ports::{Draft as _, OutputStore as _};
 
 use super::*;
 
@@ -61,7 +61,7 @@ async fn a_bucket_that_cannot_be_used_is_named_with_the_setting_and_what_to_do()
 async fn write(store: &S3PartStore, destination: Option<&str>, key: Option<&str>) -> Result<(), StoreError> {
     let key = key.map(|name| JobKey { name: name.to_owned(), arn: "arn:CANARY".to_owned() });
     let folder = Folder { destination: destination.map(str::to_owned), path: "x".to_owned(), key };
-    let tail = TailName { kind: PartKind::named("Patient").unwrap(), task: 2, attempt: 1, step: 1 };
+    let tail = FragmentName { kind: OutputKind::named("Patient").unwrap(), task: 2, attempt: 1, step: 1 };
     let draft = store.draft(&folder, tail).await?;
     draft.settle(FileName::Tail(tail), Content { bytes: 0, lines: 0, crc64: 0 }).await
 }

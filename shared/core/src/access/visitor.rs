@@ -8,7 +8,7 @@ use crate::vocab::ids::Caller;
 
 /// Whoever sent a request, once it is known who that is.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Visitor {
+pub struct Principal {
     /// The owner of what they start.
     pub caller: Caller,
     /// Whether a credential was asked for.
@@ -19,7 +19,7 @@ pub struct Visitor {
     pub origin: Origin,
 }
 
-impl Visitor {
+impl Principal {
     /// As records name them.
     pub fn agent(&self) -> Agent {
         Agent { who: Who::Caller(self.caller.clone()), origin: self.origin.clone() }

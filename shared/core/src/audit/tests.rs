@@ -28,7 +28,7 @@ fn entry(deed: Deed, verdict: Verdict) -> AuditEntry {
 
 fn hand_out() -> AuditEntry {
     let mut entry = entry(Deed::HandOut, Verdict::Done);
-    let part = Part { name: PartName::parse("Patient-1.ndjson").unwrap(), content: Content { bytes: 815, lines: 7, crc64: 0 } };
+    let part = Part { name: OutputFileName::parse("Patient-1.ndjson").unwrap(), content: Content { bytes: 815, lines: 7, crc64: 0 } };
     entry.about_part((&job(), &Caller("registry".to_owned())), &part);
     entry
 }

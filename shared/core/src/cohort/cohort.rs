@@ -15,7 +15,7 @@ const ALWAYS: i64 = i64::MIN;
 
 /// A member who is no group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Entrant {
+pub(crate) struct GroupMember {
     pub(crate) key: ResourceKey,
     /// In nanoseconds since 1970.
     pub(crate) joined: i64,
@@ -25,7 +25,7 @@ pub(crate) struct Entrant {
 /// What one Group says, its members' ids already turned into keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct GroupRead {
-    members: Vec<Entrant>,
+    members: Vec<GroupMember>,
     nested: Vec<(String, i64)>,
     pub(crate) filters: Vec<String>,
     pub(crate) membership: Membership,
@@ -44,7 +44,7 @@ impl GroupRead {
             if member.kind == group.head.kind {
                 read.nested.push((member.id, joined));
             } else {
-                read.members.push(Entrant { key: keys.key(member.kind, member.id.as_bytes()), joined, kind: member.kind });
+                read.members.push(GroupMember { key: keys.key(member.kind, member.id.as_bytes()), joined, kind: member.kind });
             }
         }
         Ok(read)
@@ -65,13 +65,13 @@ pub(crate) struct FilterHits {
 
 /// The group that was asked for and all groups within it.
 #[derive(Clone, Debug)]
-pub(crate) struct Cohort {
+pub(crate) struct ResolvedGroup {
     asked: String,
     /// `None`: the lake has no such group.
     groups: BTreeMap<String, Option<GroupRead>>,
 }
 
-impl Cohort {
+impl ResolvedGroup {
     pub(crate) fn of(asked: &str) -> Self {
         Self { asked: asked.to_owned(), groups: BTreeMap::new() }
     }
@@ -114,8 +114,8 @@ impl Cohort {
     ///
     /// A member of a group within the group belongs since they joined it, or since it joined, whichever is later. A
     /// filter counts for everybody in its group, groups within it included.
-    pub(crate) fn everybody(&self, hits: &BTreeMap<String, FilterHits>) -> Vec<Entrant> {
-        let mut sets: BTreeMap<&str, Vec<Entrant>> = BTreeMap::new();
+    pub(crate) fn everybody(&self, hits: &BTreeMap<String, FilterHits>) -> Vec<GroupMember> {
+        let mut sets: BTreeMap<&str, Vec<GroupMember>> = BTreeMap::new();
         // Groups may contain each other. Who belongs only grows from one turn to the next, so this ends.
         loop {
             let mut is_settled = true;
@@ -131,7 +131,7 @@ impl Cohort {
     }
 }
 
-fn members_of(group: &GroupRead, sets: &BTreeMap<&str, Vec<Entrant>>, hits: &BTreeMap<String, FilterHits>) -> Vec<Entrant> {
+fn members_of(group: &GroupRead, sets: &BTreeMap<&str, Vec<GroupMember>>, hits: &BTreeMap<String, FilterHits>) -> Vec<GroupMember> {
     let filters: Vec<&FilterHits> = group.filters.iter().filter_map(|text| hits.get(text)).collect();
     // A filter that nobody has looked at must not let anybody in.
     if filters.len() < group.filters.len() {
@@ -142,12 +142,12 @@ fn members_of(group: &GroupRead, sets: &BTreeMap<&str, Vec<Entrant>>, hits: &BTr
         Membership::Listed => group.members.clone(),
         Membership::Filtered => {
             let all = filters.first().into_iter().flat_map(|hits| hits.keys.iter().map(|key| (hits.kind, key)));
-            all.map(|(kind, key)| Entrant { key, joined: ALWAYS, kind }).collect()
+            all.map(|(kind, key)| GroupMember { key, joined: ALWAYS, kind }).collect()
         }
     };
     for (id, joined) in &group.nested {
         let within = sets.get(id.as_str()).into_iter().flatten();
-        members.extend(within.map(|member| Entrant { joined: member.joined.max(*joined), ..*member }));
+        members.extend(within.map(|member| GroupMember { joined: member.joined.max(*joined), ..*member }));
     }
     members.retain(|member| filters.iter().all(|hits| hits.keys.contains(member.key)));
     members.sort_unstable();

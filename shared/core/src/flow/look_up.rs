@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use headrace_fhir::{Bases, Instant, ResourceType, TypeSet, may_mention_patient};
 
-use crate::cohort::{Cohort, Entrant, Entry, Roster};
+use crate::cohort::{Entry, GroupMember, ResolvedGroup, Roster};
 use crate::ports::ResourceSource;
 use crate::request::{ExportRequest, Level};
 use crate::versions::key::Keys;
@@ -178,10 +178,10 @@ impl Subjects<'_> {
     }
 
     /// The group's members, as far as `patient` names them.
-    fn found_in(&self, cohort: &Cohort, everybody: Vec<Entrant>, keys: &Keys, id: &str) -> Found {
+    fn found_in(&self, cohort: &ResolvedGroup, everybody: Vec<GroupMember>, keys: &Keys, id: &str) -> Found {
         let find = |key| everybody.binary_search_by_key(&key, |member| member.key).ok().and_then(|at| everybody.get(at)).copied();
         let mut absent = Vec::new();
-        let chosen: Vec<Entrant> = if !self.names_patients() {
+        let chosen: Vec<GroupMember> = if !self.names_patients() {
             everybody
         } else {
             let named = self.patients.iter().map(|id| (id, find(keys.patient(id.as_bytes()))));

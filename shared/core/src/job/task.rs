@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::job::{Job, Phase, Planned, Tally};
-use crate::output::file::{Part, PartKind, PartName, Tail};
+use crate::output::file::{OutputFileName, OutputKind, Part, Tail};
 use crate::vocab::clock::Millis;
 use crate::vocab::ids::TaskId;
 
@@ -200,7 +200,7 @@ pub struct Lease {
     /// How far earlier attempts came.
     pub cursor: Cursor,
     /// A part's name that is reserved for this task and not yet recorded as written.
-    pub claim: Option<PartName>,
+    pub claim: Option<OutputFileName>,
     /// What the task has counted so far.
     pub tally: Tally,
 }
@@ -226,7 +226,7 @@ pub enum Record {
     /// New tasks, at most [`crate::ports::TASKS_PER_RECORD`].
     Tasks(Vec<(u32, Work)>),
     /// The next free number of this kind, for a file that is about to be written.
-    Claim(PartKind),
+    Claim(OutputKind),
     /// Written files and the cursor behind them.
     Page(Page),
     /// The lease is handed back before its time.

@@ -12,10 +12,10 @@ use crate::job::folder::Folder;
 use crate::job::task::Lease;
 use crate::lake::ndjson::{self, LINE_LIMIT_BYTES};
 use crate::lines::reading::{Reading, Taken};
-use crate::output::file::{Content, PartKind, TailName};
+use crate::output::file::{Content, FragmentName, OutputKind};
 use crate::patients::is_header;
-use crate::ports::{Draft, PartStore, TAILS_PER_PAGE};
-use crate::versions::record::{Link, Note, Notebook, Place, written};
+use crate::ports::{Draft, OutputStore, TAILS_PER_PAGE};
+use crate::versions::record::{Link, Notebook, Place, VersionRecord, written};
 use crate::vocab::error::{ExportError, StoreError};
 use crate::vocab::outcome::{IssueCode, Outcome};
 
@@ -27,20 +27,20 @@ const BESIDE_LIMIT_BYTES: u64 = 48 << 20;
 const FILES_PER_PAGE: usize = TAILS_PER_PAGE - 2;
 
 /// The files that are being written since the last recorded page.
-pub struct OpenPage<'s, P: PartStore> {
+pub struct OpenCheckpoint<'s, P: OutputStore> {
     store: &'s P,
     folder: Folder,
     file_bytes: u64,
     /// Task, attempt and step, for the names of tails.
     writer: (u32, u32, u32),
-    drafts: BTreeMap<PartKind, OpenDraft<P::Draft>>,
+    drafts: BTreeMap<OutputKind, OpenFile<P::Draft>>,
     pending_bytes: u64,
     /// The size of the largest draft.
     largest_bytes: u64,
     /// [`BESIDE_LIMIT_BYTES`].
     beside_limit_bytes: u64,
     /// The kind whose draft has reached the size of a file.
-    full: Option<PartKind>,
+    full: Option<OutputKind>,
     /// What has been noted since the last recorded page.
     notebook: Notebook,
     /// What has been counted since the last recorded page.
@@ -48,15 +48,15 @@ pub struct OpenPage<'s, P: PartStore> {
 }
 
 /// One draft and what it holds.
-pub struct OpenDraft<D> {
+pub struct OpenFile<D> {
     /// Its name, unless it becomes a part.
-    pub tail: TailName,
+    pub tail: FragmentName,
     draft: D,
     crc: Digest,
     content: Content,
 }
 
-impl<D: Draft> OpenDraft<D> {
+impl<D: Draft> OpenFile<D> {
     /// What it holds so far.
     pub fn content(&self) -> Content {
         Content { crc64: self.crc.finalize(), ..self.content }
@@ -70,7 +70,7 @@ impl<D: Draft> OpenDraft<D> {
 
 /// Lines of one kind that are appended together: either neighbours in a block, or written anew.
 struct Run {
-    kind: PartKind,
+    kind: OutputKind,
     here: Range<usize>,
     other: BytesMut,
     lines: u64,
@@ -104,8 +104,8 @@ fn given_up(object: &str, offset: u64, failure: &DeidFailure) -> ExportError {
 }
 
 /// Into which kind of file a resource is written.
-fn written_as(kind: ResourceType) -> PartKind {
-    PartKind::Output(kind)
+fn written_as(kind: ResourceType) -> OutputKind {
+    OutputKind::Output(kind)
 }
 
 /// Whether to go on feeding.
@@ -117,7 +117,7 @@ pub enum Fill {
     FullAt(u64),
 }
 
-impl<'s, P: PartStore> OpenPage<'s, P> {
+impl<'s, P: OutputStore> OpenCheckpoint<'s, P> {
     /// An empty page for files of the leased task.
     pub fn new(store: &'s P, lease: &Lease) -> Self {
         Self {
@@ -136,17 +136,17 @@ impl<'s, P: PartStore> OpenPage<'s, P> {
     }
 
     /// Whether something of this kind is in it.
-    pub fn holds(&self, kind: PartKind) -> bool {
+    pub fn holds(&self, kind: OutputKind) -> bool {
         self.drafts.contains_key(&kind)
     }
 
     /// The kind that has reached the size of a file, if one has.
-    pub fn full(&self) -> Option<PartKind> {
+    pub fn full(&self) -> Option<OutputKind> {
         self.full
     }
 
     /// Everything written since the last page.
-    pub fn take_drafts(&mut self) -> BTreeMap<PartKind, OpenDraft<P::Draft>> {
+    pub fn take_drafts(&mut self) -> BTreeMap<OutputKind, OpenFile<P::Draft>> {
         self.full = None;
         self.pending_bytes = 0;
         self.largest_bytes = 0;
@@ -154,12 +154,13 @@ impl<'s, P: PartStore> OpenPage<'s, P> {
     }
 
     /// Everything noted since the last page, each sort as it is written into a tail, with the number of records.
-    pub fn take_notes(&mut self) -> impl Iterator<Item = (TailName, Bytes, u64)> + use<P> {
+    pub fn take_notes(&mut self) -> impl Iterator<Item = (FragmentName, Bytes, u64)> + use<P> {
         let (notes, links) = (std::mem::take(&mut self.notebook.notes), std::mem::take(&mut self.notebook.links));
         let (task, attempt, step) = self.writer;
-        let sorts = [(PartKind::Notes, notes.len(), written::<Note>(notes)), (PartKind::Links, links.len(), written::<Link>(links))];
+        let sorts =
+            [(OutputKind::Notes, notes.len(), written::<VersionRecord>(notes)), (OutputKind::Links, links.len(), written::<Link>(links))];
         let filled = sorts.into_iter().filter(|(_, count, _)| *count > 0);
-        filled.map(move |(kind, count, bytes)| (TailName { kind, task, attempt, step }, bytes, count as u64))
+        filled.map(move |(kind, count, bytes)| (FragmentName { kind, task, attempt, step }, bytes, count as u64))
     }
 
     /// Begins the next page, after `lease` has recorded this one.
@@ -210,11 +211,11 @@ impl<'s, P: PartStore> OpenPage<'s, P> {
                     self.end(&mut run, &rest).await?;
                     self.tally.resources += u64::from(placed.is_exported());
                     for (bucket, frame) in placed.frames() {
-                        self.append(PartKind::Bucket(bucket), frame.bytes(), 1).await?;
+                        self.append(OutputKind::Bucket(bucket), frame.bytes(), 1).await?;
                     }
                 }
                 Taken::Deleted(text, count) => {
-                    self.go_on(&mut run, PartKind::Deleted, Lines::Other(text, count), &rest, line.start..line.next).await?;
+                    self.go_on(&mut run, OutputKind::Deleted, Lines::Other(text, count), &rest, line.start..line.next).await?;
                 }
                 Taken::Refused(reason) => {
                     self.end(&mut run, &rest).await?;
@@ -253,7 +254,7 @@ impl<'s, P: PartStore> OpenPage<'s, P> {
     async fn go_on(
         &mut self,
         run: &mut Option<Run>,
-        kind: PartKind,
+        kind: OutputKind,
         lines: Lines<'_>,
         block: &Bytes,
         here: Range<usize>,
@@ -283,12 +284,12 @@ impl<'s, P: PartStore> OpenPage<'s, P> {
     }
 
     /// Takes lines of one kind that are known to be good: a tail's.
-    pub async fn feed_tail(&mut self, block: &Bytes, offset: u64, from: usize, kind: PartKind) -> Result<Fill, StoreError> {
+    pub async fn feed_tail(&mut self, block: &Bytes, offset: u64, from: usize, kind: OutputKind) -> Result<Fill, StoreError> {
         let mut taken = from;
         let mut count = 0;
         let rest = block.slice(from..);
         for line in ndjson::lines(&rest, 1) {
-            if kind == PartKind::Organized {
+            if kind == OutputKind::Organized {
                 // Blocks are not split: a file may end where one begins.
                 let here = from + line.start;
                 let held = self.drafts.get(&kind).map_or(0, |open| open.content.bytes) + (here - taken) as u64;
@@ -336,12 +337,12 @@ impl<'s, P: PartStore> OpenPage<'s, P> {
     }
 
     async fn tell(&mut self, code: IssueCode, text: String) -> Result<(), StoreError> {
-        self.append(PartKind::Error, format!("{}\n", Outcome::error(code, text)).into(), 1).await
+        self.append(OutputKind::Error, format!("{}\n", Outcome::error(code, text)).into(), 1).await
     }
 
     /// Whether the page must be recorded once so many more bytes of a kind are in it. Asked line by line, so that pages
     /// end where the lines say and not where blocks do: a second attempt writes the same bytes under a claimed name.
-    fn would_end(&self, kind: PartKind, more: u64) -> bool {
+    fn would_end(&self, kind: OutputKind, more: u64) -> bool {
         let open = self.drafts.get(&kind);
         let held = open.map_or(0, |open| open.content.bytes) + more;
         let beside = self.pending_bytes + more - self.largest_bytes.max(held);
@@ -356,14 +357,14 @@ impl<'s, P: PartStore> OpenPage<'s, P> {
     }
 
     /// Writes lines of one kind, or one frame of a bucket.
-    pub(crate) async fn append(&mut self, kind: PartKind, bytes: Bytes, lines: u64) -> Result<(), StoreError> {
+    pub(crate) async fn append(&mut self, kind: OutputKind, bytes: Bytes, lines: u64) -> Result<(), StoreError> {
         let open = match self.drafts.entry(kind) {
             std::collections::btree_map::Entry::Occupied(open) => open.into_mut(),
             std::collections::btree_map::Entry::Vacant(free) => {
                 let (task, attempt, step) = self.writer;
-                let tail = TailName { kind, task, attempt, step };
+                let tail = FragmentName { kind, task, attempt, step };
                 let draft = self.store.draft(&self.folder, tail).await?;
-                free.insert(OpenDraft {
+                free.insert(OpenFile {
                     tail,
                     draft,
                     crc: Digest::new(CrcAlgorithm::Crc64Nvme),

@@ -3,7 +3,7 @@
 use headrace_fhir::{Applied, DeidFailure, Deletion, Outline, ResourceType, deletion_line};
 
 use crate::job::Pass;
-use crate::lines::selection::{Judged, Met, Patients, Selection};
+use crate::lines::selection::{LineVerdict, MatchedResource, Patients, Selection};
 use crate::patients::Placed;
 use crate::versions::correction::{Action, Findings};
 use crate::versions::record::{Notebook, Place};
@@ -101,9 +101,9 @@ impl Reading {
         };
         let has = |wanted| actions.iter().any(|(_, action)| *action == wanted);
         match selection.judge(line, outline) {
-            Judged::Refused(reason) => Taken::Refused(reason),
-            Judged::Passed => Taken::Nothing,
-            Judged::Deletions(deletions) => {
+            LineVerdict::Refused(reason) => Taken::Refused(reason),
+            LineVerdict::Passed => Taken::Nothing,
+            LineVerdict::Deletions(deletions) => {
                 let reported: Vec<_> = match first {
                     // Nothing is compared: what a deletion says is believed.
                     Some(Pass::Direct) => {
@@ -118,7 +118,7 @@ impl Reading {
                 };
                 write_deleted(&reported, written)
             }
-            Judged::Resource(met) => {
+            LineVerdict::Resource(met) => {
                 let is_kept = match first {
                     Some(Pass::Direct) => met.facts.is_selected,
                     Some(pass) => {
@@ -139,7 +139,7 @@ impl Reading {
 /// Rules of de-identification see the whole resource as the lake has it; what `_elements` leaves is taken of what they leave.
 fn write_kept<'a>(
     selection: &'a Selection,
-    met: &Met<'a>,
+    met: &MatchedResource<'a>,
     (deidentified, written): (&'a mut Vec<u8>, &'a mut Vec<u8>),
     patients: &'a mut Patients,
 ) -> Taken<'a> {

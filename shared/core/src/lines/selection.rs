@@ -9,13 +9,13 @@ use headrace_fhir::{
 };
 
 use crate::cohort::Roster;
-use crate::flow::work::run_task::{LakeVersions, WorkTerms};
+use crate::flow::work::run_task::{LakeVersions, WorkerSettings};
 use crate::job::anonymization::Deid;
 use crate::job::{Job, Pass};
-use crate::patients::Places;
+use crate::patients::PatientPartitioner;
 use crate::request::{Associated, ExportRequest, Level};
 use crate::versions::key::{Keys, ResourceKey};
-use crate::versions::record::{Facts, Link, Note, Notebook, Place, Why, changed, deleted, version_rank};
+use crate::versions::record::{Link, Notebook, Place, VersionFlags, VersionRecord, Why, changed, deleted, version_rank};
 use crate::versions::resolution::{Associations, Whose};
 use crate::vocab::error::StoreError;
 
@@ -51,7 +51,7 @@ impl Associations {
 }
 
 /// What the first reading of the lake has to do.
-pub fn pass(request: &ExportRequest, terms: &WorkTerms) -> Pass {
+pub fn pass(request: &ExportRequest, terms: &WorkerSettings) -> Pass {
     let must_note = Associations::of(request, terms.adds_referenced).are_any();
     // Every version is exported: none needs to be compared, unless what was deleted is to be told.
     let is_settled = request.associated.contains(&Associated::History) && !request.reports_deletions();
@@ -65,7 +65,7 @@ pub fn pass(request: &ExportRequest, terms: &WorkTerms) -> Pass {
 }
 
 /// The types whose lines an export has to read, `None` for all: what it exports, and what decides about it.
-pub fn types_to_read(request: &ExportRequest, terms: &WorkTerms) -> Option<TypeSet> {
+pub fn types_to_read(request: &ExportRequest, terms: &WorkerSettings) -> Option<TypeSet> {
     match Associations::of(request, terms.adds_referenced).provenance {
         Some(Whose::Members) => None,
         Some(Whose::Exported | Whose::ExportedLatest) => Some(of_name("Provenance")),
@@ -104,9 +104,9 @@ pub struct Selection {
 }
 
 /// What a line is.
-pub(crate) enum Judged<'a> {
+pub(crate) enum LineVerdict<'a> {
     /// A resource that the export may have to do with.
-    Resource(Met<'a>),
+    Resource(MatchedResource<'a>),
     /// It says that resources were deleted.
     Deletions(Deletions<'a>),
     /// Not worth a word.
@@ -116,9 +116,9 @@ pub(crate) enum Judged<'a> {
 }
 
 /// A resource that was met.
-pub(crate) struct Met<'a> {
+pub(crate) struct MatchedResource<'a> {
     pub(crate) head: Head,
-    pub(crate) facts: Facts,
+    pub(crate) facts: VersionFlags,
     pub(crate) line: &'a [u8],
     /// Read only if a rule asks for more than its head.
     whole: Option<Resource<'a>>,
@@ -126,7 +126,7 @@ pub(crate) struct Met<'a> {
 
 impl Selection {
     /// What `job` selects, whose plan has met the people on `roster`.
-    pub fn of(job: &Job, terms: &WorkTerms, roster: Option<Roster>, deid: Option<Deid>) -> Result<Self, StoreError> {
+    pub fn of(job: &Job, terms: &WorkerSettings, roster: Option<Roster>, deid: Option<Deid>) -> Result<Self, StoreError> {
         let request = &job.request;
         let unreadable = |detail: String| StoreError::Unreadable { what: "the job table", detail };
         let now = Instant::from_millis(job.created_at.0);
@@ -148,7 +148,7 @@ impl Selection {
             limits: compiled(&request.limits)?,
             elements: elements.map_err(|error| unreadable(error.to_string()))?,
             compartments: Compartments::of(request, roster, bases.clone(), terms.adds_new_members),
-            blocks: Blocks::of(request, Places::of(&job.id, deid.as_ref().map(|deid| &deid.secret)), || {
+            blocks: Blocks::of(request, PatientPartitioner::of(&job.id, deid.as_ref().map(|deid| &deid.secret)), || {
                 PatientCompartment::of(request.version, bases.clone())
             }),
             associations: Associations::of(request, terms.adds_referenced),
@@ -164,7 +164,7 @@ impl Selection {
     }
 
     /// Judges a line by what it says itself.
-    pub(crate) fn judge<'a>(&self, line: &'a [u8], outline: &'a mut Outline) -> Judged<'a> {
+    pub(crate) fn judge<'a>(&self, line: &'a [u8], outline: &'a mut Outline) -> LineVerdict<'a> {
         if let Some(seen) = self.certainly_not_exported(line) {
             let head = Head { kind: seen.kind, last_updated: seen.last_updated };
             return self.judged(head, line, None);
@@ -176,12 +176,12 @@ impl Selection {
         let head = match read {
             Ok(head) => head,
             Err(NotAResource::NoId) => return without_id(line),
-            Err(reason) => return Judged::Refused(reason.to_string()),
+            Err(reason) => return LineVerdict::Refused(reason.to_string()),
         };
         if self.bundle.contains(head.kind)
             && let Some(deletions) = text(line).and_then(|text| deletions(Json::of_valid(text)))
         {
-            return Judged::Deletions(deletions);
+            return LineVerdict::Deletions(deletions);
         }
         self.judged(head, line, whole)
     }
@@ -198,16 +198,16 @@ impl Selection {
         (!may_matter).then_some(seen)
     }
 
-    fn judged<'a>(&self, head: Head, line: &'a [u8], whole: Option<Resource<'a>>) -> Judged<'a> {
+    fn judged<'a>(&self, head: Head, line: &'a [u8], whole: Option<Resource<'a>>) -> LineVerdict<'a> {
         let is_later = self.transaction_time.zip(head.last_updated).is_some_and(|(time, changed)| changed > time);
         match self.facts(head, whole.as_ref()) {
-            Some(facts) if !is_later => Judged::Resource(Met { head, facts, line, whole }),
-            Some(_) | None => Judged::Passed,
+            Some(facts) if !is_later => LineVerdict::Resource(MatchedResource { head, facts, line, whole }),
+            Some(_) | None => LineVerdict::Passed,
         }
     }
 
     /// `None` if the export has nothing to do with resources of its type.
-    fn facts(&self, head: Head, whole: Option<&Resource<'_>>) -> Option<Facts> {
+    fn facts(&self, head: Head, whole: Option<&Resource<'_>>) -> Option<VersionFlags> {
         let is_provenance = self.provenance.contains(head.kind);
         let is_asked = self.is_asked(head.kind);
         let whose = self.associations.provenance;
@@ -233,7 +233,7 @@ impl Selection {
             && (comes_with_others
                 || (is_provenance && fits && whose == Some(Whose::Members))
                 || (self.associations.references && is_asked && self.referenced.contains(head.kind)));
-        Some(Facts { is_deletion: false, is_selected, is_member: standing.is_member, is_candidate })
+        Some(VersionFlags { is_deletion: false, is_selected, is_member: standing.is_member, is_candidate })
     }
 
     fn is_asked(&self, kind: ResourceType) -> bool {
@@ -244,7 +244,7 @@ impl Selection {
     pub(crate) fn reported<'d, 'a>(
         &self,
         deletions: &'d Deletions<'a>,
-    ) -> impl Iterator<Item = (u32, &'d headrace_fhir::Deletion<'a>, Facts)> {
+    ) -> impl Iterator<Item = (u32, &'d headrace_fhir::Deletion<'a>, VersionFlags)> {
         let deletions = (0..).zip(deletions);
         deletions.filter_map(|(entry, deletion)| {
             let is_later = self.transaction_time.zip(deletion.at).is_some_and(|(time, at)| at > time);
@@ -254,13 +254,13 @@ impl Selection {
             let is_allowed = self.limits.of(deletion.kind).is_none();
             let is_selected = self.reports_deletions && !is_old && !is_late && is_allowed && self.is_asked(deletion.kind);
             let is_member = self.compartments.as_ref().is_none_or(|all| all.has_patient(deletion.kind, &deletion.id));
-            let facts = Facts { is_deletion: true, is_selected, is_member, is_candidate: false };
+            let facts = VersionFlags { is_deletion: true, is_selected, is_member, is_candidate: false };
             (!is_later).then_some((entry, deletion, facts))
         })
     }
 
     /// Notes a resource, and whom it brings along.
-    pub(crate) fn note(&self, met: &Met<'_>, place: Place, notebook: &mut Notebook) {
+    pub(crate) fn note(&self, met: &MatchedResource<'_>, place: Place, notebook: &mut Notebook) {
         let glance = peek(met.line);
         let brings_others = self.brings_others(met);
         let mut outline = Outline::default();
@@ -274,19 +274,19 @@ impl Selection {
             (None, None) => return,
         };
         let task = notebook.task;
-        notebook.notes.push(Note { key, changed: changed(met.head.last_updated), version, task, place, facts: met.facts });
+        notebook.notes.push(VersionRecord { key, changed: changed(met.head.last_updated), version, task, place, facts: met.facts });
         if let Some(whole) = whole.filter(|_| brings_others) {
             self.note_links(met.facts, key, &whole, place, notebook);
         }
     }
 
     /// Whether its references can bring other resources, or itself, into the export.
-    fn brings_others(&self, met: &Met<'_>) -> bool {
+    fn brings_others(&self, met: &MatchedResource<'_>) -> bool {
         let is_provenance = met.facts.is_candidate && self.provenance.contains(met.head.kind);
         is_provenance || (met.facts.is_selected && self.associations.references)
     }
 
-    fn note_links(&self, facts: Facts, source: ResourceKey, whole: &Resource<'_>, place: Place, notebook: &mut Notebook) {
+    fn note_links(&self, facts: VersionFlags, source: ResourceKey, whole: &Resource<'_>, place: Place, notebook: &mut Notebook) {
         let (task, first) = (notebook.task, notebook.links.len());
         let mut link = |why, target| {
             let link = Link { at: source, why, task, place, other: target };
@@ -311,7 +311,7 @@ impl Selection {
     /// Notes deletions.
     pub(crate) fn note_deletions(&self, deletions: &Deletions<'_>, place: Place, notebook: &mut Notebook) {
         let task = notebook.task;
-        let notes = self.reported(deletions).map(|(entry, deletion, facts)| Note {
+        let notes = self.reported(deletions).map(|(entry, deletion, facts)| VersionRecord {
             key: self.keys.key(deletion.kind, deletion.id.as_bytes()),
             changed: deleted(deletion.at),
             version: u64::from(entry),
@@ -323,7 +323,7 @@ impl Selection {
     }
 
     /// Writes what `_elements` leaves of a resource behind `out`; `false` if it stays as it is.
-    pub(crate) fn reduce(&self, met: &Met<'_>, out: &mut Vec<u8>) -> bool {
+    pub(crate) fn reduce(&self, met: &MatchedResource<'_>, out: &mut Vec<u8>) -> bool {
         self.elements.as_ref().zip(met.whole.as_ref()).is_some_and(|(elements, whole)| elements.apply(whole, out))
     }
 
@@ -334,7 +334,7 @@ impl Selection {
     }
 
     /// Writes what the rules leave of a resource behind `out`; `None` if the export is not de-identified.
-    pub(crate) fn deidentify(&self, met: &Met<'_>, out: &mut Vec<u8>) -> Option<Result<Applied, DeidFailure>> {
+    pub(crate) fn deidentify(&self, met: &MatchedResource<'_>, out: &mut Vec<u8>) -> Option<Result<Applied, DeidFailure>> {
         let deid = self.deid.as_ref()?;
         let patient = self.whose.as_ref().and_then(|whose| first_patient(whose, met));
         Some(deid.rules.apply(met.line, patient.as_deref(), out))
@@ -352,7 +352,7 @@ impl Selection {
 }
 
 /// The patient in whose compartment a resource is, a Patient's own; of several the first by id, in every task the same.
-fn first_patient(whose: &PatientCompartment, met: &Met<'_>) -> Option<String> {
+fn first_patient(whose: &PatientCompartment, met: &MatchedResource<'_>) -> Option<String> {
     let mut outline = Outline::default();
     let whole = met.whole.or_else(|| Resource::read(met.line, &mut outline).ok())?;
     if whole.head.kind.as_str() == "Patient" {
@@ -373,13 +373,17 @@ fn text(line: &[u8]) -> Option<&str> {
 }
 
 /// A valid line without an id is no resource, but an earlier export, put into the lake as it was, has two sorts of them.
-fn without_id(line: &[u8]) -> Judged<'_> {
+fn without_id(line: &[u8]) -> LineVerdict<'_> {
     let json = text(line).map(Json::of_valid);
     if let Some(deletions) = json.and_then(deletions) {
-        return Judged::Deletions(deletions);
+        return LineVerdict::Deletions(deletions);
     }
     let kind = json.and_then(|json| json.member("resourceType")).and_then(Json::text);
-    if kind.is_some_and(|kind| kind == "OperationOutcome") { Judged::Passed } else { Judged::Refused(NotAResource::NoId.to_string()) }
+    if kind.is_some_and(|kind| kind == "OperationOutcome") {
+        LineVerdict::Passed
+    } else {
+        LineVerdict::Refused(NotAResource::NoId.to_string())
+    }
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use crate::vocab::text::stored_as_text;
 /// What the lines of one file are. A file holds one kind only (Bulk Data Access, "Bulk Data Output File Request").
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub enum PartKind {
+pub enum OutputKind {
     /// Resources of this type: an entry of the manifest's `output`.
     Output(ResourceType),
     /// Bundles that say what was deleted: an entry of the manifest's `deleted`.
@@ -75,7 +75,7 @@ impl Bucket {
     }
 }
 
-impl PartKind {
+impl OutputKind {
     /// As it stands in file names and keys. The lower-case word cannot be a resource type's name.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -119,9 +119,9 @@ impl PartKind {
     }
 }
 
-stored_as_text!(PartKind, Self::named, "not a kind of part");
+stored_as_text!(OutputKind, Self::named, "not a kind of part");
 
-impl fmt::Debug for PartKind {
+impl fmt::Debug for OutputKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
@@ -129,23 +129,23 @@ impl fmt::Debug for PartKind {
 
 /// The name of one file of a finished export: `Patient-1.ndjson`. Numbers count from 1 within a kind, without gaps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct PartName {
+pub struct OutputFileName {
     /// What its lines are.
-    pub kind: PartKind,
+    pub kind: OutputKind,
     /// Its number within the kind, from 1.
     pub number: u32,
 }
 
-impl PartName {
+impl OutputFileName {
     /// Reads a name as it stands in a URL; `None` for whatever [`fmt::Display`] would not write.
     pub fn parse(text: &str) -> Option<Self> {
         let (kind, number) = text.strip_suffix(".ndjson")?.rsplit_once('-')?;
-        let name = Self { kind: PartKind::named(kind)?, number: number.parse().ok()? };
+        let name = Self { kind: OutputKind::named(kind)?, number: number.parse().ok()? };
         (name.number > 0 && name.kind.is_exported() && name.to_string() == text).then_some(name)
     }
 }
 
-impl fmt::Display for PartName {
+impl fmt::Display for OutputFileName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}.ndjson", self.kind.as_str(), self.number)
     }
@@ -154,9 +154,9 @@ impl fmt::Display for PartName {
 /// The name of a **tail**: the last lines of one task's page, too few for a file of their own. Tails of a kind are
 /// gathered into parts once every task has closed. The attempt in the name keeps two attempts from ever sharing a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct TailName {
+pub struct FragmentName {
     /// What its lines are.
-    pub kind: PartKind,
+    pub kind: OutputKind,
     /// The task that wrote it.
     pub task: u32,
     /// The attempt of that task.
@@ -165,7 +165,7 @@ pub struct TailName {
     pub step: u32,
 }
 
-impl fmt::Display for TailName {
+impl fmt::Display for FragmentName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "_tails/{:06}-{}-{}-{}.ndjson", self.task, self.attempt, self.step, self.kind.as_str())
     }
@@ -175,12 +175,12 @@ impl fmt::Display for TailName {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FileName {
     /// A file of the finished export.
-    Part(PartName),
+    Part(OutputFileName),
     /// The same, where files of an earlier reading of the lake may lie under such names: it takes their place. Nobody
     /// else writes other bytes there anew.
-    Anew(PartName),
+    Anew(OutputFileName),
     /// A piece that waits to be gathered.
-    Tail(TailName),
+    Tail(FragmentName),
 }
 
 impl fmt::Display for FileName {
@@ -207,7 +207,7 @@ pub struct Content {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Part {
     /// Its name.
-    pub name: PartName,
+    pub name: OutputFileName,
     /// What it holds.
     pub content: Content,
 }
@@ -216,7 +216,7 @@ pub struct Part {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tail {
     /// Its name.
-    pub name: TailName,
+    pub name: FragmentName,
     /// What it holds.
     pub content: Content,
 }
@@ -227,19 +227,19 @@ mod tests {
 
     #[test]
     fn a_part_name_survives_its_text() {
-        for kind in ResourceType::all().map(PartKind::Output).chain([PartKind::Deleted, PartKind::Error, PartKind::Organized]) {
+        for kind in ResourceType::all().map(OutputKind::Output).chain([OutputKind::Deleted, OutputKind::Error, OutputKind::Organized]) {
             for number in [1, 2, 10, u32::MAX] {
-                let name = PartName { kind, number };
-                assert_eq!(PartName::parse(&name.to_string()), Some(name));
+                let name = OutputFileName { kind, number };
+                assert_eq!(OutputFileName::parse(&name.to_string()), Some(name));
             }
         }
     }
 
     #[test]
     fn every_kind_survives_its_text() {
-        let inner = [PartKind::Notes, PartKind::Links, PartKind::Findings, PartKind::Roster];
-        for kind in inner.into_iter().chain(Bucket::all().map(PartKind::Bucket)) {
-            assert_eq!(PartKind::named(kind.as_str()), Some(kind));
+        let inner = [OutputKind::Notes, OutputKind::Links, OutputKind::Findings, OutputKind::Roster];
+        for kind in inner.into_iter().chain(Bucket::all().map(OutputKind::Bucket)) {
+            assert_eq!(OutputKind::named(kind.as_str()), Some(kind));
         }
     }
 
@@ -258,7 +258,7 @@ mod tests {
             "roster-1.ndjson",
             "bucket-00-1.ndjson",
         ] {
-            assert_eq!(PartName::parse(text), None, "{text}");
+            assert_eq!(OutputFileName::parse(text), None, "{text}");
         }
     }
 }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::job::Job;
-use crate::output::file::{Part, PartKind};
+use crate::output::file::{OutputKind, Part};
 
 /// The largest manifest that is handed out, in bytes as it travels: within a Lambda function's answer it is a JSON
 /// string, with a backslash before each quote. The answer has at most 6 MiB, headers included.
@@ -54,7 +54,7 @@ impl Manifest {
     ///   lists all the files of `error`.
     pub fn pages(job: &Job, mut parts: Vec<Part>) -> impl Iterator<Item = Self> {
         parts.sort_by_key(|part| part.name);
-        let (errors, files): (Vec<Part>, Vec<Part>) = parts.into_iter().partition(|part| part.name.kind == PartKind::Error);
+        let (errors, files): (Vec<Part>, Vec<Part>) = parts.into_iter().partition(|part| part.name.kind == OutputKind::Error);
         let length = if job.request.allows_partial_manifests { PAGE_FILES } else { files.len().max(1) };
         let count = files.len().div_ceil(length).max(1);
         (1..=count).map(move |number| {
@@ -70,7 +70,7 @@ impl Manifest {
             url: format!("{}/_operations/files/{}/{}", job.base, job.id, part.name),
             count: part.content.lines,
         };
-        let (deleted, output): (Vec<&Part>, Vec<&Part>) = files.iter().partition(|part| part.name.kind == PartKind::Deleted);
+        let (deleted, output): (Vec<&Part>, Vec<&Part>) = files.iter().partition(|part| part.name.kind == OutputKind::Deleted);
         Self {
             transaction_time: job.planned.map(|planned| planned.transaction_time.instant()).unwrap_or_default(),
             request: job.request_url.clone(),
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
     use crate::cohort::LeftOut;
     use crate::job::{JobState, Pass, Planned};
-    use crate::output::file::{Content, PartName};
+    use crate::output::file::{Content, OutputFileName};
     use crate::request::{Associated, ExportRequest};
     use crate::vocab::clock::Millis;
     use crate::vocab::ids::{Caller, JobId};
@@ -126,12 +126,12 @@ mod tests {
         }
     }
 
-    fn part(kind: PartKind, number: u32) -> Part {
-        Part { name: PartName { kind, number }, content: Content { bytes: 1, lines: u64::from(number), crc64: 0 } }
+    fn part(kind: OutputKind, number: u32) -> Part {
+        Part { name: OutputFileName { kind, number }, content: Content { bytes: 1, lines: u64::from(number), crc64: 0 } }
     }
 
-    fn kind(name: &str) -> PartKind {
-        PartKind::Output(ResourceType::named(name).unwrap())
+    fn kind(name: &str) -> OutputKind {
+        OutputKind::Output(ResourceType::named(name).unwrap())
     }
 
     fn one(job: &Job, parts: Vec<Part>) -> Manifest {
@@ -149,7 +149,7 @@ mod tests {
     // Holds: M5
     #[test]
     fn parts_are_listed_by_type_and_number_and_errors_apart() {
-        let parts = vec![part(kind("Patient"), 10), part(PartKind::Error, 1), part(kind("Patient"), 2), part(kind("Account"), 1)];
+        let parts = vec![part(kind("Patient"), 10), part(OutputKind::Error, 1), part(kind("Patient"), 2), part(kind("Account"), 1)];
         let manifest = one(&job(), parts);
         assert_eq!(files(&manifest.output), ["Account Account-1.ndjson 1", "Patient Patient-2.ndjson 2", "Patient Patient-10.ndjson 10"]);
         assert_eq!(files(&manifest.error), ["OperationOutcome error-1.ndjson 1"]);
@@ -170,7 +170,7 @@ mod tests {
     fn deletions_are_listed_apart_where_they_were_asked_for() {
         let since = ExportRequest { since: Some(headrace_fhir::Instant::from_millis(0)), ..ExportRequest::default() };
         let asked = ExportRequest { associated: [Associated::Deleted].into(), ..ExportRequest::default() };
-        let parts = || vec![part(PartKind::Deleted, 1), part(kind("Patient"), 3)];
+        let parts = || vec![part(OutputKind::Deleted, 1), part(kind("Patient"), 3)];
         for request in [since, asked] {
             let job = Job { request, ..job() };
             let manifest = one(&job, parts());
@@ -185,7 +185,7 @@ mod tests {
     #[test]
     fn organized_output_names_what_it_is_organized_by_and_no_types() {
         let request = ExportRequest { is_organized: true, ..ExportRequest::default() };
-        let manifest = one(&Job { request, ..job() }, vec![part(PartKind::Organized, 1), part(PartKind::Error, 1)]);
+        let manifest = one(&Job { request, ..job() }, vec![part(OutputKind::Organized, 1), part(OutputKind::Error, 1)]);
         assert_eq!(files(&manifest.output), ["- organized-1.ndjson 1"]);
         assert!(manifest.json().unwrap().contains(r#""outputOrganizedBy":"Patient","output":[{"url":"#));
     }
@@ -213,8 +213,8 @@ mod tests {
         };
         let job = Job { request, ..job() };
         let mut parts: Vec<Part> = (1..=7_000).map(|number| part(kind("Patient"), number)).collect();
-        parts.extend((1..=4_000).map(|number| part(PartKind::Deleted, number)));
-        parts.extend([part(PartKind::Error, 1), part(PartKind::Error, 2)]);
+        parts.extend((1..=4_000).map(|number| part(OutputKind::Deleted, number)));
+        parts.extend([part(OutputKind::Error, 1), part(OutputKind::Error, 2)]);
         let pages: Vec<serde_json::Value> =
             Manifest::pages(&job, parts).map(|page| serde_json::from_str(&page.json().unwrap()).unwrap()).collect();
         let mut urls = std::collections::BTreeSet::new();

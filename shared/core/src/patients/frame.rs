@@ -93,12 +93,12 @@ fn length(bytes: [u8; 4]) -> usize {
 
 /// Reads the frames of a file, wherever its bytes were cut.
 #[derive(Debug, Default)]
-pub struct Unframer {
+pub struct FrameDecoder {
     /// The beginning of a frame whose end has not come yet.
     carry: BytesMut,
 }
 
-impl Unframer {
+impl FrameDecoder {
     /// Takes the next bytes; gives every frame that they complete to `visit`.
     pub fn feed(&mut self, bytes: &[u8], visit: &mut impl FnMut(&Frame<'_>)) -> Result<(), Malformed> {
         if self.carry.is_empty() {

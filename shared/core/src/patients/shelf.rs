@@ -32,7 +32,7 @@ pub struct Book {
 
 /// A bounded heap of lines: of all that are offered, the first ones by their order.
 #[derive(Debug)]
-pub struct Shelf {
+pub struct SortBuffer {
     limit_bytes: usize,
     positions: Range<u64>,
     /// This line and all before it are written.
@@ -43,7 +43,7 @@ pub struct Shelf {
     held_bytes: usize,
 }
 
-impl Shelf {
+impl SortBuffer {
     /// An empty shelf for lines of these positions, behind `after`.
     pub fn new(limit_bytes: u64, positions: Range<u64>, after: Option<Order>) -> Self {
         let limit_bytes = usize::try_from(limit_bytes).unwrap_or(usize::MAX);

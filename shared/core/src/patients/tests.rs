@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::arbitrary::chunk_sizes;
-use crate::flow::work::run_task::WorkTerms;
+use crate::flow::work::run_task::WorkerSettings;
 use crate::job::{Job, Pass};
 use crate::lines::reading::{How, Reading, Taken};
 use crate::lines::selection::Selection;
@@ -24,7 +24,7 @@ fn job(level: Level) -> Job {
 
 /// The frames that reading a line makes: role, type, patient, line.
 fn frames_of(line: &str, level: Level) -> Vec<(Role, String, String, String)> {
-    let selection = Selection::of(&job(level), &WorkTerms::default(), None, None).unwrap();
+    let selection = Selection::of(&job(level), &WorkerSettings::default(), None, None).unwrap();
     let mut reading = Reading::new(selection, How::First(Pass::Direct));
     let mut notebook = Notebook::of_task(2);
     let Taken::Placed(placed) = reading.take(line.as_bytes(), Place::new(0, 0), &mut notebook) else { return Vec::new() };
@@ -99,7 +99,7 @@ fn a_resource_is_repeated_up_to_a_number_of_bytes() {
 #[test]
 fn a_file_of_something_else_holds_no_frames() {
     let frame = Frame { role: Role::Other, kind: kind("Patient"), patient: "p", text: b"{}" }.bytes();
-    let read = |bytes: &[u8]| Unframer::default().feed(bytes, &mut |_| {});
+    let read = |bytes: &[u8]| FrameDecoder::default().feed(bytes, &mut |_| {});
     assert_eq!(read(&frame), Ok(()));
     for (at, byte) in [(4, 9), (6, b'p'), (13, 200)] {
         let mut bytes = frame.to_vec();
@@ -134,7 +134,7 @@ proptest! {
             Frame { role: *role, kind: *kind, patient, text }.bytes()
         };
         let file: Vec<u8> = frames.iter().flat_map(of).collect();
-        let mut unframer = Unframer::default();
+        let mut unframer = FrameDecoder::default();
         let (mut read, mut rest, mut sizes) = (Vec::new(), file.as_slice(), sizes.into_iter().cycle());
         while !rest.is_empty() {
             let (piece, after) = rest.split_at(sizes.next().unwrap_or(1).min(rest.len()));
@@ -164,7 +164,7 @@ proptest! {
         let (mut after, mut found) = (None, Vec::new());
         for pass in 0.. {
             prop_assert!(pass <= frames.len(), "passes do not come to an end");
-            let mut shelf = Shelf::new(limit, range.clone(), after.clone());
+            let mut shelf = SortBuffer::new(limit, range.clone(), after.clone());
             for (arrival, (role, kind, patient, text)) in (0..).zip(&frames) {
                 shelf.offer(&Frame { role: *role, kind: *kind, patient, text }, position(patient), arrival);
             }
@@ -185,7 +185,7 @@ proptest! {
         id in "[A-Za-z0-9-]{1,12}",
     ) {
         let buckets: BTreeMap<Bucket, u64> = sizes.into_iter().map(|(bucket, bytes)| (Bucket::of(bucket), bytes)).collect();
-        let places = Places::of(&JobId::from_random([7; 16]), None);
+        let places = PatientPartitioner::of(&JobId::from_random([7; 16]), None);
         let tasks = share(&buckets, limit);
         for bucket in buckets.keys().map(|bucket| bucket.number()) {
             let of_bucket = tasks.iter().filter(|task| (task.from..task.to).contains(&bucket));

@@ -16,7 +16,7 @@ use crate::job::anonymization::{ConfigName, Configuration, JobSecret};
 use crate::job::folder::Folder;
 use crate::job::task::{Close, Lease, LeaseAnswer, Pin, Planning, Record, Work};
 use crate::job::{Conditions, Job, JobEvent, Limit, Quotas, Reason, Recorded, Step};
-use crate::output::file::{Content, FileName, Part, PartName, Tail, TailName};
+use crate::output::file::{Content, FileName, FragmentName, OutputFileName, Part, Tail};
 use crate::vocab::clock::Millis;
 use crate::vocab::error::{SourceError, StoreError};
 use crate::vocab::ids::{Caller, JobId, ListCursor, TaskId};
@@ -75,13 +75,13 @@ pub trait JobStore: JobLists {
     fn parts(&self, id: &JobId) -> impl Future<Output = Result<Vec<Part>, StoreError>> + Send;
 
     /// One recorded part.
-    fn part(&self, id: &JobId, name: PartName) -> impl Future<Output = Result<Option<Part>, StoreError>> + Send;
+    fn part(&self, id: &JobId, name: OutputFileName) -> impl Future<Output = Result<Option<Part>, StoreError>> + Send;
 
     /// Jobs and tasks that somebody should look at by `now`, the longest overdue first, at most `limit` of each shard.
-    fn due(&self, now: Millis, limit: u16) -> impl Future<Output = Result<Vec<Due>, StoreError>> + Send;
+    fn due(&self, now: Millis, limit: u16) -> impl Future<Output = Result<Vec<DueItem>, StoreError>> + Send;
 
     /// Moves the time of the next look; `None` is never. `false` if somebody else has moved it since it was read.
-    fn put_off(&self, due: &Due, until: Option<Millis>) -> impl Future<Output = Result<bool, StoreError>> + Send;
+    fn put_off(&self, due: &DueItem, until: Option<Millis>) -> impl Future<Output = Result<bool, StoreError>> + Send;
 }
 
 /// Jobs in their order: those that wait for their turn, and those of one caller.
@@ -134,7 +134,7 @@ pub struct JobPage {
 
 /// Something that is due for a look.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Due {
+pub struct DueItem {
     /// What.
     pub subject: Subject,
     /// Since when.
@@ -152,7 +152,7 @@ pub enum Subject {
 
 /// How long a lease lives and how often one is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LeaseTerms {
+pub struct LeaseSettings {
     /// The time without a sign of life after which the task may be taken by another.
     pub length: Duration,
     /// Attempts without progress before the task is parked.
@@ -161,14 +161,14 @@ pub struct LeaseTerms {
     pub void_before: Millis,
 }
 
-impl LeaseTerms {
+impl LeaseSettings {
     /// Whether a lease until then keeps others from the task.
     pub fn is_held(&self, until: Millis, now: Millis) -> bool {
         until > now && until >= self.void_before + self.length
     }
 }
 
-impl Default for LeaseTerms {
+impl Default for LeaseSettings {
     fn default() -> Self {
         // A minute is a hundred times what a store call takes; five tries outlive a short outage of any one service.
         Self { length: Duration::from_secs(60), tries: 5, void_before: Millis(0) }
@@ -178,7 +178,7 @@ impl Default for LeaseTerms {
 /// Tasks and their leases.
 pub trait TaskStore: JobStore {
     /// Asks for the task. Fences off every earlier attempt.
-    fn lease_task(&self, task: &TaskId, terms: LeaseTerms, now: Millis) -> impl Future<Output = Result<LeaseAnswer, StoreError>> + Send;
+    fn lease_task(&self, task: &TaskId, terms: LeaseSettings, now: Millis) -> impl Future<Output = Result<LeaseAnswer, StoreError>> + Send;
 
     /// Records one step, moves `lease` forward and extends it to `until`; [`StoreError::Stale`] if the lease or the job is over.
     /// A step that has landed although its answer was lost is recognised and not repeated.
@@ -194,7 +194,7 @@ pub trait TaskStore: JobStore {
     fn tails(&self, id: &JobId, rounds: RangeInclusive<u32>) -> impl Future<Output = Result<Vec<Tail>, StoreError>> + Send;
 
     /// Takes every part of the leased finish's job back, written or only claimed; their names. Numbers begin at 1 again.
-    fn drop_parts(&self, lease: &mut Lease, until: Millis) -> impl Future<Output = Result<Vec<PartName>, StoreError>> + Send;
+    fn drop_parts(&self, lease: &mut Lease, until: Millis) -> impl Future<Output = Result<Vec<OutputFileName>, StoreError>> + Send;
 }
 
 /// Who may come in, and what was shown at the door.
@@ -332,7 +332,7 @@ pub trait Draft: Send {
 
 /// Where files are written to: the deployment's destination, and those that clients have of their own. A job's [`Folder`]
 /// says which, and a store asks nothing else.
-pub trait PartStore: Send + Sync {
+pub trait OutputStore: Send + Sync {
     /// A file being written.
     type Draft: Draft;
 
@@ -350,19 +350,19 @@ pub trait PartStore: Send + Sync {
     ) -> impl Future<Output = Result<Configuration, StoreError>> + Send;
 
     /// Begins a file. It will be settled as this tail or as a part.
-    fn draft(&self, folder: &Folder, tail: TailName) -> impl Future<Output = Result<Self::Draft, StoreError>> + Send;
+    fn draft(&self, folder: &Folder, tail: FragmentName) -> impl Future<Output = Result<Self::Draft, StoreError>> + Send;
 
     /// Makes a part of a whole tail without its bytes passing through here.
-    fn adopt(&self, folder: &Folder, tail: &Tail, part: PartName) -> impl Future<Output = Result<(), StoreError>> + Send;
+    fn adopt(&self, folder: &Folder, tail: &Tail, part: OutputFileName) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Reads a tail from `offset`.
-    fn read(&self, folder: &Folder, tail: &TailName, range: Range<u64>) -> ByteStream;
+    fn read(&self, folder: &Folder, tail: &FragmentName, range: Range<u64>) -> ByteStream;
 
     /// Access to a recorded part.
     fn grant(&self, folder: &Folder, part: &Part) -> impl Future<Output = Result<Access, StoreError>> + Send;
 
     /// Deletes everything in the folder but `keep`; the number of files deleted.
-    fn sweep(&self, folder: &Folder, keep: &BTreeSet<PartName>) -> impl Future<Output = Result<u64, StoreError>> + Send;
+    fn sweep(&self, folder: &Folder, keep: &BTreeSet<OutputFileName>) -> impl Future<Output = Result<u64, StoreError>> + Send;
 }
 
 /// All ports together, as a worker holds them.
@@ -388,7 +388,7 @@ pub trait AllPorts: Send + Sync {
     /// The lake.
     type Source: ResourceSource;
     /// The destination.
-    type Parts: PartStore;
+    type Parts: OutputStore;
 
     /// The job table.
     fn jobs(&self) -> &Self::Jobs;
@@ -402,7 +402,7 @@ pub trait AllPorts: Send + Sync {
     fn now(&self) -> Millis;
 }
 
-impl<J: TaskStore, Q: TaskQueue, S: ResourceSource, P: PartStore, C: Clock> AllPorts for Ports<J, Q, S, P, C> {
+impl<J: TaskStore, Q: TaskQueue, S: ResourceSource, P: OutputStore, C: Clock> AllPorts for Ports<J, Q, S, P, C> {
     type Jobs = J;
     type Queue = Q;
     type Source = S;

@@ -11,9 +11,9 @@ const ANONYMIZATION: &str = "_anonymizationconfig";
 
 /// The values that were given, in order.
 #[derive(Debug, Default)]
-pub(super) struct Given<'a>(BTreeMap<Parameter, Vec<&'a str>>);
+pub(super) struct RawParameters<'a>(BTreeMap<Parameter, Vec<&'a str>>);
 
-impl<'a> Given<'a> {
+impl<'a> RawParameters<'a> {
     /// Sorts them by parameter; what is none is left out or refused.
     pub(super) fn gather(parameters: &'a [(String, String)], handling: &mut Handling) -> Result<Self, Refusal> {
         let mut given = BTreeMap::<Parameter, Vec<&str>>::new();

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use headrace_fhir::{Elements, ElementsError, FhirVersion, Instant, Query, QueryError, ResourceType, split_queries};
 
-use super::given::Given;
+use super::given::RawParameters;
 use super::refusal::{Handling, shown};
 use super::{Associated, Level, Parameter, Refusal};
 use crate::vocab::outcome::IssueCode;
@@ -43,7 +43,7 @@ const MEMBER_TYPES: [&str; 11] = [
 
 /// `_type`. Types that are left out never widen the export: where none remains, nothing is exported.
 pub(super) fn types(
-    given: &Given<'_>,
+    given: &RawParameters<'_>,
     (version, level): (FhirVersion, &Level),
     handling: &mut Handling,
 ) -> Result<Option<BTreeSet<ResourceType>>, Refusal> {
@@ -91,7 +91,7 @@ pub(super) fn is_within(kind: ResourceType, version: FhirVersion, level: &Level)
 /// `_typeFilter`, one query each. Where every query of a type is left out, the standard has the type exported as if there
 /// had been none; the client is told.
 pub(super) fn type_filters(
-    given: &Given<'_>,
+    given: &RawParameters<'_>,
     (version, now): (FhirVersion, Instant),
     types: Option<&BTreeSet<ResourceType>>,
     handling: &mut Handling,
@@ -141,7 +141,7 @@ fn query_code(error: &QueryError) -> IssueCode {
 }
 
 /// `_elements`, one each. Where every element is left out, resources come whole; the client is told.
-pub(super) fn elements(given: &Given<'_>, version: FhirVersion, handling: &mut Handling) -> Result<Vec<String>, Refusal> {
+pub(super) fn elements(given: &RawParameters<'_>, version: FhirVersion, handling: &mut Handling) -> Result<Vec<String>, Refusal> {
     let refuse = |error: &ElementsError| {
         let code = match error {
             ElementsError::Empty => IssueCode::Value,
@@ -171,7 +171,7 @@ pub(super) fn elements(given: &Given<'_>, version: FhirVersion, handling: &mut H
 
 /// `includeAssociatedData`.
 pub(super) fn associated(
-    given: &Given<'_>,
+    given: &RawParameters<'_>,
     level: &Level,
     has_filters: bool,
     handling: &mut Handling,

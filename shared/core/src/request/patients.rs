@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use headrace_fhir::{Bases, local_reference};
 
-use super::given::Given;
+use super::given::RawParameters;
 use super::refusal::Handling;
 use super::{Level, Parameter, Refusal, is_id};
 use crate::vocab::outcome::IssueCode;
@@ -17,7 +17,7 @@ const ID_FRAME_BYTES: usize = 3;
 
 /// The ids of the patients that are named, sorted; `None` where none is.
 pub(super) fn patients(
-    given: &Given<'_>,
+    given: &RawParameters<'_>,
     (level, bases): (&Level, &Bases),
     handling: &mut Handling,
 ) -> Result<Option<Vec<String>>, Refusal> {

@@ -37,14 +37,14 @@ impl Refusal {
 
 /// Something that was asked for and is not done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ignored {
+pub struct IgnoredParameter {
     /// The parameter.
     pub parameter: String,
     /// What was wrong with it, for the client's eyes.
     pub text: String,
 }
 
-impl Ignored {
+impl IgnoredParameter {
     /// As the answer to the kick-off and a line of the `error` file tell it. Not as an error: clients take an export whose
     /// `error` file holds one for a failed one, and this one did what `handling=lenient` asks for.
     pub fn issue(&self) -> Issue {
@@ -67,7 +67,7 @@ const IGNORED_TEXT_BYTES: usize = 500;
 #[derive(Debug, Default)]
 pub(super) struct Handling {
     pub(super) is_lenient: bool,
-    pub(super) ignored: Vec<Ignored>,
+    pub(super) ignored: Vec<IgnoredParameter>,
 }
 
 impl Handling {
@@ -87,7 +87,7 @@ impl Handling {
             let text = format!("more than {IGNORED_LIMIT} parameters are not supported: leave them out of the request");
             return Err(Refusal::of(400, IssueCode::TooCostly, &parameter, text));
         }
-        self.ignored.push(Ignored { parameter, text: refusal.text });
+        self.ignored.push(IgnoredParameter { parameter, text: refusal.text });
         Ok(())
     }
 }

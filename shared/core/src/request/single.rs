@@ -2,7 +2,7 @@
 
 use headrace_fhir::Instant;
 
-use super::given::Given;
+use super::given::RawParameters;
 use super::place::JSON_FORMATS;
 use super::refusal::Handling;
 use super::{Container, JobKey, Layout, Parameter, Policy, Refusal};
@@ -14,14 +14,14 @@ fn refuse(parameter: Parameter, code: IssueCode, text: String) -> Refusal {
     Refusal::of(400, code, parameter.as_str(), text)
 }
 
-fn moment(given: &Given<'_>, parameter: Parameter) -> Result<Option<Instant>, Refusal> {
+fn moment(given: &RawParameters<'_>, parameter: Parameter) -> Result<Option<Instant>, Refusal> {
     let read =
         |value| Instant::parse(value).map_err(|error| refuse(parameter, IssueCode::Value, format!("{} is {error}", parameter.as_str())));
     given.one(parameter).map(read).transpose()
 }
 
 /// `_since`. One that lies ahead can only be a mistake: nothing is changed later than now.
-pub(super) fn since(given: &Given<'_>, now: Millis) -> Result<Option<Instant>, Refusal> {
+pub(super) fn since(given: &RawParameters<'_>, now: Millis) -> Result<Option<Instant>, Refusal> {
     let since = moment(given, Parameter::Since)?;
     if since.is_some_and(|since| since > Instant::from_millis(now.0)) {
         return Err(refuse(Parameter::Since, IssueCode::Value, format!("_since lies in the future: it is {now} here")));
@@ -30,7 +30,7 @@ pub(super) fn since(given: &Given<'_>, now: Millis) -> Result<Option<Instant>, R
 }
 
 /// `_until`, or `_till` as Azure calls it.
-pub(super) fn until(given: &Given<'_>, since: Option<Instant>) -> Result<Option<Instant>, Refusal> {
+pub(super) fn until(given: &RawParameters<'_>, since: Option<Instant>) -> Result<Option<Instant>, Refusal> {
     let (until, till) = (moment(given, Parameter::Until)?, moment(given, Parameter::Till)?);
     if until.is_some() && till.is_some() && until != till {
         let text = "_till is another name of _until, and the two differ: send one of them";
@@ -45,7 +45,7 @@ pub(super) fn until(given: &Given<'_>, since: Option<Instant>) -> Result<Option<
 }
 
 /// `true` or `false`; absent is false.
-pub(super) fn flag(given: &Given<'_>, parameter: Parameter) -> Result<bool, Refusal> {
+pub(super) fn flag(given: &RawParameters<'_>, parameter: Parameter) -> Result<bool, Refusal> {
     match given.one(parameter) {
         None | Some("false") => Ok(false),
         Some("true") => Ok(true),
@@ -54,7 +54,7 @@ pub(super) fn flag(given: &Given<'_>, parameter: Parameter) -> Result<bool, Refu
 }
 
 /// `organizeOutputBy`: whether by Patient, which is the one type that is offered.
-pub(super) fn is_organized(given: &Given<'_>, handling: &mut Handling) -> Result<bool, Refusal> {
+pub(super) fn is_organized(given: &RawParameters<'_>, handling: &mut Handling) -> Result<bool, Refusal> {
     match given.one(Parameter::OrganizeOutputBy) {
         None => Ok(false),
         Some("Patient") => Ok(true),
@@ -67,7 +67,7 @@ pub(super) fn is_organized(given: &Given<'_>, handling: &mut Handling) -> Result
 }
 
 /// `_outputFormat`. Another format is refused whatever the client prefers: it could not read the files.
-pub(super) fn check_output_format(given: &Given<'_>) -> Result<(), Refusal> {
+pub(super) fn check_output_format(given: &RawParameters<'_>) -> Result<(), Refusal> {
     // A `+` that was not percent-encoded arrives as a blank.
     match given.one(Parameter::OutputFormat).map(|value| value.replace(' ', "+")).as_deref() {
         None | Some("application/fhir+ndjson" | "application/ndjson" | "ndjson") => Ok(()),
@@ -79,7 +79,7 @@ pub(super) fn check_output_format(given: &Given<'_>) -> Result<(), Refusal> {
 }
 
 /// `_container`. Never left out: the files would lie where their owner does not look.
-pub(super) fn container(given: &Given<'_>, policy: &Policy) -> Result<Option<Container>, Refusal> {
+pub(super) fn container(given: &RawParameters<'_>, policy: &Policy) -> Result<Option<Container>, Refusal> {
     let Some(value) = given.one(Parameter::Container) else { return Ok(None) };
     let refuse = |code, text: &str| refuse(Parameter::Container, code, text.to_owned());
     if value == anonymization::FOLDER {
@@ -94,7 +94,7 @@ pub(super) fn container(given: &Given<'_>, policy: &Policy) -> Result<Option<Con
 }
 
 /// `_format`: one of the operator's layouts, as in Azure, or FHIR's JSON, in which everything is answered anyway.
-pub(super) fn layout(given: &Given<'_>, policy: &Policy) -> Result<Option<Layout>, Refusal> {
+pub(super) fn layout(given: &RawParameters<'_>, policy: &Policy) -> Result<Option<Layout>, Refusal> {
     let Some(value) = given.one(Parameter::Format) else { return Ok(None) };
     if let Some(layout) = policy.layouts.get(value) {
         return Ok(Some(layout.clone()));
@@ -108,7 +108,7 @@ pub(super) fn layout(given: &Given<'_>, policy: &Policy) -> Result<Option<Layout
 }
 
 /// `_encryptionKey`: one of the operator's keys. Never left out: the files would lie open to whom they were to be closed.
-pub(super) fn encryption_key(given: &Given<'_>, policy: &Policy) -> Result<Option<JobKey>, Refusal> {
+pub(super) fn encryption_key(given: &RawParameters<'_>, policy: &Policy) -> Result<Option<JobKey>, Refusal> {
     let Some(value) = given.one(Parameter::EncryptionKey) else { return Ok(None) };
     if let Some(key) = policy.keys.get(value) {
         return Ok(Some(key.clone()));
@@ -123,7 +123,7 @@ pub(super) fn encryption_key(given: &Given<'_>, policy: &Policy) -> Result<Optio
 }
 
 /// `_anonymizationConfig` and `_anonymizationConfigEtag`. Never left out: data would go out identified.
-pub(super) fn anonymization(given: &Given<'_>) -> Result<Option<Anonymization>, Refusal> {
+pub(super) fn anonymization(given: &RawParameters<'_>) -> Result<Option<Anonymization>, Refusal> {
     let (named, tag) = (given.one(Parameter::AnonymizationConfig), given.one(Parameter::AnonymizationConfigEtag));
     let Some(named) = named else {
         let text = "_anonymizationConfigEtag says the state of the file that _anonymizationConfig names: send both, or neither";
@@ -150,7 +150,7 @@ fn read_etag(text: &str) -> Option<String> {
 }
 
 /// `_maxCount` and `_isParallel`: read, so that a mistake shows, and without effect.
-pub(super) fn check_levers(given: &Given<'_>) -> Result<(), Refusal> {
+pub(super) fn check_levers(given: &RawParameters<'_>) -> Result<(), Refusal> {
     flag(given, Parameter::IsParallel)?;
     let is_count = |value: &str| value.bytes().all(|byte| byte.is_ascii_digit()) && value.parse::<u64>().is_ok_and(|count| count > 0);
     if given.one(Parameter::MaxCount).is_none_or(is_count) {

@@ -20,7 +20,7 @@ const FIRST_TASK: u32 = 2;
 
 /// What is to be done with one line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Finding {
+pub struct Correction {
     /// The task that met it when the lake was read first.
     pub task: u32,
     /// The line.
@@ -80,7 +80,7 @@ fn band_of(task: u32, tasks: u32) -> u32 {
 }
 
 /// A file of these findings; `tasks` is how many read the lake.
-pub fn written(mut findings: Vec<Finding>, tasks: u32) -> Bytes {
+pub fn written(mut findings: Vec<Correction>, tasks: u32) -> Bytes {
     findings.sort_unstable();
     findings.dedup();
     let drops = findings.iter().filter(|finding| finding.action == Action::Drop).count() as u64;
@@ -89,7 +89,7 @@ pub fn written(mut findings: Vec<Finding>, tasks: u32) -> Bytes {
     for word in [drops, findings.len() as u64 - drops].into_iter().chain(bands) {
         bytes.extend_from_slice(&word.to_be_bytes());
     }
-    for Finding { task, place, action } in findings {
+    for Correction { task, place, action } in findings {
         let (action, entry) = match action {
             Action::Drop => (0, 0),
             Action::Add => (1, 0),
@@ -102,7 +102,7 @@ pub fn written(mut findings: Vec<Finding>, tasks: u32) -> Bytes {
     bytes.into()
 }
 
-fn read(bytes: &[u8; FINDING_BYTES]) -> Finding {
+fn read(bytes: &[u8; FINDING_BYTES]) -> Correction {
     let word = u128::from_be_bytes(*bytes);
     let half = |shift: u32| u32::try_from(word >> shift & u128::from(u32::MAX)).unwrap_or_default();
     let (place, action) = Place::split(u64::try_from(word & u128::from(u64::MAX)).unwrap_or_default());
@@ -111,7 +111,7 @@ fn read(bytes: &[u8; FINDING_BYTES]) -> Finding {
         1 => Action::Add,
         _ => Action::Report(half(64)),
     };
-    Finding { task: half(96), place, action }
+    Correction { task: half(96), place, action }
 }
 
 /// The findings of one task, as it goes over its lines once more.

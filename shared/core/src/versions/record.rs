@@ -52,7 +52,7 @@ impl Place {
 
 /// What is known of one version of a resource, or of one deletion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Facts {
+pub struct VersionFlags {
     /// It says that the resource was deleted.
     pub is_deletion: bool,
     /// The request selects it by what it says itself. Of a deletion: the request asks for it.
@@ -63,7 +63,7 @@ pub struct Facts {
     pub is_candidate: bool,
 }
 
-impl Facts {
+impl VersionFlags {
     fn bits(self) -> u8 {
         let facts = [self.is_deletion, self.is_selected, self.is_member, self.is_candidate];
         (0..).zip(facts).map(|(at, fact)| u8::from(fact) << at).sum()
@@ -77,7 +77,7 @@ impl Facts {
 
 /// One version of a resource, or one deletion. Notes of a resource are ordered from the oldest to the newest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Note {
+pub struct VersionRecord {
     /// Which resource.
     pub key: ResourceKey,
     /// When it changed; see [`changed`] and [`deleted`].
@@ -89,7 +89,7 @@ pub struct Note {
     /// Its line.
     pub place: Place,
     /// What is known of it.
-    pub facts: Facts,
+    pub facts: VersionFlags,
 }
 
 /// When a version changed: without a readable time it is older than every other.
@@ -153,7 +153,7 @@ fn whole([high, low]: [u64; 2]) -> ResourceKey {
     ResourceKey(u128::from(high) << 64 | u128::from(low))
 }
 
-impl Record for Note {
+impl Record for VersionRecord {
     const BYTES: usize = 40;
 
     fn key(&self) -> ResourceKey {
@@ -168,7 +168,7 @@ impl Record for Note {
     fn read(bytes: &[u8], task: u32) -> Self {
         let [high, low, changed, version, place] = words(bytes);
         let (place, facts) = Place::split(place);
-        Self { key: whole([high, low]), changed: changed.cast_signed(), version, task, place, facts: Facts::of(facts) }
+        Self { key: whole([high, low]), changed: changed.cast_signed(), version, task, place, facts: VersionFlags::of(facts) }
     }
 }
 
@@ -192,7 +192,7 @@ pub struct Link {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Why {
     /// No link of two: this is how the resource itself stands in the export.
-    Standing(Facts),
+    Standing(VersionFlags),
     /// A resource refers to another that it cannot be understood without.
     Reference,
     /// A Provenance has the other as its target.
@@ -225,7 +225,7 @@ impl Record for Link {
         let [at, at_low, other, other_low, place, more, task] = words(bytes);
         let (place, why) = Place::split(place);
         let why = match why {
-            0 => Why::Standing(Facts::of((more & 0xff) as u8)),
+            0 => Why::Standing(VersionFlags::of((more & 0xff) as u8)),
             1 => Why::Reference,
             _ => Why::Provenance { recorded: more.cast_signed() },
         };
@@ -240,7 +240,7 @@ pub struct Notebook {
     /// The task that notes.
     pub task: u32,
     /// Versions and deletions.
-    pub notes: Vec<Note>,
+    pub notes: Vec<VersionRecord>,
     /// Links.
     pub links: Vec<Link>,
     limit_bytes: usize,
@@ -254,7 +254,7 @@ impl Notebook {
 
     /// Whether it must be recorded before more is noted.
     pub fn is_full(&self) -> bool {
-        self.notes.len() * Note::BYTES + self.links.len() * Link::BYTES >= self.limit_bytes
+        self.notes.len() * VersionRecord::BYTES + self.links.len() * Link::BYTES >= self.limit_bytes
     }
 }
 

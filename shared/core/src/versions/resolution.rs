@@ -1,8 +1,8 @@
 //! How notes about many lines become findings about some: which version counts, what is deleted, what is exported
 //! because of something else.
 
-use crate::versions::correction::{Action, Finding};
-use crate::versions::record::{Facts, Link, Note, Why};
+use crate::versions::correction::{Action, Correction};
+use crate::versions::record::{Link, VersionFlags, VersionRecord, Why};
 
 /// What an export adds to the lines that it selects by what they say themselves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -35,7 +35,7 @@ impl Associations {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Resolved {
     /// What is to be done.
-    pub findings: Vec<Finding>,
+    pub findings: Vec<Correction>,
     /// What remains of the links, turned round: they are to be looked at with the resource that they lead to.
     pub links: Vec<Link>,
 }
@@ -45,7 +45,7 @@ pub struct Resolved {
 /// * Of several versions the newest counts: by time, then by version, then the one that stands further on in the lake.
 /// * A deletion undoes every version that is not newer.
 /// * `keeps_all`: every version is exported (`_history`); only what has none is reported as deleted.
-pub fn of_versions(mut notes: Vec<Note>, mut links: Vec<Link>, associations: Associations, keeps_all: bool) -> Resolved {
+pub fn of_versions(mut notes: Vec<VersionRecord>, mut links: Vec<Link>, associations: Associations, keeps_all: bool) -> Resolved {
     notes.sort_unstable();
     links.sort_unstable();
     let mut resolved = Resolved::default();
@@ -75,15 +75,15 @@ pub fn of_versions(mut notes: Vec<Note>, mut links: Vec<Link>, associations: Ass
     resolved
 }
 
-fn finding(note: &Note, action: Action) -> Finding {
-    Finding { task: note.task, place: note.place, action }
+fn finding(note: &VersionRecord, action: Action) -> Correction {
+    Correction { task: note.task, place: note.place, action }
 }
 
 /// Of the links that are sorted like the notes, those that the counting version of a resource has; what is left of them.
-fn hand_on<'l>(counts: &Note, is_exported: bool, links: &'l [Link], handed_on: &mut Vec<Link>) -> &'l [Link] {
+fn hand_on<'l>(counts: &VersionRecord, is_exported: bool, links: &'l [Link], handed_on: &mut Vec<Link>) -> &'l [Link] {
     let own = links.partition_point(|link| link.at < counts.key)..links.partition_point(|link| link.at <= counts.key);
     let rest = links.get(own.end..).unwrap_or_default();
-    let facts = Facts { is_selected: counts.facts.is_selected || is_exported, ..counts.facts };
+    let facts = VersionFlags { is_selected: counts.facts.is_selected || is_exported, ..counts.facts };
     if facts.is_selected || facts.is_member || facts.is_candidate {
         let why = Why::Standing(facts);
         handed_on.push(Link { at: counts.key, why, other: counts.key, task: counts.task, place: counts.place });
@@ -118,7 +118,7 @@ fn thin_out(links: &mut Vec<Link>, associations: Associations) {
 }
 
 /// Goes through the links that lead to a range of resources: what they bring into the export.
-pub fn of_links(mut links: Vec<Link>, associations: Associations) -> Vec<Finding> {
+pub fn of_links(mut links: Vec<Link>, associations: Associations) -> Vec<Correction> {
     thin_out(&mut links, associations);
     let mut findings = Vec::new();
     for links in links.chunk_by(|one, next| one.at == next.at) {
@@ -133,14 +133,14 @@ pub fn of_links(mut links: Vec<Link>, associations: Associations) -> Vec<Finding
                 Why::Reference => (facts.is_candidate && associations.references).then_some(own),
                 Why::Provenance { .. } => associations.provenance.filter(|whose| whose.include(facts)).map(|_| link),
             };
-            findings.extend(added.map(|link| Finding { task: link.task, place: link.place, action: Action::Add }));
+            findings.extend(added.map(|link| Correction { task: link.task, place: link.place, action: Action::Add }));
         }
     }
     findings
 }
 
 impl Whose {
-    fn include(self, target: Facts) -> bool {
+    fn include(self, target: VersionFlags) -> bool {
         match self {
             Self::Members => target.is_member,
             Self::Exported | Self::ExportedLatest => target.is_selected,

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::request::Ignored;
+use crate::request::IgnoredParameter;
 use crate::vocab::text::stored_as_text;
 
 /// FHIR `issue-severity`.
@@ -146,7 +146,7 @@ impl Outcome {
     }
 
     /// That something which was asked for is not done.
-    pub fn ignored(ignored: &Ignored) -> Self {
+    pub fn ignored(ignored: &IgnoredParameter) -> Self {
         Self::of(ignored.issue())
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use headrace_core::flow::work::run_task::{LakeVersions, WorkTerms};
+use headrace_core::flow::work::run_task::{LakeVersions, WorkerSettings};
 use headrace_core::job::{Limits, Quotas};
 use headrace_core::request::{Container, JobKey, Layout, Policy};
 use headrace_fhir::{Bases, FhirVersion};
@@ -72,13 +72,13 @@ impl LakeTerms {
     }
 
     /// As a worker takes them.
-    pub fn work_terms(self) -> WorkTerms {
-        WorkTerms {
+    pub fn work_terms(self) -> WorkerSettings {
+        WorkerSettings {
             lake_versions: self.versions,
             adds_referenced: self.adds_referenced,
             adds_new_members: self.adds_new_members,
             bases: self.bases,
-            ..WorkTerms::default()
+            ..WorkerSettings::default()
         }
     }
 }

@@ -13,8 +13,8 @@ use groups::handler::Groups;
 use headrace_aws::DynamoJobStore;
 use headrace_core::flow::upkeep::reap::recover;
 use headrace_core::flow::upkeep::seal::SealTerms;
-use headrace_core::flow::work::run_task::WorkTerms;
-use headrace_core::ports::{Clock, LeaseTerms, PartStore as _, Ports, ResourceSource as _, TaskQueue as _};
+use headrace_core::flow::work::run_task::WorkerSettings;
+use headrace_core::ports::{Clock, LeaseSettings, OutputStore as _, Ports, ResourceSource as _, TaskQueue as _};
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::error::{ExportError, StoreError};
 use headrace_core::vocab::ids::TaskId;
@@ -140,11 +140,11 @@ impl Service {
             tracing::info!(tasks = taken_up, "unfinished exports go on");
         }
         let quotas = plan.terms.quotas;
-        let lease = LeaseTerms { length: LEASE, void_before: clock.now(), ..LeaseTerms::default() };
+        let lease = LeaseSettings { length: LEASE, void_before: clock.now(), ..LeaseSettings::default() };
         let access = plan.access.control(&plan.terms);
         let offer = Offer { access: access.clone(), ..Offer::of_one_machine(&plan.terms, &plan.lake_terms) };
         let metadata = Metadata::new(&clock, offer);
-        let terms = WorkTerms {
+        let terms = WorkerSettings {
             lease,
             slice_floor_bytes: SLICE_BYTES,
             trust_lake_names: plan.trust_lake_names,

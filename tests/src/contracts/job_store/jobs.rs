@@ -3,8 +3,8 @@
 use headrace_core::access::Agent;
 use headrace_core::job::task::{Close, Record};
 use headrace_core::job::{Job, JobEvent, JobState, Reason, ReasonKind, Step};
-use headrace_core::output::file::PartName;
-use headrace_core::ports::{Due, JobStore, Subject, TaskStore};
+use headrace_core::output::file::OutputFileName;
+use headrace_core::ports::{DueItem, JobStore, Subject, TaskStore};
 use headrace_core::vocab::ids::{JobId, TaskId};
 
 use super::{T0, after, current, is_refused, kind, lease, page, planned, record, running, sample};
@@ -106,7 +106,7 @@ pub async fn a_job_ends_as_the_state_table_says(store: &impl TaskStore) -> Held 
 pub async fn only_written_parts_are_listed(store: &impl TaskStore) -> Held {
     let job = running(store, 2).await?;
     let patient = kind("Patient")?;
-    let name = |number| PartName { kind: patient, number };
+    let name = |number| OutputFileName { kind: patient, number };
     let mut first = lease(store, &job, 2, T0).await?;
     let mut second = lease(store, &job, 3, T0).await?;
     store.record(&mut first, Record::Claim(patient), after(60)).await?;
@@ -126,7 +126,7 @@ pub async fn only_written_parts_are_listed(store: &impl TaskStore) -> Held {
     Ok(())
 }
 
-async fn due_of(store: &impl JobStore, subject: &Subject, seconds: u64) -> Result<Option<Due>, BoxError> {
+async fn due_of(store: &impl JobStore, subject: &Subject, seconds: u64) -> Result<Option<DueItem>, BoxError> {
     let all = store.due(after(seconds), 1_000).await?;
     assert!(all.iter().all(|due| due.at <= after(seconds)));
     assert!(all.is_sorted_by_key(|due| due.at));
@@ -146,7 +146,7 @@ pub async fn what_is_due_is_found_and_put_off_once(store: &impl TaskStore) -> He
         assert!(!store.put_off(&seen, None).await?);
         assert_eq!(due_of(store, subject, 4_999).await?, None);
         let again = due_of(store, subject, 5_000).await?;
-        assert_eq!(again, Some(Due { subject: subject.clone(), at: after(5_000) }));
+        assert_eq!(again, Some(DueItem { subject: subject.clone(), at: after(5_000) }));
     }
     for subject in &subjects {
         let seen = due_of(store, subject, 5_000).await?.ok_or("it is due")?;

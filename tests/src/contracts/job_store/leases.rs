@@ -3,7 +3,7 @@
 use headrace_core::access::Agent;
 use headrace_core::job::task::{Close, Cursor, LeaseAnswer, Planning, Record, Release, Work};
 use headrace_core::job::{JobEvent, JobState};
-use headrace_core::ports::{LeaseTerms, TaskStore};
+use headrace_core::ports::{LeaseSettings, TaskStore};
 use headrace_core::vocab::ids::{JobId, TaskId};
 
 use super::{
@@ -66,7 +66,7 @@ pub async fn a_lease_keeps_others_away_until_it_runs_out(store: &impl TaskStore)
 pub async fn a_restart_of_the_only_process_voids_leases(store: &impl TaskStore) -> Held {
     let job = running(store, 1).await?;
     lease(store, &job, 2, T0).await?;
-    let restarted = LeaseTerms { void_before: after(2), ..TERMS };
+    let restarted = LeaseSettings { void_before: after(2), ..TERMS };
     let LeaseAnswer::Yours(again) = store.lease_task(&task(&job, 2), restarted, after(3)).await? else {
         return Err("the old lease is void".into());
     };

@@ -14,8 +14,8 @@ use headrace_core::access::Agent;
 use headrace_core::cohort::LeftOut;
 use headrace_core::job::task::{Close, Cursor, Encoding, Lease, LeaseAnswer, Page, Pin, Planning, Record, Regroup, Slice, Work};
 use headrace_core::job::{Conditions, Job, Limits, Pass, Phase, Planned, Recorded, Tally};
-use headrace_core::output::file::{Content, Part, PartKind, PartName, Tail, TailName};
-use headrace_core::ports::{JobStore, LeaseTerms, TaskStore};
+use headrace_core::output::file::{Content, FragmentName, OutputFileName, OutputKind, Part, Tail};
+use headrace_core::ports::{JobStore, LeaseSettings, TaskStore};
 use headrace_core::request::{Container, ExportRequest};
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::error::StoreError;
@@ -85,7 +85,7 @@ macro_rules! job_store_contract {
 /// When the sample job was recorded.
 const T0: Millis = Millis(1_769_846_400_000);
 
-const TERMS: LeaseTerms = LeaseTerms { length: Duration::from_secs(60), tries: 3, void_before: Millis(0) };
+const TERMS: LeaseSettings = LeaseSettings { length: Duration::from_secs(60), tries: 3, void_before: Millis(0) };
 
 fn after(seconds: u64) -> Millis {
     T0 + Duration::from_secs(seconds)
@@ -119,8 +119,8 @@ fn task(job: &Job, task: u32) -> TaskId {
     TaskId { job: job.id.clone(), task }
 }
 
-fn kind(name: &str) -> Result<PartKind, BoxError> {
-    Ok(PartKind::named(name).ok_or("no such kind")?)
+fn kind(name: &str) -> Result<OutputKind, BoxError> {
+    Ok(OutputKind::named(name).ok_or("no such kind")?)
 }
 
 fn content(n: u64) -> Content {
@@ -173,8 +173,8 @@ async fn running(store: &impl TaskStore, tasks: u32) -> Result<Job, BoxError> {
     Ok(store.close_task(&plan, Close::Planned(planned(tasks))).await?)
 }
 
-fn page(lease: &Lease, tails: &[PartKind], offset: u64) -> Page {
-    let name = |kind| TailName { kind, task: lease.task.task, attempt: lease.attempt, step: lease.step };
+fn page(lease: &Lease, tails: &[OutputKind], offset: u64) -> Page {
+    let name = |kind| FragmentName { kind, task: lease.task.task, attempt: lease.attempt, step: lease.step };
     let tails = tails.iter().map(|kind| Tail { name: name(*kind), content: content(offset) }).collect();
     let tally = Tally { source_bytes: offset, resources: offset + 1, refused: offset + 2 };
     Page { part: lease.claim.map(|name| Part { name, content: content(offset) }), tails, cursor: Cursor { item: 0, offset }, tally }
@@ -191,7 +191,7 @@ fn must_be_stale<T: std::fmt::Debug>(what: &str, result: Result<T, StoreError>) 
 /// Every record and close that there is, tried on copies of a lease that is over: each must be stale and change nothing.
 async fn all_must_be_stale(store: &impl TaskStore, lease: &Lease) -> Result<(), BoxError> {
     use headrace_core::job::task::Release;
-    let part = Part { name: PartName { kind: kind("Patient")?, number: 1 }, content: content(9) };
+    let part = Part { name: OutputFileName { kind: kind("Patient")?, number: 1 }, content: content(9) };
     let records = [
         Record::Heartbeat,
         Record::Tasks(vec![(77, read_work(77))]),

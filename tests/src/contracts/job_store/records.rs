@@ -3,7 +3,7 @@
 use futures_util::future::try_join_all;
 use headrace_core::job::task::{Close, Cursor, LeaseAnswer, Page, Record, Release, Work};
 use headrace_core::job::{ROUND_TASKS, Tally};
-use headrace_core::output::file::{PartName, Tail, TailName};
+use headrace_core::output::file::{FragmentName, OutputFileName, Tail};
 use headrace_core::ports::TaskStore;
 use headrace_core::vocab::error::StoreError;
 
@@ -26,7 +26,7 @@ pub async fn p5_files_and_cursor_are_recorded_together_or_not_at_all(store: &imp
     store.record(&mut first, Record::Claim(patient), after(60)).await?;
     let second = lease(store, &job, 2, after(60)).await?;
     assert_eq!((second.cursor, second.tally), (written.cursor, written.tally));
-    assert_eq!(second.claim, Some(PartName { kind: patient, number: 2 }));
+    assert_eq!(second.claim, Some(OutputFileName { kind: patient, number: 2 }));
     let late = page(&first, &[observation], 900);
     must_be_stale("a late page", store.record(&mut first, Record::Page(late), after(60)).await)?;
     assert_eq!(store.parts(&job.id).await?, Vec::from_iter(written.part));
@@ -55,14 +55,14 @@ pub async fn numbers_have_no_gaps_however_many_claim_at_once(store: &impl TaskSt
             Ok::<_, BoxError>(taken)
         }
     });
-    let mut taken: Vec<PartName> = try_join_all(claims).await?.into_iter().flatten().collect();
+    let mut taken: Vec<OutputFileName> = try_join_all(claims).await?.into_iter().flatten().collect();
     taken.sort_unstable();
-    let expected: Vec<PartName> = (1..=2 * CLAIMANTS).map(|number| PartName { kind: patient, number }).collect();
+    let expected: Vec<OutputFileName> = (1..=2 * CLAIMANTS).map(|number| OutputFileName { kind: patient, number }).collect();
     assert_eq!(taken, expected);
     assert_eq!(store.parts(&job.id).await?.iter().map(|part| part.name).collect::<Vec<_>>(), expected);
     let mut other = lease(store, &job, 2, after(60)).await?;
     store.record(&mut other, Record::Claim(observation), after(120)).await?;
-    assert_eq!(other.claim, Some(PartName { kind: observation, number: 1 }));
+    assert_eq!(other.claim, Some(OutputFileName { kind: observation, number: 1 }));
     Ok(())
 }
 
@@ -75,7 +75,7 @@ pub async fn a_claim_survives_its_attempt(store: &impl TaskStore) -> Held {
     let mut other = lease(store, &job, 3, T0).await?;
     store.record(&mut other, Record::Claim(patient), after(60)).await?;
     let mut next = lease(store, &job, 2, after(60)).await?;
-    assert_eq!(next.claim, Some(PartName { kind: patient, number: 1 }));
+    assert_eq!(next.claim, Some(OutputFileName { kind: patient, number: 1 }));
     // Released by a fault, too.
     store.record(&mut next, Record::Release(Release::Fault("it did not answer".into())), after(61)).await?;
     let mut last = lease(store, &job, 2, after(61)).await?;
@@ -122,7 +122,7 @@ pub async fn a_step_that_landed_unanswered_is_not_repeated(store: &impl TaskStor
     let job = running(store, 1).await?;
     let (patient, observation) = (kind("Patient")?, kind("Observation")?);
     let mut lease = lease(store, &job, 2, T0).await?;
-    let steps: [fn(&headrace_core::job::task::Lease, [headrace_core::output::file::PartKind; 2]) -> Record; 4] = [
+    let steps: [fn(&headrace_core::job::task::Lease, [headrace_core::output::file::OutputKind; 2]) -> Record; 4] = [
         |_, _| Record::Heartbeat,
         |_, [patient, _]| Record::Claim(patient),
         |lease, [_, observation]| Record::Page(page(lease, &[observation], 33)),
@@ -135,15 +135,15 @@ pub async fn a_step_that_landed_unanswered_is_not_repeated(store: &impl TaskStor
         store.record(&mut lease, record.clone(), after(60)).await?;
         assert_eq!(lease, unanswered, "{record:?}");
     }
-    assert_eq!(lease.claim, Some(PartName { kind: observation, number: 1 }));
-    let parts: Vec<PartName> = store.parts(&job.id).await?.iter().map(|part| part.name).collect();
-    assert_eq!(parts, [PartName { kind: patient, number: 1 }]);
+    assert_eq!(lease.claim, Some(OutputFileName { kind: observation, number: 1 }));
+    let parts: Vec<OutputFileName> = store.parts(&job.id).await?.iter().map(|part| part.name).collect();
+    assert_eq!(parts, [OutputFileName { kind: patient, number: 1 }]);
     assert_eq!(store.tails(&job.id, 0..=0).await?.len(), 1);
     // A second claim of a kind would have left a hole.
     let written = page(&lease, &[], 34);
     store.record(&mut lease, Record::Page(written), after(60)).await?;
     store.record(&mut lease, Record::Claim(patient), after(60)).await?;
-    assert_eq!(lease.claim, Some(PartName { kind: patient, number: 2 }));
+    assert_eq!(lease.claim, Some(OutputFileName { kind: patient, number: 2 }));
     Ok(())
 }
 
@@ -198,7 +198,7 @@ pub async fn tails_are_listed_by_round_in_order(store: &impl TaskStore) -> Held 
             let mut tails = Vec::new();
             for kind in &kinds {
                 let kind = *kind.as_ref().map_err(ToString::to_string)?;
-                let name = TailName { kind, task: number, attempt: lease.attempt, step: lease.step };
+                let name = FragmentName { kind, task: number, attempt: lease.attempt, step: lease.step };
                 tails.push(Tail { name, content: content(offset) });
             }
             expected.extend(tails.iter().copied());

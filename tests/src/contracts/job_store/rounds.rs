@@ -3,7 +3,7 @@
 use headrace_core::access::Agent;
 use headrace_core::job::task::{Close, Lease, LeaseAnswer, Planning, Record, Regroup, Rereading, Resolving, Stage, Work};
 use headrace_core::job::{Conditions, Job, JobEvent, Phase, ROUND_TASKS, Tally};
-use headrace_core::output::file::PartName;
+use headrace_core::output::file::OutputFileName;
 use headrace_core::ports::TaskStore;
 use headrace_core::vocab::ids::TaskId;
 
@@ -106,7 +106,7 @@ pub async fn dropped_parts_leave_no_gap_and_their_numbers_are_free_again(store: 
     assert_eq!(finish.until, after(90));
     // The lease goes on, and numbers begin anew.
     store.record(&mut finish, Record::Claim(kind("Patient")?), after(91)).await?;
-    assert_eq!(finish.claim, Some(PartName { kind: kind("Patient")?, number: 1 }));
+    assert_eq!(finish.claim, Some(OutputFileName { kind: kind("Patient")?, number: 1 }));
     Ok(())
 }
 

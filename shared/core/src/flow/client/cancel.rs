@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::access::Visitor;
+use crate::access::Principal;
 use crate::job::{Job, JobEvent, Step};
-use crate::ports::{Clock, JobStore, PartStore};
+use crate::ports::{Clock, JobStore, OutputStore};
 use crate::vocab::error::ExportError;
 use crate::vocab::ids::JobId;
 
@@ -14,10 +14,10 @@ use crate::vocab::ids::JobId;
 /// could not be deleted now, are swept by the reaper.
 pub async fn cancel(
     jobs: &impl JobStore,
-    parts: &impl PartStore,
+    parts: &impl OutputStore,
     clock: &impl Clock,
     id: &JobId,
-    visitor: &Visitor,
+    visitor: &Principal,
 ) -> Result<Job, ExportError> {
     let now = clock.now();
     let absent = ExportError::NotFound("this export");

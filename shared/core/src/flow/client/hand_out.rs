@@ -1,19 +1,19 @@
 //! Gives a client access to one file.
 
-use crate::access::Visitor;
+use crate::access::Principal;
 use crate::job::JobState;
-use crate::output::file::{Part, PartName};
-use crate::ports::{Access, Clock, JobStore, PartStore};
+use crate::output::file::{OutputFileName, Part};
+use crate::ports::{Access, Clock, JobStore, OutputStore};
 use crate::vocab::error::ExportError;
 use crate::vocab::ids::JobId;
 
 /// Access to a part of the caller's own complete job, fresh at each request, so that links live as long as the files.
 pub async fn hand_out(
     jobs: &impl JobStore,
-    parts: &impl PartStore,
+    parts: &impl OutputStore,
     clock: &impl Clock,
-    (id, name): (&JobId, PartName),
-    visitor: &Visitor,
+    (id, name): (&JobId, OutputFileName),
+    visitor: &Principal,
 ) -> Result<(Part, Access), ExportError> {
     let absent = ExportError::NotFound("this file");
     let now = clock.now();

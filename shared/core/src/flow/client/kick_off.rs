@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use crate::access::{Agent, Visitor};
+use crate::access::{Agent, Principal};
 use crate::job::anonymization::JobSecret;
 use crate::job::task::Planning;
 use crate::job::{Conditions, IdempotencyKey, Job, JobEvent, JobState, Limits, Quotas, Reason, ReasonKind, Recorded};
-use crate::ports::{Clock, JobStore, PartStore, ResourceSource, TaskQueue};
+use crate::ports::{Clock, JobStore, OutputStore, ResourceSource, TaskQueue};
 use crate::request::{Asked, ExportRequest, Policy, Refusal, Resolved};
 use crate::vocab::error::{ExportError, StoreError};
 use crate::vocab::ids::{JobId, TaskId};
@@ -28,7 +28,7 @@ pub struct KickOff {
     /// What was asked.
     pub asked: Asked,
     /// By whom.
-    pub visitor: Visitor,
+    pub visitor: Principal,
     /// The FHIR base that the client used, without a slash at its end.
     pub base: String,
     /// The request's full URL.
@@ -60,7 +60,7 @@ pub struct Settings<'a> {
 /// A kick-off that has come before under the same key gives the job that it started then.
 pub async fn kick_off(
     (jobs, queue): (&impl JobStore, &impl TaskQueue),
-    (source, parts): (&impl ResourceSource, &impl PartStore),
+    (source, parts): (&impl ResourceSource, &impl OutputStore),
     clock: &impl Clock,
     settings: Settings<'_>,
     kick_off: KickOff,

@@ -1,6 +1,6 @@
 //! The caller's own exports, the newest first.
 
-use crate::access::Visitor;
+use crate::access::Principal;
 use crate::job::Job;
 use crate::ports::{Clock, JobPage, JobStore};
 use crate::vocab::error::ExportError;
@@ -18,7 +18,7 @@ const LOOKS: usize = 1_000;
 pub async fn list(
     jobs: &impl JobStore,
     clock: &impl Clock,
-    visitor: &Visitor,
+    visitor: &Principal,
     mut before: Option<ListCursor>,
     count: u16,
 ) -> Result<JobPage, ExportError> {

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::access::Visitor;
+use crate::access::Principal;
 use crate::job::{Job, JobState, Phase, Reason};
 use crate::output::manifest::Manifest;
 use crate::ports::{Clock, JobStore};
@@ -49,7 +49,7 @@ pub async fn status(
     jobs: &impl JobStore,
     clock: &impl Clock,
     (id, page): (&JobId, usize),
-    visitor: &Visitor,
+    visitor: &Principal,
 ) -> Result<Polled, ExportError> {
     let now = clock.now();
     let job = jobs.job(id).await?.filter(|job| job.is_visible_to(visitor, now)).ok_or(ExportError::NotFound("this export"))?;

@@ -7,8 +7,8 @@ use headrace_fhir::Bases;
 
 use crate::cohort::LeftOut;
 use crate::job::task::{Lease, Record, Work};
-use crate::output::file::{Content, FileName, PartKind, Tail, TailName};
-use crate::ports::{AllPorts, Draft as _, PartStore as _, TaskStore as _};
+use crate::output::file::{Content, FileName, FragmentName, OutputKind, Tail};
+use crate::ports::{AllPorts, Draft as _, OutputStore as _, TaskStore as _};
 use crate::vocab::clock::Millis;
 use crate::vocab::error::ExportError;
 
@@ -46,7 +46,7 @@ pub(in crate::flow) async fn enrol(
     let is_told = job.request.ignored.iter().any(|ignored| ignored.parameter == "patient");
     let left_out = LeftOut { patients: if is_told { 0 } else { count(found.absent.len()) }, members: count(found.unresolved) };
     let (file, is_empty) = (found.roster.write(), found.roster.is_empty());
-    let name = TailName { kind: PartKind::Roster, task: lease.task.task, attempt: lease.attempt, step: lease.step };
+    let name = FragmentName { kind: OutputKind::Roster, task: lease.task.task, attempt: lease.attempt, step: lease.step };
     let mut crc = Digest::new(CrcAlgorithm::Crc64Nvme);
     crc.update(&file);
     let content = Content { bytes: file.len() as u64, lines: 0, crc64: crc.finalize() };

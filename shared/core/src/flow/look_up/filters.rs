@@ -6,7 +6,7 @@ use headrace_fhir::{
     Bases, FhirVersion, Instant, Outline, PatientCompartment, Query, Resource, ResourceType, TypeSet, may_mention_patient, peek,
 };
 
-use crate::cohort::{Cohort, FilterHits, Latest, SortedKeys, Version};
+use crate::cohort::{FilterHits, Latest, ResolvedGroup, SortedKeys, Version};
 use crate::ports::ResourceSource;
 use crate::versions::key::{Keys, ResourceKey};
 
@@ -30,7 +30,7 @@ struct Filter {
 
 impl Filters {
     /// Compiles them, or says which of them cannot be used; `None` if there is none.
-    pub(super) fn compile(cohort: &Cohort, version: FhirVersion, bases: &Bases, now: Instant) -> Result<Option<Self>, Stop> {
+    pub(super) fn compile(cohort: &ResolvedGroup, version: FhirVersion, bases: &Bases, now: Instant) -> Result<Option<Self>, Stop> {
         if cohort.read().all(|(_, group)| group.filters.is_empty()) {
             return Ok(None);
         }

@@ -1,7 +1,7 @@
 //! What a kick-off looks up before it accepts an export.
 
 use crate::ports::{Clock, ResourceSource};
-use crate::request::{Ignored, Level, Refusal};
+use crate::request::{IgnoredParameter, Level, Refusal};
 use crate::vocab::clock::Millis;
 use crate::vocab::error::{ExportError, SourceError};
 use crate::vocab::outcome::IssueCode;
@@ -24,7 +24,7 @@ impl Subjects<'_> {
         clock: &impl Clock,
         terms: LookUpTerms,
         is_lenient: bool,
-    ) -> Result<Option<Ignored>, ExportError> {
+    ) -> Result<Option<IgnoredParameter>, ExportError> {
         let types = self.types();
         if types == headrace_fhir::TypeSet::default() {
             return Ok(None);
@@ -46,7 +46,7 @@ impl Subjects<'_> {
     }
 
     /// What is said about patients who were named and are not there.
-    pub(in crate::flow) fn absent(&self, found: &Found) -> Option<Ignored> {
+    pub(in crate::flow) fn absent(&self, found: &Found) -> Option<IgnoredParameter> {
         let (first, rest) = found.absent.split_at(found.absent.len().min(IDS_SHOWN));
         if first.is_empty() {
             return None;
@@ -60,7 +60,7 @@ impl Subjects<'_> {
         let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
         let (absent, all) = (found.absent.len(), self.patients.len());
         let text = format!("of {all} patients named by `patient`, {absent} are {place}: {}{more}", shown.join(", "));
-        Some(Ignored { parameter: "patient".to_owned(), text })
+        Some(IgnoredParameter { parameter: "patient".to_owned(), text })
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use headrace_fhir::{Bases, Membership, ResourceType};
 use memchr::memmem::Finder;
 
-use crate::cohort::{Cohort, GroupRead};
+use crate::cohort::{GroupRead, ResolvedGroup};
 use crate::ports::ResourceSource;
 use crate::versions::key::Keys;
 
@@ -21,10 +21,10 @@ pub(super) async fn cohort<S: ResourceSource, P: Pulse>(
     asked: &str,
     keys: &Keys,
     bases: &Bases,
-) -> Result<Cohort, Stop> {
+) -> Result<ResolvedGroup, Stop> {
     let Some(kind) = ResourceType::named("Group") else { return Err(Stop::NoSuchGroup) };
     let (word, escape) = (Finder::new("Group"), Finder::new("\\u"));
-    let mut cohort = Cohort::of(asked);
+    let mut cohort = ResolvedGroup::of(asked);
     for _ in 0..DEPTH_LIMIT {
         let unread = cohort.unread();
         if unread.is_empty() || cohort.is_too_large() {

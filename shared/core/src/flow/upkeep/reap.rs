@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::access::Agent;
 use crate::job::{Job, JobEvent, JobState, Quotas, Reason, ReasonKind};
-use crate::ports::{Clock, Due, JobStore, PartStore, Ports, Subject, TaskQueue};
+use crate::ports::{Clock, DueItem, JobStore, OutputStore, Ports, Subject, TaskQueue};
 use crate::vocab::clock::Millis;
 use crate::vocab::error::{ExportError, StoreError};
 use crate::vocab::ids::TaskId;
@@ -41,7 +41,7 @@ pub struct Reaped {
 /// One run over everything that is due, then over the jobs that wait for their turn. What fails stays due for the next run
 /// and does not keep the rest from being looked at.
 pub async fn reap<S>(
-    ports: &Ports<impl JobStore, impl TaskQueue, S, impl PartStore, impl Clock>,
+    ports: &Ports<impl JobStore, impl TaskQueue, S, impl OutputStore, impl Clock>,
     quotas: &Quotas,
 ) -> Result<Reaped, ExportError>
 where
@@ -70,7 +70,7 @@ where
 }
 
 /// After a restart of the only process there can be: announces every task of every open job, for its queue was lost with it.
-pub async fn recover<S>(ports: &Ports<impl JobStore, impl TaskQueue, S, impl PartStore, impl Clock>) -> Result<u32, ExportError>
+pub async fn recover<S>(ports: &Ports<impl JobStore, impl TaskQueue, S, impl OutputStore, impl Clock>) -> Result<u32, ExportError>
 where
     S: Send + Sync,
 {
@@ -90,8 +90,8 @@ where
 }
 
 async fn look_at<S: Send + Sync>(
-    ports: &Ports<impl JobStore, impl TaskQueue, S, impl PartStore, impl Clock>,
-    due: &Due,
+    ports: &Ports<impl JobStore, impl TaskQueue, S, impl OutputStore, impl Clock>,
+    due: &DueItem,
     now: Millis,
     reaped: &mut Reaped,
 ) -> Result<(), ExportError> {
@@ -118,8 +118,8 @@ async fn look_at<S: Send + Sync>(
 }
 
 async fn look_at_job<S: Send + Sync>(
-    ports: &Ports<impl JobStore, impl TaskQueue, S, impl PartStore, impl Clock>,
-    due: &Due,
+    ports: &Ports<impl JobStore, impl TaskQueue, S, impl OutputStore, impl Clock>,
+    due: &DueItem,
     job: &Job,
     now: Millis,
     reaped: &mut Reaped,

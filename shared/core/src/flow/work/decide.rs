@@ -4,13 +4,13 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use crate::job::task::{Lease, Rereading, Resolving, Stage, Work};
 use crate::job::{Pass, Phase};
-use crate::output::file::PartKind;
+use crate::output::file::OutputKind;
 use crate::ports::{AllPorts, TaskStore as _};
 use crate::versions::correction::Directory;
 use crate::vocab::error::ExportError;
 
 use super::reread::{READS_AT_ONCE, directory, findings_files};
-use super::run_task::WorkTerms;
+use super::run_task::WorkerSettings;
 
 /// The tasks of a new round.
 pub(super) struct Next {
@@ -23,7 +23,7 @@ pub(super) struct Next {
 }
 
 /// What comes before the leased finish may join what was written; `None` if nothing does.
-pub(super) async fn decide(ports: &impl AllPorts, lease: &mut Lease, terms: &WorkTerms) -> Result<Option<Next>, ExportError> {
+pub(super) async fn decide(ports: &impl AllPorts, lease: &mut Lease, terms: &WorkerSettings) -> Result<Option<Next>, ExportError> {
     let pass = lease.job.planned.map(|planned| planned.pass).unwrap_or_default();
     match (pass, lease.job.phase) {
         (Pass::Direct, _) | (_, Phase::Reread | Phase::Organize | Phase::Gather) => Ok(None),
@@ -41,10 +41,10 @@ pub(super) async fn decide(ports: &impl AllPorts, lease: &mut Lease, terms: &Wor
 }
 
 /// As many ranges as it takes for one worker to hold one; `None` if the last round left nothing.
-async fn resolving(ports: &impl AllPorts, lease: &Lease, terms: &WorkTerms, stage: Stage) -> Result<Option<Next>, ExportError> {
+async fn resolving(ports: &impl AllPorts, lease: &Lease, terms: &WorkerSettings, stage: Stage) -> Result<Option<Next>, ExportError> {
     let round = lease.job.round;
     let tails = ports.jobs().tails(&lease.job.id, round..=round).await?;
-    let is_noted = |kind| matches!(kind, PartKind::Notes | PartKind::Links);
+    let is_noted = |kind| matches!(kind, OutputKind::Notes | OutputKind::Links);
     let bytes: u64 = tails.iter().filter(|tail| is_noted(tail.name.kind)).map(|tail| tail.content.bytes).sum();
     if bytes == 0 {
         return Ok(None);
@@ -62,7 +62,7 @@ async fn resolving(ports: &impl AllPorts, lease: &Lease, terms: &WorkTerms, stag
 const RANGES_LIMIT: u32 = 4_096;
 
 /// Which slices are to be read again.
-async fn reread(ports: &impl AllPorts, lease: &mut Lease, terms: &WorkTerms, pass: Pass) -> Result<Option<Next>, ExportError> {
+async fn reread(ports: &impl AllPorts, lease: &mut Lease, terms: &WorkerSettings, pass: Pass) -> Result<Option<Next>, ExportError> {
     let files = findings_files(ports, lease).await?;
     let held: &Lease = lease;
     let reads: Vec<_> = files.iter().map(|tail| directory(ports, held, tail)).collect();

@@ -8,7 +8,7 @@ use headrace_fhir::{DeidErrors, Deidentification, FhirVersion};
 
 use crate::job::anonymization::{Anonymization, Configuration, Deid, JobSecret, Pinned, terms};
 use crate::job::task::Lease;
-use crate::ports::{AllPorts, JobStore, PartStore};
+use crate::ports::{AllPorts, JobStore, OutputStore};
 use crate::request::{Parameter, Refusal};
 use crate::vocab::error::{ExportError, StoreError};
 use crate::vocab::ids::JobId;
@@ -20,7 +20,7 @@ const FAULTS: usize = 20;
 /// Reads the configuration that a request names, to see whether an export can go by it, and seals the job's secret.
 pub(in crate::flow) async fn pin(
     jobs: &impl JobStore,
-    (parts, own): (&impl PartStore, Option<&str>),
+    (parts, own): (&impl OutputStore, Option<&str>),
     (id, secret): (&JobId, &JobSecret),
     asked: &Anonymization,
     version: FhirVersion,

@@ -6,10 +6,10 @@ use std::time::Duration;
 use crate::access::Agent;
 use crate::job::task::{Close, Cursor, Lease, Regroup, Work};
 use crate::job::{JobEvent, Phase, ROUND_TASKS, Reason, ReasonKind};
-use crate::output::file::{PartKind, Tail};
+use crate::output::file::{OutputKind, Tail};
 use crate::output::manifest::{MANIFEST_LIMIT_BYTES, Manifest};
-use crate::ports::{AllPorts, JobStore as _, PartStore as _, TaskQueue as _, TaskStore as _};
-use crate::request::Ignored;
+use crate::ports::{AllPorts, JobStore as _, OutputStore as _, TaskQueue as _, TaskStore as _};
+use crate::request::IgnoredParameter;
 use crate::vocab::clock::Millis;
 use crate::vocab::error::ExportError;
 use crate::vocab::ids::TaskId;
@@ -20,12 +20,17 @@ use super::organize;
 use super::plan::record_tasks;
 use super::pump::{Flow, Item, Pump};
 use super::reread::parts_were_taken_back;
-use super::run_task::{TaskEnd, WorkTerms};
+use super::run_task::{TaskEnd, WorkerSettings};
 
 /// The most tails that one worker joins: each costs a round trip to the store.
 const TAILS_PER_WORKER: usize = 200;
 
-pub(super) async fn finish(ports: &impl AllPorts, lease: &mut Lease, terms: &WorkTerms, stop_at: Millis) -> Result<TaskEnd, ExportError> {
+pub(super) async fn finish(
+    ports: &impl AllPorts,
+    lease: &mut Lease,
+    terms: &WorkerSettings,
+    stop_at: Millis,
+) -> Result<TaskEnd, ExportError> {
     if lease.cursor == Cursor::default()
         && let Some(next) = decide(ports, lease, terms).await?
     {
@@ -72,7 +77,7 @@ fn group(tails: &[Tail], limit_bytes: u64) -> Vec<Vec<Tail>> {
 }
 
 /// Hands out the tasks of a new round.
-async fn hand_out(ports: &impl AllPorts, lease: &mut Lease, terms: &WorkTerms, next: Next) -> Result<TaskEnd, ExportError> {
+async fn hand_out(ports: &impl AllPorts, lease: &mut Lease, terms: &WorkerSettings, next: Next) -> Result<TaskEnd, ExportError> {
     let first = (lease.job.round + 1) * ROUND_TASKS;
     let tasks: Vec<(u32, Work)> = (first..).zip(next.works).collect();
     let announced: Vec<_> = tasks.iter().map(|(task, _)| TaskId { job: lease.job.id.clone(), task: *task }).collect();
@@ -85,7 +90,13 @@ async fn hand_out(ports: &impl AllPorts, lease: &mut Lease, terms: &WorkTerms, n
 }
 
 /// Joins the tails, kind by kind, into parts. Only the last part of a kind may be short.
-async fn join(ports: &impl AllPorts, lease: &mut Lease, terms: &WorkTerms, stop_at: Millis, tails: &[Tail]) -> Result<Flow, ExportError> {
+async fn join(
+    ports: &impl AllPorts,
+    lease: &mut Lease,
+    terms: &WorkerSettings,
+    stop_at: Millis,
+    tails: &[Tail],
+) -> Result<Flow, ExportError> {
     let begin = lease.cursor;
     let left_out = lease.job.planned.map(|planned| planned.left_out.ignored()).unwrap_or_default();
     let kinds = by_kind(tails, &[lease.job.request.ignored.clone(), left_out].concat());
@@ -115,17 +126,17 @@ async fn join(ports: &impl AllPorts, lease: &mut Lease, terms: &WorkTerms, stop_
 
 /// What is to be joined, kind by kind. What the request asked for and is not done is told once, behind all other errors:
 /// it was told nowhere before, however often the lake was read.
-fn by_kind(tails: &[Tail], ignored: &[Ignored]) -> Vec<Vec<Item>> {
-    let mut kinds: Vec<(PartKind, Vec<Item>)> = Vec::new();
+fn by_kind(tails: &[Tail], ignored: &[IgnoredParameter]) -> Vec<Vec<Item>> {
+    let mut kinds: Vec<(OutputKind, Vec<Item>)> = Vec::new();
     for tails in tails.chunk_by(|one, next| one.name.kind == next.name.kind) {
         kinds.extend(tails.first().map(|first| (first.name.kind, tails.iter().copied().map(Item::Tail).collect())));
     }
     if !ignored.is_empty() {
         let lines: String = ignored.iter().map(|ignored| format!("{}\n", Outcome::ignored(ignored))).collect();
-        let item = Item::Lines(PartKind::Error, lines.into());
-        match kinds.iter_mut().find(|(kind, _)| *kind == PartKind::Error) {
+        let item = Item::Lines(OutputKind::Error, lines.into());
+        match kinds.iter_mut().find(|(kind, _)| *kind == OutputKind::Error) {
             Some((_, items)) => items.push(item),
-            None => kinds.push((PartKind::Error, vec![item])),
+            None => kinds.push((OutputKind::Error, vec![item])),
         }
     }
     kinds.into_iter().map(|(_, items)| items).collect()

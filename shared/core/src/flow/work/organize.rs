@@ -9,8 +9,8 @@ use headrace_fhir::ResourceType;
 use crate::job::Phase;
 use crate::job::anonymization::Deid;
 use crate::job::task::{Close, Cursor, Lease, Organizing, Work};
-use crate::output::file::{Bucket, PartKind, Tail};
-use crate::patients::{Order, Places, Role, Shelf, Unframer, header, positions, share};
+use crate::output::file::{Bucket, OutputKind, Tail};
+use crate::patients::{FrameDecoder, Order, PatientPartitioner, Role, SortBuffer, header, positions, share};
 use crate::ports::{AllPorts, TaskStore as _};
 use crate::vocab::clock::Millis;
 use crate::vocab::error::{ExportError, StoreError};
@@ -20,7 +20,7 @@ use super::decide::Next;
 use super::deidentify::deid;
 use super::pump::Pump;
 use super::reread::{READS_AT_ONCE, parts_were_taken_back, read};
-use super::run_task::{TaskEnd, WorkTerms, announce_finish_after_last};
+use super::run_task::{TaskEnd, WorkerSettings, announce_finish_after_last};
 
 /// Buckets are read in pieces of this size.
 const PIECE_BYTES: u64 = 2 << 20;
@@ -29,7 +29,7 @@ const PIECE_BYTES: u64 = 2 << 20;
 const WRITTEN: Cursor = Cursor { item: 1, offset: 0 };
 
 /// The tasks that organize what earlier rounds have left in buckets; `None` if nothing lies there, or they have been.
-pub(super) async fn buckets_left(ports: &impl AllPorts, lease: &Lease, terms: &WorkTerms) -> Result<Option<Next>, ExportError> {
+pub(super) async fn buckets_left(ports: &impl AllPorts, lease: &Lease, terms: &WorkerSettings) -> Result<Option<Next>, ExportError> {
     let job = &lease.job;
     if !job.request.is_organized || matches!(job.phase, Phase::Organize | Phase::Gather) {
         return Ok(None);
@@ -47,7 +47,7 @@ pub(super) async fn buckets_left(ports: &impl AllPorts, lease: &Lease, terms: &W
 async fn tails_of(ports: &impl AllPorts, lease: &Lease, numbers: Range<u8>) -> Result<Vec<(Bucket, Tail)>, ExportError> {
     let tails = ports.jobs().tails(&lease.job.id, lease.job.tails_from..=lease.job.round).await?;
     let in_bucket = |tail: Tail| {
-        let PartKind::Bucket(bucket) = tail.name.kind else { return None };
+        let OutputKind::Bucket(bucket) = tail.name.kind else { return None };
         numbers.contains(&bucket.number()).then_some((bucket, tail))
     };
     let mut tails: Vec<_> = tails.into_iter().filter_map(in_bucket).collect();
@@ -60,7 +60,7 @@ async fn tails_of(ports: &impl AllPorts, lease: &Lease, numbers: Range<u8>) -> R
 pub(super) async fn organize(
     ports: &impl AllPorts,
     lease: &mut Lease,
-    terms: &WorkTerms,
+    terms: &WorkerSettings,
     stop_at: Millis,
     organizing: Organizing,
 ) -> Result<TaskEnd, ExportError> {
@@ -70,7 +70,7 @@ pub(super) async fn organize(
         let (begin, end) = (own.start.max(lease.cursor.offset), own.end);
         let buckets = Buckets {
             tails: tails_of(ports, lease, organizing.from..organizing.to).await?,
-            places: Places::of(&lease.job.id, deid.as_ref().map(|deid| &deid.secret)),
+            places: PatientPartitioner::of(&lease.job.id, deid.as_ref().map(|deid| &deid.secret)),
             counts_left_out: organizing.range == 0,
         };
         let writes_anew = parts_were_taken_back(ports, lease).await?;
@@ -78,7 +78,7 @@ pub(super) async fn organize(
         pump.writes_anew = writes_anew;
         let mut after = None::<Order>;
         let left_out = loop {
-            let shelf = Shelf::new(terms.organize_bytes, begin..end, after.clone());
+            let shelf = SortBuffer::new(terms.organize_bytes, begin..end, after.clone());
             // The first pass of an attempt takes the time that it takes, so that each attempt gets on by a block at least.
             let may_stop = after.is_some();
             let Some((shelf, left_out)) = buckets.onto(shelf, ports, &mut pump, may_stop).await? else { return pump.hand_on().await };
@@ -95,9 +95,9 @@ pub(super) async fn organize(
                 }
                 if after.as_ref().is_none_or(|after| after.patient != book.order.patient) {
                     let line = format!("{}\n", header(&reference_to(&book.order.patient, deid.as_ref())));
-                    pump.page.append(PartKind::Organized, line.into(), 1).await?;
+                    pump.page.append(OutputKind::Organized, line.into(), 1).await?;
                 }
-                pump.page.append(PartKind::Organized, book.line, 1).await?;
+                pump.page.append(OutputKind::Organized, book.line, 1).await?;
                 pump.beat().await?;
                 after = Some(book.order);
             }
@@ -110,7 +110,7 @@ pub(super) async fn organize(
         }
         for ((role, kind), count) in left_out {
             let line = format!("{}\n", Outcome::information(said_of_left_out(role, kind, count)));
-            pump.page.append(PartKind::Error, line.into(), 1).await?;
+            pump.page.append(OutputKind::Error, line.into(), 1).await?;
         }
         pump.turn_page(WRITTEN).await?;
     }
@@ -142,7 +142,7 @@ fn said_of_left_out(role: Role, kind: ResourceType, count: u64) -> String {
 /// What a task reads.
 struct Buckets {
     tails: Vec<(Bucket, Tail)>,
-    places: Places,
+    places: PatientPartitioner,
     /// Of the tasks that read a bucket, one tells what was left out.
     counts_left_out: bool,
 }
@@ -151,14 +151,14 @@ impl Buckets {
     /// Offers all that lies in the buckets to a shelf; `None` if the time is up and it may stop.
     async fn onto<W: AllPorts>(
         &self,
-        mut shelf: Shelf,
+        mut shelf: SortBuffer,
         ports: &W,
         pump: &mut Pump<'_, W>,
         may_stop: bool,
-    ) -> Result<Option<(Shelf, LeftOut)>, ExportError> {
+    ) -> Result<Option<(SortBuffer, LeftOut)>, ExportError> {
         let mut left_out = LeftOut::new();
         let mut arrival = 0;
-        let mut unframer = Unframer::default();
+        let mut unframer = FrameDecoder::default();
         let pieces: Vec<(&Tail, Range<u64>)> = self.tails.iter().flat_map(|(_, tail)| pieces(tail)).collect();
         for batch in pieces.chunks(READS_AT_ONCE) {
             let held: &Lease = pump.lease;

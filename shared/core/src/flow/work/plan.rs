@@ -11,10 +11,15 @@ use crate::vocab::clock::Millis;
 use crate::vocab::error::ExportError;
 use crate::vocab::ids::TaskId;
 
-use super::run_task::{TaskEnd, WorkTerms, announce_finish_after_last};
+use super::run_task::{TaskEnd, WorkerSettings, announce_finish_after_last};
 use crate::flow::look_up::{Catalogue, Subjects, enrol, patients};
 
-pub(super) async fn plan(ports: &impl AllPorts, lease: &mut Lease, terms: &WorkTerms, stop_at: Millis) -> Result<TaskEnd, ExportError> {
+pub(super) async fn plan(
+    ports: &impl AllPorts,
+    lease: &mut Lease,
+    terms: &WorkerSettings,
+    stop_at: Millis,
+) -> Result<TaskEnd, ExportError> {
     // Rule P3: once, just before the source is pinned.
     let transaction_time = ports.now();
     let only = types_to_read(&lease.job.request, terms).filter(|_| terms.trust_lake_names);
@@ -71,7 +76,7 @@ pub(super) async fn plan(ports: &impl AllPorts, lease: &mut Lease, terms: &WorkT
 pub(super) async fn record_tasks(
     ports: &impl AllPorts,
     lease: &mut Lease,
-    terms: &WorkTerms,
+    terms: &WorkerSettings,
     tasks: Vec<(u32, Work)>,
 ) -> Result<(), ExportError> {
     let (mut batch, mut bytes) = (Vec::new(), 0);

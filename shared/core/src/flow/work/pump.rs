@@ -11,18 +11,23 @@ use crate::job::folder::Folder;
 use crate::job::task::{Close, Cursor, Encoding, Lease, Page, Record, Release, Slice, Work};
 use crate::lake::ndjson::Piece;
 use crate::lake::reader::{Extent, LineReader};
-use crate::lines::checkpoint::{Fill, OpenPage};
+use crate::lines::checkpoint::{Fill, OpenCheckpoint};
 use crate::lines::reading::Reading;
-use crate::output::file::{Content, FileName, Part, PartKind, PartName, Tail, TailName};
-use crate::ports::{AllPorts, ByteStream, Draft as _, PartStore, ResourceSource as _, TaskQueue as _, TaskStore as _};
+use crate::output::file::{Content, FileName, FragmentName, OutputFileName, OutputKind, Part, Tail};
+use crate::ports::{AllPorts, ByteStream, Draft as _, OutputStore, ResourceSource as _, TaskQueue as _, TaskStore as _};
 use crate::vocab::clock::Millis;
 use crate::vocab::error::{ExportError, StoreError};
 
 use super::reread;
-use super::run_task::{TaskEnd, WorkTerms, announce_finish_after_last};
+use super::run_task::{TaskEnd, WorkerSettings, announce_finish_after_last};
 
 /// Runs a reading or gathering task from its cursor to its end, or to `stop_at`.
-pub(super) async fn pump(ports: &impl AllPorts, lease: &mut Lease, terms: &WorkTerms, stop_at: Millis) -> Result<TaskEnd, ExportError> {
+pub(super) async fn pump(
+    ports: &impl AllPorts,
+    lease: &mut Lease,
+    terms: &WorkerSettings,
+    stop_at: Millis,
+) -> Result<TaskEnd, ExportError> {
     let (items, reading) = match &lease.work {
         Work::Read(slices) => (of_slices(slices), Some(reread::first(ports, lease, terms).await?)),
         Work::Reread(rereading) => {
@@ -59,7 +64,7 @@ pub(super) enum Item {
     /// Lines that were selected before, all of one kind.
     Tail(Tail),
     /// Lines that are in no file yet, all of one kind.
-    Lines(PartKind, Bytes),
+    Lines(OutputKind, Bytes),
 }
 
 impl Item {
@@ -90,7 +95,7 @@ pub(super) enum Flow {
 pub(super) struct Pump<'a, W: AllPorts> {
     ports: &'a W,
     pub(super) lease: &'a mut Lease,
-    terms: &'a WorkTerms,
+    terms: &'a WorkerSettings,
     stop_at: Millis,
     /// How lines of the lake are read; `None` where only tails are.
     reading: Option<Reading>,
@@ -98,13 +103,13 @@ pub(super) struct Pump<'a, W: AllPorts> {
     sizes: Vec<Measured>,
     /// Whether parts take the place of whatever lies under their names; see [`reread::parts_were_taken_back`].
     pub(super) writes_anew: bool,
-    pub(super) page: OpenPage<'a, W::Parts>,
+    pub(super) page: OpenCheckpoint<'a, W::Parts>,
     beat_at: Millis,
 }
 
 impl<'a, W: AllPorts> Pump<'a, W> {
-    pub(super) fn new(ports: &'a W, lease: &'a mut Lease, terms: &'a WorkTerms, stop_at: Millis) -> Self {
-        let page = OpenPage::new(ports.parts(), lease);
+    pub(super) fn new(ports: &'a W, lease: &'a mut Lease, terms: &'a WorkerSettings, stop_at: Millis) -> Self {
+        let page = OpenCheckpoint::new(ports.parts(), lease);
         let beat_at = ports.now() + terms.lease.length / 3;
         Self { ports, lease, terms, stop_at, reading: None, sizes: Vec::new(), writes_anew: false, page, beat_at }
     }
@@ -210,7 +215,7 @@ impl<'a, W: AllPorts> Pump<'a, W> {
     async fn pulse(&mut self, cursor: Cursor) -> Result<Flow, ExportError> {
         if self.is_over() {
             // In the middle of a patient's block no page may end.
-            if !self.is_finish() && !self.page.holds(PartKind::Organized) {
+            if !self.is_finish() && !self.page.holds(OutputKind::Organized) {
                 self.turn_page(cursor).await?;
             }
             return Ok(Flow::Stop);
@@ -279,7 +284,7 @@ impl<'a, W: AllPorts> Pump<'a, W> {
 
     /// The name for the part that is about to be written. An earlier attempt may have left one reserved: it filled the
     /// same file from the same cursor.
-    async fn claim(&mut self, kind: PartKind) -> Result<PartName, ExportError> {
+    async fn claim(&mut self, kind: OutputKind) -> Result<OutputFileName, ExportError> {
         if self.lease.claim.is_none() {
             let until = self.ports.now() + self.terms.lease.length;
             self.ports.jobs().record(self.lease, Record::Claim(kind), until).await?;
@@ -320,9 +325,9 @@ impl<'a, W: AllPorts> Pump<'a, W> {
 
 /// Writes a tail that is at hand.
 pub(super) async fn write_tail(
-    parts: &impl PartStore,
+    parts: &impl OutputStore,
     folder: &Folder,
-    name: TailName,
+    name: FragmentName,
     bytes: Bytes,
     lines: u64,
 ) -> Result<Tail, StoreError> {

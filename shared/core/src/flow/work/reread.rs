@@ -8,20 +8,20 @@ use crate::job::{Pass, ROUND_TASKS};
 use crate::lake::reader::collect;
 use crate::lines::reading::{How, Reading};
 use crate::lines::selection::Selection;
-use crate::output::file::{PartKind, Tail};
-use crate::ports::{AllPorts, PartStore as _, TaskStore as _};
+use crate::output::file::{OutputKind, Tail};
+use crate::ports::{AllPorts, OutputStore as _, TaskStore as _};
 use crate::versions::correction::{Directory, Findings};
 use crate::vocab::error::{ExportError, StoreError};
 use crate::vocab::ids::TaskId;
 
 use super::deidentify::deid;
-use super::run_task::WorkTerms;
+use super::run_task::WorkerSettings;
 
 /// How many files are read side by side.
 pub(super) const READS_AT_ONCE: usize = 16;
 
 /// How the leased task reads its slices for the first time.
-pub(super) async fn first(ports: &impl AllPorts, lease: &Lease, terms: &WorkTerms) -> Result<Reading, ExportError> {
+pub(super) async fn first(ports: &impl AllPorts, lease: &Lease, terms: &WorkerSettings) -> Result<Reading, ExportError> {
     let pass = lease.job.planned.map(|planned| planned.pass).unwrap_or_default();
     Ok(Reading::new(selection(ports, lease, terms).await?, How::First(pass)))
 }
@@ -30,7 +30,7 @@ pub(super) async fn first(ports: &impl AllPorts, lease: &Lease, terms: &WorkTerm
 pub(super) async fn again(
     ports: &impl AllPorts,
     lease: &Lease,
-    terms: &WorkTerms,
+    terms: &WorkerSettings,
     rereading: Rereading,
 ) -> Result<(Vec<Slice>, Reading), ExportError> {
     let first = TaskId { job: lease.task.job.clone(), task: rereading.task };
@@ -52,7 +52,7 @@ async fn band_of(ports: &impl AllPorts, lease: &Lease, tail: &Tail, task: u32, t
     if range.is_empty() { Ok(Vec::new()) } else { read(ports, lease, tail, range).await }
 }
 
-async fn selection(ports: &impl AllPorts, lease: &Lease, terms: &WorkTerms) -> Result<Selection, ExportError> {
+async fn selection(ports: &impl AllPorts, lease: &Lease, terms: &WorkerSettings) -> Result<Selection, ExportError> {
     let roster = match lease.job.planned.and_then(|planned| planned.roster) {
         None => None,
         Some(tail) => {
@@ -85,7 +85,7 @@ pub(super) async fn parts_were_taken_back(ports: &impl AllPorts, lease: &Lease) 
 /// The files of findings that resolving tasks have written so far.
 pub(super) async fn findings_files(ports: &impl AllPorts, lease: &Lease) -> Result<Vec<Tail>, ExportError> {
     let tails = ports.jobs().tails(&lease.job.id, 1..=lease.job.round).await?;
-    Ok(tails.into_iter().filter(|tail| tail.name.kind == PartKind::Findings).collect())
+    Ok(tails.into_iter().filter(|tail| tail.name.kind == OutputKind::Findings).collect())
 }
 
 /// The beginning of a file of findings.

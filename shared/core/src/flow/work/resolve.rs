@@ -5,17 +5,17 @@ use std::ops::Range;
 use futures_util::{StreamExt as _, stream};
 
 use crate::job::task::{Close, Cursor, Lease, Page, Record, Resolving, Stage};
-use crate::output::file::{PartKind, Tail, TailName};
+use crate::output::file::{FragmentName, OutputKind, Tail};
 use crate::ports::{AllPorts, TaskStore as _};
 use crate::request::Associated;
 use crate::versions::correction as finding;
-use crate::versions::record::{Link, Note, Record as Noted, written};
+use crate::versions::record::{Link, Record as Noted, VersionRecord, written};
 use crate::versions::resolution::{Associations, Resolved, of_links, of_versions};
 use crate::vocab::error::ExportError;
 
 use super::pump::write_tail;
 use super::reread::{READS_AT_ONCE, read};
-use super::run_task::{TaskEnd, WorkTerms, announce_finish_after_last};
+use super::run_task::{TaskEnd, WorkerSettings, announce_finish_after_last};
 
 /// Behind everything that a resolving task writes.
 const WRITTEN: Cursor = Cursor { item: 1, offset: 0 };
@@ -25,7 +25,7 @@ const WRITTEN: Cursor = Cursor { item: 1, offset: 0 };
 pub(super) async fn resolve(
     ports: &impl AllPorts,
     lease: &mut Lease,
-    terms: &WorkTerms,
+    terms: &WorkerSettings,
     resolving: Resolving,
 ) -> Result<TaskEnd, ExportError> {
     if lease.cursor < WRITTEN {
@@ -33,12 +33,12 @@ pub(super) async fn resolve(
         let range = Positions::of(resolving);
         let resolved = match resolving.stage {
             Stage::Versions => {
-                let notes = gather::<Note>(ports, lease, terms, PartKind::Notes, range).await?;
-                let links = gather::<Link>(ports, lease, terms, PartKind::Links, range).await?;
+                let notes = gather::<VersionRecord>(ports, lease, terms, OutputKind::Notes, range).await?;
+                let links = gather::<Link>(ports, lease, terms, OutputKind::Links, range).await?;
                 of_versions(notes, links, associations, lease.job.request.associated.contains(&Associated::History))
             }
             Stage::Links => {
-                let links = gather::<Link>(ports, lease, terms, PartKind::Links, range).await?;
+                let links = gather::<Link>(ports, lease, terms, OutputKind::Links, range).await?;
                 Resolved { findings: of_links(links, associations), links: Vec::new() }
             }
         };
@@ -55,10 +55,10 @@ async fn write(ports: &impl AllPorts, lease: &Lease, resolved: Resolved) -> Resu
     let tasks = lease.job.planned.map_or(0, |planned| planned.tasks);
     let (found, linked) = (resolved.findings.len() as u64, resolved.links.len() as u64);
     let sorts =
-        [(PartKind::Findings, found, finding::written(resolved.findings, tasks)), (PartKind::Links, linked, written(resolved.links))];
+        [(OutputKind::Findings, found, finding::written(resolved.findings, tasks)), (OutputKind::Links, linked, written(resolved.links))];
     let mut tails = Vec::new();
     for (kind, count, bytes) in sorts.into_iter().filter(|(_, count, _)| *count > 0) {
-        let name = TailName { kind, task: lease.task.task, attempt: lease.attempt, step: lease.step };
+        let name = FragmentName { kind, task: lease.task.task, attempt: lease.attempt, step: lease.step };
         tails.push(write_tail(ports.parts(), &lease.job.folder(), name, bytes, count).await?);
     }
     Ok(tails)
@@ -91,8 +91,8 @@ impl Positions {
 async fn gather<T: Noted>(
     ports: &impl AllPorts,
     lease: &mut Lease,
-    terms: &WorkTerms,
-    kind: PartKind,
+    terms: &WorkerSettings,
+    kind: OutputKind,
     range: Positions,
 ) -> Result<Vec<T>, ExportError> {
     let before = lease.job.round.saturating_sub(1);
@@ -173,22 +173,29 @@ mod tests {
 
     use super::*;
     use crate::versions::key::Keys;
-    use crate::versions::record::{Facts, Place};
+    use crate::versions::record::{Place, VersionFlags};
     use crate::vocab::ids::JobId;
 
     /// What a tail of these resources holds, sorted.
-    fn tail(ids: &[u32]) -> Vec<Note> {
+    fn tail(ids: &[u32]) -> Vec<VersionRecord> {
         let (keys, kind) = (Keys::of(&JobId::from_random([7; 16])), ResourceType::named("Basic").unwrap());
         let note = |id: &u32| {
             let place = Place::new(0, u64::from(*id));
-            Note { key: keys.key(kind, id.to_string().as_bytes()), changed: 0, version: 0, task: 2, place, facts: Facts::default() }
+            VersionRecord {
+                key: keys.key(kind, id.to_string().as_bytes()),
+                changed: 0,
+                version: 0,
+                task: 2,
+                place,
+                facts: VersionFlags::default(),
+            }
         };
         let mut notes: Vec<_> = ids.iter().map(note).collect();
         notes.sort_unstable();
         notes
     }
 
-    fn found(tail: &[Note], positions: Positions) -> (Vec<Note>, usize) {
+    fn found(tail: &[VersionRecord], positions: Positions) -> (Vec<VersionRecord>, usize) {
         let mut search = Search::new(positions, tail.len() as u64);
         let mut read = 0;
         loop {
@@ -215,7 +222,7 @@ mod tests {
             ids in prop::collection::vec(prop_oneof![3 => 0_u32..5, 1 => any::<u32>()], 0..700), of in 1_u32..40,
         ) {
             let tail = tail(&ids);
-            let all: Vec<Note> = ranges(of).flat_map(|positions| found(&tail, positions).0).collect();
+            let all: Vec<VersionRecord> = ranges(of).flat_map(|positions| found(&tail, positions).0).collect();
             prop_assert_eq!(all, tail);
         }
     }

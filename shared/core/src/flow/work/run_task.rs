@@ -8,7 +8,7 @@ use headrace_fhir::Bases;
 use crate::access::Agent;
 use crate::job::task::{Lease, LeaseAnswer, Record, Release, Work};
 use crate::job::{Job, JobEvent, JobState, Quotas, Reason, ReasonKind, Step};
-use crate::ports::{AllPorts, JobStore as _, LeaseTerms, PartStore as _, TaskQueue, TaskStore as _};
+use crate::ports::{AllPorts, JobStore as _, LeaseSettings, OutputStore as _, TaskQueue, TaskStore as _};
 use crate::vocab::clock::Millis;
 use crate::vocab::error::{ExportError, SourceError, StoreError};
 use crate::vocab::ids::TaskId;
@@ -31,9 +31,9 @@ pub enum LakeVersions {
 
 /// How a worker works.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WorkTerms {
+pub struct WorkerSettings {
     /// Leases.
-    pub lease: LeaseTerms,
+    pub lease: LeaseSettings,
     /// No slice of an object is planned smaller than this, in bytes.
     pub slice_floor_bytes: u64,
     /// Pass over objects whose names promise a type that was not asked for. Off, every object is read and each line's
@@ -60,10 +60,10 @@ pub struct WorkTerms {
     pub organize_bytes: u64,
 }
 
-impl Default for WorkTerms {
+impl Default for WorkerSettings {
     fn default() -> Self {
         Self {
-            lease: LeaseTerms::default(),
+            lease: LeaseSettings::default(),
             slice_floor_bytes: 1 << 20,
             trust_lake_names: false,
             join_limit_bytes: 1 << 30,
@@ -100,7 +100,7 @@ pub enum TaskEnd {
 /// Runs one attempt. `stop_at` is when it should have handed the task on (rule P7).
 ///
 /// `Err` means that not even the fault could be recorded; the lease then runs out and the reaper announces the task.
-pub async fn run_task(ports: &impl AllPorts, task: &TaskId, terms: &WorkTerms, stop_at: Millis) -> Result<TaskEnd, ExportError> {
+pub async fn run_task(ports: &impl AllPorts, task: &TaskId, terms: &WorkerSettings, stop_at: Millis) -> Result<TaskEnd, ExportError> {
     let end = attempt(ports, task, terms, stop_at).await?;
     let has_ended = match &end {
         TaskEnd::Closed(_, job) => !job.state.is_open(),
@@ -114,7 +114,7 @@ pub async fn run_task(ports: &impl AllPorts, task: &TaskId, terms: &WorkTerms, s
     Ok(end)
 }
 
-async fn attempt(ports: &impl AllPorts, task: &TaskId, terms: &WorkTerms, stop_at: Millis) -> Result<TaskEnd, ExportError> {
+async fn attempt(ports: &impl AllPorts, task: &TaskId, terms: &WorkerSettings, stop_at: Millis) -> Result<TaskEnd, ExportError> {
     let mut lease = match ports.jobs().lease_task(task, terms.lease, ports.now()).await? {
         LeaseAnswer::Yours(lease) => *lease,
         LeaseAnswer::NotNow => return Ok(TaskEnd::NotNow),
@@ -209,7 +209,7 @@ fn pause_after(tries: u32) -> Duration {
     Duration::from_secs(1 << tries.saturating_sub(1).min(6)).min(Duration::from_secs(60))
 }
 
-fn exhausted(task: &TaskId, terms: &WorkTerms, fault: Option<String>) -> Reason {
+fn exhausted(task: &TaskId, terms: &WorkerSettings, fault: Option<String>) -> Reason {
     let fault = fault.unwrap_or_else(|| "its process ended without a word".to_owned());
     let text = format!(
         "task {} failed {} times without progress, the last time because {fault}; start a new export, and tell the operator if it fails again",

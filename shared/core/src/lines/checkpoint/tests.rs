@@ -7,13 +7,13 @@ use headrace_fhir::Instant;
 use proptest::prelude::*;
 
 use super::*;
-use crate::flow::work::run_task::WorkTerms;
+use crate::flow::work::run_task::WorkerSettings;
 use crate::job::anonymization::{ConfigName, Configuration};
 use crate::job::task::{Cursor, Work};
 use crate::job::{Job, JobState, Limits, Pass};
 use crate::lines::reading::How;
 use crate::lines::selection::Selection;
-use crate::output::file::{FileName, Part, PartName, Tail};
+use crate::output::file::{FileName, OutputFileName, Part, Tail};
 use crate::ports::{Access, ByteStream};
 use crate::request::ExportRequest;
 use crate::vocab::clock::Millis;
@@ -50,7 +50,7 @@ impl Draft for MemoryDraft {
     }
 }
 
-impl PartStore for MemoryParts {
+impl OutputStore for MemoryParts {
     type Draft = MemoryDraft;
 
     async fn check(&self, _: Option<&str>) -> Result<(), StoreError> {
@@ -61,15 +61,15 @@ impl PartStore for MemoryParts {
         Ok(Configuration::Absent)
     }
 
-    async fn draft(&self, _: &Folder, _: TailName) -> Result<MemoryDraft, StoreError> {
+    async fn draft(&self, _: &Folder, _: FragmentName) -> Result<MemoryDraft, StoreError> {
         Ok(MemoryDraft(self.clone(), Vec::new()))
     }
 
-    async fn adopt(&self, _: &Folder, _: &Tail, _: PartName) -> Result<(), StoreError> {
+    async fn adopt(&self, _: &Folder, _: &Tail, _: OutputFileName) -> Result<(), StoreError> {
         Err(StoreError::Stale)
     }
 
-    fn read(&self, _: &Folder, _: &TailName, _: Range<u64>) -> ByteStream {
+    fn read(&self, _: &Folder, _: &FragmentName, _: Range<u64>) -> ByteStream {
         Box::pin(futures_util::stream::empty())
     }
 
@@ -77,7 +77,7 @@ impl PartStore for MemoryParts {
         Err(StoreError::Stale)
     }
 
-    async fn sweep(&self, _: &Folder, _: &BTreeSet<PartName>) -> Result<u64, StoreError> {
+    async fn sweep(&self, _: &Folder, _: &BTreeSet<OutputFileName>) -> Result<u64, StoreError> {
         Err(StoreError::Stale)
     }
 }
@@ -106,7 +106,7 @@ fn lease(request: ExportRequest, file_bytes: u64) -> Lease {
 
 /// Each line is judged by itself.
 fn direct(lease: &Lease) -> Reading {
-    Reading::new(Selection::of(&lease.job, &WorkTerms::default(), None, None).unwrap(), How::First(Pass::Direct))
+    Reading::new(Selection::of(&lease.job, &WorkerSettings::default(), None, None).unwrap(), How::First(Pass::Direct))
 }
 
 /// A line of the lake and what is to become of it.
@@ -119,15 +119,15 @@ struct LakeLine {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum LineFate {
     /// It is a line of this kind of file, without line end.
-    Kept(PartKind, Vec<u8>),
+    Kept(OutputKind, Vec<u8>),
     LeftOut,
     Refused,
     /// Refused before anybody looks at its bytes.
     Overlong,
 }
 
-fn kind(name: &str) -> PartKind {
-    PartKind::named(name).unwrap()
+fn kind(name: &str) -> OutputKind {
+    OutputKind::named(name).unwrap()
 }
 
 /// Patients and observations changed after 2020 are asked for.
@@ -195,14 +195,14 @@ fn lake_lines() -> impl Strategy<Value = Vec<LakeLine>> {
 /// One page as it would be recorded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Recorded {
-    full: Option<PartKind>,
-    files: BTreeMap<PartKind, Bytes>,
+    full: Option<OutputKind>,
+    files: BTreeMap<OutputKind, Bytes>,
     tally: Tally,
     /// Offset of the cursor behind it.
     cursor: usize,
 }
 
-fn record(page: &mut OpenPage<'_, MemoryParts>, store: &MemoryParts, lease: &Lease, cursor: usize) -> Recorded {
+fn record(page: &mut OpenCheckpoint<'_, MemoryParts>, store: &MemoryParts, lease: &Lease, cursor: usize) -> Recorded {
     let (full, tally) = (page.full(), page.tally);
     let files = page.take_drafts().into_iter().map(|(kind, open)| {
         let (name, content) = (FileName::Tail(open.tail), open.content());
@@ -219,7 +219,7 @@ fn pages(lines: &[LakeLine], begin: usize, cuts: &[bool], file_bytes: u64, besid
     let store = MemoryParts::default();
     let lease = lease(request(), file_bytes);
     let mut reading = direct(&lease);
-    let mut page = OpenPage { beside_limit_bytes, ..OpenPage::new(&store, &lease) };
+    let mut page = OpenCheckpoint { beside_limit_bytes, ..OpenCheckpoint::new(&store, &lease) };
     let mut recorded = Vec::new();
     let (mut block, mut block_offset, mut offset) = (Vec::new(), begin, 0);
     let is_cut = |index: usize| cuts.get(index % cuts.len().max(1)).copied().unwrap_or(false);
@@ -265,7 +265,7 @@ proptest! {
     fn kept_lines_come_out_byte_for_byte_once_each_and_refused_ones_are_named_without_their_content(
         lines in lake_lines(), cuts in prop::collection::vec(any::<bool>(), 1..10), file_bytes in 1_u64..2_000, beside in 1_u64..1_500,
     ) {
-        let mut expected: BTreeMap<PartKind, Vec<u8>> = BTreeMap::new();
+        let mut expected: BTreeMap<OutputKind, Vec<u8>> = BTreeMap::new();
         let (mut refused, mut offset, mut tally) = (Vec::new(), 0, Tally::default());
         for line in &lines {
             match &line.fate {
@@ -282,11 +282,11 @@ proptest! {
             offset += line.stored.len();
         }
         let pages = pages(&lines, 0, &cuts, file_bytes, beside);
-        let mut found: BTreeMap<PartKind, Vec<u8>> = BTreeMap::new();
+        let mut found: BTreeMap<OutputKind, Vec<u8>> = BTreeMap::new();
         for (kind, bytes) in pages.iter().flat_map(|page| &page.files) {
             found.entry(*kind).or_default().extend_from_slice(bytes);
         }
-        let errors = String::from_utf8(found.remove(&PartKind::Error).unwrap_or_default()).unwrap();
+        let errors = String::from_utf8(found.remove(&OutputKind::Error).unwrap_or_default()).unwrap();
         prop_assert_eq!(found, expected);
         prop_assert_eq!(pages.iter().fold(Tally::default(), |sum, page| sum.plus(page.tally)), tally);
         prop_assert!(!errors.contains(SECRET), "{errors}");
@@ -340,7 +340,7 @@ proptest! {
         let store = MemoryParts::default();
         let lease = lease(request(), file_bytes);
         let read = |cuts: &[bool]| {
-            let mut page = OpenPage::new(&store, &lease);
+            let mut page = OpenCheckpoint::new(&store, &lease);
             let (mut files, mut block, mut offset) = (Vec::new(), Vec::new(), 0_u64);
             for (index, line) in lines.iter().enumerate() {
                 block.extend_from_slice(line);
@@ -350,7 +350,7 @@ proptest! {
                 let bytes = Bytes::from(std::mem::take(&mut block));
                 let mut from = 0;
                 while from < bytes.len() {
-                    match page.feed_tail(&bytes, offset, from, PartKind::Error).now_or_never().unwrap().unwrap() {
+                    match page.feed_tail(&bytes, offset, from, OutputKind::Error).now_or_never().unwrap().unwrap() {
                         Fill::Taken => from = bytes.len(),
                         Fill::FullAt(at) => {
                             from = usize::try_from(at - offset).unwrap();
@@ -379,7 +379,7 @@ fn a_page_of_every_resource_type_is_recorded_before_it_holds_too_many_files() {
     let store = MemoryParts::default();
     let everything = ExportRequest::default();
     let lease = lease(everything, 1 << 20);
-    let (mut page, mut reading) = (OpenPage::new(&store, &lease), direct(&lease));
+    let (mut page, mut reading) = (OpenCheckpoint::new(&store, &lease), direct(&lease));
     let block = Bytes::from(text);
     let (mut from, mut found) = (0, Vec::new());
     while from < block.len() {
@@ -392,5 +392,5 @@ fn a_page_of_every_resource_type_is_recorded_before_it_holds_too_many_files() {
         assert!(files.len() <= TAILS_PER_PAGE);
         found.extend(files.into_keys());
     }
-    assert_eq!(found, ResourceType::all().map(PartKind::Output).collect::<Vec<_>>());
+    assert_eq!(found, ResourceType::all().map(OutputKind::Output).collect::<Vec<_>>());
 }

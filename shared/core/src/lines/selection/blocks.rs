@@ -2,22 +2,26 @@
 
 use headrace_fhir::{Outline, PatientCompartment, Resource};
 
-use super::{Met, Selection};
+use super::{MatchedResource, Selection};
 use crate::output::file::Bucket;
-use crate::patients::{Placed, Places};
+use crate::patients::{PatientPartitioner, Placed};
 use crate::request::{ExportRequest, Level};
 
 /// How an export is organized by patient.
 #[derive(Debug)]
 pub(super) struct Blocks {
-    places: Places,
+    places: PatientPartitioner,
     /// Everybody's, where the export is about the whole system.
     everybody: Option<PatientCompartment>,
 }
 
 impl Blocks {
     /// `None` for files of a type each.
-    pub(super) fn of(request: &ExportRequest, places: Places, compartment: impl FnOnce() -> PatientCompartment) -> Option<Self> {
+    pub(super) fn of(
+        request: &ExportRequest,
+        places: PatientPartitioner,
+        compartment: impl FnOnce() -> PatientCompartment,
+    ) -> Option<Self> {
         let everybody = (request.level == Level::System).then(compartment);
         request.is_organized.then_some(Self { places, everybody })
     }
@@ -32,14 +36,14 @@ pub(crate) struct Patients {
 
 impl Patients {
     /// With them, a resource is placed.
-    pub(crate) fn of<'a>(&'a self, met: &Met<'_>, text: &'a [u8]) -> Placed<'a> {
+    pub(crate) fn of<'a>(&'a self, met: &MatchedResource<'_>, text: &'a [u8]) -> Placed<'a> {
         Placed { kind: met.head.kind, text, own: self.own.as_deref(), patients: &self.ids }
     }
 }
 
 impl Selection {
     /// Finds the patients in whose blocks a resource stands; `false` if there are no blocks.
-    pub(crate) fn find_patients(&self, met: &Met<'_>, patients: &mut Patients) -> bool {
+    pub(crate) fn find_patients(&self, met: &MatchedResource<'_>, patients: &mut Patients) -> bool {
         let Some(blocks) = &self.blocks else { return false };
         let mut outline = Outline::default();
         patients.ids.clear();

@@ -15,7 +15,7 @@ fn job_id() -> JobId {
 }
 
 /// The transaction time is 2026-02-01.
-fn selection(request: ExportRequest, terms: &WorkTerms, roster: Option<Roster>) -> Selection {
+fn selection(request: ExportRequest, terms: &WorkerSettings, roster: Option<Roster>) -> Selection {
     let planned = Planned {
         transaction_time: Millis(1_769_904_000_000),
         tasks: 1,
@@ -31,18 +31,18 @@ fn selection(request: ExportRequest, terms: &WorkTerms, roster: Option<Roster>) 
 /// What is said of a line: `S`elected, `M`ember, `C`andidate in this order; `-` if the export has nothing to do with it.
 fn said(selection: &Selection, line: &str) -> String {
     match selection.judge(line.as_bytes(), &mut Outline::default()) {
-        Judged::Resource(met) => {
+        LineVerdict::Resource(met) => {
             let facts = [(met.facts.is_selected, 'S'), (met.facts.is_member, 'M'), (met.facts.is_candidate, 'C')];
             facts.into_iter().filter(|(fact, _)| *fact).map(|(_, letter)| letter).collect()
         }
-        Judged::Passed => "-".to_owned(),
-        Judged::Deletions(deletions) => format!("{} deleted", deletions.len()),
-        Judged::Refused(reason) => reason,
+        LineVerdict::Passed => "-".to_owned(),
+        LineVerdict::Deletions(deletions) => format!("{} deleted", deletions.len()),
+        LineVerdict::Refused(reason) => reason,
     }
 }
 
 fn system(request: ExportRequest) -> Selection {
-    selection(request, &WorkTerms::default(), None)
+    selection(request, &WorkerSettings::default(), None)
 }
 
 fn line(kind: &str, id: &str, changed: &str, members: &str) -> String {
@@ -102,7 +102,7 @@ fn types_and_filters_select_together_and_a_type_without_filter_is_whole() {
 #[test]
 fn what_scopes_leave_of_a_type_goes_for_every_way_into_the_export() {
     let limits = ["Observation?status=final", "Observation?code=7", "Organization?name=a", "Provenance?_id=1"].map(str::to_owned).to_vec();
-    let terms = WorkTerms { adds_referenced: true, ..WorkTerms::default() };
+    let terms = WorkerSettings { adds_referenced: true, ..WorkerSettings::default() };
     let of = |request| selection(ExportRequest { limits: limits.clone(), ..request }, &terms, None);
     let observation =
         |status: &str| line("Observation", "1", "", &format!(r#","status":"{status}","subject":{{"reference":"Patient/1"}}"#));
@@ -137,7 +137,7 @@ fn a_deletion_of_what_may_be_read_in_part_only_is_not_told_but_still_counts() {
     let entry = |url: &str| format!(r#"{{"request":{{"method":"DELETE","url":"{url}"}}}}"#);
     let text = format!(r#"{{"resourceType":"Bundle","type":"transaction","entry":[{},{}]}}"#, entry("Observation/1"), entry("Patient/1"));
     let mut outline = Outline::default();
-    let Judged::Deletions(deletions) = selection.judge(text.as_bytes(), &mut outline) else { panic!("no deletions") };
+    let LineVerdict::Deletions(deletions) = selection.judge(text.as_bytes(), &mut outline) else { panic!("no deletions") };
     let found: Vec<_> = selection.reported(&deletions).map(|(entry, _, facts)| (entry, facts.is_deletion, facts.is_selected)).collect();
     assert_eq!(found, [(0, true, false), (1, true, true)]);
 }
@@ -162,7 +162,8 @@ fn roster(members: &[(&str, &str, bool)]) -> Option<Roster> {
 #[test]
 fn at_a_groups_level_only_its_members_its_group_and_their_compartments_count() {
     let members = roster(&[("Patient", "1", false), ("Practitioner", "5", false), ("Group", "g", false)]);
-    let level = selection(ExportRequest { level: Level::Group("g".into()), ..ExportRequest::default() }, &WorkTerms::default(), members);
+    let level =
+        selection(ExportRequest { level: Level::Group("g".into()), ..ExportRequest::default() }, &WorkerSettings::default(), members);
     for (text, expected) in [
         (about("Patient/1"), "SM"),
         (about("https://example.org/fhir/Patient/1"), "SM"),
@@ -177,7 +178,7 @@ fn at_a_groups_level_only_its_members_its_group_and_their_compartments_count() {
     ] {
         assert_eq!(said(&level, &text), expected, "{text}");
     }
-    let nobody = selection(ExportRequest { level: Level::Group("g".into()), ..ExportRequest::default() }, &WorkTerms::default(), None);
+    let nobody = selection(ExportRequest { level: Level::Group("g".into()), ..ExportRequest::default() }, &WorkerSettings::default(), None);
     assert_eq!(said(&nobody, &about("Patient/1")), "", "an empty group is nobody, not everybody");
 }
 
@@ -186,8 +187,8 @@ fn at_a_groups_level_only_its_members_its_group_and_their_compartments_count() {
 fn who_joined_late_comes_whole_where_the_operator_says_so() {
     let request = ExportRequest { level: Level::Group("g".into()), since: moment("2026-01-15"), ..ExportRequest::default() };
     let members = || roster(&[("Patient", "old", false), ("Patient", "new", true)]);
-    let terms = WorkTerms { adds_new_members: true, ..WorkTerms::default() };
-    let (strict, adding) = (selection(request.clone(), &WorkTerms::default(), members()), selection(request, &terms, members()));
+    let terms = WorkerSettings { adds_new_members: true, ..WorkerSettings::default() };
+    let (strict, adding) = (selection(request.clone(), &WorkerSettings::default(), members()), selection(request, &terms, members()));
     assert_eq!((said(&strict, &about("Patient/new")), said(&adding, &about("Patient/new"))), ("M".into(), "SM".into()));
     assert_eq!(said(&adding, &about("Patient/old")), "M");
 }
@@ -218,11 +219,11 @@ fn at_the_systems_level_provenance_is_a_type_like_others() {
 
 #[test]
 fn what_others_refer_to_is_a_candidate_only_where_the_operator_says_so() {
-    let terms = WorkTerms { adds_referenced: true, ..WorkTerms::default() };
+    let terms = WorkerSettings { adds_referenced: true, ..WorkerSettings::default() };
     let patients = || ExportRequest { level: Level::AllPatients, since: moment("2026-01-15"), ..ExportRequest::default() };
     let old = line("Organization", "1", "2020-01-01T00:00:00Z", "");
     assert_eq!(said(&selection(patients(), &terms, None), &old), "C");
-    assert_eq!(said(&selection(patients(), &WorkTerms::default(), None), &old), "");
+    assert_eq!(said(&selection(patients(), &WorkerSettings::default(), None), &old), "");
     let listed = ExportRequest { types: Some([kind("Patient")].into()), ..patients() };
     assert_eq!(said(&selection(listed, &terms, None), &old), "-");
     assert_eq!(said(&selection(ExportRequest::default(), &terms, None), &old), "SM");
@@ -256,7 +257,7 @@ fn of_the_deletions_of_a_line_those_that_are_asked_for_are_told_apart() {
     );
     let selection = system(request);
     let mut outline = Outline::default();
-    let Judged::Deletions(deletions) = selection.judge(text.as_bytes(), &mut outline) else { panic!("no deletions") };
+    let LineVerdict::Deletions(deletions) = selection.judge(text.as_bytes(), &mut outline) else { panic!("no deletions") };
     let found: Vec<_> = selection.reported(&deletions).map(|(entry, _, facts)| (entry, facts.is_selected, facts.is_member)).collect();
     assert_eq!(found, [(0, false, true), (1, true, true), (2, true, false)]);
 }
@@ -276,7 +277,7 @@ fn the_first_reading_does_what_the_operator_says_of_the_lake() {
         (history(&[Associated::History, Associated::RelevantProvenanceResources]), [Pass::Noting; 3]),
     ] {
         let found = [LakeVersions::One, LakeVersions::Auto, LakeVersions::Many]
-            .map(|lake_versions| pass(&request, &WorkTerms { lake_versions, ..WorkTerms::default() }));
+            .map(|lake_versions| pass(&request, &WorkerSettings { lake_versions, ..WorkerSettings::default() }));
         assert_eq!(found, passes, "{request:?}");
     }
 }
@@ -284,7 +285,7 @@ fn the_first_reading_does_what_the_operator_says_of_the_lake() {
 #[test]
 fn where_names_are_trusted_nothing_is_passed_over_that_decides() {
     let names = |request: &ExportRequest| {
-        let types = types_to_read(request, &WorkTerms::default())?;
+        let types = types_to_read(request, &WorkerSettings::default())?;
         Some(types.iter().map(ResourceType::as_str).collect::<Vec<_>>())
     };
     let typed = || ExportRequest { types: Some([kind("Patient")].into()), ..ExportRequest::default() };

@@ -4,9 +4,9 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn finding(tasks: u32) -> impl Strategy<Value = Finding> {
+fn finding(tasks: u32) -> impl Strategy<Value = Correction> {
     let action = prop_oneof![Just(Action::Drop), Just(Action::Add), any::<u32>().prop_map(Action::Report)];
-    (2..2 + tasks, 0_u32..3, 0_u64..50, action).prop_map(|(task, item, offset, action)| Finding {
+    (2..2 + tasks, 0_u32..3, 0_u64..50, action).prop_map(|(task, item, offset, action)| Correction {
         task,
         place: Place::new(item, offset),
         action,
@@ -14,7 +14,7 @@ fn finding(tasks: u32) -> impl Strategy<Value = Finding> {
 }
 
 /// Findings, and how many tasks there are.
-fn findings() -> impl Strategy<Value = (u32, Vec<Finding>)> {
+fn findings() -> impl Strategy<Value = (u32, Vec<Correction>)> {
     prop_oneof![1_u32..300, 1_000_u32..3_000].prop_flat_map(|tasks| (Just(tasks), prop::collection::vec(finding(tasks), 0..200)))
 }
 
@@ -62,7 +62,7 @@ proptest! {
 #[test]
 fn lines_may_be_passed_over() {
     let (first, second) = (Place::new(0, 10), Place::new(1, 5));
-    let drop = |place| Finding { task: 2, place, action: Action::Drop };
+    let drop = |place| Correction { task: 2, place, action: Action::Drop };
     let file = written(vec![drop(second), drop(first)], 1);
     let mut findings = Findings::of_task(2, [&file[Directory::BYTES..]]);
     assert_eq!(findings.at(Place::new(0, 11)), []);

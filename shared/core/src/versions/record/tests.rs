@@ -17,8 +17,8 @@ fn place() -> impl Strategy<Value = Place> {
     (0_u32..256, 0_u64..1 << 44).prop_map(|(item, offset)| Place::new(item, offset))
 }
 
-fn facts() -> impl Strategy<Value = Facts> {
-    any::<[bool; 4]>().prop_map(|[is_deletion, is_selected, is_member, is_candidate]| Facts {
+fn facts() -> impl Strategy<Value = VersionFlags> {
+    any::<[bool; 4]>().prop_map(|[is_deletion, is_selected, is_member, is_candidate]| VersionFlags {
         is_deletion,
         is_selected,
         is_member,
@@ -37,10 +37,10 @@ proptest! {
     fn a_note_survives_its_tail(
         key in key(), changed in any::<i64>(), version in any::<u64>(), task in any::<u32>(), place in place(), facts in facts(),
     ) {
-        let note = Note { key, changed, version, task, place, facts };
+        let note = VersionRecord { key, changed, version, task, place, facts };
         let bytes = written(vec![note]);
-        prop_assert_eq!(bytes.len(), Note::BYTES);
-        prop_assert_eq!(Note::read(&bytes, task), note);
+        prop_assert_eq!(bytes.len(), VersionRecord::BYTES);
+        prop_assert_eq!(VersionRecord::read(&bytes, task), note);
     }
 
     #[test]
@@ -63,10 +63,10 @@ proptest! {
 
     #[test]
     fn what_is_written_is_sorted_by_key(notes in prop::collection::vec((key(), any::<i64>()), 0..50)) {
-        let facts = Facts::default();
-        let notes: Vec<_> = notes.into_iter().map(|(key, changed)| Note { key, changed, version: 0, task: 1, place: Place::new(0, 0), facts }).collect();
+        let facts = VersionFlags::default();
+        let notes: Vec<_> = notes.into_iter().map(|(key, changed)| VersionRecord { key, changed, version: 0, task: 1, place: Place::new(0, 0), facts }).collect();
         let bytes = written(notes.clone());
-        let read: Vec<_> = bytes.chunks(Note::BYTES).map(|bytes| Note::read(bytes, 1)).collect();
+        let read: Vec<_> = bytes.chunks(VersionRecord::BYTES).map(|bytes| VersionRecord::read(bytes, 1)).collect();
         prop_assert!(read.is_sorted_by_key(|note| (note.key, note.changed)));
         prop_assert_eq!(read.len(), notes.len());
     }
@@ -113,7 +113,8 @@ fn without_a_time_a_version_is_older_and_a_deletion_newer_than_all() {
 #[test]
 fn a_notebook_is_full_at_its_limit() {
     let mut notebook = Notebook { limit_bytes: 100, ..Notebook::of_task(2) };
-    let note = Note { key: ResourceKey(0), changed: 0, version: 0, task: 2, place: Place::new(0, 0), facts: Facts::default() };
+    let note =
+        VersionRecord { key: ResourceKey(0), changed: 0, version: 0, task: 2, place: Place::new(0, 0), facts: VersionFlags::default() };
     for is_full in [false, false, true] {
         notebook.notes.push(note);
         assert_eq!(notebook.is_full(), is_full);

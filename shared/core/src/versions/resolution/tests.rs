@@ -12,10 +12,10 @@ fn key(id: u8) -> ResourceKey {
     Keys::of(&JobId::from_random([7; 16])).key(ResourceType::named("Basic").unwrap(), id.to_string().as_bytes())
 }
 
-const SELECTED: Facts = Facts { is_deletion: false, is_selected: true, is_member: true, is_candidate: false };
-const CANDIDATE: Facts = Facts { is_deletion: false, is_selected: false, is_member: false, is_candidate: true };
-const DELETED: Facts = Facts { is_deletion: true, is_selected: true, is_member: true, is_candidate: false };
-const NOTHING: Facts = Facts { is_deletion: false, is_selected: false, is_member: false, is_candidate: false };
+const SELECTED: VersionFlags = VersionFlags { is_deletion: false, is_selected: true, is_member: true, is_candidate: false };
+const CANDIDATE: VersionFlags = VersionFlags { is_deletion: false, is_selected: false, is_member: false, is_candidate: true };
+const DELETED: VersionFlags = VersionFlags { is_deletion: true, is_selected: true, is_member: true, is_candidate: false };
+const NOTHING: VersionFlags = VersionFlags { is_deletion: false, is_selected: false, is_member: false, is_candidate: false };
 
 /// One line of a lake: whose version it is or deletion, when, which version.
 #[derive(Clone, Copy, Debug)]
@@ -23,13 +23,13 @@ struct Said {
     id: u8,
     at: i64,
     version: u64,
-    facts: Facts,
+    facts: VersionFlags,
 }
 
 /// Its note; lines stand in the order of their numbers.
-fn note(line: usize, said: Said) -> Note {
+fn note(line: usize, said: Said) -> VersionRecord {
     let offset = u64::try_from(line).unwrap();
-    Note { key: key(said.id), changed: said.at, version: said.version, task: 2, place: Place::new(0, offset), facts: said.facts }
+    VersionRecord { key: key(said.id), changed: said.at, version: said.version, task: 2, place: Place::new(0, offset), facts: said.facts }
 }
 
 fn said() -> impl Strategy<Value = Said> {
@@ -38,7 +38,7 @@ fn said() -> impl Strategy<Value = Said> {
     (0_u8..4, at, 0_u64..3, facts).prop_map(|(id, at, version, (is_deletion, is_selected, is_member))| {
         // Of a version that tells no time it is unknown whether it is the last, of a deletion whether it is the first.
         let at = if is_deletion { at.max(0) } else { at.min(3) };
-        Said { id, at, version, facts: Facts { is_deletion, is_selected, is_member, is_candidate: false } }
+        Said { id, at, version, facts: VersionFlags { is_deletion, is_selected, is_member, is_candidate: false } }
     })
 }
 
@@ -47,7 +47,7 @@ proptest! {
 
     #[test]
     fn what_remains_is_what_a_log_of_the_lake_says(lake in prop::collection::vec(said(), 0..14), tasks in prop::collection::vec(2_u32..4, 14)) {
-        let notes = lake.iter().enumerate().map(|(line, said)| Note { task: tasks[line], ..note(line, *said) });
+        let notes = lake.iter().enumerate().map(|(line, said)| VersionRecord { task: tasks[line], ..note(line, *said) });
         let found = of_versions(notes.collect(), Vec::new(), Associations::default(), false).findings;
         let mut expected = BTreeSet::new();
         for id in 0..4 {
@@ -117,7 +117,7 @@ proptest! {
     }
 }
 
-fn places(findings: &[Finding]) -> Vec<(u64, Action)> {
+fn places(findings: &[Correction]) -> Vec<(u64, Action)> {
     findings.iter().map(|finding| (finding.place.offset(), finding.action)).collect()
 }
 
@@ -143,7 +143,7 @@ fn only_the_newest_version_speaks_for_others() {
         note(2, Said { id: 2, at: 0, version: 1, facts: CANDIDATE }),
         note(3, Said { id: 3, at: 0, version: 1, facts: CANDIDATE }),
     ];
-    let link = |from: &Note, to| Link { at: from.key, why: Why::Reference, task: 2, place: from.place, other: key(to) };
+    let link = |from: &VersionRecord, to| Link { at: from.key, why: Why::Reference, task: 2, place: from.place, other: key(to) };
     let links = vec![link(&notes[0], 2), link(&notes[1], 3)];
     let resolved = of_versions(notes, links, associations, false);
     assert_eq!(places(&resolved.findings), [(0, Action::Drop)]);

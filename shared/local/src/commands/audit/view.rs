@@ -106,7 +106,7 @@ mod tests {
     use headrace_core::access::{Agent, Origin, Who};
     use headrace_core::audit::chain::{Day, Head};
     use headrace_core::audit::{AuditEntry, Deed, Verdict};
-    use headrace_core::output::file::{Content, Part, PartName};
+    use headrace_core::output::file::{Content, OutputFileName, Part};
     use headrace_core::vocab::clock::Millis;
     use headrace_core::vocab::ids::{Caller, JobId};
     use headrace_core::vocab::outcome::IssueCode;
@@ -123,7 +123,7 @@ mod tests {
     #[test]
     fn a_row_says_who_did_what_when_from_where_and_how_it_ended() {
         let (job, owner) = (JobId::from_random([1; 16]), Caller("lab".to_owned()));
-        let part = Part { name: PartName::parse("Patient-1.ndjson").unwrap(), content: Content { bytes: 815, lines: 7, crc64: 0 } };
+        let part = Part { name: OutputFileName::parse("Patient-1.ndjson").unwrap(), content: Content { bytes: 815, lines: 7, crc64: 0 } };
         let origin = Origin { address: Some("192.0.2.1".to_owned()), request_id: None };
         let lab = Agent { who: Who::Caller(owner.clone()), origin };
         let mut entry = AuditEntry::new("x".to_owned(), AT, Deed::HandOut, lab.clone(), Verdict::Done);

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use crc_fast::{CrcAlgorithm, Digest};
 use headrace_core::job::anonymization::{self, ConfigName, Configuration};
 use headrace_core::job::folder::Folder;
-use headrace_core::output::file::{Content, FileName, Part, PartName, Tail, TailName};
-use headrace_core::ports::{Access, ByteStream, Draft, PartStore};
+use headrace_core::output::file::{Content, FileName, FragmentName, OutputFileName, Part, Tail};
+use headrace_core::ports::{Access, ByteStream, Draft, OutputStore};
 use headrace_core::vocab::error::{SourceError, StoreError};
 use tokio::task::spawn_blocking;
 use walkdir::WalkDir;
@@ -218,7 +218,7 @@ impl Drop for DirectoryDraft {
     }
 }
 
-impl PartStore for DirectoryParts {
+impl OutputStore for DirectoryParts {
     type Draft = DirectoryDraft;
 
     async fn check(&self, own: Option<&str>) -> Result<(), StoreError> {
@@ -256,7 +256,7 @@ impl PartStore for DirectoryParts {
         })
     }
 
-    async fn draft(&self, folder: &Folder, tail: TailName) -> Result<DirectoryDraft, StoreError> {
+    async fn draft(&self, folder: &Folder, tail: FragmentName) -> Result<DirectoryDraft, StoreError> {
         if let Some(key) = &folder.key {
             // Nobody offers keys here; what was to be encrypted must not lie in the clear.
             let remedy = format!("the files are to be encrypted under the key `{}`, and directories encrypt nothing", key.name);
@@ -266,13 +266,13 @@ impl PartStore for DirectoryParts {
         Ok(DirectoryDraft { store: self.clone(), folder: folder.clone(), path, file: None, gathered: Vec::new(), is_settled: false })
     }
 
-    async fn adopt(&self, folder: &Folder, tail: &Tail, part: PartName) -> Result<(), StoreError> {
+    async fn adopt(&self, folder: &Folder, tail: &Tail, part: OutputFileName) -> Result<(), StoreError> {
         let (from, to) = (self.path(folder, &FileName::Tail(tail.name)), self.path(folder, &FileName::Part(part)));
         let content = tail.content;
         blocking(move || name_anew(&from, &to, content)).await
     }
 
-    fn read(&self, folder: &Folder, tail: &TailName, range: Range<u64>) -> ByteStream {
+    fn read(&self, folder: &Folder, tail: &FragmentName, range: Range<u64>) -> ByteStream {
         read_file(
             self.path(folder, &FileName::Tail(*tail)),
             range,
@@ -298,7 +298,7 @@ impl PartStore for DirectoryParts {
         .await
     }
 
-    async fn sweep(&self, folder: &Folder, keep: &BTreeSet<PartName>) -> Result<u64, StoreError> {
+    async fn sweep(&self, folder: &Folder, keep: &BTreeSet<OutputFileName>) -> Result<u64, StoreError> {
         let (root, keep) = (self.folder(folder), keep.clone());
         blocking(move || {
             let mut deleted = 0;
@@ -310,7 +310,7 @@ impl PartStore for DirectoryParts {
                 };
                 let is_folder = entry.file_type().is_dir();
                 let below = entry.path().strip_prefix(&root).ok().and_then(Path::to_str);
-                let is_kept = below.and_then(PartName::parse).is_some_and(|name| keep.contains(&name));
+                let is_kept = below.and_then(OutputFileName::parse).is_some_and(|name| keep.contains(&name));
                 let removed = match (is_folder, is_kept) {
                     (true, _) => fs::remove_dir(entry.path()),
                     (false, true) => continue,

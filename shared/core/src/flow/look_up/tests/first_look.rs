@@ -1,6 +1,6 @@
 use super::*;
 
-use crate::request::Ignored;
+use crate::request::IgnoredParameter;
 
 const DAY: &str = "2025-01-01T00:00:00Z";
 
@@ -18,7 +18,7 @@ async fn first_look(
     patients: &[&str],
     is_lenient: bool,
     patience: Duration,
-) -> Result<Option<Ignored>, ExportError> {
+) -> Result<Option<IgnoredParameter>, ExportError> {
     let (job, bases) = (job(), Bases::any());
     let request = ExportRequest { level, patients: named(patients), ..ExportRequest::default() };
     let patients: Vec<String> = patients.iter().map(ToString::to_string).collect();
