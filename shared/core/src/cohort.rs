@@ -5,7 +5,7 @@
 //!   compartment says what belongs to somebody. The group that was asked for is there in the same way, so that an
 //!   export holds that Group and none of the others which its patients happen to be in.
 
-mod cohort;
+mod group;
 mod latest;
 mod sorted;
 
@@ -17,7 +17,7 @@ use crate::request::IgnoredParameter;
 use crate::versions::key::{Keys, ResourceKey};
 use crate::vocab::ids::JobId;
 
-pub(crate) use cohort::{FilterHits, GroupMember, GroupRead, ResolvedGroup};
+pub(crate) use group::{FilterHits, GroupMember, GroupRead, ResolvedGroup};
 pub(crate) use latest::{Latest, LinePlace, Version};
 pub use sorted::SortedKeys;
 
