@@ -8,7 +8,7 @@ use crate::job::task::{Close, Cursor, Lease, Page, Record, Resolving, Stage};
 use crate::output::file::{FragmentName, OutputKind, Tail};
 use crate::ports::{AllPorts, TaskStore as _};
 use crate::request::Associated;
-use crate::versions::correction as finding;
+use crate::versions::correction;
 use crate::versions::record::{Link, Record as Noted, VersionRecord, written};
 use crate::versions::resolution::{Associations, Resolved, of_links, of_versions};
 use crate::vocab::error::ExportError;
@@ -54,8 +54,10 @@ pub(super) async fn resolve(
 async fn write(ports: &impl AllPorts, lease: &Lease, resolved: Resolved) -> Result<Vec<Tail>, ExportError> {
     let tasks = lease.job.planned.map_or(0, |planned| planned.tasks);
     let (found, linked) = (resolved.findings.len() as u64, resolved.links.len() as u64);
-    let sorts =
-        [(OutputKind::Findings, found, finding::written(resolved.findings, tasks)), (OutputKind::Links, linked, written(resolved.links))];
+    let sorts = [
+        (OutputKind::Findings, found, correction::written(resolved.findings, tasks)),
+        (OutputKind::Links, linked, written(resolved.links)),
+    ];
     let mut tails = Vec::new();
     for (kind, count, bytes) in sorts.into_iter().filter(|(_, count, _)| *count > 0) {
         let name = FragmentName { kind, task: lease.task.task, attempt: lease.attempt, step: lease.step };
