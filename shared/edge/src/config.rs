@@ -332,7 +332,7 @@ impl WorkerConfig {
             secrets_key: settings.get("HEADRACE_SECRETS_KEY"),
             terms: WorkerSettings {
                 lease,
-                trust_lake_names: settings.flag("HEADRACE_TRUST_LAKE_NAMES", false)?,
+                trust_object_names: settings.flag("HEADRACE_TRUST_LAKE_NAMES", false)?,
                 quotas: read_quotas(settings)?,
                 ..LakeTerms::read(settings)?.work_terms()
             },

@@ -20,10 +20,10 @@ use headrace_edge::config::{
 use reqwest::Url;
 
 pub use access::{AccessMode, AccessOptions};
-pub use audit::{Audit, AuditAction, AuditPlace, ShowRecords, Verify};
-pub use clients::{Action, Add, Clients, Keygen, NewKeys, Place};
-pub use deid::{Deid, DeidAction, DeidCheck, DeidPreview, DeidVersion};
-pub use keys::{Keys, KeysAction};
+pub use audit::{Audit, AuditCommand, AuditLocation, ShowRecordsArgs, Verify};
+pub use clients::{Action, Add, Clients, Keygen, KeySetArgs, Place};
+pub use deid::{Deid, DeidCommand, DeidCheckArgs, DeidPreviewArgs, FhirVersionArgs};
+pub use keys::{Keys, KeysCommand};
 
 /// FHIR Bulk Data export on one machine.
 ///
@@ -94,7 +94,7 @@ pub struct Export {
     pub login: LoginOptions,
     #[command(flatten)]
     /// How a directory is exported.
-    pub terms: ServiceTerms,
+    pub terms: ServiceOptions,
 }
 
 /// A client of SMART Backend Services. Tokens are fetched as they are needed, and renewed as they end.
@@ -233,11 +233,11 @@ pub struct Serve {
     pub port: u16,
     /// Needed to listen on anything but a loopback address without access control
     #[arg(long)]
-    pub let_anyone_on_the_network_export: bool,
+    pub allow_unauthenticated: bool,
     /// Needed to listen on anything but a loopback address with access control: tokens and records must be encrypted on
     /// their way, and this server itself speaks plain HTTP
     #[arg(long)]
-    pub a_proxy_in_front_speaks_tls: bool,
+    pub behind_tls_proxy: bool,
     #[command(flatten)]
     /// Who may ask.
     pub access: AccessOptions,
@@ -246,12 +246,12 @@ pub struct Serve {
     pub state: PathBuf,
     #[command(flatten)]
     /// What jobs are promised.
-    pub terms: ServiceTerms,
+    pub terms: ServiceOptions,
 }
 
 /// What both have in common.
 #[derive(Debug, Args)]
-pub struct ServiceTerms {
+pub struct ServiceOptions {
     /// A new file starts once the current one has reached this many MB (1 MB is 1,000,000 bytes)
     #[arg(long, env = "HEADRACE_FILE_SIZE_MB", default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=1000), value_name = "MB")]
     pub file_size_mb: u64,
@@ -270,7 +270,7 @@ pub struct ServiceTerms {
     /// Pass over files whose names promise a type that was not asked for. Faster with --type; a line of another type in
     /// such a file is then missed
     #[arg(long, env = "HEADRACE_TRUST_LAKE_NAMES")]
-    pub trust_lake_names: bool,
+    pub trust_object_names: bool,
     /// The version of FHIR that the resources are in: 4.0.1, 4.3.0 or 5.0.0 [default: 4.0.1]
     #[arg(long, env = "HEADRACE_FHIR_VERSION", value_name = "VERSION")]
     pub fhir_version: Option<String>,
@@ -310,7 +310,7 @@ pub(crate) fn present(text: &Option<String>) -> Option<&str> {
     text.as_deref().filter(|text| !text.is_empty())
 }
 
-impl ServiceTerms {
+impl ServiceOptions {
     /// As the handlers take them.
     pub fn terms(&self) -> Result<Terms, ConfigError> {
         Ok(Terms {
@@ -333,7 +333,7 @@ impl ServiceTerms {
     }
 
     /// As the workers take them.
-    pub fn lake_terms(&self) -> Result<LakeTerms, ConfigError> {
+    pub fn lake_settings(&self) -> Result<LakeTerms, ConfigError> {
         Ok(LakeTerms {
             versions: present(&self.lake_versions).map(read_lake_versions).transpose()?.unwrap_or_default(),
             adds_referenced: self.referenced_resources,
@@ -416,7 +416,7 @@ mod tests {
         ] {
             assert_eq!(terms(&[argument]).terms().unwrap_err().variable, variable);
         }
-        assert_eq!(terms(&["--lake-versions=two"]).lake_terms().unwrap_err().variable, "HEADRACE_LAKE_VERSIONS");
+        assert_eq!(terms(&["--lake-versions=two"]).lake_settings().unwrap_err().variable, "HEADRACE_LAKE_VERSIONS");
         let quotas = terms(&["--jobs-per-caller=2", "--queue-jobs"]).terms().unwrap().quotas;
         assert_eq!(quotas, Quotas { per_caller: Some(2), global: None, waits: true });
     }

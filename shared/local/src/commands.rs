@@ -2,6 +2,6 @@
 
 pub mod audit;
 pub mod clients;
-pub(crate) mod columns;
+pub(crate) mod table;
 pub mod deid;
 pub mod keys;

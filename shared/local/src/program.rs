@@ -5,10 +5,10 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use crate::cli::{Cli, Command};
-use crate::client::export::{Exported, export};
-use crate::commands::audit::{Audited, audit};
+use crate::client::export::{ExportStatus, export};
+use crate::commands::audit::{AuditStatus, audit};
 use crate::commands::clients::clients;
-use crate::commands::deid::{Checked, deid};
+use crate::commands::deid::{CheckStatus, deid};
 use crate::commands::keys::keys;
 use crate::server::serve::serve;
 use clap::Parser as _;
@@ -31,18 +31,18 @@ pub async fn main() -> ExitCode {
     tracing_subscriber::registry().with(lines.with_filter(filter)).init();
     let ended: Result<ExitCode, Box<dyn Error>> = match &cli.command {
         Command::Export(order) => Box::pin(export(order)).await.map_err(Into::into).map(|exported| match exported {
-            Exported::All => ExitCode::SUCCESS,
-            Exported::WithErrors => ExitCode::from(3),
+            ExportStatus::Complete => ExitCode::SUCCESS,
+            ExportStatus::WithErrors => ExitCode::from(3),
         }),
         Command::Serve(order) => Box::pin(serve(order)).await.map_err(Into::into).map(|()| ExitCode::SUCCESS),
         Command::Deid(order) => deid(order).map_err(Into::into).map(|checked| match checked {
-            Checked::Fine => ExitCode::SUCCESS,
-            Checked::WithRemarks => ExitCode::from(3),
+            CheckStatus::Clean => ExitCode::SUCCESS,
+            CheckStatus::HasWarnings => ExitCode::from(3),
         }),
         Command::Keys(order) => Box::pin(keys(order)).await.map_err(Into::into).map(|()| ExitCode::SUCCESS),
         Command::Audit(order) => Box::pin(audit(order)).await.map_err(Into::into).map(|audited| match audited {
-            Audited::Done => ExitCode::SUCCESS,
-            Audited::Broken => ExitCode::from(3),
+            AuditStatus::Ok => ExitCode::SUCCESS,
+            AuditStatus::ChainBroken => ExitCode::from(3),
         }),
         Command::Clients(order) => Box::pin(clients(order)).await.map_err(Into::into).map(|()| ExitCode::SUCCESS),
     };

@@ -3,5 +3,5 @@
 pub mod directory;
 pub mod embedded;
 pub(crate) mod private;
-pub mod sealer;
+pub mod encryptor;
 pub mod signer;

@@ -12,12 +12,12 @@ use headrace_core::vocab::ids::JobId;
 pub struct Audit {
     /// What to do with the records.
     #[command(subcommand)]
-    pub action: AuditAction,
+    pub action: AuditCommand,
 }
 
 /// What is done with records for auditors. Nothing changes them.
 #[derive(Debug, Subcommand)]
-pub enum AuditAction {
+pub enum AuditCommand {
     /// Check that no record was changed, removed, added or moved
     ///
     /// Recomputes the chain over all files. That the last records were cut off shows only against the job table, which
@@ -35,12 +35,12 @@ pub enum AuditAction {
     #[command(
         after_long_help = "Examples:\n  headrace audit show .headrace/audit --day 2026-01-31\n  headrace audit show s3://records-bucket/audit --client lab\n  headrace audit show .headrace/audit --job 0123456789abcdef0123456789abcdef"
     )]
-    Show(ShowRecords),
+    Show(ShowRecordsArgs),
 }
 
 /// Where audit files lie.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AuditPlace {
+pub enum AuditLocation {
     /// A directory.
     Directory(PathBuf),
     /// In S3; the prefix may be empty.
@@ -52,7 +52,7 @@ pub enum AuditPlace {
     },
 }
 
-impl FromStr for AuditPlace {
+impl FromStr for AuditLocation {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -76,7 +76,7 @@ impl FromStr for AuditPlace {
 pub struct Verify {
     /// Where the records lie: a directory (on one machine, audit within the state), or s3://bucket/prefix
     #[arg(value_name = "FILES")]
-    pub files: AuditPlace,
+    pub files: AuditLocation,
     /// The state of the `headrace serve` that they are of: checks that they end where its job table says
     #[arg(long, value_name = "DIR", conflicts_with = "table")]
     pub state: Option<PathBuf>,
@@ -87,10 +87,10 @@ pub struct Verify {
 
 /// `headrace audit show`.
 #[derive(Debug, Args)]
-pub struct ShowRecords {
+pub struct ShowRecordsArgs {
     /// Where the records lie: a directory (on one machine, audit within the state), or s3://bucket/prefix
     #[arg(value_name = "FILES")]
-    pub files: AuditPlace,
+    pub files: AuditLocation,
     /// Only what happened on this day, UTC: 2026-01-31
     #[arg(long, value_name = "DAY", value_parser = day)]
     pub day: Option<Day>,

@@ -7,7 +7,7 @@ use headrace_core::access::check_client_id;
 use headrace_core::request::Container;
 use headrace_core::vocab::ids::Caller;
 
-use crate::client::client_key::KeyKind;
+use crate::client::client_key::KeyAlgorithm;
 
 /// `headrace clients`.
 #[derive(Debug, Args)]
@@ -153,7 +153,7 @@ pub struct Rotate {
     pub id: Caller,
     #[command(flatten)]
     /// Its keys from now on.
-    pub keys: NewKeys,
+    pub keys: KeySetArgs,
     #[command(flatten)]
     /// Where it is registered.
     pub place: Place,
@@ -162,7 +162,7 @@ pub struct Rotate {
 /// The keys that a client has from now on.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
-pub struct NewKeys {
+pub struct KeySetArgs {
     /// Its public keys, a file with a JSON Web Key Set
     #[arg(long, value_name = "FILE")]
     pub jwks: Option<PathBuf>,
@@ -176,7 +176,7 @@ pub struct NewKeys {
 pub struct Keygen {
     /// What the key signs with
     #[arg(long, value_enum, default_value = "ES384")]
-    pub alg: KeyKind,
+    pub alg: KeyAlgorithm,
     /// Where the two files go; created if absent
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,

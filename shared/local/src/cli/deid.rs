@@ -9,31 +9,31 @@ use clap::{Args, Subcommand};
 pub struct Deid {
     /// What to do with a configuration.
     #[command(subcommand)]
-    pub action: DeidAction,
+    pub action: DeidCommand,
 }
 
 /// What is done with an anonymization configuration.
 #[derive(Debug, Subcommand)]
-pub enum DeidAction {
+pub enum DeidCommand {
     /// Say what is wrong with a configuration, and what no rule of it touches
     ///
     /// Exit status: 0 it can be used, 1 it cannot, 3 it can, but something in it should be looked at.
     #[command(
         after_long_help = "Examples:\n  headrace deid check safe-harbor.json\n  headrace deid check safe-harbor.json --type Patient,Observation"
     )]
-    Check(DeidCheck),
+    Check(DeidCheckArgs),
     /// Show what a configuration makes of a resource, rule by rule
     ///
     /// What it prints holds the resource's data. Keys that the configuration leaves empty are made up for the occasion.
     #[command(
         after_long_help = "Examples:\n  headrace deid preview safe-harbor.json patient.json\n  head -1 lake/Patient.ndjson | headrace deid preview safe-harbor.json -"
     )]
-    Preview(DeidPreview),
+    Preview(DeidPreviewArgs),
 }
 
 /// `headrace deid check`.
 #[derive(Debug, Args)]
-pub struct DeidCheck {
+pub struct DeidCheckArgs {
     /// The configuration
     pub config: PathBuf,
     /// List the elements of these resource types that no rule touches, separated by commas
@@ -41,12 +41,12 @@ pub struct DeidCheck {
     pub types: Vec<String>,
     #[command(flatten)]
     /// Of which FHIR.
-    pub version: DeidVersion,
+    pub version: FhirVersionArgs,
 }
 
 /// `headrace deid preview`.
 #[derive(Debug, Args)]
-pub struct DeidPreview {
+pub struct DeidPreviewArgs {
     /// The configuration
     pub config: PathBuf,
     /// A file with one resource in JSON; - reads the standard input
@@ -56,12 +56,12 @@ pub struct DeidPreview {
     pub patient: Option<String>,
     #[command(flatten)]
     /// Of which FHIR.
-    pub version: DeidVersion,
+    pub version: FhirVersionArgs,
 }
 
 /// The version of FHIR.
 #[derive(Debug, Args)]
-pub struct DeidVersion {
+pub struct FhirVersionArgs {
     /// The version of FHIR that the resources are in: 4.0.1, 4.3.0 or 5.0.0 [default: 4.0.1]
     #[arg(long, env = "HEADRACE_FHIR_VERSION", value_name = "VERSION")]
     pub fhir_version: Option<String>,

@@ -1,7 +1,7 @@
 //! A client's private key: made, read, and used to sign its assertions (SMART App Launch, "Client Authentication:
 //! Asymmetric").
 
-mod generate;
+mod generated_key;
 mod jwk;
 
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use headrace_core::vocab::error::StoreError;
 use headrace_edge::system::random_name;
 use serde_json::json;
 
-pub use generate::{Generated, KeyKind};
+pub use generated_key::{GeneratedKey, KeyAlgorithm};
 use jwk::PrivateKeys;
 
 /// How long an assertion lives. Servers take five minutes at most, and clocks differ.

@@ -11,19 +11,19 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tokio::net::TcpListener;
 
 use crate::cli::Export;
-use crate::client::bulk::{BulkClient, ClientError, Downloaded, Manifest};
+use crate::client::bulk::{BulkClient, ClientError, DownloadedFile, Manifest};
 use crate::client::client_key::{ClientKey, KeyError};
-use crate::client::login::Login;
-use crate::server::http::{base_of, serve};
-use crate::server::service::{Access, Plan, Service, StartError};
-use crate::server::state::FILES;
+use crate::client::login::LoginSettings;
+use crate::server::http::{base_url, serve};
+use crate::server::service::{ServerAccess, ServiceConfig, Service, StartError};
+use crate::server::state::FILES_FOLDER;
 
 /// How often our own server is asked; other servers say how often they want to be.
-const IMPATIENCE: Duration = Duration::from_millis(20);
+const LOCAL_POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Why an export failed.
 #[derive(Debug, thiserror::Error)]
-pub enum ExportFailure {
+pub enum ExportCommandError {
     /// There is something in it.
     #[error("`{0}` is not empty; name another directory, or add --overwrite")]
     NotEmpty(PathBuf),
@@ -64,64 +64,64 @@ pub enum ExportFailure {
 
 /// What was exported, for the exit status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Exported {
+pub enum ExportStatus {
     /// Everything.
-    All,
+    Complete,
     /// Some lines of the lake were no resources.
     WithErrors,
 }
 
 /// Runs the command and prints what it did.
-pub async fn export(order: &Export) -> Result<Exported, ExportFailure> {
-    prepare(&order.out, order.overwrite)?;
+pub async fn export(order: &Export) -> Result<ExportStatus, ExportCommandError> {
+    prepare_output_folder(&order.out, order.overwrite)?;
     let is_url = order.from.starts_with("http://") || order.from.starts_with("https://");
     if is_url {
         let client = match login(order)? {
-            Some(login) => BulkClient::logging_in(login, &order.from, None)?,
+            Some(login) => BulkClient::with_login(login, &order.from, None)?,
             None => BulkClient::new(order.token.clone(), None)?,
         };
-        return round_trip(&client, &order.from, order, order.wishes.parameters()).await;
+        return run_export(&client, &order.from, order, order.wishes.parameters()).await;
     }
     // Beside the output, for a large export may not fit where temporary files usually go.
-    let out = |cause| ExportFailure::Out { path: order.out.clone(), cause };
+    let out = |cause| ExportCommandError::Out { path: order.out.clone(), cause };
     let state = tempfile::Builder::new().prefix(".headrace-").tempdir_in(&order.out).map_err(out)?;
-    let plan = Plan {
+    let config = ServiceConfig {
         lake: PathBuf::from(&order.from),
         state: state.path().to_owned(),
-        terms: order.terms.terms()?,
-        lake_terms: order.terms.lake_terms()?,
-        trust_lake_names: order.terms.trust_lake_names,
+        settings: order.terms.terms()?,
+        lake_settings: order.terms.lake_settings()?,
+        trust_object_names: order.terms.trust_object_names,
         workers: order.terms.workers(),
-        access: Access::None,
+        access: ServerAccess::None,
     };
-    let parameters = of_our_own(order, state.path())?;
-    let service = Arc::new(Service::start(plan).await?);
+    let parameters = local_server_parameters(order, state.path())?;
+    let service = Arc::new(Service::start(config).await?);
     let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await.map_err(out)?;
-    let base = base_of(listener.local_addr().map_err(out)?);
+    let base = base_url(listener.local_addr().map_err(out)?);
     let server = tokio::spawn(serve(service, listener));
-    let client = BulkClient::new(None, Some(IMPATIENCE))?;
+    let client = BulkClient::new(None, Some(LOCAL_POLL_INTERVAL))?;
     // An interrupted export leaves no patient data behind: its state goes with the end of this function.
     let exported = tokio::select! {
-        exported = round_trip(&client, &base, order, parameters) => exported,
-        _ = tokio::signal::ctrl_c() => Err(ExportFailure::Interrupted),
+        exported = run_export(&client, &base, order, parameters) => exported,
+        _ = tokio::signal::ctrl_c() => Err(ExportCommandError::Interrupted),
     };
     server.abort();
     exported
 }
 
 /// Who asks, if that is shown with a key.
-fn login(order: &Export) -> Result<Option<Login>, KeyError> {
+fn login(order: &Export) -> Result<Option<LoginSettings>, KeyError> {
     let given = &order.login;
     let (Some(client_id), Some(path)) = (&given.client_id, &given.client_key) else { return Ok(None) };
     let key = ClientKey::read(path, given.client_key_id.as_deref())?;
-    Ok(Some(Login { client_id: client_id.clone(), key, scope: given.scope.clone(), token_url: given.token_url.clone() }))
+    Ok(Some(LoginSettings { client_id: client_id.clone(), key, scope: given.scope.clone(), token_url: given.token_url.clone() }))
 }
 
-fn prepare(out: &Path, overwrite: bool) -> Result<(), ExportFailure> {
-    let unusable = |cause| ExportFailure::Out { path: out.to_owned(), cause };
+fn prepare_output_folder(out: &Path, overwrite: bool) -> Result<(), ExportCommandError> {
+    let unusable = |cause| ExportCommandError::Out { path: out.to_owned(), cause };
     std::fs::create_dir_all(out).map_err(unusable)?;
     let is_empty = std::fs::read_dir(out).map_err(unusable)?.next().is_none();
-    if is_empty || overwrite { Ok(()) } else { Err(ExportFailure::NotEmpty(out.to_owned())) }
+    if is_empty || overwrite { Ok(()) } else { Err(ExportCommandError::NotEmpty(out.to_owned())) }
 }
 
 /// The name of its configuration there.
@@ -132,12 +132,12 @@ const DEIDENTIFIED: &str = "de-identified";
 
 /// What is asked of a server of our own, which gives manifests of any length page by page. It takes an anonymization
 /// configuration from where servers have theirs.
-fn of_our_own(order: &Export, state: &Path) -> Result<Vec<(&'static str, String)>, ExportFailure> {
+fn local_server_parameters(order: &Export, state: &Path) -> Result<Vec<(&'static str, String)>, ExportCommandError> {
     let mut wishes = order.wishes.clone();
     if let Some(path) = &order.wishes.anonymization_config {
-        let folder = state.join(FILES).join(anonymization::FOLDER);
+        let folder = state.join(FILES_FOLDER).join(anonymization::FOLDER);
         let put = || std::fs::create_dir_all(&folder).and_then(|()| std::fs::copy(path, folder.join(CONFIG)));
-        put().map_err(|cause| ExportFailure::Unread { path: path.into(), cause })?;
+        put().map_err(|cause| ExportCommandError::Unread { path: path.into(), cause })?;
         wishes.anonymization_config = Some(CONFIG.to_owned());
         wishes.container.get_or_insert_with(|| DEIDENTIFIED.to_owned());
     }
@@ -146,31 +146,31 @@ fn of_our_own(order: &Export, state: &Path) -> Result<Vec<(&'static str, String)
     Ok(parameters)
 }
 
-async fn round_trip(
+async fn run_export(
     client: &BulkClient,
     base: &str,
     order: &Export,
     parameters: Vec<(&'static str, String)>,
-) -> Result<Exported, ExportFailure> {
+) -> Result<ExportStatus, ExportCommandError> {
     let began = Instant::now();
     let wishes = &order.wishes;
     let status_url = client.kick_off(base, &wishes.path(), &parameters, wishes.lenient).await?;
-    let mut progress = Progress::begin();
-    let waited = client.wait(&status_url, |text| progress.say(text)).await;
+    let mut progress = Progress::new();
+    let waited = client.wait_for_manifest(&status_url, |text| progress.update(text)).await;
     let exported_in = began.elapsed();
-    progress.end();
+    progress.finish();
     let manifest = waited?;
-    let downloads = Downloads::begin(&manifest);
+    let downloads = DownloadProgress::new(&manifest);
     let files = client.download(&manifest, &order.out, |bytes| downloads.add(bytes)).await;
-    downloads.end();
+    downloads.finish();
     let files = files?;
     let took = began.elapsed();
     if let Err(error) = client.delete(&status_url).await {
         tracing::warn!(error = %error, "the server was not told that the files may go");
     }
-    print(&files, &manifest, order, (exported_in, took));
+    print_summary(&files, &manifest, order, (exported_in, took));
     let has_errors = files.iter().any(|file| file.is_error);
-    Ok(if has_errors { Exported::WithErrors } else { Exported::All })
+    Ok(if has_errors { ExportStatus::WithErrors } else { ExportStatus::Complete })
 }
 
 /// A bar on a terminal, plain lines elsewhere.
@@ -180,10 +180,10 @@ enum Progress {
 }
 
 /// Lines come no closer than this.
-const LINE_EVERY: Duration = Duration::from_secs(1);
+const LINE_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Progress {
-    fn begin() -> Self {
+    fn new() -> Self {
         if !io::stderr().is_terminal() {
             return Self::Lines { last: String::new(), at: Instant::now() };
         }
@@ -194,7 +194,7 @@ impl Progress {
         Self::Bar(bar)
     }
 
-    fn say(&mut self, text: &str) {
+    fn update(&mut self, text: &str) {
         match self {
             Self::Bar(bar) => {
                 let percent = text.split_once(" %").and_then(|(percent, _)| percent.parse().ok());
@@ -202,7 +202,7 @@ impl Progress {
                 bar.set_message(text.to_owned());
             }
             Self::Lines { last, at } => {
-                if *last != text && at.elapsed() >= LINE_EVERY {
+                if *last != text && at.elapsed() >= LINE_INTERVAL {
                     eprint_line(text);
                     text.clone_into(last);
                     *at = Instant::now();
@@ -211,7 +211,7 @@ impl Progress {
         }
     }
 
-    fn end(self) {
+    fn finish(self) {
         match self {
             Self::Bar(bar) => bar.finish_and_clear(),
             Self::Lines { .. } => {}
@@ -220,10 +220,10 @@ impl Progress {
 }
 
 /// How far the downloads are: a counter on a terminal only.
-struct Downloads(Option<ProgressBar>);
+struct DownloadProgress(Option<ProgressBar>);
 
-impl Downloads {
-    fn begin(manifest: &Manifest) -> Self {
+impl DownloadProgress {
+    fn new(manifest: &Manifest) -> Self {
         let files = manifest.output.len() + manifest.deleted.len() + manifest.error.len();
         if !io::stderr().is_terminal() {
             return Self(None);
@@ -242,7 +242,7 @@ impl Downloads {
         }
     }
 
-    fn end(self) {
+    fn finish(self) {
         if let Some(bar) = self.0 {
             bar.finish_and_clear();
         }
@@ -250,7 +250,7 @@ impl Downloads {
 }
 
 /// The table of files, and the whole in one sentence.
-fn print(files: &[Downloaded], manifest: &Manifest, order: &Export, (exported_in, took): (Duration, Duration)) {
+fn print_summary(files: &[DownloadedFile], manifest: &Manifest, order: &Export, (exported_in, took): (Duration, Duration)) {
     let names: Vec<String> =
         files.iter().map(|file| file.path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())).collect();
     let width = names.iter().map(String::len).max().unwrap_or_default().max(4);
@@ -258,10 +258,10 @@ fn print(files: &[Downloaded], manifest: &Manifest, order: &Export, (exported_in
     for (name, file) in names.iter().zip(files) {
         table += &format!("{name:width$}  {:>12}  {:>10}\n", grouped(file.lines), size(file.bytes));
     }
-    let (errors, output): (Vec<&Downloaded>, Vec<&Downloaded>) = files.iter().partition(|file| file.is_error);
+    let (errors, output): (Vec<&DownloadedFile>, Vec<&DownloadedFile>) = files.iter().partition(|file| file.is_error);
     let resources: u64 = output.iter().map(|file| file.lines).sum();
     let bytes: u64 = files.iter().map(|file| file.bytes).sum();
-    let types: std::collections::BTreeSet<&str> = output.iter().filter_map(|file| file.kind.as_deref()).collect();
+    let types: std::collections::BTreeSet<&str> = output.iter().filter_map(|file| file.resource_type.as_deref()).collect();
     table += &format!(
         "\n{} resources of {} types in {} files, {}, in {}\n",
         grouped(resources),

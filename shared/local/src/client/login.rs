@@ -13,10 +13,10 @@ use tokio::sync::Mutex;
 use crate::client::client_key::{ClientKey, KeyError};
 
 /// How long a token is taken to last if the server does not say.
-const LIFETIME: Duration = Duration::from_secs(300);
+const DEFAULT_TOKEN_LIFETIME: Duration = Duration::from_secs(300);
 
 /// A token is renewed this long before its end, or at half of its time if that is shorter: requests take a moment.
-const AHEAD: Duration = Duration::from_secs(30);
+const RENEW_BEFORE_EXPIRY: Duration = Duration::from_secs(30);
 
 /// Why there is no token.
 #[derive(Debug, thiserror::Error)]
@@ -26,7 +26,7 @@ pub enum LoginError {
     Http(&'static str, #[source] reqwest::Error),
     /// It does not say where tokens are given out.
     #[error("{url} does not say where tokens are given out ({problem}); name the token URL with --token-url")]
-    Undiscovered {
+    NotDiscovered {
         /// Where it was looked up.
         url: Url,
         /// What was there.
@@ -34,10 +34,10 @@ pub enum LoginError {
     },
     /// Anybody on the way could read what goes there.
     #[error("the token URL `{0}` does not begin with https://; only a server that is itself reached by http:// may have such a one")]
-    Insecure(Url),
+    InsecureTokenUrl(Url),
     /// It gave none.
     #[error("the token request was answered with {status}: {said}")]
-    Refused {
+    Rejected {
         /// The HTTP status.
         status: StatusCode,
         /// The OAuth error and its description.
@@ -45,14 +45,14 @@ pub enum LoginError {
     },
     /// Its answer is no token.
     #[error("the token URL's answer is no access token (RFC 6749, section 5.1)")]
-    NoToken,
+    InvalidTokenResponse,
     /// The key.
     #[error(transparent)]
     Key(#[from] KeyError),
 }
 
 /// Who logs in.
-pub struct Login {
+pub struct LoginSettings {
     /// Its `client_id`.
     pub client_id: String,
     /// Its private key.
@@ -64,51 +64,51 @@ pub struct Login {
 }
 
 /// Tokens of one server.
-pub(crate) struct Tokens {
-    login: Login,
+pub(crate) struct TokenCache {
+    login: LoginSettings,
     base: Url,
-    state: Mutex<State>,
+    state: Mutex<CacheState>,
 }
 
 #[derive(Default)]
-struct State {
-    endpoint: Option<Endpoint>,
-    token: Option<Token>,
+struct CacheState {
+    endpoint: Option<TokenEndpoint>,
+    token: Option<AccessToken>,
 }
 
 #[derive(Clone)]
-struct Endpoint {
+struct TokenEndpoint {
     url: Url,
     scope: String,
 }
 
 #[derive(Clone)]
-struct Token {
+struct AccessToken {
     text: String,
     fresh_until: Instant,
 }
 
 #[derive(Deserialize)]
-struct Configuration {
+struct SmartConfiguration {
     token_endpoint: String,
     #[serde(default)]
     capabilities: Vec<String>,
 }
 
 #[derive(Deserialize)]
-struct Granted {
+struct TokenResponse {
     access_token: String,
     expires_in: Option<u64>,
 }
 
 #[derive(Deserialize)]
-struct Refusal {
+struct OAuthError {
     error: String,
     error_description: Option<String>,
 }
 
-impl Tokens {
-    pub(crate) fn new(login: Login, base: Url) -> Self {
+impl TokenCache {
+    pub(crate) fn new(login: LoginSettings, base: Url) -> Self {
         Self { login, base, state: Mutex::default() }
     }
 
@@ -130,39 +130,39 @@ impl Tokens {
         Ok(text)
     }
 
-    async fn discover(&self, http: &Client) -> Result<Endpoint, LoginError> {
+    async fn discover(&self, http: &Client) -> Result<TokenEndpoint, LoginError> {
         let scope = |has_second: bool| {
             let default = if has_second { "system/*.rs" } else { "system/*.read" };
             self.login.scope.clone().unwrap_or_else(|| default.to_owned())
         };
         if let Some(url) = &self.login.token_url {
-            return Ok(Endpoint { url: self.secure(url.clone())?, scope: scope(true) });
+            return Ok(TokenEndpoint { url: self.secure(url.clone())?, scope: scope(true) });
         }
         let mut url = self.base.clone();
         url.set_path(&format!("{}/.well-known/smart-configuration", url.path().trim_end_matches('/')));
         let answer = http.get(url.clone()).header(ACCEPT, "application/json").send().await;
         let answer = answer.map_err(|error| LoginError::Http("the SMART configuration", error.without_url()))?;
-        let undiscovered = |problem: String| LoginError::Undiscovered { url: url.clone(), problem };
+        let undiscovered = |problem: String| LoginError::NotDiscovered { url: url.clone(), problem };
         if answer.status() != StatusCode::OK {
             return Err(undiscovered(answer.status().to_string()));
         }
         let body = answer.bytes().await.map_err(|error| LoginError::Http("the SMART configuration", error.without_url()))?;
-        let found: Configuration = serde_json::from_slice(&body).map_err(|_| undiscovered("no token_endpoint".to_owned()))?;
+        let found: SmartConfiguration = serde_json::from_slice(&body).map_err(|_| undiscovered("no token_endpoint".to_owned()))?;
         let token_url = Url::parse(&found.token_endpoint).map_err(|_| undiscovered("its token_endpoint is no URL".to_owned()))?;
         // Who tells nothing of versions may know the first alone.
         let has_second = found.capabilities.iter().any(|capability| capability == "permission-v2");
-        Ok(Endpoint { url: self.secure(token_url)?, scope: scope(has_second) })
+        Ok(TokenEndpoint { url: self.secure(token_url)?, scope: scope(has_second) })
     }
 
     fn secure(&self, url: Url) -> Result<Url, LoginError> {
         if url.scheme() == "https" || (url.scheme() == "http" && self.base.scheme() == "http") {
             Ok(url)
         } else {
-            Err(LoginError::Insecure(url))
+            Err(LoginError::InsecureTokenUrl(url))
         }
     }
 
-    async fn request(&self, http: &Client, endpoint: &Endpoint) -> Result<Token, LoginError> {
+    async fn request(&self, http: &Client, endpoint: &TokenEndpoint) -> Result<AccessToken, LoginError> {
         let assertion = self.login.key.assertion(&self.login.client_id, endpoint.url.as_str(), SystemClock.now())?;
         let form = [
             ("grant_type", "client_credentials"),
@@ -181,9 +181,9 @@ impl Tokens {
         }
         let body = answer.bytes().await.map_err(|error| LoginError::Http("the token URL", error.without_url()))?;
         // Without the reader's words, which would show the answer: it may hold half a token.
-        let granted: Granted = serde_json::from_slice(&body).map_err(|_| LoginError::NoToken)?;
-        let lifetime = granted.expires_in.map_or(LIFETIME, Duration::from_secs);
-        Ok(Token { text: granted.access_token, fresh_until: asked + lifetime.saturating_sub(AHEAD.min(lifetime / 2)) })
+        let granted: TokenResponse = serde_json::from_slice(&body).map_err(|_| LoginError::InvalidTokenResponse)?;
+        let lifetime = granted.expires_in.map_or(DEFAULT_TOKEN_LIFETIME, Duration::from_secs);
+        Ok(AccessToken { text: granted.access_token, fresh_until: asked + lifetime.saturating_sub(RENEW_BEFORE_EXPIRY.min(lifetime / 2)) })
     }
 }
 
@@ -191,9 +191,9 @@ async fn refused(answer: Response) -> LoginError {
     let status = answer.status();
     let body = answer.bytes().await.unwrap_or_default();
     let said = match serde_json::from_slice(&body) {
-        Ok(Refusal { error, error_description: Some(description) }) => format!("{error}: {description}"),
-        Ok(Refusal { error, error_description: None }) => error,
+        Ok(OAuthError { error, error_description: Some(description) }) => format!("{error}: {description}"),
+        Ok(OAuthError { error, error_description: None }) => error,
         Err(_) => "the server gave no reason".to_owned(),
     };
-    LoginError::Refused { status, said }
+    LoginError::Rejected { status, said }
 }

@@ -7,21 +7,21 @@ use std::path::PathBuf;
 
 use headrace_aws::{Clients, DynamoJobStore};
 use headrace_core::audit::chain::AuditFileName;
-use headrace_core::audit::verify::{Broken, Followed};
+use headrace_core::audit::verify::{ChainError, VerifiedChain};
 use headrace_core::flow::upkeep::verify::{Sound, verify};
 use headrace_core::ports::AuditFiles;
 use headrace_core::vocab::error::StoreError;
 
-use crate::cli::{Audit, AuditAction, AuditPlace, ShowRecords, Verify};
-use crate::commands::columns::aligned;
-use crate::server::state::{State, StateError};
+use crate::cli::{Audit, AuditCommand, AuditLocation, ShowRecordsArgs, Verify};
+use crate::commands::table::format_table;
+use crate::server::state::{StateFolder, StateError};
 use crate::stores::directory::DirectoryAudit;
 
 use view::Record;
 
 /// Why records could not be checked or shown.
 #[derive(Debug, thiserror::Error)]
-pub enum AuditFailure {
+pub enum AuditCommandError {
     /// There is no such directory.
     #[error("there is no directory `{0}`; on one machine the records lie in `audit` within the state")]
     Absent(PathBuf),
@@ -40,7 +40,7 @@ pub enum AuditFailure {
     },
     /// The state folder.
     #[error(transparent)]
-    State(#[from] StateError),
+    StateFolder(#[from] StateError),
     /// The files or the job table.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -48,21 +48,21 @@ pub enum AuditFailure {
 
 /// How the command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Audited {
+pub enum AuditStatus {
     /// The records were shown, or are sound.
-    Done,
+    Ok,
     /// They are not as they were sealed.
-    Broken,
+    ChainBroken,
 }
 
 /// Runs the command and prints what it found.
-pub async fn audit(order: &Audit) -> Result<Audited, AuditFailure> {
+pub async fn audit(order: &Audit) -> Result<AuditStatus, AuditCommandError> {
     let (said, audited) = match &order.action {
-        AuditAction::Verify(order) => match checked(order).await? {
-            Ok(sound) => (verdict(&sound, order.state.is_some() || order.table.is_some())?, Audited::Done),
-            Err(broken) => (format!("broken: {broken}\n"), Audited::Broken),
+        AuditCommand::Verify(order) => match checked(order).await? {
+            Ok(sound) => (verdict(&sound, order.state.is_some() || order.table.is_some())?, AuditStatus::Ok),
+            Err(broken) => (format!("broken: {broken}\n"), AuditStatus::ChainBroken),
         },
-        AuditAction::Show(order) => (table(order).await?, Audited::Done),
+        AuditCommand::Show(order) => (table(order).await?, AuditStatus::Ok),
     };
     // A reader that has gone away wants no more.
     drop(io::stdout().write_all(said.as_bytes()));
@@ -75,18 +75,18 @@ enum Place {
     S3(headrace_aws::S3AuditFiles),
 }
 
-async fn open(place: &AuditPlace) -> Result<Place, AuditFailure> {
+async fn open(place: &AuditLocation) -> Result<Place, AuditCommandError> {
     match place {
-        AuditPlace::Directory(path) if path.is_dir() => Ok(Place::Directory(DirectoryAudit::open(path))),
-        AuditPlace::Directory(path) => Err(AuditFailure::Absent(path.clone())),
-        AuditPlace::S3 { bucket, prefix } => Ok(Place::S3(Clients::connect().await.audit_files(bucket, prefix))),
+        AuditLocation::Directory(path) if path.is_dir() => Ok(Place::Directory(DirectoryAudit::open(path))),
+        AuditLocation::Directory(path) => Err(AuditCommandError::Absent(path.clone())),
+        AuditLocation::S3 { bucket, prefix } => Ok(Place::S3(Clients::connect().await.audit_files(bucket, prefix))),
     }
 }
 
-async fn checked(order: &Verify) -> Result<Result<Sound, Broken>, AuditFailure> {
+async fn checked(order: &Verify) -> Result<Result<Sound, ChainError>, AuditCommandError> {
     let trail: Option<DynamoJobStore> = match (&order.table, &order.state) {
         (Some(table), _) => Some(Clients::connect().await.jobs(table)),
-        (None, Some(state)) => Some(State::open_existing(state).await?.jobs),
+        (None, Some(state)) => Some(StateFolder::open_existing(state).await?.jobs),
         (None, None) => None,
     };
     Ok(match open(&order.files).await? {
@@ -96,9 +96,9 @@ async fn checked(order: &Verify) -> Result<Result<Sound, Broken>, AuditFailure> 
 }
 
 /// What is said of sound files; `knows_end`: whether the job table was asked.
-fn verdict(sound: &Sound, knows_end: bool) -> Result<String, AuditFailure> {
-    let Some(Followed { first, head, files }) = &sound.followed else {
-        return if knows_end { Ok("sound: nothing has been sealed yet\n".to_owned()) } else { Err(AuditFailure::Empty) };
+fn verdict(sound: &Sound, knows_end: bool) -> Result<String, AuditCommandError> {
+    let Some(VerifiedChain { first, head, files }) = &sound.followed else {
+        return if knows_end { Ok("sound: nothing has been sealed yet\n".to_owned()) } else { Err(AuditCommandError::Empty) };
     };
     let mut said = format!("sound: records {} to {}, sealed {} to {} (files: {files})\n", first.first, head.sequence, first.day, head.day);
     if first.first > 1 {
@@ -115,7 +115,7 @@ fn verdict(sound: &Sound, knows_end: bool) -> Result<String, AuditFailure> {
     Ok(said)
 }
 
-async fn table(order: &ShowRecords) -> Result<String, AuditFailure> {
+async fn table(order: &ShowRecordsArgs) -> Result<String, AuditCommandError> {
     let records = match open(&order.files).await? {
         Place::Directory(files) => wanted(&files, order).await?,
         Place::S3(files) => wanted(&files, order).await?,
@@ -124,18 +124,18 @@ async fn table(order: &ShowRecords) -> Result<String, AuditFailure> {
         return Ok("no record is of this\n".to_owned());
     }
     let rows: Vec<_> = std::iter::once(view::TITLES.map(str::to_owned)).chain(records.iter().map(Record::row)).collect();
-    Ok(aligned(&rows))
+    Ok(format_table(&rows))
 }
 
 /// The records that were asked for, in the order of their numbers.
-async fn wanted(files: &impl AuditFiles, order: &ShowRecords) -> Result<Vec<Record>, AuditFailure> {
+async fn wanted(files: &impl AuditFiles, order: &ShowRecordsArgs) -> Result<Vec<Record>, AuditCommandError> {
     let listing = files.list().await?;
     let mut records = Vec::new();
     // What happened on a day is sealed on that day or later.
     for file in listing.files.into_iter().filter(|file| order.day.as_ref().is_none_or(|day| file.day >= *day)) {
         let bytes = files.read(&file).await?;
         for (index, line) in bytes.split(|byte| *byte == b'\n').enumerate().filter(|(_, line)| !line.is_empty()) {
-            let unread = || AuditFailure::NoRecord { file: file.clone(), line: index + 1 };
+            let unread = || AuditCommandError::NoRecord { file: file.clone(), line: index + 1 };
             let record = Record::read(line).ok_or_else(unread)?;
             if is_wanted(&record, order) {
                 records.push(record);
@@ -145,7 +145,7 @@ async fn wanted(files: &impl AuditFiles, order: &ShowRecords) -> Result<Vec<Reco
     Ok(records)
 }
 
-fn is_wanted(record: &Record, order: &ShowRecords) -> bool {
+fn is_wanted(record: &Record, order: &ShowRecordsArgs) -> bool {
     let day = order.day.as_ref().is_none_or(|day| record.recorded.starts_with(&day.to_string()));
     let client = order.client.as_ref().is_none_or(|client| record.who == *client || record.owner.as_ref() == Some(client));
     let job = order.job.as_ref().is_none_or(|job| record.job.as_deref() == Some(job.as_str()));

@@ -18,11 +18,11 @@ use headrace_core::vocab::ids::Caller;
 use headrace_edge::system::SystemClock;
 
 use crate::cli::{Action, Clients, Keygen, Place};
-use crate::client::client_key::{Generated, KeyError};
-use crate::server::state::{State, StateError};
-use crate::stores::private::{new_private_file, new_public_file};
+use crate::client::client_key::{GeneratedKey, KeyError};
+use crate::server::state::{StateFolder, StateError};
+use crate::stores::private::{create_new_private_file, create_new_public_file};
 
-pub use registration::Unregistrable;
+pub use registration::RegistrationError;
 
 /// The file of the private half of a new key.
 const PRIVATE_KEY: &str = "private.jwk";
@@ -35,10 +35,10 @@ const PAGE: u16 = 100;
 
 /// Why a command about clients failed.
 #[derive(Debug, thiserror::Error)]
-pub enum ClientsFailure {
+pub enum ClientsCommandError {
     /// What it was told cannot be registered.
     #[error(transparent)]
-    Unregistrable(#[from] Unregistrable),
+    RegistrationError(#[from] RegistrationError),
     /// The name is taken.
     #[error("`{0}` is registered already; `headrace clients show` says as what, `rotate` replaces its keys")]
     Known(String),
@@ -65,7 +65,7 @@ pub enum ClientsFailure {
     },
     /// The state folder.
     #[error(transparent)]
-    State(#[from] StateError),
+    StateFolder(#[from] StateError),
     /// The job table.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -75,14 +75,14 @@ pub enum ClientsFailure {
 }
 
 /// Runs the command and prints what it did.
-pub async fn clients(order: &Clients) -> Result<(), ClientsFailure> {
+pub async fn clients(order: &Clients) -> Result<(), ClientsCommandError> {
     let said = match &order.action {
         Action::Add(add) => {
             let client = registration::client(add, SystemClock.now())?;
             let store = open(&add.place).await?;
             let is_first = store.clients(None, 1).await?.clients.is_empty();
             if !store.put_client(&client, None).await? {
-                return Err(ClientsFailure::Known(client.id.0));
+                return Err(ClientsCommandError::Known(client.id.0));
             }
             view::welcome(&client, add.base_url.as_deref(), is_first && add.place.table.is_none())
         }
@@ -111,7 +111,7 @@ pub async fn clients(order: &Clients) -> Result<(), ClientsFailure> {
             });
             let client = client.await?;
             if client.keys == ClientKeys::Elsewhere {
-                return Err(ClientsFailure::KnownElsewhere(client.id.0));
+                return Err(ClientsCommandError::KnownElsewhere(client.id.0));
             }
             format!("`{}` has new keys: {}; the old ones count no longer\n", client.id.0, view::keys(&client.keys))
         }
@@ -119,7 +119,7 @@ pub async fn clients(order: &Clients) -> Result<(), ClientsFailure> {
             let store = open_existing(&named.place).await?;
             let client = known(&store, &named.id).await?;
             if !store.remove_client(&client.id, client.changed_at).await? {
-                return Err(ClientsFailure::Raced(client.id.0));
+                return Err(ClientsCommandError::Raced(client.id.0));
             }
             format!("`{}` is forgotten; its exports stay in its name until their time is over\n", client.id.0)
         }
@@ -130,23 +130,23 @@ pub async fn clients(order: &Clients) -> Result<(), ClientsFailure> {
     Ok(())
 }
 
-async fn open(place: &Place) -> Result<DynamoJobStore, ClientsFailure> {
+async fn open(place: &Place) -> Result<DynamoJobStore, ClientsCommandError> {
     match &place.table {
         Some(table) => Ok(headrace_aws::Clients::connect().await.jobs(table)),
-        None => Ok(State::open(&place.state).await?.jobs),
+        None => Ok(StateFolder::open(&place.state).await?.jobs),
     }
 }
 
 /// The same, where a mistaken name must not make an empty state.
-async fn open_existing(place: &Place) -> Result<DynamoJobStore, ClientsFailure> {
+async fn open_existing(place: &Place) -> Result<DynamoJobStore, ClientsCommandError> {
     match &place.table {
         Some(_) => open(place).await,
-        None => Ok(State::open_existing(&place.state).await?.jobs),
+        None => Ok(StateFolder::open_existing(&place.state).await?.jobs),
     }
 }
 
-async fn known(store: &DynamoJobStore, id: &Caller) -> Result<Client, ClientsFailure> {
-    store.client(id).await?.ok_or_else(|| ClientsFailure::Unknown(id.0.clone()))
+async fn known(store: &DynamoJobStore, id: &Caller) -> Result<Client, ClientsCommandError> {
+    store.client(id).await?.ok_or_else(|| ClientsCommandError::Unknown(id.0.clone()))
 }
 
 /// All registrations, by name.
@@ -163,23 +163,23 @@ pub async fn all(store: &DynamoJobStore) -> Result<Vec<Client>, StoreError> {
 }
 
 /// Changes a registration as it was read, or not at all.
-async fn change(place: &Place, id: &Caller, to: impl FnOnce(&mut Client)) -> Result<Client, ClientsFailure> {
+async fn change(place: &Place, id: &Caller, to: impl FnOnce(&mut Client)) -> Result<Client, ClientsCommandError> {
     let store = open_existing(place).await?;
     let mut client = known(&store, id).await?;
     let seen = client.changed_at;
     to(&mut client);
     // Later than before by any clock: the time is also by what changes are told apart.
     client.changed_at = SystemClock.now().max(Millis(seen.0 + 1));
-    if store.put_client(&client, Some(seen)).await? { Ok(client) } else { Err(ClientsFailure::Raced(client.id.0)) }
+    if store.put_client(&client, Some(seen)).await? { Ok(client) } else { Err(ClientsCommandError::Raced(client.id.0)) }
 }
 
 /// Makes a key pair.
-fn keygen(order: &Keygen) -> Result<String, ClientsFailure> {
-    let made = Generated::new(order.alg)?;
-    std::fs::create_dir_all(&order.out).map_err(|cause| ClientsFailure::Write { path: order.out.clone(), cause })?;
+fn keygen(order: &Keygen) -> Result<String, ClientsCommandError> {
+    let made = GeneratedKey::new(order.alg)?;
+    std::fs::create_dir_all(&order.out).map_err(|cause| ClientsCommandError::Write { path: order.out.clone(), cause })?;
     let (private, public) = (order.out.join(PRIVATE_KEY), order.out.join(PUBLIC_KEYS));
-    write_text(&private, new_private_file(&private), &serde_json::to_string_pretty(&made.private)?)?;
-    write_text(&public, new_public_file(&public), &serde_json::to_string_pretty(&made.public)?)?;
+    write_text(&private, create_new_private_file(&private), &serde_json::to_string_pretty(&made.private)?)?;
+    write_text(&public, create_new_public_file(&public), &serde_json::to_string_pretty(&made.public)?)?;
     Ok(format!(
         "{}: the private key; it stays with the client and is sent to nobody\n{}: its public half; register it with `headrace clients add --jwks`\n",
         private.display(),
@@ -187,7 +187,7 @@ fn keygen(order: &Keygen) -> Result<String, ClientsFailure> {
     ))
 }
 
-fn write_text(path: &Path, created: io::Result<File>, text: &str) -> Result<(), ClientsFailure> {
+fn write_text(path: &Path, created: io::Result<File>, text: &str) -> Result<(), ClientsCommandError> {
     let written = created.and_then(|mut file| writeln!(file, "{text}"));
-    written.map_err(|cause| ClientsFailure::Write { path: path.to_owned(), cause })
+    written.map_err(|cause| ClientsCommandError::Write { path: path.to_owned(), cause })
 }

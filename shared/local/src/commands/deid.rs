@@ -7,18 +7,18 @@ use headrace_core::job::anonymization::LIMIT_BYTES;
 use headrace_core::ports::Clock as _;
 use headrace_edge::config::{ConfigError, read_version};
 use headrace_edge::system::{SystemClock, random_secret};
-use headrace_fhir::{DeidErrors, DeidFailure, DeidStep, Deidentification, Explanation, FhirVersion, JobTerms, ResourceType};
+use headrace_fhir::{DeidConfigError, DeidFailure, DeidStep, DeidConfig, DeidExplanation, FhirVersion, DeidJobContext, ResourceType};
 use serde_json::Value;
 
-use crate::cli::{Deid, DeidAction, DeidCheck, DeidPreview, DeidVersion};
+use crate::cli::{Deid, DeidCommand, DeidCheckArgs, DeidPreviewArgs, FhirVersionArgs};
 
 /// How a check came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Checked {
+pub enum CheckStatus {
     /// There is nothing to look at.
-    Fine,
+    Clean,
     /// It can be used, and something in it should be looked at.
-    WithRemarks,
+    HasWarnings,
 }
 
 /// Why a command about a configuration failed.
@@ -40,12 +40,12 @@ pub enum DeidCommandError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// The configuration has faults.
-    #[error("`{path}` cannot be used:\n{}", listed(.faults))]
+    #[error("`{path}` cannot be used:\n{}", format_faults(.faults))]
     Faulty {
         /// Which file.
         path: PathBuf,
         /// Its faults.
-        faults: DeidErrors,
+        faults: DeidConfigError,
     },
     /// Not a type of this version.
     #[error("`{0}` is no resource type of this version of FHIR")]
@@ -61,22 +61,22 @@ pub enum DeidCommandError {
     Random(#[from] headrace_core::vocab::error::StoreError),
 }
 
-fn listed(faults: &DeidErrors) -> String {
+fn format_faults(faults: &DeidConfigError) -> String {
     faults.0.iter().map(|fault| format!("  {fault}")).collect::<Vec<_>>().join("\n")
 }
 
 /// Runs the command and prints what it found.
-pub fn deid(order: &Deid) -> Result<Checked, DeidCommandError> {
+pub fn deid(order: &Deid) -> Result<CheckStatus, DeidCommandError> {
     let (said, checked) = match &order.action {
-        DeidAction::Check(order) => check(order)?,
-        DeidAction::Preview(order) => (preview(order, io::stdout().is_terminal())?, Checked::Fine),
+        DeidCommand::Check(order) => check(order)?,
+        DeidCommand::Preview(order) => (preview(order, io::stdout().is_terminal())?, CheckStatus::Clean),
     };
     // A reader that has gone away wants no more.
     drop(io::stdout().write_all(said.as_bytes()));
     Ok(checked)
 }
 
-fn version(order: &DeidVersion) -> Result<FhirVersion, ConfigError> {
+fn version(order: &FhirVersionArgs) -> Result<FhirVersion, ConfigError> {
     order.fhir_version.as_deref().filter(|text| !text.is_empty()).map(read_version).transpose().map(Option::unwrap_or_default)
 }
 
@@ -86,15 +86,15 @@ fn read(path: &Path) -> Result<Vec<u8>, DeidCommandError> {
     read.map_err(|cause| DeidCommandError::Read { path: path.to_owned(), cause })
 }
 
-fn configuration(path: &Path, version: FhirVersion) -> Result<Deidentification, DeidCommandError> {
+fn configuration(path: &Path, version: FhirVersion) -> Result<DeidConfig, DeidCommandError> {
     let bytes = read(path)?;
     if bytes.len() as u64 > LIMIT_BYTES {
         return Err(DeidCommandError::TooLong(path.to_owned()));
     }
-    Deidentification::read(&bytes, version).map_err(|faults| DeidCommandError::Faulty { path: path.to_owned(), faults })
+    DeidConfig::parse(&bytes, version).map_err(|faults| DeidCommandError::Faulty { path: path.to_owned(), faults })
 }
 
-fn check(order: &DeidCheck) -> Result<(String, Checked), DeidCommandError> {
+fn check(order: &DeidCheckArgs) -> Result<(String, CheckStatus), DeidCommandError> {
     let version = version(&order.version)?;
     let known = |name: &String| {
         let kind = ResourceType::named(name).filter(|kind| version.types().contains(*kind));
@@ -104,26 +104,26 @@ fn check(order: &DeidCheck) -> Result<(String, Checked), DeidCommandError> {
     let configuration = configuration(&order.config, version)?;
     let remarks = configuration.lint();
     let mut said: String = remarks.iter().map(|remark| format!("{remark}\n")).collect();
-    match configuration.wants().as_slice() {
+    match configuration.derived_key_names().as_slice() {
         [] => {}
         wanted => said += &format!("{}: empty, so each export makes its own, and one does not join with another\n", wanted.join(", ")),
     }
     for kind in types {
-        let untouched = configuration.untouched(kind);
+        let untouched = configuration.untouched_elements(kind);
         said += &format!("{}: {} elements that no rule touches are exported as they are\n", kind.as_str(), untouched.len());
         for element in untouched {
             said += &format!("  {} ({})\n", element.path, element.type_name);
         }
     }
-    let checked = if remarks.is_empty() { Checked::Fine } else { Checked::WithRemarks };
+    let checked = if remarks.is_empty() { CheckStatus::Clean } else { CheckStatus::HasWarnings };
     said += match checked {
-        Checked::Fine => "the configuration can be used\n",
-        Checked::WithRemarks => "the configuration can be used; look at the remarks above\n",
+        CheckStatus::Clean => "the configuration can be used\n",
+        CheckStatus::HasWarnings => "the configuration can be used; look at the remarks above\n",
     };
     Ok((said, checked))
 }
 
-fn preview(order: &DeidPreview, has_colours: bool) -> Result<String, DeidCommandError> {
+fn preview(order: &DeidPreviewArgs, has_colours: bool) -> Result<String, DeidCommandError> {
     let configuration = configuration(&order.config, version(&order.version)?)?;
     let before: Value = serde_json::from_slice(&read(&order.resource)?)
         .ok()
@@ -132,18 +132,18 @@ fn preview(order: &DeidPreview, has_colours: bool) -> Result<String, DeidCommand
     let text = |name: &str| before.get(name).and_then(Value::as_str);
     let own = || text("id").filter(|_| text("resourceType") == Some("Patient")).map(str::to_owned);
     let patient = order.patient.clone().or_else(own);
-    let terms = JobTerms { key: random_secret()?.0, today: SystemClock.now().day() };
-    let rules = configuration.with(&terms);
-    let Explanation { steps, after } =
+    let terms = DeidJobContext { key: random_secret()?.0, today: SystemClock.now().day() };
+    let rules = configuration.for_job(&terms);
+    let DeidExplanation { steps, after } =
         rules.explain(before.to_string().as_bytes(), patient.as_deref()).map_err(DeidCommandError::Failed)?;
     let after: Value = serde_json::from_slice(&after).unwrap_or_default();
-    let mut said = steps.iter().map(|step| told(step, has_colours)).collect::<String>();
+    let mut said = steps.iter().map(|step| format_step(step, has_colours)).collect::<String>();
     said += &format!("\n{}\n", serde_json::to_string_pretty(&after).unwrap_or_default());
     Ok(said)
 }
 
 /// Red what was there, green what is there now.
-fn told(step: &DeidStep, has_colours: bool) -> String {
+fn format_step(step: &DeidStep, has_colours: bool) -> String {
     let paint = |colour: &str, text: &str| if has_colours { format!("\u{1b}[{colour}m{text}\u{1b}[0m") } else { text.to_owned() };
     let value = |value: &Option<String>| value.clone().unwrap_or_else(|| "nothing".to_owned());
     let DeidStep { rule, path, method, place, before, after } = step;

@@ -9,17 +9,17 @@ use headrace_core::vocab::error::StoreError;
 use headrace_edge::jose::key_id;
 use headrace_edge::system::SystemClock;
 
-use crate::cli::{Keys, KeysAction};
-use crate::client::client_key::KeyKind;
-use crate::server::state::KEYS;
+use crate::cli::{Keys, KeysCommand};
+use crate::client::client_key::KeyAlgorithm;
+use crate::server::state::KEYS_FOLDER;
 use crate::stores::signer::{FileSigner, KeyFileError, key_files};
 
 /// Why a command about signing keys failed.
 #[derive(Debug, thiserror::Error)]
-pub enum KeysFailure {
+pub enum KeysCommandError {
     /// There is no state.
     #[error("there is no state in `{0}`; name the folder that `headrace serve` uses with --state")]
-    NoState(PathBuf),
+    StateNotFound(PathBuf),
     /// A key's file.
     #[error(transparent)]
     File(#[from] KeyFileError),
@@ -29,13 +29,13 @@ pub enum KeysFailure {
 }
 
 /// Runs the command and prints what it did.
-pub async fn keys(order: &Keys) -> Result<(), KeysFailure> {
+pub async fn keys(order: &Keys) -> Result<(), KeysCommandError> {
     let said = match &order.action {
-        KeysAction::List(list) => table(folder(&list.state)?).await?,
-        KeysAction::Rotate(rotate) => {
+        KeysCommand::List(list) => table(folder(&list.state)?).await?,
+        KeysCommand::Rotate(rotate) => {
             let algorithm = match rotate.alg {
-                KeyKind::Es384 => SigningAlgorithm::Es384,
-                KeyKind::Rs384 => SigningAlgorithm::Rs384,
+                KeyAlgorithm::Es384 => SigningAlgorithm::Es384,
+                KeyAlgorithm::Rs384 => SigningAlgorithm::Rs384,
             };
             let path = FileSigner::create(&folder(&rotate.state)?, algorithm, SystemClock.now())?;
             format!(
@@ -49,12 +49,12 @@ pub async fn keys(order: &Keys) -> Result<(), KeysFailure> {
     Ok(())
 }
 
-fn folder(state: &Path) -> Result<PathBuf, KeysFailure> {
-    if state.is_dir() { Ok(state.join(KEYS)) } else { Err(KeysFailure::NoState(state.to_owned())) }
+fn folder(state: &Path) -> Result<PathBuf, KeysCommandError> {
+    if state.is_dir() { Ok(state.join(KEYS_FOLDER)) } else { Err(KeysCommandError::StateNotFound(state.to_owned())) }
 }
 
 /// One line each, the newest first: the one that signs.
-async fn table(folder: PathBuf) -> Result<String, KeysFailure> {
+async fn table(folder: PathBuf) -> Result<String, KeysCommandError> {
     let mut lines = String::new();
     for (index, path) in key_files(&folder)?.iter().rev().enumerate() {
         let public = FileSigner::open(path)?.key().await?;

@@ -9,8 +9,8 @@ use headrace_edge::config::{ConfigError, ExternalTerms, read_secure_url};
 use headrace_edge::system::SystemClock;
 
 use crate::cli::{AccessMode, Serve, present};
-use crate::server::service::Access;
-use crate::server::state::{KEYS, State, StateError};
+use crate::server::service::ServerAccess;
+use crate::server::state::{KEYS_FOLDER, StateFolder, StateError};
 use crate::stores::signer::{FileSigner, KeyFileError};
 
 /// Why it is not settled who may ask.
@@ -21,25 +21,25 @@ pub enum AccessError {
         "{0} can be reached by others and there is no access control: register a client with `headrace clients add`, \
          listen on 127.0.0.1, or add --let-anyone-on-the-network-export"
     )]
-    Exposed(SocketAddr),
+    Unauthenticated(SocketAddr),
     /// Tokens and records would cross the network in plain text.
     #[error(
         "{0} can be reached by others, and this server speaks no TLS: listen on 127.0.0.1 behind a proxy on this machine \
          that does, or, if the proxy is elsewhere, add --a-proxy-in-front-speaks-tls"
     )]
-    Plain(SocketAddr),
+    NoTls(SocketAddr),
     /// Tokens would be for whatever a client calls this server.
     #[error("{0} can be reached by others, and tokens say which server they are for: name the base that clients use with --base-url")]
-    Nameless(SocketAddr),
+    NoBaseUrl(SocketAddr),
     /// What only `external` needs is missing.
     #[error("--access external needs --{0}")]
-    Missing(&'static str),
+    MissingOption(&'static str),
     /// A setting.
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// The state folder.
     #[error(transparent)]
-    State(#[from] StateError),
+    StateFolder(#[from] StateError),
     /// The registrations cannot be read.
     #[error("the registrations cannot be read")]
     Store(#[from] StoreError),
@@ -49,7 +49,7 @@ pub enum AccessError {
 }
 
 /// Who may ask a server that listens on `address`.
-pub(crate) async fn access(order: &Serve, address: SocketAddr) -> Result<Access, AccessError> {
+pub(crate) async fn resolve_access(order: &Serve, address: SocketAddr) -> Result<ServerAccess, AccessError> {
     let options = &order.access;
     let mode = match options.access {
         Some(mode) => mode,
@@ -58,17 +58,17 @@ pub(crate) async fn access(order: &Serve, address: SocketAddr) -> Result<Access,
     };
     let is_reached_by_others = !address.ip().is_loopback();
     match mode {
-        AccessMode::None if is_reached_by_others && !order.let_anyone_on_the_network_export => Err(AccessError::Exposed(address)),
-        AccessMode::None => Ok(Access::None),
-        AccessMode::Smart | AccessMode::External if is_reached_by_others && !order.a_proxy_in_front_speaks_tls => {
-            Err(AccessError::Plain(address))
+        AccessMode::None if is_reached_by_others && !order.allow_unauthenticated => Err(AccessError::Unauthenticated(address)),
+        AccessMode::None => Ok(ServerAccess::None),
+        AccessMode::Smart | AccessMode::External if is_reached_by_others && !order.behind_tls_proxy => {
+            Err(AccessError::NoTls(address))
         }
-        AccessMode::Smart if is_reached_by_others && order.terms.base_url.is_none() => Err(AccessError::Nameless(address)),
-        AccessMode::Smart => Ok(Access::Smart(FileSigner::open_or_create(&order.state.join(KEYS), SystemClock.now())?)),
-        AccessMode::External => Ok(Access::External(ExternalTerms {
-            issuer: needed(&options.issuer, "issuer")?.to_owned(),
-            audience: needed(&options.audience, "audience")?.to_owned(),
-            jwks_url: read_secure_url("HEADRACE_JWKS_URL", needed(&options.jwks_url, "jwks-url")?)?,
+        AccessMode::Smart if is_reached_by_others && order.terms.base_url.is_none() => Err(AccessError::NoBaseUrl(address)),
+        AccessMode::Smart => Ok(ServerAccess::Smart(FileSigner::open_or_create(&order.state.join(KEYS_FOLDER), SystemClock.now())?)),
+        AccessMode::External => Ok(ServerAccess::External(ExternalTerms {
+            issuer: required(&options.issuer, "issuer")?.to_owned(),
+            audience: required(&options.audience, "audience")?.to_owned(),
+            jwks_url: read_secure_url("HEADRACE_JWKS_URL", required(&options.jwks_url, "jwks-url")?)?,
             scope_claim: options.scope_claim.clone(),
             token_url: present(&options.token_url).map(|url| read_secure_url("HEADRACE_TOKEN_URL", url)).transpose()?,
             version: order.terms.terms()?.policy.version,
@@ -77,14 +77,14 @@ pub(crate) async fn access(order: &Serve, address: SocketAddr) -> Result<Access,
 }
 
 /// What `external` cannot do without. An empty variable is none.
-fn needed<'a>(given: &'a Option<String>, option: &'static str) -> Result<&'a str, AccessError> {
-    present(given).ok_or(AccessError::Missing(option))
+fn required<'a>(given: &'a Option<String>, option: &'static str) -> Result<&'a str, AccessError> {
+    present(given).ok_or(AccessError::MissingOption(option))
 }
 
 async fn has_clients(state: &Path) -> Result<bool, AccessError> {
-    match State::open_existing(state).await {
+    match StateFolder::open_existing(state).await {
         Ok(state) => Ok(!state.jobs.clients(None, 1).await?.clients.is_empty()),
-        Err(StateError::Absent(_)) => Ok(false),
+        Err(StateError::NotFound(_)) => Ok(false),
         Err(error) => Err(error.into()),
     }
 }
@@ -115,14 +115,14 @@ mod tests {
         async fn register(&self) {
             let scopes = Scopes::of_text("system/*.rs", read_version("4.0.1").unwrap()).0;
             let client = Client::new(Caller("lab".to_owned()), ClientKeys::Elsewhere, scopes, Millis(1));
-            assert!(State::open(&self.state()).await.unwrap().jobs.put_client(&client, None).await.unwrap());
+            assert!(StateFolder::open(&self.state()).await.unwrap().jobs.put_client(&client, None).await.unwrap());
         }
 
-        async fn settled(&self, arguments: &[&str]) -> Result<Access, AccessError> {
+        async fn settled(&self, arguments: &[&str]) -> Result<ServerAccess, AccessError> {
             let state = self.state();
             let line = ["headrace", "serve", "lake", "--state", state.to_str().unwrap()];
             let Command::Serve(order) = Cli::try_parse_from(line.iter().chain(arguments)).unwrap().command else { panic!("not serve") };
-            access(&order, SocketAddr::new(order.listen, order.port)).await
+            resolve_access(&order, SocketAddr::new(order.listen, order.port)).await
         }
     }
 
@@ -138,12 +138,12 @@ mod tests {
     async fn a_server_is_open_to_this_machine_until_a_client_is_registered() {
         let place = Place::new();
         for address in ["127.0.0.1", "127.0.0.2", "::1"] {
-            assert!(matches!(place.settled(&["--listen", address]).await, Ok(Access::None)), "{address}");
+            assert!(matches!(place.settled(&["--listen", address]).await, Ok(ServerAccess::None)), "{address}");
         }
         assert!(!place.state().exists(), "a look at who is registered makes no state");
         place.register().await;
-        assert!(matches!(place.settled(&[]).await, Ok(Access::Smart(_))));
-        assert!(matches!(place.settled(&["--access=none"]).await, Ok(Access::None)));
+        assert!(matches!(place.settled(&[]).await, Ok(ServerAccess::Smart(_))));
+        assert!(matches!(place.settled(&["--access=none"]).await, Ok(ServerAccess::None)));
     }
 
     #[tokio::test]
@@ -153,11 +153,11 @@ mod tests {
             for arguments in [&["--listen", address][..], &["--listen", address, "--a-proxy-in-front-speaks-tls"]] {
                 let refused = place.settled(arguments).await.unwrap_err();
                 let said = refused.to_string();
-                assert!(matches!(refused, AccessError::Exposed(_)), "{said}");
+                assert!(matches!(refused, AccessError::Unauthenticated(_)), "{said}");
                 assert!(said.contains("headrace clients add") && said.contains("--let-anyone-on-the-network-export"), "{said}");
             }
             let asked_for = place.settled(&["--listen", address, "--let-anyone-on-the-network-export"]).await;
-            assert!(matches!(asked_for, Ok(Access::None)), "{asked_for:?}");
+            assert!(matches!(asked_for, Ok(ServerAccess::None)), "{asked_for:?}");
         }
     }
 
@@ -169,15 +169,15 @@ mod tests {
         // The flag for servers without access control is none for tokens.
         for arguments in [&[listen][..], &[listen, base], &[listen, "--let-anyone-on-the-network-export"]] {
             let refused = place.settled(arguments).await.unwrap_err();
-            assert!(matches!(refused, AccessError::Plain(_)) && refused.to_string().contains(tls), "{refused}");
+            assert!(matches!(refused, AccessError::NoTls(_)) && refused.to_string().contains(tls), "{refused}");
         }
         let refused = place.settled(&[listen, tls]).await.unwrap_err();
-        assert!(matches!(refused, AccessError::Nameless(_)) && refused.to_string().contains("--base-url"), "{refused}");
-        assert!(!place.state().join(KEYS).exists(), "no key before it is settled that it is needed");
-        assert!(matches!(place.settled(&[listen, tls, base]).await, Ok(Access::Smart(_))));
+        assert!(matches!(refused, AccessError::NoBaseUrl(_)) && refused.to_string().contains("--base-url"), "{refused}");
+        assert!(!place.state().join(KEYS_FOLDER).exists(), "no key before it is settled that it is needed");
+        assert!(matches!(place.settled(&[listen, tls, base]).await, Ok(ServerAccess::Smart(_))));
         let refused = place.settled(&[&EXTERNAL[..], &[listen]].concat()).await.unwrap_err();
-        assert!(matches!(refused, AccessError::Plain(_)), "{refused}");
-        assert!(matches!(place.settled(&[&EXTERNAL[..], &[listen, tls]].concat()).await, Ok(Access::External(_))));
+        assert!(matches!(refused, AccessError::NoTls(_)), "{refused}");
+        assert!(matches!(place.settled(&[&EXTERNAL[..], &[listen, tls]].concat()).await, Ok(ServerAccess::External(_))));
     }
 
     #[tokio::test]
@@ -188,13 +188,13 @@ mod tests {
                 let given = EXTERNAL.iter().filter(|argument| !argument.starts_with(&format!("--{missing}="))).copied();
                 let arguments: Vec<&str> = given.chain(emptied.as_deref()).collect();
                 let refused = place.settled(&arguments).await.unwrap_err();
-                assert!(matches!(refused, AccessError::Missing(option) if option == missing), "{missing}: {refused}");
+                assert!(matches!(refused, AccessError::MissingOption(option) if option == missing), "{missing}: {refused}");
                 assert!(refused.to_string().contains(&format!("--{missing}")), "{refused}");
             }
         }
         let plain = [&EXTERNAL[..3], &["--jwks-url=http://login.example/realm/jwks"]].concat();
         assert!(matches!(place.settled(&plain).await, Err(AccessError::Config(_))), "keys that anybody on the way could replace");
-        let Ok(Access::External(terms)) = place.settled(&EXTERNAL).await else { panic!("refused") };
+        let Ok(ServerAccess::External(terms)) = place.settled(&EXTERNAL).await else { panic!("refused") };
         assert_eq!((terms.issuer.as_str(), terms.audience.as_str()), ("https://login.example/realm", "https://fhir.example.org/r4"));
         assert!(!place.state().exists(), "tokens of others need no key of ours");
     }

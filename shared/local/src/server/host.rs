@@ -13,33 +13,33 @@ use http::header::HOST;
 use http::uri::Authority;
 use reqwest::Url;
 
-use crate::server::http::respond;
+use crate::server::http::into_axum_response;
 
 /// Which names are answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Hosts {
+pub(crate) enum AllowedHosts {
     /// All: others reach this server, and not by its name it knows them.
     Any,
     /// Those of this machine, and the one that the operator names.
-    ThisMachine(Option<String>),
+    Loopback(Option<String>),
 }
 
-impl Hosts {
+impl AllowedHosts {
     /// Those of a server that listens on `address`.
     ///
     /// * `base`: the base that the operator says it has.
-    /// * `knows_callers`: whether a page without a credential gets nothing anyway.
-    pub(crate) fn of(address: SocketAddr, base: Option<&str>, knows_callers: bool) -> Self {
+    /// * `requires_authentication`: whether a page without a credential gets nothing anyway.
+    pub(crate) fn new(address: SocketAddr, base: Option<&str>, requires_authentication: bool) -> Self {
         let named = base.and_then(|base| Url::parse(base).ok()?.host_str().map(str::to_owned));
         // What tokens are for is taken from the name unless the base is said, so it must be a safe one even then.
-        let is_safe = knows_callers && named.is_some();
-        if address.ip().is_loopback() && !is_safe { Self::ThisMachine(named) } else { Self::Any }
+        let is_safe = requires_authentication && named.is_some();
+        if address.ip().is_loopback() && !is_safe { Self::Loopback(named) } else { Self::Any }
     }
 
-    fn answer(&self, host: &str) -> bool {
+    fn allows(&self, host: &str) -> bool {
         match self {
             Self::Any => true,
-            Self::ThisMachine(named) => {
+            Self::Loopback(named) => {
                 let Some(host) = host.parse().ok().filter(|_| !host.contains('@')).map(|host: Authority| host.host().to_owned()) else {
                     return false;
                 };
@@ -52,14 +52,14 @@ impl Hosts {
 }
 
 /// Lets through what is for this server.
-pub(crate) async fn guard(State(hosts): State<Hosts>, request: Request, next: Next) -> Response {
+pub(crate) async fn reject_unknown_host(State(hosts): State<AllowedHosts>, request: Request, next: Next) -> Response {
     let mut named = request.headers().get_all(HOST).iter().map(|host| host.to_str().unwrap_or_default());
     let host = request.uri().authority().map(Authority::as_str).or_else(|| named.next()).unwrap_or_default();
-    if named.all(|other| hosts.answer(other)) && hosts.answer(host) {
+    if named.all(|other| hosts.allows(other)) && hosts.allows(host) {
         return next.run(request).await;
     }
     let text = "this server answers to localhost and to addresses of this machine only; if a proxy in front passes on another name, set --base-url to the base with that name";
-    respond(Reply::outcome(421, &Outcome::error(IssueCode::Forbidden, text)).into_response())
+    into_axum_response(Reply::outcome(421, &Outcome::error(IssueCode::Forbidden, text)).into_response())
 }
 
 #[cfg(test)]
@@ -68,7 +68,7 @@ mod tests {
 
     #[test]
     fn only_names_of_this_machine_and_the_operators_own_are_answered() {
-        let hosts = Hosts::of(([127, 0, 0, 1], 8080).into(), Some("https://fhir.example.org/r4"), false);
+        let hosts = AllowedHosts::new(([127, 0, 0, 1], 8080).into(), Some("https://fhir.example.org/r4"), false);
         for host in [
             "localhost",
             "LOCALHOST:8080",
@@ -80,7 +80,7 @@ mod tests {
             "fhir.example.org",
             "FHIR.example.org:443",
         ] {
-            assert!(hosts.answer(host), "{host}");
+            assert!(hosts.allows(host), "{host}");
         }
         for host in [
             "evil.example",
@@ -95,16 +95,16 @@ mod tests {
             "localhost, evil.example",
             "fhir.example.org.evil.example",
         ] {
-            assert!(!hosts.answer(host), "{host}");
+            assert!(!hosts.allows(host), "{host}");
         }
-        assert!(!Hosts::of(([127, 0, 0, 1], 8080).into(), None, true).answer("fhir.example.org"));
+        assert!(!AllowedHosts::new(([127, 0, 0, 1], 8080).into(), None, true).allows("fhir.example.org"));
     }
 
     #[test]
     fn a_server_that_knows_its_callers_and_its_base_answers_whatever_a_proxy_calls_it() {
         let loopback = SocketAddr::from(([127, 0, 0, 1], 8080));
-        assert_eq!(Hosts::of(loopback, Some("https://fhir.example.org/r4"), true), Hosts::Any);
-        assert_eq!(Hosts::of(loopback, None, true), Hosts::ThisMachine(None));
-        assert_eq!(Hosts::of(([0, 0, 0, 0], 8080).into(), None, false), Hosts::Any);
+        assert_eq!(AllowedHosts::new(loopback, Some("https://fhir.example.org/r4"), true), AllowedHosts::Any);
+        assert_eq!(AllowedHosts::new(loopback, None, true), AllowedHosts::Loopback(None));
+        assert_eq!(AllowedHosts::new(([0, 0, 0, 0], 8080).into(), None, false), AllowedHosts::Any);
     }
 }

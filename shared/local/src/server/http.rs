@@ -24,7 +24,7 @@ use tower::ServiceExt as _;
 use tower_http::compression::CompressionLayer;
 use tower_http::services::ServeFile;
 
-use crate::server::host::{Hosts, guard};
+use crate::server::host::{AllowedHosts, reject_unknown_host};
 use crate::server::listen;
 use crate::server::service::Service;
 
@@ -32,126 +32,126 @@ use crate::server::service::Service;
 pub const BASE_PATH: &str = "/fhir";
 
 /// Where clients look for the token endpoint: below the base, and some of them at the host's root alone.
-pub const DISCOVERY: &str = "/.well-known/smart-configuration";
+pub const DISCOVERY_PATH: &str = "/.well-known/smart-configuration";
 
 /// The longest body that is read. Lambda takes 6 MB, of which base64 may be a third.
-const BODY_LIMIT_BYTES: usize = 5_000_000;
+const MAX_BODY_BYTES: usize = 5_000_000;
 
 /// How long a body may take.
-const BODY_WITHIN: Duration = Duration::from_secs(60);
+const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A FHIR server's answer to a path that it does not know.
-async fn unknown(_: Request) -> Response {
-    respond(outcome(&ExportError::NotFound("this path")).into_response())
+async fn not_found(_: Request) -> Response {
+    into_axum_response(outcome(&ExportError::NotFound("this path")).into_response())
 }
 
-async fn wrong_method(_: Request) -> Response {
+async fn method_not_allowed(_: Request) -> Response {
     let text = "this path does not take this method";
-    respond(Reply::outcome(405, &Outcome::error(IssueCode::NotSupported, text)).into_response())
+    into_axum_response(Reply::outcome(405, &Outcome::error(IssueCode::NotSupported, text)).into_response())
 }
 
 fn metadata() -> MethodRouter<Arc<Service>> {
     get(|State(service): State<Arc<Service>>, parameters, request| async move {
-        respond(service.metadata.handle(gateway_request(parameters, request)).await)
+        into_axum_response(service.metadata.handle(to_gateway_request(parameters, request)).await)
     })
-    .fallback(wrong_method)
+    .fallback(method_not_allowed)
 }
 
 /// The routes that `template.yaml` gives to API Gateway. Whatever answers GET answers HEAD.
 fn routes() -> Router<Arc<Service>> {
     let kick_off = || -> MethodRouter<Arc<Service>> {
         get(|State(service): State<Arc<Service>>, parameters, request| async move {
-            respond(service.kickoff.handle(gateway_request(parameters, request)).await)
+            into_axum_response(service.kickoff.handle(to_gateway_request(parameters, request)).await)
         })
         .post(|State(service): State<Arc<Service>>, parameters, request| async move {
-            match with_body(parameters, request).await {
-                Ok(request) => respond(service.kickoff.handle(request).await),
+            match to_gateway_request_with_body(parameters, request).await {
+                Ok(request) => into_axum_response(service.kickoff.handle(request).await),
                 Err(refused) => refused,
             }
         })
-        .fallback(wrong_method)
+        .fallback(method_not_allowed)
     };
     let exports = || -> MethodRouter<Arc<Service>> {
         get(|State(service): State<Arc<Service>>, parameters, request| async move {
-            respond(service.exports.handle(gateway_request(parameters, request)).await)
+            into_axum_response(service.exports.handle(to_gateway_request(parameters, request)).await)
         })
     };
     let cancel = |State(service): State<Arc<Service>>, parameters, request| async move {
-        respond(service.cancel.handle(gateway_request(parameters, request)).await)
+        into_axum_response(service.cancel.handle(to_gateway_request(parameters, request)).await)
     };
     let groups = || -> MethodRouter<Arc<Service>> {
         get(|State(service): State<Arc<Service>>, parameters, request| async move {
-            respond(service.groups.handle(gateway_request(parameters, request)).await)
+            into_axum_response(service.groups.handle(to_gateway_request(parameters, request)).await)
         })
-        .fallback(wrong_method)
+        .fallback(method_not_allowed)
     };
     let files = get(|State(service): State<Arc<Service>>, parameters, request: Request| async move {
         let (parts, _) = request.into_parts();
         let again = Request::from_parts(parts.clone(), HttpBody::empty());
-        let response = service.files.handle(gateway_request(parameters, again)).await;
-        stream(response, Request::from_parts(parts, HttpBody::empty())).await
+        let response = service.files.handle(to_gateway_request(parameters, again)).await;
+        stream_file(response, Request::from_parts(parts, HttpBody::empty())).await
     })
-    .fallback(wrong_method)
+    .fallback(method_not_allowed)
     .layer(CompressionLayer::new().gzip(true));
     let token = post(|State(service): State<Arc<Service>>, parameters, request| async move {
-        let Some(token) = &service.token else { return respond(outcome(&ExportError::NotFound("a token endpoint")).into_response()) };
-        match with_body(parameters, request).await {
-            Ok(request) => respond(token.handle(request).await),
+        let Some(token) = &service.token else { return into_axum_response(outcome(&ExportError::NotFound("a token endpoint")).into_response()) };
+        match to_gateway_request_with_body(parameters, request).await {
+            Ok(request) => into_axum_response(token.handle(request).await),
             Err(refused) => refused,
         }
     })
-    .fallback(wrong_method);
+    .fallback(method_not_allowed);
     Router::new()
         .route("/token", token)
         .route("/metadata", metadata())
         .route("/OperationDefinition", metadata())
         .route("/OperationDefinition/{id}", metadata())
-        .route(DISCOVERY, metadata())
+        .route(DISCOVERY_PATH, metadata())
         .route("/{operation}", kick_off())
         .route("/Patient/{operation}", kick_off())
         .route("/Patient/{id}/{operation}", kick_off())
         .route("/Group/{id}/{operation}", kick_off())
         .route("/Group", groups())
         .route("/Group/{id}", groups())
-        .route("/_operations/export", exports().fallback(wrong_method))
-        .route("/_operations/export/{job}", exports().delete(cancel).fallback(wrong_method))
+        .route("/_operations/export", exports().fallback(method_not_allowed))
+        .route("/_operations/export/{job}", exports().delete(cancel).fallback(method_not_allowed))
         .route("/_operations/files/{job}/{name}", files)
 }
 
 /// Serves until the process is stopped.
 pub async fn serve(service: Arc<Service>, listener: TcpListener) -> std::io::Result<()> {
     let is_behind_tls = service.base.as_deref().is_some_and(|base| base.starts_with("https://"));
-    let hosts = Hosts::of(listener.local_addr()?, service.base.as_deref(), service.knows_callers);
-    let app = Router::new().nest(BASE_PATH, routes()).route(DISCOVERY, metadata()).fallback(any(unknown)).with_state(service);
-    let app = app.layer(from_fn_with_state(hosts, guard));
-    let app = if is_behind_tls { app.layer(map_response(by_https)) } else { app };
-    listen::serve(app, listener, listen::LIMITS).await
+    let hosts = AllowedHosts::new(listener.local_addr()?, service.base.as_deref(), service.requires_authentication);
+    let app = Router::new().nest(BASE_PATH, routes()).route(DISCOVERY_PATH, metadata()).fallback(any(not_found)).with_state(service);
+    let app = app.layer(from_fn_with_state(hosts, reject_unknown_host));
+    let app = if is_behind_tls { app.layer(map_response(add_https_headers)) } else { app };
+    listen::serve(app, listener, listen::DEFAULT_LIMITS).await
 }
 
-async fn by_https(mut response: Response) -> Response {
+async fn add_https_headers(mut response: Response) -> Response {
     only_by_https(response.headers_mut());
     response
 }
 
 /// Where a listener is reached: its base.
-pub fn base_of(address: SocketAddr) -> String {
+pub fn base_url(address: SocketAddr) -> String {
     format!("http://{address}{BASE_PATH}")
 }
 
 /// The request as `lambda_http` gives it to a handler, without its body: only a kick-off takes one.
-fn gateway_request(parameters: RawPathParams, request: Request) -> lambda_http::Request {
-    as_from_the_gateway(&parameters, request.into_parts().0, Body::Empty)
+fn to_gateway_request(parameters: RawPathParams, request: Request) -> lambda_http::Request {
+    build_gateway_request(&parameters, request.into_parts().0, Body::Empty)
 }
 
 /// The same with its body, or why it is refused.
-async fn with_body(parameters: RawPathParams, request: Request) -> Result<lambda_http::Request, Response> {
+async fn to_gateway_request_with_body(parameters: RawPathParams, request: Request) -> Result<lambda_http::Request, Response> {
     let (parts, body) = request.into_parts();
-    let read = tokio::time::timeout(BODY_WITHIN, axum::body::to_bytes(body, BODY_LIMIT_BYTES));
+    let read = tokio::time::timeout(BODY_TIMEOUT, axum::body::to_bytes(body, MAX_BODY_BYTES));
     let bytes = match read.await {
         Ok(Ok(bytes)) => Vec::from(bytes),
         Err(_) => {
             let text = "the body did not arrive within a minute: send the request again";
-            return Err(respond(Reply::outcome(408, &Outcome::error(IssueCode::Timeout, text)).into_response()));
+            return Err(into_axum_response(Reply::outcome(408, &Outcome::error(IssueCode::Timeout, text)).into_response()));
         }
         Ok(Err(error)) => {
             let is_long = error.into_inner().is::<http_body_util::LengthLimitError>();
@@ -160,7 +160,7 @@ async fn with_body(parameters: RawPathParams, request: Request) -> Result<lambda
             } else {
                 (400, IssueCode::Invalid, "the body did not arrive whole: send the request again")
             };
-            return Err(respond(Reply::outcome(status, &Outcome::error(code, text)).into_response()));
+            return Err(into_axum_response(Reply::outcome(status, &Outcome::error(code, text)).into_response()));
         }
     };
     // As API Gateway does: text as text, anything else in base64, which `lambda_http` undoes.
@@ -169,10 +169,10 @@ async fn with_body(parameters: RawPathParams, request: Request) -> Result<lambda
         Ok(text) => Body::Text(text),
         Err(error) => Body::Binary(error.into_bytes()),
     };
-    Ok(as_from_the_gateway(&parameters, parts, body))
+    Ok(build_gateway_request(&parameters, parts, body))
 }
 
-fn as_from_the_gateway(parameters: &RawPathParams, parts: http::request::Parts, body: Body) -> lambda_http::Request {
+fn build_gateway_request(parameters: &RawPathParams, parts: http::request::Parts, body: Body) -> lambda_http::Request {
     let parameters: HashMap<String, String> = parameters.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     let path = parts.extensions.get::<axum::extract::OriginalUri>().map_or_else(|| parts.uri.path(), |uri| uri.path()).to_owned();
     // Another name may be that of somebody's page which leads here: what tokens are for is no page's choice.
@@ -184,7 +184,7 @@ fn as_from_the_gateway(parameters: &RawPathParams, parts: http::request::Parts, 
     request
 }
 
-pub(crate) fn respond(response: http::Response<Body>) -> Response {
+pub(crate) fn into_axum_response(response: http::Response<Body>) -> Response {
     response.map(|body| match body {
         Body::Empty => HttpBody::empty(),
         Body::Text(text) => HttpBody::from(text),
@@ -195,8 +195,8 @@ pub(crate) fn respond(response: http::Response<Body>) -> Response {
 }
 
 /// Streams the file that the handler has granted, whole or in ranges.
-async fn stream(response: http::Response<Body>, request: Request) -> Response {
-    let Some(LocalFile(path)) = response.extensions().get().cloned() else { return respond(response) };
+async fn stream_file(response: http::Response<Body>, request: Request) -> Response {
+    let Some(LocalFile(path)) = response.extensions().get().cloned() else { return into_axum_response(response) };
     let (head, _) = response.into_parts();
     let mut served = match ServeFile::new(path).oneshot(request).await {
         Ok(served) => served.map(HttpBody::new),

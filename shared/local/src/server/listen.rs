@@ -21,31 +21,31 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use crate::server::http::respond;
+use crate::server::http::into_axum_response;
 
 /// What peers may take up.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
+pub(crate) struct ConnectionLimits {
     /// Connections at the same time; whoever comes later waits for a place.
     connections: usize,
     /// How long the head of a request may take, from the end of the one before: also how long an idle connection is kept.
-    head_within: Duration,
+    head_timeout: Duration,
     /// The longest head of a request, in bytes.
-    head_bytes: usize,
+    max_head_bytes: usize,
 }
 
 /// API Gateway takes heads of 10 kB; clients keep connections for a minute or so.
-pub(crate) const LIMITS: Limits = Limits { connections: 512, head_within: Duration::from_secs(75), head_bytes: 64 << 10 };
+pub(crate) const DEFAULT_LIMITS: ConnectionLimits = ConnectionLimits { connections: 512, head_timeout: Duration::from_secs(75), max_head_bytes: 64 << 10 };
 
 /// The most header fields.
-const HEADERS: usize = 100;
+const MAX_HEADERS: usize = 100;
 
 /// How long to wait after a connection could not be accepted: there may be no file handles left.
-const PAUSE: Duration = Duration::from_millis(100);
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
 /// Serves until the future is dropped, connections included.
-pub(crate) async fn serve(app: Router, listener: TcpListener, limits: Limits) -> io::Result<()> {
-    let app = app.layer(from_fn_with_state(limits.head_bytes, short_heads));
+pub(crate) async fn serve(app: Router, listener: TcpListener, limits: ConnectionLimits) -> io::Result<()> {
+    let app = app.layer(from_fn_with_state(limits.max_head_bytes, reject_long_head));
     let room = Arc::new(Semaphore::new(limits.connections));
     let mut connections = JoinSet::new();
     loop {
@@ -54,7 +54,7 @@ pub(crate) async fn serve(app: Router, listener: TcpListener, limits: Limits) ->
             Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(error = %error, "a connection was not accepted");
-                tokio::time::sleep(PAUSE).await;
+                tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
                 continue;
             }
         };
@@ -66,7 +66,7 @@ pub(crate) async fn serve(app: Router, listener: TcpListener, limits: Limits) ->
         let service = TowerToHyperService::new(app.into_service::<Incoming>());
         connections.spawn(async move {
             let mut http = http1::Builder::new();
-            http.timer(TokioTimer::new()).header_read_timeout(limits.head_within).max_buf_size(limits.head_bytes).max_headers(HEADERS);
+            http.timer(TokioTimer::new()).header_read_timeout(limits.head_timeout).max_buf_size(limits.max_head_bytes).max_headers(MAX_HEADERS);
             if let Err(error) = http.serve_connection(TokioIo::new(connection), service).await {
                 tracing::debug!(error = %error, "a connection broke");
             }
@@ -78,7 +78,7 @@ pub(crate) async fn serve(app: Router, listener: TcpListener, limits: Limits) ->
 
 /// Refuses heads above the limit. hyper gives up a head that has filled its buffer and has no end yet; one whose end comes
 /// with the last bytes that it reads may be longer, up to twice as long.
-async fn short_heads(State(limit_bytes): State<usize>, request: Request, next: Next) -> Response {
+async fn reject_long_head(State(limit_bytes): State<usize>, request: Request, next: Next) -> Response {
     let path = request.uri().path_and_query().map_or(0, |path| path.as_str().len());
     // With the line ends and what stands between names and values.
     let fields = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
@@ -88,7 +88,7 @@ async fn short_heads(State(limit_bytes): State<usize>, request: Request, next: N
     }
     let text =
         format!("the head of the request is longer than {limit_bytes} bytes: shorten its URL or its headers, or POST the parameters");
-    let mut refused = respond(Reply::outcome(431, &Outcome::error(IssueCode::TooCostly, text)).into_response());
+    let mut refused = into_axum_response(Reply::outcome(431, &Outcome::error(IssueCode::TooCostly, text)).into_response());
     refused.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     refused
 }
@@ -112,7 +112,7 @@ mod tests {
         String::from_utf8(said).unwrap()
     }
 
-    async fn listening(limits: Limits) -> std::net::SocketAddr {
+    async fn listening(limits: ConnectionLimits) -> std::net::SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(serve(Router::new().route("/", get(|| async { "here" })), listener, limits));
@@ -123,7 +123,7 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_does_not_go_on_loses_the_place_to_whoever_waits() {
-        let address = listening(Limits { connections: 1, head_within: Duration::from_millis(200), ..LIMITS }).await;
+        let address = listening(ConnectionLimits { connections: 1, head_timeout: Duration::from_millis(200), ..DEFAULT_LIMITS }).await;
         let mut slow = TcpStream::connect(address).await.unwrap();
         slow.write_all(b"GET / HTTP/1.1\r\nhost:").await.unwrap();
         assert!(answer(address, REQUEST).await.ends_with("here"), "the place became free");
@@ -140,25 +140,25 @@ mod tests {
 
     #[tokio::test]
     async fn a_head_that_is_too_long_is_refused() {
-        let limits = Limits { head_bytes: 16 << 10, ..LIMITS };
+        let limits = ConnectionLimits { max_head_bytes: 16 << 10, ..DEFAULT_LIMITS };
         let address = listening(limits).await;
         assert!(answer(address, REQUEST).await.starts_with("HTTP/1.1 200"));
-        assert!(answer(address, head(limits.head_bytes).as_bytes()).await.starts_with("HTTP/1.1 200"));
+        assert!(answer(address, head(limits.max_head_bytes).as_bytes()).await.starts_with("HTTP/1.1 200"));
         // Whether it comes in one piece or not, and whether it has an end.
-        for bytes in [limits.head_bytes + 1, limits.head_bytes + 100, 2 * limits.head_bytes - 1] {
+        for bytes in [limits.max_head_bytes + 1, limits.max_head_bytes + 100, 2 * limits.max_head_bytes - 1] {
             let said = answer(address, head(bytes).as_bytes()).await;
             assert!(said.starts_with("HTTP/1.1 431"), "{bytes}: {said}");
         }
-        let endless = head(limits.head_bytes + 4);
+        let endless = head(limits.max_head_bytes + 4);
         let endless = endless.strip_suffix("\r\n\r\n").unwrap();
         assert!(answer(address, endless.as_bytes()).await.starts_with("HTTP/1.1 431"));
-        let many = format!("GET / HTTP/1.1\r\nhost: h\r\n{}\r\n", "x: y\r\n".repeat(HEADERS));
+        let many = format!("GET / HTTP/1.1\r\nhost: h\r\n{}\r\n", "x: y\r\n".repeat(MAX_HEADERS));
         assert!(answer(address, many.as_bytes()).await.starts_with("HTTP/1.1 431"));
     }
 
     #[tokio::test]
     async fn whoever_sends_too_long_a_head_is_told_what_to_do() {
-        let app = Router::new().route("/", get(|| async { "here" })).layer(from_fn_with_state(64, short_heads));
+        let app = Router::new().route("/", get(|| async { "here" })).layer(from_fn_with_state(64, reject_long_head));
         for (x, status) in [(64 - 16 - 2 - 5, 200), (64 - 16 - 2 - 4, 431)] {
             let request = Request::builder().uri("/").header("x", "x".repeat(x)).body(Body::empty()).unwrap();
             let answer = app.clone().oneshot(request).await.unwrap();

@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::stores::private::{is_exposed, new_private_file, private_folder};
+use crate::stores::private::{is_accessible_by_others, create_new_private_file, create_private_folder};
 use aws_lc_rs::encoding::{AsDer as _, Pkcs8V1Der, PublicKeyX509Der};
 use aws_lc_rs::error::Unspecified;
 use aws_lc_rs::rand::SystemRandom;
@@ -20,7 +20,7 @@ use pem::{EncodeConfig, LineEnding, Pem};
 const WHAT: &str = "the signing key";
 
 /// What PKCS #8 is called in PEM (RFC 7468, section 10).
-const TAG: &str = "PRIVATE KEY";
+const PEM_TAG: &str = "PRIVATE KEY";
 
 /// Why there is no signing key.
 #[derive(Debug, thiserror::Error)]
@@ -36,20 +36,20 @@ pub enum KeyFileError {
     },
     /// Others may have read it.
     #[error("the key file `{0}` can be read or written by others: make a new key, and delete this one, which they may know")]
-    Exposed(PathBuf),
+    Accessible(PathBuf),
     /// It holds no key, or one of another kind.
     #[error("the key file `{0}` holds no key to sign with: put an RSA key of 2048 bits or more or one on P-384 there, as PKCS #8 in PEM")]
     NoKey(PathBuf),
     /// The operating system gave no random numbers.
     #[error("no key could be made: the random number generator failed")]
-    NotMade,
+    NotGenerated,
 }
 
 /// A key in a file. Clones are the same key.
 #[derive(Clone)]
-pub struct FileSigner(Arc<Pair>);
+pub struct FileSigner(Arc<SigningKeyPair>);
 
-enum Pair {
+enum SigningKeyPair {
     Rsa(RsaKeyPair, PublicKey),
     Ec(EcdsaKeyPair, PublicKey),
 }
@@ -65,12 +65,12 @@ impl FileSigner {
 
     /// Makes a key in the folder; its file. It is the newest there, and signs from the next start on.
     pub fn create(folder: &Path, algorithm: SigningAlgorithm, now: Millis) -> Result<PathBuf, KeyFileError> {
-        let pkcs8 = generate(algorithm).map_err(|_| KeyFileError::NotMade)?;
+        let pkcs8 = generate(algorithm).map_err(|_| KeyFileError::NotGenerated)?;
         let path = folder.join(format!("token-{:013}.pem", now.0));
         let unusable = |cause| KeyFileError::File { path: path.clone(), cause };
-        private_folder(folder).map_err(unusable)?;
-        let mut file = new_private_file(&path).map_err(unusable)?;
-        let text = pem::encode_config(&Pem::new(TAG, pkcs8), EncodeConfig::new().set_line_ending(LineEnding::LF));
+        create_private_folder(folder).map_err(unusable)?;
+        let mut file = create_new_private_file(&path).map_err(unusable)?;
+        let text = pem::encode_config(&Pem::new(PEM_TAG, pkcs8), EncodeConfig::new().set_line_ending(LineEnding::LF));
         file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(unusable)?;
         Ok(path)
     }
@@ -79,13 +79,13 @@ impl FileSigner {
     pub fn open(path: &Path) -> Result<Self, KeyFileError> {
         let unusable = |cause| KeyFileError::File { path: path.to_owned(), cause };
         let file = File::open(path).map_err(unusable)?;
-        if is_exposed(&file.metadata().map_err(unusable)?) {
-            return Err(KeyFileError::Exposed(path.to_owned()));
+        if is_accessible_by_others(&file.metadata().map_err(unusable)?) {
+            return Err(KeyFileError::Accessible(path.to_owned()));
         }
         let text = io::read_to_string(file).map_err(unusable)?;
         let no_key = || KeyFileError::NoKey(path.to_owned());
-        let pem = pem::parse(text).ok().filter(|pem| pem.tag() == TAG).ok_or_else(no_key)?;
-        Pair::of(pem.contents()).map(|pair| Self(Arc::new(pair))).ok_or_else(no_key)
+        let pem = pem::parse(text).ok().filter(|pem| pem.tag() == PEM_TAG).ok_or_else(no_key)?;
+        SigningKeyPair::from_pkcs8(pem.contents()).map(|pair| Self(Arc::new(pair))).ok_or_else(no_key)
     }
 }
 
@@ -118,8 +118,8 @@ fn generate(algorithm: SigningAlgorithm) -> Result<Vec<u8>, Unspecified> {
     }
 }
 
-impl Pair {
-    fn of(pkcs8: &[u8]) -> Option<Self> {
+impl SigningKeyPair {
+    fn from_pkcs8(pkcs8: &[u8]) -> Option<Self> {
         if let Ok(pair) = EcdsaKeyPair::from_pkcs8(&ECDSA_P384_SHA384_FIXED_SIGNING, pkcs8) {
             let spki: PublicKeyX509Der<'_> = pair.public_key().as_der().ok()?;
             let public = PublicKey { algorithm: SigningAlgorithm::Es384, spki: spki.as_ref().to_vec() };
@@ -147,7 +147,7 @@ impl Pair {
 impl TokenSigner for FileSigner {
     async fn key(&self) -> Result<PublicKey, StoreError> {
         match &*self.0 {
-            Pair::Rsa(_, public) | Pair::Ec(_, public) => Ok(public.clone()),
+            SigningKeyPair::Rsa(_, public) | SigningKeyPair::Ec(_, public) => Ok(public.clone()),
         }
     }
 

@@ -22,7 +22,7 @@ pub(super) async fn plan(
 ) -> Result<TaskEnd, ExportError> {
     // Rule P3: once, just before the source is pinned.
     let transaction_time = ports.now();
-    let only = types_to_read(&lease.job.request, terms).filter(|_| terms.trust_lake_names);
+    let only = types_to_read(&lease.job.request, terms).filter(|_| terms.trust_object_names);
     let pass = pass(&lease.job.request, terms);
     let mut cutter = Cutter::new(lease.job.limits.file_bytes, terms.slice_floor_bytes, only);
     let bases = terms.bases.clone();

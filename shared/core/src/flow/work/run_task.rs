@@ -38,7 +38,7 @@ pub struct WorkerSettings {
     pub slice_floor_bytes: u64,
     /// Pass over objects whose names promise a type that was not asked for. Off, every object is read and each line's
     /// own `resourceType` decides.
-    pub trust_lake_names: bool,
+    pub trust_object_names: bool,
     /// What is left over when every task has closed, in bytes, is joined by one worker up to this; more is handed out.
     pub join_limit_bytes: u64,
     /// How many versions of one resource the lake holds.
@@ -65,7 +65,7 @@ impl Default for WorkerSettings {
         Self {
             lease: LeaseSettings::default(),
             slice_floor_bytes: 1 << 20,
-            trust_lake_names: false,
+            trust_object_names: false,
             join_limit_bytes: 1 << 30,
             lake_versions: LakeVersions::default(),
             adds_referenced: false,

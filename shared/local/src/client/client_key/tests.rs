@@ -35,8 +35,8 @@ fn verify(assertion: &str, public: &Value) {
 #[test]
 fn what_a_new_private_key_signs_its_public_half_confirms() {
     let folder = tempfile::tempdir().unwrap();
-    for (kind, alg) in [(KeyKind::Es384, "ES384"), (KeyKind::Rs384, "RS384")] {
-        let made = Generated::new(kind).unwrap();
+    for (kind, alg) in [(KeyAlgorithm::Es384, "ES384"), (KeyAlgorithm::Rs384, "RS384")] {
+        let made = GeneratedKey::new(kind).unwrap();
         let public = &made.public["keys"][0];
         for text in [made.private.to_string(), json!({ "keys": [made.private] }).to_string()] {
             let key = ClientKey::read(&written(&folder, &text), None).unwrap();
@@ -54,8 +54,8 @@ fn what_a_new_private_key_signs_its_public_half_confirms() {
 
 #[test]
 fn the_public_half_holds_nothing_private() {
-    for kind in [KeyKind::Es384, KeyKind::Rs384] {
-        let made = Generated::new(kind).unwrap();
+    for kind in [KeyAlgorithm::Es384, KeyAlgorithm::Rs384] {
+        let made = GeneratedKey::new(kind).unwrap();
         let Value::Object(public) = &made.public["keys"][0] else { panic!("a key") };
         for member in ["d", "p", "q", "dp", "dq", "qi"] {
             assert!(!public.contains_key(member), "{member}");
@@ -80,10 +80,10 @@ fn keys_in_pem_are_read_and_named_by_the_user() {
 
 #[test]
 fn what_is_no_key_is_said_without_a_byte_of_it() {
-    let mut two = Generated::new(KeyKind::Es384).unwrap().private;
+    let mut two = GeneratedKey::new(KeyAlgorithm::Es384).unwrap().private;
     let both = json!({ "keys": [two, two] }).to_string();
     two["d"] = "SECRET+not/base64url".into();
-    let public = Generated::new(KeyKind::Es384).unwrap().public.to_string();
+    let public = GeneratedKey::new(KeyAlgorithm::Es384).unwrap().public.to_string();
     let locked = pem::encode(&pem::Pem::new("ENCRYPTED PRIVATE KEY", vec![1, 2, 3]));
     let p256 = EcdsaKeyPair::generate(&aws_lc_rs::signature::ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
     let p256 = pem::encode(&pem::Pem::new("PRIVATE KEY", p256.to_pkcs8v1().unwrap().as_ref()));

@@ -1,6 +1,6 @@
 //! Records as an auditor reads them: an AuditEvent is long, and says most of it in codes.
 
-use headrace_core::audit::event::{CHAIN, DEED, FILE, JOB};
+use headrace_core::audit::event::{CHAIN_EXTENSION, ACTION_SYSTEM, FILE, JOB};
 use serde_json::Value;
 
 /// Above the columns.
@@ -13,7 +13,7 @@ pub(super) struct Record {
     pub(super) recorded: String,
     pub(super) who: String,
     from: String,
-    deed: String,
+    action: String,
     outcome: String,
     pub(super) job: Option<String>,
     pub(super) owner: Option<String>,
@@ -38,15 +38,15 @@ impl Record {
     /// Reads a line; `None` if it is no record of this service.
     pub(super) fn read(line: &[u8]) -> Option<Self> {
         let event: Value = serde_json::from_slice(line).ok()?;
-        let chain = all(&event, "/extension").iter().find(|extension| is_of(extension, "/url", CHAIN))?;
+        let chain = all(&event, "/extension").iter().find(|extension| is_of(extension, "/url", CHAIN_EXTENSION))?;
         let sequence = all(chain, "/extension").iter().find(|link| is_of(link, "/url", "sequence"))?;
-        let deed = all(&event, "/subtype").iter().find(|coding| is_of(coding, "/system", DEED))?;
+        let action = all(&event, "/subtype").iter().find(|coding| is_of(coding, "/system", ACTION_SYSTEM))?;
         let mut record = Self {
             sequence: sequence.pointer("/valueDecimal")?.as_u64()?,
             recorded: text(&event, "/recorded")?,
             who: text(&event, "/agent/0/who/identifier/value").or_else(|| text(&event, "/agent/0/who/display"))?,
             from: text(&event, "/agent/0/network/address").unwrap_or_default(),
-            deed: text(deed, "/code")?,
+            action: text(action, "/code")?,
             outcome: outcome(&event)?,
             job: None,
             owner: None,
@@ -83,7 +83,7 @@ impl Record {
             self.recorded.clone(),
             self.who.clone(),
             self.from.clone(),
-            self.deed.clone(),
+            self.action.clone(),
             self.outcome.clone(),
             self.job.clone().unwrap_or_default(),
             about.join(" "),
@@ -104,8 +104,8 @@ fn outcome(event: &Value) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use headrace_core::access::{Agent, Origin, Who};
-    use headrace_core::audit::chain::{Day, Head};
-    use headrace_core::audit::{AuditEntry, Deed, Verdict};
+    use headrace_core::audit::chain::{Day, ChainHead};
+    use headrace_core::audit::{AuditRecord, AuditAction, AuditOutcome};
     use headrace_core::output::file::{Content, OutputFileName, Part};
     use headrace_core::vocab::clock::Millis;
     use headrace_core::vocab::ids::{Caller, JobId};
@@ -115,8 +115,8 @@ mod tests {
 
     const AT: Millis = Millis(1_769_846_400_001);
 
-    fn told(entry: &AuditEntry) -> [String; 8] {
-        let (lines, _) = Head::begin(Day::of(AT)).lines(std::slice::from_ref(entry)).unwrap();
+    fn told(entry: &AuditRecord) -> [String; 8] {
+        let (lines, _) = ChainHead::begin(Day::of(AT)).lines(std::slice::from_ref(entry)).unwrap();
         Record::read(lines.trim_ascii_end()).unwrap().row()
     }
 
@@ -126,19 +126,19 @@ mod tests {
         let part = Part { name: OutputFileName::parse("Patient-1.ndjson").unwrap(), content: Content { bytes: 815, lines: 7, crc64: 0 } };
         let origin = Origin { address: Some("192.0.2.1".to_owned()), request_id: None };
         let lab = Agent { who: Who::Caller(owner.clone()), origin };
-        let mut entry = AuditEntry::new("x".to_owned(), AT, Deed::HandOut, lab.clone(), Verdict::Done);
-        entry.about_part((&job, &owner), &part);
+        let mut entry = AuditRecord::new("x".to_owned(), AT, AuditAction::HandOut, lab.clone(), AuditOutcome::Succeeded);
+        entry.set_output_file((&job, &owner), &part);
         let expected =
             ["1", "2026-01-31T08:00:00.001Z", "lab", "192.0.2.1", "hand-out", "done", job.as_str(), "Patient-1.ndjson size-bytes=815"];
         assert_eq!(told(&entry), expected);
 
         let refused =
-            AuditEntry { issue: Some(IssueCode::NotFound), verdict: Verdict::Refused(404), file: None, size_bytes: None, ..entry };
+            AuditRecord { issue: Some(IssueCode::NotFound), outcome: AuditOutcome::Rejected(404), file: None, size_bytes: None, ..entry };
         assert_eq!(told(&refused)[5..], ["refused 404 not-found", job.as_str(), ""]);
-        let failed = AuditEntry { issue: Some(IssueCode::Timeout), ..AuditEntry::of_job(AT, Deed::Fail, Agent::service(), (&job, &owner)) };
+        let failed = AuditRecord { issue: Some(IssueCode::Timeout), ..AuditRecord::from_job_action(AT, AuditAction::Fail, Agent::service(), (&job, &owner)) };
         assert_eq!(told(&failed)[2..], ["Headrace", "", "fail", "failed timeout", job.as_str(), "owner=lab"]);
         let unknown = Agent { who: Who::Unknown, origin: Origin::default() };
-        let token = AuditEntry::new("y".to_owned(), AT, Deed::Token, unknown, Verdict::Refused(401));
+        let token = AuditRecord::new("y".to_owned(), AT, AuditAction::Token, unknown, AuditOutcome::Rejected(401));
         assert_eq!(told(&token)[2..], ["unknown", "", "token", "refused 401", "", ""]);
     }
 

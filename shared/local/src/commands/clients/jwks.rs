@@ -136,10 +136,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::client::client_key::{Generated, KeyKind};
+    use crate::client::client_key::{GeneratedKey, KeyAlgorithm};
 
-    fn public(kind: KeyKind) -> Value {
-        Generated::new(kind).unwrap().public["keys"][0].clone()
+    fn public(kind: KeyAlgorithm) -> Value {
+        GeneratedKey::new(kind).unwrap().public["keys"][0].clone()
     }
 
     fn of(keys: &[Value]) -> Result<Vec<String>, JwksError> {
@@ -149,7 +149,7 @@ mod tests {
     // Holds: SEC-A4
     #[test]
     fn keys_of_both_kinds_are_taken_and_named() {
-        let (mut ec, mut rsa) = (public(KeyKind::Es384), public(KeyKind::Rs384));
+        let (mut ec, mut rsa) = (public(KeyAlgorithm::Es384), public(KeyAlgorithm::Rs384));
         ec["kid"] = "b".into();
         rsa["kid"] = "a".into();
         assert_eq!(of(&[ec.clone(), rsa.clone()]), Ok(vec!["a".to_owned(), "b".to_owned()]));
@@ -161,8 +161,8 @@ mod tests {
 
     #[test]
     fn a_private_key_is_refused_loudly_and_not_repeated() {
-        for kind in [KeyKind::Es384, KeyKind::Rs384] {
-            let private = Generated::new(kind).unwrap().private;
+        for kind in [KeyAlgorithm::Es384, KeyAlgorithm::Rs384] {
+            let private = GeneratedKey::new(kind).unwrap().private;
             for text in [private.to_string(), json!({ "keys": [public(kind), private] }).to_string()] {
                 let error = check(&text).unwrap_err();
                 assert!(matches!(error, JwksError::Private { member: "d", .. }), "{error:?}");
@@ -180,7 +180,7 @@ mod tests {
             key[member] = value;
             of(&[key]).unwrap_err().to_string()
         };
-        let (ec, rsa) = (KeyKind::Es384, KeyKind::Rs384);
+        let (ec, rsa) = (KeyAlgorithm::Es384, KeyAlgorithm::Rs384);
         let bits = |bits: usize| {
             let mut number = vec![0xff; bits.div_ceil(8)];
             if let Some(first) = number.first_mut() {

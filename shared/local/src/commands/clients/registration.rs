@@ -12,11 +12,11 @@ use headrace_edge::system::random_name;
 use reqwest::Url;
 
 use super::jwks::{self, JwksError};
-use crate::cli::{Add, NewKeys};
+use crate::cli::{Add, KeySetArgs};
 
 /// What cannot be registered, and why.
 #[derive(Debug, thiserror::Error)]
-pub enum Unregistrable {
+pub enum RegistrationError {
     /// Scopes that could not be granted.
     #[error("--scope: {}", list(.0))]
     Scopes(Vec<NotGrantable>),
@@ -72,7 +72,7 @@ fn list(refused: &[NotGrantable]) -> String {
 }
 
 /// The registration that the command line asks for.
-pub(super) fn client(add: &Add, now: Millis) -> Result<Client, Unregistrable> {
+pub(super) fn client(add: &Add, now: Millis) -> Result<Client, RegistrationError> {
     let on_one_machine = add.place.table.is_none();
     let keys = match &add.proof {
         proof if proof.known_elsewhere => ClientKeys::Elsewhere,
@@ -80,11 +80,11 @@ pub(super) fn client(add: &Add, now: Millis) -> Result<Client, Unregistrable> {
     };
     let id = match (&add.id, &keys) {
         (Some(id), _) => id.clone(),
-        (None, ClientKeys::Elsewhere) => return Err(Unregistrable::Nameless),
+        (None, ClientKeys::Elsewhere) => return Err(RegistrationError::Nameless),
         (None, ClientKeys::Jwks(_) | ClientKeys::JwksUrl(_)) => Caller(random_name()?),
     };
     if let Some(place) = &add.destination {
-        destination(place, on_one_machine).map_err(|problem| Unregistrable::Destination { place: place.clone(), problem })?;
+        destination(place, on_one_machine).map_err(|problem| RegistrationError::Destination { place: place.clone(), problem })?;
     }
     Ok(Client {
         name: add.name.clone(),
@@ -97,18 +97,18 @@ pub(super) fn client(add: &Add, now: Millis) -> Result<Client, Unregistrable> {
 }
 
 /// The keys that replace a client's own.
-pub(super) fn new_keys(given: &NewKeys, on_one_machine: bool) -> Result<ClientKeys, Unregistrable> {
+pub(super) fn new_keys(given: &KeySetArgs, on_one_machine: bool) -> Result<ClientKeys, RegistrationError> {
     keys(given.jwks.as_deref(), given.jwks_url.as_deref(), on_one_machine)
 }
 
-fn keys(file: Option<&Path>, url: Option<&str>, on_one_machine: bool) -> Result<ClientKeys, Unregistrable> {
+fn keys(file: Option<&Path>, url: Option<&str>, on_one_machine: bool) -> Result<ClientKeys, RegistrationError> {
     if let Some(path) = file {
-        let text = std::fs::read_to_string(path).map_err(|cause| Unregistrable::File { path: path.to_owned(), cause })?;
-        jwks::check(&text).map_err(|problem| Unregistrable::Jwks { path: path.to_owned(), problem })?;
+        let text = std::fs::read_to_string(path).map_err(|cause| RegistrationError::File { path: path.to_owned(), cause })?;
+        jwks::check(&text).map_err(|problem| RegistrationError::Jwks { path: path.to_owned(), problem })?;
         return Ok(ClientKeys::Jwks(text));
     }
     let url = url.unwrap_or_default();
-    check_url(url, on_one_machine).map_err(|problem| Unregistrable::Url { url: url.to_owned(), problem })?;
+    check_url(url, on_one_machine).map_err(|problem| RegistrationError::Url { url: url.to_owned(), problem })?;
     Ok(ClientKeys::JwksUrl(url.to_owned()))
 }
 
@@ -150,13 +150,13 @@ fn destination(place: &str, on_one_machine: bool) -> Result<(), &'static str> {
     }
 }
 
-fn scopes(add: &Add) -> Result<Scopes, Unregistrable> {
+fn scopes(add: &Add) -> Result<Scopes, RegistrationError> {
     let version = add.fhir_version.as_deref().filter(|text| !text.is_empty()).map(read_version).transpose()?.unwrap_or_default();
     let (scopes, refused) = Scopes::of_text(&add.scopes.join(" "), version);
     if !refused.is_empty() {
-        return Err(Unregistrable::Scopes(refused));
+        return Err(RegistrationError::Scopes(refused));
     }
-    if scopes.are_nothing() { Err(Unregistrable::NoScope) } else { Ok(scopes) }
+    if scopes.are_nothing() { Err(RegistrationError::NoScope) } else { Ok(scopes) }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use headrace_core::access::{Client, ClientKeys};
 
 use super::jwks;
-use crate::commands::columns::aligned;
+use crate::commands::table::format_table;
 
 /// How a client proves who it is, in few words.
 pub(super) fn keys(keys: &ClientKeys) -> String {
@@ -30,7 +30,7 @@ pub(super) fn table(clients: &[Client]) -> String {
         let name = client.name.clone().unwrap_or_default();
         [client.id.0.clone(), name, state(client).to_owned(), keys(&client.keys), client.changed_at.instant()]
     }));
-    aligned(&rows)
+    format_table(&rows)
 }
 
 /// All of one client.

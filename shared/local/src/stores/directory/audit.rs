@@ -10,8 +10,8 @@ use headrace_core::ports::{AuditFiles, AuditListing, Kept};
 use headrace_core::vocab::error::StoreError;
 use walkdir::WalkDir;
 
-use super::parts::blocking;
-use crate::stores::private::write_whole;
+use super::output::blocking;
+use crate::stores::private::write_atomically;
 
 const WHAT: &str = "the audit files";
 
@@ -33,7 +33,7 @@ fn not_applied(cause: impl Into<headrace_core::vocab::error::BoxError>) -> Store
 }
 
 fn write(path: &Path, bytes: &[u8]) -> io::Result<Kept> {
-    match write_whole(path, bytes) {
+    match write_atomically(path, bytes) {
         Ok(()) => Ok(Kept::Written),
         Err(taken) if taken.kind() == io::ErrorKind::AlreadyExists => Ok(Kept::Exists(fs::read(path)?.into())),
         Err(other) => Err(other),

@@ -2,13 +2,13 @@
 
 mod audit;
 mod lake;
-mod parts;
+mod output;
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 
 pub use audit::DirectoryAudit;
 pub use lake::DirectoryLake;
-pub use parts::{DirectoryDraft, DirectoryParts};
+pub use output::{DirectoryFileWriter, DirectoryOutputStore};
 
 /// Does file work here and now, and lets the runtime's other tasks go on elsewhere.
 ///

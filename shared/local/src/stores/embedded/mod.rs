@@ -20,7 +20,7 @@
 //! always in the same words. Always give Query and Scan a `Limit`: without one the engine's paging is quadratic.
 
 mod dispatch;
-mod in_process;
+mod http_client;
 #[cfg(test)]
 mod tests;
 
@@ -32,7 +32,7 @@ use aws_smithy_types::body::SdkBody;
 use dynoxide::{Database, DynoxideError};
 use http_body_util::BodyExt as _;
 
-pub use in_process::{BoxError, in_process};
+pub use http_client::{BoxError, in_process_http_client};
 
 /// Why the embedded DynamoDB could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -81,7 +81,7 @@ impl EmbeddedDynamo {
     /// # Errors
     ///
     /// [`EmbeddedError::Open`] if SQLite cannot be started.
-    pub fn memory() -> Result<Self, EmbeddedError> {
+    pub fn in_memory() -> Result<Self, EmbeddedError> {
         Self::start(Database::memory()).map_err(|cause| EmbeddedError::Open { path: PathBuf::from(":memory:"), cause: Box::new(cause) })
     }
 
@@ -91,7 +91,7 @@ impl EmbeddedDynamo {
         // syncs the disk at every item.
         database.disable_bulk_loading()?;
         let engine = database.clone();
-        let http = in_process(move |request| answer(engine.clone(), request));
+        let http = in_process_http_client(move |request| answer(engine.clone(), request));
         Ok(Self { database, http })
     }
 

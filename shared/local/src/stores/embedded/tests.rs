@@ -58,7 +58,7 @@ async fn create_table(client: &Client) -> Result<(), BoxError> {
 }
 
 async fn table() -> Result<(EmbeddedDynamo, Client), BoxError> {
-    let dynamo = EmbeddedDynamo::memory()?;
+    let dynamo = EmbeddedDynamo::in_memory()?;
     let client = dynamo.client();
     create_table(&client).await?;
     Ok((dynamo, client))
@@ -134,7 +134,7 @@ async fn a_cancelled_transaction_carries_a_reason_per_action_and_writes_nothing(
 
 #[tokio::test]
 async fn an_absent_table_is_the_typed_error() -> Result<(), BoxError> {
-    let client = EmbeddedDynamo::memory()?.client();
+    let client = EmbeddedDynamo::in_memory()?.client();
     let absent = client.describe_table().table_name("none").send().await.unwrap_err();
     assert!(absent.into_service_error().is_resource_not_found_exception());
     let absent = client.get_item().table_name("none").set_key(Some(key("a", "b"))).send().await.unwrap_err();
@@ -144,7 +144,7 @@ async fn an_absent_table_is_the_typed_error() -> Result<(), BoxError> {
 
 #[tokio::test]
 async fn an_operation_we_do_not_serve_is_refused_once_by_name() -> Result<(), BoxError> {
-    let client = EmbeddedDynamo::memory()?.client();
+    let client = EmbeddedDynamo::in_memory()?.client();
     let refused = client.list_tables().send().await.unwrap_err();
     assert_eq!(refused.code(), Some("ValidationException"));
     assert!(refused.message().unwrap_or_default().contains("ListTables"));

@@ -61,7 +61,7 @@ fn a_key_is_its_owners_alone() -> Result {
     assert_eq!(fs::metadata(&path)?.permissions().mode() & 0o777, 0o600);
     for mode in [0o640, 0o604, 0o620] {
         fs::set_permissions(&path, fs::Permissions::from_mode(mode))?;
-        assert!(matches!(FileSigner::open(&path), Err(KeyFileError::Exposed(_))), "{mode:o}");
+        assert!(matches!(FileSigner::open(&path), Err(KeyFileError::Accessible(_))), "{mode:o}");
     }
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
     for text in

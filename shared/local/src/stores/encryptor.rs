@@ -11,17 +11,17 @@ use headrace_aws::Sealer;
 use headrace_core::vocab::error::{BoxError, StoreError};
 use headrace_core::vocab::ids::JobId;
 
-use crate::stores::private::{is_exposed, write_whole};
+use crate::stores::private::{is_accessible_by_others, write_atomically};
 
 const WHAT: &str = "the key of jobs' secrets";
 
 /// A key in a file.
 #[derive(Clone, Debug)]
-pub struct FileSealer {
+pub struct FileSecretEncryptor {
     path: PathBuf,
 }
 
-impl FileSealer {
+impl FileSecretEncryptor {
     /// The key in this file; it is looked for when it is needed.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into() }
@@ -36,7 +36,7 @@ impl FileSealer {
             cause,
         };
         let read = || -> io::Result<Vec<u8>> {
-            if is_exposed(&fs::metadata(&self.path)?) {
+            if is_accessible_by_others(&fs::metadata(&self.path)?) {
                 return Err(io::Error::other("others may read it"));
             }
             fs::read(&self.path)
@@ -52,12 +52,12 @@ impl FileSealer {
     fn make(&self) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; 32];
         aws_lc_rs::rand::fill(&mut bytes).map_err(io::Error::other)?;
-        write_whole(&self.path, &bytes)?;
+        write_atomically(&self.path, &bytes)?;
         Ok(bytes)
     }
 }
 
-impl Sealer for FileSealer {
+impl Sealer for FileSecretEncryptor {
     fn seal<'a>(&'a self, job: &'a JobId, secret: &'a [u8]) -> BoxFuture<'a, Result<Vec<u8>, StoreError>> {
         let seal = || {
             let mut text = secret.to_vec();
@@ -88,14 +88,14 @@ mod tests {
     #[tokio::test]
     async fn a_secret_is_opened_for_its_job_with_its_key_alone() {
         let folder = tempfile::tempdir().unwrap();
-        let sealer = FileSealer::new(folder.path().join("keys/secrets.key"));
+        let sealer = FileSecretEncryptor::new(folder.path().join("keys/secrets.key"));
         let (job, other) = (JobId::from_random([1; 16]), JobId::from_random([2; 16]));
         let sealed = sealer.seal(&job, b"the secret of a job").await.unwrap();
         assert!(!sealed.windows(6).any(|bytes| bytes == b"secret"));
-        let again = FileSealer::new(folder.path().join("keys/secrets.key"));
+        let again = FileSecretEncryptor::new(folder.path().join("keys/secrets.key"));
         assert_eq!(again.open(&job, &sealed).await.unwrap(), b"the secret of a job");
         assert!(again.open(&other, &sealed).await.is_err());
-        assert!(FileSealer::new(folder.path().join("keys/other.key")).open(&job, &sealed).await.is_err());
+        assert!(FileSecretEncryptor::new(folder.path().join("keys/other.key")).open(&job, &sealed).await.is_err());
         assert!(again.open(&job, &sealed[..4]).await.is_err());
     }
 
@@ -106,9 +106,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("keys/secrets.key");
         let job = JobId::from_random([1; 16]);
-        FileSealer::new(&path).seal(&job, b"secret").await.unwrap();
+        FileSecretEncryptor::new(&path).seal(&job, b"secret").await.unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(matches!(FileSealer::new(&path).seal(&job, b"secret").await, Err(StoreError::Misconfigured { .. })));
+        assert!(matches!(FileSecretEncryptor::new(&path).seal(&job, b"secret").await, Err(StoreError::Misconfigured { .. })));
     }
 }

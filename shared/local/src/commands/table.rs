@@ -1,7 +1,7 @@
 //! Tables for terminals.
 
 /// One line for each row, each column as wide as its widest cell. What a terminal would obey is not passed on.
-pub(crate) fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
+pub(crate) fn format_table<const N: usize>(rows: &[[String; N]]) -> String {
     let mut widths = [0; N];
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
@@ -24,7 +24,7 @@ mod tests {
     #[test]
     fn columns_stand_below_each_other_and_cells_command_no_terminal() {
         let row = |cells: [&str; 3]| cells.map(str::to_owned);
-        let table = aligned(&[row(["A", "LONG NAME", "C"]), row(["würde", "x", ""]), row(["1", "\u{1b}[31m", "2"])]);
+        let table = format_table(&[row(["A", "LONG NAME", "C"]), row(["würde", "x", ""]), row(["1", "\u{1b}[31m", "2"])]);
         assert_eq!(table, "A      LONG NAME  C\nwürde  x\n1      \u{fffd}[31m      2\n");
     }
 }

@@ -16,7 +16,7 @@ use headrace_core::vocab::error::{SourceError, StoreError};
 use tokio::task::spawn_blocking;
 use walkdir::WalkDir;
 
-use crate::stores::private::{private_folder, private_options};
+use crate::stores::private::{create_private_folder, private_file_options};
 
 use super::in_place;
 use super::lake::read_file;
@@ -34,12 +34,12 @@ const COMPARE_BYTES: usize = 1 << 20;
 
 /// The destination.
 #[derive(Clone, Debug)]
-pub struct DirectoryParts {
+pub struct DirectoryOutputStore {
     root: PathBuf,
     lake: Option<PathBuf>,
 }
 
-impl DirectoryParts {
+impl DirectoryOutputStore {
     /// The destination below `root`, which is created when it is first written to.
     pub fn open(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into(), lake: None }
@@ -47,7 +47,7 @@ impl DirectoryParts {
 
     /// Clients' own destinations must lie apart from this lake: what is written there would be read as part of it.
     #[must_use]
-    pub fn apart_from(self, lake: impl Into<PathBuf>) -> Self {
+    pub fn separate_from_lake(self, lake: impl Into<PathBuf>) -> Self {
         Self { lake: Some(lake.into()), ..self }
     }
 
@@ -88,7 +88,7 @@ fn resolved(path: &Path) -> io::Result<PathBuf> {
 
 /// Creates a directory if it is not there, and sees whether files can be written in it.
 fn probe(root: &Path) -> io::Result<()> {
-    private_folder(root)?;
+    create_private_folder(root)?;
     // Of a name of its own: others may be looking at the same moment.
     tempfile::Builder::new().prefix(".headrace-probe-").tempfile_in(root)?.close()
 }
@@ -120,13 +120,13 @@ fn read_configuration(path: &Path) -> io::Result<Configuration> {
 }
 
 fn create_file(path: &Path) -> io::Result<File> {
-    private_options().create(true).truncate(true).open(path)
+    private_file_options().create(true).truncate(true).open(path)
 }
 
 /// Gives a file a second name; never takes the name from another file.
 fn name_anew(from: &Path, to: &Path, content: Content) -> Result<(), StoreError> {
     if let Some(folder) = to.parent() {
-        private_folder(folder).map_err(not_applied)?;
+        create_private_folder(folder).map_err(not_applied)?;
     }
     match fs::hard_link(from, to) {
         Ok(()) => Ok(()),
@@ -156,8 +156,8 @@ fn has_content(path: &Path, content: Content) -> Result<(), StoreError> {
 
 /// A file being written, under a name that no manifest knows. Deleted if it is dropped unsettled.
 #[derive(Debug)]
-pub struct DirectoryDraft {
-    store: DirectoryParts,
+pub struct DirectoryFileWriter {
+    store: DirectoryOutputStore,
     folder: Folder,
     path: PathBuf,
     file: Option<File>,
@@ -165,13 +165,13 @@ pub struct DirectoryDraft {
     is_settled: bool,
 }
 
-impl DirectoryDraft {
+impl DirectoryFileWriter {
     /// Writes what was gathered, and `more` behind it.
     fn flush(&mut self, more: &[u8]) -> io::Result<()> {
         let file = match &mut self.file {
             Some(file) => file,
             none => {
-                self.path.parent().map_or(Ok(()), private_folder)?;
+                self.path.parent().map_or(Ok(()), create_private_folder)?;
                 none.insert(create_file(&self.path)?)
             }
         };
@@ -181,7 +181,7 @@ impl DirectoryDraft {
     }
 }
 
-impl Draft for DirectoryDraft {
+impl Draft for DirectoryFileWriter {
     async fn write(&mut self, bytes: Bytes) -> Result<(), StoreError> {
         if self.gathered.len() + bytes.len() < GATHER_BYTES {
             self.gathered.extend_from_slice(&bytes);
@@ -209,7 +209,7 @@ impl Draft for DirectoryDraft {
     }
 }
 
-impl Drop for DirectoryDraft {
+impl Drop for DirectoryFileWriter {
     fn drop(&mut self) {
         if !self.is_settled && self.path.exists() {
             // What stays behind here is swept with the job.
@@ -218,8 +218,8 @@ impl Drop for DirectoryDraft {
     }
 }
 
-impl OutputStore for DirectoryParts {
-    type Draft = DirectoryDraft;
+impl OutputStore for DirectoryOutputStore {
+    type Draft = DirectoryFileWriter;
 
     async fn check(&self, own: Option<&str>) -> Result<(), StoreError> {
         let (setting, path) = match own {
@@ -256,14 +256,14 @@ impl OutputStore for DirectoryParts {
         })
     }
 
-    async fn draft(&self, folder: &Folder, tail: FragmentName) -> Result<DirectoryDraft, StoreError> {
+    async fn draft(&self, folder: &Folder, tail: FragmentName) -> Result<DirectoryFileWriter, StoreError> {
         if let Some(key) = &folder.key {
             // Nobody offers keys here; what was to be encrypted must not lie in the clear.
             let remedy = format!("the files are to be encrypted under the key `{}`, and directories encrypt nothing", key.name);
             return Err(StoreError::Misconfigured { remedy, cause: "nothing was written".into() });
         }
         let path = self.path(folder, &FileName::Tail(tail)).with_extension("draft");
-        Ok(DirectoryDraft { store: self.clone(), folder: folder.clone(), path, file: None, gathered: Vec::new(), is_settled: false })
+        Ok(DirectoryFileWriter { store: self.clone(), folder: folder.clone(), path, file: None, gathered: Vec::new(), is_settled: false })
     }
 
     async fn adopt(&self, folder: &Folder, tail: &Tail, part: OutputFileName) -> Result<(), StoreError> {

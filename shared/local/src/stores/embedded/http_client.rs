@@ -18,7 +18,7 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 ///   the SDK calls a dispatch failure, as if the connection had broken.
 ///
 /// Connect and read timeouts do not apply, as nothing connects.
-pub fn in_process<A, F>(answer: A) -> SharedHttpClient
+pub fn in_process_http_client<A, F>(answer: A) -> SharedHttpClient
 where
     A: Fn(http::Request<SdkBody>) -> F + Send + Sync + 'static,
     F: Future<Output = Result<http::Response<SdkBody>, BoxError>> + Send + 'static,

@@ -16,7 +16,7 @@ use super::jwk::{Base64Url, Numbers, PrivateKey};
 
 /// Which signature a new key is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum KeyKind {
+pub enum KeyAlgorithm {
     /// ECDSA on P-384: short keys.
     #[value(name = "ES384")]
     Es384,
@@ -26,20 +26,20 @@ pub enum KeyKind {
 }
 
 /// A new key.
-pub struct Generated {
+pub struct GeneratedKey {
     /// The private key, as a JSON Web Key: the client's alone.
     pub private: Value,
     /// The public key, as a JSON Web Key Set: for servers.
     pub public: Value,
 }
 
-impl Generated {
+impl GeneratedKey {
     /// Makes a key under a random name.
-    pub fn new(kind: KeyKind) -> Result<Self, KeyError> {
+    pub fn new(kind: KeyAlgorithm) -> Result<Self, KeyError> {
         let kid = random_name()?;
         let numbers = match kind {
-            KeyKind::Es384 => ec_numbers().map_err(|_| KeyError::Library("it was not made")),
-            KeyKind::Rs384 => rsa_numbers(),
+            KeyAlgorithm::Es384 => ec_numbers().map_err(|_| KeyError::Library("it was not made")),
+            KeyAlgorithm::Rs384 => rsa_numbers(),
         }?;
         let public = match &numbers {
             Numbers::Ec { crv, x, y, .. } => {
