@@ -1,196 +1,196 @@
-//! De-identification: resources written anew by the rules of Microsoft's anonymization configuration.
+//! De-identification of resources by the rules of an anonymization configuration, in the format of Microsoft's Tools for
+//! Health Data Anonymization.
+//!
+//! `config` parses the file, `fhirpath` the paths of its rules, and `plan` compiles the rules for each resource type. Two
+//! engines apply them: `streaming` in one pass over the text, and `tree` to a tree of elements if streaming is not possible.
+//! Both must write the same. `methods` contains the methods, `tools` the checks and explanations of a configuration.
 
 mod config;
-mod edge;
-mod encrypt;
+mod element_tree;
+mod engine;
 mod error;
-mod exact;
-mod explain;
 mod fhirpath;
-mod generalize;
-mod hash;
-mod jsonc;
-mod labels;
-mod leaf;
-mod lint;
-mod method;
-mod pass;
-mod perturb;
+mod json_string;
+mod methods;
 mod plan;
-mod reach;
-mod redact;
-mod rule;
-mod shapes;
-mod shift;
-mod text;
+mod primitive;
+mod security_labels;
+mod streaming;
+mod tools;
 mod tree;
-mod works;
 
 use std::sync::Arc;
 
 use serde::de::IgnoredAny;
 use time::Date;
 
-use crate::json::Json;
-use crate::{FhirVersion, ResourceType};
-use config::{Config, OnError};
-pub use error::{DeidEnds, DeidErrors, DeidFailure, DeidFault, DeidProblem, FailedRule};
-use exact::{Unwatched, Watch, apply_exactly};
-use explain::Notes;
-pub use explain::{DeidStep, Explanation};
-use labels::{Label, Labels, write_labels};
-use lint::Lint;
-pub use lint::Untouched;
-use method::Method;
-use pass::{Unusual, apply_in_one_pass};
-use plan::Plans;
-use works::Works;
+use crate::definitions::{FhirVersion, ResourceType};
+use crate::json::JsonValue;
+use config::{DateShiftScope, Method, ParsedConfig, ProcessingErrors};
+use engine::DeidEngine;
+pub use error::{DeidConfigError, DeidConfigIssue, DeidFailure, DeidFailureReason, DeidFailureScope, FailedRule};
+use plan::PlanCache;
+use security_labels::{SecurityLabel, SecurityLabels, write_security_labels};
+use streaming::{NeedsTree, deidentify_streaming};
+use tools::{ConfigLinter, StepRecorder};
+pub use tools::{DeidExplanation, DeidStep, UntouchedElement};
+use tree::{NoObserver, StepObserver, deidentify_tree};
 
-/// A configuration, read for one version of FHIR.
+/// An anonymization configuration, parsed for one version of FHIR.
 ///
-/// The format is that of Microsoft's Tools for Health Data Anonymization; the same rules give the same resources. Ours, and
-/// each by an explicit setting:
+/// The format is that of Microsoft's Tools for Health Data Anonymization; the same rules give the same resources. These
+/// settings extend it:
 ///
-/// * `processingErrors: "quarantine"`: a resource that fails is left out, and an OperationOutcome says so.
-/// * `dateShiftScope: "patient"`: all dates of a patient move by as many days.
-/// * `unnamedElements: "drop"`: what no rule selects goes, and nothing is left of it, no year and no part of a zip code.
-/// * `rulesInExtensions: false`: rules select nothing inside extensions; a rule for what holds them still reaches all.
+/// * `processingErrors: "quarantine"`: a resource that fails is left out and reported in an OperationOutcome.
+/// * `dateShiftScope: "patient"`: all dates of a patient move by the same number of days.
+/// * `unnamedElements: "drop"`: elements that no rule selects are removed completely, without a year or part of a zip code.
+/// * `rulesInExtensions: false`: rules select nothing inside extensions. A rule for an element that contains an extension
+///   still applies to all of it.
 ///
-/// A clone shares what was compiled: one that is kept spares whoever has many pieces of an export to do the same work for each.
+/// Clones share the compiled plans. Reuse one configuration for all tasks of a job, so that each type is compiled once.
 #[derive(Clone, Debug)]
-pub struct Deidentification {
-    config: Arc<Config>,
-    plans: Arc<Plans>,
+pub struct DeidConfig {
+    config: Arc<ParsedConfig>,
+    plans: Arc<PlanCache>,
 }
 
-/// What a job brings to a configuration.
+/// The inputs of a job that complete a configuration.
 #[derive(Clone, Copy)]
-pub struct JobTerms {
-    /// The job's own secret: what the file leaves out is derived from it.
+pub struct DeidJobContext {
+    /// The job's secret. Keys that the file leaves empty are derived from it.
     pub key: [u8; 32],
-    /// The day of the job's `transactionTime`: ages are told as of this day.
+    /// The date of the job's `transactionTime`. Ages are computed for this date.
     pub today: Date,
 }
 
-impl Deidentification {
-    /// Reads a file: JSON of at most 1 MB, in which comments, commas behind the last item and a byte order mark are fine.
+impl DeidConfig {
+    /// Parses a file: JSON of at most 1 MB. Comments, trailing commas and a byte order mark are allowed.
     ///
-    /// Fails with every fault that it has: a rule that cannot be followed, a setting out of its range, a member twice.
-    pub fn read(text: &[u8], version: FhirVersion) -> Result<Self, DeidErrors> {
-        let config = Config::read(text, version)?;
+    /// Fails with all errors of the file: rules that cannot be applied, settings out of range, duplicate members.
+    pub fn parse(text: &[u8], version: FhirVersion) -> Result<Self, DeidConfigError> {
+        let config = ParsedConfig::parse(text, version)?;
         Ok(Self { config: Arc::new(config), plans: Arc::default() })
     }
 
-    /// The keys that rules use and the file leaves empty, by their names in the file. They are derived from the job's
-    /// secret: with another job, ids are hashed and dates are moved otherwise.
-    pub fn wants(&self) -> Vec<&'static str> {
-        let Config { rules, parameters, .. } = &*self.config;
-        let uses = |is_so: fn(&Method) -> bool| rules.iter().any(|rule| is_so(&rule.method));
-        let moves = parameters.fixed_offset_days.is_none() && uses(|method| matches!(method, Method::DateShift));
-        let wanted = [
+    /// Returns the names of the keys that rules use and the file leaves empty. They are derived from the job's secret, so
+    /// that another job hashes ids and moves dates differently.
+    pub fn derived_key_names(&self) -> Vec<&'static str> {
+        let ParsedConfig { rules, parameters, .. } = &*self.config;
+        let uses = |is_method: fn(&Method) -> bool| rules.iter().any(|rule| is_method(&rule.method));
+        let shifts_by_key = parameters.fixed_offset_days.is_none() && uses(|method| matches!(method, Method::DateShift));
+        let derived = [
             ("cryptoHashKey", parameters.crypto_hash_key.is_empty() && uses(|method| matches!(method, Method::CryptoHash))),
-            ("dateShiftKey", parameters.date_shift_key.is_empty() && moves),
+            ("dateShiftKey", parameters.date_shift_key.is_empty() && shifts_by_key),
             ("encryptKey", parameters.encrypt_key.is_empty() && uses(|method| matches!(method, Method::Encrypt))),
         ];
-        wanted.into_iter().filter(|(_, is_wanted)| *is_wanted).map(|(name, _)| name).collect()
+        derived.into_iter().filter(|(_, is_derived)| *is_derived).map(|(name, _)| name).collect()
     }
 
-    /// What was read but should be looked at: names that mean nothing, methods that do not exist.
-    pub fn warnings(&self) -> &[DeidFault] {
+    /// Returns the warnings of parsing, such as unknown members and unknown methods.
+    pub fn warnings(&self) -> &[DeidConfigIssue] {
         &self.config.warnings
     }
 
-    /// Looks at every rule in every type of resource, which takes a while: tells the warnings, rules that select nothing or
-    /// come too late to do anything, and ids that are hashed here and shown there.
-    pub fn lint(&self) -> Vec<DeidFault> {
-        let mut faults = self.config.warnings.clone();
-        faults.extend(Lint::new(&self.config).faults());
-        faults
+    /// Checks every rule against every resource type, which is slow. Returns the warnings of parsing, rules that select
+    /// nothing, rules that earlier rules leave without effect, and ids that are hashed while references still reveal them.
+    pub fn lint(&self) -> Vec<DeidConfigIssue> {
+        let mut issues = self.config.warnings.clone();
+        issues.extend(ConfigLinter::new(&self.config).issues());
+        issues
     }
 
-    /// The elements of a type of resource that no rule touches: they are exported as they are. An element of which rules
-    /// touch nothing but extensions is told as a whole, and what comes again in the same way, such as the parts of each
-    /// identifier, where it comes first.
-    pub fn untouched(&self, kind: ResourceType) -> Vec<Untouched> {
-        Lint::new(&self.config).untouched(kind)
+    /// Lists the elements of a resource type that no rule applies to; they are exported unchanged.
+    ///
+    /// An element is listed as a whole if rules apply to nothing in it except extensions. Elements that occur repeatedly
+    /// with the same rules, such as the parts of every Identifier, are listed where they occur first.
+    pub fn untouched_elements(&self, resource_type: ResourceType) -> Vec<UntouchedElement> {
+        ConfigLinter::new(&self.config).untouched_elements(resource_type)
     }
 
-    /// Gets ready to work.
-    pub fn with(&self, job: &JobTerms) -> Deidentifier {
-        Deidentifier { works: Works::new(self.config.clone(), self.plans.clone(), &job.key, job.today) }
+    /// Returns a de-identifier that uses this configuration with a job's secret and date.
+    pub fn for_job(&self, job: &DeidJobContext) -> Deidentifier {
+        Deidentifier { engine: DeidEngine::new(self.config.clone(), self.plans.clone(), &job.key, job.today) }
     }
 }
 
-/// A configuration at work.
+/// A configuration with a job's keys, ready to de-identify resources.
 #[derive(Debug)]
 pub struct Deidentifier {
-    works: Works,
+    engine: DeidEngine,
 }
 
 impl Deidentifier {
-    /// Writes a resource de-identified, in one line without its end, behind what `out` holds.
+    /// Appends the de-identified resource to `out` as one line without its newline.
     ///
-    /// * `line`: one resource, whole.
-    /// * `patient`: the id of the patient in whose compartment it is; `dateShiftScope: "patient"` asks for it.
+    /// * `line`: one complete resource.
+    /// * `patient`: the id of the patient whose compartment contains the resource; needed for `dateShiftScope: "patient"`.
     ///
-    /// What no rule touches stays byte for byte. Of a resource that fails nothing is written.
-    pub fn apply(&self, line: &[u8], patient: Option<&str>, out: &mut Vec<u8>) -> Result<Applied, DeidFailure> {
+    /// Elements that no rule applies to are copied byte for byte. Nothing is appended if the resource fails.
+    pub fn deidentify(&self, line: &[u8], patient: Option<&str>, out: &mut Vec<u8>) -> Result<Deidentified, DeidFailure> {
         let begin = out.len();
         let failure = match self.write(line, patient, out) {
-            Ok(()) => return Ok(Applied::Whole),
+            Ok(()) => return Ok(Deidentified::Complete),
             Err(failure) => failure,
         };
         out.truncate(begin);
-        let kind = std::str::from_utf8(line).ok().and_then(|text| Json::of_valid(text).member("resourceType")?.text());
-        match (self.works.config.on_error, failure.ends, kind) {
-            (OnError::Skip, DeidEnds::Resource, Some(kind)) => {
-                out.extend_from_slice(format!(r#"{{"resourceType":"{kind}""#).as_bytes());
-                write_labels(Labels::of(Label::Redacted), None, true, out);
+        let type_name = std::str::from_utf8(line).ok().and_then(|text| JsonValue::from_valid(text).member("resourceType")?.text());
+        match (self.engine.config.processing_errors, failure.scope, type_name) {
+            (ProcessingErrors::Skip, DeidFailureScope::Resource, Some(type_name)) => {
+                out.extend_from_slice(format!(r#"{{"resourceType":"{type_name}""#).as_bytes());
+                write_security_labels(SecurityLabels::from_label(SecurityLabel::Redacted), None, true, out);
                 out.push(b'}');
-                Ok(Applied::Emptied(failure))
+                Ok(Deidentified::TypeOnly(failure))
             }
             _ => Err(failure),
         }
     }
 
-    /// Whether `apply` has to know whose a resource is: `dateShiftScope` is `patient`.
-    pub fn asks_for_patients(&self) -> bool {
-        self.works.config.parameters.scope == config::Scope::Patient
+    /// Returns true if [`Self::deidentify`] needs the patient's id: `dateShiftScope` is `patient`.
+    pub fn needs_patient_id(&self) -> bool {
+        self.engine.config.parameters.date_shift_scope == DateShiftScope::Patient
     }
 
+    /// Writes the resource with the streaming engine, or with the tree engine if streaming cannot handle it.
     fn write(&self, line: &[u8], patient: Option<&str>, out: &mut Vec<u8>) -> Result<(), DeidFailure> {
         let begin = out.len();
         if let Ok(text) = std::str::from_utf8(line) {
-            match apply_in_one_pass(&self.works, text, patient, out) {
+            match deidentify_streaming(&self.engine, text, patient, out) {
                 Ok(()) => return Ok(()),
-                Err(Unusual) => out.truncate(begin),
+                Err(NeedsTree) => out.truncate(begin),
             }
         }
-        self.write_exactly(line, patient, &mut Unwatched, out)
+        self.write_with_tree(line, patient, &mut NoObserver, out)
     }
 
-    fn write_exactly(&self, line: &[u8], patient: Option<&str>, watch: &mut impl Watch, out: &mut Vec<u8>) -> Result<(), DeidFailure> {
+    /// Writes the resource with the tree engine and reports each step to `observer`.
+    fn write_with_tree(
+        &self,
+        line: &[u8],
+        patient: Option<&str>,
+        observer: &mut impl StepObserver,
+        out: &mut Vec<u8>,
+    ) -> Result<(), DeidFailure> {
         let is_json = |text: &&str| serde_json::from_str::<IgnoredAny>(text).is_ok();
         let text = std::str::from_utf8(line).ok().filter(is_json);
-        let text = text.ok_or_else(|| self.works.failure(None, String::new(), DeidProblem::NotJson))?;
-        apply_exactly(&self.works, Json::of_valid(text), patient, watch, out)
+        let text = text.ok_or_else(|| self.engine.failure(None, String::new(), DeidFailureReason::NotAJsonObject))?;
+        deidentify_tree(&self.engine, JsonValue::from_valid(text), patient, observer, out)
     }
 
-    /// De-identifies a resource as [`Self::apply`] does, and tells every step. For people who try out a configuration.
-    pub fn explain(&self, line: &[u8], patient: Option<&str>) -> Result<Explanation, DeidFailure> {
-        let (mut notes, mut after) = (Notes::default(), Vec::new());
-        self.write_exactly(line, patient, &mut notes, &mut after)?;
-        Ok(Explanation { steps: notes.0, after })
+    /// Returns the result of [`Self::deidentify`] with every step that led to it. Made for trying out a configuration.
+    pub fn explain(&self, line: &[u8], patient: Option<&str>) -> Result<DeidExplanation, DeidFailure> {
+        let (mut recorder, mut output) = (StepRecorder::default(), Vec::new());
+        self.write_with_tree(line, patient, &mut recorder, &mut output)?;
+        Ok(DeidExplanation { steps: recorder.0, output })
     }
 }
 
-/// What was written of a resource.
+/// The result of de-identifying a resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Applied {
-    /// All that the rules leave.
-    Whole,
-    /// Its type only: the resource failed, and `processingErrors` is `skip`.
-    Emptied(DeidFailure),
+pub enum Deidentified {
+    /// The resource with everything that the rules keep.
+    Complete,
+    /// The resource type only: the resource failed, and `processingErrors` is `skip`.
+    TypeOnly(DeidFailure),
 }
 
 #[cfg(test)]

@@ -1,39 +1,45 @@
-//! The configuration file.
+//! The anonymization configuration file.
+
+mod jsonc;
+mod method;
+mod rule;
 
 use std::fmt;
 
 use time::Date;
 
-use super::error::{DeidErrors, DeidFault, Short};
-use super::fhirpath::one_step;
-use super::jsonc::plain_json;
-use super::method::{Method, scalar};
-use super::rule::{Aim, Rule, Target};
-use crate::FhirVersion;
-use crate::json::{Json, Shape};
+use super::error::{DeidConfigError, DeidConfigIssue, Truncated};
+use super::fhirpath::Selection;
+use crate::definitions::FhirVersion;
+use crate::json::{JsonType, JsonValue};
+use jsonc::to_plain_json;
+use method::setting_text;
+pub(super) use method::{GeneralizeSettings, Method, PerturbSettings, Replacement};
+use rule::ParsedPath;
+pub(super) use rule::{Rule, RuleTarget};
 
-/// The largest file that is read: what Azure's export reads.
-pub(super) const LIMIT_BYTES: usize = 1024 * 1024;
+/// The maximum size of a file, the same as for Azure's export.
+pub(super) const MAX_FILE_BYTES: usize = 1024 * 1024;
 
-/// A file, read.
+/// A parsed configuration file.
 #[derive(Clone, Debug)]
-pub(super) struct Config {
+pub(super) struct ParsedConfig {
     pub(super) version: FhirVersion,
-    pub(super) on_error: OnError,
+    pub(super) processing_errors: ProcessingErrors,
     pub(super) rules: Vec<Rule>,
     pub(super) parameters: Parameters,
-    pub(super) warnings: Vec<DeidFault>,
+    pub(super) warnings: Vec<DeidConfigIssue>,
 }
 
-/// `processingErrors`: what becomes of a resource that cannot be de-identified.
+/// `processingErrors`: the handling of a resource that cannot be de-identified.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum OnError {
+pub(super) enum ProcessingErrors {
     /// The job fails.
     #[default]
     Raise,
-    /// Nothing of the resource is left but its type.
+    /// The type of the resource is all that is written.
     Skip,
-    /// The resource is left out, and an OperationOutcome says so. Ours.
+    /// The resource is left out and reported in an OperationOutcome. An extension of the format.
     Quarantine,
 }
 
@@ -41,38 +47,38 @@ pub(super) enum OnError {
 #[derive(Clone, Default, PartialEq)]
 pub(super) struct Parameters {
     pub(super) date_shift_key: String,
-    pub(super) scope: Scope,
+    pub(super) date_shift_scope: DateShiftScope,
     pub(super) fixed_offset_days: Option<i32>,
     pub(super) crypto_hash_key: String,
     pub(super) encrypt_key: String,
-    pub(super) partial_ages: bool,
-    pub(super) partial_dates: bool,
-    pub(super) partial_zip_codes: bool,
+    pub(super) keeps_partial_ages: bool,
+    pub(super) keeps_partial_dates: bool,
+    pub(super) keeps_partial_zip_codes: bool,
     pub(super) restricted_zip_codes: Vec<String>,
-    /// Whether rules reach what lies in an extension. Ours; without it they do, as in the tool that the format comes from.
+    /// True if rules select nothing inside extensions. An extension of the format; false by default, like in Microsoft's tool.
     pub(super) skips_extensions: bool,
 }
 
 impl fmt::Debug for Parameters {
-    /// Without the keys.
+    /// Formats the parameters without their keys.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Parameters").finish_non_exhaustive()
     }
 }
 
-/// `dateShiftScope`: what shares one shift of its dates.
+/// `dateShiftScope`: the dates that move by the same number of days.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Scope {
-    /// A resource.
+pub(super) enum DateShiftScope {
+    /// The dates of a resource.
     #[default]
     Resource,
-    /// A patient, so that the time between two events of one patient stays what it is. Ours.
+    /// The dates of a patient, so that the time between two events stays the same. An extension of the format.
     Patient,
 }
 
-const MEMBERS: [&str; 4] = ["fhirVersion", "processingErrors", "fhirPathRules", "parameters"];
+const FILE_MEMBERS: [&str; 4] = ["fhirVersion", "processingErrors", "fhirPathRules", "parameters"];
 
-const PARAMETERS: [&str; 12] = [
+const PARAMETER_NAMES: [&str; 12] = [
     "dateShiftKey",
     "dateShiftScope",
     "dateShiftFixedOffsetInDays",
@@ -87,236 +93,251 @@ const PARAMETERS: [&str; 12] = [
     "rulesInExtensions",
 ];
 
-/// The path that messages name for `unnamedElements: "drop"`.
-const UNNAMED: &str = "unnamedElements";
+/// The parameter `unnamedElements`; also the path of its rule in messages.
+const UNNAMED_ELEMENTS: &str = "unnamedElements";
 
-impl Config {
-    /// Reads a file for resources of `version`.
-    pub(super) fn read(bytes: &[u8], version: FhirVersion) -> Result<Self, DeidErrors> {
-        let whole = |reason: String| DeidErrors(vec![DeidFault::of_file(reason)]);
-        if bytes.len() > LIMIT_BYTES {
-            return Err(whole(format!("it has {} bytes; at most {LIMIT_BYTES} are read", bytes.len())));
+impl ParsedConfig {
+    /// Parses a file for resources of `version`. Fails with all errors of the file.
+    pub(super) fn parse(bytes: &[u8], version: FhirVersion) -> Result<Self, DeidConfigError> {
+        let file_error = |reason: String| DeidConfigError(vec![DeidConfigIssue::in_file(reason)]);
+        if bytes.len() > MAX_FILE_BYTES {
+            return Err(file_error(format!("the file has {} bytes; the maximum is {MAX_FILE_BYTES}", bytes.len())));
         }
-        let text = plain_json(bytes).map_err(whole)?;
-        let file = Json::of_valid(&text);
-        if file.shape() != Shape::Object {
-            return Err(whole("it is no JSON object".to_owned()));
+        let text = to_plain_json(bytes).map_err(file_error)?;
+        let file = JsonValue::from_valid(&text);
+        if file.json_type() != JsonType::Object {
+            return Err(file_error("the file is not a JSON object".to_owned()));
         }
-        let mut reader = Reader { version, faults: Vec::new(), warnings: Vec::new() };
-        reader.look_at_names("the file", file, &MEMBERS);
-        reader.version(file);
-        let on_error = reader.on_error(file);
-        let mut rules = reader.rules(file);
-        let parameters = set_member(file, "parameters").unwrap_or(Json::of_valid("{}"));
-        let (parameters, drops_unnamed) = reader.parameters(parameters);
-        if drops_unnamed {
+        let mut parser = ConfigParser { version, errors: Vec::new(), warnings: Vec::new() };
+        parser.warn_about_unknown_members("the file", file, &FILE_MEMBERS);
+        parser.check_version(file);
+        let processing_errors = parser.processing_errors(file);
+        let mut rules = parser.rules(file);
+        let parameters = non_null_member(file, "parameters").unwrap_or(JsonValue::from_valid("{}"));
+        let (parameters, drops_unnamed_elements) = parser.parameters(parameters);
+        // `unnamedElements: "drop"` is a last rule for whole resources.
+        if drops_unnamed_elements {
             rules.push(Rule {
                 number: rules.len() + 1,
-                path: UNNAMED.to_owned(),
+                path: UNNAMED_ELEMENTS.to_owned(),
                 method_name: "drop".to_owned(),
-                kind: None,
-                target: Target::Resource,
-                select: one_step([]),
+                resource_type: None,
+                target: RuleTarget::Resource,
+                selection: Selection::from_steps([]),
                 method: Method::Drop,
             });
         }
-        if !reader.faults.is_empty() {
-            return Err(DeidErrors(reader.faults));
+        if !parser.errors.is_empty() {
+            return Err(DeidConfigError(parser.errors));
         }
-        Ok(Self { version, on_error, rules, parameters, warnings: reader.warnings })
+        Ok(Self { version, processing_errors, rules, parameters, warnings: parser.warnings })
     }
 }
 
-/// A member whatever the case of its name: the tool that the format comes from reads it so.
-fn member<'a>(object: Json<'a>, name: &str) -> Option<Json<'a>> {
-    let ignoring_case = || object.members().find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value);
+/// Returns a member by its name, ignoring case like Microsoft's tool. An exact match is preferred.
+fn member<'a>(object: JsonValue<'a>, name: &str) -> Option<JsonValue<'a>> {
+    let ignoring_case = || object.members().find(|(other, _)| other.eq_ignore_ascii_case(name)).map(|(_, value)| value);
     object.member(name).or_else(ignoring_case)
 }
 
-/// A member that `null` takes away.
-fn set_member<'a>(object: Json<'a>, name: &str) -> Option<Json<'a>> {
-    member(object, name).filter(|value| value.shape() != Shape::Null)
+/// Returns a member like [`member`], unless it is null.
+fn non_null_member<'a>(object: JsonValue<'a>, name: &str) -> Option<JsonValue<'a>> {
+    member(object, name).filter(|value| value.json_type() != JsonType::Null)
 }
 
-struct Reader {
+/// A parser that collects errors and warnings.
+struct ConfigParser {
     version: FhirVersion,
-    faults: Vec<DeidFault>,
-    warnings: Vec<DeidFault>,
+    errors: Vec<DeidConfigIssue>,
+    warnings: Vec<DeidConfigIssue>,
 }
 
-impl Reader {
-    fn fault(&mut self, reason: impl Into<String>) {
-        self.faults.push(DeidFault::of_file(reason));
+impl ConfigParser {
+    /// Adds an error outside the rules.
+    fn add_error(&mut self, reason: impl Into<String>) {
+        self.errors.push(DeidConfigIssue::in_file(reason));
     }
 
-    fn warn(&mut self, reason: impl Into<String>) {
-        self.warnings.push(DeidFault::of_file(reason));
+    /// Adds a warning outside the rules.
+    fn add_warning(&mut self, reason: impl Into<String>) {
+        self.warnings.push(DeidConfigIssue::in_file(reason));
     }
 
-    fn look_at_names(&mut self, place: &str, object: Json<'_>, known: &[&str]) {
+    /// Warns about members with unknown names and suggests similar ones. `parent` names the object in messages.
+    fn warn_about_unknown_members(&mut self, parent: &str, object: JsonValue<'_>, known: &[&str]) {
         for (name, _) in object.members() {
             if !known.iter().any(|known| known.eq_ignore_ascii_case(&name)) {
-                let meant = known.iter().find(|known| known.starts_with(&*name) || name.starts_with(**known));
-                let hint = meant.map(|meant| format!("; `{meant}` is read")).unwrap_or_default();
-                self.warn(format!("the member `{}` of {place} is not known and does nothing{hint}", Short(&name)));
+                let similar = known.iter().find(|known| known.starts_with(&*name) || name.starts_with(**known));
+                let hint = similar.map(|similar| format!("; did you mean `{similar}`?")).unwrap_or_default();
+                self.add_warning(format!("the member `{}` of {parent} is unknown and ignored{hint}", Truncated(&name)));
             }
         }
     }
 
-    /// A setting as text; a fault where it is an object or an array.
-    fn text(&mut self, object: Json<'_>, name: &str) -> Option<String> {
-        let value = set_member(object, name)?;
-        if let Shape::Object | Shape::Array = value.shape() {
-            self.fault(format!("{name} is no string"));
+    /// Returns a setting as text, or `None` if it is missing or null. An object or an array is an error.
+    fn text(&mut self, object: JsonValue<'_>, name: &str) -> Option<String> {
+        let value = non_null_member(object, name)?;
+        if let JsonType::Object | JsonType::Array = value.json_type() {
+            self.add_error(format!("{name} must be a string"));
             return None;
         }
-        Some(value.scalar().into_owned())
+        Some(value.primitive_text().into_owned())
     }
 
-    /// A setting that is one of a few words, in small letters. What is `null` is none of them: an empty one.
-    fn word(&mut self, object: Json<'_>, name: &str) -> Option<String> {
+    /// Returns a setting with a fixed set of values, in lower case. Null counts as an empty string, which is none of them.
+    fn keyword(&mut self, object: JsonValue<'_>, name: &str) -> Option<String> {
         member(object, name)?;
         Some(self.text(object, name).unwrap_or_default().to_ascii_lowercase())
     }
 
-    fn flag(&mut self, object: Json<'_>, name: &str) -> Option<bool> {
-        let flag = self.word(object, name)?.parse().ok();
-        if flag.is_none() {
-            self.fault(format!("{name} is neither true nor false"));
+    /// Returns a boolean setting. Any other value is an error.
+    fn boolean(&mut self, object: JsonValue<'_>, name: &str) -> Option<bool> {
+        let value = self.keyword(object, name)?.parse().ok();
+        if value.is_none() {
+            self.add_error(format!("{name} must be true or false"));
         }
-        flag
+        value
     }
 
-    fn version(&mut self, file: Json<'_>) {
-        let named = self.text(file, "fhirVersion").unwrap_or_default();
-        if named.is_empty() {
+    /// Checks that `fhirVersion`, if present, is the version of the data.
+    fn check_version(&mut self, file: JsonValue<'_>) {
+        let name = self.text(file, "fhirVersion").unwrap_or_default();
+        if name.is_empty() {
             return;
         }
-        let found = FhirVersion::named(&named.to_ascii_uppercase());
-        if found != Some(self.version) {
-            let version = self.version;
-            self.fault(format!(
-                "fhirVersion `{}` is not that of the data, which is FHIR {version}; name that version or leave it out",
-                Short(&named)
+        let version = self.version;
+        if FhirVersion::parse(&name.to_ascii_uppercase()) != Some(version) {
+            self.add_error(format!(
+                "fhirVersion `{}` is not the version of the data, which is FHIR {version}; change it or leave it out",
+                Truncated(&name)
             ));
         }
     }
 
-    fn on_error(&mut self, file: Json<'_>) -> OnError {
-        match self.word(file, "processingErrors").as_deref() {
-            None | Some("raise") => OnError::Raise,
-            Some("skip") => OnError::Skip,
-            Some("quarantine") => OnError::Quarantine,
+    /// Parses `processingErrors`.
+    fn processing_errors(&mut self, file: JsonValue<'_>) -> ProcessingErrors {
+        match self.keyword(file, "processingErrors").as_deref() {
+            None | Some("raise") => ProcessingErrors::Raise,
+            Some("skip") => ProcessingErrors::Skip,
+            Some("quarantine") => ProcessingErrors::Quarantine,
             Some(_) => {
-                self.fault("processingErrors is none of raise, skip and quarantine");
-                OnError::Raise
+                self.add_error("processingErrors must be raise, skip or quarantine");
+                ProcessingErrors::Raise
             }
         }
     }
 
-    fn rules(&mut self, file: Json<'_>) -> Vec<Rule> {
-        let Some(list) = member(file, "fhirPathRules").filter(|list| list.shape() == Shape::Array) else {
-            self.fault("fhirPathRules is missing: an array of rules, each with a path and a method");
+    /// Parses `fhirPathRules`. Rules with errors are left out.
+    fn rules(&mut self, file: JsonValue<'_>) -> Vec<Rule> {
+        let Some(list) = member(file, "fhirPathRules").filter(|list| list.json_type() == JsonType::Array) else {
+            self.add_error("fhirPathRules must be an array of rules, each with a path and a method");
             return Vec::new();
         };
         list.items().enumerate().filter_map(|(index, rule)| self.rule(index + 1, rule)).collect()
     }
 
-    fn rule(&mut self, number: usize, rule: Json<'_>) -> Option<Rule> {
-        let path = scalar(rule, "path").unwrap_or_default();
-        let method_name = scalar(rule, "method").unwrap_or_default();
-        let (mut faults, mut warnings) = (Vec::new(), Vec::new());
+    /// Parses a rule, or records its errors.
+    fn rule(&mut self, number: usize, rule: JsonValue<'_>) -> Option<Rule> {
+        let path = setting_text(rule, "path").unwrap_or_default();
+        let method_name = setting_text(rule, "method").unwrap_or_default();
+        let (mut errors, mut warnings) = (Vec::new(), Vec::new());
         if path.is_empty() || method_name.is_empty() {
-            faults.push("a rule needs a path and a method".to_owned());
+            errors.push("a rule needs a path and a method".to_owned());
         }
-        let method = if method_name.is_empty() { Method::Unknown } else { Method::read(&method_name, rule, &mut faults, &mut warnings) };
-        let aim = if path.is_empty() { None } else { Aim::read(&path).map_err(|error| faults.push(error.to_string())).ok() };
-        if let Some(kind) = aim.as_ref().and_then(|aim| aim.kind.as_deref()) {
-            let structures = self.version.structures();
-            let is_type = structures.named(kind).is_some_and(|kind| structures.is_a(kind, "Resource"));
-            if !is_type {
+        let method = if method_name.is_empty() { Method::Unknown } else { Method::parse(&method_name, rule, &mut errors, &mut warnings) };
+        let parsed_path =
+            if path.is_empty() { None } else { ParsedPath::parse(&path).map_err(|error| errors.push(error.to_string())).ok() };
+        if let Some(type_name) = parsed_path.as_ref().and_then(|parsed| parsed.resource_type.as_deref()) {
+            let type_definitions = self.version.type_definitions();
+            let is_resource_type =
+                type_definitions.by_name(type_name).is_some_and(|definition| type_definitions.is_a(definition, "Resource"));
+            if !is_resource_type {
                 let version = self.version;
-                warnings.push(format!("FHIR {version} has no resource type {}; the rule matches nothing", Short(kind)));
+                warnings.push(format!("FHIR {version} has no resource type {}; the rule selects nothing", Truncated(type_name)));
             }
         }
-        self.faults.extend(faults.into_iter().map(|reason| DeidFault::of_rule(number, &path, reason)));
-        self.warnings.extend(warnings.into_iter().map(|reason| DeidFault::of_rule(number, &path, reason)));
-        let Aim { kind, target, select } = aim?;
-        Some(Rule { number, path, method_name, kind, target, select, method })
+        self.errors.extend(errors.into_iter().map(|reason| DeidConfigIssue::in_rule(number, &path, reason)));
+        self.warnings.extend(warnings.into_iter().map(|reason| DeidConfigIssue::in_rule(number, &path, reason)));
+        let ParsedPath { resource_type, target, selection } = parsed_path?;
+        Some(Rule { number, path, method_name, resource_type, target, selection, method })
     }
 
-    /// The parameters, and whether what no rule names is dropped.
-    fn parameters(&mut self, object: Json<'_>) -> (Parameters, bool) {
-        if object.shape() != Shape::Object {
-            self.fault("parameters is no object");
+    /// Parses `parameters`. Returns true with them if elements that no rule selects are dropped.
+    fn parameters(&mut self, object: JsonValue<'_>) -> (Parameters, bool) {
+        if object.json_type() != JsonType::Object {
+            self.add_error("parameters must be an object");
         }
-        self.look_at_names("parameters", object, &PARAMETERS);
+        self.warn_about_unknown_members("parameters", object, &PARAMETER_NAMES);
         let mut text = |name| self.text(object, name).unwrap_or_default();
         let (date_shift_key, crypto_hash_key, encrypt_key) = (text("dateShiftKey"), text("cryptoHashKey"), text("encryptKey"));
         if !matches!(encrypt_key.len(), 0 | 16 | 24 | 32) {
-            self.fault(format!("encryptKey has {} bytes; AES takes 16, 24 or 32", encrypt_key.len()));
+            self.add_error(format!("encryptKey has {} bytes; an AES key has 16, 24 or 32", encrypt_key.len()));
         }
-        let mut flag = |name| self.flag(object, name);
-        let partial_ages = flag("enablePartialAgesForRedact").unwrap_or(false);
-        let partial_dates = flag("enablePartialDatesForRedact").unwrap_or(false);
-        let partial_zip_codes = flag("enablePartialZipCodesForRedact").unwrap_or(false);
-        let skips_extensions = flag("rulesInExtensions") == Some(false);
+        let mut boolean = |name| self.boolean(object, name);
+        let keeps_partial_ages = boolean("enablePartialAgesForRedact").unwrap_or(false);
+        let keeps_partial_dates = boolean("enablePartialDatesForRedact").unwrap_or(false);
+        let keeps_partial_zip_codes = boolean("enablePartialZipCodesForRedact").unwrap_or(false);
+        let skips_extensions = boolean("rulesInExtensions") == Some(false);
         let parameters = Parameters {
             date_shift_key,
-            scope: self.scope(object),
-            fixed_offset_days: self.fixed_offset(object),
+            date_shift_scope: self.date_shift_scope(object),
+            fixed_offset_days: self.fixed_offset_days(object),
             crypto_hash_key,
             encrypt_key,
-            partial_ages,
-            partial_dates,
-            partial_zip_codes,
-            restricted_zip_codes: self.zip_codes(object),
+            keeps_partial_ages,
+            keeps_partial_dates,
+            keeps_partial_zip_codes,
+            restricted_zip_codes: self.restricted_zip_codes(object),
             skips_extensions,
         };
-        (parameters, self.drops_unnamed(object))
+        (parameters, self.drops_unnamed_elements(object))
     }
 
-    fn scope(&mut self, object: Json<'_>) -> Scope {
-        match self.word(object, "dateShiftScope").as_deref() {
-            None | Some("resource") => Scope::Resource,
-            Some("patient") => Scope::Patient,
+    /// Parses `dateShiftScope`.
+    fn date_shift_scope(&mut self, object: JsonValue<'_>) -> DateShiftScope {
+        match self.keyword(object, "dateShiftScope").as_deref() {
+            None | Some("resource") => DateShiftScope::Resource,
+            Some("patient") => DateShiftScope::Patient,
             Some("file" | "folder") => {
-                self.warn("an export knows neither files nor folders; dateShiftScope file and folder shift by resource");
-                Scope::Resource
+                self.add_warning("an export has no input files or folders; dateShiftScope file and folder shift by resource");
+                DateShiftScope::Resource
             }
             Some(_) => {
-                self.fault("dateShiftScope is none of resource, patient, file and folder");
-                Scope::Resource
+                self.add_error("dateShiftScope must be resource, patient, file or folder");
+                DateShiftScope::Resource
             }
         }
     }
 
-    fn fixed_offset(&mut self, object: Json<'_>) -> Option<i32> {
-        let days = self.text(object, "dateShiftFixedOffsetInDays").filter(|days| !days.is_empty())?;
-        // Further than the calendar reaches is nowhere.
-        let read = days.parse().ok().filter(|days: &i32| days.unsigned_abs() < Date::MAX.year().unsigned_abs() * 366);
-        if read.is_none() {
-            self.fault("dateShiftFixedOffsetInDays is no whole number of days");
+    /// Parses `dateShiftFixedOffsetInDays`.
+    fn fixed_offset_days(&mut self, object: JsonValue<'_>) -> Option<i32> {
+        let text = self.text(object, "dateShiftFixedOffsetInDays").filter(|text| !text.is_empty())?;
+        // A larger offset would move every date out of the calendar.
+        let days = text.parse().ok().filter(|days: &i32| days.unsigned_abs() < Date::MAX.year().unsigned_abs() * 366);
+        if days.is_none() {
+            self.add_error("dateShiftFixedOffsetInDays must be a whole number of days");
         }
-        read
+        days
     }
 
-    fn zip_codes(&mut self, object: Json<'_>) -> Vec<String> {
-        let Some(list) = set_member(object, "restrictedZipCodeTabulationAreas") else { return Vec::new() };
-        let number = |code: Json<'_>| (code.shape() == Shape::Number).then(|| code.as_str().to_owned());
+    /// Parses `restrictedZipCodeTabulationAreas`: strings, or numbers like in Microsoft's tool.
+    fn restricted_zip_codes(&mut self, object: JsonValue<'_>) -> Vec<String> {
+        let Some(list) = non_null_member(object, "restrictedZipCodeTabulationAreas") else { return Vec::new() };
+        let number = |code: JsonValue<'_>| (code.json_type() == JsonType::Number).then(|| code.as_str().to_owned());
         let codes: Vec<_> = list.items().filter_map(|code| code.text().map(String::from).or_else(|| number(code))).collect();
-        if list.shape() != Shape::Array || codes.len() != list.items().count() || codes.iter().any(String::is_empty) {
-            self.fault("restrictedZipCodeTabulationAreas is no array of strings such as \"036\"");
+        if list.json_type() != JsonType::Array || codes.len() != list.items().count() || codes.iter().any(String::is_empty) {
+            self.add_error("restrictedZipCodeTabulationAreas must be an array of strings such as \"036\"");
         }
         codes
     }
 
-    fn drops_unnamed(&mut self, object: Json<'_>) -> bool {
-        match self.word(object, UNNAMED).as_deref() {
+    /// Returns true if `unnamedElements` is `drop`.
+    fn drops_unnamed_elements(&mut self, object: JsonValue<'_>) -> bool {
+        match self.keyword(object, UNNAMED_ELEMENTS).as_deref() {
             None | Some("keep") => false,
             Some("drop") => true,
             Some(_) => {
-                self.fault("unnamedElements is neither keep nor drop");
+                self.add_error("unnamedElements must be keep or drop");
                 false
             }
         }

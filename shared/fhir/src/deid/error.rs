@@ -1,165 +1,161 @@
-//! What is wrong with a configuration, and why a resource could not be de-identified.
+//! Errors of a configuration, and failures to de-identify a resource.
 
 use std::fmt::{self, Write as _};
 
-use super::fhirpath::Unanswered;
-use crate::FhirVersion;
+use crate::definitions::FhirVersion;
 
-/// Every fault of a configuration, in the order of the file. There is at least one.
+/// The errors of a configuration in the order of the file, at least one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the anonymization configuration cannot be used: {}", Listed(.0))]
-pub struct DeidErrors(pub Vec<DeidFault>);
+#[error("the anonymization configuration cannot be used: {}", IssueList(.0))]
+pub struct DeidConfigError(pub Vec<DeidConfigIssue>);
 
-/// One fault, or something to look at.
+/// An error or a warning about a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeidFault {
+pub struct DeidConfigIssue {
     /// The number of the rule, counted from 1; `None` for the rest of the file.
-    pub rule: Option<usize>,
-    /// The rule's path as the file has it.
+    pub rule_number: Option<usize>,
+    /// The rule's path as written in the file.
     pub path: Option<String>,
-    /// What is wrong, and what to do.
+    /// The problem and its remedy.
     pub reason: String,
 }
 
-impl DeidFault {
-    /// A fault outside the rules.
-    pub(super) fn of_file(reason: impl Into<String>) -> Self {
-        Self { rule: None, path: None, reason: reason.into() }
+impl DeidConfigIssue {
+    /// Creates an issue outside the rules.
+    pub(super) fn in_file(reason: impl Into<String>) -> Self {
+        Self { rule_number: None, path: None, reason: reason.into() }
     }
 
-    pub(super) fn of_rule(number: usize, path: &str, reason: impl Into<String>) -> Self {
-        Self { rule: Some(number), path: Some(path.to_owned()).filter(|path| !path.is_empty()), reason: reason.into() }
+    /// Creates an issue of a rule.
+    pub(super) fn in_rule(number: usize, path: &str, reason: impl Into<String>) -> Self {
+        Self { rule_number: Some(number), path: Some(path.to_owned()).filter(|path| !path.is_empty()), reason: reason.into() }
     }
 }
 
-impl fmt::Display for DeidFault {
+impl fmt::Display for DeidConfigIssue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.rule, &self.path) {
-            (Some(number), Some(path)) => write!(f, "rule {number} (`{}`): {}", Short(path), self.reason),
+        match (self.rule_number, &self.path) {
+            (Some(number), Some(path)) => write!(f, "rule {number} (`{}`): {}", Truncated(path), self.reason),
             (Some(number), None) => write!(f, "rule {number}: {}", self.reason),
             (None, _) => f.write_str(&self.reason),
         }
     }
 }
 
-struct Listed<'a>(&'a [DeidFault]);
+/// Displays issues separated by semicolons.
+struct IssueList<'a>(&'a [DeidConfigIssue]);
 
-impl fmt::Display for Listed<'_> {
+impl fmt::Display for IssueList<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, fault) in self.0.iter().enumerate() {
-            let before = if index == 0 { "" } else { "; " };
-            write!(f, "{before}{fault}")?;
+        for (index, issue) in self.0.iter().enumerate() {
+            let separator = if index == 0 { "" } else { "; " };
+            write!(f, "{separator}{issue}")?;
         }
         Ok(())
     }
 }
 
-/// A text out of a configuration, at a length that a message can bear.
-pub(super) struct Short<'a>(pub(super) &'a str);
+/// A text from a configuration, shortened and with control characters escaped for messages.
+pub(super) struct Truncated<'a>(pub(super) &'a str);
 
-impl Short<'_> {
-    const CHARS: usize = 120;
+impl Truncated<'_> {
+    const MAX_CHARS: usize = 120;
 }
 
-impl fmt::Display for Short<'_> {
+impl fmt::Display for Truncated<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for c in self.0.chars().take(Self::CHARS) {
+        for c in self.0.chars().take(Self::MAX_CHARS) {
             if c.is_control() { write!(f, "{}", c.escape_default())? } else { f.write_char(c)? }
         }
-        if self.0.chars().nth(Self::CHARS).is_some() { f.write_str("…") } else { Ok(()) }
+        if self.0.chars().nth(Self::MAX_CHARS).is_some() { f.write_str("…") } else { Ok(()) }
     }
 }
 
-/// Why a resource could not be de-identified: which rule, where and why, and nothing of what stands there.
+/// A failure to de-identify a resource. Names the rule, the element and the reason, but no value of the resource.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}{why}", Where(.rule.as_ref(), place))]
+#[error("{}{reason}", FailureLocation(.rule.as_ref(), element_path))]
 pub struct DeidFailure {
-    /// The rule that failed; `None` where the resource itself cannot be read.
+    /// The rule that failed; `None` if the resource itself cannot be read.
     pub rule: Option<FailedRule>,
-    /// The element: `Patient.name[0].family`. Empty for the whole resource.
-    pub place: String,
-    /// What is wrong.
-    pub why: DeidProblem,
-    /// What has to end: the resource or the job.
-    pub ends: DeidEnds,
+    /// The path of the element, such as `Patient.name[0].family`. Empty for the whole resource.
+    pub element_path: String,
+    /// The reason.
+    pub reason: DeidFailureReason,
+    /// The extent of the failure: the resource or the job.
+    pub scope: DeidFailureScope,
 }
 
 /// The rule of a [`DeidFailure`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FailedRule {
-    /// Counted from 1.
+    /// The number of the rule, counted from 1.
     pub number: usize,
-    /// As the file has it.
+    /// The method as written in the file.
     pub method: String,
-    /// As the file has it.
+    /// The path as written in the file.
     pub path: String,
 }
 
-/// What a failure ends.
+/// The extent of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DeidEnds {
-    /// The job: the configuration says `raise`, or cannot be trusted with what it met.
+pub enum DeidFailureScope {
+    /// The job fails: `processingErrors` is `raise`, or the failure is not one that `skip` covers.
     Job,
-    /// This resource only: it is left out, and an OperationOutcome says so.
+    /// The resource alone fails. It is left out or emptied, and an OperationOutcome reports it.
     Resource,
 }
 
-/// What was wrong with a resource, or with a rule for it.
+/// The reason why a resource could not be de-identified.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum DeidProblem {
-    /// Not UTF-8, not JSON, not an object.
-    #[error("the resource is no JSON object")]
-    NotJson,
-    /// No `resourceType`, or not a name that this version of FHIR has.
+pub enum DeidFailureReason {
+    /// The line is not UTF-8, not JSON or not an object.
+    #[error("the resource is not a JSON object")]
+    NotAJsonObject,
+    /// `resourceType` is missing, or this version of FHIR does not define the type.
     #[error("the resource has no resourceType that FHIR {} defines", .0.as_str())]
-    UnknownType(FhirVersion),
-    /// A member that the type does not have. Its name is not told: it is not FHIR's.
-    #[error("there is a member that FHIR {} does not define here; what is unknown cannot be de-identified", .0.as_str())]
+    UnknownResourceType(FhirVersion),
+    /// The type does not define a member. The member's name is data of the resource, so the message leaves it out.
+    #[error("a member is not defined by FHIR {}; unknown members cannot be de-identified", .0.as_str())]
     UnknownElement(FhirVersion),
-    /// An object where a plain value belongs, or the other way round.
-    #[error("the value is of another JSON type than FHIR {} defines here", .0.as_str())]
-    Shape(FhirVersion),
-    /// A member twice in one object.
-    #[error("a member stands there twice")]
-    Twice,
-    /// Nested deeper than is read.
-    #[error("the resource is nested more than {0} times")]
+    /// The value is an object where FHIR defines a primitive, or the reverse.
+    #[error("the JSON type of a value is not the one that FHIR {} defines", .0.as_str())]
+    WrongJsonType(FhirVersion),
+    /// An object contains the same member twice.
+    #[error("a member occurs twice in one object")]
+    DuplicateMember,
+    /// The resource is nested too deeply.
+    #[error("the resource is nested more than {0} levels deep")]
     TooDeep(usize),
-    /// `generalize` on what has members.
-    #[error("generalize works on single values only; let the path go on to them")]
+    /// `generalize` was applied to an element with members.
+    #[error("generalize applies only to single values; extend the path to them")]
     NotPrimitive,
-    /// A `replaceWith` that does not fit the element.
-    #[error("replaceWith does not fit: {0}")]
-    Replacement(&'static str),
-    /// A case or a condition that cannot be worked out.
+    /// `replaceWith` does not fit the element.
+    #[error("replaceWith does not fit the element: {0}")]
+    ReplacementMismatch(&'static str),
+    /// A path, a condition or a case cannot be evaluated.
     #[error("the expression {0}")]
     Expression(String),
-    /// A number of more digits than can be computed with.
+    /// The number has more digits than decimal arithmetic supports.
     #[error("the number is too large to be perturbed")]
-    Number,
-    /// A method that does not exist.
-    #[error("no such method")]
-    Method,
+    NumberOutOfRange,
+    /// The rule's method does not exist.
+    #[error("the method does not exist")]
+    UnknownMethod,
 }
 
-impl DeidProblem {
-    pub(super) fn unanswered(reason: Unanswered) -> Self {
-        Self::Expression(reason.to_string())
-    }
-}
+/// Displays the rule and the element of a failure.
+struct FailureLocation<'a>(Option<&'a FailedRule>, &'a str);
 
-struct Where<'a>(Option<&'a FailedRule>, &'a str);
-
-impl fmt::Display for Where<'_> {
+impl fmt::Display for FailureLocation<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(rule) = self.0 {
-            write!(f, "rule {} ({} `{}`)", rule.number, Short(&rule.method), Short(&rule.path))?;
+            write!(f, "rule {} ({} `{}`)", rule.number, Truncated(&rule.method), Truncated(&rule.path))?;
         }
         match (self.0, self.1) {
             (None, "") => Ok(()),
             (Some(_), "") => f.write_str(": "),
-            (None, place) => write!(f, "at {place}: "),
-            (Some(_), place) => write!(f, " at {place}: "),
+            (None, path) => write!(f, "at {path}: "),
+            (Some(_), path) => write!(f, " at {path}: "),
         }
     }
 }

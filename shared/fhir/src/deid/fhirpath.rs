@@ -1,68 +1,69 @@
-//! The part of FHIRPath that configurations use: which elements a rule selects, and what the cases of `generalize` say.
+//! The part of FHIRPath that configurations use: the paths of rules, and the cases of `generalize`.
 //!
-//! What is not supported is refused by its name when a configuration is read, never when a resource is.
+//! Unsupported expressions are rejected with the reason when a configuration is parsed, never when a resource is read.
 
+mod date_time;
 mod evaluate;
 mod functions;
 mod lexer;
-mod moment;
 mod parser;
-mod select;
+mod selection;
 mod value;
 
-pub(super) use evaluate::{Item, Scene, holds, select_nodes, single_value};
+use super::error::DeidFailureReason;
+pub(super) use date_time::{PartialDateTime, parse_date};
+pub(super) use evaluate::{CollectionItem, EvaluationContext, evaluate_single, is_not_false, select_nodes};
 pub(super) use functions::Function;
-pub(super) use moment::{Moment, read_date};
 pub(super) use parser::parse;
-pub(super) use select::{Select, Step, one_step, select};
-pub(super) use value::{Value, decimal};
+pub(super) use selection::{Selection, Step};
+pub(super) use value::{Value, parse_decimal};
 
 /// An expression.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Expr {
-    /// `$this`, and what an expression begins with where it names nothing: `name` is a member of it.
+    /// `$this`; also the implicit focus at the beginning of an expression: `name` is a member of it.
     This,
     /// `$index`
-    Position,
+    Index,
     /// `{}`
-    Nothing,
+    Empty,
     /// `'home'`, `12`, `@2020-01-01`
     Literal(Value<'static>),
-    /// `focus.name`; where the name is a type's, what is of that type.
+    /// `focus.name`; if the name is that of a type, the items of this type.
     Member(Box<Expr>, Box<str>),
     /// `focus.function(arguments)`
     Call(Box<Expr>, Function, Vec<Expr>),
     /// `focus[0]`
-    At(Box<Expr>, Box<Expr>),
+    Indexer(Box<Expr>, Box<Expr>),
     /// `focus is Age`, `focus.is(Age)`
     Is(Box<Expr>, Box<str>),
     /// `focus as Age`, `focus.as(Age)`, `focus.ofType(Age)`
     OfType(Box<Expr>, Box<str>),
     /// `-focus`
-    Minus(Box<Expr>),
+    Negate(Box<Expr>),
     /// `left operator right`
     Binary(Operator, Box<Expr>, Box<Expr>),
 }
 
 impl Expr {
-    /// Whether the expression looks below the value that it is given, or around it.
-    pub(super) fn walks(&self) -> bool {
+    /// Returns true if the expression uses elements other than `$this`.
+    pub(super) fn navigates(&self) -> bool {
         match self {
-            Self::This | Self::Position | Self::Nothing | Self::Literal(_) => false,
+            Self::This | Self::Index | Self::Empty | Self::Literal(_) => false,
             Self::Member(..) => true,
-            Self::Call(focus, function, arguments) => function.walks() || focus.walks() || arguments.iter().any(Self::walks),
-            Self::At(one, other) | Self::Binary(_, one, other) => one.walks() || other.walks(),
-            Self::Is(focus, _) | Self::OfType(focus, _) | Self::Minus(focus) => focus.walks(),
+            Self::Call(focus, function, arguments) => function.navigates() || focus.navigates() || arguments.iter().any(Self::navigates),
+            Self::Indexer(left, right) | Self::Binary(_, left, right) => left.navigates() || right.navigates(),
+            Self::Is(focus, _) | Self::OfType(focus, _) | Self::Negate(focus) => focus.navigates(),
         }
     }
 }
 
-/// Whether a name in a path is that of a type: `Patient.name`. No element's begins with a capital.
-fn is_type(name: &str) -> bool {
+/// Returns true if a name in a path is that of a type, like in `Patient.name`: only type names begin with a capital letter.
+fn is_type_name(name: &str) -> bool {
     name.starts_with(|c: char| c.is_ascii_uppercase())
 }
 
-/// What stands between two operands.
+/// A binary operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Operator {
     Implies,
@@ -81,73 +82,83 @@ pub(super) enum Operator {
     GreaterOrEqual,
     Union,
     Concatenate,
-    Of(Arithmetic),
+    Arithmetic(ArithmeticOperator),
 }
 
-/// What two numbers make.
+/// An arithmetic operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Arithmetic {
-    Plus,
-    Minus,
-    Times,
-    DividedBy,
+pub(super) enum ArithmeticOperator {
+    Add,
+    Subtract,
+    Multiply,
+    Divide,
     Div,
     Mod,
 }
 
-/// Why an expression cannot be used: what is wrong with it, and what to write instead.
+/// The reason why an expression cannot be parsed or is not supported.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Unreadable {
-    #[error("a string, a comment or a name without its end")]
-    Open,
-    #[error("the character {0:?} at {1} means nothing here")]
-    Character(char, usize),
-    #[error("`{0}` is no date or time; write @2020-01-31, @2020-01-31T08:00:00Z or @T08:00")]
-    NotAMoment(String),
-    #[error("`{0}` is no number that can be held")]
-    NotANumber(String),
-    #[error(r"a string has an escape that FHIRPath does not know; a backslash itself is written \\, and in JSON \\\\")]
-    Escape,
-    #[error("it ends where something has to follow")]
-    Ends,
-    #[error("`{0}` is not expected here")]
-    Unexpected(String),
-    #[error("no function of this name: {0}(){hint}", hint = .1.as_ref().map(|name| format!("; FHIRPath has {name}()")).unwrap_or_default())]
+pub(super) enum ParseError {
+    #[error("a string, a comment or a quoted name is not closed")]
+    Unterminated,
+    #[error("unexpected character {0:?} at position {1}")]
+    UnexpectedCharacter(char, usize),
+    #[error("`{0}` is not a date or time; write @2020-01-31, @2020-01-31T08:00:00Z or @T08:00")]
+    InvalidDateTime(String),
+    #[error("the number `{0}` is out of range")]
+    InvalidNumber(String),
+    #[error(r"a string contains an unknown escape; write a backslash as \\, and in JSON as \\\\")]
+    InvalidEscape,
+    #[error("the expression is incomplete")]
+    UnexpectedEnd,
+    #[error("unexpected `{0}`")]
+    UnexpectedToken(String),
+    #[error("there is no function {0}(){hint}", hint = .1.as_ref().map(|name| format!("; did you mean {name}()?")).unwrap_or_default())]
     UnknownFunction(String, Option<&'static str>),
     #[error("the function {0}() is not supported")]
-    Unsupported(&'static str),
+    UnsupportedFunction(&'static str),
     #[error("{0} is not supported")]
-    UnsupportedForm(&'static str),
+    UnsupportedSyntax(&'static str),
     #[error("{0}() does not take {1} arguments")]
-    Arguments(&'static str, usize),
-    #[error("{0}() takes a name between quotes")]
-    NotAName(&'static str),
+    ArgumentCount(&'static str, usize),
+    #[error("the first argument of {0}() must be a string literal")]
+    ArgumentNotString(&'static str),
     #[error("the pattern of {0}() cannot be used: {1}")]
-    Pattern(&'static str, String),
-    #[error("it is nested more than {DEPTH} times")]
+    InvalidPattern(&'static str, String),
+    #[error("the expression is nested more than {MAX_DEPTH} levels deep")]
     TooDeep,
-    #[error("it yields values; a rule's path has to name elements")]
-    NoElements,
-    #[error("a choice is named without [x]: `Observation.value`, or `Observation.value as Quantity` for one of its types")]
-    Choice,
+    #[error("the path yields values; the path of a rule must select elements")]
+    YieldsValues,
+    #[error("name a choice without [x]: `Observation.value`, or `Observation.value as Quantity` for one of its types")]
+    ChoiceSuffix,
 }
 
-/// How deep an expression may nest: far deeper than people write, far shallower than a stack.
-const DEPTH: usize = 64;
+/// The maximum nesting depth of an expression: deeper than people write, and safe for the stack.
+const MAX_DEPTH: usize = 64;
 
-/// Why an expression cannot be worked out for a resource. Says kinds of values, never values.
+/// The reason why an expression cannot be evaluated for a resource. Messages name the types of values, never the values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Unanswered {
+pub(super) enum EvaluationError {
     #[error("compares {0} with {1}")]
     Incomparable(&'static str, &'static str),
-    #[error("has no {0} for {1} and {2}")]
+    #[error("applies {0} to {1} and {2}")]
     NoOperator(&'static str, &'static str, &'static str),
-    #[error("has no {0}() for {1}")]
+    #[error("negates {0}")]
+    NotNegatable(&'static str),
+    #[error("applies {0}() to {1}")]
     NoFunction(&'static str, &'static str),
-    #[error("takes one value and finds several")]
-    Several,
-    #[error("yields a number that cannot be held")]
+    #[error("uses {0} where an integer is needed")]
+    NotAnInteger(&'static str),
+    #[error("needs a single value but finds several")]
+    MultipleValues,
+    #[error("yields a number that is out of range")]
     Overflow,
-    #[error("yields an element that holds no value")]
+    #[error("needs a value but finds an element without one")]
     NoValue,
+}
+
+impl From<EvaluationError> for DeidFailureReason {
+    fn from(error: EvaluationError) -> Self {
+        Self::Expression(error.to_string())
+    }
 }

@@ -2,10 +2,10 @@ use serde_json::Value;
 use time::macros::date;
 
 use super::*;
-use crate::json::Shape;
+use crate::json::JsonType;
 
-mod agreement;
 mod configuration;
+mod engine_agreement;
 mod identifiers;
 mod lint;
 mod methods;
@@ -15,27 +15,30 @@ mod vectors;
 
 const TODAY: Date = date!(2026 - 11 - 21);
 
-fn terms() -> JobTerms {
-    JobTerms { key: [7; 32], today: TODAY }
+/// Returns the inputs of a job.
+fn job() -> DeidJobContext {
+    DeidJobContext { key: [7; 32], today: TODAY }
 }
 
-/// A configuration, ready to work on R4.
-fn ready(config: &str) -> Deidentifier {
-    Deidentification::read(config.as_bytes(), FhirVersion::R4).unwrap().with(&terms())
+/// Returns a de-identifier for R4 with a configuration.
+fn deidentifier(config: &str) -> Deidentifier {
+    DeidConfig::parse(config.as_bytes(), FhirVersion::R4).unwrap().for_job(&job())
 }
 
-/// A configuration of rules, each a path and its settings, and of parameters.
+/// Returns a configuration. Each rule is a path and its settings.
 fn configuration(rules: &[[&str; 2]], parameters: &str) -> String {
     let rules: Vec<_> = rules.iter().map(|[path, settings]| format!(r#"{{"path":{},{settings}}}"#, Value::from(*path))).collect();
     format!(r#"{{"fhirPathRules":[{}],"parameters":{{{parameters}}}}}"#, rules.join(","))
 }
 
-fn apply(deidentifier: &Deidentifier, resource: &str) -> Result<String, DeidFailure> {
+/// Runs a de-identifier on a resource without a patient.
+fn deidentify(deidentifier: &Deidentifier, resource: &str) -> Result<String, DeidFailure> {
     let mut out = Vec::new();
-    deidentifier.apply(resource.as_bytes(), None, &mut out)?;
+    deidentifier.deidentify(resource.as_bytes(), None, &mut out)?;
     Ok(String::from_utf8(out).unwrap())
 }
 
-fn parsed(text: &str) -> Value {
+/// Parses JSON, with or without a byte order mark.
+fn parse_json(text: &str) -> Value {
     serde_json::from_str(text.trim_start_matches('\u{feff}')).unwrap()
 }

@@ -1,358 +1,229 @@
-//! A resource as a tree of elements, for rules that a single pass cannot follow.
+//! The tree engine: applies one rule after the other, in the order of the file, to a tree of the resource's elements.
+//!
+//! It is slower than the streaming engine and defines the semantics that both must have.
 
-use std::borrow::Cow;
-use std::fmt;
+use super::config::{Method, Rule, RuleTarget};
+use super::element_tree::{ElementTree, NodeId};
+use super::engine::{DeidEngine, ResourceContext, ValueOutcome};
+use super::error::{DeidFailure, DeidFailureReason};
+use super::fhirpath::{EvaluationContext, Step, select_nodes};
+use super::primitive::is_quantity_type;
+use super::security_labels::SecurityLabels;
+use crate::definitions::{ResourceType, TypeKind};
+use crate::json::JsonValue;
 
-use super::error::DeidProblem;
-use super::fhirpath::Value;
-use super::leaf::Leaf;
-use crate::definitions::structure::{Definition, Kind, Structures, TypedMember};
-use crate::json::{Json, Shape};
-use crate::{FhirVersion, ResourceType};
+mod substitute;
 
-mod write;
+/// An observer of the rules as they are applied, for explanations.
+pub(super) trait StepObserver {
+    /// True if steps are reported. False spares the engine the work of collecting them.
+    const IS_ENABLED: bool;
 
-/// An element of a [`Tree`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct NodeId(u32);
-
-impl NodeId {
-    /// The resource that the tree is of.
-    pub(super) const ROOT: Self = Self(0);
-
-    fn index(self) -> usize {
-        usize::try_from(self.0).unwrap_or(usize::MAX)
-    }
+    /// Receives a rule that was applied to an element, and the element's JSON before and after.
+    fn rule_applied(&mut self, rule: &Rule, element_path: String, before: Option<&str>, after: Option<&str>);
 }
 
-/// How deep a resource may nest. Recursive questionnaires reach ten; a stack bears far more.
-pub(super) const DEPTH: usize = 100;
+/// An observer that ignores all steps.
+pub(super) struct NoObserver;
 
-/// One element.
-#[derive(Clone, Debug)]
-pub(super) struct Node<'a> {
-    pub(super) parent: Option<NodeId>,
-    children: Vec<NodeId>,
-    /// Its name in JSON: `valueQuantity`.
-    json_name: &'static str,
-    /// Its name in FHIR: `value`. Of the tree's root, its type.
-    pub(super) element: &'static str,
-    pub(super) definition: Definition,
-    type_name: &'static str,
-    pub(super) kind: Kind,
-    /// Where it stands in its list.
-    place: usize,
-    is_in_list: bool,
-    /// Of a primitive, its JSON, if it has any but null.
-    pub(super) value: Option<Cow<'a, str>>,
-    /// Whether a rule has touched it.
-    pub(super) is_visited: bool,
+impl StepObserver for NoObserver {
+    const IS_ENABLED: bool = false;
+
+    fn rule_applied(&mut self, _: &Rule, _: String, _: Option<&str>, _: Option<&str>) {}
 }
 
-/// The elements of a resource and of those within.
-#[derive(Clone, Debug)]
-pub(super) struct Tree<'a> {
-    structures: &'static Structures,
-    version: FhirVersion,
-    nodes: Vec<Node<'a>>,
+/// Appends the de-identified resource to `out`. `json` must be valid JSON.
+pub(super) fn deidentify_tree<'a>(
+    engine: &'a DeidEngine,
+    json: JsonValue<'a>,
+    patient: Option<&'a str>,
+    observer: &mut impl StepObserver,
+    out: &mut Vec<u8>,
+) -> Result<(), DeidFailure> {
+    let tree = ElementTree::from_resource(json, engine.config.version).map_err(|(reason, path)| engine.failure(None, path, reason))?;
+    let id = tree.child_text(NodeId::ROOT, "id").unwrap_or_default();
+    let context = ResourceContext::new(engine, tree.type_name(NodeId::ROOT), id.into(), patient);
+    let mut tree_engine = TreeEngine { engine, tree, context, labels: Vec::new(), observer };
+    tree_engine.apply_rules(NodeId::ROOT)?;
+    tree_engine.tree.write(&tree_engine.labels, out);
+    Ok(())
 }
 
-/// A member as it stands in an object.
-#[derive(Clone, Copy)]
-struct Standing {
-    member: TypedMember,
-    /// Whether it is `_birthDate`, which holds what `birthDate` has beside its value.
-    is_sibling: bool,
-    /// Whether the other of the two came before.
-    joins: bool,
+struct TreeEngine<'e, 'v, O> {
+    engine: &'e DeidEngine,
+    tree: ElementTree<'e>,
+    context: ResourceContext<'e>,
+    /// The labels of each resource, which include those of its nested resources.
+    labels: Vec<(NodeId, SecurityLabels)>,
+    observer: &'v mut O,
 }
 
-/// What is wrong with a resource, and where.
-pub(super) type Misfit = (DeidProblem, String);
-
-impl<'a> Tree<'a> {
-    /// Takes apart a resource of valid JSON.
-    pub(super) fn read(json: Json<'a>, version: FhirVersion) -> Result<Self, Misfit> {
-        let definition = resource_type(json, version).map_err(|problem| (problem, String::new()))?;
-        Self::read_as(json, definition, version)
-    }
-
-    /// Takes apart an object that stands for an element of this type: `replaceWith`.
-    pub(super) fn read_element(json: Json<'a>, definition: Definition, version: FhirVersion) -> Result<Self, Misfit> {
-        let mut tree = Self::read_as(json, definition, version)?;
-        // FHIR knows no empty strings: they are elements without anything.
-        let is_blank = |value: &mut Cow<'_, str>| Json::of_valid(value).text().is_some_and(|text| text.trim().is_empty());
-        tree.nodes.iter_mut().for_each(|node| drop(node.value.take_if(is_blank)));
-        Ok(tree)
-    }
-
-    fn read_as(json: Json<'a>, definition: Definition, version: FhirVersion) -> Result<Self, Misfit> {
-        let structures = version.structures();
-        let name = structures.name(definition);
-        let root = Node {
-            parent: None,
-            children: Vec::new(),
-            json_name: name,
-            element: name,
-            definition,
-            type_name: name,
-            kind: structures.kind(definition),
-            place: 0,
-            is_in_list: false,
-            value: None,
-            is_visited: false,
+impl<'e, O: StepObserver> TreeEngine<'e, '_, O> {
+    /// Applies all rules to a resource, then to its nested resources. Returns the labels of all of them.
+    fn apply_rules(&mut self, root: NodeId) -> Result<SecurityLabels, DeidFailure> {
+        let engine = self.engine;
+        let type_name = self.tree.type_name(root);
+        // `nodesByType` and `nodesByName` select among the elements that exist before the first rule changes any.
+        let descendants = self.tree.descendants_to_resources(root);
+        self.context.labels = SecurityLabels::default();
+        let plan = ResourceType::parse(type_name).and_then(|resource_type| engine.plan(resource_type));
+        let unknown_type = || {
+            let reason = DeidFailureReason::UnknownResourceType(engine.config.version);
+            engine.failure(None, self.tree.path(root).to_string(), reason)
         };
-        let mut tree = Self { structures, version, nodes: vec![root] };
-        tree.read_members(NodeId::ROOT, json, 1)?;
-        Ok(tree)
-    }
-
-    fn read_members(&mut self, parent: NodeId, json: Json<'a>, depth: usize) -> Result<(), Misfit> {
-        let (definition, kind) = self.node(parent).map(|node| (node.definition, node.kind)).unzip();
-        let (Some(definition), Some(kind)) = (definition, kind) else { return Ok(()) };
-        let misfit = |tree: &Self, problem| Err((problem, tree.place(parent).to_string()));
-        if depth > DEPTH {
-            return misfit(self, DeidProblem::TooDeep(DEPTH));
-        }
-        let mut seen: Vec<Cow<'a, str>> = Vec::new();
-        for (name, value) in json.members() {
-            if seen.contains(&name) {
-                return misfit(self, DeidProblem::Twice);
+        let plan = plan.ok_or_else(unknown_type)?;
+        for rule in plan.rule_indexes.iter().filter_map(|index| engine.rule(*index)) {
+            if let Method::Unknown = rule.method {
+                return Err(self.failure(rule, root, DeidFailureReason::UnknownMethod));
             }
-            seen.push(name.clone());
-            if kind == Kind::Resource && name == "resourceType" {
-                continue;
-            }
-            let (plain, is_sibling) = name.strip_prefix('_').map_or((&*name, false), |plain| (plain, true));
-            let member = self.structures.member(definition, plain);
-            let Some(member) = member.filter(|member| !is_sibling || self.structures.kind(member.definition) == Kind::Primitive) else {
-                return misfit(self, DeidProblem::UnknownElement(self.version));
-            };
-            // Value and members of a primitive are one element.
-            let other = if is_sibling { plain.to_owned() } else { format!("_{plain}") };
-            let joins = self.structures.kind(member.definition) == Kind::Primitive && seen.iter().any(|seen| **seen == other);
-            self.read_member(parent, Standing { member, is_sibling, joins }, value, depth)?;
-        }
-        Ok(())
-    }
-
-    fn read_member(&mut self, parent: NodeId, standing: Standing, value: Json<'a>, depth: usize) -> Result<(), Misfit> {
-        let Standing { member, is_sibling, joins } = standing;
-        let is_in_list = member.is_list || value.shape() == Shape::Array;
-        for (place, item) in value.items().enumerate() {
-            let kind = self.structures.kind(member.definition);
-            let is_object = match item.shape() {
-                Shape::Object => true,
-                Shape::Array => return Err((DeidProblem::Shape(self.version), self.place(parent).to_string())),
-                Shape::Null if kind == Kind::Primitive => is_sibling,
-                // An element without anything.
-                Shape::Null => continue,
-                Shape::Text | Shape::Number | Shape::Bool => false,
-            };
-            if is_object != (kind != Kind::Primitive || is_sibling) {
-                return Err((DeidProblem::Shape(self.version), self.place(parent).to_string()));
-            }
-            let definition = if member.is_resource {
-                resource_type(item, self.version).map_err(|problem| (problem, self.place(parent).to_string()))?
-            } else {
-                member.definition
-            };
-            let there = if joins { self.child_at(parent, member.name, place) } else { None };
-            let node = there.unwrap_or_else(|| {
-                self.add(Node {
-                    parent: Some(parent),
-                    children: Vec::new(),
-                    json_name: member.name,
-                    element: member.element,
-                    definition,
-                    type_name: self.structures.name(definition),
-                    kind: self.structures.kind(definition),
-                    place,
-                    is_in_list,
-                    value: None,
-                    is_visited: false,
-                })
-            });
-            if !is_object {
-                let value = Some(item).filter(|item| item.shape() != Shape::Null).map(|item| Cow::Borrowed(item.as_str()));
-                if let Some(node) = self.node_mut(node) {
-                    node.value = value;
+            let selected = self.select(rule, root, &descendants).map_err(|reason| self.failure(rule, root, reason))?;
+            for node in selected {
+                let is_skipped = engine.config.parameters.skips_extensions && self.tree.is_in_extension(node);
+                if !is_skipped {
+                    self.apply_rule(rule, node)?;
                 }
-            } else if item.shape() == Shape::Object {
-                self.read_members(node, item, depth + 1)?;
             }
+        }
+        let mut labels = self.context.labels;
+        for nested in self.tree.nested_resources(root) {
+            labels.extend(self.apply_rules(nested)?);
+        }
+        self.labels.push((root, labels));
+        Ok(labels)
+    }
+
+    /// Returns the elements of a resource that a rule selects. `descendants` are those before any rule was applied.
+    fn select(&self, rule: &Rule, root: NodeId, descendants: &[NodeId]) -> Result<Vec<NodeId>, DeidFailureReason> {
+        match &rule.target {
+            RuleTarget::Resource => Ok(vec![root]),
+            RuleTarget::Descendants { test, child } => {
+                let tree = &self.tree;
+                let passes = |node: &NodeId| match test {
+                    Step::ExactType(name) => tree.type_name(*node) == &**name,
+                    Step::ElementName(name) => tree.element(*node) == &**name,
+                    Step::Child(_)
+                    | Step::AnyChild
+                    | Step::SelfAndDescendants
+                    | Step::DescendantsToResources
+                    | Step::AllDescendants
+                    | Step::OfType(_) => false,
+                };
+                let nodes = descendants.iter().copied().filter(passes);
+                Ok(match child {
+                    None => nodes.collect(),
+                    Some(name) => nodes.flat_map(|node| tree.children(node)).filter(|node| tree.element(*node) == &**name).collect(),
+                })
+            }
+            RuleTarget::Expression(expr) => {
+                let context = EvaluationContext { tree: Some(&self.tree), today: self.engine.today };
+                Ok(select_nodes(context, expr, root)?)
+            }
+        }
+    }
+
+    /// Applies a rule to an element and everything below it, except where an earlier rule has been applied.
+    fn apply_rule(&mut self, rule: &'e Rule, node: NodeId) -> Result<(), DeidFailure> {
+        if self.tree.node(node).is_none_or(|node| node.is_processed) {
+            return Ok(());
+        }
+        let (kind, type_name) = (self.tree.node(node).map(|node| node.kind), self.tree.type_name(node));
+        let is_primitive = kind == Some(TypeKind::Primitive);
+        // True if the method has handled the element with everything below it.
+        let mut is_complete = false;
+        match &rule.method {
+            Method::Generalize(_) if !is_primitive => return Err(self.failure(rule, node, DeidFailureReason::NotPrimitive)),
+            Method::Substitute(replacement) => {
+                self.substitute(rule, node, replacement)?;
+                is_complete = true;
+            }
+            Method::Perturb(_) if is_quantity_type(type_name) => {
+                let value = self.tree.children(node).find(|child| self.tree.element(*child) == "value");
+                let is_open = |node: &NodeId| self.tree.node(*node).is_some_and(|node| node.value.is_some() && !node.is_processed);
+                if let Some(value) = value.filter(is_open) {
+                    self.apply_to_value(rule, value)?;
+                    is_complete = true;
+                }
+            }
+            Method::Keep
+            | Method::Redact
+            | Method::Drop
+            | Method::DateShift
+            | Method::CryptoHash
+            | Method::Encrypt
+            | Method::Perturb(_)
+            | Method::Generalize(_)
+            | Method::Unknown => self.apply_to_value(rule, node)?,
+        }
+        if is_complete {
+            self.mark_all_processed(node);
+            return Ok(());
+        }
+        self.mark_processed(node);
+        for child in self.tree.element_children(node).collect::<Vec<_>>() {
+            self.apply_rule(rule, child)?;
         }
         Ok(())
     }
 
-    fn child_at(&self, parent: NodeId, json_name: &str, place: usize) -> Option<NodeId> {
-        // They stand in a row, for a member comes once.
-        let mut row = self.children(parent).skip_while(|child| self.node(*child).is_some_and(|node| node.json_name != json_name));
-        row.nth(place).filter(|child| self.node(*child).is_some_and(|node| node.json_name == json_name && node.place == place))
-    }
-
-    /// Adds a node as the last child of its parent.
-    fn add(&mut self, node: Node<'a>) -> NodeId {
-        let id = NodeId(u32::try_from(self.nodes.len()).unwrap_or(u32::MAX));
-        let parent = node.parent;
-        self.nodes.push(node);
-        if let Some(parent) = parent.and_then(|parent| self.node_mut(parent)) {
-            parent.children.push(id);
+    /// Applies a rule's method to the value of an element, if it has one, and reports the step.
+    fn apply_to_value(&mut self, rule: &Rule, node: NodeId) -> Result<(), DeidFailure> {
+        let before = self.tree.node(node).and_then(|node| node.value.clone());
+        if before.is_none() {
+            return Ok(());
         }
-        id
-    }
-
-    /// Adds a copy of another tree's element and all below it as the last of `parent`'s children.
-    pub(super) fn adopt(&mut self, parent: NodeId, other: &Tree<'a>, element: NodeId) {
-        let Some(source) = other.node(element) else { return };
-        let name = source.json_name;
-        let place = self.children(parent).filter(|child| self.node(*child).is_some_and(|node| node.json_name == name)).count();
-        let copy = self.add(Node { parent: Some(parent), children: Vec::new(), place, ..source.clone() });
-        for child in other.children(element) {
-            self.adopt(copy, other, child);
+        self.replace_value(rule, node)?;
+        if O::IS_ENABLED {
+            let after = self.tree.node(node).and_then(|node| node.value.as_deref());
+            self.observer.rule_applied(rule, self.tree.path(node).to_string(), before.as_deref(), after);
         }
+        Ok(())
     }
 
-    /// Takes an element off its parent.
-    pub(super) fn remove(&mut self, element: NodeId) {
-        let parent = self.node(element).and_then(|node| node.parent);
-        if let Some(parent) = parent.and_then(|parent| self.node_mut(parent)) {
-            parent.children.retain(|child| *child != element);
-        }
-    }
-
-    pub(super) fn node(&self, id: NodeId) -> Option<&Node<'a>> {
-        self.nodes.get(id.index())
-    }
-
-    pub(super) fn node_mut(&mut self, id: NodeId) -> Option<&mut Node<'a>> {
-        self.nodes.get_mut(id.index())
-    }
-
-    /// In the order of the text.
-    pub(super) fn children(&self, of: NodeId) -> impl Iterator<Item = NodeId> + use<'_, 'a> {
-        self.node(of).into_iter().flat_map(|node| node.children.iter().copied())
-    }
-
-    /// The children that are no resources of their own.
-    pub(super) fn own_children(&self, of: NodeId) -> impl Iterator<Item = NodeId> + use<'_, 'a> {
-        self.children(of).filter(|child| !self.is_resource(*child))
-    }
-
-    /// The children that are resources, those of its elements included.
-    pub(super) fn resources_within(&self, of: NodeId) -> Vec<NodeId> {
-        let mut found = Vec::new();
-        for child in self.children(of) {
-            if self.is_resource(child) {
-                found.push(child);
-            } else {
-                found.extend(self.resources_within(child));
-            }
-        }
-        found
-    }
-
-    /// The element and what lies below it, without the resources within.
-    pub(super) fn within(&self, of: NodeId) -> Vec<NodeId> {
-        let mut found = vec![of];
-        for child in self.own_children(of) {
-            found.extend(self.within(child));
-        }
-        found
-    }
-
-    /// What lies below a resource, the resources within included but not entered.
-    pub(super) fn below(&self, of: NodeId) -> Vec<NodeId> {
-        let mut found = Vec::new();
-        for child in self.children(of) {
-            found.push(child);
-            if !self.is_resource(child) {
-                found.extend(self.below(child));
-            }
-        }
-        found
-    }
-
-    pub(super) fn is_resource(&self, of: NodeId) -> bool {
-        self.node(of).is_some_and(|node| node.kind == Kind::Resource)
-    }
-
-    pub(super) fn element(&self, of: NodeId) -> &'static str {
-        self.node(of).map(|node| node.element).unwrap_or_default()
-    }
-
-    pub(super) fn type_name(&self, of: NodeId) -> &'static str {
-        self.node(of).map(|node| node.type_name).unwrap_or_default()
-    }
-
-    /// Whether the element is of a type as `ofType` says it.
-    pub(super) fn is_a(&self, of: NodeId, type_name: &str) -> bool {
-        self.node(of).is_some_and(|node| is_of_type(self.structures, node.definition, type_name))
-    }
-
-    /// Whether the element lies in an extension.
-    pub(super) fn is_in_extension(&self, of: NodeId) -> bool {
-        let parent = |of: &NodeId| self.node(*of).and_then(|node| node.parent);
-        std::iter::successors(parent(&of), parent).any(|above| self.type_name(above) == "Extension")
-    }
-
-    /// What a primitive holds, without blanks around it.
-    pub(super) fn value(&self, of: NodeId) -> Option<Value<'_>> {
-        let node = self.node(of)?;
-        let json = Json::of_valid(node.value.as_deref()?);
-        let text = match json.scalar() {
-            Cow::Borrowed(text) => Cow::Borrowed(text.trim()),
-            Cow::Owned(text) => Cow::Owned(text.trim().to_owned()),
+    /// Replaces the value of an element by the result of the rule's method. A missing value counts as an empty string.
+    fn replace_value(&mut self, rule: &Rule, node: NodeId) -> Result<(), DeidFailure> {
+        let Some(primitive) = self.tree.primitive(node) else { return Ok(()) };
+        let value = self.tree.node(node).and_then(|node| node.value.clone());
+        let text = value.as_deref().map(|value| JsonValue::from_valid(value).primitive_text()).unwrap_or_default();
+        let outcome = self.context.apply_method(&rule.method, primitive, &text, &self.tree.path(node));
+        let new_value = match outcome.map_err(|reason| self.failure(rule, node, reason))? {
+            ValueOutcome::Kept => value,
+            ValueOutcome::Removed => None,
+            ValueOutcome::Replaced => Some(self.context.replacement.clone().into()),
         };
-        Some(Value::of(node.type_name, text))
-    }
-
-    /// The text of a child: of `id`, the id.
-    pub(super) fn text_of(&self, parent: NodeId, element: &str) -> Option<String> {
-        let child = self.children(parent).find(|child| self.element(*child) == element)?;
-        let json = Json::of_valid(self.node(child)?.value.as_deref()?);
-        Some(json.text().map_or_else(|| json.as_str().to_owned(), Cow::into_owned))
-    }
-
-    /// What methods have to know of a primitive.
-    pub(super) fn leaf(&self, of: NodeId) -> Option<Leaf> {
-        let node = self.node(of)?;
-        let parent = node.parent.map(|parent| self.type_name(parent)).unwrap_or_default();
-        Some(Leaf::of(node.type_name, node.element, parent))
-    }
-
-    /// The way to an element, for people: `Patient.name[0].family`.
-    pub(super) fn place(&self, of: NodeId) -> Place<'_, 'a> {
-        Place(self, of)
-    }
-}
-
-/// The type of a resource's object.
-fn resource_type(json: Json<'_>, version: FhirVersion) -> Result<Definition, DeidProblem> {
-    if json.shape() != Shape::Object {
-        return Err(DeidProblem::NotJson);
-    }
-    let name = json.member("resourceType").and_then(Json::text);
-    let known = name.and_then(|name| version.structures().of(ResourceType::named(&name)?));
-    known.ok_or(DeidProblem::UnknownType(version))
-}
-
-/// Whether a type is the named one: exactly, for a rule for quantities is none for ages; but any type of resource is a
-/// Resource.
-pub(super) fn is_of_type(structures: &Structures, definition: Definition, type_name: &str) -> bool {
-    let is_general = matches!(type_name, "Resource" | "DomainResource");
-    structures.name(definition) == type_name || (is_general && structures.is_a(definition, type_name))
-}
-
-pub(super) struct Place<'t, 'a>(&'t Tree<'a>, NodeId);
-
-impl fmt::Display for Place<'_, '_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(node) = self.0.node(self.1) else { return Ok(()) };
-        if let Some(parent) = node.parent {
-            write!(f, "{}.", Place(self.0, parent))?;
+        if let Some(node) = self.tree.node_mut(node) {
+            node.value = new_value;
         }
-        f.write_str(node.json_name)?;
-        if node.is_in_list { write!(f, "[{}]", node.place) } else { Ok(()) }
+        let is_root_id = self.tree.node(node).is_some_and(|node| node.parent == Some(NodeId::ROOT) && node.element == "id");
+        if is_root_id {
+            self.update_date_offset();
+        }
+        Ok(())
+    }
+
+    /// Makes the current id of the root determine the date offset.
+    fn update_date_offset(&mut self) {
+        let id = self.tree.child_text(NodeId::ROOT, "id").unwrap_or_default();
+        self.context.set_resource_id(id);
+    }
+
+    /// Protects an element from later rules.
+    fn mark_processed(&mut self, node: NodeId) {
+        if let Some(node) = self.tree.node_mut(node) {
+            node.is_processed = true;
+        }
+    }
+
+    /// Protects an element and everything below it from later rules, including nested resources: later rules must not
+    /// change what a rule has inserted.
+    fn mark_all_processed(&mut self, node: NodeId) {
+        self.mark_processed(node);
+        for child in self.tree.children(node).collect::<Vec<_>>() {
+            self.mark_all_processed(child);
+        }
+    }
+
+    /// Creates the failure of a rule at an element.
+    fn failure(&self, rule: &Rule, node: NodeId, reason: DeidFailureReason) -> DeidFailure {
+        self.engine.failure(Some(rule), self.tree.path(node).to_string(), reason)
     }
 }

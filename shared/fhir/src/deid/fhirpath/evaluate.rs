@@ -1,5 +1,6 @@
-//! What an expression yields.
+//! Evaluates expressions for a resource or a single value.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::collections::HashSet;
 
@@ -7,268 +8,288 @@ use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive;
 use time::Date;
 
-use super::{Arithmetic, Expr, Operator, Unanswered, Value, is_type};
-use crate::deid::tree::{NodeId, Tree};
+use super::{ArithmeticOperator, EvaluationError, Expr, Operator, Value, is_type_name};
+use crate::deid::element_tree::{ElementTree, NodeId};
+use crate::json::JsonValue;
 
 mod call;
 
-/// What an expression looks at.
+/// The data that an expression can use.
 #[derive(Clone, Copy)]
-pub(in crate::deid) struct Scene<'t> {
-    /// The elements that paths lead to; `None` where there is only one value.
-    pub(in crate::deid) tree: Option<&'t Tree<'t>>,
-    /// The day on which the export stands.
+pub(in crate::deid) struct EvaluationContext<'t> {
+    /// The elements that paths navigate; `None` if there is only a single value.
+    pub(in crate::deid) tree: Option<&'t ElementTree<'t>>,
+    /// The date that `today()` returns: that of the export's `transactionTime`.
     pub(in crate::deid) today: Date,
 }
 
-/// An element or a value.
+/// An item of a collection: an element or a value.
 #[derive(Clone, Debug, PartialEq)]
-pub(in crate::deid) enum Item<'t> {
+pub(in crate::deid) enum CollectionItem<'t> {
     Node(NodeId),
     Value(Value<'t>),
 }
 
-/// What every expression yields: any number of items in order.
-pub(in crate::deid) type Collection<'t> = Vec<Item<'t>>;
+/// The result of every expression: any number of items in order.
+pub(in crate::deid) type Collection<'t> = Vec<CollectionItem<'t>>;
 
-type Answer<T> = Result<T, Unanswered>;
+type EvalResult<T> = Result<T, EvaluationError>;
 
-/// The elements that `expr` selects from `root` on.
-pub(in crate::deid) fn select_nodes<'t>(scene: Scene<'t>, expr: &'t Expr, root: NodeId) -> Answer<Vec<NodeId>> {
-    let found = Scope { scene, this: &Item::Node(root), position: 0 }.evaluate(expr)?;
+/// Returns the elements that an expression selects, starting at `root`.
+pub(in crate::deid) fn select_nodes<'t>(context: EvaluationContext<'t>, expr: &'t Expr, root: NodeId) -> EvalResult<Vec<NodeId>> {
+    let items = Evaluator { context, this: &CollectionItem::Node(root), index: 0 }.evaluate(expr)?;
     let node = |item| match item {
-        Item::Node(node) => Some(node),
-        Item::Value(_) => None,
+        CollectionItem::Node(node) => Some(node),
+        CollectionItem::Value(_) => None,
     };
-    Ok(found.into_iter().filter_map(node).collect())
+    Ok(items.into_iter().filter_map(node).collect())
 }
 
-/// Whether `predicate` holds for a value. What cannot be decided holds as well: a predicate is refuted only by `false`.
-pub(in crate::deid) fn holds<'t>(scene: Scene<'t>, predicate: &'t Expr, this: &Item<'t>) -> Answer<bool> {
-    let scope = Scope { scene, this, position: 0 };
-    Ok(scope.truth(&scope.evaluate(predicate)?).unwrap_or(true))
+/// Returns true if a condition is true or unknown for a value.
+pub(in crate::deid) fn is_not_false<'t>(
+    context: EvaluationContext<'t>,
+    condition: &'t Expr,
+    this: &CollectionItem<'t>,
+) -> EvalResult<bool> {
+    let evaluator = Evaluator { context, this, index: 0 };
+    Ok(evaluator.as_boolean(&evaluator.evaluate(condition)?).unwrap_or(true))
 }
 
-/// The one value that `expr` yields, or none.
-pub(in crate::deid) fn single_value<'t>(scene: Scene<'t>, expr: &'t Expr, this: &Item<'t>) -> Answer<Option<Value<'t>>> {
-    let scope = Scope { scene, this, position: 0 };
-    let found = scope.evaluate(expr)?;
-    scope.single(&found)
+/// Returns the single value of an expression, or `None` if it yields nothing. Fails if it yields several items.
+pub(in crate::deid) fn evaluate_single<'t>(
+    context: EvaluationContext<'t>,
+    expr: &'t Expr,
+    this: &CollectionItem<'t>,
+) -> EvalResult<Option<Value<'t>>> {
+    let evaluator = Evaluator { context, this, index: 0 };
+    let items = evaluator.evaluate(expr)?;
+    evaluator.single(&items)
 }
 
-/// The surroundings of an expression.
+/// An evaluator with the current `$this` and `$index`.
 #[derive(Clone, Copy)]
-struct Scope<'s, 't> {
-    scene: Scene<'t>,
-    this: &'s Item<'t>,
-    position: usize,
+struct Evaluator<'s, 't> {
+    context: EvaluationContext<'t>,
+    this: &'s CollectionItem<'t>,
+    index: usize,
 }
 
-impl<'t> Scope<'_, 't> {
-    fn evaluate(&self, expr: &'t Expr) -> Answer<Collection<'t>> {
+impl<'t> Evaluator<'_, 't> {
+    /// Evaluates an expression.
+    fn evaluate(&self, expr: &'t Expr) -> EvalResult<Collection<'t>> {
         Ok(match expr {
             Expr::This => vec![self.this.clone()],
-            Expr::Position => vec![integer(self.position)],
-            Expr::Nothing => Vec::new(),
-            Expr::Literal(value) => vec![Item::Value(value.clone())],
-            Expr::Member(focus, name) if is_type(name) => self.of_type(focus, name)?,
+            Expr::Index => vec![integer_item(self.index)],
+            Expr::Empty => Vec::new(),
+            Expr::Literal(value) => vec![CollectionItem::Value(value.clone())],
+            Expr::Member(focus, name) if is_type_name(name) => self.of_type(focus, name)?,
             Expr::Member(focus, name) => {
                 let items = self.evaluate(focus)?;
-                self.below(&items, |tree, child| tree.element(child) == &**name)
+                self.matching_children(&items, |tree, child| tree.element(child) == &**name)
             }
             Expr::Call(focus, function, arguments) => self.call(self.evaluate(focus)?, function, arguments)?,
-            Expr::At(focus, place) => {
-                let place = self.count(place)?;
-                self.evaluate(focus)?.into_iter().skip(place).take(1).collect()
+            Expr::Indexer(focus, index) => {
+                let index = self.non_negative_integer(index)?;
+                self.evaluate(focus)?.into_iter().skip(index).take(1).collect()
             }
             Expr::Is(focus, type_name) => match self.evaluate(focus)?.as_slice() {
                 [] => Vec::new(),
-                [item] => truth(self.is_a(item, type_name)),
-                _ => return Err(Unanswered::Several),
+                [item] => boolean(self.is_a(item, type_name)),
+                _ => return Err(EvaluationError::MultipleValues),
             },
             Expr::OfType(focus, type_name) => self.of_type(focus, type_name)?,
-            Expr::Minus(operand) => match self.single(&self.evaluate(operand)?)? {
+            Expr::Negate(operand) => match self.single(&self.evaluate(operand)?)? {
                 None => Vec::new(),
-                Some(Value::Integer(value)) => vec![Item::Value(Value::Integer(value.checked_neg().ok_or(Unanswered::Overflow)?))],
-                Some(Value::Decimal(value)) => vec![Item::Value(Value::Decimal(-value))],
-                Some(value @ (Value::Bool(_) | Value::Text(_) | Value::Moment(..))) => {
-                    return Err(Unanswered::NoOperator("-", "nothing", value.kind()));
+                Some(Value::Integer(value)) => {
+                    vec![CollectionItem::Value(Value::Integer(value.checked_neg().ok_or(EvaluationError::Overflow)?))]
+                }
+                Some(Value::Decimal(value)) => vec![CollectionItem::Value(Value::Decimal(-value))],
+                Some(value @ (Value::Boolean(_) | Value::String(_) | Value::DateTime(..))) => {
+                    return Err(EvaluationError::NotNegatable(value.type_description()));
                 }
             },
             Expr::Binary(operator, left, right) => self.binary(*operator, left, right)?,
         })
     }
 
-    fn binary(&self, operator: Operator, left: &'t Expr, right: &'t Expr) -> Answer<Collection<'t>> {
+    /// Evaluates a binary operator. An unknown result is an empty collection.
+    fn binary(&self, operator: Operator, left: &'t Expr, right: &'t Expr) -> EvalResult<Collection<'t>> {
         let (left, right) = (self.evaluate(left)?, self.evaluate(right)?);
-        let logic = |decide: fn(Option<bool>, Option<bool>) -> Option<bool>| -> Answer<Collection<'t>> {
-            Ok(decide(self.truth(&left), self.truth(&right)).map(truth).unwrap_or_default())
+        let logic = |decide: fn(Option<bool>, Option<bool>) -> Option<bool>| -> EvalResult<Collection<'t>> {
+            Ok(decide(self.as_boolean(&left), self.as_boolean(&right)).map(boolean).unwrap_or_default())
         };
         match operator {
-            Operator::And => logic(and),
-            Operator::Or => logic(|left, right| and(left.map(|left| !left), right.map(|right| !right)).map(|both| !both)),
+            Operator::And => logic(three_valued_and),
+            Operator::Or => logic(|left, right| three_valued_and(left.map(|left| !left), right.map(|right| !right)).map(|both| !both)),
             Operator::Xor => logic(|left, right| Some(left? != right?)),
-            Operator::Implies => logic(|left, right| and(left, right.map(|right| !right)).map(|broken| !broken)),
-            Operator::In => Ok(self.is_among(&left, &right)?.map(truth).unwrap_or_default()),
-            Operator::Contains => Ok(self.is_among(&right, &left)?.map(truth).unwrap_or_default()),
-            Operator::Equal => Ok(self.equal(&left, &right).map(truth).unwrap_or_default()),
-            Operator::NotEqual => Ok(self.equal(&left, &right).map(|equal| truth(!equal)).unwrap_or_default()),
-            Operator::Equivalent => Ok(truth(self.equivalent(&left, &right))),
-            Operator::NotEquivalent => Ok(truth(!self.equivalent(&left, &right))),
-            Operator::Less => self.ordered(&left, &right, Ordering::is_lt),
-            Operator::LessOrEqual => self.ordered(&left, &right, Ordering::is_le),
-            Operator::Greater => self.ordered(&left, &right, Ordering::is_gt),
-            Operator::GreaterOrEqual => self.ordered(&left, &right, Ordering::is_ge),
+            Operator::Implies => logic(|left, right| three_valued_and(left, right.map(|right| !right)).map(|is_violated| !is_violated)),
+            Operator::In => Ok(self.membership(&left, &right)?.map(boolean).unwrap_or_default()),
+            Operator::Contains => Ok(self.membership(&right, &left)?.map(boolean).unwrap_or_default()),
+            Operator::Equal => Ok(self.equal(&left, &right).map(boolean).unwrap_or_default()),
+            Operator::NotEqual => Ok(self.equal(&left, &right).map(|equal| boolean(!equal)).unwrap_or_default()),
+            Operator::Equivalent => Ok(boolean(self.equivalent(&left, &right))),
+            Operator::NotEquivalent => Ok(boolean(!self.equivalent(&left, &right))),
+            Operator::Less => self.compare(&left, &right, Ordering::is_lt),
+            Operator::LessOrEqual => self.compare(&left, &right, Ordering::is_le),
+            Operator::Greater => self.compare(&left, &right, Ordering::is_gt),
+            Operator::GreaterOrEqual => self.compare(&left, &right, Ordering::is_ge),
             Operator::Union => Ok(self.distinct(left.into_iter().chain(right))),
             Operator::Concatenate => {
-                let text = |items: &Collection<'t>| Ok(self.single(items)?.map(Value::text).unwrap_or_default());
-                Ok(vec![Item::Value(Value::Text((text(&left)? + text(&right)?).into_owned().into()))])
+                let text = |items: &Collection<'t>| Ok(self.single(items)?.map(Value::into_text).unwrap_or_default());
+                Ok(vec![CollectionItem::Value(Value::String((text(&left)? + text(&right)?).into_owned().into()))])
             }
-            Operator::Of(operator) => {
+            Operator::Arithmetic(operator) => {
                 let (Some(left), Some(right)) = (self.single(&left)?, self.single(&right)?) else { return Ok(Vec::new()) };
-                Ok(arithmetic(operator, &left, &right)?.map(Item::Value).into_iter().collect())
+                Ok(arithmetic(operator, &left, &right)?.map(CollectionItem::Value).into_iter().collect())
             }
         }
     }
 
-    /// The children of `items` for which `is_so`.
-    fn below(&self, items: &[Item<'t>], is_so: impl Fn(&Tree<'t>, NodeId) -> bool) -> Collection<'t> {
-        let Some(tree) = self.scene.tree else { return Vec::new() };
+    /// Returns the children of the items for which `predicate` is true.
+    fn matching_children(&self, items: &[CollectionItem<'t>], predicate: impl Fn(&ElementTree<'t>, NodeId) -> bool) -> Collection<'t> {
+        let Some(tree) = self.context.tree else { return Vec::new() };
         let nodes = items.iter().filter_map(|item| match item {
-            Item::Node(node) => Some(*node),
-            Item::Value(_) => None,
+            CollectionItem::Node(node) => Some(*node),
+            CollectionItem::Value(_) => None,
         });
-        nodes.flat_map(|node| tree.children(node)).filter(|child| is_so(tree, *child)).map(Item::Node).collect()
+        nodes.flat_map(|node| tree.children(node)).filter(|child| predicate(tree, *child)).map(CollectionItem::Node).collect()
     }
 
-    fn of_type(&self, focus: &'t Expr, type_name: &str) -> Answer<Collection<'t>> {
+    /// Evaluates `focus` and keeps the items of a type.
+    fn of_type(&self, focus: &'t Expr, type_name: &str) -> EvalResult<Collection<'t>> {
         let mut items = self.evaluate(focus)?;
         items.retain(|item| self.is_a(item, type_name));
         Ok(items)
     }
 
-    fn is_a(&self, item: &Item<'t>, type_name: &str) -> bool {
-        match (item, self.scene.tree) {
-            (Item::Node(node), Some(tree)) => tree.is_a(*node, type_name),
-            (Item::Node(_), None) => false,
-            (Item::Value(value), _) => match value {
-                Value::Bool(_) => matches!(type_name, "Boolean" | "boolean"),
+    /// Returns true if the item has the given type.
+    fn is_a(&self, item: &CollectionItem<'t>, type_name: &str) -> bool {
+        match (item, self.context.tree) {
+            (CollectionItem::Node(node), Some(tree)) => tree.is_a(*node, type_name),
+            (CollectionItem::Node(_), None) => false,
+            (CollectionItem::Value(value), _) => match value {
+                Value::Boolean(_) => matches!(type_name, "Boolean" | "boolean"),
                 Value::Integer(_) => matches!(type_name, "Integer" | "integer"),
                 Value::Decimal(_) => matches!(type_name, "Decimal" | "decimal"),
-                Value::Text(_) => matches!(type_name, "String" | "string"),
-                Value::Moment(..) => matches!(type_name, "Date" | "DateTime" | "Time" | "date" | "dateTime" | "time"),
+                Value::String(_) => matches!(type_name, "String" | "string"),
+                Value::DateTime(..) => matches!(type_name, "Date" | "DateTime" | "Time" | "date" | "dateTime" | "time"),
             },
         }
     }
 
-    /// What an item holds. A complex element holds none; nor does one that an earlier rule has emptied.
-    fn value(&self, item: &Item<'t>) -> Option<Value<'t>> {
+    /// Returns the value of an item. Complex elements and elements that an earlier rule has emptied have none.
+    fn value(&self, item: &CollectionItem<'t>) -> Option<Value<'t>> {
         match item {
-            Item::Node(node) => self.scene.tree?.value(*node),
-            Item::Value(value) => Some(value.clone()),
+            CollectionItem::Node(node) => node_value(self.context.tree?, *node),
+            CollectionItem::Value(value) => Some(value.clone()),
         }
     }
 
-    /// The one value among items; none among no items.
-    fn single(&self, items: &[Item<'t>]) -> Answer<Option<Value<'t>>> {
+    /// Returns the value of a single item, or `None` for an empty collection. Fails for several items.
+    fn single(&self, items: &[CollectionItem<'t>]) -> EvalResult<Option<Value<'t>>> {
         match items {
             [] => Ok(None),
             [item] => Ok(self.value(item)),
-            _ => Err(Unanswered::Several),
+            _ => Err(EvaluationError::MultipleValues),
         }
     }
 
-    /// Items as a condition: a single boolean as it is, anything else as true, nothing as unknown.
-    fn truth(&self, items: &[Item<'t>]) -> Option<bool> {
+    /// Converts a collection to a condition: a single boolean is itself, an empty collection is unknown, everything else is true.
+    fn as_boolean(&self, items: &[CollectionItem<'t>]) -> Option<bool> {
         match items {
             [] => None,
-            [item] => Some(self.value(item) != Some(Value::Bool(false))),
+            [item] => Some(self.value(item) != Some(Value::Boolean(false))),
             _ => Some(true),
         }
     }
 
-    /// Whether `expr` is true of an item; unknown is not true.
-    fn is_true(&self, expr: &'t Expr, this: &Item<'t>, position: usize) -> Answer<bool> {
-        let within = Scope { this, position, ..*self };
-        Ok(within.truth(&within.evaluate(expr)?) == Some(true))
+    /// Returns true if the expression is true for an item, and false if it is false or unknown.
+    fn is_true(&self, expr: &'t Expr, this: &CollectionItem<'t>, index: usize) -> EvalResult<bool> {
+        let inner = Evaluator { this, index, ..*self };
+        Ok(inner.as_boolean(&inner.evaluate(expr)?) == Some(true))
     }
 
-    /// A number of items.
-    fn count(&self, expr: &'t Expr) -> Answer<usize> {
+    /// Evaluates an index or a number of items. Negative integers count as 0.
+    fn non_negative_integer(&self, expr: &'t Expr) -> EvalResult<usize> {
         match self.single(&self.evaluate(expr)?)? {
             Some(Value::Integer(count)) => Ok(usize::try_from(count).unwrap_or(0)),
-            Some(value @ (Value::Bool(_) | Value::Decimal(_) | Value::Text(_) | Value::Moment(..))) => {
-                Err(Unanswered::NoFunction("place", value.kind()))
+            Some(value @ (Value::Boolean(_) | Value::Decimal(_) | Value::String(_) | Value::DateTime(..))) => {
+                Err(EvaluationError::NotAnInteger(value.type_description()))
             }
-            None => Err(Unanswered::NoValue),
+            None => Err(EvaluationError::NoValue),
         }
     }
 
-    fn equal(&self, left: &[Item<'t>], right: &[Item<'t>]) -> Option<bool> {
+    /// Evaluates `=`; `None` if an operand is empty or the result is unknown.
+    fn equal(&self, left: &[CollectionItem<'t>], right: &[CollectionItem<'t>]) -> Option<bool> {
         if left.is_empty() || right.is_empty() { None } else { self.all_equal(left, right) }
     }
 
-    /// Item by item; the first that is not equal decides.
-    fn all_equal(&self, left: &[Item<'t>], right: &[Item<'t>]) -> Option<bool> {
+    /// Compares two collections item by item. The first pair that is not equal determines the result.
+    fn all_equal(&self, left: &[CollectionItem<'t>], right: &[CollectionItem<'t>]) -> Option<bool> {
         if left.len() != right.len() {
             return Some(false);
         }
-        let mut pairs = left.iter().zip(right).map(|(left, right)| self.are_equal(left, right));
+        let mut pairs = left.iter().zip(right).map(|(left, right)| self.items_equal(left, right));
         pairs.find(|equal| *equal != Some(true)).unwrap_or(Some(true))
     }
 
-    /// Unknown where a date is less precise than the other. Elements without values are equal if all in them is.
-    fn are_equal(&self, left: &Item<'t>, right: &Item<'t>) -> Option<bool> {
-        if let (Item::Node(left), Item::Node(right)) = (left, right)
+    /// Compares two items; `None` if two dates have different precision. Elements without values are equal if their children are.
+    fn items_equal(&self, left: &CollectionItem<'t>, right: &CollectionItem<'t>) -> Option<bool> {
+        if let (CollectionItem::Node(left), CollectionItem::Node(right)) = (left, right)
             && left == right
         {
             return Some(true);
         }
         match (self.value(left), self.value(right)) {
-            (Some(Value::Moment(left, _)), Some(Value::Moment(right, _))) if left.is_like(&right) => Some(left.compare(&right)?.is_eq()),
-            (Some(Value::Text(left)), Some(Value::Text(right))) => Some(left == right),
-            (Some(Value::Bool(left)), Some(Value::Bool(right))) => Some(left == right),
-            (Some(left), Some(right)) => Some(left.number().zip(right.number()).is_some_and(|(left, right)| left == right)),
-            (None, None) => self.have_equal_members(left, right),
+            (Some(Value::DateTime(left, _)), Some(Value::DateTime(right, _))) if left.is_comparable_with(&right) => {
+                Some(left.compare(&right)?.is_eq())
+            }
+            (Some(Value::String(left)), Some(Value::String(right))) => Some(left == right),
+            (Some(Value::Boolean(left)), Some(Value::Boolean(right))) => Some(left == right),
+            (Some(left), Some(right)) => Some(left.as_decimal().zip(right.as_decimal()).is_some_and(|(left, right)| left == right)),
+            (None, None) => self.members_equal(left, right),
             (Some(_), None) | (None, Some(_)) => Some(false),
         }
     }
 
-    fn have_equal_members(&self, left: &Item<'t>, right: &Item<'t>) -> Option<bool> {
-        let members = |item: &Item<'t>| self.below(std::slice::from_ref(item), |_, _| true);
-        let name = |item: &Item<'t>| match item {
-            Item::Node(node) => self.element(*node),
-            Item::Value(_) => "",
+    /// Compares the children of two elements by their names and contents.
+    fn members_equal(&self, left: &CollectionItem<'t>, right: &CollectionItem<'t>) -> Option<bool> {
+        let members = |item: &CollectionItem<'t>| self.matching_children(std::slice::from_ref(item), |_, _| true);
+        let name = |item: &CollectionItem<'t>| match item {
+            CollectionItem::Node(node) => self.element(*node),
+            CollectionItem::Value(_) => "",
         };
         let (left, right) = (members(left), members(right));
         if left.iter().map(name).eq(right.iter().map(name)) { self.all_equal(&left, &right) } else { Some(false) }
     }
 
-    /// Like equal, whatever the case of letters and however precise, and never unknown.
-    fn equivalent(&self, left: &[Item<'t>], right: &[Item<'t>]) -> bool {
-        let are_so = |left: &Item<'t>, right: &Item<'t>| match (self.value(left), self.value(right)) {
-            (Some(Value::Text(left)), Some(Value::Text(right))) => left.to_lowercase() == right.to_lowercase(),
-            _ => self.are_equal(left, right) == Some(true),
+    /// Evaluates `~`: ignores the case of strings and is never unknown.
+    fn equivalent(&self, left: &[CollectionItem<'t>], right: &[CollectionItem<'t>]) -> bool {
+        let items_equivalent = |left: &CollectionItem<'t>, right: &CollectionItem<'t>| match (self.value(left), self.value(right)) {
+            (Some(Value::String(left)), Some(Value::String(right))) => left.to_lowercase() == right.to_lowercase(),
+            _ => self.items_equal(left, right) == Some(true),
         };
-        left.len() == right.len() && left.iter().zip(right).all(|(left, right)| are_so(left, right))
+        left.len() == right.len() && left.iter().zip(right).all(|(left, right)| items_equivalent(left, right))
     }
 
-    fn is_among(&self, item: &[Item<'t>], items: &[Item<'t>]) -> Answer<Option<bool>> {
+    /// Evaluates `in`; `None` if the left operand is empty.
+    fn membership(&self, item: &[CollectionItem<'t>], items: &[CollectionItem<'t>]) -> EvalResult<Option<bool>> {
         match item {
             [] => Ok(None),
-            [item] => Ok(Some(items.iter().any(|other| self.are_equal(item, other) == Some(true)))),
-            _ => Err(Unanswered::Several),
+            [item] => Ok(Some(items.iter().any(|other| self.items_equal(item, other) == Some(true)))),
+            _ => Err(EvaluationError::MultipleValues),
         }
     }
 
-    /// Elements once each, whatever they hold: two that hold the same are two. Values once each.
-    fn distinct(&self, items: impl Iterator<Item = Item<'t>>) -> Collection<'t> {
+    /// Removes duplicates. Elements are duplicates only if they are the same element, so that rules select all equal elements.
+    fn distinct(&self, items: impl Iterator<Item = CollectionItem<'t>>) -> Collection<'t> {
         let mut nodes = HashSet::new();
         let mut distinct = Collection::new();
         for item in items {
             let is_new = match &item {
-                Item::Node(node) => nodes.insert(*node),
-                Item::Value(_) => !distinct.iter().any(|other| self.are_equal(&item, other) == Some(true)),
+                CollectionItem::Node(node) => nodes.insert(*node),
+                CollectionItem::Value(_) => !distinct.iter().any(|other| self.items_equal(&item, other) == Some(true)),
             };
             if is_new {
                 distinct.push(item);
@@ -277,30 +298,48 @@ impl<'t> Scope<'_, 't> {
         distinct
     }
 
-    fn ordered(&self, left: &[Item<'t>], right: &[Item<'t>], is_so: fn(Ordering) -> bool) -> Answer<Collection<'t>> {
+    /// Evaluates an ordering operator; the result is empty if an operand is empty or the order is unknown.
+    fn compare(
+        &self,
+        left: &[CollectionItem<'t>],
+        right: &[CollectionItem<'t>],
+        predicate: fn(Ordering) -> bool,
+    ) -> EvalResult<Collection<'t>> {
         let (Some(left), Some(right)) = (self.single(left)?, self.single(right)?) else { return Ok(Vec::new()) };
         let order = match (&left, &right) {
-            (Value::Text(left), Value::Text(right)) => Some(left.cmp(right)),
-            (Value::Moment(left, _), Value::Moment(right, _)) if left.is_like(right) => left.compare(right),
-            _ => match left.number().zip(right.number()) {
+            (Value::String(left), Value::String(right)) => Some(left.cmp(right)),
+            (Value::DateTime(left, _), Value::DateTime(right, _)) if left.is_comparable_with(right) => left.compare(right),
+            _ => match left.as_decimal().zip(right.as_decimal()) {
                 Some((left, right)) => Some(left.cmp(&right)),
-                None => return Err(Unanswered::Incomparable(left.kind(), right.kind())),
+                None => return Err(EvaluationError::Incomparable(left.type_description(), right.type_description())),
             },
         };
-        Ok(order.map(|order| truth(is_so(order))).unwrap_or_default())
+        Ok(order.map(|order| boolean(predicate(order))).unwrap_or_default())
     }
 }
 
-fn truth<'t>(value: bool) -> Collection<'t> {
-    vec![Item::Value(Value::Bool(value))]
+/// Returns the value of an element without leading and trailing whitespace.
+fn node_value<'t>(tree: &'t ElementTree<'t>, id: NodeId) -> Option<Value<'t>> {
+    let json = JsonValue::from_valid(tree.node(id)?.value.as_deref()?);
+    let text = match json.primitive_text() {
+        Cow::Borrowed(text) => Cow::Borrowed(text.trim()),
+        Cow::Owned(text) => Cow::Owned(text.trim().to_owned()),
+    };
+    Some(Value::from_primitive(tree.type_name(id), text))
 }
 
-fn integer<'t>(value: usize) -> Item<'t> {
-    Item::Value(Value::Integer(i64::try_from(value).unwrap_or(i64::MAX)))
+/// Returns a collection with a boolean.
+fn boolean<'t>(value: bool) -> Collection<'t> {
+    vec![CollectionItem::Value(Value::Boolean(value))]
 }
 
-/// Of three values: what one `false` decides need not be known.
-fn and(left: Option<bool>, right: Option<bool>) -> Option<bool> {
+/// Returns an integer item.
+fn integer_item<'t>(value: usize) -> CollectionItem<'t> {
+    CollectionItem::Value(Value::Integer(i64::try_from(value).unwrap_or(i64::MAX)))
+}
+
+/// Evaluates `and` with three-valued logic: false if either operand is false, even if the other is unknown.
+fn three_valued_and(left: Option<bool>, right: Option<bool>) -> Option<bool> {
     match (left, right) {
         (Some(false), _) | (_, Some(false)) => Some(false),
         (Some(true), Some(true)) => Some(true),
@@ -308,31 +347,32 @@ fn and(left: Option<bool>, right: Option<bool>) -> Option<bool> {
     }
 }
 
-fn arithmetic<'t>(operator: Arithmetic, left: &Value<'t>, right: &Value<'t>) -> Answer<Option<Value<'t>>> {
-    if let (Arithmetic::Plus, Value::Text(left), Value::Text(right)) = (operator, left, right) {
-        return Ok(Some(Value::Text(format!("{left}{right}").into())));
+/// Evaluates an arithmetic operator; `None` for a division by zero. `+` also concatenates strings.
+fn arithmetic<'t>(operator: ArithmeticOperator, left: &Value<'t>, right: &Value<'t>) -> EvalResult<Option<Value<'t>>> {
+    if let (ArithmeticOperator::Add, Value::String(left), Value::String(right)) = (operator, left, right) {
+        return Ok(Some(Value::String(format!("{left}{right}").into())));
     }
-    let refused = |sign| Err(Unanswered::NoOperator(sign, left.kind(), right.kind()));
-    let numbers = left.number().zip(right.number());
+    let no_operator = |symbol| Err(EvaluationError::NoOperator(symbol, left.type_description(), right.type_description()));
+    let numbers = left.as_decimal().zip(right.as_decimal());
     let are_integers = matches!((left, right), (Value::Integer(_), Value::Integer(_)));
-    let (sign, is_integer, compute): (_, _, fn(Decimal, Decimal) -> Option<Decimal>) = match operator {
-        Arithmetic::Plus => ("+", are_integers, Decimal::checked_add),
-        Arithmetic::Minus => ("-", are_integers, Decimal::checked_sub),
-        Arithmetic::Times => ("*", are_integers, Decimal::checked_mul),
-        Arithmetic::DividedBy => ("/", false, Decimal::checked_div),
-        Arithmetic::Div => ("div", true, |one, other| one.checked_div(other).map(|number| number.trunc())),
-        Arithmetic::Mod => ("mod", are_integers, Decimal::checked_rem),
+    let (symbol, is_integer, compute): (_, _, fn(Decimal, Decimal) -> Option<Decimal>) = match operator {
+        ArithmeticOperator::Add => ("+", are_integers, Decimal::checked_add),
+        ArithmeticOperator::Subtract => ("-", are_integers, Decimal::checked_sub),
+        ArithmeticOperator::Multiply => ("*", are_integers, Decimal::checked_mul),
+        ArithmeticOperator::Divide => ("/", false, Decimal::checked_div),
+        ArithmeticOperator::Div => ("div", true, |left, right| left.checked_div(right).map(|number| number.trunc())),
+        ArithmeticOperator::Mod => ("mod", are_integers, Decimal::checked_rem),
     };
-    let Some((one, other)) = numbers else { return refused(sign) };
-    let divides = matches!(operator, Arithmetic::DividedBy | Arithmetic::Div | Arithmetic::Mod);
-    if divides && other.is_zero() {
+    let Some((left_number, right_number)) = numbers else { return no_operator(symbol) };
+    let divides = matches!(operator, ArithmeticOperator::Divide | ArithmeticOperator::Div | ArithmeticOperator::Mod);
+    if divides && right_number.is_zero() {
         return Ok(None);
     }
-    let number = compute(one, other).ok_or(Unanswered::Overflow)?;
-    Ok(Some(if is_integer { whole(number)? } else { Value::Decimal(number.normalize()) }))
+    let number = compute(left_number, right_number).ok_or(EvaluationError::Overflow)?;
+    Ok(Some(if is_integer { to_integer(number)? } else { Value::Decimal(number.normalize()) }))
 }
 
-/// A number without a fraction as an integer.
-fn whole<'t>(number: Decimal) -> Answer<Value<'t>> {
-    number.to_i64().map(Value::Integer).ok_or(Unanswered::Overflow)
+/// Converts a number without a fraction to an integer.
+fn to_integer<'t>(number: Decimal) -> EvalResult<Value<'t>> {
+    number.to_i64().map(Value::Integer).ok_or(EvaluationError::Overflow)
 }

@@ -1,13 +1,13 @@
-//! The functions of FHIRPath: those that are worked out here, and those that are refused by name.
+//! The functions of FHIRPath: those that are supported, and those that are rejected by name.
 
 use regex_lite::Regex;
 
-use super::{Expr, Unreadable, Value};
+use super::{Expr, ParseError, Value};
 
-/// A function, with what has to be known of its arguments beforehand.
+/// A function, with the arguments that must be literals.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::deid) enum Function {
-    // Elements.
+    // Functions that yield elements.
     Where,
     Select,
     First,
@@ -22,14 +22,14 @@ pub(in crate::deid) enum Function {
     Exclude,
     Children,
     Descendants,
-    /// An element and what lies below it, of a type of exactly this name.
+    /// Selects among an element and everything below it by the exact name of the type.
     NodesByType(Box<str>),
-    /// An element and what lies below it, of this name.
+    /// Selects among an element and everything below it by the element's name.
     NodesByName(Box<str>),
-    /// The extensions of this URL.
+    /// Selects the extensions with this URL.
     Extension(Box<str>),
     Iif,
-    // Whether and how many.
+    // Tests and counts.
     Exists,
     Empty,
     All,
@@ -38,19 +38,19 @@ pub(in crate::deid) enum Function {
     HasValue,
     GetValue,
     Today,
-    /// Of one value.
-    OfValue(ValueFunction),
+    /// A function of a single value.
+    OnValue(ValueFunction),
 }
 
-/// A function of one value.
+/// A function of a single value.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::deid) enum ValueFunction {
     // Strings.
     StartsWith,
     EndsWith,
     Contains,
-    Matches(Pattern),
-    ReplaceMatches(Pattern),
+    Matches(RegexPattern),
+    ReplaceMatches(RegexPattern),
     Replace,
     Substring,
     IndexOf,
@@ -59,7 +59,7 @@ pub(in crate::deid) enum ValueFunction {
     Upper,
     Trim,
     // Other types.
-    ToText,
+    ToString,
     ToInteger,
     ToDecimal,
     ToBoolean,
@@ -74,52 +74,56 @@ pub(in crate::deid) enum ValueFunction {
     Truncate,
 }
 
-/// A regular expression, compiled once.
+/// A compiled regular expression.
 #[derive(Clone, Debug)]
-pub(in crate::deid) struct Pattern(pub(super) Regex);
+pub(in crate::deid) struct RegexPattern(pub(super) Regex);
 
-impl Pattern {
-    /// A replacement as .NET reads it, in the words of the library that is used here: `$1` is followed by whatever is no
-    /// digit, `$&` is all that was found, and what is no group is text.
-    pub(super) fn template(&self, replacement: &str) -> String {
-        let mut template = String::with_capacity(replacement.len());
+impl RegexPattern {
+    /// Converts a replacement pattern of .NET to that of the regex library.
+    ///
+    /// In .NET the number in `$1` ends at the first character that is not a digit, `$&` is the whole match, and a reference to a
+    /// group that does not exist is plain text.
+    pub(super) fn rust_replacement(&self, replacement: &str) -> String {
+        let mut converted = String::with_capacity(replacement.len());
         let mut rest = replacement;
         while let Some((before, after)) = rest.split_once('$') {
-            template.push_str(before);
+            converted.push_str(before);
             let digits = after.len() - after.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-            let named = |name: Option<&str>| Some(format!("${{{}}}", self.group(name?)?));
-            let (meant, length) = match after.as_bytes() {
+            let group = |name: Option<&str>| Some(format!("${{{}}}", self.group_index(name?)?));
+            let (reference, length) = match after.as_bytes() {
                 [b'$', ..] => (Some("$$".to_owned()), 1),
                 [b'&', ..] => (Some("${0}".to_owned()), 1),
                 [b'{', name @ ..] => {
                     let length = name.iter().position(|byte| *byte == b'}').unwrap_or(0);
-                    (named(after.get(1..=length)), length + 2)
+                    (group(after.get(1..=length)), length + 2)
                 }
-                _ => (named(after.get(..digits)), digits),
+                _ => (group(after.get(..digits)), digits),
             };
-            template.push_str(meant.as_deref().unwrap_or("$$"));
-            rest = after.get(if meant.is_some() { length } else { 0 }..).unwrap_or_default();
+            // A dollar sign that refers to no group is escaped, and the text after it is copied.
+            converted.push_str(reference.as_deref().unwrap_or("$$"));
+            rest = after.get(if reference.is_some() { length } else { 0 }..).unwrap_or_default();
         }
-        template + rest
+        converted + rest
     }
 
-    /// The place of a group by its name or its number. Groups with names are numbered behind those without.
-    fn group(&self, name: &str) -> Option<usize> {
+    /// Returns the index of a group by its name or number. Named groups are numbered after unnamed ones.
+    fn group_index(&self, name: &str) -> Option<usize> {
         let names: Vec<_> = self.0.capture_names().collect();
         let Ok(number) = name.parse::<usize>() else { return names.iter().position(|known| *known == Some(name)) };
-        let (named, bare): (Vec<usize>, Vec<usize>) = (0..names.len()).partition(|place| names.get(*place).is_some_and(Option::is_some));
-        bare.into_iter().chain(named).nth(number)
+        let is_named = |index: &usize| names.get(*index).is_some_and(Option::is_some);
+        let (named, unnamed): (Vec<usize>, Vec<usize>) = (0..names.len()).partition(is_named);
+        unnamed.into_iter().chain(named).nth(number)
     }
 }
 
-impl PartialEq for Pattern {
+impl PartialEq for RegexPattern {
     fn eq(&self, other: &Self) -> bool {
         self.0.as_str() == other.0.as_str()
     }
 }
 
-/// Name, fewest and most arguments, function.
-const PLAIN: [(&str, usize, usize, Function); 46] = [
+/// The supported functions with their names and their minimum and maximum number of arguments.
+const FUNCTIONS: [(&str, usize, usize, Function); 46] = [
     ("where", 1, 1, Function::Where),
     ("select", 1, 1, Function::Select),
     ("first", 0, 0, Function::First),
@@ -143,37 +147,39 @@ const PLAIN: [(&str, usize, usize, Function); 46] = [
     ("count", 0, 0, Function::Count),
     ("hasValue", 0, 0, Function::HasValue),
     ("getValue", 0, 0, Function::GetValue),
-    ("startsWith", 1, 1, Function::OfValue(ValueFunction::StartsWith)),
-    ("endsWith", 1, 1, Function::OfValue(ValueFunction::EndsWith)),
-    ("contains", 1, 1, Function::OfValue(ValueFunction::Contains)),
-    ("replace", 2, 2, Function::OfValue(ValueFunction::Replace)),
-    ("substring", 1, 2, Function::OfValue(ValueFunction::Substring)),
-    ("indexOf", 1, 1, Function::OfValue(ValueFunction::IndexOf)),
-    ("length", 0, 0, Function::OfValue(ValueFunction::Length)),
-    ("lower", 0, 0, Function::OfValue(ValueFunction::Lower)),
-    ("upper", 0, 0, Function::OfValue(ValueFunction::Upper)),
-    ("trim", 0, 0, Function::OfValue(ValueFunction::Trim)),
-    ("toString", 0, 0, Function::OfValue(ValueFunction::ToText)),
-    ("toInteger", 0, 0, Function::OfValue(ValueFunction::ToInteger)),
-    ("toDecimal", 0, 0, Function::OfValue(ValueFunction::ToDecimal)),
-    ("toBoolean", 0, 0, Function::OfValue(ValueFunction::ToBoolean)),
-    ("toDate", 0, 0, Function::OfValue(ValueFunction::ToDate)),
-    ("toDateTime", 0, 0, Function::OfValue(ValueFunction::ToDateTime)),
-    ("toTime", 0, 0, Function::OfValue(ValueFunction::ToTime)),
-    ("abs", 0, 0, Function::OfValue(ValueFunction::Abs)),
-    ("ceiling", 0, 0, Function::OfValue(ValueFunction::Ceiling)),
-    ("floor", 0, 0, Function::OfValue(ValueFunction::Floor)),
-    ("round", 0, 1, Function::OfValue(ValueFunction::Round)),
-    ("truncate", 0, 0, Function::OfValue(ValueFunction::Truncate)),
+    ("startsWith", 1, 1, Function::OnValue(ValueFunction::StartsWith)),
+    ("endsWith", 1, 1, Function::OnValue(ValueFunction::EndsWith)),
+    ("contains", 1, 1, Function::OnValue(ValueFunction::Contains)),
+    ("replace", 2, 2, Function::OnValue(ValueFunction::Replace)),
+    ("substring", 1, 2, Function::OnValue(ValueFunction::Substring)),
+    ("indexOf", 1, 1, Function::OnValue(ValueFunction::IndexOf)),
+    ("length", 0, 0, Function::OnValue(ValueFunction::Length)),
+    ("lower", 0, 0, Function::OnValue(ValueFunction::Lower)),
+    ("upper", 0, 0, Function::OnValue(ValueFunction::Upper)),
+    ("trim", 0, 0, Function::OnValue(ValueFunction::Trim)),
+    ("toString", 0, 0, Function::OnValue(ValueFunction::ToString)),
+    ("toInteger", 0, 0, Function::OnValue(ValueFunction::ToInteger)),
+    ("toDecimal", 0, 0, Function::OnValue(ValueFunction::ToDecimal)),
+    ("toBoolean", 0, 0, Function::OnValue(ValueFunction::ToBoolean)),
+    ("toDate", 0, 0, Function::OnValue(ValueFunction::ToDate)),
+    ("toDateTime", 0, 0, Function::OnValue(ValueFunction::ToDateTime)),
+    ("toTime", 0, 0, Function::OnValue(ValueFunction::ToTime)),
+    ("abs", 0, 0, Function::OnValue(ValueFunction::Abs)),
+    ("ceiling", 0, 0, Function::OnValue(ValueFunction::Ceiling)),
+    ("floor", 0, 0, Function::OnValue(ValueFunction::Floor)),
+    ("round", 0, 1, Function::OnValue(ValueFunction::Round)),
+    ("truncate", 0, 0, Function::OnValue(ValueFunction::Truncate)),
     ("today", 0, 0, Function::Today),
 ];
 
-/// Functions whose first argument has to be a literal.
-const KEYED: [(&str, usize); 5] = [("nodesByType", 1), ("nodesByName", 1), ("extension", 1), ("matches", 1), ("replaceMatches", 2)];
+/// The functions whose first argument must be a string literal, with their number of arguments.
+const FUNCTIONS_WITH_LITERAL: [(&str, usize); 5] =
+    [("nodesByType", 1), ("nodesByName", 1), ("extension", 1), ("matches", 1), ("replaceMatches", 2)];
 
-/// What FHIRPath and FHIR define and rules do not need: other resources, terminologies, a clock, long computations.
+/// The functions of FHIRPath and FHIR that are not supported, because they need other resources, a terminology service or a
+/// clock, or because rules do not need them.
 #[rustfmt::skip]
-const UNSUPPORTED: [&str; 56] = [
+const UNSUPPORTED_FUNCTIONS: [&str; 56] = [
     "aggregate", "allFalse", "allTrue", "anyFalse", "anyTrue", "checkModifiers", "comparable", "conformsTo",
     "convertsToBoolean", "convertsToDate", "convertsToDateTime", "convertsToDecimal", "convertsToInteger",
     "convertsToQuantity", "convertsToString", "convertsToTime", "decode", "defineVariable", "elementDefinition", "encode",
@@ -184,40 +190,41 @@ const UNSUPPORTED: [&str; 56] = [
 ];
 
 impl Function {
-    /// The function of this name, if it can take these arguments.
-    pub(super) fn named(name: &str, arguments: &[Expr]) -> Result<Self, Unreadable> {
-        if let Some((name, fewest, most, function)) = PLAIN.iter().find(|(known, ..)| *known == name) {
-            let is_sound = (*fewest..=*most).contains(&arguments.len());
-            return if is_sound { Ok(function.clone()) } else { Err(Unreadable::Arguments(name, arguments.len())) };
+    /// Resolves a function by its name and checks its arguments.
+    pub(super) fn resolve(name: &str, arguments: &[Expr]) -> Result<Self, ParseError> {
+        if let Some((name, min, max, function)) = FUNCTIONS.iter().find(|(known, ..)| *known == name) {
+            let is_in_range = (*min..=*max).contains(&arguments.len());
+            return if is_in_range { Ok(function.clone()) } else { Err(ParseError::ArgumentCount(name, arguments.len())) };
         }
-        if let Some((name, count)) = KEYED.iter().find(|(known, _)| *known == name) {
+        if let Some((name, count)) = FUNCTIONS_WITH_LITERAL.iter().find(|(known, _)| *known == name) {
             if arguments.len() != *count {
-                return Err(Unreadable::Arguments(name, arguments.len()));
+                return Err(ParseError::ArgumentCount(name, arguments.len()));
             }
-            return Self::keyed(name, arguments);
+            return Self::with_literal(name, arguments);
         }
-        if let Some(known) = UNSUPPORTED.iter().find(|known| **known == name) {
-            return Err(Unreadable::Unsupported(known));
+        if let Some(known) = UNSUPPORTED_FUNCTIONS.iter().find(|known| **known == name) {
+            return Err(ParseError::UnsupportedFunction(known));
         }
-        let mut known = PLAIN.iter().map(|(known, ..)| *known).chain(KEYED.iter().map(|(known, _)| *known));
-        let meant = known.find(|known| known.eq_ignore_ascii_case(name));
-        Err(Unreadable::UnknownFunction(name.chars().take(64).collect(), meant))
+        let mut known = FUNCTIONS.iter().map(|(known, ..)| *known).chain(FUNCTIONS_WITH_LITERAL.iter().map(|(known, _)| *known));
+        let similar = known.find(|known| known.eq_ignore_ascii_case(name));
+        Err(ParseError::UnknownFunction(name.chars().take(64).collect(), similar))
     }
 
-    fn keyed(name: &'static str, arguments: &[Expr]) -> Result<Self, Unreadable> {
-        let Some(Expr::Literal(Value::Text(key))) = arguments.first() else { return Err(Unreadable::NotAName(name)) };
-        let pattern = || Regex::new(key).map(Pattern).map_err(|error| Unreadable::Pattern(name, error.to_string()));
+    /// Resolves a function of [`FUNCTIONS_WITH_LITERAL`] and compiles its pattern.
+    fn with_literal(name: &'static str, arguments: &[Expr]) -> Result<Self, ParseError> {
+        let Some(Expr::Literal(Value::String(literal))) = arguments.first() else { return Err(ParseError::ArgumentNotString(name)) };
+        let pattern = || Regex::new(literal).map(RegexPattern).map_err(|error| ParseError::InvalidPattern(name, error.to_string()));
         Ok(match name {
-            "nodesByType" => Self::NodesByType(key.as_ref().into()),
-            "nodesByName" => Self::NodesByName(key.as_ref().into()),
-            "extension" => Self::Extension(key.as_ref().into()),
-            "matches" => Self::OfValue(ValueFunction::Matches(pattern()?)),
-            _ => Self::OfValue(ValueFunction::ReplaceMatches(pattern()?)),
+            "nodesByType" => Self::NodesByType(literal.as_ref().into()),
+            "nodesByName" => Self::NodesByName(literal.as_ref().into()),
+            "extension" => Self::Extension(literal.as_ref().into()),
+            "matches" => Self::OnValue(ValueFunction::Matches(pattern()?)),
+            _ => Self::OnValue(ValueFunction::ReplaceMatches(pattern()?)),
         })
     }
 
-    /// Whether it leads from an element to others.
-    pub(super) fn walks(&self) -> bool {
+    /// Returns true if the function uses elements other than its input.
+    pub(super) fn navigates(&self) -> bool {
         matches!(self, Self::Children | Self::Descendants | Self::NodesByType(_) | Self::NodesByName(_) | Self::Extension(_))
     }
 }

@@ -1,21 +1,22 @@
-//! Expressions out of words, by FHIRPath's order of precedence.
+//! Parses expressions with the operator precedence of FHIRPath.
 
-use super::lexer::{Token, tokens};
-use super::{Arithmetic, DEPTH, Expr, Function, Operator, Unreadable};
+use super::lexer::{Token, tokenize};
+use super::{ArithmeticOperator, Expr, Function, MAX_DEPTH, Operator, ParseError};
 
-/// Reads one expression.
-pub(in crate::deid) fn parse(text: &str) -> Result<Expr, Unreadable> {
-    let tokens = tokens(text)?;
+/// Parses an expression.
+pub(in crate::deid) fn parse(text: &str) -> Result<Expr, ParseError> {
+    let tokens = tokenize(text)?;
     let mut parser = Parser { tokens: &tokens, depth: 0 };
-    let expr = parser.operation(0)?;
+    let expr = parser.parse_operators(0)?;
     match parser.tokens.first() {
         None => Ok(expr),
-        Some(token) => Err(Unreadable::Unexpected(token.shown())),
+        Some(token) => Err(ParseError::UnexpectedToken(token.description())),
     }
 }
 
-/// The operators from the weakest to the strongest; of `is` and `as` only the place, they take a type.
-const LEVELS: [&[(&str, Operator)]; 10] = [
+/// The binary operators from the lowest to the highest precedence. The level of `is` and `as` is empty, because they take a
+/// type as their right operand.
+const PRECEDENCE: [&[(&str, Operator)]; 10] = [
     &[("implies", Operator::Implies)],
     &[("or", Operator::Or), ("xor", Operator::Xor)],
     &[("and", Operator::And)],
@@ -24,17 +25,21 @@ const LEVELS: [&[(&str, Operator)]; 10] = [
     &[("<=", Operator::LessOrEqual), ("<", Operator::Less), (">=", Operator::GreaterOrEqual), (">", Operator::Greater)],
     &[("|", Operator::Union)],
     &[],
-    &[("+", Operator::Of(Arithmetic::Plus)), ("-", Operator::Of(Arithmetic::Minus)), ("&", Operator::Concatenate)],
     &[
-        ("*", Operator::Of(Arithmetic::Times)),
-        ("/", Operator::Of(Arithmetic::DividedBy)),
-        ("div", Operator::Of(Arithmetic::Div)),
-        ("mod", Operator::Of(Arithmetic::Mod)),
+        ("+", Operator::Arithmetic(ArithmeticOperator::Add)),
+        ("-", Operator::Arithmetic(ArithmeticOperator::Subtract)),
+        ("&", Operator::Concatenate),
+    ],
+    &[
+        ("*", Operator::Arithmetic(ArithmeticOperator::Multiply)),
+        ("/", Operator::Arithmetic(ArithmeticOperator::Divide)),
+        ("div", Operator::Arithmetic(ArithmeticOperator::Div)),
+        ("mod", Operator::Arithmetic(ArithmeticOperator::Mod)),
     ],
 ];
 
-/// The level of `is` and `as`.
-const TYPES: usize = 7;
+/// The precedence level of `is` and `as`.
+const TYPE_LEVEL: usize = 7;
 
 struct Parser<'a> {
     tokens: &'a [Token],
@@ -42,18 +47,19 @@ struct Parser<'a> {
 }
 
 impl<'a> Parser<'a> {
-    fn next(&mut self) -> Result<&'a Token, Unreadable> {
-        let (first, rest) = self.tokens.split_first().ok_or(Unreadable::Ends)?;
+    /// Consumes the next token.
+    fn next(&mut self) -> Result<&'a Token, ParseError> {
+        let (first, rest) = self.tokens.split_first().ok_or(ParseError::UnexpectedEnd)?;
         self.tokens = rest;
         Ok(first)
     }
 
-    /// Whether this sign or word comes next; then it is taken.
-    fn takes(&mut self, wanted: &str) -> bool {
+    /// Consumes the next token and returns true if it is the given symbol or identifier.
+    fn consume_if(&mut self, expected: &str) -> bool {
         let is_next = match self.tokens.first() {
-            Some(Token::Sign(sign)) => *sign == wanted,
-            Some(Token::Word(word)) => word == wanted,
-            Some(Token::Quoted(_) | Token::Literal(_) | Token::Variable(_)) | None => false,
+            Some(Token::Symbol(symbol)) => *symbol == expected,
+            Some(Token::Identifier(name)) => name == expected,
+            Some(Token::DelimitedIdentifier(_) | Token::Literal(_) | Token::Variable(_)) | None => false,
         };
         if is_next {
             self.tokens = self.tokens.get(1..).unwrap_or_default();
@@ -61,151 +67,159 @@ impl<'a> Parser<'a> {
         is_next
     }
 
-    fn expect(&mut self, wanted: &'static str) -> Result<(), Unreadable> {
-        if self.takes(wanted) {
+    /// Consumes the next token, which must be the given symbol.
+    fn expect(&mut self, expected: &'static str) -> Result<(), ParseError> {
+        if self.consume_if(expected) {
             return Ok(());
         }
-        self.tokens.first().map_or(Err(Unreadable::Ends), |token| Err(Unreadable::Unexpected(token.shown())))
+        self.tokens.first().map_or(Err(ParseError::UnexpectedEnd), |token| Err(ParseError::UnexpectedToken(token.description())))
     }
 
-    fn nested<T>(&mut self, read: impl FnOnce(&mut Self) -> Result<T, Unreadable>) -> Result<T, Unreadable> {
+    /// Parses one nesting level deeper and fails beyond [`MAX_DEPTH`].
+    fn with_depth<T>(&mut self, parse: impl FnOnce(&mut Self) -> Result<T, ParseError>) -> Result<T, ParseError> {
         self.depth += 1;
-        if self.depth > DEPTH {
-            return Err(Unreadable::TooDeep);
+        if self.depth > MAX_DEPTH {
+            return Err(ParseError::TooDeep);
         }
-        let read = read(self);
+        let parsed = parse(self);
         self.depth -= 1;
-        read
+        parsed
     }
 
-    /// Operands with the operators of this level or stronger ones between them.
-    fn operation(&mut self, level: usize) -> Result<Expr, Unreadable> {
-        let Some(operators) = LEVELS.get(level) else { return self.signed() };
-        let mut left = self.operation(level + 1)?;
-        // A chain of operators nests to the left.
-        for _ in 0..DEPTH {
-            if level == TYPES {
-                left = if self.takes("is") {
-                    Expr::Is(left.into(), self.type_name()?)
-                } else if self.takes("as") {
-                    Expr::OfType(left.into(), self.type_name()?)
+    /// Parses operands with operators of this precedence level or higher ones between them.
+    fn parse_operators(&mut self, level: usize) -> Result<Expr, ParseError> {
+        let Some(operators) = PRECEDENCE.get(level) else { return self.parse_signed() };
+        let mut left = self.parse_operators(level + 1)?;
+        // Operators are left-associative. The bound limits the nesting of the expression.
+        for _ in 0..MAX_DEPTH {
+            if level == TYPE_LEVEL {
+                left = if self.consume_if("is") {
+                    Expr::Is(left.into(), self.parse_type_name()?)
+                } else if self.consume_if("as") {
+                    Expr::OfType(left.into(), self.parse_type_name()?)
                 } else {
                     return Ok(left);
                 };
                 continue;
             }
-            let Some((_, operator)) = operators.iter().find(|(sign, _)| self.takes(sign)) else { return Ok(left) };
-            left = Expr::Binary(*operator, left.into(), self.operation(level + 1)?.into());
+            let Some((_, operator)) = operators.iter().find(|(symbol, _)| self.consume_if(symbol)) else { return Ok(left) };
+            left = Expr::Binary(*operator, left.into(), self.parse_operators(level + 1)?.into());
         }
-        Err(Unreadable::TooDeep)
+        Err(ParseError::TooDeep)
     }
 
-    fn signed(&mut self) -> Result<Expr, Unreadable> {
-        if self.takes("-") {
-            return self.nested(|parser| Ok(Expr::Minus(parser.signed()?.into())));
+    /// Parses a term with an optional sign.
+    fn parse_signed(&mut self) -> Result<Expr, ParseError> {
+        if self.consume_if("-") {
+            return self.with_depth(|parser| Ok(Expr::Negate(parser.parse_signed()?.into())));
         }
-        self.takes("+");
-        self.path()
+        self.consume_if("+");
+        self.parse_path()
     }
 
-    /// A term and the members, functions and places behind it.
-    fn path(&mut self) -> Result<Expr, Unreadable> {
-        let mut expr = self.nested(Self::term)?;
-        // Rules name elements; a path as long as this is none.
-        for _ in 0..DEPTH {
-            if self.takes(".") {
-                expr = self.nested(|parser| parser.invocation(expr))?;
-            } else if self.takes("[") {
-                let place = self.nested(|parser| parser.operation(0))?;
+    /// Parses a term and the members, functions and indexers after it.
+    fn parse_path(&mut self) -> Result<Expr, ParseError> {
+        let mut expr = self.with_depth(Self::parse_term)?;
+        // The bound limits the nesting of the expression.
+        for _ in 0..MAX_DEPTH {
+            if self.consume_if(".") {
+                expr = self.with_depth(|parser| parser.parse_invocation(expr))?;
+            } else if self.consume_if("[") {
+                let index = self.with_depth(|parser| parser.parse_operators(0))?;
                 self.expect("]")?;
-                if place == Expr::Member(Expr::This.into(), "x".into()) {
-                    return Err(Unreadable::Choice);
+                if index == Expr::Member(Expr::This.into(), "x".into()) {
+                    return Err(ParseError::ChoiceSuffix);
                 }
-                expr = Expr::At(expr.into(), place.into());
+                expr = Expr::Indexer(expr.into(), index.into());
             } else {
                 return Ok(expr);
             }
         }
-        Err(Unreadable::TooDeep)
+        Err(ParseError::TooDeep)
     }
 
-    fn term(&mut self) -> Result<Expr, Unreadable> {
-        if self.takes("(") {
-            let inner = self.operation(0)?;
+    /// Parses a literal, a variable, an expression in parentheses, or the first member or function of a path.
+    fn parse_term(&mut self) -> Result<Expr, ParseError> {
+        if self.consume_if("(") {
+            let inner = self.parse_operators(0)?;
             self.expect(")")?;
             return Ok(inner);
         }
-        if self.takes("{") {
+        if self.consume_if("{") {
             self.expect("}")?;
-            return Ok(Expr::Nothing);
+            return Ok(Expr::Empty);
         }
-        if self.takes("%") {
-            return Err(Unreadable::UnsupportedForm("a %variable"));
+        if self.consume_if("%") {
+            return Err(ParseError::UnsupportedSyntax("a %variable"));
         }
         match self.tokens.first() {
             Some(Token::Literal(value)) => {
                 self.next()?;
                 let has_unit = matches!(self.tokens.first(), Some(Token::Literal(_)));
-                if has_unit { Err(Unreadable::UnsupportedForm("a quantity with its unit")) } else { Ok(Expr::Literal(value.clone())) }
+                if has_unit { Err(ParseError::UnsupportedSyntax("a quantity with a unit")) } else { Ok(Expr::Literal(value.clone())) }
             }
             Some(Token::Variable(name)) => {
                 self.next()?;
                 match name.as_str() {
                     "this" => Ok(Expr::This),
-                    "index" => Ok(Expr::Position),
-                    _ => Err(Unreadable::Unexpected(format!("${}", name.chars().take(64).collect::<String>()))),
+                    "index" => Ok(Expr::Index),
+                    _ => Err(ParseError::UnexpectedToken(format!("${}", name.chars().take(64).collect::<String>()))),
                 }
             }
-            Some(Token::Word(word)) if matches!(word.as_str(), "true" | "false") => {
+            Some(Token::Identifier(name)) if matches!(name.as_str(), "true" | "false") => {
                 self.next()?;
-                Ok(Expr::Literal(super::Value::Bool(word == "true")))
+                Ok(Expr::Literal(super::Value::Boolean(name == "true")))
             }
-            Some(Token::Word(_) | Token::Quoted(_)) => self.invocation(Expr::This),
-            Some(token @ Token::Sign(_)) => Err(Unreadable::Unexpected(token.shown())),
-            None => Err(Unreadable::Ends),
+            Some(Token::Identifier(_) | Token::DelimitedIdentifier(_)) => self.parse_invocation(Expr::This),
+            Some(token @ Token::Symbol(_)) => Err(ParseError::UnexpectedToken(token.description())),
+            None => Err(ParseError::UnexpectedEnd),
         }
     }
 
-    /// A member or a function of `focus`.
-    fn invocation(&mut self, focus: Expr) -> Result<Expr, Unreadable> {
+    /// Parses a member or a function call of `focus`.
+    fn parse_invocation(&mut self, focus: Expr) -> Result<Expr, ParseError> {
         let name = match self.next()? {
-            Token::Word(name) | Token::Quoted(name) => name,
-            token @ (Token::Literal(_) | Token::Variable(_) | Token::Sign(_)) => return Err(Unreadable::Unexpected(token.shown())),
+            Token::Identifier(name) | Token::DelimitedIdentifier(name) => name,
+            token @ (Token::Literal(_) | Token::Variable(_) | Token::Symbol(_)) => {
+                return Err(ParseError::UnexpectedToken(token.description()));
+            }
         };
-        if !self.takes("(") {
+        if !self.consume_if("(") {
             return Ok(Expr::Member(focus.into(), name.as_str().into()));
         }
         if let "is" | "as" | "ofType" = name.as_str() {
-            let wanted = self.type_name()?;
+            let type_name = self.parse_type_name()?;
             self.expect(")")?;
-            return Ok(if name == "is" { Expr::Is(focus.into(), wanted) } else { Expr::OfType(focus.into(), wanted) });
+            return Ok(if name == "is" { Expr::Is(focus.into(), type_name) } else { Expr::OfType(focus.into(), type_name) });
         }
         let mut arguments = Vec::new();
-        while !self.takes(")") {
+        while !self.consume_if(")") {
             if !arguments.is_empty() {
                 self.expect(",")?;
             }
-            arguments.push(self.nested(|parser| parser.operation(0))?);
+            arguments.push(self.with_depth(|parser| parser.parse_operators(0))?);
         }
-        let function = Function::named(name, &arguments)?;
+        let function = Function::resolve(name, &arguments)?;
         Ok(Expr::Call(focus.into(), function, arguments))
     }
 
-    /// `Age`, `FHIR.Age` or `System.String`, without its namespace.
-    fn type_name(&mut self) -> Result<Box<str>, Unreadable> {
+    /// Parses a type such as `Age`, `FHIR.Age` or `System.String` and returns it without its namespace.
+    fn parse_type_name(&mut self) -> Result<Box<str>, ParseError> {
         let mut name = None;
         loop {
             match self.next()? {
-                Token::Word(word) | Token::Quoted(word) => {
+                Token::Identifier(part) | Token::DelimitedIdentifier(part) => {
                     if !matches!(name, None | Some("FHIR" | "System")) {
-                        return Err(Unreadable::Unexpected(word.chars().take(64).collect()));
+                        return Err(ParseError::UnexpectedToken(part.chars().take(64).collect()));
                     }
-                    name = Some(word.as_str());
+                    name = Some(part.as_str());
                 }
-                token @ (Token::Literal(_) | Token::Variable(_) | Token::Sign(_)) => return Err(Unreadable::Unexpected(token.shown())),
+                token @ (Token::Literal(_) | Token::Variable(_) | Token::Symbol(_)) => {
+                    return Err(ParseError::UnexpectedToken(token.description()));
+                }
             }
             let is_namespace = matches!(name, Some("FHIR" | "System"));
-            if !(is_namespace && self.takes(".")) {
+            if !(is_namespace && self.consume_if(".")) {
                 return Ok(name.unwrap_or_default().into());
             }
         }

@@ -1,72 +1,73 @@
-//! Single values: what literals are, and what primitives hold.
+//! FHIRPath values: those of literals and of primitive elements.
 
 use std::borrow::Cow;
 
 use rust_decimal::Decimal;
 
-use super::Moment;
+use super::PartialDateTime;
 
-/// A value of one of FHIRPath's own types.
+/// A value of a FHIRPath type.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::deid) enum Value<'a> {
-    Bool(bool),
+    Boolean(bool),
     Integer(i64),
     Decimal(Decimal),
-    Text(Cow<'a, str>),
-    /// A moment and how it is written.
-    Moment(Moment, Cow<'a, str>),
+    String(Cow<'a, str>),
+    /// A date, a time or both, and its text.
+    DateTime(PartialDateTime, Cow<'a, str>),
 }
 
 impl<'a> Value<'a> {
-    /// What stands in a primitive of this FHIR type. What cannot be read as that type is a string.
-    pub(in crate::deid) fn of(type_name: &str, text: Cow<'a, str>) -> Self {
-        let read = match type_name {
+    /// Creates the value of a primitive element from its FHIR type and its text. Text that is invalid for the type becomes a
+    /// string.
+    pub(in crate::deid) fn from_primitive(type_name: &str, text: Cow<'a, str>) -> Self {
+        let parsed = match type_name {
             "boolean" => match &*text {
-                "true" => Some(Self::Bool(true)),
-                "false" => Some(Self::Bool(false)),
+                "true" => Some(Self::Boolean(true)),
+                "false" => Some(Self::Boolean(false)),
                 _ => None,
             },
             "integer" | "positiveInt" | "unsignedInt" | "integer64" => text.parse().ok().map(Self::Integer),
-            "decimal" => decimal(&text).map(Self::Decimal),
-            "date" | "dateTime" | "instant" => Moment::date_time(&text).map(|moment| Self::Moment(moment, text.clone())),
-            "time" => Moment::time(&text).map(|moment| Self::Moment(moment, text.clone())),
+            "decimal" => parse_decimal(&text).map(Self::Decimal),
+            "date" | "dateTime" | "instant" => PartialDateTime::parse(&text).map(|date_time| Self::DateTime(date_time, text.clone())),
+            "time" => PartialDateTime::parse_time(&text).map(|time| Self::DateTime(time, text.clone())),
             _ => None,
         };
-        read.unwrap_or(Self::Text(text))
+        parsed.unwrap_or(Self::String(text))
     }
 
-    /// What kind of value it is, for messages.
-    pub(in crate::deid) fn kind(&self) -> &'static str {
+    /// Returns the type of the value for messages.
+    pub(in crate::deid) fn type_description(&self) -> &'static str {
         match self {
-            Self::Bool(_) => "a boolean",
+            Self::Boolean(_) => "a boolean",
             Self::Integer(_) => "an integer",
             Self::Decimal(_) => "a decimal",
-            Self::Text(_) => "a string",
-            Self::Moment(..) => "a date or time",
+            Self::String(_) => "a string",
+            Self::DateTime(..) => "a date or time",
         }
     }
 
-    /// As a string.
-    pub(in crate::deid) fn text(self) -> Cow<'a, str> {
+    /// Converts the value to a string.
+    pub(in crate::deid) fn into_text(self) -> Cow<'a, str> {
         match self {
-            Self::Bool(value) => Cow::Borrowed(if value { "true" } else { "false" }),
+            Self::Boolean(value) => Cow::Borrowed(if value { "true" } else { "false" }),
             Self::Integer(value) => Cow::Owned(value.to_string()),
             Self::Decimal(value) => Cow::Owned(value.to_string()),
-            Self::Text(text) | Self::Moment(_, text) => text,
+            Self::String(text) | Self::DateTime(_, text) => text,
         }
     }
 
-    /// Of a number, the number.
-    pub(super) fn number(&self) -> Option<Decimal> {
+    /// Returns an integer or a decimal as a decimal.
+    pub(super) fn as_decimal(&self) -> Option<Decimal> {
         match self {
             Self::Integer(value) => Some(Decimal::from(*value)),
             Self::Decimal(value) => Some(*value),
-            Self::Bool(_) | Self::Text(_) | Self::Moment(..) => None,
+            Self::Boolean(_) | Self::String(_) | Self::DateTime(..) => None,
         }
     }
 }
 
-/// Reads a number as JSON writes it; digits beyond the 28th place are rounded.
-pub(in crate::deid) fn decimal(text: &str) -> Option<Decimal> {
+/// Parses a JSON number. Digits after the 28th decimal place are rounded.
+pub(in crate::deid) fn parse_decimal(text: &str) -> Option<Decimal> {
     if text.contains(['e', 'E']) { Decimal::from_scientific(text).ok() } else { text.parse().ok() }
 }

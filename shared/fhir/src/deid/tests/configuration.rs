@@ -1,20 +1,22 @@
-//! What is read of a file, and what is refused.
+//! Configuration files that are accepted, and those that are rejected.
 
 use super::*;
 
-fn faults(config: &str) -> Vec<String> {
-    match Deidentification::read(config.as_bytes(), FhirVersion::R4) {
+/// Returns the errors of a configuration.
+fn errors(config: &str) -> Vec<String> {
+    match DeidConfig::parse(config.as_bytes(), FhirVersion::R4) {
         Ok(_) => Vec::new(),
-        Err(DeidErrors(faults)) => faults.iter().map(DeidFault::to_string).collect(),
+        Err(DeidConfigError(issues)) => issues.iter().map(DeidConfigIssue::to_string).collect(),
     }
 }
 
+/// Returns the warnings about a valid configuration.
 fn warnings(config: &str) -> Vec<String> {
-    Deidentification::read(config.as_bytes(), FhirVersion::R4).unwrap().warnings().iter().map(DeidFault::to_string).collect()
+    DeidConfig::parse(config.as_bytes(), FhirVersion::R4).unwrap().warnings().iter().map(DeidConfigIssue::to_string).collect()
 }
 
 #[test]
-fn every_fault_of_a_file_is_told_with_its_rule() {
+fn every_error_of_a_file_is_reported_with_its_rule() {
     let rules = [
         ["Patient.name", r#""method":"perturb""#],
         ["Patient.name.trace('x')", r#""method":"redact""#],
@@ -25,30 +27,30 @@ fn every_fault_of_a_file_is_told_with_its_rule() {
         ["Patient.gender", r#""method":"substitute""#],
         ["", r#""method":"redact""#],
     ];
-    let found = faults(&configuration(
+    let found = errors(&configuration(
         &rules,
         r#""encryptKey":"short","dateShiftScope":"world","unnamedElements":"burn","dateShiftFixedOffsetInDays":1.5"#,
     ));
     let expected = [
         "rule 1 (`Patient.name`): perturb needs a span",
         "rule 2 (`Patient.name.trace('x')`): the function trace() is not supported",
-        "rule 3 (`Patient.birthDate`): span is no number of 0 or more",
-        "rule 3 (`Patient.birthDate`): roundTo is no whole number from 0 to 28",
-        "rule 3 (`Patient.birthDate`): rangeType is neither fixed nor proportional",
+        "rule 3 (`Patient.birthDate`): span must be a number of 0 or more",
+        "rule 3 (`Patient.birthDate`): roundTo must be a whole number from 0 to 28",
+        "rule 3 (`Patient.birthDate`): rangeType must be fixed or proportional",
         "rule 4 (`Patient.gender`): the condition of case 1 cannot be used",
         "rule 5 (`Patient.gender`): generalize needs cases",
-        "rule 6 (`Patient.gender`): the condition of case 1 follows a path",
-        "rule 6 (`Patient.gender`): otherValues is neither redact nor keep",
+        "rule 6 (`Patient.gender`): the condition of case 1 refers to other elements",
+        "rule 6 (`Patient.gender`): otherValues must be redact or keep",
         "rule 7 (`Patient.gender`): substitute needs a replaceWith",
         "rule 8: a rule needs a path and a method",
-        "encryptKey has 5 bytes; AES takes 16, 24 or 32",
-        "dateShiftScope is none of resource, patient, file and folder",
-        "dateShiftFixedOffsetInDays is no whole number of days",
-        "unnamedElements is neither keep nor drop",
+        "encryptKey has 5 bytes; an AES key has 16, 24 or 32",
+        "dateShiftScope must be resource, patient, file or folder",
+        "dateShiftFixedOffsetInDays must be a whole number of days",
+        "unnamedElements must be keep or drop",
     ];
     assert_eq!(found.len(), expected.len(), "{found:#?}");
-    for wanted in expected {
-        assert!(found.iter().any(|found| found.starts_with(wanted)), "{wanted}\n{found:#?}");
+    for expected in expected {
+        assert!(found.iter().any(|found| found.starts_with(expected)), "{expected}\n{found:#?}");
     }
 }
 
@@ -56,23 +58,23 @@ fn every_fault_of_a_file_is_told_with_its_rule() {
 fn a_file_is_json_of_at_most_a_megabyte() {
     for (config, reason) in [
         ("", "not valid JSON"),
-        ("[]", "no JSON object"),
-        (r#"{"fhirPathRules":{}}"#, "fhirPathRules is missing"),
-        (r#"{"fhirPathRules":[],"fhirPathRules":[]}"#, "stands twice"),
-        (r#"{"fhirPathRules":[],"parameters":[]}"#, "parameters is no object"),
-        (r#"{"fhirPathRules":[],"processingErrors":"ignore"}"#, "processingErrors is none of"),
-        (r#"{"fhirPathRules":[],"fhirVersion":"Stu3"}"#, "fhirVersion `Stu3` is not that of the data, which is FHIR 4.0"),
-        (&" ".repeat(1024 * 1024 + 1), "at most 1048576 are read"),
+        ("[]", "not a JSON object"),
+        (r#"{"fhirPathRules":{}}"#, "fhirPathRules must be an array"),
+        (r#"{"fhirPathRules":[],"fhirPathRules":[]}"#, "occurs twice"),
+        (r#"{"fhirPathRules":[],"parameters":[]}"#, "parameters must be an object"),
+        (r#"{"fhirPathRules":[],"processingErrors":"ignore"}"#, "processingErrors must be raise, skip or quarantine"),
+        (r#"{"fhirPathRules":[],"fhirVersion":"Stu3"}"#, "fhirVersion `Stu3` is not the version of the data, which is FHIR 4.0"),
+        (&" ".repeat(1024 * 1024 + 1), "the maximum is 1048576"),
     ] {
-        assert!(faults(config).iter().any(|fault| fault.contains(reason)), "{reason}: {:?}", faults(config));
+        assert!(errors(config).iter().any(|error| error.contains(reason)), "{reason}: {:?}", errors(config));
     }
     let config = "\u{feff}{ // rules\n \"fhirPathRules\": [ {\"path\": \"Patient\", \"method\": \"keep\",}, ], /* end */ }";
-    assert_eq!(faults(config), Vec::<String>::new());
+    assert_eq!(errors(config), Vec::<String>::new());
 }
 
-/// `null` stands for a key, a list or a version that is not given, and is none of a few words.
+// Null is like a missing key, list or version, but it is not a valid keyword.
 #[test]
-fn null_is_no_word() {
+fn null_is_not_a_keyword() {
     for (members, parameters) in [
         (r#""processingErrors":null"#, ""),
         (r#""processingErrors":"""#, ""),
@@ -83,7 +85,7 @@ fn null_is_no_word() {
     ] {
         let comma = if members.is_empty() { "" } else { "," };
         let config = format!(r#"{{{members}{comma}"fhirPathRules":[],"parameters":{{{parameters}}}}}"#);
-        assert_eq!(faults(&config).len(), 1, "{config}");
+        assert_eq!(errors(&config).len(), 1, "{config}");
     }
     for settings in [
         r#""method":"perturb","span":1,"rangeType":null"#,
@@ -92,43 +94,43 @@ fn null_is_no_word() {
         r#""method":"generalize","cases":{},"otherValues":null"#,
         r#""method":null"#,
     ] {
-        assert_eq!(faults(&configuration(&[["Patient.birthDate", settings]], "")).len(), 1, "{settings}");
+        assert_eq!(errors(&configuration(&[["Patient.birthDate", settings]], "")).len(), 1, "{settings}");
     }
     let unset = r#""dateShiftKey":null,"encryptKey":null,"dateShiftFixedOffsetInDays":null,"restrictedZipCodeTabulationAreas":null"#;
-    assert_eq!(faults(&configuration(&[], unset)), Vec::<String>::new());
-    assert_eq!(faults(r#"{"fhirVersion":null,"fhirPathRules":[],"parameters":null}"#), Vec::<String>::new());
+    assert_eq!(errors(&configuration(&[], unset)), Vec::<String>::new());
+    assert_eq!(errors(r#"{"fhirVersion":null,"fhirPathRules":[],"parameters":null}"#), Vec::<String>::new());
 }
 
 #[test]
-fn restricted_areas_may_be_numbers() {
+fn restricted_areas_can_be_numbers() {
     let config = configuration(
         &[["Patient.address", r#""method":"redact""#]],
         r#""enablePartialZipCodesForRedact":true,"restrictedZipCodeTabulationAreas":[203]"#,
     );
-    let left = apply(&ready(&config), r#"{"resourceType":"Patient","address":[{"postalCode":"20301"}]}"#).unwrap();
+    let left = deidentify(&deidentifier(&config), r#"{"resourceType":"Patient","address":[{"postalCode":"20301"}]}"#).unwrap();
     assert!(left.contains(r#""postalCode":"00000""#), "{left}");
 }
 
 #[test]
-fn what_does_nothing_is_warned_of() {
+fn members_and_rules_without_effect_cause_warnings() {
     let config = r#"{"processingError":"skip","fhirPathRules":[{"path":"Persona.name","method":"redact"},{"path":"Patient.name","method":"hash"},
         {"path":"Patient.id","method":"cryptoHash","key":"x"}],"parameters":{"dateShiftScope":"file","dateshiftkey":"k"}}"#;
     let found = warnings(config);
-    for wanted in [
-        "the member `processingError` of the file is not known and does nothing; `processingErrors` is read",
+    for expected in [
+        "the member `processingError` of the file is unknown and ignored; did you mean `processingErrors`?",
         "rule 1 (`Persona.name`): FHIR 4.0",
-        "rule 2 (`Patient.name`): there is no method `hash`",
-        "rule 3 (`Patient.id`): the setting `key` is not one of cryptoHash and does nothing",
-        "an export knows neither files nor folders",
+        "rule 2 (`Patient.name`): the method `hash` does not exist",
+        "rule 3 (`Patient.id`): cryptoHash has no setting `key`; it is ignored",
+        "an export has no input files or folders",
     ] {
-        assert!(found.iter().any(|found| found.starts_with(wanted)), "{wanted}\n{found:#?}");
+        assert!(found.iter().any(|found| found.starts_with(expected)), "{expected}\n{found:#?}");
     }
 }
 
 #[test]
-fn a_job_brings_the_keys_that_rules_use_and_the_file_has_not() {
+fn keys_that_rules_use_and_the_file_leaves_empty_are_derived() {
     let wants = |rules: &[[&str; 2]], parameters: &str| {
-        Deidentification::read(configuration(rules, parameters).as_bytes(), FhirVersion::R4).unwrap().wants()
+        DeidConfig::parse(configuration(rules, parameters).as_bytes(), FhirVersion::R4).unwrap().derived_key_names()
     };
     let all = [
         ["Patient.id", r#""method":"cryptoHash""#],
@@ -142,21 +144,19 @@ fn a_job_brings_the_keys_that_rules_use_and_the_file_has_not() {
 }
 
 #[test]
-fn keys_are_not_shown() {
+fn keys_are_not_formatted_for_debugging() {
     let rules = [["Patient.id", r#""method":"cryptoHash""#]];
-    let read = Deidentification::read(
-        configuration(&rules, r#""cryptoHashKey":"secret","encryptKey":"secretsecretsecr""#).as_bytes(),
-        FhirVersion::R4,
-    )
-    .unwrap();
+    let read =
+        DeidConfig::parse(configuration(&rules, r#""cryptoHashKey":"secret","encryptKey":"secretsecretsecr""#).as_bytes(), FhirVersion::R4)
+            .unwrap();
     assert!(!format!("{read:?}").contains("secret"));
-    let shown = format!("{:?}", read.with(&terms()));
+    let shown = format!("{:?}", read.for_job(&job()));
     assert!(!shown.contains("secret") && !shown.contains("115, 101, 99"), "{shown}");
 }
 
 #[test]
-fn a_choice_as_its_definition_spells_it_is_told_before_it_selects_nothing() {
-    let told = faults(&configuration(&[["Observation.value[x]", r#""method":"redact""#]], ""));
-    assert_eq!(told.len(), 1);
-    assert!(told[0].starts_with("rule 1 (`Observation.value[x]`): a choice is named without [x]"), "{told:?}");
+fn a_choice_with_its_suffix_is_rejected() {
+    let found = errors(&configuration(&[["Observation.value[x]", r#""method":"redact""#]], ""));
+    assert_eq!(found.len(), 1);
+    assert!(found[0].starts_with("rule 1 (`Observation.value[x]`): name a choice without [x]"), "{found:?}");
 }

@@ -1,4 +1,4 @@
-//! No identifier of a resource survives the rules for HIPAA's safe harbor.
+//! No identifier of a resource is left after the rules of HIPAA's safe harbor method.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::*;
 
-/// What the rules of the safe-harbor method do in short. The whole of them is no part of this repository.
+/// A short form of the rules of the safe harbor method. The complete configuration is not part of this repository.
 const SAFE_HARBOR: &[[&str; 2]] = &[
     ["nodesByType('Extension')", r#""method":"redact""#],
     ["nodesByType('HumanName').use", r#""method":"keep""#],
@@ -37,8 +37,8 @@ const OBSERVATION: &str = r#"{"resourceType":"Observation","id":"4e5f-observatio
     "effectiveDateTime":"2019-08-07T13:14:15+02:00","contained":[{"resourceType":"Patient","name":[{"text":"Brigitte Musterfrau"}]}]}"#;
 
 #[test]
-fn no_identifier_of_a_resource_survives() {
-    let deidentifier = ready(&configuration(SAFE_HARBOR, PARAMETERS));
+fn no_identifier_of_a_resource_is_left() {
+    let deidentifier = deidentifier(&configuration(SAFE_HARBOR, PARAMETERS));
     let secrets = [
         "7a1b2c3d",
         "4e5f",
@@ -59,21 +59,22 @@ fn no_identifier_of_a_resource_survives() {
         "13:14:15",
     ];
     for resource in [PATIENT, OBSERVATION] {
-        let left = apply(&deidentifier, &resource.replace("\n    ", "")).unwrap();
+        let left = deidentify(&deidentifier, &resource.replace("\n    ", "")).unwrap();
         for secret in secrets {
             assert!(!left.contains(secret), "{secret}: {left}");
         }
     }
-    let left = parsed(&apply(&deidentifier, &PATIENT.replace("\n    ", "")).unwrap());
+    let left = parse_json(&deidentify(&deidentifier, &PATIENT.replace("\n    ", "")).unwrap());
     assert_eq!(left["address"], serde_json::json!([{ "state": "MA", "postalCode": "02100" }]));
 }
 
+/// Returns a path of the test data beside the checkout, if it exists.
 fn shared(path: &str) -> Option<PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared").join(path);
     path.exists().then_some(path)
 }
 
-/// What tells who somebody is, of every resource: ids, names, numbers, addresses, whole birth dates.
+/// Collects the values that identify a person: ids, names, numbers, addresses, complete birth dates.
 fn secrets(resource: &Value, found: &mut BTreeSet<String>) {
     match resource {
         Value::Array(items) => items.iter().for_each(|item| secrets(item, found)),
@@ -81,7 +82,7 @@ fn secrets(resource: &Value, found: &mut BTreeSet<String>) {
             let text = |name: &str| members.get(name).and_then(Value::as_str).map(str::to_owned);
             if members.contains_key("resourceType") {
                 found.extend(text("id"));
-                // Other dates move, and may come to lie on a day on which something else was.
+                // Other dates move, and the new date can be another date of the data by chance.
                 found.extend(text("birthDate"));
             }
             let list =
@@ -90,7 +91,7 @@ fn secrets(resource: &Value, found: &mut BTreeSet<String>) {
                 found.extend(text("family").into_iter().chain(list("given")));
             }
             if members.contains_key("postalCode") {
-                // What the method leaves of a zip code is, of some, all of it.
+                // Some zip codes are unchanged, because only zeros follow their first three digits.
                 let zip = text("postalCode").filter(|zip| !zip.chars().skip(3).all(|digit| digit == '0'));
                 found.extend(zip.into_iter().chain(list("line")).chain(text("city")));
             }
@@ -104,26 +105,27 @@ fn secrets(resource: &Value, found: &mut BTreeSet<String>) {
     }
 }
 
-/// The original configuration keeps `Organization.identifier`, `.telecom` and `.address`, and so do we: organisations are no people.
+/// Returns true for an Organization. The configuration keeps its identifiers, telecoms and addresses, because they do not
+/// identify people.
 fn is_of_organization(line: &str) -> bool {
     line.contains(r#""resourceType":"Organization""#)
 }
 
 #[test]
-fn no_identifier_of_synthetic_patients_survives() {
+fn no_identifier_of_synthetic_patients_is_left() {
     let (Some(data), Some(config)) = (shared("data/10-patients"), shared("vectors/anonymizer/samples/configuration-sample.json")) else {
         return;
     };
-    let deidentifier = ready(fs::read_to_string(config).unwrap().trim_start_matches('\u{feff}'));
+    let deidentifier = deidentifier(fs::read_to_string(config).unwrap().trim_start_matches('\u{feff}'));
     let files: Vec<_> = fs::read_dir(data).unwrap().map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap()).collect();
     let lines = || files.iter().flat_map(|file| file.lines()).filter(|line| !is_of_organization(line));
     let mut found = BTreeSet::new();
-    lines().for_each(|line| secrets(&parsed(line), &mut found));
-    // Contained resources are named by plain words, which are names of elements, too: `#coverage`.
+    lines().for_each(|line| secrets(&parse_json(line), &mut found));
+    // Ids of contained resources, such as `#coverage`, can also be names of elements.
     found.retain(|secret| !secret.chars().all(|c| c.is_ascii_lowercase()));
     assert!(found.len() > 1000, "{}", found.len());
     for line in lines() {
-        let left = apply(&deidentifier, line).unwrap();
+        let left = deidentify(&deidentifier, line).unwrap();
         let texts: BTreeSet<&str> = left.split(|c: char| !c.is_alphanumeric() && !matches!(c, '-' | '.' | '@')).collect();
         for secret in &found {
             let is_there = if secret.contains(' ') { left.contains(secret) } else { texts.contains(secret.as_str()) };

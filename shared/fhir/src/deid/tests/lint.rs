@@ -1,31 +1,33 @@
-//! What is said of a configuration before it meets data, and what is told of its work.
+//! Checks of a configuration without data, and explanations of a resource.
 
 use super::*;
 
-fn read(rules: &[[&str; 2]], parameters: &str) -> Deidentification {
-    Deidentification::read(configuration(rules, parameters).as_bytes(), FhirVersion::R4).unwrap()
+/// Parses a configuration.
+fn parse(rules: &[[&str; 2]], parameters: &str) -> DeidConfig {
+    DeidConfig::parse(configuration(rules, parameters).as_bytes(), FhirVersion::R4).unwrap()
 }
 
+/// Returns the issues of rules.
 fn lint(rules: &[[&str; 2]]) -> Vec<String> {
-    read(rules, "").lint().iter().map(DeidFault::to_string).collect()
+    parse(rules, "").lint().iter().map(DeidConfigIssue::to_string).collect()
 }
 
 const REDACT: &str = r#""method":"redact""#;
 const KEEP: &str = r#""method":"keep""#;
 
 #[test]
-fn rules_that_select_nothing_are_told_with_what_was_meant() {
+fn rules_that_select_nothing_are_reported_with_a_suggestion() {
     for (path, reason) in [
         (
             "HealthcareService.notAvaliable.description",
-            "there is no element `notAvaliable` where the path looks for it; did you mean `notAvailable`?",
+            "there is no element `notAvaliable` at this place of the path; did you mean `notAvailable`?",
         ),
-        ("Observation.valueQuantity", "a choice is named without its type: `value`"),
-        ("nodesByType('HumanNames')", "nothing there is of the type `HumanNames`; did you mean `HumanName`?"),
-        ("nodesByName('familly')", "no element there is named `familly`; did you mean `family`?"),
-        ("Observation.value as Age", "nothing there is of the type `Age`"),
-        ("Patient.contact.Gender", "nothing there is of the type `Gender`; did you mean `gender`?"),
-        ("Patient.name.where(use = 'usual').xyzzy", "there is no element `xyzzy` where the path looks for it"),
+        ("Observation.valueQuantity", "name a choice without its type: `value`"),
+        ("nodesByType('HumanNames')", "no element has the type `HumanNames`; did you mean `HumanName`?"),
+        ("nodesByName('familly')", "no element has the name `familly`; did you mean `family`?"),
+        ("Observation.value as Age", "no element has the type `Age`"),
+        ("Patient.contact.Gender", "no element has the type `Gender`; did you mean `gender`?"),
+        ("Patient.name.where(use = 'usual').xyzzy", "there is no element `xyzzy` at this place of the path"),
     ] {
         let found = lint(&[[path, REDACT]]);
         assert!(matches!(&found[..], [found] if found.contains(reason)), "{path}: {found:?}");
@@ -33,39 +35,42 @@ fn rules_that_select_nothing_are_told_with_what_was_meant() {
 }
 
 #[test]
-fn rules_for_extensions_only_are_told_where_extensions_are_left_alone() {
+fn rules_for_extensions_only_are_reported_if_rules_skip_extensions() {
     let rules = [["Patient.extension.value", REDACT], ["Patient.extension", REDACT]];
-    let found = read(&rules, r#""rulesInExtensions":false"#).lint();
-    let expected = "rule 1 (`Patient.extension.value`): what it selects lies in extensions, and rulesInExtensions is false";
-    assert_eq!(found.iter().map(DeidFault::to_string).collect::<Vec<_>>(), [expected]);
+    let found = parse(&rules, r#""rulesInExtensions":false"#).lint();
+    let expected = "rule 1 (`Patient.extension.value`): the rule selects only elements in extensions, and rulesInExtensions is false";
+    assert_eq!(found.iter().map(DeidConfigIssue::to_string).collect::<Vec<_>>(), [expected]);
 }
 
 #[test]
-fn rules_that_come_too_late_are_told() {
-    let late = "rule 2 (`Patient.name.use`): earlier rules touch all that it selects; it does nothing";
+fn rules_that_earlier_rules_leave_without_effect_are_reported() {
+    let late = "rule 2 (`Patient.name.use`): the rule has no effect: earlier rules apply to every element that it selects";
     assert_eq!(lint(&[["Patient.name", REDACT], ["Patient.name.use", KEEP]]), [late]);
     assert_eq!(lint(&[["nodesByType('HumanName')", REDACT], ["Patient.name.use", KEEP]]), [late]);
     assert_eq!(lint(&[["Patient.name.use", KEEP], ["Patient.name", REDACT]]), Vec::<String>::new());
-    // Of a condition nobody knows whether it holds.
+    // A rule with a condition applies to an element only in some resources.
     assert_eq!(lint(&[["Patient.name.where(use = 'usual')", REDACT], ["Patient.name", KEEP]]), Vec::<String>::new());
     assert_eq!(lint(&[["Patient.name", KEEP], ["Patient.name.where(use = 'usual')", REDACT]]).len(), 1);
 }
 
 #[test]
-fn references_that_show_hashed_ids_are_told() {
+fn references_that_reveal_hashed_ids_are_reported() {
     let hash = r#""method":"cryptoHash""#;
     let found = lint(&[["Resource.id", hash]]);
-    assert!(matches!(&found[..], [found] if found.contains("still show them")), "{found:?}");
+    assert!(matches!(&found[..], [found] if found.contains("still reveal them")), "{found:?}");
     let found = lint(&[["Patient.link", KEEP], ["Resource.id", hash], ["nodesByType('Reference').reference", hash]]);
-    assert!(matches!(&found[..], [found] if found.starts_with("rule 1 (`Patient.link`): it keeps references in Patient")), "{found:?}");
+    assert!(
+        matches!(&found[..], [found] if found.starts_with("rule 1 (`Patient.link`): the rule keeps references in Patient")),
+        "{found:?}"
+    );
     assert_eq!(lint(&[["Resource.id", hash], ["nodesByType('Reference').reference", hash]]), Vec::<String>::new());
 }
 
 #[test]
-fn elements_that_no_rule_touches_are_told() {
-    let kind = ResourceType::named("Patient").unwrap();
+fn elements_that_no_rule_applies_to_are_listed() {
+    let patient = ResourceType::PATIENT;
     let untouched = |rules: &[[&str; 2]], parameters: &str| -> Vec<(String, &str)> {
-        read(rules, parameters).untouched(kind).into_iter().map(|element| (element.path, element.type_name)).collect()
+        parse(rules, parameters).untouched_elements(patient).into_iter().map(|element| (element.path, element.type_name)).collect()
     };
     let found = untouched(
         &[["nodesByType('HumanName').family", REDACT], ["Patient.birthDate", REDACT], ["Patient.deceased as dateTime", REDACT]],
@@ -87,18 +92,21 @@ fn elements_that_no_rule_touches_are_told() {
 }
 
 #[test]
-fn each_step_is_told_with_what_was_there_and_what_is() {
+fn each_step_is_explained_with_the_values_before_and_after() {
     let rules = [
         ["Patient.name.use", KEEP],
         ["Patient.name", REDACT],
         ["Patient.birthDate", REDACT],
         ["Patient.photo", r#""method":"substitute","replaceWith":{"title":"t"}"#],
     ];
-    let deidentifier = read(&rules, r#""enablePartialDatesForRedact":true"#).with(&terms());
+    let deidentifier = parse(&rules, r#""enablePartialDatesForRedact":true"#).for_job(&job());
     let resource = br#"{"resourceType":"Patient","name":[{"use":"usual","family":"A"}],"birthDate":"2001-02-03","photo":[{"url":"u"}]}"#;
-    let told = deidentifier.explain(resource, None).unwrap();
-    let steps: Vec<_> =
-        told.steps.iter().map(|step| (step.rule, step.place.as_str(), step.before.as_deref(), step.after.as_deref())).collect();
+    let explanation = deidentifier.explain(resource, None).unwrap();
+    let steps: Vec<_> = explanation
+        .steps
+        .iter()
+        .map(|step| (step.rule_number, step.element_path.as_str(), step.before.as_deref(), step.after.as_deref()))
+        .collect();
     assert_eq!(
         steps,
         [
@@ -109,6 +117,6 @@ fn each_step_is_told_with_what_was_there_and_what_is() {
         ]
     );
     let mut applied = Vec::new();
-    deidentifier.apply(resource, None, &mut applied).unwrap();
-    assert_eq!(parsed(std::str::from_utf8(&told.after).unwrap()), parsed(std::str::from_utf8(&applied).unwrap()));
+    deidentifier.deidentify(resource, None, &mut applied).unwrap();
+    assert_eq!(parse_json(std::str::from_utf8(&explanation.output).unwrap()), parse_json(std::str::from_utf8(&applied).unwrap()));
 }

@@ -1,4 +1,4 @@
-//! Which elements a path selects.
+//! The elements that paths select.
 
 use super::*;
 
@@ -7,15 +7,15 @@ const PATIENT: &str = r#"{"resourceType":"Patient","id":"p","active":true,"name"
     "birthDate":"2001-02-03","multipleBirthInteger":2,"extension":[{"url":"http://a","valueCode":"c"},{"url":"http://b","valueString":"s"}],
     "contact":[{"name":{"family":"K"},"gender":"male"}],"contained":[{"resourceType":"Organization","name":"O"}]}"#;
 
-/// The places that a path selects, those of elements with members by their first value.
+/// Returns the paths of the values that a rule's path selects.
 fn selected(path: &str) -> Vec<String> {
-    let deidentifier = ready(&configuration(&[[path, r#""method":"keep""#]], ""));
-    let told = deidentifier.explain(PATIENT.replace("\n    ", "").as_bytes(), None).unwrap();
-    told.steps.into_iter().map(|step| step.place.trim_start_matches("Patient.").to_owned()).collect()
+    let deidentifier = deidentifier(&configuration(&[[path, r#""method":"keep""#]], ""));
+    let explanation = deidentifier.explain(PATIENT.replace("\n    ", "").as_bytes(), None).unwrap();
+    explanation.steps.into_iter().map(|step| step.element_path.trim_start_matches("Patient.").to_owned()).collect()
 }
 
 #[test]
-fn a_path_selects_elements() {
+fn each_path_selects_the_expected_elements() {
     for (path, places) in [
         ("Patient.name.family", &["name[0].family", "name[2].family"][..]),
         ("Patient.name[1].given | Patient.name.first().use", &["name[1].given[0]", "name[0].use"]),
@@ -40,7 +40,7 @@ fn a_path_selects_elements() {
         ("Patient.name.family.where($this.indexOf('b') = 1)", &["name[0].family"]),
         ("Patient.name.period.where(start >= @2020-01-01).start", &["name[1].period.start"]),
         ("Patient.name.period.where(start < @2020-01-02).start", &[]),
-        // Whether 2021 is after a day of it is unknown, which is not true.
+        // Whether 2021 is after one of its days is unknown, and unknown is not true.
         ("Patient.name.period.where(end > @2021-05-05).start", &[]),
         ("Patient.telecom.where(rank >= 2).value", &["telecom[1].value"]),
         ("Patient.telecom.where(rank + 1 = 2).value", &["telecom[0].value"]),
@@ -71,13 +71,13 @@ fn a_path_selects_elements() {
         ("Patient.name.`given`[2]", &["name[1].given[0]"]),
         ("Patient.contact.descendants().where(hasValue())", &["contact[0].name.family", "contact[0].gender"]),
         ("Organization.name", &["contained[0].name"]),
-        // A type is one wherever it stands.
+        // The name of a type is a type filter everywhere in a path.
         ("Patient.contained.Organization.name", &["contained[0].name"]),
         ("Patient.contained.Patient.name", &[]),
-        // Several are something, and something is true.
+        // Several items count as true.
         ("Patient.name.where(given).use", &["name[0].use", "name[1].use"]),
         ("Patient.name.where(given and use = 'official').use", &["name[0].use"]),
-        // What has members is no value, and equals what has the same.
+        // An element with members has no value. It equals an element with equal members.
         ("Patient.name.where(period != 'x').use", &["name[1].use"]),
         ("Patient.name.where(period = 'x' or given = 'Z').use", &["name[1].use"]),
         ("Patient.where(contact.name = contact.name).id", &["id"]),

@@ -1,148 +1,154 @@
-//! What functions yield.
+//! Evaluates function calls.
 
 use std::borrow::Cow;
 
 use rust_decimal::{Decimal, RoundingStrategy};
 
-use super::{Answer, Collection, Item, Scope, integer, truth, whole};
+use super::{Collection, CollectionItem, EvalResult, Evaluator, boolean, integer_item, to_integer};
+use crate::deid::element_tree::NodeId;
 use crate::deid::fhirpath::functions::ValueFunction;
-use crate::deid::fhirpath::value::decimal;
-use crate::deid::fhirpath::{Expr, Function, Moment, Unanswered, Value};
-use crate::deid::tree::NodeId;
+use crate::deid::fhirpath::{EvaluationError, Expr, Function, PartialDateTime, Value, parse_decimal};
 
-impl<'t> Scope<'_, 't> {
-    pub(super) fn call(&self, focus: Collection<'t>, function: &'t Function, arguments: &'t [Expr]) -> Answer<Collection<'t>> {
-        let argument = |place: usize| arguments.get(place).unwrap_or(&Expr::Nothing);
+impl<'t> Evaluator<'_, 't> {
+    /// Evaluates a function with an input collection.
+    pub(super) fn call(&self, focus: Collection<'t>, function: &'t Function, arguments: &'t [Expr]) -> EvalResult<Collection<'t>> {
+        let argument = |index: usize| arguments.get(index).unwrap_or(&Expr::Empty);
         match function {
-            Function::Where => self.filtered(focus, argument(0)),
+            Function::Where => self.filter_items(focus, argument(0)),
             Function::Select => {
                 let mut found = Vec::new();
-                for (position, this) in focus.iter().enumerate() {
-                    found.extend(Scope { this, position, ..*self }.evaluate(argument(0))?);
+                for (index, this) in focus.iter().enumerate() {
+                    found.extend(Evaluator { this, index, ..*self }.evaluate(argument(0))?);
                 }
                 Ok(found)
             }
             Function::First => Ok(focus.into_iter().take(1).collect()),
             Function::Last => Ok(focus.into_iter().next_back().into_iter().collect()),
             Function::Tail => Ok(focus.into_iter().skip(1).collect()),
-            Function::Skip => Ok(focus.into_iter().skip(self.count(argument(0))?).collect()),
-            Function::Take => Ok(focus.into_iter().take(self.count(argument(0))?).collect()),
-            Function::Single if focus.len() > 1 => Err(Unanswered::Several),
+            Function::Skip => Ok(focus.into_iter().skip(self.non_negative_integer(argument(0))?).collect()),
+            Function::Take => Ok(focus.into_iter().take(self.non_negative_integer(argument(0))?).collect()),
+            Function::Single if focus.len() > 1 => Err(EvaluationError::MultipleValues),
             Function::Single => Ok(focus),
             Function::Distinct => Ok(self.distinct(focus.into_iter())),
             Function::Union => Ok(self.distinct(focus.into_iter().chain(self.evaluate(argument(0))?))),
             Function::Intersect | Function::Exclude => {
                 let others = self.evaluate(argument(0))?;
-                let is_there = |item: &Item<'t>| others.iter().any(|other| self.are_equal(item, other) == Some(true));
-                let wanted = *function == Function::Intersect;
-                Ok(self.distinct(focus.into_iter().filter(|item| is_there(item) == wanted)))
+                let is_in_others = |item: &CollectionItem<'t>| others.iter().any(|other| self.items_equal(item, other) == Some(true));
+                let keeps_common = *function == Function::Intersect;
+                Ok(self.distinct(focus.into_iter().filter(|item| is_in_others(item) == keeps_common)))
             }
-            Function::Children => Ok(self.below(&focus, |_, _| true)),
+            Function::Children => Ok(self.matching_children(&focus, |_, _| true)),
             Function::Descendants => {
-                let mut found = self.below(&focus, |_, _| true);
+                let mut found = self.matching_children(&focus, |_, _| true);
                 let mut level = found.clone();
                 while !level.is_empty() {
-                    level = self.below(&level, |_, _| true);
+                    level = self.matching_children(&level, |_, _| true);
                     found.extend_from_slice(&level);
                 }
                 Ok(found)
             }
-            Function::NodesByType(name) => Ok(self.within(&focus, |scope, node| scope.type_name(node) == &**name)),
-            Function::NodesByName(name) => Ok(self.within(&focus, |scope, node| scope.element(node) == &**name)),
+            Function::NodesByType(name) => Ok(self.nodes_within(&focus, |evaluator, node| evaluator.type_name(node) == &**name)),
+            Function::NodesByName(name) => Ok(self.nodes_within(&focus, |evaluator, node| evaluator.element(node) == &**name)),
             Function::Extension(url) => {
-                let mut extensions = self.below(&focus, |tree, child| tree.element(child) == "extension");
+                let mut extensions = self.matching_children(&focus, |tree, child| tree.element(child) == "extension");
                 extensions.retain(|extension| {
-                    let urls = self.below(std::slice::from_ref(extension), |tree, child| tree.element(child) == "url");
-                    matches!(urls.first().and_then(|found| self.value(found)), Some(Value::Text(found)) if found == **url)
+                    let urls = self.matching_children(std::slice::from_ref(extension), |tree, child| tree.element(child) == "url");
+                    matches!(urls.first().and_then(|found| self.value(found)), Some(Value::String(found)) if found == **url)
                 });
                 Ok(extensions)
             }
             Function::Iif => {
-                let condition = self.truth(&self.evaluate(argument(0))?);
+                let condition = self.as_boolean(&self.evaluate(argument(0))?);
                 self.evaluate(argument(if condition == Some(true) { 1 } else { 2 }))
             }
-            Function::Exists if arguments.is_empty() => Ok(truth(!focus.is_empty())),
-            Function::Exists => Ok(truth(!self.filtered(focus, argument(0))?.is_empty())),
-            Function::Empty => Ok(truth(focus.is_empty())),
+            Function::Exists if arguments.is_empty() => Ok(boolean(!focus.is_empty())),
+            Function::Exists => Ok(boolean(!self.filter_items(focus, argument(0))?.is_empty())),
+            Function::Empty => Ok(boolean(focus.is_empty())),
             Function::All => {
                 let count = focus.len();
-                Ok(truth(self.filtered(focus, argument(0))?.len() == count))
+                Ok(boolean(self.filter_items(focus, argument(0))?.len() == count))
             }
-            Function::Not if focus.len() > 1 => Err(Unanswered::Several),
-            Function::Not => Ok(self.truth(&focus).map(|value| truth(!value)).unwrap_or_default()),
-            Function::Count => Ok(vec![integer(focus.len())]),
-            Function::HasValue => Ok(truth(focus.len() == 1 && self.single(&focus)?.is_some())),
-            Function::GetValue => Ok(self.single(&focus)?.map(Item::Value).into_iter().collect()),
+            Function::Not if focus.len() > 1 => Err(EvaluationError::MultipleValues),
+            Function::Not => Ok(self.as_boolean(&focus).map(|value| boolean(!value)).unwrap_or_default()),
+            Function::Count => Ok(vec![integer_item(focus.len())]),
+            Function::HasValue => Ok(boolean(focus.len() == 1 && self.single(&focus)?.is_some())),
+            Function::GetValue => Ok(self.single(&focus)?.map(CollectionItem::Value).into_iter().collect()),
             Function::Today => {
-                let text = self.scene.today.to_string();
-                Ok(Moment::date_time(&text).map(|today| Item::Value(Value::Moment(today, text.into()))).into_iter().collect())
+                let text = self.context.today.to_string();
+                Ok(PartialDateTime::parse(&text)
+                    .map(|today| CollectionItem::Value(Value::DateTime(today, text.into())))
+                    .into_iter()
+                    .collect())
             }
-            Function::OfValue(function) => {
+            Function::OnValue(function) => {
                 let Some(value) = self.single(&focus)? else { return Ok(Vec::new()) };
-                let operand = |place: usize| self.single(&self.evaluate(argument(place))?);
-                Ok(of_value(value, function, operand)?.map(Item::Value).into_iter().collect())
+                let operand = |index: usize| self.single(&self.evaluate(argument(index))?);
+                Ok(call_value_function(value, function, operand)?.map(CollectionItem::Value).into_iter().collect())
             }
         }
     }
 
-    fn filtered(&self, focus: Collection<'t>, criteria: &'t Expr) -> Answer<Collection<'t>> {
+    /// Returns the items for which the criteria are true.
+    fn filter_items(&self, focus: Collection<'t>, criteria: &'t Expr) -> EvalResult<Collection<'t>> {
         let mut found = Vec::new();
-        for (position, item) in focus.into_iter().enumerate() {
-            if self.is_true(criteria, &item, position)? {
+        for (index, item) in focus.into_iter().enumerate() {
+            if self.is_true(criteria, &item, index)? {
                 found.push(item);
             }
         }
         Ok(found)
     }
 
-    /// The items themselves and what lies below them, but in no resource within.
-    fn within(&self, items: &[Item<'t>], is_so: impl Fn(&Self, NodeId) -> bool) -> Collection<'t> {
-        let Some(tree) = self.scene.tree else { return Vec::new() };
+    /// Returns the elements for which `predicate` is true among the items and everything below them, without nested resources.
+    fn nodes_within(&self, items: &[CollectionItem<'t>], predicate: impl Fn(&Self, NodeId) -> bool) -> Collection<'t> {
+        let Some(tree) = self.context.tree else { return Vec::new() };
         let mut found = Vec::new();
         for item in items {
-            if let Item::Node(node) = item {
-                found.extend(tree.within(*node).into_iter().filter(|node| is_so(self, *node)).map(Item::Node));
+            if let CollectionItem::Node(node) = item {
+                found.extend(tree.self_and_descendants(*node).into_iter().filter(|node| predicate(self, *node)).map(CollectionItem::Node));
             }
         }
         found
     }
 
+    /// Returns the type name of an element.
     fn type_name(&self, node: NodeId) -> &'static str {
-        self.scene.tree.map(|tree| tree.type_name(node)).unwrap_or_default()
+        self.context.tree.map(|tree| tree.type_name(node)).unwrap_or_default()
     }
 
+    /// Returns the name of an element.
     pub(super) fn element(&self, node: NodeId) -> &'static str {
-        self.scene.tree.map(|tree| tree.element(node)).unwrap_or_default()
+        self.context.tree.map(|tree| tree.element(node)).unwrap_or_default()
     }
 }
 
-/// A function of `value`; nothing where the value or an operand does not allow it.
-fn of_value<'t>(
+/// Evaluates a function of a single value; `None` if the value or an operand has no result. `operand` evaluates an argument.
+fn call_value_function<'t>(
     value: Value<'t>,
     function: &ValueFunction,
-    operand: impl Fn(usize) -> Answer<Option<Value<'t>>>,
-) -> Answer<Option<Value<'t>>> {
+    operand: impl Fn(usize) -> EvalResult<Option<Value<'t>>>,
+) -> EvalResult<Option<Value<'t>>> {
     use ValueFunction as F;
-    // Dates are strings as well: what is cut off them is how they are generalized.
+    // Dates count as strings, so that cases can generalize them by cutting off parts.
     let text = |name| match &value {
-        Value::Text(text) | Value::Moment(_, text) => Ok(text.as_ref()),
-        Value::Bool(_) | Value::Integer(_) | Value::Decimal(_) => Err(Unanswered::NoFunction(name, value.kind())),
+        Value::String(text) | Value::DateTime(_, text) => Ok(text.as_ref()),
+        Value::Boolean(_) | Value::Integer(_) | Value::Decimal(_) => Err(EvaluationError::NoFunction(name, value.type_description())),
     };
-    let number = |name| value.number().ok_or(Unanswered::NoFunction(name, value.kind()));
-    let other = |place| Ok(operand(place)?.map(Value::text));
-    let count = |place| match operand(place)? {
+    let number = |name| value.as_decimal().ok_or(EvaluationError::NoFunction(name, value.type_description()));
+    let other = |index| Ok(operand(index)?.map(Value::into_text));
+    let count = |index| match operand(index)? {
         Some(Value::Integer(count)) => Ok(Some(count)),
-        Some(value) => Err(Unanswered::NoFunction("substring", value.kind())),
+        Some(value) => Err(EvaluationError::NotAnInteger(value.type_description())),
         None => Ok(None),
     };
-    let owned = |text: String| Some(Value::Text(text.into()));
+    let owned = |text: String| Some(Value::String(text.into()));
     Ok(match function {
-        F::StartsWith => with(text("startsWith")?, other(0)?, |text, other| text.starts_with(other)),
-        F::EndsWith => with(text("endsWith")?, other(0)?, |text, other| text.ends_with(other)),
-        F::Contains => with(text("contains")?, other(0)?, |text, other| text.contains(other)),
-        F::Matches(pattern) => Some(Value::Bool(pattern.0.is_match(text("matches")?))),
+        F::StartsWith => compare_text(text("startsWith")?, other(0)?, |text, other| text.starts_with(other)),
+        F::EndsWith => compare_text(text("endsWith")?, other(0)?, |text, other| text.ends_with(other)),
+        F::Contains => compare_text(text("contains")?, other(0)?, |text, other| text.contains(other)),
+        F::Matches(pattern) => Some(Value::Boolean(pattern.0.is_match(text("matches")?))),
         F::ReplaceMatches(pattern) => match other(1)? {
-            Some(other) => owned(pattern.0.replace_all(text("replaceMatches")?, &pattern.template(&other)).into_owned()),
+            Some(other) => owned(pattern.0.replace_all(text("replaceMatches")?, &pattern.rust_replacement(&other)).into_owned()),
             None => None,
         },
         F::Replace => match (other(0)?, other(1)?) {
@@ -152,9 +158,9 @@ fn of_value<'t>(
         F::Substring => {
             let text = text("substring")?;
             let length = text.chars().count();
-            let place = count(0)?.and_then(|start| usize::try_from(start).ok()).filter(|start| *start < length);
-            let wanted = count(1)?.map_or(length, |wanted| usize::try_from(wanted).unwrap_or(0));
-            place.and_then(|start| owned(text.chars().skip(start).take(wanted).collect()))
+            let start = count(0)?.and_then(|start| usize::try_from(start).ok()).filter(|start| *start < length);
+            let count = count(1)?.map_or(length, |count| usize::try_from(count).unwrap_or(0));
+            start.and_then(|start| owned(text.chars().skip(start).take(count).collect()))
         }
         F::IndexOf => {
             let text = text("indexOf")?;
@@ -167,38 +173,40 @@ fn of_value<'t>(
         F::Lower => owned(text("lower")?.to_lowercase()),
         F::Upper => owned(text("upper")?.to_uppercase()),
         F::Trim => owned(text("trim")?.trim().to_owned()),
-        F::ToText => Some(Value::Text(value.text())),
+        F::ToString => Some(Value::String(value.into_text())),
         F::ToInteger => match &value {
-            Value::Bool(value) => Some(Value::Integer((*value).into())),
+            Value::Boolean(value) => Some(Value::Integer((*value).into())),
             Value::Integer(value) => Some(Value::Integer(*value)),
-            Value::Text(text) => text.parse().ok().map(Value::Integer),
-            Value::Decimal(_) | Value::Moment(..) => None,
+            Value::String(text) => text.parse().ok().map(Value::Integer),
+            Value::Decimal(_) | Value::DateTime(..) => None,
         },
         F::ToDecimal => match &value {
-            Value::Bool(value) => Some(Value::Decimal(Decimal::from(u8::from(*value)))),
-            Value::Integer(_) | Value::Decimal(_) => value.number().map(Value::Decimal),
-            Value::Text(text) => decimal(text).map(Value::Decimal),
-            Value::Moment(..) => None,
+            Value::Boolean(value) => Some(Value::Decimal(Decimal::from(u8::from(*value)))),
+            Value::Integer(_) | Value::Decimal(_) => value.as_decimal().map(Value::Decimal),
+            Value::String(text) => parse_decimal(text).map(Value::Decimal),
+            Value::DateTime(..) => None,
         },
-        F::ToBoolean => match value.text().to_ascii_lowercase().as_str() {
-            "true" | "t" | "yes" | "y" | "1" | "1.0" => Some(Value::Bool(true)),
-            "false" | "f" | "no" | "n" | "0" | "0.0" => Some(Value::Bool(false)),
+        F::ToBoolean => match value.into_text().to_ascii_lowercase().as_str() {
+            "true" | "t" | "yes" | "y" | "1" | "1.0" => Some(Value::Boolean(true)),
+            "false" | "f" | "no" | "n" | "0" | "0.0" => Some(Value::Boolean(false)),
             _ => None,
         },
         F::ToDate => {
             let text = text("toDate")?;
-            moment(text.split_once('T').map_or(text, |(date, _)| date), Moment::date_time)
+            parse_date_time(text.split_once('T').map_or(text, |(date, _)| date), PartialDateTime::parse)
         }
-        F::ToDateTime => moment(text("toDateTime")?, Moment::date_time),
-        F::ToTime => moment(text("toTime")?, Moment::time),
+        F::ToDateTime => parse_date_time(text("toDateTime")?, PartialDateTime::parse),
+        F::ToTime => parse_date_time(text("toTime")?, PartialDateTime::parse_time),
         F::Abs => match &value {
-            Value::Integer(number) => Some(Value::Integer(number.checked_abs().ok_or(Unanswered::Overflow)?)),
+            Value::Integer(number) => Some(Value::Integer(number.checked_abs().ok_or(EvaluationError::Overflow)?)),
             Value::Decimal(number) => Some(Value::Decimal(number.abs())),
-            Value::Bool(_) | Value::Text(_) | Value::Moment(..) => return Err(Unanswered::NoFunction("abs", value.kind())),
+            Value::Boolean(_) | Value::String(_) | Value::DateTime(..) => {
+                return Err(EvaluationError::NoFunction("abs", value.type_description()));
+            }
         },
-        F::Ceiling => Some(whole(number("ceiling")?.ceil())?),
-        F::Floor => Some(whole(number("floor")?.floor())?),
-        F::Truncate => Some(whole(number("truncate")?.trunc())?),
+        F::Ceiling => Some(to_integer(number("ceiling")?.ceil())?),
+        F::Floor => Some(to_integer(number("floor")?.floor())?),
+        F::Truncate => Some(to_integer(number("truncate")?.trunc())?),
         F::Round => {
             let places = count(0)?.and_then(|places| u32::try_from(places).ok()).unwrap_or(0);
             let rounded = number("round")?.round_dp_with_strategy(places, RoundingStrategy::MidpointNearestEven);
@@ -207,10 +215,12 @@ fn of_value<'t>(
     })
 }
 
-fn with<'t>(text: &str, other: Option<Cow<'_, str>>, is_so: fn(&str, &str) -> bool) -> Option<Value<'t>> {
-    other.map(|other| Value::Bool(is_so(text, &other)))
+/// Compares a text with an operand; `None` if the operand is empty.
+fn compare_text<'t>(text: &str, other: Option<Cow<'_, str>>, predicate: fn(&str, &str) -> bool) -> Option<Value<'t>> {
+    other.map(|other| Value::Boolean(predicate(text, &other)))
 }
 
-fn moment<'t>(text: &str, read: fn(&str) -> Option<Moment>) -> Option<Value<'t>> {
-    read(text).map(|moment| Value::Moment(moment, text.to_owned().into()))
+/// Parses a text as a date, a time or both.
+fn parse_date_time<'t>(text: &str, parse: fn(&str) -> Option<PartialDateTime>) -> Option<Value<'t>> {
+    parse(text).map(|date_time| Value::DateTime(date_time, text.to_owned().into()))
 }

@@ -1,0 +1,292 @@
+//! The parts that both engines share: keys, plans, and the application of a method to one value.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+
+use time::Date;
+
+use super::config::{DateShiftScope, GeneralizeSettings, Method, ParsedConfig, ProcessingErrors, Replacement, Rule};
+use super::error::{DeidFailure, DeidFailureReason, DeidFailureScope, FailedRule};
+use super::json_string::write_json_string;
+use super::methods::{DateShiftKey, GeneralizedValue, Hasher, encrypt, generalize, perturb, redact, shift_date};
+use super::plan::{Plan, PlanCache};
+use super::primitive::{JsonForm, PrimitiveContext, PrimitiveRole};
+use super::security_labels::{SecurityLabel, SecurityLabels};
+use crate::definitions::ResourceType;
+
+/// A configuration with its keys and compiled plans; independent of any resource.
+pub(super) struct DeidEngine {
+    pub(super) config: Arc<ParsedConfig>,
+    plans: Arc<PlanCache>,
+    pub(super) today: Date,
+    crypto_hasher: Hasher,
+    /// The source of noise and initialization vectors. It is keyed, not random, so that a repeated slice gives the same bytes.
+    noise_hasher: Hasher,
+    date_shift_key: DateShiftKey,
+    encrypt_key: Vec<u8>,
+}
+
+impl fmt::Debug for DeidEngine {
+    /// Formats the engine without its keys.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DeidEngine").finish_non_exhaustive()
+    }
+}
+
+/// The outcome of applying a method to a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ValueOutcome {
+    /// The value is unchanged.
+    Kept,
+    /// The value is removed.
+    Removed,
+    /// The value is replaced by [`ResourceContext::replacement`], which is JSON.
+    Replaced,
+}
+
+/// The state of de-identifying one resource.
+pub(super) struct ResourceContext<'e> {
+    pub(super) engine: &'e DeidEngine,
+    /// The resource type. With the original id it determines the noise.
+    type_name: &'static str,
+    original_id: Cow<'e, str>,
+    date_offset: DateOffset<'e>,
+    /// The JSON of the last replaced value.
+    pub(super) replacement: String,
+    /// A buffer for a hash before it is quoted.
+    hash_text: String,
+    pub(super) labels: SecurityLabels,
+}
+
+/// The id that determines the date offset, and the offset in days once it has been computed.
+#[derive(Clone, Debug, Default)]
+pub(super) struct DateOffset<'n> {
+    id: Cow<'n, str>,
+    days: Option<i64>,
+}
+
+impl DeidEngine {
+    /// Creates an engine. Keys that the file leaves empty are derived from the job's key, each with its own label.
+    pub(super) fn new(config: Arc<ParsedConfig>, plans: Arc<PlanCache>, job_key: &[u8; 32], today: Date) -> Self {
+        let job_hasher = Hasher::new(job_key);
+        let derive = |label: &str| job_hasher.hash_parts(&[b"headrace de-identification", label.as_bytes()]);
+        let parameters = &config.parameters;
+        let key_or_derived = |key: &str, label| if key.is_empty() { derive(label).to_vec() } else { key.as_bytes().to_vec() };
+        let date_shift_key = match parameters.date_shift_key.as_str() {
+            "" => hex::encode(derive("dateShiftKey")),
+            key => key.to_owned(),
+        };
+        Self {
+            crypto_hasher: Hasher::new(&key_or_derived(&parameters.crypto_hash_key, "cryptoHashKey")),
+            noise_hasher: Hasher::new(&derive("noise")),
+            date_shift_key: DateShiftKey::new(&date_shift_key),
+            encrypt_key: key_or_derived(&parameters.encrypt_key, "encryptKey"),
+            config,
+            plans,
+            today,
+        }
+    }
+
+    /// Returns the plan for a resource type, or `None` if the FHIR version does not define the type.
+    pub(super) fn plan(&self, resource_type: ResourceType) -> Option<&Plan> {
+        self.plans.get_or_compile(resource_type, &self.config)
+    }
+
+    /// Returns the rule at an index, counted from 0 in the order of the file.
+    pub(super) fn rule(&self, index: usize) -> Option<&Rule> {
+        self.config.rules.get(index)
+    }
+
+    /// Creates a failure whose scope follows the configuration's `processingErrors`.
+    pub(super) fn failure(&self, rule: Option<&Rule>, element_path: String, reason: DeidFailureReason) -> DeidFailure {
+        let is_rule_failure = matches!(reason, DeidFailureReason::Expression(_) | DeidFailureReason::NumberOutOfRange);
+        let scope = match self.config.processing_errors {
+            ProcessingErrors::Quarantine => DeidFailureScope::Resource,
+            // Skip covers only a rule that fails for this resource's values. Invalid FHIR and invalid rules end the job.
+            ProcessingErrors::Skip if is_rule_failure => DeidFailureScope::Resource,
+            ProcessingErrors::Skip | ProcessingErrors::Raise => DeidFailureScope::Job,
+        };
+        let rule = rule.map(|rule| FailedRule { number: rule.number, method: rule.method_name.clone(), path: rule.path.clone() });
+        DeidFailure { rule, element_path, reason, scope }
+    }
+}
+
+impl<'e> ResourceContext<'e> {
+    /// Creates the context of a resource with its type, its id and the patient whose compartment contains it.
+    pub(super) fn new(engine: &'e DeidEngine, type_name: &'static str, id: Cow<'e, str>, patient: Option<&'e str>) -> Self {
+        let offset_id = match (engine.config.parameters.date_shift_scope, patient) {
+            (DateShiftScope::Patient, Some(patient)) => Cow::Borrowed(patient),
+            (DateShiftScope::Patient | DateShiftScope::Resource, _) => id.clone(),
+        };
+        Self {
+            engine,
+            type_name,
+            original_id: id,
+            date_offset: DateOffset { id: offset_id, days: None },
+            replacement: String::new(),
+            hash_text: String::new(),
+            labels: SecurityLabels::default(),
+        }
+    }
+
+    /// Sets the resource's current id. With `dateShiftScope: "resource"` it determines the date offset from now on.
+    pub(super) fn set_resource_id(&mut self, id: String) {
+        self.date_offset = self.date_offset_for(id);
+    }
+
+    /// Returns the date offset that applies while the resource has this id.
+    pub(super) fn date_offset_for(&self, id: String) -> DateOffset<'e> {
+        match self.engine.config.parameters.date_shift_scope {
+            DateShiftScope::Resource => DateOffset { id: id.into(), days: None },
+            DateShiftScope::Patient => self.date_offset.clone(),
+        }
+    }
+
+    /// Exchanges the current date offset with `other`.
+    pub(super) fn swap_date_offset(&mut self, other: &mut DateOffset<'e>) {
+        std::mem::swap(&mut self.date_offset, other);
+    }
+
+    /// Returns the number of days by which dates move, and computes it on first use.
+    fn offset_days(&mut self) -> i64 {
+        let engine = self.engine;
+        let DateOffset { id, days } = &mut self.date_offset;
+        match (engine.config.parameters.fixed_offset_days, *days) {
+            (Some(fixed), _) => fixed.into(),
+            (None, Some(known)) => known,
+            (None, None) => *days.insert(engine.date_shift_key.offset_days(id)),
+        }
+    }
+
+    /// Applies a method to a value and records the security label.
+    ///
+    /// * `text`: the value; a string without its quotes and escapes.
+    /// * `element_path`: the path of the element, which makes noise differ between elements with equal values.
+    ///
+    /// Fails if the method does not support the value.
+    pub(super) fn apply_method(
+        &mut self,
+        method: &Method,
+        primitive: PrimitiveContext,
+        text: &str,
+        element_path: &dyn fmt::Display,
+    ) -> Result<ValueOutcome, DeidFailureReason> {
+        // FHIR forbids leading and trailing whitespace. Where it occurs, it must not hide a date or a zip code from a method.
+        let text = text.trim();
+        let engine = self.engine;
+        self.replacement.clear();
+        let (outcome, label) = match method {
+            Method::Keep => return Ok(ValueOutcome::Kept),
+            Method::Drop => (ValueOutcome::Removed, SecurityLabel::Redacted),
+            // FHIR forbids empty strings. They are removed without a label, since no information is lost.
+            Method::Redact | Method::DateShift | Method::CryptoHash | Method::Encrypt if text.is_empty() => {
+                return Ok(ValueOutcome::Removed);
+            }
+            Method::DateShift if !primitive.is_date() => return Ok(ValueOutcome::Kept),
+            Method::DateShift => match shift_date(text, self.offset_days(), engine.today) {
+                Some(shifted) => (self.write_replacement(Some(&shifted), text, primitive), SecurityLabel::Perturbed),
+                None => self.redact(primitive, text),
+            },
+            Method::Redact => self.redact(primitive, text),
+            Method::CryptoHash => {
+                self.hash_text.clear();
+                match primitive.role {
+                    PrimitiveRole::Reference => engine.crypto_hasher.write_reference_hash(text, &mut self.hash_text),
+                    PrimitiveRole::Date
+                    | PrimitiveRole::DateTime
+                    | PrimitiveRole::AgeValue
+                    | PrimitiveRole::PostalCode
+                    | PrimitiveRole::Other => {
+                        engine.crypto_hasher.write_hash(hash_input(primitive, text), &mut self.hash_text);
+                    }
+                }
+                write_json_string(&self.hash_text, &mut self.replacement);
+                (ValueOutcome::Replaced, SecurityLabel::Hashed)
+            }
+            Method::Encrypt => {
+                let iv = self.noise_bytes(text, element_path).first_chunk().copied().unwrap_or_default();
+                let encrypted = encrypt(hash_input(primitive, text), &engine.encrypt_key, iv).ok_or(DeidFailureReason::UnknownMethod)?;
+                write_json_string(&encrypted, &mut self.replacement);
+                (ValueOutcome::Replaced, SecurityLabel::Masked)
+            }
+            Method::Perturb(_) if !primitive.is_number() => return Ok(ValueOutcome::Kept),
+            Method::Perturb(settings) => {
+                let noise = self.noise_bytes(text, element_path).first_chunk().copied().map(u64::from_be_bytes).unwrap_or_default();
+                self.replacement = perturb(primitive.type_name, text, settings, noise).ok_or(DeidFailureReason::NumberOutOfRange)?;
+                (ValueOutcome::Replaced, SecurityLabel::Perturbed)
+            }
+            Method::Substitute(replacement) => {
+                let new = match replacement {
+                    Replacement::Empty => None,
+                    Replacement::Text(new) => Some(new.as_str()),
+                    Replacement::Object(_) => {
+                        return Err(DeidFailureReason::ReplacementMismatch("it is an object, but the element has a single value"));
+                    }
+                };
+                (self.write_replacement(new, text, primitive), SecurityLabel::Substituted)
+            }
+            Method::Generalize(settings) => (self.generalize(settings, primitive, text)?, SecurityLabel::Generalized),
+            Method::Unknown => return Err(DeidFailureReason::UnknownMethod),
+        };
+        self.labels.add(label);
+        Ok(outcome)
+    }
+
+    /// Redacts a value and writes the part of it that the configuration keeps.
+    fn redact(&mut self, primitive: PrimitiveContext, text: &str) -> (ValueOutcome, SecurityLabel) {
+        let (kept, label) = redact(primitive, text, &self.engine.config.parameters, self.engine.today);
+        (self.write_replacement(kept.as_deref(), text, primitive), label)
+    }
+
+    /// Generalizes a value and stores the new one in `replacement`.
+    fn generalize(
+        &mut self,
+        settings: &GeneralizeSettings,
+        primitive: PrimitiveContext,
+        text: &str,
+    ) -> Result<ValueOutcome, DeidFailureReason> {
+        Ok(match generalize(primitive, text, settings, self.engine.today)? {
+            GeneralizedValue::Kept => ValueOutcome::Kept,
+            GeneralizedValue::Removed => ValueOutcome::Removed,
+            GeneralizedValue::Mapped(json) => {
+                self.replacement = json;
+                ValueOutcome::Replaced
+            }
+        })
+    }
+
+    /// Writes a new value as JSON: as a number or a boolean if the element's type has that form, otherwise as a string.
+    fn write_replacement(&mut self, new: Option<&str>, old: &str, primitive: PrimitiveContext) -> ValueOutcome {
+        let Some(new) = new else { return ValueOutcome::Removed };
+        if new == old {
+            return ValueOutcome::Kept;
+        }
+        let is_unquoted = match primitive.json_form() {
+            JsonForm::String => false,
+            JsonForm::Number => serde_json::from_str::<serde_json::Number>(new).is_ok(),
+            JsonForm::Boolean => matches!(new, "true" | "false"),
+        };
+        if is_unquoted {
+            self.replacement.push_str(new);
+        } else {
+            write_json_string(new, &mut self.replacement);
+        }
+        ValueOutcome::Replaced
+    }
+
+    /// Returns pseudo-random bytes that depend on the job's key, the resource, the element's path and its value only.
+    fn noise_bytes(&self, text: &str, element_path: &dyn fmt::Display) -> [u8; 32] {
+        let path = element_path.to_string();
+        self.engine.noise_hasher.hash_parts(&[self.type_name.as_bytes(), self.original_id.as_bytes(), path.as_bytes(), text.as_bytes()])
+    }
+}
+
+/// Returns the text that is hashed or encrypted. Microsoft's tool writes booleans with a capital letter, and so does this.
+fn hash_input(primitive: PrimitiveContext, text: &str) -> &str {
+    match (primitive.json_form(), text) {
+        (JsonForm::Boolean, "true") => "True",
+        (JsonForm::Boolean, "false") => "False",
+        (JsonForm::String | JsonForm::Number | JsonForm::Boolean, _) => text,
+    }
+}

@@ -1,0 +1,15 @@
+//! The methods of the format that change single values. `keep` needs no code; `substitute` depends on the engine.
+
+mod crypto_hash;
+mod date_shift;
+mod encrypt;
+mod generalize;
+mod perturb;
+mod redact;
+
+pub(super) use crypto_hash::Hasher;
+pub(super) use date_shift::{DateShiftKey, shift_date};
+pub(super) use encrypt::encrypt;
+pub(super) use generalize::{GeneralizedValue, generalize};
+pub(super) use perturb::perturb;
+pub(super) use redact::redact;

@@ -1,0 +1,122 @@
+//! `dateShift`: moves dates by a number of days that a key and an id determine.
+
+use time::{Date, Duration, Month};
+
+use super::redact::is_over_max_age;
+use crate::deid::fhirpath::parse_date;
+
+/// The maximum number of days by which a date moves, in either direction.
+const MAX_DAYS: i64 = 50;
+
+const MULTIPLIER: i64 = 131;
+const MODULUS: i64 = 2 * MAX_DAYS + 1;
+
+/// A prepared date shift key: the polynomial hash of an id followed by the key is `hash(id) * factor + sum`.
+#[derive(Clone, Copy)]
+pub(in crate::deid) struct DateShiftKey {
+    factor: i64,
+    sum: i64,
+}
+
+impl DateShiftKey {
+    /// Prepares a key.
+    pub(in crate::deid) fn new(key: &str) -> Self {
+        Self { factor: key.bytes().fold(1, |factor, _| factor * MULTIPLIER % MODULUS), sum: polynomial_hash(key) }
+    }
+
+    /// Returns the number of days by which the dates of an id move.
+    ///
+    /// Microsoft's tool computes the same: a polynomial hash of the id's bytes followed by those of the key. With the same
+    /// key both move dates alike.
+    pub(in crate::deid) fn offset_days(self, id: &str) -> i64 {
+        (polynomial_hash(id) * self.factor + self.sum) % MODULUS - MAX_DAYS
+    }
+}
+
+/// Returns the polynomial hash of a text's bytes.
+fn polynomial_hash(text: &str) -> i64 {
+    text.bytes().fold(0, |sum, byte| (sum * MULTIPLIER + i64::from(byte)) % MODULUS)
+}
+
+/// Returns a date or dateTime moved by `days`, with all digits of its time set to zero and its time zone unchanged.
+///
+/// Returns `None` if the value has no day, if it reveals an age over 89, or if the result leaves the calendar.
+pub(in crate::deid) fn shift_date(value: &str, days: i64, today: Date) -> Option<String> {
+    let (date, time) = value.split_once('T').map_or((value, None), |(date, time)| (date, Some(time)));
+    let (year, month, day) = parse_date(date)?;
+    let (Some(month), Some(day)) = (month, day) else { return None };
+    if is_over_max_age(year, Some(month), Some(day), today) {
+        return None;
+    }
+    let date = Date::from_calendar_date(year, Month::try_from(month).ok()?, day).ok()?;
+    let shifted = date.checked_add(Duration::days(days)).filter(|shifted| (1..=9999).contains(&shifted.year()))?;
+    let mut text = String::with_capacity(value.len());
+    write_digits(shifted.year().unsigned_abs(), 1000, &mut text);
+    text.push('-');
+    write_digits(u8::from(shifted.month()).into(), 10, &mut text);
+    text.push('-');
+    write_digits(shifted.day().into(), 10, &mut text);
+    // An invalid time could hold anything, so it is dropped.
+    if let Some((fraction, zone)) = time.and_then(split_fraction_and_zone) {
+        text.push_str("T00:00:00");
+        text.extend(fraction.bytes().map(|byte| if byte == b'.' { '.' } else { '0' }));
+        text.push_str(zone);
+    }
+    Some(text)
+}
+
+/// Appends the decimal digits of a number; `highest` is the place value of the first digit.
+fn write_digits(number: u32, mut highest: u32, text: &mut String) {
+    while highest > 0 {
+        text.push(char::from_digit(number / highest % 10, 10).unwrap_or_default());
+        highest /= 10;
+    }
+}
+
+/// Returns the fraction of a second (`.123` or empty) and the time zone (`Z` or `+01:00`) of a FHIR time, or `None` if the
+/// time is invalid.
+fn split_fraction_and_zone(time: &str) -> Option<(&str, &str)> {
+    let [b'0'..=b'9', b'0'..=b'9', b':', b'0'..=b'9', b'0'..=b'9', b':', b'0'..=b'9', b'0'..=b'9', rest @ ..] = time.as_bytes() else {
+        return None;
+    };
+    let (_, rest) = time.split_at_checked(time.len() - rest.len())?;
+    let (fraction, zone) = rest.split_at_checked(rest.find(['Z', '+', '-'])?)?;
+    let is_fraction = match fraction.as_bytes() {
+        [] => true,
+        [b'.', digits @ ..] => !digits.is_empty() && digits.iter().all(u8::is_ascii_digit),
+        [_, ..] => false,
+    };
+    let is_zone = matches!(zone.as_bytes(), [b'Z'] | [b'+' | b'-', b'0'..=b'9', b'0'..=b'9', b':', b'0'..=b'9', b'0'..=b'9']);
+    (is_fraction && is_zone).then_some((fraction, zone))
+}
+
+#[cfg(test)]
+mod tests {
+    use time::macros::date;
+
+    use super::*;
+
+    const TODAY: Date = date!(2026 - 11 - 21);
+
+    #[test]
+    fn an_offset_depends_on_the_id_followed_by_the_key() {
+        for (id, key) in [("", ""), ("", "dummy"), ("a", ""), ("patient-1", "key"), ("ÆŊŋ", "ßſ♫∅")] {
+            assert_eq!(DateShiftKey::new(key).offset_days(id), DateShiftKey::new("").offset_days(&format!("{id}{key}")), "{id} {key}");
+        }
+    }
+
+    #[test]
+    fn an_invalid_time_is_dropped() {
+        for time in ["13:28Z", "13:28:17", "13:28:17.Z", "13:28:17+0100", "1x:28:17Z", "secret"] {
+            assert_eq!(shift_date(&format!("2015-02-07T{time}"), 1, TODAY).as_deref(), Some("2015-02-08"), "{time}");
+        }
+    }
+
+    #[test]
+    fn a_date_does_not_leave_the_calendar() {
+        assert_eq!(shift_date("9999-12-31", 1, TODAY), None);
+        assert_eq!(shift_date("9999-12-31", -1, TODAY).as_deref(), Some("9999-12-30"));
+        assert_eq!(shift_date("2015-02-30", 1, TODAY), None);
+        assert_eq!(shift_date("no date", 1, TODAY), None);
+    }
+}

@@ -1,0 +1,200 @@
+//! The automaton that follows the paths of all rules at once, from the root of a resource down.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::reachability::{PathResolver, TypedElement};
+use super::transition::Transition;
+use crate::definitions::{MemberDefinition, TypeDefinition, TypeKind};
+use crate::deid::config::{Method, Rule};
+use crate::deid::fhirpath::Step;
+use crate::deid::primitive::{PrimitiveContext, is_quantity_type};
+use crate::json::name_table::NameTable;
+
+/// The states of a resource type; the first is the state of its root.
+#[derive(Debug, Default)]
+pub(in crate::deid) struct PathAutomaton(Vec<State>);
+
+/// The rule that applies to an element, and the states of its members.
+#[derive(Debug)]
+pub(in crate::deid) struct State {
+    pub(in crate::deid) applied_rule: Option<AppliedRule>,
+    /// The context of a primitive element.
+    pub(in crate::deid) primitive: Option<PrimitiveContext>,
+    /// True if `perturb` applies to the element as a whole. Without a `value` member the element needs the tree engine.
+    pub(in crate::deid) needs_value: bool,
+    pub(in crate::deid) members: NameTable<Transition>,
+}
+
+/// The rule that applies to an element.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(in crate::deid) struct AppliedRule {
+    /// The index of the rule, counted from 0 in the order of the file.
+    pub(in crate::deid) index: usize,
+    /// True if the rule leaves this element unchanged: `perturb` changes a Quantity's value and none of its other members.
+    pub(in crate::deid) leaves_unchanged: bool,
+}
+
+/// The identity of a state. Elements with equal keys share a state.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct StateKey {
+    definition: TypeDefinition,
+    primitive: Option<PrimitiveContext>,
+    applied_rule: Option<AppliedRule>,
+    /// The positions in the paths of rules that can still apply further down.
+    open_positions: BTreeSet<PathPosition>,
+}
+
+/// A position in one of the paths of a rule.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+struct PathPosition {
+    rule: usize,
+    path: usize,
+    /// The index of the next step; the length of the path if the path ends here.
+    step: usize,
+}
+
+impl PathAutomaton {
+    /// Compiles the rules for the resource type with the definition `root`.
+    ///
+    /// Returns `None` if the type needs the tree engine, or if there are more than `max_states` states.
+    pub(in crate::deid) fn compile(
+        rules: &[Rule],
+        resolver: PathResolver,
+        root: TypeDefinition,
+        skips_extensions: bool,
+        max_states: usize,
+    ) -> Option<Self> {
+        let type_name = resolver.loaded_type(root)?.name;
+        let compiler = AutomatonCompiler { rules, resolver, skips_extensions, max_states, numbers: HashMap::new(), keys: Vec::new() };
+        compiler.compile(root, type_name)
+    }
+
+    /// Returns the state with this number.
+    pub(in crate::deid) fn get(&self, number: u32) -> Option<&State> {
+        self.0.get(usize::try_from(number).ok()?)
+    }
+
+    /// Iterates over all states; the first is the root's.
+    pub(in crate::deid) fn iter(&self) -> impl Iterator<Item = &State> {
+        self.0.iter()
+    }
+}
+
+struct AutomatonCompiler<'r> {
+    rules: &'r [Rule],
+    resolver: PathResolver,
+    skips_extensions: bool,
+    max_states: usize,
+    numbers: HashMap<StateKey, u32>,
+    /// The keys by state number. Those after the last built state are still to be built.
+    keys: Vec<StateKey>,
+}
+
+impl<'r> AutomatonCompiler<'r> {
+    /// Builds all states that are reachable from the root; `None` if the streaming engine cannot apply a rule.
+    fn compile(mut self, root: TypeDefinition, type_name: &'static str) -> Option<PathAutomaton> {
+        let rules = self.rules.iter().enumerate().filter(|(_, rule)| rule.applies_to(type_name));
+        let starts =
+            rules.flat_map(|(index, rule)| (0..rule.selection.paths.len()).map(move |path| PathPosition { rule: index, path, step: 0 }));
+        let starts = starts.collect();
+        let key = self.state_key(TypedElement { definition: root, name: type_name }, None, &starts, None);
+        self.state_number(key);
+        let mut automaton = PathAutomaton::default();
+        // Building a state adds the keys of its members, so the list grows until no new state is found.
+        while let Some(key) = self.keys.get(automaton.0.len()).cloned() {
+            automaton.0.push(self.build_state(&key)?);
+        }
+        Some(automaton)
+    }
+
+    /// Returns the number of the state with this key and assigns the next one to a new key.
+    fn state_number(&mut self, key: StateKey) -> u32 {
+        let next = u32::try_from(self.keys.len()).unwrap_or(u32::MAX);
+        *self.numbers.entry(key).or_insert_with_key(|key| {
+            self.keys.push(key.clone());
+            next
+        })
+    }
+
+    /// Returns the steps of a path.
+    fn steps(&self, position: &PathPosition) -> Option<&'r [Step]> {
+        Some(self.rules.get(position.rule)?.selection.paths.get(position.path)?.as_slice())
+    }
+
+    /// Returns the key of an element that the paths reach with the positions `arriving`; `parent_rule` applies to its parent.
+    fn state_key(
+        &self,
+        element: TypedElement,
+        primitive: Option<PrimitiveContext>,
+        arriving: &BTreeSet<PathPosition>,
+        parent_rule: Option<AppliedRule>,
+    ) -> StateKey {
+        let mut open_positions = BTreeSet::new();
+        let mut applied_rule = parent_rule;
+        for position in arriving {
+            let Some(steps) = self.steps(position) else { continue };
+            let mut next_steps = BTreeSet::new();
+            self.resolver.collect_positions(steps, position.step, element, &mut next_steps);
+            // A path that ends here selects the element. The rule applies unless an earlier one already does.
+            if next_steps.remove(&steps.len()) && applied_rule.is_none_or(|applied| position.rule < applied.index) {
+                applied_rule = Some(AppliedRule { index: position.rule, leaves_unchanged: false });
+            }
+            open_positions.extend(next_steps.into_iter().map(|step| PathPosition { step, ..*position }));
+        }
+        // Later rules cannot apply below this element any more.
+        open_positions.retain(|position| applied_rule.is_none_or(|applied| position.rule < applied.index));
+        StateKey { definition: element.definition, primitive, applied_rule, open_positions }
+    }
+
+    /// Returns the method of a rule, unless the rule leaves the element unchanged.
+    fn method(&self, applied_rule: Option<AppliedRule>) -> Option<&Method> {
+        self.rules.get(applied_rule.filter(|applied| !applied.leaves_unchanged)?.index).map(|rule| &rule.method)
+    }
+
+    /// Builds a state and numbers the states of its members; `None` if the streaming engine cannot apply the rule, or if
+    /// there are too many states.
+    fn build_state(&mut self, key: &StateKey) -> Option<State> {
+        let definition = self.resolver.loaded_type(key.definition)?;
+        let is_primitive = definition.kind == TypeKind::Primitive;
+        let mut needs_value = false;
+        match self.method(key.applied_rule) {
+            // Merging an object needs the whole element.
+            Some(Method::Substitute(_)) if !is_primitive => return None,
+            Some(Method::Perturb(_)) if is_quantity_type(definition.name) => {
+                let value = definition.members.iter().find(|member| member.element == "value");
+                needs_value = value.is_some_and(|value| self.member_key(key, definition.name, value).applied_rule == key.applied_rule);
+            }
+            Some(_) | None => {}
+        }
+        let mut members = Vec::new();
+        for (index, member) in definition.members.iter().enumerate() {
+            let mut member_key = self.member_key(key, definition.name, member);
+            if needs_value && member.element != "value" && member_key.applied_rule == key.applied_rule {
+                member_key.applied_rule = member_key.applied_rule.map(|applied| AppliedRule { leaves_unchanged: true, ..applied });
+            }
+            let kind = self.resolver.loaded_type(member.definition)?.kind;
+            // A nested resource has a plan of its own.
+            let next_state = if member.is_resource { u32::MAX } else { self.state_number(member_key) };
+            members.push(Transition::new(index, *member, kind, next_state));
+        }
+        if self.keys.len() > self.max_states {
+            return None;
+        }
+        Some(State { applied_rule: key.applied_rule, primitive: key.primitive, needs_value, members: NameTable::new(members) })
+    }
+
+    /// Returns the key of a member of an element whose key is `key` and whose type is `type_name`.
+    fn member_key(&self, key: &StateKey, type_name: &'static str, member: &MemberDefinition) -> StateKey {
+        let mut arriving = BTreeSet::new();
+        if !(self.skips_extensions && type_name == "Extension") {
+            for position in &key.open_positions {
+                let Some(steps) = self.steps(position) else { continue };
+                let next_steps = PathResolver::positions_in_member(steps, position.step, member).into_iter().flatten();
+                arriving.extend(next_steps.map(|step| PathPosition { step, ..*position }));
+            }
+        }
+        let definition = self.resolver.loaded_type(member.definition).filter(|definition| definition.kind == TypeKind::Primitive);
+        let primitive = definition.map(|definition| PrimitiveContext::new(definition.name, member.element, type_name));
+        self.state_key(TypedElement { definition: member.definition, name: member.element }, primitive, &arriving, key.applied_rule)
+    }
+}

@@ -1,0 +1,46 @@
+//! Transitions of the automaton: from an element to one of its members.
+
+use crate::definitions::{MemberDefinition, TypeDefinition, TypeKind};
+use crate::json::name_table::HasName;
+
+/// A member of an element, and the state that it leads to.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::deid) struct Transition {
+    /// The name in JSON, such as `valueQuantity`.
+    pub(in crate::deid) name: &'static str,
+    /// The name in FHIR, such as `value`.
+    pub(in crate::deid) element: &'static str,
+    pub(in crate::deid) definition: TypeDefinition,
+    /// The index of the member in its element's definition, counted from 0.
+    pub(in crate::deid) index: usize,
+    pub(in crate::deid) is_list: bool,
+    pub(in crate::deid) is_resource: bool,
+    pub(in crate::deid) is_primitive: bool,
+    /// True if the member is the `value` of its element, with any type.
+    pub(in crate::deid) is_value: bool,
+    /// The number of the member's state.
+    pub(in crate::deid) next_state: u32,
+}
+
+impl Transition {
+    /// Creates the transition to a member of the given kind.
+    pub(super) fn new(index: usize, member: MemberDefinition, kind: TypeKind, next_state: u32) -> Self {
+        Self {
+            name: member.name,
+            element: member.element,
+            definition: member.definition,
+            index,
+            is_list: member.is_list,
+            is_resource: member.is_resource,
+            is_primitive: kind == TypeKind::Primitive,
+            is_value: member.element == "value",
+            next_state,
+        }
+    }
+}
+
+impl HasName for Transition {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+}

@@ -1,0 +1,70 @@
+//! The properties of a primitive element that decide how a method changes its value.
+
+/// Context of a primitive element (type and role), without its value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct PrimitiveContext {
+    /// The FHIR type, such as `dateTime`.
+    pub(super) type_name: &'static str,
+    pub(super) role: PrimitiveRole,
+}
+
+/// The roles of primitive elements that methods treat differently.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum PrimitiveRole {
+    Date,
+    /// A dateTime or an instant.
+    DateTime,
+    /// `Age.value`
+    AgeValue,
+    PostalCode,
+    /// `Reference.reference`
+    Reference,
+    Other,
+}
+
+/// The JSON form of a primitive type's values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum JsonForm {
+    String,
+    Number,
+    Boolean,
+}
+
+impl PrimitiveContext {
+    /// Creates the context of an element from its type, its name and the type of its parent element.
+    pub(super) fn new(type_name: &'static str, element: &str, parent_type: &str) -> Self {
+        let role = match (type_name, element, parent_type) {
+            ("date", ..) => PrimitiveRole::Date,
+            ("dateTime" | "instant", ..) => PrimitiveRole::DateTime,
+            ("decimal", _, "Age") => PrimitiveRole::AgeValue,
+            (_, name, _) if name.eq_ignore_ascii_case("postalCode") => PrimitiveRole::PostalCode,
+            (_, "reference", "Reference") => PrimitiveRole::Reference,
+            _ => PrimitiveRole::Other,
+        };
+        Self { type_name, role }
+    }
+
+    /// Returns the JSON form of the type's values.
+    pub(super) fn json_form(self) -> JsonForm {
+        match self.type_name {
+            "boolean" => JsonForm::Boolean,
+            "decimal" | "integer" | "positiveInt" | "unsignedInt" => JsonForm::Number,
+            _ => JsonForm::String,
+        }
+    }
+
+    /// Returns true if the element is a date, a dateTime or an instant.
+    pub(super) fn is_date(self) -> bool {
+        matches!(self.role, PrimitiveRole::Date | PrimitiveRole::DateTime)
+    }
+
+    /// Returns true if `perturb` can add noise to the element.
+    pub(super) fn is_number(self) -> bool {
+        self.json_form() == JsonForm::Number
+    }
+}
+
+/// Returns true for Quantity and similar types: `perturb` changes their `value` and leaves their other members unchanged.
+pub(super) fn is_quantity_type(type_name: &str) -> bool {
+    matches!(type_name, "Age" | "Count" | "Distance" | "Duration" | "Money" | "Quantity" | "SimpleQuantity" | "MoneyQuantity")
+}

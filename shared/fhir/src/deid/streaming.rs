@@ -1,0 +1,400 @@
+//! The streaming engine: de-identifies a resource in one pass over its text. Unchanged text is copied in pieces that are as
+//! long as possible.
+//!
+//! It handles almost every resource. For anything unusual it returns [`NeedsTree`]: escapes in member names, JSON that is not
+//! FHIR, null, `_given` beside `given`, and every failure. The tree engine then handles the resource and reports the error.
+
+use std::fmt;
+
+use super::config::{Method, Rule};
+use super::element_tree::MAX_DEPTH;
+use super::engine::{DeidEngine, ResourceContext, ValueOutcome};
+use super::plan::{AppliedRule, PathAutomaton, State, Transition};
+use super::security_labels::{SecurityLabels, write_security_labels};
+use crate::definitions::ResourceType;
+use crate::json::JsonValue;
+use crate::json::Scanner;
+
+mod date_offset;
+mod entries;
+
+use date_offset::RootId;
+use entries::{EntryState, ObjectState, Savepoint};
+
+/// The streaming engine cannot handle the resource; the tree engine has to. Does not mean that the resource is invalid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct NeedsTree;
+
+/// Appends the de-identified resource to `out`.
+///
+/// `out` may hold part of the resource when this returns [`NeedsTree`]; the caller truncates it.
+pub(super) fn deidentify_streaming<'p>(
+    engine: &'p DeidEngine,
+    line: &'p str,
+    patient: Option<&'p str>,
+    out: &'p mut Vec<u8>,
+) -> Result<(), NeedsTree> {
+    let mut text = Scanner::new(line).ok_or(NeedsTree)?;
+    text.skip_spaces();
+    // Both determine how members are treated, and they may follow other members.
+    let (resource_type, id) = type_and_id(text.clone()).ok_or(NeedsTree)?;
+    let automaton = engine.plan(resource_type).and_then(|plan| plan.automaton.as_ref()).ok_or(NeedsTree)?;
+    let mut writer = StreamingWriter {
+        engine,
+        out,
+        copied_to: text.position,
+        text,
+        context: ResourceContext::new(engine, resource_type.as_str(), id.into(), patient),
+        root_id: RootId::new(automaton, id),
+        path: CurrentPath { root: resource_type.as_str(), segments: Vec::new() },
+        depth: 0,
+        open_resources: 0,
+    };
+    writer.write_resource(automaton, false)?;
+    let end = writer.text.position;
+    writer.text.skip_spaces();
+    if writer.text.next_byte().is_some() {
+        return Err(NeedsTree);
+    }
+    writer.copy_up_to(end);
+    Ok(())
+}
+
+/// Reads ahead to the type and the id of a resource.
+fn type_and_id(mut text: Scanner<'_>) -> Option<(ResourceType, &str)> {
+    let (mut resource_type, mut id) = (None, None);
+    text.expect(b'{')?;
+    loop {
+        match text.name()? {
+            "resourceType" => resource_type = Some(ResourceType::parse(text.plain_string()?)?),
+            "id" => id = Some(text.plain_string()?),
+            _ => text.skip_value()?,
+        }
+        if let (Some(resource_type), Some(id)) = (resource_type, id) {
+            return Some((resource_type, id));
+        }
+        text.expect(b',')?;
+    }
+}
+
+struct StreamingWriter<'p> {
+    engine: &'p DeidEngine,
+    text: Scanner<'p>,
+    out: &'p mut Vec<u8>,
+    /// The offset up to which the text has been copied or left out. Text between it and the reader is not copied yet.
+    copied_to: usize,
+    context: ResourceContext<'p>,
+    root_id: RootId<'p>,
+    path: CurrentPath,
+    depth: usize,
+    /// The number of resources that enclose the reader's position.
+    open_resources: usize,
+}
+
+/// The path of the current element, as failures and noise use it.
+struct CurrentPath {
+    root: &'static str,
+    segments: Vec<(&'static str, Option<usize>)>,
+}
+
+impl fmt::Display for CurrentPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.root)?;
+        for (name, index) in &self.segments {
+            match index {
+                Some(index) => write!(f, ".{name}[{index}]")?,
+                None => write!(f, ".{name}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<'p> StreamingWriter<'p> {
+    /// Copies the text between `copied_to` and `end`.
+    fn copy_up_to(&mut self, end: usize) {
+        if let Some(piece) = self.text.text.as_bytes().get(self.copied_to..end) {
+            self.out.extend_from_slice(piece);
+        }
+        self.copied_to = end;
+    }
+
+    /// Returns a savepoint at the current position.
+    fn savepoint(&self) -> Savepoint {
+        Savepoint { output_length: self.out.len(), copied_to: self.copied_to }
+    }
+
+    /// Discards the output since the savepoint.
+    fn roll_back(&mut self, savepoint: &Savepoint) {
+        self.out.truncate(savepoint.output_length);
+        self.copied_to = savepoint.copied_to;
+    }
+
+    /// Prepares for a member or an item that begins at `begin`.
+    fn begin_entry(&mut self, entries: &EntryState, begin: usize) {
+        // A comma follows an entry that was left out. The first entry that is kept must not be preceded by it.
+        if !entries.has_kept && self.copied_to >= entries.last_end {
+            self.copied_to = begin;
+        }
+    }
+
+    /// Finishes a member or an item that ends at the reader's position, and leaves it out unless `is_kept`.
+    fn end_entry(&mut self, entries: &mut EntryState, is_kept: bool) {
+        let end = self.text.position;
+        if is_kept {
+            entries.has_kept = true;
+        } else {
+            if self.copied_to < entries.last_end {
+                self.copy_up_to(entries.last_end);
+            }
+            self.copied_to = end;
+        }
+        entries.last_end = end;
+    }
+
+    /// Reads the next token, which must be `wanted`.
+    fn expect(&mut self, wanted: u8) -> Result<(), NeedsTree> {
+        self.text.expect(wanted).ok_or(NeedsTree)
+    }
+
+    /// Writes a resource. At least its type is kept.
+    fn write_resource(&mut self, automaton: &'p PathAutomaton, is_contained: bool) -> Result<(), NeedsTree> {
+        let outer_labels = std::mem::take(&mut self.context.labels);
+        self.open_resources += 1;
+        let root = automaton.get(0).filter(|root| !self.fails_on_object(root)).ok_or(NeedsTree)?;
+        self.write_object(automaton, root, Some(is_contained))?;
+        self.open_resources -= 1;
+        // The labels of a resource include those of the resources in it.
+        self.context.labels.extend(outer_labels);
+        Ok(())
+    }
+
+    /// Writes an object and returns true if anything of it is kept.
+    ///
+    /// `is_contained` is `None` if the object is not a resource.
+    fn write_object(&mut self, automaton: &'p PathAutomaton, state: &'p State, is_contained: Option<bool>) -> Result<bool, NeedsTree> {
+        self.depth += 1;
+        if self.depth > MAX_DEPTH {
+            return Err(NeedsTree);
+        }
+        let is_resource = is_contained.is_some();
+        let savepoint = self.savepoint();
+        self.expect(b'{')?;
+        let mut entries = EntryState { last_end: self.text.position, has_kept: false };
+        let mut object = ObjectState::default();
+        self.text.skip_spaces();
+        // An empty resource has no type and is rejected below.
+        let mut is_open = self.text.next_byte() != Some(b'}');
+        if !is_open {
+            self.expect(b'}')?;
+        }
+        while is_open {
+            self.text.skip_spaces();
+            self.begin_entry(&entries, self.text.position);
+            let is_kept = self.write_member(automaton, state, is_resource, &mut object)?;
+            self.end_entry(&mut entries, is_kept);
+            is_open = match self.text.token().ok_or(NeedsTree)? {
+                b',' => true,
+                b'}' => false,
+                _ => return Err(NeedsTree),
+            };
+        }
+        if (state.needs_value && !object.has_value) || (is_resource && !object.has_resource_type) {
+            return Err(NeedsTree);
+        }
+        self.depth -= 1;
+        // FHIR forbids empty objects.
+        if !entries.has_kept {
+            self.roll_back(&savepoint);
+            return Ok(false);
+        }
+        // All rules have been applied to the resource here, so its labels are complete. Contained resources get none.
+        if self.context.labels != SecurityLabels::default() && is_contained == Some(false) {
+            if self.copied_to < entries.last_end {
+                self.copy_up_to(entries.last_end);
+            }
+            self.copied_to = self.text.position - 1;
+            write_security_labels(self.context.labels, object.meta, true, self.out);
+        }
+        Ok(true)
+    }
+
+    /// Writes a member with its name and returns true if anything of it is kept.
+    fn write_member(
+        &mut self,
+        automaton: &'p PathAutomaton,
+        state: &'p State,
+        is_resource: bool,
+        object: &mut ObjectState,
+    ) -> Result<bool, NeedsTree> {
+        let name = self.text.name().ok_or(NeedsTree)?;
+        self.text.skip_spaces();
+        if let Some(transition) = state.members.get(name) {
+            if !object.members.insert(transition.index) {
+                return Err(NeedsTree);
+            }
+            object.has_value |= transition.is_value && self.text.next_byte() != Some(b'n');
+            let is_meta = is_resource && transition.name == "meta";
+            return if is_meta { self.write_meta(automaton, transition, object) } else { self.write_member_value(automaton, transition) };
+        }
+        if is_resource && name == "resourceType" && !object.has_resource_type {
+            object.has_resource_type = true;
+            self.text.plain_string().ok_or(NeedsTree)?;
+            return Ok(true);
+        }
+        let transition = name.strip_prefix('_').and_then(|plain| state.members.get(plain)).ok_or(NeedsTree)?;
+        let is_new = object.underscore_members.insert(transition.index);
+        if is_new { self.write_primitive_extension(automaton, transition) } else { Err(NeedsTree) }
+    }
+
+    /// Writes the `meta` of a resource and remembers its range in the output, because labels are added to it later.
+    fn write_meta(
+        &mut self,
+        automaton: &'p PathAutomaton,
+        transition: &'p Transition,
+        object: &mut ObjectState,
+    ) -> Result<bool, NeedsTree> {
+        let savepoint = self.savepoint();
+        self.copy_up_to(self.text.position);
+        let begin = self.out.len();
+        let is_kept = self.write_member_value(automaton, transition)?;
+        if is_kept {
+            self.copy_up_to(self.text.position);
+            object.meta = Some(begin..self.out.len());
+        } else {
+            self.roll_back(&savepoint);
+        }
+        Ok(is_kept)
+    }
+
+    /// Writes the value of a member and returns true if anything of it is kept.
+    fn write_member_value(&mut self, automaton: &'p PathAutomaton, transition: &'p Transition) -> Result<bool, NeedsTree> {
+        let begin = self.text.position;
+        if self.text.next_byte() == Some(b'[') {
+            return self.write_array(automaton, transition);
+        }
+        self.path.segments.push((transition.name, transition.is_list.then_some(0)));
+        let savepoint = self.savepoint();
+        // Some servers write a list with one item without brackets. They are added.
+        if transition.is_list {
+            self.copy_up_to(begin);
+            self.out.push(b'[');
+        }
+        let is_kept = self.write_value(automaton, transition)?;
+        if transition.is_list && is_kept {
+            self.copy_up_to(self.text.position);
+            self.out.push(b']');
+        } else if transition.is_list {
+            self.roll_back(&savepoint);
+        }
+        self.path.segments.pop();
+        Ok(is_kept)
+    }
+
+    /// Writes an array and returns true if any item is kept.
+    fn write_array(&mut self, automaton: &'p PathAutomaton, transition: &'p Transition) -> Result<bool, NeedsTree> {
+        let savepoint = self.savepoint();
+        self.expect(b'[')?;
+        let mut entries = EntryState { last_end: self.text.position, has_kept: false };
+        self.text.skip_spaces();
+        if self.text.next_byte() == Some(b']') {
+            self.expect(b']')?;
+            return Ok(false);
+        }
+        for index in 0.. {
+            self.text.skip_spaces();
+            self.begin_entry(&entries, self.text.position);
+            self.path.segments.push((transition.name, Some(index)));
+            let is_kept = self.write_value(automaton, transition)?;
+            self.path.segments.pop();
+            self.end_entry(&mut entries, is_kept);
+            match self.text.token().ok_or(NeedsTree)? {
+                b',' => {}
+                b']' => break,
+                _ => return Err(NeedsTree),
+            }
+        }
+        if !entries.has_kept {
+            self.roll_back(&savepoint);
+        }
+        Ok(entries.has_kept)
+    }
+
+    /// Writes a single value, or one item of a list, and returns true if anything of it is kept.
+    fn write_value(&mut self, automaton: &'p PathAutomaton, transition: &'p Transition) -> Result<bool, NeedsTree> {
+        match self.text.next_byte() {
+            Some(b'{') if transition.is_resource => {
+                self.write_nested_resource(transition)?;
+                Ok(true)
+            }
+            Some(b'{') if !transition.is_primitive => {
+                let state = automaton.get(transition.next_state).ok_or(NeedsTree)?;
+                if self.fails_on_object(state) { Err(NeedsTree) } else { self.write_object(automaton, state, None) }
+            }
+            Some(b'{' | b'[' | b'n') | None => Err(NeedsTree),
+            Some(_) if transition.is_primitive => self.write_primitive(automaton.get(transition.next_state).ok_or(NeedsTree)?),
+            Some(_) => Err(NeedsTree),
+        }
+    }
+
+    /// Writes a nested resource with the plan of its own type.
+    fn write_nested_resource(&mut self, transition: &Transition) -> Result<(), NeedsTree> {
+        let rest = self.text.text.get(self.text.position..).unwrap_or_default();
+        let name = JsonValue::from_valid(rest).member("resourceType").and_then(JsonValue::text);
+        let resource_type = name.and_then(|name| ResourceType::parse(&name)).ok_or(NeedsTree)?;
+        let automaton = self.engine.plan(resource_type).and_then(|plan| plan.automaton.as_ref()).ok_or(NeedsTree)?;
+        self.write_resource(automaton, transition.element == "contained")
+    }
+
+    /// Writes the id and the extensions of a primitive, which JSON holds in a member with an underscore.
+    fn write_primitive_extension(&mut self, automaton: &'p PathAutomaton, transition: &'p Transition) -> Result<bool, NeedsTree> {
+        let state = automaton.get(transition.next_state).ok_or(NeedsTree)?;
+        // These methods depend on the value beside it, and the items of two lists must stay aligned: both need the tree.
+        let depends_on_value = state
+            .applied_rule
+            .and_then(|applied| self.engine.rule(applied.index))
+            .is_some_and(|rule| matches!(rule.method, Method::Substitute(_) | Method::Perturb(_)));
+        if transition.is_list || !transition.is_primitive || depends_on_value || self.text.next_byte() != Some(b'{') {
+            return Err(NeedsTree);
+        }
+        self.path.segments.push((transition.name, None));
+        let is_kept = self.write_object(automaton, state, None);
+        self.path.segments.pop();
+        is_kept
+    }
+
+    /// Returns the rule that applies to an element, unless it leaves the element unchanged.
+    fn active_rule(&self, state: &State) -> Option<(AppliedRule, &'p Rule)> {
+        let applied = state.applied_rule.filter(|applied| !applied.leaves_unchanged)?;
+        Some((applied, self.engine.rule(applied.index)?))
+    }
+
+    /// Returns true if the rule fails on an object, because `generalize` applies only to single values.
+    fn fails_on_object(&self, state: &State) -> bool {
+        self.active_rule(state).is_some_and(|(_, rule)| matches!(rule.method, Method::Generalize(_)))
+    }
+
+    /// Writes a primitive value and returns true if anything of it is kept.
+    fn write_primitive(&mut self, state: &'p State) -> Result<bool, NeedsTree> {
+        let begin = self.text.position;
+        let rule = self.active_rule(state).filter(|(_, rule)| !matches!(rule.method, Method::Keep));
+        let (Some((applied, rule)), Some(primitive)) = (rule, state.primitive) else {
+            self.text.skip_value().ok_or(NeedsTree)?;
+            return Ok(true);
+        };
+        if let Method::DateShift = rule.method {
+            self.select_date_offset(applied)?;
+        }
+        let value = self.text.primitive().ok_or(NeedsTree)?;
+        match self.context.apply_method(&rule.method, primitive, &value, &self.path).map_err(|_| NeedsTree)? {
+            ValueOutcome::Kept => Ok(true),
+            ValueOutcome::Removed => Ok(false),
+            ValueOutcome::Replaced => {
+                self.copy_up_to(begin);
+                self.out.extend_from_slice(self.context.replacement.as_bytes());
+                self.copied_to = self.text.position;
+                Ok(true)
+            }
+        }
+    }
+}

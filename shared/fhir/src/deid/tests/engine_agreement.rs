@@ -1,0 +1,327 @@
+//! The streaming engine and the tree engine must write the same.
+
+use proptest::prelude::*;
+use proptest::sample::{select, subsequence};
+
+use super::*;
+use crate::deid::streaming::deidentify_streaming;
+use crate::deid::tree::NoObserver;
+
+const PATHS: [&str; 41] = [
+    "nodesByType('Extension')",
+    "nodesByType('HumanName')",
+    "nodesByType('HumanName').family",
+    "nodesByType('Address').postalCode",
+    "nodesByType('Address')",
+    "nodesByType('Quantity')",
+    "nodesByType('Age')",
+    "nodesByType('Period').start",
+    "nodesByType('Reference').reference",
+    "nodesByType('date')",
+    "nodesByType('dateTime')",
+    "nodesByType('decimal')",
+    "nodesByType('string')",
+    "nodesByType('code')",
+    "nodesByType('BackboneElement')",
+    "nodesByName('value')",
+    "nodesByName('period').end",
+    "nodesByName('text')",
+    "Resource",
+    "Resource.id",
+    "Resource.meta",
+    "Resource.meta.security.code",
+    "Patient",
+    "Patient.name",
+    "Patient.name.given",
+    "Patient.birthDate",
+    "Patient.contact.name | Patient.contact.telecom",
+    "Patient.contact.nodesByType('Period')",
+    "Patient.nodesByName('use')",
+    "Patient.extension.value",
+    "Observation.value",
+    "Observation.value as Quantity",
+    "Observation.value.Quantity.value",
+    "Observation.value.ofType(Period).start",
+    "Observation.component",
+    "Observation.component.value.value",
+    "Observation.children().children()",
+    "Observation.subject",
+    "(Observation.value as Quantity).value",
+    "DomainResource.text",
+    "Observation.component.select(code | value)",
+];
+
+const METHODS: [&str; 12] = [
+    r#""method":"redact""#,
+    r#""method":"redact""#,
+    r#""method":"keep""#,
+    r#""method":"dateShift""#,
+    r#""method":"cryptoHash""#,
+    r#""method":"encrypt""#,
+    r#""method":"perturb","span":6"#,
+    r#""method":"perturb","span":0.5,"rangeType":"proportional","roundTo":1"#,
+    r#""method":"substitute","replaceWith":"1990-01-01""#,
+    r#""method":"substitute","replaceWith":{}"#,
+    r#""method":"generalize","cases":{"$this.toString().length() > 4":"'long'"},"otherValues":"keep""#,
+    r#""method":"generalize","cases":{"true":"$this"}"#,
+];
+
+/// Generates configurations.
+fn configurations() -> impl Strategy<Value = String> {
+    let rule = (select(&PATHS[..]), select(&METHODS[..])).prop_map(|(path, method)| format!(r#"{{"path":"{path}",{method}}}"#));
+    let parameters = (any::<[bool; 5]>(), select(vec!["resource", "patient"]), select(vec!["raise", "skip"]));
+    (prop::collection::vec(rule, 0..9), parameters).prop_map(|(rules, (flags, scope, errors))| {
+        let [dates, ages, zip_codes, extensions, drops] = flags;
+        let unnamed = if drops { "drop" } else { "keep" };
+        let parameters = format!(
+            r#"{{"dateShiftKey":"k","dateShiftScope":"{scope}","enablePartialDatesForRedact":{dates},"enablePartialAgesForRedact":{ages},
+            "enablePartialZipCodesForRedact":{zip_codes},"rulesInExtensions":{extensions},"unnamedElements":"{unnamed}"}}"#
+        );
+        format!(r#"{{"processingErrors":"{errors}","fhirPathRules":[{}],"parameters":{parameters}}}"#, rules.join(","))
+    })
+}
+
+/// Generates an object with some of the members in any order.
+fn object_of(members: Vec<String>) -> impl Strategy<Value = String> + Clone {
+    let all = 0..=members.len();
+    subsequence(members, all).prop_shuffle().prop_map(|members| format!("{{{}}}", members.join(",")))
+}
+
+/// Generates an object with some of the members in any order.
+fn object(members: &[&str]) -> impl Strategy<Value = String> + Clone {
+    object_of(members.iter().map(|member| (*member).to_owned()).collect())
+}
+
+/// Generates a resource with some of the members in any order.
+fn resource(type_name: &'static str, members: Vec<(&'static str, BoxedStrategy<String>)>) -> BoxedStrategy<String> {
+    let member = |(name, values): (&'static str, BoxedStrategy<String>)| values.prop_map(move |value| format!(r#""{name}":{value}"#));
+    let members: Vec<_> = members.into_iter().map(|values| prop::option::weighted(0.6, member(values)).boxed()).collect();
+    let members = members.prop_map(|members| members.into_iter().flatten().collect::<Vec<_>>()).prop_shuffle();
+    members
+        .prop_map(move |members| {
+            format!(r#"{{"resourceType":"{type_name}"{}}}"#, members.iter().map(|member| format!(",{member}")).collect::<String>())
+        })
+        .boxed()
+}
+
+/// Adds a member to an object.
+fn with_member(object: &str, member: &str) -> String {
+    let open = object.strip_suffix('}').unwrap();
+    let comma = if open == "{" { "" } else { "," };
+    format!("{open}{comma}{member}}}")
+}
+
+/// Generates a Period.
+fn period() -> BoxedStrategy<String> {
+    object(&[r#""start":"2001-02-03T04:05:06.7Z""#, r#""end":"2002""#, r#""_end":{"id":"x"}"#, r#""id":"p""#]).boxed()
+}
+
+/// Generates an Extension.
+fn extension() -> BoxedStrategy<String> {
+    select(vec![
+        r#"{"url":"http://x","valueDecimal":1.50}"#,
+        r#"{"url":"http://x","extension":[{"url":"y","valueDate":"1900-01-02"},{"url":"z","valueReference":{"reference":"Patient/1"}}]}"#,
+        r#"{"url":"http://x","valuePeriod":{"start":"2001-02-03"}}"#,
+        r#"{}"#,
+    ])
+    .prop_map(str::to_owned)
+    .boxed()
+}
+
+/// Generates an array of up to two items.
+fn list(item: BoxedStrategy<String>) -> BoxedStrategy<String> {
+    prop::collection::vec(item, 0..3).prop_map(|items| format!("[{}]", items.join(","))).boxed()
+}
+
+/// Generates one of several values.
+fn fixed(values: &[&'static str]) -> BoxedStrategy<String> {
+    select(values.to_vec()).prop_map(str::to_owned).boxed()
+}
+
+/// Generates a Meta.
+fn meta() -> BoxedStrategy<String> {
+    let security = [r#"[{"code":"REDACTED"}]"#, r#"[]"#, r#"[{"system":"s","code":"perturbed"}]"#];
+    let rest = object(&[r#""versionId":"1""#, r#""lastUpdated":"2020-01-02T03:04:05Z""#]);
+    (rest, fixed(&security)).prop_map(|(rest, security)| with_member(&rest, &format!(r#""security":{security}"#))).boxed()
+}
+
+/// Generates a Quantity.
+fn quantity() -> BoxedStrategy<String> {
+    object(&[r#""value":12.340"#, r#""unit":"kg""#, r#""code":"kg""#, r#""extension":[{"url":"http://x","valueDecimal":7.0}]"#]).boxed()
+}
+
+/// Generates a Patient.
+fn patients() -> BoxedStrategy<String> {
+    let names =
+        object(&[r#""use":"official""#, r#""family":"Müller \"x\"""#, r#""given":["A","Bernhard"]"#, r#""_given":[null,{"id":"g"}]"#]);
+    let names = (names, period()).prop_map(|(name, period)| with_member(&name, &format!(r#""period":{period}"#))).boxed();
+    let contact = (names.clone(), period()).prop_map(|(name, period)| format!(r#"{{"name":{name},"period":{period}}}"#)).boxed();
+    let address = object(&[r#""postalCode":"20301-1830""#, r#""city":"Bern""#, r#""line":["1 Way"]"#, r#""state":"BE""#]).boxed();
+    resource(
+        "Patient",
+        vec![
+            ("id", fixed(&[r#""p1""#, r#""p\u0032""#])),
+            ("meta", meta()),
+            ("text", fixed(&[r#"{"status":"generated","div":"<div>x</div>"}"#])),
+            ("extension", list(extension())),
+            ("name", prop_oneof![list(names.clone()), names].boxed()),
+            ("birthDate", fixed(&[r#""1920-01-02""#, r#""2001-02-03""#, r#""2001-02""#])),
+            ("_birthDate", extension().prop_map(|extension| format!(r#"{{"extension":[{extension}]}}"#)).boxed()),
+            ("address", list(address)),
+            ("contact", list(contact)),
+            ("multipleBirthInteger", fixed(&["2"])),
+            ("contained", list(observations(0))),
+        ],
+    )
+}
+
+/// Generates an Observation.
+fn observations(depth: usize) -> BoxedStrategy<String> {
+    let component = (quantity(), fixed(&[r#"{"text":"code"}"#]))
+        .prop_map(|(value, code)| format!(r#"{{"code":{code},"valueQuantity":{value}}}"#))
+        .boxed();
+    let mut members = vec![
+        ("id", fixed(&[r#""o1""#])),
+        ("meta", meta()),
+        ("status", fixed(&[r#""final""#])),
+        ("subject", fixed(&[r#"{"reference":"Patient/p1","display":"P"}"#])),
+        ("effectiveDateTime", fixed(&[r#""2015-02-07T13:28:17-05:00""#, r#""1901""#])),
+        ("component", list(component)),
+    ];
+    members.push(if depth == 0 { ("valueQuantity", quantity()) } else { ("valuePeriod", period()) });
+    resource("Observation", members)
+}
+
+/// Generates a Patient or an Observation.
+fn resources() -> BoxedStrategy<String> {
+    prop_oneof![patients(), observations(0), observations(1)].boxed()
+}
+
+/// Returns JSON in a form that does not depend on the order of members.
+fn canonical(text: &[u8]) -> String {
+    fn write(json: JsonValue<'_>, out: &mut String) {
+        match json.json_type() {
+            JsonType::Object => {
+                let mut members: Vec<_> = json.members().collect();
+                members.sort_by(|(left, _), (right, _)| left.cmp(right));
+                for (name, value) in members {
+                    *out += &format!("{{{name}:");
+                    write(value, out);
+                    out.push('}');
+                }
+            }
+            JsonType::Array => {
+                out.push('[');
+                json.items().for_each(|item| {
+                    write(item, out);
+                    out.push(',');
+                });
+                out.push(']');
+            }
+            JsonType::String | JsonType::Number | JsonType::Boolean | JsonType::Null => *out += json.as_str(),
+        }
+    }
+    let mut out = String::new();
+    let text = std::str::from_utf8(text).unwrap();
+    serde_json::from_str::<IgnoredAny>(text).unwrap();
+    write(JsonValue::from_valid(text), &mut out);
+    out
+}
+
+/// Returns the outputs of the streaming engine and of the tree engine; `None` if an engine fails.
+fn outputs_of_both_engines(config: &str, resource: &str) -> [Option<String>; 2] {
+    let deidentifier = deidentifier(config);
+    let (mut streamed, mut by_tree) = (Vec::new(), Vec::new());
+    let can_stream = deidentify_streaming(&deidentifier.engine, resource, Some("p1"), &mut streamed).is_ok();
+    let is_valid = deidentifier.write_with_tree(resource.as_bytes(), Some("p1"), &mut NoObserver, &mut by_tree).is_ok();
+    [(can_stream, streamed), (is_valid, by_tree)].map(|(has_output, text)| has_output.then(|| canonical(&text)))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(3_000))]
+
+    #[test]
+    fn both_engines_write_the_same(config in configurations(), resource in resources()) {
+        let [streamed, by_tree] = outputs_of_both_engines(&config, &resource);
+        // The streaming engine leaves unusual resources to the tree engine.
+        prop_assert!(streamed.is_none() || streamed == by_tree, "{config}\n{resource}\n{streamed:?}\n{by_tree:?}");
+    }
+}
+
+/// Texts that break JSON or FHIR.
+const FRAGMENTS: [&str; 24] = [
+    "{",
+    "}",
+    "[",
+    "]",
+    ",",
+    ":",
+    "\"",
+    "\\",
+    "\\u0041",
+    "null",
+    "true",
+    "1",
+    "01",
+    "1.",
+    "-",
+    " ",
+    "\n",
+    "\u{7f}",
+    "é",
+    "{}",
+    "[]",
+    "\"id\":\"x\",",
+    "\"_id\":{},",
+    "\"resourceType\":\"Patient\",",
+];
+
+/// Generates a resource in which some parts are replaced by fragments.
+fn broken_resources() -> impl Strategy<Value = String> {
+    let change = (any::<prop::sample::Index>(), 0_usize..6, select(&FRAGMENTS[..]));
+    (resources(), prop::collection::vec(change, 1..4)).prop_map(|(mut text, changes)| {
+        for (at, length, fragment) in changes {
+            let offsets: Vec<usize> = text.char_indices().map(|(offset, _)| offset).chain([text.len()]).collect();
+            let begin = at.index(offsets.len());
+            let end = (begin + length).min(offsets.len() - 1);
+            text.replace_range(offsets[begin]..offsets[end], fragment);
+        }
+        text
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(3_000))]
+
+    // The streaming engine accepts nothing that the tree engine rejects.
+    #[test]
+    fn the_streaming_engine_is_as_strict_as_the_tree_engine(config in configurations(), resource in broken_resources()) {
+        let [streamed, by_tree] = outputs_of_both_engines(&config, &resource);
+        prop_assert!(streamed.is_none() || streamed == by_tree, "{config}\n{resource}\n{streamed:?}\n{by_tree:?}");
+    }
+
+    #[test]
+    fn a_failure_leaves_no_output(config in configurations(), resource in broken_resources()) {
+        let mut out = b"before".to_vec();
+        let failed = deidentifier(&config).deidentify(resource.as_bytes(), Some("p1"), &mut out).is_err();
+        prop_assert!(out.starts_with(b"before") && (!failed || out.len() == 6));
+    }
+}
+
+// Otherwise the tests above would compare nothing.
+#[test]
+fn the_streaming_engine_handles_ordinary_resources() {
+    let config = r#"{"fhirPathRules":[{"path":"nodesByType('Extension')","method":"redact"},{"path":"Resource.id","method":"cryptoHash"},
+        {"path":"nodesByType('HumanName').use","method":"keep"},{"path":"nodesByType('HumanName')","method":"redact"},
+        {"path":"nodesByType('date')","method":"dateShift"},{"path":"Observation.value","method":"perturb","span":1}]}"#;
+    for resource in [
+        r#"{"resourceType":"Patient","id":"1","meta":{"versionId":"1"},"extension":[{"url":"x","valueCode":"M"}],"name":[{"use":"usual","family":"A"}],
+            "birthDate":"2001-02-03","_birthDate":{"extension":[{"url":"x","valueDateTime":"2001-02-03T00:00:00Z"}]}}"#,
+        r#"{"resourceType":"Observation","id":"1","status":"final","code":{"text":"x"},"valueQuantity":{"value":1.5},"contained":[{"resourceType":"Patient","birthDate":"2001-02-03"}]}"#,
+    ] {
+        let resource = resource.replace("\n            ", "");
+        let [streamed, by_tree] = outputs_of_both_engines(config, &resource);
+        assert!(streamed.is_some());
+        assert_eq!(streamed, by_tree);
+    }
+}

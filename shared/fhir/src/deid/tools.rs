@@ -1,0 +1,9 @@
+//! Tools for writing a configuration: checks without data, and explanations of single resources.
+
+mod explain;
+mod lint;
+
+pub(super) use explain::StepRecorder;
+pub use explain::{DeidExplanation, DeidStep};
+pub(super) use lint::ConfigLinter;
+pub use lint::UntouchedElement;

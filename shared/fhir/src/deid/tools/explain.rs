@@ -1,0 +1,51 @@
+//! Explanations: the effect of each rule on one resource.
+
+use crate::deid::config::Rule;
+use crate::deid::tree::StepObserver;
+
+/// A de-identified resource with the steps that led to it.
+///
+/// Contains values of the original resource. Show it only to people who may read the resource, and never log it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeidExplanation {
+    /// The steps in the order in which they were applied.
+    pub steps: Vec<DeidStep>,
+    /// The de-identified resource, in one line.
+    pub output: Vec<u8>,
+}
+
+/// The effect of a rule on one element.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeidStep {
+    /// The number of the rule, counted from 1.
+    pub rule_number: usize,
+    /// The rule's path as written in the file.
+    pub path: String,
+    /// The rule's method as written in the file.
+    pub method: String,
+    /// The path of the element, such as `Patient.name[0].family`.
+    pub element_path: String,
+    /// The element's JSON before the step.
+    pub before: Option<String>,
+    /// The element's JSON after the step; `None` if it was removed.
+    pub after: Option<String>,
+}
+
+/// An observer that records all steps.
+#[derive(Debug, Default)]
+pub(in crate::deid) struct StepRecorder(pub(in crate::deid) Vec<DeidStep>);
+
+impl StepObserver for StepRecorder {
+    const IS_ENABLED: bool = true;
+
+    fn rule_applied(&mut self, rule: &Rule, element_path: String, before: Option<&str>, after: Option<&str>) {
+        self.0.push(DeidStep {
+            rule_number: rule.number,
+            path: rule.path.clone(),
+            method: rule.method_name.clone(),
+            element_path,
+            before: before.map(str::to_owned),
+            after: after.map(str::to_owned),
+        });
+    }
+}

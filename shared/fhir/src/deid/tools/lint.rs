@@ -1,0 +1,290 @@
+//! Checks of a configuration against the definitions of FHIR, without any data.
+
+use std::collections::{BTreeSet, HashSet, VecDeque};
+
+use crate::definitions::{ResourceType, TypeDefinition};
+use crate::deid::config::{Method, ParsedConfig, Rule};
+use crate::deid::error::{DeidConfigIssue, Truncated};
+use crate::deid::fhirpath::Step;
+use crate::deid::plan::{PathAutomaton, PathResolver, State, Transition};
+use crate::deid::primitive::PrimitiveRole;
+
+/// An element that no rule applies to; it is exported unchanged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UntouchedElement {
+    /// The path of the element, such as `Patient.maritalStatus`; includes everything below it.
+    pub path: String,
+    /// The type of the element, such as `CodeableConcept`; for a choice, the first of its types.
+    pub type_name: &'static str,
+}
+
+/// A checker of the rules of a configuration.
+pub(in crate::deid) struct ConfigLinter<'c> {
+    config: &'c ParsedConfig,
+    resolver: PathResolver,
+    /// The rules with the method `keep`: the checks depend on what rules select, and every automaton can apply `keep`.
+    rules: Vec<Rule>,
+}
+
+impl<'c> ConfigLinter<'c> {
+    /// Creates the linter of a configuration.
+    pub(in crate::deid) fn new(config: &'c ParsedConfig) -> Self {
+        let rules = config.rules.iter().map(|rule| Rule { method: Method::Keep, ..rule.clone() }).collect();
+        Self { config, resolver: PathResolver::new(config.version), rules }
+    }
+
+    /// Returns rules without effect, and references that reveal hashed ids.
+    pub(in crate::deid) fn issues(&self) -> Vec<DeidConfigIssue> {
+        let usage = self.rule_usage();
+        let mut issues = Vec::new();
+        for (index, rule) in self.file_rules() {
+            let reason = if !usage.selecting.contains(&index) {
+                self.unreachable_reason(rule)
+            } else if !usage.effective.contains(&index) {
+                Some("the rule has no effect: earlier rules apply to every element that it selects".to_owned())
+            } else {
+                None
+            };
+            issues.extend(reason.map(|reason| DeidConfigIssue::in_rule(rule.number, &rule.path, reason)));
+        }
+        issues.extend(self.revealing_references());
+        issues
+    }
+
+    /// Iterates over the rules that the file contains, with their indexes. Omits the rule for `unnamedElements`.
+    fn file_rules(&self) -> impl Iterator<Item = (usize, &Rule)> {
+        let of_file = self.config.rules.iter().enumerate().filter(|(_, rule)| !matches!(rule.method, Method::Drop));
+        of_file.filter_map(|(index, _)| Some((index, self.rules.get(index)?)))
+    }
+
+    /// Iterates over the definitions of the version's resource types.
+    fn resource_definitions(&self) -> impl Iterator<Item = TypeDefinition> {
+        let version = self.config.version;
+        version.types().iter().filter_map(move |resource_type| version.type_definitions().of_resource(resource_type))
+    }
+
+    /// Determines which rules select elements, and which of them can apply to one.
+    fn rule_usage(&self) -> RuleUsage {
+        let mut usage = RuleUsage::default();
+        // A rule with a condition applies to an element only in some resources, so it does not make a later rule ineffective.
+        let is_unconditional = |index: usize| self.rules.get(index).is_some_and(|rule| rule.selection.is_exact);
+        for root in self.resource_definitions() {
+            let mut conditional = Vec::new();
+            for (index, rule) in self.rules.iter().enumerate() {
+                let reachable = self.resolver.reachable_elements(rule, root, self.config.parameters.skips_extensions);
+                if reachable.elements.is_empty() && !reachable.enters_resources {
+                    continue;
+                }
+                usage.selecting.insert(index);
+                if reachable.enters_resources {
+                    // The automaton of this type does not know the nested resources, so the rule counts as effective.
+                    usage.effective.insert(index);
+                } else if !is_unconditional(index) {
+                    conditional.push(index);
+                }
+            }
+            usage.effective.extend(self.applied_rules(root, is_unconditional));
+            // Each conditional rule is checked as if its condition were true, against the unconditional rules only.
+            for index in conditional {
+                let applied = self.applied_rules(root, |other| other == index || is_unconditional(other));
+                usage.effective.extend(applied.filter(|applied| *applied == index));
+            }
+        }
+        usage
+    }
+
+    /// Returns the indexes of the rules that apply to some element of a type, among the rules for which `is_included` is true.
+    fn applied_rules(&self, root: TypeDefinition, is_included: impl Fn(usize) -> bool) -> impl Iterator<Item = usize> {
+        let mut rules = self.rules.clone();
+        for (index, rule) in rules.iter_mut().enumerate() {
+            if !is_included(index) {
+                rule.selection.paths.clear();
+            }
+        }
+        let automaton = self.automaton(&rules, root);
+        let applied: BTreeSet<_> =
+            automaton.iter().flat_map(PathAutomaton::iter).filter_map(|state| Some(state.applied_rule?.index)).collect();
+        applied.into_iter()
+    }
+
+    /// Explains why a rule selects nothing in any type: names the first step of its path that matches no element.
+    fn unreachable_reason(&self, rule: &Rule) -> Option<String> {
+        let type_definitions = self.config.version.type_definitions();
+        // Parsing has already warned about a resource type that does not exist.
+        if rule.resource_type.as_deref().is_some_and(|type_name| type_definitions.by_name(type_name).is_none()) {
+            return None;
+        }
+        let elements_at = |steps: &[Step]| {
+            let mut prefix = rule.clone();
+            prefix.selection.paths = vec![steps.to_vec()];
+            let reachable = |root| self.resolver.reachable_elements(&prefix, root, false).elements;
+            self.resource_definitions().flat_map(reachable).collect::<Vec<_>>()
+        };
+        let mut splits = rule.selection.paths.iter().flat_map(|path| (0..path.len()).map(move |length| path.split_at(length)));
+        let failing = splits.find_map(|(before, rest)| {
+            let (step, _) = rest.split_first()?;
+            let through: Vec<_> = before.iter().chain([step]).cloned().collect();
+            elements_at(&through).is_empty().then_some((before, step))
+        });
+        // Every step matches if extensions are included.
+        let Some((before, step)) = failing else {
+            return Some("the rule selects only elements in extensions, and rulesInExtensions is false".to_owned());
+        };
+        let members = || {
+            let definitions = elements_at(before).into_iter().filter_map(|element| self.resolver.loaded_type(element.definition));
+            definitions.flat_map(|definition| &definition.members)
+        };
+        let types = &self.resolver.types;
+        let hint = |name: &str, known: &mut dyn Iterator<Item = &'static str>| {
+            closest_name(name, known).map(|known| format!("; did you mean `{known}`?")).unwrap_or_default()
+        };
+        Some(match step {
+            Step::Child(name) => {
+                let choice = members().find(|member| member.name == &**name);
+                let hint = match choice {
+                    Some(choice) => format!("; name a choice without its type: `{}`", choice.element),
+                    None => hint(name, &mut members().map(|member| member.element)),
+                };
+                format!("the rule selects nothing: there is no element `{}` at this place of the path{hint}", Truncated(name))
+            }
+            Step::ElementName(name) => {
+                let names = &mut types.values().flat_map(|definition| &definition.members).map(|member| member.element);
+                format!("the rule selects nothing: no element has the name `{}`{}", Truncated(name), hint(name, names))
+            }
+            Step::ExactType(name) | Step::OfType(name) => {
+                // The name of an element with a capital letter is parsed as a type.
+                let names = &mut types.values().map(|definition| definition.name).chain(members().map(|member| member.element));
+                format!("the rule selects nothing: no element has the type `{}`{}", Truncated(name), hint(name, names))
+            }
+            Step::AnyChild | Step::SelfAndDescendants | Step::DescendantsToResources | Step::AllDescendants => {
+                "the rule selects nothing".to_owned()
+            }
+        })
+    }
+
+    /// Reports a type whose ids are hashed while its references still reveal ids.
+    fn revealing_references(&self) -> Option<DeidConfigIssue> {
+        let rule_of = |state: &State| self.config.rules.get(state.applied_rule?.index);
+        let keeps = |rule: &&Rule| matches!(rule.method, Method::Keep);
+        for root in self.resource_definitions() {
+            let automaton = self.automaton(&self.rules, root)?;
+            let id = automaton.get(0).and_then(|root| automaton.get(root.members.get("id")?.next_state));
+            if !id.and_then(rule_of).is_some_and(|rule| matches!(rule.method, Method::CryptoHash)) {
+                continue;
+            }
+            let is_reference = |state: &&State| state.primitive.is_some_and(|primitive| primitive.role == PrimitiveRole::Reference);
+            let reference_rules = automaton.iter().filter(is_reference).map(rule_of);
+            let mut revealing = reference_rules.filter(|rule| rule.as_ref().is_none_or(keeps));
+            let type_name = self.resolver.loaded_type(root).map(|definition| definition.name).unwrap_or_default();
+            let Some(rule) = revealing.next() else { continue };
+            return Some(match rule {
+                Some(rule) => {
+                    let reason = format!("the rule keeps references in {type_name}, which reveal ids that other rules hash");
+                    DeidConfigIssue::in_rule(rule.number, &rule.path, reason)
+                }
+                None => DeidConfigIssue::in_file(format!(
+                    "ids are hashed, but references in {type_name} still reveal them; also hash nodesByType('Reference').reference"
+                )),
+            });
+        }
+        None
+    }
+
+    /// Compiles rules for a type without a limit on states, since the checks need the whole automaton.
+    fn automaton(&self, rules: &[Rule], root: TypeDefinition) -> Option<PathAutomaton> {
+        PathAutomaton::compile(rules, self.resolver, root, self.config.parameters.skips_extensions, usize::MAX)
+    }
+
+    /// Lists the elements that no rule applies to; see [`crate::deid::DeidConfig::untouched_elements`].
+    pub(in crate::deid) fn untouched_elements(&self, resource_type: ResourceType) -> Vec<UntouchedElement> {
+        let root = self.config.version.type_definitions().of_resource(resource_type);
+        let Some(automaton) = root.and_then(|root| self.automaton(&self.rules, root)) else { return Vec::new() };
+        let touched = touched_states(&automaton);
+        let mut untouched = Vec::new();
+        // Each state is expanded once, where it occurs first.
+        let mut expanded = HashSet::from([0]);
+        let mut queue = VecDeque::from([(0, resource_type.as_str().to_owned())]);
+        while let Some((number, path)) = queue.pop_front() {
+            let Some(state) = automaton.get(number).filter(|state| state.applied_rule.is_none()) else { continue };
+            let mut listed = HashSet::new();
+            for transition in state.members.iter() {
+                // A nested resource is listed with its own type.
+                let has_no_rule = automaton.get(transition.next_state).is_some_and(|next| next.applied_rule.is_none());
+                if !has_no_rule || transition.is_resource {
+                    continue;
+                }
+                // A choice is named like in rules, without its type, unless rules treat its types differently.
+                let is_touched_choice = |other: &Transition| other.element == transition.element && touched.contains(&other.next_state);
+                let has_touched_choice = state.members.iter().any(is_touched_choice);
+                let name = if has_touched_choice { transition.name } else { transition.element };
+                let path = format!("{path}.{name}");
+                if !transition.is_primitive && !is_extension(transition) && touched.contains(&transition.next_state) {
+                    if expanded.insert(transition.next_state) {
+                        queue.push_back((transition.next_state, path));
+                    }
+                } else if listed.insert(name) {
+                    let definition = self.resolver.loaded_type(transition.definition);
+                    let type_name = definition.map(|definition| definition.name).unwrap_or_default();
+                    untouched.push(UntouchedElement { path, type_name });
+                }
+            }
+        }
+        untouched
+    }
+}
+
+/// The rules that select elements, and the rules that can apply to one, by their indexes.
+#[derive(Default)]
+struct RuleUsage {
+    selecting: HashSet<usize>,
+    /// The rules that are the first to select some element of some type.
+    effective: HashSet<usize>,
+}
+
+/// Returns true for `extension` and `modifierExtension`.
+fn is_extension(transition: &Transition) -> bool {
+    matches!(transition.element, "extension" | "modifierExtension")
+}
+
+/// Returns the states of elements to which a rule applies, and of elements that contain one.
+fn touched_states(automaton: &PathAutomaton) -> HashSet<u32> {
+    let numbered = || (0..).zip(automaton.iter());
+    let mut touched: HashSet<u32> = numbered().filter(|(_, state)| state.applied_rule.is_some()).map(|(number, _)| number).collect();
+    // States refer to each other in cycles, so this repeats until nothing is added.
+    loop {
+        let before = touched.len();
+        for (number, state) in numbered() {
+            // Extensions can contain every type. Including them would make every element touched.
+            if state.members.iter().any(|transition| !is_extension(transition) && touched.contains(&transition.next_state)) {
+                touched.insert(number);
+            }
+        }
+        if touched.len() == before {
+            return touched;
+        }
+    }
+}
+
+/// Returns the known name with the most similar spelling, if it is similar enough.
+fn closest_name(name: &str, known: &mut dyn Iterator<Item = &'static str>) -> Option<&'static str> {
+    let (distance, closest) = known.map(|known| (edit_distance(name, known), known)).min()?;
+    (distance <= 2 && distance < closest.len() / 2).then_some(closest)
+}
+
+/// Returns the Levenshtein distance of two texts, in bytes.
+fn edit_distance(left: &str, right: &str) -> usize {
+    // One row of the matrix at a time: `row` holds the distances of the previous row.
+    let mut row: Vec<usize> = (0..=right.len()).collect();
+    for (index, byte) in left.bytes().enumerate() {
+        let mut diagonal = index;
+        let mut previous = index + 1;
+        let mut next_row = vec![previous];
+        for (above, other) in row.iter().skip(1).zip(right.bytes()) {
+            previous = (diagonal + usize::from(byte != other)).min(above + 1).min(previous + 1);
+            diagonal = *above;
+            next_row.push(previous);
+        }
+        row = next_row;
+    }
+    row.last().copied().unwrap_or_default()
+}
