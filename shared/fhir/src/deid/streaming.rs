@@ -34,16 +34,16 @@ pub(super) fn deidentify_streaming<'p>(
     patient: Option<&'p str>,
     out: &'p mut Vec<u8>,
 ) -> Result<(), NeedsTree> {
-    let mut text = Scanner::new(line).ok_or(NeedsTree)?;
-    text.skip_spaces();
+    let mut scanner = Scanner::new(line).ok_or(NeedsTree)?;
+    scanner.skip_spaces();
     // Both determine how members are treated, and they may follow other members.
-    let (resource_type, id) = type_and_id(text.clone()).ok_or(NeedsTree)?;
+    let (resource_type, id) = type_and_id(scanner.clone()).ok_or(NeedsTree)?;
     let automaton = engine.plan(resource_type).and_then(|plan| plan.automaton.as_ref()).ok_or(NeedsTree)?;
     let mut writer = StreamingWriter {
         engine,
         out,
-        copied_to: text.position,
-        text,
+        copied_to: scanner.position,
+        scanner,
         context: ResourceContext::new(engine, resource_type.as_str(), id.into(), patient),
         root_id: RootId::new(automaton, id),
         path: CurrentPath { root: resource_type.as_str(), segments: Vec::new() },
@@ -51,9 +51,9 @@ pub(super) fn deidentify_streaming<'p>(
         open_resources: 0,
     };
     writer.write_resource(automaton, false)?;
-    let end = writer.text.position;
-    writer.text.skip_spaces();
-    if writer.text.next_byte().is_some() {
+    let end = writer.scanner.position;
+    writer.scanner.skip_spaces();
+    if writer.scanner.next_byte().is_some() {
         return Err(NeedsTree);
     }
     writer.copy_up_to(end);
@@ -61,25 +61,25 @@ pub(super) fn deidentify_streaming<'p>(
 }
 
 /// Reads ahead to the type and the id of a resource.
-fn type_and_id(mut text: Scanner<'_>) -> Option<(ResourceType, &str)> {
+fn type_and_id(mut scanner: Scanner<'_>) -> Option<(ResourceType, &str)> {
     let (mut resource_type, mut id) = (None, None);
-    text.expect(b'{')?;
+    scanner.expect(b'{')?;
     loop {
-        match text.name()? {
-            "resourceType" => resource_type = Some(ResourceType::parse(text.plain_string()?)?),
-            "id" => id = Some(text.plain_string()?),
-            _ => text.skip_value()?,
+        match scanner.name()? {
+            "resourceType" => resource_type = Some(ResourceType::parse(scanner.plain_string()?)?),
+            "id" => id = Some(scanner.plain_string()?),
+            _ => scanner.skip_value()?,
         }
         if let (Some(resource_type), Some(id)) = (resource_type, id) {
             return Some((resource_type, id));
         }
-        text.expect(b',')?;
+        scanner.expect(b',')?;
     }
 }
 
 struct StreamingWriter<'p> {
     engine: &'p DeidEngine,
-    text: Scanner<'p>,
+    scanner: Scanner<'p>,
     out: &'p mut Vec<u8>,
     /// The offset up to which the text has been copied or left out. Text between it and the reader is not copied yet.
     copied_to: usize,
@@ -113,7 +113,7 @@ impl fmt::Display for CurrentPath {
 impl<'p> StreamingWriter<'p> {
     /// Copies the text between `copied_to` and `end`.
     fn copy_up_to(&mut self, end: usize) {
-        if let Some(piece) = self.text.text.as_bytes().get(self.copied_to..end) {
+        if let Some(piece) = self.scanner.text.as_bytes().get(self.copied_to..end) {
             self.out.extend_from_slice(piece);
         }
         self.copied_to = end;
@@ -140,7 +140,7 @@ impl<'p> StreamingWriter<'p> {
 
     /// Finishes a member or an item that ends at the reader's position, and leaves it out unless `is_kept`.
     fn end_entry(&mut self, entries: &mut EntryState, is_kept: bool) {
-        let end = self.text.position;
+        let end = self.scanner.position;
         if is_kept {
             entries.has_kept = true;
         } else {
@@ -154,7 +154,7 @@ impl<'p> StreamingWriter<'p> {
 
     /// Reads the next token, which must be `wanted`.
     fn expect(&mut self, wanted: u8) -> Result<(), NeedsTree> {
-        self.text.expect(wanted).ok_or(NeedsTree)
+        self.scanner.expect(wanted).ok_or(NeedsTree)
     }
 
     /// Writes a resource. At least its type is kept.
@@ -180,20 +180,20 @@ impl<'p> StreamingWriter<'p> {
         let is_resource = is_contained.is_some();
         let savepoint = self.savepoint();
         self.expect(b'{')?;
-        let mut entries = EntryState { last_end: self.text.position, has_kept: false };
+        let mut entries = EntryState { last_end: self.scanner.position, has_kept: false };
         let mut object = ObjectState::default();
-        self.text.skip_spaces();
+        self.scanner.skip_spaces();
         // An empty resource has no type and is rejected below.
-        let mut is_open = self.text.next_byte() != Some(b'}');
+        let mut is_open = self.scanner.next_byte() != Some(b'}');
         if !is_open {
             self.expect(b'}')?;
         }
         while is_open {
-            self.text.skip_spaces();
-            self.begin_entry(&entries, self.text.position);
+            self.scanner.skip_spaces();
+            self.begin_entry(&entries, self.scanner.position);
             let is_kept = self.write_member(automaton, state, is_resource, &mut object)?;
             self.end_entry(&mut entries, is_kept);
-            is_open = match self.text.token().ok_or(NeedsTree)? {
+            is_open = match self.scanner.token().ok_or(NeedsTree)? {
                 b',' => true,
                 b'}' => false,
                 _ => return Err(NeedsTree),
@@ -213,7 +213,7 @@ impl<'p> StreamingWriter<'p> {
             if self.copied_to < entries.last_end {
                 self.copy_up_to(entries.last_end);
             }
-            self.copied_to = self.text.position - 1;
+            self.copied_to = self.scanner.position - 1;
             write_security_labels(self.context.labels, object.meta, true, self.out);
         }
         Ok(true)
@@ -227,19 +227,19 @@ impl<'p> StreamingWriter<'p> {
         is_resource: bool,
         object: &mut ObjectState,
     ) -> Result<bool, NeedsTree> {
-        let name = self.text.name().ok_or(NeedsTree)?;
-        self.text.skip_spaces();
+        let name = self.scanner.name().ok_or(NeedsTree)?;
+        self.scanner.skip_spaces();
         if let Some(transition) = state.members.get(name) {
             if !object.members.insert(transition.index) {
                 return Err(NeedsTree);
             }
-            object.has_value |= transition.is_value && self.text.next_byte() != Some(b'n');
+            object.has_value |= transition.is_value && self.scanner.next_byte() != Some(b'n');
             let is_meta = is_resource && transition.name == "meta";
             return if is_meta { self.write_meta(automaton, transition, object) } else { self.write_member_value(automaton, transition) };
         }
         if is_resource && name == "resourceType" && !object.has_resource_type {
             object.has_resource_type = true;
-            self.text.plain_string().ok_or(NeedsTree)?;
+            self.scanner.plain_string().ok_or(NeedsTree)?;
             return Ok(true);
         }
         let transition = name.strip_prefix('_').and_then(|plain| state.members.get(plain)).ok_or(NeedsTree)?;
@@ -255,11 +255,11 @@ impl<'p> StreamingWriter<'p> {
         object: &mut ObjectState,
     ) -> Result<bool, NeedsTree> {
         let savepoint = self.savepoint();
-        self.copy_up_to(self.text.position);
+        self.copy_up_to(self.scanner.position);
         let begin = self.out.len();
         let is_kept = self.write_member_value(automaton, transition)?;
         if is_kept {
-            self.copy_up_to(self.text.position);
+            self.copy_up_to(self.scanner.position);
             object.meta = Some(begin..self.out.len());
         } else {
             self.roll_back(&savepoint);
@@ -269,8 +269,8 @@ impl<'p> StreamingWriter<'p> {
 
     /// Writes the value of a member and returns true if anything of it is kept.
     fn write_member_value(&mut self, automaton: &'p PathAutomaton, transition: &'p Transition) -> Result<bool, NeedsTree> {
-        let begin = self.text.position;
-        if self.text.next_byte() == Some(b'[') {
+        let begin = self.scanner.position;
+        if self.scanner.next_byte() == Some(b'[') {
             return self.write_array(automaton, transition);
         }
         self.path.segments.push((transition.name, transition.is_list.then_some(0)));
@@ -282,7 +282,7 @@ impl<'p> StreamingWriter<'p> {
         }
         let is_kept = self.write_value(automaton, transition)?;
         if transition.is_list && is_kept {
-            self.copy_up_to(self.text.position);
+            self.copy_up_to(self.scanner.position);
             self.out.push(b']');
         } else if transition.is_list {
             self.roll_back(&savepoint);
@@ -295,20 +295,20 @@ impl<'p> StreamingWriter<'p> {
     fn write_array(&mut self, automaton: &'p PathAutomaton, transition: &'p Transition) -> Result<bool, NeedsTree> {
         let savepoint = self.savepoint();
         self.expect(b'[')?;
-        let mut entries = EntryState { last_end: self.text.position, has_kept: false };
-        self.text.skip_spaces();
-        if self.text.next_byte() == Some(b']') {
+        let mut entries = EntryState { last_end: self.scanner.position, has_kept: false };
+        self.scanner.skip_spaces();
+        if self.scanner.next_byte() == Some(b']') {
             self.expect(b']')?;
             return Ok(false);
         }
         for index in 0.. {
-            self.text.skip_spaces();
-            self.begin_entry(&entries, self.text.position);
+            self.scanner.skip_spaces();
+            self.begin_entry(&entries, self.scanner.position);
             self.path.segments.push((transition.name, Some(index)));
             let is_kept = self.write_value(automaton, transition)?;
             self.path.segments.pop();
             self.end_entry(&mut entries, is_kept);
-            match self.text.token().ok_or(NeedsTree)? {
+            match self.scanner.token().ok_or(NeedsTree)? {
                 b',' => {}
                 b']' => break,
                 _ => return Err(NeedsTree),
@@ -322,7 +322,7 @@ impl<'p> StreamingWriter<'p> {
 
     /// Writes a single value, or one item of a list, and returns true if anything of it is kept.
     fn write_value(&mut self, automaton: &'p PathAutomaton, transition: &'p Transition) -> Result<bool, NeedsTree> {
-        match self.text.next_byte() {
+        match self.scanner.next_byte() {
             Some(b'{') if transition.is_resource => {
                 self.write_nested_resource(transition)?;
                 Ok(true)
@@ -339,7 +339,7 @@ impl<'p> StreamingWriter<'p> {
 
     /// Writes a nested resource with the plan of its own type.
     fn write_nested_resource(&mut self, transition: &Transition) -> Result<(), NeedsTree> {
-        let rest = self.text.text.get(self.text.position..).unwrap_or_default();
+        let rest = self.scanner.text.get(self.scanner.position..).unwrap_or_default();
         let name = JsonValue::from_valid(rest).member("resourceType").and_then(JsonValue::text);
         let resource_type = name.and_then(|name| ResourceType::parse(&name)).ok_or(NeedsTree)?;
         let automaton = self.engine.plan(resource_type).and_then(|plan| plan.automaton.as_ref()).ok_or(NeedsTree)?;
@@ -354,7 +354,7 @@ impl<'p> StreamingWriter<'p> {
             .applied_rule
             .and_then(|applied| self.engine.rule(applied.index))
             .is_some_and(|rule| matches!(rule.method, Method::Substitute(_) | Method::Perturb(_)));
-        if transition.is_list || !transition.is_primitive || depends_on_value || self.text.next_byte() != Some(b'{') {
+        if transition.is_list || !transition.is_primitive || depends_on_value || self.scanner.next_byte() != Some(b'{') {
             return Err(NeedsTree);
         }
         self.path.segments.push((transition.name, None));
@@ -376,23 +376,23 @@ impl<'p> StreamingWriter<'p> {
 
     /// Writes a primitive value and returns true if anything of it is kept.
     fn write_primitive(&mut self, state: &'p State) -> Result<bool, NeedsTree> {
-        let begin = self.text.position;
+        let begin = self.scanner.position;
         let rule = self.active_rule(state).filter(|(_, rule)| !matches!(rule.method, Method::Keep));
         let (Some((applied, rule)), Some(primitive)) = (rule, state.primitive) else {
-            self.text.skip_value().ok_or(NeedsTree)?;
+            self.scanner.skip_value().ok_or(NeedsTree)?;
             return Ok(true);
         };
         if let Method::DateShift = rule.method {
             self.select_date_offset(applied)?;
         }
-        let value = self.text.primitive().ok_or(NeedsTree)?;
+        let value = self.scanner.primitive().ok_or(NeedsTree)?;
         match self.context.apply_method(&rule.method, primitive, &value, &self.path).map_err(|_| NeedsTree)? {
             ValueOutcome::Kept => Ok(true),
             ValueOutcome::Removed => Ok(false),
             ValueOutcome::Replaced => {
                 self.copy_up_to(begin);
                 self.out.extend_from_slice(self.context.replacement.as_bytes());
-                self.copied_to = self.text.position;
+                self.copied_to = self.scanner.position;
                 Ok(true)
             }
         }

@@ -107,8 +107,8 @@ fn restricted_areas_can_be_numbers() {
         &[["Patient.address", r#""method":"redact""#]],
         r#""enablePartialZipCodesForRedact":true,"restrictedZipCodeTabulationAreas":[203]"#,
     );
-    let left = deidentify(&deidentifier(&config), r#"{"resourceType":"Patient","address":[{"postalCode":"20301"}]}"#).unwrap();
-    assert!(left.contains(r#""postalCode":"00000""#), "{left}");
+    let output = deidentify(&deidentifier(&config), r#"{"resourceType":"Patient","address":[{"postalCode":"20301"}]}"#).unwrap();
+    assert!(output.contains(r#""postalCode":"00000""#), "{output}");
 }
 
 #[test]

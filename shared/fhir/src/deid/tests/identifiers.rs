@@ -37,7 +37,7 @@ const OBSERVATION: &str = r#"{"resourceType":"Observation","id":"4e5f-observatio
     "effectiveDateTime":"2019-08-07T13:14:15+02:00","contained":[{"resourceType":"Patient","name":[{"text":"Brigitte Musterfrau"}]}]}"#;
 
 #[test]
-fn no_identifier_of_a_resource_is_left() {
+fn no_identifier_of_a_resource_is_kept() {
     let deidentifier = deidentifier(&configuration(SAFE_HARBOR, PARAMETERS));
     let secrets = [
         "7a1b2c3d",
@@ -59,13 +59,13 @@ fn no_identifier_of_a_resource_is_left() {
         "13:14:15",
     ];
     for resource in [PATIENT, OBSERVATION] {
-        let left = deidentify(&deidentifier, &resource.replace("\n    ", "")).unwrap();
+        let output = deidentify(&deidentifier, &resource.replace("\n    ", "")).unwrap();
         for secret in secrets {
-            assert!(!left.contains(secret), "{secret}: {left}");
+            assert!(!output.contains(secret), "{secret}: {output}");
         }
     }
-    let left = parse_json(&deidentify(&deidentifier, &PATIENT.replace("\n    ", "")).unwrap());
-    assert_eq!(left["address"], serde_json::json!([{ "state": "MA", "postalCode": "02100" }]));
+    let output = parse_json(&deidentify(&deidentifier, &PATIENT.replace("\n    ", "")).unwrap());
+    assert_eq!(output["address"], serde_json::json!([{ "state": "MA", "postalCode": "02100" }]));
 }
 
 /// Returns a path of the test data beside the checkout, if it exists.
@@ -112,7 +112,7 @@ fn is_of_organization(line: &str) -> bool {
 }
 
 #[test]
-fn no_identifier_of_synthetic_patients_is_left() {
+fn no_identifier_of_synthetic_patients_is_kept() {
     let (Some(data), Some(config)) = (shared("data/10-patients"), shared("vectors/anonymizer/samples/configuration-sample.json")) else {
         return;
     };
@@ -125,11 +125,11 @@ fn no_identifier_of_synthetic_patients_is_left() {
     found.retain(|secret| !secret.chars().all(|c| c.is_ascii_lowercase()));
     assert!(found.len() > 1000, "{}", found.len());
     for line in lines() {
-        let left = deidentify(&deidentifier, line).unwrap();
-        let texts: BTreeSet<&str> = left.split(|c: char| !c.is_alphanumeric() && !matches!(c, '-' | '.' | '@')).collect();
+        let output = deidentify(&deidentifier, line).unwrap();
+        let texts: BTreeSet<&str> = output.split(|c: char| !c.is_alphanumeric() && !matches!(c, '-' | '.' | '@')).collect();
         for secret in &found {
-            let is_there = if secret.contains(' ') { left.contains(secret) } else { texts.contains(secret.as_str()) };
-            assert!(!is_there, "{secret}: {left}");
+            let is_present = if secret.contains(' ') { output.contains(secret) } else { texts.contains(secret.as_str()) };
+            assert!(!is_present, "{secret}: {output}");
         }
     }
 }

@@ -20,14 +20,14 @@ fn rules_that_select_nothing_are_reported_with_a_suggestion() {
     for (path, reason) in [
         (
             "HealthcareService.notAvaliable.description",
-            "there is no element `notAvaliable` at this place of the path; did you mean `notAvailable`?",
+            "there is no element `notAvaliable` at this point of the path; did you mean `notAvailable`?",
         ),
         ("Observation.valueQuantity", "name a choice without its type: `value`"),
         ("nodesByType('HumanNames')", "no element has the type `HumanNames`; did you mean `HumanName`?"),
         ("nodesByName('familly')", "no element has the name `familly`; did you mean `family`?"),
         ("Observation.value as Age", "no element has the type `Age`"),
         ("Patient.contact.Gender", "no element has the type `Gender`; did you mean `gender`?"),
-        ("Patient.name.where(use = 'usual').xyzzy", "there is no element `xyzzy` at this place of the path"),
+        ("Patient.name.where(use = 'usual').xyzzy", "there is no element `xyzzy` at this point of the path"),
     ] {
         let found = lint(&[[path, REDACT]]);
         assert!(matches!(&found[..], [found] if found.contains(reason)), "{path}: {found:?}");

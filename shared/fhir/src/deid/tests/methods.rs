@@ -22,7 +22,7 @@ fn birth_date(settings: &str, date: &str) -> Option<String> {
 #[test]
 fn redact_keeps_the_year_unless_it_reveals_an_age_over_89() {
     let redact = r#""method":"REDACT""#;
-    for (date, left) in [
+    for (date, expected) in [
         ("2001-02-03", Some("2001")),
         ("2001-02", Some("2001")),
         ("2001", Some("2001")),
@@ -32,43 +32,47 @@ fn redact_keeps_the_year_unless_it_reveals_an_age_over_89() {
         ("no date", None),
         ("", None),
     ] {
-        assert_eq!(birth_date(redact, date).as_deref(), left, "{date}");
+        assert_eq!(birth_date(redact, date).as_deref(), expected, "{date}");
     }
 }
 
 #[test]
 fn redact_keeps_ages_up_to_89() {
-    for (age, is_left) in [("89", true), ("23.50", true), ("89.5", false), ("90", false), ("1e1", true)] {
-        let left = with_rule(
+    for (age, is_kept) in [("89", true), ("23.50", true), ("89.5", false), ("90", false), ("1e1", true)] {
+        let output = with_rule(
             "nodesByType('Age')",
             r#""method":"redact""#,
             &format!(r#"{{"resourceType":"Condition","onsetAge":{{"value":{age},"unit":"a"}}}}"#),
         );
-        let expected = is_left.then(|| json!({ "value": parse_json(age) }));
-        assert_eq!(left.get("onsetAge"), expected.as_ref(), "{age}");
+        let expected = is_kept.then(|| json!({ "value": parse_json(age) }));
+        assert_eq!(output.get("onsetAge"), expected.as_ref(), "{age}");
     }
 }
 
 #[test]
 fn redact_keeps_the_area_of_a_zip_code() {
-    for (code, left) in [("02138", "02100"), ("03601", "00000"), ("02138-1234", "02100-0000"), ("AB1 2CD", "AB1 0CD")] {
+    for (code, expected) in [("02138", "02100"), ("03601", "00000"), ("02138-1234", "02100-0000"), ("AB1 2CD", "AB1 0CD")] {
         let address = format!(r#"{{"resourceType":"Patient","address":[{{"postalCode":"{code}","city":"X"}}]}}"#);
-        assert_eq!(with_rule("Patient.address", r#""method":"redact""#, &address)["address"], json!([{ "postalCode": left }]), "{code}");
+        assert_eq!(
+            with_rule("Patient.address", r#""method":"redact""#, &address)["address"],
+            json!([{ "postalCode": expected }]),
+            "{code}"
+        );
     }
 }
 
 #[test]
 fn redact_keeps_nothing_by_default() {
     let resource = r#"{"resourceType":"Patient","birthDate":"2001-02-03","address":[{"postalCode":"02138"}]}"#;
-    let left = parse_json(&deidentify(&deidentifier(&configuration(&[["Patient", r#""method":"redact""#]], "")), resource).unwrap());
-    assert_eq!(left.as_object().unwrap().keys().collect::<Vec<_>>(), ["meta", "resourceType"]);
+    let output = parse_json(&deidentify(&deidentifier(&configuration(&[["Patient", r#""method":"redact""#]], "")), resource).unwrap());
+    assert_eq!(output.as_object().unwrap().keys().collect::<Vec<_>>(), ["meta", "resourceType"]);
 }
 
 #[test]
 fn dates_without_a_day_or_with_an_age_over_89_are_redacted_instead_of_shifted() {
     let shift = r#""method":"dateShift""#;
-    for (date, left) in [("2001-02", Some("2001")), ("2001", Some("2001")), ("1920-02-03", None), ("1920", None)] {
-        assert_eq!(birth_date(shift, date).as_deref(), left, "{date}");
+    for (date, expected) in [("2001-02", Some("2001")), ("2001", Some("2001")), ("1920-02-03", None), ("1920", None)] {
+        assert_eq!(birth_date(shift, date).as_deref(), expected, "{date}");
     }
 }
 
@@ -86,8 +90,8 @@ fn dates_move_by_the_formula_and_their_times_become_zeros() {
 fn a_fixed_offset_takes_precedence_over_the_key() {
     let rules = [["nodesByType('date')", r#""method":"dateShift""#]];
     let deidentifier = deidentifier(&configuration(&rules, r#""dateShiftKey":"k","dateShiftFixedOffsetInDays":-3"#));
-    let left = parse_json(&deidentify(&deidentifier, r#"{"resourceType":"Patient","id":"p","birthDate":"2001-01-02"}"#).unwrap());
-    assert_eq!(left["birthDate"], "2000-12-30");
+    let output = parse_json(&deidentify(&deidentifier, r#"{"resourceType":"Patient","id":"p","birthDate":"2001-01-02"}"#).unwrap());
+    assert_eq!(output["birthDate"], "2000-12-30");
 }
 
 #[test]
@@ -111,8 +115,8 @@ fn with_patient_scope_the_dates_of_all_resources_of_a_patient_move_alike() {
 fn a_perturbed_decimal_is_rounded_to_the_decimal_places_of_the_rule() {
     let perturbed = |value: &str, settings: &str| {
         let resource = format!(r#"{{"resourceType":"Observation","valueQuantity":{{"value":{value},"unit":"kg"}}}}"#);
-        let left = deidentify(&deidentifier(&configuration(&[["Observation.value", settings]], "")), &resource).unwrap();
-        left.split_once(r#""value":"#).unwrap().1.split_once(',').unwrap().0.to_owned()
+        let output = deidentify(&deidentifier(&configuration(&[["Observation.value", settings]], "")), &resource).unwrap();
+        output.split_once(r#""value":"#).unwrap().1.split_once(',').unwrap().0.to_owned()
     };
     assert_eq!(perturbed("5.234", r#""method":"perturb","span":0"#), "5.23");
     assert_eq!(perturbed("5.234", r#""method":"perturb","span":0,"roundTo":0"#), "5");
@@ -128,18 +132,18 @@ fn perturbed_integers_stay_valid_for_their_types() {
         let resource = format!(
             r#"{{"resourceType":"Observation","id":"{resource}","valueSampledData":{{"dimensions":1,"period":1}},"component":[{{"valueInteger":7}}]}}"#
         );
-        let left = with_rule("Observation.value.dimensions", settings, &resource);
-        assert!(left["valueSampledData"]["dimensions"].as_u64().is_some_and(|number| number >= 1), "{left}");
-        let left = with_rule("Observation.component.value", settings, &resource);
-        assert!(left["component"][0]["valueInteger"].is_i64(), "{left}");
+        let output = with_rule("Observation.value.dimensions", settings, &resource);
+        assert!(output["valueSampledData"]["dimensions"].as_u64().is_some_and(|number| number >= 1), "{output}");
+        let output = with_rule("Observation.component.value", settings, &resource);
+        assert!(output["component"][0]["valueInteger"].is_i64(), "{output}");
     }
 }
 
 #[test]
 fn perturb_leaves_other_values_unchanged() {
     let resource = r#"{"resourceType":"Observation","valueQuantity":{"value":7,"unit":"kg"},"status":"final"}"#;
-    let left = with_rule("Observation", r#""method":"perturb","span":0,"roundTo":0"#, resource);
-    assert_eq!((&left["valueQuantity"], &left["status"]), (&json!({ "value": 7, "unit": "kg" }), &json!("final")));
+    let output = with_rule("Observation", r#""method":"perturb","span":0,"roundTo":0"#, resource);
+    assert_eq!((&output["valueQuantity"], &output["status"]), (&json!({ "value": 7, "unit": "kg" }), &json!("final")));
 }
 
 #[test]
@@ -148,9 +152,9 @@ fn a_ciphertext_can_be_decrypted_with_the_key() {
     use base64::Engine as _;
     use cbc::cipher::block_padding::Pkcs7;
     use cbc::cipher::{BlockModeDecrypt, KeyIvInit};
-    let left =
+    let output =
         with_rule("Patient.name.family", r#""method":"encrypt""#, r#"{"resourceType":"Patient","id":"p","name":[{"family":"Ä\n\"b"}]}"#);
-    let ciphertext = base64::engine::general_purpose::STANDARD.decode(left["name"][0]["family"].as_str().unwrap()).unwrap();
+    let ciphertext = base64::engine::general_purpose::STANDARD.decode(output["name"][0]["family"].as_str().unwrap()).unwrap();
     let (iv, text) = ciphertext.split_at(16);
     let decryptor = cbc::Decryptor::<Aes128>::new_from_slices(b"0123456789abcdef", iv).unwrap();
     assert_eq!(decryptor.decrypt_padded_vec::<Pkcs7>(text).unwrap(), "Ä\n\"b".as_bytes());
@@ -158,9 +162,9 @@ fn a_ciphertext_can_be_decrypted_with_the_key() {
 
 #[test]
 fn equal_values_in_different_elements_have_different_ciphertexts() {
-    let left =
+    let output =
         with_rule("Patient.name.given", r#""method":"encrypt""#, r#"{"resourceType":"Patient","id":"p","name":[{"given":["A","A"]}]}"#);
-    assert_ne!(left["name"][0]["given"][0], left["name"][0]["given"][1]);
+    assert_ne!(output["name"][0]["given"][0], output["name"][0]["given"][1]);
 }
 
 #[test]
@@ -169,14 +173,14 @@ fn substitute_replaces_a_value_or_a_whole_element() {
         r#"{"resourceType":"Patient","name":[{"use":"usual","family":"A","given":["B","C"]}],"active":true,"multipleBirthInteger":2}"#;
     assert_eq!(with_rule("Patient.name.family", r#""method":"substitute","replaceWith":"X\"Y""#, resource)["name"][0]["family"], "X\"Y");
     // Values that JSON writes without quotes stay without quotes.
-    let left = with_rule("Patient.multipleBirth | Patient.active", r#""method":"substitute","replaceWith":"0""#, resource);
-    assert_eq!((&left["multipleBirthInteger"], &left["active"]), (&json!(0), &json!("0")));
+    let output = with_rule("Patient.multipleBirth | Patient.active", r#""method":"substitute","replaceWith":"0""#, resource);
+    assert_eq!((&output["multipleBirthInteger"], &output["active"]), (&json!(0), &json!("0")));
     let replacement = r#""method":"substitute","replaceWith":{"family":"X","given":["Y"],"period":{"start":"2020"}}"#;
-    let left = with_rule("Patient.name", replacement, resource);
-    assert_eq!(left["name"], json!([{ "family": "X", "given": ["Y"], "period": { "start": "2020" } }]));
+    let output = with_rule("Patient.name", replacement, resource);
+    assert_eq!(output["name"], json!([{ "family": "X", "given": ["Y"], "period": { "start": "2020" } }]));
     // The object can be written as a string; null removes the element.
-    let left = with_rule("Patient.name", r#""method":"substitute","replaceWith":" {\"text\":\"X\"} ""#, resource);
-    assert_eq!(left["name"], json!([{ "text": "X" }]));
+    let output = with_rule("Patient.name", r#""method":"substitute","replaceWith":" {\"text\":\"X\"} ""#, resource);
+    assert_eq!(output["name"], json!([{ "text": "X" }]));
     assert_eq!(with_rule("Patient.name", r#""method":"substitute","replaceWith":null"#, resource).get("name"), None);
 }
 
@@ -184,12 +188,12 @@ fn substitute_replaces_a_value_or_a_whole_element() {
 fn substitute_keeps_elements_that_an_earlier_rule_has_processed() {
     let resource = r#"{"resourceType":"Patient","name":[{"use":"usual","family":"A","given":["B","C"]}]}"#;
     let rules = [["Patient.name.use", r#""method":"keep""#], ["Patient.name", r#""method":"substitute","replaceWith":{"family":"X"}"#]];
-    let left = parse_json(&deidentify(&deidentifier(&configuration(&rules, "")), resource).unwrap());
-    assert_eq!(left["name"], json!([{ "use": "usual", "family": "X" }]));
+    let output = parse_json(&deidentify(&deidentifier(&configuration(&rules, "")), resource).unwrap());
+    assert_eq!(output["name"], json!([{ "use": "usual", "family": "X" }]));
 }
 
 #[test]
-fn an_empty_string_in_a_replacement_is_left_out() {
+fn an_empty_string_in_a_replacement_is_kept_out() {
     let resource = r#"{"resourceType":"Patient","name":[{"use":"usual","family":"A","period":{"end":"2020"}}]}"#;
     let replacement = r#""method":"substitute","replaceWith":{"use":"","text":"X","period":{"start":"2021","end":" "}}"#;
     assert_eq!(with_rule("Patient.name", replacement, resource)["name"], json!([{ "text": "X", "period": { "start": "2021" } }]));
@@ -200,9 +204,9 @@ fn an_empty_string_in_a_replacement_is_left_out() {
 fn booleans_are_hashed_with_a_capital_letter() {
     for (boolean, text) in [("true", "True"), ("false", "False")] {
         let resource = format!(r#"{{"resourceType":"Patient","active":{boolean},"language":"{text}"}}"#);
-        let left = with_rule("Patient.active | Patient.language", r#""method":"cryptoHash""#, &resource);
-        assert_eq!(left["active"], left["language"]);
-        assert_eq!(left["active"].as_str().map(str::len), Some(64));
+        let output = with_rule("Patient.active | Patient.language", r#""method":"cryptoHash""#, &resource);
+        assert_eq!(output["active"], output["language"]);
+        assert_eq!(output["active"].as_str().map(str::len), Some(64));
     }
 }
 
@@ -249,7 +253,7 @@ fn a_case_with_an_unknown_condition_applies() {
     let cases = |cases: &str| format!(r#""method":"generalize","cases":{cases}"#);
     let dates =
         cases(r#"{"$this >= @1980-01-01 and $this < @1990-01-01":"@1980","$this = @2005":"@2005-01-01","$this ~ @2015":"@2015-01-01"}"#);
-    for (date, left) in [
+    for (date, expected) in [
         ("1985-06-07", Some("1980")),
         ("1980", Some("1980")),
         ("1990", Some("1980")),
@@ -260,12 +264,12 @@ fn a_case_with_an_unknown_condition_applies() {
         // Equivalence is never unknown.
         ("2015-03-04", None),
     ] {
-        assert_eq!(birth_date(&dates, date).as_deref(), left, "{date}");
+        assert_eq!(birth_date(&dates, date).as_deref(), expected, "{date}");
     }
     let moment = cases(
         r#"{"$this >= @1980-01-01T00:00:00Z and $this <= @1990-01-01T00:00:00+08:00":"@1980","$this = @2005-01-01T00:00:00+08:00":"@2005"}"#,
     );
-    for (date, left) in [
+    for (date, expected) in [
         ("1980-01-01T00:00:00Z", Some("1980")),
         ("1980-01-01T00:00:00+08:00", None),
         ("1980-01-01", Some("1980")),
@@ -277,14 +281,18 @@ fn a_case_with_an_unknown_condition_applies() {
         let observation = format!(r#"{{"resourceType":"Observation","effectiveDateTime":"{date}"}}"#);
         assert_eq!(
             with_rule("Observation.effective", &moment, &observation).get("effectiveDateTime"),
-            left.map(Value::from).as_ref(),
+            expected.map(Value::from).as_ref(),
             "{date}"
         );
     }
     let time = cases(r#"{"$this >= @T12:00:00 and $this < @T18:00:00":"@T12:00:00"}"#);
-    for (time_of_day, left) in [("13:45:02", Some("12:00:00")), ("18:00:01", None), ("02:00:00", None)] {
+    for (time_of_day, expected) in [("13:45:02", Some("12:00:00")), ("18:00:01", None), ("02:00:00", None)] {
         let observation = format!(r#"{{"resourceType":"Observation","valueTime":"{time_of_day}"}}"#);
-        assert_eq!(with_rule("Observation.value", &time, &observation).get("valueTime"), left.map(Value::from).as_ref(), "{time_of_day}");
+        assert_eq!(
+            with_rule("Observation.value", &time, &observation).get("valueTime"),
+            expected.map(Value::from).as_ref(),
+            "{time_of_day}"
+        );
     }
 }
 
@@ -292,8 +300,8 @@ fn a_case_with_an_unknown_condition_applies() {
 fn cases_can_use_arithmetic_and_regular_expressions() {
     let cases = |cases: &str| format!(r#""method":"generalize","cases":{cases}"#);
     let number = |settings: &str, value: &str| {
-        let left = with_rule("Observation.value", settings, &format!(r#"{{"resourceType":"Observation","valueInteger":{value}}}"#));
-        left.get("valueInteger").map(Value::to_string)
+        let output = with_rule("Observation.value", settings, &format!(r#"{{"resourceType":"Observation","valueInteger":{value}}}"#));
+        output.get("valueInteger").map(Value::to_string)
     };
     let tens = cases(r#"{"$this >= -20 and $this < 80":"($this div 10 - 1) * 10"}"#);
     assert_eq!((number(&tens, "43"), number(&tens, "5"), number(&tens, "80")), (Some("30".to_owned()), Some("-10".to_owned()), None));
@@ -478,8 +486,8 @@ proptest! {
         let written = rust_decimal::Decimal::new(value, 3);
         let settings = format!(r#""method":"perturb","span":{span},"roundTo":{places}"#);
         let resource = format!(r#"{{"resourceType":"Observation","id":"{id}","valueQuantity":{{"value":{written}}}}}"#);
-        let left = deidentify(&deidentifier(&configuration(&[["nodesByType('Quantity')", &settings]], "")), &resource).unwrap();
-        let text = left.split_once(r#""value":"#).unwrap().1.split_once('}').unwrap().0;
+        let output = deidentify(&deidentifier(&configuration(&[["nodesByType('Quantity')", &settings]], "")), &resource).unwrap();
+        let text = output.split_once(r#""value":"#).unwrap().1.split_once('}').unwrap().0;
         let moved: rust_decimal::Decimal = text.parse().unwrap();
         prop_assert!(moved.scale() <= places);
         // Half of the span, plus the rounding error.

@@ -47,27 +47,27 @@ fn keep_protects_everything_in_an_element() {
 #[test]
 fn a_rule_applies_to_its_resource_type_or_to_all() {
     let resource = r#"{"resourceType":"Patient","id":"p","language":"de","active":true}"#;
-    for (path, gone) in [
+    for (path, is_removed) in [
         ("Patient.language", true),
         ("Resource.language", true),
         ("DomainResource.language", true),
         ("language", true),
         ("Observation.language", false),
     ] {
-        let left = with_rules(&[[path, REDACT]], "", resource);
-        assert_eq!(left.get("language").is_none(), gone, "{path}");
-        assert_eq!(left["active"], true, "{path}");
+        let output = with_rules(&[[path, REDACT]], "", resource);
+        assert_eq!(output.get("language").is_none(), is_removed, "{path}");
+        assert_eq!(output["active"], true, "{path}");
     }
 }
 
 #[test]
 fn a_path_of_a_type_alone_selects_the_whole_resource() {
-    let left = with_rules(
+    let output = with_rules(
         &[["Patient.id", KEEP], ["Patient", REDACT]],
         "",
         r#"{"resourceType":"Patient","id":"p","active":true,"name":[{"text":"x"}]}"#,
     );
-    assert_eq!(without_meta(left), json!({ "resourceType": "Patient", "id": "p" }));
+    assert_eq!(without_meta(output), json!({ "resourceType": "Patient", "id": "p" }));
 }
 
 #[test]
@@ -93,24 +93,24 @@ fn nested_resources_have_rules_and_labels_of_their_own() {
     let bundle = r#"{"resourceType":"Bundle","id":"b","entry":[{"fullUrl":"urn:x","resource":{"resourceType":"Patient","id":"p","active":true,
         "contained":[{"resourceType":"Organization","id":"o","name":"N"}]}},{"resource":{"resourceType":"Observation","id":"v","status":"final"}}]}"#
         .replace("\n        ", "");
-    let left = with_rules(&[["Organization.name", REDACT], ["Bundle.entry", SHIFT], ["Patient.active", HASH]], "", &bundle);
-    let patient = &left["entry"][0]["resource"];
+    let output = with_rules(&[["Organization.name", REDACT], ["Bundle.entry", SHIFT], ["Patient.active", HASH]], "", &bundle);
+    let patient = &output["entry"][0]["resource"];
     assert_eq!(patient["contained"], json!([{ "resourceType": "Organization", "id": "o" }]), "contained resources have no labels");
     // The labels of a resource include those of its nested resources.
     assert_eq!(codes(patient), ["REDACTED", "CRYTOHASH"]);
-    assert_eq!(codes(&left), ["REDACTED", "CRYTOHASH"]);
-    assert_eq!(codes(&left["entry"][1]["resource"]), Vec::<&str>::new());
+    assert_eq!(codes(&output), ["REDACTED", "CRYTOHASH"]);
+    assert_eq!(codes(&output["entry"][1]["resource"]), Vec::<&str>::new());
 }
 
 // A rule applies down to nested resources, but not inside them.
 #[test]
 fn a_rule_for_an_element_does_not_apply_to_nested_resources() {
     let bundle = r#"{"resourceType":"Bundle","type":"searchset","entry":[{"fullUrl":"urn:x","resource":{"resourceType":"Patient","id":"p","active":true}}]}"#;
-    let left = with_rules(&[["Bundle.entry", REDACT]], "", bundle);
-    assert_eq!(left["entry"], json!([{ "resource": { "resourceType": "Patient", "id": "p", "active": true } }]));
-    let left = with_rules(&[["Bundle", REDACT]], "", bundle);
+    let output = with_rules(&[["Bundle.entry", REDACT]], "", bundle);
+    assert_eq!(output["entry"], json!([{ "resource": { "resourceType": "Patient", "id": "p", "active": true } }]));
+    let output = with_rules(&[["Bundle", REDACT]], "", bundle);
     assert_eq!(
-        without_meta(left),
+        without_meta(output),
         json!({ "resourceType": "Bundle", "entry": [{ "resource": { "resourceType": "Patient", "id": "p", "active": true } }] })
     );
 }
@@ -120,41 +120,41 @@ fn a_rule_for_an_element_does_not_apply_to_nested_resources() {
 fn later_rules_do_not_change_substituted_resources() {
     let bundle = r#"{"resourceType":"Bundle","entry":[{"fullUrl":"urn:x","resource":{"resourceType":"Patient","id":"p","active":true}}]}"#;
     let settings = r#""method":"substitute","replaceWith":{"resource":{"resourceType":"Patient","id":"example"}}"#;
-    let left = with_rules(&[["Bundle.entry", settings], ["Patient", REDACT]], "", bundle);
-    assert_eq!(left["entry"], json!([{ "resource": { "resourceType": "Patient", "id": "example" } }]));
+    let output = with_rules(&[["Bundle.entry", settings], ["Patient", REDACT]], "", bundle);
+    assert_eq!(output["entry"], json!([{ "resource": { "resourceType": "Patient", "id": "example" } }]));
 }
 
 // An element without a value after an earlier rule still exists for the paths of later rules, and equals no value.
 #[test]
 fn later_rules_see_emptied_elements() {
     let resource = r#"{"resourceType":"Patient","name":[{"use":"old","family":"A"},{"family":"B"}]}"#;
-    for (path, left) in [
+    for (path, expected) in [
         ("Patient.name.where(use.exists()).family", json!([{ "family": "B" }])),
         ("Patient.name.where(use = 'old').family", json!([{ "family": "A" }, { "family": "B" }])),
         ("Patient.name.where(use != 'usual').family", json!([{ "family": "B" }])),
     ] {
-        assert_eq!(with_rules(&[["Patient.name.use", REDACT], [path, REDACT]], "", resource)["name"], left, "{path}");
+        assert_eq!(with_rules(&[["Patient.name.use", REDACT], [path, REDACT]], "", resource)["name"], expected, "{path}");
     }
 }
 
 #[test]
 fn empty_elements_are_removed_with_parents_that_become_empty() {
     let resource = r#"{"resourceType":"Patient","contact":[{"name":{"family":"A"}},{"name":{"family":"B"},"gender":"male"}],"birthDate":"2001-02-03","_birthDate":{"extension":[{"url":"u","valueDate":"2001-02-03"}]}}"#;
-    let left = with_rules(
+    let output = with_rules(
         &[["nodesByType('HumanName')", REDACT], ["nodesByType('date')", REDACT], ["nodesByType('Extension')", REDACT]],
         "",
         resource,
     );
-    assert_eq!(without_meta(left), json!({ "resourceType": "Patient", "contact": [{ "gender": "male" }] }));
+    assert_eq!(without_meta(output), json!({ "resourceType": "Patient", "contact": [{ "gender": "male" }] }));
 }
 
 #[test]
 fn lists_of_primitives_stay_aligned_with_their_extensions() {
     let resource = r#"{"resourceType":"Patient","name":[{"given":["A",null,"C"],"_given":[null,{"id":"b"},{"id":"c"}]}]}"#;
-    let left = with_rules(&[["Patient.name.given.where($this = 'A')", REDACT]], "", resource);
-    assert_eq!(left["name"], json!([{ "given": [null, "C"], "_given": [{ "id": "b" }, { "id": "c" }] }]));
-    let left = with_rules(&[["Patient.name.given.id", REDACT]], "", resource);
-    assert_eq!(left["name"], json!([{ "given": ["A", "C"] }]));
+    let output = with_rules(&[["Patient.name.given.where($this = 'A')", REDACT]], "", resource);
+    assert_eq!(output["name"], json!([{ "given": [null, "C"], "_given": [{ "id": "b" }, { "id": "c" }] }]));
+    let output = with_rules(&[["Patient.name.given.id", REDACT]], "", resource);
+    assert_eq!(output["name"], json!([{ "given": ["A", "C"] }]));
 }
 
 #[test]
@@ -170,9 +170,9 @@ fn labels_are_written_once_and_in_order() {
         ["Patient.id", HASH],
         ["Patient.address", REDACT],
     ];
-    let left = with_rules(&rules, r#""enablePartialZipCodesForRedact":true"#, &resource);
-    assert_eq!(codes(&left), ["CRYTOHASH", "REDACTED", "ABSTRED", "MASKED", "PERTURBED", "SUBSTITUTED", "GENERALIZED"]);
-    let systems = left["meta"]["security"].as_array().unwrap().iter().map(|coding| coding.get("system").and_then(Value::as_str));
+    let output = with_rules(&rules, r#""enablePartialZipCodesForRedact":true"#, &resource);
+    assert_eq!(codes(&output), ["CRYTOHASH", "REDACTED", "ABSTRED", "MASKED", "PERTURBED", "SUBSTITUTED", "GENERALIZED"]);
+    let systems = output["meta"]["security"].as_array().unwrap().iter().map(|coding| coding.get("system").and_then(Value::as_str));
     let value_system = Some("http://terminology.hl7.org/CodeSystem/v3-ObservationValue");
     assert!(systems.eq([Some("x"), value_system, value_system, value_system, None, None, None]));
 }
@@ -181,11 +181,11 @@ fn labels_are_written_once_and_in_order() {
 fn elements_without_a_rule_are_copied_byte_for_byte() {
     let resource = r#"{ "resourceType" : "Observation", "id":"o" ,"status":"fi\u006eal","valueQuantity":{"value":1.5000,"unit":"µg"},"subject":{"reference":"Patient/1"}}"#;
     assert_eq!(deidentify(&deidentifier(&configuration(&[["Patient.name", REDACT]], "")), resource).unwrap(), resource);
-    let left =
+    let output =
         deidentify(&deidentifier(&configuration(&[["Observation.subject", REDACT], ["nodesByType('Quantity').unit", KEEP]], "")), resource)
             .unwrap();
-    assert!(left.contains(r#""valueQuantity":{"value":1.5000,"unit":"µg"}"#), "{left}");
-    assert!(left.contains(r#""status":"fi\u006eal""#), "{left}");
+    assert!(output.contains(r#""valueQuantity":{"value":1.5000,"unit":"µg"}"#), "{output}");
+    assert!(output.contains(r#""status":"fi\u006eal""#), "{output}");
 }
 
 #[test]
@@ -193,12 +193,12 @@ fn unnamed_elements_can_be_dropped() {
     let resource =
         r#"{"resourceType":"Patient","id":"p","birthDate":"2001-02-03","address":[{"postalCode":"12345"}],"gender":"male","active":true}"#;
     let parameters = r#""unnamedElements":"drop","enablePartialDatesForRedact":true,"enablePartialZipCodesForRedact":true"#;
-    let left = with_rules(&[["Patient.id", HASH], ["Patient.gender", KEEP]], parameters, resource);
+    let output = with_rules(&[["Patient.id", HASH], ["Patient.gender", KEEP]], parameters, resource);
     assert_eq!(
-        left.as_object().unwrap().keys().collect::<Vec<_>>(),
+        output.as_object().unwrap().keys().collect::<Vec<_>>(),
         ["resourceType", "id", "gender", "meta"].iter().collect::<std::collections::BTreeSet<_>>().into_iter().collect::<Vec<_>>()
     );
-    assert_eq!(codes(&left), ["REDACTED", "CRYTOHASH"]);
+    assert_eq!(codes(&output), ["REDACTED", "CRYTOHASH"]);
 }
 
 #[test]
@@ -206,11 +206,11 @@ fn rules_can_skip_extensions() {
     let resource = r#"{"resourceType":"Patient","extension":[{"url":"u","valueDate":"2001-02-03"}],"birthDate":"2001-02-03"}"#;
     let rules = [["nodesByType('date')", REDACT]];
     assert_eq!(with_rules(&rules, "", resource).get("extension"), Some(&json!([{ "url": "u" }])));
-    let left = with_rules(&rules, r#""rulesInExtensions":false"#, resource);
-    assert_eq!((left.get("extension"), left.get("birthDate")), (Some(&json!([{ "url": "u", "valueDate": "2001-02-03" }])), None));
+    let output = with_rules(&rules, r#""rulesInExtensions":false"#, resource);
+    assert_eq!((output.get("extension"), output.get("birthDate")), (Some(&json!([{ "url": "u", "valueDate": "2001-02-03" }])), None));
     // A rule for the extension itself still applies.
-    let left = with_rules(&[["Patient.extension", REDACT]], r#""rulesInExtensions":false"#, resource);
-    assert_eq!(left.get("extension"), None);
+    let output = with_rules(&[["Patient.extension", REDACT]], r#""rulesInExtensions":false"#, resource);
+    assert_eq!(output.get("extension"), None);
 }
 
 #[test]
@@ -232,6 +232,6 @@ fn dates_move_by_the_id_that_the_resource_has_when_their_rule_applies() {
 fn all_dates_of_a_bundle_move_alike() {
     let entry = |id: &str| format!(r#"{{"resource":{{"resourceType":"Patient","id":"{id}","birthDate":"2001-02-03"}}}}"#);
     let bundle = format!(r#"{{"resourceType":"Bundle","id":"b","entry":[{},{}]}}"#, entry("p"), entry("q"));
-    let left = with_rules(&[["nodesByType('date')", SHIFT]], r#""dateShiftKey":"k""#, &bundle);
-    assert_eq!(left["entry"][0]["resource"]["birthDate"], left["entry"][1]["resource"]["birthDate"]);
+    let output = with_rules(&[["nodesByType('date')", SHIFT]], r#""dateShiftKey":"k""#, &bundle);
+    assert_eq!(output["entry"][0]["resource"]["birthDate"], output["entry"][1]["resource"]["birthDate"]);
 }

@@ -145,7 +145,7 @@ impl<'c> ConfigLinter<'c> {
                     Some(choice) => format!("; name a choice without its type: `{}`", choice.element),
                     None => hint(name, &mut members().map(|member| member.element)),
                 };
-                format!("the rule selects nothing: there is no element `{}` at this place of the path{hint}", Truncated(name))
+                format!("the rule selects nothing: there is no element `{}` at this point of the path{hint}", Truncated(name))
             }
             Step::ElementName(name) => {
                 let names = &mut types.values().flat_map(|definition| &definition.members).map(|member| member.element);

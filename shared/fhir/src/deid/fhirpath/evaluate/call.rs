@@ -16,6 +16,7 @@ impl<'t> Evaluator<'_, 't> {
         match function {
             Function::Where => self.filter_items(focus, argument(0)),
             Function::Select => {
+                // The projection sees each input item as `$this`, with its own `$index`.
                 let mut found = Vec::new();
                 for (index, this) in focus.iter().enumerate() {
                     found.extend(Evaluator { this, index, ..*self }.evaluate(argument(0))?);
@@ -34,12 +35,14 @@ impl<'t> Evaluator<'_, 't> {
             Function::Intersect | Function::Exclude => {
                 let others = self.evaluate(argument(0))?;
                 let is_in_others = |item: &CollectionItem<'t>| others.iter().any(|other| self.items_equal(item, other) == Some(true));
+                // Both differ only in whether common items are kept.
                 let keeps_common = *function == Function::Intersect;
                 Ok(self.distinct(focus.into_iter().filter(|item| is_in_others(item) == keeps_common)))
             }
             Function::Children => Ok(self.matching_children(&focus, |_, _| true)),
             Function::Descendants => {
                 let mut found = self.matching_children(&focus, |_, _| true);
+                // Level by level: the order of FHIRPath's `repeat(children())`.
                 let mut level = found.clone();
                 while !level.is_empty() {
                     level = self.matching_children(&level, |_, _| true);
@@ -58,6 +61,7 @@ impl<'t> Evaluator<'_, 't> {
                 Ok(extensions)
             }
             Function::Iif => {
+                // Only one branch is evaluated. An unknown condition selects the second.
                 let condition = self.as_boolean(&self.evaluate(argument(0))?);
                 self.evaluate(argument(if condition == Some(true) { 1 } else { 2 }))
             }
