@@ -1,11 +1,13 @@
-//! Who may do what: clients, what they may read, and whoever stands at the door.
+//! Access control: registered clients, their keys and scopes, and the principals that send requests.
 
 mod client;
 mod key;
+mod permissions;
+mod principal;
 mod scope;
-mod visitor;
 
 pub use client::{Client, ClientKeys, ClientPage, InvalidClientId, check_client_id};
 pub use key::{PublicKey, SigningAlgorithm, TokenKey};
-pub use scope::{Granted, NotGrantable, Scopes, Why};
-pub use visitor::{Agent, Origin, Principal, Reach, Who};
+pub use permissions::Permissions;
+pub use principal::{Actor, Agent, Origin, Principal};
+pub use scope::{GrantedScopes, RejectedScope, RejectionReason, Scopes};

@@ -1,6 +1,10 @@
-//! The rules and nouns of an export: no AWS, no HTTP, no clock of its own.
+//! Domain logic of FHIR bulk exports, independent of AWS, HTTP and the system clock.
 //!
-//! One file per noun; [`flow`] has one per verb. The rules P1 to P10 of the pipeline stand in `docs/architecture.md`.
+//! Data types are in folders by subject. [`flow`] has one file per operation. [`ports`] are the traits that connect the
+//! operations to stores, queues and the clock. `docs/architecture.md` defines the rules P1 to P10 of the pipeline.
+//!
+//! Imports run in one direction: a folder imports only from those before it in the list [`vocab`], [`access`], [`request`],
+//! [`job`], [`output`], [`audit`], [`ports`].
 
 pub mod access;
 #[cfg(test)]

@@ -1,4 +1,3 @@
-//! The files that a client gets, and the manifest that lists them.
+//! The output of a finished job: the manifest that lists its files.
 
-pub mod file;
 pub mod manifest;

@@ -1,7 +1,13 @@
-//! Vocabulary that every folder shares: time, identifiers, errors, OperationOutcome.
+//! Vocabulary that every folder shares: time, identifiers, errors, OperationOutcome, export levels and containers.
+//!
+//! Nothing in this folder imports from another folder of the crate.
 
 pub mod clock;
+pub mod container;
 pub mod error;
 pub mod ids;
+pub mod level;
 pub mod outcome;
+pub mod setting;
+pub mod settings;
 pub(crate) mod text;

@@ -1,50 +1,51 @@
-//! A registered client, as an operator manages it.
+//! Registered clients, as an operator manages them.
 
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
 use super::Scopes;
-use crate::request::Container;
 use crate::vocab::clock::Millis;
+use crate::vocab::container::Container;
 use crate::vocab::ids::Caller;
 
-/// A client that is known to this service (SMART Backend Services, "Registering a client").
+/// The registration of a client (SMART Backend Services, "Registering a client").
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Client {
-    /// Its `client_id`; of a caller who is known elsewhere, the name by which they are known there.
+    /// The `client_id`, or the name of an identity that another system authenticates.
     pub id: Caller,
-    /// What people call it.
+    /// The display name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// How it proves who it is.
+    /// The keys that authenticate the client.
     pub keys: ClientKeys,
-    /// What it may be granted at most.
+    /// The scopes that the client may be granted at most.
     pub scopes: Scopes,
-    /// The groups that it may export, and nothing else; `None` is every group, and the other levels.
+    /// The groups that the client may export. It may then export nothing else. `None` allows every group and all other
+    /// levels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub groups: Option<BTreeSet<String>>,
-    /// The containers that it may name; `None` is every one that the deployment allows.
+    /// The containers that the client may name. `None` allows every container that the deployment allows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub containers: Option<BTreeSet<Container>>,
-    /// How many of its exports may be at work; `None` is what the deployment says.
+    /// The maximum number of concurrent exports. `None` applies the deployment's setting.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub jobs: Option<u32>,
-    /// Where its files go instead of the deployment's destination: `bucket` or `bucket/prefix` on AWS, a folder on one
-    /// machine.
+    pub max_exports: Option<u32>,
+    /// The client's own destination, used instead of the deployment's: `bucket` or `bucket/prefix` on AWS, a folder on a
+    /// single machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub destination: Option<String>,
-    /// Whether it is shut out.
+    /// True if every request of the client is rejected.
     #[serde(default)]
     pub is_disabled: bool,
-    /// When it was registered.
+    /// The time of registration.
     pub created_at: Millis,
-    /// When its registration was changed last.
+    /// The time of the last change to the registration.
     pub changed_at: Millis,
 }
 
 impl Client {
-    /// One that nothing but its scopes holds back.
+    /// Creates a registration that is restricted by its scopes alone.
     pub fn new(id: Caller, keys: ClientKeys, scopes: Scopes, now: Millis) -> Self {
         Self {
             id,
@@ -53,7 +54,7 @@ impl Client {
             scopes,
             groups: None,
             containers: None,
-            jobs: None,
+            max_exports: None,
             destination: None,
             is_disabled: false,
             created_at: now,
@@ -62,33 +63,33 @@ impl Client {
     }
 }
 
-/// How a client proves who it is.
+/// The keys that authenticate a client.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ClientKeys {
-    /// By keys at this URL, its JSON Web Key Set.
+    /// The URL of a JSON Web Key Set.
     JwksUrl(String),
-    /// By keys of this JSON Web Key Set, as it was registered.
+    /// The JSON Web Key Set, as it was registered.
     Jwks(String),
-    /// To somebody else: AWS IAM, or the operator's identity provider.
-    Elsewhere,
+    /// External authentication, without keys: AWS IAM or the operator's identity provider authenticates the client.
+    External,
 }
 
-/// Some clients, by name.
+/// A page of registrations, sorted by client id.
 #[derive(Clone, Debug, PartialEq, Default)]
 pub struct ClientPage {
-    /// The clients.
+    /// The registrations.
     pub clients: Vec<Client>,
-    /// Where the next page begins; `None` at the end.
+    /// The client after which the next page starts. `None` on the last page.
     pub next: Option<Caller>,
 }
 
-/// The text cannot name a client.
+/// The error for text that is not a client id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a client is named by 1 to 256 printable ASCII characters without blanks, and not `{}`", Caller::LOCAL)]
+#[error("a client id is 1 to 256 printable ASCII characters without spaces, and not `{}`", Caller::LOCAL)]
 pub struct InvalidClientId;
 
-/// Whether the text can name a client.
+/// Checks that the text is a valid client id.
 pub fn check_client_id(text: &str) -> Result<(), InvalidClientId> {
     let is_plain = (1..=256).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
     if is_plain && text != Caller::LOCAL { Ok(()) } else { Err(InvalidClientId) }

@@ -4,17 +4,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::vocab::clock::Millis;
 
-/// How access tokens are signed.
+/// A signature algorithm of access tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SigningAlgorithm {
     /// RSASSA-PKCS1-v1_5 with SHA-384.
     Rs384,
-    /// ECDSA on P-384 with SHA-384; a signature is the two numbers, one behind the other (RFC 7518, section 3.4).
+    /// ECDSA on P-384 with SHA-384. A signature is R followed by S (RFC 7518, section 3.4).
     Es384,
 }
 
 impl SigningAlgorithm {
-    /// Its name in JOSE.
+    /// Returns the JOSE name of the algorithm.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Rs384 => "RS384",
@@ -23,24 +23,24 @@ impl SigningAlgorithm {
     }
 }
 
-/// The public half of a key that signs, as its owner knows it.
+/// The public half of a signing key, as the signer returns it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublicKey {
-    /// What it signs with.
+    /// The algorithm.
     pub algorithm: SigningAlgorithm,
-    /// SubjectPublicKeyInfo in DER (RFC 5280, section 4.1).
+    /// The SubjectPublicKeyInfo in DER (RFC 5280, section 4.1).
     pub spki: Vec<u8>,
 }
 
-/// The public half of a key that signs access tokens.
+/// The public half of a key that signs access tokens, as it is stored for their verification.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenKey {
-    /// Its name in a token's header.
+    /// The key id in the header of a token.
     pub kid: String,
-    /// The algorithm, as JOSE names it.
+    /// The JOSE name of the algorithm.
     pub alg: String,
-    /// The key itself: SubjectPublicKeyInfo in PEM.
+    /// The SubjectPublicKeyInfo in PEM.
     pub pem: String,
-    /// Tokens that it has signed are believed until then.
-    pub until: Millis,
+    /// The time until which tokens with this key id are accepted.
+    pub expires_at: Millis,
 }

@@ -1,103 +1,106 @@
-//! What may be read (SMART App Launch, "Scopes and Launch Context", as far as it concerns `system/` scopes).
+//! SMART scopes of backend services: `system/` scopes (SMART App Launch, "Scopes and Launch Context").
 //!
-//! Both syntaxes are understood: `system/Observation.read` (1.0) and `system/Observation.rs?category=laboratory` (2.0).
-//! Only what reads counts. A scope that this service cannot hold to is not granted, never widened.
+//! Both syntaxes are supported: `system/Observation.read` (SMART 1.0) and `system/Observation.rs?category=laboratory`
+//! (SMART 2.0). Scopes that do not allow to read are ignored. A scope that this service cannot enforce is rejected; it is
+//! never granted in a wider form.
 
 mod conditions;
+mod system_scope;
 #[cfg(test)]
 mod tests;
-mod word;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use headrace_fhir::{FhirVersion, Instant, Query, ResourceType, TypeFilters};
+use headrace_fhir::definitions::{FhirVersion, ResourceType};
+use headrace_fhir::instant::Instant;
+use headrace_fhir::search::{Query, TypeFilters};
 use serde::{Deserialize, Serialize};
 
-use crate::request::ExportRequest;
+pub use system_scope::{RejectedScope, RejectionReason};
+use system_scope::{Syntax, SystemScope};
 
-pub use word::{NotGrantable, Why};
-use word::{Syntax, Word};
-
-/// The longest text of scopes that is read, in bytes. A token has to fit into a header.
+/// The maximum length of a scope parameter, in bytes. The access token that holds the scopes must fit into a header.
 const TEXT_BYTES: usize = 16 << 10;
 
-/// What may be read. The default is everything: where there is no access control.
+/// The resources that may be read. The default, everything, applies if access control is off.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Scopes {
-    /// Every resource.
+    /// Access to all resources.
     #[default]
     Everything,
-    /// Resources of these types: all of a type, or, where there are queries, those that match one of them.
+    /// Resources of these types. A type with queries is restricted to resources that match at least one of them.
     Only(BTreeMap<ResourceType, BTreeSet<String>>),
 }
 
-/// What a client is granted of what it asked for.
+/// The scopes that a client is granted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Granted {
-    /// What it may read.
+pub struct GrantedScopes {
+    /// The scopes.
     pub scopes: Scopes,
-    /// The same as the token endpoint answers it: in the syntax that was asked in, in both if both were.
+    /// The text for the token response, in the syntax of the request; in both syntaxes if the request used both.
     pub text: String,
 }
 
 impl Scopes {
-    /// Not a single resource.
-    pub fn nothing() -> Self {
+    /// Returns scopes that allow nothing.
+    pub fn none() -> Self {
         Self::Only(BTreeMap::new())
     }
 
-    /// Whether not a single resource may be read.
-    pub fn are_nothing(&self) -> bool {
+    /// Returns true if no resource may be read.
+    pub fn is_empty(&self) -> bool {
         match self {
             Self::Everything => false,
             Self::Only(types) => types.is_empty(),
         }
     }
 
-    /// Reads scopes with blanks between them, and says of each that does not count why. A registration should have none
-    /// of those; a token of somebody else's may have many that are not for this service.
-    pub fn of_text(text: &str, version: FhirVersion) -> (Self, Vec<NotGrantable>) {
-        let (asked, refused) = Asked::read(text, version);
-        (asked.first.or(&asked.second), refused)
-    }
-
-    /// What of `requested` may be granted to a client that is `registered` for so much; `None` if that is nothing.
+    /// Parses scopes separated by white space. Returns the supported scopes, and the rejected ones with their reasons.
     ///
-    /// * Of a wildcard, what is registered. Of a type under several queries, what one of them matches; where the
-    ///   registration has queries as well, both must match.
-    /// * Only the second syntax can say a query: what is registered with one is answered in it.
-    pub fn granted(requested: &str, registered: &Self, version: FhirVersion) -> Option<Granted> {
-        let (asked, _) = Asked::read(requested, version);
-        let (first, second) = (asked.first.and(registered), asked.second.and(registered));
-        let scopes = first.or(&second);
-        let (plain, conditioned) = first.split();
-        let words = plain.words("read").into_iter().chain(conditioned.or(&second).words("rs"));
-        let text = words.collect::<Vec<_>>().join(" ");
-        (!text.is_empty() && text.len() <= TEXT_BYTES).then_some(Granted { scopes, text })
+    /// A registration should have no rejected scopes. A token of another issuer may have many that are not for this service.
+    pub fn parse(text: &str, version: FhirVersion) -> (Self, Vec<RejectedScope>) {
+        let (requested, rejected) = RequestedScopes::parse(text, version);
+        (requested.v1.union(&requested.v2), rejected)
     }
 
-    /// What both allow to read.
+    /// Returns the part of the `requested` scopes that a client with the `registered` scopes may be granted, or `None` if
+    /// that is empty.
+    ///
+    /// * A wildcard is granted as the registered types. If both sides restrict a type by queries, a resource must match a
+    ///   query of each side.
+    /// * Only SMART 2.0 syntax can express a query. A type that is registered with queries is therefore answered in it.
+    pub fn grant(requested: &str, registered: &Self, version: FhirVersion) -> Option<GrantedScopes> {
+        let (requested, _) = RequestedScopes::parse(requested, version);
+        let (v1, v2) = (requested.v1.intersection(registered), requested.v2.intersection(registered));
+        let scopes = v1.union(&v2);
+        let (whole_types, restricted_types) = v1.split_by_queries();
+        let words = whole_types.to_words("read").into_iter().chain(restricted_types.union(&v2).to_words("rs"));
+        let text = words.collect::<Vec<_>>().join(" ");
+        (!text.is_empty() && text.len() <= TEXT_BYTES).then_some(GrantedScopes { scopes, text })
+    }
+
+    /// Returns the scopes for the resources that both sides allow to read.
     #[must_use]
-    pub fn and(&self, other: &Self) -> Self {
+    pub fn intersection(&self, other: &Self) -> Self {
         match (self, other) {
             (Self::Everything, scopes) | (scopes, Self::Everything) => scopes.clone(),
-            (Self::Only(here), Self::Only(there)) => {
-                let shared = here.iter().filter_map(|(kind, queries)| Some((kind, queries, there.get(kind)?)));
-                let met = shared.filter_map(|(kind, here, there)| Some((*kind, conditions::both(here, there)?)));
-                Self::Only(met.collect())
+            (Self::Only(left), Self::Only(right)) => {
+                let shared = left.iter().filter_map(|(kind, queries)| Some((kind, queries, right.get(kind)?)));
+                let types = shared.filter_map(|(kind, left, right)| Some((*kind, conditions::intersection(left, right)?)));
+                Self::Only(types.collect())
             }
         }
     }
 
-    /// What one of them allows to read.
-    fn or(&self, other: &Self) -> Self {
-        let (Self::Only(here), Self::Only(there)) = (self, other) else { return Self::Everything };
-        let mut types = here.clone();
-        for (kind, queries) in there {
-            let joined = match here.get(kind) {
-                Some(known) => conditions::either(known, queries),
+    /// Returns the scopes for the resources that at least one side allows to read.
+    fn union(&self, other: &Self) -> Self {
+        let (Self::Only(left), Self::Only(right)) = (self, other) else { return Self::Everything };
+        let mut types = left.clone();
+        for (kind, queries) in right {
+            let joined = match left.get(kind) {
+                Some(known) => conditions::union(known, queries),
                 None => queries.clone(),
             };
             types.insert(*kind, joined);
@@ -105,54 +108,51 @@ impl Scopes {
         Self::Only(types)
     }
 
-    /// What is allowed without a query, and what with one.
-    fn split(self) -> (Self, Self) {
+    /// Splits the scopes into the types without queries and the types with queries.
+    fn split_by_queries(self) -> (Self, Self) {
         match self {
-            Self::Everything => (Self::Everything, Self::nothing()),
+            Self::Everything => (Self::Everything, Self::none()),
             Self::Only(types) => {
-                let (plain, conditioned) = types.into_iter().partition(|(_, queries)| queries.is_empty());
-                (Self::Only(plain), Self::Only(conditioned))
+                let (whole, restricted) = types.into_iter().partition(|(_, queries)| queries.is_empty());
+                (Self::Only(whole), Self::Only(restricted))
             }
         }
     }
 
-    /// Whether everything that a request exports may be read. A query of the request's own counts only if it was set by
-    /// scopes: that one stays as it was.
-    pub fn cover(&self, request: &ExportRequest) -> bool {
-        let types = match self {
-            Self::Everything => return true,
-            Self::Only(types) => types,
-        };
-        request.types_read().into_iter().all(|kind| {
-            let limits = request.limits_of(kind).map(str::to_owned).collect();
-            types.get(&kind).is_some_and(|queries| conditions::cover(queries, &limits))
-        })
+    /// Returns true if every resource of the type that matches at least one of `queries` may be read. An empty set of
+    /// queries stands for all resources of the type.
+    pub fn covers(&self, kind: ResourceType, queries: &BTreeSet<String>) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::Only(types) => types.get(&kind).is_some_and(|allowed| conditions::covers(allowed, queries)),
+        }
     }
 
-    /// Whether resources of this type may be read, all or some.
-    pub fn allow(&self, kind: ResourceType) -> bool {
+    /// Returns true if at least some resources of the type may be read.
+    pub fn allows_type(&self, kind: ResourceType) -> bool {
         match self {
             Self::Everything => true,
             Self::Only(types) => types.contains_key(&kind),
         }
     }
 
-    /// What a resource of this type must match to be read; `None` if no such resource may be. A query that cannot be
-    /// enforced, because the deployment has changed since it was granted, allows nothing.
-    pub fn filters_on(&self, kind: ResourceType, version: FhirVersion, now: Instant) -> Option<TypeFilters> {
-        if !version.types().contains(kind) || !self.allow(kind) {
+    /// Compiles the filters that a resource of the type must pass to be read. Returns `None` if no resource of the type may
+    /// be read. That is also the case if a query can no longer be enforced because the deployment has changed since the
+    /// query was granted.
+    pub fn type_filters(&self, kind: ResourceType, version: FhirVersion, now: Instant) -> Option<TypeFilters> {
+        if !version.types().contains(kind) || !self.allows_type(kind) {
             return None;
         }
         let mut filters = TypeFilters::new();
-        for query in self.queries_on(kind) {
+        for query in self.queries_for(kind) {
             filters.add(Query::parse(&format!("{kind}?{query}"), version, now).ok()?);
         }
         Some(filters)
     }
 
-    /// The queries one of which a resource of this type must match to be read; none if all of the type, or nothing of it,
-    /// may be.
-    pub fn queries_on(&self, kind: ResourceType) -> impl Iterator<Item = &str> {
+    /// Iterates over the queries of a type, of which a resource must match at least one. There are none if the whole type
+    /// may be read or nothing of it.
+    pub fn queries_for(&self, kind: ResourceType) -> impl Iterator<Item = &str> {
         let queries = match self {
             Self::Everything => None,
             Self::Only(types) => types.get(&kind),
@@ -160,7 +160,7 @@ impl Scopes {
         queries.into_iter().flatten().map(String::as_str)
     }
 
-    fn words(&self, action: &str) -> Vec<String> {
+    fn to_words(&self, action: &str) -> Vec<String> {
         let types = match self {
             Self::Everything => return vec![format!("system/*.{action}")],
             Self::Only(types) => types,
@@ -177,44 +177,44 @@ impl Scopes {
 }
 
 impl fmt::Display for Scopes {
-    /// In the second syntax; [`Scopes::of_text`] reads it back.
+    /// Formats the scopes in SMART 2.0 syntax. [`Scopes::parse`] reads the text back.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.words("rs").join(" "))
+        f.write_str(&self.to_words("rs").join(" "))
     }
 }
 
-/// What is asked for, by the syntax in which it is.
-struct Asked {
-    first: Scopes,
-    second: Scopes,
+/// Requested scopes, separated by syntax because the response uses the syntax of the request.
+struct RequestedScopes {
+    v1: Scopes,
+    v2: Scopes,
 }
 
-impl Asked {
-    fn read(text: &str, version: FhirVersion) -> (Self, Vec<NotGrantable>) {
-        let mut asked = Self { first: Scopes::nothing(), second: Scopes::nothing() };
+impl RequestedScopes {
+    fn parse(text: &str, version: FhirVersion) -> (Self, Vec<RejectedScope>) {
+        let mut requested = Self { v1: Scopes::none(), v2: Scopes::none() };
         if text.len() > TEXT_BYTES {
-            return (asked, vec![NotGrantable { word: String::new(), why: Why::TooLong }]);
+            return (requested, vec![RejectedScope { scope: String::new(), reason: RejectionReason::TooLong }]);
         }
-        let mut refused = Vec::new();
-        for text in text.split_ascii_whitespace() {
-            if let Err(why) = Word::read(text, version).and_then(|word| asked.add(word)) {
-                refused.push(NotGrantable::of(text, why));
+        let mut rejected = Vec::new();
+        for word in text.split_ascii_whitespace() {
+            if let Err(reason) = SystemScope::parse(word, version).and_then(|scope| requested.add(scope)) {
+                rejected.push(RejectedScope::new(word, reason));
             }
         }
-        (asked, refused)
+        (requested, rejected)
     }
 
-    fn add(&mut self, Word { kind, query, syntax }: Word) -> Result<(), Why> {
-        let scopes = kind.map_or(Scopes::Everything, |kind| Scopes::Only(BTreeMap::from([(kind, query.into_iter().collect())])));
-        let side = match syntax {
-            Syntax::First => &mut self.first,
-            Syntax::Second => &mut self.second,
+    fn add(&mut self, SystemScope { kind, query, syntax }: SystemScope) -> Result<(), RejectionReason> {
+        let added = kind.map_or(Scopes::Everything, |kind| Scopes::Only(BTreeMap::from([(kind, query.into_iter().collect())])));
+        let scopes = match syntax {
+            Syntax::V1 => &mut self.v1,
+            Syntax::V2 => &mut self.v2,
         };
-        let joined = side.or(&scopes);
-        if kind.is_some_and(|kind| joined.queries_on(kind).count() > conditions::QUERIES) {
-            return Err(Why::ManyQueries);
+        let joined = scopes.union(&added);
+        if kind.is_some_and(|kind| joined.queries_for(kind).count() > conditions::MAX_QUERIES) {
+            return Err(RejectionReason::TooManyQueries);
         }
-        *side = joined;
+        *scopes = joined;
         Ok(())
     }
 }

@@ -1,14 +1,14 @@
-//! Where the files of one job lie, and what they are encrypted under.
+//! The folder of a job's files.
 
-use crate::request::JobKey;
+use crate::request::EncryptionKey;
 
-/// The folder of one job. [`crate::job::Job::folder`] makes it of the job's record; flows hand it on and do not look inside.
+/// The folder of a job's files. [`crate::job::Job::folder`] derives it from the job. Only output stores interpret it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Folder {
-    /// The destination, where it is the client's own; `None` is the deployment's.
+    /// The client's own destination. `None` is the deployment's.
     pub destination: Option<String>,
-    /// Its path inside the destination.
+    /// The path inside the destination.
     pub path: String,
-    /// What its files are encrypted under; `None` is what the destination does by itself.
-    pub key: Option<JobKey>,
+    /// The key that encrypts the files. `None` applies the destination's default encryption.
+    pub encryption_key: Option<EncryptionKey>,
 }

@@ -1,81 +1,85 @@
-//! How many exports may be at work at a time, and what recording one more comes to.
+//! Quotas of concurrent exports, and the conditions and results of recording a job.
 
 use std::fmt;
 
 use super::{IdempotencyKey, Job};
+use crate::vocab::setting::Setting;
 
-/// How many exports may be at work at a time.
+/// The quotas of concurrent exports.
 ///
-/// They are counted whether or not there is a limit, so that one can be set at any time.
+/// Running exports are counted even if there is no quota, so that a quota can be set at any time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Quotas {
-    /// Of one caller; `None` is any number.
+    /// The maximum number of exports of one caller. `None` is unlimited.
     pub per_caller: Option<u32>,
-    /// Of all callers together; `None` is any number.
+    /// The maximum number of exports of all callers together. `None` is unlimited.
     pub global: Option<u32>,
-    /// Whether an export beyond a limit waits for its turn. Otherwise it is refused.
-    pub waits: bool,
+    /// True if an export beyond a quota is queued. Otherwise it is rejected.
+    pub queue_when_full: bool,
 }
 
 impl Quotas {
-    /// The same for a client that is registered with a limit of its own.
+    /// Replaces the quota per caller by the client's own, if it has one.
     #[must_use]
-    pub fn of_client(self, jobs: Option<u32>) -> Self {
-        Self { per_caller: jobs.or(self.per_caller), ..self }
+    pub fn with_client_quota(self, client_quota: Option<u32>) -> Self {
+        Self { per_caller: client_quota.or(self.per_caller), ..self }
     }
 
-    /// Whether exports may have to wait for their turn.
-    pub fn make_wait(&self) -> bool {
-        self.waits && (self.per_caller.is_some() || self.global.is_some())
+    /// Returns true if exports can be queued.
+    pub fn can_queue(&self) -> bool {
+        self.queue_when_full && (self.per_caller.is_some() || self.global.is_some())
     }
 }
 
-/// A limit that was met, and how many exports it allows.
+/// A quota that is used up, with its maximum number of exports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Limit {
+pub enum Quota {
     /// [`Quotas::per_caller`].
     PerCaller(u32),
     /// [`Quotas::global`].
     Global(u32),
 }
 
-impl fmt::Display for Limit {
-    /// What is full and what to do, for the client's eyes.
+impl fmt::Display for Quota {
+    /// Formats an explanation for the client: the quota and the remedy.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::PerCaller(most) => write!(
+            Self::PerCaller(maximum) => write!(
                 f,
-                "{most} of your exports are at work, the most that this server allows to you (HEADRACE_JOBS_PER_CALLER, or your registration); \
-                 try again when one has ended, or cancel one with DELETE on its status URL"
+                "{maximum} of your exports are running, the maximum that this server allows you ({}, or your registration); \
+                 try again when one has ended, or cancel one with DELETE on its status URL",
+                Setting::MaxExportsPerClient
             ),
-            Self::Global(most) => write!(
+            Self::Global(maximum) => write!(
                 f,
-                "{most} exports are at work, the most that this server allows to all callers together (HEADRACE_JOBS); try again later"
+                "{maximum} exports are running, the maximum that this server allows all clients together ({}); try again later",
+                Setting::MaxConcurrentExports
             ),
         }
     }
 }
 
-/// On which conditions a job is recorded.
+/// The conditions under which a job is recorded.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct Conditions {
-    /// There must be room for it, unless it is [`super::JobState::Queued`].
+pub struct RecordConditions {
+    /// The quotas that must leave a free slot, unless the job is [`super::JobState::Queued`].
     pub quotas: Quotas,
-    /// The caller's own limit instead of [`Quotas::per_caller`], if it is registered with one. A job that waits keeps it.
-    pub client_jobs: Option<u32>,
-    /// It must be the first of this key.
+    /// The quota of the client's registration, which replaces [`Quotas::per_caller`]. A queued job keeps it.
+    pub client_quota: Option<u32>,
+    /// The idempotency key, which no other job may have.
     pub key: Option<IdempotencyKey>,
 }
 
-/// What recording a job came to.
+/// The result of recording a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Recorded {
-    /// It is there, from this call or an earlier one.
-    Yes,
-    /// No: the same request has come before under this key and started that job; `None` if its record is gone.
-    Before(Option<Box<Job>>),
-    /// No: another request has come before under this key.
+pub enum RecordOutcome {
+    /// The job is recorded, by this call or an earlier one.
+    Recorded,
+    /// The job is not recorded: the same request was sent before with this key and has started the contained job. `None` if
+    /// the record of that job has been deleted.
+    Duplicate(Option<Box<Job>>),
+    /// The job is not recorded: another request was sent before with this key.
     KeyReused,
-    /// No: there is no room.
-    Full(Limit),
+    /// The job is not recorded: this quota is used up.
+    NoSlot(Quota),
 }

@@ -1,29 +1,29 @@
-//! Where a job stands, and the table of its moves.
+//! The states of a job and the transitions between them.
 
-/// Where a job stands.
+/// The state of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum JobState {
-    /// Recorded; it waits until earlier exports have ended.
+    /// Recorded, and waiting for a slot.
     Queued,
-    /// It has its turn; its plan is not made yet.
+    /// Holding a slot, and not planned yet.
     Accepted,
-    /// Planned; tasks read and write.
+    /// Planned, with tasks at work.
     Running,
-    /// Every resource is in a recorded part.
+    /// Finished: every exported resource is in a recorded output file.
     Complete,
-    /// Given up, with a reason.
+    /// Failed, with a reason.
     Failed,
-    /// The client took it back.
+    /// Cancelled by the client.
     Cancelled,
-    /// Its files' time is over.
+    /// Past the retention of its files.
     Expired,
 }
 
 impl JobState {
-    /// Every state.
+    /// The list of states.
     pub const ALL: [Self; 7] = [Self::Queued, Self::Accepted, Self::Running, Self::Complete, Self::Failed, Self::Cancelled, Self::Expired];
 
-    /// As it is stored and logged.
+    /// Returns the name that is stored and logged.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Queued => "queued",
@@ -36,17 +36,17 @@ impl JobState {
         }
     }
 
-    /// Reads what [`Self::as_str`] wrote.
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|state| state.as_str() == name)
+    /// Parses the output of [`Self::as_str`].
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == text)
     }
 
-    /// Whether it has not ended.
+    /// Returns true if the job has not ended.
     pub fn is_open(self) -> bool {
         self == Self::Queued || self.has_slot()
     }
 
-    /// Whether tasks may work for it: it counts against the limits of [`Quotas`](super::Quotas).
+    /// Returns true if tasks may work for the job. Such a job counts against the [`Quotas`](super::Quotas).
     pub fn has_slot(self) -> bool {
         match self {
             Self::Accepted | Self::Running => true,
@@ -54,59 +54,60 @@ impl JobState {
         }
     }
 
-    /// Every legal move; whatever is not listed is refused.
-    pub fn after(self, event: JobEvent) -> Result<Step, IllegalStep> {
+    /// Returns the transition that an event causes. Every combination that is not listed here is illegal.
+    pub fn transition(self, event: JobEvent) -> Result<Transition, IllegalTransition> {
         use {JobEvent as E, JobState as S};
         match (self, event) {
-            (S::Queued, E::Admitted) => Ok(Step::To(S::Accepted)),
-            (S::Accepted, E::Planned) => Ok(Step::To(S::Running)),
-            (S::Running, E::Finished) => Ok(Step::To(S::Complete)),
-            (S::Queued | S::Accepted | S::Running, E::GivenUp) => Ok(Step::To(S::Failed)),
-            (S::Queued | S::Accepted | S::Running | S::Complete | S::Failed, E::CancelAsked) => Ok(Step::To(S::Cancelled)),
-            (S::Complete | S::Failed, E::RetentionOver) => Ok(Step::To(S::Expired)),
-            (S::Failed, E::GivenUp) | (S::Cancelled, E::CancelAsked) | (S::Expired, E::RetentionOver) => Ok(Step::Already),
-            (from, event) => Err(IllegalStep { from, event }),
+            (S::Queued, E::Started) => Ok(Transition::To(S::Accepted)),
+            (S::Accepted, E::Planned) => Ok(Transition::To(S::Running)),
+            (S::Running, E::Completed) => Ok(Transition::To(S::Complete)),
+            (S::Queued | S::Accepted | S::Running, E::Failed) => Ok(Transition::To(S::Failed)),
+            (S::Queued | S::Accepted | S::Running | S::Complete | S::Failed, E::CancelRequested) => Ok(Transition::To(S::Cancelled)),
+            (S::Complete | S::Failed, E::RetentionExpired) => Ok(Transition::To(S::Expired)),
+            // A repeated event is a success, so that callers can retry.
+            (S::Failed, E::Failed) | (S::Cancelled, E::CancelRequested) | (S::Expired, E::RetentionExpired) => Ok(Transition::AlreadyDone),
+            (from, event) => Err(IllegalTransition { from, event }),
         }
     }
 }
 
-/// What can happen to a job.
+/// An event that changes the state of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum JobEvent {
-    /// Earlier exports have ended, and it is its turn.
-    Admitted,
-    /// The plan's tasks are recorded.
+    /// A slot became free, and the queued job took it.
+    Started,
+    /// The tasks of the plan are recorded.
     Planned,
-    /// The last task has closed and every line is in a part.
-    Finished,
-    /// A task was parked, or the job's deadline passed.
-    GivenUp,
-    /// The client asked for its end.
-    CancelAsked,
-    /// The files have been kept as long as they should be.
-    RetentionOver,
+    /// The last task has completed, and every line is in an output file.
+    Completed,
+    /// A task was parked, or the job passed its deadline.
+    Failed,
+    /// The client requested the cancellation.
+    CancelRequested,
+    /// The retention of the files is over.
+    RetentionExpired,
 }
 
 impl JobEvent {
-    /// Every event.
-    pub const ALL: [Self; 6] = [Self::Admitted, Self::Planned, Self::Finished, Self::GivenUp, Self::CancelAsked, Self::RetentionOver];
+    /// The list of events.
+    pub const ALL: [Self; 6] = [Self::Started, Self::Planned, Self::Completed, Self::Failed, Self::CancelRequested, Self::RetentionExpired];
 }
 
-/// The answer of the state table to a legal move.
+/// The effect of a legal event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// Go to this state.
+pub enum Transition {
+    /// The job changes to this state.
     To(JobState),
-    /// It has happened before; nothing to do.
-    Already,
+    /// The event has happened before. Nothing changes.
+    AlreadyDone,
 }
 
-/// The state table does not know this move.
+/// The error for an event that is not legal in the current state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a job that is {from:?} cannot take {event:?}")]
-pub struct IllegalStep {
-    /// Where the job stands.
+#[error("the event {event:?} is not legal for a job in the state {from:?}")]
+pub struct IllegalTransition {
+    /// The current state.
     pub from: JobState,
-    /// What was to happen.
+    /// The event.
     pub event: JobEvent,
 }

@@ -1,284 +1,287 @@
-//! The pieces of work that a job consists of.
+//! The tasks of a job.
 
 use serde::{Deserialize, Serialize};
 
-use crate::job::{Job, Phase, Planned, Tally};
-use crate::output::file::{OutputFileName, OutputKind, Part, Tail};
+use crate::job::file::{Fragment, OutputFile, OutputFileName, OutputKind};
+use crate::job::{Counters, Job, Phase, Planned};
 use crate::vocab::clock::Millis;
 use crate::vocab::ids::TaskId;
 
-/// Where a task stands.
+/// The state of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TaskState {
-    /// Nobody works on it.
+    /// Available: no worker holds a lease.
     Open,
-    /// An attempt holds its lease.
+    /// An attempt holds the lease.
     Leased,
-    /// Done and counted.
-    Closed,
+    /// Completed and counted in the job.
+    Completed,
 }
 
 impl TaskState {
-    /// Every state.
-    pub const ALL: [Self; 3] = [Self::Open, Self::Leased, Self::Closed];
+    /// The list of states.
+    pub const ALL: [Self; 3] = [Self::Open, Self::Leased, Self::Completed];
 
-    /// As it is stored.
+    /// Returns the stored name.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Open => "open",
             Self::Leased => "leased",
-            Self::Closed => "closed",
+            Self::Completed => "completed",
         }
     }
 
-    /// Reads what [`Self::as_str`] wrote.
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|state| state.as_str() == name)
+    /// Parses the output of [`Self::as_str`].
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == text)
     }
 }
 
-/// What a task has to do.
+/// The work of a task.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Work {
-    /// List the lake, pin it, cut it into tasks.
-    Plan(Planning),
-    /// Read these slices of the lake.
+    /// Lists the lake, pins its objects and divides them into tasks.
+    Plan(PlanInput),
+    /// Reads slices of the lake.
     Read(Vec<Slice>),
-    /// Go through what was noted of one range of resources, and find what is to be done otherwise.
-    Resolve(Resolving),
-    /// Read what an earlier task has read, now that findings say what is to be done otherwise.
-    Reread(Rereading),
-    /// Put the resources of some buckets into their patients' blocks.
-    Organize(Organizing),
-    /// Join these tails of one kind into parts and at most one tail of the next round.
-    Gather(Vec<Tail>),
-    /// Once all others have closed: join what is left, sweep, complete the job.
-    Finish,
+    /// Evaluates the version records or links of a range of resources and writes corrections.
+    Resolve(ResolveRange),
+    /// Reads the slices of an earlier task again and applies the corrections.
+    Reread(RereadTask),
+    /// Groups the resources of some buckets by patient.
+    GroupByPatient(PatientGrouping),
+    /// Merges fragments of one kind into output files and at most one fragment for the next round.
+    Merge(Vec<Fragment>),
+    /// Runs after all other tasks have completed: starts the next round, or merges the remaining fragments, deletes leftover
+    /// files and completes the job.
+    Finalize,
 }
 
 impl Work {
-    /// As it is logged.
+    /// Returns the name for logs.
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Plan(_) => "plan",
             Self::Read(_) => "read",
             Self::Resolve(_) => "resolve",
             Self::Reread(_) => "reread",
-            Self::Organize(_) => "organize",
-            Self::Gather(_) => "gather",
-            Self::Finish => "finish",
+            Self::GroupByPatient(_) => "group-by-patient",
+            Self::Merge(_) => "merge",
+            Self::Finalize => "finalize",
         }
     }
 
-    /// Bytes to read, as they are stored.
+    /// Returns the number of stored bytes that the task reads, as far as its work tells.
     pub fn bytes(&self) -> u64 {
         match self {
             Self::Read(slices) => slices.iter().map(|slice| slice.end - slice.start).sum(),
-            Self::Gather(tails) => tails.iter().map(|tail| tail.content.bytes).sum(),
-            Self::Plan(_) | Self::Resolve(_) | Self::Reread(_) | Self::Organize(_) | Self::Finish => 0,
+            Self::Merge(fragments) => fragments.iter().map(|fragment| fragment.summary.bytes).sum(),
+            Self::Plan(_) | Self::Resolve(_) | Self::Reread(_) | Self::GroupByPatient(_) | Self::Finalize => 0,
         }
     }
 }
 
-/// What the plan is told beyond the job's request.
+/// Input of the plan task in addition to the job's request.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Planning {
-    /// `patient`: the ids of the patients to export, sorted; none means all that the level holds. They may be thousands,
-    /// and the job's own item is read often.
+pub struct PlanInput {
+    /// The sorted ids of the parameter `patient`. If empty, all patients of the level are exported. The ids are not stored in
+    /// the job's own item, because there may be thousands and that item is read often.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub patients: Vec<String>,
 }
 
-/// A range of resources, by the hash of type and id, over everything that was noted.
+/// A range of the recorded resources, by the hash of their type and id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Resolving {
-    /// What is looked for.
-    pub stage: Stage,
-    /// Which range, from 0.
+pub struct ResolveRange {
+    /// The records to evaluate.
+    pub stage: ResolveStage,
+    /// The index of the range, from 0.
     pub range: u32,
-    /// Of how many.
-    pub of: u32,
+    /// The number of ranges.
+    pub ranges: u32,
 }
 
-/// What a resolving task looks for.
+/// The stage of resolving.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Stage {
-    /// Which version of each resource counts, and which resources are deleted.
+pub enum ResolveStage {
+    /// Determines the current version of each resource, and which resources are deleted.
     Versions,
-    /// Which resources are exported because of others.
+    /// Determines the resources that are exported because other resources refer to them.
     Links,
 }
 
-/// The slices of an earlier task, to be read again.
+/// A task whose slices are read again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Rereading {
-    /// The reading task.
+pub struct RereadTask {
+    /// The number of the task that read the slices first.
     pub task: u32,
-    /// Write only what findings add: the rest is written.
-    pub only_added: bool,
+    /// True if only the lines that corrections add are written, because the others were written before.
+    pub additions_only: bool,
 }
 
-/// Buckets to be organized: the tails that earlier rounds have left of them. There may be more of those than an item
-/// can list.
+/// Buckets whose resources are grouped by patient. The task finds the fragments of these buckets itself, because there may be
+/// more than fit into its item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Organizing {
+pub struct PatientGrouping {
     /// The number of the first bucket.
-    pub from: u8,
-    /// One past the number of the last.
-    pub to: u8,
-    /// Which range of the patients in them, from 0.
+    pub first_bucket: u8,
+    /// The number after that of the last bucket.
+    pub end_bucket: u8,
+    /// The index of the range of patients within these buckets, from 0.
     pub range: u32,
-    /// Of how many.
-    pub of: u32,
+    /// The number of ranges.
+    pub ranges: u32,
 }
 
-/// An object of the lake exactly as the plan saw it.
+/// An object of the lake in the state in which the plan task found it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pin {
-    /// Its name below the lake's root, with `/` between folders.
+    /// The name of the object below the root of the lake, with `/` between folders.
     pub object: String,
-    /// What changes when its bytes change: the ETag in S3; size, modification time and inode in a directory.
+    /// A tag that changes with the content: the ETag in S3; size, modification time and inode in a directory.
     pub etag: String,
-    /// Its size in bytes, as stored.
+    /// The stored size in bytes.
     pub size: u64,
 }
 
-/// How an object's bytes are stored.
+/// The compression of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Encoding {
-    /// As they are.
+    /// Plain text, without compression.
     Plain,
-    /// gzip, one or more members.
+    /// gzip, with one or more members.
     Gzip,
-    /// Zstandard, one or more frames.
+    /// Zstandard, with one or more frames.
     Zstd,
 }
 
-/// A byte range of one object: the lines that begin in `start..end`. A compressed object is one slice.
+/// A byte range of an object: the lines that begin in `start..end`. A compressed object is a single slice.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Slice {
     /// The object.
     #[serde(flatten)]
     pub pin: Pin,
-    /// How it is stored.
+    /// The compression.
     pub encoding: Encoding,
-    /// First byte, counted as stored.
+    /// The offset of the first byte, in stored bytes.
     pub start: u64,
-    /// One past the last byte, counted as stored.
+    /// The offset after the last byte, in stored bytes.
     pub end: u64,
 }
 
-/// How far a task has come: everything before it is recorded.
+/// The progress of a task. Everything before the cursor is recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 pub struct Cursor {
-    /// Index into the task's slices or tails.
+    /// The index of the current slice or fragment of the task.
     pub item: u32,
-    /// Offset of the next line in that item, counted after decompression; 0 where it has not begun.
+    /// The offset of the next line in that item, in decompressed bytes. 0 at its start.
     pub offset: u64,
 }
 
-/// One attempt's hold on a task. Whatever it records carries `attempt` and `step`, so a late one records nothing.
+/// The lease of a task. Every update carries `attempt` and `fencing_token`, so that an attempt whose lease has ended cannot
+/// record anything.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
     /// The task.
     pub task: TaskId,
-    /// What to do.
+    /// The work.
     pub work: Work,
-    /// The job as it was when the lease was taken.
+    /// The job when the lease was granted.
     pub job: Job,
-    /// Which attempt this is, from 1.
+    /// The number of the attempt, from 1.
     pub attempt: u32,
-    /// How often the task's item has been moved forward.
-    pub step: u32,
-    /// Attempts since the task last made progress, this one included.
-    pub tries: u32,
-    /// Until when nobody else may take the task.
+    /// The number of updates of the task so far, over all attempts.
+    pub fencing_token: u32,
+    /// The number of attempts since the task last made progress, including this one.
+    pub attempts_since_progress: u32,
+    /// The end of the lease.
     pub until: Millis,
-    /// How far earlier attempts came.
+    /// The progress of all attempts.
     pub cursor: Cursor,
-    /// A part's name that is reserved for this task and not yet recorded as written.
-    pub claim: Option<OutputFileName>,
-    /// What the task has counted so far.
-    pub tally: Tally,
+    /// The name of an output file that is reserved for this task and not recorded as written.
+    pub reserved_file: Option<OutputFileName>,
+    /// The counters of the task so far.
+    pub counters: Counters,
 }
 
-/// What came of asking for a lease.
+/// The answer to a request for a lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LeaseAnswer {
-    /// Work on it.
-    Yours(Box<Lease>),
-    /// Somebody works on it, or its turn has not come: leave it.
-    NotNow,
-    /// The task is closed, or its job is no longer open: nothing to do, ever.
-    Gone,
-    /// All attempts are used up; the last fault, if one was noted.
+pub enum LeaseOutcome {
+    /// The lease is granted.
+    Granted(Box<Lease>),
+    /// Another worker holds the lease, or the job is not ready for the task. The message can be dropped.
+    Unavailable,
+    /// The task is completed, or the job has ended. The task will never be available again.
+    Obsolete,
+    /// The task has used up its attempts. Contains the error of the last attempt, if it was recorded.
     Exhausted(Option<String>),
 }
 
-/// A step of a leased task, recorded in one conditional transaction.
+/// An update of a leased task, recorded in one conditional transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Record {
-    /// The attempt is alive.
+pub enum TaskUpdate {
+    /// Extends the lease.
     Heartbeat,
-    /// New tasks, at most [`crate::ports::TASKS_PER_RECORD`].
-    Tasks(Vec<(u32, Work)>),
-    /// The next free number of this kind, for a file that is about to be written.
-    Claim(OutputKind),
-    /// Written files and the cursor behind them.
-    Page(Page),
-    /// The lease is handed back before its time.
+    /// Adds tasks to the job, at most [`crate::ports::TASKS_PER_UPDATE`].
+    AddTasks(Vec<(u32, Work)>),
+    /// Reserves the next free file number of this kind.
+    ReserveFile(OutputKind),
+    /// Records written files and the cursor.
+    Checkpoint(Checkpoint),
+    /// Ends the lease early.
     Release(Release),
 }
 
-/// Files written since the last page, and the cursor behind them (rule P5).
+/// The files written since the last checkpoint, and the cursor after them (rule P5).
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct Page {
-    /// The part under the task's claim.
-    pub part: Option<Part>,
-    /// Tails.
-    pub tails: Vec<Tail>,
-    /// The cursor behind all of them.
+pub struct Checkpoint {
+    /// The output file with the reserved name.
+    pub output_file: Option<OutputFile>,
+    /// The fragments.
+    pub fragments: Vec<Fragment>,
+    /// The cursor after all of them.
     pub cursor: Cursor,
-    /// What the task has counted up to the cursor.
-    pub tally: Tally,
+    /// The counters of the task up to the cursor.
+    pub counters: Counters,
 }
 
-/// Handing a lease back.
+/// The reason of an early end of a lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Release {
-    /// The process is about to be stopped; the task goes on elsewhere. A try is lost only if nothing was recorded.
+    /// The process is about to be stopped, and another worker continues the task. The attempt counts against the maximum
+    /// only if it recorded nothing.
     Yield,
-    /// The attempt met this fault (for the client's eyes).
+    /// The attempt failed with this error, which is shown to the client.
     Fault(String),
 }
 
-/// How a task closes; counted in the job in the same transaction (rule P6).
+/// The completion of a task, counted in the job in the same transaction (rule P6).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Close {
-    /// The plan is recorded.
+pub enum TaskCompletion {
+    /// The plan task has recorded all tasks.
     Planned(Planned),
-    /// A slice is read, or tails are gathered.
+    /// The task has done its work.
     Done,
-    /// The finish has handed work out; it stays open and comes back after it.
-    Regroup(Regroup),
-    /// Everything is in parts: the job is complete.
-    Finished(Millis),
+    /// The finalize task has recorded a new round of tasks. It stays open and runs again after them.
+    NextRound(NextRound),
+    /// The finalize task has completed the job at this time: everything is in output files.
+    JobComplete(Millis),
 }
 
-/// A new round.
+/// A new round of tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Regroup {
-    /// How many tasks it has.
+pub struct NextRound {
+    /// The number of tasks.
     pub tasks: u32,
-    /// What they do.
+    /// The phase.
     pub phase: Phase,
-    /// The first round whose tails are still to be joined.
-    pub tails_from: u32,
-    /// Whether the lake is read from the start again: nothing that was counted counts.
-    pub is_fresh: bool,
+    /// The first round whose fragments are not merged yet.
+    pub first_unmerged_round: u32,
+    /// True if the lake is read again from the start, so that the counters restart at zero.
+    pub resets_counters: bool,
 }
 
 #[cfg(test)]
@@ -286,9 +289,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_state_survives_its_text() {
+    fn every_state_round_trips_through_text() {
         for state in TaskState::ALL {
-            assert_eq!(TaskState::named(state.as_str()), Some(state));
+            assert_eq!(TaskState::parse(state.as_str()), Some(state));
         }
     }
 }

@@ -1,32 +1,38 @@
-//! Parameters that list what is wanted: types, queries, elements, what comes along.
+//! Parameters with lists: types, queries, elements and associated data.
 //!
-//! Under `handling=lenient` a value that this server does not support is left out; one that it cannot read never is.
+//! Under `handling=lenient`, unsupported values are ignored. Malformed values are always rejected.
 
 use std::collections::BTreeSet;
 
-use headrace_fhir::{Elements, ElementsError, FhirVersion, Instant, Query, QueryError, ResourceType, split_queries};
+use headrace_fhir::definitions::{FhirVersion, ResourceType};
+use headrace_fhir::instant::Instant;
+use headrace_fhir::search::{Query, QueryError, split_queries};
+use headrace_fhir::semantics::elements::{Elements, ElementsError};
 
-use super::given::RawParameters;
-use super::refusal::{Handling, shown};
-use super::{Associated, Level, Parameter, Refusal};
+use super::error::{Handling, to_quotable};
+use super::raw::RawParameters;
+use super::{AssociatedData, Parameter, RequestError};
+use crate::vocab::level::Level;
 use crate::vocab::outcome::IssueCode;
 
-/// More than FHIR has types.
-const TYPES_LIMIT: usize = 1_000;
+/// The maximum number of types in `_type`. FHIR has fewer.
+const MAX_TYPES: usize = 1_000;
 
-/// The most queries of one request: each is matched against every resource of its type.
-const QUERIES_LIMIT: usize = 200;
+/// The maximum number of queries in `_typeFilter`. Each query is matched against each resource of its type.
+const MAX_QUERIES: usize = 200;
 
-/// All queries of one request together: the job's record keeps them, and is read with every task that closes.
-const QUERIES_BYTES: usize = 32 << 10;
+/// The maximum size of all queries together, in bytes. They are stored in the job's item, which is read whenever a task
+/// completes.
+const MAX_QUERIES_BYTES: usize = 32 << 10;
 
-/// The most elements of one request.
-const ELEMENTS_LIMIT: usize = 200;
+/// The maximum number of elements in `_elements`.
+const MAX_ELEMENTS: usize = 200;
 
-/// The most values of `includeAssociatedData`.
-const ASSOCIATED_LIMIT: usize = 20;
+/// The maximum number of values of `includeAssociatedData`.
+const MAX_ASSOCIATED_DATA: usize = 20;
 
-/// What a Group may hold beside patients (R4 to R5, `Group.member.entity`): its export is about them as well.
+/// The types other than Patient that a Group can have as members (R4 to R5, `Group.member.entity`). A group-level export
+/// includes these members.
 const MEMBER_TYPES: [&str; 11] = [
     "CareTeam",
     "Device",
@@ -41,90 +47,93 @@ const MEMBER_TYPES: [&str; 11] = [
     "Substance",
 ];
 
-/// `_type`. Types that are left out never widen the export: where none remains, nothing is exported.
+/// Parses `_type`. Ignored types never widen the export: if no type remains, nothing is exported.
 pub(super) fn types(
-    given: &RawParameters<'_>,
+    raw: &RawParameters<'_>,
     (version, level): (FhirVersion, &Level),
     handling: &mut Handling,
-) -> Result<Option<BTreeSet<ResourceType>>, Refusal> {
-    if !given.has(Parameter::Type) {
+) -> Result<Option<BTreeSet<ResourceType>>, RequestError> {
+    if !raw.has(Parameter::Type) {
         return Ok(None);
     }
-    let refuse = |code, text| Refusal::of(400, code, Parameter::Type.as_str(), text);
+    let error = |code, text| RequestError::new(400, code, Parameter::Type.as_str(), text);
     let known = version.types();
     let mut types = BTreeSet::new();
-    for name in given.items(Parameter::Type, TYPES_LIMIT)? {
-        match ResourceType::named(name).filter(|kind| known.contains(*kind)) {
+    for name in raw.items(Parameter::Type, MAX_TYPES)? {
+        match ResourceType::parse(name).filter(|kind| known.contains(*kind)) {
             Some(kind) => drop(types.insert(kind)),
             None if name.is_empty() => {
-                let text = "_type holds an empty name: list types as `Patient,Observation`";
-                return Err(refuse(IssueCode::Value, text.to_owned()));
+                let text = "_type contains an empty name: list types as `Patient,Observation`";
+                return Err(error(IssueCode::Value, text.to_owned()));
             }
             None => {
-                let text = format!("_type names `{}`, which is no resource type of FHIR {version}; names are case-sensitive", shown(name));
-                handling.leave_out(refuse(IssueCode::NotSupported, text))?;
+                let name = to_quotable(name);
+                let text = format!("_type contains `{name}`, which is not a resource type of FHIR {version}; names are case-sensitive");
+                handling.ignore_or_reject(error(IssueCode::NotSupported, text))?;
             }
         }
     }
-    if !types.is_empty() && !types.iter().any(|kind| is_within(*kind, version, level)) {
+    if !types.is_empty() && !types.iter().any(|kind| is_exportable(*kind, version, level)) {
         let names: Vec<_> = types.iter().map(|kind| kind.as_str()).collect();
         let text = format!(
-            "_type names {} only, and no resource of these is in a patient's compartment: add types that are, or export the whole system",
-            shown(&names.join(", "))
+            "_type contains only {}, whose resources are in no patient's compartment: add other types, or export the whole system",
+            to_quotable(&names.join(", "))
         );
-        handling.leave_out(refuse(IssueCode::NotSupported, text))?;
+        handling.ignore_or_reject(error(IssueCode::NotSupported, text))?;
     }
     Ok(Some(types))
 }
 
-/// Whether an export of this level can hold resources of the type. A request needs one such type only (Bulk Data Access,
-/// "`_type`"): the others may come along as referenced resources.
-pub(super) fn is_within(kind: ResourceType, version: FhirVersion, level: &Level) -> bool {
-    let in_compartment = || kind.as_str() == "Patient" || version.patient_compartment(kind).is_some();
+/// Returns true if an export of this level can contain resources of the type, other than as referenced resources. A request
+/// needs only one such type (Bulk Data Access, "`_type`").
+pub(super) fn is_exportable(kind: ResourceType, version: FhirVersion, level: &Level) -> bool {
+    let is_in_compartment = || kind == ResourceType::PATIENT || version.patient_compartment(kind).is_some();
     match level {
         Level::System => true,
-        Level::AllPatients | Level::OnePatient(_) => in_compartment(),
-        Level::Group(_) => in_compartment() || MEMBER_TYPES.contains(&kind.as_str()),
+        Level::AllPatients | Level::OnePatient(_) => is_in_compartment(),
+        Level::Group(_) => is_in_compartment() || MEMBER_TYPES.contains(&kind.as_str()),
     }
 }
 
-/// `_typeFilter`, one query each. Where every query of a type is left out, the standard has the type exported as if there
-/// had been none; the client is told.
+/// Parses `_typeFilter` into its queries. If all queries of a type are ignored, the type is exported without a filter, as the
+/// standard requires, and the client is informed.
 pub(super) fn type_filters(
-    given: &RawParameters<'_>,
+    raw: &RawParameters<'_>,
     (version, now): (FhirVersion, Instant),
     types: Option<&BTreeSet<ResourceType>>,
     handling: &mut Handling,
-) -> Result<Vec<String>, Refusal> {
-    let refuse = |code, text| Refusal::of(400, code, Parameter::TypeFilter.as_str(), text);
-    let values = given.all(Parameter::TypeFilter);
+) -> Result<Vec<String>, RequestError> {
+    let error = |code, text| RequestError::new(400, code, Parameter::TypeFilter.as_str(), text);
+    let values = raw.values(Parameter::TypeFilter);
     let queries = || values.iter().flat_map(|value| split_queries(value));
-    if values.iter().map(|value| value.len()).sum::<usize>() > QUERIES_BYTES || queries().count() > QUERIES_LIMIT {
-        let text = format!("_typeFilter holds more than {QUERIES_LIMIT} queries or {QUERIES_BYTES} bytes: send fewer or shorter queries");
-        return Err(refuse(IssueCode::TooCostly, text));
+    if values.iter().map(|value| value.len()).sum::<usize>() > MAX_QUERIES_BYTES || queries().count() > MAX_QUERIES {
+        let text =
+            format!("_typeFilter contains more than {MAX_QUERIES} queries or {MAX_QUERIES_BYTES} bytes: send fewer or shorter queries");
+        return Err(error(IssueCode::TooCostly, text));
     }
-    let mut kept = Vec::new();
+    let mut filters = Vec::new();
     for query in queries() {
         match Query::parse(query, version, now) {
-            Ok(read) if types.is_some_and(|types| !types.contains(&read.kind)) => {
-                let text = format!("_typeFilter has a query on {0}, which _type does not list: add {0} to _type", read.kind);
-                handling.leave_out(refuse(IssueCode::Invalid, text))?;
+            Ok(parsed) if types.is_some_and(|types| !types.contains(&parsed.resource_type)) => {
+                let text =
+                    format!("_typeFilter contains a query on {0}, which _type does not list: add {0} to _type", parsed.resource_type);
+                handling.ignore_or_reject(error(IssueCode::Invalid, text))?;
             }
-            Ok(_) => kept.push(query.to_owned()),
-            Err(error) => {
-                let refusal = refuse(query_code(&error), format!("_typeFilter: {error}"));
-                if refusal.code != IssueCode::NotSupported {
-                    return Err(refusal);
+            Ok(_) => filters.push(query.to_owned()),
+            Err(query_error) => {
+                let error = error(issue_code(&query_error), format!("_typeFilter: {query_error}"));
+                if error.code != IssueCode::NotSupported {
+                    return Err(error);
                 }
-                handling.leave_out(refusal)?;
+                handling.ignore_or_reject(error)?;
             }
         }
     }
-    Ok(kept)
+    Ok(filters)
 }
 
-/// Whether a query is one that cannot be read, costs too much, or asks for what is not supported.
-fn query_code(error: &QueryError) -> IssueCode {
+/// Returns the issue code of a query error: malformed, too costly or unsupported.
+fn issue_code(error: &QueryError) -> IssueCode {
     use QueryError as E;
     match error {
         E::TooLong | E::TooManyClauses | E::TooManyValues => IssueCode::TooCostly,
@@ -140,67 +149,69 @@ fn query_code(error: &QueryError) -> IssueCode {
     }
 }
 
-/// `_elements`, one each. Where every element is left out, resources come whole; the client is told.
-pub(super) fn elements(given: &RawParameters<'_>, version: FhirVersion, handling: &mut Handling) -> Result<Vec<String>, Refusal> {
-    let refuse = |error: &ElementsError| {
+/// Parses `_elements`. If all elements are ignored, resources are exported whole, and the client is informed.
+pub(super) fn elements(raw: &RawParameters<'_>, version: FhirVersion, handling: &mut Handling) -> Result<Vec<String>, RequestError> {
+    let to_request_error = |error: &ElementsError| {
         let code = match error {
             ElementsError::Empty => IssueCode::Value,
             ElementsError::Nested(_) | ElementsError::UnknownType { .. } | ElementsError::UnknownElement { .. } => IssueCode::NotSupported,
         };
-        Refusal::of(400, code, Parameter::Elements.as_str(), error.to_string())
+        RequestError::new(400, code, Parameter::Elements.as_str(), error.to_string())
     };
-    let names: Vec<String> = given.items(Parameter::Elements, ELEMENTS_LIMIT)?.into_iter().map(str::to_owned).collect();
+    let names: Vec<String> = raw.items(Parameter::Elements, MAX_ELEMENTS)?.into_iter().map(str::to_owned).collect();
     if names.is_empty() {
         return Ok(names);
     }
     match Elements::parse(&names, version) {
         Ok(_) => return Ok(names),
-        Err(error) if !handling.is_lenient || error == ElementsError::Empty => return Err(refuse(&error)),
+        Err(error) if !handling.is_lenient || error == ElementsError::Empty => return Err(to_request_error(&error)),
         Err(_) => {}
     }
+    // Lenient handling: parse the elements one by one and keep the supported ones.
     let mut kept = Vec::new();
     for name in names {
         match Elements::parse(std::slice::from_ref(&name), version) {
             Ok(_) => kept.push(name),
-            Err(ElementsError::Empty) => return Err(refuse(&ElementsError::Empty)),
-            Err(error) => handling.leave_out(refuse(&error))?,
+            Err(ElementsError::Empty) => return Err(to_request_error(&ElementsError::Empty)),
+            Err(error) => handling.ignore_or_reject(to_request_error(&error))?,
         }
     }
     Ok(kept)
 }
 
-/// `includeAssociatedData`.
-pub(super) fn associated(
-    given: &RawParameters<'_>,
+/// Parses `includeAssociatedData`.
+pub(super) fn associated_data(
+    raw: &RawParameters<'_>,
     level: &Level,
     has_filters: bool,
     handling: &mut Handling,
-) -> Result<BTreeSet<Associated>, Refusal> {
-    let refuse = |code, text| Refusal::of(400, code, Parameter::IncludeAssociatedData.as_str(), text);
-    let mut associated = BTreeSet::new();
-    for name in given.items(Parameter::IncludeAssociatedData, ASSOCIATED_LIMIT)? {
-        let refusal = match Associated::named(name) {
-            Some(value @ (Associated::History | Associated::Deleted)) if *level != Level::System => {
-                let text = format!("includeAssociatedData={} is for exports of the whole system only", value.as_str());
-                refuse(IssueCode::NotSupported, text)
+) -> Result<BTreeSet<AssociatedData>, RequestError> {
+    let error = |code, text| RequestError::new(400, code, Parameter::IncludeAssociatedData.as_str(), text);
+    let mut values = BTreeSet::new();
+    for name in raw.items(Parameter::IncludeAssociatedData, MAX_ASSOCIATED_DATA)? {
+        let unsupported = match AssociatedData::parse(name) {
+            Some(value @ (AssociatedData::History | AssociatedData::Deleted)) if *level != Level::System => {
+                let text = format!("includeAssociatedData={} is supported for exports of the whole system only", value.as_str());
+                error(IssueCode::NotSupported, text)
             }
-            Some(Associated::History) if has_filters => {
+            Some(AssociatedData::History) if has_filters => {
                 let text = "includeAssociatedData=_history and _typeFilter exclude each other: send one of them";
-                refuse(IssueCode::NotSupported, text.to_owned())
+                error(IssueCode::NotSupported, text.to_owned())
             }
             Some(value) => {
-                associated.insert(value);
+                values.insert(value);
                 continue;
             }
             None if name.is_empty() => {
-                return Err(refuse(IssueCode::Value, "includeAssociatedData holds an empty value: leave it out".to_owned()));
+                return Err(error(IssueCode::Value, "includeAssociatedData contains an empty value: remove it".to_owned()));
             }
             None => {
-                let known: Vec<_> = Associated::ALL.into_iter().map(Associated::as_str).collect();
-                refuse(IssueCode::NotSupported, format!("includeAssociatedData takes {}, not `{}`", known.join(", "), shown(name)))
+                let supported: Vec<_> = AssociatedData::ALL.into_iter().map(AssociatedData::as_str).collect();
+                let text = format!("includeAssociatedData supports {}, not `{}`", supported.join(", "), to_quotable(name));
+                error(IssueCode::NotSupported, text)
             }
         };
-        handling.leave_out(refusal)?;
+        handling.ignore_or_reject(unsupported)?;
     }
-    Ok(associated)
+    Ok(values)
 }

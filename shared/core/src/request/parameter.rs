@@ -1,53 +1,53 @@
-//! The parameters of a kick-off by name.
+//! The parameters of a kick-off.
 
 use serde::{Deserialize, Serialize};
 
 use crate::vocab::text::stored_as_text;
 
-/// A parameter that a kick-off can have.
+/// A parameter of a kick-off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Parameter {
-    /// Only these resource types.
+    /// The resource types to export.
     Type,
-    /// Only resources that match these queries.
+    /// Queries that exported resources must match.
     TypeFilter,
-    /// Only these elements.
+    /// The elements to export.
     Elements,
-    /// Only what was changed later.
+    /// The time after which exported resources were changed.
     Since,
-    /// Only what was changed earlier.
+    /// The time before which exported resources were changed.
     Until,
-    /// Azure's name of [`Parameter::Until`]. Azure includes the moment itself; here both names mean what the standard says.
+    /// Azure's name of [`Parameter::Until`]. Azure includes the given time. Here both names exclude it, as in the standard.
     Till,
-    /// Only these patients.
+    /// The patients to export.
     Patient,
-    /// What comes along with the resources.
+    /// Provenance, history and deletions to export in addition.
     IncludeAssociatedData,
-    /// Blocks of one instance instead of files of one type.
+    /// The organization of files by instance instead of by type.
     OrganizeOutputBy,
-    /// Whether the manifest may come in pages.
+    /// The permission to split the manifest into pages.
     AllowPartialManifests,
-    /// The files' format.
+    /// The format of the files.
     OutputFormat,
-    /// The caller's place inside the destination (Azure).
+    /// The container inside the destination (Azure).
     Container,
-    /// Which of the operator's layouts (Azure).
+    /// The folder layout, one of the operator's (Azure).
     Format,
-    /// Which of the operator's keys the files are encrypted under (our own).
+    /// The key that encrypts the files, one of the operator's (specific to this server).
     EncryptionKey,
-    /// By which configuration resources are de-identified (Azure).
+    /// The configuration that de-identifies resources (Azure).
     AnonymizationConfig,
-    /// In which state that configuration is meant (Azure).
+    /// The entity tag that the configuration must have (Azure).
     AnonymizationConfigEtag,
-    /// Resources per query of Azure's database: accepted without effect.
+    /// The number of resources per database query in Azure. Accepted without effect.
     MaxCount,
-    /// Whether Azure cuts the export into pieces: accepted without effect, it always is.
+    /// The parallel processing of the export in Azure. Accepted without effect, because processing is always parallel.
     IsParallel,
 }
 
 impl Parameter {
-    /// Every parameter.
+    /// The list of parameters.
     pub const ALL: [Self; 18] = [
         Self::Type,
         Self::TypeFilter,
@@ -69,7 +69,7 @@ impl Parameter {
         Self::IsParallel,
     ];
 
-    /// As a request spells it.
+    /// Returns the name as a request spells it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Type => "_type",
@@ -93,13 +93,13 @@ impl Parameter {
         }
     }
 
-    /// The parameter of this exact name.
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|parameter| parameter.as_str() == name)
+    /// Parses the output of [`Self::as_str`].
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|parameter| parameter.as_str() == text)
     }
 
-    /// Whether it may be given more than once.
-    pub fn repeats(self) -> bool {
+    /// Returns true if the parameter may be repeated.
+    pub fn is_repeatable(self) -> bool {
         match self {
             Self::Type | Self::TypeFilter | Self::Elements | Self::Patient | Self::IncludeAssociatedData => true,
             Self::Since
@@ -119,4 +119,4 @@ impl Parameter {
     }
 }
 
-stored_as_text!(Parameter, Self::named, "not a parameter of a kick-off");
+stored_as_text!(Parameter, Self::parse, "not a parameter of a kick-off");

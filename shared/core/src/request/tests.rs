@@ -1,92 +1,99 @@
-use super::*;
-use crate::job::anonymization::ConfigName;
+use std::collections::BTreeSet;
 
-mod headers;
+use headrace_fhir::definitions::{FhirVersion, ResourceType};
+use headrace_fhir::instant::Instant;
+use headrace_fhir::semantics::reference::BaseUrls;
+
+use super::*;
+use crate::access::Permissions;
+use crate::vocab::clock::Millis;
+use crate::vocab::container::Container;
+use crate::vocab::level::Level;
+use crate::vocab::outcome::IssueCode;
+
 mod lenient;
 mod levels;
 mod lists;
 mod never_panics;
-mod reach;
+mod permissions;
 mod single;
 
 /// 2026-01-31T08:00:00Z.
 const NOW: Millis = Millis(1_769_846_400_000);
 
-fn ask(level: Level, prefer: &str, parameters: &[(&str, &str)]) -> Asked {
-    Asked {
-        level,
-        accept: vec!["application/fhir+json".into()],
-        prefer: vec![prefer.into()],
-        parameters: parameters.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect(),
-    }
+const STRICT: Preferences = Preferences { is_lenient: false, separates_status: false };
+const LENIENT: Preferences = Preferences { is_lenient: true, ..STRICT };
+
+fn kick_off_at(level: Level, preferences: Preferences, parameters: &[(&str, &str)]) -> RawKickOff {
+    RawKickOff { level, preferences, parameters: parameters.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect() }
 }
 
-fn anonymization() -> Anonymization {
-    Anonymization { config: ConfigName::parse("safe.json").unwrap(), etag: Some("\"abc\"".into()) }
+fn anonymization() -> AnonymizationConfig {
+    AnonymizationConfig { name: ConfigName::parse("safe.json").unwrap(), etag: Some("\"abc\"".into()) }
 }
 
-fn asked(parameters: &[(&str, &str)]) -> Asked {
-    ask(Level::System, "respond-async", parameters)
+fn kick_off(parameters: &[(&str, &str)]) -> RawKickOff {
+    kick_off_at(Level::System, STRICT, parameters)
 }
 
-fn resolve(asked: &Asked) -> Result<Resolved, Refusal> {
-    ExportRequest::resolve(asked, &Policy::default(), &Reach::default(), NOW)
+fn resolve(kick_off: &RawKickOff) -> Result<ResolvedRequest, RequestError> {
+    ExportRequest::resolve(kick_off, &ExportPolicy::default(), &Permissions::default(), NOW)
 }
 
-fn accepted(parameters: &[(&str, &str)]) -> ExportRequest {
-    resolve(&asked(parameters)).unwrap().request
+fn resolved(parameters: &[(&str, &str)]) -> ExportRequest {
+    resolve(&kick_off(parameters)).unwrap().request
 }
 
-/// Accepted although something is left out: the request, and what it says is left out.
+/// Resolves a kick-off under lenient handling. Returns the request and the names of its ignored parameters.
 fn lenient(level: Level, parameters: &[(&str, &str)]) -> (ExportRequest, Vec<String>) {
-    let request = resolve(&ask(level, "respond-async, handling=lenient", parameters)).unwrap().request;
+    let request = resolve(&kick_off_at(level, LENIENT, parameters)).unwrap().request;
     let ignored = request.ignored.iter().map(|ignored| ignored.parameter.clone()).collect();
     (request, ignored)
 }
 
-/// Status, and the parameter or header at fault.
-fn refused(asked: &Asked) -> (u16, String) {
-    let refusal = resolve(asked).unwrap_err();
-    (refusal.status, refusal.expression.unwrap_or_default())
+/// Returns the status of a rejection and the parameter or header at fault.
+fn rejection(kick_off: &RawKickOff) -> (u16, String) {
+    let error = resolve(kick_off).unwrap_err();
+    (error.status, error.expression.unwrap_or_default())
 }
 
-fn refused_with(parameters: &[(&str, &str)]) -> (u16, String) {
-    refused(&asked(parameters))
+fn rejection_of(parameters: &[(&str, &str)]) -> (u16, String) {
+    rejection(&kick_off(parameters))
 }
 
-fn by(name: &str) -> (u16, String) {
+fn bad_request(name: &str) -> (u16, String) {
     (400, name.to_owned())
 }
 
-fn kinds(names: &[&str]) -> BTreeSet<ResourceType> {
-    names.iter().map(|name| ResourceType::named(name).unwrap()).collect()
+fn types(names: &[&str]) -> BTreeSet<ResourceType> {
+    names.iter().map(|name| ResourceType::parse(name).unwrap()).collect()
 }
 
-fn group() -> Level {
+fn group_level() -> Level {
     Level::Group("g-1".into())
 }
 
 #[test]
-fn a_bare_request_asks_for_everything() {
-    assert_eq!(resolve(&asked(&[])), Ok(Resolved::default()));
+fn a_request_without_parameters_exports_everything() {
+    assert_eq!(resolve(&kick_off(&[])), Ok(ResolvedRequest::default()));
 }
 
 #[test]
-fn every_parameter_survives_its_name() {
+fn every_parameter_and_value_round_trips_through_text() {
     for parameter in Parameter::ALL {
-        assert_eq!(Parameter::named(parameter.as_str()), Some(parameter));
+        assert_eq!(Parameter::parse(parameter.as_str()), Some(parameter));
     }
-    for value in Associated::ALL {
-        assert_eq!(Associated::named(value.as_str()), Some(value));
+    for value in AssociatedData::ALL {
+        assert_eq!(AssociatedData::parse(value.as_str()), Some(value));
     }
 }
 
 #[test]
-fn everything_at_once_is_resolved() {
-    let policy = Policy {
-        layouts: Layout::parse_named("daily=<timestamp>/<id>").unwrap(),
-        keys: JobKey::parse_named("trial=arn:aws:kms:eu-central-1:111122223333:key/k-1").unwrap(),
-        ..Policy::default()
+fn a_request_with_all_parameters_is_resolved() {
+    let policy = ExportPolicy {
+        layouts: FolderLayout::parse_list("daily=<timestamp>/<id>").unwrap(),
+        keys: EncryptionKey::parse_list("trial=arn:aws:kms:eu-central-1:111122223333:key/k-1").unwrap(),
+        ..ExportPolicy::default()
     };
     let parameters = [
         ("_type", "Patient,Observation"),
@@ -109,30 +116,34 @@ fn everything_at_once_is_resolved() {
         ("_isParallel", "false"),
     ];
     assert!(Parameter::ALL.iter().all(|parameter| parameters.iter().any(|(name, _)| *name == parameter.as_str())));
-    let resolved =
-        ExportRequest::resolve(&ask(group(), "respond-async, separate-export-status", &parameters), &policy, &Reach::default(), NOW)
-            .unwrap();
+    let resolved = ExportRequest::resolve(
+        &kick_off_at(group_level(), Preferences { separates_status: true, ..STRICT }, &parameters),
+        &policy,
+        &Permissions::default(),
+        NOW,
+    )
+    .unwrap();
     let expected = ExportRequest {
         version: FhirVersion::R4,
-        level: group(),
-        types: Some(kinds(&["Observation", "Patient"])),
+        level: group_level(),
+        types: Some(types(&["Observation", "Patient"])),
         since: Instant::parse("2025-01-01").ok(),
         until: Instant::parse("2025-06-01").ok(),
         type_filters: vec!["Observation?status=final".into()],
-        limits: vec![],
+        scope_queries: vec![],
         elements: vec!["id".into(), "Observation.status".into()],
         patients: Some(2),
-        associated: [Associated::LatestProvenanceResources].into(),
-        is_organized: true,
+        associated_data: [AssociatedData::LatestProvenanceResources].into(),
+        is_organized_by_patient: true,
         allows_partial_manifests: true,
         separates_status: true,
         container: Container::parse("nightly"),
-        layout: Layout::parse("<timestamp>/<id>"),
-        encryption_key: Some(JobKey { name: "trial".into(), arn: "arn:aws:kms:eu-central-1:111122223333:key/k-1".into() }),
+        layout: FolderLayout::parse("<timestamp>/<id>"),
+        encryption_key: Some(EncryptionKey { name: "trial".into(), arn: "arn:aws:kms:eu-central-1:111122223333:key/k-1".into() }),
         anonymization: Some(anonymization()),
         ignored: vec![],
     };
-    assert_eq!(resolved, Resolved { request: expected.clone(), patients: vec!["a".into(), "b".into()], is_lenient: false });
+    assert_eq!(resolved, ResolvedRequest { request: expected.clone(), patients: vec!["a".into(), "b".into()], is_lenient: false });
     let stored = serde_json::to_string(&expected).unwrap();
     assert_eq!(serde_json::from_str::<ExportRequest>(&stored).unwrap(), expected);
 }

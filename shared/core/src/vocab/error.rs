@@ -1,105 +1,78 @@
-//! What can go wrong, named by what it means for the next move.
+//! Errors of stores and of the lake. Each variant tells the caller how to proceed.
 
-use crate::job::Limit;
-use crate::request::Refusal;
-
-/// The cause of an error, for the log only.
+/// The cause of an error. It is logged and never shown to a client.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// A store's failure. It answers one question: can the write have happened?
+/// An error of a store. The variant tells whether the write may have been applied.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// No: the call was refused or never left.
-    #[error("{what} refused the call, nothing was written")]
+    /// The store rejected the call, or the call was never sent. Nothing was written.
+    #[error("{store} rejected the call; nothing was written")]
     NotApplied {
-        /// Which store.
-        what: &'static str,
-        /// Why.
+        /// The store.
+        store: &'static str,
+        /// The cause.
         #[source]
         cause: BoxError,
     },
-    /// Perhaps: read before writing again.
-    #[error("{what} did not answer, the write may have landed")]
+    /// The store did not answer. The write may have been applied: read before writing again.
+    #[error("{store} did not answer; the write may have been applied")]
     Unknown {
-        /// Which store.
-        what: &'static str,
-        /// Why.
+        /// The store.
+        store: &'static str,
+        /// The cause.
         #[source]
         cause: BoxError,
     },
-    /// No: somebody else moved it first, or the lease is over.
-    #[error("somebody else moved it first")]
+    /// Another process changed the item first, or the lease has ended. Nothing was written.
+    #[error("the item was changed by another process, or the lease has ended")]
     Stale,
-    /// No, and it never will: a setting or a permission is wrong.
+    /// A setting or a permission is wrong, so that no retry can succeed. Nothing was written.
     #[error("{remedy}")]
     Misconfigured {
-        /// Which setting, and what to do about it; for the client's eyes.
+        /// The setting that is wrong and how to correct it. Shown to clients.
         remedy: String,
-        /// What the store said.
+        /// The store's own error.
         #[source]
         cause: BoxError,
     },
-    /// A stored item or file is not what it should be.
-    #[error("{what} holds what cannot be read: {detail}")]
+    /// A stored item or file is malformed.
+    #[error("{store} holds an unreadable item: {detail}")]
     Unreadable {
-        /// Which store.
-        what: &'static str,
-        /// What is wrong with it.
+        /// The store.
+        store: &'static str,
+        /// The fault.
         detail: String,
     },
 }
 
-/// The lake's failure.
+/// An error of the lake.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
-    /// A pinned object is not what it was: the export would mix two states of the lake.
+    /// A pinned object has changed. To continue would mix two states of the lake in one export.
     #[error("the object `{object}` of the lake was changed or removed after the export had pinned it; start a new export")]
     Changed {
         /// The object.
         object: String,
     },
-    /// An object is not what its name says.
+    /// The content of an object does not fit the extension of its name.
     #[error("the object `{object}` of the lake cannot be decompressed: {detail}; replace it and start a new export")]
     Unreadable {
         /// The object.
         object: String,
-        /// What is wrong with it.
+        /// The fault.
         detail: &'static str,
     },
     /// A setting or a permission is wrong.
     #[error("{remedy}")]
     Misconfigured {
-        /// Which setting, and what to do about it; for the client's eyes.
+        /// The setting that is wrong and how to correct it. Shown to clients.
         remedy: String,
-        /// What the source said.
+        /// The lake's own error.
         #[source]
         cause: BoxError,
     },
-    /// It did not answer this time.
+    /// The lake did not answer. A retry may succeed.
     #[error("the lake did not answer")]
     Unavailable(#[source] BoxError),
-}
-
-/// What ends a flow other than as planned.
-#[derive(Debug, thiserror::Error)]
-pub enum ExportError {
-    /// The request cannot be served as it is.
-    #[error(transparent)]
-    Refused(#[from] Refusal),
-    /// No room for another export now.
-    #[error("{0}")]
-    TooMany(Limit),
-    /// We looked, and it is absent or not the caller's (rule P9).
-    #[error("{0} is not known here")]
-    NotFound(&'static str),
-    /// A resource cannot be de-identified, or not by the configuration that the export began with: what is wrong, without
-    /// anything of a resource.
-    #[error("the export was given up because {0}")]
-    NotDeidentified(String),
-    /// The job table, the queue or the destination failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The lake failed.
-    #[error(transparent)]
-    Source(#[from] SourceError),
 }

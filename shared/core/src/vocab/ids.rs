@@ -1,4 +1,4 @@
-//! Names of things, each a type of its own.
+//! Identifiers, each with a type of its own.
 
 use std::fmt;
 
@@ -6,29 +6,30 @@ use serde::{Deserialize, Serialize};
 
 use crate::vocab::clock::Millis;
 
-/// Names one export: 32 lower-case hexadecimal digits. Unguessable, for it stands in URLs.
+/// The id of an export job: 32 lower-case hexadecimal digits. It is random because it is part of URLs and must not be
+/// guessable.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct JobId(String);
 
-/// The text is not a job's name.
+/// The error for text that is not a job id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a job is named by 32 lower-case hexadecimal digits")]
+#[error("a job id is 32 lower-case hexadecimal digits")]
 pub struct InvalidJobId;
 
 impl JobId {
-    /// The name made of these random bytes.
+    /// Creates an id from random bytes.
     pub fn from_random(bytes: [u8; 16]) -> Self {
         Self(hex::encode(bytes))
     }
 
-    /// Reads a name as it stands in a URL, a key or a message.
+    /// Parses an id from a URL, a stored key or a message.
     pub fn parse(text: &str) -> Result<Self, InvalidJobId> {
         let is_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
         if text.len() == 32 && text.bytes().all(is_hex) { Ok(Self(text.to_owned())) } else { Err(InvalidJobId) }
     }
 
-    /// The name itself.
+    /// Returns the id as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -59,24 +60,24 @@ impl fmt::Debug for JobId {
     }
 }
 
-/// Names one task of one job. It is all that a queue message carries: no patient data, nothing to go stale.
+/// The id of a task. A queue message consists of it alone: it holds no patient data and nothing that could become outdated.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TaskId {
     /// The job.
     pub job: JobId,
-    /// The task's number within the job: 0 plans, 1 finishes, the others read a slice each.
+    /// The number of the task within the job. Task 0 plans the job and task 1 finalizes it; the others do the work.
     pub task: u32,
 }
 
 impl TaskId {
-    /// The task that plans `job`.
+    /// Returns the id of the task that plans `job`.
     pub fn plan(job: &JobId) -> Self {
         Self { job: job.clone(), task: 0 }
     }
 
-    /// The task that finishes `job`.
-    pub fn finish(job: &JobId) -> Self {
+    /// Returns the id of the task that finalizes `job`.
+    pub fn finalize(job: &JobId) -> Self {
         Self { job: job.clone(), task: 1 }
     }
 }
@@ -87,32 +88,33 @@ impl fmt::Display for TaskId {
     }
 }
 
-/// Who asks: the owner of what they start. On AWS the ARN of the IAM identity, on one machine [`Caller::LOCAL`].
+/// The identity that sends requests and owns the jobs that it starts: a `client_id`, the ARN of an IAM identity on AWS, or
+/// [`Caller::LOCAL`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Caller(pub String);
 
 impl Caller {
-    /// The caller where access control is off.
+    /// The caller of every request if access control is off.
     pub const LOCAL: &'static str = "local";
 }
 
-/// A place in the list of a caller's jobs: behind this job. It is read together with the caller, so whatever it says, it
-/// is a place in the list of whoever asks.
+/// A position in the list of a caller's jobs: the page that follows starts after this job. A cursor from another caller is
+/// harmless, because the list is always read with the identity of the current caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListCursor {
-    /// When the job was recorded.
+    /// The time at which the job was recorded.
     pub created_at: Millis,
     /// The job.
     pub id: JobId,
 }
 
 impl ListCursor {
-    /// Reads what its display wrote.
+    /// Parses the output of `Display`.
     pub fn parse(text: &str) -> Option<Self> {
         let (time, id) = text.split_at_checked(text.len().checked_sub(32)?)?;
         let cursor = Self { created_at: Millis(u64::from_str_radix(time, 16).ok()?), id: JobId::parse(id).ok()? };
-        // One spelling each: no sign, no other case, no other number of zeros.
+        // Exactly one spelling is valid: no sign, no upper case, a fixed number of zeros.
         (cursor.to_string() == text).then_some(cursor)
     }
 }
@@ -123,12 +125,18 @@ impl fmt::Display for ListCursor {
     }
 }
 
+/// Returns true if the text is an S3 bucket name: 3 to 63 characters of `a-z`, `0-9`, `-` and `.`.
+pub fn is_bucket_name(text: &str) -> bool {
+    let is_allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.');
+    (3..=63).contains(&text.len()) && text.bytes().all(is_allowed)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_list_cursor_survives_its_text_and_nothing_else_is_one() {
+    fn a_list_cursor_round_trips_and_other_text_is_rejected() {
         let cursor = ListCursor { created_at: Millis(1_769_846_400_000), id: JobId::from_random([0xa5; 16]) };
         assert_eq!(ListCursor::parse(&cursor.to_string()), Some(cursor.clone()));
         let id = "a5".repeat(16);
@@ -140,13 +148,13 @@ mod tests {
     }
 
     #[test]
-    fn a_job_id_survives_its_text() {
+    fn a_job_id_round_trips() {
         let id = JobId::from_random([0xa5; 16]);
         assert_eq!(JobId::parse(id.as_str()), Ok(id));
     }
 
     #[test]
-    fn what_could_leave_a_folder_is_not_a_job_id() {
+    fn text_that_could_leave_a_folder_is_not_a_job_id() {
         for text in ["", "..", "../../../../../../../../../../aaa", "A5A5A5A5A5A5A5A5A5A5A5A5A5A5A5A5", "a5"] {
             assert_eq!(JobId::parse(text), Err(InvalidJobId), "{text}");
         }

@@ -1,62 +1,61 @@
-//! OperationOutcome, the one shape of every answer that is not data.
+//! FHIR OperationOutcome: the body of every response that is not data.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::request::IgnoredParameter;
 use crate::vocab::text::stored_as_text;
 
-/// FHIR `issue-severity`.
+/// The severity of an issue (FHIR value set `issue-severity`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// Something asked for did not happen.
+    /// The requested action failed.
     Error,
-    /// It happened; this is worth knowing.
+    /// The requested action succeeded; the text is worth knowing.
     Information,
 }
 
-/// FHIR `issue-type`, as far as this service uses it.
+/// The code of an issue (FHIR value set `issue-type`): the codes that this service uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum IssueCode {
     /// A line that is not a resource.
     Structure,
-    /// A value that cannot be read.
+    /// A value that cannot be parsed.
     Value,
-    /// Content that is invalid where no better code says how.
+    /// Invalid content for which no other code is more specific.
     Invalid,
-    /// Something required is missing.
+    /// A required element that is missing.
     Required,
-    /// A parameter, level or format that this service does not offer.
+    /// A parameter, level or format that this service does not support.
     NotSupported,
-    /// Absent, or not the caller's.
+    /// A resource that does not exist or belongs to another caller.
     NotFound,
-    /// The method or the media type does not fit.
+    /// A method or media type that is not acceptable, or a resource that cannot be processed.
     Processing,
-    /// No valid credential.
+    /// A missing or invalid credential.
     Login,
-    /// The caller or the service itself may not do this.
+    /// An action that the caller, or this service itself, is not allowed to take.
     Forbidden,
-    /// Passes by itself: ask again.
+    /// A temporary failure: a retry may succeed.
     Transient,
-    /// Took longer than it may.
+    /// A time limit that was exceeded.
     Timeout,
-    /// A limit was met.
+    /// A size limit that was exceeded.
     TooCostly,
-    /// Too much at a time: ask again later.
+    /// Too many requests or exports at the same time: a later retry may succeed.
     Throttled,
-    /// The data changed while it was read.
+    /// Data that changed while it was read.
     Conflict,
-    /// A fault on the server's side.
+    /// A fault of the server.
     Exception,
-    /// Nothing to worry about.
+    /// Information without a fault.
     Informational,
 }
 
 impl IssueCode {
-    /// Every code.
+    /// The list of codes.
     pub const ALL: [Self; 16] = [
         Self::Structure,
         Self::Value,
@@ -76,7 +75,7 @@ impl IssueCode {
         Self::Informational,
     ];
 
-    /// As FHIR spells it.
+    /// Returns the code as FHIR spells it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Structure => "structure",
@@ -98,61 +97,56 @@ impl IssueCode {
         }
     }
 
-    fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|code| code.as_str() == name)
+    fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|code| code.as_str() == text)
     }
 }
 
-stored_as_text!(IssueCode, Self::named, "not an issue type");
+stored_as_text!(IssueCode, Self::parse, "not an issue type");
 
-/// One issue of an OperationOutcome.
+/// An issue of an OperationOutcome.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Issue {
-    /// How bad.
+    /// The severity.
     pub severity: Severity,
-    /// What kind.
+    /// The code.
     pub code: IssueCode,
-    /// What was wrong, where, and what to do: written for the client; never data, tokens or presigned URLs.
+    /// The fault, its place and its remedy, written for the client. Never contains data, tokens or presigned URLs.
     pub diagnostics: String,
-    /// The parameter or header concerned.
+    /// The parameters or headers that the issue is about.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub expression: Vec<String>,
 }
 
-/// An OperationOutcome with one issue or more.
+/// A FHIR OperationOutcome with at least one issue.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Outcome {
+pub struct OperationOutcome {
     #[serde(rename = "resourceType")]
     resource_type: &'static str,
     issue: Vec<Issue>,
 }
 
-impl Outcome {
-    /// The outcome that says this.
-    pub fn of(issue: Issue) -> Self {
+impl OperationOutcome {
+    /// Creates an OperationOutcome with one issue.
+    pub fn new(issue: Issue) -> Self {
         Self { resource_type: "OperationOutcome", issue: vec![issue] }
     }
 
-    /// With these as well.
+    /// Adds issues.
     #[must_use]
-    pub fn with(mut self, issues: impl IntoIterator<Item = Issue>) -> Self {
+    pub fn with_issues(mut self, issues: impl IntoIterator<Item = Issue>) -> Self {
         self.issue.extend(issues);
         self
     }
 
-    /// An error with no parameter to point at.
+    /// Creates an OperationOutcome with an error that is not about a particular parameter.
     pub fn error(code: IssueCode, diagnostics: impl Into<String>) -> Self {
-        Self::of(Issue { severity: Severity::Error, code, diagnostics: diagnostics.into(), expression: Vec::new() })
+        Self::new(Issue { severity: Severity::Error, code, diagnostics: diagnostics.into(), expression: Vec::new() })
     }
 
-    /// That something which was asked for is not done.
-    pub fn ignored(ignored: &IgnoredParameter) -> Self {
-        Self::of(ignored.issue())
-    }
-
-    /// A word of information.
+    /// Creates an OperationOutcome with an informational text.
     pub fn information(diagnostics: impl Into<String>) -> Self {
-        Self::of(Issue {
+        Self::new(Issue {
             severity: Severity::Information,
             code: IssueCode::Informational,
             diagnostics: diagnostics.into(),
@@ -161,8 +155,8 @@ impl Outcome {
     }
 }
 
-impl fmt::Display for Outcome {
-    /// The JSON text, without a line end.
+impl fmt::Display for OperationOutcome {
+    /// Formats the OperationOutcome as JSON on one line, without a line feed.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&serde_json::to_string(self).map_err(|_| fmt::Error)?)
     }
@@ -173,8 +167,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_outcome_is_the_resource_that_fhir_defines() {
-        let outcome = Outcome::of(Issue {
+    fn an_outcome_serializes_as_fhir_defines_it() {
+        let outcome = OperationOutcome::new(Issue {
             severity: Severity::Error,
             code: IssueCode::NotSupported,
             diagnostics: "no \"such\" thing".into(),

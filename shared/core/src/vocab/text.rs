@@ -1,13 +1,14 @@
-//! Types that are stored and sent as their text.
+//! Types that are stored and sent as text.
 
-/// Gives a type with `as_str` the two conversions that `#[serde(try_from = "String", into = "String")]` asks for: `$read` makes
-/// it of a text, and of any other text it is said to be `$fault`.
+/// Implements the two conversions that `#[serde(try_from = "String", into = "String")]` requires, for a type with `as_str`.
+///
+/// `$parse` parses the text and returns an `Option`. `$error` is the error for text that cannot be parsed.
 macro_rules! stored_as_text {
-    ($kind:ty, $read:expr, $fault:literal) => {
+    ($kind:ty, $parse:expr, $error:literal) => {
         impl TryFrom<String> for $kind {
             type Error = &'static str;
             fn try_from(text: String) -> Result<Self, &'static str> {
-                $read(&text).ok_or($fault)
+                $parse(&text).ok_or($error)
             }
         }
 

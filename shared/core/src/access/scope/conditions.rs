@@ -1,39 +1,42 @@
-//! The queries of one type, one of which a resource must match: no query at all is no condition.
+//! Set operations on the queries of a resource type. A resource must match at least one query of the set. An empty set does
+//! not restrict the type.
 //!
-//! A query is taken for the set of its parameters, all of which must match. So two can be put together, and one can be
-//! told to ask for no less than another, without knowing what a parameter means. Names are compared as they are written:
-//! two spellings of the same condition are two, which never allows more.
+//! A query is treated as the set of its parameters, all of which must match. Therefore two queries can be combined, and one
+//! can be shown to be at least as strict as another, without knowledge of what a parameter means. Parameters are compared
+//! as text: two spellings of the same condition count as different, which never widens access.
 
 use std::collections::BTreeSet;
 
-/// The longest query, in bytes, and the most parameters of one: far below what the matcher takes, so that whatever is put
-/// together here can be enforced.
-const QUERY_BYTES: usize = 2_000;
-const PARAMETERS: usize = 50;
+/// The maximum length of a query, in bytes. This limit and [`MAX_PARAMETERS`] are far below those of the query compiler, so
+/// that every combination of queries can still be enforced.
+const MAX_QUERY_BYTES: usize = 2_000;
 
-/// The most queries of one type: each is matched against every resource of it.
-pub(super) const QUERIES: usize = 20;
+/// The maximum number of parameters of a query.
+const MAX_PARAMETERS: usize = 50;
+
+/// The maximum number of queries of a type. Each query is matched against each resource of the type.
+pub(super) const MAX_QUERIES: usize = 20;
 
 fn parameters(query: &str) -> BTreeSet<&str> {
     query.split('&').filter(|parameter| !parameter.is_empty()).collect()
 }
 
-fn written(parameters: &BTreeSet<&str>) -> String {
+fn to_query(parameters: &BTreeSet<&str>) -> String {
     parameters.iter().copied().collect::<Vec<_>>().join("&")
 }
 
-/// Whether a query is short enough.
-pub(super) fn fits(query: &str) -> bool {
-    query.len() <= QUERY_BYTES && parameters(query).len() <= PARAMETERS
+/// Returns true if a query is within the limits.
+pub(super) fn is_short_enough(query: &str) -> bool {
+    query.len() <= MAX_QUERY_BYTES && parameters(query).len() <= MAX_PARAMETERS
 }
 
-/// A query, its parameters in order and each once; `None` if it has none.
-pub(super) fn tidy(query: &str) -> Option<String> {
-    Some(written(&parameters(query))).filter(|query| !query.is_empty())
+/// Sorts the parameters of a query and removes duplicates. Returns `None` if the query has no parameters.
+pub(super) fn normalize(query: &str) -> Option<String> {
+    Some(to_query(&parameters(query))).filter(|query| !query.is_empty())
 }
 
-/// Leaves out every query that another one makes idle: what matches `a&b` matches `a`.
-fn shortest(mut queries: Vec<BTreeSet<&str>>) -> Vec<BTreeSet<&str>> {
+/// Removes every query that another query makes redundant: what matches `a&b` also matches `a`.
+fn remove_redundant(mut queries: Vec<BTreeSet<&str>>) -> Vec<BTreeSet<&str>> {
     queries.sort_by_key(BTreeSet::len);
     let mut kept: Vec<BTreeSet<&str>> = Vec::new();
     for query in queries {
@@ -44,30 +47,30 @@ fn shortest(mut queries: Vec<BTreeSet<&str>>) -> Vec<BTreeSet<&str>> {
     kept
 }
 
-/// As alternatives; no query at all is one that asks for nothing.
-fn alternatives(queries: &BTreeSet<String>) -> Vec<BTreeSet<&str>> {
+/// Converts queries to sets of parameters. The empty set of queries becomes a single query without parameters.
+fn to_alternatives(queries: &BTreeSet<String>) -> Vec<BTreeSet<&str>> {
     if queries.is_empty() { vec![BTreeSet::new()] } else { queries.iter().map(|query| parameters(query)).collect() }
 }
 
-fn set(alternatives: &[BTreeSet<&str>]) -> BTreeSet<String> {
-    alternatives.iter().filter(|query| !query.is_empty()).map(written).collect()
+fn from_alternatives(alternatives: &[BTreeSet<&str>]) -> BTreeSet<String> {
+    alternatives.iter().filter(|query| !query.is_empty()).map(to_query).collect()
 }
 
-/// What matches both; `None` if that cannot be said in queries that are short and few enough.
-pub(super) fn both(here: &BTreeSet<String>, there: &BTreeSet<String>) -> Option<BTreeSet<String>> {
-    let (here, there) = (alternatives(here), alternatives(there));
-    let pairs = here.iter().flat_map(|one| there.iter().map(move |other| one | other));
-    let queries = set(&shortest(pairs.collect()));
-    (queries.len() <= QUERIES && queries.iter().all(|query| fits(query))).then_some(queries)
+/// Returns the queries for the resources that match both sides. Returns `None` if the result exceeds the limits.
+pub(super) fn intersection(left: &BTreeSet<String>, right: &BTreeSet<String>) -> Option<BTreeSet<String>> {
+    let (left, right) = (to_alternatives(left), to_alternatives(right));
+    let pairs = left.iter().flat_map(|one| right.iter().map(move |other| one | other));
+    let queries = from_alternatives(&remove_redundant(pairs.collect()));
+    (queries.len() <= MAX_QUERIES && queries.iter().all(|query| is_short_enough(query))).then_some(queries)
 }
 
-/// What matches one of them.
-pub(super) fn either(here: &BTreeSet<String>, there: &BTreeSet<String>) -> BTreeSet<String> {
-    set(&shortest(alternatives(here).into_iter().chain(alternatives(there)).collect()))
+/// Returns the queries for the resources that match at least one side.
+pub(super) fn union(left: &BTreeSet<String>, right: &BTreeSet<String>) -> BTreeSet<String> {
+    from_alternatives(&remove_redundant(to_alternatives(left).into_iter().chain(to_alternatives(right)).collect()))
 }
 
-/// Whether whatever matches `narrow` certainly matches `wide`.
-pub(super) fn cover(wide: &BTreeSet<String>, narrow: &BTreeSet<String>) -> bool {
-    let wide = alternatives(wide);
-    alternatives(narrow).iter().all(|narrow| wide.iter().any(|wide| wide.is_subset(narrow)))
+/// Returns true if every resource that matches `narrow` certainly matches `wide`.
+pub(super) fn covers(wide: &BTreeSet<String>, narrow: &BTreeSet<String>) -> bool {
+    let wide = to_alternatives(wide);
+    to_alternatives(narrow).iter().all(|narrow| wide.iter().any(|wide| wide.is_subset(narrow)))
 }

@@ -2,15 +2,15 @@ use super::*;
 
 // Holds: P1, A6
 #[test]
-fn the_three_names_of_ndjson_are_accepted_also_with_a_lost_plus() {
+fn all_names_of_ndjson_are_accepted_even_with_a_space_for_the_plus() {
     for name in ["application/fhir+ndjson", "application/fhir ndjson", "application/ndjson", "ndjson"] {
-        assert_eq!(accepted(&[("_outputFormat", name)]), ExportRequest::default(), "{name}");
+        assert_eq!(resolved(&[("_outputFormat", name)]), ExportRequest::default(), "{name}");
     }
 }
 
 // Holds: P2, P14, P80, P90
 #[test]
-fn values_that_cannot_be_right_are_refused_by_name() {
+fn invalid_values_are_rejected_by_parameter_name() {
     for (name, values) in [
         ("_since", &["0000-60-01T30:70:80+05:00", "yesterday", "", "2999-01-01", "2020-01-01\0", "2020-01-01T"][..]),
         ("_until", &["", "2020-13-01", "tomorrow"]),
@@ -24,13 +24,13 @@ fn values_that_cannot_be_right_are_refused_by_name() {
         ("_maxCount", &["", "0", "-1", "+5", "ten", "1.5", "99999999999999999999999"]),
     ] {
         for value in values {
-            assert_eq!(refused_with(&[(name, value)]), by(name), "{name}={value}");
+            assert_eq!(rejection_of(&[(name, value)]), bad_request(name), "{name}={value}");
         }
     }
 }
 
 #[test]
-fn a_singleton_given_twice_is_refused_even_with_equal_values() {
+fn a_repeated_single_value_is_rejected_even_if_equal() {
     for (name, value) in [
         ("_since", "2020-01-01"),
         ("_until", "2020-01-01"),
@@ -43,49 +43,50 @@ fn a_singleton_given_twice_is_refused_even_with_equal_values() {
         ("_maxCount", "1"),
         ("_isParallel", "true"),
     ] {
-        assert!(resolve(&asked(&[(name, value)])).is_ok(), "{name}");
-        assert_eq!(refused_with(&[(name, value), (name, value)]), by(name));
+        assert!(resolve(&kick_off(&[(name, value)])).is_ok(), "{name}");
+        assert_eq!(rejection_of(&[(name, value), (name, value)]), bad_request(name));
     }
 }
 
 // Holds: A13
 #[test]
-fn till_is_another_name_of_until() {
-    let until = accepted(&[("_until", "2020-01-01T00:00:00Z")]).until;
+fn till_is_an_alias_of_until() {
+    let until = resolved(&[("_until", "2020-01-01T00:00:00Z")]).until;
     assert_eq!(until, Instant::parse("2020").ok());
-    assert_eq!(accepted(&[("_till", "2020-01-01T01:00:00+01:00")]).until, until);
-    assert_eq!(accepted(&[("_till", "2020-01-01"), ("_until", "2020")]).until, until);
-    assert_eq!(refused_with(&[("_till", "2020-01-01"), ("_until", "2020-01-02")]), by("_till"));
+    assert_eq!(resolved(&[("_till", "2020-01-01T01:00:00+01:00")]).until, until);
+    assert_eq!(resolved(&[("_till", "2020-01-01"), ("_until", "2020")]).until, until);
+    assert_eq!(rejection_of(&[("_till", "2020-01-01"), ("_until", "2020-01-02")]), bad_request("_till"));
 }
 
 #[test]
-fn an_interval_that_holds_no_moment_is_refused() {
-    assert_eq!(refused_with(&[("_since", "2020-01-02"), ("_until", "2020-01-01")]), by("_until"));
-    assert_eq!(refused_with(&[("_since", "2020-01-01"), ("_until", "2020-01-01")]), by("_until"));
-    assert!(resolve(&asked(&[("_since", "2020-01-01"), ("_until", "2020-01-02")])).is_ok());
-    // The export's own time bounds it then.
-    assert!(resolve(&asked(&[("_until", "2999-01-01")])).is_ok());
+fn an_empty_interval_is_rejected() {
+    assert_eq!(rejection_of(&[("_since", "2020-01-02"), ("_until", "2020-01-01")]), bad_request("_until"));
+    assert_eq!(rejection_of(&[("_since", "2020-01-01"), ("_until", "2020-01-01")]), bad_request("_until"));
+    assert!(resolve(&kick_off(&[("_since", "2020-01-01"), ("_until", "2020-01-02")])).is_ok());
+    // The transaction time is the upper limit then.
+    assert!(resolve(&kick_off(&[("_until", "2999-01-01")])).is_ok());
 }
 
 // Holds: A10
 #[test]
-fn an_allow_list_closes_all_other_containers() {
-    let policy = Policy { containers: Some([Container::parse("research").unwrap()].into()), ..Policy::default() };
-    let ask = |name| ExportRequest::resolve(&asked(&[("_container", name)]), &policy, &Reach::default(), NOW);
-    assert!(ask("research").is_ok());
-    assert_eq!(ask("other").unwrap_err().code, IssueCode::Forbidden);
+fn configured_containers_exclude_all_others() {
+    let policy = ExportPolicy { containers: Some([Container::parse("research").unwrap()].into()), ..ExportPolicy::default() };
+    let resolve_with = |name| ExportRequest::resolve(&kick_off(&[("_container", name)]), &policy, &Permissions::default(), NOW);
+    assert!(resolve_with("research").is_ok());
+    assert_eq!(resolve_with("other").unwrap_err().code, IssueCode::Forbidden);
 }
 
 // Holds: A13
 #[test]
-fn format_is_a_layout_of_the_operator_or_fhirs_json() {
-    let layouts = Layout::parse_named("by-day=<timestamp>/<id>; flat = <id>").unwrap();
-    let policy = Policy { layouts, ..Policy::default() };
+fn format_is_a_configured_layout_or_fhir_json() {
+    let layouts = FolderLayout::parse_list("by-day=<timestamp>/<id>; flat = <id>").unwrap();
+    let policy = ExportPolicy { layouts, ..ExportPolicy::default() };
     let layout = |name| {
-        ExportRequest::resolve(&asked(&[("_format", name)]), &policy, &Reach::default(), NOW).map(|resolved| resolved.request.layout)
+        ExportRequest::resolve(&kick_off(&[("_format", name)]), &policy, &Permissions::default(), NOW)
+            .map(|resolved| resolved.request.layout)
     };
-    assert_eq!(layout("by-day"), Ok(Layout::parse("<timestamp>/<id>")));
-    assert_eq!(layout("flat"), Ok(Layout::parse("<id>")));
+    assert_eq!(layout("by-day"), Ok(FolderLayout::parse("<timestamp>/<id>")));
+    assert_eq!(layout("flat"), Ok(FolderLayout::parse("<id>")));
     for name in ["json", "application/json", "application/fhir+json", "application/fhir json"] {
         assert_eq!(layout(name), Ok(None), "{name}");
     }
@@ -93,40 +94,41 @@ fn format_is_a_layout_of_the_operator_or_fhirs_json() {
 }
 
 #[test]
-fn layouts_that_cannot_hold_an_export_are_refused_with_their_text() {
+fn invalid_layouts_are_rejected_with_their_text() {
     for text in ["a", "a=", "=<id>", "a=b", "a=../<id>", "a=/<id>", "a=<id>;a=<id>", "json=<id>", "a b=<id>", "a=<id>/x y"] {
-        assert!(Layout::parse_named(text).is_err(), "{text}");
+        assert!(FolderLayout::parse_list(text).is_err(), "{text}");
     }
-    assert!(Layout::parse_named("a=<id>;b=nope").unwrap_err().to_string().contains("`b=nope`"));
-    assert_eq!(Layout::parse_named(" ; ").unwrap().len(), 0);
+    assert!(FolderLayout::parse_list("a=<id>;b=nope").unwrap_err().to_string().contains("`b=nope`"));
+    assert_eq!(FolderLayout::parse_list(" ; ").unwrap().len(), 0);
 }
 
 #[test]
-fn an_encryption_key_is_one_that_the_operator_offers_and_only_its_name_is_told() {
+fn an_encryption_key_is_a_configured_one_and_its_arn_is_not_revealed() {
     let keys =
         "trial = arn:aws:kms:eu-central-1:111122223333:key/CANARY-1;  registry=arn:aws-us-gov:kms:us-gov-west-1:111122223333:key/mrk-2";
-    let policy = Policy { keys: JobKey::parse_named(keys).unwrap(), ..Policy::default() };
-    let ask = |names: &[&str]| {
+    let policy = ExportPolicy { keys: EncryptionKey::parse_list(keys).unwrap(), ..ExportPolicy::default() };
+    let resolve_with = |names: &[&str]| {
         let parameters: Vec<_> = names.iter().map(|name| ("_encryptionKey", *name)).collect();
-        ExportRequest::resolve(&asked(&parameters), &policy, &Reach::default(), NOW).map(|resolved| resolved.request.encryption_key)
+        ExportRequest::resolve(&kick_off(&parameters), &policy, &Permissions::default(), NOW)
+            .map(|resolved| resolved.request.encryption_key)
     };
-    let arn = |name| ask(&[name]).unwrap().unwrap().arn;
+    let arn = |name| resolve_with(&[name]).unwrap().unwrap().arn;
     assert_eq!(arn("trial"), "arn:aws:kms:eu-central-1:111122223333:key/CANARY-1");
     assert_eq!(arn("registry"), "arn:aws-us-gov:kms:us-gov-west-1:111122223333:key/mrk-2");
-    assert_eq!(ask(&[]), Ok(None));
+    assert_eq!(resolve_with(&[]), Ok(None));
     for names in [&["other"][..], &[""], &["Trial"], &["arn:aws:kms:eu-central-1:111122223333:key/CANARY-1"], &["trial", "trial"]] {
-        let refusal = ask(names).unwrap_err();
-        assert_eq!((refusal.status, refusal.expression.as_deref()), (400, Some("_encryptionKey")), "{names:?}");
-        assert!(!refusal.text.contains("CANARY") && !refusal.text.contains("arn:"), "{refusal}");
+        let error = resolve_with(names).unwrap_err();
+        assert_eq!((error.status, error.expression.as_deref()), (400, Some("_encryptionKey")), "{names:?}");
+        assert!(!error.text.contains("CANARY") && !error.text.contains("arn:"), "{error}");
     }
-    assert!(ask(&["other"]).unwrap_err().text.contains("registry, trial"));
-    assert!(resolve(&asked(&[("_encryptionKey", "trial")])).unwrap_err().text.contains("offers no keys"));
+    assert!(resolve_with(&["other"]).unwrap_err().text.contains("registry, trial"));
+    assert!(resolve(&kick_off(&[("_encryptionKey", "trial")])).unwrap_err().text.contains("offers no keys"));
 }
 
 #[test]
-fn keys_that_could_be_another_tomorrow_or_none_are_refused_with_their_text() {
+fn aliases_and_invalid_keys_are_rejected_with_their_text() {
     let key = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab";
-    assert!(JobKey::parse_named(&format!("a={key};b={key}")).is_ok());
+    assert!(EncryptionKey::parse_list(&format!("a={key};b={key}")).is_ok());
     for text in [
         "a".to_owned(),
         "a=".to_owned(),
@@ -141,30 +143,30 @@ fn keys_that_could_be_another_tomorrow_or_none_are_refused_with_their_text() {
         "a=arn:aws:s3:eu-central-1:111122223333:key/k".to_owned(),
         "a=arn:aws:kms:eu-central-1:111122223333:key/".to_owned(),
     ] {
-        assert!(JobKey::parse_named(&text).is_err(), "{text}");
+        assert!(EncryptionKey::parse_list(&text).is_err(), "{text}");
     }
-    assert!(JobKey::parse_named(&format!("a={key};b=nope")).unwrap_err().to_string().contains("`b=nope`"));
+    assert!(EncryptionKey::parse_list(&format!("a={key};b=nope")).unwrap_err().to_string().contains("`b=nope`"));
 }
 
 #[test]
-fn de_identification_is_refused_and_never_forgotten() {
+fn unsupported_de_identification_is_rejected_and_never_ignored() {
     for name in ["_anonymizationConfigCollectionReference", "_anonymizationConfigLocation", "_AnonymizationConfig"] {
-        for prefer in ["respond-async", "respond-async, handling=lenient"] {
-            assert_eq!(refused(&ask(Level::System, prefer, &[(name, "x")])), by(name));
+        for prefer in [STRICT, LENIENT] {
+            assert_eq!(rejection(&kick_off_at(Level::System, prefer, &[(name, "x")])), bad_request(name));
         }
     }
 }
 
 // Holds: A12
 #[test]
-fn a_de_identified_export_names_its_configuration_and_a_container() {
+fn a_de_identified_export_requires_a_configuration_and_a_container() {
     let resolve = |parameters: &[(&str, &str)]| {
-        let asked = ask(Level::System, "respond-async, handling=lenient", parameters);
-        ExportRequest::resolve(&asked, &Policy::default(), &Reach::default(), NOW).map(|resolved| resolved.request)
+        let kick_off = kick_off_at(Level::System, LENIENT, parameters);
+        ExportRequest::resolve(&kick_off, &ExportPolicy::default(), &Permissions::default(), NOW).map(|resolved| resolved.request)
     };
-    let asked = |tag| [("_container", "study"), ("_anonymizationConfig", "safe.json"), ("_anonymizationConfigEtag", tag)];
+    let kick_off = |tag| [("_container", "study"), ("_anonymizationConfig", "safe.json"), ("_anonymizationConfigEtag", tag)];
     for tag in ["0x8D", "\"0x8D\""] {
-        let request = resolve(&asked(tag)).unwrap();
+        let request = resolve(&kick_off(tag)).unwrap();
         assert_eq!(request.anonymization.unwrap().etag.as_deref(), Some("\"0x8D\""));
     }
     for (parameters, blamed) in [
@@ -172,8 +174,8 @@ fn a_de_identified_export_names_its_configuration_and_a_container() {
         (&[("_container", "study"), ("_anonymizationConfigEtag", "x")], "_anonymizationConfigEtag"),
         (&[("_container", "study"), ("_anonymizationConfig", "../safe.json")], "_anonymizationConfig"),
         (&[("_container", "study"), ("_anonymizationConfig", "")], "_anonymizationConfig"),
-        (&asked(""), "_anonymizationConfigEtag"),
-        (&asked("a\"b"), "_anonymizationConfigEtag"),
+        (&kick_off(""), "_anonymizationConfigEtag"),
+        (&kick_off("a\"b"), "_anonymizationConfigEtag"),
         (&[("_container", "study"), ("_anonymizationConfig", "safe.json"), ("includeAssociatedData", "_deleted")], "includeAssociatedData"),
     ] {
         assert_eq!(resolve(parameters).unwrap_err().expression.as_deref(), Some(blamed), "{parameters:?}");
@@ -181,15 +183,15 @@ fn a_de_identified_export_names_its_configuration_and_a_container() {
 }
 
 #[test]
-fn the_url_of_a_de_identified_export_is_shown_without_what_names_patients() {
+fn the_url_of_a_de_identified_export_is_shown_without_ids_and_queries() {
     let url =
         "https://h/fhir/Patient/p-1/$export?_type=Patient&patient=Patient/p-1&_typeFilter=Patient%3Fidentifier=p-1&_since=2024&%5Ftype=p-1";
-    let asked = ExportRequest { level: Level::OnePatient("p-1".into()), ..ExportRequest::default() };
-    assert_eq!(asked.shown_url(url, "https://h/fhir"), url);
+    let kick_off = ExportRequest { level: Level::OnePatient("p-1".into()), ..ExportRequest::default() };
+    assert_eq!(kick_off.redacted_url(url, "https://h/fhir"), url);
     let deidentified = |level| ExportRequest { level, anonymization: Some(anonymization()), ..ExportRequest::default() };
-    let shown = deidentified(Level::OnePatient("p-1".into())).shown_url(url, "https://h/fhir");
+    let shown = deidentified(Level::OnePatient("p-1".into())).redacted_url(url, "https://h/fhir");
     assert_eq!(shown, "https://h/fhir/Patient/-/$export?_type=Patient&_since=2024");
-    let shown = deidentified(Level::Group("g-1".into())).shown_url("https://h/fhir/Group/g%2D1/$export", "https://h/fhir");
+    let shown = deidentified(Level::Group("g-1".into())).redacted_url("https://h/fhir/Group/g%2D1/$export", "https://h/fhir");
     assert_eq!(shown, "https://h/fhir/Group/-/$export");
-    assert_eq!(deidentified(Level::System).shown_url("https://h/fhir/$export", "https://h/fhir"), "https://h/fhir/$export");
+    assert_eq!(deidentified(Level::System).redacted_url("https://h/fhir/$export", "https://h/fhir"), "https://h/fhir/$export");
 }

@@ -1,0 +1,34 @@
+//! Requested patients and members that an export leaves out.
+
+use serde::{Deserialize, Serialize};
+
+use crate::request::IgnoredParameter;
+
+/// Numbers of requested subjects that the plan task could not find. Their ids are not stored in the job's record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct OmittedSubjects {
+    /// Patients named in the request that are not in the group or not in the lake.
+    pub patients: u32,
+    /// Members of the group whose reference does not resolve to a resource of the lake.
+    pub members: u32,
+}
+
+impl OmittedSubjects {
+    /// Returns true if nothing was left out.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Returns the notices for the client.
+    pub fn ignored_parameters(&self) -> Vec<IgnoredParameter> {
+        let patients = (self.patients > 0).then(|| IgnoredParameter {
+            parameter: "patient".to_owned(),
+            text: format!("{} of the named patients do not exist here, or are not in the group", self.patients),
+        });
+        let members = (self.members > 0).then(|| IgnoredParameter {
+            parameter: "Group.member".to_owned(),
+            text: format!("{} members of the group refer to resources that do not exist on this server", self.members),
+        });
+        patients.into_iter().chain(members).collect()
+    }
+}

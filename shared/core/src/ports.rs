@@ -1,0 +1,27 @@
+//! Ports: the traits through which the core uses stores, queues, signers and the clock.
+//!
+//! Each port has two production implementations: one for AWS and one for a single machine.
+
+mod access;
+mod all;
+mod audit;
+mod clock;
+mod encryptor;
+mod jobs;
+mod output;
+mod queue;
+mod signer;
+mod source;
+mod tasks;
+
+pub use access::AccessStore;
+pub use all::{AllPorts, Ports};
+pub use audit::{AuditFiles, AuditListing, AuditTrail, AuditWrite};
+pub use clock::Clock;
+pub use encryptor::JobSecretEncryptor;
+pub use jobs::{DueItem, DueSubject, JobLists, JobPage, JobStore, QueueStart, QueuedJob};
+pub use output::{ConfigLookup, FileAccess, FileWriter, OutputStore};
+pub use queue::TaskQueue;
+pub use signer::TokenSigner;
+pub use source::{ByteStream, ObjectPage, ResourceSource};
+pub use tasks::{FRAGMENTS_PER_CHECKPOINT, LeaseSettings, TASK_BYTES_PER_UPDATE, TASKS_PER_UPDATE, TaskStore};

@@ -1,0 +1,82 @@
+//! The store of output files.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::path::PathBuf;
+
+use bytes::Bytes;
+
+use super::ByteStream;
+use crate::job::file::{FileName, FileSummary, Fragment, FragmentName, OutputFile, OutputFileName};
+use crate::job::folder::Folder;
+use crate::request::ConfigName;
+use crate::vocab::error::StoreError;
+
+/// A file that is being written. If it is dropped without [`FileWriter::commit`], no file becomes visible.
+pub trait FileWriter: Send {
+    /// Appends bytes.
+    fn write(&mut self, bytes: Bytes) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Completes the file under its name.
+    ///
+    /// An existing file with the same name and content counts as success. An existing file with other content stays
+    /// unchanged, and the result is [`StoreError::Stale`] (rule P4); except for [`FileName::Overwrite`], which replaces it.
+    fn commit(self, name: FileName, summary: FileSummary) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+/// The destinations of output files: the deployment's own and those of clients. The [`Folder`] of a job determines the
+/// destination.
+pub trait OutputStore: Send + Sync {
+    /// The type of a file that is being written.
+    type Writer: FileWriter;
+
+    /// Checks that a destination is reachable and configured correctly. `own` is a client's own destination, as it is
+    /// registered; `None` is the deployment's.
+    fn check(&self, own: Option<&str>) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Reads an anonymization configuration from the folder [`crate::request::ANONYMIZATION_FOLDER`] of a destination.
+    /// `own` is as in [`Self::check`]. With `etag`, only a file with this entity tag is returned.
+    fn anonymization_config(
+        &self,
+        own: Option<&str>,
+        name: &ConfigName,
+        etag: Option<&str>,
+    ) -> impl Future<Output = Result<ConfigLookup, StoreError>> + Send;
+
+    /// Starts a new file. It can be committed as this fragment or as an output file.
+    fn new_fragment(&self, folder: &Folder, fragment: FragmentName) -> impl Future<Output = Result<Self::Writer, StoreError>> + Send;
+
+    /// Copies a fragment to an output file inside the store, without transferring its bytes through this process.
+    fn promote(&self, folder: &Folder, fragment: &Fragment, file: OutputFileName) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Reads a range of bytes of a fragment.
+    fn read(&self, folder: &Folder, fragment: &FragmentName, range: Range<u64>) -> ByteStream;
+
+    /// Grants a client access to a recorded output file.
+    fn file_access(&self, folder: &Folder, file: &OutputFile) -> impl Future<Output = Result<FileAccess, StoreError>> + Send;
+
+    /// Deletes all files in the folder except `keep`. Returns the number of deleted files.
+    fn delete_all_except(&self, folder: &Folder, keep: &BTreeSet<OutputFileName>) -> impl Future<Output = Result<u64, StoreError>> + Send;
+}
+
+/// A client's access to a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FileAccess {
+    /// A presigned URL, valid for five minutes.
+    Redirect(String),
+    /// The path of the file on this machine.
+    Local(PathBuf),
+}
+
+/// The result of reading an anonymization configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConfigLookup {
+    /// The bytes of the file and its entity tag, in quotes.
+    Found(Bytes, String),
+    /// The destination has no file of this name.
+    Absent,
+    /// The file has another entity tag than the requested one.
+    Changed,
+    /// The file is longer than [`crate::request::MAX_CONFIG_BYTES`].
+    TooLong,
+}

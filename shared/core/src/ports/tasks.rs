@@ -1,0 +1,84 @@
+//! The store of tasks and their leases.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use super::JobStore;
+use crate::job::Job;
+use crate::job::file::{Fragment, OutputFileName};
+use crate::job::task::{Lease, LeaseOutcome, TaskCompletion, TaskUpdate, Work};
+use crate::vocab::clock::Millis;
+use crate::vocab::error::StoreError;
+use crate::vocab::ids::{JobId, TaskId};
+
+/// The maximum number of tasks in [`TaskUpdate::AddTasks`]. A DynamoDB transaction has at most 100 items, and a task needs
+/// two.
+pub const TASKS_PER_UPDATE: usize = 49;
+
+/// The maximum number of bytes of JSON of the tasks in [`TaskUpdate::AddTasks`]. A DynamoDB transaction is at most 4 MB.
+pub const TASK_BYTES_PER_UPDATE: usize = 3_000_000;
+
+/// The maximum number of fragments in a [`crate::job::task::Checkpoint`]. The other items of the transaction are the task
+/// and an output file.
+pub const FRAGMENTS_PER_CHECKPOINT: usize = 98;
+
+/// The store of tasks and their leases.
+pub trait TaskStore: JobStore {
+    /// Requests the lease of a task. A granted lease invalidates the leases of all earlier attempts.
+    fn lease_task(
+        &self,
+        task: &TaskId,
+        settings: LeaseSettings,
+        now: Millis,
+    ) -> impl Future<Output = Result<LeaseOutcome, StoreError>> + Send;
+
+    /// Applies an update of a leased task, increments the fencing token of `lease` and extends it to `until`.
+    ///
+    /// Fails with [`StoreError::Stale`] if the lease or the job has ended. If the update was applied but its answer was lost,
+    /// the store detects that and does not apply it again.
+    fn update_task(&self, lease: &mut Lease, update: TaskUpdate, until: Millis) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Completes a task and counts it in its job. Returns the job after the change.
+    fn complete_task(&self, lease: &Lease, completion: TaskCompletion) -> impl Future<Output = Result<Job, StoreError>> + Send;
+
+    /// Returns the work of a task.
+    fn task_work(&self, task: &TaskId) -> impl Future<Output = Result<Option<Work>, StoreError>> + Send;
+
+    /// Lists the fragments that were recorded in these rounds, sorted by kind, task and fencing token.
+    fn fragments(&self, id: &JobId, rounds: RangeInclusive<u32>) -> impl Future<Output = Result<Vec<Fragment>, StoreError>> + Send;
+
+    /// Removes all recorded output files and reserved file numbers of the job whose finalize task is leased. Numbering
+    /// starts at 1 again. Returns the removed names.
+    fn discard_output_files(
+        &self,
+        lease: &mut Lease,
+        until: Millis,
+    ) -> impl Future<Output = Result<Vec<OutputFileName>, StoreError>> + Send;
+}
+
+/// The settings of leases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaseSettings {
+    /// The duration of a lease after its last heartbeat. After that, another worker may lease the task.
+    pub duration: Duration,
+    /// The number of attempts without progress after which a task is parked.
+    pub max_attempts: u32,
+    /// The time before which all heartbeats are ignored. A single-process deployment sets it to the start of the process,
+    /// because no earlier worker can still run.
+    pub void_before: Millis,
+}
+
+impl LeaseSettings {
+    /// Returns true if a lease that ends at `until` still excludes other workers at `now`.
+    pub fn is_held(&self, until: Millis, now: Millis) -> bool {
+        until > now && until >= self.void_before + self.duration
+    }
+}
+
+impl Default for LeaseSettings {
+    fn default() -> Self {
+        // A minute is about a hundred times the duration of a store call. Five attempts outlast a short outage of any
+        // single service.
+        Self { duration: Duration::from_secs(60), max_attempts: 5, void_before: Millis(0) }
+    }
+}
