@@ -1,6 +1,9 @@
 //! `_typeFilter`: no text may panic the reader of queries, and what it accepts can be matched.
 
-use headrace_fhir::{FhirVersion, Instant, Outline, Query, Resource, split_queries};
+use headrace_fhir::definitions::FhirVersion;
+use headrace_fhir::head::{MemberIndex, Resource};
+use headrace_fhir::instant::Instant;
+use headrace_fhir::search::{Query, split_queries};
 
 /// A resource with something for every kind of search parameter.
 const OBSERVATION: &str = r#"{"resourceType":"Observation","id":"o-1","meta":{"versionId":"2","lastUpdated":"2025-03-01T10:00:00.5+01:00","profile":["http://example.org/p|1"],"tag":[{"system":"s","code":"t"}]},"identifier":[{"system":"urn:x","value":"1,2"}],"status":"final","category":[{"coding":[{"system":"http://terminology.hl7.org/CodeSystem/observation-category","code":"laboratory"}]}],"code":{"coding":[{"system":"http://loinc.org","code":"1234-5"}],"text":"Blöd"},"subject":{"reference":"Patient/p-1"},"effectivePeriod":{"start":"2024-12-31","end":"2025"},"valueQuantity":{"value":1.10e1,"unit":"mg","system":"http://unitsofmeasure.org","code":"mg"},"component":[{"code":{"coding":[{"code":"x"}]},"valueQuantity":{"value":-0}}]}"#;
@@ -9,8 +12,8 @@ const OBSERVATION: &str = r#"{"resourceType":"Observation","id":"o-1","meta":{"v
 pub(crate) fn check(input: &[u8]) {
     let text = String::from_utf8_lossy(input);
     let Ok(now) = Instant::parse("2026-01-31T08:00:00Z") else { return };
-    let mut outline = Outline::default();
-    let Ok(resource) = Resource::read(OBSERVATION.as_bytes(), &mut outline) else { return };
+    let mut member_index = MemberIndex::default();
+    let Ok(resource) = Resource::parse(OBSERVATION.as_bytes(), &mut member_index) else { return };
     for query in split_queries(&text) {
         assert!(text.contains(query), "a query that was not sent");
         for version in FhirVersion::ALL {

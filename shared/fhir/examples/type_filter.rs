@@ -1,12 +1,15 @@
-//! Prints which resources each query finds: `type_filter QUERIES [VERSION] < resources.ndjson`.
+//! Prints the resources that match each query: `type_filter QUERIES [VERSION] < resources.ndjson`.
 //!
-//! QUERIES holds one query a line; blank lines and those that begin with `#` are skipped. Each query becomes one line: the
-//! query, a tab, and the ids of what it finds, with blanks between them.
+//! The file QUERIES has one query per line. Empty lines and lines that start with `#` are skipped. For each query, the output has
+//! one line: the query, a tab, and the ids of the matching resources, separated by spaces.
 
 use std::io::{Read, stdin};
 use std::process::ExitCode;
 
-use headrace_fhir::{FhirVersion, Instant, Outline, Query, Resource};
+use headrace_fhir::definitions::FhirVersion;
+use headrace_fhir::head::{MemberIndex, Resource};
+use headrace_fhir::instant::Instant;
+use headrace_fhir::search::Query;
 
 fn main() -> ExitCode {
     match run() {
@@ -21,24 +24,26 @@ fn main() -> ExitCode {
 fn run() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let path = arguments.next().ok_or("usage: type_filter QUERIES [VERSION] < resources.ndjson")?;
-    let version = arguments.next().map_or(Ok(FhirVersion::R4), |name| FhirVersion::named(&name).ok_or("no such version of FHIR"))?;
+    let version = arguments
+        .next()
+        .map_or(Ok(FhirVersion::R4), |name| FhirVersion::parse(&name).ok_or("unknown FHIR version; use 4.0.1, 4.3.0 or 5.0.0"))?;
     let mut lines = Vec::new();
     stdin().read_to_end(&mut lines)?;
     let now = Instant::parse("2026-01-01T00:00:00Z")?;
     let texts = std::fs::read_to_string(path)?;
     let texts: Vec<_> = texts.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
     let queries: Vec<_> = texts.iter().map(|text| Query::parse(text, version, now)).collect();
-    let mut found = vec![Vec::new(); queries.len()];
-    let mut outline = Outline::default();
+    let mut matches = vec![Vec::new(); queries.len()];
+    let mut member_index = MemberIndex::default();
     for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-        let resource = Resource::read(line, &mut outline)?;
-        for (query, ids) in queries.iter().zip(&mut found) {
+        let resource = Resource::parse(line, &mut member_index)?;
+        for (query, ids) in queries.iter().zip(&mut matches) {
             if query.as_ref().is_ok_and(|query| query.matches(&resource)) {
                 ids.push(resource.id().into_owned());
             }
         }
     }
-    for ((text, query), ids) in texts.iter().zip(&queries).zip(found) {
+    for ((text, query), ids) in texts.iter().zip(&queries).zip(matches) {
         match query {
             Ok(_) => println!("{text}\t{}", ids.join(" ")),
             Err(error) => println!("{text}\t! {error}"),

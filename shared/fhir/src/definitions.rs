@@ -1,6 +1,11 @@
-//! The definitions of FHIR: resource types, element types, search parameters.
+//! The definitions of FHIR R4, R4B and R5: resource types, element types, search parameters, compartments.
 
-pub(crate) mod resource_type;
-pub(crate) mod structure;
-pub(crate) mod tables;
-pub(crate) mod version;
+mod resource_definitions;
+mod resource_type;
+mod type_definitions;
+mod version;
+
+pub use resource_definitions::{CompositeComponent, ParameterPath, ParameterSupport, RootElement, SearchParamType, SearchParameter};
+pub use resource_type::{ResourceType, TypeSet};
+pub use type_definitions::{MemberDefinition, TypeDefinition, TypeDefinitions, TypeKind};
+pub use version::FhirVersion;

@@ -1,14 +1,14 @@
-//! Tables of the same definitions as ours that were derived independently. They are no part of this repository; where they
-//! do not lie beside the checkout, there is nothing to compare with.
+//! Definitions that were derived independently from the same packages, for comparison with ours. They are not part of this
+//! repository. Without them beside the checkout, the comparisons are skipped.
 
 use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
 
-use crate::FhirVersion;
+use crate::definitions::FhirVersion;
 
-/// The first word: `patient-compartment`, `search-params`, `types`.
+/// Reads an independent table: `patient-compartment`, `search-params` or `types`. Returns `None` if it is not available.
 pub(crate) fn table(name: &str, version: FhirVersion) -> Option<Value> {
     let release = match version {
         FhirVersion::R4 => "r4",
@@ -20,7 +20,7 @@ pub(crate) fn table(name: &str, version: FhirVersion) -> Option<Value> {
     Some(serde_json::from_slice(&text).unwrap())
 }
 
-/// The members of an object.
+/// Returns the members of an object.
 pub(crate) fn members(json: &Value) -> impl Iterator<Item = (&str, &Value)> {
     json.as_object().into_iter().flatten().map(|(name, value)| (name.as_str(), value))
 }

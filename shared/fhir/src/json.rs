@@ -1,60 +1,64 @@
-//! Values within a line that is known to be JSON, read where they stand: no tree, no copy.
+//! JSON values within a validated line, read in place: no tree, no copy.
 
 pub(crate) mod name_table;
-pub(crate) mod path;
+mod path;
+mod scanner;
 
 use std::borrow::Cow;
 
 use memchr::memchr2;
 
-/// One value of a text that has been validated: what [`crate::Resource::read`] let through. It begins with the value's
-/// first character and ends with its last.
-///
-/// Of a text that is no JSON, iterators end early; nothing panics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Json<'a>(&'a str);
+pub use path::ElementPath;
+pub(crate) use scanner::Scanner;
 
-/// What kind of value it is.
+/// A value within JSON text that has been validated, for example by [`crate::head::Resource::parse`].
+///
+/// The slice starts with the first character of the value and ends with its last. On text that is not JSON, iterators end
+/// early; nothing panics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shape {
+pub struct JsonValue<'a>(&'a str);
+
+/// The JSON type of a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JsonType {
     /// `{…}`
     Object,
     /// `[…]`
     Array,
     /// `"…"`
-    Text,
+    String,
     /// `-1.50`
     Number,
     /// `true`, `false`
-    Bool,
+    Boolean,
     /// `null`
     Null,
 }
 
-impl<'a> Json<'a> {
-    /// The value that is the whole of a valid text.
-    pub fn of_valid(text: &'a str) -> Self {
-        Self(text.trim_matches(is_blank))
+impl<'a> JsonValue<'a> {
+    /// Creates the value that makes up the whole of a valid JSON text.
+    pub fn from_valid(text: &'a str) -> Self {
+        Self(text.trim_matches(is_whitespace))
     }
 
-    /// As it stands there.
+    /// Returns the JSON text of the value.
     pub fn as_str(self) -> &'a str {
         self.0
     }
 
-    /// What kind of value it is, by its first character.
-    pub fn shape(self) -> Shape {
+    /// Returns the JSON type, judged by the first character.
+    pub fn json_type(self) -> JsonType {
         match self.0.as_bytes().first() {
-            Some(b'{') => Shape::Object,
-            Some(b'[') => Shape::Array,
-            Some(b'"') => Shape::Text,
-            Some(b't' | b'f') => Shape::Bool,
-            Some(b'n') | None => Shape::Null,
-            Some(_) => Shape::Number,
+            Some(b'{') => JsonType::Object,
+            Some(b'[') => JsonType::Array,
+            Some(b'"') => JsonType::String,
+            Some(b't' | b'f') => JsonType::Boolean,
+            Some(b'n') | None => JsonType::Null,
+            Some(_) => JsonType::Number,
         }
     }
 
-    /// A string's text, its escapes undone.
+    /// Returns the unescaped text of a string; `None` for any other value.
     pub fn text(self) -> Option<Cow<'a, str>> {
         let quoted = self.0.strip_prefix('"')?.strip_suffix('"')?;
         if !quoted.contains('\\') {
@@ -63,17 +67,17 @@ impl<'a> Json<'a> {
         serde_json::from_str(self.0).ok().map(Cow::Owned)
     }
 
-    /// What a string says, its escapes undone; any other value as it is written.
-    pub(crate) fn scalar(self) -> Cow<'a, str> {
+    /// Returns the unescaped text of a string, and the JSON text of any other value.
+    pub(crate) fn primitive_text(self) -> Cow<'a, str> {
         self.text().unwrap_or(Cow::Borrowed(self.0))
     }
 
-    /// A number as it is written.
+    /// Returns the JSON text of a number, which keeps its precision; `None` for any other value.
     pub fn number(self) -> Option<&'a str> {
-        (self.shape() == Shape::Number).then_some(self.0)
+        (self.json_type() == JsonType::Number).then_some(self.0)
     }
 
-    /// `true` or `false`.
+    /// Returns the value of a boolean; `None` for any other value.
     pub fn bool(self) -> Option<bool> {
         match self.0 {
             "true" => Some(true),
@@ -82,23 +86,23 @@ impl<'a> Json<'a> {
         }
     }
 
-    /// An object's members in order; none of any other value.
+    /// Returns the members of an object in order, and no members for any other value.
     pub fn members(self) -> Members<'a> {
         Members { rest: self.0.strip_prefix('{').unwrap_or_default() }
     }
 
-    /// Like [`Self::members`], each name as it stands between its quotes.
+    /// Returns the members like [`Self::members`], with names that keep their escapes.
     pub(crate) fn raw_members(self) -> impl Iterator<Item = (&'a str, Self)> {
         let mut members = self.members();
         std::iter::from_fn(move || members.next_raw())
     }
 
-    /// The first member of this name.
+    /// Returns the first member with this name.
     pub fn member(self, name: &str) -> Option<Self> {
         self.members().find(|(member, _)| member == name).map(|(_, value)| value)
     }
 
-    /// An array's items; of any other value the value itself, for FHIR's paths do not tell one from many.
+    /// Returns the items of an array, and the value itself if it is not an array: FHIR paths treat both alike.
     pub fn items(self) -> Items<'a> {
         match self.0.strip_prefix('[') {
             Some(rest) => Items { rest, single: None },
@@ -107,82 +111,89 @@ impl<'a> Json<'a> {
     }
 }
 
-/// See [`Json::members`].
+/// The iterator of [`JsonValue::members`].
 #[derive(Clone, Debug)]
 pub struct Members<'a> {
     rest: &'a str,
 }
 
 impl<'a> Members<'a> {
-    fn next_raw(&mut self) -> Option<(&'a str, Json<'a>)> {
+    /// Returns the next member, with a name that keeps its escapes.
+    /// Returns the next member, with a name that keeps its escapes.
+    fn next_raw(&mut self) -> Option<(&'a str, JsonValue<'a>)> {
         let (name, rest) = first_value(self.rest)?;
-        let (value, rest) = first_value(rest.trim_start_matches(is_blank).strip_prefix(':')?)?;
-        self.rest = rest.trim_start_matches(is_blank).strip_prefix(',').unwrap_or_default();
+        let (value, rest) = first_value(rest.trim_start_matches(is_whitespace).strip_prefix(':')?)?;
+        self.rest = rest.trim_start_matches(is_whitespace).strip_prefix(',').unwrap_or_default();
         Some((name.0.strip_prefix('"')?.strip_suffix('"')?, value))
     }
 }
 
 impl<'a> Iterator for Members<'a> {
-    type Item = (Cow<'a, str>, Json<'a>);
+    type Item = (Cow<'a, str>, JsonValue<'a>);
 
     fn next(&mut self) -> Option<Self::Item> {
         let (name, value) = self.next_raw()?;
-        if !name.contains('\\') {
-            return Some((Cow::Borrowed(name), value));
-        }
-        let name = serde_json::from_str(&format!("\"{name}\"")).ok()?;
-        Some((Cow::Owned(name), value))
+        Some((unescape_name(name), value))
     }
 }
 
-/// See [`Json::items`].
+/// The iterator of [`JsonValue::items`].
 #[derive(Clone, Debug)]
 pub struct Items<'a> {
     rest: &'a str,
-    single: Option<Json<'a>>,
+    single: Option<JsonValue<'a>>,
 }
 
 impl<'a> Iterator for Items<'a> {
-    type Item = Json<'a>;
+    type Item = JsonValue<'a>;
 
-    fn next(&mut self) -> Option<Json<'a>> {
+    fn next(&mut self) -> Option<JsonValue<'a>> {
         if let Some(single) = self.single.take() {
             return Some(single);
         }
         let (value, rest) = first_value(self.rest)?;
-        self.rest = rest.trim_start_matches(is_blank).strip_prefix(',').unwrap_or_default();
+        self.rest = rest.trim_start_matches(is_whitespace).strip_prefix(',').unwrap_or_default();
         Some(value)
     }
 }
 
-fn is_blank(c: char) -> bool {
+/// Unescapes the name of a member, which stands between its quotes. A name that is not valid JSON stays as it is.
+pub(crate) fn unescape_name(raw: &str) -> Cow<'_, str> {
+    if !raw.contains('\\') {
+        return Cow::Borrowed(raw);
+    }
+    serde_json::from_str(&format!("\"{raw}\"")).map_or(Cow::Borrowed(raw), Cow::Owned)
+}
+
+/// Returns true if `c` is whitespace in JSON.
+fn is_whitespace(c: char) -> bool {
     matches!(c, ' ' | '\t' | '\n' | '\r')
 }
 
-/// The value that the text begins with, and what stands behind it.
-fn first_value(text: &str) -> Option<(Json<'_>, &str)> {
-    let text = text.trim_start_matches(is_blank);
+/// Splits `text` into the value that it starts with and the rest.
+fn first_value(text: &str) -> Option<(JsonValue<'_>, &str)> {
+    let text = text.trim_start_matches(is_whitespace);
     let length = value_length(text.as_bytes())?;
-    Some((Json(text.get(..length)?), text.get(length..)?))
+    Some((JsonValue(text.get(..length)?), text.get(length..)?))
 }
 
-/// The length of the valid value that stands at the beginning of `bytes`.
+/// Returns the length of the valid value at the start of `bytes`.
 fn value_length(bytes: &[u8]) -> Option<usize> {
     match bytes.first()? {
         b'"' => string_length(bytes),
         b'{' | b'[' => {
-            let (mut at, mut depth) = (0, 0_usize);
+            let (mut position, mut depth) = (0, 0_usize);
             loop {
-                match bytes.get(at)? {
-                    b'"' => at += string_length(bytes.get(at..)?)?,
-                    b'{' | b'[' => (at, depth) = (at + 1, depth + 1),
+                match bytes.get(position)? {
+                    b'"' => position += string_length(bytes.get(position..)?)?,
+                    b'{' | b'[' => (position, depth) = (position + 1, depth + 1),
                     b'}' | b']' => {
-                        (at, depth) = (at + 1, depth.checked_sub(1)?);
+                        (position, depth) = (position + 1, depth.checked_sub(1)?);
                         if depth == 0 {
-                            return Some(at);
+                            return Some(position);
                         }
                     }
-                    _ => at += 1,
+                    _ => position += 1,
                 }
             }
         }
@@ -191,15 +202,15 @@ fn value_length(bytes: &[u8]) -> Option<usize> {
     }
 }
 
-/// The length of a string with its quotes.
+/// Returns the length of the string at the start of `bytes`, quotes included.
 fn string_length(bytes: &[u8]) -> Option<usize> {
-    let mut at = 1;
+    let mut position = 1;
     loop {
-        at += memchr2(b'"', b'\\', bytes.get(at..)?)?;
-        if bytes.get(at) == Some(&b'"') {
-            return Some(at + 1);
+        position += memchr2(b'"', b'\\', bytes.get(position..)?)?;
+        if bytes.get(position) == Some(&b'"') {
+            return Some(position + 1);
         }
-        at += 2;
+        position += 2;
     }
 }
 
@@ -210,32 +221,32 @@ mod tests {
     const TEXT: &str = r#" { "a" : [ 1.50 , {"b":"x\"}]"} , [] ] ,"\u0063":null,"d":{}, "e" :true,"f":"" } "#;
 
     #[test]
-    fn values_are_found_where_they_stand_and_as_they_are_written() {
-        let members: Vec<_> = Json::of_valid(TEXT).members().map(|(name, value)| (name.into_owned(), value.as_str())).collect();
+    fn members_and_items_keep_their_json_text() {
+        let members: Vec<_> = JsonValue::from_valid(TEXT).members().map(|(name, value)| (name.into_owned(), value.as_str())).collect();
         let expected = [("a", r#"[ 1.50 , {"b":"x\"}]"} , [] ]"#), ("c", "null"), ("d", "{}"), ("e", "true"), ("f", r#""""#)]
             .map(|(name, value)| (name.to_owned(), value));
         assert_eq!(members, expected);
-        let items: Vec<_> = Json::of_valid(TEXT).member("a").unwrap().items().map(Json::as_str).collect();
+        let items: Vec<_> = JsonValue::from_valid(TEXT).member("a").unwrap().items().map(JsonValue::as_str).collect();
         assert_eq!(items, ["1.50", r#"{"b":"x\"}]"}"#, "[]"]);
     }
 
     #[test]
-    fn what_is_no_array_is_its_own_only_item() {
-        assert_eq!(Json::of_valid("7").items().map(Json::as_str).collect::<Vec<_>>(), ["7"]);
-        assert_eq!(Json::of_valid("[]").items().count(), 0);
+    fn a_value_that_is_not_an_array_is_its_own_only_item() {
+        assert_eq!(JsonValue::from_valid("7").items().map(JsonValue::as_str).collect::<Vec<_>>(), ["7"]);
+        assert_eq!(JsonValue::from_valid("[]").items().count(), 0);
     }
 
     #[test]
-    fn escapes_are_undone_in_texts_and_in_names() {
-        let value = Json::of_valid(TEXT).member("a").unwrap().items().nth(1).unwrap();
+    fn strings_and_names_are_unescaped() {
+        let value = JsonValue::from_valid(TEXT).member("a").unwrap().items().nth(1).unwrap();
         assert_eq!(value.member("b").unwrap().text().unwrap(), "x\"}]");
-        assert_eq!(Json::of_valid("1").text(), None);
+        assert_eq!(JsonValue::from_valid("1").text(), None);
     }
 
     #[test]
-    fn what_is_no_json_ends_early() {
+    fn iterators_over_invalid_json_end_early() {
         for text in ["{", "{\"", "{\"a", "{\"a\"", "{\"a\":", "{\"a\":[", "{a:1}", "[", "[,", "[\"\\", "{\"a\":}"] {
-            assert!(Json::of_valid(text).members().count() + Json::of_valid(text).items().count() <= 2, "{text}");
+            assert!(JsonValue::from_valid(text).members().count() + JsonValue::from_valid(text).items().count() <= 2, "{text}");
         }
     }
 }

@@ -1,8 +1,8 @@
-//! `_typeFilter`: queries of FHIR's search, compiled once and matched against each resource of a type.
+//! `_typeFilter`: FHIR search queries, compiled once and matched against each resource of a type.
 //!
-//! A query is matched within one resource: parameters that other resources, a text index or a terminology service would
-//! have to answer are refused by name. Everything else of the version's standard parameters is there; the tables say where
-//! each looks. R4, "Search" (`search.html`), is what is followed, R5 where R4 is silent.
+//! A query is matched within one resource. Parameters that need other resources, a text index or a terminology service are
+//! rejected by name. All other standard parameters of the FHIR version are supported. The behaviour follows R4, "Search"
+//! (`search.html`), and R5 where R4 leaves it open.
 
 mod clause;
 mod compile;
@@ -10,13 +10,13 @@ mod date;
 mod decimal;
 mod error;
 mod grammar;
-mod nearest;
+mod matcher;
+mod modifier;
 mod number;
-mod place;
 mod prefix;
 mod quantity;
-mod reading;
 mod reference;
+mod similar;
 mod string;
 #[cfg(test)]
 mod tests;
@@ -25,129 +25,134 @@ mod uri;
 
 use std::collections::BTreeMap;
 
-use crate::{FhirVersion, Instant, Resource, ResourceType, SearchParameter, TypeSet};
+use crate::definitions::{FhirVersion, ResourceType, SearchParameter, TypeSet};
+use crate::head::Resource;
+use crate::instant::Instant;
 
 use clause::Clause;
-pub use error::{Fault, QueryError, Word};
+pub use error::{QueryError, QuotedName, ValueError};
 
-/// The longest query that is read, in bytes. Matching costs time on every resource of a lake; a query beyond these bounds
-/// is refused rather than slow.
-const LENGTH_BYTES: usize = 8_192;
+/// The greatest length of a query, in bytes. Every resource of a lake is matched, so a query beyond these limits is rejected
+/// rather than slow.
+const MAX_LENGTH_BYTES: usize = 8_192;
 
-/// The most parameters of one query.
-const CLAUSES: usize = 100;
+/// The greatest number of parameters in a query.
+const MAX_CLAUSES: usize = 100;
 
-/// The most values of one query, all parameters together.
-const VALUES: usize = 1_000;
+/// The greatest number of values in a query, all parameters together.
+const MAX_VALUES: usize = 1_000;
 
-/// One query, compiled: a resource matches if it meets every clause.
+/// A compiled query. A resource matches if it matches every clause.
 #[derive(Clone, Debug)]
 pub struct Query {
-    /// The type that it searches.
-    pub kind: ResourceType,
+    /// The type that is searched.
+    pub resource_type: ResourceType,
     clauses: Vec<Clause>,
 }
 
 impl Query {
-    /// Reads `Observation?category=laboratory&date=ge2020`; `Observation?` alone matches all of the type.
+    /// Parses a query such as `Observation?category=laboratory&date=ge2020`. `Observation?` alone matches all resources of the
+    /// type.
     ///
-    /// * `text`: percent-decoded once, as a server decodes a request. Names and values are decoded once more, for clients
-    ///   encode a comma within a query twice: `a%2Cb` is `a,b`, which is either of the two. A comma that is part of a value
-    ///   is `\,`.
-    /// * `version`: decides which parameters there are.
-    /// * `now`: what `ap` before a date relates to. The same text and `now` always give the same query.
+    /// * `text` has been percent-decoded once, as a server decodes a request. Names and values are decoded once more, because
+    ///   clients encode a comma within a query twice: `a%2Cb` is `a,b`, which means either of the two. A comma that is part of
+    ///   a value is `\,`.
+    /// * `version` determines the parameters.
+    /// * `now` is the reference time of the prefix `ap` of a date. The same text and `now` always give the same query.
     /// * Bulk Data Access [`crate::IG_VERSION`], "`_typeFilter` query parameter"; FHIR R4, "Search".
     pub fn parse(text: &str, version: FhirVersion, now: Instant) -> Result<Self, QueryError> {
-        if text.len() > LENGTH_BYTES {
+        if text.len() > MAX_LENGTH_BYTES {
             return Err(QueryError::TooLong);
         }
         let (name, query) = text.trim_start().split_once('?').ok_or(QueryError::NoType)?;
         if name.is_empty() {
             return Err(QueryError::NoType);
         }
-        let kind = ResourceType::named(name).filter(|kind| version.types().contains(*kind));
-        let kind = kind.ok_or_else(|| QueryError::UnknownType { name: Word::of(name), version })?;
-        Ok(Self { kind, clauses: compile::clauses(query, &compile::Scope { kind, version, now })? })
+        let resource_type = ResourceType::parse(name).filter(|resource_type| version.types().contains(*resource_type));
+        let resource_type = resource_type.ok_or_else(|| QueryError::UnknownType { name: QuotedName::new(name), version })?;
+        let context = compile::QueryContext { resource_type, version, now };
+        Ok(Self { resource_type, clauses: compile::compile_clauses(query, &context)? })
     }
 
-    /// Whether the resource is of the type and meets every clause.
+    /// Returns true if the resource is of the type and matches every clause.
     pub fn matches(&self, resource: &Resource<'_>) -> bool {
-        resource.head.kind == self.kind && self.clauses.iter().all(|clause| clause.matches(resource))
+        resource.head.resource_type == self.resource_type && self.clauses.iter().all(|clause| clause.matches(resource))
     }
 }
 
-/// All queries of one type: matching any of them is enough. Made by [`TypeFilters::add`].
+/// The queries of one type. A resource has to match one of them. Created by [`TypeFilters::add`].
 #[derive(Clone, Debug)]
 pub struct TypeFilter {
-    kind: ResourceType,
+    resource_type: ResourceType,
     queries: Vec<Query>,
 }
 
 impl TypeFilter {
-    /// The type that it filters.
-    pub fn kind(&self) -> ResourceType {
-        self.kind
+    /// Returns the type that is filtered.
+    pub fn resource_type(&self) -> ResourceType {
+        self.resource_type
     }
 
-    /// Whether the resource matches any of the queries.
+    /// Returns true if the resource matches one of the queries.
     pub fn matches(&self, resource: &Resource<'_>) -> bool {
         self.queries.iter().any(|query| query.matches(resource))
     }
 }
 
-/// All filters of a request.
+/// The filters of a request, by type.
 #[derive(Clone, Debug, Default)]
 pub struct TypeFilters(BTreeMap<ResourceType, TypeFilter>);
 
 impl TypeFilters {
-    /// No filter: everything matches.
+    /// Creates an empty set of filters, which every resource matches.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds a query to its type's.
+    /// Adds a query to the filter of its type.
     pub fn add(&mut self, query: Query) {
-        let kind = query.kind;
-        self.0.entry(kind).or_insert_with(|| TypeFilter { kind, queries: Vec::new() }).queries.push(query);
+        let resource_type = query.resource_type;
+        self.0.entry(resource_type).or_insert_with(|| TypeFilter { resource_type, queries: Vec::new() }).queries.push(query);
     }
 
-    /// Whether there is no filter at all.
+    /// Returns true if there is no filter.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The types that have a filter.
-    pub fn kinds(&self) -> TypeSet {
+    /// Returns the types that have a filter.
+    pub fn types(&self) -> TypeSet {
         self.0.keys().copied().collect()
     }
 
-    /// The filter of a type.
-    pub fn of(&self, kind: ResourceType) -> Option<&TypeFilter> {
-        self.0.get(&kind)
+    /// Returns the filter of a type.
+    pub fn for_type(&self, resource_type: ResourceType) -> Option<&TypeFilter> {
+        self.0.get(&resource_type)
     }
 
-    /// Whether the resource's type has no filter, or the resource matches it.
+    /// Returns true if the type of the resource has no filter, or if the resource matches it.
     pub fn matches(&self, resource: &Resource<'_>) -> bool {
-        self.of(resource.head.kind).is_none_or(|filter| filter.matches(resource))
+        self.for_type(resource.head.resource_type).is_none_or(|filter| filter.matches(resource))
     }
 }
 
-/// The queries of one `_typeFilter` parameter, percent-decoded once.
+/// Splits a `_typeFilter` parameter, percent-decoded once, into its queries.
 ///
-/// 2.0.0 and Azure put several into one parameter with commas between them, 3.0.0 puts one, whose values may have commas of
-/// their own. So a comma ends a query only if no backslash stands before it and the next text begins like `Type?`.
+/// In version 2.0.0 and in Azure's API, commas separate the queries of a parameter. In 3.0.0 a parameter is one query, whose values
+/// may contain commas. So a comma separates queries only if it is not escaped and the text behind it starts like `Type?`.
 pub fn split_queries(value: &str) -> Vec<&str> {
     let mut queries = Vec::new();
-    let (mut rest, mut searched) = (value, 0);
-    while let Some(piece) = rest.get(searched..).and_then(|text| grammar::pieces(text, ',').next()) {
-        let comma = searched + piece.len();
+    let (mut rest, mut search_start) = (value, 0);
+    while let Some(part) = rest.get(search_start..).and_then(|text| grammar::split_unescaped(text, ',').next()) {
+        let comma = search_start + part.len();
         let (query, behind) = (rest.get(..comma), rest.get(comma + 1..));
         match query.zip(behind) {
             Some((query, behind)) if grammar::type_before_query(behind.trim_start()).is_some() => {
                 queries.push(query.trim_start());
-                (rest, searched) = (behind, 0);
+                (rest, search_start) = (behind, 0);
             }
-            Some(_) => searched = comma + 1,
+            // The comma belongs to the query: go on behind it.
+            Some(_) => search_start = comma + 1,
             None => break,
         }
     }
@@ -155,9 +160,9 @@ pub fn split_queries(value: &str) -> Vec<&str> {
     queries
 }
 
-/// The parameters that a query on a type can use, sorted by code: for the CapabilityStatement.
-pub fn supported_parameters(version: FhirVersion, kind: ResourceType) -> Vec<SearchParameter> {
-    let mut parameters = version.search_parameters(kind);
+/// Returns the parameters that a query on a type can use, sorted by code, for the CapabilityStatement.
+pub fn supported_parameters(version: FhirVersion, resource_type: ResourceType) -> Vec<SearchParameter> {
+    let mut parameters = version.search_parameters(resource_type);
     parameters.retain(compile::is_supported);
     parameters
 }

@@ -1,10 +1,9 @@
-//! The semantics of FHIR that an export needs.
+//! The semantics of FHIR that an export needs: compartments, references, groups, deletions, provenance, `_elements`.
 
-pub(crate) mod compartment;
-pub(crate) mod deletion;
-pub(crate) mod elements;
-pub(crate) mod group;
-pub(crate) mod instant;
-pub(crate) mod mention;
-pub(crate) mod provenance;
-pub(crate) mod reference;
+pub mod compartment;
+pub mod deletion;
+pub mod elements;
+pub mod group;
+pub mod mention;
+pub mod provenance;
+pub mod reference;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// A version of FHIR: whose types, compartments and search parameters count.
+/// A version of FHIR. It determines the resource types, compartments and search parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "&'static str")]
 pub enum FhirVersion {
@@ -18,10 +18,10 @@ pub enum FhirVersion {
 }
 
 impl FhirVersion {
-    /// Every version.
+    /// The supported versions.
     pub const ALL: [Self; 3] = [Self::R4, Self::R4b, Self::R5];
 
-    /// As FHIR numbers it.
+    /// Returns FHIR's version number.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::R4 => "4.0.1",
@@ -30,8 +30,8 @@ impl FhirVersion {
         }
     }
 
-    /// Reads what [`Self::as_str`] writes, and the names R4, R4B and R5.
-    pub fn named(name: &str) -> Option<Self> {
+    /// Parses a version number as [`Self::as_str`] returns it, or one of the names R4, R4B and R5.
+    pub fn parse(name: &str) -> Option<Self> {
         match name {
             "R4" => Some(Self::R4),
             "R4B" => Some(Self::R4b),
@@ -50,7 +50,7 @@ impl fmt::Display for FhirVersion {
 impl TryFrom<String> for FhirVersion {
     type Error = &'static str;
     fn try_from(name: String) -> Result<Self, &'static str> {
-        Self::named(&name).ok_or("not one of 4.0.1, 4.3.0 and 5.0.0")
+        Self::parse(&name).ok_or("not one of 4.0.1, 4.3.0 and 5.0.0")
     }
 }
 
@@ -65,11 +65,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_version_survives_its_text() {
+    fn a_version_is_parsed_from_its_number_and_its_name() {
         for version in FhirVersion::ALL {
-            assert_eq!(FhirVersion::named(version.as_str()), Some(version));
+            assert_eq!(FhirVersion::parse(version.as_str()), Some(version));
         }
-        assert_eq!(FhirVersion::named("R4B"), Some(FhirVersion::R4b));
-        assert_eq!(FhirVersion::named("4.0"), None);
+        assert_eq!(FhirVersion::parse("R4B"), Some(FhirVersion::R4b));
+        assert_eq!(FhirVersion::parse("4.0"), None);
     }
 }

@@ -1,87 +1,78 @@
-//! A line as filters need it: its head, and where its root members stand.
+//! A validated resource and the positions of its root members.
 
 use std::borrow::Cow;
 use std::ops::Range;
 
-use crate::head::skim::skim_members;
-use crate::head::{Head, NotAResource, head};
-use crate::json::Json;
+use super::resource_head::{InvalidResource, ResourceHead};
+use super::{fast, general};
+use crate::json::JsonValue;
 
-/// Where the root members of a line stand. Kept by whoever reads many lines, so that reading one allocates nothing.
+/// The byte ranges of a line's root members. Reuse one index for many lines, so that parsing does not allocate.
 #[derive(Clone, Debug, Default)]
-pub struct Outline {
-    /// Names without their quotes, values without blanks around them.
+pub struct MemberIndex {
+    /// Names without their quotes, values without surrounding whitespace.
     members: Vec<(Range<usize>, Range<usize>)>,
 }
 
-impl Outline {
-    pub(crate) fn clear(&mut self) {
-        self.members.clear();
-    }
-
-    pub(crate) fn push(&mut self, name: Range<usize>, value: Range<usize>) {
-        self.members.push((name, value));
-    }
-}
-
-/// A resource: one line, validated to its last brace, whose root members are known.
+/// A resource: one validated line with the positions of its root members.
 #[derive(Clone, Copy, Debug)]
 pub struct Resource<'a> {
-    /// Its type and when it was changed.
-    pub head: Head,
+    /// The type and the time of the last change.
+    pub head: ResourceHead,
     line: &'a str,
-    outline: &'a Outline,
+    index: &'a MemberIndex,
 }
 
 impl<'a> Resource<'a> {
-    /// Reads one line in one pass; what is no resource is refused as [`head`] refuses it.
-    pub fn read(line: &'a [u8], outline: &'a mut Outline) -> Result<Self, NotAResource> {
-        let text = std::str::from_utf8(line).map_err(|error| NotAResource::NotUtf8(error.valid_up_to()))?;
-        outline.clear();
-        let head = match skim_members(text, outline) {
+    /// Parses and validates one line in a single pass. Fails like [`ResourceHead::parse`].
+    pub fn parse(line: &'a [u8], index: &'a mut MemberIndex) -> Result<Self, InvalidResource> {
+        let text = std::str::from_utf8(line).map_err(|error| InvalidResource::NotUtf8(error.valid_up_to()))?;
+        index.members.clear();
+        let head = match fast::parse_members(text, &mut |name, value| index.members.push((name, value))) {
             Some(head) => head,
             None => {
-                outline.clear();
-                let head = head(line)?;
-                let begin = text.as_ptr() as usize;
-                for (name, value) in Json::of_valid(text).raw_members() {
-                    let span = |part: &str| {
-                        let start = part.as_ptr() as usize - begin;
+                // The fast path may have stopped in the middle of the line.
+                index.members.clear();
+                let head = general::parse(text)?;
+                let line_start = text.as_ptr() as usize;
+                for (name, value) in JsonValue::from_valid(text).raw_members() {
+                    let range = |part: &str| {
+                        let start = part.as_ptr() as usize - line_start;
                         start..start + part.len()
                     };
-                    outline.push(span(name), span(value.as_str()));
+                    index.members.push((range(name), range(value.as_str())));
                 }
                 head
             }
         };
-        Ok(Self { head, line: text, outline })
+        Ok(Self { head, line: text, index })
     }
 
-    /// The whole of it.
-    pub fn json(&self) -> Json<'a> {
-        Json::of_valid(self.line)
+    /// Returns the whole resource as a JSON value.
+    pub fn json(&self) -> JsonValue<'a> {
+        JsonValue::from_valid(self.line)
     }
 
-    /// Its root members in order. A name with escapes shows them: no name that FHIR defines has any.
-    pub fn members(&self) -> impl Iterator<Item = (&'a str, Json<'a>)> + use<'a> {
+    /// Returns the root members in order. Names keep their escapes; no name that FHIR defines has any.
+    pub fn members(&self) -> impl Iterator<Item = (&'a str, JsonValue<'a>)> + use<'a> {
         let line = self.line;
-        self.outline
+        self.index
             .members
             .iter()
-            .filter_map(move |(name, value)| Some((line.get(name.clone())?, Json::of_valid(line.get(value.clone())?))))
+            .filter_map(move |(name, value)| Some((line.get(name.clone())?, JsonValue::from_valid(line.get(value.clone())?))))
     }
 
-    /// The root member of this name.
-    pub fn member(&self, name: &str) -> Option<Json<'a>> {
+    /// Returns the root member with this name.
+    pub fn member(&self, name: &str) -> Option<JsonValue<'a>> {
         self.members().find(|(member, _)| *member == name).map(|(_, value)| value)
     }
 
-    /// Its logical id.
+    /// Returns the logical id.
     pub fn id(&self) -> Cow<'a, str> {
-        self.member("id").and_then(Json::text).unwrap_or_default()
+        self.member("id").and_then(JsonValue::text).unwrap_or_default()
     }
 
-    /// Its `meta.versionId`.
+    /// Returns `meta.versionId`.
     pub fn version_id(&self) -> Option<Cow<'a, str>> {
         self.member("meta")?.member("versionId")?.text()
     }
@@ -92,13 +83,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ordinary_and_unusual_lines_have_the_same_outline() {
+    fn ordinary_and_unusual_lines_have_the_same_members() {
         let plain = r#"{"resourceType":"Patient","id":"p","meta":{"versionId":"3"},"name":[{"family":"A"}],"active":true}"#;
-        // A tab sends it the general way.
+        // The fast path does not support tabs.
         let unusual = plain.replace(',', ",\t").replace("\"id\"", "\"id\" ").replace(":true", ": true ");
-        let (mut one, mut other) = (Outline::default(), Outline::default());
-        let one = Resource::read(plain.as_bytes(), &mut one).unwrap();
-        let other = Resource::read(unusual.as_bytes(), &mut other).unwrap();
+        let (mut one, mut other) = (MemberIndex::default(), MemberIndex::default());
+        let one = Resource::parse(plain.as_bytes(), &mut one).unwrap();
+        let other = Resource::parse(unusual.as_bytes(), &mut other).unwrap();
         let names = |resource: &Resource<'_>| resource.members().map(|(name, _)| name.to_owned()).collect::<Vec<_>>();
         assert_eq!(names(&one), ["resourceType", "id", "meta", "name", "active"]);
         assert_eq!(names(&one), names(&other));

@@ -1,90 +1,94 @@
-//! Where in a resource a table points to: `participant[].actor<Patient>`, `telecom[?system=email].value`, `entry[0]`.
+//! Paths to elements of a resource: `participant[].actor<Patient>`, `telecom[?system=email].value`, `entry[0]`.
 
-use crate::json::Json;
+use crate::json::JsonValue;
 
-/// A path of member names from a resource's root, compiled.
+/// A compiled path of member names that starts at the root of a resource.
 ///
-/// Arrays and single values are walked alike. `[0]` takes the first item only, `[?name=word]` the items whose member
+/// An array and a single value are treated alike. `[0]` selects only the first item, `[?name=word]` the items whose member
 /// `name` is that string.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Path {
+pub struct ElementPath {
     steps: Vec<Step>,
-    /// `<Patient>` at the end: only references to this type count.
-    pub target: Option<&'static str>,
+    /// The type of `<Patient>` at the end: only references to this type match.
+    pub target_type: Option<&'static str>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Step {
     name: &'static str,
-    takes: Takes,
+    filter: ItemFilter,
 }
 
+/// The items of an array that a step selects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Takes {
-    Each,
+enum ItemFilter {
+    All,
     First,
-    Where(&'static str, &'static str),
+    /// Items whose member of this name is this string.
+    MemberEquals(&'static str, &'static str),
 }
 
-impl Path {
-    /// Reads a path as the tables write it; the empty one is the resource itself.
+impl ElementPath {
+    /// Parses a path in the notation of the definition files. The empty path is the resource itself.
     pub fn parse(text: &'static str) -> Self {
-        let (text, target) = match text.strip_suffix('>').and_then(|text| text.rsplit_once('<')) {
-            Some((text, target)) => (text, Some(target)),
+        let (text, target_type) = match text.strip_suffix('>').and_then(|text| text.rsplit_once('<')) {
+            Some((text, target_type)) => (text, Some(target_type)),
             None => (text, None),
         };
-        let mut is_within = false;
-        // A dot within brackets is part of a word.
+        let mut is_in_brackets = false;
+        // A dot within brackets belongs to a value such as a URL.
         let at_dots = |c: char| {
-            is_within = (is_within || c == '[') && c != ']';
-            c == '.' && !is_within
+            is_in_brackets = (is_in_brackets || c == '[') && c != ']';
+            c == '.' && !is_in_brackets
         };
         let steps = text.split(at_dots).filter(|step| !step.is_empty()).map(|step| {
             let (name, rest) = step.split_once('[').unwrap_or((step, ""));
-            let takes = match rest.trim_end_matches(']') {
-                "0" => Takes::First,
-                inner => match inner.strip_prefix('?').and_then(|test| test.split_once('=')) {
-                    Some((name, word)) => Takes::Where(name, word),
-                    None => Takes::Each,
+            let filter = match rest.trim_end_matches(']') {
+                "0" => ItemFilter::First,
+                condition => match condition.strip_prefix('?').and_then(|condition| condition.split_once('=')) {
+                    Some((name, value)) => ItemFilter::MemberEquals(name, value),
+                    None => ItemFilter::All,
                 },
             };
-            Step { name, takes }
+            Step { name, filter }
         });
-        Self { steps: steps.collect(), target }
+        Self { steps: steps.collect(), target_type }
     }
 
-    /// The root member that it begins with; `None` for the resource itself.
+    /// Returns the name of the root member that the path starts with; `None` for the resource itself.
     pub fn root(&self) -> Option<&'static str> {
         self.steps.first().map(|step| step.name)
     }
 
-    /// Gives every value that the path leads to from `base` to `visit`, until that says `true`; whether it did.
-    pub fn any<'a>(&self, base: Json<'a>, visit: &mut impl FnMut(Json<'a>) -> bool) -> bool {
-        walk(&self.steps, base, visit)
+    /// Passes every value that the path selects from `base` to `visit`, until `visit` returns true. Returns true if it did.
+    pub fn visit<'a>(&self, base: JsonValue<'a>, visit: &mut impl FnMut(JsonValue<'a>) -> bool) -> bool {
+        visit_steps(&self.steps, base, visit)
     }
 
-    /// Like [`Self::any`], from the value (or values) of the root member on.
-    pub fn any_below_root<'a>(&self, root: Json<'a>, visit: &mut impl FnMut(Json<'a>) -> bool) -> bool {
+    /// Visits values like [`Self::visit`], but starts from the value of the root member.
+    pub fn visit_below_root<'a>(&self, root: JsonValue<'a>, visit: &mut impl FnMut(JsonValue<'a>) -> bool) -> bool {
         match self.steps.split_first() {
-            Some((first, rest)) => enter(first, rest, root, visit),
+            Some((first, rest)) => visit_items(first, rest, root, visit),
             None => visit(root),
         }
     }
 }
 
-fn walk<'a>(steps: &[Step], base: Json<'a>, visit: &mut impl FnMut(Json<'a>) -> bool) -> bool {
+/// Follows `steps` from the object `base`.
+fn visit_steps<'a>(steps: &[Step], base: JsonValue<'a>, visit: &mut impl FnMut(JsonValue<'a>) -> bool) -> bool {
     let Some((step, rest)) = steps.split_first() else { return visit(base) };
-    base.member(step.name).is_some_and(|value| enter(step, rest, value, visit))
+    base.member(step.name).is_some_and(|value| visit_items(step, rest, value, visit))
 }
 
-fn enter<'a>(step: &Step, rest: &[Step], value: Json<'a>, visit: &mut impl FnMut(Json<'a>) -> bool) -> bool {
+/// Follows the steps of `rest` from those items of `value` that `step` selects.
+fn visit_items<'a>(step: &Step, rest: &[Step], value: JsonValue<'a>, visit: &mut impl FnMut(JsonValue<'a>) -> bool) -> bool {
     let mut items = value.items();
-    match step.takes {
-        Takes::Each => items.any(|item| walk(rest, item, visit)),
-        Takes::First => items.next().is_some_and(|item| walk(rest, item, visit)),
-        Takes::Where(name, word) => items.any(|item| {
-            let is_so = item.member(name).and_then(Json::text).is_some_and(|text| text == word);
-            is_so && walk(rest, item, visit)
+    match step.filter {
+        ItemFilter::All => items.any(|item| visit_steps(rest, item, visit)),
+        ItemFilter::First => items.next().is_some_and(|item| visit_steps(rest, item, visit)),
+        ItemFilter::MemberEquals(name, expected) => items.any(|item| {
+            let is_equal = item.member(name).and_then(JsonValue::text).is_some_and(|text| text == expected);
+            is_equal && visit_steps(rest, item, visit)
         }),
     }
 }
@@ -96,7 +100,7 @@ mod tests {
     fn found(path: &'static str) -> Vec<&'static str> {
         let line = r#"{"a":{"b":[{"c":1},{"c":[2,3]},{"d":9}]},"telecom":[{"system":"phone","value":"1"},{"system":"email","value":"2"}]}"#;
         let mut values = Vec::new();
-        Path::parse(path).any(Json::of_valid(line), &mut |value| {
+        ElementPath::parse(path).visit(JsonValue::from_valid(line), &mut |value| {
             values.push(value.as_str());
             false
         });
@@ -104,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_leads_to_every_value_that_it_names() {
+    fn a_path_selects_every_matching_value() {
         assert_eq!(found("a.b[].c"), ["1", "2", "3"]);
         assert_eq!(found("a.b[0].c"), ["1"]);
         assert_eq!(found("telecom[?system=email].value"), ["\"2\""]);
@@ -113,15 +117,15 @@ mod tests {
     }
 
     #[test]
-    fn a_dot_within_brackets_is_part_of_a_word() {
-        let path = Path::parse("extension[?url=http://hl7.org/fhir/x].valueString");
+    fn a_dot_within_brackets_does_not_end_a_step() {
+        let path = ElementPath::parse("extension[?url=http://hl7.org/fhir/x].valueString");
         assert_eq!((path.root(), path.steps.len()), (Some("extension"), 2));
-        assert_eq!(path.steps[0].takes, Takes::Where("url", "http://hl7.org/fhir/x"));
+        assert_eq!(path.steps[0].filter, ItemFilter::MemberEquals("url", "http://hl7.org/fhir/x"));
     }
 
     #[test]
-    fn a_target_is_no_step() {
-        let path = Path::parse("participant[].actor<Patient>");
-        assert_eq!((path.root(), path.target, path.steps.len()), (Some("participant"), Some("Patient"), 2));
+    fn a_target_type_is_not_a_step() {
+        let path = ElementPath::parse("participant[].actor<Patient>");
+        assert_eq!((path.root(), path.target_type, path.steps.len()), (Some("participant"), Some("Patient"), 2));
     }
 }

@@ -1,78 +1,83 @@
-//! One clause of a query, compiled, and how a resource meets it.
+//! The clauses of a query.
 
 use super::date::{DateElement, DateTest};
+use super::matcher::{ElementMatcher, PathRoot};
 use super::number::{NumberElement, NumberTest};
-use super::place::{Base, Lookup};
 use super::quantity::{QuantityElement, QuantityTest};
 use super::reference::{ReferenceElement, ReferenceTest};
-use super::string::{Folded, StringElement, StringTest};
-use super::token::{OfType, TokenElement, TokenTest, boolean};
+use super::string::{FoldedText, StringElement, StringTest};
+use super::token::{OfType, TokenElement, TokenTest, boolean_token};
 use super::uri::{UriElement, UriTest};
-use crate::json::Json;
-use crate::{Path, Resource};
+use crate::head::Resource;
+use crate::json::{ElementPath, JsonValue};
 
-/// The values of a clause, one of which has to be found.
+/// The values of a clause, by search parameter type. One of them has to match.
 #[derive(Clone, Debug)]
-pub(super) enum Values {
-    Token(Lookup<TokenElement, TokenTest>),
-    TokenText(Lookup<TokenElement, Folded>),
-    OfType(Lookup<TokenElement, OfType>),
-    String(Lookup<StringElement, StringTest>),
-    Reference(Lookup<ReferenceElement, ReferenceTest>),
-    Date(Lookup<DateElement, DateTest>),
-    Number(Lookup<NumberElement, NumberTest>),
-    Quantity(Lookup<QuantityElement, QuantityTest>),
-    Uri(Lookup<UriElement, UriTest>),
+pub(super) enum Matcher {
+    Token(ElementMatcher<TokenElement, TokenTest>),
+    TokenText(ElementMatcher<TokenElement, FoldedText>),
+    OfType(ElementMatcher<TokenElement, OfType>),
+    String(ElementMatcher<StringElement, StringTest>),
+    Reference(ElementMatcher<ReferenceElement, ReferenceTest>),
+    Date(ElementMatcher<DateElement, DateTest>),
+    Number(ElementMatcher<NumberElement, NumberTest>),
+    Quantity(ElementMatcher<QuantityElement, QuantityTest>),
+    Uri(ElementMatcher<UriElement, UriTest>),
 }
 
-impl Values {
-    fn are_found(&self, base: Base<'_, '_>) -> bool {
+impl Matcher {
+    /// Returns true if one of the values matches an element below `root`.
+    fn matches(&self, root: PathRoot<'_, '_>) -> bool {
         match self {
-            Self::Token(lookup) => lookup.finds(base),
-            Self::TokenText(lookup) => lookup.finds(base),
-            Self::OfType(lookup) => lookup.finds(base),
-            Self::String(lookup) => lookup.finds(base),
-            Self::Reference(lookup) => lookup.finds(base),
-            Self::Date(lookup) => lookup.finds(base),
-            Self::Number(lookup) => lookup.finds(base),
-            Self::Quantity(lookup) => lookup.finds(base),
-            Self::Uri(lookup) => lookup.finds(base),
+            Self::Token(matcher) => matcher.matches(root),
+            Self::TokenText(matcher) => matcher.matches(root),
+            Self::OfType(matcher) => matcher.matches(root),
+            Self::String(matcher) => matcher.matches(root),
+            Self::Reference(matcher) => matcher.matches(root),
+            Self::Date(matcher) => matcher.matches(root),
+            Self::Number(matcher) => matcher.matches(root),
+            Self::Quantity(matcher) => matcher.matches(root),
+            Self::Uri(matcher) => matcher.matches(root),
         }
     }
 }
 
+/// A compiled clause of a query.
 #[derive(Clone, Debug)]
 pub(super) enum Clause {
-    /// One of the values is there.
-    Any(Values),
-    /// None of them is, be it that nothing is: `:not`.
-    None(Values),
-    /// Whether anything stands at any of the paths: `:missing`.
-    Missing { paths: Vec<Path>, is_missing: bool },
-    /// One instance of a base that has all parts of one of the values.
-    Composite { bases: Vec<Path>, values: Vec<Vec<Values>> },
-    /// `deceased`: a date of death says it as well as `true` does, and nothing says that one lives.
-    Deceased { wanted: Vec<TokenTest>, is_negated: bool },
+    /// Matches if one of the values matches.
+    Any(Matcher),
+    /// `:not`: none of the values matches. An absent element matches too.
+    NotAny(Matcher),
+    /// `:missing`: whether there is an element at any of the paths.
+    Missing { paths: Vec<ElementPath>, is_missing: bool },
+    /// A single element at a base path matches all components of one of the alternatives.
+    Composite { base_paths: Vec<ElementPath>, alternatives: Vec<Vec<Matcher>> },
+    /// `deceased`: a date of death counts as true, and the absence of both elements as false.
+    Deceased { tests: Vec<TokenTest>, is_negated: bool },
 }
 
 impl Clause {
+    /// Returns true if the resource matches the clause.
     pub(super) fn matches(&self, resource: &Resource<'_>) -> bool {
-        let root = Base::Root(resource);
+        let root = PathRoot::Resource(resource);
         match self {
-            Self::Any(values) => values.are_found(root),
-            Self::None(values) => !values.are_found(root),
-            Self::Missing { paths, is_missing } => paths.iter().any(|path| root.any(path, &mut |_| true)) != *is_missing,
-            Self::Composite { bases, values } => {
-                let has_all = |base: Base<'_, '_>| values.iter().any(|parts| parts.iter().all(|part| part.are_found(base)));
-                bases.iter().any(|path| match path.root() {
-                    None => has_all(root),
-                    Some(_) => root.any(path, &mut |base| has_all(Base::Below(base))),
+            Self::Any(matcher) => matcher.matches(root),
+            Self::NotAny(matcher) => !matcher.matches(root),
+            Self::Missing { paths, is_missing } => paths.iter().any(|path| root.visit(path, &mut |_| true)) != *is_missing,
+            Self::Composite { base_paths, alternatives } => {
+                let matches_all = |base: PathRoot<'_, '_>| {
+                    alternatives.iter().any(|components| components.iter().all(|component| component.matches(base)))
+                };
+                base_paths.iter().any(|path| match path.root() {
+                    None => matches_all(root),
+                    Some(_) => root.visit(path, &mut |base| matches_all(PathRoot::Value(base))),
                 })
             }
-            Self::Deceased { wanted, is_negated } => {
+            Self::Deceased { tests, is_negated } => {
                 let is_deceased = resource.member("deceasedDateTime").is_some()
-                    || resource.member("deceasedBoolean").and_then(Json::bool).unwrap_or_default();
-                wanted.iter().any(|wanted| wanted.accepts(boolean(is_deceased))) != *is_negated
+                    || resource.member("deceasedBoolean").and_then(JsonValue::bool).unwrap_or_default();
+                tests.iter().any(|test| test.matches(boolean_token(is_deceased))) != *is_negated
             }
         }
     }

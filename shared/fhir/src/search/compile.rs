@@ -1,21 +1,25 @@
-//! From the text of a clause to what is matched.
+//! Compiles the text of a query into clauses.
 
-use super::clause::{Clause, Values};
+use super::clause::{Clause, Matcher};
 use super::date::{DateElement, DateTest};
-use super::error::{Fault, QueryError, Word};
-use super::grammar::{percent_decoded, pieces, unescaped};
+use super::error::{QueryError, QuotedName, ValueError};
+use super::grammar::{percent_decode, split_unescaped, unescape};
+use super::matcher::{ElementMatcher, SearchedPath};
+use super::modifier::{Condition, ValueType};
 use super::number::{NumberElement, NumberTest};
-use super::place::{Lookup, Place};
 use super::quantity::{QuantityElement, QuantityTest};
-use super::reading::{Asked, Reading};
 use super::reference::{ReferenceElement, ReferenceTest};
-use super::string::{Folded, StringElement, StringTest};
+use super::string::{FoldedText, StringElement, StringTest};
 use super::token::{OfType, TokenElement, TokenTest};
 use super::uri::{UriElement, UriTest};
-use super::{CLAUSES, VALUES};
-use crate::{Component, FhirVersion, Instant, ParameterKind, Path, ResourceType, SearchParameter, Support, TypedPath};
+use super::{MAX_CLAUSES, MAX_VALUES};
+use crate::definitions::{
+    CompositeComponent, FhirVersion, ParameterPath, ParameterSupport, ResourceType, SearchParamType, SearchParameter,
+};
+use crate::instant::Instant;
+use crate::json::ElementPath;
 
-/// Parameters that shape a page of results; a filter has none.
+/// Parameters that control the page of results. A filter has no page.
 const RESULT_PARAMETERS: [&str; 16] = [
     "_contained",
     "_containedType",
@@ -35,224 +39,237 @@ const RESULT_PARAMETERS: [&str; 16] = [
     "_total",
 ];
 
-/// Parameters that no single resource can answer: they need a text index, lists, stored queries, places on earth.
-const OTHER_PARAMETERS: [&str; 8] = ["_content", "_filter", "_in", "_list", "_query", "_text", "_type", "near"];
+/// Parameters that a single resource cannot answer: they need a text index, lists, stored queries or geographic positions.
+const UNSUPPORTED_PARAMETERS: [&str; 8] = ["_content", "_filter", "_in", "_list", "_query", "_text", "_type", "near"];
 
-/// What a query is read for.
-pub(super) struct Scope {
-    pub(super) kind: ResourceType,
+/// The context that a query is compiled in.
+pub(super) struct QueryContext {
+    pub(super) resource_type: ResourceType,
     pub(super) version: FhirVersion,
     pub(super) now: Instant,
 }
 
-/// Whether there is something to match it with.
+/// Returns true if queries can use the parameter.
 pub(super) fn is_supported(parameter: &SearchParameter) -> bool {
-    let is_answered = match parameter.support {
-        Support::Deceased => true,
-        Support::NotCompiled => false,
-        Support::Compiled if parameter.kind == ParameterKind::Composite => {
-            parameter.components.iter().all(|component| is_readable(component.kind, &component.paths))
+    let can_be_compared = match parameter.support {
+        ParameterSupport::Deceased => true,
+        ParameterSupport::Unsupported => false,
+        ParameterSupport::Paths if parameter.param_type == SearchParamType::Composite => {
+            parameter.components.iter().all(|component| has_comparable_path(component.param_type, &component.paths))
         }
-        Support::Compiled => is_readable(parameter.kind, &parameter.paths),
+        ParameterSupport::Paths => has_comparable_path(parameter.param_type, &parameter.paths),
     };
-    is_answered && !OTHER_PARAMETERS.contains(&parameter.code) && !RESULT_PARAMETERS.contains(&parameter.code)
+    can_be_compared && !UNSUPPORTED_PARAMETERS.contains(&parameter.code) && !RESULT_PARAMETERS.contains(&parameter.code)
 }
 
-/// Reads what stands behind the question mark.
-pub(super) fn clauses(query: &str, scope: &Scope) -> Result<Vec<Clause>, QueryError> {
-    let (mut clauses, mut values) = (Vec::new(), 0);
+/// Compiles the part of a query behind the question mark.
+pub(super) fn compile_clauses(query: &str, context: &QueryContext) -> Result<Vec<Clause>, QueryError> {
+    let resource_type = context.resource_type;
+    let (mut clauses, mut value_count) = (Vec::new(), 0);
     for part in query.split('&').filter(|part| !part.is_empty()) {
-        if clauses.len() == CLAUSES {
+        if clauses.len() == MAX_CLAUSES {
             return Err(QueryError::TooManyClauses);
         }
         let (name, value) = part.split_once('=').unwrap_or((part, ""));
-        let decoded_name = percent_decoded(name);
+        let decoded_name = percent_decode(name);
         let name = decoded_name.as_deref().unwrap_or(name);
         if name.is_empty() || value.is_empty() {
-            return Err(QueryError::Form { kind: scope.kind, name: Word::of(name) });
+            return Err(QueryError::Form { resource_type, name: QuotedName::new(name) });
         }
         let (code, modifier) = name.split_once(':').map_or((name, None), |(code, modifier)| (code, Some(modifier)));
-        let parameter = parameter(scope, name, code, modifier)?;
-        let refuse = |(place, fault)| QueryError::Value { kind: scope.kind, name: parameter.code, place, fault };
-        let value = percent_decoded(value).ok_or_else(|| refuse((1, Fault::NotUtf8)))?;
-        let pieces: Vec<_> = pieces(&value, ',').collect();
-        values += pieces.len();
-        if values > VALUES {
+        let parameter = find_parameter(context, name, code, modifier)?;
+        let value_error = |(position, error)| QueryError::Value { resource_type, name: parameter.code, position, error };
+        let value = percent_decode(value).ok_or_else(|| value_error((1, ValueError::NotUtf8)))?;
+        // A comma separates alternatives. All of them share one clause.
+        let alternatives: Vec<_> = split_unescaped(&value, ',').collect();
+        value_count += alternatives.len();
+        if value_count > MAX_VALUES {
             return Err(QueryError::TooManyValues);
         }
-        if let Some(place) = pieces.iter().position(|piece| piece.is_empty()) {
-            return Err(refuse((place + 1, Fault::Empty)));
+        if let Some(index) = alternatives.iter().position(|alternative| alternative.is_empty()) {
+            return Err(value_error((index + 1, ValueError::Empty)));
         }
-        let asked = Asked::read(scope.kind, &parameter, modifier)?;
-        clauses.push(clause(&parameter, asked, &pieces, scope.now).map_err(refuse)?);
+        let condition = Condition::parse(resource_type, &parameter, modifier)?;
+        clauses.push(compile_clause(&parameter, condition, &alternatives, context.now).map_err(value_error)?);
     }
     Ok(clauses)
 }
 
-/// The parameter of this code, unless a filter cannot answer it.
-fn parameter(scope: &Scope, name: &str, code: &str, modifier: Option<&str>) -> Result<SearchParameter, QueryError> {
-    let (kind, version) = (scope.kind, scope.version);
-    let name = || Word::of(name);
+/// Returns the parameter with this code, or the error why a filter cannot use it.
+fn find_parameter(context: &QueryContext, name: &str, code: &str, modifier: Option<&str>) -> Result<SearchParameter, QueryError> {
+    let (resource_type, version) = (context.resource_type, context.version);
+    let name = || QuotedName::new(name);
     if code == "_has" {
-        return Err(QueryError::Has { kind });
+        return Err(QueryError::Has { resource_type });
     }
     if RESULT_PARAMETERS.contains(&code) {
-        return Err(QueryError::ResultParameter { kind, name: name() });
+        return Err(QueryError::ResultParameter { resource_type, name: name() });
     }
-    if OTHER_PARAMETERS.contains(&code) {
-        return Err(QueryError::NotSupported { kind, name: name() });
+    if UNSUPPORTED_PARAMETERS.contains(&code) {
+        return Err(QueryError::NotSupported { resource_type, name: name() });
     }
     if code.contains('.') || modifier.is_some_and(|modifier| modifier.contains('.')) {
-        return Err(QueryError::Chained { kind, name: name() });
+        return Err(QueryError::Chained { resource_type, name: name() });
     }
-    match version.search_parameter(kind, code) {
+    match version.search_parameter(resource_type, code) {
         Some(parameter) if is_supported(&parameter) => Ok(parameter),
-        Some(_) => Err(QueryError::NotSupported { kind, name: name() }),
+        Some(_) => Err(QueryError::NotSupported { resource_type, name: name() }),
         None => {
-            let supported = super::supported_parameters(version, kind);
-            let nearest = super::nearest::nearest(code, supported.iter().map(|parameter| parameter.code));
-            Err(QueryError::UnknownParameter { kind, name: Word::of(code), version, nearest })
+            let supported = super::supported_parameters(version, resource_type);
+            let similar = super::similar::similar_names(code, supported.iter().map(|parameter| parameter.code));
+            Err(QueryError::UnknownParameter { resource_type, name: QuotedName::new(code), version, similar })
         }
     }
 }
 
-/// Which value cannot be read, counted from 1, and why.
-type Refusal = (usize, Fault);
+/// The position of an invalid value, counted from 1, and its error.
+type InvalidValue = (usize, ValueError);
 
-fn clause(parameter: &SearchParameter, asked: Asked, pieces: &[&str], now: Instant) -> Result<Clause, Refusal> {
-    let deceased = |is_negated| Ok(Clause::Deceased { wanted: each(pieces, boolean)?, is_negated });
-    let is_deceased = parameter.support == Support::Deceased;
-    match asked {
-        Asked::Any(_) if is_deceased => deceased(false),
-        Asked::NotAny(_) if is_deceased => deceased(true),
-        Asked::Any(reading) => Ok(Clause::Any(values(reading, &parameter.paths, pieces, now)?)),
-        Asked::NotAny(reading) => Ok(Clause::None(values(reading, &parameter.paths, pieces, now)?)),
-        Asked::Composite => {
-            let values = each(pieces, |piece| parts(&parameter.components, piece, now))?;
-            Ok(Clause::Composite { bases: compiled(&parameter.paths), values })
+/// Compiles one clause from its alternative values.
+fn compile_clause(parameter: &SearchParameter, condition: Condition, values: &[&str], now: Instant) -> Result<Clause, InvalidValue> {
+    let deceased = |is_negated| Ok(Clause::Deceased { tests: parse_each(values, parse_boolean)?, is_negated });
+    let is_deceased = parameter.support == ParameterSupport::Deceased;
+    match condition {
+        Condition::Any(_) if is_deceased => deceased(false),
+        Condition::NotAny(_) if is_deceased => deceased(true),
+        Condition::Any(value_type) => Ok(Clause::Any(compile_matcher(value_type, &parameter.paths, values, now)?)),
+        Condition::NotAny(value_type) => Ok(Clause::NotAny(compile_matcher(value_type, &parameter.paths, values, now)?)),
+        Condition::Composite => {
+            let alternatives = parse_each(values, |value| compile_composite_value(&parameter.components, value, now))?;
+            Ok(Clause::Composite { base_paths: parse_paths(&parameter.paths), alternatives })
         }
-        Asked::Missing => {
-            let is_missing = match pieces {
+        Condition::Missing => {
+            let is_missing = match values {
                 ["true"] => true,
                 ["false"] => false,
-                [_] => return Err((1, Fault::NotABoolean)),
-                _ => return Err((2, Fault::OneTooMany)),
+                [_] => return Err((1, ValueError::NotABoolean)),
+                _ => return Err((2, ValueError::OneTooMany)),
             };
             let paths = match is_deceased {
-                true => vec![Path::parse("deceasedBoolean"), Path::parse("deceasedDateTime")],
-                // Those too where nothing can be compared: something stands there.
-                false => compiled(&parameter.paths),
+                true => vec![ElementPath::parse("deceasedBoolean"), ElementPath::parse("deceasedDateTime")],
+                // All paths count, also those to elements that no value can be compared with.
+                false => parse_paths(&parameter.paths),
             };
             Ok(Clause::Missing { paths, is_missing })
         }
     }
 }
 
-/// One value of a composite: a part for each component.
-fn parts(components: &[Component], value: &str, now: Instant) -> Result<Vec<Values>, Fault> {
-    let texts: Vec<_> = pieces(value, '$').collect();
-    if texts.len() != components.len() {
-        return Err(Fault::Parts(components.len()));
+/// Compiles one value of a composite: one matcher for each component.
+fn compile_composite_value(components: &[CompositeComponent], value: &str, now: Instant) -> Result<Vec<Matcher>, ValueError> {
+    let parts: Vec<_> = split_unescaped(value, '$').collect();
+    if parts.len() != components.len() {
+        return Err(ValueError::Parts(components.len()));
     }
-    let part = |(component, text): (&Component, &str)| {
-        if text.is_empty() {
-            return Err(Fault::Parts(components.len()));
+    let compile_part = |(component, part): (&CompositeComponent, &str)| {
+        if part.is_empty() {
+            return Err(ValueError::Parts(components.len()));
         }
-        let reading = Reading::plain(component.kind).ok_or(Fault::Parts(components.len()))?;
-        values(reading, &component.paths, &[text], now).map_err(|(_, fault)| fault)
+        let value_type = ValueType::without_modifier(component.param_type).ok_or(ValueError::Parts(components.len()))?;
+        compile_matcher(value_type, &component.paths, &[part], now).map_err(|(_, error)| error)
     };
-    components.iter().zip(texts).map(part).collect()
+    components.iter().zip(parts).map(compile_part).collect()
 }
 
-/// Whether a path leads to something that values of this kind can be compared with.
-fn is_readable(kind: ParameterKind, paths: &[TypedPath]) -> bool {
-    let Some(reading) = Reading::plain(kind) else { return false };
-    paths.iter().any(|path| match reading {
-        Reading::Token | Reading::TokenText | Reading::OfType => TokenElement::of(path.ends_in, path.system).is_some(),
-        Reading::Begins | Reading::Contains | Reading::Exact => StringElement::of(path.ends_in).is_some(),
-        Reading::Reference(_) | Reading::ReferenceIdentifier => ReferenceElement::of(path.ends_in).is_some(),
-        Reading::Date => DateElement::of(path.ends_in).is_some(),
-        Reading::Number => NumberElement::of(path.ends_in).is_some(),
-        Reading::Quantity => QuantityElement::of(path.ends_in).is_some(),
-        Reading::Uri(_) => UriElement::of(path.ends_in).is_some(),
+/// Returns true if a path leads to an element that values of this type can be compared with.
+fn has_comparable_path(param_type: SearchParamType, paths: &[ParameterPath]) -> bool {
+    let Some(value_type) = ValueType::without_modifier(param_type) else { return false };
+    paths.iter().any(|path| match value_type {
+        ValueType::Token | ValueType::TokenText | ValueType::OfType => TokenElement::from_type(path.element_type, path.system).is_some(),
+        ValueType::StringPrefix | ValueType::StringContains | ValueType::StringExact => {
+            StringElement::from_type(path.element_type).is_some()
+        }
+        ValueType::Reference(_) | ValueType::ReferenceIdentifier => ReferenceElement::from_type(path.element_type).is_some(),
+        ValueType::Date => DateElement::from_type(path.element_type).is_some(),
+        ValueType::Number => NumberElement::from_type(path.element_type).is_some(),
+        ValueType::Quantity => QuantityElement::from_type(path.element_type).is_some(),
+        ValueType::Uri(_) => UriElement::from_type(path.element_type).is_some(),
     })
 }
 
-fn values(reading: Reading, paths: &[TypedPath], pieces: &[&str], now: Instant) -> Result<Values, Refusal> {
-    let tokens = || places(paths, |path| TokenElement::of(path.ends_in, path.system));
-    let strings = || places(paths, |path| StringElement::of(path.ends_in));
-    Ok(match reading {
-        Reading::Token => {
-            let places = tokens();
-            let is_boolean = places.iter().all(|place| place.element == TokenElement::Boolean);
-            let tests = if is_boolean { each(pieces, boolean)? } else { each(pieces, TokenTest::parse)? };
-            Values::Token(Lookup { places, tests })
+/// Compiles the matcher of alternative values. It ignores paths to elements that the values cannot be compared with.
+fn compile_matcher(value_type: ValueType, paths: &[ParameterPath], values: &[&str], now: Instant) -> Result<Matcher, InvalidValue> {
+    let token_paths = || searched_paths(paths, |path| TokenElement::from_type(path.element_type, path.system));
+    let string_paths = || searched_paths(paths, |path| StringElement::from_type(path.element_type));
+    Ok(match value_type {
+        ValueType::Token => {
+            let paths = token_paths();
+            let is_boolean = paths.iter().all(|path| path.element == TokenElement::Boolean);
+            let tests = if is_boolean { parse_each(values, parse_boolean)? } else { parse_each(values, TokenTest::parse)? };
+            Matcher::Token(ElementMatcher { paths, tests })
         }
-        Reading::TokenText => {
-            let places = tokens().into_iter().filter(|place| place.element.has_text()).collect();
-            Values::TokenText(Lookup { places, tests: each(pieces, folded)? })
+        ValueType::TokenText => {
+            let paths = token_paths().into_iter().filter(|path| path.element.has_text()).collect();
+            Matcher::TokenText(ElementMatcher { paths, tests: parse_each(values, parse_folded)? })
         }
-        Reading::OfType => {
-            let places = tokens().into_iter().filter(|place| place.element == TokenElement::Identifier).collect();
-            Values::OfType(Lookup { places, tests: each(pieces, OfType::parse)? })
+        ValueType::OfType => {
+            let paths = token_paths().into_iter().filter(|path| path.element == TokenElement::Identifier).collect();
+            Matcher::OfType(ElementMatcher { paths, tests: parse_each(values, OfType::parse)? })
         }
-        Reading::Begins => {
-            Values::String(Lookup { places: strings(), tests: each(pieces, |piece| folded(piece).map(StringTest::Begins))? })
+        ValueType::StringPrefix => {
+            let tests = parse_each(values, |value| parse_folded(value).map(StringTest::StartsWith))?;
+            Matcher::String(ElementMatcher { paths: string_paths(), tests })
         }
-        Reading::Contains => {
-            Values::String(Lookup { places: strings(), tests: each(pieces, |piece| folded(piece).map(StringTest::Contains))? })
+        ValueType::StringContains => {
+            let tests = parse_each(values, |value| parse_folded(value).map(StringTest::Contains))?;
+            Matcher::String(ElementMatcher { paths: string_paths(), tests })
         }
-        Reading::Exact => {
-            Values::String(Lookup { places: strings(), tests: each(pieces, |piece| unescaped(piece).map(StringTest::Exact))? })
+        ValueType::StringExact => {
+            let tests = parse_each(values, |value| unescape(value).map(StringTest::Exact))?;
+            Matcher::String(ElementMatcher { paths: string_paths(), tests })
         }
-        Reading::Reference(target) => {
-            let places = places(paths, |path| ReferenceElement::of(path.ends_in));
-            Values::Reference(Lookup { places, tests: each(pieces, |piece| ReferenceTest::parse(piece, target))? })
+        ValueType::Reference(target_type) => {
+            let paths = searched_paths(paths, |path| ReferenceElement::from_type(path.element_type));
+            Matcher::Reference(ElementMatcher { paths, tests: parse_each(values, |value| ReferenceTest::parse(value, target_type))? })
         }
-        Reading::ReferenceIdentifier => {
-            let places = places(paths, |path| (path.ends_in == "Reference").then_some(TokenElement::ReferenceIdentifier));
-            Values::Token(Lookup { places, tests: each(pieces, TokenTest::parse)? })
+        ValueType::ReferenceIdentifier => {
+            let paths = searched_paths(paths, |path| (path.element_type == "Reference").then_some(TokenElement::ReferenceIdentifier));
+            Matcher::Token(ElementMatcher { paths, tests: parse_each(values, TokenTest::parse)? })
         }
-        Reading::Date => {
-            let places = places(paths, |path| DateElement::of(path.ends_in));
-            Values::Date(Lookup { places, tests: each(pieces, |piece| DateTest::parse(piece, now))? })
+        ValueType::Date => {
+            let paths = searched_paths(paths, |path| DateElement::from_type(path.element_type));
+            Matcher::Date(ElementMatcher { paths, tests: parse_each(values, |value| DateTest::parse(value, now))? })
         }
-        Reading::Number => {
-            let places = places(paths, |path| NumberElement::of(path.ends_in));
-            Values::Number(Lookup { places, tests: each(pieces, NumberTest::parse)? })
+        ValueType::Number => {
+            let paths = searched_paths(paths, |path| NumberElement::from_type(path.element_type));
+            Matcher::Number(ElementMatcher { paths, tests: parse_each(values, NumberTest::parse)? })
         }
-        Reading::Quantity => {
-            let places = places(paths, |path| QuantityElement::of(path.ends_in));
-            Values::Quantity(Lookup { places, tests: each(pieces, QuantityTest::parse)? })
+        ValueType::Quantity => {
+            let paths = searched_paths(paths, |path| QuantityElement::from_type(path.element_type));
+            Matcher::Quantity(ElementMatcher { paths, tests: parse_each(values, QuantityTest::parse)? })
         }
-        Reading::Uri(relation) => {
-            let places = places(paths, |path| UriElement::of(path.ends_in));
-            Values::Uri(Lookup { places, tests: each(pieces, |piece| UriTest::parse(relation, piece))? })
+        ValueType::Uri(relation) => {
+            let paths = searched_paths(paths, |path| UriElement::from_type(path.element_type));
+            Matcher::Uri(ElementMatcher { paths, tests: parse_each(values, |value| UriTest::parse(relation, value))? })
         }
     })
 }
 
-fn places<E>(paths: &[TypedPath], element_of: impl Fn(&TypedPath) -> Option<E>) -> Vec<Place<E>> {
-    paths.iter().filter_map(|path| Some(Place { path: Path::parse(path.path), element: element_of(path)? })).collect()
+/// Compiles the paths to elements for which `element` returns a value.
+fn searched_paths<E>(paths: &[ParameterPath], element: impl Fn(&ParameterPath) -> Option<E>) -> Vec<SearchedPath<E>> {
+    paths.iter().filter_map(|path| Some(SearchedPath { path: ElementPath::parse(path.path), element: element(path)? })).collect()
 }
 
-fn compiled(paths: &[TypedPath]) -> Vec<Path> {
-    paths.iter().map(|path| Path::parse(path.path)).collect()
+/// Compiles all paths.
+fn parse_paths(paths: &[ParameterPath]) -> Vec<ElementPath> {
+    paths.iter().map(|path| ElementPath::parse(path.path)).collect()
 }
 
-fn each<T>(pieces: &[&str], parse: impl Fn(&str) -> Result<T, Fault>) -> Result<Vec<T>, Refusal> {
-    pieces.iter().enumerate().map(|(index, piece)| parse(piece).map_err(|fault| (index + 1, fault))).collect()
+/// Parses each value. Fails with the position and the error of the first invalid value.
+fn parse_each<T>(values: &[&str], parse: impl Fn(&str) -> Result<T, ValueError>) -> Result<Vec<T>, InvalidValue> {
+    values.iter().enumerate().map(|(index, value)| parse(value).map_err(|error| (index + 1, error))).collect()
 }
 
-fn folded(piece: &str) -> Result<Folded, Fault> {
-    unescaped(piece).map(|text| Folded::of(&text))
+/// Parses a text that is compared without case and accents.
+fn parse_folded(value: &str) -> Result<FoldedText, ValueError> {
+    unescape(value).map(|text| FoldedText::new(&text))
 }
 
-/// A token that only `true` or `false` can be.
-fn boolean(piece: &str) -> Result<TokenTest, Fault> {
-    let test = TokenTest::parse(piece)?;
+/// Parses a token that is compared with booleans only.
+fn parse_boolean(value: &str) -> Result<TokenTest, ValueError> {
+    let test = TokenTest::parse(value)?;
     match test.code() {
         None | Some("true" | "false") => Ok(test),
-        Some(_) => Err(Fault::NotABoolean),
+        Some(_) => Err(ValueError::NotABoolean),
     }
 }

@@ -1,25 +1,26 @@
-//! Decimal numbers as they are written.
+//! Decimal numbers with their written precision.
 
 use std::cmp::Ordering;
 
-/// `digits * 10^exponent`, so that `5.40` still knows its two places: how precisely a number is written decides what a
-/// search for it finds. A binary float loses that (and 0.1), and decimal types of fixed scale do not keep `1e2` apart
-/// from `100`.
+/// The number `digits * 10^exponent`, which keeps the two decimal places of `5.40`.
+///
+/// The written precision decides what a search for the number finds. A binary float loses it, and cannot represent 0.1. Decimal
+/// types of fixed scale do not distinguish `1e2` from `100`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Decimal {
     digits: i128,
     exponent: i32,
 }
 
-/// Significant digits that are kept, the rest is cut off: FHIR promises 18, and an `i128` has room for half a unit and a
-/// sum above these.
-const DIGITS: usize = 34;
+/// The number of significant digits that are kept; further digits are cut off. FHIR requires 18. An `i128` has room for these
+/// digits, for half a unit and for a sum.
+const MAX_DIGITS: usize = 34;
 
-/// The largest exponent that is read, either way.
-const EXPONENT: i32 = 10_000;
+/// The largest absolute value of an exponent.
+const MAX_EXPONENT: i32 = 10_000;
 
 impl Decimal {
-    /// Reads `-1.50` or `1e2`; `None` of anything else.
+    /// Parses a number such as `-1.50` or `1e2`.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let (is_negative, text) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
         let (number, exponent) = match text.split_once(['e', 'E']) {
@@ -27,8 +28,8 @@ impl Decimal {
             None => (text, 0),
         };
         let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-        let is_sound = !whole.is_empty() && (number.len() == whole.len() || !fraction.is_empty()) && exponent.abs() <= EXPONENT;
-        if !is_sound {
+        let is_valid = !whole.is_empty() && (number.len() == whole.len() || !fraction.is_empty()) && exponent.abs() <= MAX_EXPONENT;
+        if !is_valid {
             return None;
         }
         let (mut digits, mut kept, mut cut) = (0_i128, 0, 0_i32);
@@ -36,7 +37,7 @@ impl Decimal {
             if !byte.is_ascii_digit() {
                 return None;
             }
-            if kept == DIGITS {
+            if kept == MAX_DIGITS {
                 cut = cut.checked_add(1)?;
                 continue;
             }
@@ -47,32 +48,34 @@ impl Decimal {
         Some(Self { digits: if is_negative { -digits } else { digits }, exponent })
     }
 
-    /// Half a unit of the last digit written: `0.05` of `1.5`.
+    /// Returns half a unit of the last written digit: `0.05` for `1.5`.
     pub(super) fn half_unit(self) -> Self {
         Self { digits: 5, exponent: self.exponent - 1 }
     }
 
-    /// A tenth of its magnitude.
+    /// Returns a tenth of the absolute value.
     pub(super) fn tenth(self) -> Self {
         Self { digits: self.digits.abs(), exponent: self.exponent - 1 }
     }
 
+    /// Returns the negative of the number.
     pub(super) fn negated(self) -> Self {
         Self { digits: -self.digits, ..self }
     }
 
-    /// The sum; `None` where one is lost beside the other.
-    pub(super) fn plus(self, other: Self) -> Option<Self> {
+    /// Returns the sum; `None` if the numbers differ too much in magnitude.
+    pub(super) fn checked_add(self, other: Self) -> Option<Self> {
         let exponent = self.exponent.min(other.exponent);
         let digits = self.digits_at(exponent)?.checked_add(other.digits_at(exponent)?)?;
         Some(Self { digits, exponent })
     }
 
-    pub(super) fn times(self, other: Self) -> Option<Self> {
+    /// Returns the product; `None` on overflow.
+    pub(super) fn checked_mul(self, other: Self) -> Option<Self> {
         Some(Self { digits: self.digits.checked_mul(other.digits)?, exponent: self.exponent.checked_add(other.exponent)? })
     }
 
-    /// Its digits if it were written with an exponent that is not greater.
+    /// Returns the digits of the number if it is written with `exponent`, which must not be greater than its own.
     fn digits_at(self, exponent: i32) -> Option<i128> {
         if self.digits == 0 {
             return Some(0);
@@ -97,14 +100,14 @@ impl PartialOrd for Decimal {
 }
 
 impl Ord for Decimal {
-    /// By value, however precisely they are written.
+    /// Compares by value, without regard to the written precision.
     fn cmp(&self, other: &Self) -> Ordering {
         if self.exponent < other.exponent {
             return other.cmp(self).reverse();
         }
         match self.digits_at(other.exponent) {
             Some(digits) => digits.cmp(&other.digits),
-            // Too great for the other's places: greater than anything written there, or less.
+            // Overflow: the absolute value is greater than that of any number with the other exponent.
             None => self.digits.cmp(&0),
         }
     }
@@ -130,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number_is_none() {
+    fn a_text_that_is_not_a_number_is_rejected() {
         for text in ["", "-", ".5", "5.", "1e", "e5", "1,5", "--1", "0x1", "NaN", "1e99999999999", "１", " 1", "1.2.3"] {
             assert!(Decimal::parse(text).is_none(), "{text}");
         }
@@ -138,16 +141,16 @@ mod tests {
 
     #[test]
     fn sums_and_products_are_exact() {
-        assert_eq!(decimal("0.1").plus(decimal("0.2")), Some(decimal("0.3")));
-        assert_eq!(decimal("-1.5").times(decimal("0.2")), Some(decimal("-0.3")));
-        assert_eq!(decimal("1e9000").plus(decimal("1")), None);
+        assert_eq!(decimal("0.1").checked_add(decimal("0.2")), Some(decimal("0.3")));
+        assert_eq!(decimal("-1.5").checked_mul(decimal("0.2")), Some(decimal("-0.3")));
+        assert_eq!(decimal("1e9000").checked_add(decimal("1")), None);
     }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(500))]
 
         #[test]
-        fn order_is_that_of_integers_of_the_same_places(one: i64, other: i64, places in 0_usize..12) {
+        fn decimals_sort_like_integers_of_the_same_scale(one: i64, other: i64, places in 0_usize..12) {
             let write = |value: i64| {
                 let digits = format!("{:0>width$}", value.unsigned_abs(), width = places + 1);
                 let (whole, fraction) = digits.split_at(digits.len() - places);
@@ -158,12 +161,12 @@ mod tests {
         }
 
         #[test]
-        fn no_text_makes_the_reader_panic(text in "-?[0-9]{0,50}(\\.[0-9]{0,50})?([eE][+-]?[0-9]{0,12})?|\\PC{0,20}") {
+        fn no_text_causes_a_panic(text in "-?[0-9]{0,50}(\\.[0-9]{0,50})?([eE][+-]?[0-9]{0,12})?|\\PC{0,20}") {
             if let Some(number) = Decimal::parse(&text) {
                 prop_assert_eq!(number.cmp(&number), Ordering::Equal);
-                let sum = number.plus(number.half_unit());
+                let sum = number.checked_add(number.half_unit());
                 prop_assert!(sum.is_none_or(|sum| sum >= number));
-                let _ = number.times(number);
+                let _ = number.checked_mul(number);
             }
         }
     }

@@ -1,184 +1,188 @@
-//! What a query is refused for.
+//! The errors of a query.
 
 use std::fmt;
 
-use super::{CLAUSES, LENGTH_BYTES, VALUES};
-use crate::{FhirVersion, ResourceType};
+use super::{MAX_CLAUSES, MAX_LENGTH_BYTES, MAX_VALUES};
+use crate::definitions::{FhirVersion, ResourceType};
 
-/// A name out of a query, cut to a length that a message can bear.
+/// A name from a query, quoted and truncated for an error message.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Word(Box<str>);
+pub struct QuotedName(Box<str>);
 
-impl Word {
-    /// Names are short; what is longer is no name, and nobody should read all of it.
-    const CHARS: usize = 64;
+impl QuotedName {
+    /// Length limit. FHIR has no longer name.
+    const MAX_CHARS: usize = 64;
 
-    pub(super) fn of(text: &str) -> Self {
-        Self(text.chars().take(Self::CHARS).collect())
+    /// Truncates a name.
+    pub(super) fn new(text: &str) -> Self {
+        Self(text.chars().take(Self::MAX_CHARS).collect())
     }
 }
 
-impl fmt::Display for Word {
+impl fmt::Display for QuotedName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "`{}`", self.0.escape_debug())
     }
 }
 
-/// Why a query cannot be used: what is wrong, where, and what to do about it.
+/// The reason why a query cannot be used. The message says what is wrong, where, and what to do.
 ///
-/// A message names types, parameters and modifiers as the query does, never values: they may be a patient's.
+/// Messages quote types, parameters and modifiers, but never values, which may identify a patient.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum QueryError {
-    /// Longer than is read.
-    #[error("the query is longer than {LENGTH_BYTES} bytes; split it into several _typeFilter parameters")]
+    /// The query is too long.
+    #[error("the query is longer than {MAX_LENGTH_BYTES} bytes; split it into several _typeFilter parameters")]
     TooLong,
-    /// More parameters than are read.
-    #[error("the query has more than {CLAUSES} parameters; leave some out")]
+    /// The query has too many parameters.
+    #[error("the query has more than {MAX_CLAUSES} parameters; leave some out")]
     TooManyClauses,
-    /// More values than are read.
-    #[error("the query has more than {VALUES} values; split it into several _typeFilter parameters")]
+    /// The query has too many values.
+    #[error("the query has more than {MAX_VALUES} values; split it into several _typeFilter parameters")]
     TooManyValues,
-    /// No `Type?` at the beginning.
+    /// The query does not start with `Type?`.
     #[error("a query begins with one resource type and a question mark; write it like Observation?category=laboratory")]
     NoType,
-    /// The type is none of the version's.
+    /// The FHIR version does not define the resource type.
     #[error("FHIR {} has no resource type {name}; names are case-sensitive", version.as_str())]
     UnknownType {
-        /// As the query spells it.
-        name: Word,
-        /// The version of FHIR that the data is in.
+        /// The name in the query.
+        name: QuotedName,
+        /// The FHIR version of the data.
         version: FhirVersion,
     },
-    /// A parameter without `=`, without a name or without a value.
-    #[error("{kind}: parameter {name} is not of the form name=value; give it a value or leave it out")]
+    /// A parameter has no `=`, no name or no value.
+    #[error("{resource_type}: parameter {name} is not of the form name=value; give it a value or leave it out")]
     Form {
         /// The type that is searched.
-        kind: ResourceType,
-        /// What stands before the `=`.
-        name: Word,
+        resource_type: ResourceType,
+        /// The text before the `=`.
+        name: QuotedName,
     },
-    /// A parameter that FHIR does not define for this type.
-    #[error("{kind} has no search parameter {name} in FHIR {}{}", version.as_str(), Nearest(nearest))]
+    /// FHIR does not define the parameter for this type.
+    #[error("{resource_type} has no search parameter {name} in FHIR {}{}", version.as_str(), SimilarNames(similar))]
     UnknownParameter {
         /// The type that is searched.
-        kind: ResourceType,
-        /// As the query spells it.
-        name: Word,
-        /// The version of FHIR that the data is in.
+        resource_type: ResourceType,
+        /// The name in the query.
+        name: QuotedName,
+        /// The FHIR version of the data.
         version: FhirVersion,
-        /// Parameters of a similar name.
-        nearest: Vec<&'static str>,
+        /// Parameters with similar names.
+        similar: Vec<&'static str>,
     },
-    /// A parameter that shapes a page of results, such as `_sort`; Bulk Data forbids these here.
-    #[error("{kind}: {name} shapes search results and is not allowed in a _typeFilter; leave it out")]
+    /// The parameter controls a page of results, such as `_sort`. Bulk Data does not allow these in a filter.
+    #[error("{resource_type}: {name} shapes search results and is not allowed in a _typeFilter; leave it out")]
     ResultParameter {
         /// The type that is searched.
-        kind: ResourceType,
-        /// As the query spells it.
-        name: Word,
+        resource_type: ResourceType,
+        /// The name in the query.
+        name: QuotedName,
     },
-    /// `subject.name`, `subject:Patient.name`: other resources would have to be searched.
-    #[error("{kind}: chained parameter {name} needs other resources and is not supported; filter by ids instead")]
+    /// The parameter is chained and needs other resources: `subject.name`, `subject:Patient.name`.
+    #[error("{resource_type}: chained parameter {name} needs other resources and is not supported; filter by ids instead")]
     Chained {
         /// The type that is searched.
-        kind: ResourceType,
-        /// As the query spells it.
-        name: Word,
+        resource_type: ResourceType,
+        /// The name in the query.
+        name: QuotedName,
     },
-    /// `_has`: other resources would have to be searched.
-    #[error("{kind}: _has needs other resources and is not supported; filter by ids instead")]
+    /// `_has` needs other resources.
+    #[error("{resource_type}: _has needs other resources and is not supported; filter by ids instead")]
     Has {
         /// The type that is searched.
-        kind: ResourceType,
+        resource_type: ResourceType,
     },
-    /// A parameter of FHIR that a filter of single resources cannot answer.
-    #[error("{kind}: search parameter {name} is not supported in a _typeFilter; leave it out")]
+    /// A filter of single resources cannot answer the parameter.
+    #[error("{resource_type}: search parameter {name} is not supported in a _typeFilter; leave it out")]
     NotSupported {
         /// The type that is searched.
-        kind: ResourceType,
-        /// As the query spells it.
-        name: Word,
+        resource_type: ResourceType,
+        /// The name in the query.
+        name: QuotedName,
     },
-    /// A modifier that is answered only by terminology or by a hierarchy of resources, such as `:in`.
-    #[error("{kind}: {name}:{modifier} needs a terminology service or other resources and is not supported; list the values themselves")]
+    /// The modifier needs a terminology service or a hierarchy of resources, such as `:in`.
+    #[error(
+        "{resource_type}: {name}:{modifier} needs a terminology service or other resources and is not supported; list the values themselves"
+    )]
     NeedsTerminology {
         /// The type that is searched.
-        kind: ResourceType,
+        resource_type: ResourceType,
         /// The parameter.
         name: &'static str,
-        /// As FHIR spells it.
+        /// The modifier.
         modifier: &'static str,
     },
-    /// A modifier that this parameter does not have.
-    #[error("{kind}: search parameter {name} has no modifier {modifier}; it has {allowed}")]
+    /// The parameter does not have the modifier.
+    #[error("{resource_type}: search parameter {name} has no modifier {modifier}; it has {supported}")]
     Modifier {
         /// The type that is searched.
-        kind: ResourceType,
+        resource_type: ResourceType,
         /// The parameter.
         name: &'static str,
-        /// As the query spells it.
-        modifier: Word,
-        /// Those that it has.
-        allowed: &'static str,
+        /// The name in the query.
+        modifier: QuotedName,
+        /// The modifiers that the parameter has.
+        supported: &'static str,
     },
-    /// A value that cannot be read.
-    #[error("{kind}: value {place} of search parameter {name} {fault}")]
+    /// A value is invalid.
+    #[error("{resource_type}: value {position} of search parameter {name} {error}")]
     Value {
         /// The type that is searched.
-        kind: ResourceType,
+        resource_type: ResourceType,
         /// The parameter.
         name: &'static str,
-        /// Which of its values, counted from 1.
-        place: usize,
-        /// What is wrong with it.
-        fault: Fault,
+        /// The position of the value, counted from 1.
+        position: usize,
+        /// The error of the value.
+        error: ValueError,
     },
 }
 
-/// What is wrong with a value.
+/// The error of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Fault {
-    /// Nothing stands there.
+pub enum ValueError {
+    /// The value is empty.
     #[error("is empty; write one, or leave out the comma before it")]
     Empty,
-    /// A backslash before another character than those that need it.
+    /// A backslash precedes a character that needs no escape.
     #[error(r"has a backslash that escapes nothing; it goes before a comma, $, | or another backslash")]
     Backslash,
-    /// Percent-encoded bytes that are no text.
+    /// The percent-encoded bytes are not UTF-8.
     #[error("is percent-encoded, but not from UTF-8")]
     NotUtf8,
-    /// Not `true` or `false`.
+    /// The value is not `true` or `false`.
     #[error("is neither true nor false")]
     NotABoolean,
-    /// Not a date with or without a prefix.
+    /// The value is not a date with an optional prefix.
     #[error("is not a date such as 2026, 2026-01, ge2026-01-31 or lt2026-01-31T08:00:00Z")]
     NotADate,
-    /// Not a number with or without a prefix.
+    /// The value is not a number with an optional prefix.
     #[error("is not a number such as 5.40, gt100 or 1e-3")]
     NotANumber,
-    /// Not a quantity with or without a prefix.
+    /// The value is not a quantity with an optional prefix.
     #[error("is not a quantity such as 5.4, 5.4||mg or gt5.4|http://unitsofmeasure.org|mg")]
     NotAQuantity,
-    /// Not a token.
+    /// The value is not a token.
     #[error("is not a token: code, system|code, |code or system|")]
     NotAToken,
-    /// Not the three parts of `:of-type`.
+    /// The value of `:of-type` does not have three parts.
     #[error("is not an identifier of a type: system|code|value")]
     NotOfType,
-    /// Not a reference.
+    /// The value is not a reference.
     #[error("is not a reference: an id, Type/id or an absolute URL")]
     NotAReference,
-    /// Not as many parts as a composite has.
+    /// The value does not have as many parts as the composite has components.
     #[error("does not have {0} parts with $ between them")]
     Parts(usize),
-    /// More than one value where one is taken.
+    /// The parameter takes only one value.
     #[error("is one too many: only one is taken")]
     OneTooMany,
 }
 
-struct Nearest<'a>(&'a [&'static str]);
+/// The end of a message about an unknown parameter: similar names, if there are any.
+struct SimilarNames<'a>(&'a [&'static str]);
 
-impl fmt::Display for Nearest<'_> {
+impl fmt::Display for SimilarNames<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             [] => f.write_str("; the CapabilityStatement lists those it has"),

@@ -1,13 +1,13 @@
-//! Numbers: what a resource holds is an interval, for a Range, a comparator or sampled data stand for many values.
+//! Numbers. An element is an interval, because a Range, a comparator or sampled data stand for many values.
 
 use super::decimal::Decimal;
-use super::error::Fault;
-use super::place::Accept;
+use super::error::ValueError;
+use super::matcher::ElementTest;
 use super::prefix::Prefix;
-use super::quantity::range;
-use crate::json::{Json, Shape};
+use super::quantity::parse_range;
+use crate::json::{JsonType, JsonValue};
 
-/// An element that numbers are looked for in.
+/// The kinds of elements that numbers are compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NumberElement {
     Number,
@@ -15,9 +15,9 @@ pub(super) enum NumberElement {
 }
 
 impl NumberElement {
-    /// By the FHIR type at the end of a path; `None` where no number can stand.
-    pub(super) fn of(ends_in: &str) -> Option<Self> {
-        match ends_in {
+    /// Returns the kind of a FHIR type, or `None` if numbers are not compared with the type.
+    pub(super) fn from_type(element_type: &str) -> Option<Self> {
+        match element_type {
             "integer" | "decimal" | "positiveInt" | "unsignedInt" | "integer64" => Some(Self::Number),
             "Range" => Some(Self::Range),
             _ => None,
@@ -25,25 +25,26 @@ impl NumberElement {
     }
 }
 
-/// One end of an interval.
+/// An end of an interval.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct End {
-    pub(super) at: Decimal,
-    /// Not part of the interval itself.
-    pub(super) is_open: bool,
+pub(super) struct Bound {
+    pub(super) value: Decimal,
+    /// True if the value itself is outside the interval.
+    pub(super) is_exclusive: bool,
 }
 
-/// The values that a resource's element stands for; an end that is absent is infinite.
+/// The values that an element stands for. An absent bound is infinite.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Interval {
-    pub(super) low: Option<End>,
-    pub(super) high: Option<End>,
+    pub(super) low: Option<Bound>,
+    pub(super) high: Option<Bound>,
 }
 
 impl Interval {
+    /// Creates an interval that includes its bounds.
     pub(super) fn closed(low: Option<Decimal>, high: Option<Decimal>) -> Self {
-        let end = |at| End { at, is_open: false };
-        Self { low: low.map(end), high: high.map(end) }
+        let bound = |value| Bound { value, is_exclusive: false };
+        Self { low: low.map(bound), high: high.map(bound) }
     }
 }
 
@@ -52,73 +53,74 @@ impl Interval {
 pub(super) struct NumberTest {
     prefix: Prefix,
     value: Decimal,
-    /// What is equal to it: from here on …
+    /// The start of the range that is equal to the value, inclusive.
     low: Decimal,
-    /// … and below there.
+    /// The end of the range that is equal to the value, exclusive.
     high: Decimal,
 }
 
 impl NumberTest {
-    /// Reads `gt5.40`.
+    /// Parses a value such as `gt5.40`.
     ///
-    /// `100` is equal to all of [99.5, 100.5), `1e2` to all of [50, 150). (R4's page says [95, 105) of the latter, which
-    /// is half a unit of no digit that is written; R5's says as here.)
-    pub(super) fn parse(text: &str) -> Result<Self, Fault> {
+    /// `100` is equal to all of [99.5, 100.5), `1e2` to all of [50, 150), as R5 specifies. (R4 specifies [95, 105) for `1e2`,
+    /// which is not half a unit of a written digit.)
+    pub(super) fn parse(text: &str) -> Result<Self, ValueError> {
         let (prefix, text) = Prefix::split(text);
-        Self::of(prefix, text).ok_or(Fault::NotANumber)
+        Self::with_prefix(prefix, text).ok_or(ValueError::NotANumber)
     }
 
-    fn of(prefix: Prefix, text: &str) -> Option<Self> {
+    /// Parses the number behind a prefix.
+    fn with_prefix(prefix: Prefix, text: &str) -> Option<Self> {
         let value = Decimal::parse(text)?;
-        let reach = match prefix {
-            // The standard's 10 %, but never less than what is written.
+        let tolerance = match prefix {
+            // FHIR's 10 %, but at least the written precision.
             Prefix::Ap => value.half_unit().max(value.tenth()),
             Prefix::Eq | Prefix::Ne | Prefix::Gt | Prefix::Lt | Prefix::Ge | Prefix::Le | Prefix::Sa | Prefix::Eb => value.half_unit(),
         };
-        Some(Self { prefix, value, low: value.plus(reach.negated())?, high: value.plus(reach)? })
+        Some(Self { prefix, value, low: value.checked_add(tolerance.negated())?, high: value.checked_add(tolerance)? })
     }
 
-    /// Whether an element's values are as the query wants them. But for `eq`, `ne` and `ap` the number of the query is
-    /// taken as exact.
-    pub(super) fn accepts(&self, found: &Interval) -> bool {
+    /// Returns true if the interval of an element matches. Except for `eq`, `ne` and `ap`, the number of the query is exact.
+    pub(super) fn matches(&self, interval: &Interval) -> bool {
         let value = &self.value;
         match self.prefix {
-            Prefix::Eq => self.contains(found),
-            Prefix::Ne => !self.contains(found),
-            Prefix::Gt => found.high.is_none_or(|high| high.at > *value),
-            Prefix::Ge => found.high.is_none_or(|high| high.at > *value || (high.at == *value && !high.is_open)),
-            Prefix::Lt => found.low.is_none_or(|low| low.at < *value),
-            Prefix::Le => found.low.is_none_or(|low| low.at < *value || (low.at == *value && !low.is_open)),
-            Prefix::Sa => found.low.is_some_and(|low| low.at > *value || (low.at == *value && low.is_open)),
-            Prefix::Eb => found.high.is_some_and(|high| high.at < *value || (high.at == *value && high.is_open)),
+            Prefix::Eq => self.contains(interval),
+            Prefix::Ne => !self.contains(interval),
+            Prefix::Gt => interval.high.is_none_or(|high| high.value > *value),
+            Prefix::Ge => interval.high.is_none_or(|high| high.value > *value || (high.value == *value && !high.is_exclusive)),
+            Prefix::Lt => interval.low.is_none_or(|low| low.value < *value),
+            Prefix::Le => interval.low.is_none_or(|low| low.value < *value || (low.value == *value && !low.is_exclusive)),
+            Prefix::Sa => interval.low.is_some_and(|low| low.value > *value || (low.value == *value && low.is_exclusive)),
+            Prefix::Eb => interval.high.is_some_and(|high| high.value < *value || (high.value == *value && high.is_exclusive)),
             Prefix::Ap => {
-                found.low.is_none_or(|low| low.at < self.high || (low.at == self.high && !low.is_open))
-                    && found.high.is_none_or(|high| high.at > self.low || (high.at == self.low && !high.is_open))
+                interval.low.is_none_or(|low| low.value < self.high || (low.value == self.high && !low.is_exclusive))
+                    && interval.high.is_none_or(|high| high.value > self.low || (high.value == self.low && !high.is_exclusive))
             }
         }
     }
 
-    fn contains(&self, found: &Interval) -> bool {
-        found.low.is_some_and(|low| low.at >= self.low)
-            && found.high.is_some_and(|high| high.at < self.high || (high.at == self.high && high.is_open))
+    /// Returns true if the interval is within the range that is equal to the value.
+    fn contains(&self, interval: &Interval) -> bool {
+        interval.low.is_some_and(|low| low.value >= self.low)
+            && interval.high.is_some_and(|high| high.value < self.high || (high.value == self.high && high.is_exclusive))
     }
 }
 
-impl Accept<NumberElement> for NumberTest {
-    fn any_accepts(tests: &[Self], element: NumberElement, value: Json<'_>) -> bool {
+impl ElementTest<NumberElement> for NumberTest {
+    fn any_matches(tests: &[Self], element: NumberElement, value: JsonValue<'_>) -> bool {
         let interval = match element {
-            NumberElement::Number => number(value).map(|number| Interval::closed(Some(number), Some(number))),
-            NumberElement::Range => range(value),
+            NumberElement::Number => parse_number(value).map(|number| Interval::closed(Some(number), Some(number))),
+            NumberElement::Range => parse_range(value),
         };
-        interval.is_some_and(|interval| tests.iter().any(|test| test.accepts(&interval)))
+        interval.is_some_and(|interval| tests.iter().any(|test| test.matches(&interval)))
     }
 }
 
-/// The number that a JSON value is; R5 writes its 64-bit integers as strings.
-pub(super) fn number(json: Json<'_>) -> Option<Decimal> {
-    match json.shape() {
-        Shape::Number => Decimal::parse(json.as_str()),
-        Shape::Text => Decimal::parse(&json.text()?),
-        Shape::Object | Shape::Array | Shape::Bool | Shape::Null => None,
+/// Parses a JSON number, or a string with a number: R5 writes 64-bit integers as strings.
+pub(super) fn parse_number(json: JsonValue<'_>) -> Option<Decimal> {
+    match json.json_type() {
+        JsonType::Number => Decimal::parse(json.as_str()),
+        JsonType::String => Decimal::parse(&json.text()?),
+        JsonType::Object | JsonType::Array | JsonType::Boolean | JsonType::Null => None,
     }
 }

@@ -1,11 +1,11 @@
-//! `ge` and its kin before dates, numbers and quantities.
+//! The prefixes of dates, numbers and quantities, such as `ge`.
 
-/// How a value in a resource is compared with the one in the query.
+/// The comparison of a value in a resource with the one in the query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Prefix {
-    /// Equal within the precision that is written; no prefix means it too.
+    /// Equal within the written precision. The default without a prefix.
     Eq,
-    /// Not equal so.
+    /// Different within the written precision.
     Ne,
     /// Greater.
     Gt,
@@ -24,8 +24,10 @@ pub(super) enum Prefix {
 }
 
 impl Prefix {
+    /// The nine prefixes.
     const ALL: [Self; 9] = [Self::Eq, Self::Ne, Self::Gt, Self::Lt, Self::Ge, Self::Le, Self::Sa, Self::Eb, Self::Ap];
 
+    /// Returns the text of the prefix.
     const fn as_str(self) -> &'static str {
         match self {
             Self::Eq => "eq",
@@ -40,9 +42,9 @@ impl Prefix {
         }
     }
 
-    /// The prefix of a value and what stands behind it.
+    /// Splits a value into its prefix and the rest.
     pub(super) fn split(text: &str) -> (Self, &str) {
-        let found = Self::ALL.into_iter().find_map(|prefix| Some((prefix, text.strip_prefix(prefix.as_str())?)));
-        found.unwrap_or((Self::Eq, text))
+        let prefix = Self::ALL.into_iter().find_map(|prefix| Some((prefix, text.strip_prefix(prefix.as_str())?)));
+        prefix.unwrap_or((Self::Eq, text))
     }
 }

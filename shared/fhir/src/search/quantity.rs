@@ -1,16 +1,16 @@
-//! Quantities: a number and the unit that it counts.
+//! Quantities: a number and its unit.
 
 use super::decimal::Decimal;
-use super::error::Fault;
-use super::grammar::{pieces, unescaped};
-use super::number::{End, Interval, NumberTest, number};
-use super::place::Accept;
-use crate::json::Json;
+use super::error::ValueError;
+use super::grammar::{split_unescaped, unescape};
+use super::matcher::ElementTest;
+use super::number::{Bound, Interval, NumberTest, parse_number};
+use crate::json::JsonValue;
 
-/// ISO 4217, the system of a Money's currency.
-const CURRENCIES: &str = "urn:iso:std:iso:4217";
+/// ISO 4217, the code system of a Money's currency.
+const CURRENCY_SYSTEM: &str = "urn:iso:std:iso:4217";
 
-/// An element that quantities are looked for in.
+/// The kinds of elements that quantities are compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum QuantityElement {
     Quantity,
@@ -20,9 +20,9 @@ pub(super) enum QuantityElement {
 }
 
 impl QuantityElement {
-    /// By the FHIR type at the end of a path; `None` where no quantity can stand.
-    pub(super) fn of(ends_in: &str) -> Option<Self> {
-        match ends_in {
+    /// Returns the kind of a FHIR type, or `None` if quantities are not compared with the type.
+    pub(super) fn from_type(element_type: &str) -> Option<Self> {
+        match element_type {
             "Quantity" | "Age" | "Count" | "Distance" | "Duration" | "SimpleQuantity" | "MoneyQuantity" => Some(Self::Quantity),
             "Money" => Some(Self::Money),
             "Range" => Some(Self::Range),
@@ -32,168 +32,178 @@ impl QuantityElement {
     }
 }
 
-/// A quantity of a query: `gt5.4|http://unitsofmeasure.org|mg`. Units are not converted into each other.
+/// A quantity of a query: `gt5.4|http://unitsofmeasure.org|mg`. Units are not converted.
 #[derive(Clone, Debug)]
 pub(super) struct QuantityTest {
     number: NumberTest,
     unit: Unit,
 }
 
+/// The unit in a query.
 #[derive(Clone, Debug)]
 enum Unit {
     Any,
-    /// `5.4||mg`: the code or the unit as people read it.
-    Named(Box<str>),
+    /// `5.4||mg`: a code or a human-readable unit.
+    CodeOrText(Box<str>),
     /// `5.4|system|mg`
-    Coded(Box<str>, Box<str>),
+    SystemAndCode(Box<str>, Box<str>),
     /// `5.4|system|`
-    Of(Box<str>),
+    System(Box<str>),
 }
 
-/// What a Quantity says of its unit.
+/// The members of a Quantity or a Money.
 #[derive(Clone, Copy, Default)]
-struct Found<'a> {
-    value: Option<Json<'a>>,
-    comparator: Option<Json<'a>>,
-    unit: Option<Json<'a>>,
-    system: Option<Json<'a>>,
-    code: Option<Json<'a>>,
+struct QuantityMembers<'a> {
+    value: Option<JsonValue<'a>>,
+    comparator: Option<JsonValue<'a>>,
+    unit: Option<JsonValue<'a>>,
+    system: Option<JsonValue<'a>>,
+    code: Option<JsonValue<'a>>,
 }
 
-impl<'a> Found<'a> {
-    fn of(quantity: Json<'a>) -> Self {
-        let mut found = Self::default();
+impl<'a> QuantityMembers<'a> {
+    /// Reads the members of a JSON object.
+    fn read(quantity: JsonValue<'a>) -> Self {
+        let mut members = Self::default();
         for (name, value) in quantity.raw_members() {
             match name {
-                "value" => found.value = Some(value),
-                "comparator" => found.comparator = Some(value),
-                "unit" => found.unit = Some(value),
-                "system" => found.system = Some(value),
-                // A Money's currency is its code.
-                "code" | "currency" => found.code = Some(value),
+                "value" => members.value = Some(value),
+                "comparator" => members.comparator = Some(value),
+                "unit" => members.unit = Some(value),
+                "system" => members.system = Some(value),
+                // The currency of a Money takes the place of the code.
+                "code" | "currency" => members.code = Some(value),
                 _ => {}
             }
         }
-        found
+        members
     }
 
+    /// Returns the numeric value.
     fn number(&self) -> Option<Decimal> {
-        self.value.and_then(number)
+        self.value.and_then(parse_number)
     }
 
-    /// `<5` stands for everything below 5.
+    /// Returns the interval that the value and the comparator stand for: `<5` is everything below 5.
     fn interval(&self) -> Option<Interval> {
-        let at = self.number()?;
-        let comparator = self.comparator.and_then(Json::text);
-        let (open, closed) = (Some(End { at, is_open: true }), Some(End { at, is_open: false }));
+        let value = self.number()?;
+        let comparator = self.comparator.and_then(JsonValue::text);
+        let exclusive = Some(Bound { value, is_exclusive: true });
+        let inclusive = Some(Bound { value, is_exclusive: false });
         Some(match comparator.as_deref() {
-            Some("<") => Interval { low: None, high: open },
-            Some("<=") => Interval { low: None, high: closed },
-            Some(">") => Interval { low: open, high: None },
-            Some(">=") => Interval { low: closed, high: None },
-            _ => Interval { low: closed, high: closed },
+            Some("<") => Interval { low: None, high: exclusive },
+            Some("<=") => Interval { low: None, high: inclusive },
+            Some(">") => Interval { low: exclusive, high: None },
+            Some(">=") => Interval { low: inclusive, high: None },
+            _ => Interval { low: inclusive, high: inclusive },
         })
     }
 }
 
-fn is(value: Option<Json<'_>>, wanted: &str) -> bool {
-    value.and_then(Json::text).is_some_and(|text| text == wanted)
+/// Returns true if the value is this string.
+fn has_text(value: Option<JsonValue<'_>>, expected: &str) -> bool {
+    value.and_then(JsonValue::text).is_some_and(|text| text == expected)
 }
 
 impl QuantityTest {
-    pub(super) fn parse(value: &str) -> Result<Self, Fault> {
-        let parts = pieces(value, '|').map(unescaped).collect::<Result<Vec<_>, _>>()?;
+    /// Parses `number` or `number|system|code`.
+    pub(super) fn parse(value: &str) -> Result<Self, ValueError> {
+        let parts = split_unescaped(value, '|').map(unescape).collect::<Result<Vec<_>, _>>()?;
         let (number, unit) = match <[Box<str>; 3]>::try_from(parts) {
             Ok([number, system, code]) => {
                 let unit = match (system.is_empty(), code.is_empty()) {
                     (true, true) => Unit::Any,
-                    (true, false) => Unit::Named(code),
-                    (false, true) => Unit::Of(system),
-                    (false, false) => Unit::Coded(system, code),
+                    (true, false) => Unit::CodeOrText(code),
+                    (false, true) => Unit::System(system),
+                    (false, false) => Unit::SystemAndCode(system, code),
                 };
                 (number, unit)
             }
             Err(parts) => match <[Box<str>; 1]>::try_from(parts) {
                 Ok([number]) => (number, Unit::Any),
-                Err(_) => return Err(Fault::NotAQuantity),
+                Err(_) => return Err(ValueError::NotAQuantity),
             },
         };
-        Ok(Self { number: NumberTest::parse(&number).map_err(|_| Fault::NotAQuantity)?, unit })
+        Ok(Self { number: NumberTest::parse(&number).map_err(|_| ValueError::NotAQuantity)?, unit })
     }
 
-    fn accepts(&self, quantity: Json<'_>) -> bool {
-        let found = Found::of(quantity);
-        found.interval().is_some_and(|interval| self.number.accepts(&interval)) && self.counts(&found)
+    /// Returns true if a Quantity matches.
+    fn matches_quantity(&self, quantity: JsonValue<'_>) -> bool {
+        let members = QuantityMembers::read(quantity);
+        members.interval().is_some_and(|interval| self.number.matches(&interval)) && self.matches_unit(&members)
     }
 
-    fn accepts_money(&self, money: Json<'_>) -> bool {
-        let found = Found::of(money);
-        let is_counted = match &self.unit {
+    /// Returns true if a Money matches.
+    fn matches_money(&self, money: JsonValue<'_>) -> bool {
+        let members = QuantityMembers::read(money);
+        let matches_currency = match &self.unit {
             Unit::Any => true,
-            Unit::Named(code) => is(found.code, code),
-            Unit::Coded(system, code) => **system == *CURRENCIES && is(found.code, code),
-            Unit::Of(system) => **system == *CURRENCIES,
+            Unit::CodeOrText(code) => has_text(members.code, code),
+            Unit::SystemAndCode(system, code) => **system == *CURRENCY_SYSTEM && has_text(members.code, code),
+            Unit::System(system) => **system == *CURRENCY_SYSTEM,
         };
-        is_counted && found.interval().is_some_and(|interval| self.number.accepts(&interval))
+        matches_currency && members.interval().is_some_and(|interval| self.number.matches(&interval))
     }
 
-    /// A Range's ends are part of it.
-    fn accepts_range(&self, range: Json<'_>) -> bool {
-        let (low, high) = (range.member("low").map(Found::of), range.member("high").map(Found::of));
+    /// Returns true if a Range matches. Its ends are inclusive.
+    fn matches_range(&self, range: JsonValue<'_>) -> bool {
+        let (low, high) = (range.member("low").map(QuantityMembers::read), range.member("high").map(QuantityMembers::read));
         let mut ends = low.iter().chain(&high).peekable();
-        let is_counted = ends.peek().is_some() && ends.all(|end| self.counts(end));
-        is_counted && self.number.accepts(&Interval::closed(low.and_then(|low| low.number()), high.and_then(|high| high.number())))
+        let matches_units = ends.peek().is_some() && ends.all(|end| self.matches_unit(end));
+        matches_units && self.number.matches(&Interval::closed(low.and_then(|low| low.number()), high.and_then(|high| high.number())))
     }
 
-    /// Sampled data counts by the least and the greatest of its values.
-    fn accepts_samples(&self, samples: Json<'_>) -> bool {
-        let Some(origin) = samples.member("origin").map(Found::of) else { return false };
-        self.counts(&origin) && bounds(samples, &origin).is_some_and(|bounds| self.number.accepts(&bounds))
+    /// Returns true if a SampledData matches, by its least and its greatest value.
+    fn matches_samples(&self, samples: JsonValue<'_>) -> bool {
+        let Some(origin) = samples.member("origin").map(QuantityMembers::read) else { return false };
+        self.matches_unit(&origin) && sampled_interval(samples, &origin).is_some_and(|interval| self.number.matches(&interval))
     }
 
-    fn counts(&self, found: &Found<'_>) -> bool {
+    /// Returns true if the unit matches.
+    fn matches_unit(&self, members: &QuantityMembers<'_>) -> bool {
         match &self.unit {
             Unit::Any => true,
-            Unit::Named(name) => is(found.code, name) || is(found.unit, name),
-            Unit::Coded(system, code) => is(found.code, code) && is(found.system, system),
-            Unit::Of(system) => is(found.system, system),
+            Unit::CodeOrText(text) => has_text(members.code, text) || has_text(members.unit, text),
+            Unit::SystemAndCode(system, code) => has_text(members.code, code) && has_text(members.system, system),
+            Unit::System(system) => has_text(members.system, system),
         }
     }
 }
 
-impl Accept<QuantityElement> for QuantityTest {
-    fn any_accepts(tests: &[Self], element: QuantityElement, value: Json<'_>) -> bool {
+impl ElementTest<QuantityElement> for QuantityTest {
+    fn any_matches(tests: &[Self], element: QuantityElement, value: JsonValue<'_>) -> bool {
         tests.iter().any(|test| match element {
-            QuantityElement::Quantity => test.accepts(value),
-            QuantityElement::Money => test.accepts_money(value),
-            QuantityElement::Range => test.accepts_range(value),
-            QuantityElement::SampledData => test.accepts_samples(value),
+            QuantityElement::Quantity => test.matches_quantity(value),
+            QuantityElement::Money => test.matches_money(value),
+            QuantityElement::Range => test.matches_range(value),
+            QuantityElement::SampledData => test.matches_samples(value),
         })
     }
 }
 
-/// A Range of a number parameter, its units aside; `None` without an end.
-pub(super) fn range(json: Json<'_>) -> Option<Interval> {
-    let end = |name| json.member(name).and_then(|end| Found::of(end).number());
+/// Returns the interval of a Range, without regard to units; `None` if it has neither end.
+pub(super) fn parse_range(json: JsonValue<'_>) -> Option<Interval> {
+    let end = |name| json.member(name).and_then(|end| QuantityMembers::read(end).number());
     let (low, high) = (end("low"), end("high"));
     (low.is_some() || high.is_some()).then(|| Interval::closed(low, high))
 }
 
-/// `origin + factor * each`; `L` and `U` stand for the limits of what can be measured, `E` for an error.
-fn bounds(samples: Json<'_>, origin: &Found<'_>) -> Option<Interval> {
-    let limit = |name| samples.member(name).and_then(number);
-    let (lowest, highest) = (limit("lowerLimit"), limit("upperLimit"));
-    let factor = limit("factor").or_else(|| Decimal::parse("1"))?;
+/// Returns the interval of a SampledData. Each sample stands for `origin + factor * sample`. `L` and `U` stand for the limits of
+/// detection, `E` for an error.
+fn sampled_interval(samples: JsonValue<'_>, origin: &QuantityMembers<'_>) -> Option<Interval> {
+    let number = |name| samples.member(name).and_then(parse_number);
+    let (lower_limit, upper_limit) = (number("lowerLimit"), number("upperLimit"));
+    let factor = number("factor").or_else(|| Decimal::parse("1"))?;
     let origin = origin.number()?;
     let text = samples.member("data")?.text()?;
     let values = text.split_ascii_whitespace().filter_map(|word| match word {
         "E" => None,
-        "L" => lowest,
-        "U" => highest,
+        "L" => lower_limit,
+        "U" => upper_limit,
         _ => Decimal::parse(word),
     });
     let mut bounds: Option<(Decimal, Decimal)> = None;
-    for value in values.filter_map(|value| value.times(factor)?.plus(origin)) {
+    for value in values.filter_map(|value| value.checked_mul(factor)?.checked_add(origin)) {
         bounds = Some(bounds.map_or((value, value), |(low, high)| (low.min(value), high.max(value))));
     }
     bounds.map(|(low, high)| Interval::closed(Some(low), Some(high)))

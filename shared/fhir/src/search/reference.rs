@@ -1,13 +1,13 @@
-//! References: by id, by type and id, or by URL.
+//! References by id, by type and id, or by URL.
 
-use super::error::Fault;
-use super::grammar::unescaped;
-use super::place::Accept;
+use super::error::ValueError;
+use super::grammar::unescape;
+use super::matcher::ElementTest;
 use super::uri::{Relation, UriTest};
-use crate::ResourceType;
-use crate::json::Json;
+use crate::definitions::ResourceType;
+use crate::json::JsonValue;
 
-/// An element that references are looked for in.
+/// The kinds of elements that references are compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ReferenceElement {
     Reference,
@@ -15,9 +15,9 @@ pub(super) enum ReferenceElement {
 }
 
 impl ReferenceElement {
-    /// By the FHIR type at the end of a path; `None` where no reference can stand.
-    pub(super) fn of(ends_in: &str) -> Option<Self> {
-        match ends_in {
+    /// Returns the kind of a FHIR type, or `None` if references are not compared with the type.
+    pub(super) fn from_type(element_type: &str) -> Option<Self> {
+        match element_type {
             "Reference" => Some(Self::Reference),
             "canonical" | "uri" | "url" | "oid" | "uuid" => Some(Self::Canonical),
             _ => None,
@@ -27,104 +27,111 @@ impl ReferenceElement {
 
 /// A reference of a query.
 ///
-/// A relative one finds the resource also where it is referred to by URL: a lake holds one system's resources, and the
-/// compartments see it the same way. An absolute one finds that URL alone.
+/// A relative reference also matches absolute references to the resource, because a lake holds the resources of one system;
+/// the compartments follow the same rule. An absolute reference matches only that URL.
 #[derive(Clone, Debug)]
 pub(super) struct ReferenceTest {
     target: Target,
     version: Option<Box<str>>,
-    /// The same as a canonical reference.
+    /// The value as a canonical URL.
     canonical: UriTest,
 }
 
+/// The target of a reference in a query.
 #[derive(Clone, Debug)]
 enum Target {
-    /// An id, and the type if it is said.
+    /// An id, and the type if the query gives one.
     Local(Option<ResourceType>, Box<str>),
     /// A URL or URN.
     Absolute(Box<str>),
 }
 
-/// A reference as text, cut up.
-struct Parts<'a> {
-    /// Without the version.
+/// The parts of the text of a reference.
+struct ReferenceParts<'a> {
+    /// The text without the version.
     whole: &'a str,
     is_absolute: bool,
-    /// Neither relative nor a URL: `urn:uuid:…`.
+    /// True if the reference is a URN such as `urn:uuid:…`, neither relative nor a URL.
     is_urn: bool,
-    /// The last segment but one.
-    kind: Option<&'a str>,
+    /// The path segment before the id.
+    type_name: Option<&'a str>,
     id: &'a str,
     version: Option<&'a str>,
 }
 
-impl<'a> Parts<'a> {
-    fn of(text: &'a str) -> Self {
-        // From the end, for that is where they differ.
+impl<'a> ReferenceParts<'a> {
+    /// Splits the text of a reference.
+    fn split(text: &'a str) -> Self {
+        // Splits from the end, because base URLs may contain any segments.
         let versioned = text.rsplit_once('/').and_then(|(before, version)| Some((before.strip_suffix("/_history")?, version)));
         let (whole, version) = versioned.map_or((text, None), |(whole, version)| (whole, Some(version)));
         let (before, id) = whole.rsplit_once('/').map_or((None, whole), |(before, id)| (Some(before), id));
-        let kind = before.map(|before| before.rsplit_once('/').map_or(before, |(_, kind)| kind));
-        Self { whole, is_absolute: whole.contains(':'), is_urn: whole.starts_with("urn:"), kind, id, version }
+        let type_name = before.map(|before| before.rsplit_once('/').map_or(before, |(_, type_name)| type_name));
+        Self { whole, is_absolute: whole.contains(':'), is_urn: whole.starts_with("urn:"), type_name, id, version }
     }
 }
 
 impl ReferenceTest {
-    /// Reads `23`, `Patient/23`, `Patient/23/_history/2`, `http://example.org/fhir/Patient/23`, `urn:uuid:…` or
-    /// `http://example.org/Questionnaire/q|1.0`. `kind` is the type that `:Patient` asks for.
-    pub(super) fn parse(value: &str, kind: Option<ResourceType>) -> Result<Self, Fault> {
-        let text = unescaped(value)?;
-        let parts = Parts::of(&text);
+    /// Parses `23`, `Patient/23`, `Patient/23/_history/2`, `http://example.org/fhir/Patient/23`, `urn:uuid:…` or
+    /// `http://example.org/Questionnaire/q|1.0`. `target_type` is the type of the modifier `:Patient`.
+    pub(super) fn parse(value: &str, target_type: Option<ResourceType>) -> Result<Self, ValueError> {
+        let text = unescape(value)?;
+        let parts = ReferenceParts::split(&text);
         let target = if parts.is_absolute {
             Target::Absolute(parts.whole.into())
         } else {
-            let written = parts.kind.map(|name| ResourceType::named(name).ok_or(Fault::NotAReference)).transpose()?;
-            let is_one = written.is_none_or(|written| kind.is_none_or(|kind| kind == written));
-            let is_whole =
-                !parts.id.is_empty() && parts.whole.matches('/').count() <= 1 && !(parts.kind.is_none() && parts.version.is_some());
-            if !is_one || !is_whole {
-                return Err(Fault::NotAReference);
+            let own_type = parts.type_name.map(|name| ResourceType::parse(name).ok_or(ValueError::NotAReference)).transpose()?;
+            let is_consistent = own_type.is_none_or(|own| target_type.is_none_or(|target| target == own));
+            let is_complete =
+                !parts.id.is_empty() && parts.whole.matches('/').count() <= 1 && !(parts.type_name.is_none() && parts.version.is_some());
+            if !is_consistent || !is_complete {
+                return Err(ValueError::NotAReference);
             }
-            Target::Local(written.or(kind), parts.id.into())
+            Target::Local(own_type.or(target_type), parts.id.into())
         };
         Ok(Self { target, version: parts.version.map(Box::from), canonical: UriTest::parse(Relation::Same, value)? })
     }
 
-    /// Whether a Reference's text is the one wanted. A version counts only where the query names one.
-    fn accepts(&self, reference: &str) -> bool {
-        let found = Parts::of(reference);
-        let is_there = match &self.target {
-            Target::Local(kind, id) => {
-                !found.is_urn && found.id == &**id && kind.is_none_or(|kind| found.kind == Some(kind.as_str())) && found.kind.is_some()
+    /// Returns true if the text of a Reference matches. A version counts only if the query gives one.
+    fn matches(&self, reference: &str) -> bool {
+        let parts = ReferenceParts::split(reference);
+        let is_target = match &self.target {
+            Target::Local(resource_type, id) => {
+                let has_type = match resource_type {
+                    Some(resource_type) => parts.type_name == Some(resource_type.as_str()),
+                    None => parts.type_name.is_some(),
+                };
+                !parts.is_urn && parts.id == &**id && has_type
             }
-            Target::Absolute(url) => found.whole == &**url,
+            Target::Absolute(url) => parts.whole == &**url,
         };
-        is_there && (self.version.is_none() || self.version.as_deref() == found.version)
+        is_target && (self.version.is_none() || self.version.as_deref() == parts.version)
     }
 
-    /// A canonical reference may be relative too.
-    fn accepts_canonical(&self, text: &str) -> bool {
+    /// Returns true if a canonical reference matches. It may be relative.
+    fn matches_canonical(&self, text: &str) -> bool {
         let (url, _) = text.split_once('|').unwrap_or((text, ""));
-        self.canonical.accepts_canonical(text) || self.accepts(url)
+        self.canonical.matches_canonical(text) || self.matches(url)
     }
 }
 
-impl Accept<ReferenceElement> for ReferenceTest {
-    fn any_accepts(tests: &[Self], element: ReferenceElement, value: Json<'_>) -> bool {
-        let any_accepts =
-            |text: Option<Json<'_>>| text.and_then(Json::text).is_some_and(|reference| tests.iter().any(|test| test.accepts(&reference)));
+impl ElementTest<ReferenceElement> for ReferenceTest {
+    fn any_matches(tests: &[Self], element: ReferenceElement, value: JsonValue<'_>) -> bool {
+        let matches_text = |text: Option<JsonValue<'_>>| {
+            text.and_then(JsonValue::text).is_some_and(|reference| tests.iter().any(|test| test.matches(&reference)))
+        };
         match element {
-            ReferenceElement::Reference => any_accepts(value.member("reference")),
-            ReferenceElement::Canonical => value.text().is_some_and(|text| tests.iter().any(|test| test.accepts_canonical(&text))),
+            ReferenceElement::Reference => matches_text(value.member("reference")),
+            ReferenceElement::Canonical => value.text().is_some_and(|text| tests.iter().any(|test| test.matches_canonical(&text))),
         }
     }
 }
 
-/// Whether a Reference is to a resource of this type, as far as it says.
-pub(super) fn is_to(reference: Json<'_>, kind: &str) -> bool {
-    let text = reference.member("reference").and_then(Json::text);
-    match text.as_deref().map(Parts::of).and_then(|parts| parts.kind) {
-        Some(found) => found == kind,
-        None => reference.member("type").and_then(Json::text).is_some_and(|found| found == kind),
+/// Returns true if a Reference has a target of this type, by its text or by its member `type`.
+pub(super) fn targets_type(reference: JsonValue<'_>, type_name: &str) -> bool {
+    let text = reference.member("reference").and_then(JsonValue::text);
+    match text.as_deref().map(ReferenceParts::split).and_then(|parts| parts.type_name) {
+        Some(own) => own == type_name,
+        None => reference.member("type").and_then(JsonValue::text).is_some_and(|own| own == type_name),
     }
 }

@@ -3,10 +3,10 @@
 use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::is_combining_mark;
 
-use super::place::Accept;
-use crate::json::Json;
+use super::matcher::ElementTest;
+use crate::json::JsonValue;
 
-/// An element that strings are looked for in.
+/// The kinds of elements that strings are compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum StringElement {
     Text,
@@ -15,9 +15,9 @@ pub(super) enum StringElement {
 }
 
 impl StringElement {
-    /// By the FHIR type at the end of a path; `None` where no string can stand.
-    pub(super) fn of(ends_in: &str) -> Option<Self> {
-        match ends_in {
+    /// Returns the kind of a FHIR type, or `None` if strings are not compared with the type.
+    pub(super) fn from_type(element_type: &str) -> Option<Self> {
+        match element_type {
             "HumanName" | "Address" => Some(Self::Parts),
             "string" | "markdown" | "code" | "id" | "uri" | "url" | "canonical" | "oid" | "uuid" => Some(Self::Text),
             _ => None,
@@ -25,37 +25,39 @@ impl StringElement {
     }
 }
 
-/// A text as it is compared: without case, without accents.
+/// A text without case and accents.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Folded(Box<str>);
+pub(super) struct FoldedText(Box<str>);
 
-impl Folded {
-    pub(super) fn of(text: &str) -> Self {
-        Self(folded(text).collect())
+impl FoldedText {
+    /// Folds a text.
+    pub(super) fn new(text: &str) -> Self {
+        Self(fold(text).collect())
     }
 
-    /// Whether `text`, folded, begins with it.
-    pub(super) fn begins(&self, text: &str) -> bool {
-        let wanted = self.0.as_bytes();
-        // Nearly every text is plain ASCII as far as it matters: no characters need be looked up.
-        match text.as_bytes().get(..wanted.len()) {
-            Some(head) if head.is_ascii() => head.eq_ignore_ascii_case(wanted),
+    /// Returns true if `text`, folded, starts with this text.
+    pub(super) fn is_prefix_of(&self, text: &str) -> bool {
+        let prefix = self.0.as_bytes();
+        // Nearly every text is ASCII up to the length of the prefix. Then folding is not needed.
+        match text.as_bytes().get(..prefix.len()) {
+            Some(start) if start.is_ascii() => start.eq_ignore_ascii_case(prefix),
             None if text.is_ascii() => false,
             _ => {
-                let mut folded = folded(text);
-                self.0.chars().all(|wanted| folded.next() == Some(wanted))
+                let mut folded = fold(text);
+                self.0.chars().all(|c| folded.next() == Some(c))
             }
         }
     }
 
-    /// Whether it stands anywhere in `text`, folded.
-    fn is_within(&self, text: &str) -> bool {
-        folded(text).collect::<String>().contains(&*self.0)
+    /// Returns true if `text`, folded, contains this text.
+    fn is_contained_in(&self, text: &str) -> bool {
+        fold(text).collect::<String>().contains(&*self.0)
     }
 }
 
-/// Lower case, canonical decomposition, no marks; `ß` is `ss` and a final sigma is a sigma, as in full case folding.
-fn folded(text: &str) -> impl Iterator<Item = char> {
+/// Converts to lower case and canonical decomposition and removes combining marks. As in full case folding, `ß` becomes `ss` and
+/// a final sigma becomes a sigma.
+fn fold(text: &str) -> impl Iterator<Item = char> {
     text.chars().flat_map(char::to_lowercase).nfd().filter(|c| !is_combining_mark(*c)).flat_map(|c| {
         let (first, second) = match c {
             'ß' => ('s', Some('s')),
@@ -69,30 +71,31 @@ fn folded(text: &str) -> impl Iterator<Item = char> {
 /// A string of a query.
 #[derive(Clone, Debug)]
 pub(super) enum StringTest {
-    Begins(Folded),
-    Contains(Folded),
+    StartsWith(FoldedText),
+    Contains(FoldedText),
     Exact(Box<str>),
 }
 
 impl StringTest {
-    fn accepts(&self, text: &str) -> bool {
+    /// Returns true if a string of a resource matches.
+    fn matches(&self, text: &str) -> bool {
         match self {
-            Self::Begins(wanted) => wanted.begins(text),
-            Self::Contains(wanted) => wanted.is_within(text),
-            Self::Exact(wanted) => **wanted == *text,
+            Self::StartsWith(expected) => expected.is_prefix_of(text),
+            Self::Contains(expected) => expected.is_contained_in(text),
+            Self::Exact(expected) => **expected == *text,
         }
     }
 }
 
-impl Accept<StringElement> for StringTest {
-    fn any_accepts(tests: &[Self], element: StringElement, value: Json<'_>) -> bool {
-        let is_wanted = |value: Json<'_>| value.text().is_some_and(|text| tests.iter().any(|test| test.accepts(&text)));
+impl ElementTest<StringElement> for StringTest {
+    fn any_matches(tests: &[Self], element: StringElement, value: JsonValue<'_>) -> bool {
+        let matches_text = |value: JsonValue<'_>| value.text().is_some_and(|text| tests.iter().any(|test| test.matches(&text)));
         match element {
-            StringElement::Text => is_wanted(value),
-            StringElement::Parts => value.raw_members().any(|(name, value)| PARTS.contains(&name) && value.items().any(is_wanted)),
+            StringElement::Text => matches_text(value),
+            StringElement::Parts => value.raw_members().any(|(name, value)| PARTS.contains(&name) && value.items().any(matches_text)),
         }
     }
 }
 
-/// What a search looks at of a HumanName or an Address.
+/// The members of a HumanName or an Address that are searched.
 const PARTS: [&str; 11] = ["text", "family", "given", "prefix", "suffix", "line", "city", "district", "state", "postalCode", "country"];

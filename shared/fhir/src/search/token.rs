@@ -1,41 +1,42 @@
-//! Tokens: a code, alone or with the system that it belongs to.
+//! Tokens: a code, with or without its code system.
 
-use super::error::Fault;
-use super::grammar::{pieces, unescaped};
-use super::place::Accept;
-use super::string::Folded;
-use crate::json::Json;
+use super::error::ValueError;
+use super::grammar::{split_unescaped, unescape};
+use super::matcher::ElementTest;
+use super::string::FoldedText;
+use crate::json::JsonValue;
 
-/// The system of `true` and `false`.
+/// The code system of `true` and `false`.
 const SPECIAL_VALUES: &str = "http://terminology.hl7.org/CodeSystem/special-values";
 
-/// An element that tokens are looked for in.
+/// The kinds of elements that tokens are compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TokenElement {
     Coding,
     CodeableConcept,
     Identifier,
     ContactPoint,
-    /// A code, and the only system that it can be of.
+    /// A `code`, and its code system if the binding has only one.
     Code(Option<&'static str>),
     Boolean,
-    /// Text that people write: its case does not count.
+    /// Human-readable text, compared without case.
     Text,
-    /// An id or a URI.
+    /// An id or a URI, compared exactly.
     Exact,
     /// The identifier of a Reference.
     ReferenceIdentifier,
 }
 
 impl TokenElement {
-    /// By the FHIR type at the end of a path; `None` where no token can stand.
-    pub(super) fn of(ends_in: &str, implied: Option<&'static str>) -> Option<Self> {
-        match ends_in {
+    /// Returns the kind of a FHIR type, or `None` if tokens are not compared with the type. `system` is the code system of a
+    /// `code`.
+    pub(super) fn from_type(element_type: &str, system: Option<&'static str>) -> Option<Self> {
+        match element_type {
             "Coding" => Some(Self::Coding),
             "CodeableConcept" => Some(Self::CodeableConcept),
             "Identifier" => Some(Self::Identifier),
             "ContactPoint" => Some(Self::ContactPoint),
-            "code" => Some(Self::Code(implied)),
+            "code" => Some(Self::Code(system)),
             "boolean" => Some(Self::Boolean),
             "string" | "markdown" => Some(Self::Text),
             "id" | "uri" | "url" | "canonical" | "oid" | "uuid" => Some(Self::Exact),
@@ -43,7 +44,7 @@ impl TokenElement {
         }
     }
 
-    /// Whether people's words for a token stand in it.
+    /// Returns true if the element can hold a human-readable text of the token.
     pub(super) fn has_text(self) -> bool {
         matches!(self, Self::Coding | Self::CodeableConcept | Self::Identifier)
     }
@@ -52,158 +53,164 @@ impl TokenElement {
 /// A token of a query.
 #[derive(Clone, Debug)]
 pub(super) enum TokenTest {
-    /// `code`: of any system or none.
+    /// `code`: with any system or none.
     Code(Box<str>),
     /// `system|code`
-    Both(Box<str>, Box<str>),
-    /// `|code`: of no system.
-    Bare(Box<str>),
-    /// `system|`: any code of it.
+    SystemAndCode(Box<str>, Box<str>),
+    /// `|code`: without a system.
+    CodeWithoutSystem(Box<str>),
+    /// `system|`: any code of the system.
     System(Box<str>),
 }
 
-/// What an element holds, as far as a token is compared with it.
+/// The token of an element, for comparison with those of a query.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Token<'a> {
-    pub(super) system: System<'a>,
+    pub(super) system: CodeSystem<'a>,
     pub(super) code: Option<&'a str>,
-    pub(super) has_case: bool,
+    pub(super) is_case_sensitive: bool,
 }
 
-/// The system that a code in a resource belongs to.
+/// The code system of a code in a resource.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum System<'a> {
-    Named(&'a str),
+pub(super) enum CodeSystem<'a> {
+    Given(&'a str),
     None,
-    /// A `code`'s system follows from its definition; this is the only one it can be.
+    /// The only system in the binding of a `code`.
     Implied(&'a str),
-    /// A `code` whose definition allows codes of several systems: whichever is asked for may be it.
+    /// The system of a `code` whose binding has several systems. It matches any.
     Unknown,
 }
 
-impl System<'_> {
-    fn is(self, wanted: &str) -> bool {
+impl CodeSystem<'_> {
+    /// Returns true if the system may be `expected`.
+    fn is(self, expected: &str) -> bool {
         match self {
-            Self::Named(system) | Self::Implied(system) => system == wanted,
+            Self::Given(system) | Self::Implied(system) => system == expected,
             Self::None => false,
             Self::Unknown => true,
         }
     }
 
+    /// Returns true if the resource does not name a system.
     fn is_absent(self) -> bool {
         match self {
-            Self::Named(_) => false,
-            // Nothing in the resource names a system.
+            Self::Given(_) => false,
             Self::None | Self::Implied(_) | Self::Unknown => true,
         }
     }
 }
 
 impl TokenTest {
-    pub(super) fn parse(value: &str) -> Result<Self, Fault> {
-        let mut parts = pieces(value, '|').map(unescaped);
-        let first = parts.next().ok_or(Fault::NotAToken)??;
+    /// Parses `code`, `system|code`, `|code` or `system|`.
+    pub(super) fn parse(value: &str) -> Result<Self, ValueError> {
+        let mut parts = split_unescaped(value, '|').map(unescape);
+        let first = parts.next().ok_or(ValueError::NotAToken)??;
         let Some(second) = parts.next() else {
-            return if first.is_empty() { Err(Fault::Empty) } else { Ok(Self::Code(first)) };
+            return if first.is_empty() { Err(ValueError::Empty) } else { Ok(Self::Code(first)) };
         };
         let second = second?;
         match (first.is_empty(), second.is_empty(), parts.next()) {
-            (false, false, None) => Ok(Self::Both(first, second)),
-            (true, false, None) => Ok(Self::Bare(second)),
+            (false, false, None) => Ok(Self::SystemAndCode(first, second)),
+            (true, false, None) => Ok(Self::CodeWithoutSystem(second)),
             (false, true, None) => Ok(Self::System(first)),
-            (true, true, _) | (_, _, Some(_)) => Err(Fault::NotAToken),
+            (true, true, _) | (_, _, Some(_)) => Err(ValueError::NotAToken),
         }
     }
 
-    /// The code that is asked for, if one is.
+    /// Returns the code, if the token has one.
     pub(super) fn code(&self) -> Option<&str> {
         match self {
-            Self::Code(code) | Self::Both(_, code) | Self::Bare(code) => Some(code),
+            Self::Code(code) | Self::SystemAndCode(_, code) | Self::CodeWithoutSystem(code) => Some(code),
             Self::System(_) => None,
         }
     }
 
-    pub(super) fn accepts(&self, found: Token<'_>) -> bool {
-        let is = |wanted: &str| match found.code {
-            Some(code) if found.has_case => code == wanted,
-            Some(code) => code.chars().flat_map(char::to_lowercase).eq(wanted.chars().flat_map(char::to_lowercase)),
+    /// Returns true if the token of an element matches.
+    pub(super) fn matches(&self, token: Token<'_>) -> bool {
+        let is_code = |expected: &str| match token.code {
+            Some(code) if token.is_case_sensitive => code == expected,
+            Some(code) => code.chars().flat_map(char::to_lowercase).eq(expected.chars().flat_map(char::to_lowercase)),
             None => false,
         };
         match self {
-            Self::Code(code) => is(code),
-            Self::Both(system, code) => is(code) && found.system.is(system),
-            Self::Bare(code) => is(code) && found.system.is_absent(),
-            Self::System(system) => found.system.is(system),
+            Self::Code(code) => is_code(code),
+            Self::SystemAndCode(system, code) => is_code(code) && token.system.is(system),
+            Self::CodeWithoutSystem(code) => is_code(code) && token.system.is_absent(),
+            Self::System(system) => token.system.is(system),
         }
     }
 }
 
-/// `:of-type`: a type of identifiers and the value of one.
+/// A value of `:of-type`: the type and the value of an identifier.
 #[derive(Clone, Debug)]
 pub(super) struct OfType {
-    kind: TokenTest,
+    identifier_type: TokenTest,
     value: Box<str>,
 }
 
 impl OfType {
-    pub(super) fn parse(value: &str) -> Result<Self, Fault> {
-        let parts = pieces(value, '|').map(unescaped).collect::<Result<Vec<_>, _>>()?;
+    /// Parses `system|code|value`.
+    pub(super) fn parse(value: &str) -> Result<Self, ValueError> {
+        let parts = split_unescaped(value, '|').map(unescape).collect::<Result<Vec<_>, _>>()?;
         match <[Box<str>; 3]>::try_from(parts) {
             Ok([system, code, value]) if !system.is_empty() && !code.is_empty() && !value.is_empty() => {
-                Ok(Self { kind: TokenTest::Both(system, code), value })
+                Ok(Self { identifier_type: TokenTest::SystemAndCode(system, code), value })
             }
-            _ => Err(Fault::NotOfType),
+            _ => Err(ValueError::NotOfType),
         }
     }
 
-    fn accepts(&self, identifier: Json<'_>) -> bool {
-        let is_valued = identifier.member("value").and_then(Json::text).is_some_and(|value| *value == *self.value);
-        is_valued && identifier.member("type").is_some_and(|kind| any_coding(kind, &|token| self.kind.accepts(token)))
+    /// Returns true if an Identifier matches.
+    fn matches(&self, identifier: JsonValue<'_>) -> bool {
+        let has_value = identifier.member("value").and_then(JsonValue::text).is_some_and(|value| *value == *self.value);
+        has_value && identifier.member("type").is_some_and(|concept| any_coding(concept, &|token| self.identifier_type.matches(token)))
     }
 }
 
-impl Accept<TokenElement> for TokenTest {
-    fn any_accepts(tests: &[Self], element: TokenElement, value: Json<'_>) -> bool {
-        let is_wanted = |token: Token<'_>| tests.iter().any(|test| test.accepts(token));
-        let is_text_wanted = |system, has_case| {
+impl ElementTest<TokenElement> for TokenTest {
+    fn any_matches(tests: &[Self], element: TokenElement, value: JsonValue<'_>) -> bool {
+        let matches_any = |token: Token<'_>| tests.iter().any(|test| test.matches(token));
+        let matches_text = |system, is_case_sensitive| {
             let text = value.text();
-            text.is_some_and(|code| is_wanted(Token { system, code: Some(&code), has_case }))
+            text.is_some_and(|code| matches_any(Token { system, code: Some(&code), is_case_sensitive }))
         };
         match element {
-            TokenElement::Coding => is_wanted_coded(value, "code", &is_wanted),
-            TokenElement::CodeableConcept => any_coding(value, &is_wanted),
-            // A contact point's system is a word such as `phone`; clients write it as if it were a code's.
-            TokenElement::Identifier | TokenElement::ContactPoint => is_wanted_coded(value, "value", &is_wanted),
+            TokenElement::Coding => matches_coded(value, "code", &matches_any),
+            TokenElement::CodeableConcept => any_coding(value, &matches_any),
+            // The system of a ContactPoint is a code such as `phone`. Clients write it like the system of a code.
+            TokenElement::Identifier | TokenElement::ContactPoint => matches_coded(value, "value", &matches_any),
             TokenElement::ReferenceIdentifier => {
-                value.member("identifier").is_some_and(|identifier| is_wanted_coded(identifier, "value", &is_wanted))
+                value.member("identifier").is_some_and(|identifier| matches_coded(identifier, "value", &matches_any))
             }
-            TokenElement::Code(implied) => is_text_wanted(implied.map_or(System::Unknown, System::Implied), true),
-            TokenElement::Text => is_text_wanted(System::None, false),
-            TokenElement::Exact => is_text_wanted(System::None, true),
-            TokenElement::Boolean => value.bool().is_some_and(|value| is_wanted(boolean(value))),
+            TokenElement::Code(implied) => matches_text(implied.map_or(CodeSystem::Unknown, CodeSystem::Implied), true),
+            TokenElement::Text => matches_text(CodeSystem::None, false),
+            TokenElement::Exact => matches_text(CodeSystem::None, true),
+            TokenElement::Boolean => value.bool().is_some_and(|value| matches_any(boolean_token(value))),
         }
     }
 }
 
-impl Accept<TokenElement> for OfType {
-    fn any_accepts(tests: &[Self], _: TokenElement, value: Json<'_>) -> bool {
-        tests.iter().any(|test| test.accepts(value))
+impl ElementTest<TokenElement> for OfType {
+    fn any_matches(tests: &[Self], _: TokenElement, value: JsonValue<'_>) -> bool {
+        tests.iter().any(|test| test.matches(value))
     }
 }
 
-impl Accept<TokenElement> for Folded {
-    fn any_accepts(tests: &[Self], _: TokenElement, value: Json<'_>) -> bool {
+impl ElementTest<TokenElement> for FoldedText {
+    fn any_matches(tests: &[Self], _: TokenElement, value: JsonValue<'_>) -> bool {
         any_text(value, tests)
     }
 }
 
-/// A boolean as a token.
-pub(super) fn boolean(value: bool) -> Token<'static> {
-    Token { system: System::Implied(SPECIAL_VALUES), code: Some(if value { "true" } else { "false" }), has_case: true }
+/// Returns the token of a boolean.
+pub(super) fn boolean_token(value: bool) -> Token<'static> {
+    Token { system: CodeSystem::Implied(SPECIAL_VALUES), code: Some(if value { "true" } else { "false" }), is_case_sensitive: true }
 }
 
-/// A Coding or an Identifier; `code_name` is the member that counts as the code.
-fn is_wanted_coded(json: Json<'_>, code_name: &str, is_wanted: &impl Fn(Token<'_>) -> bool) -> bool {
+/// Returns true if the token of a Coding, an Identifier or a ContactPoint matches. `code_name` is the name of the member that holds
+/// the code.
+fn matches_coded(json: JsonValue<'_>, code_name: &str, matches: &impl Fn(Token<'_>) -> bool) -> bool {
     let (mut system, mut code) = (None, None);
     for (name, value) in json.raw_members() {
         if name == "system" {
@@ -212,19 +219,21 @@ fn is_wanted_coded(json: Json<'_>, code_name: &str, is_wanted: &impl Fn(Token<'_
             code = value.text();
         }
     }
-    is_wanted(Token { system: system.as_deref().map_or(System::None, System::Named), code: code.as_deref(), has_case: true })
+    matches(Token { system: system.as_deref().map_or(CodeSystem::None, CodeSystem::Given), code: code.as_deref(), is_case_sensitive: true })
 }
 
-fn any_coding(concept: Json<'_>, is_wanted: &impl Fn(Token<'_>) -> bool) -> bool {
-    concept.member("coding").is_some_and(|codings| codings.items().any(|coding| is_wanted_coded(coding, "code", is_wanted)))
+/// Returns true if the token of one of the codings matches.
+fn any_coding(concept: JsonValue<'_>, matches: &impl Fn(Token<'_>) -> bool) -> bool {
+    concept.member("coding").is_some_and(|codings| codings.items().any(|coding| matches_coded(coding, "code", matches)))
 }
 
-/// Whether a text that belongs to a token begins as wanted: `Coding.display`, `CodeableConcept.text`, `Identifier.type.text`.
-fn any_text(json: Json<'_>, wanted: &[Folded]) -> bool {
+/// Returns true if a text of the token starts with one of `texts`: `Coding.display`, `CodeableConcept.text` or
+/// `Identifier.type.text`.
+fn any_text(json: JsonValue<'_>, texts: &[FoldedText]) -> bool {
     json.raw_members().any(|(name, value)| match name {
-        "text" | "display" => value.text().is_some_and(|text| wanted.iter().any(|wanted| wanted.begins(&text))),
-        "coding" => value.items().any(|coding| any_text(coding, wanted)),
-        "type" => any_text(value, wanted),
+        "text" | "display" => value.text().is_some_and(|text| texts.iter().any(|prefix| prefix.is_prefix_of(&text))),
+        "coding" => value.items().any(|coding| any_text(coding, texts)),
+        "type" => any_text(value, texts),
         _ => false,
     })
 }

@@ -1,11 +1,11 @@
 //! URIs and canonical references.
 
-use super::error::Fault;
-use super::grammar::{pieces, unescaped};
-use super::place::Accept;
-use crate::json::Json;
+use super::error::ValueError;
+use super::grammar::{split_unescaped, unescape};
+use super::matcher::ElementTest;
+use crate::json::JsonValue;
 
-/// An element that URIs are looked for in.
+/// The kinds of elements that URIs are compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum UriElement {
     Uri,
@@ -13,9 +13,9 @@ pub(super) enum UriElement {
 }
 
 impl UriElement {
-    /// By the FHIR type at the end of a path; `None` where no URI can stand.
-    pub(super) fn of(ends_in: &str) -> Option<Self> {
-        match ends_in {
+    /// Returns the kind of a FHIR type, or `None` if URIs are not compared with the type.
+    pub(super) fn from_type(element_type: &str) -> Option<Self> {
+        match element_type {
             "uri" | "url" | "oid" | "uuid" => Some(Self::Uri),
             "canonical" => Some(Self::Canonical),
             _ => None,
@@ -27,59 +27,62 @@ impl UriElement {
 #[derive(Clone, Debug)]
 pub(super) struct UriTest {
     relation: Relation,
-    /// As a plain URI: a `|` in it is part of it.
+    /// The value as a plain URI, in which `|` has no meaning.
     whole: Box<str>,
-    /// As a canonical: what stands before the `|`, and the version behind it.
+    /// The part of a canonical URL before the `|`.
     url: Box<str>,
+    /// The version behind the `|`.
     version: Option<Box<str>>,
 }
 
-/// Where a URI has to stand.
+/// The relation of the URI of an element to that of the query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Relation {
     Same,
-    /// At the URI of the query or under it.
+    /// The same or a sub-path.
     Below,
-    /// At the URI of the query or over it.
+    /// The same or a parent path.
     Above,
 }
 
 impl UriTest {
-    pub(super) fn parse(relation: Relation, value: &str) -> Result<Self, Fault> {
-        let whole = unescaped(value)?;
-        let mut parts = pieces(value, '|');
-        let url = unescaped(parts.next().unwrap_or_default())?;
-        let version = parts.next().filter(|version| !version.is_empty()).map(unescaped).transpose()?;
-        if url.is_empty() { Err(Fault::Empty) } else { Ok(Self { relation, whole, url, version }) }
+    /// Parses a URI or a canonical URL.
+    pub(super) fn parse(relation: Relation, value: &str) -> Result<Self, ValueError> {
+        let whole = unescape(value)?;
+        let mut parts = split_unescaped(value, '|');
+        let url = unescape(parts.next().unwrap_or_default())?;
+        let version = parts.next().filter(|version| !version.is_empty()).map(unescape).transpose()?;
+        if url.is_empty() { Err(ValueError::Empty) } else { Ok(Self { relation, whole, url, version }) }
     }
 
-    /// Without a version in the query, any version is as good.
-    pub(super) fn accepts_canonical(&self, canonical: &str) -> bool {
+    /// Returns true if a canonical URL matches. Without a version in the query, any version matches.
+    pub(super) fn matches_canonical(&self, canonical: &str) -> bool {
         let (url, version) = canonical.split_once('|').map_or((canonical, None), |(url, version)| (url, Some(version)));
-        self.relates(url, &self.url) && (self.version.is_none() || self.version.as_deref() == version)
+        self.is_related(url, &self.url) && (self.version.is_none() || self.version.as_deref() == version)
     }
 
-    fn relates(&self, found: &str, wanted: &str) -> bool {
+    /// Returns true if the URI of an element has the relation to that of the query.
+    fn is_related(&self, element: &str, query: &str) -> bool {
         match self.relation {
-            Relation::Same => found == wanted,
-            Relation::Below => is_at_or_below(found, wanted),
-            Relation::Above => is_at_or_below(wanted, found),
+            Relation::Same => element == query,
+            Relation::Below => is_at_or_below(element, query),
+            Relation::Above => is_at_or_below(query, element),
         }
     }
 }
 
-impl Accept<UriElement> for UriTest {
-    fn any_accepts(tests: &[Self], element: UriElement, value: Json<'_>) -> bool {
+impl ElementTest<UriElement> for UriTest {
+    fn any_matches(tests: &[Self], element: UriElement, value: JsonValue<'_>) -> bool {
         value.text().is_some_and(|uri| {
             tests.iter().any(|test| match element {
-                UriElement::Uri => test.relates(&uri, &test.whole),
-                UriElement::Canonical => test.accepts_canonical(&uri),
+                UriElement::Uri => test.is_related(&uri, &test.whole),
+                UriElement::Canonical => test.matches_canonical(&uri),
             })
         })
     }
 }
 
-/// Whether whole path segments of `upper` are the beginning of `lower`.
+/// Returns true if `lower` is `upper` or continues it with whole path segments.
 fn is_at_or_below(lower: &str, upper: &str) -> bool {
     let upper = upper.strip_suffix('/').unwrap_or(upper);
     !upper.is_empty() && lower.strip_prefix(upper).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))

@@ -1,59 +1,63 @@
-//! The Patient compartment: which resources are about a patient.
+//! The Patient compartment: the resources that belong to a patient.
 
 use std::sync::OnceLock;
 
-use crate::semantics::elements::plain_name;
-use crate::semantics::reference::{Bases, any_of};
-use crate::{FhirVersion, Json, Path, Resource, ResourceType, TypeSet};
+use super::reference::{BaseUrls, visit_reference_elements};
+use crate::definitions::{FhirVersion, ResourceType, TypeSet};
+use crate::head::Resource;
+use crate::json::{ElementPath, JsonValue, unescape_name};
 
-/// The Patient compartment of a version of FHIR, for a worker that asks of every line.
+/// The Patient compartment of a FHIR version, prepared for checking many resources.
 #[derive(Clone, Debug)]
 pub struct PatientCompartment {
     version: FhirVersion,
-    /// Every type, sorted. A worker meets few of them, so each is compiled when it is first met.
-    paths: Vec<(ResourceType, OnceLock<Vec<Path>>)>,
-    patient: Option<ResourceType>,
-    bases: Bases,
+    /// The paths of every type, sorted by type. The paths of a type are compiled on first use, because a worker meets only few types.
+    paths: Vec<(ResourceType, OnceLock<Vec<ElementPath>>)>,
+    base_urls: BaseUrls,
 }
 
 impl PatientCompartment {
-    /// The compartment of a version; absolute references count below one of `bases`.
-    pub fn of(version: FhirVersion, bases: Bases) -> Self {
-        let paths = ResourceType::all().map(|kind| (kind, OnceLock::new())).collect();
-        Self { version, paths, patient: ResourceType::named("Patient"), bases }
+    /// Creates the compartment of a version. Absolute references count if they are below one of `base_urls`.
+    pub fn new(version: FhirVersion, base_urls: BaseUrls) -> Self {
+        let paths = ResourceType::all().map(|resource_type| (resource_type, OnceLock::new())).collect();
+        Self { version, paths, base_urls }
     }
 
-    /// The types that can be in the compartment, Patient among them.
+    /// Returns the types that the compartment contains, Patient included.
     pub fn types(&self) -> TypeSet {
-        self.version.patient_compartment_types().iter().chain(self.patient).collect()
+        self.version.patient_compartment_types().iter().chain([ResourceType::PATIENT]).collect()
     }
 
-    /// Gives the id of every patient in whose compartment the resource is to `visit`, until that says `true`; whether it
-    /// did. A patient may come more than once.
+    /// Passes the id of every patient whose compartment contains the resource to `visit`, until `visit` returns true. Returns
+    /// true if it did. An id may be passed more than once.
     ///
-    /// * A Patient is in its own compartment, and in those of the patients that it links to.
-    /// * Only literal references count: an identifier or a contained patient names no patient of the lake.
-    pub fn any_patient(&self, resource: &Resource<'_>, visit: &mut impl FnMut(&str) -> bool) -> bool {
-        let kind = resource.head.kind;
-        if Some(kind) == self.patient && visit(&resource.id()) {
+    /// * A Patient is in its own compartment and in those of the patients that it links to.
+    /// * Only literal references count. An identifier or a contained patient does not name a patient of the lake.
+    pub fn visit_patients(&self, resource: &Resource<'_>, visit: &mut impl FnMut(&str) -> bool) -> bool {
+        let resource_type = resource.head.resource_type;
+        if resource_type == ResourceType::PATIENT && visit(&resource.id()) {
             return true;
         }
-        let paths = self.paths_of(kind);
+        let paths = self.paths_of(resource_type);
         resource.members().any(|(name, value)| {
-            let name = plain_name(name);
-            let mut below = paths.iter().filter(|path| path.root() == Some(&name));
-            below.any(|path| path.any_below_root(value, &mut |found| self.any_patient_of(found, visit)))
+            let name = unescape_name(name);
+            let mut member_paths = paths.iter().filter(|path| path.root() == Some(&name));
+            member_paths.any(|path| path.visit_below_root(value, &mut |reference| self.visit_referenced_patients(reference, visit)))
         })
     }
 
-    fn paths_of(&self, kind: ResourceType) -> &[Path] {
-        let found = self.paths.binary_search_by_key(&kind, |(kind, _)| *kind).ok().and_then(|at| self.paths.get(at));
-        let Some((_, paths)) = found else { return &[] };
-        paths.get_or_init(|| self.version.patient_compartment(kind).into_iter().flatten().map(Path::parse).collect())
+    /// Returns the paths of a type to its references to patients.
+    fn paths_of(&self, resource_type: ResourceType) -> &[ElementPath] {
+        let index = self.paths.binary_search_by_key(&resource_type, |(resource_type, _)| *resource_type);
+        let Some((_, paths)) = index.ok().and_then(|index| self.paths.get(index)) else { return &[] };
+        paths.get_or_init(|| self.version.patient_compartment(resource_type).into_iter().flatten().map(ElementPath::parse).collect())
     }
 
-    fn any_patient_of(&self, reference: Json<'_>, visit: &mut impl FnMut(&str) -> bool) -> bool {
-        any_of(reference, &self.bases, &mut |named| Some(named.kind) == self.patient && visit(named.id))
+    /// Passes the ids of the patients that a Reference or an array of References names to `visit`, until it returns true.
+    fn visit_referenced_patients(&self, reference: JsonValue<'_>, visit: &mut impl FnMut(&str) -> bool) -> bool {
+        visit_reference_elements(reference, &self.base_urls, &mut |target| {
+            target.resource_type == ResourceType::PATIENT && visit(target.id)
+        })
     }
 }
 

@@ -1,67 +1,73 @@
-//! Deletions as a `deleted` file carries them: transaction Bundles whose entries are DELETE requests.
+//! Deletions in a `deleted` file: transaction Bundles with DELETE requests.
 
 use std::borrow::Cow;
 
-use crate::semantics::reference::{self, Bases};
-use crate::{Instant, Json, ResourceType};
+use super::reference::{BaseUrls, LocalReference};
+use crate::definitions::ResourceType;
+use crate::instant::Instant;
+use crate::json::JsonValue;
 
-/// One resource that was deleted.
+/// The deletion of one resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Deletion<'a> {
-    /// Its type.
-    pub kind: ResourceType,
-    /// Its logical id.
+    /// The type of the resource.
+    pub resource_type: ResourceType,
+    /// The logical id of the resource.
     pub id: Cow<'a, str>,
-    /// When: the entry's `response.lastModified`, else the Bundle's `meta.lastUpdated`, else its `timestamp`.
-    pub at: Option<Instant>,
+    /// The time of the deletion: `response.lastModified` of the entry, else `meta.lastUpdated` of the Bundle, else its
+    /// `timestamp`.
+    pub deleted_at: Option<Instant>,
 }
 
-/// All the deletions of one line, at least one.
+/// The deletions of one line. There is at least one.
 pub type Deletions<'a> = Vec<Deletion<'a>>;
 
-/// Reads the deletions of one line, which is valid JSON; whether the Bundle has an `id` does not matter.
+/// Parses the deletions of one line of valid JSON. The Bundle does not need an `id`.
 ///
-/// * `None` for anything but a Bundle of type `transaction` each of whose entries asks to DELETE one `Type/id`. A Bundle
-///   that also does something else is a resource like any other.
+/// * Returns `None` unless the line is a Bundle of type `transaction` with only DELETE requests of one `Type/id` each. A
+///   Bundle with any other request is an ordinary resource.
 /// * Bulk Data Access [`crate::IG_VERSION`], "Response - Output Manifest", `deleted`.
-pub fn deletions(json: Json<'_>) -> Option<Deletions<'_>> {
-    let is_text = |name, wanted: &str| json.member(name).and_then(Json::text).is_some_and(|text| text == wanted);
-    if !is_text("resourceType", "Bundle") || !is_text("type", "transaction") {
+pub fn parse_deletions(json: JsonValue<'_>) -> Option<Deletions<'_>> {
+    let has_text = |name, expected: &str| json.member(name).and_then(JsonValue::text).is_some_and(|text| text == expected);
+    if !has_text("resourceType", "Bundle") || !has_text("type", "transaction") {
         return None;
     }
-    let updated = json.member("meta").and_then(|meta| moment(meta.member("lastUpdated")));
-    let at = updated.or_else(|| moment(json.member("timestamp")));
-    let each: Option<Deletions<'_>> = json.member("entry")?.items().map(|entry| deletion(entry, at)).collect();
-    each.filter(|each| !each.is_empty())
+    let last_updated = json.member("meta").and_then(|meta| parse_instant(meta.member("lastUpdated")));
+    let bundle_time = last_updated.or_else(|| parse_instant(json.member("timestamp")));
+    let deletions: Option<Deletions<'_>> = json.member("entry")?.items().map(|entry| parse_entry(entry, bundle_time)).collect();
+    deletions.filter(|deletions| !deletions.is_empty())
 }
 
-fn deletion(entry: Json<'_>, at: Option<Instant>) -> Option<Deletion<'_>> {
+/// Parses the DELETE request of an entry. `bundle_time` is the time of an entry without its own.
+fn parse_entry(entry: JsonValue<'_>, bundle_time: Option<Instant>) -> Option<Deletion<'_>> {
     let request = entry.member("request")?;
     if request.member("method")?.text()? != "DELETE" {
         return None;
     }
-    let own = entry.member("response").and_then(|response| moment(response.member("lastModified")));
-    let (kind, id) = match request.member("url")?.text()? {
-        Cow::Borrowed(url) => target(url).map(|(kind, id)| (kind, Cow::Borrowed(id)))?,
-        Cow::Owned(url) => target(&url).map(|(kind, id)| (kind, Cow::Owned(id.to_owned())))?,
+    let entry_time = entry.member("response").and_then(|response| parse_instant(response.member("lastModified")));
+    let (resource_type, id) = match request.member("url")?.text()? {
+        Cow::Borrowed(url) => parse_target(url).map(|target| (target.resource_type, Cow::Borrowed(target.id)))?,
+        Cow::Owned(url) => parse_target(&url).map(|target| (target.resource_type, Cow::Owned(target.id.to_owned())))?,
     };
-    Some(Deletion { kind, id, at: own.or(at) })
+    Some(Deletion { resource_type, id, deleted_at: entry_time.or(bundle_time) })
 }
 
-/// Deleting one version of a resource, as some servers allow, leaves the resource.
-fn target(url: &str) -> Option<(ResourceType, &str)> {
-    let (named, has_version) = reference::read(url, &Bases::any())?;
-    (!has_version).then_some((named.kind, named.id))
+/// Parses the URL of a DELETE request.
+fn parse_target(url: &str) -> Option<LocalReference<'_>> {
+    let (target, has_version) = LocalReference::parse_versioned(url, &BaseUrls::any())?;
+    // Some servers can delete one version of a resource. The resource then still exists.
+    (!has_version).then_some(target)
 }
 
-fn moment(value: Option<Json<'_>>) -> Option<Instant> {
+/// Parses a string as an instant.
+fn parse_instant(value: Option<JsonValue<'_>>) -> Option<Instant> {
     Instant::parse(&value?.text()?).ok()
 }
 
-/// The line that a `deleted` file holds for one deletion, without a line end; [`deletions`] reads it back.
-pub fn deletion_line(kind: ResourceType, id: &str, at: Option<Instant>) -> String {
-    let meta = at.map(|at| format!(r#""meta":{{"lastUpdated":"{at}"}},"#)).unwrap_or_default();
-    let url = serde_json::Value::from(format!("{kind}/{id}"));
+/// Writes the Bundle of one deletion, a line of a `deleted` file without its line end. [`parse_deletions`] parses it back.
+pub fn deletion_bundle(resource_type: ResourceType, id: &str, deleted_at: Option<Instant>) -> String {
+    let meta = deleted_at.map(|time| format!(r#""meta":{{"lastUpdated":"{time}"}},"#)).unwrap_or_default();
+    let url = serde_json::Value::from(format!("{resource_type}/{id}"));
     format!(r#"{{"resourceType":"Bundle",{meta}"type":"transaction","entry":[{{"request":{{"method":"DELETE","url":{url}}}}}]}}"#)
 }
 
@@ -72,26 +78,26 @@ mod tests {
     use super::*;
 
     fn read(line: &str) -> Option<Vec<(String, Option<Instant>)>> {
-        let each = deletions(Json::of_valid(line))?;
-        Some(each.iter().map(|one| (format!("{}/{}", one.kind, one.id), one.at)).collect())
+        let each = parse_deletions(JsonValue::from_valid(line))?;
+        Some(each.iter().map(|one| (format!("{}/{}", one.resource_type, one.id), one.deleted_at)).collect())
     }
 
-    fn moment(text: &str) -> Option<Instant> {
+    fn instant(text: &str) -> Option<Instant> {
         Some(Instant::parse(text).unwrap())
     }
 
     #[test]
-    fn a_transaction_of_deletes_says_what_was_deleted_and_when() {
+    fn a_transaction_of_delete_requests_is_a_list_of_deletions() {
         let line = r#"{"resourceType":"Bundle","id":"b","meta":{"lastUpdated":"2020-04-27T02:56:00Z"},"timestamp":"2019-01-01T00:00:00Z",
             "type":"transaction","entry":[{"request":{"method":"DELETE","url":"Patient/123"}},
             {"request":{"method":"DELETE","url":"https:\/\/example.org\/Encounter\/é"},"response":{"status":"204","lastModified":"2020-04-26T00:00:00Z"}}]}"#;
         let expected =
-            vec![("Patient/123".to_owned(), moment("2020-04-27T02:56:00Z")), ("Encounter/é".to_owned(), moment("2020-04-26T00:00:00Z"))];
+            vec![("Patient/123".to_owned(), instant("2020-04-27T02:56:00Z")), ("Encounter/é".to_owned(), instant("2020-04-26T00:00:00Z"))];
         assert_eq!(read(line), Some(expected));
     }
 
     #[test]
-    fn without_an_id_or_a_time_it_is_a_deletion_all_the_same() {
+    fn a_bundle_without_id_or_time_is_also_a_deletion() {
         let bundle = |more: &str| {
             format!(
                 r#"{{"resourceType":"Bundle",{more}"type":"transaction","entry":[{{"request":{{"method":"DELETE","url":"Group/1"}}}}]}}"#
@@ -99,8 +105,8 @@ mod tests {
         };
         for (more, at) in [
             ("", None),
-            (r#""timestamp":"2019-01-01T00:00:00Z","#, moment("2019-01-01")),
-            (r#""meta":{"versionId":"1"},"timestamp":"2019-01-01T00:00:00Z","#, moment("2019-01-01")),
+            (r#""timestamp":"2019-01-01T00:00:00Z","#, instant("2019-01-01")),
+            (r#""meta":{"versionId":"1"},"timestamp":"2019-01-01T00:00:00Z","#, instant("2019-01-01")),
             (r#""meta":null,"timestamp":"yesterday","#, None),
         ] {
             assert_eq!(read(&bundle(more)), Some(vec![("Group/1".to_owned(), at)]), "{more}");
@@ -108,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_else_a_bundle_does_it_is_no_deletion() {
+    fn a_bundle_with_any_other_request_is_not_a_deletion() {
         let delete = r#"{"request":{"method":"DELETE","url":"Patient/1"}}"#;
         let line =
             |kind: &str, of: &str, entries: &str| format!(r#"{{"resourceType":"{kind}","id":"b","type":"{of}","entry":[{entries}]}}"#);
@@ -131,8 +137,8 @@ mod tests {
     }
 
     #[test]
-    fn the_line_of_a_deletion_is_a_transaction_bundle_with_one_delete() {
-        let line = deletion_line(ResourceType::named("Patient").unwrap(), "p-1", moment("2026-01-31T08:00:00+01:00"));
+    fn a_deletion_is_written_as_a_transaction_bundle_with_one_delete_request() {
+        let line = deletion_bundle(ResourceType::PATIENT, "p-1", instant("2026-01-31T08:00:00+01:00"));
         let bundle: serde_json::Value = serde_json::from_str(&line).unwrap();
         let expected = serde_json::json!({"resourceType": "Bundle", "meta": {"lastUpdated": "2026-01-31T07:00:00Z"}, "type": "transaction",
             "entry": [{"request": {"method": "DELETE", "url": "Patient/p-1"}}]});
@@ -143,19 +149,19 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(500))]
 
         #[test]
-        fn a_deletion_survives_its_line(kind in 0..ResourceType::all().count(), id in "[A-Za-z0-9.-]{1,64}|[^/?#]{1,9}", millis in any::<Option<u32>>()) {
-            let kind = ResourceType::all().nth(kind).unwrap();
-            let at = millis.map(|millis| Instant::from_millis(millis.into()));
-            let line = deletion_line(kind, &id, at);
-            let expected = vec![Deletion { kind, id: Cow::Borrowed(id.as_str()), at }];
-            prop_assert_eq!(deletions(Json::of_valid(&line)), Some(expected));
+        fn a_written_deletion_is_parsed_back(resource_type in 0..ResourceType::all().count(), id in "[A-Za-z0-9.-]{1,64}|[^/?#]{1,9}", millis in any::<Option<u32>>()) {
+            let resource_type = ResourceType::all().nth(resource_type).unwrap();
+            let deleted_at = millis.map(|millis| Instant::from_millis(millis.into()));
+            let line = deletion_bundle(resource_type, &id, deleted_at);
+            let expected = vec![Deletion { resource_type, id: Cow::Borrowed(id.as_str()), deleted_at }];
+            prop_assert_eq!(parse_deletions(JsonValue::from_valid(&line)), Some(expected));
         }
 
         #[test]
-        fn no_text_makes_the_reader_panic(at in 0_usize..200, damage in "\\PC{0,2}") {
-            let mut line = deletion_line(ResourceType::named("Patient").unwrap(), "1", None);
+        fn no_text_causes_a_panic(at in 0_usize..200, damage in "\\PC{0,2}") {
+            let mut line = deletion_bundle(ResourceType::PATIENT, "1", None);
             line.replace_range(at % line.len()..=at % line.len(), &damage);
-            deletions(Json::of_valid(&line));
+            parse_deletions(JsonValue::from_valid(&line));
         }
     }
 }

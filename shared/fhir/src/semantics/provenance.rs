@@ -1,45 +1,48 @@
-//! Provenance: which resources it speaks of, and when it was recorded.
+//! Provenance: the resources that it is about, and the time when it was recorded.
 
-use crate::semantics::reference::any_of;
-use crate::{Bases, Instant, LocalReference, Resource};
+use super::reference::{BaseUrls, LocalReference, visit_reference_elements};
+use crate::definitions::ResourceType;
+use crate::head::Resource;
+use crate::instant::Instant;
 
-/// Gives every local resource that a Provenance's `target` names to `visit`, until that says `true`; whether it did.
+/// Passes every local reference in a Provenance's `target` to `visit`, until `visit` returns true. Returns true if it did.
 ///
-/// A target's version is not told: the lake holds one version of a resource, and who changed an earlier one is part of
-/// its story. Other types of resources have no targets.
-pub fn provenance_targets(resource: &Resource<'_>, bases: &Bases, visit: &mut impl FnMut(LocalReference<'_>) -> bool) -> bool {
-    is_provenance(resource) && resource.member("target").is_some_and(|targets| any_of(targets, bases, visit))
+/// The version of a target is ignored: the lake holds one version of a resource, and the provenance of an earlier version is
+/// part of its history. Resources of other types have no targets.
+pub fn visit_provenance_targets(resource: &Resource<'_>, base_urls: &BaseUrls, visit: &mut impl FnMut(LocalReference<'_>) -> bool) -> bool {
+    is_provenance(resource) && resource.member("target").is_some_and(|targets| visit_reference_elements(targets, base_urls, visit))
 }
 
-/// A Provenance's `recorded`; `None` where it is absent or not an instant.
-pub fn recorded(resource: &Resource<'_>) -> Option<Instant> {
+/// Returns the `recorded` time of a Provenance; `None` if it is absent or not an instant.
+pub fn provenance_recorded(resource: &Resource<'_>) -> Option<Instant> {
     let text = resource.member("recorded").filter(|_| is_provenance(resource))?.text()?;
     Instant::parse(&text).ok()
 }
 
+/// Returns true if the resource is a Provenance.
 fn is_provenance(resource: &Resource<'_>) -> bool {
-    resource.head.kind.as_str() == "Provenance"
+    resource.head.resource_type == ResourceType::PROVENANCE
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Outline;
+    use crate::head::MemberIndex;
 
-    fn read(line: &str) -> (Vec<String>, Option<Instant>) {
-        let mut outline = Outline::default();
-        let resource = Resource::read(line.as_bytes(), &mut outline).unwrap();
+    fn targets_and_recorded(line: &str) -> (Vec<String>, Option<Instant>) {
+        let mut member_index = MemberIndex::default();
+        let resource = Resource::parse(line.as_bytes(), &mut member_index).unwrap();
         let mut targets = Vec::new();
-        provenance_targets(&resource, &Bases::any(), &mut |target| {
-            targets.push(format!("{}/{}", target.kind, target.id));
+        visit_provenance_targets(&resource, &BaseUrls::any(), &mut |target| {
+            targets.push(format!("{}/{}", target.resource_type, target.id));
             false
         });
-        (targets, recorded(&resource))
+        (targets, provenance_recorded(&resource))
     }
 
     #[test]
-    fn targets_are_its_local_references_and_no_others() {
-        let (targets, recorded) = read(
+    fn only_local_references_are_targets() {
+        let (targets, recorded) = targets_and_recorded(
             r##"{"resourceType":"Provenance","id":"x","target":[{"reference":"Observation/1/_history/2"},{"reference":"#c"},
             {"reference":"urn:uuid:1"},{"identifier":{"value":"9"}},{"reference":"Patient/2"}],"recorded":"2026-01-31T08:00:00+01:00",
             "agent":[{"who":{"reference":"Practitioner/3"}}]}"##,
@@ -49,13 +52,13 @@ mod tests {
     }
 
     #[test]
-    fn other_types_have_neither_targets_nor_a_record() {
+    fn other_types_have_neither_targets_nor_a_recorded_time() {
         let line = r#"{"resourceType":"DetectedIssue","id":"x","target":[{"reference":"Patient/2"}],"recorded":"2026-01-31T08:00:00Z"}"#;
-        assert_eq!(read(line), (Vec::new(), None));
+        assert_eq!(targets_and_recorded(line), (Vec::new(), None));
     }
 
     #[test]
-    fn a_provenance_without_either_has_none() {
-        assert_eq!(read(r#"{"resourceType":"Provenance","id":"x","target":null,"recorded":"soon"}"#), (Vec::new(), None));
+    fn invalid_targets_and_times_are_ignored() {
+        assert_eq!(targets_and_recorded(r#"{"resourceType":"Provenance","id":"x","target":null,"recorded":"soon"}"#), (Vec::new(), None));
     }
 }

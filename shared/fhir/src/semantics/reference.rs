@@ -1,110 +1,121 @@
-//! References of one resource to another: `Patient/17`, `https://example.org/fhir/Patient/17/_history/2`.
+//! References from one resource to another: `Patient/17`, `https://example.org/fhir/Patient/17/_history/2`.
 
 use std::borrow::Cow;
 
 use memchr::{memchr, memchr2};
 
-use crate::{Json, Resource, ResourceType};
+use crate::definitions::ResourceType;
+use crate::head::Resource;
+use crate::json::JsonValue;
 
-/// What a literal reference names, without the version it may carry.
+/// A literal reference to a resource of the lake, without a version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LocalReference<'a> {
-    /// The type in the reference's text.
-    pub kind: ResourceType,
+    /// The type in the text of the reference.
+    pub resource_type: ResourceType,
     /// The logical id, case-sensitive.
     pub id: &'a str,
 }
 
-/// Which absolute references are to resources of this lake.
+/// The base URLs whose absolute references point to resources of this lake.
 ///
-/// By default all of them: a lake holds one system's resources, and the base under which that system wrote its
-/// references is seldom the one under which they are exported.
+/// By default any base URL does: a lake holds the resources of one system, and that system often writes its references with
+/// another base URL than the one that it is exported from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Bases(Option<Vec<String>>);
+pub struct BaseUrls(Option<Vec<String>>);
 
-impl Bases {
-    /// Takes every base.
+impl BaseUrls {
+    /// Accepts any base URL.
     pub fn any() -> Self {
         Self(None)
     }
 
-    /// Takes only these, such as `https://example.org/fhir`, with or without a slash at the end. Relative references
-    /// are always taken.
-    pub fn only(bases: impl IntoIterator<Item = String>) -> Self {
-        Self(Some(bases.into_iter().map(|base| base.trim_end_matches('/').to_owned()).collect()))
+    /// Accepts only these base URLs, such as `https://example.org/fhir`, with or without a slash at the end. Relative
+    /// references are always accepted.
+    pub fn only(base_urls: impl IntoIterator<Item = String>) -> Self {
+        Self(Some(base_urls.into_iter().map(|url| url.trim_end_matches('/').to_owned()).collect()))
     }
 
-    fn contain(&self, base: &str) -> bool {
+    /// Returns true if `base_url` is accepted.
+    fn contains(&self, base_url: &str) -> bool {
         match &self.0 {
-            None => is_http(base),
-            Some(bases) => bases.iter().any(|known| known == base),
+            None => is_http(base_url),
+            Some(accepted) => accepted.iter().any(|url| url == base_url),
         }
     }
 }
 
-fn is_http(base: &str) -> bool {
-    base.split_once("://").is_some_and(|(scheme, _)| scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https"))
+/// Returns true if the URL has the scheme `http` or `https`.
+fn is_http(url: &str) -> bool {
+    url.split_once("://").is_some_and(|(scheme, _)| scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https"))
 }
 
-/// Reads `Type/id` out of the text of `Reference.reference`.
-///
-/// * Relative, versioned (`Type/id/_history/2`) or absolute below one of `bases`.
-/// * `None` for whatever names no resource of the lake: `#contained`, `urn:uuid:…`, `Patient?identifier=…`, another base,
-///   a type that FHIR does not define.
-/// * An id may be longer than FHIR's 64 characters and hold others than FHIR's: real servers use such ids, and a
-///   resource must not leave its patient's compartment for it.
-pub fn local_reference<'a>(text: &'a str, bases: &Bases) -> Option<LocalReference<'a>> {
-    read(text, bases).map(|(named, _)| named)
-}
-
-/// The same, and whether it names a version.
-pub(crate) fn read<'a>(text: &'a str, bases: &Bases) -> Option<(LocalReference<'a>, bool)> {
-    if text.contains(['?', '#']) {
-        return None;
+impl<'a> LocalReference<'a> {
+    /// Parses `Type/id` from the text of `Reference.reference`.
+    ///
+    /// * The reference may be relative, versioned (`Type/id/_history/2`) or absolute below one of `base_urls`.
+    /// * Returns `None` for everything else: `#contained`, `urn:uuid:…`, `Patient?identifier=…`, another base URL, a type that
+    ///   FHIR does not define.
+    /// * An id may break FHIR's rules for length and characters. Real servers use such ids, and a resource must not drop out
+    ///   of its patient's compartment for that reason.
+    pub fn parse(text: &'a str, base_urls: &BaseUrls) -> Option<Self> {
+        Self::parse_versioned(text, base_urls).map(|(reference, _)| reference)
     }
-    let (current, version) = match text.rsplit_once("/_history/") {
-        Some((current, version)) => (current, Some(version)),
-        None => (text, None),
-    };
-    if version.is_some_and(|version| version.is_empty() || version.contains('/')) {
-        return None;
+
+    /// Parses a reference like [`Self::parse`], and also returns whether the reference names a version.
+    pub(super) fn parse_versioned(text: &'a str, base_urls: &BaseUrls) -> Option<(Self, bool)> {
+        if text.contains(['?', '#']) {
+            return None;
+        }
+        let (unversioned, version) = match text.rsplit_once("/_history/") {
+            Some((unversioned, version)) => (unversioned, Some(version)),
+            None => (text, None),
+        };
+        if version.is_some_and(|version| version.is_empty() || version.contains('/')) {
+            return None;
+        }
+        let (before_id, id) = unversioned.rsplit_once('/')?;
+        let type_name = match before_id.rsplit_once('/') {
+            Some((base_url, type_name)) if base_urls.contains(base_url) => type_name,
+            Some(_) => return None,
+            None => before_id,
+        };
+        let resource_type = ResourceType::parse(type_name)?;
+        (!id.is_empty()).then_some((Self { resource_type, id }, version.is_some()))
     }
-    let (before, id) = current.rsplit_once('/')?;
-    let kind = match before.rsplit_once('/') {
-        Some((base, kind)) if bases.contain(base) => kind,
-        Some(_) => return None,
-        None => before,
-    };
-    let kind = ResourceType::named(kind)?;
-    (!id.is_empty()).then_some((LocalReference { kind, id }, version.is_some()))
 }
 
-/// Gives what a `Reference` object, or an array of them, names to `visit`, until that says `true`; whether it did.
-pub(crate) fn any_of(value: Json<'_>, bases: &Bases, visit: &mut impl FnMut(LocalReference<'_>) -> bool) -> bool {
+/// Passes the local references of a `Reference`, or of an array of them, to `visit`, until `visit` returns true. Returns true if
+/// it did.
+pub(super) fn visit_reference_elements(
+    value: JsonValue<'_>,
+    base_urls: &BaseUrls,
+    visit: &mut impl FnMut(LocalReference<'_>) -> bool,
+) -> bool {
     value.items().any(|item| {
-        let text = item.member("reference").and_then(Json::text);
-        text.is_some_and(|text| local_reference(&text, bases).is_some_and(&mut *visit))
+        let text = item.member("reference").and_then(JsonValue::text);
+        text.is_some_and(|text| LocalReference::parse(&text, base_urls).is_some_and(&mut *visit))
     })
 }
 
-/// Gives what every `reference` member of the resource names, at any depth and in contained resources too, to `visit`,
-/// until that says `true`; whether it did.
-pub fn any_reference(resource: &Resource<'_>, bases: &Bases, visit: &mut impl FnMut(LocalReference<'_>) -> bool) -> bool {
-    // A flat walk from string to string: the one in front of a colon is a name.
+/// Passes the local references of all `reference` members to `visit`, until `visit` returns true. Returns true if it did.
+/// Members at any depth count, also those of contained resources.
+pub fn visit_references(resource: &Resource<'_>, base_urls: &BaseUrls, visit: &mut impl FnMut(LocalReference<'_>) -> bool) -> bool {
+    // Goes from string to string without regard to nesting. A string before a colon is a member name.
     let mut rest = resource.json().as_str();
     let mut is_reference = false;
     while let Some((string, behind)) = next_string(rest) {
         rest = behind.trim_start_matches([' ', '\t', '\r', '\n']);
         if is_reference {
-            let text = Json::of_valid(string).text();
-            if text.is_some_and(|text| local_reference(&text, bases).is_some_and(&mut *visit)) {
+            let text = JsonValue::from_valid(string).text();
+            if text.is_some_and(|text| LocalReference::parse(&text, base_urls).is_some_and(&mut *visit)) {
                 return true;
             }
         }
         is_reference = match rest.strip_prefix(':') {
             Some(value) => {
                 rest = value.trim_start_matches([' ', '\t', '\r', '\n']);
-                rest.starts_with('"') && is_named_reference(string)
+                rest.starts_with('"') && is_reference_name(string)
             }
             None => false,
         };
@@ -112,11 +123,12 @@ pub fn any_reference(resource: &Resource<'_>, bases: &Bases, visit: &mut impl Fn
     false
 }
 
-fn is_named_reference(string: &str) -> bool {
-    string == "\"reference\"" || (string.contains('\\') && Json::of_valid(string).text() == Some(Cow::Borrowed("reference")))
+/// Returns true if a JSON string, with its quotes, is the member name `reference`.
+fn is_reference_name(string: &str) -> bool {
+    string == "\"reference\"" || (string.contains('\\') && JsonValue::from_valid(string).text() == Some(Cow::Borrowed("reference")))
 }
 
-/// The next string with its quotes, and what stands behind it.
+/// Returns the next JSON string with its quotes, and the text behind it.
 fn next_string(text: &str) -> Option<(&str, &str)> {
     let text = text.get(memchr(b'"', text.as_bytes())?..)?;
     let mut end = 1;
@@ -125,6 +137,7 @@ fn next_string(text: &str) -> Option<(&str, &str)> {
         if text.as_bytes().get(end) == Some(&b'"') {
             return Some((text.get(..=end)?, text.get(end + 1..)?));
         }
+        // A backslash escapes at least the next byte.
         end += 2;
     }
 }
@@ -134,10 +147,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::Outline;
+    use crate::head::MemberIndex;
 
-    fn read_any(text: &str) -> Option<(&str, &str)> {
-        local_reference(text, &Bases::any()).map(|named| (named.kind.as_str(), named.id))
+    fn parse_any(text: &str) -> Option<(&str, &str)> {
+        LocalReference::parse(text, &BaseUrls::any()).map(|reference| (reference.resource_type.as_str(), reference.id))
     }
 
     #[test]
@@ -150,12 +163,12 @@ mod tests {
             "HTTPS://example.org/fhir/Patient/P-1.a/_history/v.3",
             "https://example.org/Patient/Patient/P-1.a",
         ] {
-            assert_eq!(read_any(text), Some(("Patient", "P-1.a")), "{text}");
+            assert_eq!(parse_any(text), Some(("Patient", "P-1.a")), "{text}");
         }
     }
 
     #[test]
-    fn what_names_no_resource_of_the_lake_is_none() {
+    fn a_reference_to_anything_else_is_not_local() {
         for text in [
             "",
             "/",
@@ -178,21 +191,21 @@ mod tests {
             "ftp://example.org/Patient/1",
             "https://example.org/Patient/1/$everything",
         ] {
-            assert_eq!(read_any(text), None, "{text}");
+            assert_eq!(parse_any(text), None, "{text}");
         }
     }
 
     #[test]
-    fn ids_are_case_sensitive_and_may_be_those_of_real_servers() {
-        assert_ne!(read_any("Patient/a"), read_any("Patient/A"));
+    fn ids_are_case_sensitive_and_may_break_the_rules_of_fhir() {
+        assert_ne!(parse_any("Patient/a"), parse_any("Patient/A"));
         let long = "x_".repeat(60);
-        assert_eq!(read_any(&format!("Patient/{long}")), Some(("Patient", long.as_str())));
+        assert_eq!(parse_any(&format!("Patient/{long}")), Some(("Patient", long.as_str())));
     }
 
     #[test]
-    fn listed_bases_restrict_absolute_references_only() {
-        let bases = Bases::only(["https://a.example/fhir/".to_owned(), "https://b.example".to_owned()]);
-        for (text, is_ours) in [
+    fn listed_base_urls_restrict_only_absolute_references() {
+        let base_urls = BaseUrls::only(["https://a.example/fhir/".to_owned(), "https://b.example".to_owned()]);
+        for (text, is_local) in [
             ("Patient/1", true),
             ("https://a.example/fhir/Patient/1", true),
             ("https://b.example/Patient/1/_history/7", true),
@@ -201,16 +214,16 @@ mod tests {
             ("https://a.example/fhirs/Patient/1", false),
             ("https://c.example/fhir/Patient/1", false),
         ] {
-            assert_eq!(local_reference(text, &bases).is_some(), is_ours, "{text}");
+            assert_eq!(LocalReference::parse(text, &base_urls).is_some(), is_local, "{text}");
         }
     }
 
     fn references_in(line: &str) -> Vec<String> {
-        let mut outline = Outline::default();
-        let resource = Resource::read(line.as_bytes(), &mut outline).unwrap();
+        let mut member_index = MemberIndex::default();
+        let resource = Resource::parse(line.as_bytes(), &mut member_index).unwrap();
         let mut found = Vec::new();
-        let is_stopped = any_reference(&resource, &Bases::any(), &mut |named| {
-            found.push(format!("{}/{}", named.kind, named.id));
+        let is_stopped = visit_references(&resource, &BaseUrls::any(), &mut |reference| {
+            found.push(format!("{}/{}", reference.resource_type, reference.id));
             false
         });
         assert!(!is_stopped);
@@ -227,27 +240,27 @@ mod tests {
     }
 
     #[test]
-    fn the_walk_ends_where_the_visitor_says_so() {
+    fn the_search_ends_when_the_visitor_returns_true() {
         let line = br#"{"resourceType":"List","id":"l","entry":[{"item":{"reference":"Device/1"}},{"item":{"reference":"Device/2"}}]}"#;
-        let mut outline = Outline::default();
-        let resource = Resource::read(line, &mut outline).unwrap();
-        let mut met = 0;
-        assert!(any_reference(&resource, &Bases::any(), &mut |_| {
-            met += 1;
+        let mut member_index = MemberIndex::default();
+        let resource = Resource::parse(line, &mut member_index).unwrap();
+        let mut visits = 0;
+        assert!(visit_references(&resource, &BaseUrls::any(), &mut |_| {
+            visits += 1;
             true
         }));
-        assert_eq!(met, 1);
+        assert_eq!(visits, 1);
     }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(500))]
 
         #[test]
-        fn no_text_makes_the_reader_panic(text in "(https?://|urn:|#)?([A-Za-z_./?#]|Patient/|/_history/|\\PC){0,12}") {
-            if let Some(named) = local_reference(&text, &Bases::any()) {
-                let relative = format!("{}/{}", named.kind, named.id);
+        fn no_text_causes_a_panic(text in "(https?://|urn:|#)?([A-Za-z_./?#]|Patient/|/_history/|\\PC){0,12}") {
+            if let Some(reference) = LocalReference::parse(&text, &BaseUrls::any()) {
+                let relative = format!("{}/{}", reference.resource_type, reference.id);
                 prop_assert!(text.contains(&relative));
-                prop_assert_eq!(local_reference(&relative, &Bases::any()), Some(named));
+                prop_assert_eq!(LocalReference::parse(&relative, &BaseUrls::any()), Some(reference));
             }
         }
     }

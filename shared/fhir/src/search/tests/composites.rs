@@ -3,7 +3,7 @@ use super::*;
 const PRESSURE: &str = r#""code":{"coding":[{"system":"http://loinc.org","code":"85354-9"}]},"component":[{"code":{"coding":[{"system":"http://loinc.org","code":"8480-6"}]},"valueQuantity":{"value":107,"code":"mm[Hg]"}},{"code":{"coding":[{"code":"8462-4"}]},"valueQuantity":{"value":60,"code":"mm[Hg]"}}]"#;
 
 #[test]
-fn the_parts_of_a_composite_are_of_one_component() {
+fn the_components_of_a_composite_match_one_element() {
     let found = [
         "component-code-value-quantity=8480-6$gt100",
         "component-code-value-quantity=http://loinc.org|8480-6$107||mm[Hg]",
@@ -22,14 +22,14 @@ fn the_parts_of_a_composite_are_of_one_component() {
 }
 
 #[test]
-fn the_resource_itself_can_be_the_base() {
+fn a_composite_can_start_at_the_resource_itself() {
     let members = r#""code":{"coding":[{"code":"a$b"}]},"valueString":"Big, red""#;
     let found = [r"code-value-string=a\$b$big\, r", "code-value-string=x$y,a\\$b$BIG"];
     assert_found("Observation", members, &found, &[r"code-value-string=a\$b$red", "code-value-string=a$big"]);
 }
 
 #[test]
-fn contexts_pair_what_they_are_with_what_they_hold() {
+fn a_use_context_pairs_its_code_with_its_value() {
     let members = r#""useContext":[{"code":{"system":"http://u","code":"focus"},"valueCodeableConcept":{"coding":[{"code":"x"}]}},{"code":{"code":"venue"},"valueCodeableConcept":{"coding":[{"code":"y"}]}}]"#;
     assert_found(
         "Questionnaire",

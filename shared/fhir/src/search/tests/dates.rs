@@ -1,6 +1,6 @@
 use super::*;
 
-/// What each prefix says of one search and one element, in the order of the list.
+/// Prefixes, in the order of the expected results.
 const PREFIXES: [&str; 9] = ["eq", "ne", "gt", "lt", "ge", "le", "sa", "eb", "ap"];
 
 fn assert_prefixes(member: &str, date: &str, expected: &str) {
@@ -13,19 +13,19 @@ fn assert_prefixes(member: &str, date: &str, expected: &str) {
 }
 
 #[test]
-fn prefixes_compare_spans_as_the_standard_says() {
+fn prefixes_compare_time_ranges_as_the_standard_says() {
     let moment = r#""effectiveDateTime":"2013-01-14T10:00:00Z""#;
     assert_prefixes(moment, "2013-01-14", "eq ge le ap");
     assert_prefixes(moment, "2013-01-14T10:00:00Z", "eq ge le ap");
     assert_prefixes(moment, "2013-01-13", "ne gt ge sa ap");
     assert_prefixes(moment, "2013-01-15", "ne lt le eb ap");
-    // A day is not within its first minute; it begins with it and goes on behind.
+    // A day is longer than its first minute, so it is not within that minute.
     assert_prefixes(r#""effectiveDateTime":"2013-01-14""#, "2013-01-14T00:00", "ne gt ge ap");
     assert_prefixes(r#""effectiveDateTime":"2013-01-14""#, "2013-01-14T10:00", "ne gt ge lt le ap");
 }
 
 #[test]
-fn a_period_is_open_where_it_has_no_end() {
+fn a_period_without_a_start_or_end_is_unlimited() {
     let open = r#""effectivePeriod":{"start":"2013-01-15"}"#;
     assert_prefixes(open, "2013-01-14", "ne gt ge sa ap");
     assert_prefixes(open, "2020", "ne gt ge lt le ap");
@@ -38,7 +38,7 @@ fn a_period_is_open_where_it_has_no_end() {
 
 #[test]
 fn approximately_is_a_tenth_of_the_distance_to_now() {
-    // From 2026-11-21 back to 2016-11-23 it is 3,650 days: a tenth is 365.
+    // 2016-11-23 is 3,650 days before 2026-11-21, so the tolerance is 365 days.
     let on = |day: &str| format!(r#""effectiveDateTime":"{day}""#);
     assert_found("Observation", &on("2015-11-24"), &["date=ap2016-11-23"], &[]);
     assert_found("Observation", &on("2015-11-23"), &[], &["date=ap2016-11-23"]);
@@ -47,16 +47,16 @@ fn approximately_is_a_tenth_of_the_distance_to_now() {
 }
 
 #[test]
-fn zones_are_minded_and_no_zone_is_utc() {
+fn time_zones_are_respected_and_default_to_utc() {
     let members = r#""effectiveDateTime":"2020-01-01T00:30:00+02:00""#;
     let found = ["date=2019-12-31", "date=2019-12-31T22:30:00Z", "date=2019-12-31T22:30", "date=2020-01-01T00:30:00+02:00", "date=2019"];
     assert_found("Observation", members, &found, &["date=2020-01-01", "date=2020-01-01T00:30:00Z"]);
-    // A plus sign that was not encoded arrives as a blank.
+    // A plus sign that was not encoded arrives as a space.
     assert_found("Observation", members, &["date=2020-01-01T00:30:00 02:00"], &[]);
 }
 
 #[test]
-fn fractions_of_a_second_are_as_precise_as_they_are_written() {
+fn the_digits_of_a_fractional_second_determine_its_precision() {
     let members = r#""effectiveInstant":"2020-01-01T00:00:00.123Z""#;
     let found =
         ["date=2020-01-01T00:00:00Z", "date=2020-01-01T00:00:00.1Z", "date=2020-01-01T00:00:00.123Z", "date=lt2020-01-01T00:00:00.124Z"];
@@ -64,7 +64,7 @@ fn fractions_of_a_second_are_as_precise_as_they_are_written() {
 }
 
 #[test]
-fn a_timing_counts_by_its_outer_limits() {
+fn a_timing_spans_all_its_events_and_bounds() {
     let events = r#""effectiveTiming":{"event":["2020-03-01","2020-05-01"]}"#;
     assert_found("Observation", events, &["date=2020", "date=ge2020-04", "date=lt2020-03-02"], &["date=2020-03", "date=gt2020-05-01"]);
     let bounds = r#""effectiveTiming":{"repeat":{"boundsPeriod":{"start":"2013-01-31","end":"2013-03-24"}}}"#;
@@ -73,7 +73,7 @@ fn a_timing_counts_by_its_outer_limits() {
 }
 
 #[test]
-fn lines_of_a_lake_may_hold_dates_that_are_none() {
+fn an_invalid_date_in_a_resource_never_matches() {
     for text in ["", "soon", "2020-13", "2020-02-30", "2020-1-1", "2020-01-01T", "2020-01-01T25:00:00Z", "20200101", "2020-01-01T10Z"] {
         let member = format!(r#""effectiveDateTime":"{text}""#);
         assert_found("Observation", &member, &["date:missing=false"], &["date=ge0001", "date=ne0001", "date=le9999"]);
@@ -82,7 +82,7 @@ fn lines_of_a_lake_may_hold_dates_that_are_none() {
 }
 
 #[test]
-fn the_ends_of_the_calendar_are_dates_too() {
+fn the_last_day_of_the_calendar_and_leap_days_match() {
     assert_found(
         "Patient",
         r#""birthDate":"9999-12-31""#,
@@ -98,7 +98,7 @@ fn the_ends_of_the_calendar_are_dates_too() {
 }
 
 #[test]
-fn last_updated_is_a_date_and_clauses_are_all_met() {
+fn last_updated_is_a_date_and_all_clauses_must_match() {
     let members = r#""meta":{"lastUpdated":"2020-06-01T00:00:00Z"},"gender":"male""#;
     let found = ["_lastUpdated=ge2020&_lastUpdated=lt2021", "_lastUpdated=2019,2020", "_lastUpdated=gt2020-05-31T23:59:59Z&gender=male"];
     assert_found("Patient", members, &found, &["_lastUpdated=ge2020&_lastUpdated=lt2020-06", "_lastUpdated=ge2020&gender=female"]);

@@ -9,7 +9,7 @@ fn quantity(members: &str) -> String {
 }
 
 #[test]
-fn a_number_is_as_precise_as_it_is_written() {
+fn the_digits_of_a_number_determine_its_precision() {
     let cases = [
         ("100", "99.5", true),
         ("100", "100.499", true),
@@ -37,7 +37,7 @@ fn a_number_is_as_precise_as_it_is_written() {
 }
 
 #[test]
-fn comparisons_take_the_number_as_exact() {
+fn comparisons_treat_the_number_as_exact() {
     let found = ["probability=gt0.79", "probability=ge0.8", "probability=ge0.80000", "probability=le0.8", "probability=lt0.81"];
     let missed = ["probability=gt0.8", "probability=lt0.8", "probability=ge0.8000001", "probability=sa0.8", "probability=eb0.8"];
     assert_found("RiskAssessment", &probability("0.8"), &found, &missed);
@@ -45,7 +45,7 @@ fn comparisons_take_the_number_as_exact() {
 }
 
 #[test]
-fn approximately_is_a_tenth_either_way() {
+fn approximately_allows_a_tenth_either_way() {
     for (number, expected) in [("90", true), ("110", true), ("89.9", false), ("110.1", false)] {
         let line = resource("RiskAssessment", &probability(number));
         assert_eq!(is_found(&query("RiskAssessment?probability=ap100"), &line), expected, "{number}");
@@ -53,7 +53,7 @@ fn approximately_is_a_tenth_either_way() {
 }
 
 #[test]
-fn binary_floats_would_get_these_wrong() {
+fn decimals_that_binary_floats_cannot_represent_match() {
     assert_found(
         "RiskAssessment",
         &probability("0.3"),
@@ -75,7 +75,7 @@ fn a_range_is_compared_as_a_whole() {
 }
 
 #[test]
-fn quantities_are_of_a_system_and_code_or_of_a_code_or_unit() {
+fn a_quantity_matches_by_system_and_code_or_by_code_or_unit() {
     let dose = quantity(r#""value":5.4,"unit":"milligram","system":"http://unitsofmeasure.org","code":"mg""#);
     let found = [
         "value-quantity=5.4",
@@ -100,7 +100,7 @@ fn quantities_are_of_a_system_and_code_or_of_a_code_or_unit() {
 }
 
 #[test]
-fn a_comparator_stands_for_all_that_it_allows() {
+fn a_comparator_stands_for_all_values_that_it_allows() {
     let below = quantity(r#""value":5,"comparator":"<","code":"mg""#);
     assert_found(
         "Observation",
@@ -115,21 +115,21 @@ fn a_comparator_stands_for_all_that_it_allows() {
 }
 
 #[test]
-fn money_is_counted_in_its_currency() {
+fn money_matches_by_its_currency() {
     let members = r#""totalGross":{"value":48,"currency":"EUR"}"#;
     let found = ["totalgross=48", "totalgross=48||EUR", "totalgross=48|urn:iso:std:iso:4217|EUR", "totalgross=gt40||EUR"];
     assert_found("Invoice", members, &found, &["totalgross=48||USD", "totalgross=48|http://unitsofmeasure.org|EUR", "totalgross=47"]);
 }
 
 #[test]
-fn ranges_of_quantities_have_units_too() {
+fn a_range_of_quantities_matches_by_unit() {
     let members = r#""useContext":[{"code":{"code":"age"},"valueRange":{"low":{"value":18,"code":"a"},"high":{"value":65,"code":"a"}}}]"#;
     let found = ["context-quantity=gt30||a", "context-quantity=lt30", "context-quantity=sa17"];
     assert_found("ActivityDefinition", members, &found, &["context-quantity=gt30||mo", "context-quantity=30", "context-quantity=gt65"]);
 }
 
 #[test]
-fn sampled_data_counts_by_its_bounds() {
+fn sampled_data_matches_by_its_least_and_greatest_value() {
     // 2.0 + 0.5 * (-4 … 10) = 0 … 7
     let members = r#""valueSampledData":{"origin":{"value":2.0,"code":"mV"},"period":10,"factor":0.5,"dimensions":1,"data":"2 -4 E 10 3"}"#;
     let found = ["value-quantity=gt6.9||mV", "value-quantity=lt0.1", "value-quantity=ge7", "value-quantity=ap5"];
@@ -142,7 +142,7 @@ fn sampled_data_counts_by_its_bounds() {
 }
 
 #[test]
-fn what_is_no_number_is_found_by_no_comparison() {
+fn an_invalid_number_in_a_resource_never_matches() {
     let members = quantity(r#""unit":"mg""#);
     assert_found(
         "Observation",

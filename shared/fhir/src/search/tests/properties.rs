@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Texts that are nearly queries.
+/// Generates texts that resemble queries.
 fn texts() -> impl Strategy<Value = String> {
     let word = prop_oneof![
         4 => prop::sample::select(vec![
@@ -21,13 +21,13 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
     #[test]
-    fn no_text_makes_the_parser_or_the_matcher_panic(text in texts()) {
+    fn no_text_causes_a_panic(text in texts()) {
         for piece in split_queries(&text) {
             for version in FhirVersion::ALL {
                 match Query::parse(piece, version, now()) {
                     Ok(query) => {
-                        is_found(&query, &resource(query.kind.as_str(), OBSERVATION));
-                        is_found(&query, &resource(query.kind.as_str(), r#""code":[],"subject":1,"effectiveDateTime":{},"valueQuantity":"","name":7"#));
+                        is_found(&query, &resource(query.resource_type.as_str(), OBSERVATION));
+                        is_found(&query, &resource(query.resource_type.as_str(), r#""code":[],"subject":1,"effectiveDateTime":{},"valueQuantity":"","name":7"#));
                     }
                     Err(error) => prop_assert!(!error.to_string().is_empty()),
                 }
@@ -36,7 +36,7 @@ proptest! {
     }
 
     #[test]
-    fn splitting_loses_nothing_and_is_done_once(text in texts()) {
+    fn splitting_loses_nothing_and_is_idempotent(text in texts()) {
         let queries = split_queries(&text);
         for query in &queries {
             prop_assert_eq!(split_queries(query), vec![*query]);
@@ -46,7 +46,7 @@ proptest! {
     }
 
     #[test]
-    fn not_is_the_complement(codes in prop::collection::vec("[abc]", 0..3), wanted in prop::collection::vec("[abc]", 1..3)) {
+    fn not_is_the_complement_of_a_match(codes in prop::collection::vec("[abc]", 0..3), wanted in prop::collection::vec("[abc]", 1..3)) {
         let codings: Vec<_> = codes.iter().map(|code| format!(r#"{{"code":"{code}"}}"#)).collect();
         let line = resource("Observation", &format!(r#""code":{{"coding":[{}]}}"#, codings.join(",")));
         let wanted = wanted.join(",");
@@ -55,11 +55,11 @@ proptest! {
     }
 
     #[test]
-    fn equal_and_not_equal_share_out_what_is_there(found in "20[0-3][0-9]-0[1-9](-1[0-9](T1[0-9]:30:00Z)?)?", wanted in "20[0-3][0-9](-0[1-9])?") {
+    fn a_date_is_either_equal_or_not_equal(found in "20[0-3][0-9]-0[1-9](-1[0-9](T1[0-9]:30:00Z)?)?", wanted in "20[0-3][0-9](-0[1-9])?") {
         let line = resource("Observation", &format!(r#""effectiveDateTime":"{found}""#));
         let is = |prefix: &str| is_found(&query(&format!("Observation?date={prefix}{wanted}")), &line);
         prop_assert_ne!(is("eq"), is("ne"));
-        // What a partial date contains begins with it.
+        // All dates within a partial date start with its text.
         prop_assert_eq!(is("eq"), found.starts_with(&wanted));
         prop_assert_eq!(is("ge"), is("eq") || is("gt"));
         prop_assert_eq!(is("le"), is("eq") || is("lt"));
@@ -67,7 +67,7 @@ proptest! {
     }
 
     #[test]
-    fn a_number_is_found_however_precisely_the_resource_writes_it(value in -1_000_000_i64..1_000_000, zeros in 0_usize..6, wanted in -1_000_000_i64..1_000_000) {
+    fn trailing_zeros_in_a_resource_do_not_affect_a_match(value in -1_000_000_i64..1_000_000, zeros in 0_usize..6, wanted in -1_000_000_i64..1_000_000) {
         let decimal = |value: i64| format!("{}{}.{:02}", if value < 0 { "-" } else { "" }, value.abs() / 100, value.abs() % 100);
         let text = format!("{}{}", decimal(value), "0".repeat(zeros));
         let line = resource("Observation", &format!(r#""valueQuantity":{{"value":{text}}}"#));

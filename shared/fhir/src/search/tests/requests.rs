@@ -1,9 +1,10 @@
-//! Queries as clients send them, and several together.
+//! Queries as clients send them, and sets of queries.
 
 use super::*;
+use crate::definitions::SearchParamType;
 
 #[test]
-fn a_comma_between_queries_is_told_from_one_within() {
+fn a_comma_between_queries_is_distinguished_from_one_within_a_query() {
     for (value, expected) in [
         ("Patient?active=true", vec!["Patient?active=true"]),
         ("Patient?active=true,Observation?code=a,b", vec!["Patient?active=true", "Observation?code=a,b"]),
@@ -21,8 +22,8 @@ fn a_comma_between_queries_is_told_from_one_within() {
 
 // Holds: P45, B13
 #[test]
-fn a_comma_that_was_encoded_twice_is_a_comma_of_the_query() {
-    // smart-fetch writes `category=laboratory%252Cvital-signs`, so that servers of 2.0.0 do not cut there.
+fn a_comma_that_was_encoded_twice_separates_alternatives() {
+    // smart-fetch writes `category=laboratory%252Cvital-signs`, so that servers of version 2.0.0 do not split the query there.
     let members = r#""category":[{"coding":[{"code":"vital-signs"}]}]"#;
     let found = ["category=laboratory%2Cvital-signs", "category=laboratory,vital-signs"];
     assert_found("Observation", members, &found, &["category=laboratory%2Cexam"]);
@@ -31,7 +32,7 @@ fn a_comma_that_was_encoded_twice_is_a_comma_of_the_query() {
 }
 
 #[test]
-fn a_query_without_parameters_is_all_of_its_type() {
+fn a_query_without_parameters_matches_all_resources_of_its_type() {
     assert!(is_found(&query("Patient?"), &resource("Patient", "")));
     assert!(!is_found(&query("Patient?"), &resource("Group", "")));
     assert!(is_found(&query("Patient?&_id=1&"), &resource("Patient", "")));
@@ -39,29 +40,29 @@ fn a_query_without_parameters_is_all_of_its_type() {
 
 // Holds: P40
 #[test]
-fn one_query_of_a_type_is_enough_and_types_without_one_pass() {
+fn one_matching_query_is_enough_and_types_without_a_filter_match() {
     let mut filters = TypeFilters::new();
     assert!(filters.is_empty());
     for text in ["Patient?gender=male", "Patient?active=true", "Group?type=person"] {
         filters.add(query(text));
     }
     let matches = |line: &str| {
-        let mut outline = Outline::default();
-        filters.matches(&Resource::read(line.as_bytes(), &mut outline).unwrap())
+        let mut member_index = MemberIndex::default();
+        filters.matches(&Resource::parse(line.as_bytes(), &mut member_index).unwrap())
     };
     assert!(matches(&resource("Patient", r#""gender":"male","active":false"#)));
     assert!(matches(&resource("Patient", r#""gender":"female","active":true"#)));
     assert!(!matches(&resource("Patient", r#""gender":"female""#)));
     assert!(!matches(&resource("Group", "")));
     assert!(matches(&resource("Location", "")));
-    let kinds: Vec<_> = ResourceType::all().filter(|kind| filters.kinds().contains(*kind)).map(ResourceType::as_str).collect();
+    let kinds: Vec<_> = ResourceType::all().filter(|kind| filters.types().contains(*kind)).map(ResourceType::as_str).collect();
     assert_eq!(kinds, ["Group", "Patient"]);
-    let patients = filters.of(ResourceType::named("Patient").unwrap()).unwrap();
-    assert_eq!(patients.kind().as_str(), "Patient");
+    let patients = filters.for_type(ResourceType::PATIENT).unwrap();
+    assert_eq!(patients.resource_type().as_str(), "Patient");
 }
 
 #[test]
-fn a_filter_can_be_shared_by_workers() {
+fn a_filter_can_be_shared_between_threads() {
     fn is_shared<T: Clone + Send + Sync + std::fmt::Debug + 'static>() {}
     is_shared::<Query>();
     is_shared::<TypeFilter>();
@@ -76,13 +77,13 @@ fn every_supported_parameter_can_be_used() {
             let parameters = supported_parameters(version, kind);
             assert!(parameters.iter().any(|parameter| parameter.code == "_id"), "{kind}");
             for parameter in parameters {
-                let value = match parameter.kind {
-                    crate::ParameterKind::Composite => continue,
-                    crate::ParameterKind::Date => "2020",
-                    crate::ParameterKind::Number | crate::ParameterKind::Quantity => "1",
-                    crate::ParameterKind::Token | crate::ParameterKind::String => "true",
-                    crate::ParameterKind::Reference | crate::ParameterKind::Uri => "http://example.org/x",
-                    crate::ParameterKind::Special => panic!("{kind} {}", parameter.code),
+                let value = match parameter.param_type {
+                    SearchParamType::Composite => continue,
+                    SearchParamType::Date => "2020",
+                    SearchParamType::Number | SearchParamType::Quantity => "1",
+                    SearchParamType::Token | SearchParamType::String => "true",
+                    SearchParamType::Reference | SearchParamType::Uri => "http://example.org/x",
+                    SearchParamType::Special => panic!("{kind} {}", parameter.code),
                 };
                 let text = format!("{kind}?{}={value}", parameter.code);
                 let read = Query::parse(&text, version, now());
@@ -93,9 +94,9 @@ fn every_supported_parameter_can_be_used() {
 }
 
 #[test]
-fn what_needs_other_resources_is_not_among_the_supported() {
+fn parameters_that_need_other_resources_are_not_supported() {
     let codes = |version, kind| -> Vec<_> {
-        supported_parameters(version, ResourceType::named(kind).unwrap()).into_iter().map(|parameter| parameter.code).collect()
+        supported_parameters(version, ResourceType::parse(kind).unwrap()).into_iter().map(|parameter| parameter.code).collect()
     };
     assert!(codes(FhirVersion::R4, "Patient").contains(&"deceased"));
     for version in FhirVersion::ALL {

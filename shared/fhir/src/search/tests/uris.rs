@@ -1,7 +1,7 @@
 use super::*;
 
 #[test]
-fn a_uri_is_every_character_of_it() {
+fn a_uri_matches_exactly() {
     let members = r#""url":"http://acme.org/fhir/ValueSet/123""#;
     let found = ["url=http://acme.org/fhir/ValueSet/123", "url=http://x,http://acme.org/fhir/ValueSet/123"];
     assert_found("ValueSet", members, &found, &["url=http://acme.org/fhir/valueset/123", "url=http://acme.org/fhir/ValueSet"]);
@@ -9,7 +9,7 @@ fn a_uri_is_every_character_of_it() {
 }
 
 #[test]
-fn below_and_above_go_by_whole_segments() {
+fn below_and_above_compare_whole_path_segments() {
     let members = r#""url":"http://acme.org/fhir/ValueSet/123""#;
     let found = [
         "url:below=http://acme.org/fhir/",
@@ -23,7 +23,7 @@ fn below_and_above_go_by_whole_segments() {
 }
 
 #[test]
-fn profiles_are_canonicals_and_sources_are_not() {
+fn profiles_are_canonical_urls_and_sources_are_plain_uris() {
     let members = r#""meta":{"profile":["http://example.org/p|3.1"],"source":"http://example.org/s|x"}"#;
     let found = ["_profile=http://example.org/p", "_profile=http://example.org/p|3.1", "_source=http://example.org/s|x"];
     assert_found("Patient", members, &found, &["_profile=http://example.org/p|3", "_source=http://example.org/s"]);

@@ -7,11 +7,13 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::{Outline, may_mention_patient};
+use crate::head::MemberIndex;
+use crate::semantics::mention::may_mention_patient;
 
 fn compartment(version: FhirVersion) -> &'static PatientCompartment {
-    static COMPARTMENTS: LazyLock<[PatientCompartment; 3]> =
-        LazyLock::new(|| [FhirVersion::R4, FhirVersion::R4b, FhirVersion::R5].map(|version| PatientCompartment::of(version, Bases::any())));
+    static COMPARTMENTS: LazyLock<[PatientCompartment; 3]> = LazyLock::new(|| {
+        [FhirVersion::R4, FhirVersion::R4b, FhirVersion::R5].map(|version| PatientCompartment::new(version, BaseUrls::any()))
+    });
     let [r4, r4b, r5] = &*COMPARTMENTS;
     match version {
         FhirVersion::R4 => r4,
@@ -21,10 +23,10 @@ fn compartment(version: FhirVersion) -> &'static PatientCompartment {
 }
 
 fn patients(compartment: &PatientCompartment, line: &str) -> BTreeSet<String> {
-    let mut outline = Outline::default();
-    let resource = Resource::read(line.as_bytes(), &mut outline).unwrap();
+    let mut member_index = MemberIndex::default();
+    let resource = Resource::parse(line.as_bytes(), &mut member_index).unwrap();
     let mut found = BTreeSet::new();
-    let is_stopped = compartment.any_patient(&resource, &mut |id| {
+    let is_stopped = compartment.visit_patients(&resource, &mut |id| {
         found.insert(id.to_owned());
         false
     });
@@ -38,7 +40,7 @@ fn r4_patients(line: &str) -> Vec<String> {
 
 // Holds: R2
 #[test]
-fn a_resource_is_with_its_patients_by_every_way_that_fhir_lists() {
+fn a_resource_is_in_the_compartments_that_the_definition_lists() {
     for (line, expected) in [
         (
             r#"{"resourceType":"Observation","id":"o","subject":{"reference":"Patient/1"},"performer":[{"reference":"Practitioner/9"},{"reference":"Patient/2"}]}"#,
@@ -77,7 +79,7 @@ fn a_resource_is_with_its_patients_by_every_way_that_fhir_lists() {
 }
 
 #[test]
-fn what_names_no_patient_of_the_lake_is_in_no_compartment() {
+fn a_resource_without_a_local_patient_reference_is_in_no_compartment() {
     for reference in [
         r##"{"reference":"#Patient/1"}"##,
         r##"{"reference":"#p"}"##,
@@ -97,10 +99,10 @@ fn what_names_no_patient_of_the_lake_is_in_no_compartment() {
 }
 
 #[test]
-fn types_that_fhir_leaves_out_are_never_in_a_compartment() {
+fn types_outside_the_compartment_definition_are_in_no_compartment() {
     let r4 = compartment(FhirVersion::R4);
     for name in ["Device", "Location", "Organization", "Practitioner", "PractitionerRole", "Medication", "Binary", "Task", "Contract"] {
-        assert!(!r4.types().contains(ResourceType::named(name).unwrap()), "{name}");
+        assert!(!r4.types().contains(ResourceType::parse(name).unwrap()), "{name}");
         let reference = r#"{"reference":"Patient/1"}"#;
         let line = format!(r#"{{"resourceType":"{name}","id":"1","patient":{reference},"subject":{reference},"for":{reference}}}"#);
         assert_eq!(r4_patients(&line), [""; 0], "{name}");
@@ -111,27 +113,27 @@ fn types_that_fhir_leaves_out_are_never_in_a_compartment() {
 }
 
 #[test]
-fn the_first_patient_that_is_wanted_ends_the_search() {
+fn the_search_ends_when_the_visitor_returns_true() {
     let line = br#"{"resourceType":"Observation","id":"o","subject":{"reference":"Patient/1"},"performer":[{"reference":"Patient/2"}]}"#;
-    let mut outline = Outline::default();
-    let resource = Resource::read(line, &mut outline).unwrap();
-    let mut met = Vec::new();
-    assert!(compartment(FhirVersion::R4).any_patient(&resource, &mut |id| {
-        met.push(id.to_owned());
+    let mut member_index = MemberIndex::default();
+    let resource = Resource::parse(line, &mut member_index).unwrap();
+    let mut visited = Vec::new();
+    assert!(compartment(FhirVersion::R4).visit_patients(&resource, &mut |id| {
+        visited.push(id.to_owned());
         true
     }));
-    assert_eq!(met, ["1"]);
+    assert_eq!(visited, ["1"]);
 }
 
 #[test]
-fn listed_bases_restrict_whose_patients_count() {
-    let ours = PatientCompartment::of(FhirVersion::R4, Bases::only(["https://a.example/fhir".to_owned()]));
+fn listed_base_urls_restrict_the_patients() {
+    let ours = PatientCompartment::new(FhirVersion::R4, BaseUrls::only(["https://a.example/fhir".to_owned()]));
     let line = r#"{"resourceType":"Communication","id":"c","subject":{"reference":"https://a.example/fhir/Patient/1"},"sender":{"reference":"https://b.example/fhir/Patient/2"}}"#;
     assert_eq!(patients(&ours, line).into_iter().collect::<Vec<_>>(), ["1"]);
     assert_eq!(r4_patients(line), ["1", "2"]);
 }
 
-/// A resource whose only reference stands at `path`; in arrays behind an item without one.
+/// Returns a resource whose only reference is at `path`. In arrays, an item without a reference precedes it.
 fn with_reference_at(kind: ResourceType, path: &str, reference: &str) -> Value {
     let value = path.rsplit('.').fold(json!({ "reference": reference }), |value, step| match step.strip_suffix("[]") {
         Some(name) => json!({ name: [{"display": "Patient/no"}, value] }),
@@ -143,8 +145,8 @@ fn with_reference_at(kind: ResourceType, path: &str, reference: &str) -> Value {
     resource
 }
 
-/// Every type, path and version of the compartment.
-fn places() -> impl Strategy<Value = (FhirVersion, ResourceType, &'static str)> {
+/// Returns every type, path and version of the compartment.
+fn compartment_paths() -> impl Strategy<Value = (FhirVersion, ResourceType, &'static str)> {
     let of = |version: FhirVersion| {
         let paths = |kind| version.patient_compartment(kind).into_iter().flatten().map(move |path| (version, kind, path));
         ResourceType::all().flat_map(paths).filter(|(_, _, path)| !path.is_empty()).collect::<Vec<_>>()
@@ -157,7 +159,7 @@ proptest! {
 
     #[test]
     fn a_reference_at_any_path_of_the_compartment_is_found(
-        (version, kind, path) in places(),
+        (version, kind, path) in compartment_paths(),
         id in "[A-Za-z0-9.-]{1,64}",
         base in prop::sample::select(&["", "https://example.org/fhir/"][..]),
         history in prop::sample::select(&["", "/_history/2"][..]),
@@ -169,26 +171,26 @@ proptest! {
         prop_assert!(may_mention_patient(line.as_bytes(), &|member| member == id.as_bytes()), "{}", line);
         for other in [format!("Group/{id}"), format!("#Patient/{id}"), format!("urn:uuid:{id}"), format!("{base}patient/{id}")] {
             let line = with_reference_at(kind, path, &other).to_string();
-            let own = if kind.as_str() == "Patient" { &["r"][..] } else { &[] };
+            let own = if kind == ResourceType::PATIENT { &["r"][..] } else { &[] };
             prop_assert_eq!(patients(compartment, &line).into_iter().collect::<Vec<_>>(), own, "{}", line);
         }
     }
 }
 
-/// Slowly: the ids of the patients that a tree refers to below a path.
-fn slow_walk(value: &Value, path: &str, found: &mut BTreeSet<String>) {
+/// Returns the ids of the patients that a JSON tree refers to below a path.
+fn collect_patients(value: &Value, path: &str, found: &mut BTreeSet<String>) {
     if let Value::Array(items) = value {
-        return items.iter().for_each(|item| slow_walk(item, path, found));
+        return items.iter().for_each(|item| collect_patients(item, path, found));
     }
     if path.is_empty() {
         found.extend(value["reference"].as_str().and_then(|text| text.strip_prefix("Patient/")).map(str::to_owned));
         return;
     }
     let (step, rest) = path.split_once('.').unwrap_or((path, ""));
-    slow_walk(&value[step.trim_end_matches("[]")], rest, found);
+    collect_patients(&value[step.trim_end_matches("[]")], rest, found);
 }
 
-/// The plain files of the sample lake, and of a larger one where it lies beside the checkout.
+/// Returns the uncompressed files of the sample lake, and of a larger lake if it is beside the checkout.
 fn real_lines() -> Vec<String> {
     let root = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
     let mut folders = vec![root.join("tests/samples/lake"), root.join("../shared/data/100-patients")];
@@ -208,26 +210,26 @@ fn real_lines() -> Vec<String> {
 }
 
 #[test]
-fn real_resources_are_with_the_patients_that_a_slow_walk_finds() {
+fn the_patients_of_real_resources_agree_with_a_reference_implementation() {
     let r4 = compartment(FhirVersion::R4);
-    let mut outline = Outline::default();
-    let mut in_one = 0;
+    let mut member_index = MemberIndex::default();
+    let mut in_a_compartment = 0;
     for line in real_lines() {
-        let Ok(resource) = Resource::read(line.as_bytes(), &mut outline) else { continue };
+        let Ok(resource) = Resource::parse(line.as_bytes(), &mut member_index) else { continue };
         let tree: Value = serde_json::from_str(&line).unwrap();
         let mut expected = BTreeSet::new();
-        if resource.head.kind.as_str() == "Patient" {
+        if resource.head.resource_type == ResourceType::PATIENT {
             expected.insert(tree["id"].as_str().unwrap().to_owned());
         }
-        for path in FhirVersion::R4.patient_compartment(resource.head.kind).into_iter().flatten() {
-            slow_walk(&tree, path, &mut expected);
+        for path in FhirVersion::R4.patient_compartment(resource.head.resource_type).into_iter().flatten() {
+            collect_patients(&tree, path, &mut expected);
         }
         let found = patients(r4, &line);
         assert_eq!(found, expected, "{line}");
         assert!(found.is_empty() || may_mention_patient(line.as_bytes(), &|id| found.iter().any(|one| one.as_bytes() == id)), "{line}");
-        // Synthea spells nothing with escapes, so that a scan for a stranger passes over the line.
+        // Synthea does not write escapes, so the line cannot mention a patient who is not in it.
         assert!(!may_mention_patient(line.as_bytes(), &|id| id == b"stranger"), "{line}");
-        in_one += usize::from(!found.is_empty());
+        in_a_compartment += usize::from(!found.is_empty());
     }
-    assert!(in_one > 20, "{in_one}");
+    assert!(in_a_compartment > 20, "{in_a_compartment}");
 }

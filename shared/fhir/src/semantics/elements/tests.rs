@@ -2,7 +2,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::Outline;
+use crate::head::MemberIndex;
 
 const OBSERVATION: &str = r#"{"resourceType":"Observation","id":"o","meta":{"versionId":"1"},"status":"final","_status":{"id":"s"},"code":{"text":"Größe\u00e9\/"},"subject":{"reference":"Patient/1"},"valueQuantity":{"value":1.10,"unit":"m"},"note":[{"text":"x"}]}"#;
 
@@ -11,8 +11,8 @@ fn parse(list: &str) -> Result<Elements, ElementsError> {
 }
 
 fn apply(list: &str, line: &str) -> Option<String> {
-    let mut outline = Outline::default();
-    let resource = Resource::read(line.as_bytes(), &mut outline).unwrap();
+    let mut member_index = MemberIndex::default();
+    let resource = Resource::parse(line.as_bytes(), &mut member_index).unwrap();
     let mut out = b"before\n".to_vec();
     let is_reduced = parse(list).unwrap().apply(&resource, &mut out);
     let out = String::from_utf8(out).unwrap();
@@ -28,7 +28,7 @@ fn meta(list: &str, meta: &str) -> String {
 
 // Holds: P50
 #[test]
-fn what_was_asked_and_what_is_mandatory_remains_to_the_byte() {
+fn requested_and_mandatory_elements_remain_byte_for_byte() {
     let expected = r#"{"resourceType":"Observation","id":"o","meta":{"versionId":"1","tag":[{"system":"http://terminology.hl7.org/CodeSystem/v3-ObservationValue","code":"SUBSETTED"}]},"status":"final","_status":{"id":"s"},"code":{"text":"Größe\u00e9\/"},"valueQuantity":{"value":1.10,"unit":"m"}}"#;
     for list in ["value", "Observation.value", "value[x]", "valueQuantity", "Observation.valueQuantity", " id , Observation.value ,value"] {
         assert_eq!(apply(list, OBSERVATION).as_deref(), Some(expected), "{list}");
@@ -36,9 +36,9 @@ fn what_was_asked_and_what_is_mandatory_remains_to_the_byte() {
 }
 
 #[test]
-fn a_name_of_another_type_leaves_a_resource_whole_and_a_name_of_all_types_does_not() {
+fn a_name_with_a_type_does_not_affect_other_types() {
     assert_eq!(apply("Patient.name", OBSERVATION), None);
-    // Observation has no birthDate: its mandatory elements remain.
+    // Observation has no birthDate, so only its mandatory elements remain.
     let reduced: Value = serde_json::from_str(&apply("birthDate,Patient.name", OBSERVATION).unwrap()).unwrap();
     let names: Vec<_> = reduced.as_object().unwrap().keys().map(String::as_str).collect();
     assert_eq!(names, ["_status", "code", "id", "meta", "resourceType", "status"]);
@@ -46,7 +46,7 @@ fn a_name_of_another_type_leaves_a_resource_whole_and_a_name_of_all_types_does_n
 }
 
 #[test]
-fn a_choice_keeps_the_member_that_is_there_and_a_member_keeps_no_other() {
+fn a_choice_keeps_any_of_its_members_and_a_member_name_keeps_only_that_member() {
     let line = r#"{"resourceType":"MedicationRequest","id":"m","medicationReference":{"reference":"Medication/1"},"intent":"order","status":"active","subject":{"reference":"Patient/1"},"reportedBoolean":true,"_reportedBoolean":{"id":"x"},"note":[]}"#;
     let kept = |list| {
         let reduced: Value = serde_json::from_str(&apply(list, line).unwrap()).unwrap();
@@ -60,10 +60,10 @@ fn a_choice_keeps_the_member_that_is_there_and_a_member_keeps_no_other() {
 }
 
 #[test]
-fn values_of_the_parameter_add_up() {
+fn several_parameter_values_are_combined() {
     let values = ["Observation.subject", "Observation.note,Patient.name"].map(str::to_owned);
-    let mut outline = Outline::default();
-    let resource = Resource::read(OBSERVATION.as_bytes(), &mut outline).unwrap();
+    let mut member_index = MemberIndex::default();
+    let resource = Resource::parse(OBSERVATION.as_bytes(), &mut member_index).unwrap();
     let mut out = Vec::new();
     assert!(Elements::parse(&values, FhirVersion::R4).unwrap().apply(&resource, &mut out));
     let reduced: Value = serde_json::from_slice(&out).unwrap();
@@ -73,7 +73,7 @@ fn values_of_the_parameter_add_up() {
 
 // Holds: P50
 #[test]
-fn the_tag_joins_the_others_once() {
+fn the_tag_is_added_once_to_the_existing_tags() {
     let other = r#"{"system":"https://example.org","code":"SUBSETTED"}"#;
     for (before, after) in [
         ("{}".to_owned(), format!(r#"{{"tag":[{SUBSETTED}]}}"#)),
@@ -96,14 +96,14 @@ fn a_resource_without_meta_gets_one() {
 }
 
 #[test]
-fn a_name_spelled_with_escapes_is_the_same_name() {
+fn an_escaped_name_is_the_same_name() {
     let reduced =
         apply("gender", r#"{"resource\u0054ype":"Patient","\u0069d":"p","m\u0065ta":{},"gend\u0065r":"male","act\u0069ve":true}"#);
     assert_eq!(reduced.unwrap(), format!(r#"{{"resourceType":"Patient","id":"p","meta":{{"tag":[{SUBSETTED}]}},"gender":"male"}}"#));
 }
 
 #[test]
-fn what_names_no_root_element_is_refused_by_its_name() {
+fn an_unknown_element_is_rejected_by_name() {
     let (name, version) = (String::from, "4.0.1");
     for (list, error) in [
         ("", ElementsError::Empty),
@@ -111,7 +111,7 @@ fn what_names_no_root_element_is_refused_by_its_name() {
         ("name.family", ElementsError::Nested(name("name.family"))),
         ("id,Patient.name.family", ElementsError::Nested(name("Patient.name.family"))),
         ("Dog.name", ElementsError::UnknownType { name: name("Dog.name"), version }),
-        // A type of R5.
+        // Defined in R5 only.
         ("Transport.status", ElementsError::UnknownType { name: name("Transport.status"), version }),
         ("Patient.colour", ElementsError::UnknownElement { name: name("Patient.colour"), version }),
         ("Patient.valueQuantity", ElementsError::UnknownElement { name: name("Patient.valueQuantity"), version }),
@@ -130,7 +130,7 @@ fn what_names_no_root_element_is_refused_by_its_name() {
     assert!(parse(&"x".repeat(5_000)).unwrap_err().to_string().len() < 200);
 }
 
-/// Root members of a Patient, some with what a rewriting through a tree would change.
+/// Root members of a Patient. Some would change if they were rewritten through a JSON tree.
 const MEMBERS: [(&str, &str); 10] = [
     ("active", "true"),
     ("_birthDate", r#"{"extension":[]}"#),
@@ -148,23 +148,23 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
 
     #[test]
-    fn members_remain_or_go_as_they_stand(
+    fn members_are_kept_or_removed_as_a_whole(
         order in Just((0..MEMBERS.len()).collect::<Vec<_>>()).prop_shuffle(),
         count in 0..=MEMBERS.len(),
-        asked in prop::sample::subsequence(&["active", "birthDate", "deceased", "multipleBirthInteger", "extension", "name", "telecom"][..], 1..7),
+        requested in prop::sample::subsequence(&["active", "birthDate", "deceased", "multipleBirthInteger", "extension", "name", "telecom"][..], 1..7),
     ) {
         let members: Vec<_> = order.into_iter().take(count).map(|at| MEMBERS[at]).collect();
         let text = |members: &[(&str, &str)]| members.iter().map(|(name, value)| format!(",\"{name}\":{value}")).collect::<String>();
         let line = format!(r#"{{"resourceType":"Patient","id":"p","meta":{{}}{}}}"#, text(&members));
-        let is_asked = |name: &str| asked.contains(&name.trim_start_matches('_')) || (name == "deceasedBoolean" && asked.contains(&"deceased"));
-        let remaining: Vec<_> = members.into_iter().filter(|(name, _)| is_asked(name)).collect();
+        let is_requested = |name: &str| requested.contains(&name.trim_start_matches('_')) || (name == "deceasedBoolean" && requested.contains(&"deceased"));
+        let remaining: Vec<_> = members.into_iter().filter(|(name, _)| is_requested(name)).collect();
         let expected = format!(r#"{{"resourceType":"Patient","id":"p","meta":{{"tag":[{SUBSETTED}]}}{}}}"#, text(&remaining));
-        let list = asked.iter().map(|name| format!("Patient.{name}")).collect::<Vec<_>>().join(",");
+        let list = requested.iter().map(|name| format!("Patient.{name}")).collect::<Vec<_>>().join(",");
         prop_assert_eq!(apply(&list, &line), Some(expected));
     }
 
     #[test]
-    fn no_list_makes_the_reader_panic(list in "([A-Za-z.,\\[\\] ]|Patient|name|\\PC){0,12}") {
+    fn no_list_causes_a_panic(list in "([A-Za-z.,\\[\\] ]|Patient|name|\\PC){0,12}") {
         if let Err(error) = parse(&list) {
             prop_assert!(!error.to_string().is_empty());
         }

@@ -1,4 +1,4 @@
-//! Moments as FHIR writes them.
+//! The FHIR type `instant`.
 
 use std::fmt;
 
@@ -7,31 +7,31 @@ use time::format_description::well_known::Rfc3339;
 use time::macros::datetime;
 use time::{Date, Month, OffsetDateTime, PrimitiveDateTime, Time, UtcOffset};
 
-/// The first moment that FHIR can write.
+/// The first instant that FHIR can represent.
 const FIRST: OffsetDateTime = datetime!(0001-01-01 00:00 UTC);
 
-/// The last moment that FHIR can write.
+/// The last instant that FHIR can represent.
 const LAST: OffsetDateTime = datetime!(9999-12-31 23:59:59.999_999_999 UTC);
 
-/// A moment in time, in nanoseconds since 1970 UTC. Ordered.
+/// An instant in nanoseconds since 1970 UTC.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Instant(i128);
 
-/// The text is not a FHIR instant, dateTime or date.
+/// The error for a text that is not a FHIR instant, dateTime or date.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a FHIR instant such as 2026-01-31T08:00:00Z, and not a date such as 2026-01-31, 2026-01 or 2026")]
 pub struct InvalidInstant;
 
 impl Instant {
-    /// Reads a FHIR `instant`, `dateTime` or `date`.
+    /// Parses a FHIR `instant`, `dateTime` or `date`.
     ///
-    /// * A partial date means its first moment: `2026-01` is `2026-01-01T00:00:00Z`.
-    /// * Seconds and zone may be missing (no zone is UTC); up to nine digits of a second's fraction count.
-    /// * A blank where the zone's `+` belongs is that plus sign: it was not percent-encoded in a query string.
+    /// * A partial date means its start: `2026-01` is `2026-01-01T00:00:00Z`.
+    /// * Seconds and time zone are optional. The default time zone is UTC. Up to nine fractional digits of a second are used.
+    /// * A space before an offset is read as a plus sign that was not percent-encoded in a query string.
     pub fn parse(text: &str) -> Result<Self, InvalidInstant> {
-        if let Ok(moment) = OffsetDateTime::parse(text, &Rfc3339) {
-            return Self::within_calendar(moment);
+        if let Ok(date_time) = OffsetDateTime::parse(text, &Rfc3339) {
+            return Self::from_date_time(date_time);
         }
         if !text.is_ascii() {
             return Err(InvalidInstant);
@@ -41,32 +41,32 @@ impl Instant {
             Some(_) => return Err(InvalidInstant),
             None => (parse_date(text)?, (Time::MIDNIGHT, UtcOffset::UTC)),
         };
-        Self::within_calendar(PrimitiveDateTime::new(date, clock.0).assume_offset(clock.1))
+        Self::from_date_time(PrimitiveDateTime::new(date, clock.0).assume_offset(clock.1))
     }
 
-    /// FHIR's years are 0001 to 9999, and a zone can lead out of them: there a moment would have no text in UTC.
-    fn within_calendar(moment: OffsetDateTime) -> Result<Self, InvalidInstant> {
-        let nanos = moment.unix_timestamp_nanos();
+    /// Creates an instant within the years 0001 to 9999 of FHIR. In UTC, an offset can move a date out of these years.
+    fn from_date_time(date_time: OffsetDateTime) -> Result<Self, InvalidInstant> {
+        let nanos = date_time.unix_timestamp_nanos();
         let calendar = FIRST.unix_timestamp_nanos()..=LAST.unix_timestamp_nanos();
         if calendar.contains(&nanos) { Ok(Self(nanos)) } else { Err(InvalidInstant) }
     }
 
-    /// The moment this many milliseconds after 1970 UTC.
+    /// Creates an instant from milliseconds since 1970 UTC.
     pub fn from_millis(millis: u64) -> Self {
         Self(i128::from(millis) * 1_000_000)
     }
 
-    /// Nanoseconds since 1970 UTC; what lies before 1677 or after 2262 is the first or the last that fits.
+    /// Returns nanoseconds since 1970 UTC. Instants before 1677 or after 2262 are clamped to the range of `i64`.
     pub fn nanos(self) -> i64 {
         i64::try_from(self.0.clamp(i64::MIN.into(), i64::MAX.into())).unwrap_or_default()
     }
 }
 
 impl fmt::Display for Instant {
-    /// As a FHIR instant in UTC.
+    /// Writes a FHIR instant in UTC.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let moment = OffsetDateTime::from_unix_timestamp_nanos(self.0).map_err(|_| fmt::Error)?;
-        f.write_str(&moment.format(&Rfc3339).map_err(|_| fmt::Error)?)
+        let date_time = OffsetDateTime::from_unix_timestamp_nanos(self.0).map_err(|_| fmt::Error)?;
+        f.write_str(&date_time.format(&Rfc3339).map_err(|_| fmt::Error)?)
     }
 }
 
@@ -84,18 +84,18 @@ impl TryFrom<String> for Instant {
 }
 
 impl From<Instant> for String {
-    fn from(moment: Instant) -> Self {
-        moment.to_string()
+    fn from(instant: Instant) -> Self {
+        instant.to_string()
     }
 }
 
-/// `YYYY`, `YYYY-MM` or `YYYY-MM-DD`.
+/// Parses `YYYY`, `YYYY-MM` or `YYYY-MM-DD`.
 fn parse_date(text: &str) -> Result<Date, InvalidInstant> {
-    let mut pieces = text.split('-');
-    let year = pieces.next().map(|piece| digits(piece, 4)).transpose()?.ok_or(InvalidInstant)?;
-    let month = pieces.next().map_or(Ok(1), |piece| digits(piece, 2))?;
-    let day = pieces.next().map_or(Ok(1), |piece| digits(piece, 2))?;
-    if pieces.next().is_some() {
+    let mut parts = text.split('-');
+    let year = parts.next().map(|part| parse_digits(part, 4)).transpose()?.ok_or(InvalidInstant)?;
+    let month = parts.next().map_or(Ok(1), |part| parse_digits(part, 2))?;
+    let day = parts.next().map_or(Ok(1), |part| parse_digits(part, 2))?;
+    if parts.next().is_some() {
         return Err(InvalidInstant);
     }
     let month = u8::try_from(month).ok().and_then(|month| Month::try_from(month).ok()).ok_or(InvalidInstant)?;
@@ -103,7 +103,7 @@ fn parse_date(text: &str) -> Result<Date, InvalidInstant> {
     Date::from_calendar_date(i32::from(year), month, day).map_err(|_| InvalidInstant)
 }
 
-/// `hh:mm[:ss[.fraction]][zone]`, the zone `Z`, `+hh:mm`, `-hh:mm` or ` hh:mm`.
+/// Parses `hh:mm[:ss[.fraction]][zone]` with a zone `Z`, `+hh:mm`, `-hh:mm` or ` hh:mm`.
 fn parse_clock(text: &str) -> Result<(Time, UtcOffset), InvalidInstant> {
     let (clock, zone) = match text.find(['Z', '+', '-', ' ']) {
         Some(at) => text.split_at_checked(at).ok_or(InvalidInstant)?,
@@ -115,11 +115,12 @@ fn parse_clock(text: &str) -> Result<(Time, UtcOffset), InvalidInstant> {
     Ok((whole.time(), whole.offset()))
 }
 
-fn digits(piece: &str, count: usize) -> Result<u16, InvalidInstant> {
-    if piece.len() != count || !piece.bytes().all(|byte| byte.is_ascii_digit()) {
+/// Parses a number of exactly `count` digits.
+fn parse_digits(part: &str, count: usize) -> Result<u16, InvalidInstant> {
+    if part.len() != count || !part.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(InvalidInstant);
     }
-    piece.parse().map_err(|_| InvalidInstant)
+    part.parse().map_err(|_| InvalidInstant)
 }
 
 #[cfg(test)]
@@ -128,8 +129,8 @@ mod tests {
 
     use super::*;
 
-    /// A local time, its zone in minutes, and both as FHIR writes them.
-    fn moments() -> impl Strategy<Value = (i128, String)> {
+    /// Generates instants in nanoseconds and their FHIR texts.
+    fn instants() -> impl Strategy<Value = (i128, String)> {
         let clock = (0_u8..24, 0_u8..60, 0_u8..60, 0_u32..1_000_000_000, 0_usize..10);
         let year = prop_oneof![4 => 0_i32..10_000, 1 => Just(0), 1 => Just(9_999)];
         let month = prop_oneof![2 => 1_u8..13, 1 => Just(1), 1 => Just(12)];
@@ -157,19 +158,19 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(1_000))]
 
         #[test]
-        fn moments_are_ordered_as_time_is_and_survive_their_text(one in moments(), other in moments()) {
+        fn instants_are_ordered_by_time_and_parsed_back_from_their_text(one in instants(), other in instants()) {
             let read = |(_, text): &(i128, String)| Instant::parse(text);
             if let (Ok(first), Ok(second)) = (read(&one), read(&other)) {
                 prop_assert_eq!(first.cmp(&second), one.0.cmp(&other.0));
                 prop_assert_eq!(Instant::parse(&first.to_string()), Ok(first));
             }
-            // Only at the ends of the calendar may the zone lead out of it.
+            // An offset can leave the calendar only at its ends.
             let is_inside = one.1.as_str() > "0001-01-03" && one.1.as_str() < "9999-12-31";
             prop_assert!(!is_inside || read(&one).is_ok(), "{}", one.1);
         }
 
         #[test]
-        fn a_partial_date_is_the_first_moment_of_what_it_names(year in 1_u16..10_000, month in 1_u8..13, day in 1_u8..29) {
+        fn a_partial_date_is_the_start_of_its_period(year in 1_u16..10_000, month in 1_u8..13, day in 1_u8..29) {
             let parse = |text: String| Instant::parse(&text).unwrap();
             prop_assert_eq!(parse(format!("{year:04}")), parse(format!("{year:04}-01-01T00:00:00Z")));
             prop_assert_eq!(parse(format!("{year:04}-{month:02}")), parse(format!("{year:04}-{month:02}-01T00:00:00Z")));
@@ -180,27 +181,27 @@ mod tests {
         }
 
         #[test]
-        fn no_text_makes_the_reader_or_the_writer_panic(text in "[0-9T:Z.+ -]{0,32}|\\PC{0,20}") {
-            if let Ok(moment) = Instant::parse(&text) {
-                prop_assert_eq!(Instant::parse(&moment.to_string()), Ok(moment));
+        fn no_text_causes_a_panic(text in "[0-9T:Z.+ -]{0,32}|\\PC{0,20}") {
+            if let Ok(instant) = Instant::parse(&text) {
+                prop_assert_eq!(Instant::parse(&instant.to_string()), Ok(instant));
             }
         }
     }
 
     #[test]
-    fn a_zone_cannot_lead_out_of_the_calendar() {
+    fn an_offset_cannot_leave_the_calendar() {
         for text in
             ["0001-01-01T00:00:00+00:01", "0000-01-01T00:00:00Z", "0000", "9999-12-31T23:59:59.999-00:01", "0000-01-01T00:00:00+01:00"]
         {
             assert_eq!(Instant::parse(text), Err(InvalidInstant), "{text}");
         }
         for text in ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999999Z"] {
-            assert_eq!(Instant::parse(text).map(|moment| moment.to_string()).as_deref(), Ok(text));
+            assert_eq!(Instant::parse(text).map(|instant| instant.to_string()).as_deref(), Ok(text));
         }
     }
 
     #[test]
-    fn every_spelling_of_one_moment_is_that_moment() {
+    fn all_spellings_of_an_instant_are_equal() {
         let expected = Instant::from_millis(1_420_070_400_000);
         for text in [
             "2015-01-01T00:00:00Z",
@@ -219,20 +220,20 @@ mod tests {
     }
 
     #[test]
-    fn fractions_order_moments() {
+    fn fractions_of_a_second_are_compared() {
         let earlier = Instant::parse("2015-01-01T00:00:00.123456788Z").unwrap();
         let later = Instant::parse("2015-01-01T00:00:00.123456789Z").unwrap();
         assert!(earlier < later);
     }
 
     #[test]
-    fn a_moment_survives_its_text() {
-        let moment = Instant::parse("2015-01-01T00:00:00.123456789+05:00").unwrap();
-        assert_eq!(Instant::parse(&moment.to_string()), Ok(moment));
+    fn an_instant_is_parsed_back_from_its_text() {
+        let instant = Instant::parse("2015-01-01T00:00:00.123456789+05:00").unwrap();
+        assert_eq!(Instant::parse(&instant.to_string()), Ok(instant));
     }
 
     #[test]
-    fn what_is_not_a_moment_is_refused() {
+    fn an_invalid_instant_is_rejected() {
         for text in [
             "",
             "now",

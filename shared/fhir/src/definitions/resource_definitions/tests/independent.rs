@@ -1,24 +1,24 @@
-//! Our tables against the independent ones. Every difference has a rule here, and nothing else may differ:
+//! Compares our definitions with independently derived ones. They may differ only by these rules:
 //!
-//! * Ours leave out paths to what the parameter is never compared with (`performedString` for a date, the types of an
-//!   extension's value but a string's), and parameters of which nothing is left. That concerns `Bundle?composition` and
-//!   `message`, whose value is the resource itself, and composites whose definition gives a part the wrong kind
-//!   (`DocumentReference?relationship` has its two parts swapped).
-//! * Ours do not compile what compares in a way of its own: phonetic, `near`, `_in`, special.
-//! * Ours keep parameters without an expression, marked as not compiled.
+//! * Ours omit paths to elements that the parameter is never compared with (`performedString` for a date, all types but strings
+//!   for the value of an extension), and parameters that then have no path. Those are `Bundle?composition` and `message`, whose
+//!   value is the resource itself, and composites whose definition gives a component the wrong type
+//!   (`DocumentReference?relationship` has its two components swapped).
+//! * Ours do not support parameters with their own rules of comparison: phonetic, `near`, `_in`, special.
+//! * Ours keep parameters without an expression, marked as unsupported.
 //! * Ours choose the concept or the reference of a CodeableReference.
 //! * Ours read R4's `DateTime` in `Observation?code-value-date` as `dateTime`.
-//! * Ours name the parts for which R5 has no definition, and say `id` where FHIRPath says `System.String`.
+//! * Ours name the components for which R5 has no definition, and use `id` for FHIRPath's `System.String`.
 
 use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::kind;
+use super::resource_type;
+use crate::definitions::{FhirVersion, ParameterPath, ParameterSupport, ResourceType, SearchParamType, SearchParameter};
 use crate::independent::{members, table};
-use crate::{FhirVersion, ParameterKind, ResourceType, SearchParameter, Support, TypedPath};
 
-/// The elements of an array; none where it is missing.
+/// Returns the elements of an array, and none if it is missing.
 fn items<'a>(json: &'a Value, name: &str) -> impl Iterator<Item = &'a Value> {
     json.get(name).and_then(Value::as_array).into_iter().flatten()
 }
@@ -28,27 +28,27 @@ fn text<'a>(json: &'a Value, name: &str) -> &'a str {
 }
 
 #[test]
-fn compartments_are_the_same() {
+fn compartments_agree() {
     for version in FhirVersion::ALL {
         let Some(theirs) = table("patient-compartment", version) else { return };
         let theirs = members(&theirs["members"]).map(|(name, paths)| {
             let paths: Vec<_> = paths.as_array().unwrap().iter().map(|path| path.as_str().unwrap()).collect();
-            (kind(name), paths)
+            (resource_type(name), paths)
         });
-        let ours = version.types().iter().filter_map(|kind| Some((kind, version.patient_compartment(kind)?)));
+        let ours = version.types().iter().filter_map(|resource_type| Some((resource_type, version.patient_compartment(resource_type)?)));
         assert_eq!(ours.collect::<Vec<_>>(), theirs.collect::<Vec<_>>(), "{version}");
     }
 }
 
 #[test]
-fn types_and_their_members_are_the_same() {
+fn types_and_their_members_agree() {
     for version in FhirVersion::ALL {
         let Some(theirs) = table("types", version) else { return };
-        let concrete = members(&theirs["kind"]).filter(|(_, what)| *what == "R").filter_map(|(name, _)| ResourceType::named(name));
+        let concrete = members(&theirs["kind"]).filter(|(_, what)| *what == "R").filter_map(|(name, _)| ResourceType::parse(name));
         assert!(concrete.eq(version.types().iter()), "{version}");
-        for kind in version.types().iter() {
+        for resource_type in version.types().iter() {
             let mut expected = BTreeSet::new();
-            for (name, what) in members(&theirs["elements"][kind.as_str()]) {
+            for (name, what) in members(&theirs["elements"][resource_type.as_str()]) {
                 match name.strip_suffix("[x]") {
                     None => drop(expected.insert(name.to_owned())),
                     Some(stem) => expected.extend(what.as_str().unwrap().split('|').map(|what| {
@@ -57,15 +57,15 @@ fn types_and_their_members_are_the_same() {
                     })),
                 }
             }
-            let ours = version.elements(kind).into_iter().flat_map(|element| element.members).map(str::to_owned);
-            assert_eq!(ours.collect::<BTreeSet<_>>(), expected, "{version} {kind}");
+            let ours = version.root_elements(resource_type).into_iter().flat_map(|element| element.members).map(str::to_owned);
+            assert_eq!(ours.collect::<BTreeSet<_>>(), expected, "{version} {resource_type}");
         }
     }
 }
 
-/// What a kind of parameter meets in the definitions and is never compared with.
-fn is_never_compared(kind: &str, with: &str) -> bool {
-    let types: &[&str] = match kind {
+/// Returns true if the definitions contain this element type for parameters of this type, but no value is compared with it.
+fn is_never_compared(param_type: &str, element_type: &str) -> bool {
+    let types: &[&str] = match param_type {
         "token" => &["Attachment", "Quantity", "Range", "Reference", "date"],
         "reference" => &["Attachment", "BackboneElement", "CodeableConcept", "Resource", "code", "string"],
         "date" => &["Age", "Range", "string"],
@@ -73,39 +73,39 @@ fn is_never_compared(kind: &str, with: &str) -> bool {
         "special" => return true,
         _ => &[],
     };
-    types.contains(&with)
+    types.contains(&element_type)
 }
 
-/// Their paths as ours should be.
+/// Returns the paths that our definitions should have, from those of the independent ones.
 fn expected(kind: &str, theirs: &Value) -> BTreeSet<(String, String)> {
     let mut paths = BTreeSet::new();
     for theirs in items(theirs, "paths") {
-        let (path, ends_in) = (text(theirs, "p"), text(theirs, "y"));
-        let is_odd_extension = path.contains("[?url=") && !["string", "markdown", "HumanName", "Address"].contains(&ends_in);
-        if is_never_compared(kind, ends_in) || is_odd_extension {
+        let (path, element_type) = (text(theirs, "p"), text(theirs, "y"));
+        let is_odd_extension = path.contains("[?url=") && !["string", "markdown", "HumanName", "Address"].contains(&element_type);
+        if is_never_compared(kind, element_type) || is_odd_extension {
             continue;
         }
-        paths.insert(match (ends_in, kind) {
+        paths.insert(match (element_type, kind) {
             ("http://hl7.org/fhirpath/System.String", _) => (path.to_owned(), "id".to_owned()),
             ("CodeableReference", "token") => (format!("{path}.concept"), "CodeableConcept".to_owned()),
             ("CodeableReference", _) => (format!("{path}.reference"), "Reference".to_owned()),
-            _ => (path.to_owned(), ends_in.to_owned()),
+            _ => (path.to_owned(), element_type.to_owned()),
         });
     }
     paths
 }
 
-fn own(paths: &[TypedPath]) -> BTreeSet<(String, String)> {
-    paths.iter().map(|path| (path.path.to_owned(), path.ends_in.to_owned())).collect()
+fn own(paths: &[ParameterPath]) -> BTreeSet<(String, String)> {
+    paths.iter().map(|path| (path.path.to_owned(), path.element_type.to_owned())).collect()
 }
 
 fn compare(ours: &SearchParameter, theirs: &Value) {
     let kind = text(theirs, "t");
-    assert_eq!(ours.kind.as_str(), kind);
-    let targets: BTreeSet<_> = items(theirs, "target").filter_map(|name| ResourceType::named(name.as_str()?)).collect();
+    assert_eq!(ours.param_type.as_str(), kind);
+    let targets: BTreeSet<_> = items(theirs, "target").filter_map(|name| ResourceType::parse(name.as_str()?)).collect();
     assert_eq!(ours.targets.iter().copied().collect::<BTreeSet<_>>(), targets);
     if theirs.get("fhirpath").is_some() {
-        let support = if ours.code == "deceased" { Support::Deceased } else { Support::NotCompiled };
+        let support = if ours.code == "deceased" { ParameterSupport::Deceased } else { ParameterSupport::Unsupported };
         assert_eq!(ours.support, support);
         return;
     }
@@ -113,7 +113,7 @@ fn compare(ours: &SearchParameter, theirs: &Value) {
     let parts: Vec<_> = items(theirs, "components").collect();
     let lacks_a_part = parts.iter().any(|part| expected(text(part, "t"), part).is_empty());
     if is_of_its_own || lacks_a_part || expected(kind, theirs).is_empty() {
-        assert_eq!(ours.support, Support::NotCompiled);
+        assert_eq!(ours.support, ParameterSupport::Unsupported);
         return;
     }
     assert_eq!(own(&ours.paths), expected(kind, theirs));
@@ -122,9 +122,9 @@ fn compare(ours: &SearchParameter, theirs: &Value) {
         let (code, kind) = (text(part, "code"), text(part, "t"));
         let is_undefined = kind == "?";
         assert!(if is_undefined { code.ends_with(&format!("-{}", ours_part.code)) } else { code == ours_part.code });
-        assert!(is_undefined || kind == ours_part.kind.as_str());
+        assert!(is_undefined || kind == ours_part.param_type.as_str());
         let mut expected = expected(kind, part);
-        if ours.code == "code-value-date" && ours_part.kind == ParameterKind::Date {
+        if ours.code == "code-value-date" && ours_part.param_type == SearchParamType::Date {
             expected.insert(("valueDateTime".to_owned(), "dateTime".to_owned()));
         }
         assert_eq!(own(&ours_part.paths), expected);
@@ -132,19 +132,19 @@ fn compare(ours: &SearchParameter, theirs: &Value) {
 }
 
 #[test]
-fn search_parameters_differ_only_by_rule() {
+fn search_parameters_differ_only_by_the_rules_above() {
     for version in FhirVersion::ALL {
         let Some(table) = table("search-params", version) else { return };
         for (name, theirs) in members(&table["types"]) {
-            for ours in version.search_parameters(kind(name)) {
+            for ours in version.search_parameters(resource_type(name)) {
                 println!("{version} {name} {}", ours.code); // says where a failure is
                 match theirs.get(ours.code) {
                     Some(theirs) => compare(&ours, theirs),
-                    None => assert_eq!(ours.support, Support::NotCompiled),
+                    None => assert_eq!(ours.support, ParameterSupport::Unsupported),
                 }
             }
             for (code, _) in members(theirs) {
-                assert!(version.search_parameter(kind(name), code).is_some(), "{version} {name} {code}");
+                assert!(version.search_parameter(resource_type(name), code).is_some(), "{version} {name} {code}");
             }
         }
     }
