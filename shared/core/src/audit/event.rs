@@ -1,27 +1,27 @@
-//! A record as a FHIR AuditEvent (R4), the line of an audit file. Its members stand in one order, so that a record has one
-//! text.
+//! A record as a FHIR AuditEvent (R4), one line of an audit file. Its members always have the same order, so that a record
+//! always serializes to the same bytes.
 
 use serde::Serialize;
 
-use super::chain::Head;
-use super::log::listed;
-use super::{AuditEntry, Deed, Verdict};
-use crate::access::Who;
+use super::chain::{ChainHead, LineHash};
+use super::log::join_names;
+use super::record::{AuditAction, AuditOutcome, AuditRecord};
+use crate::access::Actor;
 
-/// The extension that chains lines: `sequence`, a line's number, and `previous`, the hash of the line before it.
-pub const CHAIN: &str = "urn:headrace:audit:chain";
+/// URL of the extension that chains lines: `sequence` is the line's number, `previous` the hash of the line before it.
+pub const CHAIN_EXTENSION: &str = "urn:headrace:audit:chain";
 
-/// The extension that holds the gateway's name of the request.
-pub const REQUEST: &str = "urn:headrace:audit:request";
+/// URL of the extension that holds the request id of the gateway.
+pub const REQUEST_EXTENSION: &str = "urn:headrace:audit:request";
 
-/// The system of [`Deed::as_str`].
-pub const DEED: &str = "urn:headrace:audit:deed";
+/// Code system of [`AuditAction::as_str`].
+pub const ACTION_SYSTEM: &str = "urn:headrace:audit:action";
 
-/// The system of the names of exports.
-pub const JOB: &str = "urn:headrace:job";
+/// Identifier system of export jobs.
+pub const JOB_SYSTEM: &str = "urn:headrace:job";
 
-/// The system of the names of files within an export.
-pub const FILE: &str = "urn:headrace:file";
+/// Identifier system of output files within an export.
+pub const FILE_SYSTEM: &str = "urn:headrace:file";
 
 const EVENT_TYPE: &str = "http://terminology.hl7.org/CodeSystem/audit-event-type";
 const DICOM: &str = "http://dicom.nema.org/resources/ontology/DCM";
@@ -30,7 +30,7 @@ const SOURCE_TYPE: &str = "http://terminology.hl7.org/CodeSystem/security-source
 const ENTITY_TYPE: &str = "http://terminology.hl7.org/CodeSystem/audit-entity-type";
 const OBJECT_ROLE: &str = "http://terminology.hl7.org/CodeSystem/object-role";
 
-/// An AuditEvent.
+/// A FHIR AuditEvent.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AuditEvent<'a> {
@@ -55,7 +55,7 @@ pub struct AuditEvent<'a> {
 #[serde(rename_all = "camelCase")]
 struct Extension<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
-    extension: Option<[Link<'a>; 2]>,
+    extension: Option<[ChainPart<'a>; 2]>,
     url: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     value_string: Option<&'a str>,
@@ -63,13 +63,13 @@ struct Extension<'a> {
 
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Link<'a> {
+struct ChainPart<'a> {
     url: &'static str,
-    /// A FHIR integer ends at 2,147,483,647.
+    /// A decimal, since a FHIR integer ends at 2,147,483,647.
     #[serde(skip_serializing_if = "Option::is_none")]
     value_decimal: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    value_string: Option<&'a super::chain::LineHash>,
+    value_string: Option<&'a LineHash>,
 }
 
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -106,7 +106,7 @@ struct Identifier<'a> {
 #[derive(Clone, Debug, Serialize)]
 struct Network<'a> {
     address: &'a str,
-    /// 2: an IP address.
+    /// `2` means IP address.
     #[serde(rename = "type")]
     kind: &'static str,
 }
@@ -121,7 +121,7 @@ struct Source {
 #[derive(Clone, Debug, Serialize)]
 struct Entity<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
-    what: Option<EntityName>,
+    what: Option<EntityReference>,
     #[serde(rename = "type")]
     kind: Coding,
     role: Coding,
@@ -130,12 +130,12 @@ struct Entity<'a> {
 }
 
 #[derive(Clone, Debug, Serialize)]
-struct EntityName {
-    identifier: OwnIdentifier,
+struct EntityReference {
+    identifier: EntityIdentifier,
 }
 
 #[derive(Clone, Debug, Serialize)]
-struct OwnIdentifier {
+struct EntityIdentifier {
     system: &'static str,
     value: String,
 }
@@ -149,120 +149,124 @@ struct Detail<'a> {
 }
 
 impl<'a> AuditEvent<'a> {
-    /// The line that follows `head`.
-    pub fn of(entry: &'a AuditEntry, head: &'a Head) -> Self {
-        let sequence = Link { url: "sequence", value_decimal: Some(head.sequence + 1), value_string: None };
-        let previous = Link { url: "previous", value_decimal: None, value_string: Some(&head.hash) };
-        let mut extension = vec![Extension { extension: Some([sequence, previous]), url: CHAIN, value_string: None }];
-        let request = entry.agent.origin.request_id.as_deref().filter(|id| !id.is_empty());
-        extension.extend(request.map(|id| Extension { extension: None, url: REQUEST, value_string: Some(id) }));
-        let (kind, interaction, action) = sorted(entry);
+    /// Converts a record to the event that follows `head` in the chain.
+    pub fn new(record: &'a AuditRecord, head: &'a ChainHead) -> Self {
+        let sequence = ChainPart { url: "sequence", value_decimal: Some(head.sequence + 1), value_string: None };
+        let previous = ChainPart { url: "previous", value_decimal: None, value_string: Some(&head.hash) };
+        let mut extension = vec![Extension { extension: Some([sequence, previous]), url: CHAIN_EXTENSION, value_string: None }];
+        let request = record.agent.origin.request_id.as_deref().filter(|id| !id.is_empty());
+        extension.extend(request.map(|id| Extension { extension: None, url: REQUEST_EXTENSION, value_string: Some(id) }));
+        let (kind, interaction, action) = classify(record);
         Self {
             resource_type: "AuditEvent",
-            id: &entry.id,
+            id: &record.id,
             extension,
             kind,
-            subtype: [interaction, Coding { system: DEED, code: entry.deed.as_str(), display: None }],
+            subtype: [interaction, Coding { system: ACTION_SYSTEM, code: record.action.as_str(), display: None }],
             action,
-            recorded: entry.at.instant(),
-            outcome: outcome(entry),
-            outcome_desc: described(entry),
-            agent: [agent(entry)],
+            recorded: record.at.instant(),
+            outcome: outcome(record),
+            outcome_desc: outcome_description(record),
+            agent: [agent(record)],
             source: Source {
                 observer: Reference { identifier: None, display: Some("Headrace") },
                 kind: [Coding { system: SOURCE_TYPE, code: "4", display: Some("Application Server") }],
             },
-            entity: entities(entry),
+            entity: entities(record),
         }
     }
 }
 
-/// Kind, interaction and action. A token's is a login; all else is a request to the API, or what followed from one.
-fn sorted(entry: &AuditEntry) -> (Coding, Coding, &'static str) {
+/// Returns the AuditEvent's `type`, first `subtype` and `action`. A token request is a login. All other actions are requests
+/// to the API, or their consequences.
+fn classify(record: &AuditRecord) -> (Coding, Coding, &'static str) {
     let rest = Coding { system: EVENT_TYPE, code: "rest", display: Some("RESTful Operation") };
     let interaction = |code| Coding { system: INTERACTION, code, display: Some(code) };
-    match entry.deed {
-        Deed::Token => (
+    match record.action {
+        AuditAction::Token => (
             Coding { system: DICOM, code: "110114", display: Some("User Authentication") },
             Coding { system: DICOM, code: "110122", display: Some("Login") },
             "E",
         ),
-        Deed::KickOff | Deed::Begin | Deed::Complete | Deed::Fail => (rest, interaction("operation"), "E"),
-        Deed::Cancel | Deed::Expire => (rest, interaction("operation"), "D"),
-        Deed::Poll | Deed::List | Deed::HandOut => (rest, interaction("operation"), "R"),
-        Deed::Groups if entry.group.is_some() => (rest, interaction("read"), "R"),
-        Deed::Groups => (rest, interaction("search-type"), "R"),
+        AuditAction::KickOff | AuditAction::Start | AuditAction::Complete | AuditAction::Fail => (rest, interaction("operation"), "E"),
+        AuditAction::Cancel | AuditAction::Expire => (rest, interaction("operation"), "D"),
+        AuditAction::Poll | AuditAction::List | AuditAction::Download => (rest, interaction("operation"), "R"),
+        AuditAction::Groups if record.group.is_some() => (rest, interaction("read"), "R"),
+        AuditAction::Groups => (rest, interaction("search-type"), "R"),
     }
 }
 
-/// FHIR `audit-event-outcome`: success, minor failure (somebody was turned away), serious failure.
-fn outcome(entry: &AuditEntry) -> &'static str {
-    match (entry.verdict, entry.deed) {
-        (Verdict::Refused(_), _) => "4",
-        (Verdict::Done, Deed::Fail) => "8",
+/// Returns the code of FHIR `audit-event-outcome`: success, minor failure (rejected), or serious failure (export failed).
+fn outcome(record: &AuditRecord) -> &'static str {
+    match (record.outcome, record.action) {
+        (AuditOutcome::Rejected(_), _) => "4",
+        (AuditOutcome::Succeeded, AuditAction::Fail) => "8",
         (
-            Verdict::Done,
-            Deed::Token
-            | Deed::KickOff
-            | Deed::Begin
-            | Deed::Complete
-            | Deed::Cancel
-            | Deed::Expire
-            | Deed::Poll
-            | Deed::List
-            | Deed::HandOut
-            | Deed::Groups,
+            AuditOutcome::Succeeded,
+            AuditAction::Token
+            | AuditAction::KickOff
+            | AuditAction::Start
+            | AuditAction::Complete
+            | AuditAction::Cancel
+            | AuditAction::Expire
+            | AuditAction::Poll
+            | AuditAction::List
+            | AuditAction::Download
+            | AuditAction::Groups,
         ) => "0",
     }
 }
 
-fn described(entry: &AuditEntry) -> Option<String> {
-    match (entry.verdict, entry.issue) {
-        (Verdict::Refused(status), Some(issue)) => Some(format!("{status} {}", issue.as_str())),
-        (Verdict::Refused(status), None) => Some(status.to_string()),
-        (Verdict::Done, issue) => issue.map(|issue| issue.as_str().to_owned()),
+/// Returns the HTTP status and the issue code of a failure.
+fn outcome_description(record: &AuditRecord) -> Option<String> {
+    match (record.outcome, record.issue) {
+        (AuditOutcome::Rejected(status), Some(issue)) => Some(format!("{status} {}", issue.as_str())),
+        (AuditOutcome::Rejected(status), None) => Some(status.to_string()),
+        (AuditOutcome::Succeeded, issue) => issue.map(|issue| issue.as_str().to_owned()),
     }
 }
 
-fn agent(entry: &AuditEntry) -> Agent<'_> {
-    let who = match &entry.agent.who {
-        Who::Caller(caller) => Reference { identifier: Some(Identifier { system: None, value: &caller.0 }), display: None },
-        Who::Unknown => Reference { identifier: None, display: Some("unknown") },
-        Who::Service => Reference { identifier: None, display: Some("Headrace") },
+/// Returns the AuditEvent's agent: the caller, `unknown`, or this service.
+fn agent(record: &AuditRecord) -> Agent<'_> {
+    let who = match &record.agent.actor {
+        Actor::Caller(caller) => Reference { identifier: Some(Identifier { system: None, value: &caller.0 }), display: None },
+        Actor::Unknown => Reference { identifier: None, display: Some("unknown") },
+        Actor::Service => Reference { identifier: None, display: Some("Headrace") },
     };
-    let address = entry.agent.origin.address.as_deref().filter(|address| !address.is_empty());
-    Agent { who, requestor: entry.agent.who != Who::Service, network: address.map(|address| Network { address, kind: "2" }) }
+    let address = record.agent.origin.address.as_deref().filter(|address| !address.is_empty());
+    Agent { who, requestor: record.agent.actor != Actor::Service, network: address.map(|address| Network { address, kind: "2" }) }
 }
 
-fn entities(entry: &AuditEntry) -> Vec<Entity<'_>> {
-    let named = |system, value: String| EntityName { identifier: OwnIdentifier { system, value } };
+/// Returns the job and the file that the record is about.
+fn entities(record: &AuditRecord) -> Vec<Entity<'_>> {
+    let reference = |system, value: String| EntityReference { identifier: EntityIdentifier { system, value } };
     let kind = Coding { system: ENTITY_TYPE, code: "2", display: Some("System Object") };
     let mut entities = Vec::new();
-    let details = about_job(entry);
-    if entry.job.is_some() || !details.is_empty() {
-        let what = entry.job.as_ref().map(|job| named(JOB, job.to_string()));
+    let details = job_details(record);
+    if record.job.is_some() || !details.is_empty() {
+        let what = record.job.as_ref().map(|job| reference(JOB_SYSTEM, job.to_string()));
         let role = Coding { system: OBJECT_ROLE, code: "20", display: Some("Job") };
         entities.push(Entity { what, kind, role, detail: details });
     }
-    if let Some(file) = entry.file {
+    if let Some(file) = record.file {
         let role = Coding { system: OBJECT_ROLE, code: "3", display: Some("Report") };
-        let size = entry.size_bytes.map(|bytes| Detail { kind: "size-bytes", value_string: bytes.to_string().into() });
-        entities.push(Entity { what: Some(named(FILE, file.to_string())), kind, role, detail: size.into_iter().collect() });
+        let size = record.size_bytes.map(|bytes| Detail { kind: "size-bytes", value_string: bytes.to_string().into() });
+        entities.push(Entity { what: Some(reference(FILE_SYSTEM, file.to_string())), kind, role, detail: size.into_iter().collect() });
     }
     entities
 }
 
-/// What is told of the export, or of what was asked for; an empty text is none in FHIR.
-fn about_job(entry: &AuditEntry) -> Vec<Detail<'_>> {
-    let order = entry.order.as_ref();
+/// Returns the details of the export or of the request. Empty texts are left out, since FHIR does not permit them.
+fn job_details(record: &AuditRecord) -> Vec<Detail<'_>> {
+    let export = record.export.as_ref();
     let details = [
-        ("owner", entry.owner.as_ref().map(|owner| owner.0.as_str().into())),
-        ("level", order.map(|order| order.level.as_str().into())),
-        ("group", entry.group.as_deref().map(Into::into)),
-        ("types", order.map(|order| listed(order.types.iter().map(|kind| kind.as_str())).into())),
-        ("parameters", order.map(|order| listed(order.parameters.iter().map(|parameter| parameter.as_str())).into())),
-        ("container", order.and_then(|order| order.container.as_ref()).map(|container| container.as_str().into())),
+        ("owner", record.owner.as_ref().map(|owner| owner.0.as_str().into())),
+        ("level", export.map(|export| export.level.as_str().into())),
+        ("group", record.group.as_deref().map(Into::into)),
+        ("types", export.map(|export| join_names(export.types.iter().map(|kind| kind.as_str())).into())),
+        ("parameters", export.map(|export| join_names(export.parameters.iter().map(|parameter| parameter.as_str())).into())),
+        ("container", export.and_then(|export| export.container.as_ref()).map(|container| container.as_str().into())),
     ];
-    let given = details.into_iter().filter_map(|(kind, value)| Some(Detail { kind, value_string: value? }));
-    given.filter(|detail| !detail.value_string.is_empty()).collect()
+    let present = details.into_iter().filter_map(|(kind, value)| Some(Detail { kind, value_string: value? }));
+    present.filter(|detail| !detail.value_string.is_empty()).collect()
 }

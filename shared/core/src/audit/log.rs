@@ -1,27 +1,28 @@
-//! A record as a line of the log, for those who watch logs. The files are the evidence: a line can be lost, a record cannot.
+//! Audit records as log lines, for monitoring. The audit files are the evidence: a log line can be lost, a record cannot.
 
-use super::{AuditEntry, Verdict};
-use crate::access::Who;
+use super::record::{AuditOutcome, AuditRecord};
+use crate::access::Actor;
+use crate::vocab::outcome::IssueCode;
 
-/// The target that all of these lines have, and nothing else.
+/// Log target of audit records. No other log line has it.
 pub const LOG_TARGET: &str = "audit";
 
-impl AuditEntry {
-    /// Tells of the record in the log, once it is made.
-    pub fn tell(&self) {
-        let status = match self.verdict {
-            Verdict::Done => None,
-            Verdict::Refused(status) => Some(status),
+impl AuditRecord {
+    /// Logs the record. Called after the record is stored.
+    pub fn log(&self) {
+        let rejected_status = match self.outcome {
+            AuditOutcome::Succeeded => None,
+            AuditOutcome::Rejected(status) => Some(status),
         };
-        let order = self.order.as_ref();
+        let export = self.export.as_ref();
         tracing::info!(
             target: LOG_TARGET,
-            deed = self.deed.as_str(),
+            action = self.action.as_str(),
             audit.id = self.id,
-            refused = status,
-            issue = self.issue.map(super::IssueCode::as_str),
-            who = self.agent.who.as_str(),
-            is_service = self.agent.who == Who::Service,
+            rejected = rejected_status,
+            issue = self.issue.map(IssueCode::as_str),
+            who = self.agent.actor.as_str(),
+            is_service = self.agent.actor == Actor::Service,
             address = self.agent.origin.address,
             request.id = self.agent.origin.request_id,
             job.id = self.job.as_ref().map(|job| job.as_str()),
@@ -29,16 +30,16 @@ impl AuditEntry {
             file = self.file.map(tracing::field::display),
             size_bytes = self.size_bytes,
             group = self.group,
-            level = order.map(|order| order.level.as_str()),
-            types = order.map(|order| listed(order.types.iter().map(|kind| kind.as_str()))),
-            parameters = order.map(|order| listed(order.parameters.iter().map(|parameter| parameter.as_str()))),
-            container = order.and_then(|order| order.container.as_ref()).map(|container| container.as_str()),
-            "recorded for auditors"
+            level = export.map(|export| export.level.as_str()),
+            types = export.map(|export| join_names(export.types.iter().map(|kind| kind.as_str()))),
+            parameters = export.map(|export| join_names(export.parameters.iter().map(|parameter| parameter.as_str()))),
+            container = export.and_then(|export| export.container.as_ref()).map(|container| container.as_str()),
+            "audit record"
         );
     }
 }
 
-/// Names with commas between them.
-pub(super) fn listed(names: impl Iterator<Item = &'static str>) -> String {
+/// Joins names with commas.
+pub(super) fn join_names(names: impl Iterator<Item = &'static str>) -> String {
     names.collect::<Vec<_>>().join(",")
 }

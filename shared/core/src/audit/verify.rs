@@ -1,173 +1,175 @@
-//! Follows the chain through the files, and says where it breaks first.
+//! Verifies the hash chain across the audit files and reports the first fault.
 
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::chain::{AuditFileName, Head, LineHash, Standing};
-use super::event::CHAIN;
+use super::chain::{AuditFileName, ChainHead, ChainState, LineHash};
+use super::event::CHAIN_EXTENSION;
 
-/// Why the files cannot be believed.
+/// The first fault of a chain.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Broken {
-    /// A file does not follow the one before it.
-    #[error("{file}: record {expected} should come next, and this file begins with {}: files are missing, or were added", file.first)]
-    Gap {
+pub enum ChainError {
+    /// A file does not continue the file before it.
+    #[error("{file}: expected record {expected} next, but this file starts with record {}: files were removed or added", file.first_sequence)]
+    FileGap {
         /// The file.
         file: AuditFileName,
-        /// The number that its first line should have.
+        /// Expected number of its first line.
         expected: u64,
     },
-    /// A file lies on a day before that of the file before it.
-    #[error("{file}: it lies on an earlier day than the file before it")]
-    Day {
+    /// The day of a file is before the day of the previous file.
+    #[error("{file}: its day is before the day of the previous file")]
+    DayOrder {
         /// The file.
         file: AuditFileName,
     },
-    /// A line is no record, or is cut short.
-    #[error("{file}, line {line}: it is no record of this service, or not a whole one")]
-    Line {
+    /// A line is not an audit record of this service, or is truncated.
+    #[error("{file}, line {line}: not an audit record of this service, or truncated")]
+    MalformedLine {
         /// The file.
         file: AuditFileName,
-        /// The line, from 1.
+        /// Line number, from 1.
         line: usize,
     },
-    /// A line has another number than it should.
-    #[error("{file}, line {line}: record {expected} should stand here, and this is {found}: lines were removed, added or moved")]
-    Order {
+    /// A line has the wrong sequence number.
+    #[error("{file}, line {line}: expected record {expected}, found record {found}: lines were removed, added or moved")]
+    Sequence {
         /// The file.
         file: AuditFileName,
-        /// The line, from 1.
+        /// Line number, from 1.
         line: usize,
-        /// The number that it should have.
+        /// Expected sequence number.
         expected: u64,
-        /// The number that it has.
+        /// Sequence number of the line.
         found: u64,
     },
-    /// A line does not hold the hash of the line before it.
-    #[error("{file}, line {line}: record {} was changed, or this one was put in its place", .sequence - 1)]
-    Link {
+    /// A line does not hold the hash of the previous line.
+    #[error("{file}, line {line}: record {} was changed, or this record was replaced", .sequence - 1)]
+    HashMismatch {
         /// The file.
         file: AuditFileName,
-        /// The line, from 1.
+        /// Line number, from 1.
         line: usize,
-        /// Its number.
+        /// Sequence number of the line.
         sequence: u64,
     },
-    /// The files end elsewhere than the job table says.
-    #[error("the files end with record {found}, and the job table says {expected}: {}", if found < expected { "the last ones are missing" } else { "some were added" })]
-    End {
-        /// The last record's number, as the job table has it.
+    /// The files do not end where the job table says.
+    #[error("the files end with record {found}, but the job table says {expected}: {}", if found < expected { "the last records are missing" } else { "records were added" })]
+    EndMismatch {
+        /// Number of the last record according to the job table.
         expected: u64,
-        /// The last record's number, as the files have it.
+        /// Number of the last record in the files.
         found: u64,
     },
-    /// The last line is not the one that the job table knows.
-    #[error("record {0}, the last one, is not the one that was sealed")]
-    Last(u64),
+    /// The last line differs from the one that the job table knows.
+    #[error("record {0}, the last one, is not the record that was sealed")]
+    LastRecordMismatch(u64),
 }
 
-/// Follows the chain, file by file in the order of their names.
+/// Verifies files one by one, in the order of their names.
 #[derive(Clone, Debug, Default)]
 pub struct Verifier {
-    first: Option<AuditFileName>,
-    head: Option<Head>,
-    files: u64,
+    first_file: Option<AuditFileName>,
+    head: Option<ChainHead>,
+    file_count: u64,
 }
 
-/// What was followed.
+/// A chain without faults.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Followed {
-    /// The first file. Whatever its first line says came before it cannot be checked any more.
-    pub first: AuditFileName,
-    /// Where the chain ends.
-    pub head: Head,
-    /// How many files there are.
-    pub files: u64,
+pub struct VerifiedChain {
+    /// First file. Its first line's predecessor is no longer there, so that link cannot be checked.
+    pub first_file: AuditFileName,
+    /// End of the chain.
+    pub head: ChainHead,
+    /// Number of files.
+    pub file_count: u64,
 }
 
 impl Verifier {
-    /// The next file and all of its bytes.
-    pub fn file(&mut self, file: &AuditFileName, bytes: &[u8]) -> Result<(), Broken> {
+    /// Verifies the next file, given all of its bytes.
+    pub fn verify_file(&mut self, file: &AuditFileName, bytes: &[u8]) -> Result<(), ChainError> {
         if let Some(head) = &self.head {
-            if file.first != head.sequence + 1 {
-                return Err(Broken::Gap { file: file.clone(), expected: head.sequence + 1 });
+            if file.first_sequence != head.sequence + 1 {
+                return Err(ChainError::FileGap { file: file.clone(), expected: head.sequence + 1 });
             }
             if file.day < head.day {
-                return Err(Broken::Day { file: file.clone() });
+                return Err(ChainError::DayOrder { file: file.clone() });
             }
         }
-        let head = follow(self.head.as_ref(), file, bytes)?;
-        self.first.get_or_insert_with(|| file.clone());
+        let head = verify_file(self.head.as_ref(), file, bytes)?;
+        self.first_file.get_or_insert_with(|| file.clone());
         self.head = Some(head);
-        self.files += 1;
+        self.file_count += 1;
         Ok(())
     }
 
-    /// Whether the files end where the job table says: only that shows that their last lines were cut off.
-    pub fn must_end_at(&self, standing: &Standing) -> Result<(), Broken> {
-        let sealed = standing.head.as_ref();
-        let begun = standing.claim.as_ref().map(|claim| &claim.to);
-        let number = |head: Option<&Head>| head.map_or(0, |head| head.sequence);
-        let found = number(self.head.as_ref());
+    /// Verifies that the files end where the job table says. Only this detects that the last lines were cut off.
+    pub fn verify_end(&self, state: &ChainState) -> Result<(), ChainError> {
+        let sealed = state.head.as_ref();
+        let pending = state.pending.as_ref().map(|pending| &pending.head_after);
+        let sequence = |head: Option<&ChainHead>| head.map_or(0, |head| head.sequence);
+        let found = sequence(self.head.as_ref());
         let hash = self.head.as_ref().map(|head| &head.hash);
-        // A file is written before the table says so.
-        match [sealed, begun].into_iter().flatten().find(|end| end.sequence == found) {
+        // A file is written before the job table moves its head, so the end of a pending file is a valid end as well.
+        match [sealed, pending].into_iter().flatten().find(|end| end.sequence == found) {
             Some(end) if Some(&end.hash) == hash => Ok(()),
-            Some(end) => Err(Broken::Last(end.sequence)),
-            None if found == number(sealed) => Ok(()),
-            None if found < number(sealed) => Err(Broken::End { expected: number(sealed), found }),
-            None => Err(Broken::End { expected: number(begun.or(sealed)), found }),
+            Some(end) => Err(ChainError::LastRecordMismatch(end.sequence)),
+            None if found == sequence(sealed) => Ok(()),
+            None if found < sequence(sealed) => Err(ChainError::EndMismatch { expected: sequence(sealed), found }),
+            None => Err(ChainError::EndMismatch { expected: sequence(pending.or(sealed)), found }),
         }
     }
 
-    /// What was followed; `None` if there was no file.
-    pub fn followed(self) -> Option<Followed> {
-        Some(Followed { first: self.first?, head: self.head?, files: self.files })
+    /// Returns the verified chain, or `None` if there was no file.
+    pub fn into_verified(self) -> Option<VerifiedChain> {
+        Some(VerifiedChain { first_file: self.first_file?, head: self.head?, file_count: self.file_count })
     }
 }
 
-/// The end of the chain behind this file. Without a `head` to continue, the file's first line is believed.
-pub fn follow(head: Option<&Head>, file: &AuditFileName, bytes: &[u8]) -> Result<Head, Broken> {
-    let begin = || Head { day: file.day.clone(), sequence: file.first.saturating_sub(1), hash: LineHash::none() };
-    // Before the first record of all there is nothing: that is known without a head.
-    let mut known = head.cloned().or_else(|| (file.first == 1).then(begin)).map(|head| head.on(file.day.clone()));
+/// Verifies the lines of one file and returns the end of the chain after it. Without a `head` to continue, the link of the
+/// first line is trusted.
+pub fn verify_file(head: Option<&ChainHead>, file: &AuditFileName, bytes: &[u8]) -> Result<ChainHead, ChainError> {
+    let empty_chain = || ChainHead::new(file.day.clone());
+    // The first record of all has no predecessor, so its link can be checked without a head.
+    let mut known = head.cloned().or_else(|| (file.first_sequence == 1).then(empty_chain)).map(|head| head.advance_to(file.day.clone()));
     for (index, line) in bytes.split_inclusive(|byte| *byte == b'\n').enumerate() {
         let (file, number) = (file.clone(), index + 1);
-        let Some((line, link)) = line.strip_suffix(b"\n").and_then(|line| Some((line, Link::read(line)?))) else {
-            return Err(Broken::Line { file, line: number });
+        let Some((line, link)) = line.strip_suffix(b"\n").and_then(|line| Some((line, ChainLink::parse(line)?))) else {
+            return Err(ChainError::MalformedLine { file, line: number });
         };
         let (expected, previous) = match &known {
             Some(head) => (head.sequence + 1, &head.hash),
-            None => (file.first, &link.previous),
+            None => (file.first_sequence, &link.previous),
         };
         if link.sequence != expected {
-            return Err(Broken::Order { file, line: number, expected, found: link.sequence });
+            return Err(ChainError::Sequence { file, line: number, expected, found: link.sequence });
         }
         if link.previous != *previous {
-            return Err(Broken::Link { file, line: number, sequence: expected });
+            return Err(ChainError::HashMismatch { file, line: number, sequence: expected });
         }
-        known = Some(Head { day: file.day, sequence: expected, hash: LineHash::of(line) });
+        known = Some(ChainHead { day: file.day, sequence: expected, hash: LineHash::digest(line) });
     }
-    known.filter(|_| !bytes.is_empty()).ok_or_else(|| Broken::Line { file: file.clone(), line: 1 })
+    known.filter(|_| !bytes.is_empty()).ok_or_else(|| ChainError::MalformedLine { file: file.clone(), line: 1 })
 }
 
-/// What a line says of its place in the chain.
-struct Link {
+/// The chain extension of a line.
+struct ChainLink {
     sequence: u64,
     previous: LineHash,
 }
 
-impl Link {
-    fn read(line: &[u8]) -> Option<Self> {
+impl ChainLink {
+    fn parse(line: &[u8]) -> Option<Self> {
         #[derive(Deserialize)]
         struct Event {
             extension: Vec<Value>,
         }
+        let has_url = |extension: &&Value, url: &str| extension.get("url").and_then(Value::as_str) == Some(url);
         let event: Event = serde_json::from_slice(line).ok()?;
-        let chain = event.extension.iter().find(|extension| extension.get("url").and_then(Value::as_str) == Some(CHAIN))?;
-        let link = |url: &str| chain.get("extension")?.as_array()?.iter().find(|link| link.get("url").and_then(Value::as_str) == Some(url));
-        let sequence = link("sequence")?.get("valueDecimal")?.as_u64()?;
-        let previous = serde_json::from_value(link("previous")?.get("valueString")?.clone()).ok()?;
+        let chain = event.extension.iter().find(|extension| has_url(extension, CHAIN_EXTENSION))?;
+        let part = |url: &str| chain.get("extension")?.as_array()?.iter().find(|part| has_url(part, url));
+        let sequence = part("sequence")?.get("valueDecimal")?.as_u64()?;
+        let previous = serde_json::from_value(part("previous")?.get("valueString")?.clone()).ok()?;
         Some(Self { sequence, previous })
     }
 }
