@@ -1,4 +1,4 @@
-//! The lake: its layouts, how it is cut into slices, and how lines are read from it.
+//! Reads the lake: recognizes its NDJSON objects, splits them into slices, and reads the lines of a slice.
 
 pub mod ndjson;
 pub mod reader;

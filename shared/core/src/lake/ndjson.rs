@@ -1,176 +1,179 @@
-//! Lines out of bytes, wherever the bytes were cut.
+//! Splits a stream of bytes into lines, however the stream is chunked.
 
 use bytes::{Bytes, BytesMut};
 use memchr::{memchr, memrchr};
 
-/// The longest line that is read as a resource, in bytes. It bounds a worker's memory; FHIR Binary and DocumentReference
-/// resources of tens of MiB pass.
+/// Maximum length of a line, in bytes. It bounds the memory of a worker and permits Binary and DocumentReference resources
+/// of tens of MiB.
 pub const LINE_LIMIT_BYTES: usize = 64 << 20;
 
-/// What a [`Splitter`] yields.
+/// A part of the input, as returned by [`LineSplitter`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Piece {
-    /// Whole lines, each with its `\n` but perhaps the last of the object.
-    Block {
-        /// Where the first line begins in the object.
+pub enum Segment {
+    /// Whole lines with their line feeds. Only the last line of the object may lack it.
+    Lines {
+        /// Offset of the first line in the object.
         offset: u64,
-        /// The lines.
+        /// Bytes of the lines.
         bytes: Bytes,
     },
-    /// A line longer than [`LINE_LIMIT_BYTES`], left out.
-    Overlong {
-        /// Where it begins in the object.
+    /// A line longer than [`LINE_LIMIT_BYTES`]. Its bytes are dropped.
+    OverlongLine {
+        /// Offset of the line in the object.
         offset: u64,
     },
 }
 
-/// Cuts a stream of bytes into blocks of whole lines.
+/// Splits a stream of bytes into segments of whole lines.
 ///
-/// It owns the lines that begin before `end`; a line that begins there and goes on beyond is read to its own end. Of
-/// neighbouring slices, each line so belongs to exactly one.
+/// A slice owns the lines that start within it, and reads a line that crosses its end completely. So each line belongs to
+/// exactly one of several adjacent slices.
 #[derive(Debug)]
-pub struct Splitter {
-    /// Offset in the object of the first byte of `carry`.
+pub struct LineSplitter {
+    /// Offset in the object of the first byte of `partial_line`.
     offset: u64,
-    /// Lines that begin here or later are not ours.
+    /// End of the slice: lines that start here or later belong to the next one.
     end: u64,
-    /// The beginning of a line whose end has not come yet.
-    carry: BytesMut,
-    /// What to do with bytes until the next line end.
-    until_line_end: Until,
+    /// Start of a line that continues in the next chunk.
+    partial_line: BytesMut,
+    /// Treatment of the bytes up to the next line feed.
+    current_line: CurrentLine,
     /// [`LINE_LIMIT_BYTES`].
     limit_bytes: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Until {
+enum CurrentLine {
     Keep,
-    /// They belong to the slice before.
-    Skip,
-    /// They are the rest of a line that is too long.
+    /// The line belongs to the previous slice.
+    SkipForeign,
+    /// The line exceeds the limit and was reported.
     SkipOverlong,
 }
 
-impl Splitter {
-    /// For bytes from `offset`, which is the beginning of a line.
-    pub fn at_line(offset: u64, end: u64) -> Self {
-        Self { offset, end, carry: BytesMut::new(), until_line_end: Until::Keep, limit_bytes: LINE_LIMIT_BYTES }
+impl LineSplitter {
+    /// Creates a splitter for the bytes from `offset`, where a line starts.
+    pub fn from_line_start(offset: u64, end: u64) -> Self {
+        Self { offset, end, partial_line: BytesMut::new(), current_line: CurrentLine::Keep, limit_bytes: LINE_LIMIT_BYTES }
     }
 
-    /// For bytes from `start - 1`, the byte before a slice: lines of ours begin behind the first line end.
-    pub fn at_slice(start: u64, end: u64) -> Self {
+    /// Creates a splitter for the bytes from `start - 1`, the byte before a slice. If that byte is not a line feed, the slice
+    /// starts within a line of the previous slice, which is skipped.
+    pub fn from_slice_start(start: u64, end: u64) -> Self {
         match start.checked_sub(1) {
-            None => Self::at_line(0, end),
-            Some(before) => Self { until_line_end: Until::Skip, ..Self::at_line(before, end) },
+            None => Self::from_line_start(0, end),
+            Some(before) => Self { current_line: CurrentLine::SkipForeign, ..Self::from_line_start(before, end) },
         }
     }
 
-    /// Whether more bytes could still belong to a line of ours.
-    pub fn wants_more(&self) -> bool {
+    /// Returns true if further bytes can belong to a line of this slice.
+    pub fn needs_more(&self) -> bool {
         self.offset < self.end
     }
 
-    /// Takes the next bytes, fewer than [`LINE_LIMIT_BYTES`]; yields what they complete.
-    pub fn feed(&mut self, mut chunk: Bytes) -> impl Iterator<Item = Piece> + use<> {
-        let completed = self.complete_carry(&mut chunk);
-        let block = if self.carry.is_empty() { self.take_whole_lines(&mut chunk) } else { None };
-        if self.wants_more() && self.until_line_end == Until::Keep && !chunk.is_empty() {
-            self.carry.extend_from_slice(&chunk);
+    /// Adds the next chunk, which must be shorter than [`LINE_LIMIT_BYTES`]. Returns the segments that it completes.
+    pub fn push(&mut self, mut chunk: Bytes) -> impl Iterator<Item = Segment> + use<> {
+        let completed = self.complete_partial_line(&mut chunk);
+        let lines = if self.partial_line.is_empty() { self.take_whole_lines(&mut chunk) } else { None };
+        if self.needs_more() && self.current_line == CurrentLine::Keep && !chunk.is_empty() {
+            self.partial_line.extend_from_slice(&chunk);
         }
         let overlong = self.drop_overlong();
-        [completed, block, overlong].into_iter().flatten()
+        [completed, lines, overlong].into_iter().flatten()
     }
 
-    /// The object is at its end; yields its last line if that has no line end.
-    pub fn finish(mut self) -> Option<Piece> {
-        if !self.wants_more() || self.carry.is_empty() {
+    /// Returns the last line of the object if it has no line feed. Call it at the end of the object.
+    pub fn finish(mut self) -> Option<Segment> {
+        if !self.needs_more() || self.partial_line.is_empty() {
             return None;
         }
-        Some(Piece::Block { offset: self.offset, bytes: self.carry.split().freeze() })
+        Some(Segment::Lines { offset: self.offset, bytes: self.partial_line.split().freeze() })
     }
 
-    /// Ends the line that began in an earlier chunk.
-    fn complete_carry(&mut self, chunk: &mut Bytes) -> Option<Piece> {
-        if self.carry.is_empty() && self.until_line_end == Until::Keep {
+    /// Completes the line that started in an earlier chunk.
+    fn complete_partial_line(&mut self, chunk: &mut Bytes) -> Option<Segment> {
+        if self.partial_line.is_empty() && self.current_line == CurrentLine::Keep {
             return None;
         }
         let Some(line_end) = memchr(b'\n', chunk) else {
-            if self.until_line_end != Until::Keep {
+            if self.current_line != CurrentLine::Keep {
                 self.offset += chunk.len() as u64;
                 chunk.clear();
             }
             return None;
         };
         let rest = chunk.split_to(line_end + 1);
-        if self.until_line_end != Until::Keep {
-            self.until_line_end = Until::Keep;
+        if self.current_line != CurrentLine::Keep {
+            self.current_line = CurrentLine::Keep;
             self.offset += rest.len() as u64;
             return None;
         }
-        self.carry.extend_from_slice(&rest);
-        let (offset, bytes) = (self.offset, self.carry.split().freeze());
+        self.partial_line.extend_from_slice(&rest);
+        let (offset, bytes) = (self.offset, self.partial_line.split().freeze());
         self.offset += bytes.len() as u64;
-        // By its length alone, not by where chunks end: what passes here must pass again when it is read back from a tail.
+        // Only the length of the line may decide, not its position in chunks: a line accepted here must be accepted again
+        // when it is read back from a fragment.
         let is_overlong = bytes.len() > self.limit_bytes + 1;
-        Some(if is_overlong { Piece::Overlong { offset } } else { Piece::Block { offset, bytes } })
+        Some(if is_overlong { Segment::OverlongLine { offset } } else { Segment::Lines { offset, bytes } })
     }
 
-    /// The lines that begin and end in this chunk, without copying them.
-    fn take_whole_lines(&mut self, chunk: &mut Bytes) -> Option<Piece> {
-        if !self.wants_more() {
+    /// Removes the lines that start and end in this chunk, without copying them.
+    fn take_whole_lines(&mut self, chunk: &mut Bytes) -> Option<Segment> {
+        if !self.needs_more() {
             return None;
         }
         let mut length = memrchr(b'\n', chunk)? + 1;
-        // Of the lines that begin before `end`, the last one begins at `end - 1` or earlier.
-        if let Ok(own) = usize::try_from(self.end - self.offset)
-            && own < length
+        // The last line of the slice starts at `end - 1` or earlier, so it ends at the first line feed from there.
+        if let Ok(slice_length) = usize::try_from(self.end - self.offset)
+            && slice_length < length
         {
-            let last_begins_before = chunk.get(own - 1..length)?;
-            length = own + memchr(b'\n', last_begins_before)?;
+            let from_last_start = chunk.get(slice_length - 1..length)?;
+            length = slice_length + memchr(b'\n', from_last_start)?;
         }
         let (offset, bytes) = (self.offset, chunk.split_to(length));
         self.offset += bytes.len() as u64;
-        Some(Piece::Block { offset, bytes })
+        Some(Segment::Lines { offset, bytes })
     }
 
-    fn drop_overlong(&mut self) -> Option<Piece> {
-        if self.carry.len() <= self.limit_bytes {
+    /// Drops the partial line if it exceeds the limit.
+    fn drop_overlong(&mut self) -> Option<Segment> {
+        if self.partial_line.len() <= self.limit_bytes {
             return None;
         }
         let offset = self.offset;
-        self.offset += self.carry.len() as u64;
-        self.carry = BytesMut::new();
-        self.until_line_end = Until::SkipOverlong;
-        Some(Piece::Overlong { offset })
+        self.offset += self.partial_line.len() as u64;
+        self.partial_line = BytesMut::new();
+        self.current_line = CurrentLine::SkipOverlong;
+        Some(Segment::OverlongLine { offset })
     }
 }
 
-/// One line of a block.
+/// A line of a block of lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Line<'a> {
-    /// Where it begins in the block.
+    /// Start of the line in the block.
     pub start: usize,
-    /// One past its line end, or the block's end.
-    pub next: usize,
-    /// Its text: without line end, carriage return and byte order mark.
+    /// Offset after its line feed, or the end of the block.
+    pub end: usize,
+    /// Text of the line, without line feed, carriage return and byte order mark.
     pub text: &'a [u8],
-    /// Whether it is not the object's last line without a `\n`.
-    is_ended: bool,
+    /// False only for an object's last line that lacks it.
+    has_line_feed: bool,
 }
 
 impl Line<'_> {
-    /// Whether the block has the text followed by one `\n` and nothing else: copied as it stands, it is an output line.
+    /// Returns true if the line consists of its text and a line feed, so that it can be copied to the output unchanged.
     pub fn is_verbatim(&self) -> bool {
-        self.is_ended && self.next - self.start == self.text.len() + 1
+        self.has_line_feed && self.end - self.start == self.text.len() + 1
     }
 
-    /// Whether there is nothing but white space.
+    /// Returns true if the line is empty or consists of white space.
     pub fn is_blank(&self) -> bool {
         self.text.trim_ascii().is_empty()
     }
 }
 
-/// The lines of a block that begins at `offset` of its object.
+/// Iterates over the lines of a block that starts at `offset` in its object.
 pub fn lines(block: &[u8], offset: u64) -> impl Iterator<Item = Line<'_>> {
     let mut rest = block;
     std::iter::from_fn(move || {
@@ -180,7 +183,7 @@ pub fn lines(block: &[u8], offset: u64) -> impl Iterator<Item = Line<'_>> {
         let start = block.len() - rest.len();
         let line_end = memchr(b'\n', rest);
         let (mut text, after) = match line_end {
-            Some(at) => (rest.get(..at)?, rest.get(at + 1..)?),
+            Some(index) => (rest.get(..index)?, rest.get(index + 1..)?),
             None => (rest, rest.get(rest.len()..)?),
         };
         rest = after;
@@ -188,7 +191,7 @@ pub fn lines(block: &[u8], offset: u64) -> impl Iterator<Item = Line<'_>> {
             text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
         }
         text = text.strip_suffix(b"\r").unwrap_or(text);
-        Some(Line { start, next: block.len() - rest.len(), text, is_ended: line_end.is_some() })
+        Some(Line { start, end: block.len() - rest.len(), text, has_line_feed: line_end.is_some() })
     })
 }
 

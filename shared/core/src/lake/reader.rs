@@ -1,4 +1,4 @@
-//! Whole lines out of one slice, wherever it lies and however it is stored.
+//! Reads the whole lines of a slice, compressed or not.
 
 use std::collections::VecDeque;
 use std::io;
@@ -10,133 +10,144 @@ use futures_util::{StreamExt, TryStreamExt};
 use tokio_util::io::{ReaderStream, StreamReader};
 
 use crate::job::task::Encoding;
-use crate::lake::ndjson::{Piece, Splitter};
+use crate::lake::ndjson::{LineSplitter, Segment};
 use crate::ports::ByteStream;
 use crate::vocab::error::SourceError;
 
-/// How much is read at first to complete the line that crosses a slice's end; doubled until it is complete.
-const LOOK_BEYOND_BYTES: u64 = 256 << 10;
+/// Size of the first read beyond the end of a slice, to complete a line that crosses it. Doubled until the line is complete.
+const OVERSHOOT_BYTES: u64 = 256 << 10;
 
-/// How much is decompressed at a time.
+/// Size of a chunk of decompressed data.
 const DECODED_CHUNK_BYTES: usize = 512 << 10;
 
-/// What to read.
+/// A part of an object to read.
 #[derive(Clone, Debug)]
-pub struct Extent {
-    /// Named in errors.
+pub struct ReadRequest {
+    /// Object name, for errors.
     pub object: String,
-    /// How it is stored.
+    /// Compression of the object.
     pub encoding: Encoding,
-    /// The lines that begin here (counted as stored) are ours. Compressed objects are read whole.
+    /// Range of stored bytes: lines that start within it are read. Compressed objects are always read whole.
     pub range: Range<u64>,
-    /// The size of the stored object.
+    /// Size of the stored object, in bytes.
     pub size: u64,
-    /// Where to go on: the beginning of a line, counted after decompression; 0 to begin.
+    /// Start of the first line to read, in decompressed bytes. 0 starts at the beginning.
     pub offset: u64,
 }
 
-/// Reads the lines of an [`Extent`] in blocks. `read` gives stored bytes of the object.
+/// Reads the lines of an [`ReadRequest`]. `read` opens a stream of stored bytes of the object.
 pub struct LineReader<R> {
     read: R,
-    extent: Extent,
+    request: ReadRequest,
     stream: ByteStream,
-    splitter: Splitter,
-    /// Decompressed bytes still to be passed over.
-    pass_over: u64,
-    /// Stored bytes before this have been asked for.
-    asked_to: u64,
-    look_beyond: u64,
-    pieces: VecDeque<Piece>,
+    splitter: LineSplitter,
+    /// Number of decompressed bytes to skip.
+    skip_bytes: u64,
+    /// End of the stored bytes requested so far.
+    requested_to: u64,
+    overshoot_bytes: u64,
+    segments: VecDeque<Segment>,
     is_done: bool,
 }
 
 impl<R: Fn(Range<u64>) -> ByteStream> LineReader<R> {
-    /// Begins to read.
-    pub fn open(extent: Extent, read: R) -> Self {
-        let (stream, splitter, pass_over, asked_to) = match extent.encoding {
+    /// Opens the object for reading.
+    pub fn open(request: ReadRequest, read: R) -> Self {
+        let (stream, splitter, skip_bytes, requested_to) = match request.encoding {
             Encoding::Plain => {
-                let Range { start, end } = extent.range;
-                let goes_on = extent.offset > start;
-                let from = if goes_on { extent.offset } else { start.saturating_sub(1) };
-                let splitter = if goes_on { Splitter::at_line(from, end) } else { Splitter::at_slice(start, end) };
+                let Range { start, end } = request.range;
+                let resumes = request.offset > start;
+                let from = if resumes { request.offset } else { start.saturating_sub(1) };
+                let splitter = if resumes { LineSplitter::from_line_start(from, end) } else { LineSplitter::from_slice_start(start, end) };
                 (read(from..end.max(from)), splitter, 0, end.max(from))
             }
             Encoding::Gzip | Encoding::Zstd => {
-                let stored = read(0..extent.size);
+                let stored = read(0..request.size);
                 (
-                    decoded(extent.encoding, stored, extent.object.clone()),
-                    Splitter::at_line(extent.offset, u64::MAX),
-                    extent.offset,
-                    extent.size,
+                    decompress(request.encoding, stored, request.object.clone()),
+                    LineSplitter::from_line_start(request.offset, u64::MAX),
+                    request.offset,
+                    request.size,
                 )
             }
         };
-        let is_done = !splitter.wants_more();
-        Self { read, extent, stream, splitter, pass_over, asked_to, look_beyond: LOOK_BEYOND_BYTES, pieces: VecDeque::new(), is_done }
+        let is_done = !splitter.needs_more();
+        Self {
+            read,
+            request,
+            stream,
+            splitter,
+            skip_bytes,
+            requested_to,
+            overshoot_bytes: OVERSHOOT_BYTES,
+            segments: VecDeque::new(),
+            is_done,
+        }
     }
 
-    /// The next piece; `None` at the end.
-    pub async fn next(&mut self) -> Result<Option<Piece>, SourceError> {
+    /// Returns the next segment, or `None` at the end.
+    pub async fn next(&mut self) -> Result<Option<Segment>, SourceError> {
         loop {
-            if let Some(piece) = self.pieces.pop_front() {
-                return Ok(Some(piece));
+            if let Some(segment) = self.segments.pop_front() {
+                return Ok(Some(segment));
             }
             if self.is_done {
                 return Ok(None);
             }
             match self.stream.next().await.transpose()? {
-                Some(chunk) => self.take(chunk),
-                None if self.asked_to < self.extent.size => {
-                    let to = self.extent.size.min(self.asked_to + self.look_beyond);
-                    self.stream = (self.read)(self.asked_to..to);
-                    self.asked_to = to;
-                    self.look_beyond *= 2;
+                Some(chunk) => self.push(chunk),
+                // The slice is read, but its last line continues beyond it.
+                None if self.requested_to < self.request.size => {
+                    let to = self.request.size.min(self.requested_to + self.overshoot_bytes);
+                    self.stream = (self.read)(self.requested_to..to);
+                    self.requested_to = to;
+                    self.overshoot_bytes *= 2;
                 }
                 None => {
                     self.is_done = true;
-                    let splitter = std::mem::replace(&mut self.splitter, Splitter::at_line(0, 0));
-                    self.pieces.extend(splitter.finish());
+                    let splitter = std::mem::replace(&mut self.splitter, LineSplitter::from_line_start(0, 0));
+                    self.segments.extend(splitter.finish());
                 }
             }
         }
     }
 
-    fn take(&mut self, mut chunk: Bytes) {
-        let passed = usize::try_from(self.pass_over).map_or(chunk.len(), |over| over.min(chunk.len()));
-        drop(chunk.split_to(passed));
-        self.pass_over -= passed as u64;
-        self.pieces.extend(self.splitter.feed(chunk));
-        self.is_done = !self.splitter.wants_more();
+    fn push(&mut self, mut chunk: Bytes) {
+        let skipped = usize::try_from(self.skip_bytes).map_or(chunk.len(), |count| count.min(chunk.len()));
+        drop(chunk.split_to(skipped));
+        self.skip_bytes -= skipped as u64;
+        self.segments.extend(self.splitter.push(chunk));
+        self.is_done = !self.splitter.needs_more();
     }
 }
 
-/// Decompresses a stream chunk by chunk, so that no object can blow up a worker's memory.
-fn decoded(encoding: Encoding, stored: ByteStream, object: String) -> ByteStream {
+/// Decompresses a stream in chunks of bounded size, so that no object can exhaust the memory of a worker.
+fn decompress(encoding: Encoding, stored: ByteStream, object: String) -> ByteStream {
     let stored = StreamReader::new(stored.map_err(io::Error::other));
-    let explain = move |error: io::Error| {
-        let detail = if error.kind() == io::ErrorKind::UnexpectedEof { "it ends too early" } else { "its bytes are damaged" };
+    let into_source_error = move |error: io::Error| {
+        let detail = if error.kind() == io::ErrorKind::UnexpectedEof { "it is truncated" } else { "it is corrupt" };
         error
             .into_inner()
             .and_then(|inner| inner.downcast::<SourceError>().ok())
             .map_or_else(|| SourceError::Unreadable { object: object.clone(), detail }, |source| *source)
     };
     match encoding {
-        Encoding::Plain => Box::pin(ReaderStream::with_capacity(stored, DECODED_CHUNK_BYTES).map_err(explain)),
+        Encoding::Plain => Box::pin(ReaderStream::with_capacity(stored, DECODED_CHUNK_BYTES).map_err(into_source_error)),
         Encoding::Gzip => {
             let mut decoder = GzipDecoder::new(stored);
             decoder.multiple_members(true);
-            Box::pin(ReaderStream::with_capacity(decoder, DECODED_CHUNK_BYTES).map_err(explain))
+            Box::pin(ReaderStream::with_capacity(decoder, DECODED_CHUNK_BYTES).map_err(into_source_error))
         }
         Encoding::Zstd => {
             let mut decoder = ZstdDecoder::new(stored);
             decoder.multiple_members(true);
-            Box::pin(ReaderStream::with_capacity(decoder, DECODED_CHUNK_BYTES).map_err(explain))
+            Box::pin(ReaderStream::with_capacity(decoder, DECODED_CHUNK_BYTES).map_err(into_source_error))
         }
     }
 }
 
-/// All bytes of a stream that is known to be short.
-pub async fn collect(mut stream: ByteStream) -> Result<Vec<u8>, SourceError> {
+/// Reads all bytes of a stream. Use only for streams known to be short.
+pub async fn read_all(mut stream: ByteStream) -> Result<Vec<u8>, SourceError> {
     let mut bytes = Vec::new();
     while let Some(chunk) = stream.next().await.transpose()? {
         bytes.extend_from_slice(&chunk);

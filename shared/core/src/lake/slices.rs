@@ -1,22 +1,22 @@
-//! The layouts of a lake, and how it is cut into tasks.
+//! Recognizes the NDJSON objects of a lake by name, and splits them into tasks.
 
-use headrace_fhir::{ResourceType, TypeSet};
+use headrace_fhir::definitions::{ResourceType, TypeSet};
 
 use crate::job::task::{Encoding, Pin, Slice, Work};
 
-/// The most slices in one task: its item stays well under DynamoDB's 400 kB.
+/// Maximum number of slices in a task. Keeps the item of a task well below the 400 kB of DynamoDB.
 const SLICES_PER_TASK: usize = 200;
 
-/// After this many tasks, the next ones are made twice as large: a lake of any size is some thousands of tasks, and
-/// closing them does not wear out the job's item.
+/// Number of tasks after which slices double in size. It bounds the number of tasks, and so of updates of the job's item, for
+/// lakes of any size.
 const TASKS_PER_DOUBLING: u32 = 1_024;
 
-/// A compressed object weighs this many times its stored size when small files are put together.
-const EXPANSION: u64 = 8;
+/// Assumed compression ratio, for grouping small objects into tasks.
+const COMPRESSION_RATIO: u64 = 8;
 
-/// How an object is stored, by its name; `None` if it is no NDJSON. Names of files or folders that begin with `.` or
-/// `_` are other tools' notes.
-pub fn encoding_of(object: &str) -> Option<Encoding> {
+/// Returns the compression of an object by its name, or `None` if it is not NDJSON. Files and folders whose names start with
+/// `.` or `_` are metadata of other tools, and are skipped.
+pub fn encoding_from_name(object: &str) -> Option<Encoding> {
     if object.split('/').any(|segment| segment.starts_with(['.', '_'])) {
         return None;
     }
@@ -27,104 +27,116 @@ pub fn encoding_of(object: &str) -> Option<Encoding> {
     stem.ends_with(".ndjson").then_some(encoding)
 }
 
-/// The type that an object's name promises: `Type*.ndjson`, `Type/…` or `type=Type/…`, the innermost name deciding.
-/// A promise only: what counts is each line's own `resourceType`.
-pub fn promised_type(object: &str) -> Option<ResourceType> {
+/// Returns the resource type in an object's name: `Type*.ndjson`, `Type/…` or `type=Type/…`; the last segment with a type
+/// counts. It is only a hint: the `resourceType` of each line decides.
+pub fn type_from_name(object: &str) -> Option<ResourceType> {
     object.rsplit('/').find_map(|segment| {
         let name = segment.strip_prefix("type=").unwrap_or(segment);
         let end = name.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(name.len());
-        ResourceType::named(name.get(..end)?)
+        ResourceType::parse(name.get(..end)?)
     })
 }
 
-/// Cuts a listing into tasks, object by object in the listing's order, with no more memory than one batch.
+/// Splits the objects of a listing into tasks, in the order of the listing. Holds only the tasks of one batch in memory.
 #[derive(Debug)]
-pub struct Cutter {
+pub struct SlicePlanner {
     file_bytes: u64,
-    floor_bytes: u64,
-    /// Where names are trusted, objects that promise another type are passed over.
-    only: Option<TypeSet>,
+    min_slice_bytes: u64,
+    /// Types to read, if names are trusted. Objects named after another type are skipped.
+    types_to_read: Option<TypeSet>,
     next_task: u32,
-    group: Group,
+    current: TaskSlices,
     ready: Vec<(u32, Work)>,
     source_bytes: u64,
 }
 
+/// The slices of the next task. They have the same type, according to the names of their objects.
 #[derive(Debug, Default)]
-struct Group {
-    kind: Option<ResourceType>,
+struct TaskSlices {
+    resource_type: Option<ResourceType>,
     slices: Vec<Slice>,
-    weight: u64,
+    bytes: u64,
 }
 
-impl Cutter {
-    /// * `file_bytes`: the size at which output files roll.
-    /// * `floor_bytes`: no slice is planned smaller than this.
-    /// * `only`: trust names, and pass over objects that promise a type outside this set.
-    pub fn new(file_bytes: u64, floor_bytes: u64, only: Option<TypeSet>) -> Self {
-        // Tasks 0 and 1 plan and finish.
-        Self { file_bytes: file_bytes.max(1), floor_bytes, only, next_task: 2, group: Group::default(), ready: Vec::new(), source_bytes: 0 }
+impl SlicePlanner {
+    /// Creates a planner.
+    ///
+    /// * `file_bytes`: target size of output files.
+    /// * `min_slice_bytes`: minimum size of a slice of a larger object.
+    /// * `types_to_read`: skips objects whose names hold a type outside this set.
+    pub fn new(file_bytes: u64, min_slice_bytes: u64, types_to_read: Option<TypeSet>) -> Self {
+        // Tasks 0 and 1 are the plan and finalize tasks.
+        Self {
+            file_bytes: file_bytes.max(1),
+            min_slice_bytes,
+            types_to_read,
+            next_task: 2,
+            current: TaskSlices::default(),
+            ready: Vec::new(),
+            source_bytes: 0,
+        }
     }
 
-    /// Takes the next object.
-    pub fn push(&mut self, pin: Pin) {
-        let Some(encoding) = encoding_of(&pin.object) else { return };
-        let kind = promised_type(&pin.object);
-        let is_unwanted = self.only.zip(kind).is_some_and(|(only, kind)| !only.contains(kind));
+    /// Adds the next object.
+    pub fn add_object(&mut self, pin: Pin) {
+        let Some(encoding) = encoding_from_name(&pin.object) else { return };
+        let resource_type = type_from_name(&pin.object);
+        let is_unwanted = self.types_to_read.zip(resource_type).is_some_and(|(types, resource_type)| !types.contains(resource_type));
         if pin.size == 0 || is_unwanted {
             return;
         }
         self.source_bytes += pin.size;
-        if self.group.kind != kind {
-            self.close_group();
-            self.group.kind = kind;
+        if self.current.resource_type != resource_type {
+            self.finish_task();
+            self.current.resource_type = resource_type;
         }
         match encoding {
             Encoding::Gzip | Encoding::Zstd => {
                 let end = pin.size;
-                self.add(Slice { pin, encoding, start: 0, end }, end.saturating_mul(EXPANSION));
+                self.add_slice(Slice { pin, encoding, start: 0, end }, end.saturating_mul(COMPRESSION_RATIO));
             }
             Encoding::Plain => {
                 let mut start = 0;
                 while start < pin.size {
                     let end = pin.size.min(start + self.slice_bytes());
-                    self.add(Slice { pin: pin.clone(), encoding, start, end }, end - start);
+                    self.add_slice(Slice { pin: pin.clone(), encoding, start, end }, end - start);
                     start = end;
                 }
             }
         }
     }
 
-    /// Tasks that are complete by now.
-    pub fn ready(&mut self) -> Vec<(u32, Work)> {
+    /// Removes and returns the tasks that are complete so far, with their numbers.
+    pub fn take_ready(&mut self) -> Vec<(u32, Work)> {
         std::mem::take(&mut self.ready)
     }
 
-    /// The last tasks, the number of all tasks, and the bytes they read.
+    /// Returns the remaining tasks, the total number of tasks, and the total size of the objects in bytes.
     pub fn finish(mut self) -> (Vec<(u32, Work)>, u32, u64) {
-        self.close_group();
+        self.finish_task();
         (self.ready, self.next_task - 2, self.source_bytes)
     }
 
-    /// Slices are a little longer than whole files, so that a slice read in full fills its files and leaves a short tail.
+    /// Returns the size of a slice: slightly more than a multiple of the file size, so that a fully exported slice leaves only a
+    /// small fragment.
     fn slice_bytes(&self) -> u64 {
-        let files = 1 << (self.next_task / TASKS_PER_DOUBLING).min(6);
-        let files = self.floor_bytes.div_ceil(self.file_bytes).max(files);
-        self.file_bytes.saturating_mul(files).saturating_add((self.file_bytes / 64).max(1))
+        let file_count = 1 << (self.next_task / TASKS_PER_DOUBLING).min(6);
+        let file_count = self.min_slice_bytes.div_ceil(self.file_bytes).max(file_count);
+        self.file_bytes.saturating_mul(file_count).saturating_add((self.file_bytes / 64).max(1))
     }
 
-    fn add(&mut self, slice: Slice, weight: u64) {
-        let is_full = self.group.weight + weight > self.slice_bytes() || self.group.slices.len() >= SLICES_PER_TASK;
+    fn add_slice(&mut self, slice: Slice, bytes: u64) {
+        let is_full = self.current.bytes + bytes > self.slice_bytes() || self.current.slices.len() >= SLICES_PER_TASK;
         if is_full {
-            self.close_group();
+            self.finish_task();
         }
-        self.group.weight += weight;
-        self.group.slices.push(slice);
+        self.current.bytes += bytes;
+        self.current.slices.push(slice);
     }
 
-    fn close_group(&mut self) {
-        self.group.weight = 0;
-        let slices = std::mem::take(&mut self.group.slices);
+    fn finish_task(&mut self) {
+        self.current.bytes = 0;
+        let slices = std::mem::take(&mut self.current.slices);
         if !slices.is_empty() {
             self.ready.push((self.next_task, Work::Read(slices)));
             self.next_task += 1;

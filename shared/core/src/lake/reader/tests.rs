@@ -11,43 +11,44 @@ use crate::arbitrary::{chunk_sizes, ranges, text};
 
 const COMPRESSED: [Encoding; 2] = [Encoding::Gzip, Encoding::Zstd];
 
-fn wait<T>(work: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(work)
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
 }
 
-/// The bytes of one gzip member or Zstandard frame, with its checksum.
-fn compressed(encoding: Encoding, text: &[u8]) -> Vec<u8> {
+/// Compresses text as one gzip member or Zstandard frame, with its checksum.
+fn compress(encoding: Encoding, text: &[u8]) -> Vec<u8> {
     let mut stored = Vec::new();
     let written = match encoding {
         Encoding::Plain => Ok(0),
-        Encoding::Gzip => wait(GzipEncoder::new(text).read_to_end(&mut stored)),
-        Encoding::Zstd => {
-            wait(ZstdEncoder::with_quality_and_params(text, Level::Fastest, &[CParameter::checksum_flag(true)]).read_to_end(&mut stored))
-        }
+        Encoding::Gzip => block_on(GzipEncoder::new(text).read_to_end(&mut stored)),
+        Encoding::Zstd => block_on(
+            ZstdEncoder::with_quality_and_params(text, Level::Fastest, &[CParameter::checksum_flag(true)]).read_to_end(&mut stored),
+        ),
     };
     written.unwrap();
     stored
 }
 
-/// An object of one member for each range of the text and an empty one, and where each member ends.
-fn members(encoding: Encoding, text: &[u8], places: &[Index]) -> (Bytes, Vec<usize>) {
-    let mut stored = compressed(encoding, b"");
+/// Builds an object of an empty member and one member for each range of the text. Returns it with the end of each member.
+fn compress_members(encoding: Encoding, text: &[u8], cuts: &[Index]) -> (Bytes, Vec<usize>) {
+    let mut stored = compress(encoding, b"");
     let mut ends = vec![stored.len()];
-    for range in ranges(text.len(), places) {
+    for range in ranges(text.len(), cuts) {
         let (start, end) = (usize::try_from(range.start).unwrap(), usize::try_from(range.end).unwrap());
-        stored.extend(compressed(encoding, &text[start..end]));
+        stored.extend(compress(encoding, &text[start..end]));
         ends.push(stored.len());
     }
     (stored.into(), ends)
 }
 
-fn extent(encoding: Encoding, stored: &Bytes) -> Extent {
+fn whole_object(encoding: Encoding, stored: &Bytes) -> ReadRequest {
     let size = stored.len() as u64;
-    Extent { object: "Patient.ndjson".into(), encoding, range: 0..size, size, offset: 0 }
+    ReadRequest { object: "Patient.ndjson".into(), encoding, range: 0..size, size, offset: 0 }
 }
 
-/// Everything that the extent holds, when stored bytes come in chunks of these sizes; offsets are checked on the way.
-fn read_all(extent: Extent, stored: &Bytes, sizes: &[usize]) -> Result<(Option<u64>, Vec<u8>), SourceError> {
+/// Reads all lines when stored bytes arrive in chunks of these sizes. Asserts that segments are contiguous, and returns the
+/// offset of the first one.
+fn read_lines(request: ReadRequest, stored: &Bytes, sizes: &[usize]) -> Result<(Option<u64>, Vec<u8>), SourceError> {
     let (sizes, bytes) = (sizes.to_vec(), stored.clone());
     let read = move |range: Range<u64>| -> ByteStream {
         let mut rest = bytes.slice(usize::try_from(range.start).unwrap()..usize::try_from(range.end).unwrap());
@@ -60,10 +61,10 @@ fn read_all(extent: Extent, stored: &Bytes, sizes: &[usize]) -> Result<(Option<u
         }
         Box::pin(stream::iter(chunks))
     };
-    let mut reader = LineReader::open(extent, read);
+    let mut reader = LineReader::open(request, read);
     let (mut first, mut text) = (None, Vec::new());
-    while let Some(piece) = wait(reader.next())? {
-        if let Piece::Block { offset, bytes } = piece {
+    while let Some(segment) = block_on(reader.next())? {
+        if let Segment::Lines { offset, bytes } = segment {
             assert_eq!(offset, *first.get_or_insert(offset) + text.len() as u64);
             text.extend_from_slice(&bytes);
         }
@@ -71,7 +72,7 @@ fn read_all(extent: Extent, stored: &Bytes, sizes: &[usize]) -> Result<(Option<u
     Ok((first, text))
 }
 
-/// Where lines begin in the text, and its end.
+/// Returns the offsets at which lines start, and the end of the text.
 fn line_starts(text: &[u8]) -> Vec<usize> {
     let mut starts = vec![0];
     starts.extend((1..=text.len()).filter(|at| text[at - 1] == b'\n' || *at == text.len()));
@@ -82,14 +83,14 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(150))]
 
     #[test]
-    fn slices_of_a_plain_object_are_read_whole_and_from_every_line(
-        text in text(), places in prop::collection::vec(any::<Index>(), 0..6), sizes in chunk_sizes(),
+    fn slices_of_a_plain_object_are_read_completely_from_any_line(
+        text in text(), cuts in prop::collection::vec(any::<Index>(), 0..6), sizes in chunk_sizes(),
     ) {
         let stored = Bytes::from(text);
         let mut joined = 0;
-        for range in ranges(stored.len(), &places) {
-            let whole = Extent { range: range.clone(), ..extent(Encoding::Plain, &stored) };
-            let (first, text) = read_all(whole.clone(), &stored, &sizes).unwrap();
+        for range in ranges(stored.len(), &cuts) {
+            let whole = ReadRequest { range: range.clone(), ..whole_object(Encoding::Plain, &stored) };
+            let (first, text) = read_lines(whole.clone(), &stored, &sizes).unwrap();
             if let Some(first) = first {
                 prop_assert!(range.contains(&first));
                 prop_assert_eq!(first, joined as u64);
@@ -98,7 +99,7 @@ proptest! {
             for start in line_starts(&text) {
                 let offset = (joined + start) as u64;
                 if offset > range.start && !text.is_empty() {
-                    let (from, rest) = read_all(Extent { offset, ..whole.clone() }, &stored, &sizes).unwrap();
+                    let (from, rest) = read_lines(ReadRequest { offset, ..whole.clone() }, &stored, &sizes).unwrap();
                     prop_assert_eq!(from, (start < text.len()).then_some(offset));
                     prop_assert_eq!(&rest, &text[start..]);
                 }
@@ -109,14 +110,14 @@ proptest! {
     }
 
     #[test]
-    fn compressed_objects_of_any_number_of_members_are_read_whole_and_from_every_line(
-        text in text(), places in prop::collection::vec(any::<Index>(), 0..4), sizes in chunk_sizes(),
+    fn compressed_objects_of_any_number_of_members_are_read_completely_from_any_line(
+        text in text(), cuts in prop::collection::vec(any::<Index>(), 0..4), sizes in chunk_sizes(),
     ) {
         for encoding in COMPRESSED {
-            let (stored, _) = members(encoding, &text, &places);
+            let (stored, _) = compress_members(encoding, &text, &cuts);
             for start in line_starts(&text) {
-                let from = Extent { offset: start as u64, ..extent(encoding, &stored) };
-                let (first, rest) = read_all(from, &stored, &sizes).unwrap();
+                let from = ReadRequest { offset: start as u64, ..whole_object(encoding, &stored) };
+                let (first, rest) = read_lines(from, &stored, &sizes).unwrap();
                 prop_assert_eq!(first, (start < text.len()).then_some(start as u64));
                 prop_assert_eq!(&rest, &text[start..]);
             }
@@ -124,32 +125,32 @@ proptest! {
     }
 
     #[test]
-    fn a_compressed_object_that_ends_too_early_is_never_taken_for_whole(
-        text in text(), places in prop::collection::vec(any::<Index>(), 0..3), cut in any::<Index>(), sizes in chunk_sizes(),
+    fn a_truncated_compressed_object_is_an_error(
+        text in text(), cuts in prop::collection::vec(any::<Index>(), 0..3), cut in any::<Index>(), sizes in chunk_sizes(),
     ) {
         for encoding in COMPRESSED {
-            let (stored, ends) = members(encoding, &text, &places);
+            let (stored, ends) = compress_members(encoding, &text, &cuts);
             let length = 1 + cut.index(stored.len() - 1);
             let stored = stored.slice(..length);
-            let read = read_all(extent(encoding, &stored), &stored, &sizes);
-            // Nobody can see that a whole member is missing.
+            let read = read_lines(whole_object(encoding, &stored), &stored, &sizes);
+            // A missing member at the end cannot be detected.
             let is_whole = ends.contains(&length);
             prop_assert!(matches!(&read, Err(SourceError::Unreadable { object, .. }) if object == "Patient.ndjson") != is_whole, "{encoding:?} {length} {read:?}");
         }
     }
 
     #[test]
-    fn a_damaged_compressed_object_is_never_read_as_something_else(
+    fn a_corrupt_compressed_object_is_never_read_as_different_text(
         text in text(), place in any::<Index>(), bit in 0_u8..8, sizes in chunk_sizes(),
     ) {
         for encoding in COMPRESSED {
-            let (stored, _) = members(encoding, &text, &[]);
+            let (stored, _) = compress_members(encoding, &text, &[]);
             let mut damaged = stored.to_vec();
             let at = place.index(damaged.len());
             damaged[at] ^= 1 << bit;
             let damaged = Bytes::from(damaged);
-            match read_all(extent(encoding, &damaged), &damaged, &sizes) {
-                // The time in a gzip header, for one, means nothing.
+            match read_lines(whole_object(encoding, &damaged), &damaged, &sizes) {
+                // Some bits carry no data, such as the time in a gzip header.
                 Ok((_, read)) => prop_assert_eq!(&read, &text, "{:?} {} {}", encoding, at, bit),
                 Err(SourceError::Unreadable { .. }) => {}
                 Err(other) => return Err(TestCaseError::fail(format!("{other:?}"))),
@@ -159,26 +160,26 @@ proptest! {
 }
 
 #[test]
-fn what_is_not_compressed_at_all_is_unreadable_and_the_object_is_named() {
+fn an_uncompressed_object_with_a_compressed_name_is_an_error_that_names_the_object() {
     for encoding in COMPRESSED {
         let stored = Bytes::from_static(b"{\"resourceType\":\"Patient\",\"id\":\"1\"}\n");
-        let error = read_all(extent(encoding, &stored), &stored, &[7]).unwrap_err();
+        let error = read_lines(whole_object(encoding, &stored), &stored, &[7]).unwrap_err();
         assert!(matches!(&error, SourceError::Unreadable { .. }), "{error:?}");
         assert!(error.to_string().contains("Patient.ndjson") && !error.to_string().contains("resourceType"), "{error}");
     }
 }
 
 #[test]
-fn what_the_source_says_comes_through_decompression_unchanged() {
+fn errors_of_the_source_pass_through_decompression_unchanged() {
     for encoding in COMPRESSED {
         let text = "{\"resourceType\":\"Patient\",\"id\":\"1\"}\n".repeat(1_000);
-        let stored = Bytes::from(compressed(encoding, text.as_bytes()));
+        let stored = Bytes::from(compress(encoding, text.as_bytes()));
         let beginning = stored.slice(..stored.len() / 2);
         let read = move |_: Range<u64>| -> ByteStream {
             Box::pin(stream::iter([Ok(beginning.clone()), Err(SourceError::Changed { object: "Patient.ndjson".into() })]))
         };
-        let mut reader = LineReader::open(extent(encoding, &stored), read);
-        let end = wait(async {
+        let mut reader = LineReader::open(whole_object(encoding, &stored), read);
+        let end = block_on(async {
             loop {
                 match reader.next().await {
                     Ok(Some(_)) => {}
@@ -191,11 +192,11 @@ fn what_the_source_says_comes_through_decompression_unchanged() {
 }
 
 #[test]
-fn a_line_that_crosses_the_end_of_its_slice_by_megabytes_is_completed() {
+fn a_line_that_crosses_the_end_of_its_slice_by_megabytes_is_read_completely() {
     let line = [vec![b'x'; 3 << 20], b"\n".to_vec()].concat();
     let stored = Bytes::from([&b"a\n"[..], &line, b"b\n"].concat());
-    let first = Extent { range: 0..100, ..extent(Encoding::Plain, &stored) };
-    let second = Extent { range: 100..stored.len() as u64, ..extent(Encoding::Plain, &stored) };
-    assert!(read_all(first, &stored, &[1 << 20]).unwrap().1 == [b"a\n", line.as_slice()].concat());
-    assert_eq!(read_all(second, &stored, &[1 << 20]).unwrap().1, b"b\n");
+    let first = ReadRequest { range: 0..100, ..whole_object(Encoding::Plain, &stored) };
+    let second = ReadRequest { range: 100..stored.len() as u64, ..whole_object(Encoding::Plain, &stored) };
+    assert!(read_lines(first, &stored, &[1 << 20]).unwrap().1 == [b"a\n", line.as_slice()].concat());
+    assert_eq!(read_lines(second, &stored, &[1 << 20]).unwrap().1, b"b\n");
 }
