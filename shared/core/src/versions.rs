@@ -1,4 +1,4 @@
-//! The versions of each resource: which one counts, and what is exported of it.
+//! Resolves resource versions: finds the current version of each resource, and the resources that others bring into an export.
 
 pub mod correction;
 pub mod key;

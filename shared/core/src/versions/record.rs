@@ -1,108 +1,110 @@
-//! What a reading task **notes** about the lines that it met: small records of one size, by which resources are compared
-//! across the whole lake without reading it again.
+//! Records that a read task writes about the lines of the lake: versions of resources, and links between resources. They
+//! have a fixed size, so that resources can be compared across the whole lake without reading it again.
 //!
-//! Notes and links lie in tails, sorted by [`ResourceKey`]. Keys are hashes, so the notes of a range of resources stand at about
-//! the same fraction of every tail.
+//! Records are stored in fragments, sorted by [`ResourceKey`]. Keys are evenly distributed hashes, so a range of keys is found
+//! at about the same relative position in every fragment.
 
 use bytes::Bytes;
-use headrace_fhir::Instant;
+use headrace_fhir::instant::Instant;
 
 use crate::versions::key::ResourceKey;
 
-/// Notes and links of this size must be recorded before more are taken. It bounds memory.
-const NOTEBOOK_LIMIT_BYTES: usize = 16 << 20;
+/// Size of a [`VersionLog`] at which it must be stored before more records are added. It bounds memory.
+const VERSION_LOG_LIMIT_BYTES: usize = 16 << 20;
 
-/// Where a line begins, within its task.
+/// The position of a line within its task: slice and offset. Positions sort like the lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Place(u64);
+pub struct LinePosition(u64);
 
-impl Place {
-    /// So many bits tell the offset: 16 TiB after decompression, more than an object can have.
+impl LinePosition {
+    /// Number of bits of the offset: 16 TiB after decompression, more than an object can have.
     const OFFSET_BITS: u32 = 44;
 
-    /// So many bits are left beside a place.
+    /// Number of bits of a 64-bit word that a position leaves free.
     const SPARE_BITS: u32 = 12;
 
-    /// * `item`: which of the task's slices, at most 256.
-    /// * `offset`: byte of the object, counted after decompression.
-    pub fn new(item: u32, offset: u64) -> Self {
-        Self(u64::from(item & 0xff) << Self::OFFSET_BITS | offset & ((1 << Self::OFFSET_BITS) - 1))
+    /// Creates a position.
+    ///
+    /// * `slice`: index of the slice in its task, below 256.
+    /// * `offset`: offset in the object, in decompressed bytes.
+    pub fn new(slice: u32, offset: u64) -> Self {
+        Self(u64::from(slice & 0xff) << Self::OFFSET_BITS | offset & ((1 << Self::OFFSET_BITS) - 1))
     }
 
-    /// Which of the task's slices.
-    pub fn item(self) -> u32 {
+    /// Returns the index of the slice in its task.
+    pub fn slice(self) -> u32 {
         u32::try_from(self.0 >> Self::OFFSET_BITS).unwrap_or_default()
     }
 
-    /// Byte of the object.
+    /// Returns the offset in the object, in decompressed bytes.
     pub fn offset(self) -> u64 {
         self.0 & ((1 << Self::OFFSET_BITS) - 1)
     }
 
-    /// The place and a few bits in one word.
-    pub(crate) fn with(self, bits: u8) -> u64 {
+    /// Packs the position and 8 bits into one word.
+    pub(crate) fn pack(self, bits: u8) -> u64 {
         self.0 << Self::SPARE_BITS | u64::from(bits)
     }
 
-    /// Reads what [`Self::with`] wrote.
-    pub(crate) fn split(word: u64) -> (Self, u8) {
+    /// Unpacks a word written by [`Self::pack`].
+    pub(crate) fn unpack(word: u64) -> (Self, u8) {
         (Self(word >> Self::SPARE_BITS), (word & 0xff) as u8)
     }
 }
 
-/// What is known of one version of a resource, or of one deletion.
+/// Properties of one version of a resource, or of one deletion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct VersionFlags {
-    /// It says that the resource was deleted.
+    /// True for a deletion of the resource.
     pub is_deletion: bool,
-    /// The request selects it by what it says itself. Of a deletion: the request asks for it.
+    /// True if its own content matches the request. For a deletion: true if the request asks to report it.
     pub is_selected: bool,
-    /// It lies in the compartments that the export is about.
+    /// True if it is in the compartments of the export's patients.
     pub is_member: bool,
-    /// It is exported only if another resource asks for it.
+    /// True if it is exported only when another exported resource requires it.
     pub is_candidate: bool,
 }
 
 impl VersionFlags {
-    fn bits(self) -> u8 {
-        let facts = [self.is_deletion, self.is_selected, self.is_member, self.is_candidate];
-        (0..).zip(facts).map(|(at, fact)| u8::from(fact) << at).sum()
+    fn to_bits(self) -> u8 {
+        let flags = [self.is_deletion, self.is_selected, self.is_member, self.is_candidate];
+        (0..).zip(flags).map(|(bit, flag)| u8::from(flag) << bit).sum()
     }
 
-    fn of(bits: u8) -> Self {
-        let has = |at: u8| bits >> at & 1 == 1;
-        Self { is_deletion: has(0), is_selected: has(1), is_member: has(2), is_candidate: has(3) }
+    fn from_bits(bits: u8) -> Self {
+        let is_set = |bit: u8| bits >> bit & 1 == 1;
+        Self { is_deletion: is_set(0), is_selected: is_set(1), is_member: is_set(2), is_candidate: is_set(3) }
     }
 }
 
-/// One version of a resource, or one deletion. Notes of a resource are ordered from the oldest to the newest.
+/// A version of a resource, or a deletion. Records of a resource sort from the oldest to the newest version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct VersionRecord {
-    /// Which resource.
+    /// The resource.
     pub key: ResourceKey,
-    /// When it changed; see [`changed`] and [`deleted`].
+    /// Time of the change, from [`change_time`] or [`deletion_time`].
     pub changed: i64,
-    /// Its version among those of one moment, see [`version_rank`]; of a deletion, the entry of the Bundle.
+    /// Rank among versions of the same time, from [`version_rank`]. For a deletion: the index of its entry in the Bundle.
     pub version: u64,
-    /// The task that met it. Not written: it is in the tail's name.
+    /// Task that read the line. Not stored in the record: it is part of the fragment's name.
     pub task: u32,
-    /// Its line.
-    pub place: Place,
-    /// What is known of it.
-    pub facts: VersionFlags,
+    /// Line of the version.
+    pub position: LinePosition,
+    /// Properties of the version.
+    pub flags: VersionFlags,
 }
 
-/// When a version changed: without a readable time it is older than every other.
-pub fn changed(at: Option<Instant>) -> i64 {
+/// Returns the sort value of a version's time. A version without a valid time is older than all others.
+pub fn change_time(at: Option<Instant>) -> i64 {
     at.map_or(i64::MIN, Instant::nanos)
 }
 
-/// When a resource was deleted: without a readable time, after every version.
-pub fn deleted(at: Option<Instant>) -> i64 {
+/// Returns the sort value of a deletion's time. A deletion without a valid time is newer than every version.
+pub fn deletion_time(at: Option<Instant>) -> i64 {
     at.map_or(i64::MAX, Instant::nanos)
 }
 
-/// The order of versions of one moment: by number, else by their first eight bytes.
+/// Returns the rank of a `meta.versionId` among versions of the same time: its number, or else its first eight bytes.
 pub fn version_rank(version_id: Option<&str>) -> u64 {
     let text = version_id.unwrap_or_default();
     text.parse().unwrap_or_else(|_| {
@@ -112,48 +114,48 @@ pub fn version_rank(version_id: Option<&str>) -> u64 {
     })
 }
 
-/// A record of one size, sorted in its tail by a key.
-pub trait Record: Copy + Ord {
-    /// Its size in a tail.
+/// A record of fixed size, sorted by its key within a fragment.
+pub trait FixedSizeRecord: Copy + Ord {
+    /// Size of a record, in bytes.
     const BYTES: usize;
 
-    /// What it is sorted by.
+    /// Returns the sort key.
     fn key(&self) -> ResourceKey;
 
-    /// Writes it.
+    /// Appends the record to `to`.
     fn write(&self, to: &mut Vec<u8>);
 
-    /// Reads it from a tail of this task.
+    /// Reads a record from a fragment of `task`.
     fn read(bytes: &[u8], task: u32) -> Self;
 }
 
-/// Sorts records and writes them into what becomes a tail.
-pub fn written<T: Record>(mut records: Vec<T>) -> Bytes {
+/// Sorts records and serializes them as the content of a fragment.
+pub fn write_sorted<T: FixedSizeRecord>(mut records: Vec<T>) -> Bytes {
     records.sort_unstable();
     let mut bytes = Vec::with_capacity(records.len() * T::BYTES);
     records.iter().for_each(|record| record.write(&mut bytes));
     bytes.into()
 }
 
-fn put<const N: usize>(words: [u64; N], to: &mut Vec<u8>) {
+fn write_words<const N: usize>(words: [u64; N], to: &mut Vec<u8>) {
     words.iter().for_each(|word| to.extend_from_slice(&word.to_be_bytes()));
 }
 
-fn words<const N: usize>(bytes: &[u8]) -> [u64; N] {
+fn read_words<const N: usize>(bytes: &[u8]) -> [u64; N] {
     let mut words = [0; N];
     words.iter_mut().zip(bytes.as_chunks().0).for_each(|(word, bytes)| *word = u64::from_be_bytes(*bytes));
     words
 }
 
-fn halves(key: ResourceKey) -> [u64; 2] {
-    words(&key.0.to_be_bytes())
+fn split_key(key: ResourceKey) -> [u64; 2] {
+    read_words(&key.0.to_be_bytes())
 }
 
-fn whole([high, low]: [u64; 2]) -> ResourceKey {
+fn join_key([high, low]: [u64; 2]) -> ResourceKey {
     ResourceKey(u128::from(high) << 64 | u128::from(low))
 }
 
-impl Record for VersionRecord {
+impl FixedSizeRecord for VersionRecord {
     const BYTES: usize = 40;
 
     fn key(&self) -> ResourceKey {
@@ -161,100 +163,101 @@ impl Record for VersionRecord {
     }
 
     fn write(&self, to: &mut Vec<u8>) {
-        let [high, low] = halves(self.key);
-        put([high, low, self.changed.cast_unsigned(), self.version, self.place.with(self.facts.bits())], to);
+        let [high, low] = split_key(self.key);
+        write_words([high, low, self.changed.cast_unsigned(), self.version, self.position.pack(self.flags.to_bits())], to);
     }
 
     fn read(bytes: &[u8], task: u32) -> Self {
-        let [high, low, changed, version, place] = words(bytes);
-        let (place, facts) = Place::split(place);
-        Self { key: whole([high, low]), changed: changed.cast_signed(), version, task, place, facts: VersionFlags::of(facts) }
+        let [high, low, changed, version, packed] = read_words(bytes);
+        let (position, flags) = LinePosition::unpack(packed);
+        let (key, flags) = (join_key([high, low]), VersionFlags::from_bits(flags));
+        Self { key, changed: changed.cast_signed(), version, task, position, flags }
     }
 }
 
-/// That one resource may bring another into the export. Found with the resource that it comes from, and then looked at
-/// with the one that it leads to.
+/// A link by which one resource can bring another into the export. It is first joined with the version records of its source,
+/// and then, reversed, with those of its target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Link {
-    /// The resource with which it is looked at now.
-    pub at: ResourceKey,
-    /// Why it is there.
-    pub why: Why,
-    /// The task that met the line it was found on.
+pub struct ResourceLink {
+    /// Resource with which the link is joined next.
+    pub key: ResourceKey,
+    /// Kind of the link.
+    pub kind: LinkKind,
+    /// Task that read the line with the link.
     pub task: u32,
-    /// That line.
-    pub place: Place,
-    /// The resource at its other end.
+    /// Line with the link.
+    pub position: LinePosition,
+    /// Resource at the other end.
     pub other: ResourceKey,
 }
 
-/// Why a [`Link`] is there.
+/// The kind of a [`ResourceLink`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Why {
-    /// No link of two: this is how the resource itself stands in the export.
-    Standing(VersionFlags),
-    /// A resource refers to another that it cannot be understood without.
+pub enum LinkKind {
+    /// The current version of the resource `key` itself, with its flags. It is not a link.
+    CurrentVersion(VersionFlags),
+    /// A reference from an exported resource.
     Reference,
-    /// A Provenance has the other as its target.
+    /// A Provenance and its target.
     Provenance {
-        /// Its `recorded`, as [`changed`] counts.
+        /// `Provenance.recorded`, from [`change_time`].
         recorded: i64,
     },
 }
 
-impl Record for Link {
+impl FixedSizeRecord for ResourceLink {
     const BYTES: usize = 56;
 
     fn key(&self) -> ResourceKey {
-        self.at
+        self.key
     }
 
     fn write(&self, to: &mut Vec<u8>) {
-        let (why, more) = match self.why {
-            Why::Standing(facts) => (0, u64::from(facts.bits())),
-            Why::Reference => (1, 0),
-            Why::Provenance { recorded } => (2, recorded.cast_unsigned()),
+        let (kind, payload) = match self.kind {
+            LinkKind::CurrentVersion(flags) => (0, u64::from(flags.to_bits())),
+            LinkKind::Reference => (1, 0),
+            LinkKind::Provenance { recorded } => (2, recorded.cast_unsigned()),
         };
-        let Self { at, other, task, place, .. } = *self;
-        let ([at, at_low], [other, other_low]) = (halves(at), halves(other));
-        put([at, at_low, other, other_low, place.with(why), more, u64::from(task)], to);
+        let Self { key, other, task, position, .. } = *self;
+        let ([key, key_low], [other, other_low]) = (split_key(key), split_key(other));
+        write_words([key, key_low, other, other_low, position.pack(kind), payload, u64::from(task)], to);
     }
 
-    /// Whose task it is stands in the record: a resolving task hands on links of many tasks.
+    /// Reads a link. The task is part of the record, since a resolve task forwards links of many tasks.
     fn read(bytes: &[u8], _: u32) -> Self {
-        let [at, at_low, other, other_low, place, more, task] = words(bytes);
-        let (place, why) = Place::split(place);
-        let why = match why {
-            0 => Why::Standing(VersionFlags::of((more & 0xff) as u8)),
-            1 => Why::Reference,
-            _ => Why::Provenance { recorded: more.cast_signed() },
+        let [key, key_low, other, other_low, packed, payload, task] = read_words(bytes);
+        let (position, kind) = LinePosition::unpack(packed);
+        let kind = match kind {
+            0 => LinkKind::CurrentVersion(VersionFlags::from_bits((payload & 0xff) as u8)),
+            1 => LinkKind::Reference,
+            _ => LinkKind::Provenance { recorded: payload.cast_signed() },
         };
         let task = u32::try_from(task).unwrap_or_default();
-        Self { at: whole([at, at_low]), why, task, place, other: whole([other, other_low]) }
+        Self { key: join_key([key, key_low]), kind, task, position, other: join_key([other, other_low]) }
     }
 }
 
-/// What was noted since the last recorded page.
+/// The records written since the last checkpoint.
 #[derive(Debug)]
-pub struct Notebook {
-    /// The task that notes.
+pub struct VersionLog {
+    /// Task that writes the log.
     pub task: u32,
     /// Versions and deletions.
-    pub notes: Vec<VersionRecord>,
+    pub versions: Vec<VersionRecord>,
     /// Links.
-    pub links: Vec<Link>,
+    pub links: Vec<ResourceLink>,
     limit_bytes: usize,
 }
 
-impl Notebook {
-    /// An empty one.
-    pub fn of_task(task: u32) -> Self {
-        Self { task, notes: Vec::new(), links: Vec::new(), limit_bytes: NOTEBOOK_LIMIT_BYTES }
+impl VersionLog {
+    /// Creates an empty log.
+    pub fn new(task: u32) -> Self {
+        Self { task, versions: Vec::new(), links: Vec::new(), limit_bytes: VERSION_LOG_LIMIT_BYTES }
     }
 
-    /// Whether it must be recorded before more is noted.
+    /// Returns true if the log must be stored before more records are added.
     pub fn is_full(&self) -> bool {
-        self.notes.len() * VersionRecord::BYTES + self.links.len() * Link::BYTES >= self.limit_bytes
+        self.versions.len() * VersionRecord::BYTES + self.links.len() * ResourceLink::BYTES >= self.limit_bytes
     }
 }
 

@@ -1,146 +1,183 @@
-//! How notes about many lines become findings about some: which version counts, what is deleted, what is exported
-//! because of something else.
+//! Resolves version records to corrections: which version of each resource is current, which resources are deleted, and which
+//! ones are exported because of others.
 
-use crate::versions::correction::{Action, Correction};
-use crate::versions::record::{Link, VersionFlags, VersionRecord, Why};
+use headrace_fhir::definitions::ResourceType;
 
-/// What an export adds to the lines that it selects by what they say themselves.
+use crate::request::{AssociatedData, ExportRequest};
+use crate::versions::correction::{Correction, CorrectionAction};
+use crate::versions::record::{LinkKind, ResourceLink, VersionFlags, VersionRecord};
+use crate::vocab::level::Level;
+
+/// The resources that an export adds to those that match its request by their own content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Associations {
-    /// Which Provenance.
-    pub provenance: Option<Whose>,
-    /// Whether resources outside the compartments are added that exported ones refer to.
-    pub references: bool,
+    /// Provenance resources to add.
+    pub provenance: Option<ProvenanceScope>,
+    /// True to add resources outside the compartments that exported resources refer to.
+    pub adds_referenced: bool,
 }
 
-/// Whose Provenance is added.
+/// The targets whose Provenance is added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Whose {
-    /// That of every resource in the compartments that the export is about.
+pub enum ProvenanceScope {
+    /// Resources in the compartments of the export's patients.
     Members,
-    /// That of every exported resource.
+    /// Exported resources.
     Exported,
-    /// Of every exported resource the one that was recorded last.
+    /// Exported resources, but only the Provenance that was recorded last for each.
     ExportedLatest,
 }
 
 impl Associations {
-    /// Whether any resource can bring another into the export.
-    pub fn are_any(self) -> bool {
-        self.provenance.is_some() || self.references
+    /// Determines the associations of a request.
+    ///
+    /// * `adds_referenced`: setting of the operator.
+    pub fn new(request: &ExportRequest, adds_referenced: bool) -> Self {
+        let is_requested = |data| request.associated_data.contains(&data);
+        let has_compartments = request.level != Level::System;
+        let exports_provenance = || request.type_set().is_none_or(|types| types.contains(ResourceType::PROVENANCE));
+        // Of conflicting values the least restrictive counts.
+        let provenance = if is_requested(AssociatedData::RelevantProvenanceResources) {
+            Some(ProvenanceScope::Exported)
+        } else if is_requested(AssociatedData::LatestProvenanceResources) {
+            Some(ProvenanceScope::ExportedLatest)
+        } else {
+            (has_compartments && exports_provenance()).then_some(ProvenanceScope::Members)
+        };
+        Self { provenance, adds_referenced: adds_referenced && has_compartments }
+    }
+
+    /// Returns true if a resource can bring another into the export.
+    pub fn adds_resources(self) -> bool {
+        self.provenance.is_some() || self.adds_referenced
     }
 }
 
-/// What a range of resources has come to.
+/// The result of resolving a range of resources.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Resolved {
-    /// What is to be done.
-    pub findings: Vec<Correction>,
-    /// What remains of the links, turned round: they are to be looked at with the resource that they lead to.
-    pub links: Vec<Link>,
+pub struct ResolvedVersions {
+    /// Corrections of the first read.
+    pub corrections: Vec<Correction>,
+    /// Links that count, reversed: the next stage joins them with their targets.
+    pub links: Vec<ResourceLink>,
 }
 
-/// Goes through the notes of a range of resources, and the links that come from them.
+/// Resolves the version records of a range of resources, and the links that start from these resources.
 ///
-/// * Of several versions the newest counts: by time, then by version, then the one that stands further on in the lake.
-/// * A deletion undoes every version that is not newer.
-/// * `keeps_all`: every version is exported (`_history`); only what has none is reported as deleted.
-pub fn of_versions(mut notes: Vec<VersionRecord>, mut links: Vec<Link>, associations: Associations, keeps_all: bool) -> Resolved {
-    notes.sort_unstable();
+/// * The newest version is current: by time, then by version id, then by position in the lake.
+/// * A deletion removes all versions that are not newer.
+/// * `keeps_history`: all versions are exported (`_history`), and a deletion is reported only if no version is exported.
+pub fn resolve_versions(
+    mut records: Vec<VersionRecord>,
+    mut links: Vec<ResourceLink>,
+    associations: Associations,
+    keeps_history: bool,
+) -> ResolvedVersions {
+    records.sort_unstable();
     links.sort_unstable();
-    let mut resolved = Resolved::default();
+    let mut resolved = ResolvedVersions::default();
     let mut links = links.as_slice();
-    for notes in notes.chunk_by(|one, next| one.key == next.key) {
-        let newest = |is_deletion| notes.iter().rev().find(|note| note.facts.is_deletion == is_deletion);
+    for versions in records.chunk_by(|one, next| one.key == next.key) {
+        // Records are sorted by time: the newest version is current unless the newest deletion is at least as new.
+        let newest = |is_deletion| versions.iter().rev().find(|version| version.flags.is_deletion == is_deletion);
         let deletion = newest(true);
-        let counts = newest(false).filter(|version| deletion.is_none_or(|deletion| version.changed > deletion.changed));
-        let selected = || notes.iter().filter(|note| note.facts.is_selected && !note.facts.is_deletion);
-        if !keeps_all {
-            let dropped = selected().filter(|note| Some(*note) != counts);
-            resolved.findings.extend(dropped.map(|note| finding(note, Action::Drop)));
+        let current = newest(false).filter(|version| deletion.is_none_or(|deletion| version.changed > deletion.changed));
+        let selected = || versions.iter().filter(|version| version.flags.is_selected && !version.flags.is_deletion);
+        if !keeps_history {
+            let outdated = selected().filter(|version| Some(*version) != current);
+            resolved.corrections.extend(outdated.map(|version| correction(version, CorrectionAction::Drop)));
         }
-        let is_exported = keeps_all && selected().next().is_some();
-        let is_about_members = || notes.iter().any(|note| note.facts.is_member);
-        if let Some(deletion) = deletion.filter(|deletion| counts.is_none() && !is_exported && deletion.facts.is_selected)
-            && is_about_members()
+        let is_in_history = keeps_history && selected().next().is_some();
+        // Old versions count as well: a deletion itself does not tell the compartments of the resource.
+        let was_member = || versions.iter().any(|version| version.flags.is_member);
+        if let Some(deletion) = deletion.filter(|deletion| current.is_none() && !is_in_history && deletion.flags.is_selected)
+            && was_member()
         {
             let entry = u32::try_from(deletion.version).unwrap_or(u32::MAX);
-            resolved.findings.push(finding(deletion, Action::Report(entry)));
+            resolved.corrections.push(correction(deletion, CorrectionAction::ReportDeletion(entry)));
         }
-        if let (Some(counts), true) = (counts, associations.are_any()) {
-            links = hand_on(counts, is_exported, links, &mut resolved.links);
+        if let (Some(current), true) = (current, associations.adds_resources()) {
+            links = forward_links(current, is_in_history, links, &mut resolved.links);
         }
     }
-    thin_out(&mut resolved.links, associations);
+    remove_redundant(&mut resolved.links, associations);
     resolved
 }
 
-fn finding(note: &VersionRecord, action: Action) -> Correction {
-    Correction { task: note.task, place: note.place, action }
+fn correction(version: &VersionRecord, action: CorrectionAction) -> Correction {
+    Correction { task: version.task, position: version.position, action }
 }
 
-/// Of the links that are sorted like the notes, those that the counting version of a resource has; what is left of them.
-fn hand_on<'l>(counts: &VersionRecord, is_exported: bool, links: &'l [Link], handed_on: &mut Vec<Link>) -> &'l [Link] {
-    let own = links.partition_point(|link| link.at < counts.key)..links.partition_point(|link| link.at <= counts.key);
+/// Forwards the links of a resource's current version, reversed, to `forwarded`. Links of its outdated versions are dropped.
+/// `links` is sorted by key; returns the links after those of this resource.
+fn forward_links<'l>(
+    current: &VersionRecord,
+    is_in_history: bool,
+    links: &'l [ResourceLink],
+    forwarded: &mut Vec<ResourceLink>,
+) -> &'l [ResourceLink] {
+    let own = links.partition_point(|link| link.key < current.key)..links.partition_point(|link| link.key <= current.key);
     let rest = links.get(own.end..).unwrap_or_default();
-    let facts = VersionFlags { is_selected: counts.facts.is_selected || is_exported, ..counts.facts };
-    if facts.is_selected || facts.is_member || facts.is_candidate {
-        let why = Why::Standing(facts);
-        handed_on.push(Link { at: counts.key, why, other: counts.key, task: counts.task, place: counts.place });
+    let flags = VersionFlags { is_selected: current.flags.is_selected || is_in_history, ..current.flags };
+    if flags.is_selected || flags.is_member || flags.is_candidate {
+        let kind = LinkKind::CurrentVersion(flags);
+        forwarded.push(ResourceLink { key: current.key, kind, other: current.key, task: current.task, position: current.position });
     }
     for link in links.get(own).unwrap_or_default() {
-        let speaks = match link.why {
-            Why::Standing(_) => false,
-            Why::Reference => counts.facts.is_selected,
-            Why::Provenance { .. } => counts.facts.is_candidate,
+        let is_effective = match link.kind {
+            LinkKind::CurrentVersion(_) => false,
+            LinkKind::Reference => current.flags.is_selected,
+            LinkKind::Provenance { .. } => current.flags.is_candidate,
         };
-        if speaks && (link.task, link.place) == (counts.task, counts.place) {
-            handed_on.push(Link { at: link.other, other: link.at, ..*link });
+        if is_effective && (link.task, link.position) == (current.task, current.position) {
+            forwarded.push(ResourceLink { key: link.other, other: link.key, ..*link });
         }
     }
     rest
 }
 
-/// Sorts links by the resource that they lead to, and leaves out those that change nothing: that one is referred to by
-/// millions must not fill a worker's memory.
-fn thin_out(links: &mut Vec<Link>, associations: Associations) {
+/// Sorts links by target and removes those without effect, so that a resource to which millions refer does not exhaust a
+/// worker's memory.
+fn remove_redundant(links: &mut Vec<ResourceLink>, associations: Associations) {
     links.sort_unstable();
-    links.dedup_by(|next, kept| match (next.why, kept.why) {
-        _ if next.at != kept.at => false,
-        (Why::Reference, Why::Reference) => true,
-        // Sorted by `recorded`: the later one takes the place of the one before.
-        (Why::Provenance { .. }, Why::Provenance { .. }) if associations.provenance == Some(Whose::ExportedLatest) => {
+    links.dedup_by(|next, kept| match (next.kind, kept.kind) {
+        _ if next.key != kept.key => false,
+        (LinkKind::Reference, LinkKind::Reference) => true,
+        // Sorted by `recorded`, so the later Provenance replaces the earlier one.
+        (LinkKind::Provenance { .. }, LinkKind::Provenance { .. }) if associations.provenance == Some(ProvenanceScope::ExportedLatest) => {
             *kept = *next;
             true
         }
-        (Why::Standing(_) | Why::Reference | Why::Provenance { .. }, _) => false,
+        (LinkKind::CurrentVersion(_) | LinkKind::Reference | LinkKind::Provenance { .. }, _) => false,
     });
 }
 
-/// Goes through the links that lead to a range of resources: what they bring into the export.
-pub fn of_links(mut links: Vec<Link>, associations: Associations) -> Vec<Correction> {
-    thin_out(&mut links, associations);
-    let mut findings = Vec::new();
-    for links in links.chunk_by(|one, next| one.at == next.at) {
-        let standing = links.iter().find_map(|link| match link.why {
-            Why::Standing(facts) => Some((link, facts)),
-            Why::Reference | Why::Provenance { .. } => None,
+/// Resolves the links to a range of resources. Returns the lines that they add to the export.
+pub fn resolve_links(mut links: Vec<ResourceLink>, associations: Associations) -> Vec<Correction> {
+    remove_redundant(&mut links, associations);
+    let mut corrections = Vec::new();
+    for links in links.chunk_by(|one, next| one.key == next.key) {
+        let current = links.iter().find_map(|link| match link.kind {
+            LinkKind::CurrentVersion(flags) => Some((link, flags)),
+            LinkKind::Reference | LinkKind::Provenance { .. } => None,
         });
-        let Some((own, facts)) = standing else { continue };
+        let Some((target, flags)) = current else { continue };
         for link in links {
-            let added = match link.why {
-                Why::Standing(_) => None,
-                Why::Reference => (facts.is_candidate && associations.references).then_some(own),
-                Why::Provenance { .. } => associations.provenance.filter(|whose| whose.include(facts)).map(|_| link),
+            // A reference adds its target, a Provenance adds itself.
+            let added = match link.kind {
+                LinkKind::CurrentVersion(_) => None,
+                LinkKind::Reference => (flags.is_candidate && associations.adds_referenced).then_some(target),
+                LinkKind::Provenance { .. } => associations.provenance.filter(|scope| scope.includes(flags)).map(|_| link),
             };
-            findings.extend(added.map(|link| Correction { task: link.task, place: link.place, action: Action::Add }));
+            let add = |link: &ResourceLink| Correction { task: link.task, position: link.position, action: CorrectionAction::Add };
+            corrections.extend(added.map(add));
         }
     }
-    findings
+    corrections
 }
 
-impl Whose {
-    fn include(self, target: VersionFlags) -> bool {
+impl ProvenanceScope {
+    fn includes(self, target: VersionFlags) -> bool {
         match self {
             Self::Members => target.is_member,
             Self::Exported | Self::ExportedLatest => target.is_selected,
