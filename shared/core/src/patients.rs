@@ -1,158 +1,162 @@
-//! Organized output (`organizeOutputBy=Patient`; Bulk Data Access 3.0.0, "Output organized by resource"): blocks of a
-//! patient each instead of files of a type each.
+//! Output grouped by patient (`organizeOutputBy=Patient`; Bulk Data Access 3.0.0, "Output organized by resource"): one block
+//! of lines for each patient, instead of one file for each type.
 //!
-//! A block is a header line, the Patient if the export holds it, and then, by type and in the order in which they were
-//! met, all resources in the patient's compartment. Blocks are never split over files.
+//! A block starts with a header line. The Patient resource follows if it is exported, and then all resources in the patient's
+//! compartment, by type and in the order in which they were read. A block is never split between files.
 //!
-//! * A resource in the compartments of several patients is repeated in the block of each.
-//! * A resource in no patient's compartment (of those that the export is about) can stand in no block, and files hold
-//!   nothing but blocks. The standard allows to omit it; how many of each type were left out is said in the `error` file.
-//!   So is a Provenance that is about a patient only by way of what it is about.
-//! * So is a resource whose repetitions would take more than [`REPEATS_LIMIT_BYTES`]: a Group of a million patients, in
-//!   the block of each of them, would be larger than all the rest.
+//! * A resource in the compartments of several patients is copied to the block of each.
+//! * A resource in no compartment of the export's patients belongs to no block, and the files hold only blocks. The standard
+//!   permits to omit such resources. The `error` file reports their number for each type. This includes a Provenance that is
+//!   related to a patient only by its target.
+//! * A resource whose copies exceed [`COPIES_LIMIT_BYTES`] is omitted and reported as well. A Group of a million patients,
+//!   copied to the block of each, would be larger than all other data.
 //!
-//! Tasks that read the lake write frames into the [`Bucket`]s of the patients. Once they have closed, organizing tasks
-//! go through the buckets, and each takes the patients of a range of positions onto a [`SortBuffer`] until it is full: as many
-//! passes as it takes, in bounded memory.
+//! Read tasks write frames into the [`Bucket`]s of the patients. After that, grouping tasks read the buckets. Each task sorts
+//! the patients of a range of positions in a [`SortBuffer`], in as many passes as necessary, with bounded memory.
 
 mod frame;
-mod shelf;
+mod sort_buffer;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use headrace_fhir::ResourceType;
+use headrace_fhir::definitions::ResourceType;
 
-pub use frame::{Frame, FrameDecoder, Malformed, Role};
-pub use shelf::{Book, Order, SortBuffer};
+pub use frame::{Frame, FrameDecoder, FrameRole, MalformedFrame};
+pub use sort_buffer::{LineOrder, SortBuffer, SortedLine};
 
-use crate::job::anonymization::JobSecret;
-use crate::job::task::Organizing;
-use crate::output::file::Bucket;
-use crate::versions::key::Keys;
+use crate::job::JobSecret;
+use crate::job::file::Bucket;
+use crate::job::task::PatientGrouping;
+use crate::versions::key::ResourceKeyHasher;
 use crate::vocab::ids::JobId;
 
-/// A resource whose copies take more than this, in bytes, is left out; two copies of the longest line are not too much.
-/// It bounds what one line can make of a page.
-pub const REPEATS_LIMIT_BYTES: usize = 128 << 20;
+/// Maximum total size of a resource's copies, in bytes. It permits two copies of the longest line, and bounds the growth of a
+/// checkpoint by one line.
+pub const COPIES_LIMIT_BYTES: usize = 128 << 20;
 
-/// Positions are below this. Some bits of a hash are left for the bucket.
-const POSITIONS: u64 = 1 << 48;
+/// Exclusive upper bound of positions. The remaining bits of a hash select the bucket.
+const POSITION_COUNT: u64 = 1 << 48;
 
-/// Where the block of a patient stands among all blocks.
+/// Assigns patients to buckets and positions.
 #[derive(Clone, Debug)]
 pub struct PatientPartitioner {
-    keys: Keys,
+    hasher: ResourceKeyHasher,
 }
 
 impl PatientPartitioner {
-    /// The places of a job's blocks.
+    /// Creates the partitioner of a job.
     ///
-    /// `secret`: that of a de-identified export. Without it, whoever knows a patient's id could tell where the block stands.
-    pub fn of(job: &JobId, secret: Option<&JobSecret>) -> Self {
-        Self { keys: secret.map_or_else(|| Keys::of(job), Keys::of_secret) }
+    /// * `secret`: secret of a de-identified export. Without it, the position of a block could be computed from a patient's id.
+    pub fn new(job: &JobId, secret: Option<&JobSecret>) -> Self {
+        Self { hasher: secret.map_or_else(|| ResourceKeyHasher::from_job(job), ResourceKeyHasher::from_secret) }
     }
 
     fn hash(&self, patient: &str) -> u64 {
-        self.keys.patient(patient.as_bytes()).position()
+        self.hasher.patient_key(patient.as_bytes()).high_bits()
     }
 
-    /// The bucket of a patient's resources.
-    pub fn bucket_of(&self, patient: &str) -> Bucket {
-        Bucket::of(self.hash(patient))
+    /// Returns the bucket of a patient's resources.
+    pub fn bucket(&self, patient: &str) -> Bucket {
+        Bucket::from_hash(self.hash(patient))
     }
 
-    /// The position of a patient's block within every range of buckets. Patients may share one.
-    pub fn position_of(&self, patient: &str) -> u64 {
-        self.hash(patient) / (u64::MAX / POSITIONS + 1)
+    /// Returns the position of a patient's block. Several patients can have the same position.
+    pub fn position(&self, patient: &str) -> u64 {
+        self.hash(patient) / (u64::MAX / POSITION_COUNT + 1)
     }
 }
 
-/// One resource on its way into the blocks of its patients.
+/// A resource to copy to the blocks of its patients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Placed<'a> {
-    /// Its type.
-    pub kind: ResourceType,
-    /// Its line, without a line end.
+pub struct PatientCopies<'a> {
+    /// Resource type.
+    pub resource_type: ResourceType,
+    /// Line of the resource, without line feed.
     pub text: &'a [u8],
-    /// If it is a Patient: its own id.
-    pub own: Option<&'a str>,
-    /// Its patients, each once, and their buckets.
+    /// Id of the resource if it is a Patient.
+    pub patient_id: Option<&'a str>,
+    /// Ids of its patients, without duplicates, and their buckets.
     pub patients: &'a [(Bucket, String)],
 }
 
-impl Placed<'_> {
-    /// Whether it stands in a block.
+impl PatientCopies<'_> {
+    /// Returns true if the resource is written to a block.
     pub fn is_exported(&self) -> bool {
-        self.role_of_left_out().is_none()
+        self.omission().is_none()
     }
 
-    fn role_of_left_out(&self) -> Option<Role> {
+    /// Returns the role of the frame that reports the resource as omitted, or `None` if it is exported.
+    fn omission(&self) -> Option<FrameRole> {
         match self.patients {
-            [] => Some(Role::WithoutPatient),
+            [] => Some(FrameRole::NoPatient),
             [_] => None,
-            several if self.text.len().saturating_mul(several.len()) > REPEATS_LIMIT_BYTES => Some(Role::OfTooMany),
+            several if self.text.len().saturating_mul(several.len()) > COPIES_LIMIT_BYTES => Some(FrameRole::TooManyCopies),
             _ => None,
         }
     }
 
-    /// A frame for each of its patients, or one that says that it is left out.
+    /// Returns a frame for each patient, or one frame that reports the resource as omitted.
     pub fn frames(&self) -> impl Iterator<Item = (Bucket, Frame<'_>)> {
-        let left_out = self.role_of_left_out().map(|role| (Bucket::of(0), Frame { role, kind: self.kind, patient: "", text: b"" }));
-        let patients = if left_out.is_some() { &[] } else { self.patients };
+        let omission =
+            self.omission().map(|role| (Bucket::from_hash(0), Frame { role, resource_type: self.resource_type, patient: "", text: b"" }));
+        let patients = if omission.is_some() { &[] } else { self.patients };
         let frames = patients.iter().map(|(bucket, patient)| {
-            let role = if self.own == Some(patient) { Role::Patient } else { Role::Other };
-            (*bucket, Frame { role, kind: self.kind, patient, text: self.text })
+            let role = if self.patient_id == Some(patient) { FrameRole::Patient } else { FrameRole::Member };
+            (*bucket, Frame { role, resource_type: self.resource_type, patient, text: self.text })
         });
-        left_out.into_iter().chain(frames)
+        omission.into_iter().chain(frames)
     }
 }
 
-/// The line that begins a patient's block.
+/// Returns the header line of a patient's block.
 ///
-/// `reference`: to the patient.
-pub fn header(reference: &str) -> String {
+/// * `reference`: reference to the patient.
+pub fn block_header(reference: &str) -> String {
     let reference = serde_json::Value::from(reference);
-    format!("{HEADER_BEGIN}{reference}{HEADER_END}")
+    format!("{HEADER_PREFIX}{reference}{HEADER_SUFFIX}")
 }
 
-const HEADER_BEGIN: &str = r#"{"resourceType":"Parameters","parameter":[{"name":"header","valueReference":{"reference":"#;
-const HEADER_END: &str = "}}]}";
+const HEADER_PREFIX: &str = r#"{"resourceType":"Parameters","parameter":[{"name":"header","valueReference":{"reference":"#;
+const HEADER_SUFFIX: &str = "}}]}";
 
-/// Whether a line of an organized file begins a block. A Parameters resource of the lake does not: it has an id.
-pub fn is_header(line: &[u8]) -> bool {
-    let reference = line.strip_prefix(HEADER_BEGIN.as_bytes()).and_then(|rest| rest.strip_suffix(HEADER_END.as_bytes()));
+/// Returns true if a line is the header of a block. A Parameters resource of the lake is never taken for one, since it has
+/// an id.
+pub fn is_block_header(line: &[u8]) -> bool {
+    let reference = line.strip_prefix(HEADER_PREFIX.as_bytes()).and_then(|rest| rest.strip_suffix(HEADER_SUFFIX.as_bytes()));
     reference.is_some_and(|reference| serde_json::from_slice::<String>(reference).is_ok())
 }
 
-/// Which of the patients in some buckets a task writes the blocks of.
-pub fn positions(organizing: &Organizing) -> Range<u64> {
-    let of = u128::from(organizing.of.max(1));
-    let begin = |range: u32| u64::try_from(u128::from(POSITIONS) * u128::from(range) / of).unwrap_or(POSITIONS);
-    begin(organizing.range)..begin(organizing.range + 1)
+/// Returns the range of positions that a grouping task writes.
+pub fn position_range(grouping: &PatientGrouping) -> Range<u64> {
+    let of = u128::from(grouping.ranges.max(1));
+    let start = |range: u32| u64::try_from(u128::from(POSITION_COUNT) * u128::from(range) / of).unwrap_or(POSITION_COUNT);
+    start(grouping.range)..start(grouping.range + 1)
 }
 
-/// Shares the buckets, of which each holds so many bytes, among tasks that take about `limit_bytes` into memory: one for
-/// several small ones, several for a large one.
-pub fn share(buckets: &BTreeMap<Bucket, u64>, limit_bytes: u64) -> Vec<Organizing> {
-    // Ranges are not all alike, and a frame takes more in memory than in a file.
-    let share_bytes = (limit_bytes / 4 * 3).max(1);
-    let mut shares: Vec<(u64, Organizing)> = Vec::new();
+/// Divides buckets among grouping tasks: one task for several small buckets, several tasks for a large one.
+///
+/// * `buckets`: size of each bucket, in bytes.
+/// * `limit_bytes`: memory budget of a task.
+pub fn plan_grouping_tasks(buckets: &BTreeMap<Bucket, u64>, limit_bytes: u64) -> Vec<PatientGrouping> {
+    // Ranges differ in size, and a frame takes more bytes in memory than in a file, so use three quarters of the budget.
+    let task_bytes = (limit_bytes / 4 * 3).max(1);
+    let mut tasks: Vec<(u64, PatientGrouping)> = Vec::new();
     for (bucket, bytes) in buckets {
         let (from, to) = (bucket.number(), bucket.number() + 1);
-        match shares.last_mut() {
-            Some((held, last)) if *held + bytes <= share_bytes => (*held, last.to) = (*held + bytes, to),
+        match tasks.last_mut() {
+            Some((total, last)) if *total + bytes <= task_bytes => (*total, last.end_bucket) = (*total + bytes, to),
             Some(_) | None => {
-                let of = u32::try_from(bytes.div_ceil(share_bytes)).unwrap_or(RANGES_LIMIT).clamp(1, RANGES_LIMIT);
-                shares.extend((0..of).map(|range| (*bytes, Organizing { from, to, range, of })));
+                let of = u32::try_from(bytes.div_ceil(task_bytes)).unwrap_or(MAX_RANGES).clamp(1, MAX_RANGES);
+                tasks.extend((0..of).map(|range| (*bytes, PatientGrouping { first_bucket: from, end_bucket: to, range, ranges: of })));
             }
         }
     }
-    shares.into_iter().map(|(_, share)| share).collect()
+    tasks.into_iter().map(|(_, task)| task).collect()
 }
 
-/// More ranges than this are larger ones, which take several passes each: every range costs a read of the bucket.
-const RANGES_LIMIT: u32 = 4_096;
+/// Maximum number of ranges of a bucket. Each range reads the whole bucket, so a larger range takes several passes instead.
+const MAX_RANGES: u32 = 4_096;
 
 #[cfg(test)]
 mod tests;

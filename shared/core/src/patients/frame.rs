@@ -1,129 +1,128 @@
-//! How a resource lies in a bucket.
+//! The format of resources in buckets.
 
 use bytes::{Bytes, BytesMut};
-use headrace_fhir::ResourceType;
+use headrace_fhir::definitions::ResourceType;
 
-/// What a frame holds.
+/// The content of a frame. Roles sort in the order of lines within a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Role {
-    /// The Patient whose block it is: it stands first.
+pub enum FrameRole {
+    /// The Patient of the block.
     Patient,
     /// A resource in the patient's compartment.
-    Other,
-    /// Nothing but that a resource is in no patient's compartment.
-    WithoutPatient,
-    /// Nothing but that a resource is in the compartments of too many patients.
-    OfTooMany,
+    Member,
+    /// A notice that a resource was omitted because it is in no patient's compartment.
+    NoPatient,
+    /// A notice that a resource was omitted because it has too many copies.
+    TooManyCopies,
 }
 
-impl Role {
-    /// Every role.
-    pub const ALL: [Self; 4] = [Self::Patient, Self::Other, Self::WithoutPatient, Self::OfTooMany];
+impl FrameRole {
+    /// The list of all roles.
+    pub const ALL: [Self; 4] = [Self::Patient, Self::Member, Self::NoPatient, Self::TooManyCopies];
 
-    fn byte(self) -> u8 {
+    fn to_byte(self) -> u8 {
         match self {
             Self::Patient => 0,
-            Self::Other => 1,
-            Self::WithoutPatient => 2,
-            Self::OfTooMany => 3,
+            Self::Member => 1,
+            Self::NoPatient => 2,
+            Self::TooManyCopies => 3,
         }
     }
 
-    fn of(byte: u8) -> Option<Self> {
-        Self::ALL.into_iter().find(|role| role.byte() == byte)
+    fn from_byte(byte: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| role.to_byte() == byte)
     }
 }
 
-/// A resource and the patient into whose block it goes.
+/// A resource and the patient whose block it belongs to.
 ///
-/// In a file: the length of what follows (4 bytes, the lowest first), the role, the length of the type's name and the
-/// name, the length of the patient's id (4 bytes) and the id, the line. Lengths instead of marks: ids and lines may hold
-/// whatever the lake holds.
+/// The format is: length of the rest (4 bytes, little-endian), role, length of the type name, type name, length of the
+/// patient's id (4 bytes, little-endian), patient's id, line. Lengths are used instead of delimiters because ids and lines
+/// can hold any bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Frame<'a> {
-    /// What it holds.
-    pub role: Role,
-    /// The type of the resource.
-    pub kind: ResourceType,
-    /// The patient's id.
+    /// Content of the frame.
+    pub role: FrameRole,
+    /// Resource type.
+    pub resource_type: ResourceType,
+    /// Id of the patient.
     pub patient: &'a str,
-    /// The line, without a line end.
+    /// Line of the resource, without line feed.
     pub text: &'a [u8],
 }
 
-/// A file of frames that holds something else.
+/// A file holds something other than frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("it holds no frames")]
-pub struct Malformed;
+#[error("it does not hold valid frames")]
+pub struct MalformedFrame;
 
 impl<'a> Frame<'a> {
-    /// As it lies in a file.
-    pub fn bytes(&self) -> Bytes {
-        let name = self.kind.as_str().as_bytes();
+    /// Serializes the frame.
+    pub fn to_bytes(&self) -> Bytes {
+        let name = self.resource_type.as_str().as_bytes();
         let length = 1 + 1 + name.len() + 4 + self.patient.len() + self.text.len();
         let mut bytes = BytesMut::with_capacity(4 + length);
-        bytes.extend_from_slice(&count(length));
-        bytes.extend_from_slice(&[self.role.byte(), u8::try_from(name.len()).unwrap_or_default()]);
+        bytes.extend_from_slice(&encode_length(length));
+        bytes.extend_from_slice(&[self.role.to_byte(), u8::try_from(name.len()).unwrap_or_default()]);
         bytes.extend_from_slice(name);
-        bytes.extend_from_slice(&count(self.patient.len()));
+        bytes.extend_from_slice(&encode_length(self.patient.len()));
         bytes.extend_from_slice(self.patient.as_bytes());
         bytes.extend_from_slice(self.text);
         bytes.freeze()
     }
 
-    /// Reads a frame without the length before it.
-    fn read(bytes: &'a [u8]) -> Option<Self> {
+    /// Parses a frame without its leading length.
+    fn parse(bytes: &'a [u8]) -> Option<Self> {
         let ([role, name_length], rest) = bytes.split_first_chunk()?;
         let (name, rest) = rest.split_at_checked(usize::from(*name_length))?;
         let (patient_length, rest) = rest.split_first_chunk()?;
-        let (patient, text) = rest.split_at_checked(length(*patient_length))?;
-        let kind = ResourceType::named(std::str::from_utf8(name).ok()?)?;
-        Some(Self { role: Role::of(*role)?, kind, patient: std::str::from_utf8(patient).ok()?, text })
+        let (patient, text) = rest.split_at_checked(decode_length(*patient_length))?;
+        let resource_type = ResourceType::parse(std::str::from_utf8(name).ok()?)?;
+        Some(Self { role: FrameRole::from_byte(*role)?, resource_type, patient: std::str::from_utf8(patient).ok()?, text })
     }
 }
 
-/// A line is at most 64 MiB long, an id stands in one.
-fn count(length: usize) -> [u8; 4] {
+/// Encodes a length. A line, and so an id in it, has at most 64 MiB, so 4 bytes suffice.
+fn encode_length(length: usize) -> [u8; 4] {
     u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes()
 }
 
-fn length(bytes: [u8; 4]) -> usize {
+fn decode_length(bytes: [u8; 4]) -> usize {
     usize::try_from(u32::from_le_bytes(bytes)).unwrap_or(usize::MAX)
 }
 
-/// Reads the frames of a file, wherever its bytes were cut.
+/// Decodes the frames of a file that arrives in chunks.
 #[derive(Debug, Default)]
 pub struct FrameDecoder {
-    /// The beginning of a frame whose end has not come yet.
-    carry: BytesMut,
+    /// Start of a frame that continues in the next chunk.
+    partial_frame: BytesMut,
 }
 
 impl FrameDecoder {
-    /// Takes the next bytes; gives every frame that they complete to `visit`.
-    pub fn feed(&mut self, bytes: &[u8], visit: &mut impl FnMut(&Frame<'_>)) -> Result<(), Malformed> {
-        if self.carry.is_empty() {
-            let rest = unframe(bytes, visit)?;
-            self.carry.extend_from_slice(rest);
+    /// Adds the next chunk and calls `visit` for each frame that it completes.
+    pub fn push(&mut self, chunk: &[u8], visit: &mut impl FnMut(&Frame<'_>)) -> Result<(), MalformedFrame> {
+        if self.partial_frame.is_empty() {
+            let rest = visit_frames(chunk, visit)?;
+            self.partial_frame.extend_from_slice(rest);
             return Ok(());
         }
-        self.carry.extend_from_slice(bytes);
-        let rest = unframe(&self.carry, visit)?.len();
-        let taken = self.carry.len() - rest;
-        drop(self.carry.split_to(taken));
+        self.partial_frame.extend_from_slice(chunk);
+        let rest = visit_frames(&self.partial_frame, visit)?.len();
+        let visited = self.partial_frame.len() - rest;
+        drop(self.partial_frame.split_to(visited));
         Ok(())
     }
 
-    /// Whether the file may end here.
+    /// Returns true if no frame is incomplete, so that the file may end here.
     pub fn is_between_frames(&self) -> bool {
-        self.carry.is_empty()
+        self.partial_frame.is_empty()
     }
 }
 
-/// Gives every whole frame to `visit`; what is left.
-fn unframe<'a>(mut bytes: &'a [u8], visit: &mut impl FnMut(&Frame<'_>)) -> Result<&'a [u8], Malformed> {
-    while let Some((frame, rest)) = bytes.split_first_chunk().and_then(|(frame_length, rest)| rest.split_at_checked(length(*frame_length)))
-    {
-        visit(&Frame::read(frame).ok_or(Malformed)?);
+/// Calls `visit` for each complete frame and returns the remaining bytes.
+fn visit_frames<'a>(mut bytes: &'a [u8], visit: &mut impl FnMut(&Frame<'_>)) -> Result<&'a [u8], MalformedFrame> {
+    while let Some((frame, rest)) = bytes.split_first_chunk().and_then(|(length, rest)| rest.split_at_checked(decode_length(*length))) {
+        visit(&Frame::parse(frame).ok_or(MalformedFrame)?);
         bytes = rest;
     }
     Ok(bytes)
