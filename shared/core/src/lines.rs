@@ -1,5 +1,6 @@
-//! The path of a line from the lake to an output file.
+//! Processes the lines of the lake: selects them, de-identifies them, and writes them to output files and fragments.
 
 pub mod checkpoint;
-pub mod reading;
+pub mod deid;
+pub mod line_processor;
 pub mod selection;

@@ -1,386 +1,403 @@
-//! Lines on their way into files: the byte pump's inner loop.
+//! Writes lines to the files of a checkpoint: the inner loop of a worker.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
 use crc_fast::{CrcAlgorithm, Digest};
-use headrace_fhir::{DeidEnds, DeidFailure, ResourceType};
+use headrace_fhir::deid::{DeidFailure, DeidFailureScope};
 
-use crate::job::Tally;
+use crate::job::file::{FileSummary, FragmentName, OutputKind};
 use crate::job::folder::Folder;
 use crate::job::task::Lease;
+use crate::job::{Counters, ExportError};
 use crate::lake::ndjson::{self, LINE_LIMIT_BYTES};
-use crate::lines::reading::{Reading, Taken};
-use crate::output::file::{Content, FragmentName, OutputKind};
-use crate::patients::is_header;
-use crate::ports::{Draft, OutputStore, TAILS_PER_PAGE};
-use crate::versions::record::{Link, Notebook, Place, VersionRecord, written};
-use crate::vocab::error::{ExportError, StoreError};
-use crate::vocab::outcome::{IssueCode, Outcome};
+use crate::lines::line_processor::{LineOutput, LineProcessor};
+use crate::patients::is_block_header;
+use crate::ports::{FRAGMENTS_PER_CHECKPOINT, FileWriter, OutputStore};
+use crate::versions::record::{LinePosition, ResourceLink, VersionLog, VersionRecord, write_sorted};
+use crate::vocab::error::StoreError;
+use crate::vocab::outcome::{IssueCode, OperationOutcome};
 
-/// The most bytes that wait in drafts besides the largest one. It bounds memory where drafts are buffers: mixed files
-/// fill many drafts at once.
-const BESIDE_LIMIT_BYTES: u64 = 48 << 20;
+/// Maximum total size of the open files except the largest one. It bounds memory where files are buffered: mixed input
+/// writes to many files at once.
+const SMALL_FILES_LIMIT_BYTES: u64 = 48 << 20;
 
-/// The most files that a page holds beside its notes and links.
-const FILES_PER_PAGE: usize = TAILS_PER_PAGE - 2;
+/// Maximum number of files in a checkpoint, in addition to the fragments of versions and links.
+const FILES_PER_CHECKPOINT: usize = FRAGMENTS_PER_CHECKPOINT - 2;
 
-/// The files that are being written since the last recorded page.
+/// The files written since the last checkpoint.
 pub struct OpenCheckpoint<'s, P: OutputStore> {
     store: &'s P,
     folder: Folder,
     file_bytes: u64,
-    /// Task, attempt and step, for the names of tails.
+    /// Task, attempt and fencing token, for the names of fragments.
     writer: (u32, u32, u32),
-    drafts: BTreeMap<OutputKind, OpenFile<P::Draft>>,
-    pending_bytes: u64,
-    /// The size of the largest draft.
+    files: BTreeMap<OutputKind, OpenFile<P::Writer>>,
+    total_bytes: u64,
+    /// Size of the largest file.
     largest_bytes: u64,
-    /// [`BESIDE_LIMIT_BYTES`].
-    beside_limit_bytes: u64,
-    /// The kind whose draft has reached the size of a file.
-    full: Option<OutputKind>,
-    /// What has been noted since the last recorded page.
-    notebook: Notebook,
-    /// What has been counted since the last recorded page.
-    pub tally: Tally,
+    /// [`SMALL_FILES_LIMIT_BYTES`].
+    small_files_limit_bytes: u64,
+    /// Kind of the file that has reached its full size.
+    full_kind: Option<OutputKind>,
+    /// Versions and links recorded since the last checkpoint.
+    version_log: VersionLog,
+    /// Counters since the last checkpoint.
+    pub counters: Counters,
 }
 
-/// One draft and what it holds.
-pub struct OpenFile<D> {
-    /// Its name, unless it becomes a part.
-    pub tail: FragmentName,
-    draft: D,
+/// A file that is being written.
+pub struct OpenFile<W> {
+    /// Name of the file, unless it becomes an output file.
+    pub fragment: FragmentName,
+    writer: W,
     crc: Digest,
-    content: Content,
+    summary: FileSummary,
 }
 
-impl<D: Draft> OpenFile<D> {
-    /// What it holds so far.
-    pub fn content(&self) -> Content {
-        Content { crc64: self.crc.finalize(), ..self.content }
+impl<W: FileWriter> OpenFile<W> {
+    /// Returns the summary of the content so far.
+    pub fn summary(&self) -> FileSummary {
+        FileSummary { crc64: self.crc.finalize(), ..self.summary }
     }
 
-    /// The draft, to be settled.
-    pub fn into_draft(self) -> D {
-        self.draft
+    /// Returns the writer, to commit the file.
+    pub fn into_writer(self) -> W {
+        self.writer
     }
 }
 
-/// Lines of one kind that are appended together: either neighbours in a block, or written anew.
+/// Consecutive lines of one kind that are appended together: either a range of the block, or rewritten lines.
 struct Run {
     kind: OutputKind,
-    here: Range<usize>,
-    other: BytesMut,
+    range: Range<usize>,
+    rewritten: BytesMut,
     lines: u64,
 }
 
-/// What a run goes on with.
-enum Lines<'a> {
-    /// The line as it stands in the block.
-    Here,
-    /// These lines, so many.
-    Other(&'a [u8], u64),
+/// Lines to add to a run.
+enum RunLines<'a> {
+    /// The unchanged line in the block.
+    Unchanged,
+    /// Other lines, with line feeds, and their number.
+    Rewritten(&'a [u8], u64),
 }
 
 impl Run {
     fn bytes(&self) -> u64 {
-        (self.here.len() + self.other.len()) as u64
+        (self.range.len() + self.rewritten.len()) as u64
     }
 
-    fn goes_on_with(&self, lines: &Lines<'_>, here: &Range<usize>) -> bool {
+    /// Returns true if the lines can be added to this run.
+    fn accepts(&self, lines: &RunLines<'_>, range: &Range<usize>) -> bool {
         match lines {
-            Lines::Here => self.other.is_empty() && self.here.end == here.start,
-            Lines::Other(..) => self.here.is_empty(),
+            RunLines::Unchanged => self.rewritten.is_empty() && self.range.end == range.start,
+            RunLines::Rewritten(..) => self.range.is_empty(),
         }
     }
 }
 
-/// The log says which resource it was: whoever runs the service has to find it.
-fn given_up(object: &str, offset: u64, failure: &DeidFailure) -> ExportError {
+/// Returns the error of a job that ends because of this resource. Only the log names the resource, so that operators can find
+/// it.
+fn deid_job_failure(object: &str, offset: u64, failure: &DeidFailure) -> ExportError {
     tracing::warn!(object, offset, "a resource cannot be de-identified");
     ExportError::NotDeidentified(format!("a resource cannot be de-identified: {failure}"))
 }
 
-/// Into which kind of file a resource is written.
-fn written_as(kind: ResourceType) -> OutputKind {
-    OutputKind::Output(kind)
-}
-
-/// Whether to go on feeding.
+/// The result of adding a block of lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fill {
-    /// All of the block is taken.
-    Taken,
-    /// The page must be recorded before more is fed; lines up to this offset of the object are taken, perhaps none.
+pub enum AddOutcome {
+    /// The block was added completely.
+    Added,
+    /// The checkpoint must be committed before more lines are added. The lines up to this offset of the object were added,
+    /// possibly none.
     FullAt(u64),
 }
 
 impl<'s, P: OutputStore> OpenCheckpoint<'s, P> {
-    /// An empty page for files of the leased task.
+    /// Creates an empty checkpoint of the leased task.
     pub fn new(store: &'s P, lease: &Lease) -> Self {
         Self {
             store,
             folder: lease.job.folder(),
-            file_bytes: lease.job.limits.file_bytes,
-            writer: (lease.task.task, lease.attempt, lease.step),
-            drafts: BTreeMap::new(),
-            pending_bytes: 0,
+            file_bytes: lease.job.settings.file_bytes,
+            writer: (lease.task.task, lease.attempt, lease.fencing_token),
+            files: BTreeMap::new(),
+            total_bytes: 0,
             largest_bytes: 0,
-            beside_limit_bytes: BESIDE_LIMIT_BYTES,
-            full: None,
-            notebook: Notebook::of_task(lease.task.task),
-            tally: Tally::default(),
+            small_files_limit_bytes: SMALL_FILES_LIMIT_BYTES,
+            full_kind: None,
+            version_log: VersionLog::new(lease.task.task),
+            counters: Counters::default(),
         }
     }
 
-    /// Whether something of this kind is in it.
-    pub fn holds(&self, kind: OutputKind) -> bool {
-        self.drafts.contains_key(&kind)
+    /// Returns true if the checkpoint contains a file of this kind.
+    pub fn contains(&self, kind: OutputKind) -> bool {
+        self.files.contains_key(&kind)
     }
 
-    /// The kind that has reached the size of a file, if one has.
-    pub fn full(&self) -> Option<OutputKind> {
-        self.full
+    /// Returns the kind of the file that has reached its full size.
+    pub fn full_kind(&self) -> Option<OutputKind> {
+        self.full_kind
     }
 
-    /// Everything written since the last page.
-    pub fn take_drafts(&mut self) -> BTreeMap<OutputKind, OpenFile<P::Draft>> {
-        self.full = None;
-        self.pending_bytes = 0;
+    /// Removes and returns the files written since the last checkpoint.
+    pub fn take_files(&mut self) -> BTreeMap<OutputKind, OpenFile<P::Writer>> {
+        self.full_kind = None;
+        self.total_bytes = 0;
         self.largest_bytes = 0;
-        std::mem::take(&mut self.drafts)
+        std::mem::take(&mut self.files)
     }
 
-    /// Everything noted since the last page, each sort as it is written into a tail, with the number of records.
-    pub fn take_notes(&mut self) -> impl Iterator<Item = (FragmentName, Bytes, u64)> + use<P> {
-        let (notes, links) = (std::mem::take(&mut self.notebook.notes), std::mem::take(&mut self.notebook.links));
-        let (task, attempt, step) = self.writer;
-        let sorts =
-            [(OutputKind::Notes, notes.len(), written::<VersionRecord>(notes)), (OutputKind::Links, links.len(), written::<Link>(links))];
-        let filled = sorts.into_iter().filter(|(_, count, _)| *count > 0);
-        filled.map(move |(kind, count, bytes)| (FragmentName { kind, task, attempt, step }, bytes, count as u64))
+    /// Removes the versions and links recorded since the last checkpoint. Returns them as fragments, with the number of
+    /// records in each.
+    pub fn take_version_fragments(&mut self) -> impl Iterator<Item = (FragmentName, Bytes, u64)> + use<P> {
+        let versions = std::mem::take(&mut self.version_log.versions);
+        let links = std::mem::take(&mut self.version_log.links);
+        let (task, attempt, fencing_token) = self.writer;
+        let fragments = [
+            (OutputKind::VersionRecords, versions.len(), write_sorted::<VersionRecord>(versions)),
+            (OutputKind::Links, links.len(), write_sorted::<ResourceLink>(links)),
+        ];
+        let non_empty = fragments.into_iter().filter(|(_, count, _)| *count > 0);
+        non_empty.map(move |(kind, count, bytes)| (FragmentName { kind, task, attempt, fencing_token }, bytes, count as u64))
     }
 
-    /// Begins the next page, after `lease` has recorded this one.
-    pub fn turn(&mut self, lease: &Lease) {
-        self.writer = (lease.task.task, lease.attempt, lease.step);
-        self.tally = Tally::default();
+    /// Starts the next checkpoint, after `lease` has committed this one.
+    pub fn start_next(&mut self, lease: &Lease) {
+        self.writer = (lease.task.task, lease.attempt, lease.fencing_token);
+        self.counters = Counters::default();
     }
 
-    /// Takes the lines of a lake's block from its byte `from`, as far as the page goes.
+    /// Adds the lines of a block of the lake from its byte `from`, until the checkpoint is full.
     ///
-    /// * `object`, `item`, `offset`: where the block stands, for notes and for the errors of lines that are not resources.
-    /// * Runs of lines of one type are copied as one slice of the block, never line by line.
-    pub async fn feed(
+    /// * `object`, `slice`, `offset`: position of the block, for version records and error messages.
+    /// * Consecutive unchanged lines of one type are appended as one range of the block, not line by line.
+    pub async fn add_lines(
         &mut self,
         block: &Bytes,
         offset: u64,
         from: usize,
-        (object, item): (&str, u32),
-        reading: &mut Reading,
-    ) -> Result<Fill, ExportError> {
+        (object, slice): (&str, u32),
+        processor: &mut LineProcessor,
+    ) -> Result<AddOutcome, ExportError> {
         let mut run = None::<Run>;
         let rest = block.slice(from..);
         let origin = offset + from as u64;
-        if self.must_be_recorded() {
-            // An overlong line stood before this block.
-            return Ok(Fill::FullAt(origin));
+        if self.must_be_committed() {
+            // The report of an overlong line before this block filled the checkpoint.
+            return Ok(AddOutcome::FullAt(origin));
         }
         for line in ndjson::lines(&rest, origin) {
-            let at = origin + line.start as u64;
-            let ended: Vec<u8>;
-            let taken = if line.is_blank() { Taken::Nothing } else { reading.take(line.text, Place::new(item, at), &mut self.notebook) };
-            match taken {
-                Taken::Whole(kind) => {
-                    self.tally.resources += 1;
+            let line_offset = origin + line.start as u64;
+            let range = line.start..line.end;
+            let with_line_feed: Vec<u8>;
+            let output = if line.is_blank() {
+                LineOutput::Nothing
+            } else {
+                processor.process(line.text, LinePosition::new(slice, line_offset), &mut self.version_log)
+            };
+            // Lines extend the current run. Everything else first ends it, so that the order of lines is kept.
+            match output {
+                LineOutput::Unchanged(kind) => {
+                    self.counters.resources += 1;
                     let lines = if line.is_verbatim() {
-                        Lines::Here
+                        RunLines::Unchanged
                     } else {
-                        ended = [line.text, b"\n"].concat();
-                        Lines::Other(&ended, 1)
+                        with_line_feed = [line.text, b"\n"].concat();
+                        RunLines::Rewritten(&with_line_feed, 1)
                     };
-                    self.go_on(&mut run, written_as(kind), lines, &rest, line.start..line.next).await?;
+                    self.extend_run(&mut run, OutputKind::Output(kind), lines, &rest, range).await?;
                 }
-                Taken::Reduced(kind, text) => {
-                    self.tally.resources += 1;
-                    self.go_on(&mut run, written_as(kind), Lines::Other(text, 1), &rest, line.start..line.next).await?;
+                LineOutput::Rewritten(kind, text) => {
+                    self.counters.resources += 1;
+                    self.extend_run(&mut run, OutputKind::Output(kind), RunLines::Rewritten(text, 1), &rest, range).await?;
                 }
-                Taken::Placed(placed) => {
-                    self.end(&mut run, &rest).await?;
-                    self.tally.resources += u64::from(placed.is_exported());
-                    for (bucket, frame) in placed.frames() {
-                        self.append(OutputKind::Bucket(bucket), frame.bytes(), 1).await?;
+                LineOutput::PatientCopies(copies) => {
+                    self.end_run(&mut run, &rest).await?;
+                    self.counters.resources += u64::from(copies.is_exported());
+                    for (bucket, frame) in copies.frames() {
+                        self.append(OutputKind::Bucket(bucket), frame.to_bytes(), 1).await?;
                     }
                 }
-                Taken::Deleted(text, count) => {
-                    self.go_on(&mut run, OutputKind::Deleted, Lines::Other(text, count), &rest, line.start..line.next).await?;
+                LineOutput::Deletions(text, count) => {
+                    self.extend_run(&mut run, OutputKind::Deleted, RunLines::Rewritten(text, count), &rest, range).await?;
                 }
-                Taken::Refused(reason) => {
-                    self.end(&mut run, &rest).await?;
-                    if reading.reports_refused() {
-                        self.refuse((!reading.deidentifies()).then_some((object, at)), &reason).await?;
+                LineOutput::Rejected(reason) => {
+                    self.end_run(&mut run, &rest).await?;
+                    if processor.reports_rejected_lines() {
+                        self.report_rejected_line((!processor.is_deidentified()).then_some((object, line_offset)), &reason).await?;
                     }
                 }
-                Taken::Emptied(kind, text, failure) => {
-                    self.tally.resources += 1;
-                    self.go_on(&mut run, written_as(kind), Lines::Other(text, 1), &rest, line.start..line.next).await?;
-                    self.end(&mut run, &rest).await?;
-                    self.tell_of_spoilt("is empty but for its type", &failure).await?;
+                LineOutput::TypeOnly(kind, text, failure) => {
+                    self.counters.resources += 1;
+                    self.extend_run(&mut run, OutputKind::Output(kind), RunLines::Rewritten(text, 1), &rest, range).await?;
+                    self.end_run(&mut run, &rest).await?;
+                    self.report_deid_failure("was reduced to its type", &failure).await?;
                 }
-                Taken::Spoilt(failure) => match failure.ends {
-                    DeidEnds::Job => return Err(given_up(object, at, &failure)),
-                    DeidEnds::Resource => {
-                        self.end(&mut run, &rest).await?;
-                        self.tell_of_spoilt("was left out", &failure).await?;
+                LineOutput::DeidFailed(failure) => match failure.scope {
+                    DeidFailureScope::Job => return Err(deid_job_failure(object, line_offset, &failure)),
+                    DeidFailureScope::Resource => {
+                        self.end_run(&mut run, &rest).await?;
+                        self.report_deid_failure("was left out", &failure).await?;
                     }
                 },
-                Taken::Nothing => {}
+                LineOutput::Nothing => {}
             }
-            let is_full = run.as_ref().is_some_and(|run| self.would_end(run.kind, run.bytes())) || self.notebook.is_full();
+            let is_full = run.as_ref().is_some_and(|run| self.would_be_full(run.kind, run.bytes())) || self.version_log.is_full();
             if is_full {
-                self.end(&mut run, &rest).await?;
+                self.end_run(&mut run, &rest).await?;
             }
-            if run.is_none() && self.must_be_recorded() {
-                return Ok(Fill::FullAt(origin + line.next as u64));
+            if run.is_none() && self.must_be_committed() {
+                return Ok(AddOutcome::FullAt(origin + line.end as u64));
             }
         }
-        self.end(&mut run, &rest).await?;
-        Ok(Fill::Taken)
+        self.end_run(&mut run, &rest).await?;
+        Ok(AddOutcome::Added)
     }
 
-    /// Puts lines behind the run if they go on with it, else behind a new one.
-    async fn go_on(
+    /// Adds lines to the run if it accepts them. Otherwise ends the run and starts a new one.
+    async fn extend_run(
         &mut self,
         run: &mut Option<Run>,
         kind: OutputKind,
-        lines: Lines<'_>,
+        lines: RunLines<'_>,
         block: &Bytes,
-        here: Range<usize>,
+        range: Range<usize>,
     ) -> Result<(), StoreError> {
-        if !run.as_ref().is_some_and(|run| run.kind == kind && run.goes_on_with(&lines, &here)) {
-            self.end(run, block).await?;
+        if !run.as_ref().is_some_and(|run| run.kind == kind && run.accepts(&lines, &range)) {
+            self.end_run(run, block).await?;
         }
-        let run = run.get_or_insert_with(|| Run { kind, here: here.start..here.start, other: BytesMut::new(), lines: 0 });
+        let run = run.get_or_insert_with(|| Run { kind, range: range.start..range.start, rewritten: BytesMut::new(), lines: 0 });
         match lines {
-            Lines::Here => (run.here.end, run.lines) = (here.end, run.lines + 1),
-            Lines::Other(text, count) => {
-                run.other.extend_from_slice(text);
+            RunLines::Unchanged => (run.range.end, run.lines) = (range.end, run.lines + 1),
+            RunLines::Rewritten(text, count) => {
+                run.rewritten.extend_from_slice(text);
                 run.lines += count;
             }
         }
         Ok(())
     }
 
-    async fn end(&mut self, run: &mut Option<Run>, block: &Bytes) -> Result<(), StoreError> {
+    /// Appends the run to its file.
+    async fn end_run(&mut self, run: &mut Option<Run>, block: &Bytes) -> Result<(), StoreError> {
         match run.take() {
-            Some(Run { kind, here, other, lines }) => {
-                let bytes = if other.is_empty() { block.slice(here) } else { other.freeze() };
+            Some(Run { kind, range, rewritten, lines }) => {
+                let bytes = if rewritten.is_empty() { block.slice(range) } else { rewritten.freeze() };
                 self.append(kind, bytes, lines).await
             }
             None => Ok(()),
         }
     }
 
-    /// Takes lines of one kind that are known to be good: a tail's.
-    pub async fn feed_tail(&mut self, block: &Bytes, offset: u64, from: usize, kind: OutputKind) -> Result<Fill, StoreError> {
-        let mut taken = from;
+    /// Adds the lines of a fragment from byte `from` of the block, until the checkpoint is full. Their content is not checked.
+    pub async fn add_fragment_lines(
+        &mut self,
+        block: &Bytes,
+        offset: u64,
+        from: usize,
+        kind: OutputKind,
+    ) -> Result<AddOutcome, StoreError> {
+        let mut added = from;
         let mut count = 0;
         let rest = block.slice(from..);
         for line in ndjson::lines(&rest, 1) {
-            if kind == OutputKind::Organized {
-                // Blocks are not split: a file may end where one begins.
-                let here = from + line.start;
-                let held = self.drafts.get(&kind).map_or(0, |open| open.content.bytes) + (here - taken) as u64;
-                if held >= self.file_bytes && is_header(line.text) {
-                    if here > taken {
-                        self.append(kind, block.slice(taken..here), count).await?;
+            if kind == OutputKind::PatientBlocks {
+                // The block of a patient must not be split, so a file ends only before a header.
+                let start = from + line.start;
+                let size = self.files.get(&kind).map_or(0, |open| open.summary.bytes) + (start - added) as u64;
+                if size >= self.file_bytes && is_block_header(line.text) {
+                    if start > added {
+                        self.append(kind, block.slice(added..start), count).await?;
                     }
-                    return Ok(Fill::FullAt(offset + here as u64));
+                    return Ok(AddOutcome::FullAt(offset + start as u64));
                 }
                 count += 1;
                 continue;
             }
             count += 1;
-            if self.would_end(kind, (from + line.next - taken) as u64) {
-                self.append(kind, block.slice(taken..from + line.next), count).await?;
-                taken = from + line.next;
+            if self.would_be_full(kind, (from + line.end - added) as u64) {
+                self.append(kind, block.slice(added..from + line.end), count).await?;
+                added = from + line.end;
                 count = 0;
-                if self.must_be_recorded() {
-                    return Ok(Fill::FullAt(offset + taken as u64));
+                if self.must_be_committed() {
+                    return Ok(AddOutcome::FullAt(offset + added as u64));
                 }
             }
         }
-        if taken < block.len() {
-            self.append(kind, block.slice(taken..), count).await?;
+        if added < block.len() {
+            self.append(kind, block.slice(added..), count).await?;
         }
-        Ok(Fill::Taken)
+        Ok(AddOutcome::Added)
     }
 
-    /// Notes a line that is too long to be read.
-    pub async fn refuse_overlong(&mut self, at: Option<(&str, u64)>) -> Result<(), StoreError> {
+    /// Reports a line that is too long to be read.
+    pub async fn report_overlong_line(&mut self, location: Option<(&str, u64)>) -> Result<(), StoreError> {
         let reason = format!("longer than {} MiB", LINE_LIMIT_BYTES >> 20);
-        self.refuse(at, &reason).await
+        self.report_rejected_line(location, &reason).await
     }
 
-    /// Notes a line that is left out; `at` is its object and offset. A de-identified export does not tell them: operators
-    /// name objects, and some by patients.
-    async fn refuse(&mut self, at: Option<(&str, u64)>, reason: &str) -> Result<(), StoreError> {
-        self.tally.refused += 1;
-        let place = at.map(|(object, offset)| format!("object `{object}`, byte {offset}: ")).unwrap_or_default();
-        self.tell(IssueCode::Structure, format!("a line of the lake was left out: {place}{reason}")).await
+    /// Reports a line that is not exported.
+    ///
+    /// * `location`: object and offset. `None` for de-identified exports, since names of objects can contain names of patients.
+    async fn report_rejected_line(&mut self, location: Option<(&str, u64)>, reason: &str) -> Result<(), StoreError> {
+        self.counters.lines_rejected += 1;
+        let location = location.map(|(object, offset)| format!("object `{object}`, byte {offset}: ")).unwrap_or_default();
+        self.write_error(IssueCode::Structure, format!("a line of the lake was left out: {location}{reason}")).await
     }
 
-    async fn tell_of_spoilt(&mut self, what_became: &str, failure: &DeidFailure) -> Result<(), StoreError> {
-        self.tell(IssueCode::Processing, format!("a resource {what_became}, since it cannot be de-identified: {failure}")).await
+    async fn report_deid_failure(&mut self, result: &str, failure: &DeidFailure) -> Result<(), StoreError> {
+        self.write_error(IssueCode::Processing, format!("a resource {result}, since it cannot be de-identified: {failure}")).await
     }
 
-    async fn tell(&mut self, code: IssueCode, text: String) -> Result<(), StoreError> {
-        self.append(OutputKind::Error, format!("{}\n", Outcome::error(code, text)).into(), 1).await
+    /// Writes an OperationOutcome to the file of errors.
+    async fn write_error(&mut self, code: IssueCode, text: String) -> Result<(), StoreError> {
+        self.append(OutputKind::Error, format!("{}\n", OperationOutcome::error(code, text)).into(), 1).await
     }
 
-    /// Whether the page must be recorded once so many more bytes of a kind are in it. Asked line by line, so that pages
-    /// end where the lines say and not where blocks do: a second attempt writes the same bytes under a claimed name.
-    fn would_end(&self, kind: OutputKind, more: u64) -> bool {
-        let open = self.drafts.get(&kind);
-        let held = open.map_or(0, |open| open.content.bytes) + more;
-        let beside = self.pending_bytes + more - self.largest_bytes.max(held);
-        // One kind of a page may become a part; a page holds only so many tails.
-        let files = self.drafts.len() + usize::from(open.is_none());
-        held >= self.file_bytes || beside >= self.beside_limit_bytes || files >= FILES_PER_PAGE
+    /// Returns true if the checkpoint is full after adding `bytes` of a kind. It is asked after each line, so that the end of a
+    /// checkpoint depends on lines and not on blocks: a second attempt must write the same bytes to a reserved file.
+    fn would_be_full(&self, kind: OutputKind, bytes: u64) -> bool {
+        let open = self.files.get(&kind);
+        let size = open.map_or(0, |open| open.summary.bytes) + bytes;
+        let small_files_bytes = self.total_bytes + bytes - self.largest_bytes.max(size);
+        let file_count = self.files.len() + usize::from(open.is_none());
+        size >= self.file_bytes || small_files_bytes >= self.small_files_limit_bytes || file_count >= FILES_PER_CHECKPOINT
     }
 
-    fn must_be_recorded(&self) -> bool {
-        let beside = self.pending_bytes - self.largest_bytes;
-        self.full.is_some() || beside >= self.beside_limit_bytes || self.drafts.len() >= FILES_PER_PAGE || self.notebook.is_full()
+    /// Returns true if the checkpoint is full.
+    fn must_be_committed(&self) -> bool {
+        let small_files_bytes = self.total_bytes - self.largest_bytes;
+        self.full_kind.is_some()
+            || small_files_bytes >= self.small_files_limit_bytes
+            || self.files.len() >= FILES_PER_CHECKPOINT
+            || self.version_log.is_full()
     }
 
-    /// Writes lines of one kind, or one frame of a bucket.
+    /// Appends lines of one kind, or one frame of a bucket.
     pub(crate) async fn append(&mut self, kind: OutputKind, bytes: Bytes, lines: u64) -> Result<(), StoreError> {
-        let open = match self.drafts.entry(kind) {
-            std::collections::btree_map::Entry::Occupied(open) => open.into_mut(),
-            std::collections::btree_map::Entry::Vacant(free) => {
-                let (task, attempt, step) = self.writer;
-                let tail = FragmentName { kind, task, attempt, step };
-                let draft = self.store.draft(&self.folder, tail).await?;
-                free.insert(OpenFile {
-                    tail,
-                    draft,
-                    crc: Digest::new(CrcAlgorithm::Crc64Nvme),
-                    content: Content { bytes: 0, lines: 0, crc64: 0 },
-                })
+        let open = match self.files.entry(kind) {
+            Entry::Occupied(open) => open.into_mut(),
+            Entry::Vacant(vacant) => {
+                let (task, attempt, fencing_token) = self.writer;
+                let fragment = FragmentName { kind, task, attempt, fencing_token };
+                let writer = self.store.new_fragment(&self.folder, fragment).await?;
+                let summary = FileSummary { bytes: 0, lines: 0, crc64: 0 };
+                vacant.insert(OpenFile { fragment, writer, crc: Digest::new(CrcAlgorithm::Crc64Nvme), summary })
             }
         };
         open.crc.update(&bytes);
-        open.content.bytes += bytes.len() as u64;
-        open.content.lines += lines;
-        self.pending_bytes += bytes.len() as u64;
-        self.largest_bytes = self.largest_bytes.max(open.content.bytes);
-        if open.content.bytes >= self.file_bytes {
-            self.full = Some(kind);
+        open.summary.bytes += bytes.len() as u64;
+        open.summary.lines += lines;
+        self.total_bytes += bytes.len() as u64;
+        self.largest_bytes = self.largest_bytes.max(open.summary.bytes);
+        if open.summary.bytes >= self.file_bytes {
+            self.full_kind = Some(kind);
         }
-        open.draft.write(bytes).await
+        open.writer.write(bytes).await
     }
 }
 

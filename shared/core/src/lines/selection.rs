@@ -1,136 +1,124 @@
-//! Which lines of a lake are exported, as far as a line can tell by itself.
+//! Decides which lines of the lake an export selects, by the content of each line alone.
 
-mod blocks;
-mod level;
+mod compartments;
+mod patient_blocks;
 
-use headrace_fhir::{
-    Applied, Bases, DeidFailure, Deletions, Elements, Head, Instant, Json, NotAResource, Outline, PatientCompartment, Peek, Query,
-    Resource, ResourceType, TypeFilters, TypeSet, any_reference, deletions, head, peek, provenance_targets, recorded,
-};
+use headrace_fhir::definitions::{ResourceType, TypeSet};
+use headrace_fhir::deid::{DeidFailure, Deidentified};
+use headrace_fhir::head::{InvalidResource, MemberIndex, Resource, ResourceHead, UnvalidatedHead};
+use headrace_fhir::instant::Instant;
+use headrace_fhir::json::JsonValue;
+use headrace_fhir::search::{Query, TypeFilters};
+use headrace_fhir::semantics::compartment::PatientCompartment;
+use headrace_fhir::semantics::deletion::{Deletion, Deletions, parse_deletions};
+use headrace_fhir::semantics::elements::Elements;
+use headrace_fhir::semantics::provenance::{provenance_recorded, visit_provenance_targets};
+use headrace_fhir::semantics::reference::{BaseUrls, visit_references};
 
-use crate::cohort::Roster;
-use crate::flow::work::run_task::{LakeVersions, WorkerSettings};
-use crate::job::anonymization::Deid;
-use crate::job::{Job, Pass};
+use crate::cohort::PatientSet;
+use crate::job::{Job, ReadMode};
+use crate::lines::deid::JobDeidentifier;
 use crate::patients::PatientPartitioner;
-use crate::request::{Associated, ExportRequest, Level};
-use crate::versions::key::{Keys, ResourceKey};
-use crate::versions::record::{Link, Notebook, Place, VersionFlags, VersionRecord, Why, changed, deleted, version_rank};
-use crate::versions::resolution::{Associations, Whose};
+use crate::request::{AssociatedData, ExportRequest};
+use crate::versions::key::{ResourceKey, ResourceKeyHasher};
+use crate::versions::record::{
+    LinePosition, LinkKind, ResourceLink, VersionFlags, VersionLog, VersionRecord, change_time, deletion_time, version_rank,
+};
+use crate::versions::resolution::{Associations, ProvenanceScope};
 use crate::vocab::error::StoreError;
+use crate::vocab::settings::{LakeSettings, LakeVersions};
 
-pub(crate) use blocks::Patients;
+pub(crate) use patient_blocks::ResourcePatients;
 
-use blocks::Blocks;
-use level::Compartments;
+use compartments::{Compartments, MembershipBasis};
+use patient_blocks::PatientBlocks;
 
-/// Types outside the compartments whose resources are added where exported ones refer to them.
-const REFERENCED: [&str; 5] = ["Practitioner", "Organization", "Location", "Medication", "Device"];
+/// Types outside the compartments whose resources are added if exported ones refer to them.
+const REFERENCED_TYPES: [ResourceType; 5] =
+    [ResourceType::PRACTITIONER, ResourceType::ORGANIZATION, ResourceType::LOCATION, ResourceType::MEDICATION, ResourceType::DEVICE];
 
-/// A type by its name.
-fn of_name(name: &str) -> TypeSet {
-    ResourceType::named(name).into_iter().collect()
-}
-
-impl Associations {
-    /// What a request adds; `adds_referenced` is the operator's setting.
-    pub fn of(request: &ExportRequest, adds_referenced: bool) -> Self {
-        let is_asked = |what| request.associated.contains(&what);
-        let has_level = request.level != Level::System;
-        let exports_provenance = || request.type_set().is_none_or(|types| of_name("Provenance").iter().any(|kind| types.contains(kind)));
-        // Of conflicting values the least restrictive counts.
-        let provenance = if is_asked(Associated::RelevantProvenanceResources) {
-            Some(Whose::Exported)
-        } else if is_asked(Associated::LatestProvenanceResources) {
-            Some(Whose::ExportedLatest)
-        } else {
-            (has_level && exports_provenance()).then_some(Whose::Members)
-        };
-        Self { provenance, references: adds_referenced && has_level }
+/// Returns the mode of the first read of the lake.
+pub fn read_mode(request: &ExportRequest, lake: &LakeSettings) -> ReadMode {
+    let adds_resources = Associations::new(request, lake.adds_referenced).adds_resources();
+    // With `_history` all versions are exported. They must be compared only to report deletions.
+    let skips_comparison = request.associated_data.contains(&AssociatedData::History) && !request.reports_deletions();
+    match lake.versions {
+        _ if adds_resources && skips_comparison => ReadMode::Optimistic,
+        LakeVersions::One | LakeVersions::Auto | LakeVersions::Many if skips_comparison => ReadMode::SinglePass,
+        LakeVersions::One if !adds_resources => ReadMode::SinglePass,
+        LakeVersions::One | LakeVersions::Auto => ReadMode::Optimistic,
+        LakeVersions::Many => ReadMode::TwoPass,
     }
 }
 
-/// What the first reading of the lake has to do.
-pub fn pass(request: &ExportRequest, terms: &WorkerSettings) -> Pass {
-    let must_note = Associations::of(request, terms.adds_referenced).are_any();
-    // Every version is exported: none needs to be compared, unless what was deleted is to be told.
-    let is_settled = request.associated.contains(&Associated::History) && !request.reports_deletions();
-    match terms.lake_versions {
-        _ if must_note && is_settled => Pass::Noting,
-        LakeVersions::One | LakeVersions::Auto | LakeVersions::Many if is_settled => Pass::Direct,
-        LakeVersions::One if !must_note => Pass::Direct,
-        LakeVersions::One | LakeVersions::Auto => Pass::Noting,
-        LakeVersions::Many => Pass::Survey,
-    }
-}
-
-/// The types whose lines an export has to read, `None` for all: what it exports, and what decides about it.
-pub fn types_to_read(request: &ExportRequest, terms: &WorkerSettings) -> Option<TypeSet> {
-    match Associations::of(request, terms.adds_referenced).provenance {
-        Some(Whose::Members) => None,
-        Some(Whose::Exported | Whose::ExportedLatest) => Some(of_name("Provenance")),
+/// Returns the types that must be read: exported types, and types that decide about other resources. `None` means all types.
+pub fn types_to_read(request: &ExportRequest, lake: &LakeSettings) -> Option<TypeSet> {
+    match Associations::new(request, lake.adds_referenced).provenance {
+        // The targets can be of any type.
+        Some(ProvenanceScope::Members) => None,
+        Some(ProvenanceScope::Exported | ProvenanceScope::ExportedLatest) => Some([ResourceType::PROVENANCE].into_iter().collect()),
         None => Some(TypeSet::default()),
     }
     .zip(request.type_set())
     // Deletions are Bundles.
-    .map(|(more, types)| types.iter().chain(more.iter()).chain(of_name("Bundle").iter()).collect())
+    .map(|(more, types): (TypeSet, TypeSet)| types.iter().chain(more.iter()).chain([ResourceType::BUNDLE]).collect())
 }
 
-/// Which lines are exported: a request's rules, compiled for a worker.
+/// The rules that select lines, compiled from a job's request.
 #[derive(Debug)]
 pub struct Selection {
     types: Option<TypeSet>,
     since: Option<Instant>,
     until: Option<Instant>,
-    /// What changed later is no part of the export, and no reason to leave out what was there.
+    /// Later versions and deletions are ignored, so that they do not replace the versions of that time.
     transaction_time: Option<Instant>,
     filters: TypeFilters,
-    /// What the client's scopes leave of single types.
-    limits: TypeFilters,
+    /// Queries in the client's scopes, which restrict single types.
+    scope_queries: TypeFilters,
     elements: Option<Elements>,
     compartments: Option<Compartments>,
-    blocks: Option<Blocks>,
+    patient_blocks: Option<PatientBlocks>,
     associations: Associations,
     reports_deletions: bool,
-    bases: Bases,
-    keys: Keys,
-    /// How what is exported is de-identified.
-    deid: Option<Deid>,
-    /// Whose a resource is, where that is asked for.
-    whose: Option<PatientCompartment>,
-    bundle: TypeSet,
-    provenance: TypeSet,
-    referenced: TypeSet,
+    bases: BaseUrls,
+    key_hasher: ResourceKeyHasher,
+    deid: Option<JobDeidentifier>,
+    /// Compartment to find the patient of a resource, if de-identification needs it.
+    deid_compartment: Option<PatientCompartment>,
+    referenced_types: TypeSet,
 }
 
-/// What a line is.
+/// The classification of a line.
 pub(crate) enum LineVerdict<'a> {
-    /// A resource that the export may have to do with.
+    /// A resource that can affect the export.
     Resource(MatchedResource<'a>),
-    /// It says that resources were deleted.
+    /// A Bundle of deletions.
     Deletions(Deletions<'a>),
-    /// Not worth a word.
-    Passed,
-    /// Why it is not a resource.
-    Refused(String),
+    /// A line that cannot affect the export.
+    Skipped,
+    /// A line that is not a valid resource, and the reason.
+    Rejected(String),
 }
 
-/// A resource that was met.
+/// A resource that can affect the export.
 pub(crate) struct MatchedResource<'a> {
-    pub(crate) head: Head,
-    pub(crate) facts: VersionFlags,
+    pub(crate) head: ResourceHead,
+    pub(crate) flags: VersionFlags,
     pub(crate) line: &'a [u8],
-    /// Read only if a rule asks for more than its head.
-    whole: Option<Resource<'a>>,
+    /// Parsed only if a rule needs more than the head.
+    resource: Option<Resource<'a>>,
 }
 
 impl Selection {
-    /// What `job` selects, whose plan has met the people on `roster`.
-    pub fn of(job: &Job, terms: &WorkerSettings, roster: Option<Roster>, deid: Option<Deid>) -> Result<Self, StoreError> {
+    /// Compiles the rules of a job.
+    ///
+    /// * `patient_set`: patients of the export, as stored by the plan task.
+    pub fn new(job: &Job, lake: &LakeSettings, patient_set: Option<PatientSet>, deid: Option<JobDeidentifier>) -> Result<Self, StoreError> {
         let request = &job.request;
-        let unreadable = |detail: String| StoreError::Unreadable { what: "the job table", detail };
+        // The request was valid at the kick-off, so that an error here is damage of the stored job.
+        let unreadable = |detail: String| StoreError::Unreadable { store: "the job table", detail };
         let now = Instant::from_millis(job.created_at.0);
-        let compiled = |queries: &[String]| {
+        let compile = |queries: &[String]| {
             let mut filters = TypeFilters::new();
             for query in queries {
                 filters.add(Query::parse(query, request.version, now).map_err(|error| unreadable(error.to_string()))?);
@@ -138,228 +126,245 @@ impl Selection {
             Ok::<_, StoreError>(filters)
         };
         let elements = (!request.elements.is_empty()).then(|| Elements::parse(&request.elements, request.version)).transpose();
-        let bases = terms.bases.clone();
+        let compartment = || PatientCompartment::new(request.version, lake.bases.clone());
+        let partitioner = PatientPartitioner::new(&job.id, deid.as_ref().map(|deid| &deid.secret));
         Ok(Self {
             types: request.type_set(),
             since: request.since,
             until: request.until,
             transaction_time: job.planned.map(|planned| Instant::from_millis(planned.transaction_time.0)),
-            filters: compiled(&request.type_filters)?,
-            limits: compiled(&request.limits)?,
+            filters: compile(&request.type_filters)?,
+            scope_queries: compile(&request.scope_queries)?,
             elements: elements.map_err(|error| unreadable(error.to_string()))?,
-            compartments: Compartments::of(request, roster, bases.clone(), terms.adds_new_members),
-            blocks: Blocks::of(request, PatientPartitioner::of(&job.id, deid.as_ref().map(|deid| &deid.secret)), || {
-                PatientCompartment::of(request.version, bases.clone())
-            }),
-            associations: Associations::of(request, terms.adds_referenced),
+            compartments: Compartments::new(request, patient_set, lake),
+            patient_blocks: PatientBlocks::new(request, partitioner, compartment),
+            associations: Associations::new(request, lake.adds_referenced),
             reports_deletions: request.reports_deletions(),
-            bases: bases.clone(),
-            keys: Keys::of(&job.id),
-            whose: deid.as_ref().filter(|deid| deid.rules.asks_for_patients()).map(|_| PatientCompartment::of(request.version, bases)),
+            bases: lake.bases.clone(),
+            key_hasher: ResourceKeyHasher::from_job(&job.id),
+            deid_compartment: deid.as_ref().filter(|deid| deid.rules.needs_patient_id()).map(|_| compartment()),
             deid,
-            bundle: of_name("Bundle"),
-            provenance: of_name("Provenance"),
-            referenced: REFERENCED.into_iter().filter_map(ResourceType::named).collect(),
+            referenced_types: REFERENCED_TYPES.into_iter().collect(),
         })
     }
 
-    /// Judges a line by what it says itself.
-    pub(crate) fn judge<'a>(&self, line: &'a [u8], outline: &'a mut Outline) -> LineVerdict<'a> {
-        if let Some(seen) = self.certainly_not_exported(line) {
-            let head = Head { kind: seen.kind, last_updated: seen.last_updated };
-            return self.judged(head, line, None);
+    /// Classifies a line by its own content.
+    pub(crate) fn classify<'a>(&self, line: &'a [u8], member_index: &'a mut MemberIndex) -> LineVerdict<'a> {
+        if let Some(head) = self.head_of_unrelated(line) {
+            let head = ResourceHead { resource_type: head.resource_type, last_updated: head.last_updated };
+            return self.verdict(head, line, None);
         }
-        let mut whole = None;
-        let asks_whose = self.compartments.is_some() || self.whose.is_some();
-        let must_be_read = self.elements.is_some() || !self.filters.is_empty() || !self.limits.is_empty() || asks_whose;
-        let read = if must_be_read { Resource::read(line, outline).map(|resource| whole.insert(resource).head) } else { head(line) };
-        let head = match read {
-            Ok(head) => head,
-            Err(NotAResource::NoId) => return without_id(line),
-            Err(reason) => return LineVerdict::Refused(reason.to_string()),
+        // Parsing only the head is faster, and suffices for requests without filters.
+        let mut parsed = None;
+        let needs_patients = self.compartments.is_some() || self.deid_compartment.is_some();
+        let needs_resource = self.elements.is_some() || !self.filters.is_empty() || !self.scope_queries.is_empty() || needs_patients;
+        let head = if needs_resource {
+            Resource::parse(line, member_index).map(|resource| parsed.insert(resource).head)
+        } else {
+            ResourceHead::parse(line)
         };
-        if self.bundle.contains(head.kind)
-            && let Some(deletions) = text(line).and_then(|text| deletions(Json::of_valid(text)))
+        let head = match head {
+            Ok(head) => head,
+            Err(InvalidResource::MissingId) => return classify_without_id(line),
+            Err(reason) => return LineVerdict::Rejected(reason.to_string()),
+        };
+        if head.resource_type == ResourceType::BUNDLE
+            && let Some(deletions) = text(line).and_then(|text| parse_deletions(JsonValue::from_valid(text)))
         {
             return LineVerdict::Deletions(deletions);
         }
-        self.judged(head, line, whole)
+        self.verdict(head, line, parsed)
     }
 
-    /// The cheapest test first: where an export is about some patients, most lines name none of them. What such a line may
-    /// be all the same (a deletion, a member who is no patient, a resource that comes with others) its first members tell;
-    /// the rest of it is not even validated.
-    fn certainly_not_exported<'a>(&self, line: &'a [u8]) -> Option<Peek<'a>> {
-        let compartments = self.compartments.as_ref().filter(|compartments| !compartments.may_hold(line))?;
-        let seen = peek(line)?;
-        let comes_with_others = (self.associations.provenance.is_some() && self.provenance.contains(seen.kind))
-            || (self.associations.references && self.referenced.contains(seen.kind));
-        let may_matter = self.bundle.contains(seen.kind) || comes_with_others || compartments.is_other_member(seen.kind, seen.id);
-        (!may_matter).then_some(seen)
+    /// Returns the head of a line that is certainly not exported.
+    ///
+    /// This is the fastest test: in an export of some patients, most lines mention none of them. Such a line can still be a
+    /// deletion, a member that is not a patient, or an associated resource. Its first members tell, and the rest is not even
+    /// validated.
+    fn head_of_unrelated<'a>(&self, line: &'a [u8]) -> Option<UnvalidatedHead<'a>> {
+        let compartments = self.compartments.as_ref().filter(|compartments| !compartments.may_contain(line))?;
+        let head = UnvalidatedHead::parse(line)?;
+        let may_be_associated = (self.associations.provenance.is_some() && head.resource_type == ResourceType::PROVENANCE)
+            || (self.associations.adds_referenced && self.referenced_types.contains(head.resource_type));
+        let is_related =
+            head.resource_type == ResourceType::BUNDLE || may_be_associated || compartments.is_other_member(head.resource_type, head.id);
+        (!is_related).then_some(head)
     }
 
-    fn judged<'a>(&self, head: Head, line: &'a [u8], whole: Option<Resource<'a>>) -> LineVerdict<'a> {
-        let is_later = self.transaction_time.zip(head.last_updated).is_some_and(|(time, changed)| changed > time);
-        match self.facts(head, whole.as_ref()) {
-            Some(facts) if !is_later => LineVerdict::Resource(MatchedResource { head, facts, line, whole }),
-            Some(_) | None => LineVerdict::Passed,
+    fn verdict<'a>(&self, head: ResourceHead, line: &'a [u8], resource: Option<Resource<'a>>) -> LineVerdict<'a> {
+        let is_too_new = self.transaction_time.zip(head.last_updated).is_some_and(|(time, changed)| changed > time);
+        match self.flags(head, resource.as_ref()) {
+            Some(flags) if !is_too_new => LineVerdict::Resource(MatchedResource { head, flags, line, resource }),
+            Some(_) | None => LineVerdict::Skipped,
         }
     }
 
-    /// `None` if the export has nothing to do with resources of its type.
-    fn facts(&self, head: Head, whole: Option<&Resource<'_>>) -> Option<VersionFlags> {
-        let is_provenance = self.provenance.contains(head.kind);
-        let is_asked = self.is_asked(head.kind);
-        let whose = self.associations.provenance;
-        let comes_with_others = is_provenance && matches!(whose, Some(Whose::Exported | Whose::ExportedLatest));
-        if !is_asked && !comes_with_others && whose != Some(Whose::Members) {
+    /// Returns the flags of a version, or `None` if resources of its type cannot affect the export.
+    ///
+    /// * `resource`: `None` if only the head was parsed.
+    fn flags(&self, head: ResourceHead, resource: Option<&Resource<'_>>) -> Option<VersionFlags> {
+        let is_provenance = head.resource_type == ResourceType::PROVENANCE;
+        let is_requested = self.is_requested_type(head.resource_type);
+        let scope = self.associations.provenance;
+        // Provenance as associated data is exported only because of its targets.
+        let is_associated = is_provenance && matches!(scope, Some(ProvenanceScope::Exported | ProvenanceScope::ExportedLatest));
+        if !is_requested && !is_associated && scope != Some(ProvenanceScope::Members) {
             return None;
         }
-        let standing = match (&self.compartments, whole) {
-            (None, _) => level::Standing { is_member: true, is_new: false },
-            (Some(compartments), Some(resource)) => compartments.standing(resource),
-            (Some(_), None) => level::Standing::default(),
+        let membership = match (&self.compartments, resource) {
+            (None, _) => MembershipBasis { is_member: true, is_of_late_joiner: false },
+            (Some(compartments), Some(resource)) => compartments.membership(resource),
+            (Some(_), None) => MembershipBasis::default(),
         };
-        // Without a readable time it is exported whatever is asked about time (Bulk Data Access, `_since`: resources
-        // without a maintained time may be included): nothing is lost silently.
+        // Without a valid time a resource passes both tests, so that no data is lost silently (Bulk Data Access, `_since`:
+        // resources without a maintained time may be included).
         let is_old = self.since.zip(head.last_updated).is_some_and(|(since, changed)| changed <= since);
         let is_late = self.until.zip(head.last_updated).is_some_and(|(until, changed)| changed >= until);
-        let fits = is_asked && (!is_old || standing.is_new) && !is_late && whole.is_none_or(|whole| self.filters.matches(whole));
-        // In whatever way a resource gets into the export. One whose rest was not read is in none.
-        let is_allowed = self.limits.of(head.kind).is_none_or(|limit| whole.is_some_and(|whole| limit.matches(whole)));
-        let is_selected = fits && is_allowed && standing.is_member && !comes_with_others;
+        let is_in_period = (!is_old || membership.is_of_late_joiner) && !is_late;
+        let matches_request = is_requested && is_in_period && resource.is_none_or(|resource| self.filters.matches(resource));
+        // Scopes restrict every way into the export. An unparsed resource is excluded, since it cannot be checked.
+        let scope_query = self.scope_queries.for_type(head.resource_type);
+        let is_permitted = scope_query.is_none_or(|query| resource.is_some_and(|resource| query.matches(resource)));
+        let is_selected = matches_request && is_permitted && membership.is_member && !is_associated;
         let is_candidate = !is_selected
-            && is_allowed
-            && (comes_with_others
-                || (is_provenance && fits && whose == Some(Whose::Members))
-                || (self.associations.references && is_asked && self.referenced.contains(head.kind)));
-        Some(VersionFlags { is_deletion: false, is_selected, is_member: standing.is_member, is_candidate })
+            && is_permitted
+            && (is_associated
+                || (is_provenance && matches_request && scope == Some(ProvenanceScope::Members))
+                || (self.associations.adds_referenced && is_requested && self.referenced_types.contains(head.resource_type)));
+        Some(VersionFlags { is_deletion: false, is_selected, is_member: membership.is_member, is_candidate })
     }
 
-    fn is_asked(&self, kind: ResourceType) -> bool {
+    fn is_requested_type(&self, kind: ResourceType) -> bool {
         self.types.is_none_or(|types| types.contains(kind))
     }
 
-    /// Which of the deletions of a line the request asks for, each with its place among them.
-    pub(crate) fn reported<'d, 'a>(
+    /// Returns the deletions up to the transaction time, with the index of their entry and their flags.
+    pub(crate) fn flag_deletions<'d, 'a>(
         &self,
         deletions: &'d Deletions<'a>,
-    ) -> impl Iterator<Item = (u32, &'d headrace_fhir::Deletion<'a>, VersionFlags)> {
+    ) -> impl Iterator<Item = (u32, &'d Deletion<'a>, VersionFlags)> {
         let deletions = (0..).zip(deletions);
         deletions.filter_map(|(entry, deletion)| {
-            let is_later = self.transaction_time.zip(deletion.at).is_some_and(|(time, at)| at > time);
-            let is_old = self.since.zip(deletion.at).is_some_and(|(since, at)| at <= since);
-            let is_late = self.until.zip(deletion.at).is_some_and(|(until, at)| at >= until);
-            // A deletion does not tell whether a query was met.
-            let is_allowed = self.limits.of(deletion.kind).is_none();
-            let is_selected = self.reports_deletions && !is_old && !is_late && is_allowed && self.is_asked(deletion.kind);
-            let is_member = self.compartments.as_ref().is_none_or(|all| all.has_patient(deletion.kind, &deletion.id));
-            let facts = VersionFlags { is_deletion: true, is_selected, is_member, is_candidate: false };
-            (!is_later).then_some((entry, deletion, facts))
+            let is_too_new = self.transaction_time.zip(deletion.deleted_at).is_some_and(|(time, at)| at > time);
+            let is_old = self.since.zip(deletion.deleted_at).is_some_and(|(since, at)| at <= since);
+            let is_late = self.until.zip(deletion.deleted_at).is_some_and(|(until, at)| at >= until);
+            // A deletion does not tell whether the resource matched a query.
+            let is_permitted = self.scope_queries.for_type(deletion.resource_type).is_none();
+            let is_selected =
+                self.reports_deletions && !is_old && !is_late && is_permitted && self.is_requested_type(deletion.resource_type);
+            let is_member = self.compartments.as_ref().is_none_or(|all| all.contains_patient(deletion.resource_type, &deletion.id));
+            let flags = VersionFlags { is_deletion: true, is_selected, is_member, is_candidate: false };
+            (!is_too_new).then_some((entry, deletion, flags))
         })
     }
 
-    /// Notes a resource, and whom it brings along.
-    pub(crate) fn note(&self, met: &MatchedResource<'_>, place: Place, notebook: &mut Notebook) {
-        let glance = peek(met.line);
-        let brings_others = self.brings_others(met);
-        let mut outline = Outline::default();
-        let whole = match met.whole {
-            None if glance.is_none() || brings_others => Resource::read(met.line, &mut outline).ok(),
-            whole => whole,
+    /// Logs the version of a resource, and its links to resources that it can bring into the export.
+    pub(crate) fn log_version(&self, matched: &MatchedResource<'_>, position: LinePosition, log: &mut VersionLog) {
+        let head = UnvalidatedHead::parse(matched.line);
+        let has_links = self.has_links(matched);
+        let mut member_index = MemberIndex::default();
+        // The fast parser of heads does not understand every valid line. Parse the resource only where it fails, or for links.
+        let resource = match matched.resource {
+            None if head.is_none() || has_links => Resource::parse(matched.line, &mut member_index).ok(),
+            parsed => parsed,
         };
-        let (key, version) = match (&glance, &whole) {
-            (Some(glance), _) => (self.keys.key(met.head.kind, glance.id.as_bytes()), version_rank(glance.version_id)),
-            (None, Some(whole)) => (self.keys.key(met.head.kind, whole.id().as_bytes()), version_rank(whole.version_id().as_deref())),
+        let kind = matched.head.resource_type;
+        let (key, version) = match (&head, &resource) {
+            (Some(head), _) => (self.key_hasher.key(kind, head.id.as_bytes()), version_rank(head.version_id)),
+            (None, Some(resource)) => (self.key_hasher.key(kind, resource.id().as_bytes()), version_rank(resource.version_id().as_deref())),
             (None, None) => return,
         };
-        let task = notebook.task;
-        notebook.notes.push(VersionRecord { key, changed: changed(met.head.last_updated), version, task, place, facts: met.facts });
-        if let Some(whole) = whole.filter(|_| brings_others) {
-            self.note_links(met.facts, key, &whole, place, notebook);
+        let (task, changed) = (log.task, change_time(matched.head.last_updated));
+        log.versions.push(VersionRecord { key, changed, version, task, position, flags: matched.flags });
+        if let Some(resource) = resource.filter(|_| has_links) {
+            self.log_links(matched.flags, key, &resource, position, log);
         }
     }
 
-    /// Whether its references can bring other resources, or itself, into the export.
-    fn brings_others(&self, met: &MatchedResource<'_>) -> bool {
-        let is_provenance = met.facts.is_candidate && self.provenance.contains(met.head.kind);
-        is_provenance || (met.facts.is_selected && self.associations.references)
+    /// Returns true if the references of a resource can bring other resources, or the resource itself, into the export.
+    fn has_links(&self, matched: &MatchedResource<'_>) -> bool {
+        let is_provenance = matched.flags.is_candidate && matched.head.resource_type == ResourceType::PROVENANCE;
+        is_provenance || (matched.flags.is_selected && self.associations.adds_referenced)
     }
 
-    fn note_links(&self, facts: VersionFlags, source: ResourceKey, whole: &Resource<'_>, place: Place, notebook: &mut Notebook) {
-        let (task, first) = (notebook.task, notebook.links.len());
-        let mut link = |why, target| {
-            let link = Link { at: source, why, task, place, other: target };
-            let is_known = notebook.links.get(first..).unwrap_or_default().contains(&link);
-            if !is_known {
-                notebook.links.push(link);
+    fn log_links(&self, flags: VersionFlags, key: ResourceKey, resource: &Resource<'_>, position: LinePosition, log: &mut VersionLog) {
+        let (task, first) = (log.task, log.links.len());
+        let mut add_link = |kind, other| {
+            let link = ResourceLink { key, kind, task, position, other };
+            let is_duplicate = log.links.get(first..).unwrap_or_default().contains(&link);
+            if !is_duplicate {
+                log.links.push(link);
             }
+            // Continues the visit of references.
             false
         };
-        if facts.is_candidate && self.provenance.contains(whole.head.kind) {
-            let why = Why::Provenance { recorded: changed(recorded(whole)) };
-            provenance_targets(whole, &self.bases, &mut |target| link(why, self.keys.key(target.kind, target.id.as_bytes())));
+        if flags.is_candidate && resource.head.resource_type == ResourceType::PROVENANCE {
+            let kind = LinkKind::Provenance { recorded: change_time(provenance_recorded(resource)) };
+            visit_provenance_targets(resource, &self.bases, &mut |target| {
+                add_link(kind, self.key_hasher.key(target.resource_type, target.id.as_bytes()))
+            });
         }
-        if facts.is_selected && self.associations.references {
-            any_reference(whole, &self.bases, &mut |target| {
-                let is_wanted = self.referenced.contains(target.kind) && self.is_asked(target.kind);
-                is_wanted && link(Why::Reference, self.keys.key(target.kind, target.id.as_bytes()))
+        if flags.is_selected && self.associations.adds_referenced {
+            visit_references(resource, &self.bases, &mut |target| {
+                let is_wanted = self.referenced_types.contains(target.resource_type) && self.is_requested_type(target.resource_type);
+                is_wanted && add_link(LinkKind::Reference, self.key_hasher.key(target.resource_type, target.id.as_bytes()))
             });
         }
     }
 
-    /// Notes deletions.
-    pub(crate) fn note_deletions(&self, deletions: &Deletions<'_>, place: Place, notebook: &mut Notebook) {
-        let task = notebook.task;
-        let notes = self.reported(deletions).map(|(entry, deletion, facts)| VersionRecord {
-            key: self.keys.key(deletion.kind, deletion.id.as_bytes()),
-            changed: deleted(deletion.at),
+    /// Logs deletions.
+    pub(crate) fn log_deletions(&self, deletions: &Deletions<'_>, position: LinePosition, log: &mut VersionLog) {
+        let task = log.task;
+        let records = self.flag_deletions(deletions).map(|(entry, deletion, flags)| VersionRecord {
+            key: self.key_hasher.key(deletion.resource_type, deletion.id.as_bytes()),
+            changed: deletion_time(deletion.deleted_at),
             version: u64::from(entry),
             task,
-            place,
-            facts,
+            position,
+            flags,
         });
-        notebook.notes.extend(notes);
+        log.versions.extend(records);
     }
 
-    /// Writes what `_elements` leaves of a resource behind `out`; `false` if it stays as it is.
-    pub(crate) fn reduce(&self, met: &MatchedResource<'_>, out: &mut Vec<u8>) -> bool {
-        self.elements.as_ref().zip(met.whole.as_ref()).is_some_and(|(elements, whole)| elements.apply(whole, out))
+    /// Appends a resource reduced by `_elements` to `out`. Returns false, and appends nothing, if the resource is unchanged.
+    pub(crate) fn apply_elements(&self, matched: &MatchedResource<'_>, out: &mut Vec<u8>) -> bool {
+        self.elements.as_ref().zip(matched.resource.as_ref()).is_some_and(|(elements, resource)| elements.apply(resource, out))
     }
 
-    /// The same of what de-identification has left.
-    pub(crate) fn reduce_deidentified(&self, kind: ResourceType, line: &[u8], out: &mut Vec<u8>) -> bool {
-        let object = text(line).map(Json::of_valid);
-        self.elements.as_ref().zip(object).is_some_and(|(elements, object)| elements.apply_to(kind, object, out))
+    /// Appends a de-identified line reduced by `_elements` to `out`. Returns false, and appends nothing, if it is unchanged.
+    pub(crate) fn apply_elements_to_deidentified(&self, kind: ResourceType, line: &[u8], out: &mut Vec<u8>) -> bool {
+        let object = text(line).map(JsonValue::from_valid);
+        self.elements.as_ref().zip(object).is_some_and(|(elements, object)| elements.apply_to_object(kind, object, out))
     }
 
-    /// Writes what the rules leave of a resource behind `out`; `None` if the export is not de-identified.
-    pub(crate) fn deidentify(&self, met: &MatchedResource<'_>, out: &mut Vec<u8>) -> Option<Result<Applied, DeidFailure>> {
+    /// Appends a de-identified resource to `out`. Returns `None` if the export is not de-identified.
+    pub(crate) fn deidentify(&self, matched: &MatchedResource<'_>, out: &mut Vec<u8>) -> Option<Result<Deidentified, DeidFailure>> {
         let deid = self.deid.as_ref()?;
-        let patient = self.whose.as_ref().and_then(|whose| first_patient(whose, met));
-        Some(deid.rules.apply(met.line, patient.as_deref(), out))
+        let patient = self.deid_compartment.as_ref().and_then(|compartment| first_patient(compartment, matched));
+        Some(deid.rules.deidentify(matched.line, patient.as_deref(), out))
     }
 
-    /// Whether what it writes stands in patients' blocks.
-    pub(crate) fn is_organized(&self) -> bool {
-        self.blocks.is_some()
+    /// Returns true if the output is grouped by patient.
+    pub(crate) fn is_grouped_by_patient(&self) -> bool {
+        self.patient_blocks.is_some()
     }
 
-    /// Whether what it writes is de-identified.
-    pub(crate) fn deidentifies(&self) -> bool {
+    /// Returns true if the output is de-identified.
+    pub(crate) fn is_deidentified(&self) -> bool {
         self.deid.is_some()
     }
 }
 
-/// The patient in whose compartment a resource is, a Patient's own; of several the first by id, in every task the same.
-fn first_patient(whose: &PatientCompartment, met: &MatchedResource<'_>) -> Option<String> {
-    let mut outline = Outline::default();
-    let whole = met.whole.or_else(|| Resource::read(met.line, &mut outline).ok())?;
-    if whole.head.kind.as_str() == "Patient" {
-        return Some(whole.id().into_owned());
+/// Returns the id of the patient in whose compartment a resource is. For a Patient this is its own id. Of several patients it
+/// is the first id in sort order, so that all tasks choose the same.
+fn first_patient(compartment: &PatientCompartment, matched: &MatchedResource<'_>) -> Option<String> {
+    let mut member_index = MemberIndex::default();
+    let resource = matched.resource.or_else(|| Resource::parse(matched.line, &mut member_index).ok())?;
+    if resource.head.resource_type == ResourceType::PATIENT {
+        return Some(resource.id().into_owned());
     }
     let mut first = None::<String>;
-    whose.any_patient(&whole, &mut |id| {
+    compartment.visit_patients(&resource, &mut |id| {
         if first.as_deref().is_none_or(|first| id < first) {
             first = Some(id.to_owned());
         }
@@ -372,17 +377,18 @@ fn text(line: &[u8]) -> Option<&str> {
     std::str::from_utf8(line).ok()
 }
 
-/// A valid line without an id is no resource, but an earlier export, put into the lake as it was, has two sorts of them.
-fn without_id(line: &[u8]) -> LineVerdict<'_> {
-    let json = text(line).map(Json::of_valid);
-    if let Some(deletions) = json.and_then(deletions) {
+/// Classifies a valid line without an id. It is not a resource of a lake, but the files of an earlier export can be part of
+/// the lake, and these hold deletions and OperationOutcomes without ids.
+fn classify_without_id(line: &[u8]) -> LineVerdict<'_> {
+    let json = text(line).map(JsonValue::from_valid);
+    if let Some(deletions) = json.and_then(parse_deletions) {
         return LineVerdict::Deletions(deletions);
     }
-    let kind = json.and_then(|json| json.member("resourceType")).and_then(Json::text);
+    let kind = json.and_then(|json| json.member("resourceType")).and_then(JsonValue::text);
     if kind.is_some_and(|kind| kind == "OperationOutcome") {
-        LineVerdict::Passed
+        LineVerdict::Skipped
     } else {
-        LineVerdict::Refused(NotAResource::NoId.to_string())
+        LineVerdict::Rejected(InvalidResource::MissingId.to_string())
     }
 }
 

@@ -3,69 +3,69 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::FutureExt;
-use headrace_fhir::Instant;
+use headrace_fhir::definitions::ResourceType;
+use headrace_fhir::instant::Instant;
 use proptest::prelude::*;
 
 use super::*;
-use crate::flow::work::run_task::WorkerSettings;
-use crate::job::anonymization::{ConfigName, Configuration};
+use crate::job::file::{FileName, Fragment, OutputFile, OutputFileName};
 use crate::job::task::{Cursor, Work};
-use crate::job::{Job, JobState, Limits, Pass};
-use crate::lines::reading::How;
+use crate::job::{Job, JobSettings, JobState, ReadMode};
+use crate::lines::line_processor::ReadPass;
 use crate::lines::selection::Selection;
-use crate::output::file::{FileName, OutputFileName, Part, Tail};
-use crate::ports::{Access, ByteStream};
-use crate::request::ExportRequest;
+use crate::ports::{ByteStream, ConfigLookup, FileAccess};
+use crate::request::{ConfigName, ExportRequest};
 use crate::vocab::clock::Millis;
 use crate::vocab::ids::{Caller, JobId, TaskId};
+use crate::vocab::settings::LakeSettings;
 
 const OBJECT: &str = "2026/Mixed \"1\".ndjson";
 const SECRET: &str = "SECRET-VALUE";
 
-/// A destination in memory.
+/// A store that keeps files in memory.
 #[derive(Clone, Default)]
-struct MemoryParts(Arc<Mutex<BTreeMap<String, Bytes>>>);
+struct MemoryOutputStore(Arc<Mutex<BTreeMap<String, Bytes>>>);
 
-impl MemoryParts {
+impl MemoryOutputStore {
     fn take(&self, name: FileName) -> Bytes {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&name.to_string()).unwrap_or_default()
     }
 }
 
-struct MemoryDraft(MemoryParts, Vec<u8>);
+struct MemoryFileWriter(MemoryOutputStore, Vec<u8>);
 
-impl Draft for MemoryDraft {
+impl FileWriter for MemoryFileWriter {
     async fn write(&mut self, bytes: Bytes) -> Result<(), StoreError> {
         self.1.extend_from_slice(&bytes);
         Ok(())
     }
 
-    async fn settle(self, name: FileName, content: Content) -> Result<(), StoreError> {
+    async fn commit(self, name: FileName, summary: FileSummary) -> Result<(), StoreError> {
         let mut crc = Digest::new(CrcAlgorithm::Crc64Nvme);
         crc.update(&self.1);
         let lines = self.1.split_inclusive(|byte| *byte == b'\n').count() as u64;
-        assert_eq!(content, Content { bytes: self.1.len() as u64, lines, crc64: crc.finalize() });
+        assert_eq!(summary, FileSummary { bytes: self.1.len() as u64, lines, crc64: crc.finalize() });
         self.0.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_string(), self.1.into());
         Ok(())
     }
 }
 
-impl OutputStore for MemoryParts {
-    type Draft = MemoryDraft;
+impl OutputStore for MemoryOutputStore {
+    type Writer = MemoryFileWriter;
 
     async fn check(&self, _: Option<&str>) -> Result<(), StoreError> {
         Ok(())
     }
 
-    async fn configuration(&self, _: Option<&str>, _: &ConfigName, _: Option<&str>) -> Result<Configuration, StoreError> {
-        Ok(Configuration::Absent)
+    async fn anonymization_config(&self, _: Option<&str>, _: &ConfigName, _: Option<&str>) -> Result<ConfigLookup, StoreError> {
+        Ok(ConfigLookup::Absent)
     }
 
-    async fn draft(&self, _: &Folder, _: FragmentName) -> Result<MemoryDraft, StoreError> {
-        Ok(MemoryDraft(self.clone(), Vec::new()))
+    async fn new_fragment(&self, _: &Folder, _: FragmentName) -> Result<MemoryFileWriter, StoreError> {
+        Ok(MemoryFileWriter(self.clone(), Vec::new()))
     }
 
-    async fn adopt(&self, _: &Folder, _: &Tail, _: OutputFileName) -> Result<(), StoreError> {
+    async fn promote(&self, _: &Folder, _: &Fragment, _: OutputFileName) -> Result<(), StoreError> {
         Err(StoreError::Stale)
     }
 
@@ -73,11 +73,11 @@ impl OutputStore for MemoryParts {
         Box::pin(futures_util::stream::empty())
     }
 
-    async fn grant(&self, _: &Folder, _: &Part) -> Result<Access, StoreError> {
+    async fn file_access(&self, _: &Folder, _: &OutputFile) -> Result<FileAccess, StoreError> {
         Err(StoreError::Stale)
     }
 
-    async fn sweep(&self, _: &Folder, _: &BTreeSet<OutputFileName>) -> Result<u64, StoreError> {
+    async fn delete_all_except(&self, _: &Folder, _: &BTreeSet<OutputFileName>) -> Result<u64, StoreError> {
         Err(StoreError::Stale)
     }
 }
@@ -86,7 +86,7 @@ fn lease(request: ExportRequest, file_bytes: u64) -> Lease {
     let id = JobId::from_random([7; 16]);
     let job = Job {
         state: JobState::Running,
-        limits: Limits { file_bytes, ..Limits::default() },
+        settings: JobSettings { file_bytes, ..JobSettings::default() },
         open_tasks: 1,
         ..Job::accepted(id.clone(), Caller(Caller::LOCAL.into()), request, Millis(1_769_846_400_000))
     };
@@ -95,44 +95,44 @@ fn lease(request: ExportRequest, file_bytes: u64) -> Lease {
         work: Work::Read(Vec::new()),
         job,
         attempt: 1,
-        step: 1,
-        tries: 1,
+        fencing_token: 1,
+        attempts_since_progress: 1,
         until: Millis(0),
         cursor: Cursor::default(),
-        claim: None,
-        tally: Tally::default(),
+        reserved_file: None,
+        counters: Counters::default(),
     }
 }
 
-/// Each line is judged by itself.
-fn direct(lease: &Lease) -> Reading {
-    Reading::new(Selection::of(&lease.job, &WorkerSettings::default(), None, None).unwrap(), How::First(Pass::Direct))
+/// Returns a processor that exports each line by its own content.
+fn single_pass_processor(lease: &Lease) -> LineProcessor {
+    LineProcessor::new(Selection::new(&lease.job, &LakeSettings::default(), None, None).unwrap(), ReadPass::First(ReadMode::SinglePass))
 }
 
-/// A line of the lake and what is to become of it.
+/// A line of the lake and its expected result.
 #[derive(Clone, Debug)]
 struct LakeLine {
     stored: Vec<u8>,
-    fate: LineFate,
+    result: LineResult,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum LineFate {
-    /// It is a line of this kind of file, without line end.
-    Kept(OutputKind, Vec<u8>),
-    LeftOut,
-    Refused,
-    /// Refused before anybody looks at its bytes.
+enum LineResult {
+    /// Exported as this line, without line feed, to a file of this kind.
+    Exported(OutputKind, Vec<u8>),
+    Skipped,
+    Rejected,
+    /// Rejected for its length, without its content.
     Overlong,
 }
 
 fn kind(name: &str) -> OutputKind {
-    OutputKind::named(name).unwrap()
+    OutputKind::parse(name).unwrap()
 }
 
-/// Patients and observations changed after 2020 are asked for.
+/// Returns a request for patients and observations that changed after 2020.
 fn request() -> ExportRequest {
-    let types = ["Patient", "Observation"].into_iter().filter_map(ResourceType::named).collect();
+    let types = ["Patient", "Observation"].into_iter().filter_map(ResourceType::parse).collect();
     ExportRequest { types: Some(types), since: Instant::parse("2020").ok(), ..ExportRequest::default() }
 }
 
@@ -144,11 +144,11 @@ fn lake_line() -> impl Strategy<Value = LakeLine> {
             let blanks = " ".repeat(blanks);
             let text = format!("{blanks}{{\"resourceType\":\"{name}\",{meta}\"n\":1.10,\"id\":\"{filler}1\"}}{blanks}").into_bytes();
             let is_wanted = name != "Condition" && (!has_time || year >= 2020);
-            let fate = if is_wanted { LineFate::Kept(kind(name), text.clone()) } else { LineFate::LeftOut };
-            (text, fate)
+            let result = if is_wanted { LineResult::Exported(kind(name), text.clone()) } else { LineResult::Skipped };
+            (text, result)
         },
     );
-    let blank = "[ \t]{0,3}".prop_map(|text| (text.into_bytes(), LineFate::LeftOut));
+    let blank = "[ \t]{0,3}".prop_map(|text| (text.into_bytes(), LineResult::Skipped));
     let garbage = prop_oneof![
         Just(SECRET.as_bytes().to_vec()),
         Just(format!("{{\"resourceType\":\"{SECRET}\",\"id\":\"1\"}}").into_bytes()),
@@ -156,32 +156,32 @@ fn lake_line() -> impl Strategy<Value = LakeLine> {
         Just(format!("{{\"resourceType\":\"Patient\",\"{SECRET}\":1}}").into_bytes()),
         Just([SECRET.as_bytes(), b"\xff\xfe"].concat()),
     ];
-    let refused = garbage.prop_map(|text| (text, LineFate::Refused));
-    let overlong = Just((SECRET.as_bytes().to_vec(), LineFate::Overlong));
-    let line = prop_oneof![12 => resource, 1 => blank, 2 => refused, 1 => overlong];
-    (line, prop_oneof![5 => Just("\n"), 1 => Just("\r\n")]).prop_map(|((mut stored, fate), end)| {
+    let rejected = garbage.prop_map(|text| (text, LineResult::Rejected));
+    let overlong = Just((SECRET.as_bytes().to_vec(), LineResult::Overlong));
+    let line = prop_oneof![12 => resource, 1 => blank, 2 => rejected, 1 => overlong];
+    (line, prop_oneof![5 => Just("\n"), 1 => Just("\r\n")]).prop_map(|((mut stored, result), end)| {
         stored.extend_from_slice(end.as_bytes());
-        LakeLine { stored, fate }
+        LakeLine { stored, result }
     })
 }
 
-/// Lines, perhaps with a byte order mark, perhaps with half a line end or none at the end.
+/// Generates lines, some with a byte order mark, and some with an incomplete line end or none at the end.
 fn lake_lines() -> impl Strategy<Value = Vec<LakeLine>> {
     let last = prop_oneof![3 => Just(&b"\n"[..]), 1 => Just(&b""[..]), 1 => Just(&b"\r"[..])];
     (prop::collection::vec(lake_line(), 0..40), any::<bool>(), last).prop_map(|(mut lines, is_marked, last)| {
-        // One block stands between two of them at least.
+        // Two overlong lines are separated by at least one block.
         for index in 1..lines.len() {
-            if lines[index - 1].fate == LineFate::Overlong && lines[index].fate == LineFate::Overlong {
-                lines[index].fate = LineFate::Refused;
+            if lines[index - 1].result == LineResult::Overlong && lines[index].result == LineResult::Overlong {
+                lines[index].result = LineResult::Rejected;
             }
         }
-        if let Some(line) = lines.first_mut().filter(|line| is_marked && line.fate != LineFate::Overlong) {
+        if let Some(line) = lines.first_mut().filter(|line| is_marked && line.result != LineResult::Overlong) {
             line.stored.splice(..0, *b"\xef\xbb\xbf");
         }
         if let Some(line) = lines.last_mut() {
             let text = line.stored.trim_ascii_end().len().max(1);
-            if line.fate != LineFate::LeftOut {
-                if let LineFate::Kept(_, kept) = &mut line.fate {
+            if line.result != LineResult::Skipped {
+                if let LineResult::Exported(_, kept) = &mut line.result {
                     kept.truncate(kept.trim_ascii_end().len());
                 }
                 line.stored.truncate(text);
@@ -192,35 +192,35 @@ fn lake_lines() -> impl Strategy<Value = Vec<LakeLine>> {
     })
 }
 
-/// One page as it would be recorded.
+/// A checkpoint as it would be committed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Recorded {
-    full: Option<OutputKind>,
+struct Committed {
+    full_kind: Option<OutputKind>,
     files: BTreeMap<OutputKind, Bytes>,
-    tally: Tally,
-    /// Offset of the cursor behind it.
+    counters: Counters,
+    /// Offset of the cursor after it.
     cursor: usize,
 }
 
-fn record(page: &mut OpenCheckpoint<'_, MemoryParts>, store: &MemoryParts, lease: &Lease, cursor: usize) -> Recorded {
-    let (full, tally) = (page.full(), page.tally);
-    let files = page.take_drafts().into_iter().map(|(kind, open)| {
-        let (name, content) = (FileName::Tail(open.tail), open.content());
-        open.into_draft().settle(name, content).now_or_never().unwrap().unwrap();
+fn commit(checkpoint: &mut OpenCheckpoint<'_, MemoryOutputStore>, store: &MemoryOutputStore, lease: &Lease, cursor: usize) -> Committed {
+    let (full_kind, counters) = (checkpoint.full_kind(), checkpoint.counters);
+    let files = checkpoint.take_files().into_iter().map(|(kind, open)| {
+        let (name, content) = (FileName::Fragment(open.fragment), open.summary());
+        open.into_writer().commit(name, content).now_or_never().unwrap().unwrap();
         (kind, store.take(name))
     });
     let files = files.collect();
-    page.turn(lease);
-    Recorded { full, files, tally, cursor }
+    checkpoint.start_next(lease);
+    Committed { full_kind, files, counters, cursor }
 }
 
-/// The pages that a task makes of these lines from byte `begin` on. Where `cuts` says so, a block ends behind a line.
-fn pages(lines: &[LakeLine], begin: usize, cuts: &[bool], file_bytes: u64, beside_limit_bytes: u64) -> Vec<Recorded> {
-    let store = MemoryParts::default();
+/// Returns the checkpoints of a task that reads these lines from byte `begin`. A block ends after the lines that `cuts` selects.
+fn checkpoints(lines: &[LakeLine], begin: usize, cuts: &[bool], file_bytes: u64, small_files_limit_bytes: u64) -> Vec<Committed> {
+    let store = MemoryOutputStore::default();
     let lease = lease(request(), file_bytes);
-    let mut reading = direct(&lease);
-    let mut page = OpenCheckpoint { beside_limit_bytes, ..OpenCheckpoint::new(&store, &lease) };
-    let mut recorded = Vec::new();
+    let mut processor = single_pass_processor(&lease);
+    let mut checkpoint = OpenCheckpoint { small_files_limit_bytes, ..OpenCheckpoint::new(&store, &lease) };
+    let mut committed = Vec::new();
     let (mut block, mut block_offset, mut offset) = (Vec::new(), begin, 0);
     let is_cut = |index: usize| cuts.get(index % cuts.len().max(1)).copied().unwrap_or(false);
     for (index, line) in lines.iter().enumerate() {
@@ -229,118 +229,119 @@ fn pages(lines: &[LakeLine], begin: usize, cuts: &[bool], file_bytes: u64, besid
         if start < begin {
             continue;
         }
-        let is_overlong = line.fate == LineFate::Overlong;
+        let is_overlong = line.result == LineResult::Overlong;
         if !is_overlong {
             block.extend_from_slice(&line.stored);
         }
-        let next_is_overlong = lines.get(index + 1).is_some_and(|line| line.fate == LineFate::Overlong);
+        let next_is_overlong = lines.get(index + 1).is_some_and(|line| line.result == LineResult::Overlong);
         if is_overlong || next_is_overlong || is_cut(index) || index + 1 == lines.len() {
             let bytes = Bytes::from(std::mem::take(&mut block));
             let mut from = 0;
             while from < bytes.len() {
-                match page.feed(&bytes, block_offset as u64, from, (OBJECT, 0), &mut reading).now_or_never().unwrap().unwrap() {
-                    Fill::Taken => from = bytes.len(),
-                    Fill::FullAt(at) => {
+                match checkpoint.add_lines(&bytes, block_offset as u64, from, (OBJECT, 0), &mut processor).now_or_never().unwrap().unwrap()
+                {
+                    AddOutcome::Added => from = bytes.len(),
+                    AddOutcome::FullAt(at) => {
                         let at = usize::try_from(at).unwrap();
-                        assert!(at > block_offset + from || page.tally != Tally::default(), "a page must make progress");
+                        assert!(at > block_offset + from || checkpoint.counters != Counters::default(), "a checkpoint must make progress");
                         from = at - block_offset;
-                        recorded.push(record(&mut page, &store, &lease, at));
+                        committed.push(commit(&mut checkpoint, &store, &lease, at));
                     }
                 }
             }
             if is_overlong {
-                page.refuse_overlong(Some((OBJECT, start as u64))).now_or_never().unwrap().unwrap();
+                checkpoint.report_overlong_line(Some((OBJECT, start as u64))).now_or_never().unwrap().unwrap();
             }
             block_offset = offset;
         }
     }
-    recorded.push(record(&mut page, &store, &lease, offset));
-    recorded
+    committed.push(commit(&mut checkpoint, &store, &lease, offset));
+    committed
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
-    fn kept_lines_come_out_byte_for_byte_once_each_and_refused_ones_are_named_without_their_content(
-        lines in lake_lines(), cuts in prop::collection::vec(any::<bool>(), 1..10), file_bytes in 1_u64..2_000, beside in 1_u64..1_500,
+    fn exported_lines_are_written_once_byte_for_byte_and_rejected_lines_are_reported_without_their_content(
+        lines in lake_lines(), cuts in prop::collection::vec(any::<bool>(), 1..10), file_bytes in 1_u64..2_000, small_files_bytes in 1_u64..1_500,
     ) {
         let mut expected: BTreeMap<OutputKind, Vec<u8>> = BTreeMap::new();
-        let (mut refused, mut offset, mut tally) = (Vec::new(), 0, Tally::default());
+        let (mut rejected, mut offset, mut counters) = (Vec::new(), 0, Counters::default());
         for line in &lines {
-            match &line.fate {
-                LineFate::Kept(kind, text) => {
+            match &line.result {
+                LineResult::Exported(kind, text) => {
                     expected.entry(*kind).or_default().extend([text.as_slice(), b"\n"].concat());
-                    tally.resources += 1;
+                    counters.resources += 1;
                 }
-                LineFate::LeftOut => {}
-                LineFate::Refused | LineFate::Overlong => {
-                    refused.push(offset);
-                    tally.refused += 1;
+                LineResult::Skipped => {}
+                LineResult::Rejected | LineResult::Overlong => {
+                    rejected.push(offset);
+                    counters.lines_rejected += 1;
                 }
             }
             offset += line.stored.len();
         }
-        let pages = pages(&lines, 0, &cuts, file_bytes, beside);
+        let checkpoints = checkpoints(&lines, 0, &cuts, file_bytes, small_files_bytes);
         let mut found: BTreeMap<OutputKind, Vec<u8>> = BTreeMap::new();
-        for (kind, bytes) in pages.iter().flat_map(|page| &page.files) {
+        for (kind, bytes) in checkpoints.iter().flat_map(|checkpoint| &checkpoint.files) {
             found.entry(*kind).or_default().extend_from_slice(bytes);
         }
         let errors = String::from_utf8(found.remove(&OutputKind::Error).unwrap_or_default()).unwrap();
         prop_assert_eq!(found, expected);
-        prop_assert_eq!(pages.iter().fold(Tally::default(), |sum, page| sum.plus(page.tally)), tally);
+        prop_assert_eq!(checkpoints.iter().fold(Counters::default(), |sum, checkpoint| sum.plus(checkpoint.counters)), counters);
         prop_assert!(!errors.contains(SECRET), "{errors}");
-        prop_assert_eq!(errors.lines().count(), refused.len());
-        for (line, offset) in errors.lines().zip(refused) {
+        prop_assert_eq!(errors.lines().count(), rejected.len());
+        for (line, offset) in errors.lines().zip(rejected) {
             let outcome: serde_json::Value = serde_json::from_str(line).unwrap();
             prop_assert_eq!(&outcome["resourceType"], "OperationOutcome");
-            let said = outcome["issue"][0]["diagnostics"].as_str().unwrap_or_default();
-            prop_assert!(said.contains(&format!("object `{OBJECT}`, byte {offset}:")), "{said}");
+            let diagnostics = outcome["issue"][0]["diagnostics"].as_str().unwrap_or_default();
+            prop_assert!(diagnostics.contains(&format!("object `{OBJECT}`, byte {offset}:")), "{diagnostics}");
         }
     }
 
     #[test]
-    fn a_file_is_full_at_the_first_line_that_reaches_its_size_and_at_most_one_of_a_page_is(
-        lines in lake_lines(), cuts in prop::collection::vec(any::<bool>(), 1..10), file_bytes in 1_u64..2_000, beside in 1_u64..1_500,
+    fn a_file_is_full_at_the_first_line_that_reaches_its_size_and_at_most_one_file_of_a_checkpoint_is_full(
+        lines in lake_lines(), cuts in prop::collection::vec(any::<bool>(), 1..10), file_bytes in 1_u64..2_000, small_files_bytes in 1_u64..1_500,
     ) {
-        let pages = pages(&lines, 0, &cuts, file_bytes, beside);
-        for page in &pages {
-            for (kind, bytes) in &page.files {
+        let checkpoints = checkpoints(&lines, 0, &cuts, file_bytes, small_files_bytes);
+        for checkpoint in &checkpoints {
+            for (kind, bytes) in &checkpoint.files {
                 prop_assert!(bytes.ends_with(b"\n"));
                 let last = bytes.split_inclusive(|byte| *byte == b'\n').next_back().map_or(0, <[u8]>::len);
                 prop_assert!(((bytes.len() - last) as u64) < file_bytes);
-                prop_assert_eq!(bytes.len() as u64 >= file_bytes, page.full == Some(*kind));
+                prop_assert_eq!(bytes.len() as u64 >= file_bytes, checkpoint.full_kind == Some(*kind));
             }
-            let mut sizes: Vec<u64> = page.files.values().map(|bytes| bytes.len() as u64).collect();
+            let mut sizes: Vec<u64> = checkpoint.files.values().map(|bytes| bytes.len() as u64).collect();
             sizes.sort_unstable();
             sizes.pop();
-            // What waits beside the largest is over the limit by one line at most.
-            prop_assert!(sizes.iter().sum::<u64>() < beside + 400);
+            // The files other than the largest exceed the limit by at most one line.
+            prop_assert!(sizes.iter().sum::<u64>() < small_files_bytes + 400);
         }
     }
 
-    /// Another attempt finds a part of the first one under the claimed name: it must write the very same bytes there.
+    /// Compares attempts: a second one may find a file of the first one under the reserved name, so it must write the same bytes.
     #[test]
-    fn pages_depend_on_the_lines_and_not_on_how_they_were_read_nor_on_where_an_attempt_began(
+    fn checkpoints_depend_only_on_the_lines_and_not_on_blocks_or_the_start_of_the_attempt(
         lines in lake_lines(), cuts in prop::collection::vec(any::<bool>(), 1..10), others in prop::collection::vec(any::<bool>(), 1..10),
-        file_bytes in 1_u64..2_000, beside in 1_u64..1_500,
+        file_bytes in 1_u64..2_000, small_files_bytes in 1_u64..1_500,
     ) {
-        let first = pages(&lines, 0, &cuts, file_bytes, beside);
-        prop_assert_eq!(&pages(&lines, 0, &others, file_bytes, beside), &first);
-        for (index, page) in first.iter().enumerate().filter(|(index, _)| index + 1 < first.len()) {
-            prop_assert_eq!(&pages(&lines, page.cursor, &others, file_bytes, beside), &first[index + 1..]);
+        let first = checkpoints(&lines, 0, &cuts, file_bytes, small_files_bytes);
+        prop_assert_eq!(&checkpoints(&lines, 0, &others, file_bytes, small_files_bytes), &first);
+        for (index, checkpoint) in first.iter().enumerate().filter(|(index, _)| index + 1 < first.len()) {
+            prop_assert_eq!(&checkpoints(&lines, checkpoint.cursor, &others, file_bytes, small_files_bytes), &first[index + 1..]);
         }
     }
 
     #[test]
-    fn a_tails_lines_fill_files_as_if_they_had_come_in_one_block(
+    fn lines_of_a_fragment_fill_files_independently_of_blocks(
         lengths in prop::collection::vec(1_usize..60, 1..40), cuts in prop::collection::vec(any::<bool>(), 1..6), file_bytes in 1_u64..500,
     ) {
         let lines: Vec<Vec<u8>> = (b'a'..=b'z').cycle().zip(&lengths).map(|(letter, length)| [vec![letter; *length], b"\n".to_vec()].concat()).collect();
-        let store = MemoryParts::default();
+        let store = MemoryOutputStore::default();
         let lease = lease(request(), file_bytes);
         let read = |cuts: &[bool]| {
-            let mut page = OpenCheckpoint::new(&store, &lease);
+            let mut checkpoint = OpenCheckpoint::new(&store, &lease);
             let (mut files, mut block, mut offset) = (Vec::new(), Vec::new(), 0_u64);
             for (index, line) in lines.iter().enumerate() {
                 block.extend_from_slice(line);
@@ -350,17 +351,17 @@ proptest! {
                 let bytes = Bytes::from(std::mem::take(&mut block));
                 let mut from = 0;
                 while from < bytes.len() {
-                    match page.feed_tail(&bytes, offset, from, OutputKind::Error).now_or_never().unwrap().unwrap() {
-                        Fill::Taken => from = bytes.len(),
-                        Fill::FullAt(at) => {
+                    match checkpoint.add_fragment_lines(&bytes, offset, from, OutputKind::Error).now_or_never().unwrap().unwrap() {
+                        AddOutcome::Added => from = bytes.len(),
+                        AddOutcome::FullAt(at) => {
                             from = usize::try_from(at - offset).unwrap();
-                            files.extend(record(&mut page, &store, &lease, 0).files.into_values());
+                            files.extend(commit(&mut checkpoint, &store, &lease, 0).files.into_values());
                         }
                     }
                 }
                 offset += bytes.len() as u64;
             }
-            files.extend(record(&mut page, &store, &lease, 0).files.into_values());
+            files.extend(commit(&mut checkpoint, &store, &lease, 0).files.into_values());
             files
         };
         let files = read(&cuts);
@@ -374,22 +375,22 @@ proptest! {
 }
 
 #[test]
-fn a_page_of_every_resource_type_is_recorded_before_it_holds_too_many_files() {
+fn a_checkpoint_with_all_resource_types_is_full_before_it_holds_too_many_files() {
     let text: String = ResourceType::all().map(|kind| format!("{{\"resourceType\":\"{kind}\",\"id\":\"1\"}}\n")).collect();
-    let store = MemoryParts::default();
+    let store = MemoryOutputStore::default();
     let everything = ExportRequest::default();
     let lease = lease(everything, 1 << 20);
-    let (mut page, mut reading) = (OpenCheckpoint::new(&store, &lease), direct(&lease));
+    let (mut checkpoint, mut processor) = (OpenCheckpoint::new(&store, &lease), single_pass_processor(&lease));
     let block = Bytes::from(text);
     let (mut from, mut found) = (0, Vec::new());
     while from < block.len() {
-        let fill = page.feed(&block, 0, from, (OBJECT, 0), &mut reading).now_or_never().unwrap().unwrap();
-        from = match fill {
-            Fill::Taken => block.len(),
-            Fill::FullAt(at) => usize::try_from(at).unwrap(),
+        let outcome = checkpoint.add_lines(&block, 0, from, (OBJECT, 0), &mut processor).now_or_never().unwrap().unwrap();
+        from = match outcome {
+            AddOutcome::Added => block.len(),
+            AddOutcome::FullAt(at) => usize::try_from(at).unwrap(),
         };
-        let files = record(&mut page, &store, &lease, from).files;
-        assert!(files.len() <= TAILS_PER_PAGE);
+        let files = commit(&mut checkpoint, &store, &lease, from).files;
+        assert!(files.len() <= FRAGMENTS_PER_CHECKPOINT);
         found.extend(files.into_keys());
     }
     assert_eq!(found, ResourceType::all().map(OutputKind::Output).collect::<Vec<_>>());
