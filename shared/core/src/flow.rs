@@ -1,6 +1,9 @@
-//! The flows of the service: one file a verb.
+//! The verbs of the service, one file each.
+//!
+//! [`client`] answers requests, [`work`] runs tasks, [`upkeep`] runs on a schedule. Each imports only from those before it. All of
+//! them may use [`resolve_patients`].
 
 pub mod client;
-pub mod look_up;
+pub mod resolve_patients;
 pub mod upkeep;
 pub mod work;

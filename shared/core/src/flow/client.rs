@@ -1,9 +1,10 @@
 //! The verbs of a client.
 
-pub mod admit;
 pub mod cancel;
+pub mod download;
 pub mod groups;
-pub mod hand_out;
 pub mod kick_off;
 pub mod list;
+mod pin_configuration;
+pub mod start_queued;
 pub mod status;

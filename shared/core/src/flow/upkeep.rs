@@ -3,3 +3,8 @@
 pub mod reap;
 pub mod seal;
 pub mod verify;
+
+use crate::vocab::clock::Millis;
+
+/// A time after everything that is due or recorded: the end of the year 9999.
+const END_OF_TIME: Millis = Millis(253_402_300_799_000);

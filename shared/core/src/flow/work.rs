@@ -1,11 +1,23 @@
 //! The verbs of a worker.
+//!
+//! [`run_task`] dispatches to one module per kind of task. Those share the modules that follow them here: rounds, fragments,
+//! corrections, heartbeats and the end of a task.
 
-mod decide;
-pub(super) mod deidentify;
-mod finish;
-mod organize;
+pub mod run_task;
+
+mod finalize;
+mod group_by_patient;
 mod plan;
 mod pump;
-mod reread;
-mod resolve;
-pub mod run_task;
+mod resolve_versions;
+
+mod corrections;
+mod deidentify;
+mod fragments;
+mod heartbeat;
+mod persist_patient_set;
+mod reading;
+mod round;
+pub mod settings;
+pub mod task_end;
+mod version_round;

@@ -1,55 +1,59 @@
-//! Reads and searches the groups of the lake, so that a client can find the one that it exports (Bulk Data Access,
+//! Reads and searches the groups of the lake, so that a client can find the group that it exports (Bulk Data Access,
 //! "Group of Patients": a server should support read and search of Group).
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use headrace_fhir::{Elements, FhirVersion, Instant, Query, QueryError, Resource, ResourceType, TypeFilters};
+use headrace_fhir::definitions::{FhirVersion, ResourceType};
+use headrace_fhir::head::Resource;
+use headrace_fhir::instant::Instant;
+use headrace_fhir::search::{Query, QueryError, TypeFilters};
+use headrace_fhir::semantics::elements::Elements;
 use memchr::memmem;
 
-use crate::access::Reach;
+use crate::access::Permissions;
+use crate::job::ExportError;
 use crate::ports::{Clock, ResourceSource};
-use crate::request::Refusal;
+use crate::request::RequestError;
 use crate::vocab::clock::Millis;
-use crate::vocab::error::ExportError;
 use crate::vocab::outcome::IssueCode;
 
-use crate::flow::look_up::{Catalogue, LookUpTerms, Patience, Scan, Stop, Wanted, newest};
+use crate::flow::resolve_patients::{Catalogue, LakeScan, PatientResolutionSettings, ResolveError, TimeLimit, WantedIds, newest_versions};
 
-/// The most bytes of groups in one answer: API Gateway takes 6 MB, in which every quotation mark counts twice.
+/// The largest number of bytes of groups in one answer. API Gateway takes 6 MB, in which every quotation mark counts twice.
 const ANSWER_LIMIT_BYTES: usize = 4_000_000;
 
-/// Groups of a page if the client does not say how many.
-const COUNT: usize = 20;
+/// The number of groups on a page if the client does not send `_count`.
+const DEFAULT_COUNT: usize = 20;
 
-/// The most groups of a page.
-const COUNT_LIMIT: usize = 100;
+/// The largest number of groups on a page.
+const MAX_COUNT: usize = 100;
 
-/// What is asked of the lake's groups.
+/// A search for groups.
 #[derive(Clone, Debug)]
 pub struct GroupSearch {
-    /// Which groups: those that match all of these.
+    /// The queries, all of which a group must match.
     pub queries: Vec<Query>,
-    /// How many on a page.
+    /// The number of groups on a page.
     pub count: usize,
-    /// Only those behind this id.
+    /// The id after which the page starts.
     pub after: Option<String>,
-    /// The lake's version of FHIR.
+    /// The FHIR version of the lake.
     pub version: FhirVersion,
 }
 
-/// Some of the groups that were found.
+/// A page of matching groups.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GroupPage {
-    /// How many were found, on all pages.
+    /// The number of matching groups on all pages.
     pub total: usize,
-    /// Ids and resources, ordered by id. A resource is JSON as it lies in the lake, unless it is too large for the page:
-    /// then it is without its members, and tagged SUBSETTED.
+    /// Ids and resources, ordered by id. A resource is the JSON of the lake. If it is too large for the page, its members are left out
+    /// and it is tagged SUBSETTED.
     pub groups: Vec<(String, String)>,
-    /// The last id of this page, if there is another.
+    /// The last id of this page, if there is a next page.
     pub next: Option<String>,
 }
 
-/// Which groups a visitor may see. To them the lake has no others.
+/// The groups that a client may see. All others do not exist for the client.
 #[derive(Clone, Debug)]
 pub struct VisibleGroups {
     ids: Option<BTreeSet<String>>,
@@ -57,13 +61,13 @@ pub struct VisibleGroups {
 }
 
 impl VisibleGroups {
-    /// Those within `reach`; a refusal if its scopes do not allow to read groups.
-    pub fn of(reach: &Reach, version: FhirVersion, now: Instant) -> Result<Self, Refusal> {
-        let filters = ResourceType::named("Group").and_then(|kind| reach.scopes.filters_on(kind, version, now));
+    /// Determines the visible groups from the permissions. Returns an error if the scopes do not allow reading groups.
+    pub fn from_permissions(permissions: &Permissions, version: FhirVersion, now: Instant) -> Result<Self, RequestError> {
+        let filters = permissions.scopes.type_filters(ResourceType::GROUP, version, now);
         let text =
-            "the scopes of this request do not allow to read groups: have system/Group.rs granted; a group can be exported without it";
-        let filters = filters.ok_or_else(|| Refusal::of_scopes(text))?;
-        Ok(Self { ids: reach.client.as_ref().and_then(|client| client.groups.clone()), filters })
+            "the scopes of this request do not allow reading groups: have system/Group.rs granted; a group can be exported without it";
+        let filters = filters.ok_or_else(|| RequestError::insufficient_scope(text))?;
+        Ok(Self { ids: permissions.client.as_ref().and_then(|client| client.groups.clone()), filters })
     }
 
     fn may_include(&self, id: &str) -> bool {
@@ -72,40 +76,35 @@ impl VisibleGroups {
 }
 
 impl GroupSearch {
-    /// Reads a query string as it was sent, without `?`.
+    /// Parses a query string as it was sent, without `?` and without the parameter of the page. The page starts after the id `after`.
     ///
-    /// * FHIR's parameters of Group; `name` in every version, although only R5 defines it; `_count`, and `page` as a page before gave it. `_format` may ask for JSON.
-    /// * What is not supported is refused by name.
-    pub fn read(query: &str, version: FhirVersion, now: Instant) -> Result<Self, Refusal> {
-        let (mut count, mut after, mut rest, mut names) = (COUNT, None, Vec::new(), Vec::new());
+    /// Supports the search parameters of Group, `_count`, and `_format` for JSON. `name` is supported in every version, although only
+    /// R5 defines it. Other parameters are rejected by name.
+    pub fn parse(query: &str, after: Option<String>, version: FhirVersion, now: Instant) -> Result<Self, RequestError> {
+        let (mut count, mut other_pairs, mut name_pairs) = (DEFAULT_COUNT, Vec::new(), Vec::new());
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             match name {
                 "_count" => {
-                    let number = value.parse().ok().filter(|count| *count <= COUNT_LIMIT);
-                    let text = || format!("_count is a whole number from 0 to {COUNT_LIMIT}");
-                    count = number.ok_or_else(|| Refusal::of(400, IssueCode::Value, "_count", text()))?;
-                }
-                "page" => {
-                    after = Some(
-                        decoded(value)
-                            .ok_or_else(|| Refusal::of(400, IssueCode::Value, "page", "page is not one that this server gave"))?,
-                    )
+                    let number = value.parse().ok().filter(|count| *count <= MAX_COUNT);
+                    let text = || format!("_count is a whole number from 0 to {MAX_COUNT}");
+                    count = number.ok_or_else(|| RequestError::new(400, IssueCode::Value, "_count", text()))?;
                 }
                 "_format" if matches!(value, "json" | "application/json" | "application/fhir+json" | "application/fhir%2Bjson") => {}
-                // A form writes a blank as a plus sign.
-                "name" | "name:exact" | "name:contains" => names.push(pair.replace('+', "%20")),
-                _ => rest.push(pair.replace('+', "%20")),
+                // HTML forms encode a space as a plus sign.
+                "name" | "name:exact" | "name:contains" => name_pairs.push(pair.replace('+', "%20")),
+                _ => other_pairs.push(pair.replace('+', "%20")),
             }
         }
         let parse = |pairs: &[String], version| Query::parse(&format!("Group?{}", pairs.join("&")), version, now);
-        let queries = [(rest, version), (names, FhirVersion::R5)].into_iter().map(|(pairs, version)| parse(&pairs, version));
-        let queries = queries.collect::<Result<_, _>>().map_err(|error| refusal(&error))?;
+        let queries = [(other_pairs, version), (name_pairs, FhirVersion::R5)].into_iter().map(|(pairs, version)| parse(&pairs, version));
+        let queries = queries.collect::<Result<_, _>>().map_err(|error| query_error(&error))?;
         Ok(Self { queries, count, after, version })
     }
 }
 
-fn refusal(error: &QueryError) -> Refusal {
+/// Converts the error of a query. Texts that mention `_typeFilter` are replaced, because this query does not come from it.
+fn query_error(error: &QueryError) -> RequestError {
     let text = match error {
         QueryError::ResultParameter { name, .. } | QueryError::NotSupported { name, .. } => {
             format!("the parameter {name} is not supported in a search for groups; leave it out")
@@ -123,64 +122,51 @@ fn refusal(error: &QueryError) -> Refusal {
         | QueryError::Modifier { .. }
         | QueryError::Value { .. } => error.to_string(),
     };
-    Refusal { status: 400, code: IssueCode::NotSupported, text, expression: None }
+    RequestError { status: 400, code: IssueCode::NotSupported, text, expression: None }
 }
 
-/// Percent-decodes.
-fn decoded(value: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(value.len());
-    let mut pieces = value.split('%');
-    bytes.extend_from_slice(pieces.next()?.as_bytes());
-    for piece in pieces {
-        let (digits, behind) = piece.split_at_checked(2)?;
-        let is_hex = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
-        bytes.push(u8::from_str_radix(digits, 16).ok().filter(|_| is_hex)?);
-        bytes.extend_from_slice(behind.as_bytes());
-    }
-    String::from_utf8(bytes).ok()
-}
-
-/// One group as it lies in the lake, its newest version.
+/// Returns the newest version of one visible group, as JSON.
 pub async fn read_group(
     source: &impl ResourceSource,
     clock: &impl Clock,
-    terms: LookUpTerms,
+    settings: PatientResolutionSettings,
     visible: &VisibleGroups,
     id: &str,
 ) -> Result<String, ExportError> {
-    let absent = ExportError::NotFound("this group");
+    let not_found = ExportError::NotFound("this group");
     if !visible.may_include(id) {
-        return Err(absent);
+        return Err(not_found);
     }
-    let until = clock.now() + terms.patience;
+    let until = clock.now() + settings.time_limit;
     let ids = BTreeSet::from([id]);
     let read = |group: &Resource<'_>| {
-        let text = group.json().as_str();
-        visible.filters.matches(group).then(|| (text.len() <= ANSWER_LIMIT_BYTES).then(|| text.to_owned()))
+        let json = group.json().as_str();
+        visible.filters.matches(group).then(|| (json.len() <= ANSWER_LIMIT_BYTES).then(|| json.to_owned()))
     };
-    let found = groups(source, (clock, until), terms, Wanted::These(&ids), &read).await?;
-    let group = found.into_iter().next().and_then(|(_, group)| group).ok_or(absent)?;
+    let groups = newest_groups(source, (clock, until), settings, WantedIds::Only(&ids), &read).await?;
+    let group = groups.into_iter().next().and_then(|(_, group)| group).ok_or(not_found)?;
     group.ok_or_else(|| {
-        let text =
-            format!("the group is larger than the {ANSWER_LIMIT_BYTES} bytes that fit into an answer; it can be exported all the same");
-        Refusal { status: 422, code: IssueCode::TooCostly, text, expression: None }.into()
+        let text = format!("the group is larger than {ANSWER_LIMIT_BYTES} bytes, the limit of an answer; it can still be exported");
+        RequestError { status: 422, code: IssueCode::TooCostly, text, expression: None }.into()
     })
 }
 
-/// A page of the groups that match, ordered by id.
+/// Returns a page of the visible groups that match the search, ordered by id.
 pub async fn search_groups(
     source: &impl ResourceSource,
     clock: &impl Clock,
-    terms: LookUpTerms,
+    settings: PatientResolutionSettings,
     visible: &VisibleGroups,
     search: &GroupSearch,
 ) -> Result<GroupPage, ExportError> {
-    let until = clock.now() + terms.patience;
+    let until = clock.now() + settings.time_limit;
     let ids: Option<BTreeSet<&str>> = visible.ids.as_ref().map(|ids| ids.iter().map(String::as_str).collect());
-    let wanted = ids.as_ref().map_or(Wanted::All, Wanted::These);
+    let wanted = ids.as_ref().map_or(WantedIds::Any, WantedIds::Only);
+    // The lake is read twice, so that only one page of groups is held in memory: first for the matching ids, then for the resources of
+    // one page.
     let matches = |group: &Resource<'_>| visible.filters.matches(group) && search.queries.iter().all(|query| query.matches(group));
-    let met = groups(source, (clock, until), terms, wanted, &matches).await?;
-    let matching: BTreeSet<&str> = met.iter().filter(|(_, matches)| **matches).map(|(id, _)| id.as_str()).collect();
+    let matched = newest_groups(source, (clock, until), settings, wanted, &matches).await?;
+    let matching: BTreeSet<&str> = matched.iter().filter(|(_, matches)| **matches).map(|(id, _)| id.as_str()).collect();
     let mut page: Vec<&str> = matching.iter().copied().filter(|id| search.after.as_deref().is_none_or(|after| *id > after)).collect();
     let has_next = page.len() > search.count && search.count > 0;
     page.truncate(search.count);
@@ -190,54 +176,55 @@ pub async fn search_groups(
         return Ok(GroupPage { total, groups: Vec::new(), next });
     }
     let (limit, ids) = (ANSWER_LIMIT_BYTES / page.len(), page.into_iter().collect());
-    let read = |group: &Resource<'_>| fitting(group, search.version, limit);
-    let found = groups(source, (clock, until), terms, Wanted::These(&ids), &read).await?;
-    Ok(GroupPage { total, groups: found.into_iter().collect(), next })
+    let read = |group: &Resource<'_>| json_within_limit(group, search.version, limit);
+    let groups = newest_groups(source, (clock, until), settings, WantedIds::Only(&ids), &read).await?;
+    Ok(GroupPage { total, groups: groups.into_iter().collect(), next })
 }
 
-/// The group's JSON, without its members if it is larger than the limit.
-fn fitting(group: &Resource<'_>, version: FhirVersion, limit: usize) -> String {
-    let text = group.json().as_str();
-    if text.len() <= limit {
-        return text.to_owned();
+/// Returns the group's JSON. Leaves its members out if it is longer than the limit.
+fn json_within_limit(group: &Resource<'_>, version: FhirVersion, limit: usize) -> String {
+    let json = group.json().as_str();
+    if json.len() <= limit {
+        return json.to_owned();
     }
-    let mut rest = Vec::new();
-    let elements = version.elements(group.head.kind).into_iter().map(|element| element.name).filter(|name| *name != "member");
+    let mut reduced = Vec::new();
+    let elements = version.root_elements(group.head.resource_type).into_iter().map(|element| element.name).filter(|name| *name != "member");
     let names: Vec<String> = elements.map(|name| format!("Group.{name}")).collect();
     if let Ok(elements) = Elements::parse(&names, version)
-        && elements.apply(group, &mut rest)
-        && let Ok(rest) = String::from_utf8(rest)
+        && elements.apply(group, &mut reduced)
+        && let Ok(reduced) = String::from_utf8(reduced)
     {
-        return rest;
+        return reduced;
     }
-    text.to_owned()
+    json.to_owned()
 }
 
-async fn groups<T: Send>(
+/// Reads the newest version of each wanted group and returns the results of `read` by id.
+async fn newest_groups<R: Send>(
     source: &impl ResourceSource,
     (clock, until): (&impl Clock, Millis),
-    terms: LookUpTerms,
-    wanted: Wanted<'_>,
-    read: &(impl Fn(&Resource<'_>) -> T + Sync),
-) -> Result<BTreeMap<String, T>, ExportError> {
-    let Some(kind) = ResourceType::named("Group") else { return Err(ExportError::NotFound("this group")) };
+    settings: PatientResolutionSettings,
+    wanted: WantedIds<'_>,
+    read: &(impl Fn(&Resource<'_>) -> R + Sync),
+) -> Result<BTreeMap<String, R>, ExportError> {
     let at = clock.now();
-    let mut pulse = Patience { clock, until };
-    let types = [Some(kind), ResourceType::named("Bundle")].into_iter().flatten().collect();
-    let unfinished = || {
-        let text =
-            "the groups could not be looked through in time: keep Group resources in objects named for their type, such as Group.ndjson";
-        Refusal { status: 422, code: IssueCode::TooCostly, text: text.to_owned(), expression: None }
+    let mut timer = TimeLimit { clock, until };
+    let types = [ResourceType::GROUP, ResourceType::BUNDLE].into_iter().collect();
+    let too_costly = |text: String| RequestError { status: 422, code: IssueCode::TooCostly, text, expression: None };
+    let timed_out = || {
+        let text = "the groups could not be searched in time: keep Group resources in objects named for their type, such as Group.ndjson";
+        too_costly(text.to_owned())
     };
-    let listed = Catalogue::list(source, types, terms.mixed_bytes, &mut pulse).await?;
-    let catalogue = listed.ok_or_else(unfinished)?;
-    let mut scan = Scan { source, catalogue: &catalogue, pulse: &mut pulse, at: Instant::from_millis(at.0) };
+    let listed = Catalogue::from_listing(source, types, settings.untyped_bytes, &mut timer).await?;
+    let catalogue = listed.ok_or_else(timed_out)?;
+    let mut scan = LakeScan { source, catalogue: &catalogue, timer: &mut timer, at: Instant::from_millis(at.0) };
+    // The word may be written with escapes, so a line with an escape may be a Group, too.
     let may_concern = |line: &[u8]| memmem::find(line, b"Group").is_some() || memmem::find(line, b"\\u").is_some();
-    newest(&mut scan, (kind, wanted), &may_concern, read).await.map_err(|stop| match stop {
-        Stop::Failed(error) => error,
-        Stop::Unfinished => unfinished().into(),
-        Stop::NoSuchGroup | Stop::NoSuchPatient => ExportError::NotFound("this group"),
-        Stop::Undecidable(text) => Refusal { status: 422, code: IssueCode::TooCostly, text, expression: None }.into(),
+    newest_versions(&mut scan, (ResourceType::GROUP, wanted), &may_concern, read).await.map_err(|error| match error {
+        ResolveError::Failed(error) => error,
+        ResolveError::TimedOut => timed_out().into(),
+        ResolveError::NoSuchGroup | ResolveError::NoSuchPatient => ExportError::NotFound("this group"),
+        ResolveError::Undecidable(text) => too_costly(text).into(),
     })
 }
 

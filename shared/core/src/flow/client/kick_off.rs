@@ -1,151 +1,177 @@
-//! Accepts an export: resolve, look who it is about, record, announce. An export of the whole system or of all patients
-//! is accepted within milliseconds.
+//! Accepts an export: resolves the request, prechecks its patients, records the job and announces its plan.
+//!
+//! An export of the whole system or of all patients is accepted within milliseconds.
 
 use std::time::Duration;
 
 use crate::access::{Agent, Principal};
-use crate::job::anonymization::JobSecret;
-use crate::job::task::Planning;
-use crate::job::{Conditions, IdempotencyKey, Job, JobEvent, JobState, Limits, Quotas, Reason, ReasonKind, Recorded};
-use crate::ports::{Clock, JobStore, OutputStore, ResourceSource, TaskQueue};
-use crate::request::{Asked, ExportRequest, Policy, Refusal, Resolved};
-use crate::vocab::error::{ExportError, StoreError};
+use crate::job::ExportError;
+use crate::job::task::PlanInput;
+use crate::job::{
+    FailureKind, FailureReason, IdempotencyKey, Job, JobEvent, JobSecret, JobSettings, JobState, Quotas, RecordConditions, RecordOutcome,
+};
+use crate::ports::{Clock, JobSecretEncryptor, JobStore, OutputStore, ResourceSource, TaskQueue};
+use crate::request::{ExportPolicy, ExportRequest, RawKickOff, RequestError, ResolvedRequest};
+use crate::vocab::clock::Millis;
+use crate::vocab::error::StoreError;
 use crate::vocab::ids::{JobId, TaskId};
 use crate::vocab::outcome::IssueCode;
 
-use super::admit::admit;
-use crate::flow::look_up::{LookUpTerms, Subjects};
-use crate::flow::work::deidentify::pin;
+use super::pin_configuration::pin_configuration;
+use super::start_queued::start_queued;
+use crate::flow::resolve_patients::{PatientResolutionSettings, PatientResolver};
 
-/// The most bytes of JSON that a job's record keeps of its request.
+/// The largest size of a request in the record of a job, in bytes of JSON.
 const REQUEST_LIMIT_BYTES: usize = 64 << 10;
 
-/// A kick-off and where it came from.
+/// A kick-off request and its origin.
 #[derive(Clone, Debug)]
 pub struct KickOff {
-    /// The new job's name.
+    /// The id of the new job.
     pub id: JobId,
-    /// What was asked.
-    pub asked: Asked,
-    /// By whom.
-    pub visitor: Principal,
-    /// The FHIR base that the client used, without a slash at its end.
+    /// The parameters and headers as they were sent.
+    pub raw: RawKickOff,
+    /// The client.
+    pub principal: Principal,
+    /// The FHIR base URL that the client used, without a slash at its end.
     pub base: String,
-    /// The request's full URL.
+    /// The full URL of the request.
     pub request_url: String,
     /// The value of the header `Idempotency-Key`.
     pub idempotency_key: Option<String>,
-    /// What the job's own keys come from, should it be de-identified.
+    /// The secret from which the keys of a de-identified export are derived.
     pub secret: JobSecret,
 }
 
-/// What the operator promises and allows, as a kick-off meets it.
+/// The operator's settings for kick-offs.
 #[derive(Clone, Copy, Debug)]
-pub struct Settings<'a> {
-    /// What may be asked.
-    pub policy: &'a Policy,
-    /// What jobs are promised.
-    pub limits: Limits,
-    /// How many may be at work.
+pub struct KickOffSettings<'a> {
+    /// The limits on what clients may request.
+    pub policy: &'a ExportPolicy,
+    /// The settings that a new job keeps.
+    pub job: JobSettings,
+    /// The limits on concurrent exports.
     pub quotas: Quotas,
-    /// How thoroughly groups and patients are looked up.
-    pub look_up: LookUpTerms,
+    /// The limits of the precheck.
+    pub patient_resolution: PatientResolutionSettings,
 }
 
-/// Records the job, then announces its plan (rule P1), at once or when its turn has come.
+/// Accepts an export: records the job and then announces its plan (rule P1), at once or when a slot is free. Returns the job.
 ///
-/// What the lake cannot answer is refused, as far as that shows within the patience of `settings`; and so is an export
-/// whose client has a destination of its own that cannot be used.
-///
-/// A kick-off that has come before under the same key gives the job that it started then.
+/// A kick-off that repeats an idempotency key returns the job that the key started. Returns an error if the request is invalid, if
+/// the precheck finds within its time limit that the lake cannot answer it, or if the client's own destination cannot be used.
 pub async fn kick_off(
-    (jobs, queue): (&impl JobStore, &impl TaskQueue),
-    (source, parts): (&impl ResourceSource, &impl OutputStore),
+    (jobs, queue): (&(impl JobStore + JobSecretEncryptor), &impl TaskQueue),
+    (source, output): (&impl ResourceSource, &impl OutputStore),
     clock: &impl Clock,
-    settings: Settings<'_>,
+    settings: KickOffSettings<'_>,
     kick_off: KickOff,
 ) -> Result<Job, ExportError> {
     let now = clock.now();
-    let Resolved { mut request, patients, is_lenient } =
-        ExportRequest::resolve(&kick_off.asked, settings.policy, &kick_off.visitor.reach, now)?;
-    let plan = Planning { patients };
-    let asked = must_fit(&request)?;
+    let ResolvedRequest { mut request, patients, is_lenient } =
+        ExportRequest::resolve(&kick_off.raw, settings.policy, &kick_off.principal.permissions, now)?;
+    let plan = PlanInput { patients };
+    let request_json = serialize_within_limit(&request)?;
+    // The key is fingerprinted with the request as the client sent it, before the precheck adds ignored patients to it: the lake may
+    // have changed when the client repeats the request.
     let key = match &kick_off.idempotency_key {
         Some(header) => {
             let patients = plan.patients.join("\n");
-            let same = [kick_off.request_url.as_bytes(), &asked, patients.as_bytes()];
-            Some(IdempotencyKey::read(header, &kick_off.visitor.caller, &same)?)
+            let fingerprinted = [kick_off.request_url.as_bytes(), &request_json, patients.as_bytes()];
+            Some(IdempotencyKey::parse(header, &kick_off.principal.caller, &fingerprinted)?)
         }
         None => None,
     };
-    let subjects = Subjects { job: &kick_off.id, request: &request, patients: &plan.patients, bases: &settings.policy.bases };
-    let left_out = subjects.first_look(source, clock, settings.look_up, is_lenient).await?;
-    request.ignored.extend(left_out);
-    let destination = kick_off.visitor.reach.client.as_ref().and_then(|client| client.destination.clone());
+    let resolver = PatientResolver { job: &kick_off.id, request: &request, patients: &plan.patients, bases: &settings.policy.bases };
+    let missing_patients = resolver.precheck(source, clock, settings.patient_resolution, is_lenient).await?;
+    request.ignored.extend(missing_patients);
+    let client = kick_off.principal.permissions.client.as_ref();
+    let destination = client.and_then(|client| client.destination.clone());
     if let Some(own) = &destination {
-        parts.check(Some(own)).await?;
+        output.check(Some(own)).await?;
     }
-    let pinned = match &request.anonymization {
+    let pinned_config = match &request.anonymization {
         None => None,
-        Some(asked) => Some(pin(jobs, (parts, destination.as_deref()), (&kick_off.id, &kick_off.secret), asked, request.version).await?),
+        Some(requested) => {
+            let secret = (&kick_off.id, &kick_off.secret);
+            Some(pin_configuration(jobs, (output, destination.as_deref()), secret, requested, request.version).await?)
+        }
     };
     let quotas = settings.quotas;
-    let client_jobs = kick_off.visitor.reach.client.as_ref().and_then(|client| client.jobs);
+    let client_quota = client.and_then(|client| client.max_exports);
     let job = Job {
-        state: if quotas.of_client(client_jobs).make_wait() { JobState::Queued } else { JobState::Accepted },
-        request_url: request.shown_url(&kick_off.request_url, &kick_off.base),
+        state: if quotas.with_client_quota(client_quota).can_queue() { JobState::Queued } else { JobState::Accepted },
+        request_url: request.redacted_url(&kick_off.request_url, &kick_off.base),
         base: kick_off.base,
-        limits: settings.limits,
-        requires_access_token: kick_off.visitor.is_authenticated,
+        settings: settings.job,
+        requires_access_token: kick_off.principal.is_authenticated,
         destination,
-        pinned,
-        ..Job::accepted(kick_off.id, kick_off.visitor.caller.clone(), request, now)
+        pinned_config,
+        ..Job::accepted(kick_off.id, kick_off.principal.caller.clone(), request, now)
     };
-    let recorded = match jobs.record_job(&job, &plan, &Conditions { quotas, client_jobs, key }, &kick_off.visitor.agent()).await {
-        // The answer was lost; whether the job is there can be seen.
-        Err(StoreError::Unknown { .. }) if jobs.job(&job.id).await?.is_some() => Recorded::Yes,
-        recorded => recorded?,
+    let conditions = RecordConditions { quotas, client_quota, key };
+    let job = record(jobs, job, &plan, &conditions, &kick_off.principal, now).await?;
+    announce(jobs, queue, &quotas, job, now).await
+}
+
+/// Stores the job. Returns it, or the earlier job that was started under the same idempotency key.
+async fn record(
+    jobs: &impl JobStore,
+    job: Job,
+    plan: &PlanInput,
+    conditions: &RecordConditions,
+    principal: &Principal,
+    now: Millis,
+) -> Result<Job, ExportError> {
+    let outcome = match jobs.record_job(&job, plan, conditions, &principal.agent()).await {
+        // The answer was lost, but the job id is new: if the job exists, this call has recorded it.
+        Err(StoreError::Unknown { .. }) if jobs.job(&job.id).await?.is_some() => RecordOutcome::Recorded,
+        outcome => outcome?,
     };
-    let job = match recorded {
-        Recorded::Yes => job,
-        Recorded::Before(before) => {
-            let before = before.map(|before| *before).filter(|before| before.is_visible_to(&kick_off.visitor, now));
-            before.ok_or_else(IdempotencyKey::over)?
+    match outcome {
+        RecordOutcome::Recorded => Ok(job),
+        RecordOutcome::Duplicate(earlier) => {
+            let earlier = earlier.map(|earlier| *earlier).filter(|earlier| earlier.is_visible_to(principal, now));
+            Ok(earlier.ok_or_else(IdempotencyKey::job_gone)?)
         }
-        Recorded::KeyReused => return Err(IdempotencyKey::reused().into()),
-        Recorded::Full(limit) => return Err(ExportError::TooMany(limit)),
-    };
+        RecordOutcome::KeyReused => Err(IdempotencyKey::reused().into()),
+        RecordOutcome::NoSlot(quota) => Err(ExportError::QuotaReached(quota)),
+    }
+}
+
+/// Announces the plan of the recorded job. Returns the job, also if the reaper has to repeat the announcement.
+async fn announce(jobs: &impl JobStore, queue: &impl TaskQueue, quotas: &Quotas, job: Job, now: Millis) -> Result<Job, ExportError> {
     let announced = match job.state {
-        // In its turn: others may have waited longer.
-        JobState::Queued => admit(jobs, queue, &quotas, now).await.map(drop),
-        // Also for a kick-off that comes again: the process that recorded the job may have died over it.
+        // The queue is first in, first out: jobs that were queued earlier start first.
+        JobState::Queued => start_queued(jobs, queue, quotas, now).await.map(drop),
+        // This includes a repeated kick-off: the process that recorded the job may have died before it announced the plan.
         JobState::Accepted => queue.announce(&[TaskId::plan(&job.id)], Duration::ZERO).await.map_err(ExportError::from),
         JobState::Running | JobState::Complete | JobState::Failed | JobState::Cancelled | JobState::Expired => Ok(()),
     };
     match announced {
+        Ok(()) => Ok(job),
+        // A wrong setting does not heal, so the reaper could not announce the plan either.
         Err(error @ ExportError::Store(StoreError::Misconfigured { .. })) => {
-            let reason = Reason { kind: ReasonKind::Misconfigured, text: error.to_string() };
-            jobs.end_job(&job.id, JobEvent::GivenUp, Some(reason), &Agent::service(), now).await?;
+            let reason = FailureReason { kind: FailureKind::Misconfigured, text: error.to_string() };
+            jobs.end_job(&job.id, JobEvent::Failed, Some(reason), &Agent::service(), now).await?;
             Err(error)
         }
-        // The job is recorded: the reaper announces what was not seen.
         Err(error) => {
-            tracing::warn!(job.id = %job.id, error = &error as &dyn std::error::Error, "the plan was not announced, the reaper will do it");
+            tracing::warn!(job.id = %job.id, error = &error as &dyn std::error::Error, "the plan was not announced, the reaper will announce it");
             Ok(job)
         }
-        Ok(()) => Ok(job),
     }
 }
 
-/// Refuses what would make the job's record heavy: it is read and written with every task that closes.
-fn must_fit(request: &ExportRequest) -> Result<Vec<u8>, Refusal> {
-    let asked = serde_json::to_vec(request).unwrap_or_default();
-    if asked.len() <= REQUEST_LIMIT_BYTES {
-        return Ok(asked);
+/// Serializes the request. Rejects a large one, because the record of a job is read and written whenever one of its tasks completes.
+fn serialize_within_limit(request: &ExportRequest) -> Result<Vec<u8>, RequestError> {
+    let json = serde_json::to_vec(request).unwrap_or_default();
+    if json.len() <= REQUEST_LIMIT_BYTES {
+        return Ok(json);
     }
     let text = format!(
-        "the request has {} bytes of types, filters and elements, and {REQUEST_LIMIT_BYTES} are the most; split it into several exports",
-        asked.len()
+        "the types, filters and elements of the request have {} bytes, more than the limit of {REQUEST_LIMIT_BYTES}; split the request into several exports",
+        json.len()
     );
-    Err(Refusal { status: 413, code: IssueCode::TooCostly, text, expression: None })
+    Err(RequestError { status: 413, code: IssueCode::TooCostly, text, expression: None })
 }

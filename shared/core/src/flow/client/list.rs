@@ -1,44 +1,45 @@
-//! The caller's own exports, the newest first.
+//! Lists a client's own exports, newest first.
 
 use crate::access::Principal;
+use crate::job::ExportError;
 use crate::job::Job;
 use crate::ports::{Clock, JobPage, JobStore};
-use crate::vocab::error::ExportError;
 use crate::vocab::ids::ListCursor;
 
-/// The most jobs that one page has.
-pub const LONGEST_PAGE: u16 = 100;
+/// The largest number of jobs on a page.
+pub const MAX_PAGE_SIZE: u16 = 100;
 
-/// The most jobs that are looked at for one page. A caller who has cancelled more than that in a row gets a short page,
-/// and its link to the next.
-const LOOKS: usize = 1_000;
+/// The largest number of jobs read for one page. A client that has cancelled more than this in a row gets a short page with a link
+/// to the next one.
+const MAX_JOBS_READ: usize = 1_000;
 
-/// Those jobs that the caller may see, at most `count` of them: neither cancelled nor expired ones. A page is full
-/// unless there are no more.
+/// Lists up to `count` visible jobs of the client. Cancelled and expired jobs are not visible.
+///
+/// A page with fewer than `count` jobs is the last one, unless [`MAX_JOBS_READ`] was reached.
 pub async fn list(
     jobs: &impl JobStore,
     clock: &impl Clock,
-    visitor: &Principal,
+    principal: &Principal,
     mut before: Option<ListCursor>,
     count: u16,
 ) -> Result<JobPage, ExportError> {
     let now = clock.now();
-    let count = count.clamp(1, LONGEST_PAGE);
-    // One more than is shown tells whether there is a next page.
+    let count = count.clamp(1, MAX_PAGE_SIZE);
+    // One job more than is shown tells whether there is a next page.
     let limit = count + 1;
     let mut visible: Vec<Job> = Vec::new();
-    let mut looks = 0;
+    let mut read = 0;
     loop {
-        let page = jobs.jobs_of(&visitor.caller, before.as_ref(), limit).await?;
-        looks += page.jobs.len();
-        visible.extend(page.jobs.into_iter().filter(|job| job.is_visible_to(visitor, now)));
+        let page = jobs.list_jobs(&principal.caller, before.as_ref(), limit).await?;
+        read += page.jobs.len();
+        visible.extend(page.jobs.into_iter().filter(|job| job.is_visible_to(principal, now)));
         if visible.len() > usize::from(count) {
             visible.truncate(usize::from(count));
             let next = visible.last().map(|last| ListCursor { created_at: last.created_at, id: last.id.clone() });
             return Ok(JobPage { jobs: visible, next });
         }
         before = page.next;
-        if before.is_none() || looks >= LOOKS {
+        if before.is_none() || read >= MAX_JOBS_READ {
             return Ok(JobPage { jobs: visible, next: before });
         }
     }

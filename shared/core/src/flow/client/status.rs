@@ -1,63 +1,63 @@
-//! How far an export has come.
+//! Reports the status of an export.
 //!
-//! Polls are not counted, and none is ever answered with 429. A poll reads one item; counting it would write one, at ten
-//! times the price of what it saves. Every answer says when to ask again; a stage's throttling in API Gateway is what
-//! holds off a client that does not care, and clients take its 429 as they would take ours.
+//! Polls are not counted, and none is answered with 429. A poll reads one item. Counting it would write one, at ten times the price
+//! of the read that it saves. Every answer says when to ask again. A client that ignores this is throttled by the API Gateway stage,
+//! and clients handle its 429 in the same way as they would handle ours.
 
 use std::time::Duration;
 
 use crate::access::Principal;
-use crate::job::{Job, JobState, Phase, Reason};
+use crate::job::ExportError;
+use crate::job::{FailureReason, Job, JobState, Phase};
 use crate::output::manifest::Manifest;
 use crate::ports::{Clock, JobStore};
 use crate::vocab::clock::Millis;
-use crate::vocab::error::ExportError;
 use crate::vocab::ids::JobId;
 
 /// The answer to a poll.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Polled {
-    /// How the export stands.
+    /// The status of the export.
     pub status: Status,
-    /// Whether the client asked for the export's status apart from the poll's own (`separate-export-status`).
+    /// True if the client asked for the status of the export apart from the status of the poll (`separate-export-status`).
     pub is_separate: bool,
 }
 
-/// How an export stands.
+/// The status of an export.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Status {
-    /// Still at work.
+    /// The export is queued or running.
     InProgress {
-        /// For `X-Progress`: under 100 characters.
+        /// The text for `X-Progress`, shorter than 100 characters.
         progress: String,
-        /// When to ask again, in whole seconds: an HTTP date here makes a real client poll every 100 ms.
+        /// The delay until the next poll, in whole seconds. An HTTP date makes a widely used client poll every 100 ms.
         retry_after: Duration,
     },
-    /// Done.
+    /// The export is complete.
     Complete {
-        /// What there is to download, or the page of it that was asked for.
+        /// The requested page of the manifest.
         manifest: Box<Manifest>,
-        /// Until when.
+        /// The time at which the files are deleted.
         expires: Millis,
     },
-    /// Given up.
-    Failed(Reason),
+    /// The export has failed.
+    Failed(FailureReason),
 }
 
-/// The status of the caller's own job (rule P9); `page` of the manifest, from 1.
+/// Returns the status of a job of the client (rule P9). `page` is the requested page of the manifest, counted from 1.
 pub async fn status(
     jobs: &impl JobStore,
     clock: &impl Clock,
     (id, page): (&JobId, usize),
-    visitor: &Principal,
+    principal: &Principal,
 ) -> Result<Polled, ExportError> {
     let now = clock.now();
-    let job = jobs.job(id).await?.filter(|job| job.is_visible_to(visitor, now)).ok_or(ExportError::NotFound("this export"))?;
+    let job = jobs.job(id).await?.filter(|job| job.is_visible_to(principal, now)).ok_or(ExportError::NotFound("this export"))?;
     let in_progress = |progress| Status::InProgress { progress, retry_after: retry_after(now.since(job.created_at)) };
     let status = match (job.state, job.expires_at(), &job.reason) {
         (JobState::Complete, Some(expires), _) => {
-            let parts = jobs.parts(id).await?;
-            let manifest = Manifest::pages(&job, parts).nth(page.saturating_sub(1));
+            let output_files = jobs.output_files(id).await?;
+            let manifest = Manifest::pages(&job, output_files).nth(page.saturating_sub(1));
             let manifest = manifest.ok_or(ExportError::NotFound("this page of the manifest"))?;
             Status::Complete { manifest: Box::new(manifest), expires }
         }
@@ -66,8 +66,8 @@ pub async fn status(
             return Err(ExportError::NotFound("this export"));
         }
         (JobState::Queued, _, _) => {
-            // One at least must end before the first that waits.
-            let before = jobs.waiting_before(&job).await?.saturating_add(1);
+            // Even the first job in the queue waits for one running export to end.
+            let before = jobs.queue_position(&job).await?.saturating_add(1);
             in_progress(format!("waiting for {before} earlier exports"))
         }
         (JobState::Accepted | JobState::Running, _, _) => in_progress(progress(&job)),
@@ -75,26 +75,26 @@ pub async fn status(
     Ok(Polled { status, is_separate: job.request.separates_status })
 }
 
-/// Percent by bytes of the lake read, the resources so far, and what is left.
+/// Describes the progress of a running job: percentage of source bytes read, resources exported, tasks left.
 pub fn progress(job: &Job) -> String {
     let Some(planned) = &job.planned else { return "planning the export".to_owned() };
-    let read = job.tally.source_bytes.min(planned.source_bytes);
-    // 100 is said by the manifest alone.
+    let read = job.counters.source_bytes.min(planned.source_bytes);
+    // Only the manifest says that an export is complete, so progress stops at 99 %.
     let percent = (u128::from(read) * 100).checked_div(u128::from(planned.source_bytes)).map_or(0, |percent| percent.min(99));
-    let resources = job.tally.resources;
+    let resources = job.counters.resources;
     let left = match (job.open_tasks, job.phase) {
         (0, _) => "finishing".to_owned(),
         (open, Phase::Read) => format!("{open} of {} tasks left", planned.tasks),
-        (open, Phase::Resolve) => format!("{open} tasks left to compare versions"),
-        (open, Phase::Link) => format!("{open} tasks left to follow references"),
+        (open, Phase::ResolveVersions) => format!("{open} tasks left to compare versions"),
+        (open, Phase::ResolveLinks) => format!("{open} tasks left to follow references"),
         (open, Phase::Reread) => format!("{open} tasks left to read again"),
-        (open, Phase::Organize) => format!("{open} tasks left to sort by patient"),
-        (open, Phase::Gather) => format!("{open} tasks left to gather files"),
+        (open, Phase::GroupByPatient) => format!("{open} tasks left to sort by patient"),
+        (open, Phase::Merge) => format!("{open} tasks left to merge files"),
     };
     format!("{percent} % done, {resources} resources, {left}")
 }
 
-/// A tenth of the job's age, from 1 to 10 seconds: short jobs answer soon, long ones are not worn out by polls.
+/// Returns a tenth of the job's age, clamped to 1 to 10 seconds: short exports are answered soon, long ones cause few polls.
 fn retry_after(age: Duration) -> Duration {
     Duration::from_secs((age.as_secs() / 10).clamp(1, 10))
 }
@@ -102,26 +102,26 @@ fn retry_after(age: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cohort::LeftOut;
-    use crate::job::{Pass, Planned, Tally};
+    use crate::job::OmittedSubjects;
+    use crate::job::{Counters, Planned, ReadMode};
     use crate::request::ExportRequest;
     use crate::vocab::ids::Caller;
 
     // Holds: S1, B16
     #[test]
-    fn progress_is_shorter_than_100_characters_whatever_there_is_to_tell() {
+    fn progress_is_always_shorter_than_100_characters() {
         let job = Job::accepted(JobId::from_random([7; 16]), Caller("ann".into()), ExportRequest::default(), Millis(0));
         let planned = Planned {
             transaction_time: Millis(0),
             tasks: 999_999,
             source_bytes: u64::MAX,
-            pass: Pass::Direct,
-            roster: None,
-            left_out: LeftOut::default(),
+            read_mode: ReadMode::SinglePass,
+            patient_set: None,
+            omitted: OmittedSubjects::default(),
         };
         for phase in Phase::ALL {
-            let tally = Tally { source_bytes: u64::MAX, resources: u64::MAX, refused: 0 };
-            let job = Job { planned: Some(planned), open_tasks: 999_999, phase, tally, ..job.clone() };
+            let counters = Counters { source_bytes: u64::MAX, resources: u64::MAX, lines_rejected: 0 };
+            let job = Job { planned: Some(planned), open_tasks: 999_999, phase, counters, ..job.clone() };
             let text = progress(&job);
             assert!(text.len() < 100 && text.starts_with("99 % done, "), "{text}");
         }
@@ -130,9 +130,9 @@ mod tests {
 
     // Holds: S1, B2
     #[test]
-    fn clients_are_asked_back_within_one_to_ten_seconds() {
-        for (age, pause) in [(0, 1), (9, 1), (25, 2), (100, 10), (100_000, 10)] {
-            assert_eq!(retry_after(Duration::from_secs(age)), Duration::from_secs(pause), "{age}");
+    fn retry_after_is_between_one_and_ten_seconds() {
+        for (age, seconds) in [(0, 1), (9, 1), (25, 2), (100, 10), (100_000, 10)] {
+            assert_eq!(retry_after(Duration::from_secs(age)), Duration::from_secs(seconds), "{age}");
         }
     }
 }

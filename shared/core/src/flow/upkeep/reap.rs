@@ -1,45 +1,42 @@
-//! Looks after what nobody else looks after: announcements that were lost, attempts that died, jobs whose time is over.
+//! Repairs and cleans up on a schedule: repeats lost announcements, fails overdue jobs, deletes expired files, starts queued jobs.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::access::Agent;
-use crate::job::{Job, JobEvent, JobState, Quotas, Reason, ReasonKind};
-use crate::ports::{Clock, DueItem, JobStore, OutputStore, Ports, Subject, TaskQueue};
+use crate::flow::client::start_queued::start_queued;
+use crate::job::{ExportError, FailureKind, FailureReason, Job, JobEvent, JobState, Quotas};
+use crate::ports::{Clock, DueItem, DueSubject, JobStore, OutputStore, Ports, TaskQueue};
 use crate::vocab::clock::Millis;
-use crate::vocab::error::{ExportError, StoreError};
+use crate::vocab::error::StoreError;
 use crate::vocab::ids::TaskId;
 
-use crate::flow::client::admit::admit;
+use super::END_OF_TIME;
 
-/// When to look again at something that may be on its way.
-const LOOK_AGAIN: Duration = Duration::from_secs(60);
+/// The time after which an item that may still make progress is checked again.
+const RECHECK_AFTER: Duration = Duration::from_secs(60);
 
-/// Later than anything is due: the year 9999.
-const END_OF_TIME: Millis = Millis(253_402_300_799_000);
+/// The largest number of due items of a shard that one run handles.
+const MAX_DUE_ITEMS: u16 = 100;
 
-/// Looks at this many due items of a shard in one run.
-const LOOKS: u16 = 100;
-
-/// What one run did.
+/// The result of one run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Reaped {
-    /// Tasks announced again.
+    /// The number of tasks announced again.
     pub announced: u32,
-    /// Waiting jobs that were given their turn.
-    pub admitted: u32,
-    /// Jobs given up because their deadline had passed.
+    /// The number of queued jobs started.
+    pub started: u32,
+    /// The number of jobs failed because they passed their deadline.
     pub overdue: u32,
-    /// Jobs whose files' time was over.
+    /// The number of jobs whose retention ended.
     pub expired: u32,
-    /// Files deleted.
+    /// The number of files deleted.
     pub files_deleted: u64,
-    /// Looks that failed; they stay due.
+    /// The number of items that could not be handled. They stay due.
     pub failed: u32,
 }
 
-/// One run over everything that is due, then over the jobs that wait for their turn. What fails stays due for the next run
-/// and does not keep the rest from being looked at.
+/// Handles everything that is due, then starts queued jobs. A failed item stays due for the next run and does not block the others.
 pub async fn reap<S>(
     ports: &Ports<impl JobStore, impl TaskQueue, S, impl OutputStore, impl Clock>,
     quotas: &Quotas,
@@ -49,27 +46,28 @@ where
 {
     let now = ports.clock.now();
     let mut reaped = Reaped::default();
-    for due in ports.jobs.due(now, LOOKS).await? {
-        if let Err(error) = look_at(ports, &due, now, &mut reaped).await {
+    for due in ports.jobs.due(now, MAX_DUE_ITEMS).await? {
+        if let Err(error) = handle_due_item(ports, &due, now, &mut reaped).await {
             reaped.failed += 1;
-            tracing::warn!(subject = ?due.subject, error = &error as &dyn std::error::Error, "a look failed, it stays due");
+            tracing::warn!(subject = ?due.subject, error = &error as &dyn std::error::Error, "a due item could not be handled, it stays due");
             if matches!(error, ExportError::Store(StoreError::Misconfigured { .. })) {
-                // The destination of one client may be gone for good: its jobs must not stand before everybody else's.
-                drop(ports.jobs.put_off(&due, Some(now + LOOK_AGAIN)).await);
+                // A client's own destination may be gone for good. Its jobs must not stay in front of all others.
+                drop(ports.jobs.postpone(&due, Some(now + RECHECK_AFTER)).await);
             }
         }
     }
-    match admit(&ports.jobs, &ports.queue, quotas, now).await {
-        Ok(admitted) => reaped.admitted = admitted,
+    match start_queued(&ports.jobs, &ports.queue, quotas, now).await {
+        Ok(started) => reaped.started = started,
         Err(error) => {
             reaped.failed += 1;
-            tracing::warn!(error = &error as &dyn std::error::Error, "waiting exports did not begin, they wait for the next run");
+            tracing::warn!(error = &error as &dyn std::error::Error, "queued exports were not started, the next run will start them");
         }
     }
     Ok(reaped)
 }
 
-/// After a restart of the only process there can be: announces every task of every open job, for its queue was lost with it.
+/// Announces every task of every open job, after the restart of a deployment with one process, whose queue was lost with the process.
+/// Returns the number of tasks announced.
 pub async fn recover<S>(ports: &Ports<impl JobStore, impl TaskQueue, S, impl OutputStore, impl Clock>) -> Result<u32, ExportError>
 where
     S: Send + Sync,
@@ -77,8 +75,8 @@ where
     let mut announced = 0;
     for due in ports.jobs.due(END_OF_TIME, u16::MAX).await? {
         let (id, task) = match due.subject {
-            Subject::Job(id) => (id.clone(), TaskId::finish(&id)),
-            Subject::Task(task) => (task.job.clone(), task),
+            DueSubject::Job(id) => (id.clone(), TaskId::finalize(&id)),
+            DueSubject::Task(task) => (task.job.clone(), task),
         };
         let is_open = ports.jobs.job(&id).await?.is_some_and(|job| job.state.has_slot() && job.has_task(task.task));
         if is_open {
@@ -89,35 +87,35 @@ where
     Ok(announced)
 }
 
-async fn look_at<S: Send + Sync>(
+async fn handle_due_item<S: Send + Sync>(
     ports: &Ports<impl JobStore, impl TaskQueue, S, impl OutputStore, impl Clock>,
     due: &DueItem,
     now: Millis,
     reaped: &mut Reaped,
 ) -> Result<(), ExportError> {
     match &due.subject {
-        Subject::Task(task) => {
+        DueSubject::Task(task) => {
             match ports.jobs.job(&task.job).await? {
                 Some(job) if job.state.has_slot() && job.has_task(task.task) => {
-                    if ports.jobs.put_off(due, Some(now + LOOK_AGAIN)).await? {
+                    if ports.jobs.postpone(due, Some(now + RECHECK_AFTER)).await? {
                         ports.queue.announce(std::slice::from_ref(task), Duration::ZERO).await?;
                         reaped.announced += 1;
                     }
                 }
-                // Its plan is still being made, or its round.
-                Some(job) if job.awaits_task(task.task) => drop(ports.jobs.put_off(due, Some(now + LOOK_AGAIN)).await?),
-                Some(_) | None => drop(ports.jobs.put_off(due, None).await?),
+                // The plan, or the round of the task, is still being recorded. It announces the task itself.
+                Some(job) if job.awaits_task(task.task) => drop(ports.jobs.postpone(due, Some(now + RECHECK_AFTER)).await?),
+                Some(_) | None => drop(ports.jobs.postpone(due, None).await?),
             }
             Ok(())
         }
-        Subject::Job(id) => match ports.jobs.job(id).await? {
-            None => ports.jobs.put_off(due, None).await.map(drop).map_err(ExportError::from),
-            Some(job) => look_at_job(ports, due, &job, now, reaped).await,
+        DueSubject::Job(id) => match ports.jobs.job(id).await? {
+            None => ports.jobs.postpone(due, None).await.map(drop).map_err(ExportError::from),
+            Some(job) => handle_due_job(ports, due, &job, now, reaped).await,
         },
     }
 }
 
-async fn look_at_job<S: Send + Sync>(
+async fn handle_due_job<S: Send + Sync>(
     ports: &Ports<impl JobStore, impl TaskQueue, S, impl OutputStore, impl Clock>,
     due: &DueItem,
     job: &Job,
@@ -126,39 +124,40 @@ async fn look_at_job<S: Send + Sync>(
 ) -> Result<(), ExportError> {
     match job.state {
         JobState::Queued | JobState::Accepted | JobState::Running if job.deadline_at() <= now => {
-            let hours = job.limits.deadline_seconds.div_ceil(3600);
+            let hours = job.settings.deadline_seconds.div_ceil(3600);
             let text = if job.state == JobState::Queued {
-                format!("the export did not get its turn within {hours} hours, its deadline; start it again when fewer are at work")
+                format!("the export was not started within {hours} hours, its deadline; start it again when fewer exports are running")
             } else {
                 format!("the export did not finish within {hours} hours, its deadline; narrow it with _type or _since, or ask the operator")
             };
-            let reason = Reason { kind: ReasonKind::Deadline, text };
-            ports.jobs.end_job(&job.id, JobEvent::GivenUp, Some(reason), &Agent::service(), now).await?;
+            let reason = FailureReason { kind: FailureKind::Deadline, text };
+            ports.jobs.end_job(&job.id, JobEvent::Failed, Some(reason), &Agent::service(), now).await?;
             reaped.overdue += 1;
         }
         JobState::Queued | JobState::Accepted | JobState::Running => {
-            let is_ready = job.state == JobState::Running && job.open_tasks == 0;
-            if ports.jobs.put_off(due, Some(now + LOOK_AGAIN)).await? && is_ready {
-                ports.queue.announce(&[TaskId::finish(&job.id)], Duration::ZERO).await?;
+            // Tasks are due on their own. The job only has to be moved on if the announcement of its finalize task was lost.
+            let can_finalize = job.state == JobState::Running && job.open_tasks == 0;
+            if ports.jobs.postpone(due, Some(now + RECHECK_AFTER)).await? && can_finalize {
+                ports.queue.announce(&[TaskId::finalize(&job.id)], Duration::ZERO).await?;
                 reaped.announced += 1;
             }
         }
         JobState::Complete => match job.expires_at() {
             Some(expiry) if expiry > now => {
-                // Once after completion: what a fenced-off attempt wrote late is nobody's.
-                let recorded: BTreeSet<_> = ports.jobs.parts(&job.id).await?.iter().map(|part| part.name).collect();
-                reaped.files_deleted += ports.parts.sweep(&job.folder(), &recorded).await?;
-                ports.jobs.put_off(due, Some(expiry)).await?;
+                // Once after completion: files that an attempt wrote after it had lost its lease are not recorded.
+                let recorded: BTreeSet<_> = ports.jobs.output_files(&job.id).await?.iter().map(|file| file.name).collect();
+                reaped.files_deleted += ports.output.delete_all_except(&job.folder(), &recorded).await?;
+                ports.jobs.postpone(due, Some(expiry)).await?;
             }
             Some(_) | None => {
-                ports.jobs.end_job(&job.id, JobEvent::RetentionOver, None, &Agent::service(), now).await?;
-                reaped.files_deleted += ports.parts.sweep(&job.folder(), &BTreeSet::new()).await?;
+                ports.jobs.end_job(&job.id, JobEvent::RetentionExpired, None, &Agent::service(), now).await?;
+                reaped.files_deleted += ports.output.delete_all_except(&job.folder(), &BTreeSet::new()).await?;
                 reaped.expired += 1;
             }
         },
         JobState::Failed | JobState::Cancelled | JobState::Expired => {
-            reaped.files_deleted += ports.parts.sweep(&job.folder(), &BTreeSet::new()).await?;
-            ports.jobs.put_off(due, None).await?;
+            reaped.files_deleted += ports.output.delete_all_except(&job.folder(), &BTreeSet::new()).await?;
+            ports.jobs.postpone(due, None).await?;
         }
     }
     Ok(())

@@ -1,114 +1,124 @@
-//! Seals what was recorded for auditors: moves it from the job table into files that nobody changes any more.
+//! Seals audit records: moves them from the job table into files that are never changed.
 //!
-//! Which records go into which file, and where the chain ends behind it, is recorded before the file is written. So
-//! whoever comes after a crash writes the same bytes under the same name, and of two who come at once each does the same
-//! work; nothing is sealed twice, and nothing is lost.
+//! The records of a file and the chain head after it are recorded before the file is written. After a crash, the next sealer therefore
+//! writes the same bytes under the same name. Concurrent sealers write identical files, so races are harmless. No record is sealed twice,
+//! and none is lost.
 
 use std::time::Duration;
 
-use crate::audit::AuditEntry;
-use crate::audit::chain::{Claim, Day, Head, RECORDS_PER_FILE, Standing};
-use crate::audit::verify::follow;
-use crate::ports::{AuditFiles, AuditTrail, Clock, Kept};
+use crate::audit::AuditRecord;
+use crate::audit::chain::{ChainHead, ChainState, Day, PendingFile, RECORDS_PER_FILE};
+use crate::audit::verify::verify_file;
+use crate::audit::writer::write_lines;
+use crate::ports::{AuditFiles, AuditTrail, AuditWrite, Clock};
 use crate::vocab::clock::Millis;
 use crate::vocab::error::StoreError;
 
-/// Later than anything is recorded: the year 9999.
-const END_OF_TIME: Millis = Millis(253_402_300_799_000);
+use super::END_OF_TIME;
 
-const WHAT: &str = "the audit files";
+/// The name of the store in errors.
+const STORE: &str = "the audit files";
 
-/// How records are sealed.
+/// The settings of sealing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SealTerms {
-    /// A record is left alone until it is so old: until then its own writer may send it once more because an answer was
-    /// lost, and records of other processes with an earlier time may come.
-    pub rest: Duration,
-    /// The most files that are written in one run.
-    pub files: u32,
+pub struct SealSettings {
+    /// The age at which a record may be sealed. Until then, its writer may write it again because an answer was lost, and other
+    /// processes may add records with an earlier time.
+    pub min_age: Duration,
+    /// The largest number of files that one run writes.
+    pub max_files: u32,
 }
 
-impl Default for SealTerms {
+impl Default for SealSettings {
     fn default() -> Self {
-        // No function that answers requests lives longer than a minute. Fifty files are 4,900 records.
-        Self { rest: Duration::from_secs(60), files: 50 }
+        // No function that answers requests runs longer than a minute. Fifty files hold 4,900 records.
+        Self { min_age: Duration::from_secs(60), max_files: 50 }
     }
 }
 
-/// What one run sealed.
+/// The result of one run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Sealed {
-    /// Records.
+    /// The number of records.
     pub records: u64,
-    /// Files.
+    /// The number of files.
     pub files: u32,
 }
 
-/// Seals what has rested, file by file, until nothing is left, somebody else is at it, or it has been enough for one run.
-pub async fn seal(trail: &impl AuditTrail, files: &impl AuditFiles, clock: &impl Clock, terms: SealTerms) -> Result<Sealed, StoreError> {
+/// Seals records that are old enough, file by file, until none is left, another sealer is ahead, or the limit of one run is reached.
+pub async fn seal(
+    trail: &impl AuditTrail,
+    files: &impl AuditFiles,
+    clock: &impl Clock,
+    settings: SealSettings,
+) -> Result<Sealed, StoreError> {
     let now = clock.now();
-    let until = Millis(now.0.saturating_sub(u64::try_from(terms.rest.as_millis()).unwrap_or(u64::MAX)).saturating_add(1));
+    let until = Millis(now.0.saturating_sub(u64::try_from(settings.min_age.as_millis()).unwrap_or(u64::MAX)).saturating_add(1));
     let mut sealed = Sealed::default();
-    while sealed.files < terms.files {
-        let Some((seen, claim)) = next_claim(trail, until, Day::of(now)).await? else { break };
-        let entries = trail.records(&claim.records).await?;
-        if entries.len() < claim.records.len() {
-            // They go when the head moves: somebody else has just finished this file.
+    while sealed.files < settings.max_files {
+        let Some((state, pending)) = reserve_next_file(trail, until, Day::from_millis(now)).await? else { break };
+        let records = trail.records(&pending.records).await?;
+        if records.len() < pending.records.len() {
+            // Records are deleted when the head moves, so another sealer has just finished this file.
             break;
         }
-        let to = write(files, &claim, &entries).await?;
-        if !trail.seal(&seen, &Claim { to, ..claim }).await? {
+        let head_after = write_file(files, &pending, &records).await?;
+        if !trail.seal(&state, &PendingFile { head_after, ..pending }).await? {
             break;
         }
-        sealed.records += entries.len() as u64;
+        sealed.records += records.len() as u64;
         sealed.files += 1;
     }
     Ok(sealed)
 }
 
-/// How old the oldest record is that is not sealed; zero if there is none.
-pub async fn unsealed_for(trail: &impl AuditTrail, clock: &impl Clock) -> Result<Duration, StoreError> {
+/// Returns the age of the oldest record that is not sealed. Returns zero if there is none.
+pub async fn backlog_age(trail: &impl AuditTrail, clock: &impl Clock) -> Result<Duration, StoreError> {
     let oldest = trail.unsealed(END_OF_TIME, 1).await?;
-    Ok(oldest.first().map(|entry| clock.now().since(entry.at)).unwrap_or_default())
+    Ok(oldest.first().map(|record| clock.now().since(record.at)).unwrap_or_default())
 }
 
-/// The file that is to be written next: the one that somebody has claimed and not finished, else a new one. `None` if
-/// there is nothing to write, or others have just claimed it.
-async fn next_claim(trail: &impl AuditTrail, until: Millis, today: Day) -> Result<Option<(Standing, Claim)>, StoreError> {
-    let seen = trail.standing().await?;
-    if let Some(claim) = seen.claim.clone() {
-        return Ok(Some((seen, claim)));
+/// Returns the file to write next, with the state of the chain: the file that another sealer has left unfinished, or a new one.
+///
+/// Returns `None` if there is nothing to seal, or if another sealer has just reserved the file.
+async fn reserve_next_file(trail: &impl AuditTrail, until: Millis, today: Day) -> Result<Option<(ChainState, PendingFile)>, StoreError> {
+    let state = trail.chain_state().await?;
+    if let Some(pending) = state.pending.clone() {
+        return Ok(Some((state, pending)));
     }
-    let entries = trail.unsealed(until, RECORDS_PER_FILE).await?;
-    if entries.is_empty() {
+    let records = trail.unsealed(until, RECORDS_PER_FILE).await?;
+    if records.is_empty() {
         return Ok(None);
     }
-    let from = seen.head.clone().map_or_else(|| Head::begin(today.clone()), |head| head.on(today.clone()));
-    let (_, to) = from.lines(&entries).map_err(unwritable)?;
-    let claim = Claim { from, to, records: entries.iter().map(AuditEntry::name).collect() };
-    let is_ours = trail.claim(&seen, &claim).await?;
-    Ok(is_ours.then(|| (Standing { step: seen.step + 1, claim: Some(claim.clone()), ..seen }, claim)))
+    let head_before = state.head.clone().map_or_else(|| ChainHead::new(today.clone()), |head| head.advance_to(today.clone()));
+    let (_, head_after) = write_lines(&head_before, &records).map_err(not_serialized)?;
+    let pending = PendingFile { head_before, head_after, records: records.iter().map(AuditRecord::key).collect() };
+    let is_reserved = trail.reserve_file(&state, &pending).await?;
+    Ok(is_reserved.then(|| (ChainState { revision: state.revision + 1, pending: Some(pending.clone()), ..state }, pending)))
 }
 
-/// Writes the claimed file; where the chain ends behind it.
+/// Writes the pending file. Returns the chain head after it.
 ///
-/// One that is there already was written by somebody who died before the head had moved. Then it ends where the claim
-/// says, or holds the very bytes that it should. Whatever else lies there was put there by somebody else.
-async fn write(files: &impl AuditFiles, claim: &Claim, entries: &[AuditEntry]) -> Result<Head, StoreError> {
-    let name = claim.from.next_file();
-    // A version of this program that spells records otherwise may have made the claim: what is written counts.
-    let (bytes, to) = claim.from.lines(entries).map_err(unwritable)?;
+/// If the file exists, a sealer may have written it and died before the head moved. Then it holds the same bytes, or it continues the
+/// chain to the pending head. Returns an error if it was not written by a sealer.
+async fn write_file(files: &impl AuditFiles, pending: &PendingFile, records: &[AuditRecord]) -> Result<ChainHead, StoreError> {
+    let name = pending.head_before.next_file();
+    // A version of this program that serializes records differently may have reserved the file. The bytes written now count.
+    let (bytes, head_after) = write_lines(&pending.head_before, records).map_err(not_serialized)?;
     match files.write(&name, bytes.clone()).await? {
-        Kept::Written => Ok(to),
-        Kept::Exists(found) if found == bytes => Ok(to),
-        Kept::Exists(found) if follow(Some(&claim.from), &name, &found).is_ok_and(|end| end == claim.to) => Ok(claim.to.clone()),
-        Kept::Exists(_) => {
+        AuditWrite::Written => Ok(head_after),
+        AuditWrite::Exists(existing) if existing == bytes => Ok(head_after),
+        AuditWrite::Exists(existing) => {
+            let end = verify_file(Some(&pending.head_before), &name, &existing);
+            if end.is_ok_and(|end| end == pending.head_after) {
+                return Ok(pending.head_after.clone());
+            }
             let detail = format!("{name} was not written by this service; find out who has put it there, and move it away");
-            Err(StoreError::Unreadable { what: WHAT, detail })
+            Err(StoreError::Unreadable { store: STORE, detail })
         }
     }
 }
 
-fn unwritable(error: serde_json::Error) -> StoreError {
-    StoreError::NotApplied { what: WHAT, cause: error.into() }
+fn not_serialized(error: serde_json::Error) -> StoreError {
+    StoreError::NotApplied { store: STORE, cause: error.into() }
 }

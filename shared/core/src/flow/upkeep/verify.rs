@@ -1,46 +1,46 @@
-//! Checks sealed records: whether the chain holds over all files, and whether it ends where the job table says.
+//! Verifies sealed audit records: that the chain holds over all files, and that it ends where the job table says.
 
 use std::collections::BTreeSet;
 
-use crate::audit::verify::{Broken, Followed, Verifier};
+use crate::audit::verify::{ChainError, VerifiedChain, Verifier};
 use crate::ports::{AuditFiles, AuditTrail};
 use crate::vocab::error::StoreError;
 
-/// Sound files.
+/// The result of verifying intact files.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sound {
-    /// What was followed; `None` if there is no file, and should be none.
-    pub followed: Option<Followed>,
-    /// What lies beside the audit files, by its path.
-    pub strangers: BTreeSet<String>,
+pub struct IntactFiles {
+    /// The verified chain. `None` if there is no file, and none is missing.
+    pub chain: Option<VerifiedChain>,
+    /// The paths of other files beside the audit files.
+    pub foreign_files: BTreeSet<String>,
 }
 
-/// Follows all files, and looks where they end if there is a job table to say so. Sealing may go on meanwhile.
+/// Verifies all files, and their end if there is a job table. Sealing may go on meanwhile.
 ///
-/// Fails if something could not be read; that the files are broken is an answer.
-pub async fn verify(files: &impl AuditFiles, trail: Option<&impl AuditTrail>) -> Result<Result<Sound, Broken>, StoreError> {
-    let (mut verifier, mut seen) = (Verifier::default(), BTreeSet::new());
+/// The outer error means that something could not be read, the inner one that the chain is broken.
+pub async fn verify(files: &impl AuditFiles, trail: Option<&impl AuditTrail>) -> Result<Result<IntactFiles, ChainError>, StoreError> {
+    let (mut verifier, mut verified) = (Verifier::default(), BTreeSet::new());
     loop {
-        let standing = match trail {
-            Some(trail) => Some((trail, trail.standing().await?)),
+        let expected = match trail {
+            Some(trail) => Some((trail, trail.chain_state().await?)),
             None => None,
         };
         let listing = files.list().await?;
-        for name in listing.files.difference(&seen) {
-            if let Err(broken) = verifier.file(name, &files.read(name).await?) {
-                return Ok(Err(broken));
+        for name in listing.files.difference(&verified) {
+            if let Err(error) = verifier.verify_file(name, &files.read(name).await?) {
+                return Ok(Err(error));
             }
         }
-        seen = listing.files;
-        if let Some((trail, standing)) = standing
-            && let Err(broken) = verifier.must_end_at(&standing)
+        verified = listing.files;
+        if let Some((trail, state)) = expected
+            && let Err(error) = verifier.verify_end(&state)
         {
-            if trail.standing().await? == standing {
-                return Ok(Err(broken));
+            if trail.chain_state().await? == state {
+                return Ok(Err(error));
             }
-            // The head has moved since it was looked at: what was written behind it is followed too.
+            // The head has moved since the state was read. The files written since are verified in another round.
             continue;
         }
-        return Ok(Ok(Sound { followed: verifier.followed(), strangers: listing.strangers }));
+        return Ok(Ok(IntactFiles { chain: verifier.into_verified(), foreign_files: listing.foreign_files }));
     }
 }

@@ -1,98 +1,91 @@
-//! Lists the lake once, pins what it saw, records the tasks and announces them.
+//! Plans an export: lists the lake once, pins its objects, records the read tasks and announces them.
 
-use std::time::Duration;
-
+use crate::flow::resolve_patients::{Catalogue, PatientResolver};
+use crate::job::ExportError;
 use crate::job::Planned;
-use crate::job::task::{Close, Lease, Record, Work};
-use crate::lake::slices::Cutter;
-use crate::lines::selection::{pass, types_to_read};
-use crate::ports::{AllPorts, ResourceSource as _, TASK_BYTES_PER_RECORD, TASKS_PER_RECORD, TaskQueue as _, TaskStore as _};
+use crate::job::task::{Lease, TaskCompletion, TaskUpdate, Work};
+use crate::lake::slices::SlicePlanner;
+use crate::lines::selection::{read_mode, types_to_read};
+use crate::ports::{AllPorts, ResourceSource as _, TaskStore as _};
 use crate::vocab::clock::Millis;
-use crate::vocab::error::ExportError;
 use crate::vocab::ids::TaskId;
 
-use super::run_task::{TaskEnd, WorkerSettings, announce_finish_after_last};
-use crate::flow::look_up::{Catalogue, Subjects, enrol, patients};
+use super::persist_patient_set::{persist_patient_set, requested_patients};
+use super::round::record_tasks;
+use super::settings::WorkerSettings;
+use super::task_end::{TaskEnd, complete_task_and_announce};
 
+/// Runs the plan task. It has no cursor within and must fit into one attempt.
 pub(super) async fn plan(
     ports: &impl AllPorts,
     lease: &mut Lease,
-    terms: &WorkerSettings,
+    settings: &WorkerSettings,
     stop_at: Millis,
 ) -> Result<TaskEnd, ExportError> {
     // Rule P3: once, just before the source is pinned.
     let transaction_time = ports.now();
-    let only = types_to_read(&lease.job.request, terms).filter(|_| terms.trust_object_names);
-    let pass = pass(&lease.job.request, terms);
-    let mut cutter = Cutter::new(lease.job.limits.file_bytes, terms.slice_floor_bytes, only);
-    let bases = terms.bases.clone();
-    let wanted = Subjects { job: &lease.job.id, request: &lease.job.request, patients: &patients(lease), bases: &bases }.types();
-    let mut catalogue = Catalogue::new(terms.look_up.mixed_bytes);
-    let mut largest_first = Vec::new();
+    let mut listed = list_lake(ports, lease, settings).await?;
+    if listed.source_bytes == 0 {
+        tracing::warn!(job.id = %lease.job.id, "the lake holds nothing to export: no object with a name that ends in .ndjson, .ndjson.gz or .ndjson.zst");
+    }
+    let persisted = persist_patient_set(ports, lease, settings, &listed.catalogue, (transaction_time, stop_at)).await?;
+    if persisted.is_empty {
+        // An export of no patients reads nothing. The recorded tasks do not become part of the job.
+        listed.tasks_by_size.clear();
+        (listed.tasks, listed.source_bytes) = (0, 0);
+    }
+    let planned = Planned {
+        transaction_time,
+        tasks: listed.tasks,
+        source_bytes: listed.source_bytes,
+        read_mode: read_mode(&lease.job.request, &settings.lake),
+        patient_set: persisted.fragment,
+        omitted: persisted.omitted,
+    };
+    // The largest tasks are announced first, so that no worker is left alone with one at the end.
+    listed.tasks_by_size.sort_unstable_by(|one, other| other.cmp(one));
+    let ids: Vec<_> = listed.tasks_by_size.into_iter().map(|(_, task)| TaskId { job: lease.job.id.clone(), task }).collect();
+    complete_task_and_announce(ports, lease, TaskCompletion::Planned(planned), &ids).await
+}
+
+/// The lake as it was listed, with the recorded tasks.
+struct ListedLake {
+    catalogue: Catalogue,
+    /// The read tasks by the number of bytes that they read.
+    tasks_by_size: Vec<(u64, u32)>,
+    tasks: u32,
+    source_bytes: u64,
+}
+
+/// Lists the lake and records tasks that read it, page by page, and the finalize task.
+async fn list_lake(ports: &impl AllPorts, lease: &mut Lease, settings: &WorkerSettings) -> Result<ListedLake, ExportError> {
+    let (request, bases) = (&lease.job.request, &settings.lake.bases);
+    let only = types_to_read(request, &settings.lake).filter(|_| settings.trust_object_names);
+    let mut planner = SlicePlanner::new(lease.job.settings.file_bytes, settings.min_slice_bytes, only);
+    let wanted = PatientResolver { job: &lease.job.id, request, patients: &requested_patients(lease), bases }.types();
+    let mut catalogue = Catalogue::new(settings.patient_resolution.untyped_bytes);
+    let mut tasks_by_size = Vec::new();
     let mut after = None;
     loop {
-        let listing = ports.source().list(after.as_deref()).await?;
-        for pin in listing.objects {
-            catalogue.push(&pin, wanted);
-            cutter.push(pin);
+        let page = ports.source().list(after.as_deref()).await?;
+        for pin in page.objects {
+            catalogue.add(&pin, wanted);
+            planner.add_object(pin);
         }
-        let ready = cutter.ready();
+        let ready = planner.take_ready();
         if ready.is_empty() {
-            ports.jobs().record(lease, Record::Heartbeat, ports.now() + terms.lease.length).await?;
+            ports.jobs().update_task(lease, TaskUpdate::Heartbeat, ports.now() + settings.lease.duration).await?;
         }
-        largest_first.extend(ready.iter().map(|(task, work)| (work.bytes(), *task)));
-        record_tasks(ports, lease, terms, ready).await?;
-        after = listing.next;
+        tasks_by_size.extend(ready.iter().map(|(task, work)| (work.bytes(), *task)));
+        record_tasks(ports, lease, settings, ready).await?;
+        after = page.next;
         if after.is_none() {
             break;
         }
     }
-    let (mut rest, tasks, source_bytes) = cutter.finish();
-    largest_first.extend(rest.iter().map(|(task, work)| (work.bytes(), *task)));
-    rest.push((TaskId::finish(&lease.task.job).task, Work::Finish));
-    record_tasks(ports, lease, terms, rest).await?;
-    if source_bytes == 0 {
-        tracing::warn!(job.id = %lease.job.id, "the lake holds nothing to export: no object that ends in .ndjson, .ndjson.gz or .ndjson.zst");
-    }
-    let enrolled = enrol(ports, lease, &catalogue, transaction_time, (terms.lease.length, stop_at), &bases).await?;
-    let (tasks, source_bytes) = if enrolled.is_empty {
-        // Of nobody there is nothing to read. The tasks that were recorded do not belong to the job.
-        largest_first.clear();
-        (0, 0)
-    } else {
-        (tasks, source_bytes)
-    };
-    let planned = Planned { transaction_time, tasks, source_bytes, pass, roster: enrolled.roster, left_out: enrolled.left_out };
-    let job = ports.jobs().close_task(lease, Close::Planned(planned)).await?;
-    // So that at the end no worker is left alone with a large one.
-    largest_first.sort_unstable_by(|one, other| other.cmp(one));
-    let announced: Vec<_> = largest_first.into_iter().map(|(_, task)| TaskId { job: job.id.clone(), task }).collect();
-    ports.queue().announce(&announced, Duration::ZERO).await?;
-    announce_finish_after_last(ports.queue(), &job).await?;
-    Ok(TaskEnd::Closed(Box::new(lease.clone()), Box::new(job)))
-}
-
-/// Records tasks in as many steps as their number and their size need.
-pub(super) async fn record_tasks(
-    ports: &impl AllPorts,
-    lease: &mut Lease,
-    terms: &WorkerSettings,
-    tasks: Vec<(u32, Work)>,
-) -> Result<(), ExportError> {
-    let (mut batch, mut bytes) = (Vec::new(), 0);
-    for (task, work) in tasks {
-        let size = serde_json::to_vec(&work).map_or(0, |json| json.len());
-        if batch.len() >= TASKS_PER_RECORD || (bytes + size > TASK_BYTES_PER_RECORD && !batch.is_empty()) {
-            let until = ports.now() + terms.lease.length;
-            ports.jobs().record(lease, Record::Tasks(std::mem::take(&mut batch)), until).await?;
-            bytes = 0;
-        }
-        bytes += size;
-        batch.push((task, work));
-    }
-    if batch.is_empty() {
-        return Ok(());
-    }
-    let until = ports.now() + terms.lease.length;
-    Ok(ports.jobs().record(lease, Record::Tasks(batch), until).await?)
+    let (mut rest, tasks, source_bytes) = planner.finish();
+    tasks_by_size.extend(rest.iter().map(|(task, work)| (work.bytes(), *task)));
+    rest.push((TaskId::finalize(&lease.task.job).task, Work::Finalize));
+    record_tasks(ports, lease, settings, rest).await?;
+    Ok(ListedLake { catalogue, tasks_by_size, tasks, source_bytes })
 }

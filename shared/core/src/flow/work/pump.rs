@@ -1,339 +1,326 @@
-//! Reads what a task names and writes it into parts and tails, page by page.
+//! Reads the inputs of a task and writes them to output files and fragments, checkpoint by checkpoint.
 
 use std::ops::Range;
-use std::time::Duration;
 
 use bytes::Bytes;
-use crc_fast::{CrcAlgorithm, checksum};
 
-use crate::job::Tally;
-use crate::job::folder::Folder;
-use crate::job::task::{Close, Cursor, Encoding, Lease, Page, Record, Release, Slice, Work};
-use crate::lake::ndjson::Piece;
-use crate::lake::reader::{Extent, LineReader};
-use crate::lines::checkpoint::{Fill, OpenCheckpoint};
-use crate::lines::reading::Reading;
-use crate::output::file::{Content, FileName, FragmentName, OutputFileName, OutputKind, Part, Tail};
-use crate::ports::{AllPorts, ByteStream, Draft as _, OutputStore, ResourceSource as _, TaskQueue as _, TaskStore as _};
+use crate::job::Counters;
+use crate::job::ExportError;
+use crate::job::file::{FileName, Fragment, OutputFile, OutputFileName, OutputKind};
+use crate::job::task::{Checkpoint, Cursor, Encoding, Lease, Slice, TaskCompletion, TaskUpdate, Work};
+use crate::lake::ndjson::Segment;
+use crate::lake::reader::{LineReader, ReadRequest};
+use crate::lines::checkpoint::{AddOutcome, OpenCheckpoint};
+use crate::lines::line_processor::LineProcessor;
+use crate::ports::{AllPorts, ByteStream, FileWriter as _, OutputStore as _, ResourceSource as _, TaskStore as _};
 use crate::vocab::clock::Millis;
-use crate::vocab::error::{ExportError, StoreError};
+use crate::vocab::error::StoreError;
 
-use super::reread;
-use super::run_task::{TaskEnd, WorkerSettings, announce_finish_after_last};
+use super::fragments::write_fragment;
+use super::heartbeat::Heartbeat;
+use super::reading::{first_reading, second_reading};
+use super::round::output_files_were_discarded;
+use super::settings::WorkerSettings;
+use super::task_end::{TaskEnd, complete_task, yield_task};
 
-/// Runs a reading or gathering task from its cursor to its end, or to `stop_at`.
+/// Runs a read, reread or merge task from its cursor to its end, or until `stop_at`.
 pub(super) async fn pump(
     ports: &impl AllPorts,
     lease: &mut Lease,
-    terms: &WorkerSettings,
+    settings: &WorkerSettings,
     stop_at: Millis,
 ) -> Result<TaskEnd, ExportError> {
-    let (items, reading) = match &lease.work {
-        Work::Read(slices) => (of_slices(slices), Some(reread::first(ports, lease, terms).await?)),
-        Work::Reread(rereading) => {
-            let (slices, reading) = reread::again(ports, lease, terms, *rereading).await?;
-            (of_slices(&slices), Some(reading))
+    let (inputs, processor) = match &lease.work {
+        Work::Read(slices) => (slice_inputs(slices), Some(first_reading(ports, lease, &settings.lake).await?)),
+        Work::Reread(reread) => {
+            let (slices, processor) = second_reading(ports, lease, &settings.lake, *reread).await?;
+            (slice_inputs(&slices), Some(processor))
         }
-        Work::Gather(tails) => (tails.iter().copied().map(Item::Tail).collect(), None),
-        Work::Plan(_) | Work::Resolve(_) | Work::Organize(_) | Work::Finish => (Vec::new(), None),
+        Work::Merge(fragments) => (fragments.iter().copied().map(Input::Fragment).collect(), None),
+        Work::Plan(_) | Work::Resolve(_) | Work::GroupByPatient(_) | Work::Finalize => (Vec::new(), None),
     };
-    let writes_anew = reread::parts_were_taken_back(ports, lease).await?;
-    let mut pump = Pump::new(ports, lease, terms, stop_at);
-    pump.writes_anew = writes_anew;
-    pump.sizes = items.iter().filter_map(Item::sizes).collect();
-    pump.reading = reading;
-    for (index, item) in (0..).zip(&items).skip(pump.lease.cursor.item as usize) {
-        if pump.read(item, index).await? == Flow::Stop {
-            return pump.hand_on().await;
+    let mut pump = Pump::new(ports, lease, settings, stop_at).await?;
+    pump.slices = inputs.iter().filter_map(Input::slice_extent).collect();
+    pump.processor = processor;
+    for (index, input) in (0..).zip(&inputs).skip(pump.lease.cursor.item as usize) {
+        if pump.read(input, index).await? == Progress::TimeUp {
+            return yield_task(ports, pump.lease).await;
         }
     }
-    pump.turn_page(Cursor { item: u32::try_from(items.len()).unwrap_or(u32::MAX), offset: 0 }).await?;
-    let job = ports.jobs().close_task(lease, Close::Done).await?;
-    announce_finish_after_last(ports.queue(), &job).await?;
-    Ok(TaskEnd::Closed(Box::new(lease.clone()), Box::new(job)))
+    pump.commit_checkpoint(Cursor { item: u32::try_from(inputs.len()).unwrap_or(u32::MAX), offset: 0 }).await?;
+    complete_task(ports, lease, TaskCompletion::Done).await
 }
 
-fn of_slices(slices: &[Slice]) -> Vec<Item> {
-    slices.iter().cloned().map(Item::Slice).collect()
+fn slice_inputs(slices: &[Slice]) -> Vec<Input> {
+    slices.iter().cloned().map(Input::Slice).collect()
 }
 
-/// What a task reads.
-pub(super) enum Item {
-    /// Lines of the lake: each is judged.
+/// An input of a task.
+pub(super) enum Input {
+    /// Lines of the lake, which have to be selected.
     Slice(Slice),
-    /// Lines that were selected before, all of one kind.
-    Tail(Tail),
-    /// Lines that are in no file yet, all of one kind.
+    /// Lines of one kind that are already selected.
+    Fragment(Fragment),
+    /// Lines of one kind that are in no file yet.
     Lines(OutputKind, Bytes),
 }
 
-impl Item {
-    /// Of a slice, where it begins and ends, if progress within it can be told.
-    fn sizes(&self) -> Option<Measured> {
+impl Input {
+    /// Returns the extent of a slice, and `None` for other inputs.
+    fn slice_extent(&self) -> Option<SliceExtent> {
         match self {
-            Self::Slice(slice) => Some(Measured { range: slice.start..slice.end, is_plain: slice.encoding == Encoding::Plain }),
-            Self::Tail(_) | Self::Lines(..) => None,
+            Self::Slice(slice) => Some(SliceExtent { range: slice.start..slice.end, is_plain: slice.encoding == Encoding::Plain }),
+            Self::Fragment(_) | Self::Lines(..) => None,
         }
     }
 }
 
-/// How far a slice reaches, as it is stored.
-struct Measured {
+/// The stored byte range of a slice.
+struct SliceExtent {
     range: Range<u64>,
+    /// True if the object is not compressed, so that the cursor's offset counts stored bytes.
     is_plain: bool,
 }
 
-/// Whether to go on.
+/// The result of reading an input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Flow {
-    GoOn,
-    /// The time is up. All that was read is recorded; in a finish, all up to its last whole file.
-    Stop,
+pub(super) enum Progress {
+    /// The input was read to its end.
+    Done,
+    /// The time is up. Everything read is recorded; in a finalize task, everything up to the last full output file.
+    TimeUp,
 }
 
-/// A leased task at work.
+/// A leased task that is reading and writing lines.
 pub(super) struct Pump<'a, W: AllPorts> {
     ports: &'a W,
     pub(super) lease: &'a mut Lease,
-    terms: &'a WorkerSettings,
+    settings: &'a WorkerSettings,
     stop_at: Millis,
-    /// How lines of the lake are read; `None` where only tails are.
-    reading: Option<Reading>,
-    /// The slices that are read.
-    sizes: Vec<Measured>,
-    /// Whether parts take the place of whatever lies under their names; see [`reread::parts_were_taken_back`].
-    pub(super) writes_anew: bool,
-    pub(super) page: OpenCheckpoint<'a, W::Parts>,
-    beat_at: Millis,
+    /// The processor of lines of the lake. `None` if the task reads fragments only.
+    processor: Option<LineProcessor>,
+    /// The extents of the slices that the task reads.
+    slices: Vec<SliceExtent>,
+    /// True if output files replace existing files of the same name, see [`output_files_were_discarded`].
+    pub(super) overwrites: bool,
+    pub(super) checkpoint: OpenCheckpoint<'a, W::Output>,
+    heartbeat: Heartbeat,
 }
 
 impl<'a, W: AllPorts> Pump<'a, W> {
-    pub(super) fn new(ports: &'a W, lease: &'a mut Lease, terms: &'a WorkerSettings, stop_at: Millis) -> Self {
-        let page = OpenCheckpoint::new(ports.parts(), lease);
-        let beat_at = ports.now() + terms.lease.length / 3;
-        Self { ports, lease, terms, stop_at, reading: None, sizes: Vec::new(), writes_anew: false, page, beat_at }
+    /// Creates a pump for the leased task, without slices and processor.
+    pub(super) async fn new(
+        ports: &'a W,
+        lease: &'a mut Lease,
+        settings: &'a WorkerSettings,
+        stop_at: Millis,
+    ) -> Result<Self, ExportError> {
+        let overwrites = output_files_were_discarded(ports, lease).await?;
+        let checkpoint = OpenCheckpoint::new(ports.output(), lease);
+        let heartbeat = Heartbeat::new(settings.lease.duration, ports.now());
+        Ok(Self { ports, lease, settings, stop_at, processor: None, slices: Vec::new(), overwrites, checkpoint, heartbeat })
     }
 
-    /// Reads one item, from the cursor if that stands in it.
-    pub(super) async fn read(&mut self, item: &Item, index: u32) -> Result<Flow, ExportError> {
+    /// Reads one input to its end. If the cursor is in it, reading starts there.
+    pub(super) async fn read(&mut self, input: &Input, index: u32) -> Result<Progress, ExportError> {
         let offset = if self.lease.cursor.item == index { self.lease.cursor.offset } else { 0 };
         let ports = self.ports;
-        match item {
-            Item::Slice(slice) => {
-                let Some(offset) = self.begin_at(index, offset) else { return Ok(Flow::GoOn) };
-                let extent = Extent {
+        match input {
+            Input::Slice(slice) => {
+                let Some(offset) = self.first_relevant_offset(index, offset) else { return Ok(Progress::Done) };
+                let request = ReadRequest {
                     object: slice.pin.object.clone(),
                     encoding: slice.encoding,
                     range: slice.start..slice.end,
                     size: slice.pin.size,
                     offset,
                 };
-                self.drain(item, index, LineReader::open(extent, |range| ports.source().read(&slice.pin, range))).await
+                self.read_lines(input, index, LineReader::open(request, |range| ports.source().read(&slice.pin, range))).await
             }
-            Item::Tail(tail) => {
+            Input::Fragment(fragment) => {
                 let folder = self.lease.job.folder();
-                let size = tail.content.bytes;
-                let extent = Extent { object: tail.name.to_string(), encoding: Encoding::Plain, range: 0..size, size, offset };
-                self.drain(item, index, LineReader::open(extent, |range| ports.parts().read(&folder, &tail.name, range))).await
+                let size = fragment.summary.bytes;
+                let object = fragment.name.to_string();
+                let request = ReadRequest { object, encoding: Encoding::Plain, range: 0..size, size, offset };
+                self.read_lines(input, index, LineReader::open(request, |range| ports.output().read(&folder, &fragment.name, range))).await
             }
-            Item::Lines(_, lines) => {
-                let from = usize::try_from(offset).unwrap_or(usize::MAX).min(lines.len());
-                self.feed(&lines.slice(from..), offset, item, index).await?;
-                Ok(Flow::GoOn)
+            Input::Lines(_, lines) => {
+                let start = usize::try_from(offset).unwrap_or(usize::MAX).min(lines.len());
+                self.add_block(&lines.slice(start..), offset, input, index).await?;
+                Ok(Progress::Done)
             }
         }
     }
 
-    /// Where to begin to read a slice: where the cursor stands, or at the first line that this reading is about; `None`
-    /// if it is about none of it.
-    fn begin_at(&self, index: u32, offset: u64) -> Option<u64> {
-        match self.reading.as_ref().and_then(|reading| reading.span_of(index)) {
+    /// Returns the offset at which to start reading a slice: `offset`, or the first line that has a correction. Returns `None` if no
+    /// line from `offset` on has one.
+    fn first_relevant_offset(&self, index: u32, offset: u64) -> Option<u64> {
+        match self.processor.as_ref().and_then(|processor| processor.line_range(index)) {
             None => Some(offset),
-            Some(span) => span.filter(|(_, last)| last.offset() >= offset).map(|(first, _)| offset.max(first.offset())),
+            Some(lines) => lines.filter(|(_, last)| last.offset() >= offset).map(|(first, _)| offset.max(first.offset())),
         }
     }
 
-    /// Whether this reading has nothing more to do with a slice.
-    fn is_done_with(&self, index: u32, offset: u64) -> bool {
-        let span = self.reading.as_ref().and_then(|reading| reading.span_of(index));
-        span.is_some_and(|span| span.is_none_or(|(_, last)| last.offset() < offset))
+    /// Returns true if only lines with corrections are read and none is left from `offset` on.
+    fn is_past_last_relevant_line(&self, index: u32, offset: u64) -> bool {
+        let lines = self.processor.as_ref().and_then(|processor| processor.line_range(index));
+        lines.is_some_and(|lines| lines.is_none_or(|(_, last)| last.offset() < offset))
     }
 
-    async fn drain(
+    async fn read_lines(
         &mut self,
-        item: &Item,
+        input: &Input,
         index: u32,
-        mut reader: LineReader<impl Fn(std::ops::Range<u64>) -> ByteStream>,
-    ) -> Result<Flow, ExportError> {
-        while let Some(piece) = reader.next().await? {
-            let end = match (piece, item) {
-                (Piece::Block { offset, bytes }, _) => {
-                    self.feed(&bytes, offset, item, index).await?;
+        mut reader: LineReader<impl Fn(Range<u64>) -> ByteStream>,
+    ) -> Result<Progress, ExportError> {
+        while let Some(segment) = reader.next().await? {
+            let end = match (segment, input) {
+                (Segment::Lines { offset, bytes }, _) => {
+                    self.add_block(&bytes, offset, input, index).await?;
                     offset + bytes.len() as u64
                 }
-                (Piece::Overlong { offset }, Item::Slice(slice)) => {
-                    if let Some(reading) = self.reading.as_ref().filter(|reading| reading.reports_refused()) {
-                        let at = (!reading.deidentifies()).then_some((slice.pin.object.as_str(), offset));
-                        self.page.refuse_overlong(at).await?;
+                (Segment::OverlongLine { offset }, Input::Slice(slice)) => {
+                    if let Some(processor) = self.processor.as_ref().filter(|processor| processor.reports_rejected_lines()) {
+                        // Names of objects may identify patients, so a de-identified export does not show them.
+                        let position = (!processor.is_deidentified()).then_some((slice.pin.object.as_str(), offset));
+                        self.checkpoint.report_overlong_line(position).await?;
                     }
                     continue;
                 }
-                // Its lines were read before.
-                (Piece::Overlong { .. }, Item::Tail(_) | Item::Lines(..)) => continue,
+                // Lines that this service has written are never too long.
+                (Segment::OverlongLine { .. }, Input::Fragment(_) | Input::Lines(..)) => continue,
             };
-            if self.pulse(Cursor { item: index, offset: end }).await? == Flow::Stop {
-                return Ok(Flow::Stop);
+            if self.check_time(Cursor { item: index, offset: end }).await? == Progress::TimeUp {
+                return Ok(Progress::TimeUp);
             }
-            if self.is_done_with(index, end) {
-                return Ok(Flow::GoOn);
+            if self.is_past_last_relevant_line(index, end) {
+                return Ok(Progress::Done);
             }
         }
-        Ok(Flow::GoOn)
+        Ok(Progress::Done)
     }
 
-    async fn feed(&mut self, block: &Bytes, offset: u64, item: &Item, index: u32) -> Result<(), ExportError> {
-        let mut from = 0;
-        while from < block.len() {
-            let fill = match (item, &mut self.reading) {
-                (Item::Slice(slice), Some(reading)) => self.page.feed(block, offset, from, (&slice.pin.object, index), reading).await?,
-                (Item::Slice(_), None) => Fill::Taken,
-                (Item::Tail(tail), _) => self.page.feed_tail(block, offset, from, tail.name.kind).await?,
-                (Item::Lines(kind, _), _) => self.page.feed_tail(block, offset, from, *kind).await?,
+    /// Adds whole lines to the open checkpoint. Commits the checkpoint whenever it is full.
+    async fn add_block(&mut self, block: &Bytes, offset: u64, input: &Input, index: u32) -> Result<(), ExportError> {
+        let mut start = 0;
+        while start < block.len() {
+            let outcome = match (input, &mut self.processor) {
+                (Input::Slice(slice), Some(processor)) => {
+                    self.checkpoint.add_lines(block, offset, start, (&slice.pin.object, index), processor).await?
+                }
+                (Input::Slice(_), None) => AddOutcome::Added,
+                (Input::Fragment(fragment), _) => self.checkpoint.add_fragment_lines(block, offset, start, fragment.name.kind).await?,
+                (Input::Lines(kind, _), _) => self.checkpoint.add_fragment_lines(block, offset, start, *kind).await?,
             };
-            match fill {
-                Fill::Taken => return Ok(()),
-                Fill::FullAt(at) => {
-                    self.turn_page(Cursor { item: index, offset: at }).await?;
-                    from = usize::try_from(at - offset).unwrap_or(usize::MAX);
+            match outcome {
+                AddOutcome::Added => return Ok(()),
+                AddOutcome::FullAt(at) => {
+                    self.commit_checkpoint(Cursor { item: index, offset: at }).await?;
+                    start = usize::try_from(at - offset).unwrap_or(usize::MAX);
                 }
             }
         }
         Ok(())
     }
 
-    /// A sign of life now and then; stops in time (rule P7).
-    async fn pulse(&mut self, cursor: Cursor) -> Result<Flow, ExportError> {
-        if self.is_over() {
-            // In the middle of a patient's block no page may end.
-            if !self.is_finish() && !self.page.holds(OutputKind::Organized) {
-                self.turn_page(cursor).await?;
+    /// Sends a heartbeat if one is due. If the time is up, commits what was read, and tells so (rule P7).
+    async fn check_time(&mut self, cursor: Cursor) -> Result<Progress, ExportError> {
+        if self.is_time_up() {
+            // Blocks of patients are never split, so no checkpoint may end within one.
+            if !self.is_finalize_task() && !self.checkpoint.contains(OutputKind::PatientBlocks) {
+                self.commit_checkpoint(cursor).await?;
             }
-            return Ok(Flow::Stop);
+            return Ok(Progress::TimeUp);
         }
         self.beat().await?;
-        Ok(Flow::GoOn)
+        Ok(Progress::Done)
     }
 
-    /// Whether the time is up. A claim is kept by writing its part first: the attempt before wrote it within one lease, so
-    /// can this one.
-    pub(super) fn is_over(&self) -> bool {
-        self.ports.now() >= self.stop_at && self.lease.claim.is_none()
+    /// Returns true if the task should stop. A task with a reserved file writes this file first: an earlier attempt has read the same
+    /// lines within one lease, so this one can, too.
+    pub(super) fn is_time_up(&self) -> bool {
+        self.ports.now() >= self.stop_at && self.lease.reserved_file.is_none()
     }
 
-    /// A sign of life now and then.
+    /// Sends a heartbeat if one is due.
     pub(super) async fn beat(&mut self) -> Result<(), ExportError> {
-        let now = self.ports.now();
-        if now >= self.beat_at {
-            self.ports.jobs().record(self.lease, Record::Heartbeat, now + self.terms.lease.length).await?;
-            self.beat_at = now + self.terms.lease.length / 3;
-        }
-        Ok(())
+        self.heartbeat.beat(self.ports, self.lease).await
     }
 
-    /// Settles what was written and records it together with the cursor behind it (rule P5).
+    /// Commits the open files and records them together with the cursor after them (rule P5).
     ///
-    /// A draft that has reached the size of a file becomes a part, in a finish any draft; the others become tails.
-    pub(super) async fn turn_page(&mut self, cursor: Cursor) -> Result<(), ExportError> {
-        let full = self.page.full();
-        let mut page = Page { cursor, tally: self.tally_at(cursor), ..Page::default() };
-        for (kind, open) in self.page.take_drafts() {
-            let content = open.content();
-            if (full == Some(kind) && kind.is_exported()) || self.is_finish() {
-                let name = self.claim(kind).await?;
-                let file = if self.writes_anew { FileName::Anew(name) } else { FileName::Part(name) };
-                open.into_draft().settle(file, content).await?;
-                page.part = Some(Part { name, content });
+    /// A file that has reached the size of an output file becomes one. In a finalize task, every file does. Others become fragments.
+    pub(super) async fn commit_checkpoint(&mut self, cursor: Cursor) -> Result<(), ExportError> {
+        let full = self.checkpoint.full_kind();
+        let mut recorded = Checkpoint { cursor, counters: self.counters_at(cursor), ..Checkpoint::default() };
+        for (kind, open) in self.checkpoint.take_files() {
+            let summary = open.summary();
+            if (full == Some(kind) && kind.is_exported()) || self.is_finalize_task() {
+                let name = self.reserve_file(kind).await?;
+                let file = if self.overwrites { FileName::Overwrite(name) } else { FileName::Output(name) };
+                open.into_writer().commit(file, summary).await?;
+                recorded.output_file = Some(OutputFile { name, summary });
             } else {
-                let name = open.tail;
-                open.into_draft().settle(FileName::Tail(name), content).await?;
-                page.tails.push(Tail { name, content });
+                let name = open.fragment;
+                open.into_writer().commit(FileName::Fragment(name), summary).await?;
+                recorded.fragments.push(Fragment { name, summary });
             }
         }
-        for (name, bytes, lines) in self.page.take_notes() {
-            let tail = write_tail(self.ports.parts(), &self.lease.job.folder(), name, bytes, lines).await?;
-            page.tails.push(tail);
+        for (name, bytes, lines) in self.checkpoint.take_version_fragments() {
+            let fragment = write_fragment(self.ports.output(), &self.lease.job.folder(), name, bytes, lines).await?;
+            recorded.fragments.push(fragment);
         }
-        self.record_page(page).await
+        self.record_checkpoint(recorded).await
     }
 
-    /// Makes a part of a whole tail, under a name that nothing lies under.
-    pub(super) async fn adopt(&mut self, tail: &Tail, cursor: Cursor) -> Result<(), ExportError> {
-        let name = self.claim(tail.name.kind).await?;
-        self.ports.parts().adopt(&self.lease.job.folder(), tail, name).await?;
-        let part = Part { name, content: tail.content };
-        self.record_page(Page { part: Some(part), tails: Vec::new(), cursor, tally: self.tally_at(cursor) }).await
+    /// Turns a whole fragment into an output file. No file may exist under the output file's name.
+    pub(super) async fn promote(&mut self, fragment: &Fragment, cursor: Cursor) -> Result<(), ExportError> {
+        let name = self.reserve_file(fragment.name.kind).await?;
+        self.ports.output().promote(&self.lease.job.folder(), fragment, name).await?;
+        let file = OutputFile { name, summary: fragment.summary };
+        self.record_checkpoint(Checkpoint { output_file: Some(file), fragments: Vec::new(), cursor, counters: self.counters_at(cursor) })
+            .await
     }
 
-    /// Stops in time: the task goes on elsewhere, from its cursor.
-    pub(super) async fn hand_on(self) -> Result<TaskEnd, ExportError> {
-        let now = self.ports.now();
-        self.ports.jobs().record(self.lease, Record::Release(Release::Yield), now).await?;
-        self.ports.queue().announce(std::slice::from_ref(&self.lease.task), Duration::ZERO).await?;
-        Ok(TaskEnd::Yielded(Box::new(self.lease.clone())))
-    }
-
-    /// The name for the part that is about to be written. An earlier attempt may have left one reserved: it filled the
-    /// same file from the same cursor.
-    async fn claim(&mut self, kind: OutputKind) -> Result<OutputFileName, ExportError> {
-        if self.lease.claim.is_none() {
-            let until = self.ports.now() + self.terms.lease.length;
-            self.ports.jobs().record(self.lease, Record::Claim(kind), until).await?;
+    /// Reserves the name of the next output file. If an earlier attempt has reserved one, it is used: that attempt was writing the same
+    /// file from the same cursor.
+    async fn reserve_file(&mut self, kind: OutputKind) -> Result<OutputFileName, ExportError> {
+        if self.lease.reserved_file.is_none() {
+            let until = self.ports.now() + self.settings.lease.duration;
+            self.ports.jobs().update_task(self.lease, TaskUpdate::ReserveFile(kind), until).await?;
         }
-        match self.lease.claim {
+        match self.lease.reserved_file {
             Some(name) if name.kind == kind => Ok(name),
-            claim => Err(StoreError::Unreadable { what: "the job table", detail: format!("the claim {claim:?}") }.into()),
+            other => Err(StoreError::Unreadable { store: "the job table", detail: format!("the reserved file {other:?}") }.into()),
         }
     }
 
-    async fn record_page(&mut self, page: Page) -> Result<(), ExportError> {
-        let is_new = page.cursor != self.lease.cursor || page.part.is_some() || !page.tails.is_empty();
-        if is_new {
+    /// Stores a checkpoint unless it changes nothing, and starts the next one.
+    async fn record_checkpoint(&mut self, checkpoint: Checkpoint) -> Result<(), ExportError> {
+        let has_progress = checkpoint.cursor != self.lease.cursor || checkpoint.output_file.is_some() || !checkpoint.fragments.is_empty();
+        if has_progress {
             let now = self.ports.now();
-            self.ports.jobs().record(self.lease, Record::Page(page), now + self.terms.lease.length).await?;
-            self.beat_at = now + self.terms.lease.length / 3;
+            self.ports.jobs().update_task(self.lease, TaskUpdate::Checkpoint(checkpoint), now + self.settings.lease.duration).await?;
+            self.heartbeat.reset(now);
         }
-        self.page.turn(self.lease);
+        self.checkpoint.start_next(self.lease);
         Ok(())
     }
 
-    fn is_finish(&self) -> bool {
-        self.lease.work == Work::Finish
+    fn is_finalize_task(&self) -> bool {
+        self.lease.work == Work::Finalize
     }
 
-    fn tally_at(&self, cursor: Cursor) -> Tally {
-        let mut tally = self.lease.tally.plus(self.page.tally);
-        let item = cursor.item as usize;
-        let done = self.sizes.iter().take(item).map(|slice| slice.range.end - slice.range.start).sum::<u64>();
-        let partly = self.sizes.get(item).filter(|slice| slice.is_plain);
-        let partly = partly.map_or(0, |slice| cursor.offset.clamp(slice.range.start, slice.range.end) - slice.range.start);
-        if !self.sizes.is_empty() {
-            tally.source_bytes = done + partly;
+    /// Returns the task's counters up to the cursor. Of a compressed slice, bytes are counted once it was read to its end.
+    fn counters_at(&self, cursor: Cursor) -> Counters {
+        let mut counters = self.lease.counters.plus(self.checkpoint.counters);
+        let current = cursor.item as usize;
+        let read = self.slices.iter().take(current).map(|slice| slice.range.end - slice.range.start).sum::<u64>();
+        let plain = self.slices.get(current).filter(|slice| slice.is_plain);
+        let read_of_current = plain.map_or(0, |slice| cursor.offset.clamp(slice.range.start, slice.range.end) - slice.range.start);
+        if !self.slices.is_empty() {
+            counters.source_bytes = read + read_of_current;
         }
-        tally
+        counters
     }
-}
-
-/// Writes a tail that is at hand.
-pub(super) async fn write_tail(
-    parts: &impl OutputStore,
-    folder: &Folder,
-    name: FragmentName,
-    bytes: Bytes,
-    lines: u64,
-) -> Result<Tail, StoreError> {
-    let content = Content { bytes: bytes.len() as u64, lines, crc64: checksum(CrcAlgorithm::Crc64Nvme, &bytes) };
-    let mut draft = parts.draft(folder, name).await?;
-    draft.write(bytes).await?;
-    draft.settle(FileName::Tail(name), content).await?;
-    Ok(Tail { name, content })
 }

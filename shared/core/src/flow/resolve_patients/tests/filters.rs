@@ -53,33 +53,33 @@ fn lake() -> Lake {
 
 async fn members(group: Value) -> Vec<&'static str> {
     let lake = lake().with("Group.ndjson", [group]);
-    let found = found(group_in(&lake, "g").await);
-    let (members, others) = on_it(&found, &["ann", "eve", "bob", "gone", "new"]);
-    // The group itself.
+    let found = selected(resolve_group_in(&lake, "g").await);
+    let (members, others) = members_of(&found, &["ann", "eve", "bob", "gone", "new"]);
+    // The group itself is a member of the set.
     assert_eq!(others, usize::from(!members.is_empty()));
     members
 }
 
 // Holds: G4
 #[tokio::test]
-async fn a_filter_on_patients_brings_those_who_match() {
+async fn a_filter_on_patients_selects_matching_patients() {
     assert_eq!(members(filtered("g", "person", None, &["Patient?gender=female"])).await, ["ann", "eve"]);
     assert_eq!(members(filtered("g", "person", None, &["Patient?gender=other"])).await, [""; 0]);
     assert_eq!(members(filtered("g", "person", None, &["Patient?"])).await, ["ann", "eve", "bob"]);
 }
 
 #[tokio::test]
-async fn a_filter_on_another_type_brings_the_patients_whose_resource_matches_now() {
-    // Eve's third condition is no longer asthma; her fifth still is, for its change lies ahead.
+async fn a_filter_on_another_type_selects_the_patients_of_matching_current_resources() {
+    // Eve's third condition is no longer asthma. Her fifth still is, because its change lies in the future.
     assert_eq!(members(filtered("g", "person", None, &["Condition?code=asthma"])).await, ["ann", "eve", "bob"]);
     assert_eq!(members(filtered("g", "person", None, &["Condition?code=gout"])).await, [""; 0], "it was deleted");
-    assert_eq!(members(filtered("g", "person", None, &["Condition?code=croup"])).await, ["bob"], "it was moved to him");
+    assert_eq!(members(filtered("g", "person", None, &["Condition?code=croup"])).await, ["bob"], "it was changed to refer to him");
     assert_eq!(members(filtered("g", "person", None, &["Condition?code=flu"])).await, ["eve"]);
 }
 
 // Holds: G3
 #[tokio::test]
-async fn several_filters_are_met_all_together() {
+async fn members_match_every_filter() {
     assert_eq!(members(filtered("g", "person", None, &["Condition?code=asthma", "Patient?gender=female"])).await, ["ann", "eve"]);
     assert_eq!(members(filtered("g", "person", None, &["Condition?code=asthma", "Condition?code=croup"])).await, ["bob"]);
     assert_eq!(members(filtered("g", "person", None, &["Practitioner?gender=female", "Patient?gender=female"])).await, [""; 0]);
@@ -87,38 +87,42 @@ async fn several_filters_are_met_all_together() {
 
 // Holds: G4
 #[tokio::test]
-async fn a_filter_narrows_the_list_of_members_where_there_is_one() {
+async fn a_filter_narrows_an_explicit_list_of_members() {
     let listed = Some(&["Patient/bob", "Patient/ann", "Patient/new"][..]);
     assert_eq!(members(filtered("g", "person", listed, &["Condition?code=asthma"])).await, ["ann", "bob"]);
     assert_eq!(members(filtered("g", "person", listed, &["Condition?code=asthma", "Patient?gender=female"])).await, ["ann"]);
     assert_eq!(members(filtered("g", "person", listed, &["Condition?code=croup"])).await, ["bob"]);
-    assert_eq!(members(filtered("g", "person", Some(&["Patient/eve"]), &["Condition?code=croup"])).await, [""; 0], "it was moved to bob");
+    assert_eq!(
+        members(filtered("g", "person", Some(&["Patient/eve"]), &["Condition?code=croup"])).await,
+        [""; 0],
+        "it was changed to refer to bob"
+    );
     assert_eq!(members(filtered("g", "person", Some(&[]), &["Patient?gender=female"])).await, [""; 0], "an empty list stays empty");
 }
 
 #[tokio::test]
-async fn a_filter_counts_for_the_groups_within_its_group() {
+async fn a_filter_applies_to_nested_groups() {
     let outer = filtered("g", "person", Some(&["Group/inner", "Patient/bob"]), &["Patient?gender=female"]);
     let lake = lake().with("Group.ndjson", [outer, filtered("inner", "person", None, &["Condition?code=asthma"])]);
-    assert_eq!(on_it(&found(group_in(&lake, "g").await), &["ann", "eve", "bob"]), (vec!["ann", "eve"], 1));
+    assert_eq!(members_of(&selected(resolve_group_in(&lake, "g").await), &["ann", "eve", "bob"]), (vec!["ann", "eve"], 1));
     let outer = filtered("g", "person", Some(&["Group/inner", "Patient/eve"]), &[]);
     let lake = super::filters::lake()
         .with("Group.ndjson", [outer, filtered("inner", "person", Some(&["Patient/bob", "Patient/ann"]), &["Patient?gender=male"])]);
-    assert_eq!(on_it(&found(group_in(&lake, "g").await), &["ann", "eve", "bob"]), (vec!["eve", "bob"], 1));
+    assert_eq!(members_of(&selected(resolve_group_in(&lake, "g").await), &["ann", "eve", "bob"]), (vec!["eve", "bob"], 1));
 }
 
 #[tokio::test]
-async fn practitioners_are_filtered_by_what_they_are() {
-    let kind = ResourceType::named("Practitioner").unwrap();
+async fn a_practitioner_group_is_filtered_by_practitioner_queries() {
+    let kind = ResourceType::PRACTITIONER;
     for (gender, is_member) in [("female", true), ("male", false)] {
         let lake = lake().with("Group.ndjson", [filtered("g", "practitioner", None, &[&format!("Practitioner?gender={gender}")])]);
-        assert_eq!(found(group_in(&lake, "g").await).roster.contains_other(kind, "dr"), is_member);
+        assert_eq!(selected(resolve_group_in(&lake, "g").await).patient_set.contains_other(kind, "dr"), is_member);
     }
 }
 
 // Holds: G3
 #[tokio::test]
-async fn a_filter_that_cannot_be_used_is_refused_by_name() {
+async fn an_unusable_filter_is_rejected_by_name() {
     for (kind, filter, word) in [
         ("person", "Patient?shoe-size=12", "shoe-size"),
         ("person", "Patient?_has:Observation:patient:code=1", "_has"),
@@ -129,7 +133,7 @@ async fn a_filter_that_cannot_be_used_is_refused_by_name() {
         ("device", "Patient?gender=female", "Patient"),
     ] {
         let lake = lake().with("Group.ndjson", [filtered("g", kind, None, &[filter])]);
-        let LookedUp::Undecidable(reason) = group_in(&lake, "g").await else { panic!("{filter}") };
+        let ResolvedPatients::Undecidable(reason) = resolve_group_in(&lake, "g").await else { panic!("{filter}") };
         assert!(reason.contains("member-filter") && reason.contains(word), "{reason}");
     }
 }

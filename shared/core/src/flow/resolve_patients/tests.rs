@@ -8,23 +8,24 @@ use futures_util::stream;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::job::ExportError;
 use crate::job::task::Pin;
-use crate::ports::{ByteStream, Listing};
+use crate::ports::{ByteStream, ObjectPage};
 use crate::vocab::error::SourceError;
 
 mod filters;
-mod first_look;
 mod groups;
 mod objects;
+mod precheck;
 
-/// 2026-01-31T08:00:00Z: nothing later counts.
+/// 2026-01-31T08:00:00Z. Later versions do not count.
 const NOW: Millis = Millis(1_769_846_400_000);
 
 /// A lake in memory.
 #[derive(Default)]
 pub(in crate::flow) struct Lake {
     objects: BTreeMap<String, Bytes>,
-    /// Which objects were opened.
+    /// The objects that were opened.
     read: Mutex<Vec<String>>,
 }
 
@@ -46,12 +47,12 @@ impl ResourceSource for Lake {
         Ok(())
     }
 
-    async fn list(&self, after: Option<&str>) -> Result<Listing, SourceError> {
+    async fn list(&self, after: Option<&str>) -> Result<ObjectPage, SourceError> {
         let behind = |pin: &Pin| after.is_none_or(|after| pin.object.as_str() > after);
         let mut objects: Vec<Pin> = self.pins().into_iter().filter(behind).collect();
         let next = (objects.len() > 2).then(|| objects[1].object.clone());
         objects.truncate(2);
-        Ok(Listing { objects, next })
+        Ok(ObjectPage { objects, next })
     }
 
     fn read(&self, pin: &Pin, range: Range<u64>) -> ByteStream {
@@ -61,11 +62,11 @@ impl ResourceSource for Lake {
     }
 }
 
-/// Goes on so many times.
-pub(super) struct Steps(usize);
+/// A timer that ends after a number of checks.
+pub(super) struct StepTimer(usize);
 
-impl Pulse for Steps {
-    async fn goes_on(&mut self) -> Result<bool, ExportError> {
+impl ScanTimer for StepTimer {
+    async fn has_time_left(&mut self) -> Result<bool, ExportError> {
         self.0 = self.0.saturating_sub(1);
         Ok(self.0 > 0)
     }
@@ -75,44 +76,44 @@ pub(super) fn job() -> JobId {
     JobId::from_random([7; 16])
 }
 
-pub(super) fn catalogue_of(lake: &Lake, subjects: &Subjects<'_>, mixed_bytes: u64) -> Catalogue {
-    let mut catalogue = Catalogue::new(mixed_bytes);
-    lake.pins().iter().for_each(|pin| catalogue.push(pin, subjects.types()));
+pub(super) fn catalogue_of(lake: &Lake, resolver: &PatientResolver<'_>, untyped_bytes: u64) -> Catalogue {
+    let mut catalogue = Catalogue::new(untyped_bytes);
+    lake.pins().iter().for_each(|pin| catalogue.add(pin, resolver.types()));
     catalogue
 }
 
-pub(super) async fn look_up_in(lake: &Lake, request: &ExportRequest, patients: &[&str]) -> LookedUp {
-    let (job, bases) = (job(), Bases::any());
+pub(super) async fn resolve_in(lake: &Lake, request: &ExportRequest, patients: &[&str]) -> ResolvedPatients {
+    let (job, bases) = (job(), BaseUrls::any());
     let request = &ExportRequest { patients: named(patients), ..request.clone() };
     let patients: Vec<String> = patients.iter().map(ToString::to_string).collect();
-    let subjects = Subjects { job: &job, request, patients: &patients, bases: &bases };
-    let catalogue = catalogue_of(lake, &subjects, 1 << 20);
-    sent(subjects.look_up(lake, &catalogue, NOW, &mut Steps(usize::MAX))).await.unwrap()
+    let resolver = PatientResolver { job: &job, request, patients: &patients, bases: &bases };
+    let catalogue = catalogue_of(lake, &resolver, 1 << 20);
+    sent(resolver.resolve(lake, &catalogue, NOW, &mut StepTimer(usize::MAX))).await.unwrap()
 }
 
-/// Workers run on threads of their own.
+/// Asserts that a future can be sent to another thread, as those of workers are.
 pub(in crate::flow) fn sent<T: Send>(future: T) -> T {
     future
 }
 
-/// How many patients a request names, as its record has it.
+/// Returns the number of named patients as the record of a request has it.
 pub(super) fn named(patients: &[&str]) -> Option<u32> {
     u32::try_from(patients.len()).ok().filter(|count| *count > 0)
 }
 
-pub(super) async fn group_in(lake: &Lake, id: &str) -> LookedUp {
-    look_up_in(lake, &ExportRequest { level: Level::Group(id.into()), ..ExportRequest::default() }, &[]).await
+pub(super) async fn resolve_group_in(lake: &Lake, id: &str) -> ResolvedPatients {
+    resolve_in(lake, &ExportRequest { level: Level::Group(id.into()), ..ExportRequest::default() }, &[]).await
 }
 
-pub(super) fn found(looked_up: LookedUp) -> Found {
-    let LookedUp::Found(found) = looked_up else { panic!("{looked_up:?}") };
-    *found
+pub(super) fn selected(resolved: ResolvedPatients) -> SelectedPatients {
+    let ResolvedPatients::Selected(selected) = resolved else { panic!("{resolved:?}") };
+    *selected
 }
 
-/// Which of these patients are on the roster, and how many others there are, patients or not.
-pub(super) fn on_it(found: &Found, ids: &[&'static str]) -> (Vec<&'static str>, usize) {
-    let members: Vec<&str> = ids.iter().copied().filter(|id| found.roster.contains_patient(id)).collect();
-    let others = found.roster.len() - members.len();
+/// Returns those of `ids` that are in the patient set, and the number of other members.
+pub(super) fn members_of(found: &SelectedPatients, ids: &[&'static str]) -> (Vec<&'static str>, usize) {
+    let members: Vec<&str> = ids.iter().copied().filter(|id| found.patient_set.contains_patient(id)).collect();
+    let others = found.patient_set.len() - members.len();
     (members, others)
 }
 

@@ -1,0 +1,108 @@
+//! The objects of the lake that the resolution of patients may read.
+
+use std::collections::BTreeSet;
+
+use headrace_fhir::definitions::{ResourceType, TypeSet};
+
+use crate::job::ExportError;
+use crate::job::task::Pin;
+use crate::lake::slices::{encoding_from_name, type_from_name};
+use crate::ports::ResourceSource;
+
+use super::ScanTimer;
+
+/// The largest number of objects in a catalogue. Their names take 40 MB.
+const MAX_OBJECTS: usize = 200_000;
+
+/// Objects of one listing, in its order.
+///
+/// * An object whose name promises a type is read for that type only. An object whose name begins with `deleted` is read for
+///   deletions.
+/// * An object whose name promises no type may hold any type. Such objects are read in the order of the listing, up to a number of
+///   bytes. Therefore Groups and Patients should lie in objects named for their type.
+#[derive(Clone, Debug)]
+pub struct Catalogue {
+    objects: Vec<CatalogueEntry>,
+    untyped_bytes_left: u64,
+    skipped_untyped: u32,
+    /// Types of objects that were dropped because the catalogue was full.
+    incomplete_types: BTreeSet<ResourceType>,
+}
+
+/// An object and the type that its name promises.
+#[derive(Clone, Debug)]
+struct CatalogueEntry {
+    promised: Option<ResourceType>,
+    pin: Pin,
+}
+
+impl Catalogue {
+    /// Creates an empty catalogue. `untyped_bytes` is the number of stored bytes that are read of objects without a promised type.
+    pub fn new(untyped_bytes: u64) -> Self {
+        Self { objects: Vec::new(), untyped_bytes_left: untyped_bytes, skipped_untyped: 0, incomplete_types: BTreeSet::new() }
+    }
+
+    /// Lists the lake's objects of the `wanted` types. Returns `None` if the timer ended before the listing did.
+    pub(in crate::flow) async fn from_listing(
+        source: &impl ResourceSource,
+        wanted: TypeSet,
+        untyped_bytes: u64,
+        timer: &mut impl ScanTimer,
+    ) -> Result<Option<Self>, ExportError> {
+        let (mut catalogue, mut after) = (Self::new(untyped_bytes), None);
+        loop {
+            let page = source.list(after.as_deref()).await?;
+            page.objects.iter().for_each(|pin| catalogue.add(pin, wanted));
+            after = page.next;
+            if after.is_none() {
+                return Ok(Some(catalogue));
+            }
+            if !timer.has_time_left().await? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Adds the next object of the listing if it may hold one of the `wanted` types.
+    pub fn add(&mut self, pin: &Pin, wanted: TypeSet) {
+        if encoding_from_name(&pin.object).is_none() || pin.size == 0 {
+            return;
+        }
+        let promised = if holds_deletions(&pin.object) { Some(ResourceType::BUNDLE) } else { type_from_name(&pin.object) };
+        if promised.is_some_and(|kind| !wanted.contains(kind)) {
+            return;
+        }
+        let is_full = self.objects.len() >= MAX_OBJECTS;
+        match promised {
+            Some(kind) if is_full => drop(self.incomplete_types.insert(kind)),
+            None if is_full || pin.size > self.untyped_bytes_left => self.skipped_untyped += 1,
+            Some(_) => self.objects.push(CatalogueEntry { promised, pin: pin.clone() }),
+            None => {
+                self.untyped_bytes_left -= pin.size;
+                self.objects.push(CatalogueEntry { promised, pin: pin.clone() });
+            }
+        }
+    }
+
+    /// Returns the objects that may hold one of these types, with their indexes in the catalogue.
+    pub(super) fn objects_of(&self, kinds: TypeSet) -> Vec<(u32, Pin)> {
+        let may_hold = |entry: &CatalogueEntry| entry.promised.is_none_or(|kind| kinds.contains(kind));
+        let objects = (0..).zip(&self.objects).filter(|(_, entry)| may_hold(entry));
+        objects.map(|(index, entry)| (index, entry.pin.clone())).collect()
+    }
+
+    /// Returns the number of objects without a promised type that are not read.
+    pub(super) fn skipped_untyped(&self) -> u32 {
+        self.skipped_untyped
+    }
+
+    /// Returns true if no object that promises one of these types was dropped.
+    pub(super) fn is_complete_for(&self, kinds: TypeSet) -> bool {
+        !self.incomplete_types.iter().any(|kind| kinds.contains(*kind))
+    }
+}
+
+/// Returns true for the name of an export's own deletions, such as `deleted-1.ndjson`.
+fn holds_deletions(object: &str) -> bool {
+    object.rsplit('/').next().is_some_and(|name| name.starts_with("deleted"))
+}

@@ -1,0 +1,156 @@
+//! Finalizes a job once all tasks of a round are complete: starts a further round, or merges what is left and completes the job.
+
+use std::collections::BTreeSet;
+
+use crate::access::Agent;
+use crate::job::ExportError;
+use crate::job::file::{Fragment, OutputKind};
+use crate::job::task::{Cursor, Lease, TaskCompletion, Work};
+use crate::job::{FailureKind, FailureReason, JobEvent, Phase};
+use crate::output::manifest::{MAX_MANIFEST_BYTES, Manifest};
+use crate::ports::{AllPorts, JobStore as _, OutputStore as _, TaskStore as _};
+use crate::request::IgnoredParameter;
+use crate::vocab::clock::Millis;
+
+use super::group_by_patient::plan_grouping_round;
+use super::pump::{Input, Progress, Pump};
+use super::round::{RoundPlan, start_round};
+use super::settings::WorkerSettings;
+use super::task_end::{TaskEnd, complete_task, yield_task};
+use super::version_round::plan_version_round;
+
+/// The largest number of fragments that one task merges. Each costs a round trip to the store.
+const FRAGMENTS_PER_TASK: usize = 200;
+
+/// Runs the finalize task.
+pub(super) async fn finalize(
+    ports: &impl AllPorts,
+    lease: &mut Lease,
+    settings: &WorkerSettings,
+    stop_at: Millis,
+) -> Result<TaskEnd, ExportError> {
+    // After the cursor has moved, an earlier attempt had already begun to merge: no further round may start.
+    let has_begun_merging = lease.cursor != Cursor::default();
+    if !has_begun_merging {
+        if let Some(round) = plan_version_round(ports, lease, settings).await? {
+            return start_round(ports, lease, settings, round).await;
+        }
+        if let Some(round) = plan_grouping_round(ports, lease, settings).await? {
+            return start_round(ports, lease, settings, round).await;
+        }
+    }
+    let mut fragments = ports.jobs().fragments(&lease.job.id, lease.job.first_unmerged_round..=lease.job.round).await?;
+    fragments.retain(|fragment| fragment.name.kind.is_exported());
+    if !has_begun_merging && let Some(round) = plan_merge_round(lease, settings, &fragments) {
+        return start_round(ports, lease, settings, round).await;
+    }
+    if merge(ports, lease, settings, stop_at, &fragments).await? == Progress::TimeUp {
+        return yield_task(ports, lease).await;
+    }
+    complete_job(ports, lease).await
+}
+
+/// Plans merge tasks if there are too many fragments for this task alone.
+fn plan_merge_round(lease: &Lease, settings: &WorkerSettings, fragments: &[Fragment]) -> Option<RoundPlan> {
+    let bytes: u64 = fragments.iter().map(|fragment| fragment.summary.bytes).sum();
+    let is_too_much = bytes > settings.merge_limit_bytes || fragments.len() > 2 * FRAGMENTS_PER_TASK;
+    let groups = merge_groups(fragments, settings.merge_limit_bytes / 2);
+    // Rounds come to an end, because each group leaves one fragment, and one more whenever its task yields.
+    if !is_too_much || groups.len() >= fragments.len() {
+        return None;
+    }
+    let works = groups.into_iter().map(Work::Merge).collect();
+    Some(RoundPlan { works, phase: Phase::Merge, first_unmerged_round: lease.job.round + 1, resets_counters: false })
+}
+
+/// Collects neighbouring fragments of one kind into groups, up to `limit_bytes` and [`FRAGMENTS_PER_TASK`] per group.
+fn merge_groups(fragments: &[Fragment], limit_bytes: u64) -> Vec<Vec<Fragment>> {
+    let mut groups: Vec<(u64, Vec<Fragment>)> = Vec::new();
+    for fragment in fragments {
+        match groups.last_mut() {
+            Some((bytes, group))
+                if group.len() < FRAGMENTS_PER_TASK
+                    && *bytes + fragment.summary.bytes <= limit_bytes
+                    && group.last().is_some_and(|last| last.name.kind == fragment.name.kind) =>
+            {
+                *bytes += fragment.summary.bytes;
+                group.push(*fragment);
+            }
+            Some(_) | None => groups.push((fragment.summary.bytes, vec![*fragment])),
+        }
+    }
+    groups.into_iter().map(|(_, group)| group).collect()
+}
+
+/// Merges fragments into output files, kind by kind. Only the last output file of a kind may be smaller than the others.
+async fn merge(
+    ports: &impl AllPorts,
+    lease: &mut Lease,
+    settings: &WorkerSettings,
+    stop_at: Millis,
+    fragments: &[Fragment],
+) -> Result<Progress, ExportError> {
+    let start = lease.cursor;
+    let omitted = lease.job.planned.map(|planned| planned.omitted.ignored_parameters()).unwrap_or_default();
+    let kinds = inputs_by_kind(fragments, &[lease.job.request.ignored.clone(), omitted].concat());
+    let mut pump = Pump::new(ports, lease, settings, stop_at).await?;
+    let mut index = 0;
+    for inputs in &kinds {
+        let end = index + u32::try_from(inputs.len()).unwrap_or(u32::MAX);
+        let after_kind = Cursor { item: end, offset: 0 };
+        match inputs.as_slice() {
+            _ if start >= after_kind => {}
+            // The only fragment of its kind is copied within the store. A copy cannot overwrite, so files that replace others are
+            // written below.
+            [Input::Fragment(only)] if start <= (Cursor { item: index, offset: 0 }) && !pump.overwrites => {
+                pump.promote(only, after_kind).await?;
+            }
+            several => {
+                for (item, input) in (index..).zip(several).filter(|(item, _)| *item >= start.item) {
+                    if pump.read(input, item).await? == Progress::TimeUp {
+                        return Ok(Progress::TimeUp);
+                    }
+                }
+                pump.commit_checkpoint(after_kind).await?;
+            }
+        }
+        index = end;
+    }
+    Ok(Progress::Done)
+}
+
+/// Sorts the inputs of a merge by their kind. The ignored parameters come after all other lines of the `error` file: no earlier task
+/// has written them, so each is reported once, even if the lake was read twice.
+fn inputs_by_kind(fragments: &[Fragment], ignored: &[IgnoredParameter]) -> Vec<Vec<Input>> {
+    let mut kinds: Vec<(OutputKind, Vec<Input>)> = Vec::new();
+    for fragments in fragments.chunk_by(|one, next| one.name.kind == next.name.kind) {
+        kinds.extend(fragments.first().map(|first| (first.name.kind, fragments.iter().copied().map(Input::Fragment).collect())));
+    }
+    if !ignored.is_empty() {
+        let lines: String = ignored.iter().map(|ignored| format!("{}\n", ignored.outcome())).collect();
+        let input = Input::Lines(OutputKind::Error, lines.into());
+        match kinds.iter_mut().find(|(kind, _)| *kind == OutputKind::Error) {
+            Some((_, inputs)) => inputs.push(input),
+            None => kinds.push((OutputKind::Error, vec![input])),
+        }
+    }
+    kinds.into_iter().map(|(_, inputs)| inputs).collect()
+}
+
+/// Deletes files that are not recorded and completes the job (rule P4). Fails the job if its manifest is too large.
+async fn complete_job(ports: &impl AllPorts, lease: &Lease) -> Result<TaskEnd, ExportError> {
+    let files = ports.jobs().output_files(&lease.job.id).await?;
+    let now = ports.now();
+    if !Manifest::pages(&lease.job, files.clone()).all(|page| page.fits()) {
+        let text = format!(
+            "the manifest of {} files is larger than {MAX_MANIFEST_BYTES} bytes, the limit of one response; ask for allowPartialManifests=true, narrow the export with _type or _since, or have HEADRACE_FILE_SIZE_MB raised",
+            files.len()
+        );
+        let reason = FailureReason { kind: FailureKind::TooLarge, text };
+        ports.jobs().end_job(&lease.job.id, JobEvent::Failed, Some(reason.clone()), &Agent::service(), now).await?;
+        return Ok(TaskEnd::JobFailed(reason));
+    }
+    let recorded: BTreeSet<_> = files.iter().map(|file| file.name).collect();
+    ports.output().delete_all_except(&lease.job.folder(), &recorded).await?;
+    complete_task(ports, lease, TaskCompletion::JobComplete(now)).await
+}

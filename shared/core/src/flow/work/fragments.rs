@@ -1,0 +1,47 @@
+//! Reading and writing of fragments.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use crc_fast::{CrcAlgorithm, checksum};
+
+use crate::job::ExportError;
+use crate::job::file::{FileName, FileSummary, Fragment, FragmentName};
+use crate::job::folder::Folder;
+use crate::job::task::Lease;
+use crate::lake::reader::read_all;
+use crate::ports::{AllPorts, FileWriter as _, OutputStore};
+use crate::vocab::error::StoreError;
+
+/// The number of fragments that a worker reads concurrently.
+pub(super) const CONCURRENT_READS: usize = 16;
+
+/// Writes a whole fragment from memory.
+pub(super) async fn write_fragment(
+    output: &impl OutputStore,
+    folder: &Folder,
+    name: FragmentName,
+    bytes: Bytes,
+    lines: u64,
+) -> Result<Fragment, StoreError> {
+    let summary = FileSummary { bytes: bytes.len() as u64, lines, crc64: checksum(CrcAlgorithm::Crc64Nvme, &bytes) };
+    let mut writer = output.new_fragment(folder, name).await?;
+    writer.write(bytes).await?;
+    writer.commit(FileName::Fragment(name), summary).await?;
+    Ok(Fragment { name, summary })
+}
+
+/// Reads a byte range of a fragment. Returns an error if the fragment is shorter.
+pub(super) async fn read_fragment(
+    ports: &impl AllPorts,
+    lease: &Lease,
+    fragment: &Fragment,
+    range: Range<u64>,
+) -> Result<Vec<u8>, ExportError> {
+    let expected = range.end - range.start;
+    let bytes = read_all(ports.output().read(&lease.job.folder(), &fragment.name, range)).await?;
+    if bytes.len() as u64 == expected {
+        return Ok(bytes);
+    }
+    Err(StoreError::Unreadable { store: "the destination", detail: format!("{} ends too early", fragment.name) }.into())
+}

@@ -1,0 +1,59 @@
+//! The end of an attempt at a task.
+
+use std::time::Duration;
+
+use crate::job::ExportError;
+use crate::job::task::{Lease, Release, TaskCompletion, TaskUpdate};
+use crate::job::{FailureReason, Job, JobState};
+use crate::ports::{AllPorts, TaskQueue as _, TaskStore as _};
+use crate::vocab::ids::TaskId;
+
+/// The result of an attempt at a task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TaskEnd {
+    /// The task was completed. Holds its lease, and the job after the completion.
+    Completed(Box<Lease>, Box<Job>),
+    /// The process is about to be stopped. The task was announced again and continues from its cursor.
+    Yielded(Box<Lease>),
+    /// Another worker holds the lease, or the task cannot start yet.
+    Unavailable,
+    /// The task was already completed, its job has ended, or the lease was lost. Nothing was changed (rule P2).
+    Obsolete,
+    /// The attempt failed with this error, and the task was announced again.
+    Retried(String),
+    /// The job has failed with this reason (rule P8).
+    JobFailed(FailureReason),
+}
+
+/// Completes the leased task.
+pub(super) async fn complete_task(ports: &impl AllPorts, lease: &Lease, completion: TaskCompletion) -> Result<TaskEnd, ExportError> {
+    complete_task_and_announce(ports, lease, completion, &[]).await
+}
+
+/// Completes the leased task and then announces the tasks that it has recorded (rule P1).
+///
+/// If this was the last open task of its round, the finalize task is announced, too.
+pub(super) async fn complete_task_and_announce(
+    ports: &impl AllPorts,
+    lease: &Lease,
+    completion: TaskCompletion,
+    tasks: &[TaskId],
+) -> Result<TaskEnd, ExportError> {
+    let job = ports.jobs().complete_task(lease, completion).await?;
+    if !tasks.is_empty() {
+        ports.queue().announce(tasks, Duration::ZERO).await?;
+    }
+    if job.state == JobState::Running && job.open_tasks == 0 {
+        ports.queue().announce(&[TaskId::finalize(&job.id)], Duration::ZERO).await?;
+    }
+    Ok(TaskEnd::Completed(Box::new(lease.clone()), Box::new(job)))
+}
+
+/// Releases the lease and announces the task again, because the process is about to be stopped (rule P7). The next attempt continues
+/// from the cursor.
+pub(super) async fn yield_task(ports: &impl AllPorts, lease: &mut Lease) -> Result<TaskEnd, ExportError> {
+    let now = ports.now();
+    ports.jobs().update_task(lease, TaskUpdate::Release(Release::Yield), now).await?;
+    ports.queue().announce(std::slice::from_ref(&lease.task), Duration::ZERO).await?;
+    Ok(TaskEnd::Yielded(Box::new(lease.clone())))
+}
