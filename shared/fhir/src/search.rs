@@ -8,6 +8,7 @@ mod clause;
 mod compile;
 mod date;
 mod decimal;
+mod element_test;
 mod error;
 mod grammar;
 mod matcher;

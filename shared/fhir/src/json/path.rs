@@ -97,7 +97,7 @@ fn visit_items<'a>(step: &Step, rest: &[Step], value: JsonValue<'a>, visit: &mut
 mod tests {
     use super::*;
 
-    fn found(path: &'static str) -> Vec<&'static str> {
+    fn select(path: &'static str) -> Vec<&'static str> {
         let line = r#"{"a":{"b":[{"c":1},{"c":[2,3]},{"d":9}]},"telecom":[{"system":"phone","value":"1"},{"system":"email","value":"2"}]}"#;
         let mut values = Vec::new();
         ElementPath::parse(path).visit(JsonValue::from_valid(line), &mut |value| {
@@ -109,11 +109,11 @@ mod tests {
 
     #[test]
     fn a_path_selects_every_matching_value() {
-        assert_eq!(found("a.b[].c"), ["1", "2", "3"]);
-        assert_eq!(found("a.b[0].c"), ["1"]);
-        assert_eq!(found("telecom[?system=email].value"), ["\"2\""]);
-        assert_eq!(found("a.x.c"), Vec::<&str>::new());
-        assert_eq!(found("").len(), 1);
+        assert_eq!(select("a.b[].c"), ["1", "2", "3"]);
+        assert_eq!(select("a.b[0].c"), ["1"]);
+        assert_eq!(select("telecom[?system=email].value"), ["\"2\""]);
+        assert_eq!(select("a.x.c"), Vec::<&str>::new());
+        assert_eq!(select("").len(), 1);
     }
 
     #[test]

@@ -2,8 +2,8 @@
 
 use time::{Date, Month};
 
+use super::element_test::ElementTest;
 use super::error::ValueError;
-use super::matcher::ElementTest;
 use super::prefix::Prefix;
 use crate::instant::Instant;
 use crate::json::JsonValue;

@@ -175,7 +175,7 @@ pub enum ValueError {
     #[error("does not have {0} parts with $ between them")]
     Parts(usize),
     /// The parameter takes only one value.
-    #[error("is one too many: only one is taken")]
+    #[error("is one too many; :missing takes one value")]
     OneTooMany,
 }
 

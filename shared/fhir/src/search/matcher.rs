@@ -1,5 +1,6 @@
 //! Comparison of a query's values with the elements at a parameter's paths.
 
+use super::element_test::ElementTest;
 use super::reference::targets_type;
 use crate::head::Resource;
 use crate::json::{ElementPath, JsonType, JsonValue};
@@ -16,12 +17,6 @@ pub(super) struct SearchedPath<E> {
 pub(super) struct ElementMatcher<E, T> {
     pub(super) paths: Vec<SearchedPath<E>>,
     pub(super) tests: Vec<T>,
-}
-
-/// A value of a query that can be compared with elements of the kinds `E`.
-pub(super) trait ElementTest<E>: Sized {
-    /// Returns true if one of `tests` matches the value of an element.
-    fn any_matches(tests: &[Self], element: E, value: JsonValue<'_>) -> bool;
 }
 
 impl<E: Copy, T: ElementTest<E>> ElementMatcher<E, T> {

@@ -1,10 +1,9 @@
 //! Numbers. An element is an interval, because a Range, a comparator or sampled data stand for many values.
 
 use super::decimal::Decimal;
+use super::element_test::ElementTest;
 use super::error::ValueError;
-use super::matcher::ElementTest;
 use super::prefix::Prefix;
-use super::quantity::parse_range;
 use crate::json::{JsonType, JsonValue};
 
 /// The kinds of elements that numbers are compared with.
@@ -114,6 +113,13 @@ impl ElementTest<NumberElement> for NumberTest {
         };
         interval.is_some_and(|interval| tests.iter().any(|test| test.matches(&interval)))
     }
+}
+
+/// Returns the interval of a Range, without regard to units; `None` if it has neither end.
+fn parse_range(range: JsonValue<'_>) -> Option<Interval> {
+    let end = |name| range.member(name).and_then(|quantity| quantity.member("value")).and_then(parse_number);
+    let (low, high) = (end("low"), end("high"));
+    (low.is_some() || high.is_some()).then(|| Interval::closed(low, high))
 }
 
 /// Parses a JSON number, or a string with a number: R5 writes 64-bit integers as strings.

@@ -1,9 +1,9 @@
 //! Quantities: a number and its unit.
 
 use super::decimal::Decimal;
+use super::element_test::ElementTest;
 use super::error::ValueError;
 use super::grammar::{split_unescaped, unescape};
-use super::matcher::ElementTest;
 use super::number::{Bound, Interval, NumberTest, parse_number};
 use crate::json::JsonValue;
 
@@ -179,13 +179,6 @@ impl ElementTest<QuantityElement> for QuantityTest {
             QuantityElement::SampledData => test.matches_samples(value),
         })
     }
-}
-
-/// Returns the interval of a Range, without regard to units; `None` if it has neither end.
-pub(super) fn parse_range(json: JsonValue<'_>) -> Option<Interval> {
-    let end = |name| json.member(name).and_then(|end| QuantityMembers::read(end).number());
-    let (low, high) = (end("low"), end("high"));
-    (low.is_some() || high.is_some()).then(|| Interval::closed(low, high))
 }
 
 /// Returns the interval of a SampledData. Each sample stands for `origin + factor * sample`. `L` and `U` stand for the limits of

@@ -1,8 +1,8 @@
 //! References by id, by type and id, or by URL.
 
+use super::element_test::ElementTest;
 use super::error::ValueError;
 use super::grammar::unescape;
-use super::matcher::ElementTest;
 use super::uri::{Relation, UriTest};
 use crate::definitions::ResourceType;
 use crate::json::JsonValue;

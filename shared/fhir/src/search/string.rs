@@ -3,7 +3,7 @@
 use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::is_combining_mark;
 
-use super::matcher::ElementTest;
+use super::element_test::ElementTest;
 use crate::json::JsonValue;
 
 /// The kinds of elements that strings are compared with.

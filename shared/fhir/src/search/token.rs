@@ -1,8 +1,8 @@
 //! Tokens: a code, with or without its code system.
 
+use super::element_test::ElementTest;
 use super::error::ValueError;
 use super::grammar::{split_unescaped, unescape};
-use super::matcher::ElementTest;
 use super::string::FoldedText;
 use crate::json::JsonValue;
 

@@ -1,8 +1,8 @@
 //! URIs and canonical references.
 
+use super::element_test::ElementTest;
 use super::error::ValueError;
 use super::grammar::{split_unescaped, unescape};
-use super::matcher::ElementTest;
 use crate::json::JsonValue;
 
 /// The kinds of elements that URIs are compared with.

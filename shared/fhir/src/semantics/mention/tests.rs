@@ -65,7 +65,7 @@ fn names_member(tree: &Value) -> bool {
     let is_patient = tree["resourceType"] == "Patient" && tree["id"].as_str().is_some_and(is_member);
     let names_patient = |text: &str| {
         LocalReference::parse(text, &BaseUrls::any())
-            .is_some_and(|named| named.resource_type == ResourceType::PATIENT && is_member(named.id))
+            .is_some_and(|reference| reference.resource_type == ResourceType::PATIENT && is_member(reference.id))
     };
     is_patient
         || match tree {

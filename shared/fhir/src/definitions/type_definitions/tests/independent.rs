@@ -56,7 +56,7 @@ fn every_type_has_the_same_members() {
             assert_eq!(kinds[name], kind, "{version} {name}");
         }
 
-        // From each type on, into every inner element that it leads to.
+        // Starts at each type and follows its members to the types of backbone elements.
         let mut to_compare: Vec<(String, TypeDefinition)> = named.into_iter().map(|(name, at)| (name.to_owned(), at)).collect();
         let mut compared: BTreeMap<String, TypeDefinition> = to_compare.iter().cloned().collect();
         while let Some((name, definition)) = to_compare.pop() {
@@ -81,7 +81,7 @@ fn every_type_has_the_same_members() {
                 }
             }
         }
-        // All of theirs were met, and all of ours.
+        // Both sides have been compared completely.
         assert_eq!(theirs.keys().filter(|name| !compared.contains_key(**name)).count(), 0, "{version}");
         let ours: BTreeSet<TypeDefinition> = compared.values().copied().collect();
         let missed = type_definitions.definitions().filter(|definition| !ours.contains(definition));
