@@ -1,8 +1,7 @@
-"""`sam deploy` of the repository's template with ready-made binaries.
+"""`sam deploy` of the repository's template with prebuilt binaries.
 
-`sam build` would compile for Lambda; here the binaries of an ordinary `cargo build` on this machine are put where
-`sam build` leaves its own (one folder per function beside a template whose CodeUri names it), and the real `sam deploy`
-takes it from there: zip, upload, change set, outputs.
+`sam build` would compile for Lambda. Here the binaries of an ordinary `cargo build` are put where `sam build` puts its own:
+one folder per function beside a template whose CodeUri names it. The real `sam deploy` does the rest.
 """
 
 import stat
@@ -20,7 +19,7 @@ ARTIFACTS = "headrace-artifacts"
 
 
 class Deployment:
-    """One deployed stack: clients as the account's root, its outputs, its resources."""
+    """A deployed stack: AWS clients as the root user of the account, outputs and resources."""
 
     def __init__(self, cloud: MiniStack, packaged: Path, stack: str, parameters: dict[str, str]) -> None:
         self.cloud, self.stack = cloud, stack
@@ -29,7 +28,7 @@ class Deployment:
         self.status = described["StackStatus"]
         self.outputs = {output["OutputKey"]: output["OutputValue"] for output in described.get("Outputs", [])}
         self.resources = self.find_resources()
-        # Where the API answers, whatever BaseUrl says.
+        # The API's own address, also if BaseUrl is set.
         self.endpoint = self.client("apigatewayv2").get_api(ApiId=self.resources["HttpApi"])["ApiEndpoint"]
 
     def client(self, service: str):
@@ -50,14 +49,14 @@ class Deployment:
                 f"sam deploy failed\n{result.stdout[-6000:]}\n{result.stderr[-3000:]}\n{self.cloud.last_lines(20)}")
 
     def find_resources(self) -> dict[str, str]:
-        """Logical id to physical id."""
+        """Returns the physical ids by logical id."""
         pages = self.client("cloudformation").get_paginator("list_stack_resources").paginate(StackName=self.stack)
         return {
             resource["LogicalResourceId"]: resource.get("PhysicalResourceId", "")
             for page in pages for resource in page["StackResourceSummaries"]}
 
     def logs(self, which: str = "") -> str:
-        """All that the functions and the access log have written, or one of them."""
+        """Returns the log lines of all functions and of the API, or of one function."""
         client = self.client("logs")
         groups = [name for logical, name in self.resources.items() if logical.endswith(f"{which}Log")]
         events = (
@@ -74,7 +73,7 @@ def root_client(cloud: MiniStack, service: str):
 
 
 def lay_out(cloud: MiniStack, template: Path, binaries: Path) -> Path:
-    """Lays out what `sam build` would: `<Function>/bootstrap` and a template that points there."""
+    """Creates the layout of `sam build`: `<Function>/bootstrap` and a template that points there."""
     root_client(cloud, "s3").create_bucket(Bucket=ARTIFACTS)
     folder = cloud.folder / "build"
     document = yaml_parse(template.read_text())
@@ -84,7 +83,7 @@ def lay_out(cloud: MiniStack, template: Path, binaries: Path) -> Path:
         source = binaries / resource["Metadata"]["BuildProperties"]["Binary"]
         bootstrap = folder / name / "bootstrap"
         bootstrap.parent.mkdir(parents=True)
-        # Without symbols, as a release build is: zipping and uploading them would take longer than the tests.
+        # Without symbols, like a release build: zipping and uploading them would take longer than the tests.
         subprocess.run(["strip", "-o", bootstrap, source], check=True)
         bootstrap.chmod(bootstrap.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
         resource["Properties"]["CodeUri"] = name
@@ -95,29 +94,29 @@ def lay_out(cloud: MiniStack, template: Path, binaries: Path) -> Path:
 
 
 def work_around_gaps(document: dict) -> None:
-    """Changes what MiniStack 1.5.33 refuses or trips over; the rest of the template is deployed as it is written.
+    """Changes what MiniStack 1.5.33 rejects or handles wrongly. The rest of the template is deployed unchanged.
 
-    What it takes without a word and leaves out, so that only `sam validate --lint` has looked at it: a bucket's
+    It silently ignores the following, so only `sam validate --lint` checks them: a bucket's
     LifecycleConfiguration and BucketEncryption; a table's time to live, point-in-time recovery and encryption; an API's
-    access log and throttling; a function's RecursiveLoop; which partitions of a table a role may reach
-    (dynamodb:LeadingKeys); and whether DynamoDB and S3 may use a KMS key. A key that a function itself calls is protected.
+    access log and throttling; a function's RecursiveLoop; the partitions of a table that a role may access
+    (dynamodb:LeadingKeys); and the permission of DynamoDB and S3 to use a KMS key. Keys that a function itself calls are checked.
     """
     for resource in document["Resources"].values():
         properties = resource.get("Properties", {})
-        # "Properties.Metrics (metric math) is not supported": such an alarm is deployed on its first metric alone.
+        # "Properties.Metrics (metric math) is not supported": such an alarm is deployed with its first metric only.
         if resource["Type"] == "AWS::CloudWatch::Alarm" and "Metrics" in properties:
             first = properties.pop("Metrics")[0]["MetricStat"]
             properties.update(first["Metric"], Statistic=first["Stat"], Period=first["Period"])
-        # It asks for sqs:SendMessageBatch, an action that AWS does not have: there sqs:SendMessage covers the batch.
+        # It requires sqs:SendMessageBatch, an action that AWS does not have: sqs:SendMessage covers batches.
         for statement in statements(properties):
             if statement.get("Action") == "sqs:SendMessage":
                 statement["Action"] = ["sqs:SendMessage", "sqs:SendMessageBatch"]
-            # It does not tell a policy what a call of KMS is about (kms:SigningAlgorithm, kms:EncryptionContext:...), so such
-            # a condition would refuse every call. kms:ViaService stays: it is for keys that no function calls itself.
+            # It does not evaluate the condition keys of KMS calls (kms:SigningAlgorithm, kms:EncryptionContext:...), so such a
+            # condition would deny every call. kms:ViaService stays: it is for keys that no function calls itself.
             for keys in statement.get("Condition", {}).values():
                 for key in [key for key in keys if key.startswith("kms:") and key != "kms:ViaService"]:
                     del keys[key]
-        # A number that comes from a parameter stays text, and its poller then fails to compare it with one.
+        # A number from a parameter stays text, and its poller fails to compare it with a number.
         for event in properties.get("Events", {}).values():
             scaling = event["Properties"].get("ScalingConfig", {})
             if "Ref" in scaling.get("MaximumConcurrency", {}):
@@ -126,7 +125,7 @@ def work_around_gaps(document: dict) -> None:
 
 
 def statements(properties: dict) -> Iterator[dict]:
-    """The statements of a role's policies, those under a condition of the template too."""
+    """Yields the statements of a role's policies, including conditional ones."""
     for policy in properties.get("Policies", []):
         for statement in policy["PolicyDocument"]["Statement"]:
             yield from (choice for choice in statement.get("Fn::If", [statement]) if isinstance(choice, dict))

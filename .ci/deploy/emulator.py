@@ -1,19 +1,19 @@
-"""MiniStack as a subprocess: one AWS account on loopback, with TLS and with its IAM policies in force.
+"""MiniStack as a subprocess: one AWS account on loopback, with TLS and enforced IAM policies.
 
-What MiniStack 1.5.33 does not do, and what the deployment test does instead:
+Limitations of MiniStack 1.5.33, and the workarounds of the deployment test:
 
-* It evaluates `aws:SecureTransport`, so over plain HTTP the template's TLS-only policies refuse everything, as they should.
-  The test runs MiniStack with TLS (USE_SSL) instead of weakening the policies; its certificate is made once per run, and
-  everybody, the functions included, trusts that one alone.
-* It binds every interface unless told otherwise: BIND_HOST.
-* With TLS it also tries port 443 for Cognito's sake. Harmless: on loopback, and it goes on without if the port is taken.
-* Its HTTP API answers to the Host header `<api>.execute-api.localhost:<port>`, a name that not every machine resolves. The
+* It evaluates `aws:SecureTransport`, so over plain HTTP the template's TLS-only policies deny everything.
+  The test runs MiniStack with TLS (USE_SSL) instead of weakening the policies; its certificate is created once per run, and
+  all clients, including the functions, trust only this one.
+* It binds all interfaces by default; BIND_HOST changes that.
+* With TLS it also tries to bind port 443 for Cognito. Harmless: on loopback, and not required.
+* Its HTTP API answers to the Host header `<api>.execute-api.localhost:<port>`, which not every machine resolves. The
   client connects to 127.0.0.1 and sends that header (`signed_http.py`).
-* The SAM transform needs `aws-sam-translator` beside it, which `aws-sam-cli` brings, and KMS needs `cryptography` to sign.
+* The SAM transform needs `aws-sam-translator`, a dependency of `aws-sam-cli`, and KMS needs `cryptography` to sign.
 * Its own polling of the queue for an event source mapping does not pass through IAM, so the worker's sqs:ReceiveMessage,
-  DeleteMessage and GetQueueAttributes are not proven here; without them AWS refuses the mapping at deployment.
+  DeleteMessage and GetQueueAttributes are not tested here; without them AWS rejects the mapping at deployment.
 * It does not limit memory, does not freeze a function between invocations and does not know Lambda's account concurrency.
-* EventBridge and CloudWatch: the schedule really fires; alarms are created but not evaluated on embedded metrics.
+* EventBridge and CloudWatch: the schedule works; alarms are created, but not evaluated on embedded metrics.
 """
 
 import os
@@ -40,12 +40,12 @@ def free_port() -> int:
 
 
 def architecture() -> str:
-    """This machine's processor in Lambda's words."""
+    """Returns this machine's architecture as Lambda names it."""
     return "arm64" if platform.machine() in ("arm64", "aarch64") else "x86_64"
 
 
 class MiniStack:
-    """Use as a context manager; `env` is what an AWS client needs to reach it as the account's root."""
+    """MiniStack, as a context manager. `env` is the environment of AWS clients that use it as the root user."""
 
     def __init__(self) -> None:
         self.port = free_port()
@@ -73,7 +73,7 @@ class MiniStack:
         subprocess.run(
             ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
              "-keyout", self.key, "-out", self.certificate, "-subj", "/CN=ministack",
-             # A self-signed certificate that is no CA: rustls refuses a CA as a server's own.
+             # Not a CA: rustls rejects a CA certificate as a server certificate.
              "-addext", "basicConstraints=critical,CA:FALSE",
              "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"],
             check=True, capture_output=True)
@@ -100,7 +100,7 @@ class MiniStack:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def stop(self) -> None:
-        """Ends MiniStack, which ends the functions it started."""
+        """Stops MiniStack, which stops the functions that it started."""
         if self.process is None or self.process.poll() is not None:
             return
         self.process.send_signal(signal.SIGTERM)
@@ -111,6 +111,6 @@ class MiniStack:
             self.process.wait()
 
     def last_lines(self, count: int) -> str:
-        """The end of its log, without what the functions say at level debug."""
+        """Returns the end of the log, without debug lines of the functions."""
         lines = self.log.read_text(errors="replace").splitlines()
         return "\n".join([line[:500] for line in lines if '"level":"DEBUG"' not in line][-count:])

@@ -1,4 +1,4 @@
-"""HTTP requests to the deployed API, signed with SigV4 as a client of Headrace signs them."""
+"""HTTP requests to the deployed API, signed with SigV4."""
 
 import http.client
 import json
@@ -27,11 +27,11 @@ class Reply:
 
 
 class Client:
-    """Speaks to one host (the API's, or S3's for presigned URLs) at 127.0.0.1."""
+    """Sends requests to 127.0.0.1, for the API's host or, with presigned URLs, that of S3."""
 
     def __init__(self, port: int, certificate: str) -> None:
         self.port = port
-        # The API's own name is not in the certificate, nor is it resolved: MiniStack tells APIs apart by the Host header.
+        # The API's name is not in the certificate and not resolved: MiniStack distinguishes APIs by the header Host.
         self.context = ssl.create_default_context(cafile=certificate)
 
     def send(self, method: str, url: str, headers: dict[str, str] | None = None,

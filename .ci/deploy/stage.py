@@ -1,4 +1,4 @@
-"""What the deployment tests share: the stack, the lake, the callers, and how a client goes about an export."""
+"""Shared parts of the deployment tests: the stack, the lake, the clients, and the steps of an export."""
 
 import collections
 import json
@@ -17,25 +17,25 @@ from signed_http import Client, Reply
 LAKE_BUCKET = "headrace-lake"
 LAKE_PREFIX = "lake/current/"
 DESTINATION_PREFIX = "exports/"
-ASKS = {"Accept": "application/fhir+json", "Prefer": "respond-async"}
-# What describes the service; anybody may ask. The token endpoint comes to it in one mode.
-OPEN = {"GET /metadata", "HEAD /metadata", "GET /OperationDefinition", "GET /OperationDefinition/{id}",
+KICK_OFF_HEADERS = {"Accept": "application/fhir+json", "Prefer": "respond-async"}
+# The public routes, which describe the service. AccessMode smart adds the token endpoint.
+PUBLIC_ROUTES = {"GET /metadata", "HEAD /metadata", "GET /OperationDefinition", "GET /OperationDefinition/{id}",
         "GET /.well-known/smart-configuration"}
-# A request of each other route.
-SHUT = [
+# One request for each other route.
+SIGNED_REQUESTS = [
     ("GET", "/$export"), ("POST", "/$export"), ("GET", "/Patient/$export"), ("POST", "/Patient/$export"),
     ("GET", "/Patient/1/$export"), ("POST", "/Patient/1/$export"), ("GET", "/Group/1/$export"), ("POST", "/Group/1/$export"),
     ("GET", "/Group"), ("GET", "/Group/1"), ("GET", "/_operations/export"), ("GET", "/_operations/export/1"),
     ("DELETE", "/_operations/export/1"), ("GET", "/_operations/files/1/Patient-1.ndjson"),
     ("HEAD", "/_operations/files/1/Patient-1.ndjson")]
 EXPORT_SECONDS = 120
-# A record rests for a minute, and the reaper comes every minute.
+# A record is sealed after a minute, and the reaper runs every minute.
 RECORD_SECONDS = 180
 AUDIT_PREFIX = "audit/"
 
 
 class Stage:
-    """One deployed stack over one lake, with AccessMode iam and two callers: one who may export and one who may nothing."""
+    """A deployed stack over one lake, with AccessMode iam and two IAM users: one may export, the other has no permissions."""
 
     def __init__(self, cloud: MiniStack, binaries: Path, lake: Path) -> None:
         self.cloud = cloud
@@ -50,18 +50,18 @@ class Stage:
         self.packaged = lay_out(cloud, Path(__file__).resolve().parents[2] / "template.yaml", binaries)
         self.stack = Deployment(cloud, self.packaged, "headrace-test", {
             "SourceBucketName": LAKE_BUCKET, "SourcePrefix": LAKE_PREFIX, "DestinationPrefix": DESTINATION_PREFIX,
-            "AccessMode": "iam", "LeaseSeconds": "15", "TaskTries": "2", "LogLevel": "debug"})
+            "AccessMode": "iam", "LeaseSeconds": "15", "TaskMaxAttempts": "2", "LogLevel": "debug"})
         self.s3, self.sqs = self.stack.client("s3"), self.stack.client("sqs")
         self.s3.create_bucket(Bucket=LAKE_BUCKET)
         for key, content in self.objects.items():
             self.s3.put_object(Bucket=LAKE_BUCKET, Key=key, Body=content)
-        # Beside the prefix: no policy of ours reaches it, and no export may show it.
+        # Outside the prefix: the policies do not cover it, and no export may contain it.
         self.s3.put_object(Bucket=LAKE_BUCKET, Key="elsewhere/Patient.ndjson",
                            Body=b'{"resourceType":"Patient","id":"not-to-be-exported"}\n')
         self.resources = self.stack.resources
         self.base = self.stack.outputs["BaseUrl"]
         self.http = Client(cloud.port, str(cloud.certificate))
-        self.exporter = self.user("exporter", self.stack.outputs["CallersResource"])
+        self.exporter = self.user("exporter", self.stack.outputs["ApiResourceArn"])
         self.stranger = self.user("stranger", None)
         self.finished = ""
         self.lost = ""
@@ -81,18 +81,18 @@ class Stage:
         return self.http.send(method, url, headers or {"Accept": "application/fhir+json"}, self.exporter)
 
     def kick_off(self, path: str = "/$export") -> str:
-        """Starts an export; gives its status URL."""
-        reply = self.ask("GET", self.base + path, ASKS)
+        """Starts an export. Returns the status URL."""
+        reply = self.ask("GET", self.base + path, KICK_OFF_HEADERS)
         expect(reply.status == 202, f"kick-off answers 202, not {reply}")
         location = reply.headers["Content-Location"] or ""
-        # MiniStack's requestContext.domainName leaves the port out, so only the name is compared.
+        # MiniStack's requestContext.domainName omits the port, so only the name is compared.
         parts, base = urlsplit(location), urlsplit(self.base)
         expect((parts.scheme, parts.hostname) == (base.scheme, base.hostname), f"absolute Content-Location: {location}")
         expect(parts.path.startswith("/_operations/export/"), f"status path: {location}")
         return self.base + parts.path
 
     def poll(self, status_url: str, seconds: float = EXPORT_SECONDS) -> Reply:
-        """The first answer that is not 202."""
+        """Polls until the response is not 202."""
         deadline = time.monotonic() + seconds
         while True:
             reply = self.ask("GET", status_url)
@@ -104,12 +104,12 @@ class Stage:
             time.sleep(0.3)
 
     def exported_keys(self, job: str = "") -> list[str]:
-        """Keys in the destination bucket, of one job where it is named."""
+        """Lists the keys in the destination bucket, optionally those of one job."""
         pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.stack.outputs["DestinationBucketName"])
         return [item["Key"] for page in pages for item in page.get("Contents", []) if job in item["Key"]]
 
-    def take_announcements(self, on: bool) -> None:
-        """Turns the queue's event source mapping on or off."""
+    def enable_worker(self, on: bool) -> None:
+        """Enables or disables the event source mapping of the task queue."""
         mapping = self.resources["ChunkWorkerFunctionTasks"]
         self.stack.client("lambda").update_event_source_mapping(UUID=mapping, Enabled=on)
 
@@ -119,7 +119,7 @@ class Stage:
             messages = self.sqs.receive_message(QueueUrl=queue_url, WaitTimeSeconds=1).get("Messages", [])
             if messages:
                 return messages[0]
-        raise AssertionError(f"no message came out of {queue_url}")
+        raise AssertionError(f"no message was received from {queue_url}")
 
 
 class Program:
@@ -129,7 +129,7 @@ class Program:
         self.cloud, self.binary = cloud, binary
 
     def run(self, *arguments: str | Path) -> str:
-        """What it says; it must succeed."""
+        """Runs the program, which must succeed. Returns its output."""
         result = subprocess.run(
             [self.binary, *arguments], cwd=self.cloud.folder, env=self.cloud.env, capture_output=True, text=True, timeout=300)
         expect(result.returncode == 0, f"headrace {arguments[0]} ends with {result.returncode}: {result.stdout}{result.stderr}")
@@ -146,7 +146,7 @@ def job_id(status_url: str) -> str:
 
 
 def expect_outcome(reply: Reply) -> str:
-    """The reply is an OperationOutcome with text; gives the text."""
+    """Checks that the reply is an OperationOutcome. Returns its issues."""
     expect("application/fhir+json" in (reply.headers["Content-Type"] or ""), f"FHIR JSON, not {reply.headers['Content-Type']}")
     outcome = reply.json()
     expect(outcome.get("resourceType") == "OperationOutcome", f"an OperationOutcome: {reply}")
@@ -159,27 +159,27 @@ def expect_absent(text: str, word: str) -> None:
 
 
 class HasRecords(Protocol):
-    """Any of our deployments."""
+    """A deployment with the program."""
 
     program: Program
     stack: Deployment
 
 
-def records_place(stage: HasRecords) -> str:
+def audit_location(stage: HasRecords) -> str:
     return f"s3://{stage.stack.outputs['AuditBucketName']}/{AUDIT_PREFIX}"
 
 
-def expect_record(stage: HasRecords, deed: str, outcome: str, *which: str) -> None:
-    """An auditor finds that this was done, or refused, as soon as the record is sealed."""
+def expect_record(stage: HasRecords, action: str, outcome: str, *which: str) -> None:
+    """Waits until an auditor finds a sealed record of this action and outcome."""
     deadline = time.monotonic() + RECORD_SECONDS
     while True:
-        shown = stage.program.run("audit", "show", records_place(stage), *which)
-        if any({deed, outcome} <= set(line.split()) for line in shown.splitlines()):
+        shown = stage.program.run("audit", "show", audit_location(stage), *which)
+        if any({action, outcome} <= set(line.split()) for line in shown.splitlines()):
             return
-        expect(time.monotonic() < deadline, f"no record of {deed}, {outcome} ({' '.join(which)}) in:\n{shown}")
+        expect(time.monotonic() < deadline, f"no record of {action}, {outcome} ({' '.join(which)}) in:\n{shown}")
         time.sleep(1)
 
 
 def expect_sound_records(stage: HasRecords) -> None:
-    said = stage.program.run("audit", "verify", records_place(stage), "--table", stage.stack.outputs["JobTableName"])
-    expect(said.startswith("sound: records 1 to ") and "they end where the job table says" in said, f"sound: {said}")
+    said = stage.program.run("audit", "verify", audit_location(stage), "--table", stage.stack.outputs["JobTableName"])
+    expect(said.startswith("intact: records 1 to ") and "the end of the chain matches the job table" in said, f"intact: {said}")

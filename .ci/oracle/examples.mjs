@@ -1,27 +1,27 @@
-// The example resources and search parameters that the standard is published with (CC0).
+// Reads the example resources and search parameters that are published with the standard (CC0).
 import { readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 
 const read = (folder, name) => readFileSync(join(folder, name), 'utf8');
 
-/** Resources of these types, each as it is written but on one line: JSON has no line breaks within strings. */
+/** Returns the examples of these types, each as one line of JSON. Line breaks can be removed, because JSON strings contain none. */
 export function readExamples(folder, types) {
   const examples = [];
-  const known = new Set();
+  const seen = new Set();
   for (const file of readdirSync(folder).sort()) {
     if (!file.endsWith('.json') || !types.has(file.split('-')[0])) continue;
     const line = read(folder, file).replace(/^\uFEFF/, '').replace(/[\r\n\t]+/g, ' ');
     const resource = JSON.parse(line);
-    // Some are published twice under different names.
+    // Some resources are published twice, in files with different names.
     const name = `${resource.resourceType}/${resource.id}`;
-    if (!resource.id || known.has(name)) continue;
-    known.add(name);
+    if (!resource.id || seen.has(name)) continue;
+    seen.add(name);
     examples.push({ type: resource.resourceType, id: resource.id, line, resource });
   }
   return examples;
 }
 
-/** The parameters of each type: `byType.Observation.code`. */
+/** Returns the search parameters by type and code, such as `byType.Observation.code`, and by URL. */
 export function readParameters(folder) {
   const byType = {};
   const byUrl = {};
@@ -35,7 +35,7 @@ export function readParameters(folder) {
   return { byType, byUrl, of: (type, code) => byType[type]?.[code] ?? byType.DomainResource?.[code] ?? byType.Resource?.[code] };
 }
 
-/** A query in parts. */
+/** Parses a query into its type and clauses. */
 export function readQuery(text) {
   const [type, rest] = text.split('?');
   const clauses = rest.split('&').filter(Boolean).map((part) => {

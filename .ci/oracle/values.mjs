@@ -1,9 +1,9 @@
-// Plain comparisons of FHIR R4, "Search", of one value of a query with one element. Numbers are floats: the queries keep
-// clear of what that gets wrong.
+// Compares one value of a query with one element, by FHIR R4, "Search". Numbers are floats, so the queries avoid values that floats
+// cannot represent.
 
 const NOW = Date.parse('2026-01-01T00:00:00Z');
 
-/** Cuts at a separator that no backslash stands before. */
+/** Splits a text at separators that are not escaped by a backslash. */
 export function cut(text, separator) {
   const pieces = [''];
   for (let at = 0; at < text.length; at++) {
@@ -68,7 +68,7 @@ export function uri(element, text, modifier) {
   return element === wanted || (!wanted.includes('|') && element.split('|')[0] === wanted);
 }
 
-/** The first moment that a date names and the first one behind it, in milliseconds. */
+/** Returns the start and the exclusive end of the range of a date, in milliseconds. */
 function span(text) {
   const match = /^(\d{4})(?:-(\d\d)(?:-(\d\d)(?:T(\d\d):(\d\d)(?::(\d\d)(?:\.(\d+))?)?(Z|[+-]\d\d:\d\d)?)?)?)?$/.exec(text);
   if (!match) return undefined;

@@ -1,4 +1,4 @@
-// Judge one: fhirpath.js evaluates the standard's own expression, and values.mjs compares what it leads to.
+// Search based on fhirpath.js: it evaluates the expressions of the standard, and values.mjs compares the resulting elements.
 import fhirpath from 'fhirpath';
 import model from 'fhirpath/fhir-context/r4/index.js';
 import { cut, date, number, quantity, reference, string, token, uri } from './values.mjs';
@@ -6,8 +6,8 @@ import { cut, date, number, quantity, reference, string, token, uri } from './va
 const compare = { token, string, reference, date, number, quantity, uri };
 const compiled = new Map();
 
-/** Parts of `a | b | c` that no bracket encloses. */
-function union(expression) {
+/** Splits `a | b | c` at the top level, outside of parentheses. */
+function splitUnion(expression) {
   const parts = [''];
   let depth = 0;
   for (const c of expression) {
@@ -18,19 +18,20 @@ function union(expression) {
   return parts.map((part) => part.trim());
 }
 
-/** What an expression leads to. `resolve()` would fetch; what a reference says of its type is enough here. */
+/** Returns the elements of an expression. `resolve()` is replaced by a check of the type in the reference, so nothing is fetched. */
 function evaluate(resource, expression) {
-  return union(expression).flatMap((part) => {
+  return splitUnion(expression).flatMap((part) => {
     const [, path, target] = /^(.*)\.where\(resolve\(\) is (\w+)\)$/.exec(part) ?? [undefined, part, undefined];
-    // `as` is for one item only, and the expressions use it for many.
+    // The expressions use `as` on several items, but FHIRPath allows it for one only. `ofType` works for several.
     const many = path.replace(/\(?([\w.]+) as (\w+)\)?/g, '$1.ofType($2)').replace(/\.as\((\w+)\)/g, '.ofType($1)');
     if (!compiled.has(many)) compiled.set(many, fhirpath.compile(many, model));
-    const found = compiled.get(many)(resource);
-    return target ? found.filter((one) => one.reference?.split('/').at(-2) === target || (!one.reference?.includes('/') && one.type === target)) : found;
+    const elements = compiled.get(many)(resource);
+    return target ? elements.filter((one) => one.reference?.split('/').at(-2) === target || (!one.reference?.includes('/') && one.type === target)) : elements;
   });
 }
 
-function isMet(resource, parameter, { modifier, value }, parameters) {
+/** Returns true if the resource matches the clause. */
+function matches(resource, parameter, { modifier, value }, parameters) {
   if (parameter.type === 'composite') {
     const bases = evaluate(resource, parameter.expression);
     return cut(value, ',').some((text) => bases.some((base) => {
@@ -44,21 +45,22 @@ function isMet(resource, parameter, { modifier, value }, parameters) {
   }
   const elements = evaluate(resource, parameter.expression);
   if (modifier === 'missing') return (elements.length === 0) === (value === 'true');
-  const isFound = cut(value, ',').some((text) => elements.some((element) => compare[parameter.type](element, text, modifier)));
-  return modifier === 'not' ? !isFound : isFound;
+  const isMatch = cut(value, ',').some((text) => elements.some((element) => compare[parameter.type](element, text, modifier)));
+  return modifier === 'not' ? !isMatch : isMatch;
 }
 
-/** A component's expression below an element, which fhirpath.js has to be told the type of. */
+/** Evaluates a component's expression below an element. fhirpath.js needs the path of the element to know its type. */
 function evaluateBelow(base, expression, parameter, resource) {
   const path = parameter.expression.split('|').map((part) => part.trim()).find((part) => evaluate(resource, part).includes(base)) ?? parameter.expression;
-  return union(expression).flatMap((part) => {
+  return splitUnion(expression).flatMap((part) => {
     const many = part.replace(/\(?([\w.]+) as (\w+)\)?/g, '$1.ofType($2)').replace(/\.as\((\w+)\)/g, '.ofType($1)');
     return fhirpath.evaluate(base, { base: path, expression: many }, undefined, model);
   });
 }
 
-export function judge(query, examples, parameters) {
+/** Returns the ids of the examples that match the query. */
+export function search(query, examples, parameters) {
   const { type, clauses } = query;
   const ofType = examples.filter((example) => example.type === type);
-  return ofType.filter(({ resource }) => clauses.every((clause) => isMet(resource, parameters.of(type, clause.code), clause, parameters))).map(({ id }) => id);
+  return ofType.filter(({ resource }) => clauses.every((clause) => matches(resource, parameters.of(type, clause.code), clause, parameters))).map(({ id }) => id);
 }

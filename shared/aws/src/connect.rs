@@ -1,0 +1,95 @@
+//! The SDK clients of one process, configured from its environment.
+
+use aws_config::BehaviorVersion;
+use aws_smithy_http_client::proxy::ProxyConfig;
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use aws_smithy_http_client::{Builder, ConnectorBuilder, tls};
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
+
+use crate::DynamoJobStore;
+#[cfg(feature = "sqs")]
+use crate::SqsTaskQueue;
+#[cfg(feature = "kms")]
+use crate::{KmsSecretEncryptor, KmsSigner};
+#[cfg(feature = "s3")]
+use crate::{S3AuditFiles, S3Lake, S3OutputStore};
+
+/// The SDK clients of one process. They share connections, and no client is built per event.
+pub struct Clients {
+    config: aws_config::SdkConfig,
+}
+
+impl Clients {
+    /// Creates clients with the credentials, region and endpoints of the environment.
+    pub async fn connect() -> Self {
+        let loader = aws_config::defaults(BehaviorVersion::latest()).http_client(https_client());
+        Self { config: loader.load().await }
+    }
+
+    /// Creates a client of the job table of this name.
+    pub fn jobs(&self, table: &str) -> DynamoJobStore {
+        DynamoJobStore::new(aws_sdk_dynamodb::Client::new(&self.config), table)
+    }
+
+    /// Creates a signer of access tokens with the key of this id, ARN or alias.
+    #[cfg(feature = "kms")]
+    pub fn signer(&self, key: &str) -> KmsSigner {
+        KmsSigner::new(aws_sdk_kms::Client::new(&self.config), key)
+    }
+
+    /// Creates a client of the job table that encrypts job secrets with the key of this id, ARN or alias. Without a key, jobs cannot
+    /// have secrets.
+    #[cfg(feature = "kms")]
+    pub fn jobs_with_encryptor(&self, table: &str, key: Option<&str>) -> DynamoJobStore {
+        let jobs = self.jobs(table);
+        match key {
+            Some(key) => jobs.with_encryptor(KmsSecretEncryptor::new(aws_sdk_kms::Client::new(&self.config), key)),
+            None => jobs,
+        }
+    }
+
+    /// Creates a client of the task queue at this URL.
+    #[cfg(feature = "sqs")]
+    pub fn queue(&self, url: &str) -> SqsTaskQueue {
+        SqsTaskQueue::new(aws_sdk_sqs::Client::new(&self.config), url)
+    }
+
+    /// Creates a client of the lake below `prefix` of `bucket`.
+    #[cfg(feature = "s3")]
+    pub fn lake(&self, bucket: &str, prefix: &str) -> S3Lake {
+        S3Lake::new(&self.s3(), bucket, prefix)
+    }
+
+    /// Creates a client of the destination below `prefix` of `bucket`.
+    #[cfg(feature = "s3")]
+    pub fn output(&self, bucket: &str, prefix: &str) -> S3OutputStore {
+        S3OutputStore::new(&self.s3(), bucket, prefix)
+    }
+
+    /// Creates a client of the audit files below `prefix` of `bucket`.
+    #[cfg(feature = "s3")]
+    pub fn audit_files(&self, bucket: &str, prefix: &str) -> S3AuditFiles {
+        S3AuditFiles::new(&self.s3(), bucket, prefix)
+    }
+
+    #[cfg(feature = "s3")]
+    fn s3(&self) -> aws_sdk_s3::Client {
+        let config = aws_sdk_s3::config::Builder::from(&self.config);
+        // An endpoint in the environment is a stand-in for S3 that has no host name per bucket.
+        let path_style = self.config.endpoint_url().is_some();
+        aws_sdk_s3::Client::from_conf(config.force_path_style(path_style).build())
+    }
+}
+
+/// Returns the HTTPS client of the SDKs: rustls with AWS-LC, and the proxies of the environment.
+///
+/// The SDKs have it behind a feature of each. Here it is compiled only for processes that call AWS.
+fn https_client() -> SharedHttpClient {
+    Builder::new().build_with_connector_fn(|settings, components| {
+        let mut connector = ConnectorBuilder::default().tls_provider(tls::Provider::Rustls(CryptoMode::AwsLc));
+        connector.set_connector_settings(settings.cloned());
+        connector.set_sleep_impl(components.and_then(|components| components.sleep_impl()));
+        connector.set_proxy_config(Some(ProxyConfig::from_env()));
+        connector.build()
+    })
+}
