@@ -1,4 +1,4 @@
-//! Sorts SDK errors by the one question that matters: can the call have happened?
+//! Classification of SDK errors. The main question is whether the call may have been applied.
 
 use std::error::Error;
 
@@ -6,136 +6,157 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use headrace_core::vocab::error::StoreError;
+use headrace_core::vocab::setting::Setting;
 
-/// One called service and the setting that says where it is.
+/// A resource of an AWS service, and the setting that names it.
 #[derive(Clone, Debug)]
-pub(crate) struct Called {
-    /// For the log: "the job table".
-    pub(crate) what: &'static str,
-    /// For the client: which setting to look at.
+pub(crate) struct Service {
+    /// The name of the resource in errors, such as "the job table".
+    pub(crate) store: &'static str,
+    /// The setting, or another place, that names the resource. Shown to clients.
     pub(crate) setting: &'static str,
-    /// What the setting says.
+    /// The value of the setting.
     pub(crate) value: String,
-    /// The name of the key under which is written, where it is the job's own.
-    pub(crate) key: Option<String>,
+    /// The name of the job's own encryption key, if it has one.
+    pub(crate) encryption_key: Option<String>,
 }
 
-/// What a service's answer means.
+/// The meaning of a service's error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Sorted {
+pub(crate) enum ErrorClass {
+    /// The call was not applied. It may succeed later.
     NotApplied,
+    /// The call may have been applied.
     Unknown,
+    /// A condition of the call did not hold.
     Stale,
-    Absent,
-    Denied,
+    /// The resource does not exist.
+    NotFound,
+    /// A permission is missing.
+    AccessDenied,
+    /// The key that encrypts the resource cannot be used.
     KeyUnusable,
+    /// The resource, a KMS key, cannot be used.
     Unusable,
 }
 
-/// Sorts by error code, then by HTTP status.
-pub(crate) fn sort_code(code: &str, status: u16) -> Sorted {
-    match code {
-        "ConditionalCheckFailedException" | "PreconditionFailed" => Sorted::Stale,
-        "ResourceNotFoundException"
-        | "NotFoundException"
-        | "NoSuchBucket"
-        | "AWS.SimpleQueueService.NonExistentQueue"
-        | "QueueDoesNotExist" => Sorted::Absent,
-        "AccessDenied"
-        | "AccessDeniedException"
-        | "AllAccessDisabled"
-        | "KMSAccessDeniedException"
-        | "KmsAccessDenied"
-        | "UnrecognizedClientException"
-        | "InvalidAccessKeyId"
-        | "SignatureDoesNotMatch" => Sorted::Denied,
-        "KMS.DisabledException" | "KMS.InvalidKeyUsageException" | "KMS.KMSInvalidStateException" | "KMS.NotFoundException" => {
-            Sorted::KeyUnusable
+impl ErrorClass {
+    /// Classifies by the error code, then by the HTTP status.
+    fn from_code(code: &str, status: u16) -> Self {
+        match code {
+            "ConditionalCheckFailedException" | "PreconditionFailed" => Self::Stale,
+            "ResourceNotFoundException"
+            | "NotFoundException"
+            | "NoSuchBucket"
+            | "AWS.SimpleQueueService.NonExistentQueue"
+            | "QueueDoesNotExist" => Self::NotFound,
+            "AccessDenied"
+            | "AccessDeniedException"
+            | "AllAccessDisabled"
+            | "KMSAccessDeniedException"
+            | "KmsAccessDenied"
+            | "UnrecognizedClientException"
+            | "InvalidAccessKeyId"
+            | "SignatureDoesNotMatch" => Self::AccessDenied,
+            // S3 and SQS report errors of KMS with this prefix, KMS itself without it.
+            "KMS.DisabledException" | "KMS.InvalidKeyUsageException" | "KMS.KMSInvalidStateException" | "KMS.NotFoundException" => {
+                Self::KeyUnusable
+            }
+            "DisabledException" | "InvalidKeyUsageException" | "KMSInvalidStateException" | "UnsupportedOperationException" => {
+                Self::Unusable
+            }
+            "ProvisionedThroughputExceededException"
+            | "ThrottlingException"
+            | "RequestLimitExceeded"
+            | "SlowDown"
+            | "TransactionConflictException"
+            | "TransactionInProgressException"
+            | "RequestThrottled" => Self::NotApplied,
+            _ => match status {
+                403 => Self::AccessDenied,
+                400..=499 => Self::NotApplied,
+                _ => Self::Unknown,
+            },
         }
-        // KMS itself: above, other services speak of it.
-        "DisabledException" | "InvalidKeyUsageException" | "KMSInvalidStateException" | "UnsupportedOperationException" => Sorted::Unusable,
-        "ProvisionedThroughputExceededException"
-        | "ThrottlingException"
-        | "RequestLimitExceeded"
-        | "SlowDown"
-        | "TransactionConflictException"
-        | "TransactionInProgressException"
-        | "RequestThrottled" => Sorted::NotApplied,
-        _ => match status {
-            403 => Sorted::Denied,
-            400..=499 => Sorted::NotApplied,
-            _ => Sorted::Unknown,
-        },
     }
 }
 
-impl Called {
-    pub(crate) fn new(what: &'static str, setting: &'static str, value: impl Into<String>) -> Self {
-        Self { what, setting, value: value.into(), key: None }
+impl Service {
+    /// Describes the resource that `setting` names with `value`.
+    pub(crate) fn new(store: &'static str, setting: &'static str, value: impl Into<String>) -> Self {
+        Self { store, setting, value: value.into(), encryption_key: None }
     }
 
-    /// As the error that core knows.
+    /// Converts an SDK error.
     pub(crate) fn store_error<E>(&self, error: SdkError<E, HttpResponse>) -> StoreError
     where
         E: ProvideErrorMetadata + Error + Send + Sync + 'static,
     {
-        let what = self.what;
-        match self.sort(&error) {
-            Sorted::NotApplied => StoreError::NotApplied { what, cause: error.into() },
-            Sorted::Unknown => StoreError::Unknown { what, cause: error.into() },
-            Sorted::Stale => StoreError::Stale,
-            Sorted::Absent => StoreError::Misconfigured { remedy: self.absent(), cause: error.into() },
-            Sorted::Denied => StoreError::Misconfigured { remedy: self.denied(), cause: error.into() },
-            Sorted::KeyUnusable => StoreError::Misconfigured { remedy: self.key_unusable(), cause: error.into() },
-            Sorted::Unusable => StoreError::Misconfigured { remedy: self.unusable(), cause: error.into() },
+        let store = self.store;
+        match self.classify(&error) {
+            ErrorClass::NotApplied => StoreError::NotApplied { store, cause: error.into() },
+            ErrorClass::Unknown => StoreError::Unknown { store, cause: error.into() },
+            ErrorClass::Stale => StoreError::Stale,
+            ErrorClass::NotFound => StoreError::Misconfigured { remedy: self.not_found(), cause: error.into() },
+            ErrorClass::AccessDenied => StoreError::Misconfigured { remedy: self.access_denied(), cause: error.into() },
+            ErrorClass::KeyUnusable => StoreError::Misconfigured { remedy: self.key_unusable(), cause: error.into() },
+            ErrorClass::Unusable => StoreError::Misconfigured { remedy: self.unusable(), cause: error.into() },
         }
     }
 
-    pub(crate) fn sort<E: ProvideErrorMetadata>(&self, error: &SdkError<E, HttpResponse>) -> Sorted {
+    /// Classifies an SDK error.
+    pub(crate) fn classify<E: ProvideErrorMetadata>(&self, error: &SdkError<E, HttpResponse>) -> ErrorClass {
         match error {
-            SdkError::ConstructionFailure(_) => Sorted::NotApplied,
-            SdkError::ServiceError(service) => sort_code(service.err().code().unwrap_or_default(), service.raw().status().as_u16()),
-            SdkError::DispatchFailure(failure) if failure.is_user() => Sorted::NotApplied,
-            // Whatever a later SDK adds has an unknown end, too.
-            SdkError::TimeoutError(_) | SdkError::DispatchFailure(_) | SdkError::ResponseError(_) | _ => Sorted::Unknown,
+            SdkError::ConstructionFailure(_) => ErrorClass::NotApplied,
+            SdkError::ServiceError(service) => {
+                ErrorClass::from_code(service.err().code().unwrap_or_default(), service.raw().status().as_u16())
+            }
+            SdkError::DispatchFailure(failure) if failure.is_user() => ErrorClass::NotApplied,
+            // The wildcard is for variants that a later SDK adds: their outcome is unknown, too.
+            SdkError::TimeoutError(_) | SdkError::DispatchFailure(_) | SdkError::ResponseError(_) | _ => ErrorClass::Unknown,
         }
     }
 
-    pub(crate) fn absent(&self) -> String {
-        format!("{} says `{}`, and there is no such thing; correct the setting or create it", self.setting, self.value)
+    /// Returns the remedy for a resource that does not exist.
+    pub(crate) fn not_found(&self) -> String {
+        format!("{} is `{}`, which does not exist; correct the setting or create it", self.setting, self.value)
     }
 
-    pub(crate) fn elsewhere(&self) -> String {
-        format!("{} says `{}`, and that lies in another region; name a bucket in the region of this service", self.setting, self.value)
+    /// Returns the remedy for a bucket in another region.
+    pub(crate) fn in_another_region(&self) -> String {
+        format!("{} is `{}`, which lies in another region; name a bucket in the region of this service", self.setting, self.value)
     }
 
-    pub(crate) fn denied(&self) -> String {
+    /// Returns the remedy for a missing permission.
+    pub(crate) fn access_denied(&self) -> String {
         let (setting, value) = (self.setting, &self.value);
-        match &self.key {
-            None => format!("{setting} says `{value}`, and this service has no permission for it; extend the policy of its role"),
-            // S3 gives both the same name.
+        match &self.encryption_key {
+            None => format!("{setting} is `{value}`, and this service has no permission for it; extend the policy of its role"),
+            // S3 returns the same error code for the bucket and for the key.
             Some(key) => format!(
-                "{setting} says `{value}`, and this service has no permission for it or for the key `{key}` of HEADRACE_JOB_KEYS; \
-                 extend the policies of its role and of the key"
+                "{setting} is `{value}`, and this service has no permission for it or for the key `{key}` of {}; \
+                 extend the policies of its role and of the key",
+                Setting::OutputKmsKeys.as_str()
             ),
         }
     }
 
+    /// Returns the remedy for a KMS key that is disabled or of another kind.
     pub(crate) fn unusable(&self) -> String {
-        format!("{} says `{}`, and that is disabled or of another kind; enable it or name another", self.setting, self.value)
+        format!("{} is `{}`, which is disabled or of another kind; enable it or name another", self.setting, self.value)
     }
 
+    /// Returns the remedy for an encryption key that cannot be used.
     pub(crate) fn key_unusable(&self) -> String {
-        match &self.key {
+        match &self.encryption_key {
             None => format!(
-                "{} says `{}`, and the key that encrypts it cannot be used; see that it exists and is enabled",
+                "{} is `{}`, and the key that encrypts it cannot be used; check that the key exists and is enabled",
                 self.setting, self.value
             ),
-            Some(key) => {
-                format!(
-                    "HEADRACE_JOB_KEYS offers the key `{key}`, and it cannot be used; see that it exists, is symmetric and enabled, or offer it no longer"
-                )
-            }
+            Some(key) => format!(
+                "the key `{key}` of {} cannot be used; check that it exists, is symmetric and enabled, or remove it from the setting",
+                Setting::OutputKmsKeys.as_str()
+            ),
         }
     }
 }
@@ -145,38 +166,38 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_code_answers_whether_it_can_have_happened() {
-        for (code, status, sorted) in [
-            ("ConditionalCheckFailedException", 400, Sorted::Stale),
-            ("ProvisionedThroughputExceededException", 400, Sorted::NotApplied),
-            ("ThrottlingException", 400, Sorted::NotApplied),
-            ("ResourceNotFoundException", 400, Sorted::Absent),
-            ("AccessDeniedException", 400, Sorted::Denied),
-            ("InternalServerError", 500, Sorted::Unknown),
-            ("ValidationException", 400, Sorted::NotApplied),
-            ("PreconditionFailed", 412, Sorted::Stale),
-            ("ConditionalRequestConflict", 409, Sorted::NotApplied),
-            ("NoSuchBucket", 404, Sorted::Absent),
-            ("AccessDenied", 403, Sorted::Denied),
-            ("SlowDown", 503, Sorted::NotApplied),
-            ("InternalError", 500, Sorted::Unknown),
-            ("", 403, Sorted::Denied),
-            ("", 503, Sorted::Unknown),
-            ("AWS.SimpleQueueService.NonExistentQueue", 400, Sorted::Absent),
-            ("RequestThrottled", 400, Sorted::NotApplied),
-            ("KMS.NotFoundException", 400, Sorted::KeyUnusable),
-            ("KMS.DisabledException", 400, Sorted::KeyUnusable),
-            ("KMS.KMSInvalidStateException", 400, Sorted::KeyUnusable),
-            ("KMS.InvalidKeyUsageException", 400, Sorted::KeyUnusable),
-            ("DisabledException", 400, Sorted::Unusable),
-            ("KMSInvalidStateException", 400, Sorted::Unusable),
-            ("InvalidKeyUsageException", 400, Sorted::Unusable),
-            ("UnsupportedOperationException", 400, Sorted::Unusable),
-            ("NotFoundException", 400, Sorted::Absent),
-            ("KMSInternalException", 500, Sorted::Unknown),
-            ("DependencyTimeoutException", 503, Sorted::Unknown),
+    fn error_codes_tell_whether_the_call_may_have_been_applied() {
+        for (code, status, class) in [
+            ("ConditionalCheckFailedException", 400, ErrorClass::Stale),
+            ("ProvisionedThroughputExceededException", 400, ErrorClass::NotApplied),
+            ("ThrottlingException", 400, ErrorClass::NotApplied),
+            ("ResourceNotFoundException", 400, ErrorClass::NotFound),
+            ("AccessDeniedException", 400, ErrorClass::AccessDenied),
+            ("InternalServerError", 500, ErrorClass::Unknown),
+            ("ValidationException", 400, ErrorClass::NotApplied),
+            ("PreconditionFailed", 412, ErrorClass::Stale),
+            ("ConditionalRequestConflict", 409, ErrorClass::NotApplied),
+            ("NoSuchBucket", 404, ErrorClass::NotFound),
+            ("AccessDenied", 403, ErrorClass::AccessDenied),
+            ("SlowDown", 503, ErrorClass::NotApplied),
+            ("InternalError", 500, ErrorClass::Unknown),
+            ("", 403, ErrorClass::AccessDenied),
+            ("", 503, ErrorClass::Unknown),
+            ("AWS.SimpleQueueService.NonExistentQueue", 400, ErrorClass::NotFound),
+            ("RequestThrottled", 400, ErrorClass::NotApplied),
+            ("KMS.NotFoundException", 400, ErrorClass::KeyUnusable),
+            ("KMS.DisabledException", 400, ErrorClass::KeyUnusable),
+            ("KMS.KMSInvalidStateException", 400, ErrorClass::KeyUnusable),
+            ("KMS.InvalidKeyUsageException", 400, ErrorClass::KeyUnusable),
+            ("DisabledException", 400, ErrorClass::Unusable),
+            ("KMSInvalidStateException", 400, ErrorClass::Unusable),
+            ("InvalidKeyUsageException", 400, ErrorClass::Unusable),
+            ("UnsupportedOperationException", 400, ErrorClass::Unusable),
+            ("NotFoundException", 400, ErrorClass::NotFound),
+            ("KMSInternalException", 500, ErrorClass::Unknown),
+            ("DependencyTimeoutException", 503, ErrorClass::Unknown),
         ] {
-            assert_eq!(sort_code(code, status), sorted, "{code} {status}");
+            assert_eq!(ErrorClass::from_code(code, status), class, "{code} {status}");
         }
     }
 }

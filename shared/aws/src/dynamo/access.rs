@@ -1,4 +1,4 @@
-//! Who may come in: registrations, assertions that were shown, keys that check tokens.
+//! Registrations of clients, used assertions, and keys that verify access tokens.
 
 use headrace_core::access::{Client, ClientPage, TokenKey};
 use headrace_core::ports::AccessStore;
@@ -8,9 +8,9 @@ use headrace_core::vocab::ids::Caller;
 
 use super::DynamoJobStore;
 use super::items::{self, Attributes, Item};
-use super::write::{Landed, Update};
+use super::transact::{Update, WriteOutcome};
 
-/// The partition of all registrations: there are few, and they are listed by name.
+/// The partition of all registrations. There are few, and they are listed by client id.
 const CLIENTS_PK: &str = "CLIENTS";
 
 fn client_key(id: &Caller) -> Item {
@@ -28,18 +28,14 @@ impl AccessStore for DynamoJobStore {
     }
 
     async fn clients(&self, after: Option<&Caller>, limit: u16) -> Result<ClientPage, StoreError> {
-        let page = self
-            .client
+        let query = self
             .query()
-            .table_name(&self.table)
             .key_condition_expression("pk = :pk")
             .expression_attribute_values(":pk", items::text(CLIENTS_PK))
             .set_exclusive_start_key(after.map(client_key))
             .consistent_read(true)
-            .limit(i32::from(limit))
-            .send()
-            .await
-            .map_err(|error| self.called.store_error(error))?;
+            .limit(i32::from(limit));
+        let page = self.query_page(query).await?;
         let clients: Vec<Client> = page.items().iter().map(|item| Attributes(item).required_json("client")).collect::<Result<_, _>>()?;
         let next = page.last_evaluated_key.as_ref().and_then(|_| clients.last()).map(|last| last.id.clone());
         Ok(ClientPage { clients, next })
@@ -47,18 +43,18 @@ impl AccessStore for DynamoJobStore {
 
     async fn put_client(&self, client: &Client, seen: Option<Millis>) -> Result<bool, StoreError> {
         let update =
-            Update::of(client_key(&client.id)).set("client", items::json(client)?).set("changed_at", items::millis(client.changed_at));
+            Update::new(client_key(&client.id)).set("client", items::json(client)?).set("changed_at", items::millis(client.changed_at));
         let update = match seen {
             None => update.when("attribute_not_exists(pk)"),
             Some(seen) => update.when("changed_at = :seen").value(":seen", items::millis(seen)),
         };
-        Ok(self.update(update).await? == Landed::Yes)
+        Ok(self.update(update).await? == WriteOutcome::Applied)
     }
 
     async fn remove_client(&self, id: &Caller, seen: Millis) -> Result<bool, StoreError> {
         let delete = self.client.delete_item().table_name(&self.table).set_key(Some(client_key(id)));
-        let sent = delete.condition_expression("changed_at = :seen").expression_attribute_values(":seen", items::millis(seen)).send().await;
-        match sent.map_err(|error| self.called.store_error(error)) {
+        let delete = delete.condition_expression("changed_at = :seen").expression_attribute_values(":seen", items::millis(seen));
+        match delete.send().await.map_err(|error| self.service.store_error(error)) {
             Ok(_) => Ok(true),
             Err(StoreError::Stale) => Ok(false),
             Err(error) => Err(error),
@@ -66,10 +62,10 @@ impl AccessStore for DynamoJobStore {
     }
 
     async fn remember_assertion(&self, digest: &str, until: Millis) -> Result<bool, StoreError> {
-        let update = Update::of(items::plain_key(&format!("ASSERTION#{digest}"), "ASSERTION"))
+        let update = Update::new(items::plain_key(&format!("ASSERTION#{digest}"), "ASSERTION"))
             .when("attribute_not_exists(pk)")
             .set("ttl", items::seconds(until));
-        Ok(self.update(update).await? == Landed::Yes)
+        Ok(self.update(update).await? == WriteOutcome::Applied)
     }
 
     async fn token_key(&self, kid: &str) -> Result<Option<TokenKey>, StoreError> {
@@ -78,7 +74,7 @@ impl AccessStore for DynamoJobStore {
     }
 
     async fn put_token_key(&self, key: &TokenKey) -> Result<(), StoreError> {
-        let update = Update::of(token_key(&key.kid)).set("key", items::json(key)?).set("ttl", items::seconds(key.until));
+        let update = Update::new(token_key(&key.kid)).set("key", items::json(key)?).set("ttl", items::seconds(key.expires_at));
         self.update(update).await.map(drop)
     }
 }

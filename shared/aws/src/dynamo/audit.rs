@@ -1,104 +1,84 @@
-//! What is recorded for auditors and not yet sealed: an item each, in the transaction that does what it tells of; and where
-//! sealing stands.
+//! Audit records that are not sealed yet, and the state of the chain of sealed files.
+//!
+//! A record is an item, written in the transaction that it describes.
 
 use std::collections::HashMap;
 
-use headrace_core::audit::AuditEntry;
-use headrace_core::audit::chain::{Claim, RecordName, Standing};
+use headrace_core::audit::chain::{ChainState, PendingFile};
+use headrace_core::audit::{AuditRecord, AuditRecordKey};
 use headrace_core::ports::AuditTrail;
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::error::StoreError;
 
 use super::DynamoJobStore;
-use super::items::{self, AUDIT_PK, Attributes, Item};
-use super::write::{Landed, Update, Write};
-
-/// The embedded engine wants a limit; a page of DynamoDB ends at 1 MB anyway.
-const PAGE: usize = 1_000;
+use super::items::{self, AUDIT_PK, Attributes};
+use super::transact::{Update, Write, WriteOutcome};
 
 impl DynamoJobStore {
-    /// The records from this key to that one, page by page, until `limit` are found.
-    async fn recorded(&self, from: String, to: String, limit: usize) -> Result<Vec<AuditEntry>, StoreError> {
-        let (mut found, mut after) = (Vec::new(), None);
-        loop {
-            let page = self
-                .client
-                .query()
-                .table_name(&self.table)
-                .key_condition_expression("pk = :pk AND sk BETWEEN :from AND :to")
-                .expression_attribute_values(":pk", items::text(AUDIT_PK))
-                .expression_attribute_values(":from", items::text(&from))
-                .expression_attribute_values(":to", items::text(&to))
-                .consistent_read(true)
-                .limit(i32::try_from((limit - found.len()).min(PAGE)).unwrap_or(i32::MAX))
-                .set_exclusive_start_key(after)
-                .send()
-                .await
-                .map_err(|error| self.called.store_error(error))?;
-            for item in page.items() {
-                found.push(Attributes(item).required_json("entry")?);
-            }
-            after = page.last_evaluated_key;
-            if after.is_none() || found.len() >= limit {
-                return Ok(found);
-            }
-        }
+    /// Reads the records with sort keys from `first` to `last`, up to `limit`.
+    async fn audit_records(&self, first: String, last: String, limit: usize) -> Result<Vec<AuditRecord>, StoreError> {
+        let query = self
+            .query()
+            .key_condition_expression("pk = :pk AND sk BETWEEN :first AND :last")
+            .expression_attribute_values(":pk", items::text(AUDIT_PK))
+            .expression_attribute_values(":first", items::text(first))
+            .expression_attribute_values(":last", items::text(last))
+            .consistent_read(true);
+        self.query_all(query, limit, |item| Attributes(item).required_json("record")).await
     }
+}
 
-    /// Moves the head on, if it stands where it was seen.
-    fn head_moves(seen: &Standing) -> Update {
-        let update = Update::of(items::audit_head_key()).set("step", items::number(seen.step + 1));
-        match seen.step {
-            0 => update.when("attribute_not_exists(pk)"),
-            step => update.when("step = :seen").value(":seen", items::number(step)),
-        }
+/// Returns an update of the chain state that applies only if the state is still as it was `seen`.
+fn update_chain_state(seen: &ChainState) -> Update {
+    let update = Update::new(items::audit_chain_key()).set("revision", items::number(seen.revision + 1));
+    match seen.revision {
+        0 => update.when("attribute_not_exists(pk)"),
+        revision => update.when("revision = :seen").value(":seen", items::number(revision)),
     }
 }
 
 impl AuditTrail for DynamoJobStore {
-    async fn note(&self, entry: &AuditEntry) -> Result<(), StoreError> {
-        let put = self.client.put_item().table_name(&self.table).set_item(Some(audit_item(entry)?));
-        put.send().await.map_err(|error| self.called.store_error(error))?;
-        entry.tell();
+    async fn add_record(&self, record: &AuditRecord) -> Result<(), StoreError> {
+        let put = self.client.put_item().table_name(&self.table).set_item(Some(items::audit_item(record)?));
+        put.send().await.map_err(|error| self.service.store_error(error))?;
+        record.log();
         Ok(())
     }
 
-    async fn unsealed(&self, until: Millis, limit: u16) -> Result<Vec<AuditEntry>, StoreError> {
-        // Before every record of that moment, and behind all earlier ones.
-        self.recorded(items::audit_sk(Millis(0), ""), items::audit_sk(until, ""), usize::from(limit)).await
+    async fn unsealed(&self, until: Millis, limit: u16) -> Result<Vec<AuditRecord>, StoreError> {
+        // A sort key without an id comes before all records of its time.
+        self.audit_records(items::audit_sk(Millis(0), ""), items::audit_sk(until, ""), usize::from(limit)).await
     }
 
-    async fn records(&self, names: &[RecordName]) -> Result<Vec<AuditEntry>, StoreError> {
-        let keys = || names.iter().map(|name| items::audit_sk(name.at, &name.id));
-        let (Some(from), Some(to)) = (keys().min(), keys().max()) else { return Ok(Vec::new()) };
-        // Between them lie others only that came late: they are few.
-        let found = self.recorded(from, to, usize::MAX).await?;
-        let mut found: HashMap<String, AuditEntry> = found.into_iter().map(|entry| (items::audit_sk(entry.at, &entry.id), entry)).collect();
-        Ok(keys().filter_map(|key| found.remove(&key)).collect())
+    async fn records(&self, keys: &[AuditRecordKey]) -> Result<Vec<AuditRecord>, StoreError> {
+        let sort_keys = || keys.iter().map(|key| items::audit_sk(key.at, &key.id));
+        let (Some(first), Some(last)) = (sort_keys().min(), sort_keys().max()) else { return Ok(Vec::new()) };
+        // One query reads the whole range. Few other records lie in it, because only late ones can.
+        let records = self.audit_records(first, last, usize::MAX).await?;
+        let mut records: HashMap<String, AuditRecord> =
+            records.into_iter().map(|record| (items::audit_sk(record.at, &record.id), record)).collect();
+        Ok(sort_keys().filter_map(|key| records.remove(&key)).collect())
     }
 
-    async fn standing(&self) -> Result<Standing, StoreError> {
-        let Some(item) = self.get_key(items::audit_head_key()).await? else { return Ok(Standing::default()) };
+    async fn chain_state(&self) -> Result<ChainState, StoreError> {
+        let Some(item) = self.get_key(items::audit_chain_key()).await? else { return Ok(ChainState::default()) };
         let attributes = Attributes(&item);
-        Ok(Standing { step: attributes.count("step")?, head: attributes.optional_json("head")?, claim: attributes.optional_json("claim")? })
+        Ok(ChainState {
+            revision: attributes.count("revision")?,
+            head: attributes.optional_json("head")?,
+            pending: attributes.optional_json("pending")?,
+        })
     }
 
-    async fn claim(&self, seen: &Standing, claim: &Claim) -> Result<bool, StoreError> {
-        let update = Self::head_moves(seen).set("claim", items::json(claim)?);
-        Ok(self.update(update).await? == Landed::Yes)
+    async fn reserve_file(&self, seen: &ChainState, file: &PendingFile) -> Result<bool, StoreError> {
+        let update = update_chain_state(seen).set("pending", items::json(file)?);
+        Ok(self.update(update).await? == WriteOutcome::Applied)
     }
 
-    async fn seal(&self, seen: &Standing, claim: &Claim) -> Result<bool, StoreError> {
-        let head = Self::head_moves(seen).set("head", items::json(&claim.to)?).remove("claim");
-        let sealed = claim.records.iter().map(|name| Write::Delete(items::audit_key(name)));
-        let writes: Vec<Write> = std::iter::once(Write::Update(head)).chain(sealed).collect();
-        Ok(self.transact(&writes).await? == Landed::Yes)
+    async fn seal(&self, seen: &ChainState, file: &PendingFile) -> Result<bool, StoreError> {
+        let state = update_chain_state(seen).set("head", items::json(&file.head_after)?).remove("pending");
+        let deletes = file.records.iter().map(|key| Write::Delete(items::audit_key(key)));
+        let writes: Vec<Write> = std::iter::once(Write::Update(state)).chain(deletes).collect();
+        Ok(self.transact(&writes).await? == WriteOutcome::Applied)
     }
-}
-
-/// A record as it is stored.
-pub(super) fn audit_item(entry: &AuditEntry) -> Result<Item, StoreError> {
-    let mut item = items::audit_key(&entry.name());
-    item.insert("entry".to_owned(), items::json(entry)?);
-    Ok(item)
 }

@@ -1,4 +1,5 @@
-//! The table's shape, for whoever creates it outside CloudFormation. `template.yaml` says the same; a test compares.
+//! The schema of the job table, for tables that CloudFormation does not create. `template.yaml` has the same schema, and a test compares
+//! them.
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::SdkError;
@@ -8,24 +9,26 @@ use aws_sdk_dynamodb::types::{
     TimeToLiveSpecification,
 };
 use headrace_core::vocab::error::StoreError;
+use headrace_core::vocab::setting::Setting;
 
-use crate::errors::Called;
+use super::items::STORE;
+use crate::errors::Service;
 
-/// The index over what is due for a look.
+/// The index of due jobs and tasks.
 pub(super) const DUE_INDEX: &str = "due";
 
-/// The index over the jobs of a caller.
+/// The index of the jobs of a client.
 pub(super) const OWNER_INDEX: &str = "owner";
 
-/// Creates the job table.
+/// The schema of the job table.
 #[derive(Clone, Copy, Debug)]
 pub struct TableSchema;
 
 impl TableSchema {
-    /// Creates the table with its indexes and its TTL; an existing one is left as it is.
+    /// Creates the table with its indexes and its TTL. An existing table stays as it is.
     pub async fn create(client: &Client, table: &str) -> Result<(), StoreError> {
-        let called = Called::new(super::items::WHAT, "HEADRACE_TABLE", table);
-        let unbuilt = |error: aws_sdk_dynamodb::error::BuildError| StoreError::NotApplied { what: super::items::WHAT, cause: error.into() };
+        let service = Service::new(STORE, Setting::Table.as_str(), table);
+        let not_built = |error: aws_sdk_dynamodb::error::BuildError| StoreError::NotApplied { store: STORE, cause: error.into() };
         let mut request = client.create_table().table_name(table).billing_mode(BillingMode::PayPerRequest);
         for (name, kind) in [
             ("pk", ScalarAttributeType::S),
@@ -35,13 +38,13 @@ impl TableSchema {
             ("owner", ScalarAttributeType::S),
             ("created_at", ScalarAttributeType::N),
         ] {
-            let attribute = AttributeDefinition::builder().attribute_name(name).attribute_type(kind).build().map_err(unbuilt)?;
+            let attribute = AttributeDefinition::builder().attribute_name(name).attribute_type(kind).build().map_err(not_built)?;
             request = request.attribute_definitions(attribute);
         }
         let keys = |hash: &str, range: &str| {
             [(hash, KeyType::Hash), (range, KeyType::Range)]
                 .into_iter()
-                .map(|(name, kind)| KeySchemaElement::builder().attribute_name(name).key_type(kind).build().map_err(unbuilt))
+                .map(|(name, kind)| KeySchemaElement::builder().attribute_name(name).key_type(kind).build().map_err(not_built))
                 .collect::<Result<Vec<_>, _>>()
         };
         for (name, hash, range) in [(DUE_INDEX, "due_shard", "due_at"), (OWNER_INDEX, "owner", "created_at")] {
@@ -50,15 +53,15 @@ impl TableSchema {
                 .set_key_schema(Some(keys(hash, range)?))
                 .projection(Projection::builder().projection_type(ProjectionType::KeysOnly).build())
                 .build()
-                .map_err(unbuilt)?;
+                .map_err(not_built)?;
             request = request.global_secondary_indexes(index);
         }
         match request.set_key_schema(Some(keys("pk", "sk")?)).send().await {
             Ok(_) => {}
             Err(SdkError::ServiceError(error)) if matches!(error.err(), CreateTableError::ResourceInUseException(_)) => return Ok(()),
-            Err(error) => return Err(called.store_error(error)),
+            Err(error) => return Err(service.store_error(error)),
         }
-        let ttl = TimeToLiveSpecification::builder().enabled(true).attribute_name("ttl").build().map_err(unbuilt)?;
+        let ttl = TimeToLiveSpecification::builder().enabled(true).attribute_name("ttl").build().map_err(not_built)?;
         client
             .update_time_to_live()
             .table_name(table)
@@ -66,6 +69,6 @@ impl TableSchema {
             .send()
             .await
             .map(drop)
-            .map_err(|error| called.store_error(error))
+            .map_err(|error| service.store_error(error))
     }
 }

@@ -1,44 +1,45 @@
-//! Conditional writes, alone and in transactions.
+//! Conditional writes, single and in transactions.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
-use aws_sdk_dynamodb::types::{AttributeValue, Put, TransactWriteItem};
-use headrace_core::audit::AuditEntry;
+use aws_sdk_dynamodb::types::{self, AttributeValue, Put, TransactWriteItem};
+use headrace_core::audit::AuditRecord;
 use headrace_core::vocab::error::StoreError;
 
 use super::DynamoJobStore;
-use super::audit::audit_item;
-use super::items::{Item, WHAT};
+use super::items::{self, Item, STORE};
 
-/// How often a transaction that met another one is tried again, pausing a little longer each time: closings of a
-/// thousand tasks count in one job item.
-const CONFLICT_TRIES: u32 = 10;
+/// The largest number of tries of a transaction that conflicts with others. The pauses between them grow. A thousand tasks that complete
+/// at the same time all update one job item.
+const MAX_CONFLICT_TRIES: u32 = 10;
 
-/// Whether a conditional write has happened.
+/// The outcome of a conditional write.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Landed {
-    Yes,
-    /// No: the conditions of these writes, counted from 0, did not hold.
-    Refused(Vec<usize>),
+pub(super) enum WriteOutcome {
+    /// The writes were applied.
+    Applied,
+    /// The writes were not applied, because the conditions of the writes with these indexes, counted from 0, did not hold.
+    ConditionFailed(Vec<usize>),
 }
 
-/// One write of a transaction.
+/// A write of a transaction.
 pub(super) enum Write {
-    /// Replace or create.
+    /// Creates or replaces an item.
     Put(Item),
-    /// Create.
+    /// Creates an item, with the condition that it does not exist.
     PutNew(Item),
-    /// Create a record for auditors; the log tells of it once the transaction has landed.
-    Record(Box<AuditEntry>),
-    /// Delete the item of this key, if it is there.
+    /// Creates an audit record, which is logged after the transaction was applied.
+    AuditRecord(Box<AuditRecord>),
+    /// Deletes the item with this key, if it exists.
     Delete(Item),
+    /// Updates an item.
     Update(Update),
 }
 
-/// An update of one item with its condition, if it has one. Attribute names are ours and plain; `#state` stands for the reserved word.
+/// An update of one item, perhaps with a condition.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Update {
     key: Item,
@@ -51,28 +52,32 @@ pub(super) struct Update {
 }
 
 impl Update {
-    pub(super) fn of(key: Item) -> Self {
+    /// Creates an empty update of the item with this key.
+    pub(super) fn new(key: Item) -> Self {
         Self { key, ..Self::default() }
     }
 
+    /// Sets the condition. Its attribute names are not reserved words, except `#state`, which needs [`Self::name`].
     pub(super) fn when(mut self, condition: &str) -> Self {
         condition.clone_into(&mut self.condition);
         self
     }
 
+    /// Defines a placeholder for an attribute name.
     pub(super) fn name(mut self, placeholder: &str, name: &str) -> Self {
         self.names.insert(placeholder.to_owned(), name.to_owned());
         self
     }
 
+    /// Defines a placeholder for a value.
     pub(super) fn value(mut self, placeholder: &str, value: AttributeValue) -> Self {
         self.values.insert(placeholder.to_owned(), value);
         self
     }
 
-    /// Sets an attribute; said twice, the later one counts.
+    /// Sets an attribute. The last value counts.
     pub(super) fn set(mut self, attribute: &str, value: AttributeValue) -> Self {
-        let (name, placeholder) = self.refer(attribute);
+        let (name, placeholder) = self.placeholders(attribute);
         let assignment = format!("{name} = {placeholder}");
         if !self.sets.contains(&assignment) {
             self.sets.push(assignment);
@@ -80,22 +85,24 @@ impl Update {
         self.value(&placeholder, value)
     }
 
+    /// Adds to a number.
     pub(super) fn add(mut self, attribute: &str, value: AttributeValue) -> Self {
-        let (name, placeholder) = self.refer(attribute);
+        let (name, placeholder) = self.placeholders(attribute);
         self.adds.push(format!("{name} {placeholder}"));
         self.value(&placeholder, value)
     }
 
+    /// Removes an attribute. Takes back a [`Self::set`] of the same attribute.
     pub(super) fn remove(mut self, attribute: &str) -> Self {
-        let (name, placeholder) = self.refer(attribute);
+        let (name, placeholder) = self.placeholders(attribute);
         self.sets.retain(|assignment| !assignment.starts_with(&format!("{name} = ")));
         self.values.remove(&placeholder);
         self.removes.push(name);
         self
     }
 
-    /// Many plain words are reserved in DynamoDB's expressions, so every name goes by a placeholder.
-    fn refer(&mut self, attribute: &str) -> (String, String) {
+    /// Returns placeholders for the name and the value of an attribute. Names need them because DynamoDB reserves many plain words.
+    fn placeholders(&mut self, attribute: &str) -> (String, String) {
         let plain = attribute.trim_start_matches('#');
         let name = format!("#{plain}");
         self.names.insert(name.clone(), plain.to_owned());
@@ -106,16 +113,16 @@ impl Update {
         [("SET", &self.sets), ("ADD", &self.adds), ("REMOVE", &self.removes)]
             .into_iter()
             .filter(|(_, actions)| !actions.is_empty())
-            .map(|(verb, actions)| format!("{verb} {}", actions.join(", ")))
+            .map(|(clause, actions)| format!("{clause} {}", actions.join(", ")))
             .collect::<Vec<_>>()
             .join(" ")
     }
 }
 
 impl DynamoJobStore {
-    /// One conditional update.
-    pub(super) async fn update(&self, update: Update) -> Result<Landed, StoreError> {
-        let sent = self
+    /// Applies one conditional update.
+    pub(super) async fn update(&self, update: Update) -> Result<WriteOutcome, StoreError> {
+        let response = self
             .client
             .update_item()
             .table_name(&self.table)
@@ -126,50 +133,51 @@ impl DynamoJobStore {
             .set_expression_attribute_values(Some(update.values))
             .send()
             .await;
-        match sent.map_err(|error| self.called.store_error(error)) {
-            Ok(_) => Ok(Landed::Yes),
-            Err(StoreError::Stale) => Ok(Landed::Refused(vec![0])),
+        match response.map_err(|error| self.service.store_error(error)) {
+            Ok(_) => Ok(WriteOutcome::Applied),
+            Err(StoreError::Stale) => Ok(WriteOutcome::ConditionFailed(vec![0])),
             Err(error) => Err(error),
         }
     }
 
-    /// All writes or none.
-    pub(super) async fn transact(&self, writes: &[Write]) -> Result<Landed, StoreError> {
+    /// Applies all writes or none.
+    pub(super) async fn transact(&self, writes: &[Write]) -> Result<WriteOutcome, StoreError> {
         let items = writes.iter().map(|write| self.transact_item(write)).collect::<Result<Vec<_>, _>>()?;
         let mut tries = 0;
         loop {
             tries += 1;
             let Err(error) = self.client.transact_write_items().set_transact_items(Some(items.clone())).send().await else {
-                tell_of(writes);
-                return Ok(Landed::Yes);
+                log_audit_records(writes);
+                return Ok(WriteOutcome::Applied);
             };
-            let Some(codes) = cancellation_codes(&error) else { return Err(self.called.store_error(error)) };
-            let refused: Vec<usize> =
+            let Some(codes) = cancellation_codes(&error) else { return Err(self.service.store_error(error)) };
+            let failed: Vec<usize> =
                 (0..).zip(&codes).filter(|(_, code)| *code == "ConditionalCheckFailed").map(|(index, _)| index).collect();
-            if !refused.is_empty() {
-                return Ok(Landed::Refused(refused));
+            if !failed.is_empty() {
+                return Ok(WriteOutcome::ConditionFailed(failed));
             }
-            // Nothing was written, because of another transaction or of throughput: both pass.
-            if tries >= CONFLICT_TRIES {
-                return Err(StoreError::NotApplied { what: WHAT, cause: error.into() });
+            // Nothing was written, because of a conflicting transaction or of throttling. Both are temporary.
+            if tries >= MAX_CONFLICT_TRIES {
+                return Err(StoreError::NotApplied { store: STORE, cause: error.into() });
             }
             tokio::time::sleep(Duration::from_millis(10 << tries.min(5))).await;
         }
     }
 
     fn transact_item(&self, write: &Write) -> Result<TransactWriteItem, StoreError> {
-        let unbuilt = |error: aws_sdk_dynamodb::error::BuildError| StoreError::NotApplied { what: WHAT, cause: error.into() };
+        let not_built = |error: aws_sdk_dynamodb::error::BuildError| StoreError::NotApplied { store: STORE, cause: error.into() };
         let item = TransactWriteItem::builder();
         let put = |new: Item| Put::builder().table_name(&self.table).set_item(Some(new));
         Ok(match write {
-            Write::Put(new) => item.put(put(new.clone()).build().map_err(unbuilt)?),
-            Write::PutNew(new) => item.put(put(new.clone()).condition_expression("attribute_not_exists(pk)").build().map_err(unbuilt)?),
-            Write::Record(entry) => item.put(put(audit_item(entry)?).build().map_err(unbuilt)?),
-            Write::Delete(key) => item.delete(
-                aws_sdk_dynamodb::types::Delete::builder().table_name(&self.table).set_key(Some(key.clone())).build().map_err(unbuilt)?,
-            ),
+            Write::Put(new) => item.put(put(new.clone()).build().map_err(not_built)?),
+            Write::PutNew(new) => item.put(put(new.clone()).condition_expression("attribute_not_exists(pk)").build().map_err(not_built)?),
+            Write::AuditRecord(record) => item.put(put(items::audit_item(record)?).build().map_err(not_built)?),
+            Write::Delete(key) => {
+                let delete = types::Delete::builder().table_name(&self.table).set_key(Some(key.clone()));
+                item.delete(delete.build().map_err(not_built)?)
+            }
             Write::Update(update) => item.update(
-                aws_sdk_dynamodb::types::Update::builder()
+                types::Update::builder()
                     .table_name(&self.table)
                     .set_key(Some(update.key.clone()))
                     .update_expression(update.expression())
@@ -177,23 +185,23 @@ impl DynamoJobStore {
                     .set_expression_attribute_names(Some(update.names.clone()).filter(|names| !names.is_empty()))
                     .set_expression_attribute_values(Some(update.values.clone()))
                     .build()
-                    .map_err(unbuilt)?,
+                    .map_err(not_built)?,
             ),
         }
         .build())
     }
 }
 
-fn tell_of(writes: &[Write]) {
+fn log_audit_records(writes: &[Write]) {
     for write in writes {
         match write {
-            Write::Record(entry) => entry.tell(),
+            Write::AuditRecord(record) => record.log(),
             Write::Put(_) | Write::PutNew(_) | Write::Delete(_) | Write::Update(_) => {}
         }
     }
 }
 
-/// Why each write of a cancelled transaction was refused; `None` for any other error.
+/// Returns the cancellation code of each write of a cancelled transaction. Returns `None` for any other error.
 fn cancellation_codes<R>(error: &SdkError<TransactWriteItemsError, R>) -> Option<Vec<String>> {
     let SdkError::ServiceError(service) = error else { return None };
     let TransactWriteItemsError::TransactionCanceledException(cancelled) = service.err() else { return None };

@@ -1,0 +1,134 @@
+//! Jobs, their output files and their secrets.
+
+use headrace_core::access::Agent;
+use headrace_core::audit::AuditRecord;
+use headrace_core::job::file::{OutputFile, OutputFileName};
+use headrace_core::job::task::PlanInput;
+use headrace_core::job::{FailureReason, Job, JobEvent, JobSecret, JobState, RecordConditions, RecordOutcome, Transition};
+use headrace_core::ports::{DueItem, DueSubject, JobSecretEncryptor, JobStore};
+use headrace_core::vocab::clock::Millis;
+use headrace_core::vocab::error::StoreError;
+use headrace_core::vocab::ids::JobId;
+
+use super::items::{self, Attributes, DUE_SHARDS, JOB_SK};
+use super::transact::{Update, Write, WriteOutcome};
+use super::{CLEANUP_DELAY, DynamoJobStore, schema};
+use crate::encryptor;
+
+impl JobStore for DynamoJobStore {
+    async fn record_job(
+        &self,
+        job: &Job,
+        plan: &PlanInput,
+        conditions: &RecordConditions,
+        agent: &Agent,
+    ) -> Result<RecordOutcome, StoreError> {
+        self.record_new_job(job, plan, conditions, agent).await
+    }
+
+    async fn job(&self, id: &JobId) -> Result<Option<Job>, StoreError> {
+        let item = self.get(id, JOB_SK.to_owned()).await?;
+        item.map(|item| Attributes(&item).job()).transpose()
+    }
+
+    async fn end_job(
+        &self,
+        id: &JobId,
+        event: JobEvent,
+        reason: Option<FailureReason>,
+        agent: &Agent,
+        now: Millis,
+    ) -> Result<Option<Transition>, StoreError> {
+        loop {
+            let Some(job) = self.job(id).await? else { return Ok(None) };
+            let to = match job.state.transition(event) {
+                Ok(Transition::To(state)) => state,
+                Ok(Transition::AlreadyDone) => return Ok(Some(Transition::AlreadyDone)),
+                Err(_) => return Ok(None),
+            };
+            let mut update = Update::new(items::job_key(id, JOB_SK))
+                .when("#state = :from")
+                .name("#state", "state")
+                .value(":from", items::text(job.state.as_str()))
+                .set("#state", items::text(to.as_str()))
+                .set("due_shard", items::due_shard(0))
+                .set("due_at", items::millis(now + CLEANUP_DELAY))
+                .remove(items::ENCRYPTED_SECRET);
+            if to == JobState::Failed {
+                update = update.set("ended_at", items::millis(now));
+            }
+            if let Some(reason) = &reason {
+                update = update.set("reason", items::json(reason)?);
+            }
+            let mut writes = vec![Write::Update(update)];
+            let record = AuditRecord::from_job_end(now, to, agent.clone(), &job, reason.as_ref());
+            writes.extend(record.map(|record| Write::AuditRecord(Box::new(record))));
+            let outcome = if job.state.has_slot() {
+                self.transact_and_free_slot(writes, &job.owner).await?
+            } else {
+                if job.state == JobState::Queued {
+                    writes.push(Write::Delete(items::queue_key(job.created_at, id)));
+                }
+                self.transact(&writes).await?
+            };
+            match outcome {
+                WriteOutcome::Applied => return Ok(Some(Transition::To(to))),
+                // The state has changed since it was read. The event may still be legal in the new state.
+                WriteOutcome::ConditionFailed(_) => {}
+            }
+        }
+    }
+
+    async fn output_files(&self, id: &JobId) -> Result<Vec<OutputFile>, StoreError> {
+        let files = self.query_job_items(id, items::OUTPUT_FILES.to_owned(), |item| Attributes(item).output_file()).await?;
+        Ok(files.into_iter().flatten().collect())
+    }
+
+    async fn output_file(&self, id: &JobId, name: OutputFileName) -> Result<Option<OutputFile>, StoreError> {
+        let item = self.get(id, items::output_file_sk(name)).await?;
+        Ok(item.map(|item| Attributes(&item).output_file()).transpose()?.flatten())
+    }
+
+    async fn due(&self, now: Millis, limit: u16) -> Result<Vec<DueItem>, StoreError> {
+        let mut due = Vec::new();
+        for shard in 0..DUE_SHARDS {
+            let query = self
+                .query()
+                .index_name(schema::DUE_INDEX)
+                .key_condition_expression("due_shard = :shard AND due_at <= :now")
+                .expression_attribute_values(":shard", items::due_shard(shard))
+                .expression_attribute_values(":now", items::millis(now))
+                .limit(i32::from(limit));
+            for item in self.query_page(query).await?.items() {
+                due.push(Attributes(item).due_item()?);
+            }
+        }
+        due.sort_by_key(|due| due.due_at);
+        Ok(due)
+    }
+
+    async fn postpone(&self, due: &DueItem, until: Option<Millis>) -> Result<bool, StoreError> {
+        let (key, shard) = match &due.subject {
+            DueSubject::Job(job) => (items::job_key(job, JOB_SK), 0),
+            DueSubject::Task(task) => (items::job_key(&task.job, items::task_sk(task.task)), task.task),
+        };
+        let update = Update::new(key).when("due_at = :seen").value(":seen", items::millis(due.due_at));
+        let update = match until {
+            Some(at) => update.set("due_shard", items::due_shard(shard)).set("due_at", items::millis(at)),
+            None => update.remove("due_shard").remove("due_at"),
+        };
+        Ok(self.update(update).await? == WriteOutcome::Applied)
+    }
+}
+
+impl JobSecretEncryptor for DynamoJobStore {
+    async fn encrypt(&self, job: &JobId, secret: &JobSecret) -> Result<Vec<u8>, StoreError> {
+        self.encryptor.as_ref().ok_or_else(encryptor::no_key_configured)?.encrypt(job, &secret.0).await
+    }
+
+    async fn decrypt(&self, job: &JobId, ciphertext: &[u8]) -> Result<JobSecret, StoreError> {
+        let secret = self.encryptor.as_ref().ok_or_else(encryptor::no_key_configured)?.decrypt(job, ciphertext).await?;
+        let wrong_length = |_| StoreError::Unreadable { store: encryptor::STORE, detail: "a secret of another length".to_owned() };
+        Ok(JobSecret(secret.try_into().map_err(wrong_length)?))
+    }
+}

@@ -1,0 +1,90 @@
+//! Queries that read page by page.
+
+use aws_sdk_dynamodb::operation::query::QueryOutput;
+use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
+use aws_sdk_dynamodb::types::Select;
+use headrace_core::vocab::error::StoreError;
+use headrace_core::vocab::ids::JobId;
+
+use super::DynamoJobStore;
+use super::items::{self, Item};
+
+/// The largest number of items on a page. DynamoDB ends a page at 1 MB anyway, but the embedded engine requires a limit.
+const PAGE_ITEMS: usize = 1_000;
+
+impl DynamoJobStore {
+    /// Builds a query on the table.
+    pub(super) fn query(&self) -> QueryFluentBuilder {
+        self.client.query().table_name(&self.table)
+    }
+
+    /// Runs a query and returns one page.
+    pub(super) async fn query_page(&self, query: QueryFluentBuilder) -> Result<QueryOutput, StoreError> {
+        query.send().await.map_err(|error| self.service.store_error(error))
+    }
+
+    /// Runs a query page by page, and calls `visit` with each page until it returns false.
+    async fn for_each_page(
+        &self,
+        query: QueryFluentBuilder,
+        mut visit: impl FnMut(&QueryOutput) -> Result<bool, StoreError>,
+    ) -> Result<(), StoreError> {
+        let mut start = None;
+        loop {
+            let page = self.query_page(query.clone().set_exclusive_start_key(start)).await?;
+            let wants_more = visit(&page)?;
+            start = page.last_evaluated_key;
+            if start.is_none() || !wants_more {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Runs a query and returns what `read` makes of the first `limit` items.
+    pub(super) async fn query_all<T>(
+        &self,
+        query: QueryFluentBuilder,
+        limit: usize,
+        read: impl Fn(&Item) -> Result<T, StoreError>,
+    ) -> Result<Vec<T>, StoreError> {
+        let mut found = Vec::new();
+        let query = query.limit(i32::try_from(limit.min(PAGE_ITEMS)).unwrap_or(i32::MAX));
+        self.for_each_page(query, |page| {
+            for item in page.items() {
+                found.push(read(item)?);
+            }
+            Ok(found.len() < limit)
+        })
+        .await?;
+        found.truncate(limit);
+        Ok(found)
+    }
+
+    /// Runs a query and returns the number of items.
+    pub(super) async fn query_count(&self, query: QueryFluentBuilder) -> Result<u32, StoreError> {
+        let mut count = 0;
+        let query = query.select(Select::Count).limit(i32::try_from(PAGE_ITEMS).unwrap_or(i32::MAX));
+        self.for_each_page(query, |page| {
+            count += u32::try_from(page.count()).unwrap_or_default();
+            Ok(true)
+        })
+        .await?;
+        Ok(count)
+    }
+
+    /// Returns what `read` makes of all items of a job whose sort key begins with `prefix`.
+    pub(super) async fn query_job_items<T>(
+        &self,
+        job: &JobId,
+        prefix: String,
+        read: impl Fn(&Item) -> Result<T, StoreError>,
+    ) -> Result<Vec<T>, StoreError> {
+        let query = self
+            .query()
+            .key_condition_expression("pk = :pk AND begins_with(sk, :prefix)")
+            .expression_attribute_values(":pk", items::job_pk(job))
+            .expression_attribute_values(":prefix", items::text(prefix))
+            .consistent_read(true);
+        self.query_all(query, usize::MAX, read).await
+    }
+}

@@ -1,0 +1,31 @@
+//! Encryption of the secrets that the job table stores.
+
+use std::fmt::Debug;
+
+use futures_util::future::BoxFuture;
+use headrace_core::vocab::error::StoreError;
+use headrace_core::vocab::ids::JobId;
+use headrace_core::vocab::setting::Setting;
+
+/// The name of the key in errors.
+pub(crate) const STORE: &str = "the key of job secrets";
+
+/// The setting that names the key.
+pub(crate) const SETTING: Setting = Setting::JobSecretKmsKey;
+
+/// Encrypts job secrets with a key that is not stored in the job table.
+pub trait SecretEncryptor: Debug + Send + Sync {
+    /// Encrypts the secret of a job.
+    fn encrypt<'a>(&'a self, job: &'a JobId, secret: &'a [u8]) -> BoxFuture<'a, Result<Vec<u8>, StoreError>>;
+
+    /// Decrypts what was encrypted for the same job.
+    fn decrypt<'a>(&'a self, job: &'a JobId, ciphertext: &'a [u8]) -> BoxFuture<'a, Result<Vec<u8>, StoreError>>;
+}
+
+/// Returns the error of a deployment without a key for secrets.
+pub(crate) fn no_key_configured() -> StoreError {
+    StoreError::Misconfigured {
+        remedy: format!("{} is not set; name a KMS key for de-identified exports", SETTING.as_str()),
+        cause: "there is no key for secrets".into(),
+    }
+}
