@@ -7,11 +7,12 @@ use std::process::Command;
 use std::sync::Arc;
 
 use headrace_edge::config::{
-    GroupsConfig, KickoffConfig, MetadataConfig, PartsConfig, ReaperConfig, Settings, StatusConfig, TokenConfig, WorkerConfig,
+    GroupsConfig, KickoffConfig, MetadataConfig, OutputConfig, ReaperConfig, SettingSource, StatusConfig, TokenConfig, WorkerConfig,
 };
+use headrace_core::vocab::setting::Setting;
 use headrace_edge::telemetry::Metric;
 use headrace_local::server::http;
-use headrace_local::server::service::{Access, Plan, Service};
+use headrace_local::server::service::{ServerAccess, ServiceConfig, Service};
 use headrace_local::stores::embedded::EmbeddedDynamo;
 use headrace_tests::flows::{Result, run};
 use serde_json::Value;
@@ -143,52 +144,83 @@ fn a_function_has_one_noun_everywhere() -> Result<()> {
     Ok(())
 }
 
-/// Notes which settings are asked for.
+/// Records the settings that are read.
 #[derive(Default)]
-struct Notebook(RefCell<BTreeSet<&'static str>>);
+struct SettingRecorder(RefCell<BTreeSet<&'static str>>);
 
-impl Settings for Notebook {
-    fn get(&self, variable: &'static str) -> Option<String> {
-        self.0.borrow_mut().insert(variable);
-        let is_required = [
-            "HEADRACE_AUDIT_BUCKET",
-            "HEADRACE_DESTINATION_BUCKET",
-            "HEADRACE_DLQ_URL",
-            "HEADRACE_QUEUE_URL",
-            "HEADRACE_SIGNING_KEY",
-            "HEADRACE_SOURCE_BUCKET",
-            "HEADRACE_TABLE",
+impl SettingSource for SettingRecorder {
+    fn get(&self, setting: Setting) -> Option<String> {
+        self.0.borrow_mut().insert(setting.as_str());
+        let required = [
+            Setting::AuditBucket,
+            Setting::DestinationBucket,
+            Setting::DeadLetterQueueUrl,
+            Setting::QueueUrl,
+            Setting::SigningKey,
+            Setting::SourceBucket,
+            Setting::Table,
         ];
-        is_required.contains(&variable).then(|| "x".to_owned())
+        required.contains(&setting).then(|| "x".to_owned())
     }
 }
 
 fn settings_of(function: &str) -> Result<BTreeSet<&'static str>> {
-    let notebook = Notebook::default();
+    let recorder = SettingRecorder::default();
     match function {
-        "kickoff" => KickoffConfig::read(&notebook).map(drop)?,
-        "status" => StatusConfig::read(&notebook).map(drop)?,
-        "cancel" | "files" => PartsConfig::read(&notebook).map(drop)?,
-        "chunk-worker" => WorkerConfig::read(&notebook).map(drop)?,
-        "groups" => GroupsConfig::read(&notebook).map(drop)?,
-        "metadata" => MetadataConfig::read(&notebook).map(drop)?,
-        "reaper" => ReaperConfig::read(&notebook).map(drop)?,
-        "token" => TokenConfig::read(&notebook).map(drop)?,
+        "kickoff" => KickoffConfig::read(&recorder).map(drop)?,
+        "status" => StatusConfig::read(&recorder).map(drop)?,
+        "cancel" | "files" => OutputConfig::read(&recorder).map(drop)?,
+        "chunk-worker" => WorkerConfig::read(&recorder).map(drop)?,
+        "groups" => GroupsConfig::read(&recorder).map(drop)?,
+        "metadata" => MetadataConfig::read(&recorder).map(drop)?,
+        "reaper" => ReaperConfig::read(&recorder).map(drop)?,
+        "token" => TokenConfig::read(&recorder).map(drop)?,
         _ => return Err(format!("{function} is new").into()),
     }
-    Ok(notebook.0.into_inner())
+    Ok(recorder.0.into_inner())
+}
+
+/// Returns the setting that a line of an environment sets.
+fn setting_in(line: &str) -> Option<&str> {
+    let (_, rest) = line.split_once("HEADRACE_")?;
+    let length = rest.find(|c: char| !(c.is_ascii_uppercase() || c == '_'))?;
+    line.get(line.find("HEADRACE_")?..).and_then(|line| line.get(.."HEADRACE_".len() + length))
+}
+
+/// Returns the settings of a template line and the line's YAML aliases, whose settings are merged in.
+fn settings_in<'a>(line: &'a str, anchors: &BTreeMap<&'a str, BTreeSet<&'a str>>) -> BTreeSet<&'a str> {
+    let aliases = line.split('*').skip(1).filter_map(|rest| rest.split([',', ']', ' ']).next());
+    aliases.filter_map(|alias| anchors.get(alias)).flatten().copied().chain(setting_in(line)).collect()
+}
+
+/// Returns the settings below each anchor of an environment, such as `- &access-settings`.
+fn anchored_settings(template: &Template) -> BTreeMap<&str, BTreeSet<&str>> {
+    let mut anchored = BTreeMap::<&str, BTreeSet<&str>>::new();
+    let mut anchor = None;
+    for line in template.0.lines() {
+        match (line.trim().strip_prefix("- &"), setting_in(line)) {
+            (Some(name), _) => anchor = Some(name),
+            (None, Some(setting)) if line.starts_with("              ") => {
+                if let Some(anchor) = anchor {
+                    anchored.entry(anchor).or_default().insert(setting);
+                }
+            }
+            (None, _) => anchor = None,
+        }
+    }
+    anchored
 }
 
 #[test]
 fn a_functions_settings_are_those_that_the_template_gives_it() -> Result<()> {
     let template = Template::read()?;
+    let anchors = anchored_settings(&template);
+    let lines = template.0.lines().skip_while(|line| *line != "Globals:").take_while(|line| *line != "Resources:");
+    let of_all: BTreeSet<&str> = lines.filter_map(setting_in).collect();
     for (name, said) in template.of_type("AWS::Serverless::Function") {
         let variables = said.iter().skip_while(|line| line.trim() != "Variables:").skip(1);
-        let given: BTreeSet<&str> = variables
-            .take_while(|line| line.starts_with("          "))
-            .filter_map(|line| line.trim().split_once(':'))
-            .map(|(name, _)| name)
-            .collect();
+        let own = variables.take_while(|line| line.starts_with("          ")).flat_map(|line| settings_in(line, &anchors));
+        let given: BTreeSet<&str> = own.chain(of_all.iter().copied()).collect();
         let mut read = settings_of(&noun(name))?;
         // Lambda sets this one itself.
         read.remove("AWS_LAMBDA_FUNCTION_NAME");
@@ -222,7 +254,7 @@ fn routes(template: &Template) -> Result<BTreeMap<(String, String), String>> {
         let is_open = ["metadata", "token"].contains(&function.as_str());
         let said_so = said.iter().find_map(|line| value(line, "AuthorizationType"));
         assert_eq!(said_so == Some("NONE"), is_open, "{name} is {said_so:?}");
-        assert!(is_open || said_so.is_some_and(|text| text.contains("iam-if-asked")), "{name} is {said_so:?}");
+        assert!(is_open || said_so.is_some_and(|text| text.contains("iam-if-enabled")), "{name} is {said_so:?}");
         routes.insert((method.to_owned(), path.to_owned()), function);
     }
     Ok(routes)
@@ -235,23 +267,23 @@ fn one_machine_answers_the_routes_that_are_deployed_and_no_others() -> Result<()
     let source = std::fs::read_to_string(workspace().join("shared/local/src/server/http.rs"))?;
     let path = |line| -> Option<&str> {
         let (path, _) = str::split_once(str::split_once(line, ".route(")?.1, ',')?;
-        Some(if path == "DISCOVERY" { http::DISCOVERY } else { path.trim_matches('"') })
+        Some(if path == "DISCOVERY_PATH" { http::DISCOVERY_PATH } else { path.trim_matches('"') })
     };
     let local: BTreeSet<&str> = source.lines().filter_map(path).collect();
     assert_eq!(local, routes.keys().map(|(_, path)| path.as_str()).collect());
     run(async || {
         let (lake, state) = (tempfile::tempdir()?, tempfile::tempdir()?);
-        let plan = Plan {
+        let plan = ServiceConfig {
             lake: lake.path().to_path_buf(),
             state: state.path().to_path_buf(),
-            terms: Default::default(),
-            lake_terms: Default::default(),
-            trust_lake_names: false,
+            settings: Default::default(),
+            lake_settings: Default::default(),
+            trust_object_names: false,
             workers: 1,
-            access: Access::None,
+            access: ServerAccess::None,
         };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
-        let base = http::base_of(listener.local_addr()?);
+        let base = http::base_url(listener.local_addr()?);
         tokio::spawn(http::serve(Arc::new(Service::start(plan).await?), listener));
         let client = reqwest::Client::builder().build()?;
         for path in local {
@@ -327,7 +359,7 @@ fn shape_in_the_template(template: &Template) -> Result<Shape> {
 }
 
 async fn shape_as_created() -> Result<Shape> {
-    let dynamo = EmbeddedDynamo::memory()?;
+    let dynamo = EmbeddedDynamo::in_memory()?;
     let client = dynamo.client();
     headrace_aws::TableSchema::create(&client, "jobs").await?;
     let table = client.describe_table().table_name("jobs").send().await?.table.ok_or("no table")?;

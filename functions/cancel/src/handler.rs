@@ -1,52 +1,52 @@
-//! From the request to the cancelled job and back.
+//! Handles cancellation requests.
 
 use headrace_core::access::Principal;
-use headrace_core::audit::Deed;
+use headrace_core::audit::AuditAction;
 use headrace_core::flow::client::cancel::cancel;
+use headrace_core::job::ExportError;
 use headrace_core::job::Job;
 use headrace_core::ports::{AccessStore, AuditTrail, Clock, JobStore, OutputStore};
-use headrace_core::vocab::error::ExportError;
-use headrace_core::vocab::outcome::Outcome;
-use headrace_edge::door::Door;
+use headrace_core::vocab::outcome::OperationOutcome;
+use headrace_edge::auth::Authenticator;
 use headrace_edge::reply::Reply;
 use headrace_edge::request;
-use headrace_edge::telemetry::{Metric, count};
+use headrace_edge::telemetry::{Metric, record_metrics};
 use lambda_http::http::Response;
 use lambda_http::{Body, Request};
 
-/// What a cancellation needs, for the life of the process.
-pub struct Cancel<J, P, C> {
-    door: Door<J, C>,
+/// Cancels exports. It lives as long as the process.
+pub struct CancelHandler<J, P, C> {
+    authenticator: Authenticator<J, C>,
     jobs: J,
     parts: P,
     clock: C,
 }
 
-impl<J: JobStore + AccessStore + AuditTrail, P: OutputStore, C: Clock> Cancel<J, P, C> {
-    /// Behind this door, with these ports.
-    pub fn new(door: Door<J, C>, jobs: J, parts: P, clock: C) -> Self {
-        Self { door, jobs, parts, clock }
+impl<J: JobStore + AccessStore + AuditTrail, P: OutputStore, C: Clock> CancelHandler<J, P, C> {
+    /// Creates the handler.
+    pub fn new(authenticator: Authenticator<J, C>, jobs: J, parts: P, clock: C) -> Self {
+        Self { authenticator, jobs, parts, clock }
     }
 
-    /// Answers one request.
+    /// Handles one request.
     pub async fn handle(&self, request: Request) -> Response<Body> {
-        let visitor = match self.door.admit(&request).await {
-            Ok(visitor) => visitor,
-            Err(error) => return self.door.refuse(&request, Deed::Cancel, None, &error).await,
+        let principal = match self.authenticator.authenticate(&request).await {
+            Ok(principal) => principal,
+            Err(error) => return self.authenticator.error_response(&request, AuditAction::Cancel, None, &error).await,
         };
-        match self.cancel(&request, &visitor).await {
+        match self.cancel(&request, &principal).await {
             Ok(job) => {
-                tracing::info!(job.id = %job.id, was = job.state.as_str(), "cancelled");
-                count(&[(Metric::JobsCancelled, 1)]);
+                tracing::info!(job.id = %job.id, previous_state = job.state.as_str(), "export cancelled");
+                record_metrics(&[(Metric::JobsCancelled, 1)]);
                 let text = "the export was cancelled and its files are deleted";
-                Reply::outcome(202, &Outcome::information(text)).into_response()
+                Reply::outcome(202, &OperationOutcome::information(text)).into_response()
             }
-            Err(error) => self.door.refuse(&request, Deed::Cancel, Some(&visitor), &error).await,
+            Err(error) => self.authenticator.error_response(&request, AuditAction::Cancel, Some(&principal), &error).await,
         }
     }
 
-    async fn cancel(&self, request: &Request, visitor: &Principal) -> Result<Job, ExportError> {
+    async fn cancel(&self, request: &Request, principal: &Principal) -> Result<Job, ExportError> {
         let id = request::job_id(request)?;
-        cancel(&self.jobs, &self.parts, &self.clock, &id, visitor).await
+        cancel(&self.jobs, &self.parts, &self.clock, &id, principal).await
     }
 }

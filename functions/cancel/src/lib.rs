@@ -1,3 +1,3 @@
-//! `DELETE [base]/_operations/export/[job]`: takes an export back.
+//! `DELETE [base]/_operations/export/[job]`: cancels an export.
 
 pub mod handler;

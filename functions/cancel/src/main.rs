@@ -1,21 +1,21 @@
 //! The `cancel` function: `DELETE [base]/_operations/export/[job]`.
 
-use cancel::handler::Cancel;
+use cancel::handler::CancelHandler;
 use headrace_aws::Clients;
-use headrace_edge::config::{Environment, PartsConfig};
-use headrace_edge::door::Door;
+use headrace_edge::auth::Authenticator;
+use headrace_edge::config::{Environment, OutputConfig};
 use headrace_edge::system::SystemClock;
 use headrace_edge::{gateway, telemetry};
 use lambda_http::{Error, Request};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
-    let config = PartsConfig::read(&Environment)?;
-    telemetry::start("cancel", &config.common);
+    let config = OutputConfig::read(&Environment)?;
+    telemetry::init("cancel", &config.common);
     let aws = Clients::connect().await;
-    let parts = aws.parts(&config.destination.name, &config.destination.prefix);
+    let parts = aws.output(&config.destination.name, &config.destination.prefix);
     let jobs = aws.jobs(&config.common.table);
-    let door = Door::new(jobs.clone(), SystemClock, config.access);
-    let cancel = &Cancel::new(door, jobs, parts, SystemClock);
+    let authenticator = Authenticator::new(jobs.clone(), SystemClock, config.access);
+    let cancel = &CancelHandler::new(authenticator, jobs, parts, SystemClock);
     gateway::run(|request: Request| cancel.handle(request)).await
 }

@@ -1,3 +1,3 @@
-//! The queue's consumer: plans, reads, gathers and finishes, one task per message.
+//! Consumes the task queue: plans exports, reads the lake, merges fragments and finalizes jobs, one task per message.
 
 pub mod handler;

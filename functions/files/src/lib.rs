@@ -1,3 +1,3 @@
-//! `GET [base]/_operations/files/[job]/[name]`: gives a client access to one file.
+//! `GET [base]/_operations/files/[job]/[name]`: gives a client access to one exported file.
 
 pub mod handler;

@@ -1,4 +1,4 @@
-//! `GET [base]/Group/[id]` and `GET [base]/Group?…`: which groups there are to export.
+//! `GET [base]/Group/[id]` and `GET [base]/Group?…`: reads and searches the groups of the lake.
 
 mod bundle;
 pub mod handler;

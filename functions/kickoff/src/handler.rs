@@ -1,117 +1,119 @@
-//! From the HTTP request to the recorded job and back.
+//! Handles kick-off requests.
 
 use headrace_core::access::Principal;
-use headrace_core::audit::Deed;
-use headrace_core::flow::client::kick_off::{KickOff, Settings, kick_off};
-use headrace_core::flow::look_up::LookUpTerms;
+use headrace_core::audit::AuditAction;
+use headrace_core::flow::client::kick_off::{KickOff, KickOffSettings, kick_off};
+use headrace_core::flow::resolve_patients::PatientResolutionSettings;
+use headrace_core::job::ExportError;
 use headrace_core::job::Job;
-use headrace_core::ports::{AccessStore, AuditTrail, Clock, JobStore, OutputStore, ResourceSource, TaskQueue};
-use headrace_core::request::{IgnoredParameter, Refusal};
-use headrace_core::vocab::error::{ExportError, StoreError};
+use headrace_core::ports::{AccessStore, AuditTrail, Clock, JobSecretEncryptor, JobStore, OutputStore, ResourceSource, TaskQueue};
+use headrace_core::request::{IgnoredParameter, RequestError};
+use headrace_core::vocab::error::StoreError;
 use headrace_core::vocab::ids::JobId;
-use headrace_core::vocab::outcome::{IssueCode, Outcome};
-use headrace_edge::config::Terms;
-use headrace_edge::door::Door;
+use headrace_core::vocab::outcome::{IssueCode, OperationOutcome};
+use headrace_edge::auth::Authenticator;
+use headrace_edge::config::ExportSettings;
 use headrace_edge::reply::Reply;
-use headrace_edge::system::random_secret;
-use headrace_edge::telemetry::{Metric, count};
-use headrace_edge::{base, request};
+use headrace_edge::system::random_job_secret;
+use headrace_edge::telemetry::{Metric, record_metrics};
+use headrace_edge::{base_url, request};
 use lambda_http::http::header::{CONTENT_LOCATION, HeaderName};
 use lambda_http::http::{Method, Response};
 use lambda_http::{Body, Request};
 use tokio::sync::OnceCell;
 
-/// What a kick-off needs, for the life of the process.
-pub struct Kickoff<J, Q, S, P, C> {
-    door: Door<J, C>,
+/// Accepts exports. It lives as long as the process.
+pub struct KickoffHandler<J, Q, S, P, C> {
+    authenticator: Authenticator<J, C>,
     jobs: J,
     queue: Q,
     source: S,
     parts: P,
     clock: C,
-    terms: Terms,
+    settings: ExportSettings,
     new_id: fn() -> Result<JobId, StoreError>,
-    /// Set once source and destination have been seen: a wrong setting fails here, not as a job that hangs.
-    seen: OnceCell<()>,
+    /// Set after the buckets were found accessible. A wrong setting must fail the kick-off instead of leaving a job that hangs.
+    buckets_checked: OnceCell<()>,
 }
 
-impl<J, Q, S, P, C> Kickoff<J, Q, S, P, C>
+impl<J, Q, S, P, C> KickoffHandler<J, Q, S, P, C>
 where
-    J: JobStore + AccessStore + AuditTrail,
+    J: JobStore + JobSecretEncryptor + AccessStore + AuditTrail,
     Q: TaskQueue,
     S: ResourceSource,
     P: OutputStore,
     C: Clock,
 {
-    /// Behind this door, with these ports; `new_id` names jobs.
+    /// Creates the handler. `new_id` creates the ids of jobs.
     pub fn new(
-        door: Door<J, C>,
+        authenticator: Authenticator<J, C>,
         (jobs, queue): (J, Q),
         (source, parts): (S, P),
         clock: C,
-        terms: Terms,
+        settings: ExportSettings,
         new_id: fn() -> Result<JobId, StoreError>,
     ) -> Self {
-        Self { door, jobs, queue, source, parts, clock, terms, new_id, seen: OnceCell::new() }
+        Self { authenticator, jobs, queue, source, parts, clock, settings, new_id, buckets_checked: OnceCell::new() }
     }
 
-    /// Answers one request.
+    /// Handles one request.
     pub async fn handle(&self, request: Request) -> Response<Body> {
-        let visitor = match self.door.admit(&request).await {
-            Ok(visitor) => visitor,
-            Err(error) => return self.door.refuse(&request, Deed::KickOff, None, &error).await,
+        let principal = match self.authenticator.authenticate(&request).await {
+            Ok(principal) => principal,
+            Err(error) => return self.authenticator.error_response(&request, AuditAction::KickOff, None, &error).await,
         };
-        match self.accept(&request, &visitor).await {
+        match self.accept(&request, &principal).await {
             Ok(job) => {
-                tracing::info!(job.id = %job.id, owner = job.owner.0, types = job.request.types.as_ref().map(std::collections::BTreeSet::len), "accepted");
-                count(&[(Metric::JobsAccepted, 1)]);
-                accepted(&job).into_response()
+                tracing::info!(job.id = %job.id, owner = job.owner.0, types = job.request.types.as_ref().map(std::collections::BTreeSet::len), "export accepted");
+                record_metrics(&[(Metric::JobsAccepted, 1)]);
+                accepted_reply(&job).into_response()
             }
-            Err(error) => self.door.refuse(&request, Deed::KickOff, Some(&visitor), &error).await,
+            Err(error) => self.authenticator.error_response(&request, AuditAction::KickOff, Some(&principal), &error).await,
         }
     }
 
-    async fn accept(&self, request: &Request, visitor: &Principal) -> Result<Job, ExportError> {
-        let path = request::kick_off_path(request)?;
+    async fn accept(&self, request: &Request, principal: &Principal) -> Result<Job, ExportError> {
+        let path = request::parse_kick_off_path(request)?;
         if !matches!(*request.method(), Method::GET | Method::POST) {
             let text = "an export is started with GET or POST";
-            return Err(Refusal::of(405, IssueCode::NotSupported, "method", text).into());
+            return Err(RequestError::new(405, IssueCode::NotSupported, "method", text).into());
         }
-        let base = base::base(request, &path.route, self.terms.base.as_deref())?;
-        let asked = request::asked(request, path.level)?;
-        self.seen.get_or_try_init(|| self.look()).await?;
-        let order = KickOff {
+        let base = base_url::request_base_url(request, &path.route, self.settings.base.as_deref())?;
+        let raw = request::raw_kick_off(request, path.level)?;
+        self.buckets_checked.get_or_try_init(|| self.check_buckets()).await?;
+        let kick_off_request = KickOff {
             id: (self.new_id)()?,
-            asked,
-            visitor: visitor.clone(),
+            raw,
+            principal: principal.clone(),
             request_url: request::kick_off_url(request, &base, &path.route),
             base,
             idempotency_key: idempotency_key(request),
-            secret: random_secret()?,
+            secret: random_job_secret()?,
         };
-        let Terms { policy, limits, quotas, .. } = &self.terms;
-        let settings = Settings { policy, limits: *limits, quotas: *quotas, look_up: LookUpTerms::default() };
-        kick_off((&self.jobs, &self.queue), (&self.source, &self.parts), &self.clock, settings, order).await
+        let ExportSettings { policy, limits, quotas, .. } = &self.settings;
+        let settings = KickOffSettings { policy, job: *limits, quotas: *quotas, patient_resolution: PatientResolutionSettings::default() };
+        kick_off((&self.jobs, &self.queue), (&self.source, &self.parts), &self.clock, settings, kick_off_request).await
     }
 
-    async fn look(&self) -> Result<(), ExportError> {
+    /// Checks that the lake and the destination are accessible.
+    async fn check_buckets(&self) -> Result<(), ExportError> {
         let (source, parts) = tokio::join!(self.source.check(), self.parts.check(None));
         source?;
         Ok(parts?)
     }
 }
 
-/// The answer to a kick-off that has become a job: where to ask, what was agreed, and what was left out.
-fn accepted(job: &Job) -> Reply {
-    let outcome = Outcome::information("the export was accepted; ask for its status at the URL in Content-Location");
+/// Creates the response to an accepted kick-off: the status URL, the applied preferences and the ignored parameters.
+fn accepted_reply(job: &Job) -> Reply {
+    let outcome = OperationOutcome::information("the export was accepted; ask for its status at the URL in Content-Location");
     let applied = if job.request.separates_status { "respond-async, separate-export-status" } else { "respond-async" };
-    Reply::outcome(202, &outcome.with(job.request.ignored.iter().map(IgnoredParameter::issue)))
-        .with(CONTENT_LOCATION, job.status_url())
-        .with(HeaderName::from_static("preference-applied"), applied)
+    Reply::outcome(202, &outcome.with_issues(job.request.ignored.iter().map(IgnoredParameter::issue)))
+        .with_header(CONTENT_LOCATION, job.status_url())
+        .with_header(HeaderName::from_static("preference-applied"), applied)
 }
 
-/// Sent twice, the header is a list as in any other header, and no key.
+/// Returns the header `Idempotency-Key`. Several headers are joined to a list, which is not a valid key.
 fn idempotency_key(request: &Request) -> Option<String> {
     let values = request.headers().get_all("idempotency-key").iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
-    values.map(String::from).reduce(|all, next| format!("{all}, {next}"))
+    values.map(String::from).reduce(|list, next| format!("{list}, {next}"))
 }

@@ -1,3 +1,3 @@
-//! `GET` or `POST [base]/$export`: accepts an export and answers 202.
+//! `GET` or `POST [base]/$export`: accepts an export.
 
 pub mod handler;

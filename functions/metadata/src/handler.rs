@@ -1,131 +1,136 @@
-//! From the request to what it asks about.
+//! Handles requests for the CapabilityStatement, OperationDefinitions and the SMART configuration.
 
 use std::sync::{Mutex, PoisonError};
 
 use async_compression::tokio::bufread::GzipEncoder;
+use headrace_core::job::ExportError;
 use headrace_core::ports::Clock;
-use headrace_core::request::{Level, Refusal};
+use headrace_core::request::RequestError;
 use headrace_core::vocab::clock::Millis;
-use headrace_core::vocab::error::{ExportError, StoreError};
-use headrace_core::vocab::outcome::{IssueCode, Outcome};
-use headrace_edge::config::{AccessControl, Offer};
-use headrace_edge::reply::{FHIR_JSON, Reply, refuse};
-use headrace_edge::{base, request};
-use lambda_http::http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, HeaderMap, HeaderName, VARY};
+use headrace_core::vocab::error::StoreError;
+use headrace_core::vocab::outcome::{IssueCode, OperationOutcome};
+use headrace_edge::accept::{accepts, accepts_fhir_json};
+use headrace_edge::config::{AccessControl, CapabilitySettings};
+use headrace_edge::reply::{FHIR_JSON, Reply, error_response};
+use headrace_edge::{base_url, request};
+use lambda_http::http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderMap, VARY};
 use lambda_http::http::{Method, Response};
 use lambda_http::{Body, Request, RequestExt as _};
 use tokio::io::AsyncReadExt as _;
 
-use crate::capabilities::{At, statement};
-use crate::discovery::discovery;
-use crate::operations::{Operation, bundle};
+use crate::capability_statement::{DeploymentUrls, capability_statement};
+use crate::operation_definitions::{Operation, bundle};
+use crate::smart_configuration::smart_configuration;
 
-/// What the function needs, for the life of the process.
-pub struct Metadata {
-    offer: Offer,
-    since: Millis,
-    /// The statement at the base that was asked for last: a deployment has one, and hostile ones must not pile up.
-    last: Mutex<Option<Statement>>,
+/// Serves the descriptions of a deployment. It lives as long as the process.
+pub struct MetadataHandler {
+    settings: CapabilitySettings,
+    started_at: Millis,
+    /// The statement for the base URL of the last request. Only one is cached: a deployment normally has one base URL, and
+    /// requests with forged ones must not fill the memory.
+    cached: Mutex<Option<CachedStatement>>,
 }
 
-/// A finished statement.
+/// A CapabilityStatement, plain and compressed.
 #[derive(Clone, Debug)]
-struct Statement {
-    at: At,
+struct CachedStatement {
+    urls: DeploymentUrls,
     json: String,
     gzip: Vec<u8>,
 }
 
-/// What a path asks about.
-enum Subject<'a> {
-    Capabilities,
-    Operations,
-    Operation(&'a str),
-    Smart,
+/// A resource or document that a path names.
+enum Endpoint<'a> {
+    CapabilityStatement,
+    OperationDefinitions,
+    OperationDefinition(&'a str),
+    SmartConfiguration,
 }
 
-impl Metadata {
-    /// For a deployment that offers this, from now on.
-    pub fn new(clock: &impl Clock, offer: Offer) -> Self {
-        Self { offer, since: clock.now(), last: Mutex::new(None) }
+impl MetadataHandler {
+    /// Creates the handler for a deployment with these settings.
+    pub fn new(clock: &impl Clock, settings: CapabilitySettings) -> Self {
+        Self { settings, started_at: clock.now(), cached: Mutex::new(None) }
     }
 
-    /// Answers one request.
+    /// Handles one request.
     pub async fn handle(&self, request: Request) -> Response<Body> {
-        let response = self.answer(&request).await.map_or_else(|error| refuse(&request, &error), Reply::into_response);
-        // What HEAD answers has no body, whatever stands before the function.
+        let response = self.answer(&request).await.map_or_else(|error| error_response(&request, &error), Reply::into_response);
+        // Local servers and gateways do not all remove the body of a response to HEAD.
         if *request.method() == Method::HEAD { response.map(|_| Body::Empty) } else { response }
     }
 
     async fn answer(&self, request: &Request) -> Result<Reply, ExportError> {
-        let (subject, route) = subject(request.raw_http_path()).ok_or(ExportError::NotFound("this path"))?;
-        if let Subject::Smart = subject {
-            return self.smart(request);
+        let (endpoint, route) = parse_path(request.raw_http_path()).ok_or(ExportError::NotFound("this path"))?;
+        if let Endpoint::SmartConfiguration = endpoint {
+            return self.smart_configuration(request);
         }
-        must_speak_json(request)?;
-        let base = base::base(request, route, self.offer.base.as_deref())?;
+        require_json(request)?;
+        let base = base_url::request_base_url(request, route, self.settings.base.as_deref())?;
         let json = |json: serde_json::Value| Reply::json(200, FHIR_JSON, json.to_string());
-        match subject {
-            Subject::Capabilities => {
-                let token_url = token_url(&self.offer.access, request)?;
-                self.capabilities(At { base, token_url }, request.headers()).await
+        match endpoint {
+            Endpoint::CapabilityStatement => {
+                let token_url = token_url(&self.settings.access, request)?;
+                self.capability_statement(DeploymentUrls { base, token_url }, request.headers()).await
             }
-            Subject::Operations => Ok(json(bundle(&base, &self.offer))),
-            Subject::Operation(id) => match Operation::named(id) {
-                Some(operation) => Ok(json(operation.resource(&base, &self.offer))),
+            Endpoint::OperationDefinitions => Ok(json(bundle(&base, &self.settings))),
+            Endpoint::OperationDefinition(id) => match Operation::from_id(id) {
+                Some(operation) => Ok(json(operation.resource(&base, &self.settings))),
                 None => Err(ExportError::NotFound("this OperationDefinition")),
             },
-            Subject::Smart => Err(ExportError::NotFound("this path")),
+            Endpoint::SmartConfiguration => Err(ExportError::NotFound("this path")),
         }
     }
 
-    async fn capabilities(&self, at: At, headers: &HeaderMap) -> Result<Reply, ExportError> {
-        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let statement = match last.filter(|last| last.at == at) {
-            Some(last) => last,
+    async fn capability_statement(&self, urls: DeploymentUrls, headers: &HeaderMap) -> Result<Reply, ExportError> {
+        let cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let statement = match cached.filter(|cached| cached.urls == urls) {
+            Some(cached) => cached,
             None => {
-                let made = self.make(at).await?;
-                self.last.lock().unwrap_or_else(PoisonError::into_inner).replace(made.clone());
-                made
+                let statement = self.build_statement(urls).await?;
+                self.cached.lock().unwrap_or_else(PoisonError::into_inner).replace(statement.clone());
+                statement
             }
         };
-        let reply = if takes_gzip(headers) {
-            Reply::bytes(200, FHIR_JSON, statement.gzip).with(CONTENT_ENCODING, "gzip")
+        let reply = if accepts_gzip(headers) {
+            Reply::bytes(200, FHIR_JSON, statement.gzip).with_header(CONTENT_ENCODING, "gzip")
         } else {
             Reply::json(200, FHIR_JSON, statement.json)
         };
-        Ok(reply.with(VARY, "Accept-Encoding"))
+        Ok(reply.with_header(VARY, "Accept-Encoding"))
     }
 
-    async fn make(&self, at: At) -> Result<Statement, ExportError> {
-        let failed = |cause| StoreError::NotApplied { what: "the capability statement", cause };
-        let json = statement(&at, &self.offer, self.since).map_err(|error| failed(error.into()))?;
+    async fn build_statement(&self, urls: DeploymentUrls) -> Result<CachedStatement, ExportError> {
+        let failed = |cause| StoreError::NotApplied { store: "the capability statement", cause };
+        let json = capability_statement(&urls, &self.settings, self.started_at).map_err(|error| failed(error.into()))?;
         let mut gzip = Vec::new();
         GzipEncoder::new(json.as_bytes()).read_to_end(&mut gzip).await.map_err(|error| failed(error.into()))?;
-        tracing::info!(size_bytes = json.len(), gzip_bytes = gzip.len(), "the capability statement is made");
-        Ok(Statement { at, json, gzip })
+        tracing::info!(size_bytes = json.len(), gzip_bytes = gzip.len(), "the CapabilityStatement was built");
+        Ok(CachedStatement { urls, json, gzip })
     }
 
-    /// For clients that look for a token endpoint: always as JSON, whatever they take. Where there is none they are told so.
-    fn smart(&self, request: &Request) -> Result<Reply, ExportError> {
-        match token_url(&self.offer.access, request)? {
-            Some(url) => Ok(Reply::json(200, "application/json", discovery(&url))),
-            None => Ok(Reply::outcome(404, &Outcome::error(IssueCode::NotFound, no_smart(&self.offer.access)))),
+    /// Serves the SMART configuration, always as JSON. Without a token endpoint, the response is 404 and says how to
+    /// authenticate instead.
+    fn smart_configuration(&self, request: &Request) -> Result<Reply, ExportError> {
+        match token_url(&self.settings.access, request)? {
+            Some(url) => Ok(Reply::json(200, "application/json", smart_configuration(&url))),
+            None => Ok(Reply::outcome(404, &OperationOutcome::error(IssueCode::NotFound, missing_token_endpoint(&self.settings.access)))),
         }
     }
 }
 
-/// Where tokens are given out; `None` if that is nowhere, or nobody knows.
-fn token_url(access: &AccessControl, request: &Request) -> Result<Option<String>, Refusal> {
+/// Returns the URL of the token endpoint. `None` if there is none or it is unknown.
+fn token_url(access: &AccessControl, request: &Request) -> Result<Option<String>, RequestError> {
     match access {
-        // The assertion must be for this URL: no header of a request can name another.
-        AccessControl::Smart(terms) => Ok(Some(base::own(request, terms.base.as_deref())? + "/token")),
-        AccessControl::External(terms) => Ok(terms.token_url.clone()),
+        // Assertions are made out to this URL, so it must not come from a header of the request.
+        AccessControl::Smart(settings) => Ok(Some(base_url::trusted_base_url(request, settings.base.as_deref())? + "/token")),
+        AccessControl::External(settings) => Ok(settings.token_url.clone()),
         AccessControl::AwsIam | AccessControl::None => Ok(None),
     }
 }
 
-fn no_smart(access: &AccessControl) -> &'static str {
+/// Explains why there is no SMART configuration, and how to authenticate.
+fn missing_token_endpoint(access: &AccessControl) -> &'static str {
     match access {
         AccessControl::AwsIam => {
             "this server does not use SMART App Launch and has no token endpoint: sign requests with AWS Signature Version 4, service execute-api"
@@ -137,59 +142,45 @@ fn no_smart(access: &AccessControl) -> &'static str {
     }
 }
 
-/// What the path asks about, and the end of the path that says so: before it stands the base.
-fn subject(path: &str) -> Option<(Subject<'_>, &str)> {
+/// Parses the end of a path. Returns the endpoint and its route; the path before the route belongs to the base URL.
+fn parse_path(path: &str) -> Option<(Endpoint<'_>, &str)> {
     let from = |index: usize| path.get(index..);
     if let Some(index) = path.strip_suffix("/metadata").map(str::len) {
-        return Some((Subject::Capabilities, from(index)?));
+        return Some((Endpoint::CapabilityStatement, from(index)?));
     }
     if let Some(index) = path.strip_suffix("/OperationDefinition").map(str::len) {
-        return Some((Subject::Operations, from(index)?));
+        return Some((Endpoint::OperationDefinitions, from(index)?));
     }
     if let Some(index) = path.strip_suffix("/.well-known/smart-configuration").map(str::len) {
-        return Some((Subject::Smart, from(index)?));
+        return Some((Endpoint::SmartConfiguration, from(index)?));
     }
     let (before, id) = path.rsplit_once('/')?;
     let index = before.strip_suffix("/OperationDefinition").map(str::len)?;
-    Some((Subject::Operation(id), from(index)?))
+    Some((Endpoint::OperationDefinition(id), from(index)?))
 }
 
-/// `_format` decides, else `Accept`; without either, JSON is what there is.
-fn must_speak_json(request: &Request) -> Result<(), Refusal> {
-    let refuse = |what| {
-        Refusal::of(
+/// Rejects a request for another format than JSON. `_format` takes precedence over `Accept`; without both, JSON is returned.
+fn require_json(request: &Request) -> Result<(), RequestError> {
+    let reject = |what| {
+        RequestError::new(
             406,
             IssueCode::NotSupported,
             what,
             format!("{what} asks for another format than JSON: this server speaks application/fhir+json"),
         )
     };
-    let parameters = request::asked(request, Level::System)?.parameters;
+    let parameters = request::parameters(request)?;
     if let Some((_, format)) = parameters.into_iter().find(|(name, _)| name == "_format") {
-        // A `+` that was not percent-encoded arrives as a blank.
+        // Some clients encode the `+` in the media type as a space.
         let media = format.split(';').next().unwrap_or_default().trim().replace(' ', "+");
         let is_json = matches!(media.as_str(), "json" | "text/json" | "application/json" | "application/fhir+json");
-        return if is_json { Ok(()) } else { Err(refuse("_format")) };
+        return if is_json { Ok(()) } else { Err(reject("_format")) };
     }
-    let is_served = |range: &str| matches!(range, "*/*" | "application/*" | "application/json" | "application/fhir+json");
-    if offers(request.headers(), &ACCEPT, is_served).unwrap_or(true) { Ok(()) } else { Err(refuse("Accept")) }
+    if accepts_fhir_json(request.headers()).unwrap_or(true) { Ok(()) } else { Err(reject("Accept")) }
 }
 
-fn takes_gzip(headers: &HeaderMap) -> bool {
-    offers(headers, &ACCEPT_ENCODING, |coding| matches!(coding, "gzip" | "*")).unwrap_or(false)
-}
-
-/// Whether a header that lists what a client takes has something that `fits` and is not refused by `q=0`; `None` without
-/// the header.
-fn offers(headers: &HeaderMap, name: &HeaderName, fits: impl Fn(&str) -> bool) -> Option<bool> {
-    let values: Vec<&str> = headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
-    let mut items = values.iter().flat_map(|value| value.split(',')).map(str::trim).filter(|item| !item.is_empty()).peekable();
-    items.peek()?;
-    Some(items.any(|item| {
-        let mut pieces = item.split(';').map(|piece| piece.trim().to_ascii_lowercase());
-        let fits = pieces.next().is_some_and(|name| fits(&name));
-        fits && !pieces.any(|piece| piece.strip_prefix("q=").is_some_and(|weight| weight.parse() == Ok(0.0_f32)))
-    }))
+fn accepts_gzip(headers: &HeaderMap) -> bool {
+    accepts(headers, &ACCEPT_ENCODING, |coding| matches!(coding, "gzip" | "*")).unwrap_or(false)
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
-//! `GET [base]/metadata`: what this deployment can do, as a CapabilityStatement; `GET [base]/OperationDefinition`: how.
+//! `GET [base]/metadata`: the CapabilityStatement. `GET [base]/OperationDefinition`: the definitions of `$export`.
 //!
-//! Open to anyone, as FHIR asks: it says what the software and its settings say, and nothing about data or jobs.
+//! Accessible without authentication, as FHIR requires: the responses depend on software and settings only, not on data or
+//! jobs.
 
-pub mod capabilities;
-mod discovery;
+pub mod capability_statement;
 pub mod handler;
-pub mod operations;
+pub mod operation_definitions;
+mod smart_configuration;

@@ -4,12 +4,12 @@ use headrace_edge::config::{Environment, MetadataConfig};
 use headrace_edge::system::SystemClock;
 use headrace_edge::{gateway, telemetry};
 use lambda_http::{Error, Request};
-use metadata::handler::Metadata;
+use metadata::handler::MetadataHandler;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     let config = MetadataConfig::read(&Environment)?;
-    telemetry::start("metadata", &config.logging);
-    let metadata = &Metadata::new(&SystemClock, config.offer);
+    telemetry::init("metadata", &config.logging);
+    let metadata = &MetadataHandler::new(&SystemClock, config.capabilities);
     gateway::run(|request: Request| metadata.handle(request)).await
 }

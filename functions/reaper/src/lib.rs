@@ -1,3 +1,3 @@
-//! The scheduled look at what nobody else looks after.
+//! Scheduled upkeep: announces overdue tasks, ends and deletes old exports, seals audit records.
 
 pub mod handler;

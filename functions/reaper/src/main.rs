@@ -1,23 +1,23 @@
-//! The `reaper` function: once a minute.
+//! The `reaper` function: runs once a minute.
 
 use headrace_aws::Clients;
-use headrace_core::flow::upkeep::seal::SealTerms;
+use headrace_core::flow::upkeep::seal::SealSettings;
 use headrace_edge::config::{Environment, ReaperConfig};
 use headrace_edge::system::SystemClock;
 use headrace_edge::telemetry;
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
-use reaper::handler::Reaper;
+use reaper::handler::ReaperHandler;
 use serde_json::Value;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     let config = ReaperConfig::read(&Environment)?;
-    telemetry::start("reaper", &config.common);
+    telemetry::init("reaper", &config.common);
     let aws = Clients::connect().await;
-    let parts = aws.parts(&config.destination.name, &config.destination.prefix);
+    let parts = aws.output(&config.destination.name, &config.destination.prefix);
     let audit = aws.audit_files(&config.audit.name, &config.audit.prefix);
     let (jobs, queue) = (aws.jobs(&config.common.table), aws.queue(&config.queue_url));
-    let reaper = &Reaper::new((jobs, queue), (parts, audit), SystemClock, config.quotas, SealTerms::default());
-    // The answer is read by nobody; what was done stands in the log.
+    let reaper = &ReaperHandler::new((jobs, queue), (parts, audit), SystemClock, config.quotas, SealSettings::default());
+    // Nothing reads the response. The log reports what was done.
     run(service_fn(|_: LambdaEvent<Value>| async { reaper.handle().await.map(|_| ()) })).await
 }

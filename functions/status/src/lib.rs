@@ -1,5 +1,5 @@
-//! `GET [base]/_operations/export/[job]`: how far an export has come, or its manifest.
-//! `GET [base]/_operations/export`: the caller's exports.
+//! `GET [base]/_operations/export/[job]`: reports the status of an export, or its manifest.
+//! `GET [base]/_operations/export`: lists the client's exports.
 
 pub mod handler;
 pub mod list;

@@ -1,55 +1,55 @@
-//! `GET [base]/_operations/export`: the caller's own exports, the newest first, as a Bundle of Tasks.
+//! `GET [base]/_operations/export`: lists the client's own exports, newest first, as a Bundle of Tasks.
 
 use headrace_core::access::Principal;
-use headrace_core::flow::client::list::{LONGEST_PAGE, list};
+use headrace_core::flow::client::list::{MAX_PAGE_SIZE, list};
+use headrace_core::job::ExportError;
 use headrace_core::ports::{Clock, JobStore};
-use headrace_core::request::{Level, Refusal};
-use headrace_core::vocab::error::ExportError;
+use headrace_core::request::RequestError;
 use headrace_core::vocab::ids::ListCursor;
 use headrace_core::vocab::outcome::IssueCode;
 use headrace_edge::reply::{FHIR_JSON, Reply};
-use headrace_edge::{base, request};
+use headrace_edge::{base_url, request};
 use lambda_http::Request;
 use serde_json::{Value, json};
 
 use crate::task;
 
-/// The path below the base.
+/// The path below the FHIR base URL.
 const ROUTE: &str = "/_operations/export";
 
-/// How many exports a page has if the client does not say.
-const USUAL_PAGE: u16 = 20;
+/// The page size if the client does not ask for one.
+const DEFAULT_PAGE_SIZE: u16 = 20;
 
-/// What a list needs, for the life of the process.
-pub struct List<J, C> {
+/// Lists the exports of a client.
+pub struct ListHandler<J, C> {
     jobs: J,
     clock: C,
     base: Option<String>,
 }
 
-/// Which part of the list is asked for.
+/// The requested page of the list.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Wanted {
+struct PageRequest {
     count: u16,
     before: Option<ListCursor>,
 }
 
-impl<J: JobStore, C: Clock> List<J, C> {
-    /// With these ports; `base` is the FHIR base, if it is not to be taken from each request.
+impl<J: JobStore, C: Clock> ListHandler<J, C> {
+    /// Creates the handler. `base` is the FHIR base URL; `None` derives it from each request.
     pub fn new(jobs: J, clock: C, base: Option<String>) -> Self {
         Self { jobs, clock, base }
     }
 
-    /// Answers one request.
-    pub async fn answer(&self, request: &Request, visitor: &Principal) -> Result<Reply, ExportError> {
-        let wanted = wanted(&request::asked(request, Level::System)?.parameters)?;
-        let base = base::base(request, ROUTE, self.base.as_deref())?;
-        let page = list(&self.jobs, &self.clock, visitor, wanted.before.clone(), wanted.count).await?;
-        let mut links = vec![link("self", &base, wanted.count, wanted.before.as_ref())];
-        links.extend(page.next.as_ref().map(|next| link("next", &base, wanted.count, Some(next))));
+    /// Handles one request.
+    pub async fn answer(&self, request: &Request, principal: &Principal) -> Result<Reply, ExportError> {
+        let requested = parse_page_request(&request::parameters(request)?)?;
+        let base = base_url::request_base_url(request, ROUTE, self.base.as_deref())?;
+        let page = list(&self.jobs, &self.clock, principal, requested.before.clone(), requested.count).await?;
+        let mut links = vec![link("self", &base, requested.count, requested.before.as_ref())];
+        links.extend(page.next.as_ref().map(|next| link("next", &base, requested.count, Some(next))));
         let entries: Vec<Value> = page.jobs.iter().map(task::entry).collect();
         let mut bundle = json!({ "resourceType": "Bundle", "type": "searchset", "link": links });
-        // FHIR knows no empty arrays.
+        // FHIR does not allow empty arrays.
         if let (Some(members), false) = (bundle.as_object_mut(), entries.is_empty()) {
             members.insert("entry".to_owned(), entries.into());
         }
@@ -62,21 +62,21 @@ fn link(relation: &str, base: &str, count: u16, before: Option<&ListCursor>) -> 
     json!({ "relation": relation, "url": format!("{base}{ROUTE}?_count={count}{page}") })
 }
 
-fn wanted(parameters: &[(String, String)]) -> Result<Wanted, Refusal> {
-    let refuse = |code, name: &str, text: String| Err(Refusal::of(400, code, name, text));
+fn parse_page_request(parameters: &[(String, String)]) -> Result<PageRequest, RequestError> {
+    let reject = |code, name: &str, text: String| Err(RequestError::new(400, code, name, text));
     let (mut count, mut before) = (None, None);
     for (name, value) in parameters {
         let is_new = match name.as_str() {
-            "_count" => match value.parse().ok().filter(|count| (1..=LONGEST_PAGE).contains(count)) {
+            "_count" => match value.parse().ok().filter(|count| (1..=MAX_PAGE_SIZE).contains(count)) {
                 Some(number) => count.replace(number).is_none(),
-                None => return refuse(IssueCode::Value, name, format!("_count is a whole number from 1 to {LONGEST_PAGE}")),
+                None => return reject(IssueCode::Value, name, format!("_count is a whole number from 1 to {MAX_PAGE_SIZE}")),
             },
             "page" => match ListCursor::parse(value) {
                 Some(cursor) => before.replace(cursor).is_none(),
-                None => return refuse(IssueCode::Value, name, "page is no link of this list: follow its link `next`".to_owned()),
+                None => return reject(IssueCode::Value, name, "page is not a link of this list: follow its link `next`".to_owned()),
             },
             _ => {
-                return refuse(
+                return reject(
                     IssueCode::NotSupported,
                     "query",
                     "the list of exports knows the parameters _count and page only".to_owned(),
@@ -84,23 +84,23 @@ fn wanted(parameters: &[(String, String)]) -> Result<Wanted, Refusal> {
             }
         };
         if !is_new {
-            return refuse(IssueCode::Invalid, name, format!("the parameter {name} may be given once only"));
+            return reject(IssueCode::Invalid, name, format!("the parameter {name} must not be repeated"));
         }
     }
-    Ok(Wanted { count: count.unwrap_or(USUAL_PAGE), before })
+    Ok(PageRequest { count: count.unwrap_or(DEFAULT_PAGE_SIZE), before })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn read(parameters: &[(&str, &str)]) -> Result<Wanted, Refusal> {
-        wanted(&parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect::<Vec<_>>())
+    fn read(parameters: &[(&str, &str)]) -> Result<PageRequest, RequestError> {
+        parse_page_request(&parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect::<Vec<_>>())
     }
 
     #[test]
-    fn a_page_has_twenty_exports_or_as_many_as_asked_for() {
-        assert_eq!(read(&[]).unwrap(), Wanted { count: 20, before: None });
+    fn a_page_has_twenty_exports_or_the_requested_number() {
+        assert_eq!(read(&[]).unwrap(), PageRequest { count: 20, before: None });
         assert_eq!(read(&[("_count", "1")]).unwrap().count, 1);
         assert_eq!(read(&[("_count", "100")]).unwrap().count, 100);
         let page = format!("0199c1f3ac00{}", "a5".repeat(16));
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_list_does_not_know_is_refused_and_named() {
+    fn an_invalid_parameter_is_rejected_and_named() {
         for (parameters, expression) in [
             (&[("_count", "0")][..], "_count"),
             (&[("_count", "101")], "_count"),
@@ -119,8 +119,8 @@ mod tests {
             (&[("page", "../../etc/passwd")], "page"),
             (&[("status", "completed")], "query"),
         ] {
-            let refusal = read(parameters).unwrap_err();
-            assert_eq!((refusal.status, refusal.expression.as_deref()), (400, Some(expression)), "{parameters:?}");
+            let error = read(parameters).unwrap_err();
+            assert_eq!((error.status, error.expression.as_deref()), (400, Some(expression)), "{parameters:?}");
         }
     }
 }

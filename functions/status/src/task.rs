@@ -1,18 +1,19 @@
-//! An export as a FHIR Task: no patient's data, and of patients that were named only how many.
+//! Represents an export as a FHIR Task, without patient data: of named patients, only the count.
 
 use headrace_core::flow::client::status::progress;
 use headrace_core::job::{Job, JobState};
-use headrace_core::request::{ExportRequest, Level};
-use headrace_fhir::FhirVersion;
+use headrace_core::request::ExportRequest;
+use headrace_core::vocab::level::Level;
+use headrace_fhir::definitions::FhirVersion;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-/// The Bundle's entry of a job.
+/// Creates the Bundle entry of a job.
 pub(crate) fn entry(job: &Job) -> Value {
     json!({ "fullUrl": urn(job.id.as_str()), "resource": task(job), "search": { "mode": "match" } })
 }
 
-/// There is no `[base]/Task`, so its name there is one that needs none.
+/// Returns the job id as a UUID URN. There is no `[base]/Task` that a URL could name.
 fn urn(hex: &str) -> String {
     let group = |from: usize, to: usize| hex.get(from..to).unwrap_or_default();
     format!("urn:uuid:{}-{}-{}-{}-{}", group(0, 8), group(8, 12), group(12, 16), group(16, 20), group(20, 32))
@@ -24,7 +25,7 @@ fn task(job: &Job) -> Value {
         "resourceType": "Task",
         "id": job.id.as_str(),
         "status": status(job.state),
-        "businessStatus": text(&standing(job)),
+        "businessStatus": text(&business_status(job)),
         "intent": "order",
         "code": text("Bulk Data Export"),
         "description": description(&job.request.level),
@@ -34,13 +35,13 @@ fn task(job: &Job) -> Value {
     });
     let Some(members) = task.as_object_mut() else { return task };
     if let Some(reason) = &job.reason {
-        let said = text(&reason.text);
-        let said = match job.request.version {
-            FhirVersion::R4 | FhirVersion::R4b => said,
-            // A CodeableReference since.
-            FhirVersion::R5 => json!({ "concept": said }),
+        let concept = text(&reason.text);
+        let reason = match job.request.version {
+            FhirVersion::R4 | FhirVersion::R4b => concept,
+            // R5 has a CodeableReference here.
+            FhirVersion::R5 => json!({ "concept": concept }),
         };
-        members.insert("statusReason".to_owned(), said);
+        members.insert("statusReason".to_owned(), reason);
     }
     let inputs = inputs(&job.request);
     if !inputs.is_empty() {
@@ -49,8 +50,9 @@ fn task(job: &Job) -> Value {
     task
 }
 
-fn text(said: &str) -> Value {
-    json!({ "text": said })
+/// Creates a CodeableConcept with this text.
+fn text(text: &str) -> Value {
+    json!({ "text": text })
 }
 
 fn status(state: JobState) -> &'static str {
@@ -60,16 +62,17 @@ fn status(state: JobState) -> &'static str {
         JobState::Running => "in-progress",
         JobState::Complete => "completed",
         JobState::Failed => "failed",
-        // Not listed; if they were, this is what they are.
+        // Lists leave these jobs out.
         JobState::Cancelled | JobState::Expired => "cancelled",
     }
 }
 
-fn standing(job: &Job) -> String {
+/// Returns the business status of a job.
+fn business_status(job: &Job) -> String {
     match job.state {
-        JobState::Queued => "waiting for earlier exports".to_owned(),
+        JobState::Queued => "queued behind earlier exports".to_owned(),
         JobState::Accepted | JobState::Running => progress(job),
-        JobState::Complete => format!("complete, {} resources", job.tally.resources),
+        JobState::Complete => format!("complete, {} resources", job.counters.resources),
         JobState::Failed | JobState::Cancelled | JobState::Expired => job.state.as_str().to_owned(),
     }
 }
@@ -90,11 +93,11 @@ fn description(level: &Level) -> String {
     }
 }
 
-/// The request's parameters. A filter shows what it looks at and not the values, for those may tell of a patient.
+/// Returns the parameters of the request. A filter is shown without its values, which may disclose patient data.
 fn inputs(request: &ExportRequest) -> Vec<Value> {
     let list = |texts: Vec<String>| (!texts.is_empty()).then(|| json!(texts.join(",")));
     let types = request.types.iter().flatten().map(ToString::to_string).collect();
-    let associated = request.associated.iter().filter_map(name_of).collect();
+    let associated = request.associated_data.iter().filter_map(serialized_text).collect();
     let patients = request.patients.map(|number| json!(format!("{number} patients")));
     let container = request.container.as_ref().map(|container| json!(container.as_str()));
     let single = [
@@ -104,26 +107,26 @@ fn inputs(request: &ExportRequest) -> Vec<Value> {
         ("_elements", "valueString", list(request.elements.clone())),
         ("patient", "valueString", patients),
         ("includeAssociatedData", "valueString", list(associated)),
-        ("organizeOutputBy", "valueString", request.is_organized.then(|| json!("Patient"))),
+        ("organizeOutputBy", "valueString", request.is_organized_by_patient.then(|| json!("Patient"))),
         ("allowPartialManifests", "valueBoolean", request.allows_partial_manifests.then_some(Value::Bool(true))),
         ("_container", "valueString", container),
-        ("_format", "valueString", request.layout.as_ref().and_then(name_of).map(Value::from)),
+        ("_format", "valueString", request.layout.as_ref().and_then(serialized_text).map(Value::from)),
         ("_encryptionKey", "valueString", request.encryption_key.as_ref().map(|key| json!(key.name))),
     ];
     let filters = request.type_filters.iter().map(|filter| ("_typeFilter", "valueString", Some(json!(without_values(filter)))));
-    let given = single.into_iter().chain(filters).filter_map(|(name, kind, value)| {
+    let inputs = single.into_iter().chain(filters).filter_map(|(name, kind, value)| {
         let members = [("type".to_owned(), text(name)), (kind.to_owned(), value?)];
         Some(Value::Object(Map::from_iter(members)))
     });
-    given.collect()
+    inputs.collect()
 }
 
-/// The text as which a value is stored.
-fn name_of(value: &impl Serialize) -> Option<String> {
+/// Returns the text that a value serializes to.
+fn serialized_text(value: &impl Serialize) -> Option<String> {
     serde_json::to_value(value).ok()?.as_str().map(str::to_owned)
 }
 
-/// `Observation?code=1234-5&date=gt2020` as `Observation?code&date`.
+/// Removes the values of a filter: `Observation?code=1234-5&date=gt2020` becomes `Observation?code&date`.
 fn without_values(filter: &str) -> String {
     let (kind, query) = filter.split_once('?').unwrap_or((filter, ""));
     let names: Vec<&str> =

@@ -1,4 +1,4 @@
-//! The assertion by which a client shows who it is (RFC 7523, section 3; SMART App Launch, "Asymmetric Authentication").
+//! Verifies the assertion that authenticates a client (RFC 7523, section 3; SMART App Launch, "Asymmetric Authentication").
 
 use std::time::Duration;
 
@@ -8,23 +8,23 @@ use headrace_core::access::{Client, ClientKeys, check_client_id};
 use headrace_core::ports::{AccessStore, Clock};
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::ids::Caller;
-use headrace_edge::jose::{Algorithm, Audience, BadToken, Compact, KeySet, NumericDate, VerifyingKey};
-use headrace_edge::jwks::{JwksError, JwksSource};
+use headrace_edge::jose::{Algorithm, Audience, CompactJws, KeySet, NumericDate, TokenFormatError, VerifyingKey};
+use headrace_edge::jwks::{JwksCache, JwksError};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
-use crate::refusal::Refused;
+use crate::error::TokenError;
 
-/// How far the client's clock may be from ours.
-pub(crate) const SKEW: Duration = Duration::from_secs(60);
+/// The tolerated difference between the client's clock and ours.
+const CLOCK_SKEW: Duration = Duration::from_secs(60);
 
-/// How far ahead an assertion may end: five minutes.
-const LONGEST: Duration = Duration::from_secs(300);
+/// The longest lifetime of an assertion.
+const MAX_LIFETIME: Duration = Duration::from_secs(300);
 
 /// The longest `jti` and `kid`, in bytes. A UUID has 36, a thumbprint 43.
-const NAME_BYTES: usize = 256;
+const MAX_ID_BYTES: usize = 256;
 
-/// What an assertion says.
+/// The claims of an assertion.
 #[derive(Deserialize)]
 struct Claims {
     iss: Option<String>,
@@ -36,141 +36,157 @@ struct Claims {
     jti: Option<String>,
 }
 
-/// An assertion that was checked but for one thing: whether it was shown before.
-pub(crate) struct Shown {
-    /// Whose it is.
+/// A verified assertion. Only its reuse is not yet checked.
+pub(crate) struct VerifiedAssertion {
+    /// The authenticated client.
     pub(crate) client: Client,
     jti: String,
-    ends: Millis,
+    expires_at: Millis,
 }
 
-/// What an assertion is checked against.
-pub(crate) struct Checks<'a, J, C> {
-    /// Registrations.
+/// Verifies assertions.
+pub(crate) struct AssertionVerifier<'a, J, C> {
+    /// The registrations of clients.
     pub(crate) store: &'a J,
-    /// Clients' keys by URL.
-    pub(crate) keys: &'a JwksSource<C>,
-    /// The time now.
+    /// The key sets of clients, by URL.
+    pub(crate) client_keys: &'a JwksCache<C>,
+    /// The current time.
     pub(crate) now: Millis,
-    /// Whom it must be for: this endpoint.
+    /// The required audience: the URL of this endpoint.
     pub(crate) token_url: &'a str,
 }
 
-impl<J: AccessStore, C: Clock> Checks<'_, J, C> {
-    /// Whose assertion it is. `claimed` is the client that the request names beside it, if it does.
+impl<J: AccessStore, C: Clock> AssertionVerifier<'_, J, C> {
+    /// Verifies an assertion. `client_id` is the parameter of the request, if present.
     ///
-    /// What the assertion says about itself comes first: a client's mistakes are told to it before anything is looked up.
-    pub(crate) async fn check(&self, assertion: &str, claimed: Option<&str>) -> Result<Shown, Refused> {
-        let token = Compact::parse(assertion).map_err(|bad| Refused::Client { said: unreadable(bad), reason: bad.to_string() })?;
-        let algorithm = Algorithm::named(&token.header.alg, &Algorithm::SMART);
-        let algorithm =
-            algorithm.ok_or_else(|| Refused::client("the assertion's alg is neither RS384 nor ES384: sign it with one of them"))?;
+    /// Checks the contents before it reads the registration, so that a client learns its own mistakes and nothing about
+    /// others.
+    pub(crate) async fn verify(&self, assertion: &str, client_id: Option<&str>) -> Result<VerifiedAssertion, TokenError> {
+        let token = CompactJws::parse(assertion)
+            .map_err(|problem| TokenError::InvalidClient { description: describe_format_error(problem), reason: problem.to_string() })?;
+        let algorithm = Algorithm::parse(&token.header.alg, &Algorithm::SMART);
+        let algorithm = algorithm
+            .ok_or_else(|| TokenError::invalid_client("the assertion's alg is neither RS384 nor ES384: sign it with one of them"))?;
         if token.header.typ.as_deref().is_some_and(|typ| !typ.eq_ignore_ascii_case("JWT")) {
-            return Err(Refused::client("the assertion's typ is not JWT"));
+            return Err(TokenError::invalid_client("the assertion's typ is not JWT"));
         }
-        let kid = token.header.kid.as_deref().filter(|kid| (1..=NAME_BYTES).contains(&kid.len()));
-        let kid = kid.ok_or_else(|| Refused::client("the assertion's header has no kid of 1 to 256 bytes: name the key that signed it"))?;
-        let claims: Claims = token
-            .claims()
-            .map_err(|_| Refused::client("the assertion's claims cannot be read: each once, iss, sub and jti texts, exp a number"))?;
-        let (id, jti, ends) = self.plausible(claims, claimed)?;
-        let client = self.store.client(&id).await?.ok_or_else(|| Refused::not_shown("no such client"))?;
+        let kid = token.header.kid.as_deref().filter(|kid| (1..=MAX_ID_BYTES).contains(&kid.len()));
+        let kid = kid.ok_or_else(|| {
+            TokenError::invalid_client("the assertion's header has no kid of 1 to 256 bytes: name the key that signed it")
+        })?;
+        let claims: Claims = token.claims().map_err(|_| {
+            TokenError::invalid_client("the assertion's claims cannot be read: each once, iss, sub and jti texts, exp a number")
+        })?;
+        let (id, jti, expires_at) = self.check_claims(claims, client_id)?;
+        let client = self.store.client(&id).await?.ok_or_else(|| TokenError::unauthenticated("no such client"))?;
         if client.is_disabled {
-            return Err(Refused::not_shown("the client is shut out"));
+            return Err(TokenError::unauthenticated("the client is disabled"));
         }
-        let key = self.key(&client, token.header.jku.as_deref(), kid, algorithm).await?;
+        let key = self.verifying_key(&client, token.header.jku.as_deref(), kid, algorithm).await?;
         if !token.is_signed_by(&key) {
-            return Err(Refused::not_shown("the signature is wrong"));
+            return Err(TokenError::unauthenticated("the signature is wrong"));
         }
-        Ok(Shown { client, jti, ends })
+        Ok(VerifiedAssertion { client, jti, expires_at })
     }
 
-    /// Whether the claims can be those of an assertion for this endpoint at this time: whose it is then, its name, its end.
-    fn plausible(&self, claims: Claims, claimed: Option<&str>) -> Result<(Caller, String, Millis), Refused> {
+    /// Checks the claims. Returns the client id, the `jti` and the time of expiry.
+    fn check_claims(&self, claims: Claims, client_id: Option<&str>) -> Result<(Caller, String, Millis), TokenError> {
         let id = claims.iss.filter(|issuer| claims.sub.as_ref() == Some(issuer) && check_client_id(issuer).is_ok());
-        let id = id.ok_or_else(|| Refused::client("the assertion's iss and sub are not the same client_id: set both to yours"))?;
-        if claimed.is_some_and(|claimed| claimed != id) {
-            return Err(Refused::client(
+        let id =
+            id.ok_or_else(|| TokenError::invalid_client("the assertion's iss and sub are not the same client_id: set both to yours"))?;
+        if client_id.is_some_and(|client_id| client_id != id) {
+            return Err(TokenError::invalid_client(
                 "the parameter client_id is another one than the assertion's iss: leave it out or set it to the same",
             ));
         }
-        if !claims.aud.is_some_and(|audience| audience.has(self.token_url)) {
-            return Err(Refused::client(
+        if !claims.aud.is_some_and(|audience| audience.contains(self.token_url)) {
+            return Err(TokenError::invalid_client(
                 "the assertion's aud is not the URL of this token endpoint: take it from .well-known/smart-configuration",
             ));
         }
-        let ends = claims.exp.ok_or_else(|| Refused::client("the assertion has no exp: set it to at most five minutes from now"))?.millis();
-        if self.now >= ends + SKEW {
-            return Err(Refused::client("the assertion has expired: make a fresh one for each request, and check the clock"));
+        let expires_at = claims
+            .exp
+            .ok_or_else(|| TokenError::invalid_client("the assertion has no exp: set it to at most five minutes from now"))?
+            .to_millis();
+        if self.now >= expires_at + CLOCK_SKEW {
+            return Err(TokenError::invalid_client("the assertion has expired: make a fresh one for each request, and check the clock"));
         }
-        if ends > self.now + LONGEST + SKEW {
-            return Err(Refused::client("the assertion's exp lies more than five minutes ahead: set it nearer, and check the clock"));
+        if expires_at > self.now + MAX_LIFETIME + CLOCK_SKEW {
+            return Err(TokenError::invalid_client(
+                "the assertion's exp lies more than five minutes ahead: set it nearer, and check the clock",
+            ));
         }
-        let is_ahead = |moment: Option<NumericDate>| moment.is_some_and(|moment| moment.millis() > self.now + SKEW);
+        let is_ahead = |time: Option<NumericDate>| time.is_some_and(|time| time.to_millis() > self.now + CLOCK_SKEW);
         if is_ahead(claims.nbf) || is_ahead(claims.iat) {
-            return Err(Refused::client("the assertion's nbf or iat lies ahead: check the clock"));
+            return Err(TokenError::invalid_client("the assertion's nbf or iat lies ahead: check the clock"));
         }
-        let jti = claims.jti.filter(|jti| (1..=NAME_BYTES).contains(&jti.len()));
-        let jti = jti.ok_or_else(|| Refused::client("the assertion has no jti of 1 to 256 bytes: give each its own"))?;
-        Ok((Caller(id), jti, ends))
+        let jti = claims.jti.filter(|jti| (1..=MAX_ID_BYTES).contains(&jti.len()));
+        let jti = jti.ok_or_else(|| TokenError::invalid_client("the assertion has no jti of 1 to 256 bytes: give each its own"))?;
+        Ok((Caller(id), jti, expires_at))
     }
 
-    /// The client's key of this name.
-    async fn key(&self, client: &Client, jku: Option<&str>, kid: &str, algorithm: Algorithm) -> Result<VerifyingKey, Refused> {
+    /// Returns the client's key of this id.
+    async fn verifying_key(&self, client: &Client, jku: Option<&str>, kid: &str, algorithm: Algorithm) -> Result<VerifyingKey, TokenError> {
         let registered = match &client.keys {
             ClientKeys::JwksUrl(url) => Some(url.as_str()),
             ClientKeys::Jwks(_) => None,
-            ClientKeys::Elsewhere => return Err(Refused::not_shown("the client is known elsewhere and has no keys here")),
+            ClientKeys::External => return Err(TokenError::unauthenticated("the client is known elsewhere and has no keys here")),
         };
-        // Nobody chooses where we look for keys but whoever registered the client.
+        // Only the registration decides where keys are fetched from.
         if jku.is_some() && jku != registered {
-            return Err(Refused::not_shown("jku is not the URL that is registered"));
+            return Err(TokenError::unauthenticated("jku is not the URL that is registered"));
         }
         match &client.keys {
-            ClientKeys::JwksUrl(url) => self.keys.key(url, kid, algorithm).await.map_err(|error| match error {
-                JwksError::Key(problem) => Refused::not_shown(problem),
-                JwksError::Fetch(problem) => Refused::Client {
-                    said: "the client's keys could not be fetched from the URL that is registered",
-                    reason: chain(&problem),
+            ClientKeys::JwksUrl(url) => self.client_keys.verifying_key(url, kid, algorithm).await.map_err(|error| match error {
+                JwksError::Key(problem) => TokenError::unauthenticated(problem),
+                JwksError::Fetch(problem) => TokenError::InvalidClient {
+                    description: "the client's keys could not be fetched from the URL that is registered",
+                    reason: with_causes(&problem),
                 },
             }),
-            ClientKeys::Jwks(text) => KeySet::parse(text.as_bytes()).and_then(|set| set.key(kid, algorithm)).map_err(Refused::not_shown),
-            ClientKeys::Elsewhere => Err(Refused::not_shown("the client is known elsewhere and has no keys here")),
+            ClientKeys::Jwks(text) => {
+                KeySet::parse(text.as_bytes()).and_then(|set| set.verifying_key(kid, algorithm)).map_err(TokenError::unauthenticated)
+            }
+            ClientKeys::External => Err(TokenError::unauthenticated("the client is known elsewhere and has no keys here")),
         }
     }
 }
 
-impl Shown {
-    /// Remembers that it was shown. One that was before counts no more: the last check, after which nothing is refused.
-    pub(crate) async fn remember(&self, store: &impl AccessStore) -> Result<(), Refused> {
+impl VerifiedAssertion {
+    /// Marks the assertion as used. Fails if it was used before. Call it last, after all checks that can fail.
+    pub(crate) async fn mark_used(&self, store: &impl AccessStore) -> Result<(), TokenError> {
         let mut digest = Sha256::new();
-        // A client's name has no zero byte: no two pairs are the same text.
+        // A client id contains no zero byte, so different pairs of id and jti never give the same text.
         digest.update(self.client.id.0.as_bytes());
         digest.update([0]);
         digest.update(self.jti.as_bytes());
-        // Times in the table are whole seconds.
-        let until = self.ends + SKEW + Duration::from_secs(1);
+        // Times in the table are whole seconds: one more rounds up.
+        let until = self.expires_at + CLOCK_SKEW + Duration::from_secs(1);
         if store.remember_assertion(&URL_SAFE_NO_PAD.encode(digest.finalize()), until).await? {
             return Ok(());
         }
-        Err(Refused::client("an assertion with this jti was used before: make a fresh one, with a jti of its own, for each request"))
+        Err(TokenError::invalid_client(
+            "an assertion with this jti was used before: make a fresh one, with a jti of its own, for each request",
+        ))
     }
 }
 
-/// What a client is told whose assertion is not even looked at: it has not shown who it is (RFC 7523, section 3.2).
-fn unreadable(bad: BadToken) -> &'static str {
-    match bad {
-        BadToken::Long | BadToken::Malformed => {
-            "client_assertion is not a signed JWT that can be read: three base64url pieces with one JSON object each in the first two, \
+/// Returns the text for a client whose assertion cannot be parsed (RFC 7523, section 3.2).
+fn describe_format_error(problem: TokenFormatError) -> &'static str {
+    match problem {
+        TokenFormatError::TooLong | TokenFormatError::Malformed => {
+            "client_assertion is not a signed JWT that can be parsed: three base64url parts with one JSON object each in the first two, \
              at most 8 KiB"
         }
-        // What must be understood and is not makes a signature invalid (RFC 7515, section 4.1.11).
-        BadToken::Critical => "the assertion's header has crit, which names extensions that are not supported here: leave it out",
+        // An unsupported critical extension makes a signature invalid (RFC 7515, section 4.1.11).
+        TokenFormatError::CriticalExtension => {
+            "the assertion's header has crit, which names extensions that are not supported here: leave it out"
+        }
     }
 }
 
-/// An error and its causes, for the log.
-fn chain(error: &dyn std::error::Error) -> String {
+/// Formats an error with its causes, for the log.
+fn with_causes(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

@@ -1,7 +1,6 @@
-//! `POST [base]/token`: gives a registered client an access token for an assertion that it has signed (SMART Backend
-//! Services).
+//! `POST [base]/token`: issues an access token to a registered client for a signed assertion (SMART Backend Services).
 
 mod assertion;
+mod error;
 pub mod handler;
-mod issue;
-mod refusal;
+mod issuer;

@@ -1,368 +1,383 @@
-//! Settings, read once before the first event. Nothing else reads the environment.
+//! The settings of each function, read from the environment before the first event.
 
 mod access;
-mod terms;
+mod shared;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use headrace_core::flow::work::run_task::WorkerSettings;
+use headrace_core::flow::work::settings::WorkerSettings;
 use headrace_core::job::Quotas;
 use headrace_core::ports::LeaseSettings;
-use headrace_fhir::FhirVersion;
+use headrace_core::vocab::ids::is_bucket_name;
+use headrace_core::vocab::setting::Setting;
+use headrace_fhir::definitions::FhirVersion;
 
-pub use access::{AccessControl, ExternalTerms, SCOPE_CLAIM, SmartTerms, read_secure_url};
-pub use terms::{
-    LakeTerms, Offer, Terms, read_base, read_bases, read_containers, read_lake_versions, read_layouts, read_quotas, read_version,
+pub use access::{AccessControl, IdentityProviderSettings, SCOPE_CLAIM, SmartSettings, parse_https_url};
+pub use shared::{
+    CapabilitySettings, ExportSettings, parse_base_url, parse_containers, parse_fhir_version, parse_folder_layouts, parse_lake_versions,
+    parse_source_base_urls, read_quotas,
 };
 
-/// A setting that is missing or cannot be read.
+/// The error for a setting that is missing or invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{variable} {problem}")]
+#[error("{setting} {problem}")]
 pub struct ConfigError {
-    /// The environment variable.
-    pub variable: &'static str,
-    /// What is wrong with it and what would be right.
+    /// The setting to correct.
+    pub setting: Setting,
+    /// The problem, and what a valid value looks like.
     pub problem: String,
 }
 
-/// Where settings come from: the environment, or a table in tests.
-pub trait Settings {
-    /// The value; an empty one counts as absent.
-    fn get(&self, variable: &'static str) -> Option<String>;
+/// A source of settings: the environment, or a table in tests.
+pub trait SettingSource {
+    /// Returns the value of a setting. An empty value counts as not set.
+    fn get(&self, setting: Setting) -> Option<String>;
 
-    /// A value that must be there.
-    fn required(&self, variable: &'static str) -> Result<String, ConfigError> {
-        self.get(variable).ok_or(ConfigError { variable, problem: "is not set".to_owned() })
+    /// Returns the value of a setting, or an error if it is not set.
+    fn required(&self, setting: Setting) -> Result<String, ConfigError> {
+        self.get(setting).ok_or(ConfigError { setting, problem: "is not set".to_owned() })
     }
 
-    /// A whole number within bounds, or the default.
-    fn number(&self, variable: &'static str, (least, default, most): (u64, u64, u64)) -> Result<u64, ConfigError> {
-        let Some(text) = self.get(variable) else { return Ok(default) };
-        let number = text.parse().ok().filter(|number| (least..=most).contains(number));
-        number.ok_or_else(|| ConfigError { variable, problem: format!("is `{text}`: set a whole number from {least} to {most}") })
+    /// Reads a whole number within bounds. Returns the default if the setting is not set.
+    fn number(&self, setting: Setting, (min, default, max): (u64, u64, u64)) -> Result<u64, ConfigError> {
+        let Some(text) = self.get(setting) else { return Ok(default) };
+        let number = text.parse().ok().filter(|number| (min..=max).contains(number));
+        number.ok_or_else(|| ConfigError { setting, problem: format!("is `{text}`: set a whole number from {min} to {max}") })
     }
 
-    /// `true` or `false`, or the default; presence alone means nothing.
-    fn flag(&self, variable: &'static str, default: bool) -> Result<bool, ConfigError> {
-        match self.get(variable).as_deref() {
+    /// Reads `true` or `false`. Returns the default if the setting is not set.
+    fn flag(&self, setting: Setting, default: bool) -> Result<bool, ConfigError> {
+        match self.get(setting).as_deref() {
             None => Ok(default),
             Some("true") => Ok(true),
             Some("false") => Ok(false),
-            Some(text) => Err(ConfigError { variable, problem: format!("is `{text}`: set true or false") }),
+            Some(text) => Err(ConfigError { setting, problem: format!("is `{text}`: set true or false") }),
         }
     }
 }
 
-/// The process's environment.
+/// The environment of this process.
 #[derive(Clone, Copy, Debug)]
 pub struct Environment;
 
-impl Settings for Environment {
-    fn get(&self, variable: &'static str) -> Option<String> {
+impl SettingSource for Environment {
+    fn get(&self, setting: Setting) -> Option<String> {
         #[expect(clippy::disallowed_methods, reason = "settings are read here and nowhere else")]
-        std::env::var(variable).ok().filter(|value| !value.is_empty())
+        std::env::var(setting.as_str()).ok().filter(|value| !value.is_empty())
     }
 }
 
-/// A bucket and the prefix below which everything lies.
+/// A bucket and the key prefix that limits its use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bucket {
-    /// Its name.
+    /// The bucket's name.
     pub name: String,
-    /// Empty means the whole bucket.
+    /// The key prefix. An empty one means the whole bucket.
     pub prefix: String,
 }
 
 impl Bucket {
-    fn source(settings: &impl Settings) -> Result<Self, ConfigError> {
-        Ok(Self { name: settings.required("HEADRACE_SOURCE_BUCKET")?, prefix: settings.get("HEADRACE_SOURCE_PREFIX").unwrap_or_default() })
+    fn read_source(settings: &impl SettingSource) -> Result<Self, ConfigError> {
+        Ok(Self { name: settings.required(Setting::SourceBucket)?, prefix: settings.get(Setting::SourcePrefix).unwrap_or_default() })
     }
 
-    fn destination(settings: &impl Settings) -> Result<Self, ConfigError> {
+    fn read_destination(settings: &impl SettingSource) -> Result<Self, ConfigError> {
         Ok(Self {
-            name: settings.required("HEADRACE_DESTINATION_BUCKET")?,
-            prefix: settings.get("HEADRACE_DESTINATION_PREFIX").unwrap_or_default(),
+            name: settings.required(Setting::DestinationBucket)?,
+            prefix: settings.get(Setting::DestinationPrefix).unwrap_or_default(),
         })
     }
 
-    fn audit(settings: &impl Settings) -> Result<Self, ConfigError> {
+    fn read_audit(settings: &impl SettingSource) -> Result<Self, ConfigError> {
         Ok(Self {
-            name: settings.required("HEADRACE_AUDIT_BUCKET")?,
-            prefix: settings.get("HEADRACE_AUDIT_PREFIX").unwrap_or_else(|| "audit/".to_owned()),
+            name: settings.required(Setting::AuditBucket)?,
+            prefix: settings.get(Setting::AuditPrefix).unwrap_or_else(|| "audit/".to_owned()),
         })
     }
 }
 
-/// How a function tells what it does.
+/// Settings of a function's logs and metrics.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Logging {
-    /// Which events are logged: a level for ours, or `target=level` pairs.
+pub struct LogSettings {
+    /// The log filter: a level for Headrace's own events, or `target=level` pairs.
     pub log: String,
-    /// The function's name in AWS, which Lambda itself sets: the dimension of its metrics.
+    /// The function's name in AWS, the dimension of its metrics. Lambda sets it.
     pub function: Option<String>,
 }
 
-impl Logging {
-    fn read(settings: &impl Settings) -> Self {
-        Self { log: settings.get("HEADRACE_LOG").unwrap_or_else(|| "info".to_owned()), function: settings.get("AWS_LAMBDA_FUNCTION_NAME") }
+impl LogSettings {
+    fn read(settings: &impl SettingSource) -> Self {
+        Self { log: settings.get(Setting::Log).unwrap_or_else(|| "info".to_owned()), function: settings.get(Setting::FunctionName) }
     }
 }
 
-impl AsRef<Self> for Logging {
+impl AsRef<Self> for LogSettings {
     fn as_ref(&self) -> &Self {
         self
     }
 }
 
-/// What every function that knows jobs is told.
+/// Settings of every function that uses the job table.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Common {
+pub struct CommonConfig {
     /// The job table.
     pub table: String,
-    /// What it logs.
-    pub logging: Logging,
+    /// The log settings.
+    pub logging: LogSettings,
 }
 
-impl Common {
-    fn read(settings: &impl Settings) -> Result<Self, ConfigError> {
-        Ok(Self { table: settings.required("HEADRACE_TABLE")?, logging: Logging::read(settings) })
+impl CommonConfig {
+    fn read(settings: &impl SettingSource) -> Result<Self, ConfigError> {
+        Ok(Self { table: settings.required(Setting::Table)?, logging: LogSettings::read(settings) })
     }
 }
 
-impl AsRef<Logging> for Common {
-    fn as_ref(&self) -> &Logging {
+impl AsRef<LogSettings> for CommonConfig {
+    fn as_ref(&self) -> &LogSettings {
         &self.logging
     }
 }
 
-/// How long a lease lives: less than the time after a job's end at which late writers are swept.
-fn read_lease(settings: &impl Settings) -> Result<Duration, ConfigError> {
-    Ok(Duration::from_secs(settings.number("HEADRACE_LEASE_SECONDS", (5, LeaseSettings::default().length.as_secs(), 120))?))
-}
-
-/// The kickoff function's settings.
+/// Settings of the kickoff function.
 #[derive(Clone, Debug)]
 pub struct KickoffConfig {
-    /// Table and log.
-    pub common: Common,
-    /// Who may come in.
+    /// The job table and the log settings.
+    pub common: CommonConfig,
+    /// The access mode.
     pub access: AccessControl,
-    /// The task queue's URL.
+    /// The URL of the task queue.
     pub queue_url: String,
-    /// The lake; looked at once, so that a wrong setting fails here.
+    /// The lake. A wrong setting fails at kick-off, not later in the worker.
     pub source: Bucket,
-    /// The destination; looked at once.
+    /// The destination. A wrong setting fails at kick-off, not later in the worker.
     pub destination: Bucket,
-    /// The buckets in which clients may have destinations of their own.
+    /// The buckets that clients may have destinations in.
     pub client_buckets: BTreeSet<String>,
-    /// The KMS key under which jobs' secrets are sealed; without it no export can be de-identified.
-    pub secrets_key: Option<String>,
-    /// What jobs are promised.
-    pub terms: Terms,
+    /// The KMS key that encrypts job secrets. Without it, exports cannot be de-identified.
+    pub job_secret_key: Option<String>,
+    /// The limits and options of exports.
+    pub export: ExportSettings,
 }
 
 impl KickoffConfig {
-    /// Reads them.
-    pub fn read(settings: &impl Settings) -> Result<Self, ConfigError> {
-        let source = Bucket::source(settings)?;
+    /// Reads and validates the settings.
+    pub fn read(settings: &impl SettingSource) -> Result<Self, ConfigError> {
+        let source = Bucket::read_source(settings)?;
         Ok(Self {
-            common: Common::read(settings)?,
+            common: CommonConfig::read(settings)?,
             access: AccessControl::read(settings)?,
-            queue_url: settings.required("HEADRACE_QUEUE_URL")?,
+            queue_url: settings.required(Setting::QueueUrl)?,
             client_buckets: read_client_buckets(settings, &source)?,
-            secrets_key: settings.get("HEADRACE_SECRETS_KEY"),
+            job_secret_key: settings.get(Setting::JobSecretKmsKey),
             source,
-            destination: Bucket::destination(settings)?,
-            terms: Terms::read(settings)?,
+            destination: Bucket::read_destination(settings)?,
+            export: ExportSettings::read(settings)?,
         })
     }
 }
 
-/// A comma-separated list of buckets. Not the lake's: what is written there would be read as part of it.
-fn read_client_buckets(settings: &impl Settings, lake: &Bucket) -> Result<BTreeSet<String>, ConfigError> {
-    let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.');
-    let read = |name: &str| {
-        let wrong = |problem| Err(ConfigError { variable: "HEADRACE_CLIENT_BUCKETS", problem });
+/// Reads a comma-separated list of bucket names. The lake's bucket is rejected: exported files would be read as part of the
+/// lake.
+fn read_client_buckets(settings: &impl SettingSource, lake: &Bucket) -> Result<BTreeSet<String>, ConfigError> {
+    let parse = |name: &str| {
+        let invalid = |problem| Err(ConfigError { setting: Setting::ClientBuckets, problem });
         match name.trim() {
-            name if !(3..=63).contains(&name.len()) || !name.bytes().all(is_plain) => {
-                wrong(format!("names `{name}`: a bucket is 3 to 63 characters of a-z, 0-9, the hyphen and the dot"))
+            name if !is_bucket_name(name) => {
+                invalid(format!("names `{name}`: a bucket name is 3 to 63 characters of a-z, 0-9, hyphen and dot"))
             }
-            name if name == lake.name => wrong(format!("names `{name}`, the lake's bucket: name buckets that are only written to")),
+            name if name == lake.name => {
+                invalid(format!("names `{name}`, the bucket of the lake: name only buckets that hold no source data"))
+            }
             name => Ok(name.to_owned()),
         }
     };
-    let list = settings.get("HEADRACE_CLIENT_BUCKETS");
-    list.iter().flat_map(|list| list.split(',')).map(read).collect()
+    let list = settings.get(Setting::ClientBuckets);
+    list.iter().flat_map(|list| list.split(',')).map(parse).collect()
 }
 
-/// The token function's settings.
+/// Settings of the token function.
 #[derive(Clone, Debug)]
 pub struct TokenConfig {
-    /// Table and log.
-    pub common: Common,
-    /// Who may come in.
+    /// The job table and the log settings.
+    pub common: CommonConfig,
+    /// The access mode.
     pub access: AccessControl,
-    /// The KMS key that signs tokens: its id, ARN or alias.
+    /// The KMS key that signs access tokens: its id, ARN or alias.
     pub signing_key: String,
 }
 
 impl TokenConfig {
-    /// Reads them.
-    pub fn read(settings: &impl Settings) -> Result<Self, ConfigError> {
+    /// Reads and validates the settings.
+    pub fn read(settings: &impl SettingSource) -> Result<Self, ConfigError> {
         Ok(Self {
-            common: Common::read(settings)?,
+            common: CommonConfig::read(settings)?,
             access: AccessControl::read(settings)?,
-            signing_key: settings.required("HEADRACE_SIGNING_KEY")?,
+            signing_key: settings.required(Setting::SigningKey)?,
         })
     }
 }
 
-/// The status function's settings.
+/// Settings of the status function.
 #[derive(Clone, Debug)]
 pub struct StatusConfig {
-    /// Table and log.
-    pub common: Common,
-    /// Who may come in.
+    /// The job table and the log settings.
+    pub common: CommonConfig,
+    /// The access mode.
     pub access: AccessControl,
-    /// The FHIR base, if it is not to be taken from each request.
+    /// The FHIR base URL. `None` derives it from each request.
     pub base: Option<String>,
 }
 
 impl StatusConfig {
-    /// Reads them.
-    pub fn read(settings: &impl Settings) -> Result<Self, ConfigError> {
-        Ok(Self { common: Common::read(settings)?, access: AccessControl::read(settings)?, base: terms::base(settings)? })
+    /// Reads and validates the settings.
+    pub fn read(settings: &impl SettingSource) -> Result<Self, ConfigError> {
+        Ok(Self { common: CommonConfig::read(settings)?, access: AccessControl::read(settings)?, base: shared::read_base_url(settings)? })
     }
 }
 
-/// The metadata function's settings.
+/// Settings of the metadata function.
 #[derive(Clone, Debug)]
 pub struct MetadataConfig {
-    /// Log.
-    pub logging: Logging,
-    /// What it tells of.
-    pub offer: Offer,
+    /// The log settings.
+    pub logging: LogSettings,
+    /// The settings that the CapabilityStatement describes.
+    pub capabilities: CapabilitySettings,
 }
 
 impl MetadataConfig {
-    /// Reads them.
-    pub fn read(settings: &impl Settings) -> Result<Self, ConfigError> {
-        Ok(Self { logging: Logging::read(settings), offer: Offer::read(settings)? })
+    /// Reads and validates the settings.
+    pub fn read(settings: &impl SettingSource) -> Result<Self, ConfigError> {
+        Ok(Self { logging: LogSettings::read(settings), capabilities: CapabilitySettings::read(settings)? })
     }
 }
 
-/// The groups function's settings.
+/// Settings of the groups function.
 #[derive(Clone, Debug)]
 pub struct GroupsConfig {
-    /// Table and log.
-    pub common: Common,
-    /// Who may come in.
+    /// The job table and the log settings.
+    pub common: CommonConfig,
+    /// The access mode.
     pub access: AccessControl,
     /// The lake.
     pub source: Bucket,
-    /// The FHIR base, if it is not to be taken from each request.
+    /// The FHIR base URL. `None` derives it from each request.
     pub base: Option<String>,
-    /// The version of FHIR that the lake's resources are in.
+    /// The FHIR version of the lake's resources.
     pub version: FhirVersion,
 }
 
 impl GroupsConfig {
-    /// Reads them.
-    pub fn read(settings: &impl Settings) -> Result<Self, ConfigError> {
+    /// Reads and validates the settings.
+    pub fn read(settings: &impl SettingSource) -> Result<Self, ConfigError> {
         Ok(Self {
-            common: Common::read(settings)?,
+            common: CommonConfig::read(settings)?,
             access: AccessControl::read(settings)?,
-            source: Bucket::source(settings)?,
-            base: terms::base(settings)?,
-            version: terms::version(settings)?,
+            source: Bucket::read_source(settings)?,
+            base: shared::read_base_url(settings)?,
+            version: shared::read_fhir_version(settings)?,
         })
     }
 }
 
-/// The settings of the functions that touch recorded files: cancel and files.
+/// Settings of the functions that access exported files: cancel and files.
 #[derive(Clone, Debug)]
-pub struct PartsConfig {
-    /// Table and log.
-    pub common: Common,
-    /// Who may come in.
+pub struct OutputConfig {
+    /// The job table and the log settings.
+    pub common: CommonConfig,
+    /// The access mode.
     pub access: AccessControl,
     /// The destination.
     pub destination: Bucket,
 }
 
-impl PartsConfig {
-    /// Reads them.
-    pub fn read(settings: &impl Settings) -> Result<Self, ConfigError> {
-        Ok(Self { common: Common::read(settings)?, access: AccessControl::read(settings)?, destination: Bucket::destination(settings)? })
+impl OutputConfig {
+    /// Reads and validates the settings.
+    pub fn read(settings: &impl SettingSource) -> Result<Self, ConfigError> {
+        Ok(Self {
+            common: CommonConfig::read(settings)?,
+            access: AccessControl::read(settings)?,
+            destination: Bucket::read_destination(settings)?,
+        })
     }
 }
 
-/// The chunk-worker function's settings.
+/// Settings of the chunk-worker function.
 #[derive(Clone, Debug)]
 pub struct WorkerConfig {
-    /// Table and log.
-    pub common: Common,
-    /// The task queue's URL.
+    /// The job table and the log settings.
+    pub common: CommonConfig,
+    /// The URL of the task queue.
     pub queue_url: String,
-    /// The dead-letter queue's URL.
-    pub dlq_url: String,
+    /// The URL of the dead-letter queue.
+    pub dead_letter_queue_url: String,
     /// The lake.
     pub source: Bucket,
     /// The destination.
     pub destination: Bucket,
-    /// The KMS key under which jobs' secrets are sealed.
-    pub secrets_key: Option<String>,
-    /// How it works.
-    pub terms: WorkerSettings,
+    /// The KMS key that decrypts job secrets.
+    pub job_secret_key: Option<String>,
+    /// The settings of task execution.
+    pub worker: WorkerSettings,
 }
 
 impl WorkerConfig {
-    /// Reads them.
-    pub fn read(settings: &impl Settings) -> Result<Self, ConfigError> {
-        let tries = settings.number("HEADRACE_TASK_TRIES", (1, u64::from(LeaseSettings::default().tries), 100))?;
-        let lease =
-            LeaseSettings { length: read_lease(settings)?, tries: u32::try_from(tries).unwrap_or(u32::MAX), ..LeaseSettings::default() };
+    /// Reads and validates the settings.
+    pub fn read(settings: &impl SettingSource) -> Result<Self, ConfigError> {
+        let defaults = LeaseSettings::default();
+        let max_attempts = settings.number(Setting::TaskMaxAttempts, (1, u64::from(defaults.max_attempts), 100))?;
+        let lease = LeaseSettings {
+            duration: read_lease_duration(settings)?,
+            max_attempts: u32::try_from(max_attempts).unwrap_or(u32::MAX),
+            ..defaults
+        };
         Ok(Self {
-            common: Common::read(settings)?,
-            queue_url: settings.required("HEADRACE_QUEUE_URL")?,
-            dlq_url: settings.required("HEADRACE_DLQ_URL")?,
-            source: Bucket::source(settings)?,
-            destination: Bucket::destination(settings)?,
-            secrets_key: settings.get("HEADRACE_SECRETS_KEY"),
-            terms: WorkerSettings {
+            common: CommonConfig::read(settings)?,
+            queue_url: settings.required(Setting::QueueUrl)?,
+            dead_letter_queue_url: settings.required(Setting::DeadLetterQueueUrl)?,
+            source: Bucket::read_source(settings)?,
+            destination: Bucket::read_destination(settings)?,
+            job_secret_key: settings.get(Setting::JobSecretKmsKey),
+            worker: WorkerSettings {
                 lease,
-                trust_object_names: settings.flag("HEADRACE_TRUST_LAKE_NAMES", false)?,
+                trust_object_names: settings.flag(Setting::TrustObjectNames, false)?,
                 quotas: read_quotas(settings)?,
-                ..LakeTerms::read(settings)?.work_terms()
+                lake: shared::read_lake_settings(settings)?,
+                ..WorkerSettings::default()
             },
         })
     }
 }
 
-/// The reaper function's settings.
+/// Reads the duration of a lease. At most 120 s: it must be shorter than the time after a job's end at which the files of
+/// late writers are deleted.
+fn read_lease_duration(settings: &impl SettingSource) -> Result<Duration, ConfigError> {
+    Ok(Duration::from_secs(settings.number(Setting::LeaseSeconds, (5, LeaseSettings::default().duration.as_secs(), 120))?))
+}
+
+/// Settings of the reaper function.
 #[derive(Clone, Debug)]
 pub struct ReaperConfig {
-    /// Table and log.
-    pub common: Common,
-    /// The task queue's URL.
+    /// The job table and the log settings.
+    pub common: CommonConfig,
+    /// The URL of the task queue.
     pub queue_url: String,
     /// The destination.
     pub destination: Bucket,
-    /// Where the audit files lie.
+    /// The bucket of the audit files.
     pub audit: Bucket,
-    /// How many exports may be at work.
+    /// The limits of concurrent exports.
     pub quotas: Quotas,
 }
 
 impl ReaperConfig {
-    /// Reads them.
-    pub fn read(settings: &impl Settings) -> Result<Self, ConfigError> {
+    /// Reads and validates the settings.
+    pub fn read(settings: &impl SettingSource) -> Result<Self, ConfigError> {
         Ok(Self {
-            common: Common::read(settings)?,
-            queue_url: settings.required("HEADRACE_QUEUE_URL")?,
-            destination: Bucket::destination(settings)?,
-            audit: Bucket::audit(settings)?,
+            common: CommonConfig::read(settings)?,
+            queue_url: settings.required(Setting::QueueUrl)?,
+            destination: Bucket::read_destination(settings)?,
+            audit: Bucket::read_audit(settings)?,
             quotas: read_quotas(settings)?,
         })
     }

@@ -1,13 +1,13 @@
-//! From an event of API Gateway to a request, and from a response to what API Gateway takes.
+//! Converts API Gateway events to requests, and responses to what API Gateway expects.
 //!
-//! `lambda_http` does the same, but makes an absolute URL of the request's headers first and panics where there is none:
-//! `X-Forwarded-Proto: https,http`, which two proxies in a row send, is enough. A header must not be able to do that.
+//! `lambda_http` does the same, but builds an absolute URL from the request's headers and panics if that fails: the header
+//! `X-Forwarded-Proto: https,http`, which two proxies in a row send, is enough. A header must not stop a function.
 
 use std::collections::HashMap;
 use std::pin::Pin;
 
-use headrace_core::request::Refusal;
-use headrace_core::vocab::error::ExportError;
+use headrace_core::job::ExportError;
+use headrace_core::request::RequestError;
 use headrace_core::vocab::outcome::IssueCode;
 use lambda_http::aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
 use lambda_http::http::{Response, Uri};
@@ -15,39 +15,40 @@ use lambda_http::lambda_runtime::{self, LambdaEvent, service_fn};
 use lambda_http::request::RequestContext;
 use lambda_http::{Body, Error, Request, RequestExt as _};
 
-use crate::reply::{only_by_https, outcome};
+use crate::reply::{add_strict_transport_security, error_reply};
 
-/// Answers API Gateway's events until the process is stopped.
+/// Handles API Gateway events until the process is stopped.
 pub async fn run<A>(handle: impl Fn(Request) -> A) -> Result<(), Error>
 where
     A: Future<Output = Response<Body>>,
 {
-    // Behind a pointer: the type of a handler's future is deeper than the compiler looks.
+    // Boxed: the type of a handler's future exceeds the compiler's recursion limit.
     let handle = |request| -> Pin<Box<dyn Future<Output = Response<Body>> + '_>> { Box::pin(handle(request)) };
-    let respond = async |event: LambdaEvent<ApiGatewayV2httpRequest>| Ok::<_, Error>(gateway_response(answer(event.payload, handle).await));
+    let respond =
+        async |event: LambdaEvent<ApiGatewayV2httpRequest>| Ok::<_, Error>(to_gateway_response(handle_event(event.payload, handle).await));
     lambda_runtime::run(service_fn(respond)).await
 }
 
-/// Answers one event.
-pub async fn answer<A>(event: ApiGatewayV2httpRequest, handle: impl FnOnce(Request) -> A) -> Response<Body>
+/// Handles one event.
+pub async fn handle_event<A>(event: ApiGatewayV2httpRequest, handle: impl FnOnce(Request) -> A) -> Response<Body>
 where
     A: Future<Output = Response<Body>>,
 {
-    let mut response = match request(event) {
+    let mut response = match to_request(event) {
         Ok(request) => handle(request).await,
-        Err(refusal) => outcome(&ExportError::Refused(refusal)).into_response(),
+        Err(error) => error_reply(&ExportError::Rejected(error)).into_response(),
     };
-    // API Gateway speaks nothing else.
-    only_by_https(response.headers_mut());
+    // API Gateway serves nothing but https.
+    add_strict_transport_security(response.headers_mut());
     response
 }
 
-/// The request in an event. Its URI has path and query only: whoever needs the base takes it from [`crate::base`].
-fn request(event: ApiGatewayV2httpRequest) -> Result<Request, Refusal> {
+/// Converts an event to a request. Its URI has a query only; [`crate::base_url`] determines the base URL.
+fn to_request(event: ApiGatewayV2httpRequest) -> Result<Request, RequestError> {
     let path = event.raw_path.unwrap_or_default();
     let query = event.raw_query_string.filter(|query| !query.is_empty());
     let mut request = Request::new(event.body.map(|text| Body::from_maybe_encoded(event.is_base64_encoded, &text)).unwrap_or_default());
-    *request.uri_mut() = uri(query.as_deref())?;
+    *request.uri_mut() = query_uri(query.as_deref())?;
     *request.method_mut() = event.request_context.http.method.clone();
     *request.headers_mut() = event.headers;
     let parameters: HashMap<String, String> = event.path_parameters;
@@ -57,18 +58,19 @@ fn request(event: ApiGatewayV2httpRequest) -> Result<Request, Refusal> {
         .with_raw_http_path(path))
 }
 
-/// What can be no URI is refused. The path is not looked at: it comes by the route's parameters and as it was sent.
-fn uri(query: Option<&str>) -> Result<Uri, Refusal> {
+/// Creates a URI with this query. Fails if the query is invalid. The path is left out: handlers read it from the route's
+/// parameters or as it was sent.
+fn query_uri(query: Option<&str>) -> Result<Uri, RequestError> {
     let Some(query) = query else { return Ok(Uri::from_static("/")) };
-    // The longest that the type holds is 65,534 bytes.
+    // A `Uri` holds at most 65,534 bytes.
     if query.len() > 60_000 {
-        return Err(Refusal::of(414, IssueCode::TooCostly, "query", "the query is too long: send a POST with a Parameters body"));
+        return Err(RequestError::new(414, IssueCode::TooCostly, "query", "the query is too long: send a POST with a Parameters body"));
     }
-    let refuse = |_| Refusal::of(400, IssueCode::Invalid, "query", "the query is not percent-encoded UTF-8");
-    Uri::try_from(format!("/?{query}")).map_err(refuse)
+    let invalid = |_| RequestError::new(400, IssueCode::Invalid, "query", "the query is not percent-encoded UTF-8");
+    Uri::try_from(format!("/?{query}")).map_err(invalid)
 }
 
-fn gateway_response(response: Response<Body>) -> ApiGatewayV2httpResponse {
+fn to_gateway_response(response: Response<Body>) -> ApiGatewayV2httpResponse {
     let (head, body) = response.into_parts();
     let mut answer = ApiGatewayV2httpResponse::default();
     answer.status_code = head.status.as_u16().into();
@@ -94,8 +96,8 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_the_request_that_was_sent() {
-        let request = request(event(&json!({ "host": "fhir.example", "prefer": "respond-async" }), "_type=Patient%2CGroup&x")).unwrap();
+    fn an_event_becomes_the_request_that_was_sent() {
+        let request = to_request(event(&json!({ "host": "fhir.example", "prefer": "respond-async" }), "_type=Patient%2CGroup&x")).unwrap();
         assert_eq!(request.method(), "POST");
         assert_eq!(request.uri().query(), Some("_type=Patient%2CGroup&x"));
         assert_eq!(request.raw_http_path(), "/prod/$export");
@@ -108,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn no_header_makes_an_event_unreadable() {
+    fn no_header_makes_an_event_invalid() {
         for headers in [
             json!({ "host": "fhir.example", "x-forwarded-proto": "https,http" }),
             json!({ "host": "fhir.example", "x-forwarded-proto": "javascript:" }),
@@ -120,22 +122,22 @@ mod tests {
             json!({ "host": "" }),
             json!({}),
         ] {
-            assert!(request(event(&headers, "")).is_ok(), "{headers}");
+            assert!(to_request(event(&headers, "")).is_ok(), "{headers}");
         }
     }
 
     #[test]
-    fn a_query_that_is_no_query_is_refused() {
+    fn an_invalid_query_is_rejected() {
         for (query, status) in [("a b", 400), ("\u{0}", 400), ("ü\n", 400), (&"x".repeat(70_000), 414)] {
-            assert_eq!(request(event(&json!({}), query)).unwrap_err().status, status);
+            assert_eq!(to_request(event(&json!({}), query)).unwrap_err().status, status);
         }
     }
 
     #[tokio::test]
-    async fn every_answer_keeps_browsers_from_making_anything_of_it() {
+    async fn every_response_has_the_headers_that_keep_browsers_from_rendering_or_caching_it() {
         let good = async |_| crate::reply::Reply::json(200, "application/json", "{}".to_owned()).into_response();
         for event in [event(&json!({}), ""), event(&json!({}), "a b")] {
-            let response = answer(event, good).await;
+            let response = handle_event(event, good).await;
             for (name, value) in [
                 ("strict-transport-security", "max-age=31536000"),
                 ("content-security-policy", "default-src 'none'; frame-ancestors 'none'"),
@@ -149,12 +151,12 @@ mod tests {
     }
 
     #[test]
-    fn a_response_is_handed_over_as_it_is() {
+    fn a_response_is_passed_on_unchanged() {
         let response = Response::builder().status(202).header("content-location", "https://x").body(Body::from("{}")).unwrap();
-        let json = serde_json::to_value(gateway_response(response)).unwrap();
+        let json = serde_json::to_value(to_gateway_response(response)).unwrap();
         assert_eq!((&json["statusCode"], &json["body"], &json["isBase64Encoded"]), (&json!(202), &json!("{}"), &json!(false)));
         assert_eq!(json["headers"]["content-location"], "https://x");
-        let json = serde_json::to_value(gateway_response(Response::new(Body::Empty))).unwrap();
+        let json = serde_json::to_value(to_gateway_response(Response::new(Body::Empty))).unwrap();
         assert_eq!(json.get("body"), None);
     }
 }

@@ -1,15 +1,15 @@
-//! Signed tokens as JOSE has them (RFC 7515 to 7519): taken apart here, checked with `jsonwebtoken`.
+//! Signed tokens (JOSE, RFC 7515 to 7519): parsed here, verified with `jsonwebtoken`.
 
 mod algorithm;
 mod audience;
-mod compact;
+mod jws;
 mod key_set;
+mod numeric_date;
 mod public_key;
-mod seconds;
 
 pub use algorithm::Algorithm;
 pub use audience::Audience;
-pub use compact::{BadToken, Compact, Header, TOKEN_LIMIT_BYTES};
-pub use key_set::{KeyProblem, KeySet, VerifyingKey};
-pub use public_key::{key_id, pem_of};
-pub use seconds::NumericDate;
+pub use jws::{CompactJws, JoseHeader, TOKEN_LIMIT_BYTES, TokenFormatError};
+pub use key_set::{KeySet, KeySetError, VerifyingKey};
+pub use numeric_date::NumericDate;
+pub use public_key::{key_id, to_pem};

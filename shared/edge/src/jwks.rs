@@ -1,11 +1,12 @@
-//! Key sets of others, fetched from their URLs: with care where a client has named the URL, and never kept longer than
-//! their owner allows.
+//! Key sets of clients and identity providers, fetched from their URLs and cached for as long as their owners allow.
 
 mod address;
+mod cache;
 mod fetch;
 mod lifetime;
-mod source;
+mod url_policy;
 
 pub use address::is_public;
-pub use fetch::{FetchError, Trust};
-pub use source::{JwksError, JwksSource};
+pub use cache::{JwksCache, JwksError};
+pub use fetch::FetchError;
+pub use url_policy::{InvalidJwksUrl, UrlPolicy};

@@ -1,9 +1,9 @@
-//! The body of a `POST` kick-off: a FHIR `Parameters` resource.
+//! Parses the body of a kick-off by `POST`: a FHIR `Parameters` resource.
 
 use std::cell::Cell;
 use std::fmt;
 
-use headrace_core::request::Refusal;
+use headrace_core::request::RequestError;
 use headrace_core::vocab::outcome::IssueCode;
 use lambda_http::Body;
 use lambda_http::http::HeaderMap;
@@ -11,165 +11,168 @@ use lambda_http::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::error::Category;
 
-/// The longest body that is read. Lambda takes 6 MB of event, in which a body in base64 is a third longer than it was sent.
+/// The longest accepted body, in bytes. A Lambda event has at most 6 MB, and base64 makes the body a third longer.
 const BODY_LIMIT_BYTES: usize = 4_000_000;
 
-/// The most parameters of one body.
+/// The most parameters in one body.
 const PARAMETERS_LIMIT: usize = 100_000;
 
-/// Reads the parameters of a body as name and text, in order; none of an empty body.
+/// Parses a body. Returns names and values in order, and nothing for an empty body.
 ///
-/// FHIR's types for what is text in a query are all accepted: clients differ in which they send.
-pub fn parameters(headers: &HeaderMap, body: &Body) -> Result<Vec<(String, String)>, Refusal> {
+/// All FHIR types for which a query has text are accepted: clients differ in the type that they send.
+pub fn parse_parameters_body(headers: &HeaderMap, body: &Body) -> Result<Vec<(String, String)>, RequestError> {
     let bytes = body.as_ref();
     if bytes.len() > BODY_LIMIT_BYTES {
         let text = "the body is longer than 4 MB: to export more patients than fit, make a Group of them and export that";
-        return Err(Refusal::of(413, IssueCode::TooCostly, "body", text));
+        return Err(RequestError::new(413, IssueCode::TooCostly, "body", text));
     }
     if bytes.trim_ascii().is_empty() {
         return Ok(Vec::new());
     }
     require_json(headers)?;
-    let at = Place::default();
+    let position = ParameterPosition::default();
     let mut reader = serde_json::Deserializer::from_slice(bytes);
-    let read = Resource { at: &at }.deserialize(&mut reader).and_then(|read| reader.end().map(|()| read));
-    read.map_err(|error| refuse(at.expression(), &fault(&error, &at)))?
+    let parsed = ResourceSeed { position: &position }.deserialize(&mut reader).and_then(|parsed| reader.end().map(|()| parsed));
+    parsed.map_err(|error| invalid(position.expression(), &describe_json_error(&error, &position)))?
 }
 
-fn refuse(expression: String, text: &str) -> Refusal {
-    Refusal::of(400, IssueCode::Structure, &expression, text)
+fn invalid(expression: String, text: &str) -> RequestError {
+    RequestError::new(400, IssueCode::Structure, &expression, text)
 }
 
-/// What is wrong with the JSON. The library's own text may hold what the client sent, so its place is all that is told.
-fn fault(error: &serde_json::Error, at: &Place) -> String {
+/// Describes a JSON error by its position only: the library's text may repeat what the client sent.
+fn describe_json_error(error: &serde_json::Error, position: &ParameterPosition) -> String {
     let (line, column) = (error.line(), error.column());
     match error.classify() {
         Category::Syntax | Category::Eof | Category::Io => format!("the body is not JSON: see line {line}, column {column}"),
         Category::Data => format!(
-            "{} is not what FHIR has there, at line {line}, column {column}: send \
+            "{} is not what FHIR defines there, at line {line}, column {column}: send \
              {{\"resourceType\":\"Parameters\",\"parameter\":[{{\"name\":\"_type\",\"valueString\":\"Patient\"}}]}}",
-            at.expression()
+            position.expression()
         ),
     }
 }
 
-fn require_json(headers: &HeaderMap) -> Result<(), Refusal> {
-    let refuse = |name: &str, text: &str| Err(Refusal::of(415, IssueCode::NotSupported, name, text));
+/// Rejects a body that is compressed or has another media type than JSON.
+fn require_json(headers: &HeaderMap) -> Result<(), RequestError> {
+    let unsupported = |name: &str, text: &str| Err(RequestError::new(415, IssueCode::NotSupported, name, text));
     let is_plain = |coding: &[u8]| coding.trim_ascii().eq_ignore_ascii_case(b"identity");
     if headers.get(CONTENT_ENCODING).is_some_and(|coding| !is_plain(coding.as_bytes())) {
-        return refuse("Content-Encoding", "the body must not be compressed");
+        return unsupported("Content-Encoding", "the body must not be compressed");
     }
     let media = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let media = media.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     if matches!(media.as_str(), "application/fhir+json" | "application/json") {
         return Ok(());
     }
-    refuse("Content-Type", "the body is a Parameters resource in JSON: send it with `Content-Type: application/fhir+json`")
+    unsupported("Content-Type", "the body is a Parameters resource in JSON: send it with `Content-Type: application/fhir+json`")
 }
 
-/// How far reading has come.
+/// The index of the parameter that is being parsed.
 #[derive(Debug, Default)]
-struct Place(Cell<Option<usize>>);
+struct ParameterPosition(Cell<Option<usize>>);
 
-impl Place {
-    /// As FHIRPath.
+impl ParameterPosition {
+    /// Returns the position as FHIRPath.
     fn expression(&self) -> String {
         self.0.get().map_or_else(|| "Parameters".to_owned(), |index| format!("Parameters.parameter[{index}]"))
     }
 }
 
-/// What reading gives: the outer failure is of JSON and its shape, the inner one of what a parameter may be.
-type Found = Result<Vec<(String, String)>, Refusal>;
+/// The parsed parameters, or the error for a parameter that an export does not have. Errors of the JSON itself are separate.
+type ParsedParameters = Result<Vec<(String, String)>, RequestError>;
 
-struct Resource<'a> {
-    at: &'a Place,
+/// Deserializes the resource.
+struct ResourceSeed<'a> {
+    position: &'a ParameterPosition,
 }
 
-impl<'de> DeserializeSeed<'de> for Resource<'_> {
-    type Value = Found;
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Found, D::Error> {
+impl<'de> DeserializeSeed<'de> for ResourceSeed<'_> {
+    type Value = ParsedParameters;
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<ParsedParameters, D::Error> {
         deserializer.deserialize_map(self)
     }
 }
 
-impl<'de> Visitor<'de> for Resource<'_> {
-    type Value = Found;
+impl<'de> Visitor<'de> for ResourceSeed<'_> {
+    type Value = ParsedParameters;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a Parameters resource")
     }
 
-    fn visit_map<M: MapAccess<'de>>(self, mut members: M) -> Result<Found, M::Error> {
-        let (mut is_parameters, mut found) = (false, None);
+    fn visit_map<M: MapAccess<'de>>(self, mut members: M) -> Result<ParsedParameters, M::Error> {
+        let (mut is_parameters, mut parameters) = (false, None);
         while let Some(name) = members.next_key::<String>()? {
             match name.as_str() {
                 "resourceType" => is_parameters = members.next_value::<String>()? == "Parameters",
-                "parameter" if found.is_none() => {
-                    found = Some(members.next_value_seed(List { at: self.at })?);
-                    self.at.0.set(None);
+                "parameter" if parameters.is_none() => {
+                    parameters = Some(members.next_value_seed(ListSeed { position: self.position })?);
+                    self.position.0.set(None);
                 }
                 "parameter" => return Err(M::Error::duplicate_field("parameter")),
                 _ => drop(members.next_value::<IgnoredAny>()?),
             }
         }
         if is_parameters {
-            return Ok(found.unwrap_or_else(|| Ok(Vec::new())));
+            return Ok(parameters.unwrap_or_else(|| Ok(Vec::new())));
         }
-        Ok(Err(refuse("Parameters.resourceType".to_owned(), "the body's resourceType is not Parameters")))
+        Ok(Err(invalid("Parameters.resourceType".to_owned(), "the body's resourceType is not Parameters")))
     }
 }
 
-struct List<'a> {
-    at: &'a Place,
+/// Deserializes the list of parameters.
+struct ListSeed<'a> {
+    position: &'a ParameterPosition,
 }
 
-impl<'de> DeserializeSeed<'de> for List<'_> {
-    type Value = Found;
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Found, D::Error> {
+impl<'de> DeserializeSeed<'de> for ListSeed<'_> {
+    type Value = ParsedParameters;
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<ParsedParameters, D::Error> {
         deserializer.deserialize_seq(self)
     }
 }
 
-impl<'de> Visitor<'de> for List<'_> {
-    type Value = Found;
+impl<'de> Visitor<'de> for ListSeed<'_> {
+    type Value = ParsedParameters;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an array of parameters")
     }
 
-    fn visit_seq<S: SeqAccess<'de>>(self, mut items: S) -> Result<Found, S::Error> {
-        let mut found = Ok(Vec::new());
+    fn visit_seq<S: SeqAccess<'de>>(self, mut items: S) -> Result<ParsedParameters, S::Error> {
+        let mut parsed = Ok(Vec::new());
         for index in 0.. {
-            self.at.0.set(Some(index));
-            let Some(item) = items.next_element_seed(Item)? else { break };
-            // After the first failure the rest is only skipped: whether it is JSON at all is still of interest.
-            if let Ok(parameters) = &mut found {
+            self.position.0.set(Some(index));
+            let Some(item) = items.next_element_seed(ParameterSeed)? else { break };
+            // After the first invalid parameter, the rest is only checked to be JSON.
+            if let Ok(parameters) = &mut parsed {
                 match item {
                     Ok(_) if index == PARAMETERS_LIMIT => {
                         let text =
                             format!("the body has more than {PARAMETERS_LIMIT} parameters: list several patients in one, with commas");
-                        found = Err(Refusal::of(413, IssueCode::TooCostly, "Parameters.parameter", text));
+                        parsed = Err(RequestError::new(413, IssueCode::TooCostly, "Parameters.parameter", text));
                     }
                     Ok(parameter) => parameters.push(parameter),
-                    Err(text) => found = Err(refuse(self.at.expression(), &format!("{} {text}", self.at.expression()))),
+                    Err(text) => parsed = Err(invalid(self.position.expression(), &format!("{} {text}", self.position.expression()))),
                 }
             }
         }
-        Ok(found)
+        Ok(parsed)
     }
 }
 
-/// One parameter: its name and its value's text, or what is wrong with it.
-struct Item;
+/// Deserializes one parameter: its name and its value as text, or what is wrong with it.
+struct ParameterSeed;
 
-impl<'de> DeserializeSeed<'de> for Item {
+impl<'de> DeserializeSeed<'de> for ParameterSeed {
     type Value = Result<(String, String), &'static str>;
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         deserializer.deserialize_map(self)
     }
 }
 
-impl<'de> Visitor<'de> for Item {
+impl<'de> Visitor<'de> for ParameterSeed {
     type Value = Result<(String, String), &'static str>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -177,20 +180,20 @@ impl<'de> Visitor<'de> for Item {
     }
 
     fn visit_map<M: MapAccess<'de>>(self, mut members: M) -> Result<Self::Value, M::Error> {
-        let (mut name, mut value, mut fault) = (None, None, None);
+        let (mut name, mut value, mut problem) = (None, None, None);
         while let Some(member) = members.next_key::<String>()? {
-            match (member.as_str(), Kind::of(&member)) {
+            match (member.as_str(), ValueType::from_member(&member)) {
                 ("name", _) if name.is_none() => name = Some(members.next_value::<String>()?),
-                (_, Some(kind)) if value.is_none() => match members.next_value_seed(kind)? {
+                (_, Some(value_type)) if value.is_none() => match members.next_value_seed(value_type)? {
                     Some(text) => value = Some(text),
-                    None => fault = Some("has a value that is not of the type its name says"),
+                    None => problem = Some("has a value that is not of the type that its name says"),
                 },
-                // Extensions say nothing about the export.
+                // Extensions do not affect the export.
                 ("id" | "extension" | "modifierExtension", _) => drop(members.next_value::<IgnoredAny>()?),
-                (hidden, _) if hidden.starts_with('_') => drop(members.next_value::<IgnoredAny>()?),
-                (other, kind) => {
+                (primitive, _) if primitive.starts_with('_') => drop(members.next_value::<IgnoredAny>()?),
+                (other, value_type) => {
                     members.next_value::<IgnoredAny>()?;
-                    fault = Some(match (other, kind) {
+                    problem = Some(match (other, value_type) {
                         ("name", _) => "has two names",
                         (_, Some(_)) => "has two values: send a parameter of the same name for each",
                         ("part", None) => "has parts, and no parameter of an export has any",
@@ -200,8 +203,8 @@ impl<'de> Visitor<'de> for Item {
                 }
             }
         }
-        Ok(match (fault, name, value) {
-            (Some(fault), _, _) => Err(fault),
+        Ok(match (problem, name, value) {
+            (Some(problem), _, _) => Err(problem),
             (None, None, _) => Err("has no name"),
             (None, Some(_), None) => Err("has no value"),
             (None, Some(name), Some(value)) => Ok((name, value)),
@@ -209,37 +212,38 @@ impl<'de> Visitor<'de> for Item {
     }
 }
 
-/// How a value is written in JSON.
+/// The JSON type of a parameter's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum ValueType {
     Text,
-    Flag,
-    Count,
+    Boolean,
+    Integer,
     Reference,
 }
 
-impl Kind {
-    fn of(member: &str) -> Option<Self> {
+impl ValueType {
+    /// Returns the type of a member `value[x]`. `None` if an export has no parameter of that type.
+    fn from_member(member: &str) -> Option<Self> {
         match member {
             "valueString" | "valueCode" | "valueUri" | "valueUrl" | "valueCanonical" | "valueId" | "valueOid" | "valueUuid"
             | "valueMarkdown" | "valueInstant" | "valueDateTime" | "valueDate" | "valueInteger64" => Some(Self::Text),
-            "valueBoolean" => Some(Self::Flag),
-            "valueInteger" | "valuePositiveInt" | "valueUnsignedInt" => Some(Self::Count),
+            "valueBoolean" => Some(Self::Boolean),
+            "valueInteger" | "valuePositiveInt" | "valueUnsignedInt" => Some(Self::Integer),
             "valueReference" => Some(Self::Reference),
             _ => None,
         }
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Kind {
+impl<'de> DeserializeSeed<'de> for ValueType {
     type Value = Option<String>;
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Option<String>, D::Error> {
         deserializer.deserialize_any(self)
     }
 }
 
-/// The value's text, if it is written as its kind is.
-impl<'de> Visitor<'de> for Kind {
+/// Returns the value as text, if its JSON type is the expected one.
+impl<'de> Visitor<'de> for ValueType {
     type Value = Option<String>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -251,15 +255,15 @@ impl<'de> Visitor<'de> for Kind {
     }
 
     fn visit_bool<E>(self, flag: bool) -> Result<Option<String>, E> {
-        Ok((self == Self::Flag).then(|| flag.to_string()))
+        Ok((self == Self::Boolean).then(|| flag.to_string()))
     }
 
     fn visit_u64<E>(self, count: u64) -> Result<Option<String>, E> {
-        Ok((self == Self::Count).then(|| count.to_string()))
+        Ok((self == Self::Integer).then(|| count.to_string()))
     }
 
     fn visit_i64<E>(self, count: i64) -> Result<Option<String>, E> {
-        Ok((self == Self::Count).then(|| count.to_string()))
+        Ok((self == Self::Integer).then(|| count.to_string()))
     }
 
     fn visit_f64<E>(self, _: f64) -> Result<Option<String>, E> {

@@ -1,9 +1,10 @@
-//! HTTP out, and the one place where an error becomes an answer.
+//! HTTP responses, and the one place that converts errors to responses.
 
 use std::error::Error;
 
-use headrace_core::vocab::error::{ExportError, SourceError, StoreError};
-use headrace_core::vocab::outcome::{IssueCode, Outcome};
+use headrace_core::job::ExportError;
+use headrace_core::vocab::error::{SourceError, StoreError};
+use headrace_core::vocab::outcome::{IssueCode, OperationOutcome};
 use lambda_http::http::header::{
     ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, REFERRER_POLICY, RETRY_AFTER,
     STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS,
@@ -16,13 +17,13 @@ use crate::request::request_id;
 /// The media type of OperationOutcomes.
 pub const FHIR_JSON: &str = "application/fhir+json";
 
-/// When to ask again after a failure that passes, in seconds.
-const ASK_AGAIN: &str = "5";
+/// `Retry-After` of a temporary failure, in seconds.
+const RETRY_AFTER_FAILURE: &str = "5";
 
-/// When to ask again after a limit was met, in seconds: exports end after seconds or hours.
-const ROOM_LATER: &str = "60";
+/// `Retry-After` of a reached quota, in seconds: exports end after seconds or hours.
+const RETRY_AFTER_QUOTA: &str = "60";
 
-/// An answer in the making.
+/// A response under construction.
 #[derive(Clone, Debug)]
 pub struct Reply {
     status: StatusCode,
@@ -31,35 +32,37 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// An answer without a body.
+    /// Creates a response without a body.
     pub fn empty(status: u16) -> Self {
         Self { status: StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), headers: Vec::new(), body: Body::Empty }
     }
 
-    /// An answer with JSON text of this media type.
+    /// Creates a response with JSON text of this media type.
     pub fn json(status: u16, media_type: &str, body: String) -> Self {
-        Self { body: Body::Text(body), ..Self::empty(status) }.with(CONTENT_TYPE, media_type)
+        Self { body: Body::Text(body), ..Self::empty(status) }.with_header(CONTENT_TYPE, media_type)
     }
 
-    /// An answer with bytes of this media type.
+    /// Creates a response with bytes of this media type.
     pub fn bytes(status: u16, media_type: &str, body: Vec<u8>) -> Self {
-        Self { body: Body::Binary(body), ..Self::empty(status) }.with(CONTENT_TYPE, media_type)
+        Self { body: Body::Binary(body), ..Self::empty(status) }.with_header(CONTENT_TYPE, media_type)
     }
 
-    /// An OperationOutcome.
-    pub fn outcome(status: u16, outcome: &Outcome) -> Self {
+    /// Creates a response with an OperationOutcome.
+    pub fn outcome(status: u16, outcome: &OperationOutcome) -> Self {
         Self::json(status, FHIR_JSON, outcome.to_string())
     }
 
-    /// With this header.
+    /// Adds a header.
     #[must_use]
-    pub fn with(mut self, name: HeaderName, value: impl Into<String>) -> Self {
+    pub fn with_header(mut self, name: HeaderName, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
         self
     }
 
-    /// As the runtime takes it. Nothing that this service answers may be cached: it is a patient's, or it changes. Nothing
-    /// is a page: whatever a browser takes it for, it shows nothing, loads nothing and tells nobody where it was.
+    /// Converts to the HTTP response, with headers against misuse by browsers.
+    ///
+    /// No response may be cached: it holds patient data, or it changes. None is a web page: a browser must not render it, load
+    /// anything for it or send its URL as a referrer.
     pub fn into_response(self) -> Response<Body> {
         let mut response = Response::new(self.body);
         *response.status_mut() = self.status;
@@ -71,27 +74,27 @@ impl Reply {
         for (name, value) in self.headers {
             match HeaderValue::try_from(value) {
                 Ok(value) => drop(headers.insert(name, value)),
-                Err(_) => tracing::error!(header = %name, "a header's value was not printable and is left out"),
+                Err(_) => tracing::error!(header = %name, "a response header with an invalid value was left out"),
             }
         }
         response
     }
 }
 
-/// Has browsers come by https alone from now on (RFC 6797): for answers that went by it.
-pub fn only_by_https(headers: &mut HeaderMap) {
+/// Tells browsers to use only https for this host (RFC 6797). For responses that are sent by https.
+pub fn add_strict_transport_security(headers: &mut HeaderMap) {
     headers.insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
 }
 
-/// The answer to an error: status, issue code, public text. The cause goes to the log, once, here.
-pub fn refuse(request: &Request, error: &ExportError) -> Response<Body> {
-    let reply = outcome(error);
+/// Creates the response to an error and logs the error with its cause. No other place logs it.
+pub fn error_response(request: &Request, error: &ExportError) -> Response<Body> {
+    let reply = error_reply(error);
     let (id, status) = (request_id(request), reply.status.as_u16());
     match error {
-        // Its text repeats what the client sent.
-        ExportError::Refused(refusal) => tracing::info!(status, request.id = id, code = ?refusal.code, "the request was refused"),
-        ExportError::TooMany(limit) => tracing::info!(status, request.id = id, ?limit, "the request was refused for want of room"),
-        ExportError::NotFound(what) => tracing::info!(status, request.id = id, what, "the request was for something unknown"),
+        // Without the text, which may repeat what the client sent.
+        ExportError::Rejected(error) => tracing::info!(status, request.id = id, code = ?error.code, "the request was rejected"),
+        ExportError::QuotaReached(quota) => tracing::info!(status, request.id = id, ?quota, "the request was rejected: a quota is reached"),
+        ExportError::NotFound(what) => tracing::info!(status, request.id = id, what, "the request names something unknown"),
         ExportError::Store(_) | ExportError::Source(_) | ExportError::NotDeidentified(_) => {
             tracing::error!(status, request.id = id, error = error as &dyn Error, "the request failed");
         }
@@ -99,35 +102,37 @@ pub fn refuse(request: &Request, error: &ExportError) -> Response<Body> {
     reply.into_response()
 }
 
-/// How each error is answered. No variant shows its cause.
-pub fn outcome(error: &ExportError) -> Reply {
-    let say = |status, code| Reply::outcome(status, &Outcome::error(code, error.to_string()));
-    let passing = |text: &str| Reply::outcome(503, &Outcome::error(IssueCode::Transient, text)).with(RETRY_AFTER, ASK_AGAIN);
+/// Creates the response to an error: status, issue code and public text. It never shows the cause.
+pub fn error_reply(error: &ExportError) -> Reply {
+    let with_text = |status, code| Reply::outcome(status, &OperationOutcome::error(code, error.to_string()));
+    let temporary = |text: &str| {
+        Reply::outcome(503, &OperationOutcome::error(IssueCode::Transient, text)).with_header(RETRY_AFTER, RETRY_AFTER_FAILURE)
+    };
     match error {
-        // The one method that is refused is another than GET and POST at a kick-off.
-        ExportError::Refused(refusal) if refusal.status == 405 => Reply::outcome(405, &refusal.outcome()).with(ALLOW, "GET, POST"),
-        ExportError::Refused(refusal) => Reply::outcome(refusal.status, &refusal.outcome()),
-        ExportError::TooMany(_) => say(429, IssueCode::Throttled).with(RETRY_AFTER, ROOM_LATER),
-        ExportError::NotFound(_) => say(404, IssueCode::NotFound),
+        // Only a kick-off rejects methods.
+        ExportError::Rejected(error) if error.status == 405 => Reply::outcome(405, &error.outcome()).with_header(ALLOW, "GET, POST"),
+        ExportError::Rejected(error) => Reply::outcome(error.status, &error.outcome()),
+        ExportError::QuotaReached(_) => with_text(429, IssueCode::Throttled).with_header(RETRY_AFTER, RETRY_AFTER_QUOTA),
+        ExportError::NotFound(_) => with_text(404, IssueCode::NotFound),
         ExportError::Store(StoreError::Misconfigured { .. }) | ExportError::Source(SourceError::Misconfigured { .. }) => {
-            say(500, IssueCode::Exception)
+            with_text(500, IssueCode::Exception)
         }
-        ExportError::Store(StoreError::Unreadable { .. }) => say(500, IssueCode::Exception),
-        ExportError::NotDeidentified(_) => say(500, IssueCode::Processing),
-        ExportError::Source(SourceError::Changed { .. }) => say(500, IssueCode::Conflict),
-        ExportError::Source(SourceError::Unreadable { .. }) => say(500, IssueCode::Exception),
-        ExportError::Store(StoreError::NotApplied { what, .. } | StoreError::Unknown { what, .. }) => {
-            passing(&format!("{what} could not be reached; try again"))
+        ExportError::Store(StoreError::Unreadable { .. }) => with_text(500, IssueCode::Exception),
+        ExportError::NotDeidentified(_) => with_text(500, IssueCode::Processing),
+        ExportError::Source(SourceError::Changed { .. }) => with_text(500, IssueCode::Conflict),
+        ExportError::Source(SourceError::Unreadable { .. }) => with_text(500, IssueCode::Exception),
+        ExportError::Store(StoreError::NotApplied { store, .. } | StoreError::Unknown { store, .. }) => {
+            temporary(&format!("{store} could not be reached; try again"))
         }
-        ExportError::Store(StoreError::Stale) => passing("somebody else changed the same export at this moment; try again"),
-        ExportError::Source(SourceError::Unavailable(_)) => passing("the lake could not be reached; try again"),
+        ExportError::Store(StoreError::Stale) => temporary("another request changed the same export at the same time; try again"),
+        ExportError::Source(SourceError::Unavailable(_)) => temporary("the lake could not be reached; try again"),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use headrace_core::job::Limit;
-    use headrace_core::request::Refusal;
+    use headrace_core::job::Quota;
+    use headrace_core::request::RequestError;
 
     use super::*;
 
@@ -136,15 +141,15 @@ mod tests {
     fn every_error() -> Vec<ExportError> {
         let cause = || CANARY.into();
         vec![
-            Refusal::of(400, IssueCode::Value, "_type", "no").into(),
-            ExportError::TooMany(Limit::PerCaller(3)),
-            ExportError::TooMany(Limit::Global(40)),
+            RequestError::new(400, IssueCode::Value, "_type", "no").into(),
+            ExportError::QuotaReached(Quota::PerCaller(3)),
+            ExportError::QuotaReached(Quota::Global(40)),
             ExportError::NotFound("this export"),
-            StoreError::NotApplied { what: "the job table", cause: cause() }.into(),
-            StoreError::Unknown { what: "the job table", cause: cause() }.into(),
+            StoreError::NotApplied { store: "the job table", cause: cause() }.into(),
+            StoreError::Unknown { store: "the job table", cause: cause() }.into(),
             StoreError::Stale.into(),
             StoreError::Misconfigured { remedy: "HEADRACE_TABLE is wrong".into(), cause: cause() }.into(),
-            StoreError::Unreadable { what: "the job table", detail: "the attribute x".into() }.into(),
+            StoreError::Unreadable { store: "the job table", detail: "the attribute x".into() }.into(),
             SourceError::Changed { object: "Patient.ndjson".into() }.into(),
             SourceError::Unreadable { object: "Patient.ndjson.gz".into(), detail: "it ends too early" }.into(),
             SourceError::Misconfigured { remedy: "HEADRACE_SOURCE_BUCKET is wrong".into(), cause: cause() }.into(),
@@ -153,21 +158,21 @@ mod tests {
     }
 
     #[test]
-    fn no_answer_shows_a_cause() {
+    fn no_response_shows_a_cause() {
         for error in every_error() {
-            let reply = outcome(&error);
+            let reply = error_reply(&error);
             assert!(!format!("{reply:?}").contains(CANARY), "{error:?}");
             assert!(reply.status.is_client_error() || reply.status.is_server_error());
         }
     }
 
     #[test]
-    fn a_limit_that_is_met_is_429_and_names_itself_and_what_to_do() {
-        for (limit, words) in [
-            (Limit::PerCaller(3), ["3 of your exports", "HEADRACE_JOBS_PER_CALLER", "DELETE"]),
-            (Limit::Global(40), ["40 exports", "HEADRACE_JOBS", "try again later"]),
+    fn a_reached_quota_is_429_and_names_the_limit_and_a_remedy() {
+        for (quota, words) in [
+            (Quota::PerCaller(3), ["3 of your exports", "HEADRACE_MAX_EXPORTS_PER_CLIENT", "DELETE"]),
+            (Quota::Global(40), ["40 exports", "HEADRACE_MAX_CONCURRENT_EXPORTS", "try again later"]),
         ] {
-            let reply = outcome(&ExportError::TooMany(limit)).into_response();
+            let reply = error_reply(&ExportError::QuotaReached(quota)).into_response();
             assert_eq!(reply.status(), 429);
             assert_eq!(reply.headers()["retry-after"], "60");
             let Body::Text(text) = reply.body() else { panic!("an OperationOutcome") };
@@ -176,8 +181,8 @@ mod tests {
     }
 
     #[test]
-    fn p9_failing_to_look_is_503_and_says_when_to_ask_again() {
-        let reply = outcome(&StoreError::Unknown { what: "the job table", cause: "".into() }.into()).into_response();
+    fn p9_an_unreachable_store_is_503_with_retry_after() {
+        let reply = error_reply(&StoreError::Unknown { store: "the job table", cause: "".into() }.into()).into_response();
         assert_eq!(reply.status(), 503);
         assert_eq!(reply.headers()["retry-after"], "5");
         assert!(matches!(reply.body(), Body::Text(text) if text.contains("\"transient\"")));

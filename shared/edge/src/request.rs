@@ -1,71 +1,79 @@
-//! HTTP in: from an API Gateway event to what core asks for.
+//! Reads API Gateway requests: paths, queries, headers and bodies of kick-offs, and the ids in paths.
 
-use headrace_core::output::file::OutputFileName;
-use headrace_core::request::{Asked, Level, Refusal};
+use headrace_core::job::ExportError;
+use headrace_core::job::file::OutputFileName;
+use headrace_core::request::{RawKickOff, RequestError};
 use headrace_core::vocab::ids::JobId;
+use headrace_core::vocab::level::Level;
 use headrace_core::vocab::outcome::IssueCode;
-use lambda_http::http::header::{ACCEPT, HeaderName};
+use lambda_http::http::header::HeaderName;
 use lambda_http::http::{HeaderMap, Method};
+use lambda_http::request::RequestContext;
 use lambda_http::{Request, RequestExt};
 use percent_encoding::percent_decode_str;
 
-use headrace_core::vocab::error::ExportError;
+use crate::accept::require_fhir_json;
+use crate::parameters::parse_parameters_body;
+use crate::percent;
+use crate::prefer::parse_preferences;
 
-/// The longest query that is read, in bytes. API Gateway takes about 10 kB of request line and headers.
+/// The longest accepted query, in bytes. API Gateway accepts about 10 kB of request line and headers.
 const QUERY_LIMIT_BYTES: usize = 16 << 10;
 
-/// A kick-off, and the end of its path that names the operation, as it was sent.
+/// The level of a kick-off, and the end of its path that names it, as it was sent.
 #[derive(Clone, Debug)]
 pub struct KickOffPath {
-    /// Whose data.
+    /// The export level.
     pub level: Level,
-    /// `/$export`, `/Patient/$export`, …
+    /// The path below the FHIR base: `/$export`, `/Patient/$export`, …
     pub route: String,
 }
 
-/// Reads which export the path asks for.
-pub fn kick_off_path(request: &Request) -> Result<KickOffPath, ExportError> {
+/// Parses the path of a kick-off. The path may begin with a stage or another prefix.
+pub fn parse_kick_off_path(request: &Request) -> Result<KickOffPath, ExportError> {
     let path = request.raw_http_path();
     let mut from_the_end = path.rsplit('/');
     let operation = from_the_end.next().unwrap_or_default();
     if percent_decode_str(operation).decode_utf8().as_deref() != Ok("$export") {
         return Err(ExportError::NotFound("this operation"));
     }
-    let (one, two) = (from_the_end.next().unwrap_or_default(), from_the_end.next().unwrap_or_default());
-    let (level, before) = match (two, one) {
-        ("Group", _) => (Level::Group(decoded(one)), vec![two, one]),
-        ("Patient", _) => (Level::OnePatient(decoded(one)), vec![two, one]),
-        (_, "Patient") => (Level::AllPatients, vec![one]),
-        // Taken for a base, it would export the whole system where somebody forgot the group's id.
+    let (last, second_last) = (from_the_end.next().unwrap_or_default(), from_the_end.next().unwrap_or_default());
+    let (level, prefix) = match (second_last, last) {
+        ("Group", id) => (Level::Group(decode_segment(id)), vec![second_last, id]),
+        ("Patient", id) => (Level::OnePatient(decode_segment(id)), vec![second_last, id]),
+        (_, "Patient") => (Level::AllPatients, vec![last]),
+        // A client that forgot the group's id must not get an export of the whole system.
         (_, "Group") => return Err(ExportError::NotFound("an export of all groups")),
         (_, _) => (Level::System, vec![]),
     };
-    let route = before.into_iter().chain([operation]).fold(String::new(), |route, segment| route + "/" + segment);
+    let route = prefix.into_iter().chain([operation]).fold(String::new(), |route, segment| route + "/" + segment);
     Ok(KickOffPath { level, route })
 }
 
-/// A path segment's text. What is not UTF-8 names nothing that exists.
-fn decoded(segment: &str) -> String {
+/// Decodes a path segment. Invalid UTF-8 becomes replacement characters, which no existing id contains.
+fn decode_segment(segment: &str) -> String {
     percent_decode_str(segment).decode_utf8_lossy().into_owned()
 }
 
-/// Reads the kick-off's headers, its query and, where it was posted, its body: the parameters of both add up. Some clients
-/// post with a query and no body.
-pub fn asked(request: &Request, level: Level) -> Result<Asked, Refusal> {
-    let mut asked = Asked {
-        level,
-        accept: values(request.headers(), &ACCEPT),
-        prefer: values(request.headers(), &HeaderName::from_static("prefer")),
-        parameters: parameters(request.uri().query().unwrap_or_default())?,
-    };
-    if request.method() == Method::POST {
-        asked.parameters.extend(crate::parameters::parameters(request.headers(), request.body())?);
-    }
-    Ok(asked)
+/// Reads the headers and the parameters of a kick-off. The parameters of query and body are combined: some clients send a
+/// POST with a query and no body.
+pub fn raw_kick_off(request: &Request, level: Level) -> Result<RawKickOff, RequestError> {
+    let parameters = parameters(request)?;
+    require_fhir_json(request.headers())?;
+    Ok(RawKickOff { level, preferences: parse_preferences(request.headers())?, parameters })
 }
 
-/// What the manifest names as the kick-off's URL: with the query of a `GET`; of a `POST` without parameters wherever they
-/// stood (Bulk Data Access, "`request`").
+/// Reads the parameters of the query and, of a POST, of the body.
+pub fn parameters(request: &Request) -> Result<Vec<(String, String)>, RequestError> {
+    let mut parameters = parse_query(request.uri().query().unwrap_or_default())?;
+    if request.method() == Method::POST {
+        parameters.extend(parse_parameters_body(request.headers(), request.body())?);
+    }
+    Ok(parameters)
+}
+
+/// Returns the kick-off URL that the manifest shows: with the query of a GET, without that of a POST (Bulk Data Access,
+/// "`request`").
 pub fn kick_off_url(request: &Request, base: &str, route: &str) -> String {
     match request.uri().query() {
         Some(query) if request.method() != Method::POST => format!("{base}{route}?{query}"),
@@ -73,21 +81,21 @@ pub fn kick_off_url(request: &Request, base: &str, route: &str) -> String {
     }
 }
 
-fn values(headers: &HeaderMap, name: &HeaderName) -> Vec<String> {
+/// Returns every value of a header. Invalid UTF-8 becomes replacement characters.
+pub(crate) fn header_values(headers: &HeaderMap, name: &HeaderName) -> Vec<String> {
     headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).collect()
 }
 
-/// Percent-decodes once. A `+` stays a plus sign: in this API it stands in media types and time zones, and blanks do not occur.
-fn parameters(query: &str) -> Result<Vec<(String, String)>, Refusal> {
-    let refuse = |code, text: &str| Refusal::of(if code == IssueCode::TooCostly { 414 } else { 400 }, code, "query", text);
+/// Parses a query and percent-decodes it once. A `+` stays a plus sign: here it occurs in media types and time zones, and
+/// spaces do not occur.
+fn parse_query(query: &str) -> Result<Vec<(String, String)>, RequestError> {
     if query.len() > QUERY_LIMIT_BYTES {
-        return Err(refuse(IssueCode::TooCostly, "the query is longer than 16 KiB: send a POST with a Parameters body"));
+        let text = "the query is longer than 16 KiB: send a POST with a Parameters body";
+        return Err(RequestError::new(414, IssueCode::TooCostly, "query", text));
     }
     let decode = |piece: &str| {
-        let is_sound =
-            piece.split('%').skip(1).all(|rest| rest.get(..2).is_some_and(|hex| hex.bytes().all(|byte| byte.is_ascii_hexdigit())));
-        let text = percent_decode_str(piece).decode_utf8().ok().filter(|_| is_sound);
-        text.map(String::from).ok_or_else(|| refuse(IssueCode::Invalid, "the query is not percent-encoded UTF-8"))
+        let invalid = || RequestError::new(400, IssueCode::Invalid, "query", "the query is not percent-encoded UTF-8");
+        percent::decode(piece.as_bytes()).ok_or_else(invalid)
     };
     query
         .split('&')
@@ -99,24 +107,23 @@ fn parameters(query: &str) -> Result<Vec<(String, String)>, Refusal> {
         .collect()
 }
 
-/// The job that the path names. What cannot be a job's name is not known here.
+/// Returns the id of the job that the path names. A text that cannot be a job id is reported as an unknown export.
 pub fn job_id(request: &Request) -> Result<JobId, ExportError> {
-    let text = parameter(request, "job").ok_or(ExportError::NotFound("this export"))?;
+    let text = path_parameter(request, "job").ok_or(ExportError::NotFound("this export"))?;
     JobId::parse(&text).map_err(|_| ExportError::NotFound("this export"))
 }
 
-/// The file that the path names.
-pub fn part_name(request: &Request) -> Result<OutputFileName, ExportError> {
-    parameter(request, "name").and_then(|text| OutputFileName::parse(&text)).ok_or(ExportError::NotFound("this file"))
+/// Returns the name of the output file that the path names.
+pub fn output_file_name(request: &Request) -> Result<OutputFileName, ExportError> {
+    path_parameter(request, "name").and_then(|text| OutputFileName::parse(&text)).ok_or(ExportError::NotFound("this file"))
 }
 
-fn parameter(request: &Request, name: &str) -> Option<String> {
+fn path_parameter(request: &Request, name: &str) -> Option<String> {
     request.path_parameters_ref()?.first(name).map(str::to_owned)
 }
 
-/// What both sides can quote: the gateway's name of the request, or none on one machine.
+/// Returns the id that API Gateway gave the request. `None` on a local server.
 pub fn request_id(request: &Request) -> Option<String> {
-    use lambda_http::request::RequestContext;
     match request.request_context_ref() {
         Some(RequestContext::ApiGatewayV2(context)) => context.request_id.clone(),
         Some(_) | None => None,
@@ -126,16 +133,18 @@ pub fn request_id(request: &Request) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use lambda_http::Body;
+    use lambda_http::http::HeaderValue;
+    use proptest::prelude::*;
 
     use super::*;
 
     fn level_of(path: &str) -> Result<(Level, String), ExportError> {
         let request = lambda_http::http::Request::builder().uri("/").body(Body::Empty).unwrap().with_raw_http_path(path);
-        kick_off_path(&request).map(|path| (path.level, path.route))
+        parse_kick_off_path(&request).map(|path| (path.level, path.route))
     }
 
     #[test]
-    fn the_path_tells_the_level_whatever_stands_before_it() {
+    fn the_level_is_read_from_the_end_of_the_path() {
         for (path, level, route) in [
             ("/$export", Level::System, "/$export"),
             ("/%24export", Level::System, "/%24export"),
@@ -161,7 +170,7 @@ mod tests {
 
     // Holds: M2
     #[test]
-    fn the_manifest_names_the_query_of_a_get_and_not_that_of_a_post() {
+    fn the_manifest_shows_the_query_of_a_get_and_not_that_of_a_post() {
         let url = |method| kick_off_url(&kick_off(method, ""), "https://x/r4", "/$export");
         assert_eq!(url("GET"), "https://x/r4/$export?_type=Patient&_type=Group");
         assert_eq!(url("POST"), "https://x/r4/$export");
@@ -169,11 +178,15 @@ mod tests {
 
     // Holds: K3, A1, B11
     #[test]
-    fn query_and_body_of_a_post_add_up_and_the_body_of_a_get_is_not_read() {
+    fn query_and_body_of_a_post_are_combined_and_the_body_of_a_get_is_ignored() {
         let body = r#"{"resourceType":"Parameters","parameter":[{"name":"_type","valueCode":"Device"}]}"#;
         let types = |method, body| {
-            let asked = asked(&kick_off(method, body), Level::System).unwrap();
-            asked.parameters.into_iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")
+            parameters(&kick_off(method, body))
+                .unwrap()
+                .into_iter()
+                .map(|(name, value)| format!("{name}={value}"))
+                .collect::<Vec<_>>()
+                .join(" ")
         };
         assert_eq!(types("POST", body), "_type=Patient _type=Group _type=Device");
         assert_eq!(types("POST", ""), "_type=Patient _type=Group");
@@ -183,7 +196,7 @@ mod tests {
     #[test]
     fn a_query_is_decoded_once() {
         let read =
-            parameters("_type=Patient%2CObservation&_since=2020-01-01T00:00:00%2B01:00&_outputFormat=application/fhir+ndjson&x&&y=%2520")
+            parse_query("_type=Patient%2CObservation&_since=2020-01-01T00:00:00%2B01:00&_outputFormat=application/fhir+ndjson&x&&y=%2520")
                 .unwrap();
         let expected = [
             ("_type", "Patient,Observation"),
@@ -196,10 +209,140 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_an_encoded_query_is_refused() {
+    fn a_query_with_invalid_encoding_is_rejected() {
         for query in ["_type=%zz", "_type=%", "_type=%4", "_type=%ff", "%e9=1"] {
-            assert_eq!(parameters(query).unwrap_err().status, 400, "{query}");
+            assert_eq!(parse_query(query).unwrap_err().status, 400, "{query}");
         }
-        assert_eq!(parameters(&"a".repeat(20_000)).unwrap_err().status, 414);
+        assert_eq!(parse_query(&"a".repeat(20_000)).unwrap_err().status, 414);
+    }
+
+    fn with_headers(accept: &[&str], prefer: &[&str]) -> Result<RawKickOff, RequestError> {
+        let mut request = lambda_http::http::Request::builder().uri("/$export");
+        for (name, values) in [("accept", accept), ("prefer", prefer)] {
+            request = values.iter().fold(request, |request, value| request.header(name, *value));
+        }
+        raw_kick_off(&request.body(Body::Empty).unwrap(), Level::System)
+    }
+
+    fn rejection(result: Result<RawKickOff, RequestError>) -> (u16, String) {
+        let error = result.unwrap_err();
+        (error.status, error.expression.unwrap())
+    }
+
+    // Holds: K10, A5
+    #[test]
+    fn what_clients_send_as_accept_is_understood() {
+        for accept in [
+            "application/fhir+json",
+            "application/fhir+json, */*;q=0.1",
+            "application/fhir+json, */*; q=0.1",
+            "*/*",
+            "Application/FHIR+JSON",
+        ] {
+            assert!(with_headers(&[accept], &["respond-async"]).is_ok(), "{accept}");
+        }
+    }
+
+    // Holds: A5, K23
+    #[test]
+    fn an_accept_that_cannot_be_served_is_406_and_a_missing_one_400() {
+        for accept in ["text/html", "application/fhir+xml", "application/fhir+json;q=0"] {
+            assert_eq!(rejection(with_headers(&[accept], &["respond-async"])), (406, "Accept".to_owned()), "{accept}");
+        }
+        assert_eq!(rejection(with_headers(&[], &["respond-async"])), (400, "Accept".to_owned()));
+    }
+
+    fn preferring(prefer: &[&str]) -> Result<RawKickOff, RequestError> {
+        with_headers(&["application/fhir+json"], prefer)
+    }
+
+    // Holds: K14
+    #[test]
+    fn respond_async_is_found_anywhere_in_the_header() {
+        for prefer in [
+            &["respond-async"][..],
+            &["Respond-Async"],
+            &["respond-async,handling=lenient"],
+            &["handling=lenient", "respond-async"],
+            &["handling=strict; foo=\"a,b\" , respond-async; wait=10"],
+            &["return=minimal, respond-async=\"\""],
+            &["x=\"quoted, \\\" comma\", respond-async"],
+        ] {
+            assert!(preferring(prefer).is_ok(), "{prefer:?}");
+        }
+    }
+
+    // Holds: K11, A5
+    #[test]
+    fn without_respond_async_a_kick_off_is_rejected() {
+        for prefer in [
+            &[][..],
+            &["handling=lenient"],
+            &["respond-asynchronously"],
+            &["x=\"respond-async\""],
+            &["x=\"a, respond-async"],
+            &["respond-async=no"],
+        ] {
+            assert_eq!(rejection(preferring(prefer)), (400, "Prefer".to_owned()), "{prefer:?}");
+        }
+    }
+
+    #[test]
+    fn handling_is_read_in_any_spelling() {
+        let is_lenient = |prefer: &[&str]| preferring(prefer).unwrap().preferences.is_lenient;
+        for prefer in [
+            &["respond-async, handling=lenient"][..],
+            &["respond-async", "handling=lenient"],
+            &["HANDLING=Lenient, respond-async"],
+            &["respond-async; x=y, handling = \"lenient\"; z"],
+            &["handling=lenient, respond-async, handling=lenient"],
+        ] {
+            assert!(is_lenient(prefer), "{prefer:?}");
+        }
+        for prefer in
+            [&["respond-async"][..], &["respond-async, handling=strict"], &["respond-async, handling=kind"], &["respond-async, handling"]]
+        {
+            assert!(!is_lenient(prefer), "{prefer:?}");
+        }
+    }
+
+    #[test]
+    fn strict_and_lenient_together_are_rejected() {
+        for prefer in [&["respond-async, handling=strict, handling=lenient"][..], &["respond-async, handling=lenient", "handling=strict"]] {
+            assert_eq!(rejection(preferring(prefer)), (400, "Prefer".to_owned()));
+        }
+    }
+
+    // Holds: K13
+    #[test]
+    fn a_separate_export_status_is_requested_by_its_preference() {
+        let separates = |prefer: &[&str]| preferring(prefer).unwrap().preferences.separates_status;
+        assert!(separates(&["respond-async,separate-export-status"]));
+        assert!(separates(&["Separate-Export-Status", "respond-async"]));
+        assert!(!separates(&["respond-async"]));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        #[test]
+        fn any_headers_are_accepted_or_rejected_with_a_short_text(
+            headers in prop::collection::vec("application/[a-z+]{0,12}(;q=[0-9.]{0,3})?|(respond-async|handling=lenient|[,;=\"\\\\]){0,6}|\\PC{0,12}", 0..3),
+        ) {
+            let mut map = HeaderMap::new();
+            for header in headers {
+                let value = HeaderValue::from_str(&header);
+                for name in ["accept", "prefer"] {
+                    value.iter().for_each(|value| drop(map.append(name, value.clone())));
+                }
+            }
+            let mut request = kick_off("GET", "");
+            *request.headers_mut() = map;
+            if let Err(error) = raw_kick_off(&request, Level::System) {
+                prop_assert!((400..500).contains(&error.status));
+                prop_assert!(!error.text.is_empty() && error.text.len() < 1_000, "{}", error.text);
+                prop_assert!(error.expression.is_some());
+            }
+        }
     }
 }

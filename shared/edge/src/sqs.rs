@@ -1,40 +1,43 @@
-//! The SQS envelope: raw records, each decoded by itself, so that one bad body does not fail its neighbours.
+//! SQS messages: each is parsed by itself, so that an invalid one does not fail its neighbours.
 
 use aws_lambda_events::event::sqs::{BatchItemFailure, SqsBatchResponse, SqsMessage};
-use headrace_core::flow::work::run_task::TaskEnd;
-use headrace_core::vocab::error::ExportError;
+use headrace_core::flow::work::task_end::TaskEnd;
+use headrace_core::job::ExportError;
 use headrace_core::vocab::ids::TaskId;
 
-/// What becomes of a message.
+/// The outcome of handling a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// Done with, one way or the other.
-    Ack,
-    /// Deliver it again.
-    Retry,
-    /// Put it aside: nobody can read it.
-    Park,
+pub enum MessageOutcome {
+    /// The message is done: SQS deletes it.
+    Acknowledge,
+    /// SQS delivers the message again.
+    Redeliver,
 }
 
-/// Reads the task that a message names.
-pub fn task(message: &SqsMessage) -> Result<TaskId, Verdict> {
-    let body = message.body.as_deref().unwrap_or_default();
-    serde_json::from_str(body).map_err(|_| Verdict::Park)
+/// Parses the task id in a message. `None` if the body is invalid.
+pub fn parse_task_id(message: &SqsMessage) -> Option<TaskId> {
+    serde_json::from_str(message.body.as_deref().unwrap_or_default()).ok()
 }
 
-/// The verdict on an attempt. Rule P2: what changed nothing is acknowledged all the same.
-pub fn verdict(end: &Result<TaskEnd, ExportError>) -> Verdict {
+/// Returns the outcome of a message from the end of its attempt. An attempt that changed nothing is acknowledged as well
+/// (rule P2).
+pub fn message_outcome(end: &Result<TaskEnd, ExportError>) -> MessageOutcome {
     match end {
-        Ok(TaskEnd::Closed(..) | TaskEnd::Yielded(_) | TaskEnd::NotNow | TaskEnd::Gone | TaskEnd::Retried(_) | TaskEnd::Failed(_)) => {
-            Verdict::Ack
-        }
-        // Not even the fault could be recorded.
-        Err(_) => Verdict::Retry,
+        Ok(
+            TaskEnd::Completed(..)
+            | TaskEnd::Yielded(_)
+            | TaskEnd::Unavailable
+            | TaskEnd::Obsolete
+            | TaskEnd::Retried(_)
+            | TaskEnd::JobFailed(_),
+        ) => MessageOutcome::Acknowledge,
+        // Nothing was recorded, not even the failure.
+        Err(_) => MessageOutcome::Redeliver,
     }
 }
 
-/// The messages that SQS is to deliver again, by their ids.
-pub fn failures(ids: Vec<String>) -> SqsBatchResponse {
+/// Creates the response that makes SQS deliver the messages of these ids again.
+pub fn redelivery_response(ids: Vec<String>) -> SqsBatchResponse {
     let failure = |id| {
         let mut failure = BatchItemFailure::default();
         failure.item_identifier = id;

@@ -1,4 +1,5 @@
-//! Logs and metrics. A log line is a readable sentence with fields; a metric is a line in CloudWatch's embedded format.
+//! Logs and metrics. A log line is JSON with a message and fields; a metric is a log line in CloudWatch's embedded metric
+//! format.
 
 use std::io::{self, Write};
 use std::sync::OnceLock;
@@ -12,87 +13,87 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use headrace_core::ports::Clock;
 use headrace_core::vocab::clock::Millis;
 
-use crate::config::Logging;
+use crate::config::LogSettings;
 use crate::system::SystemClock;
 
-/// What is counted. The names stand in the dashboard and the alarms of `template.yaml`.
+/// A metric. The dashboard and the alarms of `template.yaml` use the same names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Metric {
-    /// Exports recorded.
+    /// The number of accepted exports.
     JobsAccepted,
-    /// Exports finished.
+    /// The number of completed exports.
     JobsCompleted,
-    /// Exports given up.
+    /// The number of failed exports.
     JobsFailed,
-    /// Exports taken back.
+    /// The number of cancelled exports.
     JobsCancelled,
-    /// Tasks closed.
-    TasksClosed,
-    /// Tasks whose attempts were used up.
+    /// The number of completed tasks.
+    TasksCompleted,
+    /// The number of tasks parked after their last attempt.
     TasksParked,
-    /// Resources selected.
-    Resources,
-    /// Bytes of the lake read.
-    Bytes,
-    /// Lines that were no resources.
-    LinesRefused,
-    /// How old the oldest record for auditors is that is not sealed.
-    AuditUnsealed,
+    /// The number of exported resources.
+    ResourcesExported,
+    /// The bytes read from the lake.
+    SourceBytesRead,
+    /// The number of lines that are not valid resources.
+    LinesRejected,
+    /// The age, in seconds, of the oldest audit record that is not sealed.
+    AuditBacklogAgeSeconds,
 }
 
 impl Metric {
-    /// Every metric.
+    /// The list of all metrics.
     pub const ALL: [Self; 10] = [
         Self::JobsAccepted,
         Self::JobsCompleted,
         Self::JobsFailed,
         Self::JobsCancelled,
-        Self::TasksClosed,
+        Self::TasksCompleted,
         Self::TasksParked,
-        Self::Resources,
-        Self::Bytes,
-        Self::LinesRefused,
-        Self::AuditUnsealed,
+        Self::ResourcesExported,
+        Self::SourceBytesRead,
+        Self::LinesRejected,
+        Self::AuditBacklogAgeSeconds,
     ];
 
-    /// Its name in CloudWatch.
+    /// Returns the name in CloudWatch.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::JobsAccepted => "JobsAccepted",
             Self::JobsCompleted => "JobsCompleted",
             Self::JobsFailed => "JobsFailed",
             Self::JobsCancelled => "JobsCancelled",
-            Self::TasksClosed => "TasksClosed",
+            Self::TasksCompleted => "TasksCompleted",
             Self::TasksParked => "TasksParked",
-            Self::Resources => "Resources",
-            Self::Bytes => "Bytes",
-            Self::LinesRefused => "LinesRefused",
-            Self::AuditUnsealed => "AuditUnsealed",
+            Self::ResourcesExported => "ResourcesExported",
+            Self::SourceBytesRead => "SourceBytesRead",
+            Self::LinesRejected => "LinesRejected",
+            Self::AuditBacklogAgeSeconds => "AuditBacklogAgeSeconds",
         }
     }
 
     fn unit(self) -> &'static str {
         match self {
-            Self::Bytes => "Bytes",
-            Self::AuditUnsealed => "Seconds",
+            Self::SourceBytesRead => "Bytes",
+            Self::AuditBacklogAgeSeconds => "Seconds",
             Self::JobsAccepted
             | Self::JobsCompleted
             | Self::JobsFailed
             | Self::JobsCancelled
-            | Self::TasksClosed
+            | Self::TasksCompleted
             | Self::TasksParked
-            | Self::Resources
-            | Self::LinesRefused => "Count",
+            | Self::ResourcesExported
+            | Self::LinesRejected => "Count",
         }
     }
 }
 
-/// The function whose metrics are written; unset on one machine, where nobody reads them.
+/// The name of the function that writes metrics. Unset on a local server, which writes none.
 static FUNCTION: OnceLock<String> = OnceLock::new();
 
-/// The log targets of our own: our crates, and the records for auditors. A bare level is meant for them: the SDK's own debugging
-/// output is noise to an operator.
-pub const OURS: [&str; 14] = [
+/// The log targets of Headrace: its crates and the audit records. A bare log level applies to them only, because the debug
+/// output of the AWS SDK would bury them.
+pub const OWN_TARGETS: [&str; 14] = [
     "headrace_core",
     "headrace_aws",
     "headrace_edge",
@@ -109,46 +110,47 @@ pub const OURS: [&str; 14] = [
     headrace_core::audit::LOG_TARGET,
 ];
 
-/// Reads `HEADRACE_LOG`: a level for our own events, or `target=level` pairs separated by commas; `fallback` if it is neither.
-pub fn filter(log: &str, fallback: LevelFilter) -> Targets {
-    let ours = |level: LevelFilter| Targets::new().with_default(LevelFilter::WARN).with_targets(OURS.map(|target| (target, level)));
+/// Parses a log filter: a level for Headrace's own events, or `target=level` pairs separated by commas. Otherwise uses the
+/// fallback level.
+pub fn parse_log_filter(log: &str, fallback: LevelFilter) -> Targets {
+    let own = |level: LevelFilter| Targets::new().with_default(LevelFilter::WARN).with_targets(OWN_TARGETS.map(|target| (target, level)));
     match log.parse::<LevelFilter>() {
-        _ if log.is_empty() => ours(fallback),
-        Ok(level) => ours(level),
-        Err(_) => log.parse().unwrap_or_else(|_| ours(fallback)),
+        _ if log.is_empty() => own(fallback),
+        Ok(level) => own(level),
+        Err(_) => log.parse().unwrap_or_else(|_| own(fallback)),
     }
 }
 
-/// Begins logging in JSON for this function, and says who it is.
-pub fn start(function: &'static str, logging: &impl AsRef<Logging>) {
+/// Starts logging in JSON for this function. Call it once.
+pub fn init(function: &'static str, logging: &impl AsRef<LogSettings>) {
     let logging = logging.as_ref();
     let lines = tracing_subscriber::fmt::layer().json().flatten_event(true).with_current_span(false);
-    // `Targets` and not `EnvFilter`: that brings a regular expression engine into every function.
-    let lines = lines.with_filter(filter(&logging.log, LevelFilter::INFO));
+    // `Targets` instead of `EnvFilter`, which would add a regular expression engine to every function.
+    let lines = lines.with_filter(parse_log_filter(&logging.log, LevelFilter::INFO));
     if tracing_subscriber::registry().with(lines).try_init().is_ok() {
-        // Two deployments in one account have functions of different names.
+        // The name in AWS tells two deployments in one account apart.
         FUNCTION.get_or_init(|| logging.function.clone().unwrap_or_else(|| function.to_owned()));
     }
     tracing::info!(function, version = env!("CARGO_PKG_VERSION"), bulk_data = headrace_fhir::IG_VERSION, "started");
 }
 
-/// Counts, as one line of CloudWatch's embedded metric format.
-pub fn count(counts: &[(Metric, u64)]) {
+/// Writes metrics as one line in CloudWatch's embedded metric format.
+pub fn record_metrics(metrics: &[(Metric, u64)]) {
     if let Some(function) = FUNCTION.get() {
-        let line = embedded(function, SystemClock.now(), counts);
+        let line = embedded_metrics(function, SystemClock.now(), metrics);
         if writeln!(io::stdout().lock(), "{line}").is_err() {
-            tracing::warn!("metrics were not written");
+            tracing::warn!("metrics could not be written to standard output");
         }
     }
 }
 
-fn embedded(function: &str, now: Millis, counts: &[(Metric, u64)]) -> Value {
-    let metrics: Vec<Value> = counts.iter().map(|(metric, _)| json!({ "Name": metric.as_str(), "Unit": metric.unit() })).collect();
+fn embedded_metrics(function: &str, now: Millis, values: &[(Metric, u64)]) -> Value {
+    let metrics: Vec<Value> = values.iter().map(|(metric, _)| json!({ "Name": metric.as_str(), "Unit": metric.unit() })).collect();
     let directive = json!({ "Namespace": "Headrace", "Dimensions": [["function"]], "Metrics": metrics });
     let mut line = Map::new();
     line.insert("_aws".to_owned(), json!({ "Timestamp": now.0, "CloudWatchMetrics": [directive] }));
     line.insert("function".to_owned(), function.into());
-    line.extend(counts.iter().map(|(metric, count)| (metric.as_str().to_owned(), (*count).into())));
+    line.extend(values.iter().map(|(metric, value)| (metric.as_str().to_owned(), (*value).into())));
     Value::Object(line)
 }
 
@@ -159,30 +161,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bare_level_is_meant_for_our_own_events() {
-        let filtered = filter("debug", LevelFilter::INFO);
+    fn a_bare_level_applies_to_own_events_only() {
+        let filtered = parse_log_filter("debug", LevelFilter::INFO);
         assert!(filtered.would_enable("headrace_core::flow", &Level::DEBUG) && filtered.would_enable("chunk_worker", &Level::DEBUG));
         assert!(!filtered.would_enable("hyper", &Level::INFO) && filtered.would_enable("hyper", &Level::WARN));
-        assert_eq!(filter("", LevelFilter::INFO), filter("info", LevelFilter::ERROR));
-        assert_eq!(filter("?=!", LevelFilter::INFO), filter("info", LevelFilter::ERROR));
-        assert!(filter("hyper=trace", LevelFilter::INFO).would_enable("hyper", &Level::TRACE));
+        assert_eq!(parse_log_filter("", LevelFilter::INFO), parse_log_filter("info", LevelFilter::ERROR));
+        assert_eq!(parse_log_filter("?=!", LevelFilter::INFO), parse_log_filter("info", LevelFilter::ERROR));
+        assert!(parse_log_filter("hyper=trace", LevelFilter::INFO).would_enable("hyper", &Level::TRACE));
     }
 
     #[test]
-    fn a_metric_line_is_what_cloudwatch_reads() {
-        let line = embedded("chunk-worker", Millis(1_769_846_400_000), &[(Metric::Resources, 7), (Metric::Bytes, 9)]);
+    fn metrics_are_written_in_the_embedded_metric_format() {
+        let line =
+            embedded_metrics("chunk-worker", Millis(1_769_846_400_000), &[(Metric::ResourcesExported, 7), (Metric::SourceBytesRead, 9)]);
         let expected = json!({
             "_aws": {
                 "Timestamp": 1_769_846_400_000_u64,
                 "CloudWatchMetrics": [{
                     "Namespace": "Headrace",
                     "Dimensions": [["function"]],
-                    "Metrics": [{ "Name": "Resources", "Unit": "Count" }, { "Name": "Bytes", "Unit": "Bytes" }],
+                    "Metrics": [{ "Name": "ResourcesExported", "Unit": "Count" }, { "Name": "SourceBytesRead", "Unit": "Bytes" }],
                 }],
             },
             "function": "chunk-worker",
-            "Resources": 7,
-            "Bytes": 9,
+            "ResourcesExported": 7,
+            "SourceBytesRead": 9,
         });
         assert_eq!(line, expected);
     }

@@ -1,4 +1,4 @@
-//! What the fuzzer starts from and what it once found, replayed: with any compiler, in every run of the tests.
+//! Replays the fuzzing corpus, including past findings, in every test run and with any compiler.
 
 use std::fs;
 use std::path::Path;
@@ -16,7 +16,7 @@ mod token_request;
 #[path = "../../../fuzz/checks/type_filter.rs"]
 mod type_filter;
 
-/// Every seed of a target, and each cut short and with one byte changed, through its check.
+/// Runs the check of a target on every seed, on every prefix of it, and with each byte changed.
 fn replay(target: &str, check: fn(&[u8])) -> std::io::Result<()> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(target);
     let mut seeds = 0;
@@ -38,33 +38,33 @@ fn replay(target: &str, check: fn(&[u8])) -> std::io::Result<()> {
 }
 
 #[test]
-fn every_request_of_the_corpus_is_resolved_or_refused() -> std::io::Result<()> {
+fn every_request_of_the_corpus_is_resolved_or_rejected() -> std::io::Result<()> {
     replay("request", request::check)
 }
 
 #[test]
-fn every_query_of_the_corpus_is_matched_or_refused() -> std::io::Result<()> {
+fn every_query_of_the_corpus_is_compiled_or_rejected() -> std::io::Result<()> {
     replay("type_filter", type_filter::check)
 }
 
 #[test]
-fn every_line_of_the_corpus_is_read_or_refused() -> std::io::Result<()> {
+fn every_line_of_the_corpus_is_parsed_or_rejected() -> std::io::Result<()> {
     replay("line", line::check)
 }
 
 #[test]
-fn every_configuration_and_resource_of_the_corpus_is_followed_or_refused() -> std::io::Result<()> {
+fn every_configuration_and_resource_of_the_corpus_is_applied_or_rejected() -> std::io::Result<()> {
     replay("deid", deid::check)
 }
 
 // Holds: SEC-A5, SEC-A14
 #[test]
-fn every_token_request_of_the_corpus_is_read_or_refused() -> std::io::Result<()> {
+fn every_token_request_of_the_corpus_is_parsed_or_rejected() -> std::io::Result<()> {
     replay("token_request", token_request::check)
 }
 
 // Holds: SEC-A6
 #[test]
-fn every_jwt_header_of_the_corpus_is_believed_in_nothing() -> std::io::Result<()> {
+fn no_jwt_header_of_the_corpus_passes_as_signed() -> std::io::Result<()> {
     replay("jwt_header", jwt_header::check)
 }

@@ -3,14 +3,14 @@ use std::ops::Range;
 use bytes::Bytes;
 use futures_util::stream;
 use headrace_core::job::task::Pin;
-use headrace_core::ports::{ByteStream, Listing};
+use headrace_core::ports::{ByteStream, ObjectPage};
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::error::SourceError;
 use serde_json::{Value, json};
 
 use super::*;
 
-/// A lake of one object in memory.
+/// A lake with one object, in memory.
 struct Lake(Bytes);
 
 impl ResourceSource for Lake {
@@ -18,9 +18,9 @@ impl ResourceSource for Lake {
         Ok(())
     }
 
-    async fn list(&self, _: Option<&str>) -> Result<Listing, SourceError> {
+    async fn list(&self, _: Option<&str>) -> Result<ObjectPage, SourceError> {
         let pin = Pin { object: "Group.ndjson".into(), etag: String::new(), size: self.0.len() as u64 };
-        Ok(Listing { objects: vec![pin], next: None })
+        Ok(ObjectPage { objects: vec![pin], next: None })
     }
 
     fn read(&self, _: &Pin, range: Range<u64>) -> ByteStream {
@@ -50,7 +50,7 @@ async fn get(query: &str, id: Option<&str>) -> (u16, Value, String) {
     let request = lambda_http::http::Request::builder().uri(path).body(Body::Empty).unwrap();
     let parameters = id.map(|id| ("id".to_owned(), vec![id.to_owned()]));
     let request = request.with_path_parameters(parameters.into_iter().collect::<std::collections::HashMap<_, _>>());
-    let answer = groups.answer(&request, &Reach::default()).await;
+    let answer = groups.answer(&request, &Permissions::default()).await;
     let response = answer.unwrap_or_else(|error| headrace_edge::reply::outcome(&error)).into_response();
     assert_eq!(response.headers()["content-type"], "application/fhir+json");
     let Body::Text(text) = response.body() else { panic!("no text") };
@@ -58,7 +58,7 @@ async fn get(query: &str, id: Option<&str>) -> (u16, Value, String) {
 }
 
 #[tokio::test]
-async fn a_group_is_read_as_it_lies_in_the_lake() {
+async fn a_group_is_returned_unchanged() {
     let (status, _, text) = get("", Some("b")).await;
     assert_eq!((status, text.as_str()), (200, LINES[1]));
     let (status, outcome, _) = get("", Some("x")).await;
@@ -66,12 +66,12 @@ async fn a_group_is_read_as_it_lies_in_the_lake() {
 }
 
 #[tokio::test]
-async fn a_search_is_a_bundle_that_leads_to_its_next_page() {
+async fn a_search_returns_a_bundle_with_a_link_to_the_next_page() {
     let (status, page, text) = get("name=asthma&_count=1", None).await;
     assert_eq!((status, &page["type"], &page["total"]), (200, &json!("searchset"), &json!(2)));
     assert_eq!(page["entry"][0]["fullUrl"], "https://h/fhir/Group/a%20b");
     assert_eq!(page["entry"][0]["search"]["mode"], "match");
-    assert!(text.contains(LINES[0]), "as it lies in the lake");
+    assert!(text.contains(LINES[0]), "unchanged");
     assert_eq!(page["link"][0], json!({ "relation": "self", "url": "https://h/fhir/Group?name=asthma&_count=1" }));
     assert_eq!(page["link"][1], json!({ "relation": "next", "url": "https://h/fhir/Group?name=asthma&_count=1&page=a%20b" }));
     let (_, page, _) = get("name=asthma&_count=1&page=a%20b", None).await;
@@ -79,14 +79,22 @@ async fn a_search_is_a_bundle_that_leads_to_its_next_page() {
 }
 
 #[tokio::test]
-async fn a_search_that_finds_nothing_has_no_entry() {
+async fn a_search_without_matches_has_no_entry() {
     let (status, page, _) = get("name=nobody", None).await;
     assert_eq!((status, &page["total"], page.get("entry")), (200, &json!(0), None));
 }
 
 #[tokio::test]
-async fn what_is_not_supported_is_refused_by_name() {
+async fn an_unsupported_parameter_is_rejected_by_name() {
     let (status, outcome, _) = get("_summary=true", None).await;
     assert_eq!(status, 400);
     assert!(outcome["issue"][0]["diagnostics"].as_str().unwrap().contains("_summary"));
+}
+
+#[tokio::test]
+async fn a_page_with_invalid_encoding_is_rejected() {
+    for query in ["page=%zz", "page=%", "page=%+1"] {
+        let (status, outcome, _) = get(query, None).await;
+        assert_eq!((status, &outcome["issue"][0]["expression"]), (400, &json!(["page"])), "{query}");
+    }
 }

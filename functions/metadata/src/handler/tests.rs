@@ -1,13 +1,16 @@
 use std::collections::BTreeSet;
 
 use async_compression::tokio::bufread::GzipDecoder;
-use headrace_core::request::{Level, Parameter};
-use headrace_edge::request::kick_off_path;
-use headrace_fhir::{FhirVersion, Instant, ParameterKind, Query, ResourceType};
+use headrace_core::request::Parameter;
+use headrace_core::vocab::level::Level;
+use headrace_edge::request::parse_kick_off_path;
+use headrace_fhir::definitions::{FhirVersion, ResourceType, SearchParamType};
+use headrace_fhir::instant::Instant;
+use headrace_fhir::search::Query;
 use serde_json::Value;
 
 use super::*;
-use crate::operations::OPERATIONS;
+use crate::operation_definitions::{OPERATIONS, OperationTarget};
 
 struct Noon;
 
@@ -17,9 +20,9 @@ impl Clock for Noon {
     }
 }
 
-fn offer(version: FhirVersion) -> Offer {
+fn settings(version: FhirVersion) -> CapabilitySettings {
     let access = AccessControl::AwsIam;
-    Offer { base: None, version, file_bytes: 64_000_000, adds_referenced: false, adds_new_members: false, access }
+    CapabilitySettings { base: None, version, file_bytes: 64_000_000, adds_referenced: false, adds_new_members: false, access }
 }
 
 fn request(method: Method, target: &str, headers: &[(&str, &str)]) -> Request {
@@ -31,12 +34,12 @@ fn request(method: Method, target: &str, headers: &[(&str, &str)]) -> Request {
     request.body(Body::Empty).unwrap().with_raw_http_path(path)
 }
 
-async fn ask(metadata: &Metadata, target: &str, headers: &[(&str, &str)]) -> Response<Body> {
+async fn ask(metadata: &MetadataHandler, target: &str, headers: &[(&str, &str)]) -> Response<Body> {
     metadata.handle(request(Method::GET, target, headers)).await
 }
 
 async fn json(version: FhirVersion, target: &str) -> Value {
-    let response = ask(&Metadata::new(&Noon, offer(version)), target, &[]).await;
+    let response = ask(&MetadataHandler::new(&Noon, settings(version)), target, &[]).await;
     assert_eq!(response.status(), 200);
     assert_eq!(response.headers()["content-type"], "application/fhir+json");
     let Body::Text(text) = response.body() else { panic!("{response:?}") };
@@ -47,9 +50,9 @@ fn texts<'a>(list: &'a Value, member: &str) -> Vec<&'a str> {
     list.as_array().into_iter().flatten().map(|item| item[member].as_str().unwrap()).collect()
 }
 
-/// What the definitions of a version say about the members at a resource's root.
+/// Checks the root members of a resource against the definitions of the FHIR version.
 fn check_root_members(version: FhirVersion, resource: &Value) {
-    let kind = ResourceType::named(resource["resourceType"].as_str().unwrap()).unwrap();
+    let kind = ResourceType::parse(resource["resourceType"].as_str().unwrap()).unwrap();
     let elements = version.elements(kind);
     let given: BTreeSet<&str> = resource.as_object().unwrap().keys().map(String::as_str).filter(|name| *name != "resourceType").collect();
     let known: BTreeSet<&str> = elements.iter().flat_map(|element| element.members.iter().copied()).collect();
@@ -59,27 +62,27 @@ fn check_root_members(version: FhirVersion, resource: &Value) {
     }
 }
 
-/// A query with this parameter alone. Every parameter but a composite can be asked whether it is missing (R4, "Search").
+/// Returns a query with this parameter only. All parameters but composite ones support `:missing` (R4, "Search").
 fn query(version: FhirVersion, kind: ResourceType, name: &str) -> String {
     let parameter = version.search_parameter(kind, name).unwrap();
-    if parameter.kind != ParameterKind::Composite {
+    if parameter.param_type != SearchParamType::Composite {
         return format!("{kind}?{name}:missing=true");
     }
-    let values = parameter.components.iter().map(|component| match component.kind {
-        ParameterKind::Token if component.paths.iter().any(|path| path.ends_in == "boolean") => "true",
-        ParameterKind::Token | ParameterKind::String => "x",
-        ParameterKind::Reference => "Patient/1",
-        ParameterKind::Date => "2020",
-        ParameterKind::Number | ParameterKind::Quantity => "1",
-        ParameterKind::Uri => "http://example.org",
-        ParameterKind::Composite | ParameterKind::Special => panic!("{kind} {name}"),
+    let values = parameter.components.iter().map(|component| match component.param_type {
+        SearchParamType::Token if component.paths.iter().any(|path| path.element_type == "boolean") => "true",
+        SearchParamType::Token | SearchParamType::String => "x",
+        SearchParamType::Reference => "Patient/1",
+        SearchParamType::Date => "2020",
+        SearchParamType::Number | SearchParamType::Quantity => "1",
+        SearchParamType::Uri => "http://example.org",
+        SearchParamType::Composite | SearchParamType::Special => panic!("{kind} {name}"),
     });
     format!("{kind}?{name}={}", values.collect::<Vec<_>>().join("$"))
 }
 
 // Holds: CS2, CS4
 #[tokio::test]
-async fn every_type_that_is_listed_is_the_versions_and_every_parameter_can_stand_in_a_type_filter() {
+async fn every_listed_type_exists_in_the_version_and_every_parameter_works_in_a_type_filter() {
     for version in FhirVersion::ALL {
         let statement = json(version, "/metadata").await;
         assert_eq!(statement["fhirVersion"], version.as_str());
@@ -92,7 +95,7 @@ async fn every_type_that_is_listed_is_the_versions_and_every_parameter_can_stand
             let (kind, names) = (resource["type"].as_str().unwrap(), texts(&resource["searchParam"], "name"));
             assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len(), "each once");
             for name in names {
-                let query = query(version, ResourceType::named(kind).unwrap(), name);
+                let query = query(version, ResourceType::parse(kind).unwrap(), name);
                 let read = Query::parse(&query, version, Instant::from_millis(0));
                 assert!(read.is_ok(), "{version} {query}: {read:?}");
                 parameters += 1;
@@ -104,7 +107,7 @@ async fn every_type_that_is_listed_is_the_versions_and_every_parameter_can_stand
 
 // Holds: G6, CS1, CS3
 #[tokio::test]
-async fn the_statement_says_what_clients_look_for() {
+async fn the_statement_contains_what_clients_look_for() {
     let statement = json(FhirVersion::R4, "/fhir/metadata?_format=json").await;
     assert_eq!(statement["instantiates"][0], "http://hl7.org/fhir/uv/bulkdata/CapabilityStatement/bulk-data");
     assert_eq!(statement["implementation"]["url"], "http://h/fhir");
@@ -124,7 +127,7 @@ async fn the_statement_says_what_clients_look_for() {
     assert_eq!(offered(&of("Group")["operation"]), [pair("export", "group-export"), pair("group-export", "group-export")]);
     assert_eq!(texts(&of("Group")["interaction"], "code"), ["read", "search-type"]);
     assert!(of("Group")["supportedProfile"][0].as_str().unwrap().ends_with("/bulk-cohort-group"));
-    // smart-fetch chooses its way to ask for changes by this one.
+    // smart-fetch decides by this parameter how it requests changes.
     assert!(texts(&of("Patient")["searchParam"], "name").contains(&"_lastUpdated"));
     for words in ["64 MB", "one resource type each", "_since", "LatestProvenanceResources", "no profile is promised"] {
         assert!(rest["documentation"].as_str().unwrap().contains(words), "{words}");
@@ -132,7 +135,7 @@ async fn the_statement_says_what_clients_look_for() {
 }
 
 #[tokio::test]
-async fn what_is_said_is_of_the_shape_that_each_version_defines() {
+async fn the_resources_have_the_shape_that_each_version_defines() {
     for version in FhirVersion::ALL {
         check_root_members(version, &json(version, "/metadata").await);
         let bundle = json(version, "/OperationDefinition").await;
@@ -144,17 +147,17 @@ async fn what_is_said_is_of_the_shape_that_each_version_defines() {
 }
 
 #[tokio::test]
-async fn settings_change_what_is_said() {
-    let mut offer = offer(FhirVersion::R4);
-    let at = At { base: "http://h".to_owned(), token_url: None };
-    let plain = statement(&at, &offer, Millis(0)).unwrap();
-    (offer.adds_new_members, offer.adds_referenced, offer.access) = (true, true, AccessControl::None);
-    let other = statement(&at, &offer, Millis(0)).unwrap();
+async fn the_statement_describes_the_settings() {
+    let mut settings = settings(FhirVersion::R4);
+    let urls = DeploymentUrls { base: "http://h".to_owned(), token_url: None };
+    let plain = capability_statement(&urls, &settings, Millis(0)).unwrap();
+    (settings.adds_new_members, settings.adds_referenced, settings.access) = (true, true, AccessControl::None);
+    let other = capability_statement(&urls, &settings, Millis(0)).unwrap();
     for (with, words) in [
         (&plain, "Signature Version 4"),
         (&plain, "treated as every other"),
         (&plain, "outside the patients' compartments are not exported"),
-        (&other, "whoever reaches this server may export"),
+        (&other, "everybody who can reach this server may export"),
         (&other, "who joined after that time are exported"),
         (&other, "refer to are exported with them"),
     ] {
@@ -171,13 +174,13 @@ async fn every_operation_has_a_definition_and_a_route() {
         let resource = json(FhirVersion::R4, &format!("/stage/OperationDefinition/{}", operation.id)).await;
         assert_eq!(entry["resource"], resource);
         assert_eq!(resource["url"], format!("http://h/stage/OperationDefinition/{}", operation.id));
-        let (path, level) = match operation.on {
-            None => ("/$export".to_owned(), Level::System),
-            Some((kind, false)) => (format!("/{kind}/$export"), Level::AllPatients),
-            Some(("Group", true)) => ("/Group/7/$export".to_owned(), Level::Group("7".to_owned())),
-            Some((kind, true)) => (format!("/{kind}/7/$export"), Level::OnePatient("7".to_owned())),
+        let (path, level) = match operation.target {
+            OperationTarget::System => ("/$export".to_owned(), Level::System),
+            OperationTarget::Type(kind) => (format!("/{kind}/$export"), Level::AllPatients),
+            OperationTarget::Instance("Group") => ("/Group/7/$export".to_owned(), Level::Group("7".to_owned())),
+            OperationTarget::Instance(kind) => (format!("/{kind}/7/$export"), Level::OnePatient("7".to_owned())),
         };
-        assert_eq!(kick_off_path(&request(Method::GET, &path, &[])).unwrap().level, level);
+        assert_eq!(parse_kick_off_path(&request(Method::GET, &path, &[])).unwrap().level, level);
         let flags = ["system", "type", "instance"].map(|name| resource[name].as_bool().unwrap());
         assert_eq!(flags.iter().filter(|flag| **flag).count(), 1, "one level each");
         // R4, OperationDefinition.parameter: names that FHIR's `code` allows, and a type each.
@@ -185,21 +188,26 @@ async fn every_operation_has_a_definition_and_a_route() {
             assert!(parameter["type"].is_string() && !parameter["documentation"].as_str().unwrap().is_empty());
         }
     }
-    let unknown = ask(&Metadata::new(&Noon, offer(FhirVersion::R4)), "/OperationDefinition/import", &[]).await;
+    let unknown = ask(&MetadataHandler::new(&Noon, settings(FhirVersion::R4)), "/OperationDefinition/import", &[]).await;
     assert_eq!(unknown.status(), 404);
 }
 
 #[tokio::test]
 async fn patients_can_be_named_where_patients_are_exported() {
     for operation in OPERATIONS {
-        assert_eq!(operation.parameters().any(|parameter| parameter == Parameter::Patient), operation.on.is_some(), "{}", operation.id);
+        assert_eq!(
+            operation.parameters().any(|parameter| parameter == Parameter::Patient),
+            operation.target != OperationTarget::System,
+            "{}",
+            operation.id
+        );
     }
 }
 
 // Holds: CS6
 #[tokio::test]
-async fn json_is_spoken_to_whoever_does_not_ask_for_anything_else() {
-    let metadata = Metadata::new(&Noon, offer(FhirVersion::R4));
+async fn json_is_returned_unless_another_format_is_requested() {
+    let metadata = MetadataHandler::new(&Noon, settings(FhirVersion::R4));
     for (target, accept, status) in [
         ("/metadata", None, 200),
         ("/metadata", Some("application/json"), 200),
@@ -219,9 +227,9 @@ async fn json_is_spoken_to_whoever_does_not_ask_for_anything_else() {
 }
 
 #[tokio::test]
-async fn it_is_small_enough_for_a_lambda_response_and_smaller_where_gzip_is_taken() {
+async fn the_statement_fits_a_lambda_response_and_is_compressed_on_request() {
     for version in FhirVersion::ALL {
-        let metadata = Metadata::new(&Noon, offer(version));
+        let metadata = MetadataHandler::new(&Noon, settings(version));
         let plain = ask(&metadata, "/metadata", &[("accept-encoding", "br, gzip;q=0")]).await;
         let Body::Text(text) = plain.body() else { panic!("{plain:?}") };
         let travelling = serde_json::to_string(text).unwrap().len();
@@ -240,8 +248,8 @@ async fn it_is_small_enough_for_a_lambda_response_and_smaller_where_gzip_is_take
 }
 
 #[tokio::test]
-async fn each_base_gets_its_own() {
-    let metadata = Metadata::new(&Noon, offer(FhirVersion::R4));
+async fn each_base_url_gets_its_own_statement() {
+    let metadata = MetadataHandler::new(&Noon, settings(FhirVersion::R4));
     for host in ["one.example", "two.example", "one.example"] {
         let response = ask(&metadata, "/metadata", &[("x-forwarded-host", host), ("x-forwarded-proto", "https")]).await;
         let Body::Text(text) = response.body() else { panic!("{response:?}") };
@@ -251,16 +259,16 @@ async fn each_base_gets_its_own() {
 }
 
 #[tokio::test]
-async fn head_answers_as_get_does_without_a_body() {
-    let metadata = Metadata::new(&Noon, offer(FhirVersion::R4));
+async fn a_response_to_head_has_no_body() {
+    let metadata = MetadataHandler::new(&Noon, settings(FhirVersion::R4));
     let response = metadata.handle(request(Method::HEAD, "/metadata", &[])).await;
     assert_eq!((response.status().as_u16(), response.body()), (200, &Body::Empty));
     assert_eq!(response.headers()["content-type"], "application/fhir+json");
 }
 
 #[tokio::test]
-async fn who_looks_for_a_token_endpoint_is_told_that_there_is_none() {
-    let metadata = Metadata::new(&Noon, offer(FhirVersion::R4));
+async fn without_a_token_endpoint_the_smart_configuration_is_404_and_explains_why() {
+    let metadata = MetadataHandler::new(&Noon, settings(FhirVersion::R4));
     let response = ask(&metadata, "/fhir/.well-known/smart-configuration", &[("accept", "application/json")]).await;
     assert_eq!(response.status(), 404);
     let Body::Text(text) = response.body() else { panic!("{response:?}") };

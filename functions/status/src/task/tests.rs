@@ -1,12 +1,14 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use headrace_core::cohort::LeftOut;
-use headrace_core::job::{Pass, Planned, Reason, ReasonKind, Tally};
-use headrace_core::request::{Associated, Container, JobKey};
+use headrace_core::job::OmittedSubjects;
+use headrace_core::job::{Counters, FailureKind, FailureReason, Planned, ReadMode};
+use headrace_core::request::{AssociatedData, EncryptionKey};
 use headrace_core::vocab::clock::Millis;
+use headrace_core::vocab::container::Container;
 use headrace_core::vocab::ids::{Caller, JobId};
-use headrace_fhir::{Instant, ResourceType};
+use headrace_fhir::definitions::ResourceType;
+use headrace_fhir::instant::Instant;
 
 use super::*;
 
@@ -20,17 +22,17 @@ fn job(state: JobState) -> Job {
 }
 
 #[test]
-fn an_export_is_the_task_that_fhir_defines() {
+fn an_export_is_represented_as_a_task() {
     let mut job = job(JobState::Running);
     job.planned = Some(Planned {
         transaction_time: T0 + Duration::from_secs(60),
         tasks: 4,
         source_bytes: 1_000,
-        pass: Pass::Direct,
-        roster: None,
-        left_out: LeftOut::default(),
+        read_mode: ReadMode::SinglePass,
+        patient_set: None,
+        omitted: OmittedSubjects::default(),
     });
-    (job.open_tasks, job.tally) = (3, Tally { source_bytes: 250, resources: 12, refused: 0 });
+    (job.open_tasks, job.counters) = (3, Counters { source_bytes: 250, resources: 12, lines_rejected: 0 });
     let expected = json!({
         "fullUrl": "urn:uuid:abababab-abab-abab-abab-abababababab",
         "resource": {
@@ -54,69 +56,69 @@ fn an_export_is_the_task_that_fhir_defines() {
 }
 
 #[test]
-fn every_state_is_a_status_of_fhir() {
-    for (state, status, standing) in [
-        (JobState::Queued, "requested", "waiting for earlier exports"),
+fn every_state_maps_to_a_task_status() {
+    for (state, status, business_status) in [
+        (JobState::Queued, "requested", "queued behind earlier exports"),
         (JobState::Accepted, "accepted", "planning the export"),
         (JobState::Complete, "completed", "complete, 0 resources"),
         (JobState::Failed, "failed", "failed"),
     ] {
         let task = task(&job(state));
-        assert_eq!((&task["status"], &task["businessStatus"]["text"]), (&json!(status), &json!(standing)));
+        assert_eq!((&task["status"], &task["businessStatus"]["text"]), (&json!(status), &json!(business_status)));
     }
     assert_eq!(task(&job(JobState::Complete))["output"][0]["type"]["text"], "manifest");
 }
 
 #[test]
-fn a_failure_says_why_in_the_shape_of_each_version() {
+fn a_failure_has_its_reason_in_the_shape_of_each_version() {
     let mut job = job(JobState::Failed);
     job.ended_at = Some(T0 + Duration::from_secs(3_600));
-    job.reason = Some(Reason { kind: ReasonKind::Deadline, text: "too late".into() });
-    for (version, said) in [
+    job.reason = Some(FailureReason { kind: FailureKind::Deadline, text: "too late".into() });
+    for (version, reason) in [
         (FhirVersion::R4, json!({ "text": "too late" })),
         (FhirVersion::R4b, json!({ "text": "too late" })),
         (FhirVersion::R5, json!({ "concept": { "text": "too late" } })),
     ] {
         job.request.version = version;
         let task = task(&job);
-        assert_eq!((&task["statusReason"], &task["lastModified"]), (&said, &json!("2026-01-31T09:00:00.000Z")));
+        assert_eq!((&task["statusReason"], &task["lastModified"]), (&reason, &json!("2026-01-31T09:00:00.000Z")));
     }
 }
 
 #[test]
-fn the_parameters_are_listed_and_tell_nothing_of_a_patient() {
+fn the_parameters_are_listed_without_patient_data() {
     let mut job = job(JobState::Accepted);
     job.request_url = "https://example.org/fhir/Patient/CANARY/$export?patient=Patient/CANARY".into();
     job.request = ExportRequest {
         level: Level::OnePatient("CANARY".into()),
-        types: Some(["Patient", "Observation"].into_iter().filter_map(ResourceType::named).collect()),
+        types: Some(["Patient", "Observation"].into_iter().filter_map(ResourceType::parse).collect()),
         since: Instant::parse("2025-01").ok(),
         until: Instant::parse("2026-01-01T00:00:00Z").ok(),
         type_filters: vec!["Observation?subject=Patient/CANARY&code:in=CANARY".into(), "Patient".into()],
         elements: vec!["id".into(), "Patient.name".into()],
         patients: Some(2),
-        associated: BTreeSet::from([Associated::LatestProvenanceResources, Associated::History]),
-        is_organized: true,
+        associated: BTreeSet::from([AssociatedData::LatestProvenanceResources, AssociatedData::History]),
+        is_organized_by_patient: true,
         container: Container::parse("my-place"),
-        encryption_key: Some(JobKey { name: "trial".into(), arn: "arn:aws:kms:CANARY".into() }),
+        encryption_key: Some(EncryptionKey { name: "trial".into(), arn: "arn:aws:kms:CANARY".into() }),
         ..ExportRequest::default()
     };
     let task = task(&job);
     assert!(!task.to_string().contains("CANARY"), "{task}");
     assert_eq!(task["description"], "Export of one patient");
-    let given = |name: &str, kind: &str, value: &str| json!({ "type": { "text": name }, kind: value });
+    let input = |name: &str, kind: &str, value: &str| json!({ "type": { "text": name }, kind: value });
     let expected = [
-        given("_type", "valueString", "Observation,Patient"),
-        given("_since", "valueInstant", "2025-01-01T00:00:00Z"),
-        given("_until", "valueInstant", "2026-01-01T00:00:00Z"),
-        given("_elements", "valueString", "id,Patient.name"),
-        given("patient", "valueString", "2 patients"),
-        given("includeAssociatedData", "valueString", "LatestProvenanceResources,_history"),
-        given("organizeOutputBy", "valueString", "Patient"),
-        given("_container", "valueString", "my-place"),
-        given("_encryptionKey", "valueString", "trial"),
-        given("_typeFilter", "valueString", "Observation?subject&code:in"),
-        given("_typeFilter", "valueString", "Patient"),
+        input("_type", "valueString", "Observation,Patient"),
+        input("_since", "valueInstant", "2025-01-01T00:00:00Z"),
+        input("_until", "valueInstant", "2026-01-01T00:00:00Z"),
+        input("_elements", "valueString", "id,Patient.name"),
+        input("patient", "valueString", "2 patients"),
+        input("includeAssociatedData", "valueString", "LatestProvenanceResources,_history"),
+        input("organizeOutputBy", "valueString", "Patient"),
+        input("_container", "valueString", "my-place"),
+        input("_encryptionKey", "valueString", "trial"),
+        input("_typeFilter", "valueString", "Observation?subject&code:in"),
+        input("_typeFilter", "valueString", "Patient"),
     ];
     assert_eq!(task["input"], json!(expected));
 }

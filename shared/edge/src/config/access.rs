@@ -1,93 +1,94 @@
-//! Who may ask for exports.
+//! Settings that decide who may request exports.
 
-use headrace_fhir::FhirVersion;
+use headrace_core::vocab::setting::Setting;
+use headrace_fhir::definitions::FhirVersion;
 use url::Url;
 
-use super::terms::{base, version};
-use super::{ConfigError, Settings};
+use super::shared::{read_base_url, read_fhir_version};
+use super::{ConfigError, SettingSource};
 
-/// Who may ask for exports.
+/// The access mode, with its settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AccessControl {
-    /// Registered clients, with access tokens of our own (SMART Backend Services).
-    Smart(SmartTerms),
-    /// Whom AWS IAM allows to.
+    /// Registered clients with access tokens that this service issues (SMART Backend Services).
+    Smart(SmartSettings),
+    /// Identities that AWS IAM allows to invoke the API.
     AwsIam,
-    /// Whoever has an access token of the operator's identity provider.
-    External(ExternalTerms),
-    /// Everybody who reaches the server.
+    /// Holders of an access token of the operator's identity provider.
+    External(IdentityProviderSettings),
+    /// Everybody who can reach the server.
     None,
 }
 
-/// How access tokens of our own are understood.
+/// Settings for access tokens that this service issues.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct SmartTerms {
-    /// The FHIR base, if it is not what the gateway says: who tokens are by and for.
+pub struct SmartSettings {
+    /// The FHIR base URL: issuer and audience of the tokens. `None` uses the address that the gateway reports.
     pub base: Option<String>,
-    /// The version of FHIR whose types scopes name.
+    /// The FHIR version whose types the scopes name.
     pub version: FhirVersion,
 }
 
-/// How access tokens of the operator's identity provider are understood.
+/// Settings for access tokens of the operator's identity provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ExternalTerms {
-    /// Who they are by: the claim `iss`.
+pub struct IdentityProviderSettings {
+    /// The expected claim `iss`.
     pub issuer: String,
-    /// Who they must be for: among the claim `aud`.
+    /// The expected value in the claim `aud`.
     pub audience: String,
-    /// Where the keys are that they are checked with.
+    /// The URL of the provider's key set.
     pub jwks_url: String,
-    /// The claim that says what may be read: a text with blanks, or a list.
+    /// The claim that holds the scopes: a text with spaces, or a list.
     pub scope_claim: String,
-    /// Where clients get them, to be told to whoever asks.
+    /// The provider's token endpoint, for the discovery document.
     pub token_url: Option<String>,
-    /// The version of FHIR whose types scopes name.
+    /// The FHIR version whose types the scopes name.
     pub version: FhirVersion,
 }
 
-/// The claim that most identity providers use (RFC 8693, section 4.2).
+/// The scope claim of most identity providers (RFC 8693, section 4.2).
 pub const SCOPE_CLAIM: &str = "scope";
 
 impl AccessControl {
-    /// Whether whoever asks has to show who that is.
-    pub fn knows_callers(&self) -> bool {
+    /// Returns true if every request must be authenticated.
+    pub fn requires_authentication(&self) -> bool {
         match self {
             Self::Smart(_) | Self::AwsIam | Self::External(_) => true,
             Self::None => false,
         }
     }
 
-    /// Reads who may ask a function behind API Gateway. Without a word about it, nobody may who is not registered.
-    pub fn read(settings: &impl Settings) -> Result<Self, ConfigError> {
-        // All are read whatever the mode is: a wrong one is told before the mode is changed.
-        let (base, version) = (base(settings)?, version(settings)?);
-        let url = |variable| settings.get(variable).map(|text| read_secure_url(variable, &text)).transpose();
-        let (jwks_url, token_url) = (url("HEADRACE_JWKS_URL")?, url("HEADRACE_TOKEN_URL")?);
-        let (issuer, audience) = (settings.get("HEADRACE_ISSUER"), settings.get("HEADRACE_AUDIENCE"));
-        let scope_claim = settings.get("HEADRACE_SCOPE_CLAIM").unwrap_or_else(|| SCOPE_CLAIM.to_owned());
-        match settings.get("HEADRACE_ACCESS").as_deref() {
-            None | Some("smart") => Ok(Self::Smart(SmartTerms { base, version })),
+    /// Reads the access mode of a function behind API Gateway. The default is `smart`: only registered clients have access.
+    pub fn read(settings: &impl SettingSource) -> Result<Self, ConfigError> {
+        // Settings of the other modes are validated too: a mistake shows before the mode is changed.
+        let (base, version) = (read_base_url(settings)?, read_fhir_version(settings)?);
+        let url = |setting| settings.get(setting).map(|text| parse_https_url(setting, &text)).transpose();
+        let (jwks_url, token_url) = (url(Setting::JwksUrl)?, url(Setting::TokenUrl)?);
+        let (issuer, audience) = (settings.get(Setting::Issuer), settings.get(Setting::Audience));
+        let scope_claim = settings.get(Setting::ScopeClaim).unwrap_or_else(|| SCOPE_CLAIM.to_owned());
+        match settings.get(Setting::Access).as_deref() {
+            None | Some("smart") => Ok(Self::Smart(SmartSettings { base, version })),
             Some("iam") => Ok(Self::AwsIam),
-            Some("external") => Ok(Self::External(ExternalTerms {
-                issuer: external("HEADRACE_ISSUER", issuer)?,
-                audience: external("HEADRACE_AUDIENCE", audience)?,
-                jwks_url: external("HEADRACE_JWKS_URL", jwks_url)?,
+            Some("external") => Ok(Self::External(IdentityProviderSettings {
+                issuer: required_for_external(Setting::Issuer, issuer)?,
+                audience: required_for_external(Setting::Audience, audience)?,
+                jwks_url: required_for_external(Setting::JwksUrl, jwks_url)?,
                 scope_claim,
                 token_url,
                 version,
             })),
-            Some(text) => Err(ConfigError { variable: "HEADRACE_ACCESS", problem: format!("is `{text}`: set smart, iam or external") }),
+            Some(text) => Err(ConfigError { setting: Setting::Access, problem: format!("is `{text}`: set smart, iam or external") }),
         }
     }
 }
 
-fn external(variable: &'static str, value: Option<String>) -> Result<String, ConfigError> {
-    value.ok_or_else(|| ConfigError { variable, problem: "is not set, and HEADRACE_ACCESS is external".to_owned() })
+fn required_for_external(setting: Setting, value: Option<String>) -> Result<String, ConfigError> {
+    value.ok_or_else(|| ConfigError { setting, problem: format!("is not set, and {} is external", Setting::Access) })
 }
 
-/// Reads the URL of an identity provider, which nobody else must be able to answer for.
-pub fn read_secure_url(variable: &'static str, text: &str) -> Result<String, ConfigError> {
+/// Parses a URL of an identity provider. Only https is accepted: nobody else may be able to answer for the provider.
+pub fn parse_https_url(setting: Setting, text: &str) -> Result<String, ConfigError> {
     let url = Url::parse(text).ok().filter(|url| url.scheme() == "https" && url.username().is_empty() && url.password().is_none());
-    let problem = || format!("is `{text}`: set an absolute URL that begins with https://, without user");
-    url.map(|_| text.to_owned()).ok_or_else(|| ConfigError { variable, problem: problem() })
+    let problem = || format!("is `{text}`: set an absolute URL that begins with https:// and names no user");
+    url.map(|_| text.to_owned()).ok_or_else(|| ConfigError { setting, problem: problem() })
 }

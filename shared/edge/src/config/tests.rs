@@ -1,114 +1,115 @@
 use std::collections::BTreeMap;
 
-use headrace_core::flow::work::run_task::LakeVersions;
-use headrace_core::job::Limits;
-use headrace_fhir::{Bases, FhirVersion};
+use headrace_core::job::JobSettings;
+use headrace_core::vocab::settings::LakeVersions;
+use headrace_fhir::definitions::FhirVersion;
+use headrace_fhir::semantics::reference::BaseUrls;
 
 use super::*;
 
-struct Table(BTreeMap<&'static str, &'static str>);
+struct Table(BTreeMap<Setting, &'static str>);
 
-impl Settings for Table {
-    fn get(&self, variable: &'static str) -> Option<String> {
-        self.0.get(variable).map(ToString::to_string).filter(|value| !value.is_empty())
+impl SettingSource for Table {
+    fn get(&self, setting: Setting) -> Option<String> {
+        self.0.get(&setting).map(ToString::to_string).filter(|value| !value.is_empty())
     }
 }
 
-fn complete() -> BTreeMap<&'static str, &'static str> {
+fn complete() -> BTreeMap<Setting, &'static str> {
     [
-        ("HEADRACE_TABLE", "t"),
-        ("HEADRACE_QUEUE_URL", "q"),
-        ("HEADRACE_DLQ_URL", "d"),
-        ("HEADRACE_SOURCE_BUCKET", "lake-1"),
-        ("HEADRACE_DESTINATION_BUCKET", "d"),
-        ("HEADRACE_AUDIT_BUCKET", "a"),
+        (Setting::Table, "t"),
+        (Setting::QueueUrl, "q"),
+        (Setting::DeadLetterQueueUrl, "d"),
+        (Setting::SourceBucket, "lake-1"),
+        (Setting::DestinationBucket, "d"),
+        (Setting::AuditBucket, "a"),
     ]
     .into()
 }
 
 #[test]
-fn what_is_missing_is_named() {
-    for variable in complete().into_keys() {
+fn an_error_names_the_missing_setting() {
+    for setting in complete().into_keys() {
         let mut table = complete();
-        table.insert(variable, "");
-        // The worker seals nothing, and the reaper reads no lake and puts nothing aside.
-        let worker = WorkerConfig::read(&Table(table.clone())).err().map(|error| error.variable);
-        let reaper = ReaperConfig::read(&Table(table)).err().map(|error| error.variable);
-        assert_eq!(worker, Some(variable).filter(|variable| *variable != "HEADRACE_AUDIT_BUCKET"));
-        assert_eq!(reaper, Some(variable).filter(|variable| !["HEADRACE_SOURCE_BUCKET", "HEADRACE_DLQ_URL"].contains(variable)));
+        table.insert(setting, "");
+        // The worker seals no audit records. The reaper reads no lake and parks no messages.
+        let worker = WorkerConfig::read(&Table(table.clone())).err().map(|error| error.setting);
+        let reaper = ReaperConfig::read(&Table(table)).err().map(|error| error.setting);
+        assert_eq!(worker, Some(setting).filter(|setting| *setting != Setting::AuditBucket));
+        assert_eq!(reaper, Some(setting).filter(|setting| ![Setting::SourceBucket, Setting::DeadLetterQueueUrl].contains(setting)));
     }
 }
 
 #[test]
-fn what_cannot_be_read_is_named_with_what_would_be_right() {
-    for (variable, value) in [
-        ("HEADRACE_FILE_SIZE_MB", "big"),
-        ("HEADRACE_FILE_SIZE_MB", "0"),
-        ("HEADRACE_FILE_SIZE_MB", "1001"),
-        ("HEADRACE_RETENTION_HOURS", "-1"),
-        ("HEADRACE_BASE_URL", "fhir.example.org"),
-        ("HEADRACE_BASE_URL", "ftp://x"),
-        ("HEADRACE_BASE_URL", "https://"),
-        ("HEADRACE_BASE_URL", "https://a b"),
-        ("HEADRACE_BASE_URL", "https://user@host"),
-        ("HEADRACE_BASE_URL", "https://host/?x"),
-        ("HEADRACE_CONTAINERS", "ok-name,../etc"),
-        ("HEADRACE_CONTAINERS", ","),
-        ("HEADRACE_FHIR_VERSION", "4"),
-        ("HEADRACE_FHIR_VERSION", "3.0.2"),
-        ("HEADRACE_FORMATS", "daily"),
-        ("HEADRACE_FORMATS", "daily=<timestamp>"),
-        ("HEADRACE_FORMATS", "daily=../<id>"),
-        ("HEADRACE_FORMATS", "da ily=<id>"),
-        ("HEADRACE_FORMATS", "daily=<id>;daily=x/<id>"),
-        ("HEADRACE_JOB_KEYS", "trial"),
-        ("HEADRACE_JOB_KEYS", "trial=arn:aws:kms:eu-central-1:111122223333:alias/trial"),
-        ("HEADRACE_CLIENT_BUCKETS", "Clinic"),
-        ("HEADRACE_CLIENT_BUCKETS", "clinic,"),
-        ("HEADRACE_CLIENT_BUCKETS", "clinic/prefix"),
-        // The lake's.
-        ("HEADRACE_CLIENT_BUCKETS", "clinic,lake-1"),
-        ("HEADRACE_JOBS_PER_CALLER", "0"),
-        ("HEADRACE_JOBS", "many"),
-        ("HEADRACE_QUEUE_JOBS", "yes"),
+fn an_error_names_the_invalid_setting_and_a_valid_value() {
+    for (setting, value) in [
+        (Setting::FileSizeMb, "big"),
+        (Setting::FileSizeMb, "0"),
+        (Setting::FileSizeMb, "1001"),
+        (Setting::RetentionHours, "-1"),
+        (Setting::BaseUrl, "fhir.example.org"),
+        (Setting::BaseUrl, "ftp://x"),
+        (Setting::BaseUrl, "https://"),
+        (Setting::BaseUrl, "https://a b"),
+        (Setting::BaseUrl, "https://user@host"),
+        (Setting::BaseUrl, "https://host/?x"),
+        (Setting::Containers, "ok-name,../etc"),
+        (Setting::Containers, ","),
+        (Setting::FhirVersion, "4"),
+        (Setting::FhirVersion, "3.0.2"),
+        (Setting::FolderLayouts, "daily"),
+        (Setting::FolderLayouts, "daily=<timestamp>"),
+        (Setting::FolderLayouts, "daily=../<id>"),
+        (Setting::FolderLayouts, "da ily=<id>"),
+        (Setting::FolderLayouts, "daily=<id>;daily=x/<id>"),
+        (Setting::OutputKmsKeys, "trial"),
+        (Setting::OutputKmsKeys, "trial=arn:aws:kms:eu-central-1:111122223333:alias/trial"),
+        (Setting::ClientBuckets, "Clinic"),
+        (Setting::ClientBuckets, "clinic,"),
+        (Setting::ClientBuckets, "clinic/prefix"),
+        // The lake's bucket.
+        (Setting::ClientBuckets, "clinic,lake-1"),
+        (Setting::MaxExportsPerClient, "0"),
+        (Setting::MaxConcurrentExports, "many"),
+        (Setting::QueueWhenFull, "yes"),
     ] {
         let mut table = complete();
-        table.insert(variable, value);
+        table.insert(setting, value);
         let error = KickoffConfig::read(&Table(table)).unwrap_err();
-        assert_eq!(error.variable, variable, "{value}");
-        assert!(error.to_string().starts_with(variable), "{error}");
+        assert_eq!(error.setting, setting, "{value}");
+        assert!(error.to_string().starts_with(setting.as_str()), "{error}");
     }
-    for (variable, value) in [
-        ("HEADRACE_TRUST_LAKE_NAMES", "yes"),
-        ("HEADRACE_TASK_TRIES", "0"),
-        ("HEADRACE_LEASE_SECONDS", "1"),
-        ("HEADRACE_LAKE_VERSIONS", "two"),
-        ("HEADRACE_REFERENCED_RESOURCES", "1"),
-        ("HEADRACE_GROUP_NEW_MEMBERS", "on"),
-        ("HEADRACE_LAKE_BASES", "fhir.example.org"),
-        ("HEADRACE_LAKE_BASES", "https://a.example,"),
-        ("HEADRACE_JOBS", "-1"),
+    for (setting, value) in [
+        (Setting::TrustObjectNames, "yes"),
+        (Setting::TaskMaxAttempts, "0"),
+        (Setting::LeaseSeconds, "1"),
+        (Setting::LakeVersions, "two"),
+        (Setting::IncludeReferencedResources, "1"),
+        (Setting::GroupNewMembers, "on"),
+        (Setting::SourceBaseUrls, "fhir.example.org"),
+        (Setting::SourceBaseUrls, "https://a.example,"),
+        (Setting::MaxConcurrentExports, "-1"),
     ] {
         let mut table = complete();
-        table.insert(variable, value);
-        assert_eq!(WorkerConfig::read(&Table(table)).unwrap_err().variable, variable, "{value}");
+        table.insert(setting, value);
+        assert_eq!(WorkerConfig::read(&Table(table)).unwrap_err().setting, setting, "{value}");
     }
 }
 
 #[test]
-fn the_defaults_are_azures() {
+fn the_defaults_are_those_of_azure_api_for_fhir() {
     let config = KickoffConfig::read(&Table(complete())).unwrap();
-    assert_eq!(config.terms.limits, Limits::default());
-    assert_eq!(config.terms.limits.file_bytes, 64_000_000);
-    assert_eq!(config.terms.policy.containers, None);
+    assert_eq!(config.export.limits, JobSettings::default());
+    assert_eq!(config.export.limits.file_bytes, 64_000_000);
+    assert_eq!(config.export.policy.containers, None);
 }
 
 #[test]
-fn a_deployment_that_says_nothing_sets_no_limits_and_trusts_its_lake_to_be_one_systems() {
-    let worker = WorkerConfig::read(&Table(complete())).unwrap().terms;
-    assert_eq!((worker.lake_versions, worker.adds_referenced, worker.adds_new_members), (LakeVersions::Auto, false, false));
-    assert_eq!((worker.bases, worker.quotas), (Bases::any(), Quotas::default()));
-    let kickoff = KickoffConfig::read(&Table(complete())).unwrap().terms;
+fn without_settings_there_are_no_limits_and_absolute_references_point_into_the_lake() {
+    let worker = WorkerConfig::read(&Table(complete())).unwrap().worker;
+    assert_eq!((worker.lake.versions, worker.lake.adds_referenced, worker.lake.adds_new_members), (LakeVersions::Auto, false, false));
+    assert_eq!((worker.lake.bases, worker.quotas), (BaseUrls::any(), Quotas::default()));
+    let kickoff = KickoffConfig::read(&Table(complete())).unwrap().export;
     assert_eq!((kickoff.policy.version, kickoff.quotas), (FhirVersion::R4, Quotas::default()));
     assert!(kickoff.policy.layouts.is_empty() && kickoff.policy.keys.is_empty());
     assert!(KickoffConfig::read(&Table(complete())).unwrap().client_buckets.is_empty());
@@ -118,32 +119,32 @@ fn a_deployment_that_says_nothing_sets_no_limits_and_trusts_its_lake_to_be_one_s
 fn every_setting_is_read_from_its_variable() {
     let mut table = complete();
     table.extend([
-        ("HEADRACE_FHIR_VERSION", "5.0.0"),
-        ("HEADRACE_LAKE_VERSIONS", "many"),
-        ("HEADRACE_REFERENCED_RESOURCES", "true"),
-        ("HEADRACE_GROUP_NEW_MEMBERS", "true"),
-        ("HEADRACE_LAKE_BASES", "https://a.example/fhir/, http://b.example"),
-        ("HEADRACE_FORMATS", "daily=exports/<timestamp>-<id>/<resourcename>;flat=<id>"),
-        ("HEADRACE_JOB_KEYS", "trial=arn:aws:kms:eu-central-1:111122223333:key/k-1"),
-        ("HEADRACE_CLIENT_BUCKETS", "clinic.exports, clinic-7"),
-        ("HEADRACE_JOBS_PER_CALLER", "3"),
-        ("HEADRACE_JOBS", "40"),
-        ("HEADRACE_QUEUE_JOBS", "true"),
+        (Setting::FhirVersion, "5.0.0"),
+        (Setting::LakeVersions, "many"),
+        (Setting::IncludeReferencedResources, "true"),
+        (Setting::GroupNewMembers, "true"),
+        (Setting::SourceBaseUrls, "https://a.example/fhir/, http://b.example"),
+        (Setting::FolderLayouts, "daily=exports/<timestamp>-<id>/<resourcename>;flat=<id>"),
+        (Setting::OutputKmsKeys, "trial=arn:aws:kms:eu-central-1:111122223333:key/k-1"),
+        (Setting::ClientBuckets, "clinic.exports, clinic-7"),
+        (Setting::MaxExportsPerClient, "3"),
+        (Setting::MaxConcurrentExports, "40"),
+        (Setting::QueueWhenFull, "true"),
     ]);
-    let quotas = Quotas { per_caller: Some(3), global: Some(40), waits: true };
-    let worker = WorkerConfig::read(&Table(table.clone())).unwrap().terms;
-    assert_eq!((worker.lake_versions, worker.adds_referenced, worker.adds_new_members), (LakeVersions::Many, true, true));
+    let quotas = Quotas { per_caller: Some(3), global: Some(40), queue_when_full: true };
+    let worker = WorkerConfig::read(&Table(table.clone())).unwrap().worker;
+    assert_eq!((worker.lake.versions, worker.lake.adds_referenced, worker.lake.adds_new_members), (LakeVersions::Many, true, true));
     let bases = ["https://a.example/fhir", "http://b.example"].map(str::to_owned);
-    assert_eq!((worker.bases, worker.quotas), (Bases::only(bases), quotas));
+    assert_eq!((worker.lake.bases, worker.quotas), (BaseUrls::only(bases), quotas));
     assert_eq!(ReaperConfig::read(&Table(table.clone())).unwrap().quotas, quotas);
-    let kickoff = KickoffConfig::read(&Table(table.clone())).unwrap().terms;
+    let kickoff = KickoffConfig::read(&Table(table.clone())).unwrap().export;
     assert_eq!((kickoff.policy.version, kickoff.quotas), (FhirVersion::R5, quotas));
-    let folders: Vec<String> = kickoff.policy.layouts.values().map(|layout| layout.folder("T", "I")).collect();
+    let folders: Vec<String> = kickoff.policy.layouts.values().map(|layout| layout.to_path("T", "I")).collect();
     assert_eq!(folders, ["exports/T-I", "I"]);
     let keys = kickoff.policy.keys;
     assert_eq!(keys["trial"].arn, "arn:aws:kms:eu-central-1:111122223333:key/k-1");
     let buckets = KickoffConfig::read(&Table(table.clone())).unwrap().client_buckets;
     assert!(buckets.iter().eq(["clinic-7", "clinic.exports"]));
-    let offer = MetadataConfig::read(&Table(table)).unwrap().offer;
-    assert_eq!((offer.version, offer.adds_referenced, offer.adds_new_members), (FhirVersion::R5, true, true));
+    let capabilities = MetadataConfig::read(&Table(table)).unwrap().capabilities;
+    assert_eq!((capabilities.version, capabilities.adds_referenced, capabilities.adds_new_members), (FhirVersion::R5, true, true));
 }

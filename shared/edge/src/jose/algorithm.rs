@@ -1,8 +1,8 @@
-//! Algorithms of signatures, as far as they are asymmetric: none that a public key could be used to forge.
+//! Asymmetric signature algorithms. Symmetric ones are left out: a public key could be used to forge their signatures.
 
-use jsonwebtoken::Algorithm as Checked;
+use jsonwebtoken::Algorithm as JwtAlgorithm;
 
-/// How a token is signed. `none` and the symmetric ones cannot be named.
+/// A signature algorithm. `none` and symmetric algorithms do not exist here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Algorithm {
     /// RSASSA-PKCS1-v1_5 with SHA-256.
@@ -24,13 +24,13 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    /// All of them: what identity providers use.
+    /// The algorithms of identity providers: all of this type.
     pub const ALL: [Self; 8] = [Self::Rs256, Self::Rs384, Self::Rs512, Self::Ps256, Self::Ps384, Self::Ps512, Self::Es256, Self::Es384];
 
-    /// Those of SMART: what clients and this service itself sign with.
+    /// The algorithms of SMART, with which clients and this service sign.
     pub const SMART: [Self; 2] = [Self::Rs384, Self::Es384];
 
-    /// Its name in JOSE.
+    /// Returns the name in JOSE.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Rs256 => "RS256",
@@ -44,12 +44,12 @@ impl Algorithm {
         }
     }
 
-    /// The one of this name among `allowed`.
-    pub fn named(name: &str, allowed: &[Self]) -> Option<Self> {
+    /// Parses a name. Only algorithms in `allowed` are found.
+    pub fn parse(name: &str, allowed: &[Self]) -> Option<Self> {
         allowed.iter().copied().find(|algorithm| algorithm.as_str() == name)
     }
 
-    /// The curve that its keys are on; `None` where they are RSA keys.
+    /// Returns the elliptic curve of the keys. `None` for RSA keys.
     pub(super) fn curve(self) -> Option<&'static str> {
         match self {
             Self::Es256 => Some("P-256"),
@@ -58,16 +58,17 @@ impl Algorithm {
         }
     }
 
-    pub(super) fn checked(self) -> Checked {
+    /// Converts to the type of `jsonwebtoken`.
+    pub(super) fn to_jsonwebtoken(self) -> JwtAlgorithm {
         match self {
-            Self::Rs256 => Checked::RS256,
-            Self::Rs384 => Checked::RS384,
-            Self::Rs512 => Checked::RS512,
-            Self::Ps256 => Checked::PS256,
-            Self::Ps384 => Checked::PS384,
-            Self::Ps512 => Checked::PS512,
-            Self::Es256 => Checked::ES256,
-            Self::Es384 => Checked::ES384,
+            Self::Rs256 => JwtAlgorithm::RS256,
+            Self::Rs384 => JwtAlgorithm::RS384,
+            Self::Rs512 => JwtAlgorithm::RS512,
+            Self::Ps256 => JwtAlgorithm::PS256,
+            Self::Ps384 => JwtAlgorithm::PS384,
+            Self::Ps512 => JwtAlgorithm::PS512,
+            Self::Es256 => JwtAlgorithm::ES256,
+            Self::Es384 => JwtAlgorithm::ES384,
         }
     }
 }

@@ -1,20 +1,20 @@
-//! Whom a token is for.
+//! The audience of a token.
 
 use serde::Deserialize;
 
-/// The claim `aud`: one, or a list (RFC 7519, section 4.1.3).
+/// The claim `aud`: one audience, or a list of them (RFC 7519, section 4.1.3).
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(untagged)]
 pub enum Audience {
-    /// One.
+    /// A single audience.
     One(String),
-    /// Several.
+    /// A list of audiences.
     Several(Vec<String>),
 }
 
 impl Audience {
-    /// Whether this one is among them.
-    pub fn has(&self, name: &str) -> bool {
+    /// Returns true if the token is for this audience.
+    pub fn contains(&self, name: &str) -> bool {
         match self {
             Self::One(one) => one == name,
             Self::Several(several) => several.iter().any(|one| one == name),

@@ -1,10 +1,10 @@
-//! Which addresses belong to the public internet: the only ones that a URL of somebody else's may lead to.
+//! Addresses of the public internet: the only ones that a client's URL may lead to.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Whether the address is one of the public internet (IANA's registries of special-purpose addresses).
+/// Returns true if the address is public (IANA's registries of special-purpose addresses).
 ///
-/// An IPv6 address that stands for an IPv4 address, by mapping or by NAT64, is judged as that.
+/// An IPv6 address that maps an IPv4 address, or stands for one by NAT64, is checked as that IPv4 address.
 pub fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_public_v4(address),
@@ -12,14 +12,14 @@ pub fn is_public(address: IpAddr) -> bool {
     }
 }
 
-/// Blocks of IPv4 that are not public, each with the length of its prefix.
+/// IPv4 blocks that are not public, with their prefix lengths.
 const NOT_PUBLIC_V4: [(Ipv4Addr, u32); 15] = [
     (Ipv4Addr::new(0, 0, 0, 0), 8),
     (Ipv4Addr::new(10, 0, 0, 0), 8),
-    // Carriers' NAT, and services of cloud providers.
+    // Carrier-grade NAT, and services of cloud providers.
     (Ipv4Addr::new(100, 64, 0, 0), 10),
     (Ipv4Addr::new(127, 0, 0, 0), 8),
-    // Link-local, with the metadata services of clouds.
+    // Link-local, including the metadata services of clouds.
     (Ipv4Addr::new(169, 254, 0, 0), 16),
     (Ipv4Addr::new(172, 16, 0, 0), 12),
     (Ipv4Addr::new(192, 0, 0, 0), 24),
@@ -40,20 +40,20 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
     !NOT_PUBLIC_V4.iter().any(is_within)
 }
 
-/// What is given out to networks: nothing else of IPv6 is public.
+/// The block of global unicast addresses. No other IPv6 address is public.
 const GLOBAL_V6: (Ipv6Addr, u32) = (Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3);
 
-/// Blocks within that which are not public.
+/// IPv6 blocks within [`GLOBAL_V6`] that are not public.
 const NOT_PUBLIC_V6: [(Ipv6Addr, u32); 4] = [
-    // Protocols, Teredo among them, which hides an IPv4 address.
+    // IETF protocols, including Teredo, which embeds an IPv4 address.
     (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23),
     (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 32),
-    // 6to4, which hides an IPv4 address too and is used no more.
+    // 6to4, which embeds an IPv4 address and is obsolete.
     (Ipv6Addr::new(0x2002, 0, 0, 0, 0, 0, 0, 0), 16),
     (Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0), 20),
 ];
 
-/// The well-known prefix of NAT64 (RFC 6052): networks without IPv4 reach it so.
+/// The well-known prefix of NAT64 (RFC 6052), by which IPv6-only networks reach IPv4 addresses.
 const NAT64: (Ipv6Addr, u32) = (Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0), 96);
 
 fn is_public_v6(address: Ipv6Addr) -> bool {

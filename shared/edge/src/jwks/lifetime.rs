@@ -1,32 +1,32 @@
-//! How long an answer may be kept (RFC 9111).
+//! The cache lifetime of a response (RFC 9111).
 
 use std::time::Duration;
 
 use lambda_http::http::HeaderMap;
 use lambda_http::http::header::{AGE, CACHE_CONTROL};
 
-/// No key set is kept longer than this: a key that was withdrawn is out by then.
-const LONGEST: Duration = Duration::from_secs(3600);
+/// The longest cache lifetime: the longest time for which a withdrawn key is still accepted.
+const MAX_LIFETIME: Duration = Duration::from_secs(3600);
 
-/// How long an answer with these headers may be kept; `None` if they do not say. What cannot be read is not kept.
-pub(super) fn lifetime(headers: &HeaderMap) -> Option<Duration> {
+/// Returns how long a response with these headers may be cached. `None` without `Cache-Control`; zero if it cannot be parsed.
+pub(super) fn cache_lifetime(headers: &HeaderMap) -> Option<Duration> {
     if !headers.contains_key(CACHE_CONTROL) {
         return None;
     }
     let values = headers.get_all(CACHE_CONTROL).iter().map(|value| value.to_str().unwrap_or("no-store"));
     let directives: Vec<String> =
         values.flat_map(|value| value.split(',')).map(|directive| directive.trim().to_ascii_lowercase()).collect();
-    let named = |directive: &String, name: &str| directive.split('=').next().map(str::trim) == Some(name);
-    if directives.iter().any(|directive| named(directive, "no-store") || named(directive, "no-cache")) {
+    let is_named = |directive: &String, name: &str| directive.split('=').next().map(str::trim) == Some(name);
+    if directives.iter().any(|directive| is_named(directive, "no-store") || is_named(directive, "no-cache")) {
         return Some(Duration::ZERO);
     }
     let seconds = |text: &str| text.trim().trim_matches('"').parse::<u64>().ok();
-    let ages = directives.iter().filter(|directive| named(directive, "max-age"));
-    // Two that differ are a mistake: the shorter one harms nobody.
-    let age = ages.map(|directive| directive.split_once('=').and_then(|(_, text)| seconds(text)).unwrap_or(0)).min();
-    let spent = headers.get(AGE).map_or(Some(0), |age| age.to_str().ok().and_then(seconds));
-    let left = age.zip(spent).map_or(0, |(age, spent)| age.saturating_sub(spent));
-    Some(Duration::from_secs(left).min(LONGEST))
+    let max_ages = directives.iter().filter(|directive| is_named(directive, "max-age"));
+    // Of several `max-age` the shortest is safe.
+    let max_age = max_ages.map(|directive| directive.split_once('=').and_then(|(_, text)| seconds(text)).unwrap_or(0)).min();
+    let elapsed = headers.get(AGE).map_or(Some(0), |age| age.to_str().ok().and_then(seconds));
+    let remaining = max_age.zip(elapsed).map_or(0, |(max_age, elapsed)| max_age.saturating_sub(elapsed));
+    Some(Duration::from_secs(remaining).min(MAX_LIFETIME))
 }
 
 #[cfg(test)]
@@ -37,7 +37,7 @@ mod tests {
 
     // Holds: SEC-A9
     #[test]
-    fn a_key_set_is_kept_as_long_as_its_owner_says_and_an_hour_at_most() {
+    fn a_key_set_is_cached_as_long_as_its_owner_allows_and_at_most_an_hour() {
         for (cache_control, age, expected) in [
             (&[][..], None, None),
             (&[], Some("5"), None),
@@ -65,7 +65,7 @@ mod tests {
             if let Some(age) = age {
                 headers.insert(AGE, HeaderValue::from_static(age));
             }
-            assert_eq!(lifetime(&headers), expected.map(Duration::from_secs), "{cache_control:?} {age:?}");
+            assert_eq!(cache_lifetime(&headers), expected.map(Duration::from_secs), "{cache_control:?} {age:?}");
         }
     }
 }

@@ -6,22 +6,22 @@ fn headers(content_type: &str) -> HeaderMap {
     headers
 }
 
-fn read(body: &str) -> Result<Vec<(String, String)>, Refusal> {
-    parameters(&headers("application/fhir+json"), &Body::from(body))
+fn read(body: &str) -> Result<Vec<(String, String)>, RequestError> {
+    parse_parameters_body(&headers("application/fhir+json"), &Body::from(body))
 }
 
-fn items(items: &str) -> Result<Vec<(String, String)>, Refusal> {
+fn items(items: &str) -> Result<Vec<(String, String)>, RequestError> {
     read(&format!(r#"{{"resourceType":"Parameters","parameter":[{items}]}}"#))
 }
 
-fn refused(body: &str) -> (u16, String) {
-    let refusal = read(body).unwrap_err();
-    (refusal.status, refusal.expression.unwrap())
+fn rejection(body: &str) -> (u16, String) {
+    let error = read(body).unwrap_err();
+    (error.status, error.expression.unwrap())
 }
 
 // Holds: K3, A1
 #[test]
-fn every_type_that_a_client_may_send_is_read_as_the_text_of_a_query() {
+fn every_supported_value_type_becomes_the_text_of_a_query() {
     for (value, text) in [
         (r#""valueString":"Patient,Observation""#, "Patient,Observation"),
         (r#""valueCode":"Patient""#, "Patient"),
@@ -56,30 +56,30 @@ fn parameters_keep_their_order_and_their_repeats() {
 }
 
 #[test]
-fn an_empty_body_and_an_empty_resource_hold_nothing() {
+fn an_empty_body_and_an_empty_resource_have_no_parameters() {
     for body in ["", " \r\n\t", r#"{"resourceType":"Parameters"}"#, r#"{"resourceType":"Parameters","id":"x","meta":{},"parameter":[]}"#] {
         assert_eq!(read(body), Ok(vec![]), "{body}");
     }
-    assert_eq!(parameters(&HeaderMap::new(), &Body::Empty), Ok(vec![]));
+    assert_eq!(parse_parameters_body(&HeaderMap::new(), &Body::Empty), Ok(vec![]));
 }
 
 #[test]
-fn fhir_json_and_json_are_taken_whatever_their_charset_and_nothing_else() {
+fn only_fhir_json_and_json_are_accepted_with_any_charset() {
     let body = Body::from(r#"{"resourceType":"Parameters"}"#);
     for media in ["application/fhir+json", "application/json", "Application/FHIR+JSON; charset=UTF-8", "application/json;fhirVersion=4.0"] {
-        assert!(parameters(&headers(media), &body).is_ok(), "{media}");
+        assert!(parse_parameters_body(&headers(media), &body).is_ok(), "{media}");
     }
     for media in ["application/x-www-form-urlencoded", "application/fhir+xml", "text/plain", "*/*", ""] {
-        assert_eq!(parameters(&headers(media), &body).unwrap_err().status, 415, "{media}");
+        assert_eq!(parse_parameters_body(&headers(media), &body).unwrap_err().status, 415, "{media}");
     }
-    assert_eq!(parameters(&HeaderMap::new(), &body).unwrap_err().status, 415);
+    assert_eq!(parse_parameters_body(&HeaderMap::new(), &body).unwrap_err().status, 415);
     let mut compressed = headers("application/fhir+json");
     compressed.insert(CONTENT_ENCODING, "gzip".parse().unwrap());
-    assert_eq!(parameters(&compressed, &body).unwrap_err().status, 415);
+    assert_eq!(parse_parameters_body(&compressed, &body).unwrap_err().status, 415);
 }
 
 #[test]
-fn what_is_no_parameters_resource_is_refused() {
+fn a_body_that_is_not_a_parameters_resource_is_rejected() {
     for (body, expression) in [
         ("{", "Parameters"),
         ("nonsense", "Parameters"),
@@ -92,13 +92,13 @@ fn what_is_no_parameters_resource_is_refused() {
         (r#"{"resourceType":"Parameters","parameter":{}}"#, "Parameters"),
         (r#"{"resourceType":"Parameters","parameter":[],"parameter":[]}"#, "Parameters"),
     ] {
-        assert_eq!(refused(body), (400, expression.to_owned()), "{body}");
+        assert_eq!(rejection(body), (400, expression.to_owned()), "{body}");
     }
-    assert_eq!(parameters(&headers("application/json"), &Body::from(b"{\"\xff\":1}".to_vec())).unwrap_err().status, 400);
+    assert_eq!(parse_parameters_body(&headers("application/json"), &Body::from(b"{\"\xff\":1}".to_vec())).unwrap_err().status, 400);
 }
 
 #[test]
-fn a_wrong_parameter_is_named_by_its_place() {
+fn an_invalid_parameter_is_named_by_its_position() {
     let sound = r#"{"name":"_type","valueString":"Patient"}"#;
     for wrong in [
         "7",
@@ -125,14 +125,14 @@ fn a_wrong_parameter_is_named_by_its_place() {
         r#"{"name":"a","resource":{"resourceType":"Patient"}}"#,
         r#"{"name":"a","valueString":"x","nonsense":1}"#,
     ] {
-        let refusal = items(&[sound, sound, wrong, sound].join(",")).unwrap_err();
-        assert_eq!((refusal.status, refusal.expression.as_deref()), (400, Some("Parameters.parameter[2]")), "{wrong}");
-        assert!(refusal.text.contains("Parameters.parameter[2]"), "{}", refusal.text);
+        let error = items(&[sound, sound, wrong, sound].join(",")).unwrap_err();
+        assert_eq!((error.status, error.expression.as_deref()), (400, Some("Parameters.parameter[2]")), "{wrong}");
+        assert!(error.text.contains("Parameters.parameter[2]"), "{}", error.text);
     }
 }
 
 #[test]
-fn a_refusal_says_nothing_of_what_was_sent() {
+fn an_error_repeats_nothing_of_the_body() {
     for body in [
         r#"{"resourceType":"secret"}"#,
         r#"{"resourceType":"Parameters","parameter":["secret"]}"#,
@@ -145,13 +145,13 @@ fn a_refusal_says_nothing_of_what_was_sent() {
 }
 
 #[test]
-fn a_body_too_long_and_one_of_too_many_parameters_are_too_much() {
+fn a_body_with_too_many_bytes_or_parameters_is_rejected() {
     let long = format!(r#"{{"resourceType":"Parameters","id":"{}"}}"#, "x".repeat(10_000_000));
     assert_eq!(read(&long).unwrap_err().status, 413);
     let many = vec![r#"{"name":"a","valueId":"1"}"#; 100_001].join(",");
     assert_eq!(items(&many).unwrap_err().status, 413);
     assert_eq!(items(&many[..many.len() - 27]).unwrap().len(), 100_000);
-    // A value that FHIR does not have, a thousand levels deep: refused by the reader, which counts.
+    // A value with a thousand levels exceeds the nesting limit of the JSON parser.
     let deep = format!(r#"{{"name":"a","extension":{}{}}}"#, "[".repeat(1_000), "]".repeat(1_000));
     assert_eq!(items(&deep).unwrap_err().status, 400);
 }
