@@ -1,6 +1,5 @@
-//! The client of a Bulk Data server.
+//! A Bulk Data client, and the `headrace export` command that uses it.
 
 pub mod bulk;
-pub mod client_key;
 pub mod export;
 pub mod login;

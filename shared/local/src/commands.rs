@@ -1,7 +1,7 @@
-//! The commands of the program, one file each.
+//! The subcommands that manage clients, keys, audit records and anonymization configurations.
 
 pub mod audit;
 pub mod clients;
-pub(crate) mod table;
 pub mod deid;
 pub mod keys;
+pub(crate) mod table;

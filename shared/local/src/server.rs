@@ -1,4 +1,4 @@
-//! The server on one machine.
+//! The HTTP server on one machine, and the `headrace serve` command that starts it.
 
 pub mod access;
 pub(crate) mod host;

@@ -1,7 +1,9 @@
-//! The ports on one machine.
+//! Implementations of the ports for one machine: directories, key files and an embedded DynamoDB.
 
+pub mod client_key;
+pub mod deployment;
 pub mod directory;
 pub mod embedded;
-pub(crate) mod private;
 pub mod encryptor;
+pub(crate) mod private;
 pub mod signer;

@@ -1,4 +1,4 @@
-//! `headrace audit`.
+//! Command line of `headrace audit`.
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -7,47 +7,47 @@ use clap::{Args, Subcommand};
 use headrace_core::audit::chain::Day;
 use headrace_core::vocab::ids::JobId;
 
-/// `headrace audit`.
+/// Arguments of `headrace audit`.
 #[derive(Debug, Args)]
-pub struct Audit {
-    /// What to do with the records.
+pub struct AuditArgs {
+    /// Subcommand to run.
     #[command(subcommand)]
-    pub action: AuditCommand,
+    pub command: AuditCommand,
 }
 
-/// What is done with records for auditors. Nothing changes them.
+/// The subcommands of `headrace audit`. All of them only read.
 #[derive(Debug, Subcommand)]
 pub enum AuditCommand {
-    /// Check that no record was changed, removed, added or moved
+    /// Verify that no record was changed, removed, added or moved
     ///
-    /// Recomputes the chain over all files. That the last records were cut off shows only against the job table, which
-    /// knows where the chain ends: name it with --table, or with --state on one machine.
+    /// Recomputes the hash chain over all files. Removal of the last records can only be detected with the job table, which
+    /// stores the end of the chain: give it with --table, or with --state on one machine.
     ///
-    /// Exit status: 0 sound, 1 it could not be checked, 3 broken: the first break is said, by its file and line.
+    /// Exit status: 0 intact, 1 not verified, 3 broken; the file and line of the first break are printed.
     #[command(
         after_long_help = "Examples:\n  headrace audit verify .headrace/audit --state .headrace\n  headrace audit verify s3://records-bucket/audit --table headrace-jobs"
     )]
-    Verify(Verify),
-    /// List records as a table, one line each
+    Verify(VerifyArgs),
+    /// List records as a table, one per line
     ///
-    /// The files are read as they are: `headrace audit verify` says whether they can be believed. A record is there once it
-    /// is sealed, a minute or two after what it tells of.
+    /// Does not verify the files; `headrace audit verify` does. A record appears once it is sealed, a minute or two after the
+    /// event.
     #[command(
         after_long_help = "Examples:\n  headrace audit show .headrace/audit --day 2026-01-31\n  headrace audit show s3://records-bucket/audit --client lab\n  headrace audit show .headrace/audit --job 0123456789abcdef0123456789abcdef"
     )]
     Show(ShowRecordsArgs),
 }
 
-/// Where audit files lie.
+/// The location of audit files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AuditLocation {
     /// A directory.
     Directory(PathBuf),
-    /// In S3; the prefix may be empty.
+    /// A bucket in S3, with a prefix that may be empty.
     S3 {
-        /// The bucket.
+        /// The name of the bucket.
         bucket: String,
-        /// What all keys begin with.
+        /// The prefix of all keys.
         prefix: String,
     },
 }
@@ -58,7 +58,7 @@ impl FromStr for AuditLocation {
     fn from_str(text: &str) -> Result<Self, String> {
         let Some(below) = text.strip_prefix("s3://") else {
             return if text.is_empty() {
-                Err("name a directory, or s3://bucket/prefix".to_owned())
+                Err("give a directory, or s3://bucket/prefix".to_owned())
             } else {
                 Ok(Self::Directory(text.into()))
             };
@@ -71,41 +71,43 @@ impl FromStr for AuditLocation {
     }
 }
 
-/// `headrace audit verify`.
+/// Arguments of `headrace audit verify`.
 #[derive(Debug, Args)]
-pub struct Verify {
-    /// Where the records lie: a directory (on one machine, audit within the state), or s3://bucket/prefix
+pub struct VerifyArgs {
+    /// The location of the records: a directory (on one machine: audit in the state folder), or s3://bucket/prefix
     #[arg(value_name = "FILES")]
     pub files: AuditLocation,
-    /// The state of the `headrace serve` that they are of: checks that they end where its job table says
+    /// The state folder of the server that wrote the records: also verifies the end of the chain against its job table
     #[arg(long, value_name = "DIR", conflicts_with = "table")]
     pub state: Option<PathBuf>,
-    /// The job table of the deployment on AWS that they are of, by its name: checks the same
+    /// The job table of the AWS deployment that wrote the records: also verifies the end of the chain against it
     #[arg(long, value_name = "NAME")]
     pub table: Option<String>,
 }
 
-/// `headrace audit show`.
+/// Arguments of `headrace audit show`.
 #[derive(Debug, Args)]
 pub struct ShowRecordsArgs {
-    /// Where the records lie: a directory (on one machine, audit within the state), or s3://bucket/prefix
+    /// The location of the records: a directory (on one machine: audit in the state folder), or s3://bucket/prefix
     #[arg(value_name = "FILES")]
     pub files: AuditLocation,
-    /// Only what happened on this day, UTC: 2026-01-31
-    #[arg(long, value_name = "DAY", value_parser = day)]
+    /// Show only events of this day in UTC, such as 2026-01-31
+    #[arg(long, value_name = "DAY", value_parser = parse_day)]
     pub day: Option<Day>,
-    /// Only what this client did, and what became of its exports
+    /// Show only events of this client and its exports
     #[arg(long, value_name = "ID")]
     pub client: Option<String>,
-    /// Only what concerns this export
-    #[arg(long, value_name = "ID", value_parser = job)]
+    /// Show only events of this export
+    #[arg(long, value_name = "ID", value_parser = parse_job_id)]
     pub job: Option<JobId>,
 }
 
-fn day(text: &str) -> Result<Day, String> {
-    Day::parse(text).ok_or_else(|| "write a day as 2026-01-31".to_owned())
+/// Parses a day from a command-line value.
+fn parse_day(text: &str) -> Result<Day, String> {
+    Day::parse(text).ok_or_else(|| "write the day like 2026-01-31".to_owned())
 }
 
-fn job(text: &str) -> Result<JobId, String> {
-    JobId::parse(text).map_err(|_| "an export's id is what its status URL ends with".to_owned())
+/// Parses a job id from a command-line value.
+fn parse_job_id(text: &str) -> Result<JobId, String> {
+    JobId::parse(text).map_err(|_| "the id of an export is the last segment of its status URL".to_owned())
 }

@@ -1,204 +1,206 @@
-//! `headrace clients` and `headrace keys`.
+//! Command line of `headrace clients`.
 
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use headrace_core::access::check_client_id;
-use headrace_core::request::Container;
+use headrace_core::vocab::container::Container;
 use headrace_core::vocab::ids::Caller;
 
-use crate::client::client_key::KeyAlgorithm;
+use crate::stores::client_key::KeyAlgorithm;
 
-/// `headrace clients`.
+/// Arguments of `headrace clients`.
 #[derive(Debug, Args)]
-pub struct Clients {
-    /// What to do with them.
+pub struct ClientsArgs {
+    /// Subcommand to run.
     #[command(subcommand)]
-    pub action: Action,
+    pub command: ClientsCommand,
 }
 
-/// What is done with registrations.
+/// The subcommands of `headrace clients`.
 #[derive(Debug, Subcommand)]
-pub enum Action {
+pub enum ClientsCommand {
     /// Register a client
     #[command(
-        after_long_help = "Examples:\n  headrace clients add lab --scope 'system/*.rs' --jwks lab/jwks.json\n  headrace clients add study-7 --scope 'system/Patient.rs system/Observation.rs?category=laboratory' --group cohort-7 --jwks-url https://study.example/jwks.json\n  headrace clients add arn:aws:iam::123456789012:role/Study --known-elsewhere --scope 'system/*.rs' --jobs 2 --table headrace-jobs"
+        after_long_help = "Examples:\n  headrace clients add lab --scope 'system/*.rs' --jwks lab/jwks.json\n  headrace clients add study-7 --scope 'system/Patient.rs system/Observation.rs?category=laboratory' --group cohort-7 --jwks-url https://study.example/jwks.json\n  headrace clients add arn:aws:iam::123456789012:role/Study --external-identity --scope 'system/*.rs' --max-exports 2 --table headrace-jobs"
     )]
-    Add(Box<Add>),
+    Add(Box<AddClientArgs>),
     /// List all clients
-    List(List),
+    List(ListClientsArgs),
     /// Show one client
-    Show(Show),
-    /// Shut a client out, from its next request on
-    Disable(Named),
-    /// Let a client that was shut out in again
-    Enable(Named),
-    /// Replace a client's keys: the old ones count no longer
-    Rotate(Rotate),
-    /// Forget a client
+    Show(ShowClientArgs),
+    /// Disable a client, effective at its next request
+    Disable(ClientArgs),
+    /// Enable a disabled client
+    Enable(ClientArgs),
+    /// Replace a client's keys; the old keys become invalid
+    Rotate(RotateClientKeysArgs),
+    /// Remove a client's registration
     ///
-    /// Its exports stay in its name until their time is over: who is registered under the same name again finds them.
-    /// To be sure, shut it out instead.
-    Remove(Named),
-    /// Make a key pair for a client: private.jwk, which stays with the client, and jwks.json, which is registered
-    Keygen(Keygen),
+    /// Its exports remain until they expire, and belong to any client that is registered again under the same client_id. To
+    /// prevent that, disable the client instead.
+    Remove(ClientArgs),
+    /// Generate a key pair for a client: private.jwk for the client alone, and jwks.json to register
+    Keygen(KeygenArgs),
 }
 
-/// Where registrations are kept.
+/// The location of the registrations.
 #[derive(Debug, Args)]
-pub struct Place {
-    /// Where `headrace serve` keeps its state
+pub struct RegistryLocation {
+    /// The state folder of `headrace serve`
     #[arg(long, env = "HEADRACE_STATE", default_value = ".headrace", value_name = "DIR")]
     pub state: PathBuf,
-    /// The job table of a deployment on AWS instead, by its name; credentials and region are those of the AWS tools
+    /// The job table of a deployment on AWS; uses the credentials and region of the AWS CLI
     #[arg(long, value_name = "NAME")]
     pub table: Option<String>,
 }
 
-/// `headrace clients add`.
+/// Arguments of `headrace clients add`.
 #[derive(Debug, Args)]
-pub struct Add {
-    /// Its client_id; of a client that is known elsewhere the name that it has there: an ARN, or issuer#subject
-    /// [default: a random one]
-    #[arg(value_parser = client_id)]
+pub struct AddClientArgs {
+    /// The client_id. With --external-identity, the external name of the client: an ARN, or issuer#subject [default: random]
+    #[arg(value_parser = parse_client_id)]
     pub id: Option<Caller>,
-    /// What it may be granted at most: SMART scopes of a system, blanks between them
+    /// The scopes that the client may be granted: SMART system scopes, separated by spaces
     #[arg(long = "scope", value_name = "SCOPES", required = true)]
     pub scopes: Vec<String>,
     #[command(flatten)]
-    /// How it proves who it is.
-    pub proof: Proof,
-    /// What people call it
-    #[arg(long, value_name = "TEXT", value_parser = name)]
+    /// Authentication of the client.
+    pub authentication: ClientAuthentication,
+    /// A display name
+    #[arg(long, value_name = "TEXT", value_parser = parse_name)]
     pub name: Option<String>,
-    /// A group that it may export, by id, and nothing that is not of such a group. Several: any of them
-    #[arg(long = "group", value_name = "ID", value_parser = group)]
+    /// The id of a group that the client may export; it may then export nothing else. Repeat it to allow several groups
+    #[arg(long = "group", value_name = "ID", value_parser = parse_group_id)]
     pub groups: Vec<String>,
-    /// A container that it may name. Several: any of them [default: whatever the server allows]
-    #[arg(long = "container", value_name = "NAME", value_parser = container)]
+    /// A container that the client may use. Repeat it to allow several [default: the server's containers]
+    #[arg(long = "container", value_name = "NAME", value_parser = parse_container)]
     pub containers: Vec<Container>,
-    /// Exports of it that may be at work [default: what the server allows]
+    /// The most exports of the client that run at the same time [default: the server's limit]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000_000), value_name = "COUNT")]
-    pub jobs: Option<u32>,
-    /// Where its files go instead of the server's destination: a folder, or on AWS bucket or bucket/prefix
-    #[arg(long, value_name = "WHERE")]
+    pub max_exports: Option<u32>,
+    /// The destination of the client's files, instead of the server's: a folder, or on AWS bucket or bucket/prefix
+    #[arg(long, value_name = "DESTINATION")]
     pub destination: Option<String>,
-    /// The version of FHIR whose types the scopes name: 4.0.1, 4.3.0 or 5.0.0 [default: 4.0.1]
+    /// The FHIR version of the resource types in the scopes: 4.0.1, 4.3.0 or 5.0.0 [default: 4.0.1]
     #[arg(long, env = "HEADRACE_FHIR_VERSION", value_name = "VERSION")]
     pub fhir_version: Option<String>,
-    /// The server's base, for what the client is to be told
+    /// The server's base URL, for the printed instructions to the client
     #[arg(long, env = "HEADRACE_BASE_URL", value_name = "URL")]
     pub base_url: Option<String>,
     #[command(flatten)]
-    /// Where it is registered.
-    pub place: Place,
+    /// Location of the registration.
+    pub registry: RegistryLocation,
 }
 
-/// How a new client proves who it is.
+/// The authentication of a new client.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
-pub struct Proof {
-    /// Its public keys, a file with a JSON Web Key Set
+pub struct ClientAuthentication {
+    /// The file with the client's public keys, a JSON Web Key Set
     #[arg(long, value_name = "FILE")]
     pub jwks: Option<PathBuf>,
-    /// Where its public keys are, the URL of a JSON Web Key Set: so it can change them by itself
+    /// The URL of the client's public keys, a JSON Web Key Set; the client can then rotate its keys itself
     #[arg(long, value_name = "URL")]
     pub jwks_url: Option<String>,
-    /// Not to this server: AWS IAM or the identity provider that the server trusts knows it
+    /// The client has no keys here: AWS IAM or the server's identity provider authenticates it
     #[arg(long)]
-    pub known_elsewhere: bool,
+    pub external_identity: bool,
 }
 
-/// `headrace clients list`.
+/// Arguments of `headrace clients list`.
 #[derive(Debug, Args)]
-pub struct List {
-    /// As JSON
-    #[arg(long)]
-    pub json: bool,
-    #[command(flatten)]
-    /// Where they are registered.
-    pub place: Place,
-}
-
-/// `headrace clients show`.
-#[derive(Debug, Args)]
-pub struct Show {
-    /// Its client_id
-    #[arg(value_parser = client_id)]
-    pub id: Caller,
-    /// As JSON, with its keys
+pub struct ListClientsArgs {
+    /// Print JSON
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]
-    /// Where it is registered.
-    pub place: Place,
+    /// Location of the registrations.
+    pub registry: RegistryLocation,
 }
 
-/// One client.
+/// Arguments of `headrace clients show`.
 #[derive(Debug, Args)]
-pub struct Named {
-    /// Its client_id
-    #[arg(value_parser = client_id)]
+pub struct ShowClientArgs {
+    /// The client_id
+    #[arg(value_parser = parse_client_id)]
     pub id: Caller,
+    /// Print JSON, including the keys
+    #[arg(long)]
+    pub json: bool,
     #[command(flatten)]
-    /// Where it is registered.
-    pub place: Place,
+    /// Location of the registration.
+    pub registry: RegistryLocation,
 }
 
-/// `headrace clients rotate`.
+/// Arguments of a subcommand that takes one client.
 #[derive(Debug, Args)]
-pub struct Rotate {
-    /// Its client_id
-    #[arg(value_parser = client_id)]
+pub struct ClientArgs {
+    /// The client_id
+    #[arg(value_parser = parse_client_id)]
     pub id: Caller,
     #[command(flatten)]
-    /// Its keys from now on.
+    /// Location of the registration.
+    pub registry: RegistryLocation,
+}
+
+/// Arguments of `headrace clients rotate`.
+#[derive(Debug, Args)]
+pub struct RotateClientKeysArgs {
+    /// The client_id
+    #[arg(value_parser = parse_client_id)]
+    pub id: Caller,
+    #[command(flatten)]
+    /// New keys of the client.
     pub keys: KeySetArgs,
     #[command(flatten)]
-    /// Where it is registered.
-    pub place: Place,
+    /// Location of the registration.
+    pub registry: RegistryLocation,
 }
 
-/// The keys that a client has from now on.
+/// A client's new keys.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 pub struct KeySetArgs {
-    /// Its public keys, a file with a JSON Web Key Set
+    /// The file with the client's public keys, a JSON Web Key Set
     #[arg(long, value_name = "FILE")]
     pub jwks: Option<PathBuf>,
-    /// Where its public keys are, the URL of a JSON Web Key Set
+    /// The URL of the client's public keys, a JSON Web Key Set
     #[arg(long, value_name = "URL")]
     pub jwks_url: Option<String>,
 }
 
-/// `headrace clients keygen`.
+/// Arguments of `headrace clients keygen`.
 #[derive(Debug, Args)]
-pub struct Keygen {
-    /// What the key signs with
+pub struct KeygenArgs {
+    /// The signature algorithm of the key
     #[arg(long, value_enum, default_value = "ES384")]
     pub alg: KeyAlgorithm,
-    /// Where the two files go; created if absent
+    /// The folder for the two files; created if it does not exist
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
 }
 
-fn client_id(text: &str) -> Result<Caller, String> {
+/// Parses a client_id from a command-line value.
+fn parse_client_id(text: &str) -> Result<Caller, String> {
     check_client_id(text).map_err(|error| error.to_string())?;
     Ok(Caller(text.to_owned()))
 }
 
-/// It is shown on terminals and in tables.
-fn name(text: &str) -> Result<String, String> {
+/// Parses a display name. It is shown on terminals and in tables, so control characters are rejected.
+fn parse_name(text: &str) -> Result<String, String> {
     let fits = (1..=200).contains(&text.chars().count()) && !text.chars().any(char::is_control);
-    if fits { Ok(text.to_owned()) } else { Err("a name is 1 to 200 characters in one line".to_owned()) }
+    if fits { Ok(text.to_owned()) } else { Err("a name has 1 to 200 characters in one line".to_owned()) }
 }
 
-fn group(text: &str) -> Result<String, String> {
+/// Parses a group id from a command-line value.
+fn parse_group_id(text: &str) -> Result<String, String> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
     let is_id = (1..=64).contains(&text.len()) && text.bytes().all(is_plain) && text.bytes().any(|byte| byte != b'.');
-    if is_id { Ok(text.to_owned()) } else { Err("an id is 1 to 64 letters, digits, hyphens, dots and underscores".to_owned()) }
+    if is_id { Ok(text.to_owned()) } else { Err("an id has 1 to 64 letters, digits, hyphens, dots and underscores".to_owned()) }
 }
 
-fn container(text: &str) -> Result<Container, String> {
-    Container::parse(text).ok_or_else(|| "a container is named by 3 to 63 of a-z, 0-9 and -".to_owned())
+/// Parses a container name from a command-line value.
+fn parse_container(text: &str) -> Result<Container, String> {
+    Container::parse(text).ok_or_else(|| "a container name has 3 to 63 of the characters a-z, 0-9 and -".to_owned())
 }

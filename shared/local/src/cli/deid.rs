@@ -1,68 +1,68 @@
-//! `headrace deid`.
+//! Command line of `headrace deid`.
 
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-/// `headrace deid`.
+/// Arguments of `headrace deid`.
 #[derive(Debug, Args)]
-pub struct Deid {
-    /// What to do with a configuration.
+pub struct DeidArgs {
+    /// Subcommand to run.
     #[command(subcommand)]
-    pub action: DeidCommand,
+    pub command: DeidCommand,
 }
 
-/// What is done with an anonymization configuration.
+/// The subcommands of `headrace deid`.
 #[derive(Debug, Subcommand)]
 pub enum DeidCommand {
-    /// Say what is wrong with a configuration, and what no rule of it touches
+    /// Report the errors and warnings of a configuration, and the elements that no rule matches
     ///
-    /// Exit status: 0 it can be used, 1 it cannot, 3 it can, but something in it should be looked at.
+    /// Exit status: 0 valid, 1 invalid, 3 valid with warnings.
     #[command(
         after_long_help = "Examples:\n  headrace deid check safe-harbor.json\n  headrace deid check safe-harbor.json --type Patient,Observation"
     )]
     Check(DeidCheckArgs),
-    /// Show what a configuration makes of a resource, rule by rule
+    /// Show how a configuration changes a resource, rule by rule
     ///
-    /// What it prints holds the resource's data. Keys that the configuration leaves empty are made up for the occasion.
+    /// The output contains the resource's data. Keys that are empty in the configuration are generated for this run.
     #[command(
         after_long_help = "Examples:\n  headrace deid preview safe-harbor.json patient.json\n  head -1 lake/Patient.ndjson | headrace deid preview safe-harbor.json -"
     )]
     Preview(DeidPreviewArgs),
 }
 
-/// `headrace deid check`.
+/// Arguments of `headrace deid check`.
 #[derive(Debug, Args)]
 pub struct DeidCheckArgs {
-    /// The configuration
+    /// The file with the anonymization configuration
     pub config: PathBuf,
-    /// List the elements of these resource types that no rule touches, separated by commas
+    /// List the elements of these resource types that no rule matches; types are separated by commas
     #[arg(long = "type", value_name = "TYPES", value_delimiter = ',')]
     pub types: Vec<String>,
     #[command(flatten)]
-    /// Of which FHIR.
+    /// FHIR version of the resources.
     pub version: FhirVersionArgs,
 }
 
-/// `headrace deid preview`.
+/// Arguments of `headrace deid preview`.
 #[derive(Debug, Args)]
 pub struct DeidPreviewArgs {
-    /// The configuration
+    /// The file with the anonymization configuration
     pub config: PathBuf,
-    /// A file with one resource in JSON; - reads the standard input
+    /// A file with one resource in JSON; - reads standard input
     pub resource: PathBuf,
-    /// Whose the resource is, for dateShiftScope patient: a patient's id [default: a Patient's own, else none]
+    /// The id of the resource's patient, for dateShiftScope patient [default: the id of a Patient resource, else none]
     #[arg(long, value_name = "ID")]
     pub patient: Option<String>,
     #[command(flatten)]
-    /// Of which FHIR.
+    /// FHIR version of the resources.
     pub version: FhirVersionArgs,
 }
 
-/// The version of FHIR.
+/// The FHIR version option.
 #[derive(Debug, Args)]
 pub struct FhirVersionArgs {
-    /// The version of FHIR that the resources are in: 4.0.1, 4.3.0 or 5.0.0 [default: 4.0.1]
+    /// The FHIR version of the resources: 4.0.1, 4.3.0 or 5.0.0 [default: 4.0.1]
     #[arg(long, env = "HEADRACE_FHIR_VERSION", value_name = "VERSION")]
     pub fhir_version: Option<String>,
 }

@@ -1,45 +1,45 @@
-//! `headrace keys`.
+//! Command line of `headrace keys`.
 
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use crate::client::client_key::KeyAlgorithm;
+use crate::stores::client_key::KeyAlgorithm;
 
-/// `headrace keys`.
+/// Arguments of `headrace keys`.
 #[derive(Debug, Args)]
-pub struct Keys {
-    /// What to do with them.
+pub struct KeysArgs {
+    /// Subcommand to run.
     #[command(subcommand)]
-    pub action: KeysCommand,
+    pub command: KeysCommand,
 }
 
-/// What is done with the keys that sign tokens.
+/// The subcommands of `headrace keys`.
 #[derive(Debug, Subcommand)]
 pub enum KeysCommand {
-    /// List the keys of this machine's server
+    /// List the signing keys of a server on this machine
     List(KeysListArgs),
-    /// Make another key, which signs from the next start of the server on
+    /// Generate a new signing key, used from the next start of the server
     ///
-    /// Tokens of the key before stay valid until they end, five minutes later at most: no client notices.
+    /// Tokens signed with the previous key stay valid until they expire, at most five minutes later. Clients need no change.
     Rotate(KeysRotateArgs),
 }
 
-/// `headrace keys list`.
+/// Arguments of `headrace keys list`.
 #[derive(Debug, Args)]
 pub struct KeysListArgs {
-    /// Where `headrace serve` keeps its state
+    /// The state folder of `headrace serve`
     #[arg(long, env = "HEADRACE_STATE", default_value = ".headrace", value_name = "DIR")]
     pub state: PathBuf,
 }
 
-/// `headrace keys rotate`.
+/// Arguments of `headrace keys rotate`.
 #[derive(Debug, Args)]
 pub struct KeysRotateArgs {
-    /// What the key signs with
+    /// The signature algorithm of the key
     #[arg(long, value_enum, default_value = "ES384")]
     pub alg: KeyAlgorithm,
-    /// Where `headrace serve` keeps its state
+    /// The state folder of `headrace serve`
     #[arg(long, env = "HEADRACE_STATE", default_value = ".headrace", value_name = "DIR")]
     pub state: PathBuf,
 }

@@ -1,4 +1,4 @@
-//! `headrace export`: a whole round trip, and what it tells its user.
+//! `headrace export`: runs one export as a Bulk Data client and prints its progress and a summary.
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -6,186 +6,191 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use headrace_core::job::anonymization;
-use indicatif::{ProgressBar, ProgressStyle};
+use headrace_core::request::ANONYMIZATION_FOLDER;
+use indicatif::{DecimalBytes, HumanCount, ProgressBar, ProgressStyle};
 use tokio::net::TcpListener;
 
-use crate::cli::Export;
+use crate::cli::ExportArgs;
 use crate::client::bulk::{BulkClient, ClientError, DownloadedFile, Manifest};
-use crate::client::client_key::{ClientKey, KeyError};
 use crate::client::login::LoginSettings;
 use crate::server::http::{base_url, serve};
-use crate::server::service::{ServerAccess, ServiceConfig, Service, StartError};
+use crate::server::service::{ServerAccess, Service, ServiceConfig, StartError};
 use crate::server::state::FILES_FOLDER;
+use crate::stores::client_key::{ClientKey, KeyError};
 
-/// How often our own server is asked; other servers say how often they want to be.
+/// Time between two polls of the server in this process. Other servers choose the time with `Retry-After`.
 const LOCAL_POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Why an export failed.
+/// Failure of `headrace export`.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportCommandError {
-    /// There is something in it.
-    #[error("`{0}` is not empty; name another directory, or add --overwrite")]
+    /// The output directory is not empty.
+    #[error("`{0}` is not empty; use another directory, or add --overwrite")]
     NotEmpty(PathBuf),
-    /// It cannot be created or read.
+    /// The output directory cannot be created or read.
     #[error("`{path}` cannot be used as the output directory")]
     Out {
-        /// The directory.
+        /// Path of the directory.
         path: PathBuf,
-        /// Why.
+        /// Error of the file system.
         #[source]
         cause: io::Error,
     },
-    /// Its user stopped it.
-    #[error("interrupted; files that were downloaded stay in the output directory")]
+    /// The user interrupted the export.
+    #[error("interrupted; files that are already downloaded remain in the output directory")]
     Interrupted,
-    /// A setting.
+    /// A setting is invalid.
     #[error(transparent)]
     Config(#[from] headrace_edge::config::ConfigError),
-    /// Our own server did not start.
+    /// The server in this process did not start.
     #[error(transparent)]
     Start(#[from] StartError),
-    /// The anonymization configuration.
+    /// The anonymization configuration cannot be read.
     #[error("the anonymization configuration `{path}` cannot be read")]
-    Unread {
-        /// The file.
+    AnonymizationConfig {
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// Error of the file system.
         #[source]
         cause: io::Error,
     },
-    /// The client's key.
+    /// The client's key cannot be used.
     #[error(transparent)]
     Key(#[from] KeyError),
-    /// The export itself.
+    /// The export failed.
     #[error(transparent)]
     Client(#[from] ClientError),
 }
 
-/// What was exported, for the exit status.
+/// Result of an export, for the exit status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExportStatus {
-    /// Everything.
+    /// The export is complete.
     Complete,
-    /// Some lines of the lake were no resources.
+    /// The export is complete, except for lines of the source that were not resources.
     WithErrors,
 }
 
-/// Runs the command and prints what it did.
-pub async fn export(order: &Export) -> Result<ExportStatus, ExportCommandError> {
-    prepare_output_folder(&order.out, order.overwrite)?;
-    let is_url = order.from.starts_with("http://") || order.from.starts_with("https://");
+/// Runs `headrace export` and prints its progress and a summary.
+pub async fn run_export(args: &ExportArgs) -> Result<ExportStatus, ExportCommandError> {
+    prepare_output_dir(&args.out, args.overwrite)?;
+    let is_url = args.source.starts_with("http://") || args.source.starts_with("https://");
     if is_url {
-        let client = match login(order)? {
-            Some(login) => BulkClient::with_login(login, &order.from, None)?,
-            None => BulkClient::new(order.token.clone(), None)?,
+        let client = match read_login(args)? {
+            Some(login) => BulkClient::with_login(login, &args.source, None)?,
+            None => BulkClient::new(args.token.clone(), None)?,
         };
-        return run_export(&client, &order.from, order, order.wishes.parameters()).await;
+        return export_and_download(&client, &args.source, args, args.options.parameters()).await;
     }
-    // Beside the output, for a large export may not fit where temporary files usually go.
-    let out = |cause| ExportCommandError::Out { path: order.out.clone(), cause };
-    let state = tempfile::Builder::new().prefix(".headrace-").tempdir_in(&order.out).map_err(out)?;
+    // A large export may not fit into the system's temporary folder, so the state is in the output directory.
+    let unusable = |cause| ExportCommandError::Out { path: args.out.clone(), cause };
+    let state = tempfile::Builder::new().prefix(".headrace-").tempdir_in(&args.out).map_err(unusable)?;
     let config = ServiceConfig {
-        lake: PathBuf::from(&order.from),
+        lake: PathBuf::from(&args.source),
         state: state.path().to_owned(),
-        settings: order.terms.terms()?,
-        lake_settings: order.terms.lake_settings()?,
-        trust_object_names: order.terms.trust_object_names,
-        workers: order.terms.workers(),
+        settings: args.service.settings()?,
+        lake_settings: args.service.lake_settings()?,
+        trust_object_names: args.service.trust_object_names,
+        workers: args.service.workers(),
         access: ServerAccess::None,
     };
-    let parameters = local_server_parameters(order, state.path())?;
+    let parameters = local_server_parameters(args, state.path())?;
     let service = Arc::new(Service::start(config).await?);
-    let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await.map_err(out)?;
-    let base = base_url(listener.local_addr().map_err(out)?);
+    let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await.map_err(unusable)?;
+    let base = base_url(listener.local_addr().map_err(unusable)?);
     let server = tokio::spawn(serve(service, listener));
     let client = BulkClient::new(None, Some(LOCAL_POLL_INTERVAL))?;
-    // An interrupted export leaves no patient data behind: its state goes with the end of this function.
-    let exported = tokio::select! {
-        exported = run_export(&client, &base, order, parameters) => exported,
+    // On an interrupt this function must return, not exit: dropping `state` deletes patient data.
+    let result = tokio::select! {
+        result = export_and_download(&client, &base, args, parameters) => result,
         _ = tokio::signal::ctrl_c() => Err(ExportCommandError::Interrupted),
     };
     server.abort();
-    exported
+    result
 }
 
-/// Who asks, if that is shown with a key.
-fn login(order: &Export) -> Result<Option<LoginSettings>, KeyError> {
-    let given = &order.login;
-    let (Some(client_id), Some(path)) = (&given.client_id, &given.client_key) else { return Ok(None) };
-    let key = ClientKey::read(path, given.client_key_id.as_deref())?;
-    Ok(Some(LoginSettings { client_id: client_id.clone(), key, scope: given.scope.clone(), token_url: given.token_url.clone() }))
+/// Reads the client credentials, if the command line has any.
+fn read_login(args: &ExportArgs) -> Result<Option<LoginSettings>, KeyError> {
+    let options = &args.login;
+    let (Some(client_id), Some(path)) = (&options.client_id, &options.client_key) else { return Ok(None) };
+    let key = ClientKey::read(path, options.client_key_id.as_deref())?;
+    Ok(Some(LoginSettings { client_id: client_id.clone(), key, scope: options.scope.clone(), token_url: options.token_url.clone() }))
 }
 
-fn prepare_output_folder(out: &Path, overwrite: bool) -> Result<(), ExportCommandError> {
+/// Creates the output directory, and fails if it is not empty and must not be overwritten.
+fn prepare_output_dir(out: &Path, overwrite: bool) -> Result<(), ExportCommandError> {
     let unusable = |cause| ExportCommandError::Out { path: out.to_owned(), cause };
     std::fs::create_dir_all(out).map_err(unusable)?;
     let is_empty = std::fs::read_dir(out).map_err(unusable)?.next().is_none();
     if is_empty || overwrite { Ok(()) } else { Err(ExportCommandError::NotEmpty(out.to_owned())) }
 }
 
-/// The name of its configuration there.
-const CONFIG: &str = "config.json";
+/// File name of the anonymization configuration in the state of the server in this process.
+const CONFIG_FILE: &str = "config.json";
 
-/// The container of a de-identified export that names none: it needs one.
-const DEIDENTIFIED: &str = "de-identified";
+/// Container of a de-identified export if none is given. De-identified exports require a container.
+const DEIDENTIFIED_CONTAINER: &str = "de-identified";
 
-/// What is asked of a server of our own, which gives manifests of any length page by page. It takes an anonymization
-/// configuration from where servers have theirs.
-fn local_server_parameters(order: &Export, state: &Path) -> Result<Vec<(&'static str, String)>, ExportCommandError> {
-    let mut wishes = order.wishes.clone();
-    if let Some(path) = &order.wishes.anonymization_config {
-        let folder = state.join(FILES_FOLDER).join(anonymization::FOLDER);
-        let put = || std::fs::create_dir_all(&folder).and_then(|()| std::fs::copy(path, folder.join(CONFIG)));
-        put().map_err(|cause| ExportCommandError::Unread { path: path.into(), cause })?;
-        wishes.anonymization_config = Some(CONFIG.to_owned());
-        wishes.container.get_or_insert_with(|| DEIDENTIFIED.to_owned());
+/// Returns the export parameters for the server in this process. Copies the anonymization configuration to its state, where a
+/// server looks for it, and allows partial manifests, so that a manifest of any length can be read page by page.
+fn local_server_parameters(args: &ExportArgs, state: &Path) -> Result<Vec<(&'static str, String)>, ExportCommandError> {
+    let mut options = args.options.clone();
+    if let Some(path) = &args.options.anonymization_config {
+        let folder = state.join(FILES_FOLDER).join(ANONYMIZATION_FOLDER);
+        let copy = || std::fs::create_dir_all(&folder).and_then(|()| std::fs::copy(path, folder.join(CONFIG_FILE)));
+        copy().map_err(|cause| ExportCommandError::AnonymizationConfig { path: path.into(), cause })?;
+        options.anonymization_config = Some(CONFIG_FILE.to_owned());
+        options.container.get_or_insert_with(|| DEIDENTIFIED_CONTAINER.to_owned());
     }
-    let mut parameters = wishes.parameters();
+    let mut parameters = options.parameters();
     parameters.push(("allowPartialManifests", "true".to_owned()));
     Ok(parameters)
 }
 
-async fn run_export(
+/// Runs the export on a server, downloads its files, deletes it there and prints the summary.
+async fn export_and_download(
     client: &BulkClient,
     base: &str,
-    order: &Export,
+    args: &ExportArgs,
     parameters: Vec<(&'static str, String)>,
 ) -> Result<ExportStatus, ExportCommandError> {
-    let began = Instant::now();
-    let wishes = &order.wishes;
-    let status_url = client.kick_off(base, &wishes.path(), &parameters, wishes.lenient).await?;
+    let started = Instant::now();
+    let options = &args.options;
+    let status_url = client.kick_off(base, &options.path(), &parameters, options.lenient).await?;
     let mut progress = Progress::new();
-    let waited = client.wait_for_manifest(&status_url, |text| progress.update(text)).await;
-    let exported_in = began.elapsed();
+    let manifest = client.wait_for_manifest(&status_url, |text| progress.update(text)).await;
+    let export_time = started.elapsed();
     progress.finish();
-    let manifest = waited?;
+    let manifest = manifest?;
     let downloads = DownloadProgress::new(&manifest);
-    let files = client.download(&manifest, &order.out, |bytes| downloads.add(bytes)).await;
+    let files = client.download(&manifest, &args.out, |bytes| downloads.add(bytes)).await;
     downloads.finish();
     let files = files?;
-    let took = began.elapsed();
+    let total_time = started.elapsed();
     if let Err(error) = client.delete(&status_url).await {
-        tracing::warn!(error = %error, "the server was not told that the files may go");
+        tracing::warn!(error = %error, "the export could not be deleted on the server");
     }
-    print_summary(&files, &manifest, order, (exported_in, took));
+    let summary = format_summary(&files, &manifest.transaction_time, &args.out, (export_time, total_time));
+    // A closed pipe is not an error: the reader has seen enough.
+    drop(io::stdout().write_all(summary.as_bytes()));
     let has_errors = files.iter().any(|file| file.is_error);
     Ok(if has_errors { ExportStatus::WithErrors } else { ExportStatus::Complete })
 }
 
-/// A bar on a terminal, plain lines elsewhere.
+/// The progress of the export: a bar on a terminal, otherwise plain lines.
 enum Progress {
     Bar(ProgressBar),
-    Lines { last: String, at: Instant },
+    Lines { last_text: String, printed_at: Instant },
 }
 
-/// Lines come no closer than this.
+/// Minimum time between two progress lines.
 const LINE_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Progress {
+    /// Starts a bar or lines, depending on standard error.
     fn new() -> Self {
         if !io::stderr().is_terminal() {
-            return Self::Lines { last: String::new(), at: Instant::now() };
+            return Self::Lines { last_text: String::new(), printed_at: Instant::now() };
         }
         let bar = ProgressBar::new(100);
         if let Ok(style) = ProgressStyle::with_template("{bar:40} {msg} [{elapsed}]") {
@@ -194,6 +199,7 @@ impl Progress {
         Self::Bar(bar)
     }
 
+    /// Shows the `X-Progress` text of the server.
     fn update(&mut self, text: &str) {
         match self {
             Self::Bar(bar) => {
@@ -201,16 +207,17 @@ impl Progress {
                 bar.set_position(percent.unwrap_or_default());
                 bar.set_message(text.to_owned());
             }
-            Self::Lines { last, at } => {
-                if *last != text && at.elapsed() >= LINE_INTERVAL {
-                    eprint_line(text);
-                    text.clone_into(last);
-                    *at = Instant::now();
+            Self::Lines { last_text, printed_at } => {
+                if *last_text != text && printed_at.elapsed() >= LINE_INTERVAL {
+                    print_progress(text);
+                    text.clone_into(last_text);
+                    *printed_at = Instant::now();
                 }
             }
         }
     }
 
+    /// Removes the bar.
     fn finish(self) {
         match self {
             Self::Bar(bar) => bar.finish_and_clear(),
@@ -219,10 +226,11 @@ impl Progress {
     }
 }
 
-/// How far the downloads are: a counter on a terminal only.
+/// The progress of the downloads: a byte counter on a terminal, otherwise nothing.
 struct DownloadProgress(Option<ProgressBar>);
 
 impl DownloadProgress {
+    /// Starts the counter if standard error is a terminal.
     fn new(manifest: &Manifest) -> Self {
         let files = manifest.output.len() + manifest.deleted.len() + manifest.error.len();
         if !io::stderr().is_terminal() {
@@ -236,12 +244,14 @@ impl DownloadProgress {
         Self(Some(bar))
     }
 
+    /// Adds downloaded bytes.
     fn add(&self, bytes: u64) {
         if let Some(bar) = &self.0 {
             bar.inc(bytes);
         }
     }
 
+    /// Removes the counter.
     fn finish(self) {
         if let Some(bar) = self.0 {
             bar.finish_and_clear();
@@ -249,69 +259,58 @@ impl DownloadProgress {
     }
 }
 
-/// The table of files, and the whole in one sentence.
-fn print_summary(files: &[DownloadedFile], manifest: &Manifest, order: &Export, (exported_in, took): (Duration, Duration)) {
+/// Formats a table of the files, totals, times and the `--since` of the next incremental export.
+fn format_summary(files: &[DownloadedFile], transaction_time: &str, out: &Path, (export_time, total_time): (Duration, Duration)) -> String {
     let names: Vec<String> =
         files.iter().map(|file| file.path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())).collect();
     let width = names.iter().map(String::len).max().unwrap_or_default().max(4);
-    let mut table = format!("{:width$}  {:>12}  {:>10}\n", "FILE", "RESOURCES", "SIZE");
+    let mut output = format!("{:width$}  {:>12}  {:>10}\n", "FILE", "RESOURCES", "SIZE");
     for (name, file) in names.iter().zip(files) {
-        table += &format!("{name:width$}  {:>12}  {:>10}\n", grouped(file.lines), size(file.bytes));
+        // Both are formatted first, because they ignore the width.
+        let (lines, size) = (HumanCount(file.lines).to_string(), DecimalBytes(file.bytes).to_string());
+        output += &format!("{name:width$}  {lines:>12}  {size:>10}\n");
     }
-    let (errors, output): (Vec<&DownloadedFile>, Vec<&DownloadedFile>) = files.iter().partition(|file| file.is_error);
-    let resources: u64 = output.iter().map(|file| file.lines).sum();
+
+    let (errors, resources): (Vec<&DownloadedFile>, Vec<&DownloadedFile>) = files.iter().partition(|file| file.is_error);
+    let resource_count: u64 = resources.iter().map(|file| file.lines).sum();
     let bytes: u64 = files.iter().map(|file| file.bytes).sum();
-    let types: std::collections::BTreeSet<&str> = output.iter().filter_map(|file| file.resource_type.as_deref()).collect();
-    table += &format!(
+    let types: std::collections::BTreeSet<&str> = resources.iter().filter_map(|file| file.resource_type.as_deref()).collect();
+    output += &format!(
         "\n{} resources of {} types in {} files, {}, in {}\n",
-        grouped(resources),
+        HumanCount(resource_count),
         types.len(),
-        output.len(),
-        size(bytes),
-        order.out.display()
+        resources.len(),
+        DecimalBytes(bytes),
+        out.display()
     );
-    let seconds = took.as_secs_f64();
-    table += &format!(
+
+    let seconds = total_time.as_secs_f64();
+    output += &format!(
         "took {seconds:.2} s: export {:.2} s, download {:.2} s; {}/s, {} resources/s\n",
-        exported_in.as_secs_f64(),
-        seconds - exported_in.as_secs_f64(),
-        size(per_second(bytes, took)),
-        grouped(per_second(resources, took)),
+        export_time.as_secs_f64(),
+        seconds - export_time.as_secs_f64(),
+        DecimalBytes(per_second(bytes, total_time)),
+        HumanCount(per_second(resource_count, total_time)),
     );
-    table += &format!("next time, only what has changed: --since {}\n", manifest.transaction_time);
-    let refused: u64 = errors.iter().map(|file| file.lines).sum();
-    if refused > 0 {
-        table += &format!(
-            "attention: {} lines of the lake are no resources and were left out; error-1.ndjson says which and why\n",
-            grouped(refused)
+    output += &format!("to export only later changes next time: --since {transaction_time}\n");
+    let error_count: u64 = errors.iter().map(|file| file.lines).sum();
+    if error_count > 0 {
+        output += &format!(
+            "warning: {} lines of the source are not resources and were skipped; see error-1.ndjson for lines and reasons\n",
+            HumanCount(error_count)
         );
     }
-    // A reader that has gone away wants no more.
-    drop(io::stdout().write_all(table.as_bytes()));
+    output
 }
 
-fn per_second(count: u64, took: Duration) -> u64 {
-    let millis = took.as_millis().max(1);
+/// Returns a rate per second, rounded down.
+fn per_second(count: u64, time: Duration) -> u64 {
+    let millis = time.as_millis().max(1);
     u64::try_from(u128::from(count) * 1_000 / millis).unwrap_or(u64::MAX)
 }
 
-/// `1234567` as `1,234,567`.
-fn grouped(count: u64) -> String {
-    let digits = count.to_string();
-    let (head, tail) = digits.split_at(digits.len() % 3);
-    let mut groups: Vec<&str> = Some(head).filter(|head| !head.is_empty()).into_iter().collect();
-    groups.extend((0..tail.len() / 3).filter_map(|group| tail.get(group * 3..group * 3 + 3)));
-    groups.join(",")
-}
-
-/// Bytes in the unit that suits them.
-fn size(bytes: u64) -> String {
-    let units = [("GB", 1_000_000_000), ("MB", 1_000_000), ("kB", 1_000)];
-    let unit = units.into_iter().find(|(_, unit)| bytes >= *unit);
-    unit.map_or_else(|| format!("{bytes} B"), |(name, unit)| format!("{}.{} {name}", bytes / unit, bytes % unit * 10 / unit))
-}
-
-fn eprint_line(text: &str) {
+/// Prints a line to standard error.
+fn print_progress(text: &str) {
     drop(writeln!(io::stderr(), "{text}"));
 }
 
@@ -321,7 +320,19 @@ mod tests {
 
     #[test]
     fn numbers_are_readable() {
-        assert_eq!([0, 7, 123, 1_234, 1_234_567].map(grouped), ["0", "7", "123", "1,234", "1,234,567"]);
-        assert_eq!([0, 999, 1_250, 64_000_000, 2_500_000_000].map(size), ["0 B", "999 B", "1.2 kB", "64.0 MB", "2.5 GB"]);
+        let resource_type = Some("Patient".to_owned());
+        let path = PathBuf::from("out/Patient-1.ndjson");
+        let file = DownloadedFile { resource_type, path, bytes: 64_000_000, lines: 1_234_567, is_error: false };
+        let times = (Duration::from_secs(1), Duration::from_secs(2));
+        let summary = format_summary(&[file], "2026-01-01T00:00:00Z", Path::new("out"), times);
+        assert_eq!(
+            summary,
+            "FILE                     RESOURCES        SIZE\n\
+             Patient-1.ndjson         1,234,567    64.00 MB\n\
+             \n\
+             1,234,567 resources of 1 types in 1 files, 64.00 MB, in out\n\
+             took 2.00 s: export 1.00 s, download 1.00 s; 32.00 MB/s, 617,283 resources/s\n\
+             to export only later changes next time: --since 2026-01-01T00:00:00Z\n"
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! Access tokens for `headrace export`: as SMART Backend Services gives them out, a new one whenever the old one ends.
+//! Access tokens for `headrace export`, by SMART Backend Services. A token is cached until shortly before it expires.
 
 use std::time::{Duration, Instant};
 
@@ -10,84 +10,88 @@ use reqwest::{Client, Response, StatusCode, Url};
 use serde::Deserialize;
 use tokio::sync::Mutex;
 
-use crate::client::client_key::{ClientKey, KeyError};
+use crate::stores::client_key::{ClientKey, KeyError};
 
-/// How long a token is taken to last if the server does not say.
+/// Lifetime of a token if the server does not state one.
 const DEFAULT_TOKEN_LIFETIME: Duration = Duration::from_secs(300);
 
-/// A token is renewed this long before its end, or at half of its time if that is shorter: requests take a moment.
+/// Time before its expiry at which a token is renewed, or half of its lifetime if that is shorter. Requests take time.
 const RENEW_BEFORE_EXPIRY: Duration = Duration::from_secs(30);
 
-/// Why there is no token.
+/// Reason why there is no access token.
 #[derive(Debug, thiserror::Error)]
 pub enum LoginError {
-    /// The server did not answer.
-    #[error("{0} did not answer as HTTP should")]
+    /// The request failed without an HTTP response.
+    #[error("{0}: the HTTP request failed")]
     Http(&'static str, #[source] reqwest::Error),
-    /// It does not say where tokens are given out.
-    #[error("{url} does not say where tokens are given out ({problem}); name the token URL with --token-url")]
+    /// The token endpoint cannot be discovered.
+    #[error("{url} does not contain the token endpoint ({problem}); set it with --token-url")]
     NotDiscovered {
-        /// Where it was looked up.
+        /// URL of the SMART configuration.
         url: Url,
-        /// What was there.
+        /// Problem with the configuration.
         problem: String,
     },
-    /// Anybody on the way could read what goes there.
-    #[error("the token URL `{0}` does not begin with https://; only a server that is itself reached by http:// may have such a one")]
+    /// The token endpoint would be used without TLS.
+    #[error("the token URL `{0}` does not begin with https://; http:// is only allowed if the server's base URL also begins with http://")]
     InsecureTokenUrl(Url),
-    /// It gave none.
-    #[error("the token request was answered with {status}: {said}")]
+    /// The server rejected the token request.
+    #[error("the token request was rejected with {status}: {detail}")]
     Rejected {
-        /// The HTTP status.
+        /// HTTP status.
         status: StatusCode,
-        /// The OAuth error and its description.
-        said: String,
+        /// OAuth error and its description.
+        detail: String,
     },
-    /// Its answer is no token.
-    #[error("the token URL's answer is no access token (RFC 6749, section 5.1)")]
+    /// The token response is invalid.
+    #[error("the token response does not contain an access token (RFC 6749, section 5.1)")]
     InvalidTokenResponse,
-    /// The key.
+    /// The key cannot sign.
     #[error(transparent)]
     Key(#[from] KeyError),
 }
 
-/// Who logs in.
+/// Settings of a SMART Backend Services client.
 pub struct LoginSettings {
-    /// Its `client_id`.
+    /// The registered `client_id`.
     pub client_id: String,
-    /// Its private key.
+    /// The private key.
     pub key: ClientKey,
-    /// What it asks for; `None` is everything that the server has for it.
+    /// The scopes to request; `None` requests all that the server grants to the client.
     pub scope: Option<String>,
-    /// Where tokens are given out; `None` looks it up.
+    /// The token endpoint; `None` discovers it from the server's SMART configuration.
     pub token_url: Option<Url>,
 }
 
-/// Tokens of one server.
+/// The cached token endpoint and access token of one server.
 pub(crate) struct TokenCache {
     login: LoginSettings,
     base: Url,
     state: Mutex<CacheState>,
 }
 
+/// The cached values; empty until the first request.
 #[derive(Default)]
 struct CacheState {
     endpoint: Option<TokenEndpoint>,
     token: Option<AccessToken>,
 }
 
+/// The token endpoint, and the scopes to request from it.
 #[derive(Clone)]
 struct TokenEndpoint {
     url: Url,
     scope: String,
 }
 
+/// An access token, and the time at which it is renewed.
 #[derive(Clone)]
 struct AccessToken {
     text: String,
-    fresh_until: Instant,
+    renew_at: Instant,
 }
 
+/// The members of a server's SMART configuration that are used here.
 #[derive(Deserialize)]
 struct SmartConfiguration {
     token_endpoint: String,
@@ -95,12 +99,14 @@ struct SmartConfiguration {
     capabilities: Vec<String>,
 }
 
+/// A successful token response (RFC 6749, section 5.1).
 #[derive(Deserialize)]
 struct TokenResponse {
     access_token: String,
     expires_in: Option<u64>,
 }
 
+/// An error response of the token endpoint (RFC 6749, section 5.2).
 #[derive(Deserialize)]
 struct OAuthError {
     error: String,
@@ -108,53 +114,59 @@ struct OAuthError {
 }
 
 impl TokenCache {
+    /// Creates an empty cache for the server with this base URL.
     pub(crate) fn new(login: LoginSettings, base: Url) -> Self {
         Self { login, base, state: Mutex::default() }
     }
 
-    /// A token that is good for a while. `stale` is one that the server has refused: another is fetched, once for all that
-    /// wait for it.
-    pub(crate) async fn token(&self, http: &Client, stale: Option<&str>) -> Result<String, LoginError> {
+    /// Returns a valid access token from the cache or the server. `rejected` is a token that the server no longer accepts and
+    /// must be replaced. Concurrent callers share one token request.
+    pub(crate) async fn token(&self, http: &Client, rejected: Option<&str>) -> Result<String, LoginError> {
         let mut state = self.state.lock().await;
-        let fresh = state.token.as_ref().filter(|token| token.fresh_until > Instant::now() && Some(token.text.as_str()) != stale);
-        if let Some(token) = fresh {
+        let cached = state.token.as_ref().filter(|token| token.renew_at > Instant::now() && Some(token.text.as_str()) != rejected);
+        if let Some(token) = cached {
             return Ok(token.text.clone());
         }
         let endpoint = match &state.endpoint {
             Some(endpoint) => endpoint.clone(),
             None => state.endpoint.insert(self.discover(http).await?).clone(),
         };
-        let token = self.request(http, &endpoint).await?;
+        let token = self.request_token(http, &endpoint).await?;
         let text = token.text.clone();
         state.token = Some(token);
         Ok(text)
     }
 
+    /// Returns the configured token endpoint, or discovers it from the SMART configuration of the server.
     async fn discover(&self, http: &Client) -> Result<TokenEndpoint, LoginError> {
-        let scope = |has_second: bool| {
-            let default = if has_second { "system/*.rs" } else { "system/*.read" };
+        let scope = |supports_smart_v2: bool| {
+            let default = if supports_smart_v2 { "system/*.rs" } else { "system/*.read" };
             self.login.scope.clone().unwrap_or_else(|| default.to_owned())
         };
         if let Some(url) = &self.login.token_url {
-            return Ok(TokenEndpoint { url: self.secure(url.clone())?, scope: scope(true) });
+            return Ok(TokenEndpoint { url: self.require_secure(url.clone())?, scope: scope(true) });
         }
         let mut url = self.base.clone();
         url.set_path(&format!("{}/.well-known/smart-configuration", url.path().trim_end_matches('/')));
-        let answer = http.get(url.clone()).header(ACCEPT, "application/json").send().await;
-        let answer = answer.map_err(|error| LoginError::Http("the SMART configuration", error.without_url()))?;
-        let undiscovered = |problem: String| LoginError::NotDiscovered { url: url.clone(), problem };
-        if answer.status() != StatusCode::OK {
-            return Err(undiscovered(answer.status().to_string()));
+        let response = http.get(url.clone()).header(ACCEPT, "application/json").send().await;
+        let response = response.map_err(|error| LoginError::Http("the request for the SMART configuration", error.without_url()))?;
+        let not_discovered = |problem: String| LoginError::NotDiscovered { url: url.clone(), problem };
+        if response.status() != StatusCode::OK {
+            return Err(not_discovered(response.status().to_string()));
         }
-        let body = answer.bytes().await.map_err(|error| LoginError::Http("the SMART configuration", error.without_url()))?;
-        let found: SmartConfiguration = serde_json::from_slice(&body).map_err(|_| undiscovered("no token_endpoint".to_owned()))?;
-        let token_url = Url::parse(&found.token_endpoint).map_err(|_| undiscovered("its token_endpoint is no URL".to_owned()))?;
-        // Who tells nothing of versions may know the first alone.
-        let has_second = found.capabilities.iter().any(|capability| capability == "permission-v2");
-        Ok(TokenEndpoint { url: self.secure(token_url)?, scope: scope(has_second) })
+        let body =
+            response.bytes().await.map_err(|error| LoginError::Http("the request for the SMART configuration", error.without_url()))?;
+        let configuration: SmartConfiguration =
+            serde_json::from_slice(&body).map_err(|_| not_discovered("no token_endpoint".to_owned()))?;
+        let token_url =
+            Url::parse(&configuration.token_endpoint).map_err(|_| not_discovered("its token_endpoint is not a URL".to_owned()))?;
+        // A server that does not declare SMART v2 scopes may only support v1 scopes.
+        let supports_smart_v2 = configuration.capabilities.iter().any(|capability| capability == "permission-v2");
+        Ok(TokenEndpoint { url: self.require_secure(token_url)?, scope: scope(supports_smart_v2) })
     }
 
-    fn secure(&self, url: Url) -> Result<Url, LoginError> {
+    /// Returns the token endpoint if its scheme is at least as secure as that of the base URL.
+    fn require_secure(&self, url: Url) -> Result<Url, LoginError> {
         if url.scheme() == "https" || (url.scheme() == "http" && self.base.scheme() == "http") {
             Ok(url)
         } else {
@@ -162,7 +174,8 @@ impl TokenCache {
         }
     }
 
-    async fn request(&self, http: &Client, endpoint: &TokenEndpoint) -> Result<AccessToken, LoginError> {
+    /// Requests an access token with a newly signed client assertion.
+    async fn request_token(&self, http: &Client, endpoint: &TokenEndpoint) -> Result<AccessToken, LoginError> {
         let assertion = self.login.key.assertion(&self.login.client_id, endpoint.url.as_str(), SystemClock.now())?;
         let form = [
             ("grant_type", "client_credentials"),
@@ -172,28 +185,29 @@ impl TokenCache {
         ];
         let form: Vec<String> =
             form.iter().map(|(name, value)| format!("{name}={}", utf8_percent_encode(value, NON_ALPHANUMERIC))).collect();
-        let asked = Instant::now();
+        let requested_at = Instant::now();
         let request = http.post(endpoint.url.clone()).header(ACCEPT, "application/json");
-        let answer = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(form.join("&")).send().await;
-        let answer = answer.map_err(|error| LoginError::Http("the token URL", error.without_url()))?;
-        if answer.status() != StatusCode::OK {
-            return Err(refused(answer).await);
+        let response = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(form.join("&")).send().await;
+        let response = response.map_err(|error| LoginError::Http("the token request", error.without_url()))?;
+        if response.status() != StatusCode::OK {
+            return Err(rejection(response).await);
         }
-        let body = answer.bytes().await.map_err(|error| LoginError::Http("the token URL", error.without_url()))?;
-        // Without the reader's words, which would show the answer: it may hold half a token.
-        let granted: TokenResponse = serde_json::from_slice(&body).map_err(|_| LoginError::InvalidTokenResponse)?;
-        let lifetime = granted.expires_in.map_or(DEFAULT_TOKEN_LIFETIME, Duration::from_secs);
-        Ok(AccessToken { text: granted.access_token, fresh_until: asked + lifetime.saturating_sub(RENEW_BEFORE_EXPIRY.min(lifetime / 2)) })
+        let body = response.bytes().await.map_err(|error| LoginError::Http("the token request", error.without_url()))?;
+        // The parse error is dropped, because it quotes the response, which may contain a token.
+        let body: TokenResponse = serde_json::from_slice(&body).map_err(|_| LoginError::InvalidTokenResponse)?;
+        let lifetime = body.expires_in.map_or(DEFAULT_TOKEN_LIFETIME, Duration::from_secs);
+        Ok(AccessToken { text: body.access_token, renew_at: requested_at + lifetime.saturating_sub(RENEW_BEFORE_EXPIRY.min(lifetime / 2)) })
     }
 }
 
-async fn refused(answer: Response) -> LoginError {
-    let status = answer.status();
-    let body = answer.bytes().await.unwrap_or_default();
-    let said = match serde_json::from_slice(&body) {
+/// Builds the error for a rejected token request from the OAuth error in its response.
+async fn rejection(response: Response) -> LoginError {
+    let status = response.status();
+    let body = response.bytes().await.unwrap_or_default();
+    let detail = match serde_json::from_slice(&body) {
         Ok(OAuthError { error, error_description: Some(description) }) => format!("{error}: {description}"),
         Ok(OAuthError { error, error_description: None }) => error,
         Err(_) => "the server gave no reason".to_owned(),
     };
-    LoginError::Rejected { status, said }
+    LoginError::Rejected { status, detail }
 }

@@ -1,143 +1,157 @@
-//! `headrace audit`: records for auditors, checked and read where they lie.
+//! `headrace audit`: lists and verifies audit records in a directory or in S3.
 
 mod view;
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 
-use headrace_aws::{Clients, DynamoJobStore};
+use headrace_aws::DynamoJobStore;
 use headrace_core::audit::chain::AuditFileName;
 use headrace_core::audit::verify::{ChainError, VerifiedChain};
-use headrace_core::flow::upkeep::verify::{Sound, verify};
+use headrace_core::flow::upkeep::verify::{IntactFiles, verify};
 use headrace_core::ports::AuditFiles;
 use headrace_core::vocab::error::StoreError;
 
-use crate::cli::{Audit, AuditCommand, AuditLocation, ShowRecordsArgs, Verify};
+use crate::cli::{AuditArgs, AuditCommand, AuditLocation, ShowRecordsArgs, VerifyArgs};
 use crate::commands::table::format_table;
-use crate::server::state::{StateFolder, StateError};
+use crate::server::state::{StateError, StateFolder};
+use crate::stores::deployment::{self, BuiltWithoutAws};
 use crate::stores::directory::DirectoryAudit;
 
-use view::Record;
+use view::AuditRow;
 
-/// Why records could not be checked or shown.
+/// Failure of `headrace audit`.
 #[derive(Debug, thiserror::Error)]
 pub enum AuditCommandError {
-    /// There is no such directory.
-    #[error("there is no directory `{0}`; on one machine the records lie in `audit` within the state")]
-    Absent(PathBuf),
-    /// There is nothing to check.
-    #[error(
-        "there are no records here, and nothing that says that there should be: name the job table with --state or --table, or other files"
-    )]
-    Empty,
-    /// A line is none of ours.
-    #[error("{file}, line {line}: it is no record of this service; `headrace audit verify` checks all of them")]
-    NoRecord {
-        /// Its file.
+    /// The directory does not exist.
+    #[error("the directory `{0}` does not exist; on one machine the records are in `audit` in the state folder")]
+    DirectoryNotFound(PathBuf),
+    /// Absence of both files and a job table to compare with.
+    #[error("there are no records to verify: give the job table with --state or --table, or another location")]
+    NoRecords,
+    /// A line is not an audit record of this service.
+    #[error("{file}, line {line}: not an audit record of this service; run `headrace audit verify` to check all files")]
+    InvalidRecord {
+        /// File of the line.
         file: AuditFileName,
-        /// The line, from 1.
+        /// Line number, from 1.
         line: usize,
     },
-    /// The state folder.
+    /// The state folder cannot be opened.
     #[error(transparent)]
-    StateFolder(#[from] StateError),
-    /// The files or the job table.
+    State(#[from] StateError),
+    /// Absence of the feature `aws` in this build.
+    #[error(transparent)]
+    WithoutAws(#[from] BuiltWithoutAws),
+    /// The files or the job table cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// How the command ended.
+/// Result of the command, for the exit status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuditStatus {
-    /// The records were shown, or are sound.
+    /// The records were listed, or are intact.
     Ok,
-    /// They are not as they were sealed.
+    /// The hash chain is broken.
     ChainBroken,
 }
 
-/// Runs the command and prints what it found.
-pub async fn audit(order: &Audit) -> Result<AuditStatus, AuditCommandError> {
-    let (said, audited) = match &order.action {
-        AuditCommand::Verify(order) => match checked(order).await? {
-            Ok(sound) => (verdict(&sound, order.state.is_some() || order.table.is_some())?, AuditStatus::Ok),
+/// Runs `headrace audit` and prints its result.
+pub async fn run_audit(args: &AuditArgs) -> Result<AuditStatus, AuditCommandError> {
+    let (output, status) = match &args.command {
+        AuditCommand::Verify(args) => match verify_files(args).await? {
+            Ok(sound) => (format_intact(&sound, args.state.is_some() || args.table.is_some())?, AuditStatus::Ok),
             Err(broken) => (format!("broken: {broken}\n"), AuditStatus::ChainBroken),
         },
-        AuditCommand::Show(order) => (table(order).await?, AuditStatus::Ok),
+        AuditCommand::Show(args) => (show_records(args).await?, AuditStatus::Ok),
     };
-    // A reader that has gone away wants no more.
-    drop(io::stdout().write_all(said.as_bytes()));
-    Ok(audited)
+    // A closed pipe is not an error: the reader has seen enough.
+    drop(io::stdout().write_all(output.as_bytes()));
+    Ok(status)
 }
 
-/// The files, wherever they lie.
-enum Place {
+/// Audit files in a directory or in S3.
+enum AuditFileStore {
     Directory(DirectoryAudit),
+    #[cfg(feature = "aws")]
     S3(headrace_aws::S3AuditFiles),
 }
 
-async fn open(place: &AuditLocation) -> Result<Place, AuditCommandError> {
-    match place {
-        AuditLocation::Directory(path) if path.is_dir() => Ok(Place::Directory(DirectoryAudit::open(path))),
-        AuditLocation::Directory(path) => Err(AuditCommandError::Absent(path.clone())),
-        AuditLocation::S3 { bucket, prefix } => Ok(Place::S3(Clients::connect().await.audit_files(bucket, prefix))),
+/// Opens the audit files at a location.
+async fn open_files(location: &AuditLocation) -> Result<AuditFileStore, AuditCommandError> {
+    match location {
+        AuditLocation::Directory(path) if path.is_dir() => Ok(AuditFileStore::Directory(DirectoryAudit::open(path))),
+        AuditLocation::Directory(path) => Err(AuditCommandError::DirectoryNotFound(path.clone())),
+        #[cfg(feature = "aws")]
+        AuditLocation::S3 { bucket, prefix } => Ok(AuditFileStore::S3(headrace_aws::Clients::connect().await.audit_files(bucket, prefix))),
+        #[cfg(not(feature = "aws"))]
+        AuditLocation::S3 { .. } => Err(BuiltWithoutAws.into()),
     }
 }
 
-async fn checked(order: &Verify) -> Result<Result<Sound, ChainError>, AuditCommandError> {
-    let trail: Option<DynamoJobStore> = match (&order.table, &order.state) {
-        (Some(table), _) => Some(Clients::connect().await.jobs(table)),
+/// Verifies the hash chain, and its end if a job table is given.
+async fn verify_files(args: &VerifyArgs) -> Result<Result<IntactFiles, ChainError>, AuditCommandError> {
+    let job_table: Option<DynamoJobStore> = match (&args.table, &args.state) {
+        (Some(table), _) => Some(deployment::job_table(table).await?),
         (None, Some(state)) => Some(StateFolder::open_existing(state).await?.jobs),
         (None, None) => None,
     };
-    Ok(match open(&order.files).await? {
-        Place::Directory(files) => verify(&files, trail.as_ref()).await?,
-        Place::S3(files) => verify(&files, trail.as_ref()).await?,
+    Ok(match open_files(&args.files).await? {
+        AuditFileStore::Directory(files) => verify(&files, job_table.as_ref()).await?,
+        #[cfg(feature = "aws")]
+        AuditFileStore::S3(files) => verify(&files, job_table.as_ref()).await?,
     })
 }
 
-/// What is said of sound files; `knows_end`: whether the job table was asked.
-fn verdict(sound: &Sound, knows_end: bool) -> Result<String, AuditCommandError> {
-    let Some(VerifiedChain { first, head, files }) = &sound.followed else {
-        return if knows_end { Ok("sound: nothing has been sealed yet\n".to_owned()) } else { Err(AuditCommandError::Empty) };
+/// Formats the result for an intact chain. `is_end_verified` is true if the end was compared with the job table.
+fn format_intact(sound: &IntactFiles, is_end_verified: bool) -> Result<String, AuditCommandError> {
+    let Some(VerifiedChain { first_file, head, file_count }) = &sound.chain else {
+        return if is_end_verified { Ok("intact: no record has been sealed yet\n".to_owned()) } else { Err(AuditCommandError::NoRecords) };
     };
-    let mut said = format!("sound: records {} to {}, sealed {} to {} (files: {files})\n", first.first, head.sequence, first.day, head.day);
-    if first.first > 1 {
-        said += &format!("records 1 to {} are not here: their time is over, or they were removed\n", first.first - 1);
+    let mut output = format!(
+        "intact: records {} to {}, sealed {} to {} (files: {file_count})\n",
+        first_file.first_sequence, head.sequence, first_file.day, head.day
+    );
+    if first_file.first_sequence > 1 {
+        output += &format!("records 1 to {} are missing: they have expired or were removed\n", first_file.first_sequence - 1);
     }
-    said += if knows_end {
-        "they end where the job table says\n"
+    output += if is_end_verified {
+        "the end of the chain matches the job table\n"
     } else {
-        "whether later ones were cut off is not known: name the job table with --state or --table\n"
+        "the end of the chain was not verified: later records may have been removed; give the job table with --state or --table\n"
     };
-    if !sound.strangers.is_empty() {
-        said += &format!("beside them lie files that are none of this service's: {}\n", sound.strangers.len());
+    if !sound.foreign_files.is_empty() {
+        output += &format!("files that this service did not write: {}\n", sound.foreign_files.len());
     }
-    Ok(said)
+    Ok(output)
 }
 
-async fn table(order: &ShowRecordsArgs) -> Result<String, AuditCommandError> {
-    let records = match open(&order.files).await? {
-        Place::Directory(files) => wanted(&files, order).await?,
-        Place::S3(files) => wanted(&files, order).await?,
+/// Lists the selected records as a table.
+async fn show_records(args: &ShowRecordsArgs) -> Result<String, AuditCommandError> {
+    let records = match open_files(&args.files).await? {
+        AuditFileStore::Directory(files) => select_records(&files, args).await?,
+        #[cfg(feature = "aws")]
+        AuditFileStore::S3(files) => select_records(&files, args).await?,
     };
     if records.is_empty() {
-        return Ok("no record is of this\n".to_owned());
+        return Ok("no matching records\n".to_owned());
     }
-    let rows: Vec<_> = std::iter::once(view::TITLES.map(str::to_owned)).chain(records.iter().map(Record::row)).collect();
+    let rows: Vec<_> = std::iter::once(view::COLUMNS.map(str::to_owned)).chain(records.iter().map(AuditRow::cells)).collect();
     Ok(format_table(&rows))
 }
 
-/// The records that were asked for, in the order of their numbers.
-async fn wanted(files: &impl AuditFiles, order: &ShowRecordsArgs) -> Result<Vec<Record>, AuditCommandError> {
+/// Reads the records that match the filters, ordered by sequence number.
+async fn select_records(files: &impl AuditFiles, args: &ShowRecordsArgs) -> Result<Vec<AuditRow>, AuditCommandError> {
     let listing = files.list().await?;
     let mut records = Vec::new();
-    // What happened on a day is sealed on that day or later.
-    for file in listing.files.into_iter().filter(|file| order.day.as_ref().is_none_or(|day| file.day >= *day)) {
+    // An event is sealed on its own day or later, so files of earlier days cannot contain it.
+    for file in listing.files.into_iter().filter(|file| args.day.as_ref().is_none_or(|day| file.day >= *day)) {
         let bytes = files.read(&file).await?;
         for (index, line) in bytes.split(|byte| *byte == b'\n').enumerate().filter(|(_, line)| !line.is_empty()) {
-            let unread = || AuditCommandError::NoRecord { file: file.clone(), line: index + 1 };
-            let record = Record::read(line).ok_or_else(unread)?;
-            if is_wanted(&record, order) {
+            let invalid = || AuditCommandError::InvalidRecord { file: file.clone(), line: index + 1 };
+            let record = AuditRow::parse(line).ok_or_else(invalid)?;
+            if matches_filters(&record, args) {
                 records.push(record);
             }
         }
@@ -145,9 +159,10 @@ async fn wanted(files: &impl AuditFiles, order: &ShowRecordsArgs) -> Result<Vec<
     Ok(records)
 }
 
-fn is_wanted(record: &Record, order: &ShowRecordsArgs) -> bool {
-    let day = order.day.as_ref().is_none_or(|day| record.recorded.starts_with(&day.to_string()));
-    let client = order.client.as_ref().is_none_or(|client| record.who == *client || record.owner.as_ref() == Some(client));
-    let job = order.job.as_ref().is_none_or(|job| record.job.as_deref() == Some(job.as_str()));
-    day && client && job
+/// Returns true if a record matches the day, client and job filters.
+fn matches_filters(record: &AuditRow, args: &ShowRecordsArgs) -> bool {
+    let is_day = args.day.as_ref().is_none_or(|day| record.recorded.starts_with(&day.to_string()));
+    let is_client = args.client.as_ref().is_none_or(|client| record.actor == *client || record.owner.as_ref() == Some(client));
+    let is_job = args.job.as_ref().is_none_or(|job| record.job.as_deref() == Some(job.as_str()));
+    is_day && is_client && is_job
 }

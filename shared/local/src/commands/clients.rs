@@ -1,5 +1,5 @@
-//! `headrace clients`: who may come in, as an operator manages it. Beside a server that runs, or on a deployment's table:
-//! a registration is looked up at every request.
+//! `headrace clients`: manages client registrations in a state folder or a deployment's job table. It can run beside a
+//! server, because the server reads the registration at every request.
 
 pub mod jwks;
 mod registration;
@@ -17,143 +17,149 @@ use headrace_core::vocab::error::StoreError;
 use headrace_core::vocab::ids::Caller;
 use headrace_edge::system::SystemClock;
 
-use crate::cli::{Action, Clients, Keygen, Place};
-use crate::client::client_key::{GeneratedKey, KeyError};
-use crate::server::state::{StateFolder, StateError};
+use crate::cli::{ClientsArgs, ClientsCommand, KeygenArgs, RegistryLocation};
+use crate::server::state::{StateError, StateFolder};
+use crate::stores::client_key::{GeneratedKey, KeyError};
+use crate::stores::deployment::{self, BuiltWithoutAws};
 use crate::stores::private::{create_new_private_file, create_new_public_file};
 
 pub use registration::RegistrationError;
 
-/// The file of the private half of a new key.
-const PRIVATE_KEY: &str = "private.jwk";
+/// File name of a new private key.
+const PRIVATE_KEY_FILE: &str = "private.jwk";
 
-/// The file of its public half.
-const PUBLIC_KEYS: &str = "jwks.json";
+/// File name of the JSON Web Key Set with its public key.
+const PUBLIC_KEYS_FILE: &str = "jwks.json";
 
-/// How many clients are read at once.
-const PAGE: u16 = 100;
+/// Number of clients that one query reads.
+const CLIENTS_PER_PAGE: u16 = 100;
 
-/// Why a command about clients failed.
+/// Failure of `headrace clients`.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientsCommandError {
-    /// What it was told cannot be registered.
+    /// The registration is invalid.
     #[error(transparent)]
-    RegistrationError(#[from] RegistrationError),
-    /// The name is taken.
-    #[error("`{0}` is registered already; `headrace clients show` says as what, `rotate` replaces its keys")]
-    Known(String),
-    /// Nobody has the name.
-    #[error("no client is named `{0}`; `headrace clients list` names them all")]
-    Unknown(String),
-    /// Its keys are not ours to replace.
-    #[error("`{0}` is known elsewhere and has no keys here; change them where it is known")]
-    KnownElsewhere(String),
-    /// Two did it at once.
-    #[error("somebody else changed `{0}` at the same moment; look at it with `headrace clients show`, then run this again")]
-    Raced(String),
-    /// A key was not made.
+    Registration(#[from] RegistrationError),
+    /// The client_id is already registered.
+    #[error("`{0}` is already registered; `headrace clients show` shows it, `headrace clients rotate` replaces its keys")]
+    AlreadyRegistered(String),
+    /// The client_id is not registered.
+    #[error("no client `{0}` is registered; `headrace clients list` lists all clients")]
+    NotRegistered(String),
+    /// The client has no keys here that could be replaced.
+    #[error("`{0}` has an external identity and no keys here; change its credentials in AWS IAM or at the identity provider")]
+    ExternalIdentity(String),
+    /// The registration was changed concurrently.
+    #[error("`{0}` was changed by another command at the same time; check it with `headrace clients show`, then try again")]
+    ConcurrentChange(String),
+    /// The key could not be generated.
     #[error(transparent)]
     Key(#[from] KeyError),
-    /// A file was not written.
-    #[error("`{path}` cannot be written; an existing file is never replaced")]
+    /// The file could not be written.
+    #[error("`{path}` cannot be written; existing files are never replaced")]
     Write {
-        /// Which.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// Error of the file system.
         #[source]
         cause: io::Error,
     },
-    /// The state folder.
+    /// The state folder cannot be opened.
     #[error(transparent)]
-    StateFolder(#[from] StateError),
-    /// The job table.
+    State(#[from] StateError),
+    /// Absence of the feature `aws` in this build.
+    #[error(transparent)]
+    WithoutAws(#[from] BuiltWithoutAws),
+    /// The job table failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// What was asked for cannot be shown.
+    /// The registration cannot be serialized.
     #[error("the registration cannot be written as JSON")]
     Json(#[from] serde_json::Error),
 }
 
-/// Runs the command and prints what it did.
-pub async fn clients(order: &Clients) -> Result<(), ClientsCommandError> {
-    let said = match &order.action {
-        Action::Add(add) => {
-            let client = registration::client(add, SystemClock.now())?;
-            let store = open(&add.place).await?;
+/// Runs `headrace clients` and prints its result.
+pub async fn run_clients(args: &ClientsArgs) -> Result<(), ClientsCommandError> {
+    let output = match &args.command {
+        ClientsCommand::Add(add) => {
+            let client = registration::new_client(add, SystemClock.now())?;
+            let store = open_store(&add.registry).await?;
             let is_first = store.clients(None, 1).await?.clients.is_empty();
             if !store.put_client(&client, None).await? {
-                return Err(ClientsCommandError::Known(client.id.0));
+                return Err(ClientsCommandError::AlreadyRegistered(client.id.0));
             }
-            view::welcome(&client, add.base_url.as_deref(), is_first && add.place.table.is_none())
+            view::format_registered(&client, add.base_url.as_deref(), is_first && add.registry.table.is_none())
         }
-        Action::List(list) => {
-            let clients = all(&open_existing(&list.place).await?).await?;
-            if list.json { serde_json::to_string_pretty(&clients)? + "\n" } else { view::table(&clients) }
+        ClientsCommand::List(list) => {
+            let clients = list_clients(&open_existing_store(&list.registry).await?).await?;
+            if list.json { serde_json::to_string_pretty(&clients)? + "\n" } else { view::format_clients(&clients) }
         }
-        Action::Show(show) => {
-            let client = known(&open_existing(&show.place).await?, &show.id).await?;
-            if show.json { serde_json::to_string_pretty(&client)? + "\n" } else { view::sheet(&client) }
+        ClientsCommand::Show(show) => {
+            let client = find_client(&open_existing_store(&show.registry).await?, &show.id).await?;
+            if show.json { serde_json::to_string_pretty(&client)? + "\n" } else { view::format_client(&client) }
         }
-        Action::Disable(named) => {
-            change(&named.place, &named.id, |client| client.is_disabled = true).await?;
-            format!("`{}` is shut out from its next request on; what it has started goes on\n", named.id.0)
+        ClientsCommand::Disable(client) => {
+            update_client(&client.registry, &client.id, |registered| registered.is_disabled = true).await?;
+            format!("`{}` is disabled from its next request on; its running exports continue\n", client.id.0)
         }
-        Action::Enable(named) => {
-            change(&named.place, &named.id, |client| client.is_disabled = false).await?;
-            format!("`{}` may come in again\n", named.id.0)
+        ClientsCommand::Enable(client) => {
+            update_client(&client.registry, &client.id, |registered| registered.is_disabled = false).await?;
+            format!("`{}` is enabled\n", client.id.0)
         }
-        Action::Rotate(rotate) => {
-            let keys = registration::new_keys(&rotate.keys, rotate.place.table.is_none())?;
-            let client = change(&rotate.place, &rotate.id, |client| {
-                if client.keys != ClientKeys::Elsewhere {
+        ClientsCommand::Rotate(rotate) => {
+            let keys = registration::new_keys(&rotate.keys, rotate.registry.table.is_none())?;
+            let client = update_client(&rotate.registry, &rotate.id, |client| {
+                if client.keys != ClientKeys::External {
                     client.keys = keys;
                 }
             });
             let client = client.await?;
-            if client.keys == ClientKeys::Elsewhere {
-                return Err(ClientsCommandError::KnownElsewhere(client.id.0));
+            if client.keys == ClientKeys::External {
+                return Err(ClientsCommandError::ExternalIdentity(client.id.0));
             }
-            format!("`{}` has new keys: {}; the old ones count no longer\n", client.id.0, view::keys(&client.keys))
+            format!("`{}` has new keys: {}; the old keys are no longer accepted\n", client.id.0, view::format_keys(&client.keys))
         }
-        Action::Remove(named) => {
-            let store = open_existing(&named.place).await?;
-            let client = known(&store, &named.id).await?;
+        ClientsCommand::Remove(args) => {
+            let store = open_existing_store(&args.registry).await?;
+            let client = find_client(&store, &args.id).await?;
             if !store.remove_client(&client.id, client.changed_at).await? {
-                return Err(ClientsCommandError::Raced(client.id.0));
+                return Err(ClientsCommandError::ConcurrentChange(client.id.0));
             }
-            format!("`{}` is forgotten; its exports stay in its name until their time is over\n", client.id.0)
+            format!("`{}` is removed; its exports remain until they expire\n", client.id.0)
         }
-        Action::Keygen(order) => keygen(order)?,
+        ClientsCommand::Keygen(args) => generate_key_pair(args)?,
     };
-    // A reader that has gone away wants no more.
-    drop(io::stdout().write_all(said.as_bytes()));
+    // A closed pipe is not an error: the reader has seen enough.
+    drop(io::stdout().write_all(output.as_bytes()));
     Ok(())
 }
 
-async fn open(place: &Place) -> Result<DynamoJobStore, ClientsCommandError> {
-    match &place.table {
-        Some(table) => Ok(headrace_aws::Clients::connect().await.jobs(table)),
-        None => Ok(StateFolder::open(&place.state).await?.jobs),
+/// Opens the registrations; creates the state folder if it does not exist.
+async fn open_store(registry: &RegistryLocation) -> Result<DynamoJobStore, ClientsCommandError> {
+    match &registry.table {
+        Some(table) => Ok(deployment::job_table(table).await?),
+        None => Ok(StateFolder::open(&registry.state).await?.jobs),
     }
 }
 
-/// The same, where a mistaken name must not make an empty state.
-async fn open_existing(place: &Place) -> Result<DynamoJobStore, ClientsCommandError> {
-    match &place.table {
-        Some(_) => open(place).await,
-        None => Ok(StateFolder::open_existing(&place.state).await?.jobs),
+/// Opens the registrations of an existing state folder, so that a mistyped path does not create an empty one.
+async fn open_existing_store(registry: &RegistryLocation) -> Result<DynamoJobStore, ClientsCommandError> {
+    match &registry.table {
+        Some(_) => open_store(registry).await,
+        None => Ok(StateFolder::open_existing(&registry.state).await?.jobs),
     }
 }
 
-async fn known(store: &DynamoJobStore, id: &Caller) -> Result<Client, ClientsCommandError> {
-    store.client(id).await?.ok_or_else(|| ClientsCommandError::Unknown(id.0.clone()))
+/// Returns the registration of a client, or an error if there is none.
+async fn find_client(store: &DynamoJobStore, id: &Caller) -> Result<Client, ClientsCommandError> {
+    store.client(id).await?.ok_or_else(|| ClientsCommandError::NotRegistered(id.0.clone()))
 }
 
-/// All registrations, by name.
-pub async fn all(store: &DynamoJobStore) -> Result<Vec<Client>, StoreError> {
+/// Returns all registrations, ordered by client_id.
+pub async fn list_clients(store: &DynamoJobStore) -> Result<Vec<Client>, StoreError> {
     let (mut clients, mut after) = (Vec::new(), None);
     loop {
-        let page = store.clients(after.as_ref(), PAGE).await?;
+        let page = store.clients(after.as_ref(), CLIENTS_PER_PAGE).await?;
         clients.extend(page.clients);
         after = page.next;
         if after.is_none() {
@@ -162,31 +168,32 @@ pub async fn all(store: &DynamoJobStore) -> Result<Vec<Client>, StoreError> {
     }
 }
 
-/// Changes a registration as it was read, or not at all.
-async fn change(place: &Place, id: &Caller, to: impl FnOnce(&mut Client)) -> Result<Client, ClientsCommandError> {
-    let store = open_existing(place).await?;
-    let mut client = known(&store, id).await?;
-    let seen = client.changed_at;
-    to(&mut client);
-    // Later than before by any clock: the time is also by what changes are told apart.
-    client.changed_at = SystemClock.now().max(Millis(seen.0 + 1));
-    if store.put_client(&client, Some(seen)).await? { Ok(client) } else { Err(ClientsCommandError::Raced(client.id.0)) }
+/// Changes a registration, or fails if it was changed after it was read.
+async fn update_client(registry: &RegistryLocation, id: &Caller, update: impl FnOnce(&mut Client)) -> Result<Client, ClientsCommandError> {
+    let store = open_existing_store(registry).await?;
+    let mut client = find_client(&store, id).await?;
+    let read_version = client.changed_at;
+    update(&mut client);
+    // The time is also the version of the registration, so it must grow even if the clock was set back.
+    client.changed_at = SystemClock.now().max(Millis(read_version.0 + 1));
+    if store.put_client(&client, Some(read_version)).await? { Ok(client) } else { Err(ClientsCommandError::ConcurrentChange(client.id.0)) }
 }
 
-/// Makes a key pair.
-fn keygen(order: &Keygen) -> Result<String, ClientsCommandError> {
-    let made = GeneratedKey::new(order.alg)?;
-    std::fs::create_dir_all(&order.out).map_err(|cause| ClientsCommandError::Write { path: order.out.clone(), cause })?;
-    let (private, public) = (order.out.join(PRIVATE_KEY), order.out.join(PUBLIC_KEYS));
-    write_text(&private, create_new_private_file(&private), &serde_json::to_string_pretty(&made.private)?)?;
-    write_text(&public, create_new_public_file(&public), &serde_json::to_string_pretty(&made.public)?)?;
+/// Generates a key pair and writes both files.
+fn generate_key_pair(args: &KeygenArgs) -> Result<String, ClientsCommandError> {
+    let key = GeneratedKey::new(args.alg)?;
+    std::fs::create_dir_all(&args.out).map_err(|cause| ClientsCommandError::Write { path: args.out.clone(), cause })?;
+    let (private, public) = (args.out.join(PRIVATE_KEY_FILE), args.out.join(PUBLIC_KEYS_FILE));
+    write_text(&private, create_new_private_file(&private), &serde_json::to_string_pretty(&key.private)?)?;
+    write_text(&public, create_new_public_file(&public), &serde_json::to_string_pretty(&key.public)?)?;
     Ok(format!(
-        "{}: the private key; it stays with the client and is sent to nobody\n{}: its public half; register it with `headrace clients add --jwks`\n",
+        "{}: the private key; keep it with the client and send it to nobody\n{}: the public key; register it with `headrace clients add --jwks`\n",
         private.display(),
         public.display()
     ))
 }
 
+/// Writes text to a file that was just created.
 fn write_text(path: &Path, created: io::Result<File>, text: &str) -> Result<(), ClientsCommandError> {
     let written = created.and_then(|mut file| writeln!(file, "{text}"));
     written.map_err(|cause| ClientsCommandError::Write { path: path.to_owned(), cause })

@@ -1,156 +1,168 @@
-//! `headrace deid`: an anonymization configuration, looked at before an export goes by it.
+//! `headrace deid`: checks and previews an anonymization configuration before an export uses it.
 
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use headrace_core::job::anonymization::LIMIT_BYTES;
 use headrace_core::ports::Clock as _;
-use headrace_edge::config::{ConfigError, read_version};
-use headrace_edge::system::{SystemClock, random_secret};
-use headrace_fhir::{DeidConfigError, DeidFailure, DeidStep, DeidConfig, DeidExplanation, FhirVersion, DeidJobContext, ResourceType};
+use headrace_core::request::MAX_CONFIG_BYTES;
+use headrace_edge::config::{ConfigError, parse_fhir_version};
+use headrace_edge::system::{SystemClock, random_job_secret};
+use headrace_fhir::definitions::{FhirVersion, ResourceType};
+use headrace_fhir::deid::{DeidConfig, DeidConfigError, DeidExplanation, DeidFailure, DeidJobContext, DeidStep};
 use serde_json::Value;
 
-use crate::cli::{Deid, DeidCommand, DeidCheckArgs, DeidPreviewArgs, FhirVersionArgs};
+use crate::cli::{DeidArgs, DeidCheckArgs, DeidCommand, DeidPreviewArgs, FhirVersionArgs};
 
-/// How a check came out.
+/// Result of a check, for the exit status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CheckStatus {
-    /// There is nothing to look at.
+    /// The configuration is valid and has no warnings.
     Clean,
-    /// It can be used, and something in it should be looked at.
+    /// The configuration is valid but has warnings.
     HasWarnings,
 }
 
-/// Why a command about a configuration failed.
+/// Failure of `headrace deid`.
 #[derive(Debug, thiserror::Error)]
 pub enum DeidCommandError {
     /// A file cannot be read.
     #[error("`{path}` cannot be read")]
     Read {
-        /// Which.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// Error of the file system.
         #[source]
         cause: io::Error,
     },
-    /// Longer than an export would read.
-    #[error("`{0}` is longer than the 1 MB that an export reads")]
+    /// The configuration exceeds the size that an export accepts.
+    #[error("`{0}` is longer than 1 MB, the most that an export accepts")]
     TooLong(PathBuf),
-    /// A setting.
+    /// A setting is invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The configuration has faults.
-    #[error("`{path}` cannot be used:\n{}", format_faults(.faults))]
-    Faulty {
-        /// Which file.
+    /// The configuration is invalid.
+    #[error("`{path}` is invalid:\n{}", format_faults(.faults))]
+    Invalid {
+        /// Path of the configuration.
         path: PathBuf,
-        /// Its faults.
+        /// Errors of the configuration.
         faults: DeidConfigError,
     },
-    /// Not a type of this version.
-    #[error("`{0}` is no resource type of this version of FHIR")]
-    Type(String),
-    /// The resource is none.
-    #[error("`{0}` holds no JSON object")]
-    NoResource(PathBuf),
+    /// The resource type does not exist in this FHIR version.
+    #[error("`{0}` is not a resource type of this FHIR version")]
+    UnknownType(String),
+    /// The file does not contain a resource.
+    #[error("`{0}` does not contain a JSON object")]
+    InvalidResource(PathBuf),
     /// The resource cannot be de-identified.
     #[error("the resource cannot be de-identified: {0}")]
     Failed(DeidFailure),
-    /// There are no random numbers.
+    /// The random number generator failed.
     #[error(transparent)]
     Random(#[from] headrace_core::vocab::error::StoreError),
 }
 
+/// Formats the errors of a configuration, one per line.
 fn format_faults(faults: &DeidConfigError) -> String {
     faults.0.iter().map(|fault| format!("  {fault}")).collect::<Vec<_>>().join("\n")
 }
 
-/// Runs the command and prints what it found.
-pub fn deid(order: &Deid) -> Result<CheckStatus, DeidCommandError> {
-    let (said, checked) = match &order.action {
-        DeidCommand::Check(order) => check(order)?,
-        DeidCommand::Preview(order) => (preview(order, io::stdout().is_terminal())?, CheckStatus::Clean),
+/// Runs `headrace deid` and prints its result.
+pub fn run_deid(args: &DeidArgs) -> Result<CheckStatus, DeidCommandError> {
+    let (output, status) = match &args.command {
+        DeidCommand::Check(args) => check(args)?,
+        DeidCommand::Preview(args) => (preview(args, io::stdout().is_terminal())?, CheckStatus::Clean),
     };
-    // A reader that has gone away wants no more.
-    drop(io::stdout().write_all(said.as_bytes()));
-    Ok(checked)
+    // A closed pipe is not an error: the reader has seen enough.
+    drop(io::stdout().write_all(output.as_bytes()));
+    Ok(status)
 }
 
-fn version(order: &FhirVersionArgs) -> Result<FhirVersion, ConfigError> {
-    order.fhir_version.as_deref().filter(|text| !text.is_empty()).map(read_version).transpose().map(Option::unwrap_or_default)
+/// Parses the FHIR version option. Defaults to 4.0.1.
+fn parse_version(args: &FhirVersionArgs) -> Result<FhirVersion, ConfigError> {
+    args.fhir_version.as_deref().filter(|text| !text.is_empty()).map(parse_fhir_version).transpose().map(Option::unwrap_or_default)
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, DeidCommandError> {
+/// Reads a file, or standard input for `-`.
+fn read_file(path: &Path) -> Result<Vec<u8>, DeidCommandError> {
     let mut bytes = Vec::new();
     let read = if path == Path::new("-") { io::stdin().read_to_end(&mut bytes).map(|_| bytes) } else { std::fs::read(path) };
     read.map_err(|cause| DeidCommandError::Read { path: path.to_owned(), cause })
 }
 
-fn configuration(path: &Path, version: FhirVersion) -> Result<DeidConfig, DeidCommandError> {
-    let bytes = read(path)?;
-    if bytes.len() as u64 > LIMIT_BYTES {
+/// Reads and parses an anonymization configuration.
+fn read_configuration(path: &Path, version: FhirVersion) -> Result<DeidConfig, DeidCommandError> {
+    let bytes = read_file(path)?;
+    if bytes.len() as u64 > MAX_CONFIG_BYTES {
         return Err(DeidCommandError::TooLong(path.to_owned()));
     }
-    DeidConfig::parse(&bytes, version).map_err(|faults| DeidCommandError::Faulty { path: path.to_owned(), faults })
+    DeidConfig::parse(&bytes, version).map_err(|faults| DeidCommandError::Invalid { path: path.to_owned(), faults })
 }
 
-fn check(order: &DeidCheckArgs) -> Result<(String, CheckStatus), DeidCommandError> {
-    let version = version(&order.version)?;
-    let known = |name: &String| {
-        let kind = ResourceType::named(name).filter(|kind| version.types().contains(*kind));
-        kind.ok_or_else(|| DeidCommandError::Type(name.clone()))
+/// Formats the warnings of a configuration and, for each requested type, the elements that no rule matches.
+fn check(args: &DeidCheckArgs) -> Result<(String, CheckStatus), DeidCommandError> {
+    let version = parse_version(&args.version)?;
+    let known_type = |name: &String| {
+        let kind = ResourceType::parse(name).filter(|kind| version.types().contains(*kind));
+        kind.ok_or_else(|| DeidCommandError::UnknownType(name.clone()))
     };
-    let types: Vec<ResourceType> = order.types.iter().map(known).collect::<Result<_, _>>()?;
-    let configuration = configuration(&order.config, version)?;
-    let remarks = configuration.lint();
-    let mut said: String = remarks.iter().map(|remark| format!("{remark}\n")).collect();
+    let types: Vec<ResourceType> = args.types.iter().map(known_type).collect::<Result<_, _>>()?;
+    let configuration = read_configuration(&args.config, version)?;
+    let warnings = configuration.lint();
+    let mut output: String = warnings.iter().map(|warning| format!("{warning}\n")).collect();
     match configuration.derived_key_names().as_slice() {
         [] => {}
-        wanted => said += &format!("{}: empty, so each export makes its own, and one does not join with another\n", wanted.join(", ")),
-    }
-    for kind in types {
-        let untouched = configuration.untouched_elements(kind);
-        said += &format!("{}: {} elements that no rule touches are exported as they are\n", kind.as_str(), untouched.len());
-        for element in untouched {
-            said += &format!("  {} ({})\n", element.path, element.type_name);
+        wanted => {
+            output += &format!(
+                "{}: empty, so each export generates its own key, and resources of different exports cannot be linked\n",
+                wanted.join(", ")
+            )
         }
     }
-    let checked = if remarks.is_empty() { CheckStatus::Clean } else { CheckStatus::HasWarnings };
-    said += match checked {
-        CheckStatus::Clean => "the configuration can be used\n",
-        CheckStatus::HasWarnings => "the configuration can be used; look at the remarks above\n",
+    for kind in types {
+        let unmatched = configuration.untouched_elements(kind);
+        output += &format!("{}: {} elements match no rule and are exported unchanged\n", kind.as_str(), unmatched.len());
+        for element in unmatched {
+            output += &format!("  {} ({})\n", element.path, element.type_name);
+        }
+    }
+    let status = if warnings.is_empty() { CheckStatus::Clean } else { CheckStatus::HasWarnings };
+    output += match status {
+        CheckStatus::Clean => "the configuration is valid\n",
+        CheckStatus::HasWarnings => "the configuration is valid; review the warnings above\n",
     };
-    Ok((said, checked))
+    Ok((output, status))
 }
 
-fn preview(order: &DeidPreviewArgs, has_colours: bool) -> Result<String, DeidCommandError> {
-    let configuration = configuration(&order.config, version(&order.version)?)?;
-    let before: Value = serde_json::from_slice(&read(&order.resource)?)
+/// Formats the steps of a de-identification and the resulting resource.
+fn preview(args: &DeidPreviewArgs, use_colors: bool) -> Result<String, DeidCommandError> {
+    let configuration = read_configuration(&args.config, parse_version(&args.version)?)?;
+    let before: Value = serde_json::from_slice(&read_file(&args.resource)?)
         .ok()
         .filter(Value::is_object)
-        .ok_or_else(|| DeidCommandError::NoResource(order.resource.clone()))?;
+        .ok_or_else(|| DeidCommandError::InvalidResource(args.resource.clone()))?;
     let text = |name: &str| before.get(name).and_then(Value::as_str);
-    let own = || text("id").filter(|_| text("resourceType") == Some("Patient")).map(str::to_owned);
-    let patient = order.patient.clone().or_else(own);
-    let terms = DeidJobContext { key: random_secret()?.0, today: SystemClock.now().day() };
-    let rules = configuration.for_job(&terms);
-    let DeidExplanation { steps, after } =
+    let own_id = || text("id").filter(|_| text("resourceType") == Some("Patient")).map(str::to_owned);
+    let patient = args.patient.clone().or_else(own_id);
+    let job = DeidJobContext { key: random_job_secret()?.0, today: SystemClock.now().day() };
+    let rules = configuration.for_job(&job);
+    let DeidExplanation { steps, output } =
         rules.explain(before.to_string().as_bytes(), patient.as_deref()).map_err(DeidCommandError::Failed)?;
-    let after: Value = serde_json::from_slice(&after).unwrap_or_default();
-    let mut said = steps.iter().map(|step| format_step(step, has_colours)).collect::<String>();
-    said += &format!("\n{}\n", serde_json::to_string_pretty(&after).unwrap_or_default());
-    Ok(said)
+    let after: Value = serde_json::from_slice(&output).unwrap_or_default();
+    let mut output = steps.iter().map(|step| format_step(step, use_colors)).collect::<String>();
+    output += &format!("\n{}\n", serde_json::to_string_pretty(&after).unwrap_or_default());
+    Ok(output)
 }
 
-/// Red what was there, green what is there now.
-fn format_step(step: &DeidStep, has_colours: bool) -> String {
-    let paint = |colour: &str, text: &str| if has_colours { format!("\u{1b}[{colour}m{text}\u{1b}[0m") } else { text.to_owned() };
-    let value = |value: &Option<String>| value.clone().unwrap_or_else(|| "nothing".to_owned());
-    let DeidStep { rule, path, method, place, before, after } = step;
-    let title = paint("1", place);
+/// Formats one step: the old value in red, the new value in green.
+fn format_step(step: &DeidStep, use_colors: bool) -> String {
+    let paint = |color: &str, text: &str| if use_colors { format!("\u{1b}[{color}m{text}\u{1b}[0m") } else { text.to_owned() };
+    let value = |value: &Option<String>| value.clone().unwrap_or_else(|| "(none)".to_owned());
+    let DeidStep { rule_number, path, method, element_path, before, after } = step;
+    let title = paint("1", element_path);
     if before == after {
-        return format!("{title}  rule {rule}, {method} `{path}`: stays\n");
+        return format!("{title}  rule {rule_number}, {method} `{path}`: unchanged\n");
     }
     let (before, after) = (paint("31", &value(before)), paint("32", &value(after)));
-    format!("{title}  rule {rule}, {method} `{path}`\n  - {before}\n  + {after}\n")
+    format!("{title}  rule {rule_number}, {method} `{path}`\n  - {before}\n  + {after}\n")
 }

@@ -1,13 +1,13 @@
-//! Which names this server answers to. A page of somebody else's that a browser on this machine shows can let its own name
-//! lead to this machine (DNS rebinding), and would then read whatever answers: so a server that only this machine reaches
-//! answers to names of this machine only.
+//! Checks the Host header, against DNS rebinding: a web page in a browser on this machine can let its own host name resolve to
+//! a loopback address, and then read the responses of a server there. A server that only this machine can reach therefore
+//! accepts only host names of this machine.
 
 use std::net::{IpAddr, SocketAddr};
 
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
-use headrace_core::vocab::outcome::{IssueCode, Outcome};
+use headrace_core::vocab::outcome::{IssueCode, OperationOutcome};
 use headrace_edge::reply::Reply;
 use http::header::HOST;
 use http::uri::Authority;
@@ -15,51 +15,54 @@ use reqwest::Url;
 
 use crate::server::http::into_axum_response;
 
-/// Which names are answered.
+/// The host names that a server accepts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum AllowedHosts {
-    /// All: others reach this server, and not by its name it knows them.
+    /// Unrestricted: the server is bound to a public address, whose names are unknown, or it authenticates clients and knows its
+    /// base URL.
     Any,
-    /// Those of this machine, and the one that the operator names.
+    /// Loopback names and addresses, and the host of the configured base URL.
     Loopback(Option<String>),
 }
 
 impl AllowedHosts {
-    /// Those of a server that listens on `address`.
+    /// Returns the names for a server that listens on `address`.
     ///
-    /// * `base`: the base that the operator says it has.
-    /// * `requires_authentication`: whether a page without a credential gets nothing anyway.
+    /// * `base`: the configured base URL.
+    /// * `requires_authentication`: true if requests without a credential are rejected anyway.
     pub(crate) fn new(address: SocketAddr, base: Option<&str>, requires_authentication: bool) -> Self {
-        let named = base.and_then(|base| Url::parse(base).ok()?.host_str().map(str::to_owned));
-        // What tokens are for is taken from the name unless the base is said, so it must be a safe one even then.
-        let is_safe = requires_authentication && named.is_some();
-        if address.ip().is_loopback() && !is_safe { Self::Loopback(named) } else { Self::Any }
+        let configured = base.and_then(|base| Url::parse(base).ok()?.host_str().map(str::to_owned));
+        // Without a configured base URL, the audience of tokens comes from the Host header, so authentication alone is not enough.
+        let is_safe = requires_authentication && configured.is_some();
+        if address.ip().is_loopback() && !is_safe { Self::Loopback(configured) } else { Self::Any }
     }
 
+    /// Returns true if the value of a Host header is accepted.
     fn allows(&self, host: &str) -> bool {
         match self {
             Self::Any => true,
-            Self::Loopback(named) => {
+            Self::Loopback(configured) => {
                 let Some(host) = host.parse().ok().filter(|_| !host.contains('@')).map(|host: Authority| host.host().to_owned()) else {
                     return false;
                 };
                 let address: Option<IpAddr> = host.trim_start_matches('[').trim_end_matches(']').parse().ok();
-                let is_named = named.as_ref().is_some_and(|named| named.eq_ignore_ascii_case(&host));
+                let is_named = configured.as_ref().is_some_and(|configured| configured.eq_ignore_ascii_case(&host));
                 is_named || host.eq_ignore_ascii_case("localhost") || address.is_some_and(|address| address.to_canonical().is_loopback())
             }
         }
     }
 }
 
-/// Lets through what is for this server.
+/// Rejects requests for other host names with 421. This is a middleware.
 pub(crate) async fn reject_unknown_host(State(hosts): State<AllowedHosts>, request: Request, next: Next) -> Response {
-    let mut named = request.headers().get_all(HOST).iter().map(|host| host.to_str().unwrap_or_default());
-    let host = request.uri().authority().map(Authority::as_str).or_else(|| named.next()).unwrap_or_default();
-    if named.all(|other| hosts.allows(other)) && hosts.allows(host) {
+    let mut headers = request.headers().get_all(HOST).iter().map(|host| host.to_str().unwrap_or_default());
+    let host = request.uri().authority().map(Authority::as_str).or_else(|| headers.next()).unwrap_or_default();
+    // Several Host headers are invalid, but must not hide one that is not accepted.
+    if headers.all(|other| hosts.allows(other)) && hosts.allows(host) {
         return next.run(request).await;
     }
-    let text = "this server answers to localhost and to addresses of this machine only; if a proxy in front passes on another name, set --base-url to the base with that name";
-    into_axum_response(Reply::outcome(421, &Outcome::error(IssueCode::Forbidden, text)).into_response())
+    let text = "this server accepts only the host names localhost and loopback addresses; if a proxy forwards another host name, set --base-url to the URL with that name";
+    into_axum_response(Reply::outcome(421, &OperationOutcome::error(IssueCode::Forbidden, text)).into_response())
 }
 
 #[cfg(test)]
@@ -67,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_names_of_this_machine_and_the_operators_own_are_answered() {
+    fn only_loopback_names_and_the_configured_host_are_accepted() {
         let hosts = AllowedHosts::new(([127, 0, 0, 1], 8080).into(), Some("https://fhir.example.org/r4"), false);
         for host in [
             "localhost",
@@ -101,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_knows_its_callers_and_its_base_answers_whatever_a_proxy_calls_it() {
+    fn a_server_with_authentication_and_a_base_url_accepts_any_host() {
         let loopback = SocketAddr::from(([127, 0, 0, 1], 8080));
         assert_eq!(AllowedHosts::new(loopback, Some("https://fhir.example.org/r4"), true), AllowedHosts::Any);
         assert_eq!(AllowedHosts::new(loopback, None, true), AllowedHosts::Loopback(None));

@@ -1,4 +1,5 @@
-//! HTTP in front of the handlers: turns a request into a `lambda_http` request, as API Gateway does.
+//! The HTTP routes of the server. Each request is converted to a `lambda_http` request, as by API Gateway, so that the handlers of
+//! the Lambda functions can answer it.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -12,10 +13,10 @@ use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::Response;
 use axum::routing::{MethodRouter, any, get, post};
 use files::handler::{LocalFile, NDJSON};
-use headrace_core::vocab::error::ExportError;
-use headrace_core::vocab::outcome::{IssueCode, Outcome};
-use headrace_edge::base::{OwnBase, is_loopback_host};
-use headrace_edge::reply::{Reply, only_by_https, outcome};
+use headrace_core::job::ExportError;
+use headrace_core::vocab::outcome::{IssueCode, OperationOutcome};
+use headrace_edge::base_url::{TrustedBaseUrl, is_loopback_host};
+use headrace_edge::reply::{Reply, add_strict_transport_security, error_reply};
 use http::header::{CONTENT_TYPE, HOST};
 use http::{HeaderValue, StatusCode};
 use lambda_http::{Body, RequestExt as _};
@@ -28,28 +29,30 @@ use crate::server::host::{AllowedHosts, reject_unknown_host};
 use crate::server::listen;
 use crate::server::service::Service;
 
-/// The path below which the API lies.
+/// Path of the FHIR base URL.
 pub const BASE_PATH: &str = "/fhir";
 
-/// Where clients look for the token endpoint: below the base, and some of them at the host's root alone.
+/// Path of the SMART configuration. It is served relative to the base URL and at the root of the host, where some clients look.
 pub const DISCOVERY_PATH: &str = "/.well-known/smart-configuration";
 
-/// The longest body that is read. Lambda takes 6 MB, of which base64 may be a third.
+/// Maximum size of a request body, in bytes. Lambda accepts 6 MB, a quarter of which may be overhead of base64.
 const MAX_BODY_BYTES: usize = 5_000_000;
 
-/// How long a body may take.
+/// Time limit for receiving a request body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A FHIR server's answer to a path that it does not know.
+/// Returns 404 with an OperationOutcome for an unknown path.
 async fn not_found(_: Request) -> Response {
-    into_axum_response(outcome(&ExportError::NotFound("this path")).into_response())
+    into_axum_response(error_reply(&ExportError::NotFound("this path")).into_response())
 }
 
+/// Returns 405 with an OperationOutcome for a method that the path does not support.
 async fn method_not_allowed(_: Request) -> Response {
-    let text = "this path does not take this method";
-    into_axum_response(Reply::outcome(405, &Outcome::error(IssueCode::NotSupported, text)).into_response())
+    let text = "this path does not support this method";
+    into_axum_response(Reply::outcome(405, &OperationOutcome::error(IssueCode::NotSupported, text)).into_response())
 }
 
+/// Returns the route of the metadata handler.
 fn metadata() -> MethodRouter<Arc<Service>> {
     get(|State(service): State<Arc<Service>>, parameters, request| async move {
         into_axum_response(service.metadata.handle(to_gateway_request(parameters, request)).await)
@@ -57,7 +60,7 @@ fn metadata() -> MethodRouter<Arc<Service>> {
     .fallback(method_not_allowed)
 }
 
-/// The routes that `template.yaml` gives to API Gateway. Whatever answers GET answers HEAD.
+/// Returns the routes below the base URL, the same as those of API Gateway in `template.yaml`. Each GET route also answers HEAD.
 fn routes() -> Router<Arc<Service>> {
     let kick_off = || -> MethodRouter<Arc<Service>> {
         get(|State(service): State<Arc<Service>>, parameters, request| async move {
@@ -66,7 +69,7 @@ fn routes() -> Router<Arc<Service>> {
         .post(|State(service): State<Arc<Service>>, parameters, request| async move {
             match to_gateway_request_with_body(parameters, request).await {
                 Ok(request) => into_axum_response(service.kickoff.handle(request).await),
-                Err(refused) => refused,
+                Err(response) => response,
             }
         })
         .fallback(method_not_allowed)
@@ -87,17 +90,20 @@ fn routes() -> Router<Arc<Service>> {
     };
     let files = get(|State(service): State<Arc<Service>>, parameters, request: Request| async move {
         let (parts, _) = request.into_parts();
-        let again = Request::from_parts(parts.clone(), HttpBody::empty());
-        let response = service.files.handle(to_gateway_request(parameters, again)).await;
+        // The handler and the file service each consume a request.
+        let handler_request = Request::from_parts(parts.clone(), HttpBody::empty());
+        let response = service.files.handle(to_gateway_request(parameters, handler_request)).await;
         stream_file(response, Request::from_parts(parts, HttpBody::empty())).await
     })
     .fallback(method_not_allowed)
     .layer(CompressionLayer::new().gzip(true));
     let token = post(|State(service): State<Arc<Service>>, parameters, request| async move {
-        let Some(token) = &service.token else { return into_axum_response(outcome(&ExportError::NotFound("a token endpoint")).into_response()) };
+        let Some(token) = &service.token else {
+            return into_axum_response(error_reply(&ExportError::NotFound("a token endpoint")).into_response());
+        };
         match to_gateway_request_with_body(parameters, request).await {
             Ok(request) => into_axum_response(token.handle(request).await),
-            Err(refused) => refused,
+            Err(response) => response,
         }
     })
     .fallback(method_not_allowed);
@@ -118,7 +124,7 @@ fn routes() -> Router<Arc<Service>> {
         .route("/_operations/files/{job}/{name}", files)
 }
 
-/// Serves until the process is stopped.
+/// Serves requests until the process is stopped.
 pub async fn serve(service: Arc<Service>, listener: TcpListener) -> std::io::Result<()> {
     let is_behind_tls = service.base.as_deref().is_some_and(|base| base.starts_with("https://"));
     let hosts = AllowedHosts::new(listener.local_addr()?, service.base.as_deref(), service.requires_authentication);
@@ -128,42 +134,43 @@ pub async fn serve(service: Arc<Service>, listener: TcpListener) -> std::io::Res
     listen::serve(app, listener, listen::DEFAULT_LIMITS).await
 }
 
+/// Adds the headers that require HTTPS to a response.
 async fn add_https_headers(mut response: Response) -> Response {
-    only_by_https(response.headers_mut());
+    add_strict_transport_security(response.headers_mut());
     response
 }
 
-/// Where a listener is reached: its base.
+/// Returns the base URL of a server that listens on `address`.
 pub fn base_url(address: SocketAddr) -> String {
     format!("http://{address}{BASE_PATH}")
 }
 
-/// The request as `lambda_http` gives it to a handler, without its body: only a kick-off takes one.
+/// Converts a request without its body, for routes that ignore the body.
 fn to_gateway_request(parameters: RawPathParams, request: Request) -> lambda_http::Request {
     build_gateway_request(&parameters, request.into_parts().0, Body::Empty)
 }
 
-/// The same with its body, or why it is refused.
+/// Converts a request with its body. Returns an error response if the body is too long, incomplete or too slow.
 async fn to_gateway_request_with_body(parameters: RawPathParams, request: Request) -> Result<lambda_http::Request, Response> {
     let (parts, body) = request.into_parts();
     let read = tokio::time::timeout(BODY_TIMEOUT, axum::body::to_bytes(body, MAX_BODY_BYTES));
     let bytes = match read.await {
         Ok(Ok(bytes)) => Vec::from(bytes),
         Err(_) => {
-            let text = "the body did not arrive within a minute: send the request again";
-            return Err(into_axum_response(Reply::outcome(408, &Outcome::error(IssueCode::Timeout, text)).into_response()));
+            let text = "the request body did not arrive within a minute: send the request again";
+            return Err(into_axum_response(Reply::outcome(408, &OperationOutcome::error(IssueCode::Timeout, text)).into_response()));
         }
         Ok(Err(error)) => {
-            let is_long = error.into_inner().is::<http_body_util::LengthLimitError>();
-            let (status, code, text) = if is_long {
-                (413, IssueCode::TooCostly, "the body is longer than 5 MB: split the request into several exports")
+            let is_too_long = error.into_inner().is::<http_body_util::LengthLimitError>();
+            let (status, code, text) = if is_too_long {
+                (413, IssueCode::TooCostly, "the request body is longer than 5 MB: split the request into several exports")
             } else {
-                (400, IssueCode::Invalid, "the body did not arrive whole: send the request again")
+                (400, IssueCode::Invalid, "the request body is incomplete: send the request again")
             };
-            return Err(into_axum_response(Reply::outcome(status, &Outcome::error(code, text)).into_response()));
+            return Err(into_axum_response(Reply::outcome(status, &OperationOutcome::error(code, text)).into_response()));
         }
     };
-    // As API Gateway does: text as text, anything else in base64, which `lambda_http` undoes.
+    // As from API Gateway: text stays text, other bodies arrive in base64 and are decoded by `lambda_http`.
     let body = match String::from_utf8(bytes) {
         Ok(text) if text.is_empty() => Body::Empty,
         Ok(text) => Body::Text(text),
@@ -172,29 +179,31 @@ async fn to_gateway_request_with_body(parameters: RawPathParams, request: Reques
     Ok(build_gateway_request(&parameters, parts, body))
 }
 
+/// Builds a `lambda_http` request with path parameters, raw path and, for loopback hosts, the base URL of the server.
 fn build_gateway_request(parameters: &RawPathParams, parts: http::request::Parts, body: Body) -> lambda_http::Request {
     let parameters: HashMap<String, String> = parameters.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     let path = parts.extensions.get::<axum::extract::OriginalUri>().map_or_else(|| parts.uri.path(), |uri| uri.path()).to_owned();
-    // Another name may be that of somebody's page which leads here: what tokens are for is no page's choice.
+    // The base URL is the audience of tokens. Only a loopback host may set it: another name may come from DNS rebinding.
     let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok()).filter(|host| is_loopback_host(host)).map(str::to_owned);
     let mut request = lambda_http::Request::from_parts(parts, body).with_path_parameters(parameters).with_raw_http_path(path);
     if let Some(host) = host {
-        request.extensions_mut().insert(OwnBase(format!("http://{host}{BASE_PATH}")));
+        request.extensions_mut().insert(TrustedBaseUrl(format!("http://{host}{BASE_PATH}")));
     }
     request
 }
 
+/// Converts the response of a handler.
 pub(crate) fn into_axum_response(response: http::Response<Body>) -> Response {
     response.map(|body| match body {
         Body::Empty => HttpBody::empty(),
         Body::Text(text) => HttpBody::from(text),
         Body::Binary(bytes) => HttpBody::from(bytes),
-        // A variant that a later lambda_http adds.
+        // `Body` is non-exhaustive; later versions may add variants.
         _ => HttpBody::empty(),
     })
 }
 
-/// Streams the file that the handler has granted, whole or in ranges.
+/// Streams the file that the handler has authorized, whole or in ranges. Returns other responses of the handler unchanged.
 async fn stream_file(response: http::Response<Body>, request: Request) -> Response {
     let Some(LocalFile(path)) = response.extensions().get().cloned() else { return into_axum_response(response) };
     let (head, _) = response.into_parts();

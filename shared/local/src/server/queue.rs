@@ -1,4 +1,5 @@
-//! Announcements within one process. They are lost with it: the job table is the truth, and a restart announces again.
+//! A task queue within one process. Its messages are lost with the process: tasks are in the job table, and a restart announces
+//! them again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,54 +9,54 @@ use headrace_core::vocab::error::StoreError;
 use headrace_core::vocab::ids::TaskId;
 use tokio::sync::{Mutex, mpsc};
 
-/// The queue. Clones share it.
+/// An in-process task queue. Clones share it.
 #[derive(Clone, Debug)]
 pub struct LocalQueue {
-    announced: mpsc::UnboundedSender<TaskId>,
-    waiting: Arc<Mutex<mpsc::UnboundedReceiver<TaskId>>>,
+    sender: mpsc::UnboundedSender<TaskId>,
+    receiver: Arc<Mutex<mpsc::UnboundedReceiver<TaskId>>>,
 }
 
 impl Default for LocalQueue {
     fn default() -> Self {
-        let (announced, waiting) = mpsc::unbounded_channel();
-        Self { announced, waiting: Arc::new(Mutex::new(waiting)) }
+        let (sender, receiver) = mpsc::unbounded_channel();
+        Self { sender, receiver: Arc::new(Mutex::new(receiver)) }
     }
 }
 
 impl LocalQueue {
-    /// The next task, as soon as there is one.
+    /// Waits for the next task and returns it.
     pub async fn next(&self) -> Option<TaskId> {
-        self.waiting.lock().await.recv().await
+        self.receiver.lock().await.recv().await
     }
 
-    /// The next task, if one waits.
+    /// Returns the next task, or `None` if the queue is empty.
     pub async fn try_next(&self) -> Option<TaskId> {
-        self.waiting.lock().await.try_recv().ok()
+        self.receiver.lock().await.try_recv().ok()
     }
 }
 
 impl TaskQueue for LocalQueue {
     async fn announce(&self, tasks: &[TaskId], delay: Duration) -> Result<(), StoreError> {
-        let (tasks, announced) = (tasks.to_vec(), self.announced.clone());
-        let announce = move || {
+        let (tasks, sender) = (tasks.to_vec(), self.sender.clone());
+        let send_all = move || {
             for task in tasks {
-                // The receiver lives as long as this queue does.
-                drop(announced.send(task));
+                // Sending cannot fail: this queue holds the receiver.
+                drop(sender.send(task));
             }
         };
         if delay.is_zero() {
-            announce();
+            send_all();
         } else {
             tokio::spawn(async move {
                 tokio::time::sleep(delay).await;
-                announce();
+                send_all();
             });
         }
         Ok(())
     }
 
     async fn park(&self, message: &str) -> Result<(), StoreError> {
-        tracing::warn!(message, "put aside");
+        tracing::warn!(message, "a message was parked");
         Ok(())
     }
 }

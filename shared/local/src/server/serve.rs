@@ -1,4 +1,4 @@
-//! `headrace serve`.
+//! `headrace serve`: serves the Bulk Data API over a directory.
 
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
@@ -6,65 +6,65 @@ use std::sync::Arc;
 
 use tokio::net::TcpListener;
 
-use crate::cli::Serve;
+use crate::cli::ServeArgs;
 use crate::server::access::{AccessError, resolve_access};
 use crate::server::http;
-use crate::server::service::{ServerAccess, ServiceConfig, Service, StartError};
+use crate::server::service::{ServerAccess, Service, ServiceConfig, StartError};
 
-/// Why serving ended.
+/// Failure of `headrace serve`.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeCommandError {
-    /// Who may ask is not settled.
+    /// The access control options are not sufficient.
     #[error(transparent)]
     ServerAccess(#[from] AccessError),
-    /// The address is taken or not ours.
-    #[error("cannot listen on {address}; name another with --listen and --port")]
+    /// The address is in use or not available.
+    #[error("cannot listen on {address}; choose another address with --listen and --port")]
     Listen {
-        /// The address.
+        /// Socket address.
         address: SocketAddr,
-        /// Why.
+        /// Error of the operating system.
         #[source]
         cause: io::Error,
     },
-    /// A setting.
+    /// A setting is invalid.
     #[error(transparent)]
     Config(#[from] headrace_edge::config::ConfigError),
     /// The service did not start.
     #[error(transparent)]
     Start(#[from] StartError),
-    /// The server stopped by itself.
-    #[error("the server stopped")]
+    /// The server stopped with an error.
+    #[error("the server stopped unexpectedly")]
     Stopped(#[source] io::Error),
 }
 
-/// Serves until it is interrupted.
-pub async fn serve(order: &Serve) -> Result<(), ServeCommandError> {
-    let address = SocketAddr::new(order.listen, order.port);
-    let access = resolve_access(order, address).await?;
-    let who = match &access {
-        ServerAccess::Smart(_) => "registered clients may export, with access tokens of this server",
-        ServerAccess::External(_) => "whoever has an access token of the identity provider may export",
-        ServerAccess::None => "whoever reaches this server may export",
+/// Runs the server until it is interrupted. Prints its base URL once it accepts requests.
+pub async fn serve(args: &ServeArgs) -> Result<(), ServeCommandError> {
+    let address = SocketAddr::new(args.listen, args.port);
+    let access = resolve_access(args, address).await?;
+    let access_text = match &access {
+        ServerAccess::Smart(_) => "registered clients can export, with access tokens of this server",
+        ServerAccess::External(_) => "clients with an access token of the identity provider can export",
+        ServerAccess::None => "no access control: anyone who can reach this server can export",
     };
     let config = ServiceConfig {
-        lake: order.lake.clone(),
-        state: order.state.clone(),
-        settings: order.terms.terms()?,
-        lake_settings: order.terms.lake_settings()?,
-        trust_object_names: order.terms.trust_object_names,
-        workers: order.terms.workers(),
+        lake: args.lake.clone(),
+        state: args.state.clone(),
+        settings: args.service.settings()?,
+        lake_settings: args.service.lake_settings()?,
+        trust_object_names: args.service.trust_object_names,
+        workers: args.service.workers(),
         access,
     };
     let listener = TcpListener::bind(address).await.map_err(|cause| ServeCommandError::Listen { address, cause })?;
     let base = http::base_url(listener.local_addr().map_err(|cause| ServeCommandError::Listen { address, cause })?);
     let service = Arc::new(Service::start(config).await?);
-    tracing::info!("{who}");
-    // What starts this program waits for this line.
+    tracing::info!("{access_text}");
+    // Scripts wait for this line, so it must come after everything that can fail at the start.
     drop(writeln!(io::stdout(), "{base}"));
     tokio::select! {
         served = http::serve(service, listener) => served.map_err(ServeCommandError::Stopped),
         interrupted = tokio::signal::ctrl_c() => {
-            tracing::info!("stopped; unfinished exports go on at the next start");
+            tracing::info!("stopped; unfinished exports resume at the next start");
             interrupted.map_err(ServeCommandError::Stopped)
         }
     }

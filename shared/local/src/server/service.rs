@@ -1,4 +1,4 @@
-//! The handlers over one directory: what `template.yaml` wires on AWS.
+//! Runs all handlers, workers and the reaper in one process over a directory, as `template.yaml` does on AWS.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -6,219 +6,233 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lambda_events::event::sqs::{SqsEvent, SqsMessage};
-use cancel::handler::Cancel;
-use chunk_worker::handler::ChunkWorker;
-use files::handler::Files;
-use groups::handler::Groups;
+use cancel::handler::CancelHandler;
+use chunk_worker::handler::ChunkWorkerHandler;
+use files::handler::FilesHandler;
+use groups::handler::GroupsHandler;
 use headrace_aws::DynamoJobStore;
 use headrace_core::flow::upkeep::reap::recover;
-use headrace_core::flow::upkeep::seal::SealTerms;
-use headrace_core::flow::work::run_task::WorkerSettings;
+use headrace_core::flow::upkeep::seal::SealSettings;
+use headrace_core::flow::work::settings::WorkerSettings;
+use headrace_core::job::ExportError;
 use headrace_core::ports::{Clock, LeaseSettings, OutputStore as _, Ports, ResourceSource as _, TaskQueue as _};
 use headrace_core::vocab::clock::Millis;
-use headrace_core::vocab::error::{ExportError, StoreError};
+use headrace_core::vocab::error::StoreError;
 use headrace_core::vocab::ids::TaskId;
-use headrace_edge::config::{AccessControl, ExternalTerms, LakeTerms, Offer, SmartTerms, Terms};
-use headrace_edge::door::Door;
-use headrace_edge::jwks::{JwksSource, Trust};
+use headrace_core::vocab::settings::LakeSettings;
+use headrace_edge::auth::Authenticator;
+use headrace_edge::config::{AccessControl, CapabilitySettings, ExportSettings, IdentityProviderSettings, SmartSettings};
+use headrace_edge::jwks::{JwksCache, UrlPolicy};
 use headrace_edge::system::{SystemClock, random_job_id};
-use kickoff::handler::Kickoff;
-use metadata::handler::Metadata;
-use reaper::handler::Reaper;
-use status::handler::Exports;
-use token::handler::Token;
+use kickoff::handler::KickoffHandler;
+use metadata::handler::MetadataHandler;
+use reaper::handler::ReaperHandler;
+use status::handler::StatusHandler;
+use token::handler::TokenHandler;
 use tokio::task::JoinSet;
 
 use crate::server::queue::LocalQueue;
-use crate::server::state::{AUDIT_FOLDER, FILES_FOLDER, KEYS_FOLDER, SECRETS_KEY_FILE, StateFolder, StateError, lock_state_folder};
+use crate::server::state::{AUDIT_FOLDER, FILES_FOLDER, KEYS_FOLDER, SECRETS_KEY_FILE, StateError, StateFolder, lock_state_folder};
 use crate::stores::directory::{DirectoryAudit, DirectoryLake, DirectoryOutputStore};
 use crate::stores::encryptor::FileSecretEncryptor;
 use crate::stores::signer::FileSigner;
 
-/// A dead process is noticed at the next start; this is for a worker that hangs.
+/// Duration of a lease. It only matters for a worker that hangs: after a crash, the next start recovers all tasks.
 const LEASE_DURATION: Duration = Duration::from_secs(20);
 
-/// Slices are no smaller than this: a few workers are kept busy by a few slices, and the fewer there are, the less is left
-/// over to be joined at the end.
+/// Minimum size of a slice, in bytes. A few slices keep a few workers busy, and fewer slices leave fewer fragments to merge at the
+/// end.
 const MIN_SLICE_BYTES: u64 = 256 << 20;
 
-/// How often the reaper looks. On AWS it is once a minute.
+/// Time between two runs of the reaper. On AWS it is one minute.
 const REAPER_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How often items whose time is over leave the table.
+/// Time between two deletions of expired items in the job table.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(600);
 
-/// How long a message waits before it is delivered again.
+/// Delay before a failed message is delivered again.
 const REDELIVERY_DELAY: Duration = Duration::from_secs(5);
 
-/// Why the service could not start.
+/// Reason why the service could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The state cannot be used.
+    /// The state folder cannot be used.
     #[error(transparent)]
-    StateFolder(#[from] StateError),
-    /// Source, destination or job table refused.
+    State(#[from] StateError),
+    /// The source, the destination or the job table cannot be used.
     #[error(transparent)]
     Port(#[from] ExportError),
 }
 
-/// What is to be served.
+/// Configuration of the service.
 #[derive(Clone, Debug)]
 pub struct ServiceConfig {
     /// The directory of NDJSON files.
     pub lake: PathBuf,
-    /// Where jobs and their files are kept.
+    /// The state folder.
     pub state: PathBuf,
-    /// What jobs are promised.
-    pub settings: Terms,
-    /// How the lake is understood.
-    pub lake_settings: LakeTerms,
-    /// Pass over files whose names promise a type that was not asked for.
+    /// Settings of the request handlers.
+    pub settings: ExportSettings,
+    /// Settings for reading the lake.
+    pub lake_settings: LakeSettings,
+    /// True if files are skipped whose names indicate a resource type that is not exported.
     pub trust_object_names: bool,
-    /// Tasks worked on at the same time.
+    /// Number of tasks that run at the same time.
     pub workers: usize,
-    /// Who may ask.
+    /// Access control.
     pub access: ServerAccess,
 }
 
-/// Who may ask, on one machine.
+/// Access control on one machine.
 #[derive(Clone, Debug)]
 pub enum ServerAccess {
-    /// Registered clients, with access tokens that this key signs.
+    /// Registered clients, with access tokens that this key signs (SMART Backend Services).
     Smart(FileSigner),
-    /// Whoever has an access token of the operator's identity provider.
-    External(ExternalTerms),
-    /// Everybody who reaches the server.
+    /// Clients with an access token of the operator's identity provider.
+    External(IdentityProviderSettings),
+    /// Unauthenticated: anyone who can reach the server.
     None,
 }
 
 impl ServerAccess {
-    /// As a door takes it, where this is promised.
-    fn control(&self, terms: &Terms) -> AccessControl {
+    /// Returns the access control settings of the handlers.
+    fn to_access_control(&self, settings: &ExportSettings) -> AccessControl {
         match self {
-            Self::Smart(_) => AccessControl::Smart(SmartTerms { base: terms.base.clone(), version: terms.policy.version }),
+            Self::Smart(_) => AccessControl::Smart(SmartSettings { base: settings.base.clone(), version: settings.policy.version }),
             Self::External(external) => AccessControl::External(external.clone()),
             Self::None => AccessControl::None,
         }
     }
 }
 
-/// The service, at work from [`Service::start`] until it is dropped.
+/// The running service. Workers and reaper stop when it is dropped.
 pub struct Service {
-    pub(crate) kickoff: Kickoff<DynamoJobStore, LocalQueue, DirectoryLake, DirectoryOutputStore, SystemClock>,
-    pub(crate) exports: Exports<DynamoJobStore, SystemClock>,
-    pub(crate) cancel: Cancel<DynamoJobStore, DirectoryOutputStore, SystemClock>,
-    pub(crate) files: Files<DynamoJobStore, DirectoryOutputStore, SystemClock>,
-    pub(crate) groups: Groups<DynamoJobStore, DirectoryLake, SystemClock>,
-    pub(crate) metadata: Metadata,
-    /// Only where it signs tokens itself.
-    pub(crate) token: Option<Token<DynamoJobStore, FileSigner, SystemClock>>,
-    /// The FHIR base, if it is not that of each request.
+    pub(crate) kickoff: KickoffHandler<DynamoJobStore, LocalQueue, DirectoryLake, DirectoryOutputStore, SystemClock>,
+    pub(crate) exports: StatusHandler<DynamoJobStore, SystemClock>,
+    pub(crate) cancel: CancelHandler<DynamoJobStore, DirectoryOutputStore, SystemClock>,
+    pub(crate) files: FilesHandler<DynamoJobStore, DirectoryOutputStore, SystemClock>,
+    pub(crate) groups: GroupsHandler<DynamoJobStore, DirectoryLake, SystemClock>,
+    pub(crate) metadata: MetadataHandler,
+    /// Token endpoint, if this server issues its own tokens.
+    pub(crate) token: Option<TokenHandler<DynamoJobStore, FileSigner, SystemClock>>,
+    /// The configured base URL; `None` derives it from each request.
     pub(crate) base: Option<String>,
-    /// Whether whoever asks has to show who that is.
+    /// True if clients must authenticate.
     pub(crate) requires_authentication: bool,
-    /// Workers and the reaper; they end with the service.
+    /// Workers and the reaper, which are aborted when this is dropped.
     _background_tasks: JoinSet<()>,
-    /// Held as long as the service lives.
+    /// Lock of the state folder.
     _lock: File,
 }
 
 impl Service {
-    /// Opens the state, takes up unfinished exports, and starts the workers and the reaper.
+    /// Opens the state folder, resumes unfinished exports, and starts the workers and the reaper.
     pub async fn start(config: ServiceConfig) -> Result<Self, StartError> {
+        // The lock comes first: it proves that no other process serves this state, so tasks can be recovered and old leases voided.
         let lock = lock_state_folder(&config.state)?;
         let StateFolder { dynamo, jobs } = StateFolder::open(&config.state).await?;
-        let jobs = jobs.with_sealer(FileSecretEncryptor::new(config.state.join(KEYS_FOLDER).join(SECRETS_KEY_FILE)));
-        let parts = DirectoryOutputStore::open(config.state.join(FILES_FOLDER)).separate_from_lake(&config.lake);
+        let jobs = jobs.with_encryptor(FileSecretEncryptor::new(config.state.join(KEYS_FOLDER).join(SECRETS_KEY_FILE)));
+        let output = DirectoryOutputStore::open(config.state.join(FILES_FOLDER)).separate_from_lake(&config.lake);
         let lake = DirectoryLake::open(config.lake);
         lake.check().await.map_err(ExportError::from)?;
-        parts.check(None).await.map_err(ExportError::from)?;
+        output.check(None).await.map_err(ExportError::from)?;
         let (queue, clock) = (LocalQueue::default(), SystemClock);
-        let ports = Ports { jobs: jobs.clone(), queue: queue.clone(), source: lake.clone(), parts: parts.clone(), clock };
-        let taken_up = recover(&ports).await?;
-        if taken_up > 0 {
-            tracing::info!(tasks = taken_up, "unfinished exports go on");
+        let ports = Ports { jobs: jobs.clone(), queue: queue.clone(), source: lake.clone(), output: output.clone(), clock };
+        let resumed_tasks = recover(&ports).await?;
+        if resumed_tasks > 0 {
+            tracing::info!(tasks = resumed_tasks, "resuming unfinished exports");
         }
         let quotas = config.settings.quotas;
-        let lease = LeaseSettings { length: LEASE_DURATION, void_before: clock.now(), ..LeaseSettings::default() };
-        let access = config.access.control(&config.settings);
-        let offer = Offer { access: access.clone(), ..Offer::of_one_machine(&config.settings, &config.lake_settings) };
-        let metadata = Metadata::new(&clock, offer);
-        let terms = WorkerSettings {
+        // `void_before` ends the leases of the previous process at once, instead of after their duration.
+        let lease = LeaseSettings { duration: LEASE_DURATION, void_before: clock.now(), ..LeaseSettings::default() };
+        let access = config.access.to_access_control(&config.settings);
+        let capabilities =
+            CapabilitySettings { access: access.clone(), ..CapabilitySettings::from_local(&config.settings, &config.lake_settings) };
+        let metadata = MetadataHandler::new(&clock, capabilities);
+        let worker_settings = WorkerSettings {
             lease,
-            slice_floor_bytes: MIN_SLICE_BYTES,
+            min_slice_bytes: MIN_SLICE_BYTES,
             trust_object_names: config.trust_object_names,
             quotas,
-            ..config.lake_settings.work_terms()
+            lake: config.lake_settings.clone(),
+            ..WorkerSettings::default()
         };
-        let worker = Arc::new(ChunkWorker::new(ports, terms));
-        let mut at_work = JoinSet::new();
+        let worker = Arc::new(ChunkWorkerHandler::new(ports, worker_settings));
+        let mut background_tasks = JoinSet::new();
         for _ in 0..config.workers.max(1) {
             let (worker, queue) = (worker.clone(), queue.clone());
-            at_work.spawn(async move {
+            background_tasks.spawn(async move {
                 while let Some(task) = queue.next().await {
                     deliver_task(&worker, &queue, task).await;
                 }
             });
         }
         let audit = DirectoryAudit::open(config.state.join(AUDIT_FOLDER));
-        // Within this process no answer is lost and no clock differs: records need no rest.
-        let seals = SealTerms { rest: Duration::ZERO, ..SealTerms::default() };
-        let reaper = Reaper::new((jobs.clone(), queue.clone()), (parts.clone(), audit), clock, quotas, seals);
-        at_work.spawn(async move {
+        // Writers and sealer share one process and clock, so records can be sealed without waiting for late ones.
+        let seal_settings = SealSettings { min_age: Duration::ZERO, ..SealSettings::default() };
+        let reaper = ReaperHandler::new((jobs.clone(), queue.clone()), (output.clone(), audit), clock, quotas, seal_settings);
+        background_tasks.spawn(async move {
             loop {
                 tokio::time::sleep(REAPER_INTERVAL).await;
                 if let Err(error) = reaper.handle().await {
-                    tracing::warn!(error = %error, "the reaper could not look");
+                    tracing::warn!(error = %error, "a reaper run failed");
                 }
             }
         });
-        at_work.spawn(async move {
+        background_tasks.spawn(async move {
             loop {
                 tokio::time::sleep(SWEEP_INTERVAL).await;
                 if let Err(error) = dynamo.sweep_expired().await {
-                    tracing::warn!(error = %error, "expired items stay for now");
+                    tracing::warn!(error = %error, "expired items could not be removed; the next sweep tries again");
                 }
             }
         });
-        let door = || Door::new(jobs.clone(), clock, access.clone());
-        let keys = || JwksSource::new(Trust::ClientsOfOneMachine, clock);
+        let authenticator = || Authenticator::new(jobs.clone(), clock, access.clone());
+        let keys = || JwksCache::new(UrlPolicy::LocalClients, clock);
         let token = match config.access {
-            ServerAccess::Smart(signer) => Some(Token::new(door(), (jobs.clone(), signer), keys(), clock)),
+            ServerAccess::Smart(signer) => Some(TokenHandler::new(authenticator(), (jobs.clone(), signer), keys(), clock)),
             ServerAccess::External(_) | ServerAccess::None => None,
         };
         Ok(Self {
             token,
             base: config.settings.base.clone(),
-            requires_authentication: access.knows_callers(),
-            groups: Groups::new(door(), lake.clone(), clock, config.settings.base.clone(), config.settings.policy.version),
-            exports: Exports::new(door(), jobs.clone(), clock, config.settings.base.clone()),
-            kickoff: Kickoff::new(door(), (jobs.clone(), queue), (lake, parts.clone()), clock, config.settings, random_job_id),
-            cancel: Cancel::new(door(), jobs.clone(), parts.clone(), clock),
-            files: Files::new(door(), jobs.clone(), parts, clock),
+            requires_authentication: access.requires_authentication(),
+            groups: GroupsHandler::new(authenticator(), lake.clone(), clock, config.settings.base.clone(), config.settings.policy.version),
+            exports: StatusHandler::new(authenticator(), jobs.clone(), clock, config.settings.base.clone()),
+            kickoff: KickoffHandler::new(
+                authenticator(),
+                (jobs.clone(), queue),
+                (lake, output.clone()),
+                clock,
+                config.settings,
+                random_job_id,
+            ),
+            cancel: CancelHandler::new(authenticator(), jobs.clone(), output.clone(), clock),
+            files: FilesHandler::new(authenticator(), jobs.clone(), output, clock),
             metadata,
-            _background_tasks: at_work,
+            _background_tasks: background_tasks,
             _lock: lock,
         })
     }
 }
 
-type LocalWorker = ChunkWorker<DynamoJobStore, LocalQueue, DirectoryLake, DirectoryOutputStore, SystemClock>;
+/// The worker with the stores of one machine.
+type LocalWorker = ChunkWorkerHandler<DynamoJobStore, LocalQueue, DirectoryLake, DirectoryOutputStore, SystemClock>;
 
-/// Delivers one task as SQS would: in an event, and again if that is asked for.
+/// Delivers one task to the worker in an SQS event, and again after a delay if the worker reports a failure.
 async fn deliver_task(worker: &LocalWorker, queue: &LocalQueue, task: TaskId) {
     let mut message = SqsMessage::default();
     message.message_id = Some(task.to_string());
     message.body = serde_json::to_string(&task).ok();
     let mut event = SqsEvent::default();
     event.records = vec![message];
-    // No end is near: this process is stopped by its user alone.
-    let again = match worker.handle(event, Millis(u64::MAX)).await {
+    // Unlike a Lambda invocation, this process has no deadline.
+    let is_failed = match worker.handle(event, Millis(u64::MAX)).await {
         Ok(response) => !response.batch_item_failures.is_empty(),
         Err(_) => true,
     };
-    if again && let Err(error) = queue.announce(&[task], REDELIVERY_DELAY).await {
-        tracing::warn!(error = %error, "a task was not announced again, the reaper will do it");
+    if is_failed && let Err(error) = queue.announce(&[task], REDELIVERY_DELAY).await {
+        tracing::warn!(error = %error, "a failed task could not be queued again; the reaper will announce it");
     }
 }
 

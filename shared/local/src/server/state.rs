@@ -1,54 +1,55 @@
-//! The state folder: where one machine keeps jobs, registrations and files.
+//! The state folder of a server on one machine: job table, registrations, keys, audit records and exported files.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use headrace_aws::{DynamoJobStore, TableSchema};
-use headrace_core::vocab::error::{ExportError, StoreError};
+use headrace_core::job::ExportError;
+use headrace_core::vocab::error::StoreError;
 
 use crate::stores::embedded::{EmbeddedDynamo, EmbeddedError};
 use crate::stores::private::{create_new_private_file, create_private_folder};
 
-/// The job table's name within its file.
+/// Name of the job table in its database.
 const TABLE_NAME: &str = "headrace";
 
-/// The job table's file within the folder.
+/// File name of the database with the job table.
 const JOBS_FILE: &str = "jobs.db";
 
-/// The destination's folder within the folder.
+/// Subfolder with the exported files.
 pub(crate) const FILES_FOLDER: &str = "files";
 
-/// The audit files' folder within the folder.
+/// Subfolder with the audit files.
 pub(crate) const AUDIT_FOLDER: &str = "audit";
 
-/// The folder of the keys that sign access tokens within the folder.
+/// Subfolder with the keys.
 pub(crate) const KEYS_FOLDER: &str = "keys";
 
-/// Among them the one that seals jobs' secrets.
+/// File name of the key that encrypts the secrets of jobs, in [`KEYS_FOLDER`].
 pub(crate) const SECRETS_KEY_FILE: &str = "secrets.key";
 
-/// Why the state cannot be used.
+/// Reason why a state folder cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
     /// The folder cannot be used.
-    #[error("the state folder `{path}` cannot be used; name another with --state")]
+    #[error("the state folder `{path}` cannot be used; choose another with --state")]
     Folder {
-        /// The folder.
+        /// Path of the folder.
         path: PathBuf,
-        /// Why.
+        /// Error of the file system.
         #[source]
         cause: std::io::Error,
     },
-    /// There is no state.
-    #[error("there is no state in `{0}`; name the folder that `headrace serve` uses with --state")]
+    /// The folder contains no state.
+    #[error("there is no state in `{0}`; set --state to the folder that `headrace serve` uses")]
     NotFound(PathBuf),
-    /// Another process works in it.
-    #[error("the state folder `{0}` is in use by another headrace; stop that one or name another folder with --state")]
+    /// Another process serves the folder.
+    #[error("the state folder `{0}` is in use by another headrace process; stop that process or choose another folder with --state")]
     InUse(PathBuf),
     /// The job table cannot be opened.
     #[error("the job table cannot be opened")]
     Table(#[from] EmbeddedError),
-    /// The job table refused.
+    /// The job table failed.
     #[error(transparent)]
     Store(ExportError),
 }
@@ -61,17 +62,17 @@ impl From<StoreError> for StateError {
 
 /// An open state folder.
 pub struct StateFolder {
-    /// The job table's engine.
+    /// The database engine.
     pub dynamo: EmbeddedDynamo,
     /// The job table.
     pub jobs: DynamoJobStore,
 }
 
 impl StateFolder {
-    /// Opens the folder, created for its owner alone if it is not there.
+    /// Opens the folder. Creates it if it does not exist, with access for its owner only.
     ///
-    /// Several processes may: the engine takes its turns between them, an item or a transaction at a time, and none of them
-    /// keeps an item in memory. Only [`lock_state_folder`] says that this process is the one that serves.
+    /// Several processes can open the same folder: the engine serializes their items and transactions, and no process caches
+    /// items. Only one process can serve it, the one that holds [`lock_state_folder`].
     pub async fn open(folder: &Path) -> Result<Self, StateError> {
         let created = create_private_folder(folder).and_then(|()| create_private_file_if_absent(&folder.join(JOBS_FILE)));
         created.map_err(|cause| StateError::Folder { path: folder.to_owned(), cause })?;
@@ -81,13 +82,13 @@ impl StateFolder {
         Ok(Self { dynamo, jobs })
     }
 
-    /// The same, where there is one already.
+    /// Opens an existing state folder. Returns [`StateError::NotFound`] if there is none.
     pub async fn open_existing(folder: &Path) -> Result<Self, StateError> {
         if folder.join(JOBS_FILE).is_file() { Self::open(folder).await } else { Err(StateError::NotFound(folder.to_owned())) }
     }
 }
 
-/// Takes the folder for a process that serves it, until the file is dropped.
+/// Locks the folder for the process that serves it, until the returned file is dropped.
 pub fn lock_state_folder(folder: &Path) -> Result<File, StateError> {
     let unusable = |cause| StateError::Folder { path: folder.to_owned(), cause };
     create_private_folder(folder).map_err(unusable)?;
@@ -100,10 +101,10 @@ pub fn lock_state_folder(folder: &Path) -> Result<File, StateError> {
     }
 }
 
-/// Creates an empty file for its owner alone, if there is none; SQLite gives the files beside it the same rights.
+/// Creates an empty file with access for its owner only, if it does not exist. SQLite creates its other files with the same mode.
 ///
-/// One that is there is not even opened: to close it again would, by POSIX, release the locks that an engine of this same
-/// process holds on it, and another process would take its log of writes away.
+/// An existing file is not opened: by POSIX, closing it would release the locks that an engine in this process holds on it, and
+/// another process could then delete its write-ahead log.
 fn create_private_file_if_absent(path: &Path) -> std::io::Result<()> {
     match create_new_private_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),

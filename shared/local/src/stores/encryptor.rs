@@ -1,5 +1,5 @@
-//! How one machine seals jobs' secrets: under a key in a file for its owner alone, made when it is first needed. Whoever gets
-//! hold of the job table without that file learns no secret.
+//! Encrypts the secrets of jobs on one machine, with a key in a file that only its owner can access. A copy of the job table
+//! without that file reveals no secret.
 
 use std::fs;
 use std::io;
@@ -7,49 +7,53 @@ use std::path::PathBuf;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
 use futures_util::future::BoxFuture;
-use headrace_aws::Sealer;
+use headrace_aws::SecretEncryptor;
 use headrace_core::vocab::error::{BoxError, StoreError};
 use headrace_core::vocab::ids::JobId;
 
 use crate::stores::private::{is_accessible_by_others, write_atomically};
 
-const WHAT: &str = "the key of jobs' secrets";
+/// Name of the key in errors.
+const WHAT: &str = "the key that encrypts job secrets";
 
-/// A key in a file.
+/// An AES-256-GCM encryptor with a key in a file, generated at its first use.
 #[derive(Clone, Debug)]
 pub struct FileSecretEncryptor {
     path: PathBuf,
 }
 
 impl FileSecretEncryptor {
-    /// The key in this file; it is looked for when it is needed.
+    /// Creates an encryptor. The key file is read at each use.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into() }
     }
 
+    /// Reads the key, and generates it if the file does not exist.
     fn key(&self) -> Result<RandomizedNonceKey, StoreError> {
         let unusable = |cause: BoxError| StoreError::Misconfigured {
             remedy: format!(
-                "the key file `{}` cannot be used: it has 32 bytes and belongs to the server's user alone",
+                "the key file `{}` cannot be used: it must have 32 bytes and be accessible only by the user of the server",
                 self.path.display()
             ),
             cause,
         };
         let read = || -> io::Result<Vec<u8>> {
             if is_accessible_by_others(&fs::metadata(&self.path)?) {
-                return Err(io::Error::other("others may read it"));
+                return Err(io::Error::other("other users can read it"));
             }
             fs::read(&self.path)
         };
         let bytes = match read() {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => self.make().or_else(|_| read()),
+            // If two processes generate a key, the file of the first one wins and the other reads it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.generate().or_else(|_| read()),
             read => read,
         };
         let bytes = bytes.map_err(|error| unusable(error.into()))?;
         RandomizedNonceKey::new(&AES_256_GCM, &bytes).map_err(|error| unusable(error.into()))
     }
 
-    fn make(&self) -> io::Result<Vec<u8>> {
+    /// Generates the key and writes its file. Fails if the file exists.
+    fn generate(&self) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; 32];
         aws_lc_rs::rand::fill(&mut bytes).map_err(io::Error::other)?;
         write_atomically(&self.path, &bytes)?;
@@ -57,27 +61,30 @@ impl FileSecretEncryptor {
     }
 }
 
-impl Sealer for FileSecretEncryptor {
-    fn seal<'a>(&'a self, job: &'a JobId, secret: &'a [u8]) -> BoxFuture<'a, Result<Vec<u8>, StoreError>> {
-        let seal = || {
+impl SecretEncryptor for FileSecretEncryptor {
+    fn encrypt<'a>(&'a self, job: &'a JobId, secret: &'a [u8]) -> BoxFuture<'a, Result<Vec<u8>, StoreError>> {
+        let encrypt = || {
             let mut text = secret.to_vec();
             let nonce = self.key()?.seal_in_place_append_tag(Aad::from(job.as_str()), &mut text);
-            let nonce = nonce.map_err(|error| StoreError::NotApplied { what: WHAT, cause: error.into() })?;
+            let nonce = nonce.map_err(|error| StoreError::NotApplied { store: WHAT, cause: error.into() })?;
             Ok([nonce.as_ref().as_slice(), &text].concat())
         };
-        Box::pin(std::future::ready(seal()))
+        Box::pin(std::future::ready(encrypt()))
     }
 
-    fn open<'a>(&'a self, job: &'a JobId, sealed: &'a [u8]) -> BoxFuture<'a, Result<Vec<u8>, StoreError>> {
-        let open = || {
-            let other = || StoreError::Unreadable { what: WHAT, detail: "a secret that another key has sealed".to_owned() };
-            let (nonce, text) = sealed.split_at_checked(NONCE_LEN).ok_or_else(other)?;
-            let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| other())?;
+    fn decrypt<'a>(&'a self, job: &'a JobId, ciphertext: &'a [u8]) -> BoxFuture<'a, Result<Vec<u8>, StoreError>> {
+        let decrypt = || {
+            let undecryptable = || StoreError::Unreadable {
+                store: WHAT,
+                detail: "a secret that was encrypted with another key or for another job".to_owned(),
+            };
+            let (nonce, text) = ciphertext.split_at_checked(NONCE_LEN).ok_or_else(undecryptable)?;
+            let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| undecryptable())?;
             let mut text = text.to_vec();
-            let opened = self.key()?.open_in_place(nonce, Aad::from(job.as_str()), &mut text).map_err(|_| other())?;
+            let opened = self.key()?.open_in_place(nonce, Aad::from(job.as_str()), &mut text).map_err(|_| undecryptable())?;
             Ok(opened.to_vec())
         };
-        Box::pin(std::future::ready(open()))
+        Box::pin(std::future::ready(decrypt()))
     }
 }
 
@@ -86,29 +93,29 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_secret_is_opened_for_its_job_with_its_key_alone() {
+    async fn a_secret_is_decrypted_only_for_its_job_and_with_its_key() {
         let folder = tempfile::tempdir().unwrap();
-        let sealer = FileSecretEncryptor::new(folder.path().join("keys/secrets.key"));
+        let encryptor = FileSecretEncryptor::new(folder.path().join("keys/secrets.key"));
         let (job, other) = (JobId::from_random([1; 16]), JobId::from_random([2; 16]));
-        let sealed = sealer.seal(&job, b"the secret of a job").await.unwrap();
-        assert!(!sealed.windows(6).any(|bytes| bytes == b"secret"));
-        let again = FileSecretEncryptor::new(folder.path().join("keys/secrets.key"));
-        assert_eq!(again.open(&job, &sealed).await.unwrap(), b"the secret of a job");
-        assert!(again.open(&other, &sealed).await.is_err());
-        assert!(FileSecretEncryptor::new(folder.path().join("keys/other.key")).open(&job, &sealed).await.is_err());
-        assert!(again.open(&job, &sealed[..4]).await.is_err());
+        let ciphertext = encryptor.encrypt(&job, b"the secret of a job").await.unwrap();
+        assert!(!ciphertext.windows(6).any(|bytes| bytes == b"secret"));
+        let reopened = FileSecretEncryptor::new(folder.path().join("keys/secrets.key"));
+        assert_eq!(reopened.decrypt(&job, &ciphertext).await.unwrap(), b"the secret of a job");
+        assert!(reopened.decrypt(&other, &ciphertext).await.is_err());
+        assert!(FileSecretEncryptor::new(folder.path().join("keys/other.key")).decrypt(&job, &ciphertext).await.is_err());
+        assert!(reopened.decrypt(&job, &ciphertext[..4]).await.is_err());
     }
 
     #[cfg(unix)]
     #[tokio::test]
-    async fn the_key_is_its_owners_alone() {
+    async fn the_key_file_is_accessible_by_its_owner_only() {
         use std::os::unix::fs::PermissionsExt as _;
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("keys/secrets.key");
         let job = JobId::from_random([1; 16]);
-        FileSecretEncryptor::new(&path).seal(&job, b"secret").await.unwrap();
+        FileSecretEncryptor::new(&path).encrypt(&job, b"secret").await.unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(matches!(FileSecretEncryptor::new(&path).seal(&job, b"secret").await, Err(StoreError::Misconfigured { .. })));
+        assert!(matches!(FileSecretEncryptor::new(&path).encrypt(&job, b"secret").await, Err(StoreError::Misconfigured { .. })));
     }
 }

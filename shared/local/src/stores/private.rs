@@ -1,4 +1,4 @@
-//! Files and folders for their owner alone.
+//! Files and folders that only their owner can access.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -15,13 +15,14 @@ pub(crate) fn create_private_folder(folder: &Path) -> io::Result<()> {
     builder.create(folder)
 }
 
-/// How to open a file for writing that, if it is created, is for its owner alone.
+/// Returns options that open a file for writing, and create it with mode 600.
 pub(crate) fn private_file_options() -> OpenOptions {
-    options(0o600)
+    options_with_mode(0o600)
 }
 
-#[cfg_attr(not(unix), allow(unused_variables, reason = "other systems have no such rights"))]
-fn options(mode: u32) -> OpenOptions {
+/// Returns options that open a file for writing, and create it with this mode.
+#[cfg_attr(not(unix), allow(unused_variables, reason = "file modes exist on Unix only"))]
+fn options_with_mode(mode: u32) -> OpenOptions {
     let mut options = File::options();
     options.write(true);
     #[cfg(unix)]
@@ -29,39 +30,39 @@ fn options(mode: u32) -> OpenOptions {
     options
 }
 
-/// Creates a file: never over another, nor through a link that somebody has laid there.
+/// Creates a file with mode 600. Fails if the path exists, also as a symbolic link.
 pub(crate) fn create_new_private_file(path: &Path) -> io::Result<File> {
     private_file_options().create_new(true).open(path)
 }
 
-/// The same of a file that others may read, and nobody but its owner may change.
+/// Creates a file with mode 644, which others can read. Fails if the path exists, also as a symbolic link.
 pub(crate) fn create_new_public_file(path: &Path) -> io::Result<File> {
-    options(0o644).create_new(true).open(path)
+    options_with_mode(0o644).create_new(true).open(path)
 }
 
-/// Writes a file whole or not at all, and never over another; an error of kind `AlreadyExists` says that there is one. It has its
-/// name once its bytes are on the disk, and the name is on the disk before anybody relies on it.
+/// Writes a file atomically with mode 600. Fails with `AlreadyExists` if the path exists. Both the content and the name are synced
+/// to disk before it returns.
 pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = path.parent().unwrap_or(path);
     create_private_folder(folder)?;
-    // For its owner alone, by the library's own default.
-    let mut draft = NamedTempFile::new_in(folder)?;
-    draft.write_all(bytes)?;
-    draft.as_file().sync_all()?;
-    draft.persist_noclobber(path)?;
-    // Elsewhere a folder cannot be opened as a file.
+    // The library creates temporary files with mode 600.
+    let mut file = NamedTempFile::new_in(folder)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist_noclobber(path)?;
+    // Other systems cannot open a folder as a file to sync it.
     #[cfg(unix)]
     File::open(folder)?.sync_all()?;
     Ok(())
 }
 
-/// Whether others than its owner may read or write a file.
+/// Returns true if anyone but the owner can read or write a file.
 #[cfg(unix)]
 pub(crate) fn is_accessible_by_others(file: &fs::Metadata) -> bool {
     std::os::unix::fs::PermissionsExt::mode(&file.permissions()) & 0o077 != 0
 }
 
-/// Other systems have no such rights: there the folder's are the user's own.
+/// Returns false: file modes exist on Unix only.
 #[cfg(not(unix))]
 pub(crate) fn is_accessible_by_others(_: &fs::Metadata) -> bool {
     false

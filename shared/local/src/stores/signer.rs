@@ -1,11 +1,11 @@
-//! The key that signs access tokens on one machine: a file for its owner alone.
+//! Keys that sign access tokens on one machine, in files that only their owner can access.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::stores::private::{is_accessible_by_others, create_new_private_file, create_private_folder};
+use crate::stores::private::{create_new_private_file, create_private_folder, is_accessible_by_others};
 use aws_lc_rs::encoding::{AsDer as _, Pkcs8V1Der, PublicKeyX509Der};
 use aws_lc_rs::error::Unspecified;
 use aws_lc_rs::rand::SystemRandom;
@@ -17,45 +17,49 @@ use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::error::StoreError;
 use pem::{EncodeConfig, LineEnding, Pem};
 
+/// Name of the store in errors.
 const WHAT: &str = "the signing key";
 
-/// What PKCS #8 is called in PEM (RFC 7468, section 10).
+/// PEM label of PKCS #8 (RFC 7468, section 10).
 const PEM_TAG: &str = "PRIVATE KEY";
 
-/// Why there is no signing key.
+/// Reason why a signing key cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyFileError {
     /// The file or its folder cannot be used.
     #[error("the key file `{path}` cannot be used")]
     File {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// Error of the file system.
         #[source]
         cause: io::Error,
     },
-    /// Others may have read it.
-    #[error("the key file `{0}` can be read or written by others: make a new key, and delete this one, which they may know")]
+    /// Other users can access the file.
+    #[error("the key file `{0}` can be read or written by other users: generate a new key and delete this one, which may be compromised")]
     Accessible(PathBuf),
-    /// It holds no key, or one of another kind.
-    #[error("the key file `{0}` holds no key to sign with: put an RSA key of 2048 bits or more or one on P-384 there, as PKCS #8 in PEM")]
+    /// The file contains no supported key.
+    #[error(
+        "the key file `{0}` contains no supported key: it must contain an RSA key of at least 2048 bits or a P-384 key, as PKCS #8 in PEM"
+    )]
     NoKey(PathBuf),
-    /// The operating system gave no random numbers.
-    #[error("no key could be made: the random number generator failed")]
+    /// The random number generator failed.
+    #[error("the key could not be generated: the random number generator failed")]
     NotGenerated,
 }
 
-/// A key in a file. Clones are the same key.
+/// A signer with a key from a file. Clones share the key.
 #[derive(Clone)]
 pub struct FileSigner(Arc<SigningKeyPair>);
 
+/// A key pair and its public key, for one of the two signature algorithms.
 enum SigningKeyPair {
     Rsa(RsaKeyPair, PublicKey),
     Ec(EcdsaKeyPair, PublicKey),
 }
 
 impl FileSigner {
-    /// The newest key in the folder; the first is made if there is none.
+    /// Opens the newest key in a folder. Generates an ES384 key if there is none.
     pub fn open_or_create(folder: &Path, now: Millis) -> Result<Self, KeyFileError> {
         match key_files(folder)?.pop() {
             Some(newest) => Self::open(&newest),
@@ -63,7 +67,7 @@ impl FileSigner {
         }
     }
 
-    /// Makes a key in the folder; its file. It is the newest there, and signs from the next start on.
+    /// Generates a key in a folder and returns its file. A server uses it from its next start, as the newest key.
     pub fn create(folder: &Path, algorithm: SigningAlgorithm, now: Millis) -> Result<PathBuf, KeyFileError> {
         let pkcs8 = generate(algorithm).map_err(|_| KeyFileError::NotGenerated)?;
         let path = folder.join(format!("token-{:013}.pem", now.0));
@@ -75,7 +79,7 @@ impl FileSigner {
         Ok(path)
     }
 
-    /// The key in this file.
+    /// Opens the key in a file. Fails if other users can access the file.
     pub fn open(path: &Path) -> Result<Self, KeyFileError> {
         let unusable = |cause| KeyFileError::File { path: path.to_owned(), cause };
         let file = File::open(path).map_err(unusable)?;
@@ -89,7 +93,7 @@ impl FileSigner {
     }
 }
 
-/// The key files of the folder, the newest last.
+/// Returns the key files in a folder, newest last.
 pub fn key_files(folder: &Path) -> Result<Vec<PathBuf>, KeyFileError> {
     let unusable = |cause| KeyFileError::File { path: folder.to_owned(), cause };
     let entries = match fs::read_dir(folder) {
@@ -107,6 +111,7 @@ pub fn key_files(folder: &Path) -> Result<Vec<PathBuf>, KeyFileError> {
     Ok(keys)
 }
 
+/// Generates a key in PKCS #8.
 fn generate(algorithm: SigningAlgorithm) -> Result<Vec<u8>, Unspecified> {
     match algorithm {
         SigningAlgorithm::Rs384 => {
@@ -119,6 +124,7 @@ fn generate(algorithm: SigningAlgorithm) -> Result<Vec<u8>, Unspecified> {
 }
 
 impl SigningKeyPair {
+    /// Parses a P-384 or RSA key in PKCS #8.
     fn from_pkcs8(pkcs8: &[u8]) -> Option<Self> {
         if let Ok(pair) = EcdsaKeyPair::from_pkcs8(&ECDSA_P384_SHA384_FIXED_SIGNING, pkcs8) {
             let spki: PublicKeyX509Der<'_> = pair.public_key().as_der().ok()?;
@@ -131,6 +137,7 @@ impl SigningKeyPair {
         Some(Self::Rsa(pair, public))
     }
 
+    /// Signs a message.
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Unspecified> {
         let random = SystemRandom::new();
         match self {
@@ -152,7 +159,7 @@ impl TokenSigner for FileSigner {
     }
 
     async fn sign(&self, message: &[u8]) -> Result<Vec<u8>, StoreError> {
-        self.0.sign(message).map_err(|error| StoreError::NotApplied { what: WHAT, cause: error.into() })
+        self.0.sign(message).map_err(|error| StoreError::NotApplied { store: WHAT, cause: error.into() })
     }
 }
 

@@ -1,5 +1,5 @@
-//! The public keys of a client, looked at before they are registered: what is wrong with them would otherwise show when
-//! the client first comes, to somebody else.
+//! Validates a client's public keys before they are registered. Otherwise a mistake would only appear at the client's first
+//! token request.
 
 use std::collections::BTreeSet;
 
@@ -8,127 +8,133 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 
-/// The longest set of keys that is registered. It is read at every token request.
-const SET_BYTES: usize = 64 << 10;
+/// Maximum size of a registered key set, in bytes. It is read at every token request.
+const MAX_KEY_SET_BYTES: usize = 64 << 10;
 
-/// The shortest and the longest RSA key, in bytes of its modulus.
-const RSA_BYTES: std::ops::RangeInclusive<usize> = 256..=1024;
+/// Range of the size of an RSA modulus, in bytes.
+const RSA_MODULUS_BYTES: std::ops::RangeInclusive<usize> = 256..=1024;
 
-/// What only private keys have (RFC 7518, sections 6.2.2, 6.3.2 and 6.4.1).
-const PRIVATE: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
+/// Members that only private keys have (RFC 7518, sections 6.2.2, 6.3.2 and 6.4.1).
+const PRIVATE_MEMBERS: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
 
-/// Why a set of keys is not registered.
+/// Reason why a key set cannot be registered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum JwksError {
-    /// It is too long.
-    #[error("is longer than 64 KiB: leave out keys that are no longer used")]
+    /// The set is too long.
+    #[error("is longer than 64 KiB: remove keys that are no longer used")]
     TooLong,
-    /// It is something else.
-    #[error("is no JSON Web Key Set: write {{\"keys\": [...]}} with at least one key")]
-    NotASet,
-    /// A private key was given away.
+    /// The text is not a key set.
+    #[error("is not a JSON Web Key Set: write {{\"keys\": [...]}} with at least one key")]
+    NotAKeySet,
+    /// The set contains a private key.
     #[error(
-        "holds a private key ({key} has `{member}`). A private key is the client's alone: take this one as lost, let the client \
-         make another, and register what is public of that"
+        "contains a private key ({key} has `{member}`). Private keys must stay with the client: treat this one as compromised, let \
+         the client generate another, and register only its public key"
     )]
     Private {
-        /// Which.
+        /// Name of the key.
         key: String,
-        /// By what it shows.
+        /// Member that only private keys have.
         member: &'static str,
     },
-    /// A key has no name.
-    #[error("has a key without `kid` ({0}): an assertion names the key by it")]
-    Nameless(String),
-    /// Two keys have one name.
-    #[error("has two keys named `{0}`: with that name in an assertion neither would count")]
-    Twice(String),
+    /// A key has no key ID.
+    #[error("has a key without `kid` ({0}): client assertions identify their key by it")]
+    MissingKeyId(String),
+    /// Two keys have the same key ID.
+    #[error("has two keys with `kid` `{0}`: neither could be selected by an assertion")]
+    DuplicateKeyId(String),
     /// A key cannot be used.
     #[error(
-        "has a key that cannot be used: {key} {problem}. RSA keys of at least 2048 bits (RS384) and P-384 (ES384) can; leave others out"
+        "has a key that cannot be used: {key} {problem}. Use RSA keys of at least 2048 bits (RS384) or P-384 keys (ES384), and remove others"
     )]
     Unusable {
-        /// Which.
+        /// Name of the key.
         key: String,
-        /// Why.
+        /// Reason why it cannot be used.
         problem: &'static str,
     },
 }
 
-/// Looks at the text of a JSON Web Key Set; the names of its keys.
-pub fn check(text: &str) -> Result<Vec<String>, JwksError> {
-    if text.len() > SET_BYTES {
+/// Validates a JSON Web Key Set and returns its key IDs.
+pub fn validate_key_set(text: &str) -> Result<Vec<String>, JwksError> {
+    if text.len() > MAX_KEY_SET_BYTES {
         return Err(JwksError::TooLong);
     }
-    let set: Map<String, Value> = serde_json::from_str(text).map_err(|_| JwksError::NotASet)?;
+    let set: Map<String, Value> = serde_json::from_str(text).map_err(|_| JwksError::NotAKeySet)?;
     let keys = match set.get("keys") {
         Some(Value::Array(keys)) if !keys.is_empty() => keys.as_slice(),
-        Some(_) => return Err(JwksError::NotASet),
-        // Nobody should learn from "no set" that a private key is fine if it is only wrapped.
+        Some(_) => return Err(JwksError::NotAKeySet),
+        // A bare private key must be reported as such: "not a key set" would suggest to wrap it and try again.
         None => {
-            private(&set, "the key")?;
-            return Err(JwksError::NotASet);
+            reject_private_key(&set, "the key")?;
+            return Err(JwksError::NotAKeySet);
         }
     };
-    let mut names = BTreeSet::new();
+    let mut key_ids = BTreeSet::new();
     for (number, key) in (1..).zip(keys) {
-        let Value::Object(key) = key else { return Err(JwksError::NotASet) };
-        let kid = text_of(key, "kid").filter(|kid| !kid.is_empty());
-        let called = kid.map_or_else(|| format!("number {number}"), |kid| format!("`{}`", kid.escape_default()));
-        private(key, &called)?;
-        let kid = kid.ok_or_else(|| JwksError::Nameless(called.clone()))?;
-        usable(key).map_err(|problem| JwksError::Unusable { key: called, problem })?;
-        if !names.insert(kid.to_owned()) {
-            return Err(JwksError::Twice(kid.escape_default().to_string()));
+        let Value::Object(key) = key else { return Err(JwksError::NotAKeySet) };
+        let kid = string_member(key, "kid").filter(|kid| !kid.is_empty());
+        let label = kid.map_or_else(|| format!("number {number}"), |kid| format!("`{}`", kid.escape_default()));
+        reject_private_key(key, &label)?;
+        let kid = kid.ok_or_else(|| JwksError::MissingKeyId(label.clone()))?;
+        validate_key(key).map_err(|problem| JwksError::Unusable { key: label, problem })?;
+        if !key_ids.insert(kid.to_owned()) {
+            return Err(JwksError::DuplicateKeyId(kid.escape_default().to_string()));
         }
     }
-    Ok(names.into_iter().collect())
+    Ok(key_ids.into_iter().collect())
 }
 
-fn private(key: &Map<String, Value>, called: &str) -> Result<(), JwksError> {
-    let member = PRIVATE.into_iter().find(|member| key.contains_key(*member));
-    member.map_or(Ok(()), |member| Err(JwksError::Private { key: called.to_owned(), member }))
+/// Returns an error if a key has a private member. The error does not contain its value.
+fn reject_private_key(key: &Map<String, Value>, label: &str) -> Result<(), JwksError> {
+    let member = PRIVATE_MEMBERS.into_iter().find(|member| key.contains_key(*member));
+    member.map_or(Ok(()), |member| Err(JwksError::Private { key: label.to_owned(), member }))
 }
 
-fn usable(key: &Map<String, Value>) -> Result<(), &'static str> {
-    if text_of(key, "use").is_some_and(|purpose| purpose != "sig") {
+/// Returns the reason why a public key cannot verify assertions, if there is one.
+fn validate_key(key: &Map<String, Value>) -> Result<(), &'static str> {
+    if string_member(key, "use").is_some_and(|purpose| purpose != "sig") {
         return Err("is not for signatures (`use`)");
     }
-    match (text_of(key, "kty"), text_of(key, "alg")) {
-        (Some("RSA"), None | Some("RS384")) => rsa(key),
-        (Some("EC"), None | Some("ES384")) => ec(key),
+    match (string_member(key, "kty"), string_member(key, "alg")) {
+        (Some("RSA"), None | Some("RS384")) => validate_rsa_key(key),
+        (Some("EC"), None | Some("ES384")) => validate_ec_key(key),
         (Some("RSA" | "EC"), Some(_)) => Err("is for another algorithm (`alg`)"),
         (Some(_) | None, _) => Err("is of another type (`kty`)"),
     }
 }
 
-fn rsa(key: &Map<String, Value>) -> Result<(), &'static str> {
-    let (modulus, exponent) = (number(key, "n")?, number(key, "e")?);
+/// Validates the length and form of an RSA public key.
+fn validate_rsa_key(key: &Map<String, Value>) -> Result<(), &'static str> {
+    let (modulus, exponent) = (integer_member(key, "n")?, integer_member(key, "e")?);
     let modulus = modulus.iter().position(|byte| *byte != 0).and_then(|first| modulus.get(first..)).unwrap_or_default();
     // 2048 bits are 256 bytes with the first bit set.
-    let is_long = modulus.len() > *RSA_BYTES.start() || modulus.first().is_some_and(|byte| byte.leading_zeros() == 0);
-    if !RSA_BYTES.contains(&modulus.len()) || !is_long {
+    let has_full_length = modulus.len() > *RSA_MODULUS_BYTES.start() || modulus.first().is_some_and(|byte| byte.leading_zeros() == 0);
+    if !RSA_MODULUS_BYTES.contains(&modulus.len()) || !has_full_length {
         return Err("has fewer than 2048 bits, or more than 8192");
     }
     let is_odd = |number: &[u8]| number.last().is_some_and(|byte| byte % 2 == 1);
-    if is_odd(modulus) && is_odd(&exponent) && exponent != [1] { Ok(()) } else { Err("has numbers that are no RSA key (`n`, `e`)") }
+    if is_odd(modulus) && is_odd(&exponent) && exponent != [1] { Ok(()) } else { Err("is not a valid RSA key (`n`, `e`)") }
 }
 
-fn ec(key: &Map<String, Value>) -> Result<(), &'static str> {
-    if text_of(key, "crv") != Some("P-384") {
+/// Validates that an EC public key is a point on P-384.
+fn validate_ec_key(key: &Map<String, Value>) -> Result<(), &'static str> {
+    if string_member(key, "crv") != Some("P-384") {
         return Err("is on another curve (`crv`)");
     }
-    let point = [vec![4], number(key, "x")?, number(key, "y")?].concat();
+    let point = [vec![4], integer_member(key, "x")?, integer_member(key, "y")?].concat();
     ParsedPublicKey::new(&ECDSA_P384_SHA384_FIXED, point).map(drop).map_err(|_| "is not a point of its curve (`x`, `y`)")
 }
 
-fn text_of<'a>(key: &'a Map<String, Value>, member: &str) -> Option<&'a str> {
+/// Returns a member that is a string.
+fn string_member<'a>(key: &'a Map<String, Value>, member: &str) -> Option<&'a str> {
     key.get(member).and_then(Value::as_str)
 }
 
-fn number(key: &Map<String, Value>, member: &str) -> Result<Vec<u8>, &'static str> {
-    let text = text_of(key, member).ok_or("lacks a number that its type has")?;
-    URL_SAFE_NO_PAD.decode(text).map_err(|_| "has a number that is not base64url")
+/// Decodes a base64url integer member.
+fn integer_member(key: &Map<String, Value>, member: &str) -> Result<Vec<u8>, &'static str> {
+    let text = string_member(key, member).ok_or("lacks a required member")?;
+    URL_SAFE_NO_PAD.decode(text).map_err(|_| "has a member that is not base64url")
 }
 
 #[cfg(test)]
@@ -136,49 +142,49 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::client::client_key::{GeneratedKey, KeyAlgorithm};
+    use crate::stores::client_key::{GeneratedKey, KeyAlgorithm};
 
     fn public(kind: KeyAlgorithm) -> Value {
         GeneratedKey::new(kind).unwrap().public["keys"][0].clone()
     }
 
-    fn of(keys: &[Value]) -> Result<Vec<String>, JwksError> {
-        check(&json!({ "keys": keys }).to_string())
+    fn validate(keys: &[Value]) -> Result<Vec<String>, JwksError> {
+        validate_key_set(&json!({ "keys": keys }).to_string())
     }
 
     // Holds: SEC-A4
     #[test]
-    fn keys_of_both_kinds_are_taken_and_named() {
+    fn rsa_and_ec_keys_are_accepted_and_their_ids_are_returned() {
         let (mut ec, mut rsa) = (public(KeyAlgorithm::Es384), public(KeyAlgorithm::Rs384));
         ec["kid"] = "b".into();
         rsa["kid"] = "a".into();
-        assert_eq!(of(&[ec.clone(), rsa.clone()]), Ok(vec!["a".to_owned(), "b".to_owned()]));
+        assert_eq!(validate(&[ec.clone(), rsa.clone()]), Ok(vec!["a".to_owned(), "b".to_owned()]));
         for key in [&mut ec, &mut rsa] {
             key.as_object_mut().unwrap().remove("alg");
         }
-        assert!(of(&[ec, rsa]).is_ok(), "alg is optional");
+        assert!(validate(&[ec, rsa]).is_ok(), "alg is optional");
     }
 
     #[test]
-    fn a_private_key_is_refused_loudly_and_not_repeated() {
+    fn a_private_key_is_rejected_and_not_printed() {
         for kind in [KeyAlgorithm::Es384, KeyAlgorithm::Rs384] {
             let private = GeneratedKey::new(kind).unwrap().private;
             for text in [private.to_string(), json!({ "keys": [public(kind), private] }).to_string()] {
-                let error = check(&text).unwrap_err();
+                let error = validate_key_set(&text).unwrap_err();
                 assert!(matches!(error, JwksError::Private { member: "d", .. }), "{error:?}");
                 assert!(!error.to_string().contains(private["d"].as_str().unwrap()));
             }
         }
         let secret = json!({ "kty": "oct", "kid": "s", "k": "AAAA" });
-        assert!(matches!(of(&[secret]), Err(JwksError::Private { member: "k", .. })));
+        assert!(matches!(validate(&[secret]), Err(JwksError::Private { member: "k", .. })));
     }
 
     #[test]
-    fn what_no_assertion_could_be_checked_with_is_refused_with_the_reason() {
-        let changed = |kind, member: &str, value: Value| {
+    fn a_key_that_cannot_verify_assertions_is_rejected_with_the_reason() {
+        let problem_with = |kind, member: &str, value: Value| {
             let mut key = public(kind);
             key[member] = value;
-            of(&[key]).unwrap_err().to_string()
+            validate(&[key]).unwrap_err().to_string()
         };
         let (ec, rsa) = (KeyAlgorithm::Es384, KeyAlgorithm::Rs384);
         let bits = |bits: usize| {
@@ -188,27 +194,27 @@ mod tests {
             }
             URL_SAFE_NO_PAD.encode(number)
         };
-        for (problem, words) in [
-            (changed(ec, "kid", Value::Null), "without `kid`"),
-            (changed(ec, "kid", "".into()), "without `kid`"),
-            (changed(ec, "crv", "P-256".into()), "`crv`"),
-            (changed(ec, "alg", "ES256".into()), "`alg`"),
-            (changed(ec, "alg", "RS384".into()), "`alg`"),
-            (changed(rsa, "alg", "HS384".into()), "`alg`"),
-            (changed(ec, "kty", "OKP".into()), "`kty`"),
-            (changed(ec, "use", "enc".into()), "`use`"),
-            (changed(ec, "x", "AAAA".into()), "not a point"),
-            (changed(ec, "x", "a+b/".into()), "base64url"),
-            (changed(ec, "y", Value::Null), "lacks a number"),
-            (changed(rsa, "n", bits(2047).into()), "2048 bits"),
-            (changed(rsa, "n", format!("AAAA{}", bits(1024)).into()), "2048 bits"),
-            (changed(rsa, "n", bits(8200).into()), "8192"),
-            (changed(rsa, "e", "AQ".into()), "no RSA key"),
+        for (problem, expected) in [
+            (problem_with(ec, "kid", Value::Null), "without `kid`"),
+            (problem_with(ec, "kid", "".into()), "without `kid`"),
+            (problem_with(ec, "crv", "P-256".into()), "`crv`"),
+            (problem_with(ec, "alg", "ES256".into()), "`alg`"),
+            (problem_with(ec, "alg", "RS384".into()), "`alg`"),
+            (problem_with(rsa, "alg", "HS384".into()), "`alg`"),
+            (problem_with(ec, "kty", "OKP".into()), "`kty`"),
+            (problem_with(ec, "use", "enc".into()), "`use`"),
+            (problem_with(ec, "x", "AAAA".into()), "not a point"),
+            (problem_with(ec, "x", "a+b/".into()), "base64url"),
+            (problem_with(ec, "y", Value::Null), "lacks a required member"),
+            (problem_with(rsa, "n", bits(2047).into()), "2048 bits"),
+            (problem_with(rsa, "n", format!("AAAA{}", bits(1024)).into()), "2048 bits"),
+            (problem_with(rsa, "n", bits(8200).into()), "8192"),
+            (problem_with(rsa, "e", "AQ".into()), "not a valid RSA key"),
         ] {
-            assert!(problem.contains(words), "{words}: {problem}");
+            assert!(problem.contains(expected), "{expected}: {problem}");
         }
         assert!(
-            of(&[{
+            validate(&[{
                 let mut key = public(rsa);
                 key["n"] = bits(2048).into();
                 key
@@ -216,10 +222,10 @@ mod tests {
             .is_ok()
         );
         let key = public(ec);
-        assert_eq!(of(&[key.clone(), key.clone()]), Err(JwksError::Twice(key["kid"].as_str().unwrap().to_owned())));
+        assert_eq!(validate(&[key.clone(), key.clone()]), Err(JwksError::DuplicateKeyId(key["kid"].as_str().unwrap().to_owned())));
         for text in ["", "[]", "{}", "{\"keys\":[]}", "{\"keys\":{}}", "{\"keys\":[1]}"] {
-            assert_eq!(check(text), Err(JwksError::NotASet), "{text}");
+            assert_eq!(validate_key_set(text), Err(JwksError::NotAKeySet), "{text}");
         }
-        assert_eq!(check(&" ".repeat(SET_BYTES + 1)), Err(JwksError::TooLong));
+        assert_eq!(validate_key_set(&" ".repeat(MAX_KEY_SET_BYTES + 1)), Err(JwksError::TooLong));
     }
 }

@@ -1,162 +1,147 @@
-//! From a command line to a registration, or to what is wrong with it.
+//! Builds a registration from the command line and validates it.
 
-use std::net::IpAddr;
 use std::path::{Component, Path, PathBuf};
 
-use headrace_core::access::{Client, ClientKeys, NotGrantable, Scopes};
+use headrace_core::access::{Client, ClientKeys, RejectedScope, Scopes};
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::error::StoreError;
-use headrace_core::vocab::ids::Caller;
-use headrace_edge::config::{ConfigError, read_version};
-use headrace_edge::system::random_name;
-use reqwest::Url;
+use headrace_core::vocab::ids::{Caller, is_bucket_name};
+use headrace_edge::config::{ConfigError, parse_fhir_version};
+use headrace_edge::jwks::{InvalidJwksUrl, UrlPolicy};
+use headrace_edge::system::random_id;
 
 use super::jwks::{self, JwksError};
-use crate::cli::{Add, KeySetArgs};
+use crate::cli::{AddClientArgs, KeySetArgs};
 
-/// What cannot be registered, and why.
+/// Reason why a client cannot be registered.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistrationError {
-    /// Scopes that could not be granted.
-    #[error("--scope: {}", list(.0))]
-    Scopes(Vec<NotGrantable>),
-    /// Nothing to grant.
-    #[error("--scope names nothing: write it like 'system/*.rs' or 'system/Patient.rs system/Observation.rs'")]
+    /// Scopes that can never be granted.
+    #[error("--scope: {}", format_list(.0))]
+    Scopes(Vec<RejectedScope>),
+    /// Empty list of scopes.
+    #[error("--scope is empty: write it like 'system/*.rs' or 'system/Patient.rs system/Observation.rs'")]
     NoScope,
-    /// Whoever is known elsewhere has a name there.
-    #[error("a client that is known elsewhere needs its name there: its ARN without a session, or issuer#subject")]
-    Nameless,
-    /// The keys' file.
+    /// A client with an external identity has no id.
+    #[error("--external-identity needs the client's external name: its ARN without a session, or issuer#subject")]
+    MissingExternalName,
+    /// The key file cannot be read.
     #[error("`{path}` cannot be read")]
     File {
-        /// Which.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// Error of the file system.
         #[source]
         cause: std::io::Error,
     },
-    /// The keys.
+    /// The keys cannot be used.
     #[error("`{path}` {problem}")]
     Jwks {
-        /// Of which file.
+        /// Path of the file.
         path: PathBuf,
-        /// What is wrong.
+        /// Problem that was found.
         problem: JwksError,
     },
-    /// The keys' URL.
+    /// The URL of the keys cannot be used.
     #[error("--jwks-url is `{url}`: {problem}")]
     Url {
-        /// Which.
+        /// Value of the option.
         url: String,
-        /// What is wrong.
-        problem: &'static str,
+        /// Problem that was found.
+        problem: InvalidJwksUrl,
     },
-    /// The destination.
-    #[error("--destination is `{place}`: {problem}")]
+    /// The destination cannot be used.
+    #[error("--destination is `{destination}`: {problem}")]
     Destination {
-        /// Which.
-        place: String,
-        /// What is wrong.
+        /// Value of the option.
+        destination: String,
+        /// Problem that was found.
         problem: &'static str,
     },
-    /// A setting.
+    /// A setting is invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// No random numbers.
+    /// The random number generator failed.
     #[error(transparent)]
     Random(#[from] StoreError),
 }
 
-fn list(refused: &[NotGrantable]) -> String {
-    refused.iter().map(NotGrantable::to_string).collect::<Vec<_>>().join("; ")
+/// Formats scopes and reasons in one line.
+fn format_list(rejected: &[RejectedScope]) -> String {
+    rejected.iter().map(RejectedScope::to_string).collect::<Vec<_>>().join("; ")
 }
 
-/// The registration that the command line asks for.
-pub(super) fn client(add: &Add, now: Millis) -> Result<Client, RegistrationError> {
-    let on_one_machine = add.place.table.is_none();
-    let keys = match &add.proof {
-        proof if proof.known_elsewhere => ClientKeys::Elsewhere,
-        proof => keys(proof.jwks.as_deref(), proof.jwks_url.as_deref(), on_one_machine)?,
+/// Builds the registration of a new client.
+pub(super) fn new_client(add: &AddClientArgs, now: Millis) -> Result<Client, RegistrationError> {
+    let is_local = add.registry.table.is_none();
+    let keys = match &add.authentication {
+        authentication if authentication.external_identity => ClientKeys::External,
+        authentication => read_keys(authentication.jwks.as_deref(), authentication.jwks_url.as_deref(), is_local)?,
     };
     let id = match (&add.id, &keys) {
         (Some(id), _) => id.clone(),
-        (None, ClientKeys::Elsewhere) => return Err(RegistrationError::Nameless),
-        (None, ClientKeys::Jwks(_) | ClientKeys::JwksUrl(_)) => Caller(random_name()?),
+        (None, ClientKeys::External) => return Err(RegistrationError::MissingExternalName),
+        (None, ClientKeys::Jwks(_) | ClientKeys::JwksUrl(_)) => Caller(random_id()?),
     };
-    if let Some(place) = &add.destination {
-        destination(place, on_one_machine).map_err(|problem| RegistrationError::Destination { place: place.clone(), problem })?;
+    if let Some(destination) = &add.destination {
+        validate_destination(destination, is_local)
+            .map_err(|problem| RegistrationError::Destination { destination: destination.clone(), problem })?;
     }
     Ok(Client {
         name: add.name.clone(),
         groups: Some(add.groups.iter().cloned().collect()).filter(|_| !add.groups.is_empty()),
         containers: Some(add.containers.iter().cloned().collect()).filter(|_| !add.containers.is_empty()),
-        jobs: add.jobs,
+        max_exports: add.max_exports,
         destination: add.destination.clone(),
-        ..Client::new(id, keys, scopes(add)?, now)
+        ..Client::new(id, keys, parse_scopes(add)?, now)
     })
 }
 
-/// The keys that replace a client's own.
-pub(super) fn new_keys(given: &KeySetArgs, on_one_machine: bool) -> Result<ClientKeys, RegistrationError> {
-    keys(given.jwks.as_deref(), given.jwks_url.as_deref(), on_one_machine)
+/// Reads the new keys of a registered client.
+pub(super) fn new_keys(args: &KeySetArgs, is_local: bool) -> Result<ClientKeys, RegistrationError> {
+    read_keys(args.jwks.as_deref(), args.jwks_url.as_deref(), is_local)
 }
 
-fn keys(file: Option<&Path>, url: Option<&str>, on_one_machine: bool) -> Result<ClientKeys, RegistrationError> {
+/// Reads and validates the key file, or validates the URL of the keys.
+fn read_keys(file: Option<&Path>, url: Option<&str>, is_local: bool) -> Result<ClientKeys, RegistrationError> {
     if let Some(path) = file {
         let text = std::fs::read_to_string(path).map_err(|cause| RegistrationError::File { path: path.to_owned(), cause })?;
-        jwks::check(&text).map_err(|problem| RegistrationError::Jwks { path: path.to_owned(), problem })?;
+        jwks::validate_key_set(&text).map_err(|problem| RegistrationError::Jwks { path: path.to_owned(), problem })?;
         return Ok(ClientKeys::Jwks(text));
     }
     let url = url.unwrap_or_default();
-    check_url(url, on_one_machine).map_err(|problem| RegistrationError::Url { url: url.to_owned(), problem })?;
+    let policy = if is_local { UrlPolicy::LocalClients } else { UrlPolicy::Clients };
+    policy.check_registered_url(url).map_err(|problem| RegistrationError::Url { url: url.to_owned(), problem })?;
     Ok(ClientKeys::JwksUrl(url.to_owned()))
 }
 
-/// Looks at a URL of keys. Where its name leads is looked at again whenever keys are fetched.
-fn check_url(text: &str, on_one_machine: bool) -> Result<(), &'static str> {
-    let url = Url::parse(text).map_err(|_| "it is no absolute URL")?;
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err("it names a user; keys are public, leave that out");
+/// Validates the form of a client's destination. Write access is checked when the client starts an export.
+fn validate_destination(destination: &str, is_local: bool) -> Result<(), &'static str> {
+    if is_local {
+        let is_plain = Path::new(destination).components().all(|component| matches!(component, Component::RootDir | Component::Normal(_)));
+        return if Path::new(destination).is_absolute() && is_plain {
+            Ok(())
+        } else {
+            Err("on one machine it must be an absolute path of a folder")
+        };
     }
-    if url.fragment().is_some() {
-        return Err("it has a fragment (#…), which is never sent; leave that out");
-    }
-    let host = url.host_str().ok_or("it names no host")?;
-    let address: Option<IpAddr> = host.trim_start_matches('[').trim_end_matches(']').parse().ok();
-    let is_here = host == "localhost" || address.is_some_and(|address| address.is_loopback());
-    match (url.scheme(), is_here) {
-        ("http" | "https", true) if on_one_machine => Ok(()),
-        (_, true) => Err("it leads to the server itself"),
-        ("https", false) if address.is_none() => Ok(()),
-        ("https", false) => Err("its host is an address: a name is needed, which a certificate can vouch for"),
-        (_, false) => Err("it must begin with https://, or anybody on the way could put keys of theirs in its place"),
-    }
-}
-
-/// Looks at a client's own destination. Whether it can be written to is looked at when the client asks for an export.
-fn destination(place: &str, on_one_machine: bool) -> Result<(), &'static str> {
-    if on_one_machine {
-        let is_plain = Path::new(place).components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
-        return if Path::new(place).is_absolute() && is_plain { Ok(()) } else { Err("on one machine it is a folder, from the root on") };
-    }
-    let (bucket, prefix) = place.split_once('/').map_or((place, None), |(bucket, prefix)| (bucket, Some(prefix)));
-    let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.');
+    let (bucket, prefix) = destination.split_once('/').map_or((destination, None), |(bucket, prefix)| (bucket, Some(prefix)));
     let is_segment = |segment: &str| !segment.is_empty() && segment != "." && segment != ".." && !segment.chars().any(char::is_control);
-    let is_bucket = (3..=63).contains(&bucket.len()) && bucket.bytes().all(fits);
-    if is_bucket && prefix.is_none_or(|prefix| prefix.split('/').all(is_segment)) {
+    if is_bucket_name(bucket) && prefix.is_none_or(|prefix| prefix.split('/').all(is_segment)) {
         Ok(())
     } else {
-        Err("on AWS it is the name of a bucket, or bucket/prefix without a slash at its end")
+        Err("on AWS it must be bucket or bucket/prefix, without a slash at the end")
     }
 }
 
-fn scopes(add: &Add) -> Result<Scopes, RegistrationError> {
-    let version = add.fhir_version.as_deref().filter(|text| !text.is_empty()).map(read_version).transpose()?.unwrap_or_default();
-    let (scopes, refused) = Scopes::of_text(&add.scopes.join(" "), version);
-    if !refused.is_empty() {
-        return Err(RegistrationError::Scopes(refused));
+/// Parses the scopes and rejects those that can never be granted.
+fn parse_scopes(add: &AddClientArgs) -> Result<Scopes, RegistrationError> {
+    let version = add.fhir_version.as_deref().filter(|text| !text.is_empty()).map(parse_fhir_version).transpose()?.unwrap_or_default();
+    let (scopes, rejected) = Scopes::parse(&add.scopes.join(" "), version);
+    if !rejected.is_empty() {
+        return Err(RegistrationError::Scopes(rejected));
     }
-    if scopes.are_nothing() { Err(RegistrationError::NoScope) } else { Ok(scopes) }
+    if scopes.is_empty() { Err(RegistrationError::NoScope) } else { Ok(scopes) }
 }
 
 #[cfg(test)]
@@ -164,8 +149,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_are_fetched_from_where_nobody_else_can_answer() {
-        for (url, on_aws, on_one_machine) in [
+    fn a_key_url_must_be_https_with_a_host_name() {
+        for (url, on_aws, is_local) in [
             ("https://study.example/jwks.json", true, true),
             ("https://study.example:8443/keys?v=1", true, true),
             ("http://study.example/jwks.json", false, false),
@@ -181,14 +166,14 @@ mod tests {
             ("jwks.json", false, false),
             ("", false, false),
         ] {
-            assert_eq!(check_url(url, false).is_ok(), on_aws, "{url} on AWS");
-            assert_eq!(check_url(url, true).is_ok(), on_one_machine, "{url} on one machine");
+            assert_eq!(UrlPolicy::Clients.check_registered_url(url).is_ok(), on_aws, "{url} on AWS");
+            assert_eq!(UrlPolicy::LocalClients.check_registered_url(url).is_ok(), is_local, "{url} on one machine");
         }
     }
 
     #[test]
-    fn a_destination_is_what_the_place_can_have() {
-        for (place, on_aws, on_one_machine) in [
+    fn a_destination_is_a_bucket_on_aws_and_an_absolute_path_on_one_machine() {
+        for (destination, on_aws, is_local) in [
             ("study-bucket", true, false),
             ("study-bucket/exports/lab", true, false),
             ("study-bucket/", false, false),
@@ -199,8 +184,8 @@ mod tests {
             ("study/exports", true, false),
             ("", false, false),
         ] {
-            assert_eq!(destination(place, false).is_ok(), on_aws, "{place} on AWS");
-            assert_eq!(destination(place, true).is_ok(), on_one_machine, "{place} on one machine");
+            assert_eq!(validate_destination(destination, false).is_ok(), on_aws, "{destination} on AWS");
+            assert_eq!(validate_destination(destination, true).is_ok(), is_local, "{destination} on one machine");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Audit files in a directory, for its owner's eyes alone.
+//! Audit files in a directory that only its owner can access.
 
 use std::fs;
 use std::io;
@@ -6,41 +6,44 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use headrace_core::audit::chain::AuditFileName;
-use headrace_core::ports::{AuditFiles, AuditListing, Kept};
+use headrace_core::ports::{AuditFiles, AuditListing, AuditWrite};
 use headrace_core::vocab::error::StoreError;
 use walkdir::WalkDir;
 
 use super::output::blocking;
 use crate::stores::private::write_atomically;
 
+/// Name of the store in errors.
 const WHAT: &str = "the audit files";
 
-/// The audit files.
+/// Audit files in a directory.
 #[derive(Clone, Debug)]
 pub struct DirectoryAudit {
     root: PathBuf,
 }
 
 impl DirectoryAudit {
-    /// Those below `root`, which is created when it is first written to.
+    /// Creates a store in the directory `root`. The directory is created with the first file.
     pub fn open(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into() }
     }
 }
 
+/// Wraps the error of a failed operation.
 fn not_applied(cause: impl Into<headrace_core::vocab::error::BoxError>) -> StoreError {
-    StoreError::NotApplied { what: WHAT, cause: cause.into() }
+    StoreError::NotApplied { store: WHAT, cause: cause.into() }
 }
 
-fn write(path: &Path, bytes: &[u8]) -> io::Result<Kept> {
+/// Writes a file, or returns the content of an existing one.
+fn write(path: &Path, bytes: &[u8]) -> io::Result<AuditWrite> {
     match write_atomically(path, bytes) {
-        Ok(()) => Ok(Kept::Written),
-        Err(taken) if taken.kind() == io::ErrorKind::AlreadyExists => Ok(Kept::Exists(fs::read(path)?.into())),
+        Ok(()) => Ok(AuditWrite::Written),
+        Err(taken) if taken.kind() == io::ErrorKind::AlreadyExists => Ok(AuditWrite::Exists(fs::read(path)?.into())),
         Err(other) => Err(other),
     }
 }
 
-/// A file that a killed process has left unnamed begins with a dot.
+/// Lists audit files and other files. Skips names that begin with a dot: temporary files of killed processes.
 fn list(root: &Path) -> Result<AuditListing, walkdir::Error> {
     let mut listing = AuditListing::default();
     let entries =
@@ -53,14 +56,14 @@ fn list(root: &Path) -> Result<AuditListing, walkdir::Error> {
         let below = entry.path().strip_prefix(root).unwrap_or(entry.path()).to_string_lossy().into_owned();
         match AuditFileName::parse(&below) {
             Some(name) => drop(listing.files.insert(name)),
-            None => drop(listing.strangers.insert(below)),
+            None => drop(listing.foreign_files.insert(below)),
         }
     }
     Ok(listing)
 }
 
 impl AuditFiles for DirectoryAudit {
-    async fn write(&self, name: &AuditFileName, bytes: Bytes) -> Result<Kept, StoreError> {
+    async fn write(&self, name: &AuditFileName, bytes: Bytes) -> Result<AuditWrite, StoreError> {
         let path = self.root.join(name.to_string());
         blocking(move || write(&path, &bytes).map_err(not_applied)).await
     }

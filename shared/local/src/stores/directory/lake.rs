@@ -9,39 +9,40 @@ use std::time::UNIX_EPOCH;
 use bytes::Bytes;
 use futures_util::stream;
 use headrace_core::job::task::Pin;
-use headrace_core::lake::slices::encoding_of;
-use headrace_core::ports::{ByteStream, Listing, ResourceSource};
+use headrace_core::lake::slices::encoding_from_name;
+use headrace_core::ports::{ByteStream, ObjectPage, ResourceSource};
 use headrace_core::vocab::error::SourceError;
 use walkdir::WalkDir;
 
 use super::in_place;
 
-/// How much is read at a time: it stays in a core's cache until it is written.
+/// Size of one read, in bytes. The chunk stays in the cache of a core until it is written.
 const CHUNK_BYTES: u64 = 256 << 10;
 
-/// The lake.
+/// A lake in a directory.
 #[derive(Clone, Debug)]
 pub struct DirectoryLake {
     root: PathBuf,
 }
 
 impl DirectoryLake {
-    /// The lake below `root`.
+    /// Creates a lake in the directory `root`.
     pub fn open(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into() }
     }
 
+    /// Lists all NDJSON files below `root`, ordered by path.
     fn list_all(root: &Path) -> Result<Vec<Pin>, SourceError> {
         let mut objects = Vec::new();
         for entry in WalkDir::new(root).follow_links(true) {
             let entry = entry.map_err(|error| SourceError::Unavailable(error.into()))?;
             let below = entry.path().strip_prefix(root).unwrap_or(entry.path());
-            let Some(object) = below.components().map(|part| part.as_os_str().to_str()).collect::<Option<Vec<_>>>() else {
-                tracing::warn!("a file of the lake is passed over: its name is not UTF-8");
+            let Some(object) = below.components().map(|component| component.as_os_str().to_str()).collect::<Option<Vec<_>>>() else {
+                tracing::warn!("a file in the lake was skipped because its name is not UTF-8");
                 continue;
             };
             let object = object.join("/");
-            if entry.file_type().is_file() && encoding_of(&object).is_some() {
+            if entry.file_type().is_file() && encoding_from_name(&object).is_some() {
                 let metadata = entry.metadata().map_err(|error| SourceError::Unavailable(error.into()))?;
                 objects.push(Pin { object, etag: etag(&metadata), size: metadata.len() });
             }
@@ -51,7 +52,7 @@ impl DirectoryLake {
     }
 }
 
-/// What changes when a file's bytes change: size, modification time and, where there is one, inode.
+/// Returns a version of a file that changes with its content: size, modification time and, on Unix, inode.
 fn etag(metadata: &Metadata) -> String {
     let modified = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
     #[cfg(unix)]
@@ -66,17 +67,17 @@ impl ResourceSource for DirectoryLake {
         match std::fs::read_dir(&self.root) {
             Ok(_) => Ok(()),
             Err(error) => {
-                let remedy = format!("the lake `{}` cannot be read: name a directory of NDJSON files", self.root.display());
+                let remedy = format!("the lake `{}` cannot be read: it must be a directory of NDJSON files", self.root.display());
                 Err(SourceError::Misconfigured { remedy, cause: error.into() })
             }
         }
     }
 
-    async fn list(&self, _: Option<&str>) -> Result<Listing, SourceError> {
+    async fn list(&self, _: Option<&str>) -> Result<ObjectPage, SourceError> {
         self.check().await?;
         let root = self.root.clone();
         let listed = tokio::task::spawn_blocking(move || Self::list_all(&root)).await;
-        Ok(Listing { objects: listed.map_err(|error| SourceError::Unavailable(error.into()))??, next: None })
+        Ok(ObjectPage { objects: listed.map_err(|error| SourceError::Unavailable(error.into()))??, next: None })
     }
 
     fn read(&self, pin: &Pin, range: Range<u64>) -> ByteStream {
@@ -86,17 +87,17 @@ impl ResourceSource for DirectoryLake {
     }
 }
 
-/// Reads a range of a file. The file must be the expected one before and after; `changed` if it is not, is absent, or
-/// ends too early.
+/// Streams a range of a file. `is_expected` is checked before and after. The stream ends with the error `changed` if the file is
+/// not the expected one, does not exist, or ends too early.
 pub(super) fn read_file(
     path: PathBuf,
     range: Range<u64>,
     is_expected: impl Fn(&File) -> bool + Send + 'static,
     changed: SourceError,
 ) -> ByteStream {
-    let mut reading = Reading { path, range, file: None, is_expected };
+    let mut reader = RangeReader { path, range, file: None, is_expected };
     let mut changed = Some(changed);
-    Box::pin(stream::iter(std::iter::from_fn(move || match in_place(|| reading.next()) {
+    Box::pin(stream::iter(std::iter::from_fn(move || match in_place(|| reader.next()) {
         Ok(Some(chunk)) if chunk.is_empty() => None,
         Ok(Some(chunk)) => Some(Ok(chunk)),
         Ok(None) => changed.take().map(Err),
@@ -105,17 +106,17 @@ pub(super) fn read_file(
     })))
 }
 
-/// A file on its way.
-struct Reading<F> {
+/// State of a range that is being read.
+struct RangeReader<F> {
     path: PathBuf,
-    /// What is still to be read.
+    /// Range that is not read yet.
     range: Range<u64>,
     file: Option<File>,
     is_expected: F,
 }
 
-impl<F: Fn(&File) -> bool> Reading<F> {
-    /// The next chunk, an empty one at the end; `None` if this is not the expected file.
+impl<F: Fn(&File) -> bool> RangeReader<F> {
+    /// Reads the next chunk, which is empty at the end of the range. Returns `None` if the file is not the expected one.
     fn next(&mut self) -> io::Result<Option<Bytes>> {
         let file = match &mut self.file {
             Some(file) => file,
@@ -131,10 +132,10 @@ impl<F: Fn(&File) -> bool> Reading<F> {
         if self.range.is_empty() {
             return Ok((self.is_expected)(file).then(Bytes::new));
         }
-        let wanted = CHUNK_BYTES.min(self.range.end - self.range.start);
-        let mut chunk = Vec::with_capacity(usize::try_from(wanted).unwrap_or_default());
-        let read = file.take(wanted).read_to_end(&mut chunk)?;
-        self.range.start += wanted;
-        Ok((read as u64 == wanted).then(|| chunk.into()))
+        let chunk_bytes = CHUNK_BYTES.min(self.range.end - self.range.start);
+        let mut chunk = Vec::with_capacity(usize::try_from(chunk_bytes).unwrap_or_default());
+        let read = file.take(chunk_bytes).read_to_end(&mut chunk)?;
+        self.range.start += chunk_bytes;
+        Ok((read as u64 == chunk_bytes).then(|| chunk.into()))
     }
 }

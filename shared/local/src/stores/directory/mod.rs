@@ -1,4 +1,4 @@
-//! Source and destination as directories.
+//! Directories as source, destination and audit store.
 
 mod audit;
 mod lake;
@@ -10,12 +10,12 @@ pub use audit::DirectoryAudit;
 pub use lake::DirectoryLake;
 pub use output::{DirectoryFileWriter, DirectoryOutputStore};
 
-/// Does file work here and now, and lets the runtime's other tasks go on elsewhere.
+/// Runs blocking file operations on the current thread. Other tasks of the runtime move to other threads.
 ///
-/// A worker reads, judges and writes its bytes on one core while they are in its cache. With each read and each write on
-/// a thread of its own, its file work took 1.7 times the processor time. After the first call the worker keeps its thread
-/// until it waits for something else, so the following calls cost nothing.
-fn in_place<T>(work: impl FnOnce() -> T) -> T {
+/// A worker reads, processes and writes its bytes on one core, while they are in its cache. Moving each read and write to
+/// another thread cost 1.7 times the processor time. After the first call the worker keeps its thread until it next awaits, so
+/// further calls cost nothing.
+fn in_place<T>(operation: impl FnOnce() -> T) -> T {
     let has_other_threads = Handle::try_current().is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread);
-    if has_other_threads { tokio::task::block_in_place(work) } else { work() }
+    if has_other_threads { tokio::task::block_in_place(operation) } else { operation() }
 }

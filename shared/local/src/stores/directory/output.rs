@@ -1,4 +1,4 @@
-//! The destination as a directory. Only its owner may read what is written: these are patients' records.
+//! Output files in a directory. Files and folders are accessible by their owner only, because they contain patient data.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -8,10 +8,10 @@ use std::path::{Component, Path, PathBuf};
 
 use bytes::Bytes;
 use crc_fast::{CrcAlgorithm, Digest};
-use headrace_core::job::anonymization::{self, ConfigName, Configuration};
+use headrace_core::job::file::{FileName, FileSummary, Fragment, FragmentName, OutputFile, OutputFileName};
 use headrace_core::job::folder::Folder;
-use headrace_core::output::file::{Content, FileName, FragmentName, OutputFileName, Part, Tail};
-use headrace_core::ports::{Access, ByteStream, Draft, OutputStore};
+use headrace_core::ports::{ByteStream, ConfigLookup, FileAccess, FileWriter, OutputStore};
+use headrace_core::request::{ANONYMIZATION_FOLDER, ConfigName, MAX_CONFIG_BYTES};
 use headrace_core::vocab::error::{SourceError, StoreError};
 use tokio::task::spawn_blocking;
 use walkdir::WalkDir;
@@ -21,18 +21,19 @@ use crate::stores::private::{create_private_folder, private_file_options};
 use super::in_place;
 use super::lake::read_file;
 
+/// Name of the store in errors.
 const WHAT: &str = "the destination";
 
-/// Where a client's own destination is said.
-const OWN: &str = "`destination` in the client's registration";
+/// Name of the setting of a client's own destination.
+const CLIENT_DESTINATION_SETTING: &str = "`destination` in the client's registration";
 
-/// Smaller writes are gathered up to this size.
-const GATHER_BYTES: usize = 64 << 10;
+/// Size of the write buffer, in bytes. Larger writes bypass it.
+const BUFFER_BYTES: usize = 64 << 10;
 
-/// How much is read at a time to compare a file.
-const COMPARE_BYTES: usize = 1 << 20;
+/// Size of one read when contents are compared, in bytes.
+const COMPARE_CHUNK_BYTES: usize = 1 << 20;
 
-/// The destination.
+/// An output store in a directory.
 #[derive(Clone, Debug)]
 pub struct DirectoryOutputStore {
     root: PathBuf,
@@ -40,45 +41,46 @@ pub struct DirectoryOutputStore {
 }
 
 impl DirectoryOutputStore {
-    /// The destination below `root`, which is created when it is first written to.
+    /// Creates a store in the directory `root`. The directory is created with the first file.
     pub fn open(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into(), lake: None }
     }
 
-    /// Clients' own destinations must lie apart from this lake: what is written there would be read as part of it.
+    /// Rejects client destinations that overlap this lake, because files there would be read as output_file of it.
     #[must_use]
     pub fn separate_from_lake(self, lake: impl Into<PathBuf>) -> Self {
         Self { lake: Some(lake.into()), ..self }
     }
 
-    /// The folder of one job.
-    fn folder(&self, folder: &Folder) -> PathBuf {
+    /// Returns the directory of a job.
+    fn job_dir(&self, folder: &Folder) -> PathBuf {
         folder.destination.as_ref().map_or(self.root.as_path(), Path::new).join(&folder.path)
     }
 
+    /// Returns the path of a file of a job.
     fn path(&self, folder: &Folder, name: &FileName) -> PathBuf {
-        self.folder(folder).join(name.to_string())
+        self.job_dir(folder).join(name.to_string())
     }
 
-    /// Why a client's own destination is not accepted, before anything is written there.
-    fn refusal(&self, own: &Path) -> io::Result<Option<&'static str>> {
-        if !own.is_absolute() || own.components().any(|part| part == Component::ParentDir) {
-            return Ok(Some("write an absolute path without `..`"));
+    /// Returns the reason why a client's own destination is not allowed, if there is one. Writes nothing.
+    fn destination_problem(&self, destination: &Path) -> io::Result<Option<&'static str>> {
+        if !destination.is_absolute() || destination.components().any(|component| component == Component::ParentDir) {
+            return Ok(Some("it must be an absolute path without `..`"));
         }
         let Some(lake) = &self.lake else { return Ok(None) };
-        let (own, lake) = (resolved(own)?, resolved(lake)?);
-        // A container may be named as the lake's folder is.
-        let meet = own.starts_with(&lake) || lake.starts_with(&own);
-        Ok(meet.then_some("it and the lake must not lie within each other; name another directory"))
+        let (destination, lake) = (resolve_links(destination)?, resolve_links(lake)?);
+        // Both directions overlap: a container in the destination may have the name of the lake's folder.
+        let is_overlapping = destination.starts_with(&lake) || lake.starts_with(&destination);
+        Ok(is_overlapping.then_some("it must not contain the lake or be in it; choose another directory"))
     }
 }
 
-/// The path without links, as far as it exists.
-fn resolved(path: &Path) -> io::Result<PathBuf> {
+/// Resolves symbolic links in the output_file of a path that exists.
+fn resolve_links(path: &Path) -> io::Result<PathBuf> {
     let path = std::path::absolute(path)?;
-    for known in path.ancestors() {
-        match known.canonicalize() {
-            Ok(real) => return Ok(path.strip_prefix(known).map_or_else(|_| real.clone(), |rest| real.join(rest))),
+    for ancestor in path.ancestors() {
+        match ancestor.canonicalize() {
+            Ok(real) => return Ok(path.strip_prefix(ancestor).map_or_else(|_| real.clone(), |rest| real.join(rest))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
@@ -86,64 +88,68 @@ fn resolved(path: &Path) -> io::Result<PathBuf> {
     Ok(path)
 }
 
-/// Creates a directory if it is not there, and sees whether files can be written in it.
-fn probe(root: &Path) -> io::Result<()> {
+/// Checks that files can be written in a directory. Creates it if it does not exist.
+fn check_writable(root: &Path) -> io::Result<()> {
     create_private_folder(root)?;
-    // Of a name of its own: others may be looking at the same moment.
+    // Random name: another process may run the same check.
     tempfile::Builder::new().prefix(".headrace-probe-").tempfile_in(root)?.close()
 }
 
+/// Wraps the error of a failed operation.
 fn not_applied(cause: impl Into<headrace_core::vocab::error::BoxError>) -> StoreError {
-    StoreError::NotApplied { what: WHAT, cause: cause.into() }
+    StoreError::NotApplied { store: WHAT, cause: cause.into() }
 }
 
-/// Runs file work where it may block.
-pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, StoreError> + Send + 'static) -> Result<T, StoreError> {
-    spawn_blocking(work).await.map_err(not_applied)?
+/// Runs a blocking file operation on a thread for blocking work.
+pub(super) async fn blocking<T: Send + 'static>(
+    operation: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    spawn_blocking(operation).await.map_err(not_applied)?
 }
 
-/// A file's state is known by the digest of its bytes.
-fn read_configuration(path: &Path) -> io::Result<Configuration> {
+/// Reads an anonymization configuration. Its ETag is the SHA-256 digest of its content.
+fn read_configuration(path: &Path) -> io::Result<ConfigLookup> {
     let file = match File::open(path) {
         Ok(file) if file.metadata()?.is_file() => file,
-        Ok(_) => return Ok(Configuration::Absent),
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(Configuration::Absent),
+        Ok(_) => return Ok(ConfigLookup::Absent),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(ConfigLookup::Absent),
         Err(error) => return Err(error),
     };
     let mut bytes = Vec::new();
-    file.take(anonymization::LIMIT_BYTES + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > anonymization::LIMIT_BYTES {
-        return Ok(Configuration::TooLong);
+    file.take(MAX_CONFIG_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_CONFIG_BYTES {
+        return Ok(ConfigLookup::TooLong);
     }
     let etag = hex::encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &bytes));
-    Ok(Configuration::Found(bytes.into(), format!("\"{etag}\"")))
+    Ok(ConfigLookup::Found(bytes.into(), format!("\"{etag}\"")))
 }
 
+/// Creates or truncates a file, with access for its owner only.
 fn create_file(path: &Path) -> io::Result<File> {
     private_file_options().create(true).truncate(true).open(path)
 }
 
-/// Gives a file a second name; never takes the name from another file.
-fn name_anew(from: &Path, to: &Path, content: Content) -> Result<(), StoreError> {
+/// Creates a hard link to a file. If the name exists, its file must have the same content; it is never replaced.
+fn link_file(from: &Path, to: &Path, summary: FileSummary) -> Result<(), StoreError> {
     if let Some(folder) = to.parent() {
         create_private_folder(folder).map_err(not_applied)?;
     }
     match fs::hard_link(from, to) {
         Ok(()) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => has_content(to, content),
-        // An earlier attempt has done it and swept.
-        Err(error) if error.kind() == io::ErrorKind::NotFound && to.exists() => has_content(to, content),
-        // A file system without second names.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => require_content(to, summary),
+        // An earlier attempt created the link and removed the first name.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && to.exists() => require_content(to, summary),
+        // The file system does not support hard links.
         Err(_) if !to.exists() => fs::copy(from, to).map(drop).map_err(not_applied),
         Err(error) => Err(not_applied(error)),
     }
 }
 
-/// Whether the file there holds these very bytes.
-fn has_content(path: &Path, content: Content) -> Result<(), StoreError> {
+/// Returns [`StoreError::Stale`] unless a file has exactly this content, by size and checksum.
+fn require_content(path: &Path, summary: FileSummary) -> Result<(), StoreError> {
     let mut file = File::open(path).map_err(not_applied)?;
     let mut crc = Digest::new(CrcAlgorithm::Crc64Nvme);
-    let mut buffer = vec![0; COMPARE_BYTES];
+    let mut buffer = vec![0; COMPARE_CHUNK_BYTES];
     let mut bytes = 0;
     loop {
         let count = file.read(&mut buffer).map_err(not_applied)?;
@@ -151,23 +157,23 @@ fn has_content(path: &Path, content: Content) -> Result<(), StoreError> {
         crc.update(read);
         bytes += count as u64;
     }
-    if bytes == content.bytes && crc.finalize() == content.crc64 { Ok(()) } else { Err(StoreError::Stale) }
+    if bytes == summary.bytes && crc.finalize() == summary.crc64 { Ok(()) } else { Err(StoreError::Stale) }
 }
 
-/// A file being written, under a name that no manifest knows. Deleted if it is dropped unsettled.
+/// A file that is being written under a temporary name. It is deleted if it is dropped before its commit.
 #[derive(Debug)]
 pub struct DirectoryFileWriter {
     store: DirectoryOutputStore,
     folder: Folder,
     path: PathBuf,
     file: Option<File>,
-    gathered: Vec<u8>,
-    is_settled: bool,
+    buffer: Vec<u8>,
+    is_committed: bool,
 }
 
 impl DirectoryFileWriter {
-    /// Writes what was gathered, and `more` behind it.
-    fn flush(&mut self, more: &[u8]) -> io::Result<()> {
+    /// Writes the buffer and then `bytes`. Creates the file at the first call.
+    fn write_through(&mut self, bytes: &[u8]) -> io::Result<()> {
         let file = match &mut self.file {
             Some(file) => file,
             none => {
@@ -175,131 +181,136 @@ impl DirectoryFileWriter {
                 none.insert(create_file(&self.path)?)
             }
         };
-        file.write_all(&self.gathered)?;
-        self.gathered.clear();
-        file.write_all(more)
+        file.write_all(&self.buffer)?;
+        self.buffer.clear();
+        file.write_all(bytes)
     }
 }
 
-impl Draft for DirectoryFileWriter {
+impl FileWriter for DirectoryFileWriter {
     async fn write(&mut self, bytes: Bytes) -> Result<(), StoreError> {
-        if self.gathered.len() + bytes.len() < GATHER_BYTES {
-            self.gathered.extend_from_slice(&bytes);
+        if self.buffer.len() + bytes.len() < BUFFER_BYTES {
+            self.buffer.extend_from_slice(&bytes);
             return Ok(());
         }
-        in_place(|| self.flush(&bytes)).map_err(not_applied)
+        in_place(|| self.write_through(&bytes)).map_err(not_applied)
     }
 
-    async fn settle(mut self, name: FileName, content: Content) -> Result<(), StoreError> {
+    async fn commit(mut self, name: FileName, summary: FileSummary) -> Result<(), StoreError> {
         in_place(|| {
-            self.flush(&[]).map_err(not_applied)?;
+            self.write_through(&[]).map_err(not_applied)?;
             self.file = None;
             let (from, to) = (&self.path, self.store.path(&self.folder, &name));
             match name {
-                FileName::Part(_) => {
-                    name_anew(from, &to, content)?;
+                FileName::Output(_) => {
+                    link_file(from, &to, summary)?;
                     fs::remove_file(from).map_err(not_applied)
                 }
-                // No other attempt has its name; or what lies there is to be replaced.
-                FileName::Tail(_) | FileName::Anew(_) => fs::rename(from, &to).map_err(not_applied),
+                // A fragment's name contains its attempt, so it is unique; an existing file of the other kind is to be replaced.
+                FileName::Fragment(_) | FileName::Overwrite(_) => fs::rename(from, &to).map_err(not_applied),
             }
         })?;
-        self.is_settled = true;
+        self.is_committed = true;
         Ok(())
     }
 }
 
 impl Drop for DirectoryFileWriter {
     fn drop(&mut self) {
-        if !self.is_settled && self.path.exists() {
-            // What stays behind here is swept with the job.
+        if !self.is_committed && self.path.exists() {
+            // If this fails, the file is deleted when the job is swept.
             drop(fs::remove_file(&self.path));
         }
     }
 }
 
 impl OutputStore for DirectoryOutputStore {
-    type Draft = DirectoryFileWriter;
+    type Writer = DirectoryFileWriter;
 
-    async fn check(&self, own: Option<&str>) -> Result<(), StoreError> {
-        let (setting, path) = match own {
+    async fn check(&self, destination: Option<&str>) -> Result<(), StoreError> {
+        let (setting, path) = match destination {
             None => ("--state", self.root.clone()),
-            Some(own) => (OWN, PathBuf::from(own)),
+            Some(destination) => (CLIENT_DESTINATION_SETTING, PathBuf::from(destination)),
         };
-        let refused = |problem: &str| format!("{setting}: `{}`: {problem}", path.display());
+        let remedy_for = |problem: &str| format!("{setting}: `{}`: {problem}", path.display());
         let store = self.clone();
-        let (root, is_own) = (path.clone(), own.is_some());
-        let seen = spawn_blocking(move || {
-            let refusal = if is_own { store.refusal(&root)? } else { None };
-            if refusal.is_none() {
-                probe(&root)?;
+        let (root, is_client_destination) = (path.clone(), destination.is_some());
+        let check = spawn_blocking(move || {
+            let problem = if is_client_destination { store.destination_problem(&root)? } else { None };
+            if problem.is_none() {
+                check_writable(&root)?;
             }
-            io::Result::Ok(refusal)
+            io::Result::Ok(problem)
         });
-        match seen.await.map_err(not_applied)? {
+        match check.await.map_err(not_applied)? {
             Ok(None) => Ok(()),
-            Ok(Some(problem)) => Err(StoreError::Misconfigured { remedy: refused(problem), cause: "nothing was written".into() }),
+            Ok(Some(problem)) => Err(StoreError::Misconfigured { remedy: remedy_for(problem), cause: "nothing was written".into() }),
             Err(error) => {
-                let remedy = format!("{setting}: `{}` cannot be written to; name a directory that can", path.display());
+                let remedy = format!("{setting}: `{}` is not writable; choose a writable directory", path.display());
                 Err(StoreError::Misconfigured { remedy, cause: error.into() })
             }
         }
     }
 
-    async fn configuration(&self, own: Option<&str>, name: &ConfigName, etag: Option<&str>) -> Result<Configuration, StoreError> {
-        let root = own.map_or(self.root.as_path(), Path::new);
-        let path = root.join(anonymization::FOLDER).join(name.as_str());
+    async fn anonymization_config(
+        &self,
+        destination: Option<&str>,
+        name: &ConfigName,
+        etag: Option<&str>,
+    ) -> Result<ConfigLookup, StoreError> {
+        let root = destination.map_or(self.root.as_path(), Path::new);
+        let path = root.join(ANONYMIZATION_FOLDER).join(name.as_str());
         let found = blocking(move || read_configuration(&path).map_err(not_applied)).await?;
         Ok(match found {
-            Configuration::Found(_, is) if etag.is_some_and(|etag| etag != is) => Configuration::Changed,
-            found @ (Configuration::Found(..) | Configuration::Absent | Configuration::Changed | Configuration::TooLong) => found,
+            ConfigLookup::Found(_, current) if etag.is_some_and(|etag| etag != current) => ConfigLookup::Changed,
+            found @ (ConfigLookup::Found(..) | ConfigLookup::Absent | ConfigLookup::Changed | ConfigLookup::TooLong) => found,
         })
     }
 
-    async fn draft(&self, folder: &Folder, tail: FragmentName) -> Result<DirectoryFileWriter, StoreError> {
-        if let Some(key) = &folder.key {
-            // Nobody offers keys here; what was to be encrypted must not lie in the clear.
-            let remedy = format!("the files are to be encrypted under the key `{}`, and directories encrypt nothing", key.name);
+    async fn new_fragment(&self, folder: &Folder, fragment: FragmentName) -> Result<DirectoryFileWriter, StoreError> {
+        if let Some(key) = &folder.encryption_key {
+            // The configuration of one machine offers no keys. If one arrives all the same, writing plain text would be wrong.
+            let remedy = format!("the files must be encrypted with the key `{}`, but files in directories are not encrypted", key.name);
             return Err(StoreError::Misconfigured { remedy, cause: "nothing was written".into() });
         }
-        let path = self.path(folder, &FileName::Tail(tail)).with_extension("draft");
-        Ok(DirectoryFileWriter { store: self.clone(), folder: folder.clone(), path, file: None, gathered: Vec::new(), is_settled: false })
+        let path = self.path(folder, &FileName::Fragment(fragment)).with_extension("partial");
+        Ok(DirectoryFileWriter { store: self.clone(), folder: folder.clone(), path, file: None, buffer: Vec::new(), is_committed: false })
     }
 
-    async fn adopt(&self, folder: &Folder, tail: &Tail, part: OutputFileName) -> Result<(), StoreError> {
-        let (from, to) = (self.path(folder, &FileName::Tail(tail.name)), self.path(folder, &FileName::Part(part)));
-        let content = tail.content;
-        blocking(move || name_anew(&from, &to, content)).await
+    async fn promote(&self, folder: &Folder, fragment: &Fragment, name: OutputFileName) -> Result<(), StoreError> {
+        let (from, to) = (self.path(folder, &FileName::Fragment(fragment.name)), self.path(folder, &FileName::Output(name)));
+        let summary = fragment.summary;
+        blocking(move || link_file(&from, &to, summary)).await
     }
 
-    fn read(&self, folder: &Folder, tail: &FragmentName, range: Range<u64>) -> ByteStream {
+    fn read(&self, folder: &Folder, fragment: &FragmentName, range: Range<u64>) -> ByteStream {
         read_file(
-            self.path(folder, &FileName::Tail(*tail)),
+            self.path(folder, &FileName::Fragment(*fragment)),
             range,
             |_| true,
-            SourceError::Unavailable(format!("the tail {tail} is not there").into()),
+            SourceError::Unavailable(format!("the fragment {fragment} does not exist").into()),
         )
     }
 
-    async fn grant(&self, folder: &Folder, part: &Part) -> Result<Access, StoreError> {
-        let path = self.path(folder, &FileName::Part(part.name));
-        let (name, bytes) = (part.name, part.content.bytes);
+    async fn file_access(&self, folder: &Folder, output_file: &OutputFile) -> Result<FileAccess, StoreError> {
+        let path = self.path(folder, &FileName::Output(output_file.name));
+        let (name, bytes) = (output_file.name, output_file.summary.bytes);
         blocking(move || match fs::metadata(&path) {
-            Ok(metadata) if metadata.len() == bytes => Ok(Access::Local(path)),
-            // A power failure can take what was not yet on the disk.
+            Ok(metadata) if metadata.len() == bytes => Ok(FileAccess::Local(path)),
+            // Files are not synced, so a power failure can truncate them.
             Ok(_) => {
-                Err(StoreError::Unreadable { what: WHAT, detail: format!("{name} is not as long as it was recorded; start a new export") })
+                Err(StoreError::Unreadable { store: WHAT, detail: format!("{name} does not have its recorded size; start a new export") })
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Err(StoreError::Unreadable { what: WHAT, detail: format!("{name} is gone; start a new export") })
+                Err(StoreError::Unreadable { store: WHAT, detail: format!("{name} does not exist any more; start a new export") })
             }
             Err(error) => Err(not_applied(error)),
         })
         .await
     }
 
-    async fn sweep(&self, folder: &Folder, keep: &BTreeSet<OutputFileName>) -> Result<u64, StoreError> {
-        let (root, keep) = (self.folder(folder), keep.clone());
+    async fn delete_all_except(&self, folder: &Folder, keep: &BTreeSet<OutputFileName>) -> Result<u64, StoreError> {
+        let (root, keep) = (self.job_dir(folder), keep.clone());
         blocking(move || {
             let mut deleted = 0;
             for entry in WalkDir::new(&root).contents_first(true) {
@@ -318,7 +329,7 @@ impl OutputStore for DirectoryOutputStore {
                 };
                 match removed {
                     Ok(()) => deleted += u64::from(!is_folder),
-                    // Folders stay while something kept is in them.
+                    // A folder that still contains kept files cannot be removed.
                     Err(error) if error.kind() == io::ErrorKind::NotFound || is_folder => {}
                     Err(error) => return Err(not_applied(error)),
                 }

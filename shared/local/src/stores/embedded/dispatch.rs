@@ -1,27 +1,28 @@
-//! From an `X-Amz-Target` and a JSON body to the engine, and back to a status and a JSON body.
+//! Dispatches DynamoDB requests: maps an `X-Amz-Target` and a JSON body to a call of the engine, and its result to a status and a
+//! JSON body.
 
 use dynoxide::{Database, DynoxideError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// What goes back to the SDK.
-pub(super) struct Reply {
-    /// HTTP status: 200, 400 (the SDK does not retry) or 500 (it does).
+/// A response to the SDK.
+pub(super) struct DynamoResponse {
+    /// HTTP status: 200, 400 (not retried by the SDK) or 500 (retried).
     pub(super) status: u16,
-    /// The body; of an error it carries `__type`, by which the SDK picks its typed error.
+    /// JSON body. The body of an error contains `__type`, which selects the typed error of the SDK.
     pub(super) json: String,
 }
 
-/// Runs one operation to its end. Blocks on the engine's lock and on the disk.
-pub(super) fn answer(database: &Database, target: &str, body: &[u8]) -> Reply {
-    match run(database, target, body) {
-        Ok(json) => Reply { status: 200, json },
-        Err(error) => Reply { status: error.status_code(), json: error.to_json() },
+/// Executes one operation. Blocks on the engine's lock and on the disk.
+pub(super) fn execute(database: &Database, target: &str, body: &[u8]) -> DynamoResponse {
+    match execute_operation(database, target, body) {
+        Ok(json) => DynamoResponse { status: 200, json },
+        Err(error) => DynamoResponse { status: error.status_code(), json: error.to_json() },
     }
 }
 
-/// The operations that the job table uses; any other is refused by name.
-fn run(database: &Database, target: &str, body: &[u8]) -> Result<String, DynoxideError> {
+/// Calls the engine for an operation that the job table uses. Rejects other operations by name.
+fn execute_operation(database: &Database, target: &str, body: &[u8]) -> Result<String, DynoxideError> {
     let db = database;
     match target.strip_prefix("DynamoDB_20120810.").unwrap_or_default() {
         "CreateTable" => call(body, |request| db.create_table(request)),
@@ -37,29 +38,30 @@ fn run(database: &Database, target: &str, body: &[u8]) -> Result<String, Dynoxid
         "TransactWriteItems" => call(body, |request| db.transact_write_items(request)),
         "BatchWriteItem" => call(body, |request| db.batch_write_item(request)),
         "BatchGetItem" => call(body, |request| db.batch_get_item(request)),
-        _ => Err(DynoxideError::ValidationException(format!("the embedded DynamoDB does not serve {target}"))),
+        _ => Err(DynoxideError::ValidationException(format!("the embedded DynamoDB does not support {target}"))),
     }
 }
 
+/// Parses a request, calls an operation of the engine and serializes its response.
 fn call<Q, A>(body: &[u8], operation: impl FnOnce(Q) -> Result<A, DynoxideError>) -> Result<String, DynoxideError>
 where
     Q: DeserializeOwned,
     A: Serialize,
 {
-    let request = serde_json::from_slice(body).map_err(|error| refusal(&error.to_string()))?;
+    let request = serde_json::from_slice(body).map_err(|error| validation_error(&error.to_string()))?;
     let response = operation(request)?;
     serde_json::to_string(&response).map_err(|error| DynoxideError::InternalServerError(error.to_string()))
 }
 
-/// A request that the engine cannot read and that will never be right.
+/// Builds the error for a request that cannot be parsed.
 ///
-/// The engine marks such a message with the class of error it means (`VALIDATION:…`) and its own reader of the mark is
-/// private; to us all classes are one, only the mark must not reach a log.
-fn refusal(message: &str) -> DynoxideError {
-    let is_mark = |text: &str| text.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_');
-    let unmarked = match message.split_once(':') {
-        Some((mark, rest)) if is_mark(mark) => rest,
+/// The engine prefixes such messages with an error class (`VALIDATION:…`), and its parser for the prefix is private. All classes
+/// are treated alike; only the prefix is removed, so that it does not appear in logs.
+fn validation_error(message: &str) -> DynoxideError {
+    let is_class = |prefix: &str| prefix.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_');
+    let text = match message.split_once(':') {
+        Some((class, rest)) if is_class(class) => rest,
         _ => message,
     };
-    DynoxideError::ValidationException(unmarked.to_owned())
+    DynoxideError::ValidationException(text.to_owned())
 }

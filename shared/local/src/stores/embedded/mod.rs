@@ -1,23 +1,23 @@
-//! A DynamoDB inside this process: the job table of the local product.
+//! An embedded DynamoDB: the job table on one machine.
 //!
-//! The DynamoDB adapter that runs on AWS runs here too, unchanged: it gets an SDK client whose HTTP layer hands every
-//! request to an engine on SQLite in the same process (`dynoxide`). No socket, no second program, one file on disk.
+//! The DynamoDB adapter is the same as on AWS. It gets an SDK client whose HTTP layer passes every request to an SQLite engine in
+//! the same process (`dynoxide`). There is no socket and no second program, and the data is in one file.
 //!
-//! **What survives.** The file is in WAL mode with `synchronous = NORMAL`. An answered write has been handed to the
-//! operating system, so it survives `kill -9`; a power failure can lose the last moments, never tear a transaction. The
-//! reaper announces again whatever was recorded, so that loss means work done twice and no wrong result.
-//! `a_copy_taken_without_closing_has_every_answered_write` holds the first half of that.
+//! **Durability.** The file is in WAL mode with `synchronous = NORMAL`. An acknowledged write has been passed to the operating
+//! system, so it survives `kill -9`. A power failure can lose the last writes, but never tears a transaction. The reaper announces
+//! recorded tasks again, so such a loss repeats work but gives no wrong result. The test
+//! `a_copy_without_closing_contains_every_acknowledged_write` verifies the first half.
 //!
-//! **Several processes** may have the file open: each write of an item is in one `BEGIN IMMEDIATE` transaction with its
-//! conditions, and waits up to five seconds for those of others; the SDK then tries it again. What the engine keeps in
-//! memory is no item. A query is several reads, so only whoever works at jobs may rely on what a whole query says of them:
-//! that is the one process that has the state's lock. Nothing but an engine may open the file, for closing it again releases
-//! the locks of the process. `clients_are_managed_while_a_server_works_in_the_same_state` holds it.
+//! **Several processes** can open the file. Each item write and its conditions are one `BEGIN IMMEDIATE` transaction, which waits
+//! up to five seconds for those of other processes; then the SDK retries it. The engine caches no items in memory. A query consists
+//! of several reads, so only the process that holds the lock of the state folder may rely on the result of a whole query about jobs.
+//! Nothing but an engine may open the file, because closing it releases the locks of the process. The test
+//! `clients_can_be_managed_while_a_server_uses_the_same_state` verifies this.
 //!
-//! **What it does not do as AWS does**: signatures are not checked, nothing is ever throttled, writers queue instead of
-//! conflicting (`TransactionConflict` never comes), every read is consistent, there is no point-in-time recovery, and
-//! expired items stay until [`EmbeddedDynamo::sweep_expired`] is called. Malformed requests are refused as on AWS but not
-//! always in the same words. Always give Query and Scan a `Limit`: without one the engine's paging is quadratic.
+//! **Differences from AWS.** Signatures are not checked. Requests are never throttled. Writers wait instead of conflicting, so there
+//! is no `TransactionConflict`. Every read is consistent. There is no point-in-time recovery. Expired items remain until
+//! [`EmbeddedDynamo::sweep_expired`] is called. Malformed requests are rejected as on AWS, but sometimes with another message. Query
+//! and Scan must always have a `Limit`: without one, the paging of the engine takes quadratic time.
 
 mod dispatch;
 mod http_client;
@@ -34,22 +34,22 @@ use http_body_util::BodyExt as _;
 
 pub use http_client::{BoxError, in_process_http_client};
 
-/// Why the embedded DynamoDB could not do what it was asked.
+/// Failure of the embedded DynamoDB.
 #[derive(Debug, thiserror::Error)]
 pub enum EmbeddedError {
-    /// The path of the table's file is not UTF-8, which the engine requires.
+    /// The path of the database is not UTF-8, which the engine requires.
     #[error("the path of the job table is not UTF-8: {0:?}")]
     PathNotUtf8(PathBuf),
-    /// The file cannot be opened: its folder is absent, it is not a database, or another program holds it.
+    /// The file cannot be opened: its folder does not exist, it is not a database, or another program has locked it.
     #[error("the job table {path:?} cannot be opened")]
     Open {
-        /// The file that was asked for.
+        /// Path of the file.
         path: PathBuf,
-        /// What the engine said.
+        /// Error of the engine.
         #[source]
         cause: Box<DynoxideError>,
     },
-    /// The engine failed while it removed expired items; what it removed before that stays removed.
+    /// The engine failed while it removed expired items. Items that it removed before remain removed.
     #[error("expired items could not be removed from the job table")]
     Sweep(#[source] BoxError),
 }
@@ -70,35 +70,37 @@ impl EmbeddedDynamo {
     ///
     /// # Errors
     ///
-    /// [`EmbeddedError::PathNotUtf8`] and [`EmbeddedError::Open`], both naming the path.
+    /// [`EmbeddedError::PathNotUtf8`] and [`EmbeddedError::Open`], with the path.
     pub fn open(path: &Path) -> Result<Self, EmbeddedError> {
         let text = path.to_str().ok_or_else(|| EmbeddedError::PathNotUtf8(path.to_owned()))?;
-        Self::start(Database::new(text)).map_err(|cause| EmbeddedError::Open { path: path.to_owned(), cause: Box::new(cause) })
+        Self::from_database(Database::new(text)).map_err(|cause| EmbeddedError::Open { path: path.to_owned(), cause: Box::new(cause) })
     }
 
-    /// Opens an empty DynamoDB in memory, gone with its last clone and client.
+    /// Creates an empty DynamoDB in memory. It is dropped with its last clone and client.
     ///
     /// # Errors
     ///
     /// [`EmbeddedError::Open`] if SQLite cannot be started.
     pub fn in_memory() -> Result<Self, EmbeddedError> {
-        Self::start(Database::memory()).map_err(|cause| EmbeddedError::Open { path: PathBuf::from(":memory:"), cause: Box::new(cause) })
+        Self::from_database(Database::memory())
+            .map_err(|cause| EmbeddedError::Open { path: PathBuf::from(":memory:"), cause: Box::new(cause) })
     }
 
-    fn start(opened: Result<Database, DynoxideError>) -> Result<Self, DynoxideError> {
+    /// Configures an opened database and connects the HTTP client to it.
+    fn from_database(opened: Result<Database, DynoxideError>) -> Result<Self, DynoxideError> {
         let database = opened?;
-        // Despite its name the one public way to `PRAGMA synchronous = NORMAL`: a new connection is at FULL, which
-        // syncs the disk at every item.
+        // Despite its name, this is the only public way to set `PRAGMA synchronous = NORMAL`. A new connection is at FULL, which
+        // syncs the disk for every item.
         database.disable_bulk_loading()?;
         let engine = database.clone();
-        let http = in_process_http_client(move |request| answer(engine.clone(), request));
+        let http = in_process_http_client(move |request| handle_request(engine.clone(), request));
         Ok(Self { database, http })
     }
 
-    /// A client of the AWS SDK whose calls end here.
+    /// Returns an AWS SDK client whose requests are handled by this engine.
     ///
-    /// Nothing of the machine's AWS configuration is read: region, credentials and endpoint are fixed, and no request
-    /// leaves the process. The SDK's own retries stay on; only a failing disk meets them.
+    /// The client does not read the AWS configuration of the machine: region, credentials and endpoint are fixed, and no request
+    /// leaves the process. The retries of the SDK are enabled; only disk errors cause them.
     #[must_use]
     pub fn client(&self) -> aws_sdk_dynamodb::Client {
         let config = aws_sdk_dynamodb::Config::builder()
@@ -111,13 +113,13 @@ impl EmbeddedDynamo {
         aws_sdk_dynamodb::Client::from_conf(config)
     }
 
-    /// Removes the items whose time to live has passed, as DynamoDB does on its own; returns how many.
+    /// Removes expired items and returns their number. On AWS, DynamoDB does this itself.
     ///
-    /// Other calls get their turn between its pages.
+    /// Other calls can run between its pages.
     ///
     /// # Errors
     ///
-    /// [`EmbeddedError::Sweep`] with what the engine said.
+    /// [`EmbeddedError::Sweep`] with the error of the engine.
     pub async fn sweep_expired(&self) -> Result<usize, EmbeddedError> {
         let database = self.database.clone();
         tokio::task::spawn_blocking(move || database.sweep_ttl())
@@ -127,19 +129,19 @@ impl EmbeddedDynamo {
     }
 }
 
-/// One request of the SDK, answered on a thread that may block.
-async fn answer(database: Database, request: http::Request<SdkBody>) -> Result<http::Response<SdkBody>, BoxError> {
+/// Handles one request of the SDK on a blocking thread.
+async fn handle_request(database: Database, request: http::Request<SdkBody>) -> Result<http::Response<SdkBody>, BoxError> {
     let (head, body) = request.into_parts();
     let body = body.collect().await?.to_bytes();
     let target = head.headers.get("x-amz-target").and_then(|target| target.to_str().ok()).unwrap_or_default().to_owned();
-    // Measured here (2 cores, unoptimised build, a put of 10 attributes through the SDK, median): 0.27 ms on a blocking
-    // thread, 0.23 ms if called directly; a get 0.23 and 0.19 ms. The 0.04 ms buy that nothing else waits: with 16
-    // writers, waiting for the engine's lock on the runtime's own threads held up a 1 ms timer for 0.65 s, and a
-    // checkpoint or a sweep takes longer than a call. `block_in_place` costs nothing but panics on a runtime with one
-    // thread; a permit for one call at a time halves the throughput of 16 writers (7,000 a second).
-    let reply = tokio::task::spawn_blocking(move || dispatch::answer(&database, &target, &body)).await?;
+    // A blocking thread costs 0.04 ms per call (2 cores, unoptimised build, median through the SDK): a put of 10 attributes takes
+    // 0.27 instead of 0.23 ms, a get 0.23 instead of 0.19 ms. In return, nothing else is blocked: when 16 writers waited for the
+    // engine's lock on the runtime's own threads, a 1 ms timer was late by 0.65 s, and a checkpoint or a sweep takes longer than a
+    // call. Rejected: `block_in_place` is free but panics on a single-threaded runtime; a semaphore for one call at a time halves
+    // the throughput of 16 writers (7,000 per second).
+    let response = tokio::task::spawn_blocking(move || dispatch::execute(&database, &target, &body)).await?;
     Ok(http::Response::builder()
-        .status(reply.status)
+        .status(response.status)
         .header("content-type", "application/x-amz-json-1.0")
-        .body(SdkBody::from(reply.json))?)
+        .body(SdkBody::from(response.json))?)
 }

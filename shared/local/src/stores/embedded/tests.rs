@@ -1,4 +1,4 @@
-//! The embedded DynamoDB through the SDK client, as the adapter uses it.
+//! Tests of the embedded DynamoDB through the SDK client, as the adapter uses it.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -35,11 +35,11 @@ fn item(pk: &str, sk: &str, state: &str) -> Item {
 
 async fn create_table(client: &Client) -> Result<(), BoxError> {
     let attribute = |name: &str| AttributeDefinition::builder().attribute_name(name).attribute_type(ScalarAttributeType::S).build();
-    let part = |name: &str, kind: KeyType| KeySchemaElement::builder().attribute_name(name).key_type(kind).build();
+    let key_element = |name: &str, kind: KeyType| KeySchemaElement::builder().attribute_name(name).key_type(kind).build();
     let by_state = GlobalSecondaryIndex::builder()
         .index_name("by-state")
-        .key_schema(part("state", KeyType::Hash)?)
-        .key_schema(part("sk", KeyType::Range)?)
+        .key_schema(key_element("state", KeyType::Hash)?)
+        .key_schema(key_element("sk", KeyType::Range)?)
         .projection(Projection::builder().projection_type(ProjectionType::All).build())
         .build()?;
     client
@@ -49,8 +49,8 @@ async fn create_table(client: &Client) -> Result<(), BoxError> {
         .attribute_definitions(attribute("pk")?)
         .attribute_definitions(attribute("sk")?)
         .attribute_definitions(attribute("state")?)
-        .key_schema(part("pk", KeyType::Hash)?)
-        .key_schema(part("sk", KeyType::Range)?)
+        .key_schema(key_element("pk", KeyType::Hash)?)
+        .key_schema(key_element("sk", KeyType::Range)?)
         .global_secondary_indexes(by_state)
         .send()
         .await?;
@@ -70,7 +70,7 @@ async fn read(client: &Client, pk: &str, sk: &str) -> Result<Option<Item>, BoxEr
 }
 
 #[tokio::test]
-async fn an_item_that_was_put_is_got_back_whole() -> Result<(), BoxError> {
+async fn an_item_is_read_back_unchanged() -> Result<(), BoxError> {
     let (_dynamo, client) = table().await?;
     let mut job = item("JOB#1", "JOB", "running");
     job.insert("count".to_owned(), AttributeValue::N("12345678901234567890".to_owned()));
@@ -86,7 +86,7 @@ async fn an_item_that_was_put_is_got_back_whole() -> Result<(), BoxError> {
 }
 
 #[tokio::test]
-async fn a_failed_condition_is_the_typed_error_and_carries_the_item() -> Result<(), BoxError> {
+async fn a_failed_condition_is_a_typed_error_with_the_item() -> Result<(), BoxError> {
     let (_dynamo, client) = table().await?;
     let put = |state: &str| {
         client
@@ -98,17 +98,17 @@ async fn a_failed_condition_is_the_typed_error_and_carries_the_item() -> Result<
             .send()
     };
     put("accepted").await?;
-    let refused = put("running").await.unwrap_err();
-    assert_eq!(refused.raw_response().unwrap().status().as_u16(), 400);
-    let PutItemError::ConditionalCheckFailedException(refused) = refused.into_service_error() else {
+    let error = put("running").await.unwrap_err();
+    assert_eq!(error.raw_response().unwrap().status().as_u16(), 400);
+    let PutItemError::ConditionalCheckFailedException(error) = error.into_service_error() else {
         panic!("not the typed error");
     };
-    assert_eq!(refused.item(), Some(&item("JOB#1", "JOB", "accepted")));
+    assert_eq!(error.item(), Some(&item("JOB#1", "JOB", "accepted")));
     Ok(())
 }
 
 #[tokio::test]
-async fn a_cancelled_transaction_carries_a_reason_per_action_and_writes_nothing() -> Result<(), BoxError> {
+async fn a_cancelled_transaction_has_a_reason_per_action_and_writes_nothing() -> Result<(), BoxError> {
     let (_dynamo, client) = table().await?;
     let put = Put::builder().table_name(TABLE).set_item(Some(item("JOB#1", "PART#Patient#1", "recorded"))).build()?;
     let check = ConditionCheck::builder()
@@ -116,63 +116,63 @@ async fn a_cancelled_transaction_carries_a_reason_per_action_and_writes_nothing(
         .set_key(Some(key("JOB#1", "JOB")))
         .condition_expression("attribute_exists(pk)")
         .build()?;
-    let refused = client
+    let error = client
         .transact_write_items()
         .transact_items(TransactWriteItem::builder().put(put).build())
         .transact_items(TransactWriteItem::builder().condition_check(check).build())
         .send()
         .await
         .unwrap_err();
-    let TransactWriteItemsError::TransactionCanceledException(refused) = refused.into_service_error() else {
+    let TransactWriteItemsError::TransactionCanceledException(error) = error.into_service_error() else {
         panic!("not the typed error");
     };
-    let codes: Vec<_> = refused.cancellation_reasons().iter().map(|reason| reason.code().unwrap_or_default().to_owned()).collect();
+    let codes: Vec<_> = error.cancellation_reasons().iter().map(|reason| reason.code().unwrap_or_default().to_owned()).collect();
     assert_eq!(codes, ["None", "ConditionalCheckFailed"]);
     assert_eq!(read(&client, "JOB#1", "PART#Patient#1").await?, None);
     Ok(())
 }
 
 #[tokio::test]
-async fn an_absent_table_is_the_typed_error() -> Result<(), BoxError> {
+async fn a_missing_table_is_a_typed_error() -> Result<(), BoxError> {
     let client = EmbeddedDynamo::in_memory()?.client();
-    let absent = client.describe_table().table_name("none").send().await.unwrap_err();
-    assert!(absent.into_service_error().is_resource_not_found_exception());
-    let absent = client.get_item().table_name("none").set_key(Some(key("a", "b"))).send().await.unwrap_err();
-    assert!(absent.into_service_error().is_resource_not_found_exception());
+    let missing = client.describe_table().table_name("none").send().await.unwrap_err();
+    assert!(missing.into_service_error().is_resource_not_found_exception());
+    let missing = client.get_item().table_name("none").set_key(Some(key("a", "b"))).send().await.unwrap_err();
+    assert!(missing.into_service_error().is_resource_not_found_exception());
     Ok(())
 }
 
 #[tokio::test]
-async fn an_operation_we_do_not_serve_is_refused_once_by_name() -> Result<(), BoxError> {
+async fn an_unsupported_operation_is_rejected_by_name() -> Result<(), BoxError> {
     let client = EmbeddedDynamo::in_memory()?.client();
-    let refused = client.list_tables().send().await.unwrap_err();
-    assert_eq!(refused.code(), Some("ValidationException"));
-    assert!(refused.message().unwrap_or_default().contains("ListTables"));
+    let error = client.list_tables().send().await.unwrap_err();
+    assert_eq!(error.code(), Some("ValidationException"));
+    assert!(error.message().unwrap_or_default().contains("ListTables"));
     Ok(())
 }
 
 #[tokio::test]
-async fn an_invalid_request_is_refused_without_the_engines_marks() -> Result<(), BoxError> {
+async fn an_invalid_request_is_rejected_without_the_error_class_of_the_engine() -> Result<(), BoxError> {
     let (_dynamo, client) = table().await?;
     let hash = KeySchemaElement::builder().attribute_name("pk").key_type(KeyType::Hash).build()?;
     let create = client.create_table().table_name("t").key_schema(hash).send();
-    let refused = create.await.unwrap_err();
-    assert_eq!(refused.code(), Some("ValidationException"));
-    let message = refused.message().unwrap_or_default();
+    let error = create.await.unwrap_err();
+    assert_eq!(error.code(), Some("ValidationException"));
+    let message = error.message().unwrap_or_default();
     assert!(message.starts_with("1 validation error detected: Value 't'"), "{message}");
 
     let mut empty_set = item("JOB#1", "JOB", "running");
     empty_set.insert("types".to_owned(), AttributeValue::Ss(Vec::new()));
     let put = client.put_item().table_name(TABLE).set_item(Some(empty_set)).send();
-    let refused = put.await.unwrap_err();
-    assert_eq!(refused.code(), Some("ValidationException"));
-    let message = refused.message().unwrap_or_default();
+    let error = put.await.unwrap_err();
+    assert_eq!(error.code(), Some("ValidationException"));
+    let message = error.message().unwrap_or_default();
     assert!(message.starts_with("1 validation error detected: One or more parameter"), "{message}");
     Ok(())
 }
 
 #[tokio::test]
-async fn an_update_under_a_condition_returns_the_new_item() -> Result<(), BoxError> {
+async fn a_conditional_update_returns_the_new_item() -> Result<(), BoxError> {
     let (_dynamo, client) = table().await?;
     client.put_item().table_name(TABLE).set_item(Some(item("JOB#1", "JOB", "running"))).send().await?;
     let update = |from: &'static str| {
@@ -193,15 +193,15 @@ async fn an_update_under_a_condition_returns_the_new_item() -> Result<(), BoxErr
     let attributes = updated.attributes().unwrap();
     assert_eq!(attributes["state"], text("complete"));
     assert_eq!(attributes["epoch"], AttributeValue::N("1".to_owned()));
-    let refused = update("running").await.unwrap_err().into_service_error();
-    assert!(refused.is_conditional_check_failed_exception());
+    let error = update("running").await.unwrap_err().into_service_error();
+    assert!(error.is_conditional_check_failed_exception());
     client.delete_item().table_name(TABLE).set_key(Some(key("JOB#1", "JOB"))).send().await?;
     assert_eq!(read(&client, "JOB#1", "JOB").await?, None);
     Ok(())
 }
 
 #[tokio::test]
-async fn pages_of_a_query_follow_each_other_on_table_and_index() -> Result<(), BoxError> {
+async fn queries_of_table_and_index_are_paged() -> Result<(), BoxError> {
     let (_dynamo, client) = table().await?;
     let writes = (0..20).map(|n| {
         let put = PutRequest::builder().set_item(Some(item("JOB#1", &format!("TASK#{n:02}"), "open"))).build();
@@ -242,7 +242,7 @@ async fn pages_of_a_query_follow_each_other_on_table_and_index() -> Result<(), B
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn of_many_writers_under_one_condition_exactly_one_wins() -> Result<(), BoxError> {
+async fn exactly_one_of_many_conditional_writers_succeeds() -> Result<(), BoxError> {
     let (_dynamo, client) = table().await?;
     let writers = (0..32).map(|n| {
         let put = client
@@ -252,16 +252,16 @@ async fn of_many_writers_under_one_condition_exactly_one_wins() -> Result<(), Bo
             .condition_expression("attribute_not_exists(pk)");
         tokio::spawn(put.send())
     });
-    let mut won = 0;
+    let mut successes = 0;
     for writer in writers.collect::<Vec<_>>() {
-        won += usize::from(writer.await?.is_ok());
+        successes += usize::from(writer.await?.is_ok());
     }
-    assert_eq!(won, 1);
+    assert_eq!(successes, 1);
     Ok(())
 }
 
 #[tokio::test]
-async fn a_file_opened_again_has_its_items() -> Result<(), BoxError> {
+async fn a_reopened_file_contains_its_items() -> Result<(), BoxError> {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("jobs.db");
     {
@@ -274,9 +274,9 @@ async fn a_file_opened_again_has_its_items() -> Result<(), BoxError> {
     Ok(())
 }
 
-/// What `kill -9` leaves is what the operating system has been given: the files as they are at that moment.
+/// Simulates `kill -9`: after it, the files contain exactly what was passed to the operating system.
 #[tokio::test]
-async fn a_copy_taken_without_closing_has_every_answered_write() -> Result<(), BoxError> {
+async fn a_copy_without_closing_contains_every_acknowledged_write() -> Result<(), BoxError> {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("jobs.db");
     let client = EmbeddedDynamo::open(&path)?.client();
@@ -285,18 +285,18 @@ async fn a_copy_taken_without_closing_has_every_answered_write() -> Result<(), B
         let sk = format!("TASK#{n}");
         client.put_item().table_name(TABLE).set_item(Some(item("JOB#1", &sk, "open"))).send().await?;
 
-        let left = tempfile::tempdir()?;
+        let copy = tempfile::tempdir()?;
         for file in ["jobs.db", "jobs.db-wal"] {
-            std::fs::copy(folder.path().join(file), left.path().join(file))?;
+            std::fs::copy(folder.path().join(file), copy.path().join(file))?;
         }
-        let after = EmbeddedDynamo::open(&left.path().join("jobs.db"))?.client();
+        let after = EmbeddedDynamo::open(&copy.path().join("jobs.db"))?.client();
         assert_eq!(read(&after, "JOB#1", &sk).await?, Some(item("JOB#1", &sk, "open")));
     }
     Ok(())
 }
 
 #[tokio::test]
-async fn a_sweep_removes_what_has_expired_and_nothing_else() -> Result<(), BoxError> {
+async fn a_sweep_removes_only_expired_items() -> Result<(), BoxError> {
     let (dynamo, client) = table().await?;
     let ttl = TimeToLiveSpecification::builder().attribute_name("expires").enabled(true).build()?;
     client.update_time_to_live().table_name(TABLE).time_to_live_specification(ttl).send().await?;
@@ -304,7 +304,7 @@ async fn a_sweep_removes_what_has_expired_and_nothing_else() -> Result<(), BoxEr
     let attribute = described.time_to_live_description().and_then(|ttl| ttl.attribute_name());
     assert_eq!(attribute, Some("expires"));
 
-    #[expect(clippy::disallowed_methods, reason = "the engine reads the system's clock, so must its test")]
+    #[expect(clippy::disallowed_methods, reason = "the engine reads the system clock, so its test must read it as well")]
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs();
     for (sk, expires) in [("past", now - 60), ("future", now + 3600)] {
         let mut item = item("JOB#1", sk, "done");
@@ -322,9 +322,9 @@ async fn a_sweep_removes_what_has_expired_and_nothing_else() -> Result<(), BoxEr
 }
 
 #[test]
-fn a_file_that_cannot_be_opened_is_named() {
-    let refused = EmbeddedDynamo::open(Path::new("/nowhere/at/all/jobs.db")).err();
-    let Some(EmbeddedError::Open { path, .. }) = refused else {
+fn the_error_for_a_file_that_cannot_be_opened_contains_its_path() {
+    let error = EmbeddedDynamo::open(Path::new("/nowhere/at/all/jobs.db")).err();
+    let Some(EmbeddedError::Open { path, .. }) = error else {
         panic!("opened, or another error");
     };
     assert_eq!(path, Path::new("/nowhere/at/all/jobs.db"));

@@ -1,17 +1,17 @@
 use headrace_core::access::TokenKey;
-use headrace_edge::jose::{Compact, VerifyingKey, key_id, pem_of};
+use headrace_edge::jose::{CompactJws, VerifyingKey, key_id, to_pem};
 
 use super::*;
 
 type Result<T = (), E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
 fn token_key(public: &PublicKey) -> TokenKey {
-    TokenKey { kid: key_id(public), alg: public.algorithm.as_str().to_owned(), pem: pem_of(public), until: Millis(0) }
+    TokenKey { kid: key_id(public), alg: public.algorithm.as_str().to_owned(), pem: to_pem(public), expires_at: Millis(0) }
 }
 
 // Holds: SEC-A11
 #[tokio::test]
-async fn what_the_key_signs_is_checked_with_its_public_half_and_no_other() -> Result {
+async fn a_signature_is_verified_by_its_public_key_and_no_other() -> Result {
     let folder = tempfile::tempdir()?;
     let mut keys = Vec::new();
     for (algorithm, name) in [(SigningAlgorithm::Es384, "ES384"), (SigningAlgorithm::Rs384, "RS384")] {
@@ -20,14 +20,14 @@ async fn what_the_key_signs_is_checked_with_its_public_half_and_no_other() -> Re
         let signature = base64(&signer.sign(message.as_bytes()).await?);
         let public = signer.key().await?;
         assert_eq!(public.algorithm, algorithm);
-        keys.push((format!("{message}.{signature}"), VerifyingKey::of(&token_key(&public)).ok_or("no key")?));
+        keys.push((format!("{message}.{signature}"), VerifyingKey::from_token_key(&token_key(&public)).ok_or("no key")?));
     }
     for (signed, (token, _)) in keys.iter().enumerate() {
         for (checked, (_, key)) in keys.iter().enumerate() {
-            assert_eq!(Compact::parse(token)?.is_signed_by(key), signed == checked);
+            assert_eq!(CompactJws::parse(token)?.is_signed_by(key), signed == checked);
         }
         let changed = token.replacen(".e30.", ".e31.", 1);
-        assert!(!keys.iter().any(|(_, key)| Compact::parse(&changed).is_ok_and(|token| token.is_signed_by(key))));
+        assert!(!keys.iter().any(|(_, key)| CompactJws::parse(&changed).is_ok_and(|token| token.is_signed_by(key))));
     }
     Ok(())
 }
@@ -38,7 +38,7 @@ fn base64(bytes: &[u8]) -> String {
 }
 
 #[tokio::test]
-async fn the_newest_key_signs_and_the_first_is_made() -> Result {
+async fn the_newest_key_signs_and_the_first_is_generated() -> Result {
     let state = tempfile::tempdir()?;
     let folder = state.path().join("keys");
     assert_eq!(key_files(&folder)?, Vec::<PathBuf>::new());
@@ -47,14 +47,14 @@ async fn the_newest_key_signs_and_the_first_is_made() -> Result {
     FileSigner::create(&folder, SigningAlgorithm::Es384, Millis(1_790_841_600_000))?;
     let second = FileSigner::open_or_create(&folder, Millis(3))?.key().await?;
     assert!(second != first && key_files(&folder)?.len() == 2);
-    // Two in one millisecond: the second is not written over the first.
+    // A second key in the same millisecond does not overwrite the first.
     assert!(matches!(FileSigner::create(&folder, SigningAlgorithm::Es384, Millis(1)), Err(KeyFileError::File { .. })));
     Ok(())
 }
 
 #[cfg(unix)]
 #[test]
-fn a_key_is_its_owners_alone() -> Result {
+fn a_key_file_is_accessible_by_its_owner_only() -> Result {
     use std::os::unix::fs::PermissionsExt as _;
     let folder = tempfile::tempdir()?;
     let path = FileSigner::create(folder.path(), SigningAlgorithm::Es384, Millis(1))?;

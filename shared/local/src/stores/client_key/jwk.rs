@@ -7,9 +7,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::Pair;
+use super::SigningKeyPair;
 
-/// Bytes, in the base64 of JOSE.
+/// Bytes that are serialized as unpadded base64url (RFC 7515).
 #[derive(Clone)]
 pub(super) struct Base64Url(pub(super) Vec<u8>);
 
@@ -22,46 +22,48 @@ impl Serialize for Base64Url {
 impl<'de> Deserialize<'de> for Base64Url {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        // Not the library's words: they show a byte of the key.
+        // Not the library's message: it quotes a byte of the key.
         URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')).map(Self).map_err(|_| serde::de::Error::custom("not base64url"))
     }
 }
 
-/// A private key with its name.
+/// A private JSON Web Key.
 #[derive(Serialize, Deserialize)]
-pub(super) struct PrivateKey {
+pub(super) struct PrivateJwk {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) kid: Option<String>,
     #[serde(flatten)]
-    pub(super) numbers: Numbers,
+    pub(super) parameters: KeyParameters,
 }
 
-/// What a private key is made of.
+/// The parameters of a private key by key type (RFC 7518, section 6).
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "kty")]
-pub(super) enum Numbers {
+pub(super) enum KeyParameters {
     #[serde(rename = "EC")]
     Ec { crv: String, x: Base64Url, y: Base64Url, d: Base64Url },
     #[serde(rename = "RSA")]
     Rsa { n: Base64Url, e: Base64Url, d: Base64Url, p: Base64Url, q: Base64Url, dp: Base64Url, dq: Base64Url, qi: Base64Url },
 }
 
-/// A file of private keys.
+/// The content of a key file: one key, or a key set.
 #[derive(Deserialize)]
 #[serde(untagged)]
-pub(super) enum PrivateKeys {
-    Set { keys: Vec<PrivateKey> },
-    One(Box<PrivateKey>),
+pub(super) enum PrivateJwkFile {
+    Set { keys: Vec<PrivateJwk> },
+    Single(Box<PrivateJwk>),
 }
 
-impl PrivateKeys {
+impl PrivateJwkFile {
+    /// Parses the JSON text of a key file. Returns `None` if it is not a supported private key.
     pub(super) fn parse(text: &str) -> Option<Self> {
         serde_json::from_str(text).ok()
     }
 
-    pub(super) fn only(self) -> Option<PrivateKey> {
+    /// Returns the key of the file, or `None` if the file does not contain exactly one.
+    pub(super) fn into_single_key(self) -> Option<PrivateJwk> {
         match self {
-            Self::One(key) => Some(*key),
+            Self::Single(key) => Some(*key),
             Self::Set { keys } => {
                 let mut keys = keys.into_iter();
                 keys.next().filter(|_| keys.next().is_none())
@@ -70,17 +72,18 @@ impl PrivateKeys {
     }
 }
 
-impl PrivateKey {
-    pub(super) fn pair(&self) -> Result<Pair, KeyRejected> {
-        match &self.numbers {
-            Numbers::Ec { x, y, d, .. } => {
+impl PrivateJwk {
+    /// Builds the key pair, and checks that private and public parameters match.
+    pub(super) fn to_key_pair(&self) -> Result<SigningKeyPair, KeyRejected> {
+        match &self.parameters {
+            KeyParameters::Ec { x, y, d, .. } => {
                 let point = [&[4], x.0.as_slice(), y.0.as_slice()].concat();
-                EcdsaKeyPair::from_private_key_and_public_key(&ECDSA_P384_SHA384_FIXED_SIGNING, &d.0, &point).map(Pair::Ec)
+                EcdsaKeyPair::from_private_key_and_public_key(&ECDSA_P384_SHA384_FIXED_SIGNING, &d.0, &point).map(SigningKeyPair::Ec)
             }
-            Numbers::Rsa { n, e, d, p, q, dp, dq, qi } => {
+            KeyParameters::Rsa { n, e, d, p, q, dp, dq, qi } => {
                 let public_key = PublicKeyComponents { n: &n.0, e: &e.0 };
-                let numbers = KeyPairComponents { public_key, d: &d.0, p: &p.0, q: &q.0, dP: &dp.0, dQ: &dq.0, qInv: &qi.0 };
-                RsaKeyPair::from_components(&numbers).map(Pair::Rsa)
+                let components = KeyPairComponents { public_key, d: &d.0, p: &p.0, q: &q.0, dP: &dp.0, dQ: &dq.0, qInv: &qi.0 };
+                RsaKeyPair::from_components(&components).map(SigningKeyPair::Rsa)
             }
         }
     }
