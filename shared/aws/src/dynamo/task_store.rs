@@ -14,6 +14,7 @@ use headrace_core::vocab::ids::{JobId, TaskId};
 
 use super::DynamoJobStore;
 use super::items::{self, Attributes, StoredTask};
+use super::task_writes::{completion_writes, update_writes};
 use super::transact::{Update, Write, WriteOutcome};
 
 /// The largest number of output files that one transaction discards, beside the update of the lease.
@@ -93,7 +94,7 @@ impl TaskStore for DynamoJobStore {
         if let TaskUpdate::ReserveFile(kind) = update {
             lease.reserved_file = Some(self.reserve_output_file(lease, kind, until).await?);
         } else {
-            let writes = self.update_writes(lease, &update, until)?;
+            let writes = update_writes(lease, &update, until)?;
             if self.transact(&writes).await? != WriteOutcome::Applied {
                 // The condition also fails if an earlier call, whose answer was lost, has applied the update.
                 let stored = self.stored_task(&lease.task).await?;
@@ -117,7 +118,7 @@ impl TaskStore for DynamoJobStore {
     }
 
     async fn complete_task(&self, lease: &Lease, completion: TaskCompletion) -> Result<Job, StoreError> {
-        let writes = self.completion_writes(lease, &completion)?;
+        let writes = completion_writes(lease, &completion)?;
         let outcome = match completion {
             TaskCompletion::JobComplete(now) => {
                 let record = AuditRecord::from_job_end(now, JobState::Complete, Agent::service(), &lease.job, None);
@@ -159,7 +160,7 @@ impl TaskStore for DynamoJobStore {
         for batch in names.rchunks(DISCARDS_PER_TRANSACTION) {
             self.check_job_is_open(&lease.task.job).await?;
             let deletes = batch.iter().map(|name| Write::Delete(items::job_key(&lease.task.job, items::output_file_sk(*name))));
-            let heartbeat = self.update_writes(lease, &TaskUpdate::Heartbeat, until)?;
+            let heartbeat = update_writes(lease, &TaskUpdate::Heartbeat, until)?;
             if self.transact(&heartbeat.into_iter().chain(deletes).collect::<Vec<_>>()).await? != WriteOutcome::Applied {
                 return Err(StoreError::Stale);
             }

@@ -95,79 +95,79 @@ impl DynamoJobStore {
         }
         Err(StoreError::NotApplied { store: STORE, cause: "too many tasks reserve file numbers at the same time".into() })
     }
+}
 
-    /// Returns the writes of an update, except of [`TaskUpdate::ReserveFile`].
-    pub(super) fn update_writes(&self, lease: &Lease, update: &TaskUpdate, until: Millis) -> Result<Vec<Write>, StoreError> {
-        match update {
-            TaskUpdate::Heartbeat | TaskUpdate::ReserveFile(_) => Ok(vec![Write::Update(update_and_extend_lease(lease, until))]),
-            TaskUpdate::AddTasks(tasks) => {
-                let mut writes = vec![Write::Update(update_and_extend_lease(lease, until))];
-                for (task, work) in tasks {
-                    // The finalize task is announced after the last other task. If that is lost, the reaper finds the job.
-                    let due = (*work != Work::Finalize).then_some(until + ANNOUNCEMENT_TIMEOUT);
-                    writes.extend(items::task_items(&lease.job, *task, work, due)?.map(Write::Put));
-                }
-                Ok(writes)
+/// Returns the writes of an update, except of [`TaskUpdate::ReserveFile`].
+pub(super) fn update_writes(lease: &Lease, update: &TaskUpdate, until: Millis) -> Result<Vec<Write>, StoreError> {
+    match update {
+        TaskUpdate::Heartbeat | TaskUpdate::ReserveFile(_) => Ok(vec![Write::Update(update_and_extend_lease(lease, until))]),
+        TaskUpdate::AddTasks(tasks) => {
+            let mut writes = vec![Write::Update(update_and_extend_lease(lease, until))];
+            for (task, work) in tasks {
+                // The finalize task is announced after the last other task. If that is lost, the reaper finds the job.
+                let due = (*work != Work::Finalize).then_some(until + ANNOUNCEMENT_TIMEOUT);
+                writes.extend(items::task_items(&lease.job, *task, work, due)?.map(Write::Put));
             }
-            TaskUpdate::Checkpoint(checkpoint) => Ok(checkpoint_writes(lease, checkpoint, until)),
-            TaskUpdate::Release(release) => {
-                let update = update_and_extend_lease(lease, until)
-                    .set("due_at", items::millis(until + ANNOUNCEMENT_TIMEOUT))
-                    .set("#state", items::text(TaskState::Open.as_str()))
-                    .remove("lease_until");
-                let update = match release {
-                    // If the attempt has made progress, its last checkpoint has reset the number of attempts.
-                    Release::Yield => update,
-                    Release::Fault(fault) => update.set("fault", items::text(fault)),
-                };
-                Ok(vec![Write::Update(update)])
-            }
+            Ok(writes)
+        }
+        TaskUpdate::Checkpoint(checkpoint) => Ok(checkpoint_writes(lease, checkpoint, until)),
+        TaskUpdate::Release(release) => {
+            let update = update_and_extend_lease(lease, until)
+                .set("due_at", items::millis(until + ANNOUNCEMENT_TIMEOUT))
+                .set("#state", items::text(TaskState::Open.as_str()))
+                .remove("lease_until");
+            let update = match release {
+                // If the attempt has made progress, its last checkpoint has reset the number of attempts.
+                Release::Yield => update,
+                Release::Fault(fault) => update.set("fault", items::text(fault)),
+            };
+            Ok(vec![Write::Update(update)])
         }
     }
+}
 
-    /// Returns the writes that complete a task: of the task and of its job.
-    pub(super) fn completion_writes(&self, lease: &Lease, completion: &TaskCompletion) -> Result<[Write; 2], StoreError> {
-        let task = update_under_lease(lease).remove("lease_until").remove("due_shard").remove("due_at");
-        let job = Update::new(items::job_key(&lease.task.job, JOB_SK)).when("#state = :from").name("#state", "state");
-        let running = items::text(JobState::Running.as_str());
-        let completed = items::text(TaskState::Completed.as_str());
-        let (task, job) = match completion {
-            TaskCompletion::Planned(planned) => (
-                task.set("#state", completed),
-                job.value(":from", items::text(JobState::Accepted.as_str()))
-                    .set("#state", running)
-                    .set("planned", items::json(planned)?)
-                    .set("open_tasks", items::number(planned.tasks)),
-            ),
-            TaskCompletion::Done => {
-                let job = job.value(":from", running).add("open_tasks", AttributeValue::N("-1".into()));
-                let counters = items::counter_attributes(lease.counters).into_iter();
-                (task.set("#state", completed), counters.fold(job, |job, (name, value)| job.add(&name, value)))
-            }
-            TaskCompletion::NextRound(round) => {
-                let job = job
-                    .value(":from", running)
-                    .set("open_tasks", items::number(round.tasks))
-                    .set("round_tasks", items::number(round.tasks))
-                    .set("phase", items::text(round.phase.as_str()))
-                    .set("first_unmerged_round", items::number(round.first_unmerged_round))
-                    .set("round", items::number(lease.job.round + 1));
-                let counters = items::counter_attributes(Counters::default()).into_iter().filter(|_| round.resets_counters);
-                (
-                    // The finalize task stays open, and runs again after the round.
-                    task.set("#state", items::text(TaskState::Open.as_str())).set("attempts_since_progress", items::number(0_u32)),
-                    counters.fold(job, |job, (name, value)| job.set(&name, value)),
-                )
-            }
-            TaskCompletion::JobComplete(now) => (
-                task.set("#state", completed),
-                job.value(":from", running)
-                    .set("#state", items::text(JobState::Complete.as_str()))
-                    .set("ended_at", items::millis(*now))
-                    .set("due_at", items::millis(*now + CLEANUP_DELAY))
-                    .remove(items::ENCRYPTED_SECRET),
-            ),
-        };
-        Ok([Write::Update(task), Write::Update(job)])
-    }
+/// Returns the writes that complete a task: of the task and of its job.
+pub(super) fn completion_writes(lease: &Lease, completion: &TaskCompletion) -> Result<[Write; 2], StoreError> {
+    let task = update_under_lease(lease).remove("lease_until").remove("due_shard").remove("due_at");
+    let job = Update::new(items::job_key(&lease.task.job, JOB_SK)).when("#state = :from").name("#state", "state");
+    let running = items::text(JobState::Running.as_str());
+    let completed = items::text(TaskState::Completed.as_str());
+    let (task, job) = match completion {
+        TaskCompletion::Planned(planned) => (
+            task.set("#state", completed),
+            job.value(":from", items::text(JobState::Accepted.as_str()))
+                .set("#state", running)
+                .set("planned", items::json(planned)?)
+                .set("open_tasks", items::number(planned.tasks)),
+        ),
+        TaskCompletion::Done => {
+            let job = job.value(":from", running).add("open_tasks", AttributeValue::N("-1".into()));
+            let counters = items::counter_attributes(lease.counters).into_iter();
+            (task.set("#state", completed), counters.fold(job, |job, (name, value)| job.add(&name, value)))
+        }
+        TaskCompletion::NextRound(round) => {
+            let job = job
+                .value(":from", running)
+                .set("open_tasks", items::number(round.tasks))
+                .set("round_tasks", items::number(round.tasks))
+                .set("phase", items::text(round.phase.as_str()))
+                .set("first_unmerged_round", items::number(round.first_unmerged_round))
+                .set("round", items::number(lease.job.round + 1));
+            let counters = items::counter_attributes(Counters::default()).into_iter().filter(|_| round.resets_counters);
+            (
+                // The finalize task stays open, and runs again after the round.
+                task.set("#state", items::text(TaskState::Open.as_str())).set("attempts_since_progress", items::number(0_u32)),
+                counters.fold(job, |job, (name, value)| job.set(&name, value)),
+            )
+        }
+        TaskCompletion::JobComplete(now) => (
+            task.set("#state", completed),
+            job.value(":from", running)
+                .set("#state", items::text(JobState::Complete.as_str()))
+                .set("ended_at", items::millis(*now))
+                .set("due_at", items::millis(*now + CLEANUP_DELAY))
+                .remove(items::ENCRYPTED_SECRET),
+        ),
+    };
+    Ok([Write::Update(task), Write::Update(job)])
 }
