@@ -1,34 +1,34 @@
-//! A kick-off from the wire to the resolved request: whatever comes in, a request or a refusal goes out.
+//! Kick-off requests, from HTTP to the validated request. Every input must give a request or an error.
 //!
 //! The input is an HTTP request as text: method, target, headers, an empty line, the body.
 
-use headrace_core::access::Reach;
-use headrace_core::request::{ExportRequest, Policy};
+use headrace_core::access::Permissions;
+use headrace_core::request::{ExportPolicy, ExportRequest};
 use headrace_core::vocab::clock::Millis;
-use headrace_edge::{base, request};
+use headrace_edge::{base_url, request};
 use lambda_http::http::{HeaderName, HeaderValue, Method, Uri};
 use lambda_http::{Body, Request, RequestExt as _};
 
-/// Panics if an answer is none that a client could be given.
+/// Panics if a result cannot be sent to a client.
 pub(crate) fn check(input: &[u8]) {
-    let Some(sent) = parse(input) else { return };
-    let Ok(path) = request::kick_off_path(&sent) else { return };
-    if let Ok(base) = base::base(&sent, &path.route, None) {
+    let Some(http_request) = parse(input) else { return };
+    let Ok(path) = request::parse_kick_off_path(&http_request) else { return };
+    if let Ok(base) = base_url::request_base_url(&http_request, &path.route, None) {
         assert!(base.starts_with("http://") || base.starts_with("https://"));
-        assert!(HeaderValue::try_from(base).is_ok(), "a base that no Content-Location can hold");
+        assert!(HeaderValue::try_from(base).is_ok(), "the base is not a valid header value");
     }
     let now = Millis(1_769_846_400_000);
-    let resolved =
-        request::asked(&sent, path.level).and_then(|asked| ExportRequest::resolve(&asked, &Policy::default(), &Reach::default(), now));
+    let resolved = request::raw_kick_off(&http_request, path.level)
+        .and_then(|raw| ExportRequest::resolve(&raw, &ExportPolicy::default(), &Permissions::default(), now));
     match resolved {
         Ok(resolved) => {
-            let kept = resolved.patients.iter().map(|id| id.len() + 3).sum::<usize>();
-            assert!(kept <= 256 << 10, "{kept} bytes of ids do not fit the plan's item");
+            let id_bytes = resolved.patients.iter().map(|id| id.len() + 3).sum::<usize>();
+            assert!(id_bytes <= 256 << 10, "{id_bytes} bytes of ids do not fit into the item of the plan task");
             assert!(resolved.request.container.is_none_or(|container| !container.as_str().contains(['.', '/', '\\'])));
         }
-        Err(refusal) => {
-            assert!((400..500).contains(&refusal.status), "{refusal:?}");
-            assert!(!refusal.text.is_empty() && refusal.text.len() < 2_000, "{refusal:?}");
+        Err(error) => {
+            assert!((400..500).contains(&error.status), "{error:?}");
+            assert!(!error.text.is_empty() && error.text.len() < 2_000, "{error:?}");
         }
     }
 }

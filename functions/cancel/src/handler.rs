@@ -18,14 +18,14 @@ use lambda_http::{Body, Request};
 pub struct CancelHandler<J, P, C> {
     authenticator: Authenticator<J, C>,
     jobs: J,
-    parts: P,
+    output: P,
     clock: C,
 }
 
 impl<J: JobStore + AccessStore + AuditTrail, P: OutputStore, C: Clock> CancelHandler<J, P, C> {
     /// Creates the handler.
-    pub fn new(authenticator: Authenticator<J, C>, jobs: J, parts: P, clock: C) -> Self {
-        Self { authenticator, jobs, parts, clock }
+    pub fn new(authenticator: Authenticator<J, C>, jobs: J, output: P, clock: C) -> Self {
+        Self { authenticator, jobs, output, clock }
     }
 
     /// Handles one request.
@@ -47,6 +47,6 @@ impl<J: JobStore + AccessStore + AuditTrail, P: OutputStore, C: Clock> CancelHan
 
     async fn cancel(&self, request: &Request, principal: &Principal) -> Result<Job, ExportError> {
         let id = request::job_id(request)?;
-        cancel(&self.jobs, &self.parts, &self.clock, &id, principal).await
+        cancel(&self.jobs, &self.output, &self.clock, &id, principal).await
     }
 }

@@ -25,14 +25,14 @@ pub struct LocalFile(pub PathBuf);
 pub struct FilesHandler<J, P, C> {
     authenticator: Authenticator<J, C>,
     jobs: J,
-    parts: P,
+    output: P,
     clock: C,
 }
 
 impl<J: JobStore + AccessStore + AuditTrail, P: OutputStore, C: Clock> FilesHandler<J, P, C> {
     /// Creates the handler.
-    pub fn new(authenticator: Authenticator<J, C>, jobs: J, parts: P, clock: C) -> Self {
-        Self { authenticator, jobs, parts, clock }
+    pub fn new(authenticator: Authenticator<J, C>, jobs: J, output: P, clock: C) -> Self {
+        Self { authenticator, jobs, output, clock }
     }
 
     /// Handles one request. The response is 307 to a presigned URL on AWS, and 200 with a [`LocalFile`] on a local server.
@@ -49,10 +49,10 @@ impl<J: JobStore + AccessStore + AuditTrail, P: OutputStore, C: Clock> FilesHand
 
     async fn answer(&self, request: &Request, principal: &Principal) -> Result<Response<Body>, ExportError> {
         let (id, name) = (request::job_id(request)?, request::output_file_name(request)?);
-        let (part, access) = grant_download(&self.jobs, &self.parts, &self.clock, (&id, name), principal).await?;
-        let fill_details = |record: &mut AuditRecord| record.set_output_file((&id, &principal.caller), &part);
+        let (file, access) = grant_download(&self.jobs, &self.output, &self.clock, (&id, name), principal).await?;
+        let fill_details = |record: &mut AuditRecord| record.set_output_file((&id, &principal.caller), &file);
         self.authenticator.record(AuditAction::Download, principal, fill_details).await?;
-        tracing::info!(job.id = %id, file = %name, size_bytes = part.summary.bytes, "download granted");
+        tracing::info!(job.id = %id, file = %name, size_bytes = file.summary.bytes, "download granted");
         match access {
             // 307, not 308: clients would cache a permanent redirect, but the URL expires after five minutes.
             FileAccess::Redirect(url) => Ok(Reply::empty(307).with_header(LOCATION, url).into_response()),

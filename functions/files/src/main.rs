@@ -13,9 +13,9 @@ async fn main() -> Result<(), Error> {
     let config = OutputConfig::read(&Environment)?;
     telemetry::init("files", &config.common);
     let aws = Clients::connect().await;
-    let parts = aws.output(&config.destination.name, &config.destination.prefix);
+    let output = aws.output(&config.destination.name, &config.destination.prefix);
     let jobs = aws.jobs(&config.common.table);
     let authenticator = Authenticator::new(jobs.clone(), SystemClock, config.access);
-    let files = &FilesHandler::new(authenticator, jobs, parts, SystemClock);
+    let files = &FilesHandler::new(authenticator, jobs, output, SystemClock);
     gateway::run(|request: Request| files.handle(request)).await
 }

@@ -76,16 +76,16 @@ fn group_id(request: &Request) -> Option<String> {
 
 impl<S: ResourceSource, C: Clock> Reader<S, C> {
     async fn answer(&self, request: &Request, permissions: &Permissions) -> Result<Reply, ExportError> {
-        let (terms, now) = (PatientResolutionSettings::default(), Instant::from_millis(self.clock.now().0));
+        let (resolution_settings, now) = (PatientResolutionSettings::default(), Instant::from_millis(self.clock.now().0));
         let visible = VisibleGroups::from_permissions(permissions, self.version, now)?;
         if let Some(id) = group_id(request) {
-            return Ok(Reply::json(200, FHIR_JSON, read_group(&self.source, &self.clock, terms, &visible, &id).await?));
+            return Ok(Reply::json(200, FHIR_JSON, read_group(&self.source, &self.clock, resolution_settings, &visible, &id).await?));
         }
         let query = request.uri().query().unwrap_or_default();
         let (after, filters) = split_page(query)?;
         let search = GroupSearch::parse(&filters, after, self.version, now)?;
         let base = base_url::request_base_url(request, ROUTE, self.base.as_deref())?;
-        let page = search_groups(&self.source, &self.clock, terms, &visible, &search).await?;
+        let page = search_groups(&self.source, &self.clock, resolution_settings, &visible, &search).await?;
         Ok(Reply::json(200, FHIR_JSON, searchset(&base, query, &page)))
     }
 }

@@ -28,7 +28,7 @@ pub struct KickoffHandler<J, Q, S, P, C> {
     jobs: J,
     queue: Q,
     source: S,
-    parts: P,
+    output: P,
     clock: C,
     settings: ExportSettings,
     new_id: fn() -> Result<JobId, StoreError>,
@@ -48,12 +48,12 @@ where
     pub fn new(
         authenticator: Authenticator<J, C>,
         (jobs, queue): (J, Q),
-        (source, parts): (S, P),
+        (source, output): (S, P),
         clock: C,
         settings: ExportSettings,
         new_id: fn() -> Result<JobId, StoreError>,
     ) -> Self {
-        Self { authenticator, jobs, queue, source, parts, clock, settings, new_id, buckets_checked: OnceCell::new() }
+        Self { authenticator, jobs, queue, source, output, clock, settings, new_id, buckets_checked: OnceCell::new() }
     }
 
     /// Handles one request.
@@ -90,16 +90,16 @@ where
             idempotency_key: idempotency_key(request),
             secret: random_job_secret()?,
         };
-        let ExportSettings { policy, limits, quotas, .. } = &self.settings;
-        let settings = KickOffSettings { policy, job: *limits, quotas: *quotas, patient_resolution: PatientResolutionSettings::default() };
-        kick_off((&self.jobs, &self.queue), (&self.source, &self.parts), &self.clock, settings, kick_off_request).await
+        let ExportSettings { policy, job, quotas, .. } = &self.settings;
+        let settings = KickOffSettings { policy, job: *job, quotas: *quotas, patient_resolution: PatientResolutionSettings::default() };
+        kick_off((&self.jobs, &self.queue), (&self.source, &self.output), &self.clock, settings, kick_off_request).await
     }
 
     /// Checks that the lake and the destination are accessible.
     async fn check_buckets(&self) -> Result<(), ExportError> {
-        let (source, parts) = tokio::join!(self.source.check(), self.parts.check(None));
+        let (source, output) = tokio::join!(self.source.check(), self.output.check(None));
         source?;
-        Ok(parts?)
+        Ok(output?)
     }
 }
 

@@ -15,8 +15,8 @@ async fn main() -> Result<(), Error> {
     let aws = Clients::connect().await;
     let (jobs, queue) = (aws.jobs_with_encryptor(&config.common.table, config.job_secret_key.as_deref()), aws.queue(&config.queue_url));
     let source = aws.lake(&config.source.name, &config.source.prefix);
-    let parts = aws.output(&config.destination.name, &config.destination.prefix).with_client_buckets(config.client_buckets);
+    let output = aws.output(&config.destination.name, &config.destination.prefix).with_client_buckets(config.client_buckets);
     let authenticator = Authenticator::new(jobs.clone(), SystemClock, config.access);
-    let kickoff = &KickoffHandler::new(authenticator, (jobs, queue), (source, parts), SystemClock, config.export, random_job_id);
+    let kickoff = &KickoffHandler::new(authenticator, (jobs, queue), (source, output), SystemClock, config.export, random_job_id);
     gateway::run(|request: Request| kickoff.handle(request)).await
 }

@@ -28,7 +28,7 @@ pub enum OperationTarget {
     System,
     /// A resource type.
     Type(&'static str),
-    /// One resource of a type.
+    /// A single resource of a type.
     Instance(&'static str),
 }
 

@@ -18,8 +18,8 @@ pub struct ReaperHandler<J, Q, P, A, C> {
 
 impl<J: JobStore + AuditTrail, Q: TaskQueue, P: OutputStore, A: AuditFiles, C: Clock> ReaperHandler<J, Q, P, A, C> {
     /// Creates the handler. `quotas` limit how many queued exports start; `seal_settings` control the sealing of audit records.
-    pub fn new((jobs, queue): (J, Q), (parts, audit): (P, A), clock: C, quotas: Quotas, seal_settings: SealSettings) -> Self {
-        Self { ports: Ports { jobs, queue, source: (), output: parts, clock }, audit, quotas, seal_settings }
+    pub fn new((jobs, queue): (J, Q), (output, audit): (P, A), clock: C, quotas: Quotas, seal_settings: SealSettings) -> Self {
+        Self { ports: Ports { jobs, queue, source: (), output, clock }, audit, quotas, seal_settings }
     }
 
     /// Runs once: exports first, then audit records. A failure of one does not stop the other. Fails if due items could not be

@@ -14,10 +14,10 @@ async fn main() -> Result<(), Error> {
     let config = ReaperConfig::read(&Environment)?;
     telemetry::init("reaper", &config.common);
     let aws = Clients::connect().await;
-    let parts = aws.output(&config.destination.name, &config.destination.prefix);
+    let output = aws.output(&config.destination.name, &config.destination.prefix);
     let audit = aws.audit_files(&config.audit.name, &config.audit.prefix);
     let (jobs, queue) = (aws.jobs(&config.common.table), aws.queue(&config.queue_url));
-    let reaper = &ReaperHandler::new((jobs, queue), (parts, audit), SystemClock, config.quotas, SealSettings::default());
+    let reaper = &ReaperHandler::new((jobs, queue), (output, audit), SystemClock, config.quotas, SealSettings::default());
     // Nothing reads the response. The log reports what was done.
     run(service_fn(|_: LambdaEvent<Value>| async { reaper.handle().await.map(|_| ()) })).await
 }

@@ -334,7 +334,7 @@ impl ServiceOptions {
                 global: self.max_concurrent_exports,
                 queue_when_full: self.queue_when_full,
             },
-            limits: JobSettings {
+            job: JobSettings {
                 file_bytes: self.file_size_mb * 1_000_000,
                 retention_seconds: self.retention_hours * 3600,
                 deadline_seconds: self.deadline_hours * 3600,

@@ -21,7 +21,7 @@ pub struct ExportSettings {
     /// The requests that the operator allows.
     pub policy: ExportPolicy,
     /// File size, retention and deadline of a job.
-    pub limits: JobSettings,
+    pub job: JobSettings,
     /// The limits of concurrent exports.
     pub quotas: Quotas,
 }
@@ -40,7 +40,7 @@ impl ExportSettings {
                 layouts: settings.get(Setting::FolderLayouts).map(|text| parse_folder_layouts(&text)).transpose()?.unwrap_or_default(),
                 keys: settings.get(Setting::OutputKmsKeys).map(|text| parse_output_keys(&text)).transpose()?.unwrap_or_default(),
             },
-            limits: JobSettings {
+            job: JobSettings {
                 file_bytes: read_file_bytes(settings)?,
                 retention_seconds: hours(Setting::RetentionHours, default.retention_seconds)?,
                 deadline_seconds: hours(Setting::DeadlineHours, default.deadline_seconds)?,
@@ -96,7 +96,7 @@ impl CapabilitySettings {
         Self {
             base: export.base.clone(),
             version: export.policy.version,
-            file_bytes: export.limits.file_bytes,
+            file_bytes: export.job.file_bytes,
             adds_referenced: lake.adds_referenced,
             adds_new_members: lake.adds_new_members,
             access: AccessControl::None,

@@ -99,8 +99,8 @@ fn an_error_names_the_invalid_setting_and_a_valid_value() {
 #[test]
 fn the_defaults_are_those_of_azure_api_for_fhir() {
     let config = KickoffConfig::read(&Table(complete())).unwrap();
-    assert_eq!(config.export.limits, JobSettings::default());
-    assert_eq!(config.export.limits.file_bytes, 64_000_000);
+    assert_eq!(config.export.job, JobSettings::default());
+    assert_eq!(config.export.job.file_bytes, 64_000_000);
     assert_eq!(config.export.policy.containers, None);
 }
 
