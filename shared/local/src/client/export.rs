@@ -327,8 +327,8 @@ mod tests {
         let summary = format_summary(&[file], "2026-01-01T00:00:00Z", Path::new("out"), times);
         assert_eq!(
             summary,
-            "FILE                     RESOURCES        SIZE\n\
-             Patient-1.ndjson         1,234,567    64.00 MB\n\
+            "FILE                 RESOURCES        SIZE\n\
+             Patient-1.ndjson     1,234,567    64.00 MB\n\
              \n\
              1,234,567 resources of 1 types in 1 files, 64.00 MB, in out\n\
              took 2.00 s: export 1.00 s, download 1.00 s; 32.00 MB/s, 617,283 resources/s\n\
