@@ -1,4 +1,4 @@
-//! Tests of whole flows: contracts, faults, crashes, replays, stand-ins, benchmarks.
+//! Shared code of the integration tests and benchmarks: contract suites, flow test harness, lakes, and stand-ins of AWS services.
 
 pub mod contracts;
 pub mod fhir_tables;

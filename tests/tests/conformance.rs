@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
 
 /// A line of `tests/conformance/rows.txt`.
-enum Row {
+enum ConformanceRow {
     Section(String),
     Requirement { id: String, text: String, reason: Option<String> },
 }
@@ -24,23 +24,23 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-fn rows() -> Result<Vec<Row>> {
+fn rows() -> Result<Vec<ConformanceRow>> {
     let text = fs::read_to_string(root().join("tests/conformance/rows.txt"))?;
     let rows = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).map(|line| {
         if let Some(title) = line.strip_prefix("== ") {
-            return Ok(Row::Section(title.to_owned()));
+            return Ok(ConformanceRow::Section(title.to_owned()));
         }
         let mut pieces = line.split(" | ").map(str::to_owned);
         let (Some(id), Some(text), reason) = (pieces.next(), pieces.next(), pieces.next()) else {
             return Err(format!("a row without a text: {line}").into());
         };
-        Ok(Row::Requirement { id, text, reason })
+        Ok(ConformanceRow::Requirement { id, text, reason })
     });
     rows.collect()
 }
 
 /// Every comment `// Holds: …` in the workspace's sources and gate, by requirement; the next function or program is the test.
-fn claims() -> Result<BTreeMap<String, Vec<Test>>> {
+fn held_requirements() -> Result<BTreeMap<String, Vec<Test>>> {
     let mut found = BTreeMap::<String, Vec<Test>>::new();
     let mut folders: Vec<PathBuf> = ["functions", "shared", "tests", ".ci"].iter().map(|folder| root().join(folder)).collect();
     while let Some(folder) = folders.pop() {
@@ -50,7 +50,7 @@ fn claims() -> Result<BTreeMap<String, Vec<Test>>> {
             if path.is_dir() {
                 folders.push(path);
             } else if matches!(&*suffix, "rs" | "py" | "sh" | "mjs") {
-                read_claims(&path, &mut found)?;
+                read_held_requirements(&path, &mut found)?;
             }
         }
     }
@@ -58,7 +58,7 @@ fn claims() -> Result<BTreeMap<String, Vec<Test>>> {
     Ok(found)
 }
 
-fn read_claims(path: &Path, found: &mut BTreeMap<String, Vec<Test>>) -> Result<()> {
+fn read_held_requirements(path: &Path, found: &mut BTreeMap<String, Vec<Test>>) -> Result<()> {
     let text = fs::read_to_string(path)?;
     let below = path.strip_prefix(root())?.to_str().ok_or("a path that is no text")?.replace('\\', "/");
     let lines: Vec<&str> = text.lines().map(str::trim).collect();
@@ -79,17 +79,17 @@ fn read_claims(path: &Path, found: &mut BTreeMap<String, Vec<Test>>) -> Result<(
 }
 
 fn page() -> Result<String> {
-    let claims = claims()?;
+    let held_requirements = held_requirements()?;
     let mut page = String::from(
         "# Conformance\n\nWhat HL7 Bulk Data Access, Azure's `$export` and the clients in the field ask of a server, and the test that holds it. Generated\n\
          from the tests, which name the rows that they hold, and from [`tests/conformance/rows.txt`](../tests/conformance/rows.txt).\n",
     );
     for row in rows()? {
         match row {
-            Row::Section(title) => write!(page, "\n## {title}\n\n| | requirement | held by |\n|---|---|---|\n")?,
-            Row::Requirement { id, text, reason } => {
+            ConformanceRow::Section(title) => write!(page, "\n## {title}\n\n| | requirement | held by |\n|---|---|---|\n")?,
+            ConformanceRow::Requirement { id, text, reason } => {
                 let tests: Vec<String> =
-                    claims.get(&id).into_iter().flatten().map(|test| format!("[`{}`](../{})", test.name, test.path)).collect();
+                    held_requirements.get(&id).into_iter().flatten().map(|test| format!("[`{}`](../{})", test.name, test.path)).collect();
                 let held = match (tests.is_empty(), reason) {
                     (false, None) => tests.join("<br>"),
                     (true, Some(reason)) => format!("not held: {reason}."),
@@ -104,10 +104,10 @@ fn page() -> Result<String> {
 }
 
 #[test]
-fn every_requirement_has_its_test_or_its_reason() -> Result<()> {
+fn every_requirement_has_a_test_or_a_reason() -> Result<()> {
     let known: Vec<String> =
-        rows()?.into_iter().filter_map(|row| if let Row::Requirement { id, .. } = row { Some(id) } else { None }).collect();
-    let unknown: Vec<_> = claims()?.into_keys().filter(|id| !known.contains(id)).collect();
+        rows()?.into_iter().filter_map(|row| if let ConformanceRow::Requirement { id, .. } = row { Some(id) } else { None }).collect();
+    let unknown: Vec<_> = held_requirements()?.into_keys().filter(|id| !known.contains(id)).collect();
     assert!(unknown.is_empty(), "tests hold what no row asks for: {unknown:?}");
     let committed = fs::read_to_string(root().join("docs/conformance.md"))?;
     assert_eq!(committed, page()?, "run `cargo test -p headrace-tests --test conformance -- --ignored`");
@@ -121,7 +121,7 @@ fn tests_named_in(page: &str) -> Vec<(&str, &str)> {
 }
 
 #[test]
-fn every_test_that_the_threat_model_names_is_there() -> Result<()> {
+fn every_test_named_in_the_threat_model_exists() -> Result<()> {
     let page = fs::read_to_string(root().join("docs/security.md"))?;
     let named = tests_named_in(&page);
     assert!(named.len() > 50, "{} tests are named", named.len());

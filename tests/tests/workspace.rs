@@ -50,7 +50,7 @@ impl Template {
             let is_name = line.starts_with("  ") && !line.starts_with("   ") && !line.trim_start().starts_with('#');
             match (is_name, resources.last_mut()) {
                 (true, _) => resources.push((line.trim().trim_end_matches(':'), Vec::new())),
-                (false, Some((_, said))) => said.push(line),
+                (false, Some((_, lines))) => lines.push(line),
                 (false, None) => {}
             }
         }
@@ -59,25 +59,25 @@ impl Template {
 
     fn of_type(&self, kind: &str) -> Vec<(&str, Vec<&str>)> {
         let kind = format!("    Type: {kind}");
-        self.resources().into_iter().filter(|(_, said)| said.contains(&kind.as_str())).collect()
+        self.resources().into_iter().filter(|(_, lines)| lines.contains(&kind.as_str())).collect()
     }
 
     fn resource(&self, name: &str) -> Result<Vec<&str>> {
         let found = self.resources().into_iter().find(|(found, _)| *found == name);
-        found.map(|(_, said)| said).ok_or_else(|| format!("template.yaml has no {name}").into())
+        found.map(|(_, lines)| lines).ok_or_else(|| format!("template.yaml has no {name}").into())
     }
 }
 
 /// `ChunkWorkerFunction` as `chunk-worker`.
-fn noun(function: &str) -> String {
-    let mut noun = String::new();
+fn function_name(function: &str) -> String {
+    let mut function_name = String::new();
     for c in function.trim_end_matches("Function").chars() {
-        if c.is_ascii_uppercase() && !noun.is_empty() {
-            noun.push('-');
+        if c.is_ascii_uppercase() && !function_name.is_empty() {
+            function_name.push('-');
         }
-        noun.push(c.to_ascii_lowercase());
+        function_name.push(c.to_ascii_lowercase());
     }
-    noun
+    function_name
 }
 
 /// The value of `name: value` in a line, also within `{ name: value, … }`.
@@ -87,7 +87,7 @@ fn value<'a>(line: &'a str, name: &str) -> Option<&'a str> {
 }
 
 #[test]
-fn arrows_between_crates_point_inwards() -> Result<()> {
+fn crates_depend_only_on_inner_crates() -> Result<()> {
     let metadata = Command::new(env!("CARGO"))
         .args(["metadata", "--format-version", "1", "--no-deps", "--offline"])
         .current_dir(workspace())
@@ -130,16 +130,16 @@ fn arrows_between_crates_point_inwards() -> Result<()> {
 }
 
 #[test]
-fn a_function_has_one_noun_everywhere() -> Result<()> {
+fn each_function_has_one_name_everywhere() -> Result<()> {
     let expected: BTreeSet<String> = FUNCTIONS.into_iter().map(str::to_owned).collect();
     let template = Template::read()?;
-    let deployed: BTreeSet<String> = template.of_type("AWS::Serverless::Function").into_iter().map(|(name, _)| noun(name)).collect();
+    let deployed: BTreeSet<String> = template.of_type("AWS::Serverless::Function").into_iter().map(|(name, _)| function_name(name)).collect();
     assert_eq!(folders_in("functions")?, expected);
     assert_eq!(folders_in("events")?, expected);
     assert_eq!(deployed, expected);
-    for (name, said) in template.of_type("AWS::Serverless::Function") {
-        let binary = said.iter().find_map(|line| value(line, "Binary"));
-        assert_eq!(binary, Some(noun(name).as_str()), "{name}");
+    for (name, lines) in template.of_type("AWS::Serverless::Function") {
+        let binary = lines.iter().find_map(|line| value(line, "Binary"));
+        assert_eq!(binary, Some(function_name(name).as_str()), "{name}");
     }
     Ok(())
 }
@@ -212,16 +212,16 @@ fn anchored_settings(template: &Template) -> BTreeMap<&str, BTreeSet<&str>> {
 }
 
 #[test]
-fn a_functions_settings_are_those_that_the_template_gives_it() -> Result<()> {
+fn the_template_sets_exactly_the_settings_that_each_function_reads() -> Result<()> {
     let template = Template::read()?;
     let anchors = anchored_settings(&template);
     let lines = template.0.lines().skip_while(|line| *line != "Globals:").take_while(|line| *line != "Resources:");
     let of_all: BTreeSet<&str> = lines.filter_map(setting_in).collect();
-    for (name, said) in template.of_type("AWS::Serverless::Function") {
-        let variables = said.iter().skip_while(|line| line.trim() != "Variables:").skip(1);
+    for (name, lines) in template.of_type("AWS::Serverless::Function") {
+        let variables = lines.iter().skip_while(|line| line.trim() != "Variables:").skip(1);
         let own = variables.take_while(|line| line.starts_with("          ")).flat_map(|line| settings_in(line, &anchors));
         let given: BTreeSet<&str> = own.chain(of_all.iter().copied()).collect();
-        let mut read = settings_of(&noun(name))?;
+        let mut read = settings_of(&function_name(name))?;
         // Lambda sets this one itself.
         read.remove("AWS_LAMBDA_FUNCTION_NAME");
         assert_eq!(given, read, "{name}");
@@ -230,7 +230,7 @@ fn a_functions_settings_are_those_that_the_template_gives_it() -> Result<()> {
 }
 
 #[test]
-fn the_dashboard_and_the_alarms_name_metrics_that_are_written() -> Result<()> {
+fn the_dashboard_and_the_alarms_use_existing_metrics() -> Result<()> {
     let template = Template::read()?;
     let mut named: BTreeSet<&str> =
         template.0.lines().filter_map(|line| line.split_once(r#"["Headrace", ""#)?.1.split('"').next()).collect();
@@ -245,14 +245,14 @@ fn the_dashboard_and_the_alarms_name_metrics_that_are_written() -> Result<()> {
 /// Method and path of every route, and the function it leads to.
 fn routes(template: &Template) -> Result<BTreeMap<(String, String), String>> {
     let mut routes = BTreeMap::new();
-    for (name, said) in template.of_type("AWS::ApiGatewayV2::Route") {
-        let key = said.iter().find_map(|line| value(line, "RouteKey")).map(|_| said.iter().find_map(|line| line.split_once("RouteKey: ")));
+    for (name, lines) in template.of_type("AWS::ApiGatewayV2::Route") {
+        let key = lines.iter().find_map(|line| value(line, "RouteKey")).map(|_| lines.iter().find_map(|line| line.split_once("RouteKey: ")));
         let (method, path) = key.flatten().and_then(|(_, key)| key.split_once(' ')).ok_or_else(|| format!("{name} has no route"))?;
-        let target = said.iter().find_map(|line| line.split_once("integrations/${")?.1.split_once("Integration}")).ok_or("no target")?;
-        let function = noun(target.0);
+        let target = lines.iter().find_map(|line| line.split_once("integrations/${")?.1.split_once("Integration}")).ok_or("no target")?;
+        let function = function_name(target.0);
         // What describes the service is open, and where a client shows who it is; nothing else, where IAM is asked.
         let is_open = ["metadata", "token"].contains(&function.as_str());
-        let said_so = said.iter().find_map(|line| value(line, "AuthorizationType"));
+        let said_so = lines.iter().find_map(|line| value(line, "AuthorizationType"));
         assert_eq!(said_so == Some("NONE"), is_open, "{name} is {said_so:?}");
         assert!(is_open || said_so.is_some_and(|text| text.contains("iam-if-enabled")), "{name} is {said_so:?}");
         routes.insert((method.to_owned(), path.to_owned()), function);
@@ -261,7 +261,7 @@ fn routes(template: &Template) -> Result<BTreeMap<(String, String), String>> {
 }
 
 #[test]
-fn one_machine_answers_the_routes_that_are_deployed_and_no_others() -> Result<()> {
+fn the_local_server_serves_exactly_the_deployed_routes() -> Result<()> {
     let template = Template::read()?;
     let routes = routes(&template)?;
     let source = std::fs::read_to_string(workspace().join("shared/local/src/server/http.rs"))?;
@@ -306,7 +306,7 @@ fn one_machine_answers_the_routes_that_are_deployed_and_no_others() -> Result<()
 }
 
 #[test]
-fn routes_lead_to_the_function_that_serves_them() -> Result<()> {
+fn every_route_leads_to_its_function() -> Result<()> {
     for ((method, path), function) in routes(&Template::read()?)? {
         let expected = match (method.as_str(), path.as_str()) {
             ("DELETE", _) => "cancel",
@@ -387,7 +387,7 @@ async fn shape_as_created() -> Result<Shape> {
 }
 
 #[test]
-fn the_deployed_table_is_the_one_that_one_machine_creates() -> Result<()> {
+fn the_template_and_the_local_server_create_the_same_table() -> Result<()> {
     let deployed = shape_in_the_template(&Template::read()?)?;
     let created = run(async || shape_as_created().await)?;
     assert_eq!(deployed, created);

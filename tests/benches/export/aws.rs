@@ -1,4 +1,4 @@
-//! The AWS adapters, over stand-ins in this process.
+//! Exports through the AWS adapters, over in-process stand-ins.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,22 +10,22 @@ use aws_lambda_events::event::sqs::{SqsEvent, SqsMessage};
 use aws_sdk_s3::config::{RequestChecksumCalculation, ResponseChecksumValidation};
 use aws_sdk_s3::primitives::ByteStream;
 use bytes::Bytes;
-use chunk_worker::handler::ChunkWorker;
+use chunk_worker::handler::ChunkWorkerHandler;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use headrace_aws::{DynamoJobStore, S3Lake, S3PartStore, SqsTaskQueue, TableSchema};
-use headrace_core::flow::work::run_task::WorkerSettings;
+use headrace_aws::{DynamoJobStore, S3Lake, S3OutputStore, SqsTaskQueue, TableSchema};
+use headrace_core::flow::work::settings::WorkerSettings;
 use headrace_core::job::{Job, JobState};
 use headrace_core::ports::{JobStore as _, OutputStore as _, Ports};
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::ids::JobId;
 use headrace_edge::config::AccessControl;
-use headrace_edge::door::Door;
+use headrace_edge::auth::Authenticator;
 use headrace_edge::system::{SystemClock, random_job_id};
 use headrace_local::stores::embedded::EmbeddedDynamo;
 use headrace_tests::lake;
 use headrace_tests::standins::s3::S3StandIn;
 use headrace_tests::standins::sqs::SqsStandIn;
-use kickoff::handler::Kickoff;
+use kickoff::handler::KickoffHandler;
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
@@ -36,39 +36,40 @@ const TABLE: &str = "jobs";
 const LAKE: &str = "lake";
 const OUT: &str = "out";
 
-/// As the adapters read.
+/// Size of range requests, as in the adapters.
 const GET_BYTES: u64 = 4 << 20;
 const GETS_IN_FLIGHT: usize = 4;
 
-/// As the adapters write.
+/// Size of written objects, as in the adapters.
 const PUT_BYTES: u64 = 64_000_000;
 
-/// Compares the adapters with plain GETs and PUTs of the same bytes through the same stand-in, and with `cp`-like files.
+/// Compares exports with plain GETs and PUTs of the same bytes through the same stand-in, and exports over an S3 of files with copies
+/// of the files.
 pub(crate) fn measure(dir: &Path, scratch: &Path, runs: usize) -> Result<(), BoxError> {
     let (runtime, bytes) = (Runtime::new()?, crate::lakes::stored_bytes(dir)?);
     let workers = std::thread::available_parallelism()?.get();
     let s3 = runtime.block_on(stand_in(dir))?;
-    let deployment = runtime.block_on(Deployment::start(S3::StandIn(&s3), workers))?;
-    let row = Row { name: "AWS adapters, stand-ins", yardstick: "plain GET+PUT, same", bytes, runs };
-    row.compare(|| deployment.time(&runtime), || Ok(time(|| runtime.block_on(plain(&s3, workers)))?.0))?;
+    let deployment = runtime.block_on(Deployment::start(S3Backend::StandIn(&s3), workers))?;
+    let row = Row { name: "AWS adapters, stand-ins", baseline: "plain GET+PUT, same", bytes, runs };
+    row.compare(|| deployment.time(&runtime), || Ok(time(|| runtime.block_on(transfer_lake(&s3, workers)))?.0))?;
     drop((deployment, s3));
     let root = tempfile::tempdir_in(scratch)?;
-    let deployment = runtime.block_on(Deployment::start(S3::Disk { lake: dir, root: root.path() }, workers))?;
+    let deployment = runtime.block_on(Deployment::start(S3Backend::Folder { lake: dir, root: root.path() }, workers))?;
     let copied = root.path().join("copied");
-    let row = Row { name: "AWS adapters, S3 of files", yardstick: "copy of the files", bytes, runs };
+    let row = Row { name: "AWS adapters, S3 of files", baseline: "copy of the files", bytes, runs };
     row.compare(
         || {
-            let took = deployment.time(&runtime)?;
+            let timing = deployment.time(&runtime)?;
             fs::remove_dir_all(root.path().join(OUT))?;
-            Ok(took)
+            Ok(timing)
         },
         || {
-            let (took, ()) = time(|| copy(dir, &copied))?;
+            let (timing, ()) = time(|| copy(dir, &copied))?;
             fs::remove_dir_all(&copied)?;
-            Ok(took)
+            Ok(timing)
         },
     )?;
-    print("(the first: the S3 stand-in's own checks and signatures included; the second: an S3 that only reads and writes files)");
+    print("(the first includes the checks and signatures of the S3 stand-in; the second uses an S3 that only reads and writes files)");
     Ok(())
 }
 
@@ -81,7 +82,7 @@ fn copy(from: &Path, to: &Path) -> Result<(), BoxError> {
     Ok(())
 }
 
-/// A stand-in that holds the lake.
+/// Starts a stand-in with a copy of the lake.
 async fn stand_in(dir: &Path) -> Result<S3StandIn, BoxError> {
     let s3 = S3StandIn::start()?;
     s3.create_bucket(LAKE).await?;
@@ -93,8 +94,8 @@ async fn stand_in(dir: &Path) -> Result<S3StandIn, BoxError> {
     Ok(s3)
 }
 
-/// Every object of the lake, by ranges, into objects of a file's size: what no export can do without.
-async fn plain(s3: &S3StandIn, at_once: usize) -> Result<(), BoxError> {
+/// Copies every object of the lake with range requests into objects of an output file's size. This is the minimum work of an export.
+async fn transfer_lake(s3: &S3StandIn, concurrency: usize) -> Result<(), BoxError> {
     let client = s3.client_with(|config| {
         config
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
@@ -107,12 +108,12 @@ async fn plain(s3: &S3StandIn, at_once: usize) -> Result<(), BoxError> {
         files.extend((0..size).step_by(usize::try_from(PUT_BYTES)?).map(|start| (key, start..size.min(start + PUT_BYTES))));
     }
     let client = &client;
-    let moved = stream::iter(files).map(|(key, range)| async move {
+    let transfers = stream::iter(files).map(|(key, range)| async move {
         let gets = range.clone().step_by(usize::try_from(GET_BYTES)?).map(|start| {
             let range = format!("bytes={start}-{}", range.end.min(start + GET_BYTES) - 1);
             async move {
-                let got = client.get_object().bucket(LAKE).key(key).range(range).send().await?;
-                Ok::<_, BoxError>(got.body.collect().await?.into_bytes())
+                let response = client.get_object().bucket(LAKE).key(key).range(range).send().await?;
+                Ok::<_, BoxError>(response.body.collect().await?.into_bytes())
             }
         });
         let gets: Vec<_> = gets.collect();
@@ -121,65 +122,65 @@ async fn plain(s3: &S3StandIn, at_once: usize) -> Result<(), BoxError> {
         client.put_object().bucket(OUT).key(format!("plain-{key}-{}", range.start)).body(body).send().await?;
         Ok::<_, BoxError>(())
     });
-    moved.buffer_unordered(at_once).try_collect().await
+    transfers.buffer_unordered(concurrency).try_collect().await
 }
 
-/// Which S3 the adapters talk to.
-pub(crate) enum S3<'a> {
-    /// The one of the tests, with the lake in it.
+/// S3 behind the adapters.
+pub(crate) enum S3Backend<'a> {
+    /// S3 stand-in of the tests, which holds the lake.
     StandIn(&'a S3StandIn),
-    /// Files of a directory, and nothing checked.
-    Disk {
-        /// What the lake's bucket holds.
+    /// S3 of plain files without any checks.
+    Folder {
+        /// Folder of the lake's bucket.
         lake: &'a Path,
-        /// Where the other bucket is.
+        /// Folder that contains the other buckets.
         root: &'a Path,
     },
 }
 
-type Handler = Kickoff<DynamoJobStore, SqsTaskQueue, S3Lake, S3PartStore, SystemClock>;
-type Worker = ChunkWorker<DynamoJobStore, SqsTaskQueue, S3Lake, S3PartStore, SystemClock>;
+type Handler = KickoffHandler<DynamoJobStore, SqsTaskQueue, S3Lake, S3OutputStore, SystemClock>;
+type Worker = ChunkWorkerHandler<DynamoJobStore, SqsTaskQueue, S3Lake, S3OutputStore, SystemClock>;
 
-/// The functions that an export needs, wired as `template.yaml` does.
+/// Functions that an export needs, connected as in `template.yaml`.
 pub(crate) struct Deployment {
     kickoff: Handler,
     jobs: DynamoJobStore,
-    parts: S3PartStore,
+    parts: S3OutputStore,
     _workers: JoinSet<Result<(), BoxError>>,
 }
 
 impl Deployment {
-    /// With so many workers at once.
-    pub(crate) async fn start(s3: S3<'_>, workers: usize) -> Result<Self, BoxError> {
+    /// Starts the functions with this number of concurrent workers.
+    pub(crate) async fn start(s3: S3Backend<'_>, workers: usize) -> Result<Self, BoxError> {
         let client = match s3 {
-            S3::StandIn(s3) => s3.client(),
-            S3::Disk { lake, root } => disk_s3::client(LAKE, lake, root),
+            S3Backend::StandIn(s3) => s3.client(),
+            S3Backend::Folder { lake, root } => disk_s3::client(LAKE, lake, root),
         };
-        let dynamo = EmbeddedDynamo::memory()?.client();
+        let dynamo = EmbeddedDynamo::in_memory()?.client();
         TableSchema::create(&dynamo, TABLE).await?;
         let sqs = SqsStandIn::start();
         let (url, dlq) = sqs.create_queue_with_dlq("tasks", 900, 5).await?;
         let jobs = DynamoJobStore::new(dynamo, TABLE);
         let queue = SqsTaskQueue::new(sqs.client(), &url).with_dead_letters(&dlq);
-        let (source, parts) = (S3Lake::new(&client, LAKE, ""), S3PartStore::new(&client, OUT, ""));
-        let ports = Ports { jobs: jobs.clone(), queue: queue.clone(), source: source.clone(), parts: parts.clone(), clock: SystemClock };
-        let worker = Arc::new(ChunkWorker::new(ports, WorkerSettings::default()));
-        let mut at_work = JoinSet::new();
+        let (source, parts) = (S3Lake::new(&client, LAKE, ""), S3OutputStore::new(&client, OUT, ""));
+        let ports = Ports { jobs: jobs.clone(), queue: queue.clone(), source: source.clone(), output: parts.clone(), clock: SystemClock };
+        let worker = Arc::new(ChunkWorkerHandler::new(ports, WorkerSettings::default()));
+        let mut worker_tasks = JoinSet::new();
         for _ in 0..workers {
-            at_work.spawn(work(sqs.client(), url.clone(), worker.clone()));
+            worker_tasks.spawn(work(sqs.client(), url.clone(), worker.clone()));
         }
-        let door = Door::new(jobs.clone(), SystemClock, AccessControl::None);
-        let kickoff = Kickoff::new(door, (jobs.clone(), queue), (source, parts.clone()), SystemClock, local::terms(), random_job_id);
-        Ok(Self { kickoff, jobs, parts, _workers: at_work })
+        let authenticator = Authenticator::new(jobs.clone(), SystemClock, AccessControl::None);
+        let kickoff = KickoffHandler::new(authenticator, (jobs.clone(), queue), (source, parts.clone()), SystemClock, local::terms(), random_job_id);
+        Ok(Self { kickoff, jobs, parts, _workers: worker_tasks })
     }
 
-    /// One export, kick-off to the complete job.
+    /// Runs one export from the kick-off to the complete job.
     pub(crate) async fn export(&self) -> Result<Job, BoxError> {
-        let answer = self.kickoff.handle(kick_off::request(None)?).await;
-        let location = answer.headers().get("content-location").ok_or("the kick-off was not accepted")?.to_str()?;
+        let response = self.kickoff.handle(kick_off::request(None)?).await;
+        let location = response.headers().get("content-location").ok_or("the kick-off was not accepted")?.to_str()?;
         let id = JobId::parse(location.rsplit('/').next().unwrap_or_default())?;
         loop {
-            let job = self.jobs.job(&id).await?.ok_or("the job is not there")?;
+            let job = self.jobs.job(&id).await?.ok_or("the job is not found")?;
             match job.state {
                 JobState::Queued | JobState::Accepted | JobState::Running => tokio::time::sleep(Duration::from_millis(5)).await,
                 JobState::Complete => return Ok(job),
@@ -188,15 +189,15 @@ impl Deployment {
         }
     }
 
-    /// One export, measured, and then its files deleted.
-    fn time(&self, runtime: &Runtime) -> Result<crate::table::Took, BoxError> {
-        let (took, job) = time(|| runtime.block_on(self.export()))?;
-        runtime.block_on(self.parts.sweep(&job.folder(), &BTreeSet::new()))?;
-        Ok(took)
+    /// Measures one export, then deletes its files.
+    fn time(&self, runtime: &Runtime) -> Result<crate::table::Timing, BoxError> {
+        let (timing, job) = time(|| runtime.block_on(self.export()))?;
+        runtime.block_on(self.parts.delete_all_except(&job.folder(), &BTreeSet::new()))?;
+        Ok(timing)
     }
 }
 
-/// What the event source mapping does, one message at a time.
+/// Passes messages to the worker one at a time, like an event source mapping.
 async fn work(sqs: aws_sdk_sqs::Client, url: String, worker: Arc<Worker>) -> Result<(), BoxError> {
     loop {
         let received = sqs.receive_message().queue_url(&url).max_number_of_messages(1).wait_time_seconds(20).send().await?;
@@ -205,8 +206,8 @@ async fn work(sqs: aws_sdk_sqs::Client, url: String, worker: Arc<Worker>) -> Res
             (message.message_id, message.body) = (received.message_id, received.body);
             let mut event = SqsEvent::default();
             event.records = vec![message];
-            let answer = worker.handle(event, Millis(u64::MAX)).await?;
-            if answer.batch_item_failures.is_empty() {
+            let response = worker.handle(event, Millis(u64::MAX)).await?;
+            if response.batch_item_failures.is_empty() {
                 sqs.delete_message().queue_url(&url).set_receipt_handle(received.receipt_handle).send().await?;
             }
         }

@@ -1,25 +1,25 @@
-//! This program again, as a process of its own.
+//! Child processes: this program starts itself for measurements that need a process of their own.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use clap::Parser as _;
-use headrace_local::cli::{Cli, Command as Verb};
+use headrace_local::cli::{Cli, Command as CliCommand};
 use tokio::runtime::Runtime;
 
-use crate::aws::{Deployment, S3};
-use crate::local::Served;
+use crate::aws::{Deployment, S3Backend};
+use crate::local::TestServer;
 use crate::{BoxError, failed};
 
 /// Runs `headrace export LAKE OUT`.
 pub(crate) fn export(lake: &Path, out: &Path) -> Result<(), BoxError> {
-    let done = this()?.args(["--child", "export"]).args([lake, out]).stdout(Stdio::null()).stderr(Stdio::null()).status()?;
+    let done = this_program()?.args(["--child", "export"]).args([lake, out]).stdout(Stdio::null()).stderr(Stdio::null()).status()?;
     if done.success() { Ok(()) } else { Err(failed("headrace export")) }
 }
 
-/// Exports `lake` once in a child and returns its peak resident memory before and after, in kB.
-pub(crate) fn peak(kind: &str, lake: &Path, scratch: &Path) -> Result<(u64, u64), BoxError> {
-    let done = this()?.args(["--child", kind]).args([lake, scratch]).stderr(Stdio::inherit()).output()?;
+/// Exports `lake` once in a child process. Returns its peak resident memory before and after the export, in kB.
+pub(crate) fn measure_peak_memory(kind: &str, lake: &Path, scratch: &Path) -> Result<(u64, u64), BoxError> {
+    let done = this_program()?.args(["--child", kind]).args([lake, scratch]).stderr(Stdio::inherit()).output()?;
     let text = String::from_utf8(done.stdout)?;
     let mut peaks = text.split_ascii_whitespace().map(str::parse);
     match (done.status.success(), peaks.next(), peaks.next()) {
@@ -28,39 +28,39 @@ pub(crate) fn peak(kind: &str, lake: &Path, scratch: &Path) -> Result<(u64, u64)
     }
 }
 
-fn this() -> Result<Command, BoxError> {
+fn this_program() -> Result<Command, BoxError> {
     Ok(Command::new(std::env::current_exe()?))
 }
 
-/// What the child does.
+/// Runs the task of a child process.
 pub(crate) fn run(arguments: &[String]) -> Result<(), BoxError> {
-    let [kind, lake, scratch] = arguments else { return Err("a child takes three arguments".into()) };
+    let [kind, lake, scratch] = arguments else { return Err("--child takes three arguments".into()) };
     let runtime = Runtime::new()?;
     match kind.as_str() {
         "export" => match Cli::try_parse_from(["headrace", "export", lake, scratch])?.command {
-            Verb::Export(order) => runtime.block_on(headrace_local::client::export::export(&order)).map(drop).map_err(Into::into),
-            Verb::Serve(_) | Verb::Clients(_) | Verb::Keys(_) | Verb::Audit(_) | Verb::Deid(_) => Ok(()),
+            CliCommand::Export(order) => runtime.block_on(headrace_local::client::export::run_export(&order)).map(drop).map_err(Into::into),
+            CliCommand::Serve(_) | CliCommand::Clients(_) | CliCommand::Keys(_) | CliCommand::Audit(_) | CliCommand::Deid(_) => Ok(()),
         },
         "serve" => runtime.block_on(async {
-            let served = Served::start(Path::new(lake), Path::new(scratch)).await?;
-            let before = peak_of_this()?;
-            let (status, _) = served.export(&[]).await?;
-            crate::print(&format!("{before} {}", peak_of_this()?));
-            Ok(served.client.delete(&status).await?)
+            let server = TestServer::start(Path::new(lake), Path::new(scratch)).await?;
+            let before = own_peak_memory()?;
+            let (status, _) = server.export(&[]).await?;
+            crate::print(&format!("{before} {}", own_peak_memory()?));
+            Ok(server.client.delete(&status).await?)
         }),
         "chunk-worker" => runtime.block_on(async {
-            let deployment = Deployment::start(S3::Disk { lake: Path::new(lake), root: Path::new(scratch) }, 1).await?;
-            let before = peak_of_this()?;
+            let deployment = Deployment::start(S3Backend::Folder { lake: Path::new(lake), root: Path::new(scratch) }, 1).await?;
+            let before = own_peak_memory()?;
             deployment.export().await?;
-            crate::print(&format!("{before} {}", peak_of_this()?));
+            crate::print(&format!("{before} {}", own_peak_memory()?));
             Ok(())
         }),
-        other => Err(format!("no child is called {other}").into()),
+        other => Err(format!("{other} is not a child task").into()),
     }
 }
 
-/// The most memory that was ever resident in this process, in kB.
-fn peak_of_this() -> Result<u64, BoxError> {
+/// Returns the peak resident memory of this process, in kB.
+fn own_peak_memory() -> Result<u64, BoxError> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let kilobytes = peak.and_then(|rest| rest.split_ascii_whitespace().next());

@@ -1,6 +1,6 @@
-//! An S3 that is nothing but files: what the adapters cost and hold is then theirs.
+//! Minimal S3 of plain files, for measurements that should not include the cost of an S3 stand-in.
 //!
-//! It knows the calls of one undisturbed export; nothing is signed, checked or conditional.
+//! It supports only the calls of an export without faults. It ignores signatures, checksums and conditions.
 
 use std::convert::Infallible;
 use std::fs::{self, File};
@@ -11,16 +11,16 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
 use aws_smithy_types::body::SdkBody;
 use futures_util::stream;
-use headrace_local::stores::embedded::{BoxError, in_process};
+use headrace_local::stores::embedded::{BoxError, in_process_http_client};
 use http::{Method, Request, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
 use lambda_http::http;
 
-/// As much of a body as a connection hands over at a time.
+/// Size of the body frames that a connection delivers at a time.
 const FRAME_BYTES: usize = 64 << 10;
 
-/// A client whose bucket `lake` is `dir`; every other bucket is a folder of `root`.
+/// Returns a client whose bucket `lake` is the folder `dir`. Every other bucket is a folder of `root`.
 pub(crate) fn client(lake: &'static str, dir: &Path, root: &Path) -> Client {
     let (dir, root) = (dir.to_owned(), root.to_owned());
     let folder = move |bucket: &str| if bucket == lake { dir.clone() } else { root.join(bucket) };
@@ -30,23 +30,23 @@ pub(crate) fn client(lake: &'static str, dir: &Path, root: &Path) -> Client {
         .credentials_provider(Credentials::new("disk", "disk", None, None, "disk"))
         .endpoint_url("https://s3.disk.invalid")
         .force_path_style(true)
-        .http_client(in_process(move |request| {
-            let place = Place::of(&request, &folder);
-            async move { place?.answer(request).await }
+        .http_client(in_process_http_client(move |request| {
+            let request_target = ObjectRequest::parse(&request, &folder);
+            async move { request_target?.answer(request).await }
         }));
     Client::from_conf(config.build())
 }
 
-/// What a request is about.
-struct Place {
+/// Bucket, key and query of a request.
+struct ObjectRequest {
     bucket: PathBuf,
     key: String,
     copied_from: Option<PathBuf>,
     query: String,
 }
 
-impl Place {
-    fn of(request: &Request<SdkBody>, folder: &impl Fn(&str) -> PathBuf) -> Result<Self, BoxError> {
+impl ObjectRequest {
+    fn parse(request: &Request<SdkBody>, folder: &impl Fn(&str) -> PathBuf) -> Result<Self, BoxError> {
         let path = request.uri().path().trim_start_matches('/');
         let (bucket, key) = path.split_once('/').unwrap_or((path, ""));
         let source = request.headers().get("x-amz-copy-source").map(|source| source.to_str()).transpose()?;
@@ -78,7 +78,7 @@ impl Place {
             }
             (Method::POST, _) if self.query.starts_with("delete") => xml("<DeleteResult/>".to_owned()),
             (Method::HEAD, _) => Ok(Response::new(SdkBody::empty())),
-            (method, _) => Err(format!("the S3 of files does not know {method} {}?{}", self.key, self.query).into()),
+            (method, _) => Err(format!("the S3 of files does not support {method} {}?{}", self.key, self.query).into()),
         }
     }
 }
@@ -87,7 +87,7 @@ fn xml(text: String) -> Result<Response<SdkBody>, BoxError> {
     Ok(Response::builder().header("content-type", "application/xml").body(SdkBody::from(text))?)
 }
 
-/// Everything at once. Prefixes are of whole folders, if there is one.
+/// Lists all files of a folder. A prefix must be a folder name.
 fn list(bucket: &Path, query: &str) -> Result<Response<SdkBody>, BoxError> {
     let prefix = query.split('&').find_map(|pair| pair.strip_prefix("prefix=")).unwrap_or_default().replace("%2F", "/");
     let mut found = String::new();
@@ -104,7 +104,7 @@ fn list(bucket: &Path, query: &str) -> Result<Response<SdkBody>, BoxError> {
 
 fn get(path: &Path, request: &Request<SdkBody>) -> Result<Response<SdkBody>, BoxError> {
     let range = request.headers().get("range").ok_or("a GET without a range")?.to_str()?;
-    let (start, last) = range.strip_prefix("bytes=").and_then(|range| range.split_once('-')).ok_or("a range that is none")?;
+    let (start, last) = range.strip_prefix("bytes=").and_then(|range| range.split_once('-')).ok_or("the range header is not a byte range")?;
     let (start, last): (u64, u64) = (start.parse()?, last.parse()?);
     let mut file = File::open(path)?;
     file.seek(SeekFrom::Start(start))?;
@@ -112,7 +112,7 @@ fn get(path: &Path, request: &Request<SdkBody>) -> Result<Response<SdkBody>, Box
     let frames = std::iter::from_fn(move || {
         let mut frame = Vec::with_capacity(FRAME_BYTES);
         let read = std::io::Read::by_ref(&mut file).take(FRAME_BYTES as u64).read_to_end(&mut frame);
-        // A short body is noticed by whoever asked.
+        // After a read error the body is too short, which the client detects.
         (read.unwrap_or_default() > 0).then(|| Ok::<_, Infallible>(Frame::data(frame.into())))
     });
     let body = SdkBody::from_body_1_x(StreamBody::new(stream::iter(frames)));

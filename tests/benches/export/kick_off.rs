@@ -1,4 +1,4 @@
-//! Latency of the kick-off handler over the embedded table.
+//! Latency of the kick-off handler over the embedded database.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 use aws_sdk_dynamodb::types::AttributeValue;
 use headrace_aws::{DynamoJobStore, TableSchema};
 use headrace_edge::config::AccessControl;
-use headrace_edge::door::Door;
+use headrace_edge::auth::Authenticator;
 use headrace_edge::system::{SystemClock, random_job_id};
 use headrace_local::server::queue::LocalQueue;
-use headrace_local::stores::directory::{DirectoryLake, DirectoryParts};
+use headrace_local::stores::directory::{DirectoryLake, DirectoryOutputStore};
 use headrace_local::stores::embedded::EmbeddedDynamo;
-use kickoff::handler::Kickoff;
+use kickoff::handler::KickoffHandler;
 use lambda_http::http::StatusCode;
 use lambda_http::{Body, Request, RequestExt as _, http};
 use tokio::runtime::Runtime;
@@ -22,7 +22,7 @@ use crate::table::print;
 
 const KICK_OFFS: usize = 1_000;
 
-/// Prints percentiles of kick-offs, in alternation with the least that a table can be asked: one small item.
+/// Prints latency percentiles of kick-offs and, as a baseline, of PutItem calls with a small item. Both alternate.
 pub(crate) fn measure(scratch: &Path) -> Result<(), BoxError> {
     let state = tempfile::tempdir_in(scratch)?;
     let (kick_offs, puts) = Runtime::new()?.block_on(run(state.path()))?;
@@ -36,29 +36,29 @@ async fn run(state: &Path) -> Result<(Vec<Duration>, Vec<Duration>), BoxError> {
     let dynamo = EmbeddedDynamo::open(&state.join("jobs.db"))?;
     let client = dynamo.client();
     TableSchema::create(&client, "jobs").await?;
-    let (lake, parts) = (DirectoryLake::open(state), DirectoryParts::open(state.join("files")));
+    let (lake, parts) = (DirectoryLake::open(state), DirectoryOutputStore::open(state.join("files")));
     let jobs = DynamoJobStore::new(client.clone(), "jobs");
-    let door = Door::new(jobs.clone(), SystemClock, AccessControl::None);
-    let kickoff = Kickoff::new(door, (jobs, LocalQueue::default()), (lake, parts), SystemClock, terms(), random_job_id);
+    let authenticator = Authenticator::new(jobs.clone(), SystemClock, AccessControl::None);
+    let kickoff = KickoffHandler::new(authenticator, (jobs, LocalQueue::default()), (lake, parts), SystemClock, terms(), random_job_id);
     let (mut kick_offs, mut puts) = (Vec::new(), Vec::new());
     for number in 0..KICK_OFFS {
         let request = request(Some("_type=Patient,Observation&_since=2020-01-01T00:00:00Z"))?;
-        let began = Instant::now();
-        let answer = kickoff.handle(request).await;
-        kick_offs.push(began.elapsed());
-        if answer.status() != StatusCode::ACCEPTED {
-            return Err(format!("a kick-off was answered with {}", answer.status()).into());
+        let start = Instant::now();
+        let response = kickoff.handle(request).await;
+        kick_offs.push(start.elapsed());
+        if response.status() != StatusCode::ACCEPTED {
+            return Err(format!("a kick-off was answered with {}", response.status()).into());
         }
         let put = client.put_item().table_name("jobs").item("pk", AttributeValue::S(format!("probe-{number}")));
         let put = put.item("sk", AttributeValue::S("probe".to_owned()));
-        let began = Instant::now();
+        let start = Instant::now();
         put.send().await?;
-        puts.push(began.elapsed());
+        puts.push(start.elapsed());
     }
     Ok((kick_offs, puts))
 }
 
-/// A kick-off as API Gateway and the local server hand it over.
+/// Builds a kick-off request as API Gateway and the local server pass it to the handler.
 pub(crate) fn request(query: Option<&str>) -> Result<Request, http::Error> {
     let request = http::Request::get(format!("/fhir/$export?{}", query.unwrap_or_default()));
     let request = request.header("host", "127.0.0.1").header("accept", "application/fhir+json").header("prefer", "respond-async");

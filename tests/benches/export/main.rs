@@ -1,6 +1,6 @@
-//! What an export costs, each figure beside a yardstick measured in the same run. Nothing here fails for being slow.
+//! Benchmarks of exports. Each figure is printed next to a baseline that is measured in the same run. No benchmark fails for being slow.
 //!
-//! `cargo bench -p headrace-tests --bench export [-- [--runs N] NAME…]`; without names, all but `memory-large`.
+//! `cargo bench -p headrace-tests --bench export [-- [--runs N] NAME…]`. Without names, all but `memory-large` run.
 
 mod aws;
 mod child;
@@ -17,50 +17,53 @@ use std::io;
 use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
-use headrace_tests::lake::Packing;
+use headrace_tests::lake::{Compression, sample_lake_dir};
 use table::print;
 
-/// Whatever went wrong.
+/// Error of a benchmark.
 type BoxError = Box<dyn Error + Send + Sync>;
 
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// What to measure.
+    /// Benchmarks to run.
     #[arg(value_enum)]
-    names: Vec<Name>,
-    /// How often each is measured; the median counts.
+    benchmarks: Vec<Benchmark>,
+    /// Number of measurements of each benchmark, of which the median is printed.
     #[arg(long, default_value_t = 5)]
     runs: usize,
-    /// The lake's size in megabytes.
+    /// Size of the generated lake in megabytes.
     #[arg(long, default_value_t = 470)]
     lake_mb: u64,
-    /// Says which child this process is.
+    /// Lake that is multiplied to that size. Default: tests/samples/lake.
+    #[arg(long)]
+    source: Option<PathBuf>,
+    /// Task of a child process, with its arguments.
     #[arg(long, hide = true, num_args = 1.., allow_hyphen_values = true)]
     child: Vec<String>,
-    /// `cargo bench` passes this.
+    /// Ignored: `cargo bench` passes this flag.
     #[arg(long, hide = true)]
     bench: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Name {
-    /// The whole lake by `headrace serve`, kick-off to manifest.
+enum Benchmark {
+    /// Export of the whole lake by `headrace serve`, from the kick-off to the manifest.
     PassThrough,
-    /// With `_since`, about half of the lake.
+    /// Export of about half of the lake with `_since`.
     Since,
-    /// With `_type`, about half of the lake.
+    /// Export of about half of the lake with `_type`.
     Type,
-    /// `headrace export`, downloads included.
+    /// Run of `headrace export`, including downloads.
     RoundTrip,
-    /// Through the AWS adapters, over stand-ins.
+    /// Export through the AWS adapters, over stand-ins.
     Aws,
-    /// Peak memory of workers over 45 MB.
+    /// Peak memory of workers for a lake of 45 MB.
     Memory,
-    /// Peak memory of workers over 4.5 GB; takes 20 GB of disk and some minutes.
+    /// Peak memory of workers for a lake of 4.5 GB. Takes 20 GB of disk and some minutes.
     MemoryLarge,
     /// Latency of 1,000 kick-offs.
     KickOff,
-    /// One core, no file system.
+    /// Throughput of one core without a file system.
     Pump,
 }
 
@@ -69,51 +72,52 @@ fn main() -> Result<(), BoxError> {
     if !arguments.child.is_empty() {
         return child::run(&arguments.child);
     }
-    let wants = |name| if arguments.names.is_empty() { name != Name::MemoryLarge } else { arguments.names.contains(&name) };
-    // Beside the build, where there is room and a real file system.
+    let source = arguments.source.clone().unwrap_or_else(sample_lake_dir);
+    let wants = |name| if arguments.benchmarks.is_empty() { name != Benchmark::MemoryLarge } else { arguments.benchmarks.contains(&name) };
+    // Next to the build output, which is on a real file system with enough space.
     let scratch = tempfile::Builder::new().prefix("bench-").tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let place = |name: &str| scratch.path().join(name);
-    let needs_lake = [Name::PassThrough, Name::Since, Name::Type, Name::RoundTrip, Name::Aws, Name::Pump].into_iter().any(wants);
+    let needs_lake = [Benchmark::PassThrough, Benchmark::Since, Benchmark::Type, Benchmark::RoundTrip, Benchmark::Aws, Benchmark::Pump].into_iter().any(wants);
     let lake: PathBuf = place("lake");
     if needs_lake {
-        print(&lakes::make(&lake, arguments.lake_mb * 1_000_000, Packing::Plain)?.to_string());
+        print(&lakes::generate(&source, &lake, arguments.lake_mb * 1_000_000, Compression::Plain)?.to_string());
         print(table::HEAD);
     }
-    let bench = local::Bench { lake: &lake, scratch: scratch.path(), runs: arguments.runs.max(1) };
-    if wants(Name::PassThrough) {
-        bench.served("local pass-through", &[])?;
+    let bench = local::LocalBenchmark { lake: &lake, scratch: scratch.path(), runs: arguments.runs.max(1) };
+    if wants(Benchmark::PassThrough) {
+        bench.measure_export("local pass-through", &[])?;
     }
-    if wants(Name::Since) {
-        bench.served("local _since", &[("_since", lakes::middle_instant(&lake)?)])?;
+    if wants(Benchmark::Since) {
+        bench.measure_export("local _since", &[("_since", lakes::middle_instant(&lake)?)])?;
     }
-    if wants(Name::Type) {
-        bench.served("local _type", &[("_type", lakes::half_of_the_types(&lake)?)])?;
+    if wants(Benchmark::Type) {
+        bench.measure_export("local _type", &[("_type", lakes::half_of_the_types(&lake)?)])?;
     }
-    if wants(Name::RoundTrip) {
-        bench.round_trip()?;
+    if wants(Benchmark::RoundTrip) {
+        bench.measure_round_trip()?;
     }
-    if wants(Name::Aws) {
+    if wants(Benchmark::Aws) {
         aws::measure(&lake, scratch.path(), bench.runs)?;
     }
-    if wants(Name::Pump) {
+    if wants(Benchmark::Pump) {
         pump::measure(&lake, bench.runs)?;
     }
     if needs_lake {
         std::fs::remove_dir_all(&lake)?;
     }
-    if wants(Name::KickOff) {
+    if wants(Benchmark::KickOff) {
         kick_off::measure(scratch.path())?;
     }
-    if wants(Name::Memory) {
-        memory::measure(scratch.path(), 45_000_000)?;
+    if wants(Benchmark::Memory) {
+        memory::measure(&source, scratch.path(), 45_000_000)?;
     }
-    if wants(Name::MemoryLarge) {
-        memory::measure(scratch.path(), 4_500_000_000)?;
+    if wants(Benchmark::MemoryLarge) {
+        memory::measure(&source, scratch.path(), 4_500_000_000)?;
     }
     Ok(())
 }
 
-/// The error of a command that did not do what it should.
+/// Returns the error of a failed command.
 fn failed(what: &str) -> BoxError {
     io::Error::other(format!("{what} failed")).into()
 }

@@ -1,4 +1,4 @@
-//! The byte pump on one core, from memory to nowhere.
+//! Throughput of the export pipeline on one core, from memory to a store that discards everything.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,24 +9,32 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::stream;
-use headrace_core::cohort::{Entry, LeftOut, Roster};
-use headrace_core::flow::work::run_task::WorkerSettings;
-use headrace_core::job::anonymization::{ConfigName, Configuration, Deid, JobSecret, terms};
+use headrace_core::cohort::{PatientSetMember, PatientSet};
+use headrace_core::job::OmittedSubjects;
+use headrace_core::request::ConfigName;
+use headrace_core::ports::ConfigLookup;
+use headrace_core::job::JobSecret;
 use headrace_core::job::folder::Folder;
 use headrace_core::job::task::{Cursor, Lease, Work};
-use headrace_core::job::{Job, JobState, Pass, Planned, Tally};
+use headrace_core::job::{Job, JobState, ReadMode, Planned, Counters};
 use headrace_core::lake::ndjson;
-use headrace_core::lines::checkpoint::{Fill, OpenCheckpoint};
-use headrace_core::lines::reading::{How, Reading};
+use headrace_core::lines::checkpoint::{AddOutcome, OpenCheckpoint};
+use headrace_core::lines::deid::JobDeidentifier;
+use headrace_core::lines::line_processor::{ReadPass, LineProcessor};
 use headrace_core::lines::selection::Selection;
-use headrace_core::output::file::{Content, FileName, FragmentName, OutputFileName, Part, Tail};
-use headrace_core::ports::{Access, ByteStream, Draft, OutputStore};
-use headrace_core::request::{ExportRequest, Level};
-use headrace_core::versions::key::Keys;
+use headrace_core::job::file::{FileName, FileSummary, Fragment, FragmentName, OutputFile, OutputFileName};
+use headrace_core::ports::{FileAccess, ByteStream, FileWriter, OutputStore};
+use headrace_core::request::ExportRequest;
+use headrace_core::vocab::level::Level;
+use headrace_core::versions::key::ResourceKeyHasher;
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::error::StoreError;
 use headrace_core::vocab::ids::{Caller, JobId, TaskId};
-use headrace_fhir::{Deidentification, FhirVersion, Instant as Moment, ResourceType, head};
+use headrace_core::vocab::settings::LakeSettings;
+use headrace_fhir::definitions::{FhirVersion, ResourceType};
+use headrace_fhir::deid::DeidConfig;
+use headrace_fhir::head::ResourceHead;
+use headrace_fhir::instant::Instant as Moment;
 use headrace_tests::lake;
 use tokio::runtime::Builder;
 
@@ -34,23 +42,23 @@ use crate::BoxError;
 use crate::lakes::middle_instant;
 use crate::table::print;
 
-/// Enough that caches do not flatter anybody.
+/// Size of the measured data. Larger than CPU caches.
 const SAMPLE_BYTES: usize = 100_000_000;
 
-/// As sources hand them out.
+/// Size of blocks, as in the sources.
 const BLOCK_BYTES: usize = 1 << 20;
 
-/// Prints rates per core.
+/// Measures each step of the pipeline and prints its throughput per core.
 pub(crate) fn measure(dir: &Path, runs: usize) -> Result<(), BoxError> {
     let blocks = blocks(dir)?;
     let runtime = Builder::new_current_thread().build()?;
     let bytes: usize = blocks.iter().map(Bytes::len).sum();
     let mut to = vec![0; BLOCK_BYTES];
-    let steps: [(&str, Step<'_>); 5] = [
+    let steps: [(&str, Measurement<'_>); 5] = [
         (
             "memcpy",
             Box::new(|block| {
-                let to = to.get_mut(..block.len()).ok_or("a block is longer than a block")?;
+                let to = to.get_mut(..block.len()).ok_or("a block is longer than BLOCK_BYTES")?;
                 to.copy_from_slice(block);
                 black_box(to);
                 Ok(())
@@ -74,7 +82,7 @@ pub(crate) fn measure(dir: &Path, runs: usize) -> Result<(), BoxError> {
             "head() of every line",
             Box::new(|block| {
                 for line in ndjson::lines(block, 1) {
-                    black_box(head(line.text)?);
+                    black_box(ResourceHead::parse(line.text)?);
                 }
                 Ok(())
             }),
@@ -90,18 +98,18 @@ pub(crate) fn measure(dir: &Path, runs: usize) -> Result<(), BoxError> {
         ),
     ];
     let cases = cases(dir)?;
-    let mut steps: Vec<(&str, Step<'_>)> = steps.into();
+    let mut steps: Vec<(&str, Measurement<'_>)> = steps.into();
     for case in &cases {
         steps.push((case.name, pump(&runtime, case)?));
     }
     let mut times = vec![Vec::new(); steps.len()];
     for _ in 0..runs {
         for ((_, step), times) in steps.iter_mut().zip(&mut times) {
-            let began = Instant::now();
+            let start = Instant::now();
             for block in &blocks {
                 step(block)?;
             }
-            times.push(began.elapsed());
+            times.push(start.elapsed());
         }
     }
     print("\none core, from memory                  median   of pass-through");
@@ -111,31 +119,31 @@ pub(crate) fn measure(dir: &Path, runs: usize) -> Result<(), BoxError> {
         let median = times.get(times.len() / 2).map_or(0.0, Duration::as_secs_f64);
         rates.push((name, bytes as f64 / 1e9 / median));
     }
-    let whole = rates.iter().find(|(name, _)| *name == PASS_THROUGH).map_or(1.0, |(_, rate)| *rate);
+    let pass_through = rates.iter().find(|(name, _)| *name == PASS_THROUGH).map_or(1.0, |(_, rate)| *rate);
     for (name, rate) in rates {
-        print(&format!("{name:<36} {rate:>6.2} GB/s {:>8.0} %", 100.0 * rate / whole));
+        print(&format!("{name:<36} {rate:>6.2} GB/s {:>8.0} %", 100.0 * rate / pass_through));
     }
     Ok(())
 }
 
-/// What all others are compared with: every line, each speaking for itself.
+/// Baseline of the other cases: every line is exported.
 const PASS_THROUGH: &str = "pump: pass-through";
 
-/// Microsoft's sample of 193 rules, which is not ours to ship: measured where it lies here.
-const SAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/vectors/anonymizer/samples/configuration-sample.json");
+/// Microsoft's safe harbor sample of 193 rules.
+const SAFE_HARBOR_CONFIG: &str = include_str!("../../samples/anonymization/safe-harbor.json");
 
-/// One way of reading a lake.
+/// Export request whose throughput is measured.
 struct Case {
     name: &'static str,
     request: ExportRequest,
-    pass: Pass,
-    /// The patients of the group.
+    read_mode: ReadMode,
+    /// Patients of the exported group.
     members: Vec<String>,
-    /// What resources are de-identified by.
+    /// Anonymization configuration.
     config: Option<String>,
 }
 
-/// A hundred of the lake's patients, or all of a smaller lake's.
+/// Number of group members. A smaller lake has fewer.
 const MEMBERS: usize = 100;
 
 fn cases(dir: &Path) -> Result<Vec<Case>, BoxError> {
@@ -143,28 +151,27 @@ fn cases(dir: &Path) -> Result<Vec<Case>, BoxError> {
     let all = ExportRequest::default;
     let members: Vec<String> = patients(dir)?.into_iter().take(MEMBERS).collect();
     let filtered = |queries: &[&str]| ExportRequest { type_filters: queries.iter().map(|query| (*query).to_owned()).collect(), ..all() };
-    let case = |name, request, pass| Case { name, request, pass, members: Vec::new(), config: None };
-    let deidentified = |name, config| Case { config: Some(config), ..case(name, all(), Pass::Direct) };
+    let case = |name, request, read_mode| Case { name, request, read_mode, members: Vec::new(), config: None };
+    let deidentified = |name, config| Case { config: Some(config), ..case(name, all(), ReadMode::SinglePass) };
     let group = || ExportRequest { level: Level::Group("g".to_owned()), ..all() };
-    let sample = fs::read_to_string(SAMPLE).ok();
-    let mut cases = vec![
-        case(PASS_THROUGH, all(), Pass::Direct),
-        case("pump: the same, versions noted", all(), Pass::Noting),
-        case("pump: _since, half", ExportRequest { since, ..all() }, Pass::Direct),
-        case("pump: all patients", ExportRequest { level: Level::AllPatients, ..all() }, Pass::Direct),
-        case("pump: all patients, versions noted", ExportRequest { level: Level::AllPatients, ..all() }, Pass::Noting),
-        Case { members: members.clone(), ..case("pump: a group of 100", group(), Pass::Direct) },
-        Case { members, ..case("pump: a group of 100, versions noted", group(), Pass::Noting) },
-        case("pump: _typeFilter category", filtered(&["Observation?category=laboratory"]), Pass::Direct),
+    let cases = vec![
+        case(PASS_THROUGH, all(), ReadMode::SinglePass),
+        case("pump: pass-through, optimistic", all(), ReadMode::Optimistic),
+        case("pump: _since, half", ExportRequest { since, ..all() }, ReadMode::SinglePass),
+        case("pump: all patients", ExportRequest { level: Level::AllPatients, ..all() }, ReadMode::SinglePass),
+        case("pump: all patients, optimistic", ExportRequest { level: Level::AllPatients, ..all() }, ReadMode::Optimistic),
+        Case { members: members.clone(), ..case("pump: a group of 100", group(), ReadMode::SinglePass) },
+        Case { members, ..case("pump: a group of 100, optimistic", group(), ReadMode::Optimistic) },
+        case("pump: _typeFilter category", filtered(&["Observation?category=laboratory"]), ReadMode::SinglePass),
         case(
             "pump: _typeFilter category, date",
             filtered(&["Observation?category=laboratory&date=ge2015&date=lt2018-06-01"]),
-            Pass::Direct,
+            ReadMode::SinglePass,
         ),
-        case("pump: _elements", ExportRequest { elements: vec!["subject".to_owned(), "code".to_owned()], ..all() }, Pass::Direct),
+        case("pump: _elements", ExportRequest { elements: vec!["subject".to_owned(), "code".to_owned()], ..all() }, ReadMode::SinglePass),
         deidentified("pump: 18 rules of our own", include_str!("../../samples/anonymization/study.json").to_owned()),
+        deidentified("pump: Microsoft's safe harbor sample", SAFE_HARBOR_CONFIG.to_owned()),
     ];
-    cases.extend(sample.map(|config| deidentified("pump: Microsoft's safe harbor sample", config)));
     Ok(cases)
 }
 
@@ -179,10 +186,10 @@ fn patients(dir: &Path) -> Result<Vec<String>, BoxError> {
     Ok(ids)
 }
 
-/// What is done to one block.
-type Step<'a> = Box<dyn FnMut(&Bytes) -> Result<(), BoxError> + 'a>;
+/// Function that processes one block.
+type Measurement<'a> = Box<dyn FnMut(&Bytes) -> Result<(), BoxError> + 'a>;
 
-/// Blocks of whole lines from all files of the lake alike.
+/// Reads blocks of whole lines, with the same share of every file of the lake.
 fn blocks(dir: &Path) -> Result<Vec<Bytes>, BoxError> {
     let files = lake::files(dir)?;
     let total = crate::lakes::stored_bytes(dir)?;
@@ -198,31 +205,31 @@ fn blocks(dir: &Path) -> Result<Vec<Bytes>, BoxError> {
     Ok(blocks)
 }
 
-fn deid(config: &str) -> Result<Deid, BoxError> {
+fn deid(config: &str) -> Result<JobDeidentifier, BoxError> {
     let secret = JobSecret([7; 32]);
-    let rules = Deidentification::read(config.as_bytes(), FhirVersion::default())?;
-    Ok(Deid { rules: rules.with(&terms(&secret, Millis(1_769_846_400_000).day())), secret })
+    let config = DeidConfig::parse(config.as_bytes(), FhirVersion::default())?;
+    Ok(JobDeidentifier::new(&config, secret, Millis(1_769_846_400_000)))
 }
 
-/// Feeds an [`OpenCheckpoint`] as a reading task does.
-fn pump<'r>(runtime: &'r tokio::runtime::Runtime, case: &Case) -> Result<Step<'r>, BoxError> {
+/// Builds a function that feeds an [`OpenCheckpoint`] like a read task.
+fn pump<'r>(runtime: &'r tokio::runtime::Runtime, case: &Case) -> Result<Measurement<'r>, BoxError> {
     let mut lease = lease(case);
-    let patient = ResourceType::named("Patient").ok_or("no Patient")?;
-    let keys = Keys::of(&lease.job.id);
-    let entries = case.members.iter().map(|id| Entry { kind: patient, key: keys.key(patient, id.as_bytes()), is_late: false });
-    let roster = (!case.members.is_empty()).then(|| Roster::of(&lease.job.id, entries));
+    let patient = ResourceType::PATIENT;
+    let keys = ResourceKeyHasher::from_job(&lease.job.id);
+    let members = case.members.iter().map(|id| PatientSetMember { resource_type: patient, key: keys.key(patient, id.as_bytes()), is_late_joiner: false });
+    let patient_set = (!case.members.is_empty()).then(|| PatientSet::new(&lease.job.id, members));
     let deid = case.config.as_deref().map(deid).transpose()?;
-    let selection = Selection::of(&lease.job, &WorkerSettings::default(), roster, deid)?;
-    let mut reading = Reading::new(selection, How::First(case.pass));
-    let mut page = OpenCheckpoint::new(&Nowhere, &lease);
+    let selection = Selection::new(&lease.job, &LakeSettings::default(), patient_set, deid)?;
+    let mut reading = LineProcessor::new(selection, ReadPass::First(case.read_mode));
+    let mut checkpoint = OpenCheckpoint::new(&NullOutputStore, &lease);
     Ok(Box::new(move |block| {
         runtime.block_on(async {
             let mut from = 0;
-            while let Fill::FullAt(at) = page.feed(block, 1, from, ("sample", 0), &mut reading).await? {
-                drop(page.take_drafts());
-                black_box(page.take_notes().count());
-                lease.step += 1;
-                page.turn(&lease);
+            while let AddOutcome::FullAt(at) = checkpoint.add_lines(block, 1, from, ("sample", 0), &mut reading).await? {
+                drop(checkpoint.take_files());
+                black_box(checkpoint.take_version_fragments().count());
+                lease.fencing_token += 1;
+                checkpoint.start_next(&lease);
                 from = usize::try_from(at - 1)?;
             }
             Ok(())
@@ -236,9 +243,9 @@ fn lease(case: &Case) -> Lease {
         transaction_time: Millis(4_000_000_000_000),
         tasks: 1,
         source_bytes: 1,
-        pass: case.pass,
-        roster: None,
-        left_out: LeftOut::default(),
+        read_mode: case.read_mode,
+        patient_set: None,
+        omitted: OmittedSubjects::default(),
     };
     let job = Job {
         state: JobState::Running,
@@ -251,47 +258,47 @@ fn lease(case: &Case) -> Lease {
         work: Work::Read(Vec::new()),
         job,
         attempt: 1,
-        step: 1,
-        tries: 1,
+        fencing_token: 1,
+        attempts_since_progress: 1,
         until: Millis(u64::MAX),
         cursor: Cursor::default(),
-        claim: None,
-        tally: Tally::default(),
+        reserved_file: None,
+        counters: Counters::default(),
     }
 }
 
-/// A destination that keeps nothing.
-struct Nowhere;
+/// Output store that discards everything.
+struct NullOutputStore;
 
-struct NoFile;
+struct NullFileWriter;
 
-impl Draft for NoFile {
+impl FileWriter for NullFileWriter {
     async fn write(&mut self, bytes: Bytes) -> Result<(), StoreError> {
         black_box(bytes);
         Ok(())
     }
 
-    async fn settle(self, _: FileName, _: Content) -> Result<(), StoreError> {
+    async fn commit(self, _: FileName, _: FileSummary) -> Result<(), StoreError> {
         Ok(())
     }
 }
 
-impl OutputStore for Nowhere {
-    type Draft = NoFile;
+impl OutputStore for NullOutputStore {
+    type Writer = NullFileWriter;
 
     async fn check(&self, _: Option<&str>) -> Result<(), StoreError> {
         Ok(())
     }
 
-    async fn configuration(&self, _: Option<&str>, _: &ConfigName, _: Option<&str>) -> Result<Configuration, StoreError> {
-        Ok(Configuration::Absent)
+    async fn anonymization_config(&self, _: Option<&str>, _: &ConfigName, _: Option<&str>) -> Result<ConfigLookup, StoreError> {
+        Ok(ConfigLookup::Absent)
     }
 
-    async fn draft(&self, _: &Folder, _: FragmentName) -> Result<NoFile, StoreError> {
-        Ok(NoFile)
+    async fn new_fragment(&self, _: &Folder, _: FragmentName) -> Result<NullFileWriter, StoreError> {
+        Ok(NullFileWriter)
     }
 
-    async fn adopt(&self, _: &Folder, _: &Tail, _: OutputFileName) -> Result<(), StoreError> {
+    async fn promote(&self, _: &Folder, _: &Fragment, _: OutputFileName) -> Result<(), StoreError> {
         Ok(())
     }
 
@@ -299,11 +306,11 @@ impl OutputStore for Nowhere {
         Box::pin(stream::empty())
     }
 
-    async fn grant(&self, _: &Folder, _: &Part) -> Result<Access, StoreError> {
-        Err(StoreError::NotApplied { what: "nowhere", cause: "it keeps nothing".into() })
+    async fn file_access(&self, _: &Folder, _: &OutputFile) -> Result<FileAccess, StoreError> {
+        Err(StoreError::NotApplied { store: "nowhere", cause: "it discards everything".into() })
     }
 
-    async fn sweep(&self, _: &Folder, _: &BTreeSet<OutputFileName>) -> Result<u64, StoreError> {
+    async fn delete_all_except(&self, _: &Folder, _: &BTreeSet<OutputFileName>) -> Result<u64, StoreError> {
         Ok(0)
     }
 }

@@ -1,10 +1,10 @@
-//! The functions' binaries as they are deployed: their sizes, and how long a cold start takes on this machine.
+//! Sizes and cold start times of the deployed function binaries, measured on this machine.
 //!
 //! `cargo bench -p headrace-tests --bench functions -- target/release`, after a release build of the functions.
 //!
-//! A cold start is the time from the process's start to its first answer, with its clients built, against a Lambda
-//! runtime API of our own on loopback. The event is one that is answered without asking AWS; the reaper, which has
-//! none, asks a table that is empty.
+//! A cold start is the time from the start of the process to its first response, including the creation of AWS clients. The functions
+//! run against a local implementation of the Lambda runtime API. Their events need no AWS calls, except for the reaper, which
+//! queries an empty table.
 
 use std::error::Error;
 use std::fs;
@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::extract::{Path as InPath, State};
+use axum::extract::{Path as UrlPath, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
@@ -27,19 +27,19 @@ use tokio::sync::oneshot;
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
-/// Whoever has not answered by then never will.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Time limit for a cold start.
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 const FUNCTIONS: [&str; 8] = ["kickoff", "status", "cancel", "chunk-worker", "files", "groups", "metadata", "reaper"];
 
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// Where the binaries are: `target/release` after a release build.
+    /// Folder of the binaries: `target/release` after a release build.
     dir: Option<PathBuf>,
-    /// Cold starts of each; the median counts.
+    /// Number of cold starts of each function.
     #[arg(long, default_value_t = 11)]
     runs: usize,
-    /// `cargo bench` passes this.
+    /// Ignored: `cargo bench` passes this flag.
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -48,10 +48,10 @@ struct Arguments {
 async fn main() -> Result<(), BoxError> {
     let arguments = Arguments::parse();
     let Some(dir) = arguments.dir else {
-        print("functions: name the directory of the built functions, such as target/release, behind `--`");
+        print("functions: pass the folder of the built functions after `--`, such as target/release");
         return Ok(());
     };
-    // Benchmarks run in their package's folder; whoever calls one means the workspace's.
+    // Benchmarks run in the folder of their package, but the argument is relative to the workspace.
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("")).join(dir);
     print(&format!("{:<14} {:>10}   {:>12}  {:>9}  {:>9}", "function", "size", "cold start", "fastest", "slowest"));
     for function in FUNCTIONS {
@@ -60,7 +60,7 @@ async fn main() -> Result<(), BoxError> {
         let mut times = Vec::new();
         for _ in 0..arguments.runs.max(1) {
             times.push(
-                tokio::time::timeout(PATIENCE, cold_start(&binary, event(function)))
+                tokio::time::timeout(TIMEOUT, cold_start(&binary, event(function)))
                     .await
                     .map_err(|_| format!("{function} did not answer"))??,
             );
@@ -74,11 +74,11 @@ async fn main() -> Result<(), BoxError> {
 }
 
 fn print(line: &str) {
-    // Whoever closed the output wants no more.
+    // A closed output is not an error of the benchmark.
     drop(writeln!(std::io::stdout(), "{line}"));
 }
 
-/// An event that the function answers by itself.
+/// Returns an event to which the function responds without AWS calls.
 fn event(function: &str) -> Value {
     let path = match function {
         "chunk-worker" => return json!({ "Records": [] }),
@@ -89,7 +89,7 @@ fn event(function: &str) -> Value {
         "files" => "/_operations/files/00112233445566778899aabbccddeeff/Patient-1.ndjson",
         _ => "/_operations/export/00112233445566778899aabbccddeeff",
     };
-    // Without an identity: refused before anything is asked.
+    // Without an identity, the request is rejected before any AWS call.
     json!({
         "version": "2.0", "routeKey": "$default", "rawPath": path, "rawQueryString": "", "isBase64Encoded": false,
         "headers": { "host": "h", "accept": "application/fhir+json", "prefer": "respond-async" },
@@ -101,25 +101,25 @@ fn event(function: &str) -> Value {
     })
 }
 
-/// What the runtime API knows of the one process it serves.
-struct Sandbox {
+/// State of the Lambda runtime API for one process.
+struct RuntimeApi {
     event: Mutex<Option<Value>>,
-    answered: Mutex<Option<oneshot::Sender<(Instant, String)>>>,
+    responded: Mutex<Option<oneshot::Sender<(Instant, String)>>>,
 }
 
-/// Starts the function and waits for its first answer.
+/// Starts the function and waits for its first response.
 async fn cold_start(binary: &Path, event: Value) -> Result<Duration, BoxError> {
-    let (answered, answer) = oneshot::channel();
-    let sandbox = Arc::new(Sandbox { event: Mutex::new(Some(event)), answered: Mutex::new(Some(answered)) });
+    let (responded, response) = oneshot::channel();
+    let runtime_api = Arc::new(RuntimeApi { event: Mutex::new(Some(event)), responded: Mutex::new(Some(responded)) });
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let address = listener.local_addr()?;
     let routes = Router::new()
-        .route("/2018-06-01/runtime/invocation/next", get(next))
-        .route("/2018-06-01/runtime/{*done}", post(done))
-        .fallback(aws)
-        .with_state(sandbox);
+        .route("/2018-06-01/runtime/invocation/next", get(next_event))
+        .route("/2018-06-01/runtime/{*path}", post(receive_response))
+        .fallback(empty_aws_response)
+        .with_state(runtime_api);
     let server = tokio::spawn(async move { axum::serve(listener, routes).await });
-    let began = Instant::now();
+    let start = Instant::now();
     let child = Command::new(binary)
         .env_clear()
         .envs([("AWS_LAMBDA_RUNTIME_API", address.to_string()), ("AWS_ENDPOINT_URL", format!("http://{address}"))])
@@ -144,40 +144,40 @@ async fn cold_start(binary: &Path, event: Value) -> Result<Duration, BoxError> {
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .spawn();
-    let mut running = Running(child?);
-    let (at, how) = tokio::select! {
-        answer = answer => answer?,
-        ended = running.ended() => return Err(format!("{} {}", binary.display(), ended?).into()),
+    let mut child = ChildProcess(child?);
+    let (responded_at, path) = tokio::select! {
+        response = response => response?,
+        exit = child.unexpected_exit() => return Err(format!("{} {}", binary.display(), exit?).into()),
     };
     server.abort();
-    if how.ends_with("/response") { Ok(at - began) } else { Err(format!("{} answered with {how}", binary.display()).into()) }
+    if path.ends_with("/response") { Ok(responded_at - start) } else { Err(format!("{} posted {path}", binary.display()).into()) }
 }
 
-/// A process that ends with this value.
-struct Running(Child);
+/// Process that is killed when this value is dropped.
+struct ChildProcess(Child);
 
-impl Running {
-    /// Says so if it ends by itself, which no function does.
-    async fn ended(&mut self) -> Result<String, BoxError> {
+impl ChildProcess {
+    /// Waits until the process exits by itself, which no function does, and describes its exit.
+    async fn unexpected_exit(&mut self) -> Result<String, BoxError> {
         loop {
             if let Some(status) = self.0.try_wait()? {
-                return Ok(format!("ended before it answered: {status}"));
+                return Ok(format!("exited before it responded: {status}"));
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 }
 
-impl Drop for Running {
+impl Drop for ChildProcess {
     fn drop(&mut self) {
-        // One that has ended needs no end.
+        // Fails if the process has already exited.
         drop(self.0.kill().and_then(|()| self.0.wait()));
     }
 }
 
-/// The first event, then none.
-async fn next(State(sandbox): State<Arc<Sandbox>>) -> Response {
-    let event = sandbox.event.lock().unwrap_or_else(PoisonError::into_inner).take();
+/// Returns the event to the first caller. Later callers wait forever.
+async fn next_event(State(runtime_api): State<Arc<RuntimeApi>>) -> Response {
+    let event = runtime_api.event.lock().unwrap_or_else(PoisonError::into_inner).take();
     let Some(event) = event else { return std::future::pending().await };
     let headers = [
         ("lambda-runtime-aws-request-id", "8476a536-e9f4-11e8-9739-2dfe598c3fcd"),
@@ -188,16 +188,16 @@ async fn next(State(sandbox): State<Arc<Sandbox>>) -> Response {
     (headers, event.to_string()).into_response()
 }
 
-async fn done(State(sandbox): State<Arc<Sandbox>>, InPath(done): InPath<String>) -> StatusCode {
-    let answered = sandbox.answered.lock().unwrap_or_else(PoisonError::into_inner).take();
-    if let Some(answered) = answered {
-        // Nobody waits any more once the patience is over.
-        drop(answered.send((Instant::now(), done)));
+async fn receive_response(State(runtime_api): State<Arc<RuntimeApi>>, UrlPath(path): UrlPath<String>) -> StatusCode {
+    let sender = runtime_api.responded.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(sender) = sender {
+        // The receiver is gone after the time limit.
+        drop(sender.send((Instant::now(), path)));
     }
     StatusCode::ACCEPTED
 }
 
-/// An AWS in which there is nothing.
-async fn aws() -> Response {
+/// Responds to AWS calls with an empty query result.
+async fn empty_aws_response() -> Response {
     ([("content-type", "application/x-amz-json-1.0")], r#"{"Items":[],"Count":0,"ScannedCount":0}"#).into_response()
 }

@@ -1,24 +1,24 @@
-//! Writes `shared/fhir/tables` and `shared/fhir/structures` from unpacked packages of FHIR definitions; `.ci/fhir/tables.sh` calls it.
+//! Writes `shared/fhir/tables` and `shared/fhir/structures` from unpacked FHIR packages. `.ci/fhir/tables.sh` runs it.
 
 use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use headrace_tests::fhir_tables::write_table;
+use headrace_tests::fhir_tables::derive_tables;
 
-/// Derives two tables per package, of what an export asks and of what the types are made of, and prints which parts of the definitions no table can hold.
+/// Derives two tables per FHIR package, one of search parameters and one of elements, and prints the unsupported parts of definitions.
 #[derive(Debug, Parser)]
 #[command(name = "fhir_tables")]
 struct Arguments {
-    /// The folder whose folders `tables` and `structures` they go to.
+    /// Folder with the subfolders `tables` and `structures` to write to.
     out: PathBuf,
-    /// Unpacked packages, each with a name for its table: r4=node_modules/hl7.fhir.r4.examples
-    #[arg(required = true, value_parser = named_folder)]
+    /// Unpacked packages as NAME=FOLDER, such as r4=node_modules/hl7.fhir.r4.examples. Tables get the name NAME.txt.
+    #[arg(required = true, value_parser = parse_package)]
     packages: Vec<(String, PathBuf)>,
 }
 
-fn named_folder(argument: &str) -> Result<(String, PathBuf), String> {
+fn parse_package(argument: &str) -> Result<(String, PathBuf), String> {
     let (name, folder) = argument.split_once('=').ok_or("expected NAME=FOLDER, such as r4=node_modules/hl7.fhir.r4.examples")?;
     Ok((name.to_owned(), folder.into()))
 }
@@ -35,12 +35,12 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     for (name, folder) in &arguments.packages {
-        let table = write_table(folder)?;
-        for (folder, text) in [("tables", &table.text), ("structures", &table.structures)] {
+        let tables = derive_tables(folder)?;
+        for (folder, text) in [("tables", &tables.text), ("structures", &tables.structures)] {
             let file = arguments.out.join(folder).join(format!("{name}.txt"));
             std::fs::write(&file, text).map_err(|error| format!("{}: {error}", file.display()))?;
         }
-        for remark in &table.remarks {
+        for remark in &tables.remarks {
             println!("{name}: {remark}");
         }
     }

@@ -1,5 +1,5 @@
-//! The `headrace` program once more: Cargo builds programs for the tests of their own package only, and these tests start
-//! and kill it.
+//! The `headrace` program for tests that start and kill it. Cargo builds binaries only for tests of the same package, so this package
+//! needs its own.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! Lakes of NDJSON from a shell: write the shipped ones anew, multiply one, count one.
+//! Command line tool for NDJSON lakes: writes the samples, multiplies, prints and counts lakes.
 
 use std::error::Error;
 use std::io::Write as _;
@@ -7,35 +7,35 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::{Parser, Subcommand};
-use headrace_tests::lake::{self, LakeError, Packing};
+use headrace_tests::lake::{self, LakeError, Compression};
 
-/// Makes and measures lakes of FHIR NDJSON for tests and benchmarks.
+/// Creates and measures lakes of FHIR NDJSON for tests and benchmarks.
 #[derive(Debug, Parser)]
 #[command(name = "lake")]
 struct Arguments {
     #[command(subcommand)]
-    verb: Verb,
+    action: Action,
 }
 
 #[derive(Debug, Subcommand)]
-enum Verb {
-    /// Write the sample lake; the same bytes every time.
+enum Action {
+    /// Write the sample lake, always with the same bytes.
     Sample {
-        /// An empty folder, or one that does not exist yet.
+        /// Empty or new folder.
         dir: PathBuf,
     },
-    /// Write the lake of lines that are no resources among good ones.
+    /// Write the lake with invalid lines among valid resources.
     Broken {
-        /// An empty folder, or one that does not exist yet.
+        /// Empty or new folder.
         dir: PathBuf,
     },
-    /// Write every line of a lake several times, each copy with ids of its own.
+    /// Write several copies of a lake, each with its own ids.
     Multiply {
-        /// The lake: plain, .gz and .zst files.
+        /// Source lake with .ndjson, .ndjson.gz and .ndjson.zst files.
         from: PathBuf,
-        /// An empty folder, or one that does not exist yet.
+        /// Empty or new folder.
         to: PathBuf,
-        /// How many copies, the original included.
+        /// Number of copies, including the original.
         #[arg(long, short = 'n', value_parser = clap::value_parser!(u32).range(1..))]
         times: u32,
         /// Write .ndjson.gz files.
@@ -45,20 +45,20 @@ enum Verb {
         #[arg(long)]
         zstd: bool,
     },
-    /// Print every line of a lake, unpacked.
+    /// Print every line of a lake, decompressed.
     Cat {
-        /// The lake.
+        /// Lake folder.
         dir: PathBuf,
     },
     /// Print lines and bytes per resource type.
     Count {
-        /// The lake.
+        /// Lake folder.
         dir: PathBuf,
     },
 }
 
 fn main() -> ExitCode {
-    match run(Arguments::parse().verb) {
+    match run(Arguments::parse().action) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprint!("lake: {error}");
@@ -73,32 +73,32 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(verb: Verb) -> Result<(), LakeError> {
-    match verb {
-        Verb::Sample { dir } => lake::sample::write(&dir),
-        Verb::Broken { dir } => lake::broken::write(&dir),
-        Verb::Multiply { from, to, times, gzip, zstd } => {
-            let packing = match (gzip, zstd) {
-                (true, _) => Packing::Gzip,
-                (_, true) => Packing::Zstd,
-                (false, false) => Packing::Plain,
+fn run(action: Action) -> Result<(), LakeError> {
+    match action {
+        Action::Sample { dir } => lake::sample::write(&dir),
+        Action::Broken { dir } => lake::broken::write(&dir),
+        Action::Multiply { from, to, times, gzip, zstd } => {
+            let compression = match (gzip, zstd) {
+                (true, _) => Compression::Gzip,
+                (_, true) => Compression::Zstd,
+                (false, false) => Compression::Plain,
             };
             let start = Instant::now();
-            let written = lake::multiply(&from, &to, times, packing)?;
+            let written = lake::multiply(&from, &to, times, compression)?;
             let (seconds, megabytes) = (start.elapsed().as_secs_f64(), written.bytes as f64 / 1e6);
             eprintln!("{} files, {} lines, {megabytes:.1} MB in {seconds:.2} s", written.files, written.lines);
             Ok(())
         }
-        Verb::Cat { dir } => {
+        Action::Cat { dir } => {
             let mut out = std::io::stdout().lock();
             let written = lake::lines(&dir)?.into_iter().try_for_each(|line| out.write_all(&[&line[..], b"\n"].concat()));
             written.map_err(|cause| LakeError::File { path: PathBuf::from("standard output"), cause })
         }
-        Verb::Count { dir } => {
+        Action::Count { dir } => {
             let tallies = lake::count(&dir)?;
             let mut total = lake::Tally::default();
             for (name, tally) in &tallies {
-                let name = if name.is_empty() { "(no resource)" } else { name };
+                let name = if name.is_empty() { "(no type)" } else { name };
                 println!("{name:<24}{:>10}{:>14}", tally.lines, tally.bytes);
                 total.lines += tally.lines;
                 total.bytes += tally.bytes;

@@ -1,11 +1,11 @@
-//! `AccessStore`: registrations. What tokens leave there is in the flows.
+//! Contract of `AccessStore`: client registrations. Flow tests cover what token requests store.
 
 use headrace_core::access::{Client, ClientKeys, Scopes};
 use headrace_core::ports::AccessStore;
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::ids::Caller;
 
-use super::Held;
+use super::CaseResult;
 
 /// Runs the suite: `access_store_contract!(name, crate::open)`.
 #[macro_export]
@@ -16,11 +16,11 @@ macro_rules! access_store_contract {
             $name,
             $open,
             [
-                a_registration_is_read_back_whole,
-                a_name_is_given_once,
-                whoever_saw_an_older_registration_changes_nothing,
-                clients_are_listed_by_name_page_by_page,
-                a_forgotten_client_is_gone_and_its_name_free,
+                a_stored_registration_is_read_back_unchanged,
+                a_client_id_can_be_registered_only_once,
+                a_write_based_on_an_older_registration_changes_nothing,
+                clients_are_listed_by_id_in_pages,
+                a_removed_client_is_gone_and_its_id_can_be_reused,
             ]
         );
     };
@@ -28,17 +28,17 @@ macro_rules! access_store_contract {
 
 fn client(id: &str, at: u64) -> Client {
     let keys = ClientKeys::JwksUrl("https://lab.example/jwks.json".to_owned());
-    let scopes = Scopes::of_text("system/Patient.rs system/Observation.rs?category=laboratory", Default::default()).0;
+    let scopes = Scopes::parse("system/Patient.rs system/Observation.rs?category=laboratory", Default::default()).0;
     Client {
         name: Some("The \"laboratory\"".to_owned()),
         groups: Some(["g-1".to_owned(), "g-2".to_owned()].into()),
-        jobs: Some(3),
+        max_exports: Some(3),
         ..Client::new(Caller(id.to_owned()), keys, scopes, Millis(at))
     }
 }
 
-/// And nobody else is found by its name.
-pub async fn a_registration_is_read_back_whole(store: &impl AccessStore) -> Held {
+/// Checks that a stored registration is read back, and that a similar client id finds nothing.
+pub async fn a_stored_registration_is_read_back_unchanged(store: &impl AccessStore) -> CaseResult {
     let lab = client("arn:aws:iam::1:role/Lab#x", 5);
     assert!(store.put_client(&lab, None).await?);
     assert_eq!(store.client(&lab.id).await?, Some(lab));
@@ -46,8 +46,8 @@ pub async fn a_registration_is_read_back_whole(store: &impl AccessStore) -> Held
     Ok(())
 }
 
-/// The second registration changes nothing.
-pub async fn a_name_is_given_once(store: &impl AccessStore) -> Held {
+/// Checks that a second registration is rejected and changes nothing.
+pub async fn a_client_id_can_be_registered_only_once(store: &impl AccessStore) -> CaseResult {
     let lab = client("lab", 5);
     assert!(store.put_client(&lab, None).await?);
     assert!(!store.put_client(&client("lab", 6), None).await?);
@@ -55,21 +55,21 @@ pub async fn a_name_is_given_once(store: &impl AccessStore) -> Held {
     Ok(())
 }
 
-/// Nor does whoever saw one that was never there.
-pub async fn whoever_saw_an_older_registration_changes_nothing(store: &impl AccessStore) -> Held {
+/// Checks that writes and removals fail unless they are based on the current registration.
+pub async fn a_write_based_on_an_older_registration_changes_nothing(store: &impl AccessStore) -> CaseResult {
     store.put_client(&client("lab", 5), None).await?;
     let disabled = Client { is_disabled: true, changed_at: Millis(7), ..client("lab", 5) };
     assert!(store.put_client(&disabled, Some(Millis(5))).await?);
     assert!(!store.put_client(&Client { changed_at: Millis(8), ..client("lab", 5) }, Some(Millis(5))).await?);
     assert!(!store.remove_client(&disabled.id, Millis(5)).await?);
     assert_eq!(store.client(&disabled.id).await?, Some(disabled));
-    assert!(!store.put_client(&client("nobody", 8), Some(Millis(5))).await?);
-    assert_eq!(store.client(&Caller("nobody".to_owned())).await?, None);
+    assert!(!store.put_client(&client("unknown", 8), Some(Millis(5))).await?);
+    assert_eq!(store.client(&Caller("unknown".to_owned())).await?, None);
     Ok(())
 }
 
-/// None twice, none left out, whatever the length of a page.
-pub async fn clients_are_listed_by_name_page_by_page(store: &impl AccessStore) -> Held {
+/// Checks that pages of any size list every client exactly once.
+pub async fn clients_are_listed_by_id_in_pages(store: &impl AccessStore) -> CaseResult {
     let names = ["A", "a", "b#1", "b/2", "lab", "study-7", "zzz"];
     for name in names.iter().rev() {
         store.put_client(&client(name, 5), None).await?;
@@ -90,8 +90,8 @@ pub async fn clients_are_listed_by_name_page_by_page(store: &impl AccessStore) -
     Ok(())
 }
 
-/// Forgetting it again says that somebody was faster.
-pub async fn a_forgotten_client_is_gone_and_its_name_free(store: &impl AccessStore) -> Held {
+/// Checks that removing a client twice fails the second time.
+pub async fn a_removed_client_is_gone_and_its_id_can_be_reused(store: &impl AccessStore) -> CaseResult {
     let lab = client("lab", 5);
     store.put_client(&lab, None).await?;
     assert!(store.remove_client(&lab.id, Millis(5)).await?);

@@ -1,32 +1,33 @@
-//! `ResourceSource`.
+//! Contract of `ResourceSource`.
 
 use std::ops::Range;
 
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 use headrace_core::job::task::Pin;
-use headrace_core::lake::slices::encoding_of;
+use headrace_core::lake::slices::encoding_from_name;
 use headrace_core::ports::ResourceSource;
 use headrace_core::vocab::error::SourceError;
 
-use super::{BoxError, Held};
+use super::{BoxError, CaseResult};
 
-/// An empty lake and a way to fill it.
-pub trait LakeShore {
-    /// The lake.
+/// Empty lake under test, which a case can fill.
+pub trait TestLake {
+    /// Source that reads the lake.
     type Source: ResourceSource;
 
-    /// The lake as an export reads it.
+    /// Returns the source as an export uses it.
     fn source(&self) -> &Self::Source;
 
-    /// Writes an object, or replaces it by other bytes.
-    fn put(&self, object: &str, bytes: Bytes) -> impl Future<Output = Held>;
+    /// Writes or replaces an object.
+    fn put(&self, object: &str, bytes: Bytes) -> impl Future<Output = CaseResult>;
 
     /// Removes an object.
-    fn remove(&self, object: &str) -> impl Future<Output = Held>;
+    fn remove(&self, object: &str) -> impl Future<Output = CaseResult>;
 
-    /// A lake that is not there, and what the error must name: where it should be, and the setting if there is one.
-    fn absent(&self) -> (Self::Source, Vec<String>);
+    /// Returns a source whose lake does not exist, and the words that the error must contain: its location, and the setting if there is
+    /// one.
+    fn missing(&self) -> (Self::Source, Vec<String>);
 }
 
 /// Runs the suite: `resource_source_contract!(name, crate::open)`.
@@ -39,23 +40,23 @@ macro_rules! resource_source_contract {
             $open,
             [
                 a_listing_of_many_objects_is_complete_and_in_order,
-                an_empty_lake_is_an_empty_listing,
-                odd_names_are_names,
+                an_empty_lake_has_an_empty_listing,
+                object_names_may_contain_special_characters,
                 ranges_are_exact,
-                a_changed_object_is_never_read_as_what_was_pinned,
-                a_removed_object_is_named,
-                an_absent_lake_says_what_to_do,
+                a_changed_object_is_never_read_as_the_pinned_version,
+                reading_a_removed_object_names_it,
+                a_missing_lake_is_reported_with_a_remedy,
             ]
         );
     };
 }
 
-/// All pages of the listing, without what is no NDJSON.
-async fn list(shore: &impl LakeShore) -> Result<Vec<Pin>, BoxError> {
+/// Lists all NDJSON objects of the lake.
+async fn list(lake: &impl TestLake) -> Result<Vec<Pin>, BoxError> {
     let (mut pins, mut after) = (Vec::new(), None);
     loop {
-        let listing = shore.source().list(after.as_deref()).await?;
-        pins.extend(listing.objects.into_iter().filter(|pin| encoding_of(&pin.object).is_some()));
+        let listing = lake.source().list(after.as_deref()).await?;
+        pins.extend(listing.objects.into_iter().filter(|pin| encoding_from_name(&pin.object).is_some()));
         match listing.next {
             Some(next) => after = Some(next),
             None => return Ok(pins),
@@ -63,116 +64,117 @@ async fn list(shore: &impl LakeShore) -> Result<Vec<Pin>, BoxError> {
     }
 }
 
-async fn pin(shore: &impl LakeShore, object: &str) -> Result<Pin, BoxError> {
-    let found = list(shore).await?.into_iter().find(|pin| pin.object == object);
+async fn pin(lake: &impl TestLake, object: &str) -> Result<Pin, BoxError> {
+    let found = list(lake).await?.into_iter().find(|pin| pin.object == object);
     Ok(found.ok_or_else(|| format!("{object} is not listed"))?)
 }
 
-async fn read(shore: &impl LakeShore, pin: &Pin, range: Range<u64>) -> Result<Bytes, SourceError> {
-    let chunks: Vec<Bytes> = shore.source().read(pin, range).try_collect().await?;
+async fn read(lake: &impl TestLake, pin: &Pin, range: Range<u64>) -> Result<Bytes, SourceError> {
+    let chunks: Vec<Bytes> = lake.source().read(pin, range).try_collect().await?;
     Ok(chunks.concat().into())
 }
 
-/// Bytes that differ wherever they are.
+/// Generates bytes that differ at every position.
 fn pattern(length: u32) -> Bytes {
     (0..length).map(|n| (n.wrapping_mul(2_654_435_761) >> 24).to_le_bytes()[0]).collect()
 }
 
-/// More than one page of S3, in the order of their names' bytes, each once, with its size.
-pub async fn a_listing_of_many_objects_is_complete_and_in_order(shore: &impl LakeShore) -> Held {
+/// Checks a listing of more than one S3 page: in byte order of the names, without duplicates, with sizes.
+pub async fn a_listing_of_many_objects_is_complete_and_in_order(lake: &impl TestLake) -> CaseResult {
     let mut names: Vec<String> = (0..1_050).map(|n| format!("Observation/{}/{n}.ndjson.gz", n % 7)).collect();
     names.extend(["Observation-1.ndjson".to_owned(), "Observation.ndjson".to_owned(), "a/b/c/type=Patient/x.ndjson.zst".to_owned()]);
     for (length, name) in names.iter().enumerate() {
-        shore.put(name, Bytes::from(vec![b'x'; length % 5])).await?;
+        lake.put(name, Bytes::from(vec![b'x'; length % 5])).await?;
     }
-    shore.put("README.md", Bytes::from_static(b"not for us")).await?;
+    lake.put("README.md", Bytes::from_static(b"not NDJSON")).await?;
     let mut expected: Vec<(String, u64)> = names.into_iter().enumerate().map(|(length, name)| (name, length as u64 % 5)).collect();
     expected.sort();
-    let listed: Vec<(String, u64)> = list(shore).await?.into_iter().map(|pin| (pin.object, pin.size)).collect();
+    let listed: Vec<(String, u64)> = list(lake).await?.into_iter().map(|pin| (pin.object, pin.size)).collect();
     assert!(listed.is_sorted(), "not in order");
     assert_eq!(listed, expected);
     Ok(())
 }
 
-/// Nothing to export is no error.
-pub async fn an_empty_lake_is_an_empty_listing(shore: &impl LakeShore) -> Held {
-    shore.source().check().await?;
-    assert!(list(shore).await?.is_empty());
+/// Checks that an empty lake is not an error.
+pub async fn an_empty_lake_has_an_empty_listing(lake: &impl TestLake) -> CaseResult {
+    lake.source().check().await?;
+    assert!(list(lake).await?.is_empty());
     Ok(())
 }
 
-/// Blanks, plus and percent signs, quotes, other scripts.
-pub async fn odd_names_are_names(shore: &impl LakeShore) -> Held {
+/// Checks names with spaces, plus and percent signs, quotes and non-ASCII characters.
+pub async fn object_names_may_contain_special_characters(lake: &impl TestLake) -> CaseResult {
     let names = ["a b", "a+b", "100%", "%41", "ß☃🦀", "x&y=z?", "it's \"#1\"", "a;b,c:d@e!$", "(1)[2]{3}", "~tilde~"];
     let names = names.map(|name| format!("Patient {name}/{name}.ndjson"));
     for name in &names {
-        shore.put(name, Bytes::from(name.clone())).await?;
+        lake.put(name, Bytes::from(name.clone())).await?;
     }
-    let pins = list(shore).await?;
+    let pins = list(lake).await?;
     assert_eq!(pins.len(), names.len());
     for name in &names {
-        let pin = pin(shore, name).await?;
-        assert_eq!(read(shore, &pin, 0..pin.size).await?, name);
+        let pin = pin(lake, name).await?;
+        assert_eq!(read(lake, &pin, 0..pin.size).await?, name);
     }
     Ok(())
 }
 
-/// To the byte, also where requests and buffers end, and where there is nothing.
-pub async fn ranges_are_exact(shore: &impl LakeShore) -> Held {
+/// Checks ranges at the boundaries of requests and buffers, and empty ones.
+pub async fn ranges_are_exact(lake: &impl TestLake) -> CaseResult {
     const MIB: u64 = 1 << 20;
     let bytes = pattern(9 << 20);
     let size = bytes.len() as u64;
-    shore.put("Patient.ndjson", bytes.clone()).await?;
-    shore.put("empty.ndjson", Bytes::new()).await?;
-    let whole = pin(shore, "Patient.ndjson").await?;
+    lake.put("Patient.ndjson", bytes.clone()).await?;
+    lake.put("empty.ndjson", Bytes::new()).await?;
+    let whole = pin(lake, "Patient.ndjson").await?;
     assert_eq!(whole.size, size);
     for range in [0..size, 0..1, 1..2, MIB - 1..MIB + 1, 4 * MIB - 1..8 * MIB + 1, 4 * MIB..8 * MIB, size - 1..size, 0..0, 5..5, size..size]
     {
         let expected = bytes.slice(usize::try_from(range.start)?..usize::try_from(range.end)?);
-        assert!(read(shore, &whole, range.clone()).await? == expected, "{range:?}");
+        assert!(read(lake, &whole, range.clone()).await? == expected, "{range:?}");
     }
-    let empty = pin(shore, "empty.ndjson").await?;
-    assert!(read(shore, &empty, 0..0).await?.is_empty());
+    let empty = pin(lake, "empty.ndjson").await?;
+    assert!(read(lake, &empty, 0..0).await?.is_empty());
     Ok(())
 }
 
-async fn must_be_changed(shore: &impl LakeShore, pin: &Pin, range: Range<u64>) -> Held {
-    match read(shore, pin, range.clone()).await {
+/// Fails unless reading reports that the object has changed.
+async fn assert_changed(lake: &impl TestLake, pin: &Pin, range: Range<u64>) -> CaseResult {
+    match read(lake, pin, range.clone()).await {
         Err(SourceError::Changed { object }) if object == pin.object => Ok(()),
-        other => Err(format!("{range:?} of {} must be changed, and is {other:?}", pin.object).into()),
+        other => Err(format!("{range:?} of {} must be reported as changed, but the result is {other:?}", pin.object).into()),
     }
 }
 
-/// Of the same length, longer or shorter: the export is a snapshot or it fails.
-pub async fn a_changed_object_is_never_read_as_what_was_pinned(shore: &impl LakeShore) -> Held {
+/// Checks changed objects of the same, a larger and a smaller size. An export must read the pinned version or fail.
+pub async fn a_changed_object_is_never_read_as_the_pinned_version(lake: &impl TestLake) -> CaseResult {
     for length in [30, 40, 20] {
-        shore.put("Patient.ndjson", Bytes::from(vec![b'a'; 30])).await?;
-        let pinned = pin(shore, "Patient.ndjson").await?;
-        assert_eq!(read(shore, &pinned, 0..30).await?.len(), 30);
-        shore.put("Patient.ndjson", Bytes::from(vec![b'b'; length])).await?;
+        lake.put("Patient.ndjson", Bytes::from(vec![b'a'; 30])).await?;
+        let pinned = pin(lake, "Patient.ndjson").await?;
+        assert_eq!(read(lake, &pinned, 0..30).await?.len(), 30);
+        lake.put("Patient.ndjson", Bytes::from(vec![b'b'; length])).await?;
         for range in [0..30, 0..1, 29..30] {
-            must_be_changed(shore, &pinned, range).await?;
+            assert_changed(lake, &pinned, range).await?;
         }
-        let anew = pin(shore, "Patient.ndjson").await?;
+        let anew = pin(lake, "Patient.ndjson").await?;
         assert_ne!(anew.etag, pinned.etag);
-        assert_eq!(read(shore, &anew, 0..anew.size).await?, vec![b'b'; length]);
+        assert_eq!(read(lake, &anew, 0..anew.size).await?, vec![b'b'; length]);
     }
     Ok(())
 }
 
-/// So that the client knows what happened to the lake.
-pub async fn a_removed_object_is_named(shore: &impl LakeShore) -> Held {
-    shore.put("Patient/1 ß.ndjson", Bytes::from_static(b"{}\n")).await?;
-    let pinned = pin(shore, "Patient/1 ß.ndjson").await?;
-    shore.remove("Patient/1 ß.ndjson").await?;
-    must_be_changed(shore, &pinned, 0..3).await?;
-    assert!(list(shore).await?.is_empty());
+/// Checks that the error about a removed object contains its name.
+pub async fn reading_a_removed_object_names_it(lake: &impl TestLake) -> CaseResult {
+    lake.put("Patient/1 ß.ndjson", Bytes::from_static(b"{}\n")).await?;
+    let pinned = pin(lake, "Patient/1 ß.ndjson").await?;
+    lake.remove("Patient/1 ß.ndjson").await?;
+    assert_changed(lake, &pinned, 0..3).await?;
+    assert!(list(lake).await?.is_empty());
     Ok(())
 }
 
-/// Both at the start and in the plan.
-pub async fn an_absent_lake_says_what_to_do(shore: &impl LakeShore) -> Held {
-    let (source, named) = shore.absent();
+/// Checks the error of `check` and of `list`.
+pub async fn a_missing_lake_is_reported_with_a_remedy(lake: &impl TestLake) -> CaseResult {
+    let (source, named) = lake.missing();
     for error in [source.check().await.err(), source.list(None).await.err()] {
         match error {
             Some(SourceError::Misconfigured { remedy, .. }) => {
@@ -180,7 +182,7 @@ pub async fn an_absent_lake_says_what_to_do(shore: &impl LakeShore) -> Held {
                     assert!(remedy.contains(word), "{remedy}");
                 }
             }
-            other => return Err(format!("it must be misconfigured, and is {other:?}").into()),
+            other => return Err(format!("the result must be `Misconfigured`, but is {other:?}").into()),
         }
     }
     Ok(())

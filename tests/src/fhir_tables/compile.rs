@@ -1,36 +1,36 @@
-//! Expressions compiled to paths over JSON members.
+//! Compiles FHIRPath expressions to paths over JSON members.
 
 use super::TableError;
 use super::elements::{Elements, Member};
 use super::expression::Expression;
 
-/// Where to look, and what is found there.
+/// Path over JSON members, with the FHIR type of its values.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct TypedPath {
-    /// `component[].valueQuantity`; empty for the resource itself.
+    /// Path, such as `component[].valueQuantity`. Empty for the resource itself.
     pub(super) path: String,
-    /// `Quantity`.
-    pub(super) kind: String,
-    /// The system of a `code`.
+    /// FHIR type, such as `Quantity`.
+    pub(super) fhir_type: String,
+    /// Code system of a `code`.
     pub(super) system: Option<String>,
-    /// Below which its elements are defined.
-    inside: String,
+    /// Path in the definitions below which its elements are defined.
+    definition_path: String,
 }
 
-/// Where an expression starts.
+/// Starting point of expressions.
 pub(super) struct Focus<'a> {
     pub(super) elements: &'a Elements,
-    /// The element that the expression is relative to.
+    /// Element to which the expressions are relative.
     pub(super) at: TypedPath,
 }
 
 impl TypedPath {
-    /// The resource itself.
-    pub(super) fn resource(kind: &str) -> Self {
-        Self { path: String::new(), kind: kind.to_owned(), system: None, inside: kind.to_owned() }
+    /// Returns the path of the resource itself.
+    pub(super) fn resource(fhir_type: &str) -> Self {
+        Self { path: String::new(), fhir_type: fhir_type.to_owned(), system: None, definition_path: fhir_type.to_owned() }
     }
 
-    /// The same element, as the start of paths relative to it.
+    /// Returns the same element as the start of relative paths.
     pub(super) fn relative(&self) -> Self {
         Self { path: String::new(), ..self.clone() }
     }
@@ -40,14 +40,14 @@ impl TypedPath {
         let brackets = if member.is_list { "[]" } else { "" };
         Self {
             path: format!("{}{dot}{}{brackets}", self.path, member.name),
-            kind: member.kind.to_owned(),
+            fhir_type: member.fhir_type.to_owned(),
             system: member.system.map(str::to_owned),
-            inside: member.inside,
+            definition_path: member.definition_path,
         }
     }
 
-    /// `telecom[]` with something between the brackets.
-    fn narrowed(self, within: &str) -> Result<Self, TableError> {
+    /// Puts a condition or index between the brackets of a path such as `telecom[]`.
+    fn with_condition(self, within: &str) -> Result<Self, TableError> {
         let Some(list) = self.path.strip_suffix("[]") else {
             return Err(TableError::Unexpected(format!("{}: [{within}] needs an array", self.path)));
         };
@@ -56,31 +56,31 @@ impl TypedPath {
 }
 
 impl Focus<'_> {
-    /// The paths of an expression, in its order, each once. None: the definitions say nothing of this focus, or name
-    /// what it does not have.
+    /// Compiles an expression to paths, in order and without duplicates. The result is empty if the expression does not apply to this
+    /// type or names elements that it does not have.
     pub(super) fn compile(&self, expression: &Expression) -> Result<Vec<TypedPath>, TableError> {
         match expression {
-            Expression::Start(name) if *name == self.at.kind => Ok(vec![self.at.clone()]),
-            // A branch about another type. Types begin with a capital letter, elements never do.
-            Expression::Start(name) if name.starts_with(char::is_uppercase) => Ok(Vec::new()),
-            Expression::Start(name) => Ok(self.below(vec![self.at.clone()], name)),
+            Expression::Root(name) if *name == self.at.fhir_type => Ok(vec![self.at.clone()]),
+            // A branch for another type. Types start with a capital letter, elements never do.
+            Expression::Root(name) if name.starts_with(char::is_uppercase) => Ok(Vec::new()),
+            Expression::Root(name) => Ok(self.below(vec![self.at.clone()], name)),
             Expression::Member(of, name) => Ok(self.below(self.compile(of)?, name)),
-            Expression::Index(of, index) => self.compile(of)?.into_iter().map(|path| path.narrowed(index)).collect(),
-            Expression::OfType(of, kind) => {
-                let found = self.compile(of)?.into_iter().filter(|path| self.elements.is_a(&path.kind, kind));
+            Expression::Index(of, index) => self.compile(of)?.into_iter().map(|path| path.with_condition(index)).collect(),
+            Expression::OfType(of, fhir_type) => {
+                let found = self.compile(of)?.into_iter().filter(|path| self.elements.is_subtype(&path.fhir_type, fhir_type));
                 Ok(found.collect())
             }
             Expression::WhereEquals(of, member, value) => {
-                let found = self.compile(of)?.into_iter().filter(|path| self.is_text(&path.inside, member));
-                found.map(|path| path.narrowed(&format!("?{member}={value}"))).collect()
+                let found = self.compile(of)?.into_iter().filter(|path| self.is_primitive(&path.definition_path, member));
+                found.map(|path| path.with_condition(&format!("?{member}={value}"))).collect()
             }
-            Expression::WhereTarget(of, kind) => {
-                let found = self.compile(of)?.into_iter().filter(|path| path.kind == "Reference" || path.kind == "canonical");
-                Ok(found.map(|path| TypedPath { path: format!("{}<{kind}>", path.path), ..path }).collect())
+            Expression::WhereTarget(of, fhir_type) => {
+                let found = self.compile(of)?.into_iter().filter(|path| path.fhir_type == "Reference" || path.fhir_type == "canonical");
+                Ok(found.map(|path| TypedPath { path: format!("{}<{fhir_type}>", path.path), ..path }).collect())
             }
             Expression::Extension(of, url) => {
                 let extensions = self.below(self.compile(of)?, "extension");
-                extensions.into_iter().map(|path| path.narrowed(&format!("?url={url}"))).collect()
+                extensions.into_iter().map(|path| path.with_condition(&format!("?url={url}"))).collect()
             }
             Expression::Union(branches) => {
                 let mut found = Vec::new();
@@ -97,14 +97,14 @@ impl Focus<'_> {
     }
 
     fn below(&self, of: Vec<TypedPath>, name: &str) -> Vec<TypedPath> {
-        let members = of.iter().flat_map(|path| self.elements.members(&path.inside, name).into_iter().map(|member| path.member(member)));
+        let members = of.iter().flat_map(|path| self.elements.members(&path.definition_path, name).into_iter().map(|member| path.member(member)));
         members.collect()
     }
 
-    /// Whether a condition on `member` can hold: only a string equals a string. R5 compares a CodeableConcept with one
-    /// in Device-serial-number, which is never true.
-    fn is_text(&self, inside: &str, member: &str) -> bool {
-        let members = self.elements.members(inside, member);
-        !members.is_empty() && members.iter().all(|member| member.kind.starts_with(|letter: char| letter.is_ascii_lowercase()))
+    /// Returns true if `member` is a primitive, so that it can equal a string. R5's Device-serial-number compares a CodeableConcept
+    /// with a string, which is never true.
+    fn is_primitive(&self, definition_path: &str, member: &str) -> bool {
+        let members = self.elements.members(definition_path, member);
+        !members.is_empty() && members.iter().all(|member| member.fhir_type.starts_with(|letter: char| letter.is_ascii_lowercase()))
     }
 }

@@ -1,38 +1,38 @@
-//! The part of FHIRPath that search parameters use and that a path over JSON members can carry.
+//! Parser for the part of FHIRPath that search parameters use and that can be expressed as a path over JSON members.
 
-/// One expression. What has no form here cannot be a path and is an error of [`parse`].
+/// FHIRPath expression. [`parse`] fails for expressions that have no variant here.
 #[derive(Debug, PartialEq)]
 pub(super) enum Expression {
-    /// The first name of a path: a type, or an element of the focus.
-    Start(String),
-    /// `of.name`
+    /// First name of a path: a type, or an element of the focus.
+    Root(String),
+    /// Member: `of.name`.
     Member(Box<Expression>, String),
-    /// `of[0]`
+    /// Index: `of[0]`.
     Index(Box<Expression>, String),
-    /// `of as T`, `of.as(T)`, `of.ofType(T)`
+    /// Cast: `of as T`, `of.as(T)`, `of.ofType(T)`.
     OfType(Box<Expression>, String),
-    /// `of.where(member = 'value')`
+    /// Condition on a member: `of.where(member = 'value')`.
     WhereEquals(Box<Expression>, String, String),
-    /// `of.where(resolve() is T)`
+    /// Condition on a reference's target type: `of.where(resolve() is T)`.
     WhereTarget(Box<Expression>, String),
-    /// `of.extension('url')`
+    /// Extension: `of.extension('url')`.
     Extension(Box<Expression>, String),
-    /// `a | b`
+    /// Union: `a | b`.
     Union(Vec<Expression>),
 }
 
-/// Reads an expression; the error quotes what has no form.
+/// Parses an expression. The error quotes the unsupported part.
 pub(super) fn parse(expression: &str) -> Result<Expression, String> {
-    let mut reader = Reader { rest: expression.trim_start() };
-    let whole = reader.union()?;
-    if reader.rest.is_empty() { Ok(whole) } else { Err(format!("`{}` has no form as a path", reader.rest)) }
+    let mut parser = ExpressionParser { rest: expression.trim_start() };
+    let expression = parser.union()?;
+    if parser.rest.is_empty() { Ok(expression) } else { Err(format!("`{}` cannot be expressed as a path", parser.rest)) }
 }
 
-struct Reader<'a> {
+struct ExpressionParser<'a> {
     rest: &'a str,
 }
 
-impl Reader<'_> {
+impl ExpressionParser<'_> {
     fn union(&mut self) -> Result<Expression, String> {
         let mut branches = vec![self.cast()?];
         while self.accept("|") {
@@ -52,7 +52,7 @@ impl Reader<'_> {
             self.expect(")")?;
             inner
         } else {
-            Expression::Start(self.name()?)
+            Expression::Root(self.name()?)
         };
         loop {
             if self.accept("[") {
@@ -68,12 +68,12 @@ impl Reader<'_> {
         }
     }
 
-    /// A function after its opening parenthesis.
+    /// Parses a function call after its opening parenthesis.
     fn call(&mut self, of: Box<Expression>, function: &str) -> Result<Expression, String> {
         let result = match function {
             "as" | "ofType" => Expression::OfType(of, self.name()?),
             "extension" => Expression::Extension(of, self.quoted()?),
-            // Which of several comes first is not defined for a union, its only use: every one of them is looked at.
+            // Only used on unions, whose order is undefined, so all values are compared.
             "first" => *of,
             "where" if self.accept("resolve() is ") => Expression::WhereTarget(of, self.name()?),
             "where" => {
@@ -81,7 +81,7 @@ impl Reader<'_> {
                 self.expect("=")?;
                 Expression::WhereEquals(of, member, self.quoted()?)
             }
-            _ => return Err(format!("`{function}({}` has no form as a path", self.rest)),
+            _ => return Err(format!("`{function}({}` cannot be expressed as a path", self.rest)),
         };
         self.expect(")")?;
         Ok(result)
@@ -89,7 +89,7 @@ impl Reader<'_> {
 
     fn name(&mut self) -> Result<String, String> {
         let name = self.take_while(char::is_alphanumeric);
-        if name.is_empty() { Err(format!("a name was expected before `{}`", self.rest)) } else { Ok(name) }
+        if name.is_empty() { Err(format!("expected a name before `{}`", self.rest)) } else { Ok(name) }
     }
 
     fn quoted(&mut self) -> Result<String, String> {
@@ -99,8 +99,8 @@ impl Reader<'_> {
         Ok(text)
     }
 
-    fn take_while(&mut self, belongs: impl Fn(char) -> bool) -> String {
-        let end = self.rest.find(|letter| !belongs(letter)).unwrap_or(self.rest.len());
+    fn take_while(&mut self, accepts: impl Fn(char) -> bool) -> String {
+        let end = self.rest.find(|letter| !accepts(letter)).unwrap_or(self.rest.len());
         let (taken, rest) = self.rest.split_at(end);
         self.rest = rest.trim_start();
         taken.to_owned()
@@ -113,7 +113,7 @@ impl Reader<'_> {
     }
 
     fn expect(&mut self, token: &str) -> Result<(), String> {
-        if self.accept(token) { Ok(()) } else { Err(format!("`{token}` was expected before `{}`", self.rest)) }
+        if self.accept(token) { Ok(()) } else { Err(format!("expected `{token}` before `{}`", self.rest)) }
     }
 }
 
@@ -121,8 +121,8 @@ impl Reader<'_> {
 mod tests {
     use super::*;
 
-    fn start(name: &str) -> Box<Expression> {
-        Box::new(Expression::Start(name.to_owned()))
+    fn root(name: &str) -> Box<Expression> {
+        Box::new(Expression::Root(name.to_owned()))
     }
 
     fn member(of: Box<Expression>, name: &str) -> Box<Expression> {
@@ -130,8 +130,8 @@ mod tests {
     }
 
     #[test]
-    fn both_spellings_of_a_cast_are_one() {
-        let expected = Expression::OfType(member(start("Observation"), "value"), "Quantity".to_owned());
+    fn all_forms_of_a_cast_give_the_same_expression() {
+        let expected = Expression::OfType(member(root("Observation"), "value"), "Quantity".to_owned());
         for spelling in [
             "(Observation.value as Quantity)",
             "Observation.value.as(Quantity)",
@@ -143,23 +143,23 @@ mod tests {
     }
 
     #[test]
-    fn a_path_goes_on_after_a_parenthesis() {
-        let value = Expression::OfType(member(start("Observation"), "value"), "CodeableConcept".to_owned());
+    fn a_path_may_continue_after_a_parenthesis() {
+        let value = Expression::OfType(member(root("Observation"), "value"), "CodeableConcept".to_owned());
         assert_eq!(parse("(Observation.value as CodeableConcept).text"), Ok(*member(Box::new(value), "text")));
     }
 
     #[test]
-    fn conditions_are_told_apart() {
-        let telecom = member(start("Patient"), "telecom");
+    fn conditions_on_members_and_on_targets_are_distinguished() {
+        let telecom = member(root("Patient"), "telecom");
         let expected = Expression::WhereEquals(telecom, "system".to_owned(), "phone".to_owned());
         assert_eq!(parse("Patient.telecom.where(system='phone')"), Ok(expected));
-        let subject = member(start("Account"), "subject");
+        let subject = member(root("Account"), "subject");
         let expected = Expression::WhereTarget(subject, "Patient".to_owned());
         assert_eq!(parse("Account.subject.where(resolve() is Patient)"), Ok(expected));
     }
 
     #[test]
-    fn what_is_no_path_is_an_error_that_quotes_it() {
+    fn an_unsupported_expression_gives_an_error_that_quotes_it() {
         for (expression, quoted) in [
             ("Patient.deceased.exists() and Patient.deceased != false", "exists"),
             ("A.item.where(extension('u').exists()).answer", "="),

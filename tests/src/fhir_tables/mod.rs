@@ -1,9 +1,9 @@
-//! Derives the tables of `headrace-fhir` from the published definitions of a FHIR version.
+//! Derives the definition tables of `headrace-fhir` from the published definitions of a FHIR version.
 //!
-//! A package holds StructureDefinitions, SearchParameters, ValueSets and the CompartmentDefinition of Patient. What an
-//! export needs of them at run time is little: where a search parameter or the compartment looks, and what a type's
-//! members are called. De-identification needs more, the type of every element, and has tables of its own. FHIRPath is
-//! read here, once, so that nothing of it runs in a function.
+//! A package contains StructureDefinitions, SearchParameters, ValueSets and the CompartmentDefinition of Patient. At run time an
+//! export needs little of them: the paths of search parameters and of the compartment, and the members of each type.
+//! De-identification also needs the type of every element, for which there are separate tables. FHIRPath is parsed here, so that
+//! functions need no FHIRPath engine.
 
 mod compartment;
 mod compile;
@@ -19,50 +19,50 @@ use std::path::{Path, PathBuf};
 use elements::Elements;
 use package::Package;
 
-/// What a package is turned into.
+/// Tables of one package.
 #[derive(Debug)]
-pub struct Table {
-    /// What an export asks: the file as it is committed.
+pub struct DerivedTables {
+    /// Search parameters, compartment and root elements: the text of the committed file.
     pub text: String,
-    /// What the types are made of: the file as it is committed.
+    /// Elements of all types: the text of the committed file.
     pub structures: String,
-    /// One line for each part of a definition that the table leaves out or marks as not compiled.
+    /// Messages about parts of definitions that the tables omit or mark as unsupported.
     pub remarks: Vec<String>,
 }
 
-/// Why a package gives no table.
+/// Error of deriving tables from a package.
 #[derive(Debug, thiserror::Error)]
 pub enum TableError {
-    /// A file or folder cannot be read.
+    /// File or folder that cannot be read.
     #[error("{}: {cause}", file.display())]
     Unreadable {
-        /// Which.
+        /// Path of the file or folder.
         file: PathBuf,
-        /// Why.
+        /// Cause.
         cause: std::io::Error,
     },
-    /// A file is not JSON.
+    /// File that is not JSON.
     #[error("{}: {cause}", file.display())]
     NotJson {
-        /// Which.
+        /// Path of the file or folder.
         file: PathBuf,
-        /// Why.
+        /// Cause.
         cause: serde_json::Error,
     },
-    /// The definitions contradict what the generator builds on.
+    /// Definitions that contradict an assumption of the generator.
     #[error("{0}")]
     Unexpected(String),
 }
 
-/// Derives the table of the package in `folder`.
-pub fn write_table(folder: &Path) -> Result<Table, TableError> {
+/// Derives the tables of the package in `folder`.
+pub fn derive_tables(folder: &Path) -> Result<DerivedTables, TableError> {
     let package = Package::read(folder)?;
-    let elements = Elements::of(&package);
+    let elements = Elements::from_package(&package);
     let mut remarks = Vec::new();
     let types = package.concrete_types();
     let parameters = parameters::compile_all(&package, &elements, &types, &mut remarks)?;
     let compartment = compartment::members(&package, &parameters, &types)?;
     let text = text::write(&package, &elements, &types, &parameters, &compartment)?;
     let structures = structures::write(&package, &elements)?;
-    Ok(Table { text, structures, remarks })
+    Ok(DerivedTables { text, structures, remarks })
 }

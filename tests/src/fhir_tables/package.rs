@@ -1,4 +1,4 @@
-//! The definitions that a package holds, as JSON trees.
+//! Definitions of a FHIR package as JSON.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -8,19 +8,19 @@ use serde_json::Value;
 
 use super::TableError;
 
-/// The definitions of one FHIR version.
+/// Definitions of one FHIR version.
 pub(super) struct Package {
-    /// `hl7.fhir.r5.core@5.0.0`.
+    /// Package name and version, such as `hl7.fhir.r5.core@5.0.0`.
     pub(super) name: String,
-    /// `5.0.0`.
+    /// FHIR version, such as `5.0.0`.
     pub(super) version: String,
-    /// Resource types and data types, by name; no profiles.
+    /// StructureDefinitions of resource types and data types, by name. Profiles are left out.
     pub(super) structures: BTreeMap<String, Value>,
-    /// In the order of their file names.
+    /// SearchParameters in the order of their file names.
     pub(super) parameters: Vec<Value>,
-    /// By canonical URL.
+    /// ValueSets by canonical URL.
     pub(super) value_sets: BTreeMap<String, Value>,
-    /// The CompartmentDefinition of Patient.
+    /// CompartmentDefinition of Patient.
     pub(super) patient_compartment: Value,
 }
 
@@ -43,9 +43,9 @@ impl Package {
         }
         for file in files.iter().filter(|file| file.ends_with(".json")) {
             if file.starts_with("StructureDefinition-") {
-                package.take_structure(read_json(&folder.join(file))?);
+                package.add_structure(read_json(&folder.join(file))?);
             } else if file.starts_with("SearchParameter-") {
-                package.take_parameter(read_json(&folder.join(file))?);
+                package.add_parameter(read_json(&folder.join(file))?);
             } else if file.starts_with("ValueSet-") {
                 let value_set = read_json(&folder.join(file))?;
                 package.value_sets.insert(text(&value_set, "url").to_owned(), value_set);
@@ -54,42 +54,43 @@ impl Package {
         Ok(package)
     }
 
-    /// The resource types that a resource can have.
+    /// Returns the resource types that are not abstract.
     pub(super) fn concrete_types(&self) -> BTreeSet<String> {
         let concrete = |structure: &Value| text(structure, "kind") == "resource" && structure.get("abstract") == Some(&Value::Bool(false));
         self.structures.iter().filter(|(_, structure)| concrete(structure)).map(|(name, _)| name.clone()).collect()
     }
 
-    fn take_structure(&mut self, structure: Value) {
+    fn add_structure(&mut self, structure: Value) {
         let is_type = text(&structure, "derivation") != "constraint" && text(&structure, "kind") != "logical";
         if is_type {
             self.structures.insert(text(&structure, "name").to_owned(), structure);
         }
     }
 
-    /// Examples lie among the definitions; they carry no version, or one of their own. The parameters of the extension
-    /// packs of R4 and R4B are no part of the published list of search parameters, and the extensions they name do
-    /// not exist under these URLs.
-    fn take_parameter(&mut self, parameter: Value) {
+    /// Adds a search parameter if it belongs to the version.
+    ///
+    /// Examples among the definitions have no version or another one. The parameters of the extension packs of R4 and R4B are not part
+    /// of the published list of search parameters, and their extensions do not exist under the given URLs.
+    fn add_parameter(&mut self, parameter: Value) {
         let url = text(&parameter, "url");
-        let is_of_a_pack = url.contains("-extensions-") || url.contains("-genetic-");
-        if text(&parameter, "version") == self.version && !is_of_a_pack {
+        let is_in_extension_pack = url.contains("-extensions-") || url.contains("-genetic-");
+        if text(&parameter, "version") == self.version && !is_in_extension_pack {
             self.parameters.push(parameter);
         }
     }
 }
 
-/// The string member `name`; empty where there is none.
+/// Returns the string member `name`, or an empty string.
 pub(super) fn text<'a>(json: &'a Value, name: &str) -> &'a str {
     json.get(name).and_then(Value::as_str).unwrap_or_default()
 }
 
-/// The elements of the array member `name`; none where there is none.
+/// Returns the elements of the array member `name`, or an empty slice.
 pub(super) fn list<'a>(json: &'a Value, name: &str) -> &'a [Value] {
     json.get(name).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
-/// The strings of the array member `name`.
+/// Returns the strings of the array member `name`.
 pub(super) fn texts<'a>(json: &'a Value, name: &str) -> impl Iterator<Item = &'a str> {
     list(json, name).iter().filter_map(Value::as_str)
 }

@@ -1,4 +1,4 @@
-//! The search parameters of every type.
+//! Search parameters of every type.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,33 +10,33 @@ use super::elements::Elements;
 use super::expression::{Expression, parse};
 use super::package::{Package, list, text, texts};
 
-/// A search parameter of one type.
+/// Search parameter of one type.
 pub(super) struct Parameter {
     pub(super) code: String,
     pub(super) kind: String,
     pub(super) definition: String,
     pub(super) targets: BTreeSet<String>,
-    pub(super) support: Support,
+    pub(super) support: ParameterSupport,
 }
 
-pub(super) enum Support {
+pub(super) enum ParameterSupport {
     Compiled { paths: Vec<TypedPath>, components: Vec<Component> },
     Deceased { paths: Vec<TypedPath> },
-    NotCompiled,
+    Unsupported,
 }
 
-/// One part of a composite parameter.
+/// Component of a composite parameter.
 pub(super) struct Component {
     pub(super) code: String,
     pub(super) kind: String,
     pub(super) paths: Vec<TypedPath>,
 }
 
-/// By type, then by code. `Resource` and `DomainResource` keep what they hand down.
+/// Search parameters by type and code. Those of `Resource` and `DomainResource` are not copied to derived types.
 pub(super) type Parameters = BTreeMap<String, BTreeMap<String, Parameter>>;
 
-/// The types that a value of this kind of parameter is compared with; what else an expression finds is never a match
-/// (a date search cannot meet `performedString`), so it is left out.
+/// Returns the FHIR types that can match a search parameter of this kind. Paths to other types are left out, because they never
+/// match: a date search cannot match `performedString`.
 fn comparable(kind: &str) -> &'static [&'static str] {
     match kind {
         "token" => &[
@@ -96,13 +96,13 @@ impl Compiler<'_> {
     fn parameter(&mut self, definition: &Value, base: &str) -> Result<Parameter, TableError> {
         let (code, kind, expression) = (text(definition, "code"), text(definition, "type"), text(definition, "expression"));
         let support = if expression == format!("{base}.deceased.exists() and {base}.deceased != false") {
-            Support::Deceased { paths: self.paths(base, &parse("deceased").map_err(TableError::Unexpected)?)? }
+            ParameterSupport::Deceased { paths: self.paths(base, &parse("deceased").map_err(TableError::Unexpected)?)? }
         } else {
             match self.compiled(definition, base)? {
-                Ok((paths, components)) => Support::Compiled { paths, components },
-                Err(why) => {
-                    self.remarks.push(format!("{base}?{code} ({kind}) is not compiled: {why}"));
-                    Support::NotCompiled
+                Ok((paths, components)) => ParameterSupport::Compiled { paths, components },
+                Err(reason) => {
+                    self.remarks.push(format!("{base}?{code} ({kind}) is not compiled: {reason}"));
+                    ParameterSupport::Unsupported
                 }
             }
         };
@@ -115,11 +115,11 @@ impl Compiler<'_> {
         Ok(Parameter { code: code.to_owned(), kind: kind.to_owned(), definition, targets, support })
     }
 
-    /// The inner error says why a parameter is not compiled; it stays in the table as such.
-    #[expect(clippy::type_complexity, reason = "a name for the pair would be used nowhere else")]
+    /// Compiles a parameter to paths and components. The inner error is the reason why it is unsupported; the table marks it as such.
+    #[expect(clippy::type_complexity, reason = "a type alias would be used only here")]
     fn compiled(&mut self, definition: &Value, base: &str) -> Result<Result<(Vec<TypedPath>, Vec<Component>), String>, TableError> {
         let (code, kind, source) = (text(definition, "code"), text(definition, "type"), text(definition, "expression"));
-        // R4 says xpathUsage, R5 processingMode.
+        // The element is xpathUsage in R4 and processingMode in R5.
         for usage in ["xpathUsage", "processingMode"].map(|name| text(definition, name)) {
             if !["", "normal"].contains(&usage) {
                 return Ok(Err(format!("its values compare in a way of their own, {usage}")));
@@ -130,7 +130,7 @@ impl Compiler<'_> {
         }
         let expression = match parse(source) {
             Ok(expression) => expression,
-            Err(why) => return Ok(Err(why)),
+            Err(reason) => return Ok(Err(reason)),
         };
         let found = self.paths(base, &expression)?;
         if found.is_empty() {
@@ -161,17 +161,17 @@ impl Compiler<'_> {
                     found.extend(more.into_iter().filter(|path| !found.contains(path)).collect::<Vec<_>>());
                 }
             }
-            Err(why) => self.remarks.push(format!("{url}, a component: {why}")),
+            Err(reason) => self.remarks.push(format!("{url}, a component: {reason}")),
         }
         let definition = self.package.parameters.iter().find(|parameter| text(parameter, "url") == url);
         let (code, kind) = match definition {
             Some(definition) => (text(definition, "code").to_owned(), text(definition, "type").to_owned()),
             None => {
-                // R5 refers to parameters that it does not define; what is found says how to compare.
+                // R5 refers to undefined parameters. The type of the first path determines the kind.
                 let end = url.rsplit('/').next().unwrap_or(url);
                 let code = end.split_once('-').map_or(end, |(_, code)| code);
                 let kinds = ["string", "quantity", "token", "date", "reference", "number", "uri"];
-                let kind = kinds.into_iter().find(|kind| found.first().is_some_and(|path| comparable(kind).contains(&path.kind.as_str())));
+                let kind = kinds.into_iter().find(|kind| found.first().is_some_and(|path| comparable(kind).contains(&path.fhir_type.as_str())));
                 self.remarks.push(format!("{url}, a component, is not defined; taken as {}", kind.unwrap_or("nothing")));
                 (code.to_owned(), kind.unwrap_or("special").to_owned())
             }
@@ -180,25 +180,25 @@ impl Compiler<'_> {
         Ok(Component { code, kind, paths })
     }
 
-    /// Of what was found, what a value of this kind is compared with. A CodeableReference is looked into here: a token
-    /// meets its concept, a reference its reference.
+    /// Filters the paths whose types can match a parameter of this kind. A CodeableReference is replaced by its concept for a token
+    /// search, and by its reference for a reference search.
     fn comparable_paths(&mut self, found: Vec<TypedPath>, kind: &str, of: &str) -> Result<Vec<TypedPath>, TableError> {
         let mut paths = Vec::new();
         for path in found {
-            let inner = match (path.kind.as_str(), kind) {
+            let inner = match (path.fhir_type.as_str(), kind) {
                 ("CodeableReference", "token") => Some("concept"),
                 ("CodeableReference", "reference") => Some("reference"),
                 _ => None,
             };
             match inner {
-                Some(inner) => paths.extend(self.focus(path).compile(&Expression::Start(inner.to_owned()))?),
+                Some(inner) => paths.extend(self.focus(path).compile(&Expression::Root(inner.to_owned()))?),
                 None => paths.push(path),
             }
         }
-        let (paths, others): (Vec<_>, Vec<_>) = paths.into_iter().partition(|path| comparable(kind).contains(&path.kind.as_str()));
-        // A choice within an extension has fifty types: not worth a line each.
+        let (paths, others): (Vec<_>, Vec<_>) = paths.into_iter().partition(|path| comparable(kind).contains(&path.fhir_type.as_str()));
+        // No messages about choices within extensions: each has fifty types.
         for other in others.iter().filter(|other| !other.path.contains("[?url=")) {
-            self.remarks.push(format!("{of}: a {kind} is not compared with {}, {}", other.path, other.kind));
+            self.remarks.push(format!("{of}: a {kind} is not compared with {}, {}", other.path, other.fhir_type));
         }
         Ok(paths)
     }

@@ -1,4 +1,4 @@
-//! The text of a version's structures. `shared/fhir/src/definitions/structure.rs` reads it and explains its form.
+//! Writer of the element tables. `shared/fhir/src/definitions/structure.rs` reads them and documents their format.
 
 use std::collections::BTreeMap;
 
@@ -33,7 +33,7 @@ pub(super) fn write(package: &Package, elements: &Elements) -> Result<String, Ta
     Ok(lines.join("\n"))
 }
 
-/// `name[] HumanName`, or `value[x] valueQuantity …`.
+/// Formats the line of an element: `name[] HumanName`, or `value[x] valueQuantity …` for a choice.
 fn line(section: &str, name: &str, element: &Element, sections: &BTreeMap<&str, Option<&str>>) -> Result<String, TableError> {
     let path = format!("{section}.{name}");
     if let Some(unknown) = element.types.iter().find(|kind| !sections.contains_key(kind.as_str())) {
@@ -45,9 +45,9 @@ fn line(section: &str, name: &str, element: &Element, sections: &BTreeMap<&str, 
         }
         return Ok(element.types.iter().fold(name.to_owned(), |line, kind| format!("{line} {}", choice(stem, kind))));
     }
-    let inside = if sections.contains_key(path.as_str()) { Some(path.as_str()) } else { element.same_as.as_deref() };
-    let kind = match (inside, element.types.as_slice()) {
-        (Some(inside), _) if sections.contains_key(inside) => inside,
+    let definition_path = if sections.contains_key(path.as_str()) { Some(path.as_str()) } else { element.content_reference.as_deref() };
+    let kind = match (definition_path, element.types.as_slice()) {
+        (Some(definition_path), _) if sections.contains_key(definition_path) => definition_path,
         (None, [kind]) => kind,
         _ => return Err(TableError::Unexpected(format!("{path} has neither one type nor elements of its own"))),
     };

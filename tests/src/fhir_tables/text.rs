@@ -1,4 +1,4 @@
-//! The text of a table. `shared/fhir/src/definitions/tables.rs` reads it and explains its form.
+//! Writer of the tables of search parameters. `shared/fhir/src/definitions/tables.rs` reads them and documents their format.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,7 +6,7 @@ use super::TableError;
 use super::compile::TypedPath;
 use super::elements::Elements;
 use super::package::Package;
-use super::parameters::{Component, Parameter, Parameters, Support};
+use super::parameters::{Component, Parameter, Parameters, ParameterSupport};
 
 const DEFINITIONS: &str = "http://hl7.org/fhir/SearchParameter/";
 
@@ -54,11 +54,11 @@ fn parameter_line(parameter: &Parameter, kind: &str, types: &BTreeSet<String>) -
         line += &format!(" @{definition}");
     }
     line += &match &parameter.support {
-        Support::Compiled { paths, components } => {
+        ParameterSupport::Compiled { paths, components } => {
             format!(" = {}{}", paths_text(paths), components.iter().map(component_text).collect::<String>())
         }
-        Support::Deceased { paths } => format!(" !deceased = {}", paths_text(paths)),
-        Support::NotCompiled => " !".to_owned(),
+        ParameterSupport::Deceased { paths } => format!(" !deceased = {}", paths_text(paths)),
+        ParameterSupport::Unsupported => " !".to_owned(),
     };
     if !parameter.targets.is_empty() {
         line += &format!(" > {}", targets_text(&parameter.targets, types));
@@ -74,12 +74,12 @@ fn paths_text(paths: &[TypedPath]) -> String {
     let text = paths.iter().map(|path| {
         let at = if path.path.is_empty() { "." } else { &path.path };
         let system = path.system.as_ref().map(|system| format!(" {system}")).unwrap_or_default();
-        format!("{at} {}{system}", path.kind)
+        format!("{at} {}{system}", path.fhir_type)
     });
     text.collect::<Vec<_>>().join(", ")
 }
 
-/// `Patient Group`, or for most types what is missing: `* -Parameters`.
+/// Formats target types: `Patient Group`, or for most types the missing ones: `* -Parameters`.
 fn targets_text(targets: &BTreeSet<String>, types: &BTreeSet<String>) -> String {
     let missing: Vec<&String> = types.difference(targets).collect();
     if missing.len() < targets.len() {

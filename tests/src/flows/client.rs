@@ -1,4 +1,4 @@
-//! A client with keys of its own, as SMART Backend Services has them.
+//! SMART Backend Services client with its own key.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -15,70 +15,70 @@ use serde_json::{Value, json};
 
 use super::Result;
 
-/// No two assertions of a test have the same name.
-static JTI: AtomicU64 = AtomicU64::new(1);
+/// Number of the next assertion: every assertion has its own `jti`.
+static NEXT_JTI: AtomicU64 = AtomicU64::new(1);
 
-/// A client and its key.
+/// Client of a test and its private key.
 #[derive(Clone)]
-pub struct Client {
-    /// Its `client_id`.
+pub struct SmartClient {
+    /// Client id (`client_id`).
     pub id: String,
-    /// Its key's name.
+    /// Key id (`kid`).
     pub kid: String,
     algorithm: Algorithm,
     key: EncodingKey,
 }
 
-impl Client {
-    /// A client with a new key on P-384.
-    pub fn es384(id: &str) -> Result<Self> {
+impl SmartClient {
+    /// Creates a client with a new P-384 key, which signs with ES384.
+    pub fn new_es384(id: &str) -> Result<Self> {
         let pkcs8 = EcdsaKeyPair::generate(&ECDSA_P384_SHA384_FIXED_SIGNING)?.to_pkcs8v1()?.as_ref().to_vec();
-        Ok(Self::with(id, Algorithm::ES384, EncodingKey::from_ec_der(&pkcs8)))
+        Ok(Self::from_key(id, Algorithm::ES384, EncodingKey::from_ec_der(&pkcs8)))
     }
 
-    /// A client with a new RSA key of 2048 bits.
-    pub fn rs384(id: &str) -> Result<Self> {
+    /// Creates a client with a new 2048-bit RSA key, which signs with RS384.
+    pub fn new_rs384(id: &str) -> Result<Self> {
         let pair = RsaKeyPair::generate(KeySize::Rsa2048)?;
         let pkcs8: Pkcs8V1Der<'_> = pair.as_der()?;
         let pem = pem::encode(&Pem::new("PRIVATE KEY", pkcs8.as_ref()));
-        Ok(Self::with(id, Algorithm::RS384, EncodingKey::from_rsa_pem(pem.as_bytes())?))
+        Ok(Self::from_key(id, Algorithm::RS384, EncodingKey::from_rsa_pem(pem.as_bytes())?))
     }
 
-    fn with(id: &str, algorithm: Algorithm, key: EncodingKey) -> Self {
+    fn from_key(id: &str, algorithm: Algorithm, key: EncodingKey) -> Self {
         Self { id: id.to_owned(), kid: format!("key-of-{id}"), algorithm, key }
     }
 
-    /// The public half of its key as a JSON Web Key.
+    /// Returns its public key as a JSON Web Key.
     pub fn jwk(&self) -> Result<Value> {
         let mut jwk = serde_json::to_value(Jwk::from_encoding_key(&self.key, self.algorithm)?)?;
-        jwk.as_object_mut().ok_or("a key is no object")?.insert("kid".to_owned(), self.kid.clone().into());
+        jwk.as_object_mut().ok_or("the key is not a JSON object")?.insert("kid".to_owned(), self.kid.clone().into());
         Ok(jwk)
     }
 
-    /// Its key set.
+    /// Returns its JSON Web Key Set.
     pub fn jwks(&self) -> Result<String> {
         Ok(json!({ "keys": [self.jwk()?] }).to_string())
     }
 
-    /// The header of its assertions.
+    /// Returns the JWT header of its assertions.
     #[must_use]
-    pub fn header(&self) -> Value {
+    pub fn assertion_header(&self) -> Value {
         json!({ "alg": format!("{:?}", self.algorithm), "kid": self.kid, "typ": "JWT" })
     }
 
-    /// The claims of an assertion for this endpoint.
+    /// Returns the claims of a new assertion for the token endpoint. It expires after 300 seconds.
     #[must_use]
-    pub fn claims(&self, token_url: &str, now: Millis) -> Value {
-        let jti = format!("{}-{}", self.id, JTI.fetch_add(1, Ordering::Relaxed));
+    pub fn assertion_claims(&self, token_url: &str, now: Millis) -> Value {
+        let jti = format!("{}-{}", self.id, NEXT_JTI.fetch_add(1, Ordering::Relaxed));
         json!({ "iss": self.id, "sub": self.id, "aud": token_url, "exp": now.0 / 1_000 + 300, "jti": jti })
     }
 
-    /// A JWT of this header and these claims, signed with its key whatever the header says.
+    /// Builds a JWT. It is signed with the client's key and algorithm, even if the header names others.
     pub fn sign(&self, header: &Value, claims: &Value) -> Result<String> {
         self.sign_bytes(header.to_string().as_bytes(), claims.to_string().as_bytes())
     }
 
-    /// The same of any bytes.
+    /// Builds a JWT from raw header and claims, which need not be JSON.
     pub fn sign_bytes(&self, header: &[u8], claims: &[u8]) -> Result<String> {
         let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
         let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &self.key, self.algorithm)?;
@@ -86,11 +86,11 @@ impl Client {
     }
 }
 
-/// A token request's body.
+/// Returns the body of a token request.
 #[must_use]
-pub fn token_form(assertion: &str, scope: &str) -> String {
+pub fn token_request_form(assertion: &str, scope: &str) -> String {
     let encode = |text: &str| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string();
-    let kind = encode("urn:ietf:params:oauth:client-assertion-type:jwt-bearer");
+    let assertion_type = encode("urn:ietf:params:oauth:client-assertion-type:jwt-bearer");
     let (assertion, scope) = (encode(assertion), encode(scope));
-    format!("grant_type=client_credentials&scope={scope}&client_assertion_type={kind}&client_assertion={assertion}")
+    format!("grant_type=client_credentials&scope={scope}&client_assertion_type={assertion_type}&client_assertion={assertion}")
 }

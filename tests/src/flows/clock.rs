@@ -1,4 +1,4 @@
-//! Time and names that a test decides.
+//! Clock and job ids that a test controls.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -10,21 +10,21 @@ use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::error::StoreError;
 use headrace_core::vocab::ids::JobId;
 
-/// 2026-10-01 08:00 UTC: the morning after Azure API for FHIR closed.
-const BEGIN: u64 = 1_790_841_600_000;
+/// Start time of every manual clock: 2026-10-01 08:00 UTC.
+const START_MILLIS: u64 = 1_790_841_600_000;
 
-/// A clock that stands still until it is moved. Clones are the same clock.
+/// Clock that only moves when a test advances it. Clones share the same time.
 #[derive(Clone, Debug)]
 pub struct ManualClock(Arc<AtomicU64>);
 
 impl Default for ManualClock {
     fn default() -> Self {
-        Self(Arc::new(AtomicU64::new(BEGIN)))
+        Self(Arc::new(AtomicU64::new(START_MILLIS)))
     }
 }
 
 impl ManualClock {
-    /// Moves on.
+    /// Moves the clock forward.
     pub fn advance(&self, by: Duration) {
         self.0.fetch_add(u64::try_from(by.as_millis()).unwrap_or(u64::MAX), Ordering::SeqCst);
     }
@@ -37,19 +37,19 @@ impl Clock for ManualClock {
 }
 
 thread_local! {
-    static NEXT: Cell<u8> = const { Cell::new(1) };
+    static NEXT_JOB_NUMBER: Cell<u8> = const { Cell::new(1) };
 }
 
-/// The next job's name: `…01`, `…02`, counted per thread, since the handler takes a plain function.
-pub(super) fn next_id() -> Result<JobId, StoreError> {
-    let number = NEXT.get();
-    NEXT.set(number.wrapping_add(1));
+/// Returns the next job id: `…01`, `…02`. Counted per thread, because the handler takes a plain function.
+pub(super) fn next_job_id() -> Result<JobId, StoreError> {
+    let number = NEXT_JOB_NUMBER.get();
+    NEXT_JOB_NUMBER.set(number.wrapping_add(1));
     let mut bytes = [0; 16];
     bytes[15] = number;
     Ok(JobId::from_random(bytes))
 }
 
-/// The next job of this thread is named by this number.
-pub fn count_ids_from(number: u8) {
-    NEXT.set(number);
+/// Sets the number of the next job id of this thread.
+pub fn set_next_job_number(number: u8) {
+    NEXT_JOB_NUMBER.set(number);
 }

@@ -1,47 +1,47 @@
-//! Whole exports for tests: the six real handlers over real stores, one process at a time.
+//! Whole exports for tests: the real handlers over real stores.
 //!
-//! * A [`Stage`] is what outlives a process: the job table, the lake, the destination and, on AWS, the queue.
-//! * A [`World`] is one process on it: the handlers, each port behind a [`Script`] that can make any call fail, stop the
-//!   process or hold it up, before or after the call took effect.
-//! * Time is a [`ManualClock`]: nothing waits. A pause before a delivery is a matter of the queue's own tests.
+//! * A [`Deployment`] holds what outlives a process: job table, lake, output destination and, on AWS, the queue.
+//! * A [`ServiceProcess`] runs all handlers in one process. Every port is wrapped by a [`FaultInjector`], which can fail a call,
+//!   crash the process or pause it, before or after the call takes effect.
+//! * Time is a [`ManualClock`], so no test waits. Message delays are ignored here; the queue's own tests cover them.
 
-mod answer;
+mod http;
 mod client;
 mod clock;
-mod drive;
-mod script;
-mod stage;
-mod tapped;
-mod world;
+mod completion;
+mod faults;
+mod deployment;
+mod faulty_ports;
+mod service;
 
-pub mod asked;
+pub mod permissions;
 pub mod canary;
 pub mod logs;
 pub mod oracle;
 pub mod seed;
 
-pub use answer::{Answer, Ask, Entry, Manifest};
-pub use client::{Client, token_form};
-pub use clock::{ManualClock, count_ids_from};
-pub use drive::{Finished, MINUTE};
-pub use script::{Alarm, Call, Script, Twist};
-pub use stage::{Aws, OneMachine, Stage};
-pub use world::{ANN, BEN, Terms, World};
+pub use http::{TestResponse, TestRequest, ManifestFile, Manifest};
+pub use client::{SmartClient, token_request_form};
+pub use clock::{ManualClock, set_next_job_number};
+pub use completion::{CompletedExport, REAPER_INTERVAL};
+pub use faults::{PausedCalls, PortCall, FaultInjector, Fault};
+pub use deployment::{AwsDeployment, LocalDeployment, Deployment};
+pub use service::{ANN, BEN, DeploymentSettings, ServiceProcess};
 
-/// What a test's helpers fail with.
+/// Result of test helpers.
 pub type Result<T, E = headrace_core::vocab::error::BoxError> = std::result::Result<T, E>;
 
-/// The stack of a test: unoptimised, the futures of SDK calls inside handlers inside tests are larger than a thread's.
+/// Stack size of a test thread. In unoptimised builds, nested futures of tests, handlers and SDK calls overflow the default stack.
 const STACK_BYTES: usize = 32 << 20;
 
-/// Runs a test on a thread and a runtime of its own: what it does at its own will it does in one order. Fails, too, if
-/// something was logged that never must be.
+/// Runs a test on its own thread and single-threaded runtime, so that its tasks run in a deterministic order. Also fails if
+/// credentials or patient data were logged.
 pub fn run<T: Send>(test: impl AsyncFnOnce() -> Result<T> + Send) -> Result<T> {
-    canary::watch();
+    canary::install();
     let run = || tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(test());
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, run)?;
-        let done = thread.join().unwrap_or_else(|panicked| std::panic::resume_unwind(panicked))?;
-        canary::must_sing().map(|()| done)
+        let result = thread.join().unwrap_or_else(|panicked| std::panic::resume_unwind(panicked))?;
+        canary::check_no_leaks().map(|()| result)
     })
 }

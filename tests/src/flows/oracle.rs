@@ -1,4 +1,4 @@
-//! What an export must hold, found out simply and slowly.
+//! Expected contents of exports, computed by a simple and slow implementation that shares no code with the service.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -10,20 +10,20 @@ use time::format_description::well_known::Rfc3339;
 use super::Result;
 use crate::lake;
 
-/// The lake's lines that a system export with these filters has, sorted.
+/// Returns the sorted lines of the lake that a system export with these filters contains.
 ///
-/// * `types`: only these; `None` means all.
-/// * `since`: only lines whose `meta.lastUpdated` is later, and those without one.
-pub fn expected(dir: &Path, types: Option<&[&str]>, since: Option<&str>) -> Result<Vec<Vec<u8>>> {
+/// * `types`: exported resource types; `None` means all.
+/// * `since`: only lines whose `meta.lastUpdated` is later or missing.
+pub fn expected_lines(dir: &Path, types: Option<&[&str]>, since: Option<&str>) -> Result<Vec<Vec<u8>>> {
     let since = since.map(|text| OffsetDateTime::parse(text, &Rfc3339)).transpose()?;
     let mut kept = Vec::new();
     for line in lake::lines(dir)? {
         let resource: Value = serde_json::from_slice(&line)?;
-        let kind = kind_of(&resource);
+        let resource_type = resource_type(&resource);
         let changed =
             resource.pointer("/meta/lastUpdated").and_then(Value::as_str).map(|text| OffsetDateTime::parse(text, &Rfc3339)).transpose()?;
-        let is_old = since.zip(changed).is_some_and(|(since, changed)| changed <= since);
-        if types.is_none_or(|types| types.contains(&kind)) && !is_old {
+        let is_too_old = since.zip(changed).is_some_and(|(since, changed)| changed <= since);
+        if types.is_none_or(|types| types.contains(&resource_type)) && !is_too_old {
             kept.push(line);
         }
     }
@@ -31,11 +31,11 @@ pub fn expected(dir: &Path, types: Option<&[&str]>, since: Option<&str>) -> Resu
     Ok(kept)
 }
 
-/// The types of these lines.
-pub fn types(lines: &[Vec<u8>]) -> Result<BTreeSet<String>> {
-    lines.iter().map(|line| Ok(kind_of(&serde_json::from_slice(line)?).to_owned())).collect()
+/// Returns the resource types of the lines.
+pub fn resource_types(lines: &[Vec<u8>]) -> Result<BTreeSet<String>> {
+    lines.iter().map(|line| Ok(resource_type(&serde_json::from_slice(line)?).to_owned())).collect()
 }
 
-fn kind_of(resource: &Value) -> &str {
+fn resource_type(resource: &Value) -> &str {
     resource.get("resourceType").and_then(Value::as_str).unwrap_or_default()
 }

@@ -1,15 +1,18 @@
-//! A job table with an export in every state, for replays and golden files. The same bytes every time.
+//! Job table with an export in every state, for replay tests and golden files. Produces the same bytes every time.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{Aws, ManualClock, Result, Script, Stage, Terms, Twist, World, count_ids_from};
+use super::{AwsDeployment, ManualClock, Result, FaultInjector, Deployment, DeploymentSettings, Fault, ServiceProcess, set_next_job_number};
 
-/// The objects of a small lake: slices of two types in turns, an object of several types with a line that is no resource.
-pub fn lake() -> Vec<(&'static str, Vec<u8>)> {
-    let line = |kind: &str, n: usize| format!("{{\"resourceType\":\"{kind}\",\"id\":\"{kind}-{n}\",\"text\":\"{}\"}}\n", "~".repeat(n % 7));
-    let lines = |kind: &str, range: std::ops::Range<usize>| range.map(|n| line(kind, n)).collect::<String>();
+/// Returns the objects of a small lake: objects of two types in turns, and one object of several types with a line that is not a
+/// resource.
+pub fn lake_objects() -> Vec<(&'static str, Vec<u8>)> {
+    let line = |resource_type: &str, n: usize| {
+        format!("{{\"resourceType\":\"{resource_type}\",\"id\":\"{resource_type}-{n}\",\"text\":\"{}\"}}\n", "~".repeat(n % 7))
+    };
+    let lines = |resource_type: &str, range: std::ops::Range<usize>| range.map(|n| line(resource_type, n)).collect::<String>();
     let mixed =
         [line("Patient", 90), "not a resource\n".to_owned(), line("Basic", 91), line("Observation", 92), line("Patient", 93)].concat();
     vec![
@@ -22,78 +25,78 @@ pub fn lake() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-/// Terms under which that lake shows everything: files roll, and tails are gathered in a round of its own.
-pub fn terms() -> Terms {
-    Terms::file_bytes(300).join_limit_bytes(700)
+/// Returns settings under which an export of the lake writes several files per type and merges fragments in a round of its own.
+pub fn settings() -> DeploymentSettings {
+    DeploymentSettings::with_file_bytes(300).with_join_limit_bytes(700)
 }
 
-/// A deployment over the lake.
-pub async fn aws() -> Result<Aws> {
-    let stage = Aws::empty().await?;
-    for (object, bytes) in lake() {
-        stage.change_lake(object, Some(bytes.into())).await?;
+/// Creates an AWS deployment with the lake.
+pub async fn aws_deployment() -> Result<AwsDeployment> {
+    let deployment = AwsDeployment::new().await?;
+    for (object, bytes) in lake_objects() {
+        deployment.set_lake_object(object, Some(bytes.into())).await?;
     }
-    Ok(stage)
+    Ok(deployment)
 }
 
-/// The first seeded job: the others follow in the order of [`jobs`].
-const FIRST: u8 = 0x21;
+/// Number of the first job. The others follow in the order of [`job_items_by_state`].
+const FIRST_JOB_NUMBER: u8 = 0x21;
 
-/// The items of one job in each state, as DynamoDB JSON, by the state's name.
-pub async fn jobs() -> Result<BTreeMap<&'static str, Vec<Value>>> {
-    let (stage, clock) = (aws().await?, ManualClock::default());
-    let world = World::start(&stage, &clock, terms());
-    let scripted = |script| World::scripted(&stage, &clock, terms(), script);
-    count_ids_from(FIRST);
+/// Returns the table items of one job in each state, as DynamoDB JSON, by the name of the state.
+pub async fn job_items_by_state() -> Result<BTreeMap<&'static str, Vec<Value>>> {
+    let (deployment, clock) = (aws_deployment().await?, ManualClock::default());
+    let service = ServiceProcess::start(&deployment, &clock, settings());
+    let start_with_faults = |faults| ServiceProcess::with_faults(&deployment, &clock, settings(), faults);
+    set_next_job_number(FIRST_JOB_NUMBER);
     let mut names = Vec::new();
 
     names.push("complete");
-    let status = world.kick_off("?_since=2020-01-01").await?;
-    world.finish(&status).await?;
+    let status = service.kick_off("?_since=2020-01-01").await?;
+    service.complete(&status).await?;
 
     names.push("failed");
-    world.kick_off("?_type=Patient").await?;
-    scripted(Script::of(|call| if call.name == "source.read" { Twist::FailBefore } else { Twist::Pass })).drain().await?;
+    service.kick_off("?_type=Patient").await?;
+    start_with_faults(FaultInjector::new(|call| if call.name == "source.read" { Fault::FailBefore } else { Fault::None })).deliver_all().await?;
 
     names.push("cancelled");
-    let status = world.kick_off("?_container=my-place").await?;
-    world.drain().await?;
-    world.ask("DELETE", &status).await?;
+    let status = service.kick_off("?_container=my-place").await?;
+    service.deliver_all().await?;
+    service.request("DELETE", &status).await?;
 
-    names.push("gathering");
-    let status = world.kick_off("").await?;
-    while !world.ask("GET", &status).await?.header("x-progress").is_some_and(|progress| progress.contains("gather")) {
-        let message = world.receive().await?.ok_or("nothing is gathered")?;
-        world.deliver(message).await?;
+    names.push("merging");
+    let status = service.kick_off("").await?;
+    while !service.request("GET", &status).await?.header("x-progress").is_some_and(|progress| progress.contains("gather")) {
+        let message = service.receive().await?.ok_or("no merge task was announced")?;
+        service.deliver(message).await?;
     }
-    while let Some(message) = world.receive().await? {
+    while let Some(message) = service.receive().await? {
         drop(message);
     }
 
-    // Half of its tasks are closed; a worker died with a name claimed for a file.
+    // Half of the tasks are closed; a worker crashed with a reserved file number.
     names.push("running");
-    world.kick_off("").await?;
-    let plan = world.receive().await?.ok_or("no plan")?;
-    world.deliver(plan).await?;
+    service.kick_off("").await?;
+    let plan = service.receive().await?.ok_or("no plan")?;
+    service.deliver(plan).await?;
     let mut messages = Vec::new();
-    while let Some(message) = world.receive().await? {
+    while let Some(message) = service.receive().await? {
         messages.push(message);
     }
     messages.sort_by(|one, other| other.body.cmp(&one.body));
-    let script = Script::of(|call| if call.name == "tasks.record claim" { Twist::StopAfter } else { Twist::Pass });
-    let dying = scripted(script.clone());
+    let faults = FaultInjector::new(|call| if call.name == "tasks.update_task reserve_file" { Fault::CrashAfter } else { Fault::None });
+    let crashing = start_with_faults(faults.clone());
     for message in messages {
-        drop(script.while_alive(dying.deliver(message)).await);
+        drop(faults.until_crash(crashing.deliver(message)).await);
     }
 
     names.push("accepted");
-    world.kick_off("").await?;
+    service.kick_off("").await?;
 
     let mut jobs = BTreeMap::<&'static str, Vec<Value>>::new();
-    // Counters belong to no job.
-    for (key, item) in stage.items().await?.into_iter().filter(|(key, _)| key.starts_with("JOB#")) {
-        let number = key.split_once(' ').and_then(|(pk, _)| u8::from_str_radix(pk.get(pk.len() - 2..)?, 16).ok()).ok_or("a strange key")?;
-        let name = names.get(usize::from(number - FIRST)).ok_or("a job too many")?;
+    // Counter items do not belong to a job.
+    for (key, item) in deployment.job_table_items().await?.into_iter().filter(|(key, _)| key.starts_with("JOB#")) {
+        let number = key.split_once(' ').and_then(|(pk, _)| u8::from_str_radix(pk.get(pk.len() - 2..)?, 16).ok()).ok_or_else(|| format!("{key} is not the key of a job"))?;
+        let name = names.get(usize::from(number - FIRST_JOB_NUMBER)).ok_or("the table holds more jobs than were created")?;
         jobs.entry(name).or_default().push(item);
     }
     Ok(jobs)

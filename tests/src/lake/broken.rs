@@ -1,34 +1,34 @@
-//! A small lake in which lines that are no resources stand among good ones.
+//! Small lake with invalid lines among valid resources.
 //!
-//! `tests/samples/README.md` shows the same for people. An export keeps every good line and reports every bad one, with
+//! `tests/samples/README.md` documents the same lines. An export must contain every valid line and report every invalid one with
 //! file, byte offset and reason.
 
 use std::path::Path;
 
-use super::codec::{Packing, Sink};
-use super::{LakeError, must_be_empty};
+use super::compression::{Compression, CompressedFile};
+use super::{LakeError, check_is_empty};
 
-/// A line of the broken lake that is no resource.
+/// Invalid line of the broken lake.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BadLine {
-    /// The file, relative to the lake.
+    /// Path of the file, relative to the lake.
     pub file: &'static str,
-    /// Where the line starts in the file, a byte order mark counted.
+    /// Byte offset of the line in the file, including a byte order mark.
     pub offset: u64,
-    /// The line's bytes, without its newline.
+    /// Bytes of the line, without its newline.
     pub line: Vec<u8>,
-    /// What is wrong with it.
-    pub why: &'static str,
+    /// Description of the defect.
+    pub reason: &'static str,
 }
 
-/// All lines that must be reported, in the order of files and lines.
+/// Lists the lines that an export must report, in the order of files and lines.
 pub fn bad_lines() -> Vec<BadLine> {
     let mut bad = Vec::new();
     for (file, lines) in FILES {
         let mut offset = 0;
-        for (why, line) in *lines {
-            if *why != GOOD && *why != BLANK {
-                bad.push(BadLine { file, offset, line: line.as_bytes().to_vec(), why });
+        for (reason, line) in *lines {
+            if *reason != GOOD && *reason != BLANK {
+                bad.push(BadLine { file, offset, line: line.as_bytes().to_vec(), reason });
             }
             offset += line.len() as u64 + 1;
         }
@@ -36,21 +36,21 @@ pub fn bad_lines() -> Vec<BadLine> {
     bad
 }
 
-/// The lines that must be exported, byte for byte (without byte order mark and CR).
+/// Lists the lines that must be exported byte for byte, without byte order mark and CR.
 pub fn good_lines() -> Vec<Vec<u8>> {
     let lines = FILES.iter().flat_map(|(_, lines)| lines.iter());
-    lines.filter(|(why, _)| *why == GOOD).map(|(_, line)| super::bare(line.as_bytes()).to_vec()).collect()
+    lines.filter(|(reason, _)| *reason == GOOD).map(|(_, line)| super::trim_line(line.as_bytes()).to_vec()).collect()
 }
 
 /// Writes the broken lake into an empty folder.
 pub fn write(dir: &Path) -> Result<(), LakeError> {
-    must_be_empty(dir)?;
+    check_is_empty(dir)?;
     for (name, lines) in FILES {
         let path = dir.join(name);
         let text = lines.iter().flat_map(|(_, line)| [line, "\n"]).collect::<String>();
-        let mut sink = Sink::create(&path, Packing::Plain).map_err(LakeError::at(&path))?;
-        sink.write(text.as_bytes()).map_err(LakeError::at(&path))?;
-        sink.finish().map_err(LakeError::at(&path))?;
+        let mut output = CompressedFile::create(&path, Compression::Plain).map_err(LakeError::at(&path))?;
+        output.write(text.as_bytes()).map_err(LakeError::at(&path))?;
+        output.close().map_err(LakeError::at(&path))?;
     }
     Ok(())
 }
@@ -58,12 +58,12 @@ pub fn write(dir: &Path) -> Result<(), LakeError> {
 const GOOD: &str = "good";
 const BLANK: &str = "blank";
 
-/// What a line is, and the line.
-type Line = (&'static str, &'static str);
+/// Defect of a line (or [`GOOD`] or [`BLANK`]), and its text.
+type TaggedLine = (&'static str, &'static str);
 
-const FILES: &[(&str, &[Line])] = &[("Observation/day-1.ndjson", OBSERVATIONS), ("Patient.ndjson", PATIENTS), ("mixed.ndjson", MIXED)];
+const FILES: &[(&str, &[TaggedLine])] = &[("Observation/day-1.ndjson", OBSERVATIONS), ("Patient.ndjson", PATIENTS), ("mixed.ndjson", MIXED)];
 
-const PATIENTS: &[Line] = &[
+const PATIENTS: &[TaggedLine] = &[
     (GOOD, "\u{feff}{\"resourceType\":\"Patient\",\"id\":\"broken-patient-1\",\"name\":[{\"family\":\"Afterbom\"}]}"),
     (BLANK, ""),
     ("ends in the middle", r#"{"resourceType":"Patient","id":"broken-patient-2","name":[{"family":"Cutsh"#),
@@ -79,7 +79,7 @@ const PATIENTS: &[Line] = &[
     (GOOD, r#"{"id":"broken-patient-8","multipleBirthInteger":1,"resourceType":"Patient"}"#),
 ];
 
-const OBSERVATIONS: &[Line] = &[
+const OBSERVATIONS: &[TaggedLine] = &[
     ("a comment", "# exported by hand"),
     (
         GOOD,
@@ -103,7 +103,7 @@ const OBSERVATIONS: &[Line] = &[
     ),
 ];
 
-const MIXED: &[Line] = &[
+const MIXED: &[TaggedLine] = &[
     ("a type that FHIR R4 does not know", r#"{"resourceType":"Watermill","id":"broken-mill-1"}"#),
     ("types are spelled with capitals", r#"{"resourceType":"patient","id":"broken-patient-9"}"#),
     ("an abstract type", r#"{"resourceType":"DomainResource","id":"broken-domain-1"}"#),

@@ -1,32 +1,34 @@
-//! JSON whose bytes are ours to choose: members in the order they are given, numbers as they are spelled.
+//! JSON writer with full control over the bytes: order of members, and spelling of numbers.
 //!
-//! `serde_json::Value` can do neither: it sorts members (or not, as some other crate's features have it) and turns
-//! `1.10` into `1.1`.
+//! `serde_json::Value` offers neither. It may sort members, depending on the features of other crates, and turns `1.10` into `1.1`.
 
-/// A JSON value to be written.
+/// JSON value to be written.
 #[derive(Debug, Clone)]
 pub(super) enum Json {
-    /// Left out, together with its key.
+    /// Missing value: the member is left out of its object.
     Absent,
+    /// String.
     Text(String),
-    /// Already JSON: numbers, `true`, or a string with escapes of our choice.
-    Spelled(String),
+    /// Text that is JSON already: a number, `true`, or a string with chosen escapes.
+    Raw(String),
+    /// Array.
     List(Vec<Json>),
+    /// Object with its members in order.
     Object(Vec<(&'static str, Json)>),
 }
 
-/// Where the writer leaves room; all are the same JSON.
+/// Whitespace between tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Spacing {
-    /// `{"a":1,"b":2}`
-    Tight,
-    /// `{"a": 1, "b": 2}`, as Python writes it.
-    Airy,
+    /// Output without whitespace: `{"a":1,"b":2}`.
+    Compact,
+    /// Spaces after commas and colons, like Python's output: `{"a": 1, "b": 2}`.
+    Spaced,
 }
 
 impl Json {
-    /// One line, without newline.
-    pub(super) fn line(&self, spacing: Spacing) -> String {
+    /// Returns the value as one line without a newline.
+    pub(super) fn to_line(&self, spacing: Spacing) -> String {
         let mut line = String::new();
         self.write(spacing, &mut line);
         line
@@ -34,13 +36,13 @@ impl Json {
 
     fn write(&self, spacing: Spacing, out: &mut String) {
         let (comma, colon) = match spacing {
-            Spacing::Tight => (",", ":"),
-            Spacing::Airy => (", ", ": "),
+            Spacing::Compact => (",", ":"),
+            Spacing::Spaced => (", ", ": "),
         };
         match self {
             Self::Absent => out.push_str("null"),
             Self::Text(text) => quote(text, out),
-            Self::Spelled(json) => out.push_str(json),
+            Self::Raw(json) => out.push_str(json),
             Self::List(items) => {
                 out.push('[');
                 for (index, item) in items.iter().enumerate() {
@@ -103,13 +105,13 @@ impl From<&String> for Json {
 
 impl From<bool> for Json {
     fn from(flag: bool) -> Self {
-        Self::Spelled(flag.to_string())
+        Self::Raw(flag.to_string())
     }
 }
 
 impl From<usize> for Json {
     fn from(number: usize) -> Self {
-        Self::Spelled(number.to_string())
+        Self::Raw(number.to_string())
     }
 }
 
@@ -125,14 +127,14 @@ impl<T: Into<Json>> From<Option<T>> for Json {
     }
 }
 
-/// A JSON object with its members in the order written.
+/// Builds a JSON object with its members in the given order.
 macro_rules! object {
     ($($key:literal: $value:expr),* $(,)?) => {
         $crate::lake::json::Json::Object(vec![$(($key, $crate::lake::json::Json::from($value))),*])
     };
 }
 
-/// A JSON array.
+/// Builds a JSON array.
 macro_rules! list {
     ($($value:expr),* $(,)?) => {
         $crate::lake::json::Json::List(vec![$($crate::lake::json::Json::from($value)),*])

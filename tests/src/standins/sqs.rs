@@ -1,4 +1,4 @@
-//! An SQS in this process: `rustack-sqs` behind the SDK's HTTP layer.
+//! In-process SQS: `rustack-sqs` behind the HTTP layer of the SDK.
 
 #[cfg(test)]
 mod tests;
@@ -9,7 +9,7 @@ use aws_sdk_sqs::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_sqs::types::QueueAttributeName;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_types::body::SdkBody;
-use headrace_local::stores::embedded::{BoxError, in_process};
+use headrace_local::stores::embedded::{BoxError, in_process_http_client};
 use http_body_util::BodyExt as _;
 use rustack_sqs_core::config::SqsConfig;
 use rustack_sqs_core::handler::RustackSqsHandler;
@@ -18,24 +18,24 @@ use rustack_sqs_http::dispatch::dispatch_operation;
 use rustack_sqs_http::response::error_to_response;
 use rustack_sqs_http::router::resolve_operation;
 
-/// An SQS of its own. Its queues are tasks of the async runtime that created them and end with it.
+/// SQS with its own queues. They are tasks of the async runtime that created them, and end with it.
 #[derive(Clone)]
 pub struct SqsStandIn {
     http: SharedHttpClient,
 }
 
 impl SqsStandIn {
-    /// An SQS without queues.
+    /// Starts an SQS without queues.
     #[must_use]
     pub fn start() -> Self {
         let config = SqsConfig { host: "sqs.standin.invalid".to_owned(), port: 443, ..SqsConfig::default() };
         let sqs = RustackSqs::new(config);
         let handler = Arc::new(RustackSqsHandler::new(Arc::new(sqs)));
-        let http = in_process(move |request| answer(Arc::clone(&handler), request));
+        let http = in_process_http_client(move |request| answer(Arc::clone(&handler), request));
         Self { http }
     }
 
-    /// A client of the AWS SDK, with its defaults, whose calls end here.
+    /// Returns an AWS SDK client with default settings that calls this stand-in.
     #[must_use]
     pub fn client(&self) -> aws_sdk_sqs::Client {
         let credentials = Credentials::new("AKIDSTANDIN", "stand-in-secret", None, None, "stand-in");
@@ -49,14 +49,14 @@ impl SqsStandIn {
         aws_sdk_sqs::Client::from_conf(config)
     }
 
-    /// A queue whose messages go to `<name>-dlq` once they were received `max_receives` times and not deleted.
+    /// Creates a queue and its dead-letter queue `<name>-dlq`. Returns the URLs of both.
     ///
-    /// * `visibility_seconds`: how long a received message stays hidden.
-    /// * Returns the URLs of the queue and of its DLQ.
+    /// * `visibility_seconds`: visibility timeout of received messages.
+    /// * `max_receives`: number of receives after which a message moves to the dead-letter queue.
     ///
     /// # Errors
     ///
-    /// Whatever the client says.
+    /// If a request fails.
     pub async fn create_queue_with_dlq(
         &self,
         name: &str,

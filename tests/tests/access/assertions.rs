@@ -6,44 +6,44 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use headrace_core::access::ClientKeys;
-use headrace_tests::flows::logs::Logs;
+use headrace_tests::flows::logs::CapturedLogs;
 use headrace_tests::flows::{
-    Answer, Ask, Aws, Client, ManualClock, OneMachine, Result, Script, Stage, Terms, Twist, World, run, token_form,
+    TestResponse, TestRequest, AwsDeployment, SmartClient, ManualClock, LocalDeployment, Result, FaultInjector, Deployment, DeploymentSettings, Fault, ServiceProcess, run, token_request_form,
 };
 use serde_json::{Value, json};
 
 /// A deployment at which one client is registered.
-async fn open(client: &Client) -> Result<Arc<World<Aws>>> {
-    let world = World::start(&Aws::empty().await?, &ManualClock::default(), Terms::default().smart()?);
-    world.register(client, "system/Patient.rs system/Observation.rs").await?;
-    Ok(world)
+async fn start_service(client: &SmartClient) -> Result<Arc<ServiceProcess<AwsDeployment>>> {
+    let service = ServiceProcess::start(&AwsDeployment::new().await?, &ManualClock::default(), DeploymentSettings::default().with_smart_access()?);
+    service.register(client, "system/Patient.rs system/Observation.rs").await?;
+    Ok(service)
 }
 
 /// The answer to an assertion, for scopes that may be granted.
-async fn show<S: Stage>(world: &World<S>, assertion: &str) -> Result<Answer> {
-    world.send(&Ask::form("/token", token_form(assertion, "system/Patient.rs"))).await
+async fn send_assertion<S: Deployment>(service: &ServiceProcess<S>, assertion: &str) -> Result<TestResponse> {
+    service.send(&TestRequest::form_post("/token", token_request_form(assertion, "system/Patient.rs"))).await
 }
 
 /// What a refusal says: its `error` and its `error_description`.
-fn said(answer: &Answer) -> Result<(u16, String, String)> {
-    let json = answer.json()?;
-    let text = |name: &str| json.get(name).and_then(Value::as_str).map(str::to_owned).ok_or_else(|| format!("{answer:?} has no {name}"));
-    assert_eq!(answer.header("content-type"), Some("application/json"));
-    assert_eq!((answer.header("cache-control"), answer.header("pragma")), (Some("no-store"), Some("no-cache")));
+fn token_error(response: &TestResponse) -> Result<(u16, String, String)> {
+    let json = response.json()?;
+    let text = |name: &str| json.get(name).and_then(Value::as_str).map(str::to_owned).ok_or_else(|| format!("{response:?} has no {name}"));
+    assert_eq!(response.header("content-type"), Some("application/json"));
+    assert_eq!((response.header("cache-control"), response.header("pragma")), (Some("no-store"), Some("no-cache")));
     let (error, description) = (text("error")?, text("error_description")?);
     // RFC 6749, section 5.2: printable ASCII without quotes and backslashes.
     assert!(description.bytes().all(|byte| matches!(byte, 0x20..=0x7e) && byte != b'"' && byte != b'\\'), "{description}");
-    Ok((answer.status, error, description))
+    Ok((response.status, error, description))
 }
 
-async fn gives_a_token<S: Stage>(stage: &S, client: &Client) -> Result<()> {
-    let world = World::start(stage, &ManualClock::default(), Terms::default().smart()?);
-    world.register(client, "system/Patient.rs system/Observation.rs").await?;
-    let answer = world.ask_token(client, "system/*.read system/Device.read").await?;
-    let json = answer.json()?;
-    assert_eq!(answer.status, 200, "{answer:?}");
-    assert_eq!(answer.header("content-type"), Some("application/json"));
-    assert_eq!((answer.header("cache-control"), answer.header("pragma")), (Some("no-store"), Some("no-cache")));
+async fn check_issued_token<S: Deployment>(deployment: &S, client: &SmartClient) -> Result<()> {
+    let service = ServiceProcess::start(deployment, &ManualClock::default(), DeploymentSettings::default().with_smart_access()?);
+    service.register(client, "system/Patient.rs system/Observation.rs").await?;
+    let response = service.request_token(client, "system/*.read system/Device.read").await?;
+    let json = response.json()?;
+    assert_eq!(response.status, 200, "{response:?}");
+    assert_eq!(response.header("content-type"), Some("application/json"));
+    assert_eq!((response.header("cache-control"), response.header("pragma")), (Some("no-store"), Some("no-cache")));
     assert_eq!((json.get("token_type"), json.get("expires_in")), (Some(&json!("bearer")), Some(&json!(300))));
     let mut scopes: Vec<&str> = json.get("scope").and_then(Value::as_str).ok_or("no scope")?.split(' ').collect();
     scopes.sort_unstable();
@@ -53,9 +53,9 @@ async fn gives_a_token<S: Stage>(stage: &S, client: &Client) -> Result<()> {
     let pieces: Vec<Value> =
         token.split('.').take(2).map(|piece| Ok(serde_json::from_slice(&URL_SAFE_NO_PAD.decode(piece)?)?)).collect::<Result<_>>()?;
     let [header, claims] = pieces.as_slice() else { return Err("no JWT".into()) };
-    let seconds = world.now().0 / 1_000;
+    let seconds = service.now().0 / 1_000;
     assert_eq!(header["typ"], "at+jwt");
-    assert_eq!((&claims["iss"], &claims["aud"]), (&json!(world.base()), &json!(world.base())));
+    assert_eq!((&claims["iss"], &claims["aud"]), (&json!(service.base()), &json!(service.base())));
     assert_eq!((&claims["sub"], &claims["client_id"]), (&json!(client.id), &json!(client.id)));
     assert_eq!((&claims["iat"], &claims["exp"]), (&json!(seconds), &json!(seconds + 300)));
     assert_eq!(claims.get("scope"), json.get("scope"));
@@ -64,11 +64,11 @@ async fn gives_a_token<S: Stage>(stage: &S, client: &Client) -> Result<()> {
 
 // Holds: SEC-A5, SEC-A6, SEC-A11, SEC-A14
 #[test]
-fn a_registered_client_gets_a_token_of_five_minutes_for_what_may_be_granted() -> Result<()> {
+fn a_registered_client_gets_a_five_minute_token_for_the_scopes_it_may_have() -> Result<()> {
     run(async || {
-        for client in [Client::es384("ehr")?, Client::rs384("ehr")?] {
-            gives_a_token(&Aws::empty().await?, &client).await?;
-            gives_a_token(&OneMachine::with(&[]).await?, &client).await?;
+        for client in [SmartClient::new_es384("ehr")?, SmartClient::new_rs384("ehr")?] {
+            check_issued_token(&AwsDeployment::new().await?, &client).await?;
+            check_issued_token(&LocalDeployment::with_files(&[]).await?, &client).await?;
         }
         Ok(())
     })
@@ -87,7 +87,7 @@ fn now(claims: &Value) -> i64 {
     seconds(&claims["exp"]) - 300
 }
 
-fn cases() -> Vec<Case> {
+fn assertion_cases() -> Vec<Case> {
     vec![
         ("as it is", |_, _| (), None),
         ("without typ", |header, _| drop(header.as_object_mut().map(|header| header.remove("typ"))), None),
@@ -101,7 +101,7 @@ fn cases() -> Vec<Case> {
         ("alg that is not offered", |header, _| header["alg"] = json!("ES256"), Some("neither RS384 nor ES384")),
         ("alg in lower case", |header, _| header["alg"] = json!("es384"), Some("neither RS384 nor ES384")),
         ("alg of another kind of key", |header, _| header["alg"] = json!("RS384"), Some("is not registered here")),
-        ("no alg", |header, _| drop(header.as_object_mut().map(|header| header.remove("alg"))), Some("can be read: three")),
+        ("no alg", |header, _| drop(header.as_object_mut().map(|header| header.remove("alg"))), Some("can be parsed: three")),
         ("no kid", |header, _| drop(header.as_object_mut().map(|header| header.remove("kid"))), Some("no kid")),
         ("an empty kid", |header, _| header["kid"] = json!(""), Some("no kid")),
         ("a long kid", |header, _| header["kid"] = json!("k".repeat(257)), Some("no kid")),
@@ -142,21 +142,21 @@ fn cases() -> Vec<Case> {
 
 // Holds: SEC-A6, SEC-A7, SEC-A8, SEC-A10
 #[test]
-fn each_rule_of_an_assertion_is_held_to() -> Result<()> {
+fn every_rule_for_client_assertions_is_enforced() -> Result<()> {
     run(async || {
-        let client = Client::es384("ehr")?;
-        let world = open(&client).await?;
-        for (name, change, expected) in cases() {
-            let (mut header, mut claims) = (client.header(), client.claims(&world.token_url(), world.now()));
+        let client = SmartClient::new_es384("ehr")?;
+        let service = start_service(&client).await?;
+        for (name, change, expected) in assertion_cases() {
+            let (mut header, mut claims) = (client.assertion_header(), client.assertion_claims(&service.token_url(), service.now()));
             change(&mut header, &mut claims);
-            let answer = show(&world, &client.sign(&header, &claims)?).await?;
+            let response = send_assertion(&service, &client.sign(&header, &claims)?).await?;
             match expected {
-                None => assert_eq!(answer.status, 200, "{name}: {answer:?}"),
+                None => assert_eq!(response.status, 200, "{name}: {response:?}"),
                 Some(words) => {
-                    let (status, error, description) = said(&answer)?;
+                    let (status, error, description) = token_error(&response)?;
                     assert_eq!((status, error.as_str()), (401, "invalid_client"), "{name}");
                     assert!(description.contains(words), "{name}: {description}");
-                    assert!(answer.header("www-authenticate").is_some(), "{name}");
+                    assert!(response.header("www-authenticate").is_some(), "{name}");
                 }
             }
         }
@@ -166,17 +166,17 @@ fn each_rule_of_an_assertion_is_held_to() -> Result<()> {
 
 // Holds: SEC-A6, SEC-A10
 #[test]
-fn what_is_no_assertion_is_refused_whatever_it_is() -> Result<()> {
+fn malformed_and_forged_assertions_are_rejected() -> Result<()> {
     run(async || {
-        let client = Client::es384("ehr")?;
-        let world = open(&client).await?;
-        let good = client.sign(&client.header(), &client.claims(&world.token_url(), world.now()))?;
+        let client = SmartClient::new_es384("ehr")?;
+        let service = start_service(&client).await?;
+        let good = client.sign(&client.assertion_header(), &client.assertion_claims(&service.token_url(), service.now()))?;
         let (message, signature) = good.rsplit_once('.').ok_or("no JWT")?;
         let (header, payload) = message.split_once('.').ok_or("no JWT")?;
         let encode = |text: &str| URL_SAFE_NO_PAD.encode(text);
         let deep = "[".repeat(5_000);
-        let twice = format!("{{\"alg\":\"none\",{}", client.header().to_string().trim_start_matches('{'));
-        let tail = client.claims(&world.token_url(), world.now()).to_string();
+        let twice = format!("{{\"alg\":\"none\",{}", client.assertion_header().to_string().trim_start_matches('{'));
+        let tail = client.assertion_claims(&service.token_url(), service.now()).to_string();
         let two_subjects = format!("{{\"sub\":\"somebody\",{}", tail.trim_start_matches('{'));
         // With the public key for a secret: who takes any algorithm that the header names believes it.
         let confused = {
@@ -205,46 +205,46 @@ fn what_is_no_assertion_is_refused_whatever_it_is() -> Result<()> {
             &format!("{}.{payload}.{signature}", encode(r#"["ES384"]"#)),
             &format!("{}.{payload}.{signature}", encode(r#"{"alg":["ES384"],"kid":"k"}"#)),
             &client.sign_bytes(twice.as_bytes(), tail.as_bytes())?,
-            &client.sign_bytes(client.header().to_string().as_bytes(), two_subjects.as_bytes())?,
-            &client.sign_bytes(client.header().to_string().as_bytes(), b"[]")?,
-            &client.sign_bytes(client.header().to_string().as_bytes(), b"\xff")?,
+            &client.sign_bytes(client.assertion_header().to_string().as_bytes(), two_subjects.as_bytes())?,
+            &client.sign_bytes(client.assertion_header().to_string().as_bytes(), b"[]")?,
+            &client.sign_bytes(client.assertion_header().to_string().as_bytes(), b"\xff")?,
             &client.sign_bytes(
-                client.header().to_string().as_bytes(),
+                client.assertion_header().to_string().as_bytes(),
                 format!("{{\"x\":{}}}", deep.get(..3_000).unwrap_or_default()).as_bytes(),
             )?,
             &confused,
             &"e".repeat(9_000),
         ] {
-            let answer = show(&world, assertion).await?;
-            let (status, error, _) = said(&answer)?;
+            let response = send_assertion(&service, assertion).await?;
+            let (status, error, _) = token_error(&response)?;
             assert_eq!((status, error.as_str()), (401, "invalid_client"), "{assertion}");
         }
-        assert_eq!(show(&world, &good).await?.status, 200, "nothing of it has used the good one up");
+        assert_eq!(send_assertion(&service, &good).await?.status, 200, "nothing of it has used the good one up");
         Ok(())
     })
 }
 
 // Holds: SEC-A7, SEC-A10
 #[test]
-fn nobody_learns_whether_a_client_exists() -> Result<()> {
+fn token_errors_do_not_reveal_whether_a_client_exists() -> Result<()> {
     run(async || {
         let (client, stranger, gone, elsewhere) =
-            (Client::es384("ehr")?, Client::es384("ehr")?, Client::es384("gone")?, Client::es384("arn:aws:iam::1:user/ann")?);
-        let world = open(&client).await?;
-        let mut disabled = world.registration(&gone, "system/*.rs")?;
+            (SmartClient::new_es384("ehr")?, SmartClient::new_es384("ehr")?, SmartClient::new_es384("gone")?, SmartClient::new_es384("arn:aws:iam::1:user/ann")?);
+        let service = start_service(&client).await?;
+        let mut disabled = service.registration(&gone, "system/*.rs")?;
         disabled.is_disabled = true;
-        world.put_client(&disabled).await?;
-        let mut known_elsewhere = world.registration(&elsewhere, "system/*.rs")?;
-        known_elsewhere.keys = ClientKeys::Elsewhere;
-        world.put_client(&known_elsewhere).await?;
+        service.put_client(&disabled).await?;
+        let mut known_elsewhere = service.registration(&elsewhere, "system/*.rs")?;
+        known_elsewhere.keys = ClientKeys::External;
+        service.put_client(&known_elsewhere).await?;
         let mut answers = Vec::new();
         for (who, key) in [("unknown", &client), ("ehr", &stranger), ("gone", &gone), ("arn:aws:iam::1:user/ann", &elsewhere)] {
-            let mut claims = client.claims(&world.token_url(), world.now());
+            let mut claims = client.assertion_claims(&service.token_url(), service.now());
             (claims["iss"], claims["sub"]) = (json!(who), json!(who));
-            answers.push(show(&world, &key.sign(&client.header(), &claims)?).await?);
+            answers.push(send_assertion(&service, &key.sign(&client.assertion_header(), &claims)?).await?);
         }
-        for answer in &answers {
-            assert_eq!((answer.status, &answer.headers, &answer.body), (401, &answers[0].headers, &answers[0].body));
+        for response in &answers {
+            assert_eq!((response.status, &response.headers, &response.body), (401, &answers[0].headers, &answers[0].body));
         }
         Ok(())
     })
@@ -252,59 +252,59 @@ fn nobody_learns_whether_a_client_exists() -> Result<()> {
 
 // Holds: SEC-A7
 #[test]
-fn an_assertion_counts_once_whichever_process_it_is_shown_to() -> Result<()> {
+fn an_assertion_is_accepted_once_across_all_processes() -> Result<()> {
     run(async || {
-        let (client, other) = (Client::es384("ehr")?, Client::es384("other")?);
-        let world = open(&client).await?;
-        world.register(&other, "system/Patient.rs").await?;
-        let another = World::start(&world.stage, &world.clock, Terms::default().smart()?);
-        let claims = client.claims(&world.token_url(), world.now());
-        let assertion = client.sign(&client.header(), &claims)?;
+        let (client, other) = (SmartClient::new_es384("ehr")?, SmartClient::new_es384("other")?);
+        let service = start_service(&client).await?;
+        service.register(&other, "system/Patient.rs").await?;
+        let another = ServiceProcess::start(&service.deployment, &service.clock, DeploymentSettings::default().with_smart_access()?);
+        let claims = client.assertion_claims(&service.token_url(), service.now());
+        let assertion = client.sign(&client.assertion_header(), &claims)?;
         // A forged one of the same name does not use it up, nor does one for nothing that may be granted.
         let forged = assertion.replace(assertion.rsplit('.').next().ok_or("no signature")?, &"A".repeat(128));
-        assert_eq!(show(&world, &forged).await?.status, 401);
-        assert_eq!(said(&world.send(&Ask::form("/token", token_form(&assertion, "system/Device.rs"))).await?)?.1, "invalid_scope");
-        assert_eq!(show(&world, &assertion).await?.status, 200);
-        for world in [&world, &another] {
-            let (status, error, description) = said(&show(world, &assertion).await?)?;
+        assert_eq!(send_assertion(&service, &forged).await?.status, 401);
+        assert_eq!(token_error(&service.send(&TestRequest::form_post("/token", token_request_form(&assertion, "system/Device.rs"))).await?)?.1, "invalid_scope");
+        assert_eq!(send_assertion(&service, &assertion).await?.status, 200);
+        for service in [&service, &another] {
+            let (status, error, description) = token_error(&send_assertion(service, &assertion).await?)?;
             assert_eq!((status, error.as_str()), (401, "invalid_client"));
             assert!(description.contains("jti was used before"), "{description}");
         }
         // The same name in another assertion, and up to the last moment at which the first would have counted.
-        let mut again = client.claims(&world.token_url(), world.now());
+        let mut again = client.assertion_claims(&service.token_url(), service.now());
         again["jti"] = claims["jti"].clone();
-        assert_eq!(show(&another, &client.sign(&client.header(), &again)?).await?.status, 401);
-        world.clock.advance(Duration::from_millis(359_999));
-        let (_, _, description) = said(&show(&another, &assertion).await?)?;
+        assert_eq!(send_assertion(&another, &client.sign(&client.assertion_header(), &again)?).await?.status, 401);
+        service.clock.advance(Duration::from_millis(359_999));
+        let (_, _, description) = token_error(&send_assertion(&another, &assertion).await?)?;
         assert!(description.contains("jti was used before"), "{description}");
-        world.clock.advance(Duration::from_millis(1));
-        assert!(said(&show(&another, &assertion).await?)?.2.contains("has expired"));
+        service.clock.advance(Duration::from_millis(1));
+        assert!(token_error(&send_assertion(&another, &assertion).await?)?.2.contains("has expired"));
         // Another client has names of its own.
-        let mut of_other = other.claims(&world.token_url(), world.now());
+        let mut of_other = other.assertion_claims(&service.token_url(), service.now());
         of_other["jti"] = claims["jti"].clone();
-        assert_eq!(show(&world, &other.sign(&other.header(), &of_other)?).await?.status, 200);
+        assert_eq!(send_assertion(&service, &other.sign(&other.assertion_header(), &of_other)?).await?.status, 200);
         Ok(())
     })
 }
 
 // Holds: SEC-A7
 #[test]
-fn of_two_processes_that_see_an_assertion_at_once_one_takes_it() -> Result<()> {
+fn of_two_processes_that_check_an_assertion_concurrently_one_accepts_it() -> Result<()> {
     run(async || {
-        let client = Client::es384("ehr")?;
-        let world = open(&client).await?;
-        let script = Script::of(|call| if call.name == "access.remember_assertion" { Twist::SleepBefore } else { Twist::Pass });
-        let slow = World::scripted(&world.stage, &world.clock, Terms::default().smart()?, script);
-        let assertion = client.sign(&client.header(), &client.claims(&world.token_url(), world.now()))?;
+        let client = SmartClient::new_es384("ehr")?;
+        let service = start_service(&client).await?;
+        let faults = FaultInjector::new(|call| if call.name == "access.remember_assertion" { Fault::PauseBefore } else { Fault::None });
+        let slow = ServiceProcess::with_faults(&service.deployment, &service.clock, DeploymentSettings::default().with_smart_access()?, faults);
+        let assertion = client.sign(&client.assertion_header(), &client.assertion_claims(&service.token_url(), service.now()))?;
         // Both have found nothing wrong with it when the second remembers it.
-        let (late, early) = tokio::join!(show(&slow, &assertion), async {
-            let alarm = slow.script.next_sleeper().await;
-            let early = show(&world, &assertion).await;
-            alarm.ring();
+        let (late, early) = tokio::join!(send_assertion(&slow, &assertion), async {
+            let paused = slow.faults.next_pause().await;
+            let early = send_assertion(&service, &assertion).await;
+            paused.resume();
             early
         });
         assert_eq!(early?.status, 200);
-        let (status, error, description) = said(&late?)?;
+        let (status, error, description) = token_error(&late?)?;
         assert_eq!((status, error.as_str()), (401, "invalid_client"));
         assert!(description.contains("jti was used before"), "{description}");
         Ok(())
@@ -313,13 +313,13 @@ fn of_two_processes_that_see_an_assertion_at_once_one_takes_it() -> Result<()> {
 
 // Holds: SEC-A5, SEC-A10
 #[test]
-fn a_request_that_is_no_token_request_is_told_which_parameter_is_wrong() -> Result<()> {
+fn an_invalid_token_request_is_rejected_with_the_wrong_parameter() -> Result<()> {
     run(async || {
-        let client = Client::es384("ehr")?;
-        let world = open(&client).await?;
-        let assertion = || client.sign(&client.header(), &client.claims(&world.token_url(), world.now()));
+        let client = SmartClient::new_es384("ehr")?;
+        let service = start_service(&client).await?;
+        let assertion = || client.sign(&client.assertion_header(), &client.assertion_claims(&service.token_url(), service.now()));
         let form = |from: &str, to: &str| {
-            Ok::<_, headrace_core::vocab::error::BoxError>(token_form(&assertion()?, "system/Patient.rs").replace(from, to))
+            Ok::<_, headrace_core::vocab::error::BoxError>(token_request_form(&assertion()?, "system/Patient.rs").replace(from, to))
         };
         let kind = "client_assertion_type=urn%3Aietf%3Aparams%3Aoauth%3Aclient%2Dassertion%2Dtype%3Ajwt%2Dbearer";
         for (body, status, expected, words) in [
@@ -333,65 +333,65 @@ fn a_request_that_is_no_token_request_is_told_which_parameter_is_wrong() -> Resu
             (form("scope=", "x=%zz&scope=")?, 400, "invalid_request", "percent-encoded"),
             (form("scope=", &format!("x={}&scope=", "x".repeat(17_000)))?, 400, "invalid_request", "longer than 16 KiB"),
             (form("scope=", "client_id=somebody&scope=")?, 401, "invalid_client", "client_id is another one"),
-            (form("scope=", "x=")?, 400, "invalid_scope", "nothing of what scope asks for"),
-            (token_form(&assertion()?, ""), 400, "invalid_scope", "nothing of what scope asks for"),
-            (token_form(&assertion()?, "launch fhirUser"), 400, "invalid_scope", "nothing of what scope asks for"),
+            (form("scope=", "x=")?, 400, "invalid_scope", "none of the requested scopes"),
+            (token_request_form(&assertion()?, ""), 400, "invalid_scope", "none of the requested scopes"),
+            (token_request_form(&assertion()?, "launch fhirUser"), 400, "invalid_scope", "none of the requested scopes"),
             (
-                token_form(&assertion()?, "system/Patient.write system/UnknownResource.read"),
+                token_request_form(&assertion()?, "system/Patient.write system/UnknownResource.read"),
                 400,
                 "invalid_scope",
-                "nothing of what scope asks for",
+                "none of the requested scopes",
             ),
             (String::new(), 400, "invalid_request", "grant_type is missing"),
         ] {
-            let found = said(&world.send(&Ask::form("/token", body)).await?)?;
+            let found = token_error(&service.send(&TestRequest::form_post("/token", body)).await?)?;
             assert_eq!((found.0, found.1.as_str()), (status, expected));
             assert!(found.2.contains(words), "{}", found.2);
         }
         let good = form("scope=", "client_id=ehr&scope=")?;
-        let json = Ask { headers: vec![("content-type", "application/json".to_owned())], ..Ask::form("/token", good.clone()) };
-        assert_eq!(said(&world.send(&json).await?)?.1, "invalid_request");
-        assert_eq!(world.send(&Ask::form("/token", good)).await?.status, 200);
+        let json = TestRequest { headers: vec![("content-type", "application/json".to_owned())], ..TestRequest::form_post("/token", good.clone()) };
+        assert_eq!(token_error(&service.send(&json).await?)?.1, "invalid_request");
+        assert_eq!(service.send(&TestRequest::form_post("/token", good)).await?.status, 200);
         Ok(())
     })
 }
 
 // Holds: SEC-A10
 #[test]
-fn a_store_that_fails_gives_nothing_away_and_is_asked_again() -> Result<()> {
+fn a_failing_store_makes_token_requests_temporarily_unavailable() -> Result<()> {
     run(async || {
-        let client = Client::es384("ehr")?;
-        let world = open(&client).await?;
-        for call in ["access.client", "access.put_token_key", "access.remember_assertion", "audit.note"] {
-            let script = Script::of(move |made| if made.name == call { Twist::FailBefore } else { Twist::Pass });
-            let failing = World::scripted(&world.stage, &world.clock, Terms::default().smart()?, script);
-            let answer = failing.ask_token(&client, "system/Patient.rs").await?;
-            let (status, error, _) = said(&answer)?;
-            assert_eq!((status, error.as_str(), answer.header("retry-after")), (503, "temporarily_unavailable", Some("5")), "{call}");
+        let client = SmartClient::new_es384("ehr")?;
+        let service = start_service(&client).await?;
+        for call in ["access.client", "access.put_token_key", "access.remember_assertion", "audit.add_record"] {
+            let faults = FaultInjector::new(move |made| if made.name == call { Fault::FailBefore } else { Fault::None });
+            let failing = ServiceProcess::with_faults(&service.deployment, &service.clock, DeploymentSettings::default().with_smart_access()?, faults);
+            let response = failing.request_token(&client, "system/Patient.rs").await?;
+            let (status, error, _) = token_error(&response)?;
+            assert_eq!((status, error.as_str(), response.header("retry-after")), (503, "temporarily_unavailable", Some("5")), "{call}");
         }
         Ok(())
     })
 }
 
 #[test]
-fn nothing_that_was_sent_stands_in_the_log() -> Result<()> {
-    let logs = Logs::default();
+fn assertions_and_tokens_are_never_logged() -> Result<()> {
+    let logs = CapturedLogs::default();
     let lines = tracing_subscriber::fmt().with_writer(logs.clone()).with_max_level(tracing::Level::TRACE).with_ansi(false).finish();
     let secrets = run(async || {
         let _guard = tracing::subscriber::set_default(lines);
-        let (client, stranger) = (Client::es384("ehr")?, Client::es384("ehr")?);
-        let world = open(&client).await?;
-        let claims = client.claims(&world.token_url(), world.now());
-        let mut secrets = vec![client.sign(&client.header(), &claims)?, stranger.sign(&client.header(), &claims)?];
+        let (client, stranger) = (SmartClient::new_es384("ehr")?, SmartClient::new_es384("ehr")?);
+        let service = start_service(&client).await?;
+        let claims = client.assertion_claims(&service.token_url(), service.now());
+        let mut secrets = vec![client.sign(&client.assertion_header(), &claims)?, stranger.sign(&client.assertion_header(), &claims)?];
         for assertion in [&secrets[1], &secrets[0], &secrets[0]].map(Clone::clone) {
-            let answer = show(&world, &assertion).await?;
-            secrets.extend(answer.json()?.get("access_token").and_then(Value::as_str).map(str::to_owned));
+            let response = send_assertion(&service, &assertion).await?;
+            secrets.extend(response.json()?.get("access_token").and_then(Value::as_str).map(str::to_owned));
         }
         assert_eq!(secrets.len(), 3);
         Ok(secrets)
     })?;
     let text = logs.text();
-    assert!(text.contains("an access token was given out") && text.contains("the signature is wrong"), "{text}");
+    assert!(text.contains("an access token was issued") && text.contains("the signature is wrong"), "{text}");
     for secret in secrets.iter().flat_map(|token| token.split('.').skip(1)) {
         assert!(!text.contains(secret), "{text}");
     }

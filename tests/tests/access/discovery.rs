@@ -3,17 +3,17 @@
 use std::sync::Arc;
 
 use headrace_core::vocab::clock::Millis;
-use headrace_edge::config::ExternalTerms;
-use headrace_fhir::FhirVersion;
+use headrace_edge::config::IdentityProviderSettings;
+use headrace_fhir::definitions::FhirVersion;
 use headrace_local::server::http;
-use headrace_local::server::service::{Access, Plan, Service};
+use headrace_local::server::service::{ServerAccess, ServiceConfig, Service};
 use headrace_local::stores::signer::FileSigner;
-use headrace_tests::flows::{Answer, Ask, Aws, Client, ManualClock, OneMachine, Result, Stage, Terms, World, run, token_form};
+use headrace_tests::flows::{TestResponse, TestRequest, AwsDeployment, SmartClient, ManualClock, LocalDeployment, Result, Deployment, DeploymentSettings, ServiceProcess, run, token_request_form};
 use headrace_tests::lake;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-const DISCOVERY: &str = "/.well-known/smart-configuration";
+const DISCOVERY_PATH: &str = "/.well-known/smart-configuration";
 
 /// What a deployment with a token endpoint at this URL must say.
 fn document(token_endpoint: &str) -> Value {
@@ -28,15 +28,15 @@ fn document(token_endpoint: &str) -> Value {
     })
 }
 
-async fn look<S: Stage>(world: &World<S>, headers: &[(&'static str, &str)]) -> Result<Answer> {
-    let mut ask = Ask::new("GET", DISCOVERY);
-    ask.headers = headers.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
-    world.send(&ask).await
+async fn get_discovery_document<S: Deployment>(service: &ServiceProcess<S>, headers: &[(&'static str, &str)]) -> Result<TestResponse> {
+    let mut request = TestRequest::new("GET", DISCOVERY_PATH);
+    request.headers = headers.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+    service.send(&request).await
 }
 
 /// The token endpoint in the CapabilityStatement's extension, and the code of the security service.
-async fn stated<S: Stage>(world: &World<S>) -> Result<(Option<Value>, Option<Value>)> {
-    let statement = world.send(&Ask::new("GET", "/metadata")).await?.json()?;
+async fn capability_security<S: Deployment>(service: &ServiceProcess<S>) -> Result<(Option<Value>, Option<Value>)> {
+    let statement = service.send(&TestRequest::new("GET", "/metadata")).await?.json()?;
     let said = |path: &str| statement.pointer(&format!("/rest/0/security/{path}")).cloned();
     assert_eq!(said("cors"), Some(json!(false)));
     let url = said("extension/0/extension/0/valueUri");
@@ -46,37 +46,37 @@ async fn stated<S: Stage>(world: &World<S>) -> Result<(Option<Value>, Option<Val
     Ok((url, said("service/0/coding/0/code")))
 }
 
-async fn is_found<S: Stage>(stage: &S) -> Result<()> {
-    let (world, client) = (World::start(stage, &ManualClock::default(), Terms::default().smart()?), Client::es384("ehr")?);
-    world.register(&client, "system/*.rs").await?;
+async fn check_discovery<S: Deployment>(deployment: &S) -> Result<()> {
+    let (service, client) = (ServiceProcess::start(deployment, &ManualClock::default(), DeploymentSettings::default().with_smart_access()?), SmartClient::new_es384("ehr")?);
+    service.register(&client, "system/*.rs").await?;
     let accepted = ["application/json", "application/fhir+json", "application/fhir+xml", "text/html", "*/*", ";"];
     for headers in accepted.map(|accept| vec![("accept", accept)]).into_iter().chain([vec![]]) {
-        let answer = look(&world, &headers).await?;
-        assert_eq!((answer.status, answer.header("content-type")), (200, Some("application/json")), "{headers:?}");
-        assert_eq!(answer.json()?, document(&world.token_url()), "{headers:?}");
+        let response = get_discovery_document(&service, &headers).await?;
+        assert_eq!((response.status, response.header("content-type")), (200, Some("application/json")), "{headers:?}");
+        assert_eq!(response.json()?, document(&service.token_url()), "{headers:?}");
     }
-    assert_eq!(stated(&world).await?, (Some(json!(world.token_url())), Some(json!("SMART-on-FHIR"))));
+    assert_eq!(capability_security(&service).await?, (Some(json!(service.token_url())), Some(json!("SMART-on-FHIR"))));
     // What it names is what an assertion must be for, whatever a client or a page makes a proxy say.
     let hostile = [("x-forwarded-host", "evil.example"), ("x-forwarded-proto", "http"), ("forwarded", "host=evil.example;proto=http")];
-    let found = look(&world, &hostile).await?.json()?;
+    let found = get_discovery_document(&service, &hostile).await?.json()?;
     let named = found.get("token_endpoint").and_then(Value::as_str).ok_or("no endpoint")?.to_owned();
-    let assertion = client.sign(&client.header(), &client.claims(&named, world.now()))?;
-    let answer = world.send(&Ask::form("/token", token_form(&assertion, "system/*.rs"))).await?;
-    assert_eq!((answer.status, named), (200, world.token_url()));
+    let assertion = client.sign(&client.assertion_header(), &client.assertion_claims(&named, service.now()))?;
+    let response = service.send(&TestRequest::form_post("/token", token_request_form(&assertion, "system/*.rs"))).await?;
+    assert_eq!((response.status, named), (200, service.token_url()));
     Ok(())
 }
 
 // Holds: SEC-A2, SEC-A3, CS6
 #[test]
-fn clients_find_the_token_endpoint_and_what_it_takes() -> Result<()> {
+fn clients_can_discover_the_token_endpoint_and_its_requirements() -> Result<()> {
     run(async || {
-        is_found(&Aws::empty().await?).await?;
-        is_found(&OneMachine::with(&[]).await?).await
+        check_discovery(&AwsDeployment::new().await?).await?;
+        check_discovery(&LocalDeployment::with_files(&[]).await?).await
     })
 }
 
-fn external(token_url: Option<&str>) -> Terms {
-    let access = Access::External(ExternalTerms {
+fn external(token_url: Option<&str>) -> DeploymentSettings {
+    let access = ServerAccess::External(IdentityProviderSettings {
         issuer: "https://login.example/realm".to_owned(),
         audience: "https://fhir.example".to_owned(),
         jwks_url: "https://login.example/realm/keys".to_owned(),
@@ -84,56 +84,56 @@ fn external(token_url: Option<&str>) -> Terms {
         token_url: token_url.map(str::to_owned),
         version: FhirVersion::default(),
     });
-    Terms { access: Some(access), ..Terms::default() }
+    DeploymentSettings { access: Some(access), ..DeploymentSettings::default() }
 }
 
-async fn is_told<S: Stage>(world: &World<S>, words: &str) -> Result<()> {
-    let answer = look(world, &[]).await?;
-    let (_, code, text) = answer.outcome()?;
-    assert_eq!((answer.status, code.as_str()), (404, "not-found"));
+async fn check_explained_absence<S: Deployment>(service: &ServiceProcess<S>, words: &str) -> Result<()> {
+    let response = get_discovery_document(service, &[]).await?;
+    let (_, code, text) = response.outcome()?;
+    assert_eq!((response.status, code.as_str()), (404, "not-found"));
     assert!(text.contains(words), "{text}");
-    assert_eq!(stated(world).await?.0, None);
+    assert_eq!(capability_security(service).await?.0, None);
     Ok(())
 }
 
 // Holds: SEC-A3, CS6
 #[test]
-fn where_tokens_come_from_elsewhere_or_from_nowhere_that_is_said() -> Result<()> {
+fn discovery_names_an_external_token_endpoint_or_explains_why_there_is_none() -> Result<()> {
     run(async || {
-        let (aws, machine, clock) = (Aws::empty().await?, OneMachine::with(&[]).await?, ManualClock::default());
+        let (aws, machine, clock) = (AwsDeployment::new().await?, LocalDeployment::with_files(&[]).await?, ManualClock::default());
         let elsewhere = "https://login.example/realm/token";
-        let world = World::start(&aws, &clock, external(Some(elsewhere)));
-        assert_eq!(look(&world, &[]).await?.json()?["token_endpoint"], elsewhere);
-        assert_eq!(stated(&world).await?.0, Some(json!(elsewhere)));
-        is_told(&World::start(&aws, &clock, external(None)), "identity provider").await?;
-        is_told(&World::start(&aws, &clock, Terms::default()), "Signature Version 4").await?;
-        is_told(&World::start(&machine, &clock, Terms::default()), "asks nobody").await?;
+        let service = ServiceProcess::start(&aws, &clock, external(Some(elsewhere)));
+        assert_eq!(get_discovery_document(&service, &[]).await?.json()?["token_endpoint"], elsewhere);
+        assert_eq!(capability_security(&service).await?.0, Some(json!(elsewhere)));
+        check_explained_absence(&ServiceProcess::start(&aws, &clock, external(None)), "identity provider").await?;
+        check_explained_absence(&ServiceProcess::start(&aws, &clock, DeploymentSettings::default()), "Signature Version 4").await?;
+        check_explained_absence(&ServiceProcess::start(&machine, &clock, DeploymentSettings::default()), "asks nobody").await?;
         Ok(())
     })
 }
 
 // Holds: SEC-A3
 #[test]
-fn at_the_hosts_root_stands_what_stands_under_the_base() -> Result<()> {
+fn the_smart_configuration_is_served_at_the_host_root_and_under_the_base() -> Result<()> {
     run(async || {
         let (state, keys) = (tempfile::tempdir()?, tempfile::tempdir()?);
-        let plan = Plan {
-            lake: lake::sample_dir(),
+        let plan = ServiceConfig {
+            lake: lake::sample_lake_dir(),
             state: state.path().to_path_buf(),
-            terms: Default::default(),
-            lake_terms: Default::default(),
-            trust_lake_names: false,
+            settings: Default::default(),
+            lake_settings: Default::default(),
+            trust_object_names: false,
             workers: 1,
-            access: Access::Smart(FileSigner::open_or_create(keys.path(), Millis(0))?),
+            access: ServerAccess::Smart(FileSigner::open_or_create(keys.path(), Millis(0))?),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let base = http::base_of(listener.local_addr()?);
+        let base = http::base_url(listener.local_addr()?);
         tokio::spawn(http::serve(Arc::new(Service::start(plan).await?), listener));
         let root = base.strip_suffix("/fhir").ok_or("the base has a path")?;
         for found in [&base, root] {
-            let answer = reqwest::get(format!("{found}{DISCOVERY}")).await?;
-            assert_eq!((answer.status().as_u16(), &answer.headers()["content-type"]), (200, &"application/json".parse()?), "{found}");
-            assert_eq!(serde_json::from_slice::<Value>(&answer.bytes().await?)?, document(&format!("{base}/token")), "{found}");
+            let response = reqwest::get(format!("{found}{DISCOVERY_PATH}")).await?;
+            assert_eq!((response.status().as_u16(), &response.headers()["content-type"]), (200, &"application/json".parse()?), "{found}");
+            assert_eq!(serde_json::from_slice::<Value>(&response.bytes().await?)?, document(&format!("{base}/token")), "{found}");
         }
         Ok(())
     })

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use headrace_core::access::{ClientKeys, Scopes};
 use headrace_core::vocab::ids::Caller;
-use headrace_edge::config::ExternalTerms;
-use headrace_fhir::FhirVersion;
-use headrace_local::server::service::Access;
-use headrace_tests::flows::{Answer, Ask, Aws, Client, ManualClock, Result, Terms, World, run, seed};
+use headrace_edge::config::IdentityProviderSettings;
+use headrace_fhir::definitions::FhirVersion;
+use headrace_local::server::service::ServerAccess;
+use headrace_tests::flows::{TestResponse, TestRequest, AwsDeployment, SmartClient, ManualClock, Result, DeploymentSettings, ServiceProcess, run, seed};
 use serde_json::{Value, json};
 
 use crate::key_server::KeyServer;
@@ -16,8 +16,8 @@ use crate::key_server::KeyServer;
 const ISSUER: &str = "https://login.example/realm";
 
 /// A deployment that believes the provider.
-async fn open(server: &KeyServer, scope_claim: &str) -> Result<Arc<World<Aws>>> {
-    let access = Access::External(ExternalTerms {
+async fn start_service(server: &KeyServer, scope_claim: &str) -> Result<Arc<ServiceProcess<AwsDeployment>>> {
+    let access = ServerAccess::External(IdentityProviderSettings {
         issuer: ISSUER.to_owned(),
         audience: "https://fhir.example".to_owned(),
         jwks_url: server.url().to_owned(),
@@ -25,28 +25,28 @@ async fn open(server: &KeyServer, scope_claim: &str) -> Result<Arc<World<Aws>>> 
         token_url: Some("https://login.example/realm/token".to_owned()),
         version: FhirVersion::default(),
     });
-    let terms = Terms { access: Some(access), ..seed::terms() };
-    Ok(World::start(&seed::aws().await?, &ManualClock::default(), terms))
+    let settings = DeploymentSettings { access: Some(access), ..seed::settings() };
+    Ok(ServiceProcess::start(&seed::aws_deployment().await?, &ManualClock::default(), settings))
 }
 
 /// A good token's claims.
-fn claims(world: &World<Aws>) -> Value {
-    let exp = world.now().0 / 1_000 + 600;
+fn claims(service: &ServiceProcess<AwsDeployment>) -> Value {
+    let exp = service.now().0 / 1_000 + 600;
     json!({ "iss": ISSUER, "aud": ["account", "https://fhir.example"], "sub": "svc-7", "exp": exp, "scope": "openid system/Patient.read" })
 }
 
-async fn list(world: &World<Aws>, token: &str) -> Result<Answer> {
-    world.send(&Ask::new("GET", "/_operations/export").bearer(token)).await
+async fn list(service: &ServiceProcess<AwsDeployment>, token: &str) -> Result<TestResponse> {
+    service.send(&TestRequest::new("GET", "/_operations/export").with_bearer_token(token)).await
 }
 
 // Holds: SEC-A2, SEC-A13
 #[test]
-fn a_token_of_the_provider_opens_and_what_is_wrong_with_one_does_not() -> Result<()> {
+fn a_valid_provider_token_is_accepted_and_an_invalid_one_is_rejected() -> Result<()> {
     run(async || {
-        for provider in [Client::es384("provider")?, Client::rs384("provider")?] {
+        for provider in [SmartClient::new_es384("provider")?, SmartClient::new_rs384("provider")?] {
             let server = KeyServer::start(provider.jwks()?).await?;
-            let world = open(&server, "scope").await?;
-            let moment = world.now().0 / 1_000;
+            let service = start_service(&server, "scope").await?;
+            let moment = service.now().0 / 1_000;
             for (name, value, status) in [
                 ("x", json!(1), 200),
                 ("aud", json!("https://fhir.example"), 200),
@@ -64,27 +64,27 @@ fn a_token_of_the_provider_opens_and_what_is_wrong_with_one_does_not() -> Result
                 ("nbf", json!(moment + 60), 200),
                 ("nbf", json!(moment + 61), 401),
             ] {
-                let mut claims = claims(&world);
+                let mut claims = claims(&service);
                 claims[name] = value;
                 // Providers write `JWT`, `at+jwt` or nothing.
-                let answer = list(&world, &provider.sign(&provider.header(), &claims)?).await?;
-                assert_eq!(answer.status, status, "{name} {}", claims[name]);
+                let response = list(&service, &provider.sign(&provider.assertion_header(), &claims)?).await?;
+                assert_eq!(response.status, status, "{name} {}", claims[name]);
             }
-            let stranger = Client::es384("provider")?;
-            assert_eq!(list(&world, &stranger.sign(&provider.header(), &claims(&world))?).await?.status, 401);
-            let mut confused = provider.header();
+            let stranger = SmartClient::new_es384("provider")?;
+            assert_eq!(list(&service, &stranger.sign(&provider.assertion_header(), &claims(&service))?).await?.status, 401);
+            let mut confused = provider.assertion_header();
             confused["alg"] = json!("HS256");
-            assert_eq!(list(&world, &provider.sign(&confused, &claims(&world))?).await?.status, 401);
-            assert_eq!(server.asked(), 1, "its keys are kept");
+            assert_eq!(list(&service, &provider.sign(&confused, &claims(&service))?).await?.status, 401);
+            assert_eq!(server.request_count(), 1, "its keys are kept");
         }
         Ok(())
     })
 }
 
 #[test]
-fn scopes_are_read_from_the_claim_that_the_provider_uses() -> Result<()> {
+fn scopes_are_read_from_the_configured_claim() -> Result<()> {
     run(async || {
-        let provider = Client::es384("provider")?;
+        let provider = SmartClient::new_es384("provider")?;
         let server = KeyServer::start(provider.jwks()?).await?;
         for (claim, value, kicked_off) in [
             ("scope", json!("openid system/Patient.read"), 202),
@@ -93,15 +93,15 @@ fn scopes_are_read_from_the_claim_that_the_provider_uses() -> Result<()> {
             ("roles", json!({ "system/Patient.rs": 1 }), 403),
             ("scp", json!(null), 403),
         ] {
-            let world = open(&server, claim).await?;
-            let mut claims = claims(&world);
+            let service = start_service(&server, claim).await?;
+            let mut claims = claims(&service);
             claims.as_object_mut().map(|claims| claims.remove("scope"));
             claims[claim] = value;
-            let token = provider.sign(&provider.header(), &claims)?;
-            let answer = world.send(&Ask::new("GET", "/$export?_type=Patient").bearer(&token)).await?;
-            assert_eq!(answer.status, kicked_off, "{claim} {}: {answer:?}", claims[claim]);
+            let token = provider.sign(&provider.assertion_header(), &claims)?;
+            let response = service.send(&TestRequest::new("GET", "/$export?_type=Patient").with_bearer_token(&token)).await?;
+            assert_eq!(response.status, kicked_off, "{claim} {}: {response:?}", claims[claim]);
             if kicked_off == 403 {
-                assert_eq!(answer.header("www-authenticate"), Some("Bearer realm=\"headrace\", error=\"insufficient_scope\""));
+                assert_eq!(response.header("www-authenticate"), Some("Bearer realm=\"headrace\", error=\"insufficient_scope\""));
             }
         }
         Ok(())
@@ -109,49 +109,49 @@ fn scopes_are_read_from_the_claim_that_the_provider_uses() -> Result<()> {
 }
 
 #[test]
-fn a_provider_that_does_not_answer_is_asked_again_later() -> Result<()> {
+fn the_keys_of_an_unavailable_identity_provider_are_fetched_again_later() -> Result<()> {
     run(async || {
-        let provider = Client::es384("provider")?;
+        let provider = SmartClient::new_es384("provider")?;
         let server = KeyServer::start(provider.jwks()?).await?;
-        let world = open(&server, "scope").await?;
-        let token = provider.sign(&provider.header(), &claims(&world))?;
-        server.answers(500, &[], "canary-7f3a");
-        let answer = list(&world, &token).await?;
-        assert_eq!((answer.status, answer.header("retry-after")), (503, Some("5")));
-        assert!(!String::from_utf8_lossy(&answer.body).contains("canary"));
-        server.answers(200, &[], provider.jwks()?);
-        assert_eq!(list(&world, &token).await?.status, 200);
+        let service = start_service(&server, "scope").await?;
+        let token = provider.sign(&provider.assertion_header(), &claims(&service))?;
+        server.set_response(500, &[], "canary-7f3a");
+        let response = list(&service, &token).await?;
+        assert_eq!((response.status, response.header("retry-after")), (503, Some("5")));
+        assert!(!String::from_utf8_lossy(&response.body).contains("canary"));
+        server.set_response(200, &[], provider.jwks()?);
+        assert_eq!(list(&service, &token).await?.status, 200);
         // Its keys are kept for five minutes where it does not say how long.
-        world.clock.advance(Duration::from_secs(299));
-        assert_eq!(list(&world, &token).await?.status, 200);
-        assert_eq!(server.asked(), 2);
-        world.clock.advance(Duration::from_secs(1));
-        assert_eq!(list(&world, &token).await?.status, 200);
-        assert_eq!(server.asked(), 3);
+        service.clock.advance(Duration::from_secs(299));
+        assert_eq!(list(&service, &token).await?.status, 200);
+        assert_eq!(server.request_count(), 2);
+        service.clock.advance(Duration::from_secs(1));
+        assert_eq!(list(&service, &token).await?.status, 200);
+        assert_eq!(server.request_count(), 3);
         Ok(())
     })
 }
 
 #[test]
-fn a_registration_limits_a_caller_who_is_known_elsewhere() -> Result<()> {
+fn a_registration_restricts_a_caller_of_an_identity_provider() -> Result<()> {
     run(async || {
-        let provider = Client::es384("provider")?;
+        let provider = SmartClient::new_es384("provider")?;
         let server = KeyServer::start(provider.jwks()?).await?;
-        let world = open(&server, "scope").await?;
-        let token = provider.sign(&provider.header(), &claims(&world))?;
-        let mut registration = world.registration(&provider, "system/Device.rs")?;
+        let service = start_service(&server, "scope").await?;
+        let token = provider.sign(&provider.assertion_header(), &claims(&service))?;
+        let mut registration = service.registration(&provider, "system/Device.rs")?;
         registration.id = Caller(format!("{ISSUER}#svc-7"));
-        registration.keys = ClientKeys::Elsewhere;
-        let kick_off = Ask::new("GET", "/$export?_type=Patient").bearer(&token);
-        assert_eq!(world.send(&kick_off).await?.status, 202);
-        world.put_client(&registration).await?;
-        assert_eq!(world.send(&kick_off).await?.status, 403, "it may read devices alone");
+        registration.keys = ClientKeys::External;
+        let kick_off = TestRequest::new("GET", "/$export?_type=Patient").with_bearer_token(&token);
+        assert_eq!(service.send(&kick_off).await?.status, 202);
+        service.put_client(&registration).await?;
+        assert_eq!(service.send(&kick_off).await?.status, 403, "it may read devices alone");
         registration.scopes = Scopes::Everything;
-        world.put_client(&registration).await?;
-        assert_eq!(world.send(&kick_off).await?.status, 202);
+        service.put_client(&registration).await?;
+        assert_eq!(service.send(&kick_off).await?.status, 202);
         registration.is_disabled = true;
-        world.put_client(&registration).await?;
-        assert_eq!(world.send(&kick_off).await?.status, 401);
+        service.put_client(&registration).await?;
+        assert_eq!(service.send(&kick_off).await?.status, 401);
         Ok(())
     })
 }

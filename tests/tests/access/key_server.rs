@@ -13,11 +13,11 @@ use tokio::net::TcpListener;
 /// A server on this machine that answers every path the same way.
 #[derive(Clone)]
 pub(crate) struct KeyServer {
-    answer: Arc<Mutex<Served>>,
+    answer: Arc<Mutex<StoredResponse>>,
     url: String,
 }
 
-struct Served {
+struct StoredResponse {
     status: u16,
     headers: Vec<(&'static str, String)>,
     body: Vec<u8>,
@@ -30,7 +30,7 @@ impl KeyServer {
     pub(crate) async fn start(jwks: String) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let url = format!("http://{}/jwks", listener.local_addr()?);
-        let served = Served { status: 200, headers: Vec::new(), body: jwks.into_bytes(), asked: Vec::new() };
+        let served = StoredResponse { status: 200, headers: Vec::new(), body: jwks.into_bytes(), asked: Vec::new() };
         let answer = Arc::new(Mutex::new(served));
         let app = Router::new().fallback(serve).with_state(Arc::clone(&answer));
         tokio::spawn(async move { axum::serve(listener, app).await });
@@ -43,24 +43,24 @@ impl KeyServer {
     }
 
     /// From now on it answers so.
-    pub(crate) fn answers(&self, status: u16, headers: &[(&'static str, &str)], body: impl Into<Vec<u8>>) {
+    pub(crate) fn set_response(&self, status: u16, headers: &[(&'static str, &str)], body: impl Into<Vec<u8>>) {
         let mut served = self.answer.lock().unwrap_or_else(PoisonError::into_inner);
         (served.status, served.body) = (status, body.into());
         served.headers = headers.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
     }
 
     /// How often it was asked.
-    pub(crate) fn asked(&self) -> usize {
+    pub(crate) fn request_count(&self) -> usize {
         self.answer.lock().unwrap_or_else(PoisonError::into_inner).asked.len()
     }
 
     /// Whether every request asked for JSON.
-    pub(crate) fn was_asked_for_json(&self) -> bool {
+    pub(crate) fn all_requests_accept_json(&self) -> bool {
         self.answer.lock().unwrap_or_else(PoisonError::into_inner).asked.iter().all(|accept| accept == "application/json")
     }
 }
 
-async fn serve(State(answer): State<Arc<Mutex<Served>>>, request: Request) -> Response {
+async fn serve(State(answer): State<Arc<Mutex<StoredResponse>>>, request: Request) -> Response {
     let mut served = answer.lock().unwrap_or_else(PoisonError::into_inner);
     let accept = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
     served.asked.push(accept.to_owned());

@@ -1,4 +1,4 @@
-//! `headrace serve` as a process, and a client that is only as clever as it must be.
+//! `headrace serve` as a process, and a minimal client.
 
 use std::io::BufRead as _;
 use std::path::Path;
@@ -11,7 +11,12 @@ use tempfile::TempDir;
 
 use crate::Result;
 
-/// A server over a lake, until it is dropped.
+/// Time limit for an export. Much longer than any export of this test takes.
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(300);
+
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
+
+/// Server process over a lake, which is killed on drop.
 pub(crate) struct Server {
     child: Child,
     base: String,
@@ -19,15 +24,16 @@ pub(crate) struct Server {
     _state: TempDir,
 }
 
-/// What a finished export holds.
+/// Content of a completed export.
 pub(crate) struct Export {
-    /// The lines of all output files.
+    /// Lines of all output files.
     pub(crate) lines: Vec<String>,
-    /// The lines of all error files, counted.
+    /// Number of lines in all error files.
     pub(crate) errors: u64,
 }
 
 impl Server {
+    /// Starts a server for the lake on a free port, with an empty state folder.
     pub(crate) fn start(lake: &Path) -> Result<Self> {
         let state = tempfile::tempdir()?;
         let mut child = Command::new(env!("CARGO_BIN_EXE_headrace-under-test"))
@@ -37,17 +43,18 @@ impl Server {
             .stdout(Stdio::piped())
             .spawn()?;
         let mut base = String::new();
-        std::io::BufReader::new(child.stdout.take().ok_or("no output")?).read_line(&mut base)?;
+        std::io::BufReader::new(child.stdout.take().ok_or("the standard output is not piped")?).read_line(&mut base)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         Ok(Self { child, base: base.trim_end().to_owned(), runtime, _state: state })
     }
 
-    /// Exports below `path` with this query, percent-encoded here; a `patient` list goes as a POST body.
+    /// Kicks off at `path` with this query, waits, and downloads all files. A query with `patient` is sent as a POST body.
     pub(crate) fn export(&self, path: &str, query: &[(&str, String)]) -> Result<Export> {
-        self.runtime.block_on(self.run(path, query))
+        self.runtime.block_on(async { tokio::time::timeout(EXPORT_TIMEOUT, self.export_async(path, query)).await? })
     }
 
-    async fn run(&self, path: &str, query: &[(&str, String)]) -> Result<Export> {
+    /// Runs [`Self::export`].
+    async fn export_async(&self, path: &str, query: &[(&str, String)]) -> Result<Export> {
         let http = Client::new();
         let url = format!("{}/{path}", self.base);
         let kick_off = if query.iter().any(|(name, _)| *name == "patient") {
@@ -64,21 +71,21 @@ impl Server {
         let accepted = kick_off.header("accept", "application/fhir+json").header("prefer", "respond-async").send().await?;
         let status = match accepted.headers().get("content-location") {
             Some(status) if accepted.status() == 202 => status.to_str()?.to_owned(),
-            _ => return Err(refused(accepted).await),
+            _ => return Err(response_error(accepted).await),
         };
         let manifest: Value = loop {
             let poll = http.get(&status).send().await?;
             match poll.status().as_u16() {
-                202 => tokio::time::sleep(Duration::from_millis(10)).await,
+                202 => tokio::time::sleep(POLL_INTERVAL).await,
                 200 => break serde_json::from_slice(&poll.bytes().await?)?,
-                _ => return Err(refused(poll).await),
+                _ => return Err(response_error(poll).await),
             }
         };
         let mut export = Export { lines: Vec::new(), errors: 0 };
         for entry in entries(&manifest, "output") {
             let file = http.get(entry.get("url").and_then(Value::as_str).unwrap_or_default()).send().await?.text().await?;
             if entry.get("count").and_then(Value::as_u64) != Some(file.lines().count() as u64) {
-                return Err("a count that is not the number of lines".into());
+                return Err("the count of a file differs from its number of lines".into());
             }
             export.lines.extend(file.lines().map(str::to_owned));
         }
@@ -95,6 +102,7 @@ impl Drop for Server {
     }
 }
 
+/// Builds a parameter of a Parameters resource.
 fn parameter(name: &str, value: &str) -> Value {
     match name {
         "patient" => serde_json::json!({ "name": name, "valueReference": { "reference": value } }),
@@ -103,11 +111,13 @@ fn parameter(name: &str, value: &str) -> Value {
     }
 }
 
+/// Returns the files in one of the manifest's lists.
 fn entries<'a>(manifest: &'a Value, name: &str) -> &'a [Value] {
     manifest.get(name).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
 }
 
-async fn refused(response: Response) -> Box<dyn std::error::Error + Send + Sync> {
+/// Returns an error with the status and the body of a response.
+async fn response_error(response: Response) -> Box<dyn std::error::Error + Send + Sync> {
     let status = response.status();
     format!("{status}: {}", response.text().await.unwrap_or_default()).into()
 }

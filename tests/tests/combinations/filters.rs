@@ -1,4 +1,4 @@
-//! The filters of the test, each said twice: as a client asks for it, and as a plain condition on a tree.
+//! Filters of the test, each in two forms: as the query of a client, and as a plain condition on the JSON of a resource.
 
 use std::collections::BTreeSet;
 
@@ -10,54 +10,70 @@ use time::macros::datetime;
 use crate::Result;
 use crate::oracle::{Lake, Line, walk};
 
+/// Name of the filter that keeps everything.
+pub(crate) const NO_FILTER: &str = "no filter";
+
+/// Filter of an export.
+/// Filter of an export and its expected effect.
 pub(crate) struct Filter {
+    /// Name in error messages.
     pub(crate) name: &'static str,
+    /// Query parameters of the kick-off.
     pub(crate) query: Vec<(&'static str, String)>,
-    pub(crate) keeps: Box<dyn Fn(&Line) -> bool>,
-    /// `patient`.
+    /// Condition on a resource.
+    pub(crate) matches: Box<dyn Fn(&Line) -> bool>,
+    /// Ids in the `patient` parameter.
     pub(crate) patients: Option<BTreeSet<String>>,
-    /// `_elements`: the root members that are left, besides those that always stay.
+    /// Root elements in the `_elements` parameter, besides those that always stay.
     elements: Option<&'static [&'static str]>,
 }
 
-/// What every resource keeps under `_elements`, and what R4 makes mandatory in the types that the test asks for.
-const ALWAYS: [&str; 3] = ["resourceType", "id", "meta"];
+/// Elements that every resource keeps under `_elements`.
+const ALWAYS_INCLUDED: [&str; 3] = ["resourceType", "id", "meta"];
+
+/// Mandatory elements in R4 of the types that the test exports with `_elements`.
+/// Mandatory elements of R4, which are kept under `_elements`, for the types that the test exports.
 const MANDATORY: [(&str, &[&str]); 3] = [("Observation", &["status", "code"]), ("Patient", &[]), ("Encounter", &["status", "class"])];
 
 impl Filter {
-    /// A line of the lake as this filter leaves it, comparable.
-    pub(crate) fn shown(&self, line: &Line) -> String {
+    /// Returns the expected export of a line of the lake, in comparable form.
+    pub(crate) fn expected_text(&self, line: &Line) -> String {
         let Some(elements) = self.elements else { return line.text.clone() };
-        let mandatory = MANDATORY.iter().find(|(kind, _)| *kind == line.kind).map(|(_, names)| *names).unwrap_or_default();
-        let stays = |name: &str| {
+        let mandatory = MANDATORY.iter().find(|(resource_type, _)| *resource_type == line.resource_type).map(|(_, names)| *names).unwrap_or_default();
+        let is_kept = |name: &str| {
             let plain = name.strip_prefix('_').unwrap_or(name);
-            ALWAYS.contains(&name) || mandatory.contains(&plain) || elements.iter().any(|element| is_element(plain, element))
+            ALWAYS_INCLUDED.contains(&name) || mandatory.contains(&plain) || elements.iter().any(|element| is_element(plain, element))
         };
         let members = line.tree.as_object().cloned().unwrap_or_default();
-        without_mark(members.into_iter().filter(|(name, _)| stays(name)).collect())
+        without_subsetted_tag(members.into_iter().filter(|(name, _)| is_kept(name)).collect())
     }
 
-    /// A line of the export, comparable; one that was rewritten must say so.
-    pub(crate) fn read(&self, line: &str) -> Result<String> {
+    /// Returns an exported line in comparable form.
+    ///
+    /// # Errors
+    ///
+    /// If a line that `_elements` rewrote has no SUBSETTED tag.
+    pub(crate) fn exported_text(&self, line: &str) -> Result<String> {
         if self.elements.is_none() {
             return Ok(line.to_owned());
         }
-        let Value::Object(members) = serde_json::from_str(line)? else { return Err("no object".into()) };
+        let Value::Object(members) = serde_json::from_str(line)? else { return Err("the line is not a JSON object".into()) };
         let mut tags = Vec::new();
-        walk(members.get("meta").ok_or("no meta")?, &["tag", "code"], &mut tags);
+        walk(members.get("meta").ok_or("a reduced resource without meta")?, &["tag", "code"], &mut tags);
         if !tags.iter().any(|tag| *tag == "SUBSETTED") {
-            return Err(format!("a rewritten line without SUBSETTED: {line}").into());
+            return Err(format!("a rewritten line has no SUBSETTED tag: {line}").into());
         }
-        Ok(without_mark(members))
+        Ok(without_subsetted_tag(members))
     }
 }
 
-/// `value` stands for valueQuantity and its like.
+/// Returns true if a JSON member belongs to the element. Element `value` has members such as `valueQuantity`.
 fn is_element(member: &str, element: &str) -> bool {
     member == element || (element == "value" && member.strip_prefix("value").is_some_and(|rest| rest.starts_with(char::is_uppercase)))
 }
 
-fn without_mark(mut members: Map<String, Value>) -> String {
+/// Removes the SUBSETTED tag and returns the rest as text.
+fn without_subsetted_tag(mut members: Map<String, Value>) -> String {
     if let Some(tags) = members.get_mut("meta").and_then(|meta| meta.get_mut("tag")).and_then(Value::as_array_mut) {
         tags.retain(|tag| tag.get("code").is_none_or(|code| code != "SUBSETTED"));
     }
@@ -69,40 +85,46 @@ fn without_mark(mut members: Map<String, Value>) -> String {
     Value::Object(members).to_string()
 }
 
-fn filter(name: &'static str, query: &[(&'static str, &str)], keeps: impl Fn(&Line) -> bool + 'static) -> Filter {
+/// Creates a filter by a condition.
+fn filter(name: &'static str, query: &[(&'static str, &str)], matches: impl Fn(&Line) -> bool + 'static) -> Filter {
     let query = query.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
-    Filter { name, query, keeps: Box::new(keeps), patients: None, elements: None }
+    Filter { name, query, matches: Box::new(matches), patients: None, elements: None }
 }
 
-/// Lines of `kind` must fulfil the condition; lines of other types pass.
-fn of_type(kind: &'static str, keeps: impl Fn(&Value) -> bool + 'static) -> impl Fn(&Line) -> bool + 'static {
-    move |line| line.kind != kind || keeps(&line.tree)
+/// Builds a condition on lines of one type. Lines of other types match.
+fn if_type(resource_type: &'static str, matches: impl Fn(&Value) -> bool + 'static) -> impl Fn(&Line) -> bool + 'static {
+    move |line| line.resource_type != resource_type || matches(&line.tree)
 }
 
-fn has(tree: &Value, path: &str, condition: impl Fn(&Value) -> bool) -> bool {
+/// Returns true if any value at the path meets the condition.
+fn any_value(tree: &Value, path: &str, condition: impl Fn(&Value) -> bool) -> bool {
     let mut found = Vec::new();
     walk(tree, &path.split('.').collect::<Vec<_>>(), &mut found);
     found.into_iter().any(condition)
 }
 
-fn is(tree: &Value, path: &str, word: &str) -> bool {
-    has(tree, path, |value| value == word)
+/// Returns true if any value at the path equals the text.
+fn equals(tree: &Value, path: &str, text: &str) -> bool {
+    any_value(tree, path, |value| value == text)
 }
 
-fn moment(value: &Value) -> Option<OffsetDateTime> {
+/// Parses an instant.
+fn parse_instant(value: &Value) -> Option<OffsetDateTime> {
     OffsetDateTime::parse(value.as_str()?, &Rfc3339).ok()
 }
 
+/// Returns the filters to test with this lake.
+/// Returns all filters of the test.
 pub(crate) fn filters(lake: &Lake) -> Vec<Filter> {
     let some_patients: BTreeSet<String> =
-        lake.lines.iter().filter(|line| line.kind == "Patient").map(|line| line.id.clone()).step_by(5).take(1).collect();
-    let named: Vec<(&str, String)> = some_patients.iter().map(|id| ("patient", format!("Patient/{id}"))).collect();
+        lake.lines.iter().filter(|line| line.resource_type == "Patient").map(|line| line.id.clone()).step_by(5).take(1).collect();
+    let patient_query: Vec<(&str, String)> = some_patients.iter().map(|id| ("patient", format!("Patient/{id}"))).collect();
     let middle = datetime!(2023-06-01 00:00 UTC);
     let late = datetime!(2024-06-01 00:00 UTC);
     vec![
-        filter("nothing", &[], |_| true),
+        filter(NO_FILTER, &[], |_| true),
         filter("_type", &[("_type", "Patient,Observation,Provenance")], |line| {
-            matches!(&*line.kind, "Patient" | "Observation" | "Provenance")
+            matches!(&*line.resource_type, "Patient" | "Observation" | "Provenance")
         }),
         filter("_since", &[("_since", "2023-06-01T00:00:00Z")], move |line| line.changed > middle),
         filter("_until", &[("_until", "2023-06")], move |line| line.changed < middle),
@@ -110,19 +132,19 @@ pub(crate) fn filters(lake: &Lake) -> Vec<Filter> {
             line.changed > middle && line.changed < late
         }),
         filter("_since and _type", &[("_since", "2023-06-01T00:00:00Z"), ("_type", "Encounter"), ("_type", "Condition")], move |line| {
-            line.changed > middle && matches!(&*line.kind, "Encounter" | "Condition")
+            line.changed > middle && matches!(&*line.resource_type, "Encounter" | "Condition")
         }),
         filter(
             "a token",
             &[("_typeFilter", "Observation?category=laboratory")],
-            of_type("Observation", |tree| is(tree, "category.coding.code", "laboratory")),
+            if_type("Observation", |tree| equals(tree, "category.coding.code", "laboratory")),
         ),
         filter(
             "a token with its system",
             &[("_typeFilter", "Observation?code=http://loinc.org|8302-2,http://loinc.org|29463-7"), ("_type", "Observation")],
             |line| {
-                line.kind == "Observation"
-                    && has(&line.tree, "code.coding", |coding| {
+                line.resource_type == "Observation"
+                    && any_value(&line.tree, "code.coding", |coding| {
                         coding.get("system").is_some_and(|system| system == "http://loinc.org")
                             && coding.get("code").is_some_and(|code| code == "8302-2" || code == "29463-7")
                     })
@@ -131,54 +153,54 @@ pub(crate) fn filters(lake: &Lake) -> Vec<Filter> {
         filter(
             "a date",
             &[("_typeFilter", "Observation?date=ge2018-01-01&date=lt2020")],
-            of_type("Observation", |tree| {
-                has(tree, "effectiveDateTime", |value| {
-                    moment(value).is_some_and(|at| at >= datetime!(2018-01-01 00:00 UTC) && at < datetime!(2020-01-01 00:00 UTC))
+            if_type("Observation", |tree| {
+                any_value(tree, "effectiveDateTime", |value| {
+                    parse_instant(value).is_some_and(|at| at >= datetime!(2018-01-01 00:00 UTC) && at < datetime!(2020-01-01 00:00 UTC))
                 })
             }),
         ),
         filter(
             "a quantity",
             &[("_typeFilter", "Observation?value-quantity=gt100")],
-            of_type("Observation", |tree| tree.pointer("/valueQuantity/value").and_then(Value::as_f64).is_some_and(|value| value > 100.0)),
+            if_type("Observation", |tree| tree.pointer("/valueQuantity/value").and_then(Value::as_f64).is_some_and(|value| value > 100.0)),
         ),
         filter(
             "either of two queries",
             &[("_typeFilter", "Patient?gender=female"), ("_typeFilter", "Patient?birthdate=lt1980")],
-            of_type("Patient", |tree| {
-                is(tree, "gender", "female") || has(tree, "birthDate", |date| date.as_str().is_some_and(|date| date < "1980"))
+            if_type("Patient", |tree| {
+                equals(tree, "gender", "female") || any_value(tree, "birthDate", |date| date.as_str().is_some_and(|date| date < "1980"))
             }),
         ),
-        filter("queries in one value", &[("_typeFilter", "Patient?gender=male,Encounter?status=finished&class=AMB")], |line| match &*line
-            .kind
+        filter("two queries in one parameter", &[("_typeFilter", "Patient?gender=male,Encounter?status=finished&class=AMB")], |line| match &*line
+            .resource_type
         {
-            "Patient" => is(&line.tree, "gender", "male"),
-            "Encounter" => is(&line.tree, "status", "finished") && is(&line.tree, "class.code", "AMB"),
+            "Patient" => equals(&line.tree, "gender", "male"),
+            "Encounter" => equals(&line.tree, "status", "finished") && equals(&line.tree, "class.code", "AMB"),
             _ => true,
         }),
         filter(
-            "what is not so",
+            "a negated token",
             &[("_typeFilter", "MedicationRequest?status:not=active")],
-            of_type("MedicationRequest", |tree| !is(tree, "status", "active")),
+            if_type("MedicationRequest", |tree| !equals(tree, "status", "active")),
         ),
         filter(
-            "what is missing",
+            "a missing date",
             &[("_typeFilter", "Condition?abatement-date:missing=true")],
-            of_type("Condition", |tree| tree.get("abatementDateTime").is_none()),
+            if_type("Condition", |tree| tree.get("abatementDateTime").is_none()),
         ),
         filter(
-            "a folded prefix",
+            "a prefix in other case",
             &[("_typeFilter", "Patient?family=b")],
-            of_type("Patient", |tree| {
-                has(tree, "name.family", |name| name.as_str().is_some_and(|name| name.to_lowercase().starts_with('b')))
+            if_type("Patient", |tree| {
+                any_value(tree, "name.family", |name| name.as_str().is_some_and(|name| name.to_lowercase().starts_with('b')))
             }),
         ),
         Filter {
             elements: Some(&["gender", "value", "subject"]),
             ..filter("_elements", &[("_elements", "Patient.gender,value,subject"), ("_type", "Patient,Observation,Encounter")], |line| {
-                matches!(&*line.kind, "Patient" | "Observation" | "Encounter")
+                matches!(&*line.resource_type, "Patient" | "Observation" | "Encounter")
             })
         },
-        Filter { query: named, patients: Some(some_patients), ..filter("patient", &[], |_| true) },
+        Filter { query: patient_query, patients: Some(some_patients), ..filter("patient", &[], |_| true) },
     ]
 }

@@ -1,4 +1,4 @@
-//! What an export must hold: trees of every line, walked as the texts say. Slow on purpose.
+//! Oracle: computes the expected lines of an export from the parsed JSON of the whole lake. Simple rather than fast.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -10,32 +10,42 @@ use time::format_description::well_known::Rfc3339;
 use crate::Result;
 use crate::filters::Filter;
 
-/// Whose data.
+/// Level of an export.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Scope {
+    /// Whole system.
     System,
+    /// All patients.
     AllPatients,
+    /// Patients with these ids.
     Patients(BTreeSet<String>),
-    /// A group by its id, and who is in it.
+    /// Group with this id, and the ids of its members.
     Group(&'static str, BTreeSet<String>),
 }
 
-/// One resource of the lake.
+/// Line of the lake with one resource.
 pub(crate) struct Line {
+    /// JSON text.
     pub(crate) text: String,
+    /// Parsed JSON.
     pub(crate) tree: Value,
-    pub(crate) kind: String,
+    /// Resource type.
+    pub(crate) resource_type: String,
+    /// Resource id.
     pub(crate) id: String,
+    /// `meta.lastUpdated`.
     pub(crate) changed: OffsetDateTime,
 }
 
-/// All of them, and in which patients' compartments each is.
+/// Parsed lake.
 pub(crate) struct Lake {
+    /// All lines.
     pub(crate) lines: Vec<Line>,
+    /// Ids of the patients in whose compartments a resource is, by its `Type/id`.
     compartments: BTreeMap<String, BTreeSet<String>>,
 }
 
-/// FHIR R4, CompartmentDefinition Patient, read off its table for the types that the lakes of this test hold.
+/// Elements that place a resource into a patient's compartment, from R4's CompartmentDefinition for the types in the lake of this test.
 const COMPARTMENT: [(&str, &[&str]); 18] = [
     ("AllergyIntolerance", &["patient", "recorder", "asserter"]),
     ("CarePlan", &["subject", "activity.detail.performer"]),
@@ -57,9 +67,11 @@ const COMPARTMENT: [(&str, &[&str]); 18] = [
     ("Provenance", &["target"]),
 ];
 
-/// Types that no patient's compartment has.
+/// Types that are in no patient's compartment.
 const OUTSIDE: [&str; 4] = ["Organization", "Practitioner", "Location", "Medication"];
 
+/// Reads the lines of a lake.
+/// Parses all lines of the lake in `dir`.
 pub(crate) fn lines(dir: &Path) -> Result<Vec<Line>> {
     let lines = headrace_tests::lake::lines(dir)?;
     lines
@@ -67,73 +79,76 @@ pub(crate) fn lines(dir: &Path) -> Result<Vec<Line>> {
         .map(|line| {
             let text = String::from_utf8(line)?;
             let tree: Value = serde_json::from_str(&text)?;
-            let word = |name: &str| tree.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-            let changed = tree.pointer("/meta/lastUpdated").and_then(Value::as_str).ok_or("no time")?;
-            Ok(Line { kind: word("resourceType"), id: word("id"), changed: OffsetDateTime::parse(changed, &Rfc3339)?, text, tree })
+            let member = |name: &str| tree.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+            let changed = tree.pointer("/meta/lastUpdated").and_then(Value::as_str).ok_or("a line has no meta.lastUpdated")?;
+            Ok(Line { resource_type: member("resourceType"), id: member("id"), changed: OffsetDateTime::parse(changed, &Rfc3339)?, text, tree })
         })
         .collect()
 }
 
 impl Lake {
+    /// Reads a lake and determines the compartments of its resources.
+    /// Reads the lake in `dir`. Fails if it contains types that the tables of this module do not list.
     pub(crate) fn read(dir: &Path) -> Result<Self> {
         let lines = lines(dir)?;
         let mut compartments = BTreeMap::new();
         for line in &lines {
-            let known = COMPARTMENT.iter().find(|(kind, _)| *kind == line.kind);
-            if known.is_none() && !OUTSIDE.contains(&line.kind.as_str()) {
-                return Err(format!("the table of this test does not have {}", line.kind).into());
+            let elements = COMPARTMENT.iter().find(|(resource_type, _)| *resource_type == line.resource_type);
+            if elements.is_none() && !OUTSIDE.contains(&line.resource_type.as_str()) {
+                return Err(format!("the compartment table of this test does not cover {}", line.resource_type).into());
             }
             let mut patients = BTreeSet::new();
-            for path in known.map(|(_, paths)| *paths).unwrap_or_default() {
+            for path in elements.map(|(_, paths)| *paths).unwrap_or_default() {
                 let mut found = Vec::new();
                 walk(&line.tree, &path.split('.').collect::<Vec<_>>(), &mut found);
                 let references = found.iter().filter_map(|value| value.get("reference")?.as_str());
                 patients.extend(references.filter_map(|text| text.strip_prefix("Patient/")).map(str::to_owned));
             }
-            if line.kind == "Patient" {
+            if line.resource_type == "Patient" {
                 patients.insert(line.id.clone());
             }
-            compartments.insert(format!("{}/{}", line.kind, line.id), patients);
+            compartments.insert(format!("{}/{}", line.resource_type, line.id), patients);
         }
         Ok(Self { lines, compartments })
     }
 
-    /// The lines that an export with this filter holds.
+    /// Returns the lines that an export with this filter must hold.
     pub(crate) fn select(&self, scope: &Scope, filter: &Filter) -> Vec<&Line> {
-        self.lines.iter().filter(|line| self.is_in(scope, filter, line) && (filter.keeps)(line)).collect()
+        self.lines.iter().filter(|line| self.is_in(scope, filter, line) && (filter.matches)(line)).collect()
     }
 
+    /// Returns true if the line belongs to the level, narrowed by the `patient` parameter.
     fn is_in(&self, scope: &Scope, filter: &Filter, line: &Line) -> bool {
         let narrowed = |all: &BTreeSet<String>| match &filter.patients {
             Some(named) => all.intersection(named).cloned().collect(),
             None => all.clone(),
         };
-        let wanted = match scope {
+        let patient_ids = match scope {
             Scope::System => return true,
             Scope::AllPatients => filter.patients.clone(),
             Scope::Patients(all) => Some(narrowed(all)),
-            // Members are in other groups, too, and these are no part of this one's export.
-            Scope::Group(own, _) if line.kind == "Group" && line.id != *own => return false,
+            // Members may be in other groups too, but those groups are not part of the export.
+            Scope::Group(own, _) if line.resource_type == "Group" && line.id != *own => return false,
             Scope::Group(_, all) => Some(narrowed(all)),
         };
-        let fits = |key: &str| {
+        let is_in_compartment = |key: &str| {
             let patients = self.compartments.get(key);
-            patients.is_some_and(|patients| match &wanted {
-                Some(wanted) => !patients.is_disjoint(wanted),
+            patients.is_some_and(|patients| match &patient_ids {
+                Some(patient_ids) => !patients.is_disjoint(patient_ids),
                 None => !patients.is_empty(),
             })
         };
-        let own = format!("{}/{}", line.kind, line.id);
-        // Bulk Data: all Provenance whose target is in the compartment.
+        let own = format!("{}/{}", line.resource_type, line.id);
+        // The Bulk Data specification includes all Provenance whose target is in the compartment.
         let mut targets = Vec::new();
-        if line.kind == "Provenance" {
+        if line.resource_type == "Provenance" {
             walk(&line.tree, &["target", "reference"], &mut targets);
         }
-        fits(&own) || targets.iter().filter_map(|target| target.as_str()).any(fits)
+        is_in_compartment(&own) || targets.iter().filter_map(|target| target.as_str()).any(is_in_compartment)
     }
 }
 
-/// Every value at the end of a path of member names; arrays are walked through.
+/// Collects every value at a path of member names. Arrays on the path are flattened.
 pub(crate) fn walk<'a>(tree: &'a Value, path: &[&str], found: &mut Vec<&'a Value>) {
     match (tree, path.split_first()) {
         (Value::Array(items), _) => items.iter().for_each(|item| walk(item, path, found)),

@@ -1,140 +1,145 @@
-//! The process is stopped at every single call of a port: before the first one, and after each took effect and before the
-//! process learnt of it (which, as it does one thing after the other, is also before the next one). A new process over the
-//! same stores ends the export all the same: same files, same counts, same bytes, nothing beside them.
+//! Crashes at every port call: before the first call, and after each call took effect but before the process received its result. As
+//! calls are sequential, the latter is also a crash before the next call. A new process over the same stores must complete the export
+//! with the same files and counts, byte for byte, and without leftover files.
 //!
-//! The job table is in memory and outlives the processes, files are in a folder, and the queue dies with its process, so
-//! that the job table alone is the truth (rule P1). What a process that is killed inside a call leaves behind, between two
-//! system calls, is for `a_killed_server_goes_on_where_it_was` to find.
+//! The job table is in memory and outlives the processes, and files are in a folder. The queue is lost with its process, so that the
+//! job table alone is authoritative (rule P1). A kill in the middle of a call, between two system calls, is tested by
+//! `a_killed_server_continues_the_export_after_a_restart`.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use headrace_core::flow::work::run_task::LakeVersions;
+use headrace_core::vocab::settings::LakeVersions;
 use headrace_core::ports::JobStore as _;
 use headrace_core::vocab::ids::JobId;
 use headrace_tests::flows::{
-    Finished, MINUTE, ManualClock, OneMachine, Result, Script, Stage as _, Terms, Twist, World, count_ids_from, run, seed,
+    CompletedExport, REAPER_INTERVAL, ManualClock, LocalDeployment, Result, FaultInjector, Deployment as _, DeploymentSettings, Fault, ServiceProcess, set_next_job_number, run, seed,
 };
 
-use super::model::{self, Line, deletion, version};
+use super::lake_model::{self, Line, deletion, version};
 
-pub(crate) async fn tiny_stage() -> Result<OneMachine> {
-    stage_of(&seed::lake()).await
+/// Creates a local deployment with the small lake of the seed.
+pub(crate) async fn seeded_deployment() -> Result<LocalDeployment> {
+    deployment_with(&seed::lake_objects()).await
 }
 
-async fn stage_of(lake: &[(&'static str, Vec<u8>)]) -> Result<OneMachine> {
+/// Creates a local deployment with this lake.
+async fn deployment_with(lake: &[(&'static str, Vec<u8>)]) -> Result<LocalDeployment> {
     let files: Vec<_> = lake.iter().map(|(object, bytes)| (*object, bytes.as_slice())).collect();
-    OneMachine::with(&files).await
+    LocalDeployment::with_files(&files).await
 }
 
-/// An export of a lake, as it is stopped.
+/// Export that is crashed at every call.
 struct Case {
     lake: Vec<(&'static str, Vec<u8>)>,
-    terms: Terms,
+    settings: DeploymentSettings,
     query: &'static str,
 }
 
-/// From the kick-off to the sweep after completion.
-async fn live(world: &World<OneMachine>, case: &Case) -> Result<()> {
-    world.kick_off(case.query).await?;
-    world.drain().await?;
-    world.reap_after(3 * MINUTE).await?;
+/// Runs the export from the kick-off to the cleanup after completion.
+async fn run_lifecycle(service: &ServiceProcess<LocalDeployment>, case: &Case) -> Result<()> {
+    service.kick_off(case.query).await?;
+    service.deliver_all().await?;
+    service.reap_after(3 * REAPER_INTERVAL).await?;
     Ok(())
 }
 
+/// Returns the id of the first job of a test.
 fn first_job() -> JobId {
     let mut bytes = [0; 16];
     bytes[15] = 1;
     JobId::from_random(bytes)
 }
 
-/// What the next process makes of it.
-async fn take_up(stage: &OneMachine, clock: &ManualClock, case: &Case) -> Result<Finished> {
+/// Completes the export in a new process and checks that no work and no extra files are left.
+async fn recover(deployment: &LocalDeployment, clock: &ManualClock, case: &Case) -> Result<CompletedExport> {
     let status = format!("/_operations/export/{}", first_job());
-    let world = World::start(stage, clock, case.terms.clone());
-    if world.ask("GET", &status).await?.status == 404 {
-        // The kick-off left nothing: its client tries again.
-        count_ids_from(1);
-        world.kick_off(case.query).await?;
+    let service = ServiceProcess::start(deployment, clock, case.settings.clone());
+    if service.request("GET", &status).await?.status == 404 {
+        // The kick-off recorded nothing, so its client sends it again.
+        set_next_job_number(1);
+        service.kick_off(case.query).await?;
     }
-    let finished = world.finish(&status).await?;
-    let late = world.reap_after(5 * MINUTE).await?;
+    let completed = service.complete(&status).await?;
+    let late = service.reap_after(5 * REAPER_INTERVAL).await?;
     if (late.announced, late.failed) != (0, 0) {
-        return Err(format!("something is left to do: {late:?}").into());
+        return Err(format!("work is left after completion: {late:?}").into());
     }
-    world.nothing_lies_beside(&status, &finished).await?;
-    Ok(finished)
+    service.check_no_extra_files(&status, &completed).await?;
+    Ok(completed)
 }
 
-async fn undisturbed(case: &Case) -> Result<(Vec<&'static str>, u32, Finished)> {
-    count_ids_from(1);
-    let (stage, clock) = (stage_of(&case.lake).await?, ManualClock::default());
-    let world = World::start(&stage, &clock, case.terms.clone());
-    live(&world, case).await?;
-    let names = world.script.names();
-    let job = stage.jobs().job(&first_job()).await?.ok_or("no job")?;
-    Ok((names, job.round, take_up(&stage, &clock, case).await?))
+/// Runs the export without a crash. Returns the names of its calls, its number of rounds, and the completed export.
+async fn run_without_crash(case: &Case) -> Result<(Vec<&'static str>, u32, CompletedExport)> {
+    set_next_job_number(1);
+    let (deployment, clock) = (deployment_with(&case.lake).await?, ManualClock::default());
+    let service = ServiceProcess::start(&deployment, &clock, case.settings.clone());
+    run_lifecycle(&service, case).await?;
+    let names = service.faults.call_names();
+    let job = deployment.job_store().job(&first_job()).await?.ok_or("no job")?;
+    Ok((names, job.round, recover(&deployment, &clock, case).await?))
 }
 
-async fn stopped(case: &Case, number: usize, twist: Twist) -> Result<Finished> {
-    count_ids_from(1);
-    let (stage, clock) = (stage_of(&case.lake).await?, ManualClock::default());
-    let script = Script::at(number, twist);
-    let world = World::scripted(&stage, &clock, case.terms.clone(), script.clone());
-    match script.while_alive(live(&world, case)).await {
-        Some(Ok(())) => return Err("it was not stopped".into()),
+/// Crashes the export at one call and completes it in a new process.
+async fn run_with_crash(case: &Case, number: usize, fault: Fault) -> Result<CompletedExport> {
+    set_next_job_number(1);
+    let (deployment, clock) = (deployment_with(&case.lake).await?, ManualClock::default());
+    let faults = FaultInjector::at_call(number, fault);
+    let service = ServiceProcess::with_faults(&deployment, &clock, case.settings.clone(), faults.clone());
+    match faults.until_crash(run_lifecycle(&service, case)).await {
+        Some(Ok(())) => return Err("the process did not crash".into()),
         Some(Err(error)) => return Err(error),
         None => {}
     }
-    drop(world);
-    take_up(&stage, &clock, case).await
+    drop(service);
+    recover(&deployment, &clock, case).await
 }
 
 #[test]
-fn p1_to_p6_an_export_survives_a_stop_at_any_call() -> Result<()> {
-    let case = Case { lake: seed::lake(), terms: seed::terms(), query: "" };
-    let (names, rounds, expected) = run(async || undisturbed(&case).await)?;
+fn p1_to_p6_an_export_survives_a_crash_at_any_call() -> Result<()> {
+    let case = Case { lake: seed::lake_objects(), settings: seed::settings(), query: "" };
+    let (names, rounds, expected) = run(async || run_without_crash(&case).await)?;
     let distinct: BTreeSet<_> = names.iter().collect();
-    // What is to be seen here is seen: gathering, adopted tails, parts from full pages, the error file.
+    // The export must cover merging, promoted fragments, output files of full checkpoints, and an error file.
     assert!(
-        distinct.contains(&"parts.adopt") && distinct.contains(&"draft.settle part") && distinct.contains(&"parts.read"),
+        distinct.contains(&"output.promote") && distinct.contains(&"writer.commit output") && distinct.contains(&"output.read"),
         "{distinct:?}"
     );
-    assert!(expected.files_by_type().values().any(|files| *files > 2), "{:?}", expected.files_by_type());
-    // A round of resolving, and one of gathering.
+    assert!(expected.file_counts_by_type().values().any(|files| *files > 2), "{:?}", expected.file_counts_by_type());
+    // One round resolves versions, and one merges fragments.
     assert_eq!((rounds, expected.manifest.error.len()), (2, 1));
     let mut lines: Vec<_> =
-        seed::lake().iter().flat_map(|(_, file)| String::from_utf8_lossy(file).lines().map(str::to_owned).collect::<Vec<_>>()).collect();
+        seed::lake_objects().iter().flat_map(|(_, file)| String::from_utf8_lossy(file).lines().map(str::to_owned).collect::<Vec<_>>()).collect();
     lines.retain(|line| line != "not a resource");
     lines.sort();
     assert_eq!(expected.sorted_lines(), lines.iter().map(|line| line.as_bytes().to_vec()).collect::<Vec<_>>());
 
-    every_stop_ends_alike(&case, &names, &expected)
+    check_crash_at_every_call(&case, &names, &expected)
 }
 
 #[test]
-fn p1_to_p6_an_export_that_reads_its_lake_twice_survives_a_stop_at_any_call() -> Result<()> {
+fn p1_to_p6_an_export_that_reads_its_lake_twice_survives_a_crash_at_any_call() -> Result<()> {
     for (versions, query) in [(LakeVersions::Auto, "?_since=2026-01-01T12:00:00Z"), (LakeVersions::Many, "")] {
-        let held = twice();
-        let lake = held.iter().map(|(object, lines)| (*object, model::lines(lines))).collect();
-        let case = Case { lake, terms: terms(versions), query };
-        let (names, rounds, expected) = run(async || undisturbed(&case).await)?;
-        // Resolving, reading again, gathering.
+        let objects = lake_with_changes();
+        let lake = objects.iter().map(|(object, lines)| (*object, lake_model::lines(lines))).collect();
+        let case = Case { lake, settings: settings(versions), query };
+        let (names, rounds, expected) = run(async || run_without_crash(&case).await)?;
+        // The rounds resolve versions, read again and merge.
         assert!(rounds >= 3, "{rounds}");
-        assert_eq!(names.contains(&"tasks.drop_parts"), versions == LakeVersions::Auto);
+        assert_eq!(names.contains(&"tasks.discard_output_files"), versions == LakeVersions::Auto);
         if query.is_empty() {
-            let all: Vec<_> = held.into_iter().flat_map(|(_, lines)| lines).collect();
-            assert_eq!(expected.sorted_lines(), model::expected(&all).lines);
+            let all: Vec<_> = objects.into_iter().flat_map(|(_, lines)| lines).collect();
+            assert_eq!(expected.sorted_lines(), lake_model::expected(&all).lines);
         } else {
-            assert_eq!((expected.lines().len(), expected.deleted()?.len()), (4, 2));
+            assert_eq!((expected.lines().len(), expected.deleted_references()?.len()), (4, 2));
         }
-        every_stop_ends_alike(&case, &names, &expected)?;
+        check_crash_at_every_call(&case, &names, &expected)?;
     }
     Ok(())
 }
 
-/// Two of three patients were changed or deleted after the first dump.
-fn twice() -> Vec<(&'static str, Vec<Line>)> {
+/// Returns a lake in which two of three patients were changed or deleted after the first dump.
+fn lake_with_changes() -> Vec<(&'static str, Vec<Line>)> {
     vec![
         (
             "1.ndjson",
@@ -148,33 +153,34 @@ fn twice() -> Vec<(&'static str, Vec<Line>)> {
     ]
 }
 
-/// Files of two lines, ranges of some notes, gathering.
-fn terms(versions: LakeVersions) -> Terms {
-    let mut terms = Terms::file_bytes(150).join_limit_bytes(400);
-    terms.work.lake_versions = versions;
-    terms.work.resolve_bytes = 200;
-    terms
+/// Returns settings for files of two lines, small resolve ranges, and a merge round.
+fn settings(versions: LakeVersions) -> DeploymentSettings {
+    let mut settings = DeploymentSettings::with_file_bytes(150).with_join_limit_bytes(400);
+    settings.worker.lake.versions = versions;
+    settings.worker.resolve_bytes = 200;
+    settings
 }
 
-fn every_stop_ends_alike(case: &Case, names: &[&'static str], expected: &Finished) -> Result<()> {
+/// Crashes the export at every call. It must always complete with the same files and manifest.
+fn check_crash_at_every_call(case: &Case, names: &[&'static str], expected: &CompletedExport) -> Result<()> {
     let next = AtomicUsize::new(0);
     let work = || -> Result<Vec<String>> {
         let mut wrong = Vec::new();
         loop {
             let index = next.fetch_add(1, Ordering::SeqCst);
-            let (number, twist) = if index == 0 { (1, Twist::StopBefore) } else { (index, Twist::StopAfter) };
+            let (number, fault) = if index == 0 { (1, Fault::CrashBefore) } else { (index, Fault::CrashAfter) };
             let Some(name) = names.get(number - 1) else { return Ok(wrong) };
-            let said = match run(async || stopped(case, number, twist).await) {
-                Ok(finished) if finished.files != expected.files => format!("other files: {:?}", finished.manifest),
-                Ok(finished)
-                    if finished.manifest.output != expected.manifest.output || finished.manifest.error != expected.manifest.error =>
+            let difference = match run(async || run_with_crash(case, number, fault).await) {
+                Ok(completed) if completed.files != expected.files => format!("different files: {:?}", completed.manifest),
+                Ok(completed)
+                    if completed.manifest.output != expected.manifest.output || completed.manifest.error != expected.manifest.error =>
                 {
-                    format!("another manifest: {:?}", finished.manifest)
+                    format!("a different manifest: {:?}", completed.manifest)
                 }
                 Ok(_) => continue,
                 Err(error) => error.to_string(),
             };
-            wrong.push(format!("{twist:?} call {number}, {name}: {said}"));
+            wrong.push(format!("{fault:?} call {number}, {name}: {difference}"));
         }
     };
     let wrong = std::thread::scope(|scope| {
@@ -182,7 +188,7 @@ fn every_stop_ends_alike(case: &Case, names: &[&'static str], expected: &Finishe
         threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect::<Result<Vec<_>>>()
     })?;
     let wrong = wrong.concat();
+    assert!(next.into_inner() > names.len(), "a crash at each of {} calls", names.len());
     assert!(wrong.is_empty(), "of {} calls:\n{}", names.len(), wrong.join("\n"));
-    println!("stopped at each of {} calls", names.len());
     Ok(())
 }

@@ -1,26 +1,27 @@
-//! Calls that fail, answers that are lost, messages that come twice, late or never, workers that oversleep. Whatever
-//! happens, an export ends complete with exactly its lines, or failed and saying why.
+//! Failed calls, lost results, duplicate, late and lost messages, and workers that pause. In all cases an export either completes
+//! with exactly its lines, or fails with a reason.
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use aws_lambda_events::event::sqs::SqsMessage;
-use headrace_tests::flows::{Alarm, Call, MINUTE, ManualClock, OneMachine, Result, Script, Stage, Twist, World, count_ids_from, run, seed};
+use futures_util::future::join_all;
+use headrace_tests::flows::{PausedCalls, PortCall, REAPER_INTERVAL, ManualClock, LocalDeployment, Result, FaultInjector, Deployment, Fault, ServiceProcess, set_next_job_number, run, seed};
 
-use crate::crash::tiny_stage;
+use crate::crash::seeded_deployment;
 
-/// The lines that every complete export of the tiny lake has, sorted.
-fn tiny_lines() -> Vec<Vec<u8>> {
-    let files = seed::lake();
+/// Returns the sorted lines of a complete export of the seed's lake.
+fn expected_lines() -> Vec<Vec<u8>> {
+    let files = seed::lake_objects();
     let mut lines: Vec<Vec<u8>> = files.iter().flat_map(|(_, file)| file.split(|byte| *byte == b'\n').map(<[u8]>::to_vec)).collect();
     lines.retain(|line| line.starts_with(b"{"));
     lines.sort();
     lines
 }
 
-/// Runs numbered cases on a few threads; what was wrong with them.
-pub(crate) fn every_case(count: usize, case: impl Fn(usize) -> Result<()> + Sync) -> Result<Vec<String>> {
+/// Runs cases `0..count` on a few threads and returns the errors.
+pub(crate) fn run_cases(count: usize, case: impl Fn(usize) -> Result<()> + Sync) -> Result<Vec<String>> {
     let next = AtomicUsize::new(0);
     let work = || {
         let mut wrong = Vec::new();
@@ -41,86 +42,107 @@ pub(crate) fn every_case(count: usize, case: impl Fn(usize) -> Result<()> + Sync
     Ok(threads.concat())
 }
 
+/// Running work of a process.
 type Work = Pin<Box<dyn Future<Output = Result<()>>>>;
 
-/// What became of some work.
-enum Went {
+/// State of the work of a worker or reaper after [`run_until_pause`].
+enum Progress {
+    /// Finished with this result.
     Done(Result<()>),
-    /// It sleeps inside a call until the alarm rings.
-    Asleep(Work, Alarm),
-    /// It waits for an answer that does not come, and its process is killed.
-    Stuck,
+    /// Paused inside a call. The whole work stands still until it is run again.
+    Paused(Work, PausedCalls),
+    /// Without progress for [`BLOCKED_AFTER`].
+    ///
+    /// That happens only while other work is paused: paused work stands still as a whole, also in the middle of concurrent calls that
+    /// hold a lock of a stand-in. Otherwise it is a deadlock.
+    Blocked(Work),
 }
 
-/// Longer than any call over loopback takes. A connection that was left in the middle of an answer may never go on.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(15);
+/// Time without progress after which work counts as blocked. Much longer than any in-process call takes.
+const BLOCKED_AFTER: std::time::Duration = std::time::Duration::from_secs(30);
 
-async fn go(script: &Script, mut work: Work) -> Went {
+async fn run_until_pause(faults: &FaultInjector, mut work: Work) -> Progress {
     tokio::select! {
         biased;
-        done = &mut work => Went::Done(done),
-        alarm = script.next_sleeper() => Went::Asleep(work, alarm),
-        () = tokio::time::sleep(PATIENCE) => Went::Stuck,
+        done = &mut work => Progress::Done(done),
+        paused = faults.next_pause() => Progress::Paused(work, paused),
+        () = tokio::time::sleep(BLOCKED_AFTER) => Progress::Blocked(work),
     }
 }
 
-/// A task may read several files side by side: whoever else has fallen asleep in it is woken too.
-async fn wake(script: &Script, mut work: Work, alarm: &Alarm) -> Result<()> {
-    alarm.ring();
+/// Resumes paused work and runs it to its end, as the only work. Fails if it blocks.
+async fn resume(faults: &FaultInjector, mut work: Work, paused: &PausedCalls) -> Result<()> {
+    paused.resume();
     loop {
-        match go(script, work).await {
-            Went::Done(done) => return done,
-            Went::Stuck => return Ok(()),
-            Went::Asleep(same, alarm) => {
-                alarm.ring();
+        match run_until_pause(faults, work).await {
+            Progress::Done(done) => return done,
+            Progress::Blocked(_) => return Err("the worker is blocked, though no other worker is paused".into()),
+            // A task may read several files concurrently, so it can be paused in several calls.
+            Progress::Paused(same, paused) => {
+                paused.resume();
                 work = same;
             }
         }
     }
 }
 
-/// How many calls an undisturbed kick-off has, and how many all work up to completion.
-async fn call_counts() -> Result<(usize, usize)> {
-    let world = World::start(&tiny_stage().await?, &ManualClock::default(), seed::terms());
-    world.kick_off("").await?;
-    let kick_off = world.script.calls();
-    world.drain().await?;
-    Ok((kick_off, world.script.calls()))
+/// Resumes all paused work at once and runs it to its end. Fails if any of it stays blocked.
+async fn resume_all(faults: &FaultInjector, paused: Vec<(Work, PausedCalls)>) -> Result<()> {
+    paused.iter().for_each(|(_, paused)| paused.resume());
+    let mut rest = Box::pin(join_all(paused.into_iter().map(|(work, _)| work)));
+    loop {
+        tokio::select! {
+            biased;
+            // Work may end with an injected error.
+            _ = &mut rest => return Ok(()),
+            paused = faults.next_pause() => paused.resume(),
+            () = tokio::time::sleep(BLOCKED_AFTER) => return Err("workers are blocked, though none is paused".into()),
+        }
+    }
 }
 
-/// A worker that falls asleep as the `number`th call has taken effect, and the status URL of its job.
-async fn sleeper(number: usize) -> Result<(Arc<World<OneMachine>>, String, Work, Alarm)> {
-    count_ids_from(1);
-    let script = Script::at(number, Twist::SleepAfter);
-    let world = World::scripted(&tiny_stage().await?, &ManualClock::default(), seed::terms(), script.clone());
-    let status = world.kick_off("").await?;
-    let worker = Arc::clone(&world);
-    let work: Work = Box::pin(async move { worker.drain().await });
-    match go(&script, work).await {
-        Went::Asleep(work, alarm) => Ok((world, status, work, alarm)),
-        Went::Done(done) => Err(format!("it did not fall asleep: {done:?}").into()),
-        Went::Stuck => Err("it did not fall asleep: it is stuck".into()),
+/// Counts the calls of a kick-off without faults, and all calls up to completion.
+async fn call_counts() -> Result<(usize, usize)> {
+    let service = ServiceProcess::start(&seeded_deployment().await?, &ManualClock::default(), seed::settings());
+    service.kick_off("").await?;
+    let kick_off = service.faults.call_count();
+    service.deliver_all().await?;
+    Ok((kick_off, service.faults.call_count()))
+}
+
+/// Runs an export until it pauses after call `number` took effect. Returns the process, the status URL and the paused work.
+async fn paused_export(number: usize) -> Result<(Arc<ServiceProcess<LocalDeployment>>, String, Work, PausedCalls)> {
+    set_next_job_number(1);
+    let faults = FaultInjector::at_call(number, Fault::PauseAfter);
+    let service = ServiceProcess::with_faults(&seeded_deployment().await?, &ManualClock::default(), seed::settings(), faults.clone());
+    let status = service.kick_off("").await?;
+    let worker = Arc::clone(&service);
+    let work: Work = Box::pin(async move { worker.deliver_all().await });
+    match run_until_pause(&faults, work).await {
+        Progress::Paused(work, paused) => Ok((service, status, work, paused)),
+        Progress::Done(done) => Err(format!("the worker was not paused: {done:?}").into()),
+        Progress::Blocked(_) => Err("the worker was not paused: it is blocked".into()),
     }
 }
 
 #[test]
-fn p10_a_worker_that_wakes_after_a_cancellation_leaves_nothing() -> Result<()> {
+fn p10_a_worker_that_resumes_after_a_cancellation_leaves_no_files() -> Result<()> {
     let (kick_off, calls) = run(async || call_counts().await)?;
-    let wrong = every_case(calls - kick_off, |index| {
+    let wrong = run_cases(calls - kick_off, |index| {
         run(async || {
             let number = kick_off + 1 + index;
-            let (world, status, work, alarm) = sleeper(number).await?;
-            let other = World::start(&world.stage, &world.clock, seed::terms());
-            let is_complete = other.ask("GET", &status).await?.status == 200;
-            let cancelled = other.ask("DELETE", &status).await?.status;
-            wake(&world.script, work, &alarm).await?;
-            let again = [other.ask("GET", &status).await?.status, other.ask("DELETE", &status).await?.status];
+            let (service, status, work, paused_calls) = paused_export(number).await?;
+            let other = ServiceProcess::start(&service.deployment, &service.clock, seed::settings());
+            let is_complete = other.request("GET", &status).await?.status == 200;
+            let cancelled = other.request("DELETE", &status).await?.status;
+            resume(&service.faults, work, &paused_calls).await?;
+            let again = [other.request("GET", &status).await?.status, other.request("DELETE", &status).await?.status];
             let file = status.replace("export", "files") + "/Patient-1.ndjson";
-            let file = other.ask("GET", &file).await?.status;
-            other.reap_after(3 * MINUTE).await?;
-            other.drain().await?;
-            let left = other.stored(&status).await?;
-            let later = other.reap_after(3 * MINUTE).await?;
+            let file = other.request("GET", &file).await?.status;
+            other.reap_after(3 * REAPER_INTERVAL).await?;
+            other.deliver_all().await?;
+            let left = other.stored_files(&status).await?;
+            let later = other.reap_after(3 * REAPER_INTERVAL).await?;
             if cancelled != 202 || again != [404, 404] || file != 404 || !left.is_empty() || later != Default::default() {
                 return Err(format!("{number} {is_complete}: {cancelled} {again:?} {file} {:?} {later:?}", left.keys()).into());
             }
@@ -132,43 +154,43 @@ fn p10_a_worker_that_wakes_after_a_cancellation_leaves_nothing() -> Result<()> {
 }
 
 #[test]
-fn p4_a_worker_that_wakes_after_others_finished_its_job_changes_nothing() -> Result<()> {
+fn p4_a_worker_that_resumes_after_its_job_completed_changes_nothing() -> Result<()> {
     let (kick_off, calls) = run(async || call_counts().await)?;
-    let wrong = every_case(calls - kick_off, |index| {
+    let wrong = run_cases(calls - kick_off, |index| {
         run(async || {
             let number = kick_off + 1 + index;
-            let (world, status, work, alarm) = sleeper(number).await?;
-            let other = World::start(&world.stage, &world.clock, seed::terms());
-            // Every other case oversleeps even the sweep after completion.
-            let finished = other.finish(&status).await?;
-            if finished.sorted_lines() != tiny_lines() {
-                return Err(format!("{number}: other lines").into());
+            let (service, status, work, paused_calls) = paused_export(number).await?;
+            let other = ServiceProcess::start(&service.deployment, &service.clock, seed::settings());
+            // In every other case, the worker resumes only after the cleanup that follows completion.
+            let completed = other.complete(&status).await?;
+            if completed.sorted_lines() != expected_lines() {
+                return Err(format!("{number}: different lines").into());
             }
-            let swept_early = index % 2 == 1;
-            if swept_early {
-                other.reap_after(3 * MINUTE).await?;
+            let is_cleaned_up_first = index % 2 == 1;
+            if is_cleaned_up_first {
+                other.reap_after(3 * REAPER_INTERVAL).await?;
             }
-            let items = other.stage.items().await?;
-            wake(&world.script, work, &alarm).await?;
-            if other.stage.items().await? != items {
+            let items = other.deployment.job_table_items().await?;
+            resume(&service.faults, work, &paused_calls).await?;
+            if other.deployment.job_table_items().await? != items {
                 return Err(format!("{number}: the table has changed").into());
             }
-            let answer = other.ask("GET", &status).await?;
-            if !swept_early {
-                other.reap_after(3 * MINUTE).await?;
-                if other.read_manifest(&status, &answer).await? != finished {
-                    return Err(format!("{number}: another export").into());
+            let response = other.request("GET", &status).await?;
+            if !is_cleaned_up_first {
+                other.reap_after(3 * REAPER_INTERVAL).await?;
+                if other.download_export(&status, &response).await? != completed {
+                    return Err(format!("{number}: a different export").into());
                 }
             }
-            for (name, bytes) in &finished.files {
-                if other.stored(&status).await?.get(name) != Some(bytes) {
+            for (name, bytes) in &completed.files {
+                if other.stored_files(&status).await?.get(name) != Some(bytes) {
                     return Err(format!("{number}: {name} has changed").into());
                 }
             }
-            // At the latest with the rest.
-            other.reap_after(25 * 60 * MINUTE).await?;
-            let left = other.stored(&status).await?;
-            if !left.is_empty() || other.ask("GET", &status).await?.status != 404 {
+            // The end of the retention period deletes everything that is left.
+            other.reap_after(25 * 60 * REAPER_INTERVAL).await?;
+            let left = other.stored_files(&status).await?;
+            if !left.is_empty() || other.request("GET", &status).await?.status != 404 {
                 return Err(format!("{number}: {:?} outlive the retention", left.keys()).into());
             }
             Ok(())
@@ -178,142 +200,148 @@ fn p4_a_worker_that_wakes_after_others_finished_its_job_changes_nothing() -> Res
     Ok(())
 }
 
-/// Random numbers, the same ones for a seed (splitmix64).
+/// Deterministic random numbers (splitmix64).
 #[derive(Clone)]
-struct Dice(u64);
+struct Random(u64);
 
-impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
+impl Random {
+    /// Returns the next number, below `bound`.
+    fn below(&mut self, bound: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut bits = self.0;
         bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        usize::try_from((bits ^ (bits >> 31)) % sides.max(1) as u64).unwrap_or_default()
+        usize::try_from((bits ^ (bits >> 31)) % bound.max(1) as u64).unwrap_or_default()
     }
 }
 
-/// How an export in a storm ended.
+/// Final state of an export under random faults.
 #[derive(Debug, PartialEq, Eq)]
-enum End {
+enum FinalState {
     Complete,
     Failed,
 }
 
-/// One export in a storm of faults. In a thousand calls, `faults` fail before they take effect and as many after it, and
-/// as many hold their process up; messages come twice, late and in any order.
-async fn storm<S: Stage>(stage: &S, seed: u64, faults: usize) -> Result<End> {
-    count_ids_from(1);
-    let mut dice = Dice(seed);
-    let mut calls = Dice(seed ^ 0x5eed);
-    let script = Script::of(move |_: Call| match calls.roll(1_000) {
-        roll if roll < faults => Twist::FailBefore,
-        roll if roll < 2 * faults => Twist::FailAfter,
-        roll if roll < 5 * faults / 2 => Twist::SleepBefore,
-        roll if roll < 3 * faults => Twist::SleepAfter,
-        _ => Twist::Pass,
+/// Runs one export under random faults. Of a thousand calls, `fault_rate` fail before they take effect, as many fail after it, and as
+/// many pause. Messages arrive twice, late and in any order.
+///
+/// # Errors
+///
+/// If the export neither completes with exactly its lines nor fails with a reason and without files.
+async fn export_under_random_faults<S: Deployment>(deployment: &S, seed: u64, fault_rate: usize) -> Result<FinalState> {
+    set_next_job_number(1);
+    let mut random = Random(seed);
+    let mut call_random = Random(seed ^ 0x5eed);
+    let faults = FaultInjector::new(move |_: PortCall| match call_random.below(1_000) {
+        roll if roll < fault_rate => Fault::FailBefore,
+        roll if roll < 2 * fault_rate => Fault::FailAfter,
+        roll if roll < 5 * fault_rate / 2 => Fault::PauseBefore,
+        roll if roll < 3 * fault_rate => Fault::PauseAfter,
+        _ => Fault::None,
     });
     let clock = ManualClock::default();
-    let client = World::start(stage, &clock, seed::terms());
+    let client = ServiceProcess::start(deployment, &clock, seed::settings());
     let status = client.kick_off("").await?;
-    let world = World::scripted(stage, &clock, seed::terms(), script.clone());
-    let mut waiting: Vec<SqsMessage> = Vec::new();
-    let mut asleep: Vec<(Work, Alarm)> = Vec::new();
+    let service = ServiceProcess::with_faults(deployment, &clock, seed::settings(), faults.clone());
+    let mut pending_messages: Vec<SqsMessage> = Vec::new();
+    let mut paused_work: Vec<(Work, PausedCalls)> = Vec::new();
     let mut steps = 0;
-    let answer = loop {
+    let response = loop {
         steps += 1;
-        let answer = client.ask("GET", &status).await?;
-        if answer.status != 202 {
-            break answer;
+        let response = client.request("GET", &status).await?;
+        if response.status != 202 {
+            break response;
         }
         if steps > 4_000 {
-            return Err(format!("seed {seed}: it hangs: {answer:?}").into());
+            return Err(format!("seed {seed}: the export does not end: {response:?}").into());
         }
-        while let Some(message) = world.receive().await? {
-            if dice.roll(5) == 0 {
-                waiting.push(message.clone());
+        while let Some(message) = service.receive().await? {
+            if random.below(5) == 0 {
+                pending_messages.push(message.clone());
             }
-            waiting.push(message);
+            pending_messages.push(message);
         }
-        let worker = Arc::clone(&world);
-        let went = match dice.roll(4) {
-            0 if !asleep.is_empty() => {
-                let (work, alarm) = asleep.swap_remove(dice.roll(asleep.len()));
-                alarm.ring();
-                go(&script, work).await
+        let worker = Arc::clone(&service);
+        let progress = match random.below(4) {
+            0 if !paused_work.is_empty() => {
+                let (work, paused_calls) = paused_work.swap_remove(random.below(paused_work.len()));
+                paused_calls.resume();
+                run_until_pause(&faults, work).await
             }
-            0 | 1 if dice.roll(8) > 0 || !waiting.is_empty() => {
-                clock.advance(MINUTE / 4);
-                go(&script, Box::pin(async move { worker.reap().await.map(drop) })).await
+            0 | 1 if random.below(8) > 0 || !pending_messages.is_empty() => {
+                clock.advance(REAPER_INTERVAL / 4);
+                run_until_pause(&faults, Box::pin(async move { worker.reap().await.map(drop) })).await
             }
-            _ if !waiting.is_empty() => {
-                let message = waiting.swap_remove(dice.roll(waiting.len()));
-                go(&script, Box::pin(async move { worker.deliver(message).await.map(drop) })).await
+            _ if !pending_messages.is_empty() => {
+                let message = pending_messages.swap_remove(random.below(pending_messages.len()));
+                run_until_pause(&faults, Box::pin(async move { worker.deliver(message).await.map(drop) })).await
             }
             _ => {
-                clock.advance(MINUTE);
-                go(&script, Box::pin(async move { worker.reap().await.map(drop) })).await
+                clock.advance(REAPER_INTERVAL);
+                run_until_pause(&faults, Box::pin(async move { worker.reap().await.map(drop) })).await
             }
         };
-        match went {
-            Went::Asleep(work, alarm) => asleep.push((work, alarm)),
-            // The reaper may fail, and SQS may be told so: both come again.
-            Went::Done(_) | Went::Stuck => {}
+        match progress {
+            Progress::Paused(work, paused_calls) => paused_work.push((work, paused_calls)),
+            // Injected faults may fail the reaper or a delivery. Both are repeated.
+            Progress::Done(_) => {}
+            Progress::Blocked(_) if paused_work.is_empty() => return Err(format!("seed {seed}: a worker is blocked, though none is paused").into()),
+            // Only a paused worker can block it, so it must finish after all are resumed.
+            Progress::Blocked(work) => paused_work.push((work, PausedCalls::default())),
         }
     };
-    // The storm is over; whoever still sleeps or waits comes too late.
-    script.rewrite(|_| Twist::Pass);
-    for (work, alarm) in asleep {
-        drop(wake(&script, work, &alarm).await);
-    }
-    for message in waiting {
-        if world.deliver(message).await? {
-            return Err(format!("seed {seed}: a late message is to come again").into());
+    // The job has ended. Paused workers and undelivered messages come too late and must change nothing.
+    faults.set_plan(|_| Fault::None);
+    resume_all(&faults, paused_work).await.map_err(|error| format!("seed {seed}: {error}"))?;
+    for message in pending_messages {
+        if service.deliver(message).await? {
+            return Err(format!("seed {seed}: a late message must be redelivered").into());
         }
     }
-    world.drain().await?;
-    world.reap_after(4 * MINUTE).await?;
-    world.drain().await?;
-    match answer.status {
+    service.deliver_all().await?;
+    service.reap_after(4 * REAPER_INTERVAL).await?;
+    service.deliver_all().await?;
+    match response.status {
         200 => {
-            let finished = client.read_manifest(&status, &client.ask("GET", &status).await?).await?;
-            if finished.sorted_lines() != tiny_lines() {
-                return Err(format!("seed {seed}: other lines").into());
+            let completed = client.download_export(&status, &client.request("GET", &status).await?).await?;
+            if completed.sorted_lines() != expected_lines() {
+                return Err(format!("seed {seed}: different lines").into());
             }
-            Ok(End::Complete)
+            Ok(FinalState::Complete)
         }
-        500 if answer.outcome()?.0 == "error" => {
-            let left = client.stored(&status).await?;
-            if left.is_empty() { Ok(End::Failed) } else { Err(format!("seed {seed}: it failed and left {:?}", left.keys()).into()) }
+        500 if response.outcome()?.0 == "error" => {
+            let left = client.stored_files(&status).await?;
+            if left.is_empty() { Ok(FinalState::Failed) } else { Err(format!("seed {seed}: the failed export left {:?}", left.keys()).into()) }
         }
-        _ => Err(format!("seed {seed}: {answer:?}").into()),
+        _ => Err(format!("seed {seed}: {response:?}").into()),
     }
 }
 
-const STORMS: usize = 90;
+/// Number of exports under random faults.
+const EXPORTS: usize = 90;
 
 #[test]
-fn p2_in_a_storm_an_export_is_exact_or_says_why_not() -> Result<()> {
+fn p2_an_export_under_random_faults_is_exact_or_fails_with_a_reason() -> Result<()> {
     let failed = AtomicUsize::new(0);
-    // From a light breeze to one call in seven.
-    let strengths = [5, 15, 45];
-    let wrong = every_case(STORMS, |index| {
-        let faults = strengths[index % strengths.len()];
-        let end = run(async || storm(&tiny_stage().await?, index as u64, faults).await)?;
-        failed.fetch_add(usize::from(end == End::Failed), Ordering::SeqCst);
+    // Up to one call in seven has a fault.
+    let fault_rates = [5, 15, 45];
+    let wrong = run_cases(EXPORTS, |index| {
+        let fault_rate = fault_rates[index % fault_rates.len()];
+        let state = run(async || export_under_random_faults(&seeded_deployment().await?, index as u64, fault_rate).await)?;
+        failed.fetch_add(usize::from(state == FinalState::Failed), Ordering::SeqCst);
         Ok(())
     })?;
-    println!("{} of {STORMS} exports failed, visibly", failed.load(Ordering::SeqCst));
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert!(failed.load(Ordering::SeqCst) < STORMS / 3, "most exports weather a storm");
+    assert!(failed.load(Ordering::SeqCst) < EXPORTS / 3, "most exports complete");
     Ok(())
 }
 
 #[test]
-fn p2_on_aws_too() -> Result<()> {
-    let wrong = every_case(18, |index| {
+fn p2_an_export_on_aws_under_random_faults_is_exact_or_fails_with_a_reason() -> Result<()> {
+    let wrong = run_cases(18, |index| {
         run(async || {
-            let stage = seed::aws().await?;
-            storm(&stage, 1_000 + index as u64, [5, 20, 40][index % 3]).await.map(drop)
+            let deployment = seed::aws_deployment().await?;
+            export_under_random_faults(&deployment, 1_000 + index as u64, [5, 20, 40][index % 3]).await.map(drop)
         })
     })?;
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -321,36 +349,37 @@ fn p2_on_aws_too() -> Result<()> {
 }
 
 #[test]
-fn p1_gathering_tasks_that_were_recorded_long_before_their_round_are_announced_in_the_end() -> Result<()> {
+fn p1_merge_tasks_recorded_long_before_their_round_are_announced_in_the_end() -> Result<()> {
     run(async || {
-        count_ids_from(1);
-        // The finish sleeps between recording the tasks of a round and beginning it, and dies before it announces them.
-        let (mut is_finish, mut has_handed_out) = (false, false);
-        let script = Script::of(move |call| {
-            is_finish |= call.name == "tasks.tails";
+        set_next_job_number(1);
+        // The finalize task pauses after it recorded the merge tasks of the next round and before it starts the round. It crashes before
+        // it announces those tasks.
+        let (mut is_finalize, mut has_recorded_tasks) = (false, false);
+        let faults = FaultInjector::new(move |call| {
+            is_finalize |= call.name == "tasks.fragments";
             match call.name {
-                "tasks.close_task" if is_finish && !has_handed_out => {
-                    has_handed_out = true;
-                    Twist::SleepBefore
+                "tasks.complete_task" if is_finalize && !has_recorded_tasks => {
+                    has_recorded_tasks = true;
+                    Fault::PauseBefore
                 }
-                "queue.announce" if has_handed_out => Twist::StopBefore,
-                _ => Twist::Pass,
+                "queue.announce" if has_recorded_tasks => Fault::CrashBefore,
+                _ => Fault::None,
             }
         });
-        let (stage, clock) = (tiny_stage().await?, ManualClock::default());
-        let world = World::scripted(&stage, &clock, seed::terms(), script.clone());
-        let status = world.kick_off("").await?;
-        let worker = Arc::clone(&world);
-        let Went::Asleep(mut work, alarm) = go(&script, Box::pin(async move { worker.drain().await })).await else {
-            return Err("the finish handed nothing out".into());
+        let (deployment, clock) = (seeded_deployment().await?, ManualClock::default());
+        let service = ServiceProcess::with_faults(&deployment, &clock, seed::settings(), faults.clone());
+        let status = service.kick_off("").await?;
+        let worker = Arc::clone(&service);
+        let Progress::Paused(mut work, paused_calls) = run_until_pause(&faults, Box::pin(async move { worker.deliver_all().await })).await else {
+            return Err("the finalize task recorded no merge tasks".into());
         };
-        // Meanwhile the reaper looks; what it announces is lost with its process.
-        World::start(&stage, &clock, seed::terms()).reap_after(3 * MINUTE).await?;
-        alarm.ring();
-        assert!(script.while_alive(&mut work).await.is_none(), "it was not stopped");
+        // Meanwhile a reaper runs. Its announcements are lost with its process.
+        ServiceProcess::start(&deployment, &clock, seed::settings()).reap_after(3 * REAPER_INTERVAL).await?;
+        paused_calls.resume();
+        assert!(faults.until_crash(&mut work).await.is_none(), "the process did not crash");
         drop(work);
-        let finished = World::start(&stage, &clock, seed::terms()).finish(&status).await?;
-        assert_eq!(finished.sorted_lines(), tiny_lines());
+        let completed = ServiceProcess::start(&deployment, &clock, seed::settings()).complete(&status).await?;
+        assert_eq!(completed.sorted_lines(), expected_lines());
         Ok(())
     })
 }

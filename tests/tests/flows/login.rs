@@ -1,4 +1,4 @@
-//! How `headrace export` logs in, at a server that does what servers in the field do.
+//! Login of `headrace export` at a fake authorization server.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -7,42 +7,47 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::{get, post};
 use headrace_local::client::bulk::{BulkClient, ClientError};
-use headrace_local::client::client_key::{ClientKey, Generated, KeyKind};
-use headrace_local::client::login::{Login, LoginError};
+use headrace_local::stores::client_key::{ClientKey, GeneratedKey, KeyAlgorithm};
+use headrace_local::client::login::{LoginError, LoginSettings};
 use headrace_tests::flows::{Result, run};
 use reqwest::Url;
 use serde_json::json;
 use tokio::net::TcpListener;
 
-/// A server that tells who came with what.
+/// Fake FHIR and authorization server that records its requests.
 #[derive(Clone, Default)]
-struct Field {
-    /// What its SMART configuration says.
+struct FakeServer {
+    /// SMART configuration document.
     configuration: String,
-    /// How long its tokens last.
+    /// Lifetime of its tokens, in seconds.
     expires_in: u64,
-    /// How many requests it refuses although their tokens are good.
-    refuses: usize,
-    seen: Arc<Mutex<Seen>>,
+    /// Number of requests with a valid token that it rejects first.
+    rejected_requests: usize,
+    received: Arc<Mutex<ReceivedRequests>>,
 }
 
+/// Requests that the fake server received.
 #[derive(Default)]
-struct Seen {
+struct ReceivedRequests {
+    /// Bodies of the token requests.
     forms: Vec<String>,
+    /// `Authorization` headers of the kick-offs.
     tokens: Vec<String>,
 }
 
-impl Field {
-    fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+impl FakeServer {
+    /// Returns the received requests.
+    fn received(&self) -> std::sync::MutexGuard<'_, ReceivedRequests> {
+        self.received.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Starts the server with these SMART capabilities and returns its base URL.
     async fn start(mut self, capabilities: &[&str]) -> Result<(Self, String)> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let base = format!("http://{}/fhir", listener.local_addr()?);
         self.configuration = json!({ "token_endpoint": format!("{base}/auth/token"), "capabilities": capabilities }).to_string();
         let app = Router::new()
-            .route("/fhir/.well-known/smart-configuration", get(|State(field): State<Self>| async move { field.configuration.clone() }))
+            .route("/fhir/.well-known/smart-configuration", get(|State(server): State<Self>| async move { server.configuration.clone() }))
             .route("/fhir/auth/token", post(token))
             .route("/fhir/$export", get(export))
             .with_state(self.clone());
@@ -51,30 +56,35 @@ impl Field {
     }
 }
 
-async fn token(State(field): State<Field>, body: String) -> String {
-    let mut seen = field.seen();
-    seen.forms.push(body);
-    json!({ "access_token": format!("t-{}", seen.forms.len()), "token_type": "bearer", "expires_in": field.expires_in }).to_string()
+/// Handles a token request.
+async fn token(State(server): State<FakeServer>, body: String) -> String {
+    let mut received = server.received();
+    received.forms.push(body);
+    json!({ "access_token": format!("t-{}", received.forms.len()), "token_type": "bearer", "expires_in": server.expires_in }).to_string()
 }
 
-async fn export(State(field): State<Field>, headers: HeaderMap) -> (StatusCode, [(&'static str, &'static str); 1]) {
-    let shown = headers.get("authorization").and_then(|shown| shown.to_str().ok()).unwrap_or_default().to_owned();
-    let mut seen = field.seen();
-    seen.tokens.push(shown);
-    let status = if seen.tokens.len() <= field.refuses { StatusCode::UNAUTHORIZED } else { StatusCode::ACCEPTED };
+/// Handles a kick-off.
+async fn export(State(server): State<FakeServer>, headers: HeaderMap) -> (StatusCode, [(&'static str, &'static str); 1]) {
+    let authorization = headers.get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+    let mut received = server.received();
+    received.tokens.push(authorization);
+    let status = if received.tokens.len() <= server.rejected_requests { StatusCode::UNAUTHORIZED } else { StatusCode::ACCEPTED };
     (status, [("content-location", "http://127.0.0.1/status")])
 }
 
-fn login(folder: &tempfile::TempDir) -> Result<Login> {
+/// Returns login settings with a new key.
+fn login(folder: &tempfile::TempDir) -> Result<LoginSettings> {
     let path = folder.path().join("private.jwk");
-    std::fs::write(&path, Generated::new(KeyKind::Es384)?.private.to_string())?;
-    Ok(Login { client_id: "a lab & more".to_owned(), key: ClientKey::read(&path, None)?, scope: None, token_url: None })
+    std::fs::write(&path, GeneratedKey::new(KeyAlgorithm::Es384)?.private.to_string())?;
+    Ok(LoginSettings { client_id: "a lab & more".to_owned(), key: ClientKey::read(&path, None)?, scope: None, token_url: None })
 }
 
+/// Kicks off a system export.
 async fn kick_off(client: &BulkClient, base: &str) -> std::result::Result<Url, ClientError> {
     client.kick_off(base, "$export", &[], false).await
 }
 
+/// Returns the decoded value of a form parameter.
 fn parameter(form: &str, name: &str) -> Option<String> {
     let url = Url::parse(&format!("http://h/?{form}")).ok()?;
     url.query_pairs().find(|(found, _)| found == name).map(|(_, value)| value.into_owned())
@@ -82,18 +92,18 @@ fn parameter(form: &str, name: &str) -> Option<String> {
 
 // Holds: SEC-A5, SEC-A11, SEC-A12
 #[test]
-fn a_token_is_asked_for_as_the_standard_says_and_used_as_long_as_it_lasts() -> Result<()> {
+fn a_token_is_requested_as_the_standard_requires_and_used_until_it_expires() -> Result<()> {
     run(async || {
         let folder = tempfile::tempdir()?;
         for (capabilities, scope) in [(&["permission-v1", "permission-v2"][..], "system/*.rs"), (&[], "system/*.read")] {
-            let (field, base) = Field { expires_in: 300, ..Field::default() }.start(capabilities).await?;
-            let client = BulkClient::logging_in(login(&folder)?, &base, None)?;
+            let (server, base) = FakeServer { expires_in: 300, ..FakeServer::default() }.start(capabilities).await?;
+            let client = BulkClient::with_login(login(&folder)?, &base, None)?;
             for _ in 0..3 {
                 kick_off(&client, &base).await?;
             }
-            let seen = field.seen();
-            assert_eq!(seen.tokens, ["Bearer t-1"; 3]);
-            let [form] = seen.forms.as_slice() else { return Err("more than one token".into()) };
+            let received = server.received();
+            assert_eq!(received.tokens, ["Bearer t-1"; 3]);
+            let [form] = received.forms.as_slice() else { return Err("more than one token".into()) };
             assert_eq!(parameter(form, "grant_type").as_deref(), Some("client_credentials"));
             assert_eq!(parameter(form, "scope").as_deref(), Some(scope));
             let kind = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
@@ -106,44 +116,44 @@ fn a_token_is_asked_for_as_the_standard_says_and_used_as_long_as_it_lasts() -> R
 
 // Holds: SEC-A13
 #[test]
-fn a_token_that_ends_is_replaced_before_and_one_that_is_refused_is_replaced_once() -> Result<()> {
+fn an_expiring_token_is_replaced_in_advance_and_a_rejected_token_only_once() -> Result<()> {
     run(async || {
         let folder = tempfile::tempdir()?;
-        let (field, base) = Field::default().start(&[]).await?;
-        let client = BulkClient::logging_in(login(&folder)?, &base, None)?;
+        let (server, base) = FakeServer::default().start(&[]).await?;
+        let client = BulkClient::with_login(login(&folder)?, &base, None)?;
         kick_off(&client, &base).await?;
         kick_off(&client, &base).await?;
-        assert_eq!(field.seen().tokens, ["Bearer t-1", "Bearer t-2"], "tokens that last no time");
-        let assertions: Vec<_> = field.seen().forms.iter().filter_map(|form| parameter(form, "client_assertion")).collect();
-        assert!(matches!(assertions.as_slice(), [first, second] if first != second), "an assertion counts once");
+        assert_eq!(server.received().tokens, ["Bearer t-1", "Bearer t-2"], "a token that has expired is replaced");
+        let assertions: Vec<_> = server.received().forms.iter().filter_map(|form| parameter(form, "client_assertion")).collect();
+        assert!(matches!(assertions.as_slice(), [first, second] if first != second), "each token request has a new assertion");
 
-        let (field, base) = Field { expires_in: 300, refuses: 1, ..Field::default() }.start(&[]).await?;
-        let client = BulkClient::logging_in(login(&folder)?, &base, None)?;
+        let (server, base) = FakeServer { expires_in: 300, rejected_requests: 1, ..FakeServer::default() }.start(&[]).await?;
+        let client = BulkClient::with_login(login(&folder)?, &base, None)?;
         kick_off(&client, &base).await?;
-        assert_eq!(field.seen().tokens, ["Bearer t-1", "Bearer t-2"], "a token that ended before its time");
+        assert_eq!(server.received().tokens, ["Bearer t-1", "Bearer t-2"], "a rejected token is replaced");
 
-        let (field, base) = Field { expires_in: 300, refuses: 100, ..Field::default() }.start(&[]).await?;
-        let client = BulkClient::logging_in(login(&folder)?, &base, None)?;
-        let refused = kick_off(&client, &base).await;
-        assert!(matches!(refused, Err(ClientError::Refused { status: StatusCode::UNAUTHORIZED, .. })), "{refused:?}");
-        assert_eq!(field.seen().tokens.len(), 2, "no end of tokens would not help");
+        let (server, base) = FakeServer { expires_in: 300, rejected_requests: 100, ..FakeServer::default() }.start(&[]).await?;
+        let client = BulkClient::with_login(login(&folder)?, &base, None)?;
+        let rejected = kick_off(&client, &base).await;
+        assert!(matches!(rejected, Err(ClientError::Rejected { status: StatusCode::UNAUTHORIZED, .. })), "{rejected:?}");
+        assert_eq!(server.received().tokens.len(), 2, "the second rejection is final");
         Ok(())
     })
 }
 
 #[test]
-fn where_no_token_is_had_the_reason_is_said() -> Result<()> {
+fn a_failed_login_is_reported_with_its_reason() -> Result<()> {
     run(async || {
         let folder = tempfile::tempdir()?;
-        let (_, base) = Field::default().start(&[]).await?;
+        let (_, base) = FakeServer::default().start(&[]).await?;
         let elsewhere = base.replace("/fhir", "/other");
-        let client = BulkClient::logging_in(login(&folder)?, &elsewhere, None)?;
+        let client = BulkClient::with_login(login(&folder)?, &elsewhere, None)?;
         let undiscovered = kick_off(&client, &elsewhere).await.map(|_| ()).unwrap_err().to_string();
         assert!(undiscovered.contains("404") && undiscovered.contains("--token-url"), "{undiscovered}");
-        let insecure = Login { token_url: Some(Url::parse("http://h.example/token")?), ..login(&folder)? };
-        let client = BulkClient::logging_in(insecure, "https://h.example/fhir", None)?;
+        let insecure = LoginSettings { token_url: Some(Url::parse("http://h.example/token")?), ..login(&folder)? };
+        let client = BulkClient::with_login(insecure, "https://h.example/fhir", None)?;
         let insecure = kick_off(&client, "https://h.example/fhir").await;
-        assert!(matches!(insecure, Err(ClientError::Login(LoginError::Insecure(_)))), "{insecure:?}");
+        assert!(matches!(insecure, Err(ClientError::Login(LoginError::InsecureTokenUrl(_)))), "{insecure:?}");
         Ok(())
     })
 }

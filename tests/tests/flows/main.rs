@@ -1,25 +1,25 @@
-//! Whole exports through the six real handlers, undisturbed and under every fault that the design names.
+//! Whole exports through the real handlers, without faults and under every fault that the design names.
 
 mod audit;
-mod auditors;
-mod canary;
-mod clients;
+mod audit_cli;
+mod client_access;
+mod clients_cli;
+mod complete_exports;
 mod crash;
-mod deidentified;
-mod ends;
+mod deidentification;
+mod destinations;
+mod export_list;
 mod faults;
-mod keys;
-mod list;
+mod idempotency_key;
+mod job_outcomes;
+mod lake_model;
+mod local_server;
+mod log_leaks;
 mod login;
-mod model;
-mod organized;
-mod places;
-mod polls;
+mod patient_blocks;
 mod process;
 mod queue;
-mod registered;
+mod registrations;
 mod scopes;
-mod served;
+mod status_polling;
 mod versions;
-mod walk;
-mod whole;

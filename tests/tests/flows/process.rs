@@ -1,4 +1,4 @@
-//! The `headrace` program as a process of its own.
+//! The `headrace` program as a separate process.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
@@ -8,40 +8,43 @@ use std::thread::JoinHandle;
 use headrace_tests::flows::{Result, canary};
 use reqwest::Url;
 
-/// The program with these arguments and nothing of this process's settings.
+/// Creates a command that runs the program with these arguments.
 pub(crate) fn headrace(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_headrace-under-test"));
     command.args(arguments);
     command
 }
 
-/// What a command that has ended has said: its output if it went well, else what it complained of.
-pub(crate) fn said(output: Output) -> std::result::Result<String, String> {
+/// Returns the standard output of a successful command, or the standard error of a failed one.
+pub(crate) fn command_result(output: Output) -> std::result::Result<String, String> {
     let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
-    let (answer, complaint) = (text(&output.stdout), text(&output.stderr));
-    canary::look_at("what a command prints", &answer);
-    canary::look_at("what a command complains of", &complaint);
-    if output.status.success() { Ok(answer) } else { Err(complaint) }
+    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+    canary::check_log_line("the output of a command", &stdout);
+    canary::check_log_line("the error output of a command", &stderr);
+    if output.status.success() { Ok(stdout) } else { Err(stderr) }
 }
 
-/// `headrace serve`.
+/// Process of `headrace serve`, which is killed on drop.
 pub(crate) struct Server {
     child: Child,
-    /// Reads what the server logs, until it ends.
-    ear: Option<JoinHandle<()>>,
+    /// Thread that reads and checks the server's log.
+    log_reader: Option<JoinHandle<()>>,
+    /// FHIR base URL.
     pub(crate) base: String,
 }
 
 impl Server {
+    /// Starts a server on a free port, with debug logs.
     pub(crate) fn start(lake: &Path, state: &Path, arguments: &[&str]) -> Result<Self> {
         Self::spawn(lake, state, arguments, "debug", None)
     }
 
-    /// The same, and what it warns of goes into a file, too.
+    /// Starts a server that logs warnings, and copies its log to a file.
     pub(crate) fn start_logging(lake: &Path, state: &Path, arguments: &[&str], log: &Path) -> Result<Self> {
         Self::spawn(lake, state, arguments, "warn", Some(std::fs::File::create(log)?))
     }
 
+    /// Starts the process and waits until it prints its base URL.
     fn spawn(lake: &Path, state: &Path, arguments: &[&str], level: &str, mut copy: Option<std::fs::File>) -> Result<Self> {
         let mut child = headrace(&["serve", "--state"])
             .env("HEADRACE_LOG", level)
@@ -52,10 +55,10 @@ impl Server {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()?;
-        let log = BufReader::new(child.stderr.take().ok_or("no log")?);
-        let ear = std::thread::spawn(move || {
+        let log = BufReader::new(child.stderr.take().ok_or("the standard error is not piped")?);
+        let log_reader = std::thread::spawn(move || {
             for line in log.lines().map_while(std::result::Result::ok) {
-                canary::look_at("a server's log", &line);
+                canary::check_log_line("a server's log", &line);
                 eprintln!("{line}");
                 if let Some(copy) = &mut copy {
                     drop(writeln!(copy, "{line}"));
@@ -63,18 +66,19 @@ impl Server {
             }
         });
         let mut base = String::new();
-        BufReader::new(child.stdout.take().ok_or("no output")?).read_line(&mut base)?;
-        Ok(Self { child, ear: Some(ear), base: base.trim_end().to_owned() })
+        BufReader::new(child.stdout.take().ok_or("the standard output is not piped")?).read_line(&mut base)?;
+        Ok(Self { child, log_reader: Some(log_reader), base: base.trim_end().to_owned() })
     }
 
-    /// SIGKILL: no destructor, no signal handler, no flush.
+    /// Kills the server with SIGKILL: no destructors, no signal handlers, no flush.
     pub(crate) fn kill(mut self) -> Result<()> {
         self.child.kill()?;
         self.child.wait()?;
         Ok(())
     }
 
-    pub(crate) fn at(&self, status: &Url) -> Result<Url> {
+    /// Returns the URL with the address of this server, for a URL that another process issued.
+    pub(crate) fn rebase(&self, status: &Url) -> Result<Url> {
         Ok(Url::parse(&self.base)?.join(status.path())?)
     }
 }
@@ -83,8 +87,8 @@ impl Drop for Server {
     fn drop(&mut self) {
         drop(self.child.kill());
         drop(self.child.wait());
-        if let Some(ear) = self.ear.take() {
-            drop(ear.join());
+        if let Some(log_reader) = self.log_reader.take() {
+            drop(log_reader.join());
         }
     }
 }

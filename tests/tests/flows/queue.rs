@@ -1,135 +1,140 @@
-//! Limits on exports at work: what is refused, what waits, and whose turn comes.
+//! Limits on concurrent exports: which kick-offs are rejected or queued, and which queued export starts next.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use headrace_core::job::Quotas;
 use headrace_tests::flows::{
-    ANN, Answer, Ask, Aws, BEN, MINUTE, ManualClock, OneMachine, Result, Script, Stage, Terms, Twist, World, count_ids_from, run, seed,
+    ANN, TestResponse, TestRequest, AwsDeployment, BEN, REAPER_INTERVAL, ManualClock, LocalDeployment, Result, FaultInjector, Deployment, DeploymentSettings, Fault, ServiceProcess, set_next_job_number, run, seed,
 };
 
-fn terms(quotas: Quotas) -> Terms {
-    Terms { quotas, ..seed::terms() }
+/// Returns settings with these quotas.
+fn settings(quotas: Quotas) -> DeploymentSettings {
+    DeploymentSettings { quotas, ..seed::settings() }
 }
 
-fn one_each(waits: bool) -> Terms {
-    terms(Quotas { per_caller: Some(1), global: None, waits })
+/// Returns settings with a limit of one export per caller. Further exports are queued or rejected.
+fn one_per_caller(queue_when_full: bool) -> DeploymentSettings {
+    settings(Quotas { per_caller: Some(1), global: None, queue_when_full })
 }
 
-async fn start(terms: Terms) -> Result<Arc<World<Aws>>> {
-    Ok(World::start(&seed::aws().await?, &ManualClock::default(), terms))
+/// Starts a process over a new AWS deployment.
+async fn start(settings: DeploymentSettings) -> Result<Arc<ServiceProcess<AwsDeployment>>> {
+    Ok(ServiceProcess::start(&seed::aws_deployment().await?, &ManualClock::default(), settings))
 }
 
-/// A kick-off of this caller, a second after the one before; the path of its status URL.
-async fn kick_off<S: Stage>(world: &World<S>, caller: &str) -> Result<String> {
-    world.clock.advance(Duration::from_secs(1));
-    let answer = world.send(&Ask::new("GET", "/$export").by(caller)).await?;
-    let url = answer.header("content-location").ok_or_else(|| format!("{answer:?}"))?;
+/// Kicks off one second after the previous kick-off and returns the path of the status URL.
+async fn kick_off<S: Deployment>(service: &ServiceProcess<S>, caller: &str) -> Result<String> {
+    service.clock.advance(Duration::from_secs(1));
+    let response = service.send(&TestRequest::new("GET", "/$export").from_identity(caller)).await?;
+    let url = response.header("content-location").ok_or_else(|| format!("{response:?}"))?;
     Ok(url.get(url.find("/_operations").unwrap_or_default()..).unwrap_or_default().to_owned())
 }
 
-async fn poll<S: Stage>(world: &World<S>, caller: &str, status: &str) -> Result<Answer> {
-    world.send(&Ask::new("GET", status).by(caller)).await
+/// Requests the status of an export as this caller.
+async fn poll<S: Deployment>(service: &ServiceProcess<S>, caller: &str, status: &str) -> Result<TestResponse> {
+    service.send(&TestRequest::new("GET", status).from_identity(caller)).await
 }
 
-async fn progress<S: Stage>(world: &World<S>, caller: &str, status: &str) -> Result<String> {
-    let answer = poll(world, caller, status).await?;
-    Ok(answer.header("x-progress").map_or_else(|| answer.status.to_string(), str::to_owned))
+/// Returns the `X-Progress` header of an export, or the status code if there is none.
+async fn progress<S: Deployment>(service: &ServiceProcess<S>, caller: &str, status: &str) -> Result<String> {
+    let response = poll(service, caller, status).await?;
+    Ok(response.header("x-progress").map_or_else(|| response.status.to_string(), str::to_owned))
 }
 
 // Holds: K22, C5
 #[test]
-fn p11_a_caller_over_its_limit_is_told_so_and_a_cancellation_makes_room_at_once() -> Result<()> {
+fn p11_a_kick_off_over_the_limit_is_rejected_and_a_cancellation_frees_a_slot_at_once() -> Result<()> {
     run(async || {
-        let world = start(terms(Quotas { per_caller: Some(2), global: Some(3), waits: false })).await?;
-        let first = kick_off(&world, ANN).await?;
-        kick_off(&world, ANN).await?;
-        let before = world.stage.items().await?;
-        let refused = world.ask("GET", "/$export").await?;
-        assert_eq!((refused.status, refused.header("retry-after")), (429, Some("60")));
-        let (severity, code, text) = refused.outcome()?;
+        let service = start(settings(Quotas { per_caller: Some(2), global: Some(3), queue_when_full: false })).await?;
+        let first = kick_off(&service, ANN).await?;
+        kick_off(&service, ANN).await?;
+        let before = service.deployment.job_table_items().await?;
+        let rejected = service.request("GET", "/$export").await?;
+        assert_eq!((rejected.status, rejected.header("retry-after")), (429, Some("60")));
+        let (severity, code, text) = rejected.outcome()?;
         assert_eq!((severity.as_str(), code.as_str()), ("error", "throttled"));
-        assert!(text.contains("2 of your exports") && text.contains("HEADRACE_JOBS_PER_CALLER"), "{text}");
-        assert_eq!(world.stage.items().await?, before, "a refused kick-off leaves nothing");
-        kick_off(&world, BEN).await?;
-        let refused = world.send(&Ask::new("GET", "/$export").by(BEN)).await?;
-        assert_eq!((refused.status, refused.outcome()?.1.as_str()), (429, "throttled"));
-        assert!(refused.outcome()?.2.contains("3 exports"), "all callers together");
+        assert!(text.contains("2 of your exports") && text.contains("HEADRACE_MAX_EXPORTS_PER_CLIENT"), "{text}");
+        assert_eq!(service.deployment.job_table_items().await?, before, "a rejected kick-off records nothing");
+        kick_off(&service, BEN).await?;
+        let rejected = service.send(&TestRequest::new("GET", "/$export").from_identity(BEN)).await?;
+        assert_eq!((rejected.status, rejected.outcome()?.1.as_str()), (429, "throttled"));
+        assert!(rejected.outcome()?.2.contains("3 exports"), "the limit counts all callers");
 
-        assert_eq!(world.ask("DELETE", &first).await?.status, 202);
-        let again = kick_off(&world, ANN).await?;
-        world.finish(&again).await?;
+        assert_eq!(service.request("DELETE", &first).await?.status, 202);
+        let again = kick_off(&service, ANN).await?;
+        service.complete(&again).await?;
         Ok(())
     })
 }
 
 #[test]
-fn exports_that_end_by_themselves_make_room_too() -> Result<()> {
+fn a_completed_or_failed_export_frees_its_slot() -> Result<()> {
     run(async || {
-        let world = start(one_each(false)).await?;
-        let status = kick_off(&world, ANN).await?;
-        world.finish(&status).await?;
-        kick_off(&world, ANN).await?;
-        // Its deadline passes.
-        world.reap_after(25 * 60 * MINUTE).await?;
-        let failing = Script::of(|call| if call.name == "source.list" { Twist::FailBefore } else { Twist::Pass });
-        let status = kick_off(&world, ANN).await?;
-        World::scripted(&world.stage, &world.clock, one_each(false), failing).run(&status).await?;
-        assert_eq!(poll(&world, ANN, &status).await?.status, 500);
-        kick_off(&world, ANN).await?;
+        let service = start(one_per_caller(false)).await?;
+        let status = kick_off(&service, ANN).await?;
+        service.complete(&status).await?;
+        kick_off(&service, ANN).await?;
+        // The deadline of the second export passes.
+        service.reap_after(25 * 60 * REAPER_INTERVAL).await?;
+        let failing = FaultInjector::new(|call| if call.name == "source.list" { Fault::FailBefore } else { Fault::None });
+        let status = kick_off(&service, ANN).await?;
+        ServiceProcess::with_faults(&service.deployment, &service.clock, one_per_caller(false), failing).run_until_done(&status).await?;
+        assert_eq!(poll(&service, ANN, &status).await?.status, 500);
+        kick_off(&service, ANN).await?;
         Ok(())
     })
 }
 
 #[test]
-fn exports_beyond_the_limit_wait_and_begin_in_their_order() -> Result<()> {
+fn exports_over_the_limit_are_queued_and_started_in_order() -> Result<()> {
     run(async || {
-        let world = start(one_each(true)).await?;
-        let ann = [kick_off(&world, ANN).await?, kick_off(&world, ANN).await?, kick_off(&world, ANN).await?];
-        let ben = kick_off(&world, BEN).await?;
+        let service = start(one_per_caller(true)).await?;
+        let ann = [kick_off(&service, ANN).await?, kick_off(&service, ANN).await?, kick_off(&service, ANN).await?];
+        let ben = kick_off(&service, BEN).await?;
         let [first, second, third] = &ann;
-        assert_eq!(progress(&world, ANN, first).await?, "planning the export");
-        assert_eq!(progress(&world, ANN, second).await?, "waiting for 1 earlier exports");
-        assert_eq!(progress(&world, ANN, third).await?, "waiting for 2 earlier exports");
-        assert_eq!(progress(&world, BEN, &ben).await?, "planning the export", "nobody waits for another's limit");
-        while poll(&world, ANN, first).await?.status == 202 {
-            let message = world.receive().await?.ok_or("the first does not end")?;
-            world.deliver(message).await?;
-            if poll(&world, ANN, first).await?.status == 202 {
-                assert!(progress(&world, ANN, second).await?.starts_with("waiting"));
+        assert_eq!(progress(&service, ANN, first).await?, "planning the export");
+        assert_eq!(progress(&service, ANN, second).await?, "waiting for 1 earlier exports");
+        assert_eq!(progress(&service, ANN, third).await?, "waiting for 2 earlier exports");
+        assert_eq!(progress(&service, BEN, &ben).await?, "planning the export", "the limit of another caller does not matter");
+        while poll(&service, ANN, first).await?.status == 202 {
+            let message = service.receive().await?.ok_or("the first export does not end")?;
+            service.deliver(message).await?;
+            if poll(&service, ANN, first).await?.status == 202 {
+                assert!(progress(&service, ANN, second).await?.starts_with("waiting"));
             }
         }
-        assert_eq!(progress(&world, ANN, second).await?, "planning the export");
-        assert_eq!(progress(&world, ANN, third).await?, "waiting for 1 earlier exports");
-        // Each end brings the next, without a reaper.
-        world.drain().await?;
+        assert_eq!(progress(&service, ANN, second).await?, "planning the export");
+        assert_eq!(progress(&service, ANN, third).await?, "waiting for 1 earlier exports");
+        // The end of each export starts the next one without a reaper.
+        service.deliver_all().await?;
         for status in &ann {
-            let complete = poll(&world, ANN, status).await?;
+            let complete = poll(&service, ANN, status).await?;
             assert_eq!(complete.status, 200);
-            world.read_manifest(status, &complete).await?;
+            service.download_export(status, &complete).await?;
         }
-        assert_eq!(poll(&world, BEN, &ben).await?.status, 200);
+        assert_eq!(poll(&service, BEN, &ben).await?.status, 200);
         Ok(())
     })
 }
 
 #[test]
-fn within_one_limit_for_all_the_oldest_begins_whoever_it_is_of() -> Result<()> {
+fn under_a_global_limit_queued_exports_start_in_order_of_age() -> Result<()> {
     run(async || {
-        let world = start(terms(Quotas { per_caller: None, global: Some(1), waits: true })).await?;
-        let mut line = Vec::new();
+        let service = start(settings(Quotas { per_caller: None, global: Some(1), queue_when_full: true })).await?;
+        let mut exports = Vec::new();
         for caller in [ANN, BEN, ANN, BEN] {
-            line.push((caller, kick_off(&world, caller).await?));
+            exports.push((caller, kick_off(&service, caller).await?));
         }
-        for place in 0..line.len() {
-            for (index, (caller, status)) in line.iter().enumerate() {
-                let said = progress(&world, caller, status).await?;
-                assert_eq!(said.starts_with("waiting"), index > place, "{index} while {place} is at work: {said}");
+        for running in 0..exports.len() {
+            for (index, (caller, status)) in exports.iter().enumerate() {
+                let text = progress(&service, caller, status).await?;
+                assert_eq!(text.starts_with("waiting"), index > running, "export {index} while export {running} runs: {text}");
             }
-            let (caller, status) = line.get(place).ok_or("no such place")?;
-            while poll(&world, caller, status).await?.status == 202 {
-                let message = world.receive().await?.ok_or("it does not end")?;
-                world.deliver(message).await?;
+            let (caller, status) = exports.get(running).ok_or("no such export")?;
+            while poll(&service, caller, status).await?.status == 202 {
+                let message = service.receive().await?.ok_or("the export does not end")?;
+                service.deliver(message).await?;
             }
         }
         Ok(())
@@ -137,106 +142,106 @@ fn within_one_limit_for_all_the_oldest_begins_whoever_it_is_of() -> Result<()> {
 }
 
 #[test]
-fn p10_an_export_that_waits_can_be_taken_back_and_frees_no_place() -> Result<()> {
+fn p10_a_queued_export_can_be_cancelled_without_freeing_a_slot() -> Result<()> {
     run(async || {
-        let world = start(one_each(true)).await?;
-        let first = kick_off(&world, ANN).await?;
-        let second = kick_off(&world, ANN).await?;
-        assert_eq!(world.ask("DELETE", &second).await?.status, 202);
-        assert_eq!(world.ask("GET", &second).await?.status, 404);
-        let third = kick_off(&world, ANN).await?;
-        assert_eq!(progress(&world, ANN, &third).await?, "waiting for 1 earlier exports");
-        assert_eq!(world.ask("DELETE", &first).await?.status, 202);
-        assert_eq!(world.reap().await?.admitted, 1);
-        world.finish(&third).await?;
-        assert_eq!(world.ask("GET", &second).await?.status, 404);
+        let service = start(one_per_caller(true)).await?;
+        let first = kick_off(&service, ANN).await?;
+        let second = kick_off(&service, ANN).await?;
+        assert_eq!(service.request("DELETE", &second).await?.status, 202);
+        assert_eq!(service.request("GET", &second).await?.status, 404);
+        let third = kick_off(&service, ANN).await?;
+        assert_eq!(progress(&service, ANN, &third).await?, "waiting for 1 earlier exports");
+        assert_eq!(service.request("DELETE", &first).await?.status, 202);
+        assert_eq!(service.reap().await?.started, 1);
+        service.complete(&third).await?;
+        assert_eq!(service.request("GET", &second).await?.status, 404);
         Ok(())
     })
 }
 
 #[test]
-fn p8_an_export_that_waits_past_its_deadline_fails_and_says_so() -> Result<()> {
+fn p8_a_queued_export_that_passes_its_deadline_fails_with_a_reason() -> Result<()> {
     run(async || {
-        let world = start(one_each(true)).await?;
-        kick_off(&world, ANN).await?;
-        // The first outlives its own deadline in the same minute, and what waits does not begin any more.
-        let second = kick_off(&world, ANN).await?;
-        world.reap_after(24 * 60 * MINUTE).await?;
-        let answer = poll(&world, ANN, &second).await?;
-        let (_, code, text) = answer.outcome()?;
-        assert_eq!((answer.status, code.as_str()), (500, "timeout"));
-        assert!(text.contains("did not get its turn within 24 hours"), "{text}");
-        kick_off(&world, ANN).await?;
+        let service = start(one_per_caller(true)).await?;
+        kick_off(&service, ANN).await?;
+        // The first export passes its deadline in the same minute, but the queued one is too late to start.
+        let second = kick_off(&service, ANN).await?;
+        service.reap_after(24 * 60 * REAPER_INTERVAL).await?;
+        let response = poll(&service, ANN, &second).await?;
+        let (_, code, text) = response.outcome()?;
+        assert_eq!((response.status, code.as_str()), (500, "timeout"));
+        assert!(text.contains("was not started within 24 hours"), "{text}");
+        kick_off(&service, ANN).await?;
         Ok(())
     })
 }
 
 #[test]
-fn limits_that_are_taken_away_let_everybody_begin() -> Result<()> {
+fn removing_the_limits_starts_every_queued_export() -> Result<()> {
     run(async || {
-        let world = start(one_each(true)).await?;
-        let line = [kick_off(&world, ANN).await?, kick_off(&world, ANN).await?, kick_off(&world, ANN).await?];
-        let free = World::start(&world.stage, &world.clock, seed::terms());
-        assert_eq!(free.reap().await?.admitted, 2);
-        free.drain().await?;
-        for status in &line {
-            assert_eq!(poll(&free, ANN, status).await?.status, 200);
+        let service = start(one_per_caller(true)).await?;
+        let exports = [kick_off(&service, ANN).await?, kick_off(&service, ANN).await?, kick_off(&service, ANN).await?];
+        let unlimited = ServiceProcess::start(&service.deployment, &service.clock, seed::settings());
+        assert_eq!(unlimited.reap().await?.started, 2);
+        unlimited.deliver_all().await?;
+        for status in &exports {
+            assert_eq!(poll(&unlimited, ANN, status).await?.status, 200);
         }
         Ok(())
     })
 }
 
-/// A lake of one object: what is stopped here is the queue, not the reading.
-async fn tiny_stage() -> Result<OneMachine> {
-    OneMachine::with(&[("Patient.ndjson", b"{\"resourceType\":\"Patient\",\"id\":\"1\"}\n")]).await
+/// Creates a local deployment with a lake of one object, because these tests are about the queue.
+async fn small_deployment() -> Result<LocalDeployment> {
+    LocalDeployment::with_files(&[("Patient.ndjson", b"{\"resourceType\":\"Patient\",\"id\":\"1\"}\n")]).await
 }
 
-/// Two exports, one after the other, and the looks after them.
-async fn live(world: &World<OneMachine>) -> Result<()> {
-    kick_off(world, ANN).await?;
-    kick_off(world, ANN).await?;
-    world.drain().await?;
-    world.reap_after(3 * MINUTE).await?;
+/// Runs two exports, of which the second is queued, and the reaper afterwards.
+async fn run_lifecycle(service: &ServiceProcess<LocalDeployment>) -> Result<()> {
+    kick_off(service, ANN).await?;
+    kick_off(service, ANN).await?;
+    service.deliver_all().await?;
+    service.reap_after(3 * REAPER_INTERVAL).await?;
     Ok(())
 }
 
-/// What the next process makes of a life that was stopped at this call.
-async fn stopped_at(number: usize) -> Result<()> {
-    count_ids_from(1);
-    let (stage, clock) = (tiny_stage().await?, ManualClock::default());
-    let script = Script::at(number, Twist::StopAfter);
-    let dying = World::scripted(&stage, &clock, one_each(true), script.clone());
-    if let Some(lived) = script.while_alive(live(&dying)).await {
-        return Err(format!("it was not stopped: {lived:?}").into());
+/// Crashes after this call, then completes the exports in a new process and checks that every slot is free.
+async fn recover_from_crash_after(number: usize) -> Result<()> {
+    set_next_job_number(1);
+    let (deployment, clock) = (small_deployment().await?, ManualClock::default());
+    let faults = FaultInjector::at_call(number, Fault::CrashAfter);
+    let crashing = ServiceProcess::with_faults(&deployment, &clock, one_per_caller(true), faults.clone());
+    if let Some(result) = faults.until_crash(run_lifecycle(&crashing)).await {
+        return Err(format!("the process did not crash: {result:?}").into());
     }
-    let world = World::start(&stage, &clock, one_each(true));
-    let mut found = 0;
+    let service = ServiceProcess::start(&deployment, &clock, one_per_caller(true));
+    let mut recovered = 0;
     for id in ["01", "02"] {
         let status = format!("/_operations/export/{}{id}", "0".repeat(30));
-        // What its kick-off had not yet recorded is not there.
-        if world.ask("GET", &status).await?.status != 404 {
-            world.finish(&status).await?;
-            found += 1;
+        // An export is missing if the crash came before its kick-off was recorded.
+        if service.request("GET", &status).await?.status != 404 {
+            service.complete(&status).await?;
+            recovered += 1;
         }
     }
-    // Nothing is counted any more: there is room for one, and no more.
-    let strict = World::start(&stage, &clock, one_each(false));
+    // All slots are free again, so exactly one more export can start.
+    let strict = ServiceProcess::start(&deployment, &clock, one_per_caller(false));
     kick_off(&strict, ANN).await?;
-    let refused = strict.ask("GET", "/$export").await?.status;
-    if refused != 429 { Err(format!("{found} exports ended, and then the answer was {refused}").into()) } else { Ok(()) }
+    let rejected = strict.request("GET", "/$export").await?.status;
+    if rejected != 429 { Err(format!("{recovered} exports ended, and the response to the kick-off over the limit was {rejected}").into()) } else { Ok(()) }
 }
 
 #[test]
-fn a_stop_at_any_call_loses_no_export_that_waits_and_no_place() -> Result<()> {
+fn a_crash_at_any_call_loses_no_queued_export_and_no_slot() -> Result<()> {
     let calls = run(async || {
-        count_ids_from(1);
-        let world = World::start(&tiny_stage().await?, &ManualClock::default(), one_each(true));
-        live(&world).await?;
-        let names = world.script.names();
-        assert!(names.iter().filter(|name| **name == "jobs.admit").count() >= 2, "{names:?}");
+        set_next_job_number(1);
+        let service = ServiceProcess::start(&small_deployment().await?, &ManualClock::default(), one_per_caller(true));
+        run_lifecycle(&service).await?;
+        let names = service.faults.call_names();
+        assert!(names.iter().filter(|name| **name == "jobs.start_queued").count() >= 2, "{names:?}");
         Ok(names)
     })?;
-    let wrong = crate::faults::every_case(calls.len(), |index| run(async || stopped_at(index + 1).await))?;
+    let wrong = crate::faults::run_cases(calls.len(), |index| run(async || recover_from_crash_after(index + 1).await))?;
     assert!(wrong.is_empty(), "of {} calls:\n{}", calls.len(), wrong.join("\n"));
     Ok(())
 }

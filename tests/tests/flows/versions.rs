@@ -1,37 +1,42 @@
-//! Lakes with several versions of one resource, deletions, and resources that are exported because of others.
+//! Lakes with several versions of a resource, deletions, and resources that are exported because of others.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use headrace_core::flow::work::run_task::LakeVersions;
-use headrace_core::request::{Associated, ExportRequest, IgnoredParameter, Level};
-use headrace_fhir::{Instant, ResourceType};
-use headrace_tests::flows::{Aws, Finished, ManualClock, OneMachine, Result, Stage, Terms, World, run};
+use headrace_core::vocab::settings::LakeVersions;
+use headrace_core::request::{AssociatedData, ExportRequest, IgnoredParameter};
+use headrace_core::vocab::level::Level;
+use headrace_fhir::definitions::ResourceType;
+use headrace_fhir::instant::Instant;
+use headrace_tests::flows::{AwsDeployment, CompletedExport, ManualClock, LocalDeployment, Result, Deployment, DeploymentSettings, ServiceProcess, run};
 
-use super::model::{Line, Version, deletion, expected, lines, version};
+use super::lake_model::{Line, Version, deletion, expected, lines, version};
 
-/// Files and ranges so small that everything happens more than once.
-pub(crate) fn small(versions: LakeVersions) -> Terms {
-    let mut terms = Terms::file_bytes(400);
-    terms.work.lake_versions = versions;
-    terms.work.resolve_bytes = 300;
-    terms
+/// Returns settings with so small files and resolve ranges that every step happens several times.
+pub(crate) fn small_settings(versions: LakeVersions) -> DeploymentSettings {
+    let mut settings = DeploymentSettings::with_file_bytes(400);
+    settings.worker.lake.versions = versions;
+    settings.worker.resolve_bytes = 300;
+    settings
 }
 
-pub(crate) async fn export<S: Stage>(stage: &S, terms: Terms, request: ExportRequest) -> Result<Finished> {
-    let world = World::start(stage, &ManualClock::default(), terms);
-    let status = world.begin(request).await?;
-    world.finish(&status).await
+/// Exports and downloads all files.
+pub(crate) async fn export<S: Deployment>(deployment: &S, settings: DeploymentSettings, request: ExportRequest) -> Result<CompletedExport> {
+    let service = ServiceProcess::start(deployment, &ManualClock::default(), settings);
+    let status = service.start_job(request).await?;
+    service.complete(&status).await
 }
 
-fn of_types(names: &[&str]) -> ExportRequest {
-    ExportRequest { types: Some(names.iter().filter_map(|name| ResourceType::named(name)).collect()), ..ExportRequest::default() }
+/// Returns a system export of these types.
+fn request_of_types(names: &[&str]) -> ExportRequest {
+    ExportRequest { types: Some(names.iter().filter_map(|name| ResourceType::parse(name)).collect()), ..ExportRequest::default() }
 }
 
+/// Returns a system export with `_since`.
 fn since(text: &str) -> ExportRequest {
     ExportRequest { since: Instant::parse(text).ok(), ..ExportRequest::default() }
 }
 
-/// A dump, and what happened on four days after it.
+/// Returns a lake with a full dump and the changes of four later days.
 pub(crate) fn increments() -> Vec<(&'static str, Vec<Line>)> {
     let dump: Vec<Line> = (0..30)
         .map(|n| version("Patient", n, "2026-01-01", 1))
@@ -41,32 +46,36 @@ pub(crate) fn increments() -> Vec<(&'static str, Vec<Line>)> {
     let removed = deletion(&["Patient/3", "Patient/4", "Observation/0", "Basic/unheard-of"], Some("2026-03-01"));
     let again = [version("Patient", 3, "2026-04-01", 3), version("Observation", 39, "2026-04-02", 2)];
     vec![
-        ("2026-01/Patient.ndjson", dump.iter().filter(|line| line.is_of("Patient")).cloned().collect()),
-        ("2026-01/mixed.ndjson", dump.into_iter().filter(|line| line.is_of("Observation")).collect()),
+        ("2026-01/Patient.ndjson", dump.iter().filter(|line| line.is_of_type("Patient")).cloned().collect()),
+        ("2026-01/mixed.ndjson", dump.into_iter().filter(|line| line.is_of_type("Observation")).collect()),
         ("2026-02/Patient.ndjson", changed.collect()),
         ("2026-03/deleted-1.ndjson", vec![removed]),
         ("2026-04/mixed.ndjson", again.to_vec()),
     ]
 }
 
-async fn one_machine(lake: &[(&str, Vec<Line>)]) -> Result<OneMachine> {
-    let files: Vec<(&str, Vec<u8>)> = lake.iter().map(|(object, held)| (*object, lines(held))).collect();
-    OneMachine::with(&files.iter().map(|(object, bytes)| (*object, bytes.as_slice())).collect::<Vec<_>>()).await
+/// Creates a local deployment with this lake.
+async fn local(lake: &[(&str, Vec<Line>)]) -> Result<LocalDeployment> {
+    let files: Vec<(&str, Vec<u8>)> = lake.iter().map(|(object, object_lines)| (*object, lines(object_lines))).collect();
+    LocalDeployment::with_files(&files.iter().map(|(object, bytes)| (*object, bytes.as_slice())).collect::<Vec<_>>()).await
 }
 
-async fn aws(lake: &[(&str, Vec<Line>)]) -> Result<Aws> {
-    let stage = Aws::empty().await?;
-    for (object, held) in lake {
-        stage.change_lake(object, Some(lines(held).into())).await?;
+/// Creates an AWS deployment with this lake.
+async fn aws(lake: &[(&str, Vec<Line>)]) -> Result<AwsDeployment> {
+    let deployment = AwsDeployment::new().await?;
+    for (object, object_lines) in lake {
+        deployment.set_lake_object(object, Some(lines(object_lines).into())).await?;
     }
-    Ok(stage)
+    Ok(deployment)
 }
 
+/// Returns the lines of all objects.
 fn all(lake: &[(&str, Vec<Line>)]) -> Vec<Line> {
-    lake.iter().flat_map(|(_, held)| held.clone()).collect()
+    lake.iter().flat_map(|(_, object_lines)| object_lines.clone()).collect()
 }
 
-fn named(lines: &[Vec<u8>]) -> Result<Vec<String>> {
+/// Returns the `Type/id` names of the lines.
+fn names(lines: &[Vec<u8>]) -> Result<Vec<String>> {
     lines
         .iter()
         .map(|line| {
@@ -79,21 +88,21 @@ fn named(lines: &[Vec<u8>]) -> Result<Vec<String>> {
 
 // Holds: F6, A3
 #[test]
-fn of_a_dump_increments_and_deletions_each_resource_comes_out_once_as_it_is_now() -> Result<()> {
+fn the_current_version_of_each_resource_is_exported_once() -> Result<()> {
     run(async || {
         let lake = increments();
-        let wanted = expected(&all(&lake));
+        let expected_export = expected(&all(&lake));
         for versions in [LakeVersions::Auto, LakeVersions::Many] {
-            let finished = [
-                export(&one_machine(&lake).await?, small(versions), ExportRequest::default()).await?,
-                export(&aws(&lake).await?, small(versions), ExportRequest::default()).await?,
-                export(&one_machine(&lake).await?, Terms { work: small(versions).work, ..Terms::default() }, ExportRequest::default())
+            let completed = [
+                export(&local(&lake).await?, small_settings(versions), ExportRequest::default()).await?,
+                export(&aws(&lake).await?, small_settings(versions), ExportRequest::default()).await?,
+                export(&local(&lake).await?, DeploymentSettings { worker: small_settings(versions).worker, ..DeploymentSettings::default() }, ExportRequest::default())
                     .await?,
             ];
-            for finished in finished {
-                assert_eq!(finished.sorted_lines(), wanted.lines, "{versions:?}");
-                assert_eq!(finished.deleted()?, Vec::<String>::new(), "without _since nobody asks what was deleted");
-                assert!(finished.manifest.error.is_empty());
+            for completed in completed {
+                assert_eq!(completed.sorted_lines(), expected_export.lines, "{versions:?}");
+                assert_eq!(completed.deleted_references()?, Vec::<String>::new(), "deletions are listed only with `_since`");
+                assert!(completed.manifest.error.is_empty());
             }
         }
         Ok(())
@@ -102,7 +111,7 @@ fn of_a_dump_increments_and_deletions_each_resource_comes_out_once_as_it_is_now(
 
 // Holds: M6
 #[test]
-fn what_was_deleted_is_told_once_where_since_asks_for_it_and_never_together_with_the_resource() -> Result<()> {
+fn deletions_are_listed_once_if_since_is_given_and_never_with_the_resource() -> Result<()> {
     run(async || {
         let lake = increments();
         for (moment, lines, deleted) in [
@@ -111,29 +120,29 @@ fn what_was_deleted_is_told_once_where_since_asks_for_it_and_never_together_with
             ("2026-03-01T00:00:00Z", 2, &[]),
         ] {
             for versions in [LakeVersions::Auto, LakeVersions::Many] {
-                let finished = export(&one_machine(&lake).await?, small(versions), since(moment)).await?;
+                let completed = export(&local(&lake).await?, small_settings(versions), since(moment)).await?;
                 assert_eq!(
-                    (finished.lines().len(), finished.deleted()?),
+                    (completed.lines().len(), completed.deleted_references()?),
                     (lines, deleted.iter().map(|id| (*id).to_owned()).collect()),
                     "{moment}"
                 );
-                let exported: BTreeSet<_> = named(&finished.lines())?.into_iter().collect();
-                assert!(finished.deleted()?.iter().all(|id| !exported.contains(id)));
+                let exported: BTreeSet<_> = names(&completed.lines())?.into_iter().collect();
+                assert!(completed.deleted_references()?.iter().all(|id| !exported.contains(id)));
             }
         }
-        let only_patients = ExportRequest { types: of_types(&["Patient"]).types, ..since("2026-02-15") };
-        assert_eq!(export(&aws(&lake).await?, small(LakeVersions::Auto), only_patients).await?.deleted()?, ["Patient/4"]);
+        let only_patients = ExportRequest { types: request_of_types(&["Patient"]).types, ..since("2026-02-15") };
+        assert_eq!(export(&aws(&lake).await?, small_settings(LakeVersions::Auto), only_patients).await?.deleted_references()?, ["Patient/4"]);
         let until = ExportRequest { until: Instant::parse("2026-03-01").ok(), ..since("2026-02-15") };
-        assert_eq!(export(&one_machine(&lake).await?, small(LakeVersions::Auto), until).await?.deleted()?, Vec::<String>::new());
-        let asked = ExportRequest { associated: [Associated::Deleted].into(), ..ExportRequest::default() };
-        let finished = export(&one_machine(&lake).await?, small(LakeVersions::Auto), asked).await?;
-        assert_eq!(finished.deleted()?, ["Basic/unheard-of", "Observation/0", "Patient/4"]);
+        assert_eq!(export(&local(&lake).await?, small_settings(LakeVersions::Auto), until).await?.deleted_references()?, Vec::<String>::new());
+        let asked = ExportRequest { associated_data: [AssociatedData::Deleted].into(), ..ExportRequest::default() };
+        let completed = export(&local(&lake).await?, small_settings(LakeVersions::Auto), asked).await?;
+        assert_eq!(completed.deleted_references()?, ["Basic/unheard-of", "Observation/0", "Patient/4"]);
         Ok(())
     })
 }
 
 #[test]
-fn a_version_that_was_replaced_is_not_exported_although_it_alone_fits_the_request() -> Result<()> {
+fn a_replaced_version_is_not_exported_even_if_only_it_matches_the_request() -> Result<()> {
     run(async || {
         let about = |subject: &str, day, number| {
             Line::resource("Observation", "moved", day, number, &format!(r#","subject":{{"reference":"{subject}"}},"status":"{day}""#))
@@ -147,17 +156,17 @@ fn a_version_that_was_replaced_is_not_exported_although_it_alone_fits_the_reques
         let earlier = ExportRequest { until: Instant::parse("2026-01-03").ok(), ..ExportRequest::default() };
         for (request, what) in [(all_patients, "compartment"), (filtered, "filter"), (earlier, "until")] {
             for versions in [LakeVersions::Auto, LakeVersions::Many] {
-                let finished = export(&one_machine(&lake).await?, small(versions), request.clone()).await?;
-                assert_eq!(named(&finished.lines())?, ["Patient/1"], "{what}");
+                let completed = export(&local(&lake).await?, small_settings(versions), request.clone()).await?;
+                assert_eq!(names(&completed.lines())?, ["Patient/1"], "{what}");
             }
-            // Of each resource there is one version, says the operator: then each line is believed.
-            let believed = export(
-                &one_machine(&lake).await?,
-                small(LakeVersions::One),
-                ExportRequest { types: of_types(&["Patient", "Observation"]).types, ..request },
+            // If the operator promises one version per resource, every line counts as current.
+            let without_resolving = export(
+                &local(&lake).await?,
+                small_settings(LakeVersions::One),
+                ExportRequest { types: request_of_types(&["Patient", "Observation"]).types, ..request },
             )
             .await?;
-            assert_eq!(named(&believed.lines())?.len(), 2, "{what}");
+            assert_eq!(names(&without_resolving.lines())?.len(), 2, "{what}");
         }
         Ok(())
     })
@@ -165,44 +174,44 @@ fn a_version_that_was_replaced_is_not_exported_although_it_alone_fits_the_reques
 
 // Holds: R6
 #[test]
-fn an_export_that_is_put_into_its_own_lake_changes_nothing() -> Result<()> {
+fn an_export_copied_into_its_own_lake_does_not_change_later_exports() -> Result<()> {
     run(async || {
         let lake = increments();
-        let stage = one_machine(&lake).await?;
-        stage.change_lake("2026-04/broken.ndjson", Some("no resource\n".into())).await?;
-        let changes = export(&stage, small(LakeVersions::Auto), since("2026-01-15")).await?;
+        let deployment = local(&lake).await?;
+        deployment.set_lake_object("2026-04/broken.ndjson", Some("no resource\n".into())).await?;
+        let changes = export(&deployment, small_settings(LakeVersions::Auto), since("2026-01-15")).await?;
         assert!(changes.files.contains_key("deleted-1.ndjson") && changes.files.contains_key("error-1.ndjson"));
         for (name, bytes) in &changes.files {
-            stage.change_lake(&format!("2026-05/{name}"), Some(bytes.clone())).await?;
+            deployment.set_lake_object(&format!("2026-05/{name}"), Some(bytes.clone())).await?;
         }
-        stage.change_lake("2026-04/broken.ndjson", None).await?;
+        deployment.set_lake_object("2026-04/broken.ndjson", None).await?;
         for versions in [LakeVersions::Auto, LakeVersions::Many] {
-            let finished = export(&stage, small(versions), ExportRequest::default()).await?;
-            assert_eq!(finished.sorted_lines(), expected(&all(&lake)).lines);
-            assert!(finished.manifest.error.is_empty(), "{:?}", finished.manifest.error);
-            let again = export(&stage, small(versions), since("2026-01-15")).await?;
-            assert_eq!((again.sorted_lines(), again.deleted()?), (changes.sorted_lines(), changes.deleted()?));
+            let completed = export(&deployment, small_settings(versions), ExportRequest::default()).await?;
+            assert_eq!(completed.sorted_lines(), expected(&all(&lake)).lines);
+            assert!(completed.manifest.error.is_empty(), "{:?}", completed.manifest.error);
+            let again = export(&deployment, small_settings(versions), since("2026-01-15")).await?;
+            assert_eq!((again.sorted_lines(), again.deleted_references()?), (changes.sorted_lines(), changes.deleted_references()?));
         }
         Ok(())
     })
 }
 
 #[test]
-fn of_a_lake_with_one_version_of_each_resource_every_setting_makes_the_same() -> Result<()> {
+fn every_version_setting_gives_the_same_export_of_a_lake_without_old_versions() -> Result<()> {
     run(async || {
-        let stage = OneMachine::over(&headrace_tests::lake::sample_dir()).await?;
+        let deployment = LocalDeployment::with_lake(&headrace_tests::lake::sample_lake_dir()).await?;
         for request in
             [ExportRequest::default(), since("2024-06-01"), ExportRequest { level: Level::AllPatients, ..ExportRequest::default() }]
         {
-            let mut made = BTreeMap::new();
+            let mut results = BTreeMap::new();
             for versions in [LakeVersions::One, LakeVersions::Auto, LakeVersions::Many] {
-                let mut terms = small(versions);
-                terms.limits.file_bytes = 20_000;
-                let finished = export(&stage, terms, request.clone()).await?;
-                assert!(!finished.lines().is_empty());
-                made.entry(finished.sorted_lines()).or_insert_with(Vec::new).push(versions);
+                let mut settings = small_settings(versions);
+                settings.job.file_bytes = 20_000;
+                let completed = export(&deployment, settings, request.clone()).await?;
+                assert!(!completed.lines().is_empty());
+                results.entry(completed.sorted_lines()).or_insert_with(Vec::new).push(versions);
             }
-            assert_eq!(made.len(), 1, "{:?}", made.values());
+            assert_eq!(results.len(), 1, "{:?}", results.values());
         }
         Ok(())
     })
@@ -210,29 +219,30 @@ fn of_a_lake_with_one_version_of_each_resource_every_setting_makes_the_same() ->
 
 // Holds: A13
 #[test]
-fn every_version_comes_out_where_history_is_asked_for() -> Result<()> {
+fn every_version_is_exported_if_history_is_requested() -> Result<()> {
     run(async || {
         let lake = increments();
         let mut every: Vec<_> = all(&lake).iter().filter_map(Line::text).collect();
         every.sort();
-        for (associated, deleted) in [(vec![Associated::History], 0), (vec![Associated::History, Associated::Deleted], 1)] {
-            let request = ExportRequest { associated: associated.into_iter().collect(), ..ExportRequest::default() };
-            let finished = export(&one_machine(&lake).await?, small(LakeVersions::Auto), request).await?;
-            assert_eq!(finished.sorted_lines(), every);
-            // Of the others versions are exported.
-            assert_eq!(finished.deleted()?.len(), deleted);
+        for (associated, deleted) in [(vec![AssociatedData::History], 0), (vec![AssociatedData::History, AssociatedData::Deleted], 1)] {
+            let request = ExportRequest { associated_data: associated.into_iter().collect(), ..ExportRequest::default() };
+            let completed = export(&local(&lake).await?, small_settings(LakeVersions::Auto), request).await?;
+            assert_eq!(completed.sorted_lines(), every);
+            // The other deleted resources have versions in the export, so they are not listed.
+            assert_eq!(completed.deleted_references()?.len(), deleted);
         }
         Ok(())
     })
 }
 
+/// Creates a Provenance.
 fn provenance(id: &str, targets: &[&str], day: &'static str, recorded: &str) -> Line {
     let targets: Vec<String> = targets.iter().map(|target| format!(r#"{{"reference":"{target}"}}"#)).collect();
     let members = format!(r#","recorded":"{recorded}T00:00:00Z","target":[{}]"#, targets.join(","));
     Line::resource("Provenance", id, day, 1, &members)
 }
 
-/// Two patients, one of them with an observation that was replaced, and what is known about who wrote what.
+/// Returns a lake of two patients, observations, one of which leaves the compartment, and Provenance.
 fn provenances() -> Vec<(&'static str, Vec<Line>)> {
     let about =
         |id, subject, day, number| Line::resource("Observation", id, day, number, &format!(r#","subject":{{"reference":"{subject}"}}"#));
@@ -264,74 +274,75 @@ fn provenances() -> Vec<(&'static str, Vec<Line>)> {
     ]
 }
 
-async fn provenance_of(request: ExportRequest) -> Result<Vec<String>> {
+/// Returns the ids of the exported Provenance, which must not depend on settings and stores.
+async fn exported_provenance(request: ExportRequest) -> Result<Vec<String>> {
     let mut found = BTreeSet::new();
     let lake = provenances();
     for versions in [LakeVersions::One, LakeVersions::Auto, LakeVersions::Many] {
-        for finished in [
-            export(&one_machine(&lake).await?, small(versions), request.clone()).await?,
-            export(&aws(&lake).await?, Terms { work: small(versions).work, ..Terms::default() }, request.clone()).await?,
+        for completed in [
+            export(&local(&lake).await?, small_settings(versions), request.clone()).await?,
+            export(&aws(&lake).await?, DeploymentSettings { worker: small_settings(versions).worker, ..DeploymentSettings::default() }, request.clone()).await?,
         ] {
             let mut ids: Vec<String> =
-                named(&finished.lines())?.iter().filter_map(|name| name.strip_prefix("Provenance/").map(str::to_owned)).collect();
+                names(&completed.lines())?.iter().filter_map(|name| name.strip_prefix("Provenance/").map(str::to_owned)).collect();
             ids.sort();
             found.insert(ids);
         }
     }
     match found.len() {
         1 => found.pop_first().ok_or_else(|| "nothing".into()),
-        _ => Err(format!("settings and stores disagree: {found:?}").into()),
+        _ => Err(format!("the result depends on settings or stores: {found:?}").into()),
     }
 }
 
 // Holds: P71
 #[test]
-fn a_patients_export_has_the_provenance_of_all_that_is_in_the_compartments() -> Result<()> {
+fn a_patient_export_includes_the_provenance_of_every_resource_in_the_compartments() -> Result<()> {
     run(async || {
         let level = ExportRequest { level: Level::AllPatients, ..ExportRequest::default() };
-        // A Provenance of a patient is in its compartment, so that the Provenance of that Provenance belongs to it too.
-        let whole = ["observation-new", "observation-old", "of-provenance", "patient"];
-        assert_eq!(provenance_of(level.clone()).await?, whole);
-        let alone = ExportRequest { types: of_types(&["Provenance"]).types, ..level.clone() };
-        assert_eq!(provenance_of(alone).await?, whole, "also if its targets are not exported");
+        // A Provenance about a patient is itself in the compartment, so Provenance about that Provenance is exported too.
+        let all = ["observation-new", "observation-old", "of-provenance", "patient"];
+        assert_eq!(exported_provenance(level.clone()).await?, all);
+        let alone = ExportRequest { types: request_of_types(&["Provenance"]).types, ..level.clone() };
+        assert_eq!(exported_provenance(alone).await?, all, "also if its targets are not exported");
         let later = ExportRequest { since: Instant::parse("2026-01-02T12:00:00Z").ok(), ..level.clone() };
-        assert_eq!(provenance_of(later).await?, whole);
+        assert_eq!(exported_provenance(later).await?, all);
         let much_later = ExportRequest { since: Instant::parse("2026-01-04").ok(), ..level.clone() };
-        assert_eq!(provenance_of(much_later).await?, Vec::<String>::new());
-        let others = ExportRequest { types: of_types(&["Observation"]).types, ..level };
-        assert_eq!(provenance_of(others).await?, Vec::<String>::new());
+        assert_eq!(exported_provenance(much_later).await?, Vec::<String>::new());
+        let others = ExportRequest { types: request_of_types(&["Observation"]).types, ..level };
+        assert_eq!(exported_provenance(others).await?, Vec::<String>::new());
         Ok(())
     })
 }
 
 // Holds: P70
 #[test]
-fn associated_provenance_is_that_of_what_is_exported_and_of_that_all_or_the_latest() -> Result<()> {
+fn associated_provenance_covers_exported_resources_all_of_it_or_the_latest() -> Result<()> {
     run(async || {
-        let with = |associated: &[Associated], request: ExportRequest| ExportRequest {
-            associated: associated.iter().copied().collect(),
+        let with = |associated: &[AssociatedData], request: ExportRequest| ExportRequest {
+            associated_data: associated.iter().copied().collect(),
             ..request
         };
-        let (all, latest) = (Associated::RelevantProvenanceResources, Associated::LatestProvenanceResources);
+        let (all, latest) = (AssociatedData::RelevantProvenanceResources, AssociatedData::LatestProvenanceResources);
         let level = ExportRequest { level: Level::AllPatients, ..ExportRequest::default() };
-        assert_eq!(provenance_of(with(&[all], level.clone())).await?, ["observation-new", "observation-old", "patient"]);
-        assert_eq!(provenance_of(with(&[latest], level.clone())).await?, ["observation-new", "patient"]);
-        let observations = ExportRequest { types: of_types(&["Observation"]).types, ..level };
-        assert_eq!(provenance_of(with(&[all], observations.clone())).await?, ["observation-new", "observation-old"]);
-        assert_eq!(provenance_of(with(&[latest], observations)).await?, ["observation-new"]);
-        let system = of_types(&["Observation"]);
+        assert_eq!(exported_provenance(with(&[all], level.clone())).await?, ["observation-new", "observation-old", "patient"]);
+        assert_eq!(exported_provenance(with(&[latest], level.clone())).await?, ["observation-new", "patient"]);
+        let observations = ExportRequest { types: request_of_types(&["Observation"]).types, ..level };
+        assert_eq!(exported_provenance(with(&[all], observations.clone())).await?, ["observation-new", "observation-old"]);
+        assert_eq!(exported_provenance(with(&[latest], observations)).await?, ["observation-new"]);
+        let system = request_of_types(&["Observation"]);
         assert_eq!(
-            provenance_of(with(&[all, latest], system.clone())).await?,
+            exported_provenance(with(&[all, latest], system.clone())).await?,
             ["elsewhere", "moved", "observation-new", "observation-old", "of-left"]
         );
-        assert_eq!(provenance_of(with(&[latest], system)).await?, ["moved", "observation-new", "of-left"]);
+        assert_eq!(exported_provenance(with(&[latest], system)).await?, ["moved", "observation-new", "of-left"]);
         Ok(())
     })
 }
 
 // Holds: P12
 #[test]
-fn what_exported_resources_refer_to_is_added_where_the_operator_says_so() -> Result<()> {
+fn referenced_resources_are_added_if_the_operator_enables_it() -> Result<()> {
     run(async || {
         let about = |id, day, number, performer: &str| {
             let members = format!(
@@ -350,20 +361,20 @@ fn what_exported_resources_refer_to_is_added_where_the_operator_says_so() -> Res
         ];
         let level = ExportRequest { level: Level::AllPatients, since: Instant::parse("2026-01-01").ok(), ..ExportRequest::default() };
         for versions in [LakeVersions::Auto, LakeVersions::Many] {
-            let mut terms = small(versions);
-            assert_eq!(named(&export(&one_machine(&lake).await?, terms.clone(), level.clone()).await?.lines())?, ["Observation/a"]);
-            terms.work.adds_referenced = true;
-            let finished = export(&one_machine(&lake).await?, terms.clone(), level.clone()).await?;
-            assert_eq!(named(&finished.sorted_lines())?, ["Observation/a", "Organization/seen", "Practitioner/now"]);
-            let listed = ExportRequest { types: of_types(&["Observation", "Practitioner"]).types, ..level.clone() };
-            assert_eq!(named(&export(&aws(&lake).await?, terms, listed).await?.sorted_lines())?, ["Observation/a", "Practitioner/now"]);
+            let mut settings = small_settings(versions);
+            assert_eq!(names(&export(&local(&lake).await?, settings.clone(), level.clone()).await?.lines())?, ["Observation/a"]);
+            settings.worker.lake.adds_referenced = true;
+            let completed = export(&local(&lake).await?, settings.clone(), level.clone()).await?;
+            assert_eq!(names(&completed.sorted_lines())?, ["Observation/a", "Organization/seen", "Practitioner/now"]);
+            let listed = ExportRequest { types: request_of_types(&["Observation", "Practitioner"]).types, ..level.clone() };
+            assert_eq!(names(&export(&aws(&lake).await?, settings, listed).await?.sorted_lines())?, ["Observation/a", "Practitioner/now"]);
         }
         Ok(())
     })
 }
 
 #[test]
-fn elements_are_all_that_is_left_of_every_resource_however_it_came_in() -> Result<()> {
+fn elements_apply_to_every_resource_whatever_caused_its_export() -> Result<()> {
     run(async || {
         let lake = provenances();
         let request = ExportRequest {
@@ -372,9 +383,9 @@ fn elements_are_all_that_is_left_of_every_resource_however_it_came_in() -> Resul
             ..ExportRequest::default()
         };
         for versions in [LakeVersions::Auto, LakeVersions::Many] {
-            let finished = export(&one_machine(&lake).await?, small(versions), request.clone()).await?;
-            assert_eq!(named(&finished.sorted_lines())?.len(), 2 + 1 + 4, "{:?}", named(&finished.sorted_lines())?);
-            for line in finished.lines() {
+            let completed = export(&local(&lake).await?, small_settings(versions), request.clone()).await?;
+            assert_eq!(names(&completed.sorted_lines())?.len(), 2 + 1 + 4, "{:?}", names(&completed.sorted_lines())?);
+            for line in completed.lines() {
                 let text = String::from_utf8(line)?;
                 assert_eq!(text.contains("SUBSETTED"), !text.contains("\"Patient\""), "{text}");
                 assert!(!text.contains("subject"), "{text}");
@@ -385,7 +396,7 @@ fn elements_are_all_that_is_left_of_every_resource_however_it_came_in() -> Resul
 }
 
 #[test]
-fn what_is_left_out_of_a_lenient_request_is_told_once_beside_other_errors() -> Result<()> {
+fn every_ignored_parameter_is_reported_once_beside_other_errors() -> Result<()> {
     run(async || {
         let mut lake = increments();
         let ignored = vec![
@@ -397,21 +408,21 @@ fn what_is_left_out_of_a_lenient_request_is_told_once_beside_other_errors() -> R
                 lake.push(("broken.ndjson", vec![Line::broken(), Line::broken()]));
             }
             for versions in [LakeVersions::One, LakeVersions::Auto, LakeVersions::Many] {
-                for join_limit_bytes in [1, 1_500, 1 << 30] {
+                for merge_limit_bytes in [1, 1_500, 1 << 30] {
                     let request = ExportRequest { ignored: ignored.clone(), ..ExportRequest::default() };
-                    let terms = small(versions).join_limit_bytes(join_limit_bytes);
-                    let finished = export(&one_machine(&lake).await?, terms, request).await?;
-                    let told: String = finished
+                    let settings = small_settings(versions).with_join_limit_bytes(merge_limit_bytes);
+                    let completed = export(&local(&lake).await?, settings, request).await?;
+                    let errors: String = completed
                         .files
                         .iter()
                         .filter(|(name, _)| name.starts_with("error-"))
                         .map(|(_, file)| String::from_utf8_lossy(file).into_owned())
                         .collect();
-                    assert_eq!(told.lines().count(), if has_broken_lines { 4 } else { 2 });
+                    assert_eq!(errors.lines().count(), if has_broken_lines { 4 } else { 2 });
                     for one in &ignored {
-                        assert_eq!(told.matches(&one.text).count(), 1, "{told}");
+                        assert_eq!(errors.matches(&one.text).count(), 1, "{errors}");
                     }
-                    assert_eq!(told.matches("\"severity\":\"information\"").count(), 2);
+                    assert_eq!(errors.matches("\"severity\":\"information\"").count(), 2);
                 }
             }
         }
@@ -420,27 +431,27 @@ fn what_is_left_out_of_a_lenient_request_is_told_once_beside_other_errors() -> R
 }
 
 #[test]
-fn a_lake_of_deletions_and_nothing_else_is_an_empty_export() -> Result<()> {
+fn a_lake_that_holds_only_deletions_gives_an_empty_export() -> Result<()> {
     run(async || {
         let lake =
             vec![("deleted-1.ndjson", vec![deletion(&["Patient/1"], Some("2026-01-01")), deletion(&["Patient/1"], Some("2026-01-02"))])];
         for versions in [LakeVersions::Auto, LakeVersions::Many] {
-            let finished = export(&one_machine(&lake).await?, small(versions), ExportRequest::default()).await?;
-            assert!(finished.manifest.output.is_empty() && finished.manifest.error.is_empty());
-            let finished = export(&one_machine(&lake).await?, small(versions), since("2025-01-01")).await?;
-            assert_eq!(finished.deleted()?, ["Patient/1"], "the later of two");
+            let completed = export(&local(&lake).await?, small_settings(versions), ExportRequest::default()).await?;
+            assert!(completed.manifest.output.is_empty() && completed.manifest.error.is_empty());
+            let completed = export(&local(&lake).await?, small_settings(versions), since("2025-01-01")).await?;
+            assert_eq!(completed.deleted_references()?, ["Patient/1"], "the two deletions are listed once");
         }
         Ok(())
     })
 }
 
 #[test]
-fn versions_without_a_time_and_versions_of_one_moment_have_an_order() -> Result<()> {
+fn versions_with_equal_or_missing_timestamps_have_a_defined_order() -> Result<()> {
     run(async || {
         let untimed =
-            |id, text: &str| Version { kind: "Basic", id, day: None, number: None, members: format!(r#","code":"{text}""#) }.line();
+            |id, text: &str| Version { resource_type: "Basic", id, day: None, number: None, members: format!(r#","code":"{text}""#) }.line();
         let timed = |id, number: &'static str, text: &str| {
-            Version { kind: "Basic", id, day: Some("2026-01-01"), number: Some(number), members: format!(r#","code":"{text}""#) }.line()
+            Version { resource_type: "Basic", id, day: Some("2026-01-01"), number: Some(number), members: format!(r#","code":"{text}""#) }.line()
         };
         let lake = vec![
             (
@@ -456,13 +467,13 @@ fn versions_without_a_time_and_versions_of_one_moment_have_an_order() -> Result<
             ("2.ndjson", vec![untimed("a", "second"), timed("b", "1", "timed"), timed("c", "9", "ninth"), timed("d", "x", "second")]),
             ("3.ndjson", vec![deletion(&["Basic/e"], None)]),
         ];
-        let finished = export(&one_machine(&lake).await?, small(LakeVersions::Auto), ExportRequest::default()).await?;
-        let text = finished.sorted_lines().concat();
+        let completed = export(&local(&lake).await?, small_settings(LakeVersions::Auto), ExportRequest::default()).await?;
+        let text = completed.sorted_lines().concat();
         let text = String::from_utf8(text)?;
         let codes: Vec<&str> =
             ["first", "second", "timed", "ninth", "tenth", "gone"].into_iter().filter(|code| text.contains(code)).collect();
-        assert_eq!((finished.lines().len(), codes), (4, vec!["second", "timed", "tenth"]));
-        assert_eq!(finished.sorted_lines(), expected(&all(&lake)).lines);
+        assert_eq!((completed.lines().len(), codes), (4, vec!["second", "timed", "tenth"]));
+        assert_eq!(completed.sorted_lines(), expected(&all(&lake)).lines);
         Ok(())
     })
 }

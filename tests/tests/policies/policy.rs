@@ -1,7 +1,7 @@
 //! A role's policy, read as IAM reads it.
 
 use headrace_tests::flows::Result;
-use headrace_tests::flows::asked::Asked;
+use headrace_tests::flows::permissions::UsedPermission;
 use serde_json::Value;
 
 /// One statement that allows something.
@@ -31,7 +31,7 @@ struct Condition {
 enum Operator {
     Equals,
     Like,
-    LikeIfThere,
+    LikeIfExists,
 }
 
 impl Operator {
@@ -40,7 +40,7 @@ impl Operator {
         match name.strip_prefix("ForAllValues:").unwrap_or(name) {
             "StringEquals" => Ok(Self::Equals),
             "StringLike" => Ok(Self::Like),
-            "StringLikeIfExists" => Ok(Self::LikeIfThere),
+            "StringLikeIfExists" => Ok(Self::LikeIfExists),
             _ => Err(format!("nobody has said how {name} compares").into()),
         }
     }
@@ -56,7 +56,7 @@ fn texts(value: &Value) -> Vec<String> {
 
 impl Statement {
     /// Reads the statements of a role, whose functions are answered already.
-    pub(crate) fn of_role(role: &Value) -> Result<Vec<Self>> {
+    pub(crate) fn from_role(role: &Value) -> Result<Vec<Self>> {
         let mut statements = Vec::new();
         for policy in role["Policies"].as_array().ok_or("a role without policies")? {
             for statement in policy.pointer("/PolicyDocument/Statement").and_then(Value::as_array).ok_or("a policy without statements")? {
@@ -81,13 +81,13 @@ impl Statement {
     }
 
     /// The patterns by which it allows this: of the action, of the resource, and of each condition.
-    pub(crate) fn allows(&self, asked: &Asked) -> Option<Vec<&str>> {
-        let mut used = vec![fitting(&self.actions, asked.action)?, fitting(&self.resources, &asked.resource)?];
+    pub(crate) fn allows(&self, used: &UsedPermission) -> Option<Vec<&str>> {
+        let mut used = vec![first_match(&self.actions, used.action)?, first_match(&self.resources, &used.resource)?];
         for condition in &self.conditions {
-            match (condition.operator, asked.context.get(condition.key.as_str())) {
+            match (condition.operator, used.context.get(condition.key.as_str())) {
                 (Operator::Equals, Some(value)) => used.push(condition.values.iter().find(|own| *own == value)?),
-                (Operator::Like | Operator::LikeIfThere, Some(value)) => used.push(fitting(&condition.values, value)?),
-                (Operator::LikeIfThere, None) => {}
+                (Operator::Like | Operator::LikeIfExists, Some(value)) => used.push(first_match(&condition.values, value)?),
+                (Operator::LikeIfExists, None) => {}
                 (Operator::Equals | Operator::Like, None) => return None,
             }
         }
@@ -95,7 +95,7 @@ impl Statement {
     }
 
     /// Whether it holds only for calls that come through this service.
-    pub(crate) fn is_through(&self, service: &str) -> bool {
+    pub(crate) fn requires_service(&self, service: &str) -> bool {
         let mut conditions = self.conditions.iter().filter(|condition| condition.key == "kms:ViaService");
         conditions.any(|condition| condition.values.iter().any(|via| via.starts_with(service)))
     }
@@ -107,16 +107,16 @@ impl Statement {
     }
 }
 
-fn fitting<'a>(patterns: &'a [String], text: &str) -> Option<&'a str> {
-    patterns.iter().map(String::as_str).find(|pattern| fits(pattern, text))
+fn first_match<'a>(patterns: &'a [String], text: &str) -> Option<&'a str> {
+    patterns.iter().map(String::as_str).find(|pattern| matches_pattern(pattern, text))
 }
 
 /// Whether a text fits a pattern with `*` for anything.
-fn fits(pattern: &str, text: &str) -> bool {
+fn matches_pattern(pattern: &str, text: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == text,
         Some((before, rest)) => {
-            text.strip_prefix(before).is_some_and(|text| (0..=text.len()).any(|at| text.get(at..).is_some_and(|text| fits(rest, text))))
+            text.strip_prefix(before).is_some_and(|text| (0..=text.len()).any(|at| text.get(at..).is_some_and(|text| matches_pattern(rest, text))))
         }
     }
 }

@@ -19,7 +19,7 @@ pub(crate) struct Template {
 
 impl Template {
     /// With these parameters, and the names and ARNs that its resources have.
-    pub(crate) fn filled(given: &[(&'static str, &str)], arns: &[(&'static str, String)]) -> Result<Self> {
+    pub(crate) fn read(parameters: &[(&'static str, &str)], arns: &[(&'static str, String)]) -> Result<Self> {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../template.yaml");
         let document = yaml::read(&std::fs::read_to_string(path)?)?;
         let mut refs: BTreeMap<String, Value> = [
@@ -31,13 +31,13 @@ impl Template {
         .map(|(name, value)| (name.to_owned(), value.into()))
         .into();
         for (name, parameter) in document.get("Parameters").and_then(Value::as_object).ok_or("no parameters")? {
-            let text = given.iter().find(|(given, _)| given == name).map(|(_, text)| (*text).to_owned());
+            let text = parameters.iter().find(|(parameters, _)| parameters == name).map(|(_, text)| (*text).to_owned());
             let text = text.or_else(|| parameter["Default"].as_str().map(str::to_owned)).ok_or_else(|| format!("{name} has no value"))?;
             let is_list = parameter["Type"] == "CommaDelimitedList";
             let value = if is_list { text.split(',').map(Value::from).collect() } else { Value::String(text) };
             refs.insert(name.clone(), value);
         }
-        if let Some((unknown, _)) = given.iter().find(|(name, _)| !refs.contains_key(*name)) {
+        if let Some((unknown, _)) = parameters.iter().find(|(name, _)| !refs.contains_key(*name)) {
             return Err(format!("the template has no parameter {unknown}").into());
         }
         Ok(Self { document, refs, arns: arns.iter().cloned().collect() })

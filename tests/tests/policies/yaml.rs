@@ -9,13 +9,13 @@ use yaml_rust2::parser::{EventReceiver, Parser, Tag};
 
 /// Reads a document.
 pub(crate) fn read(text: &str) -> Result<Value> {
-    let mut reader = Reader::default();
-    Parser::new_from_str(text).load(&mut reader, false)?;
-    reader.root.ok_or_else(|| "an empty document".into())
+    let mut builder = JsonBuilder::default();
+    Parser::new_from_str(text).load(&mut builder, false)?;
+    builder.root.ok_or_else(|| "an empty document".into())
 }
 
 /// A list or a map that is not complete yet.
-struct Open {
+struct OpenNode {
     anchor: usize,
     tag: Option<Tag>,
     nodes: Vec<Value>,
@@ -23,17 +23,17 @@ struct Open {
 }
 
 #[derive(Default)]
-struct Reader {
-    open: Vec<Open>,
+struct JsonBuilder {
+    open: Vec<OpenNode>,
     anchors: BTreeMap<usize, Value>,
     root: Option<Value>,
 }
 
-impl Reader {
-    fn arrive(&mut self, anchor: usize, tag: Option<&Tag>, value: Value) {
+impl JsonBuilder {
+    fn add_node(&mut self, anchor: usize, tag: Option<&Tag>, value: Value) {
         let value = match tag {
             None => value,
-            Some(tag) => long_form(&tag.suffix, value),
+            Some(tag) => to_long_form(&tag.suffix, value),
         };
         if anchor > 0 {
             self.anchors.insert(anchor, value.clone());
@@ -45,7 +45,7 @@ impl Reader {
     }
 
     fn close(&mut self) {
-        let Some(Open { anchor, tag, nodes, is_map }) = self.open.pop() else { return };
+        let Some(OpenNode { anchor, tag, nodes, is_map }) = self.open.pop() else { return };
         let value = if is_map {
             let (pairs, _) = nodes.as_chunks::<2>();
             let members = pairs.iter().map(|[name, value]| (name.as_str().unwrap_or_default().to_owned(), value.clone()));
@@ -53,21 +53,21 @@ impl Reader {
         } else {
             Value::Array(nodes)
         };
-        self.arrive(anchor, tag.as_ref(), value);
+        self.add_node(anchor, tag.as_ref(), value);
     }
 }
 
-impl EventReceiver for Reader {
+impl EventReceiver for JsonBuilder {
     fn on_event(&mut self, event: Event) {
         match event {
             // CloudFormation takes numbers and booleans for text as well, wherever it compares.
-            Event::Scalar(text, _, anchor, tag) => self.arrive(anchor, tag.as_ref(), Value::String(text)),
-            Event::SequenceStart(anchor, tag) => self.open.push(Open { anchor, tag, nodes: Vec::new(), is_map: false }),
-            Event::MappingStart(anchor, tag) => self.open.push(Open { anchor, tag, nodes: Vec::new(), is_map: true }),
+            Event::Scalar(text, _, anchor, tag) => self.add_node(anchor, tag.as_ref(), Value::String(text)),
+            Event::SequenceStart(anchor, tag) => self.open.push(OpenNode { anchor, tag, nodes: Vec::new(), is_map: false }),
+            Event::MappingStart(anchor, tag) => self.open.push(OpenNode { anchor, tag, nodes: Vec::new(), is_map: true }),
             Event::SequenceEnd | Event::MappingEnd => self.close(),
             Event::Alias(anchor) => {
                 let value = self.anchors.get(&anchor).cloned().unwrap_or_default();
-                self.arrive(0, None, value);
+                self.add_node(0, None, value);
             }
             Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentStart | Event::DocumentEnd => {}
         }
@@ -75,7 +75,7 @@ impl EventReceiver for Reader {
 }
 
 /// `!Sub x` as `{"Fn::Sub": "x"}`, `!GetAtt a.b` as `{"Fn::GetAtt": ["a", "b"]}`.
-fn long_form(tag: &str, value: Value) -> Value {
+fn to_long_form(tag: &str, value: Value) -> Value {
     match (tag, value) {
         ("Ref" | "Condition", value) => json!({ tag: value }),
         ("GetAtt", Value::String(text)) => {

@@ -1,4 +1,4 @@
-//! `tests/golden`: what must not change unnoticed. Manifests, OperationOutcomes, stored items.
+//! `tests/golden_files`: what must not change unnoticed. Manifests, OperationOutcomes, stored items.
 //!
 //! After a change that is meant: `cargo test -p headrace-tests --test replay -- --ignored regenerate_golden_files`, then
 //! read what git says. Stored items are kept per version: those of earlier versions are never written again and must
@@ -10,28 +10,28 @@ use std::path::{Path, PathBuf};
 use headrace_core::job::JobState;
 use headrace_core::ports::{JobStore as _, LeaseSettings, TaskStore as _};
 use headrace_core::vocab::ids::{JobId, TaskId};
-use headrace_tests::flows::{Answer, Ask, Aws, ManualClock, OneMachine, Result, Stage, Terms, World, count_ids_from, run, seed};
+use headrace_tests::flows::{TestResponse, TestRequest, AwsDeployment, ManualClock, LocalDeployment, Result, Deployment, DeploymentSettings, ServiceProcess, set_next_job_number, run, seed};
 use headrace_tests::lake;
 use serde_json::Value;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-fn folder() -> PathBuf {
+fn golden_dir() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("golden")
 }
 
 /// The files that are there, by their path below the folder.
 fn files() -> Result<BTreeMap<String, String>> {
     let mut files = BTreeMap::new();
-    let mut folders = vec![folder()];
+    let mut folders = vec![golden_dir()];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder)? {
             let path = entry?.path();
             if path.is_dir() {
                 folders.push(path);
             } else {
-                let place = path.strip_prefix(self::folder())?.to_str().ok_or("a name that is not UTF-8")?;
-                files.insert(place.to_owned(), std::fs::read_to_string(&path)?);
+                let relative_path = path.strip_prefix(self::golden_dir())?.to_str().ok_or("a name that is not UTF-8")?;
+                files.insert(relative_path.to_owned(), std::fs::read_to_string(&path)?);
             }
         }
     }
@@ -40,9 +40,9 @@ fn files() -> Result<BTreeMap<String, String>> {
 }
 
 /// The stored items of this version, for whoever wants a table with a job in every state.
-pub(crate) fn seeds() -> Result<Vec<Value>> {
+pub(crate) fn stored_items() -> Result<Vec<Value>> {
     let ours = format!("items/{VERSION}/");
-    let files = files()?.into_iter().filter(|(place, _)| place.starts_with(&ours));
+    let files = files()?.into_iter().filter(|(relative_path, _)| relative_path.starts_with(&ours));
     let items = files.map(|(_, json)| Ok(serde_json::from_str::<Vec<Value>>(&json)?)).collect::<Result<Vec<_>>>()?;
     Ok(items.concat())
 }
@@ -51,31 +51,31 @@ fn pretty(json: &Value) -> Result<String> {
     Ok(serde_json::to_string_pretty(json)? + "\n")
 }
 
-async fn manifest<S: Stage>(stage: &S, query: &str) -> Result<(Answer, BTreeMap<String, bytes::Bytes>)> {
-    count_ids_from(1);
-    let world = World::start(stage, &ManualClock::default(), Terms::default());
-    let status = world.kick_off(query).await?;
-    let finished = world.finish(&status).await?;
-    Ok((world.ask("GET", &status).await?, finished.files))
+async fn export_manifest<S: Deployment>(deployment: &S, query: &str) -> Result<(TestResponse, BTreeMap<String, bytes::Bytes>)> {
+    set_next_job_number(1);
+    let service = ServiceProcess::start(deployment, &ManualClock::default(), DeploymentSettings::default());
+    let status = service.kick_off(query).await?;
+    let finished = service.complete(&status).await?;
+    Ok((service.request("GET", &status).await?, finished.files))
 }
 
 /// An OperationOutcome for every way in which a request can be refused, and some in which one cannot.
-async fn outcomes() -> Result<BTreeMap<String, String>> {
-    let world = World::start(&Aws::empty().await?, &ManualClock::default(), Terms::default());
+async fn operation_outcomes() -> Result<BTreeMap<String, String>> {
+    let service = ServiceProcess::start(&AwsDeployment::new().await?, &ManualClock::default(), DeploymentSettings::default());
     let without = |name: &str, target: &str| {
-        let mut ask = Ask::new("GET", target).by(headrace_tests::flows::ANN);
-        ask.headers.retain(|(given, _)| *given != name);
-        ask
+        let mut request = TestRequest::new("GET", target).from_identity(headrace_tests::flows::ANN);
+        request.headers.retain(|(given, _)| *given != name);
+        request
     };
     let get = |target: &str| without("", target);
     let lenient = |target: &str| {
-        let mut ask = without("prefer", target);
-        ask.headers.push(("prefer", "respond-async, handling=lenient".to_owned()));
-        ask
+        let mut request = without("prefer", target);
+        request.headers.push(("prefer", "respond-async, handling=lenient".to_owned()));
+        request
     };
     let job = "f".repeat(32);
     let mut files = BTreeMap::new();
-    for (name, ask) in [
+    for (name, request) in [
         ("accepted", get("/$export")),
         ("accept-missing", without("accept", "/$export")),
         ("prefer-missing", without("prefer", "/$export")),
@@ -105,45 +105,45 @@ async fn outcomes() -> Result<BTreeMap<String, String>> {
         ("output-format", get("/$export?_outputFormat=text/csv")),
         ("container", get("/$export?_container=..%2Fetc")),
         ("query-not-utf-8", get("/$export?_type=%ff")),
-        ("no-identity", Ask::new("GET", "/$export")),
+        ("no-identity", TestRequest::new("GET", "/$export")),
         ("unknown-export", get(&format!("/_operations/export/{job}"))),
         ("unknown-file", get(&format!("/_operations/files/{job}/Patient-1.ndjson"))),
     ] {
-        let answer = world.send(&ask).await?;
-        answer.outcome()?;
-        files.insert(format!("outcomes/{}-{name}.json", answer.status), pretty(&answer.json()?)?);
+        let response = service.send(&request).await?;
+        response.outcome()?;
+        files.insert(format!("outcomes/{}-{name}.json", response.status), pretty(&response.json()?)?);
     }
     Ok(files)
 }
 
 /// Every golden file of this version.
-async fn golden() -> Result<BTreeMap<String, String>> {
-    let mut files = outcomes().await?;
-    for (name, jobs) in seed::jobs().await? {
+async fn golden_files() -> Result<BTreeMap<String, String>> {
+    let mut files = operation_outcomes().await?;
+    for (name, jobs) in seed::job_items_by_state().await? {
         files.insert(format!("items/{VERSION}/{name}.json"), pretty(&jobs.into())?);
     }
-    let (sample, _) = manifest(&Aws::over(&lake::sample_dir()).await?, "?_since=2000-01-01").await?;
+    let (sample, _) = export_manifest(&AwsDeployment::with_lake(&lake::sample_lake_dir()).await?, "?_since=2000-01-01").await?;
     files.insert("manifests/sample.json".to_owned(), pretty(&sample.json()?)?);
-    let (broken, parts) = manifest(&OneMachine::over(&lake::broken_dir()).await?, "").await?;
+    let (broken, parts) = export_manifest(&LocalDeployment::with_lake(&lake::broken_lake_dir()).await?, "").await?;
     files.insert("manifests/broken.json".to_owned(), pretty(&broken.json()?)?);
     let errors = parts.get("error-1.ndjson").ok_or("no error file")?;
     files.insert("manifests/broken-error-1.ndjson".to_owned(), String::from_utf8(errors.to_vec())?);
     Ok(files)
 }
 
-fn is_of_an_earlier_version(place: &str) -> bool {
-    place.starts_with("items/") && !place.starts_with(&format!("items/{VERSION}/"))
+fn belongs_to_earlier_version(relative_path: &str) -> bool {
+    relative_path.starts_with("items/") && !relative_path.starts_with(&format!("items/{VERSION}/"))
 }
 
 #[test]
-fn golden_files_are_what_the_service_writes_and_none_is_left_over() -> Result<()> {
+fn golden_files_equal_the_output_of_the_service() -> Result<()> {
     let mut found = files()?;
-    found.retain(|place, _| !is_of_an_earlier_version(place));
-    let expected = run(async || golden().await)?;
+    found.retain(|relative_path, _| !belongs_to_earlier_version(relative_path));
+    let expected = run(async || golden_files().await)?;
     let places = |files: &BTreeMap<String, String>| files.keys().cloned().collect::<Vec<_>>();
     assert_eq!(places(&found), places(&expected));
-    for (place, text) in &expected {
-        assert_eq!(found.get(place), Some(text), "{place}: if the change is meant, regenerate as the head of this file says");
+    for (relative_path, text) in &expected {
+        assert_eq!(found.get(relative_path), Some(text), "{relative_path}: if the change is meant, regenerate as the head of this file says");
     }
     Ok(())
 }
@@ -151,11 +151,11 @@ fn golden_files_are_what_the_service_writes_and_none_is_left_over() -> Result<()
 #[test]
 #[ignore = "it writes tests/golden; run it after a change that is meant"]
 fn regenerate_golden_files() -> Result<()> {
-    for place in files()?.into_keys().filter(|place| !is_of_an_earlier_version(place)) {
-        std::fs::remove_file(folder().join(place))?;
+    for relative_path in files()?.into_keys().filter(|relative_path| !belongs_to_earlier_version(relative_path)) {
+        std::fs::remove_file(golden_dir().join(relative_path))?;
     }
-    for (place, text) in run(async || golden().await)? {
-        let path = folder().join(place);
+    for (relative_path, text) in run(async || golden_files().await)? {
+        let path = golden_dir().join(relative_path);
         std::fs::create_dir_all(path.parent().ok_or("no folder")?)?;
         std::fs::write(path, text)?;
     }
@@ -164,25 +164,25 @@ fn regenerate_golden_files() -> Result<()> {
 
 /// Which versions have stored items.
 fn versions() -> Result<Vec<String>> {
-    let names = std::fs::read_dir(folder().join("items"))?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+    let names = std::fs::read_dir(golden_dir().join("items"))?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
     names.collect()
 }
 
 #[test]
-fn items_of_every_version_are_still_read_and_worked_on() -> Result<()> {
+fn stored_items_of_every_version_can_be_read_and_processed() -> Result<()> {
     for version in versions()? {
         run(async || {
-            let stage = seed::aws().await?;
+            let deployment = seed::aws_deployment().await?;
             let mut jobs = BTreeMap::new();
-            for (place, json) in files()?.into_iter().filter(|(place, _)| place.starts_with(&format!("items/{version}/"))) {
-                let name = place.rsplit('/').next().and_then(|name| name.strip_suffix(".json")).ok_or("a strange name")?.to_owned();
+            for (relative_path, json) in files()?.into_iter().filter(|(relative_path, _)| relative_path.starts_with(&format!("items/{version}/"))) {
+                let name = relative_path.rsplit('/').next().and_then(|name| name.strip_suffix(".json")).ok_or("a strange name")?.to_owned();
                 for item in serde_json::from_str::<Vec<Value>>(&json)? {
                     let id = item["pk"]["S"].as_str().and_then(|pk| pk.strip_prefix("JOB#")).ok_or("no key")?;
                     jobs.insert(name.clone(), JobId::parse(id)?);
-                    stage.put_item(&item).await?;
+                    deployment.put_job_table_item(&item).await?;
                 }
             }
-            let store = stage.jobs();
+            let store = deployment.job_store();
             let state_of = |name: &str| match name {
                 "accepted" => JobState::Accepted,
                 "complete" => JobState::Complete,
@@ -194,25 +194,25 @@ fn items_of_every_version_are_still_read_and_worked_on() -> Result<()> {
             for (name, id) in &jobs {
                 let job = store.job(id).await?.ok_or("no job")?;
                 assert_eq!(job.state, state_of(name), "{version} {name}");
-                let parts = store.parts(id).await?;
+                let parts = store.output_files(id).await?;
                 assert_eq!(parts.is_empty(), matches!(name.as_str(), "accepted" | "failed" | "running"), "{version} {name}: {parts:?}");
                 for round in 0..=job.round {
-                    tails += store.tails(id, round..=round).await?.len();
+                    tails += store.fragments(id, round..=round).await?.len();
                 }
             }
             assert!(tails > 5, "{version}");
             // What was being worked on then goes on now, claims and cursors included.
             let clock = ManualClock::default();
-            clock.advance(10 * headrace_tests::flows::MINUTE);
-            let world = World::start(&stage, &clock, seed::terms());
+            clock.advance(10 * headrace_tests::flows::REAPER_INTERVAL);
+            let service = ServiceProcess::start(&deployment, &clock, seed::settings());
             for name in ["accepted", "running"] {
                 let id = jobs.get(name).ok_or("no such job")?;
                 let plan = store.lease_task(&TaskId::plan(id), LeaseSettings::default(), headrace_core::ports::Clock::now(&clock)).await;
                 assert!(plan.is_ok(), "{version} {name}: {plan:?}");
             }
             let accepted = format!("/_operations/export/{}", jobs["accepted"]);
-            let answer = world.run(&accepted).await?;
-            assert_eq!(answer.status, 200, "{version}: {answer:?}");
+            let response = service.run_until_done(&accepted).await?;
+            assert_eq!(response.status, 200, "{version}: {response:?}");
             Ok(())
         })?;
     }

@@ -1,171 +1,172 @@
-//! Leases: whose turn it is, for how long, how often.
+//! Leases of tasks: order, duration and number of attempts.
 
 use headrace_core::access::Agent;
-use headrace_core::job::task::{Close, Cursor, LeaseAnswer, Planning, Record, Release, Work};
+use headrace_core::job::task::{TaskCompletion, Cursor, LeaseOutcome, PlanInput, TaskUpdate, Release, Work};
 use headrace_core::job::{JobEvent, JobState};
 use headrace_core::ports::{LeaseSettings, TaskStore};
 use headrace_core::vocab::ids::{JobId, TaskId};
 
 use super::{
-    T0, TERMS, after, all_must_be_stale, current, is_refused, kind, lease, page, planned, read_work, record, running, sample, task,
+    T0, LEASE_SETTINGS, after, assert_all_updates_are_stale, reload, lease_refusal, kind, lease, checkpoint, plan_result, read_work, record_job, running_job, sample_job, task,
 };
-use crate::contracts::Held;
+use crate::contracts::CaseResult;
 
-/// The plan first, then reading, the finish once nothing is open; nothing twice, nothing unknown.
-pub async fn a_task_is_leased_when_its_turn_has_come(store: &impl TaskStore) -> Held {
-    let job = sample(1)?;
-    record(store, &job).await?;
+/// Checks the order of a job's tasks: plan, read tasks, then the finalize task when no other task is open. Closed and unknown tasks
+/// are never leased.
+pub async fn a_task_is_leased_only_in_its_phase(store: &impl TaskStore) -> CaseResult {
+    let job = sample_job(1)?;
+    record_job(store, &job).await?;
     let mut plan = lease(store, &job, 0, T0).await?;
     assert_eq!(
-        (&plan.task, &plan.work, plan.attempt, plan.tries, plan.until),
-        (&TaskId::plan(&job.id), &Work::Plan(Planning::default()), 1, 1, after(60))
+        (&plan.task, &plan.work, plan.attempt, plan.attempts_since_progress, plan.until),
+        (&TaskId::plan(&job.id), &Work::Plan(PlanInput::default()), 1, 1, after(60))
     );
-    store.record(&mut plan, Record::Tasks(vec![(1, Work::Finish), (2, read_work(2))]), after(60)).await?;
-    assert_eq!(is_refused(store, &job, 2, T0).await?, LeaseAnswer::NotNow);
-    assert_eq!(is_refused(store, &job, 1, T0).await?, LeaseAnswer::NotNow);
-    store.close_task(&plan, Close::Planned(planned(1))).await?;
+    store.update_task(&mut plan, TaskUpdate::AddTasks(vec![(1, Work::Finalize), (2, read_work(2))]), after(60)).await?;
+    assert_eq!(lease_refusal(store, &job, 2, T0).await?, LeaseOutcome::Unavailable);
+    assert_eq!(lease_refusal(store, &job, 1, T0).await?, LeaseOutcome::Unavailable);
+    store.complete_task(&plan, TaskCompletion::Planned(plan_result(1))).await?;
 
-    assert_eq!(is_refused(store, &job, 0, after(1_000)).await?, LeaseAnswer::Gone);
-    assert_eq!(is_refused(store, &job, 1, T0).await?, LeaseAnswer::NotNow);
-    assert_eq!(is_refused(store, &job, 50, T0).await?, LeaseAnswer::Gone);
+    assert_eq!(lease_refusal(store, &job, 0, after(1_000)).await?, LeaseOutcome::Obsolete);
+    assert_eq!(lease_refusal(store, &job, 1, T0).await?, LeaseOutcome::Unavailable);
+    assert_eq!(lease_refusal(store, &job, 50, T0).await?, LeaseOutcome::Obsolete);
     let stranger = TaskId::plan(&JobId::from_random([99; 16]));
-    assert_eq!(store.lease_task(&stranger, TERMS, T0).await?, LeaseAnswer::Gone);
+    assert_eq!(store.lease_task(&stranger, LEASE_SETTINGS, T0).await?, LeaseOutcome::Obsolete);
     let read = lease(store, &job, 2, T0).await?;
-    assert_eq!((&read.work, read.cursor, read.claim), (&read_work(2), Cursor::default(), None));
-    assert_eq!((read.job.state, read.job.planned), (JobState::Running, Some(planned(1))));
-    assert_eq!(is_refused(store, &job, 1, T0).await?, LeaseAnswer::NotNow);
-    store.close_task(&read, Close::Done).await?;
+    assert_eq!((&read.work, read.cursor, read.reserved_file), (&read_work(2), Cursor::default(), None));
+    assert_eq!((read.job.state, read.job.planned), (JobState::Running, Some(plan_result(1))));
+    assert_eq!(lease_refusal(store, &job, 1, T0).await?, LeaseOutcome::Unavailable);
+    store.complete_task(&read, TaskCompletion::Done).await?;
 
-    assert_eq!(is_refused(store, &job, 2, after(1_000)).await?, LeaseAnswer::Gone);
+    assert_eq!(lease_refusal(store, &job, 2, after(1_000)).await?, LeaseOutcome::Obsolete);
     let finish = lease(store, &job, 1, T0).await?;
-    assert_eq!(finish.work, Work::Finish);
-    let done = store.close_task(&finish, Close::Finished(after(9))).await?;
+    assert_eq!(finish.work, Work::Finalize);
+    let done = store.complete_task(&finish, TaskCompletion::JobComplete(after(9))).await?;
     assert_eq!((done.state, done.ended_at), (JobState::Complete, Some(after(9))));
-    assert_eq!(is_refused(store, &job, 1, after(1_000)).await?, LeaseAnswer::Gone);
+    assert_eq!(lease_refusal(store, &job, 1, after(1_000)).await?, LeaseOutcome::Obsolete);
     Ok(())
 }
 
-/// A heartbeat prolongs it; then the next attempt goes on where the last one was.
-pub async fn a_lease_keeps_others_away_until_it_runs_out(store: &impl TaskStore) -> Held {
-    let job = running(store, 1).await?;
+/// Checks that a heartbeat extends a lease, and that the next attempt continues at the last checkpoint.
+pub async fn a_task_is_not_leased_again_before_its_lease_expires(store: &impl TaskStore) -> CaseResult {
+    let job = running_job(store, 1).await?;
     let mut first = lease(store, &job, 2, T0).await?;
-    assert_eq!(is_refused(store, &job, 2, after(59)).await?, LeaseAnswer::NotNow);
-    store.record(&mut first, Record::Heartbeat, after(100)).await?;
+    assert_eq!(lease_refusal(store, &job, 2, after(59)).await?, LeaseOutcome::Unavailable);
+    store.update_task(&mut first, TaskUpdate::Heartbeat, after(100)).await?;
     assert_eq!(first.until, after(100));
-    assert_eq!(is_refused(store, &job, 2, after(99)).await?, LeaseAnswer::NotNow);
-    let behind = page(&first, &[kind("Patient")?], 123);
-    store.record(&mut first, Record::Page(behind.clone()), after(100)).await?;
+    assert_eq!(lease_refusal(store, &job, 2, after(99)).await?, LeaseOutcome::Unavailable);
+    let behind = checkpoint(&first, &[kind("Patient")?], 123);
+    store.update_task(&mut first, TaskUpdate::Checkpoint(behind.clone()), after(100)).await?;
     let second = lease(store, &job, 2, after(100)).await?;
-    assert_eq!((second.attempt, second.cursor, second.tally), (2, behind.cursor, behind.tally));
-    assert!(second.step > first.step);
+    assert_eq!((second.attempt, second.cursor, second.counters), (2, behind.cursor, behind.counters));
+    assert!(second.fencing_token > first.fencing_token);
     assert_eq!(second.until, after(160));
     Ok(())
 }
 
-/// On one machine, a new process knows that the old one is dead.
-pub async fn a_restart_of_the_only_process_voids_leases(store: &impl TaskStore) -> Held {
-    let job = running(store, 1).await?;
+/// Checks that a local server may lease the tasks of its previous process at once.
+pub async fn a_restart_of_the_only_process_voids_its_leases(store: &impl TaskStore) -> CaseResult {
+    let job = running_job(store, 1).await?;
     lease(store, &job, 2, T0).await?;
-    let restarted = LeaseSettings { void_before: after(2), ..TERMS };
-    let LeaseAnswer::Yours(again) = store.lease_task(&task(&job, 2), restarted, after(3)).await? else {
-        return Err("the old lease is void".into());
+    let restarted = LeaseSettings { void_before: after(2), ..LEASE_SETTINGS };
+    let LeaseOutcome::Granted(again) = store.lease_task(&task(&job, 2), restarted, after(3)).await? else {
+        return Err("the old lease must be void".into());
     };
     assert_eq!(again.attempt, 2);
-    assert_eq!(store.lease_task(&task(&job, 2), restarted, after(4)).await?, LeaseAnswer::NotNow);
+    assert_eq!(store.lease_task(&task(&job, 2), restarted, after(4)).await?, LeaseOutcome::Unavailable);
     Ok(())
 }
 
-/// Rule P8: attempts are bounded.
-pub async fn tries_without_progress_are_used_up_and_the_last_fault_is_remembered(store: &impl TaskStore) -> Held {
-    let job = running(store, 2).await?;
-    for attempt in 1..=TERMS.tries {
+/// Checks rule P8: the number of attempts is limited.
+pub async fn attempts_without_progress_are_limited_and_the_last_error_is_kept(store: &impl TaskStore) -> CaseResult {
+    let job = running_job(store, 2).await?;
+    for attempt in 1..=LEASE_SETTINGS.max_attempts {
         let silent = lease(store, &job, 2, after(u64::from(attempt) * 100)).await?;
-        assert_eq!((silent.attempt, silent.tries), (attempt, attempt));
+        assert_eq!((silent.attempt, silent.attempts_since_progress), (attempt, attempt));
         let mut faulty = lease(store, &job, 3, T0).await?;
-        assert_eq!((faulty.attempt, faulty.tries), (attempt, attempt));
-        store.record(&mut faulty, Record::Release(Release::Fault(format!("fault {attempt}"))), T0).await?;
+        assert_eq!((faulty.attempt, faulty.attempts_since_progress), (attempt, attempt));
+        store.update_task(&mut faulty, TaskUpdate::Release(Release::Fault(format!("fault {attempt}"))), T0).await?;
     }
-    assert_eq!(is_refused(store, &job, 2, after(399)).await?, LeaseAnswer::Exhausted(None));
-    assert_eq!(is_refused(store, &job, 3, T0).await?, LeaseAnswer::Exhausted(Some("fault 3".into())));
-    assert!(current(store, &job).await?.state.is_open(), "who asked decides what that means for the job");
+    assert_eq!(lease_refusal(store, &job, 2, after(399)).await?, LeaseOutcome::Exhausted(None));
+    assert_eq!(lease_refusal(store, &job, 3, T0).await?, LeaseOutcome::Exhausted(Some("fault 3".into())));
+    assert!(reload(store, &job).await?.state.is_open(), "the caller decides whether the job fails");
     Ok(())
 }
 
-/// A page is progress; a process that was stopped is nobody's fault.
-pub async fn progress_and_yielding_give_all_tries_back(store: &impl TaskStore) -> Held {
-    let job = running(store, 1).await?;
+/// Checks that only a checkpoint counts as progress.
+pub async fn a_checkpoint_resets_the_attempt_count_and_a_yield_does_not(store: &impl TaskStore) -> CaseResult {
+    let job = running_job(store, 1).await?;
     lease(store, &job, 2, T0).await?;
     let mut second = lease(store, &job, 2, after(60)).await?;
-    assert_eq!(second.tries, 2);
-    let written = page(&second, &[], 7);
-    store.record(&mut second, Record::Page(written), after(120)).await?;
-    assert_eq!(second.tries, 0);
+    assert_eq!(second.attempts_since_progress, 2);
+    let written = checkpoint(&second, &[], 7);
+    store.update_task(&mut second, TaskUpdate::Checkpoint(written), after(120)).await?;
+    assert_eq!(second.attempts_since_progress, 0);
     let mut third = lease(store, &job, 2, after(120)).await?;
-    assert_eq!((third.attempt, third.tries), (3, 1));
-    store.record(&mut third, Record::Release(Release::Yield), after(121)).await?;
+    assert_eq!((third.attempt, third.attempts_since_progress), (3, 1));
+    store.update_task(&mut third, TaskUpdate::Release(Release::Yield), after(121)).await?;
     let fourth = lease(store, &job, 2, after(121)).await?;
-    // A yield without a page is a try: what cannot come forward within a worker's time is parked in the end.
-    assert_eq!((fourth.attempt, fourth.tries, fourth.cursor.offset), (4, 2, 7));
+    // A yield without a checkpoint counts as an attempt, so that a task that never progresses is parked in the end.
+    assert_eq!((fourth.attempt, fourth.attempts_since_progress, fourth.cursor.offset), (4, 2, 7));
     Ok(())
 }
 
-/// Whatever it tries, at whatever step it was left.
-pub async fn a_fenced_off_attempt_changes_nothing(store: &impl TaskStore) -> Held {
-    let job = running(store, 1).await?;
+/// Checks every update and completion, for a lease with and without a reserved file number.
+pub async fn an_attempt_with_an_old_fencing_token_changes_nothing(store: &impl TaskStore) -> CaseResult {
+    let job = running_job(store, 1).await?;
     let late = lease(store, &job, 2, T0).await?;
     let mut claimed = late.clone();
-    store.record(&mut claimed, Record::Claim(kind("Patient")?), after(60)).await?;
+    store.update_task(&mut claimed, TaskUpdate::ReserveFile(kind("Patient")?), after(60)).await?;
     let mut second = lease(store, &job, 2, after(60)).await?;
-    all_must_be_stale(store, &late).await?;
-    all_must_be_stale(store, &claimed).await?;
-    store.record(&mut second, Record::Heartbeat, after(120)).await?;
-    all_must_be_stale(store, &claimed).await?;
-    assert_eq!(is_refused(store, &job, 77, after(60)).await?, LeaseAnswer::Gone);
-    let written = page(&second, &[], 8);
-    store.record(&mut second, Record::Page(written), after(120)).await?;
-    let closed = store.close_task(&second, Close::Done).await?;
+    assert_all_updates_are_stale(store, &late).await?;
+    assert_all_updates_are_stale(store, &claimed).await?;
+    store.update_task(&mut second, TaskUpdate::Heartbeat, after(120)).await?;
+    assert_all_updates_are_stale(store, &claimed).await?;
+    assert_eq!(lease_refusal(store, &job, 77, after(60)).await?, LeaseOutcome::Obsolete);
+    let written = checkpoint(&second, &[], 8);
+    store.update_task(&mut second, TaskUpdate::Checkpoint(written), after(120)).await?;
+    let closed = store.complete_task(&second, TaskCompletion::Done).await?;
     assert_eq!(closed.open_tasks, 0);
-    all_must_be_stale(store, &claimed).await?;
-    // The finish and the plan as well.
+    assert_all_updates_are_stale(store, &claimed).await?;
+    // The finalize task is protected in the same way.
     let finish = lease(store, &job, 1, T0).await?;
     lease(store, &job, 1, after(60)).await?;
-    all_must_be_stale(store, &finish).await
+    assert_all_updates_are_stale(store, &finish).await
 }
 
-/// Running workers notice at their next record; nobody starts anew.
-pub async fn p10_after_a_job_has_ended_nothing_is_recorded(store: &impl TaskStore) -> Held {
-    let job = running(store, 2).await?;
+/// Checks that updates of running workers fail after the job has ended, and that no task is leased.
+pub async fn p10_nothing_is_recorded_after_a_job_has_ended(store: &impl TaskStore) -> CaseResult {
+    let job = running_job(store, 2).await?;
     let mut worker = lease(store, &job, 2, T0).await?;
-    store.record(&mut worker, Record::Claim(kind("Patient")?), after(60)).await?;
-    let early = sample(2)?;
-    record(store, &early).await?;
+    store.update_task(&mut worker, TaskUpdate::ReserveFile(kind("Patient")?), after(60)).await?;
+    let early = sample_job(2)?;
+    record_job(store, &early).await?;
     let planner = lease(store, &early, 0, T0).await?;
-    for (job, lease, event) in [(&job, &worker, JobEvent::CancelAsked), (&early, &planner, JobEvent::GivenUp)] {
+    for (job, lease, event) in [(&job, &worker, JobEvent::CancelRequested), (&early, &planner, JobEvent::Failed)] {
         store.end_job(&job.id, event, None, &Agent::service(), after(1)).await?;
-        all_must_be_stale(store, lease).await?;
+        assert_all_updates_are_stale(store, lease).await?;
         for number in [0, 1, 2, 3] {
-            assert_eq!(is_refused(store, job, number, after(1_000)).await?, LeaseAnswer::Gone);
+            assert_eq!(lease_refusal(store, job, number, after(1_000)).await?, LeaseOutcome::Obsolete);
         }
     }
     Ok(())
 }
 
-/// A plan that died had seen a larger lake: its tasks beyond those of the recorded plan are nobody's.
-pub async fn what_a_dead_plan_left_behind_is_never_leased(store: &impl TaskStore) -> Held {
-    let job = sample(1)?;
-    record(store, &job).await?;
+/// Checks that an abandoned plan attempt with more tasks leaves none that are leased.
+pub async fn tasks_of_an_abandoned_plan_attempt_are_never_leased(store: &impl TaskStore) -> CaseResult {
+    let job = sample_job(1)?;
+    record_job(store, &job).await?;
     let mut dead = lease(store, &job, 0, T0).await?;
-    store.record(&mut dead, Record::Tasks((2..7).map(|n| (n, read_work(n + 100))).collect()), after(60)).await?;
+    store.update_task(&mut dead, TaskUpdate::AddTasks((2..7).map(|n| (n, read_work(n + 100))).collect()), after(60)).await?;
     let mut plan = lease(store, &job, 0, after(60)).await?;
-    store.record(&mut plan, Record::Tasks(vec![(1, Work::Finish), (2, read_work(2)), (3, read_work(3))]), after(120)).await?;
-    store.close_task(&plan, Close::Planned(planned(2))).await?;
+    store.update_task(&mut plan, TaskUpdate::AddTasks(vec![(1, Work::Finalize), (2, read_work(2)), (3, read_work(3))]), after(120)).await?;
+    store.complete_task(&plan, TaskCompletion::Planned(plan_result(2))).await?;
     for number in [4, 5, 6] {
-        is_refused(store, &job, number, after(1_000)).await?;
+        lease_refusal(store, &job, number, after(1_000)).await?;
     }
     for number in [2, 3] {
         let read = lease(store, &job, number, after(60)).await?;
         assert_eq!(read.work, read_work(number));
-        store.close_task(&read, Close::Done).await?;
+        store.complete_task(&read, TaskCompletion::Done).await?;
     }
     lease(store, &job, 1, after(60)).await?;
     Ok(())

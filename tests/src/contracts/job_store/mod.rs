@@ -1,4 +1,4 @@
-//! `JobStore` and `TaskStore`.
+//! Contract of `JobStore` and `TaskStore`.
 
 mod jobs;
 mod keys;
@@ -11,18 +11,20 @@ mod rounds;
 use std::time::Duration;
 
 use headrace_core::access::Agent;
-use headrace_core::cohort::LeftOut;
-use headrace_core::job::task::{Close, Cursor, Encoding, Lease, LeaseAnswer, Page, Pin, Planning, Record, Regroup, Slice, Work};
-use headrace_core::job::{Conditions, Job, Limits, Pass, Phase, Planned, Recorded, Tally};
-use headrace_core::output::file::{Content, FragmentName, OutputFileName, OutputKind, Part, Tail};
+use headrace_core::job::OmittedSubjects;
+use headrace_core::job::task::{TaskCompletion, Cursor, Encoding, Lease, LeaseOutcome, Checkpoint, Pin, PlanInput, TaskUpdate, NextRound, Slice, Work};
+use headrace_core::job::{RecordConditions, Job, JobSettings, ReadMode, Phase, Planned, RecordOutcome, Counters};
+use headrace_core::job::file::{FileSummary, Fragment, FragmentName, OutputFile, OutputFileName, OutputKind};
 use headrace_core::ports::{JobStore, LeaseSettings, TaskStore};
-use headrace_core::request::{Container, ExportRequest};
+use headrace_core::vocab::container::Container;
+use headrace_core::request::ExportRequest;
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::error::StoreError;
 use headrace_core::vocab::ids::{Caller, JobId, TaskId};
-use headrace_fhir::{Instant, ResourceType};
+use headrace_fhir::definitions::ResourceType;
+use headrace_fhir::instant::Instant;
 
-use super::{BoxError, Held};
+use super::{BoxError, CaseResult};
 
 pub use jobs::*;
 pub use keys::*;
@@ -41,59 +43,60 @@ macro_rules! job_store_contract {
             $name,
             $open,
             [
-                a_recorded_job_is_read_back_whole,
+                a_recorded_job_is_read_back_unchanged,
                 recording_a_job_again_changes_nothing,
-                a_job_ends_as_the_state_table_says,
-                only_written_parts_are_listed,
-                what_is_due_is_found_and_put_off_once,
-                a_task_is_leased_when_its_turn_has_come,
-                a_lease_keeps_others_away_until_it_runs_out,
-                a_restart_of_the_only_process_voids_leases,
-                tries_without_progress_are_used_up_and_the_last_fault_is_remembered,
-                progress_and_yielding_give_all_tries_back,
-                a_fenced_off_attempt_changes_nothing,
-                p10_after_a_job_has_ended_nothing_is_recorded,
-                what_a_dead_plan_left_behind_is_never_leased,
+                a_job_ends_according_to_the_state_table,
+                only_written_output_files_are_listed,
+                due_items_are_found_and_postponed_only_once,
+                a_task_is_leased_only_in_its_phase,
+                a_task_is_not_leased_again_before_its_lease_expires,
+                a_restart_of_the_only_process_voids_its_leases,
+                attempts_without_progress_are_limited_and_the_last_error_is_kept,
+                a_checkpoint_resets_the_attempt_count_and_a_yield_does_not,
+                an_attempt_with_an_old_fencing_token_changes_nothing,
+                p10_nothing_is_recorded_after_a_job_has_ended,
+                tasks_of_an_abandoned_plan_attempt_are_never_leased,
                 p5_files_and_cursor_are_recorded_together_or_not_at_all,
-                numbers_have_no_gaps_however_many_claim_at_once,
-                a_claim_survives_its_attempt,
+                file_numbers_have_no_gaps_under_concurrent_reservations,
+                a_reserved_file_number_survives_its_attempt,
                 p6_a_task_is_counted_once,
-                a_step_that_landed_unanswered_is_not_repeated,
-                rounds_of_gathering_come_back_to_the_finish,
-                tails_are_listed_by_round_in_order,
-                a_round_does_what_its_phase_says_and_a_fresh_one_forgets_what_was_counted,
-                what_a_task_has_to_do_can_be_read_again,
-                dropped_parts_leave_no_gap_and_their_numbers_are_free_again,
-                a_fenced_off_finish_drops_no_parts,
-                limits_are_exact_however_many_ask_at_once,
-                a_limit_that_is_set_later_counts_what_is_at_work_already,
-                every_end_frees_one_place_and_none_frees_two,
-                a_job_that_waits_is_nobodys_work_and_ends_without_freeing_a_place,
-                a_waiting_job_begins_once_and_only_where_there_is_room,
-                those_that_wait_stand_in_line_oldest_first,
-                a_clients_own_limit_counts_and_stays_with_a_job_that_waits,
-                a_key_starts_one_job_however_often_it_comes,
-                a_key_belongs_to_one_caller_and_one_request,
-                a_kick_off_that_is_refused_leaves_its_key_unused,
-                a_caller_lists_its_own_jobs_newest_first_page_by_page,
-                a_cursor_leads_nowhere_but_into_the_callers_own_list,
+                an_update_whose_response_was_lost_is_not_applied_twice,
+                the_finalize_task_runs_again_after_each_merge_round,
+                fragments_are_listed_by_round_in_order,
+                a_round_runs_the_work_of_its_phase_and_may_reset_the_counters,
+                the_work_of_a_task_can_be_read_after_it_closed,
+                dropping_all_output_files_frees_their_numbers,
+                a_finalize_task_with_an_old_fencing_token_drops_no_output_files,
+                quotas_are_exact_under_concurrent_kick_offs,
+                a_quota_that_is_set_later_counts_running_jobs,
+                every_ended_job_frees_exactly_one_slot,
+                a_queued_job_has_no_task_to_lease_and_ends_without_freeing_a_slot,
+                a_queued_job_starts_once_and_only_if_a_slot_is_free,
+                queued_jobs_are_listed_oldest_first,
+                a_clients_own_quota_applies_and_is_kept_with_a_queued_job,
+                an_idempotency_key_starts_only_one_job,
+                an_idempotency_key_belongs_to_one_caller_and_one_request,
+                a_rejected_kick_off_leaves_its_idempotency_key_unused,
+                a_caller_lists_its_own_jobs_newest_first_in_pages,
+                a_list_cursor_reaches_only_the_callers_own_jobs,
             ]
         );
     };
 }
 
-/// When the sample job was recorded.
+/// Creation time of the sample jobs.
 const T0: Millis = Millis(1_769_846_400_000);
 
-const TERMS: LeaseSettings = LeaseSettings { length: Duration::from_secs(60), tries: 3, void_before: Millis(0) };
+const LEASE_SETTINGS: LeaseSettings = LeaseSettings { duration: Duration::from_secs(60), max_attempts: 3, void_before: Millis(0) };
 
+/// Returns the time `seconds` after [`T0`].
 fn after(seconds: u64) -> Millis {
     T0 + Duration::from_secs(seconds)
 }
 
-/// A job with something in every field that can be set at its beginning.
-fn sample(n: u8) -> Result<Job, BoxError> {
-    let types = ["Observation", "Patient"].into_iter().filter_map(ResourceType::named).collect();
+/// Creates the `n`th job, with a value in every field that a new job can have.
+fn sample_job(n: u8) -> Result<Job, BoxError> {
+    let types = ["Observation", "Patient"].into_iter().filter_map(ResourceType::parse).collect();
     let request = ExportRequest {
         types: Some(types),
         since: Some(Instant::parse("2025-01-01T00:00:00.123456789Z")?),
@@ -103,15 +106,15 @@ fn sample(n: u8) -> Result<Job, BoxError> {
     Ok(Job {
         request_url: "https://example.org/fhir/$export?_type=Observation%2CPatient".into(),
         base: "https://example.org/fhir".into(),
-        limits: Limits { file_bytes: 5_000_000_000, retention_seconds: 7, deadline_seconds: 11 },
+        settings: JobSettings { file_bytes: 5_000_000_000, retention_seconds: 7, deadline_seconds: 11 },
         requires_access_token: true,
         ..Job::accepted(JobId::from_random([n; 16]), Caller("arn:aws:iam::111122223333:user/ß☃".into()), request, T0)
     })
 }
 
-/// Records a job without limits and keys.
-async fn record(store: &impl JobStore, job: &Job) -> Held {
-    assert_eq!(store.record_job(job, &Planning::default(), &Conditions::default(), &Agent::service()).await?, Recorded::Yes);
+/// Stores a job without quotas and idempotency key.
+async fn record_job(store: &impl JobStore, job: &Job) -> CaseResult {
+    assert_eq!(store.record_job(job, &PlanInput::default(), &RecordConditions::default(), &Agent::service()).await?, RecordOutcome::Recorded);
     Ok(())
 }
 
@@ -120,11 +123,11 @@ fn task(job: &Job, task: u32) -> TaskId {
 }
 
 fn kind(name: &str) -> Result<OutputKind, BoxError> {
-    Ok(OutputKind::named(name).ok_or("no such kind")?)
+    Ok(OutputKind::parse(name).ok_or("no such kind")?)
 }
 
-fn content(n: u64) -> Content {
-    Content { bytes: 1_000 + n, lines: n, crc64: u64::MAX - n }
+fn content(n: u64) -> FileSummary {
+    FileSummary { bytes: 1_000 + n, lines: n, crc64: u64::MAX - n }
 }
 
 fn read_work(n: u32) -> Work {
@@ -132,89 +135,91 @@ fn read_work(n: u32) -> Work {
     Work::Read(vec![Slice { pin, encoding: Encoding::Plain, start: 5, end: 1 << 40 }])
 }
 
-fn planned(tasks: u32) -> Planned {
-    Planned { transaction_time: after(1), tasks, source_bytes: 1 << 50, pass: Pass::Direct, roster: None, left_out: LeftOut::default() }
+fn plan_result(tasks: u32) -> Planned {
+    Planned { transaction_time: after(1), tasks, source_bytes: 1 << 50, read_mode: ReadMode::SinglePass, patient_set: None, omitted: OmittedSubjects::default() }
 }
 
-/// A round that gathers.
-fn regroup(tasks: u32, round: u32) -> Regroup {
-    Regroup { tasks, phase: Phase::Gather, tails_from: round, is_fresh: false }
+/// Returns a merge round with this number of tasks.
+fn next_round(tasks: u32, round: u32) -> NextRound {
+    NextRound { tasks, phase: Phase::Merge, first_unmerged_round: round, resets_counters: false }
 }
 
-/// The lease that must be given.
+/// Leases a task. Fails if the lease is refused.
 async fn lease(store: &impl TaskStore, job: &Job, number: u32, now: Millis) -> Result<Lease, BoxError> {
-    match store.lease_task(&task(job, number), TERMS, now).await? {
-        LeaseAnswer::Yours(lease) => Ok(*lease),
-        other @ (LeaseAnswer::NotNow | LeaseAnswer::Gone | LeaseAnswer::Exhausted(_)) => {
+    match store.lease_task(&task(job, number), LEASE_SETTINGS, now).await? {
+        LeaseOutcome::Granted(lease) => Ok(*lease),
+        other @ (LeaseOutcome::Unavailable | LeaseOutcome::Obsolete | LeaseOutcome::Exhausted(_)) => {
             Err(format!("task {number} was not leased: {other:?}").into())
         }
     }
 }
 
-async fn is_refused(store: &impl TaskStore, job: &Job, number: u32, now: Millis) -> Result<LeaseAnswer, BoxError> {
-    match store.lease_task(&task(job, number), TERMS, now).await? {
-        LeaseAnswer::Yours(lease) => Err(format!("task {number} was leased: {lease:?}").into()),
-        refused @ (LeaseAnswer::NotNow | LeaseAnswer::Gone | LeaseAnswer::Exhausted(_)) => Ok(refused),
+/// Tries to lease a task and returns the refusal. Fails if the lease is granted.
+async fn lease_refusal(store: &impl TaskStore, job: &Job, number: u32, now: Millis) -> Result<LeaseOutcome, BoxError> {
+    match store.lease_task(&task(job, number), LEASE_SETTINGS, now).await? {
+        LeaseOutcome::Granted(lease) => Err(format!("task {number} was leased: {lease:?}").into()),
+        refused @ (LeaseOutcome::Unavailable | LeaseOutcome::Obsolete | LeaseOutcome::Exhausted(_)) => Ok(refused),
     }
 }
 
-async fn current(store: &impl JobStore, job: &Job) -> Result<Job, BoxError> {
-    Ok(store.job(&job.id).await?.ok_or("the job is gone")?)
+/// Reads the job again.
+async fn reload(store: &impl JobStore, job: &Job) -> Result<Job, BoxError> {
+    Ok(store.job(&job.id).await?.ok_or("the job is not found")?)
 }
 
-/// A job with so many reading tasks, planned and running.
-async fn running(store: &impl TaskStore, tasks: u32) -> Result<Job, BoxError> {
-    let job = sample(1)?;
-    record(store, &job).await?;
+/// Creates a running job with this number of read tasks.
+async fn running_job(store: &impl TaskStore, tasks: u32) -> Result<Job, BoxError> {
+    let job = sample_job(1)?;
+    record_job(store, &job).await?;
     let mut plan = lease(store, &job, 0, T0).await?;
-    let mut work = vec![(1, Work::Finish)];
+    let mut work = vec![(1, Work::Finalize)];
     work.extend((2..2 + tasks).map(|n| (n, read_work(n))));
-    store.record(&mut plan, Record::Tasks(work), after(60)).await?;
-    Ok(store.close_task(&plan, Close::Planned(planned(tasks))).await?)
+    store.update_task(&mut plan, TaskUpdate::AddTasks(work), after(60)).await?;
+    Ok(store.complete_task(&plan, TaskCompletion::Planned(plan_result(tasks))).await?)
 }
 
-fn page(lease: &Lease, tails: &[OutputKind], offset: u64) -> Page {
-    let name = |kind| FragmentName { kind, task: lease.task.task, attempt: lease.attempt, step: lease.step };
-    let tails = tails.iter().map(|kind| Tail { name: name(*kind), content: content(offset) }).collect();
-    let tally = Tally { source_bytes: offset, resources: offset + 1, refused: offset + 2 };
-    Page { part: lease.claim.map(|name| Part { name, content: content(offset) }), tails, cursor: Cursor { item: 0, offset }, tally }
+fn checkpoint(lease: &Lease, fragments: &[OutputKind], offset: u64) -> Checkpoint {
+    let name = |kind| FragmentName { kind, task: lease.task.task, attempt: lease.attempt, fencing_token: lease.fencing_token };
+    let fragments = fragments.iter().map(|kind| Fragment { name: name(*kind), summary: content(offset) }).collect();
+    let counters = Counters { source_bytes: offset, resources: offset + 1, lines_rejected: offset + 2 };
+    Checkpoint { output_file: lease.reserved_file.map(|name| OutputFile { name, summary: content(offset) }), fragments: fragments, cursor: Cursor { item: 0, offset }, counters }
 }
 
-/// Fails unless somebody else moved it first.
-fn must_be_stale<T: std::fmt::Debug>(what: &str, result: Result<T, StoreError>) -> Result<(), BoxError> {
+/// Fails unless the result is [`StoreError::Stale`].
+fn assert_stale<T: std::fmt::Debug>(what: &str, result: Result<T, StoreError>) -> Result<(), BoxError> {
     match result {
         Err(StoreError::Stale) => Ok(()),
-        other => Err(format!("{what} must be stale, and is {other:?}").into()),
+        other => Err(format!("{what} must be stale, but the result is {other:?}").into()),
     }
 }
 
-/// Every record and close that there is, tried on copies of a lease that is over: each must be stale and change nothing.
-async fn all_must_be_stale(store: &impl TaskStore, lease: &Lease) -> Result<(), BoxError> {
+/// Tries every update and completion with copies of an outdated lease. Each must be stale and change nothing.
+async fn assert_all_updates_are_stale(store: &impl TaskStore, lease: &Lease) -> Result<(), BoxError> {
     use headrace_core::job::task::Release;
-    let part = Part { name: OutputFileName { kind: kind("Patient")?, number: 1 }, content: content(9) };
-    let records = [
-        Record::Heartbeat,
-        Record::Tasks(vec![(77, read_work(77))]),
-        Record::Claim(kind("Patient")?),
-        Record::Page(Page { part: Some(part), ..page(lease, &[kind("Observation")?], 9) }),
-        Record::Page(page(lease, &[kind("Observation")?], 9)),
-        Record::Release(Release::Yield),
-        Record::Release(Release::Fault("too late".into())),
+    let output_file = OutputFile { name: OutputFileName { kind: kind("Patient")?, number: 1 }, summary: content(9) };
+    let updates = [
+        TaskUpdate::Heartbeat,
+        TaskUpdate::AddTasks(vec![(77, read_work(77))]),
+        TaskUpdate::ReserveFile(kind("Patient")?),
+        TaskUpdate::Checkpoint(Checkpoint { output_file: Some(output_file), ..checkpoint(lease, &[kind("Observation")?], 9) }),
+        TaskUpdate::Checkpoint(checkpoint(lease, &[kind("Observation")?], 9)),
+        TaskUpdate::Release(Release::Yield),
+        TaskUpdate::Release(Release::Fault("too late".into())),
     ];
     let job = store.job(&lease.task.job).await?;
-    let parts = store.parts(&lease.task.job).await?;
-    let tails = store.tails(&lease.task.job, lease.job.round..=lease.job.round).await?;
-    for record in records {
+    let output_files = store.output_files(&lease.task.job).await?;
+    let fragments = store.fragments(&lease.task.job, lease.job.round..=lease.job.round).await?;
+    for update in updates {
         let mut copy = lease.clone();
-        let said = format!("{record:?}");
-        must_be_stale(&said, store.record(&mut copy, record, lease.until + TERMS.length * 100).await)?;
-        assert_eq!(copy, *lease, "{said}");
+        let description = format!("{update:?}");
+        assert_stale(&description, store.update_task(&mut copy, update, lease.until + LEASE_SETTINGS.duration * 100).await)?;
+        assert_eq!(copy, *lease, "{description}");
     }
-    for close in [Close::Planned(planned(9)), Close::Done, Close::Regroup(regroup(9, 1)), Close::Finished(after(9))] {
-        must_be_stale(&format!("{close:?}"), store.close_task(lease, close).await)?;
+    for completion in [TaskCompletion::Planned(plan_result(9)), TaskCompletion::Done, TaskCompletion::NextRound(next_round(9, 1)), TaskCompletion::JobComplete(after(9))] {
+        assert_stale(&format!("{completion:?}"), store.complete_task(lease, completion).await)?;
     }
     assert_eq!(store.job(&lease.task.job).await?, job);
-    assert_eq!(store.parts(&lease.task.job).await?, parts);
-    assert_eq!(store.tails(&lease.task.job, lease.job.round..=lease.job.round).await?, tails);
+    assert_eq!(store.output_files(&lease.task.job).await?, output_files);
+    assert_eq!(store.fragments(&lease.task.job, lease.job.round..=lease.job.round).await?, fragments);
     Ok(())
 }

@@ -1,84 +1,85 @@
-//! The sample lake: twelve invented people in a small invented town and what their clinics wrote down about them.
+//! Generator of the sample lake: the health records of twelve invented patients.
 //!
-//! All of it is made here, by plain arithmetic from one seed, so the same program writes the same bytes on every
-//! machine. Codes are real (SNOMED CT, LOINC, RxNorm, CVX, HL7), people and places are not. The files differ in name,
-//! depth, packing and line ending on purpose: together they show what a lake may look like.
+//! Everything is computed from one seed, so the generator writes the same bytes on every machine. Codes are real (SNOMED CT,
+//! LOINC, RxNorm, CVX, HL7), people and places are invented. The files differ in name, depth, compression and line endings on
+//! purpose, to cover the layouts that a lake may have.
 
 use std::path::Path;
 
-use super::codec::{Packing, Sink};
+use super::compression::{Compression, CompressedFile};
 use super::json::{Json, Spacing};
-use super::{LakeError, must_be_empty};
+use super::{LakeError, check_is_empty};
 
-mod care;
-mod measures;
-mod papers;
+mod clinical;
+mod observations;
+mod documents;
 mod people;
 
-/// Any other number makes another lake of the same shape.
+/// Seed of all random values. Another seed gives another lake with the same structure.
 const SEED: u64 = 0x4845_4144_5241_4345;
 
 /// Writes the sample lake into an empty folder.
 pub fn write(dir: &Path) -> Result<(), LakeError> {
-    must_be_empty(dir)?;
+    check_is_empty(dir)?;
     let resources = resources();
     for file in FILES {
         let path = dir.join(file.name);
-        let packing = Packing::of(&path).unwrap_or(Packing::Plain);
-        let mut sink = Sink::create(&path, packing).map_err(LakeError::at(&path))?;
-        sink.write(file.text(&resources).as_bytes()).map_err(LakeError::at(&path))?;
-        sink.finish().map_err(LakeError::at(&path))?;
+        let compression = Compression::from_path(&path).unwrap_or(Compression::Plain);
+        let mut output = CompressedFile::create(&path, compression).map_err(LakeError::at(&path))?;
+        output.write(file.text(&resources).as_bytes()).map_err(LakeError::at(&path))?;
+        output.close().map_err(LakeError::at(&path))?;
     }
     Ok(())
 }
 
-/// One file of the lake: what it holds and how it is written.
-struct LakeFile {
+/// File of the lake: its contents and format.
+struct SampleFile {
     name: &'static str,
-    holds: fn(&Resource) -> bool,
-    newline: &'static str,
-    /// Whether a newline follows the last line too.
-    ended: bool,
+    contains: fn(&Resource) -> bool,
+    line_ending: &'static str,
+    /// True if the last line ends with a newline too.
+    ends_with_newline: bool,
     spacing: Spacing,
 }
 
-const fn file(name: &'static str, holds: fn(&Resource) -> bool) -> LakeFile {
-    LakeFile { name, holds, newline: "\n", ended: true, spacing: Spacing::Tight }
+/// Describes a file with the usual format.
+const fn file(name: &'static str, contains: fn(&Resource) -> bool) -> SampleFile {
+    SampleFile { name, contains, line_ending: "\n", ends_with_newline: true, spacing: Spacing::Compact }
 }
 
-const FILES: [LakeFile; 14] = [
+const FILES: [SampleFile; 14] = [
     file("Patient.ndjson", |it| it.kind == "Patient"),
-    LakeFile { ended: false, ..file("Organization.ndjson", |it| it.kind == "Organization") },
-    LakeFile { newline: "\r\n", ..file("Practitioner.ndjson", |it| it.kind == "Practitioner") },
+    SampleFile { ends_with_newline: false, ..file("Organization.ndjson", |it| it.kind == "Organization") },
+    SampleFile { line_ending: "\r\n", ..file("Practitioner.ndjson", |it| it.kind == "Practitioner") },
     file("Encounter/2023/visits.ndjson", |it| it.kind == "Encounter" && it.year == 2023),
     file("Encounter/2024/visits.ndjson", |it| it.kind == "Encounter" && it.year == 2024),
     file("Encounter/since-2025/visits.ndjson.gz", |it| it.kind == "Encounter" && it.year > 2024),
     file("Observation/vital-signs-0.ndjson", |it| it.kind == "Observation" && it.category == "vital-signs"),
     file("Observation/laboratory-1.ndjson.gz", |it| it.kind == "Observation" && it.category == "laboratory"),
     file("type=Condition/part-0.ndjson.zst", |it| it.kind == "Condition"),
-    LakeFile { spacing: Spacing::Airy, ..file("MedicationRequest.000.ndjson", |it| it.kind == "MedicationRequest") },
+    SampleFile { spacing: Spacing::Spaced, ..file("MedicationRequest.000.ndjson", |it| it.kind == "MedicationRequest") },
     file("DocumentReference.ndjson", |it| it.kind == "DocumentReference"),
     file("type=Group/groups.ndjson", |it| it.kind == "Group"),
     file("Claim/claims.ndjson", |it| it.kind == "Claim"),
-    // The line's own resourceType decides: this file holds all that no other does.
+    // Types of lines are read from their resourceType, so a file may hold several. This one holds the rest.
     file("other/mixed.ndjson", |it| match it.kind {
         "Observation" => it.category == "social-history",
         kind => ["Procedure", "Immunization", "AllergyIntolerance", "DiagnosticReport", "CarePlan"].contains(&kind),
     }),
 ];
 
-impl LakeFile {
+impl SampleFile {
     fn text(&self, resources: &[Resource]) -> String {
-        let chosen = resources.iter().filter(|resource| (self.holds)(resource));
-        let mut lines = chosen.map(|resource| resource.body.line(self.spacing)).collect::<Vec<_>>();
-        if self.ended {
+        let chosen = resources.iter().filter(|resource| (self.contains)(resource));
+        let mut lines = chosen.map(|resource| resource.body.to_line(self.spacing)).collect::<Vec<_>>();
+        if self.ends_with_newline {
             lines.push(String::new());
         }
-        lines.join(self.newline)
+        lines.join(self.line_ending)
     }
 }
 
-/// One resource and what the choice of its file needs to know.
+/// Resource, with the properties that select its file.
 struct Resource {
     kind: &'static str,
     category: &'static str,
@@ -86,54 +87,53 @@ struct Resource {
     body: Json,
 }
 
-/// All resources of the lake.
+/// Generates all resources of the lake.
 fn resources() -> Vec<Resource> {
-    let mut town = Town { draw: Draw::new(SEED), written: 0, resources: Vec::new() };
-    town.people();
-    for person in &people::PERSONS {
-        let visits = town.visits(person);
-        let problems = town.care(person, &visits);
-        let labs = town.measures(person, &visits);
-        town.papers(person, &visits, &problems, &labs);
+    let mut builder = LakeBuilder { random: Random::new(SEED), written: 0, resources: Vec::new() };
+    builder.add_people();
+    for patient in &people::PATIENTS {
+        let visits = builder.add_encounters(patient);
+        let problems = builder.add_clinical_records(patient, &visits);
+        let labs = builder.add_observations(patient, &visits);
+        builder.add_documents(patient, &visits, &problems, &labs);
     }
-    town.groups();
-    // What was made in one order is spread over the files in another: mixed files really are mixed.
-    town.resources
+    builder.add_groups();
+    // Resources stay in the order of generation, so that the types in mixed files alternate.
+    builder.resources
 }
 
-/// The lake while it is made.
-struct Town {
-    draw: Draw,
+/// Lake under construction.
+struct LakeBuilder {
+    random: Random,
     written: usize,
     resources: Vec<Resource>,
 }
 
-/// One encounter, as far as others refer to it.
-struct Visit {
+/// Properties of an encounter that other resources need.
+struct VisitSummary {
     id: String,
     practitioner: &'static str,
-    start: Moment,
+    start: Timestamp,
 }
 
-impl Visit {
+impl VisitSummary {
     fn reference(&self) -> Json {
-        refer("Encounter", &self.id)
+        reference_to("Encounter", &self.id)
     }
 }
 
-impl Town {
-    /// Adds a resource. `members` follow `resourceType`, `id` and `meta`; every ninth spells its type last, which is
-    /// as good JSON as any.
-    fn add(&mut self, kind: &'static str, id: &str, happened: Moment, members: Json) {
-        self.add_sorted(kind, "", id, happened, members);
+impl LakeBuilder {
+    /// Adds a resource. `members` follow `resourceType`, `id` and `meta`. Every ninth resource has its type last, which is valid too.
+    fn add_resource(&mut self, kind: &'static str, id: &str, happened: Timestamp, members: Json) {
+        self.add_with_category(kind, "", id, happened, members);
     }
 
-    /// The same with a category, for types that are spread over several files.
-    fn add_sorted(&mut self, kind: &'static str, category: &'static str, id: &str, happened: Moment, members: Json) {
+    /// Adds a resource like [`Self::add_resource`], with the category that selects its file.
+    fn add_with_category(&mut self, kind: &'static str, category: &'static str, id: &str, happened: Timestamp, members: Json) {
         let version = pick(&[1, 1, 1, 2, 1, 1, 3, 1, 1, 2, 4], self.written);
-        let days = self.draw.below(12) + (version - 1) * 9;
-        let updated = happened.plus_days(days).plus_seconds(self.draw.below(9_000) + 600);
-        let milliseconds = self.draw.below(1000);
+        let days = self.random.below(12) + (version - 1) * 9;
+        let updated = happened.plus_days(days).plus_seconds(self.random.below(9_000) + 600);
+        let milliseconds = self.random.below(1000);
         let mut meta =
             vec![("versionId", Json::from(version.to_string())), ("lastUpdated", Json::from(updated.instant(self.written, milliseconds)))];
         if kind == "Patient" {
@@ -141,20 +141,20 @@ impl Town {
             meta.push(("security", Json::from(vec![coding(security, "HTEST", "test health data")])));
         }
         let mut all = vec![("id", Json::from(id)), ("meta", Json::Object(meta))];
-        let place = if self.written % 9 == 8 { None } else { Some(0) };
+        let type_index = if self.written % 9 == 8 { None } else { Some(0) };
         if let Json::Object(members) = members {
             all.extend(members);
         }
-        all.insert(place.unwrap_or(all.len()), ("resourceType", Json::from(kind)));
+        all.insert(type_index.unwrap_or(all.len()), ("resourceType", Json::from(kind)));
         self.written += 1;
         self.resources.push(Resource { kind, category, year: happened.year(), body: Json::Object(all) });
     }
 }
 
-/// SplitMix64: small, good enough, and the same everywhere.
-pub(super) struct Draw(u64);
+/// SplitMix64 random number generator. It gives the same numbers on every platform.
+pub(super) struct Random(u64);
 
-impl Draw {
+impl Random {
     pub(super) fn new(seed: u64) -> Self {
         Self(seed)
     }
@@ -167,19 +167,19 @@ impl Draw {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number from 0 to `limit - 1`.
+    /// Returns a number from 0 to `limit - 1`.
     pub(super) fn below(&mut self, limit: i64) -> i64 {
         let limit = limit.max(1).unsigned_abs();
         i64::try_from(self.next() % limit).unwrap_or_default()
     }
 
-    /// One of `letters`.
+    /// Returns one of `letters`.
     pub(super) fn letter(&mut self, letters: &[u8]) -> u8 {
         let index = self.next() % (letters.len() as u64).max(1);
         usize::try_from(index).ok().and_then(|index| letters.get(index)).copied().unwrap_or(b'0')
     }
 
-    /// A UUID of version 4.
+    /// Returns a version 4 UUID.
     fn uuid(&mut self) -> String {
         let (high, low) = (self.next(), self.next());
         format!(
@@ -194,12 +194,12 @@ impl Draw {
     }
 }
 
-/// Seconds since 1970 in UTC.
+/// Time in seconds since 1970, in UTC.
 #[derive(Debug, Clone, Copy)]
-struct Moment(i64);
+struct Timestamp(i64);
 
-impl Moment {
-    /// 9 January 2023, a Monday: the day the town's records begin.
+impl Timestamp {
+    /// Start of the records: 9 January 2023.
     const START: Self = Self(19_366 * 86_400);
 
     fn plus_days(self, days: i64) -> Self {
@@ -210,7 +210,7 @@ impl Moment {
         Self(self.0 + seconds)
     }
 
-    /// Year, month and day, by Howard Hinnant's `civil_from_days`.
+    /// Computes year, month and day, by Howard Hinnant's `civil_from_days`.
     fn civil(self) -> (i64, i64, i64) {
         let days = self.0.div_euclid(86_400) + 719_468;
         let (era, of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
@@ -225,7 +225,7 @@ impl Moment {
         self.civil().0
     }
 
-    /// `2024-03-05`
+    /// Formats the date: `2024-03-05`.
     fn date(self) -> String {
         let (year, month, day) = self.civil();
         format!("{year:04}-{month:02}-{day:02}")
@@ -236,13 +236,13 @@ impl Moment {
         format!("{:02}:{:02}:{:02}", second / 3600, second / 60 % 60, second % 60)
     }
 
-    /// `2024-03-05T10:20:30+01:00`; the town keeps winter time.
+    /// Formats date and time with a fixed offset: `2024-03-05T10:20:30+01:00`.
     fn date_time(self) -> String {
         let local = self.plus_seconds(3600);
         format!("{}T{}+01:00", local.date(), local.clock())
     }
 
-    /// One of the spellings a FHIR instant may have: milliseconds, whole seconds with an offset, microseconds.
+    /// Formats a FHIR instant in one of three ways: with milliseconds, whole seconds and an offset, or microseconds.
     fn instant(self, kind: usize, milliseconds: i64) -> String {
         match kind % 13 {
             5 => self.date_time(),
@@ -252,44 +252,44 @@ impl Moment {
     }
 }
 
-/// `Reference` by type and id.
-fn refer(kind: &str, id: &str) -> Json {
+/// Builds a `Reference` by type and id.
+fn reference_to(kind: &str, id: &str) -> Json {
     Json::Object(vec![("reference", Json::from(format!("{kind}/{id}")))])
 }
 
-/// `Coding`
+/// Builds a `Coding`.
 fn coding(system: &str, code: &str, display: &str) -> Json {
     Json::Object(vec![("system", system.into()), ("code", code.into()), ("display", display.into())])
 }
 
-/// `CodeableConcept` with one coding and its display as text.
+/// Builds a `CodeableConcept` with one coding and its display as text.
 fn concept(system: &str, code: &str, display: &str) -> Json {
     Json::Object(vec![("coding", Json::from(vec![coding(system, code, display)])), ("text", display.into())])
 }
 
-/// `CodeableConcept` with one coding that needs no words.
+/// Builds a `CodeableConcept` with one coding without display.
 fn code(system: &str, code: &str) -> Json {
     let coding = Json::Object(vec![("system", system.into()), ("code", code.into())]);
     Json::Object(vec![("coding", Json::from(vec![coding]))])
 }
 
-/// A decimal with just as many places as told: `decimal(110, 2)` is `1.10`.
+/// Builds a decimal with a fixed number of places: `decimal(110, 2)` is `1.10`.
 fn decimal(scaled: i64, places: u32) -> Json {
     let unit = 10_i64.pow(places);
     let (whole, part) = (scaled / unit, (scaled % unit).abs());
     let sign = if scaled < 0 && whole == 0 { "-" } else { "" };
-    Json::Spelled(match places {
+    Json::Raw(match places {
         0 => whole.to_string(),
         _ => format!("{sign}{whole}.{part:0width$}", width = places as usize),
     })
 }
 
-/// `Quantity` in UCUM units.
+/// Builds a `Quantity` with a UCUM unit.
 fn quantity(value: Json, unit: &str, ucum: &str) -> Json {
     Json::Object(vec![("value", value), ("unit", unit.into()), ("system", "http://unitsofmeasure.org".into()), ("code", ucum.into())])
 }
 
-/// One of the items, counted around.
+/// Returns the item at index `n` modulo the number of items.
 #[expect(clippy::indexing_slicing, reason = "the remainder of a division by N is below N")]
 fn pick<T: Copy, const N: usize>(items: &[T; N], n: usize) -> T {
     items[n % N]

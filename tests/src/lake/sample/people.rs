@@ -1,10 +1,10 @@
-//! Who lives and works in the town: patients, practitioners, organizations, groups.
+//! Patients, practitioners, organizations and groups.
 
 use super::super::json::{Json, list, object};
-use super::{LOINC, Moment, SNOMED, Town, coding, concept, decimal, refer};
+use super::{LOINC, Timestamp, SNOMED, LakeBuilder, coding, concept, decimal, reference_to};
 
-/// One patient's story, from which the rest follows.
-pub(super) struct Person {
+/// Properties of a patient, from which all its resources are generated.
+pub(super) struct PatientProfile {
     pub(super) number: usize,
     pub(super) id: &'static str,
     family: &'static str,
@@ -14,11 +14,11 @@ pub(super) struct Person {
     street: &'static str,
     language: (&'static str, &'static str),
     marital: Option<(&'static str, &'static str)>,
-    /// Numbers of the conditions in `care`.
+    /// Numbers of the conditions in `add_clinical_records`.
     pub(super) problems: &'static [usize],
-    /// Numbers of the allergies in `care`.
+    /// Numbers of the allergies in `add_clinical_records`.
     pub(super) allergies: &'static [usize],
-    /// Number of the smoking status in `measures`.
+    /// Number of the smoking status in `add_observations`.
     pub(super) smoking: usize,
     /// Body height in millimetres.
     pub(super) height: i64,
@@ -32,23 +32,23 @@ const SINGLE: Option<(&str, &str)> = Some(("S", "Never Married"));
 const WIDOWED: Option<(&str, &str)> = Some(("W", "Widowed"));
 
 #[rustfmt::skip]
-pub(super) const PERSONS: [Person; 12] = [
-    Person { number: 0, id: "hr-patient-01", family: "Okonlind", given: &["Amara", "Joy"], gender: "female", birth: "1961-04-17", street: "3 Weir Lane", language: ENGLISH, marital: MARRIED, problems: &[0, 1, 2], allergies: &[0], smoking: 1, height: 1684, weight: 81_300 },
-    Person { number: 1, id: "hr-patient-02", family: "Beaumarchand", given: &["Théo"], gender: "male", birth: "1987-11-02", street: "18 quai de l'Écluse", language: ("fr", "Français"), marital: SINGLE, problems: &[3, 7], allergies: &[1], smoking: 0, height: 1790, weight: 74_000 },
-    Person { number: 2, id: "hr-patient-03", family: "黒石", given: &["陽向"], gender: "female", birth: "1994-07-30", street: "水門通り 5-2", language: ("ja", "日本語"), marital: SINGLE, problems: &[4], allergies: &[], smoking: 0, height: 1580, weight: 52_600 },
-    Person { number: 3, id: "hr-patient-04", family: "Quintavalle", given: &["Marisol", "Inés"], gender: "female", birth: "1949", street: "44 Millrace Street", language: ("es", "Español"), marital: WIDOWED, problems: &[0, 1, 8], allergies: &[2], smoking: 1, height: 1550, weight: 68_450 },
-    Person { number: 4, id: "hr-patient-05", family: "Sandvatn", given: &["Eirik"], gender: "male", birth: "1972-02-29", street: "Bekkeveien 9", language: ("nb", "Norsk bokmål"), marital: MARRIED, problems: &[1, 2], allergies: &[], smoking: 2, height: 1862, weight: 96_100 },
-    Person { number: 5, id: "hr-patient-06", family: "Ramanathil", given: &["Priya"], gender: "female", birth: "1990-09-08", street: "7 Sluice Court", language: ENGLISH, marital: MARRIED, problems: &[5, 7], allergies: &[3], smoking: 0, height: 1632, weight: 59_000 },
-    Person { number: 6, id: "hr-patient-07", family: "Zawierka", given: &["Łukasz"], gender: "male", birth: "1955-12-24", street: "ul. Młyńska 12", language: ("pl", "Polski"), marital: MARRIED, problems: &[6, 2], allergies: &[], smoking: 1, height: 1748, weight: 88_250 },
-    Person { number: 7, id: "hr-patient-08", family: "Thistlewick", given: &["Nell"], gender: "female", birth: "2019-05-21", street: "21 Penstock Road", language: ENGLISH, marital: None, problems: &[9, 3], allergies: &[1, 3], smoking: 0, height: 1105, weight: 18_900 },
-    Person { number: 8, id: "hr-patient-09", family: "Oyelanka", given: &["Samuel", "Ade"], gender: "male", birth: "1938-01-15", street: "2 Tailrace Close", language: ENGLISH, marital: WIDOWED, problems: &[0, 1, 6, 8], allergies: &[0], smoking: 1, height: 1701, weight: 71_700 },
-    Person { number: 9, id: "hr-patient-10", family: "Vestergrens", given: &["Ingrid"], gender: "female", birth: "1968-06", street: "Kvarngatan 31", language: ("sv", "Svenska"), marital: SINGLE, problems: &[5, 10], allergies: &[], smoking: 0, height: 1715, weight: 66_000 },
-    Person { number: 10, id: "hr-patient-11", family: "Adomensa", given: &["Kofi"], gender: "male", birth: "1999-10-10", street: "60 Spillway Avenue", language: ENGLISH, marital: SINGLE, problems: &[10], allergies: &[], smoking: 2, height: 1820, weight: 79_500 },
-    Person { number: 11, id: "hr-patient-12", family: "Hallowmere", given: &["Wren"], gender: "other", birth: "2007-03-03", street: "5 Forebay Gardens", language: ENGLISH, marital: None, problems: &[4, 7], allergies: &[2], smoking: 0, height: 1660, weight: 55_050 },
+pub(super) const PATIENTS: [PatientProfile; 12] = [
+    PatientProfile { number: 0, id: "hr-patient-01", family: "Okonlind", given: &["Amara", "Joy"], gender: "female", birth: "1961-04-17", street: "3 Weir Lane", language: ENGLISH, marital: MARRIED, problems: &[0, 1, 2], allergies: &[0], smoking: 1, height: 1684, weight: 81_300 },
+    PatientProfile { number: 1, id: "hr-patient-02", family: "Beaumarchand", given: &["Théo"], gender: "male", birth: "1987-11-02", street: "18 quai de l'Écluse", language: ("fr", "Français"), marital: SINGLE, problems: &[3, 7], allergies: &[1], smoking: 0, height: 1790, weight: 74_000 },
+    PatientProfile { number: 2, id: "hr-patient-03", family: "黒石", given: &["陽向"], gender: "female", birth: "1994-07-30", street: "水門通り 5-2", language: ("ja", "日本語"), marital: SINGLE, problems: &[4], allergies: &[], smoking: 0, height: 1580, weight: 52_600 },
+    PatientProfile { number: 3, id: "hr-patient-04", family: "Quintavalle", given: &["Marisol", "Inés"], gender: "female", birth: "1949", street: "44 Millrace Street", language: ("es", "Español"), marital: WIDOWED, problems: &[0, 1, 8], allergies: &[2], smoking: 1, height: 1550, weight: 68_450 },
+    PatientProfile { number: 4, id: "hr-patient-05", family: "Sandvatn", given: &["Eirik"], gender: "male", birth: "1972-02-29", street: "Bekkeveien 9", language: ("nb", "Norsk bokmål"), marital: MARRIED, problems: &[1, 2], allergies: &[], smoking: 2, height: 1862, weight: 96_100 },
+    PatientProfile { number: 5, id: "hr-patient-06", family: "Ramanathil", given: &["Priya"], gender: "female", birth: "1990-09-08", street: "7 Sluice Court", language: ENGLISH, marital: MARRIED, problems: &[5, 7], allergies: &[3], smoking: 0, height: 1632, weight: 59_000 },
+    PatientProfile { number: 6, id: "hr-patient-07", family: "Zawierka", given: &["Łukasz"], gender: "male", birth: "1955-12-24", street: "ul. Młyńska 12", language: ("pl", "Polski"), marital: MARRIED, problems: &[6, 2], allergies: &[], smoking: 1, height: 1748, weight: 88_250 },
+    PatientProfile { number: 7, id: "hr-patient-08", family: "Thistlewick", given: &["Nell"], gender: "female", birth: "2019-05-21", street: "21 Penstock Road", language: ENGLISH, marital: None, problems: &[9, 3], allergies: &[1, 3], smoking: 0, height: 1105, weight: 18_900 },
+    PatientProfile { number: 8, id: "hr-patient-09", family: "Oyelanka", given: &["Samuel", "Ade"], gender: "male", birth: "1938-01-15", street: "2 Tailrace Close", language: ENGLISH, marital: WIDOWED, problems: &[0, 1, 6, 8], allergies: &[0], smoking: 1, height: 1701, weight: 71_700 },
+    PatientProfile { number: 9, id: "hr-patient-10", family: "Vestergrens", given: &["Ingrid"], gender: "female", birth: "1968-06", street: "Kvarngatan 31", language: ("sv", "Svenska"), marital: SINGLE, problems: &[5, 10], allergies: &[], smoking: 0, height: 1715, weight: 66_000 },
+    PatientProfile { number: 10, id: "hr-patient-11", family: "Adomensa", given: &["Kofi"], gender: "male", birth: "1999-10-10", street: "60 Spillway Avenue", language: ENGLISH, marital: SINGLE, problems: &[10], allergies: &[], smoking: 2, height: 1820, weight: 79_500 },
+    PatientProfile { number: 11, id: "hr-patient-12", family: "Hallowmere", given: &["Wren"], gender: "other", birth: "2007-03-03", street: "5 Forebay Gardens", language: ENGLISH, marital: None, problems: &[4, 7], allergies: &[2], smoking: 0, height: 1660, weight: 55_050 },
 ];
 
-impl Person {
-    /// Their `Reference`, with a name for people to read in every other patient.
+impl PatientProfile {
+    /// Builds a `Reference` to the patient. Every other patient's has a display.
     pub(super) fn reference(&self) -> Json {
         let name = (self.number % 2 == 1).then(|| self.full_name());
         object! { "reference": format!("Patient/{}", self.id), "display": name }
@@ -62,7 +62,7 @@ impl Person {
         }
     }
 
-    /// The practitioner who looks after them.
+    /// Returns the id of the patient's general practitioner.
     pub(super) fn practitioner(&self) -> &'static str {
         super::pick(&DOCTORS, self.number)
     }
@@ -75,17 +75,17 @@ pub(super) const INSURER: &str = "hr-org-insurer";
 pub(super) const DOCTORS: [&str; 4] = ["hr-prac-01", "hr-prac-02", "hr-prac-03", "hr-prac-04"];
 pub(super) const NURSES: [&str; 2] = ["hr-prac-05", "hr-prac-06"];
 
-impl Town {
-    /// Organizations, practitioners and patients.
-    pub(super) fn people(&mut self) {
-        self.organizations();
-        self.practitioners();
-        for person in &PERSONS {
-            self.patient(person);
+impl LakeBuilder {
+    /// Adds organizations, practitioners and patients.
+    pub(super) fn add_people(&mut self) {
+        self.add_organizations();
+        self.add_practitioners();
+        for patient in &PATIENTS {
+            self.add_patient(patient);
         }
     }
 
-    fn organizations(&mut self) {
+    fn add_organizations(&mut self) {
         let kinds = "http://terminology.hl7.org/CodeSystem/organization-type";
         let provider = || concept(kinds, "prov", "Healthcare Provider");
         let rows = [
@@ -104,13 +104,13 @@ impl Town {
                 "name": name,
                 "telecom": list![object! { "system": "phone", "value": format!("555-01{:02}", 10 + number), "use": "work" }],
                 "address": list![address(&format!("{} Headrace Square", number + 1))],
-                "partOf": parent.map(|id| refer("Organization", id)),
+                "partOf": parent.map(|id| reference_to("Organization", id)),
             };
-            self.add("Organization", id, Moment::START.plus_days(number as i64 * 140), body);
+            self.add_resource("Organization", id, Timestamp::START.plus_days(number as i64 * 140), body);
         }
     }
 
-    fn practitioners(&mut self) {
+    fn add_practitioners(&mut self) {
         let rows = [
             ("Marchetto", "Lucía", "female", "MD", "Doctor of Medicine"),
             ("Bjerkelund", "Håkon", "male", "MD", "Doctor of Medicine"),
@@ -136,32 +136,32 @@ impl Town {
                 "gender": gender,
                 "qualification": list![object! {
                     "code": concept("http://terminology.hl7.org/CodeSystem/v2-0360", degree, title),
-                    "issuer": refer("Organization", HOSPITAL),
+                    "issuer": reference_to("Organization", HOSPITAL),
                 }],
             };
-            self.add("Practitioner", id, Moment::START.plus_days(30 + number as i64 * 170), body);
+            self.add_resource("Practitioner", id, Timestamp::START.plus_days(30 + number as i64 * 170), body);
         }
     }
 
-    fn patient(&mut self, person: &Person) {
-        let number = person.number;
+    fn add_patient(&mut self, patient: &PatientProfile) {
+        let number = patient.number;
         let name = object! {
             "use": "official",
-            "text": (!number.is_multiple_of(3)).then(|| person.full_name()),
-            "family": person.family,
-            "given": person.given.iter().map(|name| Json::from(*name)).collect::<Vec<_>>(),
+            "text": (!number.is_multiple_of(3)).then(|| patient.full_name()),
+            "family": patient.family,
+            "given": patient.given.iter().map(|name| Json::from(*name)).collect::<Vec<_>>(),
         };
-        let romanised = (person.language.0 == "ja")
+        let romanised = (patient.language.0 == "ja")
             .then(|| object! { "use": "usual", "text": "Hinata Kuroishi", "family": "Kuroishi", "given": list!["Hinata"] });
         let mut names = vec![name];
         names.extend(romanised);
         let division = format!(
             "<div xmlns=\"http://www.w3.org/1999/xhtml\"><p><b>{}</b>, born {} &#8212; invented for tests</p></div>",
-            person.full_name(),
-            person.birth,
+            patient.full_name(),
+            patient.birth,
         );
         let language = object! {
-            "coding": list![coding("urn:ietf:bcp:47", person.language.0, person.language.1)], "text": person.language.1,
+            "coding": list![coding("urn:ietf:bcp:47", patient.language.0, patient.language.1)], "text": patient.language.1,
         };
         let body = object! {
             "text": (number % 4 == 1).then(|| object! { "status": "generated", "div": division }),
@@ -171,7 +171,7 @@ impl Town {
                 "type": concept("http://terminology.hl7.org/CodeSystem/v2-0203", "MR", "Medical record number"),
                 "system": "https://headwater.example/ids/record",
                 "value": format!("HR-{:06}", 100_207 + number * 7919),
-                "assigner": refer("Organization", HOSPITAL),
+                "assigner": reference_to("Organization", HOSPITAL),
             }],
             "active": number != 8,
             "name": names,
@@ -179,11 +179,11 @@ impl Town {
                 object! { "system": "phone", "value": format!("555-01{:02}", 40 + number), "use": "mobile", "rank": 1usize },
                 object! { "system": "email", "value": format!("patient{}@town.example", number + 1) },
             ],
-            "gender": person.gender,
-            "birthDate": person.birth,
+            "gender": patient.gender,
+            "birthDate": patient.birth,
             "deceasedDateTime": (number == 8).then_some("2026-03-01T05:40:00+01:00"),
-            "address": list![address(person.street)],
-            "maritalStatus": person.marital.map(|(code, words)| {
+            "address": list![address(patient.street)],
+            "maritalStatus": patient.marital.map(|(code, words)| {
                 concept("http://terminology.hl7.org/CodeSystem/v3-MaritalStatus", code, words)
             }),
             "multipleBirthInteger": (number == 7).then_some(2usize),
@@ -193,25 +193,25 @@ impl Town {
                 "telecom": list![object! { "system": "phone", "value": "555-0188" }],
             }]),
             "communication": list![object! { "language": language, "preferred": true }],
-            "generalPractitioner": list![refer("Practitioner", person.practitioner())],
-            "managingOrganization": refer("Organization", CLINIC),
+            "generalPractitioner": list![reference_to("Practitioner", patient.practitioner())],
+            "managingOrganization": reference_to("Organization", CLINIC),
         };
-        // Who has died was last updated after that.
+        // The deceased patient was last updated after the date of death.
         let days = if number == 8 { 1150 } else { 60 + number as i64 * 95 };
-        self.add("Patient", person.id, Moment::START.plus_days(days), body);
+        self.add_resource("Patient", patient.id, Timestamp::START.plus_days(days), body);
     }
 
-    /// Two groups of patients: one kept by a clinic, one of a study that somebody left.
-    pub(super) fn groups(&mut self) {
-        let enrolled = |days: i64| object! { "start": Moment::START.plus_days(days).date() };
+    /// Adds two groups of patients: a clinic's programme, and a study with one inactive member.
+    pub(super) fn add_groups(&mut self) {
+        let enrolled = |days: i64| object! { "start": Timestamp::START.plus_days(days).date() };
         let member = |number: usize| {
-            let id = PERSONS.get(number).map_or("", |person| person.id);
-            object! { "entity": refer("Patient", id), "period": enrolled(number as i64 * 21), "inactive": false }
+            let id = PATIENTS.get(number).map_or("", |patient| patient.id);
+            object! { "entity": reference_to("Patient", id), "period": enrolled(number as i64 * 21), "inactive": false }
         };
         let diabetes = [0, 3, 8].map(member).to_vec();
         let mut study = [1, 2, 5, 9, 10].map(member).to_vec();
         study.push(object! {
-            "entity": refer("Patient", "hr-patient-12"),
+            "entity": reference_to("Patient", "hr-patient-12"),
             "period": object! { "start": "2024-05-02", "end": "2025-01-31" },
             "inactive": true,
         });
@@ -228,7 +228,7 @@ impl Town {
                 "code": (value == "DP-1").then(|| concept(SNOMED, "44054006", "Diabetes mellitus type 2")),
                 "name": name,
                 "quantity": members.len(),
-                "managingEntity": refer("Organization", CLINIC),
+                "managingEntity": reference_to("Organization", CLINIC),
                 "characteristic": (value == "DP-1").then(|| list![object! {
                     "code": concept(LOINC, "4548-4", "Hemoglobin A1c/Hemoglobin.total in Blood"),
                     "valueRange": object! { "low": super::quantity(decimal(65, 1), "%", "%") },
@@ -236,7 +236,7 @@ impl Town {
                 }]),
                 "member": members,
             };
-            self.add("Group", id, Moment::START.plus_days(days), body);
+            self.add_resource("Group", id, Timestamp::START.plus_days(days), body);
         }
     }
 }
@@ -251,9 +251,9 @@ fn address(line: &str) -> Json {
     }
 }
 
-/// Where somebody was born, with decimals that no binary number can hold.
+/// Builds the birth place extension. Its decimals have no exact binary representation.
 fn birth_place(number: usize) -> Json {
-    let decimals = ["46.9480", "-12.50", "7.44744700000000012", "-0.10", "1.2E2"].map(|text| Json::Spelled(text.to_owned()));
+    let decimals = ["46.9480", "-12.50", "7.44744700000000012", "-0.10", "1.2E2"].map(|text| Json::Raw(text.to_owned()));
     let [latitude, west, longitude, south, east] = decimals;
     let (latitude, longitude) = match number {
         0 => (latitude, longitude),

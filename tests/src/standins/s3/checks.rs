@@ -1,4 +1,4 @@
-//! What S3 checks before it stores or hands out an object, and `s3s-fs` does not or too late.
+//! Checks that S3 makes before it stores or returns an object, and that `s3s-fs` makes too late or not at all.
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
@@ -6,7 +6,7 @@ use s3s::checksum::ChecksumHasher;
 use s3s::dto::{Checksum, ETag, ETagCondition, HeadObjectOutput, StreamingBlob};
 use s3s::{S3Request, S3Result, s3_error};
 
-/// The whole body in memory, so that nothing is held while a client sends.
+/// Reads the whole body into memory, so that no lock is held while a client sends.
 pub(super) async fn collect(body: Option<StreamingBlob>) -> S3Result<Bytes> {
     let Some(mut body) = body else {
         return Ok(Bytes::new());
@@ -21,7 +21,7 @@ pub(super) async fn collect(body: Option<StreamingBlob>) -> S3Result<Bytes> {
     }
 }
 
-/// The checksums that the caller sent, in a header or behind the body; call it once the body is collected.
+/// Returns the checksums that the caller sent, as headers or trailers. Must be called after the body was collected.
 pub(super) fn declared<T>(request: &S3Request<T>) -> Checksum {
     let sent = |name: &str| {
         let from = |headers: &http::HeaderMap| {
@@ -41,7 +41,7 @@ pub(super) fn declared<T>(request: &S3Request<T>) -> Checksum {
     }
 }
 
-/// Refuses bytes that are not what their sender says; S3 stores nothing then.
+/// Returns an error if the bytes do not match the declared checksums.
 pub(super) fn verify<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, declared: &Checksum) -> S3Result<()> {
     let mut hasher = ChecksumHasher {
         crc32: declared.checksum_crc32.as_ref().map(|_| Default::default()),
@@ -56,15 +56,15 @@ pub(super) fn verify<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, declared: &
     if hasher.finalize() == *declared { Ok(()) } else { Err(s3_error!(BadDigest, "a checksum does not match the body")) }
 }
 
-/// `If-Match` and `If-None-Match` of a read.
-pub(super) fn conditions(
+/// Checks `If-Match` and `If-None-Match` of a read.
+pub(super) fn check_conditions(
     object: &HeadObjectOutput,
     if_match: Option<&ETagCondition>,
     if_none_match: Option<&ETagCondition>,
 ) -> S3Result<()> {
     let meets = |condition: &ETagCondition, compare: fn(&ETag, &ETag) -> bool| match condition {
         ETagCondition::Any => true,
-        ETagCondition::ETag(wanted) => object.e_tag.as_ref().is_some_and(|is| compare(is, wanted)),
+        ETagCondition::ETag(wanted) => object.e_tag.as_ref().is_some_and(|actual| compare(actual, wanted)),
     };
     if if_match.is_some_and(|wanted| !meets(wanted, ETag::strong_cmp)) {
         return Err(s3_error!(PreconditionFailed, "At least one of the pre-conditions you specified did not hold"));

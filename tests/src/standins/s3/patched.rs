@@ -1,18 +1,18 @@
-//! `s3s-fs` with what S3 does differently, as far as exports meet it.
+//! `s3s-fs`, corrected to behave like S3 where exports depend on it.
 //!
-//! | S3 | bare `s3s-fs` 0.14.1 |
+//! | S3 | unmodified `s3s-fs` 0.14.1 |
 //! |---|---|
-//! | one of many `If-None-Match: *` writers wins | several do |
-//! | a copy obeys `If-None-Match: *` | ignores it |
-//! | reads obey `If-Match` and `If-None-Match` | ignores both |
-//! | a listing carries ETags | it does not |
-//! | a body that fails its checksum is not stored | stored, then refused; parts are not checked at all |
-//! | a write into an absent bucket is refused | makes the bucket |
-//! | completion checks ETags, sizes and order of its parts | puts parts 1..n together, half of them on an error |
-//! | a new object has nothing of the old one | a completed upload keeps the old object's checksums |
-//! | checksums are answered when asked for | always |
+//! | exactly one of several `If-None-Match: *` writers succeeds | several succeed |
+//! | a copy respects `If-None-Match: *` | ignores it |
+//! | reads respect `If-Match` and `If-None-Match` | ignore both |
+//! | a listing contains ETags | it does not |
+//! | a body with a wrong checksum is not stored | it is stored, then rejected; parts are not checked at all |
+//! | a write into a missing bucket is rejected | the bucket is created |
+//! | completion checks ETags, sizes and order of parts | parts 1..n are joined, only half of them after an error |
+//! | a new object keeps nothing of the old one | a completed upload keeps the old object's checksums |
+//! | checksums are returned on request | they are always returned |
 //! | uploads can be listed | they cannot |
-//! | a folder is not an object | a folder can be headed and read |
+//! | a folder is not an object | HEAD and GET of a folder succeed |
 
 use std::collections::hash_map::RandomState;
 use std::fs::File;
@@ -31,63 +31,64 @@ use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::checks;
 use super::uploads::Uploads;
-use super::written::{Encryption, Log};
+use super::write_log::{Encryption, WriteLog};
 
-/// Bytes read from disk at a time; the 4 KiB of `s3s-fs`, each a hop to another thread, hold a GET under 0.3 GB/s.
+/// Number of bytes read from disk at a time. The 4 KiB of `s3s-fs`, each read on another thread, limit a GET to 0.3 GB/s.
 const READ_BYTES: u64 = 1024 * 1024;
 
-/// S3 refuses to delete more at once.
-const MOST_DELETES: usize = 1000;
+/// Maximum number of keys in a `DeleteObjects` request.
+const MAX_DELETES: usize = 1000;
 
-/// Locks shared by the keys that hash to them: an operation on one object is atomic, others go on beside it.
-const GATES: usize = 64;
+/// Number of locks. The hash of a key selects its lock, so that operations on one object are atomic and others run in parallel.
+const LOCKS: usize = 64;
 
+/// S3 implementation over `s3s-fs`.
 pub(super) struct PatchedS3 {
     files: FileSystem,
     root: PathBuf,
-    gates: Vec<RwLock<()>>,
+    locks: Vec<RwLock<()>>,
     hasher: RandomState,
     uploads: Uploads,
-    log: Log,
+    log: WriteLog,
 }
 
 impl PatchedS3 {
-    /// Objects live under `root`, a bucket a folder; `log` is told of every write.
-    pub(super) fn over(root: &Path, log: Log) -> S3Result<Self> {
+    /// Opens the S3 whose buckets are folders of `root`. Every write is added to `log`.
+    pub(super) fn open(root: &Path, log: WriteLog) -> S3Result<Self> {
         Ok(Self {
             files: FileSystem::new(root)?,
             root: root.canonicalize().map_err(s3s::S3Error::internal_error)?,
-            gates: (0..GATES).map(|_| RwLock::new(())).collect(),
+            locks: (0..LOCKS).map(|_| RwLock::new(())).collect(),
             hasher: RandomState::new(),
             uploads: Uploads::default(),
             log,
         })
     }
 
-    fn gate(&self, bucket: &str, key: &str) -> S3Result<&RwLock<()>> {
+    fn lock(&self, bucket: &str, key: &str) -> S3Result<&RwLock<()>> {
         let hash = self.hasher.hash_one((bucket, key));
-        let index = usize::try_from(hash).unwrap_or_default() % GATES;
-        self.gates.get(index).ok_or_else(|| s3_error!(InternalError))
+        let index = usize::try_from(hash).unwrap_or_default() % LOCKS;
+        self.locks.get(index).ok_or_else(|| s3_error!(InternalError))
     }
 
-    async fn reading(&self, bucket: &str, key: &str) -> S3Result<RwLockReadGuard<'_, ()>> {
-        Ok(self.gate(bucket, key)?.read().await)
+    async fn lock_for_read(&self, bucket: &str, key: &str) -> S3Result<RwLockReadGuard<'_, ()>> {
+        Ok(self.lock(bucket, key)?.read().await)
     }
 
-    async fn writing(&self, bucket: &str, key: &str) -> S3Result<RwLockWriteGuard<'_, ()>> {
-        Ok(self.gate(bucket, key)?.write().await)
+    async fn lock_for_write(&self, bucket: &str, key: &str) -> S3Result<RwLockWriteGuard<'_, ()>> {
+        Ok(self.lock(bucket, key)?.write().await)
     }
 
     fn path(&self, bucket: &str, key: &str) -> PathBuf {
         self.root.join(bucket).join(key)
     }
 
-    fn must_exist(&self, bucket: &str) -> S3Result<()> {
+    fn check_bucket_exists(&self, bucket: &str) -> S3Result<()> {
         if self.root.join(bucket).is_dir() { Ok(()) } else { Err(s3_error!(NoSuchBucket)) }
     }
 
-    /// The file in which `s3s-fs` keeps an object's ETag and checksums.
-    fn sidecar(&self, bucket: &str, key: &str) -> PathBuf {
+    /// Returns the path of the file in which `s3s-fs` keeps an object's ETag and checksums.
+    fn metadata_path(&self, bucket: &str, key: &str) -> PathBuf {
         let name = |text: &str| {
             let text = base64::encode(text).replace('+', "-").replace('/', "_");
             text.trim_end_matches('=').to_owned()
@@ -96,23 +97,23 @@ impl PatchedS3 {
         self.root.join(file)
     }
 
-    /// An object's head; the caller holds its gate.
+    /// Returns an object's metadata. The caller must hold its lock.
     async fn head<T>(&self, request: &S3Request<T>, bucket: &str, key: &str) -> S3Result<HeadObjectOutput> {
-        self.must_exist(bucket)?;
+        self.check_bucket_exists(bucket)?;
         if self.path(bucket, key).is_dir() {
             return Err(s3_error!(NoSuchKey));
         }
         let input = HeadObjectInput { bucket: bucket.to_owned(), key: key.to_owned(), ..HeadObjectInput::default() };
-        Ok(self.files.head_object(like(request, input)).await?.output)
+        Ok(self.files.head_object(with_input(request, input)).await?.output)
     }
 
     async fn remove<T>(&self, request: &S3Request<T>, bucket: &str, key: &str) -> S3Result<()> {
-        let _gate = self.writing(bucket, key).await?;
+        let _guard = self.lock_for_write(bucket, key).await?;
         if self.path(bucket, key).is_dir() {
             return Ok(());
         }
         let input = DeleteObjectInput { bucket: bucket.to_owned(), key: key.to_owned(), ..DeleteObjectInput::default() };
-        self.files.delete_object(like(request, input)).await?;
+        self.files.delete_object(with_input(request, input)).await?;
         Ok(())
     }
 
@@ -121,8 +122,8 @@ impl PatchedS3 {
     }
 }
 
-/// The same request with another input.
-fn like<T, U>(request: &S3Request<T>, input: U) -> S3Request<U> {
+/// Copies a request with another input.
+fn with_input<T, U>(request: &S3Request<T>, input: U) -> S3Request<U> {
     S3Request {
         input,
         method: request.method.clone(),
@@ -136,12 +137,12 @@ fn like<T, U>(request: &S3Request<T>, input: U) -> S3Request<U> {
     }
 }
 
-fn asks_for_checksums(mode: Option<&ChecksumMode>) -> bool {
+fn wants_checksums(mode: Option<&ChecksumMode>) -> bool {
     mode.is_some_and(|mode| mode.as_str() == ChecksumMode::ENABLED)
 }
 
-/// A range of an open file as a stream; the file may be replaced or deleted meanwhile.
-fn stream(file: File, range: std::ops::Range<u64>) -> StreamingBlob {
+/// Streams a range of an open file, even if the file is replaced or deleted meanwhile.
+fn read_stream(file: File, range: std::ops::Range<u64>) -> StreamingBlob {
     let file = Arc::new(file);
     let pieces = futures_util::stream::try_unfold(range, move |left| {
         let file = Arc::clone(&file);
@@ -178,53 +179,53 @@ impl S3 for PatchedS3 {
     }
 
     async fn put_object(&self, mut req: S3Request<PutObjectInput>) -> S3Result<S3Response<PutObjectOutput>> {
-        self.must_exist(&req.input.bucket)?;
+        self.check_bucket_exists(&req.input.bucket)?;
         let body = checks::collect(req.input.body.take()).await?;
         checks::verify([body.as_ref()], &checks::declared(&req))?;
         req.input.body = Some(StreamingBlob::from(s3s::Body::from(body)));
         let (bucket, key) = (req.input.bucket.clone(), req.input.key.clone());
         let encryption =
-            Encryption::of(req.input.server_side_encryption.as_ref(), req.input.ssekms_key_id.as_ref(), req.input.bucket_key_enabled);
-        let _gate = self.writing(&bucket, &key).await?;
+            Encryption::from_request(req.input.server_side_encryption.as_ref(), req.input.ssekms_key_id.as_ref(), req.input.bucket_key_enabled);
+        let _guard = self.lock_for_write(&bucket, &key).await?;
         let response = self.files.put_object(req).await?;
-        self.log.note("PutObject", (&bucket, &key), encryption);
+        self.log.record("PutObject", (&bucket, &key), encryption);
         Ok(response)
     }
 
     async fn get_object(&self, req: S3Request<GetObjectInput>) -> S3Result<S3Response<GetObjectOutput>> {
-        let asked = req.input.clone();
-        let _gate = self.reading(&asked.bucket, &asked.key).await?;
-        let head = self.head(&req, &asked.bucket, &asked.key).await?;
-        checks::conditions(&head, asked.if_match.as_ref(), asked.if_none_match.as_ref())?;
+        let input = req.input.clone();
+        let _guard = self.lock_for_read(&input.bucket, &input.key).await?;
+        let head = self.head(&req, &input.bucket, &input.key).await?;
+        checks::check_conditions(&head, input.if_match.as_ref(), input.if_none_match.as_ref())?;
         let size = u64::try_from(head.content_length.unwrap_or_default()).unwrap_or_default();
-        let range = match asked.range {
+        let range = match input.range {
             Some(range) => range.check(size)?,
             None => 0..size,
         };
-        let file = File::open(self.path(&asked.bucket, &asked.key)).map_err(s3s::S3Error::internal_error)?;
+        let file = File::open(self.path(&input.bucket, &input.key)).map_err(s3s::S3Error::internal_error)?;
 
         let mut response = self.files.get_object(req).await?;
         let got = &mut response.output;
-        got.body = Some(stream(file, range));
-        if !asks_for_checksums(asked.checksum_mode.as_ref()) {
+        got.body = Some(read_stream(file, range));
+        if !wants_checksums(input.checksum_mode.as_ref()) {
             got.checksum_crc32 = None;
             got.checksum_crc32c = None;
             got.checksum_crc64nvme = None;
             got.checksum_sha1 = None;
             got.checksum_sha256 = None;
         }
-        got.content_type = asked.response_content_type.or(got.content_type.take());
-        got.content_disposition = asked.response_content_disposition.or(got.content_disposition.take());
-        got.content_encoding = asked.response_content_encoding.or(got.content_encoding.take());
+        got.content_type = input.response_content_type.or(got.content_type.take());
+        got.content_disposition = input.response_content_disposition.or(got.content_disposition.take());
+        got.content_encoding = input.response_content_encoding.or(got.content_encoding.take());
         Ok(response)
     }
 
     async fn head_object(&self, req: S3Request<HeadObjectInput>) -> S3Result<S3Response<HeadObjectOutput>> {
-        let asked = &req.input;
-        let _gate = self.reading(&asked.bucket, &asked.key).await?;
-        let mut head = self.head(&req, &asked.bucket, &asked.key).await?;
-        checks::conditions(&head, asked.if_match.as_ref(), asked.if_none_match.as_ref())?;
-        if !asks_for_checksums(asked.checksum_mode.as_ref()) {
+        let input = &req.input;
+        let _guard = self.lock_for_read(&input.bucket, &input.key).await?;
+        let mut head = self.head(&req, &input.bucket, &input.key).await?;
+        checks::check_conditions(&head, input.if_match.as_ref(), input.if_none_match.as_ref())?;
+        if !wants_checksums(input.checksum_mode.as_ref()) {
             head.checksum_crc32 = None;
             head.checksum_crc32c = None;
             head.checksum_crc64nvme = None;
@@ -236,11 +237,11 @@ impl S3 for PatchedS3 {
 
     async fn list_objects_v2(&self, req: S3Request<ListObjectsV2Input>) -> S3Result<S3Response<ListObjectsV2Output>> {
         let bucket = req.input.bucket.clone();
-        let probe = like(&req, ());
+        let probe = with_input(&req, ());
         let mut response = self.files.list_objects_v2(req).await?;
         for object in response.output.contents.iter_mut().flatten() {
             let key = object.key.clone().unwrap_or_default();
-            // Deleted since it was listed: it stays, as in a listing that S3 began before the deletion.
+            // An object that was deleted meanwhile stays listed, as in a listing that started before the deletion.
             if let Ok(head) = self.head(&probe, &bucket, &key).await {
                 object.e_tag = head.e_tag;
             }
@@ -249,15 +250,15 @@ impl S3 for PatchedS3 {
     }
 
     async fn delete_object(&self, req: S3Request<DeleteObjectInput>) -> S3Result<S3Response<DeleteObjectOutput>> {
-        self.must_exist(&req.input.bucket)?;
+        self.check_bucket_exists(&req.input.bucket)?;
         self.remove(&req, &req.input.bucket, &req.input.key).await?;
         Ok(S3Response::new(DeleteObjectOutput::default()))
     }
 
     async fn delete_objects(&self, req: S3Request<DeleteObjectsInput>) -> S3Result<S3Response<DeleteObjectsOutput>> {
         let input = &req.input;
-        self.must_exist(&input.bucket)?;
-        if input.delete.objects.len() > MOST_DELETES {
+        self.check_bucket_exists(&input.bucket)?;
+        if input.delete.objects.len() > MAX_DELETES {
             return Err(s3_error!(MalformedXML));
         }
         let mut deleted = Vec::new();
@@ -265,25 +266,25 @@ impl S3 for PatchedS3 {
             self.remove(&req, &input.bucket, &object.key).await?;
             deleted.push(DeletedObject { key: Some(object.key.clone()), ..DeletedObject::default() });
         }
-        let says_what = input.delete.quiet != Some(true);
-        Ok(S3Response::new(DeleteObjectsOutput { deleted: says_what.then_some(deleted), ..DeleteObjectsOutput::default() }))
+        let is_verbose = input.delete.quiet != Some(true);
+        Ok(S3Response::new(DeleteObjectsOutput { deleted: is_verbose.then_some(deleted), ..DeleteObjectsOutput::default() }))
     }
 
     async fn copy_object(&self, req: S3Request<CopyObjectInput>) -> S3Result<S3Response<CopyObjectOutput>> {
         let (bucket, key) = (req.input.bucket.clone(), req.input.key.clone());
-        self.must_exist(&bucket)?;
+        self.check_bucket_exists(&bucket)?;
         if let CopySource::Bucket { bucket, key, .. } = &req.input.copy_source {
             self.head(&req, bucket, key).await?;
         }
-        let _gate = self.writing(&bucket, &key).await?;
-        // Newer than the model that `s3s` was made from.
+        let _guard = self.lock_for_write(&bucket, &key).await?;
+        // The S3 model of `s3s` does not have this header yet.
         if req.headers.get("if-none-match").is_some_and(|value| value == "*") && self.path(&bucket, &key).is_file() {
             return Err(s3_error!(PreconditionFailed, "Object already exists"));
         }
         let encryption =
-            Encryption::of(req.input.server_side_encryption.as_ref(), req.input.ssekms_key_id.as_ref(), req.input.bucket_key_enabled);
+            Encryption::from_request(req.input.server_side_encryption.as_ref(), req.input.ssekms_key_id.as_ref(), req.input.bucket_key_enabled);
         let response = self.files.copy_object(req).await?;
-        self.log.note("CopyObject", (&bucket, &key), encryption);
+        self.log.record("CopyObject", (&bucket, &key), encryption);
         Ok(response)
     }
 
@@ -292,12 +293,12 @@ impl S3 for PatchedS3 {
         req: S3Request<CreateMultipartUploadInput>,
     ) -> S3Result<S3Response<CreateMultipartUploadOutput>> {
         let (bucket, key) = (req.input.bucket.clone(), req.input.key.clone());
-        self.must_exist(&bucket)?;
+        self.check_bucket_exists(&bucket)?;
         let encryption =
-            Encryption::of(req.input.server_side_encryption.as_ref(), req.input.ssekms_key_id.as_ref(), req.input.bucket_key_enabled);
+            Encryption::from_request(req.input.server_side_encryption.as_ref(), req.input.ssekms_key_id.as_ref(), req.input.bucket_key_enabled);
         let response = self.files.create_multipart_upload(req).await?;
-        self.log.note("CreateMultipartUpload", (&bucket, &key), encryption);
-        #[expect(clippy::disallowed_methods, reason = "an S3 has its own clock")]
+        self.log.record("CreateMultipartUpload", (&bucket, &key), encryption);
+        #[expect(clippy::disallowed_methods, reason = "S3 has its own clock")]
         let now = Timestamp::from(std::time::SystemTime::now());
         let id = response.output.upload_id.as_deref().unwrap_or_default();
         self.uploads.begin(id, &bucket, &key, now);
@@ -306,7 +307,7 @@ impl S3 for PatchedS3 {
 
     async fn upload_part(&self, mut req: S3Request<UploadPartInput>) -> S3Result<S3Response<UploadPartOutput>> {
         let (id, number) = (req.input.upload_id.clone(), req.input.part_number);
-        self.uploads.must_be_open(&id, &req.input.bucket, &req.input.key)?;
+        self.uploads.check_is_open(&id, &req.input.bucket, &req.input.key)?;
         let body = checks::collect(req.input.body.take()).await?;
         let declared = checks::declared(&req);
         checks::verify([body.as_ref()], &declared)?;
@@ -327,7 +328,7 @@ impl S3 for PatchedS3 {
 
     async fn list_parts(&self, req: S3Request<ListPartsInput>) -> S3Result<S3Response<ListPartsOutput>> {
         let ListPartsInput { bucket, key, upload_id, .. } = req.input;
-        self.uploads.must_be_open(&upload_id, &bucket, &key)?;
+        self.uploads.check_is_open(&upload_id, &bucket, &key)?;
         Ok(S3Response::new(ListPartsOutput {
             parts: Some(self.uploads.parts(&upload_id)),
             is_truncated: Some(false),
@@ -340,9 +341,9 @@ impl S3 for PatchedS3 {
 
     async fn list_multipart_uploads(&self, req: S3Request<ListMultipartUploadsInput>) -> S3Result<S3Response<ListMultipartUploadsOutput>> {
         let ListMultipartUploadsInput { bucket, prefix, .. } = req.input;
-        self.must_exist(&bucket)?;
+        self.check_bucket_exists(&bucket)?;
         Ok(S3Response::new(ListMultipartUploadsOutput {
-            uploads: Some(self.uploads.under(&bucket, prefix.as_deref().unwrap_or_default())),
+            uploads: Some(self.uploads.with_prefix(&bucket, prefix.as_deref().unwrap_or_default())),
             is_truncated: Some(false),
             bucket: Some(bucket),
             prefix,
@@ -356,14 +357,14 @@ impl S3 for PatchedS3 {
     ) -> S3Result<S3Response<CompleteMultipartUploadOutput>> {
         let input = &req.input;
         let (bucket, key, id) = (input.bucket.clone(), input.key.clone(), input.upload_id.clone());
-        self.uploads.must_be_open(&id, &bucket, &key)?;
+        self.uploads.check_is_open(&id, &bucket, &key)?;
         let listed = input.multipart_upload.clone().and_then(|listed| listed.parts).unwrap_or_default();
-        self.uploads.must_fit(&id, &listed)?;
+        self.uploads.check_part_list(&id, &listed)?;
         if input.if_match.is_some() {
-            return Err(s3_error!(NotImplemented, "the stand-in completes with If-None-Match only"));
+            return Err(s3_error!(NotImplemented, "the stand-in supports only If-None-Match at completion"));
         }
 
-        let _gate = self.writing(&bucket, &key).await?;
+        let _guard = self.lock_for_write(&bucket, &key).await?;
         if input.if_none_match.is_some() && self.path(&bucket, &key).exists() {
             return Err(s3_error!(PreconditionFailed, "Object already exists"));
         }
@@ -376,8 +377,8 @@ impl S3 for PatchedS3 {
             checks::verify(parts.iter().map(Vec::as_slice), &declared)?;
             known = serde_json::json!({ "checksum_crc64nvme": sum });
         }
-        // The completion below adds the new ETag to whatever it finds here.
-        std::fs::write(self.sidecar(&bucket, &key), known.to_string()).map_err(s3s::S3Error::internal_error)?;
+        // The completion below adds the ETag to the contents of this file, so checksums of an older object must be gone.
+        std::fs::write(self.metadata_path(&bucket, &key), known.to_string()).map_err(s3s::S3Error::internal_error)?;
         let response = self.files.complete_multipart_upload(req).await?;
         self.uploads.end(&id);
         Ok(response)
@@ -385,7 +386,7 @@ impl S3 for PatchedS3 {
 
     async fn abort_multipart_upload(&self, req: S3Request<AbortMultipartUploadInput>) -> S3Result<S3Response<AbortMultipartUploadOutput>> {
         let id = req.input.upload_id.clone();
-        self.uploads.must_be_open(&id, &req.input.bucket, &req.input.key)?;
+        self.uploads.check_is_open(&id, &req.input.bucket, &req.input.key)?;
         let response = self.files.abort_multipart_upload(req).await?;
         self.uploads.end(&id);
         Ok(response)

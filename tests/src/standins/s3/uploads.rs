@@ -1,4 +1,4 @@
-//! The multipart uploads under way: `s3s-fs` keeps the bytes, this keeps what S3 answers questions from.
+//! State of multipart uploads. `s3s-fs` stores the bytes of parts, this module what listings and checks need.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -6,17 +6,17 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use s3s::dto::{CompletedPart, ETag, MultipartUpload, Part, Timestamp};
 use s3s::{S3Result, s3_error};
 
-/// S3 refuses a smaller part that is not the last.
-const SMALLEST_PART_BYTES: usize = 5 * 1024 * 1024;
+/// Minimum size of every part except the last.
+const MIN_PART_BYTES: usize = 5 * 1024 * 1024;
 
-/// The uploads under way, by id.
+/// Open uploads by upload id.
 #[derive(Default)]
 pub(super) struct Uploads(Mutex<BTreeMap<String, Upload>>);
 
 struct Upload {
     bucket: String,
     key: String,
-    begun: Timestamp,
+    started_at: Timestamp,
     parts: BTreeMap<i32, (ETag, usize)>,
 }
 
@@ -25,13 +25,13 @@ impl Uploads {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn begin(&self, id: &str, bucket: &str, key: &str, begun: Timestamp) {
-        let upload = Upload { bucket: bucket.to_owned(), key: key.to_owned(), begun, parts: BTreeMap::new() };
+    pub(super) fn begin(&self, id: &str, bucket: &str, key: &str, started_at: Timestamp) {
+        let upload = Upload { bucket: bucket.to_owned(), key: key.to_owned(), started_at, parts: BTreeMap::new() };
         self.all().insert(id.to_owned(), upload);
     }
 
-    /// Refuses an upload that was never begun, is over, or is another object's.
-    pub(super) fn must_be_open(&self, id: &str, bucket: &str, key: &str) -> S3Result<()> {
+    /// Returns an error if there is no open upload with this id for the object.
+    pub(super) fn check_is_open(&self, id: &str, bucket: &str, key: &str) -> S3Result<()> {
         let all = self.all();
         let upload = all.get(id);
         if upload.is_some_and(|upload| upload.bucket == bucket && upload.key == key) {
@@ -47,8 +47,8 @@ impl Uploads {
         }
     }
 
-    /// Refuses a list of parts that S3 would not put together.
-    pub(super) fn must_fit(&self, id: &str, listed: &[CompletedPart]) -> S3Result<()> {
+    /// Returns an error if S3 would reject this list of parts at completion.
+    pub(super) fn check_part_list(&self, id: &str, listed: &[CompletedPart]) -> S3Result<()> {
         let all = self.all();
         let Some(upload) = all.get(id) else {
             return Err(s3_error!(NoSuchUpload));
@@ -61,7 +61,7 @@ impl Uploads {
             let Some((_, size_bytes)) = recorded.filter(|(e_tag, _)| part.e_tag.as_ref() == Some(e_tag)) else {
                 return Err(s3_error!(InvalidPart));
             };
-            if index + 1 < listed.len() && *size_bytes < SMALLEST_PART_BYTES {
+            if index + 1 < listed.len() && *size_bytes < MIN_PART_BYTES {
                 return Err(s3_error!(EntityTooSmall));
             }
         }
@@ -72,7 +72,7 @@ impl Uploads {
         self.all().remove(id);
     }
 
-    /// The parts of one upload, by number.
+    /// Lists the parts of an upload by number.
     pub(super) fn parts(&self, id: &str) -> Vec<Part> {
         let all = self.all();
         let parts = all.get(id).into_iter().flat_map(|upload| &upload.parts);
@@ -85,19 +85,19 @@ impl Uploads {
         parts.collect()
     }
 
-    /// The uploads of a bucket under a prefix, by key.
-    pub(super) fn under(&self, bucket: &str, prefix: &str) -> Vec<MultipartUpload> {
+    /// Lists the open uploads of a bucket with this key prefix, sorted by key.
+    pub(super) fn with_prefix(&self, bucket: &str, prefix: &str) -> Vec<MultipartUpload> {
         let all = self.all();
-        let here = all.iter().filter(|(_, upload)| upload.bucket == bucket && upload.key.starts_with(prefix));
-        let mut found: Vec<_> = here
+        let matching = all.iter().filter(|(_, upload)| upload.bucket == bucket && upload.key.starts_with(prefix));
+        let mut uploads: Vec<_> = matching
             .map(|(id, upload)| MultipartUpload {
                 key: Some(upload.key.clone()),
                 upload_id: Some(id.clone()),
-                initiated: Some(upload.begun.clone()),
+                initiated: Some(upload.started_at.clone()),
                 ..MultipartUpload::default()
             })
             .collect();
-        found.sort_by(|one, other| one.key.cmp(&other.key));
-        found
+        uploads.sort_by(|one, other| one.key.cmp(&other.key));
+        uploads
     }
 }

@@ -1,5 +1,7 @@
-//! What exports use of SQS, through the SDK client with its defaults.
+//! Tests of the SQS operations that exports use, through the SDK client with default settings.
 
+use std::future::poll_fn;
+use std::task::Poll;
 use std::time::Duration;
 
 use aws_sdk_sqs::Client;
@@ -27,7 +29,7 @@ async fn receive(client: &Client, queue: &str, wait_seconds: i32) -> Result<Vec<
     Ok(received.messages.unwrap_or_default())
 }
 
-async fn show_at_once(client: &Client, queue: &str, message: &Message) -> Result<(), BoxError> {
+async fn make_visible(client: &Client, queue: &str, message: &Message) -> Result<(), BoxError> {
     client
         .change_message_visibility()
         .queue_url(queue)
@@ -39,7 +41,7 @@ async fn show_at_once(client: &Client, queue: &str, message: &Message) -> Result
 }
 
 #[tokio::test]
-async fn a_received_message_hides_until_it_is_deleted_or_its_time_is_over() -> Result<(), BoxError> {
+async fn a_received_message_stays_hidden_until_its_visibility_timeout_ends() -> Result<(), BoxError> {
     let sqs = SqsStandIn::start();
     let client = sqs.client();
     let (queue, _) = sqs.create_queue_with_dlq("tasks", 1, 5).await?;
@@ -59,7 +61,7 @@ async fn a_received_message_hides_until_it_is_deleted_or_its_time_is_over() -> R
 }
 
 #[tokio::test]
-async fn a_message_nobody_deletes_ends_in_the_dlq() -> Result<(), BoxError> {
+async fn a_message_that_is_never_deleted_moves_to_the_dlq() -> Result<(), BoxError> {
     let sqs = SqsStandIn::start();
     let client = sqs.client();
     let (queue, dlq) = sqs.create_queue_with_dlq("tasks", 60, 3).await?;
@@ -67,7 +69,7 @@ async fn a_message_nobody_deletes_ends_in_the_dlq() -> Result<(), BoxError> {
     for _ in 0..3 {
         let received = receive(&client, &queue, 1).await?;
         assert_eq!(received[0].body(), Some("poison"));
-        show_at_once(&client, &queue, &received[0]).await?;
+        make_visible(&client, &queue, &received[0]).await?;
     }
     assert!(receive(&client, &queue, 1).await?.is_empty());
     let dead = receive(&client, &dlq, 1).await?;
@@ -76,23 +78,25 @@ async fn a_message_nobody_deletes_ends_in_the_dlq() -> Result<(), BoxError> {
 }
 
 #[tokio::test]
-async fn a_long_poll_ends_when_a_message_comes() -> Result<(), BoxError> {
+async fn a_long_poll_ends_when_a_message_arrives() -> Result<(), BoxError> {
     let sqs = SqsStandIn::start();
     let client = sqs.client();
     let (queue, _) = sqs.create_queue_with_dlq("tasks", 60, 3).await?;
-    let waiting = Box::pin(receive(&client, &queue, 20));
-    let sending = Box::pin(async {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        send(&client, &queue, "late").await
-    });
-    let both = async { tokio::try_join!(waiting, sending) };
-    let (received, ()) = tokio::time::timeout(Duration::from_secs(10), both).await??;
+    let mut receiving = Box::pin(receive(&client, &queue, 20));
+    // An in-process request needs no time to reach the queue, only enough turns of the scheduler.
+    for _ in 0..1_000 {
+        let is_pending = poll_fn(|context| Poll::Ready(receiving.as_mut().poll(context).is_pending())).await;
+        assert!(is_pending, "an empty queue must not respond before the long poll ends");
+        tokio::task::yield_now().await;
+    }
+    Box::pin(send(&client, &queue, "late")).await?;
+    let received = tokio::time::timeout(Duration::from_secs(10), receiving).await??;
     assert_eq!(received[0].body(), Some("late"));
     Ok(())
 }
 
 #[tokio::test]
-async fn a_batch_is_sent_delayed_and_counted() -> Result<(), BoxError> {
+async fn a_batch_with_a_delayed_message_is_sent_and_counted() -> Result<(), BoxError> {
     let sqs = SqsStandIn::start();
     let client = sqs.client();
     let (queue, _) = sqs.create_queue_with_dlq("tasks", 60, 3).await?;
@@ -113,25 +117,25 @@ async fn a_batch_is_sent_delayed_and_counted() -> Result<(), BoxError> {
 }
 
 #[tokio::test]
-async fn an_absent_queue_is_the_typed_error() -> Result<(), BoxError> {
+async fn a_missing_queue_gives_the_typed_error() -> Result<(), BoxError> {
     let sqs = SqsStandIn::start();
     let (queue, _) = sqs.create_queue_with_dlq("tasks", 60, 3).await?;
-    let absent = queue.replace("tasks", "none");
-    let error = sqs.client().send_message().queue_url(absent).message_body("x").send().await.unwrap_err();
+    let missing = queue.replace("tasks", "none");
+    let error = sqs.client().send_message().queue_url(missing).message_body("x").send().await.unwrap_err();
     assert!(error.into_service_error().is_queue_does_not_exist());
     Ok(())
 }
 
-/// When one of these fails, the stand-in has learnt something: correct the list in `standins`.
+/// Shows the gaps that the `standins` module documents. If an assertion fails, a gap is closed: correct that list.
 #[tokio::test]
 async fn the_known_gaps_of_this_sqs_are_as_documented() -> Result<(), BoxError> {
     let sqs = SqsStandIn::start();
     let client = sqs.client();
     let (queue, dlq) = sqs.create_queue_with_dlq("tasks", 60, 3).await?;
 
-    let nobody = Credentials::new("nobody", "wrong", None, None, "test");
-    let nobody = client.config().to_builder().credentials_provider(nobody).build();
-    send(&Client::from_conf(nobody), &queue, "unsigned").await?;
+    let wrong = Credentials::new("unknown", "wrong", None, None, "test");
+    let wrong = client.config().to_builder().credentials_provider(wrong).build();
+    send(&Client::from_conf(wrong), &queue, "wrong signature").await?;
 
     send(&client, &queue, &"x".repeat(256 * 1024)).await?;
     let body = "x".repeat(256 * 1024 + 1);

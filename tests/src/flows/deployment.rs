@@ -1,0 +1,433 @@
+//! Stores and queues of a deployment under test. They outlive the processes of the service.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use aws_lambda_events::event::sqs::SqsMessage;
+use aws_sdk_dynamodb::types::AttributeValue;
+use base64::Engine as _;
+use bytes::Bytes;
+use headrace_aws::{DynamoJobStore, KmsSecretEncryptor, S3AuditFiles, S3Lake, S3OutputStore, SqsTaskQueue, TableSchema};
+use headrace_core::ports::{AuditFiles, OutputStore, ResourceSource, TaskQueue};
+use headrace_local::server::queue::LocalQueue;
+use headrace_local::stores::directory::{DirectoryAudit, DirectoryLake, DirectoryOutputStore};
+use headrace_local::stores::embedded::EmbeddedDynamo;
+use headrace_local::stores::encryptor::FileSecretEncryptor;
+use serde_json::{Map, Value, json};
+use tempfile::TempDir;
+
+use super::Result;
+use super::permissions::PermissionLog;
+use crate::lake;
+use crate::standins::kms::{KmsStandIn, ENCRYPTION_KEY};
+use crate::standins::s3::S3StandIn;
+use crate::standins::sqs::SqsStandIn;
+
+/// Name of the job table.
+pub(super) const TABLE: &str = "headrace";
+
+const LAKE: &str = "lake-bucket";
+const DESTINATION: &str = "export-bucket";
+const AUDIT: &str = "audit-bucket";
+
+/// Bucket in which clients may have their own destinations.
+const CLIENTS: &str = "client-bucket";
+
+/// Stores and queue of one deployment, with access for tests to what they hold.
+pub trait Deployment: Clone + Send + Sync + 'static {
+    /// Task queue of one process.
+    type Queue: TaskQueue + Clone + 'static;
+    /// Lake.
+    type Lake: ResourceSource + Clone + 'static;
+    /// Output destination.
+    type Output: OutputStore + Clone + 'static;
+    /// Storage of audit files.
+    type Audit: AuditFiles + Clone + 'static;
+
+    /// True if requests come through API Gateway, which authenticates IAM callers.
+    const HAS_GATEWAY: bool;
+
+    /// Returns the database engine of the job table.
+    fn dynamo(&self) -> &EmbeddedDynamo;
+
+    /// Creates queue, lake and output store for a new process.
+    fn ports(&self) -> (Self::Queue, Self::Lake, Self::Output);
+
+    /// Returns the storage of audit files.
+    fn audit_files(&self) -> Self::Audit;
+
+    /// Receives the next message, if there is one.
+    fn receive(&self, queue: &Self::Queue) -> impl Future<Output = Result<Option<SqsMessage>>> + Send;
+
+    /// Deletes a message, or returns it to the queue.
+    fn finish_message(&self, queue: &Self::Queue, message: &SqsMessage, redeliver: bool) -> impl Future<Output = Result<()>> + Send;
+
+    /// Returns the bodies of the messages in the dead-letter queue.
+    fn dead_letters(&self) -> impl Future<Output = Result<Vec<String>>> + Send;
+
+    /// Returns the contents of every file in the output destination, by its path there.
+    fn output_files(&self) -> impl Future<Output = Result<BTreeMap<String, Bytes>>> + Send;
+
+    /// Returns a destination for a single client, in the form used in registrations.
+    fn client_destination(&self) -> String;
+
+    /// Returns the contents of every file in the client's destination, by its path there.
+    fn client_files(&self) -> impl Future<Output = Result<BTreeMap<String, Bytes>>> + Send;
+
+    /// Downloads from a presigned URL.
+    fn fetch_presigned(&self, url: &str) -> impl Future<Output = Result<Bytes>> + Send;
+
+    /// Writes an object of the lake. `None` removes it.
+    fn set_lake_object(&self, object: &str, bytes: Option<Bytes>) -> impl Future<Output = Result<()>> + Send;
+
+    /// Creates a job store over the job table.
+    fn job_store(&self) -> DynamoJobStore;
+
+    /// Stores an anonymization configuration where exports look for it.
+    fn put_anonymization_config(&self, name: &str, config: &str) -> impl Future<Output = Result<()>> + Send;
+
+    /// Returns every item of the job table as DynamoDB JSON, by key. Audit records are left out: even rejected requests write them.
+    fn job_table_items(&self) -> impl Future<Output = Result<BTreeMap<String, Value>>> + Send {
+        let client = self.dynamo().client();
+        async move {
+            let mut items = BTreeMap::new();
+            let mut after = None;
+            loop {
+                let page = client.scan().table_name(TABLE).limit(1_000).set_exclusive_start_key(after).send().await?;
+                for item in page.items() {
+                    let json: Map<String, Value> =
+                        item.iter().map(|(name, value)| Ok((name.clone(), dynamo_json(value)?))).collect::<Result<_>>()?;
+                    let key = ["pk", "sk"].map(|name| json.get(name).and_then(|value| value.get("S")?.as_str()).unwrap_or_default());
+                    if key.first() != Some(&"AUDIT") {
+                        items.insert(key.join(" "), json.into());
+                    }
+                }
+                after = page.last_evaluated_key;
+                if after.is_none() {
+                    return Ok(items);
+                }
+            }
+        }
+    }
+
+    /// Writes an item, given as DynamoDB JSON, into the job table.
+    fn put_job_table_item(&self, json: &Value) -> impl Future<Output = Result<()>> + Send {
+        let put = self.dynamo().client().put_item().table_name(TABLE);
+        let item = json.as_object().map(|json| json.iter().map(|(name, value)| Ok((name.clone(), attribute(value)?))).collect());
+        async move {
+            let item: Result<_> = item.ok_or("an item must be a JSON object")?;
+            Ok(put.set_item(Some(item?)).send().await.map(drop)?)
+        }
+    }
+}
+
+fn dynamo_json(value: &AttributeValue) -> Result<Value> {
+    let text = value.as_s().map(|text| json!({ "S": text }));
+    let number = text.or_else(|other| other.as_n().map(|digits| json!({ "N": digits })));
+    let bytes = number.or_else(|other| {
+        other.as_b().map(|blob| json!({ "B": base64::engine::general_purpose::STANDARD.encode(blob) })).map_err(|_| other)
+    });
+    bytes.map_err(|other| format!("the job table must hold only strings, numbers and binary values, but holds {other:?}").into())
+}
+
+fn attribute(json: &Value) -> Result<AttributeValue> {
+    let member = |name: &str| json.get(name).and_then(Value::as_str).map(str::to_owned);
+    let text = member("S").map(AttributeValue::S);
+    let number = || member("N").map(AttributeValue::N);
+    text.or_else(number).ok_or_else(|| format!("{json} is neither a string nor a number").into())
+}
+
+async fn job_table() -> Result<EmbeddedDynamo> {
+    let dynamo = EmbeddedDynamo::in_memory()?;
+    TableSchema::create(&dynamo.client(), TABLE).await?;
+    Ok(dynamo)
+}
+
+/// Deployment of the AWS adapters over stand-ins.
+#[derive(Clone)]
+pub struct AwsDeployment {
+    dynamo: EmbeddedDynamo,
+    /// Stand-in that holds all buckets.
+    pub s3: S3StandIn,
+    sqs: SqsStandIn,
+    queue_url: String,
+    dlq_url: String,
+    kms: KmsStandIn,
+    /// Permissions that functions use.
+    pub permission_log: PermissionLog,
+}
+
+impl AwsDeployment {
+    /// Creates a deployment with an empty lake.
+    pub async fn new() -> Result<Self> {
+        let (s3, sqs) = (S3StandIn::start()?, SqsStandIn::start());
+        s3.create_bucket(LAKE).await?;
+        s3.create_bucket(DESTINATION).await?;
+        s3.create_bucket(CLIENTS).await?;
+        s3.create_bucket(AUDIT).await?;
+        let (queue_url, dlq_url) = sqs.create_queue_with_dlq("tasks", 5_400, 5).await?;
+        Ok(Self { dynamo: job_table().await?, s3, sqs, queue_url, dlq_url, kms: KmsStandIn::start(), permission_log: PermissionLog::default() })
+    }
+
+    /// Creates a deployment with a copy of the lake in `dir`.
+    pub async fn with_lake(dir: &Path) -> Result<Self> {
+        let deployment = Self::new().await?;
+        for file in lake::files(dir)? {
+            let object = file.to_str().ok_or("the name of a lake file is not UTF-8")?;
+            deployment.set_lake_object(object, Some(fs::read(dir.join(&file))?.into())).await?;
+        }
+        Ok(deployment)
+    }
+
+    /// Starts a multipart upload in the folder of the job at this status URL and leaves it incomplete, like a worker that is killed.
+    /// Returns its key, or `None` if the job has no folder yet.
+    pub async fn leave_incomplete_upload(&self, status: &str) -> Result<Option<String>> {
+        let marker = format!("-{}/", status.rsplit('/').next().unwrap_or_default());
+        for bucket in [DESTINATION, CLIENTS] {
+            let keys = self.s3.keys(bucket, "").await?;
+            if let Some((before, _)) = keys.iter().find_map(|key| key.split_once(&marker)) {
+                let key = format!("{before}{marker}left-behind");
+                self.s3.client().create_multipart_upload().bucket(bucket).key(&key).send().await?;
+                return Ok(Some(key));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Creates the ports of a process whose settings name these buckets.
+    pub fn ports_for_buckets(&self, source: &str, destination: &str) -> (SqsTaskQueue, S3Lake, S3OutputStore) {
+        let s3 = self.s3.client_with(|config| config.interceptor(self.permission_log.clone()));
+        let sqs = self.sqs.client().config().to_builder().interceptor(self.permission_log.clone()).build();
+        let queue = SqsTaskQueue::new(aws_sdk_sqs::Client::from_conf(sqs), &self.queue_url).with_dead_letters(&self.dlq_url);
+        let parts = S3OutputStore::new(&s3, destination, "out").with_client_buckets([CLIENTS.to_owned()].into());
+        (queue, S3Lake::new(&s3, source, "fhir"), parts)
+    }
+
+    /// Returns the contents of all objects of a bucket, which must lie below `prefix`, by the rest of their keys.
+    async fn read_files(&self, bucket: &str, prefix: &str) -> Result<BTreeMap<String, Bytes>> {
+        let mut files = BTreeMap::new();
+        for key in self.s3.keys(bucket, "").await? {
+            let bytes = self.s3.get(bucket, &key).await?;
+            let below = key.strip_prefix(prefix).ok_or_else(|| format!("{key} is not below the prefix"))?;
+            files.insert(below.to_owned(), bytes);
+        }
+        Ok(files)
+    }
+}
+
+impl Deployment for AwsDeployment {
+    type Queue = SqsTaskQueue;
+    type Lake = S3Lake;
+    type Output = S3OutputStore;
+    type Audit = S3AuditFiles;
+
+    const HAS_GATEWAY: bool = true;
+
+    fn dynamo(&self) -> &EmbeddedDynamo {
+        &self.dynamo
+    }
+
+    fn job_store(&self) -> DynamoJobStore {
+        let dynamo = self.dynamo.client().config().to_builder().interceptor(self.permission_log.clone()).build();
+        let kms = self.kms.client().config().to_builder().interceptor(self.permission_log.clone()).build();
+        let sealer = KmsSecretEncryptor::new(aws_sdk_kms::Client::from_conf(kms), ENCRYPTION_KEY);
+        DynamoJobStore::new(aws_sdk_dynamodb::Client::from_conf(dynamo), TABLE).with_encryptor(sealer)
+    }
+
+    fn ports(&self) -> (SqsTaskQueue, S3Lake, S3OutputStore) {
+        self.ports_for_buckets(LAKE, DESTINATION)
+    }
+
+    async fn put_anonymization_config(&self, name: &str, config: &str) -> Result<()> {
+        self.s3.put(DESTINATION, &format!("out/anonymization/{name}"), Bytes::copy_from_slice(config.as_bytes())).await
+    }
+
+    fn audit_files(&self) -> S3AuditFiles {
+        S3AuditFiles::new(&self.s3.client_with(|config| config.interceptor(self.permission_log.clone())), AUDIT, "audit/")
+    }
+
+    async fn receive(&self, _: &SqsTaskQueue) -> Result<Option<SqsMessage>> {
+        let received = self.sqs.client().receive_message().queue_url(&self.queue_url).max_number_of_messages(1).send().await?;
+        Ok(received.messages.unwrap_or_default().into_iter().next().map(|received| {
+            let mut message = SqsMessage::default();
+            message.message_id = received.message_id;
+            message.receipt_handle = received.receipt_handle;
+            message.body = received.body;
+            message.event_source = Some("aws:sqs".to_owned());
+            message
+        }))
+    }
+
+    async fn finish_message(&self, _: &SqsTaskQueue, message: &SqsMessage, redeliver: bool) -> Result<()> {
+        let (client, url) = (self.sqs.client(), &self.queue_url);
+        let handle = message.receipt_handle.clone().unwrap_or_default();
+        if redeliver {
+            client.change_message_visibility().queue_url(url).receipt_handle(handle).visibility_timeout(0).send().await?;
+        } else {
+            client.delete_message().queue_url(url).receipt_handle(handle).send().await?;
+        }
+        Ok(())
+    }
+
+    async fn dead_letters(&self) -> Result<Vec<String>> {
+        let received =
+            self.sqs.client().receive_message().queue_url(&self.dlq_url).max_number_of_messages(10).visibility_timeout(0).send().await?;
+        Ok(received.messages.unwrap_or_default().into_iter().filter_map(|message| message.body).collect())
+    }
+
+    async fn output_files(&self) -> Result<BTreeMap<String, Bytes>> {
+        self.read_files(DESTINATION, "out/").await
+    }
+
+    fn client_destination(&self) -> String {
+        format!("{CLIENTS}/clinic 7/exports")
+    }
+
+    async fn client_files(&self) -> Result<BTreeMap<String, Bytes>> {
+        self.read_files(CLIENTS, "clinic 7/exports/").await
+    }
+
+    async fn fetch_presigned(&self, url: &str) -> Result<Bytes> {
+        let response = self.s3.fetch_presigned(url).await?;
+        if response.status() == 200 {
+            Ok(response.into_body())
+        } else {
+            Err(format!("the presigned URL answers {}", response.status()).into())
+        }
+    }
+
+    async fn set_lake_object(&self, object: &str, bytes: Option<Bytes>) -> Result<()> {
+        let key = format!("fhir/{object}");
+        match bytes {
+            Some(bytes) => self.s3.put(LAKE, &key, bytes).await,
+            None => Ok(self.s3.client().delete_object().bucket(LAKE).key(key).send().await.map(drop)?),
+        }
+    }
+}
+
+/// Deployment with the stores of `headrace serve`, in a temporary folder. The queue is lost with each process.
+#[derive(Clone)]
+pub struct LocalDeployment {
+    dynamo: EmbeddedDynamo,
+    folder: std::sync::Arc<TempDir>,
+    lake: PathBuf,
+}
+
+impl LocalDeployment {
+    /// Creates a deployment that reads the lake in `dir`. Tests must not change that lake.
+    pub async fn with_lake(dir: &Path) -> Result<Self> {
+        Ok(Self { dynamo: job_table().await?, folder: std::sync::Arc::new(tempfile::tempdir()?), lake: dir.to_path_buf() })
+    }
+
+    /// Creates a deployment with a lake of these files, which tests may change.
+    pub async fn with_files(files: &[(&str, &[u8])]) -> Result<Self> {
+        let mut deployment = Self::with_lake(Path::new("")).await?;
+        deployment.lake = deployment.folder.path().join("lake");
+        for (object, bytes) in files {
+            deployment.set_lake_object(object, Some(Bytes::copy_from_slice(bytes))).await?;
+        }
+        Ok(deployment)
+    }
+
+    fn destination(&self) -> PathBuf {
+        self.folder.path().join("files")
+    }
+}
+
+impl Deployment for LocalDeployment {
+    type Queue = LocalQueue;
+    type Lake = DirectoryLake;
+    type Output = DirectoryOutputStore;
+    type Audit = DirectoryAudit;
+
+    const HAS_GATEWAY: bool = false;
+
+    fn dynamo(&self) -> &EmbeddedDynamo {
+        &self.dynamo
+    }
+
+    fn ports(&self) -> (LocalQueue, DirectoryLake, DirectoryOutputStore) {
+        (LocalQueue::default(), DirectoryLake::open(&self.lake), DirectoryOutputStore::open(self.destination()).separate_from_lake(&self.lake))
+    }
+
+    fn job_store(&self) -> DynamoJobStore {
+        let sealer = FileSecretEncryptor::new(self.folder.path().join("keys/secrets.key"));
+        DynamoJobStore::new(self.dynamo.client(), TABLE).with_encryptor(sealer)
+    }
+
+    async fn put_anonymization_config(&self, name: &str, config: &str) -> Result<()> {
+        let folder = self.destination().join("anonymization");
+        fs::create_dir_all(&folder)?;
+        Ok(fs::write(folder.join(name), config)?)
+    }
+
+    fn audit_files(&self) -> DirectoryAudit {
+        DirectoryAudit::open(self.folder.path().join("audit"))
+    }
+
+    async fn receive(&self, queue: &LocalQueue) -> Result<Option<SqsMessage>> {
+        let Some(task) = queue.try_next().await else { return Ok(None) };
+        let mut message = SqsMessage::default();
+        message.message_id = Some(task.to_string());
+        message.body = Some(serde_json::to_string(&task)?);
+        Ok(Some(message))
+    }
+
+    async fn finish_message(&self, queue: &LocalQueue, message: &SqsMessage, redeliver: bool) -> Result<()> {
+        if redeliver {
+            let task = serde_json::from_str(message.body.as_deref().unwrap_or_default())?;
+            queue.announce(&[task], std::time::Duration::ZERO).await?;
+        }
+        Ok(())
+    }
+
+    async fn dead_letters(&self) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
+    async fn output_files(&self) -> Result<BTreeMap<String, Bytes>> {
+        files_below(&self.destination())
+    }
+
+    fn client_destination(&self) -> String {
+        self.folder.path().join("clinic 7").display().to_string()
+    }
+
+    async fn client_files(&self) -> Result<BTreeMap<String, Bytes>> {
+        files_below(Path::new(&self.client_destination()))
+    }
+
+    async fn fetch_presigned(&self, url: &str) -> Result<Bytes> {
+        Err(format!("the local server redirected to {url}, but must send files itself").into())
+    }
+
+    async fn set_lake_object(&self, object: &str, bytes: Option<Bytes>) -> Result<()> {
+        let path = self.lake.join(object);
+        match bytes {
+            Some(bytes) => {
+                fs::create_dir_all(path.parent().unwrap_or(&self.lake))?;
+                Ok(fs::write(path, bytes)?)
+            }
+            None => Ok(fs::remove_file(path)?),
+        }
+    }
+}
+
+/// Returns the contents of all files below `root`, by relative path. A missing folder counts as empty.
+fn files_below(root: &Path) -> Result<BTreeMap<String, Bytes>> {
+    let mut files = BTreeMap::new();
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let Ok(entries) = fs::read_dir(&folder) else { continue };
+        for entry in entries {
+            let path = entry?.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if let Some(below) = path.strip_prefix(root)?.to_str() {
+                files.insert(below.to_owned(), fs::read(&path)?.into());
+            }
+        }
+    }
+    Ok(files)
+}

@@ -1,0 +1,333 @@
+//! Wrappers that inject faults into the calls of every port.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
+use headrace_core::access::{Agent, Client, ClientPage, TokenKey};
+use headrace_core::audit::{AuditRecord, AuditRecordKey};
+use headrace_core::audit::chain::{AuditFileName, PendingFile, ChainState};
+use headrace_core::request::ConfigName;
+use headrace_core::ports::ConfigLookup;
+use headrace_core::job::JobSecret;
+use headrace_core::job::folder::Folder;
+use headrace_core::job::task::{TaskCompletion, Lease, LeaseOutcome, Pin, PlanInput, TaskUpdate, Work};
+use headrace_core::job::{RecordConditions, Job, JobEvent, Quotas, FailureReason, RecordOutcome, Transition};
+use headrace_core::job::file::{FileName, FileSummary, Fragment, FragmentName, OutputFile, OutputFileName};
+use headrace_core::ports::{JobSecretEncryptor, 
+    FileAccess, AccessStore, QueueStart, AuditFiles, AuditListing, AuditTrail, ByteStream, FileWriter, DueItem, JobLists, JobPage, JobStore, AuditWrite,
+    LeaseSettings, ObjectPage, OutputStore, ResourceSource, TaskQueue, TaskStore, QueuedJob,
+};
+use headrace_core::vocab::clock::Millis;
+use headrace_core::vocab::error::{SourceError, StoreError};
+use headrace_core::vocab::ids::{Caller, JobId, ListCursor, TaskId};
+
+use super::faults::FaultInjector;
+
+/// Port whose calls go through a fault injector.
+#[derive(Clone)]
+pub(super) struct FaultyPort<T> {
+    pub(super) port: T,
+    pub(super) faults: FaultInjector,
+}
+
+impl<T> FaultyPort<T> {
+    pub(super) fn new(port: T, faults: &FaultInjector) -> Self {
+        Self { port, faults: faults.clone() }
+    }
+}
+
+impl<T: JobLists> JobLists for FaultyPort<T> {
+    async fn queued_jobs(&self, after: Option<&QueuedJob>, limit: u16) -> Result<Vec<QueuedJob>, StoreError> {
+        self.faults.intercept("jobs.queued_jobs", self.port.queued_jobs(after, limit)).await
+    }
+
+    async fn queue_position(&self, job: &Job) -> Result<u32, StoreError> {
+        self.faults.intercept("jobs.queue_position", self.port.queue_position(job)).await
+    }
+
+    async fn start_queued(&self, waiting: &QueuedJob, quotas: &Quotas, now: Millis) -> Result<QueueStart, StoreError> {
+        self.faults.intercept("jobs.start_queued", self.port.start_queued(waiting, quotas, now)).await
+    }
+
+    async fn list_jobs(&self, owner: &Caller, before: Option<&ListCursor>, limit: u16) -> Result<JobPage, StoreError> {
+        self.faults.intercept("jobs.list_jobs", self.port.list_jobs(owner, before, limit)).await
+    }
+}
+
+impl<T: AccessStore> AccessStore for FaultyPort<T> {
+    async fn client(&self, id: &Caller) -> Result<Option<Client>, StoreError> {
+        self.faults.intercept("access.client", self.port.client(id)).await
+    }
+
+    async fn clients(&self, after: Option<&Caller>, limit: u16) -> Result<ClientPage, StoreError> {
+        self.faults.intercept("access.clients", self.port.clients(after, limit)).await
+    }
+
+    async fn put_client(&self, client: &Client, seen: Option<Millis>) -> Result<bool, StoreError> {
+        self.faults.intercept("access.put_client", self.port.put_client(client, seen)).await
+    }
+
+    async fn remove_client(&self, id: &Caller, seen: Millis) -> Result<bool, StoreError> {
+        self.faults.intercept("access.remove_client", self.port.remove_client(id, seen)).await
+    }
+
+    async fn remember_assertion(&self, digest: &str, until: Millis) -> Result<bool, StoreError> {
+        self.faults.intercept("access.remember_assertion", self.port.remember_assertion(digest, until)).await
+    }
+
+    async fn token_key(&self, kid: &str) -> Result<Option<TokenKey>, StoreError> {
+        self.faults.intercept("access.token_key", self.port.token_key(kid)).await
+    }
+
+    async fn put_token_key(&self, key: &TokenKey) -> Result<(), StoreError> {
+        self.faults.intercept("access.put_token_key", self.port.put_token_key(key)).await
+    }
+}
+
+impl<T: AuditTrail> AuditTrail for FaultyPort<T> {
+    async fn add_record(&self, entry: &AuditRecord) -> Result<(), StoreError> {
+        self.faults.intercept("audit.add_record", self.port.add_record(entry)).await
+    }
+
+    async fn unsealed(&self, until: Millis, limit: u16) -> Result<Vec<AuditRecord>, StoreError> {
+        self.faults.intercept("audit.unsealed", self.port.unsealed(until, limit)).await
+    }
+
+    async fn records(&self, names: &[AuditRecordKey]) -> Result<Vec<AuditRecord>, StoreError> {
+        self.faults.intercept("audit.records", self.port.records(names)).await
+    }
+
+    async fn chain_state(&self) -> Result<ChainState, StoreError> {
+        self.faults.intercept("audit.chain_state", self.port.chain_state()).await
+    }
+
+    async fn reserve_file(&self, seen: &ChainState, claim: &PendingFile) -> Result<bool, StoreError> {
+        self.faults.intercept("audit.reserve_file", self.port.reserve_file(seen, claim)).await
+    }
+
+    async fn seal(&self, seen: &ChainState, claim: &PendingFile) -> Result<bool, StoreError> {
+        self.faults.intercept("audit.seal", self.port.seal(seen, claim)).await
+    }
+}
+
+impl<T: AuditFiles> AuditFiles for FaultyPort<T> {
+    async fn write(&self, name: &AuditFileName, bytes: Bytes) -> Result<AuditWrite, StoreError> {
+        self.faults.intercept("audit files.write", self.port.write(name, bytes)).await
+    }
+
+    async fn list(&self) -> Result<AuditListing, StoreError> {
+        self.faults.intercept("audit files.list", self.port.list()).await
+    }
+
+    async fn read(&self, name: &AuditFileName) -> Result<Bytes, StoreError> {
+        self.faults.intercept("audit files.read", self.port.read(name)).await
+    }
+}
+
+impl<T: JobStore> JobStore for FaultyPort<T> {
+    async fn record_job(&self, job: &Job, plan: &PlanInput, conditions: &RecordConditions, by: &Agent) -> Result<RecordOutcome, StoreError> {
+        self.faults.intercept("jobs.record_job", self.port.record_job(job, plan, conditions, by)).await
+    }
+
+    async fn job(&self, id: &JobId) -> Result<Option<Job>, StoreError> {
+        self.faults.intercept("jobs.job", self.port.job(id)).await
+    }
+
+    async fn end_job(
+        &self,
+        id: &JobId,
+        event: JobEvent,
+        reason: Option<FailureReason>,
+        by: &Agent,
+        now: Millis,
+    ) -> Result<Option<Transition>, StoreError> {
+        self.faults.intercept("jobs.end_job", self.port.end_job(id, event, reason, by, now)).await
+    }
+
+    async fn output_files(&self, id: &JobId) -> Result<Vec<OutputFile>, StoreError> {
+        self.faults.intercept("jobs.output_files", self.port.output_files(id)).await
+    }
+
+    async fn output_file(&self, id: &JobId, name: OutputFileName) -> Result<Option<OutputFile>, StoreError> {
+        self.faults.intercept("jobs.output_file", self.port.output_file(id, name)).await
+    }
+
+    async fn due(&self, now: Millis, limit: u16) -> Result<Vec<DueItem>, StoreError> {
+        self.faults.intercept("jobs.due", self.port.due(now, limit)).await
+    }
+
+    async fn postpone(&self, due: &DueItem, until: Option<Millis>) -> Result<bool, StoreError> {
+        self.faults.intercept("jobs.postpone", self.port.postpone(due, until)).await
+    }
+}
+
+impl<T: JobSecretEncryptor> JobSecretEncryptor for FaultyPort<T> {
+    async fn encrypt(&self, id: &JobId, secret: &JobSecret) -> Result<Vec<u8>, StoreError> {
+        self.faults.intercept("jobs.encrypt", self.port.encrypt(id, secret)).await
+    }
+
+    async fn decrypt(&self, id: &JobId, ciphertext: &[u8]) -> Result<JobSecret, StoreError> {
+        self.faults.intercept("jobs.decrypt", self.port.decrypt(id, ciphertext)).await
+    }
+}
+
+impl<T: TaskStore> TaskStore for FaultyPort<T> {
+    async fn lease_task(&self, task: &TaskId, settings: LeaseSettings, now: Millis) -> Result<LeaseOutcome, StoreError> {
+        self.faults.intercept("tasks.lease_task", self.port.lease_task(task, settings, now)).await
+    }
+
+    async fn update_task(&self, lease: &mut Lease, record: TaskUpdate, until: Millis) -> Result<(), StoreError> {
+        let name = match record {
+            TaskUpdate::Heartbeat => "tasks.update_task heartbeat",
+            TaskUpdate::AddTasks(_) => "tasks.update_task add_tasks",
+            TaskUpdate::ReserveFile(_) => "tasks.update_task reserve_file",
+            TaskUpdate::Checkpoint(_) => "tasks.update_task checkpoint",
+            TaskUpdate::Release(_) => "tasks.update_task release",
+        };
+        // A call whose answer is lost has not moved the caller's lease.
+        let before = lease.clone();
+        let recorded = self.faults.intercept(name, self.port.update_task(lease, record, until)).await;
+        if recorded.is_err() {
+            *lease = before;
+        }
+        recorded
+    }
+
+    async fn complete_task(&self, lease: &Lease, close: TaskCompletion) -> Result<Job, StoreError> {
+        self.faults.intercept("tasks.complete_task", self.port.complete_task(lease, close)).await
+    }
+
+    async fn task_work(&self, task: &TaskId) -> Result<Option<Work>, StoreError> {
+        self.faults.intercept("tasks.task_work", self.port.task_work(task)).await
+    }
+
+    async fn fragments(&self, id: &JobId, rounds: RangeInclusive<u32>) -> Result<Vec<Fragment>, StoreError> {
+        self.faults.intercept("tasks.fragments", self.port.fragments(id, rounds)).await
+    }
+
+    async fn discard_output_files(&self, lease: &mut Lease, until: Millis) -> Result<Vec<OutputFileName>, StoreError> {
+        let before = lease.clone();
+        let dropped = self.faults.intercept("tasks.discard_output_files", self.port.discard_output_files(lease, until)).await;
+        if dropped.is_err() {
+            *lease = before;
+        }
+        dropped
+    }
+}
+
+impl<T: TaskQueue> TaskQueue for FaultyPort<T> {
+    /// Announces without delay, because the manual clock does not move by itself.
+    async fn announce(&self, tasks: &[TaskId], _: Duration) -> Result<(), StoreError> {
+        self.faults.intercept("queue.announce", self.port.announce(tasks, Duration::ZERO)).await
+    }
+
+    async fn park(&self, message: &str) -> Result<(), StoreError> {
+        self.faults.intercept("queue.park", self.port.park(message)).await
+    }
+}
+
+/// Wraps a stream. Each chunk, and the end of the stream, counts as a call.
+fn faulty_stream(faults: FaultInjector, name: &'static str, inner: ByteStream) -> ByteStream {
+    Box::pin(stream::unfold(Some(inner), move |inner| {
+        let faults = faults.clone();
+        async move {
+            let mut inner = inner?;
+            let next = faults.intercept(name, async { inner.next().await.transpose() }).await;
+            match next {
+                Ok(None) => None,
+                Ok(Some(bytes)) => Some((Ok::<Bytes, SourceError>(bytes), Some(inner))),
+                Err(error) => Some((Err(error), None)),
+            }
+        }
+    }))
+}
+
+impl<T: ResourceSource> ResourceSource for FaultyPort<T> {
+    async fn check(&self) -> Result<(), SourceError> {
+        self.faults.intercept("source.check", self.port.check()).await
+    }
+
+    async fn list(&self, after: Option<&str>) -> Result<ObjectPage, SourceError> {
+        self.faults.intercept("source.list", self.port.list(after)).await
+    }
+
+    fn read(&self, pin: &Pin, range: Range<u64>) -> ByteStream {
+        faulty_stream(self.faults.clone(), "source.read", self.port.read(pin, range))
+    }
+}
+
+/// File that is being written. After a crash it is leaked instead of dropped, because `kill -9` runs no cleanup.
+pub(super) struct FaultyFileWriter<D> {
+    draft: Option<D>,
+    faults: FaultInjector,
+}
+
+impl<D> Drop for FaultyFileWriter<D> {
+    fn drop(&mut self) {
+        if self.faults.has_crashed()
+            && let Some(draft) = self.draft.take()
+        {
+            std::mem::forget(draft);
+        }
+    }
+}
+
+/// Returns the error of a write after the file was committed.
+fn already_committed() -> StoreError {
+    StoreError::NotApplied { store: "a draft", cause: "it is already_committed".into() }
+}
+
+impl<D: FileWriter> FileWriter for FaultyFileWriter<D> {
+    async fn write(&mut self, bytes: Bytes) -> Result<(), StoreError> {
+        let draft = self.draft.as_mut().ok_or_else(already_committed)?;
+        self.faults.intercept("writer.write", draft.write(bytes)).await
+    }
+
+    async fn commit(mut self, name: FileName, content: FileSummary) -> Result<(), StoreError> {
+        let faults = self.faults.clone();
+        let called = match name {
+            FileName::Output(_) | FileName::Overwrite(_) => "writer.commit output",
+            FileName::Fragment(_) => "writer.commit fragment",
+        };
+        faults.intercept(called, async { self.draft.take().ok_or_else(already_committed)?.commit(name, content).await }).await
+    }
+}
+
+impl<T: OutputStore> OutputStore for FaultyPort<T> {
+    type Writer = FaultyFileWriter<T::Writer>;
+
+    async fn check(&self, own: Option<&str>) -> Result<(), StoreError> {
+        self.faults.intercept("output.check", self.port.check(own)).await
+    }
+
+    async fn anonymization_config(&self, own: Option<&str>, name: &ConfigName, etag: Option<&str>) -> Result<ConfigLookup, StoreError> {
+        self.faults.intercept("output.anonymization_config", self.port.anonymization_config(own, name, etag)).await
+    }
+
+    async fn new_fragment(&self, folder: &Folder, tail: FragmentName) -> Result<Self::Writer, StoreError> {
+        let faults = self.faults.clone();
+        let draft =
+            async { Ok::<_, StoreError>(FaultyFileWriter { draft: Some(self.port.new_fragment(folder, tail).await?), faults: faults.clone() }) };
+        self.faults.intercept("output.new_fragment", draft).await
+    }
+
+    async fn promote(&self, folder: &Folder, tail: &Fragment, part: OutputFileName) -> Result<(), StoreError> {
+        self.faults.intercept("output.promote", self.port.promote(folder, tail, part)).await
+    }
+
+    fn read(&self, folder: &Folder, tail: &FragmentName, range: Range<u64>) -> ByteStream {
+        faulty_stream(self.faults.clone(), "output.read", self.port.read(folder, tail, range))
+    }
+
+    async fn file_access(&self, folder: &Folder, part: &OutputFile) -> Result<FileAccess, StoreError> {
+        self.faults.intercept("output.file_access", self.port.file_access(folder, part)).await
+    }
+
+    async fn delete_all_except(&self, folder: &Folder, keep: &BTreeSet<OutputFileName>) -> Result<u64, StoreError> {
+        self.faults.intercept("output.delete_all_except", self.port.delete_all_except(folder, keep)).await
+    }
+}

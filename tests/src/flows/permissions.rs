@@ -1,0 +1,231 @@
+//! Records the IAM permissions that each function uses: action, resource and the values of condition keys.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use aws_sdk_dynamodb::operation as dynamo;
+use aws_sdk_dynamodb::types::AttributeValue;
+use aws_sdk_kms::operation as kms;
+use aws_sdk_s3::operation as s3;
+use aws_sdk_sqs::operation as sqs;
+use aws_smithy_runtime_api::client::interceptors::Intercept;
+use aws_smithy_runtime_api::client::interceptors::context::{BeforeSerializationInterceptorContextRef, Input};
+use aws_smithy_types::config_bag::ConfigBag;
+use headrace_core::vocab::error::BoxError;
+use tokio::task::futures::TaskLocalFuture;
+
+/// Region and account in the ARNs of all stand-ins.
+pub const REGION_AND_ACCOUNT: &str = "eu-central-1:111122223333";
+
+/// Condition key for the prefix of a bucket listing.
+pub const PREFIX: &str = "s3:prefix";
+
+/// Condition key for the partition keys that a DynamoDB call accesses.
+pub const LEADING_KEYS: &str = "dynamodb:LeadingKeys";
+
+/// Condition key for the AWS service that uses a KMS key on the caller's behalf.
+pub const VIA_SERVICE: &str = "kms:ViaService";
+
+/// Condition key for the signing algorithm of a KMS call.
+pub const SIGNING_ALGORITHM: &str = "kms:SigningAlgorithm";
+
+tokio::task_local! {
+    static FUNCTION: &'static str;
+}
+
+/// Runs `work` as the named Lambda function: its AWS calls are recorded as that function's.
+pub fn run_as<F: Future>(function: &'static str, work: F) -> Pin<Box<TaskLocalFuture<&'static str, F>>> {
+    Box::pin(FUNCTION.scope(function, work))
+}
+
+/// IAM permission that a call of a function needed.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct UsedPermission {
+    /// Lambda function that made the call.
+    pub function: &'static str,
+    /// IAM action, such as `dynamodb:GetItem`.
+    pub action: &'static str,
+    /// ARN of the resource.
+    pub resource: String,
+    /// Values of the condition keys.
+    pub context: BTreeMap<&'static str, String>,
+}
+
+/// SDK interceptor that records the permissions that functions use. Calls made outside [`run_as`] belong to the test and are ignored.
+///
+/// Uploads of single parts run in tasks of their own and are not recorded. They need the same permissions as
+/// `CreateMultipartUpload` and `CompleteMultipartUpload`.
+#[derive(Clone, Debug, Default)]
+pub struct PermissionLog(Arc<Mutex<BTreeSet<UsedPermission>>>);
+
+impl PermissionLog {
+    /// Returns all recorded permissions without duplicates.
+    pub fn all(&self) -> BTreeSet<UsedPermission> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Intercept for PermissionLog {
+    fn name(&self) -> &'static str {
+        "permission log"
+    }
+
+    fn read_before_execution(&self, context: &BeforeSerializationInterceptorContextRef<'_>, _: &mut ConfigBag) -> Result<(), BoxError> {
+        let Ok(function) = FUNCTION.try_with(|function| *function) else { return Ok(()) };
+        let required = required_permissions(context.input())
+            .ok_or_else(|| format!("the permissions that {:?} needs are not listed in this file", context.input()))?;
+        let mut used = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        used.extend(required.into_iter().map(|RequiredPermission { action, resource, context }| UsedPermission { function, action, resource, context }));
+        Ok(())
+    }
+}
+
+/// Permission that IAM demands for a call.
+struct RequiredPermission {
+    action: &'static str,
+    resource: String,
+    context: BTreeMap<&'static str, String>,
+}
+
+impl RequiredPermission {
+    fn new(action: &'static str, resource: String) -> Self {
+        Self { action, resource, context: BTreeMap::new() }
+    }
+
+    fn with_condition(mut self, key: &'static str, value: Option<&str>) -> Self {
+        self.context.extend(value.map(|value| (key, value.to_owned())));
+        self
+    }
+}
+
+/// Returns the permissions that IAM demands for a call, by the Service Authorization Reference of each service. `None` if the call is
+/// not listed here.
+fn required_permissions(input: &Input) -> Option<Vec<RequiredPermission>> {
+    dynamodb_permissions(input).or_else(|| s3_permissions(input)).or_else(|| sqs_permissions(input)).or_else(|| kms_permissions(input))
+}
+
+fn table(name: Option<&str>) -> String {
+    format!("arn:aws:dynamodb:{REGION_AND_ACCOUNT}:table/{}", name.unwrap_or_default())
+}
+
+fn item(action: &'static str, name: Option<&str>, item: Option<&std::collections::HashMap<String, AttributeValue>>) -> RequiredPermission {
+    let partition = item.and_then(|item| item.get("pk")?.as_s().ok()).map(String::as_str);
+    RequiredPermission::new(action, table(name)).with_condition(LEADING_KEYS, partition)
+}
+
+fn dynamodb_permissions(input: &Input) -> Option<Vec<RequiredPermission>> {
+    if let Some(get) = input.downcast_ref::<dynamo::get_item::GetItemInput>() {
+        return Some(vec![item("dynamodb:GetItem", get.table_name(), get.key())]);
+    }
+    if let Some(put) = input.downcast_ref::<dynamo::put_item::PutItemInput>() {
+        return Some(vec![item("dynamodb:PutItem", put.table_name(), put.item())]);
+    }
+    if let Some(update) = input.downcast_ref::<dynamo::update_item::UpdateItemInput>() {
+        return Some(vec![item("dynamodb:UpdateItem", update.table_name(), update.key())]);
+    }
+    if let Some(delete) = input.downcast_ref::<dynamo::delete_item::DeleteItemInput>() {
+        return Some(vec![item("dynamodb:DeleteItem", delete.table_name(), delete.key())]);
+    }
+    if let Some(query) = input.downcast_ref::<dynamo::query::QueryInput>() {
+        let resource =
+            query.index_name().map_or_else(|| table(query.table_name()), |index| format!("{}/index/{index}", table(query.table_name())));
+        // The key condition begins with the partition: `pk = :pk AND …`.
+        let placeholder = query.key_condition_expression()?.split_whitespace().nth(2)?;
+        let partition = query.expression_attribute_values()?.get(placeholder)?.as_s().ok()?;
+        return Some(vec![RequiredPermission::new("dynamodb:Query", resource).with_condition(LEADING_KEYS, Some(partition))]);
+    }
+    // A transaction needs the permissions of the writes inside it, none of its own.
+    let transaction = input.downcast_ref::<dynamo::transact_write_items::TransactWriteItemsInput>()?;
+    let mut needs = Vec::new();
+    for write in transaction.transact_items() {
+        needs.extend(write.put().map(|put| item("dynamodb:PutItem", Some(put.table_name()), Some(put.item()))));
+        needs.extend(write.update().map(|update| item("dynamodb:UpdateItem", Some(update.table_name()), Some(update.key()))));
+        needs.extend(write.delete().map(|delete| item("dynamodb:DeleteItem", Some(delete.table_name()), Some(delete.key()))));
+        let check = write.condition_check();
+        needs.extend(check.map(|check| item("dynamodb:ConditionCheckItem", Some(check.table_name()), Some(check.key()))));
+    }
+    Some(needs)
+}
+
+fn bucket(name: Option<&str>) -> String {
+    format!("arn:aws:s3:::{}", name.unwrap_or_default())
+}
+
+fn object(action: &'static str, name: Option<&str>, key: Option<&str>) -> RequiredPermission {
+    RequiredPermission::new(action, format!("{}/{}", bucket(name), key.unwrap_or_default()))
+}
+
+/// Returns the permissions on a KMS key that S3 uses on the writer's behalf: it encrypts new objects, and decrypts data keys for the
+/// parts of an upload and for a copy.
+fn key_permissions(key: Option<&str>, actions: &[&'static str]) -> impl Iterator<Item = RequiredPermission> {
+    let need =
+        |action: &&'static str| key.map(|key| RequiredPermission::new(action, key.to_owned()).with_condition(VIA_SERVICE, Some("s3.eu-central-1.amazonaws.com")));
+    actions.iter().filter_map(need).collect::<Vec<_>>().into_iter()
+}
+
+fn s3_permissions(input: &Input) -> Option<Vec<RequiredPermission>> {
+    if let Some(head) = input.downcast_ref::<s3::head_bucket::HeadBucketInput>() {
+        return Some(vec![RequiredPermission::new("s3:ListBucket", bucket(head.bucket()))]);
+    }
+    if let Some(list) = input.downcast_ref::<s3::list_objects_v2::ListObjectsV2Input>() {
+        return Some(vec![RequiredPermission::new("s3:ListBucket", bucket(list.bucket())).with_condition(PREFIX, list.prefix())]);
+    }
+    if let Some(list) = input.downcast_ref::<s3::list_multipart_uploads::ListMultipartUploadsInput>() {
+        return Some(vec![RequiredPermission::new("s3:ListBucketMultipartUploads", bucket(list.bucket()))]);
+    }
+    if let Some(get) = input.downcast_ref::<s3::get_object::GetObjectInput>() {
+        return Some(vec![object("s3:GetObject", get.bucket(), get.key())]);
+    }
+    if let Some(head) = input.downcast_ref::<s3::head_object::HeadObjectInput>() {
+        return Some(vec![object("s3:GetObject", head.bucket(), head.key())]);
+    }
+    if let Some(put) = input.downcast_ref::<s3::put_object::PutObjectInput>() {
+        let encrypted = key_permissions(put.ssekms_key_id(), &["kms:GenerateDataKey"]);
+        return Some([object("s3:PutObject", put.bucket(), put.key())].into_iter().chain(encrypted).collect());
+    }
+    if let Some(create) = input.downcast_ref::<s3::create_multipart_upload::CreateMultipartUploadInput>() {
+        let encrypted = key_permissions(create.ssekms_key_id(), &["kms:GenerateDataKey", "kms:Decrypt"]);
+        return Some([object("s3:PutObject", create.bucket(), create.key())].into_iter().chain(encrypted).collect());
+    }
+    if let Some(complete) = input.downcast_ref::<s3::complete_multipart_upload::CompleteMultipartUploadInput>() {
+        return Some(vec![object("s3:PutObject", complete.bucket(), complete.key())]);
+    }
+    if let Some(abort) = input.downcast_ref::<s3::abort_multipart_upload::AbortMultipartUploadInput>() {
+        return Some(vec![object("s3:AbortMultipartUpload", abort.bucket(), abort.key())]);
+    }
+    if let Some(copy) = input.downcast_ref::<s3::copy_object::CopyObjectInput>() {
+        let from = copy.copy_source()?.trim_start_matches('/');
+        let both = [RequiredPermission::new("s3:GetObject", bucket(Some(from))), object("s3:PutObject", copy.bucket(), copy.key())];
+        return Some(both.into_iter().chain(key_permissions(copy.ssekms_key_id(), &["kms:GenerateDataKey", "kms:Decrypt"])).collect());
+    }
+    let delete = input.downcast_ref::<s3::delete_objects::DeleteObjectsInput>()?;
+    let keys = delete.delete()?.objects().iter();
+    Some(keys.map(|gone| object("s3:DeleteObject", delete.bucket(), Some(gone.key()))).collect())
+}
+
+fn sqs_permissions(input: &Input) -> Option<Vec<RequiredPermission>> {
+    let queue = |url: Option<&str>| format!("arn:aws:sqs:{REGION_AND_ACCOUNT}:{}", url.and_then(|url| url.rsplit('/').next()).unwrap_or_default());
+    if let Some(batch) = input.downcast_ref::<sqs::send_message_batch::SendMessageBatchInput>() {
+        return Some(vec![RequiredPermission::new("sqs:SendMessage", queue(batch.queue_url()))]);
+    }
+    let send = input.downcast_ref::<sqs::send_message::SendMessageInput>()?;
+    Some(vec![RequiredPermission::new("sqs:SendMessage", queue(send.queue_url()))])
+}
+
+/// Returns the permissions for a KMS call. Key ids in calls are ARNs, because settings hold ARNs.
+fn kms_permissions(input: &Input) -> Option<Vec<RequiredPermission>> {
+    let key = |arn: Option<&str>| arn.unwrap_or_default().to_owned();
+    if let Some(get) = input.downcast_ref::<kms::get_public_key::GetPublicKeyInput>() {
+        return Some(vec![RequiredPermission::new("kms:GetPublicKey", key(get.key_id()))]);
+    }
+    if let Some(encrypt) = input.downcast_ref::<kms::encrypt::EncryptInput>() {
+        return Some(vec![RequiredPermission::new("kms:Encrypt", key(encrypt.key_id()))]);
+    }
+    if let Some(decrypt) = input.downcast_ref::<kms::decrypt::DecryptInput>() {
+        return Some(vec![RequiredPermission::new("kms:Decrypt", key(decrypt.key_id()))]);
+    }
+    let sign = input.downcast_ref::<kms::sign::SignInput>()?;
+    let algorithm = sign.signing_algorithm().map(|algorithm| algorithm.as_str());
+    Some(vec![RequiredPermission::new("kms:Sign", key(sign.key_id())).with_condition(SIGNING_ALGORITHM, algorithm)])
+}
