@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use headrace_core::access::{Agent, Origin, Actor};
-use headrace_core::audit::{AuditRecord, AuditAction, AuditOutcome};
+use headrace_core::access::{Actor, Agent, Origin};
+use headrace_core::audit::{AuditAction, AuditOutcome, AuditRecord};
 use headrace_core::flow::upkeep::verify::verify;
 use headrace_core::job::{JobState, Quotas};
 use headrace_core::ports::{AuditFiles as _, AuditTrail as _, Clock as _, JobStore as _};
@@ -13,8 +13,8 @@ use headrace_core::vocab::ids::{Caller, JobId};
 use headrace_edge::config::LogSettings;
 use headrace_edge::telemetry;
 use headrace_tests::flows::{
-    TestResponse, TestRequest, AwsDeployment, BEN, SmartClient, REAPER_INTERVAL, ManualClock, LocalDeployment, Result, FaultInjector, Deployment, DeploymentSettings, Fault, ServiceProcess, set_next_job_number, run,
-    token_request_form,
+    AwsDeployment, BEN, Deployment, DeploymentSettings, Fault, FaultInjector, LocalDeployment, ManualClock, REAPER_INTERVAL, Result,
+    ServiceProcess, SmartClient, TestRequest, TestResponse, run, set_next_job_number, token_request_form,
 };
 use serde_json::Value;
 
@@ -59,7 +59,7 @@ async fn local_deployment() -> Result<LocalDeployment> {
 /// If the hash chain is broken or does not end where the job table says.
 async fn verified_records(deployment: &impl Deployment) -> Result<Vec<Value>> {
     let files = deployment.audit_files();
-    let verification = verify(&files, Some(&deployment.job_store())).await?.map_err(|broken| broken.to_string())?;
+    let verification = verify(&files, Some(&deployment.job_store())).await?.map_err(|chain_error| chain_error.to_string())?;
     let mut records = Vec::new();
     for name in files.list().await?.files {
         for line in files.read(&name).await?.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
@@ -67,7 +67,11 @@ async fn verified_records(deployment: &impl Deployment) -> Result<Vec<Value>> {
         }
     }
     let last = verification.chain.map_or(0, |chain| chain.head.sequence);
-    if last == records.len() as u64 { Ok(records) } else { Err(format!("{} records, and the last one is {last}", records.len()).into()) }
+    if last == records.len() as u64 {
+        Ok(records)
+    } else {
+        Err(format!("the files hold {} records, but the chain ends with record {last}", records.len()).into())
+    }
 }
 
 /// Summarizes a record in one line: action, outcome, agent, address, and the details of its entities. Job ids become letters.
@@ -116,39 +120,39 @@ async fn check_lifecycle_records<S: Deployment>(service: &ServiceProcess<S>, age
     let ExpectedAgents { owner: me, other } = agents;
     let owner = format!("owner={}", me.split_whitespace().next().unwrap_or_default());
     let mut expected = Vec::new();
-    for (path, about) in [("/Group", ""), ("/Group/cohort-7", " group=cohort-7")] {
+    for (path, details) in [("/Group", ""), ("/Group/cohort-7", " group=cohort-7")] {
         assert_eq!(service.request("GET", path).await?.status, 200, "{path}");
-        expected.push(format!("groups 0 {me}{about}"));
+        expected.push(format!("groups 0 {me}{details}"));
     }
     let unknown = service.request("GET", "/Group/unknown").await?;
     expected.push(format!("groups {} {me} group=unknown", error_summary(&unknown)?));
     let rejected = service.request("GET", "/$export?_type=Patient,Okonlind&_since=1961-04-17&anna=1").await?;
     expected.push(format!("kick-off {} {me} level=system types=Patient parameters=_type,_since", error_summary(&rejected)?));
 
-    let first = status_of(&service.request("GET", "/Group/cohort-7/$export?_type=Patient&_since=1961-04-17").await?)?;
+    let first_export = status_of(&service.request("GET", "/Group/cohort-7/$export?_type=Patient&_since=1961-04-17").await?)?;
     expected.push(format!("kick-off 0 {me} A {owner} level=group group=cohort-7 types=Patient parameters=_since"));
     service.clock.advance(Duration::from_secs(1));
-    let second = status_of(&service.request("GET", "/Patient/anna-1/$export").await?)?;
+    let second_export = status_of(&service.request("GET", "/Patient/anna-1/$export").await?)?;
     expected.push(format!("kick-off 0 {me} B {owner} level=patient"));
     service.deliver_all().await?;
     expected.extend(["A", "B"].map(|job| format!("complete 0 Headrace {job} {owner}")));
     // If exports can be queued, the start of each is recorded, also of those that start at once.
     expected.extend(["A", "B", "C"].map(|job| format!("start 0 Headrace {job} {owner}")));
-    let completed = service.complete(&first).await?;
+    let completed = service.complete(&first_export).await?;
     assert_eq!(completed.files.keys().collect::<Vec<_>>(), ["Patient-1.ndjson"]);
     expected.extend(completed.files.iter().map(|(name, bytes)| format!("download 0 {me} A {owner} {name} size-bytes={}", bytes.len())));
 
-    let probed = if S::HAS_GATEWAY { first.clone() } else { format!("/_operations/export/{}", "0".repeat(32)) };
+    let probed = if S::HAS_GATEWAY { first_export.clone() } else { format!("/_operations/export/{}", "0".repeat(32)) };
     let probe = service.send(&TestRequest::new("GET", &probed).from_identity(BEN)).await?;
     expected.push(format!("poll {} {other} {}", error_summary(&probe)?, if S::HAS_GATEWAY { "A" } else { job_id(&probed) }));
-    let absent = service.request("GET", &(first.replace("/export/", "/files/") + "/Patient-9.ndjson")).await?;
+    let absent = service.request("GET", &(first_export.replace("/export/", "/files/") + "/Patient-9.ndjson")).await?;
     expected.push(format!("download {} {me} A Patient-9.ndjson", error_summary(&absent)?));
-    assert_eq!(service.request("DELETE", &second).await?.status, 202);
+    assert_eq!(service.request("DELETE", &second_export).await?.status, 202);
     expected.push(format!("cancel 0 {me} B {owner}"));
-    let again = service.request("DELETE", &second).await?;
+    let again = service.request("DELETE", &second_export).await?;
     expected.push(format!("cancel {} {me} B", error_summary(&again)?));
 
-    let third = status_of(&service.request("GET", "/$export?_container=place-1").await?)?;
+    let third_export = status_of(&service.request("GET", "/$export?_container=place-1").await?)?;
     expected.push(format!("kick-off 0 {me} C {owner} level=system parameters=_container container=place-1"));
     while service.receive().await?.is_some() {}
     let reaped = service.reap_after(25 * 60 * REAPER_INTERVAL).await?;
@@ -162,14 +166,17 @@ async fn check_lifecycle_records<S: Deployment>(service: &ServiceProcess<S>, age
     for text in records.iter().map(Value::to_string).chain([unsealed]) {
         assert_eq!(PATIENT_TEXTS.into_iter().find(|word| text.contains(word)), None, "{text}");
     }
-    let jobs = [(job_id(&first), "A"), (job_id(&second), "B"), (job_id(&third), "C")];
+    let jobs = [(job_id(&first_export), "A"), (job_id(&second_export), "B"), (job_id(&third_export), "C")];
     assert_eq!(sorted(records.iter().map(|record| summarize(record, &jobs)).collect()), sorted(expected));
     Ok(())
 }
 
 /// Returns settings under which a client's second export is queued.
 fn one_at_a_time() -> DeploymentSettings {
-    DeploymentSettings { quotas: Quotas { per_caller: Some(1), queue_when_full: true, ..Quotas::default() }, ..DeploymentSettings::default() }
+    DeploymentSettings {
+        quotas: Quotas { per_caller: Some(1), queue_when_full: true, ..Quotas::default() },
+        ..DeploymentSettings::default()
+    }
 }
 
 // Holds: SEC-A16
@@ -203,6 +210,7 @@ fn every_action_on_an_export_is_recorded_once_on_a_local_server() -> Result<()> 
 // Holds: SEC-A16
 #[test]
 fn token_requests_and_the_use_of_tokens_are_recorded_with_the_client_id() -> Result<()> {
+    /// Requests and uses tokens of two clients, and checks the records.
     async fn check_token_records<S: Deployment>(deployment: S) -> Result<()> {
         let service = ServiceProcess::start(&deployment, &ManualClock::default(), DeploymentSettings::default().with_smart_access()?);
         let from = if S::HAS_GATEWAY { " 192.0.2.1" } else { "" };
@@ -237,15 +245,15 @@ fn token_requests_and_the_use_of_tokens_are_recorded_with_the_client_id() -> Res
         service.register(&mallory, "system/*.rs").await?;
         let stolen = service.token(&mallory, "system/*.rs").await?;
         expected.push(format!("token 0 mallory{from}"));
-        for (action, method, path, about) in
+        for (action, method, path, details) in
             [("poll", "GET", &status, ""), ("download", "GET", &file, " Patient-1.ndjson"), ("cancel", "DELETE", &status, "")]
         {
             let probe = service.send(&TestRequest::new(method, path).with_bearer_token(&stolen)).await?;
             assert_eq!(probe.status, 404, "{path}");
-            expected.push(format!("{action} {} mallory{from} A{about}", error_summary(&probe)?));
+            expected.push(format!("{action} {} mallory{from} A{details}", error_summary(&probe)?));
             let anonymous = service.send(&TestRequest::new(method, path)).await?;
             assert_eq!(anonymous.status, 401, "{path}");
-            expected.push(format!("{action} {} unknown{from} A{about}", error_summary(&anonymous)?));
+            expected.push(format!("{action} {} unknown{from} A{details}", error_summary(&anonymous)?));
         }
         service.reap_after(2 * REAPER_INTERVAL).await?;
         let records = verified_records(&deployment).await?;
@@ -262,8 +270,10 @@ fn token_requests_and_the_use_of_tokens_are_recorded_with_the_client_id() -> Res
 /// Checks file downloads, groups and access tokens.
 #[test]
 fn a_request_that_cannot_be_recorded_gets_no_data() -> Result<()> {
+    /// Checks every kind of request whose record fails.
     async fn check_failing_audit_trail<S: Deployment>(deployment: S) -> Result<()> {
-        let (clock, lab, settings) = (ManualClock::default(), SmartClient::new_es384("lab")?, DeploymentSettings::default().with_smart_access()?);
+        let (clock, lab, settings) =
+            (ManualClock::default(), SmartClient::new_es384("lab")?, DeploymentSettings::default().with_smart_access()?);
         let service = ServiceProcess::start(&deployment, &clock, settings.clone());
         service.register(&lab, "system/*.rs").await?;
         service.set_client(&lab, "system/*.rs");
@@ -317,7 +327,14 @@ async fn check_sealed_once(deployment: &impl Deployment, names: &BTreeSet<String
     if wrong.is_empty() && times.len() == names.len() && left.is_empty() {
         return Ok(());
     }
-    Err(format!("{} of {} records are sealed, {} of them not exactly once, and {} are unsealed", times.len(), names.len(), wrong.len(), left.len()).into())
+    Err(format!(
+        "{} of {} records are sealed, {} of them not exactly once, and {} are unsealed",
+        times.len(),
+        names.len(),
+        wrong.len(),
+        left.len()
+    )
+    .into())
 }
 
 /// Seals with a fault at one call, then again in a new process, and checks that every record is sealed once.
@@ -351,7 +368,16 @@ const FAULTS: [Fault; 4] = [Fault::CrashBefore, Fault::CrashAfter, Fault::FailBe
 #[test]
 fn sealing_neither_loses_nor_duplicates_records_if_any_call_fails() -> Result<()> {
     for is_on_aws in [true, false] {
-        let names = run(async || if is_on_aws { seal_call_names(aws_deployment().await?).await } else { seal_call_names(local_deployment().await?).await })?;
+        let names =
+            run(
+                async || {
+                    if is_on_aws {
+                        seal_call_names(aws_deployment().await?).await
+                    } else {
+                        seal_call_names(local_deployment().await?).await
+                    }
+                },
+            )?;
         assert_eq!(names.iter().filter(|name| **name == "audit files.write").count(), 2, "{names:?}");
         let wrong = run_cases(names.len() * FAULTS.len(), |index| {
             let (number, fault) = (index / FAULTS.len() + 1, FAULTS[index % FAULTS.len()]);

@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use headrace_local::client::bulk::{BulkClient, ClientError};
-use headrace_local::stores::client_key::ClientKey;
 use headrace_local::client::login::LoginSettings;
+use headrace_local::stores::client_key::ClientKey;
 use headrace_tests::flows::{Result, run};
 use headrace_tests::lake;
 use reqwest::StatusCode;
 use serde_json::Value;
 
 use crate::clients_cli::{ClientsCli, text};
-use crate::process::{Server, headrace, command_result};
+use crate::process::{Server, command_result, headrace};
 
 /// Runs `headrace export` as a client and returns its output or its error text.
 fn export(server: &Server, out: &Path, client: &str, key: &Path) -> Result<std::result::Result<String, String>> {
@@ -95,7 +95,8 @@ fn a_client_that_is_disabled_while_the_server_runs_is_rejected_at_its_next_reque
         try_kick_off(&study, &server).await?;
         cli.run(&["disable", "lab"])??;
         // Its token is still valid for minutes.
-        for result in [try_kick_off(&lab, &server).await, lab.wait_for_manifest(&status, |_| {}).await.map(drop), lab.delete(&status).await] {
+        for result in [try_kick_off(&lab, &server).await, lab.wait_for_manifest(&status, |_| {}).await.map(drop), lab.delete(&status).await]
+        {
             assert!(is_unauthorized(&result), "{result:?}");
         }
         try_kick_off(&study, &server).await?;

@@ -14,7 +14,7 @@ use headrace_tests::lake;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::process::{Server, headrace, command_result};
+use crate::process::{Server, command_result, headrace};
 
 /// Poll interval of the client.
 const POLL_INTERVAL: Option<std::time::Duration> = Some(std::time::Duration::from_millis(5));
@@ -74,7 +74,8 @@ fn a_client_is_added_shown_disabled_rotated_and_removed() -> Result<()> {
     let cli = ClientsCli::new()?;
     let (first, second) = (cli.generate_key("first", "ES384")?.join("jwks.json"), cli.generate_key("second", "RS384")?.join("jwks.json"));
     let scopes = "system/Patient.rs system/Observation.rs?category=laboratory";
-    let add = ["add", "lab", "--scope", scopes, "--jwks", text(&first)?, "--name", "The laboratory", "--group", "g-1", "--max-exports", "2"];
+    let add =
+        ["add", "lab", "--scope", scopes, "--jwks", text(&first)?, "--name", "The laboratory", "--group", "g-1", "--max-exports", "2"];
     let added = cli.run(&[&add[..], &["--base-url", "https://fhir.example.org/r4"]].concat())??;
     for words in ["lab", "https://fhir.example.org/r4/token", "system/Patient.rs", "headrace clients rotate"] {
         assert!(added.contains(words), "{words}: {added}");
@@ -128,7 +129,7 @@ fn an_invalid_registration_is_rejected_with_a_reason_and_writes_nothing() -> Res
         (&["lab", "--scope", "system/*.rs"], "--jwks"),
         (&["lab", "--scope", "system/*.rs", "--jwks", public, "--external-identity"], "cannot be used with"),
         (&["local", "--scope", "system/*.rs", "--jwks", public], "`local`"),
-        (&["a client", "--scope", "system/*.rs", "--jwks", public], "without blanks"),
+        (&["a client", "--scope", "system/*.rs", "--jwks", public], "without spaces"),
         (&["lab", "--scope", "system/*.rs", "--jwks", public, "--container", "UPPER"], "container"),
         (&["lab", "--scope", "system/*.rs", "--jwks", public, "--group", "../x"], "an id has"),
         (&["lab", "--scope", "system/*.rs", "--jwks", public, "--name", "two\nlines"], "one line"),

@@ -3,7 +3,10 @@
 use std::path::Path;
 
 use headrace_core::ports::Clock as _;
-use headrace_tests::flows::{AwsDeployment, CompletedExport, REAPER_INTERVAL, ManualClock, LocalDeployment, Result, Deployment, DeploymentSettings, ServiceProcess, oracle, run};
+use headrace_tests::flows::{
+    AwsDeployment, CompletedExport, Deployment, DeploymentSettings, LocalDeployment, ManualClock, REAPER_INTERVAL, Result, ServiceProcess,
+    oracle, run,
+};
 use headrace_tests::lake;
 
 /// Exports with this query and downloads all files.
@@ -55,7 +58,10 @@ fn every_line_of_the_sample_lake_is_exported_once_on_a_local_server() -> Result<
 fn the_synthea_sample_is_exported_whole() -> Result<()> {
     run(async || {
         let dir = lake::synthea_lake_dir();
-        for completed in [check_whole_export(&AwsDeployment::with_lake(&dir).await?, &dir).await?, check_whole_export(&LocalDeployment::with_lake(&dir).await?, &dir).await?] {
+        for completed in [
+            check_whole_export(&AwsDeployment::with_lake(&dir).await?, &dir).await?,
+            check_whole_export(&LocalDeployment::with_lake(&dir).await?, &dir).await?,
+        ] {
             assert_eq!((completed.lines().len(), completed.files.len()), (162, 13));
         }
         Ok(())
@@ -131,7 +137,8 @@ fn files_are_closed_at_the_size_limit_and_fragments_merged_on_aws() -> Result<()
     run(async || {
         let dir = lake::sample_lake_dir();
         let deployment = AwsDeployment::with_lake(&dir).await?;
-        let completed = export(&deployment, DeploymentSettings::with_file_bytes(9_000).with_join_limit_bytes(20_000), "?_container=my-place").await?;
+        let completed =
+            export(&deployment, DeploymentSettings::with_file_bytes(9_000).with_join_limit_bytes(20_000), "?_container=my-place").await?;
         assert_eq!(completed.sorted_lines(), oracle::expected_lines(&dir, None, None)?);
         check_file_sizes(&completed, 9_000)?;
         assert!(deployment.output_files().await?.keys().all(|path| path.starts_with("my-place/20261001T080000-")));
@@ -144,7 +151,11 @@ fn workers_process_slices_concurrently() -> Result<()> {
     run(async || {
         let dir = lake::sample_lake_dir();
         let deployment = LocalDeployment::with_lake(&dir).await?;
-        let service = ServiceProcess::start(&deployment, &ManualClock::default(), DeploymentSettings::with_file_bytes(9_000).with_join_limit_bytes(20_000));
+        let service = ServiceProcess::start(
+            &deployment,
+            &ManualClock::default(),
+            DeploymentSettings::with_file_bytes(9_000).with_join_limit_bytes(20_000),
+        );
         let status = service.kick_off("").await?;
         // Four workers share the queue. If the finalize task comes too early, it is announced again when the last task completes.
         for _ in 0..400 {
@@ -214,7 +225,11 @@ fn an_empty_lake_gives_an_empty_export() -> Result<()> {
 #[test]
 fn p3_the_transaction_time_is_the_time_of_planning() -> Result<()> {
     run(async || {
-        let service = ServiceProcess::start(&LocalDeployment::with_lake(&lake::sample_lake_dir()).await?, &ManualClock::default(), DeploymentSettings::default());
+        let service = ServiceProcess::start(
+            &LocalDeployment::with_lake(&lake::sample_lake_dir()).await?,
+            &ManualClock::default(),
+            DeploymentSettings::default(),
+        );
         let status = service.kick_off("").await?;
         service.clock.advance(REAPER_INTERVAL);
         let planned_at = service.now();

@@ -9,11 +9,12 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use headrace_core::vocab::settings::LakeVersions;
 use headrace_core::ports::JobStore as _;
 use headrace_core::vocab::ids::JobId;
+use headrace_core::vocab::settings::LakeVersions;
 use headrace_tests::flows::{
-    CompletedExport, REAPER_INTERVAL, ManualClock, LocalDeployment, Result, FaultInjector, Deployment as _, DeploymentSettings, Fault, ServiceProcess, set_next_job_number, run, seed,
+    CompletedExport, Deployment as _, DeploymentSettings, Fault, FaultInjector, LocalDeployment, ManualClock, REAPER_INTERVAL, Result,
+    ServiceProcess, run, seed, set_next_job_number,
 };
 
 use super::lake_model::{self, Line, deletion, version};
@@ -108,8 +109,10 @@ fn p1_to_p6_an_export_survives_a_crash_at_any_call() -> Result<()> {
     assert!(expected.file_counts_by_type().values().any(|files| *files > 2), "{:?}", expected.file_counts_by_type());
     // One round resolves versions, and one merges fragments.
     assert_eq!((rounds, expected.manifest.error.len()), (2, 1));
-    let mut lines: Vec<_> =
-        seed::lake_objects().iter().flat_map(|(_, file)| String::from_utf8_lossy(file).lines().map(str::to_owned).collect::<Vec<_>>()).collect();
+    let mut lines: Vec<_> = seed::lake_objects()
+        .iter()
+        .flat_map(|(_, file)| String::from_utf8_lossy(file).lines().map(str::to_owned).collect::<Vec<_>>())
+        .collect();
     lines.retain(|line| line != "not a resource");
     lines.sort();
     assert_eq!(expected.sorted_lines(), lines.iter().map(|line| line.as_bytes().to_vec()).collect::<Vec<_>>());

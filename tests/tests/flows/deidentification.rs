@@ -5,7 +5,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use aho_corasick::AhoCorasick;
-use headrace_tests::flows::{TestResponse, AwsDeployment, CompletedExport, ManualClock, LocalDeployment, Result, FaultInjector, Deployment, DeploymentSettings, Fault, ServiceProcess, run};
+use headrace_tests::flows::{
+    AwsDeployment, CompletedExport, Deployment, DeploymentSettings, Fault, FaultInjector, LocalDeployment, ManualClock, Result,
+    ServiceProcess, TestResponse, run,
+};
 use headrace_tests::lake;
 use serde_json::Value;
 
@@ -119,7 +122,12 @@ async fn check_deidentified_export<S: Deployment>(deployment: S) -> Result<()> {
     let after = trees(&completed)?;
     assert_eq!(after.len(), before.len());
     assert_eq!(resolved_reference_count(&after), resolved_reference_count(&before));
-    assert!(resolved_reference_count(&before) > 50 && completed.files.len() > 20, "{} {}", resolved_reference_count(&before), completed.files.len());
+    assert!(
+        resolved_reference_count(&before) > 50 && completed.files.len() > 20,
+        "{} {}",
+        resolved_reference_count(&before),
+        completed.files.len()
+    );
     let bytes: Vec<u8> = completed.files.values().flat_map(|file| file.to_vec()).collect();
     let all = String::from_utf8(bytes)?;
     let identifying = identifying_texts(&before);
@@ -279,7 +287,10 @@ fn a_resource_that_cannot_be_de_identified_fails_the_export_or_is_dropped_or_emp
         let skipped = export(&service, &path("skip")).await?;
         let observations: Vec<Value> = trees(&skipped)?.into_iter().filter(|tree| text(tree, "/resourceType") == "Observation").collect();
         assert_eq!(observations.len(), 2);
-        assert!(observations.iter().all(|tree| tree.as_object().is_some_and(|object| object.len() == 2)), "only the type and the security label are left");
+        assert!(
+            observations.iter().all(|tree| tree.as_object().is_some_and(|object| object.len() == 2)),
+            "only the type and the security label are left"
+        );
         for completed in [&quarantined, &skipped] {
             let errors: Vec<&str> = completed
                 .files
@@ -335,7 +346,9 @@ fn an_invalid_configuration_fails_the_kick_off_and_a_changed_one_fails_the_expor
 #[test]
 fn de_identified_exports_do_not_reveal_object_names() -> Result<()> {
     run(async || {
-        let deployment = LocalDeployment::with_files(&[("Patient/CANARY-1.ndjson", b"{\"resourceType\":\"Patient\",\"id\":\"1\"}\nno resource\n")]).await?;
+        let deployment =
+            LocalDeployment::with_files(&[("Patient/CANARY-1.ndjson", b"{\"resourceType\":\"Patient\",\"id\":\"1\"}\nno resource\n")])
+                .await?;
         deployment.put_anonymization_config("config.json", &config("raise")).await?;
         let clock = ManualClock::default();
         let service = ServiceProcess::start(&deployment, &clock, small_file_settings());
@@ -345,7 +358,9 @@ fn de_identified_exports_do_not_reveal_object_names() -> Result<()> {
         let status = status_of(&service.request("GET", EVERYTHING).await?)?;
         service.deliver(service.receive().await?.ok_or("no plan")?).await?;
         clock.advance(Duration::from_secs(1));
-        deployment.set_lake_object("Patient/CANARY-1.ndjson", Some(b"{\"resourceType\":\"Patient\",\"id\":\"2\"}\n".to_vec().into())).await?;
+        deployment
+            .set_lake_object("Patient/CANARY-1.ndjson", Some(b"{\"resourceType\":\"Patient\",\"id\":\"2\"}\n".to_vec().into()))
+            .await?;
         let response = service.run_until_done(&status).await?;
         let (_, code, diagnostics) = response.outcome()?;
         assert_eq!((response.status, code.as_str()), (500, "conflict"), "{diagnostics}");

@@ -3,15 +3,18 @@
 use std::time::Duration;
 
 use headrace_core::access::{Agent, Client, ClientKeys, Scopes};
-use headrace_core::job::task::PlanInput;
-use headrace_core::job::{RecordConditions, Job, JobEvent};
-use headrace_core::ports::JobStore as _;
-use headrace_core::request::{ExportRequest, EncryptionKey, ExportPolicy};
-use headrace_core::vocab::clock::Millis;
 use headrace_core::job::ExportError;
+use headrace_core::job::task::PlanInput;
+use headrace_core::job::{Job, JobEvent, RecordConditions};
+use headrace_core::ports::JobStore as _;
+use headrace_core::request::{EncryptionKey, ExportPolicy, ExportRequest};
+use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::error::StoreError;
 use headrace_core::vocab::ids::JobId;
-use headrace_tests::flows::{AwsDeployment, REAPER_INTERVAL, ManualClock, LocalDeployment, Result, FaultInjector, Deployment, DeploymentSettings, Fault, ServiceProcess, run, seed};
+use headrace_tests::flows::{
+    AwsDeployment, Deployment, DeploymentSettings, Fault, FaultInjector, LocalDeployment, ManualClock, REAPER_INTERVAL, Result,
+    ServiceProcess, run, seed,
+};
 use headrace_tests::standins::s3::Encryption;
 
 /// Returns a registration of Ann with this destination.
@@ -26,7 +29,10 @@ async fn local_deployment() -> Result<LocalDeployment> {
 }
 
 /// Runs a test on both kinds of deployment, each with the small lake of the seed.
-fn on_both_deployments(aws: impl AsyncFnOnce(AwsDeployment) -> Result<()> + Send, local: impl AsyncFnOnce(LocalDeployment) -> Result<()> + Send) -> Result<()> {
+fn on_both_deployments(
+    aws: impl AsyncFnOnce(AwsDeployment) -> Result<()> + Send,
+    local: impl AsyncFnOnce(LocalDeployment) -> Result<()> + Send,
+) -> Result<()> {
     run(async || aws(seed::aws_deployment().await?).await)?;
     run(async || local(local_deployment().await?).await)
 }
@@ -60,7 +66,10 @@ async fn check_client_destination<S: Deployment>(deployment: S) -> Result<()> {
 // Holds: A10
 #[test]
 fn all_files_of_a_client_with_its_own_destination_are_written_there() -> Result<()> {
-    on_both_deployments(async |deployment| check_client_destination(deployment).await, async |deployment| check_client_destination(deployment).await)
+    on_both_deployments(
+        async |deployment| check_client_destination(deployment).await,
+        async |deployment| check_client_destination(deployment).await,
+    )
 }
 
 /// Checks that leftover files in the client's destination are deleted after a cancellation, a crash, and the retention period.
@@ -142,7 +151,8 @@ fn a_deleted_destination_does_not_block_other_jobs() -> Result<()> {
         let (deployment, clock) = (seed::aws_deployment().await?, ManualClock::default());
         let service = ServiceProcess::start(&deployment, &clock, seed::settings());
         let id = JobId::from_random([0x51; 16]);
-        let accepted = Job::accepted(id.clone(), ServiceProcess::<AwsDeployment>::ann(), ExportRequest::default(), Millis(1_790_841_600_000));
+        let accepted =
+            Job::accepted(id.clone(), ServiceProcess::<AwsDeployment>::ann(), ExportRequest::default(), Millis(1_790_841_600_000));
         let job = Job { destination: Some("gone-bucket/x".into()), ..accepted };
         deployment.job_store().record_job(&job, &PlanInput::default(), &RecordConditions::default(), &Agent::service()).await?;
         deployment.job_store().end_job(&id, JobEvent::CancelRequested, None, &Agent::service(), Millis(1_790_841_600_000)).await?;

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use headrace_tests::flows::{ANN, TestResponse, TestRequest, BEN, REAPER_INTERVAL, ManualClock, Result, Deployment, ServiceProcess, set_next_job_number, run, seed};
+use headrace_tests::flows::{
+    ANN, BEN, Deployment, ManualClock, REAPER_INTERVAL, Result, ServiceProcess, TestRequest, TestResponse, run, seed, set_next_job_number,
+};
 use serde::Deserialize;
 
 /// Requests one page of the list.

@@ -7,7 +7,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use aws_lambda_events::event::sqs::SqsMessage;
 use futures_util::future::join_all;
-use headrace_tests::flows::{PausedCalls, PortCall, REAPER_INTERVAL, ManualClock, LocalDeployment, Result, FaultInjector, Deployment, Fault, ServiceProcess, set_next_job_number, run, seed};
+use headrace_tests::flows::{
+    Deployment, Fault, FaultInjector, LocalDeployment, ManualClock, PausedCalls, PortCall, REAPER_INTERVAL, Result, ServiceProcess, run,
+    seed, set_next_job_number,
+};
 
 use crate::crash::seeded_deployment;
 
@@ -47,20 +50,21 @@ type Work = Pin<Box<dyn Future<Output = Result<()>>>>;
 
 /// State of the work of a worker or reaper after [`run_until_pause`].
 enum Progress {
-    /// Finished with this result.
+    /// Completed work and its result.
     Done(Result<()>),
-    /// Paused inside a call. The whole work stands still until it is run again.
+    /// Work that is paused inside calls, and those calls. All of it stays suspended until it is polled again.
     Paused(Work, PausedCalls),
-    /// Without progress for [`BLOCKED_AFTER`].
+    /// Work that made no progress for [`BLOCKED_AFTER`].
     ///
-    /// That happens only while other work is paused: paused work stands still as a whole, also in the middle of concurrent calls that
-    /// hold a lock of a stand-in. Otherwise it is a deadlock.
+    /// This may happen only while other work is paused, because paused work can hold a lock of a stand-in in another of its calls.
+    /// Otherwise it is a deadlock.
     Blocked(Work),
 }
 
 /// Time without progress after which work counts as blocked. Much longer than any in-process call takes.
 const BLOCKED_AFTER: std::time::Duration = std::time::Duration::from_secs(30);
 
+/// Runs work until it is done, pauses or is blocked.
 async fn run_until_pause(faults: &FaultInjector, mut work: Work) -> Progress {
     tokio::select! {
         biased;
@@ -285,7 +289,9 @@ async fn export_under_random_faults<S: Deployment>(deployment: &S, seed: u64, fa
             Progress::Paused(work, paused_calls) => paused_work.push((work, paused_calls)),
             // Injected faults may fail the reaper or a delivery. Both are repeated.
             Progress::Done(_) => {}
-            Progress::Blocked(_) if paused_work.is_empty() => return Err(format!("seed {seed}: a worker is blocked, though none is paused").into()),
+            Progress::Blocked(_) if paused_work.is_empty() => {
+                return Err(format!("seed {seed}: a worker is blocked, though none is paused").into());
+            }
             // Only a paused worker can block it, so it must finish after all are resumed.
             Progress::Blocked(work) => paused_work.push((work, PausedCalls::default())),
         }
@@ -311,7 +317,11 @@ async fn export_under_random_faults<S: Deployment>(deployment: &S, seed: u64, fa
         }
         500 if response.outcome()?.0 == "error" => {
             let left = client.stored_files(&status).await?;
-            if left.is_empty() { Ok(FinalState::Failed) } else { Err(format!("seed {seed}: the failed export left {:?}", left.keys()).into()) }
+            if left.is_empty() {
+                Ok(FinalState::Failed)
+            } else {
+                Err(format!("seed {seed}: the failed export left {:?}", left.keys()).into())
+            }
         }
         _ => Err(format!("seed {seed}: {response:?}").into()),
     }
@@ -370,7 +380,8 @@ fn p1_merge_tasks_recorded_long_before_their_round_are_announced_in_the_end() ->
         let service = ServiceProcess::with_faults(&deployment, &clock, seed::settings(), faults.clone());
         let status = service.kick_off("").await?;
         let worker = Arc::clone(&service);
-        let Progress::Paused(mut work, paused_calls) = run_until_pause(&faults, Box::pin(async move { worker.deliver_all().await })).await else {
+        let Progress::Paused(mut work, paused_calls) = run_until_pause(&faults, Box::pin(async move { worker.deliver_all().await })).await
+        else {
             return Err("the finalize task recorded no merge tasks".into());
         };
         // Meanwhile a reaper runs. Its announcements are lost with its process.

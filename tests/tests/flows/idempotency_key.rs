@@ -1,7 +1,10 @@
 //! Repeated kick-offs with an `Idempotency-Key`.
 
 use headrace_core::job::Quotas;
-use headrace_tests::flows::{ANN, TestResponse, TestRequest, BEN, ManualClock, Result, FaultInjector, Deployment, DeploymentSettings, Fault, ServiceProcess, run, seed};
+use headrace_tests::flows::{
+    ANN, BEN, Deployment, DeploymentSettings, Fault, FaultInjector, ManualClock, Result, ServiceProcess, TestRequest, TestResponse, run,
+    seed,
+};
 
 /// Sends a request of a caller with an idempotency key.
 async fn send<S: Deployment>(service: &ServiceProcess<S>, caller: &str, target: &str, key: &str) -> Result<TestResponse> {

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use headrace_core::vocab::clock::Millis;
-use headrace_tests::flows::{ANN, TestRequest, BEN, REAPER_INTERVAL, ManualClock, LocalDeployment, Result, FaultInjector, Deployment, DeploymentSettings, Fault, ServiceProcess, run, seed};
+use headrace_tests::flows::{
+    ANN, BEN, Deployment, DeploymentSettings, Fault, FaultInjector, LocalDeployment, ManualClock, REAPER_INTERVAL, Result, ServiceProcess,
+    TestRequest, run, seed,
+};
 use headrace_tests::lake;
 
 /// Starts a process without faults.
@@ -42,6 +45,7 @@ fn p8_a_task_that_always_fails_is_parked_and_fails_its_job() -> Result<()> {
 
 #[test]
 fn an_object_that_changes_after_planning_fails_the_job_with_its_name() -> Result<()> {
+    /// Replaces or removes a planned object and checks that the export fails.
     async fn check<S: Deployment>(deployment: S, bytes: Option<&[u8]>) -> Result<()> {
         let service = start(&deployment);
         let status = service.kick_off("").await?;

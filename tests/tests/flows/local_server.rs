@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use headrace_local::client::bulk::{BulkClient, DownloadedFile};
 use headrace_local::server::http;
-use headrace_local::server::service::{ServerAccess, ServiceConfig, Service};
+use headrace_local::server::service::{ServerAccess, Service, ServiceConfig};
 use headrace_tests::flows::{Result, oracle, run};
 use headrace_tests::lake;
 use reqwest::Url;
@@ -164,7 +164,11 @@ fn requests_for_other_host_names_are_rejected() -> Result<()> {
         for path in ["/metadata", "/$export", "/nothing/there"] {
             let request = http.get(format!("{base}{path}")).header("host", "evil.example:8080");
             let response = request.header("accept", "application/fhir+json").header("prefer", "respond-async").send().await?;
-            assert_eq!((response.status().as_u16(), &response.headers()["content-type"]), (421, &"application/fhir+json".parse()?), "{path}");
+            assert_eq!(
+                (response.status().as_u16(), &response.headers()["content-type"]),
+                (421, &"application/fhir+json".parse()?),
+                "{path}"
+            );
             let outcome: serde_json::Value = serde_json::from_slice(&response.bytes().await?)?;
             let diagnostics = outcome["issue"][0]["diagnostics"].as_str().ok_or("no diagnostics")?;
             assert!(diagnostics.contains("--base-url") && !diagnostics.contains("evil"), "{diagnostics}");
@@ -215,7 +219,13 @@ fn a_killed_server_continues_the_export_after_a_restart() -> Result<()> {
             std::fs::write(&path, &bytes)?;
             let count = bytes.iter().filter(|byte| **byte == b'\n').count() as u64;
             assert_eq!(Some(count), entry.count, "{path:?}");
-            lines.push(DownloadedFile { resource_type: entry.resource_type.clone(), path, bytes: bytes.len() as u64, lines: count, is_error: false });
+            lines.push(DownloadedFile {
+                resource_type: entry.resource_type.clone(),
+                path,
+                bytes: bytes.len() as u64,
+                lines: count,
+                is_error: false,
+            });
         }
         assert_eq!(sorted_lines(&lines)?, oracle::expected_lines(&lake_dir, None, None)?);
         assert!(manifest.error.is_empty());

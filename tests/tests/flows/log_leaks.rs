@@ -2,7 +2,10 @@
 //! need no check: by their type, they hold a fixed name and a number.
 
 use headrace_tests::flows::canary::{DATA, TOKEN, log_filter};
-use headrace_tests::flows::{ANN, TestRequest, AwsDeployment, ManualClock, Result, FaultInjector, Deployment as _, Fault, ServiceProcess, logs::CapturedLogs, run, seed};
+use headrace_tests::flows::{
+    ANN, AwsDeployment, Deployment as _, Fault, FaultInjector, ManualClock, Result, ServiceProcess, TestRequest, logs::CapturedLogs, run,
+    seed,
+};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry::LookupSpan;
@@ -107,7 +110,15 @@ fn lake_data_and_credentials_are_never_logged_or_sent_in_responses() -> Result<(
         Ok(responses)
     })?;
     let text = logs.text();
-    for expected in ["export accepted", "task completed", "export cancelled", "download granted", "the job failed", "a message names no task", "announced again"] {
+    for expected in [
+        "export accepted",
+        "task completed",
+        "export cancelled",
+        "download granted",
+        "the job failed",
+        "a message names no task",
+        "announced again",
+    ] {
         assert!(text.contains(expected), "the log does not contain `{expected}`, so this test proves nothing");
     }
     for canary in [DATA, TOKEN, "X-Amz-Signature", "X-Amz-Credential", "stand-in-secret"] {

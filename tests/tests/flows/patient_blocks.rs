@@ -8,7 +8,8 @@ use headrace_core::ports::JobStore as _;
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::ids::JobId;
 use headrace_tests::flows::{
-    AwsDeployment, CompletedExport, REAPER_INTERVAL, ManualClock, LocalDeployment, Result, FaultInjector, Deployment, DeploymentSettings, Fault, ServiceProcess, set_next_job_number, run,
+    AwsDeployment, CompletedExport, Deployment, DeploymentSettings, Fault, FaultInjector, LocalDeployment, ManualClock, REAPER_INTERVAL,
+    Result, ServiceProcess, run, set_next_job_number,
 };
 use serde_json::Value;
 
@@ -87,21 +88,28 @@ fn reported_issues(completed: &CompletedExport) -> Result<Vec<String>> {
     lines.concat().into_iter().map(diagnostics).collect()
 }
 
+/// Patient `a`.
 const PATIENT_A: &str = r#"{"resourceType":"Patient","id":"a"}"#;
+/// Patient `b`, which refers to patient `a`.
 const PATIENT_B: &str = r#"{"resourceType":"Patient","id":"b","link":[{"other":{"reference":"Patient/a"},"type":"seealso"}]}"#;
+/// Observation of patient `a`.
 const OF_A: &str = r#"{"resourceType":"Observation","id":"2","subject":{"reference":"Patient/a"}}"#;
+/// Observation of patients `a` and `b`.
 const OF_BOTH: &str =
     r#"{"resourceType":"Observation","id":"1","subject":{"reference":"Patient/a"},"performer":[{"reference":"Patient/b"}]}"#;
+/// Condition of patient `c`, who has no Patient resource.
 const OF_C: &str = r#"{"resourceType":"Condition","id":"1","subject":{"reference":"Patient/c"}}"#;
+/// AllergyIntolerance of patient `a`, which sorts first in the block.
 const OF_A_FIRST: &str = r#"{"resourceType":"AllergyIntolerance","id":"1","patient":{"reference":"https://h/fhir/Patient/a"}}"#;
-const OF_NOBODY: &str = r#"{"resourceType":"Practitioner","id":"d"}"#;
+/// Practitioner, which belongs to no patient.
+const WITHOUT_PATIENT: &str = r#"{"resourceType":"Practitioner","id":"d"}"#;
 
 /// Returns a lake of patients, their resources, and resources of no patient.
 fn small_lake() -> [(&'static str, String); 3] {
     [
         ("1.ndjson", [OF_A, PATIENT_B, OF_BOTH, ""].join("\n")),
-        ("2.ndjson", [OF_NOBODY, OF_A_FIRST, PATIENT_A, "no resource", ""].join("\n")),
-        ("3.ndjson", [OF_C, OF_NOBODY.replace("\"d\"", "\"e\"").as_str(), ""].join("\n")),
+        ("2.ndjson", [WITHOUT_PATIENT, OF_A_FIRST, PATIENT_A, "no resource", ""].join("\n")),
+        ("3.ndjson", [OF_C, WITHOUT_PATIENT.replace("\"d\"", "\"e\"").as_str(), ""].join("\n")),
     ]
 }
 
@@ -123,11 +131,13 @@ fn block_lines(blocks: &[(&str, &[&str])]) -> BlockLines {
 // Holds: P80, F20, F22
 #[test]
 fn a_block_holds_the_patient_and_then_its_compartment_sorted_by_type() -> Result<()> {
+    /// Exports the system and all patients, and checks blocks and reported issues.
     async fn check<S: Deployment>(deployment: &S) -> Result<()> {
         let everything: &[(&str, &[&str])] =
             &[("a", &[PATIENT_A, OF_A_FIRST, OF_A, OF_BOTH, PATIENT_B]), ("b", &[PATIENT_B, OF_BOTH]), ("c", &[OF_C])];
         for (level, left_out) in [("", 2), ("/Patient", 0)] {
-            let (completed, blocks) = export(deployment, DeploymentSettings::default(), &format!("{level}/$export?organizeOutputBy=Patient")).await?;
+            let (completed, blocks) =
+                export(deployment, DeploymentSettings::default(), &format!("{level}/$export?organizeOutputBy=Patient")).await?;
             assert_eq!(blocks, block_lines(everything), "{level}");
             assert_eq!((completed.files.len(), completed.manifest.output.len()), (2, 1), "{level}");
             let issues = reported_issues(&completed)?;
@@ -149,11 +159,16 @@ fn a_block_holds_the_patient_and_then_its_compartment_sorted_by_type() -> Result
 fn filters_and_elements_apply_to_output_organized_by_patient() -> Result<()> {
     run(async || {
         let (_, deployment) = deployments(&small_lake()).await?;
-        let (_, blocks) = export(&deployment, DeploymentSettings::default(), "/Patient/$export?organizeOutputBy=Patient&_type=Observation").await?;
+        let (_, blocks) =
+            export(&deployment, DeploymentSettings::default(), "/Patient/$export?organizeOutputBy=Patient&_type=Observation").await?;
         assert_eq!(blocks, block_lines(&[("a", &[OF_A, OF_BOTH]), ("b", &[OF_BOTH])]));
         // `_elements` removes the subject from the lines, but it still determines the block.
-        let (_, blocks) =
-            export(&deployment, DeploymentSettings::default(), "/$export?organizeOutputBy=Patient&_type=Observation&_elements=Observation.code").await?;
+        let (_, blocks) = export(
+            &deployment,
+            DeploymentSettings::default(),
+            "/$export?organizeOutputBy=Patient&_type=Observation&_elements=Observation.code",
+        )
+        .await?;
         assert_eq!(blocks.keys().collect::<Vec<_>>(), ["a", "b"]);
         assert!(blocks.values().flatten().all(|line| !line.contains("performer") && line.contains("SUBSETTED")), "{blocks:?}");
         Ok(())
@@ -180,7 +195,8 @@ fn only_patients_of_the_exports_level_have_blocks() -> Result<()> {
 fn an_empty_export_organized_by_patient_lists_no_files() -> Result<()> {
     run(async || {
         let (_, deployment) = deployments(&small_lake()).await?;
-        let (completed, blocks) = export(&deployment, DeploymentSettings::default(), "/$export?organizeOutputBy=Patient&_type=Immunization").await?;
+        let (completed, blocks) =
+            export(&deployment, DeploymentSettings::default(), "/$export?organizeOutputBy=Patient&_type=Immunization").await?;
         assert!(blocks.is_empty() && completed.manifest.output.is_empty());
         Ok(())
     })
@@ -198,7 +214,7 @@ fn random_lake(seed: u64) -> (Vec<(String, String)>, Expected) {
         state ^= state << 17;
         usize::try_from(state % below as u64).unwrap_or_default()
     };
-    let people = 1 + next(30);
+    let patient_count = 1 + next(30);
     let (mut files, mut blocks) = (Vec::new(), Expected::new());
     for file in 0..1 + next(6) {
         let mut text = String::new();
@@ -206,7 +222,7 @@ fn random_lake(seed: u64) -> (Vec<(String, String)>, Expected) {
             let id = format!("{file}-{n}");
             let mut patients = BTreeSet::new();
             let mut random_patient = |patients: &mut BTreeSet<String>| {
-                let patient = format!("p{}", next(people));
+                let patient = format!("p{}", next(patient_count));
                 patients.insert(patient.clone());
                 format!("{{\"reference\":\"Patient/{patient}\"}}")
             };
@@ -234,7 +250,7 @@ fn random_lake(seed: u64) -> (Vec<(String, String)>, Expected) {
     }
     // The Patient resources of all references are in a file of their own.
     let mut text = String::new();
-    for patient in 0..people {
+    for patient in 0..patient_count {
         let line = format!(r#"{{"resourceType":"Patient","id":"p{patient}"}}"#);
         blocks.entry(format!("p{patient}")).or_default().insert(line.clone());
         text.push_str(&line);
@@ -255,9 +271,9 @@ fn small_limits(grouping_memory_bytes: u64, file_bytes: u64) -> DeploymentSettin
 fn check_blocks(completed: &CompletedExport, blocks: &BlockLines, expected: &Expected, file_bytes: usize) -> Result<()> {
     assert!(blocks.keys().eq(expected.keys()));
     let type_of = |line: &String| line.split('"').nth(3).unwrap_or_default().to_owned();
-    for ((patient, lines), wanted) in blocks.iter().zip(expected.values()) {
-        assert_eq!(&lines.iter().cloned().collect::<BTreeSet<_>>(), wanted, "{patient}");
-        assert_eq!(lines.len(), wanted.len(), "{patient} has a line twice");
+    for ((patient, lines), expected_lines) in blocks.iter().zip(expected.values()) {
+        assert_eq!(&lines.iter().cloned().collect::<BTreeSet<_>>(), expected_lines, "{patient}");
+        assert_eq!(lines.len(), expected_lines.len(), "{patient} has a line twice");
         let (first, rest) = lines.split_first().ok_or("an empty block")?;
         assert!(first.starts_with(&format!(r#"{{"resourceType":"Patient","id":"{patient}""#)), "{patient}: {lines:?}");
         assert!(rest.iter().map(type_of).is_sorted(), "{patient}: {lines:?}");
@@ -274,10 +290,12 @@ fn check_blocks(completed: &CompletedExport, blocks: &BlockLines, expected: &Exp
 // Holds: F21, F23
 #[test]
 fn every_resource_is_once_in_the_block_of_each_of_its_patients_under_any_limits() -> Result<()> {
+    /// Exports a generated lake, checks the blocks, and returns the number of rounds.
     async fn check<S: Deployment>(deployment: &S, seed: u64, expected: &Expected) -> Result<u32> {
         let file_bytes = [900, 5_000, 100_000].into_iter().nth(usize::try_from(seed % 3)?).unwrap_or_default();
         let grouping_memory_bytes = [400, 3_000, 20_000, 1 << 20].into_iter().nth(usize::try_from(seed % 4)?).unwrap_or_default();
-        let (completed, blocks) = export(deployment, small_limits(grouping_memory_bytes, file_bytes as u64), "/$export?organizeOutputBy=Patient").await?;
+        let (completed, blocks) =
+            export(deployment, small_limits(grouping_memory_bytes, file_bytes as u64), "/$export?organizeOutputBy=Patient").await?;
         check_blocks(&completed, &blocks, expected, file_bytes)?;
         let url = &completed.manifest.output.first().ok_or("no file")?.url;
         let id = JobId::parse(url.rsplit('/').nth(1).unwrap_or_default())?;
@@ -325,6 +343,7 @@ fn p7_blocks_stay_whole_when_every_worker_is_near_its_time_limit() -> Result<()>
 #[test]
 fn p1_to_p6_an_export_organized_by_patient_survives_a_crash_at_any_call() -> Result<()> {
     const PATH: &str = "/$export?organizeOutputBy=Patient";
+    /// Returns limits under which every phase has several tasks.
     fn settings() -> DeploymentSettings {
         small_limits(600, 400).with_join_limit_bytes(500)
     }

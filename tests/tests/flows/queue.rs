@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use headrace_core::job::Quotas;
 use headrace_tests::flows::{
-    ANN, TestResponse, TestRequest, AwsDeployment, BEN, REAPER_INTERVAL, ManualClock, LocalDeployment, Result, FaultInjector, Deployment, DeploymentSettings, Fault, ServiceProcess, set_next_job_number, run, seed,
+    ANN, AwsDeployment, BEN, Deployment, DeploymentSettings, Fault, FaultInjector, LocalDeployment, ManualClock, REAPER_INTERVAL, Result,
+    ServiceProcess, TestRequest, TestResponse, run, seed, set_next_job_number,
 };
 
 /// Returns settings with these quotas.
@@ -228,7 +229,11 @@ async fn recover_from_crash_after(number: usize) -> Result<()> {
     let strict = ServiceProcess::start(&deployment, &clock, one_per_caller(false));
     kick_off(&strict, ANN).await?;
     let rejected = strict.request("GET", "/$export").await?.status;
-    if rejected != 429 { Err(format!("{recovered} exports ended, and the response to the kick-off over the limit was {rejected}").into()) } else { Ok(()) }
+    if rejected != 429 {
+        Err(format!("{recovered} exports ended, and the response to the kick-off over the limit was {rejected}").into())
+    } else {
+        Ok(())
+    }
 }
 
 #[test]

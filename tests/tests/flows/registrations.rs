@@ -6,7 +6,9 @@ use std::time::Duration;
 use headrace_core::access::Client;
 use headrace_core::job::Quotas;
 use headrace_core::vocab::container::Container;
-use headrace_tests::flows::{TestRequest, AwsDeployment, BEN, ManualClock, Result, Deployment as _, DeploymentSettings, ServiceProcess, run, seed};
+use headrace_tests::flows::{
+    AwsDeployment, BEN, Deployment as _, DeploymentSettings, ManualClock, Result, ServiceProcess, TestRequest, run, seed,
+};
 use serde_json::Value;
 
 use super::scopes::{ann, kick_off, register};
@@ -39,7 +41,11 @@ fn a_disabled_client_is_rejected_on_every_route_at_its_next_request() -> Result<
             assert!(text.contains("disabled") && text.contains("operator"), "{text}");
         }
         assert_eq!(service.request("DELETE", &status).await?.status, 401);
-        assert_eq!(service.send(&TestRequest::new("GET", "/_operations/export").from_identity(BEN)).await?.status, 200, "other callers are not affected");
+        assert_eq!(
+            service.send(&TestRequest::new("GET", "/_operations/export").from_identity(BEN)).await?.status,
+            200,
+            "other callers are not affected"
+        );
         register(&service.deployment, ann("system/*.rs")).await?;
         assert_eq!(service.request("GET", &status).await?.status, 200);
         Ok(())
@@ -100,7 +106,8 @@ fn a_request_beyond_the_registration_is_rejected_by_parameter_name() -> Result<(
             let (code, issue, text) = rejection(&service, path).await?;
             assert_eq!((code, issue.as_str()), (403, "forbidden"), "{path}");
             assert!(words.iter().all(|word| text.contains(word)), "{text}");
-            let after: Vec<String> = service.deployment.job_table_items().await?.into_keys().filter(|key| !key.starts_with("AUDIT")).collect();
+            let after: Vec<String> =
+                service.deployment.job_table_items().await?.into_keys().filter(|key| !key.starts_with("AUDIT")).collect();
             assert_eq!(after, before, "only the rejection was recorded");
         }
         let status = kick_off(&service, "/$export?_container=ours").await?;
@@ -114,7 +121,9 @@ fn a_request_beyond_the_registration_is_rejected_by_parameter_name() -> Result<(
 fn the_limit_in_a_registration_overrides_the_default_limit() -> Result<()> {
     run(async || {
         let settings = |per_caller| DeploymentSettings { quotas: Quotas { per_caller, ..Quotas::default() }, ..seed::settings() };
-        for (deployment_limit, client_limit, allowed) in [(None, Some(2), 2), (Some(1), Some(3), 3), (Some(3), Some(1), 1), (Some(2), None, 2)] {
+        for (deployment_limit, client_limit, allowed) in
+            [(None, Some(2), 2), (Some(1), Some(3), 3), (Some(3), Some(1), 1), (Some(2), None, 2)]
+        {
             let service = start(settings(deployment_limit)).await?;
             register(&service.deployment, Client { max_exports: client_limit, ..ann("system/*.rs") }).await?;
             for _ in 0..allowed {
@@ -131,7 +140,8 @@ fn the_limit_in_a_registration_overrides_the_default_limit() -> Result<()> {
 #[test]
 fn exports_are_queued_for_a_registrations_limit_if_the_deployment_has_none() -> Result<()> {
     run(async || {
-        let service = start(DeploymentSettings { quotas: Quotas { queue_when_full: true, ..Quotas::default() }, ..seed::settings() }).await?;
+        let service =
+            start(DeploymentSettings { quotas: Quotas { queue_when_full: true, ..Quotas::default() }, ..seed::settings() }).await?;
         register(&service.deployment, Client { max_exports: Some(1), ..ann("system/*.rs") }).await?;
         let mut exports = Vec::new();
         for _ in 0..3 {

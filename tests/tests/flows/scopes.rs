@@ -3,12 +3,15 @@
 use std::collections::BTreeSet;
 
 use headrace_core::access::{Client, ClientKeys, Scopes};
-use headrace_core::vocab::settings::LakeVersions;
 use headrace_core::ports::AccessStore as _;
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::ids::Caller;
+use headrace_core::vocab::settings::LakeVersions;
 use headrace_fhir::definitions::FhirVersion;
-use headrace_tests::flows::{TestResponse, TestRequest, AwsDeployment, BEN, CompletedExport, ManualClock, Result, Deployment, DeploymentSettings, ServiceProcess, run};
+use headrace_tests::flows::{
+    AwsDeployment, BEN, CompletedExport, Deployment, DeploymentSettings, ManualClock, Result, ServiceProcess, TestRequest, TestResponse,
+    run,
+};
 use headrace_tests::lake;
 use serde_json::Value;
 
@@ -28,7 +31,11 @@ pub(crate) async fn register(deployment: &impl Deployment, client: Client) -> Re
     let jobs = deployment.job_store();
     let seen = jobs.client(&client.id).await?.map(|client| client.changed_at);
     let changed_at = Millis(seen.map_or(0, |seen| seen.0 + 1));
-    if jobs.put_client(&Client { changed_at, ..client }, seen).await? { Ok(()) } else { Err("the client was registered concurrently".into()) }
+    if jobs.put_client(&Client { changed_at, ..client }, seen).await? {
+        Ok(())
+    } else {
+        Err("the client was registered concurrently".into())
+    }
 }
 
 /// Kicks off and returns the path of the status URL.
@@ -140,7 +147,10 @@ fn an_export_holds_exactly_the_resources_that_the_scopes_allow() -> Result<()> {
                 differences.insert((scopes, found.len() == whole.len()));
             }
         }
-        assert!(SCOPES.iter().skip(1).all(|(scopes, _)| differences.contains(&(scopes, false))), "each of the restricted scopes excludes something");
+        assert!(
+            SCOPES.iter().skip(1).all(|(scopes, _)| differences.contains(&(scopes, false))),
+            "each of the restricted scopes excludes something"
+        );
         Ok(())
     })
 }
@@ -206,7 +216,12 @@ async fn deployment_with(lake: &[(&str, Vec<Line>)]) -> Result<AwsDeployment> {
 fn names(completed: &CompletedExport) -> Result<Vec<String>> {
     let name = |tree: &Value| {
         let number = tree.pointer("/meta/versionId").and_then(Value::as_str).filter(|number| *number != "1");
-        format!("{}/{}{}", string_member(tree, "resourceType"), string_member(tree, "id"), number.map(|number| format!(" v{number}")).unwrap_or_default())
+        format!(
+            "{}/{}{}",
+            string_member(tree, "resourceType"),
+            string_member(tree, "id"),
+            number.map(|number| format!(" v{number}")).unwrap_or_default()
+        )
     };
     let mut names: Vec<String> = resources(completed)?.iter().map(|(_, tree)| name(tree)).collect();
     names.sort();
@@ -248,7 +263,8 @@ fn scopes_apply_to_every_cause_of_export_and_to_each_version() -> Result<()> {
                 assert_eq!(completed.deleted_references()?, deleted, "{path}");
             }
         }
-        let history = export(&deployment, small_settings(LakeVersions::Auto), "/$export?_type=Observation&includeAssociatedData=_history").await?;
+        let history =
+            export(&deployment, small_settings(LakeVersions::Auto), "/$export?_type=Observation&includeAssociatedData=_history").await?;
         let versions = ["Observation/came v2", "Observation/final", "Observation/gone", "Observation/left"];
         assert_eq!(names(&history)?, versions, "the filter applies to each version");
         Ok(())

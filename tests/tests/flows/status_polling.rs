@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use headrace_tests::flows::{ANN, TestRequest, ManualClock, LocalDeployment, Result, Deployment as _, DeploymentSettings, ServiceProcess, run};
+use headrace_tests::flows::{
+    ANN, Deployment as _, DeploymentSettings, LocalDeployment, ManualClock, Result, ServiceProcess, TestRequest, run,
+};
 use serde_json::Value;
 
 /// Kicks off with this `Prefer` header and returns the path of the status URL.
@@ -54,11 +56,11 @@ fn a_long_manifest_is_paged_if_the_client_allows_partial_manifests() -> Result<(
         assert!(first_page.get("link").is_none() && first_page["output"].as_array().is_some_and(|files| files.len() == 1));
         // More items make it look like an export of thousands of files.
         let items = deployment.job_table_items().await?;
-        let (_, part) = items.iter().find(|(key, _)| key.ends_with("OUTPUT#Basic#0000000001")).ok_or("no part")?;
+        let (_, item) = items.iter().find(|(key, _)| key.ends_with("OUTPUT#Basic#0000000001")).ok_or("the job has no output file")?;
         for number in 2..=5_003 {
-            let mut part = part.clone();
-            part["sk"] = serde_json::json!({ "S": format!("OUTPUT#Basic#{number:010}") });
-            deployment.put_job_table_item(&part).await?;
+            let mut item = item.clone();
+            item["sk"] = serde_json::json!({ "S": format!("OUTPUT#Basic#{number:010}") });
+            deployment.put_job_table_item(&item).await?;
         }
         let (mut target, mut sizes, mut urls) = (Some(status.clone()), Vec::new(), BTreeSet::new());
         while let Some(page) = target.take() {

@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use headrace_core::vocab::settings::LakeVersions;
 use headrace_core::request::{AssociatedData, ExportRequest, IgnoredParameter};
 use headrace_core::vocab::level::Level;
+use headrace_core::vocab::settings::LakeVersions;
 use headrace_fhir::definitions::ResourceType;
 use headrace_fhir::instant::Instant;
-use headrace_tests::flows::{AwsDeployment, CompletedExport, ManualClock, LocalDeployment, Result, Deployment, DeploymentSettings, ServiceProcess, run};
+use headrace_tests::flows::{
+    AwsDeployment, CompletedExport, Deployment, DeploymentSettings, LocalDeployment, ManualClock, Result, ServiceProcess, run,
+};
 
 use super::lake_model::{Line, Version, deletion, expected, lines, version};
 
@@ -96,8 +98,12 @@ fn the_current_version_of_each_resource_is_exported_once() -> Result<()> {
             let completed = [
                 export(&local(&lake).await?, small_settings(versions), ExportRequest::default()).await?,
                 export(&aws(&lake).await?, small_settings(versions), ExportRequest::default()).await?,
-                export(&local(&lake).await?, DeploymentSettings { worker: small_settings(versions).worker, ..DeploymentSettings::default() }, ExportRequest::default())
-                    .await?,
+                export(
+                    &local(&lake).await?,
+                    DeploymentSettings { worker: small_settings(versions).worker, ..DeploymentSettings::default() },
+                    ExportRequest::default(),
+                )
+                .await?,
             ];
             for completed in completed {
                 assert_eq!(completed.sorted_lines(), expected_export.lines, "{versions:?}");
@@ -131,9 +137,15 @@ fn deletions_are_listed_once_if_since_is_given_and_never_with_the_resource() -> 
             }
         }
         let only_patients = ExportRequest { types: request_of_types(&["Patient"]).types, ..since("2026-02-15") };
-        assert_eq!(export(&aws(&lake).await?, small_settings(LakeVersions::Auto), only_patients).await?.deleted_references()?, ["Patient/4"]);
+        assert_eq!(
+            export(&aws(&lake).await?, small_settings(LakeVersions::Auto), only_patients).await?.deleted_references()?,
+            ["Patient/4"]
+        );
         let until = ExportRequest { until: Instant::parse("2026-03-01").ok(), ..since("2026-02-15") };
-        assert_eq!(export(&local(&lake).await?, small_settings(LakeVersions::Auto), until).await?.deleted_references()?, Vec::<String>::new());
+        assert_eq!(
+            export(&local(&lake).await?, small_settings(LakeVersions::Auto), until).await?.deleted_references()?,
+            Vec::<String>::new()
+        );
         let asked = ExportRequest { associated_data: [AssociatedData::Deleted].into(), ..ExportRequest::default() };
         let completed = export(&local(&lake).await?, small_settings(LakeVersions::Auto), asked).await?;
         assert_eq!(completed.deleted_references()?, ["Basic/unheard-of", "Observation/0", "Patient/4"]);
@@ -281,7 +293,12 @@ async fn exported_provenance(request: ExportRequest) -> Result<Vec<String>> {
     for versions in [LakeVersions::One, LakeVersions::Auto, LakeVersions::Many] {
         for completed in [
             export(&local(&lake).await?, small_settings(versions), request.clone()).await?,
-            export(&aws(&lake).await?, DeploymentSettings { worker: small_settings(versions).worker, ..DeploymentSettings::default() }, request.clone()).await?,
+            export(
+                &aws(&lake).await?,
+                DeploymentSettings { worker: small_settings(versions).worker, ..DeploymentSettings::default() },
+                request.clone(),
+            )
+            .await?,
         ] {
             let mut ids: Vec<String> =
                 names(&completed.lines())?.iter().filter_map(|name| name.strip_prefix("Provenance/").map(str::to_owned)).collect();
@@ -448,10 +465,12 @@ fn a_lake_that_holds_only_deletions_gives_an_empty_export() -> Result<()> {
 #[test]
 fn versions_with_equal_or_missing_timestamps_have_a_defined_order() -> Result<()> {
     run(async || {
-        let untimed =
-            |id, text: &str| Version { resource_type: "Basic", id, day: None, number: None, members: format!(r#","code":"{text}""#) }.line();
+        let untimed = |id, text: &str| {
+            Version { resource_type: "Basic", id, day: None, number: None, members: format!(r#","code":"{text}""#) }.line()
+        };
         let timed = |id, number: &'static str, text: &str| {
-            Version { resource_type: "Basic", id, day: Some("2026-01-01"), number: Some(number), members: format!(r#","code":"{text}""#) }.line()
+            Version { resource_type: "Basic", id, day: Some("2026-01-01"), number: Some(number), members: format!(r#","code":"{text}""#) }
+                .line()
         };
         let lake = vec![
             (
