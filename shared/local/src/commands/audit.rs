@@ -61,7 +61,7 @@ pub enum AuditStatus {
 pub async fn run_audit(args: &AuditArgs) -> Result<AuditStatus, AuditCommandError> {
     let (output, status) = match &args.command {
         AuditCommand::Verify(args) => match verify_files(args).await? {
-            Ok(sound) => (format_intact(&sound, args.state.is_some() || args.table.is_some())?, AuditStatus::Ok),
+            Ok(intact) => (format_intact(&intact, args.state.is_some() || args.table.is_some())?, AuditStatus::Ok),
             Err(broken) => (format!("broken: {broken}\n"), AuditStatus::ChainBroken),
         },
         AuditCommand::Show(args) => (show_records(args).await?, AuditStatus::Ok),
@@ -105,8 +105,8 @@ async fn verify_files(args: &VerifyArgs) -> Result<Result<IntactFiles, ChainErro
 }
 
 /// Formats the result for an intact chain. `is_end_verified` is true if the end was compared with the job table.
-fn format_intact(sound: &IntactFiles, is_end_verified: bool) -> Result<String, AuditCommandError> {
-    let Some(VerifiedChain { first_file, head, file_count }) = &sound.chain else {
+fn format_intact(intact: &IntactFiles, is_end_verified: bool) -> Result<String, AuditCommandError> {
+    let Some(VerifiedChain { first_file, head, file_count }) = &intact.chain else {
         return if is_end_verified { Ok("intact: no record has been sealed yet\n".to_owned()) } else { Err(AuditCommandError::NoRecords) };
     };
     let mut output = format!(
@@ -121,8 +121,8 @@ fn format_intact(sound: &IntactFiles, is_end_verified: bool) -> Result<String, A
     } else {
         "the end of the chain was not verified: later records may have been removed; give the job table with --state or --table\n"
     };
-    if !sound.foreign_files.is_empty() {
-        output += &format!("files that this service did not write: {}\n", sound.foreign_files.len());
+    if !intact.foreign_files.is_empty() {
+        output += &format!("files that this service did not write: {}\n", intact.foreign_files.len());
     }
     Ok(output)
 }
