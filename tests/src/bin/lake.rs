@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::{Parser, Subcommand};
-use headrace_tests::lake::{self, LakeError, Compression};
+use headrace_tests::lake::{self, Compression, LakeError};
 
 /// Creates and measures lakes of FHIR NDJSON for tests and benchmarks.
 #[derive(Debug, Parser)]

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use crc_fast::{CrcAlgorithm, checksum};
 use futures_util::TryStreamExt as _;
-use headrace_core::job::folder::Folder;
 use headrace_core::job::file::{FileName, FileSummary, Fragment, FragmentName, OutputFile, OutputFileName, OutputKind};
+use headrace_core::job::folder::Folder;
 use headrace_core::ports::{FileAccess, FileWriter as _, OutputStore};
 use headrace_core::vocab::error::StoreError;
 
@@ -224,8 +224,17 @@ pub async fn a_replacing_write_replaces_the_existing_file(destination: &impl Tes
 
 async fn fill(destination: &impl TestDestination, folder: &Folder) -> Result<u64, BoxError> {
     for (fencing_token, kind) in (1..).zip(["Patient", "Patient", "Observation", "error"]) {
-        write(destination, folder, fragment(kind, fencing_token)?, FileName::Output(output_file(kind, fencing_token)?), &text(1, 50), 50).await?;
-        write(destination, folder, fragment(kind, fencing_token + 10)?, FileName::Fragment(fragment(kind, fencing_token + 10)?), &text(1, 50), 50).await?;
+        write(destination, folder, fragment(kind, fencing_token)?, FileName::Output(output_file(kind, fencing_token)?), &text(1, 50), 50)
+            .await?;
+        write(
+            destination,
+            folder,
+            fragment(kind, fencing_token + 10)?,
+            FileName::Fragment(fragment(kind, fencing_token + 10)?),
+            &text(1, 50),
+            50,
+        )
+        .await?;
     }
     Ok(8)
 }

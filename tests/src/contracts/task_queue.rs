@@ -13,22 +13,21 @@ pub trait TestQueue {
     /// Sending end of the queue.
     type Queue: TaskQueue;
 
-
     /// Returns the sending end.
     fn queue(&self) -> &Self::Queue;
 
-        /// Receives all available messages, or waits up to `wait` for the first ones. No message is received twice.
-        fn receive(&self, wait: Duration) -> impl Future<Output = Result<Vec<String>, BoxError>>;
-    }
+    /// Receives all available messages, or waits up to `wait` for the first ones. No message is received twice.
+    fn receive(&self, wait: Duration) -> impl Future<Output = Result<Vec<String>, BoxError>>;
+}
 
-    /// Queue of a service: it keeps parked messages, and may be missing.
-    pub trait RemoteTestQueue: TestQueue {
-        /// Returns the parked messages.
-        fn parked(&self) -> impl Future<Output = Result<Vec<String>, BoxError>>;
+/// Queue of a service: it keeps parked messages, and may be missing.
+pub trait RemoteTestQueue: TestQueue {
+    /// Returns the parked messages.
+    fn parked(&self) -> impl Future<Output = Result<Vec<String>, BoxError>>;
 
-        /// Returns a queue that does not exist, and the setting that names it.
-        fn missing(&self) -> (Self::Queue, &'static str);
-    }
+    /// Returns a queue that does not exist, and the setting that names it.
+    fn missing(&self) -> (Self::Queue, &'static str);
+}
 
 /// Runs the suite: `task_queue_contract!(name, crate::open)`.
 #[macro_export]
@@ -42,19 +41,19 @@ macro_rules! task_queue_contract {
                 an_announced_task_is_received_unchanged,
                 any_number_of_tasks_can_be_announced,
                 a_delayed_task_arrives_after_its_delay,
-                                a_parked_message_is_not_received_again,
-                            ]
-                        );
-                    };
-                }
+                a_parked_message_is_not_received_again,
+            ]
+        );
+    };
+}
 
-                /// Runs the suite for queues of a service: `remote_task_queue_contract!(name, crate::open)`.
-                #[macro_export]
-                macro_rules! remote_task_queue_contract {
-                    ($name:ident, $open:path) => {
-                        $crate::contract_cases!(task_queue, $name, $open, [a_parked_message_is_kept, a_missing_queue_names_its_setting]);
-                    };
-                }
+/// Runs the suite for queues of a service: `remote_task_queue_contract!(name, crate::open)`.
+#[macro_export]
+macro_rules! remote_task_queue_contract {
+    ($name:ident, $open:path) => {
+        $crate::contract_cases!(task_queue, $name, $open, [a_parked_message_is_kept, a_missing_queue_names_its_setting]);
+    };
+}
 
 fn tasks(count: u32) -> Vec<TaskId> {
     (0..count).map(|task| TaskId { job: JobId::from_random([7; 16]), task }).collect()
@@ -105,20 +104,20 @@ pub async fn a_delayed_task_arrives_after_its_delay(queue: &impl TestQueue) -> C
 /// Checks that even an unreadable message can be parked.
 pub async fn a_parked_message_is_not_received_again(queue: &impl TestQueue) -> CaseResult {
     queue.queue().park("not { JSON ☃").await?;
-        assert!(queue.receive(Duration::ZERO).await?.is_empty());
-        Ok(())
-    }
+    assert!(queue.receive(Duration::ZERO).await?.is_empty());
+    Ok(())
+}
 
-    /// Checks that an operator can read a parked message.
-    pub async fn a_parked_message_is_kept(queue: &impl RemoteTestQueue) -> CaseResult {
-        queue.queue().park("not { JSON ☃").await?;
-        assert_eq!(queue.parked().await?, ["not { JSON ☃"]);
-        Ok(())
-    }
+/// Checks that an operator can read a parked message.
+pub async fn a_parked_message_is_kept(queue: &impl RemoteTestQueue) -> CaseResult {
+    queue.queue().park("not { JSON ☃").await?;
+    assert_eq!(queue.parked().await?, ["not { JSON ☃"]);
+    Ok(())
+}
 
-    /// Checks that the error of a missing queue names the setting.
-    pub async fn a_missing_queue_names_its_setting(queue: &impl RemoteTestQueue) -> CaseResult {
-        let (queue, setting) = queue.missing();
+/// Checks that the error of a missing queue names the setting.
+pub async fn a_missing_queue_names_its_setting(queue: &impl RemoteTestQueue) -> CaseResult {
+    let (queue, setting) = queue.missing();
     match queue.announce(&tasks(1), Duration::ZERO).await {
         Err(StoreError::Misconfigured { remedy, .. }) => assert!(remedy.contains(setting), "{remedy}"),
         other => return Err(format!("the result must be `Misconfigured`, but is {other:?}").into()),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::TableError;
 use super::package::{Package, list, text, texts};
-use super::parameters::{Parameter, Parameters, ParameterSupport};
+use super::parameters::{Parameter, ParameterSupport, Parameters};
 
 /// Returns the paths of references to a patient, by resource type. Other types are never in the compartment.
 pub(super) fn members(

@@ -97,7 +97,8 @@ impl Focus<'_> {
     }
 
     fn below(&self, of: Vec<TypedPath>, name: &str) -> Vec<TypedPath> {
-        let members = of.iter().flat_map(|path| self.elements.members(&path.definition_path, name).into_iter().map(|member| path.member(member)));
+        let members =
+            of.iter().flat_map(|path| self.elements.members(&path.definition_path, name).into_iter().map(|member| path.member(member)));
         members.collect()
     }
 

@@ -171,7 +171,8 @@ impl Compiler<'_> {
                 let end = url.rsplit('/').next().unwrap_or(url);
                 let code = end.split_once('-').map_or(end, |(_, code)| code);
                 let kinds = ["string", "quantity", "token", "date", "reference", "number", "uri"];
-                let kind = kinds.into_iter().find(|kind| found.first().is_some_and(|path| comparable(kind).contains(&path.fhir_type.as_str())));
+                let kind =
+                    kinds.into_iter().find(|kind| found.first().is_some_and(|path| comparable(kind).contains(&path.fhir_type.as_str())));
                 self.remarks.push(format!("{url}, a component, is not defined; taken as {}", kind.unwrap_or("nothing")));
                 (code.to_owned(), kind.unwrap_or("special").to_owned())
             }

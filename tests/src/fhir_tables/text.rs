@@ -6,7 +6,7 @@ use super::TableError;
 use super::compile::TypedPath;
 use super::elements::Elements;
 use super::package::Package;
-use super::parameters::{Component, Parameter, Parameters, ParameterSupport};
+use super::parameters::{Component, Parameter, ParameterSupport, Parameters};
 
 const DEFINITIONS: &str = "http://hl7.org/fhir/SearchParameter/";
 

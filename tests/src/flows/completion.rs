@@ -7,7 +7,7 @@ use aws_lambda_events::event::sqs::SqsMessage;
 use bytes::Bytes;
 use headrace_core::vocab::ids::TaskId;
 
-use super::{TestResponse, Manifest, Result, Deployment, ServiceProcess};
+use super::{Deployment, Manifest, Result, ServiceProcess, TestResponse};
 
 /// Interval of the reaper's schedule.
 pub const REAPER_INTERVAL: Duration = Duration::from_secs(60);
@@ -52,16 +52,16 @@ impl CompletedExport {
         let mut references = Vec::new();
         for line in files.flat_map(|(_, file)| lines(file)) {
             let bundle: serde_json::Value = serde_json::from_slice(&line)?;
-                let text = |path: &str| bundle.pointer(path).and_then(serde_json::Value::as_str);
-                let is_valid = text("/resourceType") == Some("Bundle")
-                    && text("/type") == Some("transaction")
-                    && text("/entry/0/request/method") == Some("DELETE")
-                    && bundle.pointer("/entry/1").is_none();
-                let url = text("/entry/0/request/url").filter(|_| is_valid);
-                references.push(url.ok_or_else(|| format!("{bundle} is not a deletion"))?.to_owned());
-            }
-            references.sort();
-            Ok(references)
+            let text = |path: &str| bundle.pointer(path).and_then(serde_json::Value::as_str);
+            let is_valid = text("/resourceType") == Some("Bundle")
+                && text("/type") == Some("transaction")
+                && text("/entry/0/request/method") == Some("DELETE")
+                && bundle.pointer("/entry/1").is_none();
+            let url = text("/entry/0/request/url").filter(|_| is_valid);
+            references.push(url.ok_or_else(|| format!("{bundle} is not a deletion"))?.to_owned());
+        }
+        references.sort();
+        Ok(references)
     }
 
     /// Returns the number of output files per resource type.
@@ -123,7 +123,11 @@ impl<S: Deployment> ServiceProcess<S> {
         let manifest: Manifest = serde_json::from_slice(&response.body)?;
         let mut files = BTreeMap::new();
         for entry in manifest.output.iter().chain(&manifest.error).chain(manifest.deleted.iter().flatten()) {
-            let target = entry.url.find("/_operations").and_then(|at| entry.url.get(at..)).ok_or("the URL of a file does not belong to this service")?;
+            let target = entry
+                .url
+                .find("/_operations")
+                .and_then(|at| entry.url.get(at..))
+                .ok_or("the URL of a file does not belong to this service")?;
             let bytes = self.download(target).await?;
             let count = lines(&bytes).len();
             if count != entry.count || !bytes.ends_with(b"\n") {
@@ -166,8 +170,10 @@ fn task_number(message: &SqsMessage) -> Option<u32> {
 fn check_file_numbers(export: &CompletedExport) -> Result<()> {
     let mut numbers = BTreeMap::<&str, BTreeSet<usize>>::new();
     for name in export.files.keys() {
-        let (kind, number) =
-            name.strip_suffix(".ndjson").and_then(|stem| stem.rsplit_once('-')).ok_or_else(|| format!("{name} is not the name of an output file"))?;
+        let (kind, number) = name
+            .strip_suffix(".ndjson")
+            .and_then(|stem| stem.rsplit_once('-'))
+            .ok_or_else(|| format!("{name} is not the name of an output file"))?;
         numbers.entry(kind).or_default().insert(number.parse()?);
     }
     match numbers.iter().find(|(_, found)| !found.iter().copied().eq(1..=found.len())) {

@@ -20,7 +20,7 @@ use tempfile::TempDir;
 use super::Result;
 use super::permissions::PermissionLog;
 use crate::lake;
-use crate::standins::kms::{KmsStandIn, ENCRYPTION_KEY};
+use crate::standins::kms::{ENCRYPTION_KEY, KmsStandIn};
 use crate::standins::s3::S3StandIn;
 use crate::standins::sqs::SqsStandIn;
 
@@ -167,7 +167,15 @@ impl AwsDeployment {
         s3.create_bucket(CLIENTS).await?;
         s3.create_bucket(AUDIT).await?;
         let (queue_url, dlq_url) = sqs.create_queue_with_dlq("tasks", 5_400, 5).await?;
-        Ok(Self { dynamo: job_table().await?, s3, sqs, queue_url, dlq_url, kms: KmsStandIn::start(), permission_log: PermissionLog::default() })
+        Ok(Self {
+            dynamo: job_table().await?,
+            s3,
+            sqs,
+            queue_url,
+            dlq_url,
+            kms: KmsStandIn::start(),
+            permission_log: PermissionLog::default(),
+        })
     }
 
     /// Creates a deployment with a copy of the lake in `dir`.
@@ -348,7 +356,11 @@ impl Deployment for LocalDeployment {
     }
 
     fn ports(&self) -> (LocalQueue, DirectoryLake, DirectoryOutputStore) {
-        (LocalQueue::default(), DirectoryLake::open(&self.lake), DirectoryOutputStore::open(self.destination()).separate_from_lake(&self.lake))
+        (
+            LocalQueue::default(),
+            DirectoryLake::open(&self.lake),
+            DirectoryOutputStore::open(self.destination()).separate_from_lake(&self.lake),
+        )
     }
 
     fn job_store(&self) -> DynamoJobStore {

@@ -128,7 +128,11 @@ impl FaultInjector {
     }
 
     /// Makes a port call and applies the fault that the plan chooses for it.
-pub(super) async fn intercept<T, E: InjectedError>(&self, name: &'static str, call: impl Future<Output = Result<T, E>> + Send) -> Result<T, E> {
+    pub(super) async fn intercept<T, E: InjectedError>(
+        &self,
+        name: &'static str,
+        call: impl Future<Output = Result<T, E>> + Send,
+    ) -> Result<T, E> {
         match self.next_fault(name) {
             Fault::None => call.await,
             Fault::CrashBefore => self.crash().await,

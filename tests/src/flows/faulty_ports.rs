@@ -8,19 +8,19 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use headrace_core::access::{Agent, Client, ClientPage, TokenKey};
+use headrace_core::audit::chain::{AuditFileName, ChainState, PendingFile};
 use headrace_core::audit::{AuditRecord, AuditRecordKey};
-use headrace_core::audit::chain::{AuditFileName, PendingFile, ChainState};
-use headrace_core::request::ConfigName;
-use headrace_core::ports::ConfigLookup;
 use headrace_core::job::JobSecret;
-use headrace_core::job::folder::Folder;
-use headrace_core::job::task::{TaskCompletion, Lease, LeaseOutcome, Pin, PlanInput, TaskUpdate, Work};
-use headrace_core::job::{RecordConditions, Job, JobEvent, Quotas, FailureReason, RecordOutcome, Transition};
 use headrace_core::job::file::{FileName, FileSummary, Fragment, FragmentName, OutputFile, OutputFileName};
-use headrace_core::ports::{JobSecretEncryptor, 
-    FileAccess, AccessStore, QueueStart, AuditFiles, AuditListing, AuditTrail, ByteStream, FileWriter, DueItem, JobLists, JobPage, JobStore, AuditWrite,
-    LeaseSettings, ObjectPage, OutputStore, ResourceSource, TaskQueue, TaskStore, QueuedJob,
+use headrace_core::job::folder::Folder;
+use headrace_core::job::task::{Lease, LeaseOutcome, Pin, PlanInput, TaskCompletion, TaskUpdate, Work};
+use headrace_core::job::{FailureReason, Job, JobEvent, Quotas, RecordConditions, RecordOutcome, Transition};
+use headrace_core::ports::ConfigLookup;
+use headrace_core::ports::{
+    AccessStore, AuditFiles, AuditListing, AuditTrail, AuditWrite, ByteStream, DueItem, FileAccess, FileWriter, JobLists, JobPage,
+    JobSecretEncryptor, JobStore, LeaseSettings, ObjectPage, OutputStore, QueueStart, QueuedJob, ResourceSource, TaskQueue, TaskStore,
 };
+use headrace_core::request::ConfigName;
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::error::{SourceError, StoreError};
 use headrace_core::vocab::ids::{Caller, JobId, ListCursor, TaskId};
@@ -129,7 +129,13 @@ impl<T: AuditFiles> AuditFiles for FaultyPort<T> {
 }
 
 impl<T: JobStore> JobStore for FaultyPort<T> {
-    async fn record_job(&self, job: &Job, plan: &PlanInput, conditions: &RecordConditions, by: &Agent) -> Result<RecordOutcome, StoreError> {
+    async fn record_job(
+        &self,
+        job: &Job,
+        plan: &PlanInput,
+        conditions: &RecordConditions,
+        by: &Agent,
+    ) -> Result<RecordOutcome, StoreError> {
         self.faults.intercept("jobs.record_job", self.port.record_job(job, plan, conditions, by)).await
     }
 
@@ -310,8 +316,9 @@ impl<T: OutputStore> OutputStore for FaultyPort<T> {
 
     async fn new_fragment(&self, folder: &Folder, tail: FragmentName) -> Result<Self::Writer, StoreError> {
         let faults = self.faults.clone();
-        let draft =
-            async { Ok::<_, StoreError>(FaultyFileWriter { draft: Some(self.port.new_fragment(folder, tail).await?), faults: faults.clone() }) };
+        let draft = async {
+            Ok::<_, StoreError>(FaultyFileWriter { draft: Some(self.port.new_fragment(folder, tail).await?), faults: faults.clone() })
+        };
         self.faults.intercept("output.new_fragment", draft).await
     }
 

@@ -213,7 +213,8 @@ impl TestResponse {
             code: String,
             diagnostics: String,
         }
-        let outcome: Outcome = serde_json::from_slice(&self.body).map_err(|error| format!("{self:?} is not an OperationOutcome: {error}"))?;
+        let outcome: Outcome =
+            serde_json::from_slice(&self.body).map_err(|error| format!("{self:?} is not an OperationOutcome: {error}"))?;
         match outcome.issue.into_iter().next() {
             Some(issue) if outcome.resource_type == "OperationOutcome" => Ok((issue.severity, issue.code, issue.diagnostics)),
             _ => Err(format!("{self:?} is not an OperationOutcome").into()),

@@ -5,27 +5,27 @@
 //!   crash the process or pause it, before or after the call takes effect.
 //! * Time is a [`ManualClock`], so no test waits. Message delays are ignored here; the queue's own tests cover them.
 
-mod http;
 mod client;
 mod clock;
 mod completion;
-mod faults;
 mod deployment;
+mod faults;
 mod faulty_ports;
+mod http;
 mod service;
 
-pub mod permissions;
 pub mod canary;
 pub mod logs;
 pub mod oracle;
+pub mod permissions;
 pub mod seed;
 
-pub use http::{TestResponse, TestRequest, ManifestFile, Manifest};
 pub use client::{SmartClient, token_request_form};
 pub use clock::{ManualClock, set_next_job_number};
 pub use completion::{CompletedExport, REAPER_INTERVAL};
-pub use faults::{PausedCalls, PortCall, FaultInjector, Fault};
-pub use deployment::{AwsDeployment, LocalDeployment, Deployment};
+pub use deployment::{AwsDeployment, Deployment, LocalDeployment};
+pub use faults::{Fault, FaultInjector, PausedCalls, PortCall};
+pub use http::{Manifest, ManifestFile, TestRequest, TestResponse};
 pub use service::{ANN, BEN, DeploymentSettings, ServiceProcess};
 
 /// Result of test helpers.

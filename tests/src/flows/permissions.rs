@@ -76,7 +76,12 @@ impl Intercept for PermissionLog {
         let required = required_permissions(context.input())
             .ok_or_else(|| format!("the permissions that {:?} needs are not listed in this file", context.input()))?;
         let mut used = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        used.extend(required.into_iter().map(|RequiredPermission { action, resource, context }| UsedPermission { function, action, resource, context }));
+        used.extend(required.into_iter().map(|RequiredPermission { action, resource, context }| UsedPermission {
+            function,
+            action,
+            resource,
+            context,
+        }));
         Ok(())
     }
 }
@@ -159,8 +164,9 @@ fn object(action: &'static str, name: Option<&str>, key: Option<&str>) -> Requir
 /// Returns the permissions on a KMS key that S3 uses on the writer's behalf: it encrypts new objects, and decrypts data keys for the
 /// parts of an upload and for a copy.
 fn key_permissions(key: Option<&str>, actions: &[&'static str]) -> impl Iterator<Item = RequiredPermission> {
-    let need =
-        |action: &&'static str| key.map(|key| RequiredPermission::new(action, key.to_owned()).with_condition(VIA_SERVICE, Some("s3.eu-central-1.amazonaws.com")));
+    let need = |action: &&'static str| {
+        key.map(|key| RequiredPermission::new(action, key.to_owned()).with_condition(VIA_SERVICE, Some("s3.eu-central-1.amazonaws.com")))
+    };
     actions.iter().filter_map(need).collect::<Vec<_>>().into_iter()
 }
 
@@ -205,7 +211,8 @@ fn s3_permissions(input: &Input) -> Option<Vec<RequiredPermission>> {
 }
 
 fn sqs_permissions(input: &Input) -> Option<Vec<RequiredPermission>> {
-    let queue = |url: Option<&str>| format!("arn:aws:sqs:{REGION_AND_ACCOUNT}:{}", url.and_then(|url| url.rsplit('/').next()).unwrap_or_default());
+    let queue =
+        |url: Option<&str>| format!("arn:aws:sqs:{REGION_AND_ACCOUNT}:{}", url.and_then(|url| url.rsplit('/').next()).unwrap_or_default());
     if let Some(batch) = input.downcast_ref::<sqs::send_message_batch::SendMessageBatchInput>() {
         return Some(vec![RequiredPermission::new("sqs:SendMessage", queue(batch.queue_url()))]);
     }

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{AwsDeployment, ManualClock, Result, FaultInjector, Deployment, DeploymentSettings, Fault, ServiceProcess, set_next_job_number};
+use super::{
+    AwsDeployment, Deployment, DeploymentSettings, Fault, FaultInjector, ManualClock, Result, ServiceProcess, set_next_job_number,
+};
 
 /// Returns the objects of a small lake: objects of two types in turns, and one object of several types with a line that is not a
 /// resource.
@@ -56,7 +58,9 @@ pub async fn job_items_by_state() -> Result<BTreeMap<&'static str, Vec<Value>>> 
 
     names.push("failed");
     service.kick_off("?_type=Patient").await?;
-    start_with_faults(FaultInjector::new(|call| if call.name == "source.read" { Fault::FailBefore } else { Fault::None })).deliver_all().await?;
+    start_with_faults(FaultInjector::new(|call| if call.name == "source.read" { Fault::FailBefore } else { Fault::None }))
+        .deliver_all()
+        .await?;
 
     names.push("cancelled");
     let status = service.kick_off("?_container=my-place").await?;
@@ -95,7 +99,10 @@ pub async fn job_items_by_state() -> Result<BTreeMap<&'static str, Vec<Value>>> 
     let mut jobs = BTreeMap::<&'static str, Vec<Value>>::new();
     // Counter items do not belong to a job.
     for (key, item) in deployment.job_table_items().await?.into_iter().filter(|(key, _)| key.starts_with("JOB#")) {
-        let number = key.split_once(' ').and_then(|(pk, _)| u8::from_str_radix(pk.get(pk.len() - 2..)?, 16).ok()).ok_or_else(|| format!("{key} is not the key of a job"))?;
+        let number = key
+            .split_once(' ')
+            .and_then(|(pk, _)| u8::from_str_radix(pk.get(pk.len() - 2..)?, 16).ok())
+            .ok_or_else(|| format!("{key} is not the key of a job"))?;
         let name = names.get(usize::from(number - FIRST_JOB_NUMBER)).ok_or("the table holds more jobs than were created")?;
         jobs.entry(name).or_default().push(item);
     }

@@ -10,23 +10,23 @@ use chunk_worker::handler::ChunkWorkerHandler;
 use files::handler::{FilesHandler, LocalFile};
 use groups::handler::GroupsHandler;
 use headrace_aws::DynamoJobStore;
-use headrace_core::access::{self, Agent, ClientKeys, Origin, Principal, Permissions, Scopes};
+use headrace_core::access::{self, Agent, ClientKeys, Origin, Permissions, Principal, Scopes};
 use headrace_core::flow::client::kick_off::{KickOff, KickOffSettings, kick_off};
 use headrace_core::flow::resolve_patients::PatientResolutionSettings;
 use headrace_core::flow::upkeep::reap::Reaped;
 use headrace_core::flow::upkeep::seal::SealSettings;
 use headrace_core::flow::work::settings::WorkerSettings;
+use headrace_core::job::ExportError;
 use headrace_core::job::JobSecret;
 use headrace_core::job::task::PlanInput;
-use headrace_core::job::{RecordConditions, Job, JobSettings, Quotas};
+use headrace_core::job::{Job, JobSettings, Quotas, RecordConditions};
 use headrace_core::ports::{AccessStore as _, Clock as _, JobStore as _, Ports, TaskQueue as _};
-use headrace_core::request::{RawKickOff, ExportRequest, ExportPolicy};
+use headrace_core::request::{ExportPolicy, ExportRequest, RawKickOff};
 use headrace_core::vocab::clock::Millis;
-use headrace_core::job::ExportError;
 use headrace_core::vocab::ids::{Caller, TaskId};
 use headrace_core::vocab::settings::LakeSettings;
-use headrace_edge::config::{AccessControl, CapabilitySettings, SmartSettings};
 use headrace_edge::auth::Authenticator;
+use headrace_edge::config::{AccessControl, CapabilitySettings, SmartSettings};
 use headrace_edge::gateway;
 use headrace_edge::jwks::{JwksCache, UrlPolicy};
 use headrace_fhir::definitions::FhirVersion;
@@ -39,11 +39,11 @@ use serde_json::{Map, Value, json};
 use status::handler::StatusHandler;
 use token::handler::TokenHandler;
 
-use super::http::{GATEWAY_BASE, OWN_BASE};
-use super::permissions::run_as;
 use super::clock::next_job_id;
 use super::faulty_ports::FaultyPort;
-use super::{TestResponse, TestRequest, SmartClient, ManualClock, Result, FaultInjector, Deployment, token_request_form};
+use super::http::{GATEWAY_BASE, OWN_BASE};
+use super::permissions::run_as;
+use super::{Deployment, FaultInjector, ManualClock, Result, SmartClient, TestRequest, TestResponse, token_request_form};
 
 /// ARN of the caller in most tests.
 pub const ANN: &str = "arn:aws:sts::111122223333:assumed-role/Export/ann";
@@ -167,7 +167,14 @@ impl<S: Deployment> ServiceProcess<S> {
             current_client: Mutex::default(),
             queue: own_queue,
             groups: GroupsHandler::new(authenticator(), source.clone(), time(), None, promised.policy.version),
-            kickoff: KickoffHandler::new(authenticator(), (jobs.clone(), queue.clone()), (source, parts.clone()), time(), promised, next_job_id),
+            kickoff: KickoffHandler::new(
+                authenticator(),
+                (jobs.clone(), queue.clone()),
+                (source, parts.clone()),
+                time(),
+                promised,
+                next_job_id,
+            ),
             exports: StatusHandler::new(authenticator(), jobs.clone(), time(), None),
             metadata: MetadataHandler::new(clock, offer),
             cancel: CancelHandler::new(authenticator(), jobs.clone(), parts.clone(), time()),
@@ -182,7 +189,9 @@ impl<S: Deployment> ServiceProcess<S> {
     pub async fn send(&self, ask: &TestRequest) -> Result<TestResponse> {
         let request = ask.to_lambda_request(S::HAS_GATEWAY)?;
         match (ask.method, ask.route()?.0) {
-            ("GET", "/_operations/export" | "/_operations/export/{job}") => TestResponse::from_lambda(run_as("status", self.exports.handle(request)).await),
+            ("GET", "/_operations/export" | "/_operations/export/{job}") => {
+                TestResponse::from_lambda(run_as("status", self.exports.handle(request)).await)
+            }
             ("DELETE", "/_operations/export/{job}") => TestResponse::from_lambda(run_as("cancel", self.cancel.handle(request)).await),
             ("GET", "/_operations/files/{job}/{name}") => {
                 let response = run_as("files", self.files.handle(request)).await;
@@ -242,7 +251,11 @@ impl<S: Deployment> ServiceProcess<S> {
     pub async fn put_client(&self, registration: &access::Client) -> Result<()> {
         let store = self.deployment.job_store();
         let seen = store.client(&registration.id).await?.map(|client| client.changed_at);
-        if store.put_client(registration, seen).await? { Ok(()) } else { Err("the client was registered at the same time by another caller".into()) }
+        if store.put_client(registration, seen).await? {
+            Ok(())
+        } else {
+            Err("the client was registered at the same time by another caller".into())
+        }
     }
 
     /// Registers a client for the scopes.
@@ -283,7 +296,12 @@ impl<S: Deployment> ServiceProcess<S> {
     }
 
     /// Kicks off for Ann as if she had this registration, under the operator's policy. Returns the path of the status URL.
-    pub async fn kick_off_as(&self, client: access::Client, policy: &ExportPolicy, parameters: &[(&str, &str)]) -> Result<String, ExportError> {
+    pub async fn kick_off_as(
+        &self,
+        client: access::Client,
+        policy: &ExportPolicy,
+        parameters: &[(&str, &str)],
+    ) -> Result<String, ExportError> {
         let asked = RawKickOff {
             parameters: parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
             ..RawKickOff::default()
@@ -299,7 +317,12 @@ impl<S: Deployment> ServiceProcess<S> {
             idempotency_key: None,
             secret: JobSecret([7; 32]),
         };
-        let settings = KickOffSettings { policy, job: self.job_settings, quotas: Quotas::default(), patient_resolution: PatientResolutionSettings::default() };
+        let settings = KickOffSettings {
+            policy,
+            job: self.job_settings,
+            quotas: Quotas::default(),
+            patient_resolution: PatientResolutionSettings::default(),
+        };
         let (_, source, parts) = self.deployment.ports();
         let ports = (&self.deployment.job_store(), &self.queue);
         Ok(Box::pin(kick_off(ports, (&source, &parts), &self.clock, settings, order)).await?.status_url())

@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use super::compression::{Compression, CompressedFile};
+use super::compression::{CompressedFile, Compression};
 use super::{LakeError, check_is_empty};
 
 /// Invalid line of the broken lake.
@@ -61,7 +61,8 @@ const BLANK: &str = "blank";
 /// Defect of a line (or [`GOOD`] or [`BLANK`]), and its text.
 type TaggedLine = (&'static str, &'static str);
 
-const FILES: &[(&str, &[TaggedLine])] = &[("Observation/day-1.ndjson", OBSERVATIONS), ("Patient.ndjson", PATIENTS), ("mixed.ndjson", MIXED)];
+const FILES: &[(&str, &[TaggedLine])] =
+    &[("Observation/day-1.ndjson", OBSERVATIONS), ("Patient.ndjson", PATIENTS), ("mixed.ndjson", MIXED)];
 
 const PATIENTS: &[TaggedLine] = &[
     (GOOD, "\u{feff}{\"resourceType\":\"Patient\",\"id\":\"broken-patient-1\",\"name\":[{\"family\":\"Afterbom\"}]}"),

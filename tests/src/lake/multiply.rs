@@ -4,9 +4,9 @@ use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use super::compression::{Compression, CompressedFile};
+use super::compression::{CompressedFile, Compression};
 use super::sample::Random;
-use super::{BOM, ResourceHead, LakeError, trim_line, each_line, files, is_blank, check_is_empty};
+use super::{BOM, LakeError, ResourceHead, check_is_empty, each_line, files, is_blank, trim_line};
 
 /// Number of replacements that are tried for an id before multiplication fails.
 const ATTEMPTS: u64 = 4096;
@@ -142,7 +142,7 @@ struct KnownId {
 
 impl IdMap {
     /// Collects the ids of all resources in the files, and assigns `times - 1` replacements to each.
-fn from_lake(dir: &Path, found: &[PathBuf], times: u32) -> Result<Self, LakeError> {
+    fn from_lake(dir: &Path, found: &[PathBuf], times: u32) -> Result<Self, LakeError> {
         let mut ids = Self { indexes: HashMap::new(), known: Vec::new(), ambiguous_references: HashSet::new(), lengths: 0 };
         for file in found {
             each_line(&dir.join(file), |line, _| {

@@ -111,8 +111,10 @@ fn the_sample_covers_every_layout() {
     assert!(!files[Path::new("Organization.ndjson")].ends_with(b"\n"));
     assert!(files[Path::new("Practitioner.ndjson")].ends_with(b"\r\n"));
     let mixed = &files[Path::new("other/mixed.ndjson")];
-    let kinds: BTreeSet<String> =
-        mixed.split(|byte| *byte == b'\n').filter_map(|line| ResourceHead::parse(line)?.resource_type.map(|kind| kind.0.into_owned())).collect();
+    let kinds: BTreeSet<String> = mixed
+        .split(|byte| *byte == b'\n')
+        .filter_map(|line| ResourceHead::parse(line)?.resource_type.map(|kind| kind.0.into_owned()))
+        .collect();
     assert!(kinds.len() > 4, "{kinds:?}");
 }
 

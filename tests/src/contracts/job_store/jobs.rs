@@ -1,13 +1,13 @@
 //! Jobs, output files and due items.
 
 use headrace_core::access::Agent;
-use headrace_core::job::task::{TaskCompletion, TaskUpdate};
-use headrace_core::job::{Job, JobEvent, JobState, FailureReason, FailureKind, Transition};
 use headrace_core::job::file::OutputFileName;
-use headrace_core::ports::{DueItem, JobStore, DueSubject, TaskStore};
+use headrace_core::job::task::{TaskCompletion, TaskUpdate};
+use headrace_core::job::{FailureKind, FailureReason, Job, JobEvent, JobState, Transition};
+use headrace_core::ports::{DueItem, DueSubject, JobStore, TaskStore};
 use headrace_core::vocab::ids::{JobId, TaskId};
 
-use super::{T0, after, reload, lease_refusal, kind, lease, checkpoint, plan_result, record_job, running_job, sample_job};
+use super::{T0, after, checkpoint, kind, lease, lease_refusal, plan_result, record_job, reload, running_job, sample_job};
 use crate::contracts::{BoxError, CaseResult};
 
 /// Checks that every field of a job is stored, and that an unknown job is not found.

@@ -3,12 +3,12 @@
 use futures_util::future::try_join_all;
 use headrace_core::access::Agent;
 use headrace_core::job::task::PlanInput;
-use headrace_core::job::{RecordConditions, IdempotencyKey, Job, JobEvent, JobState, Quota, Quotas, RecordOutcome};
+use headrace_core::job::{IdempotencyKey, Job, JobEvent, JobState, Quota, Quotas, RecordConditions, RecordOutcome};
 use headrace_core::ports::{JobStore, TaskStore};
 use headrace_core::vocab::ids::Caller;
 
 use super::quotas::{job_of, per_caller_quota};
-use super::{T0, reload, record_job};
+use super::{T0, record_job, reload};
 use crate::contracts::{BoxError, CaseResult};
 
 fn key(owner: &str, key: &str, request: &str) -> Result<IdempotencyKey, BoxError> {
@@ -17,7 +17,12 @@ fn key(owner: &str, key: &str, request: &str) -> Result<IdempotencyKey, BoxError
 
 async fn record_with_key(store: &impl JobStore, job: &Job, quotas: Quotas, key: IdempotencyKey) -> Result<RecordOutcome, BoxError> {
     Ok(store
-        .record_job(job, &PlanInput::default(), &RecordConditions { quotas, key: Some(key), ..RecordConditions::default() }, &Agent::service())
+        .record_job(
+            job,
+            &PlanInput::default(),
+            &RecordConditions { quotas, key: Some(key), ..RecordConditions::default() },
+            &Agent::service(),
+        )
         .await?)
 }
 
@@ -32,11 +37,18 @@ pub async fn an_idempotency_key_starts_only_one_job(store: &impl TaskStore) -> C
         assert_eq!(*answer, RecordOutcome::Duplicate(Some(Box::new((*started).clone()))));
         assert_eq!(store.job(&job.id).await?, None);
     }
-    assert_eq!(record_with_key(store, started, per_caller_quota(1), same.clone()).await?, RecordOutcome::Recorded, "a repeated call after a lost response");
+    assert_eq!(
+        record_with_key(store, started, per_caller_quota(1), same.clone()).await?,
+        RecordOutcome::Recorded,
+        "a repeated call after a lost response"
+    );
     store.end_job(&started.id, JobEvent::CancelRequested, None, &Agent::service(), T0).await?;
     let now = reload(store, started).await?;
     assert_eq!(now.state, JobState::Cancelled);
-    assert_eq!(record_with_key(store, &job_of(11, "ann", 0)?, per_caller_quota(1), same).await?, RecordOutcome::Duplicate(Some(Box::new(now))));
+    assert_eq!(
+        record_with_key(store, &job_of(11, "ann", 0)?, per_caller_quota(1), same).await?,
+        RecordOutcome::Duplicate(Some(Box::new(now)))
+    );
     // Only one job was counted for the quota.
     record_job(store, &job_of(12, "ann", 0)?).await?;
     let full = record_with_key(store, &job_of(13, "ann", 0)?, per_caller_quota(1), key("ann", "k-2", "a request")?).await?;

@@ -1,13 +1,14 @@
 //! Leases of tasks: order, duration and number of attempts.
 
 use headrace_core::access::Agent;
-use headrace_core::job::task::{TaskCompletion, Cursor, LeaseOutcome, PlanInput, TaskUpdate, Release, Work};
+use headrace_core::job::task::{Cursor, LeaseOutcome, PlanInput, Release, TaskCompletion, TaskUpdate, Work};
 use headrace_core::job::{JobEvent, JobState};
 use headrace_core::ports::{LeaseSettings, TaskStore};
 use headrace_core::vocab::ids::{JobId, TaskId};
 
 use super::{
-    T0, LEASE_SETTINGS, after, assert_all_updates_are_stale, reload, lease_refusal, kind, lease, checkpoint, plan_result, read_work, record_job, running_job, sample_job, task,
+    LEASE_SETTINGS, T0, after, assert_all_updates_are_stale, checkpoint, kind, lease, lease_refusal, plan_result, read_work, record_job,
+    reload, running_job, sample_job, task,
 };
 use crate::contracts::CaseResult;
 

@@ -12,13 +12,15 @@ use std::time::Duration;
 
 use headrace_core::access::Agent;
 use headrace_core::job::OmittedSubjects;
-use headrace_core::job::task::{TaskCompletion, Cursor, Encoding, Lease, LeaseOutcome, Checkpoint, Pin, PlanInput, TaskUpdate, NextRound, Slice, Work};
-use headrace_core::job::{RecordConditions, Job, JobSettings, ReadMode, Phase, Planned, RecordOutcome, Counters};
 use headrace_core::job::file::{FileSummary, Fragment, FragmentName, OutputFile, OutputFileName, OutputKind};
+use headrace_core::job::task::{
+    Checkpoint, Cursor, Encoding, Lease, LeaseOutcome, NextRound, Pin, PlanInput, Slice, TaskCompletion, TaskUpdate, Work,
+};
+use headrace_core::job::{Counters, Job, JobSettings, Phase, Planned, ReadMode, RecordConditions, RecordOutcome};
 use headrace_core::ports::{JobStore, LeaseSettings, TaskStore};
-use headrace_core::vocab::container::Container;
 use headrace_core::request::ExportRequest;
 use headrace_core::vocab::clock::Millis;
+use headrace_core::vocab::container::Container;
 use headrace_core::vocab::error::StoreError;
 use headrace_core::vocab::ids::{Caller, JobId, TaskId};
 use headrace_fhir::definitions::ResourceType;
@@ -114,7 +116,10 @@ fn sample_job(n: u8) -> Result<Job, BoxError> {
 
 /// Stores a job without quotas and idempotency key.
 async fn record_job(store: &impl JobStore, job: &Job) -> CaseResult {
-    assert_eq!(store.record_job(job, &PlanInput::default(), &RecordConditions::default(), &Agent::service()).await?, RecordOutcome::Recorded);
+    assert_eq!(
+        store.record_job(job, &PlanInput::default(), &RecordConditions::default(), &Agent::service()).await?,
+        RecordOutcome::Recorded
+    );
     Ok(())
 }
 
@@ -136,7 +141,14 @@ fn read_work(n: u32) -> Work {
 }
 
 fn plan_result(tasks: u32) -> Planned {
-    Planned { transaction_time: after(1), tasks, source_bytes: 1 << 50, read_mode: ReadMode::SinglePass, patient_set: None, omitted: OmittedSubjects::default() }
+    Planned {
+        transaction_time: after(1),
+        tasks,
+        source_bytes: 1 << 50,
+        read_mode: ReadMode::SinglePass,
+        patient_set: None,
+        omitted: OmittedSubjects::default(),
+    }
 }
 
 /// Returns a merge round with this number of tasks.
@@ -182,7 +194,12 @@ fn checkpoint(lease: &Lease, fragments: &[OutputKind], offset: u64) -> Checkpoin
     let name = |kind| FragmentName { kind, task: lease.task.task, attempt: lease.attempt, fencing_token: lease.fencing_token };
     let fragments = fragments.iter().map(|kind| Fragment { name: name(*kind), summary: content(offset) }).collect();
     let counters = Counters { source_bytes: offset, resources: offset + 1, lines_rejected: offset + 2 };
-    Checkpoint { output_file: lease.reserved_file.map(|name| OutputFile { name, summary: content(offset) }), fragments: fragments, cursor: Cursor { item: 0, offset }, counters }
+    Checkpoint {
+        output_file: lease.reserved_file.map(|name| OutputFile { name, summary: content(offset) }),
+        fragments: fragments,
+        cursor: Cursor { item: 0, offset },
+        counters,
+    }
 }
 
 /// Fails unless the result is [`StoreError::Stale`].
@@ -215,7 +232,12 @@ async fn assert_all_updates_are_stale(store: &impl TaskStore, lease: &Lease) -> 
         assert_stale(&description, store.update_task(&mut copy, update, lease.until + LEASE_SETTINGS.duration * 100).await)?;
         assert_eq!(copy, *lease, "{description}");
     }
-    for completion in [TaskCompletion::Planned(plan_result(9)), TaskCompletion::Done, TaskCompletion::NextRound(next_round(9, 1)), TaskCompletion::JobComplete(after(9))] {
+    for completion in [
+        TaskCompletion::Planned(plan_result(9)),
+        TaskCompletion::Done,
+        TaskCompletion::NextRound(next_round(9, 1)),
+        TaskCompletion::JobComplete(after(9)),
+    ] {
         assert_stale(&format!("{completion:?}"), store.complete_task(lease, completion).await)?;
     }
     assert_eq!(store.job(&lease.task.job).await?, job);

@@ -4,14 +4,14 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use futures_util::future::{join_all, try_join_all};
 use headrace_core::access::Agent;
-use headrace_core::job::task::{TaskCompletion, LeaseOutcome, PlanInput, TaskUpdate, Work};
-use headrace_core::job::{RecordConditions, Job, JobEvent, JobState, Quota, Quotas, FailureReason, FailureKind, RecordOutcome, Transition};
-use headrace_core::ports::{QueueStart, JobStore, DueSubject, TaskStore, QueuedJob};
+use headrace_core::job::task::{LeaseOutcome, PlanInput, TaskCompletion, TaskUpdate, Work};
+use headrace_core::job::{FailureKind, FailureReason, Job, JobEvent, JobState, Quota, Quotas, RecordConditions, RecordOutcome, Transition};
+use headrace_core::ports::{DueSubject, JobStore, QueueStart, QueuedJob, TaskStore};
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::error::StoreError;
 use headrace_core::vocab::ids::{Caller, JobId, TaskId};
 
-use super::{T0, LEASE_SETTINGS, after, reload, lease_refusal, lease, plan_result, record_job, sample_job};
+use super::{LEASE_SETTINGS, T0, after, lease, lease_refusal, plan_result, record_job, reload, sample_job};
 use crate::contracts::{BoxError, CaseResult};
 
 const ANN: &str = "ann";
@@ -41,11 +41,23 @@ async fn assert_active_jobs(store: &impl JobStore, owner: &str, own: u32, all: u
     let mut name = [0xee; 16];
     name[0] = PROBES.fetch_add(1, Ordering::Relaxed);
     let probe = Job { id: JobId::from_random(name), ..job_of(1, owner, 0)? };
-    assert_eq!(record_with_quotas(store, &probe, per_caller_quota(own)).await?, RecordOutcome::NoSlot(Quota::PerCaller(own)), "more than {own} of {owner}");
-    assert_eq!(record_with_quotas(store, &probe, global_quota(all)).await?, RecordOutcome::NoSlot(Quota::Global(all)), "more than {all} in all");
+    assert_eq!(
+        record_with_quotas(store, &probe, per_caller_quota(own)).await?,
+        RecordOutcome::NoSlot(Quota::PerCaller(own)),
+        "more than {own} of {owner}"
+    );
+    assert_eq!(
+        record_with_quotas(store, &probe, global_quota(all)).await?,
+        RecordOutcome::NoSlot(Quota::Global(all)),
+        "more than {all} in all"
+    );
     assert_eq!(store.job(&probe.id).await?, None, "a rejected job must not be stored");
     let higher = Quotas { per_caller: Some(own + 1), global: Some(all + 1), queue_when_full: false };
-    assert_eq!(record_with_quotas(store, &probe, higher).await?, RecordOutcome::Recorded, "fewer than {own} of {owner}, or than {all} in all");
+    assert_eq!(
+        record_with_quotas(store, &probe, higher).await?,
+        RecordOutcome::Recorded,
+        "fewer than {own} of {owner}, or than {all} in all"
+    );
     store.end_job(&probe.id, JobEvent::CancelRequested, None, &Agent::service(), T0).await?;
     Ok(())
 }
@@ -74,7 +86,11 @@ pub async fn a_quota_that_is_set_later_counts_running_jobs(store: &impl TaskStor
         record_job(store, &job_of(n, ANN, 0)?).await?;
     }
     record_job(store, &job_of(4, BEN, 0)?).await?;
-    assert_eq!(record_with_quotas(store, &job_of(1, ANN, 0)?, per_caller_quota(1)).await?, RecordOutcome::Recorded, "the job is stored already");
+    assert_eq!(
+        record_with_quotas(store, &job_of(1, ANN, 0)?, per_caller_quota(1)).await?,
+        RecordOutcome::Recorded,
+        "the job is stored already"
+    );
     assert_active_jobs(store, ANN, 3, 4).await?;
     assert_active_jobs(store, BEN, 1, 4).await
 }
@@ -126,7 +142,9 @@ pub async fn every_ended_job_frees_exactly_one_slot(store: &impl TaskStore) -> C
     assert_active_jobs(store, ANN, 2, 3).await?;
     // Concurrent calls end the same job.
     let concurrent_ends = join_all((0..6).map(|n| async move {
-        let cancel = async { Ok::<_, BoxError>(store.end_job(&ended_concurrently.id, JobEvent::CancelRequested, None, &Agent::service(), after(6)).await?) };
+        let cancel = async {
+            Ok::<_, BoxError>(store.end_job(&ended_concurrently.id, JobEvent::CancelRequested, None, &Agent::service(), after(6)).await?)
+        };
         if n % 2 == 0 { give_up(store, ended_concurrently).await } else { cancel.await }
     }));
     concurrent_ends.await.into_iter().collect::<Result<Vec<_>, _>>()?;
@@ -204,7 +222,8 @@ pub async fn a_queued_job_starts_once_and_only_if_a_slot_is_free(store: &impl Ta
 /// Checks the client's own quota for jobs that start at once, and that a queued job keeps it.
 pub async fn a_clients_own_quota_applies_and_is_kept_with_a_queued_job(store: &impl TaskStore) -> CaseResult {
     let own = |most| RecordConditions { quotas: per_caller_quota(2), client_quota: Some(most), key: None };
-    let record_with_client_quota = async |job: &Job, most| store.record_job(job, &PlanInput::default(), &own(most), &Agent::service()).await;
+    let record_with_client_quota =
+        async |job: &Job, most| store.record_job(job, &PlanInput::default(), &own(most), &Agent::service()).await;
     assert_eq!(record_with_client_quota(&job_of(1, ANN, 0)?, 1).await?, RecordOutcome::Recorded);
     assert_eq!(record_with_client_quota(&job_of(2, ANN, 0)?, 1).await?, RecordOutcome::NoSlot(Quota::PerCaller(1)));
     for n in [3, 4] {
@@ -224,7 +243,8 @@ pub async fn queued_jobs_are_listed_oldest_first(store: &impl TaskStore) -> Case
     }
     let mut queue = jobs.map(|(n, owner, seconds)| (seconds, n, owner));
     queue.sort_unstable();
-    let queue = queue.iter().map(|(seconds, n, owner)| Ok(queue_entry(&queued_job(*n, owner, *seconds)?))).collect::<Result<Vec<_>, BoxError>>()?;
+    let queue =
+        queue.iter().map(|(seconds, n, owner)| Ok(queue_entry(&queued_job(*n, owner, *seconds)?))).collect::<Result<Vec<_>, BoxError>>()?;
     assert_eq!(store.queued_jobs(None, 100).await?, queue);
     let (mut read, mut after) = (Vec::new(), None);
     loop {

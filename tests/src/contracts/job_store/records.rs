@@ -1,13 +1,13 @@
 //! Updates of leased tasks.
 
 use futures_util::future::try_join_all;
-use headrace_core::job::task::{TaskCompletion, Cursor, LeaseOutcome, Checkpoint, TaskUpdate, Release, Work};
-use headrace_core::job::{ROUND_TASKS, Counters};
 use headrace_core::job::file::{Fragment, FragmentName, OutputFileName};
+use headrace_core::job::task::{Checkpoint, Cursor, LeaseOutcome, Release, TaskCompletion, TaskUpdate, Work};
+use headrace_core::job::{Counters, ROUND_TASKS};
 use headrace_core::ports::TaskStore;
 use headrace_core::vocab::error::StoreError;
 
-use super::{T0, after, content, reload, lease_refusal, kind, lease, assert_stale, checkpoint, next_round, running_job};
+use super::{T0, after, assert_stale, checkpoint, content, kind, lease, lease_refusal, next_round, reload, running_job};
 use crate::contracts::{BoxError, CaseResult};
 
 /// Checks that a checkpoint records output file, fragments, cursor and counters, and that a stale one records none of them.
@@ -202,7 +202,8 @@ pub async fn fragments_are_listed_by_round_in_order(store: &impl TaskStore) -> C
                 fragments.push(Fragment { name, summary: content(offset) });
             }
             expected.extend(fragments.iter().copied());
-            let written = Checkpoint { output_file: None, fragments: fragments, cursor: Cursor { item: 0, offset }, counters: Counters::default() };
+            let written =
+                Checkpoint { output_file: None, fragments: fragments, cursor: Cursor { item: 0, offset }, counters: Counters::default() };
             store.update_task(&mut lease, TaskUpdate::Checkpoint(written), after(60)).await?;
         }
     }

@@ -1,13 +1,15 @@
 //! Rounds after the first one, and dropping the output files of a round.
 
 use headrace_core::access::Agent;
-use headrace_core::job::task::{TaskCompletion, Lease, LeaseOutcome, PlanInput, TaskUpdate, NextRound, RereadTask, ResolveRange, ResolveStage, Work};
-use headrace_core::job::{RecordConditions, Job, JobEvent, Phase, ROUND_TASKS, Counters};
 use headrace_core::job::file::OutputFileName;
+use headrace_core::job::task::{
+    Lease, LeaseOutcome, NextRound, PlanInput, RereadTask, ResolveRange, ResolveStage, TaskCompletion, TaskUpdate, Work,
+};
+use headrace_core::job::{Counters, Job, JobEvent, Phase, ROUND_TASKS, RecordConditions};
 use headrace_core::ports::TaskStore;
 use headrace_core::vocab::ids::TaskId;
 
-use super::{T0, after, reload, lease_refusal, kind, lease, assert_stale, checkpoint, read_work, running_job, sample_job};
+use super::{T0, after, assert_stale, checkpoint, kind, lease, lease_refusal, read_work, reload, running_job, sample_job};
 use crate::contracts::{BoxError, CaseResult};
 
 fn resolve() -> Work {
@@ -43,7 +45,10 @@ pub async fn a_round_runs_the_work_of_its_phase_and_may_reset_the_counters(store
         store.update_task(&mut finish, TaskUpdate::AddTasks(vec![(number, work.clone())]), after(60)).await?;
         let begun = store.complete_task(&finish, TaskCompletion::NextRound(next_round)).await?;
         assert_eq!((begun.round, begun.round_tasks, begun.open_tasks), (round, 1, 1));
-        assert_eq!((begun.phase, begun.first_unmerged_round, begun.counters), (next_round.phase, next_round.first_unmerged_round, counters));
+        assert_eq!(
+            (begun.phase, begun.first_unmerged_round, begun.counters),
+            (next_round.phase, next_round.first_unmerged_round, counters)
+        );
         assert_eq!(reload(store, &job).await?, begun);
         assert_eq!(lease_refusal(store, &job, number + 1, T0).await?, LeaseOutcome::Obsolete);
         let task = lease(store, &job, number, T0).await?;

@@ -2,7 +2,7 @@
 
 use super::super::json::{Json, list, object};
 use super::people::{CLINIC, HOSPITAL, NURSES, PatientProfile};
-use super::{Timestamp, SNOMED, LakeBuilder, VisitSummary, code, coding, concept, decimal, pick, quantity, reference_to};
+use super::{LakeBuilder, SNOMED, Timestamp, VisitSummary, code, coding, concept, decimal, pick, quantity, reference_to};
 
 /// SNOMED CT code, display, and true for lifelong problems.
 const PROBLEMS: [(&str, &str, bool); 11] = [

@@ -2,7 +2,7 @@
 
 use super::super::json::{Json, list, object};
 use super::people::{CLINIC, INSURER, LABORATORY, PatientProfile};
-use super::{LOINC, Timestamp, SNOMED, LakeBuilder, VisitSummary, code, concept, decimal, pick, reference_to};
+use super::{LOINC, LakeBuilder, SNOMED, Timestamp, VisitSummary, code, concept, decimal, pick, reference_to};
 
 const LETTERS: [&str; 6] = [
     "Seen today, feels well. Next visit in a year.\n",

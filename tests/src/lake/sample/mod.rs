@@ -6,13 +6,13 @@
 
 use std::path::Path;
 
-use super::compression::{Compression, CompressedFile};
+use super::compression::{CompressedFile, Compression};
 use super::json::{Json, Spacing};
 use super::{LakeError, check_is_empty};
 
 mod clinical;
-mod observations;
 mod documents;
+mod observations;
 mod people;
 
 /// Seed of all random values. Another seed gives another lake with the same structure.

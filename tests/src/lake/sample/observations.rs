@@ -2,7 +2,7 @@
 
 use super::super::json::{Json, list, object};
 use super::people::{LABORATORY, PatientProfile};
-use super::{LOINC, SNOMED, LakeBuilder, VisitSummary, code, concept, decimal, pick, quantity, reference_to};
+use super::{LOINC, LakeBuilder, SNOMED, VisitSummary, code, concept, decimal, pick, quantity, reference_to};
 
 /// Laboratory test and the range of its generated values.
 struct LaboratoryTest {
@@ -157,7 +157,15 @@ impl LakeBuilder {
         self.add_laboratory_result(patient, visit, what, result, None, None)
     }
 
-    fn add_laboratory_result(&mut self, patient: &PatientProfile, visit: &VisitSummary, what: Json, result: Json, flag: Option<(&str, &str)>, range: Option<Json>) -> String {
+    fn add_laboratory_result(
+        &mut self,
+        patient: &PatientProfile,
+        visit: &VisitSummary,
+        what: Json,
+        result: Json,
+        flag: Option<(&str, &str)>,
+        range: Option<Json>,
+    ) -> String {
         let id = self.random.uuid();
         let flags = "http://terminology.hl7.org/CodeSystem/v3-ObservationInterpretation";
         let mut body = observation("laboratory", what, patient, visit);

@@ -1,7 +1,7 @@
 //! Patients, practitioners, organizations and groups.
 
 use super::super::json::{Json, list, object};
-use super::{LOINC, Timestamp, SNOMED, LakeBuilder, coding, concept, decimal, reference_to};
+use super::{LOINC, LakeBuilder, SNOMED, Timestamp, coding, concept, decimal, reference_to};
 
 /// Properties of a patient, from which all its resources are generated.
 pub(super) struct PatientProfile {

@@ -184,8 +184,11 @@ impl S3 for PatchedS3 {
         checks::verify([body.as_ref()], &checks::declared(&req))?;
         req.input.body = Some(StreamingBlob::from(s3s::Body::from(body)));
         let (bucket, key) = (req.input.bucket.clone(), req.input.key.clone());
-        let encryption =
-            Encryption::from_request(req.input.server_side_encryption.as_ref(), req.input.ssekms_key_id.as_ref(), req.input.bucket_key_enabled);
+        let encryption = Encryption::from_request(
+            req.input.server_side_encryption.as_ref(),
+            req.input.ssekms_key_id.as_ref(),
+            req.input.bucket_key_enabled,
+        );
         let _guard = self.lock_for_write(&bucket, &key).await?;
         let response = self.files.put_object(req).await?;
         self.log.record("PutObject", (&bucket, &key), encryption);
@@ -281,8 +284,11 @@ impl S3 for PatchedS3 {
         if req.headers.get("if-none-match").is_some_and(|value| value == "*") && self.path(&bucket, &key).is_file() {
             return Err(s3_error!(PreconditionFailed, "Object already exists"));
         }
-        let encryption =
-            Encryption::from_request(req.input.server_side_encryption.as_ref(), req.input.ssekms_key_id.as_ref(), req.input.bucket_key_enabled);
+        let encryption = Encryption::from_request(
+            req.input.server_side_encryption.as_ref(),
+            req.input.ssekms_key_id.as_ref(),
+            req.input.bucket_key_enabled,
+        );
         let response = self.files.copy_object(req).await?;
         self.log.record("CopyObject", (&bucket, &key), encryption);
         Ok(response)
@@ -294,8 +300,11 @@ impl S3 for PatchedS3 {
     ) -> S3Result<S3Response<CreateMultipartUploadOutput>> {
         let (bucket, key) = (req.input.bucket.clone(), req.input.key.clone());
         self.check_bucket_exists(&bucket)?;
-        let encryption =
-            Encryption::from_request(req.input.server_side_encryption.as_ref(), req.input.ssekms_key_id.as_ref(), req.input.bucket_key_enabled);
+        let encryption = Encryption::from_request(
+            req.input.server_side_encryption.as_ref(),
+            req.input.ssekms_key_id.as_ref(),
+            req.input.bucket_key_enabled,
+        );
         let response = self.files.create_multipart_upload(req).await?;
         self.log.record("CreateMultipartUpload", (&bucket, &key), encryption);
         #[expect(clippy::disallowed_methods, reason = "S3 has its own clock")]
