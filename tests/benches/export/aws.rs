@@ -18,8 +18,8 @@ use headrace_core::job::{Job, JobState};
 use headrace_core::ports::{JobStore as _, OutputStore as _, Ports};
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::ids::JobId;
-use headrace_edge::config::AccessControl;
 use headrace_edge::auth::Authenticator;
+use headrace_edge::config::AccessControl;
 use headrace_edge::system::{SystemClock, random_job_id};
 use headrace_local::stores::embedded::EmbeddedDynamo;
 use headrace_tests::lake;
@@ -170,7 +170,8 @@ impl Deployment {
             worker_tasks.spawn(work(sqs.client(), url.clone(), worker.clone()));
         }
         let authenticator = Authenticator::new(jobs.clone(), SystemClock, AccessControl::None);
-        let kickoff = KickoffHandler::new(authenticator, (jobs.clone(), queue), (source, parts.clone()), SystemClock, local::terms(), random_job_id);
+        let kickoff =
+            KickoffHandler::new(authenticator, (jobs.clone(), queue), (source, parts.clone()), SystemClock, local::terms(), random_job_id);
         Ok(Self { kickoff, jobs, parts, _workers: worker_tasks })
     }
 

@@ -104,7 +104,8 @@ fn list(bucket: &Path, query: &str) -> Result<Response<SdkBody>, BoxError> {
 
 fn get(path: &Path, request: &Request<SdkBody>) -> Result<Response<SdkBody>, BoxError> {
     let range = request.headers().get("range").ok_or("a GET without a range")?.to_str()?;
-    let (start, last) = range.strip_prefix("bytes=").and_then(|range| range.split_once('-')).ok_or("the range header is not a byte range")?;
+    let (start, last) =
+        range.strip_prefix("bytes=").and_then(|range| range.split_once('-')).ok_or("the range header is not a byte range")?;
     let (start, last): (u64, u64) = (start.parse()?, last.parse()?);
     let mut file = File::open(path)?;
     file.seek(SeekFrom::Start(start))?;

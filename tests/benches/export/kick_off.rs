@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use headrace_aws::{DynamoJobStore, TableSchema};
-use headrace_edge::config::AccessControl;
 use headrace_edge::auth::Authenticator;
+use headrace_edge::config::AccessControl;
 use headrace_edge::system::{SystemClock, random_job_id};
 use headrace_local::server::queue::LocalQueue;
 use headrace_local::stores::directory::{DirectoryLake, DirectoryOutputStore};

@@ -11,7 +11,7 @@ use headrace_core::vocab::settings::LakeSettings;
 use headrace_edge::config::ExportSettings;
 use headrace_local::client::bulk::{BulkClient, Manifest};
 use headrace_local::server::http::{base_url, serve};
-use headrace_local::server::service::{ServerAccess, ServiceConfig, Service};
+use headrace_local::server::service::{ServerAccess, Service, ServiceConfig};
 use reqwest::Url;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;

@@ -9,27 +9,27 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::stream;
-use headrace_core::cohort::{PatientSetMember, PatientSet};
-use headrace_core::job::OmittedSubjects;
-use headrace_core::request::ConfigName;
-use headrace_core::ports::ConfigLookup;
+use headrace_core::cohort::{PatientSet, PatientSetMember};
 use headrace_core::job::JobSecret;
+use headrace_core::job::OmittedSubjects;
+use headrace_core::job::file::{FileName, FileSummary, Fragment, FragmentName, OutputFile, OutputFileName};
 use headrace_core::job::folder::Folder;
 use headrace_core::job::task::{Cursor, Lease, Work};
-use headrace_core::job::{Job, JobState, ReadMode, Planned, Counters};
+use headrace_core::job::{Counters, Job, JobState, Planned, ReadMode};
 use headrace_core::lake::ndjson;
 use headrace_core::lines::checkpoint::{AddOutcome, OpenCheckpoint};
 use headrace_core::lines::deid::JobDeidentifier;
-use headrace_core::lines::line_processor::{ReadPass, LineProcessor};
+use headrace_core::lines::line_processor::{LineProcessor, ReadPass};
 use headrace_core::lines::selection::Selection;
-use headrace_core::job::file::{FileName, FileSummary, Fragment, FragmentName, OutputFile, OutputFileName};
-use headrace_core::ports::{FileAccess, ByteStream, FileWriter, OutputStore};
+use headrace_core::ports::ConfigLookup;
+use headrace_core::ports::{ByteStream, FileAccess, FileWriter, OutputStore};
+use headrace_core::request::ConfigName;
 use headrace_core::request::ExportRequest;
-use headrace_core::vocab::level::Level;
 use headrace_core::versions::key::ResourceKeyHasher;
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::error::StoreError;
 use headrace_core::vocab::ids::{Caller, JobId, TaskId};
+use headrace_core::vocab::level::Level;
 use headrace_core::vocab::settings::LakeSettings;
 use headrace_fhir::definitions::{FhirVersion, ResourceType};
 use headrace_fhir::deid::DeidConfig;
@@ -216,7 +216,11 @@ fn pump<'r>(runtime: &'r tokio::runtime::Runtime, case: &Case) -> Result<Measure
     let mut lease = lease(case);
     let patient = ResourceType::PATIENT;
     let keys = ResourceKeyHasher::from_job(&lease.job.id);
-    let members = case.members.iter().map(|id| PatientSetMember { resource_type: patient, key: keys.key(patient, id.as_bytes()), is_late_joiner: false });
+    let members = case.members.iter().map(|id| PatientSetMember {
+        resource_type: patient,
+        key: keys.key(patient, id.as_bytes()),
+        is_late_joiner: false,
+    });
     let patient_set = (!case.members.is_empty()).then(|| PatientSet::new(&lease.job.id, members));
     let deid = case.config.as_deref().map(deid).transpose()?;
     let selection = Selection::new(&lease.job, &LakeSettings::default(), patient_set, deid)?;
