@@ -1,4 +1,4 @@
-//! The table of requirements in `docs/conformance.md`: which test holds which. And the tests that the threat model names.
+//! Checks `docs/conformance.md`, the table of requirements and their tests, and the tests named in the threat model.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 
 type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
 
-/// A line of `tests/conformance/rows.txt`.
+/// Line of `tests/conformance/rows.txt`.
 enum ConformanceRow {
     Section(String),
     Requirement { id: String, text: String, reason: Option<String> },
 }
 
-/// A test, and where it stands.
+/// Test and its file.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Test {
     name: String,
@@ -24,6 +24,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
+/// Reads `tests/conformance/rows.txt`.
 fn rows() -> Result<Vec<ConformanceRow>> {
     let text = fs::read_to_string(root().join("tests/conformance/rows.txt"))?;
     let rows = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).map(|line| {
@@ -32,14 +33,15 @@ fn rows() -> Result<Vec<ConformanceRow>> {
         }
         let mut pieces = line.split(" | ").map(str::to_owned);
         let (Some(id), Some(text), reason) = (pieces.next(), pieces.next(), pieces.next()) else {
-            return Err(format!("a row without a text: {line}").into());
+            return Err(format!("a row has no text: {line}").into());
         };
         Ok(ConformanceRow::Requirement { id, text, reason })
     });
     rows.collect()
 }
 
-/// Every comment `// Holds: …` in the workspace's sources and gate, by requirement; the next function or program is the test.
+/// Collects the tests of each requirement from the comments `// Holds: …` in the sources and CI scripts. The comment belongs to the next
+/// function or, without one, to the script.
 fn held_requirements() -> Result<BTreeMap<String, Vec<Test>>> {
     let mut found = BTreeMap::<String, Vec<Test>>::new();
     let mut folders: Vec<PathBuf> = ["functions", "shared", "tests", ".ci"].iter().map(|folder| root().join(folder)).collect();
@@ -60,7 +62,7 @@ fn held_requirements() -> Result<BTreeMap<String, Vec<Test>>> {
 
 fn read_held_requirements(path: &Path, found: &mut BTreeMap<String, Vec<Test>>) -> Result<()> {
     let text = fs::read_to_string(path)?;
-    let below = path.strip_prefix(root())?.to_str().ok_or("a path that is no text")?.replace('\\', "/");
+    let below = path.strip_prefix(root())?.to_str().ok_or("a path is not UTF-8")?.replace('\\', "/");
     let lines: Vec<&str> = text.lines().map(str::trim).collect();
     for (number, line) in lines.iter().enumerate() {
         let Some(ids) = line.strip_prefix("// Holds: ").or_else(|| line.strip_prefix("# Holds: ")) else { continue };
@@ -78,6 +80,7 @@ fn read_held_requirements(path: &Path, found: &mut BTreeMap<String, Vec<Test>>) 
     Ok(())
 }
 
+/// Generates `docs/conformance.md`.
 fn page() -> Result<String> {
     let held_requirements = held_requirements()?;
     let mut page = String::from(
@@ -108,13 +111,13 @@ fn every_requirement_has_a_test_or_a_reason() -> Result<()> {
     let known: Vec<String> =
         rows()?.into_iter().filter_map(|row| if let ConformanceRow::Requirement { id, .. } = row { Some(id) } else { None }).collect();
     let unknown: Vec<_> = held_requirements()?.into_keys().filter(|id| !known.contains(id)).collect();
-    assert!(unknown.is_empty(), "tests hold what no row asks for: {unknown:?}");
+    assert!(unknown.is_empty(), "tests hold requirements that rows.txt does not list: {unknown:?}");
     let committed = fs::read_to_string(root().join("docs/conformance.md"))?;
     assert_eq!(committed, page()?, "run `cargo test -p headrace-tests --test conformance -- --ignored`");
     Ok(())
 }
 
-/// Every link of a page whose text is the name of a test or a program: the name, and the file.
+/// Returns the links of a page whose text is the name of a test or program: name and file.
 fn tests_named_in(page: &str) -> Vec<(&str, &str)> {
     let links = page.split("[`").skip(1).filter_map(|link| link.split_once("`](../"));
     links.filter_map(|(name, rest)| Some((name, rest.split_once(')')?.0))).collect()
@@ -125,15 +128,15 @@ fn every_test_named_in_the_threat_model_exists() -> Result<()> {
     let page = fs::read_to_string(root().join("docs/security.md"))?;
     let named = tests_named_in(&page);
     assert!(named.len() > 50, "{} tests are named", named.len());
-    let mut wrong = Vec::new();
+    let mut missing = Vec::new();
     for (name, path) in named {
         let text = fs::read_to_string(root().join(path)).unwrap_or_default();
-        let is_there = path.ends_with(name) || [format!("fn {name}("), format!("def {name}(")].iter().any(|head| text.contains(head));
-        if text.is_empty() || !is_there {
-            wrong.push(format!("{path} has no {name}"));
+        let exists = path.ends_with(name) || [format!("fn {name}("), format!("def {name}(")].iter().any(|head| text.contains(head));
+        if text.is_empty() || !exists {
+            missing.push(format!("{path} has no {name}"));
         }
     }
-    assert!(wrong.is_empty(), "docs/security.md names what is not there:\n{}", wrong.join("\n"));
+    assert!(missing.is_empty(), "docs/security.md names tests that do not exist:\n{}", missing.join("\n"));
     Ok(())
 }
 

@@ -10,10 +10,10 @@ use bytes::Bytes;
 use headrace_aws::{DynamoJobStore, S3Lake, SqsTaskQueue, TableSchema};
 use headrace_core::access::Agent;
 use headrace_core::job::JobSecret;
-use headrace_core::job::task::{TaskCompletion, Lease, LeaseOutcome, PlanInput, TaskUpdate, Work};
-use headrace_core::job::{RecordConditions, Job, JobEvent, Quotas, FailureReason, RecordOutcome, Transition};
 use headrace_core::job::file::{Fragment, OutputFile, OutputFileName};
-use headrace_core::ports::{JobSecretEncryptor, QueueStart, DueItem, JobLists, JobPage, JobStore, LeaseSettings, TaskStore, QueuedJob};
+use headrace_core::job::task::{Lease, LeaseOutcome, PlanInput, TaskCompletion, TaskUpdate, Work};
+use headrace_core::job::{FailureReason, Job, JobEvent, Quotas, RecordConditions, RecordOutcome, Transition};
+use headrace_core::ports::{DueItem, JobLists, JobPage, JobSecretEncryptor, JobStore, LeaseSettings, QueueStart, QueuedJob, TaskStore};
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::error::StoreError;
 use headrace_core::vocab::ids::{Caller, JobId, ListCursor, TaskId};
@@ -111,7 +111,13 @@ impl JobLists for ReopenedFile {
 }
 
 impl JobStore for ReopenedFile {
-    async fn record_job(&self, job: &Job, plan: &PlanInput, conditions: &RecordConditions, by: &Agent) -> Result<RecordOutcome, StoreError> {
+    async fn record_job(
+        &self,
+        job: &Job,
+        plan: &PlanInput,
+        conditions: &RecordConditions,
+        by: &Agent,
+    ) -> Result<RecordOutcome, StoreError> {
         call!(self, record_job(job, plan, conditions, by))
     }
 
@@ -198,7 +204,7 @@ async fn sqs() -> Result<SqsTestQueue, BoxError> {
 
 impl SqsTestQueue {
     /// Receives up to ten messages from the queue at this URL.
-async fn receive_from(&self, url: &str, wait: Duration) -> Result<Vec<String>, BoxError> {
+    async fn receive_from(&self, url: &str, wait: Duration) -> Result<Vec<String>, BoxError> {
         let seconds = i32::try_from(wait.as_secs())?;
         let call = self.client.receive_message().queue_url(url).max_number_of_messages(10).wait_time_seconds(seconds);
         Ok(call.send().await?.messages.unwrap_or_default().into_iter().filter_map(|message| message.body).collect())
@@ -213,18 +219,18 @@ impl TestQueue for SqsTestQueue {
     }
 
     async fn receive(&self, wait: Duration) -> Result<Vec<String>, BoxError> {
-                self.receive_from(&self.urls.0, wait).await
-            }
-        }
+        self.receive_from(&self.urls.0, wait).await
+    }
+}
 
-        impl RemoteTestQueue for SqsTestQueue {
-            async fn parked(&self) -> Result<Vec<String>, BoxError> {
-                self.receive_from(&self.urls.1, Duration::ZERO).await
-            }
+impl RemoteTestQueue for SqsTestQueue {
+    async fn parked(&self) -> Result<Vec<String>, BoxError> {
+        self.receive_from(&self.urls.1, Duration::ZERO).await
+    }
 
-            fn missing(&self) -> (SqsTaskQueue, &'static str) {
-                (SqsTaskQueue::new(self.client.clone(), self.urls.0.replace("/tasks", "/missing")), "HEADRACE_QUEUE_URL")
-            }
+    fn missing(&self) -> (SqsTaskQueue, &'static str) {
+        (SqsTaskQueue::new(self.client.clone(), self.urls.0.replace("/tasks", "/missing")), "HEADRACE_QUEUE_URL")
+    }
 }
 
 struct LocalTestQueue(LocalQueue);

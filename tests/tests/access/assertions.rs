@@ -1,4 +1,4 @@
-//! Token requests: what a client must show, and what it is told that does not.
+//! Token requests: rules for client assertions, and error responses.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,23 +8,25 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use headrace_core::access::ClientKeys;
 use headrace_tests::flows::logs::CapturedLogs;
 use headrace_tests::flows::{
-    TestResponse, TestRequest, AwsDeployment, SmartClient, ManualClock, LocalDeployment, Result, FaultInjector, Deployment, DeploymentSettings, Fault, ServiceProcess, run, token_request_form,
+    AwsDeployment, Deployment, DeploymentSettings, Fault, FaultInjector, LocalDeployment, ManualClock, Result, ServiceProcess, SmartClient,
+    TestRequest, TestResponse, run, token_request_form,
 };
 use serde_json::{Value, json};
 
-/// A deployment at which one client is registered.
+/// Starts a deployment with one registered client.
 async fn start_service(client: &SmartClient) -> Result<Arc<ServiceProcess<AwsDeployment>>> {
-    let service = ServiceProcess::start(&AwsDeployment::new().await?, &ManualClock::default(), DeploymentSettings::default().with_smart_access()?);
+    let service =
+        ServiceProcess::start(&AwsDeployment::new().await?, &ManualClock::default(), DeploymentSettings::default().with_smart_access()?);
     service.register(client, "system/Patient.rs system/Observation.rs").await?;
     Ok(service)
 }
 
-/// The answer to an assertion, for scopes that may be granted.
+/// Sends a token request with the assertion, for registered scopes.
 async fn send_assertion<S: Deployment>(service: &ServiceProcess<S>, assertion: &str) -> Result<TestResponse> {
     service.send(&TestRequest::form_post("/token", token_request_form(assertion, "system/Patient.rs"))).await
 }
 
-/// What a refusal says: its `error` and its `error_description`.
+/// Returns status, `error` and `error_description` of an error response.
 fn token_error(response: &TestResponse) -> Result<(u16, String, String)> {
     let json = response.json()?;
     let text = |name: &str| json.get(name).and_then(Value::as_str).map(str::to_owned).ok_or_else(|| format!("{response:?} has no {name}"));
@@ -45,14 +47,14 @@ async fn check_issued_token<S: Deployment>(deployment: &S, client: &SmartClient)
     assert_eq!(response.header("content-type"), Some("application/json"));
     assert_eq!((response.header("cache-control"), response.header("pragma")), (Some("no-store"), Some("no-cache")));
     assert_eq!((json.get("token_type"), json.get("expires_in")), (Some(&json!("bearer")), Some(&json!(300))));
-    let mut scopes: Vec<&str> = json.get("scope").and_then(Value::as_str).ok_or("no scope")?.split(' ').collect();
+    let mut scopes: Vec<&str> = json.get("scope").and_then(Value::as_str).ok_or("the response has no scope")?.split(' ').collect();
     scopes.sort_unstable();
     assert_eq!(scopes, ["system/Observation.read", "system/Patient.read"]);
     assert_eq!(json.as_object().map(serde_json::Map::len), Some(4), "no refresh token: {json}");
-    let token = json.get("access_token").and_then(Value::as_str).ok_or("no token")?;
+    let token = json.get("access_token").and_then(Value::as_str).ok_or("the response has no access token")?;
     let pieces: Vec<Value> =
         token.split('.').take(2).map(|piece| Ok(serde_json::from_slice(&URL_SAFE_NO_PAD.decode(piece)?)?)).collect::<Result<_>>()?;
-    let [header, claims] = pieces.as_slice() else { return Err("no JWT".into()) };
+    let [header, claims] = pieces.as_slice() else { return Err("the access token is not a JWT".into()) };
     let seconds = service.now().0 / 1_000;
     assert_eq!(header["typ"], "at+jwt");
     assert_eq!((&claims["iss"], &claims["aud"]), (&json!(service.base()), &json!(service.base())));
@@ -74,44 +76,44 @@ fn a_registered_client_gets_a_five_minute_token_for_the_scopes_it_may_have() -> 
     })
 }
 
-/// A change to the header and the claims of a good assertion, and words of what the client is told then; none if it is good
-/// still.
+/// Name of the case, change to the header and claims of a valid assertion, and a part of the expected error description. `None` if the
+/// assertion stays valid.
 type Case = (&'static str, fn(&mut Value, &mut Value), Option<&'static str>);
 
 fn seconds(value: &Value) -> i64 {
     value.as_i64().unwrap_or_default()
 }
 
-/// The moment of the assertion: its `exp` is five minutes ahead.
+/// Returns the time of the assertion: five minutes before its `exp`.
 fn now(claims: &Value) -> i64 {
     seconds(&claims["exp"]) - 300
 }
 
 fn assertion_cases() -> Vec<Case> {
     vec![
-        ("as it is", |_, _| (), None),
+        ("unchanged", |_, _| (), None),
         ("without typ", |header, _| drop(header.as_object_mut().map(|header| header.remove("typ"))), None),
         ("with a header that BDT adds", |header, _| header["kty"] = json!("EC"), None),
         ("typ in lower case", |header, _| header["typ"] = json!("jwt"), None),
         ("another typ", |header, _| header["typ"] = json!("at+jwt"), Some("typ is not JWT")),
-        ("crit that names nothing", |header, _| header["crit"] = json!([]), Some("has crit")),
+        ("an empty crit", |header, _| header["crit"] = json!([]), Some("has crit")),
         ("crit", |header, _| header["crit"] = json!(["exp"]), Some("has crit")),
         ("alg none", |header, _| header["alg"] = json!("none"), Some("neither RS384 nor ES384")),
-        ("alg of a secret", |header, _| header["alg"] = json!("HS384"), Some("neither RS384 nor ES384")),
-        ("alg that is not offered", |header, _| header["alg"] = json!("ES256"), Some("neither RS384 nor ES384")),
+        ("alg of a symmetric key", |header, _| header["alg"] = json!("HS384"), Some("neither RS384 nor ES384")),
+        ("alg that is not supported", |header, _| header["alg"] = json!("ES256"), Some("neither RS384 nor ES384")),
         ("alg in lower case", |header, _| header["alg"] = json!("es384"), Some("neither RS384 nor ES384")),
-        ("alg of another kind of key", |header, _| header["alg"] = json!("RS384"), Some("is not registered here")),
+        ("alg of another key type", |header, _| header["alg"] = json!("RS384"), Some("is not registered here")),
         ("no alg", |header, _| drop(header.as_object_mut().map(|header| header.remove("alg"))), Some("can be parsed: three")),
         ("no kid", |header, _| drop(header.as_object_mut().map(|header| header.remove("kid"))), Some("no kid")),
         ("an empty kid", |header, _| header["kid"] = json!(""), Some("no kid")),
         ("a long kid", |header, _| header["kid"] = json!("k".repeat(257)), Some("no kid")),
         ("another kid", |header, _| header["kid"] = json!("another"), Some("is not registered here")),
-        ("jku where none is registered", |header, _| header["jku"] = json!("https://ehr.example/jwks"), Some("is not registered here")),
+        ("jku without a registered URL", |header, _| header["jku"] = json!("https://ehr.example/jwks"), Some("is not registered here")),
         ("no iss", |_, claims| drop(claims.as_object_mut().map(|claims| claims.remove("iss"))), Some("iss and sub")),
         ("no sub", |_, claims| drop(claims.as_object_mut().map(|claims| claims.remove("sub"))), Some("iss and sub")),
         ("another sub", |_, claims| claims["sub"] = json!("somebody"), Some("iss and sub")),
         ("an unknown client", |_, claims| (claims["sub"], claims["iss"]) = (json!("x"), json!("x")), Some("is not registered here")),
-        ("a client that is none", |_, claims| (claims["sub"], claims["iss"]) = (json!("local"), json!("local")), Some("iss and sub")),
+        ("a reserved client id", |_, claims| (claims["sub"], claims["iss"]) = (json!("local"), json!("local")), Some("iss and sub")),
         ("a list as sub", |_, claims| claims["sub"] = json!(["ehr"]), Some("claims cannot be read")),
         ("a list of audiences", |_, claims| claims["aud"] = json!(["https://else.example", claims["aud"]]), None),
         ("no aud", |_, claims| drop(claims.as_object_mut().map(|claims| claims.remove("aud"))), Some("aud is not")),
@@ -121,22 +123,22 @@ fn assertion_cases() -> Vec<Case> {
         ("no exp", |_, claims| drop(claims.as_object_mut().map(|claims| claims.remove("exp"))), Some("no exp")),
         ("exp as text", |_, claims| claims["exp"] = json!(claims["exp"].to_string()), Some("claims cannot be read")),
         ("exp with a fraction", |_, claims| claims["exp"] = json!(seconds(&claims["exp"]) as f64 + 0.5), None),
-        ("exp six minutes ahead: clocks differ", |_, claims| claims["exp"] = json!(now(claims) + 360), None),
-        ("exp more than that", |_, claims| claims["exp"] = json!(now(claims) + 361), Some("more than five minutes ahead")),
+        ("exp six minutes ahead, within the clock tolerance", |_, claims| claims["exp"] = json!(now(claims) + 360), None),
+        ("exp more than six minutes ahead", |_, claims| claims["exp"] = json!(now(claims) + 361), Some("more than five minutes ahead")),
         ("exp in the far future", |_, claims| claims["exp"] = json!(1e300), Some("more than five minutes ahead")),
-        ("exp a minute ago: clocks differ", |_, claims| claims["exp"] = json!(now(claims) - 59), None),
-        ("exp longer ago", |_, claims| claims["exp"] = json!(now(claims) - 60), Some("has expired")),
+        ("exp less than a minute ago, within the clock tolerance", |_, claims| claims["exp"] = json!(now(claims) - 59), None),
+        ("exp a minute ago", |_, claims| claims["exp"] = json!(now(claims) - 60), Some("has expired")),
         ("exp before 1970", |_, claims| claims["exp"] = json!(-1e300), Some("has expired")),
         ("iat and nbf now", |_, claims| (claims["nbf"], claims["iat"]) = (json!(now(claims)), json!(now(claims))), None),
-        ("nbf a minute ahead: clocks differ", |_, claims| claims["nbf"] = json!(now(claims) + 60), None),
-        ("nbf further ahead", |_, claims| claims["nbf"] = json!(now(claims) + 61), Some("lies ahead")),
-        ("iat further ahead", |_, claims| claims["iat"] = json!(now(claims) + 61), Some("lies ahead")),
+        ("nbf a minute ahead, within the clock tolerance", |_, claims| claims["nbf"] = json!(now(claims) + 60), None),
+        ("nbf more than a minute ahead", |_, claims| claims["nbf"] = json!(now(claims) + 61), Some("lies ahead")),
+        ("iat more than a minute ahead", |_, claims| claims["iat"] = json!(now(claims) + 61), Some("lies ahead")),
         ("no jti", |_, claims| drop(claims.as_object_mut().map(|claims| claims.remove("jti"))), Some("no jti")),
         ("an empty jti", |_, claims| claims["jti"] = json!(""), Some("no jti")),
         ("a long jti", |_, claims| claims["jti"] = json!("j".repeat(257)), Some("no jti")),
         ("a jti of 256 bytes", |_, claims| claims["jti"] = json!("j".repeat(256)), None),
         ("a number as jti", |_, claims| claims["jti"] = json!(7), Some("claims cannot be read")),
-        ("a claim of no concern", |_, claims| claims["x"] = json!({ "iss": [1] }), None),
+        ("an unknown claim", |_, claims| claims["x"] = json!({ "iss": [1] }), None),
     ]
 }
 
@@ -178,7 +180,7 @@ fn malformed_and_forged_assertions_are_rejected() -> Result<()> {
         let twice = format!("{{\"alg\":\"none\",{}", client.assertion_header().to_string().trim_start_matches('{'));
         let tail = client.assertion_claims(&service.token_url(), service.now()).to_string();
         let two_subjects = format!("{{\"sub\":\"somebody\",{}", tail.trim_start_matches('{'));
-        // With the public key for a secret: who takes any algorithm that the header names believes it.
+        // Signed with the public key as a symmetric secret. A verifier that trusts the header's alg accepts it.
         let confused = {
             let message = format!("{}.{payload}", encode(&json!({ "alg": "HS384", "kid": client.kid, "typ": "JWT" }).to_string()));
             let secret = jsonwebtoken::EncodingKey::from_secret(client.jwks()?.as_bytes());
@@ -219,7 +221,7 @@ fn malformed_and_forged_assertions_are_rejected() -> Result<()> {
             let (status, error, _) = token_error(&response)?;
             assert_eq!((status, error.as_str()), (401, "invalid_client"), "{assertion}");
         }
-        assert_eq!(send_assertion(&service, &good).await?.status, 200, "nothing of it has used the good one up");
+        assert_eq!(send_assertion(&service, &good).await?.status, 200, "none of the rejected assertions may use up the valid one");
         Ok(())
     })
 }
@@ -228,8 +230,12 @@ fn malformed_and_forged_assertions_are_rejected() -> Result<()> {
 #[test]
 fn token_errors_do_not_reveal_whether_a_client_exists() -> Result<()> {
     run(async || {
-        let (client, stranger, gone, elsewhere) =
-            (SmartClient::new_es384("ehr")?, SmartClient::new_es384("ehr")?, SmartClient::new_es384("gone")?, SmartClient::new_es384("arn:aws:iam::1:user/ann")?);
+        let (client, stranger, gone, elsewhere) = (
+            SmartClient::new_es384("ehr")?,
+            SmartClient::new_es384("ehr")?,
+            SmartClient::new_es384("gone")?,
+            SmartClient::new_es384("arn:aws:iam::1:user/ann")?,
+        );
         let service = start_service(&client).await?;
         let mut disabled = service.registration(&gone, "system/*.rs")?;
         disabled.is_disabled = true;
@@ -260,17 +266,20 @@ fn an_assertion_is_accepted_once_across_all_processes() -> Result<()> {
         let another = ServiceProcess::start(&service.deployment, &service.clock, DeploymentSettings::default().with_smart_access()?);
         let claims = client.assertion_claims(&service.token_url(), service.now());
         let assertion = client.sign(&client.assertion_header(), &claims)?;
-        // A forged one of the same name does not use it up, nor does one for nothing that may be granted.
+        // A forged assertion with the same jti does not use it up, and neither does a request for scopes that are not granted.
         let forged = assertion.replace(assertion.rsplit('.').next().ok_or("no signature")?, &"A".repeat(128));
         assert_eq!(send_assertion(&service, &forged).await?.status, 401);
-        assert_eq!(token_error(&service.send(&TestRequest::form_post("/token", token_request_form(&assertion, "system/Device.rs"))).await?)?.1, "invalid_scope");
+        assert_eq!(
+            token_error(&service.send(&TestRequest::form_post("/token", token_request_form(&assertion, "system/Device.rs"))).await?)?.1,
+            "invalid_scope"
+        );
         assert_eq!(send_assertion(&service, &assertion).await?.status, 200);
         for service in [&service, &another] {
             let (status, error, description) = token_error(&send_assertion(service, &assertion).await?)?;
             assert_eq!((status, error.as_str()), (401, "invalid_client"));
             assert!(description.contains("jti was used before"), "{description}");
         }
-        // The same name in another assertion, and up to the last moment at which the first would have counted.
+        // The jti is rejected in another assertion, and until the first assertion expires.
         let mut again = client.assertion_claims(&service.token_url(), service.now());
         again["jti"] = claims["jti"].clone();
         assert_eq!(send_assertion(&another, &client.sign(&client.assertion_header(), &again)?).await?.status, 401);
@@ -279,7 +288,7 @@ fn an_assertion_is_accepted_once_across_all_processes() -> Result<()> {
         assert!(description.contains("jti was used before"), "{description}");
         service.clock.advance(Duration::from_millis(1));
         assert!(token_error(&send_assertion(&another, &assertion).await?)?.2.contains("has expired"));
-        // Another client has names of its own.
+        // Another client may use the same jti.
         let mut of_other = other.assertion_claims(&service.token_url(), service.now());
         of_other["jti"] = claims["jti"].clone();
         assert_eq!(send_assertion(&service, &other.sign(&other.assertion_header(), &of_other)?).await?.status, 200);
@@ -294,9 +303,10 @@ fn of_two_processes_that_check_an_assertion_concurrently_one_accepts_it() -> Res
         let client = SmartClient::new_es384("ehr")?;
         let service = start_service(&client).await?;
         let faults = FaultInjector::new(|call| if call.name == "access.remember_assertion" { Fault::PauseBefore } else { Fault::None });
-        let slow = ServiceProcess::with_faults(&service.deployment, &service.clock, DeploymentSettings::default().with_smart_access()?, faults);
+        let slow =
+            ServiceProcess::with_faults(&service.deployment, &service.clock, DeploymentSettings::default().with_smart_access()?, faults);
         let assertion = client.sign(&client.assertion_header(), &client.assertion_claims(&service.token_url(), service.now()))?;
-        // Both have found nothing wrong with it when the second remembers it.
+        // Both processes have verified the assertion before either stores its jti.
         let (late, early) = tokio::join!(send_assertion(&slow, &assertion), async {
             let paused = slow.faults.next_pause().await;
             let early = send_assertion(&service, &assertion).await;
@@ -349,7 +359,10 @@ fn an_invalid_token_request_is_rejected_with_the_wrong_parameter() -> Result<()>
             assert!(found.2.contains(words), "{}", found.2);
         }
         let good = form("scope=", "client_id=ehr&scope=")?;
-        let json = TestRequest { headers: vec![("content-type", "application/json".to_owned())], ..TestRequest::form_post("/token", good.clone()) };
+        let json = TestRequest {
+            headers: vec![("content-type", "application/json".to_owned())],
+            ..TestRequest::form_post("/token", good.clone())
+        };
         assert_eq!(token_error(&service.send(&json).await?)?.1, "invalid_request");
         assert_eq!(service.send(&TestRequest::form_post("/token", good)).await?.status, 200);
         Ok(())
@@ -364,7 +377,12 @@ fn a_failing_store_makes_token_requests_temporarily_unavailable() -> Result<()> 
         let service = start_service(&client).await?;
         for call in ["access.client", "access.put_token_key", "access.remember_assertion", "audit.add_record"] {
             let faults = FaultInjector::new(move |made| if made.name == call { Fault::FailBefore } else { Fault::None });
-            let failing = ServiceProcess::with_faults(&service.deployment, &service.clock, DeploymentSettings::default().with_smart_access()?, faults);
+            let failing = ServiceProcess::with_faults(
+                &service.deployment,
+                &service.clock,
+                DeploymentSettings::default().with_smart_access()?,
+                faults,
+            );
             let response = failing.request_token(&client, "system/Patient.rs").await?;
             let (status, error, _) = token_error(&response)?;
             assert_eq!((status, error.as_str(), response.header("retry-after")), (503, "temporarily_unavailable", Some("5")), "{call}");

@@ -1,4 +1,4 @@
-//! Where a client learns how it gets a token.
+//! Discovery of the token endpoint.
 
 use std::sync::Arc;
 
@@ -6,16 +6,19 @@ use headrace_core::vocab::clock::Millis;
 use headrace_edge::config::IdentityProviderSettings;
 use headrace_fhir::definitions::FhirVersion;
 use headrace_local::server::http;
-use headrace_local::server::service::{ServerAccess, ServiceConfig, Service};
+use headrace_local::server::service::{ServerAccess, Service, ServiceConfig};
 use headrace_local::stores::signer::FileSigner;
-use headrace_tests::flows::{TestResponse, TestRequest, AwsDeployment, SmartClient, ManualClock, LocalDeployment, Result, Deployment, DeploymentSettings, ServiceProcess, run, token_request_form};
+use headrace_tests::flows::{
+    AwsDeployment, Deployment, DeploymentSettings, LocalDeployment, ManualClock, Result, ServiceProcess, SmartClient, TestRequest,
+    TestResponse, run, token_request_form,
+};
 use headrace_tests::lake;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 const DISCOVERY_PATH: &str = "/.well-known/smart-configuration";
 
-/// What a deployment with a token endpoint at this URL must say.
+/// Returns the expected discovery document of a deployment with this token endpoint.
 fn document(token_endpoint: &str) -> Value {
     json!({
         "token_endpoint": token_endpoint,
@@ -34,7 +37,7 @@ async fn get_discovery_document<S: Deployment>(service: &ServiceProcess<S>, head
     service.send(&request).await
 }
 
-/// The token endpoint in the CapabilityStatement's extension, and the code of the security service.
+/// Returns the token endpoint in the extension of the CapabilityStatement, and the code of its security service.
 async fn capability_security<S: Deployment>(service: &ServiceProcess<S>) -> Result<(Option<Value>, Option<Value>)> {
     let statement = service.send(&TestRequest::new("GET", "/metadata")).await?.json()?;
     let said = |path: &str| statement.pointer(&format!("/rest/0/security/{path}")).cloned();
@@ -47,7 +50,10 @@ async fn capability_security<S: Deployment>(service: &ServiceProcess<S>) -> Resu
 }
 
 async fn check_discovery<S: Deployment>(deployment: &S) -> Result<()> {
-    let (service, client) = (ServiceProcess::start(deployment, &ManualClock::default(), DeploymentSettings::default().with_smart_access()?), SmartClient::new_es384("ehr")?);
+    let (service, client) = (
+        ServiceProcess::start(deployment, &ManualClock::default(), DeploymentSettings::default().with_smart_access()?),
+        SmartClient::new_es384("ehr")?,
+    );
     service.register(&client, "system/*.rs").await?;
     let accepted = ["application/json", "application/fhir+json", "application/fhir+xml", "text/html", "*/*", ";"];
     for headers in accepted.map(|accept| vec![("accept", accept)]).into_iter().chain([vec![]]) {
@@ -56,10 +62,10 @@ async fn check_discovery<S: Deployment>(deployment: &S) -> Result<()> {
         assert_eq!(response.json()?, document(&service.token_url()), "{headers:?}");
     }
     assert_eq!(capability_security(&service).await?, (Some(json!(service.token_url())), Some(json!("SMART-on-FHIR"))));
-    // What it names is what an assertion must be for, whatever a client or a page makes a proxy say.
+    // The document names the audience of assertions. Headers that a client or a page controls must not change it.
     let hostile = [("x-forwarded-host", "evil.example"), ("x-forwarded-proto", "http"), ("forwarded", "host=evil.example;proto=http")];
     let found = get_discovery_document(&service, &hostile).await?.json()?;
-    let named = found.get("token_endpoint").and_then(Value::as_str).ok_or("no endpoint")?.to_owned();
+    let named = found.get("token_endpoint").and_then(Value::as_str).ok_or("the document has no token endpoint")?.to_owned();
     let assertion = client.sign(&client.assertion_header(), &client.assertion_claims(&named, service.now()))?;
     let response = service.send(&TestRequest::form_post("/token", token_request_form(&assertion, "system/*.rs"))).await?;
     assert_eq!((response.status, named), (200, service.token_url()));

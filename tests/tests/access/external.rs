@@ -1,4 +1,4 @@
-//! Access tokens of the operator's identity provider.
+//! Access tokens of an external identity provider.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,14 +8,16 @@ use headrace_core::vocab::ids::Caller;
 use headrace_edge::config::IdentityProviderSettings;
 use headrace_fhir::definitions::FhirVersion;
 use headrace_local::server::service::ServerAccess;
-use headrace_tests::flows::{TestResponse, TestRequest, AwsDeployment, SmartClient, ManualClock, Result, DeploymentSettings, ServiceProcess, run, seed};
+use headrace_tests::flows::{
+    AwsDeployment, DeploymentSettings, ManualClock, Result, ServiceProcess, SmartClient, TestRequest, TestResponse, run, seed,
+};
 use serde_json::{Value, json};
 
 use crate::key_server::KeyServer;
 
 const ISSUER: &str = "https://login.example/realm";
 
-/// A deployment that believes the provider.
+/// Starts a deployment that trusts the identity provider.
 async fn start_service(server: &KeyServer, scope_claim: &str) -> Result<Arc<ServiceProcess<AwsDeployment>>> {
     let access = ServerAccess::External(IdentityProviderSettings {
         issuer: ISSUER.to_owned(),
@@ -29,7 +31,7 @@ async fn start_service(server: &KeyServer, scope_claim: &str) -> Result<Arc<Serv
     Ok(ServiceProcess::start(&seed::aws_deployment().await?, &ManualClock::default(), settings))
 }
 
-/// A good token's claims.
+/// Returns the claims of a valid token.
 fn claims(service: &ServiceProcess<AwsDeployment>) -> Value {
     let exp = service.now().0 / 1_000 + 600;
     json!({ "iss": ISSUER, "aud": ["account", "https://fhir.example"], "sub": "svc-7", "exp": exp, "scope": "openid system/Patient.read" })
@@ -66,7 +68,7 @@ fn a_valid_provider_token_is_accepted_and_an_invalid_one_is_rejected() -> Result
             ] {
                 let mut claims = claims(&service);
                 claims[name] = value;
-                // Providers write `JWT`, `at+jwt` or nothing.
+                // Identity providers set `typ` to `JWT` or `at+jwt`, or omit it.
                 let response = list(&service, &provider.sign(&provider.assertion_header(), &claims)?).await?;
                 assert_eq!(response.status, status, "{name} {}", claims[name]);
             }
@@ -75,7 +77,7 @@ fn a_valid_provider_token_is_accepted_and_an_invalid_one_is_rejected() -> Result
             let mut confused = provider.assertion_header();
             confused["alg"] = json!("HS256");
             assert_eq!(list(&service, &provider.sign(&confused, &claims(&service))?).await?.status, 401);
-            assert_eq!(server.request_count(), 1, "its keys are kept");
+            assert_eq!(server.request_count(), 1, "the keys are cached");
         }
         Ok(())
     })
@@ -121,7 +123,7 @@ fn the_keys_of_an_unavailable_identity_provider_are_fetched_again_later() -> Res
         assert!(!String::from_utf8_lossy(&response.body).contains("canary"));
         server.set_response(200, &[], provider.jwks()?);
         assert_eq!(list(&service, &token).await?.status, 200);
-        // Its keys are kept for five minutes where it does not say how long.
+        // Without cache headers, the keys are cached for five minutes.
         service.clock.advance(Duration::from_secs(299));
         assert_eq!(list(&service, &token).await?.status, 200);
         assert_eq!(server.request_count(), 2);
@@ -145,7 +147,7 @@ fn a_registration_restricts_a_caller_of_an_identity_provider() -> Result<()> {
         let kick_off = TestRequest::new("GET", "/$export?_type=Patient").with_bearer_token(&token);
         assert_eq!(service.send(&kick_off).await?.status, 202);
         service.put_client(&registration).await?;
-        assert_eq!(service.send(&kick_off).await?.status, 403, "it may read devices alone");
+        assert_eq!(service.send(&kick_off).await?.status, 403, "the registration allows only devices");
         registration.scopes = Scopes::Everything;
         service.put_client(&registration).await?;
         assert_eq!(service.send(&kick_off).await?.status, 202);

@@ -1,4 +1,4 @@
-//! Where a client, or an identity provider, has its keys.
+//! Server for the key set of a client or an identity provider.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,23 +10,24 @@ use axum::response::{IntoResponse as _, Response};
 use headrace_tests::flows::Result;
 use tokio::net::TcpListener;
 
-/// A server on this machine that answers every path the same way.
+/// Local server with the same response for every path.
 #[derive(Clone)]
 pub(crate) struct KeyServer {
     answer: Arc<Mutex<StoredResponse>>,
     url: String,
 }
 
+/// Response of the server, and its requests so far.
 struct StoredResponse {
     status: u16,
     headers: Vec<(&'static str, String)>,
     body: Vec<u8>,
-    /// The `Accept` of every request.
+    /// `Accept` header of every request.
     asked: Vec<String>,
 }
 
 impl KeyServer {
-    /// With this key set, which says nothing about how long it may be kept.
+    /// Starts a server for this key set, without cache headers.
     pub(crate) async fn start(jwks: String) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let url = format!("http://{}/jwks", listener.local_addr()?);
@@ -37,24 +38,24 @@ impl KeyServer {
         Ok(Self { answer, url })
     }
 
-    /// Where the keys are.
+    /// Returns the URL of the key set.
     pub(crate) fn url(&self) -> &str {
         &self.url
     }
 
-    /// From now on it answers so.
+    /// Replaces the response.
     pub(crate) fn set_response(&self, status: u16, headers: &[(&'static str, &str)], body: impl Into<Vec<u8>>) {
         let mut served = self.answer.lock().unwrap_or_else(PoisonError::into_inner);
         (served.status, served.body) = (status, body.into());
         served.headers = headers.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
     }
 
-    /// How often it was asked.
+    /// Returns the number of requests so far.
     pub(crate) fn request_count(&self) -> usize {
         self.answer.lock().unwrap_or_else(PoisonError::into_inner).asked.len()
     }
 
-    /// Whether every request asked for JSON.
+    /// Returns true if every request had `Accept: application/json`.
     pub(crate) fn all_requests_accept_json(&self) -> bool {
         self.answer.lock().unwrap_or_else(PoisonError::into_inner).asked.iter().all(|accept| accept == "application/json")
     }

@@ -1,17 +1,20 @@
-//! Clients' keys by URL: which key counts, how long a set is kept, and what happens when there is none.
+//! Key sets of clients: selection of keys, caching, and failed fetches.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use headrace_core::access::ClientKeys;
-use headrace_tests::flows::{TestResponse, TestRequest, AwsDeployment, SmartClient, ManualClock, Result, DeploymentSettings, ServiceProcess, run, token_request_form};
+use headrace_tests::flows::{
+    AwsDeployment, DeploymentSettings, ManualClock, Result, ServiceProcess, SmartClient, TestRequest, TestResponse, run, token_request_form,
+};
 use serde_json::{Value, json};
 
 use crate::key_server::KeyServer;
 
-/// A deployment at which the client is registered by the URL of its keys.
+/// Starts a deployment with a client that is registered with the URL of its keys.
 async fn start_service(client: &SmartClient, url: &str) -> Result<Arc<ServiceProcess<AwsDeployment>>> {
-    let service = ServiceProcess::start(&AwsDeployment::new().await?, &ManualClock::default(), DeploymentSettings::default().with_smart_access()?);
+    let service =
+        ServiceProcess::start(&AwsDeployment::new().await?, &ManualClock::default(), DeploymentSettings::default().with_smart_access()?);
     register(&service, client, ClientKeys::JwksUrl(url.to_owned())).await?;
     Ok(service)
 }
@@ -22,11 +25,11 @@ async fn register(service: &ServiceProcess<AwsDeployment>, client: &SmartClient,
     service.put_client(&registration).await
 }
 
-/// The status of the answer to an assertion with these headers besides the usual ones.
+/// Sends a token request whose assertion has these additional JWT headers.
 async fn send_assertion(service: &ServiceProcess<AwsDeployment>, client: &SmartClient, more: &[(&str, &str)]) -> Result<TestResponse> {
     let mut header = client.assertion_header();
     for (name, value) in more {
-        header.as_object_mut().ok_or("no header")?.insert((*name).to_owned(), json!(value));
+        header.as_object_mut().ok_or("the JWT header is not an object")?.insert((*name).to_owned(), json!(value));
     }
     let assertion = client.sign(&header, &client.assertion_claims(&service.token_url(), service.now()))?;
     service.send(&TestRequest::form_post("/token", token_request_form(&assertion, "system/Patient.rs"))).await
@@ -55,7 +58,7 @@ fn keys_are_fetched_from_the_registered_url_and_jku_cannot_override_it() -> Resu
     })
 }
 
-/// A set that holds these keys.
+/// Returns a JSON Web Key Set of these keys.
 fn key_set(keys: &[Value]) -> String {
     json!({ "keys": keys }).to_string()
 }
@@ -137,7 +140,7 @@ fn a_key_set_is_cached_as_long_as_its_cache_headers_allow() -> Result<()> {
         let service = start_service(&client, server.url()).await?;
         let mut before = 0;
         for (headers, seconds, fetches) in [
-            // Nothing is said: it is not kept.
+            // Without cache headers, the set is not cached.
             (&[][..], 0, 1),
             (&[], 0, 1),
             (&[("cache-control", "no-store, max-age=60")], 0, 1),
@@ -171,7 +174,7 @@ fn a_new_key_is_fetched_within_seconds_and_a_withdrawn_key_is_rejected_after_the
         let service = start_service(&first, server.url()).await?;
         assert_eq!(send_assertion(&service, &first, &[]).await?.status, 200);
         server.set_response(200, &kept, second.jwks()?);
-        // A name that is not known is looked for again, and not at once: whoever invents names would have us fetch for each.
+        // An unknown key id triggers a new fetch, but not immediately: invented key ids must not cause a fetch each.
         for _ in 0..3 {
             assert_eq!(send_assertion(&service, &second, &[]).await?.status, 401);
         }
@@ -179,7 +182,7 @@ fn a_new_key_is_fetched_within_seconds_and_a_withdrawn_key_is_rejected_after_the
         service.clock.advance(Duration::from_secs(10));
         assert_eq!(send_assertion(&service, &second, &[]).await?.status, 200);
         assert_eq!(server.request_count(), 2);
-        assert_eq!(send_assertion(&service, &first, &[]).await?.status, 401, "the set that was fetched has it no more");
+        assert_eq!(send_assertion(&service, &first, &[]).await?.status, 401, "the fetched set no longer contains it");
         service.clock.advance(Duration::from_secs(10));
         assert_eq!(send_assertion(&service, &first, &[]).await?.status, 401);
         assert_eq!(server.request_count(), 3);
@@ -209,7 +212,7 @@ fn a_failed_key_fetch_is_reported_without_its_cause() -> Result<()> {
             said.push(description(&response)?);
         }
         assert_eq!(target.request_count(), 0, "a redirect is not followed");
-        // Nobody listens there; it is not a URL that may be fetched; it leads inside.
+        // A closed port, URLs that must not be fetched, and internal addresses.
         for url in [
             "http://127.0.0.1:1/jwks",
             "http://ehr.example/jwks",

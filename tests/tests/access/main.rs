@@ -1,4 +1,4 @@
-//! Who comes in: token requests, access tokens, key sets, the signing key.
+//! Authentication: token requests, access tokens, key sets and the signing key.
 
 mod assertions;
 mod discovery;

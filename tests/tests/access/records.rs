@@ -1,17 +1,20 @@
-//! What auditors read of token requests.
+//! Audit records of token requests.
 
 use headrace_core::access::Actor;
-use headrace_core::audit::{AuditRecord, AuditAction, AuditOutcome};
+use headrace_core::audit::{AuditAction, AuditOutcome, AuditRecord};
 use headrace_core::ports::AuditTrail as _;
 use headrace_core::vocab::ids::Caller;
 use headrace_core::vocab::outcome::IssueCode;
-use headrace_tests::flows::{TestRequest, AwsDeployment, SmartClient, ManualClock, Result, Deployment as _, DeploymentSettings, ServiceProcess, run, token_request_form};
+use headrace_tests::flows::{
+    AwsDeployment, Deployment as _, DeploymentSettings, ManualClock, Result, ServiceProcess, SmartClient, TestRequest, run,
+    token_request_form,
+};
 use serde_json::json;
 
-/// What was recorded last.
+/// Returns the latest audit record.
 async fn last_record(service: &ServiceProcess<AwsDeployment>) -> Result<AuditRecord> {
     let later = service.now() + std::time::Duration::from_secs(60);
-    Ok(service.deployment.job_store().unsealed(later, 100).await?.pop().ok_or("nothing was recorded")?)
+    Ok(service.deployment.job_store().unsealed(later, 100).await?.pop().ok_or("there is no audit record")?)
 }
 
 #[test]

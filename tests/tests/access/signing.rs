@@ -1,4 +1,4 @@
-//! The signing key: when it is made known, and that KMS signs as well as a file.
+//! The signing key of access tokens: publication, and signing with KMS.
 
 use std::time::Duration;
 
@@ -6,11 +6,14 @@ use headrace_aws::KmsSigner;
 use headrace_core::access::SigningAlgorithm;
 use headrace_core::ports::{AccessStore as _, TokenSigner as _};
 use headrace_core::vocab::error::StoreError;
-use headrace_edge::config::{AccessControl, SmartSettings};
 use headrace_edge::auth::Authenticator;
+use headrace_edge::config::{AccessControl, SmartSettings};
 use headrace_edge::jwks::{JwksCache, UrlPolicy};
-use headrace_tests::flows::{TestResponse, TestRequest, AwsDeployment, SmartClient, ManualClock, Result, FaultInjector, Deployment as _, DeploymentSettings, Fault, ServiceProcess, run, token_request_form};
-use headrace_tests::standins::kms::{SIGNING_KEY, KmsStandIn};
+use headrace_tests::flows::{
+    AwsDeployment, Deployment as _, DeploymentSettings, Fault, FaultInjector, ManualClock, Result, ServiceProcess, SmartClient,
+    TestRequest, TestResponse, run, token_request_form,
+};
+use headrace_tests::standins::kms::{KmsStandIn, SIGNING_KEY};
 use serde_json::Value;
 use token::handler::TokenHandler;
 
@@ -18,18 +21,22 @@ use token::handler::TokenHandler;
 #[test]
 fn a_token_signed_by_kms_is_accepted_and_the_public_key_is_fetched_once() -> Result<()> {
     run(async || {
-        let (deployment, clock, client, kms) = (AwsDeployment::new().await?, ManualClock::default(), SmartClient::new_es384("ehr")?, KmsStandIn::start());
+        let (deployment, clock, client, kms) =
+            (AwsDeployment::new().await?, ManualClock::default(), SmartClient::new_es384("ehr")?, KmsStandIn::start());
         let service = ServiceProcess::start(&deployment, &clock, DeploymentSettings::default().with_smart_access()?);
         service.register(&client, "system/*.rs").await?;
         let authenticator = || Authenticator::new(deployment.job_store(), clock.clone(), AccessControl::Smart(SmartSettings::default()));
         let keys = JwksCache::new(UrlPolicy::Clients, clock.clone());
-        let token = TokenHandler::new(authenticator(), (deployment.job_store(), KmsSigner::new(kms.client(), SIGNING_KEY)), keys, clock.clone());
+        let token =
+            TokenHandler::new(authenticator(), (deployment.job_store(), KmsSigner::new(kms.client(), SIGNING_KEY)), keys, clock.clone());
         for given in 1..=3 {
             let assertion = client.sign(&client.assertion_header(), &client.assertion_claims(&service.token_url(), service.now()))?;
             let request = TestRequest::form_post("/token", token_request_form(&assertion, "system/*.rs"));
             let response = TestResponse::from_lambda(Box::pin(token.handle(request.to_lambda_request(true)?)).await)?.json()?;
             let text = response["access_token"].as_str().ok_or_else(|| response.to_string())?;
-            let principal = authenticator().authenticate(&TestRequest::new("GET", "/_operations/export").with_bearer_token(text).to_lambda_request(true)?).await?;
+            let principal = authenticator()
+                .authenticate(&TestRequest::new("GET", "/_operations/export").with_bearer_token(text).to_lambda_request(true)?)
+                .await?;
             assert_eq!((principal.caller.0.as_str(), principal.is_authenticated), ("ehr", true));
             assert_eq!(kms.call_counts(), (1, given));
         }
@@ -45,7 +52,7 @@ fn a_wrong_kms_signing_key_is_reported_as_a_misconfiguration() -> Result<()> {
             KmsSigner::new(KmsStandIn::with_key_usage("ENCRYPT_DECRYPT").client(), SIGNING_KEY),
         ];
         for signer in wrong {
-            let error = signer.key().await.err().ok_or("a key that is none")?;
+            let error = signer.key().await.err().ok_or("the key must be rejected")?;
             assert!(matches!(&error, StoreError::Misconfigured { remedy, .. } if remedy.contains("HEADRACE_SIGNING_KEY")), "{error:?}");
         }
         let key = KmsSigner::new(KmsStandIn::start().client(), SIGNING_KEY).key().await?;
@@ -68,7 +75,7 @@ fn a_signing_key_is_recorded_before_its_first_token_and_again_every_hour() -> Re
             let header: Value = serde_json::from_slice(&header)?;
             Ok(header["kid"].as_str().ok_or("no kid")?.to_owned())
         };
-        // What could not be made known signs nothing that goes out.
+        // No token is issued with a key that could not be published.
         faults.set_plan(|call| if call.name == "access.put_token_key" { Fault::FailBefore } else { Fault::None });
         assert_eq!(service.request_token(&client, "system/*.rs").await?.status, 503);
         faults.set_plan(|_| Fault::None);

@@ -1,4 +1,4 @@
-//! Access tokens: what they open, and when no more.
+//! Access tokens: what they allow, and when they are rejected.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,10 +11,13 @@ use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::ids::Caller;
 use headrace_edge::jose::{key_id, to_pem};
 use headrace_local::stores::signer::FileSigner;
-use headrace_tests::flows::{TestResponse, TestRequest, AwsDeployment, SmartClient, ManualClock, LocalDeployment, Result, Deployment, DeploymentSettings, ServiceProcess, run, seed};
+use headrace_tests::flows::{
+    AwsDeployment, Deployment, DeploymentSettings, LocalDeployment, ManualClock, Result, ServiceProcess, SmartClient, TestRequest,
+    TestResponse, run, seed,
+};
 use serde_json::{Value, json};
 
-/// Every route that is not open to all.
+/// Routes that require authentication.
 const PROTECTED_ROUTES: [(&str, &str); 8] = [
     ("GET", "/$export"),
     ("GET", "/Patient/$export"),
@@ -26,7 +29,7 @@ const PROTECTED_ROUTES: [(&str, &str); 8] = [
     ("GET", "/_operations/files/ffffffffffffffffffffffffffffffff/Patient-1.ndjson"),
 ];
 
-/// What goes with a refusal of what the token is not for (RFC 6750, section 3.1).
+/// `WWW-Authenticate` header of a response to a request beyond the token's scopes (RFC 6750, section 3.1).
 const INSUFFICIENT_SCOPE: &str = "Bearer realm=\"headrace\", error=\"insufficient_scope\"";
 
 async fn start_service(clients: &[&SmartClient]) -> Result<Arc<ServiceProcess<AwsDeployment>>> {
@@ -80,7 +83,7 @@ fn every_protected_route_rejects_requests_without_a_token() -> Result<()> {
             for header in [None, Some("Bearer "), Some("Bearer"), Some("Basic ZWhyOng="), Some("Bearer x"), Some("Bearer a.b.c")] {
                 let mut request = TestRequest::new(method, target);
                 request.headers.extend(header.map(|header| ("authorization", header.to_owned())));
-                // Who signs for IAM is nobody here.
+                // IAM identities are not accepted here.
                 let response = service.send(&request.from_identity("arn:aws:iam::111122223333:user/ann")).await?;
                 let (_, code, _) = response.outcome()?;
                 assert_eq!((response.status, code.as_str()), (401, "login"), "{method} {target}");
@@ -97,12 +100,12 @@ fn every_protected_route_rejects_requests_without_a_token() -> Result<()> {
     })
 }
 
-/// The pieces of a token.
+/// Returns header, claims and signature of a token.
 fn parse_token(token: &str) -> Result<(Value, Value, String)> {
     let mut parse_token = token.split('.');
     let mut json = || {
         Ok::<Value, headrace_core::vocab::error::BoxError>(serde_json::from_slice(
-            &URL_SAFE_NO_PAD.decode(parse_token.next().ok_or("no JWT")?)?,
+            &URL_SAFE_NO_PAD.decode(parse_token.next().ok_or("not a JWT")?)?,
         )?)
     };
     Ok((json()?, json()?, token.rsplit('.').next().unwrap_or_default().to_owned()))
@@ -127,7 +130,7 @@ fn a_foreign_or_modified_token_is_rejected() -> Result<()> {
             claims[name] = value;
             claims
         };
-        // Signed by somebody who took another key's name; by a client whose assertion is no access token.
+        // A token that a client signed under the service's key id, and a client assertion instead of an access token.
         let mut own = client.assertion_header();
         own["typ"] = json!("at+jwt");
         let assertion = client.sign(&client.assertion_header(), &client.assertion_claims(service.base(), service.now()))?;
@@ -159,9 +162,9 @@ fn a_foreign_or_modified_token_is_rejected() -> Result<()> {
             assert!(!String::from_utf8_lossy(&response.body).contains(&token));
         }
         assert_eq!(send(&service, "/_operations/export", &good).await?.status, 200);
-        // In the URL, where logs would have it, it is not looked for; two are none.
+        // A token in the URL is not accepted, because URLs are logged.
         assert_eq!(service.send(&TestRequest::new("GET", format!("/_operations/export?access_token={good}"))).await?.status, 401);
-        // One of another deployment over the same keys: it is for that one.
+        // A token of another deployment with the same keys has another audience.
         let machine = LocalDeployment::with_files(&[]).await?;
         machine.job_store().put_token_key(&recorded).await?;
         let elsewhere = ServiceProcess::start(&machine, &service.clock, DeploymentSettings::default().with_smart_access()?);
@@ -183,13 +186,16 @@ fn a_token_that_expires_during_an_export_does_not_stop_the_export() -> Result<()
         assert_eq!(send(&service, &status, &token).await?.status, 202);
         service.clock.advance(Duration::from_millis(1));
         let response = send(&service, &status, &token).await?;
-        assert_eq!((response.status, response.header("www-authenticate")), (401, Some("Bearer realm=\"headrace\", error=\"invalid_token\"")));
+        assert_eq!(
+            (response.status, response.header("www-authenticate")),
+            (401, Some("Bearer realm=\"headrace\", error=\"invalid_token\""))
+        );
         assert!(response.outcome()?.2.contains("has expired"));
         service.set_client(&client, "system/Patient.read");
         let export = service.complete(&status).await?;
         let file = export.manifest.output.first().ok_or("no file")?.url.clone();
         let file = file.get(file.find("/_operations").ok_or("no path")?..).ok_or("no path")?;
-        assert_eq!(send(&service, file, &token).await?.status, 401, "files take a fresh token too");
+        assert_eq!(send(&service, file, &token).await?.status, 401, "downloads need a valid token too");
         Ok(())
     })
 }
@@ -200,7 +206,7 @@ fn a_token_exports_only_its_scopes_and_hides_exports_beyond_its_scopes() -> Resu
     run(async || {
         let client = SmartClient::new_es384("ehr")?;
         let service = start_service(&[&client]).await?;
-        // Without _type, the types of the token; those beyond are refused by name.
+        // Without `_type`, the types of the token's scopes are exported. Other types are rejected by name.
         service.set_client(&client, "system/Patient.read system/Basic.rs");
         let status = service.kick_off("").await?;
         let export = service.complete(&status).await?;
@@ -212,7 +218,7 @@ fn a_token_exports_only_its_scopes_and_hides_exports_beyond_its_scopes() -> Resu
             assert_eq!(response.header("www-authenticate"), Some(INSUFFICIENT_SCOPE), "{query}");
             assert!(text.contains("Observation"), "{text}");
         }
-        // Of the same client, with a token for less: the export is not known, nor a file of it, not even one that it may read.
+        // For a token of the same client with fewer scopes, the export and all its files do not exist, even files of allowed types.
         let file = export.manifest.output.iter().find(|entry| entry.kind == "Patient").ok_or("no file")?.url.clone();
         let file = file.get(file.find("/_operations").ok_or("no path")?..).ok_or("no path")?;
         for (scopes, expected) in
@@ -263,7 +269,7 @@ fn the_token_of_a_disabled_or_removed_client_is_rejected_at_the_next_request() -
         assert!(service.deployment.job_store().put_client(&registration, Some(seen)).await?);
         assert_eq!(send(&service, &status, &token).await?.status, 401);
         assert_eq!(service.request_token(&client, "system/Patient.read").await?.status, 401);
-        // A token of a client that never was in this table: another deployment's over the same keys.
+        // A token of a client that is not registered, as issued by another deployment with the same keys.
         let token = service.token(&removed, "system/Patient.read").await?;
         let item = service.deployment.dynamo().client().delete_item().table_name("headrace");
         let key = |text: &str| aws_sdk_dynamodb::types::AttributeValue::S(text.to_owned());
@@ -281,7 +287,7 @@ fn tokens_of_two_signing_keys_are_valid_together_and_the_old_key_expires() -> Re
         let before = start_service(&[&client]).await?;
         let old = before.token(&client, "system/Patient.read").await?;
         let status = kick_off(&before, &old).await?;
-        // Another process, with another key: one that has seen the first key, and one that has not.
+        // A process with another key has not seen the first key, and must look it up.
         let after = ServiceProcess::start(&before.deployment, &before.clock, seed::settings().with_smart_access()?);
         let new = after.token(&client, "system/Patient.read").await?;
         for service in [&before, &after] {
@@ -289,12 +295,12 @@ fn tokens_of_two_signing_keys_are_valid_together_and_the_old_key_expires() -> Re
                 assert_eq!(send(service, &status, token).await?.status, 202);
             }
         }
-        // The old key's record ends by itself: whoever steals the key then has nothing.
+        // The record of the old key expires, so that a key stolen later is useless.
         let kid = parse_token(&old)?.0["kid"].as_str().ok_or("no kid")?.to_owned();
         let recorded = before.deployment.job_store().token_key(&kid).await?.ok_or("no key")?;
         let left = recorded.expires_at.since(before.now());
         assert!(left >= Duration::from_secs(3_900) && left <= Duration::from_secs(4 * 3_600), "{left:?}");
-        // The export goes on with tokens of the new key alone.
+        // The export continues with tokens of the new key.
         drop(before);
         after.set_client(&client, "system/Patient.read");
         after.complete(&status).await?;
@@ -302,7 +308,7 @@ fn tokens_of_two_signing_keys_are_valid_together_and_the_old_key_expires() -> Re
     })
 }
 
-/// Whoever has stolen a key signs what they like with it.
+/// Checks that a stolen signing key can be revoked: its tokens are valid whatever they claim, until the key expires or is removed.
 // Holds: SEC-A13
 #[test]
 fn a_signing_key_is_trusted_until_it_expires_and_for_five_minutes_after_removal() -> Result<()> {
@@ -321,22 +327,22 @@ fn a_signing_key_is_trusted_until_it_expires_and_for_five_minutes_after_removal(
         let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(header.to_string()), URL_SAFE_NO_PAD.encode(claims.to_string()));
         let token = format!("{message}.{}", URL_SAFE_NO_PAD.encode(signer.sign(message.as_bytes()).await?));
         let list = async || Ok::<_, headrace_core::vocab::error::BoxError>(send(&service, "/_operations/export", &token).await?.status);
-        assert_eq!(list().await?, 401, "the key is not known");
-        let recorded = |until| TokenKey { kid: kid.clone(), alg: alg.to_owned(), pem: to_pem(&public), until };
+        assert_eq!(list().await?, 401, "an unknown key must be rejected");
+        let recorded = |until| TokenKey { kid: kid.clone(), alg: alg.to_owned(), pem: to_pem(&public), expires_at: until };
         service.deployment.job_store().put_token_key(&recorded(now + Duration::from_secs(400))).await?;
         assert_eq!(list().await?, 200);
-        // It is kept by now.
+        // The key is now cached.
         service.clock.advance(Duration::from_secs(299));
         assert_eq!(list().await?, 200);
         service.clock.advance(Duration::from_secs(101));
-        assert_eq!(list().await?, 401, "its record has ended");
+        assert_eq!(list().await?, 401, "the record of the key has expired");
         service.deployment.job_store().put_token_key(&recorded(service.now() + Duration::from_secs(10_000))).await?;
         assert_eq!(list().await?, 200);
         let key = |text: String| aws_sdk_dynamodb::types::AttributeValue::S(text);
         let delete = service.deployment.dynamo().client().delete_item().table_name("headrace");
         delete.key("pk", key(format!("TOKENKEY#{kid}"))).key("sk", key("TOKENKEY".to_owned())).send().await?;
         service.clock.advance(Duration::from_secs(300));
-        assert_eq!(list().await?, 401, "the operator has removed it");
+        assert_eq!(list().await?, 401, "the operator has removed the key");
         Ok(())
     })
 }

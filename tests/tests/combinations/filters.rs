@@ -13,7 +13,6 @@ use crate::oracle::{Lake, Line, walk};
 /// Name of the filter that keeps everything.
 pub(crate) const NO_FILTER: &str = "no filter";
 
-/// Filter of an export.
 /// Filter of an export and its expected effect.
 pub(crate) struct Filter {
     /// Name in error messages.
@@ -39,7 +38,8 @@ impl Filter {
     /// Returns the expected export of a line of the lake, in comparable form.
     pub(crate) fn expected_text(&self, line: &Line) -> String {
         let Some(elements) = self.elements else { return line.text.clone() };
-        let mandatory = MANDATORY.iter().find(|(resource_type, _)| *resource_type == line.resource_type).map(|(_, names)| *names).unwrap_or_default();
+        let mandatory =
+            MANDATORY.iter().find(|(resource_type, _)| *resource_type == line.resource_type).map(|(_, names)| *names).unwrap_or_default();
         let is_kept = |name: &str| {
             let plain = name.strip_prefix('_').unwrap_or(name);
             ALWAYS_INCLUDED.contains(&name) || mandatory.contains(&plain) || elements.iter().any(|element| is_element(plain, element))
@@ -114,7 +114,6 @@ fn parse_instant(value: &Value) -> Option<OffsetDateTime> {
 }
 
 /// Returns the filters to test with this lake.
-/// Returns all filters of the test.
 pub(crate) fn filters(lake: &Lake) -> Vec<Filter> {
     let some_patients: BTreeSet<String> =
         lake.lines.iter().filter(|line| line.resource_type == "Patient").map(|line| line.id.clone()).step_by(5).take(1).collect();
@@ -171,12 +170,12 @@ pub(crate) fn filters(lake: &Lake) -> Vec<Filter> {
                 equals(tree, "gender", "female") || any_value(tree, "birthDate", |date| date.as_str().is_some_and(|date| date < "1980"))
             }),
         ),
-        filter("two queries in one parameter", &[("_typeFilter", "Patient?gender=male,Encounter?status=finished&class=AMB")], |line| match &*line
-            .resource_type
-        {
-            "Patient" => equals(&line.tree, "gender", "male"),
-            "Encounter" => equals(&line.tree, "status", "finished") && equals(&line.tree, "class.code", "AMB"),
-            _ => true,
+        filter("two queries in one parameter", &[("_typeFilter", "Patient?gender=male,Encounter?status=finished&class=AMB")], |line| {
+            match &*line.resource_type {
+                "Patient" => equals(&line.tree, "gender", "male"),
+                "Encounter" => equals(&line.tree, "status", "finished") && equals(&line.tree, "class.code", "AMB"),
+                _ => true,
+            }
         }),
         filter(
             "a negated token",

@@ -82,10 +82,17 @@ fn compare(expected: &[&oracle::Line], export: &Export, filter: &Filter) -> Resu
     }
     let missing = expected_lines.iter().filter(|line| exported_lines.binary_search(line).is_err()).count();
     let surplus = exported_lines.iter().filter(|line| expected_lines.binary_search(line).is_err()).count();
-    let sample =
-        expected_lines.iter().find(|line| exported_lines.binary_search(line).is_err()).or_else(|| exported_lines.iter().find(|line| expected_lines.binary_search(line).is_err()));
+    let sample = expected_lines
+        .iter()
+        .find(|line| exported_lines.binary_search(line).is_err())
+        .or_else(|| exported_lines.iter().find(|line| expected_lines.binary_search(line).is_err()));
     let sample: String = sample.map(|line| line.chars().take(300).collect()).unwrap_or_default();
-    Err(format!("{} lines instead of {}: {missing} missing, {surplus} unexpected, such as {sample}", exported_lines.len(), expected_lines.len()).into())
+    Err(format!(
+        "{} lines instead of {}: {missing} missing, {surplus} unexpected, such as {sample}",
+        exported_lines.len(),
+        expected_lines.len()
+    )
+    .into())
 }
 
 // Holds: K4, P10, P20, P30, P31, P40, P41, P50

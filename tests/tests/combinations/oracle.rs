@@ -15,7 +15,7 @@ use crate::filters::Filter;
 pub(crate) enum Scope {
     /// Whole system.
     System,
-    /// All patients.
+    /// Compartments of all patients.
     AllPatients,
     /// Patients with these ids.
     Patients(BTreeSet<String>),
@@ -39,7 +39,7 @@ pub(crate) struct Line {
 
 /// Parsed lake.
 pub(crate) struct Lake {
-    /// All lines.
+    /// Lines of all files.
     pub(crate) lines: Vec<Line>,
     /// Ids of the patients in whose compartments a resource is, by its `Type/id`.
     compartments: BTreeMap<String, BTreeSet<String>>,
@@ -70,7 +70,6 @@ const COMPARTMENT: [(&str, &[&str]); 18] = [
 /// Types that are in no patient's compartment.
 const OUTSIDE: [&str; 4] = ["Organization", "Practitioner", "Location", "Medication"];
 
-/// Reads the lines of a lake.
 /// Parses all lines of the lake in `dir`.
 pub(crate) fn lines(dir: &Path) -> Result<Vec<Line>> {
     let lines = headrace_tests::lake::lines(dir)?;
@@ -81,14 +80,19 @@ pub(crate) fn lines(dir: &Path) -> Result<Vec<Line>> {
             let tree: Value = serde_json::from_str(&text)?;
             let member = |name: &str| tree.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
             let changed = tree.pointer("/meta/lastUpdated").and_then(Value::as_str).ok_or("a line has no meta.lastUpdated")?;
-            Ok(Line { resource_type: member("resourceType"), id: member("id"), changed: OffsetDateTime::parse(changed, &Rfc3339)?, text, tree })
+            Ok(Line {
+                resource_type: member("resourceType"),
+                id: member("id"),
+                changed: OffsetDateTime::parse(changed, &Rfc3339)?,
+                text,
+                tree,
+            })
         })
         .collect()
 }
 
 impl Lake {
-    /// Reads a lake and determines the compartments of its resources.
-    /// Reads the lake in `dir`. Fails if it contains types that the tables of this module do not list.
+    /// Reads the lake in `dir` and determines the compartments of its resources. Fails if it contains types that the tables of this module do not list.
     pub(crate) fn read(dir: &Path) -> Result<Self> {
         let lines = lines(dir)?;
         let mut compartments = BTreeMap::new();

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use crc_fast::{CrcAlgorithm, checksum};
 use headrace_aws::S3OutputStore;
-use headrace_core::job::folder::Folder;
 use headrace_core::job::file::{FileName, FileSummary, Fragment, FragmentName, OutputFile, OutputFileName, OutputKind};
+use headrace_core::job::folder::Folder;
 use headrace_core::ports::{FileAccess, FileWriter as _, OutputStore as _};
 use headrace_core::request::EncryptionKey;
 use headrace_core::vocab::error::StoreError;
@@ -224,7 +224,8 @@ async fn every_write_of_a_job_with_a_key_is_encrypted_under_that_key() -> CaseRe
         let before = destination.backend.s3.writes().len();
         let kind = OutputKind::parse("Patient").ok_or("no such kind")?;
         for (number, size) in [(1, BUFFERED_BYTES), (2, MULTIPART_BYTES)] {
-            let (fragment, output_file) = (FragmentName { kind, task: 2, attempt: 1, fencing_token: number }, OutputFileName { kind, number });
+            let (fragment, output_file) =
+                (FragmentName { kind, task: 2, attempt: 1, fencing_token: number }, OutputFileName { kind, number });
             let bytes = Bytes::from(vec![b'\n'; size]);
             let summary = FileSummary { bytes: size as u64, lines: size as u64, crc64: checksum(CrcAlgorithm::Crc64Nvme, &bytes) };
             for name in [FileName::Fragment(fragment), FileName::Overwrite(output_file)] {

@@ -1,25 +1,26 @@
-//! The policy of each function's role against what the function asks for: nothing is missing, and nothing is there in vain.
+//! Compares the IAM policy of each function's role with the permissions that the function uses. None may be missing or unused.
 //!
-//! What a function asks for is not written down anywhere: the real handlers are driven through all that they do, over the
-//! adapters of AWS, and each call of the SDK is noted with what IAM would look at.
+//! The used permissions are measured: a scenario runs the real handlers with the AWS adapters through everything that they do, and each
+//! SDK call is recorded with the values that IAM evaluates.
 
-mod drive;
 mod policy;
+mod scenario;
 mod template;
 mod yaml;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use headrace_tests::flows::permissions::{UsedPermission, REGION_AND_ACCOUNT};
+use headrace_tests::flows::permissions::{REGION_AND_ACCOUNT, UsedPermission};
 use headrace_tests::flows::{Result, run};
-use headrace_tests::standins::kms::{SIGNING_KEY, ENCRYPTION_KEY};
+use headrace_tests::standins::kms::{ENCRYPTION_KEY, SIGNING_KEY};
 
 use policy::Statement;
 use template::Template;
 
-/// A function and what its role may do.
+/// Statements of the role of each function.
 type Policies = BTreeMap<&'static str, Vec<Statement>>;
 
+/// Functions and the logical ids of their roles.
 const ROLES: [(&str, &str); 9] = [
     ("cancel", "CancelRole"),
     ("chunk-worker", "ChunkWorkerRole"),
@@ -32,7 +33,7 @@ const ROLES: [(&str, &str); 9] = [
     ("token", "TokenRole"),
 ];
 
-/// The deployment that the test's stage is, with every key, so that no statement is left out.
+/// Parameters of the template that describe the deployment of the test, with every key, so that all statements are created.
 const PARAMETERS: [(&str, &str); 8] = [
     ("SourceBucketName", "lake-bucket"),
     ("SourcePrefix", "fhir/"),
@@ -41,9 +42,10 @@ const PARAMETERS: [(&str, &str); 8] = [
     ("KmsKeyArn", "arn:aws:kms:eu-central-1:111122223333:key/own"),
     ("SourceKmsKeyArn", "arn:aws:kms:eu-central-1:111122223333:key/source"),
     ("ClientDestinationBuckets", "client-bucket"),
-    ("OutputKmsKeyArns", drive::JOB_KEY),
+    ("OutputKmsKeyArns", scenario::JOB_KEY),
 ];
 
+/// Reads the policies of all functions from the template.
 fn policies() -> Result<Policies> {
     let arn = |service: &str, name: &str| format!("arn:aws:{service}:{REGION_AND_ACCOUNT}:{name}");
     let mut arns = vec![
@@ -59,59 +61,64 @@ fn policies() -> Result<Policies> {
     let template = Template::read(&PARAMETERS, &arns)?;
     let roles = template.of_type("AWS::IAM::Role")?;
     let expected: BTreeSet<&str> = ROLES.iter().map(|(_, role)| *role).collect();
-    assert!(roles.keys().map(String::as_str).eq(expected), "each role belongs to one function: {:?}", roles.keys());
+    assert!(roles.keys().map(String::as_str).eq(expected), "every role must belong to one function: {:?}", roles.keys());
     let read = |(function, role): (&'static str, &str)| {
-        let role = template.resolve(roles.get(role).ok_or("no role")?)?.ok_or("an empty role")?;
+        let role = template
+            .resolve(roles.get(role).ok_or_else(|| format!("the template has no role {role}"))?)?
+            .ok_or_else(|| format!("the role {role} is empty"))?;
         Ok((function, Statement::from_role(&role)?))
     };
     ROLES.into_iter().map(read).collect()
 }
 
-/// What no call of ours shows, since others make it: the statement, all that it allows, and who needs it.
+/// Statements for calls that AWS makes on behalf of the function, which the scenario cannot record: statement id, its actions, and the
+/// reason.
 const USED_BY_AWS: [(&str, &[&str], &str); 5] = [
     ("WriteLog", &["logs:CreateLogStream", "logs:PutLogEvents"], "Lambda writes what the function prints"),
-    ("ReceiveTasks", &["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"], "the event source mapping takes messages"),
+    ("ReceiveTasks", &["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"], "the event source mapping receives messages"),
     (
         "UseKmsKey",
         &["kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:GenerateDataKey*", "kms:ReEncrypt*"],
         "DynamoDB and S3 use the key on behalf of the role",
     ),
     ("DecryptLake", &["kms:Decrypt"], "S3 decrypts on behalf of the role"),
-    ("ReadWithOutputKeys", &["kms:Decrypt"], "S3 decrypts on behalf of whoever the role has signed a URL for"),
+    ("ReadWithOutputKeys", &["kms:Decrypt"], "S3 decrypts for clients that use a URL presigned by the role"),
 ];
 
+/// Returns true if a statement is listed in [`USED_BY_AWS`] with exactly its actions.
 fn is_used_by_aws(statement: &Statement) -> bool {
     let is_key = statement.actions.iter().any(|action| action.starts_with("kms:"));
     let is_listed = USED_BY_AWS.iter().any(|(sid, actions, _)| statement.sid == *sid && statement.actions == *actions);
     is_listed && (!is_key || statement.requires_service("s3."))
 }
 
-/// What nobody allows.
+/// Returns the used permissions that no statement allows.
 fn not_allowed(policies: &Policies, used: &BTreeSet<UsedPermission>) -> Vec<UsedPermission> {
-    let is_allowed = |used: &&UsedPermission| policies.get(used.function).into_iter().flatten().any(|statement| statement.allows(used).is_some());
+    let is_allowed =
+        |used: &&UsedPermission| policies.get(used.function).into_iter().flatten().any(|statement| statement.allows(used).is_some());
     used.iter().filter(|used| !is_allowed(used)).cloned().collect()
 }
 
-/// What nobody asks for: function, statement, and the action, ARN or value.
+/// Describes the patterns that no used permission needs: function, statement id, and the action, ARN or condition value.
 fn unused(policies: &Policies, used: &BTreeSet<UsedPermission>) -> Vec<String> {
-    let mut found = Vec::new();
+    let mut unused = Vec::new();
     for (function, statements) in policies {
-        let own: Vec<&UsedPermission> = used.iter().filter(|used| used.function == *function).collect();
+        let of_function: Vec<&UsedPermission> = used.iter().filter(|used| used.function == *function).collect();
         for statement in statements.iter().filter(|statement| !is_used_by_aws(statement)) {
-            let used: BTreeSet<&str> = own.iter().filter_map(|used| statement.allows(used)).flatten().collect();
-            let idle = statement.patterns().filter(|pattern| !used.contains(pattern));
-            found.extend(idle.map(|pattern| format!("{function}: {} {pattern}", statement.sid)));
+            let used_patterns: BTreeSet<&str> = of_function.iter().filter_map(|used| statement.allows(used)).flatten().collect();
+            let unused_patterns = statement.patterns().filter(|pattern| !used_patterns.contains(pattern));
+            unused.extend(unused_patterns.map(|pattern| format!("{function}: {} {pattern}", statement.sid)));
         }
     }
-    found
+    unused
 }
 
 #[test]
 fn each_role_allows_exactly_what_its_function_uses() -> Result<()> {
-    let used = run(async || Ok(drive::run_all_functions().await?.permission_log.all()))?;
+    let used = run(async || Ok(scenario::run_all_functions().await?.permission_log.all()))?;
     let policies = policies()?;
     let (not_allowed, unused) = (not_allowed(&policies, &used), unused(&policies, &used));
-    assert!(not_allowed.is_empty(), "not allowed:\n{}", not_allowed.iter().map(|used| format!("{asked:?}\n")).collect::<String>());
-    assert!(unused.is_empty(), "allowed and never done:\n{}", unused.join("\n"));
+    assert!(not_allowed.is_empty(), "used, but not allowed:\n{}", not_allowed.iter().map(|used| format!("{used:?}\n")).collect::<String>());
+    assert!(unused.is_empty(), "allowed, but not used:\n{}", unused.join("\n"));
     Ok(())
 }

@@ -1,51 +1,57 @@
-//! A role's policy, read as IAM reads it.
+//! Evaluation of a role's policy, as IAM does it.
 
 use headrace_tests::flows::Result;
 use headrace_tests::flows::permissions::UsedPermission;
 use serde_json::Value;
 
-/// One statement that allows something.
+/// Statement with the effect `Allow`.
 #[derive(Clone, Debug)]
 pub(crate) struct Statement {
-    /// What the template calls it.
+    /// Statement id.
     pub(crate) sid: String,
-    /// Patterns of actions.
+    /// Action patterns.
     pub(crate) actions: Vec<String>,
-    /// Patterns of ARNs.
+    /// ARN patterns.
     resources: Vec<String>,
-    /// All of them must hold.
+    /// Conditions, all of which must be met.
     conditions: Vec<Condition>,
 }
 
-/// One line of a condition.
+/// Condition on one key.
 #[derive(Clone, Debug)]
 struct Condition {
+    /// Condition operator.
     operator: Operator,
+    /// Condition key.
     key: String,
-    /// Patterns; one must fit.
+    /// Patterns, one of which must match.
     values: Vec<String>,
 }
 
-/// How IAM compares.
+/// Comparison operator.
 #[derive(Clone, Copy, Debug)]
 enum Operator {
+    /// `StringEquals`.
     Equals,
+    /// `StringLike`.
     Like,
+    /// `StringLikeIfExists`.
     LikeIfExists,
 }
 
 impl Operator {
-    /// `ForAllValues` is as good as the plain form here: a call of ours has one value at a time.
+    /// Parses an operator. `ForAllValues` equals the plain operator here, because every call has only one value per key.
     fn parse(name: &str) -> Result<Self> {
         match name.strip_prefix("ForAllValues:").unwrap_or(name) {
             "StringEquals" => Ok(Self::Equals),
             "StringLike" => Ok(Self::Like),
             "StringLikeIfExists" => Ok(Self::LikeIfExists),
-            _ => Err(format!("nobody has said how {name} compares").into()),
+            _ => Err(format!("the test does not know the operator {name}").into()),
         }
     }
 }
 
+/// Returns the strings of a string or a list of strings.
 fn texts(value: &Value) -> Vec<String> {
     match value {
         Value::Array(items) => items.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
@@ -55,68 +61,71 @@ fn texts(value: &Value) -> Vec<String> {
 }
 
 impl Statement {
-    /// Reads the statements of a role, whose functions are answered already.
+    /// Parses the statements of a role whose intrinsic functions are resolved.
     pub(crate) fn from_role(role: &Value) -> Result<Vec<Self>> {
         let mut statements = Vec::new();
-        for policy in role["Policies"].as_array().ok_or("a role without policies")? {
-            for statement in policy.pointer("/PolicyDocument/Statement").and_then(Value::as_array).ok_or("a policy without statements")? {
-                statements.push(Self::read(statement)?);
+        for policy in role["Policies"].as_array().ok_or("a role has no policies")? {
+            for statement in policy.pointer("/PolicyDocument/Statement").and_then(Value::as_array).ok_or("a policy has no statements")? {
+                statements.push(Self::parse(statement)?);
             }
         }
         Ok(statements)
     }
 
-    fn read(json: &Value) -> Result<Self> {
+    /// Parses a statement.
+    fn parse(json: &Value) -> Result<Self> {
         if json["Effect"] != "Allow" {
-            return Err(format!("{json} does not allow").into());
+            return Err(format!("{json} does not have the effect Allow").into());
         }
         let mut conditions = Vec::new();
         for (operator, lines) in json["Condition"].as_object().into_iter().flatten() {
-            for (key, values) in lines.as_object().ok_or("a condition without keys")? {
+            for (key, values) in lines.as_object().ok_or("a condition has no keys")? {
                 conditions.push(Condition { operator: Operator::parse(operator)?, key: key.clone(), values: texts(values) });
             }
         }
-        let sid = json["Sid"].as_str().ok_or_else(|| format!("{json} has no name"))?.to_owned();
+        let sid = json["Sid"].as_str().ok_or_else(|| format!("{json} has no Sid"))?.to_owned();
         Ok(Self { sid, actions: texts(&json["Action"]), resources: texts(&json["Resource"]), conditions })
     }
 
-    /// The patterns by which it allows this: of the action, of the resource, and of each condition.
-    pub(crate) fn allows(&self, used: &UsedPermission) -> Option<Vec<&str>> {
-        let mut used = vec![first_match(&self.actions, used.action)?, first_match(&self.resources, &used.resource)?];
+    /// Returns the patterns by which the statement allows the permission: of the action, the resource and each condition. `None` if it
+    /// does not allow it.
+    pub(crate) fn allows(&self, permission: &UsedPermission) -> Option<Vec<&str>> {
+        let mut patterns = vec![first_match(&self.actions, permission.action)?, first_match(&self.resources, &permission.resource)?];
         for condition in &self.conditions {
-            match (condition.operator, used.context.get(condition.key.as_str())) {
-                (Operator::Equals, Some(value)) => used.push(condition.values.iter().find(|own| *own == value)?),
-                (Operator::Like | Operator::LikeIfExists, Some(value)) => used.push(first_match(&condition.values, value)?),
+            match (condition.operator, permission.context.get(condition.key.as_str())) {
+                (Operator::Equals, Some(value)) => patterns.push(condition.values.iter().find(|pattern| *pattern == value)?),
+                (Operator::Like | Operator::LikeIfExists, Some(value)) => patterns.push(first_match(&condition.values, value)?),
                 (Operator::LikeIfExists, None) => {}
                 (Operator::Equals | Operator::Like, None) => return None,
             }
         }
-        Some(used)
+        Some(patterns)
     }
 
-    /// Whether it holds only for calls that come through this service.
+    /// Returns true if the statement requires that calls come through this service.
     pub(crate) fn requires_service(&self, service: &str) -> bool {
         let mut conditions = self.conditions.iter().filter(|condition| condition.key == "kms:ViaService");
         conditions.any(|condition| condition.values.iter().any(|via| via.starts_with(service)))
     }
 
-    /// Everything that it names.
+    /// Iterates over all patterns of the statement.
     pub(crate) fn patterns(&self) -> impl Iterator<Item = &str> {
         let values = self.conditions.iter().flat_map(|condition| &condition.values);
         self.actions.iter().chain(&self.resources).chain(values).map(String::as_str)
     }
 }
 
+/// Returns the first pattern that matches the text.
 fn first_match<'a>(patterns: &'a [String], text: &str) -> Option<&'a str> {
     patterns.iter().map(String::as_str).find(|pattern| matches_pattern(pattern, text))
 }
 
-/// Whether a text fits a pattern with `*` for anything.
+/// Returns true if the text matches a pattern in which `*` stands for any text.
 fn matches_pattern(pattern: &str, text: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == text,
-        Some((before, rest)) => {
-            text.strip_prefix(before).is_some_and(|text| (0..=text.len()).any(|at| text.get(at..).is_some_and(|text| matches_pattern(rest, text))))
-        }
+        Some((before, rest)) => text
+            .strip_prefix(before)
+            .is_some_and(|text| (0..=text.len()).any(|at| text.get(at..).is_some_and(|text| matches_pattern(rest, text)))),
     }
 }

@@ -1,4 +1,4 @@
-//! All that the functions do to AWS, in one long story.
+//! Scenario in which the functions make every kind of AWS call.
 
 use std::sync::Arc;
 
@@ -6,22 +6,24 @@ use headrace_aws::KmsSigner;
 use headrace_core::access::ClientKeys;
 use headrace_core::job::Quotas;
 use headrace_core::request::{EncryptionKey, ExportPolicy};
-use headrace_edge::config::{AccessControl, SmartSettings};
 use headrace_edge::auth::Authenticator;
+use headrace_edge::config::{AccessControl, SmartSettings};
 use headrace_edge::jwks::{JwksCache, UrlPolicy};
 use headrace_tests::flows::permissions::run_as;
 use headrace_tests::flows::{
-    ANN, TestResponse, TestRequest, AwsDeployment, BEN, SmartClient, REAPER_INTERVAL, ManualClock, Result, FaultInjector, Deployment as _, DeploymentSettings, Fault, ServiceProcess, token_request_form,
+    ANN, AwsDeployment, BEN, Deployment as _, DeploymentSettings, Fault, FaultInjector, ManualClock, REAPER_INTERVAL, Result,
+    ServiceProcess, SmartClient, TestRequest, TestResponse, token_request_form,
 };
-use headrace_tests::standins::kms::{SIGNING_KEY, KmsStandIn};
+use headrace_tests::standins::kms::{KmsStandIn, SIGNING_KEY};
 use token::handler::TokenHandler;
 
-/// A key that a job may name.
+/// Encryption key that a kick-off may select.
 pub(crate) const JOB_KEY: &str = "arn:aws:kms:eu-central-1:111122223333:key/job";
 
+/// Group with one member.
 const GROUP: &str = r#"{"resourceType":"Group","id":"g","type":"person","actual":true,"member":[{"entity":{"reference":"Patient/1"}}]}"#;
 
-/// Two objects that hold two versions of one patient each, so that what was written first is taken back; and a group.
+/// Returns a lake of two objects with different versions of the same patients, so that files are written again, and a group.
 fn lake() -> Vec<(&'static str, String)> {
     let patient = |n: usize, day: u8| {
         format!("{{\"resourceType\":\"Patient\",\"id\":\"{n}\",\"meta\":{{\"lastUpdated\":\"2026-01-0{day}T00:00:00Z\"}}}}\n")
@@ -30,19 +32,22 @@ fn lake() -> Vec<(&'static str, String)> {
     vec![("1/Patient.ndjson", patients(1)), ("2/Patient.ndjson", patients(2)), ("3/Group.ndjson", format!("{GROUP}\n"))]
 }
 
-/// Files roll, tails are gathered in a round of their own, and a caller's second export waits for the first.
+/// Returns settings under which several files per type are written, fragments are merged in a round of their own, and a caller's second
+/// export is queued.
 fn settings() -> DeploymentSettings {
     let quotas = Quotas { per_caller: Some(1), global: None, queue_when_full: true };
     DeploymentSettings { quotas, ..DeploymentSettings::with_file_bytes(300) }.with_join_limit_bytes(700)
 }
 
+/// Deployment, clock and process of the scenario.
+/// Deployment and the process of the scenario.
 struct Scenario {
     deployment: AwsDeployment,
     clock: ManualClock,
     service: Arc<ServiceProcess<AwsDeployment>>,
 }
 
-/// Drives every function through all that it can do.
+/// Drives every function through everything that it can do, and returns the deployment with the permission log.
 pub(crate) async fn run_all_functions() -> Result<AwsDeployment> {
     let deployment = AwsDeployment::new().await?;
     for (object, text) in lake() {
@@ -64,31 +69,36 @@ pub(crate) async fn run_all_functions() -> Result<AwsDeployment> {
 }
 
 impl Scenario {
-    /// Another process on the same stores.
-    fn process(&self, plan: impl FnMut(headrace_tests::flows::PortCall) -> Fault + Send + 'static) -> Arc<ServiceProcess<AwsDeployment>> {
+    /// Starts another process with injected faults over the same stores.
+    fn start_with_faults(
+        &self,
+        plan: impl FnMut(headrace_tests::flows::PortCall) -> Fault + Send + 'static,
+    ) -> Arc<ServiceProcess<AwsDeployment>> {
         ServiceProcess::with_faults(&self.deployment, &self.clock, settings(), FaultInjector::new(plan))
     }
 
-    /// Kicks off as `caller`, a second after what was before; the path of the status URL.
+    /// Kicks off as `caller`, one second later and so under a new idempotency key. Returns the path of the status URL.
     async fn kick_off(&self, service: &ServiceProcess<AwsDeployment>, caller: &str, target: &str) -> Result<String> {
         self.clock.advance(std::time::Duration::from_secs(1));
         self.repeat_kick_off(service, caller, target).await
     }
 
-    /// The same within the second, under the key that was used then.
+    /// Repeats a kick-off within the same second, under the same idempotency key.
     async fn repeat_kick_off(&self, service: &ServiceProcess<AwsDeployment>, caller: &str, target: &str) -> Result<String> {
-        let mut ask = TestRequest::new("GET", target).from_identity(caller);
-        ask.headers.push(("idempotency-key", self.service.now().0.to_string()));
-        let response = service.send(&ask).await?;
-        let url = response.header("content-location").ok_or_else(|| format!("{target} was answered with {answer:?}"))?;
+        let mut request = TestRequest::new("GET", target).from_identity(caller);
+        request.headers.push(("idempotency-key", self.service.now().0.to_string()));
+        let response = service.send(&request).await?;
+        let url = response.header("content-location").ok_or_else(|| format!("{target} was answered with {response:?}"))?;
         Ok(url.get(url.find("/_operations").unwrap_or_default()..).unwrap_or_default().to_owned())
     }
 
+    /// Sends a request as Ann. Fails if the response has another status.
     async fn expect(&self, status: u16, method: &'static str, target: &str) -> Result<()> {
         let response = self.service.request(method, target).await?;
-        if response.status == status { Ok(()) } else { Err(format!("{method} {target} was answered with {answer:?}").into()) }
+        if response.status == status { Ok(()) } else { Err(format!("{method} {target} was answered with {response:?}").into()) }
     }
 
+    /// Sends a request without an identity to every protected function.
     async fn reject_unauthenticated_requests(&self) -> Result<()> {
         let job = "f".repeat(32);
         for (method, target) in [
@@ -100,23 +110,24 @@ impl Scenario {
         ] {
             let response = self.service.send(&TestRequest::new(method, target.clone())).await?;
             if response.status != 401 {
-                return Err(format!("{method} {target} was answered with {answer:?}").into());
+                return Err(format!("{method} {target} was answered with {response:?}").into());
             }
         }
         self.expect(200, "GET", "/metadata").await
     }
 
-    /// Somebody's uploads are left in the folder each time before it is swept.
+    /// Completes exports of several levels and downloads them. They are deleted by the client or expire, each time with an incomplete
+    /// upload in the folder.
     async fn complete_delete_and_expire_exports(&self) -> Result<()> {
         self.expect(200, "GET", "/Group").await?;
         self.expect(200, "GET", "/Group/g").await?;
         for target in ["/Patient/1/$export", "/Group/g/$export", "/$export"] {
             let status = self.kick_off(&self.service, ANN, target).await?;
             if self.repeat_kick_off(&self.service, ANN, target).await? != status {
-                return Err("a second export began".into());
+                return Err("the repeated kick-off started a second export".into());
             }
             while self.deployment.leave_incomplete_upload(&status).await?.is_none() {
-                let message = self.service.receive().await?.ok_or("nothing is written")?;
+                let message = self.service.receive().await?.ok_or("no files are written")?;
                 self.service.deliver(message).await?;
             }
             self.service.complete(&status).await?;
@@ -134,15 +145,15 @@ impl Scenario {
         Ok(())
     }
 
-    /// Behind one export others wait. They begin when it ends, whoever notices that there is room.
+    /// Queues exports. They are started by the worker, by a cancellation with the reaper, and by the kick-off itself.
     async fn queue_and_start_exports(&self) -> Result<()> {
-        // The worker that finishes the first begins the second.
+        // The worker that completes the first export starts the second.
         let first = self.kick_off(&self.service, ANN, "/$export").await?;
         let second = self.kick_off(&self.service, ANN, "/$export").await?;
         self.expect(202, "GET", &second).await?;
         self.service.complete(&first).await?;
         self.service.complete(&second).await?;
-        // Whoever waits may give up. The cancellation of the first begins the third.
+        // A queued export can be cancelled. The cancellation of the running export starts the third.
         let first = self.kick_off(&self.service, ANN, "/$export").await?;
         let second = self.kick_off(&self.service, ANN, "/$export").await?;
         let third = self.kick_off(&self.service, ANN, "/$export").await?;
@@ -150,13 +161,13 @@ impl Scenario {
         self.expect(202, "DELETE", &first).await?;
         self.service.reap_after(REAPER_INTERVAL).await?;
         self.service.complete(&third).await?;
-        // Room is made while a kick-off takes its place in the queue: that one begins its own.
+        // A slot becomes free while a kick-off queues its export, so that the kick-off starts it.
         let first = self.kick_off(&self.service, ANN, "/$export").await?;
-        let slow = self.process(|call| if call.name == "jobs.queued_jobs" { Fault::PauseBefore } else { Fault::None });
+        let slow = self.start_with_faults(|call| if call.name == "jobs.queued_jobs" { Fault::PauseBefore } else { Fault::None });
         let (second, ended) = tokio::join!(self.kick_off(&slow, ANN, "/$export"), async {
             let paused = slow.faults.next_pause().await;
-            let hasty = self.process(|call| if call.name == "jobs.queued_jobs" { Fault::FailBefore } else { Fault::None });
-            let ended = hasty.request("DELETE", &first).await;
+            let blind = self.start_with_faults(|call| if call.name == "jobs.queued_jobs" { Fault::FailBefore } else { Fault::None });
+            let ended = blind.request("DELETE", &first).await;
             slow.faults.set_plan(|_| Fault::None);
             paused.resume();
             ended
@@ -167,18 +178,19 @@ impl Scenario {
         self.service.complete(&second?).await.map(drop)
     }
 
+    /// Lets a task fail until it is parked and its job fails.
     async fn park_a_task(&self) -> Result<()> {
         let status = self.kick_off(&self.service, BEN, "/$export").await?;
-        let unlucky = self.process(|call| if call.name == "source.read" { Fault::FailBefore } else { Fault::None });
+        let failing = self.start_with_faults(|call| if call.name == "source.read" { Fault::FailBefore } else { Fault::None });
         for _ in 0..10 {
-            unlucky.deliver_all().await?;
-            unlucky.reap_after(3 * REAPER_INTERVAL).await?;
+            failing.deliver_all().await?;
+            failing.reap_after(3 * REAPER_INTERVAL).await?;
         }
         let response = self.service.send(&TestRequest::new("GET", status).from_identity(BEN)).await?;
-        if response.status == 500 { Ok(()) } else { Err(format!("the export did not fail: {answer:?}").into()) }
+        if response.status == 500 { Ok(()) } else { Err(format!("the export did not fail: {response:?}").into()) }
     }
 
-    /// The reaper announces again, begins what waits, and gives up what takes too long.
+    /// Lets the reaper announce lost tasks again, fail overdue exports, and start a queued one.
     async fn reannounce_lost_tasks(&self) -> Result<()> {
         let first = self.kick_off(&self.service, ANN, "/$export").await?;
         let second = self.kick_off(&self.service, ANN, "/$export").await?;
@@ -192,9 +204,9 @@ impl Scenario {
         while let Some(message) = self.service.receive().await? {
             drop(message);
         }
-        // One whose deadline is over makes room for one that came later.
-        let hasty = self.process(|call| if call.name == "jobs.queued_jobs" { Fault::FailBefore } else { Fault::None });
-        let third = hasty.reap_after(24 * 60 * REAPER_INTERVAL).await?;
+        // This process cannot read the queue, so the slots that it frees stay free for the next reaper.
+        let blind = self.start_with_faults(|call| if call.name == "jobs.queued_jobs" { Fault::FailBefore } else { Fault::None });
+        let third = blind.reap_after(24 * 60 * REAPER_INTERVAL).await?;
         if third.overdue == 0 {
             return Err(format!("nothing was overdue: {third:?}").into());
         }
@@ -202,15 +214,15 @@ impl Scenario {
         self.expect(500, "GET", &second).await?;
         let first = self.kick_off(&self.service, ANN, "/$export").await?;
         let second = self.kick_off(&self.service, ANN, "/$export").await?;
-        hasty.request("DELETE", &first).await?;
+        blind.request("DELETE", &first).await?;
         let reaped = self.service.reap_after(REAPER_INTERVAL).await?;
         if reaped.started != 1 {
-            return Err(format!("nobody's turn came: {reaped:?}").into());
+            return Err(format!("no queued export was started: {reaped:?}").into());
         }
         self.service.complete(&second).await.map(drop)
     }
 
-    /// The registration is looked up, and the key of its token; its files lie in the client's bucket until they are deleted.
+    /// Exports to a client's own bucket with an access token that KMS signed.
     async fn export_to_a_clients_bucket(&self) -> Result<()> {
         let service = ServiceProcess::start(&self.deployment, &self.clock, settings().with_smart_access()?);
         let client = SmartClient::new_es384("ehr")?;
@@ -220,76 +232,78 @@ impl Scenario {
         let token = self.issue_token_with_kms(&service, &client).await?;
         let response = service.send(&TestRequest::new("GET", "/Group/g").with_bearer_token(&token)).await?;
         if response.status != 200 {
-            return Err(format!("a token that KMS has signed was answered with {answer:?}").into());
+            return Err(format!("a token that KMS signed was answered with {response:?}").into());
         }
         service.set_client(&client, "system/*.rs");
-        // The first is deleted by the client, the second when its time is over.
+        // The client deletes the first export. The second one expires.
         let first = self.complete_with_incomplete_upload(&service).await?;
         service.request("DELETE", &first).await?;
         if !self.deployment.client_files().await?.is_empty() {
-            return Err("files are left in the client's bucket".into());
+            return Err("files remain in the client's bucket".into());
         }
         self.complete_with_incomplete_upload(&service).await?;
         service.reap_after(3 * REAPER_INTERVAL).await?;
         service.reap_after(24 * 60 * REAPER_INTERVAL).await?;
-        if self.deployment.client_files().await?.is_empty() { Ok(()) } else { Err("files are left in the client's bucket".into()) }
+        if self.deployment.client_files().await?.is_empty() { Ok(()) } else { Err("files remain in the client's bucket".into()) }
     }
 
-    /// As the function has it: the key never leaves KMS.
+    /// Requests a token from a handler that signs with KMS, as the deployed function does.
     async fn issue_token_with_kms(&self, service: &ServiceProcess<AwsDeployment>, client: &SmartClient) -> Result<String> {
         let kms = KmsStandIn::start().client();
         let kms = aws_sdk_kms::Client::from_conf(kms.config().to_builder().interceptor(self.deployment.permission_log.clone()).build());
-        let authenticator = Authenticator::new(self.deployment.job_store(), self.clock.clone(), AccessControl::Smart(SmartSettings::default()));
+        let authenticator =
+            Authenticator::new(self.deployment.job_store(), self.clock.clone(), AccessControl::Smart(SmartSettings::default()));
         let keys = JwksCache::new(UrlPolicy::Clients, self.clock.clone());
-        let token = TokenHandler::new(authenticator, (self.deployment.job_store(), KmsSigner::new(kms, SIGNING_KEY)), keys, self.clock.clone());
+        let token =
+            TokenHandler::new(authenticator, (self.deployment.job_store(), KmsSigner::new(kms, SIGNING_KEY)), keys, self.clock.clone());
         let assertion = client.sign(&client.assertion_header(), &client.assertion_claims(&service.token_url(), service.now()))?;
-        let ask = TestRequest::form_post("/token", token_request_form(&assertion, "system/*.rs"));
-        let response = TestResponse::from_lambda(run_as("token", token.handle(ask.to_lambda_request(true)?)).await)?.json()?;
+        let request = TestRequest::form_post("/token", token_request_form(&assertion, "system/*.rs"));
+        let response = TestResponse::from_lambda(run_as("token", token.handle(request.to_lambda_request(true)?)).await)?.json()?;
         response
             .get("access_token")
             .and_then(serde_json::Value::as_str)
             .map(str::to_owned)
-            .ok_or_else(|| format!("no token was given out: {answer}").into())
+            .ok_or_else(|| format!("no token was issued: {response}").into())
     }
 
-    /// Somebody's uploads are in the folder before it is swept: while its files are written, and when they are deleted.
+    /// Completes an export and leaves incomplete uploads in its folder, during the work and after completion. Returns the status URL.
     async fn complete_with_incomplete_upload(&self, service: &ServiceProcess<AwsDeployment>) -> Result<String> {
         let status = service.kick_off("").await?;
         while self.deployment.leave_incomplete_upload(&status).await?.is_none() {
-            let message = service.receive().await?.ok_or("nothing is written")?;
+            let message = service.receive().await?.ok_or("no files are written")?;
             service.deliver(message).await?;
         }
         service.complete(&status).await?;
-        self.deployment.leave_incomplete_upload(&status).await?.ok_or("its files are gone")?;
+        self.deployment.leave_incomplete_upload(&status).await?.ok_or("the export has no folder")?;
         Ok(status)
     }
 
-    /// Everything that is written for it is encrypted under the key.
+    /// Exports with an encryption key of the job.
     async fn export_with_an_encryption_key(&self) -> Result<()> {
         let client = self.service.registration(&SmartClient::new_es384("unused")?, "system/*.rs")?;
         let keys = EncryptionKey::parse_list(&format!("trial={JOB_KEY}"))?;
         let policy = ExportPolicy { keys, ..ExportPolicy::default() };
-        // A file that a single tail becomes is copied.
-        for kind in ["Patient", "Group"] {
-            let parameters = [("_encryptionKey", "trial"), ("_type", kind)];
+        // A type with a single fragment is promoted by a copy.
+        for resource_type in ["Patient", "Group"] {
+            let parameters = [("_encryptionKey", "trial"), ("_type", resource_type)];
             let status = self.service.kick_off_as(client.clone(), &policy, &parameters).await?;
             self.service.complete(&status).await?;
         }
         Ok(())
     }
 
-    /// By a configuration in the deployment's destination, and by one in a client's own.
+    /// Exports with a configuration in the deployment's destination, and with one in a client's own destination.
     async fn export_de_identified(&self) -> Result<()> {
         let config = r#"{"fhirPathRules":[{"path":"Resource.id","method":"cryptoHash"}]}"#;
         self.deployment.put_anonymization_config("config.json", config).await?;
         let target = "/$export?_container=study&_anonymizationConfig=config.json";
         let status = self.kick_off(&self.service, ANN, target).await?;
         self.service.complete(&status).await?;
-        let own = self.deployment.client_destination();
-        let (bucket, prefix) = own.split_once('/').ok_or("no prefix")?;
+        let client_destination = self.deployment.client_destination();
+        let (bucket, prefix) = client_destination.split_once('/').ok_or("no prefix")?;
         self.deployment.s3.put(bucket, &format!("{prefix}/anonymization/config.json"), config).await?;
         let mut client = self.service.registration(&SmartClient::new_es384("own")?, "system/*.rs")?;
-        client.destination = Some(own.clone());
+        client.destination = Some(client_destination.clone());
         client.id = ServiceProcess::<AwsDeployment>::ann();
         client.keys = ClientKeys::External;
         self.service.put_client(&client).await?;
@@ -299,11 +313,11 @@ impl Scenario {
         self.service.put_client(&client).await
     }
 
-    /// The reaper dies between a file and the record of it. The next one finds the file.
+    /// Seals audit records. The result of one write is lost, so that the next reaper finds the file already written.
     async fn seal_audit_records(&self) -> Result<()> {
         self.expect(200, "GET", "/Group").await?;
-        let unlucky = self.process(|call| if call.name == "audit files.write" { Fault::FailAfter } else { Fault::None });
-        unlucky.reap_after(2 * REAPER_INTERVAL).await?;
+        let failing = self.start_with_faults(|call| if call.name == "audit files.write" { Fault::FailAfter } else { Fault::None });
+        failing.reap_after(2 * REAPER_INTERVAL).await?;
         self.service.reap_after(REAPER_INTERVAL).await.map(drop)
     }
 }

@@ -1,4 +1,4 @@
-//! The template with its parameters filled in, as CloudFormation does.
+//! Evaluation of the template with parameters, as CloudFormation does it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,17 +8,17 @@ use serde_json::{Map, Value};
 
 use crate::yaml;
 
-/// The template and what is put into it.
+/// Template with values for its parameters and resources.
 pub(crate) struct Template {
     document: Value,
-    /// The values of parameters, of pseudo parameters, and what `!Ref` gives for resources.
+    /// Values of `!Ref` for parameters and pseudo parameters.
     refs: BTreeMap<String, Value>,
-    /// The ARNs of resources.
+    /// ARNs of resources.
     arns: BTreeMap<&'static str, String>,
 }
 
 impl Template {
-    /// With these parameters, and the names and ARNs that its resources have.
+    /// Reads `template.yaml` with these parameters and ARNs of resources. Other parameters have their defaults.
     pub(crate) fn read(parameters: &[(&'static str, &str)], arns: &[(&'static str, String)]) -> Result<Self> {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../template.yaml");
         let document = yaml::read(&std::fs::read_to_string(path)?)?;
@@ -43,24 +43,26 @@ impl Template {
         Ok(Self { document, refs, arns: arns.iter().cloned().collect() })
     }
 
-    /// The resources of a type that are created, by name.
+    /// Returns the properties of the created resources of a type, by name.
     pub(crate) fn of_type(&self, kind: &str) -> Result<BTreeMap<String, Value>> {
         let resources = self.document.get("Resources").and_then(Value::as_object).ok_or("no resources")?;
-        let mut found = BTreeMap::new();
+        let mut created = BTreeMap::new();
         for (name, resource) in resources.iter().filter(|(_, resource)| resource["Type"] == kind) {
             if resource["Condition"].as_str().map_or(Ok(true), |condition| self.holds(condition))? {
-                found.insert(name.clone(), resource["Properties"].clone());
+                created.insert(name.clone(), resource["Properties"].clone());
             }
         }
-        Ok(found)
+        Ok(created)
     }
 
+    /// Returns true if the condition is met.
     fn holds(&self, condition: &str) -> Result<bool> {
-        let rule = self.document.get("Conditions").and_then(|conditions| conditions.get(condition)).ok_or("no such condition")?;
-        self.resolve(rule)?.and_then(|value| value.as_bool()).ok_or_else(|| format!("{condition} is no condition").into())
+        let rule =
+            self.document.get("Conditions").and_then(|conditions| conditions.get(condition)).ok_or("the template lacks a condition")?;
+        self.resolve(rule)?.and_then(|value| value.as_bool()).ok_or_else(|| format!("{condition} is not a condition").into())
     }
 
-    /// The value with every function answered; `None` for `AWS::NoValue`.
+    /// Resolves all intrinsic functions in a value. Returns `None` for `AWS::NoValue`.
     pub(crate) fn resolve(&self, value: &Value) -> Result<Option<Value>> {
         match value {
             Value::Array(items) => {
@@ -81,6 +83,7 @@ impl Template {
         }
     }
 
+    /// Evaluates one intrinsic function.
     fn call(&self, name: &str, argument: &Value) -> Result<Option<Value>> {
         let wrong = || format!("{name} of {argument}");
         match name {
@@ -106,41 +109,42 @@ impl Template {
             "Fn::Not" => Ok(Some(Value::Bool(self.resolve(&argument[0])? == Some(Value::Bool(false))))),
             "Fn::And" | "Fn::Or" => {
                 let conditions = argument.as_array().ok_or_else(wrong)?;
-                let answers = conditions.iter().map(|condition| Ok(self.resolve(condition)? == Some(Value::Bool(true))));
-                let answers = answers.collect::<Result<Vec<bool>>>()?;
-                Ok(Some(Value::Bool(if name == "Fn::And" { answers.into_iter().all(|yes| yes) } else { answers.contains(&true) })))
+                let results = conditions.iter().map(|condition| Ok(self.resolve(condition)? == Some(Value::Bool(true))));
+                let results = results.collect::<Result<Vec<bool>>>()?;
+                Ok(Some(Value::Bool(if name == "Fn::And" { results.into_iter().all(|holds| holds) } else { results.contains(&true) })))
             }
             "Fn::Join" => {
-                let pieces = self.resolve(&argument[1])?.ok_or_else(wrong)?;
-                let pieces: Vec<&str> = pieces.as_array().ok_or_else(wrong)?.iter().filter_map(Value::as_str).collect();
-                Ok(Some(pieces.join(argument[0].as_str().ok_or_else(wrong)?).into()))
+                let parts = self.resolve(&argument[1])?.ok_or_else(wrong)?;
+                let parts: Vec<&str> = parts.as_array().ok_or_else(wrong)?.iter().filter_map(Value::as_str).collect();
+                Ok(Some(parts.join(argument[0].as_str().ok_or_else(wrong)?).into()))
             }
             "Fn::Split" => {
                 let text = self.resolve(&argument[1])?.ok_or_else(wrong)?;
-                let pieces = text.as_str().ok_or_else(wrong)?.split(argument[0].as_str().ok_or_else(wrong)?);
-                Ok(Some(pieces.map(Value::from).collect()))
+                let parts = text.as_str().ok_or_else(wrong)?.split(argument[0].as_str().ok_or_else(wrong)?);
+                Ok(Some(parts.map(Value::from).collect()))
             }
             "Fn::Sub" => self.substitute(argument).map(|text| Some(text.into())),
-            _ => Err(format!("nobody has said what {name} does").into()),
+            _ => Err(format!("this test does not implement {name}").into()),
         }
     }
 
+    /// Evaluates `Fn::Sub`.
     fn substitute(&self, argument: &Value) -> Result<String> {
-        let (text, own) = match argument {
+        let (text, variables) = match argument {
             Value::Array(both) => (both.first().unwrap_or(&Value::Null), both.get(1).unwrap_or(&Value::Null)),
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => (argument, &Value::Null),
         };
-        let (mut rest, mut result) = (text.as_str().ok_or("Fn::Sub of no text")?, String::new());
+        let (mut rest, mut result) = (text.as_str().ok_or("the argument of Fn::Sub is not a text")?, String::new());
         while let Some((before, after)) = rest.split_once("${") {
             let (name, after) = after.split_once('}').ok_or("${ without }")?;
-            let value = match (own.get(name), name.split_once('.')) {
+            let value = match (variables.get(name), name.split_once('.')) {
                 (Some(value), _) => self.resolve(value)?,
                 (None, Some((resource, attribute))) => self.call("Fn::GetAtt", &serde_json::json!([resource, attribute]))?,
                 (None, None) => self.call("Ref", &name.into())?,
             };
             let value = value.ok_or_else(|| format!("{name} has no value"))?;
             result.push_str(before);
-            result.push_str(value.as_str().ok_or_else(|| format!("{name} is no text"))?);
+            result.push_str(value.as_str().ok_or_else(|| format!("{name} is not a text"))?);
             rest = after;
         }
         Ok(result + rest)

@@ -1,4 +1,4 @@
-//! `template.yaml` as JSON: aliases written out, and CloudFormation's short forms (`!Ref x`) as their long ones.
+//! Converts `template.yaml` to JSON. Aliases are expanded, and CloudFormation's short forms such as `!Ref x` become long forms.
 
 use std::collections::BTreeMap;
 
@@ -7,14 +7,14 @@ use serde_json::{Map, Value, json};
 use yaml_rust2::Event;
 use yaml_rust2::parser::{EventReceiver, Parser, Tag};
 
-/// Reads a document.
+/// Parses a YAML document.
 pub(crate) fn read(text: &str) -> Result<Value> {
     let mut builder = JsonBuilder::default();
     Parser::new_from_str(text).load(&mut builder, false)?;
-    builder.root.ok_or_else(|| "an empty document".into())
+    builder.root.ok_or_else(|| "the document is empty".into())
 }
 
-/// A list or a map that is not complete yet.
+/// Incomplete list or map.
 struct OpenNode {
     anchor: usize,
     tag: Option<Tag>,
@@ -60,7 +60,7 @@ impl JsonBuilder {
 impl EventReceiver for JsonBuilder {
     fn on_event(&mut self, event: Event) {
         match event {
-            // CloudFormation takes numbers and booleans for text as well, wherever it compares.
+            // Scalars stay text, because CloudFormation compares numbers and booleans as text.
             Event::Scalar(text, _, anchor, tag) => self.add_node(anchor, tag.as_ref(), Value::String(text)),
             Event::SequenceStart(anchor, tag) => self.open.push(OpenNode { anchor, tag, nodes: Vec::new(), is_map: false }),
             Event::MappingStart(anchor, tag) => self.open.push(OpenNode { anchor, tag, nodes: Vec::new(), is_map: true }),
@@ -74,7 +74,7 @@ impl EventReceiver for JsonBuilder {
     }
 }
 
-/// `!Sub x` as `{"Fn::Sub": "x"}`, `!GetAtt a.b` as `{"Fn::GetAtt": ["a", "b"]}`.
+/// Converts a short form: `!Sub x` to `{"Fn::Sub": "x"}`, `!GetAtt a.b` to `{"Fn::GetAtt": ["a", "b"]}`.
 fn to_long_form(tag: &str, value: Value) -> Value {
     match (tag, value) {
         ("Ref" | "Condition", value) => json!({ tag: value }),

@@ -1,36 +1,36 @@
-//! Every file below `events/` through the real handler of its function, over a job table with an export in every state.
+//! Invokes the handlers with the events below `events/`, over a job table with an export in every state, and checks the responses.
 //!
-//! `events/README.md` says what the files are and how `sam local invoke` and `cargo lambda invoke` take them.
+//! `events/README.md` describes the files, and their use with `sam local invoke` and `cargo lambda invoke`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use headrace_core::access::{self, ClientKeys};
-use headrace_tests::flows::{SmartClient, ManualClock, Result, Deployment as _, ServiceProcess, set_next_job_number, run, seed};
+use headrace_tests::flows::{Deployment as _, ManualClock, Result, ServiceProcess, SmartClient, run, seed, set_next_job_number};
 use serde_json::Value;
 
-/// Stands for any value, or for any text within a text.
+/// Placeholder in expectations for any value, or for any part of a text.
 const ANY: &str = "<any>";
 
-/// The keys of the client `warehouse`. Nobody has their private half any more: it signed the events once.
+/// Public key of the client `warehouse`. The private key, which signed the events, no longer exists.
 const KEYS: &str = r#"{"keys":[{"kty":"EC","crv":"P-384","kid":"2026","use":"sig",
 "x":"lu-O7fCWR_M7O5WsdiQHzTl4wmwAWcNBKSGuN_mqjyhNIBz_Dyc56MTup5GVWJkj",
 "y":"pjmobIkbobxSFPFeyytcy80Ol0PsuJfU3yEElGXsHXOTDqLoJ15pY0867gcnN-d6"}]}"#;
 
-/// What that client is registered for.
+/// Registered scopes of that client.
 const SCOPES: &str = "system/Patient.rs system/Observation.rs";
 
-/// The end of the names of events that come with an access token, or without the one that they should have.
+/// Suffix of the names of events for a deployment with access tokens.
 const TOKEN_EVENT_SUFFIX: &str = "access-token";
 
 fn events_dir() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../events")
 }
 
-/// An event and its expectation; one of the two may be missing.
+/// Event and expected response. Either is missing if its file is missing.
 type EventPair = (Option<Value>, Option<Value>);
 
-/// Every pair, by `function/name`.
+/// Reads all events and expected responses, by `function/name`.
 fn event_pairs() -> Result<BTreeMap<String, EventPair>> {
     let mut event_pairs = BTreeMap::<String, EventPair>::new();
     for function in std::fs::read_dir(events_dir())? {
@@ -40,7 +40,7 @@ fn event_pairs() -> Result<BTreeMap<String, EventPair>> {
         }
         for file in std::fs::read_dir(&function)? {
             let path = file?.path();
-            let path_text = path.strip_prefix(events_dir())?.to_str().ok_or("a name that is not UTF-8")?;
+            let path_text = path.strip_prefix(events_dir())?.to_str().ok_or("a file name is not UTF-8")?;
             let json = serde_json::from_slice(&std::fs::read(&path)?).map_err(|error| format!("{path_text}: {error}"))?;
             match (path_text.strip_suffix(".expected.json"), path_text.strip_suffix(".json")) {
                 (Some(name), _) => event_pairs.entry(name.to_owned()).or_default().1 = Some(json),
@@ -52,7 +52,7 @@ fn event_pairs() -> Result<BTreeMap<String, EventPair>> {
     Ok(event_pairs)
 }
 
-/// Where the answer differs from the expectation; headers that are not named there may be anything.
+/// Describes the first difference between response and expectation. Headers that the expectation does not mention are ignored.
 fn difference(expected: &Value, response: &Value, path_text: &str) -> Option<String> {
     let differ = || Some(format!("{path_text}: expected {expected}, but the response has {response}"));
     match (expected, response) {
@@ -74,9 +74,9 @@ fn difference(expected: &Value, response: &Value, path_text: &str) -> Option<Str
             if let Some(extra) = extra {
                 return Some(format!("{path_text}.{extra}: not expected"));
             }
-            expected
-                .iter()
-                .find_map(|(name, expected)| difference(expected, members.get(name).unwrap_or(&Value::Null), &format!("{path_text}.{name}")))
+            expected.iter().find_map(|(name, expected)| {
+                difference(expected, members.get(name).unwrap_or(&Value::Null), &format!("{path_text}.{name}"))
+            })
         }
         _ => {
             if expected == response {
@@ -88,18 +88,20 @@ fn difference(expected: &Value, response: &Value, path_text: &str) -> Option<Str
     }
 }
 
+/// Returns true if the text matches a pattern with [`ANY`] as placeholder.
 fn matches_pattern(pattern: &str, text: &str) -> bool {
     let Some((before, rest)) = pattern.split_once(ANY) else { return pattern == text };
     let Some(text) = text.strip_prefix(before) else { return false };
     (0..=text.len()).any(|at| text.get(at..).is_some_and(|text| matches_pattern(rest, text)))
 }
 
+/// Invokes the event's function over the stored items of this version and returns its response.
 async fn replay(name: &str, event: &Value) -> Result<Value> {
     let deployment = seed::aws_deployment().await?;
     for item in crate::golden::stored_items()? {
         deployment.put_job_table_item(&item).await?;
     }
-    let (function, _) = name.split_once('/').ok_or("an event without a function")?;
+    let (function, _) = name.split_once('/').ok_or("the path of an event has no function")?;
     let is_smart = function == "token" || name.ends_with(TOKEN_EVENT_SUFFIX);
     let settings = if is_smart { seed::settings().with_smart_access()? } else { seed::settings() };
     let service = ServiceProcess::start(&deployment, &ManualClock::default(), settings);
@@ -118,7 +120,7 @@ fn every_event_gives_the_expected_response() -> Result<()> {
     let mut wrong = Vec::new();
     for (name, pair) in &event_pairs {
         let (Some(event), Some(expected)) = pair else {
-            wrong.push(format!("{name}: one of event and expectation is missing"));
+            wrong.push(format!("{name}: the event or its expected response is missing"));
             continue;
         };
         match run(async || replay(name, event).await) {

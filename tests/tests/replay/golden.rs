@@ -1,8 +1,7 @@
-//! `tests/golden_files`: what must not change unnoticed. Manifests, OperationOutcomes, stored items.
+//! Golden files in `tests/golden`: manifests, OperationOutcomes and stored items, which must not change unnoticed.
 //!
-//! After a change that is meant: `cargo test -p headrace-tests --test replay -- --ignored regenerate_golden_files`, then
-//! read what git says. Stored items are kept per version: those of earlier versions are never written again and must
-//! always be read.
+//! After an intended change, run `cargo test -p headrace-tests --test replay -- --ignored regenerate_golden_files` and review the
+//! difference in git. Stored items are kept per version: items of earlier versions are never regenerated and must stay readable.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,7 +9,10 @@ use std::path::{Path, PathBuf};
 use headrace_core::job::JobState;
 use headrace_core::ports::{JobStore as _, LeaseSettings, TaskStore as _};
 use headrace_core::vocab::ids::{JobId, TaskId};
-use headrace_tests::flows::{TestResponse, TestRequest, AwsDeployment, ManualClock, LocalDeployment, Result, Deployment, DeploymentSettings, ServiceProcess, set_next_job_number, run, seed};
+use headrace_tests::flows::{
+    AwsDeployment, Deployment, DeploymentSettings, LocalDeployment, ManualClock, Result, ServiceProcess, TestRequest, TestResponse, run,
+    seed, set_next_job_number,
+};
 use headrace_tests::lake;
 use serde_json::Value;
 
@@ -20,7 +22,7 @@ fn golden_dir() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("golden")
 }
 
-/// The files that are there, by their path below the folder.
+/// Reads the golden files, by path relative to the folder.
 fn files() -> Result<BTreeMap<String, String>> {
     let mut files = BTreeMap::new();
     let mut folders = vec![golden_dir()];
@@ -30,7 +32,7 @@ fn files() -> Result<BTreeMap<String, String>> {
             if path.is_dir() {
                 folders.push(path);
             } else {
-                let relative_path = path.strip_prefix(self::golden_dir())?.to_str().ok_or("a name that is not UTF-8")?;
+                let relative_path = path.strip_prefix(self::golden_dir())?.to_str().ok_or("a file name is not UTF-8")?;
                 files.insert(relative_path.to_owned(), std::fs::read_to_string(&path)?);
             }
         }
@@ -39,10 +41,10 @@ fn files() -> Result<BTreeMap<String, String>> {
     Ok(files)
 }
 
-/// The stored items of this version, for whoever wants a table with a job in every state.
+/// Returns the stored items of this version: a job in every state.
 pub(crate) fn stored_items() -> Result<Vec<Value>> {
-    let ours = format!("items/{VERSION}/");
-    let files = files()?.into_iter().filter(|(relative_path, _)| relative_path.starts_with(&ours));
+    let current = format!("items/{VERSION}/");
+    let files = files()?.into_iter().filter(|(relative_path, _)| relative_path.starts_with(&current));
     let items = files.map(|(_, json)| Ok(serde_json::from_str::<Vec<Value>>(&json)?)).collect::<Result<Vec<_>>>()?;
     Ok(items.concat())
 }
@@ -59,7 +61,7 @@ async fn export_manifest<S: Deployment>(deployment: &S, query: &str) -> Result<(
     Ok((service.request("GET", &status).await?, finished.files))
 }
 
-/// An OperationOutcome for every way in which a request can be refused, and some in which one cannot.
+/// Returns the OperationOutcome of every kind of rejected request, and of some accepted ones.
 async fn operation_outcomes() -> Result<BTreeMap<String, String>> {
     let service = ServiceProcess::start(&AwsDeployment::new().await?, &ManualClock::default(), DeploymentSettings::default());
     let without = |name: &str, target: &str| {
@@ -116,7 +118,7 @@ async fn operation_outcomes() -> Result<BTreeMap<String, String>> {
     Ok(files)
 }
 
-/// Every golden file of this version.
+/// Generates every golden file of this version.
 async fn golden_files() -> Result<BTreeMap<String, String>> {
     let mut files = operation_outcomes().await?;
     for (name, jobs) in seed::job_items_by_state().await? {
@@ -126,7 +128,7 @@ async fn golden_files() -> Result<BTreeMap<String, String>> {
     files.insert("manifests/sample.json".to_owned(), pretty(&sample.json()?)?);
     let (broken, parts) = export_manifest(&LocalDeployment::with_lake(&lake::broken_lake_dir()).await?, "").await?;
     files.insert("manifests/broken.json".to_owned(), pretty(&broken.json()?)?);
-    let errors = parts.get("error-1.ndjson").ok_or("no error file")?;
+    let errors = parts.get("error-1.ndjson").ok_or("the export has no error file")?;
     files.insert("manifests/broken-error-1.ndjson".to_owned(), String::from_utf8(errors.to_vec())?);
     Ok(files)
 }
@@ -143,13 +145,17 @@ fn golden_files_equal_the_output_of_the_service() -> Result<()> {
     let places = |files: &BTreeMap<String, String>| files.keys().cloned().collect::<Vec<_>>();
     assert_eq!(places(&found), places(&expected));
     for (relative_path, text) in &expected {
-        assert_eq!(found.get(relative_path), Some(text), "{relative_path}: if the change is meant, regenerate as the head of this file says");
+        assert_eq!(
+            found.get(relative_path),
+            Some(text),
+            "{relative_path}: after an intended change, regenerate the files as described at the top of this file"
+        );
     }
     Ok(())
 }
 
 #[test]
-#[ignore = "it writes tests/golden; run it after a change that is meant"]
+#[ignore = "writes tests/golden; run it after an intended change"]
 fn regenerate_golden_files() -> Result<()> {
     for relative_path in files()?.into_keys().filter(|relative_path| !belongs_to_earlier_version(relative_path)) {
         std::fs::remove_file(golden_dir().join(relative_path))?;
@@ -162,7 +168,7 @@ fn regenerate_golden_files() -> Result<()> {
     Ok(())
 }
 
-/// Which versions have stored items.
+/// Lists the versions that have stored items.
 fn versions() -> Result<Vec<String>> {
     let names = std::fs::read_dir(golden_dir().join("items"))?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
     names.collect()
@@ -174,8 +180,15 @@ fn stored_items_of_every_version_can_be_read_and_processed() -> Result<()> {
         run(async || {
             let deployment = seed::aws_deployment().await?;
             let mut jobs = BTreeMap::new();
-            for (relative_path, json) in files()?.into_iter().filter(|(relative_path, _)| relative_path.starts_with(&format!("items/{version}/"))) {
-                let name = relative_path.rsplit('/').next().and_then(|name| name.strip_suffix(".json")).ok_or("a strange name")?.to_owned();
+            for (relative_path, json) in
+                files()?.into_iter().filter(|(relative_path, _)| relative_path.starts_with(&format!("items/{version}/")))
+            {
+                let name = relative_path
+                    .rsplit('/')
+                    .next()
+                    .and_then(|name| name.strip_suffix(".json"))
+                    .ok_or("a file of items is not JSON")?
+                    .to_owned();
                 for item in serde_json::from_str::<Vec<Value>>(&json)? {
                     let id = item["pk"]["S"].as_str().and_then(|pk| pk.strip_prefix("JOB#")).ok_or("no key")?;
                     jobs.insert(name.clone(), JobId::parse(id)?);
@@ -201,7 +214,7 @@ fn stored_items_of_every_version_can_be_read_and_processed() -> Result<()> {
                 }
             }
             assert!(tails > 5, "{version}");
-            // What was being worked on then goes on now, claims and cursors included.
+            // Work in progress continues, including reserved files and cursors.
             let clock = ManualClock::default();
             clock.advance(10 * headrace_tests::flows::REAPER_INTERVAL);
             let service = ServiceProcess::start(&deployment, &clock, seed::settings());

@@ -1,4 +1,4 @@
-//! Bytes that come in and bytes that go out, as files: events and their answers, and golden files.
+//! Replayed events with their expected responses, and golden files of the service's output.
 
 mod events;
 mod golden;
