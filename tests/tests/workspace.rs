@@ -1,4 +1,4 @@
-//! What is written in two places, held equal: crates and their arrows, settings, metrics, routes, the table's shape.
+//! Consistency of facts that are defined in several places: crate dependencies, settings, metrics, routes and the schema of the table.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
+use headrace_core::vocab::setting::Setting;
 use headrace_edge::config::{
     GroupsConfig, KickoffConfig, MetadataConfig, OutputConfig, ReaperConfig, SettingSource, StatusConfig, TokenConfig, WorkerConfig,
 };
-use headrace_core::vocab::setting::Setting;
 use headrace_edge::telemetry::Metric;
 use headrace_local::server::http;
-use headrace_local::server::service::{ServerAccess, ServiceConfig, Service};
+use headrace_local::server::service::{ServerAccess, Service, ServiceConfig};
 use headrace_local::stores::embedded::EmbeddedDynamo;
 use headrace_tests::flows::{Result, run};
 use serde_json::Value;
@@ -34,7 +34,7 @@ fn folders_in(place: &str) -> Result<BTreeSet<String>> {
     Ok(names)
 }
 
-/// `template.yaml`, read line by line: enough for what is compared here, and no parser of YAML has to be trusted.
+/// Text of `template.yaml`. It is read line by line, which is enough here and needs no YAML parser.
 struct Template(String);
 
 impl Template {
@@ -42,7 +42,7 @@ impl Template {
         Ok(Self(std::fs::read_to_string(workspace().join("template.yaml"))?))
     }
 
-    /// The resources and what they say, in order.
+    /// Returns the resources with their lines, in order.
     fn resources(&self) -> Vec<(&str, Vec<&str>)> {
         let mut resources: Vec<(&str, Vec<&str>)> = Vec::new();
         let lines = self.0.lines().skip_while(|line| *line != "Resources:").skip(1);
@@ -57,18 +57,20 @@ impl Template {
         resources
     }
 
+    /// Returns the resources of this type with their lines.
     fn of_type(&self, kind: &str) -> Vec<(&str, Vec<&str>)> {
         let kind = format!("    Type: {kind}");
         self.resources().into_iter().filter(|(_, lines)| lines.contains(&kind.as_str())).collect()
     }
 
+    /// Returns the lines of a resource.
     fn resource(&self, name: &str) -> Result<Vec<&str>> {
-        let found = self.resources().into_iter().find(|(found, _)| *found == name);
-        found.map(|(_, lines)| lines).ok_or_else(|| format!("template.yaml has no {name}").into())
+        let resource = self.resources().into_iter().find(|(resource, _)| *resource == name);
+        resource.map(|(_, lines)| lines).ok_or_else(|| format!("template.yaml has no {name}").into())
     }
 }
 
-/// `ChunkWorkerFunction` as `chunk-worker`.
+/// Converts a resource name to the function's name: `ChunkWorkerFunction` to `chunk-worker`.
 fn function_name(function: &str) -> String {
     let mut function_name = String::new();
     for c in function.trim_end_matches("Function").chars() {
@@ -80,7 +82,7 @@ fn function_name(function: &str) -> String {
     function_name
 }
 
-/// The value of `name: value` in a line, also within `{ name: value, … }`.
+/// Returns the value of `name: value` in a line, also within `{ name: value, … }`.
 fn value<'a>(line: &'a str, name: &str) -> Option<&'a str> {
     let (_, rest) = line.split_once(&format!("{name}: "))?;
     rest.split([',', '}']).next().map(str::trim)
@@ -114,11 +116,11 @@ fn crates_depend_only_on_inner_crates() -> Result<()> {
     };
     let outside = |name: &&str| crates.contains_key(name);
     for (name, dependencies) in &crates {
-        let allowed = allowed(name).ok_or_else(|| format!("{name} is new: it needs an ADR and its place here"))?;
+        let allowed = allowed(name).ok_or_else(|| format!("{name} is a new crate: write an ADR and add it here"))?;
         let wrong: Vec<_> = dependencies.iter().filter(|found| outside(found) && !allowed.contains(found)).collect();
         assert!(wrong.is_empty(), "{name} must not depend on {wrong:?}");
     }
-    // The rules know no AWS and no HTTP, the semantics of FHIR no I/O and no async.
+    // The core must not depend on AWS and HTTP, and the FHIR crate not on I/O and async.
     for (name, banned) in [
         ("headrace-core", &["aws", "lambda", "http", "hyper", "reqwest", "axum"][..]),
         ("headrace-fhir", &["aws", "lambda", "http", "tokio", "futures"]),
@@ -133,7 +135,8 @@ fn crates_depend_only_on_inner_crates() -> Result<()> {
 fn each_function_has_one_name_everywhere() -> Result<()> {
     let expected: BTreeSet<String> = FUNCTIONS.into_iter().map(str::to_owned).collect();
     let template = Template::read()?;
-    let deployed: BTreeSet<String> = template.of_type("AWS::Serverless::Function").into_iter().map(|(name, _)| function_name(name)).collect();
+    let deployed: BTreeSet<String> =
+        template.of_type("AWS::Serverless::Function").into_iter().map(|(name, _)| function_name(name)).collect();
     assert_eq!(folders_in("functions")?, expected);
     assert_eq!(folders_in("events")?, expected);
     assert_eq!(deployed, expected);
@@ -175,7 +178,7 @@ fn settings_of(function: &str) -> Result<BTreeSet<&'static str>> {
         "metadata" => MetadataConfig::read(&recorder).map(drop)?,
         "reaper" => ReaperConfig::read(&recorder).map(drop)?,
         "token" => TokenConfig::read(&recorder).map(drop)?,
-        _ => return Err(format!("{function} is new").into()),
+        _ => return Err(format!("{function} is a new function: add it here").into()),
     }
     Ok(recorder.0.into_inner())
 }
@@ -222,7 +225,7 @@ fn the_template_sets_exactly_the_settings_that_each_function_reads() -> Result<(
         let own = variables.take_while(|line| line.starts_with("          ")).flat_map(|line| settings_in(line, &anchors));
         let given: BTreeSet<&str> = own.chain(of_all.iter().copied()).collect();
         let mut read = settings_of(&function_name(name))?;
-        // Lambda sets this one itself.
+        // Lambda sets this variable itself.
         read.remove("AWS_LAMBDA_FUNCTION_NAME");
         assert_eq!(given, read, "{name}");
     }
@@ -235,26 +238,30 @@ fn the_dashboard_and_the_alarms_use_existing_metrics() -> Result<()> {
     let mut named: BTreeSet<&str> =
         template.0.lines().filter_map(|line| line.split_once(r#"["Headrace", ""#)?.1.split('"').next()).collect();
     let written: BTreeSet<&str> = Metric::ALL.into_iter().map(Metric::as_str).collect();
-    assert_eq!(named, written, "the dashboard shows each metric");
+    assert_eq!(named, written, "the dashboard must show every metric");
     let lines: Vec<&str> = template.0.lines().map(str::trim).collect();
     named = lines.windows(2).filter(|pair| pair[0] == "Namespace: Headrace").filter_map(|pair| value(pair[1], "MetricName")).collect();
     assert!(!named.is_empty() && named.is_subset(&written), "{named:?}");
     Ok(())
 }
 
-/// Method and path of every route, and the function it leads to.
+/// Returns the function of every route, by method and path. Checks the authorization of each route.
 fn routes(template: &Template) -> Result<BTreeMap<(String, String), String>> {
     let mut routes = BTreeMap::new();
     for (name, lines) in template.of_type("AWS::ApiGatewayV2::Route") {
-        let key = lines.iter().find_map(|line| value(line, "RouteKey")).map(|_| lines.iter().find_map(|line| line.split_once("RouteKey: ")));
+        let key =
+            lines.iter().find_map(|line| value(line, "RouteKey")).map(|_| lines.iter().find_map(|line| line.split_once("RouteKey: ")));
         let (method, path) = key.flatten().and_then(|(_, key)| key.split_once(' ')).ok_or_else(|| format!("{name} has no route"))?;
         let target = lines.iter().find_map(|line| line.split_once("integrations/${")?.1.split_once("Integration}")).ok_or("no target")?;
         let function = function_name(target.0);
-        // What describes the service is open, and where a client shows who it is; nothing else, where IAM is asked.
+        // Only the description of the service and the token endpoint are open, even with IAM.
         let is_open = ["metadata", "token"].contains(&function.as_str());
-        let said_so = lines.iter().find_map(|line| value(line, "AuthorizationType"));
-        assert_eq!(said_so == Some("NONE"), is_open, "{name} is {said_so:?}");
-        assert!(is_open || said_so.is_some_and(|text| text.contains("iam-if-enabled")), "{name} is {said_so:?}");
+        let authorization = lines.iter().find_map(|line| value(line, "AuthorizationType"));
+        assert_eq!(authorization == Some("NONE"), is_open, "{name} has the authorization {authorization:?}");
+        assert!(
+            is_open || authorization.is_some_and(|text| text.contains("iam-if-enabled")),
+            "{name} has the authorization {authorization:?}"
+        );
         routes.insert((method.to_owned(), path.to_owned()), function);
     }
     Ok(routes)
@@ -297,7 +304,7 @@ fn the_local_server_serves_exactly_the_deployed_routes() -> Result<()> {
                 let status = answer.status().as_u16();
                 let is_unrouted = status == 405 && answer.text().await?.contains("this path does not take this method");
                 let is_deployed = routes.contains_key(&(method.to_owned(), path.to_owned()));
-                // A server that knows GET knows HEAD.
+                // The HTTP server accepts HEAD wherever it accepts GET.
                 assert!(is_unrouted != is_deployed || method == "HEAD", "{method} {path}: {status}");
             }
         }
@@ -322,11 +329,12 @@ fn every_route_leads_to_its_function() -> Result<()> {
     Ok(())
 }
 
-/// A table's shape in one form: what is told, and its values in order.
-type Shape = BTreeMap<String, Vec<String>>;
+/// Schema of a table: property names and values.
+type TableShape = BTreeMap<String, Vec<String>>;
 
-fn shape_in_the_template(template: &Template) -> Result<Shape> {
-    let (mut shape, mut section, mut index) = (Shape::new(), String::new(), String::new());
+/// Reads the schema of the job table from the template.
+fn shape_in_the_template(template: &Template) -> Result<TableShape> {
+    let (mut shape, mut section, mut index) = (TableShape::new(), String::new(), String::new());
     for line in template.resource("JobTable")? {
         let indent = line.len() - line.trim_start().len();
         if indent == 6 {
@@ -358,12 +366,13 @@ fn shape_in_the_template(template: &Template) -> Result<Shape> {
     Ok(shape)
 }
 
-async fn shape_as_created() -> Result<Shape> {
+/// Creates the job table as the local server does, and returns its schema.
+async fn shape_as_created() -> Result<TableShape> {
     let dynamo = EmbeddedDynamo::in_memory()?;
     let client = dynamo.client();
     headrace_aws::TableSchema::create(&client, "jobs").await?;
     let table = client.describe_table().table_name("jobs").send().await?.table.ok_or("no table")?;
-    let mut shape = Shape::new();
+    let mut shape = TableShape::new();
     let mut attributes: Vec<_> =
         table.attribute_definitions().iter().map(|a| format!("{} {}", a.attribute_name(), a.attribute_type().as_str())).collect();
     attributes.sort();
