@@ -38,6 +38,7 @@ fn token_error(response: &TestResponse) -> Result<(u16, String, String)> {
     Ok((response.status, error, description))
 }
 
+/// Requests a token and checks the response and the claims.
 async fn check_issued_token<S: Deployment>(deployment: &S, client: &SmartClient) -> Result<()> {
     let service = ServiceProcess::start(deployment, &ManualClock::default(), DeploymentSettings::default().with_smart_access()?);
     service.register(client, "system/Patient.rs system/Observation.rs").await?;
@@ -80,6 +81,7 @@ fn a_registered_client_gets_a_five_minute_token_for_the_scopes_it_may_have() -> 
 /// assertion stays valid.
 type Case = (&'static str, fn(&mut Value, &mut Value), Option<&'static str>);
 
+/// Returns the number in seconds, or 0.
 fn seconds(value: &Value) -> i64 {
     value.as_i64().unwrap_or_default()
 }
@@ -89,6 +91,7 @@ fn now(claims: &Value) -> i64 {
     seconds(&claims["exp"]) - 300
 }
 
+/// Returns the cases of [`every_rule_for_client_assertions_is_enforced`].
 fn assertion_cases() -> Vec<Case> {
     vec![
         ("unchanged", |_, _| (), None),

@@ -16,6 +16,7 @@ use headrace_tests::lake;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
+/// Path of the SMART configuration below the FHIR base.
 const DISCOVERY_PATH: &str = "/.well-known/smart-configuration";
 
 /// Returns the expected discovery document of a deployment with this token endpoint.
@@ -31,6 +32,7 @@ fn document(token_endpoint: &str) -> Value {
     })
 }
 
+/// Requests the SMART configuration with these headers.
 async fn get_discovery_document<S: Deployment>(service: &ServiceProcess<S>, headers: &[(&'static str, &str)]) -> Result<TestResponse> {
     let mut request = TestRequest::new("GET", DISCOVERY_PATH);
     request.headers = headers.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
@@ -49,6 +51,7 @@ async fn capability_security<S: Deployment>(service: &ServiceProcess<S>) -> Resu
     Ok((url, said("service/0/coding/0/code")))
 }
 
+/// Checks the discovery document, and that its token endpoint accepts assertions.
 async fn check_discovery<S: Deployment>(deployment: &S) -> Result<()> {
     let (service, client) = (
         ServiceProcess::start(deployment, &ManualClock::default(), DeploymentSettings::default().with_smart_access()?),
@@ -81,6 +84,7 @@ fn clients_can_discover_the_token_endpoint_and_its_requirements() -> Result<()> 
     })
 }
 
+/// Returns settings for tokens of an identity provider with this token endpoint.
 fn external(token_url: Option<&str>) -> DeploymentSettings {
     let access = ServerAccess::External(IdentityProviderSettings {
         issuer: "https://login.example/realm".to_owned(),
@@ -93,6 +97,7 @@ fn external(token_url: Option<&str>) -> DeploymentSettings {
     DeploymentSettings { access: Some(access), ..DeploymentSettings::default() }
 }
 
+/// Checks that there is no discovery document, and that the response explains it with these words.
 async fn check_explained_absence<S: Deployment>(service: &ServiceProcess<S>, words: &str) -> Result<()> {
     let response = get_discovery_document(service, &[]).await?;
     let (_, code, text) = response.outcome()?;

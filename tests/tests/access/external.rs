@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use crate::key_server::KeyServer;
 
+/// Issuer of the identity provider.
 const ISSUER: &str = "https://login.example/realm";
 
 /// Starts a deployment that trusts the identity provider.
@@ -37,6 +38,7 @@ fn claims(service: &ServiceProcess<AwsDeployment>) -> Value {
     json!({ "iss": ISSUER, "aud": ["account", "https://fhir.example"], "sub": "svc-7", "exp": exp, "scope": "openid system/Patient.read" })
 }
 
+/// Lists the caller's exports with this token.
 async fn list(service: &ServiceProcess<AwsDeployment>, token: &str) -> Result<TestResponse> {
     service.send(&TestRequest::new("GET", "/_operations/export").with_bearer_token(token)).await
 }

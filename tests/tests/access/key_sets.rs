@@ -19,6 +19,7 @@ async fn start_service(client: &SmartClient, url: &str) -> Result<Arc<ServicePro
     Ok(service)
 }
 
+/// Registers the client with these keys.
 async fn register(service: &ServiceProcess<AwsDeployment>, client: &SmartClient, keys: ClientKeys) -> Result<()> {
     let mut registration = service.registration(client, "system/*.rs")?;
     registration.keys = keys;
@@ -35,6 +36,7 @@ async fn send_assertion(service: &ServiceProcess<AwsDeployment>, client: &SmartC
     service.send(&TestRequest::form_post("/token", token_request_form(&assertion, "system/Patient.rs"))).await
 }
 
+/// Returns the `error_description` of an error response.
 fn description(response: &TestResponse) -> Result<String> {
     Ok(response.json()?.get("error_description").and_then(Value::as_str).ok_or("no description")?.to_owned())
 }
@@ -63,6 +65,7 @@ fn key_set(keys: &[Value]) -> String {
     json!({ "keys": keys }).to_string()
 }
 
+/// Returns a copy of the key with one member replaced or added.
 fn with_member(jwk: &Value, name: &str, value: Value) -> Value {
     let mut jwk = jwk.clone();
     jwk.as_object_mut().into_iter().for_each(|members| drop(members.insert(name.to_owned(), value.clone())));

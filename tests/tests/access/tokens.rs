@@ -32,6 +32,7 @@ const PROTECTED_ROUTES: [(&str, &str); 8] = [
 /// `WWW-Authenticate` header of a response to a request beyond the token's scopes (RFC 6750, section 3.1).
 const INSUFFICIENT_SCOPE: &str = "Bearer realm=\"headrace\", error=\"insufficient_scope\"";
 
+/// Starts a deployment in which these clients are registered.
 async fn start_service(clients: &[&SmartClient]) -> Result<Arc<ServiceProcess<AwsDeployment>>> {
     let service = ServiceProcess::start(&seed::aws_deployment().await?, &ManualClock::default(), seed::settings().with_smart_access()?);
     for client in clients {
@@ -40,16 +41,19 @@ async fn start_service(clients: &[&SmartClient]) -> Result<Arc<ServiceProcess<Aw
     Ok(service)
 }
 
+/// Sends a GET request with this access token.
 async fn send<S: Deployment>(service: &ServiceProcess<S>, target: &str, token: &str) -> Result<TestResponse> {
     service.send(&TestRequest::new("GET", target).with_bearer_token(token)).await
 }
 
+/// Kicks off an export of patients with this token and returns the path of the status URL.
 async fn kick_off<S: Deployment>(service: &ServiceProcess<S>, token: &str) -> Result<String> {
     let response = send(service, "/$export?_type=Patient", token).await?;
     let url = response.header("content-location").ok_or_else(|| format!("{response:?}"))?;
     Ok(url.get(url.find("/_operations").ok_or("no status URL")?..).ok_or("no status URL")?.to_owned())
 }
 
+/// Exports as a client that obtains tokens, and checks the manifest.
 async fn exports_with_tokens<S: Deployment>(deployment: &S) -> Result<()> {
     let client = SmartClient::new_es384("ehr")?;
     let service = ServiceProcess::start(deployment, &ManualClock::default(), seed::settings().with_smart_access()?);
@@ -111,6 +115,7 @@ fn parse_token(token: &str) -> Result<(Value, Value, String)> {
     Ok((json()?, json()?, token.rsplit('.').next().unwrap_or_default().to_owned()))
 }
 
+/// Builds a JWT from its parts.
 fn join_token(header: &Value, claims: &Value, signature: &str) -> String {
     format!("{}.{}.{signature}", URL_SAFE_NO_PAD.encode(header.to_string()), URL_SAFE_NO_PAD.encode(claims.to_string()))
 }

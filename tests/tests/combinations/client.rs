@@ -14,6 +14,7 @@ use crate::Result;
 /// Time limit for an export. Much longer than any export of this test takes.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(300);
 
+/// Interval between polls of an export.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Server process over a lake, which is killed on drop.

@@ -30,7 +30,6 @@ pub(crate) struct Filter {
 /// Elements that every resource keeps under `_elements`.
 const ALWAYS_INCLUDED: [&str; 3] = ["resourceType", "id", "meta"];
 
-/// Mandatory elements in R4 of the types that the test exports with `_elements`.
 /// Mandatory elements of R4, which are kept under `_elements`, for the types that the test exports.
 const MANDATORY: [(&str, &[&str]); 3] = [("Observation", &["status", "code"]), ("Patient", &[]), ("Encounter", &["status", "class"])];
 

@@ -92,7 +92,8 @@ pub(crate) fn lines(dir: &Path) -> Result<Vec<Line>> {
 }
 
 impl Lake {
-    /// Reads the lake in `dir` and determines the compartments of its resources. Fails if it contains types that the tables of this module do not list.
+    /// Reads the lake in `dir` and determines the compartments of its resources. Fails if it contains types that the tables of this
+    /// module do not list.
     pub(crate) fn read(dir: &Path) -> Result<Self> {
         let lines = lines(dir)?;
         let mut compartments = BTreeMap::new();

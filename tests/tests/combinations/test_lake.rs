@@ -40,6 +40,7 @@ impl TestLake {
         Ok(Self { dir, members })
     }
 
+    /// Returns the folder of the lake.
     pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
     }
@@ -68,6 +69,7 @@ fn group(patients: impl Iterator<Item = String>) -> (Value, BTreeSet<String>) {
     (group, active)
 }
 
+/// Builds a Provenance of a resource.
 fn provenance_for(resource_type: &str, id: &str, number: usize) -> Value {
     json!({
         "resourceType": "Provenance", "id": format!("prov-{}-{number}", resource_type.to_lowercase()),

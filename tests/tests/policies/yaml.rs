@@ -30,6 +30,7 @@ struct JsonBuilder {
 }
 
 impl JsonBuilder {
+    /// Adds a node to the innermost open list or map.
     fn add_node(&mut self, anchor: usize, tag: Option<&Tag>, value: Value) {
         let value = match tag {
             None => value,
@@ -44,6 +45,7 @@ impl JsonBuilder {
         }
     }
 
+    /// Closes the innermost open list or map and adds it to its parent.
     fn close(&mut self) {
         let Some(OpenNode { anchor, tag, nodes, is_map }) = self.open.pop() else { return };
         let value = if is_map {
