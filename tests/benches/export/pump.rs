@@ -97,11 +97,13 @@ pub(crate) fn measure(dir: &Path, runs: usize) -> Result<(), BoxError> {
             }),
         ),
     ];
+    // The baselines above run next to the pipeline itself, over the same blocks.
     let cases = cases(dir)?;
     let mut steps: Vec<(&str, Measurement<'_>)> = steps.into();
     for case in &cases {
         steps.push((case.name, pump(&runtime, case)?));
     }
+    // Steps alternate within each run, so that other load on the machine affects all of them alike.
     let mut times = vec![Vec::new(); steps.len()];
     for _ in 0..runs {
         for ((_, step), times) in steps.iter_mut().zip(&mut times) {

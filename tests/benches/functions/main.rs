@@ -119,6 +119,7 @@ async fn cold_start(binary: &Path, event: Value) -> Result<Duration, BoxError> {
         .fallback(empty_aws_response)
         .with_state(runtime_api);
     let server = tokio::spawn(async move { axum::serve(listener, routes).await });
+    // Time starts only now: the runtime API must already be listening.
     let start = Instant::now();
     let child = Command::new(binary)
         .env_clear()
@@ -145,6 +146,7 @@ async fn cold_start(binary: &Path, event: Value) -> Result<Duration, BoxError> {
         .stdout(Stdio::null())
         .spawn();
     let mut child = ChildProcess(child?);
+    // The server takes the time when the response arrives, so the measurement excludes this task's wake-up.
     let (responded_at, path) = tokio::select! {
         response = response => response?,
         exit = child.unexpected_exit() => return Err(format!("{} {}", binary.display(), exit?).into()),

@@ -101,9 +101,9 @@ impl ExpressionParser<'_> {
 
     fn take_while(&mut self, accepts: impl Fn(char) -> bool) -> String {
         let end = self.rest.find(|letter| !accepts(letter)).unwrap_or(self.rest.len());
-        let (taken, rest) = self.rest.split_at(end);
+        let (accepted, rest) = self.rest.split_at(end);
         self.rest = rest.trim_start();
-        taken.to_owned()
+        accepted.to_owned()
     }
 
     fn accept(&mut self, token: &str) -> bool {

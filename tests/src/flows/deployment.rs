@@ -208,8 +208,8 @@ impl AwsDeployment {
         let s3 = self.s3.client_with(|config| config.interceptor(self.permission_log.clone()));
         let sqs = self.sqs.client().config().to_builder().interceptor(self.permission_log.clone()).build();
         let queue = SqsTaskQueue::new(aws_sdk_sqs::Client::from_conf(sqs), &self.queue_url).with_dead_letters(&self.dlq_url);
-        let parts = S3OutputStore::new(&s3, destination, "out").with_client_buckets([CLIENTS.to_owned()].into());
-        (queue, S3Lake::new(&s3, source, "fhir"), parts)
+        let output = S3OutputStore::new(&s3, destination, "out").with_client_buckets([CLIENTS.to_owned()].into());
+        (queue, S3Lake::new(&s3, source, "fhir"), output)
     }
 
     /// Returns the contents of all objects of a bucket, which must lie below `prefix`, by the rest of their keys.
@@ -301,7 +301,7 @@ impl Deployment for AwsDeployment {
         if response.status() == 200 {
             Ok(response.into_body())
         } else {
-            Err(format!("the presigned URL answers {}", response.status()).into())
+            Err(format!("the request to the presigned URL was answered with {}", response.status()).into())
         }
     }
 

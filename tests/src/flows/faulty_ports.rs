@@ -186,21 +186,21 @@ impl<T: TaskStore> TaskStore for FaultyPort<T> {
         self.faults.intercept("tasks.lease_task", self.port.lease_task(task, settings, now)).await
     }
 
-    async fn update_task(&self, lease: &mut Lease, record: TaskUpdate, until: Millis) -> Result<(), StoreError> {
-        let name = match record {
+    async fn update_task(&self, lease: &mut Lease, update: TaskUpdate, until: Millis) -> Result<(), StoreError> {
+        let name = match update {
             TaskUpdate::Heartbeat => "tasks.update_task heartbeat",
             TaskUpdate::AddTasks(_) => "tasks.update_task add_tasks",
             TaskUpdate::ReserveFile(_) => "tasks.update_task reserve_file",
             TaskUpdate::Checkpoint(_) => "tasks.update_task checkpoint",
             TaskUpdate::Release(_) => "tasks.update_task release",
         };
-        // A call whose answer is lost has not moved the caller's lease.
+        // If the response of a call is lost, the call has not changed the caller's lease.
         let before = lease.clone();
-        let recorded = self.faults.intercept(name, self.port.update_task(lease, record, until)).await;
-        if recorded.is_err() {
+        let result = self.faults.intercept(name, self.port.update_task(lease, update, until)).await;
+        if result.is_err() {
             *lease = before;
         }
-        recorded
+        result
     }
 
     async fn complete_task(&self, lease: &Lease, close: TaskCompletion) -> Result<Job, StoreError> {
@@ -268,38 +268,38 @@ impl<T: ResourceSource> ResourceSource for FaultyPort<T> {
 
 /// File that is being written. After a crash it is leaked instead of dropped, because `kill -9` runs no cleanup.
 pub(super) struct FaultyFileWriter<D> {
-    draft: Option<D>,
+    writer: Option<D>,
     faults: FaultInjector,
 }
 
 impl<D> Drop for FaultyFileWriter<D> {
     fn drop(&mut self) {
         if self.faults.has_crashed()
-            && let Some(draft) = self.draft.take()
+            && let Some(writer) = self.writer.take()
         {
-            std::mem::forget(draft);
+            std::mem::forget(writer);
         }
     }
 }
 
 /// Returns the error of a write after the file was committed.
 fn already_committed() -> StoreError {
-    StoreError::NotApplied { store: "a draft", cause: "it is already_committed".into() }
+    StoreError::NotApplied { store: "a file writer", cause: "the file is already committed".into() }
 }
 
 impl<D: FileWriter> FileWriter for FaultyFileWriter<D> {
     async fn write(&mut self, bytes: Bytes) -> Result<(), StoreError> {
-        let draft = self.draft.as_mut().ok_or_else(already_committed)?;
-        self.faults.intercept("writer.write", draft.write(bytes)).await
+        let writer = self.writer.as_mut().ok_or_else(already_committed)?;
+        self.faults.intercept("writer.write", writer.write(bytes)).await
     }
 
     async fn commit(mut self, name: FileName, content: FileSummary) -> Result<(), StoreError> {
         let faults = self.faults.clone();
-        let called = match name {
+        let call_name = match name {
             FileName::Output(_) | FileName::Overwrite(_) => "writer.commit output",
             FileName::Fragment(_) => "writer.commit fragment",
         };
-        faults.intercept(called, async { self.draft.take().ok_or_else(already_committed)?.commit(name, content).await }).await
+        faults.intercept(call_name, async { self.writer.take().ok_or_else(already_committed)?.commit(name, content).await }).await
     }
 }
 
@@ -314,24 +314,24 @@ impl<T: OutputStore> OutputStore for FaultyPort<T> {
         self.faults.intercept("output.anonymization_config", self.port.anonymization_config(own, name, etag)).await
     }
 
-    async fn new_fragment(&self, folder: &Folder, tail: FragmentName) -> Result<Self::Writer, StoreError> {
+    async fn new_fragment(&self, folder: &Folder, fragment: FragmentName) -> Result<Self::Writer, StoreError> {
         let faults = self.faults.clone();
-        let draft = async {
-            Ok::<_, StoreError>(FaultyFileWriter { draft: Some(self.port.new_fragment(folder, tail).await?), faults: faults.clone() })
+        let writer = async {
+            Ok::<_, StoreError>(FaultyFileWriter { writer: Some(self.port.new_fragment(folder, fragment).await?), faults: faults.clone() })
         };
-        self.faults.intercept("output.new_fragment", draft).await
+        self.faults.intercept("output.new_fragment", writer).await
     }
 
-    async fn promote(&self, folder: &Folder, tail: &Fragment, part: OutputFileName) -> Result<(), StoreError> {
-        self.faults.intercept("output.promote", self.port.promote(folder, tail, part)).await
+    async fn promote(&self, folder: &Folder, fragment: &Fragment, output_file: OutputFileName) -> Result<(), StoreError> {
+        self.faults.intercept("output.promote", self.port.promote(folder, fragment, output_file)).await
     }
 
-    fn read(&self, folder: &Folder, tail: &FragmentName, range: Range<u64>) -> ByteStream {
-        faulty_stream(self.faults.clone(), "output.read", self.port.read(folder, tail, range))
+    fn read(&self, folder: &Folder, fragment: &FragmentName, range: Range<u64>) -> ByteStream {
+        faulty_stream(self.faults.clone(), "output.read", self.port.read(folder, fragment, range))
     }
 
-    async fn file_access(&self, folder: &Folder, part: &OutputFile) -> Result<FileAccess, StoreError> {
-        self.faults.intercept("output.file_access", self.port.file_access(folder, part)).await
+    async fn file_access(&self, folder: &Folder, output_file: &OutputFile) -> Result<FileAccess, StoreError> {
+        self.faults.intercept("output.file_access", self.port.file_access(folder, output_file)).await
     }
 
     async fn delete_all_except(&self, folder: &Folder, keep: &BTreeSet<OutputFileName>) -> Result<u64, StoreError> {

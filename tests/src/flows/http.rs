@@ -57,7 +57,7 @@ impl TestRequest {
 
     /// Sets the caller's IAM identity.
     #[must_use]
-    pub fn from_identity(mut self, arn: &str) -> Self {
+    pub fn with_identity(mut self, arn: &str) -> Self {
         self.identity = Some(arn.to_owned());
         self
     }

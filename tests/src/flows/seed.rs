@@ -48,7 +48,7 @@ const FIRST_JOB_NUMBER: u8 = 0x21;
 pub async fn job_items_by_state() -> Result<BTreeMap<&'static str, Vec<Value>>> {
     let (deployment, clock) = (aws_deployment().await?, ManualClock::default());
     let service = ServiceProcess::start(&deployment, &clock, settings());
-    let start_with_faults = |faults| ServiceProcess::with_faults(&deployment, &clock, settings(), faults);
+    let start_with_faults = |faults| ServiceProcess::start_with_faults(&deployment, &clock, settings(), faults);
     set_next_job_number(FIRST_JOB_NUMBER);
     let mut names = Vec::new();
 
@@ -56,6 +56,7 @@ pub async fn job_items_by_state() -> Result<BTreeMap<&'static str, Vec<Value>>> 
     let status = service.kick_off("?_since=2020-01-01").await?;
     service.complete(&status).await?;
 
+    // Every read fails, so the tasks use up their attempts.
     names.push("failed");
     service.kick_off("?_type=Patient").await?;
     start_with_faults(FaultInjector::new(|call| if call.name == "source.read" { Fault::FailBefore } else { Fault::None }))
@@ -67,9 +68,10 @@ pub async fn job_items_by_state() -> Result<BTreeMap<&'static str, Vec<Value>>> 
     service.deliver_all().await?;
     service.request("DELETE", &status).await?;
 
+    // Its messages are dropped, so that the job stays in this state.
     names.push("merging");
     let status = service.kick_off("").await?;
-    while !service.request("GET", &status).await?.header("x-progress").is_some_and(|progress| progress.contains("gather")) {
+    while !service.request("GET", &status).await?.header("x-progress").is_some_and(|progress| progress.contains("to merge files")) {
         let message = service.receive().await?.ok_or("no merge task was announced")?;
         service.deliver(message).await?;
     }

@@ -107,7 +107,7 @@ pub struct ServiceProcess<S: Deployment> {
     job_settings: JobSettings,
     queue: S::Queue,
     kickoff: TestKickoffHandler<S>,
-    exports: StatusHandler<Jobs, ManualClock>,
+    status: StatusHandler<Jobs, ManualClock>,
     metadata: MetadataHandler,
     cancel: CancelHandler<Jobs, Output<S>, ManualClock>,
     files: FilesHandler<Jobs, Output<S>, ManualClock>,
@@ -122,41 +122,44 @@ pub struct ServiceProcess<S: Deployment> {
 impl<S: Deployment> ServiceProcess<S> {
     /// Starts a process without faults.
     pub fn start(deployment: &S, clock: &ManualClock, settings: DeploymentSettings) -> Arc<Self> {
-        Self::with_faults(deployment, clock, settings, FaultInjector::none())
+        Self::start_with_faults(deployment, clock, settings, FaultInjector::none())
     }
 
     /// Starts a process with injected faults.
-    pub fn with_faults(deployment: &S, clock: &ManualClock, settings: DeploymentSettings, faults: FaultInjector) -> Arc<Self> {
-        Self::with_ports(deployment, clock, settings, faults, deployment.ports())
+    pub fn start_with_faults(deployment: &S, clock: &ManualClock, settings: DeploymentSettings, faults: FaultInjector) -> Arc<Self> {
+        Self::start_with_ports(deployment, clock, settings, faults, deployment.ports())
     }
 
     /// Starts a process with injected faults and other ports than the deployment's own.
-    pub fn with_ports(
+    pub fn start_with_ports(
         deployment: &S,
         clock: &ManualClock,
         settings: DeploymentSettings,
         faults: FaultInjector,
-        (queue, source, parts): (S::Queue, S::Lake, S::Output),
+        (queue, source, output): (S::Queue, S::Lake, S::Output),
     ) -> Arc<Self> {
+        // The queue without faults is for the test itself. All handlers share the ports with faults.
         let own_queue = queue.clone();
         let (jobs, queue) = (FaultyPort::new(deployment.job_store(), &faults), FaultyPort::new(queue, &faults));
-        let (source, parts) = (FaultyPort::new(source, &faults), FaultyPort::new(parts, &faults));
+        let (source, output) = (FaultyPort::new(source, &faults), FaultyPort::new(output, &faults));
         let audit = FaultyPort::new(deployment.audit_files(), &faults);
-        let time = || clock.clone();
-        let promised = headrace_edge::config::ExportSettings { job: settings.job, quotas: settings.quotas, ..Default::default() };
+        let new_clock = || clock.clone();
+        let export_settings = headrace_edge::config::ExportSettings { job: settings.job, quotas: settings.quotas, ..Default::default() };
         let access = match &settings.access {
             Some(ServerAccess::Smart(_)) => AccessControl::Smart(SmartSettings::default()),
             Some(ServerAccess::External(settings)) => AccessControl::External(settings.clone()),
             Some(ServerAccess::None) => AccessControl::None,
+            // The defaults of the two kinds of deployment.
             None if S::HAS_GATEWAY => AccessControl::AwsIam,
             None => AccessControl::None,
         };
-        let offer = CapabilitySettings { access: access.clone(), ..CapabilitySettings::from_local(&promised, &LakeSettings::default()) };
-        let ports = Ports { jobs: jobs.clone(), queue: queue.clone(), source: source.clone(), output: parts.clone(), clock: time() };
+        let capabilities =
+            CapabilitySettings { access: access.clone(), ..CapabilitySettings::from_local(&export_settings, &LakeSettings::default()) };
+        let ports = Ports { jobs: jobs.clone(), queue: queue.clone(), source: source.clone(), output: output.clone(), clock: new_clock() };
         let authenticator = || Authenticator::new(jobs.clone(), clock.clone(), access.clone());
         let keys = || JwksCache::new(UrlPolicy::LocalClients, clock.clone());
         let token = match settings.access {
-            Some(ServerAccess::Smart(signer)) => Some(TokenHandler::new(authenticator(), (jobs.clone(), signer), keys(), time())),
+            Some(ServerAccess::Smart(signer)) => Some(TokenHandler::new(authenticator(), (jobs.clone(), signer), keys(), new_clock())),
             Some(ServerAccess::External(_) | ServerAccess::None) | None => None,
         };
         Arc::new(Self {
@@ -166,55 +169,57 @@ impl<S: Deployment> ServiceProcess<S> {
             token,
             current_client: Mutex::default(),
             queue: own_queue,
-            groups: GroupsHandler::new(authenticator(), source.clone(), time(), None, promised.policy.version),
+            groups: GroupsHandler::new(authenticator(), source.clone(), new_clock(), None, export_settings.policy.version),
             kickoff: KickoffHandler::new(
                 authenticator(),
                 (jobs.clone(), queue.clone()),
-                (source, parts.clone()),
-                time(),
-                promised,
+                (source, output.clone()),
+                new_clock(),
+                export_settings,
                 next_job_id,
             ),
-            exports: StatusHandler::new(authenticator(), jobs.clone(), time(), None),
-            metadata: MetadataHandler::new(clock, offer),
-            cancel: CancelHandler::new(authenticator(), jobs.clone(), parts.clone(), time()),
-            files: FilesHandler::new(authenticator(), jobs.clone(), parts.clone(), time()),
+            status: StatusHandler::new(authenticator(), jobs.clone(), new_clock(), None),
+            metadata: MetadataHandler::new(clock, capabilities),
+            cancel: CancelHandler::new(authenticator(), jobs.clone(), output.clone(), new_clock()),
+            files: FilesHandler::new(authenticator(), jobs.clone(), output.clone(), new_clock()),
             worker: ChunkWorkerHandler::new(ports, WorkerSettings { quotas: settings.quotas, ..settings.worker }),
-            reaper: ReaperHandler::new((jobs.clone(), queue), (parts, audit), time(), settings.quotas, SealSettings::default()),
+            reaper: ReaperHandler::new((jobs.clone(), queue), (output, audit), new_clock(), settings.quotas, SealSettings::default()),
             faults,
         })
     }
 
     /// Sends a request to the handler of its route.
-    pub async fn send(&self, ask: &TestRequest) -> Result<TestResponse> {
-        let request = ask.to_lambda_request(S::HAS_GATEWAY)?;
-        match (ask.method, ask.route()?.0) {
+    pub async fn send(&self, request: &TestRequest) -> Result<TestResponse> {
+        let lambda_request = request.to_lambda_request(S::HAS_GATEWAY)?;
+        match (request.method, request.route()?.0) {
             ("GET", "/_operations/export" | "/_operations/export/{job}") => {
-                TestResponse::from_lambda(run_as("status", self.exports.handle(request)).await)
+                TestResponse::from_lambda(run_as("status", self.status.handle(lambda_request)).await)
             }
-            ("DELETE", "/_operations/export/{job}") => TestResponse::from_lambda(run_as("cancel", self.cancel.handle(request)).await),
+            ("DELETE", "/_operations/export/{job}") => {
+                TestResponse::from_lambda(run_as("cancel", self.cancel.handle(lambda_request)).await)
+            }
             ("GET", "/_operations/files/{job}/{name}") => {
-                let response = run_as("files", self.files.handle(request)).await;
+                let response = run_as("files", self.files.handle(lambda_request)).await;
                 match response.extensions().get::<LocalFile>().cloned() {
                     Some(LocalFile(path)) => Ok(TestResponse { body: std::fs::read(path)?.into(), ..TestResponse::from_lambda(response)? }),
                     None => TestResponse::from_lambda(response),
                 }
             }
             ("POST", "/token") => match &self.token {
-                Some(token) => TestResponse::from_lambda(run_as("token", token.handle(request)).await),
+                Some(token) => TestResponse::from_lambda(run_as("token", token.handle(lambda_request)).await),
                 None => Err("this process has no token endpoint: it needs `with_smart_access`".into()),
             },
-            ("GET", "/Group" | "/Group/{id}") => TestResponse::from_lambda(run_as("groups", self.groups.handle(request)).await),
+            ("GET", "/Group" | "/Group/{id}") => TestResponse::from_lambda(run_as("groups", self.groups.handle(lambda_request)).await),
             (_, "/metadata" | "/OperationDefinition" | "/OperationDefinition/{id}" | "/.well-known/smart-configuration") => {
-                TestResponse::from_lambda(run_as("metadata", self.metadata.handle(request)).await)
+                TestResponse::from_lambda(run_as("metadata", self.metadata.handle(lambda_request)).await)
             }
-            (_, _) => TestResponse::from_lambda(run_as("kickoff", self.kickoff.handle(request)).await),
+            (_, _) => TestResponse::from_lambda(run_as("kickoff", self.kickoff.handle(lambda_request)).await),
         }
     }
 
     /// Sends a request as the current client, or as Ann if none is set.
     pub async fn request(&self, method: &'static str, target: &str) -> Result<TestResponse> {
-        let request = TestRequest::new(method, target).from_identity(ANN);
+        let request = TestRequest::new(method, target).with_identity(ANN);
         // The lock must not be held while the request runs.
         let current_client = self.current_client.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match current_client {
@@ -302,15 +307,15 @@ impl<S: Deployment> ServiceProcess<S> {
         policy: &ExportPolicy,
         parameters: &[(&str, &str)],
     ) -> Result<String, ExportError> {
-        let asked = RawKickOff {
+        let raw = RawKickOff {
             parameters: parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
             ..RawKickOff::default()
         };
         let permissions = Permissions { client: Some(client), ..Permissions::default() };
         let principal = Principal { caller: Self::ann(), is_authenticated: true, permissions, origin: Origin::default() };
-        let order = KickOff {
+        let input = KickOff {
             id: next_job_id()?,
-            raw: asked,
+            raw,
             principal,
             base: String::new(),
             request_url: String::new(),
@@ -323,9 +328,9 @@ impl<S: Deployment> ServiceProcess<S> {
             quotas: Quotas::default(),
             patient_resolution: PatientResolutionSettings::default(),
         };
-        let (_, source, parts) = self.deployment.ports();
+        let (_, source, output) = self.deployment.ports();
         let ports = (&self.deployment.job_store(), &self.queue);
-        Ok(Box::pin(kick_off(ports, (&source, &parts), &self.clock, settings, order)).await?.status_url())
+        Ok(Box::pin(kick_off(ports, (&source, &output), &self.clock, settings, input)).await?.status_url())
     }
 
     /// Returns Ann as the owner of jobs: the ARN of her role, without the session name.
@@ -384,7 +389,7 @@ impl<S: Deployment> ServiceProcess<S> {
         let http = || serde_json::from_value(event.clone());
         let response = match function {
             "kickoff" => gateway::handle_event(http()?, |request| run_as("kickoff", self.kickoff.handle(request))).await,
-            "status" => gateway::handle_event(http()?, |request| run_as("status", self.exports.handle(request))).await,
+            "status" => gateway::handle_event(http()?, |request| run_as("status", self.status.handle(request))).await,
             "metadata" => gateway::handle_event(http()?, |request| run_as("metadata", self.metadata.handle(request))).await,
             "cancel" => gateway::handle_event(http()?, |request| run_as("cancel", self.cancel.handle(request))).await,
             "files" => gateway::handle_event(http()?, |request| run_as("files", self.files.handle(request))).await,

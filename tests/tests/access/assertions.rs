@@ -307,7 +307,7 @@ fn of_two_processes_that_check_an_assertion_concurrently_one_accepts_it() -> Res
         let service = start_service(&client).await?;
         let faults = FaultInjector::new(|call| if call.name == "access.remember_assertion" { Fault::PauseBefore } else { Fault::None });
         let slow =
-            ServiceProcess::with_faults(&service.deployment, &service.clock, DeploymentSettings::default().with_smart_access()?, faults);
+            ServiceProcess::start_with_faults(&service.deployment, &service.clock, DeploymentSettings::default().with_smart_access()?, faults);
         let assertion = client.sign(&client.assertion_header(), &client.assertion_claims(&service.token_url(), service.now()))?;
         // Both processes have verified the assertion before either stores its jti.
         let (late, early) = tokio::join!(send_assertion(&slow, &assertion), async {
@@ -380,7 +380,7 @@ fn a_failing_store_makes_token_requests_temporarily_unavailable() -> Result<()> 
         let service = start_service(&client).await?;
         for call in ["access.client", "access.put_token_key", "access.remember_assertion", "audit.add_record"] {
             let faults = FaultInjector::new(move |made| if made.name == call { Fault::FailBefore } else { Fault::None });
-            let failing = ServiceProcess::with_faults(
+            let failing = ServiceProcess::start_with_faults(
                 &service.deployment,
                 &service.clock,
                 DeploymentSettings::default().with_smart_access()?,

@@ -88,7 +88,7 @@ fn every_protected_route_rejects_requests_without_a_token() -> Result<()> {
                 let mut request = TestRequest::new(method, target);
                 request.headers.extend(header.map(|header| ("authorization", header.to_owned())));
                 // IAM identities are not accepted here.
-                let response = service.send(&request.from_identity("arn:aws:iam::111122223333:user/ann")).await?;
+                let response = service.send(&request.with_identity("arn:aws:iam::111122223333:user/ann")).await?;
                 let (_, code, _) = response.outcome()?;
                 assert_eq!((response.status, code.as_str()), (401, "login"), "{method} {target}");
                 refused.push(response.header("www-authenticate").map(str::to_owned));

@@ -74,7 +74,7 @@ impl Scenario {
         &self,
         plan: impl FnMut(headrace_tests::flows::PortCall) -> Fault + Send + 'static,
     ) -> Arc<ServiceProcess<AwsDeployment>> {
-        ServiceProcess::with_faults(&self.deployment, &self.clock, settings(), FaultInjector::new(plan))
+        ServiceProcess::start_with_faults(&self.deployment, &self.clock, settings(), FaultInjector::new(plan))
     }
 
     /// Kicks off as `caller`, one second later and so under a new idempotency key. Returns the path of the status URL.
@@ -85,7 +85,7 @@ impl Scenario {
 
     /// Repeats a kick-off within the same second, under the same idempotency key.
     async fn repeat_kick_off(&self, service: &ServiceProcess<AwsDeployment>, caller: &str, target: &str) -> Result<String> {
-        let mut request = TestRequest::new("GET", target).from_identity(caller);
+        let mut request = TestRequest::new("GET", target).with_identity(caller);
         request.headers.push(("idempotency-key", self.service.now().0.to_string()));
         let response = service.send(&request).await?;
         let url = response.header("content-location").ok_or_else(|| format!("{target} was answered with {response:?}"))?;
@@ -186,7 +186,7 @@ impl Scenario {
             failing.deliver_all().await?;
             failing.reap_after(3 * REAPER_INTERVAL).await?;
         }
-        let response = self.service.send(&TestRequest::new("GET", status).from_identity(BEN)).await?;
+        let response = self.service.send(&TestRequest::new("GET", status).with_identity(BEN)).await?;
         if response.status == 500 { Ok(()) } else { Err(format!("the export did not fail: {response:?}").into()) }
     }
 

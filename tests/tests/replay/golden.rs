@@ -65,7 +65,7 @@ async fn export_manifest<S: Deployment>(deployment: &S, query: &str) -> Result<(
 async fn operation_outcomes() -> Result<BTreeMap<String, String>> {
     let service = ServiceProcess::start(&AwsDeployment::new().await?, &ManualClock::default(), DeploymentSettings::default());
     let without = |name: &str, target: &str| {
-        let mut request = TestRequest::new("GET", target).from_identity(headrace_tests::flows::ANN);
+        let mut request = TestRequest::new("GET", target).with_identity(headrace_tests::flows::ANN);
         request.headers.retain(|(given, _)| *given != name);
         request
     };

@@ -58,8 +58,8 @@ async fn job_in_state(store: &impl TaskStore, n: u8, state: JobState) -> Result<
         store.complete_task(&plan, TaskCompletion::Planned(plan_result(0))).await?;
     }
     if matches!(state, JobState::Complete | JobState::Expired) {
-        let finish = lease(store, &job, 1, T0).await?;
-        store.complete_task(&finish, TaskCompletion::JobComplete(after(5))).await?;
+        let finalize = lease(store, &job, 1, T0).await?;
+        store.complete_task(&finalize, TaskCompletion::JobComplete(after(5))).await?;
     }
     match state {
         JobState::Failed => drop(store.end_job(&job.id, JobEvent::Failed, Some(reason("first")), &Agent::service(), after(5)).await?),

@@ -30,11 +30,12 @@ async fn record_with_key(store: &impl JobStore, job: &Job, quotas: Quotas, key: 
 pub async fn an_idempotency_key_starts_only_one_job(store: &impl TaskStore) -> CaseResult {
     let jobs = (1..=10).map(|n| job_of(n, "ann", 0)).collect::<Result<Vec<_>, _>>()?;
     let same = key("ann", "k-1", "a request")?;
-    let asked = try_join_all(jobs.iter().map(|job| record_with_key(store, job, per_caller_quota(1), same.clone()))).await?;
-    let started = jobs.iter().zip(&asked).filter(|(_, answer)| **answer == RecordOutcome::Recorded).map(|(job, _)| job).collect::<Vec<_>>();
-    let [started] = started.as_slice() else { return Err(format!("{asked:?}").into()) };
-    for (job, answer) in jobs.iter().zip(&asked).filter(|(job, _)| job.id != started.id) {
-        assert_eq!(*answer, RecordOutcome::Duplicate(Some(Box::new((*started).clone()))));
+    let outcomes = try_join_all(jobs.iter().map(|job| record_with_key(store, job, per_caller_quota(1), same.clone()))).await?;
+    let started =
+        jobs.iter().zip(&outcomes).filter(|(_, outcome)| **outcome == RecordOutcome::Recorded).map(|(job, _)| job).collect::<Vec<_>>();
+    let [started] = started.as_slice() else { return Err(format!("{outcomes:?}").into()) };
+    for (job, outcome) in jobs.iter().zip(&outcomes).filter(|(job, _)| job.id != started.id) {
+        assert_eq!(*outcome, RecordOutcome::Duplicate(Some(Box::new((*started).clone()))));
         assert_eq!(store.job(&job.id).await?, None);
     }
     assert_eq!(

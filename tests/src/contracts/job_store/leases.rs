@@ -39,9 +39,9 @@ pub async fn a_task_is_leased_only_in_its_phase(store: &impl TaskStore) -> CaseR
     store.complete_task(&read, TaskCompletion::Done).await?;
 
     assert_eq!(lease_refusal(store, &job, 2, after(1_000)).await?, LeaseOutcome::Obsolete);
-    let finish = lease(store, &job, 1, T0).await?;
-    assert_eq!(finish.work, Work::Finalize);
-    let done = store.complete_task(&finish, TaskCompletion::JobComplete(after(9))).await?;
+    let finalize = lease(store, &job, 1, T0).await?;
+    assert_eq!(finalize.work, Work::Finalize);
+    let done = store.complete_task(&finalize, TaskCompletion::JobComplete(after(9))).await?;
     assert_eq!((done.state, done.ended_at), (JobState::Complete, Some(after(9))));
     assert_eq!(lease_refusal(store, &job, 1, after(1_000)).await?, LeaseOutcome::Obsolete);
     Ok(())
@@ -129,9 +129,9 @@ pub async fn an_attempt_with_an_old_fencing_token_changes_nothing(store: &impl T
     assert_eq!(closed.open_tasks, 0);
     assert_all_updates_are_stale(store, &claimed).await?;
     // The finalize task is protected in the same way.
-    let finish = lease(store, &job, 1, T0).await?;
+    let finalize = lease(store, &job, 1, T0).await?;
     lease(store, &job, 1, after(60)).await?;
-    assert_all_updates_are_stale(store, &finish).await
+    assert_all_updates_are_stale(store, &finalize).await
 }
 
 /// Checks that updates of running workers fail after the job has ended, and that no task is leased.

@@ -68,13 +68,13 @@ pub async fn quotas_are_exact_under_concurrent_kick_offs(store: &impl TaskStore)
         let jobs = (first..first + 20)
             .map(|n| job_of(n, &if limit == Quota::PerCaller(5) { ANN.to_owned() } else { format!("caller {n}") }, 0))
             .collect::<Result<Vec<_>, _>>()?;
-        let asked = try_join_all(jobs.iter().map(|job| record_with_quotas(store, job, quotas))).await?;
-        for (job, answer) in jobs.iter().zip(&asked) {
-            assert!(matches!(answer, RecordOutcome::Recorded) || *answer == RecordOutcome::NoSlot(limit), "{answer:?}");
-            assert_eq!(store.job(&job.id).await?.is_some(), *answer == RecordOutcome::Recorded);
+        let outcomes = try_join_all(jobs.iter().map(|job| record_with_quotas(store, job, quotas))).await?;
+        for (job, outcome) in jobs.iter().zip(&outcomes) {
+            assert!(matches!(outcome, RecordOutcome::Recorded) || *outcome == RecordOutcome::NoSlot(limit), "{outcome:?}");
+            assert_eq!(store.job(&job.id).await?.is_some(), *outcome == RecordOutcome::Recorded);
         }
         // The five jobs of the first round are still active in the second.
-        assert_eq!(asked.iter().filter(|answer| **answer == RecordOutcome::Recorded).count(), 5, "{quotas:?}");
+        assert_eq!(outcomes.iter().filter(|outcome| **outcome == RecordOutcome::Recorded).count(), 5, "{quotas:?}");
     }
     assert_active_jobs(store, ANN, 5, 10).await
 }
@@ -100,9 +100,9 @@ async fn complete(store: &impl TaskStore, job: &Job, now: Millis) -> CaseResult 
     let mut plan = lease(store, job, 0, now).await?;
     store.update_task(&mut plan, TaskUpdate::AddTasks(vec![(1, Work::Finalize)]), now + LEASE_SETTINGS.duration).await?;
     store.complete_task(&plan, TaskCompletion::Planned(plan_result(0))).await?;
-    let finish = lease(store, job, 1, now).await?;
+    let finalize = lease(store, job, 1, now).await?;
     for _ in 0..3 {
-        match store.complete_task(&finish, TaskCompletion::JobComplete(now)).await {
+        match store.complete_task(&finalize, TaskCompletion::JobComplete(now)).await {
             Ok(_) | Err(StoreError::Stale) => {}
             Err(error) => return Err(error.into()),
         }
@@ -205,9 +205,9 @@ pub async fn a_queued_job_starts_once_and_only_if_a_slot_is_free(store: &impl Ta
     assert_active_jobs(store, ANN, 1, 1).await?;
 
     store.end_job(&first.id, JobEvent::CancelRequested, None, &Agent::service(), after(10)).await?;
-    let asked = try_join_all((0..8).map(|_| store.start_queued(&entry, &both, after(11)))).await?;
-    assert_eq!(asked.iter().filter(|answer| **answer == QueueStart::Started).count(), 1, "{asked:?}");
-    assert_eq!(asked.iter().filter(|answer| **answer == QueueStart::NotQueued).count(), 7, "{asked:?}");
+    let outcomes = try_join_all((0..8).map(|_| store.start_queued(&entry, &both, after(11)))).await?;
+    assert_eq!(outcomes.iter().filter(|outcome| **outcome == QueueStart::Started).count(), 1, "{outcomes:?}");
+    assert_eq!(outcomes.iter().filter(|outcome| **outcome == QueueStart::NotQueued).count(), 7, "{outcomes:?}");
     assert_eq!(reload(store, &job).await?, Job { state: JobState::Accepted, ..job.clone() });
     assert!(store.queued_jobs(None, 10).await?.is_empty());
     assert_active_jobs(store, ANN, 1, 1).await?;

@@ -59,7 +59,7 @@ pub async fn file_numbers_have_no_gaps_under_concurrent_reservations(store: &imp
     reserved.sort_unstable();
     let expected: Vec<OutputFileName> = (1..=2 * LEASES).map(|number| OutputFileName { kind: patient, number }).collect();
     assert_eq!(reserved, expected);
-    assert_eq!(store.output_files(&job.id).await?.iter().map(|part| part.name).collect::<Vec<_>>(), expected);
+    assert_eq!(store.output_files(&job.id).await?.iter().map(|file| file.name).collect::<Vec<_>>(), expected);
     let mut other = lease(store, &job, 2, after(60)).await?;
     store.update_task(&mut other, TaskUpdate::ReserveFile(observation), after(120)).await?;
     assert_eq!(other.reserved_file, Some(OutputFileName { kind: observation, number: 1 }));
@@ -136,7 +136,7 @@ pub async fn an_update_whose_response_was_lost_is_not_applied_twice(store: &impl
         assert_eq!(lease, unanswered, "{record:?}");
     }
     assert_eq!(lease.reserved_file, Some(OutputFileName { kind: observation, number: 1 }));
-    let output_files: Vec<OutputFileName> = store.output_files(&job.id).await?.iter().map(|part| part.name).collect();
+    let output_files: Vec<OutputFileName> = store.output_files(&job.id).await?.iter().map(|file| file.name).collect();
     assert_eq!(output_files, [OutputFileName { kind: patient, number: 1 }]);
     assert_eq!(store.fragments(&job.id, 0..=0).await?.len(), 1);
     // A second reservation would have left a gap in the numbers.
@@ -157,32 +157,32 @@ pub async fn the_finalize_task_runs_again_after_each_merge_round(store: &impl Ta
     store.complete_task(&read, TaskCompletion::Done).await?;
 
     for round in 1..=2 {
-        let mut finish = lease(store, &job, 1, after(u64::from(round))).await?;
+        let mut finalize = lease(store, &job, 1, after(u64::from(round))).await?;
         let first = round * ROUND_TASKS;
-        let gather = |n| (first + n, Work::Merge(written.fragments.clone()));
-        store.update_task(&mut finish, TaskUpdate::AddTasks(vec![gather(0), gather(1)]), after(60)).await?;
+        let merge = |n| (first + n, Work::Merge(written.fragments.clone()));
+        store.update_task(&mut finalize, TaskUpdate::AddTasks(vec![merge(0), merge(1)]), after(60)).await?;
         assert_eq!(lease_refusal(store, &job, first, after(9)).await?, LeaseOutcome::Unavailable, "its round has not started");
-        let regrouped = store.complete_task(&finish, TaskCompletion::NextRound(next_round(2, round))).await?;
-        assert_eq!((regrouped.round, regrouped.open_tasks), (round, 2));
-        if let Ok(again) = store.complete_task(&finish, TaskCompletion::NextRound(next_round(2, round))).await {
-            assert_eq!(again, regrouped);
+        let new_round = store.complete_task(&finalize, TaskCompletion::NextRound(next_round(2, round))).await?;
+        assert_eq!((new_round.round, new_round.open_tasks), (round, 2));
+        if let Ok(again) = store.complete_task(&finalize, TaskCompletion::NextRound(next_round(2, round))).await {
+            assert_eq!(again, new_round);
         }
-        assert_eq!(reload(store, &job).await?, regrouped);
+        assert_eq!(reload(store, &job).await?, new_round);
         assert_eq!(lease_refusal(store, &job, 1, after(9)).await?, LeaseOutcome::Unavailable);
         for number in [first, first + 1] {
-            let mut gather = lease(store, &job, number, T0).await?;
-            assert_eq!(gather.work, Work::Merge(written.fragments.clone()));
-            let joined = Checkpoint { counters: Counters::default(), ..checkpoint(&gather, &[patient], 20) };
-            store.update_task(&mut gather, TaskUpdate::Checkpoint(joined), after(60)).await?;
-            store.complete_task(&gather, TaskCompletion::Done).await?;
+            let mut merge = lease(store, &job, number, T0).await?;
+            assert_eq!(merge.work, Work::Merge(written.fragments.clone()));
+            let merged = Checkpoint { counters: Counters::default(), ..checkpoint(&merge, &[patient], 20) };
+            store.update_task(&mut merge, TaskUpdate::Checkpoint(merged), after(60)).await?;
+            store.complete_task(&merge, TaskCompletion::Done).await?;
         }
         assert_eq!(lease_refusal(store, &job, first, after(1_000)).await?, LeaseOutcome::Obsolete);
         assert_eq!(store.fragments(&job.id, round..=round).await?.len(), 2);
     }
     assert_eq!(store.fragments(&job.id, 0..=0).await?, written.fragments);
-    let finish = lease(store, &job, 1, after(9)).await?;
-    assert_eq!((finish.attempt, finish.attempts_since_progress, finish.job.round), (3, 1, 2));
-    let done = store.complete_task(&finish, TaskCompletion::JobComplete(after(10))).await?;
+    let finalize = lease(store, &job, 1, after(9)).await?;
+    assert_eq!((finalize.attempt, finalize.attempts_since_progress, finalize.job.round), (3, 1, 2));
+    let done = store.complete_task(&finalize, TaskCompletion::JobComplete(after(10))).await?;
     assert_eq!((done.counters, done.ended_at), (written.counters, Some(after(10))));
     Ok(())
 }

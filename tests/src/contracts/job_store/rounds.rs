@@ -40,10 +40,10 @@ pub async fn a_round_runs_the_work_of_its_phase_and_may_reset_the_counters(store
         ),
     ];
     for (round, (work, next_round, counters)) in (1..).zip(rounds) {
-        let mut finish = lease(store, &job, 1, T0).await?;
+        let mut finalize = lease(store, &job, 1, T0).await?;
         let number = round * ROUND_TASKS;
-        store.update_task(&mut finish, TaskUpdate::AddTasks(vec![(number, work.clone())]), after(60)).await?;
-        let begun = store.complete_task(&finish, TaskCompletion::NextRound(next_round)).await?;
+        store.update_task(&mut finalize, TaskUpdate::AddTasks(vec![(number, work.clone())]), after(60)).await?;
+        let begun = store.complete_task(&finalize, TaskCompletion::NextRound(next_round)).await?;
         assert_eq!((begun.round, begun.round_tasks, begun.open_tasks), (round, 1, 1));
         assert_eq!(
             (begun.phase, begun.first_unmerged_round, begun.counters),
@@ -74,10 +74,10 @@ pub async fn the_work_of_a_task_can_be_read_after_it_closed(store: &impl TaskSto
         assert_eq!(store.task_work(&TaskId { job: job.id.clone(), task: number }).await?, Some(read_work(number)));
     }
     assert_eq!(store.task_work(&TaskId { job: job.id.clone(), task: 4 }).await?, None);
-    let named = sample_job(2)?;
+    let job_with_patients = sample_job(2)?;
     let plan = PlanInput { patients: vec!["p-1".into(), "p-2".into()] };
-    store.record_job(&named, &plan, &RecordConditions::default(), &Agent::service()).await?;
-    assert_eq!(store.task_work(&TaskId::plan(&named.id)).await?, Some(Work::Plan(plan)));
+    store.record_job(&job_with_patients, &plan, &RecordConditions::default(), &Agent::service()).await?;
+    assert_eq!(store.task_work(&TaskId::plan(&job_with_patients.id)).await?, Some(Work::Plan(plan)));
     Ok(())
 }
 
@@ -101,17 +101,17 @@ pub async fn dropping_all_output_files_frees_their_numbers(store: &impl TaskStor
         }
         store.complete_task(&read, TaskCompletion::Done).await?;
     }
-    let mut finish = lease(store, &job, 1, T0).await?;
-    let dropped = store.discard_output_files(&mut finish, after(90)).await?;
-    let named = |name: &str, count: u32| (1..=count).map(|number| (name.to_owned(), number)).collect::<Vec<_>>();
-    let mut said: Vec<_> = dropped.iter().map(|name| (name.kind.as_str().to_owned(), name.number)).collect();
-    said.sort();
-    assert_eq!(said, [named("Observation", 40), named("Patient", 71)].concat());
+    let mut finalize = lease(store, &job, 1, T0).await?;
+    let dropped = store.discard_output_files(&mut finalize, after(90)).await?;
+    let numbered = |name: &str, count: u32| (1..=count).map(|number| (name.to_owned(), number)).collect::<Vec<_>>();
+    let mut dropped_names: Vec<_> = dropped.iter().map(|name| (name.kind.as_str().to_owned(), name.number)).collect();
+    dropped_names.sort();
+    assert_eq!(dropped_names, [numbered("Observation", 40), numbered("Patient", 71)].concat());
     assert!(store.output_files(&job.id).await?.is_empty());
-    assert_eq!(finish.until, after(90));
+    assert_eq!(finalize.until, after(90));
     // The lease is still valid, and numbering starts at 1 again.
-    store.update_task(&mut finish, TaskUpdate::ReserveFile(kind("Patient")?), after(91)).await?;
-    assert_eq!(finish.reserved_file, Some(OutputFileName { kind: kind("Patient")?, number: 1 }));
+    store.update_task(&mut finalize, TaskUpdate::ReserveFile(kind("Patient")?), after(91)).await?;
+    assert_eq!(finalize.reserved_file, Some(OutputFileName { kind: kind("Patient")?, number: 1 }));
     Ok(())
 }
 

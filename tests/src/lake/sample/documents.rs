@@ -79,6 +79,7 @@ impl LakeBuilder {
     fn add_claim(&mut self, patient: &PatientProfile, visit: &VisitSummary, problems: &[String], cents: i64) {
         let id = self.random.uuid();
         let money = |cents: i64| object! { "value": decimal(cents, 2), "currency": "USD" };
+        // A contained resource: exports must neither extract it nor resolve `#coverage`.
         let coverage = object! {
             "resourceType": "Coverage",
             "id": "coverage",

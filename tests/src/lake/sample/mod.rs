@@ -276,11 +276,11 @@ fn code(system: &str, code: &str) -> Json {
 /// Builds a decimal with a fixed number of places: `decimal(110, 2)` is `1.10`.
 fn decimal(scaled: i64, places: u32) -> Json {
     let unit = 10_i64.pow(places);
-    let (whole, part) = (scaled / unit, (scaled % unit).abs());
+    let (whole, fraction) = (scaled / unit, (scaled % unit).abs());
     let sign = if scaled < 0 && whole == 0 { "-" } else { "" };
     Json::Raw(match places {
         0 => whole.to_string(),
-        _ => format!("{sign}{whole}.{part:0width$}", width = places as usize),
+        _ => format!("{sign}{whole}.{fraction:0width$}", width = places as usize),
     })
 }
 

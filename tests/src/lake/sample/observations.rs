@@ -61,7 +61,7 @@ impl LakeBuilder {
     fn add_blood_pressure(&mut self, patient: &PatientProfile, visit: &VisitSummary, nth: usize) {
         let systolic = 108 + self.random.below(42);
         let diastolic = 62 + self.random.below(30);
-        let part = |loinc: &str, words: &str, value: i64| {
+        let component = |loinc: &str, words: &str, value: i64| {
             object! {
                 "code": concept(LOINC, loinc, words),
                 "valueQuantity": quantity(decimal(value, 0), "mmHg", "mm[Hg]"),
@@ -74,9 +74,9 @@ impl LakeBuilder {
                 "dataAbsentReason": concept("http://terminology.hl7.org/CodeSystem/data-absent-reason", "error", "Error"),
             }
         } else {
-            part("8462-4", "Diastolic blood pressure", diastolic)
+            component("8462-4", "Diastolic blood pressure", diastolic)
         };
-        let components = list![part("8480-6", "Systolic blood pressure", systolic), lower];
+        let components = list![component("8480-6", "Systolic blood pressure", systolic), lower];
         let panel = concept(LOINC, "85354-9", "Blood pressure panel with all children optional");
         self.add_vital_sign(patient, visit, panel, ("component", components));
     }

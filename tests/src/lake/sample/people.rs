@@ -151,6 +151,7 @@ impl LakeBuilder {
             "family": patient.family,
             "given": patient.given.iter().map(|name| Json::from(*name)).collect::<Vec<_>>(),
         };
+        // A second name in another script.
         let romanised = (patient.language.0 == "ja")
             .then(|| object! { "use": "usual", "text": "Hinata Kuroishi", "family": "Kuroishi", "given": list!["Hinata"] });
         let mut names = vec![name];
