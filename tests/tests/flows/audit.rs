@@ -77,16 +77,20 @@ async fn verified_records(deployment: &impl Deployment) -> Result<Vec<Value>> {
 /// Summarizes a record in one line: action, outcome, agent, address, and the details of its entities. Job ids become letters.
 fn summarize(record: &Value, jobs: &[(&str, &str)]) -> String {
     let text = |value: &Value, path: &str| value.pointer(path).and_then(Value::as_str).map(str::to_owned);
-    let mut words = vec![text(record, "/subtype/1/code"), text(record, "/outcome"), text(record, "/outcomeDesc")];
-    words.push(text(record, "/agent/0/who/identifier/value").or_else(|| text(record, "/agent/0/who/display")));
-    words.push(text(record, "/agent/0/network/address"));
+    let mut summary_parts = vec![text(record, "/subtype/1/code"), text(record, "/outcome"), text(record, "/outcomeDesc")];
+    summary_parts.push(text(record, "/agent/0/who/identifier/value").or_else(|| text(record, "/agent/0/who/display")));
+    summary_parts.push(text(record, "/agent/0/network/address"));
     for entity in record.get("entity").and_then(Value::as_array).into_iter().flatten() {
-        words.push(text(entity, "/what/identifier/value"));
+        summary_parts.push(text(entity, "/what/identifier/value"));
         for detail in entity.get("detail").and_then(Value::as_array).into_iter().flatten() {
-            words.push(Some(format!("{}={}", text(detail, "/type").unwrap_or_default(), text(detail, "/valueString").unwrap_or_default())));
+            summary_parts.push(Some(format!(
+                "{}={}",
+                text(detail, "/type").unwrap_or_default(),
+                text(detail, "/valueString").unwrap_or_default()
+            )));
         }
     }
-    let summary = words.into_iter().flatten().collect::<Vec<_>>().join(" ");
+    let summary = summary_parts.into_iter().flatten().collect::<Vec<_>>().join(" ");
     jobs.iter().fold(summary, |summary, (id, letter)| summary.replace(id, letter))
 }
 
@@ -143,14 +147,14 @@ async fn check_lifecycle_records<S: Deployment>(service: &ServiceProcess<S>, age
     expected.extend(completed.files.iter().map(|(name, bytes)| format!("download 0 {me} A {owner} {name} size-bytes={}", bytes.len())));
 
     let probed = if S::HAS_GATEWAY { first_export.clone() } else { format!("/_operations/export/{}", "0".repeat(32)) };
-    let probe = service.send(&TestRequest::new("GET", &probed).from_identity(BEN)).await?;
+    let probe = service.send(&TestRequest::new("GET", &probed).with_identity(BEN)).await?;
     expected.push(format!("poll {} {other} {}", error_summary(&probe)?, if S::HAS_GATEWAY { "A" } else { job_id(&probed) }));
     let absent = service.request("GET", &(first_export.replace("/export/", "/files/") + "/Patient-9.ndjson")).await?;
     expected.push(format!("download {} {me} A Patient-9.ndjson", error_summary(&absent)?));
     assert_eq!(service.request("DELETE", &second_export).await?.status, 202);
     expected.push(format!("cancel 0 {me} B {owner}"));
-    let again = service.request("DELETE", &second_export).await?;
-    expected.push(format!("cancel {} {me} B", error_summary(&again)?));
+    let second_cancellation = service.request("DELETE", &second_export).await?;
+    expected.push(format!("cancel {} {me} B", error_summary(&second_cancellation)?));
 
     let third_export = status_of(&service.request("GET", "/$export?_container=place-1").await?)?;
     expected.push(format!("kick-off 0 {me} C {owner} level=system parameters=_container container=place-1"));
@@ -285,14 +289,14 @@ fn a_request_that_cannot_be_recorded_gets_no_data() -> Result<()> {
             assert_eq!(service.send(&TestRequest::new("GET", path).with_bearer_token(&token)).await?.status, normally);
             for fault in [Fault::FailBefore, Fault::FailAfter] {
                 let faults = FaultInjector::new(move |call| if call.name == "audit.add_record" { fault } else { Fault::None });
-                let failing = ServiceProcess::with_faults(&deployment, &clock, settings.clone(), faults);
+                let failing = ServiceProcess::start_with_faults(&deployment, &clock, settings.clone(), faults);
                 let response = failing.send(&TestRequest::new("GET", path).with_bearer_token(&token)).await?;
                 assert_eq!((response.status, response.header("location")), (503, None), "{path}");
                 assert_eq!(response.outcome()?.1, "transient");
             }
         }
         let faults = FaultInjector::new(|call| if call.name == "audit.add_record" { Fault::FailBefore } else { Fault::None });
-        let response = ServiceProcess::with_faults(&deployment, &clock, settings, faults).request_token(&lab, "system/*.rs").await?;
+        let response = ServiceProcess::start_with_faults(&deployment, &clock, settings, faults).request_token(&lab, "system/*.rs").await?;
         assert_eq!((response.status, response.json()?.get("access_token")), (503, None));
         Ok(())
     }
@@ -322,16 +326,16 @@ async fn check_sealed_once(deployment: &impl Deployment, names: &BTreeSet<String
     for record in verified_records(deployment).await? {
         *times.entry(record.get("id").and_then(Value::as_str).unwrap_or_default().to_owned()).or_default() += 1;
     }
-    let wrong: Vec<_> = names.iter().filter(|name| times.get(*name) != Some(&1)).collect();
+    let failures: Vec<_> = names.iter().filter(|name| times.get(*name) != Some(&1)).collect();
     let left = deployment.job_store().unsealed(headrace_core::vocab::clock::Millis(u64::MAX / 1_000), 1).await?;
-    if wrong.is_empty() && times.len() == names.len() && left.is_empty() {
+    if failures.is_empty() && times.len() == names.len() && left.is_empty() {
         return Ok(());
     }
     Err(format!(
         "{} of {} records are sealed, {} of them not exactly once, and {} are unsealed",
         times.len(),
         names.len(),
-        wrong.len(),
+        failures.len(),
         left.len()
     )
     .into())
@@ -342,7 +346,7 @@ async fn seal_with_fault<S: Deployment>(deployment: S, number: usize, fault: Fau
     let clock = ManualClock::default();
     let names = add_many_records(&deployment, &clock).await?;
     let faults = FaultInjector::at_call(number, fault);
-    let service = ServiceProcess::with_faults(&deployment, &clock, DeploymentSettings::default(), faults.clone());
+    let service = ServiceProcess::start_with_faults(&deployment, &clock, DeploymentSettings::default(), faults.clone());
     // The faulty run may fail. Only the sealed records matter.
     match faults.until_crash(service.reap()).await {
         None => assert!(matches!(fault, Fault::CrashBefore | Fault::CrashAfter)),
@@ -379,7 +383,7 @@ fn sealing_neither_loses_nor_duplicates_records_if_any_call_fails() -> Result<()
                 },
             )?;
         assert_eq!(names.iter().filter(|name| **name == "audit files.write").count(), 2, "{names:?}");
-        let wrong = run_cases(names.len() * FAULTS.len(), |index| {
+        let failures = run_cases(names.len() * FAULTS.len(), |index| {
             let (number, fault) = (index / FAULTS.len() + 1, FAULTS[index % FAULTS.len()]);
             run(async || {
                 if is_on_aws {
@@ -389,7 +393,7 @@ fn sealing_neither_loses_nor_duplicates_records_if_any_call_fails() -> Result<()
                 }
             })
         })?;
-        assert!(wrong.is_empty(), "of {names:?}:\n{}", wrong.join("\n"));
+        assert!(failures.is_empty(), "of {names:?}:\n{}", failures.join("\n"));
     }
     Ok(())
 }
@@ -398,13 +402,13 @@ fn sealing_neither_loses_nor_duplicates_records_if_any_call_fails() -> Result<()
 #[test]
 fn two_concurrent_reapers_seal_every_record_once() -> Result<()> {
     let names = run(async || seal_call_names(local_deployment().await?).await)?;
-    let wrong = run_cases(names.len() * 2, |index| {
+    let failures = run_cases(names.len() * 2, |index| {
         run(async || {
             let (number, fault) = (index / 2 + 1, [Fault::PauseBefore, Fault::PauseAfter][index % 2]);
             let (deployment, clock) = (local_deployment().await?, ManualClock::default());
             let mut names = add_many_records(&deployment, &clock).await?;
             let faults = FaultInjector::at_call(number, fault);
-            let slow = ServiceProcess::with_faults(&deployment, &clock, DeploymentSettings::default(), faults.clone());
+            let slow = ServiceProcess::start_with_faults(&deployment, &clock, DeploymentSettings::default(), faults.clone());
             let mut work = Box::pin(slow.reap());
             let paused = tokio::select! {
                 biased;
@@ -422,7 +426,7 @@ fn two_concurrent_reapers_seal_every_record_once() -> Result<()> {
             check_sealed_once(&deployment, &names).await.map_err(|error| format!("{fault:?} at call {number}: {error}").into())
         })
     })?;
-    assert!(wrong.is_empty(), "of {names:?}:\n{}", wrong.join("\n"));
+    assert!(failures.is_empty(), "of {names:?}:\n{}", failures.join("\n"));
     Ok(())
 }
 
@@ -471,12 +475,12 @@ fn every_action_is_recorded_once_if_the_process_crashes_at_any_call() -> Result<
         assert_eq!(action_counts(&deployment).await?, BTreeMap::from(expected));
         Ok(service.faults.call_names())
     })?;
-    let wrong = run_cases(names.len(), |index| {
+    let failures = run_cases(names.len(), |index| {
         run(async || {
             set_next_job_number(1);
             let (deployment, clock) = (local_deployment().await?, ManualClock::default());
             let faults = FaultInjector::at_call(index + 1, Fault::CrashAfter);
-            let service = ServiceProcess::with_faults(&deployment, &clock, DeploymentSettings::default(), faults.clone());
+            let service = ServiceProcess::start_with_faults(&deployment, &clock, DeploymentSettings::default(), faults.clone());
             if let Some(ended) = faults.until_crash(run_or_continue(&service)).await {
                 return Err(format!("the process did not crash: {ended:?}").into());
             }
@@ -489,7 +493,7 @@ fn every_action_is_recorded_once_if_the_process_crashes_at_any_call() -> Result<
             if once && is_downloaded && actions.len() == 4 { Ok(()) } else { Err(format!("{}: {actions:?}", names[index]).into()) }
         })
     })?;
-    assert!(wrong.is_empty(), "of {} calls:\n{}", names.len(), wrong.join("\n"));
+    assert!(failures.is_empty(), "of {} calls:\n{}", names.len(), failures.join("\n"));
     Ok(())
 }
 
@@ -497,7 +501,7 @@ fn every_action_is_recorded_once_if_the_process_crashes_at_any_call() -> Result<
 async fn reap_without_files(deployment: &LocalDeployment) -> Result<()> {
     let clock = ManualClock::default();
     let faults = FaultInjector::new(|call| if call.name.starts_with("audit files.") { Fault::FailBefore } else { Fault::None });
-    let service = ServiceProcess::with_faults(deployment, &clock, DeploymentSettings::default(), faults);
+    let service = ServiceProcess::start_with_faults(deployment, &clock, DeploymentSettings::default(), faults);
     let status = service.kick_off("").await?;
     service.complete(&status).await?;
     let reaped = service.reap_after(25 * 60 * REAPER_INTERVAL).await?;

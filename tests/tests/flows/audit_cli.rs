@@ -183,9 +183,9 @@ fn check_tampering(state: &AuditedState) -> Result<()> {
     assert_eq!(state.verify(true)?.0, Some(0), "the files are restored");
 
     // Only the job table reveals that the last records were cut off.
-    let kept = std::fs::read_to_string(last)?;
-    let (_, last_line) = kept.trim_end().rsplit_once('\n').map_or(("", kept.as_str()), |(rest, last_line)| (rest, last_line));
-    match kept.strip_suffix(&format!("{}\n", last_line.trim_end())).unwrap_or_default() {
+    let original = std::fs::read_to_string(last)?;
+    let (_, last_line) = original.trim_end().rsplit_once('\n').map_or(("", original.as_str()), |(rest, last_line)| (rest, last_line));
+    match original.strip_suffix(&format!("{}\n", last_line.trim_end())).unwrap_or_default() {
         "" => std::fs::remove_file(last)?,
         rest => std::fs::write(last, rest)?,
     }
@@ -193,7 +193,7 @@ fn check_tampering(state: &AuditedState) -> Result<()> {
     assert!(code == Some(0) && text.contains("the end of the chain was not verified"), "{text}");
     let (code, text) = state.verify(true)?;
     assert!(code == Some(EXIT_BROKEN) && text.contains("the last records are missing"), "{text}");
-    std::fs::write(last, kept)?;
+    std::fs::write(last, original)?;
     assert_eq!(state.verify(true)?.0, Some(0));
 
     #[cfg(unix)]

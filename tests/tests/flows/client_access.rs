@@ -56,14 +56,14 @@ fn a_client_with_a_new_key_pair_downloads_the_files_that_its_scopes_allow() -> R
     let is_laboratory = |line: &Value| line["category"][0]["coding"][0]["code"] == "laboratory";
     let all = count_by_type(&lake::sample_lake_dir())?;
     for (alg, key) in &keys {
-        let exported = out(&format!("out-{alg}"));
-        let output = export(&server, &exported, alg, key)??;
+        let out_folder = out(&format!("out-{alg}"));
+        let output = export(&server, &out_folder, alg, key)??;
         assert!(output.contains("resources of 2 types"), "{output}");
-        let found = count_by_type(&exported)?;
-        assert_eq!(found.keys().collect::<Vec<_>>(), ["Observation", "Patient"]);
-        assert_eq!(found["Patient"], all["Patient"]);
-        assert!(found["Observation"] > 0 && found["Observation"] < all["Observation"]);
-        let observations = std::fs::read_to_string(exported.join("Observation-1.ndjson"))?;
+        let counts = count_by_type(&out_folder)?;
+        assert_eq!(counts.keys().collect::<Vec<_>>(), ["Observation", "Patient"]);
+        assert_eq!(counts["Patient"], all["Patient"]);
+        assert!(counts["Observation"] > 0 && counts["Observation"] < all["Observation"]);
+        let observations = std::fs::read_to_string(out_folder.join("Observation-1.ndjson"))?;
         for line in observations.lines() {
             assert!(is_laboratory(&serde_json::from_str(line)?), "{line}");
         }
@@ -127,10 +127,10 @@ fn tokens_of_the_previous_signing_key_stay_valid_after_a_rotation() -> Result<()
         };
         assert_eq!(keys(&["list"])?.lines().count(), 1);
         keys(&["rotate", "--alg", "RS384"])?;
-        let listed = keys(&["list"])?;
-        let [newest, older] = listed.lines().collect::<Vec<_>>()[..] else { return Err(listed.into()) };
-        assert!(newest.contains("RS384") && newest.contains("signs"), "{listed}");
-        assert!(older.contains("ES384") && older.ends_with("older"), "{listed}");
+        let key_list = keys(&["list"])?;
+        let [newest, older] = key_list.lines().collect::<Vec<_>>()[..] else { return Err(key_list.into()) };
+        assert!(newest.contains("RS384") && newest.contains("signs"), "{key_list}");
+        assert!(older.contains("ES384") && older.ends_with("older"), "{key_list}");
         server.kill()?;
         let server = Server::start(&lake::sample_lake_dir(), &cli.state(), &["--port", &port])?;
         let mut kicked_off = try_kick_off(&first_key_client, &server).await;

@@ -80,13 +80,13 @@ fn a_client_is_added_shown_disabled_rotated_and_removed() -> Result<()> {
     for words in ["lab", "https://fhir.example.org/r4/token", "system/Patient.rs", "headrace clients rotate"] {
         assert!(added.contains(words), "{words}: {added}");
     }
-    let again = cli.run(&add)?.unwrap_err();
-    assert!(again.contains("`lab` is already registered"), "{again}");
+    let repeated = cli.run(&add)?.unwrap_err();
+    assert!(repeated.contains("`lab` is already registered"), "{repeated}");
     let random = cli.run(&["add", "--scope", "system/*.read", "--jwks-url", "https://study.example/jwks.json"])??;
-    let listed = cli.list()?;
-    assert_eq!(listed.len(), 2);
-    let other = listed.iter().filter_map(|client| client["id"].as_str()).find(|id| *id != "lab").ok_or("no generated client id")?;
-    assert!(other.len() == 32 && random.contains(other), "{random}");
+    let clients = cli.list()?;
+    assert_eq!(clients.len(), 2);
+    let generated_id = clients.iter().filter_map(|client| client["id"].as_str()).find(|id| *id != "lab").ok_or("no generated client id")?;
+    assert!(generated_id.len() == 32 && random.contains(generated_id), "{random}");
 
     let lab = cli.show("lab")?;
     assert_eq!(lab["keys"]["jwks"].as_str().ok_or("no keys")?, std::fs::read_to_string(&first)?);
@@ -162,8 +162,8 @@ fn a_new_key_pair_has_restrictive_file_modes_and_overwrites_nothing() -> Result<
         assert_eq!(std::fs::metadata(file)?.permissions().mode() & 0o777, mode, "{}", file.display());
     }
     let before = std::fs::read_to_string(&private)?;
-    let again = cli.run(&["keygen", "--out", text(&key)?])?.unwrap_err();
-    assert!(again.contains("never replaced"), "{again}");
+    let repeated = cli.run(&["keygen", "--out", text(&key)?])?.unwrap_err();
+    assert!(repeated.contains("never replaced"), "{repeated}");
     assert_eq!(std::fs::read_to_string(&private)?, before);
     Ok(())
 }
@@ -226,9 +226,9 @@ fn clients_can_be_managed_while_a_server_uses_the_same_state() -> Result<()> {
         let mut expected: Vec<String> =
             ["a", "b", "c"].iter().flat_map(|prefix| (0..6).map(move |number| format!("{prefix}-{number}"))).collect();
         expected.push(CONTENDED_CLIENT.to_owned());
-        let listed = cli.list()?;
-        assert_eq!(listed.iter().filter_map(|client| client["id"].as_str()).collect::<Vec<_>>(), expected);
-        assert!(listed.iter().all(|client| client["is_disabled"] == false || client["id"] == CONTENDED_CLIENT));
+        let clients = cli.list()?;
+        assert_eq!(clients.iter().filter_map(|client| client["id"].as_str()).collect::<Vec<_>>(), expected);
+        assert!(clients.iter().all(|client| client["is_disabled"] == false || client["id"] == CONTENDED_CLIENT));
         let server = Server::start(&lake::sample_lake_dir(), &cli.state(), &["--access", "none"])?;
         assert_eq!(client.wait_for_manifest(&server.rebase(&status)?, |_| {}).await?.output.len(), 15);
         Ok(())
@@ -259,8 +259,9 @@ fn a_state_folder_opened_twice_in_one_process_keeps_its_locks_against_other_proc
         let state = StateFolder::open(&cli.state()).await?;
         drop(StateFolder::open(&cli.state()).await?);
         cli.run(&["add", "one", "--scope", "system/*.rs", "--jwks", text(&public)?])??;
-        let one = state.jobs.client(&Caller("one".to_owned())).await?.ok_or("a client that another process registered is not visible")?;
-        assert!(state.jobs.put_client(&Client { id: Caller("two".to_owned()), ..one }, None).await?);
+        let first_client =
+            state.jobs.client(&Caller("one".to_owned())).await?.ok_or("a client that another process registered is not visible")?;
+        assert!(state.jobs.put_client(&Client { id: Caller("two".to_owned()), ..first_client }, None).await?);
         assert_eq!(cli.list()?.len(), 2);
         Ok(())
     })

@@ -23,7 +23,8 @@ async fn check_whole_export<S: Deployment>(deployment: &S, dir: &Path) -> Result
     assert!(completed.manifest.error.is_empty(), "{:?}", completed.manifest.error);
     let counts: std::collections::BTreeMap<_, _> =
         completed.manifest.output.iter().map(|entry| (entry.kind.clone(), entry.count as u64)).collect();
-    let expected: std::collections::BTreeMap<_, _> = lake::count(dir)?.into_iter().map(|(kind, tally)| (kind, tally.lines)).collect();
+    let expected: std::collections::BTreeMap<_, _> =
+        lake::count(dir)?.into_iter().map(|(resource_type, counts_of_type)| (resource_type, counts_of_type.lines)).collect();
     assert_eq!(counts, expected);
     assert!(completed.file_counts_by_type().values().all(|files| *files == 1), "{:?}", completed.file_counts_by_type());
     Ok(completed)
@@ -94,9 +95,9 @@ fn type_and_since_select_the_same_lines_as_the_oracle() -> Result<()> {
 
 /// Checks that every file except the last of its type ends as soon as it reaches the size limit.
 fn check_file_sizes(completed: &CompletedExport, limit: usize) -> Result<()> {
-    for (kind, count) in completed.file_counts_by_type() {
+    for (resource_type, count) in completed.file_counts_by_type() {
         for number in 1..=count {
-            let name = format!("{kind}-{number}.ndjson");
+            let name = format!("{resource_type}-{number}.ndjson");
             let file = completed.files.get(&name).ok_or_else(|| format!("{name} is missing"))?;
             let last_line = file.split_inclusive(|byte| *byte == b'\n').next_back().map_or(0, <[u8]>::len);
             assert!(file.len() - last_line < limit, "{name} continues after it reached {limit} bytes");

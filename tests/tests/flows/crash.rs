@@ -86,7 +86,7 @@ async fn run_with_crash(case: &Case, number: usize, fault: Fault) -> Result<Comp
     set_next_job_number(1);
     let (deployment, clock) = (deployment_with(&case.lake).await?, ManualClock::default());
     let faults = FaultInjector::at_call(number, fault);
-    let service = ServiceProcess::with_faults(&deployment, &clock, case.settings.clone(), faults.clone());
+    let service = ServiceProcess::start_with_faults(&deployment, &clock, case.settings.clone(), faults.clone());
     match faults.until_crash(run_lifecycle(&service, case)).await {
         Some(Ok(())) => return Err("the process did not crash".into()),
         Some(Err(error)) => return Err(error),
@@ -168,11 +168,11 @@ fn settings(versions: LakeVersions) -> DeploymentSettings {
 fn check_crash_at_every_call(case: &Case, names: &[&'static str], expected: &CompletedExport) -> Result<()> {
     let next = AtomicUsize::new(0);
     let work = || -> Result<Vec<String>> {
-        let mut wrong = Vec::new();
+        let mut failures = Vec::new();
         loop {
             let index = next.fetch_add(1, Ordering::SeqCst);
             let (number, fault) = if index == 0 { (1, Fault::CrashBefore) } else { (index, Fault::CrashAfter) };
-            let Some(name) = names.get(number - 1) else { return Ok(wrong) };
+            let Some(name) = names.get(number - 1) else { return Ok(failures) };
             let difference = match run(async || run_with_crash(case, number, fault).await) {
                 Ok(completed) if completed.files != expected.files => format!("different files: {:?}", completed.manifest),
                 Ok(completed)
@@ -183,15 +183,15 @@ fn check_crash_at_every_call(case: &Case, names: &[&'static str], expected: &Com
                 Ok(_) => continue,
                 Err(error) => error.to_string(),
             };
-            wrong.push(format!("{fault:?} call {number}, {name}: {difference}"));
+            failures.push(format!("{fault:?} call {number}, {name}: {difference}"));
         }
     };
-    let wrong = std::thread::scope(|scope| {
+    let failures = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..4).map(|_| scope.spawn(work)).collect();
         threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect::<Result<Vec<_>>>()
     })?;
-    let wrong = wrong.concat();
+    let failures = failures.concat();
     assert!(next.into_inner() > names.len(), "a crash at each of {} calls", names.len());
-    assert!(wrong.is_empty(), "of {} calls:\n{}", names.len(), wrong.join("\n"));
+    assert!(failures.is_empty(), "of {} calls:\n{}", names.len(), failures.join("\n"));
     Ok(())
 }

@@ -160,7 +160,7 @@ fn repeated_work_of_a_de_identified_export_writes_the_same_bytes() -> Result<()>
             commits += usize::from(is_commit);
             if is_commit && commits % 19 == 1 { Fault::FailAfter } else { Fault::None }
         });
-        let service = ServiceProcess::with_faults(&deployment, &ManualClock::default(), small_file_settings(), faults);
+        let service = ServiceProcess::start_with_faults(&deployment, &ManualClock::default(), small_file_settings(), faults);
         let trees = trees(&export(&service, EVERYTHING).await?)?;
         let ids: BTreeSet<(&str, &str)> = trees.iter().map(|tree| (text(tree, "/resourceType"), text(tree, "/id"))).collect();
         assert_eq!((ids.len(), trees.len()), (420, 420), "each resource is exported once");
@@ -393,13 +393,13 @@ fn check_safe_harbor_sample(dir: &Path, min_texts: usize) -> Result<()> {
         // The sample keeps the texts of organizations, which repeat ids and the addresses of practitioners.
         let (organizations, others): (Vec<Value>, Vec<Value>) =
             before.into_iter().partition(|tree| text(tree, "/resourceType") == "Organization");
-        let mut kept = BTreeSet::new();
-        organizations.iter().for_each(|tree| strings_below(tree, &[], true, &mut kept));
+        let mut kept_texts = BTreeSet::new();
+        organizations.iter().for_each(|tree| strings_below(tree, &[], true, &mut kept_texts));
         // The safe-harbor method keeps states, and the system of an identifier identifies nobody.
-        others.iter().for_each(|tree| strings_below(tree, &["state", "system"], false, &mut kept));
-        let kept = kept.into_iter().collect::<Vec<_>>().join("\n");
+        others.iter().for_each(|tree| strings_below(tree, &["state", "system"], false, &mut kept_texts));
+        let kept_texts = kept_texts.into_iter().collect::<Vec<_>>().join("\n");
         let all: Vec<String> = identifying_texts(&others).into_iter().collect();
-        let allowed = occurring_texts(&all, kept.as_bytes())?;
+        let allowed = occurring_texts(&all, kept_texts.as_bytes())?;
         // A shifted date can equal the birth date of somebody else.
         let must_be_removed = |text: &&String| !allowed.contains(text.as_str()) && day(text).is_none();
         let identifying: Vec<String> = all.iter().filter(must_be_removed).cloned().collect();

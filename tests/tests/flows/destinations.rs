@@ -95,7 +95,7 @@ async fn check_cleanup<S: Deployment>(deployment: S) -> Result<()> {
             commits += usize::from(call.name == "writer.commit fragment");
             if commits == number { Fault::CrashAfter } else { Fault::None }
         });
-        let dying = ServiceProcess::with_faults(&deployment, &clock, seed::settings(), faults.clone());
+        let dying = ServiceProcess::start_with_faults(&deployment, &clock, seed::settings(), faults.clone());
         // A local queue was lost with the crashed process, so the tasks must be announced again.
         dying.reap_after(2 * REAPER_INTERVAL).await?;
         assert!(faults.until_crash(dying.deliver_all()).await.is_none(), "the worker crashed");

@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 /// Requests one page of the list.
 async fn list<S: Deployment>(service: &ServiceProcess<S>, caller: &str, query: &str) -> Result<TestResponse> {
-    service.send(&TestRequest::new("GET", format!("/_operations/export{query}")).from_identity(caller)).await
+    service.send(&TestRequest::new("GET", format!("/_operations/export{query}")).with_identity(caller)).await
 }
 
 /// Page of the list, as a client parses it.
@@ -75,7 +75,7 @@ async fn pages<S: Deployment>(service: &ServiceProcess<S>, caller: &str, query: 
 /// Kicks off a system export one second after the previous one.
 async fn kick_off<S: Deployment>(service: &ServiceProcess<S>, caller: &str) -> Result<()> {
     service.clock.advance(Duration::from_secs(1));
-    assert_eq!(service.send(&TestRequest::new("GET", "/$export").from_identity(caller)).await?.status, 202);
+    assert_eq!(service.send(&TestRequest::new("GET", "/$export").with_identity(caller)).await?.status, 202);
     Ok(())
 }
 

@@ -27,14 +27,14 @@ fn expected_lines() -> Vec<Vec<u8>> {
 pub(crate) fn run_cases(count: usize, case: impl Fn(usize) -> Result<()> + Sync) -> Result<Vec<String>> {
     let next = AtomicUsize::new(0);
     let work = || {
-        let mut wrong = Vec::new();
+        let mut failures = Vec::new();
         loop {
             let index = next.fetch_add(1, Ordering::SeqCst);
             if index >= count {
-                return wrong;
+                return failures;
             }
             if let Err(error) = case(index) {
-                wrong.push(format!("case {index}: {error}"));
+                failures.push(format!("case {index}: {error}"));
             }
         }
     };
@@ -118,7 +118,7 @@ async fn call_counts() -> Result<(usize, usize)> {
 async fn paused_export(number: usize) -> Result<(Arc<ServiceProcess<LocalDeployment>>, String, Work, PausedCalls)> {
     set_next_job_number(1);
     let faults = FaultInjector::at_call(number, Fault::PauseAfter);
-    let service = ServiceProcess::with_faults(&seeded_deployment().await?, &ManualClock::default(), seed::settings(), faults.clone());
+    let service = ServiceProcess::start_with_faults(&seeded_deployment().await?, &ManualClock::default(), seed::settings(), faults.clone());
     let status = service.kick_off("").await?;
     let worker = Arc::clone(&service);
     let work: Work = Box::pin(async move { worker.deliver_all().await });
@@ -132,75 +132,85 @@ async fn paused_export(number: usize) -> Result<(Arc<ServiceProcess<LocalDeploym
 #[test]
 fn p10_a_worker_that_resumes_after_a_cancellation_leaves_no_files() -> Result<()> {
     let (kick_off, calls) = run(async || call_counts().await)?;
-    let wrong = run_cases(calls - kick_off, |index| {
+    let failures = run_cases(calls - kick_off, |index| {
         run(async || {
             let number = kick_off + 1 + index;
             let (service, status, work, paused_calls) = paused_export(number).await?;
-            let other = ServiceProcess::start(&service.deployment, &service.clock, seed::settings());
-            let is_complete = other.request("GET", &status).await?.status == 200;
-            let cancelled = other.request("DELETE", &status).await?.status;
+            let other_process = ServiceProcess::start(&service.deployment, &service.clock, seed::settings());
+            let is_complete = other_process.request("GET", &status).await?.status == 200;
+            let cancelled = other_process.request("DELETE", &status).await?.status;
             resume(&service.faults, work, &paused_calls).await?;
-            let again = [other.request("GET", &status).await?.status, other.request("DELETE", &status).await?.status];
+            let after_cancellation =
+                [other_process.request("GET", &status).await?.status, other_process.request("DELETE", &status).await?.status];
             let file = status.replace("export", "files") + "/Patient-1.ndjson";
-            let file = other.request("GET", &file).await?.status;
-            other.reap_after(3 * REAPER_INTERVAL).await?;
-            other.deliver_all().await?;
-            let left = other.stored_files(&status).await?;
-            let later = other.reap_after(3 * REAPER_INTERVAL).await?;
-            if cancelled != 202 || again != [404, 404] || file != 404 || !left.is_empty() || later != Default::default() {
-                return Err(format!("{number} {is_complete}: {cancelled} {again:?} {file} {:?} {later:?}", left.keys()).into());
+            let file = other_process.request("GET", &file).await?.status;
+            other_process.reap_after(3 * REAPER_INTERVAL).await?;
+            other_process.deliver_all().await?;
+            let remaining_files = other_process.stored_files(&status).await?;
+            let later_run = other_process.reap_after(3 * REAPER_INTERVAL).await?;
+            if cancelled != 202
+                || after_cancellation != [404, 404]
+                || file != 404
+                || !remaining_files.is_empty()
+                || later_run != Default::default()
+            {
+                return Err(format!(
+                    "{number} {is_complete}: {cancelled} {after_cancellation:?} {file} {:?} {later_run:?}",
+                    remaining_files.keys()
+                )
+                .into());
             }
             Ok(())
         })
     })?;
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
     Ok(())
 }
 
 #[test]
 fn p4_a_worker_that_resumes_after_its_job_completed_changes_nothing() -> Result<()> {
     let (kick_off, calls) = run(async || call_counts().await)?;
-    let wrong = run_cases(calls - kick_off, |index| {
+    let failures = run_cases(calls - kick_off, |index| {
         run(async || {
             let number = kick_off + 1 + index;
             let (service, status, work, paused_calls) = paused_export(number).await?;
-            let other = ServiceProcess::start(&service.deployment, &service.clock, seed::settings());
+            let other_process = ServiceProcess::start(&service.deployment, &service.clock, seed::settings());
             // In every other case, the worker resumes only after the cleanup that follows completion.
-            let completed = other.complete(&status).await?;
+            let completed = other_process.complete(&status).await?;
             if completed.sorted_lines() != expected_lines() {
                 return Err(format!("{number}: different lines").into());
             }
             let is_cleaned_up_first = index % 2 == 1;
             if is_cleaned_up_first {
-                other.reap_after(3 * REAPER_INTERVAL).await?;
+                other_process.reap_after(3 * REAPER_INTERVAL).await?;
             }
-            let items = other.deployment.job_table_items().await?;
+            let items = other_process.deployment.job_table_items().await?;
             resume(&service.faults, work, &paused_calls).await?;
-            if other.deployment.job_table_items().await? != items {
+            if other_process.deployment.job_table_items().await? != items {
                 return Err(format!("{number}: the table has changed").into());
             }
-            let response = other.request("GET", &status).await?;
+            let response = other_process.request("GET", &status).await?;
             if !is_cleaned_up_first {
-                other.reap_after(3 * REAPER_INTERVAL).await?;
-                if other.download_export(&status, &response).await? != completed {
+                other_process.reap_after(3 * REAPER_INTERVAL).await?;
+                if other_process.download_export(&status, &response).await? != completed {
                     return Err(format!("{number}: a different export").into());
                 }
             }
             for (name, bytes) in &completed.files {
-                if other.stored_files(&status).await?.get(name) != Some(bytes) {
+                if other_process.stored_files(&status).await?.get(name) != Some(bytes) {
                     return Err(format!("{number}: {name} has changed").into());
                 }
             }
             // The end of the retention period deletes everything that is left.
-            other.reap_after(25 * 60 * REAPER_INTERVAL).await?;
-            let left = other.stored_files(&status).await?;
-            if !left.is_empty() || other.request("GET", &status).await?.status != 404 {
-                return Err(format!("{number}: {:?} outlive the retention", left.keys()).into());
+            other_process.reap_after(25 * 60 * REAPER_INTERVAL).await?;
+            let remaining_files = other_process.stored_files(&status).await?;
+            if !remaining_files.is_empty() || other_process.request("GET", &status).await?.status != 404 {
+                return Err(format!("{number}: {:?} outlive the retention", remaining_files.keys()).into());
             }
             Ok(())
         })
     })?;
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
     Ok(())
 }
 
@@ -246,7 +256,7 @@ async fn export_under_random_faults<S: Deployment>(deployment: &S, seed: u64, fa
     let clock = ManualClock::default();
     let client = ServiceProcess::start(deployment, &clock, seed::settings());
     let status = client.kick_off("").await?;
-    let service = ServiceProcess::with_faults(deployment, &clock, seed::settings(), faults.clone());
+    let service = ServiceProcess::start_with_faults(deployment, &clock, seed::settings(), faults.clone());
     let mut pending_messages: Vec<SqsMessage> = Vec::new();
     let mut paused_work: Vec<(Work, PausedCalls)> = Vec::new();
     let mut steps = 0;
@@ -316,11 +326,11 @@ async fn export_under_random_faults<S: Deployment>(deployment: &S, seed: u64, fa
             Ok(FinalState::Complete)
         }
         500 if response.outcome()?.0 == "error" => {
-            let left = client.stored_files(&status).await?;
-            if left.is_empty() {
+            let remaining_files = client.stored_files(&status).await?;
+            if remaining_files.is_empty() {
                 Ok(FinalState::Failed)
             } else {
-                Err(format!("seed {seed}: the failed export left {:?}", left.keys()).into())
+                Err(format!("seed {seed}: the failed export left {:?}", remaining_files.keys()).into())
             }
         }
         _ => Err(format!("seed {seed}: {response:?}").into()),
@@ -335,26 +345,26 @@ fn p2_an_export_under_random_faults_is_exact_or_fails_with_a_reason() -> Result<
     let failed = AtomicUsize::new(0);
     // Up to one call in seven has a fault.
     let fault_rates = [5, 15, 45];
-    let wrong = run_cases(EXPORTS, |index| {
+    let failures = run_cases(EXPORTS, |index| {
         let fault_rate = fault_rates[index % fault_rates.len()];
         let state = run(async || export_under_random_faults(&seeded_deployment().await?, index as u64, fault_rate).await)?;
         failed.fetch_add(usize::from(state == FinalState::Failed), Ordering::SeqCst);
         Ok(())
     })?;
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
     assert!(failed.load(Ordering::SeqCst) < EXPORTS / 3, "most exports complete");
     Ok(())
 }
 
 #[test]
 fn p2_an_export_on_aws_under_random_faults_is_exact_or_fails_with_a_reason() -> Result<()> {
-    let wrong = run_cases(18, |index| {
+    let failures = run_cases(18, |index| {
         run(async || {
             let deployment = seed::aws_deployment().await?;
             export_under_random_faults(&deployment, 1_000 + index as u64, [5, 20, 40][index % 3]).await.map(drop)
         })
     })?;
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
     Ok(())
 }
 
@@ -377,7 +387,7 @@ fn p1_merge_tasks_recorded_long_before_their_round_are_announced_in_the_end() ->
             }
         });
         let (deployment, clock) = (seeded_deployment().await?, ManualClock::default());
-        let service = ServiceProcess::with_faults(&deployment, &clock, seed::settings(), faults.clone());
+        let service = ServiceProcess::start_with_faults(&deployment, &clock, seed::settings(), faults.clone());
         let status = service.kick_off("").await?;
         let worker = Arc::clone(&service);
         let Progress::Paused(mut work, paused_calls) = run_until_pause(&faults, Box::pin(async move { worker.deliver_all().await })).await

@@ -8,7 +8,7 @@ use headrace_tests::flows::{
 
 /// Sends a request of a caller with an idempotency key.
 async fn send<S: Deployment>(service: &ServiceProcess<S>, caller: &str, target: &str, key: &str) -> Result<TestResponse> {
-    let mut request = TestRequest::new("GET", target).from_identity(caller);
+    let mut request = TestRequest::new("GET", target).with_identity(caller);
     request.headers.push(("idempotency-key", key.to_owned()));
     service.send(&request).await
 }
@@ -32,8 +32,8 @@ fn a_repeated_kick_off_returns_the_export_that_it_started() -> Result<()> {
         let items = service.deployment.job_table_items().await?;
         // The key also works without quotes, and although the caller's limit is reached.
         for key in [KEY, KEY.trim_matches('"')] {
-            let again = send(&service, ANN, "/$export?_type=Patient", key).await?;
-            assert_eq!((again.status, location(&again)?), (202, location(&first)?));
+            let repeated = send(&service, ANN, "/$export?_type=Patient", key).await?;
+            assert_eq!((repeated.status, location(&repeated)?), (202, location(&first)?));
         }
         assert_eq!(service.deployment.job_table_items().await?, items, "a repeated kick-off records nothing");
         assert!(!format!("{items:?}").contains(KEY.trim_matches('"')), "only a digest of the key is stored");
@@ -50,9 +50,9 @@ fn an_idempotency_key_is_bound_to_one_request_of_one_caller_and_to_a_live_export
         let service = ServiceProcess::start(&seed::aws_deployment().await?, &ManualClock::default(), seed::settings());
         let first = location(&send(&service, ANN, "/$export", "k").await?)?;
         for target in ["/$export?_type=Patient", "/$export?_since=2020-01-01"] {
-            let other = send(&service, ANN, target, "k").await?;
-            let (_, _, text) = other.outcome()?;
-            assert_eq!(other.status, 422);
+            let changed_request = send(&service, ANN, target, "k").await?;
+            let (_, _, text) = changed_request.outcome()?;
+            assert_eq!(changed_request.status, 422);
             assert!(text.contains("Idempotency-Key") && text.contains("new key"), "{text}");
         }
         assert_ne!(location(&send(&service, BEN, "/$export?_type=Patient", "k").await?)?, first);
@@ -85,14 +85,14 @@ fn p1_a_kick_off_that_crashed_is_completed_by_sending_it_again() -> Result<()> {
     run(async || {
         let (deployment, clock) = (seed::aws_deployment().await?, ManualClock::default());
         let faults = FaultInjector::new(|call| if call.name == "jobs.record_job" { Fault::CrashAfter } else { Fault::None });
-        let crashing = ServiceProcess::with_faults(&deployment, &clock, seed::settings(), faults.clone());
+        let crashing = ServiceProcess::start_with_faults(&deployment, &clock, seed::settings(), faults.clone());
         assert!(faults.until_crash(send(&crashing, ANN, "/$export", "k")).await.is_none());
         let service = ServiceProcess::start(&deployment, &clock, seed::settings());
-        let again = send(&service, ANN, "/$export", "k").await?;
-        assert_eq!(again.status, 202);
+        let repeated = send(&service, ANN, "/$export", "k").await?;
+        assert_eq!(repeated.status, 202);
         // The repeated kick-off announces the plan itself, because no reaper has run.
         service.deliver_all().await?;
-        assert_eq!(service.request("GET", &location(&again)?).await?.status, 200);
+        assert_eq!(service.request("GET", &location(&repeated)?).await?.status, 200);
         let jobs = deployment.job_table_items().await?.into_keys().filter(|key| key.ends_with(" JOB")).count();
         assert_eq!(jobs, 1);
         Ok(())
@@ -104,7 +104,7 @@ fn p1_a_kick_off_whose_response_was_lost_starts_no_second_export() -> Result<()>
     run(async || {
         let (deployment, clock) = (seed::aws_deployment().await?, ManualClock::default());
         let faults = FaultInjector::new(|call| if call.name == "jobs.record_job" { Fault::FailAfter } else { Fault::None });
-        let service = ServiceProcess::with_faults(&deployment, &clock, seed::settings(), faults);
+        let service = ServiceProcess::start_with_faults(&deployment, &clock, seed::settings(), faults);
         let first = send(&service, ANN, "/$export", "k").await?;
         assert_eq!(first.status, 202);
         service.faults.set_plan(|_| Fault::None);

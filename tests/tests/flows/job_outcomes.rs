@@ -19,7 +19,7 @@ fn start<S: Deployment>(deployment: &S) -> Arc<ServiceProcess<S>> {
 fn p8_a_task_that_always_fails_is_parked_and_fails_its_job() -> Result<()> {
     run(async || {
         let faults = FaultInjector::new(|call| if call.name == "source.read" { Fault::FailBefore } else { Fault::None });
-        let service = ServiceProcess::with_faults(&seed::aws_deployment().await?, &ManualClock::default(), seed::settings(), faults);
+        let service = ServiceProcess::start_with_faults(&seed::aws_deployment().await?, &ManualClock::default(), seed::settings(), faults);
         let status = service.kick_off("").await?;
         let response = service.run_until_done(&status).await?;
         assert_eq!((response.status, response.header("content-type")), (500, Some("application/fhir+json")));
@@ -195,14 +195,14 @@ fn p9_exports_of_other_callers_are_not_found() -> Result<()> {
         let completed = service.complete(&status).await?;
         let file = status.replace("/export/", "/files/") + "/" + completed.manifest.output.first().map_or("", |entry| entry.name());
         for (method, target) in [("GET", &status), ("DELETE", &status), ("GET", &file)] {
-            let other_caller = service.send(&TestRequest::new(method, target.as_str()).from_identity(BEN)).await?;
+            let other_caller = service.send(&TestRequest::new(method, target.as_str()).with_identity(BEN)).await?;
             assert_eq!((other_caller.status, other_caller.outcome()?.1.as_str()), (404, "not-found"), "{method} {target}");
             let anonymous = service.send(&TestRequest::new(method, target.as_str())).await?;
             assert_eq!((anonymous.status, anonymous.outcome()?.1.as_str()), (401, "login"), "{method} {target}");
         }
         // Another session of the same role is the same caller.
         let session = ANN.replace("/ann", "/later");
-        assert_eq!(service.send(&TestRequest::new("GET", status.as_str()).from_identity(&session)).await?.status, 200);
+        assert_eq!(service.send(&TestRequest::new("GET", status.as_str()).with_identity(&session)).await?.status, 200);
         Ok(())
     })
 }
@@ -214,7 +214,7 @@ fn p9_a_failed_lookup_is_a_503_and_not_a_404() -> Result<()> {
         let deployment = seed::aws_deployment().await?;
         let clock = ManualClock::default();
         let status = ServiceProcess::start(&deployment, &clock, seed::settings()).kick_off("").await?;
-        let failing = ServiceProcess::with_faults(&deployment, &clock, seed::settings(), FaultInjector::new(|_| Fault::FailBefore));
+        let failing = ServiceProcess::start_with_faults(&deployment, &clock, seed::settings(), FaultInjector::new(|_| Fault::FailBefore));
         let file = status.replace("/export/", "/files/") + "/Patient-1.ndjson";
         for (method, target) in [("GET", status.as_str()), ("DELETE", &status), ("GET", &file), ("GET", "/$export")] {
             let response = failing.request(method, target).await?;
@@ -237,7 +237,7 @@ fn a_wrong_bucket_fails_the_kick_off_with_the_name_of_its_setting() -> Result<()
             [("no-such-lake", "export-bucket", "HEADRACE_SOURCE_BUCKET"), ("lake-bucket", "no-such-place", "HEADRACE_DESTINATION_BUCKET")]
         {
             let ports = deployment.ports_for_buckets(source, destination);
-            let service = ServiceProcess::with_ports(&deployment, &ManualClock::default(), seed::settings(), FaultInjector::none(), ports);
+            let service = ServiceProcess::start_with_ports(&deployment, &ManualClock::default(), seed::settings(), FaultInjector::none(), ports);
             let response = service.request("GET", "/$export").await?;
             let (severity, _, text) = response.outcome()?;
             assert_eq!((response.status, severity.as_str()), (500, "error"));

@@ -275,8 +275,8 @@ fn real_clients_get_the_responses_that_they_need() -> Result<()> {
         assert_eq!(manifest["request"], format!("{base}/$export"));
         assert!(manifest["error"].is_array());
         // Inferno requests the manifest again with another Accept header and an empty bearer token.
-        let again = http.get(&status).header("accept", "text/html").header("authorization", "Bearer ").send().await?;
-        assert_eq!(serde_json::from_slice::<serde_json::Value>(&again.bytes().await?)?, manifest);
+        let second_response = http.get(&status).header("accept", "text/html").header("authorization", "Bearer ").send().await?;
+        assert_eq!(serde_json::from_slice::<serde_json::Value>(&second_response.bytes().await?)?, manifest);
         assert_eq!(http.delete(&status).header("authorization", "Bearer ").send().await?.status(), 202);
         // bulk-data-client is lenient by default and sends a time zone offset with an unencoded plus sign and a parameter of its own.
         let url = format!("{base}/$export?_since=2015-01-01T00:00:00+00:00&_type=Patient,Observation&_foo=1");

@@ -33,7 +33,7 @@ fn lake() -> Vec<(&'static str, Vec<u8>)> {
 /// Kicks off, works, polls, downloads and cancels with signed requests. Returns the responses and error files.
 async fn run_lifecycle(service: &ServiceProcess<AwsDeployment>, query: &str) -> Result<Vec<String>> {
     let signed = |method, target: &str| {
-        let mut request = TestRequest::new(method, target).from_identity(ANN);
+        let mut request = TestRequest::new(method, target).with_identity(ANN);
         request.headers.push(("authorization", format!("AWS4-HMAC-SHA256 Credential=ASIA{TOKEN}/x, Signature={TOKEN}")));
         request.headers.push(("x-amz-security-token", TOKEN.to_owned()));
         request.headers.push(("cookie", TOKEN.to_owned()));
@@ -102,7 +102,7 @@ fn lake_data_and_credentials_are_never_logged_or_sent_in_responses() -> Result<(
             "queue.announce",
         ] {
             let faults = FaultInjector::new(move |call| if call.name == name && call.number > 4 { Fault::FailAfter } else { Fault::None });
-            let service = ServiceProcess::with_faults(&deployment, &clock, seed::settings(), faults);
+            let service = ServiceProcess::start_with_faults(&deployment, &clock, seed::settings(), faults);
             drop(run_lifecycle(&service, "").await);
             drop(service.deliver_batch(&[TOKEN.to_owned()]).await);
             drop(service.deliver_all().await);

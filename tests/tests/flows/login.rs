@@ -87,7 +87,7 @@ async fn kick_off(client: &BulkClient, base: &str) -> std::result::Result<Url, C
 /// Returns the decoded value of a form parameter.
 fn parameter(form: &str, name: &str) -> Option<String> {
     let url = Url::parse(&format!("http://h/?{form}")).ok()?;
-    url.query_pairs().find(|(found, _)| found == name).map(|(_, value)| value.into_owned())
+    url.query_pairs().find(|(parameter_name, _)| parameter_name == name).map(|(_, value)| value.into_owned())
 }
 
 // Holds: SEC-A5, SEC-A11, SEC-A12
@@ -106,8 +106,8 @@ fn a_token_is_requested_as_the_standard_requires_and_used_until_it_expires() -> 
             let [form] = received.forms.as_slice() else { return Err("more than one token".into()) };
             assert_eq!(parameter(form, "grant_type").as_deref(), Some("client_credentials"));
             assert_eq!(parameter(form, "scope").as_deref(), Some(scope));
-            let kind = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
-            assert_eq!(parameter(form, "client_assertion_type").as_deref(), Some(kind));
+            let assertion_type = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+            assert_eq!(parameter(form, "client_assertion_type").as_deref(), Some(assertion_type));
             assert_eq!(parameter(form, "client_assertion").ok_or("no assertion")?.split('.').count(), 3);
         }
         Ok(())

@@ -374,7 +374,7 @@ fn p1_to_p6_an_export_organized_by_patient_survives_a_crash_at_any_call() -> Res
         set_next_job_number(1);
         let ((_, deployment), clock) = (deployments(&small_lake()).await?, ManualClock::default());
         let faults = FaultInjector::at_call(number, fault);
-        let service = ServiceProcess::with_faults(&deployment, &clock, settings(), faults.clone());
+        let service = ServiceProcess::start_with_faults(&deployment, &clock, settings(), faults.clone());
         faults.until_crash(run_lifecycle(&service)).await.transpose()?;
         drop(service);
         Ok((faults.call_names(), recover(&deployment, &clock).await?))

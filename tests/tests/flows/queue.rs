@@ -27,14 +27,14 @@ async fn start(settings: DeploymentSettings) -> Result<Arc<ServiceProcess<AwsDep
 /// Kicks off one second after the previous kick-off and returns the path of the status URL.
 async fn kick_off<S: Deployment>(service: &ServiceProcess<S>, caller: &str) -> Result<String> {
     service.clock.advance(Duration::from_secs(1));
-    let response = service.send(&TestRequest::new("GET", "/$export").from_identity(caller)).await?;
+    let response = service.send(&TestRequest::new("GET", "/$export").with_identity(caller)).await?;
     let url = response.header("content-location").ok_or_else(|| format!("{response:?}"))?;
     Ok(url.get(url.find("/_operations").unwrap_or_default()..).unwrap_or_default().to_owned())
 }
 
 /// Requests the status of an export as this caller.
 async fn poll<S: Deployment>(service: &ServiceProcess<S>, caller: &str, status: &str) -> Result<TestResponse> {
-    service.send(&TestRequest::new("GET", status).from_identity(caller)).await
+    service.send(&TestRequest::new("GET", status).with_identity(caller)).await
 }
 
 /// Returns the `X-Progress` header of an export, or the status code if there is none.
@@ -58,13 +58,13 @@ fn p11_a_kick_off_over_the_limit_is_rejected_and_a_cancellation_frees_a_slot_at_
         assert!(text.contains("2 of your exports") && text.contains("HEADRACE_MAX_EXPORTS_PER_CLIENT"), "{text}");
         assert_eq!(service.deployment.job_table_items().await?, before, "a rejected kick-off records nothing");
         kick_off(&service, BEN).await?;
-        let rejected = service.send(&TestRequest::new("GET", "/$export").from_identity(BEN)).await?;
+        let rejected = service.send(&TestRequest::new("GET", "/$export").with_identity(BEN)).await?;
         assert_eq!((rejected.status, rejected.outcome()?.1.as_str()), (429, "throttled"));
         assert!(rejected.outcome()?.2.contains("3 exports"), "the limit counts all callers");
 
         assert_eq!(service.request("DELETE", &first).await?.status, 202);
-        let again = kick_off(&service, ANN).await?;
-        service.complete(&again).await?;
+        let next_export = kick_off(&service, ANN).await?;
+        service.complete(&next_export).await?;
         Ok(())
     })
 }
@@ -80,7 +80,7 @@ fn a_completed_or_failed_export_frees_its_slot() -> Result<()> {
         service.reap_after(25 * 60 * REAPER_INTERVAL).await?;
         let failing = FaultInjector::new(|call| if call.name == "source.list" { Fault::FailBefore } else { Fault::None });
         let status = kick_off(&service, ANN).await?;
-        ServiceProcess::with_faults(&service.deployment, &service.clock, one_per_caller(false), failing).run_until_done(&status).await?;
+        ServiceProcess::start_with_faults(&service.deployment, &service.clock, one_per_caller(false), failing).run_until_done(&status).await?;
         assert_eq!(poll(&service, ANN, &status).await?.status, 500);
         kick_off(&service, ANN).await?;
         Ok(())
@@ -211,7 +211,7 @@ async fn recover_from_crash_after(number: usize) -> Result<()> {
     set_next_job_number(1);
     let (deployment, clock) = (small_deployment().await?, ManualClock::default());
     let faults = FaultInjector::at_call(number, Fault::CrashAfter);
-    let crashing = ServiceProcess::with_faults(&deployment, &clock, one_per_caller(true), faults.clone());
+    let crashing = ServiceProcess::start_with_faults(&deployment, &clock, one_per_caller(true), faults.clone());
     if let Some(result) = faults.until_crash(run_lifecycle(&crashing)).await {
         return Err(format!("the process did not crash: {result:?}").into());
     }
@@ -246,7 +246,7 @@ fn a_crash_at_any_call_loses_no_queued_export_and_no_slot() -> Result<()> {
         assert!(names.iter().filter(|name| **name == "jobs.start_queued").count() >= 2, "{names:?}");
         Ok(names)
     })?;
-    let wrong = crate::faults::run_cases(calls.len(), |index| run(async || recover_from_crash_after(index + 1).await))?;
-    assert!(wrong.is_empty(), "of {} calls:\n{}", calls.len(), wrong.join("\n"));
+    let failures = crate::faults::run_cases(calls.len(), |index| run(async || recover_from_crash_after(index + 1).await))?;
+    assert!(failures.is_empty(), "of {} calls:\n{}", calls.len(), failures.join("\n"));
     Ok(())
 }

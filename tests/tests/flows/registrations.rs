@@ -42,7 +42,7 @@ fn a_disabled_client_is_rejected_on_every_route_at_its_next_request() -> Result<
         }
         assert_eq!(service.request("DELETE", &status).await?.status, 401);
         assert_eq!(
-            service.send(&TestRequest::new("GET", "/_operations/export").from_identity(BEN)).await?.status,
+            service.send(&TestRequest::new("GET", "/_operations/export").with_identity(BEN)).await?.status,
             200,
             "other callers are not affected"
         );
@@ -73,8 +73,8 @@ fn a_client_limited_to_a_group_can_export_and_read_only_that_group() -> Result<(
         }
         // The response must not reveal which other groups exist.
         assert_eq!(rejection(&service, "/Group/other/$export").await?, rejection(&service, "/Group/unknown/$export").await?);
-        let found: Value = serde_json::from_slice(&service.request("GET", "/Group").await?.body)?;
-        assert_eq!((found.get("total"), found.pointer("/entry/0/resource/id")), (Some(&1.into()), Some(&"own".into())));
+        let group_bundle: Value = serde_json::from_slice(&service.request("GET", "/Group").await?.body)?;
+        assert_eq!((group_bundle.get("total"), group_bundle.pointer("/entry/0/resource/id")), (Some(&1.into()), Some(&"own".into())));
         let reads = [service.request("GET", "/Group/own").await?.status, service.request("GET", "/Group/other").await?.status];
         assert_eq!(reads, [200, 404]);
         // Once the client may not export the group, it does not see the export either.
@@ -155,7 +155,7 @@ fn exports_are_queued_for_a_registrations_limit_if_the_deployment_has_none() -> 
         assert_eq!(progress(first).await?, "planning the export");
         assert_eq!([progress(second).await?, progress(third).await?].map(|text| text.contains("waiting")), [true, true]);
         assert_eq!(service.reap().await?.started, 0, "the reaper also respects the limit");
-        let other_caller = service.send(&TestRequest::new("GET", "/$export").from_identity(BEN)).await?;
+        let other_caller = service.send(&TestRequest::new("GET", "/$export").with_identity(BEN)).await?;
         assert_eq!(other_caller.status, 202);
         // The worker that completes one export starts the next.
         service.deliver_all().await?;

@@ -65,7 +65,7 @@ fn resources(completed: &CompletedExport) -> Result<Vec<(String, Value)>> {
             resources.push((String::from_utf8(line)?, tree));
         }
     }
-    resources.sort_by(|one, other| one.0.cmp(&other.0));
+    resources.sort_by(|one, other_caller| one.0.cmp(&other_caller.0));
     Ok(resources)
 }
 
@@ -141,10 +141,10 @@ fn an_export_holds_exactly_the_resources_that_the_scopes_allow() -> Result<()> {
                 }
                 let completed = service.complete(&status_of(&response)?).await?;
                 let expected: Vec<&String> = whole.iter().filter(|(_, tree)| may_be_read(tree)).map(|(text, _)| text).collect();
-                let found = resources(&completed)?;
-                assert_eq!(found.iter().map(|(text, _)| text).collect::<Vec<_>>(), expected, "{path} {scopes} {versions:?}");
+                let exported = resources(&completed)?;
+                assert_eq!(exported.iter().map(|(text, _)| text).collect::<Vec<_>>(), expected, "{path} {scopes} {versions:?}");
                 assert!(completed.manifest.error.is_empty() || path.contains("organize"), "{path} {scopes}");
-                differences.insert((scopes, found.len() == whole.len()));
+                differences.insert((scopes, exported.len() == whole.len()));
             }
         }
         assert!(
@@ -328,8 +328,8 @@ fn an_export_is_not_found_once_the_scopes_no_longer_cover_it() -> Result<()> {
         register(&deployment, ann("system/Patient.rs")).await?;
         assert_eq!(service.request("DELETE", &status).await?.status, 404);
         // Another caller does not see the export, whatever its scopes.
-        let other = service.send(&TestRequest::new("GET", &status).from_identity(BEN)).await?;
-        assert_eq!(other.status, 404);
+        let other_caller = service.send(&TestRequest::new("GET", &status).with_identity(BEN)).await?;
+        assert_eq!(other_caller.status, 404);
         register(&deployment, ann("system/*.read")).await?;
         assert_eq!(service.request("DELETE", &status).await?.status, 202);
         Ok(())

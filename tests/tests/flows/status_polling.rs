@@ -9,7 +9,7 @@ use serde_json::Value;
 
 /// Kicks off with this `Prefer` header and returns the path of the status URL.
 async fn kick_off(service: &ServiceProcess<LocalDeployment>, target: &str, prefer: &str) -> Result<String> {
-    let mut request = TestRequest::new("GET", target).from_identity(ANN);
+    let mut request = TestRequest::new("GET", target).with_identity(ANN);
     request.headers.retain(|(name, _)| *name != "prefer");
     request.headers.push(("prefer", prefer.to_owned()));
     let response = service.send(&request).await?;

@@ -46,13 +46,13 @@ pub(crate) fn increments() -> Vec<(&'static str, Vec<Line>)> {
         .collect();
     let changed = (0..30).filter(|n| n % 3 == 0).map(|n| version("Patient", n, "2026-02-01", 2));
     let removed = deletion(&["Patient/3", "Patient/4", "Observation/0", "Basic/unheard-of"], Some("2026-03-01"));
-    let again = [version("Patient", 3, "2026-04-01", 3), version("Observation", 39, "2026-04-02", 2)];
+    let increment = [version("Patient", 3, "2026-04-01", 3), version("Observation", 39, "2026-04-02", 2)];
     vec![
         ("2026-01/Patient.ndjson", dump.iter().filter(|line| line.is_of_type("Patient")).cloned().collect()),
         ("2026-01/mixed.ndjson", dump.into_iter().filter(|line| line.is_of_type("Observation")).collect()),
         ("2026-02/Patient.ndjson", changed.collect()),
         ("2026-03/deleted-1.ndjson", vec![removed]),
-        ("2026-04/mixed.ndjson", again.to_vec()),
+        ("2026-04/mixed.ndjson", increment.to_vec()),
     ]
 }
 
@@ -166,10 +166,10 @@ fn a_replaced_version_is_not_exported_even_if_only_it_matches_the_request() -> R
         let all_patients = ExportRequest { level: Level::AllPatients, ..ExportRequest::default() };
         let filtered = ExportRequest { type_filters: vec!["Observation?status=2026-01-02".into()], ..ExportRequest::default() };
         let earlier = ExportRequest { until: Instant::parse("2026-01-03").ok(), ..ExportRequest::default() };
-        for (request, what) in [(all_patients, "compartment"), (filtered, "filter"), (earlier, "until")] {
+        for (request, reason) in [(all_patients, "compartment"), (filtered, "filter"), (earlier, "until")] {
             for versions in [LakeVersions::Auto, LakeVersions::Many] {
                 let completed = export(&local(&lake).await?, small_settings(versions), request.clone()).await?;
-                assert_eq!(names(&completed.lines())?, ["Patient/1"], "{what}");
+                assert_eq!(names(&completed.lines())?, ["Patient/1"], "{reason}");
             }
             // If the operator promises one version per resource, every line counts as current.
             let without_resolving = export(
@@ -178,7 +178,7 @@ fn a_replaced_version_is_not_exported_even_if_only_it_matches_the_request() -> R
                 ExportRequest { types: request_of_types(&["Patient", "Observation"]).types, ..request },
             )
             .await?;
-            assert_eq!(names(&without_resolving.lines())?.len(), 2, "{what}");
+            assert_eq!(names(&without_resolving.lines())?.len(), 2, "{reason}");
         }
         Ok(())
     })
@@ -201,8 +201,11 @@ fn an_export_copied_into_its_own_lake_does_not_change_later_exports() -> Result<
             let completed = export(&deployment, small_settings(versions), ExportRequest::default()).await?;
             assert_eq!(completed.sorted_lines(), expected(&all(&lake)).lines);
             assert!(completed.manifest.error.is_empty(), "{:?}", completed.manifest.error);
-            let again = export(&deployment, small_settings(versions), since("2026-01-15")).await?;
-            assert_eq!((again.sorted_lines(), again.deleted_references()?), (changes.sorted_lines(), changes.deleted_references()?));
+            let increment = export(&deployment, small_settings(versions), since("2026-01-15")).await?;
+            assert_eq!(
+                (increment.sorted_lines(), increment.deleted_references()?),
+                (changes.sorted_lines(), changes.deleted_references()?)
+            );
         }
         Ok(())
     })
@@ -288,7 +291,7 @@ fn provenances() -> Vec<(&'static str, Vec<Line>)> {
 
 /// Returns the ids of the exported Provenance, which must not depend on settings and stores.
 async fn exported_provenance(request: ExportRequest) -> Result<Vec<String>> {
-    let mut found = BTreeSet::new();
+    let mut results = BTreeSet::new();
     let lake = provenances();
     for versions in [LakeVersions::One, LakeVersions::Auto, LakeVersions::Many] {
         for completed in [
@@ -303,12 +306,12 @@ async fn exported_provenance(request: ExportRequest) -> Result<Vec<String>> {
             let mut ids: Vec<String> =
                 names(&completed.lines())?.iter().filter_map(|name| name.strip_prefix("Provenance/").map(str::to_owned)).collect();
             ids.sort();
-            found.insert(ids);
+            results.insert(ids);
         }
     }
-    match found.len() {
-        1 => found.pop_first().ok_or_else(|| "nothing".into()),
-        _ => Err(format!("the result depends on settings or stores: {found:?}").into()),
+    match results.len() {
+        1 => results.pop_first().ok_or_else(|| "nothing".into()),
+        _ => Err(format!("the result depends on settings or stores: {results:?}").into()),
     }
 }
 
@@ -326,8 +329,8 @@ fn a_patient_export_includes_the_provenance_of_every_resource_in_the_compartment
         assert_eq!(exported_provenance(later).await?, all);
         let much_later = ExportRequest { since: Instant::parse("2026-01-04").ok(), ..level.clone() };
         assert_eq!(exported_provenance(much_later).await?, Vec::<String>::new());
-        let others = ExportRequest { types: request_of_types(&["Observation"]).types, ..level };
-        assert_eq!(exported_provenance(others).await?, Vec::<String>::new());
+        let observations_only = ExportRequest { types: request_of_types(&["Observation"]).types, ..level };
+        assert_eq!(exported_provenance(observations_only).await?, Vec::<String>::new());
         Ok(())
     })
 }
