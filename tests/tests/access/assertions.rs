@@ -306,8 +306,12 @@ fn of_two_processes_that_check_an_assertion_concurrently_one_accepts_it() -> Res
         let client = SmartClient::new_es384("ehr")?;
         let service = start_service(&client).await?;
         let faults = FaultInjector::new(|call| if call.name == "access.remember_assertion" { Fault::PauseBefore } else { Fault::None });
-        let slow =
-            ServiceProcess::start_with_faults(&service.deployment, &service.clock, DeploymentSettings::default().with_smart_access()?, faults);
+        let slow = ServiceProcess::start_with_faults(
+            &service.deployment,
+            &service.clock,
+            DeploymentSettings::default().with_smart_access()?,
+            faults,
+        );
         let assertion = client.sign(&client.assertion_header(), &client.assertion_claims(&service.token_url(), service.now()))?;
         // Both processes have verified the assertion before either stores its jti.
         let (late, early) = tokio::join!(send_assertion(&slow, &assertion), async {

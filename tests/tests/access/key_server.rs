@@ -61,7 +61,7 @@ impl KeyServer {
     }
 }
 
-/// Records a request and sends the stored response.
+/// Handles a request: stores its `Accept` header and sends the stored response.
 async fn serve(State(answer): State<Arc<Mutex<StoredResponse>>>, request: Request) -> Response {
     let mut served = answer.lock().unwrap_or_else(PoisonError::into_inner);
     let accept = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();

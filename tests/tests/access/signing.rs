@@ -67,7 +67,8 @@ fn a_signing_key_is_recorded_before_its_first_token_and_again_every_hour() -> Re
     run(async || {
         let (deployment, clock, client) = (AwsDeployment::new().await?, ManualClock::default(), SmartClient::new_es384("ehr")?);
         let faults = FaultInjector::none();
-        let service = ServiceProcess::start_with_faults(&deployment, &clock, DeploymentSettings::default().with_smart_access()?, faults.clone());
+        let service =
+            ServiceProcess::start_with_faults(&deployment, &clock, DeploymentSettings::default().with_smart_access()?, faults.clone());
         service.register(&client, "system/*.rs").await?;
         let kid = |token: &str| -> Result<String> {
             use base64::Engine as _;

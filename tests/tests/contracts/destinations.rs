@@ -237,8 +237,8 @@ async fn every_write_of_a_job_with_a_key_is_encrypted_under_that_key() -> CaseRe
             let mut writer = destination.store().new_fragment(&folder, fragment).await?;
             writer.write(bytes.clone()).await?;
             writer.commit(FileName::Fragment(fragment), summary).await?;
-            destination.store().promote(&folder, &Fragment { name: fragment, summary: summary }, promoted).await?;
-            let access = destination.store().file_access(&folder, &OutputFile { name: promoted, summary: summary }).await?;
+            destination.store().promote(&folder, &Fragment { name: fragment, summary }, promoted).await?;
+            let access = destination.store().file_access(&folder, &OutputFile { name: promoted, summary }).await?;
             assert!(destination.download(access).await? == bytes);
         }
         let written = destination.backend.s3.writes().split_off(before);

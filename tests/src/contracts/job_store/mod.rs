@@ -196,7 +196,7 @@ fn checkpoint(lease: &Lease, fragments: &[OutputKind], offset: u64) -> Checkpoin
     let counters = Counters { source_bytes: offset, resources: offset + 1, lines_rejected: offset + 2 };
     Checkpoint {
         output_file: lease.reserved_file.map(|name| OutputFile { name, summary: content(offset) }),
-        fragments: fragments,
+        fragments,
         cursor: Cursor { item: 0, offset },
         counters,
     }

@@ -202,8 +202,7 @@ pub async fn fragments_are_listed_by_round_in_order(store: &impl TaskStore) -> C
                 fragments.push(Fragment { name, summary: content(offset) });
             }
             expected.extend(fragments.iter().copied());
-            let written =
-                Checkpoint { output_file: None, fragments: fragments, cursor: Cursor { item: 0, offset }, counters: Counters::default() };
+            let written = Checkpoint { output_file: None, fragments, cursor: Cursor { item: 0, offset }, counters: Counters::default() };
             store.update_task(&mut lease, TaskUpdate::Checkpoint(written), after(60)).await?;
         }
     }
