@@ -212,7 +212,7 @@ pub struct Lease {
 pub enum LeaseOutcome {
     /// The lease is granted.
     Granted(Box<Lease>),
-    /// Another worker holds the lease, or the job is not ready for the task. The message can be dropped.
+    /// Another worker holds the lease, or the job is not ready for the task. The worker must leave the task alone.
     Unavailable,
     /// The task is completed, or the job has ended. The task will never be available again.
     Obsolete,

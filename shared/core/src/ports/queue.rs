@@ -11,6 +11,6 @@ pub trait TaskQueue: Send + Sync {
     /// Announces tasks. They become visible after `delay`, which is at most 15 minutes.
     fn announce(&self, tasks: &[TaskId], delay: Duration) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Moves a message to the dead-letter queue, for the operator. The message names a parked task or cannot be parsed.
+    /// Sets a message aside for the operator: on AWS, in the dead-letter queue. The message names a parked task or cannot be parsed.
     fn park(&self, message: &str) -> impl Future<Output = Result<(), StoreError>> + Send;
 }

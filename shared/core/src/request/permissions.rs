@@ -52,8 +52,8 @@ impl ExportRequest {
         Ok(self)
     }
 
-    /// Returns true if `permissions` allow to read everything that the request exports. Only the scope queries narrow the
-    /// request: the client's own filters do not, because scopes are never compared with them.
+    /// Returns true if `permissions` allow to read everything that the request exports. Scope queries narrow the request. The
+    /// client's own filters are not considered.
     pub fn is_covered_by(&self, permissions: &Permissions) -> bool {
         permissions.allows_level(&self.level)
             && self.exported_types().into_iter().all(|kind| {
