@@ -74,7 +74,7 @@ impl From<&Level> for SummaryLevel {
 
 /// Returns the id of the Group that a level names. Returns `None` for text that is not a FHIR id: it could hold anything
 /// that the client typed, so it is not recorded.
-pub fn valid_group_id(level: &Level) -> Option<String> {
+pub(super) fn valid_group_id(level: &Level) -> Option<String> {
     match level {
         Level::Group(id) => Some(id.clone()).filter(|id| is_resource_id(id)),
         Level::System | Level::AllPatients | Level::OnePatient(_) => None,
