@@ -80,7 +80,7 @@ fn normalized(text: &str) -> Result<String> {
     // The pages wrap a body to be read.
     Ok(match text.split_once("\n\n") {
         Some((head, body)) if head.starts_with("HTTP/") => {
-            format!("{head}\n\n{}", body.split_whitespace().collect::<String>())
+            format!("{head}\n\n{}", body.split_whitespace().collect::<String>()).trim_end().to_owned()
         }
         _ => text.trim_end().to_owned(),
     })

@@ -7,15 +7,78 @@ use std::path::{Path, PathBuf};
 
 /// Words that begin a doc comment neither of a function nor of anything else: a reader must read on to learn what they refer to.
 const UNCLEAR_FIRST_WORDS: &[&str] = &[
-    "What", "Whether", "How", "Whose", "Where", "When", "Why", "Which", "Who", "Whom", "Its", "Their", "His", "Those", "These", "This",
-    "That", "They", "It", "He", "She", "So", "As", "Such", "Somebody", "Something", "Nobody", "Nothing", "Everything", "Whoever",
+    "What",
+    "Whether",
+    "How",
+    "Whose",
+    "Where",
+    "When",
+    "Why",
+    "Which",
+    "Who",
+    "Whom",
+    "Its",
+    "Their",
+    "His",
+    "Those",
+    "These",
+    "This",
+    "That",
+    "They",
+    "It",
+    "He",
+    "She",
+    "So",
+    "As",
+    "Such",
+    "Somebody",
+    "Something",
+    "Nobody",
+    "Nothing",
+    "Everything",
+    "Whoever",
 ];
 
 /// Plurals that are often taken for the verb that a function's doc comment begins with.
 const PLURAL_NOUNS: &[&str] = &[
-    "Answers", "Bytes", "Clients", "Dates", "Days", "Elements", "Errors", "Events", "Files", "Groups", "Headers", "Ids", "Items", "Jobs",
-    "Keys", "Levels", "Lines", "Members", "Messages", "Parameters", "Parts", "Patients", "Records", "References", "Resources", "Rules",
-    "Seconds", "Settings", "Slices", "Tasks", "Tests", "Tokens", "Types", "Units", "Urls", "Values", "Versions", "Words",
+    "Answers",
+    "Bytes",
+    "Clients",
+    "Dates",
+    "Days",
+    "Elements",
+    "Errors",
+    "Events",
+    "Files",
+    "Groups",
+    "Headers",
+    "Ids",
+    "Items",
+    "Jobs",
+    "Keys",
+    "Levels",
+    "Lines",
+    "Members",
+    "Messages",
+    "Parameters",
+    "Parts",
+    "Patients",
+    "Records",
+    "References",
+    "Resources",
+    "Rules",
+    "Seconds",
+    "Settings",
+    "Slices",
+    "Tasks",
+    "Tests",
+    "Tokens",
+    "Types",
+    "Units",
+    "Urls",
+    "Values",
+    "Versions",
+    "Words",
 ];
 
 /// Names that say nothing of a type or a module, whatever it is.
@@ -29,9 +92,7 @@ const VAGUE_NAMES: &[&str] = &[
 const FOLDER_ORDER: &[(&str, &[&str])] = &[
     (
         "shared/core",
-        &[
-            "vocab", "access", "request", "job", "output", "audit", "ports", "lake", "versions", "cohort", "patients", "lines", "flow",
-        ],
+        &["vocab", "access", "request", "job", "output", "audit", "ports", "lake", "versions", "cohort", "patients", "lines", "flow"],
     ),
     ("shared/fhir", &["json", "definitions", "head", "semantics", "search", "deid"]),
     ("shared/local", &["stores", "cli", "server", "client", "commands", "program"]),
@@ -148,7 +209,11 @@ fn imported_folders(line: &str) -> Vec<&str> {
     let mut names = Vec::new();
     for after in line.split("crate::").skip(1) {
         let inner = after.strip_prefix('{').map_or(vec![after], |inner| inner.split(',').collect());
-        names.extend(inner.into_iter().filter_map(|path| path.trim_start().split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_').next()));
+        names.extend(
+            inner
+                .into_iter()
+                .filter_map(|path| path.trim_start().split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_').next()),
+        );
     }
     names
 }

@@ -1,7 +1,7 @@
 //! Domain logic of FHIR bulk exports, independent of AWS, HTTP and the system clock.
 //!
 //! Data types are in folders by subject. [`flow`] has one file per operation. [`ports`] are the traits that connect the
-//! operations to stores, queues and the clock. `docs/architecture.md` defines the rules P1 to P10 of the pipeline.
+//! operations to stores, queues and the clock. `docs/architecture.md` defines the rules P1 to P11 of the pipeline.
 //!
 //! Imports run in one direction: a folder imports only from those before it in the list [`vocab`], [`access`], [`request`],
 //! [`job`], [`output`], [`audit`], [`ports`].

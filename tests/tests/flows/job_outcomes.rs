@@ -237,7 +237,8 @@ fn a_wrong_bucket_fails_the_kick_off_with_the_name_of_its_setting() -> Result<()
             [("no-such-lake", "export-bucket", "HEADRACE_SOURCE_BUCKET"), ("lake-bucket", "no-such-place", "HEADRACE_DESTINATION_BUCKET")]
         {
             let ports = deployment.ports_for_buckets(source, destination);
-            let service = ServiceProcess::start_with_ports(&deployment, &ManualClock::default(), seed::settings(), FaultInjector::none(), ports);
+            let service =
+                ServiceProcess::start_with_ports(&deployment, &ManualClock::default(), seed::settings(), FaultInjector::none(), ports);
             let response = service.request("GET", "/$export").await?;
             let (severity, _, text) = response.outcome()?;
             assert_eq!((response.status, severity.as_str()), (500, "error"));

@@ -80,7 +80,9 @@ fn a_completed_or_failed_export_frees_its_slot() -> Result<()> {
         service.reap_after(25 * 60 * REAPER_INTERVAL).await?;
         let failing = FaultInjector::new(|call| if call.name == "source.list" { Fault::FailBefore } else { Fault::None });
         let status = kick_off(&service, ANN).await?;
-        ServiceProcess::start_with_faults(&service.deployment, &service.clock, one_per_caller(false), failing).run_until_done(&status).await?;
+        ServiceProcess::start_with_faults(&service.deployment, &service.clock, one_per_caller(false), failing)
+            .run_until_done(&status)
+            .await?;
         assert_eq!(poll(&service, ANN, &status).await?.status, 500);
         kick_off(&service, ANN).await?;
         Ok(())

@@ -51,7 +51,7 @@ async fn get(query: &str, id: Option<&str>) -> (u16, Value, String) {
     let parameters = id.map(|id| ("id".to_owned(), vec![id.to_owned()]));
     let request = request.with_path_parameters(parameters.into_iter().collect::<std::collections::HashMap<_, _>>());
     let answer = groups.answer(&request, &Permissions::default()).await;
-    let response = answer.unwrap_or_else(|error| headrace_edge::reply::outcome(&error)).into_response();
+    let response = answer.unwrap_or_else(|error| headrace_edge::reply::error_reply(&error)).into_response();
     assert_eq!(response.headers()["content-type"], "application/fhir+json");
     let Body::Text(text) = response.body() else { panic!("no text") };
     (response.status().as_u16(), serde_json::from_str(text).unwrap(), text.clone())

@@ -53,7 +53,7 @@ fn texts<'a>(list: &'a Value, member: &str) -> Vec<&'a str> {
 /// Checks the root members of a resource against the definitions of the FHIR version.
 fn check_root_members(version: FhirVersion, resource: &Value) {
     let kind = ResourceType::parse(resource["resourceType"].as_str().unwrap()).unwrap();
-    let elements = version.elements(kind);
+    let elements = version.root_elements(kind);
     let given: BTreeSet<&str> = resource.as_object().unwrap().keys().map(String::as_str).filter(|name| *name != "resourceType").collect();
     let known: BTreeSet<&str> = elements.iter().flat_map(|element| element.members.iter().copied()).collect();
     assert!(given.is_subset(&known), "{version} {kind}: {:?}", given.difference(&known));

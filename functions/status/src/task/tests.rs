@@ -97,7 +97,7 @@ fn the_parameters_are_listed_without_patient_data() {
         type_filters: vec!["Observation?subject=Patient/CANARY&code:in=CANARY".into(), "Patient".into()],
         elements: vec!["id".into(), "Patient.name".into()],
         patients: Some(2),
-        associated: BTreeSet::from([AssociatedData::LatestProvenanceResources, AssociatedData::History]),
+        associated_data: BTreeSet::from([AssociatedData::LatestProvenanceResources, AssociatedData::History]),
         is_organized_by_patient: true,
         container: Container::parse("my-place"),
         encryption_key: Some(EncryptionKey { name: "trial".into(), arn: "arn:aws:kms:CANARY".into() }),

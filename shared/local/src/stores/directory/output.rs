@@ -46,7 +46,7 @@ impl DirectoryOutputStore {
         Self { root: root.into(), lake: None }
     }
 
-    /// Rejects client destinations that overlap this lake, because files there would be read as output_file of it.
+    /// Rejects client destinations that overlap this lake, because files there would be read as part of it.
     #[must_use]
     pub fn separate_from_lake(self, lake: impl Into<PathBuf>) -> Self {
         Self { lake: Some(lake.into()), ..self }
@@ -75,7 +75,7 @@ impl DirectoryOutputStore {
     }
 }
 
-/// Resolves symbolic links in the output_file of a path that exists.
+/// Resolves symbolic links in the part of a path that exists.
 fn resolve_links(path: &Path) -> io::Result<PathBuf> {
     let path = std::path::absolute(path)?;
     for ancestor in path.ancestors() {
