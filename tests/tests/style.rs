@@ -63,7 +63,6 @@ const PLURAL_NOUNS: &[&str] = &[
     "Parameters",
     "Parts",
     "Patients",
-    "Records",
     "References",
     "Resources",
     "Rules",

@@ -302,7 +302,7 @@ fn the_local_server_serves_exactly_the_deployed_routes() -> Result<()> {
                     .replace("{name}", "Patient-1.ndjson");
                 let answer = client.request(method.parse()?, format!("{base}{filled}")).send().await?;
                 let status = answer.status().as_u16();
-                let is_unrouted = status == 405 && answer.text().await?.contains("this path does not take this method");
+                let is_unrouted = status == 405 && answer.text().await?.contains("this path does not support this method");
                 let is_deployed = routes.contains_key(&(method.to_owned(), path.to_owned()));
                 // The HTTP server accepts HEAD wherever it accepts GET.
                 assert!(is_unrouted != is_deployed || method == "HEAD", "{method} {path}: {status}");

@@ -19,5 +19,5 @@ async fn main() -> Result<(), Error> {
     let (jobs, queue) = (aws.jobs(&config.common.table), aws.queue(&config.queue_url));
     let reaper = &ReaperHandler::new((jobs, queue), (output, audit), SystemClock, config.quotas, SealSettings::default());
     // Nothing reads the response. The log reports what was done.
-    run(service_fn(|_: LambdaEvent<Value>| async { reaper.handle().await.map(|_| ()) })).await
+    Box::pin(run(service_fn(|_: LambdaEvent<Value>| async { reaper.handle().await.map(|_| ()) }))).await
 }

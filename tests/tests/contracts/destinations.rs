@@ -166,7 +166,7 @@ impl TestDestination for DestinationFixture<DirectoryPort<DirectoryOutputStore>>
         };
         let mut unusable = vec![
             (DirectoryOutputStore::open(&path), None, vec![path.display().to_string(), "--state".to_owned()]),
-            client_setting(&path, "cannot be written to"),
+            client_setting(&path, "is not writable"),
             client_setting(Path::new("relative/path"), "absolute"),
             client_setting(Path::new(""), "absolute"),
             client_setting(&root.join("clients/../lake"), "absolute"),

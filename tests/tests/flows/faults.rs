@@ -342,17 +342,22 @@ const EXPORTS: usize = 90;
 
 #[test]
 fn p2_an_export_under_random_faults_is_exact_or_fails_with_a_reason() -> Result<()> {
-    let failed = AtomicUsize::new(0);
-    // Up to one call in seven has a fault.
-    let fault_rates = [5, 15, 45];
+    // Fault rates, and the most exports that may fail at each. At the highest, one call in seven has a fault and nearly every export has
+    // five attempts in a row without progress: that it fails with a reason is what counts. At the others, failure is an exception.
+    const RATES: [(usize, usize); 3] = [(5, 1), (15, 4), (45, EXPORTS / 3)];
+    let failed = [const { AtomicUsize::new(0) }; RATES.len()];
     let failures = run_cases(EXPORTS, |index| {
-        let fault_rate = fault_rates[index % fault_rates.len()];
+        let rate = index % RATES.len();
+        let (fault_rate, _) = RATES[rate];
         let state = run(async || export_under_random_faults(&seeded_deployment().await?, index as u64, fault_rate).await)?;
-        failed.fetch_add(usize::from(state == FinalState::Failed), Ordering::SeqCst);
+        failed[rate].fetch_add(usize::from(state == FinalState::Failed), Ordering::SeqCst);
         Ok(())
     })?;
     assert!(failures.is_empty(), "{}", failures.join("\n"));
-    assert!(failed.load(Ordering::SeqCst) < EXPORTS / 3, "most exports complete");
+    let failed = failed.map(AtomicUsize::into_inner);
+    for ((fault_rate, most), failed) in RATES.into_iter().zip(failed) {
+        assert!(failed <= most, "at the fault rate {fault_rate}, {failed} of {} exports failed", EXPORTS / RATES.len());
+    }
     Ok(())
 }
 

@@ -15,7 +15,7 @@ const MAX_JOBS_READ: usize = 1_000;
 
 /// Lists up to `count` visible jobs of the client. Cancelled and expired jobs are not visible.
 ///
-/// A page with fewer than `count` jobs is the last one, unless [`MAX_JOBS_READ`] was reached.
+/// A page with fewer than `count` jobs is the last one, unless `MAX_JOBS_READ` was reached.
 pub async fn list(
     jobs: &impl JobStore,
     clock: &impl Clock,

@@ -120,12 +120,9 @@ fn an_invalid_value_is_reported_by_position_and_not_quoted() {
         ("Observation?code-value-quantity=a$1$2", 1, ValueError::Parts(2)),
         ("Observation?code-value-quantity=a$b", 1, ValueError::NotAQuantity),
     ] {
-        match query_error(text) {
-            QueryError::Value { position: actual_position, error: actual, .. } => {
-                assert_eq!((actual_position, actual), (position, error), "{text}");
-            }
-            other => panic!("{text}: {other}"),
-        }
+        let actual = query_error(text);
+        let QueryError::Value { position: actual_position, error: actual, .. } = actual else { panic!("{text}: {actual}") };
+        assert_eq!((actual_position, actual), (position, error), "{text}");
     }
     assert_error("Patient?birthdate=2020,secret", "Patient: value 2 of search parameter birthdate is not a date such as 2026");
     for text in ["Patient?birthdate=secret", "Patient?active=secret", "Observation?subject=secret/1", "Observation?code=secret|b|c"] {
