@@ -145,6 +145,13 @@ impl Deidentifier {
         }
     }
 
+    /// Appends the de-identified resource to `out`, always by the tree engine: the baseline for the streaming engine.
+    ///
+    /// A resource that fails is an error, also if `processingErrors` is `skip`.
+    pub fn deidentify_with_tree(&self, line: &[u8], patient: Option<&str>, out: &mut Vec<u8>) -> Result<(), DeidFailure> {
+        self.write_with_tree(line, patient, &mut NoObserver, out)
+    }
+
     /// Returns true if [`Self::deidentify`] needs the patient's id: `dateShiftScope` is `patient`.
     pub fn needs_patient_id(&self) -> bool {
         self.engine.config.parameters.date_shift_scope == DateShiftScope::Patient
