@@ -119,7 +119,6 @@ pub struct Members<'a> {
 
 impl<'a> Members<'a> {
     /// Returns the next member, with a name that keeps its escapes.
-    /// Returns the next member, with a name that keeps its escapes.
     fn next_raw(&mut self) -> Option<(&'a str, JsonValue<'a>)> {
         let (name, rest) = first_value(self.rest)?;
         let (value, rest) = first_value(rest.trim_start_matches(is_whitespace).strip_prefix(':')?)?;
@@ -170,14 +169,15 @@ fn is_whitespace(c: char) -> bool {
     matches!(c, ' ' | '\t' | '\n' | '\r')
 }
 
-/// Splits `text` into the value that it starts with and the rest.
+/// Splits `text`, which must be valid JSON, into the value that it starts with and the rest. Leading whitespace is dropped.
 fn first_value(text: &str) -> Option<(JsonValue<'_>, &str)> {
     let text = text.trim_start_matches(is_whitespace);
     let length = value_length(text.as_bytes())?;
     Some((JsonValue(text.get(..length)?), text.get(length..)?))
 }
 
-/// Returns the length of the valid value at the start of `bytes`.
+/// Returns the length of the value at the start of `bytes`, which must be valid. `None` if no value starts there, or if it does
+/// not end. The value is not validated.
 fn value_length(bytes: &[u8]) -> Option<usize> {
     match bytes.first()? {
         b'"' => string_length(bytes),
@@ -202,7 +202,7 @@ fn value_length(bytes: &[u8]) -> Option<usize> {
     }
 }
 
-/// Returns the length of the string at the start of `bytes`, quotes included.
+/// Returns the length of the JSON string at the start of `bytes`, quotes included, or `None` if it does not end.
 fn string_length(bytes: &[u8]) -> Option<usize> {
     let mut position = 1;
     loop {

@@ -14,7 +14,7 @@ use std::str::FromStr;
 use clap::{Args, Parser, Subcommand};
 use headrace_core::job::{JobSettings, Quotas};
 use headrace_core::request::ExportPolicy;
-use headrace_core::vocab::settings::LakeSettings;
+use headrace_core::vocab::lake_settings::LakeSettings;
 use headrace_edge::config::{
     ConfigError, ExportSettings, parse_base_url, parse_containers, parse_fhir_version, parse_folder_layouts, parse_lake_versions,
     parse_source_base_urls,
@@ -364,6 +364,7 @@ mod tests {
 
     use super::*;
 
+    /// Parses the arguments of `headrace export`.
     fn export_options(arguments: &[&str]) -> Result<ExportOptions, clap::Error> {
         let line = ["headrace", "export", "lake", "out"].iter().chain(arguments);
         match Cli::try_parse_from(line)?.command {

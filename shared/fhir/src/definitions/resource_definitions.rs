@@ -7,8 +7,9 @@
 //! * `@Patient path …`: the paths of the Patient compartment;
 //! * `.element`, `.element!` if mandatory, `.value valueQuantity …` with the JSON names of a choice;
 //! * `?code type @definition = path type system, … & component type = path type > target …`: a search parameter. The default
-//!   of `@definition` is `Type-code`. `!` replaces the paths of an expression that paths cannot express. `> * -Type` means all
-//!   types except those listed.
+//!   of `@definition` is `Type-code`. `!` replaces the paths of an expression that paths cannot express. `!deceased` before the
+//!   paths marks a parameter that is true if `deceasedBoolean` is true or `deceasedDateTime` exists. `> * -Type` means all types
+//!   except those listed.
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -65,7 +66,7 @@ impl SearchParamType {
     pub const ALL: [Self; 9] =
         [Self::Token, Self::String, Self::Reference, Self::Date, Self::Number, Self::Quantity, Self::Uri, Self::Composite, Self::Special];
 
-    /// Returns FHIR's code of the type.
+    /// Returns FHIR's code of the parameter type, such as `token`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Token => "token",
@@ -80,7 +81,7 @@ impl SearchParamType {
         }
     }
 
-    /// Parses a code as [`Self::as_str`] returns it.
+    /// Parses FHIR's code of a parameter type, such as `token`.
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|param_type| param_type.as_str() == name)
     }

@@ -143,6 +143,7 @@ fn missing_codings(labels: SecurityLabels, security: Option<JsonValue<'_>>) -> S
 mod tests {
     use super::*;
 
+    /// Creates a set of the labels `some`.
     fn labels(some: &[SecurityLabel]) -> SecurityLabels {
         let mut labels = SecurityLabels::default();
         some.iter().for_each(|label| labels.add(*label));

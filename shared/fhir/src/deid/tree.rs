@@ -20,7 +20,7 @@ pub(super) trait StepObserver {
     const IS_ENABLED: bool;
 
     /// Receives a rule that was applied to an element, and the element's JSON before and after.
-    fn rule_applied(&mut self, rule: &Rule, element_path: String, before: Option<&str>, after: Option<&str>);
+    fn on_rule_applied(&mut self, rule: &Rule, element_path: String, before: Option<&str>, after: Option<&str>);
 }
 
 /// An observer that ignores all steps.
@@ -29,7 +29,7 @@ pub(super) struct NoObserver;
 impl StepObserver for NoObserver {
     const IS_ENABLED: bool = false;
 
-    fn rule_applied(&mut self, _: &Rule, _: String, _: Option<&str>, _: Option<&str>) {}
+    fn on_rule_applied(&mut self, _: &Rule, _: String, _: Option<&str>, _: Option<&str>) {}
 }
 
 /// Appends the de-identified resource to `out`. `json` must be valid JSON.
@@ -174,7 +174,7 @@ impl<'e, O: StepObserver> TreeEngine<'e, '_, O> {
         self.replace_value(rule, node)?;
         if O::IS_ENABLED {
             let after = self.tree.node(node).and_then(|node| node.value.as_deref());
-            self.observer.rule_applied(rule, self.tree.path(node).to_string(), before.as_deref(), after);
+            self.observer.on_rule_applied(rule, self.tree.path(node).to_string(), before.as_deref(), after);
         }
         Ok(())
     }

@@ -196,7 +196,7 @@ impl<'de> FromJson<'de> for MetaLastUpdated {
     }
 }
 
-/// The `T` that a JSON value of any type yields.
+/// The `T` in a JSON value, or `None` if the value has another type or content. Never fails for valid JSON of the wrong type.
 struct Extracted<T>(Option<T>);
 
 impl<'de, T: FromJson<'de>> serde::Deserialize<'de> for Extracted<T> {

@@ -200,6 +200,7 @@ mod tests {
         }
     }
 
+    /// Generates a member of a resource as JSON text.
     fn member() -> impl Strategy<Value = String> {
         prop_oneof![
             Just(r#""resourceType":"Patient""#.to_owned()),

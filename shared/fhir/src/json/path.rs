@@ -97,6 +97,7 @@ fn visit_items<'a>(step: &Step, rest: &[Step], value: JsonValue<'a>, visit: &mut
 mod tests {
     use super::*;
 
+    /// Returns the JSON of the values that a path selects from a sample object.
     fn select(path: &'static str) -> Vec<&'static str> {
         let line = r#"{"a":{"b":[{"c":1},{"c":[2,3]},{"d":9}]},"telecom":[{"system":"phone","value":"1"},{"system":"email","value":"2"}]}"#;
         let mut values = Vec::new();

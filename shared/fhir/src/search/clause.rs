@@ -1,28 +1,28 @@
 //! The clauses of a query.
 
-use super::date::{DateElement, DateTest};
+use super::date::{DateElementKind, DateTest};
 use super::matcher::{ElementMatcher, PathRoot};
-use super::number::{NumberElement, NumberTest};
-use super::quantity::{QuantityElement, QuantityTest};
-use super::reference::{ReferenceElement, ReferenceTest};
-use super::string::{FoldedText, StringElement, StringTest};
-use super::token::{OfType, TokenElement, TokenTest, boolean_token};
-use super::uri::{UriElement, UriTest};
+use super::number::{NumberElementKind, NumberTest};
+use super::quantity::{QuantityElementKind, QuantityTest};
+use super::reference::{ReferenceElementKind, ReferenceTest};
+use super::string::{FoldedText, StringElementKind, StringTest};
+use super::token::{OfType, TokenElementKind, TokenTest, boolean_token};
+use super::uri::{UriElementKind, UriTest};
 use crate::head::Resource;
 use crate::json::{ElementPath, JsonValue};
 
 /// The values of a clause, by search parameter type. One of them has to match.
 #[derive(Clone, Debug)]
 pub(super) enum Matcher {
-    Token(ElementMatcher<TokenElement, TokenTest>),
-    TokenText(ElementMatcher<TokenElement, FoldedText>),
-    OfType(ElementMatcher<TokenElement, OfType>),
-    String(ElementMatcher<StringElement, StringTest>),
-    Reference(ElementMatcher<ReferenceElement, ReferenceTest>),
-    Date(ElementMatcher<DateElement, DateTest>),
-    Number(ElementMatcher<NumberElement, NumberTest>),
-    Quantity(ElementMatcher<QuantityElement, QuantityTest>),
-    Uri(ElementMatcher<UriElement, UriTest>),
+    Token(ElementMatcher<TokenElementKind, TokenTest>),
+    TokenText(ElementMatcher<TokenElementKind, FoldedText>),
+    OfType(ElementMatcher<TokenElementKind, OfType>),
+    String(ElementMatcher<StringElementKind, StringTest>),
+    Reference(ElementMatcher<ReferenceElementKind, ReferenceTest>),
+    Date(ElementMatcher<DateElementKind, DateTest>),
+    Number(ElementMatcher<NumberElementKind, NumberTest>),
+    Quantity(ElementMatcher<QuantityElementKind, QuantityTest>),
+    Uri(ElementMatcher<UriElementKind, UriTest>),
 }
 
 impl Matcher {

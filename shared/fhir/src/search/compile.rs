@@ -1,17 +1,17 @@
 //! Compiles the text of a query into clauses.
 
 use super::clause::{Clause, Matcher};
-use super::date::{DateElement, DateTest};
+use super::date::{DateElementKind, DateTest};
 use super::error::{QueryError, QuotedName, ValueError};
 use super::grammar::{percent_decode, split_unescaped, unescape};
 use super::matcher::{ElementMatcher, SearchedPath};
 use super::modifier::{Condition, ValueType};
-use super::number::{NumberElement, NumberTest};
-use super::quantity::{QuantityElement, QuantityTest};
-use super::reference::{ReferenceElement, ReferenceTest};
-use super::string::{FoldedText, StringElement, StringTest};
-use super::token::{OfType, TokenElement, TokenTest};
-use super::uri::{UriElement, UriTest};
+use super::number::{NumberElementKind, NumberTest};
+use super::quantity::{QuantityElementKind, QuantityTest};
+use super::reference::{ReferenceElementKind, ReferenceTest};
+use super::string::{FoldedText, StringElementKind, StringTest};
+use super::token::{OfType, TokenElementKind, TokenTest};
+use super::uri::{UriElementKind, UriTest};
 use super::{MAX_CLAUSES, MAX_VALUES};
 use crate::definitions::{
     CompositeComponent, FhirVersion, ParameterPath, ParameterSupport, ResourceType, SearchParamType, SearchParameter,
@@ -89,7 +89,7 @@ pub(super) fn compile_clauses(query: &str, context: &QueryContext) -> Result<Vec
         if let Some(index) = alternatives.iter().position(|alternative| alternative.is_empty()) {
             return Err(value_error((index + 1, ValueError::Empty)));
         }
-        let condition = Condition::parse(resource_type, &parameter, modifier)?;
+        let condition = Condition::from_modifier(resource_type, &parameter, modifier)?;
         clauses.push(compile_clause(&parameter, condition, &alternatives, context.now).map_err(value_error)?);
     }
     Ok(clauses)
@@ -175,35 +175,37 @@ fn compile_composite_value(components: &[CompositeComponent], value: &str, now: 
 fn has_comparable_path(param_type: SearchParamType, paths: &[ParameterPath]) -> bool {
     let Some(value_type) = ValueType::without_modifier(param_type) else { return false };
     paths.iter().any(|path| match value_type {
-        ValueType::Token | ValueType::TokenText | ValueType::OfType => TokenElement::from_type(path.element_type, path.system).is_some(),
-        ValueType::StringPrefix | ValueType::StringContains | ValueType::StringExact => {
-            StringElement::from_type(path.element_type).is_some()
+        ValueType::Token | ValueType::TokenText | ValueType::OfType => {
+            TokenElementKind::from_type(path.element_type, path.system).is_some()
         }
-        ValueType::Reference(_) | ValueType::ReferenceIdentifier => ReferenceElement::from_type(path.element_type).is_some(),
-        ValueType::Date => DateElement::from_type(path.element_type).is_some(),
-        ValueType::Number => NumberElement::from_type(path.element_type).is_some(),
-        ValueType::Quantity => QuantityElement::from_type(path.element_type).is_some(),
-        ValueType::Uri(_) => UriElement::from_type(path.element_type).is_some(),
+        ValueType::StringPrefix | ValueType::StringContains | ValueType::StringExact => {
+            StringElementKind::from_type(path.element_type).is_some()
+        }
+        ValueType::Reference(_) | ValueType::ReferenceIdentifier => ReferenceElementKind::from_type(path.element_type).is_some(),
+        ValueType::Date => DateElementKind::from_type(path.element_type).is_some(),
+        ValueType::Number => NumberElementKind::from_type(path.element_type).is_some(),
+        ValueType::Quantity => QuantityElementKind::from_type(path.element_type).is_some(),
+        ValueType::Uri(_) => UriElementKind::from_type(path.element_type).is_some(),
     })
 }
 
 /// Compiles the matcher of alternative values. It ignores paths to elements that the values cannot be compared with.
 fn compile_matcher(value_type: ValueType, paths: &[ParameterPath], values: &[&str], now: Instant) -> Result<Matcher, InvalidValue> {
-    let token_paths = || searched_paths(paths, |path| TokenElement::from_type(path.element_type, path.system));
-    let string_paths = || searched_paths(paths, |path| StringElement::from_type(path.element_type));
+    let token_paths = || searched_paths(paths, |path| TokenElementKind::from_type(path.element_type, path.system));
+    let string_paths = || searched_paths(paths, |path| StringElementKind::from_type(path.element_type));
     Ok(match value_type {
         ValueType::Token => {
             let paths = token_paths();
-            let is_boolean = paths.iter().all(|path| path.element == TokenElement::Boolean);
+            let is_boolean = paths.iter().all(|path| path.kind == TokenElementKind::Boolean);
             let tests = if is_boolean { parse_each(values, parse_boolean)? } else { parse_each(values, TokenTest::parse)? };
             Matcher::Token(ElementMatcher { paths, tests })
         }
         ValueType::TokenText => {
-            let paths = token_paths().into_iter().filter(|path| path.element.has_text()).collect();
+            let paths = token_paths().into_iter().filter(|path| path.kind.has_text()).collect();
             Matcher::TokenText(ElementMatcher { paths, tests: parse_each(values, parse_folded)? })
         }
         ValueType::OfType => {
-            let paths = token_paths().into_iter().filter(|path| path.element == TokenElement::Identifier).collect();
+            let paths = token_paths().into_iter().filter(|path| path.kind == TokenElementKind::Identifier).collect();
             Matcher::OfType(ElementMatcher { paths, tests: parse_each(values, OfType::parse)? })
         }
         ValueType::StringPrefix => {
@@ -219,35 +221,35 @@ fn compile_matcher(value_type: ValueType, paths: &[ParameterPath], values: &[&st
             Matcher::String(ElementMatcher { paths: string_paths(), tests })
         }
         ValueType::Reference(target_type) => {
-            let paths = searched_paths(paths, |path| ReferenceElement::from_type(path.element_type));
+            let paths = searched_paths(paths, |path| ReferenceElementKind::from_type(path.element_type));
             Matcher::Reference(ElementMatcher { paths, tests: parse_each(values, |value| ReferenceTest::parse(value, target_type))? })
         }
         ValueType::ReferenceIdentifier => {
-            let paths = searched_paths(paths, |path| (path.element_type == "Reference").then_some(TokenElement::ReferenceIdentifier));
+            let paths = searched_paths(paths, |path| (path.element_type == "Reference").then_some(TokenElementKind::ReferenceIdentifier));
             Matcher::Token(ElementMatcher { paths, tests: parse_each(values, TokenTest::parse)? })
         }
         ValueType::Date => {
-            let paths = searched_paths(paths, |path| DateElement::from_type(path.element_type));
+            let paths = searched_paths(paths, |path| DateElementKind::from_type(path.element_type));
             Matcher::Date(ElementMatcher { paths, tests: parse_each(values, |value| DateTest::parse(value, now))? })
         }
         ValueType::Number => {
-            let paths = searched_paths(paths, |path| NumberElement::from_type(path.element_type));
+            let paths = searched_paths(paths, |path| NumberElementKind::from_type(path.element_type));
             Matcher::Number(ElementMatcher { paths, tests: parse_each(values, NumberTest::parse)? })
         }
         ValueType::Quantity => {
-            let paths = searched_paths(paths, |path| QuantityElement::from_type(path.element_type));
+            let paths = searched_paths(paths, |path| QuantityElementKind::from_type(path.element_type));
             Matcher::Quantity(ElementMatcher { paths, tests: parse_each(values, QuantityTest::parse)? })
         }
         ValueType::Uri(relation) => {
-            let paths = searched_paths(paths, |path| UriElement::from_type(path.element_type));
+            let paths = searched_paths(paths, |path| UriElementKind::from_type(path.element_type));
             Matcher::Uri(ElementMatcher { paths, tests: parse_each(values, |value| UriTest::parse(relation, value))? })
         }
     })
 }
 
-/// Compiles the paths to elements for which `element` returns a value.
-fn searched_paths<E>(paths: &[ParameterPath], element: impl Fn(&ParameterPath) -> Option<E>) -> Vec<SearchedPath<E>> {
-    paths.iter().filter_map(|path| Some(SearchedPath { path: ElementPath::parse(path.path), element: element(path)? })).collect()
+/// Compiles the paths for which `kind_of` returns a kind. Other paths are left out.
+fn searched_paths<K>(paths: &[ParameterPath], kind_of: impl Fn(&ParameterPath) -> Option<K>) -> Vec<SearchedPath<K>> {
+    paths.iter().filter_map(|path| Some(SearchedPath { path: ElementPath::parse(path.path), kind: kind_of(path)? })).collect()
 }
 
 /// Compiles all paths.

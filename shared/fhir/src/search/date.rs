@@ -12,16 +12,16 @@ const SECOND: i128 = 1_000_000_000;
 const MINUTE: i128 = 60 * SECOND;
 const DAY: i128 = 24 * 60 * MINUTE;
 
-/// The kinds of elements that dates are compared with.
+/// The kind of an element that a date search parameter searches. It decides how the element is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum DateElement {
+pub(super) enum DateElementKind {
     Date,
     Period,
     Timing,
 }
 
-impl DateElement {
-    /// Returns the kind of a FHIR type, or `None` if dates are not compared with the type.
+impl DateElementKind {
+    /// Returns how a date search parameter is compared with elements of a FHIR type. `None` if it cannot search that type.
     pub(super) fn from_type(element_type: &str) -> Option<Self> {
         match element_type {
             "date" | "dateTime" | "instant" => Some(Self::Date),
@@ -192,12 +192,12 @@ impl DateTest {
     }
 }
 
-impl ElementTest<DateElement> for DateTest {
-    fn any_matches(tests: &[Self], element: DateElement, value: JsonValue<'_>) -> bool {
-        let range = match element {
-            DateElement::Date => TimeRange::from_date(value),
-            DateElement::Period => TimeRange::from_period(value),
-            DateElement::Timing => TimeRange::from_timing(value),
+impl ElementTest<DateElementKind> for DateTest {
+    fn any_matches(tests: &[Self], kind: DateElementKind, value: JsonValue<'_>) -> bool {
+        let range = match kind {
+            DateElementKind::Date => TimeRange::from_date(value),
+            DateElementKind::Period => TimeRange::from_period(value),
+            DateElementKind::Timing => TimeRange::from_timing(value),
         };
         range.is_some_and(|range| tests.iter().any(|test| test.matches(&range)))
     }

@@ -2,8 +2,8 @@
 
 use crate::json::JsonValue;
 
-/// A value of a query that can be compared with elements of the kinds `E`.
-pub(super) trait ElementTest<E>: Sized {
-    /// Returns true if one of `tests` matches the value of an element.
-    fn any_matches(tests: &[Self], element: E, value: JsonValue<'_>) -> bool;
+/// A value of a query that can be compared with elements of the kinds `K`.
+pub(super) trait ElementTest<K>: Sized {
+    /// Returns true if one of `tests` matches `value`, the value of an element of this kind.
+    fn any_matches(tests: &[Self], kind: K, value: JsonValue<'_>) -> bool;
 }

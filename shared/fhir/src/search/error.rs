@@ -13,7 +13,7 @@ impl QuotedName {
     /// Length limit. FHIR has no longer name.
     const MAX_CHARS: usize = 64;
 
-    /// Truncates a name.
+    /// Truncates `text` to the length limit.
     pub(super) fn new(text: &str) -> Self {
         Self(text.chars().take(Self::MAX_CHARS).collect())
     }

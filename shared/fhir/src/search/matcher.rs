@@ -7,22 +7,22 @@ use crate::json::{ElementPath, JsonType, JsonValue};
 
 /// A path and the kind of element that it leads to.
 #[derive(Clone, Debug)]
-pub(super) struct SearchedPath<E> {
+pub(super) struct SearchedPath<K> {
     pub(super) path: ElementPath,
-    pub(super) element: E,
+    pub(super) kind: K,
 }
 
 /// The values of a clause and the paths to the elements that they are compared with.
 #[derive(Clone, Debug)]
-pub(super) struct ElementMatcher<E, T> {
-    pub(super) paths: Vec<SearchedPath<E>>,
+pub(super) struct ElementMatcher<K, T> {
+    pub(super) paths: Vec<SearchedPath<K>>,
     pub(super) tests: Vec<T>,
 }
 
-impl<E: Copy, T: ElementTest<E>> ElementMatcher<E, T> {
+impl<K: Copy, T: ElementTest<K>> ElementMatcher<K, T> {
     /// Returns true if one of the values matches an element below `root`.
     pub(super) fn matches(&self, root: PathRoot<'_, '_>) -> bool {
-        self.paths.iter().any(|searched| root.visit(&searched.path, &mut |value| T::any_matches(&self.tests, searched.element, value)))
+        self.paths.iter().any(|searched| root.visit(&searched.path, &mut |value| T::any_matches(&self.tests, searched.kind, value)))
     }
 }
 

@@ -27,12 +27,16 @@ pub(super) enum ValueType {
     Uri(Relation),
 }
 
-/// The condition of a clause.
+/// The requirement of a clause: one of its values, none of its values, presence or absence, or the values of a composite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Condition {
+    /// One of the values must match.
     Any(ValueType),
+    /// `:not`: none of the values may match.
     NotAny(ValueType),
+    /// `:missing`: the element must be absent, or must be present.
     Missing,
+    /// All parts of one of the values must match.
     Composite,
 }
 
@@ -53,8 +57,13 @@ impl ValueType {
 }
 
 impl Condition {
-    /// Determines the condition from the parameter and its modifier.
-    pub(super) fn parse(resource_type: ResourceType, parameter: &SearchParameter, modifier: Option<&str>) -> Result<Self, QueryError> {
+    /// Determines the condition from the parameter and its modifier. Fails if the parameter does not support the modifier, or if
+    /// it needs a terminology server.
+    pub(super) fn from_modifier(
+        resource_type: ResourceType,
+        parameter: &SearchParameter,
+        modifier: Option<&str>,
+    ) -> Result<Self, QueryError> {
         use SearchParamType as Type;
         let name = parameter.code;
         let searches_any_of = |types: &[&str]| parameter.paths.iter().any(|path| types.contains(&path.element_type));
@@ -94,7 +103,7 @@ impl Condition {
     }
 }
 
-/// Returns the modifiers of a parameter type, for an error message.
+/// Describes the modifiers that a parameter type supports, for an error message.
 fn supported_modifiers(param_type: SearchParamType) -> &'static str {
     match param_type {
         SearchParamType::Token => "`missing` and `not`, with texts also `text`, of identifiers also `of-type`",

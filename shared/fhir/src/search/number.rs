@@ -6,15 +6,15 @@ use super::error::ValueError;
 use super::prefix::Prefix;
 use crate::json::{JsonType, JsonValue};
 
-/// The kinds of elements that numbers are compared with.
+/// The kind of an element that a number search parameter searches. It decides how the element is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum NumberElement {
+pub(super) enum NumberElementKind {
     Number,
     Range,
 }
 
-impl NumberElement {
-    /// Returns the kind of a FHIR type, or `None` if numbers are not compared with the type.
+impl NumberElementKind {
+    /// Returns how a number search parameter is compared with elements of a FHIR type. `None` if it cannot search that type.
     pub(super) fn from_type(element_type: &str) -> Option<Self> {
         match element_type {
             "integer" | "decimal" | "positiveInt" | "unsignedInt" | "integer64" => Some(Self::Number),
@@ -105,11 +105,11 @@ impl NumberTest {
     }
 }
 
-impl ElementTest<NumberElement> for NumberTest {
-    fn any_matches(tests: &[Self], element: NumberElement, value: JsonValue<'_>) -> bool {
-        let interval = match element {
-            NumberElement::Number => parse_number(value).map(|number| Interval::closed(Some(number), Some(number))),
-            NumberElement::Range => parse_range(value),
+impl ElementTest<NumberElementKind> for NumberTest {
+    fn any_matches(tests: &[Self], kind: NumberElementKind, value: JsonValue<'_>) -> bool {
+        let interval = match kind {
+            NumberElementKind::Number => parse_number(value).map(|number| Interval::closed(Some(number), Some(number))),
+            NumberElementKind::Range => parse_range(value),
         };
         interval.is_some_and(|interval| tests.iter().any(|test| test.matches(&interval)))
     }

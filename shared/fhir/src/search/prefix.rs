@@ -42,7 +42,7 @@ impl Prefix {
         }
     }
 
-    /// Splits a value into its prefix and the rest.
+    /// Splits a value into its prefix and the rest. A value without a prefix has [`Self::Eq`].
     pub(super) fn split(text: &str) -> (Self, &str) {
         let prefix = Self::ALL.into_iter().find_map(|prefix| Some((prefix, text.strip_prefix(prefix.as_str())?)));
         prefix.unwrap_or((Self::Eq, text))

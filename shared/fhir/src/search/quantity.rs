@@ -10,17 +10,17 @@ use crate::json::JsonValue;
 /// ISO 4217, the code system of a Money's currency.
 const CURRENCY_SYSTEM: &str = "urn:iso:std:iso:4217";
 
-/// The kinds of elements that quantities are compared with.
+/// The kind of an element that a quantity search parameter searches. It decides how the element is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum QuantityElement {
+pub(super) enum QuantityElementKind {
     Quantity,
     Money,
     Range,
     SampledData,
 }
 
-impl QuantityElement {
-    /// Returns the kind of a FHIR type, or `None` if quantities are not compared with the type.
+impl QuantityElementKind {
+    /// Returns how a quantity search parameter is compared with elements of a FHIR type. `None` if it cannot search that type.
     pub(super) fn from_type(element_type: &str) -> Option<Self> {
         match element_type {
             "Quantity" | "Age" | "Count" | "Distance" | "Duration" | "SimpleQuantity" | "MoneyQuantity" => Some(Self::Quantity),
@@ -62,7 +62,7 @@ struct QuantityMembers<'a> {
 }
 
 impl<'a> QuantityMembers<'a> {
-    /// Reads the members of a JSON object.
+    /// Reads the members of a Quantity or a Money.
     fn read(quantity: JsonValue<'a>) -> Self {
         let mut members = Self::default();
         for (name, value) in quantity.raw_members() {
@@ -170,13 +170,13 @@ impl QuantityTest {
     }
 }
 
-impl ElementTest<QuantityElement> for QuantityTest {
-    fn any_matches(tests: &[Self], element: QuantityElement, value: JsonValue<'_>) -> bool {
-        tests.iter().any(|test| match element {
-            QuantityElement::Quantity => test.matches_quantity(value),
-            QuantityElement::Money => test.matches_money(value),
-            QuantityElement::Range => test.matches_range(value),
-            QuantityElement::SampledData => test.matches_samples(value),
+impl ElementTest<QuantityElementKind> for QuantityTest {
+    fn any_matches(tests: &[Self], kind: QuantityElementKind, value: JsonValue<'_>) -> bool {
+        tests.iter().any(|test| match kind {
+            QuantityElementKind::Quantity => test.matches_quantity(value),
+            QuantityElementKind::Money => test.matches_money(value),
+            QuantityElementKind::Range => test.matches_range(value),
+            QuantityElementKind::SampledData => test.matches_samples(value),
         })
     }
 }

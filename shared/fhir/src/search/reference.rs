@@ -7,15 +7,15 @@ use super::uri::{Relation, UriTest};
 use crate::definitions::ResourceType;
 use crate::json::JsonValue;
 
-/// The kinds of elements that references are compared with.
+/// The kind of an element that a reference search parameter searches. It decides how the element is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ReferenceElement {
+pub(super) enum ReferenceElementKind {
     Reference,
     Canonical,
 }
 
-impl ReferenceElement {
-    /// Returns the kind of a FHIR type, or `None` if references are not compared with the type.
+impl ReferenceElementKind {
+    /// Returns how a reference search parameter is compared with elements of a FHIR type. `None` if it cannot search that type.
     pub(super) fn from_type(element_type: &str) -> Option<Self> {
         match element_type {
             "Reference" => Some(Self::Reference),
@@ -115,14 +115,14 @@ impl ReferenceTest {
     }
 }
 
-impl ElementTest<ReferenceElement> for ReferenceTest {
-    fn any_matches(tests: &[Self], element: ReferenceElement, value: JsonValue<'_>) -> bool {
+impl ElementTest<ReferenceElementKind> for ReferenceTest {
+    fn any_matches(tests: &[Self], kind: ReferenceElementKind, value: JsonValue<'_>) -> bool {
         let matches_text = |text: Option<JsonValue<'_>>| {
             text.and_then(JsonValue::text).is_some_and(|reference| tests.iter().any(|test| test.matches(&reference)))
         };
-        match element {
-            ReferenceElement::Reference => matches_text(value.member("reference")),
-            ReferenceElement::Canonical => value.text().is_some_and(|text| tests.iter().any(|test| test.matches_canonical(&text))),
+        match kind {
+            ReferenceElementKind::Reference => matches_text(value.member("reference")),
+            ReferenceElementKind::Canonical => value.text().is_some_and(|text| tests.iter().any(|test| test.matches_canonical(&text))),
         }
     }
 }

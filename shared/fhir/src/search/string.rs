@@ -6,16 +6,16 @@ use unicode_normalization::char::is_combining_mark;
 use super::element_test::ElementTest;
 use crate::json::JsonValue;
 
-/// The kinds of elements that strings are compared with.
+/// The kind of an element that a string search parameter searches. It decides how the element is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum StringElement {
+pub(super) enum StringElementKind {
     Text,
     /// A HumanName or an Address.
     Parts,
 }
 
-impl StringElement {
-    /// Returns the kind of a FHIR type, or `None` if strings are not compared with the type.
+impl StringElementKind {
+    /// Returns how a string search parameter is compared with elements of a FHIR type. `None` if it cannot search that type.
     pub(super) fn from_type(element_type: &str) -> Option<Self> {
         match element_type {
             "HumanName" | "Address" => Some(Self::Parts),
@@ -87,12 +87,12 @@ impl StringTest {
     }
 }
 
-impl ElementTest<StringElement> for StringTest {
-    fn any_matches(tests: &[Self], element: StringElement, value: JsonValue<'_>) -> bool {
+impl ElementTest<StringElementKind> for StringTest {
+    fn any_matches(tests: &[Self], kind: StringElementKind, value: JsonValue<'_>) -> bool {
         let matches_text = |value: JsonValue<'_>| value.text().is_some_and(|text| tests.iter().any(|test| test.matches(&text)));
-        match element {
-            StringElement::Text => matches_text(value),
-            StringElement::Parts => value.raw_members().any(|(name, value)| PARTS.contains(&name) && value.items().any(matches_text)),
+        match kind {
+            StringElementKind::Text => matches_text(value),
+            StringElementKind::Parts => value.raw_members().any(|(name, value)| PARTS.contains(&name) && value.items().any(matches_text)),
         }
     }
 }

@@ -9,9 +9,9 @@ use crate::json::JsonValue;
 /// The code system of `true` and `false`.
 const SPECIAL_VALUES: &str = "http://terminology.hl7.org/CodeSystem/special-values";
 
-/// The kinds of elements that tokens are compared with.
+/// The kind of an element that a token search parameter searches. It decides how the element is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum TokenElement {
+pub(super) enum TokenElementKind {
     Coding,
     CodeableConcept,
     Identifier,
@@ -27,9 +27,9 @@ pub(super) enum TokenElement {
     ReferenceIdentifier,
 }
 
-impl TokenElement {
-    /// Returns the kind of a FHIR type, or `None` if tokens are not compared with the type. `system` is the code system of a
-    /// `code`.
+impl TokenElementKind {
+    /// Returns how a token search parameter is compared with elements of a FHIR type. `None` if it cannot search that type.
+    /// `system` is the code system of a `code`.
     pub(super) fn from_type(element_type: &str, system: Option<&'static str>) -> Option<Self> {
         match element_type {
             "Coding" => Some(Self::Coding),
@@ -44,7 +44,7 @@ impl TokenElement {
         }
     }
 
-    /// Returns true if the element can hold a human-readable text of the token.
+    /// Returns true if elements of this kind can hold a human-readable text, such as `display`.
     pub(super) fn has_text(self) -> bool {
         matches!(self, Self::Coding | Self::CodeableConcept | Self::Identifier)
     }
@@ -168,37 +168,37 @@ impl OfType {
     }
 }
 
-impl ElementTest<TokenElement> for TokenTest {
-    fn any_matches(tests: &[Self], element: TokenElement, value: JsonValue<'_>) -> bool {
+impl ElementTest<TokenElementKind> for TokenTest {
+    fn any_matches(tests: &[Self], kind: TokenElementKind, value: JsonValue<'_>) -> bool {
         let matches_any = |token: Token<'_>| tests.iter().any(|test| test.matches(token));
         let matches_text = |system, is_case_sensitive| {
             let text = value.text();
             text.is_some_and(|code| matches_any(Token { system, code: Some(&code), is_case_sensitive }))
         };
-        match element {
-            TokenElement::Coding => matches_coded(value, "code", &matches_any),
-            TokenElement::CodeableConcept => any_coding(value, &matches_any),
+        match kind {
+            TokenElementKind::Coding => matches_coded(value, "code", &matches_any),
+            TokenElementKind::CodeableConcept => any_coding(value, &matches_any),
             // The system of a ContactPoint is a code such as `phone`. Clients write it like the system of a code.
-            TokenElement::Identifier | TokenElement::ContactPoint => matches_coded(value, "value", &matches_any),
-            TokenElement::ReferenceIdentifier => {
+            TokenElementKind::Identifier | TokenElementKind::ContactPoint => matches_coded(value, "value", &matches_any),
+            TokenElementKind::ReferenceIdentifier => {
                 value.member("identifier").is_some_and(|identifier| matches_coded(identifier, "value", &matches_any))
             }
-            TokenElement::Code(implied) => matches_text(implied.map_or(CodeSystem::Unknown, CodeSystem::Implied), true),
-            TokenElement::Text => matches_text(CodeSystem::None, false),
-            TokenElement::Exact => matches_text(CodeSystem::None, true),
-            TokenElement::Boolean => value.bool().is_some_and(|value| matches_any(boolean_token(value))),
+            TokenElementKind::Code(implied) => matches_text(implied.map_or(CodeSystem::Unknown, CodeSystem::Implied), true),
+            TokenElementKind::Text => matches_text(CodeSystem::None, false),
+            TokenElementKind::Exact => matches_text(CodeSystem::None, true),
+            TokenElementKind::Boolean => value.bool().is_some_and(|value| matches_any(boolean_token(value))),
         }
     }
 }
 
-impl ElementTest<TokenElement> for OfType {
-    fn any_matches(tests: &[Self], _: TokenElement, value: JsonValue<'_>) -> bool {
+impl ElementTest<TokenElementKind> for OfType {
+    fn any_matches(tests: &[Self], _: TokenElementKind, value: JsonValue<'_>) -> bool {
         tests.iter().any(|test| test.matches(value))
     }
 }
 
-impl ElementTest<TokenElement> for FoldedText {
-    fn any_matches(tests: &[Self], _: TokenElement, value: JsonValue<'_>) -> bool {
+impl ElementTest<TokenElementKind> for FoldedText {
+    fn any_matches(tests: &[Self], _: TokenElementKind, value: JsonValue<'_>) -> bool {
         any_text(value, tests)
     }
 }

@@ -5,15 +5,15 @@ use super::error::ValueError;
 use super::grammar::{split_unescaped, unescape};
 use crate::json::JsonValue;
 
-/// The kinds of elements that URIs are compared with.
+/// The kind of an element that a URI search parameter searches. It decides how the element is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum UriElement {
+pub(super) enum UriElementKind {
     Uri,
     Canonical,
 }
 
-impl UriElement {
-    /// Returns the kind of a FHIR type, or `None` if URIs are not compared with the type.
+impl UriElementKind {
+    /// Returns how a URI search parameter is compared with elements of a FHIR type. `None` if it cannot search that type.
     pub(super) fn from_type(element_type: &str) -> Option<Self> {
         match element_type {
             "uri" | "url" | "oid" | "uuid" => Some(Self::Uri),
@@ -71,12 +71,12 @@ impl UriTest {
     }
 }
 
-impl ElementTest<UriElement> for UriTest {
-    fn any_matches(tests: &[Self], element: UriElement, value: JsonValue<'_>) -> bool {
+impl ElementTest<UriElementKind> for UriTest {
+    fn any_matches(tests: &[Self], kind: UriElementKind, value: JsonValue<'_>) -> bool {
         value.text().is_some_and(|uri| {
-            tests.iter().any(|test| match element {
-                UriElement::Uri => test.is_related(&uri, &test.whole),
-                UriElement::Canonical => test.matches_canonical(&uri),
+            tests.iter().any(|test| match kind {
+                UriElementKind::Uri => test.is_related(&uri, &test.whole),
+                UriElementKind::Canonical => test.matches_canonical(&uri),
             })
         })
     }

@@ -77,11 +77,13 @@ mod tests {
 
     use super::*;
 
-    fn read(line: &str) -> Option<Vec<(String, Option<Instant>)>> {
+    /// Parses the deletions of a line: `Type/id` and the time of each.
+    fn parse_line(line: &str) -> Option<Vec<(String, Option<Instant>)>> {
         let each = parse_deletions(JsonValue::from_valid(line))?;
         Some(each.iter().map(|one| (format!("{}/{}", one.resource_type, one.id), one.deleted_at)).collect())
     }
 
+    /// Parses an instant, as the time of a deletion.
     fn instant(text: &str) -> Option<Instant> {
         Some(Instant::parse(text).unwrap())
     }
@@ -93,7 +95,7 @@ mod tests {
             {"request":{"method":"DELETE","url":"https:\/\/example.org\/Encounter\/é"},"response":{"status":"204","lastModified":"2020-04-26T00:00:00Z"}}]}"#;
         let expected =
             vec![("Patient/123".to_owned(), instant("2020-04-27T02:56:00Z")), ("Encounter/é".to_owned(), instant("2020-04-26T00:00:00Z"))];
-        assert_eq!(read(line), Some(expected));
+        assert_eq!(parse_line(line), Some(expected));
     }
 
     #[test]
@@ -109,7 +111,7 @@ mod tests {
             (r#""meta":{"versionId":"1"},"timestamp":"2019-01-01T00:00:00Z","#, instant("2019-01-01")),
             (r#""meta":null,"timestamp":"yesterday","#, None),
         ] {
-            assert_eq!(read(&bundle(more)), Some(vec![("Group/1".to_owned(), at)]), "{more}");
+            assert_eq!(parse_line(&bundle(more)), Some(vec![("Group/1".to_owned(), at)]), "{more}");
         }
     }
 
@@ -118,7 +120,7 @@ mod tests {
         let delete = r#"{"request":{"method":"DELETE","url":"Patient/1"}}"#;
         let line =
             |kind: &str, of: &str, entries: &str| format!(r#"{{"resourceType":"{kind}","id":"b","type":"{of}","entry":[{entries}]}}"#);
-        assert!(read(&line("Bundle", "transaction", delete)).is_some());
+        assert!(parse_line(&line("Bundle", "transaction", delete)).is_some());
         for other in [
             line("List", "transaction", delete),
             line("Bundle", "history", delete),
@@ -132,7 +134,7 @@ mod tests {
             r#"{"resourceType":"Bundle","type":"transaction"}"#.to_owned(),
             "[]".to_owned(),
         ] {
-            assert_eq!(read(&other), None, "{other}");
+            assert_eq!(parse_line(&other), None, "{other}");
         }
     }
 

@@ -122,13 +122,13 @@ impl GroupMembers {
         Ok(result)
     }
 
-    /// Returns the members of one type.
+    /// Returns the members of `resource_type`.
     pub fn of_type(&self, resource_type: ResourceType) -> impl Iterator<Item = &Member> {
         self.members.iter().filter(move |member| member.resource_type == resource_type)
     }
 }
 
-/// Returns the items of an array, and none if it is absent or null.
+/// Returns the items of an array, a single value as the only item, and nothing if the value is absent or null.
 fn items(value: Option<JsonValue<'_>>) -> impl Iterator<Item = JsonValue<'_>> {
     value.filter(|value| value.as_str() != "null").into_iter().flat_map(JsonValue::items)
 }
@@ -156,7 +156,7 @@ fn has_characteristics(group: &Resource<'_>) -> bool {
     is_not_actual || is_definitional || items(group.member("characteristic")).next().is_some()
 }
 
-/// Returns the text of a string member.
+/// Returns the text of the member `name`, or `None` if it is absent or not a string.
 fn member_text(value: JsonValue<'_>, name: &str) -> Option<String> {
     Some(value.member(name)?.text()?.into_owned())
 }
@@ -169,7 +169,7 @@ struct Period {
 }
 
 impl Period {
-    /// Parses the `period` of a member. Returns `None` if it is invalid.
+    /// Parses the `period` of a member. An absent period is unlimited. Returns `None` if it is invalid.
     fn parse(member: JsonValue<'_>) -> Option<Self> {
         let Some(period) = member.member("period") else { return Some(Self { start: None, end: None }) };
         let bound = |name, parse: fn(&str) -> Option<Instant>| match period.member(name) {

@@ -45,8 +45,8 @@ fn may_have_member_id(line: &[u8], is_member: &impl Fn(&[u8]) -> bool) -> bool {
     })
 }
 
-/// Returns true if the line escapes one of the letters of `Patient/` or `id`. Other escapes are common (some writers escape
-/// every `<`) and cannot hide these words.
+/// Returns true if the line writes a character of `Patient/` or `id` as a `\u00XX` escape, which hides the word from a search for
+/// its bytes. Other escapes are common (some writers escape every `<`) and cannot hide these words.
 fn may_escape_letters(line: &[u8]) -> bool {
     ESCAPE.find_iter(line).any(|position| {
         let digits = line.get(position + "\\u00".len()..).and_then(<[u8]>::first_chunk::<2>);

@@ -29,6 +29,7 @@ mod tests {
     use super::*;
     use crate::head::MemberIndex;
 
+    /// Parses a Provenance and returns its targets, each as `Type/id`, and its `recorded` time.
     fn targets_and_recorded(line: &str) -> (Vec<String>, Option<Instant>) {
         let mut member_index = MemberIndex::default();
         let resource = Resource::parse(line.as_bytes(), &mut member_index).unwrap();

@@ -149,6 +149,7 @@ mod tests {
     use super::*;
     use crate::head::MemberIndex;
 
+    /// Parses a reference with any base URL and returns its type and id.
     fn parse_any(text: &str) -> Option<(&str, &str)> {
         LocalReference::parse(text, &BaseUrls::any()).map(|reference| (reference.resource_type.as_str(), reference.id))
     }
@@ -218,6 +219,7 @@ mod tests {
         }
     }
 
+    /// Parses a resource and returns all references in it, each as `Type/id`.
     fn references_in(line: &str) -> Vec<String> {
         let mut member_index = MemberIndex::default();
         let resource = Resource::parse(line.as_bytes(), &mut member_index).unwrap();

@@ -108,20 +108,24 @@ mod tests {
     struct TestFolder(tempfile::TempDir);
 
     impl TestFolder {
+        /// Creates a temporary folder without a state folder.
         fn new() -> Self {
             Self(tempfile::tempdir().unwrap())
         }
 
+        /// Returns the path of the state folder, which may not exist.
         fn state(&self) -> std::path::PathBuf {
             self.0.path().join("state")
         }
 
-        async fn register(&self) {
+        /// Registers a client, and creates the state folder.
+        async fn register_client(&self) {
             let scopes = Scopes::parse("system/*.rs", parse_fhir_version("4.0.1").unwrap()).0;
             let client = Client::new(Caller("lab".to_owned()), ClientKeys::External, scopes, Millis(1));
             assert!(StateFolder::open(&self.state()).await.unwrap().jobs.put_client(&client, None).await.unwrap());
         }
 
+        /// Returns the access control of `headrace serve` with these arguments, or the error.
         async fn resolve(&self, arguments: &[&str]) -> Result<ServerAccess, AccessError> {
             let state = self.state();
             let line = ["headrace", "serve", "lake", "--state", state.to_str().unwrap()];
@@ -145,7 +149,7 @@ mod tests {
             assert!(matches!(folder.resolve(&["--listen", address]).await, Ok(ServerAccess::None)), "{address}");
         }
         assert!(!folder.state().exists(), "looking for clients creates no state");
-        folder.register().await;
+        folder.register_client().await;
         assert!(matches!(folder.resolve(&[]).await, Ok(ServerAccess::Smart(_))));
         assert!(matches!(folder.resolve(&["--access=none"]).await, Ok(ServerAccess::None)));
     }
@@ -168,7 +172,7 @@ mod tests {
     #[tokio::test]
     async fn a_network_address_with_tokens_requires_a_tls_proxy_and_a_base_url() {
         let folder = TestFolder::new();
-        folder.register().await;
+        folder.register_client().await;
         let (listen, tls, base) = ("--listen=0.0.0.0", "--behind-tls-proxy", "--base-url=https://fhir.example.org/r4");
         // The flag for servers without access control does not allow tokens without TLS.
         for arguments in [&[listen][..], &[listen, base], &[listen, "--allow-unauthenticated"]] {

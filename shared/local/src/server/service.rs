@@ -19,7 +19,7 @@ use headrace_core::ports::{Clock, LeaseSettings, OutputStore as _, Ports, Resour
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::error::StoreError;
 use headrace_core::vocab::ids::TaskId;
-use headrace_core::vocab::settings::LakeSettings;
+use headrace_core::vocab::lake_settings::LakeSettings;
 use headrace_edge::auth::Authenticator;
 use headrace_edge::config::{AccessControl, CapabilitySettings, ExportSettings, IdentityProviderSettings, SmartSettings};
 use headrace_edge::jwks::{JwksCache, UrlPolicy};

@@ -59,7 +59,7 @@ enum SigningKeyPair {
 }
 
 impl FileSigner {
-    /// Opens the newest key in a folder. Generates an ES384 key if there is none.
+    /// Reads the newest signing key in a folder. Generates an ES384 key if the folder has none.
     pub fn open_or_create(folder: &Path, now: Millis) -> Result<Self, KeyFileError> {
         match key_files(folder)?.pop() {
             Some(newest) => Self::open(&newest),
@@ -67,7 +67,7 @@ impl FileSigner {
         }
     }
 
-    /// Generates a key in a folder and returns its file. A server uses it from its next start, as the newest key.
+    /// Generates a signing key in a folder and returns the path of its file. A server uses it from its next start, as the newest key.
     pub fn create(folder: &Path, algorithm: SigningAlgorithm, now: Millis) -> Result<PathBuf, KeyFileError> {
         let pkcs8 = generate(algorithm).map_err(|_| KeyFileError::NotGenerated)?;
         let path = folder.join(format!("token-{:013}.pem", now.0));
@@ -79,7 +79,7 @@ impl FileSigner {
         Ok(path)
     }
 
-    /// Opens the key in a file. Fails if other users can access the file.
+    /// Reads the signing key in a PEM file. On Unix, fails if anyone but the owner can access the file.
     pub fn open(path: &Path) -> Result<Self, KeyFileError> {
         let unusable = |cause| KeyFileError::File { path: path.to_owned(), cause };
         let file = File::open(path).map_err(unusable)?;

@@ -115,8 +115,8 @@ fn a_path_leads_to_a_type_that_the_parameter_is_compared_with() {
     }
 }
 
-/// Writes a parameter as a line of the definition file, without its definition.
-fn line(version: FhirVersion, parameter: &SearchParameter) -> String {
+/// Formats a parameter as its line in the definition file, without the leading `?` and the canonical URL.
+fn definition_line(version: FhirVersion, parameter: &SearchParameter) -> String {
     let paths = |paths: &[ParameterPath]| {
         let one = |path: &ParameterPath| {
             let at = if path.path.is_empty() { "." } else { path.path };
@@ -152,7 +152,7 @@ fn a_parsed_parameter_holds_everything_of_its_line() {
                 let Some(text) = text.strip_prefix('?') else { continue };
                 let without_definition: Vec<_> = text.split(' ').filter(|word| !word.starts_with('@')).collect();
                 let parameter = version.search_parameter(resource_type, without_definition[0]).unwrap();
-                assert_eq!(line(version, &parameter), without_definition.join(" "), "{version} {resource_type}");
+                assert_eq!(definition_line(version, &parameter), without_definition.join(" "), "{version} {resource_type}");
             }
         }
     }

@@ -119,6 +119,7 @@ fn parse_digits(text: &str, count: usize) -> Option<i64> {
 mod tests {
     use super::*;
 
+    /// Parses two dates and compares them.
     fn compare(left: &str, right: &str) -> Option<Ordering> {
         PartialDateTime::parse(left).unwrap().compare(&PartialDateTime::parse(right).unwrap())
     }

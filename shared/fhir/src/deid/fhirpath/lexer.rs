@@ -19,7 +19,7 @@ pub(super) enum Token {
 }
 
 impl Token {
-    /// Returns the token for messages.
+    /// Describes the token in error messages.
     pub(super) fn description(&self) -> String {
         match self {
             Self::Identifier(name) | Self::DelimitedIdentifier(name) => name.chars().take(64).collect(),

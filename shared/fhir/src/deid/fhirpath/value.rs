@@ -36,7 +36,7 @@ impl<'a> Value<'a> {
         parsed.unwrap_or(Self::String(text))
     }
 
-    /// Returns the type of the value for messages.
+    /// Names the value's type in error messages, such as `an integer`.
     pub(in crate::deid) fn type_description(&self) -> &'static str {
         match self {
             Self::Boolean(_) => "a boolean",
@@ -47,7 +47,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// Converts the value to a string.
+    /// Converts the value to its text, such as `true`, `1.50` or `2026-01-31`. Dates and times keep their original text.
     pub(in crate::deid) fn into_text(self) -> Cow<'a, str> {
         match self {
             Self::Boolean(value) => Cow::Borrowed(if value { "true" } else { "false" }),
@@ -57,7 +57,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// Returns an integer or a decimal as a decimal.
+    /// Returns an integer or a decimal as a decimal, or `None` for other types.
     pub(super) fn as_decimal(&self) -> Option<Decimal> {
         match self {
             Self::Integer(value) => Some(Decimal::from(*value)),

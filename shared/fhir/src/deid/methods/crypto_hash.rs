@@ -118,7 +118,7 @@ fn is_oid(text: &str) -> bool {
     has_root && text.contains('.') && parts.all(is_number)
 }
 
-/// Returns true for a UUID.
+/// Returns true for a UUID in upper or lower case.
 fn is_uuid(text: &str) -> bool {
     let has_groups = text.split('-').map(str::len).eq([8, 4, 4, 4, 12]);
     has_groups && text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-')

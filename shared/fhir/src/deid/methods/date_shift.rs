@@ -19,7 +19,7 @@ pub(in crate::deid) struct DateShiftKey {
 }
 
 impl DateShiftKey {
-    /// Prepares a key.
+    /// Precomputes what the date shift key contributes to the hash of every id.
     pub(in crate::deid) fn new(key: &str) -> Self {
         Self { factor: key.bytes().fold(1, |factor, _| factor * MULTIPLIER % MODULUS), sum: polynomial_hash(key) }
     }

@@ -22,7 +22,7 @@ pub(super) struct RootId<'p> {
 }
 
 impl<'p> RootId<'p> {
-    /// Creates it from the automaton of the root's type and the original id.
+    /// Creates the id of the root resource from the automaton of its type and its original id.
     pub(super) fn new(automaton: &PathAutomaton, original: &'p str) -> Self {
         let id = automaton.get(0).and_then(|root| automaton.get(root.members.get("id")?.next_state));
         let (applied_rule, primitive) = (id.and_then(|id| id.applied_rule), id.and_then(|id| id.primitive));

@@ -99,8 +99,8 @@ fn ciphertexts_match_for_equal_initialization_vectors() {
     }
 }
 
-/// Returns the context of a primitive element.
-fn primitive(type_name: &str, element: &str, parent_type: &str) -> PrimitiveContext {
+/// Returns the context of the primitive element `element`, which has the type `type_name`, in an element of `parent_type`.
+fn context_of(type_name: &str, element: &str, parent_type: &str) -> PrimitiveContext {
     let type_definitions = FhirVersion::R4.type_definitions();
     PrimitiveContext::new(type_definitions.name(type_definitions.by_name(type_name).unwrap()), element, parent_type)
 }
@@ -115,12 +115,12 @@ fn redacted_zip_codes_and_dates_match() {
         ..Parameters::default()
     };
     for case in list(&vectors["postalCodePartial"], "cases") {
-        let (kept, label) = redact(primitive("string", "postalCode", "Address"), texts(case)[0], &parameters, TODAY);
+        let (kept, label) = redact(context_of("string", "postalCode", "Address"), texts(case)[0], &parameters, TODAY);
         assert_eq!((kept.as_deref(), label), (Some(texts(case)[1]), SecurityLabel::Abstracted));
     }
     for case in list(&vectors["redactPartialDates"], "cases") {
         let (type_name, date) = (case[0].as_str().unwrap(), case[1].as_str().unwrap());
-        let (kept, label) = redact(primitive(type_name, "x", "Period"), date, &parameters, TODAY);
+        let (kept, label) = redact(context_of(type_name, "x", "Period"), date, &parameters, TODAY);
         assert_eq!((kept.as_deref(), label), (case[2].as_str(), SecurityLabel::Redacted), "{case}");
     }
 }
@@ -151,7 +151,7 @@ fn generalized_values_match() {
             panic!()
         };
         let value = case["in"].to_string();
-        let out = match generalize(primitive("integer", "x", "y"), &value, &settings, TODAY).unwrap() {
+        let out = match generalize(context_of("integer", "x", "y"), &value, &settings, TODAY).unwrap() {
             GeneralizedValue::Kept => Some(value),
             GeneralizedValue::Removed => None,
             GeneralizedValue::Mapped(json) => Some(json),

@@ -38,7 +38,7 @@ pub(in crate::deid) struct StepRecorder(pub(in crate::deid) Vec<DeidStep>);
 impl StepObserver for StepRecorder {
     const IS_ENABLED: bool = true;
 
-    fn rule_applied(&mut self, rule: &Rule, element_path: String, before: Option<&str>, after: Option<&str>) {
+    fn on_rule_applied(&mut self, rule: &Rule, element_path: String, before: Option<&str>, after: Option<&str>) {
         self.0.push(DeidStep {
             rule_number: rule.number,
             path: rule.path.clone(),

@@ -48,7 +48,7 @@ impl<'e, O: StepObserver> TreeEngine<'e, '_, O> {
         }
         if O::IS_ENABLED {
             let after = self.tree.to_json(node);
-            self.observer.rule_applied(rule, self.tree.path(node).to_string(), before.as_deref(), after.as_deref());
+            self.observer.on_rule_applied(rule, self.tree.path(node).to_string(), before.as_deref(), after.as_deref());
         }
         Ok(())
     }

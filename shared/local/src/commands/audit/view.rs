@@ -118,6 +118,7 @@ mod tests {
 
     const AT: Millis = Millis(1_769_846_400_001);
 
+    /// Writes a record as a line of an audit file and returns the cells of its row.
     fn cells_of(record: &AuditRecord) -> [String; 8] {
         let (lines, _) = write_lines(&ChainHead::new(Day::from_millis(AT)), std::slice::from_ref(record)).unwrap();
         AuditRow::parse(lines.trim_ascii_end()).unwrap().cells()

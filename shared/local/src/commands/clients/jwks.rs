@@ -91,7 +91,7 @@ fn reject_private_key(key: &Map<String, Value>, label: &str) -> Result<(), JwksE
     member.map_or(Ok(()), |member| Err(JwksError::Private { key: label.to_owned(), member }))
 }
 
-/// Returns the reason why a public key cannot verify assertions, if there is one.
+/// Validates that a public key can verify assertions. The error is the reason why it cannot.
 fn validate_key(key: &Map<String, Value>) -> Result<(), &'static str> {
     if string_member(key, "use").is_some_and(|purpose| purpose != "sig") {
         return Err("is not for signatures (`use`)");
@@ -144,47 +144,49 @@ mod tests {
     use super::*;
     use crate::stores::client_key::{GeneratedKey, KeyAlgorithm};
 
-    fn public(kind: KeyAlgorithm) -> Value {
-        GeneratedKey::new(kind).unwrap().public["keys"][0].clone()
+    /// Generates a key pair and returns its public key.
+    fn generate_public_key(algorithm: KeyAlgorithm) -> Value {
+        GeneratedKey::new(algorithm).unwrap().public["keys"][0].clone()
     }
 
-    fn validate(keys: &[Value]) -> Result<Vec<String>, JwksError> {
+    /// Validates a key set that consists of `keys`.
+    fn validate_keys(keys: &[Value]) -> Result<Vec<String>, JwksError> {
         validate_key_set(&json!({ "keys": keys }).to_string())
     }
 
     // Holds: SEC-A4
     #[test]
     fn rsa_and_ec_keys_are_accepted_and_their_ids_are_returned() {
-        let (mut ec, mut rsa) = (public(KeyAlgorithm::Es384), public(KeyAlgorithm::Rs384));
+        let (mut ec, mut rsa) = (generate_public_key(KeyAlgorithm::Es384), generate_public_key(KeyAlgorithm::Rs384));
         ec["kid"] = "b".into();
         rsa["kid"] = "a".into();
-        assert_eq!(validate(&[ec.clone(), rsa.clone()]), Ok(vec!["a".to_owned(), "b".to_owned()]));
+        assert_eq!(validate_keys(&[ec.clone(), rsa.clone()]), Ok(vec!["a".to_owned(), "b".to_owned()]));
         for key in [&mut ec, &mut rsa] {
             key.as_object_mut().unwrap().remove("alg");
         }
-        assert!(validate(&[ec, rsa]).is_ok(), "alg is optional");
+        assert!(validate_keys(&[ec, rsa]).is_ok(), "alg is optional");
     }
 
     #[test]
     fn a_private_key_is_rejected_and_not_printed() {
         for kind in [KeyAlgorithm::Es384, KeyAlgorithm::Rs384] {
             let private = GeneratedKey::new(kind).unwrap().private;
-            for text in [private.to_string(), json!({ "keys": [public(kind), private] }).to_string()] {
+            for text in [private.to_string(), json!({ "keys": [generate_public_key(kind), private] }).to_string()] {
                 let error = validate_key_set(&text).unwrap_err();
                 assert!(matches!(error, JwksError::Private { member: "d", .. }), "{error:?}");
                 assert!(!error.to_string().contains(private["d"].as_str().unwrap()));
             }
         }
         let secret = json!({ "kty": "oct", "kid": "s", "k": "AAAA" });
-        assert!(matches!(validate(&[secret]), Err(JwksError::Private { member: "k", .. })));
+        assert!(matches!(validate_keys(&[secret]), Err(JwksError::Private { member: "k", .. })));
     }
 
     #[test]
     fn a_key_that_cannot_verify_assertions_is_rejected_with_the_reason() {
         let problem_with = |kind, member: &str, value: Value| {
-            let mut key = public(kind);
+            let mut key = generate_public_key(kind);
             key[member] = value;
-            validate(&[key]).unwrap_err().to_string()
+            validate_keys(&[key]).unwrap_err().to_string()
         };
         let (ec, rsa) = (KeyAlgorithm::Es384, KeyAlgorithm::Rs384);
         let bits = |bits: usize| {
@@ -214,15 +216,15 @@ mod tests {
             assert!(problem.contains(expected), "{expected}: {problem}");
         }
         assert!(
-            validate(&[{
-                let mut key = public(rsa);
+            validate_keys(&[{
+                let mut key = generate_public_key(rsa);
                 key["n"] = bits(2048).into();
                 key
             }])
             .is_ok()
         );
-        let key = public(ec);
-        assert_eq!(validate(&[key.clone(), key.clone()]), Err(JwksError::DuplicateKeyId(key["kid"].as_str().unwrap().to_owned())));
+        let key = generate_public_key(ec);
+        assert_eq!(validate_keys(&[key.clone(), key.clone()]), Err(JwksError::DuplicateKeyId(key["kid"].as_str().unwrap().to_owned())));
         for text in ["", "[]", "{}", "{\"keys\":[]}", "{\"keys\":{}}", "{\"keys\":[1]}"] {
             assert_eq!(validate_key_set(text), Err(JwksError::NotAKeySet), "{text}");
         }

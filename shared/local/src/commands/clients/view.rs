@@ -16,7 +16,7 @@ pub(super) fn format_keys(keys: &ClientKeys) -> String {
     }
 }
 
-/// Returns the state of a client.
+/// Returns `disabled` or `enabled`.
 fn state(client: &Client) -> &'static str {
     if client.is_disabled { "disabled" } else { "enabled" }
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::SigningKeyPair;
 
-/// Bytes that are serialized as unpadded base64url (RFC 7515).
+/// Bytes that are serialized as unpadded base64url (RFC 7515). Padding is accepted when reading.
 #[derive(Clone)]
 pub(super) struct Base64Url(pub(super) Vec<u8>);
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use headrace_core::audit::chain::AuditFileName;
-use headrace_core::ports::{AuditFiles, AuditListing, AuditWrite};
+use headrace_core::ports::{AuditFiles, AuditFileListing, AuditWrite};
 use headrace_core::vocab::error::StoreError;
 use walkdir::WalkDir;
 
@@ -44,8 +44,8 @@ fn write(path: &Path, bytes: &[u8]) -> io::Result<AuditWrite> {
 }
 
 /// Lists audit files and other files. Skips names that begin with a dot: temporary files of killed processes.
-fn list(root: &Path) -> Result<AuditListing, walkdir::Error> {
-    let mut listing = AuditListing::default();
+fn list(root: &Path) -> Result<AuditFileListing, walkdir::Error> {
+    let mut listing = AuditFileListing::default();
     let entries =
         WalkDir::new(root).into_iter().filter_entry(|entry| entry.depth() == 0 || !entry.file_name().to_string_lossy().starts_with('.'));
     for entry in entries {
@@ -68,9 +68,9 @@ impl AuditFiles for DirectoryAudit {
         blocking(move || write(&path, &bytes).map_err(not_applied)).await
     }
 
-    async fn list(&self) -> Result<AuditListing, StoreError> {
+    async fn list(&self) -> Result<AuditFileListing, StoreError> {
         let root = self.root.clone();
-        blocking(move || if root.exists() { list(&root).map_err(not_applied) } else { Ok(AuditListing::default()) }).await
+        blocking(move || if root.exists() { list(&root).map_err(not_applied) } else { Ok(AuditFileListing::default()) }).await
     }
 
     async fn read(&self, name: &AuditFileName) -> Result<Bytes, StoreError> {
