@@ -45,6 +45,7 @@ impl<J: JobStore + AccessStore + AuditTrail, P: OutputStore, C: Clock> CancelHan
         }
     }
 
+    /// Cancels the client's job that the path names and deletes its files. Returns the job as it was before.
     async fn cancel(&self, request: &Request, principal: &Principal) -> Result<Job, ExportError> {
         let id = request::job_id(request)?;
         cancel(&self.jobs, &self.output, &self.clock, &id, principal).await

@@ -52,6 +52,7 @@ where
         Ok(redelivery_response(redelivered))
     }
 
+    /// Runs the task that a message names. Parks a message that names no task.
     async fn handle_message(&self, message: &SqsMessage, stop_at: Millis) -> MessageOutcome {
         if let Some(task) = parse_task_id(message) {
             return self.attempt(&task, stop_at).await;
@@ -65,6 +66,7 @@ where
         }
     }
 
+    /// Makes one attempt at a task and logs it. Returns what SQS does with the message.
     async fn attempt(&self, task: &TaskId, stop_at: Millis) -> MessageOutcome {
         let started_at = self.ports.clock.now();
         // Boxed: the future of an attempt is too large for the stack.

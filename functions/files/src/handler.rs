@@ -47,6 +47,8 @@ impl<J: JobStore + AccessStore + AuditTrail, P: OutputStore, C: Clock> FilesHand
         }
     }
 
+    /// Grants the download of the file that the path names and records it in the audit trail. Answers with a redirect or a local
+    /// file.
     async fn answer(&self, request: &Request, principal: &Principal) -> Result<Response<Body>, ExportError> {
         let (id, name) = (request::job_id(request)?, request::output_file_name(request)?);
         let (file, access) = grant_download(&self.jobs, &self.output, &self.clock, (&id, name), principal).await?;

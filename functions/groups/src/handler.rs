@@ -75,6 +75,7 @@ fn group_id(request: &Request) -> Option<String> {
 }
 
 impl<S: ResourceSource, C: Clock> Reader<S, C> {
+    /// Reads the group that the path names, or searches the groups that the caller may see.
     async fn answer(&self, request: &Request, permissions: &Permissions) -> Result<Reply, ExportError> {
         let (resolution_settings, now) = (PatientResolutionSettings::default(), Instant::from_millis(self.clock.now().0));
         let visible = VisibleGroups::from_permissions(permissions, self.version, now)?;

@@ -72,6 +72,8 @@ where
         }
     }
 
+    /// Accepts the export that the request describes. Returns its job; for a repeated idempotency key, the job of the first
+    /// request.
     async fn accept(&self, request: &Request, principal: &Principal) -> Result<Job, ExportError> {
         let path = request::parse_kick_off_path(request)?;
         if !matches!(*request.method(), Method::GET | Method::POST) {

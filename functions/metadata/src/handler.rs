@@ -60,6 +60,7 @@ impl MetadataHandler {
         if *request.method() == Method::HEAD { response.map(|_| Body::Empty) } else { response }
     }
 
+    /// Answers with the resource or document that the path names.
     async fn answer(&self, request: &Request) -> Result<Reply, ExportError> {
         let (endpoint, route) = parse_path(request.raw_http_path()).ok_or(ExportError::NotFound("this path"))?;
         if let Endpoint::SmartConfiguration = endpoint {
@@ -82,6 +83,8 @@ impl MetadataHandler {
         }
     }
 
+    /// Answers with the CapabilityStatement, compressed if the client accepts gzip. Builds it only if the cached one has other
+    /// URLs.
     async fn capability_statement(&self, urls: DeploymentUrls, headers: &HeaderMap) -> Result<Reply, ExportError> {
         let cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let statement = match cached.filter(|cached| cached.urls == urls) {
@@ -100,6 +103,7 @@ impl MetadataHandler {
         Ok(reply.with_header(VARY, "Accept-Encoding"))
     }
 
+    /// Builds the CapabilityStatement for these URLs and compresses it.
     async fn build_statement(&self, urls: DeploymentUrls) -> Result<CachedStatement, ExportError> {
         let failed = |cause| StoreError::NotApplied { store: "the capability statement", cause };
         let json = capability_statement(&urls, &self.settings, self.started_at).map_err(|error| failed(error.into()))?;
@@ -179,6 +183,7 @@ fn require_json(request: &Request) -> Result<(), RequestError> {
     if accepts_fhir_json(request.headers()).unwrap_or(true) { Ok(()) } else { Err(reject("Accept")) }
 }
 
+/// Returns true if the header `Accept-Encoding` allows gzip. Without the header, gzip is not used.
 fn accepts_gzip(headers: &HeaderMap) -> bool {
     accepts(headers, &ACCEPT_ENCODING, |coding| matches!(coding, "gzip" | "*")).unwrap_or(false)
 }

@@ -43,6 +43,7 @@ impl<J: JobStore + AuditTrail, Q: TaskQueue, P: OutputStore, A: AuditFiles, C: C
         Ok(reaped)
     }
 
+    /// Seals audit records and records the age of those that are left as a metric, also if sealing fails.
     async fn seal(&self) -> Result<(), StoreError> {
         let sealed = seal(&self.ports.jobs, &self.audit, &self.ports.clock, self.seal_settings).await;
         let backlog_age = backlog_age(&self.ports.jobs, &self.ports.clock).await?;

@@ -62,7 +62,8 @@ impl<J: JobStore, C: Clock> PollHandler<J, C> {
         Self { jobs, clock }
     }
 
-    /// Handles one request. The header `Accept` is ignored: the status matters to every client.
+    /// Answers a status request with the export's progress, manifest or failure. The header `Accept` is ignored: a 406 would hide the
+    /// export's status.
     pub async fn answer(&self, request: &Request, principal: &Principal) -> Result<Reply, ExportError> {
         let id = request::job_id(request)?;
         let page = manifest_page(request)?;

@@ -40,7 +40,7 @@ impl<J: JobStore, C: Clock> ListHandler<J, C> {
         Self { jobs, clock, base }
     }
 
-    /// Handles one request.
+    /// Answers with one page of the client's own exports, newest first, as a Bundle of Tasks.
     pub async fn answer(&self, request: &Request, principal: &Principal) -> Result<Reply, ExportError> {
         let requested = parse_page_request(&request::parameters(request)?)?;
         let base = base_url::request_base_url(request, ROUTE, self.base.as_deref())?;
@@ -57,11 +57,13 @@ impl<J: JobStore, C: Clock> ListHandler<J, C> {
     }
 }
 
+/// Creates a link of the Bundle to the page of `count` exports that were started before `before`. `None` links to the first page.
 fn link(relation: &str, base: &str, count: u16, before: Option<&ListCursor>) -> Value {
     let page = before.map(|before| format!("&page={before}")).unwrap_or_default();
     json!({ "relation": relation, "url": format!("{base}{ROUTE}?_count={count}{page}") })
 }
 
+/// Parses `_count` and `page`. Rejects other parameters, and repeated ones.
 fn parse_page_request(parameters: &[(String, String)]) -> Result<PageRequest, RequestError> {
     let reject = |code, name: &str, text: String| Err(RequestError::new(400, code, name, text));
     let (mut count, mut before) = (None, None);

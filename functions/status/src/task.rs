@@ -19,19 +19,20 @@ fn urn(hex: &str) -> String {
     format!("urn:uuid:{}-{}-{}-{}-{}", group(0, 8), group(8, 12), group(12, 16), group(16, 20), group(20, 32))
 }
 
+/// Represents a job as a Task, without the Bundle entry around it.
 fn task(job: &Job) -> Value {
     let modified = job.ended_at.or(job.planned.as_ref().map(|planned| planned.transaction_time)).unwrap_or(job.created_at);
     let mut task = json!({
         "resourceType": "Task",
         "id": job.id.as_str(),
-        "status": status(job.state),
+        "status": task_status(job.state),
         "businessStatus": text(&business_status(job)),
         "intent": "order",
         "code": text("Bulk Data Export"),
-        "description": description(&job.request.level),
+        "description": level_description(&job.request.level),
         "authoredOn": job.created_at.instant(),
         "lastModified": modified.instant(),
-        "output": [{ "type": text(output(job.state)), "valueUrl": job.status_url() }],
+        "output": [{ "type": text(output_type(job.state)), "valueUrl": job.status_url() }],
     });
     let Some(members) = task.as_object_mut() else { return task };
     if let Some(reason) = &job.reason {
@@ -43,7 +44,7 @@ fn task(job: &Job) -> Value {
         };
         members.insert("statusReason".to_owned(), reason);
     }
-    let inputs = inputs(&job.request);
+    let inputs = task_inputs(&job.request);
     if !inputs.is_empty() {
         members.insert("input".to_owned(), inputs.into());
     }
@@ -55,7 +56,8 @@ fn text(text: &str) -> Value {
     json!({ "text": text })
 }
 
-fn status(state: JobState) -> &'static str {
+/// Returns `Task.status` for the state of a job.
+fn task_status(state: JobState) -> &'static str {
     match state {
         JobState::Queued => "requested",
         JobState::Accepted => "accepted",
@@ -67,7 +69,7 @@ fn status(state: JobState) -> &'static str {
     }
 }
 
-/// Returns the business status of a job.
+/// Returns `Task.businessStatus`: the state of the job in words, with the progress of a running one.
 fn business_status(job: &Job) -> String {
     match job.state {
         JobState::Queued => "queued behind earlier exports".to_owned(),
@@ -77,14 +79,16 @@ fn business_status(job: &Job) -> String {
     }
 }
 
-fn output(state: JobState) -> &'static str {
+/// Returns the type of the Task's output: what the status URL of a job in this state answers with.
+fn output_type(state: JobState) -> &'static str {
     match state {
         JobState::Complete => "manifest",
         JobState::Queued | JobState::Accepted | JobState::Running | JobState::Failed | JobState::Cancelled | JobState::Expired => "status",
     }
 }
 
-fn description(level: &Level) -> String {
+/// Returns `Task.description`: the level of the export, with the id of a group but not of a patient.
+fn level_description(level: &Level) -> String {
     match level {
         Level::System => "Export of the whole system".to_owned(),
         Level::AllPatients => "Export of all patients".to_owned(),
@@ -93,8 +97,9 @@ fn description(level: &Level) -> String {
     }
 }
 
-/// Returns the parameters of the request. A filter is shown without its values, which may disclose patient data.
-fn inputs(request: &ExportRequest) -> Vec<Value> {
+/// Returns the request's parameters as the elements of `Task.input`. Of a filter, only the parameter names are shown: its values
+/// may disclose patient data.
+fn task_inputs(request: &ExportRequest) -> Vec<Value> {
     let list = |texts: Vec<String>| (!texts.is_empty()).then(|| json!(texts.join(",")));
     let types = request.types.iter().flatten().map(ToString::to_string).collect();
     let associated = request.associated_data.iter().filter_map(serialized_text).collect();
@@ -121,12 +126,12 @@ fn inputs(request: &ExportRequest) -> Vec<Value> {
     inputs.collect()
 }
 
-/// Returns the text that a value serializes to.
+/// Returns the text that a value serializes to. `None` if it does not serialize to a JSON string.
 fn serialized_text(value: &impl Serialize) -> Option<String> {
     serde_json::to_value(value).ok()?.as_str().map(str::to_owned)
 }
 
-/// Removes the values of a filter: `Observation?code=1234-5&date=gt2020` becomes `Observation?code&date`.
+/// Removes the values of a query of `_typeFilter`: `Observation?code=1234-5&date=gt2020` becomes `Observation?code&date`.
 fn without_values(filter: &str) -> String {
     let (kind, query) = filter.split_once('?').unwrap_or((filter, ""));
     let names: Vec<&str> =

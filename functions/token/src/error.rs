@@ -44,8 +44,8 @@ impl TokenError {
         Self::InvalidClient { description: UNAUTHENTICATED, reason: reason.to_string() }
     }
 
-    /// Returns the error code of the standard.
-    pub(crate) fn code(&self) -> &'static str {
+    /// Returns the error code of OAuth 2.0 (RFC 6749, section 5.2).
+    pub(crate) fn oauth_code(&self) -> &'static str {
         match self {
             Self::InvalidForm(_) | Self::InvalidRequest(_) => "invalid_request",
             Self::UnsupportedGrantType => "unsupported_grant_type",
@@ -64,7 +64,7 @@ impl TokenError {
         }
     }
 
-    /// Returns the issue code for the audit record.
+    /// Returns the FHIR issue code for the audit record.
     pub(crate) fn issue_code(&self) -> IssueCode {
         match self {
             Self::InvalidForm(_) | Self::InvalidRequest(_) => IssueCode::Invalid,
@@ -88,7 +88,7 @@ impl TokenError {
 
     /// Creates the response.
     pub(crate) fn reply(&self) -> Reply {
-        let body = json!({ "error": self.code(), "error_description": self.description() });
+        let body = json!({ "error": self.oauth_code(), "error_description": self.description() });
         let reply = Reply::json(self.status(), "application/json", body.to_string()).with_header(PRAGMA, "no-cache");
         match self {
             Self::InvalidForm(_) | Self::InvalidRequest(_) | Self::UnsupportedGrantType | Self::InvalidScope(_) => reply,

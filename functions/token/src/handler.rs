@@ -129,7 +129,7 @@ fn unavailable(error: ExportError) -> TokenError {
 
 /// Logs why no token was issued, without anything that the client sent.
 fn log_error(request: &Request, error: &TokenError) {
-    let (id, code) = (request_id(request), error.code());
+    let (id, code) = (request_id(request), error.oauth_code());
     match error {
         TokenError::InvalidForm(problem) => tracing::info!(request.id = id, code, reason = %problem, "no access token was issued"),
         TokenError::InvalidRequest(reason) | TokenError::InvalidScope(reason) => {

@@ -41,6 +41,7 @@ pub(crate) struct TokenSubject<'a> {
 }
 
 impl<S: TokenSigner> TokenIssuer<S> {
+    /// Creates an issuer that signs tokens with this signer.
     pub(crate) fn new(signer: S) -> Self {
         Self { signer, published: Mutex::default() }
     }

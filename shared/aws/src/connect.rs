@@ -72,6 +72,7 @@ impl Clients {
         S3AuditFiles::new(&self.s3(), bucket, prefix)
     }
 
+    /// Creates the S3 client.
     #[cfg(feature = "s3")]
     fn s3(&self) -> aws_sdk_s3::Client {
         let config = aws_sdk_s3::config::Builder::from(&self.config);

@@ -37,6 +37,7 @@ impl KmsSigner {
         Self { client, service, public_key: OnceCell::new() }
     }
 
+    /// Fetches the public key from KMS. Returns an error if the key cannot sign access tokens.
     async fn fetch_public_key(&self) -> Result<PublicKey, StoreError> {
         let response = self.client.get_public_key().key_id(&self.service.value).send().await;
         let response = response.map_err(|error| self.service.store_error(error))?;

@@ -48,6 +48,7 @@ impl SqsTaskQueue {
         Self { dead_letters: Some(service), ..self }
     }
 
+    /// Sends one message per task in a single batch. SQS delivers them after `delay_seconds`.
     async fn send(&self, tasks: &[TaskId], delay_seconds: i32) -> Result<(), StoreError> {
         let not_sent = |cause: BoxError| StoreError::NotApplied { store: STORE, cause };
         let mut entries = Vec::new();

@@ -52,6 +52,7 @@ impl PatientPartitioner {
         Self { hasher: secret.map_or_else(|| ResourceKeyHasher::from_job(job), ResourceKeyHasher::from_secret) }
     }
 
+    /// Returns the keyed hash of a patient's id. Buckets and positions derive from it.
     fn hash(&self, patient: &str) -> u64 {
         self.hasher.patient_key(patient.as_bytes()).high_bits()
     }

@@ -16,7 +16,7 @@ mod tasks;
 
 pub use access::AccessStore;
 pub use all::{AllPorts, Ports};
-pub use audit::{AuditFiles, AuditListing, AuditTrail, AuditWrite};
+pub use audit::{AuditFileListing, AuditFiles, AuditTrail, AuditWrite};
 pub use clock::Clock;
 pub use encryptor::JobSecretEncryptor;
 pub use jobs::{DueItem, DueSubject, JobLists, JobPage, JobStore, QueueStart, QueuedJob};

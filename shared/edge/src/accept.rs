@@ -7,7 +7,8 @@ use lambda_http::http::header::{ACCEPT, HeaderName};
 
 use crate::request::header_values;
 
-/// Returns true if the header lists a value that `is_match` accepts and that `q=0` does not exclude. `None` if it lists none.
+/// Returns true if the header `name` lists a value that `is_match` accepts and that `q=0` does not exclude. `None` if the
+/// header is missing or empty.
 ///
 /// `is_match` gets each value in lower case, without parameters.
 pub fn accepts(headers: &HeaderMap, name: &HeaderName, is_match: impl Fn(&str) -> bool) -> Option<bool> {
@@ -26,8 +27,8 @@ pub fn accepts_fhir_json(headers: &HeaderMap) -> Option<bool> {
     accepts(headers, &ACCEPT, |media| matches!(media, "application/fhir+json" | "application/json" | "application/*" | "*/*"))
 }
 
-/// Rejects a kick-off whose client does not accept an OperationOutcome in JSON. The header is required, as in Azure API for
-/// FHIR.
+/// Rejects a kick-off whose client does not accept an OperationOutcome in JSON. The header `Accept` is required, as in Azure
+/// API for FHIR.
 pub(crate) fn require_fhir_json(headers: &HeaderMap) -> Result<(), RequestError> {
     match accepts_fhir_json(headers) {
         Some(true) => Ok(()),

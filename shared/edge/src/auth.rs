@@ -197,6 +197,7 @@ impl<J: AccessStore + AuditTrail, C: Clock> Authenticator<J, C> {
         Ok(self.store.add_record(&record).await?)
     }
 
+    /// Creates an audit record with a random id and the current time.
     fn new_record(&self, action: AuditAction, agent: Agent, outcome: AuditOutcome) -> Result<AuditRecord, StoreError> {
         Ok(AuditRecord::new(random_id()?, self.clock.now(), action, agent, outcome))
     }

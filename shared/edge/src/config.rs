@@ -78,10 +78,12 @@ pub struct Bucket {
 }
 
 impl Bucket {
+    /// Reads the settings of the source bucket, which holds the lake. The default prefix is empty.
     fn read_source(settings: &impl SettingSource) -> Result<Self, ConfigError> {
         Ok(Self { name: settings.required(Setting::SourceBucket)?, prefix: settings.get(Setting::SourcePrefix).unwrap_or_default() })
     }
 
+    /// Reads the settings of the destination bucket, which receives exported files. The default prefix is empty.
     fn read_destination(settings: &impl SettingSource) -> Result<Self, ConfigError> {
         Ok(Self {
             name: settings.required(Setting::DestinationBucket)?,
@@ -89,6 +91,7 @@ impl Bucket {
         })
     }
 
+    /// Reads the settings of the audit bucket, which holds sealed audit files. The default prefix is `audit/`.
     fn read_audit(settings: &impl SettingSource) -> Result<Self, ConfigError> {
         Ok(Self {
             name: settings.required(Setting::AuditBucket)?,
@@ -107,6 +110,7 @@ pub struct LogSettings {
 }
 
 impl LogSettings {
+    /// Reads the log settings. The default log filter is `info`.
     fn read(settings: &impl SettingSource) -> Self {
         Self { log: settings.get(Setting::Log).unwrap_or_else(|| "info".to_owned()), function: settings.get(Setting::FunctionName) }
     }
@@ -128,6 +132,7 @@ pub struct CommonConfig {
 }
 
 impl CommonConfig {
+    /// Reads the settings. Returns an error if the job table is not set.
     fn read(settings: &impl SettingSource) -> Result<Self, ConfigError> {
         Ok(Self { table: settings.required(Setting::Table)?, logging: LogSettings::read(settings) })
     }

@@ -70,6 +70,7 @@ fn query_uri(query: Option<&str>) -> Result<Uri, RequestError> {
     Uri::try_from(format!("/?{query}")).map_err(invalid)
 }
 
+/// Converts a response to the format of API Gateway. Binary bodies are sent in Base64.
 fn to_gateway_response(response: Response<Body>) -> ApiGatewayV2httpResponse {
     let (head, body) = response.into_parts();
     let mut answer = ApiGatewayV2httpResponse::default();

@@ -36,6 +36,7 @@ pub fn parse_parameters_body(headers: &HeaderMap, body: &Body) -> Result<Vec<(St
     parsed.map_err(|error| invalid(position.expression(), &describe_json_error(&error, &position)))?
 }
 
+/// Creates the error for a malformed element of the Parameters resource, with status 400.
 fn invalid(expression: String, text: &str) -> RequestError {
     RequestError::new(400, IssueCode::Structure, &expression, text)
 }

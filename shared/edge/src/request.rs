@@ -118,6 +118,7 @@ pub fn output_file_name(request: &Request) -> Result<OutputFileName, ExportError
     path_parameter(request, "name").and_then(|text| OutputFileName::parse(&text)).ok_or(ExportError::NotFound("this file"))
 }
 
+/// Returns a parameter of the path as API Gateway or the local server has parsed it. `None` if the path does not have it.
 fn path_parameter(request: &Request, name: &str) -> Option<String> {
     request.path_parameters_ref()?.first(name).map(str::to_owned)
 }

@@ -34,6 +34,7 @@ pub fn random_job_secret() -> Result<JobSecret, StoreError> {
     Ok(JobSecret(bytes))
 }
 
+/// Fills the bytes with random ones from the operating system.
 fn fill(bytes: &mut [u8]) -> Result<(), StoreError> {
     getrandom::fill(bytes).map_err(|error| StoreError::NotApplied { store: "the random number generator", cause: error.into() })
 }

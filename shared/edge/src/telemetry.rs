@@ -72,6 +72,7 @@ impl Metric {
         }
     }
 
+    /// Returns the CloudWatch unit of the metric.
     fn unit(self) -> &'static str {
         match self {
             Self::SourceBytesRead => "Bytes",
@@ -144,6 +145,7 @@ pub fn record_metrics(metrics: &[(Metric, u64)]) {
     }
 }
 
+/// Creates the log line of metrics in the CloudWatch embedded metric format.
 fn embedded_metrics(function: &str, now: Millis, values: &[(Metric, u64)]) -> Value {
     let metrics: Vec<Value> = values.iter().map(|(metric, _)| json!({ "Name": metric.as_str(), "Unit": metric.unit() })).collect();
     let directive = json!({ "Namespace": "Headrace", "Dimensions": [["function"]], "Metrics": metrics });

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use headrace_core::vocab::settings::LakeSettings;
+use headrace_core::vocab::lake_settings::LakeSettings;
 use headrace_edge::config::ExportSettings;
 use headrace_local::client::bulk::{BulkClient, Manifest};
 use headrace_local::server::http::{base_url, serve};

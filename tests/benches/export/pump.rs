@@ -30,7 +30,7 @@ use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::error::StoreError;
 use headrace_core::vocab::ids::{Caller, JobId, TaskId};
 use headrace_core::vocab::level::Level;
-use headrace_core::vocab::settings::LakeSettings;
+use headrace_core::vocab::lake_settings::LakeSettings;
 use headrace_fhir::definitions::{FhirVersion, ResourceType};
 use headrace_fhir::deid::DeidConfig;
 use headrace_fhir::head::ResourceHead;

@@ -17,7 +17,7 @@ use headrace_core::job::task::{Lease, LeaseOutcome, Pin, PlanInput, TaskCompleti
 use headrace_core::job::{FailureReason, Job, JobEvent, Quotas, RecordConditions, RecordOutcome, Transition};
 use headrace_core::ports::ConfigLookup;
 use headrace_core::ports::{
-    AccessStore, AuditFiles, AuditListing, AuditTrail, AuditWrite, ByteStream, DueItem, FileAccess, FileWriter, JobLists, JobPage,
+    AccessStore, AuditFiles, AuditFileListing, AuditTrail, AuditWrite, ByteStream, DueItem, FileAccess, FileWriter, JobLists, JobPage,
     JobSecretEncryptor, JobStore, LeaseSettings, ObjectPage, OutputStore, QueueStart, QueuedJob, ResourceSource, TaskQueue, TaskStore,
 };
 use headrace_core::request::ConfigName;
@@ -119,7 +119,7 @@ impl<T: AuditFiles> AuditFiles for FaultyPort<T> {
         self.faults.intercept("audit files.write", self.port.write(name, bytes)).await
     }
 
-    async fn list(&self) -> Result<AuditListing, StoreError> {
+    async fn list(&self) -> Result<AuditFileListing, StoreError> {
         self.faults.intercept("audit files.list", self.port.list()).await
     }
 

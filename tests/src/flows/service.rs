@@ -24,7 +24,7 @@ use headrace_core::ports::{AccessStore as _, Clock as _, JobStore as _, Ports, T
 use headrace_core::request::{ExportPolicy, ExportRequest, RawKickOff};
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::ids::{Caller, TaskId};
-use headrace_core::vocab::settings::LakeSettings;
+use headrace_core::vocab::lake_settings::LakeSettings;
 use headrace_edge::auth::Authenticator;
 use headrace_edge::config::{AccessControl, CapabilitySettings, SmartSettings};
 use headrace_edge::gateway;

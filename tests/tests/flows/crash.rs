@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use headrace_core::ports::JobStore as _;
 use headrace_core::vocab::ids::JobId;
-use headrace_core::vocab::settings::LakeVersions;
+use headrace_core::vocab::lake_settings::LakeVersions;
 use headrace_tests::flows::{
     CompletedExport, Deployment as _, DeploymentSettings, Fault, FaultInjector, LocalDeployment, ManualClock, REAPER_INTERVAL, Result,
     ServiceProcess, run, seed, set_next_job_number,

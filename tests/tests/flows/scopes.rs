@@ -6,7 +6,7 @@ use headrace_core::access::{Client, ClientKeys, Scopes};
 use headrace_core::ports::AccessStore as _;
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::ids::Caller;
-use headrace_core::vocab::settings::LakeVersions;
+use headrace_core::vocab::lake_settings::LakeVersions;
 use headrace_fhir::definitions::FhirVersion;
 use headrace_tests::flows::{
     AwsDeployment, BEN, CompletedExport, Deployment, DeploymentSettings, ManualClock, Result, ServiceProcess, TestRequest, TestResponse,

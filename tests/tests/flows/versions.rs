@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use headrace_core::request::{AssociatedData, ExportRequest, IgnoredParameter};
 use headrace_core::vocab::level::Level;
-use headrace_core::vocab::settings::LakeVersions;
+use headrace_core::vocab::lake_settings::LakeVersions;
 use headrace_fhir::definitions::ResourceType;
 use headrace_fhir::instant::Instant;
 use headrace_tests::flows::{

@@ -12,9 +12,10 @@ use serde_json::Value;
 use super::*;
 use crate::operation_definitions::{OPERATIONS, OperationTarget};
 
-struct Noon;
+/// A clock that is always at 2026-01-31T08:00:00Z.
+struct FixedClock;
 
-impl Clock for Noon {
+impl Clock for FixedClock {
     fn now(&self) -> Millis {
         Millis(1_769_846_400_000)
     }
@@ -39,7 +40,7 @@ async fn ask(metadata: &MetadataHandler, target: &str, headers: &[(&str, &str)])
 }
 
 async fn json(version: FhirVersion, target: &str) -> Value {
-    let response = ask(&MetadataHandler::new(&Noon, settings(version)), target, &[]).await;
+    let response = ask(&MetadataHandler::new(&FixedClock, settings(version)), target, &[]).await;
     assert_eq!(response.status(), 200);
     assert_eq!(response.headers()["content-type"], "application/fhir+json");
     let Body::Text(text) = response.body() else { panic!("{response:?}") };
@@ -188,7 +189,7 @@ async fn every_operation_has_a_definition_and_a_route() {
             assert!(parameter["type"].is_string() && !parameter["documentation"].as_str().unwrap().is_empty());
         }
     }
-    let unknown = ask(&MetadataHandler::new(&Noon, settings(FhirVersion::R4)), "/OperationDefinition/import", &[]).await;
+    let unknown = ask(&MetadataHandler::new(&FixedClock, settings(FhirVersion::R4)), "/OperationDefinition/import", &[]).await;
     assert_eq!(unknown.status(), 404);
 }
 
@@ -207,7 +208,7 @@ async fn patients_can_be_named_where_patients_are_exported() {
 // Holds: CS6
 #[tokio::test]
 async fn json_is_returned_unless_another_format_is_requested() {
-    let metadata = MetadataHandler::new(&Noon, settings(FhirVersion::R4));
+    let metadata = MetadataHandler::new(&FixedClock, settings(FhirVersion::R4));
     for (target, accept, status) in [
         ("/metadata", None, 200),
         ("/metadata", Some("application/json"), 200),
@@ -229,7 +230,7 @@ async fn json_is_returned_unless_another_format_is_requested() {
 #[tokio::test]
 async fn the_statement_fits_a_lambda_response_and_is_compressed_on_request() {
     for version in FhirVersion::ALL {
-        let metadata = MetadataHandler::new(&Noon, settings(version));
+        let metadata = MetadataHandler::new(&FixedClock, settings(version));
         let plain = ask(&metadata, "/metadata", &[("accept-encoding", "br, gzip;q=0")]).await;
         let Body::Text(text) = plain.body() else { panic!("{plain:?}") };
         let travelling = serde_json::to_string(text).unwrap().len();
@@ -249,7 +250,7 @@ async fn the_statement_fits_a_lambda_response_and_is_compressed_on_request() {
 
 #[tokio::test]
 async fn each_base_url_gets_its_own_statement() {
-    let metadata = MetadataHandler::new(&Noon, settings(FhirVersion::R4));
+    let metadata = MetadataHandler::new(&FixedClock, settings(FhirVersion::R4));
     for host in ["one.example", "two.example", "one.example"] {
         let response = ask(&metadata, "/metadata", &[("x-forwarded-host", host), ("x-forwarded-proto", "https")]).await;
         let Body::Text(text) = response.body() else { panic!("{response:?}") };
@@ -260,7 +261,7 @@ async fn each_base_url_gets_its_own_statement() {
 
 #[tokio::test]
 async fn a_response_to_head_has_no_body() {
-    let metadata = MetadataHandler::new(&Noon, settings(FhirVersion::R4));
+    let metadata = MetadataHandler::new(&FixedClock, settings(FhirVersion::R4));
     let response = metadata.handle(request(Method::HEAD, "/metadata", &[])).await;
     assert_eq!((response.status().as_u16(), response.body()), (200, &Body::Empty));
     assert_eq!(response.headers()["content-type"], "application/fhir+json");
@@ -268,7 +269,7 @@ async fn a_response_to_head_has_no_body() {
 
 #[tokio::test]
 async fn without_a_token_endpoint_the_smart_configuration_is_404_and_explains_why() {
-    let metadata = MetadataHandler::new(&Noon, settings(FhirVersion::R4));
+    let metadata = MetadataHandler::new(&FixedClock, settings(FhirVersion::R4));
     let response = ask(&metadata, "/fhir/.well-known/smart-configuration", &[("accept", "application/json")]).await;
     assert_eq!(response.status(), 404);
     let Body::Text(text) = response.body() else { panic!("{response:?}") };

@@ -13,10 +13,12 @@ use super::transact::{Update, WriteOutcome};
 /// The partition of all registrations. There are few, and they are listed by client id.
 const CLIENTS_PK: &str = "CLIENTS";
 
+/// Returns the primary key of the item of a client registration.
 fn client_key(id: &Caller) -> Item {
     items::plain_key(CLIENTS_PK, &id.0)
 }
 
+/// Returns the primary key of the item of a token key.
 fn token_key(kid: &str) -> Item {
     items::plain_key(&format!("TOKENKEY#{kid}"), "TOKENKEY")
 }
@@ -64,7 +66,7 @@ impl AccessStore for DynamoJobStore {
     async fn remember_assertion(&self, digest: &str, until: Millis) -> Result<bool, StoreError> {
         let update = Update::new(items::plain_key(&format!("ASSERTION#{digest}"), "ASSERTION"))
             .when("attribute_not_exists(pk)")
-            .set("ttl", items::seconds(until));
+            .set("ttl", items::ttl_seconds(until));
         Ok(self.update(update).await? == WriteOutcome::Applied)
     }
 
@@ -74,7 +76,7 @@ impl AccessStore for DynamoJobStore {
     }
 
     async fn put_token_key(&self, key: &TokenKey) -> Result<(), StoreError> {
-        let update = Update::new(token_key(&key.kid)).set("key", items::json(key)?).set("ttl", items::seconds(key.expires_at));
+        let update = Update::new(token_key(&key.kid)).set("key", items::json(key)?).set("ttl", items::ttl_seconds(key.expires_at));
         self.update(update).await.map(drop)
     }
 }

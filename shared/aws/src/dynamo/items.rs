@@ -140,13 +140,13 @@ pub(super) fn number(value: impl Into<u64>) -> AttributeValue {
     AttributeValue::N(value.into().to_string())
 }
 
-/// Returns a time in milliseconds.
+/// Returns a time as a number attribute, in milliseconds.
 pub(super) fn millis(at: Millis) -> AttributeValue {
     number(at.0)
 }
 
-/// Returns a time in seconds, as DynamoDB's TTL requires it.
-pub(super) fn seconds(at: Millis) -> AttributeValue {
+/// Returns a time as a DynamoDB TTL: in seconds, rounded up.
+pub(super) fn ttl_seconds(at: Millis) -> AttributeValue {
     number(at.0.div_ceil(1_000))
 }
 
@@ -275,32 +275,34 @@ pub(super) struct StoredTask {
 pub(super) struct Attributes<'a>(pub(super) &'a Item);
 
 impl Attributes<'_> {
-    /// Returns the error of a malformed attribute.
+    /// Creates the error for a missing or malformed attribute.
     pub(super) fn unreadable(name: &str) -> StoreError {
         StoreError::Unreadable { store: STORE, detail: format!("the attribute {name}") }
     }
 
-    /// Returns a string.
+    /// Reads a string attribute. Returns an error if it is missing.
     pub(super) fn text(&self, name: &str) -> Result<&str, StoreError> {
         self.0.get(name).and_then(|value| value.as_s().ok()).map(String::as_str).ok_or_else(|| Self::unreadable(name))
     }
 
+    /// Reads a number attribute. Returns `None` if it is missing.
     fn optional_number<N: TryFrom<u64>>(&self, name: &str) -> Result<Option<N>, StoreError> {
         let Some(value) = self.0.get(name) else { return Ok(None) };
         let number = value.as_n().ok().and_then(|digits| digits.parse::<u64>().ok());
         number.and_then(|number| N::try_from(number).ok()).map(Some).ok_or_else(|| Self::unreadable(name))
     }
 
-    /// Returns a number. A missing attribute counts as 0.
+    /// Reads a number attribute. A missing attribute counts as 0.
     pub(super) fn count<N: TryFrom<u64> + Default>(&self, name: &str) -> Result<N, StoreError> {
         Ok(self.optional_number(name)?.unwrap_or_default())
     }
 
+    /// Reads a number attribute as a time in milliseconds. Returns an error if it is missing.
     fn required_millis(&self, name: &str) -> Result<Millis, StoreError> {
         self.optional_number(name)?.map(Millis).ok_or_else(|| Self::unreadable(name))
     }
 
-    /// Returns a value that is stored as JSON, if the attribute exists.
+    /// Reads an attribute with JSON. Returns `None` if it is missing.
     pub(super) fn optional_json<T: for<'de> Deserialize<'de>>(&self, name: &str) -> Result<Option<T>, StoreError> {
         if !self.0.contains_key(name) {
             return Ok(None);
@@ -308,11 +310,12 @@ impl Attributes<'_> {
         serde_json::from_str(self.text(name)?).map(Some).map_err(|_| Self::unreadable(name))
     }
 
-    /// Returns a value that is stored as JSON.
+    /// Reads an attribute with JSON. Returns an error if it is missing.
     pub(super) fn required_json<T: for<'de> Deserialize<'de>>(&self, name: &str) -> Result<T, StoreError> {
         self.optional_json(name)?.ok_or_else(|| Self::unreadable(name))
     }
 
+    /// Reads the counters of a job or task. Missing ones count as 0.
     fn counters(&self) -> Result<Counters, StoreError> {
         Ok(Counters {
             source_bytes: self.count("source_bytes")?,
@@ -321,16 +324,18 @@ impl Attributes<'_> {
         })
     }
 
+    /// Reads the size, line count and checksum of a file.
     fn summary(&self) -> Result<FileSummary, StoreError> {
         let crc64 = u64::from_str_radix(self.text("crc64")?, 16).map_err(|_| Self::unreadable("crc64"))?;
         Ok(FileSummary { bytes: self.count("bytes")?, lines: self.count("lines")?, crc64 })
     }
 
+    /// Reads the id of a job from the partition key.
     fn job_id(&self) -> Result<JobId, StoreError> {
         self.text("pk")?.strip_prefix("JOB#").and_then(|id| JobId::parse(id).ok()).ok_or_else(|| Self::unreadable("pk"))
     }
 
-    /// Returns a job.
+    /// Reads the item as a job.
     pub(super) fn job(&self) -> Result<Job, StoreError> {
         let definition: JobDefinition = self.required_json("definition")?;
         Ok(Job {
@@ -357,14 +362,14 @@ impl Attributes<'_> {
         })
     }
 
-    /// Returns the pinned configuration of a de-identified export. Returns `None` for other exports, and after the job has ended.
+    /// Reads the pinned configuration of a de-identified export. Returns `None` for other exports, and after the job has ended.
     fn pinned_config(&self) -> Result<Option<PinnedConfig>, StoreError> {
         let Some(secret) = self.0.get(ENCRYPTED_SECRET) else { return Ok(None) };
         let encrypted_secret = secret.as_b().map_err(|_| Self::unreadable(ENCRYPTED_SECRET))?.as_ref().to_vec();
         Ok(Some(PinnedConfig { etag: self.text("config_etag")?.to_owned(), encrypted_secret }))
     }
 
-    /// Returns the state of a task.
+    /// Reads the item as the state of a task.
     pub(super) fn task(&self) -> Result<StoredTask, StoreError> {
         let reserved_file = match self.0.get("reserved_file") {
             None => None,
@@ -383,12 +388,12 @@ impl Attributes<'_> {
         })
     }
 
-    /// Returns the work of a task.
+    /// Reads the item as the work of a task.
     pub(super) fn work(&self) -> Result<Work, StoreError> {
         self.required_json("work")
     }
 
-    /// Returns the name of an output file.
+    /// Reads the name of an output file from the sort key.
     pub(super) fn output_file_name(&self) -> Result<OutputFileName, StoreError> {
         let name = self
             .text("sk")?
@@ -398,7 +403,7 @@ impl Attributes<'_> {
         name.ok_or_else(|| Self::unreadable("sk"))
     }
 
-    /// Returns an output file. Returns `None` if its number is only reserved.
+    /// Reads the item as an output file. Returns `None` if its number is only reserved.
     pub(super) fn output_file(&self) -> Result<Option<OutputFile>, StoreError> {
         if !self.0.contains_key("crc64") {
             return Ok(None);
@@ -406,7 +411,7 @@ impl Attributes<'_> {
         Ok(Some(OutputFile { name: self.output_file_name()?, summary: self.summary()? }))
     }
 
-    /// Returns a fragment.
+    /// Reads the item as a fragment.
     pub(super) fn fragment(&self) -> Result<Fragment, StoreError> {
         let segments: Vec<&str> = self.text("sk")?.split('#').collect();
         let name = match segments.as_slice() {
@@ -423,12 +428,12 @@ impl Attributes<'_> {
         Ok(Fragment { name: name.ok_or_else(|| Self::unreadable("sk"))?, summary: self.summary()? })
     }
 
-    /// Returns the position of a job in the list of its owner's jobs.
+    /// Reads the position of a job in the list of its owner's jobs.
     pub(super) fn list_cursor(&self) -> Result<ListCursor, StoreError> {
         Ok(ListCursor { created_at: self.required_millis("created_at")?, id: self.job_id()? })
     }
 
-    /// Returns a queued job.
+    /// Reads the item as a queued job.
     pub(super) fn queued_job(&self) -> Result<QueuedJob, StoreError> {
         let position = self.text("sk")?.split_once('#');
         let position = position.and_then(|(queued_at, job)| Some((Millis(queued_at.parse().ok()?), JobId::parse(job).ok()?)));
@@ -437,7 +442,7 @@ impl Attributes<'_> {
         Ok(QueuedJob { queued_at, job, owner: Caller(self.text("caller")?.to_owned()), client_quota })
     }
 
-    /// Returns a due job or task.
+    /// Reads the item as a due job or task.
     pub(super) fn due_item(&self) -> Result<DueItem, StoreError> {
         let job = self.job_id()?;
         let subject = match self.text("sk")? {

@@ -60,18 +60,18 @@ impl DynamoJobStore {
         Self { encryptor: Some(Arc::new(encryptor)), ..self }
     }
 
-    /// Reads an item of a job.
+    /// Reads the item of a job with this sort key. `None` if it does not exist.
     async fn get(&self, job: &JobId, sk: String) -> Result<Option<Item>, StoreError> {
         self.get_key(items::job_key(job, sk)).await
     }
 
-    /// Reads the item with this key.
+    /// Reads the item with this primary key, consistently. `None` if it does not exist.
     async fn get_key(&self, key: Item) -> Result<Option<Item>, StoreError> {
         let response = self.client.get_item().table_name(&self.table).set_key(Some(key)).consistent_read(true).send().await;
         Ok(response.map_err(|error| self.service.store_error(error))?.item)
     }
 
-    /// Reads the state of a task.
+    /// Reads the state of a task. `None` if the task is not recorded.
     async fn stored_task(&self, task: &TaskId) -> Result<Option<StoredTask>, StoreError> {
         let item = self.get(&task.job, items::task_sk(task.task)).await?;
         item.map(|item| Attributes(&item).task()).transpose()

@@ -33,6 +33,7 @@ fn update_and_extend_lease(lease: &Lease, until: Millis) -> Update {
         .set("due_at", items::millis(until))
 }
 
+/// Returns the writes that record a checkpoint and extend the lease until `until`.
 fn checkpoint_writes(lease: &Lease, checkpoint: &Checkpoint, until: Millis) -> Vec<Write> {
     let mut update = update_and_extend_lease(lease, until)
         .set("cursor_item", items::number(checkpoint.cursor.item))

@@ -109,6 +109,7 @@ impl Update {
         (name, format!(":set_{plain}"))
     }
 
+    /// Returns the update expression, such as `SET a = :a ADD b :b`.
     fn expression(&self) -> String {
         [("SET", &self.sets), ("ADD", &self.adds), ("REMOVE", &self.removes)]
             .into_iter()
@@ -164,6 +165,7 @@ impl DynamoJobStore {
         }
     }
 
+    /// Converts a write to an item of a DynamoDB transaction.
     fn transact_item(&self, write: &Write) -> Result<TransactWriteItem, StoreError> {
         let not_built = |error: aws_sdk_dynamodb::error::BuildError| StoreError::NotApplied { store: STORE, cause: error.into() };
         let item = TransactWriteItem::builder();
@@ -192,6 +194,7 @@ impl DynamoJobStore {
     }
 }
 
+/// Logs the audit records among the writes.
 fn log_audit_records(writes: &[Write]) {
     for write in writes {
         match write {

@@ -7,7 +7,7 @@ use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::ChecksumAlgorithm;
 use bytes::Bytes;
 use headrace_core::audit::chain::AuditFileName;
-use headrace_core::ports::{AuditFiles, AuditListing, AuditWrite};
+use headrace_core::ports::{AuditFileListing, AuditFiles, AuditWrite};
 use headrace_core::vocab::error::StoreError;
 use headrace_core::vocab::setting::Setting;
 
@@ -28,6 +28,7 @@ impl S3AuditFiles {
         Self(BucketPrefix::new(client, bucket, prefix, STORE, Setting::AuditBucket.as_str()))
     }
 
+    /// Reads a whole audit file.
     async fn get(&self, name: &AuditFileName) -> Result<Bytes, StoreError> {
         let bucket = &self.0;
         let response = bucket.client.get_object().bucket(&bucket.bucket).key(bucket.key(&name.to_string())).send().await;
@@ -50,7 +51,7 @@ impl AuditFiles for S3AuditFiles {
         }
     }
 
-    async fn list(&self) -> Result<AuditListing, StoreError> {
+    async fn list(&self) -> Result<AuditFileListing, StoreError> {
         let bucket = &self.0;
         let (mut files, mut foreign_files, mut after) = (BTreeSet::new(), BTreeSet::new(), None);
         loop {
@@ -64,7 +65,7 @@ impl AuditFiles for S3AuditFiles {
             }
             after = page.next_continuation_token().map(str::to_owned);
             if after.is_none() {
-                return Ok(AuditListing { files, foreign_files });
+                return Ok(AuditFileListing { files, foreign_files });
             }
         }
     }

@@ -49,6 +49,7 @@ impl S3FileWriter {
         Self { bucket, fragment, buffers: VecDeque::new(), buffered_bytes: 0, upload: None }
     }
 
+    /// Returns the S3 key of a file of this job.
     fn key(&self, name: &FileName) -> String {
         self.bucket.key(&name.to_string())
     }

@@ -58,6 +58,7 @@ impl S3OutputStore {
         Self { client_buckets, ..self }
     }
 
+    /// Returns a client's own destination, which is given as `bucket/prefix`.
     fn client_destination(&self, destination: &str) -> BucketPrefix {
         let (bucket, prefix) = destination.split_once('/').unwrap_or((destination, ""));
         let service = Service::new(STORE, OWN_DESTINATION, bucket);

@@ -119,8 +119,8 @@ impl Scopes {
         }
     }
 
-    /// Returns true if every resource of the type that matches at least one of `queries` may be read. An empty set of
-    /// queries stands for all resources of the type.
+    /// Returns true if these scopes certainly allow reading every resource of the type that matches at least one of `queries`.
+    /// No queries stand for all resources of the type.
     pub fn covers(&self, kind: ResourceType, queries: &BTreeSet<String>) -> bool {
         match self {
             Self::Everything => true,
@@ -160,6 +160,9 @@ impl Scopes {
         queries.into_iter().flatten().map(String::as_str)
     }
 
+    /// Returns the scopes as a list, such as `system/Patient.read`. Types with queries are always in SMART 2.0 syntax.
+    ///
+    /// * `action`: the action of types without queries, `read` or `rs`.
     fn to_words(&self, action: &str) -> Vec<String> {
         let types = match self {
             Self::Everything => return vec![format!("system/*.{action}")],
@@ -190,6 +193,7 @@ struct RequestedScopes {
 }
 
 impl RequestedScopes {
+    /// Parses scopes separated by white space. Returns the supported scopes, and the rejected ones with their reasons.
     fn parse(text: &str, version: FhirVersion) -> (Self, Vec<RejectedScope>) {
         let mut requested = Self { v1: Scopes::none(), v2: Scopes::none() };
         if text.len() > TEXT_BYTES {
@@ -204,6 +208,7 @@ impl RequestedScopes {
         (requested, rejected)
     }
 
+    /// Adds a scope to the scopes of its syntax. Fails and adds nothing if the type would then have too many queries.
     fn add(&mut self, SystemScope { kind, query, syntax }: SystemScope) -> Result<(), RejectionReason> {
         let added = kind.map_or(Scopes::Everything, |kind| Scopes::Only(BTreeMap::from([(kind, query.into_iter().collect())])));
         let scopes = match syntax {

@@ -33,6 +33,7 @@ impl Day {
         is_well_formed.then(|| Self(text.to_owned()))
     }
 
+    /// Returns the day as text, such as `2026-01-31`.
     fn as_str(&self) -> &str {
         &self.0
     }

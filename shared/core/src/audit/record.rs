@@ -108,6 +108,7 @@ impl AuditAction {
         }
     }
 
+    /// Parses the stored code of an action. Returns `None` for an unknown code.
     fn parse(code: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|action| action.as_str() == code)
     }

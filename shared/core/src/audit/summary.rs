@@ -54,6 +54,7 @@ impl SummaryLevel {
         }
     }
 
+    /// Parses the stored code of a level. Returns `None` for an unknown code.
     fn parse(code: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|level| level.as_str() == code)
     }

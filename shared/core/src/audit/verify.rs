@@ -159,6 +159,7 @@ struct ChainLink {
 }
 
 impl ChainLink {
+    /// Parses the chain extension of a line, an AuditEvent. `None` if it is missing or malformed.
     fn parse(line: &[u8]) -> Option<Self> {
         #[derive(Deserialize)]
         struct Event {

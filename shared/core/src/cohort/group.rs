@@ -69,6 +69,7 @@ impl GroupDefinition {
     }
 }
 
+/// Returns `Group.type`, such as `person`. Returns an empty text if it is missing.
 fn group_type(group: &Resource<'_>) -> String {
     group.member("type").and_then(JsonValue::text).unwrap_or_default().into_owned()
 }
@@ -90,6 +91,7 @@ pub(crate) struct ResolvedGroup {
 }
 
 impl ResolvedGroup {
+    /// Starts the resolution of the Group with this id. No Group is read yet.
     pub(crate) fn new(requested: &str) -> Self {
         Self { requested: requested.to_owned(), groups: BTreeMap::new() }
     }

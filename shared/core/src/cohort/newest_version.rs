@@ -23,6 +23,7 @@ pub(crate) struct VersionOrder {
 }
 
 impl VersionOrder {
+    /// Creates the sort value of a version from its `meta.lastUpdated`, `meta.versionId` and position in the lake.
     pub(crate) fn new(last_updated: Option<Instant>, version_id: Option<&str>, position: ObjectPosition) -> Self {
         Self { changed: change_time(last_updated), rank: version_rank(version_id), position }
     }

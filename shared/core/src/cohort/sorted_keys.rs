@@ -68,11 +68,13 @@ impl SortedKeys {
 
 #[cfg(test)]
 impl SortedKeys {
+    /// Returns the memory that the keys and their index take, in bytes.
     pub(super) fn memory_bytes(&self) -> usize {
         self.keys.capacity() * size_of::<ResourceKey>() + self.bucket_starts.capacity() * size_of::<u32>()
     }
 }
 
+/// Returns the index of the bucket that a key belongs to: its bits above `shift`.
 fn bucket(key: ResourceKey, shift: u32) -> usize {
     usize::try_from(key.0 >> shift).unwrap_or(usize::MAX)
 }

@@ -107,6 +107,7 @@ impl PatientResolver<'_> {
         }
     }
 
+    /// Returns true if the request has the parameter `patient`.
     fn names_patients(&self) -> bool {
         self.request.patients.is_some()
     }
@@ -122,6 +123,7 @@ impl PatientResolver<'_> {
         self.resolve_as(source, catalogue, at, timer, false).await
     }
 
+    /// Resolves the patients as of `at`, for the precheck of a kick-off or for the plan.
     async fn resolve_as(
         &self,
         source: &impl ResourceSource,
@@ -171,6 +173,7 @@ impl PatientResolver<'_> {
         Ok(self.select_patients(if self.names_patients() { present } else { vec![id] }, missing))
     }
 
+    /// Selects the patients with the `present` ids and reports the `missing` ids.
     fn select_patients(&self, present: Vec<&String>, missing: Vec<&String>) -> SelectedPatients {
         let hasher = ResourceKeyHasher::from_job(self.job);
         let members = present.into_iter().map(|id| PatientSetMember {

@@ -68,10 +68,12 @@ impl Bucket {
         self.0
     }
 
+    /// Returns the name of the bucket for file names and stored keys.
     fn as_str(self) -> &'static str {
         Self::NAMES.get(usize::from(self.0)).copied().unwrap_or_default()
     }
 
+    /// Parses the name of a bucket. Returns `None` for any other text.
     fn parse(text: &str) -> Option<Self> {
         Self::all().find(|bucket| bucket.as_str() == text)
     }

@@ -112,6 +112,7 @@ impl<R: Fn(Range<u64>) -> ByteStream> LineReader<R> {
         }
     }
 
+    /// Adds a decompressed chunk: skips the bytes before the offset and splits the rest into lines.
     fn push(&mut self, mut chunk: Bytes) {
         let skipped = usize::try_from(self.skip_bytes).map_or(chunk.len(), |count| count.min(chunk.len()));
         drop(chunk.split_to(skipped));

@@ -125,6 +125,7 @@ impl SlicePlanner {
         self.file_bytes.saturating_mul(file_count).saturating_add((self.file_bytes / 64).max(1))
     }
 
+    /// Adds a slice of `bytes` bytes to the current task. Finishes the task before if it would become too large.
     fn add_slice(&mut self, slice: Slice, bytes: u64) {
         let is_full = self.current.bytes + bytes > self.slice_bytes() || self.current.slices.len() >= SLICES_PER_TASK;
         if is_full {
@@ -134,6 +135,7 @@ impl SlicePlanner {
         self.current.slices.push(slice);
     }
 
+    /// Moves the collected slices to the ready tasks as a read task. Does nothing if there are no slices.
     fn finish_task(&mut self) {
         self.current.bytes = 0;
         let slices = std::mem::take(&mut self.current.slices);

@@ -86,6 +86,7 @@ enum RunLines<'a> {
 }
 
 impl Run {
+    /// Returns the size of the run's lines, in bytes.
     fn bytes(&self) -> u64 {
         (self.range.len() + self.rewritten.len()) as u64
     }
@@ -349,6 +350,9 @@ impl<'s, P: OutputStore> OpenCheckpoint<'s, P> {
         self.write_error(IssueCode::Structure, format!("a line of the lake was left out: {location}{reason}")).await
     }
 
+    /// Reports in the `error` file that a resource cannot be de-identified.
+    ///
+    /// * `result`: what happened to the resource, such as `was left out`.
     async fn report_deid_failure(&mut self, result: &str, failure: &DeidFailure) -> Result<(), StoreError> {
         self.write_error(IssueCode::Processing, format!("a resource {result}, since it cannot be de-identified: {failure}")).await
     }

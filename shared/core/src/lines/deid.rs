@@ -31,6 +31,7 @@ impl JobDeidentifier {
         })
     }
 
+    /// Returns the de-identified reference to a patient, as it appears in block headers. `None` if it cannot be de-identified.
     fn deidentified_reference(&self, patient: &str) -> Option<String> {
         let line = block_header(&format!("Patient/{patient}"));
         let mut deidentified = Vec::new();

@@ -26,7 +26,7 @@ use crate::versions::record::{
 };
 use crate::versions::resolution::{Associations, ProvenanceScope};
 use crate::vocab::error::StoreError;
-use crate::vocab::settings::{LakeSettings, LakeVersions};
+use crate::vocab::lake_settings::{LakeSettings, LakeVersions};
 
 pub(crate) use patient_blocks::ResourcePatients;
 
@@ -191,6 +191,8 @@ impl Selection {
         (!is_related).then_some(head)
     }
 
+    /// Decides about a line with a resource. It is skipped if it cannot affect the export or has changed after the transaction
+    /// time.
     fn verdict<'a>(&self, head: ResourceHead, line: &'a [u8], resource: Option<Resource<'a>>) -> LineVerdict<'a> {
         let is_too_new = self.transaction_time.zip(head.last_updated).is_some_and(|(time, changed)| changed > time);
         match self.flags(head, resource.as_ref()) {
@@ -234,6 +236,7 @@ impl Selection {
         Some(VersionFlags { is_deletion: false, is_selected, is_member: membership.is_member, is_candidate })
     }
 
+    /// Returns true if `_type` lists the type, or if the request has no `_type`.
     fn is_requested_type(&self, kind: ResourceType) -> bool {
         self.types.is_none_or(|types| types.contains(kind))
     }
@@ -287,6 +290,7 @@ impl Selection {
         is_provenance || (matched.flags.is_selected && self.associations.adds_referenced)
     }
 
+    /// Logs the links of a version that can bring other resources into the export. Each link is logged once per version.
     fn log_links(&self, flags: VersionFlags, key: ResourceKey, resource: &Resource<'_>, position: LinePosition, log: &mut VersionLog) {
         let (task, first) = (log.task, log.links.len());
         let mut add_link = |kind, other| {
@@ -373,6 +377,7 @@ fn first_patient(compartment: &PatientCompartment, matched: &MatchedResource<'_>
     first
 }
 
+/// Returns a line as text. `None` if it is not valid UTF-8.
 fn text(line: &[u8]) -> Option<&str> {
     std::str::from_utf8(line).ok()
 }

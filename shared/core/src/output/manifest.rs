@@ -64,6 +64,9 @@ impl Manifest {
         })
     }
 
+    /// Creates one page of the manifest.
+    ///
+    /// * `next`: the link to the next page; `None` on the last page.
     fn page(job: &Job, files: &[&OutputFile], errors: &[OutputFile], next: Option<PageLink>) -> Self {
         let entry = |file: &OutputFile| FileEntry {
             kind: file.name.kind.manifest_type(),

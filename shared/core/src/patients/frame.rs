@@ -20,6 +20,7 @@ impl FrameRole {
     /// The list of all roles.
     pub const ALL: [Self; 4] = [Self::Patient, Self::Member, Self::NoPatient, Self::TooManyCopies];
 
+    /// Returns the byte that stands for the role in a frame.
     fn to_byte(self) -> u8 {
         match self {
             Self::Patient => 0,
@@ -29,6 +30,7 @@ impl FrameRole {
         }
     }
 
+    /// Returns the role that a byte stands for. `None` for any other byte.
     fn from_byte(byte: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|role| role.to_byte() == byte)
     }
@@ -87,6 +89,7 @@ fn encode_length(length: usize) -> [u8; 4] {
     u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes()
 }
 
+/// Decodes a length of 4 bytes, little-endian.
 fn decode_length(bytes: [u8; 4]) -> usize {
     usize::try_from(u32::from_le_bytes(bytes)).unwrap_or(usize::MAX)
 }

@@ -55,8 +55,10 @@ impl SortBuffer {
         Self { limit_bytes, positions, after, overflow: None, lines: Vec::new(), size_bytes: 0 }
     }
 
-    /// Adds a line unless it is outside the range, already written, or beyond the lines that fit.
+    /// Adds the line of a frame. Skips lines outside `positions`, lines that an earlier pass has written, and lines that sort
+    /// after the buffer's limit, which a later pass adds.
     ///
+    /// * `position`: position of the patient's block.
     /// * `sequence`: number of the frame in the order of reading, the same in each pass.
     pub fn add(&mut self, frame: &Frame<'_>, position: u64, sequence: u64) {
         // Compare positions first: most lines are rejected by them, without allocating the full key.

@@ -7,7 +7,7 @@ use crate::vocab::ids::Caller;
 
 /// The store of registered clients, used client assertions and token keys.
 pub trait AccessStore: Send + Sync {
-    /// Returns the registration of a client.
+    /// Returns the registration of a client, or `None` if the client is not registered.
     fn client(&self, id: &Caller) -> impl Future<Output = Result<Option<Client>, StoreError>> + Send;
 
     /// Lists up to `limit` registrations, sorted by client id, starting after `after`.
@@ -21,13 +21,13 @@ pub trait AccessStore: Send + Sync {
     /// since then.
     fn remove_client(&self, id: &Caller, seen: Millis) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
-    /// Stores until `until` that a client assertion was used. Returns false if it was used before. `digest` is a hash of
-    /// the assertion, so that the assertion itself is not stored.
+    /// Remembers a used client assertion until this time. Returns false if it was used before. `digest` is a hash of the
+    /// assertion, so that the assertion itself is not stored.
     fn remember_assertion(&self, digest: &str, until: Millis) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
-    /// Returns the key with this key id, which verifies access tokens.
+    /// Returns the token key with this key id, which verifies access tokens, or `None` if it is unknown.
     fn token_key(&self, kid: &str) -> impl Future<Output = Result<Option<TokenKey>, StoreError>> + Send;
 
-    /// Stores a key. This happens before the first token that it has signed is issued.
+    /// Stores a token key. This happens before the first token that it has signed is issued.
     fn put_token_key(&self, key: &TokenKey) -> impl Future<Output = Result<(), StoreError>> + Send;
 }

@@ -11,7 +11,7 @@ use crate::vocab::error::StoreError;
 
 /// The store of audit records that are not sealed yet, and of the state of the audit chain.
 pub trait AuditTrail: Send + Sync {
-    /// Stores a record. Changes of a job's state are recorded by the job store instead, in the same transaction.
+    /// Stores an audit record. Changes of a job's state are recorded by the job store instead, in the same transaction.
     fn add_record(&self, record: &AuditRecord) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Lists up to `limit` unsealed records that were made before `until`, oldest first.
@@ -43,19 +43,19 @@ pub enum AuditWrite {
 
 /// The store of sealed audit files. Files are never changed or deleted through this port.
 pub trait AuditFiles: Send + Sync {
-    /// Writes a new file, completely or not at all.
+    /// Writes a new audit file, completely or not at all. An existing file is not changed.
     fn write(&self, name: &AuditFileName, bytes: Bytes) -> impl Future<Output = Result<AuditWrite, StoreError>> + Send;
 
-    /// Lists all files.
-    fn list(&self) -> impl Future<Output = Result<AuditListing, StoreError>> + Send;
+    /// Lists all audit files, and the foreign files beside them.
+    fn list(&self) -> impl Future<Output = Result<AuditFileListing, StoreError>> + Send;
 
-    /// Reads a file.
+    /// Reads a whole audit file.
     fn read(&self, name: &AuditFileName) -> impl Future<Output = Result<Bytes, StoreError>> + Send;
 }
 
 /// A listing of the store of audit files.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct AuditListing {
+pub struct AuditFileListing {
     /// The audit files, sorted by day and number.
     pub files: BTreeSet<AuditFileName>,
     /// The paths of other files, which do not belong there.

@@ -68,7 +68,8 @@ pub struct ExportRequest {
 }
 
 impl ExportRequest {
-    /// Rejects a de-identified export with deletions, because deletions consist of ids.
+    /// Rejects `includeAssociatedData=_deleted` in a de-identified export, because deletions consist of ids. With `_since` alone,
+    /// deletions are left out instead ([`Self::reports_deletions`]).
     pub(super) fn check_deletions(&self) -> Result<(), RequestError> {
         if self.anonymization.is_none() || !self.associated_data.contains(&AssociatedData::Deleted) {
             return Ok(());

@@ -46,6 +46,7 @@ impl FolderLayout {
         parse_named_values(text, parse).map_err(InvalidFolderLayout)
     }
 
+    /// Returns the layout with its placeholders, as the client has sent it.
     fn as_str(&self) -> &str {
         &self.0
     }

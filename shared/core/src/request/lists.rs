@@ -179,11 +179,14 @@ pub(super) fn elements(raw: &RawParameters<'_>, version: FhirVersion, handling: 
     Ok(kept)
 }
 
-/// Parses `includeAssociatedData`.
+/// Parses `includeAssociatedData`. Unknown and unsupported values are ignored or rejected, as `handling` says. An empty value is
+/// always rejected.
+///
+/// * `has_type_filters`: true if the request has queries of `_typeFilter`, which exclude `_history`.
 pub(super) fn associated_data(
     raw: &RawParameters<'_>,
     level: &Level,
-    has_filters: bool,
+    has_type_filters: bool,
     handling: &mut Handling,
 ) -> Result<BTreeSet<AssociatedData>, RequestError> {
     let error = |code, text| RequestError::new(400, code, Parameter::IncludeAssociatedData.as_str(), text);
@@ -194,7 +197,7 @@ pub(super) fn associated_data(
                 let text = format!("includeAssociatedData={} is supported for exports of the whole system only", value.as_str());
                 error(IssueCode::NotSupported, text)
             }
-            Some(AssociatedData::History) if has_filters => {
+            Some(AssociatedData::History) if has_type_filters => {
                 let text = "includeAssociatedData=_history and _typeFilter exclude each other: send one of them";
                 error(IssueCode::NotSupported, text.to_owned())
             }

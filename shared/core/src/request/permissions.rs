@@ -62,6 +62,7 @@ impl ExportRequest {
             })
     }
 
+    /// Iterates over the resource types of the queries of `_typeFilter`.
     fn filtered_types(&self) -> impl Iterator<Item = ResourceType> {
         self.type_filters.iter().filter_map(|filter| ResourceType::parse(filter.trim_start().split('?').next()?))
     }
@@ -81,6 +82,7 @@ fn require_level(permissions: &Permissions, level: &Level) -> Result<(), Request
     Err(RequestError { status: 403, code: IssueCode::Forbidden, text: text.to_owned(), expression: None })
 }
 
+/// Fails if the request names a container that the client may not use.
 fn require_container(permissions: &Permissions, request: &ExportRequest) -> Result<(), RequestError> {
     let Some(container) = &request.container else { return Ok(()) };
     let allowed = permissions.client.as_ref().and_then(|client| client.containers.as_ref());
@@ -100,14 +102,17 @@ struct EnforceableScopes<'a> {
 }
 
 impl EnforceableScopes<'_> {
+    /// Returns true if the scopes allow reading at least some resources of the type.
     fn allows_type(&self, kind: ResourceType) -> bool {
         self.scopes.type_filters(kind, self.version, self.now).is_some()
     }
 
+    /// Iterates over the scope queries of the type, such as `Observation?code=1`.
     fn queries_for(&self, kind: ResourceType) -> impl Iterator<Item = String> {
         self.scopes.queries_for(kind).map(move |query| format!("{kind}?{query}"))
     }
 
+    /// Fails if the scopes do not allow reading one of the types, which this parameter requests.
     fn require_types(&self, parameter: Parameter, kinds: impl IntoIterator<Item = ResourceType>) -> Result<(), RequestError> {
         let forbidden: BTreeSet<&str> = kinds.into_iter().filter(|kind| !self.allows_type(*kind)).map(ResourceType::as_str).collect();
         let Some(first) = forbidden.first() else { return Ok(()) };

@@ -118,6 +118,7 @@ pub fn is_resource_id(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(is_allowed) && text.bytes().any(|byte| byte != b'.')
 }
 
+/// Fails if the path of the request names a patient or group with an invalid id.
 fn require_id(level: &Level) -> Result<(), RequestError> {
     let (kind, id) = match level {
         Level::System | Level::AllPatients => return Ok(()),

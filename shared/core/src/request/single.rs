@@ -10,10 +10,12 @@ use crate::vocab::clock::Millis;
 use crate::vocab::container::Container;
 use crate::vocab::outcome::IssueCode;
 
+/// Creates the error for an invalid value of this parameter, with status 400.
 fn error(parameter: Parameter, code: IssueCode, text: String) -> RequestError {
     RequestError::new(400, code, parameter.as_str(), text)
 }
 
+/// Parses a parameter with an instant. `None` if the request does not have the parameter.
 fn instant(raw: &RawParameters<'_>, parameter: Parameter) -> Result<Option<Instant>, RequestError> {
     let parse =
         |value| Instant::parse(value).map_err(|fault| error(parameter, IssueCode::Value, format!("{} is {fault}", parameter.as_str())));

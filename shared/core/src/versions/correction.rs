@@ -9,27 +9,27 @@ use bytes::Bytes;
 
 use crate::versions::record::LinePosition;
 
-/// Number of bands into which tasks are grouped. The index has one entry for each, for a lake of any size.
+/// The number of bands into which tasks are grouped. The index has one entry for each, for a lake of any size.
 const BANDS: u32 = 256;
 
-/// Size of a stored correction, in bytes.
+/// The size of a stored correction, in bytes.
 const CORRECTION_BYTES: usize = 16;
 
-/// Number of the first read task.
+/// The number of the first read task. The plan and finalize tasks have the numbers before.
 const FIRST_TASK: u32 = 2;
 
 /// A correction of one line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Correction {
-    /// Task that read the line first.
+    /// The number of the task that read the line first.
     pub task: u32,
-    /// Line.
+    /// The position of the line within the task.
     pub position: LinePosition,
-    /// Correction of the line.
+    /// The action that corrects the line.
     pub action: CorrectionAction,
 }
 
-/// The way in which a line is corrected.
+/// The action that corrects a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum CorrectionAction {
     /// Drops the line: it is not the current version, or the resource was deleted.
@@ -43,19 +43,19 @@ pub enum CorrectionAction {
 /// The start of a correction file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CorrectionIndex {
-    /// Number of lines to drop.
+    /// The number of lines to drop.
     pub drops: u64,
-    /// Number of lines to add and deletions to report.
+    /// The number of lines to add and deletions to report.
     pub adds: u64,
-    /// Number of the first correction of each band, and the total number.
+    /// The index of the first correction of each band, and the number of all corrections.
     bands: Vec<u64>,
 }
 
 impl CorrectionIndex {
-    /// Size of the index, in bytes.
+    /// The size of the index, in bytes.
     pub const BYTES: usize = (2 + BANDS as usize + 1) * 8;
 
-    /// Parses an index. Returns `None` if it is truncated.
+    /// Parses the index of a correction file. Returns `None` if it is truncated.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         let mut words = bytes.get(..Self::BYTES)?.as_chunks().0.iter().map(|word| u64::from_be_bytes(*word));
         Some(Self { drops: words.next()?, adds: words.next()?, bands: words.collect() })
@@ -63,7 +63,7 @@ impl CorrectionIndex {
 
     /// Returns the byte range of the file that holds the corrections of `task` and of the other tasks in its band.
     ///
-    /// * `tasks`: number of read tasks.
+    /// * `tasks`: the number of read tasks.
     pub fn byte_range(&self, task: u32, tasks: u32) -> Range<u64> {
         let band = band(task, tasks) as usize;
         let start = |index: usize| self.bands.get(index).map_or(0, |first| Self::BYTES as u64 + first * CORRECTION_BYTES as u64);
@@ -76,14 +76,15 @@ impl CorrectionIndex {
     }
 }
 
+/// Returns the band of a task, a number below [`BANDS`].
 fn band(task: u32, tasks: u32) -> u32 {
     let (index, tasks) = (u64::from(task.saturating_sub(FIRST_TASK)), u64::from(tasks.max(BANDS)));
     u32::try_from(index * u64::from(BANDS) / tasks).unwrap_or(BANDS).min(BANDS - 1)
 }
 
-/// Serializes corrections as a file.
+/// Serializes corrections as a correction file: sorted, without duplicates, behind their index.
 ///
-/// * `tasks`: number of read tasks.
+/// * `tasks`: the number of read tasks.
 pub fn write_corrections(mut corrections: Vec<Correction>, tasks: u32) -> Bytes {
     corrections.sort_unstable();
     corrections.dedup();
@@ -106,6 +107,7 @@ pub fn write_corrections(mut corrections: Vec<Correction>, tasks: u32) -> Bytes 
     bytes.into()
 }
 
+/// Deserializes one stored correction.
 fn read_correction(bytes: &[u8; CORRECTION_BYTES]) -> Correction {
     let word = u128::from_be_bytes(*bytes);
     let u32_at = |shift: u32| u32::try_from(word >> shift & u128::from(u32::MAX)).unwrap_or_default();
@@ -150,7 +152,7 @@ impl TaskCorrections {
         self.sorted.get(start..self.next).unwrap_or_default()
     }
 
-    /// Returns the positions of the first and the last corrected line of a slice.
+    /// Returns the positions of the first and the last corrected line of a slice. `None` if none of its lines is corrected.
     pub fn first_and_last(&self, slice: u32) -> Option<(LinePosition, LinePosition)> {
         let mut positions = self.sorted.iter().map(|(position, _)| *position).filter(|position| position.slice() == slice);
         let first = positions.next()?;

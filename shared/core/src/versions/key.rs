@@ -48,6 +48,7 @@ impl ResourceKeyHasher {
         Self::from_seed(&seed)
     }
 
+    /// Creates a hasher whose keys depend on this secret seed.
     fn from_seed(seed: &[u8; 16]) -> Self {
         let seed = SipHasher13::new_with_key(seed);
         let mut patient = seed;
@@ -69,6 +70,7 @@ impl ResourceKeyHasher {
     }
 }
 
+/// Adds an id to a hasher that has already hashed the type. Returns the key.
 fn finish(mut hasher: SipHasher13, id: &[u8]) -> ResourceKey {
     hasher.write(id);
     ResourceKey(hasher.finish128().as_u128())

@@ -9,7 +9,7 @@ use headrace_fhir::instant::Instant;
 
 use crate::versions::key::ResourceKey;
 
-/// Size of a [`VersionLog`] at which it must be stored before more records are added. It bounds memory.
+/// The size of a [`VersionLog`] at which it must be stored before more records are added. It bounds memory.
 const VERSION_LOG_LIMIT_BYTES: usize = 16 << 20;
 
 /// The position of a line within its task: slice and offset. Positions sort like the lines.
@@ -17,16 +17,16 @@ const VERSION_LOG_LIMIT_BYTES: usize = 16 << 20;
 pub struct LinePosition(u64);
 
 impl LinePosition {
-    /// Number of bits of the offset: 16 TiB after decompression, more than an object can have.
+    /// The number of bits of the offset: 16 TiB after decompression, more than an object can have.
     const OFFSET_BITS: u32 = 44;
 
-    /// Number of bits of a 64-bit word that a position leaves free.
+    /// The number of bits of a 64-bit word that a position leaves free.
     const SPARE_BITS: u32 = 12;
 
     /// Creates a position.
     ///
-    /// * `slice`: index of the slice in its task, below 256.
-    /// * `offset`: offset in the object, in decompressed bytes.
+    /// * `slice`: the index of the slice in its task, below 256.
+    /// * `offset`: the offset in the object, in decompressed bytes.
     pub fn new(slice: u32, offset: u64) -> Self {
         Self(u64::from(slice & 0xff) << Self::OFFSET_BITS | offset & ((1 << Self::OFFSET_BITS) - 1))
     }
@@ -41,18 +41,18 @@ impl LinePosition {
         self.0 & ((1 << Self::OFFSET_BITS) - 1)
     }
 
-    /// Packs the position and 8 bits into one word.
+    /// Packs the position and 8 additional bits into one word.
     pub(crate) fn pack(self, bits: u8) -> u64 {
         self.0 << Self::SPARE_BITS | u64::from(bits)
     }
 
-    /// Unpacks a word written by [`Self::pack`].
+    /// Unpacks a word written by [`Self::pack`]: the position, and the additional bits.
     pub(crate) fn unpack(word: u64) -> (Self, u8) {
         (Self(word >> Self::SPARE_BITS), (word & 0xff) as u8)
     }
 }
 
-/// Properties of one version of a resource, or of one deletion.
+/// The properties of one version of a resource, or of one deletion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct VersionFlags {
     /// True for a deletion of the resource.
@@ -66,11 +66,13 @@ pub struct VersionFlags {
 }
 
 impl VersionFlags {
+    /// Returns the flags as the lowest four bits of a byte.
     fn to_bits(self) -> u8 {
         let flags = [self.is_deletion, self.is_selected, self.is_member, self.is_candidate];
         (0..).zip(flags).map(|(bit, flag)| u8::from(flag) << bit).sum()
     }
 
+    /// Parses the bits of [`Self::to_bits`].
     fn from_bits(bits: u8) -> Self {
         let is_set = |bit: u8| bits >> bit & 1 == 1;
         Self { is_deletion: is_set(0), is_selected: is_set(1), is_member: is_set(2), is_candidate: is_set(3) }
@@ -80,17 +82,17 @@ impl VersionFlags {
 /// A version of a resource, or a deletion. Records of a resource sort from the oldest to the newest version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct VersionRecord {
-    /// The resource.
+    /// The key of the resource.
     pub key: ResourceKey,
-    /// Time of the change, from [`change_time`] or [`deletion_time`].
+    /// The time of the change, from [`change_time`] or [`deletion_time`].
     pub changed: i64,
-    /// Rank among versions of the same time, from [`version_rank`]. For a deletion: the index of its entry in the Bundle.
+    /// The rank among versions of the same time, from [`version_rank`]. For a deletion: the index of its entry in the Bundle.
     pub version: u64,
-    /// Task that read the line. Not stored in the record: it is part of the fragment's name.
+    /// The number of the task that read the line. Not stored in the record: it is part of the fragment's name.
     pub task: u32,
-    /// Line of the version.
+    /// The position of the version's line within the task.
     pub position: LinePosition,
-    /// Properties of the version.
+    /// The properties of the version.
     pub flags: VersionFlags,
 }
 
@@ -116,16 +118,16 @@ pub fn version_rank(version_id: Option<&str>) -> u64 {
 
 /// A record of fixed size, sorted by its key within a fragment.
 pub trait FixedSizeRecord: Copy + Ord {
-    /// Size of a record, in bytes.
+    /// The size of a record, in bytes.
     const BYTES: usize;
 
-    /// Returns the sort key.
+    /// Returns the key of the resource, by which records are sorted.
     fn key(&self) -> ResourceKey;
 
-    /// Appends the record to `to`.
+    /// Appends the serialized record to `to`.
     fn write(&self, to: &mut Vec<u8>);
 
-    /// Reads a record from a fragment of `task`.
+    /// Deserializes a record from a fragment that `task` has written.
     fn read(bytes: &[u8], task: u32) -> Self;
 }
 
@@ -137,20 +139,24 @@ pub fn write_sorted<T: FixedSizeRecord>(mut records: Vec<T>) -> Bytes {
     bytes.into()
 }
 
+/// Appends words in big-endian order to `to`.
 fn write_words<const N: usize>(words: [u64; N], to: &mut Vec<u8>) {
     words.iter().for_each(|word| to.extend_from_slice(&word.to_be_bytes()));
 }
 
+/// Reads words in big-endian order. Missing words are 0.
 fn read_words<const N: usize>(bytes: &[u8]) -> [u64; N] {
     let mut words = [0; N];
     words.iter_mut().zip(bytes.as_chunks().0).for_each(|(word, bytes)| *word = u64::from_be_bytes(*bytes));
     words
 }
 
+/// Splits a key into its high and its low word.
 fn split_key(key: ResourceKey) -> [u64; 2] {
     read_words(&key.0.to_be_bytes())
 }
 
+/// Joins the high and the low word of a key.
 fn join_key([high, low]: [u64; 2]) -> ResourceKey {
     ResourceKey(u128::from(high) << 64 | u128::from(low))
 }
@@ -175,19 +181,19 @@ impl FixedSizeRecord for VersionRecord {
     }
 }
 
-/// A link by which one resource can bring another into the export. It is first joined with the version records of its source,
-/// and then, reversed, with those of its target.
+/// A link by which one resource can bring another into the export. It is compared first with the version records of its
+/// source, and then, reversed, with those of its target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ResourceLink {
-    /// Resource with which the link is joined next.
+    /// The key of the resource whose version records the link is compared with next.
     pub key: ResourceKey,
-    /// Kind of the link.
+    /// The kind of the link.
     pub kind: LinkKind,
-    /// Task that read the line with the link.
+    /// The number of the task that read the line with the link.
     pub task: u32,
-    /// Line with the link.
+    /// The position of the line with the link within the task.
     pub position: LinePosition,
-    /// Resource at the other end.
+    /// The key of the resource at the other end.
     pub other: ResourceKey,
 }
 
@@ -237,20 +243,20 @@ impl FixedSizeRecord for ResourceLink {
     }
 }
 
-/// The records written since the last checkpoint.
+/// The version records and links that a task has collected since its last checkpoint.
 #[derive(Debug)]
 pub struct VersionLog {
-    /// Task that writes the log.
+    /// The number of the task that writes the log.
     pub task: u32,
-    /// Versions and deletions.
+    /// The records of versions and deletions.
     pub versions: Vec<VersionRecord>,
-    /// Links.
+    /// The records of links.
     pub links: Vec<ResourceLink>,
     limit_bytes: usize,
 }
 
 impl VersionLog {
-    /// Creates an empty log.
+    /// Creates the empty log of a task.
     pub fn new(task: u32) -> Self {
         Self { task, versions: Vec::new(), links: Vec::new(), limit_bytes: VERSION_LOG_LIMIT_BYTES }
     }

@@ -104,6 +104,7 @@ pub fn resolve_versions(
     resolved
 }
 
+/// Creates a correction of the line of a version.
 fn correction(version: &VersionRecord, action: CorrectionAction) -> Correction {
     Correction { task: version.task, position: version.position, action }
 }
@@ -177,6 +178,7 @@ pub fn resolve_links(mut links: Vec<ResourceLink>, associations: Associations) -
 }
 
 impl ProvenanceScope {
+    /// Returns true if the scope includes Provenances of a target with these flags.
     fn includes(self, target: VersionFlags) -> bool {
         match self {
             Self::Members => target.is_member,

@@ -45,10 +45,12 @@ impl Millis {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
 
+    /// Formats the time in UTC. Returns an empty text if it is out of range.
     fn format(self, format: &[time::format_description::BorrowedFormatItem<'_>]) -> String {
         self.to_utc().and_then(|utc| utc.format(format).ok()).unwrap_or_default()
     }
 
+    /// Converts the time to UTC. `None` if it is out of range.
     fn to_utc(self) -> Option<OffsetDateTime> {
         OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1_000_000).ok()
     }

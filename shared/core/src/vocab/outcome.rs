@@ -97,6 +97,7 @@ impl IssueCode {
         }
     }
 
+    /// Parses an issue type of FHIR. Returns `None` for a type that this service does not use.
     fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|code| code.as_str() == text)
     }

@@ -69,9 +69,9 @@ settings! {
     LeaseSeconds = "HEADRACE_LEASE_SECONDS",
     /// The log filter.
     Log = "HEADRACE_LOG",
-    /// The most exports that may run at once, of all clients.
+    /// The maximum number of exports that run at once, of all clients together.
     MaxConcurrentExports = "HEADRACE_MAX_CONCURRENT_EXPORTS",
-    /// The most exports of one client that may run at once.
+    /// The maximum number of exports of one client that run at once.
     MaxExportsPerClient = "HEADRACE_MAX_EXPORTS_PER_CLIENT",
     /// The KMS keys that `_encryptionKey` may name.
     OutputKmsKeys = "HEADRACE_OUTPUT_KMS_KEYS",
@@ -93,7 +93,7 @@ settings! {
     SourcePrefix = "HEADRACE_SOURCE_PREFIX",
     /// The job table.
     Table = "HEADRACE_TABLE",
-    /// The number of attempts after which a task is parked.
+    /// The number of attempts without progress after which a task is parked.
     TaskMaxAttempts = "HEADRACE_TASK_MAX_ATTEMPTS",
     /// The URL of an identity provider's token endpoint.
     TokenUrl = "HEADRACE_TOKEN_URL",

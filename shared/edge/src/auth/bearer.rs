@@ -75,6 +75,7 @@ impl InvalidToken {
     }
 }
 
+/// Creates the error for a request without valid credentials, with status 401.
 fn unauthenticated(text: &str) -> RequestError {
     RequestError::new(401, IssueCode::Login, "Authorization", text)
 }

@@ -43,6 +43,7 @@ pub(super) enum ExternalTokenError {
 }
 
 impl<C: Clock> ExternalVerifier<C> {
+    /// Creates a verifier that fetches the identity provider's keys when it needs them.
     pub(super) fn new(settings: IdentityProviderSettings, clock: C) -> Self {
         Self { settings, keys: JwksCache::new(UrlPolicy::Operator, clock) }
     }

@@ -59,8 +59,9 @@ impl AccessControl {
     }
 
     /// Reads the access mode of a function behind API Gateway. The default is `smart`: only registered clients have access.
+    /// Settings of other modes are validated too.
     pub fn read(settings: &impl SettingSource) -> Result<Self, ConfigError> {
-        // Settings of the other modes are validated too: a mistake shows before the mode is changed.
+        // Validated in every mode, so that a mistake shows before the mode is changed.
         let (base, version) = (read_base_url(settings)?, read_fhir_version(settings)?);
         let url = |setting| settings.get(setting).map(|text| parse_https_url(setting, &text)).transpose();
         let (jwks_url, token_url) = (url(Setting::JwksUrl)?, url(Setting::TokenUrl)?);
@@ -82,6 +83,7 @@ impl AccessControl {
     }
 }
 
+/// Returns the value, or the error that the mode `external` requires the setting.
 fn required_for_external(setting: Setting, value: Option<String>) -> Result<String, ConfigError> {
     value.ok_or_else(|| ConfigError { setting, problem: format!("is not set, and {} is external", Setting::Access) })
 }

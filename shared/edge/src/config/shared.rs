@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use headrace_core::job::{JobSettings, Quotas};
 use headrace_core::request::{EncryptionKey, ExportPolicy, FolderLayout};
 use headrace_core::vocab::container::Container;
+use headrace_core::vocab::lake_settings::{LakeSettings, LakeVersions};
 use headrace_core::vocab::setting::Setting;
-use headrace_core::vocab::settings::{LakeSettings, LakeVersions};
 use headrace_fhir::definitions::FhirVersion;
 use headrace_fhir::semantics::reference::BaseUrls;
 use url::Url;
@@ -114,6 +114,7 @@ pub(super) fn read_fhir_version(settings: &impl SettingSource) -> Result<FhirVer
     Ok(settings.get(Setting::FhirVersion).map(|version| parse_fhir_version(&version)).transpose()?.unwrap_or_default())
 }
 
+/// Reads the base URLs of the lake's own absolute references. Returns none if the setting is not set.
 fn read_source_base_urls(settings: &impl SettingSource) -> Result<BaseUrls, ConfigError> {
     Ok(settings.get(Setting::SourceBaseUrls).map(|bases| parse_source_base_urls(&bases)).transpose()?.unwrap_or_default())
 }
@@ -148,6 +149,7 @@ pub fn parse_source_base_urls(text: &str) -> Result<BaseUrls, ConfigError> {
     Ok(BaseUrls::only(bases.collect::<Result<Vec<String>, _>>()?))
 }
 
+/// Parses an absolute http or https URL without query, fragment and user. Returns it without slashes at its end.
 fn parse_absolute_url(setting: Setting, text: &str) -> Result<String, ConfigError> {
     let base = text.trim_end_matches('/');
     // The text itself is compared and sent, so it must not need the repairs that a URL parser makes.

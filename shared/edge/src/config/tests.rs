@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use headrace_core::job::JobSettings;
-use headrace_core::vocab::settings::LakeVersions;
+use headrace_core::vocab::lake_settings::LakeVersions;
 use headrace_fhir::definitions::FhirVersion;
 use headrace_fhir::semantics::reference::BaseUrls;
 

@@ -35,6 +35,7 @@ const NOT_PUBLIC_V4: [(Ipv4Addr, u32); 15] = [
     (Ipv4Addr::new(240, 0, 0, 0), 4),
 ];
 
+/// Returns true if the IPv4 address is in no block that is reserved for special purposes.
 fn is_public_v4(address: Ipv4Addr) -> bool {
     let is_within = |(block, length): &(Ipv4Addr, u32)| (address.to_bits() ^ block.to_bits()).leading_zeros() >= *length;
     !NOT_PUBLIC_V4.iter().any(is_within)
@@ -56,6 +57,7 @@ const NOT_PUBLIC_V6: [(Ipv6Addr, u32); 4] = [
 /// The well-known prefix of NAT64 (RFC 6052), by which IPv6-only networks reach IPv4 addresses.
 const NAT64: (Ipv6Addr, u32) = (Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0), 96);
 
+/// Returns true if the IPv6 address is public. An IPv4 address inside it must be public.
 fn is_public_v6(address: Ipv6Addr) -> bool {
     let is_within = |(block, length): &(Ipv6Addr, u32)| (address.to_bits() ^ block.to_bits()).leading_zeros() >= *length;
     if let Some(mapped) = address.to_ipv4_mapped() {

@@ -45,6 +45,7 @@ pub(super) struct Fetcher {
 }
 
 impl Fetcher {
+    /// Creates a fetcher for URLs that the policy allows. The HTTP client is built at the first fetch.
     pub(super) fn new(policy: UrlPolicy) -> Self {
         Self { policy, client: OnceCell::new() }
     }
@@ -69,6 +70,7 @@ impl Fetcher {
     }
 }
 
+/// Builds the HTTP client of a policy. It follows no redirects and uses no proxy.
 fn build_client(policy: UrlPolicy) -> Result<Client, reqwest::Error> {
     // No proxy: it would resolve names itself, past the checks of `Resolver`.
     let client = Client::builder().no_proxy().redirect(Policy::none()).timeout(TIMEOUT).referer(false);

@@ -101,6 +101,7 @@ impl UrlPolicy {
         self == Self::LocalClients && host == "localhost"
     }
 
+    /// Returns true if the policy allows connections to the address: to public ones, and for local clients also to loopback ones.
     fn allows_address(self, address: IpAddr) -> bool {
         is_public(address) || self == Self::LocalClients && address.is_loopback()
     }

@@ -17,10 +17,12 @@ const MAX_PARAMETERS: usize = 50;
 /// The maximum number of queries of a type. Each query is matched against each resource of the type.
 pub(super) const MAX_QUERIES: usize = 20;
 
+/// Splits a query into its parameters with their values, such as `code=1`. Removes duplicates and empty parameters.
 fn parameters(query: &str) -> BTreeSet<&str> {
     query.split('&').filter(|parameter| !parameter.is_empty()).collect()
 }
 
+/// Joins parameters to a query.
 fn to_query(parameters: &BTreeSet<&str>) -> String {
     parameters.iter().copied().collect::<Vec<_>>().join("&")
 }
@@ -52,6 +54,7 @@ fn to_alternatives(queries: &BTreeSet<String>) -> Vec<BTreeSet<&str>> {
     if queries.is_empty() { vec![BTreeSet::new()] } else { queries.iter().map(|query| parameters(query)).collect() }
 }
 
+/// Joins each alternative to a query. Alternatives without parameters are left out.
 fn from_alternatives(alternatives: &[BTreeSet<&str>]) -> BTreeSet<String> {
     alternatives.iter().filter(|query| !query.is_empty()).map(to_query).collect()
 }

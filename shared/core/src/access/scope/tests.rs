@@ -16,7 +16,7 @@ fn granted(requested: &str, registered: &str) -> Option<String> {
     Scopes::grant(requested, &scopes(registered), V).map(|granted| granted.text)
 }
 
-fn kind(name: &str) -> ResourceType {
+fn resource_type(name: &str) -> ResourceType {
     ResourceType::parse(name).unwrap()
 }
 
@@ -127,7 +127,8 @@ fn never_more_than_the_registered_scopes_is_granted() {
 #[test]
 fn types_depend_on_the_fhir_version() {
     for (name, versions) in [("Transport", [false, false, true]), ("Media", [true, true, false])] {
-        let allowed = FhirVersion::ALL.map(|version| Scopes::parse(&format!("system/{name}.rs"), version).0.allows_type(kind(name)));
+        let allowed =
+            FhirVersion::ALL.map(|version| Scopes::parse(&format!("system/{name}.rs"), version).0.allows_type(resource_type(name)));
         assert_eq!(allowed, versions, "{name}");
     }
 }
@@ -153,7 +154,7 @@ fn each_rejected_scope_is_reported_with_its_reason_and_without_values() {
 #[test]
 fn scopes_beyond_the_limits_are_not_granted() {
     let codes = |count: u32| (0..count).map(|code| format!("system/Observation.rs?code={code}")).collect::<Vec<_>>().join(" ");
-    let queries = |text: &str| Scopes::parse(text, V).0.queries_for(kind("Observation")).count();
+    let queries = |text: &str| Scopes::parse(text, V).0.queries_for(resource_type("Observation")).count();
     assert_eq!((queries(&codes(20)), queries(&codes(21))), (20, 20));
     assert_eq!(Scopes::parse(&codes(21), V).1.len(), 1);
     // All combinations would be 400 queries. The type is then not granted at all, instead of in part.
@@ -195,7 +196,7 @@ fn the_stored_form_is_stable() {
 fn a_query_that_cannot_be_enforced_any_more_allows_nothing() {
     let stored: Scopes = serde_json::from_str(r#"{"only":{"Patient":["gender=male","shoe-size=12"],"Media":[],"Basic":[]}}"#).unwrap();
     let now = Instant::from_millis(0);
-    let is_readable = |name, version| stored.type_filters(kind(name), version, now).is_some();
+    let is_readable = |name, version| stored.type_filters(resource_type(name), version, now).is_some();
     assert_eq!([is_readable("Patient", V), is_readable("Basic", V), is_readable("Observation", V)], [false, true, false]);
     assert_eq!([is_readable("Media", V), is_readable("Media", FhirVersion::R5)], [true, false]);
 }
@@ -267,10 +268,10 @@ proptest! {
     #[test]
     fn scopes_cover_queries_exactly_if_they_allow_all_matches(required in words(), offered in words()) {
         let (required_scopes, offered_scopes) = (Scopes::parse(&required, V).0, Scopes::parse(&offered, V).0);
-        for name in KINDS.into_iter().filter(|name| required_scopes.allows_type(kind(name))) {
-            let queries = required_scopes.queries_for(kind(name)).map(str::to_owned).collect();
+        for name in KINDS.into_iter().filter(|name| required_scopes.allows_type(resource_type(name))) {
+            let queries = required_scopes.queries_for(resource_type(name)).map(str::to_owned).collect();
             let allows_all = (0..8).all(|matched| allows(&offered, name, matched) || !allows(&required, name, matched));
-            prop_assert_eq!(offered_scopes.covers(kind(name), &queries), allows_all, "{} by {}", required, offered);
+            prop_assert_eq!(offered_scopes.covers(resource_type(name), &queries), allows_all, "{} by {}", required, offered);
         }
     }
 

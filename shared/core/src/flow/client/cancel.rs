@@ -8,7 +8,7 @@ use crate::job::{Job, JobEvent, Transition};
 use crate::ports::{Clock, JobStore, OutputStore};
 use crate::vocab::ids::JobId;
 
-/// Cancels a job of the client and deletes its files (rule P10).
+/// Cancels a job of the client and deletes its files (rule P10). Returns the job as it was before.
 ///
 /// The end of the job is recorded first, so that no worker can record anything afterwards. The reaper deletes files that a worker
 /// is still writing or that could not be deleted here.

@@ -70,6 +70,7 @@ impl VisibleGroups {
         Ok(Self { ids: permissions.client.as_ref().and_then(|client| client.groups.clone()), filters })
     }
 
+    /// Returns true if the client's registration does not exclude the group with this id. The scopes may still exclude it.
     fn may_include(&self, id: &str) -> bool {
         self.ids.as_ref().is_none_or(|ids| ids.contains(id))
     }

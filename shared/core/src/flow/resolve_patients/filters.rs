@@ -81,6 +81,7 @@ impl MemberFilters {
         Ok(by_text.collect())
     }
 
+    /// Returns the resource types that the member filters search.
     fn searched_types(&self) -> TypeSet {
         self.filters.iter().map(|filter| filter.query.resource_type).collect()
     }

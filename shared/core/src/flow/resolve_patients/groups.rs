@@ -67,6 +67,7 @@ fn label(is_requested: bool) -> &'static str {
     if is_requested { "the group" } else { "a group within the group" }
 }
 
+/// Returns the error text for a group that describes its members by characteristics without naming any.
 fn descriptive_group_text(is_requested: bool) -> String {
     let group = label(is_requested);
     format!("{group} describes its members by characteristics and names none; list its members, or give it a member-filter extension")

@@ -23,6 +23,7 @@ pub(in crate::flow) enum WantedIds<'a> {
 }
 
 impl WantedIds<'_> {
+    /// Returns true if the resource with this id is wanted.
     fn contains(self, id: &str) -> bool {
         match self {
             Self::Only(ids) => ids.contains(id),

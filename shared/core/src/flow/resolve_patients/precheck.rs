@@ -48,7 +48,7 @@ impl PatientResolver<'_> {
         }
     }
 
-    /// Describes the named patients that are missing, if any are.
+    /// Describes the ids of `patient` that are unknown or outside the export's level. `None` if there are none.
     fn missing_patients(&self, selected: &SelectedPatients) -> Option<IgnoredParameter> {
         let (shown, rest) = selected.missing.split_at(selected.missing.len().min(MAX_IDS_SHOWN));
         if shown.is_empty() {

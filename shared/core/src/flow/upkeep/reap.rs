@@ -87,6 +87,7 @@ where
     Ok(announced)
 }
 
+/// Announces a due task again, or handles a due job. Counts in `reaped` what was done.
 async fn handle_due_item<S: Send + Sync>(
     ports: &Ports<impl JobStore, impl TaskQueue, S, impl OutputStore, impl Clock>,
     due: &DueItem,
@@ -115,6 +116,8 @@ async fn handle_due_item<S: Send + Sync>(
     }
 }
 
+/// Brings a due job forward according to its state: fails an overdue job, announces a lost finalize task, expires a complete job,
+/// or deletes leftover files. Counts in `reaped` what was done.
 async fn handle_due_job<S: Send + Sync>(
     ports: &Ports<impl JobStore, impl TaskQueue, S, impl OutputStore, impl Clock>,
     due: &DueItem,

@@ -78,9 +78,10 @@ pub async fn backlog_age(trail: &impl AuditTrail, clock: &impl Clock) -> Result<
     Ok(oldest.first().map(|record| clock.now().since(record.at)).unwrap_or_default())
 }
 
-/// Returns the file to write next, with the state of the chain: the file that another sealer has left unfinished, or a new one.
+/// Reserves the next audit file for the oldest unsealed records that were made before `until`. Returns the file, and the state of the
+/// chain with its reservation. If a sealer has left a reserved file unfinished, returns that file instead.
 ///
-/// Returns `None` if there is nothing to seal, or if another sealer has just reserved the file.
+/// Returns `None` if there are no such records, or if another sealer has just reserved the file.
 async fn reserve_next_file(trail: &impl AuditTrail, until: Millis, today: Day) -> Result<Option<(ChainState, PendingFile)>, StoreError> {
     let state = trail.chain_state().await?;
     if let Some(pending) = state.pending.clone() {
@@ -119,6 +120,7 @@ async fn write_file(files: &impl AuditFiles, pending: &PendingFile, records: &[A
     }
 }
 
+/// Creates the error for a record that cannot be serialized.
 fn not_serialized(error: serde_json::Error) -> StoreError {
     StoreError::NotApplied { store: STORE, cause: error.into() }
 }

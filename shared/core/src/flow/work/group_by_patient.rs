@@ -138,6 +138,7 @@ fn patient_reference(patient: &str, deid: Option<&JobDeidentifier>) -> String {
 /// The number of omitted resources, by reason and type.
 type OmittedCounts = BTreeMap<(FrameRole, ResourceType), u64>;
 
+/// Returns the text that tells the client how many resources of a type were left out, and why.
 fn omission_text(role: FrameRole, kind: ResourceType, count: u64) -> String {
     let are = if count == 1 { "resource is" } else { "resources are" };
     let reason = match role {

@@ -15,8 +15,9 @@ use super::round::record_tasks;
 use super::settings::WorkerSettings;
 use super::task_end::{TaskEnd, complete_task_and_announce};
 
-/// Runs the plan task. It has no cursor within and must fit into one attempt.
-pub(super) async fn plan(
+/// Runs the plan task: lists the lake, resolves the patients and records the tasks of the export. Its only checkpoint is at the end, so
+/// it must fit into one attempt.
+pub(super) async fn run_plan_task(
     ports: &impl AllPorts,
     lease: &mut Lease,
     settings: &WorkerSettings,

@@ -51,6 +51,7 @@ pub(super) async fn pump(
     complete_task(ports, lease, TaskCompletion::Done).await
 }
 
+/// Returns each slice as an input.
 fn slice_inputs(slices: &[Slice]) -> Vec<Input> {
     slices.iter().cloned().map(Input::Slice).collect()
 }
@@ -167,6 +168,8 @@ impl<'a, W: AllPorts> Pump<'a, W> {
         lines.is_some_and(|lines| lines.is_none_or(|(_, last)| last.offset() < offset))
     }
 
+    /// Adds the lines of a reader to the open checkpoint until the reader ends, the time is up, or no relevant line is left.
+    /// Overlong lines are skipped, and reported if they are lines of the lake.
     async fn read_lines(
         &mut self,
         input: &Input,
@@ -282,8 +285,8 @@ impl<'a, W: AllPorts> Pump<'a, W> {
             .await
     }
 
-    /// Reserves the name of the next output file. If an earlier attempt has reserved one, it is used: that attempt was writing the same
-    /// file from the same cursor.
+    /// Reserves the name of the next output file, or returns the name that an earlier attempt reserved: it was writing the same file from
+    /// the same cursor.
     async fn reserve_file(&mut self, kind: OutputKind) -> Result<OutputFileName, ExportError> {
         if self.lease.reserved_file.is_none() {
             let until = self.ports.now() + self.settings.lease.duration;
@@ -307,6 +310,7 @@ impl<'a, W: AllPorts> Pump<'a, W> {
         Ok(())
     }
 
+    /// Returns true if the task is the job's finalize task.
     fn is_finalize_task(&self) -> bool {
         self.lease.work == Work::Finalize
     }

@@ -8,7 +8,7 @@ use crate::lines::selection::Selection;
 use crate::ports::{AllPorts, TaskStore as _};
 use crate::vocab::error::StoreError;
 use crate::vocab::ids::TaskId;
-use crate::vocab::settings::LakeSettings;
+use crate::vocab::lake_settings::LakeSettings;
 
 use super::corrections::read_task_corrections;
 use super::deidentify::job_deidentifier;

@@ -21,8 +21,9 @@ use super::task_end::{TaskEnd, complete_task};
 /// The cursor of a task that has written everything.
 const WRITTEN: Cursor = Cursor { item: 1, offset: 0 };
 
-/// Runs a resolve task. Like the plan, it has no cursor within and must fit into one attempt: reading a range takes seconds.
-pub(super) async fn resolve_versions(
+/// Runs a resolve task: reads the version records and links of a range of resource keys and writes the corrections. Its only checkpoint
+/// is at the end, so it must fit into one attempt: reading a range takes seconds.
+pub(super) async fn run_resolve_task(
     ports: &impl AllPorts,
     lease: &mut Lease,
     settings: &WorkerSettings,
@@ -47,7 +48,7 @@ pub(super) async fn resolve_versions(
     complete_task(ports, lease, TaskCompletion::Done).await
 }
 
-/// Writes corrections and the links that are still to be resolved, each to a fragment of its own unless there are none.
+/// Writes the corrections and the links for the next stage to one fragment each. Writes no empty fragment.
 async fn write_resolved(ports: &impl AllPorts, lease: &Lease, resolved: ResolvedVersions) -> Result<Vec<Fragment>, ExportError> {
     let tasks = lease.job.planned.map_or(0, |planned| planned.tasks);
     let (corrections, links) = (resolved.corrections.len() as u64, resolved.links.len() as u64);
@@ -71,16 +72,19 @@ struct KeyRange {
 }
 
 impl KeyRange {
+    /// Returns the key range of a resolve task: one of `task.ranges` equal parts of all keys.
     fn new(task: ResolveRange) -> Self {
         let ranges = u128::from(task.ranges.max(1));
         let start_of = |range: u32| u64::try_from((u128::from(range) << 64) / ranges).ok();
         Self { start: start_of(task.range).unwrap_or(u64::MAX), end: start_of(task.range + 1) }
     }
 
+    /// Returns true if keys with these high bits are in the range.
     fn contains(self, high_bits: u64) -> bool {
         high_bits >= self.start && self.end.is_none_or(|end| high_bits < end)
     }
 
+    /// Returns true if keys with these high bits come after the range.
     fn ends_before(self, high_bits: u64) -> bool {
         self.end.is_some_and(|end| high_bits >= end)
     }
@@ -143,6 +147,7 @@ struct RangeSearch {
 }
 
 impl RangeSearch {
+    /// Starts the search in a fragment of `count` records.
     fn new(keys: KeyRange, count: u64) -> Self {
         // Eight times the standard deviation in the middle of a fragment.
         Self { keys, count, margin: 4 * count.isqrt() + 64 }
@@ -164,6 +169,7 @@ impl RangeSearch {
         includes_start && includes_end
     }
 
+    /// Makes the margin on both sides of the read range four times as large.
     fn widen(&mut self) {
         self.margin = self.margin.saturating_mul(4);
     }

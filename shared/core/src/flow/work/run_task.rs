@@ -15,9 +15,9 @@ use crate::vocab::ids::TaskId;
 
 use super::finalize::finalize;
 use super::group_by_patient::group_by_patient;
-use super::plan::plan;
+use super::plan::run_plan_task;
 use super::pump::pump;
-use super::resolve_versions::resolve_versions;
+use super::resolve_versions::run_resolve_task;
 use super::settings::WorkerSettings;
 use super::task_end::TaskEnd;
 
@@ -38,6 +38,8 @@ pub async fn run_task(ports: &impl AllPorts, task: &TaskId, settings: &WorkerSet
     Ok(end)
 }
 
+/// Leases the task and runs its work until it is completed, yields or fails. Handles errors of the work: returns an error only if
+/// the outcome could not be recorded.
 async fn run_attempt(ports: &impl AllPorts, task: &TaskId, settings: &WorkerSettings, stop_at: Millis) -> Result<TaskEnd, ExportError> {
     let mut lease = match ports.jobs().lease_task(task, settings.lease, ports.now()).await? {
         LeaseOutcome::Granted(lease) => *lease,
@@ -47,8 +49,8 @@ async fn run_attempt(ports: &impl AllPorts, task: &TaskId, settings: &WorkerSett
     };
     tracing::debug!(job.id = %task.job, task.id = task.task, attempt = lease.attempt, work = lease.work.as_str(), "leased");
     let result = match lease.work {
-        Work::Plan(_) => plan(ports, &mut lease, settings, stop_at).await,
-        Work::Resolve(range) => resolve_versions(ports, &mut lease, settings, range).await,
+        Work::Plan(_) => run_plan_task(ports, &mut lease, settings, stop_at).await,
+        Work::Resolve(range) => run_resolve_task(ports, &mut lease, settings, range).await,
         Work::GroupByPatient(grouping) => group_by_patient(ports, &mut lease, settings, stop_at, grouping).await,
         Work::Read(_) | Work::Reread(_) | Work::Merge(_) => pump(ports, &mut lease, settings, stop_at).await,
         Work::Finalize => finalize(ports, &mut lease, settings, stop_at).await,
@@ -99,6 +101,7 @@ enum FaultHandling {
 }
 
 impl FaultHandling {
+    /// Decides what to do after an error of a task's work.
     fn from_error(error: &ExportError) -> Self {
         match error {
             ExportError::Store(StoreError::Stale) => Self::DropLease,
@@ -142,6 +145,8 @@ fn retry_delay(attempts: u32) -> Duration {
     Duration::from_secs(1 << attempts.saturating_sub(1).min(6)).min(Duration::from_secs(60))
 }
 
+/// Returns the failure reason of a job whose task has used up its attempts. `fault` is the last error; `None` if the process
+/// ended without recording one.
 fn exhausted_reason(task: &TaskId, settings: &WorkerSettings, fault: Option<String>) -> FailureReason {
     let fault = fault.unwrap_or_else(|| "its process ended unexpectedly".to_owned());
     let text = format!(

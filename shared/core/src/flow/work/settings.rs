@@ -3,7 +3,7 @@
 use crate::flow::resolve_patients::PatientResolutionSettings;
 use crate::job::Quotas;
 use crate::ports::LeaseSettings;
-use crate::vocab::settings::LakeSettings;
+use crate::vocab::lake_settings::LakeSettings;
 
 /// The settings of workers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,7 +15,8 @@ pub struct WorkerSettings {
     /// True to skip objects whose names promise a type that was not requested. If false, every object is read, and the `resourceType`
     /// of each line decides.
     pub trust_object_names: bool,
-    /// The largest size of all fragments together that the finalize task merges by itself, in bytes. Merge tasks share more.
+    /// The total size of the fragments, in bytes, up to which the finalize task merges them by itself. Larger totals are split among
+    /// merge tasks.
     pub merge_limit_bytes: u64,
     /// The interpretation of the lake.
     pub lake: LakeSettings,

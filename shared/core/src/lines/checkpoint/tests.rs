@@ -17,7 +17,7 @@ use crate::ports::{ByteStream, ConfigLookup, FileAccess};
 use crate::request::{ConfigName, ExportRequest};
 use crate::vocab::clock::Millis;
 use crate::vocab::ids::{Caller, JobId, TaskId};
-use crate::vocab::settings::LakeSettings;
+use crate::vocab::lake_settings::LakeSettings;
 
 const OBJECT: &str = "2026/Mixed \"1\".ndjson";
 const SECRET: &str = "SECRET-VALUE";

@@ -4,8 +4,8 @@ use crate::patients::FrameRole;
 use crate::request::ExportRequest;
 use crate::vocab::clock::Millis;
 use crate::vocab::ids::{Caller, JobId};
+use crate::vocab::lake_settings::LakeSettings;
 use crate::vocab::level::Level;
-use crate::vocab::settings::LakeSettings;
 
 fn job(level: Level) -> Job {
     let request = ExportRequest { level, is_organized_by_patient: true, ..ExportRequest::default() };

@@ -7,8 +7,8 @@ use headrace_fhir::semantics::mention::may_mention_patient;
 
 use crate::cohort::PatientSet;
 use crate::request::ExportRequest;
+use crate::vocab::lake_settings::LakeSettings;
 use crate::vocab::level::Level;
-use crate::vocab::settings::LakeSettings;
 
 /// The compartments of an export.
 #[derive(Debug)]
