@@ -40,11 +40,13 @@ fn bytes_per_second(lines: &[Vec<u8>], engine: Engine<'_>) -> Result<f64, BoxErr
     Ok(bytes as f64 / begin.elapsed().as_secs_f64())
 }
 
+/// Returns the median, the upper one of an even number of values.
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or_default()
 }
 
+/// Creates a de-identifier with a fixed key and date.
 fn deidentifier(config: &str) -> Result<Deidentifier, BoxError> {
     let config = DeidConfig::parse(config.as_bytes(), FhirVersion::default())?;
     Ok(config.for_job(&DeidJobContext { key: [7; 32], today: date!(2026 - 01 - 31) }))

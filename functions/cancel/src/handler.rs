@@ -28,7 +28,7 @@ impl<J: JobStore + AccessStore + AuditTrail, P: OutputStore, C: Clock> CancelHan
         Self { authenticator, jobs, output, clock }
     }
 
-    /// Handles one request.
+    /// Cancels the export that the request names. Answers with 202, or with the error.
     pub async fn handle(&self, request: Request) -> Response<Body> {
         let principal = match self.authenticator.authenticate(&request).await {
             Ok(principal) => principal,

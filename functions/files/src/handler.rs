@@ -35,7 +35,8 @@ impl<J: JobStore + AccessStore + AuditTrail, P: OutputStore, C: Clock> FilesHand
         Self { authenticator, jobs, output, clock }
     }
 
-    /// Handles one request. The response is 307 to a presigned URL on AWS, and 200 with a [`LocalFile`] on a local server.
+    /// Gives access to the file that the request names. The response is 307 to a presigned URL on AWS, and 200 with a
+    /// [`LocalFile`] on a local server.
     pub async fn handle(&self, request: Request) -> Response<Body> {
         let principal = match self.authenticator.authenticate(&request).await {
             Ok(principal) => principal,

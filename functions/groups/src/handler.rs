@@ -41,7 +41,7 @@ impl<J: AccessStore + AuditTrail, S: ResourceSource, C: Clock> GroupsHandler<J, 
         Self { authenticator, reader: Reader { source, clock, base, version } }
     }
 
-    /// Handles one request.
+    /// Reads or searches groups and records it in the audit trail. Answers with the result, or with the error.
     pub async fn handle(&self, request: Request) -> Response<Body> {
         let principal = match self.authenticator.authenticate(&request).await {
             Ok(principal) => principal,

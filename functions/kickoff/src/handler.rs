@@ -56,7 +56,7 @@ where
         Self { authenticator, jobs, queue, source, output, clock, settings, new_id, buckets_checked: OnceCell::new() }
     }
 
-    /// Handles one request.
+    /// Accepts an export. Answers with 202 and the status URL, or with the error.
     pub async fn handle(&self, request: Request) -> Response<Body> {
         let principal = match self.authenticator.authenticate(&request).await {
             Ok(principal) => principal,

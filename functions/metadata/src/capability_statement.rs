@@ -203,7 +203,7 @@ fn operations(resource_type: Option<&str>, base: &str) -> Vec<OperationLink> {
     links
 }
 
-/// Describes how requests are authenticated.
+/// Creates `CapabilityStatement.rest.security`, which says how requests are authenticated.
 fn security(access: &AccessControl, token_url: Option<&str>) -> Security {
     let uris = |url: &str| OauthUris {
         url: "http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-uris",

@@ -53,14 +53,14 @@ impl MetadataHandler {
         Self { settings, started_at: clock.now(), cached: Mutex::new(None) }
     }
 
-    /// Handles one request.
+    /// Responds to a request for a resource or document of the deployment. Never requires authentication.
     pub async fn handle(&self, request: Request) -> Response<Body> {
         let response = self.answer(&request).await.map_or_else(|error| error_response(&request, &error), Reply::into_response);
         // Local servers and gateways do not all remove the body of a response to HEAD.
         if *request.method() == Method::HEAD { response.map(|_| Body::Empty) } else { response }
     }
 
-    /// Answers with the resource or document that the path names.
+    /// Responds with the resource or document that the path names.
     async fn answer(&self, request: &Request) -> Result<Reply, ExportError> {
         let (endpoint, route) = parse_path(request.raw_http_path()).ok_or(ExportError::NotFound("this path"))?;
         if let Endpoint::SmartConfiguration = endpoint {
@@ -83,7 +83,7 @@ impl MetadataHandler {
         }
     }
 
-    /// Answers with the CapabilityStatement, compressed if the client accepts gzip. Builds it only if the cached one has other
+    /// Responds with the CapabilityStatement, compressed if the client accepts gzip. Builds it only if the cached one has other
     /// URLs.
     async fn capability_statement(&self, urls: DeploymentUrls, headers: &HeaderMap) -> Result<Reply, ExportError> {
         let cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner).clone();

@@ -33,7 +33,7 @@ pub enum OperationTarget {
 }
 
 impl OperationTarget {
-    /// Returns the resource type. `None` for the whole system.
+    /// Returns the resource type on which the operation is called. `None` for the whole system.
     pub fn resource_type(self) -> Option<&'static str> {
         match self {
             Self::System => None,
@@ -137,7 +137,7 @@ fn describe_parameter(parameter: Parameter) -> (&'static str, &'static str) {
 }
 
 impl Operation {
-    /// Returns the operation of this id.
+    /// Returns the operation whose OperationDefinition has this id. `None` if there is none.
     pub fn from_id(id: &str) -> Option<&'static Self> {
         OPERATIONS.iter().find(|operation| operation.id == id)
     }
@@ -147,7 +147,7 @@ impl Operation {
         if self.is_standard { format!("{CANONICAL}/{}", self.id) } else { self.url(base) }
     }
 
-    /// Returns the URL of the definition on this server.
+    /// Returns the URL of the OperationDefinition on this server.
     fn url(&self, base: &str) -> String {
         format!("{base}/OperationDefinition/{}", self.id)
     }
@@ -158,7 +158,7 @@ impl Operation {
         Parameter::ALL.into_iter().filter(move |parameter| *parameter != Parameter::Patient || !is_system)
     }
 
-    /// Writes the OperationDefinition for this deployment.
+    /// Creates the OperationDefinition for this deployment.
     pub fn resource(&self, base: &str, settings: &CapabilitySettings) -> Value {
         let mut parameters: Vec<Value> = self.parameters().map(|parameter| parameter_definition(parameter, settings)).collect();
         parameters.push(json!({
@@ -192,7 +192,7 @@ impl Operation {
     }
 }
 
-/// Returns the members of a JSON object.
+/// Returns the members of a JSON object. Returns none for any other JSON value.
 fn members(json: Value) -> Map<String, Value> {
     match json {
         Value::Object(members) => members,
@@ -200,7 +200,7 @@ fn members(json: Value) -> Map<String, Value> {
     }
 }
 
-/// Writes a parameter of an OperationDefinition.
+/// Creates the definition of an input parameter of an operation.
 fn parameter_definition(parameter: Parameter, settings: &CapabilitySettings) -> Value {
     let (value_type, text) = describe_parameter(parameter);
     let mut text = text.to_owned();
@@ -216,7 +216,7 @@ fn parameter_definition(parameter: Parameter, settings: &CapabilitySettings) -> 
     json.into()
 }
 
-/// Writes all OperationDefinitions as a searchset Bundle.
+/// Creates a searchset Bundle of all OperationDefinitions.
 pub fn bundle(base: &str, settings: &CapabilitySettings) -> Value {
     let entry = |operation: &Operation| json!({ "fullUrl": operation.url(base), "resource": operation.resource(base, settings), "search": { "mode": "match" } });
     json!({

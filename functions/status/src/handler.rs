@@ -34,7 +34,7 @@ impl<J: JobStore + AccessStore + AuditTrail + Clone, C: Clock + Clone> StatusHan
         Self { authenticator, poll: PollHandler::new(jobs.clone(), clock.clone()), list: ListHandler::new(jobs, clock, base) }
     }
 
-    /// Handles one request: for the export that the path names, or for the list of exports.
+    /// Responds to a request for the status of the export that the path names, or for the list of the client's exports.
     pub async fn handle(&self, request: Request) -> Response<Body> {
         let is_poll = request.path_parameters_ref().is_some_and(|parameters| parameters.first("job").is_some());
         let action = if is_poll { AuditAction::Poll } else { AuditAction::List };

@@ -40,7 +40,7 @@ impl<J: JobStore, C: Clock> ListHandler<J, C> {
         Self { jobs, clock, base }
     }
 
-    /// Answers with one page of the client's own exports, newest first, as a Bundle of Tasks.
+    /// Responds with one page of the client's own exports, newest first, as a Bundle of Tasks.
     pub async fn answer(&self, request: &Request, principal: &Principal) -> Result<Reply, ExportError> {
         let requested = parse_page_request(&request::parameters(request)?)?;
         let base = base_url::request_base_url(request, ROUTE, self.base.as_deref())?;

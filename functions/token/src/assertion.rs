@@ -125,7 +125,7 @@ impl<J: AccessStore, C: Clock> AssertionVerifier<'_, J, C> {
         Ok((Caller(id), jti, expires_at))
     }
 
-    /// Returns the client's key of this id.
+    /// Returns the client's key with this key id, from its registered keys or its registered URL. Rejects a `jku` that is not this URL.
     async fn verifying_key(&self, client: &Client, jku: Option<&str>, kid: &str, algorithm: Algorithm) -> Result<VerifyingKey, TokenError> {
         let registered = match &client.keys {
             ClientKeys::JwksUrl(url) => Some(url.as_str()),

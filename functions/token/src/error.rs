@@ -55,7 +55,7 @@ impl TokenError {
         }
     }
 
-    /// Returns the HTTP status.
+    /// Returns the HTTP status of the response.
     pub(crate) fn status(&self) -> u16 {
         match self {
             Self::InvalidForm(_) | Self::InvalidRequest(_) | Self::UnsupportedGrantType | Self::InvalidScope(_) => 400,
@@ -75,7 +75,7 @@ impl TokenError {
         }
     }
 
-    /// Returns the text for the client.
+    /// Returns the text for the client, the `error_description`.
     fn description(&self) -> String {
         match self {
             Self::InvalidForm(problem) => problem.to_string(),
@@ -86,7 +86,7 @@ impl TokenError {
         }
     }
 
-    /// Creates the response.
+    /// Creates the error response in the JSON format of OAuth 2.0.
     pub(crate) fn reply(&self) -> Reply {
         let body = json!({ "error": self.oauth_code(), "error_description": self.description() });
         let reply = Reply::json(self.status(), "application/json", body.to_string()).with_header(PRAGMA, "no-cache");

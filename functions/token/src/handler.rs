@@ -47,7 +47,7 @@ impl<J: AccessStore + AuditTrail, S: TokenSigner, C: Clock> TokenHandler<J, S, C
         Self { authenticator, store, issuer: TokenIssuer::new(signer), client_keys, clock }
     }
 
-    /// Handles one request.
+    /// Issues an access token for a client's assertion. Answers with the token, or with the error of OAuth 2.0.
     pub async fn handle(&self, request: Request) -> Response<Body> {
         let Some(settings) = self.authenticator.smart_settings() else {
             return error_response(&request, &ExportError::NotFound("a token endpoint"));

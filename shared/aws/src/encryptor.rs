@@ -15,10 +15,10 @@ pub(crate) const SETTING: Setting = Setting::JobSecretKmsKey;
 
 /// Encrypts job secrets with a key that is not stored in the job table.
 pub trait SecretEncryptor: Debug + Send + Sync {
-    /// Encrypts the secret of a job.
+    /// Encrypts the secret of a job. Only [`Self::decrypt`] for the same job returns it.
     fn encrypt<'a>(&'a self, job: &'a JobId, secret: &'a [u8]) -> BoxFuture<'a, Result<Vec<u8>, StoreError>>;
 
-    /// Decrypts what was encrypted for the same job.
+    /// Decrypts a ciphertext of [`Self::encrypt`] for the same job. Returns an error for that of another job.
     fn decrypt<'a>(&'a self, job: &'a JobId, ciphertext: &'a [u8]) -> BoxFuture<'a, Result<Vec<u8>, StoreError>>;
 }
 

@@ -41,7 +41,7 @@ pub(crate) enum ErrorClass {
 }
 
 impl ErrorClass {
-    /// Classifies by the error code, then by the HTTP status.
+    /// Returns the class of a known AWS error code. Classifies other codes by the HTTP status.
     fn from_code(code: &str, status: u16) -> Self {
         match code {
             "ConditionalCheckFailedException" | "PreconditionFailed" => Self::Stale,
@@ -82,12 +82,12 @@ impl ErrorClass {
 }
 
 impl Service {
-    /// Describes the resource that `setting` names with `value`.
+    /// Describes the AWS resource whose name is `value` and is set by `setting`, for error texts.
     pub(crate) fn new(store: &'static str, setting: &'static str, value: impl Into<String>) -> Self {
         Self { store, setting, value: value.into(), encryption_key: None }
     }
 
-    /// Converts an SDK error.
+    /// Converts an SDK error to a store error. An error of the configuration names the setting to correct.
     pub(crate) fn store_error<E>(&self, error: SdkError<E, HttpResponse>) -> StoreError
     where
         E: ProvideErrorMetadata + Error + Send + Sync + 'static,
@@ -104,7 +104,7 @@ impl Service {
         }
     }
 
-    /// Classifies an SDK error.
+    /// Returns the class of an SDK error, which determines how it is handled.
     pub(crate) fn classify<E: ProvideErrorMetadata>(&self, error: &SdkError<E, HttpResponse>) -> ErrorClass {
         match error {
             SdkError::ConstructionFailure(_) => ErrorClass::NotApplied,

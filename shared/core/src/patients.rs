@@ -57,7 +57,7 @@ impl PatientPartitioner {
         self.hasher.patient_key(patient.as_bytes()).high_bits()
     }
 
-    /// Returns the bucket of a patient's resources.
+    /// Returns the bucket to which the resources of a patient are written before they are grouped.
     pub fn bucket(&self, patient: &str) -> Bucket {
         Bucket::from_hash(self.hash(patient))
     }
@@ -82,7 +82,7 @@ pub struct PatientCopies<'a> {
 }
 
 impl PatientCopies<'_> {
-    /// Returns true if the resource is written to a block.
+    /// Returns true if the resource is written to at least one block.
     pub fn is_exported(&self) -> bool {
         self.omission().is_none()
     }

@@ -132,7 +132,7 @@ pub struct CommonConfig {
 }
 
 impl CommonConfig {
-    /// Reads the settings. Returns an error if the job table is not set.
+    /// Reads the job table's name and the log settings. Returns an error if the table is not set.
     fn read(settings: &impl SettingSource) -> Result<Self, ConfigError> {
         Ok(Self { table: settings.required(Setting::Table)?, logging: LogSettings::read(settings) })
     }
@@ -166,7 +166,7 @@ pub struct KickoffConfig {
 }
 
 impl KickoffConfig {
-    /// Reads and validates the settings.
+    /// Reads and validates the settings of the kickoff function.
     pub fn read(settings: &impl SettingSource) -> Result<Self, ConfigError> {
         let source = Bucket::read_source(settings)?;
         Ok(Self {
@@ -213,7 +213,7 @@ pub struct TokenConfig {
 }
 
 impl TokenConfig {
-    /// Reads and validates the settings.
+    /// Reads and validates the settings of the token function.
     pub fn read(settings: &impl SettingSource) -> Result<Self, ConfigError> {
         Ok(Self {
             common: CommonConfig::read(settings)?,
@@ -235,7 +235,7 @@ pub struct StatusConfig {
 }
 
 impl StatusConfig {
-    /// Reads and validates the settings.
+    /// Reads and validates the settings of the status function.
     pub fn read(settings: &impl SettingSource) -> Result<Self, ConfigError> {
         Ok(Self { common: CommonConfig::read(settings)?, access: AccessControl::read(settings)?, base: shared::read_base_url(settings)? })
     }
@@ -251,7 +251,7 @@ pub struct MetadataConfig {
 }
 
 impl MetadataConfig {
-    /// Reads and validates the settings.
+    /// Reads and validates the settings of the metadata function.
     pub fn read(settings: &impl SettingSource) -> Result<Self, ConfigError> {
         Ok(Self { logging: LogSettings::read(settings), capabilities: CapabilitySettings::read(settings)? })
     }
@@ -273,7 +273,7 @@ pub struct GroupsConfig {
 }
 
 impl GroupsConfig {
-    /// Reads and validates the settings.
+    /// Reads and validates the settings of the groups function.
     pub fn read(settings: &impl SettingSource) -> Result<Self, ConfigError> {
         Ok(Self {
             common: CommonConfig::read(settings)?,
@@ -297,7 +297,7 @@ pub struct OutputConfig {
 }
 
 impl OutputConfig {
-    /// Reads and validates the settings.
+    /// Reads and validates the settings of the cancel or files function.
     pub fn read(settings: &impl SettingSource) -> Result<Self, ConfigError> {
         Ok(Self {
             common: CommonConfig::read(settings)?,
@@ -327,7 +327,7 @@ pub struct WorkerConfig {
 }
 
 impl WorkerConfig {
-    /// Reads and validates the settings.
+    /// Reads and validates the settings of the chunk-worker function.
     pub fn read(settings: &impl SettingSource) -> Result<Self, ConfigError> {
         let defaults = LeaseSettings::default();
         let max_attempts = settings.number(Setting::TaskMaxAttempts, (1, u64::from(defaults.max_attempts), 100))?;
@@ -376,7 +376,7 @@ pub struct ReaperConfig {
 }
 
 impl ReaperConfig {
-    /// Reads and validates the settings.
+    /// Reads and validates the settings of the reaper function.
     pub fn read(settings: &impl SettingSource) -> Result<Self, ConfigError> {
         Ok(Self {
             common: CommonConfig::read(settings)?,

@@ -42,7 +42,7 @@ impl Form {
         Self::parse(request.body().as_ref())
     }
 
-    /// Parses the bytes of a form.
+    /// Parses a URL-encoded form. Rejects repeated parameters.
     pub fn parse(body: &[u8]) -> Result<Self, FormError> {
         if body.len() > LIMIT_BYTES {
             return Err(FormError::TooLong);
@@ -64,7 +64,7 @@ impl Form {
     }
 }
 
-/// Decodes a name or a value. A `+` encodes a space.
+/// Decodes a percent-encoded name or value of a form. A `+` encodes a space.
 fn decode(piece: &[u8]) -> Result<String, FormError> {
     let with_spaces: Vec<u8> = piece.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte }).collect();
     percent::decode(&with_spaces).ok_or(FormError::Encoding)

@@ -17,7 +17,7 @@ use lambda_http::{Body, Error, Request, RequestExt as _};
 
 use crate::reply::{add_strict_transport_security, error_reply};
 
-/// Handles API Gateway events until the process is stopped.
+/// Runs the Lambda function: passes each API Gateway event as a request to `handle`, until the process is stopped.
 pub async fn run<A>(handle: impl Fn(Request) -> A) -> Result<(), Error>
 where
     A: Future<Output = Response<Body>>,
@@ -29,7 +29,7 @@ where
     lambda_runtime::run(service_fn(respond)).await
 }
 
-/// Handles one event.
+/// Handles one API Gateway event: converts it to a request, and passes the request to `handle`.
 pub async fn handle_event<A>(event: ApiGatewayV2httpRequest, handle: impl FnOnce(Request) -> A) -> Response<Body>
 where
     A: Future<Output = Response<Body>>,

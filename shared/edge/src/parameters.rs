@@ -74,7 +74,7 @@ fn require_json(headers: &HeaderMap) -> Result<(), RequestError> {
 struct ParameterPosition(Cell<Option<usize>>);
 
 impl ParameterPosition {
-    /// Returns the position as FHIRPath.
+    /// Returns the position as FHIRPath, such as `Parameters.parameter[2]`.
     fn expression(&self) -> String {
         self.0.get().map_or_else(|| "Parameters".to_owned(), |index| format!("Parameters.parameter[{index}]"))
     }

@@ -56,7 +56,7 @@ impl Metric {
         Self::AuditBacklogAgeSeconds,
     ];
 
-    /// Returns the name in CloudWatch.
+    /// Returns the name of the metric in CloudWatch.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::JobsAccepted => "JobsAccepted",

@@ -73,6 +73,7 @@ pub(crate) fn measure(dir: &Path, scratch: &Path, runs: usize) -> Result<(), Box
     Ok(())
 }
 
+/// Copies the files of a lake to the folder `to`.
 fn copy(from: &Path, to: &Path) -> Result<(), BoxError> {
     for file in lake::files(from)? {
         let to = to.join(&file);

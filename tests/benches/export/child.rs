@@ -28,6 +28,7 @@ pub(crate) fn measure_peak_memory(kind: &str, lake: &Path, scratch: &Path) -> Re
     }
 }
 
+/// Returns the command that starts this benchmark again.
 fn this_program() -> Result<Command, BoxError> {
     Ok(Command::new(std::env::current_exe()?))
 }

@@ -32,7 +32,7 @@ pub(crate) fn client(lake: &'static str, dir: &Path, root: &Path) -> Client {
         .force_path_style(true)
         .http_client(in_process_http_client(move |request| {
             let request_target = ObjectRequest::parse(&request, &folder);
-            async move { request_target?.answer(request).await }
+            async move { request_target?.handle(request).await }
         }));
     Client::from_conf(config.build())
 }
@@ -46,6 +46,7 @@ struct ObjectRequest {
 }
 
 impl ObjectRequest {
+    /// Parses an S3 request. `folder` returns the folder of a bucket.
     fn parse(request: &Request<SdkBody>, folder: &impl Fn(&str) -> PathBuf) -> Result<Self, BoxError> {
         let path = request.uri().path().trim_start_matches('/');
         let (bucket, key) = path.split_once('/').unwrap_or((path, ""));
@@ -55,12 +56,13 @@ impl ObjectRequest {
         Ok(Self { bucket: folder(bucket), key: key.to_owned(), copied_from, query })
     }
 
-    async fn answer(self, request: Request<SdkBody>) -> Result<Response<SdkBody>, BoxError> {
+    /// Handles the request and returns the response of S3.
+    async fn handle(self, request: Request<SdkBody>) -> Result<Response<SdkBody>, BoxError> {
         let path = self.bucket.join(&self.key);
         match (request.method().clone(), self.copied_from) {
             (Method::GET, _) if self.query.starts_with("uploads") => xml("<ListMultipartUploadsResult/>".to_owned()),
             (Method::GET, _) if self.key.is_empty() => list(&self.bucket, &self.query),
-            (Method::GET, _) => get(&path, &request),
+            (Method::GET, _) => get_object(&path, &request),
             (Method::PUT, Some(from)) => {
                 fs::create_dir_all(path.parent().unwrap_or(&path))?;
                 fs::hard_link(from, path)?;
@@ -83,6 +85,7 @@ impl ObjectRequest {
     }
 }
 
+/// Returns a successful response with an XML body.
 fn xml(text: String) -> Result<Response<SdkBody>, BoxError> {
     Ok(Response::builder().header("content-type", "application/xml").body(SdkBody::from(text))?)
 }
@@ -102,7 +105,8 @@ fn list(bucket: &Path, query: &str) -> Result<Response<SdkBody>, BoxError> {
     xml(format!("<ListBucketResult>{found}</ListBucketResult>"))
 }
 
-fn get(path: &Path, request: &Request<SdkBody>) -> Result<Response<SdkBody>, BoxError> {
+/// Streams the byte range of a file that the `range` header names. Fails if the request has none.
+fn get_object(path: &Path, request: &Request<SdkBody>) -> Result<Response<SdkBody>, BoxError> {
     let range = request.headers().get("range").ok_or("a GET without a range")?.to_str()?;
     let (start, last) =
         range.strip_prefix("bytes=").and_then(|range| range.split_once('-')).ok_or("the range header is not a byte range")?;

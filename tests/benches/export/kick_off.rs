@@ -32,6 +32,7 @@ pub(crate) fn measure(scratch: &Path) -> Result<(), BoxError> {
     Ok(())
 }
 
+/// Measures kick-offs and PutItem calls. Returns the times of both.
 async fn run(state: &Path) -> Result<(Vec<Duration>, Vec<Duration>), BoxError> {
     let dynamo = EmbeddedDynamo::open(&state.join("jobs.db"))?;
     let client = dynamo.client();
@@ -65,6 +66,7 @@ pub(crate) fn request(query: Option<&str>) -> Result<Request, http::Error> {
     Ok(request.body(Body::Empty)?.with_raw_http_path("/fhir/$export"))
 }
 
+/// Formats the median, the 99th percentile and the maximum.
 fn percentiles(mut times: Vec<Duration>) -> String {
     times.sort_unstable();
     let at = |per_mille: usize| times.get((times.len() * per_mille / 1_000).min(times.len() - 1)).copied().unwrap_or_default();

@@ -56,10 +56,12 @@ impl LocalBenchmark<'_> {
         self.row("headrace export")?.compare(export, || self.copy())
     }
 
+    /// Creates the row of an export, whose baseline is a copy of the lake.
     fn row<'n>(&self, name: &'n str) -> Result<Row<'n>, BoxError> {
         Ok(Row { name, baseline: "cp -r", bytes: stored_bytes(self.lake)?, runs: self.runs })
     }
 
+    /// Measures a copy of the lake by `cp -r`.
     fn copy(&self) -> Result<Timing, BoxError> {
         let to = self.scratch.join("copy");
         let copied = time(|| {

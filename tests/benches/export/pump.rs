@@ -29,8 +29,8 @@ use headrace_core::versions::key::ResourceKeyHasher;
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::error::StoreError;
 use headrace_core::vocab::ids::{Caller, JobId, TaskId};
-use headrace_core::vocab::level::Level;
 use headrace_core::vocab::lake_settings::LakeSettings;
+use headrace_core::vocab::level::Level;
 use headrace_fhir::definitions::{FhirVersion, ResourceType};
 use headrace_fhir::deid::DeidConfig;
 use headrace_fhir::head::ResourceHead;
@@ -148,6 +148,7 @@ struct Case {
 /// Number of group members. A smaller lake has fewer.
 const MEMBERS: usize = 100;
 
+/// Returns the exports that are measured.
 fn cases(dir: &Path) -> Result<Vec<Case>, BoxError> {
     let since = Some(Moment::parse(&middle_instant(dir)?)?);
     let all = ExportRequest::default;
@@ -177,6 +178,7 @@ fn cases(dir: &Path) -> Result<Vec<Case>, BoxError> {
     Ok(cases)
 }
 
+/// Returns the ids of the patients in a lake, in the order of its lines.
 fn patients(dir: &Path) -> Result<Vec<String>, BoxError> {
     let mut ids = Vec::new();
     for line in lake::lines(dir)? {
@@ -207,6 +209,7 @@ fn blocks(dir: &Path) -> Result<Vec<Bytes>, BoxError> {
     Ok(blocks)
 }
 
+/// Creates the de-identifier of a job with a fixed secret and date.
 fn deid(config: &str) -> Result<JobDeidentifier, BoxError> {
     let secret = JobSecret([7; 32]);
     let config = DeidConfig::parse(config.as_bytes(), FhirVersion::default())?;
@@ -243,6 +246,7 @@ fn pump<'r>(runtime: &'r tokio::runtime::Runtime, case: &Case) -> Result<Measure
     }))
 }
 
+/// Creates a lease on a read task of the export.
 fn lease(case: &Case) -> Lease {
     let id = JobId::from_random([7; 16]);
     let planned = Planned {

@@ -76,6 +76,7 @@ impl Row<'_> {
     }
 }
 
+/// Returns the median wall time and the median processor time, which may be of different runs.
 fn median(runs: &[Timing]) -> Timing {
     let middle = |of: fn(&Timing) -> Duration| {
         let mut times: Vec<Duration> = runs.iter().map(of).collect();

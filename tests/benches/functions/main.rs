@@ -73,6 +73,7 @@ async fn main() -> Result<(), BoxError> {
     Ok(())
 }
 
+/// Prints a line to standard output.
 fn print(line: &str) {
     // A closed output is not an error of the benchmark.
     drop(writeln!(std::io::stdout(), "{line}"));
@@ -190,6 +191,7 @@ async fn next_event(State(runtime_api): State<Arc<RuntimeApi>>) -> Response {
     (headers, event.to_string()).into_response()
 }
 
+/// Receives the response of the function and reports its time and path.
 async fn receive_response(State(runtime_api): State<Arc<RuntimeApi>>, UrlPath(path): UrlPath<String>) -> StatusCode {
     let sender = runtime_api.responded.lock().unwrap_or_else(PoisonError::into_inner).take();
     if let Some(sender) = sender {

@@ -18,6 +18,7 @@ struct Arguments {
     packages: Vec<(String, PathBuf)>,
 }
 
+/// Parses the argument `NAME=FOLDER`.
 fn parse_package(argument: &str) -> Result<(String, PathBuf), String> {
     let (name, folder) = argument.split_once('=').ok_or("expected NAME=FOLDER, such as r4=node_modules/hl7.fhir.r4.examples")?;
     Ok((name.to_owned(), folder.into()))
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
     }
 }
 
+/// Derives the tables of each package, writes them, and prints the remarks.
 fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     for (name, folder) in &arguments.packages {
         let tables = derive_tables(folder)?;

@@ -73,6 +73,7 @@ fn main() -> ExitCode {
     }
 }
 
+/// Runs a subcommand.
 fn run(action: Action) -> Result<(), LakeError> {
     match action {
         Action::Sample { dir } => lake::sample::write(&dir),

@@ -26,6 +26,7 @@ macro_rules! access_store_contract {
     };
 }
 
+/// Creates a registration with a value in most fields, registered at `at` milliseconds.
 fn client(id: &str, at: u64) -> Client {
     let keys = ClientKeys::JwksUrl("https://lab.example/jwks.json".to_owned());
     let scopes = Scopes::parse("system/Patient.rs system/Observation.rs?category=laboratory", Default::default()).0;

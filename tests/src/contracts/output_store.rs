@@ -54,7 +54,7 @@ macro_rules! output_store_contract {
                 a_sweep_keeps_exactly_the_listed_files,
                 folders_are_independent,
                 destinations_are_independent,
-                a_file_larger_than_the_memory_limit_is_written_and_protected,
+                a_multipart_file_is_written_once,
                 check_detects_unusable_destinations,
             ]
         );
@@ -63,19 +63,22 @@ macro_rules! output_store_contract {
 
 const PATH: &str = "place-1/20260131T080000-07070707070707070707070707070707";
 
-/// Returns a folder of the destination.
+/// Returns the folder with this path in the destination.
 fn folder(destination: &impl TestDestination, path: &str) -> Folder {
     Folder { destination: destination.client_setting(), path: path.to_owned(), encryption_key: None }
 }
 
+/// Returns the name of an output file of kind `name`.
 fn output_file(name: &str, number: u32) -> Result<OutputFileName, BoxError> {
     Ok(OutputFileName { kind: OutputKind::parse(name).ok_or("no such kind")?, number })
 }
 
+/// Returns the name of a fragment of kind `name`, written by task 2 in its first attempt.
 fn fragment(name: &str, fencing_token: u32) -> Result<FragmentName, BoxError> {
     Ok(FragmentName { kind: OutputKind::parse(name).ok_or("no such kind")?, task: 2, attempt: 1, fencing_token })
 }
 
+/// Returns the size and checksum of a file with this content.
 fn summarize(bytes: &[u8]) -> FileSummary {
     // Stores ignore the number of lines.
     FileSummary { bytes: bytes.len() as u64, lines: 7, crc64: checksum(CrcAlgorithm::Crc64Nvme, bytes) }
@@ -117,6 +120,7 @@ async fn is_downloaded(destination: &impl TestDestination, folder: &Folder, name
     Ok(destination.download(access).await? == *bytes)
 }
 
+/// Fails unless the result is [`StoreError::Stale`].
 fn assert_stale(result: Result<(), StoreError>) -> CaseResult {
     match result {
         Err(StoreError::Stale) => Ok(()),
@@ -222,6 +226,7 @@ pub async fn a_replacing_write_replaces_the_existing_file(destination: &impl Tes
     Ok(())
 }
 
+/// Writes four output files and four fragments to a folder, and returns their number.
 async fn fill(destination: &impl TestDestination, folder: &Folder) -> Result<u64, BoxError> {
     for (fencing_token, kind) in (1..).zip(["Patient", "Patient", "Observation", "error"]) {
         write(destination, folder, fragment(kind, fencing_token)?, FileName::Output(output_file(kind, fencing_token)?), &text(1, 50), 50)
@@ -273,7 +278,7 @@ pub async fn folders_are_independent(destination: &impl TestDestination) -> Case
     Ok(())
 }
 
-/// Checks that all operations on a folder of one destination leave the same folder of another destination alone.
+/// Checks that all operations on a folder of one destination leave the folder with the same path of another destination alone.
 pub async fn destinations_are_independent(destination: &impl TestDestination) -> CaseResult {
     let here = folder(destination, PATH);
     let there = Folder { destination: Some(destination.other_destination()), ..here.clone() };
@@ -297,8 +302,9 @@ pub async fn destinations_are_independent(destination: &impl TestDestination) ->
     Ok(())
 }
 
-/// Checks a file that S3 stores receive as a multipart upload.
-pub async fn a_file_larger_than_the_memory_limit_is_written_and_protected(destination: &impl TestDestination) -> CaseResult {
+/// Checks a file so large that S3 needs a multipart upload: it is downloaded as written, other bytes cannot replace it, and a dropped
+/// writer leaves nothing.
+pub async fn a_multipart_file_is_written_once(destination: &impl TestDestination) -> CaseResult {
     let folder = folder(destination, PATH);
     const SIZE: usize = 80 << 20;
     const PIECE: usize = 3_000_000;

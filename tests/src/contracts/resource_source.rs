@@ -64,11 +64,13 @@ async fn list(lake: &impl TestLake) -> Result<Vec<Pin>, BoxError> {
     }
 }
 
+/// Returns the pin of an object as it is listed now. Fails if the object is not listed.
 async fn pin(lake: &impl TestLake, object: &str) -> Result<Pin, BoxError> {
     let found = list(lake).await?.into_iter().find(|pin| pin.object == object);
     Ok(found.ok_or_else(|| format!("{object} is not listed"))?)
 }
 
+/// Reads a range of a pinned object.
 async fn read(lake: &impl TestLake, pin: &Pin, range: Range<u64>) -> Result<Bytes, SourceError> {
     let chunks: Vec<Bytes> = lake.source().read(pin, range).try_collect().await?;
     Ok(chunks.concat().into())
@@ -118,7 +120,8 @@ pub async fn object_names_may_contain_special_characters(lake: &impl TestLake) -
     Ok(())
 }
 
-/// Checks ranges at the boundaries of requests and buffers, and empty ones.
+/// Checks that reading a range returns exactly its bytes: at the start and the end of the object, at the boundaries of requests and
+/// buffers, and for empty ranges.
 pub async fn ranges_are_exact(lake: &impl TestLake) -> CaseResult {
     const MIB: u64 = 1 << 20;
     let bytes = pattern(9 << 20);

@@ -55,6 +55,7 @@ macro_rules! remote_task_queue_contract {
     };
 }
 
+/// Returns the ids of the tasks from 0 to `count - 1` of one job.
 fn tasks(count: u32) -> Vec<TaskId> {
     (0..count).map(|task| TaskId { job: JobId::from_random([7; 16]), task }).collect()
 }

@@ -35,6 +35,7 @@ impl TypedPath {
         Self { path: String::new(), ..self.clone() }
     }
 
+    /// Returns the path extended by a member.
     fn member(&self, member: Member<'_>) -> Self {
         let dot = if self.path.is_empty() { "" } else { "." };
         let brackets = if member.is_list { "[]" } else { "" };
@@ -96,6 +97,7 @@ impl Focus<'_> {
         }
     }
 
+    /// Returns the paths extended by the members of the element `name`. Paths to types without that element are dropped.
     fn below(&self, of: Vec<TypedPath>, name: &str) -> Vec<TypedPath> {
         let members =
             of.iter().flat_map(|path| self.elements.members(&path.definition_path, name).into_iter().map(|member| path.member(member)));

@@ -53,6 +53,7 @@ pub(super) struct RootElement<'a> {
 }
 
 impl Elements {
+    /// Reads the elements of all types in a package.
     pub(super) fn from_package(package: &Package) -> Self {
         let (mut by_path, mut bases) = (BTreeMap::new(), BTreeMap::new());
         for (name, structure) in &package.structures {
@@ -76,7 +77,8 @@ impl Elements {
         is_ancestor(fhir_type) || self.bases.get(fhir_type).is_some_and(|base| self.is_subtype(base, ancestor))
     }
 
-    /// Returns the members for the element `name` below `definition_path`: several for a choice, none for an unknown name.
+    /// Returns the JSON members of the element `name` below `definition_path`: one for each type of a choice, otherwise one, and none
+    /// if the element is unknown.
     pub(super) fn members(&self, definition_path: &str, name: &str) -> Vec<Member<'_>> {
         let path = format!("{definition_path}.{name}");
         if let Some(element) = self.by_path.get(&path) {
@@ -94,7 +96,7 @@ impl Elements {
     }
 
     /// Returns the root elements of a resource type, without those of its base type.
-    pub(super) fn root(&self, resource_type: &str, base: Option<&str>) -> Vec<RootElement<'_>> {
+    pub(super) fn root_elements(&self, resource_type: &str, base: Option<&str>) -> Vec<RootElement<'_>> {
         let inherited: BTreeSet<&str> = base.map(|base| self.children(base).map(|(name, _)| name).collect()).unwrap_or_default();
         let own = self.children(resource_type).filter(|(name, _)| !inherited.contains(name));
         own.map(|(name, element)| match name.strip_suffix("[x]") {
@@ -123,6 +125,7 @@ impl Elements {
         below.filter_map(move |(path, element)| Some((path.get(skipped..)?, element))).filter(|(name, _)| !name.contains('.'))
     }
 
+    /// Returns the only JSON member of an element that is no choice, or `None` if its type is unknown.
     fn member<'a>(&'a self, path: &str, name: String, element: &'a Element) -> Option<Member<'a>> {
         let (definition_path, fhir_type) = match &element.content_reference {
             Some(other) => (other.clone(), self.by_path.get(other)?.types.first()?),
@@ -137,6 +140,7 @@ impl Elements {
 }
 
 impl Element {
+    /// Reads an element from its ElementDefinition. `structure` is the StructureDefinition that contains it.
     fn from_definition(package: &Package, structure: &Value, definition: &Value) -> Self {
         let binding = definition.get("binding").filter(|binding| text(binding, "strength") == "required");
         Self {
@@ -150,6 +154,7 @@ impl Element {
         }
     }
 
+    /// Returns the code system of the element if `fhir_type` is `code`.
     fn system_of(&self, fhir_type: &str) -> Option<&str> {
         self.system.as_deref().filter(|_| fhir_type == "code")
     }

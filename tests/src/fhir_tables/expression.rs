@@ -33,6 +33,7 @@ struct ExpressionParser<'a> {
 }
 
 impl ExpressionParser<'_> {
+    /// Parses `a | b`, or a single operand.
     fn union(&mut self) -> Result<Expression, String> {
         let mut branches = vec![self.cast()?];
         while self.accept("|") {
@@ -41,11 +42,13 @@ impl ExpressionParser<'_> {
         Ok(if branches.len() == 1 { branches.remove(0) } else { Expression::Union(branches) })
     }
 
+    /// Parses a path with an optional cast `as Type`.
     fn cast(&mut self) -> Result<Expression, String> {
         let of = self.path()?;
         if self.accept("as ") { Ok(Expression::OfType(Box::new(of), self.name()?)) } else { Ok(of) }
     }
 
+    /// Parses a name or an expression in parentheses, and the members, indexes and calls after it.
     fn path(&mut self) -> Result<Expression, String> {
         let mut path = if self.accept("(") {
             let inner = self.union()?;
@@ -87,11 +90,13 @@ impl ExpressionParser<'_> {
         Ok(result)
     }
 
+    /// Parses the name of a type or an element.
     fn name(&mut self) -> Result<String, String> {
         let name = self.take_while(char::is_alphanumeric);
         if name.is_empty() { Err(format!("expected a name before `{}`", self.rest)) } else { Ok(name) }
     }
 
+    /// Parses a text in single quotes. Escapes are not supported.
     fn quoted(&mut self) -> Result<String, String> {
         self.expect("'")?;
         let text = self.take_while(|letter| letter != '\'');
@@ -99,6 +104,7 @@ impl ExpressionParser<'_> {
         Ok(text)
     }
 
+    /// Consumes the characters that `accepts` accepts and the whitespace after them.
     fn take_while(&mut self, accepts: impl Fn(char) -> bool) -> String {
         let end = self.rest.find(|letter| !accepts(letter)).unwrap_or(self.rest.len());
         let (accepted, rest) = self.rest.split_at(end);
@@ -106,12 +112,14 @@ impl ExpressionParser<'_> {
         accepted.to_owned()
     }
 
+    /// Consumes `token` and returns true if it comes next.
     fn accept(&mut self, token: &str) -> bool {
         let rest = self.rest.strip_prefix(token);
         self.rest = rest.map_or(self.rest, str::trim_start);
         rest.is_some()
     }
 
+    /// Consumes `token`. Fails if it does not come next.
     fn expect(&mut self, token: &str) -> Result<(), String> {
         if self.accept(token) { Ok(()) } else { Err(format!("expected `{token}` before `{}`", self.rest)) }
     }
@@ -121,10 +129,12 @@ impl ExpressionParser<'_> {
 mod tests {
     use super::*;
 
+    /// Returns the expression of a name.
     fn root(name: &str) -> Box<Expression> {
         Box::new(Expression::Root(name.to_owned()))
     }
 
+    /// Returns the expression `of.name`.
     fn member(of: Box<Expression>, name: &str) -> Box<Expression> {
         Box::new(Expression::Member(of, name.to_owned()))
     }

@@ -25,6 +25,7 @@ pub(super) struct Package {
 }
 
 impl Package {
+    /// Reads the definitions in the folder of an unpacked package: its structures, search parameters, value sets and Patient compartment.
     pub(super) fn read(folder: &Path) -> Result<Self, TableError> {
         let about = read_json(&folder.join("package.json"))?;
         let (name, version) = (text(&about, "name"), text(&about, "version"));
@@ -60,6 +61,7 @@ impl Package {
         self.structures.iter().filter(|(_, structure)| concrete(structure)).map(|(name, _)| name.clone()).collect()
     }
 
+    /// Adds the definition of a type. Profiles and logical models are left out.
     fn add_structure(&mut self, structure: Value) {
         let is_type = text(&structure, "derivation") != "constraint" && text(&structure, "kind") != "logical";
         if is_type {
@@ -95,6 +97,7 @@ pub(super) fn texts<'a>(json: &'a Value, name: &str) -> impl Iterator<Item = &'a
     list(json, name).iter().filter_map(Value::as_str)
 }
 
+/// Reads and parses a JSON file.
 fn read_json(file: &Path) -> Result<Value, TableError> {
     let bytes = fs::read(file).map_err(|cause| TableError::Unreadable { file: file.to_owned(), cause })?;
     serde_json::from_slice(&bytes).map_err(|cause| TableError::NotJson { file: file.to_owned(), cause })

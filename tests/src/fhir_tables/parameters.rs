@@ -65,6 +65,7 @@ fn comparable(kind: &str) -> &'static [&'static str] {
     }
 }
 
+/// Compiles all search parameters of a package, by base type and code. Adds what cannot be compiled to `remarks`.
 pub(super) fn compile_all(
     package: &Package,
     elements: &Elements,
@@ -93,6 +94,7 @@ struct Compiler<'a> {
 }
 
 impl Compiler<'_> {
+    /// Compiles a search parameter for one of its base types.
     fn parameter(&mut self, definition: &Value, base: &str) -> Result<Parameter, TableError> {
         let (code, kind, expression) = (text(definition, "code"), text(definition, "type"), text(definition, "expression"));
         let support = if expression == format!("{base}.deceased.exists() and {base}.deceased != false") {
@@ -151,6 +153,7 @@ impl Compiler<'_> {
         Ok(if paths.is_empty() { Err(format!("{source} finds nothing that a {kind} is compared with")) } else { Ok((paths, Vec::new())) })
     }
 
+    /// Compiles a component of a composite, relative to the paths `of`.
     fn component(&mut self, component: &Value, of: &[TypedPath]) -> Result<Component, TableError> {
         let url = text(component, "definition");
         let mut found = Vec::new();
@@ -204,10 +207,12 @@ impl Compiler<'_> {
         Ok(paths)
     }
 
+    /// Compiles an expression to paths from the resource type `base`.
     fn paths(&self, base: &str, expression: &Expression) -> Result<Vec<TypedPath>, TableError> {
         self.focus(TypedPath::resource(base)).compile(expression)
     }
 
+    /// Returns the starting point of expressions at a path.
     fn focus(&self, at: TypedPath) -> Focus<'_> {
         Focus { elements: self.elements, at }
     }

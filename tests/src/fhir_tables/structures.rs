@@ -1,4 +1,4 @@
-//! Writer of the element tables. `shared/fhir/src/definitions/structure.rs` reads them and documents their format.
+//! Writer of the element tables. `shared/fhir/src/definitions/type_definitions.rs` reads them and documents their format.
 
 use std::collections::BTreeMap;
 
@@ -6,11 +6,12 @@ use super::TableError;
 use super::elements::{Element, Elements, choice};
 use super::package::Package;
 
+/// Formats the table of elements.
 pub(super) fn write(package: &Package, elements: &Elements) -> Result<String, TableError> {
     let sections: BTreeMap<&str, Option<&str>> = elements.sections().collect();
     let mut lines = vec![
         format!("# FHIR {}, derived from the CC0 package {}.", package.version, package.name),
-        "# Written by .ci/fhir/tables.sh; shared/fhir/src/definitions/structure.rs explains the form.".to_owned(),
+        "# Written by .ci/fhir/tables.sh; shared/fhir/src/definitions/type_definitions.rs explains the form.".to_owned(),
     ];
     for (section, base) in &sections {
         lines.push(String::new());

@@ -1,4 +1,4 @@
-//! Writer of the tables of search parameters. `shared/fhir/src/definitions/tables.rs` reads them and documents their format.
+//! Writer of the tables of search parameters. `shared/fhir/src/definitions/resource_definitions.rs` reads them and documents their format.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,6 +10,7 @@ use super::parameters::{Component, Parameter, ParameterSupport, Parameters};
 
 const DEFINITIONS: &str = "http://hl7.org/fhir/SearchParameter/";
 
+/// Formats the table of root elements, search parameters and compartment paths of each resource type.
 pub(super) fn write(
     package: &Package,
     elements: &Elements,
@@ -19,7 +20,7 @@ pub(super) fn write(
 ) -> Result<String, TableError> {
     let mut lines = vec![
         format!("# FHIR {}, derived from the CC0 package {}.", package.version, package.name),
-        "# Written by .ci/fhir/tables.sh; shared/fhir/src/definitions/tables.rs explains the form.".to_owned(),
+        "# Written by .ci/fhir/tables.sh; shared/fhir/src/definitions/resource_definitions.rs explains the form.".to_owned(),
     ];
     let bases = ["Resource", "DomainResource"].into_iter().map(str::to_owned);
     for kind in bases.chain(types.iter().cloned()) {
@@ -32,7 +33,7 @@ pub(super) fn write(
         lines.push(String::new());
         lines.push(base.map_or_else(|| format!("[{kind}]"), |base| format!("[{kind}] {base}")));
         lines.extend(compartment.get(&kind).map(|paths| format!("@Patient {}", paths.join(" "))));
-        for element in elements.root(&kind, base) {
+        for element in elements.root_elements(&kind, base) {
             let mark = if element.is_mandatory { "!" } else { "" };
             let choices: String = element.choices.iter().map(|choice| format!(" {choice}")).collect();
             lines.push(format!(".{}{mark}{choices}", element.name));
@@ -45,6 +46,7 @@ pub(super) fn write(
     Ok(lines.join("\n"))
 }
 
+/// Formats the line of a search parameter in the section of type `kind`.
 fn parameter_line(parameter: &Parameter, kind: &str, types: &BTreeSet<String>) -> Result<String, TableError> {
     let mut line = format!("?{} {}", parameter.code, parameter.kind);
     let Some(definition) = parameter.definition.strip_prefix(DEFINITIONS) else {
@@ -66,10 +68,12 @@ fn parameter_line(parameter: &Parameter, kind: &str, types: &BTreeSet<String>) -
     Ok(line)
 }
 
+/// Formats a component of a composite.
 fn component_text(component: &Component) -> String {
     format!(" & {} {} = {}", component.code, component.kind, paths_text(&component.paths))
 }
 
+/// Formats paths with their types and code systems.
 fn paths_text(paths: &[TypedPath]) -> String {
     let text = paths.iter().map(|path| {
         let at = if path.path.is_empty() { "." } else { &path.path };

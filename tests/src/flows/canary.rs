@@ -40,7 +40,7 @@ const CREDENTIALS: [&str; 7] = [
 /// Log targets of the S3 and SQS stand-ins. They log the requests that they receive, and do not exist in production.
 const STANDIN_TARGETS: [&str; 2] = ["s3s", "rustack"];
 
-/// Returns the log filter of the detector: all events of our crates, and the events of other crates that an operator can turn on.
+/// Returns the log filter of the leak detector: all events of our crates, and those of other crates up to INFO.
 pub fn log_filter() -> Targets {
     let ours = OWN_TARGETS.map(|target| (target, LevelFilter::TRACE));
     let standins = STANDIN_TARGETS.map(|target| (target, LevelFilter::OFF));
@@ -60,6 +60,7 @@ static PATIENTS: LazyLock<Patients> = LazyLock::new(|| {
     read_patients().unwrap_or_else(|_| Patients { identifying_texts: vec![String::new()], ids: Vec::new() })
 });
 
+/// Reads the data of the patients in the sample lake.
 fn read_patients() -> Result<Patients> {
     let file = std::fs::read_to_string(lake::sample_lake_dir().join("Patient.ndjson"))?;
     let patients: Vec<Value> = file.lines().map(serde_json::from_str).collect::<std::result::Result<_, _>>()?;
@@ -103,6 +104,7 @@ type Leaks = Arc<Mutex<Vec<String>>>;
 /// Leaks of this process.
 static LEAKS: LazyLock<Leaks> = LazyLock::new(Leaks::default);
 
+/// Adds a leak if `text` contains anything that [`find_forbidden_in_log`] finds.
 fn record_leak(leaks: &Leaks, origin: &str, text: &str) {
     if let Some(forbidden) = find_forbidden_in_log(text) {
         leaks.lock().unwrap_or_else(PoisonError::into_inner).push(format!("`{forbidden}` in {origin}: {text}"));
@@ -139,6 +141,7 @@ impl Visit for FieldText {
 }
 
 impl LeakDetector {
+    /// Formats the fields that `record` records, and checks them for leaks.
     fn check(&self, target: &str, record: impl FnOnce(&mut FieldText)) {
         let mut text = FieldText(target.to_owned());
         record(&mut text);

@@ -44,6 +44,7 @@ impl SmartClient {
         Ok(Self::from_key(id, Algorithm::RS384, EncodingKey::from_rsa_pem(pem.as_bytes())?))
     }
 
+    /// Creates a client that signs with this key. Its key ID is `key-of-` and the client id.
     fn from_key(id: &str, algorithm: Algorithm, key: EncodingKey) -> Self {
         Self { id: id.to_owned(), kid: format!("key-of-{id}"), algorithm, key }
     }

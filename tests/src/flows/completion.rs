@@ -68,12 +68,13 @@ impl CompletedExport {
     pub fn file_counts_by_type(&self) -> BTreeMap<&str, usize> {
         let mut counts = BTreeMap::new();
         for entry in &self.manifest.output {
-            *counts.entry(entry.kind.as_str()).or_default() += 1;
+            *counts.entry(entry.resource_type.as_str()).or_default() += 1;
         }
         counts
     }
 }
 
+/// Splits a file into its lines, without their newlines.
 fn lines(file: &[u8]) -> Vec<Vec<u8>> {
     file.split_inclusive(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\n").unwrap_or(line).to_vec()).collect()
 }
@@ -162,6 +163,7 @@ impl<S: Deployment> ServiceProcess<S> {
     }
 }
 
+/// Returns the task number in a message, or `None` if the message does not contain a task id.
 fn task_number(message: &SqsMessage) -> Option<u32> {
     serde_json::from_str::<TaskId>(message.body.as_deref()?).ok().map(|task| task.task)
 }

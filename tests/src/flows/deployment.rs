@@ -63,7 +63,7 @@ pub trait Deployment: Clone + Send + Sync + 'static {
     /// Deletes a message, or returns it to the queue.
     fn finish_message(&self, queue: &Self::Queue, message: &SqsMessage, redeliver: bool) -> impl Future<Output = Result<()>> + Send;
 
-    /// Returns the bodies of the messages in the dead-letter queue.
+    /// Returns the bodies of the messages in the dead-letter queue. Empty for a deployment without such a queue.
     fn dead_letters(&self) -> impl Future<Output = Result<Vec<String>>> + Send;
 
     /// Returns the contents of every file in the output destination, by its path there.
@@ -97,7 +97,7 @@ pub trait Deployment: Clone + Send + Sync + 'static {
                 let page = client.scan().table_name(TABLE).limit(1_000).set_exclusive_start_key(after).send().await?;
                 for item in page.items() {
                     let json: Map<String, Value> =
-                        item.iter().map(|(name, value)| Ok((name.clone(), dynamo_json(value)?))).collect::<Result<_>>()?;
+                        item.iter().map(|(name, value)| Ok((name.clone(), to_dynamo_json(value)?))).collect::<Result<_>>()?;
                     let key = ["pk", "sk"].map(|name| json.get(name).and_then(|value| value.get("S")?.as_str()).unwrap_or_default());
                     if key.first() != Some(&"AUDIT") {
                         items.insert(key.join(" "), json.into());
@@ -114,7 +114,7 @@ pub trait Deployment: Clone + Send + Sync + 'static {
     /// Writes an item, given as DynamoDB JSON, into the job table.
     fn put_job_table_item(&self, json: &Value) -> impl Future<Output = Result<()>> + Send {
         let put = self.dynamo().client().put_item().table_name(TABLE);
-        let item = json.as_object().map(|json| json.iter().map(|(name, value)| Ok((name.clone(), attribute(value)?))).collect());
+        let item = json.as_object().map(|json| json.iter().map(|(name, value)| Ok((name.clone(), from_dynamo_json(value)?))).collect());
         async move {
             let item: Result<_> = item.ok_or("an item must be a JSON object")?;
             Ok(put.set_item(Some(item?)).send().await.map(drop)?)
@@ -122,7 +122,8 @@ pub trait Deployment: Clone + Send + Sync + 'static {
     }
 }
 
-fn dynamo_json(value: &AttributeValue) -> Result<Value> {
+/// Converts an attribute value to DynamoDB JSON. Fails for other types than strings, numbers and binary values.
+fn to_dynamo_json(value: &AttributeValue) -> Result<Value> {
     let text = value.as_s().map(|text| json!({ "S": text }));
     let number = text.or_else(|other| other.as_n().map(|digits| json!({ "N": digits })));
     let bytes = number.or_else(|other| {
@@ -131,14 +132,16 @@ fn dynamo_json(value: &AttributeValue) -> Result<Value> {
     bytes.map_err(|other| format!("the job table must hold only strings, numbers and binary values, but holds {other:?}").into())
 }
 
-fn attribute(json: &Value) -> Result<AttributeValue> {
+/// Converts DynamoDB JSON to an attribute value. Fails for other types than strings and numbers.
+fn from_dynamo_json(json: &Value) -> Result<AttributeValue> {
     let member = |name: &str| json.get(name).and_then(Value::as_str).map(str::to_owned);
     let text = member("S").map(AttributeValue::S);
     let number = || member("N").map(AttributeValue::N);
     text.or_else(number).ok_or_else(|| format!("{json} is neither a string nor a number").into())
 }
 
-async fn job_table() -> Result<EmbeddedDynamo> {
+/// Creates a DynamoDB in memory with an empty job table.
+async fn create_job_table() -> Result<EmbeddedDynamo> {
     let dynamo = EmbeddedDynamo::in_memory()?;
     TableSchema::create(&dynamo.client(), TABLE).await?;
     Ok(dynamo)
@@ -168,7 +171,7 @@ impl AwsDeployment {
         s3.create_bucket(AUDIT).await?;
         let (queue_url, dlq_url) = sqs.create_queue_with_dlq("tasks", 5_400, 5).await?;
         Ok(Self {
-            dynamo: job_table().await?,
+            dynamo: create_job_table().await?,
             s3,
             sqs,
             queue_url,
@@ -325,7 +328,7 @@ pub struct LocalDeployment {
 impl LocalDeployment {
     /// Creates a deployment that reads the lake in `dir`. Tests must not change that lake.
     pub async fn with_lake(dir: &Path) -> Result<Self> {
-        Ok(Self { dynamo: job_table().await?, folder: std::sync::Arc::new(tempfile::tempdir()?), lake: dir.to_path_buf() })
+        Ok(Self { dynamo: create_job_table().await?, folder: std::sync::Arc::new(tempfile::tempdir()?), lake: dir.to_path_buf() })
     }
 
     /// Creates a deployment with a lake of these files, which tests may change.
@@ -338,6 +341,7 @@ impl LocalDeployment {
         Ok(deployment)
     }
 
+    /// Returns the folder of output files.
     fn destination(&self) -> PathBuf {
         self.folder.path().join("files")
     }

@@ -177,6 +177,7 @@ impl FaultInjector {
         std::future::pending().await
     }
 
+    /// Reports that the process is at this call, and waits until the test resumes it.
     async fn pause(&self) {
         let paused = Arc::new(Notify::new());
         // The receiver is a field of the same injector, so the send cannot fail.

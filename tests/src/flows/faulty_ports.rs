@@ -17,7 +17,7 @@ use headrace_core::job::task::{Lease, LeaseOutcome, Pin, PlanInput, TaskCompleti
 use headrace_core::job::{FailureReason, Job, JobEvent, Quotas, RecordConditions, RecordOutcome, Transition};
 use headrace_core::ports::ConfigLookup;
 use headrace_core::ports::{
-    AccessStore, AuditFiles, AuditFileListing, AuditTrail, AuditWrite, ByteStream, DueItem, FileAccess, FileWriter, JobLists, JobPage,
+    AccessStore, AuditFileListing, AuditFiles, AuditTrail, AuditWrite, ByteStream, DueItem, FileAccess, FileWriter, JobLists, JobPage,
     JobSecretEncryptor, JobStore, LeaseSettings, ObjectPage, OutputStore, QueueStart, QueuedJob, ResourceSource, TaskQueue, TaskStore,
 };
 use headrace_core::request::ConfigName;
@@ -35,6 +35,7 @@ pub(super) struct FaultyPort<T> {
 }
 
 impl<T> FaultyPort<T> {
+    /// Wraps a port. Its calls go through `faults`.
     pub(super) fn new(port: T, faults: &FaultInjector) -> Self {
         Self { port, faults: faults.clone() }
     }
@@ -293,13 +294,13 @@ impl<D: FileWriter> FileWriter for FaultyFileWriter<D> {
         self.faults.intercept("writer.write", writer.write(bytes)).await
     }
 
-    async fn commit(mut self, name: FileName, content: FileSummary) -> Result<(), StoreError> {
+    async fn commit(mut self, name: FileName, summary: FileSummary) -> Result<(), StoreError> {
         let faults = self.faults.clone();
         let call_name = match name {
             FileName::Output(_) | FileName::Overwrite(_) => "writer.commit output",
             FileName::Fragment(_) => "writer.commit fragment",
         };
-        faults.intercept(call_name, async { self.writer.take().ok_or_else(already_committed)?.commit(name, content).await }).await
+        faults.intercept(call_name, async { self.writer.take().ok_or_else(already_committed)?.commit(name, summary).await }).await
     }
 }
 

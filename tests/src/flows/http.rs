@@ -97,10 +97,12 @@ impl TestRequest {
         ROUTES.into_iter().find_map(match_route).ok_or_else(|| format!("no route matches {}", self.target).into())
     }
 
+    /// Returns the path of the request target.
     fn path(&self) -> &str {
         self.target.split_once('?').map_or(&*self.target, |(path, _)| path)
     }
 
+    /// Returns the query of the request target, or an empty string.
     fn query(&self) -> &str {
         self.target.split_once('?').map_or("", |(_, query)| query)
     }
@@ -248,7 +250,7 @@ pub struct Manifest {
 pub struct ManifestFile {
     /// Resource type of its lines. Empty if the file holds several types.
     #[serde(rename = "type", default)]
-    pub kind: String,
+    pub resource_type: String,
     /// Download URL.
     pub url: String,
     /// Number of lines.

@@ -36,6 +36,7 @@ pub fn resource_types(lines: &[Vec<u8>]) -> Result<BTreeSet<String>> {
     lines.iter().map(|line| Ok(resource_type(&serde_json::from_slice(line)?).to_owned())).collect()
 }
 
+/// Returns the `resourceType`, or an empty string if it is absent.
 fn resource_type(resource: &Value) -> &str {
     resource.get("resourceType").and_then(Value::as_str).unwrap_or_default()
 }

@@ -94,10 +94,12 @@ struct RequiredPermission {
 }
 
 impl RequiredPermission {
+    /// Creates a permission without conditions.
     fn new(action: &'static str, resource: String) -> Self {
         Self { action, resource, context: BTreeMap::new() }
     }
 
+    /// Adds a condition key with its value, unless the call has no value.
     fn with_condition(mut self, key: &'static str, value: Option<&str>) -> Self {
         self.context.extend(value.map(|value| (key, value.to_owned())));
         self
@@ -110,31 +112,39 @@ fn required_permissions(input: &Input) -> Option<Vec<RequiredPermission>> {
     dynamodb_permissions(input).or_else(|| s3_permissions(input)).or_else(|| sqs_permissions(input)).or_else(|| kms_permissions(input))
 }
 
-fn table(name: Option<&str>) -> String {
+/// Returns the ARN of a DynamoDB table.
+fn table_arn(name: Option<&str>) -> String {
     format!("arn:aws:dynamodb:{REGION_AND_ACCOUNT}:table/{}", name.unwrap_or_default())
 }
 
-fn item(action: &'static str, name: Option<&str>, item: Option<&std::collections::HashMap<String, AttributeValue>>) -> RequiredPermission {
+/// Returns the permission for an action on an item, with the partition key as a condition.
+fn item_permission(
+    action: &'static str,
+    name: Option<&str>,
+    item: Option<&std::collections::HashMap<String, AttributeValue>>,
+) -> RequiredPermission {
     let partition = item.and_then(|item| item.get("pk")?.as_s().ok()).map(String::as_str);
-    RequiredPermission::new(action, table(name)).with_condition(LEADING_KEYS, partition)
+    RequiredPermission::new(action, table_arn(name)).with_condition(LEADING_KEYS, partition)
 }
 
+/// Returns the permissions for a DynamoDB call, or `None` for another call.
 fn dynamodb_permissions(input: &Input) -> Option<Vec<RequiredPermission>> {
     if let Some(get) = input.downcast_ref::<dynamo::get_item::GetItemInput>() {
-        return Some(vec![item("dynamodb:GetItem", get.table_name(), get.key())]);
+        return Some(vec![item_permission("dynamodb:GetItem", get.table_name(), get.key())]);
     }
     if let Some(put) = input.downcast_ref::<dynamo::put_item::PutItemInput>() {
-        return Some(vec![item("dynamodb:PutItem", put.table_name(), put.item())]);
+        return Some(vec![item_permission("dynamodb:PutItem", put.table_name(), put.item())]);
     }
     if let Some(update) = input.downcast_ref::<dynamo::update_item::UpdateItemInput>() {
-        return Some(vec![item("dynamodb:UpdateItem", update.table_name(), update.key())]);
+        return Some(vec![item_permission("dynamodb:UpdateItem", update.table_name(), update.key())]);
     }
     if let Some(delete) = input.downcast_ref::<dynamo::delete_item::DeleteItemInput>() {
-        return Some(vec![item("dynamodb:DeleteItem", delete.table_name(), delete.key())]);
+        return Some(vec![item_permission("dynamodb:DeleteItem", delete.table_name(), delete.key())]);
     }
     if let Some(query) = input.downcast_ref::<dynamo::query::QueryInput>() {
-        let resource =
-            query.index_name().map_or_else(|| table(query.table_name()), |index| format!("{}/index/{index}", table(query.table_name())));
+        let resource = query
+            .index_name()
+            .map_or_else(|| table_arn(query.table_name()), |index| format!("{}/index/{index}", table_arn(query.table_name())));
         // The key condition begins with the partition: `pk = :pk AND …`.
         let placeholder = query.key_condition_expression()?.split_whitespace().nth(2)?;
         let partition = query.expression_attribute_values()?.get(placeholder)?.as_s().ok()?;
@@ -144,21 +154,23 @@ fn dynamodb_permissions(input: &Input) -> Option<Vec<RequiredPermission>> {
     let transaction = input.downcast_ref::<dynamo::transact_write_items::TransactWriteItemsInput>()?;
     let mut needs = Vec::new();
     for write in transaction.transact_items() {
-        needs.extend(write.put().map(|put| item("dynamodb:PutItem", Some(put.table_name()), Some(put.item()))));
-        needs.extend(write.update().map(|update| item("dynamodb:UpdateItem", Some(update.table_name()), Some(update.key()))));
-        needs.extend(write.delete().map(|delete| item("dynamodb:DeleteItem", Some(delete.table_name()), Some(delete.key()))));
+        needs.extend(write.put().map(|put| item_permission("dynamodb:PutItem", Some(put.table_name()), Some(put.item()))));
+        needs.extend(write.update().map(|update| item_permission("dynamodb:UpdateItem", Some(update.table_name()), Some(update.key()))));
+        needs.extend(write.delete().map(|delete| item_permission("dynamodb:DeleteItem", Some(delete.table_name()), Some(delete.key()))));
         let check = write.condition_check();
-        needs.extend(check.map(|check| item("dynamodb:ConditionCheckItem", Some(check.table_name()), Some(check.key()))));
+        needs.extend(check.map(|check| item_permission("dynamodb:ConditionCheckItem", Some(check.table_name()), Some(check.key()))));
     }
     Some(needs)
 }
 
-fn bucket(name: Option<&str>) -> String {
+/// Returns the ARN of an S3 bucket.
+fn bucket_arn(name: Option<&str>) -> String {
     format!("arn:aws:s3:::{}", name.unwrap_or_default())
 }
 
-fn object(action: &'static str, name: Option<&str>, key: Option<&str>) -> RequiredPermission {
-    RequiredPermission::new(action, format!("{}/{}", bucket(name), key.unwrap_or_default()))
+/// Returns the permission for an action on an S3 object. `name` is the bucket.
+fn object_permission(action: &'static str, name: Option<&str>, key: Option<&str>) -> RequiredPermission {
+    RequiredPermission::new(action, format!("{}/{}", bucket_arn(name), key.unwrap_or_default()))
 }
 
 /// Returns the permissions on a KMS key that S3 uses on the writer's behalf: it encrypts new objects, and decrypts data keys for the
@@ -170,46 +182,49 @@ fn key_permissions(key: Option<&str>, actions: &[&'static str]) -> impl Iterator
     actions.iter().filter_map(need).collect::<Vec<_>>().into_iter()
 }
 
+/// Returns the permissions for an S3 call, or `None` for another call.
 fn s3_permissions(input: &Input) -> Option<Vec<RequiredPermission>> {
     if let Some(head) = input.downcast_ref::<s3::head_bucket::HeadBucketInput>() {
-        return Some(vec![RequiredPermission::new("s3:ListBucket", bucket(head.bucket()))]);
+        return Some(vec![RequiredPermission::new("s3:ListBucket", bucket_arn(head.bucket()))]);
     }
     if let Some(list) = input.downcast_ref::<s3::list_objects_v2::ListObjectsV2Input>() {
-        return Some(vec![RequiredPermission::new("s3:ListBucket", bucket(list.bucket())).with_condition(PREFIX, list.prefix())]);
+        return Some(vec![RequiredPermission::new("s3:ListBucket", bucket_arn(list.bucket())).with_condition(PREFIX, list.prefix())]);
     }
     if let Some(list) = input.downcast_ref::<s3::list_multipart_uploads::ListMultipartUploadsInput>() {
-        return Some(vec![RequiredPermission::new("s3:ListBucketMultipartUploads", bucket(list.bucket()))]);
+        return Some(vec![RequiredPermission::new("s3:ListBucketMultipartUploads", bucket_arn(list.bucket()))]);
     }
     if let Some(get) = input.downcast_ref::<s3::get_object::GetObjectInput>() {
-        return Some(vec![object("s3:GetObject", get.bucket(), get.key())]);
+        return Some(vec![object_permission("s3:GetObject", get.bucket(), get.key())]);
     }
     if let Some(head) = input.downcast_ref::<s3::head_object::HeadObjectInput>() {
-        return Some(vec![object("s3:GetObject", head.bucket(), head.key())]);
+        return Some(vec![object_permission("s3:GetObject", head.bucket(), head.key())]);
     }
     if let Some(put) = input.downcast_ref::<s3::put_object::PutObjectInput>() {
         let encrypted = key_permissions(put.ssekms_key_id(), &["kms:GenerateDataKey"]);
-        return Some([object("s3:PutObject", put.bucket(), put.key())].into_iter().chain(encrypted).collect());
+        return Some([object_permission("s3:PutObject", put.bucket(), put.key())].into_iter().chain(encrypted).collect());
     }
     if let Some(create) = input.downcast_ref::<s3::create_multipart_upload::CreateMultipartUploadInput>() {
         let encrypted = key_permissions(create.ssekms_key_id(), &["kms:GenerateDataKey", "kms:Decrypt"]);
-        return Some([object("s3:PutObject", create.bucket(), create.key())].into_iter().chain(encrypted).collect());
+        return Some([object_permission("s3:PutObject", create.bucket(), create.key())].into_iter().chain(encrypted).collect());
     }
     if let Some(complete) = input.downcast_ref::<s3::complete_multipart_upload::CompleteMultipartUploadInput>() {
-        return Some(vec![object("s3:PutObject", complete.bucket(), complete.key())]);
+        return Some(vec![object_permission("s3:PutObject", complete.bucket(), complete.key())]);
     }
     if let Some(abort) = input.downcast_ref::<s3::abort_multipart_upload::AbortMultipartUploadInput>() {
-        return Some(vec![object("s3:AbortMultipartUpload", abort.bucket(), abort.key())]);
+        return Some(vec![object_permission("s3:AbortMultipartUpload", abort.bucket(), abort.key())]);
     }
     if let Some(copy) = input.downcast_ref::<s3::copy_object::CopyObjectInput>() {
         let from = copy.copy_source()?.trim_start_matches('/');
-        let both = [RequiredPermission::new("s3:GetObject", bucket(Some(from))), object("s3:PutObject", copy.bucket(), copy.key())];
+        let both =
+            [RequiredPermission::new("s3:GetObject", bucket_arn(Some(from))), object_permission("s3:PutObject", copy.bucket(), copy.key())];
         return Some(both.into_iter().chain(key_permissions(copy.ssekms_key_id(), &["kms:GenerateDataKey", "kms:Decrypt"])).collect());
     }
     let delete = input.downcast_ref::<s3::delete_objects::DeleteObjectsInput>()?;
     let keys = delete.delete()?.objects().iter();
-    Some(keys.map(|gone| object("s3:DeleteObject", delete.bucket(), Some(gone.key()))).collect())
+    Some(keys.map(|gone| object_permission("s3:DeleteObject", delete.bucket(), Some(gone.key()))).collect())
 }
 
+/// Returns the permissions for an SQS call, or `None` for another call.
 fn sqs_permissions(input: &Input) -> Option<Vec<RequiredPermission>> {
     let queue =
         |url: Option<&str>| format!("arn:aws:sqs:{REGION_AND_ACCOUNT}:{}", url.and_then(|url| url.rsplit('/').next()).unwrap_or_default());

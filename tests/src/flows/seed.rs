@@ -29,7 +29,7 @@ pub fn lake_objects() -> Vec<(&'static str, Vec<u8>)> {
 
 /// Returns settings under which an export of the lake writes several files per type and merges fragments in a round of its own.
 pub fn settings() -> DeploymentSettings {
-    DeploymentSettings::with_file_bytes(300).with_join_limit_bytes(700)
+    DeploymentSettings::with_file_bytes(300).with_merge_limit_bytes(700)
 }
 
 /// Creates an AWS deployment with the lake.

@@ -80,9 +80,9 @@ impl DeploymentSettings {
         Ok(self)
     }
 
-    /// Sets the size of all fragments above which they are merged by tasks of their own.
+    /// Sets the total size of the fragments up to which the finalize task merges them by itself. Above it, merge tasks do.
     #[must_use]
-    pub fn with_join_limit_bytes(mut self, bytes: u64) -> Self {
+    pub fn with_merge_limit_bytes(mut self, bytes: u64) -> Self {
         self.worker.merge_limit_bytes = bytes;
         self
     }
@@ -120,7 +120,7 @@ pub struct ServiceProcess<S: Deployment> {
 }
 
 impl<S: Deployment> ServiceProcess<S> {
-    /// Starts a process without faults.
+    /// Starts a process without injected faults.
     pub fn start(deployment: &S, clock: &ManualClock, settings: DeploymentSettings) -> Arc<Self> {
         Self::start_with_faults(deployment, clock, settings, FaultInjector::none())
     }
@@ -130,7 +130,7 @@ impl<S: Deployment> ServiceProcess<S> {
         Self::start_with_ports(deployment, clock, settings, faults, deployment.ports())
     }
 
-    /// Starts a process with injected faults and other ports than the deployment's own.
+    /// Starts a process with injected faults whose queue, lake and output store are those of the tuple instead of the deployment's.
     pub fn start_with_ports(
         deployment: &S,
         clock: &ManualClock,

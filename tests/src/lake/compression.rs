@@ -178,6 +178,7 @@ impl<W: AsyncWrite + Unpin> Write for PolledOnce<W> {
 }
 
 impl<W: AsyncWrite + Unpin> PolledOnce<W> {
+    /// Finishes the compressed stream.
     fn shut_down(mut self) -> io::Result<()> {
         let mut context = Context::from_waker(Waker::noop());
         poll_result(Pin::new(&mut self.0).poll_shutdown(&mut context))

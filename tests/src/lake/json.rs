@@ -34,6 +34,7 @@ impl Json {
         line
     }
 
+    /// Appends the value as JSON to `out`.
     fn write(&self, spacing: Spacing, out: &mut String) {
         let (comma, colon) = match spacing {
             Spacing::Compact => (",", ":"),
@@ -70,6 +71,7 @@ impl Json {
     }
 }
 
+/// Appends a text as a JSON string to `out`.
 fn quote(text: &str, out: &mut String) {
     out.push('"');
     for letter in text.chars() {

@@ -156,6 +156,7 @@ impl IdMap {
         Ok(ids)
     }
 
+    /// Adds the id of a resource, unless it is not a FHIR id.
     fn add(&mut self, kind: &str, id: &str) {
         if id.is_empty() || !id.bytes().all(is_id_byte) {
             return;
@@ -276,6 +277,7 @@ fn similar_id(id: &[u8], copy: u64, attempt: u64) -> Vec<u8> {
     id.iter().enumerate().map(|(index, byte)| replace(index, *byte)).collect()
 }
 
+/// Returns true for a UUID in lower case.
 fn is_uuid(id: &[u8]) -> bool {
     id.len() == 36
         && id.iter().enumerate().all(|(index, byte)| match index {

@@ -66,7 +66,7 @@ impl KmsStandIn {
             .region(Region::from_static("eu-central-1"))
             .credentials_provider(credentials)
             .endpoint_url("https://kms.standin.invalid")
-            .http_client(in_process_http_client(move |request| answer(Arc::clone(&state), request)))
+            .http_client(in_process_http_client(move |request| handle_request(Arc::clone(&state), request)))
             .build();
         aws_sdk_kms::Client::from_conf(config)
     }
@@ -78,7 +78,8 @@ impl KmsStandIn {
     }
 }
 
-async fn answer(kms: Arc<State>, request: http::Request<SdkBody>) -> Result<http::Response<SdkBody>, BoxError> {
+/// Handles one KMS request of the SDK and returns the HTTP response.
+async fn handle_request(kms: Arc<State>, request: http::Request<SdkBody>) -> Result<http::Response<SdkBody>, BoxError> {
     let target = request.headers().get("x-amz-target").and_then(|target| target.to_str().ok()).unwrap_or_default().to_owned();
     let request: Value = serde_json::from_slice(&request.into_body().collect().await?.to_bytes())?;
     let (status, body) = match (target.as_str(), request.get("KeyId").and_then(Value::as_str)) {
@@ -102,6 +103,7 @@ async fn answer(kms: Arc<State>, request: http::Request<SdkBody>) -> Result<http
 }
 
 impl State {
+    /// Returns the signing key. Generates it at the first call.
     fn signing_key(&self) -> Result<&RsaKeyPair, BoxError> {
         if let Some(signing_key) = self.signing_key.get() {
             return Ok(signing_key);
@@ -110,6 +112,7 @@ impl State {
         Ok(self.signing_key.get_or_init(|| signing_key))
     }
 
+    /// Returns the response to `GetPublicKey`.
     fn public_key(&self) -> Result<Value, BoxError> {
         let spki: PublicKeyX509Der<'_> = self.signing_key()?.public_key().as_der()?;
         let algorithms = if self.usage == "SIGN_VERIFY" {
@@ -122,6 +125,7 @@ impl State {
         }))
     }
 
+    /// Returns the encryption key. Generates it at the first call.
     fn encryption_key(&self) -> Result<&RandomizedNonceKey, BoxError> {
         if let Some(key) = self.encryption_key.get() {
             return Ok(key);
@@ -132,6 +136,7 @@ impl State {
         Ok(self.encryption_key.get_or_init(|| key))
     }
 
+    /// Returns the HTTP status and the response to `Encrypt`.
     fn encrypt(&self, request: &Value) -> Result<(u16, Value), BoxError> {
         let mut text = STANDARD.decode(request["Plaintext"].as_str().unwrap_or_default())?;
         let nonce = self.encryption_key()?.seal_in_place_append_tag(Aad::from(request["EncryptionContext"].to_string()), &mut text)?;
@@ -139,6 +144,7 @@ impl State {
         Ok((200, json!({ "KeyId": ENCRYPTION_KEY, "CiphertextBlob": blob, "EncryptionAlgorithm": "SYMMETRIC_DEFAULT" })))
     }
 
+    /// Returns the HTTP status and the response to `Decrypt`. It is an error if the ciphertext or the encryption context differs.
     fn decrypt(&self, request: &Value) -> Result<(u16, Value), BoxError> {
         let blob = STANDARD.decode(request["CiphertextBlob"].as_str().unwrap_or_default())?;
         let opened = blob.split_at_checked(NONCE_LEN).and_then(|(nonce, text)| {
@@ -154,6 +160,7 @@ impl State {
         })
     }
 
+    /// Returns the HTTP status and the response to `Sign`. Only RSASSA_PKCS1_V1_5_SHA_384 over a digest is supported.
     fn sign(&self, request: &Value) -> Result<(u16, Value), BoxError> {
         let text = |name: &str| request.get(name).and_then(Value::as_str).unwrap_or_default();
         let digest = STANDARD.decode(text("Message"))?;

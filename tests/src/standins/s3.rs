@@ -51,7 +51,7 @@ impl S3StandIn {
         builder.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
         let service = builder.build();
         let behind = service.clone();
-        let http = in_process_http_client(move |request| answer(behind.clone(), request));
+        let http = in_process_http_client(move |request| handle_request(behind.clone(), request));
         Ok(Self { service, http, log, _root: root })
     }
 
@@ -142,7 +142,8 @@ impl S3StandIn {
     }
 }
 
-async fn answer(service: S3Service, request: http::Request<SdkBody>) -> Result<http::Response<SdkBody>, BoxError> {
+/// Handles one S3 request of the SDK and returns the HTTP response.
+async fn handle_request(service: S3Service, request: http::Request<SdkBody>) -> Result<http::Response<SdkBody>, BoxError> {
     let request = request.map(s3s::Body::http_body_unsync);
     let response = serve(&service, request).await?;
     Ok(response.map(SdkBody::from_body_1_x))

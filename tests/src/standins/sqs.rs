@@ -25,13 +25,13 @@ pub struct SqsStandIn {
 }
 
 impl SqsStandIn {
-    /// Starts an SQS without queues.
+    /// Starts an in-process SQS that has no queues yet.
     #[must_use]
     pub fn start() -> Self {
         let config = SqsConfig { host: "sqs.standin.invalid".to_owned(), port: 443, ..SqsConfig::default() };
         let sqs = RustackSqs::new(config);
         let handler = Arc::new(RustackSqsHandler::new(Arc::new(sqs)));
-        let http = in_process_http_client(move |request| answer(Arc::clone(&handler), request));
+        let http = in_process_http_client(move |request| handle_request(Arc::clone(&handler), request));
         Self { http }
     }
 
@@ -81,7 +81,8 @@ impl SqsStandIn {
     }
 }
 
-async fn answer(handler: Arc<RustackSqsHandler>, request: http::Request<SdkBody>) -> Result<http::Response<SdkBody>, BoxError> {
+/// Handles one SQS request of the SDK and returns the HTTP response.
+async fn handle_request(handler: Arc<RustackSqsHandler>, request: http::Request<SdkBody>) -> Result<http::Response<SdkBody>, BoxError> {
     let (head, body) = request.into_parts();
     let body = body.collect().await?.to_bytes();
     let answered = match resolve_operation(&head.headers) {

@@ -61,7 +61,7 @@ async fn exports_with_tokens<S: Deployment>(deployment: &S) -> Result<()> {
     service.set_client(&client, "system/Patient.read");
     let status = service.kick_off("?_type=Patient").await?;
     let export = service.complete(&status).await?;
-    let files = export.manifest.output.iter().map(|entry| entry.kind.as_str()).collect::<std::collections::BTreeSet<_>>();
+    let files = export.manifest.output.iter().map(|entry| entry.resource_type.as_str()).collect::<std::collections::BTreeSet<_>>();
     assert!(files.into_iter().eq(["Patient"]) && export.manifest.requires_access_token);
     Ok(())
 }
@@ -224,7 +224,7 @@ fn a_token_exports_only_its_scopes_and_hides_exports_beyond_its_scopes() -> Resu
             assert!(text.contains("Observation"), "{text}");
         }
         // For a token of the same client with fewer scopes, the export and all its files do not exist, even files of allowed types.
-        let file = export.manifest.output.iter().find(|entry| entry.kind == "Patient").ok_or("no file")?.url.clone();
+        let file = export.manifest.output.iter().find(|entry| entry.resource_type == "Patient").ok_or("no file")?.url.clone();
         let file = file.get(file.find("/_operations").ok_or("no path")?..).ok_or("no path")?;
         for (scopes, expected) in
             [("system/Patient.read", [404, 404]), ("system/Basic.rs system/Patient.rs", [200, 307]), ("system/*.rs", [200, 307])]

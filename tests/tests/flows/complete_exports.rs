@@ -22,7 +22,7 @@ async fn check_whole_export<S: Deployment>(deployment: &S, dir: &Path) -> Result
     assert_eq!(completed.sorted_lines(), oracle::expected_lines(dir, None, None)?);
     assert!(completed.manifest.error.is_empty(), "{:?}", completed.manifest.error);
     let counts: std::collections::BTreeMap<_, _> =
-        completed.manifest.output.iter().map(|entry| (entry.kind.clone(), entry.count as u64)).collect();
+        completed.manifest.output.iter().map(|entry| (entry.resource_type.clone(), entry.count as u64)).collect();
     let expected: std::collections::BTreeMap<_, _> =
         lake::count(dir)?.into_iter().map(|(resource_type, counts_of_type)| (resource_type, counts_of_type.lines)).collect();
     assert_eq!(counts, expected);
@@ -87,7 +87,7 @@ fn type_and_since_select_the_same_lines_as_the_oracle() -> Result<()> {
             assert_eq!(completed.sorted_lines(), expected, "{query}");
             assert_eq!(completed.manifest.deleted.is_some(), since.is_some(), "{query}");
             let types = oracle::resource_types(&expected)?;
-            assert!(completed.manifest.output.iter().map(|entry| &entry.kind).eq(types.iter()), "{query}");
+            assert!(completed.manifest.output.iter().map(|entry| &entry.resource_type).eq(types.iter()), "{query}");
         }
         Ok(())
     })
@@ -115,7 +115,7 @@ fn files_are_closed_at_the_size_limit_and_numbered_without_gaps() -> Result<()> 
         let limit = 20_000;
         // A limit below the size of every fragment leaves nothing to merge in a round of its own.
         for merge_limit_bytes in [1 << 30, 30_000, 1] {
-            let settings = DeploymentSettings::with_file_bytes(limit).with_join_limit_bytes(merge_limit_bytes);
+            let settings = DeploymentSettings::with_file_bytes(limit).with_merge_limit_bytes(merge_limit_bytes);
             let deployment = LocalDeployment::with_lake(&dir).await?;
             let service = ServiceProcess::start(&deployment, &ManualClock::default(), settings);
             let status = service.kick_off("").await?;
@@ -139,7 +139,7 @@ fn files_are_closed_at_the_size_limit_and_fragments_merged_on_aws() -> Result<()
         let dir = lake::sample_lake_dir();
         let deployment = AwsDeployment::with_lake(&dir).await?;
         let completed =
-            export(&deployment, DeploymentSettings::with_file_bytes(9_000).with_join_limit_bytes(20_000), "?_container=my-place").await?;
+            export(&deployment, DeploymentSettings::with_file_bytes(9_000).with_merge_limit_bytes(20_000), "?_container=my-place").await?;
         assert_eq!(completed.sorted_lines(), oracle::expected_lines(&dir, None, None)?);
         check_file_sizes(&completed, 9_000)?;
         assert!(deployment.output_files().await?.keys().all(|path| path.starts_with("my-place/20261001T080000-")));
@@ -155,7 +155,7 @@ fn workers_process_slices_concurrently() -> Result<()> {
         let service = ServiceProcess::start(
             &deployment,
             &ManualClock::default(),
-            DeploymentSettings::with_file_bytes(9_000).with_join_limit_bytes(20_000),
+            DeploymentSettings::with_file_bytes(9_000).with_merge_limit_bytes(20_000),
         );
         let status = service.kick_off("").await?;
         // Four workers share the queue. If the finalize task comes too early, it is announced again when the last task completes.
@@ -194,7 +194,8 @@ fn invalid_lines_are_reported_by_position_and_never_quoted() -> Result<()> {
                 .error
                 .iter()
                 .map(|entry| {
-                    (entry.kind == "OperationOutcome").then(|| String::from_utf8_lossy(&completed.files[entry.name()]).into_owned())
+                    (entry.resource_type == "OperationOutcome")
+                        .then(|| String::from_utf8_lossy(&completed.files[entry.name()]).into_owned())
                 })
                 .collect::<Option<Vec<_>>>()
                 .ok_or("an error file holds other types than OperationOutcome")?;

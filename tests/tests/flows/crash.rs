@@ -158,7 +158,7 @@ fn lake_with_changes() -> Vec<(&'static str, Vec<Line>)> {
 
 /// Returns settings for files of two lines, small resolve ranges, and a merge round.
 fn settings(versions: LakeVersions) -> DeploymentSettings {
-    let mut settings = DeploymentSettings::with_file_bytes(150).with_join_limit_bytes(400);
+    let mut settings = DeploymentSettings::with_file_bytes(150).with_merge_limit_bytes(400);
     settings.worker.lake.versions = versions;
     settings.worker.resolve_bytes = 200;
     settings

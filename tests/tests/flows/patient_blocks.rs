@@ -57,7 +57,7 @@ fn parse_blocks(completed: &CompletedExport) -> Result<BlockLines> {
     }
     let mut blocks = BlockLines::new();
     for entry in &completed.manifest.output {
-        if !entry.kind.is_empty() || !entry.name().starts_with("organized-") {
+        if !entry.resource_type.is_empty() || !entry.name().starts_with("organized-") {
             return Err(format!("{entry:?} is not a file of blocks").into());
         }
         let mut patient = None;
@@ -262,7 +262,7 @@ fn random_lake(seed: u64) -> (Vec<(String, String)>, Expected) {
 
 /// Returns limits under which tasks share buckets, sort buffers overflow, several files are written, and fragments are merged.
 fn small_limits(grouping_memory_bytes: u64, file_bytes: u64) -> DeploymentSettings {
-    let mut settings = DeploymentSettings::with_file_bytes(file_bytes).with_join_limit_bytes(2_000);
+    let mut settings = DeploymentSettings::with_file_bytes(file_bytes).with_merge_limit_bytes(2_000);
     settings.worker.grouping_memory_bytes = grouping_memory_bytes;
     settings
 }
@@ -345,7 +345,7 @@ fn p1_to_p6_an_export_organized_by_patient_survives_a_crash_at_any_call() -> Res
     const PATH: &str = "/$export?organizeOutputBy=Patient";
     /// Returns limits under which every phase has several tasks.
     fn settings() -> DeploymentSettings {
-        small_limits(600, 400).with_join_limit_bytes(500)
+        small_limits(600, 400).with_merge_limit_bytes(500)
     }
     /// Completes the export in a new process.
     async fn recover(deployment: &LocalDeployment, clock: &ManualClock) -> Result<CompletedExport> {

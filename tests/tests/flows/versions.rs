@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use headrace_core::request::{AssociatedData, ExportRequest, IgnoredParameter};
-use headrace_core::vocab::level::Level;
 use headrace_core::vocab::lake_settings::LakeVersions;
+use headrace_core::vocab::level::Level;
 use headrace_fhir::definitions::ResourceType;
 use headrace_fhir::instant::Instant;
 use headrace_tests::flows::{
@@ -430,7 +430,7 @@ fn every_ignored_parameter_is_reported_once_beside_other_errors() -> Result<()> 
             for versions in [LakeVersions::One, LakeVersions::Auto, LakeVersions::Many] {
                 for merge_limit_bytes in [1, 1_500, 1 << 30] {
                     let request = ExportRequest { ignored: ignored.clone(), ..ExportRequest::default() };
-                    let settings = small_settings(versions).with_join_limit_bytes(merge_limit_bytes);
+                    let settings = small_settings(versions).with_merge_limit_bytes(merge_limit_bytes);
                     let completed = export(&local(&lake).await?, settings, request).await?;
                     let errors: String = completed
                         .files

@@ -36,7 +36,7 @@ fn lake() -> Vec<(&'static str, String)> {
 /// export is queued.
 fn settings() -> DeploymentSettings {
     let quotas = Quotas { per_caller: Some(1), global: None, queue_when_full: true };
-    DeploymentSettings { quotas, ..DeploymentSettings::with_file_bytes(300) }.with_join_limit_bytes(700)
+    DeploymentSettings { quotas, ..DeploymentSettings::with_file_bytes(300) }.with_merge_limit_bytes(700)
 }
 
 /// Deployment, clock and process of the scenario.

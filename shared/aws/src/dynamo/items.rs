@@ -48,22 +48,22 @@ pub(super) fn job_pk(job: &JobId) -> AttributeValue {
     text(format!("JOB#{job}"))
 }
 
-/// Returns the key of an item of a job.
+/// Returns the primary key of an item of a job.
 pub(super) fn job_key(job: &JobId, sk: impl Into<String>) -> Item {
     Item::from([("pk".to_owned(), job_pk(job)), ("sk".to_owned(), text(sk))])
 }
 
-/// Returns the key of an item that belongs to no job.
+/// Returns the primary key of an item that belongs to no job.
 pub(super) fn plain_key(pk: &str, sk: &str) -> Item {
     Item::from([("pk".to_owned(), text(pk)), ("sk".to_owned(), text(sk))])
 }
 
-/// Returns the sort key of a task.
+/// Returns the sort key of the item with a task's state.
 pub(super) fn task_sk(task: u32) -> String {
     format!("TASK#{task:010}")
 }
 
-/// Returns the sort key of a task's work.
+/// Returns the sort key of the item with a task's work.
 pub(super) fn work_sk(task: u32) -> String {
     format!("WORK#{task:010}")
 }
@@ -94,18 +94,18 @@ pub(super) fn queue_sk(queued_at: Millis, job: &JobId) -> String {
     format!("{:016}#{job}", queued_at.0)
 }
 
-/// Returns the key of a queued job.
+/// Returns the primary key of the item of a queued job.
 pub(super) fn queue_key(queued_at: Millis, job: &JobId) -> Item {
     plain_key(QUEUE_PK, &queue_sk(queued_at, job))
 }
 
-/// Returns the key of the counter of a client's active jobs, or of all active jobs without an owner.
+/// Returns the primary key of the counter of a client's active jobs. Without an owner, returns that of the counter of all active jobs.
 pub(super) fn quota_key(owner: Option<&Caller>) -> Item {
     let pk = owner.map_or_else(|| "QUOTA".to_owned(), |owner| format!("QUOTA#{}", owner.0));
     plain_key(&pk, "QUOTA")
 }
 
-/// Returns the key of an idempotency key.
+/// Returns the primary key of the item of an idempotency key.
 pub(super) fn idempotency_key(digest: &str) -> Item {
     plain_key(&format!("IDEMPOTENCY#{digest}"), "IDEMPOTENCY")
 }
@@ -115,12 +115,12 @@ pub(super) fn audit_sk(at: Millis, id: &str) -> String {
     format!("{:016}#{id}", at.0)
 }
 
-/// Returns the key of an audit record.
+/// Returns the primary key of the item of an audit record.
 pub(super) fn audit_key(key: &AuditRecordKey) -> Item {
     plain_key(AUDIT_PK, &audit_sk(key.at, &key.id))
 }
 
-/// Returns the key of the state of the audit chain.
+/// Returns the primary key of the item with the state of the audit chain.
 pub(super) fn audit_chain_key() -> Item {
     plain_key("AUDITCHAIN", "AUDITCHAIN")
 }
@@ -130,32 +130,32 @@ pub(super) fn due_shard(task: u32) -> AttributeValue {
     text(format!("due#{}", task % DUE_SHARDS))
 }
 
-/// Returns a string attribute.
+/// Creates a string attribute.
 pub(super) fn text(value: impl Into<String>) -> AttributeValue {
     AttributeValue::S(value.into())
 }
 
-/// Returns a number attribute.
+/// Creates a number attribute.
 pub(super) fn number(value: impl Into<u64>) -> AttributeValue {
     AttributeValue::N(value.into().to_string())
 }
 
-/// Returns a time as a number attribute, in milliseconds.
+/// Creates a number attribute with a time in milliseconds.
 pub(super) fn millis(at: Millis) -> AttributeValue {
     number(at.0)
 }
 
-/// Returns a time as a DynamoDB TTL: in seconds, rounded up.
+/// Creates a number attribute with a time as DynamoDB's TTL requires it: in seconds, rounded up.
 pub(super) fn ttl_seconds(at: Millis) -> AttributeValue {
     number(at.0.div_ceil(1_000))
 }
 
-/// Returns a value as JSON, for attributes that are in no index or condition.
+/// Creates a string attribute with a value as JSON, for attributes that are in no index or condition.
 pub(super) fn json(value: &impl Serialize) -> Result<AttributeValue, StoreError> {
     serde_json::to_string(value).map(text).map_err(|error| StoreError::NotApplied { store: STORE, cause: error.into() })
 }
 
-/// Returns the TTL of a job's items: a week after the latest time at which its files are deleted.
+/// Creates the TTL attribute of a job's items: a week after the latest time at which its files are deleted.
 pub(super) fn ttl(job: &Job) -> AttributeValue {
     let lifetime = job.settings.deadline_seconds + job.settings.retention_seconds;
     number((job.created_at + Duration::from_secs(lifetime)).0 / 1_000 + 7 * 86_400)
@@ -204,7 +204,7 @@ pub(super) fn job_item(job: &Job) -> Result<Item, StoreError> {
     Ok(item)
 }
 
-/// Returns the attributes of counters.
+/// Creates the attributes with the counters of a job or task.
 pub(super) fn counter_attributes(counters: Counters) -> [(String, AttributeValue); 3] {
     [
         ("source_bytes".to_owned(), number(counters.source_bytes)),
@@ -213,7 +213,7 @@ pub(super) fn counter_attributes(counters: Counters) -> [(String, AttributeValue
     ]
 }
 
-/// Returns the attributes of a file's summary.
+/// Creates the attributes with the size, line count and checksum of a file.
 pub(super) fn summary_attributes(summary: FileSummary) -> [(&'static str, AttributeValue); 3] {
     [("bytes", number(summary.bytes)), ("lines", number(summary.lines)), ("crc64", text(format!("{:016x}", summary.crc64)))]
 }

@@ -13,12 +13,12 @@ use super::items::{self, Item};
 const PAGE_ITEMS: usize = 1_000;
 
 impl DynamoJobStore {
-    /// Builds a query on the table.
+    /// Starts to build a query on the job table.
     pub(super) fn query(&self) -> QueryFluentBuilder {
         self.client.query().table_name(&self.table)
     }
 
-    /// Runs a query and returns one page.
+    /// Runs a query once. Returns its first page, or the page after the query's start key.
     pub(super) async fn query_page(&self, query: QueryFluentBuilder) -> Result<QueryOutput, StoreError> {
         query.send().await.map_err(|error| self.service.store_error(error))
     }
@@ -60,7 +60,7 @@ impl DynamoJobStore {
         Ok(found)
     }
 
-    /// Runs a query and returns the number of items.
+    /// Runs a query on all pages. Returns the number of items that it finds.
     pub(super) async fn query_count(&self, query: QueryFluentBuilder) -> Result<u32, StoreError> {
         let mut count = 0;
         let query = query.select(Select::Count).limit(i32::try_from(PAGE_ITEMS).unwrap_or(i32::MAX));

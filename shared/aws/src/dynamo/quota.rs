@@ -40,7 +40,8 @@ fn decrement(owner: Option<&Caller>) -> Write {
     Write::Update(update.when("active_jobs > :zero").value(":zero", items::number(0_u32)))
 }
 
-/// Returns the increments of both counters.
+/// Returns the writes that count a job against its client's quota and against the quota of all clients. They fail if a quota is
+/// reached.
 pub(super) fn occupy_slot(owner: &Caller, quotas: &Quotas) -> [Write; 2] {
     [increment(None, quotas.global), increment(Some(owner), quotas.per_caller)]
 }

@@ -63,19 +63,19 @@ impl Update {
         self
     }
 
-    /// Defines a placeholder for an attribute name.
+    /// Defines a placeholder for an attribute name in the condition.
     pub(super) fn name(mut self, placeholder: &str, name: &str) -> Self {
         self.names.insert(placeholder.to_owned(), name.to_owned());
         self
     }
 
-    /// Defines a placeholder for a value.
+    /// Defines a placeholder for a value in the condition.
     pub(super) fn value(mut self, placeholder: &str, value: AttributeValue) -> Self {
         self.values.insert(placeholder.to_owned(), value);
         self
     }
 
-    /// Sets an attribute. The last value counts.
+    /// Sets an attribute to a value. If it is set twice, the last value counts.
     pub(super) fn set(mut self, attribute: &str, value: AttributeValue) -> Self {
         let (name, placeholder) = self.placeholders(attribute);
         let assignment = format!("{name} = {placeholder}");
@@ -85,7 +85,7 @@ impl Update {
         self.value(&placeholder, value)
     }
 
-    /// Adds to a number.
+    /// Adds `value` to a number attribute. A missing attribute counts as 0.
     pub(super) fn add(mut self, attribute: &str, value: AttributeValue) -> Self {
         let (name, placeholder) = self.placeholders(attribute);
         self.adds.push(format!("{name} {placeholder}"));
@@ -121,7 +121,7 @@ impl Update {
 }
 
 impl DynamoJobStore {
-    /// Applies one conditional update.
+    /// Applies one update if its condition holds. Returns whether it was applied.
     pub(super) async fn update(&self, update: Update) -> Result<WriteOutcome, StoreError> {
         let response = self
             .client
@@ -141,7 +141,8 @@ impl DynamoJobStore {
         }
     }
 
-    /// Applies all writes or none.
+    /// Applies all writes or none, in one transaction. Returns the indexes of the failed conditions if none was applied. Retries conflicts
+    /// with other transactions.
     pub(super) async fn transact(&self, writes: &[Write]) -> Result<WriteOutcome, StoreError> {
         let items = writes.iter().map(|write| self.transact_item(write)).collect::<Result<Vec<_>, _>>()?;
         let mut tries = 0;

@@ -46,7 +46,7 @@ impl From<BucketError> for SourceError {
 }
 
 impl BucketPrefix {
-    /// Describes the bucket that `setting` names.
+    /// Creates a client of the objects below `prefix` of `bucket`. `setting` is the setting that names the bucket, for error texts.
     pub(super) fn new(client: &Client, bucket: &str, prefix: &str, store: &'static str, setting: &'static str) -> Self {
         Self {
             client: without_sdk_checksums(client),
@@ -57,7 +57,7 @@ impl BucketPrefix {
         }
     }
 
-    /// Returns the key of an object below the prefix.
+    /// Returns the S3 key of the object at this path below the prefix.
     pub(super) fn key(&self, path: &str) -> String {
         format!("{}{path}", self.prefix)
     }

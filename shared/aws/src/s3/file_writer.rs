@@ -44,7 +44,7 @@ struct MultipartUpload {
 }
 
 impl S3FileWriter {
-    /// Creates a writer. `bucket` is the folder of the job.
+    /// Creates the writer of a new file. `bucket` is the folder of the job. Nothing is sent yet.
     pub(super) fn new(bucket: BucketPrefix, fragment: FragmentName) -> Self {
         Self { bucket, fragment, buffers: VecDeque::new(), buffered_bytes: 0, upload: None }
     }
@@ -54,7 +54,7 @@ impl S3FileWriter {
         self.bucket.key(&name.to_string())
     }
 
-    /// Copies bytes into buffers.
+    /// Appends a copy of the bytes to the buffers. Nothing is sent.
     fn buffer(&mut self, mut bytes: Bytes) {
         self.buffered_bytes += bytes.len();
         while !bytes.is_empty() {
@@ -165,7 +165,7 @@ impl S3FileWriter {
 }
 
 impl MultipartUpload {
-    /// Waits until the part in flight is complete.
+    /// Waits until the part that is being uploaded, if any, is complete.
     async fn wait_for_part(&mut self, store: &'static str) -> Result<(), StoreError> {
         if let Some(in_flight) = self.in_flight.take() {
             let part = in_flight.await.map_err(|error| StoreError::Unknown { store, cause: error.into() })?;

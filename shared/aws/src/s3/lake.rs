@@ -58,7 +58,7 @@ impl ResourceSource for S3Lake {
     }
 }
 
-/// Cuts a range into the ranges of single GETs.
+/// Cuts a byte range into the ranges that single GET requests read.
 pub(super) fn chunks(range: Range<u64>) -> impl Iterator<Item = Range<u64>> {
     let end = range.end;
     let mut start = range.start;
@@ -92,7 +92,7 @@ async fn get(bucket: BucketPrefix, pin: Pin, range: Range<u64>) -> Result<Bytes,
     if bytes.len() as u64 == range.end - range.start { Ok(bytes) } else { Err(changed()) }
 }
 
-/// Converts an SDK error of a read.
+/// Converts the SDK error of a read from the lake to a source error.
 pub(super) fn source_error<E>(service: &Service, error: SdkError<E, HttpResponse>) -> SourceError
 where
     E: aws_sdk_s3::error::ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,

@@ -36,7 +36,7 @@ macro_rules! encrypted {
 }
 pub(super) use encrypted;
 
-/// Formats a checksum for [`CRC_METADATA`].
+/// Formats the checksum of a file as 16 hexadecimal digits, for [`CRC_METADATA`].
 pub(super) fn crc_hex(summary: FileSummary) -> String {
     format!("{:016x}", summary.crc64)
 }

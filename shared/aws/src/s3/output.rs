@@ -65,12 +65,12 @@ impl S3OutputStore {
         BucketPrefix { bucket: bucket.to_owned(), prefix: with_trailing_slash(prefix), service, ..self.own.clone() }
     }
 
-    /// Returns a client's own destination, or the deployment's.
+    /// Returns the client's own destination, or the deployment's destination if `own` is `None`.
     fn destination(&self, own: Option<&str>) -> BucketPrefix {
         own.map_or_else(|| self.own.clone(), |own| self.client_destination(own))
     }
 
-    /// Returns the folder of a job.
+    /// Returns the folder of a job in its destination, with the key that encrypts its files.
     fn folder(&self, folder: &Folder) -> BucketPrefix {
         let mut bucket = self.destination(folder.destination.as_deref());
         bucket.prefix = format!("{}{}/", bucket.prefix, folder.path);

@@ -89,7 +89,7 @@ pub struct ClientPage {
 #[error("a client id is 1 to 256 printable ASCII characters without spaces, and not `{}`", Caller::LOCAL)]
 pub struct InvalidClientId;
 
-/// Checks that the text is a valid client id.
+/// Checks that the text is a valid client id: 1 to 256 visible ASCII characters, and not the name of the local user.
 pub fn check_client_id(text: &str) -> Result<(), InvalidClientId> {
     let is_plain = (1..=256).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
     if is_plain && text != Caller::LOCAL { Ok(()) } else { Err(InvalidClientId) }

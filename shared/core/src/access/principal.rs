@@ -19,7 +19,7 @@ pub struct Principal {
 }
 
 impl Principal {
-    /// Returns the agent that audit records name.
+    /// Returns the agent that the audit records of the request name: the caller and the origin.
     pub fn agent(&self) -> Agent {
         Agent { actor: Actor::Caller(self.caller.clone()), origin: self.origin.clone() }
     }
@@ -59,7 +59,7 @@ pub enum Actor {
 }
 
 impl Actor {
-    /// Returns the name of the actor for people to read.
+    /// Returns the name of the actor for logs and listings: a caller's id, `unknown` or `headrace`.
     pub fn as_str(&self) -> &str {
         match self {
             Self::Caller(caller) => &caller.0,

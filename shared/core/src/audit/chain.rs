@@ -21,12 +21,12 @@ pub const RECORDS_PER_FILE: u16 = 98;
 pub struct Day(String);
 
 impl Day {
-    /// Returns the day of a time.
+    /// Returns the UTC day of a time.
     pub fn from_millis(at: Millis) -> Self {
         Self(at.date())
     }
 
-    /// Parses the output of `Display`.
+    /// Parses a day such as `2026-01-31`. Returns `None` for a text of another form.
     pub fn parse(text: &str) -> Option<Self> {
         let is_well_formed = text.len() == 10
             && text.bytes().zip(0..).all(|(byte, index)| if matches!(index, 4 | 7) { byte == b'-' } else { byte.is_ascii_digit() });
@@ -53,12 +53,12 @@ impl fmt::Display for Day {
 pub struct LineHash(String);
 
 impl LineHash {
-    /// Returns the predecessor hash of the first line: 64 zeros.
+    /// Returns the hash that the first line of the chain names as its predecessor's: 64 zeros.
     pub fn zero() -> Self {
         Self("0".repeat(64))
     }
 
-    /// Computes the hash of a line.
+    /// Computes the hash of a line, which is given without its line feed.
     pub fn digest(line: &[u8]) -> Self {
         Self(hex::encode(Sha256::digest(line)))
     }
@@ -82,7 +82,7 @@ pub struct ChainHead {
 }
 
 impl ChainHead {
-    /// Creates the head of an empty chain.
+    /// Creates the head of an empty chain whose first file is of this day.
     pub fn new(day: Day) -> Self {
         Self { day, sequence: 0, hash: LineHash::zero() }
     }
@@ -94,7 +94,7 @@ impl ChainHead {
         Self { day: self.day.max(day), ..self }
     }
 
-    /// Returns the name of the file that continues the chain.
+    /// Returns the name of the file that continues the chain after this head.
     pub fn next_file(&self) -> AuditFileName {
         AuditFileName { day: self.day.clone(), first_sequence: self.sequence + 1 }
     }
@@ -110,7 +110,7 @@ pub struct AuditFileName {
 }
 
 impl AuditFileName {
-    /// Parses the output of `Display`.
+    /// Parses the output of `Display`. Returns `None` for any other text.
     pub fn parse(text: &str) -> Option<Self> {
         let (day, first_sequence) = text.strip_suffix(".ndjson")?.split_once('/')?;
         let name = Self { day: Day::parse(day)?, first_sequence: first_sequence.parse().ok()? };

@@ -217,7 +217,8 @@ fn outcome(record: &AuditRecord) -> &'static str {
     }
 }
 
-/// Returns the HTTP status and the issue code of a failure.
+/// Returns the HTTP status and the issue code of a rejection as one text, such as `404 not-found`. For a success, returns its issue
+/// code, or `None`.
 fn outcome_description(record: &AuditRecord) -> Option<String> {
     match (record.outcome, record.issue) {
         (AuditOutcome::Rejected(status), Some(issue)) => Some(format!("{status} {}", issue.as_str())),
@@ -226,7 +227,7 @@ fn outcome_description(record: &AuditRecord) -> Option<String> {
     }
 }
 
-/// Returns the AuditEvent's agent: the caller, `unknown`, or this service.
+/// Returns the AuditEvent's agent: the caller, an unknown sender, or this service.
 fn agent(record: &AuditRecord) -> Agent<'_> {
     let who = match &record.agent.actor {
         Actor::Caller(caller) => Reference { identifier: Some(Identifier { system: None, value: &caller.0 }), display: None },
@@ -237,7 +238,7 @@ fn agent(record: &AuditRecord) -> Agent<'_> {
     Agent { who, requestor: record.agent.actor != Actor::Service, network: address.map(|address| Network { address, kind: "2" }) }
 }
 
-/// Returns the job and the file that the record is about.
+/// Returns the AuditEvent's entities: the job and the file that the record is about, as far as there are any.
 fn entities(record: &AuditRecord) -> Vec<Entity<'_>> {
     let reference = |system, value: String| EntityReference { identifier: EntityIdentifier { system, value } };
     let kind = Coding { system: ENTITY_TYPE, code: "2", display: Some("System Object") };

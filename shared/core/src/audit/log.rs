@@ -8,7 +8,7 @@ use crate::vocab::outcome::IssueCode;
 pub const LOG_TARGET: &str = "audit";
 
 impl AuditRecord {
-    /// Logs the record. Called after the record is stored.
+    /// Writes the record to the log, in addition to the store. Called after the record is stored.
     pub fn log(&self) {
         let rejected_status = match self.outcome {
             AuditOutcome::Succeeded => None,

@@ -86,7 +86,7 @@ pub struct VerifiedChain {
 }
 
 impl Verifier {
-    /// Verifies the next file, given all of its bytes.
+    /// Verifies that the file continues the chain of the files before, given all of its bytes.
     pub fn verify_file(&mut self, file: &AuditFileName, bytes: &[u8]) -> Result<(), ChainError> {
         if let Some(head) = &self.head {
             if file.first_sequence != head.sequence + 1 {
@@ -120,7 +120,7 @@ impl Verifier {
         }
     }
 
-    /// Returns the verified chain, or `None` if there was no file.
+    /// Returns the chain of the files verified so far, or `None` if there was no file.
     pub fn into_verified(self) -> Option<VerifiedChain> {
         Some(VerifiedChain { first_file: self.first_file?, head: self.head?, file_count: self.file_count })
     }

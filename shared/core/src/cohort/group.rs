@@ -43,7 +43,7 @@ pub(crate) struct GroupDefinition {
 }
 
 impl GroupDefinition {
-    /// Reads a Group with its members at the time `now`.
+    /// Reads the definition of a Group from the resource, with its members as of `now`.
     pub(crate) fn from_resource(
         group: &Resource<'_>,
         hasher: &ResourceKeyHasher,
@@ -96,7 +96,7 @@ impl ResolvedGroup {
         Self { requested: requested.to_owned(), groups: BTreeMap::new() }
     }
 
-    /// Adds a Group, or `None` if the lake does not have it.
+    /// Adds a Group that was read. `None` records that the lake does not have it.
     pub(crate) fn add(&mut self, id: String, group: Option<GroupDefinition>) {
         self.groups.insert(id, group);
     }
@@ -107,12 +107,12 @@ impl ResolvedGroup {
         nested.chain([&self.requested]).filter(|id| !self.groups.contains_key(*id)).cloned().collect()
     }
 
-    /// Returns true if there are more Groups than an export reads.
+    /// Returns true if the Group contains, directly or indirectly, more Groups than an export reads.
     pub(crate) fn is_too_large(&self) -> bool {
         self.groups.len() + self.unread_group_ids().len() > MAX_GROUPS
     }
 
-    /// Iterates over the Groups that the lake has.
+    /// Iterates over the Groups that were found in the lake, with their ids.
     pub(crate) fn found_groups(&self) -> impl Iterator<Item = (&String, &GroupDefinition)> {
         self.groups.iter().filter_map(|(id, group)| Some((id, group.as_ref()?)))
     }

@@ -104,7 +104,7 @@ impl PatientSet {
         !self.late_joiners.is_empty() && self.late_joiners.contains(self.hasher.patient_key(id.as_bytes()))
     }
 
-    /// Returns true if a patient joined the group after `_since`.
+    /// Returns true if at least one patient of the set joined the group after `_since`.
     pub fn has_late_joiners(&self) -> bool {
         !self.late_joiners.is_empty()
     }

@@ -42,7 +42,7 @@ impl SortedKeys {
         self.index_of(key).is_some()
     }
 
-    /// Returns the index of `key` in sort order.
+    /// Returns the index of `key` in sort order, or `None` if the set does not contain it.
     pub fn index_of(&self, key: ResourceKey) -> Option<usize> {
         let bucket = bucket(key, self.shift);
         let start = *self.bucket_starts.get(bucket)? as usize;

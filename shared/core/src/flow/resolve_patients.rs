@@ -112,7 +112,7 @@ impl PatientResolver<'_> {
         self.request.patients.is_some()
     }
 
-    /// Resolves the patients as of `at`.
+    /// Determines the patients of the export as of `at`.
     pub async fn resolve(
         &self,
         source: &impl ResourceSource,
@@ -123,7 +123,7 @@ impl PatientResolver<'_> {
         self.resolve_as(source, catalogue, at, timer, false).await
     }
 
-    /// Resolves the patients as of `at`, for the precheck of a kick-off or for the plan.
+    /// Determines the patients of the export as of `at`, for the precheck of a kick-off or for the plan.
     async fn resolve_as(
         &self,
         source: &impl ResourceSource,

@@ -38,7 +38,7 @@ pub enum FailureKind {
 }
 
 impl FailureKind {
-    /// Returns the FHIR issue type.
+    /// Returns the FHIR issue type of the OperationOutcome for this failure.
     pub fn code(self) -> IssueCode {
         match self {
             Self::SourceChanged => IssueCode::Conflict,

@@ -53,7 +53,7 @@ impl Bucket {
         "bucket-56", "bucket-57", "bucket-58", "bucket-59", "bucket-60", "bucket-61", "bucket-62", "bucket-63",
     ];
 
-    /// Returns the bucket of a hash.
+    /// Returns the bucket that a hash belongs to.
     pub fn from_hash(hash: u64) -> Self {
         Self(u8::try_from(hash % u64::from(Self::COUNT)).unwrap_or_default())
     }
@@ -96,7 +96,7 @@ impl OutputKind {
         }
     }
 
-    /// Parses the output of [`Self::as_str`].
+    /// Parses the output of [`Self::as_str`]. Returns `None` for any other text.
     pub fn parse(text: &str) -> Option<Self> {
         let others =
             [Self::Deleted, Self::Error, Self::PatientBlocks, Self::VersionRecords, Self::Links, Self::Corrections, Self::PatientSet];

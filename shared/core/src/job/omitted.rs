@@ -19,7 +19,7 @@ impl OmittedSubjects {
         *self == Self::default()
     }
 
-    /// Returns the notices for the client.
+    /// Returns one notice for the client about the omitted patients and one about the omitted members. Omits a notice about none.
     pub fn ignored_parameters(&self) -> Vec<IgnoredParameter> {
         let patients = (self.patients > 0).then(|| IgnoredParameter {
             parameter: "patient".to_owned(),

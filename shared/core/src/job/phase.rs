@@ -34,7 +34,7 @@ impl Phase {
         }
     }
 
-    /// Parses the output of [`Self::as_str`].
+    /// Parses the output of [`Self::as_str`]. Returns `None` for any other text.
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|phase| phase.as_str() == text)
     }

@@ -25,7 +25,7 @@ impl Quotas {
         Self { per_caller: client_quota.or(self.per_caller), ..self }
     }
 
-    /// Returns true if exports can be queued.
+    /// Returns true if exports can be queued: queuing is switched on, and there is a quota that can be reached.
     pub fn can_queue(&self) -> bool {
         self.queue_when_full && (self.per_caller.is_some() || self.global.is_some())
     }

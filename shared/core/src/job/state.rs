@@ -36,12 +36,12 @@ impl JobState {
         }
     }
 
-    /// Parses the output of [`Self::as_str`].
+    /// Parses the output of [`Self::as_str`]. Returns `None` for any other text.
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|state| state.as_str() == text)
     }
 
-    /// Returns true if the job has not ended.
+    /// Returns true if the job is queued or being executed, so that it has not ended.
     pub fn is_open(self) -> bool {
         self == Self::Queued || self.has_slot()
     }

@@ -31,7 +31,7 @@ impl TaskState {
         }
     }
 
-    /// Parses the output of [`Self::as_str`].
+    /// Parses the output of [`Self::as_str`]. Returns `None` for any other text.
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|state| state.as_str() == text)
     }

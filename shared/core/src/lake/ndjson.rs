@@ -90,7 +90,8 @@ impl LineSplitter {
         Some(Segment::Lines { offset: self.offset, bytes: self.partial_line.split().freeze() })
     }
 
-    /// Completes the line that started in an earlier chunk.
+    /// Completes the line that started in an earlier chunk, with the bytes of this chunk up to its first line feed. Returns the line as
+    /// a segment. Returns `None` if there is no such line, it continues in the next chunk, or it is skipped.
     fn complete_partial_line(&mut self, chunk: &mut Bytes) -> Option<Segment> {
         if self.partial_line.is_empty() && self.current_line == CurrentLine::Keep {
             return None;
@@ -135,7 +136,8 @@ impl LineSplitter {
         Some(Segment::Lines { offset, bytes })
     }
 
-    /// Drops the partial line if it exceeds the limit.
+    /// Drops the partial line if it exceeds the limit, and skips its rest. Returns the segment that reports it, or `None` if nothing was
+    /// dropped.
     fn drop_overlong(&mut self) -> Option<Segment> {
         if self.partial_line.len() <= self.limit_bytes {
             return None;

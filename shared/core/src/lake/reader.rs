@@ -51,7 +51,7 @@ pub struct LineReader<R> {
 }
 
 impl<R: Fn(Range<u64>) -> ByteStream> LineReader<R> {
-    /// Opens the object for reading.
+    /// Creates a reader for the requested range of an object. `read` fetches byte ranges of the object.
     pub fn open(request: ReadRequest, read: R) -> Self {
         let (stream, splitter, skip_bytes, requested_to) = match request.encoding {
             Encoding::Plain => {
@@ -85,7 +85,7 @@ impl<R: Fn(Range<u64>) -> ByteStream> LineReader<R> {
         }
     }
 
-    /// Returns the next segment, or `None` at the end.
+    /// Returns the next segment of lines, or `None` at the end of the range.
     pub async fn next(&mut self) -> Result<Option<Segment>, SourceError> {
         loop {
             if let Some(segment) = self.segments.pop_front() {

@@ -77,7 +77,8 @@ impl SlicePlanner {
         }
     }
 
-    /// Adds the next object.
+    /// Cuts the next object of the listing into slices and adds them to read tasks. Ignores objects that are empty, are not NDJSON, or
+    /// have an unwanted type in their name.
     pub fn add_object(&mut self, pin: Pin) {
         let Some(encoding) = encoding_from_name(&pin.object) else { return };
         let resource_type = type_from_name(&pin.object);

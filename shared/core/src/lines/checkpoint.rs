@@ -58,12 +58,12 @@ pub struct OpenFile<W> {
 }
 
 impl<W: FileWriter> OpenFile<W> {
-    /// Returns the summary of the content so far.
+    /// Returns the size, line count and checksum of the content so far.
     pub fn summary(&self) -> FileSummary {
         FileSummary { crc64: self.crc.finalize(), ..self.summary }
     }
 
-    /// Returns the writer, to commit the file.
+    /// Returns the writer, with which the caller commits the file.
     pub fn into_writer(self) -> W {
         self.writer
     }
@@ -283,7 +283,7 @@ impl<'s, P: OutputStore> OpenCheckpoint<'s, P> {
         Ok(())
     }
 
-    /// Appends the run to its file.
+    /// Appends the current run, if there is one, to the file of its kind.
     async fn end_run(&mut self, run: &mut Option<Run>, block: &Bytes) -> Result<(), StoreError> {
         match run.take() {
             Some(Run { kind, range, rewritten, lines }) => {
@@ -335,13 +335,15 @@ impl<'s, P: OutputStore> OpenCheckpoint<'s, P> {
         Ok(AddOutcome::Added)
     }
 
-    /// Reports a line that is too long to be read.
+    /// Reports in the `error` file that a line was too long to be read.
+    ///
+    /// * `location`: object and offset. `None` for de-identified exports.
     pub async fn report_overlong_line(&mut self, location: Option<(&str, u64)>) -> Result<(), StoreError> {
         let reason = format!("longer than {} MiB", LINE_LIMIT_BYTES >> 20);
         self.report_rejected_line(location, &reason).await
     }
 
-    /// Reports a line that is not exported.
+    /// Reports in the `error` file that a line was left out, and counts it.
     ///
     /// * `location`: object and offset. `None` for de-identified exports, since names of objects can contain names of patients.
     async fn report_rejected_line(&mut self, location: Option<(&str, u64)>, reason: &str) -> Result<(), StoreError> {
@@ -357,7 +359,7 @@ impl<'s, P: OutputStore> OpenCheckpoint<'s, P> {
         self.write_error(IssueCode::Processing, format!("a resource {result}, since it cannot be de-identified: {failure}")).await
     }
 
-    /// Writes an OperationOutcome to the file of errors.
+    /// Appends an OperationOutcome with this text to the `error` file.
     async fn write_error(&mut self, code: IssueCode, text: String) -> Result<(), StoreError> {
         self.append(OutputKind::Error, format!("{}\n", OperationOutcome::error(code, text)).into(), 1).await
     }
@@ -372,7 +374,7 @@ impl<'s, P: OutputStore> OpenCheckpoint<'s, P> {
         size >= self.file_bytes || small_files_bytes >= self.small_files_limit_bytes || file_count >= FILES_PER_CHECKPOINT
     }
 
-    /// Returns true if the checkpoint is full.
+    /// Returns true if the checkpoint is full and must be committed before more lines are added.
     fn must_be_committed(&self) -> bool {
         let small_files_bytes = self.total_bytes - self.largest_bytes;
         self.full_kind.is_some()
@@ -381,7 +383,7 @@ impl<'s, P: OutputStore> OpenCheckpoint<'s, P> {
             || self.version_log.is_full()
     }
 
-    /// Appends lines of one kind, or one frame of a bucket.
+    /// Appends lines of one kind, or one frame of a bucket, to the open file of this kind. Opens the file if necessary.
     pub(crate) async fn append(&mut self, kind: OutputKind, bytes: Bytes, lines: u64) -> Result<(), StoreError> {
         let open = match self.files.entry(kind) {
             Entry::Occupied(open) => open.into_mut(),

@@ -57,7 +57,7 @@ pub enum LineOutput<'a> {
 }
 
 impl LineProcessor {
-    /// Creates a processor.
+    /// Creates a processor that applies the rules of `selection` in this pass over the lines.
     pub fn new(selection: Selection, pass: ReadPass) -> Self {
         Self {
             selection,
@@ -181,7 +181,7 @@ fn write_resource<'a>(
     LineOutput::Rewritten(kind, text)
 }
 
-/// Writes a Bundle for each deletion.
+/// Appends one Bundle per deletion to `out`, each as a line. Returns the lines as output, or nothing if there are no deletions.
 fn write_deletions<'a>(deletions: &[&Deletion<'_>], out: &'a mut Vec<u8>) -> LineOutput<'a> {
     for deletion in deletions {
         out.extend_from_slice(deletion_bundle(deletion.resource_type, &deletion.id, deletion.deleted_at).as_bytes());

@@ -37,7 +37,7 @@ use patient_blocks::PatientBlocks;
 const REFERENCED_TYPES: [ResourceType; 5] =
     [ResourceType::PRACTITIONER, ResourceType::ORGANIZATION, ResourceType::LOCATION, ResourceType::MEDICATION, ResourceType::DEVICE];
 
-/// Returns the mode of the first read of the lake.
+/// Chooses the mode of the first read of the lake: whether lines are exported at once, and whether their versions are recorded.
 pub fn read_mode(request: &ExportRequest, lake: &LakeSettings) -> ReadMode {
     let adds_resources = Associations::new(request, lake.adds_referenced).adds_resources();
     // With `_history` all versions are exported. They must be compared only to report deletions.
@@ -148,7 +148,7 @@ impl Selection {
         })
     }
 
-    /// Classifies a line by its own content.
+    /// Decides about a line by its own content, without other versions of the resource and without resources that refer to it.
     pub(crate) fn classify<'a>(&self, line: &'a [u8], member_index: &'a mut MemberIndex) -> LineVerdict<'a> {
         if let Some(head) = self.head_of_unrelated(line) {
             let head = ResourceHead { resource_type: head.resource_type, last_updated: head.last_updated };
@@ -290,7 +290,7 @@ impl Selection {
         is_provenance || (matched.flags.is_selected && self.associations.adds_referenced)
     }
 
-    /// Logs the links of a version that can bring other resources into the export. Each link is logged once per version.
+    /// Adds to the log the links of a version that can bring other resources into the export. Adds each link once per version.
     fn log_links(&self, flags: VersionFlags, key: ResourceKey, resource: &Resource<'_>, position: LinePosition, log: &mut VersionLog) {
         let (task, first) = (log.task, log.links.len());
         let mut add_link = |kind, other| {
@@ -316,7 +316,7 @@ impl Selection {
         }
     }
 
-    /// Logs deletions.
+    /// Adds a version record to the log for each deletion in a line.
     pub(crate) fn log_deletions(&self, deletions: &Deletions<'_>, position: LinePosition, log: &mut VersionLog) {
         let task = log.task;
         let records = self.flag_deletions(deletions).map(|(entry, deletion, flags)| VersionRecord {

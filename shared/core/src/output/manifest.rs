@@ -91,7 +91,7 @@ impl Manifest {
         serde_json::to_string(self)
     }
 
-    /// Returns true if the manifest fits into one response.
+    /// Returns true if the manifest, serialized as JSON, fits into one response.
     pub fn fits(&self) -> bool {
         let escaped = self.json().and_then(|json| serde_json::to_string(&json));
         escaped.is_ok_and(|text| text.len() <= MAX_MANIFEST_BYTES)

@@ -59,7 +59,7 @@ pub struct Frame<'a> {
 pub struct MalformedFrame;
 
 impl<'a> Frame<'a> {
-    /// Serializes the frame.
+    /// Serializes the frame, with its leading length.
     pub fn to_bytes(&self) -> Bytes {
         let name = self.resource_type.as_str().as_bytes();
         let length = 1 + 1 + name.len() + 4 + self.patient.len() + self.text.len();
@@ -73,7 +73,7 @@ impl<'a> Frame<'a> {
         bytes.freeze()
     }
 
-    /// Parses a frame without its leading length.
+    /// Parses a frame that is given without its leading length. Returns `None` if it is malformed.
     fn parse(bytes: &'a [u8]) -> Option<Self> {
         let ([role, name_length], rest) = bytes.split_first_chunk()?;
         let (name, rest) = rest.split_at_checked(usize::from(*name_length))?;

@@ -23,7 +23,7 @@ pub trait JobStore: JobLists {
         agent: &Agent,
     ) -> impl Future<Output = Result<RecordOutcome, StoreError>> + Send;
 
-    /// Returns a job.
+    /// Returns a job, or `None` if it does not exist.
     fn job(&self, id: &JobId) -> impl Future<Output = Result<Option<Job>, StoreError>> + Send;
 
     /// Applies an `event` that ends a job. Returns `None` if the job does not exist or its state does not allow the event.
@@ -39,14 +39,14 @@ pub trait JobStore: JobLists {
     /// Lists the recorded output files of a job, sorted by kind and number.
     fn output_files(&self, id: &JobId) -> impl Future<Output = Result<Vec<OutputFile>, StoreError>> + Send;
 
-    /// Returns a recorded output file.
+    /// Returns a recorded output file, or `None` if no file of this name is recorded.
     fn output_file(&self, id: &JobId, name: OutputFileName) -> impl Future<Output = Result<Option<OutputFile>, StoreError>> + Send;
 
     /// Lists the jobs and tasks that are due for a check by `now`, longest overdue first, up to `limit` of each shard.
     fn due(&self, now: Millis, limit: u16) -> impl Future<Output = Result<Vec<DueItem>, StoreError>> + Send;
 
-    /// Sets the time of the next check. `None` removes it. Returns false if another process has changed the time since the
-    /// item was read.
+    /// Sets the time of the next check of a due job or task. `None` ends its checks. Returns false if another process has
+    /// changed the time since the item was read.
     fn postpone(&self, due: &DueItem, until: Option<Millis>) -> impl Future<Output = Result<bool, StoreError>> + Send;
 }
 

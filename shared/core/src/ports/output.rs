@@ -14,7 +14,7 @@ use crate::vocab::error::StoreError;
 
 /// A file that is being written. If it is dropped without [`FileWriter::commit`], no file becomes visible.
 pub trait FileWriter: Send {
-    /// Appends bytes.
+    /// Appends bytes to the file.
     fn write(&mut self, bytes: Bytes) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Completes the file under its name.
@@ -49,10 +49,10 @@ pub trait OutputStore: Send + Sync {
     /// Copies a fragment to an output file inside the store, without transferring its bytes through this process.
     fn promote(&self, folder: &Folder, fragment: &Fragment, file: OutputFileName) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Reads a range of bytes of a fragment.
+    /// Reads a range of bytes of a fragment, as a stream of chunks.
     fn read(&self, folder: &Folder, fragment: &FragmentName, range: Range<u64>) -> ByteStream;
 
-    /// Grants a client access to a recorded output file.
+    /// Returns how a client gets a recorded output file: a presigned URL, or a local path.
     fn file_access(&self, folder: &Folder, file: &OutputFile) -> impl Future<Output = Result<FileAccess, StoreError>> + Send;
 
     /// Deletes all files in the folder except `keep`. Returns the number of deleted files.

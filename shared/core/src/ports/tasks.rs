@@ -41,7 +41,7 @@ pub trait TaskStore: JobStore {
     /// Completes a task and counts it in its job. Returns the job after the change.
     fn complete_task(&self, lease: &Lease, completion: TaskCompletion) -> impl Future<Output = Result<Job, StoreError>> + Send;
 
-    /// Returns the work of a task.
+    /// Returns the work of a task, or `None` if the task is not recorded.
     fn task_work(&self, task: &TaskId) -> impl Future<Output = Result<Option<Work>, StoreError>> + Send;
 
     /// Lists the fragments that were recorded in these rounds, sorted by kind, task and fencing token.

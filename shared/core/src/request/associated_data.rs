@@ -40,7 +40,7 @@ impl AssociatedData {
         }
     }
 
-    /// Parses the output of [`Self::as_str`].
+    /// Parses the output of [`Self::as_str`]. Returns `None` for any other text.
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|value| value.as_str() == text)
     }

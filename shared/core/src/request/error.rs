@@ -19,7 +19,7 @@ pub struct RequestError {
 }
 
 impl RequestError {
-    /// Creates an error about a parameter or header.
+    /// Creates an error with this HTTP status about the parameter or header `expression`.
     pub fn new(status: u16, code: IssueCode, expression: &str, text: impl Into<String>) -> Self {
         Self { status, code, text: text.into(), expression: Some(expression.to_owned()) }
     }

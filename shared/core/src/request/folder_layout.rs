@@ -51,7 +51,7 @@ impl FolderLayout {
         &self.0
     }
 
-    /// Returns the path of a job's folder.
+    /// Returns the path of a job's folder: the layout with the job's timestamp and id in place of the placeholders.
     pub fn to_path(&self, timestamp: &str, id: &str) -> String {
         self.0.replace(TIMESTAMP, timestamp).replace(ID, id)
     }

@@ -93,7 +93,7 @@ impl Parameter {
         }
     }
 
-    /// Parses the output of [`Self::as_str`].
+    /// Parses the output of [`Self::as_str`]. Returns `None` for any other text.
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|parameter| parameter.as_str() == text)
     }

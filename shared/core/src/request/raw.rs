@@ -31,17 +31,17 @@ impl<'a> RawParameters<'a> {
         Ok(Self(grouped))
     }
 
-    /// Returns true if the parameter is present.
+    /// Returns true if the request has the parameter.
     pub(super) fn has(&self, parameter: Parameter) -> bool {
         self.0.contains_key(&parameter)
     }
 
-    /// Returns the value of a parameter that must not be repeated.
+    /// Returns the value of a parameter that must not be repeated. `None` if the request does not have it.
     pub(super) fn value(&self, parameter: Parameter) -> Option<&'a str> {
         self.values(parameter).first().copied()
     }
 
-    /// Returns all values of a parameter.
+    /// Returns all values of a parameter, one for each time that the request has it.
     pub(super) fn values(&self, parameter: Parameter) -> &[&'a str] {
         self.0.get(&parameter).map(Vec::as_slice).unwrap_or_default()
     }

@@ -31,7 +31,7 @@ pub(super) fn since(raw: &RawParameters<'_>, now: Millis) -> Result<Option<Insta
     Ok(since)
 }
 
-/// Parses `_until`, which Azure calls `_till`.
+/// Parses `_until`, which Azure calls `_till`. Rejects a time that is not later than `since`.
 pub(super) fn until(raw: &RawParameters<'_>, since: Option<Instant>) -> Result<Option<Instant>, RequestError> {
     let (until, till) = (instant(raw, Parameter::Until)?, instant(raw, Parameter::Till)?);
     if until.is_some() && till.is_some() && until != till {

@@ -33,7 +33,7 @@ pub struct ResourceKeyHasher {
 }
 
 impl ResourceKeyHasher {
-    /// Creates the hasher of a job.
+    /// Creates the hasher of a job from its id. Who knows the id can compute the keys.
     pub fn from_job(job: &JobId) -> Self {
         // A job id is 32 hexadecimal digits.
         let bits = u128::from_str_radix(job.as_str(), 16).unwrap_or_default();
@@ -48,7 +48,7 @@ impl ResourceKeyHasher {
         Self::from_seed(&seed)
     }
 
-    /// Creates a hasher whose keys depend on this secret seed.
+    /// Creates a hasher whose keys depend on this seed.
     fn from_seed(seed: &[u8; 16]) -> Self {
         let seed = SipHasher13::new_with_key(seed);
         let mut patient = seed;

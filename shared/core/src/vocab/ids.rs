@@ -110,7 +110,7 @@ pub struct ListCursor {
 }
 
 impl ListCursor {
-    /// Parses the output of `Display`.
+    /// Parses the output of `Display`. Returns `None` for any other text.
     pub fn parse(text: &str) -> Option<Self> {
         let (time, id) = text.split_at_checked(text.len().checked_sub(32)?)?;
         let cursor = Self { created_at: Millis(u64::from_str_radix(time, 16).ok()?), id: JobId::parse(id).ok()? };

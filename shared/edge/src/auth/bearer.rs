@@ -57,7 +57,7 @@ pub(super) enum InvalidToken {
 }
 
 impl InvalidToken {
-    /// Returns the error for the client.
+    /// Returns the error for the client, with status 401. It tells only whether the token has expired.
     pub(super) fn request_error(&self) -> RequestError {
         match self {
             Self::NotValidNow => unauthenticated("the access token has expired: get a fresh one at the token endpoint"),

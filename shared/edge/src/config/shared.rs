@@ -27,7 +27,7 @@ pub struct ExportSettings {
 }
 
 impl ExportSettings {
-    /// Reads and validates the settings.
+    /// Reads and validates the limits and options of exports.
     pub fn read(settings: &impl SettingSource) -> Result<Self, ConfigError> {
         let default = JobSettings::default();
         let hours = |setting, default: u64| Ok(settings.number(setting, (1, default / 3600, 24 * 365))? * 3600);
@@ -79,7 +79,7 @@ pub struct CapabilitySettings {
 }
 
 impl CapabilitySettings {
-    /// Reads the settings of a function behind API Gateway.
+    /// Reads and validates the settings that the CapabilityStatement and the OperationDefinitions depend on.
     pub fn read(settings: &impl SettingSource) -> Result<Self, ConfigError> {
         Ok(Self {
             base: read_base_url(settings)?,

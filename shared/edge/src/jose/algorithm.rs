@@ -30,7 +30,7 @@ impl Algorithm {
     /// The algorithms of SMART, with which clients and this service sign.
     pub const SMART: [Self; 2] = [Self::Rs384, Self::Es384];
 
-    /// Returns the name in JOSE.
+    /// Returns the name of the algorithm in JOSE, such as `RS384`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Rs256 => "RS256",
@@ -44,7 +44,7 @@ impl Algorithm {
         }
     }
 
-    /// Parses a name. Only algorithms in `allowed` are found.
+    /// Parses the name of an algorithm in JOSE. Returns `None` for a name that is not in `allowed`.
     pub fn parse(name: &str, allowed: &[Self]) -> Option<Self> {
         allowed.iter().copied().find(|algorithm| algorithm.as_str() == name)
     }
@@ -58,7 +58,7 @@ impl Algorithm {
         }
     }
 
-    /// Converts to the type of `jsonwebtoken`.
+    /// Converts the algorithm to the type of the crate `jsonwebtoken`.
     pub(super) fn to_jsonwebtoken(self) -> JwtAlgorithm {
         match self {
             Self::Rs256 => JwtAlgorithm::RS256,

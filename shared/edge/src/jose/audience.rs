@@ -13,7 +13,7 @@ pub enum Audience {
 }
 
 impl Audience {
-    /// Returns true if the token is for this audience.
+    /// Returns true if `name` is the audience, or one of the audiences.
     pub fn contains(&self, name: &str) -> bool {
         match self {
             Self::One(one) => one == name,

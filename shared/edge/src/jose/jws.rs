@@ -51,7 +51,7 @@ pub struct CompactJws<'a> {
 }
 
 impl<'a> CompactJws<'a> {
-    /// Parses a token. The signature is not verified.
+    /// Parses a token, a JWS in compact form. Does not verify the signature.
     pub fn parse(text: &'a str) -> Result<Self, TokenFormatError> {
         if text.len() > TOKEN_LIMIT_BYTES {
             return Err(TokenFormatError::TooLong);
@@ -75,7 +75,7 @@ impl<'a> CompactJws<'a> {
         key.verify(self.message.as_bytes(), self.signature)
     }
 
-    /// Parses the claims. Verify the signature first.
+    /// Parses the payload as claims. Does not verify the signature: call [`Self::is_signed_by`] first.
     pub fn claims<T: DeserializeOwned>(&self) -> Result<T, TokenFormatError> {
         serde_json::from_slice(&self.payload).map_err(|_| TokenFormatError::Malformed)
     }

@@ -30,13 +30,13 @@ pub(super) enum ValueType {
 /// The requirement of a clause: one of its values, none of its values, presence or absence, or the values of a composite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Condition {
-    /// One of the values must match.
+    /// A match with one of the values.
     Any(ValueType),
-    /// `:not`: none of the values may match.
+    /// `:not`: a match with none of the values.
     NotAny(ValueType),
     /// `:missing`: the element must be absent, or must be present.
     Missing,
-    /// All parts of one of the values must match.
+    /// A match with all parts of one of the values.
     Composite,
 }
 

@@ -72,6 +72,7 @@ async fn job_in_state(store: &impl TaskStore, n: u8, state: JobState) -> Result<
     Ok(job)
 }
 
+/// Returns a failure reason with this text.
 fn reason(text: &str) -> FailureReason {
     FailureReason { kind: FailureKind::Exhausted, text: text.into() }
 }
@@ -126,6 +127,7 @@ pub async fn only_written_output_files_are_listed(store: &impl TaskStore) -> Cas
     Ok(())
 }
 
+/// Returns the item of a job or task that is due `seconds` after [`T0`], and checks the order of all due items.
 async fn find_due(store: &impl JobStore, subject: &DueSubject, seconds: u64) -> Result<Option<DueItem>, BoxError> {
     let all = store.due(after(seconds), 1_000).await?;
     assert!(all.iter().all(|due| due.due_at <= after(seconds)));

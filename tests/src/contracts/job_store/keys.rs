@@ -11,10 +11,12 @@ use super::quotas::{job_of, per_caller_quota};
 use super::{T0, record_job, reload};
 use crate::contracts::{BoxError, CaseResult};
 
+/// Creates the idempotency key that a caller sent with a request.
 fn key(owner: &str, key: &str, request: &str) -> Result<IdempotencyKey, BoxError> {
     Ok(IdempotencyKey::parse(key, &Caller(owner.to_owned()), &[request.as_bytes()])?)
 }
 
+/// Records a job with an idempotency key.
 async fn record_with_key(store: &impl JobStore, job: &Job, quotas: Quotas, key: IdempotencyKey) -> Result<RecordOutcome, BoxError> {
     Ok(store
         .record_job(

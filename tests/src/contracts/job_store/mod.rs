@@ -123,23 +123,28 @@ async fn record_job(store: &impl JobStore, job: &Job) -> CaseResult {
     Ok(())
 }
 
+/// Returns the id of the task with this number.
 fn task(job: &Job, task: u32) -> TaskId {
     TaskId { job: job.id.clone(), task }
 }
 
+/// Parses the name of an output kind, such as `Patient`.
 fn kind(name: &str) -> Result<OutputKind, BoxError> {
     Ok(OutputKind::parse(name).ok_or("no such kind")?)
 }
 
-fn content(n: u64) -> FileSummary {
+/// Returns the summary of a file with `n` lines. Different numbers give different summaries.
+fn sample_summary(n: u64) -> FileSummary {
     FileSummary { bytes: 1_000 + n, lines: n, crc64: u64::MAX - n }
 }
 
+/// Returns the work of a read task: one slice of an object whose name contains `n`.
 fn read_work(n: u32) -> Work {
     let pin = Pin { object: format!("Patient/{n} ß.ndjson"), etag: "\"e-1\"".into(), size: 1 << 40 };
     Work::Read(vec![Slice { pin, encoding: Encoding::Plain, start: 5, end: 1 << 40 }])
 }
 
+/// Returns the result of a plan task that created this number of tasks.
 fn plan_result(tasks: u32) -> Planned {
     Planned {
         transaction_time: after(1),
@@ -166,7 +171,7 @@ async fn lease(store: &impl TaskStore, job: &Job, number: u32, now: Millis) -> R
     }
 }
 
-/// Tries to lease a task and returns the refusal. Fails if the lease is granted.
+/// Tries to lease a task and returns why it is refused. Fails if the lease is granted.
 async fn lease_refusal(store: &impl TaskStore, job: &Job, number: u32, now: Millis) -> Result<LeaseOutcome, BoxError> {
     match store.lease_task(&task(job, number), LEASE_SETTINGS, now).await? {
         LeaseOutcome::Granted(lease) => Err(format!("task {number} was leased: {lease:?}").into()),
@@ -174,7 +179,7 @@ async fn lease_refusal(store: &impl TaskStore, job: &Job, number: u32, now: Mill
     }
 }
 
-/// Reads the job again.
+/// Returns the job as it is stored now.
 async fn reload(store: &impl JobStore, job: &Job) -> Result<Job, BoxError> {
     Ok(store.job(&job.id).await?.ok_or("the job is not found")?)
 }
@@ -190,12 +195,13 @@ async fn running_job(store: &impl TaskStore, tasks: u32) -> Result<Job, BoxError
     Ok(store.complete_task(&plan, TaskCompletion::Planned(plan_result(tasks))).await?)
 }
 
+/// Returns a checkpoint at `offset` with a fragment of each of these kinds, and with the output file that the lease has reserved.
 fn checkpoint(lease: &Lease, fragments: &[OutputKind], offset: u64) -> Checkpoint {
     let name = |kind| FragmentName { kind, task: lease.task.task, attempt: lease.attempt, fencing_token: lease.fencing_token };
-    let fragments = fragments.iter().map(|kind| Fragment { name: name(*kind), summary: content(offset) }).collect();
+    let fragments = fragments.iter().map(|kind| Fragment { name: name(*kind), summary: sample_summary(offset) }).collect();
     let counters = Counters { source_bytes: offset, resources: offset + 1, lines_rejected: offset + 2 };
     Checkpoint {
-        output_file: lease.reserved_file.map(|name| OutputFile { name, summary: content(offset) }),
+        output_file: lease.reserved_file.map(|name| OutputFile { name, summary: sample_summary(offset) }),
         fragments,
         cursor: Cursor { item: 0, offset },
         counters,
@@ -210,10 +216,11 @@ fn assert_stale<T: std::fmt::Debug>(what: &str, result: Result<T, StoreError>) -
     }
 }
 
-/// Tries every update and completion with copies of an outdated lease. Each must be stale and change nothing.
+/// Checks that every update and completion with an outdated lease fails with [`StoreError::Stale`] and changes neither the job, its
+/// files nor the lease.
 async fn assert_all_updates_are_stale(store: &impl TaskStore, lease: &Lease) -> Result<(), BoxError> {
     use headrace_core::job::task::Release;
-    let output_file = OutputFile { name: OutputFileName { kind: kind("Patient")?, number: 1 }, summary: content(9) };
+    let output_file = OutputFile { name: OutputFileName { kind: kind("Patient")?, number: 1 }, summary: sample_summary(9) };
     let updates = [
         TaskUpdate::Heartbeat,
         TaskUpdate::AddTasks(vec![(77, read_work(77))]),

@@ -22,14 +22,17 @@ pub(super) fn job_of(n: u8, owner: &str, seconds: u64) -> Result<Job, BoxError> 
     Ok(Job { owner: Caller(owner.to_owned()), created_at: after(seconds), ..sample_job(n)? })
 }
 
+/// Returns a quota of at most `most` active jobs per caller.
 pub(super) fn per_caller_quota(most: u32) -> Quotas {
     Quotas { per_caller: Some(most), ..Quotas::default() }
 }
 
+/// Returns a quota of at most `most` active jobs in total.
 fn global_quota(most: u32) -> Quotas {
     Quotas { global: Some(most), ..Quotas::default() }
 }
 
+/// Records a job with these quotas and without an idempotency key.
 pub(super) async fn record_with_quotas(store: &impl JobStore, job: &Job, quotas: Quotas) -> Result<RecordOutcome, BoxError> {
     Ok(store.record_job(job, &PlanInput::default(), &RecordConditions { quotas, ..RecordConditions::default() }, &Agent::service()).await?)
 }
@@ -110,6 +113,7 @@ async fn complete(store: &impl TaskStore, job: &Job, now: Millis) -> CaseResult 
     Ok(())
 }
 
+/// Ends a job as failed, and returns the transition if the job had not ended before.
 async fn give_up(store: &impl TaskStore, job: &Job) -> Result<Option<Transition>, BoxError> {
     let reason = FailureReason { kind: FailureKind::Exhausted, text: "it failed".into() };
     Ok(store.end_job(&job.id, JobEvent::Failed, Some(reason), &Agent::service(), after(6)).await?)
@@ -158,14 +162,17 @@ pub async fn every_ended_job_frees_exactly_one_slot(store: &impl TaskStore) -> C
     assert_active_jobs(store, BEN, 1, 2).await
 }
 
+/// Creates a job like [`job_of`] that waits for a free slot.
 fn queued_job(n: u8, owner: &str, seconds: u64) -> Result<Job, BoxError> {
     Ok(Job { state: JobState::Queued, ..job_of(n, owner, seconds)? })
 }
 
+/// Returns the entry of a job in the queue of waiting jobs.
 fn queue_entry(job: &Job) -> QueuedJob {
     QueuedJob { queued_at: job.created_at, job: job.id.clone(), owner: job.owner.clone(), client_quota: None }
 }
 
+/// Returns true if the job or task is due `seconds` after [`T0`].
 async fn is_due(store: &impl JobStore, subject: &DueSubject, seconds: u64) -> Result<bool, BoxError> {
     Ok(store.due(after(seconds), 1_000).await?.iter().any(|due| due.subject == *subject))
 }

@@ -7,7 +7,7 @@ use headrace_core::job::{Counters, ROUND_TASKS};
 use headrace_core::ports::TaskStore;
 use headrace_core::vocab::error::StoreError;
 
-use super::{T0, after, assert_stale, checkpoint, content, kind, lease, lease_refusal, next_round, reload, running_job};
+use super::{T0, after, assert_stale, checkpoint, kind, lease, lease_refusal, next_round, reload, running_job, sample_summary};
 use crate::contracts::{BoxError, CaseResult};
 
 /// Checks that a checkpoint records output file, fragments, cursor and counters, and that a stale one records none of them.
@@ -199,7 +199,7 @@ pub async fn fragments_are_listed_by_round_in_order(store: &impl TaskStore) -> C
             for kind in &kinds {
                 let kind = *kind.as_ref().map_err(ToString::to_string)?;
                 let name = FragmentName { kind, task: number, attempt: lease.attempt, fencing_token: lease.fencing_token };
-                fragments.push(Fragment { name, summary: content(offset) });
+                fragments.push(Fragment { name, summary: sample_summary(offset) });
             }
             expected.extend(fragments.iter().copied());
             let written = Checkpoint { output_file: None, fragments, cursor: Cursor { item: 0, offset }, counters: Counters::default() };

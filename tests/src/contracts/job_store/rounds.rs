@@ -12,12 +12,13 @@ use headrace_core::vocab::ids::TaskId;
 use super::{T0, after, assert_stale, checkpoint, kind, lease, lease_refusal, read_work, reload, running_job, sample_job};
 use crate::contracts::{BoxError, CaseResult};
 
-fn resolve() -> Work {
+/// Returns the work of a task that resolves versions.
+fn resolve_work() -> Work {
     Work::Resolve(ResolveRange { stage: ResolveStage::Versions, range: 0, ranges: 1 })
 }
 
 /// Completes a read task with one checkpoint and returns the recorded counters.
-async fn read_one(store: &impl TaskStore, job: &Job, number: u32, offset: u64) -> Result<Counters, BoxError> {
+async fn complete_read_task(store: &impl TaskStore, job: &Job, number: u32, offset: u64) -> Result<Counters, BoxError> {
     // An earlier attempt may have crashed, so its lease must have expired.
     let mut lease = lease(store, job, number, after(60)).await?;
     let written = checkpoint(&lease, &[kind("Patient")?], offset);
@@ -30,9 +31,9 @@ async fn read_one(store: &impl TaskStore, job: &Job, number: u32, offset: u64) -
 pub async fn a_round_runs_the_work_of_its_phase_and_may_reset_the_counters(store: &impl TaskStore) -> CaseResult {
     let job = running_job(store, 1).await?;
     assert_eq!((job.phase, job.first_unmerged_round), (Phase::Read, 0));
-    let counted = read_one(store, &job, 2, 10).await?;
+    let counted = complete_read_task(store, &job, 2, 10).await?;
     let rounds = [
-        (resolve(), NextRound { tasks: 1, phase: Phase::ResolveVersions, first_unmerged_round: 0, resets_counters: false }, counted),
+        (resolve_work(), NextRound { tasks: 1, phase: Phase::ResolveVersions, first_unmerged_round: 0, resets_counters: false }, counted),
         (
             Work::Reread(RereadTask { task: 2, additions_only: false }),
             NextRound { tasks: 1, phase: Phase::Reread, first_unmerged_round: 2, resets_counters: true },
@@ -59,7 +60,7 @@ pub async fn a_round_runs_the_work_of_its_phase_and_may_reset_the_counters(store
         }
     }
     // The lake is read and counted again.
-    let again = read_one(store, &job, 2 * ROUND_TASKS, 77).await?;
+    let again = complete_read_task(store, &job, 2 * ROUND_TASKS, 77).await?;
     let job = reload(store, &job).await?;
     assert_eq!((job.counters, job.open_tasks), (again, 0));
     assert_eq!((store.fragments(&job.id, 2..=2).await?.len(), store.fragments(&job.id, 0..=2).await?.len()), (1, 2));
@@ -69,7 +70,7 @@ pub async fn a_round_runs_the_work_of_its_phase_and_may_reset_the_counters(store
 /// Checks the work of open, closed, unknown and plan tasks.
 pub async fn the_work_of_a_task_can_be_read_after_it_closed(store: &impl TaskStore) -> CaseResult {
     let job = running_job(store, 2).await?;
-    read_one(store, &job, 2, 10).await?;
+    complete_read_task(store, &job, 2, 10).await?;
     for number in [2, 3] {
         assert_eq!(store.task_work(&TaskId { job: job.id.clone(), task: number }).await?, Some(read_work(number)));
     }
@@ -81,7 +82,8 @@ pub async fn the_work_of_a_task_can_be_read_after_it_closed(store: &impl TaskSto
     Ok(())
 }
 
-async fn write_parts(store: &impl TaskStore, lease: &mut Lease, kind_name: &str, count: u64) -> CaseResult {
+/// Reserves and records `count` output files of a kind, each in a checkpoint of its own.
+async fn write_output_files(store: &impl TaskStore, lease: &mut Lease, kind_name: &str, count: u64) -> CaseResult {
     for offset in 1..=count {
         store.update_task(lease, TaskUpdate::ReserveFile(kind(kind_name)?), after(60)).await?;
         let written = checkpoint(lease, &[], lease.cursor.offset + offset);
@@ -95,7 +97,7 @@ pub async fn dropping_all_output_files_frees_their_numbers(store: &impl TaskStor
     let job = running_job(store, 2).await?;
     for (number, kind_name, count) in [(2, "Patient", 70), (3, "Observation", 40)] {
         let mut read = lease(store, &job, number, T0).await?;
-        write_parts(store, &mut read, kind_name, count).await?;
+        write_output_files(store, &mut read, kind_name, count).await?;
         if number == 3 {
             store.update_task(&mut read, TaskUpdate::ReserveFile(kind("Patient")?), after(60)).await?;
         }
@@ -119,7 +121,7 @@ pub async fn dropping_all_output_files_frees_their_numbers(store: &impl TaskStor
 pub async fn a_finalize_task_with_an_old_fencing_token_drops_no_output_files(store: &impl TaskStore) -> CaseResult {
     let job = running_job(store, 1).await?;
     let mut read = lease(store, &job, 2, T0).await?;
-    write_parts(store, &mut read, "Patient", 3).await?;
+    write_output_files(store, &mut read, "Patient", 3).await?;
     store.complete_task(&read, TaskCompletion::Done).await?;
     let mut late = lease(store, &job, 1, T0).await?;
     let mut reload = lease(store, &job, 1, after(60)).await?;

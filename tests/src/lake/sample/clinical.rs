@@ -65,6 +65,7 @@ impl LakeBuilder {
         (0..4).map(|nth| self.add_encounter(patient, nth)).collect()
     }
 
+    /// Adds the `nth` encounter of a patient.
     fn add_encounter(&mut self, patient: &PatientProfile, nth: usize) -> VisitSummary {
         let days = nth as i64 * 320 + patient.number as i64 * 17 + self.random.below(40);
         let start = Timestamp::START.plus_days(days).plus_seconds(7 * 3600 + self.random.below(32_000));
@@ -123,6 +124,7 @@ impl LakeBuilder {
         problems
     }
 
+    /// Adds a condition for each problem of a patient, and returns their ids.
     fn add_conditions(&mut self, patient: &PatientProfile, visits: &[VisitSummary]) -> Vec<String> {
         let mut ids = Vec::new();
         for (number, visit) in patient.problems.iter().zip(visits) {
@@ -152,6 +154,7 @@ impl LakeBuilder {
         ids
     }
 
+    /// Adds the prescription for a problem. `number` selects the drug, and `problem` is the id of the condition.
     fn add_medication_request(&mut self, patient: &PatientProfile, visit: &VisitSummary, number: usize, problem: &str) {
         let (drug, words, daily) = pick(&DRUGS, number);
         let lifelong = pick(&PROBLEMS, number).2;
@@ -182,6 +185,7 @@ impl LakeBuilder {
         self.add_resource("MedicationRequest", &id, visit.start.plus_seconds(600), body);
     }
 
+    /// Adds an immunization, or a refused one.
     fn add_immunization(&mut self, patient: &PatientProfile, visit: &VisitSummary, nth: usize) {
         let (vaccine, words) = pick(&VACCINES, patient.number + nth);
         let refused = patient.number == 6 && nth == 1;
@@ -204,6 +208,7 @@ impl LakeBuilder {
         self.add_resource("Immunization", &id, visit.start.plus_seconds(900), body);
     }
 
+    /// Adds a procedure for the first of the `problems`, which are ids of conditions.
     fn add_procedure(&mut self, patient: &PatientProfile, visit: &VisitSummary, problems: &[String]) {
         let (procedure, words) = pick(&PROCEDURES, patient.number + problems.len());
         let id = self.random.uuid();
@@ -228,6 +233,7 @@ impl LakeBuilder {
         self.add_resource("Procedure", &id, visit.start.plus_seconds(840), body);
     }
 
+    /// Adds an allergy. `number` selects the substance.
     fn add_allergy(&mut self, patient: &PatientProfile, visit: &VisitSummary, number: usize) {
         let (allergy, words, category, (sign, sign_words)) = pick(&ALLERGIES, number);
         let id = self.random.uuid();

@@ -32,6 +32,7 @@ impl LakeBuilder {
         }
     }
 
+    /// Adds a laboratory report with the observations `labs`.
     fn add_report(&mut self, patient: &PatientProfile, visit: &VisitSummary, labs: &[String]) {
         let id = self.random.uuid();
         let issued = visit.start.plus_seconds(40_000);
@@ -51,6 +52,7 @@ impl LakeBuilder {
         self.add_resource("DiagnosticReport", &id, issued, body);
     }
 
+    /// Adds a care plan for the conditions `problems`.
     fn add_care_plan(&mut self, patient: &PatientProfile, visit: &VisitSummary, problems: &[String]) {
         let id = self.random.uuid();
         let activity = |code: &str, words: &str| {
@@ -76,6 +78,7 @@ impl LakeBuilder {
         self.add_resource("CarePlan", &id, visit.start.plus_seconds(1500), body);
     }
 
+    /// Adds a claim of `cents` for the conditions `problems`, with a contained Coverage.
     fn add_claim(&mut self, patient: &PatientProfile, visit: &VisitSummary, problems: &[String], cents: i64) {
         let id = self.random.uuid();
         let money = |cents: i64| object! { "value": decimal(cents, 2), "currency": "USD" };
@@ -125,6 +128,7 @@ impl LakeBuilder {
         self.add_resource("Claim", &id, visit.start.plus_days(1), body);
     }
 
+    /// Adds a document with the text of a letter.
     fn add_letter(&mut self, patient: &PatientProfile, visit: &VisitSummary) {
         let id = self.random.uuid();
         let text = pick(&LETTERS, patient.number);

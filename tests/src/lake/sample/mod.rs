@@ -69,6 +69,7 @@ const FILES: [SampleFile; 14] = [
 ];
 
 impl SampleFile {
+    /// Returns the content of the file: the lines of the resources that belong to it.
     fn text(&self, resources: &[Resource]) -> String {
         let chosen = resources.iter().filter(|resource| (self.contains)(resource));
         let mut lines = chosen.map(|resource| resource.body.to_line(self.spacing)).collect::<Vec<_>>();
@@ -117,6 +118,7 @@ struct VisitSummary {
 }
 
 impl VisitSummary {
+    /// Builds a `Reference` to the encounter.
     fn reference(&self) -> Json {
         reference_to("Encounter", &self.id)
     }
@@ -155,10 +157,12 @@ impl LakeBuilder {
 pub(super) struct Random(u64);
 
 impl Random {
+    /// Creates a generator. The same seed gives the same numbers.
     pub(super) fn new(seed: u64) -> Self {
         Self(seed)
     }
 
+    /// Returns the next number, which may be any 64-bit number.
     pub(super) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
@@ -202,10 +206,12 @@ impl Timestamp {
     /// Start of the records: 9 January 2023.
     const START: Self = Self(19_366 * 86_400);
 
+    /// Returns the time `days` later.
     fn plus_days(self, days: i64) -> Self {
         Self(self.0 + days * 86_400)
     }
 
+    /// Returns the time `seconds` later.
     fn plus_seconds(self, seconds: i64) -> Self {
         Self(self.0 + seconds)
     }
@@ -221,6 +227,7 @@ impl Timestamp {
         (year_of_era + era * 400 + i64::from(month <= 2), month, of_year - (153 * shifted + 2) / 5 + 1)
     }
 
+    /// Returns the year.
     fn year(self) -> i64 {
         self.civil().0
     }
@@ -231,6 +238,7 @@ impl Timestamp {
         format!("{year:04}-{month:02}-{day:02}")
     }
 
+    /// Formats the time of day: `10:20:30`.
     fn clock(self) -> String {
         let second = self.0.rem_euclid(86_400);
         format!("{:02}:{:02}:{:02}", second / 3600, second / 60 % 60, second % 60)

@@ -58,6 +58,7 @@ impl LakeBuilder {
         labs
     }
 
+    /// Adds the two blood pressures of a visit in one observation. One of them has no value.
     fn add_blood_pressure(&mut self, patient: &PatientProfile, visit: &VisitSummary, nth: usize) {
         let systolic = 108 + self.random.below(42);
         let diastolic = 62 + self.random.below(30);
@@ -81,6 +82,7 @@ impl LakeBuilder {
         self.add_vital_sign(patient, visit, panel, ("component", components));
     }
 
+    /// Adds the body weight at the `nth` visit.
     fn add_weight(&mut self, patient: &PatientProfile, visit: &VisitSummary, nth: usize) {
         // Half of the values end in zeros, which an export must keep: 81.30, 74.00.
         let drift = (self.random.below(40) - 15) * if nth.is_multiple_of(2) { 10 } else { 1 };
@@ -89,22 +91,26 @@ impl LakeBuilder {
         self.add_vital_sign(patient, visit, concept(LOINC, "29463-7", "Body weight"), ("valueQuantity", value));
     }
 
+    /// Adds the body height.
     fn add_height(&mut self, patient: &PatientProfile, visit: &VisitSummary) {
         let value = quantity(decimal(patient.height, 1), "cm", "cm");
         self.add_vital_sign(patient, visit, concept(LOINC, "8302-2", "Body height"), ("valueQuantity", value));
     }
 
+    /// Adds the body temperature.
     fn add_temperature(&mut self, patient: &PatientProfile, visit: &VisitSummary) {
         let tenths = pick(&[370, 368, 366, 372, 370, 385], patient.number);
         let value = quantity(decimal(tenths, 1), "°C", "Cel");
         self.add_vital_sign(patient, visit, concept(LOINC, "8310-5", "Body temperature"), ("valueQuantity", value));
     }
 
+    /// Adds the heart rate.
     fn add_heart_rate(&mut self, patient: &PatientProfile, visit: &VisitSummary) {
         let value = quantity(decimal(58 + self.random.below(34), 0), "/min", "/min");
         self.add_vital_sign(patient, visit, concept(LOINC, "8867-4", "Heart rate"), ("valueQuantity", value));
     }
 
+    /// Adds a vital sign. `what` is its code. `key` and `value` are the member with its result, such as `valueQuantity` or `component`.
     fn add_vital_sign(&mut self, patient: &PatientProfile, visit: &VisitSummary, what: Json, (key, value): (&'static str, Json)) {
         let id = self.random.uuid();
         let mut body = observation("vital-signs", what, patient, visit);
@@ -112,6 +118,7 @@ impl LakeBuilder {
         self.add_with_category("Observation", "vital-signs", &id, visit.start.plus_seconds(240), Json::Object(body));
     }
 
+    /// Adds the smoking status.
     fn add_smoking_status(&mut self, patient: &PatientProfile, visit: &VisitSummary) {
         let id = self.random.uuid();
         let (status, words) = pick(&SMOKING, patient.smoking);
@@ -120,6 +127,7 @@ impl LakeBuilder {
         self.add_with_category("Observation", "social-history", &id, visit.start.plus_seconds(200), Json::Object(body));
     }
 
+    /// Adds the result of a laboratory test with its reference range, and returns its id. `number` selects the test.
     fn add_laboratory_test(&mut self, patient: &PatientProfile, visit: &VisitSummary, number: usize) -> String {
         let index = number % LABORATORY_TESTS.len();
         let Some(test) = LABORATORY_TESTS.get(index) else {
@@ -157,6 +165,7 @@ impl LakeBuilder {
         self.add_laboratory_result(patient, visit, what, result, None, None)
     }
 
+    /// Adds a laboratory result with the code `what`, and returns its id. `flag` is the interpretation: code and display.
     fn add_laboratory_result(
         &mut self,
         patient: &PatientProfile,

@@ -54,6 +54,7 @@ impl PatientProfile {
         object! { "reference": format!("Patient/{}", self.id), "display": name }
     }
 
+    /// Returns given and family names in the order of the patient's language.
     fn full_name(&self) -> String {
         if self.language.0 == "ja" {
             format!("{} {}", self.family, self.given.join(" "))
@@ -85,6 +86,7 @@ impl LakeBuilder {
         }
     }
 
+    /// Adds the organizations.
     fn add_organizations(&mut self) {
         let kinds = "http://terminology.hl7.org/CodeSystem/organization-type";
         let provider = || concept(kinds, "prov", "Healthcare Provider");
@@ -110,6 +112,7 @@ impl LakeBuilder {
         }
     }
 
+    /// Adds the practitioners.
     fn add_practitioners(&mut self) {
         let rows = [
             ("Marchetto", "Lucía", "female", "MD", "Doctor of Medicine"),
@@ -143,6 +146,7 @@ impl LakeBuilder {
         }
     }
 
+    /// Adds a patient.
     fn add_patient(&mut self, patient: &PatientProfile) {
         let number = patient.number;
         let name = object! {
@@ -242,6 +246,7 @@ impl LakeBuilder {
     }
 }
 
+/// Builds a home `Address` with this street line.
 fn address(line: &str) -> Json {
     object! {
         "use": "home",

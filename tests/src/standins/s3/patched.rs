@@ -65,24 +65,29 @@ impl PatchedS3 {
         })
     }
 
+    /// Returns the lock of an object. Several objects may share a lock.
     fn lock(&self, bucket: &str, key: &str) -> S3Result<&RwLock<()>> {
         let hash = self.hasher.hash_one((bucket, key));
         let index = usize::try_from(hash).unwrap_or_default() % LOCKS;
         self.locks.get(index).ok_or_else(|| s3_error!(InternalError))
     }
 
+    /// Locks an object against writes until the guard is dropped.
     async fn lock_for_read(&self, bucket: &str, key: &str) -> S3Result<RwLockReadGuard<'_, ()>> {
         Ok(self.lock(bucket, key)?.read().await)
     }
 
+    /// Locks an object against reads and other writes until the guard is dropped.
     async fn lock_for_write(&self, bucket: &str, key: &str) -> S3Result<RwLockWriteGuard<'_, ()>> {
         Ok(self.lock(bucket, key)?.write().await)
     }
 
+    /// Returns the path of an object's file.
     fn path(&self, bucket: &str, key: &str) -> PathBuf {
         self.root.join(bucket).join(key)
     }
 
+    /// Returns the error `NoSuchBucket` if the bucket does not exist.
     fn check_bucket_exists(&self, bucket: &str) -> S3Result<()> {
         if self.root.join(bucket).is_dir() { Ok(()) } else { Err(s3_error!(NoSuchBucket)) }
     }
@@ -107,6 +112,7 @@ impl PatchedS3 {
         Ok(self.files.head_object(with_input(request, input)).await?.output)
     }
 
+    /// Deletes an object. A missing object is no error.
     async fn remove<T>(&self, request: &S3Request<T>, bucket: &str, key: &str) -> S3Result<()> {
         let _guard = self.lock_for_write(bucket, key).await?;
         if self.path(bucket, key).is_dir() {
@@ -117,6 +123,7 @@ impl PatchedS3 {
         Ok(())
     }
 
+    /// Returns the path of the file in which `s3s-fs` keeps a part of a multipart upload.
     fn part_path(&self, upload_id: &str, number: i32) -> PathBuf {
         self.root.join(format!(".upload_id-{upload_id}.part-{number}"))
     }
@@ -137,6 +144,7 @@ fn with_input<T, U>(request: &S3Request<T>, input: U) -> S3Request<U> {
     }
 }
 
+/// Returns true if the request asks for checksums in the response.
 fn wants_checksums(mode: Option<&ChecksumMode>) -> bool {
     mode.is_some_and(|mode| mode.as_str() == ChecksumMode::ENABLED)
 }

@@ -20,7 +20,8 @@ use super::S3StandIn;
 const BUCKET: &str = "exports";
 const MIB: usize = 1024 * 1024;
 
-async fn s3() -> Result<(S3StandIn, Client), BoxError> {
+/// Starts the stand-in with an empty bucket [`BUCKET`], and returns it with a client.
+async fn start_s3() -> Result<(S3StandIn, Client), BoxError> {
     let s3 = S3StandIn::start()?;
     s3.create_bucket(BUCKET).await?;
     let client = s3.client();
@@ -44,13 +45,14 @@ fn error_status<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> (
     (status, code.unwrap_or_default().to_owned())
 }
 
+/// Returns the CRC-64/NVME checksum of bytes in base64, as S3 writes it.
 fn crc64(bytes: &[u8]) -> String {
     base64::encode(Crc64Nvme::checksum(bytes))
 }
 
 #[tokio::test]
 async fn an_object_is_read_back_with_its_metadata() -> Result<(), BoxError> {
-    let (s3, client) = s3().await?;
+    let (s3, client) = start_s3().await?;
     let body = bytes(3 * MIB + 7);
     let put = client.put_object().bucket(BUCKET).key("a/Patient-1.ndjson").body(body.clone().into());
     let put = put.content_type("application/fhir+ndjson").content_encoding("gzip").metadata("count", "3");
@@ -70,7 +72,7 @@ async fn an_object_is_read_back_with_its_metadata() -> Result<(), BoxError> {
 
 #[tokio::test]
 async fn missing_objects_and_buckets_give_the_typed_errors() -> Result<(), BoxError> {
-    let (_s3, client) = s3().await?;
+    let (_s3, client) = start_s3().await?;
     let error = client.head_object().bucket(BUCKET).key("none").send().await.unwrap_err();
     assert!(error.into_service_error().is_not_found());
     let error = client.get_object().bucket(BUCKET).key("none").send().await.unwrap_err();
@@ -89,7 +91,7 @@ async fn missing_objects_and_buckets_give_the_typed_errors() -> Result<(), BoxEr
 
 #[tokio::test]
 async fn a_folder_is_not_an_object() -> Result<(), BoxError> {
-    let (s3, client) = s3().await?;
+    let (s3, client) = start_s3().await?;
     s3.put(BUCKET, "a/b", "x").await?;
     let error = client.head_object().bucket(BUCKET).key("a").send().await.unwrap_err();
     assert!(error.into_service_error().is_not_found());
@@ -102,7 +104,7 @@ async fn a_folder_is_not_an_object() -> Result<(), BoxError> {
 
 #[tokio::test]
 async fn a_range_of_a_pinned_version_is_exact() -> Result<(), BoxError> {
-    let (s3, client) = s3().await?;
+    let (s3, client) = start_s3().await?;
     let body = bytes(2 * MIB + 100);
     s3.put(BUCKET, "lake/Patient.ndjson", body.clone()).await?;
     let head = client.head_object().bucket(BUCKET).key("lake/Patient.ndjson").send().await?;
@@ -134,7 +136,7 @@ async fn a_range_of_a_pinned_version_is_exact() -> Result<(), BoxError> {
 
 #[tokio::test]
 async fn a_read_in_progress_keeps_its_version() -> Result<(), BoxError> {
-    let (s3, client) = s3().await?;
+    let (s3, client) = start_s3().await?;
     let body = bytes(8 * MIB);
     s3.put(BUCKET, "key", body.clone()).await?;
     let reader = client.get_object().bucket(BUCKET).key("key").send().await?;
@@ -146,7 +148,7 @@ async fn a_read_in_progress_keeps_its_version() -> Result<(), BoxError> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn exactly_one_of_many_conditional_writers_succeeds() -> Result<(), BoxError> {
-    let (s3, client) = s3().await?;
+    let (s3, client) = start_s3().await?;
     for round in 0..20 {
         let key = format!("part-{round}");
         let writers: Vec<_> = (0..32)
@@ -170,7 +172,7 @@ async fn exactly_one_of_many_conditional_writers_succeeds() -> Result<(), BoxErr
 
 #[tokio::test]
 async fn a_listing_of_a_prefix_has_pages_in_order_with_etags() -> Result<(), BoxError> {
-    let (s3, client) = s3().await?;
+    let (s3, client) = start_s3().await?;
     for n in 0..23 {
         s3.put(BUCKET, &format!("lake/type=Patient/part-{n:02}.ndjson"), vec![b'x'; n]).await?;
     }
@@ -201,7 +203,7 @@ async fn a_listing_of_a_prefix_has_pages_in_order_with_etags() -> Result<(), Box
 
 #[tokio::test]
 async fn delete_objects_lists_the_deleted_keys_and_ignores_missing_ones() -> Result<(), BoxError> {
-    let (s3, client) = s3().await?;
+    let (s3, client) = start_s3().await?;
     s3.put(BUCKET, "one", "1").await?;
     s3.put(BUCKET, "two", "2").await?;
     s3.put(BUCKET, "kept", "3").await?;
@@ -221,7 +223,7 @@ async fn delete_objects_lists_the_deleted_keys_and_ignores_missing_ones() -> Res
 
 #[tokio::test]
 async fn a_copy_keeps_bytes_and_metadata() -> Result<(), BoxError> {
-    let (s3, client) = s3().await?;
+    let (s3, client) = start_s3().await?;
     let put = client.put_object().bucket(BUCKET).key("lake/a b.ndjson").metadata("count", "1");
     put.content_type("application/fhir+ndjson").body(bytes(MIB).into()).send().await?;
     let copy = client.copy_object().bucket(BUCKET).key("out/Patient-1.ndjson");
@@ -238,7 +240,7 @@ async fn a_copy_keeps_bytes_and_metadata() -> Result<(), BoxError> {
 
 #[tokio::test]
 async fn a_presigned_url_works_until_it_is_altered_or_expires() -> Result<(), BoxError> {
-    let (s3, client) = s3().await?;
+    let (s3, client) = start_s3().await?;
     let body = bytes(100_000);
     s3.put(BUCKET, "out/Patient-1.ndjson", body.clone()).await?;
     let lifetime = Duration::from_secs(300);
@@ -266,7 +268,7 @@ async fn a_presigned_url_works_until_it_is_altered_or_expires() -> Result<(), Bo
 
 #[tokio::test]
 async fn the_signature_of_a_request_is_verified() -> Result<(), BoxError> {
-    let (s3, _) = s3().await?;
+    let (s3, _) = start_s3().await?;
     let wrong = aws_sdk_s3::config::Credentials::new("AKIDSTANDIN", "wrong", None, None, "test");
     let client = s3.client_with(|config| config.credentials_provider(wrong));
     let error = client.get_object().bucket(BUCKET).key("none").send().await.unwrap_err();
@@ -276,7 +278,7 @@ async fn the_signature_of_a_request_is_verified() -> Result<(), BoxError> {
 
 #[tokio::test]
 async fn the_checksum_of_the_sdk_is_accepted_as_header_and_as_trailer() -> Result<(), BoxError> {
-    let (s3, client) = s3().await?;
+    let (s3, client) = start_s3().await?;
     let body = bytes(MIB + 1);
     let file = tempfile::NamedTempFile::new()?;
     std::fs::write(file.path(), &body)?;
@@ -292,7 +294,7 @@ async fn the_checksum_of_the_sdk_is_accepted_as_header_and_as_trailer() -> Resul
 
 #[tokio::test]
 async fn a_checksum_of_the_caller_is_verified_stored_and_returned_on_request() -> Result<(), BoxError> {
-    let (s3, client) = s3().await?;
+    let (s3, client) = start_s3().await?;
     let body = bytes(MIB + 1);
     let put = |key: &str, sum: String| {
         let put = client.put_object().bucket(BUCKET).key(key).body(body.clone().into());
@@ -331,7 +333,7 @@ fn list(parts: Vec<CompletedPart>) -> CompletedMultipartUpload {
 
 #[tokio::test]
 async fn a_multipart_upload_is_visible_only_after_completion() -> Result<(), BoxError> {
-    let (s3, client) = s3().await?;
+    let (s3, client) = start_s3().await?;
     let body = bytes(12 * MIB);
     let parts = [body.slice(..5 * MIB), body.slice(5 * MIB..10 * MIB), body.slice(10 * MIB..)];
     client.put_object().bucket(BUCKET).key("key").body(bytes(10).into()).checksum_crc64_nvme(crc64(&bytes(10))).send().await?;
@@ -363,7 +365,7 @@ async fn a_multipart_upload_is_visible_only_after_completion() -> Result<(), Box
 
 #[tokio::test]
 async fn a_completed_upload_does_not_keep_the_checksum_of_the_previous_object() -> Result<(), BoxError> {
-    let (s3, client) = s3().await?;
+    let (s3, client) = start_s3().await?;
     s3.put(BUCKET, "key", "old").await?;
     let (id, completed) = upload(&client, "key", &[bytes(MIB)]).await?;
     let complete = client.complete_multipart_upload().bucket(BUCKET).key("key").upload_id(id);
@@ -374,7 +376,7 @@ async fn a_completed_upload_does_not_keep_the_checksum_of_the_previous_object() 
 
 #[tokio::test]
 async fn invalid_part_lists_are_rejected_and_the_upload_stays_open() -> Result<(), BoxError> {
-    let (s3, client) = s3().await?;
+    let (s3, client) = start_s3().await?;
     let (id, completed) = upload(&client, "key", &[bytes(MIB), bytes(MIB)]).await?;
     let complete = |parts: Vec<CompletedPart>| {
         let complete = client.complete_multipart_upload().bucket(BUCKET).key("key").upload_id(&id);
@@ -408,7 +410,7 @@ async fn invalid_part_lists_are_rejected_and_the_upload_stays_open() -> Result<(
 /// Shows the gaps that the `standins` module documents. If an assertion fails, a gap is closed: correct that list.
 #[tokio::test]
 async fn the_known_gaps_of_this_s3_are_as_documented() -> Result<(), BoxError> {
-    let (s3, client) = s3().await?;
+    let (s3, client) = start_s3().await?;
     s3.put(BUCKET, "a", "an object").await?;
     let put = client.put_object().bucket(BUCKET).key("a/b").body(bytes(1).into());
     let put = put.customize().config_override(Config::builder().retry_config(RetryConfig::disabled()));

@@ -21,10 +21,12 @@ struct Upload {
 }
 
 impl Uploads {
+    /// Locks the uploads.
     fn all(&self) -> MutexGuard<'_, BTreeMap<String, Upload>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Adds an open upload without parts.
     pub(super) fn begin(&self, id: &str, bucket: &str, key: &str, started_at: Timestamp) {
         let upload = Upload { bucket: bucket.to_owned(), key: key.to_owned(), started_at, parts: BTreeMap::new() };
         self.all().insert(id.to_owned(), upload);
@@ -41,6 +43,7 @@ impl Uploads {
         }
     }
 
+    /// Records an uploaded part. A part with the same number replaces the earlier one.
     pub(super) fn record(&self, id: &str, number: i32, e_tag: ETag, size_bytes: usize) {
         if let Some(upload) = self.all().get_mut(id) {
             upload.parts.insert(number, (e_tag, size_bytes));
@@ -68,6 +71,7 @@ impl Uploads {
         Ok(())
     }
 
+    /// Removes an upload that was completed or aborted.
     pub(super) fn end(&self, id: &str) {
         self.all().remove(id);
     }

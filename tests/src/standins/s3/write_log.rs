@@ -29,6 +29,7 @@ pub struct Encryption {
 }
 
 impl Encryption {
+    /// Returns the encryption that the headers of a request demand, or `None` if they name no algorithm.
     pub(super) fn from_request(algorithm: Option<&ServerSideEncryption>, key: Option<&String>, bucket_key: Option<bool>) -> Option<Self> {
         let algorithm = algorithm?.as_str().to_owned();
         Some(Self { algorithm, key: key.cloned(), has_bucket_key: bucket_key == Some(true) })
@@ -40,11 +41,13 @@ impl Encryption {
 pub(super) struct WriteLog(Arc<Mutex<Vec<WriteRecord>>>);
 
 impl WriteLog {
+    /// Adds a write to the log.
     pub(super) fn record(&self, operation: &'static str, (bucket, key): (&str, &str), encryption: Option<Encryption>) {
         let record = WriteRecord { operation, bucket: bucket.to_owned(), key: key.to_owned(), encryption };
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(record);
     }
 
+    /// Returns all writes so far, in order.
     pub(super) fn all(&self) -> Vec<WriteRecord> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

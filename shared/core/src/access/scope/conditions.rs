@@ -22,12 +22,12 @@ fn parameters(query: &str) -> BTreeSet<&str> {
     query.split('&').filter(|parameter| !parameter.is_empty()).collect()
 }
 
-/// Joins parameters to a query.
+/// Joins parameters with `&` to a query.
 fn to_query(parameters: &BTreeSet<&str>) -> String {
     parameters.iter().copied().collect::<Vec<_>>().join("&")
 }
 
-/// Returns true if a query is within the limits.
+/// Returns true if a query exceeds neither the maximum size nor the maximum number of parameters.
 pub(super) fn is_short_enough(query: &str) -> bool {
     query.len() <= MAX_QUERY_BYTES && parameters(query).len() <= MAX_PARAMETERS
 }

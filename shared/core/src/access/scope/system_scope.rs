@@ -79,7 +79,7 @@ impl RejectedScope {
 }
 
 impl SystemScope {
-    /// Parses a scope.
+    /// Parses a single `system/` scope. Returns the reason if it is rejected.
     pub(super) fn parse(text: &str, version: FhirVersion) -> Result<Self, RejectionReason> {
         let scope = text.strip_prefix("system/").ok_or(RejectionReason::NotSystem)?;
         // The characters that RFC 6749 allows in a scope. The text is later written into JSON and headers without escaping.

@@ -126,7 +126,7 @@ fn query_error(error: &QueryError) -> RequestError {
     RequestError { status: 400, code: IssueCode::NotSupported, text, expression: None }
 }
 
-/// Returns the newest version of one visible group, as JSON.
+/// Returns the newest version of a group, as JSON. Returns an error if no visible group has this id, or if it is too large.
 pub async fn read_group(
     source: &impl ResourceSource,
     clock: &impl Clock,

@@ -18,7 +18,7 @@ use super::scan::{LakeScan, ResolveError, ScanTimer};
 /// The largest nesting depth of groups. The lake's groups are read once per level.
 const MAX_DEPTH: usize = 10;
 
-/// Reads the requested group and all groups within it.
+/// Reads the requested group and, level by level, all groups that it contains. Returns an error if the members cannot be determined.
 pub(super) async fn resolve_group<S: ResourceSource, T: ScanTimer>(
     scan: &mut LakeScan<'_, S, T>,
     requested: &str,

@@ -131,7 +131,7 @@ pub(super) enum ParsedLine<'a> {
     Other,
 }
 
-/// Parses a whole line.
+/// Parses a line of the lake as a resource or a Bundle of deletions.
 pub(super) fn parse_line<'a>(line: &'a [u8], member_index: &'a mut MemberIndex) -> ParsedLine<'a> {
     match Resource::parse(line, member_index) {
         Ok(resource) if resource.head.resource_type == ResourceType::BUNDLE => match parse_deletions(resource.json()) {
@@ -155,7 +155,7 @@ pub(super) fn parse_line<'a>(line: &'a [u8], member_index: &'a mut MemberIndex) 
     }
 }
 
-/// Adds the type of objects that hold deletions.
+/// Returns these types and Bundle: deletions are stored as Bundles.
 pub(super) fn with_deletions(kinds: impl IntoIterator<Item = ResourceType>) -> TypeSet {
     kinds.into_iter().chain([ResourceType::BUNDLE]).collect()
 }

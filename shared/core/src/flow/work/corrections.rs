@@ -11,7 +11,7 @@ use crate::vocab::error::StoreError;
 
 use super::fragments::{CONCURRENT_READS, read_fragment};
 
-/// Reads the index of every fragment of corrections.
+/// Reads the indexes of all fragments of corrections, in any order.
 pub(super) async fn read_indexes(ports: &impl AllPorts, lease: &Lease) -> Result<Vec<CorrectionIndex>, ExportError> {
     let fragments = correction_fragments(ports, lease).await?;
     let reads: Vec<_> = fragments.iter().map(|fragment| read_index(ports, lease, fragment)).collect();
@@ -27,7 +27,7 @@ pub(super) async fn read_task_corrections(ports: &impl AllPorts, lease: &Lease, 
     Ok(TaskCorrections::from_files(task, bands))
 }
 
-/// Lists the fragments of corrections of all rounds.
+/// Lists the fragments of corrections that the resolve tasks of all rounds have written.
 async fn correction_fragments(ports: &impl AllPorts, lease: &Lease) -> Result<Vec<Fragment>, ExportError> {
     let fragments = ports.jobs().fragments(&lease.job.id, 1..=lease.job.round).await?;
     Ok(fragments.into_iter().filter(|fragment| fragment.name.kind == OutputKind::Corrections).collect())

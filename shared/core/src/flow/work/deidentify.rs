@@ -47,7 +47,7 @@ struct CachedConfig {
     config: DeidConfig,
 }
 
-/// Parses a configuration, or returns it from the cache.
+/// Parses a de-identification configuration, or returns the cached result of parsing the same text.
 fn parse_cached(text: &Bytes, version: FhirVersion) -> Result<DeidConfig, DeidConfigError> {
     // The lock is held while parsing: other threads that wait for it most likely need the same configuration.
     let mut cache = CACHE.lock().unwrap_or_else(PoisonError::into_inner);

@@ -22,8 +22,9 @@ use super::version_round::plan_version_round;
 /// The largest number of fragments that one task merges. Each costs a round trip to the store.
 const FRAGMENTS_PER_TASK: usize = 200;
 
-/// Runs the finalize task.
-pub(super) async fn finalize(
+/// Runs the finalize task: starts a further round of tasks if one is needed. Otherwise merges the remaining fragments to output files and
+/// completes the job. Yields at `stop_at` while it merges.
+pub(super) async fn run_finalize_task(
     ports: &impl AllPorts,
     lease: &mut Lease,
     settings: &WorkerSettings,
@@ -50,7 +51,7 @@ pub(super) async fn finalize(
     complete_job(ports, lease).await
 }
 
-/// Plans merge tasks if there are too many fragments for this task alone.
+/// Plans a round of merge tasks if the fragments are too many or too large for the finalize task alone. Returns `None` otherwise.
 fn plan_merge_round(lease: &Lease, settings: &WorkerSettings, fragments: &[Fragment]) -> Option<RoundPlan> {
     let bytes: u64 = fragments.iter().map(|fragment| fragment.summary.bytes).sum();
     let is_too_much = bytes > settings.merge_limit_bytes || fragments.len() > 2 * FRAGMENTS_PER_TASK;

@@ -16,7 +16,7 @@ use crate::vocab::error::StoreError;
 /// The number of fragments that a worker reads concurrently.
 pub(super) const CONCURRENT_READS: usize = 16;
 
-/// Writes a whole fragment from memory.
+/// Writes a fragment that is completely in memory. Returns it with its summary, not recorded yet.
 pub(super) async fn write_fragment(
     output: &impl OutputStore,
     folder: &Folder,

@@ -68,7 +68,7 @@ async fn bucket_fragments(ports: &impl AllPorts, lease: &Lease, numbers: Range<u
 /// Runs a grouping task: writes the blocks of its range of patients, in the order of their positions.
 ///
 /// The offset of the cursor is the position before which all blocks are written. Checkpoints end between positions.
-pub(super) async fn group_by_patient(
+pub(super) async fn run_grouping_task(
     ports: &impl AllPorts,
     lease: &mut Lease,
     settings: &WorkerSettings,
@@ -208,7 +208,7 @@ impl BucketReader {
     }
 }
 
-/// Cuts a fragment into byte ranges that are read at a time.
+/// Cuts a fragment into byte ranges of up to [`CHUNK_BYTES`], which are read one at a time.
 fn chunks(fragment: &Fragment) -> impl Iterator<Item = (&Fragment, Range<u64>)> {
     let size = fragment.summary.bytes;
     (0..size.div_ceil(CHUNK_BYTES)).map(move |chunk| (fragment, chunk * CHUNK_BYTES..size.min((chunk + 1) * CHUNK_BYTES)))

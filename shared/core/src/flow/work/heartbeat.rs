@@ -19,7 +19,7 @@ impl Heartbeat {
         Self { lease_duration, next_at: now + lease_duration / 3 }
     }
 
-    /// Extends the lease if a heartbeat is due.
+    /// Extends the lease if a heartbeat is due. Does nothing otherwise.
     pub(super) async fn beat(&mut self, ports: &impl AllPorts, lease: &mut Lease) -> Result<(), ExportError> {
         let now = ports.now();
         if now >= self.next_at {

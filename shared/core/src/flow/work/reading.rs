@@ -14,13 +14,14 @@ use super::corrections::read_task_corrections;
 use super::deidentify::job_deidentifier;
 use super::fragments::read_fragment;
 
-/// Prepares the first reading of slices.
+/// Creates the processor for the first reading of a task's slices, in the read mode that the plan has chosen.
 pub(super) async fn first_reading(ports: &impl AllPorts, lease: &Lease, lake: &LakeSettings) -> Result<LineProcessor, ExportError> {
     let mode = lease.job.planned.map(|planned| planned.read_mode).unwrap_or_default();
     Ok(LineProcessor::new(selection(ports, lease, lake).await?, ReadPass::First(mode)))
 }
 
-/// Prepares the second reading of the slices of an earlier task, with its corrections. Returns the slices, too.
+/// Creates the processor for the second reading of the slices of an earlier task, with their corrections. Returns the slices and
+/// the processor.
 pub(super) async fn second_reading(
     ports: &impl AllPorts,
     lease: &Lease,

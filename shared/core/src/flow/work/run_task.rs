@@ -13,8 +13,8 @@ use crate::vocab::clock::Millis;
 use crate::vocab::error::{SourceError, StoreError};
 use crate::vocab::ids::TaskId;
 
-use super::finalize::finalize;
-use super::group_by_patient::group_by_patient;
+use super::finalize::run_finalize_task;
+use super::group_by_patient::run_grouping_task;
 use super::plan::run_plan_task;
 use super::pump::pump;
 use super::resolve_versions::run_resolve_task;
@@ -51,9 +51,9 @@ async fn run_attempt(ports: &impl AllPorts, task: &TaskId, settings: &WorkerSett
     let result = match lease.work {
         Work::Plan(_) => run_plan_task(ports, &mut lease, settings, stop_at).await,
         Work::Resolve(range) => run_resolve_task(ports, &mut lease, settings, range).await,
-        Work::GroupByPatient(grouping) => group_by_patient(ports, &mut lease, settings, stop_at, grouping).await,
+        Work::GroupByPatient(grouping) => run_grouping_task(ports, &mut lease, settings, stop_at, grouping).await,
         Work::Read(_) | Work::Reread(_) | Work::Merge(_) => pump(ports, &mut lease, settings, stop_at).await,
-        Work::Finalize => finalize(ports, &mut lease, settings, stop_at).await,
+        Work::Finalize => run_finalize_task(ports, &mut lease, settings, stop_at).await,
     };
     let error = match result {
         Ok(end) => return Ok(end),
@@ -171,7 +171,7 @@ async fn delete_late_files(ports: &impl AllPorts, job: &Job) {
     }
 }
 
-/// Fails the job and parks the task for the operator.
+/// Fails the job and parks the task's message for the operator. Does neither if the job has already ended.
 async fn fail_job(ports: &impl AllPorts, task: &TaskId, reason: FailureReason) -> Result<TaskEnd, ExportError> {
     let transition = ports.jobs().end_job(&task.job, JobEvent::Failed, Some(reason.clone()), &Agent::service(), ports.now()).await?;
     if !matches!(transition, Some(Transition::To(_))) {

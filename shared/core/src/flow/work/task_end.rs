@@ -25,7 +25,7 @@ pub enum TaskEnd {
     JobFailed(FailureReason),
 }
 
-/// Completes the leased task.
+/// Completes the leased task. If it was the last open task of its round, the finalize task is announced.
 pub(super) async fn complete_task(ports: &impl AllPorts, lease: &Lease, completion: TaskCompletion) -> Result<TaskEnd, ExportError> {
     complete_task_and_announce(ports, lease, completion, &[]).await
 }

@@ -54,7 +54,7 @@ impl Compartments {
         self.patient_set.as_ref().is_some_and(|set| set.contains_other(kind, id))
     }
 
-    /// Determines the relation of a resource to the compartments.
+    /// Determines whether a resource belongs to the export's patients or group, and whether it belongs to a late joiner.
     pub(super) fn membership(&self, resource: &Resource<'_>) -> MembershipBasis {
         let is_other_member = self.is_other_member(resource.head.resource_type, &resource.id());
         if is_other_member || (self.is_group_export && resource.head.resource_type == ResourceType::GROUP) {

@@ -39,7 +39,7 @@ pub(crate) struct ResourcePatients {
 }
 
 impl ResourcePatients {
-    /// Returns the copies of a resource with this text.
+    /// Returns the copies of a resource for the blocks of these patients. `text` is its line as it is exported, without line feed.
     pub(crate) fn copies<'a>(&'a self, resource: &MatchedResource<'_>, text: &'a [u8]) -> PatientCopies<'a> {
         PatientCopies { resource_type: resource.head.resource_type, text, patient_id: self.own_id.as_deref(), patients: &self.ids }
     }

@@ -36,7 +36,7 @@ impl<'a> Value<'a> {
         parsed.unwrap_or(Self::String(text))
     }
 
-    /// Names the value's type in error messages, such as `an integer`.
+    /// Describes the value's type in error messages, such as `an integer`.
     pub(in crate::deid) fn type_description(&self) -> &'static str {
         match self {
             Self::Boolean(_) => "a boolean",
