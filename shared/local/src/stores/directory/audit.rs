@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use headrace_core::audit::chain::AuditFileName;
-use headrace_core::ports::{AuditFiles, AuditFileListing, AuditWrite};
+use headrace_core::ports::{AuditFileListing, AuditFiles, AuditWrite};
 use headrace_core::vocab::error::StoreError;
 use walkdir::WalkDir;
 
