@@ -144,7 +144,7 @@ impl State {
         Ok((200, json!({ "KeyId": ENCRYPTION_KEY, "CiphertextBlob": blob, "EncryptionAlgorithm": "SYMMETRIC_DEFAULT" })))
     }
 
-    /// Returns the HTTP status and the response to `Decrypt`. It is an error if the ciphertext or the encryption context differs.
+    /// Returns the HTTP status and the response to `Decrypt`. The status is 400 if the ciphertext or the encryption context differs.
     fn decrypt(&self, request: &Value) -> Result<(u16, Value), BoxError> {
         let blob = STANDARD.decode(request["CiphertextBlob"].as_str().unwrap_or_default())?;
         let opened = blob.split_at_checked(NONCE_LEN).and_then(|(nonce, text)| {

@@ -58,7 +58,7 @@ impl LakeBuilder {
         labs
     }
 
-    /// Adds the two blood pressures of a visit in one observation. One of them has no value.
+    /// Adds the two blood pressures of a visit in one observation. A single observation of the lake lacks one of the values.
     fn add_blood_pressure(&mut self, patient: &PatientProfile, visit: &VisitSummary, nth: usize) {
         let systolic = 108 + self.random.below(42);
         let diastolic = 62 + self.random.below(30);

@@ -54,7 +54,7 @@ impl PatientProfile {
         object! { "reference": format!("Patient/{}", self.id), "display": name }
     }
 
-    /// Returns given and family names in the order of the patient's language.
+    /// Returns given names and family name. In Japanese, the family name comes first.
     fn full_name(&self) -> String {
         if self.language.0 == "ja" {
             format!("{} {}", self.family, self.given.join(" "))

@@ -21,7 +21,7 @@ struct Upload {
 }
 
 impl Uploads {
-    /// Locks the uploads.
+    /// Locks the open uploads and returns them by id.
     fn all(&self) -> MutexGuard<'_, BTreeMap<String, Upload>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
