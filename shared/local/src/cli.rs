@@ -11,6 +11,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand};
 use headrace_core::job::{JobSettings, Quotas};
 use headrace_core::request::ExportPolicy;
@@ -307,7 +308,7 @@ pub struct ServiceOptions {
     #[arg(long, env = "HEADRACE_QUEUE_WHEN_FULL")]
     pub queue_when_full: bool,
     /// The number of tasks that run at the same time [default: the number of processors]
-    #[arg(long, env = "HEADRACE_WORKERS", value_name = "COUNT")]
+    #[arg(long, env = "HEADRACE_WORKERS", value_parser = RangedU64ValueParser::<usize>::new().range(1..=1000), value_name = "COUNT")]
     pub workers: Option<usize>,
 }
 
@@ -370,6 +371,14 @@ mod tests {
         match Cli::try_parse_from(line)?.command {
             Command::Export(args) => Ok(args.options),
             Command::Serve(_) | Command::Clients(_) | Command::Keys(_) | Command::Audit(_) | Command::Deid(_) => panic!("another command"),
+        }
+    }
+
+    #[test]
+    fn the_number_of_workers_has_bounds() {
+        for (count, is_valid) in [("1", true), ("1000", true), ("0", false), ("1001", false), ("99999999999", false), ("x", false)] {
+            let arguments = ["headrace", "export", "lake", "out", "--workers", count];
+            assert_eq!(Cli::try_parse_from(arguments).is_ok(), is_valid, "{count}");
         }
     }
 

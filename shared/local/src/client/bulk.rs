@@ -1,5 +1,6 @@
 //! A Bulk Data client: kick-off, status polling and downloads.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +22,12 @@ const MAX_POLL_RETRIES: u32 = 5;
 
 /// Maximum time between two polls, even if `Retry-After` is longer.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
+
+/// The least time between polls, also if the server says 0.
+const MIN_RETRY_AFTER: Duration = Duration::from_millis(200);
+
+/// The longest time in which a server sends nothing while a response is awaited or read.
+const READ_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Characters of a query value that are percent-encoded. Unlike in HTML forms, a space does not become a plus sign, because
 /// servers may read a plus sign literally.
@@ -153,6 +160,7 @@ impl BulkClient {
     /// Creates a client with any credential.
     fn with_credential(credential: Credential, max_poll_interval: Option<Duration>) -> Result<Self, ClientError> {
         let http = Client::builder().user_agent(concat!("headrace/", env!("CARGO_PKG_VERSION"))).connect_timeout(Duration::from_secs(30));
+        let http = http.read_timeout(READ_TIMEOUT);
         Ok(Self {
             http: http.build().map_err(|error| ClientError::Http("starting the HTTP client", error))?,
             credential,
@@ -255,9 +263,10 @@ impl BulkClient {
         let (on_bytes, needs_token) = (&on_bytes, manifest.requires_access_token);
         let files_to_download = manifest.output.iter().map(|file| (file, false));
         let files_to_download = files_to_download.chain(manifest.deleted.iter().map(|file| (file, false)));
-        let files_to_download = files_to_download.chain(manifest.error.iter().map(|file| (file, true)));
-        let downloads = (1..).zip(files_to_download).map(|(index, (file, is_error))| async move {
-            let path = out.join(local_file_name(file, index));
+        let files_to_download: Vec<_> = files_to_download.chain(manifest.error.iter().map(|file| (file, true))).collect();
+        let names = local_file_names(files_to_download.iter().map(|(file, _)| *file));
+        let downloads = files_to_download.into_iter().zip(names).map(|((file, is_error), name)| async move {
+            let path = out.join(name);
             let (bytes, lines) = self.download_file(file, &path, needs_token, on_bytes).await?;
             match file.count {
                 Some(count) if count != lines => {
@@ -316,10 +325,17 @@ impl BulkClient {
 
     /// Returns the time until the next poll: `Retry-After` within the limits of this client.
     fn poll_delay(&self, response: &Response) -> Duration {
-        let seconds = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-        let retry_after = Duration::from_secs(seconds.unwrap_or(1)).min(MAX_RETRY_AFTER);
+        let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+        let retry_after = retry_after.and_then(parse_retry_after).unwrap_or(Duration::from_secs(1));
         self.max_poll_interval.map_or(retry_after, |maximum| maximum.min(retry_after))
     }
+}
+
+/// Parses `Retry-After` in seconds, within the limits of this client. Returns `None` for a date or another text.
+fn parse_retry_after(text: &str) -> Option<Duration> {
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    // A number that is too large for its type is above the limit as well.
+    is_number.then(|| text.parse().map_or(MAX_RETRY_AFTER, Duration::from_secs).clamp(MIN_RETRY_AFTER, MAX_RETRY_AFTER))
 }
 
 /// Parses a URL.
@@ -345,6 +361,28 @@ async fn rejection(request: &'static str, response: Response) -> ClientError {
     ClientError::Rejected { request, status, text }
 }
 
+/// Returns the local name of each file of an export. Names differ also where a file system ignores case: two URLs can end alike, and the
+/// second file must not replace the first.
+fn local_file_names<'f>(files: impl Iterator<Item = &'f ManifestFile>) -> Vec<String> {
+    let mut taken = BTreeSet::new();
+    let mut names = Vec::new();
+    for (index, file) in (1..).zip(files) {
+        let mut name = local_file_name(file, index);
+        let mut copy = 1;
+        while !taken.insert(name.to_ascii_lowercase()) {
+            copy += 1;
+            name = format!("{}-{index:03}-{copy}.ndjson", name_of_type(file));
+        }
+        names.push(name);
+    }
+    names
+}
+
+/// Returns the resource type of a file as a part of a file name, or `file` if the manifest does not name a type.
+fn name_of_type(file: &ManifestFile) -> String {
+    file.resource_type.as_deref().unwrap_or("file").chars().filter(char::is_ascii_alphanumeric).collect()
+}
+
 /// Returns the local name of a file: the last segment of its URL if that is a plain file name, else the resource type and a
 /// number. A server must not choose the folder that is written to.
 fn local_file_name(file: &ManifestFile, index: usize) -> String {
@@ -354,13 +392,38 @@ fn local_file_name(file: &ManifestFile, index: usize) -> String {
             && !name.starts_with('.')
             && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'))
     };
-    let resource_type: String = file.resource_type.as_deref().unwrap_or("file").chars().filter(char::is_ascii_alphanumeric).collect();
-    url_name.filter(is_plain).unwrap_or_else(|| format!("{resource_type}.{index:03}.ndjson"))
+    url_name.filter(is_plain).unwrap_or_else(|| format!("{}.{index:03}.ndjson", name_of_type(file)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_time_between_polls_has_limits() {
+        for (text, expected) in
+            [("0", Some(MIN_RETRY_AFTER)), ("7", Some(Duration::from_secs(7))), ("99999999999999999999", Some(MAX_RETRY_AFTER))]
+        {
+            assert_eq!(parse_retry_after(text), expected, "{text}");
+        }
+        for text in ["", "-1", "1.5", "Fri, 31 Dec 2027 23:59:59 GMT"] {
+            assert_eq!(parse_retry_after(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn files_whose_urls_end_alike_have_different_local_names() {
+        let file =
+            |resource_type: &str, url: &str| ManifestFile { resource_type: Some(resource_type.into()), url: url.into(), count: None };
+        let files = [
+            file("Patient", "http://h/a/data.ndjson"),
+            file("Observation", "http://h/b/data.ndjson"),
+            file("Observation", "http://h/c/DATA.ndjson"),
+            file("Observation", "http://h/c/Observation-002-2.ndjson"),
+        ];
+        let names = local_file_names(files.iter());
+        assert_eq!(names, ["data.ndjson", "Observation-002-2.ndjson", "Observation-003-2.ndjson", "Observation-004-2.ndjson"]);
+    }
 
     #[test]
     fn a_server_cannot_choose_where_files_are_written() {
