@@ -26,7 +26,7 @@ const CONFIGS: [(&str, &str); 2] = [
 /// A function that appends a de-identified resource.
 type Engine<'e> = &'e dyn Fn(&[u8], &mut Vec<u8>) -> Result<(), BoxError>;
 
-/// De-identifies all lines again and again; returns the bytes that were read per second.
+/// Measures the bytes per second that an engine reads, over all lines again and again.
 fn bytes_per_second(lines: &[Vec<u8>], engine: Engine<'_>) -> Result<f64, BoxError> {
     let (mut out, mut bytes, begin) = (Vec::new(), 0, Instant::now());
     while begin.elapsed() < RUN_TIME {

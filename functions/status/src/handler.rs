@@ -62,7 +62,7 @@ impl<J: JobStore, C: Clock> PollHandler<J, C> {
         Self { jobs, clock }
     }
 
-    /// Answers a status request with the export's progress, manifest or failure. The header `Accept` is ignored: a 406 would hide the
+    /// Responds to a status request with the export's progress, manifest or failure. The header `Accept` is ignored: a 406 would hide the
     /// export's status.
     pub async fn answer(&self, request: &Request, principal: &Principal) -> Result<Reply, ExportError> {
         let id = request::job_id(request)?;
