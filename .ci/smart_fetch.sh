@@ -123,7 +123,7 @@ for level, keeps in [
                 print(f"{access} {level} {kind}: expected {len(expected[kind])}, got {len(found[kind])}")
 if got("refused"):
     failed += 1
-    print("resources went to somebody who was refused")
+    print("resources went to a rejected client")
 if int(sys.argv[2]) < 2:
     failed += 1
     print(f"only {sys.argv[2]} tokens were ended, so renewing them was not tried")

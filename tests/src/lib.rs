@@ -5,3 +5,4 @@ pub mod fhir_tables;
 pub mod flows;
 pub mod lake;
 pub mod standins;
+pub mod workspace;

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+use headrace_tests::workspace::{self, root};
 
 type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
 
@@ -18,10 +20,6 @@ enum ConformanceRow {
 struct Test {
     name: String,
     path: String,
-}
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
 /// Reads `tests/conformance/rows.txt`.
@@ -44,17 +42,8 @@ fn rows() -> Result<Vec<ConformanceRow>> {
 /// function or, without one, to the script.
 fn held_requirements() -> Result<BTreeMap<String, Vec<Test>>> {
     let mut found = BTreeMap::<String, Vec<Test>>::new();
-    let mut folders: Vec<PathBuf> = ["functions", "shared", "tests", ".ci"].iter().map(|folder| root().join(folder)).collect();
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder)? {
-            let path = entry?.path();
-            let suffix = path.extension().and_then(|suffix| suffix.to_str()).unwrap_or_default().to_owned();
-            if path.is_dir() {
-                folders.push(path);
-            } else if matches!(&*suffix, "rs" | "py" | "sh" | "mjs") {
-                read_held_requirements(&path, &mut found)?;
-            }
-        }
+    for path in workspace::files(&["functions", "shared", "tests", ".ci"], &["rs", "py", "sh", "mjs"])? {
+        read_held_requirements(&path, &mut found)?;
     }
     found.values_mut().for_each(|tests| tests.sort());
     Ok(found)

@@ -116,9 +116,9 @@ impl JobStore for ReopenedFile {
         job: &Job,
         plan: &PlanInput,
         conditions: &RecordConditions,
-        by: &Agent,
+        agent: &Agent,
     ) -> Result<RecordOutcome, StoreError> {
-        call!(self, record_job(job, plan, conditions, by))
+        call!(self, record_job(job, plan, conditions, agent))
     }
 
     async fn job(&self, id: &JobId) -> Result<Option<Job>, StoreError> {
@@ -130,10 +130,10 @@ impl JobStore for ReopenedFile {
         id: &JobId,
         event: JobEvent,
         reason: Option<FailureReason>,
-        by: &Agent,
+        agent: &Agent,
         now: Millis,
     ) -> Result<Option<Transition>, StoreError> {
-        call!(self, end_job(id, event, reason, by, now))
+        call!(self, end_job(id, event, reason, agent, now))
     }
 
     async fn output_files(&self, id: &JobId) -> Result<Vec<OutputFile>, StoreError> {

@@ -4,11 +4,12 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use headrace_tests::flows::Result;
+use headrace_tests::workspace;
 use regex_lite::Regex;
 
 /// The address that the pages show. The server of a test listens on a free port instead.
@@ -226,7 +227,7 @@ impl Drop for Session {
 
 /// Runs the commands of a page; returns how many of its outputs were compared.
 fn check_page(page: &str) -> Result<usize> {
-    let path: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(page);
+    let path = workspace::root().join(page);
     let mut session = Session::new()?;
     let mut compared = 0;
     for Example { command, output } in examples(&fs::read_to_string(path)?) {

@@ -10,7 +10,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error as _;
 use std::fmt::Write as _;
 use std::fs;
-use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgAction, Command, CommandFactory as _, Parser as _};
 use headrace_core::vocab::setting::Setting;
@@ -20,6 +19,7 @@ use headrace_edge::config::{
 };
 use headrace_local::cli::Cli;
 use headrace_tests::flows::Result;
+use headrace_tests::workspace::root;
 use serde_json::{Map, Value};
 
 /// The functions in the order of an export, as in the template.
@@ -37,10 +37,6 @@ const INVALID_FLAG_VALUES: [&str; 2] = [INVALID_VALUE, "9999999999999"];
 
 /// Variables of Lambda, which the template does not set.
 const SET_BY_LAMBDA: [&str; 1] = ["AWS_LAMBDA_FUNCTION_NAME"];
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
 
 /// Settings by their variables. Records the settings that are read.
 struct RecordingSettings {

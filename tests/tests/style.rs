@@ -2,8 +2,10 @@
 //! which the folders of a crate may import each other.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::{fs, io};
+
+use headrace_tests::workspace;
 
 /// Words that begin a doc comment neither of a function nor of anything else: a reader must read on to learn what they refer to.
 const UNCLEAR_FIRST_WORDS: &[&str] = &[
@@ -93,39 +95,18 @@ const FOLDER_ORDER: &[(&str, &[&str])] = &[
         "shared/core",
         &["vocab", "access", "request", "job", "output", "audit", "ports", "lake", "versions", "cohort", "patients", "lines", "flow"],
     ),
-    ("shared/fhir", &["json", "definitions", "head", "semantics", "search", "deid"]),
+    ("shared/fhir", &["instant", "json", "definitions", "head", "semantics", "search", "deid"]),
     ("shared/local", &["stores", "cli", "server", "client", "commands", "program"]),
 ];
 
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
-
-/// Returns the Rust files below `folder` and their contents, in the order of their paths.
-fn rust_files(folder: &Path) -> std::io::Result<Vec<(PathBuf, String)>> {
-    let mut files = Vec::new();
-    let mut folders = vec![folder.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder)? {
-            let path = entry?.path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let text = fs::read_to_string(&path)?;
-                files.push((path, text));
-            }
-        }
-    }
-    files.sort();
-    Ok(files)
+/// Returns the Rust files below these folders of the repository, and their contents.
+fn rust_files(folders: &[&str]) -> io::Result<Vec<(PathBuf, String)>> {
+    workspace::files(folders, &["rs"])?.into_iter().map(|path| Ok((path.clone(), fs::read_to_string(path)?))).collect()
 }
 
 /// Returns the Rust files of all crates.
-fn all_files() -> std::io::Result<Vec<(PathBuf, String)>> {
-    let mut files = Vec::new();
-    for folder in ["shared", "functions", "tests/src", "tests/tests", "tests/benches"] {
-        files.extend(rust_files(&root().join(folder))?);
-    }
+fn all_files() -> io::Result<Vec<(PathBuf, String)>> {
+    let files = rust_files(&["shared", "functions", "tests/src", "tests/tests", "tests/benches"])?;
     assert!(files.len() > 300, "only {} files found", files.len());
     Ok(files)
 }
@@ -139,9 +120,13 @@ struct Documented<'a> {
 
 impl Documented<'_> {
     fn is_function(&self) -> bool {
-        let item = self.item.trim_start_matches("pub ").trim_start_matches("pub(crate) ").trim_start_matches("pub(super) ");
-        item.trim_start_matches("const ").trim_start_matches("async ").starts_with("fn ")
+        without_visibility(self.item).trim_start_matches("const ").trim_start_matches("async ").starts_with("fn ")
     }
+}
+
+/// Returns the declaration of an item without its visibility.
+fn without_visibility(item: &str) -> &str {
+    item.trim_start_matches("pub ").trim_start_matches("pub(crate) ").trim_start_matches("pub(super) ")
 }
 
 /// Finds the doc comments (`///`) of a file.
@@ -169,7 +154,7 @@ fn is_third_person(word: &str) -> bool {
 }
 
 #[test]
-fn doc_comments_begin_with_a_verb_or_a_noun() -> std::io::Result<()> {
+fn doc_comments_begin_with_a_verb_or_a_noun() -> io::Result<()> {
     let mut wrong = Vec::new();
     let mut functions = 0;
     for (path, text) in all_files()? {
@@ -187,12 +172,11 @@ fn doc_comments_begin_with_a_verb_or_a_noun() -> std::io::Result<()> {
 }
 
 #[test]
-fn types_and_modules_have_names_that_say_what_they_are() -> std::io::Result<()> {
+fn types_and_modules_have_names_that_say_what_they_are() -> io::Result<()> {
     let mut wrong = Vec::new();
     for (path, text) in all_files()? {
         for line in text.lines().map(str::trim_start) {
-            let item = line.trim_start_matches("pub ").trim_start_matches("pub(crate) ").trim_start_matches("pub(super) ");
-            let Some((keyword, rest)) = item.split_once(' ') else { continue };
+            let Some((keyword, rest)) = without_visibility(line).split_once(' ') else { continue };
             let name = rest.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_').next().unwrap_or_default();
             if ["struct", "enum", "trait", "type", "mod"].contains(&keyword) && VAGUE_NAMES.contains(&name) {
                 wrong.push(format!("{}: {keyword} {name}", path.display()));
@@ -218,13 +202,13 @@ fn imported_folders(line: &str) -> Vec<&str> {
 }
 
 #[test]
-fn folders_of_a_crate_import_one_way() -> std::io::Result<()> {
+fn folders_of_a_crate_import_one_way() -> io::Result<()> {
     let mut wrong = BTreeSet::new();
     for (name, order) in FOLDER_ORDER {
-        let source = root().join(name).join("src");
+        let source = workspace::root().join(name).join("src");
         let mut seen = BTreeSet::new();
-        for (path, text) in rust_files(&source)? {
-            let inside = path.strip_prefix(&source).map_err(std::io::Error::other)?;
+        for (path, text) in rust_files(&[&format!("{name}/src")])? {
+            let inside = path.strip_prefix(&source).map_err(io::Error::other)?;
             let is_test = inside.components().any(|part| part.as_os_str() == "tests" || part.as_os_str() == "tests.rs");
             let first = inside.iter().next().unwrap_or_default().to_string_lossy();
             let folder = first.trim_end_matches(".rs");

@@ -28,7 +28,7 @@ struct Arguments {
     /// Benchmarks to run.
     #[arg(value_enum)]
     benchmarks: Vec<Benchmark>,
-    /// Number of measurements of each benchmark, of which the median is printed.
+    /// Number of measurements of each benchmark. Their median is printed.
     #[arg(long, default_value_t = 5)]
     runs: usize,
     /// Size of the generated lake in megabytes.

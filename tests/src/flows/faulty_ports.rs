@@ -135,9 +135,9 @@ impl<T: JobStore> JobStore for FaultyPort<T> {
         job: &Job,
         plan: &PlanInput,
         conditions: &RecordConditions,
-        by: &Agent,
+        agent: &Agent,
     ) -> Result<RecordOutcome, StoreError> {
-        self.faults.intercept("jobs.record_job", self.port.record_job(job, plan, conditions, by)).await
+        self.faults.intercept("jobs.record_job", self.port.record_job(job, plan, conditions, agent)).await
     }
 
     async fn job(&self, id: &JobId) -> Result<Option<Job>, StoreError> {
@@ -149,10 +149,10 @@ impl<T: JobStore> JobStore for FaultyPort<T> {
         id: &JobId,
         event: JobEvent,
         reason: Option<FailureReason>,
-        by: &Agent,
+        agent: &Agent,
         now: Millis,
     ) -> Result<Option<Transition>, StoreError> {
-        self.faults.intercept("jobs.end_job", self.port.end_job(id, event, reason, by, now)).await
+        self.faults.intercept("jobs.end_job", self.port.end_job(id, event, reason, agent, now)).await
     }
 
     async fn output_files(&self, id: &JobId) -> Result<Vec<OutputFile>, StoreError> {

@@ -234,7 +234,7 @@ pub struct Manifest {
     pub request: String,
     /// True if downloads need an access token.
     pub requires_access_token: bool,
-    /// Resource type by which the files are organized (`organizeOutputBy`).
+    /// Resource type of `organizeOutputBy`.
     pub output_organized_by: Option<String>,
     /// Files of exported resources.
     pub output: Vec<ManifestFile>,

@@ -114,7 +114,7 @@ fn sorted(mut lines: Vec<String>) -> Vec<String> {
 struct ExpectedAgents {
     /// Owner of the exports.
     owner: &'static str,
-    /// Agent that asks for an export of somebody else.
+    /// Agent that requests an export of another client.
     other: &'static str,
 }
 

@@ -400,7 +400,7 @@ fn check_safe_harbor_sample(dir: &Path, min_texts: usize) -> Result<()> {
         let kept_texts = kept_texts.into_iter().collect::<Vec<_>>().join("\n");
         let all: Vec<String> = identifying_texts(&others).into_iter().collect();
         let allowed = occurring_texts(&all, kept_texts.as_bytes())?;
-        // A shifted date can equal the birth date of somebody else.
+        // A shifted date can equal the birth date of another patient.
         let must_be_removed = |text: &&String| !allowed.contains(text.as_str()) && day(text).is_none();
         let identifying: Vec<String> = all.iter().filter(must_be_removed).cloned().collect();
         assert!(identifying.len() > min_texts, "{}", identifying.len());

@@ -1,4 +1,4 @@
-//! Exports with `organizeOutputBy=Patient`: files of blocks, each of which holds the data of one patient.
+//! Exports with `organizeOutputBy=Patient`: files of blocks. Each block holds the data of one patient.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};

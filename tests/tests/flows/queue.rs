@@ -199,7 +199,7 @@ async fn small_deployment() -> Result<LocalDeployment> {
     LocalDeployment::with_files(&[("Patient.ndjson", b"{\"resourceType\":\"Patient\",\"id\":\"1\"}\n")]).await
 }
 
-/// Runs two exports, of which the second is queued, and the reaper afterwards.
+/// Runs an export, a second one that is queued, and the reaper afterwards.
 async fn run_lifecycle(service: &ServiceProcess<LocalDeployment>) -> Result<()> {
     kick_off(service, ANN).await?;
     kick_off(service, ANN).await?;

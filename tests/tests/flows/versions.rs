@@ -257,7 +257,7 @@ fn provenance(id: &str, targets: &[&str], day: &'static str, recorded: &str) -> 
     Line::resource("Provenance", id, day, 1, &members)
 }
 
-/// Returns a lake of two patients, observations, one of which leaves the compartment, and Provenance.
+/// Returns a lake of two patients, Provenance, and observations. One observation leaves the compartment.
 fn provenances() -> Vec<(&'static str, Vec<Line>)> {
     let about =
         |id, subject, day, number| Line::resource("Observation", id, day, number, &format!(r#","subject":{{"reference":"{subject}"}}"#));

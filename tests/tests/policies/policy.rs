@@ -13,7 +13,7 @@ pub(crate) struct Statement {
     pub(crate) actions: Vec<String>,
     /// ARN patterns.
     resources: Vec<String>,
-    /// Conditions, all of which must be met.
+    /// Conditions. All must be met.
     conditions: Vec<Condition>,
 }
 
@@ -24,7 +24,7 @@ struct Condition {
     operator: Operator,
     /// Condition key.
     key: String,
-    /// Patterns, one of which must match.
+    /// Patterns. One must match.
     values: Vec<String>,
 }
 
@@ -87,8 +87,8 @@ impl Statement {
         Ok(Self { sid, actions: texts(&json["Action"]), resources: texts(&json["Resource"]), conditions })
     }
 
-    /// Returns the patterns by which the statement allows the permission: of the action, the resource and each condition. `None` if it
-    /// does not allow it.
+    /// Returns the patterns that match the permission: of the action, the resource and each condition. `None` if the statement does
+    /// not allow the permission.
     pub(crate) fn allows(&self, permission: &UsedPermission) -> Option<Vec<&str>> {
         let mut patterns = vec![first_match(&self.actions, permission.action)?, first_match(&self.resources, &permission.resource)?];
         for condition in &self.conditions {

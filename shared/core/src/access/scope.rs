@@ -150,8 +150,8 @@ impl Scopes {
         Some(filters)
     }
 
-    /// Iterates over the queries of a type, of which a resource must match at least one. There are none if the whole type
-    /// may be read or nothing of it.
+    /// Iterates over the queries of a resource type. A resource must match at least one of them. There are none if all
+    /// resources of the type may be read, or none.
     pub fn queries_for(&self, kind: ResourceType) -> impl Iterator<Item = &str> {
         let queries = match self {
             Self::Everything => None,

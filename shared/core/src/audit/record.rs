@@ -179,7 +179,7 @@ impl AuditRecord {
         self.size_bytes = Some(file.summary.bytes);
     }
 
-    /// Returns the key of the record, its time and id, by which it is stored.
+    /// Returns the storage key of the record: its time and id.
     pub fn key(&self) -> AuditRecordKey {
         AuditRecordKey { at: self.at, id: self.id.clone() }
     }

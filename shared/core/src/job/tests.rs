@@ -121,7 +121,7 @@ proptest! {
         if position(JobState::Complete).is_some() {
             prop_assert!(position(JobState::Running) < position(JobState::Complete), "{states:?}");
         }
-        // Every transition that a contender was told of happened exactly once.
+        // Every transition that a contender received happened exactly once.
         let applied = contenders.iter().filter(|contender| matches!(contender.outcome, Some(Ok(Transition::To(_))))).count();
         prop_assert_eq!(applied, states.len() - 1);
         if events.contains(&JobEvent::CancelRequested) {

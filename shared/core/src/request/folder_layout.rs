@@ -16,8 +16,8 @@ const ID: &str = "<id>";
 /// Values of `_format` that stand for FHIR JSON, as everywhere in FHIR. No layout can have one of these names.
 pub(super) const JSON_FORMATS: [&str; 3] = ["json", "application/json", "application/fhir+json"];
 
-/// The layout of a job's folder: a path with the placeholders `<timestamp>` and `<id>`, of which `<id>` is required. The
-/// operator names layouts, and `_format` selects one.
+/// The layout of a job's folder: a path with the placeholder `<id>`, and `<timestamp>` if wanted. The operator names layouts,
+/// and `_format` selects one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct FolderLayout(String);

@@ -121,7 +121,7 @@ pub trait FixedSizeRecord: Copy + Ord {
     /// The size of a record, in bytes.
     const BYTES: usize;
 
-    /// Returns the key of the resource, by which records are sorted.
+    /// Returns the key of the resource. Records are sorted by it.
     fn key(&self) -> ResourceKey;
 
     /// Appends the serialized record to `to`.
@@ -181,8 +181,8 @@ impl FixedSizeRecord for VersionRecord {
     }
 }
 
-/// A link by which one resource can bring another into the export. It is compared first with the version records of its
-/// source, and then, reversed, with those of its target.
+/// A link between two resources: if its source is exported, its target may be too. It is compared first with the version records
+/// of its source, and then, reversed, with those of its target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ResourceLink {
     /// The key of the resource whose version records the link is compared with next.

@@ -54,7 +54,7 @@ const NOT_PUBLIC_V6: [(Ipv6Addr, u32); 4] = [
     (Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0), 20),
 ];
 
-/// The well-known prefix of NAT64 (RFC 6052), by which IPv6-only networks reach IPv4 addresses.
+/// The well-known prefix of NAT64 (RFC 6052), with which IPv6-only networks reach IPv4 addresses.
 const NAT64: (Ipv6Addr, u32) = (Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0), 96);
 
 /// Returns true if the IPv6 address is public. An IPv4 address inside it must be public.

@@ -6,7 +6,7 @@ use url::{Host, Url};
 
 use super::address::is_public;
 
-/// The trust in whoever names a URL, which decides where the URL may lead.
+/// The trust in the author of a URL. It decides where the URL may lead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UrlPolicy {
     /// Clients of a deployment: public addresses, by https.

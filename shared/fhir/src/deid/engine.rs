@@ -148,7 +148,7 @@ impl<'e> ResourceContext<'e> {
         std::mem::swap(&mut self.date_offset, other);
     }
 
-    /// Returns the number of days by which dates move, and computes it on first use.
+    /// Returns the offset of dates in days, and computes it on first use.
     fn offset_days(&mut self) -> i64 {
         let engine = self.engine;
         let DateOffset { id, days } = &mut self.date_offset;

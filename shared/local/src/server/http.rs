@@ -35,7 +35,7 @@ pub const BASE_PATH: &str = "/fhir";
 /// Path of the SMART configuration. It is served relative to the base URL and at the root of the host, where some clients look.
 pub const DISCOVERY_PATH: &str = "/.well-known/smart-configuration";
 
-/// Maximum size of a request body, in bytes. Lambda accepts 6 MB, a quarter of which may be overhead of base64.
+/// Maximum size of a request body, in bytes. Lambda accepts 6 MB; base64 may take a quarter of that.
 const MAX_BODY_BYTES: usize = 5_000_000;
 
 /// Time limit for receiving a request body.

@@ -1,7 +1,7 @@
 //! Set operations on the queries of a resource type. A resource must match at least one query of the set. An empty set does
 //! not restrict the type.
 //!
-//! A query is treated as the set of its parameters, all of which must match. Therefore two queries can be combined, and one
+//! A query is treated as the set of its parameters: a resource must match all of them. Therefore two queries can be combined, and one
 //! can be shown to be at least as strict as another, without knowledge of what a parameter means. Parameters are compared
 //! as text: two spellings of the same condition count as different, which never widens access.
 

@@ -31,7 +31,7 @@ const MAX_COUNT: usize = 100;
 /// A search for groups.
 #[derive(Clone, Debug)]
 pub struct GroupSearch {
-    /// The queries, all of which a group must match.
+    /// The queries. A group must match all of them.
     pub queries: Vec<Query>,
     /// The number of groups on a page.
     pub count: usize,

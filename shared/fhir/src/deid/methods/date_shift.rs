@@ -5,7 +5,7 @@ use time::{Date, Duration, Month};
 use super::redact::is_over_max_age;
 use crate::deid::fhirpath::parse_date;
 
-/// The maximum number of days by which a date moves, in either direction.
+/// The maximum offset of a date in days, in either direction.
 const MAX_DAYS: i64 = 50;
 
 const MULTIPLIER: i64 = 131;
@@ -24,7 +24,7 @@ impl DateShiftKey {
         Self { factor: key.bytes().fold(1, |factor, _| factor * MULTIPLIER % MODULUS), sum: polynomial_hash(key) }
     }
 
-    /// Returns the number of days by which the dates of an id move.
+    /// Returns the offset in days for the dates of an id.
     ///
     /// Microsoft's tool computes the same: a polynomial hash of the id's bytes followed by those of the key. With the same
     /// key both move dates alike.
