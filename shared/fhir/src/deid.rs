@@ -28,7 +28,10 @@ use crate::definitions::{FhirVersion, ResourceType};
 use crate::json::JsonValue;
 use config::{DateShiftScope, Method, ParsedConfig, ProcessingErrors};
 use engine::DeidEngine;
-pub use error::{DeidConfigError, DeidConfigIssue, DeidFailure, DeidFailureReason, DeidFailureScope, FailedRule};
+pub use error::{
+    DeidConfigError, DeidConfigIssue, DeidFailure, DeidFailureReason, DeidFailureScope, DeidRemark, DeidRemarkCode, DeidRemarkSeverity,
+    FailedRule,
+};
 use plan::PlanCache;
 use security_labels::{SecurityLabel, SecurityLabels, write_security_labels};
 use streaming::{NeedsTree, deidentify_streaming};
@@ -86,17 +89,18 @@ impl DeidConfig {
         derived.into_iter().filter(|(_, is_derived)| *is_derived).map(|(name, _)| name).collect()
     }
 
-    /// Returns the warnings of parsing, such as unknown members and unknown methods.
-    pub fn warnings(&self) -> &[DeidConfigIssue] {
-        &self.config.warnings
+    /// Returns the remarks of parsing, such as unknown settings and unknown methods.
+    pub fn parsing_remarks(&self) -> &[DeidRemark] {
+        &self.config.remarks
     }
 
-    /// Checks every rule against every resource type, which is slow. Returns the warnings of parsing, rules that select
-    /// nothing, rules that earlier rules leave without effect, and ids that are hashed while references still reveal them.
-    pub fn lint(&self) -> Vec<DeidConfigIssue> {
-        let mut issues = self.config.warnings.clone();
-        issues.extend(ConfigLinter::new(&self.config).issues());
-        issues
+    /// Checks every rule against every resource type, without any data. Returns the remarks in the order of the rules; those
+    /// about the file come first. A configuration without remarks does what it says.
+    pub fn lint(&self) -> Vec<DeidRemark> {
+        let mut remarks = self.config.remarks.clone();
+        remarks.extend(ConfigLinter::new(&self.config).remarks());
+        remarks.sort_by_key(|remark| remark.rule_number);
+        remarks
     }
 
     /// Lists the elements of a resource type that no rule applies to; they are exported unchanged.

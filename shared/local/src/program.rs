@@ -37,7 +37,7 @@ pub async fn main() -> ExitCode {
         Command::Serve(args) => Box::pin(serve(args)).await.map_err(Into::into).map(|()| ExitCode::SUCCESS),
         Command::Deid(args) => run_deid(args).map_err(Into::into).map(|status| match status {
             CheckStatus::Clean => ExitCode::SUCCESS,
-            CheckStatus::HasWarnings => ExitCode::from(3),
+            CheckStatus::HasRemarks => ExitCode::from(3),
         }),
         Command::Keys(args) => Box::pin(run_keys(args)).await.map_err(Into::into).map(|()| ExitCode::SUCCESS),
         Command::Audit(args) => Box::pin(run_audit(args)).await.map_err(Into::into).map(|status| match status {

@@ -3,20 +3,22 @@
 mod jsonc;
 mod method;
 mod rule;
+mod similar;
 
 use std::fmt;
 
 use time::Date;
 
-use super::error::{DeidConfigError, DeidConfigIssue, Truncated};
+use super::error::{DeidConfigError, DeidConfigIssue, DeidRemark, DeidRemarkCode, DeidRemarkSeverity, Truncated};
 use super::fhirpath::Selection;
-use crate::definitions::FhirVersion;
+use crate::definitions::{FhirVersion, ResourceType};
 use crate::json::{JsonType, JsonValue};
 use jsonc::to_plain_json;
 use method::setting_text;
 pub(super) use method::{GeneralizeSettings, Method, PerturbSettings, Replacement};
 use rule::ParsedPath;
 pub(super) use rule::{Rule, RuleTarget};
+pub(super) use similar::closest_name;
 
 /// The maximum size of a file, the same as for Azure's export.
 pub(super) const MAX_FILE_BYTES: usize = 1024 * 1024;
@@ -28,7 +30,7 @@ pub(super) struct ParsedConfig {
     pub(super) processing_errors: ProcessingErrors,
     pub(super) rules: Vec<Rule>,
     pub(super) parameters: Parameters,
-    pub(super) warnings: Vec<DeidConfigIssue>,
+    pub(super) remarks: Vec<DeidRemark>,
 }
 
 /// `processingErrors`: the handling of a resource that cannot be de-identified.
@@ -108,8 +110,8 @@ impl ParsedConfig {
         if file.json_type() != JsonType::Object {
             return Err(file_error("the file is not a JSON object".to_owned()));
         }
-        let mut parser = ConfigParser { version, errors: Vec::new(), warnings: Vec::new() };
-        parser.warn_about_unknown_members("the file", file, &FILE_MEMBERS);
+        let mut parser = ConfigParser { version, errors: Vec::new(), remarks: Vec::new() };
+        parser.report_unknown_members("the file", file, &FILE_MEMBERS);
         parser.check_version(file);
         let processing_errors = parser.processing_errors(file);
         let mut rules = parser.rules(file);
@@ -130,8 +132,19 @@ impl ParsedConfig {
         if !parser.errors.is_empty() {
             return Err(DeidConfigError(parser.errors));
         }
-        Ok(Self { version, processing_errors, rules, parameters, warnings: parser.warnings })
+        Ok(Self { version, processing_errors, rules, parameters, remarks: parser.remarks })
     }
+}
+
+/// Creates the remark about an unknown setting. If a known one is similar, the author must mean that one, so it is an error.
+fn unknown_setting(reason: String, name: &str, known: &[&'static str]) -> DeidRemark {
+    let is_prefix = |known: &&'static str| known.starts_with(name) || name.starts_with(*known);
+    let similar = known.iter().copied().find(is_prefix).or_else(|| closest_name(name, &mut known.iter().copied()));
+    let (severity, remedy) = match similar {
+        Some(similar) => (DeidRemarkSeverity::Error, format!("did you mean `{similar}`?")),
+        None => (DeidRemarkSeverity::Warning, "remove it".to_owned()),
+    };
+    DeidRemark::in_file(DeidRemarkCode::UnknownSetting, severity, reason, remedy)
 }
 
 /// Returns a member by its name, ignoring case like Microsoft's tool. An exact match is preferred.
@@ -145,11 +158,11 @@ fn non_null_member<'a>(object: JsonValue<'a>, name: &str) -> Option<JsonValue<'a
     member(object, name).filter(|value| value.json_type() != JsonType::Null)
 }
 
-/// A parser that collects errors and warnings.
+/// A parser that collects errors and remarks.
 struct ConfigParser {
     version: FhirVersion,
     errors: Vec<DeidConfigIssue>,
-    warnings: Vec<DeidConfigIssue>,
+    remarks: Vec<DeidRemark>,
 }
 
 impl ConfigParser {
@@ -158,18 +171,12 @@ impl ConfigParser {
         self.errors.push(DeidConfigIssue::in_file(reason));
     }
 
-    /// Adds a warning outside the rules.
-    fn add_warning(&mut self, reason: impl Into<String>) {
-        self.warnings.push(DeidConfigIssue::in_file(reason));
-    }
-
-    /// Warns about members with unknown names and suggests similar ones. `parent` names the object in messages.
-    fn warn_about_unknown_members(&mut self, parent: &str, object: JsonValue<'_>, known: &[&str]) {
+    /// Reports members with unknown names and suggests similar ones. `parent` names the object in messages.
+    fn report_unknown_members(&mut self, parent: &str, object: JsonValue<'_>, known: &[&'static str]) {
         for (name, _) in object.members() {
             if !known.iter().any(|known| known.eq_ignore_ascii_case(&name)) {
-                let similar = known.iter().find(|known| known.starts_with(&*name) || name.starts_with(**known));
-                let hint = similar.map(|similar| format!("; did you mean `{similar}`?")).unwrap_or_default();
-                self.add_warning(format!("the member `{}` of {parent} is unknown and ignored{hint}", Truncated(&name)));
+                let reason = format!("the member `{}` of {parent} is unknown and ignored", Truncated(&name));
+                self.remarks.push(unknown_setting(reason, &name, known));
             }
         }
     }
@@ -240,11 +247,11 @@ impl ConfigParser {
     fn rule(&mut self, number: usize, rule: JsonValue<'_>) -> Option<Rule> {
         let path = setting_text(rule, "path").unwrap_or_default();
         let method_name = setting_text(rule, "method").unwrap_or_default();
-        let (mut errors, mut warnings) = (Vec::new(), Vec::new());
+        let (mut errors, mut remarks) = (Vec::new(), Vec::new());
         if path.is_empty() || method_name.is_empty() {
             errors.push("a rule needs a path and a method".to_owned());
         }
-        let method = if method_name.is_empty() { Method::Unknown } else { Method::parse(&method_name, rule, &mut errors, &mut warnings) };
+        let method = if method_name.is_empty() { Method::Unknown } else { Method::parse(&method_name, rule, &mut errors, &mut remarks) };
         let parsed_path =
             if path.is_empty() { None } else { ParsedPath::parse(&path).map_err(|error| errors.push(error.to_string())).ok() };
         if let Some(type_name) = parsed_path.as_ref().and_then(|parsed| parsed.resource_type.as_deref()) {
@@ -253,11 +260,17 @@ impl ConfigParser {
                 type_definitions.by_name(type_name).is_some_and(|definition| type_definitions.is_a(definition, "Resource"));
             if !is_resource_type {
                 let version = self.version;
-                warnings.push(format!("FHIR {version} has no resource type {}; the rule selects nothing", Truncated(type_name)));
+                let names = || version.types().iter().map(ResourceType::as_str);
+                let remedy = match closest_name(type_name, &mut names()) {
+                    Some(similar) => format!("did you mean `{similar}`?"),
+                    None => "begin the path with a resource type, or with Resource for all types".to_owned(),
+                };
+                let reason = format!("FHIR {version} has no resource type {}; the rule selects nothing", Truncated(type_name));
+                remarks.push(DeidRemark::in_file(DeidRemarkCode::SelectsNothing, DeidRemarkSeverity::Error, reason, remedy));
             }
         }
         self.errors.extend(errors.into_iter().map(|reason| DeidConfigIssue::in_rule(number, &path, reason)));
-        self.warnings.extend(warnings.into_iter().map(|reason| DeidConfigIssue::in_rule(number, &path, reason)));
+        self.remarks.extend(remarks.into_iter().map(|remark: DeidRemark| remark.of_rule(number, &path)));
         let ParsedPath { resource_type, target, selection } = parsed_path?;
         Some(Rule { number, path, method_name, resource_type, target, selection, method })
     }
@@ -267,7 +280,7 @@ impl ConfigParser {
         if object.json_type() != JsonType::Object {
             self.add_error("parameters must be an object");
         }
-        self.warn_about_unknown_members("parameters", object, &PARAMETER_NAMES);
+        self.report_unknown_members("parameters", object, &PARAMETER_NAMES);
         let mut text = |name| self.text(object, name).unwrap_or_default();
         let (date_shift_key, crypto_hash_key, encrypt_key) = (text("dateShiftKey"), text("cryptoHashKey"), text("encryptKey"));
         if !matches!(encrypt_key.len(), 0 | 16 | 24 | 32) {
@@ -299,7 +312,12 @@ impl ConfigParser {
             None | Some("resource") => DateShiftScope::Resource,
             Some("patient") => DateShiftScope::Patient,
             Some("file" | "folder") => {
-                self.add_warning("an export has no input files or folders; dateShiftScope file and folder shift by resource");
+                self.remarks.push(DeidRemark::in_file(
+                    DeidRemarkCode::Setting,
+                    DeidRemarkSeverity::Warning,
+                    "an export has no input files or folders; dateShiftScope file and folder shift by resource",
+                    "use the scope resource or patient",
+                ));
                 DateShiftScope::Resource
             }
             Some(_) => {

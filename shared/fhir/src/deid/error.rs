@@ -9,7 +9,7 @@ use crate::definitions::FhirVersion;
 #[error("the anonymization configuration cannot be used: {}", IssueList(.0))]
 pub struct DeidConfigError(pub Vec<DeidConfigIssue>);
 
-/// An error or a warning about a configuration.
+/// An error of a configuration, which cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeidConfigIssue {
     /// The number of the rule, counted from 1; `None` for the rest of the file.
@@ -34,11 +34,157 @@ impl DeidConfigIssue {
 
 impl fmt::Display for DeidConfigIssue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.rule_number, &self.path) {
-            (Some(number), Some(path)) => write!(f, "rule {number} (`{}`): {}", Truncated(path), self.reason),
-            (Some(number), None) => write!(f, "rule {number}: {}", self.reason),
-            (None, _) => f.write_str(&self.reason),
+        write_location(self.rule_number, self.path.as_deref(), f)?;
+        f.write_str(&self.reason)
+    }
+}
+
+/// A remark of the linter about a configuration that can be parsed.
+///
+/// [`crate::deid::DeidConfig::lint`] returns them. They contain text of the configuration, never data of resources.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeidRemark {
+    /// Tells whether the configuration fails its purpose, or may fail.
+    pub severity: DeidRemarkSeverity,
+    /// The kind of the remark, by which it can be accepted.
+    pub code: DeidRemarkCode,
+    /// The number of the rule, counted from 1; `None` for the rest of the file.
+    pub rule_number: Option<usize>,
+    /// The rule's path as written in the file.
+    pub path: Option<String>,
+    /// The problem.
+    pub reason: String,
+    /// What to change in the configuration.
+    pub remedy: String,
+}
+
+/// The severity of a [`DeidRemark`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DeidRemarkSeverity {
+    /// A rule has no effect, or data remains that a rule is meant to change.
+    Error,
+    /// A rule may fail for some resources, or its result may not be what the author means.
+    Warning,
+}
+
+impl DeidRemarkSeverity {
+    /// Returns the name in messages.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
         }
+    }
+}
+
+/// The kinds of [`DeidRemark`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum DeidRemarkCode {
+    /// A setting is unknown and ignored.
+    UnknownSetting,
+    /// The method does not exist.
+    UnknownMethod,
+    /// A setting has a value that the service treats differently, or that weakens the result.
+    Setting,
+    /// No rule changes anything.
+    NoRules,
+    /// The rule, or a branch of its path, selects no element of any resource type.
+    SelectsNothing,
+    /// A condition uses a name or a type that does not exist.
+    UnknownName,
+    /// A condition can never be true, or is always true.
+    Condition,
+    /// Earlier rules apply to every element that the rule selects.
+    NoEffect,
+    /// The method changes none of the elements that the rule selects.
+    CannotAct,
+    /// The method leaves elements unchanged and protects them from a later rule.
+    Shields,
+    /// The method leaves some of the selected elements unchanged.
+    PartlyActs,
+    /// The rule fails for resources with some of the selected elements.
+    MayFail,
+    /// The result is not valid for the type of the element.
+    InvalidResult,
+    /// Ids are hashed, but references or identifiers reveal them.
+    RevealingReferences,
+    /// A date that the reader can know moves with the dates that the reader must not know.
+    KnownDate,
+}
+
+impl DeidRemarkCode {
+    /// All codes, in the order of their declaration.
+    pub const ALL: [Self; 15] = [
+        Self::UnknownSetting,
+        Self::UnknownMethod,
+        Self::Setting,
+        Self::NoRules,
+        Self::SelectsNothing,
+        Self::UnknownName,
+        Self::Condition,
+        Self::NoEffect,
+        Self::CannotAct,
+        Self::Shields,
+        Self::PartlyActs,
+        Self::MayFail,
+        Self::InvalidResult,
+        Self::RevealingReferences,
+        Self::KnownDate,
+    ];
+
+    /// Returns the name of the code: the one in messages and settings.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::UnknownSetting => "unknown-setting",
+            Self::UnknownMethod => "unknown-method",
+            Self::Setting => "setting",
+            Self::NoRules => "no-rules",
+            Self::SelectsNothing => "selects-nothing",
+            Self::UnknownName => "unknown-name",
+            Self::Condition => "condition",
+            Self::NoEffect => "no-effect",
+            Self::CannotAct => "cannot-act",
+            Self::Shields => "shields",
+            Self::PartlyActs => "partly-acts",
+            Self::MayFail => "may-fail",
+            Self::InvalidResult => "invalid-result",
+            Self::RevealingReferences => "revealing-references",
+            Self::KnownDate => "known-date",
+        }
+    }
+
+    /// Returns the code with this name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|code| code.as_str() == name)
+    }
+}
+
+impl DeidRemark {
+    /// Creates a remark about the file outside its rules.
+    pub(super) fn in_file(code: DeidRemarkCode, severity: DeidRemarkSeverity, reason: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { severity, code, rule_number: None, path: None, reason: reason.into(), remedy: remedy.into() }
+    }
+
+    /// Makes the remark one about a rule.
+    pub(super) fn of_rule(self, number: usize, path: &str) -> Self {
+        Self { rule_number: Some(number), path: Some(path.to_owned()).filter(|path| !path.is_empty()), ..self }
+    }
+}
+
+impl fmt::Display for DeidRemark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} [{}] ", self.severity.as_str(), self.code.as_str())?;
+        write_location(self.rule_number, self.path.as_deref(), f)?;
+        write!(f, "{}; {}", self.reason, self.remedy)
+    }
+}
+
+/// Writes the rule of an issue or a remark.
+fn write_location(rule_number: Option<usize>, path: Option<&str>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match (rule_number, path) {
+        (Some(number), Some(path)) => write!(f, "rule {number} (`{}`): ", Truncated(path)),
+        (Some(number), None) => write!(f, "rule {number}: "),
+        (None, _) => Ok(()),
     }
 }
 

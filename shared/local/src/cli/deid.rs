@@ -15,9 +15,9 @@ pub struct DeidArgs {
 /// The subcommands of `headrace deid`.
 #[derive(Debug, Subcommand)]
 pub enum DeidCommand {
-    /// Report the errors and warnings of a configuration, and the elements that no rule matches
+    /// Report errors of a configuration, remarks about its rules, and the elements that no rule matches
     ///
-    /// Exit status: 0 valid, 1 invalid, 3 valid with warnings.
+    /// Exit status: 0 no remarks, 1 invalid, 3 remarks.
     #[command(
         after_long_help = "Examples:\n  headrace deid check safe-harbor.json\n  headrace deid check safe-harbor.json --type Patient,Observation"
     )]

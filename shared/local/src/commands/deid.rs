@@ -16,10 +16,10 @@ use crate::cli::{DeidArgs, DeidCheckArgs, DeidCommand, DeidPreviewArgs, FhirVers
 /// Result of a check, for the exit status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CheckStatus {
-    /// The configuration is valid and has no warnings.
+    /// The linter has no remarks about the configuration.
     Clean,
-    /// The configuration is valid but has warnings.
-    HasWarnings,
+    /// The configuration can be parsed, and the linter has remarks.
+    HasRemarks,
 }
 
 /// Failure of `headrace deid`.
@@ -108,8 +108,8 @@ fn check(args: &DeidCheckArgs) -> Result<(String, CheckStatus), DeidCommandError
     };
     let types: Vec<ResourceType> = args.types.iter().map(known_type).collect::<Result<_, _>>()?;
     let configuration = read_configuration(&args.config, version)?;
-    let warnings = configuration.lint();
-    let mut output: String = warnings.iter().map(|warning| format!("{warning}\n")).collect();
+    let remarks = configuration.lint();
+    let mut output: String = remarks.iter().map(|remark| format!("{remark}\n")).collect();
     match configuration.derived_key_names().as_slice() {
         [] => {}
         wanted => {
@@ -126,10 +126,10 @@ fn check(args: &DeidCheckArgs) -> Result<(String, CheckStatus), DeidCommandError
             output += &format!("  {} ({})\n", element.path, element.type_name);
         }
     }
-    let status = if warnings.is_empty() { CheckStatus::Clean } else { CheckStatus::HasWarnings };
+    let status = if remarks.is_empty() { CheckStatus::Clean } else { CheckStatus::HasRemarks };
     output += match status {
         CheckStatus::Clean => "the configuration is valid\n",
-        CheckStatus::HasWarnings => "the configuration is valid; review the warnings above\n",
+        CheckStatus::HasRemarks => "review the remarks above before you use the configuration\n",
     };
     Ok((output, status))
 }

@@ -3,7 +3,8 @@
 use rust_decimal::Decimal;
 
 use super::jsonc::to_plain_json;
-use crate::deid::error::Truncated;
+use super::unknown_setting;
+use crate::deid::error::{DeidRemark, DeidRemarkCode, DeidRemarkSeverity, Truncated};
 use crate::deid::fhirpath::{Expr, parse, parse_decimal};
 use crate::json::{JsonType, JsonValue};
 
@@ -67,20 +68,20 @@ const METHOD_SETTINGS: [(&str, &[&str]); 8] = [
 ];
 
 impl Method {
-    /// Parses the method of a rule, ignoring case. Adds errors and warnings to the lists.
-    pub(in crate::deid) fn parse(name: &str, rule: JsonValue<'_>, errors: &mut Vec<String>, warnings: &mut Vec<String>) -> Self {
+    /// Parses the method of a rule, ignoring case. Adds errors and remarks to the lists.
+    pub(in crate::deid) fn parse(name: &str, rule: JsonValue<'_>, errors: &mut Vec<String>, remarks: &mut Vec<DeidRemark>) -> Self {
         let lower = name.to_ascii_lowercase();
         let Some((_, settings)) = METHOD_SETTINGS.iter().find(|(method, _)| *method == lower) else {
             let names = "keep, redact, dateShift, cryptoHash, encrypt, perturb, substitute or generalize";
-            warnings.push(format!(
-                "the method `{}` does not exist; resources that the rule applies to will fail. Use {names}",
-                Truncated(name)
-            ));
+            let reason = format!("the method `{}` does not exist; resources that the rule applies to will fail", Truncated(name));
+            let remedy = format!("use {names}");
+            remarks.push(DeidRemark::in_file(DeidRemarkCode::UnknownMethod, DeidRemarkSeverity::Error, reason, remedy));
             return Self::Unknown;
         };
         for (key, _) in rule.members() {
             if !matches!(&*key, "path" | "method") && !settings.contains(&&*key) {
-                warnings.push(format!("{name} has no setting `{}`; it is ignored", Truncated(&key)));
+                let reason = format!("{name} has no setting `{}`; it is ignored", Truncated(&key));
+                remarks.push(unknown_setting(reason, &key, settings));
             }
         }
         let parsed = match lower.as_str() {

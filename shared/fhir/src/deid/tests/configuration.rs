@@ -10,9 +10,9 @@ fn errors(config: &str) -> Vec<String> {
     }
 }
 
-/// Returns the warnings about a valid configuration.
-fn warnings(config: &str) -> Vec<String> {
-    DeidConfig::parse(config.as_bytes(), FhirVersion::R4).unwrap().warnings().iter().map(DeidConfigIssue::to_string).collect()
+/// Returns the remarks of parsing a valid configuration.
+fn remarks(config: &str) -> Vec<String> {
+    DeidConfig::parse(config.as_bytes(), FhirVersion::R4).unwrap().parsing_remarks().iter().map(DeidRemark::to_string).collect()
 }
 
 #[test]
@@ -115,13 +115,13 @@ fn restricted_areas_can_be_numbers() {
 fn members_and_rules_without_effect_cause_warnings() {
     let config = r#"{"processingError":"skip","fhirPathRules":[{"path":"Persona.name","method":"redact"},{"path":"Patient.name","method":"hash"},
         {"path":"Patient.id","method":"cryptoHash","key":"x"}],"parameters":{"dateShiftScope":"file","dateshiftkey":"k"}}"#;
-    let found = warnings(config);
+    let found = remarks(config);
     for expected in [
-        "the member `processingError` of the file is unknown and ignored; did you mean `processingErrors`?",
-        "rule 1 (`Persona.name`): FHIR 4.0",
-        "rule 2 (`Patient.name`): the method `hash` does not exist",
-        "rule 3 (`Patient.id`): cryptoHash has no setting `key`; it is ignored",
-        "an export has no input files or folders",
+        "error [unknown-setting] the member `processingError` of the file is unknown and ignored; did you mean `processingErrors`?",
+        "error [selects-nothing] rule 1 (`Persona.name`): FHIR 4.0",
+        "error [unknown-method] rule 2 (`Patient.name`): the method `hash` does not exist",
+        "warning [unknown-setting] rule 3 (`Patient.id`): cryptoHash has no setting `key`; it is ignored",
+        "warning [setting] an export has no input files or folders",
     ] {
         assert!(found.iter().any(|found| found.starts_with(expected)), "{expected}\n{found:#?}");
     }

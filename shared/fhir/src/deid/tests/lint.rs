@@ -9,7 +9,7 @@ fn parse(rules: &[[&str; 2]], parameters: &str) -> DeidConfig {
 
 /// Returns the issues of rules.
 fn lint(rules: &[[&str; 2]]) -> Vec<String> {
-    parse(rules, "").lint().iter().map(DeidConfigIssue::to_string).collect()
+    parse(rules, "").lint().iter().map(DeidRemark::to_string).collect()
 }
 
 const REDACT: &str = r#""method":"redact""#;
@@ -38,13 +38,13 @@ fn rules_that_select_nothing_are_reported_with_a_suggestion() {
 fn rules_for_extensions_only_are_reported_if_rules_skip_extensions() {
     let rules = [["Patient.extension.value", REDACT], ["Patient.extension", REDACT]];
     let found = parse(&rules, r#""rulesInExtensions":false"#).lint();
-    let expected = "rule 1 (`Patient.extension.value`): the rule selects only elements in extensions, and rulesInExtensions is false";
-    assert_eq!(found.iter().map(DeidConfigIssue::to_string).collect::<Vec<_>>(), [expected]);
+    let expected = "error [selects-nothing] rule 1 (`Patient.extension.value`): the rule selects only elements in extensions, and rulesInExtensions is false; remove the rule or the setting";
+    assert_eq!(found.iter().map(DeidRemark::to_string).collect::<Vec<_>>(), [expected]);
 }
 
 #[test]
 fn rules_that_earlier_rules_leave_without_effect_are_reported() {
-    let late = "rule 2 (`Patient.name.use`): the rule has no effect: earlier rules apply to every element that it selects";
+    let late = "error [no-effect] rule 2 (`Patient.name.use`): the rule has no effect: earlier rules apply to every element that it selects; move the rule before the rules that select the same elements";
     assert_eq!(lint(&[["Patient.name", REDACT], ["Patient.name.use", KEEP]]), [late]);
     assert_eq!(lint(&[["nodesByType('HumanName')", REDACT], ["Patient.name.use", KEEP]]), [late]);
     assert_eq!(lint(&[["Patient.name.use", KEEP], ["Patient.name", REDACT]]), Vec::<String>::new());
@@ -60,7 +60,7 @@ fn references_that_reveal_hashed_ids_are_reported() {
     assert!(matches!(&found[..], [found] if found.contains("still reveal them")), "{found:?}");
     let found = lint(&[["Patient.link", KEEP], ["Resource.id", hash], ["nodesByType('Reference').reference", hash]]);
     assert!(
-        matches!(&found[..], [found] if found.starts_with("rule 1 (`Patient.link`): the rule keeps references in Patient")),
+        matches!(&found[..], [found] if found.starts_with("error [revealing-references] rule 1 (`Patient.link`): the rule keeps references in Patient")),
         "{found:?}"
     );
     assert_eq!(lint(&[["Resource.id", hash], ["nodesByType('Reference').reference", hash]]), Vec::<String>::new());

@@ -3,8 +3,8 @@
 use std::collections::{BTreeSet, HashSet, VecDeque};
 
 use crate::definitions::{ResourceType, TypeDefinition};
-use crate::deid::config::{Method, ParsedConfig, Rule};
-use crate::deid::error::{DeidConfigIssue, Truncated};
+use crate::deid::config::{Method, ParsedConfig, Rule, closest_name};
+use crate::deid::error::{DeidRemark, DeidRemarkCode, DeidRemarkSeverity, Truncated};
 use crate::deid::fhirpath::Step;
 use crate::deid::plan::{PathAutomaton, PathResolver, State, Transition};
 use crate::deid::primitive::PrimitiveRole;
@@ -34,21 +34,22 @@ impl<'c> ConfigLinter<'c> {
     }
 
     /// Returns rules without effect, and references that reveal hashed ids.
-    pub(in crate::deid) fn issues(&self) -> Vec<DeidConfigIssue> {
+    pub(in crate::deid) fn remarks(&self) -> Vec<DeidRemark> {
         let usage = self.rule_usage();
-        let mut issues = Vec::new();
+        let mut remarks = Vec::new();
         for (index, rule) in self.file_rules() {
-            let reason = if !usage.selecting.contains(&index) {
-                self.unreachable_reason(rule)
+            let remark = if !usage.selecting.contains(&index) {
+                self.unreachable_reason(rule).map(|(reason, remedy)| error(DeidRemarkCode::SelectsNothing, reason, remedy))
             } else if !usage.effective.contains(&index) {
-                Some("the rule has no effect: earlier rules apply to every element that it selects".to_owned())
+                let reason = "the rule has no effect: earlier rules apply to every element that it selects";
+                Some(error(DeidRemarkCode::NoEffect, reason, "move the rule before the rules that select the same elements"))
             } else {
                 None
             };
-            issues.extend(reason.map(|reason| DeidConfigIssue::in_rule(rule.number, &rule.path, reason)));
+            remarks.extend(remark.map(|remark| remark.of_rule(rule.number, &rule.path)));
         }
-        issues.extend(self.revealing_references());
-        issues
+        remarks.extend(self.revealing_references());
+        remarks
     }
 
     /// Iterates over the rules that the file contains, with their indexes. Omits the rule for `unnamedElements`.
@@ -108,7 +109,7 @@ impl<'c> ConfigLinter<'c> {
     }
 
     /// Explains why a rule selects nothing in any type: names the first step of its path that matches no element.
-    fn unreachable_reason(&self, rule: &Rule) -> Option<String> {
+    fn unreachable_reason(&self, rule: &Rule) -> Option<(String, String)> {
         let type_definitions = self.config.version.type_definitions();
         // Parsing has already warned about a resource type that does not exist.
         if rule.resource_type.as_deref().is_some_and(|type_name| type_definitions.by_name(type_name).is_none()) {
@@ -128,7 +129,8 @@ impl<'c> ConfigLinter<'c> {
         });
         // Every step matches if extensions are included.
         let Some((before, step)) = failing else {
-            return Some("the rule selects only elements in extensions, and rulesInExtensions is false".to_owned());
+            let reason = "the rule selects only elements in extensions, and rulesInExtensions is false";
+            return Some((reason.to_owned(), "remove the rule or the setting".to_owned()));
         };
         let members = || {
             let definitions = elements_at(before).into_iter().filter_map(|element| self.resolver.loaded_type(element.definition));
@@ -136,34 +138,35 @@ impl<'c> ConfigLinter<'c> {
         };
         let types = &self.resolver.types;
         let hint = |name: &str, known: &mut dyn Iterator<Item = &'static str>| {
-            closest_name(name, known).map(|known| format!("; did you mean `{known}`?")).unwrap_or_default()
+            let similar = closest_name(name, known).map(|known| format!("did you mean `{known}`?"));
+            similar.unwrap_or_else(|| "look the name up in the definition of the type".to_owned())
         };
         Some(match step {
             Step::Child(name) => {
                 let choice = members().find(|member| member.name == &**name);
                 let hint = match choice {
-                    Some(choice) => format!("; name a choice without its type: `{}`", choice.element),
+                    Some(choice) => format!("name a choice without its type: `{}`", choice.element),
                     None => hint(name, &mut members().map(|member| member.element)),
                 };
-                format!("the rule selects nothing: there is no element `{}` at this point of the path{hint}", Truncated(name))
+                (format!("the rule selects nothing: there is no element `{}` at this point of the path", Truncated(name)), hint)
             }
             Step::ElementName(name) => {
                 let names = &mut types.values().flat_map(|definition| &definition.members).map(|member| member.element);
-                format!("the rule selects nothing: no element has the name `{}`{}", Truncated(name), hint(name, names))
+                (format!("the rule selects nothing: no element has the name `{}`", Truncated(name)), hint(name, names))
             }
             Step::ExactType(name) | Step::OfType(name) => {
                 // The name of an element with a capital letter is parsed as a type.
                 let names = &mut types.values().map(|definition| definition.name).chain(members().map(|member| member.element));
-                format!("the rule selects nothing: no element has the type `{}`{}", Truncated(name), hint(name, names))
+                (format!("the rule selects nothing: no element has the type `{}`", Truncated(name)), hint(name, names))
             }
             Step::AnyChild | Step::SelfAndDescendants | Step::DescendantsToResources | Step::AllDescendants => {
-                "the rule selects nothing".to_owned()
+                ("the rule selects nothing".to_owned(), "remove the rule".to_owned())
             }
         })
     }
 
     /// Reports a type whose ids are hashed while its references still reveal ids.
-    fn revealing_references(&self) -> Option<DeidConfigIssue> {
+    fn revealing_references(&self) -> Option<DeidRemark> {
         let rule_of = |state: &State| self.config.rules.get(state.applied_rule?.index);
         let keeps = |rule: &&Rule| matches!(rule.method, Method::Keep);
         for root in self.resource_definitions() {
@@ -180,11 +183,13 @@ impl<'c> ConfigLinter<'c> {
             return Some(match rule {
                 Some(rule) => {
                     let reason = format!("the rule keeps references in {type_name}, which reveal ids that other rules hash");
-                    DeidConfigIssue::in_rule(rule.number, &rule.path, reason)
+                    error(DeidRemarkCode::RevealingReferences, reason, "hash nodesByType('Reference').reference before this rule")
+                        .of_rule(rule.number, &rule.path)
                 }
-                None => DeidConfigIssue::in_file(format!(
-                    "ids are hashed, but references in {type_name} still reveal them; also hash nodesByType('Reference').reference"
-                )),
+                None => {
+                    let reason = format!("ids are hashed, but references in {type_name} still reveal them");
+                    error(DeidRemarkCode::RevealingReferences, reason, "also hash nodesByType('Reference').reference")
+                }
             });
         }
         None
@@ -233,6 +238,11 @@ impl<'c> ConfigLinter<'c> {
     }
 }
 
+/// Creates a remark with the severity error.
+fn error(code: DeidRemarkCode, reason: impl Into<String>, remedy: impl Into<String>) -> DeidRemark {
+    DeidRemark::in_file(code, DeidRemarkSeverity::Error, reason, remedy)
+}
+
 /// The rules that select elements, and the rules that can apply to one, by their indexes.
 #[derive(Default)]
 struct RuleUsage {
@@ -263,28 +273,4 @@ fn touched_states(automaton: &PathAutomaton) -> HashSet<u32> {
             return touched;
         }
     }
-}
-
-/// Returns the known name with the most similar spelling, if it is similar enough.
-fn closest_name(name: &str, known: &mut dyn Iterator<Item = &'static str>) -> Option<&'static str> {
-    let (distance, closest) = known.map(|known| (edit_distance(name, known), known)).min()?;
-    (distance <= 2 && distance < closest.len() / 2).then_some(closest)
-}
-
-/// Returns the Levenshtein distance of two texts, in bytes.
-fn edit_distance(left: &str, right: &str) -> usize {
-    // One row of the matrix at a time: `row` holds the distances of the previous row.
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (index, byte) in left.bytes().enumerate() {
-        let mut diagonal = index;
-        let mut previous = index + 1;
-        let mut next_row = vec![previous];
-        for (above, other) in row.iter().skip(1).zip(right.bytes()) {
-            previous = (diagonal + usize::from(byte != other)).min(above + 1).min(previous + 1);
-            diagonal = *above;
-            next_row.push(previous);
-        }
-        row = next_row;
-    }
-    row.last().copied().unwrap_or_default()
 }

@@ -1,0 +1,25 @@
+//! Names that are similar to a misspelled one.
+
+/// Returns the known name with the most similar spelling, if it is similar enough.
+pub(in crate::deid) fn closest_name(name: &str, known: &mut dyn Iterator<Item = &'static str>) -> Option<&'static str> {
+    let (distance, closest) = known.map(|known| (edit_distance(name, known), known)).min()?;
+    (distance <= 2 && distance < closest.len() / 2).then_some(closest)
+}
+
+/// Returns the Levenshtein distance of two texts, in bytes.
+fn edit_distance(left: &str, right: &str) -> usize {
+    // One row of the matrix at a time: `row` holds the distances of the previous row.
+    let mut row: Vec<usize> = (0..=right.len()).collect();
+    for (index, byte) in left.bytes().enumerate() {
+        let mut diagonal = index;
+        let mut previous = index + 1;
+        let mut next_row = vec![previous];
+        for (above, other) in row.iter().skip(1).zip(right.bytes()) {
+            previous = (diagonal + usize::from(byte != other)).min(above + 1).min(previous + 1);
+            diagonal = *above;
+            next_row.push(previous);
+        }
+        row = next_row;
+    }
+    row.last().copied().unwrap_or_default()
+}
