@@ -161,7 +161,12 @@ impl DeidRemarkCode {
 
 impl DeidRemark {
     /// Creates a remark about the file outside its rules.
-    pub(super) fn in_file(code: DeidRemarkCode, severity: DeidRemarkSeverity, reason: impl Into<String>, remedy: impl Into<String>) -> Self {
+    pub(super) fn in_file(
+        code: DeidRemarkCode,
+        severity: DeidRemarkSeverity,
+        reason: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
         Self { severity, code, rule_number: None, path: None, reason: reason.into(), remedy: remedy.into() }
     }
 
