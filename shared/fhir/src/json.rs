@@ -1,13 +1,16 @@
 //! JSON values within a validated line, read in place: no tree, no copy.
 
+mod duplicates;
 pub(crate) mod name_table;
 mod path;
+mod pretty;
 mod scanner;
 
 use std::borrow::Cow;
 
 use memchr::memchr2;
 
+pub(crate) use duplicates::duplicate_member;
 pub use path::ElementPath;
 pub(crate) use scanner::Scanner;
 
@@ -86,18 +89,12 @@ impl<'a> JsonValue<'a> {
         }
     }
 
-    /// Returns the members of an object in order, and no members for any other value.
+    /// Returns the members of an object in order, with unescaped names, and no members for any other value.
     pub fn members(self) -> Members<'a> {
         Members { rest: self.0.strip_prefix('{').unwrap_or_default() }
     }
 
-    /// Returns the members like [`Self::members`], with names that keep their escapes.
-    pub(crate) fn raw_members(self) -> impl Iterator<Item = (&'a str, Self)> {
-        let mut members = self.members();
-        std::iter::from_fn(move || members.next_raw())
-    }
-
-    /// Returns the first member with this name.
+    /// Returns the member with this name. A resource has at most one, because [`crate::head::Resource::parse`] rejects others.
     pub fn member(self, name: &str) -> Option<Self> {
         self.members().find(|(member, _)| member == name).map(|(_, value)| value)
     }
@@ -119,7 +116,7 @@ pub struct Members<'a> {
 
 impl<'a> Members<'a> {
     /// Returns the next member, with a name that keeps its escapes.
-    fn next_raw(&mut self) -> Option<(&'a str, JsonValue<'a>)> {
+    pub(crate) fn next_raw(&mut self) -> Option<(&'a str, JsonValue<'a>)> {
         let (name, rest) = first_value(self.rest)?;
         let (value, rest) = first_value(rest.trim_start_matches(is_whitespace).strip_prefix(':')?)?;
         self.rest = rest.trim_start_matches(is_whitespace).strip_prefix(',').unwrap_or_default();
@@ -158,7 +155,7 @@ impl<'a> Iterator for Items<'a> {
 
 /// Unescapes the name of a member, which stands between its quotes. A name that is not valid JSON stays as it is.
 pub(crate) fn unescape_name(raw: &str) -> Cow<'_, str> {
-    if !raw.contains('\\') {
+    if !raw.as_bytes().contains(&b'\\') {
         return Cow::Borrowed(raw);
     }
     serde_json::from_str(&format!("\"{raw}\"")).map_or(Cow::Borrowed(raw), Cow::Owned)

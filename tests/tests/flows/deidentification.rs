@@ -469,6 +469,41 @@ fn the_cli_checks_previews_and_applies_an_anonymization_configuration() -> Resul
     Ok(())
 }
 
+#[test]
+fn the_preview_shows_the_bytes_that_an_export_writes() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let config = folder.path().join("config.json");
+    std::fs::write(
+        &config,
+        r#"{"fhirVersion":"R4","fhirPathRules":[{"path":"Observation.value","method":"cryptoHash"}],"parameters":{"cryptoHashKey":"k"}}"#,
+    )?;
+    let preview = |line: &str| -> Result<std::process::Output> {
+        let resource = folder.path().join("resource.json");
+        std::fs::write(&resource, line)?;
+        Ok(headrace(&["deid", "preview"]).arg(&config).arg(resource).output()?)
+    };
+    for spelled in ["1.20", "1E2", "12345678901234567890.10", r#""\ud800""#, r#""a\u0062\/""#] {
+        let element = if spelled.starts_with('"') { "text" } else { "value" };
+        for start in ["", "\u{feff}", " \n"] {
+            let code = if element == "text" { format!(r#""code":{{"text":{spelled}}}"#) } else { r#""code":{"text":"c"}"#.to_owned() };
+            let range = if element == "value" { format!(r#","referenceRange":[{{"low":{{"value":{spelled}}}}}]"#) } else { String::new() };
+            let line = format!(r#"{start}{{"resourceType":"Observation","id":"o",{code}{range}}}"#);
+            let shown = command_result(preview(&line)?)?;
+            assert!(shown.contains(&format!("\"{element}\": {spelled}")), "{line}: {shown}");
+        }
+    }
+    for line in [
+        r#"{"resourceType":"Observation","id":"o","status":"final","status":"amended"}"#,
+        r#"{"resourceType":"Observation","id":"o","code":{"text":"a","t\u0065xt":"b"}}"#,
+    ] {
+        let complaint = command_result(preview(line)?).unwrap_err();
+        assert!(complaint.contains("an export would leave") && complaint.contains("has the same member twice"), "{complaint}");
+    }
+    let complaint = command_result(preview(r#"{"resourceType":"Observation"}"#)?).unwrap_err();
+    assert!(complaint.contains("no id"), "{complaint}");
+    Ok(())
+}
+
 /// Uses an element whose name depends on the version: `Encounter.period` is `Encounter.actualPeriod` since R5.
 #[test]
 fn every_level_of_every_fhir_version_is_de_identified() -> Result<()> {

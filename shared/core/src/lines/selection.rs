@@ -359,22 +359,11 @@ impl Selection {
     }
 }
 
-/// Returns the id of the patient in whose compartment a resource is. For a Patient this is its own id. Of several patients it
-/// is the first id in sort order, so that all tasks choose the same.
+/// Returns the id of the patient by which a resource is de-identified.
 fn first_patient(compartment: &PatientCompartment, matched: &MatchedResource<'_>) -> Option<String> {
     let mut member_index = MemberIndex::default();
     let resource = matched.resource.or_else(|| Resource::parse(matched.line, &mut member_index).ok())?;
-    if resource.head.resource_type == ResourceType::PATIENT {
-        return Some(resource.id().into_owned());
-    }
-    let mut first = None::<String>;
-    compartment.visit_patients(&resource, &mut |id| {
-        if first.as_deref().is_none_or(|first| id < first) {
-            first = Some(id.to_owned());
-        }
-        false
-    });
-    first
+    compartment.first_patient(&resource)
 }
 
 /// Returns a line as text. `None` if it is not valid UTF-8.

@@ -1,7 +1,7 @@
 //! The head parser's fast path: validates a whole line in one pass and reads only the members of the head.
 //!
-//! It returns `None` for a line with anything unusual (escapes in names, duplicate members, members of another JSON type, deep
-//! nesting) and for errors. The line then goes through [`general`](super::general), which also reports the error. On
+//! It returns `None` for a line with anything unusual (escapes in names, members that may occur twice, members of another JSON
+//! type, deep nesting) and for errors. The line then goes through [`general`](super::general), which also reports the error. On
 //! Synthea's resources the fast path raises throughput from 1.2 to 1.7 GB/s per core.
 
 use std::ops::Range;
@@ -20,18 +20,18 @@ pub(super) fn parse(line: &str) -> Option<ResourceHead> {
 #[inline(always)]
 pub(super) fn parse_members(line: &str, visit: &mut impl FnMut(Range<usize>, Range<usize>)) -> Option<ResourceHead> {
     let mut scanner = Scanner::new(line)?;
-    let (mut resource_type, mut has_id, mut meta) = (None, false, None);
+    let (mut resource_type, mut has_id, mut changed) = (None, false, None);
     scanner.expect(b'{')?;
+    let root = scanner.open_object();
     // An empty object fails here: it has no `resourceType`.
     loop {
-        let name = scanner.name()?;
+        let name = scanner.unique_name(root)?;
         scanner.skip_spaces();
         let (name_range, value_start) = (scanner.name_range(name), scanner.position);
         match name {
-            "resourceType" if resource_type.is_none() => resource_type = Some(ResourceType::parse(scanner.plain_string()?)?),
-            "id" if !has_id => has_id = !scanner.plain_string()?.is_empty(),
-            "meta" if meta.is_none() => meta = Some(last_updated(&mut scanner)?),
-            "resourceType" | "id" | "meta" => return None,
+            "resourceType" => resource_type = Some(ResourceType::parse(scanner.plain_string()?)?),
+            "id" => has_id = !scanner.plain_string()?.is_empty(),
+            "meta" => changed = last_updated(&mut scanner)?,
             _ => scanner.skip_value()?,
         }
         visit(name_range, value_start..scanner.position);
@@ -43,25 +43,27 @@ pub(super) fn parse_members(line: &str, visit: &mut impl FnMut(Range<usize>, Ran
     }
     scanner.skip_spaces();
     let is_complete = scanner.position == line.len() && has_id;
-    Some(ResourceHead { resource_type: resource_type.filter(|_| is_complete)?, last_updated: meta.flatten() })
+    Some(ResourceHead { resource_type: resource_type.filter(|_| is_complete)?, last_updated: changed })
 }
 
 /// Reads the object `meta` and returns its `lastUpdated`, if that is an instant.
 fn last_updated(scanner: &mut Scanner<'_>) -> Option<Option<Instant>> {
     scanner.expect(b'{')?;
+    let meta = scanner.open_object();
     let mut last_updated = None;
     loop {
-        match scanner.name()? {
-            "lastUpdated" if last_updated.is_none() => last_updated = Some(Instant::parse(scanner.plain_string()?).ok()),
-            "lastUpdated" => return None,
+        match scanner.unique_name(meta)? {
+            "lastUpdated" => last_updated = Instant::parse(scanner.plain_string()?).ok(),
             _ => scanner.skip_value()?,
         }
         match scanner.token()? {
             b',' => {}
-            b'}' => return Some(last_updated.flatten()),
+            b'}' => break,
             _ => return None,
         }
     }
+    scanner.close_object(meta);
+    Some(last_updated)
 }
 
 #[cfg(test)]

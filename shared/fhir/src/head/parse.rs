@@ -6,7 +6,7 @@ use super::{fast, general};
 impl ResourceHead {
     /// Parses the head of one line: a whole JSON document, without its line end.
     ///
-    /// The entire line is validated as UTF-8 and as JSON.
+    /// The entire line is validated as UTF-8 and as JSON without duplicate members at any depth.
     pub fn parse(line: &[u8]) -> Result<Self, InvalidResource> {
         let text = std::str::from_utf8(line).map_err(|error| InvalidResource::NotUtf8(error.valid_up_to()))?;
         match fast::parse(text) {
@@ -23,6 +23,7 @@ mod tests {
 
     use super::*;
     use crate::definitions::ResourceType;
+    use crate::head::{MemberIndex, Resource};
     use crate::instant::Instant;
 
     /// Generates JSON values whose names and strings are often those of a head.
@@ -150,8 +151,8 @@ mod tests {
             (b"{\"resourceType\":\"Patient\"}", InvalidResource::MissingId),
             (b"{\"resourceType\":\"Patient\",\"id\":\"\"}", InvalidResource::MissingId),
             (b"{\"resourceType\":\"Patient\",\"id\":{\"a\":[]}}", InvalidResource::MissingId),
-            (b"{\"resourceType\":\"Patient\",\"id\":\"1\",\"id\":\"2\"}", InvalidResource::DuplicateMember("id")),
-            (b"{\"resourceType\":\"Patient\",\"resourceType\":\"Group\",\"id\":\"2\"}", InvalidResource::DuplicateMember("resourceType")),
+            (b"{\"resourceType\":\"Patient\",\"id\":\"1\",\"id\":\"2\"}", InvalidResource::DuplicateMember(36)),
+            (b"{\"resourceType\":\"Patient\",\"resourceType\":\"Group\",\"id\":\"2\"}", InvalidResource::DuplicateMember(27)),
             (b"{\"resourceType\":\"Patient\",\"id\":\"\xff\"}", InvalidResource::NotUtf8(32)),
         ];
         for (line, reason) in cases {
@@ -174,8 +175,39 @@ mod tests {
     }
 
     #[test]
-    fn extreme_nesting_is_rejected_without_a_stack_overflow() {
+    fn a_member_that_occurs_twice_at_any_depth_is_rejected() {
+        let nest = |depth: usize, inner: &str| format!("{}{inner}{}", "[{\"a\":".repeat(depth), "}]".repeat(depth));
+        let many: String = (0..300).map(|number| format!("\"m{number}\":{{}},")).collect();
+        for value in [
+            r#"{"b":1,"b":2}"#.to_owned(),
+            r#"{"b":1,"\u0062":2}"#.to_owned(),
+            r#"{"b":{},"c":[{"d":{}},{"e":1}],"b":[]}"#.to_owned(),
+            r#"{"a-long-name-of-a-member":1,"x":{"a-long-name-of-a-member":2},"a-long-name-of-a-member":3}"#.to_owned(),
+            nest(3, r#"{"b":1,"c":{},"b":1}"#),
+            nest(200, r#"{"b":1,"b":1}"#),
+            format!("{{{many}\"m7\":1}}"),
+        ] {
+            let line = format!(r#"{{"resourceType":"Patient","id":"1","x":{value}}}"#);
+            assert!(matches!(ResourceHead::parse(line.as_bytes()), Err(InvalidResource::DuplicateMember(_))), "{line}");
+            let mut member_index = MemberIndex::default();
+            assert!(matches!(Resource::parse(line.as_bytes(), &mut member_index), Err(InvalidResource::DuplicateMember(_))), "{line}");
+        }
+        for value in [
+            nest(3, "{}"),
+            nest(200, "{}"),
+            format!("{{{many}\"m\":1}}"),
+            r#"{"a":{"a":{}},"b":{"a":1},"aa":[{},{"a":1},{"a":2}]}"#.to_owned(),
+        ] {
+            let line = format!(r#"{{"resourceType":"Patient","id":"1","x":{value},"a":1,"m1":2}}"#);
+            assert!(ResourceHead::parse(line.as_bytes()).is_ok(), "{line}");
+        }
+    }
+
+    #[test]
+    fn extreme_nesting_causes_no_stack_overflow() {
         let line = [&b"{\"resourceType\":\"Patient\",\"id\":\"1\",\"x\":"[..], &vec![b'['; 1_000_000]].concat();
         assert!(matches!(ResourceHead::parse(&line), Err(InvalidResource::NotJson(_))));
+        let closed = [&line[..], &vec![b']'; 1_000_000], b"}"].concat();
+        assert!(ResourceHead::parse(&closed).is_ok());
     }
 }

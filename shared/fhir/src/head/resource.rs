@@ -5,13 +5,15 @@ use std::ops::Range;
 
 use super::resource_head::{InvalidResource, ResourceHead};
 use super::{fast, general};
-use crate::json::JsonValue;
+use crate::json::{JsonValue, unescape_name};
 
 /// The byte ranges of a line's root members. Reuse one index for many lines, so that parsing does not allocate.
 #[derive(Clone, Debug, Default)]
 pub struct MemberIndex {
     /// Names without their quotes, values without surrounding whitespace.
     members: Vec<(Range<usize>, Range<usize>)>,
+    /// True if a name may have escapes.
+    may_have_escapes: bool,
 }
 
 /// A resource: one validated line with the positions of its root members.
@@ -28,14 +30,17 @@ impl<'a> Resource<'a> {
     pub fn parse(line: &'a [u8], index: &'a mut MemberIndex) -> Result<Self, InvalidResource> {
         let text = std::str::from_utf8(line).map_err(|error| InvalidResource::NotUtf8(error.valid_up_to()))?;
         index.members.clear();
+        index.may_have_escapes = false;
         let head = match fast::parse_members(text, &mut |name, value| index.members.push((name, value))) {
             Some(head) => head,
             None => {
                 // The fast path may have stopped in the middle of the line.
                 index.members.clear();
+                index.may_have_escapes = true;
                 let head = general::parse(text)?;
                 let line_start = text.as_ptr() as usize;
-                for (name, value) in JsonValue::from_valid(text).raw_members() {
+                let mut members = JsonValue::from_valid(text).members();
+                while let Some((name, value)) = members.next_raw() {
                     let range = |part: &str| {
                         let start = part.as_ptr() as usize - line_start;
                         start..start + part.len()
@@ -53,18 +58,19 @@ impl<'a> Resource<'a> {
         JsonValue::from_valid(self.line)
     }
 
-    /// Returns the root members in order. Names keep their escapes; no name that FHIR defines has any.
-    pub fn members(&self) -> impl Iterator<Item = (&'a str, JsonValue<'a>)> + use<'a> {
-        let line = self.line;
-        self.index
-            .members
-            .iter()
-            .filter_map(move |(name, value)| Some((line.get(name.clone())?, JsonValue::from_valid(line.get(value.clone())?))))
+    /// Returns the root members in order, with unescaped names. Each name occurs once.
+    pub fn members(&self) -> impl Iterator<Item = (Cow<'a, str>, JsonValue<'a>)> + use<'a> {
+        let Self { line, index, .. } = *self;
+        index.members.iter().filter_map(move |(name, value)| {
+            let name = line.get(name.clone())?;
+            let name = if index.may_have_escapes { unescape_name(name) } else { Cow::Borrowed(name) };
+            Some((name, JsonValue::from_valid(line.get(value.clone())?)))
+        })
     }
 
     /// Returns the root member with this name.
     pub fn member(&self, name: &str) -> Option<JsonValue<'a>> {
-        self.members().find(|(member, _)| *member == name).map(|(_, value)| value)
+        self.members().find(|(member, _)| member == name).map(|(_, value)| value)
     }
 
     /// Returns the logical id.
@@ -90,7 +96,7 @@ mod tests {
         let (mut one, mut other) = (MemberIndex::default(), MemberIndex::default());
         let one = Resource::parse(plain.as_bytes(), &mut one).unwrap();
         let other = Resource::parse(unusual.as_bytes(), &mut other).unwrap();
-        let names = |resource: &Resource<'_>| resource.members().map(|(name, _)| name.to_owned()).collect::<Vec<_>>();
+        let names = |resource: &Resource<'_>| resource.members().map(|(name, _)| name.into_owned()).collect::<Vec<_>>();
         assert_eq!(names(&one), ["resourceType", "id", "meta", "name", "active"]);
         assert_eq!(names(&one), names(&other));
         for resource in [one, other] {

@@ -24,9 +24,9 @@ pub enum InvalidResource {
     /// The text is JSON, but not an object.
     #[error("not a JSON object")]
     NotAnObject,
-    /// `resourceType`, `id` or `meta` occurs twice.
-    #[error("the member {0} occurs twice")]
-    DuplicateMember(&'static str),
+    /// An object, at any depth, has a member twice.
+    #[error("an object has the same member twice, the second time at column {0} of the line; FHIR demands unique names")]
+    DuplicateMember(usize),
     /// `resourceType` is missing or not a string.
     #[error("no resourceType")]
     MissingType,

@@ -127,8 +127,8 @@ impl TimeRange {
     /// Returns the range of a Period, up to the end of its last date. An absent start or end is unlimited.
     fn from_period(json: JsonValue<'_>) -> Option<Self> {
         let (mut range, mut has_bound) = (Self::ALWAYS, false);
-        for (name, value) in json.raw_members() {
-            match name {
+        for (name, value) in json.members() {
+            match &*name {
                 "start" => range.start = Self::from_date(value)?.start,
                 "end" => range.end = Self::from_date(value)?.end,
                 _ => continue,

@@ -65,8 +65,8 @@ impl<'a> QuantityMembers<'a> {
     /// Reads the members of a Quantity or a Money.
     fn read(quantity: JsonValue<'a>) -> Self {
         let mut members = Self::default();
-        for (name, value) in quantity.raw_members() {
-            match name {
+        for (name, value) in quantity.members() {
+            match &*name {
                 "value" => members.value = Some(value),
                 "comparator" => members.comparator = Some(value),
                 "unit" => members.unit = Some(value),

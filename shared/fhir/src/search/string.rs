@@ -92,7 +92,7 @@ impl ElementTest<StringElementKind> for StringTest {
         let matches_text = |value: JsonValue<'_>| value.text().is_some_and(|text| tests.iter().any(|test| test.matches(&text)));
         match kind {
             StringElementKind::Text => matches_text(value),
-            StringElementKind::Parts => value.raw_members().any(|(name, value)| PARTS.contains(&name) && value.items().any(matches_text)),
+            StringElementKind::Parts => value.members().any(|(name, value)| PARTS.contains(&&*name) && value.items().any(matches_text)),
         }
     }
 }

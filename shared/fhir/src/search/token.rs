@@ -212,7 +212,7 @@ pub(super) fn boolean_token(value: bool) -> Token<'static> {
 /// the code.
 fn matches_coded(json: JsonValue<'_>, code_name: &str, matches: &impl Fn(Token<'_>) -> bool) -> bool {
     let (mut system, mut code) = (None, None);
-    for (name, value) in json.raw_members() {
+    for (name, value) in json.members() {
         if name == "system" {
             system = value.text();
         } else if name == code_name {
@@ -230,7 +230,7 @@ fn any_coding(concept: JsonValue<'_>, matches: &impl Fn(Token<'_>) -> bool) -> b
 /// Returns true if a text of the token starts with one of `texts`: `Coding.display`, `CodeableConcept.text` or
 /// `Identifier.type.text`.
 fn any_text(json: JsonValue<'_>, texts: &[FoldedText]) -> bool {
-    json.raw_members().any(|(name, value)| match name {
+    json.members().any(|(name, value)| match &*name {
         "text" | "display" => value.text().is_some_and(|text| texts.iter().any(|prefix| prefix.is_prefix_of(&text))),
         "coding" => value.items().any(|coding| any_text(coding, texts)),
         "type" => any_text(value, texts),

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use super::reference::{BaseUrls, visit_reference_elements};
 use crate::definitions::{FhirVersion, ResourceType, TypeSet};
 use crate::head::Resource;
-use crate::json::{ElementPath, JsonValue, unescape_name};
+use crate::json::{ElementPath, JsonValue};
 
 /// The Patient compartment of a FHIR version, prepared for checking many resources.
 #[derive(Clone, Debug)]
@@ -40,10 +40,25 @@ impl PatientCompartment {
         }
         let paths = self.paths_of(resource_type);
         resource.members().any(|(name, value)| {
-            let name = unescape_name(name);
             let mut member_paths = paths.iter().filter(|path| path.root() == Some(&name));
             member_paths.any(|path| path.visit_below_root(value, &mut |reference| self.visit_referenced_patients(reference, visit)))
         })
+    }
+
+    /// Returns the id of the patient in whose compartment a resource is. For a Patient this is its own id. Of several patients it
+    /// is the first id in sort order, so that the choice depends on nothing else.
+    pub fn first_patient(&self, resource: &Resource<'_>) -> Option<String> {
+        if resource.head.resource_type == ResourceType::PATIENT {
+            return Some(resource.id().into_owned());
+        }
+        let mut first = None::<String>;
+        self.visit_patients(resource, &mut |id| {
+            if first.as_deref().is_none_or(|first| id < first) {
+                first = Some(id.to_owned());
+            }
+            false
+        });
+        first
     }
 
     /// Returns the paths of a type to its references to patients.

@@ -1,5 +1,7 @@
 //! `_elements`: reduces resources to the requested elements.
 
+use std::borrow::Cow;
+
 use crate::definitions::{FhirVersion, ResourceType, RootElement};
 use crate::head::Resource;
 use crate::json::{JsonType, JsonValue, unescape_name};
@@ -85,21 +87,20 @@ impl Elements {
 
     /// Appends a reduced object like [`Self::apply`], for an object that does not need an id.
     pub fn apply_to_object(&self, resource_type: ResourceType, object: JsonValue<'_>, out: &mut Vec<u8>) -> bool {
-        self.write_members(resource_type, object.raw_members(), out)
+        self.write_members(resource_type, object.members(), out)
     }
 
     /// Appends an object with those of `members` that remain.
     fn write_members<'a>(
         &self,
         resource_type: ResourceType,
-        members: impl Iterator<Item = (&'a str, JsonValue<'a>)>,
+        members: impl Iterator<Item = (Cow<'a, str>, JsonValue<'a>)>,
         out: &mut Vec<u8>,
     ) -> bool {
         let index = self.kept.binary_search_by_key(&resource_type, |(resource_type, _)| *resource_type);
         let Some((_, kept)) = index.ok().and_then(|index| self.kept.get(index)) else { return false };
         let (mut separator, mut is_tagged) = ("{\"", false);
         for (name, value) in members {
-            let name = unescape_name(name);
             // `_birthDate` holds the id and the extensions of `birthDate`.
             if !kept.contains(&name.strip_prefix('_').unwrap_or(&name)) {
                 continue;
@@ -192,7 +193,8 @@ fn append_tagged_meta(meta: JsonValue<'_>, out: &mut Vec<u8>) {
         return append(out, &[meta.as_str()]);
     }
     let mut separator = "{\"";
-    for (name, value) in meta.raw_members() {
+    let mut members = meta.members();
+    while let Some((name, value)) = members.next_raw() {
         append(out, &[separator, name, "\":"]);
         separator = ",\"";
         match value.as_str().strip_suffix(']') {

@@ -8,8 +8,11 @@ use headrace_core::request::MAX_CONFIG_BYTES;
 use headrace_edge::config::{ConfigError, parse_fhir_version};
 use headrace_edge::system::{SystemClock, random_job_secret};
 use headrace_fhir::definitions::{FhirVersion, ResourceType};
-use headrace_fhir::deid::{DeidConfig, DeidConfigError, DeidExplanation, DeidFailure, DeidJobContext, DeidStep};
-use serde_json::Value;
+use headrace_fhir::deid::{DeidConfig, DeidConfigError, DeidFailure, DeidJobContext, DeidStep, Deidentified};
+use headrace_fhir::head::{InvalidResource, MemberIndex, Resource};
+use headrace_fhir::json::JsonValue;
+use headrace_fhir::semantics::compartment::PatientCompartment;
+use headrace_fhir::semantics::reference::BaseUrls;
 
 use crate::cli::{DeidArgs, DeidCheckArgs, DeidCommand, DeidPreviewArgs, FhirVersionArgs};
 
@@ -51,9 +54,14 @@ pub enum DeidCommandError {
     /// The resource type does not exist in this FHIR version.
     #[error("`{0}` is not a resource type of this FHIR version")]
     UnknownType(String),
-    /// The file does not contain a resource.
-    #[error("`{0}` does not contain a JSON object")]
-    InvalidResource(PathBuf),
+    /// The file does not contain one resource, in the sense of an export.
+    #[error("an export would leave `{path}` out: {reason}. The file must contain one resource")]
+    InvalidResource {
+        /// Path of the file.
+        path: PathBuf,
+        /// Reason that an export would report.
+        reason: InvalidResource,
+    },
     /// The resource cannot be de-identified.
     #[error("the resource cannot be de-identified: {0}")]
     Failed(DeidFailure),
@@ -135,22 +143,33 @@ fn check(args: &DeidCheckArgs) -> Result<(String, CheckStatus), DeidCommandError
 }
 
 /// Formats the steps of a de-identification and the resulting resource.
+///
+/// The file is read and the result is written by the code of an export, so that both always agree: about numbers, escapes, the
+/// patient of a resource, and files that are not resources.
 fn preview(args: &DeidPreviewArgs, use_colors: bool) -> Result<String, DeidCommandError> {
-    let configuration = read_configuration(&args.config, parse_version(&args.version)?)?;
-    let before: Value = serde_json::from_slice(&read_file(&args.resource)?)
-        .ok()
-        .filter(Value::is_object)
-        .ok_or_else(|| DeidCommandError::InvalidResource(args.resource.clone()))?;
-    let text = |name: &str| before.get(name).and_then(Value::as_str);
-    let own_id = || text("id").filter(|_| text("resourceType") == Some("Patient")).map(str::to_owned);
-    let patient = args.patient.clone().or_else(own_id);
+    let version = parse_version(&args.version)?;
+    let configuration = read_configuration(&args.config, version)?;
+    let bytes = read_file(&args.resource)?;
+    // The reader of a lake drops a byte order mark, too.
+    let line = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+    let mut member_index = MemberIndex::default();
+    let resource = Resource::parse(line, &mut member_index)
+        .map_err(|reason| DeidCommandError::InvalidResource { path: args.resource.clone(), reason })?;
+    let first_patient = || PatientCompartment::new(version, BaseUrls::any()).first_patient(&resource);
+    let patient = args.patient.clone().or_else(first_patient);
     let job = DeidJobContext { key: random_job_secret()?.0, today: SystemClock.now().day() };
     let rules = configuration.for_job(&job);
-    let DeidExplanation { steps, output } =
-        rules.explain(before.to_string().as_bytes(), patient.as_deref()).map_err(DeidCommandError::Failed)?;
-    let after: Value = serde_json::from_slice(&output).unwrap_or_default();
-    let mut output = steps.iter().map(|step| format_step(step, use_colors)).collect::<String>();
-    output += &format!("\n{}\n", serde_json::to_string_pretty(&after).unwrap_or_default());
+    let mut exported = Vec::new();
+    let result = rules.deidentify(line, patient.as_deref(), &mut exported).map_err(DeidCommandError::Failed)?;
+    let mut output = match result {
+        Deidentified::Complete => {
+            let steps = rules.explain(line, patient.as_deref()).map_err(DeidCommandError::Failed)?.steps;
+            steps.iter().map(|step| format_step(step, use_colors)).collect::<String>()
+        }
+        Deidentified::TypeOnly(failure) => format!("only the type is exported: {failure}\n"),
+    };
+    let exported = String::from_utf8_lossy(&exported);
+    output += &format!("\n{}\n", JsonValue::from_valid(&exported).to_pretty());
     Ok(output)
 }
 

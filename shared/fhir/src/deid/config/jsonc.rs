@@ -2,7 +2,7 @@
 
 use serde::de::IgnoredAny;
 
-use crate::json::{JsonType, JsonValue};
+use crate::json::duplicate_member;
 
 /// Returns the text as plain JSON. Comments and trailing commas become spaces, so that lines and columns stay the same.
 ///
@@ -13,7 +13,10 @@ pub(super) fn to_plain_json(bytes: &[u8]) -> Result<String, String> {
     blank_trailing_commas(&mut plain);
     let plain = String::from_utf8(plain).map_err(|_| "the text is not UTF-8".to_owned())?;
     serde_json::from_str::<IgnoredAny>(&plain).map_err(|error| format!("the text is not valid JSON: {error}"))?;
-    reject_duplicate_members(JsonValue::from_valid(&plain))?;
+    if let Some(duplicate) = duplicate_member(&plain) {
+        let name: String = duplicate.name.chars().take(64).collect();
+        return Err(format!("the member \"{}\" occurs twice in one object", name.escape_debug()));
+    }
     Ok(plain)
 }
 
@@ -83,26 +86,6 @@ fn blank_trailing_commas(plain: &mut [u8]) {
     }
 }
 
-/// Fails if an object at any depth contains a member twice.
-fn reject_duplicate_members(json: JsonValue<'_>) -> Result<(), String> {
-    match json.json_type() {
-        JsonType::Object => {
-            let mut names: Vec<_> = json.members().map(|(name, _)| name).collect();
-            names.sort_unstable();
-            if names.is_sorted_by(|left, right| left < right) {
-                return json.members().try_for_each(|(_, value)| reject_duplicate_members(value));
-            }
-            let duplicate = names.windows(2).find_map(|pair| match pair {
-                [left, right] if left == right => Some(left.chars().take(64).collect::<String>()),
-                _ => None,
-            });
-            Err(format!("the member \"{}\" occurs twice in one object", duplicate.unwrap_or_default().escape_debug()))
-        }
-        JsonType::Array => json.items().try_for_each(reject_duplicate_members),
-        JsonType::String | JsonType::Number | JsonType::Boolean | JsonType::Null => Ok(()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -125,6 +108,7 @@ mod tests {
             (b"{\"a\": [,]}", "not valid JSON"),
             (b"\xff", "not UTF-8 after 0 bytes"),
             (b"", "not valid JSON"),
+            ([vec![b'['; 400_000], vec![b']'; 400_000], b"{\"c\":1,\"c\":2}".to_vec()].concat().as_slice(), "not valid JSON"),
         ] {
             let error = to_plain_json(text).unwrap_err();
             assert!(error.contains(reason), "{error}");
