@@ -292,6 +292,12 @@ impl TestLake for S3Port<S3Lake> {
         self.s3.put(BUCKET, &format!("{PREFIX}/{object}"), bytes).await
     }
 
+    async fn written_at(&self, object: &str) -> Result<Millis, BoxError> {
+        let head = self.s3.client().head_object().bucket(BUCKET).key(format!("{PREFIX}/{object}")).send().await?;
+        let written = head.last_modified().ok_or("an object without a time")?;
+        Ok(Millis(u64::try_from(written.to_millis()?)?))
+    }
+
     async fn remove(&self, object: &str) -> CaseResult {
         self.s3.client().delete_object().bucket(BUCKET).key(format!("{PREFIX}/{object}")).send().await?;
         Ok(())
@@ -336,6 +342,11 @@ impl TestLake for DirectoryPort<DirectoryLake> {
         let tick = self.writes.fetch_add(1, Ordering::Relaxed);
         File::options().write(true).open(&path)?.set_modified(UNIX_EPOCH + Duration::from_secs(tick))?;
         Ok(())
+    }
+
+    async fn written_at(&self, object: &str) -> Result<Millis, BoxError> {
+        let modified = std::fs::metadata(self.root.path().join(object))?.modified()?;
+        Ok(Millis(u64::try_from(modified.duration_since(UNIX_EPOCH)?.as_millis())?))
     }
 
     async fn remove(&self, object: &str) -> CaseResult {

@@ -92,8 +92,9 @@ where
             idempotency_key: idempotency_key(request),
             secret: random_job_secret()?,
         };
-        let ExportSettings { policy, job, quotas, .. } = &self.settings;
-        let settings = KickOffSettings { policy, job: *job, quotas: *quotas, patient_resolution: PatientResolutionSettings::default() };
+        let ExportSettings { policy, job, quotas, watermark, .. } = &self.settings;
+        let patient_resolution = PatientResolutionSettings::default();
+        let settings = KickOffSettings { policy, job: *job, quotas: *quotas, watermark: *watermark, patient_resolution };
         kick_off((&self.jobs, &self.queue), (&self.source, &self.output), &self.clock, settings, kick_off_request).await
     }
 

@@ -7,6 +7,7 @@ use headrace_edge::system::SystemClock;
 use headrace_edge::telemetry;
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use reaper::handler::ReaperHandler;
+use reaper::watermark::WatermarkMonitor;
 use serde_json::Value;
 
 #[tokio::main(flavor = "current_thread")]
@@ -18,6 +19,12 @@ async fn main() -> Result<(), Error> {
     let audit = aws.audit_files(&config.audit.name, &config.audit.prefix);
     let (jobs, queue) = (aws.jobs(&config.common.table), aws.queue(&config.queue_url));
     let reaper = &ReaperHandler::new((jobs, queue), (output, audit), SystemClock, config.quotas, SealSettings::default());
+    let lake = aws.lake(&config.source.name, &config.source.prefix);
+    let monitor = &WatermarkMonitor::new(lake, SystemClock, config.watermark);
     // Nothing reads the response. The log reports what was done.
-    Box::pin(run(service_fn(|_: LambdaEvent<Value>| async { reaper.handle().await.map(|_| ()) }))).await
+    let run_once = async |_: LambdaEvent<Value>| {
+        monitor.record_age().await;
+        reaper.handle().await.map(|_| ())
+    };
+    Box::pin(run(service_fn(run_once))).await
 }

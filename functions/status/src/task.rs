@@ -21,7 +21,7 @@ fn urn(hex: &str) -> String {
 
 /// Represents a job as a Task, without the Bundle entry around it.
 fn task(job: &Job) -> Value {
-    let modified = job.ended_at.or(job.planned.as_ref().map(|planned| planned.transaction_time)).unwrap_or(job.created_at);
+    let modified = job.ended_at.or(job.planned.map(|planned| planned.time.planned_at)).unwrap_or(job.created_at);
     let mut task = json!({
         "resourceType": "Task",
         "id": job.id.as_str(),
@@ -32,7 +32,7 @@ fn task(job: &Job) -> Value {
         "description": level_description(&job.request.level),
         "authoredOn": job.created_at.instant(),
         "lastModified": modified.instant(),
-        "output": [{ "type": text(output_type(job.state)), "valueUrl": job.status_url() }],
+        "output": outputs(job),
     });
     let Some(members) = task.as_object_mut() else { return task };
     if let Some(reason) = &job.reason {
@@ -79,7 +79,21 @@ fn business_status(job: &Job) -> String {
     }
 }
 
-/// Returns the type of the Task's output: what the status URL of a job in this state answers with.
+/// Returns the elements of `Task.output`: the status URL and, once the export is planned, its `transactionTime` with the rule that gave
+/// it.
+fn outputs(job: &Job) -> Vec<Value> {
+    let status = json!({ "type": text(output_type(job.state)), "valueUrl": job.status_url() });
+    let time = job.planned.map(|planned| planned.time);
+    let time = time.map(|time| {
+        [
+            json!({ "type": text("transactionTime"), "valueInstant": time.transaction_time.instant() }),
+            json!({ "type": text("watermark"), "valueCode": time.watermark.as_str() }),
+        ]
+    });
+    [status].into_iter().chain(time.into_iter().flatten()).collect()
+}
+
+/// Returns the type of the Task's first output: what the status URL of a job in this state answers with.
 fn output_type(state: JobState) -> &'static str {
     match state {
         JobState::Complete => "manifest",

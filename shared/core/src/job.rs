@@ -5,6 +5,7 @@ pub mod folder;
 pub mod task;
 
 mod error;
+mod export_time;
 mod failure;
 mod idempotency;
 mod omitted;
@@ -19,6 +20,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use error::ExportError;
+pub use export_time::{ExportTime, Watermark};
 pub use failure::{FailureKind, FailureReason};
 pub use idempotency::IdempotencyKey;
 pub use omitted::OmittedSubjects;
@@ -64,6 +66,9 @@ pub struct Counters {
     pub resources: u64,
     /// The number of lines that are not a resource.
     pub lines_rejected: u64,
+    /// The number of resources and deletions that `_since` has left out although their object arrived after it. Counted only if nobody
+    /// has said up to when the lake is complete. It is not reset, because the first read alone counts them.
+    pub arrived_late: u64,
 }
 
 impl Counters {
@@ -74,6 +79,7 @@ impl Counters {
             source_bytes: self.source_bytes + other.source_bytes,
             resources: self.resources + other.resources,
             lines_rejected: self.lines_rejected + other.lines_rejected,
+            arrived_late: self.arrived_late + other.arrived_late,
         }
     }
 }

@@ -1,5 +1,6 @@
-//! Reads the lake: recognizes its NDJSON objects, splits them into slices, and reads the lines of a slice.
+//! Reads the lake: recognizes its NDJSON objects, splits them into slices, reads the lines of a slice, and parses its watermark.
 
 pub mod ndjson;
 pub mod reader;
 pub mod slices;
+pub mod watermark;

@@ -23,5 +23,5 @@ pub use jobs::{DueItem, DueSubject, JobLists, JobPage, JobStore, QueueStart, Que
 pub use output::{ConfigLookup, FileAccess, FileWriter, OutputStore};
 pub use queue::TaskQueue;
 pub use signer::TokenSigner;
-pub use source::{ByteStream, ObjectPage, ResourceSource};
+pub use source::{ByteStream, ListedObject, METADATA_LIMIT_BYTES, MetadataObject, ObjectPage, ResourceSource};
 pub use tasks::{FRAGMENTS_PER_CHECKPOINT, LeaseSettings, TASK_BYTES_PER_UPDATE, TASKS_PER_UPDATE, TaskStore};

@@ -6,6 +6,7 @@ pub mod clock;
 pub mod container;
 pub mod error;
 pub mod ids;
+pub mod iso_duration;
 pub mod lake_settings;
 pub mod level;
 pub mod outcome;

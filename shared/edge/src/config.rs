@@ -10,13 +10,14 @@ use headrace_core::flow::work::settings::WorkerSettings;
 use headrace_core::job::Quotas;
 use headrace_core::ports::LeaseSettings;
 use headrace_core::vocab::ids::is_bucket_name;
+use headrace_core::vocab::lake_settings::LakeWatermark;
 use headrace_core::vocab::setting::Setting;
 use headrace_fhir::definitions::FhirVersion;
 
 pub use access::{AccessControl, IdentityProviderSettings, SCOPE_CLAIM, SmartSettings, parse_https_url};
 pub use shared::{
     CapabilitySettings, ExportSettings, parse_base_url, parse_containers, parse_fhir_version, parse_folder_layouts, parse_lake_versions,
-    parse_source_base_urls, read_quotas,
+    parse_lake_watermark, parse_source_base_urls, read_quotas,
 };
 
 /// The error for a setting that is missing or invalid.
@@ -373,6 +374,28 @@ pub struct ReaperConfig {
     pub audit: Bucket,
     /// The limits of concurrent exports.
     pub quotas: Quotas,
+    /// The lake.
+    pub source: Bucket,
+    /// The watermark to watch. `None` does not watch it.
+    pub watermark: Option<WatermarkLimit>,
+}
+
+/// The age that the watermark of the lake must not reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WatermarkLimit {
+    /// The rule that gives the watermark.
+    pub setting: LakeWatermark,
+    /// The largest age.
+    pub max_age: Duration,
+}
+
+impl WatermarkLimit {
+    /// Reads the limit. Returns `None` if it is 0 or not set.
+    fn read(settings: &impl SettingSource) -> Result<Option<Self>, ConfigError> {
+        let seconds = settings.number(Setting::WatermarkMaxAgeSeconds, (0, 0, 31_536_000))?;
+        let limit = Self { setting: shared::read_lake_watermark(settings)?, max_age: Duration::from_secs(seconds) };
+        Ok((seconds > 0).then_some(limit))
+    }
 }
 
 impl ReaperConfig {
@@ -384,6 +407,8 @@ impl ReaperConfig {
             destination: Bucket::read_destination(settings)?,
             audit: Bucket::read_audit(settings)?,
             quotas: read_quotas(settings)?,
+            source: Bucket::read_source(settings)?,
+            watermark: WatermarkLimit::read(settings)?,
         })
     }
 }

@@ -39,11 +39,13 @@ pub enum Metric {
     LinesRejected,
     /// The age, in seconds, of the oldest audit record that is not sealed.
     AuditBacklogAgeSeconds,
+    /// The age, in seconds, of the lake's watermark.
+    LakeWatermarkAgeSeconds,
 }
 
 impl Metric {
     /// The list of all metrics.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::JobsAccepted,
         Self::JobsCompleted,
         Self::JobsFailed,
@@ -54,6 +56,7 @@ impl Metric {
         Self::SourceBytesRead,
         Self::LinesRejected,
         Self::AuditBacklogAgeSeconds,
+        Self::LakeWatermarkAgeSeconds,
     ];
 
     /// Returns the name of the metric in CloudWatch.
@@ -69,6 +72,7 @@ impl Metric {
             Self::SourceBytesRead => "SourceBytesRead",
             Self::LinesRejected => "LinesRejected",
             Self::AuditBacklogAgeSeconds => "AuditBacklogAgeSeconds",
+            Self::LakeWatermarkAgeSeconds => "LakeWatermarkAgeSeconds",
         }
     }
 
@@ -76,7 +80,7 @@ impl Metric {
     fn unit(self) -> &'static str {
         match self {
             Self::SourceBytesRead => "Bytes",
-            Self::AuditBacklogAgeSeconds => "Seconds",
+            Self::AuditBacklogAgeSeconds | Self::LakeWatermarkAgeSeconds => "Seconds",
             Self::JobsAccepted
             | Self::JobsCompleted
             | Self::JobsFailed

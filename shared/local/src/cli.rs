@@ -15,10 +15,10 @@ use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand};
 use headrace_core::job::{JobSettings, Quotas};
 use headrace_core::request::ExportPolicy;
-use headrace_core::vocab::lake_settings::LakeSettings;
+use headrace_core::vocab::lake_settings::{LakeSettings, LakeWatermark};
 use headrace_edge::config::{
     ConfigError, ExportSettings, parse_base_url, parse_containers, parse_fhir_version, parse_folder_layouts, parse_lake_versions,
-    parse_source_base_urls,
+    parse_lake_watermark, parse_source_base_urls,
 };
 use reqwest::Url;
 
@@ -285,6 +285,11 @@ pub struct ServiceOptions {
     /// faster if many resources have several versions) [default: auto]
     #[arg(long, env = "HEADRACE_LAKE_VERSIONS", value_name = "MODE")]
     pub lake_versions: Option<String>,
+    /// The moment up to which the source is complete: auto (as _headrace/watermark.json in the source says, else now), object (that
+    /// file, which must exist), now (no change arrives late), a delay such as PT15M (no change is later), arrival (now; --since
+    /// includes the files that arrived after it) [default: auto]
+    #[arg(long, env = "HEADRACE_LAKE_WATERMARK", value_name = "RULE")]
+    pub lake_watermark: Option<String>,
     /// Add the practitioners, organizations, locations, medications and devices that exported resources refer to, in patient and
     /// group exports
     #[arg(long, env = "HEADRACE_INCLUDE_REFERENCED_RESOURCES")]
@@ -340,6 +345,7 @@ impl ServiceOptions {
                 retention_seconds: self.retention_hours * 3600,
                 deadline_seconds: self.deadline_hours * 3600,
             },
+            watermark: self.watermark()?,
         })
     }
 
@@ -350,7 +356,13 @@ impl ServiceOptions {
             adds_referenced: self.include_referenced_resources,
             adds_new_members: self.group_new_members,
             bases: non_empty(&self.source_base_urls).map(parse_source_base_urls).transpose()?.unwrap_or_default(),
+            watermark: self.watermark()?,
         })
+    }
+
+    /// Returns the moment up to which the source is complete.
+    fn watermark(&self) -> Result<LakeWatermark, ConfigError> {
+        Ok(non_empty(&self.lake_watermark).map(parse_lake_watermark).transpose()?.unwrap_or_default())
     }
 
     /// Returns the number of workers.
@@ -441,6 +453,14 @@ mod tests {
         ] {
             assert_eq!(service_options(&[argument]).settings().unwrap_err().setting, setting);
         }
+        for rule in ["later", "15", "P1M", "pt15m"] {
+            let options = service_options(&[&format!("--lake-watermark={rule}")]);
+            assert_eq!(options.settings().unwrap_err().setting, Setting::LakeWatermark, "{rule}");
+            assert_eq!(options.lake_settings().unwrap_err().setting, Setting::LakeWatermark, "{rule}");
+        }
+        let options = service_options(&["--lake-watermark=PT15M"]);
+        let watermark = LakeWatermark::Lag(std::time::Duration::from_secs(900));
+        assert_eq!((options.settings().unwrap().watermark, options.lake_settings().unwrap().watermark), (watermark, watermark));
         assert_eq!(service_options(&["--lake-versions=two"]).lake_settings().unwrap_err().setting, Setting::LakeVersions);
         let quotas = service_options(&["--max-exports-per-client=2", "--queue-when-full"]).settings().unwrap().quotas;
         assert_eq!(quotas, Quotas { per_caller: Some(2), global: None, queue_when_full: true });

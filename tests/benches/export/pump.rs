@@ -15,7 +15,7 @@ use headrace_core::job::OmittedSubjects;
 use headrace_core::job::file::{FileName, FileSummary, Fragment, FragmentName, OutputFile, OutputFileName};
 use headrace_core::job::folder::Folder;
 use headrace_core::job::task::{Cursor, Lease, Work};
-use headrace_core::job::{Counters, Job, JobState, Planned, ReadMode};
+use headrace_core::job::{Counters, ExportTime, Job, JobState, Planned, ReadMode, Watermark};
 use headrace_core::lake::ndjson;
 use headrace_core::lines::checkpoint::{AddOutcome, OpenCheckpoint};
 use headrace_core::lines::deid::JobDeidentifier;
@@ -250,7 +250,7 @@ fn pump<'r>(runtime: &'r tokio::runtime::Runtime, case: &Case) -> Result<Measure
 fn lease(case: &Case) -> Lease {
     let id = JobId::from_random([7; 16]);
     let planned = Planned {
-        transaction_time: Millis(4_000_000_000_000),
+        time: ExportTime::new(Millis(4_000_000_000_000), Watermark::Unstated),
         tasks: 1,
         source_bytes: 1,
         read_mode: case.read_mode,
@@ -274,6 +274,7 @@ fn lease(case: &Case) -> Lease {
         cursor: Cursor::default(),
         reserved_file: None,
         counters: Counters::default(),
+        export_time: None,
     }
 }
 

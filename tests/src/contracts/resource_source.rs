@@ -6,7 +6,8 @@ use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 use headrace_core::job::task::Pin;
 use headrace_core::lake::slices::encoding_from_name;
-use headrace_core::ports::ResourceSource;
+use headrace_core::ports::{METADATA_LIMIT_BYTES, MetadataObject, ResourceSource};
+use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::error::SourceError;
 
 use super::{BoxError, CaseResult};
@@ -21,6 +22,9 @@ pub trait TestLake {
 
     /// Writes or replaces an object.
     fn put(&self, object: &str, bytes: Bytes) -> impl Future<Output = CaseResult>;
+
+    /// Returns the time at which an object was written last.
+    fn written_at(&self, object: &str) -> impl Future<Output = Result<Millis, BoxError>>;
 
     /// Removes an object.
     fn remove(&self, object: &str) -> impl Future<Output = CaseResult>;
@@ -46,6 +50,9 @@ macro_rules! resource_source_contract {
                 a_changed_object_is_never_read_as_the_pinned_version,
                 reading_a_removed_object_names_it,
                 a_missing_lake_is_reported_with_a_remedy,
+                the_arrival_of_an_object_is_the_time_of_its_last_write,
+                metadata_is_read_by_name_and_may_be_absent,
+                large_metadata_is_not_read,
             ]
         );
     };
@@ -56,7 +63,7 @@ async fn list(lake: &impl TestLake) -> Result<Vec<Pin>, BoxError> {
     let (mut pins, mut after) = (Vec::new(), None);
     loop {
         let listing = lake.source().list(after.as_deref()).await?;
-        pins.extend(listing.objects.into_iter().filter(|pin| encoding_from_name(&pin.object).is_some()));
+        pins.extend(listing.objects.into_iter().map(|listed| listed.pin).filter(|pin| encoding_from_name(&pin.object).is_some()));
         match listing.next {
             Some(next) => after = Some(next),
             None => return Ok(pins),
@@ -172,6 +179,45 @@ pub async fn reading_a_removed_object_names_it(lake: &impl TestLake) -> CaseResu
     lake.remove("Patient/1 ß.ndjson").await?;
     assert_changed(lake, &pinned, 0..3).await?;
     assert!(list(lake).await?.is_empty());
+    Ok(())
+}
+
+/// Checks that a listing says when each object was written last, to the second.
+pub async fn the_arrival_of_an_object_is_the_time_of_its_last_write(lake: &impl TestLake) -> CaseResult {
+    let mut expected = Vec::new();
+    for name in ["Patient-1.ndjson", "Patient-2.ndjson"] {
+        lake.put(name, Bytes::from_static(b"{}\n")).await?;
+        expected.push((name.to_owned(), lake.written_at(name).await?.0 / 1_000));
+    }
+    let listing = lake.source().list(None).await?;
+    let arrivals: Vec<(String, u64)> = listing.objects.into_iter().map(|listed| (listed.pin.object, listed.arrived.0 / 1_000)).collect();
+    assert_eq!(arrivals, expected);
+    Ok(())
+}
+
+/// Checks that metadata is read as it is stored, and that a missing object is no error.
+pub async fn metadata_is_read_by_name_and_may_be_absent(lake: &impl TestLake) -> CaseResult {
+    let name = "_headrace/watermark.json";
+    assert_eq!(lake.source().read_metadata(name).await?, None);
+    lake.put("Patient.ndjson", Bytes::from_static(b"{}\n")).await?;
+    assert_eq!(lake.source().read_metadata(name).await?, None);
+    for content in [&b"{\"completeUpTo\":\"2026-11-29T10:00:00Z\"}"[..], b"", b"\xff\0garbage"] {
+        lake.put(name, Bytes::from_static(content)).await?;
+        let expected = MetadataObject { size: content.len() as u64, bytes: Bytes::from_static(content) };
+        assert_eq!(lake.source().read_metadata(name).await?, Some(expected));
+    }
+    lake.remove(name).await?;
+    assert_eq!(lake.source().read_metadata(name).await?, None);
+    Ok(())
+}
+
+/// Checks that metadata is read up to the limit, and that of a larger object only the size is known.
+pub async fn large_metadata_is_not_read(lake: &impl TestLake) -> CaseResult {
+    for (size, read) in [(METADATA_LIMIT_BYTES, METADATA_LIMIT_BYTES), (METADATA_LIMIT_BYTES + 1, 0), (9 << 20, 0)] {
+        lake.put("_headrace/watermark.json", pattern(u32::try_from(size)?)).await?;
+        let object = lake.source().read_metadata("_headrace/watermark.json").await?.ok_or("the object is absent")?;
+        assert_eq!((object.size, object.bytes.len() as u64), (size, read));
+    }
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
 
 use aws_lambda_events::event::sqs::SqsMessage;
 use aws_sdk_dynamodb::types::AttributeValue;
@@ -10,6 +11,7 @@ use base64::Engine as _;
 use bytes::Bytes;
 use headrace_aws::{DynamoJobStore, KmsSecretEncryptor, S3AuditFiles, S3Lake, S3OutputStore, SqsTaskQueue, TableSchema};
 use headrace_core::ports::{AuditFiles, OutputStore, ResourceSource, TaskQueue};
+use headrace_core::vocab::clock::Millis;
 use headrace_local::server::queue::LocalQueue;
 use headrace_local::stores::directory::{DirectoryAudit, DirectoryLake, DirectoryOutputStore};
 use headrace_local::stores::embedded::EmbeddedDynamo;
@@ -339,6 +341,15 @@ impl LocalDeployment {
             deployment.set_lake_object(object, Some(Bytes::copy_from_slice(bytes))).await?;
         }
         Ok(deployment)
+    }
+
+    /// Writes a file of the lake that arrived at this time.
+    pub fn put_lake_file(&self, object: &str, bytes: &[u8], arrived: Millis) -> Result<()> {
+        let path = self.lake.join(object);
+        fs::create_dir_all(path.parent().unwrap_or(&self.lake))?;
+        fs::write(&path, bytes)?;
+        let modified = UNIX_EPOCH + Duration::from_millis(arrived.0);
+        Ok(fs::File::options().write(true).open(&path)?.set_modified(modified)?)
     }
 
     /// Returns the folder of output files.

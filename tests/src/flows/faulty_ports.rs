@@ -15,11 +15,11 @@ use headrace_core::job::file::{FileName, FileSummary, Fragment, FragmentName, Ou
 use headrace_core::job::folder::Folder;
 use headrace_core::job::task::{Lease, LeaseOutcome, Pin, PlanInput, TaskCompletion, TaskUpdate, Work};
 use headrace_core::job::{FailureReason, Job, JobEvent, Quotas, RecordConditions, RecordOutcome, Transition};
-use headrace_core::ports::ConfigLookup;
 use headrace_core::ports::{
     AccessStore, AuditFileListing, AuditFiles, AuditTrail, AuditWrite, ByteStream, DueItem, FileAccess, FileWriter, JobLists, JobPage,
     JobSecretEncryptor, JobStore, LeaseSettings, ObjectPage, OutputStore, QueueStart, QueuedJob, ResourceSource, TaskQueue, TaskStore,
 };
+use headrace_core::ports::{ConfigLookup, MetadataObject};
 use headrace_core::request::ConfigName;
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::error::{SourceError, StoreError};
@@ -190,6 +190,7 @@ impl<T: TaskStore> TaskStore for FaultyPort<T> {
     async fn update_task(&self, lease: &mut Lease, update: TaskUpdate, until: Millis) -> Result<(), StoreError> {
         let name = match update {
             TaskUpdate::Heartbeat => "tasks.update_task heartbeat",
+            TaskUpdate::TakeTime(_) => "tasks.update_task take_time",
             TaskUpdate::AddTasks(_) => "tasks.update_task add_tasks",
             TaskUpdate::ReserveFile(_) => "tasks.update_task reserve_file",
             TaskUpdate::Checkpoint(_) => "tasks.update_task checkpoint",
@@ -264,6 +265,10 @@ impl<T: ResourceSource> ResourceSource for FaultyPort<T> {
 
     fn read(&self, pin: &Pin, range: Range<u64>) -> ByteStream {
         faulty_stream(self.faults.clone(), "source.read", self.port.read(pin, range))
+    }
+
+    async fn read_metadata(&self, object: &str) -> Result<Option<MetadataObject>, SourceError> {
+        self.faults.intercept("source.read_metadata", self.port.read_metadata(object)).await
     }
 }
 

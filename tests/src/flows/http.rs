@@ -242,6 +242,8 @@ pub struct Manifest {
     pub deleted: Option<Vec<ManifestFile>>,
     /// Files of OperationOutcomes.
     pub error: Vec<ManifestFile>,
+    /// Extension with the watermark of the lake.
+    pub extension: Option<Value>,
 }
 
 /// Entry of a manifest for one file.

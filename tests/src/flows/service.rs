@@ -24,7 +24,7 @@ use headrace_core::ports::{AccessStore as _, Clock as _, JobStore as _, Ports, T
 use headrace_core::request::{ExportPolicy, ExportRequest, RawKickOff};
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::ids::{Caller, TaskId};
-use headrace_core::vocab::lake_settings::LakeSettings;
+use headrace_core::vocab::lake_settings::{LakeSettings, LakeWatermark};
 use headrace_edge::auth::Authenticator;
 use headrace_edge::config::{AccessControl, CapabilitySettings, SmartSettings};
 use headrace_edge::gateway;
@@ -105,6 +105,7 @@ pub struct ServiceProcess<S: Deployment> {
     /// Faults of its port calls.
     pub faults: FaultInjector,
     job_settings: JobSettings,
+    watermark: LakeWatermark,
     queue: S::Queue,
     kickoff: TestKickoffHandler<S>,
     status: StatusHandler<Jobs, ManualClock>,
@@ -144,7 +145,9 @@ impl<S: Deployment> ServiceProcess<S> {
         let (source, output) = (FaultyPort::new(source, &faults), FaultyPort::new(output, &faults));
         let audit = FaultyPort::new(deployment.audit_files(), &faults);
         let new_clock = || clock.clone();
-        let export_settings = headrace_edge::config::ExportSettings { job: settings.job, quotas: settings.quotas, ..Default::default() };
+        let watermark = settings.worker.lake.watermark;
+        let export_settings =
+            headrace_edge::config::ExportSettings { job: settings.job, quotas: settings.quotas, watermark, ..Default::default() };
         let access = match &settings.access {
             Some(ServerAccess::Smart(_)) => AccessControl::Smart(SmartSettings::default()),
             Some(ServerAccess::External(settings)) => AccessControl::External(settings.clone()),
@@ -166,6 +169,7 @@ impl<S: Deployment> ServiceProcess<S> {
             deployment: deployment.clone(),
             clock: clock.clone(),
             job_settings: settings.job,
+            watermark,
             token,
             current_client: Mutex::default(),
             queue: own_queue,
@@ -326,6 +330,7 @@ impl<S: Deployment> ServiceProcess<S> {
             policy,
             job: self.job_settings,
             quotas: Quotas::default(),
+            watermark: self.watermark,
             patient_resolution: PatientResolutionSettings::default(),
         };
         let (_, source, output) = self.deployment.ports();

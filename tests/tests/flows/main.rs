@@ -23,3 +23,5 @@ mod registrations;
 mod scopes;
 mod status_polling;
 mod versions;
+mod watermark;
+mod watermark_model;

@@ -3,7 +3,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use futures_util::stream;
 use headrace_core::job::task::Pin;
-use headrace_core::ports::{ByteStream, ObjectPage};
+use headrace_core::ports::{ByteStream, ListedObject, MetadataObject, ObjectPage};
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::error::SourceError;
 use serde_json::{Value, json};
@@ -20,12 +20,16 @@ impl ResourceSource for Lake {
 
     async fn list(&self, _: Option<&str>) -> Result<ObjectPage, SourceError> {
         let pin = Pin { object: "Group.ndjson".into(), etag: String::new(), size: self.0.len() as u64 };
-        Ok(ObjectPage { objects: vec![pin], next: None })
+        Ok(ObjectPage { objects: vec![ListedObject { pin, arrived: Millis(0) }], next: None })
     }
 
     fn read(&self, _: &Pin, range: Range<u64>) -> ByteStream {
         let bytes = self.0.slice(usize::try_from(range.start).unwrap()..usize::try_from(range.end).unwrap());
         Box::pin(stream::iter([Ok(bytes)]))
+    }
+
+    async fn read_metadata(&self, _: &str) -> Result<Option<MetadataObject>, SourceError> {
+        Ok(None)
     }
 }
 

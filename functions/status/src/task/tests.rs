@@ -1,8 +1,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use headrace_core::job::OmittedSubjects;
-use headrace_core::job::{Counters, FailureKind, FailureReason, Planned, ReadMode};
+use headrace_core::job::{Counters, ExportTime, FailureKind, FailureReason, OmittedSubjects, Planned, ReadMode, Watermark};
 use headrace_core::request::{AssociatedData, EncryptionKey};
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::container::Container;
@@ -25,21 +24,21 @@ fn job(state: JobState) -> Job {
 fn an_export_is_represented_as_a_task() {
     let mut job = job(JobState::Running);
     job.planned = Some(Planned {
-        transaction_time: T0 + Duration::from_secs(60),
+        time: ExportTime::new(T0 + Duration::from_secs(60), Watermark::Object(T0)),
         tasks: 4,
         source_bytes: 1_000,
         read_mode: ReadMode::SinglePass,
         patient_set: None,
         omitted: OmittedSubjects::default(),
     });
-    (job.open_tasks, job.counters) = (3, Counters { source_bytes: 250, resources: 12, lines_rejected: 0 });
+    (job.open_tasks, job.counters) = (3, Counters { source_bytes: 250, resources: 12, ..Counters::default() });
     let expected = json!({
         "fullUrl": "urn:uuid:abababab-abab-abab-abab-abababababab",
         "resource": {
             "resourceType": "Task",
             "id": "abababababababababababababababab",
             "status": "in-progress",
-            "businessStatus": { "text": "25 % done, 12 resources, 3 of 4 tasks left" },
+            "businessStatus": { "text": "25 % done, 12 resources, 3 of 4 tasks left, as of 2026-01-31T08:00:00.000Z" },
             "intent": "order",
             "code": { "text": "Bulk Data Export" },
             "description": "Export of the whole system",
@@ -48,6 +47,12 @@ fn an_export_is_represented_as_a_task() {
             "output": [{
                 "type": { "text": "status" },
                 "valueUrl": "https://example.org/fhir/_operations/export/abababababababababababababababab"
+            }, {
+                "type": { "text": "transactionTime" },
+                "valueInstant": "2026-01-31T08:00:00.000Z"
+            }, {
+                "type": { "text": "watermark" },
+                "valueCode": "object"
             }]
         },
         "search": { "mode": "match" }

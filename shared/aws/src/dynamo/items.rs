@@ -11,7 +11,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use headrace_core::audit::{AuditRecord, AuditRecordKey};
 use headrace_core::job::file::{FileSummary, Fragment, FragmentName, OutputFile, OutputFileName, OutputKind};
 use headrace_core::job::task::{Cursor, TaskState, Work};
-use headrace_core::job::{Counters, IdempotencyKey, Job, JobSettings, JobState, Phase, PinnedConfig, Planned};
+use headrace_core::job::{Counters, ExportTime, IdempotencyKey, Job, JobSettings, JobState, Phase, PinnedConfig, Planned};
 use headrace_core::ports::{DueItem, DueSubject, QueuedJob};
 use headrace_core::request::ExportRequest;
 use headrace_core::vocab::clock::Millis;
@@ -204,13 +204,15 @@ pub(super) fn job_item(job: &Job) -> Result<Item, StoreError> {
     Ok(item)
 }
 
-/// Creates the attributes with the counters of a job or task.
-pub(super) fn counter_attributes(counters: Counters) -> [(String, AttributeValue); 3] {
-    [
+/// Creates the attributes with the counters of a job or task. The last one is left out if it is 0, as in most exports.
+pub(super) fn counter_attributes(counters: Counters) -> impl Iterator<Item = (String, AttributeValue)> {
+    let arrived_late = (counters.arrived_late > 0).then(|| ("arrived_late".to_owned(), number(counters.arrived_late)));
+    let counters = [
         ("source_bytes".to_owned(), number(counters.source_bytes)),
         ("resources".to_owned(), number(counters.resources)),
         ("lines_rejected".to_owned(), number(counters.lines_rejected)),
-    ]
+    ];
+    counters.into_iter().chain(arrived_late)
 }
 
 /// Creates the attributes with the size, line count and checksum of a file.
@@ -268,6 +270,7 @@ pub(super) struct StoredTask {
     pub(super) cursor: Cursor,
     pub(super) reserved_file: Option<OutputFileName>,
     pub(super) counters: Counters,
+    pub(super) export_time: Option<ExportTime>,
     pub(super) fault: Option<String>,
 }
 
@@ -321,6 +324,7 @@ impl Attributes<'_> {
             source_bytes: self.count("source_bytes")?,
             resources: self.count("resources")?,
             lines_rejected: self.count("lines_rejected")?,
+            arrived_late: self.count("arrived_late")?,
         })
     }
 
@@ -384,6 +388,7 @@ impl Attributes<'_> {
             cursor: Cursor { item: self.count("cursor_item")?, offset: self.count("cursor_offset")? },
             reserved_file,
             counters: self.counters()?,
+            export_time: self.optional_json("export_time")?,
             fault: self.0.get("fault").and_then(|fault| fault.as_s().ok()).cloned(),
         })
     }

@@ -74,7 +74,7 @@ impl TaskStore for DynamoJobStore {
         if self.update(update).await? != WriteOutcome::Applied {
             return Ok(LeaseOutcome::Unavailable);
         }
-        let StoredTask { cursor, reserved_file, counters, .. } = task;
+        let StoredTask { cursor, reserved_file, counters, export_time, .. } = task;
         Ok(LeaseOutcome::Granted(Box::new(Lease {
             task: id.clone(),
             work,
@@ -86,6 +86,7 @@ impl TaskStore for DynamoJobStore {
             cursor,
             reserved_file,
             counters,
+            export_time,
         })))
     }
 
@@ -106,13 +107,17 @@ impl TaskStore for DynamoJobStore {
         }
         lease.fencing_token += 1;
         lease.until = until;
-        if let TaskUpdate::Checkpoint(checkpoint) = update {
-            lease.attempts_since_progress = 0;
-            lease.cursor = checkpoint.cursor;
-            lease.counters = checkpoint.counters;
-            if checkpoint.output_file.is_some() {
-                lease.reserved_file = None;
+        match update {
+            TaskUpdate::Checkpoint(checkpoint) => {
+                lease.attempts_since_progress = 0;
+                lease.cursor = checkpoint.cursor;
+                lease.counters = checkpoint.counters;
+                if checkpoint.output_file.is_some() {
+                    lease.reserved_file = None;
+                }
             }
+            TaskUpdate::TakeTime(time) => lease.export_time = Some(time),
+            TaskUpdate::Heartbeat | TaskUpdate::AddTasks(_) | TaskUpdate::ReserveFile(_) | TaskUpdate::Release(_) => {}
         }
         Ok(())
     }

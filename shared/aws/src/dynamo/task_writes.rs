@@ -102,6 +102,7 @@ impl DynamoJobStore {
 pub(super) fn update_writes(lease: &Lease, update: &TaskUpdate, until: Millis) -> Result<Vec<Write>, StoreError> {
     match update {
         TaskUpdate::Heartbeat | TaskUpdate::ReserveFile(_) => Ok(vec![Write::Update(update_and_extend_lease(lease, until))]),
+        TaskUpdate::TakeTime(time) => Ok(vec![Write::Update(update_and_extend_lease(lease, until).set("export_time", items::json(time)?))]),
         TaskUpdate::AddTasks(tasks) => {
             let mut writes = vec![Write::Update(update_and_extend_lease(lease, until))];
             for (task, work) in tasks {
@@ -143,7 +144,7 @@ pub(super) fn completion_writes(lease: &Lease, completion: &TaskCompletion) -> R
         ),
         TaskCompletion::Done => {
             let job = job.value(":from", running).add("open_tasks", AttributeValue::N("-1".into()));
-            let counters = items::counter_attributes(lease.counters).into_iter();
+            let counters = items::counter_attributes(lease.counters);
             (task.set("#state", completed), counters.fold(job, |job, (name, value)| job.add(&name, value)))
         }
         TaskCompletion::NextRound(round) => {
@@ -154,7 +155,7 @@ pub(super) fn completion_writes(lease: &Lease, completion: &TaskCompletion) -> R
                 .set("phase", items::text(round.phase.as_str()))
                 .set("first_unmerged_round", items::number(round.first_unmerged_round))
                 .set("round", items::number(lease.job.round + 1));
-            let counters = items::counter_attributes(Counters::default()).into_iter().filter(|_| round.resets_counters);
+            let counters = items::counter_attributes(Counters::default()).filter(|_| round.resets_counters);
             (
                 // The finalize task stays open, and runs again after the round.
                 task.set("#state", items::text(TaskState::Open.as_str())).set("attempts_since_progress", items::number(0_u32)),

@@ -9,7 +9,8 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use headrace_core::job::task::Pin;
-use headrace_core::ports::{ByteStream, ObjectPage, ResourceSource};
+use headrace_core::ports::{ByteStream, ListedObject, METADATA_LIMIT_BYTES, MetadataObject, ObjectPage, ResourceSource};
+use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::error::SourceError;
 use headrace_core::vocab::setting::Setting;
 
@@ -42,11 +43,14 @@ impl ResourceSource for S3Lake {
         let bucket = &self.0;
         let page = bucket.list_request(after.map(str::to_owned)).send().await.map_err(|error| source_error(&bucket.service, error))?;
         let objects = page.contents().iter().filter_map(|object| {
-            Some(Pin {
+            let pin = Pin {
                 object: object.key()?.strip_prefix(&bucket.prefix)?.to_owned(),
                 etag: object.e_tag()?.to_owned(),
                 size: u64::try_from(object.size()?).ok()?,
-            })
+            };
+            let modified = object.last_modified().and_then(|time| time.to_millis().ok()).and_then(|millis| u64::try_from(millis).ok());
+            // An object without a time counts as new, so that no change is lost.
+            Some(ListedObject { pin, arrived: Millis(modified.unwrap_or(u64::MAX)) })
         });
         Ok(ObjectPage { objects: objects.collect(), next: page.next_continuation_token().map(str::to_owned) })
     }
@@ -55,6 +59,21 @@ impl ResourceSource for S3Lake {
         let (bucket, pin) = (self.0.clone(), pin.clone());
         let gets = stream::iter(chunks(range)).map(move |chunk| get(bucket.clone(), pin.clone(), chunk));
         Box::pin(gets.buffered(CONCURRENT_GETS))
+    }
+
+    async fn read_metadata(&self, object: &str) -> Result<Option<MetadataObject>, SourceError> {
+        let bucket = &self.0;
+        let response = match bucket.client.get_object().bucket(&bucket.bucket).key(bucket.key(object)).send().await {
+            Ok(response) => response,
+            Err(error) if matches!(error.as_service_error(), Some(GetObjectError::NoSuchKey(_))) => return Ok(None),
+            Err(error) => return Err(source_error(&bucket.service, error)),
+        };
+        let size = response.content_length().and_then(|size| u64::try_from(size).ok()).unwrap_or(u64::MAX);
+        if size > METADATA_LIMIT_BYTES {
+            return Ok(Some(MetadataObject { size, bytes: Bytes::new() }));
+        }
+        let bytes = response.body.collect().await.map_err(|error| SourceError::Unavailable(error.into()))?.into_bytes();
+        Ok(Some(MetadataObject { size, bytes }))
     }
 }
 

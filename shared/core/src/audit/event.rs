@@ -267,6 +267,8 @@ fn job_details(record: &AuditRecord) -> Vec<Detail<'_>> {
         ("types", export.map(|export| join_names(export.types.iter().map(|kind| kind.as_str())).into())),
         ("parameters", export.map(|export| join_names(export.parameters.iter().map(|parameter| parameter.as_str())).into())),
         ("container", export.and_then(|export| export.container.as_ref()).map(|container| container.as_str().into())),
+        ("transaction-time", record.export_time.map(|time| time.transaction_time.instant().into())),
+        ("watermark", record.export_time.map(|time| time.watermark.as_str().into())),
     ];
     let present = details.into_iter().filter_map(|(kind, value)| Some(Detail { kind, value_string: value? }));
     present.filter(|detail| !detail.value_string.is_empty()).collect()

@@ -34,6 +34,8 @@ impl AuditRecord {
             types = export.map(|export| join_names(export.types.iter().map(|kind| kind.as_str()))),
             parameters = export.map(|export| join_names(export.parameters.iter().map(|parameter| parameter.as_str()))),
             container = export.and_then(|export| export.container.as_ref()).map(|container| container.as_str()),
+            transaction_time = self.export_time.map(|time| time.transaction_time.instant()),
+            watermark = self.export_time.map(|time| time.watermark.as_str()),
             "audit record"
         );
     }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::summary::{ExportSummary, valid_group_id};
 use crate::access::Agent;
 use crate::job::file::{OutputFile, OutputFileName};
-use crate::job::{FailureReason, Job, JobState};
+use crate::job::{ExportTime, FailureReason, Job, JobState};
 use crate::vocab::clock::Millis;
 use crate::vocab::ids::{Caller, JobId};
 use crate::vocab::outcome::IssueCode;
@@ -45,6 +45,9 @@ pub struct AuditRecord {
     /// Reason of the rejection, or of the export's failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub issue: Option<IssueCode>,
+    /// Time of the completed export: the moment whose state of the lake it shows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub export_time: Option<ExportTime>,
 }
 
 /// An action that was performed or attempted.
@@ -142,6 +145,7 @@ impl AuditRecord {
             group: None,
             export: None,
             issue: None,
+            export_time: None,
         }
     }
 
@@ -168,7 +172,8 @@ impl AuditRecord {
             JobState::Queued | JobState::Accepted | JobState::Running => return None,
         };
         let issue = reason.map(|reason| reason.kind.code());
-        Some(Self { issue, ..Self::from_job_action(at, action, agent, (&job.id, &job.owner)) })
+        let export_time = job.planned.map(|planned| planned.time).filter(|_| state == JobState::Complete);
+        Some(Self { issue, export_time, ..Self::from_job_action(at, action, agent, (&job.id, &job.owner)) })
     }
 
     /// Sets the output file that the record is about, with its export.

@@ -2,9 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::OmittedSubjects;
 use super::file::Fragment;
-use crate::vocab::clock::Millis;
+use super::{ExportTime, OmittedSubjects};
 
 /// The strategy of the first reading of the lake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -23,8 +22,9 @@ pub enum ReadMode {
 /// The result of the plan task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Planned {
-    /// The time just before the lake was pinned (rule P3): the manifest's `transactionTime`.
-    pub transaction_time: Millis,
+    /// The time of the export (rule P3).
+    #[serde(flatten)]
+    pub time: ExportTime,
     /// The number of tasks that read the lake.
     pub tasks: u32,
     /// The number of bytes of the lake to read, as stored.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::job::file::{Fragment, OutputFile, OutputFileName, OutputKind};
-use crate::job::{Counters, Job, Phase, Planned};
+use crate::job::{Counters, ExportTime, Job, Phase, Planned};
 use crate::vocab::clock::Millis;
 use crate::vocab::ids::TaskId;
 
@@ -170,6 +170,9 @@ pub struct Slice {
     pub start: u64,
     /// The offset after the last byte, in stored bytes.
     pub end: u64,
+    /// True if the object arrived in the lake after `_since`, and the watermark makes this matter.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub arrived_after_since: bool,
 }
 
 /// The progress of a task. Everything before the cursor is recorded.
@@ -205,6 +208,8 @@ pub struct Lease {
     pub reserved_file: Option<OutputFileName>,
     /// The counters of the task so far.
     pub counters: Counters,
+    /// The time of the export, if the task is the plan and an attempt has taken it.
+    pub export_time: Option<ExportTime>,
 }
 
 /// The answer to a request for a lease.
@@ -225,6 +230,8 @@ pub enum LeaseOutcome {
 pub enum TaskUpdate {
     /// Extends the lease.
     Heartbeat,
+    /// Records the time of the export, before the lake is listed. It never changes again (rule P3).
+    TakeTime(ExportTime),
     /// Adds tasks to the job, at most [`crate::ports::TASKS_PER_UPDATE`].
     AddTasks(Vec<(u32, Work)>),
     /// Reserves the next free file number of this kind.

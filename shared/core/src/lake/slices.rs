@@ -79,7 +79,9 @@ impl SlicePlanner {
 
     /// Cuts the next object of the listing into slices and adds them to read tasks. Ignores objects that are empty, are not NDJSON, or
     /// have an unwanted type in their name.
-    pub fn add_object(&mut self, pin: Pin) {
+    ///
+    /// * `arrived_after_since`: copied to the slices.
+    pub fn add_object(&mut self, pin: Pin, arrived_after_since: bool) {
         let Some(encoding) = encoding_from_name(&pin.object) else { return };
         let resource_type = type_from_name(&pin.object);
         let is_unwanted = self.types_to_read.zip(resource_type).is_some_and(|(types, resource_type)| !types.contains(resource_type));
@@ -94,13 +96,13 @@ impl SlicePlanner {
         match encoding {
             Encoding::Gzip | Encoding::Zstd => {
                 let end = pin.size;
-                self.add_slice(Slice { pin, encoding, start: 0, end }, end.saturating_mul(COMPRESSION_RATIO));
+                self.add_slice(Slice { pin, encoding, start: 0, end, arrived_after_since }, end.saturating_mul(COMPRESSION_RATIO));
             }
             Encoding::Plain => {
                 let mut start = 0;
                 while start < pin.size {
                     let end = pin.size.min(start + self.slice_bytes());
-                    self.add_slice(Slice { pin: pin.clone(), encoding, start, end }, end - start);
+                    self.add_slice(Slice { pin: pin.clone(), encoding, start, end, arrived_after_since }, end - start);
                     start = end;
                 }
             }

@@ -201,6 +201,7 @@ impl<'s, P: OutputStore> OpenCheckpoint<'s, P> {
             } else {
                 processor.process(line.text, LinePosition::new(slice, line_offset), &mut self.version_log)
             };
+            self.counters.arrived_late += std::mem::take(&mut self.version_log.arrived_late);
             // Lines extend the current run. Everything else first ends it, so that the order of lines is kept.
             match output {
                 LineOutput::Unchanged(kind) => {

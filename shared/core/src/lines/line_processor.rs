@@ -22,6 +22,8 @@ pub struct LineProcessor {
     /// De-identified line. Reused as well.
     deidentified: Vec<u8>,
     patients: ResourcePatients,
+    /// The slices of the task whose objects arrived after `_since`, by their index.
+    new_slices: Vec<bool>,
 }
 
 /// A pass over the lake.
@@ -66,7 +68,14 @@ impl LineProcessor {
             rewritten: Vec::new(),
             deidentified: Vec::new(),
             patients: ResourcePatients::default(),
+            new_slices: Vec::new(),
         }
+    }
+
+    /// Sets which of the task's slices are of objects that arrived after `_since`, by their index.
+    #[must_use]
+    pub fn with_new_slices(self, new_slices: Vec<bool>) -> Self {
+        Self { new_slices, ..self }
     }
 
     /// Returns true if this pass reports lines that are not valid resources. Of several passes over a line, one does.
@@ -92,7 +101,7 @@ impl LineProcessor {
 
     /// Processes the next line. Adds versions and links to `log` if this pass records them.
     pub fn process<'a>(&'a mut self, line: &'a [u8], position: LinePosition, log: &mut VersionLog) -> LineOutput<'a> {
-        let Self { selection, pass, member_index, rewritten, deidentified, patients } = self;
+        let Self { selection, pass, member_index, rewritten, deidentified, patients, new_slices } = self;
         rewritten.clear();
         deidentified.clear();
         let additions_only = matches!(pass, ReadPass::AdditionsOnly(_));
@@ -105,6 +114,7 @@ impl LineProcessor {
                 corrections => (None, corrections),
             },
         };
+        selection.set_new_object(new_slices.get(position.slice() as usize).copied().unwrap_or_default());
         let has = |wanted| corrections.iter().any(|(_, action)| *action == wanted);
         match selection.classify(line, member_index) {
             LineVerdict::Rejected(reason) => LineOutput::Rejected(reason),
@@ -113,6 +123,8 @@ impl LineProcessor {
                 let reported: Vec<_> = match first_read {
                     // Lines are not compared in this mode, so each deletion is final.
                     Some(ReadMode::SinglePass) => {
+                        let late = selection.flag_deletions(&deletions).filter(|(.., flags)| flags.arrived_late && flags.is_member);
+                        log.arrived_late += late.count() as u64;
                         let selected = selection.flag_deletions(&deletions).filter(|(.., flags)| flags.is_selected && flags.is_member);
                         selected.map(|(_, deletion, _)| deletion).collect()
                     }
@@ -130,7 +142,10 @@ impl LineProcessor {
             }
             LineVerdict::Resource(resource) => {
                 let is_exported = match first_read {
-                    Some(ReadMode::SinglePass) => resource.flags.is_selected,
+                    Some(ReadMode::SinglePass) => {
+                        log.arrived_late += u64::from(resource.flags.arrived_late);
+                        resource.flags.is_selected
+                    }
                     Some(mode) => {
                         selection.log_version(&resource, position, log);
                         resource.flags.is_selected && mode == ReadMode::Optimistic

@@ -72,6 +72,10 @@ pub struct Selection {
     until: Option<Instant>,
     /// Later versions and deletions are ignored, so that they do not replace the versions of that time.
     transaction_time: Option<Instant>,
+    /// True if resources that arrived after `_since` are exported although they changed before it. If false, they are counted.
+    includes_arrivals: bool,
+    /// True while lines of an object are read that arrived after `_since`.
+    is_new_object: bool,
     filters: TypeFilters,
     /// Queries in the client's scopes, which restrict single types.
     scope_queries: TypeFilters,
@@ -132,7 +136,9 @@ impl Selection {
             types: request.type_set(),
             since: request.since,
             until: request.until,
-            transaction_time: job.planned.map(|planned| Instant::from_millis(planned.transaction_time.0)),
+            transaction_time: job.planned.map(|planned| Instant::from_millis(planned.time.transaction_time.0)),
+            includes_arrivals: job.planned.is_some_and(|planned| planned.time.watermark.includes_arrivals()),
+            is_new_object: false,
             filters: compile(&request.type_filters)?,
             scope_queries: compile(&request.scope_queries)?,
             elements: elements.map_err(|error| unreadable(error.to_string()))?,
@@ -146,6 +152,11 @@ impl Selection {
             deid,
             referenced_types: REFERENCED_TYPES.into_iter().collect(),
         })
+    }
+
+    /// Sets whether the next lines are of an object that arrived after `_since`.
+    pub(crate) fn set_new_object(&mut self, is_new_object: bool) {
+        self.is_new_object = is_new_object;
     }
 
     /// Decides about a line by its own content, without other versions of the resource and without resources that refer to it.
@@ -222,8 +233,11 @@ impl Selection {
         // resources without a maintained time may be included).
         let is_old = self.since.zip(head.last_updated).is_some_and(|(since, changed)| changed <= since);
         let is_late = self.until.zip(head.last_updated).is_some_and(|(until, changed)| changed >= until);
-        let is_in_period = (!is_old || membership.is_of_late_joiner) && !is_late;
-        let matches_request = is_requested && is_in_period && resource.is_none_or(|resource| self.filters.matches(resource));
+        let is_before_since = is_old && !membership.is_of_late_joiner;
+        let (is_in_period, arrived_late) = self.judge_period(is_before_since, is_late);
+        let may_match = is_requested && (is_in_period || arrived_late);
+        let matches_filters = may_match && resource.is_none_or(|resource| self.filters.matches(resource));
+        let matches_request = matches_filters && is_in_period;
         // Scopes restrict every way into the export. An unparsed resource is excluded, since it cannot be checked.
         let scope_query = self.scope_queries.for_type(head.resource_type);
         let is_permitted = scope_query.is_none_or(|query| resource.is_some_and(|resource| query.matches(resource)));
@@ -233,7 +247,18 @@ impl Selection {
             && (is_associated
                 || (is_provenance && matches_request && scope == Some(ProvenanceScope::Members))
                 || (self.associations.adds_referenced && is_requested && self.referenced_types.contains(head.resource_type)));
-        Some(VersionFlags { is_deletion: false, is_selected, is_member: membership.is_member, is_candidate })
+        let arrived_late = arrived_late && matches_filters && is_permitted && membership.is_member && !is_associated && !is_candidate;
+        Some(VersionFlags { is_deletion: false, is_selected, is_member: membership.is_member, is_candidate, arrived_late })
+    }
+
+    /// Decides whether a change is exported as far as its time goes, and whether only `_since` excludes a change that arrived after it.
+    ///
+    /// * `is_before_since`: the time of the change is not after `_since`.
+    /// * `is_late`: the time of the change is not before `_until`.
+    fn judge_period(&self, is_before_since: bool, is_late: bool) -> (bool, bool) {
+        let arrived_late = is_before_since && !is_late && self.is_new_object;
+        let is_in_period = !is_late && (!is_before_since || (arrived_late && self.includes_arrivals));
+        (is_in_period, arrived_late && !self.includes_arrivals)
     }
 
     /// Returns true if `_type` lists the type, or if the request has no `_type`.
@@ -253,10 +278,11 @@ impl Selection {
             let is_late = self.until.zip(deletion.deleted_at).is_some_and(|(until, at)| at >= until);
             // A deletion does not tell whether the resource matched a query.
             let is_permitted = self.scope_queries.for_type(deletion.resource_type).is_none();
-            let is_selected =
-                self.reports_deletions && !is_old && !is_late && is_permitted && self.is_requested_type(deletion.resource_type);
+            let (is_in_period, arrived_late) = self.judge_period(is_old, is_late);
+            let is_reported = self.reports_deletions && is_permitted && self.is_requested_type(deletion.resource_type);
+            let (is_selected, arrived_late) = (is_reported && is_in_period, is_reported && arrived_late);
             let is_member = self.compartments.as_ref().is_none_or(|all| all.contains_patient(deletion.resource_type, &deletion.id));
-            let flags = VersionFlags { is_deletion: true, is_selected, is_member, is_candidate: false };
+            let flags = VersionFlags { is_deletion: true, is_selected, is_member, is_candidate: false, arrived_late };
             (!is_too_new).then_some((entry, deletion, flags))
         })
     }

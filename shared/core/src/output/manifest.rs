@@ -1,9 +1,12 @@
 //! The manifest of a complete job (Bulk Data Access, "Bulk Data Output Manifest").
 
+use std::time::Duration;
+
 use serde::Serialize;
 
-use crate::job::Job;
 use crate::job::file::{OutputFile, OutputKind};
+use crate::job::{Job, Watermark};
+use crate::vocab::iso_duration::format_iso_duration;
 
 /// The maximum size of a manifest in bytes, as it is sent. A Lambda response contains the manifest as a JSON string, with a
 /// backslash before each quote, and is limited to 6 MiB including headers.
@@ -29,6 +32,39 @@ pub struct Manifest {
     error: Vec<FileEntry>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     link: Vec<PageLink>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    extension: Option<ManifestExtension>,
+}
+
+/// The manifest's extension (Bulk Data Access, "Bulk Data Output Manifest": an object whose members have defined names).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct ManifestExtension {
+    #[serde(rename = "urn:headrace:watermark")]
+    watermark: WatermarkEntry,
+}
+
+/// The reason why the lake is complete up to `transactionTime`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct WatermarkEntry {
+    rule: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    delay: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    complete_up_to: Option<String>,
+}
+
+impl ManifestExtension {
+    /// Describes the watermark. Returns `None` if nobody has stated one.
+    fn from_watermark(watermark: Watermark) -> Option<Self> {
+        let (delay, complete_up_to) = match watermark {
+            Watermark::Unstated => return None,
+            Watermark::Now | Watermark::Arrival => (None, None),
+            Watermark::Lag(lag) => (Some(format_iso_duration(Duration::from_millis(lag.0))), None),
+            Watermark::Object(at) => (None, Some(at.instant())),
+        };
+        Some(Self { watermark: WatermarkEntry { rule: watermark.as_str(), delay, complete_up_to } })
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -75,7 +111,7 @@ impl Manifest {
         };
         let (deleted, output): (Vec<&OutputFile>, Vec<&OutputFile>) = files.iter().partition(|file| file.name.kind == OutputKind::Deleted);
         Self {
-            transaction_time: job.planned.map(|planned| planned.transaction_time.instant()).unwrap_or_default(),
+            transaction_time: job.planned.map(|planned| planned.time.transaction_time.instant()).unwrap_or_default(),
             request: job.request_url.clone(),
             requires_access_token: job.requires_access_token,
             output_organized_by: job.request.is_organized_by_patient.then_some("Patient"),
@@ -83,6 +119,7 @@ impl Manifest {
             deleted: job.request.reports_deletions().then(|| deleted.into_iter().map(entry).collect()),
             error: errors.iter().map(entry).collect(),
             link: next.into_iter().collect(),
+            extension: job.planned.and_then(|planned| ManifestExtension::from_watermark(planned.time.watermark)),
         }
     }
 
@@ -105,7 +142,7 @@ mod tests {
     use super::*;
     use crate::job::OmittedSubjects;
     use crate::job::file::{FileSummary, OutputFileName};
-    use crate::job::{JobState, Planned, ReadMode};
+    use crate::job::{ExportTime, JobState, Planned, ReadMode};
     use crate::request::{AssociatedData, ExportRequest};
     use crate::vocab::clock::Millis;
     use crate::vocab::ids::{Caller, JobId};
@@ -117,7 +154,7 @@ mod tests {
             base: "https://h/fhir".into(),
             requires_access_token: true,
             planned: Some(Planned {
-                transaction_time: Millis(1_769_846_400_000),
+                time: ExportTime::new(Millis(1_769_846_400_000), Watermark::Unstated),
                 tasks: 1,
                 source_bytes: 1,
                 read_mode: ReadMode::SinglePass,
@@ -170,6 +207,28 @@ mod tests {
             json,
             r#"{"transactionTime":"2026-01-31T08:00:00.000Z","request":"https://h/fhir/$export","requiresAccessToken":true,"output":[],"error":[]}"#
         );
+    }
+
+    // Holds: M9
+    #[test]
+    fn the_extension_says_why_the_lake_is_complete_up_to_the_transaction_time() {
+        let at = Millis(1_769_846_400_000);
+        for (watermark, time, entry) in [
+            (Watermark::Now, "2026-01-31T08:00:00.000Z", serde_json::json!({ "rule": "now" })),
+            (Watermark::Arrival, "2026-01-31T08:00:00.000Z", serde_json::json!({ "rule": "arrival" })),
+            (Watermark::Lag(Millis(900_000)), "2026-01-31T07:45:00.000Z", serde_json::json!({ "rule": "delay", "delay": "PT15M" })),
+            (
+                Watermark::Object(Millis(at.0 - 1_800_000)),
+                "2026-01-31T07:30:00.000Z",
+                serde_json::json!({ "rule": "object", "completeUpTo": "2026-01-31T07:30:00.000Z" }),
+            ),
+        ] {
+            let planned = job().planned.map(|planned| Planned { time: ExportTime::new(at, watermark), ..planned });
+            let json = single_page(&Job { planned, ..job() }, Vec::new()).json().unwrap();
+            let manifest: serde_json::Value = serde_json::from_str(&json).unwrap();
+            assert_eq!(manifest["transactionTime"], time);
+            assert_eq!(manifest["extension"], serde_json::json!({ "urn:headrace:watermark": entry }));
+        }
     }
 
     #[test]

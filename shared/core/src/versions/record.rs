@@ -63,19 +63,21 @@ pub struct VersionFlags {
     pub is_member: bool,
     /// True if it is exported only when another exported resource requires it.
     pub is_candidate: bool,
+    /// True if only `_since` excludes it, although its object arrived after `_since`.
+    pub arrived_late: bool,
 }
 
 impl VersionFlags {
-    /// Returns the flags as the lowest four bits of a byte.
+    /// Returns the flags as the lowest five bits of a byte.
     fn to_bits(self) -> u8 {
-        let flags = [self.is_deletion, self.is_selected, self.is_member, self.is_candidate];
+        let flags = [self.is_deletion, self.is_selected, self.is_member, self.is_candidate, self.arrived_late];
         (0..).zip(flags).map(|(bit, flag)| u8::from(flag) << bit).sum()
     }
 
     /// Parses the bits of [`Self::to_bits`].
     fn from_bits(bits: u8) -> Self {
         let is_set = |bit: u8| bits >> bit & 1 == 1;
-        Self { is_deletion: is_set(0), is_selected: is_set(1), is_member: is_set(2), is_candidate: is_set(3) }
+        Self { is_deletion: is_set(0), is_selected: is_set(1), is_member: is_set(2), is_candidate: is_set(3), arrived_late: is_set(4) }
     }
 }
 
@@ -252,13 +254,15 @@ pub struct VersionLog {
     pub versions: Vec<VersionRecord>,
     /// The records of links.
     pub links: Vec<ResourceLink>,
+    /// The number of resources and deletions with [`VersionFlags::arrived_late`] that are not recorded, since versions are not compared.
+    pub arrived_late: u64,
     limit_bytes: usize,
 }
 
 impl VersionLog {
     /// Creates the empty log of a task.
     pub fn new(task: u32) -> Self {
-        Self { task, versions: Vec::new(), links: Vec::new(), limit_bytes: VERSION_LOG_LIMIT_BYTES }
+        Self { task, versions: Vec::new(), links: Vec::new(), arrived_late: 0, limit_bytes: VERSION_LOG_LIMIT_BYTES }
     }
 
     /// Returns true if the log must be stored before more records are added.

@@ -60,6 +60,8 @@ pub struct ResolvedVersions {
     pub corrections: Vec<Correction>,
     /// Links that count, reversed: the next stage joins them with their targets.
     pub links: Vec<ResourceLink>,
+    /// The number of current versions and deletions that only `_since` excludes, although their object arrived after it.
+    pub arrived_late: u64,
 }
 
 /// Resolves the version records of a range of resources, and the links that start from these resources.
@@ -87,14 +89,20 @@ pub fn resolve_versions(
             let outdated = selected().filter(|version| Some(*version) != current);
             resolved.corrections.extend(outdated.map(|version| correction(version, CorrectionAction::Drop)));
         }
+        let is_counted = |version: &&VersionRecord| version.flags.arrived_late && (keeps_history || Some(*version) == current);
+        resolved.arrived_late += versions.iter().filter(|version| !version.flags.is_deletion).filter(is_counted).count() as u64;
         let is_in_history = keeps_history && selected().next().is_some();
         // Old versions count as well: a deletion itself does not tell the compartments of the resource.
         let was_member = || versions.iter().any(|version| version.flags.is_member);
-        if let Some(deletion) = deletion.filter(|deletion| current.is_none() && !is_in_history && deletion.flags.is_selected)
+        if let Some(deletion) = deletion.filter(|_| current.is_none() && !is_in_history)
+            && (deletion.flags.is_selected || deletion.flags.arrived_late)
             && was_member()
         {
-            let entry = u32::try_from(deletion.version).unwrap_or(u32::MAX);
-            resolved.corrections.push(correction(deletion, CorrectionAction::ReportDeletion(entry)));
+            if deletion.flags.is_selected {
+                let entry = u32::try_from(deletion.version).unwrap_or(u32::MAX);
+                resolved.corrections.push(correction(deletion, CorrectionAction::ReportDeletion(entry)));
+            }
+            resolved.arrived_late += u64::from(deletion.flags.arrived_late);
         }
         if let (Some(current), true) = (current, associations.adds_resources()) {
             links = forward_links(current, is_in_history, links, &mut resolved.links);

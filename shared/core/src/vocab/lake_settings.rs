@@ -1,6 +1,10 @@
 //! Settings that tell how to interpret the lake.
 
+use std::time::Duration;
+
 use headrace_fhir::semantics::reference::BaseUrls;
+
+use crate::vocab::iso_duration::parse_iso_duration;
 
 /// The number of versions of a resource in the lake, as declared by the operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -12,6 +16,36 @@ pub enum LakeVersions {
     Auto,
     /// Many versions. The first read only records versions, and the second read writes lines.
     Many,
+}
+
+/// The moment up to which the lake is complete, as declared by the operator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum LakeWatermark {
+    /// The watermark object of the lake, if it has one. Otherwise the current time, although nobody has promised it.
+    #[default]
+    Auto,
+    /// The current time: the system of record writes the lake itself.
+    Now,
+    /// The current time minus this delay: whoever fills the lake is never later.
+    Lag(Duration),
+    /// The watermark object of the lake, which must exist.
+    Object,
+    /// The current time. Resources that arrive later than they changed are exported by the arrival of their object.
+    Arrival,
+}
+
+impl LakeWatermark {
+    /// Parses the setting: `auto`, `now`, `object`, `arrival`, or a delay as an ISO 8601 duration such as `PT15M`. Returns `None` for
+    /// any other text.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "auto" => Some(Self::Auto),
+            "now" => Some(Self::Now),
+            "object" => Some(Self::Object),
+            "arrival" => Some(Self::Arrival),
+            _ => parse_iso_duration(text).map(Self::Lag),
+        }
+    }
 }
 
 /// The interpretation of the lake.
@@ -26,4 +60,6 @@ pub struct LakeSettings {
     pub adds_new_members: bool,
     /// Base URLs of absolute references to resources of the lake.
     pub bases: BaseUrls,
+    /// The moment up to which the lake is complete.
+    pub watermark: LakeWatermark,
 }

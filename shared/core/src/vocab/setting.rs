@@ -65,6 +65,8 @@ settings! {
     JwksUrl = "HEADRACE_JWKS_URL",
     /// The number of versions per resource in the lake: `auto`, `one` or `many`.
     LakeVersions = "HEADRACE_LAKE_VERSIONS",
+    /// The moment up to which the lake is complete: `auto`, `now`, `object`, `arrival`, or a delay such as `PT15M`.
+    LakeWatermark = "HEADRACE_LAKE_WATERMARK",
     /// The seconds after which a silent worker's lease ends.
     LeaseSeconds = "HEADRACE_LEASE_SECONDS",
     /// The log filter.
@@ -99,6 +101,8 @@ settings! {
     TokenUrl = "HEADRACE_TOKEN_URL",
     /// The switch that trusts object names about resource types.
     TrustObjectNames = "HEADRACE_TRUST_OBJECT_NAMES",
+    /// The seconds after which the lake's watermark is too old. 0 does not watch it.
+    WatermarkMaxAgeSeconds = "HEADRACE_WATERMARK_MAX_AGE_SECONDS",
 }
 
 impl fmt::Display for Setting {

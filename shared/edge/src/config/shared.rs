@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use headrace_core::job::{JobSettings, Quotas};
 use headrace_core::request::{EncryptionKey, ExportPolicy, FolderLayout};
 use headrace_core::vocab::container::Container;
-use headrace_core::vocab::lake_settings::{LakeSettings, LakeVersions};
+use headrace_core::vocab::lake_settings::{LakeSettings, LakeVersions, LakeWatermark};
 use headrace_core::vocab::setting::Setting;
 use headrace_fhir::definitions::FhirVersion;
 use headrace_fhir::semantics::reference::BaseUrls;
@@ -24,6 +24,8 @@ pub struct ExportSettings {
     pub job: JobSettings,
     /// The limits of concurrent exports.
     pub quotas: Quotas,
+    /// The moment up to which the lake is complete.
+    pub watermark: LakeWatermark,
 }
 
 impl ExportSettings {
@@ -46,6 +48,7 @@ impl ExportSettings {
                 deadline_seconds: hours(Setting::DeadlineHours, default.deadline_seconds)?,
             },
             quotas: read_quotas(settings)?,
+            watermark: read_lake_watermark(settings)?,
         })
     }
 }
@@ -58,7 +61,13 @@ pub(super) fn read_lake_settings(settings: &impl SettingSource) -> Result<LakeSe
         adds_referenced: settings.flag(Setting::IncludeReferencedResources, false)?,
         adds_new_members: settings.flag(Setting::GroupNewMembers, false)?,
         bases: read_source_base_urls(settings)?,
+        watermark: read_lake_watermark(settings)?,
     })
+}
+
+/// Reads the moment up to which the lake is complete.
+pub(super) fn read_lake_watermark(settings: &impl SettingSource) -> Result<LakeWatermark, ConfigError> {
+    Ok(settings.get(Setting::LakeWatermark).map(|text| parse_lake_watermark(&text)).transpose()?.unwrap_or_default())
 }
 
 /// Settings that the CapabilityStatement of a deployment describes.
@@ -191,6 +200,13 @@ pub fn parse_lake_versions(text: &str) -> Result<LakeVersions, ConfigError> {
         "many" => Ok(LakeVersions::Many),
         _ => Err(ConfigError { setting: Setting::LakeVersions, problem: format!("is `{text}`: set auto, one or many") }),
     }
+}
+
+/// Parses the moment up to which the lake is complete.
+pub fn parse_lake_watermark(text: &str) -> Result<LakeWatermark, ConfigError> {
+    let problem =
+        || format!("is `{text}`: set auto, now, object, arrival, or a delay in weeks, days, hours, minutes and seconds such as PT15M");
+    LakeWatermark::parse(text).ok_or_else(|| ConfigError { setting: Setting::LakeWatermark, problem: problem() })
 }
 
 /// Parses the folder layouts that `_format` may name: `name=layout` pairs, separated by semicolons.

@@ -87,6 +87,22 @@ pub struct Manifest {
     /// Links, among them the link to the next page if there is one.
     #[serde(default)]
     pub link: Vec<ManifestLink>,
+    /// Extensions, among them the watermark of the lake if the server is Headrace.
+    #[serde(default)]
+    pub extension: serde_json::Value,
+}
+
+impl Manifest {
+    /// Describes why the data is complete up to `transaction_time`. Returns an empty text if the server does not say.
+    pub fn describe_watermark(&self) -> String {
+        let text = |name: &str| self.extension.get("urn:headrace:watermark").and_then(|entry| entry.get(name)?.as_str());
+        match text("rule") {
+            Some("object") => " (the lake is complete up to then, as its _headrace/watermark.json says)".to_owned(),
+            Some("delay") => " (the lake is complete up to then, as the delay in LakeWatermark says)".to_owned(),
+            Some("arrival") => " (includes what arrives later, as LakeWatermark is arrival)".to_owned(),
+            Some(_) | None => String::new(),
+        }
+    }
 }
 
 /// A link of a manifest.

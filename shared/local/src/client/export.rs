@@ -12,6 +12,7 @@ use tokio::net::TcpListener;
 
 use crate::cli::ExportArgs;
 use crate::client::bulk::{BulkClient, ClientError, DownloadedFile, Manifest};
+use crate::client::error_files::ErrorLines;
 use crate::client::login::LoginSettings;
 use crate::server::http::{base_url, serve};
 use crate::server::service::{ServerAccess, Service, ServiceConfig, StartError};
@@ -170,11 +171,11 @@ async fn export_and_download(
     if let Err(error) = client.delete(&status_url).await {
         tracing::warn!(error = %error, "the export could not be deleted on the server");
     }
-    let summary = format_summary(&files, &manifest.transaction_time, &args.out, (export_time, total_time));
+    let lines = ErrorLines::read(&files).map_err(|cause| ExportCommandError::Out { path: args.out.clone(), cause })?;
+    let summary = format_summary(&files, &manifest, &args.out, (export_time, total_time), &lines);
     // A closed pipe is not an error: the reader has seen enough.
     drop(io::stdout().write_all(summary.as_bytes()));
-    let has_errors = files.iter().any(|file| file.is_error);
-    Ok(if has_errors { ExportStatus::WithErrors } else { ExportStatus::Complete })
+    Ok(if lines.errors > 0 { ExportStatus::WithErrors } else { ExportStatus::Complete })
 }
 
 /// The progress of the export: a bar on a terminal, otherwise plain lines.
@@ -260,7 +261,13 @@ impl DownloadProgress {
 }
 
 /// Formats a table of the files, totals, times and the `--since` of the next incremental export.
-fn format_summary(files: &[DownloadedFile], transaction_time: &str, out: &Path, (export_time, total_time): (Duration, Duration)) -> String {
+fn format_summary(
+    files: &[DownloadedFile],
+    manifest: &Manifest,
+    out: &Path,
+    (export_time, total_time): (Duration, Duration),
+    lines: &ErrorLines,
+) -> String {
     let names: Vec<String> =
         files.iter().map(|file| file.path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())).collect();
     let width = names.iter().map(String::len).max().unwrap_or_default().max(4);
@@ -271,7 +278,7 @@ fn format_summary(files: &[DownloadedFile], transaction_time: &str, out: &Path, 
         output += &format!("{name:width$}  {lines:>12}  {size:>10}\n");
     }
 
-    let (errors, resources): (Vec<&DownloadedFile>, Vec<&DownloadedFile>) = files.iter().partition(|file| file.is_error);
+    let resources: Vec<&DownloadedFile> = files.iter().filter(|file| !file.is_error).collect();
     let resource_count: u64 = resources.iter().map(|file| file.lines).sum();
     let bytes: u64 = files.iter().map(|file| file.bytes).sum();
     let types: std::collections::BTreeSet<&str> = resources.iter().filter_map(|file| file.resource_type.as_deref()).collect();
@@ -292,12 +299,14 @@ fn format_summary(files: &[DownloadedFile], transaction_time: &str, out: &Path, 
         DecimalBytes(per_second(bytes, total_time)),
         HumanCount(per_second(resource_count, total_time)),
     );
-    output += &format!("to export only later changes next time: --since {transaction_time}\n");
-    let error_count: u64 = errors.iter().map(|file| file.lines).sum();
-    if error_count > 0 {
+    output += &format!("to export only later changes next time: --since {}{}\n", manifest.transaction_time, manifest.describe_watermark());
+    for notice in &lines.notices {
+        output += &format!("note: {notice}\n");
+    }
+    if lines.errors > 0 {
         output += &format!(
             "warning: {} lines of the source are not resources and were skipped; see error-1.ndjson for lines and reasons\n",
-            HumanCount(error_count)
+            HumanCount(lines.errors)
         );
     }
     output
@@ -324,7 +333,9 @@ mod tests {
         let path = PathBuf::from("out/Patient-1.ndjson");
         let file = DownloadedFile { resource_type, path, bytes: 64_000_000, lines: 1_234_567, is_error: false };
         let times = (Duration::from_secs(1), Duration::from_secs(2));
-        let summary = format_summary(&[file], "2026-01-01T00:00:00Z", Path::new("out"), times);
+        let manifest = r#"{"transactionTime":"2026-01-01T00:00:00Z","requiresAccessToken":false,"output":[]}"#;
+        let manifest: Manifest = serde_json::from_str(manifest).unwrap();
+        let summary = format_summary(&[file], &manifest, Path::new("out"), times, &ErrorLines::default());
         assert_eq!(
             summary,
             "FILE                 RESOURCES        SIZE\n\

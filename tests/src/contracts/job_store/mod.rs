@@ -16,7 +16,7 @@ use headrace_core::job::file::{FileSummary, Fragment, FragmentName, OutputFile, 
 use headrace_core::job::task::{
     Checkpoint, Cursor, Encoding, Lease, LeaseOutcome, NextRound, Pin, PlanInput, Slice, TaskCompletion, TaskUpdate, Work,
 };
-use headrace_core::job::{Counters, Job, JobSettings, Phase, Planned, ReadMode, RecordConditions, RecordOutcome};
+use headrace_core::job::{Counters, ExportTime, Job, JobSettings, Phase, Planned, ReadMode, RecordConditions, RecordOutcome, Watermark};
 use headrace_core::ports::{JobStore, LeaseSettings, TaskStore};
 use headrace_core::request::ExportRequest;
 use headrace_core::vocab::clock::Millis;
@@ -141,13 +141,13 @@ fn sample_summary(n: u64) -> FileSummary {
 /// Returns the work of a read task: one slice of an object whose name contains `n`.
 fn read_work(n: u32) -> Work {
     let pin = Pin { object: format!("Patient/{n} ß.ndjson"), etag: "\"e-1\"".into(), size: 1 << 40 };
-    Work::Read(vec![Slice { pin, encoding: Encoding::Plain, start: 5, end: 1 << 40 }])
+    Work::Read(vec![Slice { pin, encoding: Encoding::Plain, start: 5, end: 1 << 40, arrived_after_since: true }])
 }
 
 /// Returns the result of a plan task that created this number of tasks.
 fn plan_result(tasks: u32) -> Planned {
     Planned {
-        transaction_time: after(1),
+        time: ExportTime::new(after(2), Watermark::Object(after(1))),
         tasks,
         source_bytes: 1 << 50,
         read_mode: ReadMode::SinglePass,
@@ -199,7 +199,7 @@ async fn running_job(store: &impl TaskStore, tasks: u32) -> Result<Job, BoxError
 fn checkpoint(lease: &Lease, fragments: &[OutputKind], offset: u64) -> Checkpoint {
     let name = |kind| FragmentName { kind, task: lease.task.task, attempt: lease.attempt, fencing_token: lease.fencing_token };
     let fragments = fragments.iter().map(|kind| Fragment { name: name(*kind), summary: sample_summary(offset) }).collect();
-    let counters = Counters { source_bytes: offset, resources: offset + 1, lines_rejected: offset + 2 };
+    let counters = Counters { source_bytes: offset, resources: offset + 1, lines_rejected: offset + 2, arrived_late: offset + 3 };
     Checkpoint {
         output_file: lease.reserved_file.map(|name| OutputFile { name, summary: sample_summary(offset) }),
         fragments,

@@ -15,10 +15,12 @@ use crate::request::{ExportPolicy, ExportRequest, RawKickOff, RequestError, Reso
 use crate::vocab::clock::Millis;
 use crate::vocab::error::StoreError;
 use crate::vocab::ids::{JobId, TaskId};
+use crate::vocab::lake_settings::LakeWatermark;
 use crate::vocab::outcome::IssueCode;
 
 use super::pin_configuration::pin_configuration;
 use super::start_queued::start_queued;
+use crate::flow::export_time::determine_export_time;
 use crate::flow::resolve_patients::{PatientResolutionSettings, PatientResolver};
 
 /// The largest size of a request in the record of a job, in bytes of JSON.
@@ -52,6 +54,8 @@ pub struct KickOffSettings<'a> {
     pub job: JobSettings,
     /// The limits on concurrent exports.
     pub quotas: Quotas,
+    /// The moment up to which the lake is complete.
+    pub watermark: LakeWatermark,
     /// The limits of the precheck.
     pub patient_resolution: PatientResolutionSettings,
 }
@@ -83,7 +87,9 @@ pub async fn kick_off(
         None => None,
     };
     let resolver = PatientResolver { job: &kick_off.id, request: &request, patients: &plan.patients, bases: &settings.policy.bases };
-    let missing_patients = resolver.precheck(source, clock, settings.patient_resolution, is_lenient).await?;
+    // A missing or wrong watermark fails here, by name. The plan takes the time anew, because it may run much later.
+    let time = determine_export_time(source, settings.watermark, now).await?;
+    let missing_patients = resolver.precheck(source, (clock, time.transaction_time), settings.patient_resolution, is_lenient).await?;
     request.ignored.extend(missing_patients);
     let client = kick_off.principal.permissions.client.as_ref();
     let destination = client.and_then(|client| client.destination.clone());

@@ -75,7 +75,11 @@ pub async fn status(
     Ok(Polled { status, is_separate: job.request.separates_status })
 }
 
-/// Describes the progress of a running job: percentage of source bytes read, resources exported, tasks left.
+/// The number of characters that `X-Progress` must not reach.
+const PROGRESS_LIMIT: usize = 100;
+
+/// Describes the progress of a running job: percentage of source bytes read, resources exported, tasks left, and the moment whose
+/// state of the lake is exported if it is earlier than the plan.
 pub fn progress(job: &Job) -> String {
     let Some(planned) = &job.planned else { return "planning the export".to_owned() };
     let read = job.counters.source_bytes.min(planned.source_bytes);
@@ -91,7 +95,11 @@ pub fn progress(job: &Job) -> String {
         (open, Phase::GroupByPatient) => format!("{open} tasks left to sort by patient"),
         (open, Phase::Merge) => format!("{open} tasks left to merge files"),
     };
-    format!("{percent} % done, {resources} resources, {left}")
+    let text = format!("{percent} % done, {resources} resources, {left}");
+    // Only a time that lies behind is worth the space.
+    let is_behind = planned.time.transaction_time < planned.time.planned_at;
+    let with_time = format!("{text}, as of {}", planned.time.transaction_time.instant());
+    if is_behind && with_time.len() < PROGRESS_LIMIT { with_time } else { text }
 }
 
 /// Returns a tenth of the job's age, clamped to 1 to 10 seconds: short exports are answered soon, long ones cause few polls.
@@ -103,7 +111,7 @@ fn retry_after(age: Duration) -> Duration {
 mod tests {
     use super::*;
     use crate::job::OmittedSubjects;
-    use crate::job::{Counters, Planned, ReadMode};
+    use crate::job::{Counters, ExportTime, Planned, ReadMode, Watermark};
     use crate::request::ExportRequest;
     use crate::vocab::ids::Caller;
 
@@ -112,7 +120,7 @@ mod tests {
     fn progress_is_always_shorter_than_100_characters() {
         let job = Job::accepted(JobId::from_random([7; 16]), Caller("ann".into()), ExportRequest::default(), Millis(0));
         let planned = Planned {
-            transaction_time: Millis(0),
+            time: ExportTime::new(Millis(1_769_846_400_000), Watermark::Lag(Millis(900_000))),
             tasks: 999_999,
             source_bytes: u64::MAX,
             read_mode: ReadMode::SinglePass,
@@ -120,7 +128,7 @@ mod tests {
             omitted: OmittedSubjects::default(),
         };
         for phase in Phase::ALL {
-            let counters = Counters { source_bytes: u64::MAX, resources: u64::MAX, lines_rejected: 0 };
+            let counters = Counters { source_bytes: u64::MAX, resources: u64::MAX, ..Counters::default() };
             let job = Job { planned: Some(planned), open_tasks: 999_999, phase, counters, ..job.clone() };
             let text = progress(&job);
             assert!(text.len() < 100 && text.starts_with("99 % done, "), "{text}");

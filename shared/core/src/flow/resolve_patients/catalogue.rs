@@ -52,7 +52,7 @@ impl Catalogue {
         let (mut catalogue, mut after) = (Self::new(untyped_bytes), None);
         loop {
             let page = source.list(after.as_deref()).await?;
-            page.objects.iter().for_each(|pin| catalogue.add(pin, wanted));
+            page.objects.iter().for_each(|object| catalogue.add(&object.pin, wanted));
             after = page.next;
             if after.is_none() {
                 return Ok(Some(catalogue));

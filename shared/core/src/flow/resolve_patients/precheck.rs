@@ -20,11 +20,12 @@ impl PatientResolver<'_> {
     /// patients outside the export's level.
     ///
     /// With `is_lenient`, named patients outside the level are skipped, and the ignored parameter is returned. Nothing is rejected that
-    /// could not be resolved within the time limit or while the lake was changing: the plan decides about it.
+    /// could not be resolved within the time limit or while the lake was changing: the plan decides about it. `at` is the transaction
+    /// time that a plan would take now.
     pub async fn precheck(
         &self,
         source: &impl ResourceSource,
-        clock: &impl Clock,
+        (clock, at): (&impl Clock, Millis),
         settings: PatientResolutionSettings,
         is_lenient: bool,
     ) -> Result<Option<IgnoredParameter>, ExportError> {
@@ -32,8 +33,7 @@ impl PatientResolver<'_> {
         if types == TypeSet::default() {
             return Ok(None);
         }
-        let at = clock.now();
-        let mut timer = TimeLimit { clock, until: at + settings.time_limit };
+        let mut timer = TimeLimit { clock, until: clock.now() + settings.time_limit };
         let Some(catalogue) = Catalogue::from_listing(source, types, settings.untyped_bytes, &mut timer).await? else { return Ok(None) };
         let resolved = match self.resolve_as(source, &catalogue, at, &mut timer, true).await {
             Err(ExportError::Source(SourceError::Changed { .. } | SourceError::Unreadable { .. })) => ResolvedPatients::TimedOut,

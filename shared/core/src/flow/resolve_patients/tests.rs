@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::job::ExportError;
 use crate::job::task::Pin;
-use crate::ports::{ByteStream, ObjectPage};
+use crate::ports::{ByteStream, ListedObject, MetadataObject, ObjectPage};
 use crate::vocab::error::SourceError;
 
 mod filters;
@@ -52,6 +52,7 @@ impl ResourceSource for Lake {
         let mut objects: Vec<Pin> = self.pins().into_iter().filter(behind).collect();
         let next = (objects.len() > 2).then(|| objects[1].object.clone());
         objects.truncate(2);
+        let objects = objects.into_iter().map(|pin| ListedObject { pin, arrived: Millis(0) }).collect();
         Ok(ObjectPage { objects, next })
     }
 
@@ -59,6 +60,10 @@ impl ResourceSource for Lake {
         self.read.lock().unwrap().push(pin.object.clone());
         let bytes = self.objects[&pin.object].slice(usize::try_from(range.start).unwrap()..usize::try_from(range.end).unwrap());
         Box::pin(stream::iter([Ok(bytes)]))
+    }
+
+    async fn read_metadata(&self, _: &str) -> Result<Option<MetadataObject>, SourceError> {
+        Ok(None)
     }
 }
 

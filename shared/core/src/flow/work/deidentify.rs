@@ -30,7 +30,7 @@ pub(super) async fn job_deidentifier(ports: &impl AllPorts, lease: &Lease) -> Re
     };
     let config = parse_cached(&text, job.request.version).map_err(|error| ExportError::NotDeidentified(error.to_string()))?;
     let secret = ports.jobs().decrypt(&job.id, &pinned.encrypted_secret).await?;
-    Ok(Some(JobDeidentifier::new(&config, secret, planned.transaction_time)))
+    Ok(Some(JobDeidentifier::new(&config, secret, planned.time.transaction_time)))
 }
 
 /// The configurations that this process used last, so that it parses a configuration once per export and not once per task.

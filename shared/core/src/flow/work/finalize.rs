@@ -6,13 +6,15 @@ use crate::access::Agent;
 use crate::job::ExportError;
 use crate::job::file::{Fragment, OutputKind};
 use crate::job::task::{Cursor, Lease, TaskCompletion, Work};
-use crate::job::{FailureKind, FailureReason, JobEvent, Phase};
+use crate::job::{FailureKind, FailureReason, Job, JobEvent, Phase};
 use crate::output::manifest::{MAX_MANIFEST_BYTES, Manifest};
 use crate::ports::{AllPorts, JobStore as _, OutputStore as _, TaskStore as _};
 use crate::request::IgnoredParameter;
 use crate::vocab::clock::Millis;
+use crate::vocab::outcome::OperationOutcome;
 
 use super::group_by_patient::plan_grouping_round;
+use super::late_arrivals::{late_arrivals_outcome, late_arrivals_text};
 use super::pump::{Input, Progress, Pump};
 use super::round::{RoundPlan, start_round};
 use super::settings::WorkerSettings;
@@ -92,8 +94,7 @@ async fn merge(
     fragments: &[Fragment],
 ) -> Result<Progress, ExportError> {
     let start = lease.cursor;
-    let omitted = lease.job.planned.map(|planned| planned.omitted.ignored_parameters()).unwrap_or_default();
-    let kinds = inputs_by_kind(fragments, &[lease.job.request.ignored.clone(), omitted].concat());
+    let kinds = inputs_by_kind(fragments, &notices(&lease.job));
     let mut pump = Pump::new(ports, lease, settings, stop_at).await?;
     let mut index = 0;
     for inputs in &kinds {
@@ -120,15 +121,23 @@ async fn merge(
     Ok(Progress::Done)
 }
 
-/// Sorts the inputs of a merge by their kind. The ignored parameters come after all other lines of the `error` file: no earlier task
+/// Returns what the client should know about the whole export: ignored parameters, omitted patients and members, and changes that were
+/// left out although they arrived after `_since`.
+fn notices(job: &Job) -> Vec<OperationOutcome> {
+    let omitted = job.planned.map(|planned| planned.omitted.ignored_parameters()).unwrap_or_default();
+    let ignored = job.request.ignored.iter().chain(&omitted).map(IgnoredParameter::outcome);
+    ignored.chain(late_arrivals_outcome(job.counters.arrived_late)).collect()
+}
+
+/// Sorts the inputs of a merge by their kind. The notices come after all other lines of the `error` file: no earlier task
 /// has written them, so each is reported once, even if the lake was read twice.
-fn inputs_by_kind(fragments: &[Fragment], ignored: &[IgnoredParameter]) -> Vec<Vec<Input>> {
+fn inputs_by_kind(fragments: &[Fragment], notices: &[OperationOutcome]) -> Vec<Vec<Input>> {
     let mut kinds: Vec<(OutputKind, Vec<Input>)> = Vec::new();
     for fragments in fragments.chunk_by(|one, next| one.name.kind == next.name.kind) {
         kinds.extend(fragments.first().map(|first| (first.name.kind, fragments.iter().copied().map(Input::Fragment).collect())));
     }
-    if !ignored.is_empty() {
-        let lines: String = ignored.iter().map(|ignored| format!("{}\n", ignored.outcome())).collect();
+    if !notices.is_empty() {
+        let lines: String = notices.iter().map(|notice| format!("{notice}\n")).collect();
         let input = Input::Lines(OutputKind::Error, lines.into());
         match kinds.iter_mut().find(|(kind, _)| *kind == OutputKind::Error) {
             Some((_, inputs)) => inputs.push(input),
@@ -153,5 +162,8 @@ async fn complete_job(ports: &impl AllPorts, lease: &Lease) -> Result<TaskEnd, E
     }
     let recorded: BTreeSet<_> = files.iter().map(|file| file.name).collect();
     ports.output().delete_all_except(&lease.job.folder(), &recorded).await?;
+    if lease.job.counters.arrived_late > 0 {
+        tracing::info!(job.id = %lease.job.id, count = lease.job.counters.arrived_late, "{}", late_arrivals_text(lease.job.counters.arrived_late));
+    }
     complete_task(ports, lease, TaskCompletion::JobComplete(now)).await
 }

@@ -17,7 +17,11 @@ use super::fragments::read_fragment;
 /// Creates the processor for the first reading of a task's slices, in the read mode that the plan has chosen.
 pub(super) async fn first_reading(ports: &impl AllPorts, lease: &Lease, lake: &LakeSettings) -> Result<LineProcessor, ExportError> {
     let mode = lease.job.planned.map(|planned| planned.read_mode).unwrap_or_default();
-    Ok(LineProcessor::new(selection(ports, lease, lake).await?, ReadPass::First(mode)))
+    let new_slices = match &lease.work {
+        Work::Read(slices) => new_slices(slices),
+        Work::Plan(_) | Work::Resolve(_) | Work::Reread(_) | Work::GroupByPatient(_) | Work::Merge(_) | Work::Finalize => Vec::new(),
+    };
+    Ok(LineProcessor::new(selection(ports, lease, lake).await?, ReadPass::First(mode)).with_new_slices(new_slices))
 }
 
 /// Creates the processor for the second reading of the slices of an earlier task, with their corrections. Returns the slices and
@@ -34,7 +38,13 @@ pub(super) async fn second_reading(
     };
     let corrections = read_task_corrections(ports, lease, reread.task).await?;
     let pass = if reread.additions_only { ReadPass::AdditionsOnly(corrections) } else { ReadPass::Second(corrections) };
-    Ok((slices, LineProcessor::new(selection(ports, lease, lake).await?, pass)))
+    let new_slices = new_slices(&slices);
+    Ok((slices, LineProcessor::new(selection(ports, lease, lake).await?, pass).with_new_slices(new_slices)))
+}
+
+/// Returns for each slice whether its object arrived after `_since`.
+fn new_slices(slices: &[Slice]) -> Vec<bool> {
+    slices.iter().map(|slice| slice.arrived_after_since).collect()
 }
 
 /// Compiles the rules of the leased task's job, with the patient set that the plan has stored.

@@ -4,9 +4,9 @@ use std::ops::Range;
 
 use futures_util::{StreamExt as _, stream};
 
-use crate::job::ExportError;
 use crate::job::file::{Fragment, FragmentName, OutputKind};
 use crate::job::task::{Checkpoint, Cursor, Lease, ResolveRange, ResolveStage, TaskCompletion, TaskUpdate};
+use crate::job::{Counters, ExportError};
 use crate::ports::{AllPorts, TaskStore as _};
 use crate::request::AssociatedData;
 use crate::versions::correction::write_corrections;
@@ -39,10 +39,11 @@ pub(super) async fn run_resolve_task(
                 let exports_history = lease.job.request.associated_data.contains(&AssociatedData::History);
                 resolution::resolve_versions(versions, links, associations, exports_history)
             }
-            ResolveStage::Links => ResolvedVersions { corrections: resolve_links(links, associations), links: Vec::new() },
+            ResolveStage::Links => ResolvedVersions { corrections: resolve_links(links, associations), ..ResolvedVersions::default() },
         };
+        let counters = Counters { arrived_late: resolved.arrived_late, ..Counters::default() };
         let fragments = write_resolved(ports, lease, resolved).await?;
-        let checkpoint = Checkpoint { fragments, cursor: WRITTEN, ..Checkpoint::default() };
+        let checkpoint = Checkpoint { fragments, cursor: WRITTEN, counters, ..Checkpoint::default() };
         ports.jobs().update_task(lease, TaskUpdate::Checkpoint(checkpoint), ports.now() + settings.lease.duration).await?;
     }
     complete_task(ports, lease, TaskCompletion::Done).await

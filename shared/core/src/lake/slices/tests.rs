@@ -11,7 +11,7 @@ fn pin(object: &str, size: u64) -> Pin {
 fn plan(objects: &[(&str, u64)], file_bytes: u64) -> Vec<Vec<(String, u64, u64)>> {
     let mut planner = SlicePlanner::new(file_bytes, 1, None);
     for (object, size) in objects {
-        planner.add_object(pin(object, *size));
+        planner.add_object(pin(object, *size), false);
     }
     let slices = |work| match work {
         Work::Read(slices) => slices.into_iter().map(|slice: Slice| (slice.pin.object, slice.start, slice.end)).collect(),
@@ -75,7 +75,7 @@ fn a_petabyte_is_split_into_a_bounded_number_of_tasks() {
     let mut planner = SlicePlanner::new(64_000_000, 1 << 20, None);
     let mut tasks = 0;
     for n in 0..1_000_000 {
-        planner.add_object(pin(&format!("Observation/{n:07}.ndjson"), 1_000_000_000));
+        planner.add_object(pin(&format!("Observation/{n:07}.ndjson"), 1_000_000_000), false);
         tasks += planner.take_ready().len();
     }
     assert!(tasks < 300_000, "{tasks}");
@@ -104,7 +104,7 @@ proptest! {
         let mut planner = SlicePlanner::new(file_bytes, min_slice_bytes, only);
         let mut tasks = Vec::new();
         for (pin, is_taken) in pins.iter().zip(batches) {
-            planner.add_object(pin.clone());
+            planner.add_object(pin.clone(), false);
             if is_taken {
                 tasks.extend(planner.take_ready());
             }
@@ -151,7 +151,7 @@ fn a_task_with_long_object_names_fits_into_an_item() {
     let mut planner = SlicePlanner::new(64_000_000, 1 << 20, None);
     for n in 0..2_000 {
         let object = format!("{}/Patient/{n:06}.ndjson", "d".repeat(1_000));
-        planner.add_object(Pin { object, etag: "\"0123456789abcdef0123456789abcdef-1234\"".into(), size: 1_000 });
+        planner.add_object(Pin { object, etag: "\"0123456789abcdef0123456789abcdef-1234\"".into(), size: 1_000 }, true);
     }
     let (tasks, _, _) = planner.finish();
     let sizes = tasks.iter().map(|(_, work)| serde_json::to_string(work).unwrap().len());

@@ -101,6 +101,7 @@ fn lease(request: ExportRequest, file_bytes: u64) -> Lease {
         cursor: Cursor::default(),
         reserved_file: None,
         counters: Counters::default(),
+        export_time: None,
     }
 }
 

@@ -1,6 +1,6 @@
 use super::*;
 use crate::cohort::PatientSetMember;
-use crate::job::{OmittedSubjects, Planned};
+use crate::job::{ExportTime, OmittedSubjects, Planned, Watermark};
 use crate::vocab::clock::Millis;
 use crate::vocab::ids::{Caller, JobId};
 use crate::vocab::level::Level;
@@ -15,8 +15,13 @@ fn job_id() -> JobId {
 
 /// Returns the selection of a job with the transaction time 2026-02-01.
 fn selection(request: ExportRequest, lake: &LakeSettings, patient_set: Option<PatientSet>) -> Selection {
+    selection_with(request, lake, patient_set, Watermark::Unstated)
+}
+
+/// Returns the selection of a job that was planned with this watermark at 2026-02-01.
+fn selection_with(request: ExportRequest, lake: &LakeSettings, patient_set: Option<PatientSet>, watermark: Watermark) -> Selection {
     let planned = Planned {
-        transaction_time: Millis(1_769_904_000_000),
+        time: ExportTime::new(Millis(1_769_904_000_000), watermark),
         tasks: 1,
         source_bytes: 1,
         read_mode: ReadMode::Optimistic,
@@ -27,11 +32,16 @@ fn selection(request: ExportRequest, lake: &LakeSettings, patient_set: Option<Pa
     Selection::new(&job, lake, patient_set, None).unwrap()
 }
 
-/// Returns the flags of a line: `S`elected, `M`ember, `C`andidate; or `-` if the line is skipped.
+/// Returns the flags of a line: `S`elected, `M`ember, `C`andidate, arrived `L`ate; or `-` if the line is skipped.
 fn classified(selection: &Selection, line: &str) -> String {
     match selection.classify(line.as_bytes(), &mut MemberIndex::default()) {
         LineVerdict::Resource(matched) => {
-            let flags = [(matched.flags.is_selected, 'S'), (matched.flags.is_member, 'M'), (matched.flags.is_candidate, 'C')];
+            let flags = [
+                (matched.flags.is_selected, 'S'),
+                (matched.flags.is_member, 'M'),
+                (matched.flags.is_candidate, 'C'),
+                (matched.flags.arrived_late, 'L'),
+            ];
             flags.into_iter().filter(|(is_set, _)| *is_set).map(|(_, letter)| letter).collect()
         }
         LineVerdict::Skipped => "-".to_owned(),
@@ -331,4 +341,52 @@ fn the_types_to_read_include_types_that_decide_about_others() {
     assert_eq!(names(&ExportRequest { associated_data: associated, ..typed() }), Some(vec!["Bundle", "Patient", "Provenance"]));
     let provenance = Some([kind("Provenance")].into());
     assert_eq!(names(&ExportRequest { types: provenance, level: Level::AllPatients, ..typed() }), None, "targets can be of any type");
+}
+
+#[test]
+fn a_late_change_is_counted_or_exported_by_arrival_if_since_alone_excludes_it() {
+    let request = || ExportRequest {
+        types: Some([kind("Patient")].into()),
+        type_filters: vec!["Patient?active=true".into()],
+        since: Instant::parse("2026-01-15").ok(),
+        until: Instant::parse("2026-01-31").ok(),
+        ..ExportRequest::default()
+    };
+    let line = |kind: &str, at: &str, active: bool| {
+        format!(r#"{{"resourceType":"{kind}","id":"a","active":{active},"meta":{{"lastUpdated":"{at}T00:00:00Z"}}}}"#)
+    };
+    let lines = [
+        (line("Patient", "2026-01-10", true), "ML", "SM"),
+        (line("Patient", "2026-01-15", true), "ML", "SM"),
+        (line("Patient", "2026-01-10", false), "M", "M"),
+        (line("Patient", "2026-01-20", true), "SM", "SM"),
+        (line("Patient", "2026-01-31", true), "M", "M"),
+        (line("Patient", "2026-02-02", true), "-", "-"),
+        (line("Basic", "2026-01-10", true), "-", "-"),
+    ];
+    for (line, counted, included) in lines {
+        for (watermark, expected) in [(Watermark::Unstated, counted), (Watermark::Arrival, included)] {
+            let mut selection = selection_with(request(), &LakeSettings::default(), None, watermark);
+            let before = classified(&selection, &line);
+            assert!(!before.contains('L'), "an object that did not arrive after `_since` has nothing late: {line}");
+            selection.set_new_object(true);
+            assert_eq!(classified(&selection, &line), expected, "{watermark:?} {line}");
+        }
+    }
+}
+
+#[test]
+fn a_late_deletion_is_counted_or_reported_by_arrival() {
+    let text = r#"{"resourceType":"Bundle","type":"transaction","entry":[{"request":{"method":"DELETE","url":"Patient/a"}}],"meta":{"lastUpdated":"2026-01-10T00:00:00Z"}}"#;
+    for (watermark, expected) in
+        [(Watermark::Unstated, (false, true)), (Watermark::Arrival, (true, false)), (Watermark::Now, (false, true))]
+    {
+        let request = ExportRequest { since: Instant::parse("2026-01-15").ok(), ..ExportRequest::default() };
+        let mut selection = selection_with(request, &LakeSettings::default(), None, watermark);
+        selection.set_new_object(true);
+        let mut member_index = MemberIndex::default();
+        let LineVerdict::Deletions(deletions) = selection.classify(text.as_bytes(), &mut member_index) else { panic!("no deletions") };
+        let flags: Vec<_> = selection.flag_deletions(&deletions).map(|(.., flags)| (flags.is_selected, flags.arrived_late)).collect();
+        assert_eq!(flags, [expected], "{watermark:?}");
+    }
 }

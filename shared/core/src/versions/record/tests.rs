@@ -18,11 +18,12 @@ fn position() -> impl Strategy<Value = LinePosition> {
 }
 
 fn flags() -> impl Strategy<Value = VersionFlags> {
-    any::<[bool; 4]>().prop_map(|[is_deletion, is_selected, is_member, is_candidate]| VersionFlags {
+    any::<[bool; 5]>().prop_map(|[is_deletion, is_selected, is_member, is_candidate, arrived_late]| VersionFlags {
         is_deletion,
         is_selected,
         is_member,
         is_candidate,
+        arrived_late,
     })
 }
 

@@ -12,10 +12,16 @@ fn key(id: u8) -> ResourceKey {
     ResourceKeyHasher::from_job(&JobId::from_random([7; 16])).key(ResourceType::BASIC, id.to_string().as_bytes())
 }
 
-const SELECTED: VersionFlags = VersionFlags { is_deletion: false, is_selected: true, is_member: true, is_candidate: false };
-const CANDIDATE: VersionFlags = VersionFlags { is_deletion: false, is_selected: false, is_member: false, is_candidate: true };
-const DELETED: VersionFlags = VersionFlags { is_deletion: true, is_selected: true, is_member: true, is_candidate: false };
-const NOTHING: VersionFlags = VersionFlags { is_deletion: false, is_selected: false, is_member: false, is_candidate: false };
+const SELECTED: VersionFlags =
+    VersionFlags { is_deletion: false, is_selected: true, is_member: true, is_candidate: false, arrived_late: false };
+const CANDIDATE: VersionFlags =
+    VersionFlags { is_deletion: false, is_selected: false, is_member: false, is_candidate: true, arrived_late: false };
+const DELETED: VersionFlags =
+    VersionFlags { is_deletion: true, is_selected: true, is_member: true, is_candidate: false, arrived_late: false };
+const NOTHING: VersionFlags =
+    VersionFlags { is_deletion: false, is_selected: false, is_member: false, is_candidate: false, arrived_late: false };
+
+const NOTHING_BUT_MEMBER: VersionFlags = VersionFlags { is_selected: false, ..SELECTED };
 
 /// A line of a lake: a version or a deletion of a resource.
 #[derive(Clone, Copy, Debug)]
@@ -45,7 +51,12 @@ fn lake_version() -> impl Strategy<Value = LakeVersion> {
     (0_u8..4, at, 0_u64..3, flags).prop_map(|(id, at, version, (is_deletion, is_selected, is_member))| {
         // A version without a time is not the newest and a deletion without a time is not the oldest, so exclude the opposite.
         let at = if is_deletion { at.max(0) } else { at.min(3) };
-        LakeVersion { id, at, version, flags: VersionFlags { is_deletion, is_selected, is_member, is_candidate: false } }
+        LakeVersion {
+            id,
+            at,
+            version,
+            flags: VersionFlags { is_deletion, is_selected, is_member, is_candidate: false, arrived_late: false },
+        }
     })
 }
 
@@ -176,4 +187,30 @@ fn many_references_to_one_resource_are_reduced_to_one_record() {
         .collect();
     let resolved = resolve_versions(records, links, associations, false);
     assert_eq!(resolved.links.iter().filter(|link| link.kind == LinkKind::Reference).count(), 1);
+}
+
+#[test]
+fn only_what_is_current_counts_as_late() {
+    let late = VersionFlags { is_selected: false, arrived_late: true, ..SELECTED };
+    let gone = VersionFlags { is_deletion: true, ..late };
+    let at = |line, id, at, flags| record(line, LakeVersion { id, at, version: 1, flags });
+    let records = vec![
+        // Two versions of one resource arrived late: one change is lost.
+        at(0, 1, 1, late),
+        at(1, 1, 2, late),
+        // The reader has a newer version.
+        at(2, 2, 1, late),
+        at(3, 2, 3, SELECTED),
+        // A deletion arrived late, and one of a resource that was created anew.
+        at(4, 3, 1, NOTHING_BUT_MEMBER),
+        at(5, 3, 2, gone),
+        at(6, 4, 1, gone),
+        at(7, 4, 2, SELECTED),
+        // A deletion of a resource that is not in the export's compartments.
+        at(8, 5, 1, VersionFlags { is_member: false, ..gone }),
+    ];
+    let resolved = resolve_versions(records.clone(), Vec::new(), Associations::default(), false);
+    assert_eq!((resolved.arrived_late, resolved.corrections), (2, Vec::new()));
+    let history = resolve_versions(records, Vec::new(), Associations::default(), true);
+    assert_eq!(history.arrived_late, 4, "all versions are exported, and the deletion is reported");
 }

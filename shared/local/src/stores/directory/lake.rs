@@ -4,13 +4,14 @@ use std::fs::{File, Metadata};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 use futures_util::stream;
 use headrace_core::job::task::Pin;
 use headrace_core::lake::slices::encoding_from_name;
-use headrace_core::ports::{ByteStream, ObjectPage, ResourceSource};
+use headrace_core::ports::{ByteStream, ListedObject, METADATA_LIMIT_BYTES, MetadataObject, ObjectPage, ResourceSource};
+use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::error::SourceError;
 use walkdir::WalkDir;
 
@@ -32,7 +33,7 @@ impl DirectoryLake {
     }
 
     /// Lists all NDJSON files below `root`, ordered by path.
-    fn list_all(root: &Path) -> Result<Vec<Pin>, SourceError> {
+    fn list_all(root: &Path) -> Result<Vec<ListedObject>, SourceError> {
         let mut objects = Vec::new();
         for entry in WalkDir::new(root).follow_links(true) {
             let entry = entry.map_err(|error| SourceError::Unavailable(error.into()))?;
@@ -44,22 +45,45 @@ impl DirectoryLake {
             let object = object.join("/");
             if entry.file_type().is_file() && encoding_from_name(&object).is_some() {
                 let metadata = entry.metadata().map_err(|error| SourceError::Unavailable(error.into()))?;
-                objects.push(Pin { object, etag: etag(&metadata), size: metadata.len() });
+                let arrived = Millis(u64::try_from(since_epoch(&metadata).as_millis()).unwrap_or(u64::MAX));
+                objects.push(ListedObject { pin: Pin { object, etag: etag(&metadata), size: metadata.len() }, arrived });
             }
         }
-        objects.sort_by(|one, other| one.object.cmp(&other.object));
+        objects.sort_by(|one, other| one.pin.object.cmp(&other.pin.object));
         Ok(objects)
     }
 }
 
 /// Returns a version of a file that changes with its content: size, modification time and, on Unix, inode.
 fn etag(metadata: &Metadata) -> String {
-    let modified = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
+    let modified = since_epoch(metadata);
     #[cfg(unix)]
     let inode = std::os::unix::fs::MetadataExt::ino(metadata);
     #[cfg(not(unix))]
     let inode = 0;
     format!("{:x}-{:x}-{inode:x}", metadata.len(), modified.as_nanos())
+}
+
+/// Returns the modification time of a file since 1970.
+fn since_epoch(metadata: &Metadata) -> Duration {
+    metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok()).unwrap_or_default()
+}
+
+/// Reads a small file. Returns `None` if it does not exist.
+fn read_small_file(path: &Path) -> io::Result<Option<MetadataObject>> {
+    let metadata = match std::fs::metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    // To open a named pipe would wait for a writer.
+    if !metadata.is_file() {
+        return Err(io::Error::other("it is not a file"));
+    }
+    let mut bytes = Vec::new();
+    File::open(path)?.take(METADATA_LIMIT_BYTES + 1).read_to_end(&mut bytes)?;
+    let size = metadata.len().max(bytes.len() as u64);
+    Ok(Some(MetadataObject { size, bytes: if size > METADATA_LIMIT_BYTES { Bytes::new() } else { bytes.into() } }))
 }
 
 impl ResourceSource for DirectoryLake {
@@ -84,6 +108,14 @@ impl ResourceSource for DirectoryLake {
         let (path, expected) = (self.root.join(&pin.object), pin.etag.clone());
         let is_same = move |file: &File| file.metadata().is_ok_and(|metadata| etag(&metadata) == expected);
         read_file(path, range, is_same, SourceError::Changed { object: pin.object.clone() })
+    }
+
+    async fn read_metadata(&self, object: &str) -> Result<Option<MetadataObject>, SourceError> {
+        let path = self.root.join(object);
+        in_place(|| read_small_file(&path)).map_err(|error| {
+            let remedy = format!("the file `{}` cannot be read: it must be a file that this program may read", path.display());
+            SourceError::Misconfigured { remedy, cause: error.into() }
+        })
     }
 }
 

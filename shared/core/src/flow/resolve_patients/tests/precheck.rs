@@ -24,7 +24,7 @@ async fn precheck(
     let patients: Vec<String> = patients.iter().map(ToString::to_string).collect();
     let settings = PatientResolutionSettings { time_limit, ..PatientResolutionSettings::default() };
     let resolver = PatientResolver { job: &job, request: &request, patients: &patients, bases: &bases };
-    sent(resolver.precheck(lake, &At(NOW), settings, is_lenient)).await
+    sent(resolver.precheck(lake, (&At(NOW), NOW), settings, is_lenient)).await
 }
 
 const MINUTE: Duration = Duration::from_secs(60);

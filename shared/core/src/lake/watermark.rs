@@ -1,0 +1,153 @@
+//! The watermark object of a lake: its filler writes there up to which moment the lake is complete.
+
+use std::time::Duration;
+
+use headrace_fhir::instant::Instant;
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::ports::{METADATA_LIMIT_BYTES, MetadataObject};
+use crate::vocab::clock::Millis;
+use crate::vocab::error::SourceError;
+use crate::vocab::setting::Setting;
+
+/// The name of the watermark object below the root of the lake.
+pub const WATERMARK_OBJECT: &str = "_headrace/watermark.json";
+
+/// The time by which the clock of the filler may be ahead. A watermark further in the future is not the time of a clock that is
+/// slightly wrong, but local time written as UTC or a slip: exports would claim changes that are not in the lake yet.
+const MAX_CLOCK_DIFFERENCE: Duration = Duration::from_secs(300);
+
+/// The content of the watermark object. Other members are the filler's own.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WatermarkFile {
+    complete_up_to: Option<Value>,
+}
+
+/// Parses the watermark object of a lake. Returns the moment up to which the lake is complete, rounded down to milliseconds.
+pub fn parse_watermark(object: &MetadataObject, now: Millis) -> Result<Millis, SourceError> {
+    parse_content(object, now).map_err(|problem| unusable_watermark(&problem))
+}
+
+/// Returns the error for a watermark object that is missing or wrong. It tells how to write one.
+pub fn unusable_watermark(problem: &str) -> SourceError {
+    let setting = Setting::LakeWatermark;
+    let remedy = format!(
+        "the watermark of the lake, the object `{WATERMARK_OBJECT}`, {problem}: have whoever fills the lake write \
+         {{\"completeUpTo\":\"2026-11-29T10:00:00Z\"}} there, the moment up to which the lake is complete; or set {setting} to now, \
+         arrival, or a delay such as PT15M"
+    );
+    SourceError::Misconfigured { remedy, cause: problem.into() }
+}
+
+/// Parses the content of the watermark object. Returns the problem if it is not valid.
+fn parse_content(object: &MetadataObject, now: Millis) -> Result<Millis, String> {
+    if object.size > METADATA_LIMIT_BYTES {
+        return Err(format!("has {} bytes, more than {METADATA_LIMIT_BYTES}", object.size));
+    }
+    // Some editors and shells write a byte order mark.
+    let text = std::str::from_utf8(&object.bytes).map_err(|_| "is not UTF-8 text".to_owned())?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    if !text.trim_start().starts_with('{') {
+        return Err("is not a JSON object".to_owned());
+    }
+    let file: WatermarkFile = serde_json::from_str(text).map_err(|error| describe(&error))?;
+    let complete_up_to = match file.complete_up_to {
+        Some(Value::String(text)) => text,
+        Some(_) => return Err("has a member `completeUpTo` that is not a text".to_owned()),
+        None => return Err("has no member `completeUpTo`".to_owned()),
+    };
+    let instant = Instant::parse(&complete_up_to).ok().filter(|_| has_zone(&complete_up_to));
+    let instant = instant.ok_or("has a `completeUpTo` that is not an instant with a time zone")?;
+    let millis = u64::try_from(instant.nanos().div_euclid(1_000_000)).map_err(|_| "has a `completeUpTo` before 1970")?;
+    if Millis(millis) > now + MAX_CLOCK_DIFFERENCE {
+        return Err(format!("has a `completeUpTo` in the future ({instant}; it is {now}), but no lake can be complete up to then"));
+    }
+    Ok(Millis(millis))
+}
+
+/// Describes a JSON error by its position, and not by the content.
+fn describe(error: &serde_json::Error) -> String {
+    if error.is_data() {
+        return "names `completeUpTo` twice".to_owned();
+    }
+    format!("is not JSON (line {}, column {})", error.line(), error.column())
+}
+
+/// Returns true if the text of a date and time ends with a time zone. Without one it could mean any of 26 hours.
+fn has_zone(text: &str) -> bool {
+    let clock = text.split_once(['T', 't']).map(|(_, clock)| clock);
+    clock.is_some_and(|clock| clock.ends_with(['Z', 'z']) || clock.contains(['+', '-']))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Millis = Millis(1_795_948_200_000); // 2026-11-29T10:30:00Z
+
+    fn parse(content: &[u8]) -> Result<Millis, String> {
+        let object = MetadataObject { size: content.len() as u64, bytes: bytes::Bytes::copy_from_slice(content) };
+        parse_watermark(&object, NOW).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_watermark_is_the_instant_in_complete_up_to() {
+        for (text, expected) in [
+            (r#"{"completeUpTo":"2026-11-29T10:00:00Z"}"#, "2026-11-29T10:00:00.000Z"),
+            (r#"{"completeUpTo":"2026-11-29T12:00:00.5+02:00","writer":{"a":[1,"x"]},"rows":1e400}"#, "2026-11-29T10:00:00.500Z"),
+            ("\u{feff} {\"completeUpTo\": \"2026-11-29T10:00Z\"}\r\n", "2026-11-29T10:00:00.000Z"),
+            (r#"{"completeUpTo":"2026-11-29T10:00:00.123999999Z"}"#, "2026-11-29T10:00:00.123Z"),
+            (r#"{"completeUpTo":"1970-01-01T00:00:00Z"}"#, "1970-01-01T00:00:00.000Z"),
+            // The clock of the filler is slightly ahead.
+            (r#"{"completeUpTo":"2026-11-29T10:34:00Z"}"#, "2026-11-29T10:34:00.000Z"),
+        ] {
+            assert_eq!(parse(text.as_bytes()).unwrap().instant(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_watermark_is_rejected_by_name_with_the_problem_and_the_remedy() {
+        let long = format!(r#"{{"completeUpTo":"2026-11-29T10:00:00Z","x":"{}"}}"#, "y".repeat(70_000));
+        let deep = format!(r#"{{"x":{}{}}}"#, "[".repeat(1_000), "]".repeat(1_000));
+        let cases: [(&[u8], &str); 19] = [
+            (b"", "is not a JSON object"),
+            (b"2026-11-29T10:00:00Z", "is not a JSON object"),
+            (br#"["2026-11-29T10:00:00Z"]"#, "is not a JSON object"),
+            (br#""2026-11-29T10:00:00Z""#, "is not a JSON object"),
+            (b"{\"completeUpTo\":\"2026-11-29T10:0", "is not JSON (line 1"),
+            (br#"{"completeUpTo":"2026-11-29T10:00:00Z"} x"#, "is not JSON (line 1"),
+            (b"\xff\xfe{\0", "is not UTF-8"),
+            (br#"{}"#, "has no member `completeUpTo`"),
+            (br#"{"CompleteUpTo":"2026-11-29T10:00:00Z"}"#, "has no member `completeUpTo`"),
+            (br#"{"completeUpTo":null}"#, "has no member `completeUpTo`"),
+            (br#"{"completeUpTo":1795946400}"#, "that is not a text"),
+            (br#"{"completeUpTo":"2026-11-29T10:00:00"}"#, "not an instant with a time zone"),
+            (br#"{"completeUpTo":"2026-11-29"}"#, "not an instant with a time zone"),
+            (br#"{"completeUpTo":"yesterday"}"#, "not an instant with a time zone"),
+            (br#"{"completeUpTo":"1969-12-31T23:59:59Z"}"#, "before 1970"),
+            (br#"{"completeUpTo":"2026-11-29T12:00:00Z"}"#, "in the future"),
+            (br#"{"completeUpTo":"2026-11-29T10:00:00Z","completeUpTo":"2026-11-29T09:00:00Z"}"#, "names `completeUpTo` twice"),
+            (long.as_bytes(), "more than 65536"),
+            (deep.as_bytes(), "has no member `completeUpTo`"),
+        ];
+        for (content, problem) in cases {
+            let error = parse(content).unwrap_err();
+            for words in [problem, WATERMARK_OBJECT, "HEADRACE_LAKE_WATERMARK", r#"{"completeUpTo":"2026-11-29T10:00:00Z"}"#] {
+                assert!(error.contains(words), "`{words}` is not in: {error}");
+            }
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_content_is_parsed_or_rejected(content in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200), json in ".*") {
+            drop(parse(&content));
+            let member = serde_json::json!({ "completeUpTo": json }).to_string();
+            if let Ok(watermark) = parse(member.as_bytes()) {
+                proptest::prop_assert!(watermark <= NOW + MAX_CLOCK_DIFFERENCE);
+            }
+        }
+    }
+}
