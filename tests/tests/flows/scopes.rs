@@ -6,7 +6,7 @@ use headrace_core::access::{Client, ClientKeys, Scopes};
 use headrace_core::ports::AccessStore as _;
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::ids::Caller;
-use headrace_core::vocab::lake_settings::LakeVersions;
+use headrace_core::vocab::lake_settings::{LakeVersions, LakeWatermark};
 use headrace_fhir::definitions::FhirVersion;
 use headrace_tests::flows::{
     AwsDeployment, BEN, CompletedExport, Deployment, DeploymentSettings, ManualClock, Result, ServiceProcess, TestRequest, TestResponse,
@@ -128,6 +128,7 @@ fn an_export_holds_exactly_the_resources_that_the_scopes_allow() -> Result<()> {
         for (index, (path, versions)) in exports.into_iter().enumerate() {
             let mut settings = small_settings(versions);
             settings.job.file_bytes = 20_000;
+            settings.worker.lake.watermark = LakeWatermark::Now;
             register(&deployment, ann("system/*.rs")).await?;
             let whole = resources(&export(&deployment, settings.clone(), path).await?)?;
             for (scopes, may_be_read) in SCOPES.iter().cycle().skip(2 * index).take(2) {

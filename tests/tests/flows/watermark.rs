@@ -6,10 +6,12 @@ use bytes::Bytes;
 use headrace_core::ports::AuditFiles as _;
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::lake_settings::{LakeVersions, LakeWatermark};
+use headrace_edge::config::WatermarkLimit;
 use headrace_tests::flows::{
     AwsDeployment, CompletedExport, Deployment, DeploymentSettings, Fault, FaultInjector, LocalDeployment, ManualClock, Result,
     ServiceProcess, run, set_next_job_number,
 };
+use reaper::watermark::WatermarkMonitor;
 use serde_json::{Value, json};
 
 const WATERMARK: &str = "_headrace/watermark.json";
@@ -190,7 +192,7 @@ fn a_watermark_that_is_no_file_is_an_error_and_never_waited_for() -> Result<()> 
     })
 }
 
-/// The 10:05 change that arrives at 11:00, two hours earlier: the story that the watermark ends.
+// Holds: R6
 #[test]
 fn a_change_that_arrives_after_an_export_is_in_the_next_one() -> Result<()> {
     run(async || {
@@ -367,6 +369,32 @@ fn status_list_and_audit_record_show_the_time_and_the_watermark() -> Result<()> 
         }
         assert!(audit.contains(r#"{"type":"transaction-time","valueString":"2026-10-01T07:30:00.000Z"}"#), "{audit}");
         assert!(audit.contains(r#"{"type":"watermark","valueString":"object"}"#), "{audit}");
+        Ok(())
+    })
+}
+
+#[test]
+fn the_age_of_the_watermark_is_measured_if_it_is_watched() -> Result<()> {
+    run(async || {
+        let deployment = LocalDeployment::with_files(&[("Patient.ndjson", b"")]).await?;
+        let clock = ManualClock::default();
+        let age = async |setting, is_watched: bool| {
+            let limit = is_watched.then_some(WatermarkLimit { setting, max_age: Duration::from_secs(60) });
+            WatermarkMonitor::new(deployment.ports().1, clock.clone(), limit).record_age().await
+        };
+        assert_eq!(age(LakeWatermark::Object, true).await, None, "a missing watermark has no age");
+        assert_eq!(age(LakeWatermark::Auto, true).await, None);
+        deployment.set_lake_object(WATERMARK, Some(complete_up_to("07:00"))).await?;
+        assert_eq!(age(LakeWatermark::Object, true).await, Some(Duration::from_secs(3_600)));
+        assert_eq!(age(LakeWatermark::Auto, true).await, Some(Duration::from_secs(3_600)));
+        assert_eq!(age(LakeWatermark::Now, true).await, Some(Duration::ZERO));
+        assert_eq!(age(LakeWatermark::Object, false).await, None);
+        clock.advance(Duration::from_secs(60));
+        assert_eq!(age(LakeWatermark::Object, true).await, Some(Duration::from_secs(3_660)));
+        deployment.set_lake_object(WATERMARK, Some(complete_up_to("08:02"))).await?;
+        assert_eq!(age(LakeWatermark::Object, true).await, Some(Duration::ZERO), "the filler's clock is ahead");
+        deployment.set_lake_object(WATERMARK, Some("garbage".into())).await?;
+        assert_eq!(age(LakeWatermark::Object, true).await, None);
         Ok(())
     })
 }

@@ -34,7 +34,7 @@ const ROLES: [(&str, &str); 9] = [
 ];
 
 /// Parameters of the template that describe the deployment of the test, with every key, so that all statements are created.
-const PARAMETERS: [(&str, &str); 8] = [
+const PARAMETERS: [(&str, &str); 9] = [
     ("SourceBucketName", "lake-bucket"),
     ("SourcePrefix", "fhir/"),
     ("DestinationBucketName", "export-bucket"),
@@ -43,6 +43,7 @@ const PARAMETERS: [(&str, &str); 8] = [
     ("SourceKmsKeyArn", "arn:aws:kms:eu-central-1:111122223333:key/source"),
     ("ClientDestinationBuckets", "client-bucket"),
     ("OutputKmsKeyArns", scenario::JOB_KEY),
+    ("WatermarkMaxAgeSeconds", "7200"),
 ];
 
 /// Reads the policies of all functions from the template.
@@ -73,7 +74,7 @@ fn policies() -> Result<Policies> {
 
 /// Statements for calls that AWS makes on behalf of the function, which the scenario cannot record: statement id, its actions, and the
 /// reason.
-const USED_BY_AWS: [(&str, &[&str], &str); 5] = [
+const USED_BY_AWS: [(&str, &[&str], &str); 7] = [
     ("WriteLog", &["logs:CreateLogStream", "logs:PutLogEvents"], "Lambda writes what the function prints"),
     ("ReceiveTasks", &["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"], "the event source mapping receives messages"),
     (
@@ -82,6 +83,8 @@ const USED_BY_AWS: [(&str, &[&str], &str); 5] = [
         "DynamoDB and S3 use the key on behalf of the role",
     ),
     ("DecryptLake", &["kms:Decrypt"], "S3 decrypts on behalf of the role"),
+    ("DecryptWatermark", &["kms:Decrypt"], "S3 decrypts on behalf of the role"),
+    ("FindWatermark", &["s3:ListBucket"], "S3 then answers 404 instead of 403 if there is no watermark"),
     ("ReadWithOutputKeys", &["kms:Decrypt"], "S3 decrypts for clients that use a URL presigned by the role"),
 ];
 

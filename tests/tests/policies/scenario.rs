@@ -6,8 +6,9 @@ use headrace_aws::KmsSigner;
 use headrace_core::access::ClientKeys;
 use headrace_core::job::Quotas;
 use headrace_core::request::{EncryptionKey, ExportPolicy};
+use headrace_core::vocab::lake_settings::LakeWatermark;
 use headrace_edge::auth::Authenticator;
-use headrace_edge::config::{AccessControl, SmartSettings};
+use headrace_edge::config::{AccessControl, SmartSettings, WatermarkLimit};
 use headrace_edge::jwks::{JwksCache, UrlPolicy};
 use headrace_tests::flows::permissions::run_as;
 use headrace_tests::flows::{
@@ -15,6 +16,7 @@ use headrace_tests::flows::{
     ServiceProcess, SmartClient, TestRequest, TestResponse, token_request_form,
 };
 use headrace_tests::standins::kms::{KmsStandIn, SIGNING_KEY};
+use reaper::watermark::WatermarkMonitor;
 use token::handler::TokenHandler;
 
 /// Encryption key that a kick-off may select.
@@ -65,6 +67,7 @@ pub(crate) async fn run_all_functions() -> Result<AwsDeployment> {
     scenario.export_with_an_encryption_key().await?;
     scenario.export_de_identified().await?;
     scenario.seal_audit_records().await?;
+    scenario.watch_the_watermark().await?;
     Ok(scenario.deployment)
 }
 
@@ -311,6 +314,16 @@ impl Scenario {
         self.service.complete(&status).await?;
         client.destination = None;
         self.service.put_client(&client).await
+    }
+
+    /// Measures the age of the lake's watermark.
+    async fn watch_the_watermark(&self) -> Result<()> {
+        let limit = WatermarkLimit { setting: LakeWatermark::Auto, max_age: REAPER_INTERVAL };
+        let monitor = WatermarkMonitor::new(self.deployment.ports().1, self.clock.clone(), Some(limit));
+        match run_as("reaper", monitor.record_age()).await {
+            None => Ok(()),
+            age => Err(format!("the lake has no watermark, but its age is {age:?}").into()),
+        }
     }
 
     /// Seals audit records. The result of one write is lost, so that the next reaper finds the file already written.

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use headrace_core::job::JobSettings;
-use headrace_core::vocab::lake_settings::LakeVersions;
+use headrace_core::vocab::lake_settings::{LakeVersions, LakeWatermark};
 use headrace_fhir::definitions::FhirVersion;
 use headrace_fhir::semantics::reference::BaseUrls;
 
@@ -72,6 +72,7 @@ fn an_error_names_the_invalid_setting_and_a_valid_value() {
         (Setting::MaxExportsPerClient, "0"),
         (Setting::MaxConcurrentExports, "many"),
         (Setting::QueueWhenFull, "yes"),
+        (Setting::LakeWatermark, "P1Y"),
     ] {
         let mut table = complete();
         table.insert(setting, value);
@@ -84,6 +85,7 @@ fn an_error_names_the_invalid_setting_and_a_valid_value() {
         (Setting::TaskMaxAttempts, "0"),
         (Setting::LeaseSeconds, "1"),
         (Setting::LakeVersions, "two"),
+        (Setting::LakeWatermark, "15"),
         (Setting::IncludeReferencedResources, "1"),
         (Setting::GroupNewMembers, "on"),
         (Setting::SourceBaseUrls, "fhir.example.org"),
@@ -121,6 +123,8 @@ fn every_setting_is_read_from_its_variable() {
     table.extend([
         (Setting::FhirVersion, "5.0.0"),
         (Setting::LakeVersions, "many"),
+        (Setting::LakeWatermark, "PT15M"),
+        (Setting::WatermarkMaxAgeSeconds, "7200"),
         (Setting::IncludeReferencedResources, "true"),
         (Setting::GroupNewMembers, "true"),
         (Setting::SourceBaseUrls, "https://a.example/fhir/, http://b.example"),
@@ -136,7 +140,13 @@ fn every_setting_is_read_from_its_variable() {
     assert_eq!((worker.lake.versions, worker.lake.adds_referenced, worker.lake.adds_new_members), (LakeVersions::Many, true, true));
     let bases = ["https://a.example/fhir", "http://b.example"].map(str::to_owned);
     assert_eq!((worker.lake.bases, worker.quotas), (BaseUrls::only(bases), quotas));
-    assert_eq!(ReaperConfig::read(&Table(table.clone())).unwrap().quotas, quotas);
+    let watermark = LakeWatermark::Lag(Duration::from_secs(900));
+    assert_eq!(worker.lake.watermark, watermark);
+    assert_eq!(KickoffConfig::read(&Table(table.clone())).unwrap().export.watermark, watermark);
+    let reaper = ReaperConfig::read(&Table(table.clone())).unwrap();
+    assert_eq!(reaper.watermark, Some(WatermarkLimit { setting: watermark, max_age: Duration::from_secs(7_200) }));
+    assert_eq!(ReaperConfig::read(&Table(complete())).unwrap().watermark, None);
+    assert_eq!(reaper.quotas, quotas);
     let kickoff = KickoffConfig::read(&Table(table.clone())).unwrap().export;
     assert_eq!((kickoff.policy.version, kickoff.quotas), (FhirVersion::R5, quotas));
     let folders: Vec<String> = kickoff.policy.layouts.values().map(|layout| layout.to_path("T", "I")).collect();
