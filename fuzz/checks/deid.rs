@@ -12,7 +12,7 @@ pub(crate) fn check(input: &[u8]) {
     for version in FhirVersion::ALL {
         let Ok(read) = DeidConfig::parse(config, version) else { continue };
         let Some(today) = time::Date::from_ordinal_date(2026, 1).ok() else { continue };
-        let rules = read.for_job(&DeidJobContext { key: [7; 32], today });
+        let rules = read.for_job(&DeidJobContext { key: [7; 32], today, time: time::Time::MIDNIGHT });
         let (mut once, mut again) = (Vec::new(), Vec::new());
         let written = rules.deidentify(line, Some("p"), &mut once);
         assert_eq!(written, rules.deidentify(line, Some("p"), &mut again));

@@ -49,7 +49,7 @@ fn median(mut values: Vec<f64>) -> f64 {
 /// Creates a de-identifier with a fixed key and date.
 fn deidentifier(config: &str) -> Result<Deidentifier, BoxError> {
     let config = DeidConfig::parse(config.as_bytes(), FhirVersion::default())?;
-    Ok(config.for_job(&DeidJobContext { key: [7; 32], today: date!(2026 - 01 - 31) }))
+    Ok(config.for_job(&DeidJobContext { key: [7; 32], today: date!(2026 - 01 - 31), time: time::Time::MIDNIGHT }))
 }
 
 fn main() -> Result<(), BoxError> {

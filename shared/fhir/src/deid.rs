@@ -22,7 +22,7 @@ mod tree;
 use std::sync::Arc;
 
 use serde::de::IgnoredAny;
-use time::Date;
+use time::{Date, Time};
 
 use crate::definitions::{FhirVersion, ResourceType};
 use crate::json::JsonValue;
@@ -32,11 +32,12 @@ pub use error::{
     DeidConfigError, DeidConfigIssue, DeidFailure, DeidFailureReason, DeidFailureScope, DeidRemark, DeidRemarkCode, DeidRemarkSeverity,
     FailedRule,
 };
+use fhirpath::EvaluationClock;
 use plan::PlanCache;
 use security_labels::{SecurityLabel, SecurityLabels, write_security_labels};
 use streaming::{NeedsTree, deidentify_streaming};
 use tools::{ConfigLinter, StepRecorder};
-pub use tools::{DeidExplanation, DeidStep, UntouchedElement};
+pub use tools::{CoveredElement, DeidCoverage, DeidExplanation, DeidStep, DeidTreatment, UntouchedElement};
 use tree::{NoObserver, StepObserver, deidentify_tree};
 
 /// An anonymization configuration, parsed for one version of FHIR.
@@ -62,8 +63,10 @@ pub struct DeidConfig {
 pub struct DeidJobContext {
     /// The job's secret. Keys that the file leaves empty are derived from it.
     pub key: [u8; 32],
-    /// The date of the job's `transactionTime`. Ages are computed for this date.
+    /// The date of the job's `transactionTime`, in UTC. Ages are computed for this date.
     pub today: Date,
+    /// The time of the job's `transactionTime`, in UTC: with the date, that of `now()` in conditions.
+    pub time: Time,
 }
 
 impl DeidConfig {
@@ -111,9 +114,15 @@ impl DeidConfig {
         ConfigLinter::new(&self.config).untouched_elements(resource_type)
     }
 
+    /// Returns what the rules do to the elements of a resource type; `None` if the version of FHIR does not define the type.
+    pub fn coverage(&self, resource_type: ResourceType) -> Option<DeidCoverage> {
+        ConfigLinter::new(&self.config).coverage(resource_type)
+    }
+
     /// Returns a de-identifier that uses this configuration with a job's secret and date.
     pub fn for_job(&self, job: &DeidJobContext) -> Deidentifier {
-        Deidentifier { engine: DeidEngine::new(self.config.clone(), self.plans.clone(), &job.key, job.today) }
+        let clock = EvaluationClock { today: job.today, time: job.time };
+        Deidentifier { engine: DeidEngine::new(self.config.clone(), self.plans.clone(), &job.key, clock) }
     }
 }
 

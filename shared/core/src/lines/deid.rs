@@ -19,7 +19,8 @@ pub struct JobDeidentifier {
 impl JobDeidentifier {
     /// Combines a configuration with the secret and the transaction time of a job.
     pub fn new(config: &DeidConfig, secret: JobSecret, transaction_time: Millis) -> Self {
-        Self { rules: config.for_job(&DeidJobContext { key: secret.0, today: transaction_time.day() }), secret }
+        let context = DeidJobContext { key: secret.0, today: transaction_time.day(), time: transaction_time.time_of_day() };
+        Self { rules: config.for_job(&context), secret }
     }
 
     /// Returns the reference to a patient for the header of the patient's block: the de-identified reference. If the

@@ -20,6 +20,11 @@ impl Millis {
         self.to_utc().map_or(time::Date::MIN, OffsetDateTime::date)
     }
 
+    /// Returns the time of day in UTC.
+    pub fn time_of_day(self) -> time::Time {
+        self.to_utc().map_or(time::Time::MIDNIGHT, OffsetDateTime::time)
+    }
+
     /// Formats the time as a FHIR instant: `2026-01-31T08:00:00.000Z`.
     pub fn instant(self) -> String {
         self.format(format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z"))

@@ -299,6 +299,12 @@ impl<'a> ElementTree<'a> {
         self.node(id).is_some_and(|node| is_of_type(self.type_definitions, node.definition, type_name))
     }
 
+    /// Returns the resource that contains an element, or the element itself if it is a resource.
+    pub(super) fn resource_of(&self, id: NodeId) -> NodeId {
+        let parent = |id: &NodeId| self.node(*id).and_then(|node| node.parent);
+        std::iter::successors(Some(id), parent).find(|ancestor| self.is_resource(*ancestor)).unwrap_or(NodeId::ROOT)
+    }
+
     /// Returns true if the element is inside an extension.
     pub(super) fn is_in_extension(&self, id: NodeId) -> bool {
         let parent = |id: &NodeId| self.node(*id).and_then(|node| node.parent);

@@ -4,10 +4,10 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
-use time::Date;
-
 use super::config::{DateShiftScope, GeneralizeSettings, Method, ParsedConfig, ProcessingErrors, Replacement, Rule};
+use super::element_tree::{ElementTree, NodeId};
 use super::error::{DeidFailure, DeidFailureReason, DeidFailureScope, FailedRule};
+use super::fhirpath::EvaluationClock;
 use super::json_string::write_json_string;
 use super::methods::{DateShiftKey, GeneralizedValue, Hasher, encrypt, generalize, perturb, redact, shift_date};
 use super::plan::{Plan, PlanCache};
@@ -19,7 +19,7 @@ use crate::definitions::ResourceType;
 pub(super) struct DeidEngine {
     pub(super) config: Arc<ParsedConfig>,
     plans: Arc<PlanCache>,
-    pub(super) today: Date,
+    pub(super) clock: EvaluationClock,
     crypto_hasher: Hasher,
     /// The source of noise and initialization vectors. It is keyed, not random, so that a repeated slice gives the same bytes.
     noise_hasher: Hasher,
@@ -68,7 +68,7 @@ pub(super) struct DateOffset<'n> {
 
 impl DeidEngine {
     /// Creates an engine. Keys that the file leaves empty are derived from the job's key, each with its own label.
-    pub(super) fn new(config: Arc<ParsedConfig>, plans: Arc<PlanCache>, job_key: &[u8; 32], today: Date) -> Self {
+    pub(super) fn new(config: Arc<ParsedConfig>, plans: Arc<PlanCache>, job_key: &[u8; 32], clock: EvaluationClock) -> Self {
         let job_hasher = Hasher::new(job_key);
         let derive = |label: &str| job_hasher.hash_parts(&[b"headrace de-identification", label.as_bytes()]);
         let parameters = &config.parameters;
@@ -84,7 +84,7 @@ impl DeidEngine {
             encrypt_key: key_or_derived(&parameters.encrypt_key, "encryptKey"),
             config,
             plans,
-            today,
+            clock,
         }
     }
 
@@ -163,6 +163,7 @@ impl<'e> ResourceContext<'e> {
     ///
     /// * `text`: the value; a string without its quotes and escapes.
     /// * `element_path`: the path of the element, which makes noise differ between elements with equal values.
+    /// * `element`: the element in its tree, for cases of `generalize` that use other elements.
     ///
     /// Fails if the method does not support the value.
     pub(super) fn apply_method(
@@ -171,6 +172,7 @@ impl<'e> ResourceContext<'e> {
         primitive: PrimitiveContext,
         text: &str,
         element_path: &dyn fmt::Display,
+        element: Option<(&ElementTree<'_>, NodeId)>,
     ) -> Result<ValueOutcome, DeidFailureReason> {
         // FHIR forbids leading and trailing whitespace. Where it occurs, it must not hide a date or a zip code from a method.
         let text = text.trim();
@@ -184,7 +186,7 @@ impl<'e> ResourceContext<'e> {
                 return Ok(ValueOutcome::Removed);
             }
             Method::DateShift if !primitive.is_date() => return Ok(ValueOutcome::Kept),
-            Method::DateShift => match shift_date(text, self.offset_days(), engine.today) {
+            Method::DateShift => match shift_date(text, self.offset_days(), engine.clock.today) {
                 Some(shifted) => (self.write_replacement(Some(&shifted), text, primitive), SecurityLabel::Perturbed),
                 None => self.redact(primitive, text),
             },
@@ -226,7 +228,7 @@ impl<'e> ResourceContext<'e> {
                 };
                 (self.write_replacement(new, text, primitive), SecurityLabel::Substituted)
             }
-            Method::Generalize(settings) => (self.generalize(settings, primitive, text)?, SecurityLabel::Generalized),
+            Method::Generalize(settings) => (self.generalize(settings, primitive, text, element)?, SecurityLabel::Generalized),
             Method::Unknown => return Err(DeidFailureReason::UnknownMethod),
         };
         self.labels.add(label);
@@ -235,7 +237,7 @@ impl<'e> ResourceContext<'e> {
 
     /// Redacts a value and writes the part of it that the configuration keeps.
     fn redact(&mut self, primitive: PrimitiveContext, text: &str) -> (ValueOutcome, SecurityLabel) {
-        let (kept, label) = redact(primitive, text, &self.engine.config.parameters, self.engine.today);
+        let (kept, label) = redact(primitive, text, &self.engine.config.parameters, self.engine.clock.today);
         (self.write_replacement(kept.as_deref(), text, primitive), label)
     }
 
@@ -245,8 +247,9 @@ impl<'e> ResourceContext<'e> {
         settings: &GeneralizeSettings,
         primitive: PrimitiveContext,
         text: &str,
+        element: Option<(&ElementTree<'_>, NodeId)>,
     ) -> Result<ValueOutcome, DeidFailureReason> {
-        Ok(match generalize(primitive, text, settings, self.engine.today)? {
+        Ok(match generalize(primitive, text, settings, self.engine.clock, element)? {
             GeneralizedValue::Kept => ValueOutcome::Kept,
             GeneralizedValue::Removed => ValueOutcome::Removed,
             GeneralizedValue::Mapped(json) => {

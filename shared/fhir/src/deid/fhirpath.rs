@@ -2,18 +2,22 @@
 //!
 //! Unsupported expressions are rejected with the reason when a configuration is parsed, never when a resource is read.
 
+mod compare;
 mod date_time;
 mod evaluate;
 mod functions;
 mod lexer;
 mod parser;
+mod quantity;
 mod selection;
 mod value;
 
 use super::error::DeidFailureReason;
-pub(super) use date_time::{PartialDateTime, parse_date};
-pub(super) use evaluate::{CollectionItem, EvaluationContext, evaluate_single, is_not_false, select_nodes};
+pub(super) use date_time::{PartialDateTime, parse_date, split_date_offset};
+pub(super) use evaluate::{CollectionItem, EvaluationClock, EvaluationContext, evaluate_single, is_not_false, select_nodes};
 pub(super) use functions::Function;
+#[cfg(test)]
+pub(super) use functions::UNSUPPORTED_FUNCTIONS;
 pub(super) use parser::parse;
 pub(super) use selection::{Selection, Step};
 pub(super) use value::{Value, parse_decimal};
@@ -25,6 +29,12 @@ pub(super) enum Expr {
     This,
     /// `$index`
     Index,
+    /// `$total`: the result of `aggregate` so far.
+    Total,
+    /// `%resource`, `%context`: the resource that a rule is applied to.
+    Resource,
+    /// `%rootResource`: the resource that contains a contained resource; for other resources, the resource itself.
+    RootResource,
     /// `{}`
     Empty,
     /// `'home'`, `12`, `@2020-01-01`
@@ -46,14 +56,15 @@ pub(super) enum Expr {
 }
 
 impl Expr {
-    /// Returns true if the expression uses elements other than `$this`.
+    /// Returns true if the expression uses more than the value of `$this`: other elements, or types of FHIR.
     pub(super) fn navigates(&self) -> bool {
         match self {
-            Self::This | Self::Index | Self::Empty | Self::Literal(_) => false,
-            Self::Member(..) => true,
+            Self::This | Self::Index | Self::Total | Self::Empty | Self::Literal(_) => false,
+            // A value alone does not know its FHIR type.
+            Self::Member(..) | Self::Resource | Self::RootResource | Self::Is(..) | Self::OfType(..) => true,
             Self::Call(focus, function, arguments) => function.navigates() || focus.navigates() || arguments.iter().any(Self::navigates),
             Self::Indexer(left, right) | Self::Binary(_, left, right) => left.navigates() || right.navigates(),
-            Self::Is(focus, _) | Self::OfType(focus, _) | Self::Negate(focus) => focus.navigates(),
+            Self::Negate(focus) => focus.navigates(),
         }
     }
 }
@@ -66,10 +77,7 @@ fn is_type_name(name: &str) -> bool {
 /// A binary operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Operator {
-    Implies,
-    Or,
-    Xor,
-    And,
+    Logic(LogicOperator),
     In,
     Contains,
     Equal,
@@ -83,6 +91,15 @@ pub(super) enum Operator {
     Union,
     Concatenate,
     Arithmetic(ArithmeticOperator),
+}
+
+/// A logical operator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LogicOperator {
+    Implies,
+    Or,
+    Xor,
+    And,
 }
 
 /// An arithmetic operator.
@@ -117,8 +134,6 @@ pub(super) enum ParseError {
     UnknownFunction(String, Option<&'static str>),
     #[error("the function {0}() is not supported")]
     UnsupportedFunction(&'static str),
-    #[error("{0} is not supported")]
-    UnsupportedSyntax(&'static str),
     #[error("{0}() does not take {1} arguments")]
     ArgumentCount(&'static str, usize),
     #[error("the first argument of {0}() must be a string literal")]
@@ -127,6 +142,8 @@ pub(super) enum ParseError {
     InvalidPattern(&'static str, String),
     #[error("the expression is nested more than {MAX_DEPTH} levels deep")]
     TooDeep,
+    #[error("there is no variable %{0}; use %resource, %context, %rootResource, %sct, %loinc, %ucum, %`ext-…` or %`vs-…`")]
+    UnknownVariable(String),
     #[error("the path yields values; the path of a rule must select elements")]
     YieldsValues,
     #[error("name a choice without [x]: `Observation.value`, or `Observation.value as Quantity` for one of its types")]
@@ -155,6 +172,10 @@ pub(super) enum EvaluationError {
     Overflow,
     #[error("needs a value but finds an element without one")]
     NoValue,
+    #[error("adds an amount of time whose unit does not fit the date")]
+    NotATimeUnit,
+    #[error("repeats without end")]
+    EndlessRepetition,
 }
 
 impl From<EvaluationError> for DeidFailureReason {

@@ -19,7 +19,7 @@ use std::sync::OnceLock;
 use super::config::{Method, ParsedConfig, Rule};
 use crate::definitions::{ResourceType, TypeDefinition};
 pub(super) use automaton::{AppliedRule, PathAutomaton, State};
-pub(super) use reachability::PathResolver;
+pub(super) use reachability::{PathResolver, TypedElement};
 pub(super) use transition::Transition;
 
 /// The rules for one resource type.
@@ -69,7 +69,8 @@ impl Plan {
             let is_unsupported = is_unknown || reachable.enters_resources || resolver.may_select_resource_by_name(rule);
             if is_unsupported || !reachable.elements.is_empty() {
                 rule_indexes.push(index);
-                needs_tree |= is_unsupported || !rule.selection.is_exact;
+                let navigates = matches!(&rule.method, Method::Generalize(settings) if settings.navigates);
+                needs_tree |= is_unsupported || navigates || !rule.selection.is_exact;
             }
         }
         let automaton = if needs_tree { None } else { PathAutomaton::compile(rules, resolver, root, skips_extensions, MAX_STATES) };

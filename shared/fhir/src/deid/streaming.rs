@@ -386,7 +386,7 @@ impl<'p> StreamingWriter<'p> {
             self.select_date_offset(applied)?;
         }
         let value = self.scanner.primitive().ok_or(NeedsTree)?;
-        match self.context.apply_method(&rule.method, primitive, &value, &self.path).map_err(|_| NeedsTree)? {
+        match self.context.apply_method(&rule.method, primitive, &value, &self.path, None).map_err(|_| NeedsTree)? {
             ValueOutcome::Kept => Ok(true),
             ValueOutcome::Removed => Ok(false),
             ValueOutcome::Replaced => {

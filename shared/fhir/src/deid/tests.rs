@@ -4,6 +4,7 @@ use time::macros::date;
 use super::*;
 use crate::json::JsonType;
 
+mod conditions;
 mod configuration;
 mod engine_agreement;
 mod identifiers;
@@ -15,9 +16,11 @@ mod vectors;
 
 const TODAY: Date = date!(2026 - 11 - 21);
 
+const NOON: time::Time = time::macros::time!(12:00);
+
 /// Returns the inputs of a job.
 fn job() -> DeidJobContext {
-    DeidJobContext { key: [7; 32], today: TODAY }
+    DeidJobContext { key: [7; 32], today: TODAY, time: NOON }
 }
 
 /// Returns a de-identifier for R4 with a configuration.

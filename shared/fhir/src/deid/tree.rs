@@ -115,7 +115,7 @@ impl<'e, O: StepObserver> TreeEngine<'e, '_, O> {
                 })
             }
             RuleTarget::Expression(expr) => {
-                let context = EvaluationContext { tree: Some(&self.tree), today: self.engine.today };
+                let context = EvaluationContext { tree: Some(&self.tree), resource: Some(root), clock: self.engine.clock };
                 Ok(select_nodes(context, expr, root)?)
             }
         }
@@ -184,7 +184,7 @@ impl<'e, O: StepObserver> TreeEngine<'e, '_, O> {
         let Some(primitive) = self.tree.primitive(node) else { return Ok(()) };
         let value = self.tree.node(node).and_then(|node| node.value.clone());
         let text = value.as_deref().map(|value| JsonValue::from_valid(value).primitive_text()).unwrap_or_default();
-        let outcome = self.context.apply_method(&rule.method, primitive, &text, &self.tree.path(node));
+        let outcome = self.context.apply_method(&rule.method, primitive, &text, &self.tree.path(node), Some((&self.tree, node)));
         let new_value = match outcome.map_err(|reason| self.failure(rule, node, reason))? {
             ValueOutcome::Kept => value,
             ValueOutcome::Removed => None,

@@ -19,7 +19,7 @@ pub enum DeidCommand {
     ///
     /// Exit status: 0 no remarks, 1 invalid, 3 remarks.
     #[command(
-        after_long_help = "Examples:\n  headrace deid check safe-harbor.json\n  headrace deid check safe-harbor.json --type Patient,Observation"
+        after_long_help = "Examples:\n  headrace deid check safe-harbor.json\n  headrace deid check safe-harbor.json --type Patient,Observation\n  headrace deid check safe-harbor.json --coverage --type Patient --json"
     )]
     Check(DeidCheckArgs),
     /// Show how a configuration changes a resource, rule by rule
@@ -39,6 +39,13 @@ pub struct DeidCheckArgs {
     /// List the elements of these resource types that no rule matches; types are separated by commas
     #[arg(long = "type", value_name = "TYPES", value_delimiter = ',')]
     pub types: Vec<String>,
+    /// Tell for each element what the rules do to it: kept, removed, hashed, shifted and so on. Free text that is kept comes
+    /// first. For the types of --type, or for all types
+    #[arg(long)]
+    pub coverage: bool,
+    /// Write the remarks, and the coverage if it is asked for, as JSON
+    #[arg(long)]
+    pub json: bool,
     #[command(flatten)]
     /// FHIR version of the resources.
     pub version: FhirVersionArgs,

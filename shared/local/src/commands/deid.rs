@@ -1,5 +1,7 @@
 //! `headrace deid`: checks and previews an anonymization configuration before an export uses it.
 
+mod coverage;
+
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -8,13 +10,14 @@ use headrace_core::request::MAX_CONFIG_BYTES;
 use headrace_edge::config::{ConfigError, parse_fhir_version};
 use headrace_edge::system::{SystemClock, random_job_secret};
 use headrace_fhir::definitions::{FhirVersion, ResourceType};
-use headrace_fhir::deid::{DeidConfig, DeidConfigError, DeidFailure, DeidJobContext, DeidStep, Deidentified};
+use headrace_fhir::deid::{DeidConfig, DeidConfigError, DeidCoverage, DeidFailure, DeidJobContext, DeidStep, Deidentified};
 use headrace_fhir::head::{InvalidResource, MemberIndex, Resource};
 use headrace_fhir::json::JsonValue;
 use headrace_fhir::semantics::compartment::PatientCompartment;
 use headrace_fhir::semantics::reference::BaseUrls;
 
 use crate::cli::{DeidArgs, DeidCheckArgs, DeidCommand, DeidPreviewArgs, FhirVersionArgs};
+use coverage::{format_coverage, format_json};
 
 /// Result of a check, for the exit status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,6 +120,11 @@ fn check(args: &DeidCheckArgs) -> Result<(String, CheckStatus), DeidCommandError
     let types: Vec<ResourceType> = args.types.iter().map(known_type).collect::<Result<_, _>>()?;
     let configuration = read_configuration(&args.config, version)?;
     let remarks = configuration.lint();
+    let status = if remarks.is_empty() { CheckStatus::Clean } else { CheckStatus::HasRemarks };
+    let coverage = args.coverage.then(|| coverage_of(&configuration, version, &types));
+    if args.json {
+        return Ok((format_json(&configuration, &remarks, coverage.as_deref()), status));
+    }
     let mut output: String = remarks.iter().map(|remark| format!("{remark}\n")).collect();
     match configuration.derived_key_names().as_slice() {
         [] => {}
@@ -127,19 +135,28 @@ fn check(args: &DeidCheckArgs) -> Result<(String, CheckStatus), DeidCommandError
             )
         }
     }
-    for kind in types {
+    if let Some(coverage) = &coverage {
+        output += &format_coverage(coverage);
+    }
+    for kind in types.into_iter().filter(|_| coverage.is_none()) {
         let unmatched = configuration.untouched_elements(kind);
         output += &format!("{}: {} elements match no rule and are exported unchanged\n", kind.as_str(), unmatched.len());
         for element in unmatched {
             output += &format!("  {} ({})\n", element.path, element.type_name);
         }
     }
-    let status = if remarks.is_empty() { CheckStatus::Clean } else { CheckStatus::HasRemarks };
     output += match status {
         CheckStatus::Clean => "the configuration is valid\n",
         CheckStatus::HasRemarks => "review the remarks above before you use the configuration\n",
     };
     Ok((output, status))
+}
+
+/// Returns what the rules do to the elements of these types, or of all types if there are none.
+fn coverage_of(configuration: &DeidConfig, version: FhirVersion, types: &[ResourceType]) -> Vec<DeidCoverage> {
+    let all = || version.types().iter().collect();
+    let types = if types.is_empty() { all() } else { types.to_vec() };
+    types.into_iter().filter_map(|kind| configuration.coverage(kind)).collect()
 }
 
 /// Formats the steps of a de-identification and the resulting resource.
@@ -157,7 +174,8 @@ fn preview(args: &DeidPreviewArgs, use_colors: bool) -> Result<String, DeidComma
         .map_err(|reason| DeidCommandError::InvalidResource { path: args.resource.clone(), reason })?;
     let first_patient = || PatientCompartment::new(version, BaseUrls::any()).first_patient(&resource);
     let patient = args.patient.clone().or_else(first_patient);
-    let job = DeidJobContext { key: random_job_secret()?.0, today: SystemClock.now().day() };
+    let now = SystemClock.now();
+    let job = DeidJobContext { key: random_job_secret()?.0, today: now.day(), time: now.time_of_day() };
     let rules = configuration.for_job(&job);
     let mut exported = Vec::new();
     let result = rules.deidentify(line, patient.as_deref(), &mut exported).map_err(DeidCommandError::Failed)?;

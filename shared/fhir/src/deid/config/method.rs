@@ -53,6 +53,8 @@ pub(in crate::deid) struct GeneralizeSettings {
     pub(in crate::deid) cases: Vec<(Expr, Expr)>,
     /// True if values for which no case applies are kept; otherwise they are redacted.
     pub(in crate::deid) keeps_other_values: bool,
+    /// True if a case uses more than the value of the element, so that it needs the tree engine.
+    pub(in crate::deid) navigates: bool,
 }
 
 /// The settings of each method besides `path` and `method`.
@@ -183,10 +185,6 @@ impl GeneralizeSettings {
             let value = value.primitive_text();
             let number = index + 1;
             let mut parse_part = |text: &str, part: &str| match parse(text) {
-                Ok(expr) if expr.navigates() => {
-                    errors.push(format!("the {part} of case {number} refers to other elements; a case can use only its value, $this"));
-                    None
-                }
                 Ok(expr) => Some(expr),
                 Err(error) => {
                     errors.push(format!("the {part} of case {number} cannot be used: {error}"));
@@ -206,6 +204,7 @@ impl GeneralizeSettings {
                 false
             }
         };
-        if errors.is_empty() { Ok(Self { cases, keeps_other_values }) } else { Err(errors) }
+        let navigates = cases.iter().any(|(condition, value): &(Expr, Expr)| condition.navigates() || value.navigates());
+        if errors.is_empty() { Ok(Self { cases, keeps_other_values, navigates }) } else { Err(errors) }
     }
 }

@@ -131,8 +131,10 @@ mod tests {
             ("Patient(name)", "unexpected `(name)`"),
             ("Patient.name && Patient.address", "unexpected `&`"),
             ("Patient.birthDate > @2015-1-1", "`@2015-1-1` is not a date or time"),
-            ("Observation.value > 5 'mg'", "a quantity with a unit is not supported"),
-            ("%context.name", "a %variable is not supported"),
+            ("Observation.value > 5 'mg'", "the path yields values"),
+            ("Patient.name.where(use = %patient)", "there is no variable %patient"),
+            // The type would apply to the whole comparison, as in Microsoft's tool.
+            ("Observation.where(value as Quantity > 5 'mg')", "unexpected `>`"),
         ] {
             let error = ParsedPath::parse(path).map(|parsed| parsed.target).unwrap_err().to_string();
             assert!(error.contains(reason), "{path}: {error}");

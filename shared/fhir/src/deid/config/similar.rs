@@ -3,7 +3,7 @@
 /// Returns the known name with the most similar spelling, if it is similar enough.
 pub(in crate::deid) fn closest_name(name: &str, known: &mut dyn Iterator<Item = &'static str>) -> Option<&'static str> {
     let (distance, closest) = known.map(|known| (edit_distance(name, known), known)).min()?;
-    (distance <= 2 && distance < closest.len() / 2).then_some(closest)
+    (distance <= 2 && distance * 2 < closest.len()).then_some(closest)
 }
 
 /// Returns the Levenshtein distance of two texts, in bytes.

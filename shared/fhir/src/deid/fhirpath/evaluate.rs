@@ -2,25 +2,37 @@
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
-use std::collections::HashSet;
 
 use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive;
-use time::Date;
+use time::{Date, Time};
 
-use super::{ArithmeticOperator, EvaluationError, Expr, Operator, Value, is_type_name};
+use super::compare::compare_values;
+use super::date_time::DateTimeKind;
+use super::quantity::Quantity;
+use super::{ArithmeticOperator, EvaluationError, Expr, LogicOperator, Operator, PartialDateTime, Value, is_type_name};
 use crate::deid::element_tree::{ElementTree, NodeId};
 use crate::json::JsonValue;
 
 mod call;
+mod equality;
+mod value_function;
 
 /// The data that an expression can use.
 #[derive(Clone, Copy)]
 pub(in crate::deid) struct EvaluationContext<'t> {
     /// The elements that paths navigate; `None` if there is only a single value.
     pub(in crate::deid) tree: Option<&'t ElementTree<'t>>,
-    /// The date that `today()` returns: that of the export's `transactionTime`.
+    /// The resource that is evaluated: `%resource`. `None` if there is only a single value.
+    pub(in crate::deid) resource: Option<NodeId>,
+    pub(in crate::deid) clock: EvaluationClock,
+}
+
+/// The time of `today()`, `now()` and `timeOfDay()`: the export's `transactionTime`, in UTC.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::deid) struct EvaluationClock {
     pub(in crate::deid) today: Date,
+    pub(in crate::deid) time: Time,
 }
 
 /// An item of a collection: an element or a value.
@@ -36,13 +48,16 @@ pub(in crate::deid) type Collection<'t> = Vec<CollectionItem<'t>>;
 type EvalResult<T> = Result<T, EvaluationError>;
 
 /// Returns the elements that an expression selects, starting at `root`.
+///
+/// Equal elements are selected all, also by `|` and `distinct()`: Microsoft's tool leaves all but the first unchanged.
 pub(in crate::deid) fn select_nodes<'t>(context: EvaluationContext<'t>, expr: &'t Expr, root: NodeId) -> EvalResult<Vec<NodeId>> {
-    let items = Evaluator { context, this: &CollectionItem::Node(root), index: 0 }.evaluate(expr)?;
+    let this = CollectionItem::Node(root);
+    let evaluator = Evaluator { selects_elements: true, ..Evaluator::new(context, &this) };
     let node = |item| match item {
         CollectionItem::Node(node) => Some(node),
         CollectionItem::Value(_) => None,
     };
-    Ok(items.into_iter().filter_map(node).collect())
+    Ok(evaluator.evaluate(expr)?.into_iter().filter_map(node).collect())
 }
 
 /// Returns true if a condition is true or unknown for a value.
@@ -51,7 +66,7 @@ pub(in crate::deid) fn is_not_false<'t>(
     condition: &'t Expr,
     this: &CollectionItem<'t>,
 ) -> EvalResult<bool> {
-    let evaluator = Evaluator { context, this, index: 0 };
+    let evaluator = Evaluator::new(context, this);
     Ok(evaluator.as_boolean(&evaluator.evaluate(condition)?).unwrap_or(true))
 }
 
@@ -61,25 +76,41 @@ pub(in crate::deid) fn evaluate_single<'t>(
     expr: &'t Expr,
     this: &CollectionItem<'t>,
 ) -> EvalResult<Option<Value<'t>>> {
-    let evaluator = Evaluator { context, this, index: 0 };
+    let evaluator = Evaluator::new(context, this);
     let items = evaluator.evaluate(expr)?;
     evaluator.single(&items)
 }
 
-/// An evaluator with the current `$this` and `$index`.
+/// An evaluator with the current `$this`, `$index` and `$total`.
 #[derive(Clone, Copy)]
 struct Evaluator<'s, 't> {
     context: EvaluationContext<'t>,
     this: &'s CollectionItem<'t>,
     index: usize,
+    total: &'s [CollectionItem<'t>],
+    /// True if the result is the elements that a rule selects, so that equal elements are not duplicates of each other.
+    selects_elements: bool,
 }
 
-impl<'t> Evaluator<'_, 't> {
+impl<'s, 't> Evaluator<'s, 't> {
+    /// Creates an evaluator of conditions and values.
+    fn new(context: EvaluationContext<'t>, this: &'s CollectionItem<'t>) -> Self {
+        Self { context, this, index: 0, total: &[], selects_elements: false }
+    }
+
+    /// Returns the evaluator of a condition or of an argument that is a value.
+    fn for_values(&self) -> Self {
+        Self { selects_elements: false, ..*self }
+    }
+
     /// Evaluates an expression.
     fn evaluate(&self, expr: &'t Expr) -> EvalResult<Collection<'t>> {
         Ok(match expr {
             Expr::This => vec![self.this.clone()],
             Expr::Index => vec![integer_item(self.index)],
+            Expr::Total => self.total.to_vec(),
+            Expr::Resource => self.context.resource.map(CollectionItem::Node).into_iter().collect(),
+            Expr::RootResource => self.root_resource().map(CollectionItem::Node).into_iter().collect(),
             Expr::Empty => Vec::new(),
             Expr::Literal(value) => vec![CollectionItem::Value(value.clone())],
             Expr::Member(focus, name) if is_type_name(name) => self.of_type(focus, name)?,
@@ -87,62 +118,104 @@ impl<'t> Evaluator<'_, 't> {
                 let items = self.evaluate(focus)?;
                 self.matching_children(&items, |tree, child| tree.element(child) == &**name)
             }
-            Expr::Call(focus, function, arguments) => self.call(self.evaluate(focus)?, function, arguments)?,
+            Expr::Call(focus, function, arguments) => self.call(focus, function, arguments)?,
             Expr::Indexer(focus, index) => {
                 let index = self.non_negative_integer(index)?;
-                self.evaluate(focus)?.into_iter().skip(index).take(1).collect()
+                self.for_values().evaluate(focus)?.into_iter().skip(index).take(1).collect()
             }
-            Expr::Is(focus, type_name) => match self.evaluate(focus)?.as_slice() {
+            Expr::Is(focus, type_name) => match self.for_values().evaluate(focus)?.as_slice() {
                 [] => Vec::new(),
                 [item] => boolean(self.is_a(item, type_name)),
                 _ => return Err(EvaluationError::MultipleValues),
             },
             Expr::OfType(focus, type_name) => self.of_type(focus, type_name)?,
-            Expr::Negate(operand) => match self.single(&self.evaluate(operand)?)? {
+            Expr::Negate(operand) => match self.operand(operand)? {
                 None => Vec::new(),
                 Some(Value::Integer(value)) => {
                     vec![CollectionItem::Value(Value::Integer(value.checked_neg().ok_or(EvaluationError::Overflow)?))]
                 }
                 Some(Value::Decimal(value)) => vec![CollectionItem::Value(Value::Decimal(-value))],
+                Some(Value::Quantity(quantity)) => {
+                    vec![CollectionItem::Value(Value::Quantity(quantity.with_value(-quantity.value)))]
+                }
                 Some(value @ (Value::Boolean(_) | Value::String(_) | Value::DateTime(..))) => {
                     return Err(EvaluationError::NotNegatable(value.type_description()));
                 }
             },
-            Expr::Binary(operator, left, right) => self.binary(*operator, left, right)?,
+            Expr::Binary(Operator::Union, left, right) => {
+                let (left, right) = (self.evaluate(left)?, self.evaluate(right)?);
+                self.distinct(left.into_iter().chain(right))
+            }
+            Expr::Binary(operator, left, right) => self.for_values().binary(*operator, left, right)?,
         })
     }
 
-    /// Evaluates a binary operator. An unknown result is an empty collection.
+    /// Evaluates a binary operator that yields a value. An unknown result is an empty collection.
     fn binary(&self, operator: Operator, left: &'t Expr, right: &'t Expr) -> EvalResult<Collection<'t>> {
-        let (left, right) = (self.evaluate(left)?, self.evaluate(right)?);
-        let logic = |decide: fn(Option<bool>, Option<bool>) -> Option<bool>| -> EvalResult<Collection<'t>> {
-            Ok(decide(self.as_boolean(&left), self.as_boolean(&right)).map(boolean).unwrap_or_default())
-        };
         match operator {
-            Operator::And => logic(three_valued_and),
-            Operator::Or => logic(|left, right| three_valued_and(left.map(|left| !left), right.map(|right| !right)).map(|both| !both)),
-            Operator::Xor => logic(|left, right| Some(left? != right?)),
-            Operator::Implies => logic(|left, right| three_valued_and(left, right.map(|right| !right)).map(|is_violated| !is_violated)),
-            Operator::In => Ok(self.membership(&left, &right)?.map(boolean).unwrap_or_default()),
-            Operator::Contains => Ok(self.membership(&right, &left)?.map(boolean).unwrap_or_default()),
-            Operator::Equal => Ok(self.equal(&left, &right).map(boolean).unwrap_or_default()),
-            Operator::NotEqual => Ok(self.equal(&left, &right).map(|equal| boolean(!equal)).unwrap_or_default()),
-            Operator::Equivalent => Ok(boolean(self.equivalent(&left, &right))),
-            Operator::NotEquivalent => Ok(boolean(!self.equivalent(&left, &right))),
-            Operator::Less => self.compare(&left, &right, Ordering::is_lt),
-            Operator::LessOrEqual => self.compare(&left, &right, Ordering::is_le),
-            Operator::Greater => self.compare(&left, &right, Ordering::is_gt),
-            Operator::GreaterOrEqual => self.compare(&left, &right, Ordering::is_ge),
-            Operator::Union => Ok(self.distinct(left.into_iter().chain(right))),
+            Operator::Logic(operator) => return Ok(self.logic(operator, left, right)?.map(boolean).unwrap_or_default()),
+            Operator::Less => return self.compare(left, right, Ordering::is_lt),
+            Operator::LessOrEqual => return self.compare(left, right, Ordering::is_le),
+            Operator::Greater => return self.compare(left, right, Ordering::is_gt),
+            Operator::GreaterOrEqual => return self.compare(left, right, Ordering::is_ge),
+            Operator::Arithmetic(operator) => {
+                let (Some(left), Some(right)) = (self.operand(left)?, self.operand(right)?) else { return Ok(Vec::new()) };
+                return Ok(arithmetic(operator, &left, &right)?.map(CollectionItem::Value).into_iter().collect());
+            }
+            Operator::In
+            | Operator::Contains
+            | Operator::Equal
+            | Operator::NotEqual
+            | Operator::Equivalent
+            | Operator::NotEquivalent
+            | Operator::Union
+            | Operator::Concatenate => {}
+        }
+        let (left, right) = (self.evaluate(left)?, self.evaluate(right)?);
+        let known = match operator {
+            Operator::In => Some(self.membership(&left, &right)?),
+            Operator::Contains => Some(self.membership(&right, &left)?),
+            Operator::Equal => self.equal(&left, &right),
+            Operator::NotEqual => self.equal(&left, &right).map(|equal| !equal),
+            Operator::Equivalent => Some(self.equivalent(&left, &right, false)),
+            Operator::NotEquivalent => Some(!self.equivalent(&left, &right, false)),
+            Operator::Union => return Ok(self.distinct(left.into_iter().chain(right))),
             Operator::Concatenate => {
                 let text = |items: &Collection<'t>| Ok(self.single(items)?.map(Value::into_text).unwrap_or_default());
-                Ok(vec![CollectionItem::Value(Value::String((text(&left)? + text(&right)?).into_owned().into()))])
+                return Ok(vec![CollectionItem::Value(Value::String((text(&left)? + text(&right)?).into_owned().into()))]);
             }
-            Operator::Arithmetic(operator) => {
-                let (Some(left), Some(right)) = (self.single(&left)?, self.single(&right)?) else { return Ok(Vec::new()) };
-                Ok(arithmetic(operator, &left, &right)?.map(CollectionItem::Value).into_iter().collect())
-            }
-        }
+            Operator::Logic(_)
+            | Operator::Less
+            | Operator::LessOrEqual
+            | Operator::Greater
+            | Operator::GreaterOrEqual
+            | Operator::Arithmetic(_) => None,
+        };
+        Ok(known.map(boolean).unwrap_or_default())
+    }
+
+    /// Evaluates a logical operator with three-valued logic. The right operand is not evaluated if the left one decides, so that
+    /// `value is integer and value < 5` does not compare a string.
+    fn logic(&self, operator: LogicOperator, left: &'t Expr, right: &'t Expr) -> EvalResult<Option<bool>> {
+        let left = self.as_boolean(&self.evaluate(left)?);
+        let is_decided = match operator {
+            LogicOperator::And | LogicOperator::Implies => left == Some(false),
+            LogicOperator::Or => left == Some(true),
+            LogicOperator::Xor => left.is_none(),
+        };
+        let right = if is_decided { None } else { self.as_boolean(&self.evaluate(right)?) };
+        Ok(match operator {
+            LogicOperator::And => three_valued_and(left, right),
+            LogicOperator::Or => three_valued_and(left.map(|left| !left), right.map(|right| !right)).map(|both| !both),
+            LogicOperator::Implies => three_valued_and(left, right.map(|right| !right)).map(|is_violated| !is_violated),
+            LogicOperator::Xor => left.zip(right).map(|(left, right)| left != right),
+        })
+    }
+
+    /// Returns the resource that contains the evaluated one in `contained`, or else the evaluated resource.
+    fn root_resource(&self) -> Option<NodeId> {
+        let (tree, resource) = (self.context.tree?, self.context.resource?);
+        if tree.element(resource) != "contained" { Some(resource) } else { tree.node(resource)?.parent }
     }
 
     /// Returns the children of the items for which `predicate` is true.
@@ -167,12 +240,18 @@ impl<'t> Evaluator<'_, 't> {
         match (item, self.context.tree) {
             (CollectionItem::Node(node), Some(tree)) => tree.is_a(*node, type_name),
             (CollectionItem::Node(_), None) => false,
+            // Values that are no elements have the types of FHIRPath, which are not those of FHIR.
             (CollectionItem::Value(value), _) => match value {
-                Value::Boolean(_) => matches!(type_name, "Boolean" | "boolean"),
-                Value::Integer(_) => matches!(type_name, "Integer" | "integer"),
-                Value::Decimal(_) => matches!(type_name, "Decimal" | "decimal"),
-                Value::String(_) => matches!(type_name, "String" | "string"),
-                Value::DateTime(..) => matches!(type_name, "Date" | "DateTime" | "Time" | "date" | "dateTime" | "time"),
+                Value::Boolean(_) => type_name == "Boolean",
+                Value::Integer(_) => type_name == "Integer",
+                Value::Decimal(_) => type_name == "Decimal",
+                Value::String(_) => type_name == "String",
+                Value::Quantity(_) => type_name == "Quantity",
+                Value::DateTime(date_time, _) => match date_time.kind() {
+                    DateTimeKind::Date => type_name == "Date",
+                    DateTimeKind::DateTime => type_name == "DateTime",
+                    DateTimeKind::Time => type_name == "Time",
+                },
             },
         }
     }
@@ -183,6 +262,43 @@ impl<'t> Evaluator<'_, 't> {
             CollectionItem::Node(node) => node_value(self.context.tree?, *node),
             CollectionItem::Value(value) => Some(value.clone()),
         }
+    }
+
+    /// Returns the value of an item, or the quantity of an element of the type Quantity.
+    fn value_or_quantity(&self, item: &CollectionItem<'t>) -> Option<Value<'t>> {
+        if let Some(value) = self.value(item) {
+            return Some(value);
+        }
+        let (CollectionItem::Node(node), Some(tree)) = (item, self.context.tree) else { return None };
+        if tree.type_name(*node) != "Quantity" {
+            return None;
+        }
+        let child = |name: &str| tree.children(*node).find(|child| tree.element(*child) == name).and_then(|child| node_value(tree, child));
+        let number = child("value")?.as_decimal()?;
+        Some(Value::Quantity(match child("code") {
+            Some(code) => Quantity::new(number, &code.into_text()),
+            None => Quantity::unitless(number),
+        }))
+    }
+
+    /// Evaluates an operand of a comparison or of arithmetic. Fails for several items, and for an element that has members
+    /// instead of a value.
+    fn operand(&self, expr: &'t Expr) -> EvalResult<Option<Value<'t>>> {
+        match self.for_values().evaluate(expr)?.as_slice() {
+            [] => Ok(None),
+            [item] => match (self.value_or_quantity(item), item) {
+                (Some(value), _) => Ok(Some(value)),
+                (None, CollectionItem::Node(node)) if self.has_members(*node) => Err(EvaluationError::NoValue),
+                (None, CollectionItem::Node(_) | CollectionItem::Value(_)) => Ok(None),
+            },
+            _ => Err(EvaluationError::MultipleValues),
+        }
+    }
+
+    /// Returns true for an element whose type is neither primitive nor Quantity.
+    fn has_members(&self, node: NodeId) -> bool {
+        let type_name = self.type_name(node);
+        type_name != "Quantity" && is_type_name(type_name)
     }
 
     /// Returns the value of a single item, or `None` for an empty collection. Fails for several items.
@@ -205,116 +321,30 @@ impl<'t> Evaluator<'_, 't> {
 
     /// Returns true if the expression is true for an item, and false if it is false or unknown.
     fn is_true(&self, expr: &'t Expr, this: &CollectionItem<'t>, index: usize) -> EvalResult<bool> {
-        let inner = Evaluator { this, index, ..*self };
-        Ok(inner.as_boolean(&inner.evaluate(expr)?) == Some(true))
+        Ok(self.condition(expr, this, index)? == Some(true))
+    }
+
+    /// Evaluates a condition for an item; `None` if it is unknown.
+    fn condition(&self, expr: &'t Expr, this: &CollectionItem<'t>, index: usize) -> EvalResult<Option<bool>> {
+        let inner = Evaluator { this, index, selects_elements: false, ..*self };
+        Ok(inner.as_boolean(&inner.evaluate(expr)?))
     }
 
     /// Evaluates an index or a number of items. Negative integers count as 0.
     fn non_negative_integer(&self, expr: &'t Expr) -> EvalResult<usize> {
-        match self.single(&self.evaluate(expr)?)? {
+        match self.operand(expr)? {
             Some(Value::Integer(count)) => Ok(usize::try_from(count).unwrap_or(0)),
-            Some(value @ (Value::Boolean(_) | Value::Decimal(_) | Value::String(_) | Value::DateTime(..))) => {
+            Some(value @ (Value::Boolean(_) | Value::Decimal(_) | Value::String(_) | Value::DateTime(..) | Value::Quantity(_))) => {
                 Err(EvaluationError::NotAnInteger(value.type_description()))
             }
             None => Err(EvaluationError::NoValue),
         }
     }
 
-    /// Evaluates `=`; `None` if an operand is empty or the result is unknown.
-    fn equal(&self, left: &[CollectionItem<'t>], right: &[CollectionItem<'t>]) -> Option<bool> {
-        if left.is_empty() || right.is_empty() { None } else { self.all_equal(left, right) }
-    }
-
-    /// Compares two collections item by item. The first pair that is not equal determines the result.
-    fn all_equal(&self, left: &[CollectionItem<'t>], right: &[CollectionItem<'t>]) -> Option<bool> {
-        if left.len() != right.len() {
-            return Some(false);
-        }
-        let mut pairs = left.iter().zip(right).map(|(left, right)| self.items_equal(left, right));
-        pairs.find(|equal| *equal != Some(true)).unwrap_or(Some(true))
-    }
-
-    /// Compares two items; `None` if two dates have different precision. Elements without values are equal if their children are.
-    fn items_equal(&self, left: &CollectionItem<'t>, right: &CollectionItem<'t>) -> Option<bool> {
-        if let (CollectionItem::Node(left), CollectionItem::Node(right)) = (left, right)
-            && left == right
-        {
-            return Some(true);
-        }
-        match (self.value(left), self.value(right)) {
-            (Some(Value::DateTime(left, _)), Some(Value::DateTime(right, _))) if left.is_comparable_with(&right) => {
-                Some(left.compare(&right)?.is_eq())
-            }
-            (Some(Value::String(left)), Some(Value::String(right))) => Some(left == right),
-            (Some(Value::Boolean(left)), Some(Value::Boolean(right))) => Some(left == right),
-            (Some(left), Some(right)) => Some(left.as_decimal().zip(right.as_decimal()).is_some_and(|(left, right)| left == right)),
-            (None, None) => self.members_equal(left, right),
-            (Some(_), None) | (None, Some(_)) => Some(false),
-        }
-    }
-
-    /// Compares the children of two elements by their names and contents.
-    fn members_equal(&self, left: &CollectionItem<'t>, right: &CollectionItem<'t>) -> Option<bool> {
-        let members = |item: &CollectionItem<'t>| self.matching_children(std::slice::from_ref(item), |_, _| true);
-        let name = |item: &CollectionItem<'t>| match item {
-            CollectionItem::Node(node) => self.element(*node),
-            CollectionItem::Value(_) => "",
-        };
-        let (left, right) = (members(left), members(right));
-        if left.iter().map(name).eq(right.iter().map(name)) { self.all_equal(&left, &right) } else { Some(false) }
-    }
-
-    /// Evaluates `~`: ignores the case of strings and is never unknown.
-    fn equivalent(&self, left: &[CollectionItem<'t>], right: &[CollectionItem<'t>]) -> bool {
-        let items_equivalent = |left: &CollectionItem<'t>, right: &CollectionItem<'t>| match (self.value(left), self.value(right)) {
-            (Some(Value::String(left)), Some(Value::String(right))) => left.to_lowercase() == right.to_lowercase(),
-            _ => self.items_equal(left, right) == Some(true),
-        };
-        left.len() == right.len() && left.iter().zip(right).all(|(left, right)| items_equivalent(left, right))
-    }
-
-    /// Evaluates `in`; `None` if the left operand is empty.
-    fn membership(&self, item: &[CollectionItem<'t>], items: &[CollectionItem<'t>]) -> EvalResult<Option<bool>> {
-        match item {
-            [] => Ok(None),
-            [item] => Ok(Some(items.iter().any(|other| self.items_equal(item, other) == Some(true)))),
-            _ => Err(EvaluationError::MultipleValues),
-        }
-    }
-
-    /// Removes duplicates. Elements are duplicates only if they are the same element, so that rules select all equal elements.
-    fn distinct(&self, items: impl Iterator<Item = CollectionItem<'t>>) -> Collection<'t> {
-        let mut nodes = HashSet::new();
-        let mut distinct = Collection::new();
-        for item in items {
-            let is_new = match &item {
-                CollectionItem::Node(node) => nodes.insert(*node),
-                CollectionItem::Value(_) => !distinct.iter().any(|other| self.items_equal(&item, other) == Some(true)),
-            };
-            if is_new {
-                distinct.push(item);
-            }
-        }
-        distinct
-    }
-
     /// Evaluates an ordering operator; the result is empty if an operand is empty or the order is unknown.
-    fn compare(
-        &self,
-        left: &[CollectionItem<'t>],
-        right: &[CollectionItem<'t>],
-        predicate: fn(Ordering) -> bool,
-    ) -> EvalResult<Collection<'t>> {
-        let (Some(left), Some(right)) = (self.single(left)?, self.single(right)?) else { return Ok(Vec::new()) };
-        let order = match (&left, &right) {
-            (Value::String(left), Value::String(right)) => Some(left.cmp(right)),
-            (Value::DateTime(left, _), Value::DateTime(right, _)) if left.is_comparable_with(right) => left.compare(right),
-            _ => match left.as_decimal().zip(right.as_decimal()) {
-                Some((left, right)) => Some(left.cmp(&right)),
-                None => return Err(EvaluationError::Incomparable(left.type_description(), right.type_description())),
-            },
-        };
-        Ok(order.map(|order| boolean(predicate(order))).unwrap_or_default())
+    fn compare(&self, left: &'t Expr, right: &'t Expr, predicate: fn(Ordering) -> bool) -> EvalResult<Collection<'t>> {
+        let (Some(left), Some(right)) = (self.operand(left)?, self.operand(right)?) else { return Ok(Vec::new()) };
+        Ok(compare_values(&left, &right)?.map(|order| boolean(predicate(order))).unwrap_or_default())
     }
 }
 
@@ -347,10 +377,23 @@ fn three_valued_and(left: Option<bool>, right: Option<bool>) -> Option<bool> {
     }
 }
 
-/// Evaluates an arithmetic operator; `None` for a division by zero. `+` also concatenates strings.
+/// Evaluates an arithmetic operator; `None` for a division by zero, and for quantities whose units do not fit. `+` also
+/// concatenates strings and moves dates.
 fn arithmetic<'t>(operator: ArithmeticOperator, left: &Value<'t>, right: &Value<'t>) -> EvalResult<Option<Value<'t>>> {
-    if let (ArithmeticOperator::Add, Value::String(left), Value::String(right)) = (operator, left, right) {
-        return Ok(Some(Value::String(format!("{left}{right}").into())));
+    let sign = match operator {
+        ArithmeticOperator::Add => Some(Decimal::ONE),
+        ArithmeticOperator::Subtract => Some(Decimal::NEGATIVE_ONE),
+        ArithmeticOperator::Multiply | ArithmeticOperator::Divide | ArithmeticOperator::Div | ArithmeticOperator::Mod => None,
+    };
+    match (left, right, sign) {
+        (Value::String(left), Value::String(right), Some(sign)) if sign == Decimal::ONE => {
+            return Ok(Some(Value::String(format!("{left}{right}").into())));
+        }
+        (Value::DateTime(date, _), Value::Quantity(amount), Some(sign)) => {
+            return Ok(Some(Value::from_date_time(date.add(amount, sign)?)));
+        }
+        (Value::Quantity(left), Value::Quantity(right), Some(sign)) => return Ok(left.add(right, sign).map(Value::Quantity)),
+        _ => {}
     }
     let no_operator = |symbol| Err(EvaluationError::NoOperator(symbol, left.type_description(), right.type_description()));
     let numbers = left.as_decimal().zip(right.as_decimal());

@@ -18,6 +18,10 @@ pub(in crate::deid) enum Function {
     Single,
     Distinct,
     Union,
+    Combine,
+    Repeat,
+    Trace,
+    Aggregate,
     Intersect,
     Exclude,
     Children,
@@ -33,11 +37,21 @@ pub(in crate::deid) enum Function {
     Exists,
     Empty,
     All,
+    /// `allTrue`, `anyTrue`, `allFalse` and `anyFalse`: whether all items or some are this boolean.
+    Booleans { needs_all: bool, expected: bool },
+    IsDistinct,
+    SubsetOf,
+    SupersetOf,
     Not,
     Count,
     HasValue,
     GetValue,
     Today,
+    Now,
+    TimeOfDay,
+    Join,
+    Split,
+    ToChars,
     /// A function of a single value.
     OnValue(ValueFunction),
 }
@@ -66,12 +80,20 @@ pub(in crate::deid) enum ValueFunction {
     ToDate,
     ToDateTime,
     ToTime,
+    ToQuantity,
+    /// `convertsToInteger` and similar functions: whether the conversion has a result.
+    ConvertsTo(Box<ValueFunction>),
     // Numbers.
     Abs,
     Ceiling,
     Floor,
     Round,
     Truncate,
+    Exp,
+    Ln,
+    Log,
+    Power,
+    Sqrt,
 }
 
 /// A compiled regular expression.
@@ -123,7 +145,7 @@ impl PartialEq for RegexPattern {
 }
 
 /// The supported functions with their names and their minimum and maximum number of arguments.
-const FUNCTIONS: [(&str, usize, usize, Function); 46] = [
+static FUNCTIONS: [(&str, usize, usize, Function); 69] = [
     ("where", 1, 1, Function::Where),
     ("select", 1, 1, Function::Select),
     ("first", 0, 0, Function::First),
@@ -134,15 +156,26 @@ const FUNCTIONS: [(&str, usize, usize, Function); 46] = [
     ("single", 0, 0, Function::Single),
     ("distinct", 0, 0, Function::Distinct),
     ("union", 1, 1, Function::Union),
-    ("combine", 1, 1, Function::Union),
+    ("combine", 1, 1, Function::Combine),
+    ("repeat", 1, 1, Function::Repeat),
+    ("trace", 1, 2, Function::Trace),
+    ("aggregate", 1, 2, Function::Aggregate),
     ("intersect", 1, 1, Function::Intersect),
     ("exclude", 1, 1, Function::Exclude),
     ("children", 0, 0, Function::Children),
     ("descendants", 0, 0, Function::Descendants),
     ("iif", 2, 3, Function::Iif),
     ("exists", 0, 1, Function::Exists),
+    ("any", 1, 1, Function::Exists),
     ("empty", 0, 0, Function::Empty),
     ("all", 1, 1, Function::All),
+    ("allTrue", 0, 0, Function::Booleans { needs_all: true, expected: true }),
+    ("anyTrue", 0, 0, Function::Booleans { needs_all: false, expected: true }),
+    ("allFalse", 0, 0, Function::Booleans { needs_all: true, expected: false }),
+    ("anyFalse", 0, 0, Function::Booleans { needs_all: false, expected: false }),
+    ("isDistinct", 0, 0, Function::IsDistinct),
+    ("subsetOf", 1, 1, Function::SubsetOf),
+    ("supersetOf", 1, 1, Function::SupersetOf),
     ("not", 0, 0, Function::Not),
     ("count", 0, 0, Function::Count),
     ("hasValue", 0, 0, Function::HasValue),
@@ -159,35 +192,47 @@ const FUNCTIONS: [(&str, usize, usize, Function); 46] = [
     ("trim", 0, 0, Function::OnValue(ValueFunction::Trim)),
     ("toString", 0, 0, Function::OnValue(ValueFunction::ToString)),
     ("toInteger", 0, 0, Function::OnValue(ValueFunction::ToInteger)),
+    ("toLong", 0, 0, Function::OnValue(ValueFunction::ToInteger)),
     ("toDecimal", 0, 0, Function::OnValue(ValueFunction::ToDecimal)),
     ("toBoolean", 0, 0, Function::OnValue(ValueFunction::ToBoolean)),
     ("toDate", 0, 0, Function::OnValue(ValueFunction::ToDate)),
     ("toDateTime", 0, 0, Function::OnValue(ValueFunction::ToDateTime)),
     ("toTime", 0, 0, Function::OnValue(ValueFunction::ToTime)),
+    ("toQuantity", 0, 0, Function::OnValue(ValueFunction::ToQuantity)),
     ("abs", 0, 0, Function::OnValue(ValueFunction::Abs)),
     ("ceiling", 0, 0, Function::OnValue(ValueFunction::Ceiling)),
     ("floor", 0, 0, Function::OnValue(ValueFunction::Floor)),
     ("round", 0, 1, Function::OnValue(ValueFunction::Round)),
     ("truncate", 0, 0, Function::OnValue(ValueFunction::Truncate)),
+    ("exp", 0, 0, Function::OnValue(ValueFunction::Exp)),
+    ("ln", 0, 0, Function::OnValue(ValueFunction::Ln)),
+    ("log", 1, 1, Function::OnValue(ValueFunction::Log)),
+    ("power", 1, 1, Function::OnValue(ValueFunction::Power)),
+    ("sqrt", 0, 0, Function::OnValue(ValueFunction::Sqrt)),
     ("today", 0, 0, Function::Today),
+    ("now", 0, 0, Function::Now),
+    ("timeOfDay", 0, 0, Function::TimeOfDay),
+    ("join", 0, 1, Function::Join),
+    ("split", 1, 1, Function::Split),
+    ("toChars", 0, 0, Function::ToChars),
 ];
 
 /// The functions whose first argument must be a string literal, with their number of arguments.
 const FUNCTIONS_WITH_LITERAL: [(&str, usize); 5] =
     [("nodesByType", 1), ("nodesByName", 1), ("extension", 1), ("matches", 1), ("replaceMatches", 2)];
 
-/// The functions of FHIRPath and FHIR that are not supported, because they need other resources, a terminology service or a
-/// clock, or because rules do not need them.
+/// The functions of FHIRPath and FHIR that are not supported, because they need other resources or a terminology service, or
+/// because rules do not need them. Most of them are unknown to Microsoft's tool as well. `docs/de-identification.md` lists them.
 #[rustfmt::skip]
-const UNSUPPORTED_FUNCTIONS: [&str; 56] = [
-    "aggregate", "allFalse", "allTrue", "anyFalse", "anyTrue", "checkModifiers", "comparable", "conformsTo",
-    "convertsToBoolean", "convertsToDate", "convertsToDateTime", "convertsToDecimal", "convertsToInteger",
-    "convertsToQuantity", "convertsToString", "convertsToTime", "decode", "defineVariable", "elementDefinition", "encode",
-    "escape", "exp", "getReferenceKey", "getResourceKey", "hasExtension", "highBoundary", "htmlChecks", "isDistinct", "join",
-    "lastIndexOf", "ln", "log", "lowBoundary", "matchesFull", "memberOf", "now", "power", "precision", "repeat", "resolve",
-    "slice", "sort", "split", "sqrt", "subsetOf", "subsumedBy", "subsumes", "supersetOf", "timeOfDay", "toChars",
-    "toLong", "toQuantity", "trace", "type", "unescape", "weight",
+pub(in crate::deid) const UNSUPPORTED_FUNCTIONS: [&str; 28] = [
+    "checkModifiers", "comparable", "conformsTo", "decode", "defineVariable", "elementDefinition", "encode", "escape",
+    "getReferenceKey", "getResourceKey", "hasExtension", "highBoundary", "htmlChecks", "htmlchecks", "lastIndexOf",
+    "lowBoundary", "matchesFull", "memberOf", "precision", "resolve", "slice", "sort", "subsumedBy", "subsumes",
+    "timeZone", "type", "unescape", "weight",
 ];
+
+/// The prefix of functions such as `convertsToInteger`, which tell whether `toInteger` has a result.
+const CONVERTS_PREFIX: &str = "convertsTo";
 
 impl Function {
     /// Resolves a function by its name and checks its arguments.
@@ -195,6 +240,13 @@ impl Function {
         if let Some((name, min, max, function)) = FUNCTIONS.iter().find(|(known, ..)| *known == name) {
             let is_in_range = (*min..=*max).contains(&arguments.len());
             return if is_in_range { Ok(function.clone()) } else { Err(ParseError::ArgumentCount(name, arguments.len())) };
+        }
+        if let Some(target) = name.strip_prefix(CONVERTS_PREFIX) {
+            let conversion = FUNCTIONS.iter().find(|(known, ..)| known.strip_prefix("to") == Some(target));
+            if let Some((conversion_name, .., Function::OnValue(conversion))) = conversion {
+                let function = Self::OnValue(ValueFunction::ConvertsTo(conversion.clone().into()));
+                return if arguments.is_empty() { Ok(function) } else { Err(ParseError::ArgumentCount(conversion_name, arguments.len())) };
+            }
         }
         if let Some((name, count)) = FUNCTIONS_WITH_LITERAL.iter().find(|(known, _)| *known == name) {
             if arguments.len() != *count {

@@ -1,7 +1,8 @@
 //! Parses expressions with the operator precedence of FHIRPath.
 
 use super::lexer::{Token, tokenize};
-use super::{ArithmeticOperator, Expr, Function, MAX_DEPTH, Operator, ParseError};
+use super::quantity::Quantity;
+use super::{ArithmeticOperator, Expr, Function, LogicOperator, MAX_DEPTH, Operator, ParseError, Value};
 
 /// Parses an expression.
 pub(in crate::deid) fn parse(text: &str) -> Result<Expr, ParseError> {
@@ -15,16 +16,16 @@ pub(in crate::deid) fn parse(text: &str) -> Result<Expr, ParseError> {
 }
 
 /// The binary operators from the lowest to the highest precedence. The level of `is` and `as` is empty, because they take a
-/// type as their right operand.
+/// type as their right operand. It is the level of the FHIRPath engine of Microsoft's tool: `a | b as Age` is `(a | b) as Age`.
 const PRECEDENCE: [&[(&str, Operator)]; 10] = [
-    &[("implies", Operator::Implies)],
-    &[("or", Operator::Or), ("xor", Operator::Xor)],
-    &[("and", Operator::And)],
+    &[("implies", Operator::Logic(LogicOperator::Implies))],
+    &[("or", Operator::Logic(LogicOperator::Or)), ("xor", Operator::Logic(LogicOperator::Xor))],
+    &[("and", Operator::Logic(LogicOperator::And))],
     &[("in", Operator::In), ("contains", Operator::Contains)],
     &[("=", Operator::Equal), ("!=", Operator::NotEqual), ("~", Operator::Equivalent), ("!~", Operator::NotEquivalent)],
+    &[],
     &[("<=", Operator::LessOrEqual), ("<", Operator::Less), (">=", Operator::GreaterOrEqual), (">", Operator::Greater)],
     &[("|", Operator::Union)],
-    &[],
     &[
         ("+", Operator::Arithmetic(ArithmeticOperator::Add)),
         ("-", Operator::Arithmetic(ArithmeticOperator::Subtract)),
@@ -39,7 +40,7 @@ const PRECEDENCE: [&[(&str, Operator)]; 10] = [
 ];
 
 /// The precedence level of `is` and `as`.
-const TYPE_LEVEL: usize = 7;
+const TYPE_LEVEL: usize = 5;
 
 struct Parser<'a> {
     tokens: &'a [Token],
@@ -150,29 +151,65 @@ impl<'a> Parser<'a> {
             return Ok(Expr::Empty);
         }
         if self.consume_if("%") {
-            return Err(ParseError::UnsupportedSyntax("a %variable"));
+            return self.parse_environment_variable();
         }
         match self.tokens.first() {
             Some(Token::Literal(value)) => {
                 self.next()?;
-                let has_unit = matches!(self.tokens.first(), Some(Token::Literal(_)));
-                if has_unit { Err(ParseError::UnsupportedSyntax("a quantity with a unit")) } else { Ok(Expr::Literal(value.clone())) }
+                Ok(Expr::Literal(self.parse_unit(value).map_or_else(|| value.clone(), Value::Quantity)))
             }
             Some(Token::Variable(name)) => {
                 self.next()?;
                 match name.as_str() {
                     "this" => Ok(Expr::This),
                     "index" => Ok(Expr::Index),
+                    "total" => Ok(Expr::Total),
                     _ => Err(ParseError::UnexpectedToken(format!("${}", name.chars().take(64).collect::<String>()))),
                 }
             }
             Some(Token::Identifier(name)) if matches!(name.as_str(), "true" | "false") => {
                 self.next()?;
-                Ok(Expr::Literal(super::Value::Boolean(name == "true")))
+                Ok(Expr::Literal(Value::Boolean(name == "true")))
             }
             Some(Token::Identifier(_) | Token::DelimitedIdentifier(_)) => self.parse_invocation(Expr::This),
             Some(token @ Token::Symbol(_)) => Err(ParseError::UnexpectedToken(token.description())),
             None => Err(ParseError::UnexpectedEnd),
+        }
+    }
+
+    /// Consumes the unit after a number: `5 'mg'`, `89 years`. Returns the quantity, or `None` if no unit follows.
+    fn parse_unit(&mut self, value: &Value<'static>) -> Option<Quantity> {
+        let number = value.as_decimal()?;
+        let quantity = match self.tokens.first()? {
+            Token::Literal(Value::String(unit)) => Quantity::new(number, unit),
+            Token::Identifier(unit) => Quantity::of_calendar(number, unit)?,
+            Token::Literal(_) | Token::DelimitedIdentifier(_) | Token::Variable(_) | Token::Symbol(_) => return None,
+        };
+        self.tokens = self.tokens.get(1..).unwrap_or_default();
+        Some(quantity)
+    }
+
+    /// Parses the name after a percent sign.
+    fn parse_environment_variable(&mut self) -> Result<Expr, ParseError> {
+        let name = match self.next()? {
+            Token::Identifier(name) | Token::DelimitedIdentifier(name) => name.as_str(),
+            Token::Literal(Value::String(name)) => name,
+            token @ (Token::Literal(_) | Token::Variable(_) | Token::Symbol(_)) => {
+                return Err(ParseError::UnexpectedToken(token.description()));
+            }
+        };
+        let text = |text: String| Ok(Expr::Literal(Value::String(text.into())));
+        match name {
+            "resource" | "context" => Ok(Expr::Resource),
+            "rootResource" => Ok(Expr::RootResource),
+            "sct" => text("http://snomed.info/sct".to_owned()),
+            "loinc" => text("http://loinc.org".to_owned()),
+            "ucum" => text("http://unitsofmeasure.org".to_owned()),
+            _ => match (name.strip_prefix("ext-"), name.strip_prefix("vs-")) {
+                (Some(id), _) => text(format!("http://hl7.org/fhir/StructureDefinition/{id}")),
+                (_, Some(id)) => text(format!("http://hl7.org/fhir/ValueSet/{id}")),
+                (None, None) => Err(ParseError::UnknownVariable(name.chars().take(64).collect())),
+            },
         }
     }
 

@@ -56,8 +56,10 @@ impl Selection {
     fn paths_from(&mut self, expr: &Expr, base: Vec<StepPath>) -> Result<Vec<StepPath>, ParseError> {
         Ok(match expr {
             Expr::This => base,
+            // The resource itself, whatever `$this` is.
+            Expr::Resource => vec![Vec::new()],
             Expr::Empty => Vec::new(),
-            Expr::Index | Expr::Literal(_) | Expr::Is(..) | Expr::Negate(_) => return Err(ParseError::YieldsValues),
+            Expr::Index | Expr::Total | Expr::RootResource | Expr::Literal(_) | Expr::Is(..) | Expr::Negate(_) => return Err(ParseError::YieldsValues),
             Expr::Member(focus, name) => {
                 let step = if is_type_name(name) { Step::OfType(name.clone()) } else { Step::Child(name.clone()) };
                 append_steps(self.paths_from(focus, base)?, [step])
@@ -83,7 +85,7 @@ impl Selection {
     ) -> Result<Vec<StepPath>, ParseError> {
         let argument = |index: usize| arguments.get(index).unwrap_or(&Expr::Empty);
         match function {
-            Function::Distinct => self.paths_from(focus, base),
+            Function::Distinct | Function::Trace => self.paths_from(focus, base),
             // These select a part of their input, which depends on values.
             Function::Where
             | Function::First
@@ -101,7 +103,7 @@ impl Selection {
                 let base = self.paths_from(focus, base)?;
                 self.paths_from(argument(0), base)
             }
-            Function::Union => {
+            Function::Union | Function::Combine => {
                 // The argument is evaluated with the outer `$this`, not with the focus.
                 let mut paths = self.paths_from(argument(0), base.clone())?;
                 paths.extend(self.paths_from(focus, base)?);
@@ -110,6 +112,13 @@ impl Selection {
             Function::Iif => {
                 self.is_exact = false;
                 self.paths_of_both(argument(1), argument(2), base)
+            }
+            // What repeats may be anything below the focus.
+            Function::Repeat => {
+                self.is_exact = false;
+                let base = self.paths_from(focus, base)?;
+                self.paths_from(argument(0), base.clone())?;
+                Ok(append_steps(base, [Step::AllDescendants]))
             }
             Function::Children => Ok(append_steps(self.paths_from(focus, base)?, [Step::AnyChild])),
             Function::Descendants => Ok(append_steps(self.paths_from(focus, base)?, [Step::AllDescendants])),
@@ -123,14 +132,24 @@ impl Selection {
                 self.is_exact = false;
                 Ok(append_steps(self.paths_from(focus, base)?, [Step::Child("extension".into())]))
             }
-            Function::Exists
+            Function::Aggregate
+            | Function::Exists
             | Function::Empty
             | Function::All
+            | Function::Booleans { .. }
+            | Function::IsDistinct
+            | Function::SubsetOf
+            | Function::SupersetOf
             | Function::Not
             | Function::Count
             | Function::HasValue
             | Function::GetValue
             | Function::Today
+            | Function::Now
+            | Function::TimeOfDay
+            | Function::Join
+            | Function::Split
+            | Function::ToChars
             | Function::OnValue(_) => Err(ParseError::YieldsValues),
         }
     }

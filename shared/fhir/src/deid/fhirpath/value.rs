@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use rust_decimal::Decimal;
 
 use super::PartialDateTime;
+use super::quantity::Quantity;
 
 /// A value of a FHIRPath type.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,6 +16,7 @@ pub(in crate::deid) enum Value<'a> {
     String(Cow<'a, str>),
     /// A date, a time or both, and its text.
     DateTime(PartialDateTime, Cow<'a, str>),
+    Quantity(Quantity),
 }
 
 impl<'a> Value<'a> {
@@ -29,7 +31,10 @@ impl<'a> Value<'a> {
             },
             "integer" | "positiveInt" | "unsignedInt" | "integer64" => text.parse().ok().map(Self::Integer),
             "decimal" => parse_decimal(&text).map(Self::Decimal),
-            "date" | "dateTime" | "instant" => PartialDateTime::parse(&text).map(|date_time| Self::DateTime(date_time, text.clone())),
+            "date" => PartialDateTime::parse(&text).map(|date| Self::DateTime(date, text.clone())),
+            "dateTime" | "instant" => {
+                PartialDateTime::parse(&text).map(|date_time| Self::DateTime(date_time.into_date_time(), text.clone()))
+            }
             "time" => PartialDateTime::parse_time(&text).map(|time| Self::DateTime(time, text.clone())),
             _ => None,
         };
@@ -44,6 +49,7 @@ impl<'a> Value<'a> {
             Self::Decimal(_) => "a decimal",
             Self::String(_) => "a string",
             Self::DateTime(..) => "a date or time",
+            Self::Quantity(_) => "a quantity",
         }
     }
 
@@ -54,7 +60,13 @@ impl<'a> Value<'a> {
             Self::Integer(value) => Cow::Owned(value.to_string()),
             Self::Decimal(value) => Cow::Owned(value.to_string()),
             Self::String(text) | Self::DateTime(_, text) => text,
+            Self::Quantity(quantity) => Cow::Owned(quantity.to_string()),
         }
+    }
+
+    /// Creates a date or time whose text follows from its components.
+    pub(super) fn from_date_time(date_time: PartialDateTime) -> Self {
+        Self::DateTime(date_time, Cow::Owned(date_time.to_string()))
     }
 
     /// Returns an integer or a decimal as a decimal, or `None` for other types.
@@ -62,7 +74,7 @@ impl<'a> Value<'a> {
         match self {
             Self::Integer(value) => Some(Decimal::from(*value)),
             Self::Decimal(value) => Some(*value),
-            Self::Boolean(_) | Self::String(_) | Self::DateTime(..) => None,
+            Self::Boolean(_) | Self::String(_) | Self::DateTime(..) | Self::Quantity(_) => None,
         }
     }
 }

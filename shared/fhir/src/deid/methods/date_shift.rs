@@ -3,7 +3,7 @@
 use time::{Date, Duration, Month};
 
 use super::redact::is_over_max_age;
-use crate::deid::fhirpath::parse_date;
+use crate::deid::fhirpath::{parse_date, split_date_offset};
 
 /// The maximum offset of a date in days, in either direction.
 const MAX_DAYS: i64 = 50;
@@ -42,7 +42,8 @@ fn polynomial_hash(text: &str) -> i64 {
 ///
 /// Returns `None` if the value has no day, if it reveals an age over 89, or if the result leaves the calendar.
 pub(in crate::deid) fn shift_date(value: &str, days: i64, today: Date) -> Option<String> {
-    let (date, time) = value.split_once('T').map_or((value, None), |(date, time)| (date, Some(time)));
+    // The offset of a date without a time is dropped.
+    let (date, time) = value.split_once('T').map_or_else(|| (split_date_offset(value).0, None), |(date, time)| (date, Some(time)));
     let (year, month, day) = parse_date(date)?;
     let (Some(month), Some(day)) = (month, day) else { return None };
     if is_over_max_age(year, Some(month), Some(day), today) {
@@ -118,5 +119,6 @@ mod tests {
         assert_eq!(shift_date("9999-12-31", -1, TODAY).as_deref(), Some("9999-12-30"));
         assert_eq!(shift_date("2015-02-30", 1, TODAY), None);
         assert_eq!(shift_date("no date", 1, TODAY), None);
+        assert_eq!(shift_date("2015-02-07Z", 1, TODAY).as_deref(), Some("2015-02-08"));
     }
 }

@@ -2,11 +2,10 @@
 
 use std::borrow::Cow;
 
-use time::Date;
-
 use crate::deid::config::GeneralizeSettings;
+use crate::deid::element_tree::{ElementTree, NodeId};
 use crate::deid::error::DeidFailureReason;
-use crate::deid::fhirpath::{CollectionItem, EvaluationContext, Value, evaluate_single, is_not_false};
+use crate::deid::fhirpath::{CollectionItem, EvaluationClock, EvaluationContext, Value, evaluate_single, is_not_false};
 use crate::deid::json_string::to_json_string;
 use crate::deid::primitive::{JsonForm, PrimitiveContext};
 
@@ -22,16 +21,24 @@ pub(in crate::deid) enum GeneralizedValue {
 
 /// Applies the first case whose condition is not false.
 ///
-/// A case also applies if its condition is unknown, such as the comparison of a year with a day. Fails if a condition or a
+/// A case also applies if its condition is unknown, such as the comparison of a year with a day. `element` is needed if the cases
+/// use other elements than the value. Fails if a condition or a
 /// value cannot be evaluated.
 pub(in crate::deid) fn generalize(
     primitive: PrimitiveContext,
     value: &str,
     settings: &GeneralizeSettings,
-    today: Date,
+    clock: EvaluationClock,
+    element: Option<(&ElementTree<'_>, NodeId)>,
 ) -> Result<GeneralizedValue, DeidFailureReason> {
-    let context = EvaluationContext { tree: None, today };
-    let this = CollectionItem::Value(Value::from_primitive(primitive.type_name, Cow::Borrowed(value)));
+    // Cases that use only the value give the same result with and without a tree.
+    let element = element.filter(|_| settings.navigates);
+    let (tree, resource) = element.map(|(tree, node)| (tree, tree.resource_of(node))).unzip();
+    let context = EvaluationContext { tree, resource, clock };
+    let this = match element {
+        Some((_, node)) => CollectionItem::Node(node),
+        None => CollectionItem::Value(Value::from_primitive(primitive.type_name, Cow::Borrowed(value))),
+    };
     for (condition, target) in &settings.cases {
         if is_not_false(context, condition, &this)? {
             let mapped = evaluate_single(context, target, &this)?;
@@ -46,7 +53,7 @@ pub(in crate::deid) fn generalize(
 fn to_json(form: JsonForm, value: Value<'_>) -> String {
     let is_unquoted = match (&value, form) {
         (Value::Boolean(_), JsonForm::Boolean) | (Value::Integer(_) | Value::Decimal(_), JsonForm::Number) => true,
-        (Value::Boolean(_) | Value::Integer(_) | Value::Decimal(_) | Value::String(_) | Value::DateTime(..), _) => false,
+        (Value::Boolean(_) | Value::Integer(_) | Value::Decimal(_) | Value::String(_) | Value::DateTime(..) | Value::Quantity(_), _) => false,
     };
     let text = value.into_text();
     if is_unquoted { text.into_owned() } else { to_json_string(&text) }

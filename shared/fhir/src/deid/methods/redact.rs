@@ -6,7 +6,7 @@ use rust_decimal::Decimal;
 use time::Date;
 
 use crate::deid::config::Parameters;
-use crate::deid::fhirpath::{parse_date, parse_decimal};
+use crate::deid::fhirpath::{parse_date, parse_decimal, split_date_offset};
 use crate::deid::primitive::{PrimitiveContext, PrimitiveRole};
 use crate::deid::security_labels::SecurityLabel;
 
@@ -40,7 +40,8 @@ pub(in crate::deid) fn redact<'v>(
 
 /// Returns the year of a date, or `None` if it reveals an age over 89 or the value is not a date.
 fn year_of(value: &str, today: Date) -> Option<&str> {
-    let date = value.split_once('T').map_or(value, |(date, _)| date);
+    // Like in Microsoft's tool, the year of a date with an offset remains, although FHIR does not allow the offset.
+    let date = value.split_once('T').map_or_else(|| split_date_offset(value).0, |(date, _)| date);
     let (year, month, day) = parse_date(date)?;
     if is_over_max_age(year, month, day, today) { None } else { date.get(..4) }
 }

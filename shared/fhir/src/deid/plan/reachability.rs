@@ -9,7 +9,7 @@ use crate::deid::element_tree::is_of_type;
 use crate::deid::fhirpath::Step;
 
 /// An element with the definition of its type.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::deid) struct TypedElement {
     pub(in crate::deid) definition: TypeDefinition,
     /// The element's name; for a resource, its type.

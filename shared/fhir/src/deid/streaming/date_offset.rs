@@ -57,7 +57,7 @@ impl<'p> StreamingWriter<'p> {
         // The member itself adds the label when it is written.
         let labels = self.context.labels;
         let path = format_args!("{}.id", self.path.root);
-        let outcome = self.context.apply_method(&rule.method, primitive, self.root_id.original, &path).map_err(|_| NeedsTree)?;
+        let outcome = self.context.apply_method(&rule.method, primitive, self.root_id.original, &path, None).map_err(|_| NeedsTree)?;
         self.context.labels = labels;
         let new_id = match outcome {
             ValueOutcome::Kept => self.root_id.original.into(),

@@ -19,7 +19,7 @@ fn remarks(config: &str) -> Vec<String> {
 fn every_error_of_a_file_is_reported_with_its_rule() {
     let rules = [
         ["Patient.name", r#""method":"perturb""#],
-        ["Patient.name.trace('x')", r#""method":"redact""#],
+        ["Patient.name.where(memberOf('x'))", r#""method":"redact""#],
         ["Patient.birthDate", r#""method":"perturb","span":-1,"roundTo":29,"rangeType":"wide""#],
         ["Patient.gender", r#""method":"generalize","cases":{"$this ==":"1"}"#],
         ["Patient.gender", r#""method":"generalize"}"#.trim_end_matches('}')],
@@ -33,13 +33,12 @@ fn every_error_of_a_file_is_reported_with_its_rule() {
     ));
     let expected = [
         "rule 1 (`Patient.name`): perturb needs a span",
-        "rule 2 (`Patient.name.trace('x')`): the function trace() is not supported",
+        "rule 2 (`Patient.name.where(memberOf('x'))`): the function memberOf() is not supported",
         "rule 3 (`Patient.birthDate`): span must be a number of 0 or more",
         "rule 3 (`Patient.birthDate`): roundTo must be a whole number from 0 to 28",
         "rule 3 (`Patient.birthDate`): rangeType must be fixed or proportional",
         "rule 4 (`Patient.gender`): the condition of case 1 cannot be used",
         "rule 5 (`Patient.gender`): generalize needs cases",
-        "rule 6 (`Patient.gender`): the condition of case 1 refers to other elements",
         "rule 6 (`Patient.gender`): otherValues must be redact or keep",
         "rule 7 (`Patient.gender`): substitute needs a replaceWith",
         "rule 8: a rule needs a path and a method",

@@ -7,7 +7,7 @@ use super::*;
 use crate::deid::streaming::deidentify_streaming;
 use crate::deid::tree::NoObserver;
 
-const PATHS: [&str; 41] = [
+const PATHS: [&str; 46] = [
     "nodesByType('Extension')",
     "nodesByType('HumanName')",
     "nodesByType('HumanName').family",
@@ -49,9 +49,14 @@ const PATHS: [&str; 41] = [
     "(Observation.value as Quantity).value",
     "DomainResource.text",
     "Observation.component.select(code | value)",
+    "Patient.name.where(given.distinct().count() = 1 or family ~ 'muller').given",
+    "Patient.where(birthDate < today() - 30 years).name.combine(contact.name)",
+    "Observation.where(value is Quantity and value > 5 'kg').value",
+    "Resource.repeat(children()).where($this is date)",
+    "Patient.name.where(period.start.toString().split('-').count() = 3 xor use in ('official' | 'old')) | Patient.birthDate",
 ];
 
-const METHODS: [&str; 12] = [
+const METHODS: [&str; 14] = [
     r#""method":"redact""#,
     r#""method":"redact""#,
     r#""method":"keep""#,
@@ -64,6 +69,8 @@ const METHODS: [&str; 12] = [
     r#""method":"substitute","replaceWith":{}"#,
     r#""method":"generalize","cases":{"$this.toString().length() > 4":"'long'"},"otherValues":"keep""#,
     r#""method":"generalize","cases":{"true":"$this"}"#,
+    r#""method":"generalize","cases":{"$this is code":"'code'","$this.extension.exists() or %resource.id = 'p1'":"'x'"},"otherValues":"keep""#,
+    r#""method":"generalize","cases":{"$this ~ 'male' or $this.toString() > now().toString()":"today().toString()"}"#,
 ];
 
 /// Generates configurations.

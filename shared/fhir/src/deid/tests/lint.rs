@@ -120,3 +120,241 @@ fn each_step_is_explained_with_the_values_before_and_after() {
     deidentifier.deidentify(resource, None, &mut applied).unwrap();
     assert_eq!(parse_json(std::str::from_utf8(&explanation.output).unwrap()), parse_json(std::str::from_utf8(&applied).unwrap()));
 }
+
+/// Returns the codes of the remarks about rules, each with the number of its rule.
+fn codes(rules: &[[&str; 2]], parameters: &str) -> Vec<(usize, &'static str)> {
+    parse(rules, parameters).lint().iter().map(|remark| (remark.rule_number.unwrap_or_default(), remark.code.as_str())).collect()
+}
+
+const SHIFT: &str = r#""method":"dateShift""#;
+const PERTURB: &str = r#""method":"perturb","span":1"#;
+const HASH: &str = r#""method":"cryptoHash""#;
+
+#[test]
+fn methods_that_cannot_change_the_selected_elements_are_errors() {
+    let mut wrong = Vec::new();
+    for (path, settings, code) in [
+        ("Patient.name", SHIFT, "partly-acts"),
+        ("Patient.id", SHIFT, "cannot-act"),
+        ("Patient.gender", SHIFT, "cannot-act"),
+        ("nodesByType('Address').city", SHIFT, "cannot-act"),
+        ("Patient", SHIFT, "partly-acts"),
+        ("Patient.contact", SHIFT, "partly-acts"),
+        ("Observation.status", PERTURB, "cannot-act"),
+        ("Patient.birthDate", PERTURB, "cannot-act"),
+        ("Patient.name", PERTURB, "cannot-act"),
+        ("Observation.value", PERTURB, "partly-acts"),
+        ("Observation.value as Quantity", r#""method":"perturb","span":0"#, "cannot-act"),
+        ("Patient.name", r#""method":"generalize","cases":{"true":"'x'"}"#, "may-fail"),
+        ("Patient.gender", r#""method":"substitute","replaceWith":{"text":"x"}"#, "may-fail"),
+        ("Patient.name", r#""method":"substitute","replaceWith":"x""#, "may-fail"),
+        ("Patient.name", r#""method":"substitute","replaceWith":{"famly":"x"}"#, "may-fail"),
+        ("Patient.birthDate", r#""method":"substitute","replaceWith":"unknown""#, "invalid-result"),
+        ("Patient.active", r#""method":"substitute","replaceWith":"maybe""#, "invalid-result"),
+        ("Patient.id", r#""method":"substitute","replaceWith":"a b""#, "invalid-result"),
+        ("Patient.birthDate", HASH, "invalid-result"),
+        ("nodesByType('Period')", HASH, "invalid-result"),
+        ("Patient.id", r#""method":"encrypt""#, "invalid-result"),
+    ] {
+        // Shifting a whole Patient moves `meta.lastUpdated` as well, which another test checks.
+        let found: Vec<_> = codes(&[[path, settings]], "").into_iter().filter(|(_, code)| *code != "known-date").collect();
+        if found != [(1, code)] {
+            wrong.push(format!("{path} {settings}: {found:?}, expected {code}"));
+        }
+    }
+    assert_eq!(wrong, Vec::<String>::new());
+    for (path, settings) in [
+        ("Observation.effective", SHIFT),
+        ("nodesByType('Period')", SHIFT),
+        ("nodesByType('dateTime')", SHIFT),
+        ("Observation.value as Quantity", PERTURB),
+        ("nodesByType('Age')", PERTURB),
+        ("Patient.multipleBirth as integer", PERTURB),
+        ("Patient.gender", r#""method":"generalize","cases":{"$this = 'male'":"'x'"}"#),
+        ("Patient.name", r#""method":"substitute","replaceWith":{"family":"x"}"#),
+        ("Patient.birthDate", r#""method":"substitute","replaceWith":"1990""#),
+        ("Patient.name.family", r#""method":"encrypt""#),
+        ("Group.name", HASH),
+    ] {
+        assert_eq!(codes(&[[path, settings]], ""), [], "{path} {settings}");
+    }
+}
+
+#[test]
+fn elements_that_a_method_protects_from_a_later_rule_are_errors() {
+    let extensions = ["nodesByType('Extension')", REDACT];
+    for (rules, path, later) in [
+        (&[["Patient.birthDate", SHIFT], extensions][..], "Patient.birthDate.extension", 2),
+        (&[["Observation.value as Quantity", PERTURB], ["nodesByName('unit')", REDACT]], "Observation.valueQuantity.unit", 2),
+        (&[["Observation.value.where(value > 5)", PERTURB], ["nodesByType('dateTime')", SHIFT]], "Observation.valueDateTime", 2),
+    ] {
+        let found = parse(rules, "").lint();
+        let shields = found.iter().find(|remark| remark.code == DeidRemarkCode::Shields);
+        let shields = shields.unwrap_or_else(|| panic!("{rules:?}: {found:?}"));
+        assert!(shields.reason.contains(path) && shields.reason.contains(&format!("rule {later}")), "{shields}");
+        assert_eq!((shields.severity, shields.rule_number), (DeidRemarkSeverity::Error, Some(1)));
+    }
+    assert_eq!(codes(&[extensions, ["Patient.birthDate", SHIFT]], ""), []);
+    assert_eq!(codes(&[["Observation.value as Quantity", PERTURB], ["nodesByName('unit')", KEEP]], ""), []);
+}
+
+#[test]
+fn conditions_with_unknown_names_and_impossible_comparisons_are_reported() {
+    let mut wrong = Vec::new();
+    for (path, code, reason) in [
+        ("Patient.name.where(use2='official')", "unknown-name", "did you mean `use`?"),
+        ("Patient.name.where(use='official' and famly.exists())", "unknown-name", "did you mean `family`?"),
+        ("Patient.where(name.where(nme.exists()).exists()).id", "unknown-name", "`nme`"),
+        ("Patient.name.where(%resource.gendr = 'male')", "unknown-name", "did you mean `gender`?"),
+        ("Patient.name.where($this.given.all(lenght = 1))", "unknown-name", "`lenght`"),
+        ("Observation.where(valueQuantity.exists()).value", "unknown-name", "name a choice without its type: `value`"),
+        ("Observation.where(value is Quantit).value", "unknown-name", "did you mean `Quantity`?"),
+        ("Observation.where(value is Address).value", "condition", "never has"),
+        ("Patient.where(nodesByType('HumanNam').exists()).id", "unknown-name", "did you mean `HumanName`?"),
+        ("Patient.where(nodesByName('famly').exists()).id", "unknown-name", "did you mean `family`?"),
+        ("Patient.where(birthDate = '2001-02-03').name", "condition", "compares a date with a text"),
+        ("Patient.where(birthDate > 2001).name", "may-fail", "compares a date with a number"),
+        ("Patient.where(gender = true).name", "condition", "compares a text with a boolean"),
+        ("Patient.where(gender in ('male' | 5)).name", "", ""),
+        ("Patient.name.where('official')", "condition", "counts as true"),
+        ("Patient.name.where(given.count())", "condition", "counts as true"),
+        ("Patient.name.exists(use = 'usual') | Patient.id", "", ""),
+        ("Patient.name | Patient.nme", "selects-nothing", "did you mean `name`?"),
+        ("Patient.name.union(Patient.telecm)", "selects-nothing", "did you mean `telecom`?"),
+        ("Patient.select(name | contact.name.famly)", "selects-nothing", "did you mean `family`?"),
+        ("Resource.where(meta.lastUpdate > @2020).id", "unknown-name", "did you mean `lastUpdated`?"),
+    ] {
+        let Ok(config) = DeidConfig::parse(configuration(&[[path, REDACT]], "").as_bytes(), FhirVersion::R4) else {
+            assert!(path.contains("exists(use"), "{path}");
+            continue;
+        };
+        let found = config.lint();
+        let texts: Vec<String> = found.iter().map(DeidRemark::to_string).collect();
+        match code {
+            "" if texts.is_empty() => {}
+            _ if found.len() == 1 && found[0].code.as_str() == code && texts[0].contains(reason) => {}
+            _ => wrong.push(format!("{path}: {texts:?}, expected {code} {reason}")),
+        }
+    }
+    assert_eq!(wrong, Vec::<String>::new());
+    // Conditions that exist in the wild.
+    for path in [
+        "Patient.name.where(use='official').family",
+        "Patient.telecom.where(system in ('phone' | 'email')).value",
+        "Observation.where(code.coding.where(system = %loinc and code = '8302-2').exists()).value",
+        "Patient.where(birthDate < today() - 89 years).birthDate",
+        "Resource.where(meta.security.code = 'R').id",
+        "Patient.contained.where($this is Organization).name",
+        "Patient.contact.where(relationship.coding.exists(code = 'C')).name",
+        "Patient.extension.where(url = 'http://x' and value is Reference)",
+        "Questionnaire.repeat(item).where(type = 'text').text",
+        "Observation.component.where(value is integer and value < 5).value",
+        "Bundle.entry.where(fullUrl.startsWith('urn:uuid:')).fullUrl",
+        "Observation.where(value > 5 'mg').value",
+        "Patient.identifier.where(type.coding.code in ('MR' | 'SS') or system.contains('ssn')).value",
+    ] {
+        assert_eq!(codes(&[[path, REDACT]], ""), [], "{path}");
+    }
+    let case = r#""method":"generalize","cases":{"$this.system = 'x'":"'y'"}"#;
+    assert_eq!(codes(&[["Patient.gender", case]], ""), [(1, "unknown-name")]);
+    let case = r#""method":"generalize","cases":{"$this > '2010'":"@2010"}"#;
+    assert_eq!(codes(&[["Patient.birthDate", case]], ""), [(1, "may-fail")]);
+}
+
+#[test]
+fn a_file_that_changes_nothing_is_an_error() {
+    assert_eq!(codes(&[], ""), [(0, "no-rules")]);
+    assert_eq!(codes(&[["Resource", KEEP]], ""), [(0, "no-rules")]);
+    assert_eq!(codes(&[["Patient", KEEP], ["Observation", KEEP]], ""), [(0, "no-rules")]);
+    assert_eq!(codes(&[], r#""unnamedElements":"drop""#), []);
+    assert_eq!(codes(&[["Resource", KEEP]], r#""unnamedElements":"drop""#), [(1, "no-rules")]);
+    assert_eq!(codes(&[["Patient.id", KEEP]], r#""unnamedElements":"drop""#), []);
+    assert_eq!(codes(&[["Patient.birthDate", SHIFT]], r#""dateShiftFixedOffsetInDays":0"#), [(0, "setting")]);
+    assert_eq!(codes(&[["Patient.id", KEEP]], r#""unnamedElement":"drop""#), [(0, "unknown-setting"), (0, "no-rules")]);
+}
+
+#[test]
+fn a_known_date_that_moves_with_others_is_reported() {
+    assert_eq!(codes(&[["nodesByType('instant')", SHIFT]], ""), [(1, "known-date")]);
+    assert_eq!(codes(&[["Resource.meta.lastUpdated", REDACT], ["nodesByType('instant')", SHIFT]], ""), [(2, "known-date")]);
+    let redacted = ["Bundle.timestamp", "Provenance.recorded", "AuditEvent.recorded", "Resource.meta.lastUpdated"];
+    let mut rules: Vec<[&str; 2]> = redacted.iter().map(|path| [*path, REDACT]).collect();
+    rules.push(["nodesByType('instant')", SHIFT]);
+    assert_eq!(codes(&rules, ""), []);
+}
+
+#[test]
+fn the_shipped_samples_have_only_remarks_that_are_expected() {
+    // Microsoft's sample keeps identifiers with the references in them, and misspells an element.
+    let safe_harbor = ["revealing-references", "selects-nothing", "known-date"];
+    for (name, expected) in [("safe-harbor", &safe_harbor[..]), ("study", &["known-date"])] {
+        let path = format!("{}/../../tests/samples/anonymization/{name}.json", env!("CARGO_MANIFEST_DIR"));
+        let config = DeidConfig::parse(&std::fs::read(path).unwrap(), FhirVersion::R4).unwrap();
+        let found = config.lint();
+        assert!(found.iter().all(|remark| expected.contains(&remark.code.as_str())), "{name}: {found:#?}");
+    }
+}
+
+/// Returns the coverage of Patient as pairs of a path and a treatment.
+fn coverage(rules: &[[&str; 2]], parameters: &str) -> (DeidCoverage, Vec<(String, DeidTreatment, Option<usize>)>) {
+    let coverage = parse(rules, parameters).coverage(ResourceType::PATIENT).unwrap();
+    let pairs = coverage.elements.iter().map(|element| (element.path.clone(), element.treatment, element.rule_number)).collect();
+    (coverage, pairs)
+}
+
+#[test]
+fn the_coverage_tells_what_happens_to_each_element() {
+    let rules = [
+        ["Patient.name.use", KEEP],
+        ["Patient.name", REDACT],
+        ["Resource.id", HASH],
+        ["Patient.birthDate", SHIFT],
+        ["Patient.multipleBirth as integer", PERTURB],
+        ["Patient.gender", r#""method":"generalize","cases":{"true":"'x'"}"#],
+        ["Patient.address", REDACT],
+        ["Patient.telecom.where(system = 'phone')", REDACT],
+        ["Patient.contact.period", r#""method":"substitute","replaceWith":{}"#],
+        ["Patient.contact.name.family", r#""method":"encrypt""#],
+    ];
+    let (coverage, found) = coverage(&rules, r#""enablePartialZipCodesForRedact":true"#);
+    use DeidTreatment as T;
+    for (path, treatment, rule) in [
+        ("Patient.name.use", T::KeptByRule, Some(1)),
+        ("Patient.name.family", T::Removed, Some(2)),
+        ("Patient.id", T::Hashed, Some(3)),
+        ("Patient.birthDate", T::Shifted, Some(4)),
+        ("Patient.multipleBirthInteger", T::Perturbed, Some(5)),
+        ("Patient.multipleBirthBoolean", T::KeptUnnamed, None),
+        ("Patient.gender", T::Generalized, Some(6)),
+        ("Patient.address.postalCode", T::Reduced, Some(7)),
+        ("Patient.address.city", T::Removed, Some(7)),
+        ("Patient.telecom", T::KeptUnnamed, None),
+        ("Patient.contact.period", T::Substituted, Some(9)),
+        ("Patient.contact.name.family", T::Encrypted, Some(10)),
+        ("Patient.maritalStatus", T::KeptUnnamed, None),
+        ("Patient.photo", T::KeptUnnamed, None),
+        ("Patient.text", T::KeptUnnamed, None),
+    ] {
+        assert!(found.contains(&(path.to_owned(), treatment, rule)), "{path}: {found:#?}");
+    }
+    assert_eq!(coverage.conditional_rules, [8]);
+    assert_eq!(coverage.identifiers_beside_id, ["Patient.generalPractitioner.identifier", "Patient.identifier"]);
+    let has_text = |path: &str| coverage.elements.iter().find(|element| element.path == path).map(|element| element.has_free_text);
+    assert_eq!([has_text("Patient.text"), has_text("Patient.photo"), has_text("Patient.maritalStatus")], [Some(true), Some(true), Some(false)]);
+    // Identifiers that are removed, and an id that stays, need no remark.
+    let (with_removed, _) = self::coverage(&[["nodesByType('Identifier')", REDACT], ["Resource.id", HASH]], "");
+    let (with_id, _) = self::coverage(&[["Patient.name", REDACT]], "");
+    assert!(with_removed.identifiers_beside_id.is_empty() && with_id.identifiers_beside_id.is_empty());
+    let (_, dropped) = self::coverage(&[["Patient.id", KEEP]], r#""unnamedElements":"drop""#);
+    assert!(dropped.contains(&("Patient.name".to_owned(), T::Removed, None)) && dropped.contains(&("Patient.id".to_owned(), T::KeptByRule, Some(1))));
+}
+
+#[test]
+fn the_coverage_lists_what_a_method_cannot_change() {
+    let config = parse(&[["Observation.value as Quantity", PERTURB], ["Observation.subject", SHIFT]], "");
+    let coverage = config.coverage(ResourceType::parse("Observation").unwrap()).unwrap();
+    let treatment = |path: &str| coverage.elements.iter().find(|element| element.path == path).map(|element| element.treatment);
+    assert_eq!(treatment("Observation.valueQuantity.value"), Some(DeidTreatment::Perturbed));
+    assert_eq!(treatment("Observation.valueQuantity.unit"), Some(DeidTreatment::KeptByMethod));
+    assert_eq!(treatment("Observation.note"), Some(DeidTreatment::KeptUnnamed));
+}

@@ -449,7 +449,7 @@ proptest! {
         let resource = patient(&id, &name, &born);
         let first = deidentify(&deidentifier(&config), &resource).unwrap();
         prop_assert_eq!(&first, &deidentify(&deidentifier(&config), &resource).unwrap());
-        let other = DeidConfig::parse(config.as_bytes(), FhirVersion::R4).unwrap().for_job(&DeidJobContext { key: [8; 32], today: TODAY });
+        let other = DeidConfig::parse(config.as_bytes(), FhirVersion::R4).unwrap().for_job(&DeidJobContext { key: [8; 32], today: TODAY, time: NOON });
         let other = parse_json(&deidentify(&other, &resource).unwrap());
         prop_assert_ne!(&parse_json(&first)["id"], &other["id"]);
         prop_assert_ne!(&parse_json(&first)["name"], &other["name"]);

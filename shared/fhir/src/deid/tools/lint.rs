@@ -1,13 +1,17 @@
 //! Checks of a configuration against the definitions of FHIR, without any data.
 
+mod conditions;
+mod methods;
+
 use std::collections::{BTreeSet, HashSet, VecDeque};
 
 use crate::definitions::{ResourceType, TypeDefinition};
-use crate::deid::config::{Method, ParsedConfig, Rule, closest_name};
+use crate::deid::config::{Method, ParsedConfig, Rule, RuleTarget, closest_name};
 use crate::deid::error::{DeidRemark, DeidRemarkCode, DeidRemarkSeverity, Truncated};
 use crate::deid::fhirpath::Step;
 use crate::deid::plan::{PathAutomaton, PathResolver, State, Transition};
 use crate::deid::primitive::PrimitiveRole;
+pub(super) use methods::is_free_text;
 
 /// An element that no rule applies to; it is exported unchanged.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,10 +24,10 @@ pub struct UntouchedElement {
 
 /// A checker of the rules of a configuration.
 pub(in crate::deid) struct ConfigLinter<'c> {
-    config: &'c ParsedConfig,
-    resolver: PathResolver,
+    pub(super) config: &'c ParsedConfig,
+    pub(super) resolver: PathResolver,
     /// The rules with the method `keep`: the checks depend on what rules select, and every automaton can apply `keep`.
-    rules: Vec<Rule>,
+    pub(super) rules: Vec<Rule>,
 }
 
 impl<'c> ConfigLinter<'c> {
@@ -33,23 +37,104 @@ impl<'c> ConfigLinter<'c> {
         Self { config, resolver: PathResolver::new(config.version), rules }
     }
 
-    /// Returns rules without effect, and references that reveal hashed ids.
+    /// Returns the remarks about the rules: what they select, whether they act, what they leave.
     pub(in crate::deid) fn remarks(&self) -> Vec<DeidRemark> {
         let usage = self.rule_usage();
-        let mut remarks = Vec::new();
+        let mut remarks = self.file_remarks();
         for (index, rule) in self.file_rules() {
-            let remark = if !usage.selecting.contains(&index) {
-                self.unreachable_reason(rule).map(|(reason, remedy)| error(DeidRemarkCode::SelectsNothing, reason, remedy))
-            } else if !usage.effective.contains(&index) {
-                let reason = "the rule has no effect: earlier rules apply to every element that it selects";
-                Some(error(DeidRemarkCode::NoEffect, reason, "move the rule before the rules that select the same elements"))
+            let mut of_rule = Vec::new();
+            if !usage.selecting.contains(&index) {
+                of_rule.extend(rule.selection.paths.iter().find_map(|path| self.unreachable_remark(rule, path)));
             } else {
-                None
-            };
-            remarks.extend(remark.map(|remark| remark.of_rule(rule.number, &rule.path)));
+                of_rule.extend(self.unreachable_branch(rule));
+                let reason = "the rule has no effect: earlier rules apply to every element that it selects";
+                let remedy = "move the rule before the rules that select the same elements";
+                of_rule.extend((!usage.effective.contains(&index)).then(|| error(DeidRemarkCode::NoEffect, reason, remedy)));
+            }
+            // The linter's own rules all have the method `keep`.
+            if let Some(original) = self.config.rules.get(index) {
+                of_rule.extend(self.expression_remarks(original));
+                of_rule.extend(self.method_remarks(original));
+            }
+            remarks.extend(of_rule.into_iter().map(|remark| remark.of_rule(rule.number, &rule.path)));
         }
+        remarks.extend(self.shielding_remarks());
         remarks.extend(self.revealing_references());
+        remarks.extend(self.known_date());
         remarks
+    }
+
+    /// Returns the remarks about the file as a whole.
+    fn file_remarks(&self) -> Vec<DeidRemark> {
+        let mut remarks = Vec::new();
+        let changes = |rule: &Rule| !matches!(rule.method, Method::Keep);
+        let keeps_all = |rule: &&Rule| rule.target == RuleTarget::Resource && rule.resource_type.is_none();
+        let first_whole = self.config.rules.iter().find(keeps_all);
+        let changes_before = |kept: &Rule| self.config.rules.iter().take_while(|rule| rule.number < kept.number).any(changes);
+        let remedy = "add rules, or remove what no rule names with unnamedElements drop";
+        if !self.config.rules.iter().any(changes) {
+            let reason = "no rule changes anything: every resource is exported with all its data";
+            remarks.push(error(DeidRemarkCode::NoRules, reason, remedy));
+        } else if let Some(kept) = first_whole.filter(|rule| !changes(rule) && !changes_before(rule)) {
+            let reason = "the rule keeps whole resources before any rule changes them: they are exported with all their data";
+            remarks.push(error(DeidRemarkCode::NoRules, reason, "move the rule to the end, or remove it").of_rule(kept.number, &kept.path));
+        }
+        let shifts = self.config.rules.iter().any(|rule| matches!(rule.method, Method::DateShift));
+        if shifts && self.config.parameters.fixed_offset_days == Some(0) {
+            let reason = "dateShiftFixedOffsetInDays is 0, so that dateShift changes no date";
+            remarks.push(error(DeidRemarkCode::Setting, reason, "set another offset, or a dateShiftKey"));
+        }
+        remarks
+    }
+
+    /// Reports a time that the reader of the export can know and that moves with dates that the reader must not know. Who knows the
+    /// night of the last change knows the offset, and with it every date.
+    fn known_date(&self) -> Option<DeidRemark> {
+        let paths: [(&str, &[&str]); 4] = [
+            ("Resource", &["meta", "lastUpdated"]),
+            ("Bundle", &["timestamp"]),
+            ("Provenance", &["recorded"]),
+            ("AuditEvent", &["recorded"]),
+        ];
+        if !self.config.rules.iter().any(|rule| matches!(rule.method, Method::DateShift)) {
+            return None;
+        }
+        let type_definitions = self.config.version.type_definitions();
+        paths.into_iter().find_map(|(type_name, names)| {
+            let general = if type_name == "Resource" { "Patient" } else { type_name };
+            let automaton = self.automaton(&self.rules, type_definitions.by_name(general)?)?;
+            let state = names.iter().try_fold(automaton.get(0)?, |state, name| automaton.get(state.members.get(name)?.next_state))?;
+            let rule = self.config.rules.get(state.applied_rule?.index).filter(|rule| matches!(rule.method, Method::DateShift))?;
+            let path = format!("{type_name}.{}", names.join("."));
+            let reason = format!(
+                "the rule moves `{path}` by the same number of days as other dates; who knows about when the resource was written \
+                 learns the number, and from it every date"
+            );
+            let remedy = format!("redact `{path}` before this rule");
+            Some(warning(DeidRemarkCode::KnownDate, reason, remedy).of_rule(rule.number, &rule.path))
+        })
+    }
+
+    /// Returns the remark about the first branch of a union that selects nothing, if others do.
+    fn unreachable_branch(&self, rule: &Rule) -> Option<DeidRemark> {
+        if rule.selection.paths.len() < 2 {
+            return None;
+        }
+        rule.selection.paths.iter().find_map(|path| {
+            let mut branch = rule.clone();
+            branch.selection.paths = vec![path.clone()];
+            let skips_extensions = self.config.parameters.skips_extensions;
+            let selects = self.resource_definitions().any(|root| {
+                let reachable = self.resolver.reachable_elements(&branch, root, skips_extensions);
+                reachable.enters_resources || !reachable.elements.is_empty()
+            });
+            if selects { None } else { self.unreachable_remark(rule, path) }
+        })
+    }
+
+    /// Returns the remark about a path that selects nothing.
+    fn unreachable_remark(&self, rule: &Rule, path: &[Step]) -> Option<DeidRemark> {
+        self.unreachable_reason(rule, path).map(|(reason, remedy)| error(DeidRemarkCode::SelectsNothing, reason, remedy))
     }
 
     /// Iterates over the rules that the file contains, with their indexes. Omits the rule for `unnamedElements`.
@@ -70,19 +155,24 @@ impl<'c> ConfigLinter<'c> {
         // A rule with a condition applies to an element only in some resources, so it does not make a later rule ineffective.
         let is_unconditional = |index: usize| self.rules.get(index).is_some_and(|rule| rule.selection.is_exact);
         for root in self.resource_definitions() {
-            let mut conditional = Vec::new();
+            let (mut conditional, mut selects) = (Vec::new(), false);
             for (index, rule) in self.rules.iter().enumerate() {
                 let reachable = self.resolver.reachable_elements(rule, root, self.config.parameters.skips_extensions);
                 if reachable.elements.is_empty() && !reachable.enters_resources {
                     continue;
                 }
                 usage.selecting.insert(index);
+                selects = true;
                 if reachable.enters_resources {
                     // The automaton of this type does not know the nested resources, so the rule counts as effective.
                     usage.effective.insert(index);
                 } else if !is_unconditional(index) {
                     conditional.push(index);
                 }
+            }
+            // Most rules are for one type, and compiling the automaton of a type takes most of the time.
+            if !selects {
+                continue;
             }
             usage.effective.extend(self.applied_rules(root, is_unconditional));
             // Each conditional rule is checked as if its condition were true, against the unconditional rules only.
@@ -108,8 +198,8 @@ impl<'c> ConfigLinter<'c> {
         applied.into_iter()
     }
 
-    /// Explains why a rule selects nothing in any type: names the first step of its path that matches no element.
-    fn unreachable_reason(&self, rule: &Rule) -> Option<(String, String)> {
+    /// Explains why a path of a rule selects nothing in any type, and what to do: names the first step that matches no element.
+    fn unreachable_reason(&self, rule: &Rule, path: &[Step]) -> Option<(String, String)> {
         let type_definitions = self.config.version.type_definitions();
         // Parsing has already warned about a resource type that does not exist.
         if rule.resource_type.as_deref().is_some_and(|type_name| type_definitions.by_name(type_name).is_none()) {
@@ -121,7 +211,7 @@ impl<'c> ConfigLinter<'c> {
             let reachable = |root| self.resolver.reachable_elements(&prefix, root, false).elements;
             self.resource_definitions().flat_map(reachable).collect::<Vec<_>>()
         };
-        let mut splits = rule.selection.paths.iter().flat_map(|path| (0..path.len()).map(move |length| path.split_at(length)));
+        let mut splits = (0..path.len()).map(|length| path.split_at(length));
         let failing = splits.find_map(|(before, rest)| {
             let (step, _) = rest.split_first()?;
             let through: Vec<_> = before.iter().chain([step]).cloned().collect();
@@ -169,6 +259,9 @@ impl<'c> ConfigLinter<'c> {
     fn revealing_references(&self) -> Option<DeidRemark> {
         let rule_of = |state: &State| self.config.rules.get(state.applied_rule?.index);
         let keeps = |rule: &&Rule| matches!(rule.method, Method::Keep);
+        if !self.config.rules.iter().any(|rule| matches!(rule.method, Method::CryptoHash)) {
+            return None;
+        }
         for root in self.resource_definitions() {
             let automaton = self.automaton(&self.rules, root)?;
             let id = automaton.get(0).and_then(|root| automaton.get(root.members.get("id")?.next_state));
@@ -196,7 +289,7 @@ impl<'c> ConfigLinter<'c> {
     }
 
     /// Compiles rules for a type without a limit on states, since the checks need the whole automaton.
-    fn automaton(&self, rules: &[Rule], root: TypeDefinition) -> Option<PathAutomaton> {
+    pub(super) fn automaton(&self, rules: &[Rule], root: TypeDefinition) -> Option<PathAutomaton> {
         PathAutomaton::compile(rules, self.resolver, root, self.config.parameters.skips_extensions, usize::MAX)
     }
 
@@ -241,6 +334,11 @@ impl<'c> ConfigLinter<'c> {
 /// Creates a remark with the severity error.
 fn error(code: DeidRemarkCode, reason: impl Into<String>, remedy: impl Into<String>) -> DeidRemark {
     DeidRemark::in_file(code, DeidRemarkSeverity::Error, reason, remedy)
+}
+
+/// Creates a remark with the severity warning.
+fn warning(code: DeidRemarkCode, reason: impl Into<String>, remedy: impl Into<String>) -> DeidRemark {
+    DeidRemark::in_file(code, DeidRemarkSeverity::Warning, reason, remedy)
 }
 
 /// The rules that select elements, and the rules that can apply to one, by their indexes.

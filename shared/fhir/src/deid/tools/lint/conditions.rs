@@ -1,0 +1,427 @@
+//! Checks of the expressions in conditions and cases against the types of the elements that they use.
+
+use std::collections::BTreeSet;
+
+use super::{ConfigLinter, error, warning};
+use crate::definitions::{MemberDefinition, TypeKind};
+use crate::deid::config::{Method, Rule, RuleTarget, closest_name};
+use crate::deid::error::{DeidRemark, DeidRemarkCode, Truncated};
+use crate::deid::fhirpath::{Expr, Function, Operator, Value};
+use crate::deid::plan::TypedElement;
+
+/// The items that an expression can yield, as far as the definitions of FHIR tell.
+#[derive(Clone, Debug, Default)]
+struct Items {
+    elements: Vec<TypedElement>,
+    values: BTreeSet<ValueKind>,
+    /// True if the items can also be others.
+    is_open: bool,
+}
+
+/// The kinds of values that operators compare with each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum ValueKind {
+    Boolean,
+    Number,
+    Text,
+    Date,
+    Time,
+    Complex,
+}
+
+impl ValueKind {
+    /// Describes the kind in remarks.
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Boolean => "a boolean",
+            Self::Number => "a number",
+            Self::Text => "a text",
+            Self::Date => "a date",
+            Self::Time => "a time",
+            Self::Complex => "an element with members",
+        }
+    }
+}
+
+impl Items {
+    /// Creates items of which nothing is known.
+    fn open() -> Self {
+        Self { is_open: true, ..Self::default() }
+    }
+
+    /// Creates items with one kind of value.
+    fn of_kind(kind: ValueKind) -> Self {
+        Self { values: BTreeSet::from([kind]), ..Self::default() }
+    }
+
+    /// Creates items with these elements.
+    fn of_elements(elements: impl IntoIterator<Item = TypedElement>) -> Self {
+        let mut items = Self::default();
+        for element in elements {
+            if items.elements.iter().all(|known| (known.definition, known.name) != (element.definition, element.name)) {
+                items.elements.push(element);
+            }
+        }
+        items
+    }
+
+    /// Returns these items and others.
+    fn and(self, other: Self) -> Self {
+        let mut items = Self::of_elements(self.elements.into_iter().chain(other.elements));
+        items.values = self.values.into_iter().chain(other.values).collect();
+        items.is_open = self.is_open || other.is_open;
+        items
+    }
+
+    /// Returns true if nothing is known of the items, or that there are none, so that nothing can be said about what uses them.
+    fn is_unknown(&self) -> bool {
+        self.is_open || (self.elements.is_empty() && self.values.is_empty())
+    }
+}
+
+/// A checker of the expressions of one rule.
+struct ExpressionChecker<'l, 'c> {
+    linter: &'l ConfigLinter<'c>,
+    root: Items,
+    /// True in conditions and arguments. The path outside of them is checked by what it selects.
+    is_in_condition: bool,
+    remarks: Vec<DeidRemark>,
+}
+
+impl ConfigLinter<'_> {
+    /// Returns the remarks about the conditions in a rule's path, and about the cases of `generalize`.
+    pub(super) fn expression_remarks(&self, rule: &Rule) -> Vec<DeidRemark> {
+        let is_root = |name: &str| rule.resource_type.as_deref().is_none_or(|own_type| own_type == name);
+        let roots = self.resource_definitions().map(|definition| TypedElement { definition, name: self.type_name(definition) });
+        let root = Items::of_elements(roots.filter(|root| is_root(root.name)));
+        let mut checker = ExpressionChecker { linter: self, root: root.clone(), is_in_condition: false, remarks: Vec::new() };
+        if let RuleTarget::Expression(expr) = &rule.target {
+            checker.check(expr, &root);
+        }
+        if let Method::Generalize(settings) = &rule.method {
+            checker.is_in_condition = true;
+            let this = Items::of_elements(self.selected_elements(rule).into_iter().filter(|element| self.kind(element.definition) == TypeKind::Primitive));
+            for (condition, value) in &settings.cases {
+                checker.check(condition, &this);
+                checker.check(value, &this);
+            }
+        }
+        checker.remarks.dedup();
+        checker.remarks
+    }
+}
+
+impl ExpressionChecker<'_, '_> {
+    /// Adds a remark if the expression is a condition or part of one.
+    fn report(&mut self, remark: DeidRemark) {
+        if self.is_in_condition && !self.remarks.contains(&remark) {
+            self.remarks.push(remark);
+        }
+    }
+
+    /// Checks an expression and returns what it can yield.
+    fn check(&mut self, expr: &Expr, this: &Items) -> Items {
+        match expr {
+            Expr::This => this.clone(),
+            Expr::Index => Items::of_kind(ValueKind::Number),
+            Expr::Total | Expr::RootResource => Items::open(),
+            Expr::Resource => self.root.clone(),
+            Expr::Empty => Items::default(),
+            Expr::Literal(value) => Items::of_kind(kind_of_value(value)),
+            Expr::Member(focus, name) if name.starts_with(|c: char| c.is_ascii_uppercase()) => self.check_type_filter(focus, name, this),
+            Expr::Member(focus, name) => {
+                let focus = self.check(focus, this);
+                self.check_member(&focus, name)
+            }
+            Expr::OfType(focus, name) => self.check_type_filter(focus, name, this),
+            Expr::Is(focus, name) => {
+                self.check_type_filter(focus, name, this);
+                Items::of_kind(ValueKind::Boolean)
+            }
+            Expr::Indexer(focus, index) => {
+                self.check_argument(index, this);
+                self.check(focus, this)
+            }
+            Expr::Negate(operand) => self.check_argument(operand, this),
+            Expr::Binary(operator, left, right) => self.check_operator(*operator, left, right, this),
+            Expr::Call(focus, function, arguments) => {
+                let focus = self.check(focus, this);
+                self.check_call(focus, function, arguments, this)
+            }
+        }
+    }
+
+    /// Checks an argument or an operand. What it yields is a value, so that its names are checked like those of a condition.
+    fn check_argument(&mut self, expr: &Expr, this: &Items) -> Items {
+        let outer = std::mem::replace(&mut self.is_in_condition, true);
+        let items = self.check(expr, this);
+        self.is_in_condition = outer;
+        items
+    }
+
+    /// Checks a condition of items, which should be a boolean or tell whether elements exist.
+    fn check_condition(&mut self, condition: &Expr, items: &Items) {
+        let result = self.check_argument(condition, items);
+        let is_literal = matches!(condition, Expr::Literal(value) if !matches!(value, Value::Boolean(_)));
+        if is_literal || (!result.is_unknown() && result.elements.is_empty() && !result.values.contains(&ValueKind::Boolean)) {
+            let outer = std::mem::replace(&mut self.is_in_condition, true);
+            let reason = "a condition is a value that is not a boolean; it counts as true whenever it has a result";
+            self.report(warning(DeidRemarkCode::Condition, reason, "compare the value, or use exists()"));
+            self.is_in_condition = outer;
+        }
+    }
+
+    /// Returns the members of elements with a name, and reports a name that none of them has.
+    fn check_member(&mut self, focus: &Items, name: &str) -> Items {
+        let linter = self.linter;
+        if focus.is_unknown() {
+            return Items::open();
+        }
+        let members = || {
+            let loaded = focus.elements.iter().filter_map(|element| linter.resolver.loaded_type(element.definition));
+            loaded.flat_map(|loaded| loaded.members.iter()).copied()
+        };
+        // A nested resource can be of any type.
+        if focus.elements.iter().any(|element| matches!(linter.type_name(element.definition), "Resource" | "DomainResource")) {
+            return Items::open();
+        }
+        let typed = |member: MemberDefinition| TypedElement { definition: member.definition, name: member.element };
+        let found = Items::of_elements(members().filter(|member| member.element == name).map(typed));
+        if found.elements.is_empty() {
+            let remedy = match members().find(|member| member.name == name) {
+                Some(choice) => format!("name a choice without its type: `{}`", choice.element),
+                None => closest_name(name, &mut members().map(|member| member.element))
+                    .map(|similar| format!("did you mean `{similar}`?"))
+                    .unwrap_or_else(|| "look the name up in the definition of the type".to_owned()),
+            };
+            let owner = focus.elements.first().map(|element| format!(" in {}", linter.type_name(element.definition))).unwrap_or_default();
+            let reason = format!("a condition uses `{}`, which does not exist{owner}, so that it never has a value", Truncated(name));
+            self.report(error(DeidRemarkCode::UnknownName, reason, remedy));
+            return Items::open();
+        }
+        found
+    }
+
+    /// Checks a type test or filter, and reports a type that does not exist or that the items cannot have.
+    fn check_type_filter(&mut self, focus: &Expr, type_name: &str, this: &Items) -> Items {
+        let focus = self.check(focus, this);
+        let linter = self.linter;
+        let type_definitions = linter.config.version.type_definitions();
+        let known = type_definitions.by_name(type_name);
+        if known.is_none() && !SYSTEM_TYPES.contains(&type_name) {
+            let mut names = linter.resolver.types.values().map(|loaded| loaded.name);
+            let remedy = closest_name(type_name, &mut names)
+                .map(|similar| format!("did you mean `{similar}`?"))
+                .unwrap_or_else(|| "use the name of a type of FHIR; names of types are case-sensitive".to_owned());
+            let reason = format!("a condition uses the type `{}`, which does not exist", Truncated(type_name));
+            self.report(error(DeidRemarkCode::UnknownName, reason, remedy));
+            return Items::open();
+        }
+        if focus.is_unknown() {
+            return Items::open();
+        }
+        let is_of_type = |element: &TypedElement| crate::deid::element_tree::is_of_type(type_definitions, element.definition, type_name);
+        let is_nested = |element: &TypedElement| matches!(linter.type_name(element.definition), "Resource" | "DomainResource");
+        let found = Items::of_elements(focus.elements.iter().copied().filter(|element| is_of_type(element)));
+        let can_be = !found.elements.is_empty() || focus.elements.iter().any(is_nested) || !focus.values.is_empty();
+        if !can_be {
+            let types: BTreeSet<&str> = focus.elements.iter().map(|element| linter.type_name(element.definition)).collect();
+            let types: Vec<&str> = types.into_iter().take(6).collect();
+            let reason = format!("a condition expects the type {type_name}, which the element never has, so that it is never true");
+            self.report(error(DeidRemarkCode::Condition, reason, format!("use a type of the element: {}", types.join(", "))));
+            return Items::open();
+        }
+        if found.elements.is_empty() { Items::open() } else { found }
+    }
+
+    /// Checks the operands of an operator.
+    fn check_operator(&mut self, operator: Operator, left: &Expr, right: &Expr, this: &Items) -> Items {
+        if operator == Operator::Union {
+            return self.check(left, this).and(self.check(right, this));
+        }
+        let (left, right) = (self.check_argument(left, this), self.check_argument(right, this));
+        let outer = std::mem::replace(&mut self.is_in_condition, true);
+        let result = match operator {
+            Operator::Equal | Operator::Equivalent | Operator::In | Operator::Contains => {
+                if let Some((left, right)) = self.incompatible(&left, &right) {
+                    let reason = format!("a condition compares {left} with {right}, so that it is never true");
+                    self.report(error(DeidRemarkCode::Condition, reason, "compare values of the same type, and write dates with @"));
+                }
+                Items::of_kind(ValueKind::Boolean)
+            }
+            Operator::NotEqual | Operator::NotEquivalent => {
+                if let Some((left, right)) = self.incompatible(&left, &right) {
+                    let reason = format!("a condition compares {left} with {right}, so that it is true whenever both exist");
+                    self.report(error(DeidRemarkCode::Condition, reason, "compare values of the same type, and write dates with @"));
+                }
+                Items::of_kind(ValueKind::Boolean)
+            }
+            Operator::Less | Operator::LessOrEqual | Operator::Greater | Operator::GreaterOrEqual => {
+                if let Some((left, right)) = self.incompatible(&left, &right) {
+                    let reason = format!("a condition compares {left} with {right}; resources with both fail");
+                    self.report(warning(DeidRemarkCode::MayFail, reason, "compare values of the same type, and write dates with @"));
+                }
+                Items::of_kind(ValueKind::Boolean)
+            }
+            Operator::Logic(_) => Items::of_kind(ValueKind::Boolean),
+            Operator::Concatenate => Items::of_kind(ValueKind::Text),
+            Operator::Arithmetic(_) => {
+                let kinds = self.kinds(&left);
+                Items { values: kinds.unwrap_or_default(), ..Items::default() }
+            }
+            Operator::Union => Items::open(),
+        };
+        self.is_in_condition = outer;
+        result
+    }
+
+    /// Returns the descriptions of two operands if no value of one can be compared with one of the other.
+    fn incompatible(&self, left: &Items, right: &Items) -> Option<(&'static str, &'static str)> {
+        let (left, right) = (self.kinds(left)?, self.kinds(right)?);
+        let is_complex = |kinds: &BTreeSet<ValueKind>| kinds.contains(&ValueKind::Complex);
+        // Elements with members are equal if their members are.
+        let can_be = left.intersection(&right).next().is_some() || (is_complex(&left) && is_complex(&right));
+        if can_be { None } else { Some((left.first()?.as_str(), right.first()?.as_str())) }
+    }
+
+    /// Returns the kinds of values that items can have, or `None` if they are unknown.
+    fn kinds(&self, items: &Items) -> Option<BTreeSet<ValueKind>> {
+        if items.is_unknown() {
+            return None;
+        }
+        let of_elements = items.elements.iter().map(|element| self.kind_of_element(element));
+        Some(of_elements.chain(items.values.iter().copied()).collect())
+    }
+
+    /// Returns the kind of an element's value.
+    fn kind_of_element(&self, element: &TypedElement) -> ValueKind {
+        match self.linter.type_name(element.definition) {
+            "boolean" => ValueKind::Boolean,
+            "integer" | "positiveInt" | "unsignedInt" | "integer64" | "decimal" | "Quantity" => ValueKind::Number,
+            "date" | "dateTime" | "instant" => ValueKind::Date,
+            "time" => ValueKind::Time,
+            _ if self.linter.kind(element.definition) == TypeKind::Primitive => ValueKind::Text,
+            _ => ValueKind::Complex,
+        }
+    }
+
+    /// Checks the arguments of a function and returns what it can yield.
+    fn check_call(&mut self, focus: Items, function: &Function, arguments: &[Expr], this: &Items) -> Items {
+        let argument = |index: usize| arguments.get(index).unwrap_or(&Expr::Empty);
+        match function {
+            Function::Where => {
+                self.check_condition(argument(0), &focus);
+                focus
+            }
+            Function::Exists | Function::All => {
+                if !arguments.is_empty() {
+                    self.check_condition(argument(0), &focus);
+                }
+                Items::of_kind(ValueKind::Boolean)
+            }
+            Function::Select => self.check(argument(0), &focus),
+            Function::Repeat => {
+                let first = self.check_argument(argument(0), &focus);
+                if first.is_unknown() { Items::open() } else { first.clone().and(self.check_argument(argument(0), &first)) }
+            }
+            Function::Aggregate => {
+                self.check_argument(argument(0), &focus);
+                Items::open()
+            }
+            Function::Union | Function::Combine => {
+                let other = self.check(argument(0), this);
+                focus.and(other)
+            }
+            Function::Iif => {
+                self.check_argument(argument(0), this);
+                let first = self.check(argument(1), this);
+                first.and(self.check(argument(2), this))
+            }
+            Function::Intersect | Function::Exclude | Function::Skip | Function::Take => {
+                self.check_argument(argument(0), this);
+                focus
+            }
+            Function::First | Function::Last | Function::Tail | Function::Single | Function::Distinct | Function::Trace | Function::GetValue => focus,
+            Function::Children => self.children(&focus),
+            Function::Descendants => Items::open(),
+            Function::NodesByType(name) => self.check_nodes_by_type(name),
+            Function::NodesByName(name) => self.check_nodes_by_name(name),
+            Function::Extension(_) => {
+                let extension = self.linter.config.version.type_definitions().by_name("Extension");
+                Items::of_elements(extension.map(|definition| TypedElement { definition, name: "extension" }))
+            }
+            Function::Empty | Function::Booleans { .. } | Function::IsDistinct | Function::Not | Function::HasValue => {
+                Items::of_kind(ValueKind::Boolean)
+            }
+            Function::SubsetOf | Function::SupersetOf => {
+                self.check_argument(argument(0), this);
+                Items::of_kind(ValueKind::Boolean)
+            }
+            Function::Count => Items::of_kind(ValueKind::Number),
+            Function::Today | Function::Now => Items::of_kind(ValueKind::Date),
+            Function::TimeOfDay => Items::of_kind(ValueKind::Time),
+            Function::Join | Function::Split | Function::ToChars => Items::of_kind(ValueKind::Text),
+            Function::OnValue(_) => {
+                for argument in arguments {
+                    self.check_argument(argument, this);
+                }
+                Items::open()
+            }
+        }
+    }
+
+    /// Returns the members of elements.
+    fn children(&self, focus: &Items) -> Items {
+        let is_nested = |element: &TypedElement| matches!(self.linter.type_name(element.definition), "Resource" | "DomainResource");
+        if focus.is_unknown() || focus.elements.iter().any(is_nested) {
+            return Items::open();
+        }
+        let loaded = focus.elements.iter().filter_map(|element| self.linter.resolver.loaded_type(element.definition));
+        let members = loaded.flat_map(|loaded| &loaded.members);
+        Items::of_elements(members.map(|member| TypedElement { definition: member.definition, name: member.element }))
+    }
+
+    /// Returns the elements of a type, and reports a type that does not exist.
+    fn check_nodes_by_type(&mut self, name: &str) -> Items {
+        let linter = self.linter;
+        let definition = linter.config.version.type_definitions().by_name(name);
+        if definition.is_none() {
+            let remedy = closest_name(name, &mut linter.resolver.types.values().map(|loaded| loaded.name))
+                .map(|similar| format!("did you mean `{similar}`?"))
+                .unwrap_or_else(|| "use the name of a type of FHIR".to_owned());
+            self.report(error(DeidRemarkCode::UnknownName, format!("no element has the type `{}`", Truncated(name)), remedy));
+        }
+        match definition {
+            Some(definition) if linter.kind(definition) != TypeKind::Resource && !name.ends_with("Element") => {
+                Items::of_elements([TypedElement { definition, name: "" }])
+            }
+            Some(_) | None => Items::open(),
+        }
+    }
+
+    /// Reports a name that no element has.
+    fn check_nodes_by_name(&mut self, name: &str) -> Items {
+        let members = || self.linter.resolver.types.values().flat_map(|loaded| &loaded.members);
+        if !members().any(|member| member.element == name) {
+            let remedy = closest_name(name, &mut members().map(|member| member.element))
+                .map(|similar| format!("did you mean `{similar}`?"))
+                .unwrap_or_else(|| "use the name of an element".to_owned());
+            self.report(error(DeidRemarkCode::UnknownName, format!("no element has the name `{}`", Truncated(name)), remedy));
+        }
+        Items::open()
+    }
+}
+
+/// The types of FHIRPath.
+const SYSTEM_TYPES: [&str; 8] = ["Boolean", "String", "Integer", "Decimal", "Date", "DateTime", "Time", "Quantity"];
+
+/// Returns the kind of a literal.
+fn kind_of_value(value: &Value<'_>) -> ValueKind {
+    match value {
+        Value::Boolean(_) => ValueKind::Boolean,
+        Value::Integer(_) | Value::Decimal(_) | Value::Quantity(_) => ValueKind::Number,
+        Value::String(_) => ValueKind::Text,
+        Value::DateTime(date_time, _) if date_time.is_time() => ValueKind::Time,
+        Value::DateTime(..) => ValueKind::Date,
+    }
+}

@@ -1,0 +1,304 @@
+//! Checks of methods: whether they can change the elements that a rule selects, and what they leave to be read.
+
+use std::collections::{BTreeSet, HashSet, VecDeque};
+
+use super::{ConfigLinter, error, warning};
+use crate::definitions::{TypeDefinition, TypeKind};
+use crate::deid::config::{Method, Replacement, Rule};
+use crate::deid::element_tree::ElementTree;
+use crate::deid::error::{DeidRemark, DeidRemarkCode};
+use crate::deid::fhirpath::Value;
+use crate::deid::plan::{PathAutomaton, Transition, TypedElement};
+use crate::deid::primitive::{PrimitiveContext, is_quantity_type};
+use crate::json::JsonValue;
+
+/// The elements of all resource types that a rule selects, by type and name.
+type Selected = Vec<TypedElement>;
+
+impl ConfigLinter<'_> {
+    /// Returns the remarks about a rule's method.
+    pub(super) fn method_remarks(&self, rule: &Rule) -> Vec<DeidRemark> {
+        let selected = self.selected_elements(rule);
+        if selected.is_empty() {
+            return Vec::new();
+        }
+        match &rule.method {
+            Method::Keep | Method::Redact | Method::Drop | Method::Unknown => Vec::new(),
+            Method::DateShift => self.acting_remarks(rule, &selected, "dateShift", "dates").into_iter().collect(),
+            Method::Perturb(settings) if settings.span.is_zero() => {
+                let reason = "a span of 0 changes nothing, and the rule protects the elements from later rules";
+                vec![error(DeidRemarkCode::CannotAct, reason, "set a span above 0, or use keep")]
+            }
+            Method::Perturb(_) => self.acting_remarks(rule, &selected, "perturb", "numbers").into_iter().collect(),
+            Method::CryptoHash => self.written_text_remark(&selected, "cryptoHash", false).into_iter().collect(),
+            Method::Encrypt => self.written_text_remark(&selected, "encrypt", true).into_iter().collect(),
+            Method::Substitute(replacement) => self.substitute_remarks(&selected, replacement),
+            Method::Generalize(_) => {
+                let complex = selected.iter().find(|element| self.kind(element.definition) != TypeKind::Primitive);
+                let remark = complex.map(|element| {
+                    let reason = format!(
+                        "generalize applies to single values, and `{}` ({}) has members; resources with it fail",
+                        element.name,
+                        self.type_name(element.definition)
+                    );
+                    warning(DeidRemarkCode::MayFail, reason, "extend the path to the values inside the element")
+                });
+                remark.into_iter().collect()
+            }
+        }
+    }
+
+    /// Returns the elements that a rule selects in any resource type.
+    pub(super) fn selected_elements(&self, rule: &Rule) -> Selected {
+        let mut seen = HashSet::new();
+        let skips_extensions = self.config.parameters.skips_extensions;
+        let reachable = self.resource_definitions().flat_map(|root| self.resolver.reachable_elements(rule, root, skips_extensions).elements);
+        reachable.filter(|element| seen.insert((element.definition, element.name))).collect()
+    }
+
+    /// Returns the remark about elements that `dateShift` or `perturb` cannot change.
+    fn acting_remarks(&self, rule: &Rule, selected: &Selected, name: &str, changed: &str) -> Option<DeidRemark> {
+        let acts = |definition: TypeDefinition| self.changes_type(&rule.method, definition);
+        if !selected.iter().any(|element| self.has_element(element.definition, &|definition| acts(definition))) {
+            let names: BTreeSet<String> =
+                selected.iter().map(|element| format!("`{}` ({})", element.name, self.type_name(element.definition))).collect();
+            let names: Vec<String> = names.into_iter().take(3).collect();
+            let reason = format!(
+                "{name} changes only {changed}: it does nothing to {}, and protects the elements from every later rule",
+                names.join(", ")
+            );
+            return Some(error(DeidRemarkCode::CannotAct, reason, "use a method for the type, such as redact or cryptoHash"));
+        }
+        let is_left = |definition: TypeDefinition| !acts(definition) && is_free_text(self.type_name(definition));
+        // The unit is the only text of a quantity.
+        let left = selected.iter().find(|element| {
+            let is_measure = matches!(self.type_name(element.definition), "Timing" | "Range" | "Ratio" | "Dosage");
+            !is_measure && !is_quantity_type(self.type_name(element.definition)) && self.has_element(element.definition, &is_left)
+        })?;
+        let type_name = self.type_name(left.definition);
+        let reason = format!(
+            "{name} changes only {changed}: it leaves the text in `{}` ({type_name}) unchanged, and protects it from every later rule",
+            left.name
+        );
+        let remedy = if name == "perturb" { "name the types of numbers: `… as Quantity`" } else { "name the dates inside the element" };
+        Some(error(DeidRemarkCode::PartlyActs, reason, remedy))
+    }
+
+    /// Returns true if `dateShift` or `perturb` changes values of a type.
+    fn changes_type(&self, method: &Method, definition: TypeDefinition) -> bool {
+        let primitive = PrimitiveContext::new(self.type_name(definition), "", "");
+        let is_primitive = self.kind(definition) == TypeKind::Primitive;
+        match method {
+            Method::DateShift => is_primitive && primitive.is_date(),
+            Method::Perturb(_) => is_primitive && primitive.is_number(),
+            Method::Keep
+            | Method::Redact
+            | Method::Drop
+            | Method::CryptoHash
+            | Method::Encrypt
+            | Method::Substitute(_)
+            | Method::Generalize(_)
+            | Method::Unknown => true,
+        }
+    }
+
+    /// Returns true if `predicate` is true for a type or for that of an element inside it. Ids, extensions, nested resources and the
+    /// members of codes and references are left out: what they contain does not tell whether a rule fits the element.
+    fn has_element(&self, definition: TypeDefinition, predicate: &dyn Fn(TypeDefinition) -> bool) -> bool {
+        let mut visited = HashSet::new();
+        let mut open = vec![definition];
+        while let Some(definition) = open.pop() {
+            if predicate(definition) {
+                return true;
+            }
+            let is_coded = matches!(self.type_name(definition), "CodeableConcept" | "Coding" | "Reference" | "Meta");
+            if !visited.insert(definition) || is_coded {
+                continue;
+            }
+            let members = self.resolver.loaded_type(definition).into_iter().flat_map(|loaded| &loaded.members);
+            let is_content = |element: &str| !matches!(element, "id" | "extension" | "modifierExtension");
+            open.extend(members.filter(|member| !member.is_resource && is_content(member.element)).map(|member| member.definition));
+        }
+        false
+    }
+
+    /// Returns the remark about hashes and ciphertexts in elements whose type does not allow them.
+    fn written_text_remark(&self, selected: &Selected, name: &str, forbids_ids: bool) -> Option<DeidRemark> {
+        let cannot_hold = |definition: TypeDefinition| {
+            let type_name = self.type_name(definition);
+            matches!(type_name, "boolean" | "integer" | "decimal" | "positiveInt" | "unsignedInt" | "date" | "dateTime" | "instant" | "time")
+                || (forbids_ids && type_name == "id")
+        };
+        let element = selected.iter().find(|element| self.has_element(element.definition, &cannot_hold))?;
+        let reason = format!(
+            "{name} writes text where the type of `{}` ({}), or of an element inside it, allows none; the result is not valid FHIR",
+            element.name,
+            self.type_name(element.definition)
+        );
+        Some(warning(DeidRemarkCode::InvalidResult, reason, "name the texts inside the element, and redact the rest"))
+    }
+
+    /// Returns the remarks about a replacement that does not fit the elements.
+    fn substitute_remarks(&self, selected: &Selected, replacement: &Replacement) -> Vec<DeidRemark> {
+        let fits = |element: &TypedElement| {
+            let is_primitive = self.kind(element.definition) == TypeKind::Primitive;
+            let is_object = |text: &str| {
+                let text = text.trim();
+                let json = JsonValue::from_valid(text);
+                serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
+                    && text.starts_with('{')
+                    && ElementTree::from_element(json, element.definition, self.config.version).is_ok()
+            };
+            match replacement {
+                Replacement::Empty => true,
+                Replacement::Object(text) => !is_primitive && is_object(text),
+                Replacement::Text(text) => is_primitive || is_object(text),
+            }
+        };
+        let mut remarks = Vec::new();
+        if let Some(element) = selected.iter().find(|element| !fits(element)) {
+            let type_name = self.type_name(element.definition);
+            let reason = format!("replaceWith does not fit `{}` ({type_name}); resources with it fail", element.name);
+            let remedy = "use a string for single values, and an object with the members of the type for elements with members";
+            remarks.push(warning(DeidRemarkCode::MayFail, reason, remedy));
+        }
+        if let Replacement::Text(text) = replacement {
+            let is_invalid = |element: &&TypedElement| {
+                self.kind(element.definition) == TypeKind::Primitive && !is_valid(self.type_name(element.definition), text)
+            };
+            if let Some(element) = selected.iter().find(is_invalid) {
+                let reason = format!("replaceWith is no value of `{}` ({})", element.name, self.type_name(element.definition));
+                remarks.push(warning(DeidRemarkCode::InvalidResult, reason, "write a value of the type"));
+            }
+        }
+        remarks
+    }
+
+    /// Returns the elements that a method leaves unchanged and protects from a later rule that would change them.
+    pub(super) fn shielding_remarks(&self) -> Vec<DeidRemark> {
+        let mut remarks = Vec::new();
+        let mut reported = HashSet::new();
+        let kinds: [fn(&Method) -> bool; 2] = [|method| matches!(method, Method::DateShift), |method| matches!(method, Method::Perturb(_))];
+        for is_shielding in kinds {
+            if !self.config.rules.iter().any(|rule| is_shielding(&rule.method)) {
+                continue;
+            }
+            for root in self.resource_definitions() {
+                let Some((with, without)) = self.shielding_automata(root, is_shielding) else { continue };
+                for shielded in self.shielded_elements(root, &with, &without) {
+                    if let (Some(rule), Some(later)) = (self.config.rules.get(shielded.rule), self.config.rules.get(shielded.later))
+                        && reported.insert(shielded.rule)
+                    {
+                        let reason = format!(
+                            "{} leaves `{}` unchanged and protects it from rule {} (`{}`)",
+                            rule.method_name, shielded.path, later.number, later.path
+                        );
+                        let remedy = format!("move rule {} before this rule, or name only what {} can change", later.number, rule.method_name);
+                        remarks.push(error(DeidRemarkCode::Shields, reason, remedy).of_rule(rule.number, &rule.path));
+                    }
+                }
+            }
+        }
+        remarks
+    }
+
+    /// Compiles the rules of a type with and without the rules of one method. `None` if no rule with the method applies to the type.
+    fn shielding_automata(&self, root: TypeDefinition, is_shielding: fn(&Method) -> bool) -> Option<(PathAutomaton, PathAutomaton)> {
+        let skips_extensions = self.config.parameters.skips_extensions;
+        let mut with = self.rules.clone();
+        let mut without = self.rules.clone();
+        let mut applies = false;
+        for ((rule, other), original) in with.iter_mut().zip(without.iter_mut()).zip(&self.config.rules) {
+            if is_shielding(&original.method) {
+                applies |= !self.resolver.reachable_elements(original, root, skips_extensions).elements.is_empty();
+                rule.method = original.method.clone();
+                other.selection.paths.clear();
+            } else if !original.selection.is_exact {
+                // A condition hides no rule in resources where it is false.
+                rule.selection.paths.clear();
+            }
+        }
+        if applies { self.automaton(&with, root).zip(self.automaton(&without, root)) } else { None }
+    }
+
+    /// Walks both automata together and returns the first element that each rule leaves unchanged although a later one selects it.
+    fn shielded_elements(&self, root: TypeDefinition, with: &PathAutomaton, without: &PathAutomaton) -> Vec<ShieldedElement> {
+        let mut found: Vec<ShieldedElement> = Vec::new();
+        let mut visited = HashSet::from([(0, 0)]);
+        // Breadth first: the first path to an element is a short one.
+        let mut open = VecDeque::from([(0, 0, None, self.type_name(root).to_owned())]);
+        while let Some((left, right, parent_later, path)) = open.pop_front() {
+            let (Some(shielding), Some(other)) = (with.get(left), without.get(right)) else { continue };
+            if let (Some(applied), Some(later), Some(primitive)) = (shielding.applied_rule, other.applied_rule, shielding.primitive) {
+                let changes = |index: usize, leaves_unchanged: bool| match self.config.rules.get(index).map(|rule| &rule.method) {
+                    Some(Method::Keep) | None => false,
+                    Some(Method::DateShift) => primitive.is_date(),
+                    Some(Method::Perturb(_)) => primitive.is_number() && !leaves_unchanged,
+                    Some(
+                        Method::Redact
+                        | Method::Drop
+                        | Method::CryptoHash
+                        | Method::Encrypt
+                        | Method::Substitute(_)
+                        | Method::Generalize(_)
+                        | Method::Unknown,
+                    ) => true,
+                };
+                let acts_never = !changes(applied.index, applied.leaves_unchanged);
+                let is_shielding = self.config.rules.get(applied.index).is_some_and(|rule| !matches!(rule.method, Method::Keep));
+                let is_first = found.iter().all(|shielded| shielded.rule != applied.index);
+                // That the unit of a quantity stays beside its perturbed value is meant, unless a later rule names the unit.
+                let is_meant = applied.leaves_unchanged && parent_later == Some(later.index);
+                if is_shielding && acts_never && is_first && !is_meant && later.index > applied.index && changes(later.index, false) {
+                    found.push(ShieldedElement { rule: applied.index, later: later.index, path: path.clone() });
+                }
+            }
+            // The id of a value is no data that rules are written for.
+            let is_content = |transition: &&Transition| !transition.is_resource && !(shielding.primitive.is_some() && transition.name == "id");
+            let later = other.applied_rule.map(|applied| applied.index);
+            for transition in shielding.members.iter().filter(is_content) {
+                let Some(right) = other.members.get(transition.name) else { continue };
+                if visited.insert((transition.next_state, right.next_state)) {
+                    open.push_back((transition.next_state, right.next_state, later, format!("{path}.{}", transition.name)));
+                }
+            }
+        }
+        found
+    }
+
+    /// Returns the kind of a type.
+    pub(super) fn kind(&self, definition: TypeDefinition) -> TypeKind {
+        self.config.version.type_definitions().kind(definition)
+    }
+
+    /// Returns the name of a type.
+    pub(super) fn type_name(&self, definition: TypeDefinition) -> &'static str {
+        self.config.version.type_definitions().name(definition)
+    }
+}
+
+/// An element that a rule leaves unchanged although a later rule would change it.
+struct ShieldedElement {
+    /// The index of the rule that applies.
+    rule: usize,
+    /// The index of the rule that would apply without it.
+    later: usize,
+    path: String,
+}
+
+/// Returns true for the types of texts that people write.
+pub(in crate::deid) fn is_free_text(type_name: &str) -> bool {
+    matches!(type_name, "string" | "markdown" | "xhtml" | "base64Binary")
+}
+
+/// Returns true if a text is a value of a primitive type.
+fn is_valid(type_name: &str, text: &str) -> bool {
+    let value = Value::from_primitive(type_name, text.into());
+    match type_name {
+        "boolean" | "integer" | "positiveInt" | "unsignedInt" | "decimal" | "date" | "dateTime" | "instant" | "time" => {
+            !matches!(value, Value::String(_))
+        }
+        "id" => (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.')),
+        _ => true,
+    }
+}

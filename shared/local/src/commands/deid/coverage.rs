@@ -1,0 +1,89 @@
+//! `headrace deid check --coverage` and `--json`: what the rules do to each element, for people and for programs.
+
+use std::collections::BTreeMap;
+
+use headrace_fhir::deid::{CoveredElement, DeidConfig, DeidCoverage, DeidRemark, DeidTreatment};
+use serde_json::{Value, json};
+
+/// Formats the coverage of resource types as text. What remains comes first, and free text before everything else.
+pub(super) fn format_coverage(coverage: &[DeidCoverage]) -> String {
+    coverage.iter().map(format_type).collect()
+}
+
+/// Formats the coverage of one type.
+fn format_type(coverage: &DeidCoverage) -> String {
+    let mut text = format!("{}\n", coverage.resource_type.as_str());
+    let is_kept_text = |element: &&CoveredElement| element.treatment.keeps() && element.has_free_text;
+    for (title, has_text) in [(", free text", true), ("", false)] {
+        for treatment in DeidTreatment::ALL.into_iter().filter(|treatment| treatment.keeps()) {
+            let matches = |element: &&CoveredElement| element.treatment == treatment && is_kept_text(element) == has_text;
+            text += &format_group(&format!("{}{title}", treatment.description()), coverage.elements.iter().filter(matches));
+        }
+    }
+    if !coverage.identifiers_beside_id.is_empty() {
+        text += "  identifiers that stay although the id does not\n";
+        text.extend(coverage.identifiers_beside_id.iter().map(|path| format!("    {path}\n")));
+    }
+    for treatment in DeidTreatment::ALL.into_iter().filter(|treatment| !treatment.keeps()) {
+        text += &format_group(treatment.description(), coverage.elements.iter().filter(|element| element.treatment == treatment));
+    }
+    if !coverage.conditional_rules.is_empty() {
+        let numbers: Vec<String> = coverage.conditional_rules.iter().map(usize::to_string).collect();
+        text += &format!("  rules that apply only where a condition is true, and are left out above: {}\n", numbers.join(", "));
+    }
+    text
+}
+
+/// Formats the elements with one treatment; nothing if there are none.
+fn format_group<'c>(title: &str, elements: impl Iterator<Item = &'c CoveredElement>) -> String {
+    let lines: String = elements
+        .map(|element| {
+            let rule = element.rule_number.map(|number| format!(", rule {number}")).unwrap_or_default();
+            format!("    {} ({}{rule})\n", element.path, element.type_name)
+        })
+        .collect();
+    if lines.is_empty() { lines } else { format!("  {title}\n{lines}") }
+}
+
+/// Formats the remarks, and the coverage if it was asked for, as JSON.
+pub(super) fn format_json(configuration: &DeidConfig, remarks: &[DeidRemark], coverage: Option<&[DeidCoverage]>) -> String {
+    let mut report = BTreeMap::from([
+        ("remarks", Value::Array(remarks.iter().map(remark_json).collect())),
+        ("derivedKeys", json!(configuration.derived_key_names())),
+    ]);
+    if let Some(coverage) = coverage {
+        report.insert("coverage", Value::Array(coverage.iter().map(coverage_json).collect()));
+    }
+    format!("{}\n", serde_json::to_string_pretty(&report).unwrap_or_default())
+}
+
+/// Returns a remark as JSON.
+fn remark_json(remark: &DeidRemark) -> Value {
+    json!({
+        "severity": remark.severity.as_str(),
+        "code": remark.code.as_str(),
+        "rule": remark.rule_number,
+        "path": remark.path,
+        "reason": remark.reason,
+        "remedy": remark.remedy,
+    })
+}
+
+/// Returns the coverage of a type as JSON.
+fn coverage_json(coverage: &DeidCoverage) -> Value {
+    let element = |element: &CoveredElement| {
+        json!({
+            "path": element.path,
+            "type": element.type_name,
+            "treatment": element.treatment.as_str(),
+            "rule": element.rule_number,
+            "freeText": element.has_free_text,
+        })
+    };
+    json!({
+        "type": coverage.resource_type.as_str(),
+        "elements": coverage.elements.iter().map(element).collect::<Vec<_>>(),
+        "identifiersBesideId": coverage.identifiers_beside_id,
+        "conditionalRules": coverage.conditional_rules,
+    })
+}
