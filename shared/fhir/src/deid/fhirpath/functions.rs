@@ -38,7 +38,10 @@ pub(in crate::deid) enum Function {
     Empty,
     All,
     /// `allTrue`, `anyTrue`, `allFalse` and `anyFalse`: whether all items or some are this boolean.
-    Booleans { needs_all: bool, expected: bool },
+    Booleans {
+        needs_all: bool,
+        expected: bool,
+    },
     IsDistinct,
     SubsetOf,
     SupersetOf,

@@ -59,7 +59,9 @@ impl Selection {
             // The resource itself, whatever `$this` is.
             Expr::Resource => vec![Vec::new()],
             Expr::Empty => Vec::new(),
-            Expr::Index | Expr::Total | Expr::RootResource | Expr::Literal(_) | Expr::Is(..) | Expr::Negate(_) => return Err(ParseError::YieldsValues),
+            Expr::Index | Expr::Total | Expr::RootResource | Expr::Literal(_) | Expr::Is(..) | Expr::Negate(_) => {
+                return Err(ParseError::YieldsValues);
+            }
             Expr::Member(focus, name) => {
                 let step = if is_type_name(name) { Step::OfType(name.clone()) } else { Step::Child(name.clone()) };
                 append_steps(self.paths_from(focus, base)?, [step])

@@ -53,7 +53,9 @@ pub(in crate::deid) fn generalize(
 fn to_json(form: JsonForm, value: Value<'_>) -> String {
     let is_unquoted = match (&value, form) {
         (Value::Boolean(_), JsonForm::Boolean) | (Value::Integer(_) | Value::Decimal(_), JsonForm::Number) => true,
-        (Value::Boolean(_) | Value::Integer(_) | Value::Decimal(_) | Value::String(_) | Value::DateTime(..) | Value::Quantity(_), _) => false,
+        (Value::Boolean(_) | Value::Integer(_) | Value::Decimal(_) | Value::String(_) | Value::DateTime(..) | Value::Quantity(_), _) => {
+            false
+        }
     };
     let text = value.into_text();
     if is_unquoted { text.into_owned() } else { to_json_string(&text) }

@@ -27,7 +27,9 @@ fn holds(condition: &str, resource: &str) -> bool {
 #[test]
 fn the_left_operand_can_decide_alone() {
     let text = observation(r#""valueString":"x""#);
-    for condition in ["value is integer and value < 5", "(value is string or value < 5).not()", "(value is integer implies value < 5).not()"] {
+    for condition in
+        ["value is integer and value < 5", "(value is string or value < 5).not()", "(value is integer implies value < 5).not()"]
+    {
         assert!(!holds(condition, &text), "{condition}");
     }
     assert!(holds("value is string or value < 5", &text));
@@ -203,7 +205,8 @@ fn functions_of_booleans_repetition_and_totals_are_evaluated() {
 #[test]
 fn cases_can_use_extensions_types_and_the_resource() {
     let cases = r#""method":"generalize","cases":{"$this.extension.exists()":"'extended'","%resource.active and $this is string":"'active'"},"otherValues":"keep""#;
-    let deidentifier = deidentifier(&configuration(&[["Patient.name.family.extension", r#""method":"keep""#], ["Patient.name.family", cases]], ""));
+    let deidentifier =
+        deidentifier(&configuration(&[["Patient.name.family.extension", r#""method":"keep""#], ["Patient.name.family", cases]], ""));
     let family = |members: &str, name: &str| {
         let output = deidentify(&deidentifier, &format!(r#"{{"resourceType":"Patient"{members},"name":[{name}]}}"#)).unwrap();
         parse_json(&output)["name"][0]["family"].as_str().unwrap().to_owned()

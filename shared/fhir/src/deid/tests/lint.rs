@@ -340,13 +340,19 @@ fn the_coverage_tells_what_happens_to_each_element() {
     assert_eq!(coverage.conditional_rules, [8]);
     assert_eq!(coverage.identifiers_beside_id, ["Patient.generalPractitioner.identifier", "Patient.identifier"]);
     let has_text = |path: &str| coverage.elements.iter().find(|element| element.path == path).map(|element| element.has_free_text);
-    assert_eq!([has_text("Patient.text"), has_text("Patient.photo"), has_text("Patient.maritalStatus")], [Some(true), Some(true), Some(false)]);
+    assert_eq!(
+        [has_text("Patient.text"), has_text("Patient.photo"), has_text("Patient.maritalStatus")],
+        [Some(true), Some(true), Some(false)]
+    );
     // Identifiers that are removed, and an id that stays, need no remark.
     let (with_removed, _) = self::coverage(&[["nodesByType('Identifier')", REDACT], ["Resource.id", HASH]], "");
     let (with_id, _) = self::coverage(&[["Patient.name", REDACT]], "");
     assert!(with_removed.identifiers_beside_id.is_empty() && with_id.identifiers_beside_id.is_empty());
     let (_, dropped) = self::coverage(&[["Patient.id", KEEP]], r#""unnamedElements":"drop""#);
-    assert!(dropped.contains(&("Patient.name".to_owned(), T::Removed, None)) && dropped.contains(&("Patient.id".to_owned(), T::KeptByRule, Some(1))));
+    assert!(
+        dropped.contains(&("Patient.name".to_owned(), T::Removed, None))
+            && dropped.contains(&("Patient.id".to_owned(), T::KeptByRule, Some(1)))
+    );
 }
 
 #[test]

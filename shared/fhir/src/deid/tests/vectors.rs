@@ -151,7 +151,9 @@ fn generalized_values_match() {
             panic!()
         };
         let value = case["in"].to_string();
-        let out = match generalize(context_of("integer", "x", "y"), &value, &settings, EvaluationClock { today: TODAY, time: NOON }, None).unwrap() {
+        let out = match generalize(context_of("integer", "x", "y"), &value, &settings, EvaluationClock { today: TODAY, time: NOON }, None)
+            .unwrap()
+        {
             GeneralizedValue::Kept => Some(value),
             GeneralizedValue::Removed => None,
             GeneralizedValue::Mapped(json) => Some(json),

@@ -278,7 +278,8 @@ impl CoverageWalk<'_, '_> {
 
     /// Returns the paths of identifiers whose values remain although the resource's id does not.
     fn identifiers_beside_id(&self, resource_type: ResourceType) -> Vec<String> {
-        let value_of = |state: &State, name: &str| self.automaton.get(state.members.get(name)?.next_state).and_then(|state| self.decision(state));
+        let value_of =
+            |state: &State, name: &str| self.automaton.get(state.members.get(name)?.next_state).and_then(|state| self.decision(state));
         let root = self.automaton.get(0);
         if root.and_then(|root| value_of(root, "id")).is_none_or(|(treatment, _)| treatment.keeps()) {
             return Vec::new();

@@ -1,7 +1,9 @@
 //! Evaluates function calls.
 
 use super::value_function::call_value_function;
-use super::{Collection, CollectionItem, EvalResult, EvaluationError, Evaluator, Expr, NodeId, PartialDateTime, Value, boolean, integer_item};
+use super::{
+    Collection, CollectionItem, EvalResult, EvaluationError, Evaluator, Expr, NodeId, PartialDateTime, Value, boolean, integer_item,
+};
 use crate::deid::fhirpath::Function;
 
 /// The maximum number of rounds of `repeat`, more than the nesting of a resource. It ends expressions that yield new values for

@@ -100,7 +100,9 @@ impl ConfigLinter<'_> {
         }
         if let Method::Generalize(settings) = &rule.method {
             checker.is_in_condition = true;
-            let this = Items::of_elements(self.selected_elements(rule).into_iter().filter(|element| self.kind(element.definition) == TypeKind::Primitive));
+            let this = Items::of_elements(
+                self.selected_elements(rule).into_iter().filter(|element| self.kind(element.definition) == TypeKind::Primitive),
+            );
             for (condition, value) in &settings.cases {
                 checker.check(condition, &this);
                 checker.check(value, &this);
@@ -341,7 +343,13 @@ impl ExpressionChecker<'_, '_> {
                 self.check_argument(argument(0), this);
                 focus
             }
-            Function::First | Function::Last | Function::Tail | Function::Single | Function::Distinct | Function::Trace | Function::GetValue => focus,
+            Function::First
+            | Function::Last
+            | Function::Tail
+            | Function::Single
+            | Function::Distinct
+            | Function::Trace
+            | Function::GetValue => focus,
             Function::Children => self.children(&focus),
             Function::Descendants => Items::open(),
             Function::NodesByType(name) => self.check_nodes_by_type(name),

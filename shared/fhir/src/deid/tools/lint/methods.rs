@@ -52,7 +52,8 @@ impl ConfigLinter<'_> {
     pub(super) fn selected_elements(&self, rule: &Rule) -> Selected {
         let mut seen = HashSet::new();
         let skips_extensions = self.config.parameters.skips_extensions;
-        let reachable = self.resource_definitions().flat_map(|root| self.resolver.reachable_elements(rule, root, skips_extensions).elements);
+        let reachable =
+            self.resource_definitions().flat_map(|root| self.resolver.reachable_elements(rule, root, skips_extensions).elements);
         reachable.filter(|element| seen.insert((element.definition, element.name))).collect()
     }
 
@@ -126,8 +127,10 @@ impl ConfigLinter<'_> {
     fn written_text_remark(&self, selected: &Selected, name: &str, forbids_ids: bool) -> Option<DeidRemark> {
         let cannot_hold = |definition: TypeDefinition| {
             let type_name = self.type_name(definition);
-            matches!(type_name, "boolean" | "integer" | "decimal" | "positiveInt" | "unsignedInt" | "date" | "dateTime" | "instant" | "time")
-                || (forbids_ids && type_name == "id")
+            matches!(
+                type_name,
+                "boolean" | "integer" | "decimal" | "positiveInt" | "unsignedInt" | "date" | "dateTime" | "instant" | "time"
+            ) || (forbids_ids && type_name == "id")
         };
         let element = selected.iter().find(|element| self.has_element(element.definition, &cannot_hold))?;
         let reason = format!(
@@ -193,7 +196,8 @@ impl ConfigLinter<'_> {
                             "{} leaves `{}` unchanged and protects it from rule {} (`{}`)",
                             rule.method_name, shielded.path, later.number, later.path
                         );
-                        let remedy = format!("move rule {} before this rule, or name only what {} can change", later.number, rule.method_name);
+                        let remedy =
+                            format!("move rule {} before this rule, or name only what {} can change", later.number, rule.method_name);
                         remarks.push(error(DeidRemarkCode::Shields, reason, remedy).of_rule(rule.number, &rule.path));
                     }
                 }
@@ -254,7 +258,8 @@ impl ConfigLinter<'_> {
                 }
             }
             // The id of a value is no data that rules are written for.
-            let is_content = |transition: &&Transition| !transition.is_resource && !(shielding.primitive.is_some() && transition.name == "id");
+            let is_content =
+                |transition: &&Transition| !transition.is_resource && !(shielding.primitive.is_some() && transition.name == "id");
             let later = other.applied_rule.map(|applied| applied.index);
             for transition in shielding.members.iter().filter(is_content) {
                 let Some(right) = other.members.get(transition.name) else { continue };
