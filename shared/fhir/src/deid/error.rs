@@ -54,7 +54,7 @@ pub struct DeidRemark {
     pub path: Option<String>,
     /// The problem.
     pub reason: String,
-    /// What to change in the configuration.
+    /// The change of the configuration that resolves the problem.
     pub remedy: String,
 }
 

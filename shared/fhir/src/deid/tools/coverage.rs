@@ -8,7 +8,7 @@ use crate::deid::config::{Method, Rule};
 use crate::deid::plan::{PathAutomaton, State, Transition};
 use crate::deid::primitive::{PrimitiveRole, is_quantity_type};
 
-/// What the rules do to the elements of a resource type, in resources without nested ones.
+/// The effect of the rules on the elements of a resource type, without nested resources.
 ///
 /// Rules with a condition are left out of `elements`: they apply in some resources only.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +32,7 @@ pub struct CoveredElement {
     pub path: String,
     /// The type of the element; for a choice, the first of its types.
     pub type_name: &'static str,
-    /// What happens to the element.
+    /// The treatment of the element.
     pub treatment: DeidTreatment,
     /// The number of the rule that decides; `None` if no rule names the element.
     pub rule_number: Option<usize>,
@@ -40,7 +40,7 @@ pub struct CoveredElement {
     pub has_free_text: bool,
 }
 
-/// What happens to an element.
+/// The treatment of an element: the change of its value, or the reason why it is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DeidTreatment {
     /// The element is exported unchanged, because no rule names it.
