@@ -439,6 +439,16 @@ fn the_cli_checks_previews_and_applies_an_anonymization_configuration() -> Resul
     };
     let checked = command_result(headrace(&["deid", "check", sample, "--type", "Patient"]).output()?)?;
     assert!(checked.contains("Patient.gender (code)") && checked.ends_with("the configuration is valid\n"), "{checked}");
+    let covered = command_result(headrace(&["deid", "check", sample, "--type", "Patient", "--coverage"]).output()?)?;
+    for expected in ["  kept, because no rule names it\n", "  hashed\n    Patient.id (id, rule 2)\n", "  shifted\n    Patient.birthDate (date, rule "] {
+        assert!(covered.contains(expected), "{expected}: {covered}");
+    }
+    let report = command_result(headrace(&["deid", "check", sample, "--type", "Patient", "--coverage", "--json"]).output()?)?;
+    let report: Value = serde_json::from_str(&report)?;
+    let [remarks, coverage] = [&report["remarks"], &report["coverage"][0]];
+    assert_eq!((remarks, &coverage["type"]), (&Value::Array(Vec::new()), &Value::from("Patient")));
+    let id = coverage["elements"].as_array().and_then(|elements| elements.iter().find(|element| element["path"] == "Patient.id"));
+    assert_eq!(id.map(|id| (&id["treatment"], &id["rule"])), Some((&Value::from("hashed"), &Value::from(2))));
     let odd = write("odd.json", r#"{"fhirPathRules":[{"path":"Patient.nmae","method":"redact"}]}"#)?;
     let output = headrace(&["deid", "check", &odd]).output()?;
     assert_eq!(output.status.code(), Some(3), "{output:?}");
