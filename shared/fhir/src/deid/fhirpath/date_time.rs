@@ -108,7 +108,7 @@ impl PartialDateTime {
             let precision = if index == SECOND { NANOS_PER_MILLISECOND } else { 1 };
             match (left / precision).cmp(&(right / precision)) {
                 Ordering::Equal => {}
-                order => return Some(order),
+                order @ (Ordering::Less | Ordering::Greater) => return Some(order),
             }
         }
         Some(Ordering::Equal)

@@ -258,8 +258,8 @@ impl ConfigLinter<'_> {
                 }
             }
             // The id of a value is no data that rules are written for.
-            let is_content =
-                |transition: &&Transition| !transition.is_resource && !(shielding.primitive.is_some() && transition.name == "id");
+            let is_id_of_value = |transition: &Transition| shielding.primitive.is_some() && transition.name == "id";
+            let is_content = |transition: &&Transition| !transition.is_resource && !is_id_of_value(transition);
             let later = other.applied_rule.map(|applied| applied.index);
             for transition in shielding.members.iter().filter(is_content) {
                 let Some(right) = other.members.get(transition.name) else { continue };
