@@ -3,4 +3,5 @@
 pub mod checkpoint;
 pub mod deid;
 pub mod line_processor;
+mod report_limit;
 pub mod selection;

@@ -27,6 +27,12 @@ pub fn accepts_fhir_json(headers: &HeaderMap) -> Option<bool> {
     accepts(headers, &ACCEPT, |media| matches!(media, "application/fhir+json" | "application/json" | "application/*" | "*/*"))
 }
 
+/// Returns true if the header `Accept` asks for `application/json` and for no other media type of an OperationOutcome.
+pub(crate) fn prefers_plain_json(headers: &HeaderMap) -> bool {
+    let lists = |is_match: fn(&str) -> bool| accepts(headers, &ACCEPT, is_match) == Some(true);
+    lists(|media| media == "application/json") && !lists(|media| matches!(media, "application/fhir+json" | "application/*" | "*/*"))
+}
+
 /// Rejects a kick-off whose client does not accept an OperationOutcome in JSON. The header `Accept` is required, as in Azure
 /// API for FHIR.
 pub(crate) fn require_fhir_json(headers: &HeaderMap) -> Result<(), RequestError> {

@@ -12,6 +12,7 @@ use lambda_http::http::header::{
 use lambda_http::http::{Response, StatusCode};
 use lambda_http::{Body, Request};
 
+use crate::accept::prefers_plain_json;
 use crate::request::request_id;
 
 /// The media type of OperationOutcomes.
@@ -88,7 +89,10 @@ pub fn add_strict_transport_security(headers: &mut HeaderMap) {
 
 /// Creates the response to an error and logs the error with its cause. No other place logs it.
 pub fn error_response(request: &Request, error: &ExportError) -> Response<Body> {
-    let reply = error_reply(error);
+    let mut reply = error_reply(error);
+    if prefers_plain_json(request.headers()) {
+        reply = reply.with_header(CONTENT_TYPE, "application/json");
+    }
     let (id, status) = (request_id(request), reply.status.as_u16());
     match error {
         // Without the text, which may repeat what the client sent.
@@ -163,6 +167,23 @@ mod tests {
             let reply = error_reply(&error);
             assert!(!format!("{reply:?}").contains(CANARY), "{error:?}");
             assert!(reply.status.is_client_error() || reply.status.is_server_error());
+        }
+    }
+
+    #[test]
+    fn a_client_that_accepts_only_plain_json_gets_that() {
+        for (accept, media_type) in [
+            ("application/json", "application/json"),
+            ("Application/JSON; charset=utf-8, text/html", "application/json"),
+            ("application/fhir+json", FHIR_JSON),
+            ("application/json, application/fhir+json;q=0.5", FHIR_JSON),
+            ("application/json, */*;q=0.1", FHIR_JSON),
+            ("text/html", FHIR_JSON),
+        ] {
+            let mut request = Request::default();
+            request.headers_mut().insert("accept", HeaderValue::from_static(accept));
+            let response = error_response(&request, &ExportError::NotFound("this export"));
+            assert_eq!((response.status().as_u16(), response.headers()["content-type"].to_str().unwrap()), (404, media_type), "{accept}");
         }
     }
 

@@ -28,6 +28,7 @@ impl Instant {
     ///
     /// * A partial date means its start: `2026-01` is `2026-01-01T00:00:00Z`.
     /// * Seconds and time zone are optional. The default time zone is UTC. Up to nine fractional digits of a second are used.
+    /// * An offset may lack its colon or its minutes: `+0100` and `+01` are `+01:00`, as in ISO 8601.
     /// * A space before an offset is read as a plus sign that was not percent-encoded in a query string.
     pub fn parse(text: &str) -> Result<Self, InvalidInstant> {
         if let Ok(date_time) = OffsetDateTime::parse(text, &Rfc3339) {
@@ -103,13 +104,18 @@ fn parse_date(text: &str) -> Result<Date, InvalidInstant> {
     Date::from_calendar_date(i32::from(year), month, day).map_err(|_| InvalidInstant)
 }
 
-/// Parses `hh:mm[:ss[.fraction]][zone]` with a zone `Z`, `+hh:mm`, `-hh:mm` or ` hh:mm`.
+/// Parses `hh:mm[:ss[.fraction]][zone]` with a zone `Z`, `+hh:mm`, `+hhmm`, `+hh`, and the same with `-` or a space.
 fn parse_clock(text: &str) -> Result<(Time, UtcOffset), InvalidInstant> {
     let (clock, zone) = match text.find(['Z', '+', '-', ' ']) {
         Some(at) => text.split_at_checked(at).ok_or(InvalidInstant)?,
         None => (text, "Z"),
     };
-    let zone = zone.replacen(' ', "+", 1);
+    let mut zone = zone.replacen(' ', "+", 1);
+    match zone.len() {
+        3 => zone.push_str(":00"),
+        5 => zone.insert(3, ':'),
+        _ => {}
+    }
     let seconds = if clock.matches(':').count() == 1 { ":00" } else { "" };
     let whole = OffsetDateTime::parse(&format!("2000-01-01T{clock}{seconds}{zone}"), &Rfc3339).map_err(|_| InvalidInstant)?;
     Ok((whole.time(), whole.offset()))
@@ -208,6 +214,10 @@ mod tests {
             "2015-01-01T00:00:00.000Z",
             "2015-01-01T01:00:00+01:00",
             "2015-01-01T01:00:00 01:00",
+            "2015-01-01T01:00:00+0100",
+            "2015-01-01T00:00:00.000+0000",
+            "2015-01-01T00:00:00+00",
+            "2014-12-31T19:00:00-0500",
             "2014-12-31T19:00:00.000-05:00",
             "2015-01-01T00:00Z",
             "2015-01-01T00:00:00",

@@ -130,6 +130,9 @@ impl Lake {
         };
         let patient_ids = match scope {
             Scope::System => return true,
+            // A Group names other patients, too, so an export of certain patients has none.
+            Scope::Patients(_) if line.resource_type == "Group" => return false,
+            Scope::AllPatients if line.resource_type == "Group" && filter.patients.is_some() => return false,
             Scope::AllPatients => filter.patients.clone(),
             Scope::Patients(all) => Some(narrowed(all)),
             // Members may be in other groups too, but those groups are not part of the export.

@@ -110,6 +110,6 @@ async fn an_unsupported_parameter_is_rejected_by_name() {
 async fn a_page_with_invalid_encoding_is_rejected() {
     for query in ["page=%zz", "page=%", "page=%+1"] {
         let (status, outcome, _) = send_search(query).await;
-        assert_eq!((status, &outcome["issue"][0]["expression"]), (400, &json!(["page"])), "{query}");
+        assert_eq!((status, &outcome["issue"][0]["location"]), (400, &json!(["http.page"])), "{query}");
     }
 }

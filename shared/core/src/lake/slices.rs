@@ -29,12 +29,15 @@ pub fn encoding_from_name(object: &str) -> Option<Encoding> {
 
 /// Returns the resource type in an object's name: `Type*.ndjson`, `Type/…` or `type=Type/…`; the last segment with a type
 /// counts. It is only a hint: the `resourceType` of each line decides.
+///
+/// A folder must be named by the type alone: `Account-7/` is the folder of a customer or of a day, and may hold any type.
 pub fn type_from_name(object: &str) -> Option<ResourceType> {
-    object.rsplit('/').find_map(|segment| {
-        let name = segment.strip_prefix("type=").unwrap_or(segment);
-        let end = name.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(name.len());
-        ResourceType::parse(name.get(..end)?)
-    })
+    let mut segments = object.rsplit('/');
+    let file = segments.next()?;
+    let file = file.strip_prefix("type=").unwrap_or(file);
+    let end = file.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(file.len());
+    let from_file = file.get(..end).and_then(ResourceType::parse);
+    from_file.or_else(|| segments.find_map(|folder| ResourceType::parse(folder.strip_prefix("type=").unwrap_or(folder))))
 }
 
 /// Splits the objects of a listing into tasks, in the order of the listing. Holds only the tasks of one batch in memory.

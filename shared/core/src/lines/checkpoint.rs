@@ -14,6 +14,7 @@ use crate::job::task::Lease;
 use crate::job::{Counters, ExportError};
 use crate::lake::ndjson::{self, LINE_LIMIT_BYTES};
 use crate::lines::line_processor::{LineOutput, LineProcessor};
+use crate::lines::report_limit::ReportLimit;
 use crate::patients::is_block_header;
 use crate::ports::{FRAGMENTS_PER_CHECKPOINT, FileWriter, OutputStore};
 use crate::versions::record::{LinePosition, ResourceLink, VersionLog, VersionRecord, write_sorted};
@@ -44,6 +45,10 @@ pub struct OpenCheckpoint<'s, P: OutputStore> {
     full_kind: Option<OutputKind>,
     /// Versions and links recorded since the last checkpoint.
     version_log: VersionLog,
+    /// Lines that were left out since the last checkpoint.
+    rejected_lines: ReportLimit,
+    /// Resources that could not be de-identified since the last checkpoint.
+    deid_failures: ReportLimit,
     /// Counters since the last checkpoint.
     pub counters: Counters,
 }
@@ -131,6 +136,8 @@ impl<'s, P: OutputStore> OpenCheckpoint<'s, P> {
             small_files_limit_bytes: SMALL_FILES_LIMIT_BYTES,
             full_kind: None,
             version_log: VersionLog::new(lease.task.task),
+            rejected_lines: ReportLimit::default(),
+            deid_failures: ReportLimit::default(),
             counters: Counters::default(),
         }
     }
@@ -317,7 +324,8 @@ impl<'s, P: OutputStore> OpenCheckpoint<'s, P> {
                     }
                     return Ok(AddOutcome::FullAt(offset + start as u64));
                 }
-                count += 1;
+                // The header of a block is not a resource.
+                count += u64::from(!is_block_header(line.text));
                 continue;
             }
             count += 1;
@@ -349,6 +357,12 @@ impl<'s, P: OutputStore> OpenCheckpoint<'s, P> {
     /// * `location`: object and offset. `None` for de-identified exports, since names of objects can contain names of patients.
     async fn report_rejected_line(&mut self, location: Option<(&str, u64)>, reason: &str) -> Result<(), StoreError> {
         self.counters.lines_rejected += 1;
+        if self.rejected_lines.is_about_another_object(location) {
+            self.report_unwritten_entries().await?;
+        }
+        if !self.rejected_lines.count(location) {
+            return Ok(());
+        }
         let location = location.map(|(object, offset)| format!("object `{object}`, byte {offset}: ")).unwrap_or_default();
         self.write_error(IssueCode::Structure, format!("a line of the lake was left out: {location}{reason}")).await
     }
@@ -357,7 +371,24 @@ impl<'s, P: OutputStore> OpenCheckpoint<'s, P> {
     ///
     /// * `result`: what happened to the resource, such as `was left out`.
     async fn report_deid_failure(&mut self, result: &str, failure: &DeidFailure) -> Result<(), StoreError> {
+        if !self.deid_failures.count(None) {
+            return Ok(());
+        }
         self.write_error(IssueCode::Processing, format!("a resource {result}, since it cannot be de-identified: {failure}")).await
+    }
+
+    /// Reports in the `error` file how many entries were counted and not written. Call it before the checkpoint is committed.
+    pub async fn report_unwritten_entries(&mut self) -> Result<(), StoreError> {
+        // Each commit makes one output file at most, so these lines must not choose another one.
+        let full_kind = self.full_kind;
+        if let Some(text) = self.rejected_lines.take_summary("lines of the lake were left out") {
+            self.write_error(IssueCode::Structure, text).await?;
+        }
+        if let Some(text) = self.deid_failures.take_summary("resources cannot be de-identified") {
+            self.write_error(IssueCode::Processing, text).await?;
+        }
+        self.full_kind = full_kind.or(self.full_kind);
+        Ok(())
     }
 
     /// Appends an OperationOutcome with this text to the `error` file.

@@ -26,11 +26,10 @@ impl RequestError {
 
     /// Returns the OperationOutcome for the response.
     pub fn outcome(&self) -> OperationOutcome {
-        OperationOutcome::new(Issue {
-            severity: Severity::Error,
-            code: self.code,
-            diagnostics: self.text.clone(),
-            expression: self.expression.clone().into_iter().collect(),
+        let issue = Issue::new(Severity::Error, self.code, self.text.clone());
+        OperationOutcome::new(match &self.expression {
+            Some(subject) => issue.about(subject),
+            None => issue,
         })
     }
 }
@@ -50,12 +49,7 @@ impl IgnoredParameter {
     /// Its severity is not `error`: clients consider an export failed if its `error` file holds an error, but this export did
     /// what `handling=lenient` requests.
     pub fn issue(&self) -> Issue {
-        Issue {
-            severity: Severity::Information,
-            code: IssueCode::NotSupported,
-            diagnostics: format!("ignored: {}", self.text),
-            expression: vec![self.parameter.clone()],
-        }
+        Issue::new(Severity::Information, IssueCode::NotSupported, format!("ignored: {}", self.text)).about(&self.parameter)
     }
 
     /// Returns the OperationOutcome for a line of the `error` file.

@@ -93,9 +93,17 @@ impl Parameter {
         }
     }
 
-    /// Parses the output of [`Self::as_str`]. Returns `None` for any other text.
+    /// Parses the output of [`Self::as_str`], and Azure's spelling `_typefilter`. Returns `None` for any other text.
     pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|parameter| parameter.as_str() == text)
+        let name = if text == "_typefilter" { Self::TypeFilter.as_str() } else { text };
+        Self::ALL.into_iter().find(|parameter| parameter.as_str() == name)
+    }
+
+    /// Returns the parameter that an unknown name probably means: one that differs in case, underscores, hyphens or a plural.
+    pub fn guess(name: &str) -> Option<Self> {
+        let reduce = |name: &str| name.trim().replace(['_', '-'], "").to_ascii_lowercase().trim_end_matches('s').to_owned();
+        let reduced = reduce(name);
+        Self::ALL.into_iter().find(|parameter| reduce(parameter.as_str()) == reduced)
     }
 
     /// Returns true if the parameter may be repeated.

@@ -72,6 +72,10 @@ fn unknown_parameter(name: &str) -> Result<RequestError, RequestError> {
         );
         return Err(RequestError::new(400, IssueCode::NotSupported, &shown, text));
     }
+    if let Some(meant) = Parameter::guess(name) {
+        let text = format!("the parameter `{shown}` is not supported: did you mean `{}`?", meant.as_str());
+        return Ok(RequestError::new(400, IssueCode::NotSupported, &shown, text));
+    }
     let supported: Vec<_> = Parameter::ALL.into_iter().map(Parameter::as_str).collect();
     let text = format!("the parameter `{shown}` is not supported: this server supports {}", supported.join(", "));
     Ok(RequestError::new(400, IssueCode::NotSupported, &shown, text))

@@ -114,9 +114,30 @@ pub struct Issue {
     pub code: IssueCode,
     /// The fault, its place and its remedy, written for the client. Never contains data, tokens or presigned URLs.
     pub diagnostics: String,
-    /// The parameters or headers that the issue is about.
+    /// The parameters or headers that the issue is about, such as `http._type` (R4, `OperationOutcome.issue.location`).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub location: Vec<String>,
+    /// The elements of a resource that the issue is about, as FHIRPath.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub expression: Vec<String>,
+}
+
+impl Issue {
+    /// Creates an issue that is about nothing in particular.
+    pub fn new(severity: Severity, code: IssueCode, diagnostics: impl Into<String>) -> Self {
+        Self { severity, code, diagnostics: diagnostics.into(), location: Vec::new(), expression: Vec::new() }
+    }
+
+    /// Names what the issue is about: an element of a body or of a Group as FHIRPath, or else a parameter or a header.
+    #[must_use]
+    pub fn about(mut self, subject: &str) -> Self {
+        if subject == "Parameters" || subject.starts_with("Parameters.") || subject.starts_with("Group.") {
+            self.expression.push(subject.to_owned());
+        } else {
+            self.location.push(format!("http.{subject}"));
+        }
+        self
+    }
 }
 
 /// A FHIR OperationOutcome with at least one issue.
@@ -142,17 +163,12 @@ impl OperationOutcome {
 
     /// Creates an OperationOutcome with an error that is not about a particular parameter.
     pub fn error(code: IssueCode, diagnostics: impl Into<String>) -> Self {
-        Self::new(Issue { severity: Severity::Error, code, diagnostics: diagnostics.into(), expression: Vec::new() })
+        Self::new(Issue::new(Severity::Error, code, diagnostics))
     }
 
     /// Creates an OperationOutcome with an informational text.
     pub fn information(diagnostics: impl Into<String>) -> Self {
-        Self::new(Issue {
-            severity: Severity::Information,
-            code: IssueCode::Informational,
-            diagnostics: diagnostics.into(),
-            expression: Vec::new(),
-        })
+        Self::new(Issue::new(Severity::Information, IssueCode::Informational, diagnostics))
     }
 }
 
@@ -169,15 +185,14 @@ mod tests {
 
     #[test]
     fn an_outcome_serializes_as_fhir_defines_it() {
-        let outcome = OperationOutcome::new(Issue {
-            severity: Severity::Error,
-            code: IssueCode::NotSupported,
-            diagnostics: "no \"such\" thing".into(),
-            expression: vec!["_foo".into()],
-        });
+        let issue = || Issue::new(Severity::Error, IssueCode::NotSupported, "no \"such\" thing");
+        let outcome = OperationOutcome::new(issue().about("_foo"));
         assert_eq!(
             outcome.to_string(),
-            r#"{"resourceType":"OperationOutcome","issue":[{"severity":"error","code":"not-supported","diagnostics":"no \"such\" thing","expression":["_foo"]}]}"#
+            r#"{"resourceType":"OperationOutcome","issue":[{"severity":"error","code":"not-supported","diagnostics":"no \"such\" thing","location":["http._foo"]}]}"#
         );
+        // Elements of a resource are FHIRPath, and not names of parameters.
+        assert_eq!(issue().about("Parameters.parameter[2]").expression, ["Parameters.parameter[2]"]);
+        assert_eq!(issue().about("Content-Type").location, ["http.Content-Type"]);
     }
 }

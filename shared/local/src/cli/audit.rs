@@ -33,7 +33,7 @@ pub enum AuditCommand {
     /// Does not verify the files; `headrace audit verify` does. A record appears once it is sealed, a minute or two after the
     /// event.
     #[command(
-        after_long_help = "Examples:\n  headrace audit show .headrace/audit --day 2026-01-31\n  headrace audit show s3://records-bucket/audit --client lab\n  headrace audit show .headrace/audit --job 0123456789abcdef0123456789abcdef"
+        after_long_help = "Examples:\n  headrace audit show --state .headrace --day 2026-01-31\n  headrace audit show s3://records-bucket/audit --client lab\n  headrace audit show .headrace/audit --job 0123456789abcdef0123456789abcdef"
     )]
     Show(ShowRecordsArgs),
 }
@@ -89,8 +89,11 @@ pub struct VerifyArgs {
 #[derive(Debug, Args)]
 pub struct ShowRecordsArgs {
     /// The location of the records: a directory (on one machine: audit in the state folder), or s3://bucket/prefix
-    #[arg(value_name = "FILES")]
-    pub files: AuditLocation,
+    #[arg(value_name = "FILES", required_unless_present = "state", conflicts_with = "state")]
+    pub files: Option<AuditLocation>,
+    /// The state folder of a server on one machine: shows the records in its folder audit
+    #[arg(long, value_name = "DIR")]
+    pub state: Option<PathBuf>,
     /// Show only events of this day in UTC, such as 2026-01-31
     #[arg(long, value_name = "DAY", value_parser = parse_day)]
     pub day: Option<Day>,

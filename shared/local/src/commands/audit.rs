@@ -14,7 +14,7 @@ use headrace_core::vocab::error::StoreError;
 
 use crate::cli::{AuditArgs, AuditCommand, AuditLocation, ShowRecordsArgs, VerifyArgs};
 use crate::commands::table::format_table;
-use crate::server::state::{StateError, StateFolder};
+use crate::server::state::{AUDIT_FOLDER, StateError, StateFolder};
 use crate::stores::deployment::{self, BuiltWithoutAws};
 use crate::stores::directory::DirectoryAudit;
 
@@ -129,7 +129,11 @@ fn format_intact(intact: &IntactFiles, is_end_verified: bool) -> Result<String, 
 
 /// Lists the selected records as a table.
 async fn show_records(args: &ShowRecordsArgs) -> Result<String, AuditCommandError> {
-    let records = match open_files(&args.files).await? {
+    let location = match (&args.files, &args.state) {
+        (Some(files), _) => files.clone(),
+        (None, state) => AuditLocation::Directory(state.clone().unwrap_or_default().join(AUDIT_FOLDER)),
+    };
+    let records = match open_files(&location).await? {
         AuditFileStore::Directory(files) => select_records(&files, args).await?,
         #[cfg(feature = "aws")]
         AuditFileStore::S3(files) => select_records(&files, args).await?,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::access::Principal;
 use crate::job::ExportError;
-use crate::job::{FailureReason, Job, JobState, Phase};
+use crate::job::{FailureReason, Job, JobState, Phase, ReadMode};
 use crate::output::manifest::Manifest;
 use crate::ports::{Clock, JobStore};
 use crate::vocab::clock::Millis;
@@ -85,9 +85,17 @@ pub fn progress(job: &Job) -> String {
     let read = job.counters.source_bytes.min(planned.source_bytes);
     // Only the manifest says that an export is complete, so progress stops at 99 %.
     let percent = (u128::from(read) * 100).checked_div(u128::from(planned.source_bytes)).map_or(0, |percent| percent.min(99));
-    let resources = job.counters.resources;
+    let resources = match job.counters.resources {
+        // The first of two readings writes nothing.
+        0 if planned.read_mode == ReadMode::TwoPass => String::new(),
+        1 => "1 resource, ".to_owned(),
+        count => format!("{count} resources, "),
+    };
     let left = match (job.open_tasks, job.phase) {
         (0, _) => "finishing".to_owned(),
+        (open, Phase::Read) if planned.read_mode == ReadMode::TwoPass => {
+            format!("{open} of {} tasks left of the first of two readings", planned.tasks)
+        }
         (open, Phase::Read) => format!("{open} of {} tasks left", planned.tasks),
         (open, Phase::ResolveVersions) => format!("{open} tasks left to compare versions"),
         (open, Phase::ResolveLinks) => format!("{open} tasks left to follow references"),
@@ -95,7 +103,7 @@ pub fn progress(job: &Job) -> String {
         (open, Phase::GroupByPatient) => format!("{open} tasks left to sort by patient"),
         (open, Phase::Merge) => format!("{open} tasks left to merge files"),
     };
-    let text = format!("{percent} % done, {resources} resources, {left}");
+    let text = format!("{percent} % done, {resources}{left}");
     // Only a time that lies behind is worth the space.
     let is_behind = planned.time.transaction_time < planned.time.planned_at;
     let with_time = format!("{text}, as of {}", planned.time.transaction_time.instant());
@@ -111,7 +119,7 @@ fn retry_after(age: Duration) -> Duration {
 mod tests {
     use super::*;
     use crate::job::OmittedSubjects;
-    use crate::job::{Counters, ExportTime, Planned, ReadMode, Watermark};
+    use crate::job::{Counters, ExportTime, Planned, Watermark};
     use crate::request::ExportRequest;
     use crate::vocab::ids::Caller;
 
@@ -134,6 +142,14 @@ mod tests {
             assert!(text.len() < 100 && text.starts_with("99 % done, "), "{text}");
         }
         assert_eq!(progress(&job), "planning the export");
+        let text = |resources, read_mode| {
+            let counters = Counters { source_bytes: 80, resources, ..Counters::default() };
+            let planned = Planned { tasks: 4, source_bytes: 100, read_mode, ..planned };
+            progress(&Job { planned: Some(planned), open_tasks: 1, counters, ..job.clone() })
+        };
+        assert_eq!(text(0, ReadMode::SinglePass), "80 % done, 0 resources, 1 of 4 tasks left");
+        assert_eq!(text(1, ReadMode::SinglePass), "80 % done, 1 resource, 1 of 4 tasks left");
+        assert_eq!(text(0, ReadMode::TwoPass), "80 % done, 1 of 4 tasks left of the first of two readings");
     }
 
     // Holds: S1, B2

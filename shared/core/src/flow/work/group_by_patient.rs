@@ -108,7 +108,7 @@ pub(super) async fn run_grouping_task(
                 }
                 if last.as_ref().is_none_or(|last| last.patient != line.order.patient) {
                     let header = format!("{}\n", block_header(&patient_reference(&line.order.patient, deid.as_ref())));
-                    pump.checkpoint.append(OutputKind::PatientBlocks, header.into(), 1).await?;
+                    pump.checkpoint.append(OutputKind::PatientBlocks, header.into(), 0).await?;
                 }
                 pump.checkpoint.append(OutputKind::PatientBlocks, line.line, 1).await?;
                 pump.beat().await?;

@@ -254,6 +254,7 @@ impl<'a, W: AllPorts> Pump<'a, W> {
     ///
     /// A file that has reached the size of an output file becomes one. In a finalize task, every file does. Others become fragments.
     pub(super) async fn commit_checkpoint(&mut self, cursor: Cursor) -> Result<(), ExportError> {
+        self.checkpoint.report_unwritten_entries().await?;
         let full = self.checkpoint.full_kind();
         let mut recorded = Checkpoint { cursor, counters: self.counters_at(cursor), ..Checkpoint::default() };
         for (kind, open) in self.checkpoint.take_files() {

@@ -37,6 +37,9 @@ fn every_layout_names_its_type() {
     }
     assert_eq!(type_from_name("everything.ndjson"), None);
     assert_eq!(type_from_name("Patients.ndjson"), None);
+    // Such a folder may hold any type, so the export of a Group must look into it.
+    assert_eq!(type_from_name("Account-7/export.ndjson"), None);
+    assert_eq!(type_from_name("List of 2026/Group_1.ndjson").map(ResourceType::as_str), Some("Group"));
 }
 
 #[test]

@@ -43,7 +43,8 @@ impl FileWriter for MemoryFileWriter {
     async fn commit(self, name: FileName, summary: FileSummary) -> Result<(), StoreError> {
         let mut crc = Digest::new(CrcAlgorithm::Crc64Nvme);
         crc.update(&self.1);
-        let lines = self.1.split_inclusive(|byte| *byte == b'\n').count() as u64;
+        let lines = self.1.split_inclusive(|byte| *byte == b'\n');
+        let lines = lines.filter(|line| !is_block_header(line.trim_ascii_end())).count() as u64;
         assert_eq!(summary, FileSummary { bytes: self.1.len() as u64, lines, crc64: crc.finalize() });
         self.0.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_string(), self.1.into());
         Ok(())
@@ -204,6 +205,7 @@ struct Committed {
 }
 
 fn commit(checkpoint: &mut OpenCheckpoint<'_, MemoryOutputStore>, store: &MemoryOutputStore, lease: &Lease, cursor: usize) -> Committed {
+    checkpoint.report_unwritten_entries().now_or_never().unwrap().unwrap();
     let (full_kind, counters) = (checkpoint.full_kind(), checkpoint.counters);
     let files = checkpoint.take_files().into_iter().map(|(kind, open)| {
         let (name, content) = (FileName::Fragment(open.fragment), open.summary());
@@ -213,6 +215,31 @@ fn commit(checkpoint: &mut OpenCheckpoint<'_, MemoryOutputStore>, store: &Memory
     let files = files.collect();
     checkpoint.start_next(lease);
     Committed { full_kind, files, counters, cursor }
+}
+
+#[test]
+fn many_lines_that_are_no_resources_are_reported_by_their_number() {
+    let store = MemoryOutputStore::default();
+    let lease = lease(request(), 64 << 20);
+    let mut processor = single_pass_processor(&lease);
+    let mut checkpoint = OpenCheckpoint::new(&store, &lease);
+    let mut add = |object: &str, lines: usize| {
+        let block = Bytes::from("}\n".repeat(lines));
+        checkpoint.add_lines(&block, 0, 0, (object, 0), &mut processor).now_or_never().unwrap().unwrap();
+    };
+    add("one.ndjson", 1_000_000);
+    add("two.ndjson", 200);
+    add("three.ndjson", 201);
+    let committed = commit(&mut checkpoint, &store, &lease, 0);
+    assert_eq!(committed.counters.lines_rejected, 1_000_401);
+    let errors = String::from_utf8(committed.files[&OutputKind::Error].to_vec()).unwrap();
+    let lines: Vec<&str> = errors.lines().collect();
+    assert_eq!(lines.len(), 201 + 200 + 201);
+    assert!(lines[199].contains("object `one.ndjson`, byte 398: "), "{}", lines[199]);
+    let summary =
+        "999800 more lines of the lake were left out: object `one.ndjson`, the last at byte 1999998; 200 were reported one by one";
+    assert!(lines[200].contains(summary), "{}", lines[200]);
+    assert!(lines[601].contains("1 more lines of the lake were left out: object `three.ndjson`, the last at byte 400"), "{}", lines[601]);
 }
 
 /// Returns the checkpoints of a task that reads these lines from byte `begin`. A block ends after the lines that `cuts` selects.

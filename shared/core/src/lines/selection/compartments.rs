@@ -16,8 +16,9 @@ pub(super) struct Compartments {
     compartment: PatientCompartment,
     /// Patients of the export. `None` means all patients.
     patient_set: Option<PatientSet>,
-    /// True for the export of a Group. It contains no Group except that one, which is in the patient set.
-    is_group_export: bool,
+    /// True if the export is limited to certain patients. It contains no Group except the requested one, which is in the patient
+    /// set: a Group has the ids of its other members, which are other people's data.
+    excludes_groups: bool,
     adds_new_members: bool,
 }
 
@@ -33,15 +34,15 @@ pub(super) struct MembershipBasis {
 impl Compartments {
     /// Returns the compartments of a request, or `None` for the system level.
     pub(super) fn new(request: &ExportRequest, patient_set: Option<PatientSet>, lake: &LakeSettings) -> Option<Self> {
-        let (patient_set, is_group_export) = match &request.level {
+        let patient_set = match &request.level {
             Level::System => return None,
-            Level::AllPatients => (patient_set, false),
+            Level::AllPatients => patient_set,
             // A missing set means no patients here, not all.
-            Level::OnePatient(_) => (Some(patient_set.unwrap_or_default()), false),
-            Level::Group(_) => (Some(patient_set.unwrap_or_default()), true),
+            Level::OnePatient(_) | Level::Group(_) => Some(patient_set.unwrap_or_default()),
         };
+        let excludes_groups = patient_set.is_some();
         let compartment = PatientCompartment::new(request.version, lake.bases.clone());
-        Some(Self { compartment, patient_set, is_group_export, adds_new_members: lake.adds_new_members && request.since.is_some() })
+        Some(Self { compartment, patient_set, excludes_groups, adds_new_members: lake.adds_new_members && request.since.is_some() })
     }
 
     /// Returns false if the line is certainly in no compartment. Only searches the text for ids.
@@ -57,7 +58,7 @@ impl Compartments {
     /// Determines whether a resource belongs to the export's patients or group, and whether it belongs to a late joiner.
     pub(super) fn membership(&self, resource: &Resource<'_>) -> MembershipBasis {
         let is_other_member = self.is_other_member(resource.head.resource_type, &resource.id());
-        if is_other_member || (self.is_group_export && resource.head.resource_type == ResourceType::GROUP) {
+        if is_other_member || (self.excludes_groups && resource.head.resource_type == ResourceType::GROUP) {
             return MembershipBasis { is_member: is_other_member, is_of_late_joiner: false };
         }
         let Some(set) = &self.patient_set else {

@@ -203,6 +203,19 @@ fn patient_set(members: &[(&str, &str, bool)]) -> Option<PatientSet> {
 
 // Holds: R7
 #[test]
+fn an_export_of_certain_patients_has_no_group_with_other_members() {
+    let group = r#","member":[{"entity":{"reference":"Patient/1"}},{"entity":{"reference":"Patient/2"}}]"#;
+    let group = line("Group", "g", "", group);
+    let only = || patient_set(&[("Patient", "1", false)]);
+    let select = |level, set| selection(ExportRequest { level, ..ExportRequest::default() }, &LakeSettings::default(), set);
+    let one_patient = select(Level::OnePatient("1".into()), only());
+    assert_eq!((classified(&one_patient, &group), classified(&one_patient, &about("Patient/1"))), (String::new(), "SM".into()));
+    // The parameter `patient` limits an export in the same way.
+    assert_eq!(classified(&select(Level::AllPatients, only()), &group), "");
+    assert_eq!(classified(&select(Level::AllPatients, None), &group), "SM");
+}
+
+#[test]
 fn at_group_level_the_group_its_members_and_their_compartments_are_selected() {
     let members = patient_set(&[("Patient", "1", false), ("Practitioner", "5", false), ("Group", "g", false)]);
     let level = selection(ExportRequest { level: Level::Group("g".into()), ..ExportRequest::default() }, &LakeSettings::default(), members);

@@ -1,6 +1,8 @@
 //! `Prefer: handling=lenient`.
 
 use super::*;
+use crate::request::error::Handling;
+use crate::request::raw::RawParameters;
 
 // Holds: K12, P44, P95
 #[test]
@@ -24,6 +26,30 @@ fn unsupported_values_are_rejected_or_ignored_and_reported() {
         assert_eq!(rejection(&kick_off_at(level.clone(), STRICT, parameters)), bad_request(parameter_at_fault));
         assert_eq!(lenient(level, parameters).1, [parameter_at_fault], "{parameters:?}");
     }
+}
+
+#[test]
+fn a_name_that_is_nearly_right_is_rejected_with_the_name_that_is_meant() {
+    for (name, meant) in [
+        ("_Type", "_type"),
+        ("type", "_type"),
+        ("_types", "_type"),
+        ("_outputformat", "_outputFormat"),
+        ("_output-format", "_outputFormat"),
+        ("_TypeFilter", "_typeFilter"),
+        ("typefilter", "_typeFilter"),
+        ("Since", "_since"),
+        ("_element", "_elements"),
+        ("_patient", "patient"),
+        ("_includeAssociatedData", "includeAssociatedData"),
+    ] {
+        let parameters = [(name.to_owned(), "Patient".to_owned())];
+        let text = RawParameters::new(&parameters, &mut Handling::default()).unwrap_err().text;
+        assert_eq!(text, format!("the parameter `{name}` is not supported: did you mean `{meant}`?"));
+    }
+    let parameters = [("_typefilter".to_owned(), "Patient?active=true".to_owned())];
+    let raw = RawParameters::new(&parameters, &mut Handling::default()).unwrap();
+    assert_eq!(raw.values(Parameter::TypeFilter), ["Patient?active=true"]);
 }
 
 #[test]
@@ -112,6 +138,6 @@ fn an_ignored_parameter_is_information_and_not_an_error() {
     let (request, _) = lenient(Level::System, &[("foo", "secret")]);
     let issue = request.ignored[0].issue();
     assert_eq!(issue.severity, crate::vocab::outcome::Severity::Information);
-    assert_eq!(issue.expression, ["foo"]);
+    assert_eq!(issue.location, ["http.foo"]);
     assert!(issue.diagnostics.contains("`foo`") && !issue.diagnostics.contains("secret"));
 }
