@@ -1,14 +1,11 @@
 //! The SDK clients of one process, configured from its environment.
 
 use aws_config::BehaviorVersion;
-use aws_smithy_http_client::proxy::ProxyConfig;
-use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
-use aws_smithy_http_client::{Builder, ConnectorBuilder, tls};
-use aws_smithy_runtime_api::client::http::SharedHttpClient;
 
 use crate::DynamoJobStore;
 #[cfg(feature = "sqs")]
 use crate::SqsTaskQueue;
+use crate::connections::https_client;
 #[cfg(feature = "kms")]
 use crate::{KmsSecretEncryptor, KmsSigner};
 #[cfg(feature = "s3")]
@@ -80,17 +77,4 @@ impl Clients {
         let path_style = self.config.endpoint_url().is_some();
         aws_sdk_s3::Client::from_conf(config.force_path_style(path_style).build())
     }
-}
-
-/// Returns the HTTPS client of the SDKs: rustls with AWS-LC, and the proxies of the environment.
-///
-/// The SDKs have it behind a feature of each. Here it is compiled only for processes that call AWS.
-fn https_client() -> SharedHttpClient {
-    Builder::new().build_with_connector_fn(|settings, components| {
-        let mut connector = ConnectorBuilder::default().tls_provider(tls::Provider::Rustls(CryptoMode::AwsLc));
-        connector.set_connector_settings(settings.cloned());
-        connector.set_sleep_impl(components.and_then(|components| components.sleep_impl()));
-        connector.set_proxy_config(Some(ProxyConfig::from_env()));
-        connector.build()
-    })
 }

@@ -2,6 +2,8 @@
 
 #[cfg(feature = "connect")]
 mod connect;
+#[cfg(feature = "connect")]
+mod connections;
 mod dynamo;
 mod encryptor;
 mod errors;

@@ -12,7 +12,9 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::builder::RangedU64ValueParser;
-use clap::{Args, Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use headrace_core::job::{JobSettings, Quotas};
 use headrace_core::request::ExportPolicy;
 use headrace_core::vocab::lake_settings::{LakeSettings, LakeWatermark};
@@ -27,6 +29,9 @@ pub use audit::{AuditArgs, AuditCommand, AuditLocation, ShowRecordsArgs, VerifyA
 pub use clients::{AddClientArgs, ClientsArgs, ClientsCommand, KeySetArgs, KeygenArgs, RegistryLocation};
 pub use deid::{DeidArgs, DeidCheckArgs, DeidCommand, DeidPreviewArgs, FhirVersionArgs};
 pub use keys::{KeysArgs, KeysCommand};
+
+use crate::client::limits::{DEFAULT_FILE_GB, DEFAULT_WAIT_HOURS};
+use crate::client::source::Source;
 
 /// FHIR Bulk Data export on one machine.
 ///
@@ -43,17 +48,77 @@ pub struct Cli {
     pub log: Option<String>,
 }
 
+impl Cli {
+    /// Parses the arguments of the process. Prints an error or the help, and exits, if they are no command.
+    pub fn parse_arguments() -> Self {
+        Self::try_parse_arguments(std::env::args_os()).unwrap_or_else(|error| error.exit())
+    }
+
+    /// Parses arguments. Options that the command would ignore are errors.
+    pub fn try_parse_arguments<I>(arguments: I) -> Result<Self, clap::Error>
+    where
+        I: IntoIterator,
+        I::Item: Into<std::ffi::OsString> + Clone,
+    {
+        let mut command = Self::command();
+        let matches = command.try_get_matches_from_mut(arguments)?;
+        let cli = Self::from_arg_matches(&matches)?;
+        if let (Command::Export(args), Some(("export", given))) = (&cli.command, matches.subcommand())
+            && let Some(problem) = args.ignored_options(given)
+        {
+            return Err(command.error(ErrorKind::ArgumentConflict, problem));
+        }
+        Ok(cli)
+    }
+}
+
+impl ExportArgs {
+    /// Returns why some of the given options would have no effect, or `None` if all have one. Variables of the environment may be
+    /// set for other commands.
+    fn ignored_options(&self, given: &ArgMatches) -> Option<String> {
+        let source = self.source.as_deref().and_then(|source| Source::parse(source).ok());
+        let groups: &[(clap::Command, &str)] = &match (&self.resume, source) {
+            (Some(_), _) => vec![
+                (
+                    ExportOptions::augment_args(clap::Command::new("")),
+                    "the export that is continued was requested before, and is not changed",
+                ),
+                (ServiceOptions::augment_args(clap::Command::new("")), "an export from a server is continued, which has its own settings"),
+            ],
+            (None, Some(Source::Server(_))) => vec![(
+                ServiceOptions::augment_args(clap::Command::new("")),
+                "SOURCE is a server, which has its own settings; this option is for the export of a directory",
+            )],
+            (None, Some(Source::Directory(_))) => {
+                vec![(
+                    LoginOptions::augment_args(clap::Command::new("")),
+                    "SOURCE is a directory; this option is for an export from a FHIR server",
+                )]
+            }
+            (None, None) => Vec::new(),
+        };
+        groups.iter().find_map(|(group, reason)| {
+            let ignored = |option: &&clap::Arg| given.value_source(option.get_id().as_str()) == Some(ValueSource::CommandLine);
+            let names: Vec<String> =
+                group.get_arguments().filter(ignored).filter_map(|option| Some(format!("--{}", option.get_long()?))).collect();
+            (!names.is_empty()).then(|| format!("{} would have no effect: {reason}", names.join(", ")))
+        })
+    }
+}
+
 /// The subcommands of `headrace`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Export a directory or a FHIR server to a directory of files
     ///
-    /// Works as a Bulk Data client: kick-off, status polling, downloads. For a directory, it starts a server in this process
-    /// on a free loopback port.
+    /// Works as a Bulk Data client: kick-off, status polling, downloads, each checked by count. For a directory, it starts a
+    /// server in this process on a free loopback port. An export from a server that was interrupted, or that failed on the way,
+    /// is continued with --resume OUT.
     ///
-    /// Exit status: 0 complete, 1 failed, 3 complete except for source lines that are not resources (see error-1.ndjson).
+    /// Exit status: 0 complete, 1 failed, 3 complete except for what the files in OUT/error report.
     #[command(
-        after_long_help = "Examples:\n  headrace export lake out\n  headrace export lake out --type Patient,Observation --since 2026-01-01\n  headrace export lake out --level group:cohort-7 --type-filter 'Observation?category=laboratory'\n  headrace export http://127.0.0.1:8080/fhir out\n  headrace export https://fhir.example.org/r4 out --client-id lab --client-key private.jwk"
+        override_usage = "headrace export [OPTIONS] <SOURCE> <OUT>\n       headrace export [OPTIONS] --resume <OUT>",
+        after_long_help = "Examples:\n  headrace export lake out\n  headrace export lake out --type Patient,Observation --since 2026-01-01\n  headrace export lake out --level group:cohort-7 --type-filter 'Observation?category=laboratory'\n  headrace export http://127.0.0.1:8080/fhir out\n  headrace export https://fhir.example.org/r4 out --client-id lab --client-key private.jwk\n  headrace export --resume out"
     )]
     Export(Box<ExportArgs>),
     /// Serve the Bulk Data API over a directory
@@ -81,29 +146,35 @@ pub enum Command {
 #[derive(Debug, Args)]
 pub struct ExportArgs {
     /// A directory of NDJSON files (plain, .gz, .zst), or the base URL of a FHIR server
-    pub source: String,
+    #[arg(required_unless_present = "resume")]
+    pub source: Option<String>,
     /// The directory for the exported files; created if it does not exist
-    pub out: PathBuf,
-    #[command(flatten)]
-    /// Parameters of the export request.
-    pub options: ExportOptions,
+    #[arg(required_unless_present = "resume")]
+    pub out: Option<PathBuf>,
     /// Write to OUT even if it is not empty; files with the same names are replaced
     #[arg(long)]
     pub overwrite: bool,
-    /// A bearer token for the server
-    #[arg(long, env = "HEADRACE_TOKEN", hide_env_values = true, value_name = "TOKEN")]
-    pub token: Option<String>,
-    #[command(flatten)]
-    /// Client credentials, for a server that issues access tokens.
+    /// Continue the unfinished export from a server in OUT: polls, downloads what is missing and checks it
+    #[arg(long, value_name = "OUT", conflicts_with_all = ["source", "out", "overwrite"])]
+    pub resume: Option<PathBuf>,
+    #[command(flatten, next_help_heading = "What is exported")]
+    /// Parameters of the export request.
+    pub options: ExportOptions,
+    #[command(flatten, next_help_heading = "Access to a FHIR server (SOURCE is a URL)")]
+    /// Access to a server, and limits on what it sends.
     pub login: LoginOptions,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Export of a directory (SOURCE is a directory)")]
     /// Settings of the server that exports a directory.
     pub service: ServiceOptions,
 }
 
-/// Credentials of a SMART Backend Services client. Access tokens are fetched when needed and renewed before they expire.
+/// Access to a server, and limits on what it sends. Access tokens of SMART Backend Services are fetched when needed and renewed
+/// before they expire.
 #[derive(Debug, Args)]
 pub struct LoginOptions {
+    /// A bearer token for the server
+    #[arg(long, env = "HEADRACE_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    pub token: Option<String>,
     /// The client_id that is registered with the server
     #[arg(long, env = "HEADRACE_CLIENT_ID", value_name = "ID", requires = "client_key", conflicts_with = "token")]
     pub client_id: Option<String>,
@@ -119,6 +190,16 @@ pub struct LoginOptions {
     /// The token endpoint [default: from the server's SMART configuration]
     #[arg(long, value_name = "URL", requires = "client_id")]
     pub token_url: Option<Url>,
+    /// Another server that may get the access token, such as one for files. Repeat it for several. Otherwise only the origin of
+    /// SOURCE gets it
+    #[arg(long = "token-origin", value_name = "URL")]
+    pub token_origins: Vec<Url>,
+    /// The longest time to wait for the export, in hours
+    #[arg(long, default_value_t = DEFAULT_WAIT_HOURS, value_parser = clap::value_parser!(u64).range(1..=8760), value_name = "HOURS")]
+    pub max_wait_hours: u64,
+    /// The largest file that is accepted, in GB (1,000,000,000 bytes)
+    #[arg(long, default_value_t = DEFAULT_FILE_GB, value_parser = clap::value_parser!(u64).range(1..=1_000_000), value_name = "GB")]
+    pub max_file_gb: u64,
 }
 
 /// The level of an export.
@@ -392,6 +473,47 @@ mod tests {
             let arguments = ["headrace", "export", "lake", "out", "--workers", count];
             assert_eq!(Cli::try_parse_from(arguments).is_ok(), is_valid, "{count}");
         }
+    }
+
+    #[test]
+    fn options_that_would_have_no_effect_are_refused_by_name() {
+        for (arguments, name) in [
+            (&["https://h/fhir", "out", "--file-size-mb", "1"][..], "--file-size-mb"),
+            (&["https://h/fhir", "out", "--workers=1", "--trust-object-names"], "--trust-object-names, --workers"),
+            (&["lake", "out", "--token=x"], "--token"),
+            (&["lake", "out", "--client-id=x", "--client-key=y"], "--client-id, --client-key"),
+            (&["lake", "out", "--max-wait-hours=3"], "--max-wait-hours"),
+            (&["--resume", "out", "--type=Patient"], "--type"),
+            (&["--resume", "out", "--level=patient"], "--level"),
+            (&["--resume", "out", "--workers=1"], "--workers"),
+        ] {
+            let error = Cli::try_parse_arguments([&["headrace", "export"], arguments].concat()).unwrap_err().to_string();
+            assert!(error.contains(&format!("{name} would have no effect")), "{error}");
+        }
+        for arguments in [
+            &["https://h/fhir", "out", "--token=x", "--type=Patient"][..],
+            &["lake", "out", "--workers=1", "--type=Patient"],
+            &["--resume", "out", "--token=x", "--max-wait-hours=3"],
+        ] {
+            assert!(Cli::try_parse_arguments([&["headrace", "export"], arguments].concat()).is_ok(), "{arguments:?}");
+        }
+        for arguments in [&["--resume", "out", "lake", "other"][..], &["lake"], &["--resume", "out", "--overwrite"], &[]] {
+            assert!(Cli::try_parse_arguments([&["headrace", "export"], arguments].concat()).is_err(), "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn the_help_of_export_groups_its_options() {
+        let mut command = Cli::command();
+        let help = command.find_subcommand_mut("export").unwrap().render_long_help().to_string();
+        let position = |text: &str| help.find(text).unwrap_or_else(|| panic!("{text} is not in the help"));
+        let headings =
+            ["What is exported:", "Access to a FHIR server (SOURCE is a URL):", "Export of a directory (SOURCE is a directory):"];
+        let [what, access, directory] = headings.map(position);
+        assert!(what < position("--type <") && position("--type <") < access);
+        assert!(access < position("--client-id") && position("--client-id") < directory);
+        assert!(directory < position("--file-size-mb"));
+        assert!(position("--resume <OUT>") < what);
     }
 
     #[test]

@@ -6,3 +6,4 @@ pub mod commands;
 pub mod program;
 pub mod server;
 pub mod stores;
+mod terminal;

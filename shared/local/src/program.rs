@@ -11,7 +11,7 @@ use crate::commands::clients::run_clients;
 use crate::commands::deid::{CheckStatus, run_deid};
 use crate::commands::keys::run_keys;
 use crate::server::serve::serve;
-use clap::Parser as _;
+use crate::terminal::error_chain;
 use headrace_edge::telemetry::parse_log_filter;
 use tracing_subscriber::Layer as _;
 use tracing_subscriber::filter::LevelFilter;
@@ -21,7 +21,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 /// Parses the command line, runs the subcommand and returns its exit code. Prints errors to standard error.
 #[tokio::main]
 pub async fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::parse_arguments();
     let default_level = match &cli.command {
         Command::Export(_) | Command::Clients(_) | Command::Keys(_) | Command::Audit(_) | Command::Deid(_) => LevelFilter::WARN,
         Command::Serve(_) => LevelFilter::INFO,
@@ -47,22 +47,7 @@ pub async fn main() -> ExitCode {
         Command::Clients(args) => Box::pin(run_clients(args)).await.map_err(Into::into).map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {
-        drop(writeln!(io::stderr(), "headrace: {}", format_error_chain(error.as_ref())));
+        drop(writeln!(io::stderr(), "headrace: {}", error_chain(error.as_ref())));
         ExitCode::FAILURE
     })
-}
-
-/// Formats an error and its causes in one line.
-fn format_error_chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let message = error.to_string();
-        // Some libraries repeat the message of the cause in their own.
-        if !text.ends_with(&message) {
-            text = format!("{text}: {message}");
-        }
-        cause = error.source();
-    }
-    text
 }

@@ -96,7 +96,7 @@ impl TestServer {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let base = base_url(listener.local_addr()?);
         let server = tokio::spawn(serve(Arc::new(Service::start(plan).await?), listener));
-        Ok(Self { client: BulkClient::new(None, Some(POLL_EVERY))?, base, server })
+        Ok(Self { client: BulkClient::without_credential(Some(POLL_EVERY))?, base, server })
     }
 
     /// Runs one export and returns its status URL and manifest.

@@ -80,7 +80,7 @@ fn audit(verb: &str, files: &Path, arguments: &[&Path]) -> Result<(Option<i32>, 
 async fn audited_state() -> Result<AuditedState> {
     let folder = tempfile::tempdir()?;
     let server = Server::start(&lake::sample_lake_dir(), folder.path(), &[])?;
-    let (client, out) = (BulkClient::new(None, POLL_INTERVAL)?, tempfile::tempdir()?);
+    let (client, out) = (BulkClient::without_credential(POLL_INTERVAL)?, tempfile::tempdir()?);
     let status = client.kick_off(&server.base, "$export", &[("_type", "Patient,Observation".to_owned())], false).await?;
     let manifest = client.wait_for_manifest(&status, |_| {}).await?;
     client.download(&manifest, out.path(), |_| {}).await?;

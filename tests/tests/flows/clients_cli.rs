@@ -219,7 +219,7 @@ fn clients_can_be_managed_while_a_server_uses_the_same_state() -> Result<()> {
         // The server logged no retries.
         assert_eq!(std::fs::read_to_string(&log)?, "");
         // All changes survive a kill of the server.
-        let client = BulkClient::new(None, POLL_INTERVAL)?;
+        let client = BulkClient::without_credential(POLL_INTERVAL)?;
         let status = client.kick_off(&server.base, "$export", &[], false).await?;
         client.wait_for_manifest(&status, |_| {}).await?;
         server.kill()?;
@@ -237,7 +237,7 @@ fn clients_can_be_managed_while_a_server_uses_the_same_state() -> Result<()> {
 
 /// Exports everything again and again until `is_over` is set. Returns the number of exports, at least one.
 async fn export_until(base: String, is_over: Arc<AtomicBool>) -> std::result::Result<usize, ClientError> {
-    let client = BulkClient::new(None, POLL_INTERVAL)?;
+    let client = BulkClient::without_credential(POLL_INTERVAL)?;
     let mut completed = 0;
     while completed == 0 || !is_over.load(Ordering::Relaxed) {
         let status = client.kick_off(&base, "$export", &[], false).await?;

@@ -24,7 +24,7 @@ fn p8_a_task_that_always_fails_is_parked_and_fails_its_job() -> Result<()> {
         let response = service.run_until_done(&status).await?;
         assert_eq!((response.status, response.header("content-type")), (500, Some("application/fhir+json")));
         let (severity, code, text) = response.outcome()?;
-        assert_eq!((severity.as_str(), code.as_str()), ("error", "exception"));
+        assert_eq!((severity.as_str(), code.as_str()), ("error", "processing"));
         assert!(text.contains("failed 5 times without progress") && text.contains("the lake did not answer"), "{text}");
         let dead_letters = service.deployment.dead_letters().await?;
         assert!(
@@ -178,7 +178,7 @@ fn p8_an_export_that_passes_its_deadline_fails() -> Result<()> {
         service.reap().await?;
         let response = service.request("GET", &status).await?;
         let (severity, code, text) = response.outcome()?;
-        assert_eq!((response.status, severity.as_str(), code.as_str()), (500, "error", "timeout"));
+        assert_eq!((response.status, severity.as_str(), code.as_str()), (500, "error", "too-costly"));
         assert!(text.contains("24 hours"), "{text}");
         service.deliver_all().await?;
         assert!(service.stored_files(&status).await?.is_empty());

@@ -60,7 +60,7 @@ fn an_export_over_http_returns_every_line_of_the_lake() -> Result<()> {
         for dir in [lake::sample_lake_dir(), lake::synthea_lake_dir()] {
             let (state, out) = (tempfile::tempdir()?, tempfile::tempdir()?);
             let base = serve(&dir, &state).await?;
-            let client = BulkClient::new(None, POLL_INTERVAL)?;
+            let client = BulkClient::without_credential(POLL_INTERVAL)?;
             let status = client.kick_off(&base, "$export", &[], false).await?;
             let files = download(&client, &status, out.path()).await?;
             assert_eq!(sorted_lines(&files)?, oracle::expected_lines(&dir, None, None)?);
@@ -80,7 +80,7 @@ fn a_file_is_sent_whole_in_ranges_or_compressed_until_its_job_is_deleted() -> Re
     run(async || {
         let state = tempfile::tempdir()?;
         let base = serve(&lake::sample_lake_dir(), &state).await?;
-        let client = BulkClient::new(None, POLL_INTERVAL)?;
+        let client = BulkClient::without_credential(POLL_INTERVAL)?;
         let status = client.kick_off(&base, "$export", &[("_type", "Patient".to_owned())], false).await?;
         let manifest = client.wait_for_manifest(&status, |_| {}).await?;
         let url = manifest.output.first().ok_or("no file")?.url.clone();
@@ -186,7 +186,7 @@ fn a_killed_server_continues_the_export_after_a_restart() -> Result<()> {
         let (folder, state, out) = (tempfile::tempdir()?, tempfile::tempdir()?, tempfile::tempdir()?);
         let lake_dir = folder.path().join("lake");
         lake::multiply(&lake::sample_lake_dir(), &lake_dir, 60, lake::Compression::Plain)?;
-        let client = BulkClient::new(None, POLL_INTERVAL)?;
+        let client = BulkClient::without_credential(POLL_INTERVAL)?;
         let http = reqwest::Client::builder().build()?;
         let mut server = Server::start(&lake_dir, state.path(), &["--workers", "1", "--file-size-mb", "1"])?;
         let mut status = client.kick_off(&server.base, "$export", &[], false).await?;
@@ -282,7 +282,7 @@ fn real_clients_get_the_responses_that_they_need() -> Result<()> {
         let url = format!("{base}/$export?_since=2015-01-01T00:00:00+00:00&_type=Patient,Observation&_foo=1");
         let prefer = "respond-async, handling=lenient";
         let kick_off = http.get(&url).header("accept", "application/fhir+json").header("prefer", prefer).send().await?;
-        let client = BulkClient::new(None, POLL_INTERVAL)?;
+        let client = BulkClient::without_credential(POLL_INTERVAL)?;
         let status = Url::parse(&status_of(&kick_off)?)?;
         client.wait_for_manifest(&status, |_| {}).await?;
         let manifest: serde_json::Value = serde_json::from_slice(&http.get(status).send().await?.bytes().await?)?;

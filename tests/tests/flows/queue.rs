@@ -172,7 +172,7 @@ fn p8_a_queued_export_that_passes_its_deadline_fails_with_a_reason() -> Result<(
         service.reap_after(24 * 60 * REAPER_INTERVAL).await?;
         let response = poll(&service, ANN, &second).await?;
         let (_, code, text) = response.outcome()?;
-        assert_eq!((response.status, code.as_str()), (500, "timeout"));
+        assert_eq!((response.status, code.as_str()), (500, "too-costly"));
         assert!(text.contains("was not started within 24 hours"), "{text}");
         kick_off(&service, ANN).await?;
         Ok(())

@@ -1,33 +1,53 @@
-//! A Bulk Data client: kick-off, status polling and downloads.
+//! A Bulk Data client: kick-off, status polling, downloads and deletion.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use futures_util::{StreamExt as _, stream};
+use headrace_core::vocab::clock::Millis;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use reqwest::header::{ACCEPT, CONTENT_LOCATION, HeaderName, RETRY_AFTER};
-use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
-use serde::Deserialize;
-use tokio::io::AsyncWriteExt as _;
+use reqwest::header::{ACCEPT, CONTENT_LOCATION, CONTENT_TYPE, HeaderMap, HeaderName};
+use reqwest::{Method, Response, StatusCode, Url};
 
-use crate::client::login::{LoginError, LoginSettings, TokenCache};
+use crate::client::body::read_bounded;
+use crate::client::download::{Download, count_file};
+use crate::client::error::shown_url;
+use crate::client::file_names::{FileList, NamedFile, named_files};
+use crate::client::folder::{ExportFolder, FolderError};
+use crate::client::login::{TokenCache, is_bearer_token};
+use crate::client::manifest::ManifestError;
+use crate::client::origin::{UrlRules, parse_http_url};
+use crate::client::patience::{Patience, poll_back_off};
+use crate::client::rejection::Rejection;
+use crate::client::retry_after::retry_after;
+use crate::client::session::{Session, SessionCredential};
+use crate::client::timer::SystemTimer;
+use crate::client::transfer::TransferError;
+use crate::client::transport::{Call, Transport};
+use crate::terminal::shorten;
+
+pub use crate::client::download::DownloadedFile;
+pub use crate::client::error::{ClientError, TransportError};
+pub use crate::client::limits::ClientLimits;
+pub use crate::client::login::LoginSettings;
+pub use crate::client::manifest::{Manifest, ManifestFile};
+pub use crate::client::timer::Timer;
+
+use crate::client::error::{Failure, Persistence};
 
 /// Number of files that are downloaded at the same time.
 const PARALLEL_DOWNLOADS: usize = 4;
 
-/// Number of consecutive 429 and 503 responses after which polling fails.
-const MAX_POLL_RETRIES: u32 = 5;
+/// Longest time in which a busy server is asked again to start an export.
+const KICK_OFF_PATIENCE: Duration = Duration::from_secs(3600);
 
-/// Maximum time between two polls, even if `Retry-After` is longer.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
+/// Longest time in which the deletion of a finished export is tried.
+const DELETE_PATIENCE: Duration = Duration::from_secs(20);
 
-/// The least time between polls, also if the server says 0.
-const MIN_RETRY_AFTER: Duration = Duration::from_millis(200);
-
-/// The longest time in which a server sends nothing while a response is awaited or read.
-const READ_TIMEOUT: Duration = Duration::from_secs(120);
+/// Number of times that the manifest is read again because links have expired.
+const MANIFEST_REFRESHES: usize = 3;
 
 /// Characters of a query value that are percent-encoded. Unlike in HTML forms, a space does not become a plus sign, because
 /// servers may read a plus sign literally.
@@ -35,424 +55,449 @@ const QUERY_VALUE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remov
 
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 
-/// Reason why an export failed.
-#[derive(Debug, thiserror::Error)]
-pub enum ClientError {
-    /// The request failed without a complete HTTP response.
-    #[error("{0}: the HTTP request failed")]
-    Http(&'static str, #[source] reqwest::Error),
-    /// The server rejected a request.
-    #[error("{request} was rejected with {status}: {text}")]
-    Rejected {
-        /// Name of the request.
-        request: &'static str,
-        /// HTTP status.
-        status: StatusCode,
-        /// Diagnostics of the server's OperationOutcome.
-        text: String,
-    },
-    /// Failure to obtain an access token.
-    #[error(transparent)]
-    Login(#[from] LoginError),
-    /// A response violates the Bulk Data standard.
-    #[error("the server does not conform to the standard: {0}")]
-    NotConformant(String),
-    /// A file could not be written.
-    #[error("`{path}` cannot be written")]
-    Write {
-        /// Path of the file.
-        path: PathBuf,
-        /// Error of the file system.
-        #[source]
-        cause: std::io::Error,
-    },
+/// Name of the kick-off in messages.
+const KICK_OFF: &str = "the kick-off";
+
+/// Name of a status request in messages.
+const STATUS: &str = "the status request";
+
+/// Name of the deletion in messages.
+const DELETION: &str = "the deletion";
+
+/// The credential of a client.
+pub enum Credential {
+    /// Requests without a credential.
+    None,
+    /// A fixed bearer token, which is not renewed.
+    BearerToken(String),
+    /// A SMART Backend Services client, which gets tokens and renews them.
+    BackendServices(LoginSettings),
 }
 
-/// The members of a manifest that a download needs.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Manifest {
-    /// The `_since` value of a following incremental export.
-    pub transaction_time: String,
-    /// True if file requests need the access token.
-    pub requires_access_token: bool,
-    /// Files with resources.
-    pub output: Vec<ManifestFile>,
-    /// Files with deletions.
-    #[serde(default)]
-    pub deleted: Vec<ManifestFile>,
-    /// Files with OperationOutcomes.
-    #[serde(default)]
-    pub error: Vec<ManifestFile>,
-    /// Links, among them the link to the next page if there is one.
-    #[serde(default)]
-    pub link: Vec<ManifestLink>,
-    /// Extensions, among them the watermark of the lake if the server is Headrace.
-    #[serde(default)]
-    pub extension: serde_json::Value,
-}
-
-impl Manifest {
-    /// Describes why the data is complete up to `transaction_time`. Returns an empty text if the server does not say.
-    pub fn describe_watermark(&self) -> String {
-        let text = |name: &str| self.extension.get("urn:headrace:watermark").and_then(|entry| entry.get(name)?.as_str());
-        match text("rule") {
-            Some("object") => " (the lake is complete up to then, as its _headrace/watermark.json says)".to_owned(),
-            Some("delay") => " (the lake is complete up to then, as the delay in LakeWatermark says)".to_owned(),
-            Some("arrival") => " (includes what arrives later, as LakeWatermark is arrival)".to_owned(),
-            Some(_) | None => String::new(),
-        }
-    }
-}
-
-/// A link of a manifest.
-#[derive(Clone, Debug, Deserialize)]
-pub struct ManifestLink {
-    /// Relation, such as `next`.
-    pub relation: String,
-    /// Target URL.
-    pub url: String,
-}
-
-/// A file in a manifest.
-#[derive(Clone, Debug, Deserialize)]
-pub struct ManifestFile {
-    /// Resource type of its lines; `None` if the lines have several types.
-    #[serde(rename = "type")]
-    pub resource_type: Option<String>,
-    /// URL of the file.
-    pub url: String,
-    /// Number of lines.
-    pub count: Option<u64>,
-}
-
-/// A downloaded file.
-#[derive(Clone, Debug)]
-pub struct DownloadedFile {
-    /// Resource type of its lines; `None` if the lines have several types.
-    pub resource_type: Option<String>,
-    /// Local path.
-    pub path: PathBuf,
-    /// Size in bytes.
-    pub bytes: u64,
-    /// Number of lines.
-    pub lines: u64,
-    /// True if the file is from the manifest's `error` list.
-    pub is_error: bool,
+/// Settings of a client.
+#[derive(Clone, Debug, Default)]
+pub struct ClientSettings {
+    /// Origins that get the access token besides the base URL's.
+    pub token_origins: Vec<Url>,
+    /// Limits on what servers send.
+    pub limits: ClientLimits,
+    /// Maximum time between two polls; `None` follows the server.
+    pub max_poll_interval: Option<Duration>,
 }
 
 /// A Bulk Data client of one server.
 #[derive(Clone)]
-pub struct BulkClient {
-    http: Client,
-    credential: Credential,
-    /// Maximum time between two polls; `None` follows the `Retry-After` of the server.
+pub struct BulkClient<T = SystemTimer> {
+    session: Session,
     max_poll_interval: Option<Duration>,
+    timer: T,
 }
 
-/// The credential that a client sends.
-#[derive(Clone)]
-enum Credential {
-    /// Requests without a credential.
-    Anonymous,
-    /// A fixed bearer token, which is not renewed.
-    BearerToken(String),
-    /// Tokens of SMART Backend Services, renewed before they expire.
-    BackendServices(Arc<TokenCache>),
+/// The pause before the next request to a server, for the user.
+#[derive(Debug)]
+pub struct Waiting<'w> {
+    /// `X-Progress` of the server, fit for a terminal.
+    pub progress: Option<&'w str>,
+    /// The failure after which the request is repeated.
+    pub failure: Option<&'w ClientError>,
+    /// Duration of the pause.
+    pub delay: Duration,
+    /// End of the pause.
+    pub until: Millis,
 }
 
 impl BulkClient {
-    /// Creates a client that sends a fixed bearer token, or no credential.
-    pub fn new(token: Option<String>, max_poll_interval: Option<Duration>) -> Result<Self, ClientError> {
-        Self::with_credential(token.map_or(Credential::Anonymous, Credential::BearerToken), max_poll_interval)
+    /// Creates a client without a credential, of any server. With `max_poll_interval`, it polls at least that often.
+    pub fn without_credential(max_poll_interval: Option<Duration>) -> Result<Self, ClientError> {
+        let limits = ClientLimits::default();
+        let session = Session { transport: transport(&limits)?, credential: SessionCredential::Anonymous, rules: None, limits };
+        Ok(Self { session, max_poll_interval, timer: SystemTimer })
     }
 
     /// Creates a client that gets access tokens for the server with this base URL.
     pub fn with_login(login: LoginSettings, base: &str, max_poll_interval: Option<Duration>) -> Result<Self, ClientError> {
-        let tokens = TokenCache::new(login, parse_url(base)?);
-        Self::with_credential(Credential::BackendServices(Arc::new(tokens)), max_poll_interval)
+        let settings = ClientSettings { max_poll_interval, ..ClientSettings::default() };
+        Self::new(base, Credential::BackendServices(login), settings, SystemTimer)
     }
+}
 
-    /// Creates a client with any credential.
-    fn with_credential(credential: Credential, max_poll_interval: Option<Duration>) -> Result<Self, ClientError> {
-        let http = Client::builder().user_agent(concat!("headrace/", env!("CARGO_PKG_VERSION"))).connect_timeout(Duration::from_secs(30));
-        let http = http.read_timeout(READ_TIMEOUT);
-        Ok(Self {
-            http: http.build().map_err(|error| ClientError::Http("starting the HTTP client", error))?,
-            credential,
-            max_poll_interval,
-        })
-    }
-
-    /// Sends a request with the client's credential. Renews a rejected access token once, because a server may revoke it early
-    /// and clocks differ.
-    async fn send(&self, name: &'static str, request: RequestBuilder) -> Result<Response, ClientError> {
-        let send =
-            |request: RequestBuilder| async move { request.send().await.map_err(|error| ClientError::Http(name, error.without_url())) };
-        let tokens = match &self.credential {
-            Credential::Anonymous => return send(request).await,
-            Credential::BearerToken(token) => return send(request.bearer_auth(token)).await,
-            Credential::BackendServices(tokens) => tokens,
-        };
-        let token = tokens.token(&self.http, None).await?;
-        let retry = request.try_clone();
-        let response = send(request.bearer_auth(&token)).await?;
-        match retry {
-            Some(retry) if response.status() == StatusCode::UNAUTHORIZED => {
-                let token = tokens.token(&self.http, Some(&token)).await?;
-                send(retry.bearer_auth(token)).await
+impl<T: Timer> BulkClient<T> {
+    /// Creates a client of the server with this base URL.
+    pub fn new(base: &str, credential: Credential, settings: ClientSettings, timer: T) -> Result<Self, ClientError> {
+        let has_credential = !matches!(credential, Credential::None);
+        let rules = UrlRules::new(base, &settings.token_origins, has_credential)?;
+        let credential = match credential {
+            Credential::None => SessionCredential::Anonymous,
+            Credential::BearerToken(token) if is_bearer_token(&token) => SessionCredential::BearerToken(token),
+            Credential::BearerToken(_) => return Err(crate::client::login::LoginError::UnusableToken.into()),
+            Credential::BackendServices(login) => {
+                SessionCredential::BackendServices(Arc::new(TokenCache::new(login, rules.base().clone())))
             }
-            Some(_) | None => Ok(response),
-        }
+        };
+        let transport = transport(&settings.limits)?;
+        let session = Session { transport, credential, rules: Some(rules), limits: settings.limits };
+        Ok(Self { session, max_poll_interval: settings.max_poll_interval, timer })
     }
 
     /// Starts an export and returns its status URL. `path` is the operation, relative to the base URL.
     pub async fn kick_off(&self, base: &str, path: &str, parameters: &[(&str, String)], is_lenient: bool) -> Result<Url, ClientError> {
-        let base = base.trim_end_matches('/');
-        let query: Vec<String> =
-            parameters.iter().map(|(name, value)| format!("{name}={}", utf8_percent_encode(value, QUERY_VALUE))).collect();
-        let mut url = parse_url(&format!("{base}/{path}"))?;
-        url.set_query(Some(query.join("&")).as_deref().filter(|query| !query.is_empty()));
-        let prefer = if is_lenient { "respond-async, handling=lenient" } else { "respond-async" };
-        let request = self.http.get(url.clone()).header(ACCEPT, "application/fhir+json").header(PREFER, prefer);
-        let response = self.send("the kick-off", request).await?;
-        if response.status() != StatusCode::ACCEPTED {
-            return Err(rejection("the kick-off", response).await);
-        }
-        let location = response.headers().get(CONTENT_LOCATION).and_then(|value| value.to_str().ok());
-        location
-            .and_then(|location| url.join(location).ok())
-            .ok_or_else(|| ClientError::NotConformant("the kick-off response has no Content-Location".to_owned()))
+        self.kick_off_patiently(base, path, parameters, is_lenient, |_| {}).await
     }
 
-    /// Polls until the export is complete and returns the manifest with the files of all its pages. Calls `progress` with each
-    /// `X-Progress` of the server.
-    pub async fn wait_for_manifest(&self, status_url: &Url, mut progress: impl FnMut(&str)) -> Result<Manifest, ClientError> {
-        let mut manifest = self.poll_page(status_url, &mut progress).await?;
-        let mut visited = vec![status_url.clone()];
-        while let Some(link) = manifest.link.iter().find(|link| link.relation == "next") {
-            let next = status_url.join(&link.url).ok().filter(|next| !visited.contains(next));
-            let next =
-                next.ok_or_else(|| ClientError::NotConformant("the pages of its manifest form a loop or have an invalid link".to_owned()))?;
-            let page = self.poll_page(&next, &mut progress).await?;
-            // Every page repeats the files of `error`, so those of the first page are enough.
-            manifest.output.extend(page.output);
-            manifest.deleted.extend(page.deleted);
-            manifest.link = page.link;
-            visited.push(next);
+    /// Starts an export like [`BulkClient::kick_off`]. A server that is busy is asked again, and `on_wait` called before each pause.
+    pub async fn kick_off_patiently(
+        &self,
+        base: &str,
+        path: &str,
+        parameters: &[(&str, String)],
+        is_lenient: bool,
+        mut on_wait: impl FnMut(Waiting<'_>),
+    ) -> Result<Url, ClientError> {
+        let query: Vec<String> =
+            parameters.iter().map(|(name, value)| format!("{name}={}", utf8_percent_encode(value, QUERY_VALUE))).collect();
+        let mut url = parse_http_url(&format!("{}/{path}", base.trim_end_matches('/')))?;
+        url.set_query(Some(query.join("&")).as_deref().filter(|query| !query.is_empty()));
+        let prefer = if is_lenient { "respond-async, handling=lenient" } else { "respond-async" };
+        let call = Call::new(KICK_OFF, Method::GET).header(ACCEPT, "application/fhir+json").header(PREFER, prefer);
+        let started = self.timer.now();
+        loop {
+            let response = self.session.send(&call, &url).await?;
+            // Only these answers say for certain that no export was started. Anything else is not repeated.
+            let is_busy = matches!(response.status(), StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
+            if !is_busy {
+                return self.read_kick_off(&url, response).await;
+            }
+            let (error, delay) = self.rejection(KICK_OFF, response).await;
+            let delay = delay.unwrap_or(Duration::from_secs(10));
+            let until = self.timer.now() + delay;
+            if until.since(started) > KICK_OFF_PATIENCE {
+                return Err(error);
+            }
+            on_wait(Waiting { progress: None, failure: Some(&error), delay, until });
+            self.timer.sleep(delay).await;
+        }
+    }
+
+    /// Returns the status URL of an accepted kick-off.
+    async fn read_kick_off(&self, url: &Url, response: Response) -> Result<Url, ClientError> {
+        // Some servers answer 200. The status URL says that the export was accepted.
+        let location = response.headers().get(CONTENT_LOCATION).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+        match (response.status(), location) {
+            (StatusCode::ACCEPTED | StatusCode::OK, Some(location)) => self.session.resolve(url, &location),
+            (StatusCode::ACCEPTED | StatusCode::OK, None) => {
+                let status = response.status();
+                Err(ClientError::NotConformant(format!("the answer to the kick-off ({status}) has no Content-Location")))
+            }
+            _ => Err(self.rejection(KICK_OFF, response).await.0),
+        }
+    }
+
+    /// Polls until the export is complete and returns the manifest with the files of all its pages. Calls `on_wait` before each pause.
+    pub async fn wait_for_manifest(&self, status_url: &Url, mut on_wait: impl FnMut(Waiting<'_>)) -> Result<Manifest, ClientError> {
+        let deadline = self.timer.now() + self.session.limits.wait;
+        let mut manifest = self.poll_page(status_url, deadline, &mut on_wait).await?;
+        let mut visited = BTreeSet::from([status_url.clone()]);
+        while let Some(next) = manifest.next.take() {
+            if visited.len() >= self.session.limits.pages {
+                return Err(too_much("the number of pages of its manifest", format!("{} pages", self.session.limits.pages)));
+            }
+            if !visited.insert(next.clone()) {
+                return Err(ClientError::NotConformant(format!("the pages of its manifest form a circle at {}", shown_url(&next))));
+            }
+            let page = self.poll_page(&next, deadline, &mut on_wait).await?;
+            manifest.add_page(page).map_err(ClientError::NotConformant)?;
+            if manifest.files() > self.session.limits.files {
+                return Err(too_much("the number of files in its manifest", format!("{} files", self.session.limits.files)));
+            }
         }
         Ok(manifest)
     }
 
     /// Polls one URL until it returns a manifest page.
-    async fn poll_page(&self, url: &Url, progress: &mut impl FnMut(&str)) -> Result<Manifest, ClientError> {
-        let mut failures = 0;
+    async fn poll_page(&self, url: &Url, deadline: Millis, on_wait: &mut impl FnMut(Waiting<'_>)) -> Result<Manifest, ClientError> {
+        let mut patience = Patience::new(self.session.limits.outage);
+        let mut polls = 0;
         loop {
-            let response = self.send("the status request", self.http.get(url.clone()).header(ACCEPT, "application/json")).await?;
-            match response.status() {
-                StatusCode::OK => {
-                    let body = response.bytes().await.map_err(|error| ClientError::Http("reading the manifest", error.without_url()))?;
-                    return serde_json::from_slice(&body)
-                        .map_err(|error| ClientError::NotConformant(format!("its manifest cannot be parsed: {error}")));
+            let (delay, progress, failure) = match self.poll_once(url).await {
+                Ok(PollAnswer::Complete(manifest)) => return Ok(*manifest),
+                Ok(PollAnswer::Running { progress, retry_after }) => {
+                    patience.restore();
+                    polls += 1;
+                    (retry_after.unwrap_or_else(|| poll_back_off(polls)), progress, None)
                 }
-                StatusCode::ACCEPTED => {
-                    failures = 0;
-                    if let Some(text) = response.headers().get("x-progress").and_then(|value| value.to_str().ok()) {
-                        progress(text);
-                    }
+                Err(failure) => {
+                    let (delay, error) = patience.next_delay(failure, self.timer.now())?;
+                    (delay, None, Some(error))
                 }
-                StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE if failures < MAX_POLL_RETRIES => failures += 1,
-                _ => return Err(rejection("the status request", response).await),
+            };
+            let delay = self.max_poll_interval.map_or(delay, |maximum| maximum.min(delay));
+            let until = self.timer.now() + delay;
+            if until > deadline {
+                return Err(ClientError::WaitedTooLong { waited: self.session.limits.wait, next_poll: until.instant() });
             }
-            tokio::time::sleep(self.poll_delay(&response)).await;
+            on_wait(Waiting { progress: progress.as_deref(), failure: failure.as_ref(), delay, until });
+            self.timer.sleep(delay).await;
         }
     }
 
-    /// Downloads all files of a manifest to the folder `out`. Calls `on_bytes` with the number of bytes of each chunk. Fails if
-    /// the number of lines differs from the manifest.
+    /// Sends one status request.
+    async fn poll_once(&self, url: &Url) -> Result<PollAnswer, Failure> {
+        let call = Call::new(STATUS, Method::GET).header(ACCEPT, "application/json");
+        let response = self.session.send(&call, url).await?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        match status {
+            StatusCode::OK => self.read_manifest(response).await,
+            StatusCode::ACCEPTED => {
+                let progress = headers.get("x-progress").map(|value| shorten(&String::from_utf8_lossy(value.as_bytes()), 200));
+                Ok(PollAnswer::Running { progress, retry_after: retry_after(&headers, self.timer.now()) })
+            }
+            _ => {
+                let rejection = Rejection::read(response, &self.session.limits, self.timer.now()).await;
+                let (persistence, retry_after) = (rejection.persistence(), rejection.retry_after);
+                Err(Failure { error: poll_error(rejection), persistence, retry_after })
+            }
+        }
+    }
+
+    /// Reads a manifest page.
+    async fn read_manifest(&self, response: Response) -> Result<PollAnswer, Failure> {
+        // Relative links are relative to the URL that was requested last, after redirects.
+        let url = &response.url().clone();
+        let content_type = content_type(response.headers());
+        let limit = self.session.limits.manifest_bytes;
+        let body = read_bounded(response, self.session.limits.idle, limit).await.map_err(|cause| match cause {
+            TransportError::TooLong(limit) => Failure::terminal(too_much("a page of its manifest", format!("{limit} bytes"))),
+            cause => ClientError::Http { request: STATUS, url: shown_url(url), cause }.into(),
+        })?;
+        let resolve = |text: &str| self.session.resolve(url, text).map_err(|error| error.to_string());
+        match Manifest::parse(&body, &resolve) {
+            Ok(manifest) if manifest.files() > self.session.limits.files => {
+                Err(Failure::terminal(too_much("the number of files in its manifest", format!("{} files", self.session.limits.files))))
+            }
+            Ok(manifest) => Ok(PollAnswer::Complete(Box::new(manifest))),
+            Err(ManifestError::Invalid(problem)) => Err(Failure::terminal(ClientError::NotConformant(problem))),
+            // A proxy in between may have answered.
+            Err(ManifestError::NotJson(problem)) => {
+                let kind = if content_type.is_empty() { String::new() } else { format!(" ({content_type})") };
+                Err(Failure::doubtful(ClientError::NotConformant(format!("the answer to the status request{kind} is no JSON: {problem}"))))
+            }
+        }
+    }
+
+    /// Downloads all files of a manifest to the folder `out` and checks them. Calls `on_bytes` with the number of bytes of each chunk.
     pub async fn download(
         &self,
         manifest: &Manifest,
         out: &Path,
         on_bytes: impl Fn(u64) + Sync,
     ) -> Result<Vec<DownloadedFile>, ClientError> {
-        let (on_bytes, needs_token) = (&on_bytes, manifest.requires_access_token);
-        let files_to_download = manifest.output.iter().map(|file| (file, false));
-        let files_to_download = files_to_download.chain(manifest.deleted.iter().map(|file| (file, false)));
-        let files_to_download: Vec<_> = files_to_download.chain(manifest.error.iter().map(|file| (file, true))).collect();
-        let names = local_file_names(files_to_download.iter().map(|(file, _)| *file));
-        let downloads = files_to_download.into_iter().zip(names).map(|((file, is_error), name)| async move {
-            let path = out.join(name);
-            let (bytes, lines) = self.download_file(file, &path, needs_token, on_bytes).await?;
-            match file.count {
-                // A file without a type has blocks of patients, whose header lines are not resources.
-                Some(count) if count > lines || (count < lines && file.resource_type.is_some()) => {
-                    Err(ClientError::NotConformant(format!("`{}` has {lines} lines, but its manifest counts {count}", path.display())))
-                }
-                Some(_) | None => Ok(DownloadedFile { resource_type: file.resource_type.clone(), path, bytes, lines, is_error }),
-            }
-        });
-        stream::iter(downloads.collect::<Vec<_>>()).buffered(PARALLEL_DOWNLOADS).try_collect().await
+        let folder = ExportFolder::create(out, false).map_err(folder_error)?;
+        let files = self.download_missing(manifest, None, &folder, on_bytes).await;
+        folder.finish();
+        files
     }
 
-    /// Downloads one file and returns its bytes and lines.
-    async fn download_file(
+    /// Downloads like [`BulkClient::download`]. If links have expired, reads the manifest again from `status_url`.
+    pub async fn download_renewing(
         &self,
-        file: &ManifestFile,
-        path: &Path,
-        needs_token: bool,
-        on_bytes: &(impl Fn(u64) + Sync),
-    ) -> Result<(u64, u64), ClientError> {
-        let unwritable = |cause| ClientError::Write { path: path.to_owned(), cause };
-        let request = self.http.get(&file.url);
-        // Without `requiresAccessToken`, the URL may point to another host, which must not see the token.
-        let response = if needs_token {
-            self.send("a download", request).await?
-        } else {
-            request.send().await.map_err(|error| ClientError::Http("a download", error.without_url()))?
+        manifest: &Manifest,
+        status_url: &Url,
+        out: &Path,
+        on_bytes: impl Fn(u64) + Sync,
+    ) -> Result<Vec<DownloadedFile>, ClientError> {
+        let folder = ExportFolder::create(out, false).map_err(folder_error)?;
+        let files = self.download_missing(manifest, Some(status_url), &folder, on_bytes).await;
+        folder.finish();
+        files
+    }
+
+    /// Downloads the files of a manifest that the folder does not have yet. If links have expired, reads the manifest again from
+    /// `status_url`.
+    pub(crate) async fn download_missing(
+        &self,
+        manifest: &Manifest,
+        status_url: Option<&Url>,
+        folder: &ExportFolder,
+        on_bytes: impl Fn(u64) + Sync,
+    ) -> Result<Vec<DownloadedFile>, ClientError> {
+        let mut named = named_files(manifest);
+        let recorded = folder.recorded_files();
+        let mut done: Vec<Option<DownloadedFile>> = Vec::with_capacity(named.len());
+        for file in &named {
+            let record = recorded.get(&file.name).filter(|record| record.is_of(file));
+            done.push(match record {
+                Some(record) => verify_recorded(folder, file, record).await,
+                None => None,
+            });
+        }
+        let may_have_token = manifest.requires_access_token != Some(false);
+        for _ in 0..=MANIFEST_REFRESHES {
+            let download = Download { session: &self.session, timer: &self.timer, folder, may_have_token, on_bytes: &on_bytes };
+            let expired = download_all(&download, &named, &mut done).await?;
+            let Some((_, error)) = expired.first() else { break };
+            let renewed = match status_url {
+                Some(status_url) => self.renewed_files(status_url, &named, &expired).await?,
+                None => None,
+            };
+            match renewed {
+                Some(renewed) => named = renewed,
+                None => return Err(repeat_rejection(error)),
+            }
+        }
+        let missing = named.iter().zip(&done).find(|(_, done)| done.is_none()).map(|(file, _)| file.name.clone());
+        match missing {
+            Some(file) => Err(ClientError::File { file, problem: "its link expires before it can be downloaded".to_owned() }),
+            None => Ok(done.into_iter().flatten().collect()),
+        }
+    }
+
+    /// Reads the manifest again. Returns its files if all expired ones have new URLs, and nothing else has changed.
+    async fn renewed_files(
+        &self,
+        status_url: &Url,
+        named: &[NamedFile],
+        expired: &[(usize, ClientError)],
+    ) -> Result<Option<Vec<NamedFile>>, ClientError> {
+        let renewed = named_files(&self.wait_for_manifest(status_url, |_| {}).await?);
+        let is_same = renewed.len() == named.len()
+            && renewed.iter().zip(named).all(|(new, old)| new.name == old.name && new.file.count == old.file.count);
+        let has_new_url = |index: usize| match (renewed.get(index), named.get(index)) {
+            (Some(new), Some(old)) => new.file.url != old.file.url,
+            (_, _) => false,
         };
-        if response.status() != StatusCode::OK {
-            return Err(rejection("a download", response).await);
-        }
-        // A partial file must not look complete, so it has another name until the end.
-        let partial = path.with_extension("ndjson.partial");
-        let output = tokio::fs::File::create(&partial).await.map_err(unwritable)?;
-        let mut output = tokio::io::BufWriter::with_capacity(1 << 20, output);
-        let (mut bytes, mut lines) = (0, 0);
-        let mut chunks = response.bytes_stream();
-        while let Some(chunk) = chunks.next().await {
-            let chunk = chunk.map_err(|error| ClientError::Http("a download", error.without_url()))?;
-            bytes += chunk.len() as u64;
-            lines += memchr::memchr_iter(b'\n', &chunk).count() as u64;
-            output.write_all(&chunk).await.map_err(unwritable)?;
-            on_bytes(chunk.len() as u64);
-        }
-        output.flush().await.map_err(unwritable)?;
-        drop(output);
-        tokio::fs::rename(&partial, path).await.map_err(unwritable)?;
-        Ok((bytes, lines))
+        let is_renewed = is_same && expired.iter().all(|(index, _)| has_new_url(*index));
+        Ok(is_renewed.then_some(renewed))
     }
 
     /// Deletes the export on the server.
     pub async fn delete(&self, status_url: &Url) -> Result<(), ClientError> {
-        let request = self.http.delete(status_url.clone()).header(ACCEPT, "application/fhir+json");
-        let response = self.send("the deletion", request).await?;
-        if response.status() == StatusCode::ACCEPTED { Ok(()) } else { Err(rejection("the deletion", response).await) }
-    }
-
-    /// Returns the time until the next poll: `Retry-After` within the limits of this client.
-    fn poll_delay(&self, response: &Response) -> Duration {
-        let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-        let retry_after = retry_after.and_then(parse_retry_after).unwrap_or(Duration::from_secs(1));
-        self.max_poll_interval.map_or(retry_after, |maximum| maximum.min(retry_after))
-    }
-}
-
-/// Parses `Retry-After` in seconds, within the limits of this client. Returns `None` for a date or another text.
-fn parse_retry_after(text: &str) -> Option<Duration> {
-    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    // A number that is too large for its type is above the limit as well.
-    is_number.then(|| text.parse().map_or(MAX_RETRY_AFTER, Duration::from_secs).clamp(MIN_RETRY_AFTER, MAX_RETRY_AFTER))
-}
-
-/// Parses a URL.
-fn parse_url(text: &str) -> Result<Url, ClientError> {
-    Url::parse(text).map_err(|_| ClientError::NotConformant(format!("`{text}` is not a URL")))
-}
-
-/// Builds the error for a rejected request, with the diagnostics of the server's OperationOutcome if there is one.
-async fn rejection(request: &'static str, response: Response) -> ClientError {
-    #[derive(Deserialize)]
-    struct Outcome {
-        issue: Vec<Issue>,
-    }
-    #[derive(Deserialize)]
-    struct Issue {
-        diagnostics: Option<String>,
-    }
-    let status = response.status();
-    let body = response.bytes().await.unwrap_or_default();
-    let outcome: Option<Outcome> = serde_json::from_slice(&body).ok();
-    let diagnostics: Vec<String> = outcome.into_iter().flat_map(|outcome| outcome.issue).filter_map(|issue| issue.diagnostics).collect();
-    let text = if diagnostics.is_empty() { "the server gave no reason".to_owned() } else { diagnostics.join("; ") };
-    ClientError::Rejected { request, status, text }
-}
-
-/// Returns the local name of each file of an export. Names differ also where a file system ignores case: two URLs can end alike, and the
-/// second file must not replace the first.
-fn local_file_names<'f>(files: impl Iterator<Item = &'f ManifestFile>) -> Vec<String> {
-    let mut taken = BTreeSet::new();
-    let mut names = Vec::new();
-    for (index, file) in (1..).zip(files) {
-        let mut name = local_file_name(file, index);
-        let mut copy = 1;
-        while !taken.insert(name.to_ascii_lowercase()) {
-            copy += 1;
-            name = format!("{}-{index:03}-{copy}.ndjson", name_of_type(file));
-        }
-        names.push(name);
-    }
-    names
-}
-
-/// Returns the resource type of a file as a part of a file name, or `file` if the manifest does not name a type.
-fn name_of_type(file: &ManifestFile) -> String {
-    file.resource_type.as_deref().unwrap_or("file").chars().filter(char::is_ascii_alphanumeric).collect()
-}
-
-/// Returns the local name of a file: the last segment of its URL if that is a plain file name, else the resource type and a
-/// number. A server must not choose the folder that is written to.
-fn local_file_name(file: &ManifestFile, index: usize) -> String {
-    let url_name = Url::parse(&file.url).ok().and_then(|url| url.path_segments()?.next_back().map(str::to_owned));
-    let is_plain = |name: &String| {
-        name.ends_with(".ndjson")
-            && !name.starts_with('.')
-            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'))
-    };
-    url_name.filter(is_plain).unwrap_or_else(|| format!("{}.{index:03}.ndjson", name_of_type(file)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_time_between_polls_has_limits() {
-        for (text, expected) in
-            [("0", Some(MIN_RETRY_AFTER)), ("7", Some(Duration::from_secs(7))), ("99999999999999999999", Some(MAX_RETRY_AFTER))]
-        {
-            assert_eq!(parse_retry_after(text), expected, "{text}");
-        }
-        for text in ["", "-1", "1.5", "Fri, 31 Dec 2027 23:59:59 GMT"] {
-            assert_eq!(parse_retry_after(text), None, "{text}");
+        let call = Call::new(DELETION, Method::DELETE).header(ACCEPT, "application/fhir+json");
+        let mut patience = Patience::new(DELETE_PATIENCE);
+        loop {
+            let failure = match self.session.send(&call, status_url).await {
+                // The standard says 202; some servers answer 200 or 204.
+                Ok(response) if response.status().is_success() => return Ok(()),
+                Ok(response) => {
+                    let rejection = Rejection::read(response, &self.session.limits, self.timer.now()).await;
+                    let (persistence, retry_after) = (rejection.persistence(), rejection.retry_after);
+                    let error = ClientError::Rejected { request: DELETION, status: rejection.status, text: rejection.text };
+                    let retry_after = retry_after.filter(|delay| *delay <= DELETE_PATIENCE);
+                    Failure { error, persistence, retry_after: retry_after.filter(|_| persistence == Persistence::Transient) }
+                }
+                Err(error) => error.into(),
+            };
+            let (delay, _) = patience.next_delay(failure, self.timer.now())?;
+            self.timer.sleep(delay).await;
         }
     }
 
-    #[test]
-    fn files_whose_urls_end_alike_have_different_local_names() {
-        let file =
-            |resource_type: &str, url: &str| ManifestFile { resource_type: Some(resource_type.into()), url: url.into(), count: None };
-        let files = [
-            file("Patient", "http://h/a/data.ndjson"),
-            file("Observation", "http://h/b/data.ndjson"),
-            file("Observation", "http://h/c/DATA.ndjson"),
-            file("Observation", "http://h/c/Observation-002-2.ndjson"),
-        ];
-        let names = local_file_names(files.iter());
-        assert_eq!(names, ["data.ndjson", "Observation-002-2.ndjson", "Observation-003-2.ndjson", "Observation-004-2.ndjson"]);
+    /// Returns the error for a rejected request, and the pause that the server demands.
+    async fn rejection(&self, request: &'static str, response: Response) -> (ClientError, Option<Duration>) {
+        let rejection = Rejection::read(response, &self.session.limits, self.timer.now()).await;
+        (ClientError::Rejected { request, status: rejection.status, text: rejection.text }, rejection.retry_after)
     }
+}
 
-    #[test]
-    fn a_server_cannot_choose_where_files_are_written() {
-        for (url, name) in [
-            ("http://h/fhir/_operations/files/x/Patient-1.ndjson", "Patient-1.ndjson"),
-            ("http://h/Patient-1.ndjson?X-Amz-Signature=abc", "Patient-1.ndjson"),
-            ("http://h/..%2f..%2fetc%2fpasswd.ndjson", "Patient.007.ndjson"),
-            ("http://h/.ndjson", "Patient.007.ndjson"),
-            ("http://h/download", "Patient.007.ndjson"),
-        ] {
-            let file = ManifestFile { resource_type: Some("../Patient".into()), url: url.into(), count: None };
-            assert_eq!(local_file_name(&file, 7), name, "{url}");
+/// The answer to a status request.
+enum PollAnswer {
+    Complete(Box<Manifest>),
+    Running { progress: Option<String>, retry_after: Option<Duration> },
+}
+
+/// Builds the connections of a client.
+fn transport(limits: &ClientLimits) -> Result<Transport, ClientError> {
+    Transport::new(limits).map_err(|error| ClientError::Http {
+        request: "the start of the HTTP client",
+        url: "any server".to_owned(),
+        cause: error.into(),
+    })
+}
+
+/// Returns the error for a rejected status request. A status of 4XX or 5XX says that the export has failed, unless it is about the
+/// request itself.
+fn poll_error(rejection: Rejection) -> ClientError {
+    let (status, text) = (rejection.status, rejection.text);
+    match status.as_u16() {
+        404 | 410 => ClientError::Gone { status, text },
+        // About the request: credentials, form, rate. Redirects and other answers are not the export's failure either.
+        300..=399 | 401 | 403 | 405 | 406 | 408 | 425 | 429 | 502 | 503 | 504 => ClientError::Rejected { request: STATUS, status, text },
+        400..=599 => ClientError::ExportFailed { status, text },
+        _ => ClientError::Rejected { request: STATUS, status, text },
+    }
+}
+
+/// Returns the error for what exceeds a limit.
+fn too_much(what: &str, limit: String) -> ClientError {
+    ClientError::TooMuch { what: what.to_owned(), limit }
+}
+
+/// Returns the media type of a response, fit for a terminal.
+fn content_type(headers: &HeaderMap) -> String {
+    let value = headers.get(CONTENT_TYPE).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    shorten(&value.unwrap_or_default(), 100)
+}
+
+/// Returns the error of the client for a folder that cannot be used.
+fn folder_error(error: FolderError) -> ClientError {
+    match error {
+        FolderError::Write { path, cause } => ClientError::Write { path, cause },
+        error => ClientError::File { file: "the output directory".to_owned(), problem: error.to_string() },
+    }
+}
+
+/// Returns a rejection again, for a caller that keeps the original.
+fn repeat_rejection(error: &ClientError) -> ClientError {
+    match error {
+        ClientError::Rejected { request, status, text } => ClientError::Rejected { request, status: *status, text: text.clone() },
+        other => ClientError::NotConformant(other.to_string()),
+    }
+}
+
+/// Downloads the files that are not done, several at a time. Returns those whose links have expired.
+async fn download_all<T: Timer, P: Fn(u64) + Sync>(
+    download: &Download<'_, T, P>,
+    named: &[NamedFile],
+    done: &mut [Option<DownloadedFile>],
+) -> Result<Vec<(usize, ClientError)>, ClientError> {
+    let mut expired = Vec::new();
+    let missing: Vec<usize> = done.iter().enumerate().filter(|(_, done)| done.is_none()).map(|(index, _)| index).collect();
+    let downloads = missing.into_iter().filter_map(|index| Some((index, named.get(index)?))).map(|(index, file)| async move {
+        let url = parse_http_url(&file.file.url).map_err(|error| TransferError::Failed(error.into()));
+        match url {
+            Ok(url) => (index, file, download.run(file, url).await),
+            Err(error) => (index, file, Err(error)),
+        }
+    });
+    let mut results = stream::iter(downloads.collect::<Vec<_>>()).buffer_unordered(PARALLEL_DOWNLOADS);
+    while let Some((index, file, result)) = results.next().await {
+        match result {
+            Ok(downloaded) => {
+                let recorded = download.folder.record_file(file, &downloaded.name, downloaded.bytes, downloaded.lines);
+                recorded.map_err(folder_error)?;
+                if let Some(slot) = done.get_mut(index) {
+                    *slot = Some(downloaded);
+                }
+            }
+            Err(TransferError::Expired(error)) => expired.push((index, error)),
+            Err(TransferError::Failed(error)) => return Err(error),
+            Err(TransferError::StartAnew(failure)) => return Err(failure.error),
         }
     }
+    Ok(expired)
+}
+
+/// Returns a file that was downloaded before, if it is still what was recorded.
+async fn verify_recorded(folder: &ExportFolder, file: &NamedFile, record: &crate::client::folder::FileRecord) -> Option<DownloadedFile> {
+    let path = folder.path(&record.name);
+    let bytes = tokio::fs::metadata(&path).await.ok()?.len();
+    let count = count_file(&path).await.ok()?;
+    let is_intact = bytes == record.bytes && count.resources(file.file.count) == record.lines;
+    is_intact.then(|| DownloadedFile {
+        name: record.name.clone(),
+        resource_type: file.file.resource_type.clone(),
+        path,
+        bytes,
+        lines: record.lines,
+        is_error: file.list == FileList::Error,
+    })
 }

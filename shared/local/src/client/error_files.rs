@@ -7,6 +7,7 @@ use std::io::{self, BufRead as _, BufReader};
 use serde::Deserialize;
 
 use crate::client::bulk::DownloadedFile;
+use crate::terminal::shorten;
 
 /// The largest number of notices that are shown.
 const MAX_NOTICES: usize = 5;
@@ -61,7 +62,7 @@ impl ErrorLines {
                 for issue in outcome.issue {
                     if self.notices.len() < MAX_NOTICES {
                         // The text comes from a server and goes to a terminal.
-                        self.notices.insert(issue.diagnostics.chars().filter(|c| !c.is_control()).take(MAX_NOTICE_CHARS).collect());
+                        self.notices.insert(shorten(&issue.diagnostics, MAX_NOTICE_CHARS));
                     }
                 }
             }
@@ -87,7 +88,7 @@ mod tests {
         ] {
             lines.add(line.as_bytes());
         }
-        assert_eq!(lines, ErrorLines { errors: 4, notices: BTreeSet::from(["3 changes[2J".to_owned()]) });
+        assert_eq!(lines, ErrorLines { errors: 4, notices: BTreeSet::from(["3 changes\\u{1b}[2J".to_owned()]) });
     }
 
     #[test]
@@ -97,6 +98,6 @@ mod tests {
             lines.add(format!(r#"{{"issue":[{{"severity":"information","diagnostics":"{n}{}"}}]}}"#, "x".repeat(10_000)).as_bytes());
         }
         assert_eq!((lines.errors, lines.notices.len()), (0, MAX_NOTICES));
-        assert!(lines.notices.iter().all(|notice| notice.len() <= MAX_NOTICE_CHARS));
+        assert!(lines.notices.iter().all(|notice| notice.chars().count() <= MAX_NOTICE_CHARS + 1));
     }
 }

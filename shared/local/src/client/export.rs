@@ -1,23 +1,29 @@
 //! `headrace export`: runs one export as a Bulk Data client and prints its progress and a summary.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use headrace_core::request::ANONYMIZATION_FOLDER;
-use indicatif::{DecimalBytes, HumanCount, ProgressBar, ProgressStyle};
+use reqwest::Url;
 use tokio::net::TcpListener;
 
 use crate::cli::ExportArgs;
-use crate::client::bulk::{BulkClient, ClientError, DownloadedFile, Manifest};
+use crate::client::bulk::{BulkClient, ClientError, ClientLimits, ClientSettings, Credential, LoginSettings};
+use crate::client::error::shown_url;
 use crate::client::error_files::ErrorLines;
-use crate::client::login::LoginSettings;
+use crate::client::folder::{ExportFolder, FolderError, STATE_FOLDER, SavedExport};
+use crate::client::progress::{DownloadProgress, Progress, print_line};
+use crate::client::source::{Source, SourceError};
+use crate::client::summary::format_summary;
+use crate::client::timer::SystemTimer;
 use crate::server::http::{base_url, serve};
 use crate::server::service::{ServerAccess, Service, ServiceConfig, StartError};
 use crate::server::state::FILES_FOLDER;
 use crate::stores::client_key::{ClientKey, KeyError};
+use crate::terminal::error_chain;
 
 /// Time between two polls of the server in this process. Other servers choose the time with `Retry-After`.
 const LOCAL_POLL_INTERVAL: Duration = Duration::from_millis(20);
@@ -25,11 +31,20 @@ const LOCAL_POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// Failure of `headrace export`.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportCommandError {
+    /// The source is not a directory or a server.
+    #[error(transparent)]
+    Source(#[from] SourceError),
     /// The output directory is not empty.
-    #[error("`{0}` is not empty; use another directory, or add --overwrite")]
+    #[error("`{}` is not empty; use another directory, or add --overwrite", .0.display())]
     NotEmpty(PathBuf),
+    /// The output directory contains an unfinished export.
+    #[error(
+        "`{}` contains an unfinished export: continue it with `headrace export --resume {0}`, or discard it with --overwrite",
+        .0.display(), .0 = .0.display()
+    )]
+    Unfinished(PathBuf),
     /// The output directory cannot be created or read.
-    #[error("`{path}` cannot be used as the output directory")]
+    #[error("`{}` cannot be used as the output directory", path.display())]
     Out {
         /// Path of the directory.
         path: PathBuf,
@@ -37,9 +52,23 @@ pub enum ExportCommandError {
         #[source]
         cause: io::Error,
     },
+    /// The record of the export cannot be used.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
     /// The user interrupted the export.
     #[error("interrupted; files that are already downloaded remain in the output directory")]
     Interrupted,
+    /// The export stopped on this side, and can be continued.
+    #[error("{cause}\nThe export is not lost: headrace export --resume {}", out.display())]
+    Resumable {
+        /// Reason.
+        cause: String,
+        /// The output directory.
+        out: PathBuf,
+    },
+    /// The export was started with a token, which is not stored.
+    #[error("the export was started with --token, which is not stored: give it again (or HEADRACE_TOKEN)")]
+    TokenNeeded,
     /// A setting is invalid.
     #[error(transparent)]
     Config(#[from] headrace_edge::config::ConfigError),
@@ -74,20 +103,25 @@ pub enum ExportStatus {
 
 /// Runs `headrace export` and prints its progress and a summary.
 pub async fn run_export(args: &ExportArgs) -> Result<ExportStatus, ExportCommandError> {
-    prepare_output_dir(&args.out, args.overwrite)?;
-    let is_url = args.source.starts_with("http://") || args.source.starts_with("https://");
-    if is_url {
-        let client = match read_login(args)? {
-            Some(login) => BulkClient::with_login(login, &args.source, None)?,
-            None => BulkClient::new(args.token.clone(), None)?,
-        };
-        return export_and_download(&client, &args.source, args, args.options.parameters()).await;
+    if let Some(out) = &args.resume {
+        return resume_export(args, out).await;
     }
+    // The command line has both unless it resumes.
+    let (source, out) = (args.source.as_deref().unwrap_or_default(), args.out.as_deref().unwrap_or(Path::new(".")));
+    match Source::parse(source)? {
+        Source::Server(base) => export_from_server(args, &base, out).await,
+        Source::Directory(lake) => export_directory(args, lake, out).await,
+    }
+}
+
+/// Exports a directory, with a server in this process.
+async fn export_directory(args: &ExportArgs, lake: PathBuf, out: &Path) -> Result<ExportStatus, ExportCommandError> {
+    prepare_output_dir(out, args.overwrite)?;
     // A large export may not fit into the system's temporary folder, so the state is in the output directory.
-    let unusable = |cause| ExportCommandError::Out { path: args.out.clone(), cause };
-    let state = tempfile::Builder::new().prefix(".headrace-").tempdir_in(&args.out).map_err(unusable)?;
+    let unusable = |cause| ExportCommandError::Out { path: out.to_owned(), cause };
+    let state = tempfile::Builder::new().prefix(".headrace-").tempdir_in(out).map_err(unusable)?;
     let config = ServiceConfig {
-        lake: PathBuf::from(&args.source),
+        lake,
         state: state.path().to_owned(),
         settings: args.service.settings()?,
         lake_settings: args.service.lake_settings()?,
@@ -100,30 +134,166 @@ pub async fn run_export(args: &ExportArgs) -> Result<ExportStatus, ExportCommand
     let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await.map_err(unusable)?;
     let base = base_url(listener.local_addr().map_err(unusable)?);
     let server = tokio::spawn(serve(service, listener));
-    let client = BulkClient::new(None, Some(LOCAL_POLL_INTERVAL))?;
+    let client = BulkClient::without_credential(Some(LOCAL_POLL_INTERVAL))?;
+    let folder = ExportFolder::create(out, false)?;
+    let export = async {
+        let started = Instant::now();
+        let status_url = client.kick_off(&base, &args.options.path(), &parameters, args.options.lenient).await?;
+        finish_export(&client, &folder, &status_url, out, started).await.map_err(ExportCommandError::Client)
+    };
     // On an interrupt this function must return, not exit: dropping `state` deletes patient data.
     let result = tokio::select! {
-        result = export_and_download(&client, &base, args, parameters) => result,
-        _ = tokio::signal::ctrl_c() => Err(ExportCommandError::Interrupted),
+        result = export => result,
+        () = stop_signal() => Err(ExportCommandError::Interrupted),
     };
+    folder.finish();
     server.abort();
     result
 }
 
-/// Reads the client credentials, if the command line has any.
-fn read_login(args: &ExportArgs) -> Result<Option<LoginSettings>, KeyError> {
+/// Exports from a server, and records what is needed to continue.
+async fn export_from_server(args: &ExportArgs, base: &str, out: &Path) -> Result<ExportStatus, ExportCommandError> {
+    let client = BulkClient::new(base, credential(args)?, client_settings(args), SystemTimer)?;
+    prepare_output_dir(out, args.overwrite)?;
+    let folder = ExportFolder::create(out, true)?;
+    let started = Instant::now();
+    let (options, mut progress) = (&args.options, Progress::new());
+    let kick_off = client.kick_off_patiently(base, &options.path(), &options.parameters(), options.lenient, |waiting| {
+        progress.update(&waiting);
+    });
+    let kicked_off = tokio::select! {
+        result = kick_off => result.map_err(ExportCommandError::Client),
+        () = stop_signal() => Err(ExportCommandError::Interrupted),
+    };
+    progress.finish();
+    let status_url = match kicked_off {
+        Ok(status_url) => status_url,
+        Err(error) => {
+            folder.finish();
+            return Err(error);
+        }
+    };
+    print_line(&format!("status URL: {status_url}"));
+    folder.record_export(&saved_export(args, base, status_url.clone())?)?;
+    run_to_the_end(&client, &folder, &status_url, out, started).await
+}
+
+/// Continues an export that stopped on this side.
+async fn resume_export(args: &ExportArgs, out: &Path) -> Result<ExportStatus, ExportCommandError> {
+    let (folder, saved) = ExportFolder::open(out)?;
+    let credential = match credential(args)? {
+        Credential::None => saved_credential(&saved)?,
+        given => given,
+    };
+    let mut settings = client_settings(args);
+    settings.token_origins.extend(saved.token_origins.clone());
+    let client = BulkClient::new(saved.base.as_str(), credential, settings, SystemTimer)?;
+    print_line(&format!("continuing the export with the status URL {}", saved.status_url));
+    run_to_the_end(&client, &folder, &saved.status_url, out, Instant::now()).await
+}
+
+/// Waits for an accepted export and downloads it. An error says how to continue, unless the export itself has failed.
+async fn run_to_the_end(
+    client: &BulkClient,
+    folder: &ExportFolder,
+    status_url: &Url,
+    out: &Path,
+    started: Instant,
+) -> Result<ExportStatus, ExportCommandError> {
+    let result = tokio::select! {
+        result = finish_export(client, folder, status_url, out, started) => result,
+        () = stop_signal() => {
+            let cause = "interrupted; the export goes on at the server".to_owned();
+            return Err(ExportCommandError::Resumable { cause, out: out.to_owned() });
+        }
+    };
+    match result {
+        Ok(status) => {
+            folder.finish();
+            Ok(status)
+        }
+        Err(error @ ClientError::ExportFailed { .. }) => {
+            folder.finish();
+            Err(error.into())
+        }
+        Err(error) => Err(ExportCommandError::Resumable { cause: error_chain(&error), out: out.to_owned() }),
+    }
+}
+
+/// Returns after SIGINT or SIGTERM, the signal of service managers and containers.
+async fn stop_signal() {
+    #[cfg(unix)]
+    if let Ok(mut terminate) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            _ = terminate.recv() => {}
+        }
+        return;
+    }
+    drop(tokio::signal::ctrl_c().await);
+}
+
+/// Returns the credential of the command line.
+fn credential(args: &ExportArgs) -> Result<Credential, KeyError> {
     let options = &args.login;
-    let (Some(client_id), Some(path)) = (&options.client_id, &options.client_key) else { return Ok(None) };
-    let key = ClientKey::read(path, options.client_key_id.as_deref())?;
-    Ok(Some(LoginSettings { client_id: client_id.clone(), key, scope: options.scope.clone(), token_url: options.token_url.clone() }))
+    if let (Some(client_id), Some(path)) = (&options.client_id, &options.client_key) {
+        let key = ClientKey::read(path, options.client_key_id.as_deref())?;
+        let (scope, token_url) = (options.scope.clone(), options.token_url.clone());
+        return Ok(Credential::BackendServices(LoginSettings { client_id: client_id.clone(), key, scope, token_url }));
+    }
+    Ok(options.token.clone().map_or(Credential::None, Credential::BearerToken))
+}
+
+/// Returns the credential with which an export was started.
+fn saved_credential(saved: &SavedExport) -> Result<Credential, ExportCommandError> {
+    if let (Some(client_id), Some(path)) = (&saved.client_id, &saved.client_key) {
+        let key = ClientKey::read(path, saved.client_key_id.as_deref())?;
+        let (scope, token_url) = (saved.scope.clone(), saved.token_url.clone());
+        return Ok(Credential::BackendServices(LoginSettings { client_id: client_id.clone(), key, scope, token_url }));
+    }
+    if saved.has_token { Err(ExportCommandError::TokenNeeded) } else { Ok(Credential::None) }
+}
+
+/// Returns the settings of a client from the command line.
+fn client_settings(args: &ExportArgs) -> ClientSettings {
+    let limits = ClientLimits {
+        wait: Duration::from_secs(args.login.max_wait_hours.saturating_mul(3600)),
+        file_bytes: args.login.max_file_gb.saturating_mul(1_000_000_000),
+        ..ClientLimits::default()
+    };
+    ClientSettings { token_origins: args.login.token_origins.clone(), limits, max_poll_interval: None }
+}
+
+/// Returns the record of an accepted export. The path of the key is absolute, because the export may be continued elsewhere.
+fn saved_export(args: &ExportArgs, base: &str, status_url: Url) -> Result<SavedExport, ClientError> {
+    let base = crate::client::origin::parse_http_url(base)?;
+    let options = &args.login;
+    let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
+    Ok(SavedExport {
+        client_id: options.client_id.clone(),
+        client_key: options.client_key.as_ref().map(absolute),
+        client_key_id: options.client_key_id.clone(),
+        scope: options.scope.clone(),
+        token_url: options.token_url.clone(),
+        token_origins: options.token_origins.clone(),
+        has_token: options.token.is_some(),
+        ..SavedExport::new(base, status_url)
+    })
 }
 
 /// Creates the output directory, and fails if it is not empty and must not be overwritten.
 fn prepare_output_dir(out: &Path, overwrite: bool) -> Result<(), ExportCommandError> {
     let unusable = |cause| ExportCommandError::Out { path: out.to_owned(), cause };
     std::fs::create_dir_all(out).map_err(unusable)?;
-    let is_empty = std::fs::read_dir(out).map_err(unusable)?.next().is_none();
-    if is_empty || overwrite { Ok(()) } else { Err(ExportCommandError::NotEmpty(out.to_owned())) }
+    if overwrite {
+        return Ok(());
+    }
+    if ExportFolder::holds_unfinished(out) {
+        return Err(ExportCommandError::Unfinished(out.to_owned()));
+    }
+    // An export that was never accepted leaves only its folder.
+    let mut names = std::fs::read_dir(out).map_err(unusable)?.filter_map(Result::ok).map(|entry| entry.file_name());
+    if names.all(|name| name == STATE_FOLDER) { Ok(()) } else { Err(ExportCommandError::NotEmpty(out.to_owned())) }
 }
 
 /// File name of the anonymization configuration in the state of the server in this process.
@@ -148,202 +318,36 @@ fn local_server_parameters(args: &ExportArgs, state: &Path) -> Result<Vec<(&'sta
     Ok(parameters)
 }
 
-/// Runs the export on a server, downloads its files, deletes it there and prints the summary.
-async fn export_and_download(
+/// Waits for an accepted export, downloads its files, deletes it on the server and prints the summary.
+async fn finish_export(
     client: &BulkClient,
-    base: &str,
-    args: &ExportArgs,
-    parameters: Vec<(&'static str, String)>,
-) -> Result<ExportStatus, ExportCommandError> {
-    let started = Instant::now();
-    let options = &args.options;
-    let status_url = client.kick_off(base, &options.path(), &parameters, options.lenient).await?;
+    folder: &ExportFolder,
+    status_url: &Url,
+    out: &Path,
+    started: Instant,
+) -> Result<ExportStatus, ClientError> {
     let mut progress = Progress::new();
-    let manifest = client.wait_for_manifest(&status_url, |text| progress.update(text)).await;
+    let manifest = client.wait_for_manifest(status_url, |waiting| progress.update(&waiting)).await;
     let export_time = started.elapsed();
     progress.finish();
     let manifest = manifest?;
+    for warning in &manifest.warnings {
+        tracing::warn!("{warning}");
+    }
     let downloads = DownloadProgress::new(&manifest);
-    let files = client.download(&manifest, &args.out, |bytes| downloads.add(bytes)).await;
+    let files = client.download_missing(&manifest, Some(status_url), folder, |bytes| downloads.add(bytes)).await;
     downloads.finish();
     let files = files?;
     let total_time = started.elapsed();
-    if let Err(error) = client.delete(&status_url).await {
-        tracing::warn!(error = %error, "the export could not be deleted on the server");
+    if let Err(error) = client.delete(status_url).await {
+        tracing::warn!(error = %error_chain(&error), url = %shown_url(status_url), "the export could not be deleted on the server");
     }
-    let lines = ErrorLines::read(&files).map_err(|cause| ExportCommandError::Out { path: args.out.clone(), cause })?;
-    let summary = format_summary(&files, &manifest, &args.out, (export_time, total_time), &lines);
+    let lines = ErrorLines::read(&files).map_err(|cause| ClientError::File {
+        file: "error".to_owned(),
+        problem: format!("the downloaded error files cannot be read: {cause}"),
+    })?;
+    let summary = format_summary(&files, &manifest, out, (export_time, total_time), &lines);
     // A closed pipe is not an error: the reader has seen enough.
     drop(io::stdout().write_all(summary.as_bytes()));
     Ok(if lines.errors > 0 { ExportStatus::WithErrors } else { ExportStatus::Complete })
-}
-
-/// The progress of the export: a bar on a terminal, otherwise plain lines.
-enum Progress {
-    Bar(ProgressBar),
-    Lines { last_text: String, printed_at: Instant },
-}
-
-/// Minimum time between two progress lines.
-const LINE_INTERVAL: Duration = Duration::from_secs(1);
-
-impl Progress {
-    /// Starts a bar or lines, depending on standard error.
-    fn new() -> Self {
-        if !io::stderr().is_terminal() {
-            return Self::Lines { last_text: String::new(), printed_at: Instant::now() };
-        }
-        let bar = ProgressBar::new(100);
-        if let Ok(style) = ProgressStyle::with_template("{bar:40} {msg} [{elapsed}]") {
-            bar.set_style(style);
-        }
-        Self::Bar(bar)
-    }
-
-    /// Shows the `X-Progress` text of the server.
-    fn update(&mut self, text: &str) {
-        match self {
-            Self::Bar(bar) => {
-                let percent = text.split_once(" %").and_then(|(percent, _)| percent.parse().ok());
-                bar.set_position(percent.unwrap_or_default());
-                bar.set_message(text.to_owned());
-            }
-            Self::Lines { last_text, printed_at } => {
-                if *last_text != text && printed_at.elapsed() >= LINE_INTERVAL {
-                    print_progress(text);
-                    text.clone_into(last_text);
-                    *printed_at = Instant::now();
-                }
-            }
-        }
-    }
-
-    /// Removes the bar.
-    fn finish(self) {
-        match self {
-            Self::Bar(bar) => bar.finish_and_clear(),
-            Self::Lines { .. } => {}
-        }
-    }
-}
-
-/// The progress of the downloads: a byte counter on a terminal, otherwise nothing.
-struct DownloadProgress(Option<ProgressBar>);
-
-impl DownloadProgress {
-    /// Starts the counter if standard error is a terminal.
-    fn new(manifest: &Manifest) -> Self {
-        let files = manifest.output.len() + manifest.deleted.len() + manifest.error.len();
-        if !io::stderr().is_terminal() {
-            return Self(None);
-        }
-        let bar = ProgressBar::no_length();
-        if let Ok(style) = ProgressStyle::with_template("downloading {msg}: {bytes} [{bytes_per_sec}]") {
-            bar.set_style(style);
-        }
-        bar.set_message(format!("{files} files"));
-        Self(Some(bar))
-    }
-
-    /// Adds downloaded bytes.
-    fn add(&self, bytes: u64) {
-        if let Some(bar) = &self.0 {
-            bar.inc(bytes);
-        }
-    }
-
-    /// Removes the counter.
-    fn finish(self) {
-        if let Some(bar) = self.0 {
-            bar.finish_and_clear();
-        }
-    }
-}
-
-/// Formats a table of the files, totals, times and the `--since` of the next incremental export.
-fn format_summary(
-    files: &[DownloadedFile],
-    manifest: &Manifest,
-    out: &Path,
-    (export_time, total_time): (Duration, Duration),
-    lines: &ErrorLines,
-) -> String {
-    let names: Vec<String> =
-        files.iter().map(|file| file.path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())).collect();
-    let width = names.iter().map(String::len).max().unwrap_or_default().max(4);
-    let mut output = format!("{:width$}  {:>12}  {:>10}\n", "FILE", "RESOURCES", "SIZE");
-    for (name, file) in names.iter().zip(files) {
-        // Both are formatted first, because they ignore the width.
-        let (lines, size) = (HumanCount(file.lines).to_string(), DecimalBytes(file.bytes).to_string());
-        output += &format!("{name:width$}  {lines:>12}  {size:>10}\n");
-    }
-
-    let resources: Vec<&DownloadedFile> = files.iter().filter(|file| !file.is_error).collect();
-    let resource_count: u64 = resources.iter().map(|file| file.lines).sum();
-    let bytes: u64 = files.iter().map(|file| file.bytes).sum();
-    let types: std::collections::BTreeSet<&str> = resources.iter().filter_map(|file| file.resource_type.as_deref()).collect();
-    output += &format!(
-        "\n{} resources of {} types in {} files, {}, in {}\n",
-        HumanCount(resource_count),
-        types.len(),
-        resources.len(),
-        DecimalBytes(bytes),
-        out.display()
-    );
-
-    let seconds = total_time.as_secs_f64();
-    output += &format!(
-        "took {seconds:.2} s: export {:.2} s, download {:.2} s; {}/s, {} resources/s\n",
-        export_time.as_secs_f64(),
-        seconds - export_time.as_secs_f64(),
-        DecimalBytes(per_second(bytes, total_time)),
-        HumanCount(per_second(resource_count, total_time)),
-    );
-    output += &format!("to export only later changes next time: --since {}{}\n", manifest.transaction_time, manifest.describe_watermark());
-    for notice in &lines.notices {
-        output += &format!("note: {notice}\n");
-    }
-    if lines.errors > 0 {
-        output += &format!(
-            "warning: {} lines of the source are not resources and were skipped; see error-1.ndjson for lines and reasons\n",
-            HumanCount(lines.errors)
-        );
-    }
-    output
-}
-
-/// Returns a rate per second, rounded down.
-fn per_second(count: u64, time: Duration) -> u64 {
-    let millis = time.as_millis().max(1);
-    u64::try_from(u128::from(count) * 1_000 / millis).unwrap_or(u64::MAX)
-}
-
-/// Prints a line to standard error.
-fn print_progress(text: &str) {
-    drop(writeln!(io::stderr(), "{text}"));
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_are_readable() {
-        let resource_type = Some("Patient".to_owned());
-        let path = PathBuf::from("out/Patient-1.ndjson");
-        let file = DownloadedFile { resource_type, path, bytes: 64_000_000, lines: 1_234_567, is_error: false };
-        let times = (Duration::from_secs(1), Duration::from_secs(2));
-        let manifest = r#"{"transactionTime":"2026-01-01T00:00:00Z","requiresAccessToken":false,"output":[]}"#;
-        let manifest: Manifest = serde_json::from_str(manifest).unwrap();
-        let summary = format_summary(&[file], &manifest, Path::new("out"), times, &ErrorLines::default());
-        assert_eq!(
-            summary,
-            "FILE                 RESOURCES        SIZE\n\
-             Patient-1.ndjson     1,234,567    64.00 MB\n\
-             \n\
-             1,234,567 resources of 1 types in 1 files, 64.00 MB, in out\n\
-             took 2.00 s: export 1.00 s, download 1.00 s; 32.00 MB/s, 617,283 resources/s\n\
-             to export only later changes next time: --since 2026-01-01T00:00:00Z\n"
-        );
-    }
 }

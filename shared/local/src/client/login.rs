@@ -6,11 +6,18 @@ use headrace_core::ports::Clock as _;
 use headrace_edge::system::SystemClock;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::header::{ACCEPT, CONTENT_TYPE};
-use reqwest::{Client, Response, StatusCode, Url};
+use reqwest::{Method, Response, StatusCode, Url};
 use serde::Deserialize;
+use serde_json::Value;
 use tokio::sync::Mutex;
 
+use crate::client::body::read_bounded;
+use crate::client::error::{ClientError, TransportError, shown_url};
+use crate::client::limits::ClientLimits;
+use crate::client::origin::{UrlRules, is_confidential};
+use crate::client::transport::{Call, Transport};
 use crate::stores::client_key::{ClientKey, KeyError};
+use crate::terminal::shorten;
 
 /// Lifetime of a token if the server does not state one.
 const DEFAULT_TOKEN_LIFETIME: Duration = Duration::from_secs(300);
@@ -18,12 +25,29 @@ const DEFAULT_TOKEN_LIFETIME: Duration = Duration::from_secs(300);
 /// Time before its expiry at which a token is renewed, or half of its lifetime if that is shorter. Requests take time.
 const RENEW_BEFORE_EXPIRY: Duration = Duration::from_secs(30);
 
+/// Longest time for which a token is used, whatever lifetime the server states.
+const LONGEST_TOKEN_LIFETIME: Duration = Duration::from_secs(24 * 3600);
+
+/// Longest access token, in bytes. Servers reject longer header fields.
+const MAX_TOKEN_BYTES: usize = 64 << 10;
+
+/// Name of the token request in messages.
+const TOKEN_REQUEST: &str = "the token request";
+
 /// Reason why there is no access token.
 #[derive(Debug, thiserror::Error)]
 pub enum LoginError {
-    /// The request failed without an HTTP response.
-    #[error("{0}: the HTTP request failed")]
-    Http(&'static str, #[source] reqwest::Error),
+    /// The request got no complete HTTP response.
+    #[error("{request} to {url} failed")]
+    Http {
+        /// Name of the request.
+        request: &'static str,
+        /// URL without its query.
+        url: String,
+        /// Reason.
+        #[source]
+        cause: TransportError,
+    },
     /// The token endpoint cannot be discovered.
     #[error("{url} does not contain the token endpoint ({problem}); set it with --token-url")]
     NotDiscovered {
@@ -31,9 +55,11 @@ pub enum LoginError {
         url: Url,
         /// Problem with the configuration.
         problem: String,
+        /// HTTP status, if that is the problem.
+        status: Option<StatusCode>,
     },
     /// The token endpoint would be used without TLS.
-    #[error("the token URL `{0}` does not begin with https://; http:// is only allowed if the server's base URL also begins with http://")]
+    #[error("the token URL `{0}` does not begin with https://; http:// is only allowed on this machine")]
     InsecureTokenUrl(Url),
     /// The server rejected the token request.
     #[error("the token request was rejected with {status}: {detail}")]
@@ -43,6 +69,12 @@ pub enum LoginError {
         /// OAuth error and its description.
         detail: String,
     },
+    /// The token cannot be sent.
+    #[error("the token has characters that an HTTP header field cannot have")]
+    UnusableToken,
+    /// The token is of a type that this client does not use.
+    #[error("the token response has the token_type `{0}`; only `bearer` is supported")]
+    TokenType(String),
     /// The token response is invalid.
     #[error("the token response does not contain an access token (RFC 6749, section 5.1)")]
     InvalidTokenResponse,
@@ -103,7 +135,9 @@ struct SmartConfiguration {
 #[derive(Deserialize)]
 struct TokenResponse {
     access_token: String,
-    expires_in: Option<u64>,
+    token_type: Option<String>,
+    #[serde(default)]
+    expires_in: Value,
 }
 
 /// An error response of the token endpoint (RFC 6749, section 5.2).
@@ -121,7 +155,7 @@ impl TokenCache {
 
     /// Returns a valid access token from the cache or the server. `rejected` is a token that the server no longer accepts and
     /// must be replaced. Concurrent callers share one token request.
-    pub(crate) async fn token(&self, http: &Client, rejected: Option<&str>) -> Result<String, LoginError> {
+    pub(crate) async fn token(&self, http: &Transport, limits: &ClientLimits, rejected: Option<&str>) -> Result<String, LoginError> {
         let mut state = self.state.lock().await;
         let cached = state.token.as_ref().filter(|token| token.renew_at > Instant::now() && Some(token.text.as_str()) != rejected);
         if let Some(token) = cached {
@@ -129,53 +163,51 @@ impl TokenCache {
         }
         let endpoint = match &state.endpoint {
             Some(endpoint) => endpoint.clone(),
-            None => state.endpoint.insert(self.discover(http).await?).clone(),
+            None => state.endpoint.insert(self.discover(http, limits).await?).clone(),
         };
-        let token = self.request_token(http, &endpoint).await?;
+        let token = self.request_token(http, limits, &endpoint).await?;
         let text = token.text.clone();
         state.token = Some(token);
         Ok(text)
     }
 
     /// Returns the configured token endpoint, or discovers it from the SMART configuration of the server.
-    async fn discover(&self, http: &Client) -> Result<TokenEndpoint, LoginError> {
-        let scope = |supports_smart_v2: bool| {
-            let default = if supports_smart_v2 { "system/*.rs" } else { "system/*.read" };
-            self.login.scope.clone().unwrap_or_else(|| default.to_owned())
-        };
+    async fn discover(&self, http: &Transport, limits: &ClientLimits) -> Result<TokenEndpoint, LoginError> {
         if let Some(url) = &self.login.token_url {
-            return Ok(TokenEndpoint { url: self.require_secure(url.clone())?, scope: scope(true) });
+            return Ok(TokenEndpoint { url: require_secure(url.clone())?, scope: self.scope(true) });
         }
         let mut url = self.base.clone();
         url.set_path(&format!("{}/.well-known/smart-configuration", url.path().trim_end_matches('/')));
-        let response = http.get(url.clone()).header(ACCEPT, "application/json").send().await;
-        let response = response.map_err(|error| LoginError::Http("the request for the SMART configuration", error.without_url()))?;
-        let not_discovered = |problem: String| LoginError::NotDiscovered { url: url.clone(), problem };
+        let not_discovered = |problem: String, status| LoginError::NotDiscovered { url: url.clone(), problem, status };
+        let rules = UrlRules::new(self.base.as_str(), &[], true).map_err(|error| not_discovered(error.to_string(), None))?;
+        let call = Call::new("the request for the SMART configuration", Method::GET).header(ACCEPT, "application/json");
+        let response = http.send_anonymously(&call, &url, &rules).await.map_err(|error| match error {
+            ClientError::Http { request, url, cause } => LoginError::Http { request, url, cause },
+            error => not_discovered(error.to_string(), None),
+        })?;
         if response.status() != StatusCode::OK {
-            return Err(not_discovered(response.status().to_string()));
+            return Err(not_discovered(response.status().to_string(), Some(response.status())));
         }
-        let body =
-            response.bytes().await.map_err(|error| LoginError::Http("the request for the SMART configuration", error.without_url()))?;
+        let body = read_body(call.name, &url, response, limits).await?;
         let configuration: SmartConfiguration =
-            serde_json::from_slice(&body).map_err(|_| not_discovered("no token_endpoint".to_owned()))?;
+            serde_json::from_slice(&body).map_err(|_| not_discovered("no token_endpoint".to_owned(), None))?;
         let token_url =
-            Url::parse(&configuration.token_endpoint).map_err(|_| not_discovered("its token_endpoint is not a URL".to_owned()))?;
+            Url::parse(&configuration.token_endpoint).map_err(|_| not_discovered("its token_endpoint is not a URL".to_owned(), None))?;
+        let token_url = require_secure(token_url)?;
+        rules.check(&token_url).map_err(|error| not_discovered(error.to_string(), None))?;
         // A server that does not declare SMART v2 scopes may only support v1 scopes.
         let supports_smart_v2 = configuration.capabilities.iter().any(|capability| capability == "permission-v2");
-        Ok(TokenEndpoint { url: self.require_secure(token_url)?, scope: scope(supports_smart_v2) })
+        Ok(TokenEndpoint { url: token_url, scope: self.scope(supports_smart_v2) })
     }
 
-    /// Returns the token endpoint if its scheme is at least as secure as that of the base URL.
-    fn require_secure(&self, url: Url) -> Result<Url, LoginError> {
-        if url.scheme() == "https" || (url.scheme() == "http" && self.base.scheme() == "http") {
-            Ok(url)
-        } else {
-            Err(LoginError::InsecureTokenUrl(url))
-        }
+    /// Returns the scopes to request.
+    fn scope(&self, supports_smart_v2: bool) -> String {
+        let default = if supports_smart_v2 { "system/*.rs" } else { "system/*.read" };
+        self.login.scope.clone().unwrap_or_else(|| default.to_owned())
     }
 
     /// Requests an access token with a newly signed client assertion.
-    async fn request_token(&self, http: &Client, endpoint: &TokenEndpoint) -> Result<AccessToken, LoginError> {
+    async fn request_token(&self, http: &Transport, limits: &ClientLimits, endpoint: &TokenEndpoint) -> Result<AccessToken, LoginError> {
         let assertion = self.login.key.assertion(&self.login.client_id, endpoint.url.as_str(), SystemClock.now())?;
         let form = [
             ("grant_type", "client_credentials"),
@@ -186,28 +218,103 @@ impl TokenCache {
         let form: Vec<String> =
             form.iter().map(|(name, value)| format!("{name}={}", utf8_percent_encode(value, NON_ALPHANUMERIC))).collect();
         let requested_at = Instant::now();
-        let request = http.post(endpoint.url.clone()).header(ACCEPT, "application/json");
-        let response = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(form.join("&")).send().await;
-        let response = response.map_err(|error| LoginError::Http("the token request", error.without_url()))?;
-        if response.status() != StatusCode::OK {
-            return Err(rejection(response).await);
+        let call = Call::new(TOKEN_REQUEST, Method::POST).header(ACCEPT, "application/json");
+        let call = Call { body: Some(form.join("&")), ..call.header(CONTENT_TYPE, "application/x-www-form-urlencoded") };
+        let response = http.send(&call, &endpoint.url, None).await;
+        let response = response.map_err(|cause| LoginError::Http { request: TOKEN_REQUEST, url: shown_url(&endpoint.url), cause })?;
+        let status = response.status();
+        let body = read_body(TOKEN_REQUEST, &endpoint.url, response, limits).await?;
+        if status != StatusCode::OK {
+            return Err(rejection(status, &body));
         }
-        let body = response.bytes().await.map_err(|error| LoginError::Http("the token request", error.without_url()))?;
         // The parse error is dropped, because it quotes the response, which may contain a token.
         let body: TokenResponse = serde_json::from_slice(&body).map_err(|_| LoginError::InvalidTokenResponse)?;
-        let lifetime = body.expires_in.map_or(DEFAULT_TOKEN_LIFETIME, Duration::from_secs);
-        Ok(AccessToken { text: body.access_token, renew_at: requested_at + lifetime.saturating_sub(RENEW_BEFORE_EXPIRY.min(lifetime / 2)) })
+        body.into_token(requested_at)
     }
 }
 
+impl TokenResponse {
+    /// Returns the token, and when it is renewed.
+    fn into_token(self, requested_at: Instant) -> Result<AccessToken, LoginError> {
+        if let Some(token_type) = self.token_type.filter(|token_type| !token_type.eq_ignore_ascii_case("bearer")) {
+            return Err(LoginError::TokenType(shorten(&token_type, 50)));
+        }
+        if !is_bearer_token(&self.access_token) {
+            return Err(LoginError::InvalidTokenResponse);
+        }
+        let lifetime = lifetime(&self.expires_in);
+        let renew_at = requested_at + lifetime.saturating_sub(RENEW_BEFORE_EXPIRY.min(lifetime / 2));
+        Ok(AccessToken { text: self.access_token, renew_at })
+    }
+}
+
+/// Returns the lifetime that `expires_in` states, as a number or a number in a string, within bounds.
+fn lifetime(expires_in: &Value) -> Duration {
+    let seconds = match expires_in {
+        Value::Number(number) => number.as_f64(),
+        Value::String(text) => text.trim().parse().ok(),
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+    };
+    let seconds = seconds.filter(|seconds| seconds.is_finite());
+    seconds.map_or(DEFAULT_TOKEN_LIFETIME, |seconds| Duration::from_secs_f64(seconds.clamp(0.0, LONGEST_TOKEN_LIFETIME.as_secs_f64())))
+}
+
+/// Returns true if a text can be sent as a bearer token: visible ASCII of a bounded length.
+pub(crate) fn is_bearer_token(text: &str) -> bool {
+    (1..=MAX_TOKEN_BYTES).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// Returns the token endpoint if requests to it are confidential.
+fn require_secure(url: Url) -> Result<Url, LoginError> {
+    if is_confidential(&url) { Ok(url) } else { Err(LoginError::InsecureTokenUrl(url)) }
+}
+
+/// Reads the body of a response within the limits of the client.
+async fn read_body(request: &'static str, url: &Url, response: Response, limits: &ClientLimits) -> Result<Vec<u8>, LoginError> {
+    let body = read_bounded(response, limits.idle, limits.message_bytes).await;
+    body.map_err(|cause| LoginError::Http { request, url: shown_url(url), cause })
+}
+
 /// Builds the error for a rejected token request from the OAuth error in its response.
-async fn rejection(response: Response) -> LoginError {
-    let status = response.status();
-    let body = response.bytes().await.unwrap_or_default();
-    let detail = match serde_json::from_slice(&body) {
+fn rejection(status: StatusCode, body: &[u8]) -> LoginError {
+    let detail = match serde_json::from_slice(body) {
         Ok(OAuthError { error, error_description: Some(description) }) => format!("{error}: {description}"),
         Ok(OAuthError { error, error_description: None }) => error,
         Err(_) => "the server gave no reason".to_owned(),
     };
-    LoginError::Rejected { status, detail }
+    LoginError::Rejected { status, detail: shorten(&detail, 500) }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_lifetime_of_any_size_and_spelling_is_within_bounds() {
+        for (expires_in, seconds) in [
+            (json!(300), 300.0),
+            (json!("300"), 300.0),
+            (json!(299.5), 299.5),
+            (json!(u64::MAX), 86_400.0),
+            (json!(1e300), 86_400.0),
+            (json!(0), 0.0),
+            (json!(-1), 0.0),
+            (json!(null), 300.0),
+            (json!("soon"), 300.0),
+            (json!("NaN"), 300.0),
+            (json!([1]), 300.0),
+        ] {
+            assert_eq!(lifetime(&expires_in), Duration::from_secs_f64(seconds), "{expires_in}");
+        }
+    }
+
+    #[test]
+    fn a_token_that_cannot_be_a_header_field_is_no_token() {
+        for (text, expected) in [("abc.DEF-_~+/=", true), ("", false), ("a b", false), ("a\r\nx: y", false), ("ä", false)] {
+            assert_eq!(is_bearer_token(text), expected, "{text:?}");
+        }
+        assert!(!is_bearer_token(&"a".repeat(MAX_TOKEN_BYTES + 1)));
+    }
 }

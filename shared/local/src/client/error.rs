@@ -1,0 +1,275 @@
+//! Reasons why an export from a server fails, and how long a failure is worth another attempt.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use reqwest::{StatusCode, Url};
+
+use crate::client::login::LoginError;
+use crate::client::origin::UnsafeUrl;
+use crate::terminal::printable;
+
+/// Reason why an export failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The request got no complete HTTP response.
+    #[error("{request} to {url} failed")]
+    Http {
+        /// Name of the request.
+        request: &'static str,
+        /// URL without its query.
+        url: String,
+        /// Reason.
+        #[source]
+        cause: TransportError,
+    },
+    /// The server rejected a request.
+    #[error("{request} was rejected with {status}: {text}")]
+    Rejected {
+        /// Name of the request.
+        request: &'static str,
+        /// HTTP status.
+        status: StatusCode,
+        /// Reason that the server gave.
+        text: String,
+    },
+    /// The server reports that the export itself has failed.
+    #[error("the export failed on the server ({status}): {text}")]
+    ExportFailed {
+        /// HTTP status.
+        status: StatusCode,
+        /// Reason that the server gave.
+        text: String,
+    },
+    /// The status URL is unknown to the server.
+    #[error("the server no longer knows this export ({status}): {text}. It was deleted or has expired")]
+    Gone {
+        /// HTTP status.
+        status: StatusCode,
+        /// Reason that the server gave.
+        text: String,
+    },
+    /// The server or the network only failed for too long.
+    #[error("gave up after {} of failures", human_duration(*after))]
+    GaveUp {
+        /// Duration of the failures.
+        after: Duration,
+        /// The last failure.
+        #[source]
+        cause: Box<ClientError>,
+    },
+    /// The export takes longer than the client waits.
+    #[error("the export did not finish within {} (--max-wait-hours); the next look would be at {next_poll}", human_duration(*waited))]
+    WaitedTooLong {
+        /// The longest time to wait.
+        waited: Duration,
+        /// Time of the next poll.
+        next_poll: String,
+    },
+    /// Failure to obtain an access token.
+    #[error(transparent)]
+    Login(#[from] LoginError),
+    /// A URL that this client does not use.
+    #[error(transparent)]
+    Url(#[from] UnsafeUrl),
+    /// A response violates the Bulk Data standard or HTTP.
+    #[error("the server does not conform to the standard: {0}")]
+    NotConformant(String),
+    /// What the server sends exceeds a limit of this client.
+    #[error("{what} is more than this client accepts: {limit}")]
+    TooMuch {
+        /// What was sent.
+        what: String,
+        /// The limit.
+        limit: String,
+    },
+    /// A downloaded file is not what the manifest says.
+    #[error("`{file}`: {problem}")]
+    File {
+        /// Local name.
+        file: String,
+        /// Problem.
+        problem: String,
+    },
+    /// A file could not be written.
+    #[error("`{}` cannot be written", printable(&path.to_string_lossy()))]
+    Write {
+        /// Path of the file.
+        path: PathBuf,
+        /// Error of the file system.
+        #[source]
+        cause: std::io::Error,
+    },
+}
+
+/// Reason why a request got no complete response.
+#[derive(Debug, thiserror::Error)]
+pub enum TransportError {
+    /// The connection failed, or the response is not HTTP.
+    #[error(transparent)]
+    Connection(#[from] reqwest::Error),
+    /// The header fields of the response did not arrive in time.
+    #[error("the server did not answer within {}", human_duration(*.0))]
+    NoAnswer(Duration),
+    /// The body stopped to arrive.
+    #[error("the server sent nothing more for {}", human_duration(*.0))]
+    Stalled(Duration),
+    /// The body cannot be decoded.
+    #[error("its gzip or zstd encoding is damaged or ends early")]
+    Encoding,
+    /// The body has a content coding that was not requested.
+    #[error("its Content-Encoding `{0}` was not requested; this client reads gzip and zstd")]
+    UnknownEncoding(String),
+    /// The body is longer than this client accepts.
+    #[error("it is longer than {0} bytes")]
+    TooLong(usize),
+}
+
+/// How long a failure is worth another attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Persistence {
+    /// The failure is likely to end: the network, a proxy or an overloaded server.
+    Transient,
+    /// The failure may end, or repeat for ever.
+    Doubtful {
+        /// Number of attempts.
+        attempts: u32,
+    },
+    /// Another attempt would fail in the same way.
+    Final,
+}
+
+/// A failed attempt.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) error: ClientError,
+    pub(crate) persistence: Persistence,
+    /// The pause that the server demands.
+    pub(crate) retry_after: Option<Duration>,
+}
+
+/// Number of attempts after failures that may repeat for ever.
+pub(crate) const DOUBTFUL_ATTEMPTS: u32 = 5;
+
+impl Failure {
+    /// Creates a failure after which no attempt is made.
+    pub(crate) fn terminal(error: ClientError) -> Self {
+        Self { error, persistence: Persistence::Final, retry_after: None }
+    }
+
+    /// Creates a failure after which few attempts are made.
+    pub(crate) fn doubtful(error: ClientError) -> Self {
+        Self { error, persistence: Persistence::Doubtful { attempts: DOUBTFUL_ATTEMPTS }, retry_after: None }
+    }
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        let persistence = error.persistence();
+        Self { error, persistence, retry_after: None }
+    }
+}
+
+impl ClientError {
+    /// Returns how long this failure is worth another attempt, if no answer of the server says more.
+    fn persistence(&self) -> Persistence {
+        match self {
+            Self::Http { cause, .. } | Self::Login(LoginError::Http { cause, .. }) => cause.persistence(),
+            Self::Login(LoginError::Rejected { status, .. } | LoginError::NotDiscovered { status: Some(status), .. }) => {
+                status_persistence(*status)
+            }
+            Self::Rejected { .. }
+            | Self::ExportFailed { .. }
+            | Self::Gone { .. }
+            | Self::GaveUp { .. }
+            | Self::WaitedTooLong { .. }
+            | Self::Login(_)
+            | Self::Url(_)
+            | Self::NotConformant(_)
+            | Self::TooMuch { .. }
+            | Self::File { .. }
+            | Self::Write { .. } => Persistence::Final,
+        }
+    }
+}
+
+/// Returns how long a rejection is worth another attempt, by its status alone.
+pub(crate) fn status_persistence(status: StatusCode) -> Persistence {
+    match status.as_u16() {
+        408 | 425 | 429 | 502 | 503 | 504 => Persistence::Transient,
+        // Gateways of several vendors: the server behind them does not answer.
+        520..=524 | 527 | 529 | 530 => Persistence::Transient,
+        501 | 505 => Persistence::Final,
+        500..=599 => Persistence::Doubtful { attempts: DOUBTFUL_ATTEMPTS },
+        _ => Persistence::Final,
+    }
+}
+
+impl TransportError {
+    /// Returns how long this failure is worth another attempt.
+    fn persistence(&self) -> Persistence {
+        let doubtful = Persistence::Doubtful { attempts: DOUBTFUL_ATTEMPTS };
+        match self {
+            Self::Connection(error) if error.is_builder() => Persistence::Final,
+            Self::Connection(error) if is_protocol_error(error) => doubtful,
+            Self::Connection(_) | Self::NoAnswer(_) | Self::Stalled(_) => Persistence::Transient,
+            Self::Encoding => doubtful,
+            Self::UnknownEncoding(_) | Self::TooLong(_) => Persistence::Final,
+        }
+    }
+}
+
+/// Returns true if the peer does not speak HTTP, or its certificate is not accepted.
+fn is_protocol_error(error: &reqwest::Error) -> bool {
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        let is_parse = error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse);
+        // TLS reports an invalid certificate as invalid data.
+        let is_invalid = error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::InvalidData);
+        if is_parse || is_invalid {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// Returns a URL as messages show it: without query, fragment, user name and password, which may be credentials.
+pub(crate) fn shown_url(url: &Url) -> String {
+    let mut shown = url.clone();
+    shown.set_query(None);
+    shown.set_fragment(None);
+    drop(shown.set_username(""));
+    drop(shown.set_password(None));
+    printable(shown.as_str()).into_owned()
+}
+
+/// Formats a duration in the largest unit that fits, such as `2 h` or `1.5 min`.
+pub(crate) fn human_duration(duration: Duration) -> String {
+    let seconds = duration.as_secs_f64();
+    let (count, unit) = match seconds {
+        ..1.0 => return format!("{} ms", duration.as_millis()),
+        ..120.0 => (seconds, "s"),
+        ..7_200.0 => (seconds / 60.0, "min"),
+        ..172_800.0 => (seconds / 3_600.0, "h"),
+        _ => (seconds / 86_400.0, "days"),
+    };
+    let count = format!("{count:.1}");
+    format!("{} {unit}", count.strip_suffix(".0").unwrap_or(&count))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_and_urls_are_readable_and_hold_no_secret() {
+        for (seconds, expected) in
+            [(0.25, "250 ms"), (1.0, "1 s"), (90.0, "90 s"), (150.0, "2.5 min"), (7_200.0, "2 h"), (604_800.0, "7 days")]
+        {
+            assert_eq!(human_duration(Duration::from_secs_f64(seconds)), expected);
+        }
+        let url = Url::parse("https://me:secret@h.example/a/b?X-Amz-Signature=secret#secret").unwrap();
+        assert_eq!(shown_url(&url), "https://h.example/a/b");
+    }
+}

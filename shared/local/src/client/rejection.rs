@@ -1,0 +1,168 @@
+//! Responses that reject a request: their reason, and whether another attempt can succeed.
+
+use headrace_core::vocab::clock::Millis;
+use reqwest::header::{CONTENT_TYPE, HeaderMap};
+use reqwest::{Response, StatusCode};
+use serde::Deserialize;
+
+use crate::client::body::read_bounded;
+use crate::client::error::{Persistence, status_persistence};
+use crate::client::limits::ClientLimits;
+use crate::client::retry_after::retry_after;
+use crate::terminal::excerpt;
+
+/// The code `transient` of IssueType and its children, without `exception`, which servers also give to exports that have failed.
+const TRANSIENT_CODES: [&str; 6] = ["transient", "lock-error", "no-store", "timeout", "incomplete", "throttled"];
+
+/// A response that rejects a request.
+#[derive(Debug)]
+pub(crate) struct Rejection {
+    pub(crate) status: StatusCode,
+    /// Reason that the server gave.
+    pub(crate) text: String,
+    /// Issue codes of its OperationOutcome; empty without one.
+    codes: Vec<String>,
+    pub(crate) retry_after: Option<std::time::Duration>,
+}
+
+/// The members of an OperationOutcome, an OAuth error and a problem (RFC 9457) that say why a request was rejected.
+#[derive(Default, Deserialize)]
+struct Reason {
+    #[serde(default)]
+    issue: Vec<Issue>,
+    title: Option<String>,
+    detail: Option<String>,
+    error: Option<String>,
+    error_description: Option<String>,
+    message: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Issue {
+    code: Option<String>,
+    diagnostics: Option<String>,
+    details: Option<Details>,
+}
+
+#[derive(Deserialize)]
+struct Details {
+    text: Option<String>,
+}
+
+impl Rejection {
+    /// Reads the reason of a rejection. A body that cannot be read gives no reason.
+    pub(crate) async fn read(response: Response, limits: &ClientLimits, now: Millis) -> Self {
+        let (status, headers) = (response.status(), response.headers().clone());
+        let retry_after = retry_after(&headers, now);
+        let body = read_bounded(response, limits.idle, limits.message_bytes).await.unwrap_or_default();
+        Self::from_body(status, &headers, &body, retry_after)
+    }
+
+    /// Builds a rejection from the parts of a response.
+    pub(crate) fn from_body(status: StatusCode, headers: &HeaderMap, body: &[u8], retry_after: Option<std::time::Duration>) -> Self {
+        let reason: Reason = serde_json::from_slice(body).unwrap_or_default();
+        let codes = reason.issue.iter().filter_map(|issue| issue.code.clone()).collect();
+        let text = reason.text().unwrap_or_else(|| describe_body(headers, body));
+        Self { status, text: excerpt(&text), codes, retry_after }
+    }
+
+    /// Returns how long another attempt is worth while.
+    pub(crate) fn persistence(&self) -> Persistence {
+        let by_status = status_persistence(self.status);
+        let is_final_by_meaning = matches!(self.status.as_u16(), 401 | 403 | 404 | 410);
+        if is_final_by_meaning || self.codes.is_empty() {
+            return by_status;
+        }
+        let has = |codes: &[&str]| self.codes.iter().any(|code| codes.contains(&code.as_str()));
+        match by_status {
+            Persistence::Transient => by_status,
+            Persistence::Doubtful { .. } | Persistence::Final if has(&TRANSIENT_CODES) => Persistence::Transient,
+            Persistence::Doubtful { .. } if has(&["exception"]) => by_status,
+            Persistence::Doubtful { .. } | Persistence::Final => Persistence::Final,
+        }
+    }
+}
+
+impl Reason {
+    /// Returns the reason as one text.
+    fn text(self) -> Option<String> {
+        let texts: Vec<String> = self
+            .issue
+            .into_iter()
+            .filter_map(|issue| issue.diagnostics.or_else(|| issue.details.and_then(|details| details.text)).or(issue.code))
+            .collect();
+        if !texts.is_empty() {
+            return Some(texts.join("; "));
+        }
+        let pairs = [(self.title, self.detail), (self.error, self.error_description)];
+        let text = pairs.into_iter().find_map(|pair| match pair {
+            (Some(title), Some(detail)) => Some(format!("{title}: {detail}")),
+            (Some(text), None) | (None, Some(text)) => Some(text),
+            (None, None) => None,
+        });
+        text.or(self.message)
+    }
+}
+
+/// Describes a body without a reason in JSON. A page of a proxy is not repeated.
+fn describe_body(headers: &HeaderMap, body: &[u8]) -> String {
+    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default().to_ascii_lowercase();
+    if content_type.starts_with("text/plain") && !body.is_empty() {
+        return String::from_utf8_lossy(body.get(..500).unwrap_or(body)).into_owned();
+    }
+    if content_type.starts_with("text/html") {
+        return "the answer is an HTML page, not an OperationOutcome".to_owned();
+    }
+    "the server gave no reason".to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Builds a rejection with a JSON body.
+    fn rejection(status: u16, body: &str) -> Rejection {
+        Rejection::from_body(StatusCode::from_u16(status).unwrap(), &HeaderMap::new(), body.as_bytes(), None)
+    }
+
+    #[test]
+    fn the_reason_is_read_from_every_kind_of_error_document() {
+        for (body, text) in [
+            (r#"{"resourceType":"OperationOutcome","issue":[{"code":"x","diagnostics":"a"},{"details":{"text":"b"}}]}"#, "a; b"),
+            (r#"{"issue":[{"severity":"error","code":"processing"}]}"#, "processing"),
+            (r#"{"type":"about:blank","title":"Out of credit","detail":"30 are needed"}"#, "Out of credit: 30 are needed"),
+            (r#"{"error":"invalid_token","error_description":"expired"}"#, "invalid_token: expired"),
+            (r#"{"message":"Forbidden"}"#, "Forbidden"),
+            (r#"{"issue":[{"diagnostics":"\u001b]0;owned\u0007"}]}"#, "\\u{1b}]0;owned\\u{7}"),
+            ("<html>", "the server gave no reason"),
+            ("", "the server gave no reason"),
+        ] {
+            assert_eq!(rejection(500, body).text, text, "{body}");
+        }
+    }
+
+    #[test]
+    fn a_failure_of_the_poll_is_told_from_a_failure_of_the_export() {
+        let outcome = |code: &str| format!(r#"{{"issue":[{{"code":"{code}"}}]}}"#);
+        let doubtful = Persistence::Doubtful { attempts: 5 };
+        for (status, code, expected) in [
+            (500, "transient", Persistence::Transient),
+            (500, "throttled", Persistence::Transient),
+            (500, "exception", doubtful),
+            (500, "processing", Persistence::Final),
+            (500, "", doubtful),
+            (502, "", Persistence::Transient),
+            (503, "", Persistence::Transient),
+            (504, "processing", Persistence::Transient),
+            (429, "", Persistence::Transient),
+            (501, "", Persistence::Final),
+            (400, "transient", Persistence::Transient),
+            (400, "invalid", Persistence::Final),
+            (404, "transient", Persistence::Final),
+            (410, "", Persistence::Final),
+        ] {
+            let body = if code.is_empty() { String::new() } else { outcome(code) };
+            assert_eq!(rejection(status, &body).persistence(), expected, "{status} {code}");
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! Requests with a client's credential: redirects, and which of them may have the access token.
+
+use std::sync::Arc;
+
+use reqwest::{Response, StatusCode, Url};
+
+use crate::client::error::{ClientError, shown_url};
+use crate::client::limits::ClientLimits;
+use crate::client::login::TokenCache;
+use crate::client::origin::{MAX_REDIRECTS, UnsafeUrl, UrlRules};
+use crate::client::transport::{Call, Transport, redirect_target};
+
+/// The credential that a client sends.
+#[derive(Clone)]
+pub(crate) enum SessionCredential {
+    /// Requests without a credential.
+    Anonymous,
+    /// A fixed bearer token, which is not renewed.
+    BearerToken(String),
+    /// Tokens of SMART Backend Services, renewed before they expire.
+    BackendServices(Arc<TokenCache>),
+}
+
+/// A client's connections, credential and rules for URLs.
+#[derive(Clone)]
+pub(crate) struct Session {
+    pub(crate) transport: Transport,
+    pub(crate) credential: SessionCredential,
+    /// The rules of the server; `None` for a client without a credential that is used with any server.
+    pub(crate) rules: Option<UrlRules>,
+    pub(crate) limits: ClientLimits,
+}
+
+impl Session {
+    /// Returns the URL that a response from `from` names, if it may be used.
+    pub(crate) fn resolve(&self, from: &Url, text: &str) -> Result<Url, ClientError> {
+        let rules = match &self.rules {
+            Some(rules) => rules,
+            None => &UrlRules::new(shown_url(from).as_str(), &[], false)?,
+        };
+        Ok(rules.resolve(from, text)?)
+    }
+
+    /// Returns true if requests for a URL have the access token.
+    pub(crate) fn sends_token_to(&self, url: &Url) -> bool {
+        let has_credential = match self.credential {
+            SessionCredential::Anonymous => false,
+            SessionCredential::BearerToken(_) | SessionCredential::BackendServices(_) => true,
+        };
+        has_credential && self.rules.as_ref().is_some_and(|rules| rules.receives_token(url))
+    }
+
+    /// Sends a request and follows its redirects. Each target is checked anew, and gets the token only if it may have it.
+    pub(crate) async fn send(&self, call: &Call, url: &Url) -> Result<Response, ClientError> {
+        let mut current = url.clone();
+        for _ in 0..=MAX_REDIRECTS {
+            let response = self.send_once(call, &current).await?;
+            let Some(target) = redirect_target(call, &response) else { return Ok(response) };
+            current = self.resolve(&current, &target)?;
+        }
+        Err(UnsafeUrl::TooManyRedirects(shown_url(url)).into())
+    }
+
+    /// Sends a request to one URL. Renews a rejected access token once, because a server may revoke it early and clocks differ.
+    async fn send_once(&self, call: &Call, url: &Url) -> Result<Response, ClientError> {
+        let send = async |token: Option<&str>| {
+            let response = self.transport.send(call, url, token).await;
+            response.map_err(|cause| ClientError::Http { request: call.name, url: shown_url(url), cause })
+        };
+        if !call.may_have_token || !self.sends_token_to(url) {
+            return send(None).await;
+        }
+        let tokens = match &self.credential {
+            SessionCredential::Anonymous => return send(None).await,
+            SessionCredential::BearerToken(token) => return send(Some(token)).await,
+            SessionCredential::BackendServices(tokens) => tokens,
+        };
+        let token = tokens.token(&self.transport, &self.limits, None).await?;
+        let response = send(Some(&token)).await?;
+        if response.status() != StatusCode::UNAUTHORIZED {
+            return Ok(response);
+        }
+        let token = tokens.token(&self.transport, &self.limits, Some(&token)).await?;
+        send(Some(&token)).await
+    }
+}

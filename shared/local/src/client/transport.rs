@@ -1,0 +1,108 @@
+//! The HTTP connections of a client: proxies, time limits, and one request without redirects.
+
+use std::time::Duration;
+
+use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderValue, LOCATION};
+use reqwest::redirect::Policy;
+use reqwest::{Client, ClientBuilder, Method, Response, Url};
+
+use crate::client::error::{ClientError, TransportError, shown_url};
+use crate::client::limits::ClientLimits;
+use crate::client::origin::{MAX_REDIRECTS, UnsafeUrl, UrlRules, is_loopback};
+
+/// The HTTP connections of a client.
+#[derive(Clone)]
+pub(crate) struct Transport {
+    /// Connections that use no proxy, whatever the environment says.
+    direct: Client,
+    /// Connections by the usual variables for proxies.
+    proxied: Client,
+    head: Duration,
+}
+
+/// One request, before redirects and credentials.
+#[derive(Clone, Debug)]
+pub(crate) struct Call {
+    /// Name of the request in messages.
+    pub(crate) name: &'static str,
+    pub(crate) method: Method,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Option<String>,
+    /// False if the request must not have the access token.
+    pub(crate) may_have_token: bool,
+}
+
+impl Call {
+    /// Creates a request that may have the access token.
+    pub(crate) fn new(name: &'static str, method: Method) -> Self {
+        Self { name, method, headers: HeaderMap::new(), body: None, may_have_token: true }
+    }
+
+    /// Adds a header field.
+    pub(crate) fn header(mut self, name: impl reqwest::header::IntoHeaderName, value: &'static str) -> Self {
+        self.headers.insert(name, HeaderValue::from_static(value));
+        self
+    }
+}
+
+impl Transport {
+    /// Builds the connections.
+    pub(crate) fn new(limits: &ClientLimits) -> Result<Self, reqwest::Error> {
+        let direct = builder(limits).no_proxy().build()?;
+        Ok(Self { direct, proxied: builder(limits).build()?, head: limits.head })
+    }
+
+    /// Sends one request and returns the response without its body. Redirects are responses.
+    pub(crate) async fn send(&self, call: &Call, url: &Url, token: Option<&str>) -> Result<Response, TransportError> {
+        let client = if is_loopback(url) { &self.direct } else { &self.proxied };
+        let mut request = client.request(call.method.clone(), url.clone()).headers(call.headers.clone());
+        if let Some(mut value) = token.and_then(|token| HeaderValue::try_from(format!("Bearer {token}")).ok()) {
+            value.set_sensitive(true);
+            request = request.header(AUTHORIZATION, value);
+        }
+        if let Some(body) = &call.body {
+            request = request.body(body.clone());
+        }
+        if !call.headers.contains_key(ACCEPT_ENCODING) {
+            request = request.header(ACCEPT_ENCODING, "gzip");
+        }
+        let response = tokio::time::timeout(self.head, request.send()).await;
+        let response = response.map_err(|_| TransportError::NoAnswer(self.head))?;
+        response.map_err(|error| TransportError::Connection(error.without_url()))
+    }
+
+    /// Sends a request without a token and follows its redirects.
+    pub(crate) async fn send_anonymously(&self, call: &Call, url: &Url, rules: &UrlRules) -> Result<Response, ClientError> {
+        let mut current = url.clone();
+        for _ in 0..=MAX_REDIRECTS {
+            let response = self.send(call, &current, None).await;
+            let response = response.map_err(|cause| ClientError::Http { request: call.name, url: shown_url(&current), cause })?;
+            let Some(target) = redirect_target(call, &response) else { return Ok(response) };
+            current = rules.resolve(&current, &target)?;
+        }
+        Err(UnsafeUrl::TooManyRedirects(shown_url(url)).into())
+    }
+}
+
+/// Returns the target of a redirect that this client follows.
+pub(crate) fn redirect_target(call: &Call, response: &Response) -> Option<String> {
+    let is_followed = match response.status().as_u16() {
+        301 | 302 | 307 | 308 => true,
+        // The target would be asked with GET.
+        303 => call.method == Method::GET,
+        _ => false,
+    };
+    // A form with an assertion is sent nowhere else.
+    let location = response.headers().get(LOCATION).filter(|_| is_followed && call.body.is_none())?;
+    Some(String::from_utf8_lossy(location.as_bytes()).into_owned())
+}
+
+/// Returns what both kinds of connections have in common. Redirects are followed by the caller, which decides for each whether it
+/// may have the token.
+fn builder(limits: &ClientLimits) -> ClientBuilder {
+    Client::builder()
+        .user_agent(concat!("headrace/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(limits.connect)
+        .redirect(Policy::none())
+        .referer(false)
+}

@@ -1,0 +1,225 @@
+//! `headrace export` as a process: interrupted and continued, and with variables for proxies in its environment.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use headrace_tests::flows::{Result, run};
+use headrace_tests::lake;
+
+use crate::exchange::{PATIENTS, read_files, right_routes};
+use crate::stub::{Routes, Stub, answer};
+
+/// The longest wait for something that a process does.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Every variable with which libraries let a proxy be set.
+const PROXY_VARIABLES: [&str; 6] = ["ALL_PROXY", "all_proxy", "HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"];
+
+/// Creates a command that runs the program.
+fn headrace(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_headrace-under-test"));
+    command.args(arguments).stdin(Stdio::null());
+    command
+}
+
+/// Runs a command to its end without blocking the servers of this test. Returns its exit code, output and error output.
+async fn finish(mut command: Command) -> Result<(Option<i32>, String, String)> {
+    let output = tokio::task::spawn_blocking(move || command.output()).await??;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Ok((output.status.code(), text(&output.stdout), text(&output.stderr)))
+}
+
+/// Waits until a condition holds.
+async fn wait_until(what: &str, condition: impl Fn() -> bool) -> Result<()> {
+    let started = Instant::now();
+    while !condition() {
+        if started.elapsed() > PATIENCE {
+            return Err(format!("{what} did not happen").into());
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
+}
+
+/// Starts a server with these answers in place of the right ones.
+async fn start(changes: Routes) -> Result<Stub> {
+    let (listener, origin) = Stub::bind().await?;
+    let mut routes = right_routes();
+    routes.extend(changes);
+    Ok(Stub::start(listener, &origin, routes, &[("{BASE}", &origin)]))
+}
+
+/// Kills a process and waits for its end.
+fn kill(mut child: Child) -> Result<()> {
+    child.kill()?;
+    child.wait()?;
+    Ok(())
+}
+
+/// Returns the text of a path.
+fn text(path: &Path) -> Result<&str> {
+    Ok(path.to_str().ok_or("a path is not UTF-8")?)
+}
+
+#[test]
+fn an_export_that_was_killed_while_polling_is_continued() -> Result<()> {
+    run(async || {
+        let manifest = || answer(200, crate::exchange::MANIFEST);
+        let polls = vec![answer(202, "").with("Retry-After", "1"); 2].into_iter().chain([manifest()]).collect();
+        let server = start(Routes::from([("GET /status".to_owned(), polls)])).await?;
+        let folder = tempfile::tempdir()?;
+        let out = folder.path().join("out");
+        let child = headrace(&["export", &format!("{}/fhir", server.origin), text(&out)?]).stderr(Stdio::null()).spawn()?;
+        wait_until("a poll", || !server.requests("GET", "/status").is_empty()).await?;
+        // The status URL is recorded before the first poll.
+        kill(child)?;
+        let (code, _, error) = finish(headrace(&["export", &format!("{}/fhir", server.origin), text(&out)?])).await?;
+        assert_eq!(code, Some(1));
+        assert!(error.contains("unfinished export") && error.contains("--resume"), "{error}");
+        let (code, output, error) = finish(headrace(&["export", "--resume", text(&out)?])).await?;
+        assert_eq!(code, Some(0), "{error}");
+        assert!(output.contains("2 resources of 1 types"), "{output}");
+        assert_eq!(read_files(&out)?, [("Patient-1.ndjson".to_owned(), PATIENTS.into())].into());
+        assert_eq!((server.requests("GET", "/fhir/$export").len(), server.requests("DELETE", "/status").len()), (1, 1));
+        let (code, _, error) = finish(headrace(&["export", "--resume", text(&out)?])).await?;
+        assert_eq!(code, Some(1));
+        assert!(error.contains("no unfinished export"), "{error}");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_continued_export_downloads_only_what_is_missing_or_changed() -> Result<()> {
+    run(async || {
+        let manifest = r#"{"transactionTime":"2026-01-01T00:00:00Z","requiresAccessToken":false,"output":[
+            {"type":"Patient","url":"/files/1","count":2},{"type":"Patient","url":"/files/2","count":2},{"type":"Patient","url":"/files/3","count":2}]}"#;
+        let refused = || answer(400, r#"{"issue":[{"code":"invalid","diagnostics":"not yet"}]}"#);
+        let server = start(Routes::from([
+            ("GET /status".to_owned(), vec![answer(200, manifest)]),
+            ("GET /files/2".to_owned(), vec![answer(200, PATIENTS)]),
+            ("GET /files/3".to_owned(), vec![refused(), answer(200, PATIENTS)]),
+        ]))
+        .await?;
+        let folder = tempfile::tempdir()?;
+        let out = folder.path().join("out");
+        let (code, _, error) = finish(headrace(&["export", &format!("{}/fhir", server.origin), text(&out)?])).await?;
+        assert_eq!(code, Some(1));
+        assert!(error.contains("status URL: ") && error.contains("not yet"), "{error}");
+        assert!(error.contains(&format!("headrace export --resume {}", out.display())), "{error}");
+        // Whatever was downloaded: the first file is complete, and the second one was changed since.
+        let record = |server: &Stub| ["/files/1", "/files/2"].map(|path| server.requests("GET", path).len());
+        let before = record(&server);
+        std::fs::write(out.join("Patient-2.ndjson"), "{}\n")?;
+        let first_is_complete = out.join("Patient-1.ndjson").exists();
+        let (code, _, error) = finish(headrace(&["export", "--resume", text(&out)?])).await?;
+        assert_eq!(code, Some(0), "{error}");
+        let after = record(&server);
+        assert_eq!(after[0] - before[0], usize::from(!first_is_complete));
+        assert_eq!(after[1] - before[1], 1);
+        let names = ["Patient-1.ndjson", "Patient-2.ndjson", "Patient-3.ndjson"];
+        assert_eq!(read_files(&out)?, names.map(|name| (name.to_owned(), PATIENTS.into())).into());
+        Ok(())
+    })
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_export_says_how_it_is_continued() -> Result<()> {
+    run(async || {
+        let server = start(Routes::from([("GET /status".to_owned(), vec![answer(202, "").with("Retry-After", "7200")])])).await?;
+        for signal in ["INT", "TERM"] {
+            let folder = tempfile::tempdir()?;
+            let polls = server.requests("GET", "/status").len();
+            let mut command = headrace(&["export", &format!("{}/fhir", server.origin), text(folder.path())?]);
+            let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+            wait_until("a poll", || server.requests("GET", "/status").len() > polls).await?;
+            let pid = child.id().to_string();
+            let signalled = Command::new("sh").args(["-c", &format!("sleep 0.2; kill -{signal} {pid}")]).status()?;
+            assert!(signalled.success());
+            let output = tokio::task::spawn_blocking(move || child.wait_with_output()).await??;
+            let error = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert_eq!(output.status.code(), Some(1), "{signal}: {error}");
+            assert!(error.contains("next look at ") && error.contains("(in 2 h)"), "{error}");
+            assert!(error.contains("interrupted") && error.contains("headrace export --resume"), "{error}");
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_connection_that_is_refused_is_reported_with_its_url() -> Result<()> {
+    run(async || {
+        let (listener, origin) = Stub::bind().await?;
+        drop(listener);
+        let folder = tempfile::tempdir()?;
+        let (code, _, error) = finish(headrace(&["export", &format!("{origin}/fhir"), text(folder.path())?])).await?;
+        assert_eq!(code, Some(1));
+        assert!(error.contains(&format!("{origin}/fhir/$export")), "{error}");
+        assert_eq!(std::fs::read_dir(folder.path())?.count(), 0, "nothing remains of an export that was not accepted");
+        Ok(())
+    })
+}
+
+#[test]
+fn no_variable_sends_requests_to_this_machine_through_a_proxy() -> Result<()> {
+    run(async || {
+        let proxy = start(Routes::new()).await?;
+        let server = start(Routes::new()).await?;
+        let sample = lake::sample_lake_dir();
+        let server_base = format!("{}/fhir", server.origin);
+        let as_name = server_base.replace("127.0.0.1", "localhost");
+        for source in [text(&sample)?, &server_base, &as_name] {
+            let folder = tempfile::tempdir()?;
+            let mut command = headrace(&["export", source, text(folder.path())?]);
+            command.envs(PROXY_VARIABLES.map(|name| (name, proxy.origin.as_str()))).env("NO_PROXY", "").env("no_proxy", "");
+            let (code, _, error) = finish(command).await?;
+            assert_eq!(code, Some(0), "{source}: {error}");
+        }
+        assert_eq!(proxy.all_requests().len(), 0);
+        Ok(())
+    })
+}
+
+#[test]
+fn requests_beyond_this_machine_use_the_proxy_of_the_environment() -> Result<()> {
+    run(async || {
+        let proxy = start(Routes::from([(
+            "GET http://fhir.invalid/r4/$export".to_owned(),
+            vec![answer(400, r#"{"issue":[{"code":"invalid","diagnostics":"said by the proxy"}]}"#)],
+        )]))
+        .await?;
+        let folder = tempfile::tempdir()?;
+        let export = |variable: &str, value: &str| {
+            let mut command = headrace(&["export", "http://fhir.invalid/r4"]);
+            for name in PROXY_VARIABLES.iter().chain(&["NO_PROXY", "no_proxy"]) {
+                command.env_remove(name);
+            }
+            command.arg(folder.path()).env(variable, value);
+            command
+        };
+        let (_, _, error) = finish(export("http_proxy", &proxy.origin)).await?;
+        assert!(error.contains("said by the proxy"), "{error}");
+        // TLS would go through the proxy as a tunnel. Here only its use is seen.
+        let mut excluded = export("http_proxy", &proxy.origin);
+        excluded.env("NO_PROXY", "fhir.invalid");
+        let (_, _, error) = finish(excluded).await?;
+        assert!(!error.contains("said by the proxy") && error.contains("http://fhir.invalid/r4/$export"), "{error}");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_source_of_another_scheme_is_refused_with_a_way_out() -> Result<()> {
+    run(async || {
+        let folder = tempfile::tempdir()?;
+        for (source, words) in
+            [("s3://bucket/lake", "aws s3 sync"), ("ftp://h/lake", "http:// or https://"), ("file:///lake", "without `file://`")]
+        {
+            let (code, _, error) = finish(headrace(&["export", source, text(folder.path())?])).await?;
+            assert_eq!(code, Some(1));
+            assert!(error.contains(words), "{error}");
+        }
+        Ok(())
+    })
+}
