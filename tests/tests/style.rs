@@ -96,7 +96,7 @@ const FOLDER_ORDER: &[(&str, &[&str])] = &[
         &["vocab", "access", "request", "job", "output", "audit", "ports", "lake", "versions", "cohort", "patients", "lines", "flow"],
     ),
     ("shared/fhir", &["instant", "json", "definitions", "head", "semantics", "search", "deid"]),
-    ("shared/local", &["stores", "cli", "server", "client", "commands", "program"]),
+    ("shared/local", &["terminal", "stores", "cli", "server", "client", "commands", "program"]),
 ];
 
 /// Returns the Rust files below these folders of the repository, and their contents.

@@ -5,6 +5,7 @@ mod audit;
 mod clients;
 mod deid;
 mod keys;
+mod source;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -29,9 +30,13 @@ pub use audit::{AuditArgs, AuditCommand, AuditLocation, ShowRecordsArgs, VerifyA
 pub use clients::{AddClientArgs, ClientsArgs, ClientsCommand, KeySetArgs, KeygenArgs, RegistryLocation};
 pub use deid::{DeidArgs, DeidCheckArgs, DeidCommand, DeidPreviewArgs, FhirVersionArgs};
 pub use keys::{KeysArgs, KeysCommand};
+pub use source::{Source, SourceError};
 
-use crate::client::limits::{DEFAULT_FILE_GB, DEFAULT_WAIT_HOURS};
-use crate::client::source::Source;
+/// Default of `--max-file-gb`.
+pub(crate) const DEFAULT_FILE_GB: u64 = 100;
+
+/// Default of `--max-wait-hours`.
+pub(crate) const DEFAULT_WAIT_HOURS: u64 = 168;
 
 /// FHIR Bulk Data export on one machine.
 ///

@@ -19,7 +19,6 @@ mod progress;
 mod rejection;
 mod retry_after;
 mod session;
-pub mod source;
 mod summary;
 pub mod timer;
 mod transfer;

@@ -1,5 +1,5 @@
-//! What servers do, by the standard, by RFC 9110, 9111 and 9457, by the habit of one of them, or with evil intent, and what the client
-//! makes of it. Each row is a server that differs from a right one in the answers that it names.
+//! Behaviours of servers, by the standard, by RFC 9110, 9111 and 9457, by the habit of one of them, or with evil intent, and the
+//! outcome for the client. Each row is a server that differs from a right one in the answers that it names.
 
 use std::time::Duration;
 

@@ -34,7 +34,7 @@ impl PauseClock {
 impl Timer for PauseClock {
     fn now(&self) -> Millis {
         // 2026-01-31T08:00:00Z.
-        Millis(1_769_846_400_000) + self.pauses().into_iter().sum()
+        Millis(1_769_846_400_000) + self.pauses().into_iter().sum::<Duration>()
     }
 
     async fn sleep(&self, duration: Duration) {

@@ -18,7 +18,7 @@ pub(crate) struct Answer {
     answers_ranges: bool,
 }
 
-/// How an answer goes wrong.
+/// Fault of an answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Fault {
     #[default]
@@ -35,7 +35,7 @@ enum Fault {
     Closed,
 }
 
-/// How the end of a body is marked.
+/// Mark of the end of a body.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Framing {
     #[default]

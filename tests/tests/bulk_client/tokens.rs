@@ -1,4 +1,4 @@
-//! Where access tokens go, and what servers may answer to a request for one.
+//! The servers that access tokens go to, and the answers to a request for one.
 
 use headrace_local::client::bulk::{BulkClient, ClientError, ClientLimits, LoginSettings};
 use headrace_local::client::login::LoginError;

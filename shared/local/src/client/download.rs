@@ -152,15 +152,14 @@ impl<T: Timer, P: Fn(u64) + Sync> Download<'_, T, P> {
 
     /// Returns the error for a partial file that cannot be read again.
     fn unreadable(&self, partial: &Path, cause: io::Error) -> TransferError {
-        match cause.kind() {
-            io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::Other => {
-                let name = partial.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-                let error = ClientError::File { file: name, problem: "the gzip file is damaged or ends early".to_owned() };
-                let persistence = Persistence::Doubtful { attempts: CONTENT_ATTEMPTS };
-                TransferError::StartAnew(Failure { error, persistence, retry_after: None })
-            }
-            _ => TransferError::Failed(ClientError::Write { path: partial.to_owned(), cause }),
+        let is_damaged = [io::ErrorKind::UnexpectedEof, io::ErrorKind::InvalidData, io::ErrorKind::InvalidInput, io::ErrorKind::Other];
+        if !is_damaged.contains(&cause.kind()) {
+            return TransferError::Failed(ClientError::Write { path: partial.to_owned(), cause });
         }
+        let file = partial.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let error = ClientError::File { file, problem: "the gzip file is damaged or ends early".to_owned() };
+        let persistence = Persistence::Doubtful { attempts: CONTENT_ATTEMPTS };
+        TransferError::StartAnew(Failure { error, persistence, retry_after: None })
     }
 }
 

@@ -1,4 +1,4 @@
-//! Reasons why an export from a server fails, and how long a failure is worth another attempt.
+//! Reasons why an export from a server fails, and the worth of another attempt.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -50,7 +50,7 @@ pub enum ClientError {
         text: String,
     },
     /// The server or the network only failed for too long.
-    #[error("gave up after {} of failures", human_duration(*after))]
+    #[error("gave up after {} of failures", human_duration(*.after))]
     GaveUp {
         /// Duration of the failures.
         after: Duration,
@@ -59,7 +59,7 @@ pub enum ClientError {
         cause: Box<ClientError>,
     },
     /// The export takes longer than the client waits.
-    #[error("the export did not finish within {} (--max-wait-hours); the next look would be at {next_poll}", human_duration(*waited))]
+    #[error("the export did not finish within {} (--max-wait-hours); the next look would be at {next_poll}", human_duration(*.waited))]
     WaitedTooLong {
         /// The longest time to wait.
         waited: Duration,
@@ -75,10 +75,10 @@ pub enum ClientError {
     /// A response violates the Bulk Data standard or HTTP.
     #[error("the server does not conform to the standard: {0}")]
     NotConformant(String),
-    /// What the server sends exceeds a limit of this client.
+    /// The server sends more than a limit of this client.
     #[error("{what} is more than this client accepts: {limit}")]
     TooMuch {
-        /// What was sent.
+        /// Description of what was sent.
         what: String,
         /// The limit.
         limit: String,
@@ -92,7 +92,7 @@ pub enum ClientError {
         problem: String,
     },
     /// A file could not be written.
-    #[error("`{}` cannot be written", printable(&path.to_string_lossy()))]
+    #[error("`{}` cannot be written", printable(&.path.to_string_lossy()))]
     Write {
         /// Path of the file.
         path: PathBuf,
@@ -125,7 +125,7 @@ pub enum TransportError {
     TooLong(usize),
 }
 
-/// How long a failure is worth another attempt.
+/// Worth of another attempt after a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Persistence {
     /// The failure is likely to end: the network, a proxy or an overloaded server.

@@ -10,13 +10,12 @@ use headrace_core::request::ANONYMIZATION_FOLDER;
 use reqwest::Url;
 use tokio::net::TcpListener;
 
-use crate::cli::ExportArgs;
+use crate::cli::{ExportArgs, Source, SourceError};
 use crate::client::bulk::{BulkClient, ClientError, ClientLimits, ClientSettings, Credential, LoginSettings};
 use crate::client::error::shown_url;
 use crate::client::error_files::ErrorLines;
 use crate::client::folder::{ExportFolder, FolderError, STATE_FOLDER, SavedExport};
 use crate::client::progress::{DownloadProgress, Progress, print_line};
-use crate::client::source::{Source, SourceError};
 use crate::client::summary::format_summary;
 use crate::client::timer::SystemTimer;
 use crate::server::http::{base_url, serve};
@@ -39,12 +38,12 @@ pub enum ExportCommandError {
     NotEmpty(PathBuf),
     /// The output directory contains an unfinished export.
     #[error(
-        "`{}` contains an unfinished export: continue it with `headrace export --resume {0}`, or discard it with --overwrite",
-        .0.display(), .0 = .0.display()
+        "`{path}` contains an unfinished export: continue it with `headrace export --resume {path}`, or discard it with --overwrite",
+        path = .0.display()
     )]
     Unfinished(PathBuf),
     /// The output directory cannot be created or read.
-    #[error("`{}` cannot be used as the output directory", path.display())]
+    #[error("`{}` cannot be used as the output directory", .path.display())]
     Out {
         /// Path of the directory.
         path: PathBuf,
@@ -59,7 +58,7 @@ pub enum ExportCommandError {
     #[error("interrupted; files that are already downloaded remain in the output directory")]
     Interrupted,
     /// The export stopped on this side, and can be continued.
-    #[error("{cause}\nThe export is not lost: headrace export --resume {}", out.display())]
+    #[error("{cause}\nThe export is not lost: headrace export --resume {}", .out.display())]
     Resumable {
         /// Reason.
         cause: String,
@@ -158,9 +157,8 @@ async fn export_from_server(args: &ExportArgs, base: &str, out: &Path) -> Result
     let folder = ExportFolder::create(out, true)?;
     let started = Instant::now();
     let (options, mut progress) = (&args.options, Progress::new());
-    let kick_off = client.kick_off_patiently(base, &options.path(), &options.parameters(), options.lenient, |waiting| {
-        progress.update(&waiting);
-    });
+    let (path, parameters) = (options.path(), options.parameters());
+    let kick_off = client.kick_off_patiently(base, &path, &parameters, options.lenient, |waiting| progress.update(&waiting));
     let kicked_off = tokio::select! {
         result = kick_off => result.map_err(ExportCommandError::Client),
         () = stop_signal() => Err(ExportCommandError::Interrupted),

@@ -29,7 +29,7 @@ pub enum FolderError {
     #[error("another process exports to `{}`", .0.display())]
     InUse(PathBuf),
     /// The record of the export cannot be read.
-    #[error("`{}` cannot be read: {problem}", path.display())]
+    #[error("`{}` cannot be read: {problem}", .path.display())]
     Unreadable {
         /// Path of the file.
         path: PathBuf,
@@ -37,7 +37,7 @@ pub enum FolderError {
         problem: String,
     },
     /// The record of the export cannot be written.
-    #[error("`{}` cannot be written", path.display())]
+    #[error("`{}` cannot be written", .path.display())]
     Write {
         /// Path of the file.
         path: PathBuf,

@@ -2,11 +2,7 @@
 
 use std::time::Duration;
 
-/// Default of `--max-file-gb`, in GB.
-pub const DEFAULT_FILE_GB: u64 = 100;
-
-/// Default of `--max-wait-hours`, in hours.
-pub const DEFAULT_WAIT_HOURS: u64 = 168;
+use crate::cli::{DEFAULT_FILE_GB, DEFAULT_WAIT_HOURS};
 
 /// Limits of a client on what servers send and on how long they take.
 #[derive(Clone, Copy, Debug)]

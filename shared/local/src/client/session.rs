@@ -34,11 +34,10 @@ pub(crate) struct Session {
 impl Session {
     /// Returns the URL that a response from `from` names, if it may be used.
     pub(crate) fn resolve(&self, from: &Url, text: &str) -> Result<Url, ClientError> {
-        let rules = match &self.rules {
-            Some(rules) => rules,
-            None => &UrlRules::new(shown_url(from).as_str(), &[], false)?,
-        };
-        Ok(rules.resolve(from, text)?)
+        match &self.rules {
+            Some(rules) => Ok(rules.resolve(from, text)?),
+            None => Ok(UrlRules::new(&shown_url(from), &[], false)?.resolve(from, text)?),
+        }
     }
 
     /// Returns true if requests for a URL have the access token.
