@@ -15,6 +15,7 @@ use crate::client::bulk::{BulkClient, ClientError, ClientLimits, ClientSettings,
 use crate::client::error::shown_url;
 use crate::client::error_files::ErrorLines;
 use crate::client::folder::{ExportFolder, FolderError, STATE_FOLDER, SavedExport};
+use crate::client::origin::parse_http_url;
 use crate::client::progress::{DownloadProgress, Progress, print_line};
 use crate::client::summary::format_summary;
 use crate::client::timer::SystemTimer;
@@ -172,7 +173,7 @@ async fn export_from_server(args: &ExportArgs, base: &str, out: &Path) -> Result
         }
     };
     print_line(&format!("status URL: {status_url}"));
-    folder.record_export(&saved_export(args, base, status_url.clone())?)?;
+    folder.record_export(&saved_export(args, base, &status_url))?;
     run_to_the_end(&client, &folder, &status_url, out, started).await
 }
 
@@ -184,10 +185,13 @@ async fn resume_export(args: &ExportArgs, out: &Path) -> Result<ExportStatus, Ex
         given => given,
     };
     let mut settings = client_settings(args);
-    settings.token_origins.extend(saved.token_origins.clone());
-    let client = BulkClient::new(saved.base.as_str(), credential, settings, SystemTimer)?;
-    print_line(&format!("continuing the export with the status URL {}", saved.status_url));
-    run_to_the_end(&client, &folder, &saved.status_url, out, Instant::now()).await
+    for origin in &saved.token_origins {
+        settings.token_origins.push(parse_saved_url(origin)?);
+    }
+    let client = BulkClient::new(&saved.base, credential, settings, SystemTimer)?;
+    let status_url = parse_saved_url(&saved.status_url)?;
+    print_line(&format!("continuing the export with the status URL {status_url}"));
+    run_to_the_end(&client, &folder, &status_url, out, Instant::now()).await
 }
 
 /// Waits for an accepted export and downloads it. An error says how to continue, unless the export itself has failed.
@@ -246,10 +250,15 @@ fn credential(args: &ExportArgs) -> Result<Credential, KeyError> {
 fn saved_credential(saved: &SavedExport) -> Result<Credential, ExportCommandError> {
     if let (Some(client_id), Some(path)) = (&saved.client_id, &saved.client_key) {
         let key = ClientKey::read(path, saved.client_key_id.as_deref())?;
-        let (scope, token_url) = (saved.scope.clone(), saved.token_url.clone());
+        let (scope, token_url) = (saved.scope.clone(), saved.token_url.as_deref().map(parse_saved_url).transpose()?);
         return Ok(Credential::BackendServices(LoginSettings { client_id: client_id.clone(), key, scope, token_url }));
     }
     if saved.has_token { Err(ExportCommandError::TokenNeeded) } else { Ok(Credential::None) }
+}
+
+/// Parses a URL of the record of an export.
+fn parse_saved_url(text: &str) -> Result<Url, ClientError> {
+    Ok(parse_http_url(text)?)
 }
 
 /// Returns the settings of a client from the command line.
@@ -263,20 +272,19 @@ fn client_settings(args: &ExportArgs) -> ClientSettings {
 }
 
 /// Returns the record of an accepted export. The path of the key is absolute, because the export may be continued elsewhere.
-fn saved_export(args: &ExportArgs, base: &str, status_url: Url) -> Result<SavedExport, ClientError> {
-    let base = crate::client::origin::parse_http_url(base)?;
+fn saved_export(args: &ExportArgs, base: &str, status_url: &Url) -> SavedExport {
     let options = &args.login;
     let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
-    Ok(SavedExport {
+    SavedExport {
         client_id: options.client_id.clone(),
         client_key: options.client_key.as_ref().map(absolute),
         client_key_id: options.client_key_id.clone(),
         scope: options.scope.clone(),
-        token_url: options.token_url.clone(),
-        token_origins: options.token_origins.clone(),
+        token_url: options.token_url.as_ref().map(Url::to_string),
+        token_origins: options.token_origins.iter().map(Url::to_string).collect(),
         has_token: options.token.is_some(),
-        ..SavedExport::new(base, status_url)
-    })
+        ..SavedExport::new(base.to_owned(), status_url.to_string())
+    }
 }
 
 /// Creates the output directory, and fails if it is not empty and must not be overwritten.

@@ -6,7 +6,6 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest::{SHA256, digest};
-use reqwest::Url;
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 
@@ -50,22 +49,22 @@ pub enum FolderError {
 /// An accepted export, as it is recorded to be continued. It holds no secret: keys stay in their files, tokens are given anew.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SavedExport {
-    version: u32,
-    pub(crate) base: Url,
-    pub(crate) status_url: Url,
+    pub(crate) version: u32,
+    pub(crate) base: String,
+    pub(crate) status_url: String,
     pub(crate) client_id: Option<String>,
     pub(crate) client_key: Option<PathBuf>,
     pub(crate) client_key_id: Option<String>,
     pub(crate) scope: Option<String>,
-    pub(crate) token_url: Option<Url>,
-    pub(crate) token_origins: Vec<Url>,
+    pub(crate) token_url: Option<String>,
+    pub(crate) token_origins: Vec<String>,
     /// True if a token was given on the command line.
     pub(crate) has_token: bool,
 }
 
 impl SavedExport {
     /// Creates the record of an export without credentials.
-    pub(crate) fn new(base: Url, status_url: Url) -> Self {
+    pub(crate) fn new(base: String, status_url: String) -> Self {
         Self {
             version: VERSION,
             base,
