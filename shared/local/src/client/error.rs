@@ -239,8 +239,8 @@ pub(crate) fn shown_url(url: &Url) -> String {
     let mut shown = url.clone();
     shown.set_query(None);
     shown.set_fragment(None);
-    // Only URLs without a host have no place for them.
-    if shown.set_username("").is_err() || shown.set_password(None).is_err() {
+    let has_credentials = !url.username().is_empty() || url.password().is_some();
+    if has_credentials && (shown.set_username("").is_err() || shown.set_password(None).is_err()) {
         return printable(shown.scheme()).into_owned();
     }
     printable(shown.as_str()).into_owned()
