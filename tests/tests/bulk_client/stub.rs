@@ -25,7 +25,7 @@ enum Fault {
     None,
     /// The connection is closed after this many bytes of the body.
     CutAfter(usize),
-    /// Nothing more is sent after this many bytes of the body.
+    /// The connection stays open, but is silent after this many bytes of the body.
     StallAfter(usize),
     /// The body is repeated for ever.
     Endless,
@@ -92,7 +92,7 @@ impl Answer {
         Self { framing: Framing::Close, ..self }
     }
 
-    /// Answers a range request whose `If-Range` is the answer's `ETag`.
+    /// Adds support for range requests whose `If-Range` is the `ETag` of this answer.
     pub(crate) fn with_ranges(self) -> Self {
         Self { answers_ranges: true, ..self }
     }
@@ -185,7 +185,7 @@ fn replace_names(routes: Routes, names: &[(&str, &str)]) -> Routes {
     routes.into_iter().map(|(path, answers)| (path, answers.into_iter().map(replaced).collect())).collect()
 }
 
-/// Answers one request and closes the connection.
+/// Serves one request and closes the connection.
 async fn serve_one(mut connection: TcpStream, routes: Arc<Routes>, received: Arc<Mutex<Vec<Received>>>) {
     let Some(request) = read_request(&mut connection).await else { return };
     let key = format!("{} {}", request.method, request.path);

@@ -8,7 +8,7 @@ use headrace_tests::flows::{Result, run};
 use crate::exchange::{ExchangeSettings, PATIENTS, TOKEN, exchange};
 use crate::stub::{Answer, Routes, Stub, answer};
 
-/// A manifest whose file is on the other server.
+/// Returns a manifest whose file is on the other server.
 fn manifest_elsewhere(requires_token: bool) -> String {
     format!(
         r#"{{"transactionTime":"2026-01-01T00:00:00Z","requiresAccessToken":{requires_token},
