@@ -155,7 +155,7 @@ async fn check_bad_watermarks<S: Deployment>(deployment: &S) -> Result<()> {
         let rejected = accepted.request("GET", "/$export").await?;
         for response in [planned, rejected] {
             let (severity, code, text) = response.outcome()?;
-            assert_eq!((response.status, severity.as_str(), code.as_str()), (500, "error", "exception"), "{text}");
+            assert_eq!((response.status, severity.as_str(), code.as_str()), (500, "error", "processing"), "{text}");
             for words in [problem, WATERMARK, "HEADRACE_LAKE_WATERMARK", r#"{"completeUpTo":"#] {
                 assert!(text.contains(words), "`{words}` is not in: {text}");
             }
