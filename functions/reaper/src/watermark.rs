@@ -8,7 +8,7 @@ use headrace_core::ports::{Clock, ResourceSource};
 use headrace_edge::config::WatermarkLimit;
 use headrace_edge::telemetry::{Metric, record_metrics};
 
-/// Measures the age of the lake's watermark. It lives as long as the process and reads nothing else of the lake.
+/// The monitor of the age of the lake's watermark. It lives as long as the process and reads nothing else of the lake.
 pub struct WatermarkMonitor<S, C> {
     source: S,
     clock: C,

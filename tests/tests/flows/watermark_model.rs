@@ -37,7 +37,7 @@ struct Change {
     is_deletion: bool,
 }
 
-/// What happens between two minutes, besides arrivals.
+/// A step between two minutes, besides arrivals.
 #[derive(Clone, Copy, Debug)]
 enum Step {
     /// The filler writes the watermark object. It stays this many minutes behind what it could claim.
@@ -279,7 +279,7 @@ proptest! {
         prop_assert!(result.is_ok(), "{:?}", result.err().map(|error| error.to_string()));
     }
 
-    /// Of a lake that is only appended to, the reader has at each export what has arrived, so that nothing is lost at the end.
+    /// Checks a lake that is only appended to: the reader has at each export what has arrived, so that nothing is lost at the end.
     #[test]
     fn increments_by_arrival_lose_nothing(history in history(), many in any::<bool>()) {
         let versions = if many { LakeVersions::Many } else { LakeVersions::Auto };
@@ -305,7 +305,7 @@ fn overlooked(arrived: &[Change], start: Millis, since: Millis) -> usize {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 16, max_shrink_iters: 200, ..ProptestConfig::default() })]
 
-    /// Nobody has stated a watermark: what an increment leaves out is lost, but it is counted, each resource once.
+    /// Checks a lake without a watermark: what an increment leaves out is lost, but it is counted, each resource once.
     #[test]
     fn without_a_watermark_every_lost_change_is_counted(history in history(), many in any::<bool>()) {
         let versions = if many { LakeVersions::Many } else { LakeVersions::Auto };
