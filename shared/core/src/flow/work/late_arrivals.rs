@@ -9,7 +9,8 @@ pub(super) fn late_arrivals_outcome(count: u64) -> Option<OperationOutcome> {
         severity: Severity::Information,
         code: IssueCode::Informational,
         diagnostics: late_arrivals_text(count),
-        expression: vec!["_since".to_owned()],
+        location: vec!["http._since".to_owned()],
+        expression: Vec::new(),
     };
     (count > 0).then(|| OperationOutcome::new(issue))
 }
