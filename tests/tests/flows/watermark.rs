@@ -153,9 +153,10 @@ async fn check_bad_watermarks<S: Deployment>(deployment: &S) -> Result<()> {
         deployment.set_lake_object(WATERMARK, content.map(|content| Bytes::copy_from_slice(content.as_bytes()))).await?;
         let planned = accepted.run_until_done(&status).await?;
         let rejected = accepted.request("GET", "/$export").await?;
-        for response in [planned, rejected] {
+        // The code of a failed export is not a transient one.
+        for (response, expected) in [(planned, "processing"), (rejected, "exception")] {
             let (severity, code, text) = response.outcome()?;
-            assert_eq!((response.status, severity.as_str(), code.as_str()), (500, "error", "processing"), "{text}");
+            assert_eq!((response.status, severity.as_str(), code.as_str()), (500, "error", expected), "{text}");
             for words in [problem, WATERMARK, "HEADRACE_LAKE_WATERMARK", r#"{"completeUpTo":"#] {
                 assert!(text.contains(words), "`{words}` is not in: {text}");
             }
