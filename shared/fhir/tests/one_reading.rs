@@ -284,7 +284,11 @@ fn is_selected(query: &str, resource: &Resource<'_>) -> bool {
 fn rules() -> headrace_fhir::deid::Deidentifier {
     let config = br#"{"fhirVersion":"R4","fhirPathRules":[{"path":"Observation.subject","method":"redact"},
         {"path":"Group.member","method":"redact"},{"path":"Resource","method":"keep"}]}"#;
-    DeidConfig::parse(config, FhirVersion::default()).unwrap().for_job(&DeidJobContext { key: [7; 32], today: date!(2026 - 02 - 01), time: time::Time::MIDNIGHT })
+    DeidConfig::parse(config, FhirVersion::default()).unwrap().for_job(&DeidJobContext {
+        key: [7; 32],
+        today: date!(2026 - 02 - 01),
+        time: time::Time::MIDNIGHT,
+    })
 }
 
 proptest! {
