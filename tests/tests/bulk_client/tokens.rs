@@ -16,7 +16,6 @@ fn manifest_elsewhere(requires_token: bool) -> String {
     )
 }
 
-// Holds: F3
 #[test]
 fn the_token_goes_to_no_other_server_that_is_not_allowed_by_name() -> Result<()> {
     run(async || {
@@ -73,7 +72,6 @@ fn the_token_goes_to_no_other_server_that_is_not_allowed_by_name() -> Result<()>
     })
 }
 
-// Holds: F3
 #[test]
 fn a_file_that_needs_no_token_gets_none_and_one_that_lacks_it_says_which_option_allows_it() -> Result<()> {
     run(async || {
@@ -110,7 +108,6 @@ async fn kick_off(token_answer: Answer) -> Result<(std::result::Result<(), Clien
     Ok((client.kick_off(&base, "$export", &[], false).await.map(drop), stub))
 }
 
-// Holds: SEC-A11
 #[test]
 fn a_token_answer_of_any_kind_neither_panics_nor_is_used_blindly() -> Result<()> {
     run(async || {
