@@ -101,6 +101,7 @@ fn failure_status(kind: FailureKind) -> StatusCode {
         FailureKind::NotSupported => StatusCode::UNPROCESSABLE_ENTITY,
         FailureKind::SourceChanged
         | FailureKind::SourceUnreadable
+        | FailureKind::OutOfSpace
         | FailureKind::Misconfigured
         | FailureKind::Exhausted
         | FailureKind::Deadline

@@ -5,7 +5,7 @@ use std::error::Error;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
-use headrace_core::vocab::error::StoreError;
+use headrace_core::vocab::error::{BoxError, StoreError};
 use headrace_core::vocab::setting::Setting;
 
 /// A resource of an AWS service, and the setting that names it.
@@ -38,6 +38,12 @@ pub(crate) enum ErrorClass {
     KeyUnusable,
     /// The resource, a KMS key, cannot be used.
     Unusable,
+    /// The bucket lies in another region.
+    WrongRegion,
+    /// The job table of one machine has no space left.
+    OutOfSpace,
+    /// The job table of one machine cannot be written.
+    StoreUnusable,
 }
 
 impl ErrorClass {
@@ -57,7 +63,10 @@ impl ErrorClass {
             | "KmsAccessDenied"
             | "UnrecognizedClientException"
             | "InvalidAccessKeyId"
-            | "SignatureDoesNotMatch" => Self::AccessDenied,
+            | "SignatureDoesNotMatch"
+            | "NotSignedUp"
+            | "OptInRequired"
+            | "AccountProblem" => Self::AccessDenied,
             // S3 and SQS report errors of KMS with this prefix, KMS itself without it.
             "KMS.DisabledException" | "KMS.InvalidKeyUsageException" | "KMS.KMSInvalidStateException" | "KMS.NotFoundException" => {
                 Self::KeyUnusable
@@ -65,6 +74,10 @@ impl ErrorClass {
             "DisabledException" | "InvalidKeyUsageException" | "KMSInvalidStateException" | "UnsupportedOperationException" => {
                 Self::Unusable
             }
+            "PermanentRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException" => Self::WrongRegion,
+            // Codes of the job table of one machine. Their messages are made by this service.
+            "OutOfSpace" => Self::OutOfSpace,
+            "StoreUnusable" => Self::StoreUnusable,
             "ProvisionedThroughputExceededException"
             | "ThrottlingException"
             | "RequestLimitExceeded"
@@ -74,6 +87,8 @@ impl ErrorClass {
             | "RequestThrottled" => Self::NotApplied,
             _ => match status {
                 403 => Self::AccessDenied,
+                // Responses to HEAD have no code.
+                301 => Self::WrongRegion,
                 400..=499 => Self::NotApplied,
                 _ => Self::Unknown,
             },
@@ -101,6 +116,28 @@ impl Service {
             ErrorClass::AccessDenied => StoreError::Misconfigured { remedy: self.access_denied(), cause: error.into() },
             ErrorClass::KeyUnusable => StoreError::Misconfigured { remedy: self.key_unusable(), cause: error.into() },
             ErrorClass::Unusable => StoreError::Misconfigured { remedy: self.unusable(), cause: error.into() },
+            ErrorClass::WrongRegion => StoreError::Misconfigured { remedy: self.in_another_region(), cause: error.into() },
+            ErrorClass::OutOfSpace => StoreError::OutOfSpace { place: error.message().unwrap_or(store).to_owned(), cause: error.into() },
+            ErrorClass::StoreUnusable => {
+                StoreError::Misconfigured { remedy: error.message().unwrap_or(store).to_owned(), cause: error.into() }
+            }
+        }
+    }
+
+    /// Converts an error code that came in a response with status 200, for one of several objects, to a store error.
+    pub(crate) fn store_error_from_code(&self, code: &str, cause: BoxError) -> StoreError {
+        let store = self.store;
+        let misconfigured = |remedy, cause| StoreError::Misconfigured { remedy, cause };
+        // Nothing is known of the status. Codes that are not known are tried again.
+        match ErrorClass::from_code(code, 400) {
+            ErrorClass::NotFound => misconfigured(self.not_found(), cause),
+            ErrorClass::AccessDenied => misconfigured(self.access_denied(), cause),
+            ErrorClass::KeyUnusable => misconfigured(self.key_unusable(), cause),
+            ErrorClass::Unusable => misconfigured(self.unusable(), cause),
+            ErrorClass::WrongRegion => misconfigured(self.in_another_region(), cause),
+            ErrorClass::NotApplied | ErrorClass::Unknown | ErrorClass::Stale | ErrorClass::OutOfSpace | ErrorClass::StoreUnusable => {
+                StoreError::NotApplied { store, cause }
+            }
         }
     }
 
@@ -179,6 +216,11 @@ mod tests {
             ("ConditionalRequestConflict", 409, ErrorClass::NotApplied),
             ("NoSuchBucket", 404, ErrorClass::NotFound),
             ("AccessDenied", 403, ErrorClass::AccessDenied),
+            ("PermanentRedirect", 301, ErrorClass::WrongRegion),
+            ("", 301, ErrorClass::WrongRegion),
+            ("AccountProblem", 403, ErrorClass::AccessDenied),
+            ("OutOfSpace", 400, ErrorClass::OutOfSpace),
+            ("StoreUnusable", 400, ErrorClass::StoreUnusable),
             ("SlowDown", 503, ErrorClass::NotApplied),
             ("InternalError", 500, ErrorClass::Unknown),
             ("", 403, ErrorClass::AccessDenied),
@@ -198,6 +240,17 @@ mod tests {
             ("DependencyTimeoutException", 503, ErrorClass::Unknown),
         ] {
             assert_eq!(ErrorClass::from_code(code, status), class, "{code} {status}");
+        }
+    }
+
+    #[test]
+    fn an_object_that_may_not_be_deleted_is_reported_as_a_missing_permission() {
+        let service = Service::new("the destination", "HEADRACE_DESTINATION_BUCKET", "exports");
+        let denied = service.store_error_from_code("AccessDenied", "x".into());
+        assert!(matches!(&denied, StoreError::Misconfigured { remedy, .. } if remedy.contains("extend the policy")), "{denied:?}");
+        for code in ["SlowDown", "InternalError", ""] {
+            let passing = service.store_error_from_code(code, "x".into());
+            assert!(matches!(passing, StoreError::NotApplied { .. }), "{passing:?}");
         }
     }
 }

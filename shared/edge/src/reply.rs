@@ -121,6 +121,7 @@ pub fn error_reply(error: &ExportError) -> Reply {
         ExportError::Store(StoreError::Misconfigured { .. }) | ExportError::Source(SourceError::Misconfigured { .. }) => {
             with_text(500, IssueCode::Exception)
         }
+        ExportError::Store(StoreError::OutOfSpace { .. }) => with_text(507, IssueCode::NoStore),
         ExportError::Store(StoreError::Unreadable { .. }) => with_text(500, IssueCode::Exception),
         ExportError::NotDeidentified(_) => with_text(500, IssueCode::Processing),
         ExportError::Source(SourceError::Changed { .. }) => with_text(500, IssueCode::Conflict),
@@ -153,6 +154,7 @@ mod tests {
             StoreError::Unknown { store: "the job table", cause: cause() }.into(),
             StoreError::Stale.into(),
             StoreError::Misconfigured { remedy: "HEADRACE_TABLE is wrong".into(), cause: cause() }.into(),
+            StoreError::OutOfSpace { place: "the state folder".into(), cause: cause() }.into(),
             StoreError::Unreadable { store: "the job table", detail: "the attribute x".into() }.into(),
             SourceError::Changed { object: "Patient.ndjson".into() }.into(),
             SourceError::Unreadable { object: "Patient.ndjson.gz".into(), detail: "it ends too early" }.into(),

@@ -14,6 +14,7 @@ pub mod limits;
 pub mod login;
 pub mod manifest;
 pub mod origin;
+pub mod out_dir;
 mod patience;
 mod progress;
 mod rejection;

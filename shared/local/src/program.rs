@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use crate::cli::{Cli, Command};
 use crate::client::export::{ExportStatus, run_export};
@@ -18,9 +19,25 @@ use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+/// Time that threads have at the end of the program. One that waits for a file system that does not answer would never end.
+const SHUTDOWN_TIME: Duration = Duration::from_secs(1);
+
+/// Runs the program and returns its exit code.
+pub fn main() -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            drop(writeln!(io::stderr(), "headrace: the program cannot start: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let code = runtime.block_on(run());
+    runtime.shutdown_timeout(SHUTDOWN_TIME);
+    code
+}
+
 /// Parses the command line, runs the subcommand and returns its exit code. Prints errors to standard error.
-#[tokio::main]
-pub async fn main() -> ExitCode {
+async fn run() -> ExitCode {
     let cli = Cli::parse_arguments();
     let default_level = match &cli.command {
         Command::Export(_) | Command::Clients(_) | Command::Keys(_) | Command::Audit(_) | Command::Deid(_) => LevelFilter::WARN,

@@ -7,4 +7,6 @@ pub(crate) mod listen;
 pub mod queue;
 pub mod serve;
 pub mod service;
+pub(crate) mod signals;
 pub mod state;
+pub(crate) mod workers;

@@ -5,5 +5,7 @@ pub mod deployment;
 pub mod directory;
 pub mod embedded;
 pub mod encryptor;
+pub(crate) mod io_fault;
 pub(crate) mod private;
+pub(crate) mod regular_file;
 pub mod signer;

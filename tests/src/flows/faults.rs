@@ -28,6 +28,8 @@ pub enum Fault {
     FailBefore,
     /// Loss of the result: the call takes effect, and the caller gets an error.
     FailAfter,
+    /// Failure of the call without effect, for a reason that no retry can mend: a full disk, or an object that may not be read.
+    FailForGood,
     /// Pause before the call takes effect, until the test resumes it.
     PauseBefore,
     /// Pause after the call took effect, until the test resumes it.
@@ -144,6 +146,7 @@ impl FaultInjector {
                 self.crash().await
             }
             Fault::FailBefore => Err(E::not_applied()),
+            Fault::FailForGood => Err(E::permanent()),
             Fault::FailAfter => {
                 call.await?;
                 Err(E::unknown_outcome())
@@ -186,13 +189,16 @@ impl FaultInjector {
     }
 }
 
-/// Port error that can express [`Fault::FailBefore`] and [`Fault::FailAfter`].
+/// Port error that can express [`Fault::FailBefore`], [`Fault::FailAfter`] and [`Fault::FailForGood`].
 pub(super) trait InjectedError: Send + Sized {
     /// Returns the error of a call without effect.
     fn not_applied() -> Self;
 
     /// Returns the error of a call whose effect is unknown to the caller.
     fn unknown_outcome() -> Self;
+
+    /// Returns the error of a call without effect that no retry can mend.
+    fn permanent() -> Self;
 }
 
 impl InjectedError for StoreError {
@@ -203,6 +209,10 @@ impl InjectedError for StoreError {
     fn unknown_outcome() -> Self {
         Self::Unknown { store: "a store", cause: "injected fault".into() }
     }
+
+    fn permanent() -> Self {
+        Self::OutOfSpace { place: "`/data/out`".to_owned(), cause: "injected fault".into() }
+    }
 }
 
 impl InjectedError for SourceError {
@@ -212,5 +222,9 @@ impl InjectedError for SourceError {
 
     fn unknown_outcome() -> Self {
         Self::Unavailable("injected fault".into())
+    }
+
+    fn permanent() -> Self {
+        Self::Unreadable { object: "locked.ndjson".to_owned(), detail: "permission denied" }
     }
 }

@@ -187,6 +187,10 @@ impl<T: TaskStore> TaskStore for FaultyPort<T> {
         self.faults.intercept("tasks.lease_task", self.port.lease_task(task, settings, now)).await
     }
 
+    async fn void_lease(&self, task: &TaskId, now: Millis) -> Result<bool, StoreError> {
+        self.faults.intercept("tasks.void_lease", self.port.void_lease(task, now)).await
+    }
+
     async fn update_task(&self, lease: &mut Lease, update: TaskUpdate, until: Millis) -> Result<(), StoreError> {
         let name = match update {
             TaskUpdate::Heartbeat => "tasks.update_task heartbeat",

@@ -15,6 +15,12 @@ pub(crate) fn headrace(arguments: &[&str]) -> Command {
     command
 }
 
+/// Sends a signal, such as `TERM`, to a process.
+pub(crate) fn send_signal(child: &Child, name: &str) -> Result<()> {
+    let sent = Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status()?;
+    if sent.success() { Ok(()) } else { Err(format!("the signal {name} was not sent").into()) }
+}
+
 /// Returns the standard output of a successful command, or the standard error of a failed one.
 pub(crate) fn command_result(output: Output) -> std::result::Result<String, String> {
     let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
@@ -36,17 +42,29 @@ pub(crate) struct Server {
 impl Server {
     /// Starts a server on a free port, with debug logs.
     pub(crate) fn start(lake: &Path, state: &Path, arguments: &[&str]) -> Result<Self> {
-        Self::spawn(lake, state, arguments, "debug", None)
+        Self::spawn(headrace(&[]), (lake, state), arguments, "debug", None)
+    }
+
+    /// Starts a server with a command that runs the program.
+    pub(crate) fn start_by(command: Command, lake: &Path, state: &Path) -> Result<Self> {
+        Self::spawn(command, (lake, state), &[], "info", None)
     }
 
     /// Starts a server that logs warnings, and copies its log to a file.
     pub(crate) fn start_logging(lake: &Path, state: &Path, arguments: &[&str], log: &Path) -> Result<Self> {
-        Self::spawn(lake, state, arguments, "warn", Some(std::fs::File::create(log)?))
+        Self::spawn(headrace(&[]), (lake, state), arguments, "warn", Some(std::fs::File::create(log)?))
     }
 
     /// Starts the process and waits until it prints its base URL.
-    fn spawn(lake: &Path, state: &Path, arguments: &[&str], level: &str, mut copy: Option<std::fs::File>) -> Result<Self> {
-        let mut child = headrace(&["serve", "--state"])
+    fn spawn(
+        mut command: Command,
+        (lake, state): (&Path, &Path),
+        arguments: &[&str],
+        level: &str,
+        mut copy: Option<std::fs::File>,
+    ) -> Result<Self> {
+        let mut child = command
+            .args(["serve", "--state"])
             .env("HEADRACE_LOG", level)
             .env("HEADRACE_PORT", "0")
             .arg(state)
@@ -68,6 +86,16 @@ impl Server {
         let mut base = String::new();
         BufReader::new(child.stdout.take().ok_or("the standard output is not piped")?).read_line(&mut base)?;
         Ok(Self { child, log_reader: Some(log_reader), base: base.trim_end().to_owned() })
+    }
+
+    /// Sends a signal, such as `TERM`.
+    pub(crate) fn signal(&self, name: &str) -> Result<()> {
+        send_signal(&self.child, name)
+    }
+
+    /// Waits until the process has ended. Returns its exit code, or `None` if a signal ended it.
+    pub(crate) fn wait(mut self) -> Result<Option<i32>> {
+        Ok(self.child.wait()?.code())
     }
 
     /// Kills the server with SIGKILL: no destructors, no signal handlers, no flush.

@@ -46,7 +46,7 @@ impl TaskStore for DynamoJobStore {
             }
             Work::Finalize => job.state == JobState::Running && job.open_tasks == 0,
         };
-        let is_held = task.lease_until.is_some_and(|until| settings.is_held(until, now));
+        let is_held = task.lease_until.is_some_and(|until| until > now);
         if !can_start || is_held {
             return Ok(LeaseOutcome::Unavailable);
         }
@@ -88,6 +88,22 @@ impl TaskStore for DynamoJobStore {
             counters,
             export_time,
         })))
+    }
+
+    async fn void_lease(&self, id: &TaskId, now: Millis) -> Result<bool, StoreError> {
+        let Some(task) = self.stored_task(id).await?.filter(|task| task.state == TaskState::Leased) else { return Ok(false) };
+        let update = Update::new(items::job_key(&id.job, items::task_sk(id.task)))
+            .when("#state = :leased AND fencing_token = :seen_token")
+            .name("#state", "state")
+            .value(":leased", items::text(TaskState::Leased.as_str()))
+            .value(":seen_token", items::number(task.fencing_token))
+            .set("#state", items::text(TaskState::Open.as_str()))
+            .set("fencing_token", items::number(task.fencing_token + 1))
+            .set("attempts_since_progress", items::number(task.attempts_since_progress.saturating_sub(1)))
+            .set("due_shard", items::due_shard(id.task))
+            .set("due_at", items::millis(now))
+            .remove("lease_until");
+        Ok(self.update(update).await? == WriteOutcome::Applied)
     }
 
     async fn update_task(&self, lease: &mut Lease, update: TaskUpdate, until: Millis) -> Result<(), StoreError> {

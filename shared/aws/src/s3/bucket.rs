@@ -76,7 +76,8 @@ impl BucketPrefix {
                 ErrorClass::AccessDenied => misconfigured(self.service.access_denied(), error.into()),
                 ErrorClass::KeyUnusable => misconfigured(self.service.key_unusable(), error.into()),
                 ErrorClass::Unusable => misconfigured(self.service.unusable(), error.into()),
-                ErrorClass::NotApplied | ErrorClass::Unknown | ErrorClass::Stale => {
+                ErrorClass::WrongRegion => misconfigured(self.service.in_another_region(), error.into()),
+                ErrorClass::NotApplied | ErrorClass::Unknown | ErrorClass::Stale | ErrorClass::OutOfSpace | ErrorClass::StoreUnusable => {
                     Err(BucketError::Transient(self.service.store_error(error)))
                 }
             },

@@ -121,6 +121,7 @@ where
         ErrorClass::AccessDenied => SourceError::Misconfigured { remedy: service.access_denied(), cause: error.into() },
         ErrorClass::KeyUnusable => SourceError::Misconfigured { remedy: service.key_unusable(), cause: error.into() },
         ErrorClass::Unusable => SourceError::Misconfigured { remedy: service.unusable(), cause: error.into() },
-        ErrorClass::NotApplied | ErrorClass::Unknown | ErrorClass::Stale => SourceError::Unavailable(error.into()),
+        ErrorClass::WrongRegion => SourceError::Misconfigured { remedy: service.in_another_region(), cause: error.into() },
+        ErrorClass::NotApplied | ErrorClass::Unknown | ErrorClass::Stale | ErrorClass::OutOfSpace | ErrorClass::StoreUnusable => SourceError::Unavailable(error.into()),
     }
 }

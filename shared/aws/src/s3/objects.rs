@@ -100,7 +100,7 @@ impl BucketPrefix {
             let response = response.map_err(|error| self.service.store_error(error))?;
             if let Some(error) = response.errors().first() {
                 let cause = format!("an object was not deleted: {}", error.code().unwrap_or_default()).into();
-                return Err(StoreError::NotApplied { store, cause });
+                return Err(self.service.store_error_from_code(error.code().unwrap_or_default(), cause));
             }
         }
         Ok(())

@@ -8,13 +8,15 @@ use aws_smithy_runtime_api::client::http::{
 };
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_types::body::SdkBody;
+use futures_util::StreamExt as _;
 use headrace_core::job::file::{FileName, FileSummary, FragmentName, OutputKind};
 use headrace_core::job::folder::Folder;
-use headrace_core::ports::{FileWriter as _, OutputStore as _};
+use headrace_core::job::task::Pin;
+use headrace_core::ports::{FileWriter as _, OutputStore as _, ResourceSource as _};
 use headrace_core::request::EncryptionKey;
-use headrace_core::vocab::error::StoreError;
+use headrace_core::vocab::error::{SourceError, StoreError};
 
-use super::S3OutputStore;
+use super::{S3Lake, S3OutputStore};
 
 /// A connection to S3 that returns the same response to every request.
 #[derive(Clone, Debug)]
@@ -27,6 +29,10 @@ impl HttpConnector for FixedResponse {
 }
 
 fn store(status: u16, code: &str) -> S3OutputStore {
+    S3OutputStore::new(&client(status, code), "exports", "out").with_client_buckets(["clinic".to_owned()].into())
+}
+
+fn client(status: u16, code: &str) -> Client {
     let response = FixedResponse(status, if code.is_empty() { String::new() } else { format!("<Error><Code>{code}</Code></Error>") });
     let config = aws_sdk_s3::Config::builder()
         .behavior_version(BehaviorVersion::latest())
@@ -34,16 +40,21 @@ fn store(status: u16, code: &str) -> S3OutputStore {
         .credentials_provider(Credentials::new("id", "secret", None, None, "tests"))
         .retry_config(RetryConfig::disabled())
         .http_client(http_client_fn(move |_: &HttpConnectorSettings, _: &_| SharedHttpConnector::new(response.clone())));
-    S3OutputStore::new(&Client::from_conf(config.build()), "exports", "out").with_client_buckets(["clinic".to_owned()].into())
+    Client::from_conf(config.build())
 }
 
 /// Returns the remedy of an error that the operator must correct, and an empty text for other results.
 fn remedy(result: Result<(), StoreError>) -> String {
     match result {
         Err(StoreError::Misconfigured { remedy, .. }) => remedy,
-        Ok(()) | Err(StoreError::NotApplied { .. } | StoreError::Unknown { .. } | StoreError::Stale | StoreError::Unreadable { .. }) => {
-            String::new()
-        }
+        Ok(())
+        | Err(
+            StoreError::NotApplied { .. }
+            | StoreError::Unknown { .. }
+            | StoreError::Stale
+            | StoreError::OutOfSpace { .. }
+            | StoreError::Unreadable { .. },
+        ) => String::new(),
     }
 }
 
@@ -82,4 +93,33 @@ async fn errors_of_an_encryption_key_show_its_name_and_not_its_arn() {
         // Without a key of the job, the error is about the bucket's default key.
         assert_contains(&remedy(write(&store(400, code), None, None).await), &["HEADRACE_DESTINATION_BUCKET", "`exports`", "enabled"]);
     }
+}
+
+#[tokio::test]
+async fn errors_of_the_lake_that_no_retry_mends_name_the_setting_and_the_remedy() {
+    let pin = Pin { object: "Patient.ndjson".to_owned(), etag: "\"x\"".to_owned(), size: 10 };
+    for (status, code, expected) in [
+        (403, "AccessDenied", "extend the policy"),
+        (403, "AllAccessDisabled", "extend the policy"),
+        (403, "InvalidAccessKeyId", "extend the policy"),
+        (301, "PermanentRedirect", "region of this service"),
+        (400, "KMS.DisabledException", "enabled"),
+        (400, "KMS.NotFoundException", "enabled"),
+        (503, "SlowDown", ""),
+        (500, "InternalError", ""),
+    ] {
+        let lake = S3Lake::new(&client(status, code), "lake", "");
+        let read = lake.read(&pin, 0..10).next().await.unwrap().map(drop);
+        for result in [lake.list(None).await.map(drop), read] {
+            match result {
+                Err(SourceError::Misconfigured { remedy, .. }) if !expected.is_empty() => {
+                    assert_contains(&remedy, &["HEADRACE_SOURCE_BUCKET", "`lake`", expected]);
+                }
+                Err(SourceError::Unavailable(_)) if expected.is_empty() => {}
+                other => panic!("{status} {code}: {other:?}"),
+            }
+        }
+    }
+    let missing = S3Lake::new(&client(404, "NoSuchBucket"), "lake", "").list(None).await.unwrap_err();
+    assert_contains(&missing.to_string(), &["HEADRACE_SOURCE_BUCKET", "`lake`", "create it"]);
 }

@@ -2,6 +2,7 @@
 
 pub mod cancel;
 pub mod download;
+pub mod end_job;
 pub mod groups;
 pub mod kick_off;
 pub mod list;

@@ -19,8 +19,10 @@ pub struct FailureReason {
 pub enum FailureKind {
     /// An object of the lake was changed or removed after it was pinned.
     SourceChanged,
-    /// An object of the lake cannot be decompressed as its name promises.
+    /// An object of the lake cannot be read, or cannot be decompressed as its name promises.
     SourceUnreadable,
+    /// The destination or the job table has no space left.
+    OutOfSpace,
     /// The service lacks a permission, or a setting is wrong.
     Misconfigured,
     /// A task has used up its attempts.
@@ -45,6 +47,7 @@ impl FailureKind {
             Self::SourceChanged => IssueCode::Conflict,
             Self::SourceUnreadable | Self::Misconfigured | Self::Exhausted | Self::NotDeidentified => IssueCode::Processing,
             Self::Deadline | Self::TooLarge => IssueCode::TooCostly,
+            Self::OutOfSpace => IssueCode::NoStore,
             Self::NotFound => IssueCode::NotFound,
             Self::NotSupported => IssueCode::NotSupported,
         }

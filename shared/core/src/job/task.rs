@@ -261,6 +261,8 @@ pub enum Release {
     /// The process is about to be stopped, and another worker continues the task. The attempt counts against the maximum
     /// only if it recorded nothing.
     Yield,
+    /// The operator stops the process. The attempt does not count against the maximum.
+    Stop,
     /// The attempt failed with this error, which is shown to the client.
     Fault(String),
 }

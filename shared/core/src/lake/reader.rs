@@ -20,6 +20,9 @@ const OVERSHOOT_BYTES: u64 = 256 << 10;
 /// Size of a chunk of decompressed data.
 const DECODED_CHUNK_BYTES: usize = 512 << 10;
 
+/// Part of the error of the zstd library for a frame whose window is larger than its default limit, 128 MiB.
+const ZSTD_WINDOW_TOO_LARGE: &str = "too much memory";
+
 /// A part of an object to read.
 #[derive(Clone, Debug)]
 pub struct ReadRequest {
@@ -117,6 +120,11 @@ impl<R: Fn(Range<u64>) -> ByteStream> LineReader<R> {
         let skipped = usize::try_from(self.skip_bytes).map_or(chunk.len(), |count| count.min(chunk.len()));
         drop(chunk.split_to(skipped));
         self.skip_bytes -= skipped as u64;
+        if chunk.is_empty() && skipped > 0 {
+            // Skipping may take longer than a lease lasts. A segment without lines lets the caller extend it, or stop.
+            self.segments.push_back(Segment::Lines { offset: self.request.offset, bytes: Bytes::new() });
+            return;
+        }
         self.segments.extend(self.splitter.push(chunk));
         self.is_done = !self.splitter.needs_more();
     }
@@ -126,7 +134,14 @@ impl<R: Fn(Range<u64>) -> ByteStream> LineReader<R> {
 fn decompress(encoding: Encoding, stored: ByteStream, object: String) -> ByteStream {
     let stored = StreamReader::new(stored.map_err(io::Error::other));
     let into_source_error = move |error: io::Error| {
-        let detail = if error.kind() == io::ErrorKind::UnexpectedEof { "it is truncated" } else { "it is corrupt" };
+        let detail = if error.kind() == io::ErrorKind::UnexpectedEof {
+            "it is truncated"
+        } else if error.to_string().contains(ZSTD_WINDOW_TOO_LARGE) {
+            "it was compressed with a window of more than 128 MiB, which does not fit into the memory of a worker; compress it with `zstd` \
+             without `--long`, or with `--long=27` at most"
+        } else {
+            "it is corrupt"
+        };
         error
             .into_inner()
             .and_then(|inner| inner.downcast::<SourceError>().ok())

@@ -14,10 +14,15 @@ const TASKS_PER_DOUBLING: u32 = 1_024;
 /// Assumed compression ratio, for grouping small objects into tasks.
 const COMPRESSION_RATIO: u64 = 8;
 
-/// Returns the compression of an object by its name, or `None` if it is not NDJSON. Files and folders whose names start with
-/// `.` or `_` are metadata of other tools, and are skipped.
+/// Returns true for the name of a file or folder that belongs to another tool or to the file system, such as `.git`, `_delta_log` and
+/// `lost+found`. Neither it nor anything below it is read.
+pub fn is_foreign(segment: &str) -> bool {
+    segment.starts_with(['.', '_']) || ["lost+found", "$RECYCLE.BIN", "System Volume Information"].contains(&segment)
+}
+
+/// Returns the compression of an object by its name, or `None` if it is not NDJSON or [`is_foreign`].
 pub fn encoding_from_name(object: &str) -> Option<Encoding> {
-    if object.split('/').any(|segment| segment.starts_with(['.', '_'])) {
+    if object.split('/').any(is_foreign) {
         return None;
     }
     let (stem, encoding) = [(".gz", Encoding::Gzip), (".zst", Encoding::Zstd)]

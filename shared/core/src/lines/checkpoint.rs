@@ -147,6 +147,11 @@ impl<'s, P: OutputStore> OpenCheckpoint<'s, P> {
         self.files.contains_key(&kind)
     }
 
+    /// Returns true if nothing was written since the last checkpoint.
+    pub fn is_empty(&self) -> bool {
+        self.files.is_empty() && self.version_log.is_empty()
+    }
+
     /// Returns the kind of the file that has reached its full size.
     pub fn full_kind(&self) -> Option<OutputKind> {
         self.full_kind

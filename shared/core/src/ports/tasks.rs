@@ -32,6 +32,12 @@ pub trait TaskStore: JobStore {
         now: Millis,
     ) -> impl Future<Output = Result<LeaseOutcome, StoreError>> + Send;
 
+    /// Ends the lease of a task that nobody works on any more, and makes the task available at once. The attempt does not count
+    /// against the maximum. Returns false if the task is not leased.
+    ///
+    /// Only for a deployment with one process: at its start no earlier worker runs, and at its end its workers have stopped.
+    fn void_lease(&self, task: &TaskId, now: Millis) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
     /// Applies an update of a leased task, increments the fencing token of `lease` and extends it to `until`.
     ///
     /// Fails with [`StoreError::Stale`] if the lease or the job has ended. If the update was applied but its answer was lost,
@@ -63,22 +69,12 @@ pub struct LeaseSettings {
     pub duration: Duration,
     /// The number of attempts without progress after which a task is parked.
     pub max_attempts: u32,
-    /// The time before which all heartbeats are ignored. A single-process deployment sets it to the start of the process,
-    /// because no earlier worker can still run.
-    pub void_before: Millis,
-}
-
-impl LeaseSettings {
-    /// Returns true if a lease that ends at `until` still excludes other workers at `now`.
-    pub fn is_held(&self, until: Millis, now: Millis) -> bool {
-        until > now && until >= self.void_before + self.duration
-    }
 }
 
 impl Default for LeaseSettings {
     fn default() -> Self {
         // A minute is about a hundred times the duration of a store call. Five attempts outlast a short outage of any
         // single service.
-        Self { duration: Duration::from_secs(60), max_attempts: 5, void_before: Millis(0) }
+        Self { duration: Duration::from_secs(60), max_attempts: 5 }
     }
 }

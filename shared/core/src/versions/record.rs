@@ -265,6 +265,11 @@ impl VersionLog {
         Self { task, versions: Vec::new(), links: Vec::new(), arrived_late: 0, limit_bytes: VERSION_LOG_LIMIT_BYTES }
     }
 
+    /// Returns true if the log has no records.
+    pub fn is_empty(&self) -> bool {
+        self.versions.is_empty() && self.links.is_empty()
+    }
+
     /// Returns true if the log must be stored before more records are added.
     pub fn is_full(&self) -> bool {
         self.versions.len() * VersionRecord::BYTES + self.links.len() * ResourceLink::BYTES >= self.limit_bytes

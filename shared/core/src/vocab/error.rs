@@ -36,6 +36,15 @@ pub enum StoreError {
         #[source]
         cause: BoxError,
     },
+    /// The store has no space left, so that no retry can succeed until space is freed. Nothing was written.
+    #[error("no space left in {place}; free space there and try again")]
+    OutOfSpace {
+        /// The place that is full. Shown to clients.
+        place: String,
+        /// The store's own error.
+        #[source]
+        cause: BoxError,
+    },
     /// A stored item or file is malformed.
     #[error("{store} holds an unreadable item: {detail}")]
     Unreadable {
@@ -55,8 +64,8 @@ pub enum SourceError {
         /// The object.
         object: String,
     },
-    /// The content of an object does not fit the extension of its name.
-    #[error("the object `{object}` of the lake cannot be decompressed: {detail}; replace it and start a new export")]
+    /// An object cannot be read or decompressed, or a folder cannot be listed, and no retry can succeed.
+    #[error("the object `{object}` of the lake cannot be read: {detail}; correct or replace it and start a new export")]
     Unreadable {
         /// The object.
         object: String,

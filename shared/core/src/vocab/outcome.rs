@@ -48,6 +48,8 @@ pub enum IssueCode {
     Throttled,
     /// Data that changed while it was read.
     Conflict,
+    /// A store without space.
+    NoStore,
     /// A fault of the server.
     Exception,
     /// Information without a fault.
@@ -56,7 +58,7 @@ pub enum IssueCode {
 
 impl IssueCode {
     /// The list of codes.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Structure,
         Self::Value,
         Self::Invalid,
@@ -71,6 +73,7 @@ impl IssueCode {
         Self::TooCostly,
         Self::Throttled,
         Self::Conflict,
+        Self::NoStore,
         Self::Exception,
         Self::Informational,
     ];
@@ -92,6 +95,7 @@ impl IssueCode {
             Self::TooCostly => "too-costly",
             Self::Throttled => "throttled",
             Self::Conflict => "conflict",
+            Self::NoStore => "no-store",
             Self::Exception => "exception",
             Self::Informational => "informational",
         }

@@ -16,13 +16,17 @@ use crate::client::error::shown_url;
 use crate::client::error_files::ErrorLines;
 use crate::client::folder::{ExportFolder, FolderError, STATE_FOLDER, SavedExport};
 use crate::client::origin::parse_http_url;
+use crate::client::out_dir::{OutDirError, check_source, create_out_dir, create_state_folder};
 use crate::client::progress::{DownloadProgress, Progress, print_line};
 use crate::client::summary::format_summary;
 use crate::client::timer::SystemTimer;
 use crate::server::http::{base_url, serve};
 use crate::server::service::{ServerAccess, Service, ServiceConfig, StartError};
+use crate::server::signals::stop_signal;
 use crate::server::state::FILES_FOLDER;
 use crate::stores::client_key::{ClientKey, KeyError};
+use crate::stores::io_fault::is_out_of_space;
+use crate::stores::private::create_private_folder;
 use crate::terminal::error_chain;
 
 /// Time between two polls of the server in this process. Other servers choose the time with `Retry-After`.
@@ -55,6 +59,9 @@ pub enum ExportCommandError {
     /// The record of the export cannot be used.
     #[error(transparent)]
     Folder(#[from] FolderError),
+    /// The source, or the output directory of its export, cannot be used.
+    #[error(transparent)]
+    OutDir(#[from] OutDirError),
     /// The user interrupted the export.
     #[error("interrupted; files that are already downloaded remain in the output directory")]
     Interrupted,
@@ -116,10 +123,10 @@ pub async fn run_export(args: &ExportArgs) -> Result<ExportStatus, ExportCommand
 
 /// Exports a directory, with a server in this process.
 async fn export_directory(args: &ExportArgs, lake: PathBuf, out: &Path) -> Result<ExportStatus, ExportCommandError> {
+    check_source(&lake, out)?;
     prepare_output_dir(out, args.overwrite)?;
-    // A large export may not fit into the system's temporary folder, so the state is in the output directory.
     let unusable = |cause| ExportCommandError::Out { path: out.to_owned(), cause };
-    let state = tempfile::Builder::new().prefix(".headrace-").tempdir_in(out).map_err(unusable)?;
+    let state = create_state_folder(out)?;
     let config = ServiceConfig {
         lake,
         state: state.path().to_owned(),
@@ -130,10 +137,10 @@ async fn export_directory(args: &ExportArgs, lake: PathBuf, out: &Path) -> Resul
         access: ServerAccess::None,
     };
     let parameters = local_server_parameters(args, state.path())?;
-    let service = Arc::new(Service::start(config).await?);
+    let service = Arc::new(Service::start_shown_as(config, out).await?);
     let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await.map_err(unusable)?;
     let base = base_url(listener.local_addr().map_err(unusable)?);
-    let server = tokio::spawn(serve(service, listener));
+    let server = tokio::spawn(serve(service.clone(), listener));
     let client = BulkClient::without_credential(Some(LOCAL_POLL_INTERVAL))?;
     let folder = ExportFolder::create(out, false)?;
     let export = async {
@@ -141,14 +148,23 @@ async fn export_directory(args: &ExportArgs, lake: PathBuf, out: &Path) -> Resul
         let status_url = client.kick_off(&base, &args.options.path(), &parameters, args.options.lenient).await?;
         finish_export(&client, &folder, &status_url, out, started).await.map_err(ExportCommandError::Client)
     };
-    // On an interrupt this function must return, not exit: dropping `state` deletes patient data.
+    // On a signal this function must return, not exit: dropping `state` deletes patient data.
     let result = tokio::select! {
         result = export => result,
-        () = stop_signal() => Err(ExportCommandError::Interrupted),
+        _ = stop_signal() => Err(ExportCommandError::Interrupted),
     };
     folder.finish();
     server.abort();
-    result
+    // The workers stop first, so that none writes into the folder while it is deleted. A second signal does not wait for them.
+    tokio::select! {
+        () = service.stop() => {}
+        _ = stop_signal() => {}
+    }
+    drop(service);
+    if let Err(error) = state.close() {
+        tracing::warn!(error = %error, "the temporary state in the output directory could not be removed; the next export does so");
+    }
+    result.map_err(|error| if is_out_of_space(&error) { OutDirError::OutOfSpace(out.to_owned()).into() } else { error })
 }
 
 /// Exports from a server, and records what is needed to continue.
@@ -162,7 +178,7 @@ async fn export_from_server(args: &ExportArgs, base: &str, out: &Path) -> Result
     let kick_off = client.kick_off_patiently(base, &path, &parameters, options.lenient, |waiting| progress.update(&waiting));
     let kicked_off = tokio::select! {
         result = kick_off => result.map_err(ExportCommandError::Client),
-        () = stop_signal() => Err(ExportCommandError::Interrupted),
+        _ = stop_signal() => Err(ExportCommandError::Interrupted),
     };
     progress.finish();
     let status_url = match kicked_off {
@@ -204,7 +220,7 @@ async fn run_to_the_end(
 ) -> Result<ExportStatus, ExportCommandError> {
     let result = tokio::select! {
         result = finish_export(client, folder, status_url, out, started) => result,
-        () = stop_signal() => {
+        _ = stop_signal() => {
             let cause = "interrupted; the export goes on at the server".to_owned();
             return Err(ExportCommandError::Resumable { cause, out: out.to_owned() });
         }
@@ -220,19 +236,6 @@ async fn run_to_the_end(
         }
         Err(error) => Err(ExportCommandError::Resumable { cause: error_chain(&error), out: out.to_owned() }),
     }
-}
-
-/// Returns after SIGINT or SIGTERM, the signal of service managers and containers.
-async fn stop_signal() {
-    #[cfg(unix)]
-    if let Ok(mut terminate) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-        tokio::select! {
-            _ = tokio::signal::ctrl_c() => {}
-            _ = terminate.recv() => {}
-        }
-        return;
-    }
-    drop(tokio::signal::ctrl_c().await);
 }
 
 /// Returns the credential of the command line.
@@ -314,7 +317,7 @@ fn local_server_parameters(args: &ExportArgs, state: &Path) -> Result<Vec<(&'sta
     let mut options = args.options.clone();
     if let Some(path) = &args.options.anonymization_config {
         let folder = state.join(FILES_FOLDER).join(ANONYMIZATION_FOLDER);
-        let copy = || std::fs::create_dir_all(&folder).and_then(|()| std::fs::copy(path, folder.join(CONFIG_FILE)));
+        let copy = || create_private_folder(&folder).and_then(|()| std::fs::copy(path, folder.join(CONFIG_FILE)));
         copy().map_err(|cause| ExportCommandError::AnonymizationConfig { path: path.into(), cause })?;
         options.anonymization_config = Some(CONFIG_FILE.to_owned());
         options.container.get_or_insert_with(|| DEIDENTIFIED_CONTAINER.to_owned());

@@ -14,7 +14,7 @@ use headrace_core::vocab::error::StoreError;
 
 use crate::cli::{AuditArgs, AuditCommand, AuditLocation, ShowRecordsArgs, VerifyArgs};
 use crate::commands::table::format_table;
-use crate::server::state::{AUDIT_FOLDER, StateError, StateFolder};
+use crate::server::state::{AUDIT_FOLDER, StateError, StateFolder, is_state_folder};
 use crate::stores::deployment::{self, BuiltWithoutAws};
 use crate::stores::directory::DirectoryAudit;
 
@@ -26,6 +26,12 @@ pub enum AuditCommandError {
     /// The directory does not exist.
     #[error("the directory `{0}` does not exist; on one machine the records are in `audit` in the state folder")]
     DirectoryNotFound(PathBuf),
+    /// The directory is a state folder.
+    #[error(
+        "`{}` is a state folder, and its audit records are in `{}`: run the command with that directory, and `--state {}` to verify the end of the chain",
+        .0.display(), .0.join(AUDIT_FOLDER).display(), .0.display()
+    )]
+    StateFolder(PathBuf),
     /// Absence of both files and a job table to compare with.
     #[error("there are no records to verify: give the job table with --state or --table, or another location")]
     NoRecords,
@@ -81,6 +87,7 @@ enum AuditFileStore {
 /// Opens the audit files at a location.
 async fn open_files(location: &AuditLocation) -> Result<AuditFileStore, AuditCommandError> {
     match location {
+        AuditLocation::Directory(path) if is_state_folder(path) => Err(AuditCommandError::StateFolder(path.clone())),
         AuditLocation::Directory(path) if path.is_dir() => Ok(AuditFileStore::Directory(DirectoryAudit::open(path))),
         AuditLocation::Directory(path) => Err(AuditCommandError::DirectoryNotFound(path.clone())),
         #[cfg(feature = "aws")]

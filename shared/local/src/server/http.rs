@@ -60,6 +60,18 @@ fn metadata() -> MethodRouter<Arc<Service>> {
     .fallback(method_not_allowed)
 }
 
+/// Replaces the answer of a running export if the job table cannot be written: nothing can be recorded then, not even that the export
+/// has failed, so it would stay 202 for ever.
+fn fail_if_table_is_faulty(service: &Service, response: Response) -> Response {
+    match service.table_fault() {
+        Some(fault) if response.status() == StatusCode::ACCEPTED => {
+            let outcome = OperationOutcome::error(IssueCode::NoStore, fault.text());
+            into_axum_response(Reply::outcome(507, &outcome).into_response())
+        }
+        Some(_) | None => response,
+    }
+}
+
 /// Returns the routes below the base URL, the same as those of API Gateway in `template.yaml`. Each GET route also answers HEAD.
 fn routes() -> Router<Arc<Service>> {
     let kick_off = || -> MethodRouter<Arc<Service>> {
@@ -76,7 +88,8 @@ fn routes() -> Router<Arc<Service>> {
     };
     let exports = || -> MethodRouter<Arc<Service>> {
         get(|State(service): State<Arc<Service>>, parameters, request| async move {
-            into_axum_response(service.exports.handle(to_gateway_request(parameters, request)).await)
+            let response = into_axum_response(service.exports.handle(to_gateway_request(parameters, request)).await);
+            fail_if_table_is_faulty(&service, response)
         })
     };
     let cancel = |State(service): State<Arc<Service>>, parameters, request| async move {

@@ -9,6 +9,7 @@ use tokio::net::TcpListener;
 use crate::cli::ServeArgs;
 use crate::server::access::{AccessError, resolve_access};
 use crate::server::http;
+use crate::server::signals::stop_signal;
 use crate::server::service::{ServerAccess, Service, ServiceConfig, StartError};
 
 /// Failure of `headrace serve`.
@@ -61,11 +62,14 @@ pub async fn serve(args: &ServeArgs) -> Result<(), ServeCommandError> {
     tracing::info!("{access_text}");
     // Scripts wait for this line, so it must come after everything that can fail at the start.
     drop(writeln!(io::stdout(), "{base}"));
+    let served = tokio::select! {
+        served = http::serve(service.clone(), listener) => served.map_err(ServeCommandError::Stopped),
+        signal = stop_signal() => signal.map(|signal| tracing::info!(signal, "stopping")).map_err(ServeCommandError::Stopped),
+    };
+    // A second signal ends the process at once.
     tokio::select! {
-        served = http::serve(service, listener) => served.map_err(ServeCommandError::Stopped),
-        interrupted = tokio::signal::ctrl_c() => {
-            tracing::info!("stopped; unfinished exports resume at the next start");
-            interrupted.map_err(ServeCommandError::Stopped)
-        }
+        () = service.stop() => tracing::info!("stopped; unfinished exports resume at the next start"),
+        _ = stop_signal() => tracing::warn!("stopped before all workers had stopped; unfinished exports resume at the next start"),
     }
+    served
 }

@@ -1,13 +1,10 @@
 //! Runs all handlers, workers and the reaper in one process over a directory, as `template.yaml` does on AWS.
 
 use std::fs::File;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use aws_lambda_events::event::sqs::{SqsEvent, SqsMessage};
 use cancel::handler::CancelHandler;
-use chunk_worker::handler::ChunkWorkerHandler;
 use files::handler::FilesHandler;
 use groups::handler::GroupsHandler;
 use headrace_aws::DynamoJobStore;
@@ -15,10 +12,8 @@ use headrace_core::flow::upkeep::reap::recover;
 use headrace_core::flow::upkeep::seal::SealSettings;
 use headrace_core::flow::work::settings::WorkerSettings;
 use headrace_core::job::ExportError;
-use headrace_core::ports::{Clock, LeaseSettings, OutputStore as _, Ports, ResourceSource as _, TaskQueue as _};
-use headrace_core::vocab::clock::Millis;
+use headrace_core::ports::{LeaseSettings, OutputStore as _, Ports, ResourceSource as _};
 use headrace_core::vocab::error::StoreError;
-use headrace_core::vocab::ids::TaskId;
 use headrace_core::vocab::lake_settings::LakeSettings;
 use headrace_edge::auth::Authenticator;
 use headrace_edge::config::{AccessControl, CapabilitySettings, ExportSettings, IdentityProviderSettings, SmartSettings};
@@ -32,8 +27,10 @@ use token::handler::TokenHandler;
 use tokio::task::JoinSet;
 
 use crate::server::queue::LocalQueue;
-use crate::server::state::{AUDIT_FOLDER, FILES_FOLDER, KEYS_FOLDER, SECRETS_KEY_FILE, StateError, StateFolder, lock_state_folder};
+use crate::server::state::{AUDIT_FOLDER, FILES_FOLDER, KEYS_FOLDER, SECRETS_KEY_FILE, StateError, StateFolder, lock_state_folder, mark_stopped};
+use crate::server::workers::Workers;
 use crate::stores::directory::{DirectoryAudit, DirectoryLake, DirectoryOutputStore};
+use crate::stores::embedded::{TableFault, TableSpace};
 use crate::stores::encryptor::FileSecretEncryptor;
 use crate::stores::signer::FileSigner;
 
@@ -50,8 +47,8 @@ const REAPER_INTERVAL: Duration = Duration::from_secs(5);
 /// Time between two deletions of expired items in the job table.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(600);
 
-/// Delay before a failed message is delivered again.
-const REDELIVERY_DELAY: Duration = Duration::from_secs(5);
+/// Time after which a task records its cursor. A record costs a millisecond here, and a stop then repeats little.
+const CURSOR_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Reason why the service could not start.
 #[derive(Debug, thiserror::Error)]
@@ -119,7 +116,12 @@ pub struct Service {
     pub(crate) base: Option<String>,
     /// True if clients must authenticate.
     pub(crate) requires_authentication: bool,
-    /// Workers and the reaper, which are aborted when this is dropped.
+    /// State folder.
+    state: PathBuf,
+    /// Space of the job table.
+    space: TableSpace,
+    workers: Workers,
+    /// The reaper and other regular work, which are aborted when this is dropped.
     _background_tasks: JoinSet<()>,
     /// Lock of the state folder.
     _lock: File,
@@ -128,11 +130,17 @@ pub struct Service {
 impl Service {
     /// Opens the state folder, resumes unfinished exports, and starts the workers and the reaper.
     pub async fn start(config: ServiceConfig) -> Result<Self, StartError> {
+        let shown = config.state.clone();
+        Self::start_shown_as(config, &shown).await
+    }
+
+    /// Starts as [`Self::start`] does. Errors name the state folder by the path `shown`, one that the user knows.
+    pub async fn start_shown_as(config: ServiceConfig, shown: &Path) -> Result<Self, StartError> {
         // The lock comes first: it proves that no other process serves this state, so tasks can be recovered and old leases voided.
         let lock = lock_state_folder(&config.state)?;
-        let StateFolder { dynamo, jobs } = StateFolder::open(&config.state).await?;
+        let StateFolder { dynamo, jobs } = StateFolder::open_to_serve(&config.state, shown).await?;
         let jobs = jobs.with_encryptor(FileSecretEncryptor::new(config.state.join(KEYS_FOLDER).join(SECRETS_KEY_FILE)));
-        let output = DirectoryOutputStore::open(config.state.join(FILES_FOLDER)).separate_from_lake(&config.lake);
+        let output = DirectoryOutputStore::open(config.state.join(FILES_FOLDER)).shown_as(shown).separate_from_lake(&config.lake);
         let lake = DirectoryLake::open(config.lake);
         lake.check().await.map_err(ExportError::from)?;
         output.check(None).await.map_err(ExportError::from)?;
@@ -143,37 +151,33 @@ impl Service {
             tracing::info!(tasks = resumed_tasks, "resuming unfinished exports");
         }
         let quotas = config.settings.quotas;
-        // `void_before` ends the leases of the previous process at once, instead of after their duration.
-        let lease = LeaseSettings { duration: LEASE_DURATION, void_before: clock.now(), ..LeaseSettings::default() };
+        let lease = LeaseSettings { duration: LEASE_DURATION, ..LeaseSettings::default() };
         let access = config.access.to_access_control(&config.settings);
         let capabilities =
             CapabilitySettings { access: access.clone(), ..CapabilitySettings::from_local(&config.settings, &config.lake_settings) };
         let metadata = MetadataHandler::new(&clock, capabilities);
         let worker_settings = WorkerSettings {
             lease,
+            cursor_interval: CURSOR_INTERVAL,
             min_slice_bytes: MIN_SLICE_BYTES,
             trust_object_names: config.trust_object_names,
             quotas,
             lake: config.lake_settings.clone(),
             ..WorkerSettings::default()
         };
-        let worker = Arc::new(ChunkWorkerHandler::new(ports, worker_settings));
+        let workers = Workers::start(&ports, &worker_settings, config.workers);
         let mut background_tasks = JoinSet::new();
-        for _ in 0..config.workers.max(1) {
-            let (worker, queue) = (worker.clone(), queue.clone());
-            background_tasks.spawn(async move {
-                while let Some(task) = queue.next().await {
-                    deliver_task(&worker, &queue, task).await;
-                }
-            });
-        }
         let audit = DirectoryAudit::open(config.state.join(AUDIT_FOLDER));
         // Writers and sealer share one process and clock, so records can be sealed without waiting for late ones.
         let seal_settings = SealSettings { min_age: Duration::ZERO, ..SealSettings::default() };
         let reaper = ReaperHandler::new((jobs.clone(), queue.clone()), (output.clone(), audit), clock, quotas, seal_settings);
+        let (space, reserve) = (dynamo.space().clone(), dynamo.space().clone());
         background_tasks.spawn(async move {
             loop {
                 tokio::time::sleep(REAPER_INTERVAL).await;
+                // Once space is freed, it is kept for records again.
+                let reserve = reserve.clone();
+                drop(tokio::task::spawn_blocking(move || reserve.is_reserved()).await);
                 if let Err(error) = reaper.handle().await {
                     tracing::warn!(error = %error, "a reaper run failed");
                 }
@@ -210,29 +214,28 @@ impl Service {
             cancel: CancelHandler::new(authenticator(), jobs.clone(), output.clone(), clock),
             files: FilesHandler::new(authenticator(), jobs.clone(), output, clock),
             metadata,
+            state: config.state,
+            space,
+            workers,
             _background_tasks: background_tasks,
             _lock: lock,
         })
     }
+
+    /// Stops the workers within a bounded time and hands their leases back. Unfinished exports continue at the next start.
+    pub async fn stop(&self) {
+        self.workers.stop().await;
+    }
+
+    /// Returns the fault that keeps the job table from being written, if there is one.
+    pub(crate) fn table_fault(&self) -> Option<TableFault> {
+        self.space.fault()
+    }
 }
 
-/// The worker with the stores of one machine.
-type LocalWorker = ChunkWorkerHandler<DynamoJobStore, LocalQueue, DirectoryLake, DirectoryOutputStore, SystemClock>;
-
-/// Delivers one task to the worker in an SQS event, and again after a delay if the worker reports a failure.
-async fn deliver_task(worker: &LocalWorker, queue: &LocalQueue, task: TaskId) {
-    let mut message = SqsMessage::default();
-    message.message_id = Some(task.to_string());
-    message.body = serde_json::to_string(&task).ok();
-    let mut event = SqsEvent::default();
-    event.records = vec![message];
-    // Unlike a Lambda invocation, this process has no deadline.
-    let is_failed = match worker.handle(event, Millis(u64::MAX)).await {
-        Ok(response) => !response.batch_item_failures.is_empty(),
-        Err(_) => true,
-    };
-    if is_failed && let Err(error) = queue.announce(&[task], REDELIVERY_DELAY).await {
-        tracing::warn!(error = %error, "a failed task could not be queued again; the reaper will announce it");
+impl Drop for Service {
+    fn drop(&mut self) {
+        mark_stopped(&self.state);
     }
 }
 

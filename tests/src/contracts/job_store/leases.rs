@@ -3,7 +3,8 @@
 use headrace_core::access::Agent;
 use headrace_core::job::task::{Cursor, LeaseOutcome, PlanInput, Release, TaskCompletion, TaskUpdate, Work};
 use headrace_core::job::{JobEvent, JobState};
-use headrace_core::ports::{LeaseSettings, TaskStore};
+use headrace_core::ports::{DueSubject, TaskStore};
+use headrace_core::vocab::error::StoreError;
 use headrace_core::vocab::ids::{JobId, TaskId};
 
 use super::{
@@ -64,16 +65,37 @@ pub async fn a_task_is_not_leased_again_before_its_lease_expires(store: &impl Ta
     Ok(())
 }
 
-/// Checks that a local server may lease the tasks of its previous process at once.
-pub async fn a_restart_of_the_only_process_voids_its_leases(store: &impl TaskStore) -> CaseResult {
+/// Checks that the only process of a deployment can void the leases of its predecessor: also one that ends in the future because the
+/// clock was set back, and as often as it is restarted.
+pub async fn a_void_lease_is_no_attempt_whatever_its_time(store: &impl TaskStore) -> CaseResult {
     let job = running_job(store, 1).await?;
-    lease(store, &job, 2, T0).await?;
-    let restarted = LeaseSettings { void_before: after(2), ..LEASE_SETTINGS };
-    let LeaseOutcome::Granted(again) = store.lease_task(&task(&job, 2), restarted, after(3)).await? else {
-        return Err("the old lease must be void".into());
-    };
-    assert_eq!(again.attempt, 2);
-    assert_eq!(store.lease_task(&task(&job, 2), restarted, after(4)).await?, LeaseOutcome::Unavailable);
+    assert!(!store.void_lease(&task(&job, 2), T0).await?, "the task is not leased");
+    for attempt in 1..=3 * LEASE_SETTINGS.max_attempts {
+        let mut old = lease(store, &job, 2, after(3_600)).await?;
+        assert_eq!((old.attempt, old.attempts_since_progress), (attempt, 1));
+        assert_eq!(lease_refusal(store, &job, 2, T0).await?, LeaseOutcome::Unavailable);
+        assert!(store.void_lease(&task(&job, 2), T0).await?);
+        assert!(!store.void_lease(&task(&job, 2), T0).await?);
+        let late = store.update_task(&mut old, TaskUpdate::Heartbeat, after(9_999)).await;
+        assert!(matches!(late, Err(StoreError::Stale)), "{late:?}");
+    }
+    let due = store.due(T0, 100).await?;
+    assert!(due.iter().any(|due| due.subject == DueSubject::Task(task(&job, 2))), "{due:?}");
+    let again = lease(store, &job, 2, T0).await?;
+    assert_eq!(again.attempts_since_progress, 1);
+    store.complete_task(&again, TaskCompletion::Done).await?;
+    assert!(!store.void_lease(&task(&job, 2), T0).await?);
+    Ok(())
+}
+
+/// Checks that a task that is handed back because its process stops has not lost an attempt.
+pub async fn a_stop_is_no_attempt(store: &impl TaskStore) -> CaseResult {
+    let job = running_job(store, 1).await?;
+    for _ in 0..3 * LEASE_SETTINGS.max_attempts {
+        let mut stopped = lease(store, &job, 2, T0).await?;
+        assert_eq!(stopped.attempts_since_progress, 1);
+        store.update_task(&mut stopped, TaskUpdate::Release(Release::Stop), T0).await?;
+    }
     Ok(())
 }
 

@@ -52,7 +52,8 @@ macro_rules! job_store_contract {
                 due_items_are_found_and_postponed_only_once,
                 a_task_is_leased_only_in_its_phase,
                 a_task_is_not_leased_again_before_its_lease_expires,
-                a_restart_of_the_only_process_voids_its_leases,
+                a_void_lease_is_no_attempt_whatever_its_time,
+                a_stop_is_no_attempt,
                 attempts_without_progress_are_limited_and_the_last_error_is_kept,
                 a_checkpoint_resets_the_attempt_count_and_a_yield_does_not,
                 an_attempt_with_an_old_fencing_token_changes_nothing,
@@ -89,7 +90,7 @@ macro_rules! job_store_contract {
 /// Creation time of the sample jobs.
 const T0: Millis = Millis(1_769_846_400_000);
 
-const LEASE_SETTINGS: LeaseSettings = LeaseSettings { duration: Duration::from_secs(60), max_attempts: 3, void_before: Millis(0) };
+const LEASE_SETTINGS: LeaseSettings = LeaseSettings { duration: Duration::from_secs(60), max_attempts: 3 };
 
 /// Returns the time `seconds` after [`T0`].
 fn after(seconds: u64) -> Millis {

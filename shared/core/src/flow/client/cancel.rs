@@ -8,9 +8,11 @@ use crate::job::{Job, JobEvent, Transition};
 use crate::ports::{Clock, JobStore, OutputStore};
 use crate::vocab::ids::JobId;
 
+use super::end_job::end_job_and_free_space;
+
 /// Cancels a job of the client and deletes its files (rule P10). Returns the job as it was before.
 ///
-/// The end of the job is recorded first, so that no worker can record anything afterwards. The reaper deletes files that a worker
+/// The end of the job is recorded first, so that no worker can record anything afterwards, unless the disk is full. The reaper deletes files that a worker
 /// is still writing or that could not be deleted here.
 pub async fn cancel(
     jobs: &impl JobStore,
@@ -22,7 +24,7 @@ pub async fn cancel(
     let now = clock.now();
     let not_found = ExportError::NotFound("this export");
     let Some(job) = jobs.job(id).await?.filter(|job| job.is_visible_to(principal, now)) else { return Err(not_found) };
-    match jobs.end_job(id, JobEvent::CancelRequested, None, &principal.agent(), now).await? {
+    match end_job_and_free_space(jobs, output, &job, (JobEvent::CancelRequested, None), &principal.agent(), now).await? {
         Some(Transition::To(_)) => {}
         Some(Transition::AlreadyDone) | None => return Err(not_found),
     }

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::access::Agent;
+use crate::flow::client::end_job::end_job_and_free_space;
 use crate::flow::client::start_queued::start_queued;
 use crate::job::{ExportError, FailureKind, FailureReason, Job, JobEvent, JobState, Quotas};
-use crate::ports::{Clock, DueItem, DueSubject, JobStore, OutputStore, Ports, TaskQueue};
+use crate::ports::{Clock, DueItem, DueSubject, JobStore, OutputStore, Ports, TaskQueue, TaskStore};
 use crate::vocab::clock::Millis;
 use crate::vocab::error::StoreError;
 use crate::vocab::ids::TaskId;
@@ -66,13 +67,15 @@ where
     Ok(reaped)
 }
 
-/// Announces every task of every open job, after the restart of a deployment with one process, whose queue was lost with the process.
+/// Voids every lease and announces every task of every open job, after the restart of a deployment with one process: its queue was lost
+/// with the process, and so were its workers. Leases are not judged by their time, because the clock may have been set back.
 /// Returns the number of tasks announced.
-pub async fn recover<S>(ports: &Ports<impl JobStore, impl TaskQueue, S, impl OutputStore, impl Clock>) -> Result<u32, ExportError>
+pub async fn recover<S>(ports: &Ports<impl TaskStore, impl TaskQueue, S, impl OutputStore, impl Clock>) -> Result<u32, ExportError>
 where
     S: Send + Sync,
 {
     let mut announced = 0;
+    hand_back_leases(&ports.jobs, &ports.clock).await?;
     for due in ports.jobs.due(END_OF_TIME, u16::MAX).await? {
         let (id, task) = match due.subject {
             DueSubject::Job(id) => (id.clone(), TaskId::finalize(&id)),
@@ -85,6 +88,18 @@ where
         }
     }
     Ok(announced)
+}
+
+/// Voids the leases of all tasks, when no worker of a deployment with one process runs: at its start, and when it stops.
+/// Returns the number of leases.
+pub async fn hand_back_leases(jobs: &impl TaskStore, clock: &impl Clock) -> Result<u32, StoreError> {
+    let mut voided = 0;
+    for due in jobs.due(END_OF_TIME, u16::MAX).await? {
+        if let DueSubject::Task(task) = due.subject {
+            voided += u32::from(jobs.void_lease(&task, clock.now()).await?);
+        }
+    }
+    Ok(voided)
 }
 
 /// Announces a due task again, or handles a due job. Counts in `reaped` what was done.
@@ -134,7 +149,8 @@ async fn handle_due_job<S: Send + Sync>(
                 format!("the export did not finish within {hours} hours, its deadline; narrow it with _type or _since, or ask the operator")
             };
             let reason = FailureReason { kind: FailureKind::Deadline, text };
-            ports.jobs.end_job(&job.id, JobEvent::Failed, Some(reason), &Agent::service(), now).await?;
+            let failed = (JobEvent::Failed, Some(reason));
+            end_job_and_free_space(&ports.jobs, &ports.output, job, failed, &Agent::service(), now).await?;
             reaped.overdue += 1;
         }
         JobState::Queued | JobState::Accepted | JobState::Running => {
@@ -153,7 +169,8 @@ async fn handle_due_job<S: Send + Sync>(
                 ports.jobs.postpone(due, Some(expiry)).await?;
             }
             Some(_) | None => {
-                ports.jobs.end_job(&job.id, JobEvent::RetentionExpired, None, &Agent::service(), now).await?;
+                let expired = (JobEvent::RetentionExpired, None);
+                end_job_and_free_space(&ports.jobs, &ports.output, job, expired, &Agent::service(), now).await?;
                 reaped.files_deleted += ports.output.delete_all_except(&job.folder(), &BTreeSet::new()).await?;
                 reaped.expired += 1;
             }

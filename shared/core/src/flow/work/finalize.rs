@@ -48,7 +48,7 @@ pub(super) async fn run_finalize_task(
         return start_round(ports, lease, settings, round).await;
     }
     if merge(ports, lease, settings, stop_at, &fragments).await? == Progress::TimeUp {
-        return yield_task(ports, lease).await;
+        return yield_task(ports, lease, settings).await;
     }
     complete_job(ports, lease).await
 }

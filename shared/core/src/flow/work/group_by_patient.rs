@@ -92,7 +92,7 @@ pub(super) async fn run_grouping_task(
             // The first pass of an attempt ignores the time limit, so that every attempt writes at least one block.
             let may_stop = last.is_some();
             let Some((buffer, omitted)) = buckets.read_into(buffer, ports, &mut pump, may_stop).await? else {
-                return yield_task(ports, pump.lease).await;
+                return yield_task(ports, pump.lease, settings).await;
             };
             let (lines, has_all) = buffer.into_sorted();
             for line in lines {
@@ -103,7 +103,7 @@ pub(super) async fn run_grouping_task(
                         pump.commit_checkpoint(cursor).await?;
                     } else if last.is_some() && pump.is_time_up() {
                         pump.commit_checkpoint(cursor).await?;
-                        return yield_task(ports, pump.lease).await;
+                        return yield_task(ports, pump.lease, settings).await;
                     }
                 }
                 if last.as_ref().is_none_or(|last| last.patient != line.order.patient) {

@@ -20,7 +20,7 @@ use super::fragments::write_fragment;
 use super::heartbeat::Heartbeat;
 use super::reading::{first_reading, second_reading};
 use super::round::output_files_were_discarded;
-use super::settings::WorkerSettings;
+use super::settings::{CURSOR_INTERVALS_WITH_FILES, WorkerSettings};
 use super::task_end::{TaskEnd, complete_task, yield_task};
 
 /// Runs a read, reread or merge task from its cursor to its end, or until `stop_at`.
@@ -44,7 +44,7 @@ pub(super) async fn pump(
     pump.processor = processor;
     for (index, input) in (0..).zip(&inputs).skip(pump.lease.cursor.item as usize) {
         if pump.read(input, index).await? == Progress::TimeUp {
-            return yield_task(ports, pump.lease).await;
+            return yield_task(ports, pump.lease, settings).await;
         }
     }
     pump.commit_checkpoint(Cursor { item: u32::try_from(inputs.len()).unwrap_or(u32::MAX), offset: 0 }).await?;
@@ -106,6 +106,8 @@ pub(super) struct Pump<'a, W: AllPorts> {
     pub(super) overwrites: bool,
     pub(super) checkpoint: OpenCheckpoint<'a, W::Output>,
     heartbeat: Heartbeat,
+    /// The time at which the cursor was last recorded, or at which the attempt began.
+    recorded_at: Millis,
 }
 
 impl<'a, W: AllPorts> Pump<'a, W> {
@@ -118,8 +120,10 @@ impl<'a, W: AllPorts> Pump<'a, W> {
     ) -> Result<Self, ExportError> {
         let overwrites = output_files_were_discarded(ports, lease).await?;
         let checkpoint = OpenCheckpoint::new(ports.output(), lease);
-        let heartbeat = Heartbeat::new(settings.lease.duration, ports.now());
-        Ok(Self { ports, lease, settings, stop_at, processor: None, slices: Vec::new(), overwrites, checkpoint, heartbeat })
+        let recorded_at = ports.now();
+        let heartbeat = Heartbeat::new(settings.lease.duration, recorded_at);
+        let (processor, slices) = (None, Vec::new());
+        Ok(Self { ports, lease, settings, stop_at, processor, slices, overwrites, checkpoint, heartbeat, recorded_at })
     }
 
     /// Reads one input to its end. If the cursor is in it, reading starts there.
@@ -235,14 +239,29 @@ impl<'a, W: AllPorts> Pump<'a, W> {
             }
             return Ok(Progress::TimeUp);
         }
-        self.beat().await?;
+        if self.must_record_cursor() {
+            self.commit_checkpoint(cursor).await?;
+        } else {
+            self.beat().await?;
+        }
         Ok(Progress::Done)
+    }
+
+    /// Returns true if the cursor should be recorded although no file is full, so that a process that is killed repeats little.
+    ///
+    /// Not while a file is reserved: an earlier attempt has perhaps written it, and this one must write the same bytes. Not within the
+    /// blocks of a patient, and not in a task that only merges, which fills its files soon.
+    fn must_record_cursor(&self) -> bool {
+        let intervals = if self.checkpoint.is_empty() { 1 } else { CURSOR_INTERVALS_WITH_FILES };
+        self.processor.is_some()
+            && self.lease.reserved_file.is_none()
+            && self.ports.now() >= self.recorded_at + self.settings.cursor_interval * intervals
     }
 
     /// Returns true if the task should stop. A task with a reserved file writes this file first: an earlier attempt has read the same
     /// lines within one lease, so this one can, too.
     pub(super) fn is_time_up(&self) -> bool {
-        self.ports.now() >= self.stop_at && self.lease.reserved_file.is_none()
+        (self.settings.stop.is_set() || self.ports.now() >= self.stop_at) && self.lease.reserved_file.is_none()
     }
 
     /// Sends a heartbeat if one is due.
@@ -307,6 +326,7 @@ impl<'a, W: AllPorts> Pump<'a, W> {
             self.ports.jobs().update_task(self.lease, TaskUpdate::Checkpoint(checkpoint), now + self.settings.lease.duration).await?;
             self.heartbeat.reset(now);
         }
+        self.recorded_at = self.ports.now();
         self.checkpoint.start_next(self.lease);
         Ok(())
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::access::Agent;
+use crate::flow::client::end_job::end_job_and_free_space;
 use crate::flow::client::start_queued::start_queued_after_end;
 use crate::job::ExportError;
 use crate::job::task::{Lease, LeaseOutcome, Release, TaskUpdate, Work};
@@ -41,7 +42,13 @@ pub async fn run_task(ports: &impl AllPorts, task: &TaskId, settings: &WorkerSet
 /// Leases the task and runs its work until it is completed, yields or fails. Handles errors of the work: returns an error only if
 /// the outcome could not be recorded.
 async fn run_attempt(ports: &impl AllPorts, task: &TaskId, settings: &WorkerSettings, stop_at: Millis) -> Result<TaskEnd, ExportError> {
-    let mut lease = match ports.jobs().lease_task(task, settings.lease, ports.now()).await? {
+    let outcome = match ports.jobs().lease_task(task, settings.lease, ports.now()).await {
+        Err(error @ StoreError::OutOfSpace { .. }) => {
+            return fail_job(ports, task, FailureReason { kind: FailureKind::OutOfSpace, text: error.to_string() }).await;
+        }
+        outcome => outcome?,
+    };
+    let mut lease = match outcome {
         LeaseOutcome::Granted(lease) => *lease,
         LeaseOutcome::Unavailable => return Ok(TaskEnd::Unavailable),
         LeaseOutcome::Obsolete => return Ok(TaskEnd::Obsolete),
@@ -59,16 +66,34 @@ async fn run_attempt(ports: &impl AllPorts, task: &TaskId, settings: &WorkerSett
         Ok(end) => return Ok(end),
         Err(error) => error,
     };
+    // The files of a cancelled job are deleted, so an attempt that is still writing fails. That is no fault.
+    let has_ended = ports.jobs().job(&task.job).await.is_ok_and(|job| job.is_none_or(|job| !job.state.is_open()));
     match FaultHandling::from_error(&error) {
-        FaultHandling::DropLease => {
-            delete_late_files(ports, &lease.job).await;
-            Ok(TaskEnd::Obsolete)
-        }
-        FaultHandling::FailJob(kind) => {
-            let text = if lease.job.request.anonymization.is_some() { text_without_object_names(&error) } else { error.to_string() };
-            fail_job(ports, task, FailureReason { kind, text }).await
-        }
+        FaultHandling::FailJob(_) | FaultHandling::Retry | FaultHandling::DropLease if has_ended => drop_lease(ports, &lease.job).await,
+        FaultHandling::DropLease => drop_lease(ports, &lease.job).await,
+        FaultHandling::FailJob(kind) => fail_job(ports, task, job_failure_reason(&lease.job, &error, kind)).await,
         FaultHandling::Retry => retry(ports, lease, settings, &error).await,
+    }
+}
+
+/// Fails the job of a task whose worker is stuck in a call that does not return. `error` describes the call.
+pub async fn fail_stuck_task(ports: &impl AllPorts, task: &TaskId, error: &ExportError) -> Result<TaskEnd, ExportError> {
+    let FaultHandling::FailJob(kind) = FaultHandling::from_error(error) else { return Ok(TaskEnd::Unavailable) };
+    let Some(job) = ports.jobs().job(&task.job).await? else { return Ok(TaskEnd::Obsolete) };
+    fail_job(ports, task, job_failure_reason(&job, error, kind)).await
+}
+
+/// Ends an attempt whose lease or job is over.
+async fn drop_lease(ports: &impl AllPorts, job: &Job) -> Result<TaskEnd, ExportError> {
+    delete_late_files(ports, job).await;
+    Ok(TaskEnd::Obsolete)
+}
+
+/// Returns the reason of a job that fails with this error. That of a de-identified export does not show names of objects.
+fn job_failure_reason(job: &Job, error: &ExportError, kind: FailureKind) -> FailureReason {
+    match job.request.anonymization {
+        Some(_) => FailureReason { kind, text: text_without_object_names(error) },
+        None => FailureReason { kind, text: error.to_string() },
     }
 }
 
@@ -108,6 +133,7 @@ impl FaultHandling {
             ExportError::Store(StoreError::Misconfigured { .. }) | ExportError::Source(SourceError::Misconfigured { .. }) => {
                 Self::FailJob(FailureKind::Misconfigured)
             }
+            ExportError::Store(StoreError::OutOfSpace { .. }) => Self::FailJob(FailureKind::OutOfSpace),
             ExportError::Source(SourceError::Changed { .. }) => Self::FailJob(FailureKind::SourceChanged),
             ExportError::Source(SourceError::Unreadable { .. }) => Self::FailJob(FailureKind::SourceUnreadable),
             // The plan has found what the precheck of the kick-off had no time to find.
@@ -129,7 +155,7 @@ fn text_without_object_names(error: &ExportError) -> String {
             "an object of the lake was changed or removed after the export had pinned it; start a new export".to_owned()
         }
         ExportError::Source(SourceError::Unreadable { detail, .. }) => {
-            format!("an object of the lake cannot be decompressed: {detail}; replace it and start a new export")
+            format!("an object of the lake cannot be read: {detail}; correct or replace it and start a new export")
         }
         ExportError::Source(SourceError::Misconfigured { .. } | SourceError::Unavailable(_))
         | ExportError::Rejected(_)
@@ -173,9 +199,15 @@ async fn delete_late_files(ports: &impl AllPorts, job: &Job) {
 
 /// Fails the job and parks the task's message for the operator. Does neither if the job has already ended.
 async fn fail_job(ports: &impl AllPorts, task: &TaskId, reason: FailureReason) -> Result<TaskEnd, ExportError> {
-    let transition = ports.jobs().end_job(&task.job, JobEvent::Failed, Some(reason.clone()), &Agent::service(), ports.now()).await?;
+    let Some(job) = ports.jobs().job(&task.job).await? else { return Ok(TaskEnd::Obsolete) };
+    let failed = (JobEvent::Failed, Some(reason.clone()));
+    let transition = end_job_and_free_space(ports.jobs(), ports.output(), &job, failed, &Agent::service(), ports.now()).await?;
     if !matches!(transition, Some(Transition::To(_))) {
         return Ok(TaskEnd::Obsolete);
+    }
+    if reason.kind == FailureKind::OutOfSpace {
+        // The files of this job are of no use, and others need the space. The reaper deletes what other workers still write.
+        delete_late_files(ports, &job).await;
     }
     let message = serde_json::to_string(task).unwrap_or_default();
     if let Err(error) = ports.queue().park(&message).await {

@@ -1,15 +1,52 @@
 //! The settings of workers.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
 use crate::flow::resolve_patients::PatientResolutionSettings;
 use crate::job::Quotas;
 use crate::ports::LeaseSettings;
 use crate::vocab::lake_settings::LakeSettings;
+
+/// The number of [`WorkerSettings::cursor_interval`]s after which a task with open files records its cursor. Each time leaves
+/// fragments, which must be merged later.
+pub const CURSOR_INTERVALS_WITH_FILES: u32 = 6;
+
+/// A flag that asks all workers of a process to stop at their next opportunity. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct StopFlag(Arc<AtomicBool>);
+
+impl StopFlag {
+    /// Asks the workers to stop.
+    pub fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns true if the workers must stop.
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl PartialEq for StopFlag {
+    fn eq(&self, other: &Self) -> bool {
+        self.is_set() == other.is_set()
+    }
+}
+
+impl Eq for StopFlag {}
 
 /// The settings of workers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkerSettings {
     /// The settings of leases.
     pub lease: LeaseSettings,
+    /// The time after which a task that has selected nothing records its cursor. One with open files waits
+    /// [`CURSOR_INTERVALS_WITH_FILES`] times as long.
+    pub cursor_interval: Duration,
+    /// The flag that asks the workers of this process to stop.
+    pub stop: StopFlag,
     /// The smallest size of a slice of an object, in bytes.
     pub min_slice_bytes: u64,
     /// True to skip objects whose names promise a type that was not requested. If false, every object is read, and the `resourceType`
@@ -34,6 +71,8 @@ impl Default for WorkerSettings {
     fn default() -> Self {
         Self {
             lease: LeaseSettings::default(),
+            cursor_interval: Duration::from_secs(20),
+            stop: StopFlag::default(),
             min_slice_bytes: 1 << 20,
             trust_object_names: false,
             merge_limit_bytes: 1 << 30,

@@ -8,6 +8,8 @@ use crate::job::{FailureReason, Job, JobState};
 use crate::ports::{AllPorts, TaskQueue as _, TaskStore as _};
 use crate::vocab::ids::TaskId;
 
+use super::settings::WorkerSettings;
+
 /// The result of an attempt at a task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TaskEnd {
@@ -51,9 +53,10 @@ pub(super) async fn complete_task_and_announce(
 
 /// Releases the lease and announces the task again, because the process is about to be stopped (rule P7). The next attempt continues
 /// from the cursor.
-pub(super) async fn yield_task(ports: &impl AllPorts, lease: &mut Lease) -> Result<TaskEnd, ExportError> {
+pub(super) async fn yield_task(ports: &impl AllPorts, lease: &mut Lease, settings: &WorkerSettings) -> Result<TaskEnd, ExportError> {
     let now = ports.now();
-    ports.jobs().update_task(lease, TaskUpdate::Release(Release::Yield), now).await?;
+    let release = if settings.stop.is_set() { Release::Stop } else { Release::Yield };
+    ports.jobs().update_task(lease, TaskUpdate::Release(release), now).await?;
     ports.queue().announce(std::slice::from_ref(&lease.task), Duration::ZERO).await?;
     Ok(TaskEnd::Yielded(Box::new(lease.clone())))
 }

@@ -11,6 +11,7 @@ use headrace_core::vocab::error::StoreError;
 use walkdir::WalkDir;
 
 use super::output::blocking;
+use crate::stores::io_fault::{not_applied, store_error};
 use crate::stores::private::write_atomically;
 
 /// Name of the store in errors.
@@ -27,11 +28,6 @@ impl DirectoryAudit {
     pub fn open(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into() }
     }
-}
-
-/// Wraps the error of a failed operation.
-fn not_applied(cause: impl Into<headrace_core::vocab::error::BoxError>) -> StoreError {
-    StoreError::NotApplied { store: WHAT, cause: cause.into() }
 }
 
 /// Writes a file, or returns the content of an existing one.
@@ -65,16 +61,16 @@ fn list(root: &Path) -> Result<AuditFileListing, walkdir::Error> {
 impl AuditFiles for DirectoryAudit {
     async fn write(&self, name: &AuditFileName, bytes: Bytes) -> Result<AuditWrite, StoreError> {
         let path = self.root.join(name.to_string());
-        blocking(move || write(&path, &bytes).map_err(not_applied)).await
+        blocking(move || write(&path, &bytes).map_err(|error| store_error(WHAT, &path, error))).await
     }
 
     async fn list(&self) -> Result<AuditFileListing, StoreError> {
         let root = self.root.clone();
-        blocking(move || if root.exists() { list(&root).map_err(not_applied) } else { Ok(AuditFileListing::default()) }).await
+        blocking(move || if root.exists() { list(&root).map_err(|error| not_applied(WHAT, error)) } else { Ok(AuditFileListing::default()) }).await
     }
 
     async fn read(&self, name: &AuditFileName) -> Result<Bytes, StoreError> {
         let path = self.root.join(name.to_string());
-        blocking(move || fs::read(&path).map(Bytes::from).map_err(not_applied)).await
+        blocking(move || fs::read(&path).map(Bytes::from).map_err(|error| store_error(WHAT, &path, error))).await
     }
 }

@@ -9,16 +9,21 @@ use std::time::{Duration, UNIX_EPOCH};
 use bytes::Bytes;
 use futures_util::stream;
 use headrace_core::job::task::Pin;
-use headrace_core::lake::slices::encoding_from_name;
+use headrace_core::lake::slices::{encoding_from_name, is_foreign};
 use headrace_core::ports::{ByteStream, ListedObject, METADATA_LIMIT_BYTES, MetadataObject, ObjectPage, ResourceSource};
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::error::SourceError;
-use walkdir::WalkDir;
+use walkdir::{DirEntry, WalkDir};
 
-use super::in_place;
+use super::blocking_call::{BlockingCall, in_place};
+use crate::stores::io_fault::{IoFault, source_error};
+use crate::stores::regular_file::{is_not_regular, open_regular_file};
 
 /// Size of one read, in bytes. The chunk stays in the cache of a core until it is written.
 const CHUNK_BYTES: u64 = 256 << 10;
+
+/// Maximum number of skipped entries that are logged one by one.
+const MAX_SKIPPED_LOGGED: u32 = 20;
 
 /// A lake in a directory.
 #[derive(Clone, Debug)]
@@ -32,25 +37,119 @@ impl DirectoryLake {
         Self { root: root.into() }
     }
 
-    /// Lists all NDJSON files below `root`, ordered by path.
-    fn list_all(root: &Path) -> Result<Vec<ListedObject>, SourceError> {
-        let mut objects = Vec::new();
-        for entry in WalkDir::new(root).follow_links(true) {
-            let entry = entry.map_err(|error| SourceError::Unavailable(error.into()))?;
-            let below = entry.path().strip_prefix(root).unwrap_or(entry.path());
-            let Some(object) = below.components().map(|component| component.as_os_str().to_str()).collect::<Option<Vec<_>>>() else {
-                tracing::warn!("a file in the lake was skipped because its name is not UTF-8");
-                continue;
-            };
-            let object = object.join("/");
-            if entry.file_type().is_file() && encoding_from_name(&object).is_some() {
-                let metadata = entry.metadata().map_err(|error| SourceError::Unavailable(error.into()))?;
-                let arrived = Millis(u64::try_from(since_epoch(&metadata).as_millis()).unwrap_or(u64::MAX));
-                objects.push(ListedObject { pin: Pin { object, etag: etag(&metadata), size: metadata.len() }, arrived });
+    /// Returns true if the lake has an NDJSON file. Looks no further than to the first.
+    pub(crate) fn has_objects(&self) -> Result<bool, SourceError> {
+        self.check_root()?;
+        let is_object = |entry: DirEntry| {
+            let object = object_name(&self.root, entry.path());
+            entry.file_type().is_file() && object.is_some_and(|object| encoding_from_name(&object).is_some())
+        };
+        // A folder that cannot be read may have objects. The export names it.
+        Ok(entries(&self.root).any(|entry| entry.map_or_else(|error| SkippedLink::from_error(&self.root, &error).is_none(), is_object)))
+    }
+
+    /// Checks that the root is a directory that can be read.
+    fn check_root(&self) -> Result<(), SourceError> {
+        match std::fs::read_dir(&self.root) {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                let reason = match IoFault::from_error(&error) {
+                    IoFault::Permanent(reason) if error.kind() != io::ErrorKind::NotADirectory => reason,
+                    IoFault::Permanent(_) | IoFault::OutOfSpace | IoFault::Passing => "it must be a directory of NDJSON files",
+                };
+                let remedy = format!("the lake `{}` cannot be read: {reason}", self.root.display());
+                Err(SourceError::Misconfigured { remedy, cause: error.into() })
             }
+        }
+    }
+
+    /// Lists all NDJSON files below `root`, ordered by path. Logs the links and other entries that are skipped.
+    fn list_all(root: &Path) -> Result<Vec<ListedObject>, SourceError> {
+        let (mut objects, mut skipped) = (Vec::new(), 0_u32);
+        let mut skip = |object: &str, reason: &str| {
+            skipped += 1;
+            if skipped <= MAX_SKIPPED_LOGGED {
+                // Debug format escapes control characters, which would otherwise reach the terminal.
+                tracing::warn!(object = ?object, reason, "an entry of the lake was skipped");
+            }
+        };
+        for entry in entries(root) {
+            match entry {
+                Err(error) => match SkippedLink::from_error(root, &error) {
+                    Some(link) if link.object.split('/').any(is_foreign) => {}
+                    Some(link) => skip(&link.object, link.reason),
+                    None => return Err(listing_error(root, error)),
+                },
+                Ok(entry) => {
+                    let Some(object) = object_name(root, entry.path()) else {
+                        skip(&entry.path().to_string_lossy(), "its name is not UTF-8");
+                        continue;
+                    };
+                    if encoding_from_name(&object).is_none() || entry.file_type().is_dir() {
+                        continue;
+                    }
+                    if !entry.file_type().is_file() {
+                        skip(&object, "it is not a regular file");
+                        continue;
+                    }
+                    let metadata = entry.metadata().map_err(|error| listing_error(root, error))?;
+                    let arrived = Millis(u64::try_from(since_epoch(&metadata).as_millis()).unwrap_or(u64::MAX));
+                    objects.push(ListedObject { pin: Pin { object, etag: etag(&metadata), size: metadata.len() }, arrived });
+                }
+            }
+        }
+        if skipped > MAX_SKIPPED_LOGGED {
+            tracing::warn!(skipped, "more entries of the lake were skipped than are logged by name");
         }
         objects.sort_by(|one, other| one.pin.object.cmp(&other.pin.object));
         Ok(objects)
+    }
+}
+
+/// Walks through a lake, without entries of other tools and of the file system.
+fn entries(root: &Path) -> impl Iterator<Item = walkdir::Result<DirEntry>> {
+    let is_read = |entry: &DirEntry| entry.depth() == 0 || !entry.file_name().to_str().is_some_and(is_foreign);
+    WalkDir::new(root).follow_links(true).into_iter().filter_entry(is_read)
+}
+
+/// Returns the name of an object: its path below the root, with `/` between folders. `None` if it is not UTF-8.
+fn object_name(root: &Path, path: &Path) -> Option<String> {
+    let below = path.strip_prefix(root).unwrap_or(path);
+    let segments: Option<Vec<_>> = below.components().map(|component| component.as_os_str().to_str()).collect();
+    Some(segments?.join("/"))
+}
+
+/// A symbolic link that is skipped.
+struct SkippedLink {
+    object: String,
+    reason: &'static str,
+}
+
+impl SkippedLink {
+    /// Returns the link that caused an error of a listing. `None` if the cause is something else.
+    fn from_error(root: &Path, error: &walkdir::Error) -> Option<Self> {
+        let kind = error.io_error().map(io::Error::kind);
+        let reason = if error.loop_ancestor().is_some() || error.io_error().and_then(io::Error::raw_os_error) == Some(ELOOP) {
+            "the link leads round in a circle"
+        } else if kind == Some(io::ErrorKind::NotFound) {
+            "the link leads nowhere"
+        } else {
+            return None;
+        };
+        let path = error.path().filter(|path| *path != root)?;
+        Some(Self { object: object_name(root, path).unwrap_or_else(|| path.to_string_lossy().into_owned()), reason })
+    }
+}
+
+/// Error number of too many links in a path.
+const ELOOP: i32 = if cfg!(target_os = "linux") { 40 } else { 62 };
+
+/// Converts an error of a listing. It names the file or folder.
+fn listing_error(root: &Path, error: walkdir::Error) -> SourceError {
+    let object = error.path().and_then(|path| object_name(root, path)).unwrap_or_default();
+    match error.into_io_error() {
+        Some(cause) => source_error(&object, cause),
+        None => SourceError::Unavailable(object.into()),
     }
 }
 
@@ -81,20 +180,14 @@ fn read_small_file(path: &Path) -> io::Result<Option<MetadataObject>> {
         return Err(io::Error::other("it is not a file"));
     }
     let mut bytes = Vec::new();
-    File::open(path)?.take(METADATA_LIMIT_BYTES + 1).read_to_end(&mut bytes)?;
+    open_regular_file(path)?.take(METADATA_LIMIT_BYTES + 1).read_to_end(&mut bytes)?;
     let size = metadata.len().max(bytes.len() as u64);
     Ok(Some(MetadataObject { size, bytes: if size > METADATA_LIMIT_BYTES { Bytes::new() } else { bytes.into() } }))
 }
 
 impl ResourceSource for DirectoryLake {
     async fn check(&self) -> Result<(), SourceError> {
-        match std::fs::read_dir(&self.root) {
-            Ok(_) => Ok(()),
-            Err(error) => {
-                let remedy = format!("the lake `{}` cannot be read: it must be a directory of NDJSON files", self.root.display());
-                Err(SourceError::Misconfigured { remedy, cause: error.into() })
-            }
-        }
+        self.check_root()
     }
 
     async fn list(&self, _: Option<&str>) -> Result<ObjectPage, SourceError> {
@@ -107,12 +200,12 @@ impl ResourceSource for DirectoryLake {
     fn read(&self, pin: &Pin, range: Range<u64>) -> ByteStream {
         let (path, expected) = (self.root.join(&pin.object), pin.etag.clone());
         let is_same = move |file: &File| file.metadata().is_ok_and(|metadata| etag(&metadata) == expected);
-        read_file(path, range, is_same, SourceError::Changed { object: pin.object.clone() })
+        read_file((path, BlockingCall::Lake(pin.object.as_str().into())), range, is_same, SourceError::Changed { object: pin.object.clone() })
     }
 
     async fn read_metadata(&self, object: &str) -> Result<Option<MetadataObject>, SourceError> {
         let path = self.root.join(object);
-        in_place(|| read_small_file(&path)).map_err(|error| {
+        in_place(&BlockingCall::Lake(object.into()), || read_small_file(&path)).map_err(|error| {
             let remedy = format!("the file `{}` cannot be read: it must be a file that this program may read", path.display());
             SourceError::Misconfigured { remedy, cause: error.into() }
         })
@@ -120,21 +213,21 @@ impl ResourceSource for DirectoryLake {
 }
 
 /// Streams a range of a file. `is_expected` is checked before and after. The stream ends with the error `changed` if the file is
-/// not the expected one, does not exist, or ends too early.
+/// not the expected one, does not exist, is not a regular file, or ends too early. `call` names the file for errors.
 pub(super) fn read_file(
-    path: PathBuf,
+    (path, call): (PathBuf, BlockingCall),
     range: Range<u64>,
     is_expected: impl Fn(&File) -> bool + Send + 'static,
     changed: SourceError,
 ) -> ByteStream {
     let mut reader = RangeReader { path, range, file: None, is_expected };
     let mut changed = Some(changed);
-    Box::pin(stream::iter(std::iter::from_fn(move || match in_place(|| reader.next()) {
+    Box::pin(stream::iter(std::iter::from_fn(move || match in_place(&call, || reader.next()) {
         Ok(Some(chunk)) if chunk.is_empty() => None,
         Ok(Some(chunk)) => Some(Ok(chunk)),
         Ok(None) => changed.take().map(Err),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => changed.take().map(Err),
-        Err(error) => changed.take().map(|_| Err(SourceError::Unavailable(error.into()))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound || is_not_regular(&error) => changed.take().map(Err),
+        Err(error) => changed.take().map(|_| Err(source_error(&call.to_string(), error))),
     })))
 }
 
@@ -153,7 +246,7 @@ impl<F: Fn(&File) -> bool> RangeReader<F> {
         let file = match &mut self.file {
             Some(file) => file,
             none => {
-                let mut file = File::open(&self.path)?;
+                let mut file = open_regular_file(&self.path)?;
                 if !(self.is_expected)(&file) {
                     return Ok(None);
                 }

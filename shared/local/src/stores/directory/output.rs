@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use crc_fast::{CrcAlgorithm, Digest};
@@ -16,10 +17,13 @@ use headrace_core::vocab::error::{SourceError, StoreError};
 use tokio::task::spawn_blocking;
 use walkdir::WalkDir;
 
-use crate::stores::private::{create_private_folder, private_file_options};
+use crate::stores::io_fault::{IoFault, not_applied, store_error};
+use crate::stores::private::{create_private_file, create_private_folder, restrict_file};
+use crate::stores::regular_file::{is_not_regular, open_regular_file};
 
-use super::in_place;
+use super::blocking_call::{BlockingCall, in_place};
 use super::lake::read_file;
+use super::verified_files::VerifiedFiles;
 
 /// Name of the store in errors.
 const WHAT: &str = "the destination";
@@ -37,13 +41,23 @@ const COMPARE_CHUNK_BYTES: usize = 1 << 20;
 #[derive(Clone, Debug)]
 pub struct DirectoryOutputStore {
     root: PathBuf,
+    /// The path of the root in errors.
+    shown_root: PathBuf,
     lake: Option<PathBuf>,
+    verified: VerifiedFiles,
 }
 
 impl DirectoryOutputStore {
     /// Creates a store in the directory `root`. The directory is created with the first file.
     pub fn open(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into(), lake: None }
+        let root = root.into();
+        Self { shown_root: root.clone(), root, lake: None, verified: VerifiedFiles::default() }
+    }
+
+    /// Names the directory by another path in errors: one that the user knows.
+    #[must_use]
+    pub fn shown_as(self, path: impl Into<PathBuf>) -> Self {
+        Self { shown_root: path.into(), ..self }
     }
 
     /// Rejects client destinations that overlap this lake, because files there would be read as part of it.
@@ -55,6 +69,12 @@ impl DirectoryOutputStore {
     /// Returns the directory of a job.
     fn job_dir(&self, folder: &Folder) -> PathBuf {
         folder.destination.as_ref().map_or(self.root.as_path(), Path::new).join(&folder.path)
+    }
+
+    /// Returns a function that converts errors of the file system in a job's folder. They name the destination.
+    fn error_at(&self, folder: &Folder) -> impl Fn(io::Error) -> StoreError + Clone + Send + use<> {
+        let place = folder.destination.as_ref().map_or_else(|| self.shown_root.clone(), PathBuf::from);
+        move |error| store_error(WHAT, &place, error)
     }
 
     /// Returns the path of a file of a job.
@@ -76,7 +96,7 @@ impl DirectoryOutputStore {
 }
 
 /// Resolves symbolic links in the part of a path that exists.
-fn resolve_links(path: &Path) -> io::Result<PathBuf> {
+pub(crate) fn resolve_links(path: &Path) -> io::Result<PathBuf> {
     let path = std::path::absolute(path)?;
     for ancestor in path.ancestors() {
         match ancestor.canonicalize() {
@@ -95,23 +115,18 @@ fn check_writable(root: &Path) -> io::Result<()> {
     tempfile::Builder::new().prefix(".headrace-probe-").tempfile_in(root)?.close()
 }
 
-/// Wraps the error of a failed operation.
-fn not_applied(cause: impl Into<headrace_core::vocab::error::BoxError>) -> StoreError {
-    StoreError::NotApplied { store: WHAT, cause: cause.into() }
-}
-
 /// Runs a blocking file operation on a thread for blocking work.
 pub(super) async fn blocking<T: Send + 'static>(
     operation: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
-    spawn_blocking(operation).await.map_err(not_applied)?
+    spawn_blocking(operation).await.map_err(|stopped| not_applied(WHAT, stopped))?
 }
 
 /// Reads an anonymization configuration. Its ETag is the SHA-256 digest of its content.
 fn read_configuration(path: &Path) -> io::Result<ConfigLookup> {
-    let file = match File::open(path) {
-        Ok(file) if file.metadata()?.is_file() => file,
-        Ok(_) => return Ok(ConfigLookup::Absent),
+    let file = match open_regular_file(path) {
+        Ok(file) => file,
+        Err(error) if is_not_regular(&error) => return Ok(ConfigLookup::Absent),
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(ConfigLookup::Absent),
         Err(error) => return Err(error),
     };
@@ -124,40 +139,64 @@ fn read_configuration(path: &Path) -> io::Result<ConfigLookup> {
     Ok(ConfigLookup::Found(bytes.into(), format!("\"{etag}\"")))
 }
 
-/// Creates or truncates a file, with access for its owner only.
-fn create_file(path: &Path) -> io::Result<File> {
-    private_file_options().create(true).truncate(true).open(path)
-}
-
 /// Creates a hard link to a file. If the name exists, its file must have the same content; it is never replaced.
-fn link_file(from: &Path, to: &Path, summary: FileSummary) -> Result<(), StoreError> {
+fn link_file(from: &Path, to: &Path, summary: FileSummary) -> io::Result<Linked> {
     if let Some(folder) = to.parent() {
-        create_private_folder(folder).map_err(not_applied)?;
+        create_private_folder(folder)?;
     }
     match fs::hard_link(from, to) {
-        Ok(()) => Ok(()),
+        Ok(()) => Ok(Linked::Done),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => require_content(to, summary),
         // An earlier attempt created the link and removed the first name.
         Err(error) if error.kind() == io::ErrorKind::NotFound && to.exists() => require_content(to, summary),
-        // The file system does not support hard links.
-        Err(_) if !to.exists() => fs::copy(from, to).map(drop).map_err(not_applied),
-        Err(error) => Err(not_applied(error)),
+        // The file system does not support hard links. A full one is no reason to need more space.
+        Err(error) if !to.exists() && IoFault::from_error(&error) != IoFault::OutOfSpace => {
+            fs::copy(from, to).and_then(|_| restrict_file(to)).map(|()| Linked::Done).inspect_err(|_| drop(fs::remove_file(to)))
+        }
+        Err(error) => Err(error),
     }
 }
 
-/// Returns [`StoreError::Stale`] unless a file has exactly this content, by size and checksum.
-fn require_content(path: &Path, summary: FileSummary) -> Result<(), StoreError> {
-    let mut file = File::open(path).map_err(not_applied)?;
+/// The result of [`link_file`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Linked {
+    /// The file has the name.
+    Done,
+    /// The name belongs to a file with other content.
+    OtherContent,
+}
+
+impl Linked {
+    /// Returns [`StoreError::Stale`] unless the file has the name.
+    fn or_stale(self) -> Result<(), StoreError> {
+        match self {
+            Self::Done => Ok(()),
+            Self::OtherContent => Err(StoreError::Stale),
+        }
+    }
+}
+
+/// Returns [`Linked::OtherContent`] unless a file has exactly this content.
+fn require_content(path: &Path, summary: FileSummary) -> io::Result<Linked> {
+    Ok(if has_content(path, summary)? { Linked::Done } else { Linked::OtherContent })
+}
+
+/// Returns true if a file has exactly this content, by size and checksum.
+pub(super) fn has_content(path: &Path, summary: FileSummary) -> io::Result<bool> {
+    let mut file = open_regular_file(path)?;
+    if file.metadata()?.len() != summary.bytes {
+        return Ok(false);
+    }
     let mut crc = Digest::new(CrcAlgorithm::Crc64Nvme);
     let mut buffer = vec![0; COMPARE_CHUNK_BYTES];
     let mut bytes = 0;
     loop {
-        let count = file.read(&mut buffer).map_err(not_applied)?;
+        let count = file.read(&mut buffer)?;
         let Some(read) = buffer.get(..count).filter(|read| !read.is_empty()) else { break };
         crc.update(read);
         bytes += count as u64;
     }
-    if bytes == summary.bytes && crc.finalize() == summary.crc64 { Ok(()) } else { Err(StoreError::Stale) }
+    Ok(bytes == summary.bytes && crc.finalize() == summary.crc64)
 }
 
 /// A file that is being written under a temporary name. It is deleted if it is dropped before its commit.
@@ -165,7 +204,7 @@ fn require_content(path: &Path, summary: FileSummary) -> Result<(), StoreError> 
 pub struct DirectoryFileWriter {
     store: DirectoryOutputStore,
     folder: Folder,
-    path: PathBuf,
+    path: Arc<PathBuf>,
     file: Option<File>,
     buffer: Vec<u8>,
     is_committed: bool,
@@ -178,7 +217,7 @@ impl DirectoryFileWriter {
             Some(file) => file,
             none => {
                 self.path.parent().map_or(Ok(()), create_private_folder)?;
-                none.insert(create_file(&self.path)?)
+                none.insert(create_private_file(&self.path)?)
             }
         };
         file.write_all(&self.buffer)?;
@@ -193,21 +232,24 @@ impl FileWriter for DirectoryFileWriter {
             self.buffer.extend_from_slice(&bytes);
             return Ok(());
         }
-        in_place(|| self.write_through(&bytes)).map_err(not_applied)
+        let call = BlockingCall::Output(Arc::clone(&self.path));
+        in_place(&call, || self.write_through(&bytes)).map_err(self.store.error_at(&self.folder))
     }
 
     async fn commit(mut self, name: FileName, summary: FileSummary) -> Result<(), StoreError> {
-        in_place(|| {
-            self.write_through(&[]).map_err(not_applied)?;
+        let failed = self.store.error_at(&self.folder);
+        let call = BlockingCall::Output(Arc::clone(&self.path));
+        in_place(&call, || {
+            self.write_through(&[]).map_err(&failed)?;
             self.file = None;
-            let (from, to) = (&self.path, self.store.path(&self.folder, &name));
+            let (from, to) = (self.path.as_path(), self.store.path(&self.folder, &name));
             match name {
                 FileName::Output(_) => {
-                    link_file(from, &to, summary)?;
-                    fs::remove_file(from).map_err(not_applied)
+                    link_file(from, &to, summary).map_err(&failed)?.or_stale()?;
+                    fs::remove_file(from).map_err(&failed)
                 }
                 // A fragment's name contains its attempt, so it is unique; an existing file of the other kind is to be replaced.
-                FileName::Fragment(_) | FileName::Overwrite(_) => fs::rename(from, &to).map_err(not_applied),
+                FileName::Fragment(_) | FileName::Overwrite(_) => fs::rename(from, &to).map_err(&failed),
             }
         })?;
         self.is_committed = true;
@@ -219,7 +261,7 @@ impl Drop for DirectoryFileWriter {
     fn drop(&mut self) {
         if !self.is_committed && self.path.exists() {
             // If this fails, the file is deleted when the job is swept.
-            drop(fs::remove_file(&self.path));
+            drop(fs::remove_file(self.path.as_path()));
         }
     }
 }
@@ -242,9 +284,15 @@ impl OutputStore for DirectoryOutputStore {
             }
             io::Result::Ok(problem)
         });
-        match check.await.map_err(not_applied)? {
+        match check.await.map_err(|stopped| not_applied(WHAT, stopped))? {
             Ok(None) => Ok(()),
             Ok(Some(problem)) => Err(StoreError::Misconfigured { remedy: remedy_for(problem), cause: "nothing was written".into() }),
+            // Jobs may end and be deleted on a full disk, so it is no reason not to start.
+            Err(error) if IoFault::from_error(&error) == IoFault::OutOfSpace && destination.is_none() => {
+                tracing::warn!(path = ?self.shown_root, "no space is left in the destination: exports fail until space is freed");
+                Ok(())
+            }
+            Err(error) if IoFault::from_error(&error) == IoFault::OutOfSpace => Err(store_error(WHAT, &path, error)),
             Err(error) => {
                 let remedy = format!("{setting}: `{}` is not writable; choose a writable directory", path.display());
                 Err(StoreError::Misconfigured { remedy, cause: error.into() })
@@ -260,7 +308,7 @@ impl OutputStore for DirectoryOutputStore {
     ) -> Result<ConfigLookup, StoreError> {
         let root = destination.map_or(self.root.as_path(), Path::new);
         let path = root.join(ANONYMIZATION_FOLDER).join(name.as_str());
-        let found = blocking(move || read_configuration(&path).map_err(not_applied)).await?;
+        let found = blocking(move || read_configuration(&path).map_err(|error| store_error(WHAT, &path, error))).await?;
         Ok(match found {
             ConfigLookup::Found(_, current) if etag.is_some_and(|etag| etag != current) => ConfigLookup::Changed,
             found @ (ConfigLookup::Found(..) | ConfigLookup::Absent | ConfigLookup::Changed | ConfigLookup::TooLong) => found,
@@ -274,50 +322,50 @@ impl OutputStore for DirectoryOutputStore {
             return Err(StoreError::Misconfigured { remedy, cause: "nothing was written".into() });
         }
         let path = self.path(folder, &FileName::Fragment(fragment)).with_extension("partial");
+        let path = Arc::new(path);
         Ok(DirectoryFileWriter { store: self.clone(), folder: folder.clone(), path, file: None, buffer: Vec::new(), is_committed: false })
     }
 
     async fn promote(&self, folder: &Folder, fragment: &Fragment, name: OutputFileName) -> Result<(), StoreError> {
         let (from, to) = (self.path(folder, &FileName::Fragment(fragment.name)), self.path(folder, &FileName::Output(name)));
-        let summary = fragment.summary;
-        blocking(move || link_file(&from, &to, summary)).await
+        let (summary, failed) = (fragment.summary, self.error_at(folder));
+        blocking(move || link_file(&from, &to, summary).map_err(failed)?.or_stale()).await
     }
 
     fn read(&self, folder: &Folder, fragment: &FragmentName, range: Range<u64>) -> ByteStream {
-        read_file(
-            self.path(folder, &FileName::Fragment(*fragment)),
-            range,
-            |_| true,
-            SourceError::Unavailable(format!("the fragment {fragment} does not exist").into()),
-        )
+        let path = self.path(folder, &FileName::Fragment(*fragment));
+        let call = BlockingCall::Output(Arc::new(path.clone()));
+        let missing = SourceError::Unavailable(format!("the fragment {fragment} does not exist").into());
+        read_file((path, call), range, |_| true, missing)
     }
 
     async fn file_access(&self, folder: &Folder, output_file: &OutputFile) -> Result<FileAccess, StoreError> {
         let path = self.path(folder, &FileName::Output(output_file.name));
-        let (name, bytes) = (output_file.name, output_file.summary.bytes);
-        blocking(move || match fs::metadata(&path) {
-            Ok(metadata) if metadata.len() == bytes => Ok(FileAccess::Local(path)),
-            // Files are not synced, so a power failure can truncate them.
-            Ok(_) => {
-                Err(StoreError::Unreadable { store: WHAT, detail: format!("{name} does not have its recorded size; start a new export") })
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Err(StoreError::Unreadable { store: WHAT, detail: format!("{name} does not exist any more; start a new export") })
-            }
-            Err(error) => Err(not_applied(error)),
-        })
-        .await
+        let (name, summary, verified) = (output_file.name, output_file.summary, self.verified.clone());
+        let failed = self.error_at(folder);
+        let unreadable = |detail: &str| StoreError::Unreadable { store: WHAT, detail: format!("{name} {detail}; start a new export") };
+        let content = blocking(move || match verified.has_content(&path, summary) {
+            Ok(is_same) => Ok(Some((path, is_same))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(failed(error)),
+        });
+        match content.await? {
+            Some((path, true)) => Ok(FileAccess::Local(path)),
+            // Files are not synced, so a power failure can truncate them. A disk can also lose bits.
+            Some((_, false)) => Err(unreadable("does not have its recorded size and checksum")),
+            None => Err(unreadable("does not exist any more")),
+        }
     }
 
     async fn delete_all_except(&self, folder: &Folder, keep: &BTreeSet<OutputFileName>) -> Result<u64, StoreError> {
-        let (root, keep) = (self.job_dir(folder), keep.clone());
+        let (root, keep, failed) = (self.job_dir(folder), keep.clone(), self.error_at(folder));
         blocking(move || {
             let mut deleted = 0;
             for entry in WalkDir::new(&root).contents_first(true) {
                 let entry = match entry {
                     Ok(entry) => entry,
                     Err(error) if error.io_error().is_some_and(|error| error.kind() == io::ErrorKind::NotFound) => continue,
-                    Err(error) => return Err(not_applied(error)),
+                    Err(error) => return Err(error.into_io_error().map_or_else(|| not_applied(WHAT, "the folder has a loop"), &failed)),
                 };
                 let is_folder = entry.file_type().is_dir();
                 let below = entry.path().strip_prefix(&root).ok().and_then(Path::to_str);
@@ -331,7 +379,7 @@ impl OutputStore for DirectoryOutputStore {
                     Ok(()) => deleted += u64::from(!is_folder),
                     // A folder that still contains kept files cannot be removed.
                     Err(error) if error.kind() == io::ErrorKind::NotFound || is_folder => {}
-                    Err(error) => return Err(not_applied(error)),
+                    Err(error) => return Err(failed(error)),
                 }
             }
             Ok(deleted)

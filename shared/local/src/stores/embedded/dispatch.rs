@@ -5,6 +5,8 @@ use dynoxide::{Database, DynoxideError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::space::{TableFault, TableSpace};
+
 /// A response to the SDK.
 pub(super) struct DynamoResponse {
     /// HTTP status: 200, 400 (not retried by the SDK) or 500 (retried).
@@ -14,11 +16,35 @@ pub(super) struct DynamoResponse {
 }
 
 /// Executes one operation. Blocks on the engine's lock and on the disk.
-pub(super) fn execute(database: &Database, target: &str, body: &[u8]) -> DynamoResponse {
-    match execute_operation(database, target, body) {
-        Ok(json) => DynamoResponse { status: 200, json },
-        Err(error) => DynamoResponse { status: error.status_code(), json: error.to_json() },
+///
+/// If the disk is full, gives up the reserve and tries once more. A fault that no retry can mend has a code of its own, which the adapter
+/// knows and the SDK does not retry.
+pub(super) fn execute((database, space): (&Database, &TableSpace), target: &str, body: &[u8]) -> DynamoResponse {
+    let mut result = execute_operation(database, target, body);
+    let fault_of = |result: &Result<String, DynoxideError>| result.as_ref().err().and_then(|error| space.fault_from_message(&error.to_string()));
+    if matches!(fault_of(&result), Some(TableFault::OutOfSpace(_))) && space.release() {
+        result = execute_operation(database, target, body);
     }
+    let fault = fault_of(&result);
+    if fault.is_some() || (result.is_ok() && is_write(target)) {
+        space.set_fault(fault.clone());
+    }
+    match (result, fault) {
+        (Ok(json), _) => DynamoResponse { status: 200, json },
+        (Err(_), Some(fault)) => {
+            let (code, message) = match fault {
+                TableFault::OutOfSpace(place) => ("OutOfSpace", place),
+                TableFault::Unusable(text) => ("StoreUnusable", text),
+            };
+            DynamoResponse { status: 400, json: serde_json::json!({ "__type": code, "message": message }).to_string() }
+        }
+        (Err(error), None) => DynamoResponse { status: error.status_code(), json: error.to_json() },
+    }
+}
+
+/// Returns true for operations that write.
+fn is_write(target: &str) -> bool {
+    ["PutItem", "UpdateItem", "DeleteItem", "TransactWriteItems", "BatchWriteItem"].iter().any(|operation| target.ends_with(operation))
 }
 
 /// Calls the engine for an operation that the job table uses. Rejects other operations by name.

@@ -21,6 +21,7 @@
 
 mod dispatch;
 mod http_client;
+mod space;
 #[cfg(test)]
 mod tests;
 
@@ -33,6 +34,7 @@ use dynoxide::{Database, DynoxideError};
 use http_body_util::BodyExt as _;
 
 pub use http_client::{BoxError, in_process_http_client};
+pub(crate) use space::{TableFault, TableSpace};
 
 /// Failure of the embedded DynamoDB.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +62,7 @@ pub enum EmbeddedError {
 #[derive(Clone)]
 pub struct EmbeddedDynamo {
     database: Database,
+    space: TableSpace,
     http: SharedHttpClient,
 }
 
@@ -72,8 +75,19 @@ impl EmbeddedDynamo {
     ///
     /// [`EmbeddedError::PathNotUtf8`] and [`EmbeddedError::Open`], with the path.
     pub fn open(path: &Path) -> Result<Self, EmbeddedError> {
+        let folder = path.parent().unwrap_or(path);
+        Self::open_with_space(path, TableSpace::new(folder, None))
+    }
+
+    /// Opens or creates the file as [`Self::open`] does, with a reserve of space.
+    pub(crate) fn open_with_space(path: &Path, space: TableSpace) -> Result<Self, EmbeddedError> {
         let text = path.to_str().ok_or_else(|| EmbeddedError::PathNotUtf8(path.to_owned()))?;
-        Self::from_database(Database::new(text)).map_err(|cause| EmbeddedError::Open { path: path.to_owned(), cause: Box::new(cause) })
+        let mut opened = Self::from_database(Database::new(text), space.clone());
+        let is_full = |error: &DynoxideError| matches!(space.fault_from_message(&error.to_string()), Some(TableFault::OutOfSpace(_)));
+        if opened.as_ref().err().is_some_and(is_full) && space.release() {
+            opened = Self::from_database(Database::new(text), space);
+        }
+        opened.map_err(|cause| EmbeddedError::Open { path: path.to_owned(), cause: Box::new(cause) })
     }
 
     /// Creates an empty DynamoDB in memory. It is dropped with its last clone and client.
@@ -82,19 +96,19 @@ impl EmbeddedDynamo {
     ///
     /// [`EmbeddedError::Open`] if SQLite cannot be started.
     pub fn in_memory() -> Result<Self, EmbeddedError> {
-        Self::from_database(Database::memory())
+        Self::from_database(Database::memory(), TableSpace::default())
             .map_err(|cause| EmbeddedError::Open { path: PathBuf::from(":memory:"), cause: Box::new(cause) })
     }
 
     /// Configures an opened database and connects the HTTP client to it.
-    fn from_database(opened: Result<Database, DynoxideError>) -> Result<Self, DynoxideError> {
+    fn from_database(opened: Result<Database, DynoxideError>, space: TableSpace) -> Result<Self, DynoxideError> {
         let database = opened?;
         // Despite its name, this is the only public way to set `PRAGMA synchronous = NORMAL`. A new connection is at FULL, which
         // syncs the disk for every item.
         database.disable_bulk_loading()?;
-        let engine = database.clone();
+        let engine = (database.clone(), space.clone());
         let http = in_process_http_client(move |request| handle_request(engine.clone(), request));
-        Ok(Self { database, http })
+        Ok(Self { database, space, http })
     }
 
     /// Returns an AWS SDK client whose requests are handled by this engine.
@@ -111,6 +125,11 @@ impl EmbeddedDynamo {
             .http_client(self.http.clone())
             .build();
         aws_sdk_dynamodb::Client::from_conf(config)
+    }
+
+    /// Returns the space of the table.
+    pub(crate) fn space(&self) -> &TableSpace {
+        &self.space
     }
 
     /// Removes expired items and returns their number. On AWS, DynamoDB does this itself.
@@ -130,7 +149,7 @@ impl EmbeddedDynamo {
 }
 
 /// Handles one request of the SDK on a blocking thread.
-async fn handle_request(database: Database, request: http::Request<SdkBody>) -> Result<http::Response<SdkBody>, BoxError> {
+async fn handle_request((database, space): (Database, TableSpace), request: http::Request<SdkBody>) -> Result<http::Response<SdkBody>, BoxError> {
     let (head, body) = request.into_parts();
     let body = body.collect().await?.to_bytes();
     let target = head.headers.get("x-amz-target").and_then(|target| target.to_str().ok()).unwrap_or_default().to_owned();
@@ -139,7 +158,7 @@ async fn handle_request(database: Database, request: http::Request<SdkBody>) -> 
     // engine's lock on the runtime's own threads, a 1 ms timer was late by 0.65 s, and a checkpoint or a sweep takes longer than a
     // call. Rejected: `block_in_place` is free but panics on a single-threaded runtime; a semaphore for one call at a time halves
     // the throughput of 16 writers (7,000 per second).
-    let response = tokio::task::spawn_blocking(move || dispatch::execute(&database, &target, &body)).await?;
+    let response = tokio::task::spawn_blocking(move || dispatch::execute((&database, &space), &target, &body)).await?;
     Ok(http::Response::builder()
         .status(response.status)
         .header("content-type", "application/x-amz-json-1.0")

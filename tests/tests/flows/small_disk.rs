@@ -1,0 +1,83 @@
+//! Exports to a disk that is too small: a tmpfs in a mount namespace of its own.
+//!
+//! A machine that does not let this user create one cannot run these tests, and they say so. `no_retry.rs` injects the same errors
+//! everywhere.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use headrace_local::client::bulk::BulkClient;
+use headrace_tests::flows::{Result, run};
+use headrace_tests::lake;
+
+use crate::process::{Server, headrace};
+
+/// Longest time that a command may take that must end at once. It is long because the machine may be busy.
+const AT_ONCE: Duration = Duration::from_secs(60);
+
+/// Returns a command that runs the program with a tmpfs of `megabytes` on a folder.
+pub(crate) fn on_small_disk(folder: &Path, megabytes: u32) -> Command {
+    let mut command = Command::new("unshare");
+    let script = format!("mount -t tmpfs -o mode=700,size={megabytes}m none \"$1\" && shift && exec \"$@\"");
+    command.args(["--user", "--map-root-user", "--mount", "sh", "-c", &script, "sh"]).arg(folder).arg(headrace(&[]).get_program());
+    command
+}
+
+/// Returns true if this machine allows a tmpfs.
+fn has_small_disks(folder: &Path) -> bool {
+    let probe = on_small_disk(folder, 1).arg("--version").stdout(Stdio::null()).status();
+    let is_possible = probe.is_ok_and(|status| status.success());
+    if !is_possible {
+        eprintln!("this machine does not allow a tmpfs in a namespace of its own: the test on a small disk is left out");
+    }
+    is_possible
+}
+
+#[test]
+fn an_export_onto_a_full_disk_ends_at_once_and_says_where() -> Result<()> {
+    let (folder, out) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    if !has_small_disks(out.path()) {
+        return Ok(());
+    }
+    let lake_dir = folder.path().join("lake");
+    lake::multiply(&lake::sample_lake_dir(), &lake_dir, 60, lake::Compression::Plain)?;
+    // The job table alone needs half a megabyte. So the disk is full at the start, while the tasks run, and while files are downloaded.
+    for megabytes in [1, 2, 3, 6] {
+        let started = Instant::now();
+        let output = on_small_disk(out.path(), megabytes).arg("export").arg(&lake_dir).arg(out.path().join("new")).output()?;
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{megabytes}: {text}");
+        assert!(text.contains("no space left in") && text.contains(&*out.path().to_string_lossy()), "{megabytes}: {text}");
+        assert!(text.lines().count() < 20 && started.elapsed() < AT_ONCE, "{megabytes}: {text}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_server_on_a_full_disk_fails_the_export_and_can_delete_it_and_goes_on() -> Result<()> {
+    run(async || {
+        let (folder, state) = (tempfile::tempdir()?, tempfile::tempdir()?);
+        if !has_small_disks(state.path()) {
+            return Ok(());
+        }
+        let lake_dir = folder.path().join("lake");
+        lake::multiply(&lake::sample_lake_dir(), &lake_dir, 60, lake::Compression::Plain)?;
+        let server = Server::start_by(on_small_disk(state.path(), 8), &lake_dir, &state.path().join("new"))?;
+        let client = BulkClient::new(None, Some(Duration::from_millis(20)))?;
+        let http = reqwest::Client::builder().build()?;
+        for round in 0..3 {
+            let status = client.kick_off(&server.base, "$export", &[], false).await?;
+            let started = Instant::now();
+            let error = client.wait_for_manifest(&status, |_| {}).await.err().ok_or("the export fits")?.to_string();
+            assert!(error.contains("no space left in") && started.elapsed() < AT_ONCE, "{round}: {error}");
+            assert_eq!(http.delete(status.clone()).send().await?.status(), 202, "{round}");
+            assert_eq!(http.get(status).send().await?.status(), 404, "{round}");
+        }
+        // A small export succeeds without a restart.
+        let status = client.kick_off(&server.base, "$export", &[("_type", "Patient".to_owned()), ("_elements", "id".to_owned())], false).await?;
+        let manifest = client.wait_for_manifest(&status, |_| {}).await?;
+        assert_eq!(manifest.output.len(), 1);
+        Ok(())
+    })
+}
