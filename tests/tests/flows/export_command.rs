@@ -96,12 +96,8 @@ fn foreign_entries_are_not_read_and_links_that_lead_nowhere_are_skipped_and_told
     assert_eq!(output.status.code(), Some(0), "{text}");
     assert!(started.elapsed() < AT_ONCE);
     assert_eq!(fs::read_to_string(folder.out().join("Patient-1.ndjson"))?.lines().count(), 2);
-    for (name, reason) in [
-        ("d/up", "circle"),
-        ("gone.ndjson", "nowhere"),
-        ("self.ndjson", "circle"),
-        ("pipe.ndjson", "not a regular file"),
-    ] {
+    for (name, reason) in [("d/up", "circle"), ("gone.ndjson", "nowhere"), ("self.ndjson", "circle"), ("pipe.ndjson", "not a regular file")]
+    {
         assert!(text.lines().any(|line| line.contains(name) && line.contains(reason)), "{name}: {text}");
     }
     assert!(!text.contains(".git") && !text.contains("lost+found"), "{text}");
@@ -200,8 +196,12 @@ fn an_export_that_is_stopped_leaves_no_state_and_logs_no_error() -> Result<()> {
     let folder = TestFolder::new()?;
     write_large_lake(&folder)?;
     for signal in ["TERM", "INT", "HUP"] {
-        let mut child =
-            headrace(&["export", "--overwrite"]).arg(folder.lake()).arg(folder.out()).stderr(Stdio::piped()).stdout(Stdio::null()).spawn()?;
+        let mut child = headrace(&["export", "--overwrite"])
+            .arg(folder.lake())
+            .arg(folder.out())
+            .stderr(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()?;
         wait_for_files(&folder.out())?;
         let started = Instant::now();
         send_signal(&child, signal)?;

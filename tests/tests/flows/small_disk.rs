@@ -75,7 +75,8 @@ fn a_server_on_a_full_disk_fails_the_export_and_can_delete_it_and_goes_on() -> R
             assert_eq!(http.get(status).send().await?.status(), 404, "{round}");
         }
         // A small export succeeds without a restart.
-        let status = client.kick_off(&server.base, "$export", &[("_type", "Patient".to_owned()), ("_elements", "id".to_owned())], false).await?;
+        let status =
+            client.kick_off(&server.base, "$export", &[("_type", "Patient".to_owned()), ("_elements", "id".to_owned())], false).await?;
         let manifest = client.wait_for_manifest(&status, |_| {}).await?;
         assert_eq!(manifest.output.len(), 1);
         Ok(())

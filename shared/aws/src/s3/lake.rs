@@ -122,6 +122,8 @@ where
         ErrorClass::KeyUnusable => SourceError::Misconfigured { remedy: service.key_unusable(), cause: error.into() },
         ErrorClass::Unusable => SourceError::Misconfigured { remedy: service.unusable(), cause: error.into() },
         ErrorClass::WrongRegion => SourceError::Misconfigured { remedy: service.in_another_region(), cause: error.into() },
-        ErrorClass::NotApplied | ErrorClass::Unknown | ErrorClass::Stale | ErrorClass::OutOfSpace | ErrorClass::StoreUnusable => SourceError::Unavailable(error.into()),
+        ErrorClass::NotApplied | ErrorClass::Unknown | ErrorClass::Stale | ErrorClass::OutOfSpace | ErrorClass::StoreUnusable => {
+            SourceError::Unavailable(error.into())
+        }
     }
 }

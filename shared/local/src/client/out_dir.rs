@@ -127,7 +127,9 @@ mod tests {
         let path = |name: &str| folder.path().join(name);
         fs::create_dir_all(path("lake/sub")).unwrap();
         fs::write(path("lake/sub/Patient.ndjson"), "{}\n").unwrap();
-        for (source, out) in [("lake", "lake"), ("lake", "lake/out"), ("lake/sub", "lake"), ("lake", "lake/../lake/new/out"), ("lake/sub", ".")] {
+        for (source, out) in
+            [("lake", "lake"), ("lake", "lake/out"), ("lake/sub", "lake"), ("lake", "lake/../lake/new/out"), ("lake/sub", ".")]
+        {
             let error = check_source(&path(source), &path(out)).unwrap_err();
             assert!(matches!(error, OutDirError::Overlap { .. }), "{source} {out}: {error}");
         }

@@ -9,8 +9,8 @@ use tokio::net::TcpListener;
 use crate::cli::ServeArgs;
 use crate::server::access::{AccessError, resolve_access};
 use crate::server::http;
-use crate::server::signals::stop_signal;
 use crate::server::service::{ServerAccess, Service, ServiceConfig, StartError};
+use crate::server::signals::stop_signal;
 
 /// Failure of `headrace serve`.
 #[derive(Debug, thiserror::Error)]

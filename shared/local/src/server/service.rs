@@ -27,7 +27,9 @@ use token::handler::TokenHandler;
 use tokio::task::JoinSet;
 
 use crate::server::queue::LocalQueue;
-use crate::server::state::{AUDIT_FOLDER, FILES_FOLDER, KEYS_FOLDER, SECRETS_KEY_FILE, StateError, StateFolder, lock_state_folder, mark_stopped};
+use crate::server::state::{
+    AUDIT_FOLDER, FILES_FOLDER, KEYS_FOLDER, SECRETS_KEY_FILE, StateError, StateFolder, lock_state_folder, mark_stopped,
+};
 use crate::server::workers::Workers;
 use crate::stores::directory::{DirectoryAudit, DirectoryLake, DirectoryOutputStore};
 use crate::stores::embedded::{TableFault, TableSpace};

@@ -67,7 +67,9 @@ pub enum StateError {
     )]
     TooOpen(PathBuf),
     /// The folder was written by a later version.
-    #[error("the state folder `{path}` has format {found}, and this version reads formats up to {FORMAT}; use the version that wrote it, or another folder")]
+    #[error(
+        "the state folder `{path}` has format {found}, and this version reads formats up to {FORMAT}; use the version that wrote it, or another folder"
+    )]
     LaterVersion {
         /// Path of the folder.
         path: PathBuf,

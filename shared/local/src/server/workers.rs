@@ -64,7 +64,10 @@ impl Workers {
         let mut tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
         let stopped = tokio::time::timeout(STOP_TIME, async { while tasks.join_next().await.is_some() {} }).await;
         if stopped.is_err() {
-            tracing::warn!(workers = tasks.len(), "workers did not stop in time and are aborted; their tasks are repeated from their last records");
+            tracing::warn!(
+                workers = tasks.len(),
+                "workers did not stop in time and are aborted; their tasks are repeated from their last records"
+            );
         }
         tasks.abort_all();
         match tokio::time::timeout(HAND_BACK_TIME, hand_back_leases(&self.ports.jobs, &self.ports.clock)).await {
@@ -77,7 +80,13 @@ impl Workers {
 
 /// Clones the ports, each of which shares its state with its clones.
 fn clone_ports(ports: &LocalPorts) -> LocalPorts {
-    Ports { jobs: ports.jobs.clone(), queue: ports.queue.clone(), source: ports.source.clone(), output: ports.output.clone(), clock: ports.clock }
+    Ports {
+        jobs: ports.jobs.clone(),
+        queue: ports.queue.clone(),
+        source: ports.source.clone(),
+        output: ports.output.clone(),
+        clock: ports.clock,
+    }
 }
 
 /// The task that a worker runs.

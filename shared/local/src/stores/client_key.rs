@@ -95,7 +95,8 @@ impl ClientKey {
     ///
     /// * `kid`: the key ID that is registered with the server; required for PEM, which does not contain one.
     pub fn read(path: &Path, kid: Option<&str>) -> Result<Self, KeyError> {
-        let text = crate::stores::regular_file::read_regular_file_to_string(path).map_err(|cause| KeyError::File { path: path.to_owned(), cause })?;
+        let text = crate::stores::regular_file::read_regular_file_to_string(path)
+            .map_err(|cause| KeyError::File { path: path.to_owned(), cause })?;
         let parsed = if text.trim_start().starts_with('{') { parse_jwk(&text) } else { parse_pem(&text).map(|pair| (None, pair)) };
         let invalid = |problem| KeyError::Content { path: path.to_owned(), problem };
         let (own_kid, pair) = parsed.map_err(invalid)?;

@@ -105,7 +105,8 @@ pub(super) fn new_keys(args: &KeySetArgs, is_local: bool) -> Result<ClientKeys, 
 /// Reads and validates the key file, or validates the URL of the keys.
 fn read_keys(file: Option<&Path>, url: Option<&str>, is_local: bool) -> Result<ClientKeys, RegistrationError> {
     if let Some(path) = file {
-        let text = crate::stores::regular_file::read_regular_file_to_string(path).map_err(|cause| RegistrationError::File { path: path.to_owned(), cause })?;
+        let text = crate::stores::regular_file::read_regular_file_to_string(path)
+            .map_err(|cause| RegistrationError::File { path: path.to_owned(), cause })?;
         jwks::validate_key_set(&text).map_err(|problem| RegistrationError::Jwks { path: path.to_owned(), problem })?;
         return Ok(ClientKeys::Jwks(text));
     }

@@ -66,7 +66,10 @@ impl AuditFiles for DirectoryAudit {
 
     async fn list(&self) -> Result<AuditFileListing, StoreError> {
         let root = self.root.clone();
-        blocking(move || if root.exists() { list(&root).map_err(|error| not_applied(WHAT, error)) } else { Ok(AuditFileListing::default()) }).await
+        blocking(
+            move || if root.exists() { list(&root).map_err(|error| not_applied(WHAT, error)) } else { Ok(AuditFileListing::default()) },
+        )
+        .await
     }
 
     async fn read(&self, name: &AuditFileName) -> Result<Bytes, StoreError> {

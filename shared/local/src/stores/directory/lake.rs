@@ -200,7 +200,12 @@ impl ResourceSource for DirectoryLake {
     fn read(&self, pin: &Pin, range: Range<u64>) -> ByteStream {
         let (path, expected) = (self.root.join(&pin.object), pin.etag.clone());
         let is_same = move |file: &File| file.metadata().is_ok_and(|metadata| etag(&metadata) == expected);
-        read_file((path, BlockingCall::Lake(pin.object.as_str().into())), range, is_same, SourceError::Changed { object: pin.object.clone() })
+        read_file(
+            (path, BlockingCall::Lake(pin.object.as_str().into())),
+            range,
+            is_same,
+            SourceError::Changed { object: pin.object.clone() },
+        )
     }
 
     async fn read_metadata(&self, object: &str) -> Result<Option<MetadataObject>, SourceError> {

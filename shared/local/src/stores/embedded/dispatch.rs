@@ -21,7 +21,8 @@ pub(super) struct DynamoResponse {
 /// knows and the SDK does not retry.
 pub(super) fn execute((database, space): (&Database, &TableSpace), target: &str, body: &[u8]) -> DynamoResponse {
     let mut result = execute_operation(database, target, body);
-    let fault_of = |result: &Result<String, DynoxideError>| result.as_ref().err().and_then(|error| space.fault_from_message(&error.to_string()));
+    let fault_of =
+        |result: &Result<String, DynoxideError>| result.as_ref().err().and_then(|error| space.fault_from_message(&error.to_string()));
     if matches!(fault_of(&result), Some(TableFault::OutOfSpace(_))) && space.release() {
         result = execute_operation(database, target, body);
     }

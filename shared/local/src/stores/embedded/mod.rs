@@ -149,7 +149,10 @@ impl EmbeddedDynamo {
 }
 
 /// Handles one request of the SDK on a blocking thread.
-async fn handle_request((database, space): (Database, TableSpace), request: http::Request<SdkBody>) -> Result<http::Response<SdkBody>, BoxError> {
+async fn handle_request(
+    (database, space): (Database, TableSpace),
+    request: http::Request<SdkBody>,
+) -> Result<http::Response<SdkBody>, BoxError> {
     let (head, body) = request.into_parts();
     let body = body.collect().await?.to_bytes();
     let target = head.headers.get("x-amz-target").and_then(|target| target.to_str().ok()).unwrap_or_default().to_owned();

@@ -77,7 +77,10 @@ impl TableSpace {
     pub(crate) fn release(&self) -> bool {
         let is_released = self.0.reserve.as_ref().is_some_and(|reserve| fs::remove_file(reserve).is_ok());
         if is_released {
-            tracing::warn!("no space left in {}: the reserve is used for the records of exports, and no new export is accepted", self.0.place);
+            tracing::warn!(
+                "no space left in {}: the reserve is used for the records of exports, and no new export is accepted",
+                self.0.place
+            );
         }
         is_released
     }
