@@ -5,7 +5,7 @@ use std::error::Error;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
-use headrace_core::vocab::error::{BoxError, StoreError};
+use headrace_core::vocab::error::StoreError;
 use headrace_core::vocab::setting::Setting;
 
 /// A resource of an AWS service, and the setting that names it.
@@ -125,7 +125,8 @@ impl Service {
     }
 
     /// Converts an error code that came in a response with status 200, for one of several objects, to a store error.
-    pub(crate) fn store_error_from_code(&self, code: &str, cause: BoxError) -> StoreError {
+    #[cfg(feature = "s3")]
+    pub(crate) fn store_error_from_code(&self, code: &str, cause: headrace_core::vocab::error::BoxError) -> StoreError {
         let store = self.store;
         let misconfigured = |remedy, cause| StoreError::Misconfigured { remedy, cause };
         // Nothing is known of the status. Codes that are not known are tried again.
@@ -243,6 +244,7 @@ mod tests {
         }
     }
 
+    #[cfg(feature = "s3")]
     #[test]
     fn an_object_that_may_not_be_deleted_is_reported_as_a_missing_permission() {
         let service = Service::new("the destination", "HEADRACE_DESTINATION_BUCKET", "exports");
