@@ -304,7 +304,7 @@ fn a_file_with_a_flipped_byte_is_not_handed_out() -> Result<()> {
         let folder = TestFolder::new()?;
         let state = folder.0.path().join("state");
         let server = Server::start(&folder.lake(), &state, &[])?;
-        let client = BulkClient::new(None, Some(Duration::from_millis(5)))?;
+        let client = BulkClient::without_credential(Some(Duration::from_millis(5)))?;
         let status = client.kick_off(&server.base, "$export", &[], false).await?;
         let manifest = client.wait_for_manifest(&status, |_| {}).await?;
         let url = manifest.output.first().ok_or("no file")?.url.clone();

@@ -64,7 +64,7 @@ fn a_server_on_a_full_disk_fails_the_export_and_can_delete_it_and_goes_on() -> R
         let lake_dir = folder.path().join("lake");
         lake::multiply(&lake::sample_lake_dir(), &lake_dir, 60, lake::Compression::Plain)?;
         let server = Server::start_by(on_small_disk(state.path(), 8), &lake_dir, &state.path().join("new"))?;
-        let client = BulkClient::new(None, Some(Duration::from_millis(20)))?;
+        let client = BulkClient::without_credential(Some(Duration::from_millis(20)))?;
         let http = reqwest::Client::builder().build()?;
         for round in 0..3 {
             let status = client.kick_off(&server.base, "$export", &[], false).await?;

@@ -74,7 +74,7 @@ async fn stop_and_resume(compression: Compression) -> Result<()> {
     let arguments = ["--workers", "1", "--lake-versions", "one"];
     let mut server = Server::start(lake.path(), state.path(), &arguments)?;
     let query = [("_typeFilter", "Observation?code=4548-4".to_owned()), ("_type", "Observation".to_owned())];
-    let client = BulkClient::new(None, Some(Duration::from_millis(5)))?;
+    let client = BulkClient::without_credential(Some(Duration::from_millis(5)))?;
     let mut status = client.kick_off(&server.base, "$export", &query, false).await?;
     for (stop, signal) in ["TERM", "INT", "KILL"].into_iter().cycle().take(STOPS).enumerate() {
         let response = http.get(status.clone()).send().await?;

@@ -293,7 +293,7 @@ fn saved_export(args: &ExportArgs, base: &str, status_url: &Url) -> SavedExport 
 /// Creates the output directory, and fails if it is not empty and must not be overwritten.
 fn prepare_output_dir(out: &Path, overwrite: bool) -> Result<(), ExportCommandError> {
     let unusable = |cause| ExportCommandError::Out { path: out.to_owned(), cause };
-    std::fs::create_dir_all(out).map_err(unusable)?;
+    create_out_dir(out)?;
     if overwrite {
         return Ok(());
     }
