@@ -168,6 +168,10 @@ impl TaskStore for ReopenedFile {
         call!(self, lease_task(task, terms, now))
     }
 
+    async fn void_lease(&self, task: &TaskId, now: Millis) -> Result<bool, StoreError> {
+        call!(self, void_lease(task, now))
+    }
+
     async fn update_task(&self, lease: &mut Lease, record: TaskUpdate, until: Millis) -> Result<(), StoreError> {
         call!(self, update_task(lease, record, until))
     }
