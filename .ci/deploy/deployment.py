@@ -98,7 +98,7 @@ def work_around_gaps(document: dict) -> None:
 
     It silently ignores the following, so only `sam validate --lint` checks them: a bucket's
     LifecycleConfiguration and BucketEncryption; a table's time to live, point-in-time recovery and encryption; an API's
-    access log and throttling; a function's RecursiveLoop; the partitions of a table that a role may access
+    access log, throttling and DisableExecuteApiEndpoint; a function's RecursiveLoop, tracing and reserved concurrency; the partitions of a table that a role may access
     (dynamodb:LeadingKeys); and the permission of DynamoDB and S3 to use a KMS key. Keys that a function itself calls are checked.
     """
     for resource in document["Resources"].values():
@@ -113,7 +113,10 @@ def work_around_gaps(document: dict) -> None:
                 statement["Action"] = ["sqs:SendMessage", "sqs:SendMessageBatch"]
             # It does not evaluate the condition keys of KMS calls (kms:SigningAlgorithm, kms:EncryptionContext:...), so such a
             # condition would deny every call. kms:ViaService stays: it is for keys that no function calls itself.
-            for keys in statement.get("Condition", {}).values():
+            # Nor does it know dynamodb:LeadingKeys: ForAllValues is then true, and its guard would deny every call.
+            for operator, keys in statement.get("Condition", {}).items():
+                if operator == "Null":
+                    keys.pop("dynamodb:LeadingKeys", None)
                 for key in [key for key in keys if key.startswith("kms:") and key != "kms:ViaService"]:
                     del keys[key]
         # A number from a parameter stays text, and its poller fails to compare it with a number.

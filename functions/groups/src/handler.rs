@@ -18,9 +18,6 @@ use lambda_http::{Body, Request, RequestExt as _};
 
 use crate::bundle::searchset;
 
-/// The path below the FHIR base URL.
-const ROUTE: &str = "/Group";
-
 /// Reads and searches groups. It lives as long as the process.
 pub struct GroupsHandler<J, S, C> {
     authenticator: Authenticator<J, C>,
@@ -85,7 +82,7 @@ impl<S: ResourceSource, C: Clock> Reader<S, C> {
         let query = request.uri().query().unwrap_or_default();
         let (after, filters) = split_page(query)?;
         let search = GroupSearch::parse(&filters, after, self.version, now)?;
-        let base = base_url::request_base_url(request, ROUTE, self.base.as_deref())?;
+        let base = base_url::base_url(request, self.base.as_deref())?;
         let page = search_groups(&self.source, &self.clock, resolution_settings, &visible, &search).await?;
         Ok(Reply::json(200, FHIR_JSON, searchset(&base, query, &page)))
     }

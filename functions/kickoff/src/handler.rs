@@ -80,7 +80,7 @@ where
             let text = "an export is started with GET or POST";
             return Err(RequestError::new(405, IssueCode::NotSupported, "method", text).into());
         }
-        let base = base_url::request_base_url(request, &path.route, self.settings.base.as_deref())?;
+        let base = base_url::base_url(request, self.settings.base.as_deref())?;
         let raw = request::raw_kick_off(request, path.level)?;
         self.buckets_checked.get_or_try_init(|| self.check_buckets()).await?;
         let kick_off_request = KickOff {

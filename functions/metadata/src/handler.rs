@@ -62,12 +62,12 @@ impl MetadataHandler {
 
     /// Responds with the resource or document that the path names.
     async fn answer(&self, request: &Request) -> Result<Reply, ExportError> {
-        let (endpoint, route) = parse_path(request.raw_http_path()).ok_or(ExportError::NotFound("this path"))?;
+        let endpoint = parse_path(request.raw_http_path()).ok_or(ExportError::NotFound("this path"))?;
         if let Endpoint::SmartConfiguration = endpoint {
             return self.smart_configuration(request);
         }
         require_json(request)?;
-        let base = base_url::request_base_url(request, route, self.settings.base.as_deref())?;
+        let base = base_url::base_url(request, self.settings.base.as_deref())?;
         let json = |json: serde_json::Value| Reply::json(200, FHIR_JSON, json.to_string());
         match endpoint {
             Endpoint::CapabilityStatement => {
@@ -126,8 +126,7 @@ impl MetadataHandler {
 /// Returns the URL of the token endpoint. `None` if there is none or it is unknown.
 fn token_url(access: &AccessControl, request: &Request) -> Result<Option<String>, RequestError> {
     match access {
-        // Assertions are made out to this URL, so it must not come from a header of the request.
-        AccessControl::Smart(settings) => Ok(Some(base_url::trusted_base_url(request, settings.base.as_deref())? + "/token")),
+        AccessControl::Smart(settings) => Ok(Some(base_url::base_url(request, settings.base.as_deref())? + "/token")),
         AccessControl::External(settings) => Ok(settings.token_url.clone()),
         AccessControl::AwsIam | AccessControl::None => Ok(None),
     }
@@ -146,21 +145,15 @@ fn missing_token_endpoint(access: &AccessControl) -> &'static str {
     }
 }
 
-/// Parses the end of a path. Returns the endpoint and its route; the path before the route belongs to the base URL.
-fn parse_path(path: &str) -> Option<(Endpoint<'_>, &str)> {
-    let from = |index: usize| path.get(index..);
-    if let Some(index) = path.strip_suffix("/metadata").map(str::len) {
-        return Some((Endpoint::CapabilityStatement, from(index)?));
+/// Parses the end of a path. What comes before belongs to the base URL.
+fn parse_path(path: &str) -> Option<Endpoint<'_>> {
+    let (before, last) = path.rsplit_once('/')?;
+    match last {
+        "metadata" => Some(Endpoint::CapabilityStatement),
+        "OperationDefinition" => Some(Endpoint::OperationDefinitions),
+        "smart-configuration" if before.ends_with("/.well-known") => Some(Endpoint::SmartConfiguration),
+        id => before.ends_with("/OperationDefinition").then_some(Endpoint::OperationDefinition(id)),
     }
-    if let Some(index) = path.strip_suffix("/OperationDefinition").map(str::len) {
-        return Some((Endpoint::OperationDefinitions, from(index)?));
-    }
-    if let Some(index) = path.strip_suffix("/.well-known/smart-configuration").map(str::len) {
-        return Some((Endpoint::SmartConfiguration, from(index)?));
-    }
-    let (before, id) = path.rsplit_once('/')?;
-    let index = before.strip_suffix("/OperationDefinition").map(str::len)?;
-    Some((Endpoint::OperationDefinition(id), from(index)?))
 }
 
 /// Rejects a request for another format than JSON. `_format` takes precedence over `Accept`; without both, JSON is returned.

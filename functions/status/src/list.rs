@@ -43,7 +43,7 @@ impl<J: JobStore, C: Clock> ListHandler<J, C> {
     /// Responds with one page of the client's own exports, newest first, as a Bundle of Tasks.
     pub async fn answer(&self, request: &Request, principal: &Principal) -> Result<Reply, ExportError> {
         let requested = parse_page_request(&request::parameters(request)?)?;
-        let base = base_url::request_base_url(request, ROUTE, self.base.as_deref())?;
+        let base = base_url::base_url(request, self.base.as_deref())?;
         let page = list(&self.jobs, &self.clock, principal, requested.before.clone(), requested.count).await?;
         let mut links = vec![link("self", &base, requested.count, requested.before.as_ref())];
         links.extend(page.next.as_ref().map(|next| link("next", &base, requested.count, Some(next))));

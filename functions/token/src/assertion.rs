@@ -8,7 +8,7 @@ use headrace_core::access::{Client, ClientKeys, check_client_id};
 use headrace_core::ports::{AccessStore, Clock};
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::ids::Caller;
-use headrace_edge::jose::{Algorithm, Audience, CompactJws, KeySet, NumericDate, TokenFormatError, VerifyingKey};
+use headrace_edge::jose::{Algorithm, Audience, CompactJws, KeySet, NumericDate, TokenFormatError, VerifyingKey, present};
 use headrace_edge::jwks::{JwksCache, JwksError};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
@@ -27,12 +27,19 @@ const MAX_ID_BYTES: usize = 256;
 /// The claims of an assertion.
 #[derive(Deserialize)]
 struct Claims {
+    #[serde(default, deserialize_with = "present")]
     iss: Option<String>,
+    #[serde(default, deserialize_with = "present")]
     sub: Option<String>,
+    #[serde(default, deserialize_with = "present")]
     aud: Option<Audience>,
+    #[serde(default, deserialize_with = "present")]
     exp: Option<NumericDate>,
+    #[serde(default, deserialize_with = "present")]
     nbf: Option<NumericDate>,
+    #[serde(default, deserialize_with = "present")]
     iat: Option<NumericDate>,
+    #[serde(default, deserialize_with = "present")]
     jti: Option<String>,
 }
 
@@ -75,7 +82,9 @@ impl<J: AccessStore, C: Clock> AssertionVerifier<'_, J, C> {
             TokenError::invalid_client("the assertion's header has no kid of 1 to 256 bytes: name the key that signed it")
         })?;
         let claims: Claims = token.claims().map_err(|_| {
-            TokenError::invalid_client("the assertion's claims cannot be read: each once, iss, sub and jti texts, exp a number")
+            TokenError::invalid_client(
+                "the assertion's claims cannot be read: each once and not null, iss, sub and jti texts, exp a number",
+            )
         })?;
         let (id, jti, expires_at) = self.check_claims(claims, client_id)?;
         let client = self.store.client(&id).await?.ok_or_else(|| TokenError::unauthenticated("no such client"))?;

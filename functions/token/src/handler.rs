@@ -12,7 +12,7 @@ use headrace_edge::jwks::JwksCache;
 use headrace_edge::reply::{Reply, error_response};
 use headrace_edge::request::request_id;
 use lambda_http::http::Response;
-use lambda_http::http::header::PRAGMA;
+use lambda_http::http::header::{AUTHORIZATION, HeaderValue, PRAGMA};
 use lambda_http::{Body, Request};
 use serde_json::json;
 
@@ -82,21 +82,28 @@ impl<J: AccessStore + AuditTrail, S: TokenSigner, C: Clock> TokenHandler<J, S, C
             Some(_) => return Err(TokenError::UnsupportedGrantType),
             None => return Err(TokenError::InvalidRequest("grant_type is missing: set it to client_credentials")),
         }
+        if form.get("client_secret").is_some() || has_basic_credentials(request) {
+            return Err(TokenError::invalid_client(
+                "client secrets are not taken; use private_key_jwt: sign a client_assertion with a key that is registered",
+            ));
+        }
         if form.get("client_assertion_type") != Some(ASSERTION_TYPE) {
             return Err(TokenError::InvalidRequest("client_assertion_type is not urn:ietf:params:oauth:client-assertion-type:jwt-bearer"));
         }
         let missing = "client_assertion is missing: sign a JWT with a key that is registered";
         let assertion = form.get("client_assertion").ok_or(TokenError::InvalidRequest(missing))?;
-        let base = base_url::trusted_base_url(request, settings.base.as_deref()).map_err(|_| {
+        let base = base_url::base_url(request, settings.base.as_deref()).map_err(|_| {
             TokenError::InvalidRequest("this server does not know its own address: its operator must set HEADRACE_BASE_URL")
         })?;
         let (now, token_url) = (self.clock.now(), format!("{base}{ROUTE}"));
         let verifier = AssertionVerifier { store: &self.store, client_keys: &self.client_keys, now, token_url: &token_url };
         let assertion = verifier.verify(assertion, form.get("client_id")).await?;
         let client = authenticated.insert(assertion.client.clone());
+        let scope = form
+            .get("scope")
+            .ok_or(TokenError::InvalidScope("scope is missing: set it to the scopes that you ask for, such as system/*.rs"))?;
         let no_scope = "none of the requested scopes can be granted: ask for system scopes that read and that the client is registered for";
-        let granted = Scopes::grant(form.get("scope").unwrap_or_default(), &client.scopes, settings.version)
-            .ok_or(TokenError::InvalidScope(no_scope))?;
+        let granted = Scopes::grant(scope, &client.scopes, settings.version).ok_or(TokenError::InvalidScope(no_scope))?;
         let GrantedScopes { text: scope, .. } = granted;
         let subject = TokenSubject { client: &client.id, scope: &scope, base: &base };
         let too_long = "the scopes are too many for one token: ask for fewer, or for system/*.rs";
@@ -106,6 +113,12 @@ impl<J: AccessStore + AuditTrail, S: TokenSigner, C: Clock> TokenHandler<J, S, C
         self.authenticator.record(AuditAction::Token, &principal(request, client.clone()), |_| ()).await.map_err(unavailable)?;
         Ok(IssuedToken { token, scope })
     }
+}
+
+/// Returns true if the request has a client secret in the header `Authorization` (RFC 6749, section 2.3.1).
+fn has_basic_credentials(request: &Request) -> bool {
+    let is_basic = |value: &HeaderValue| value.as_bytes().get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"basic "));
+    request.headers().get_all(AUTHORIZATION).iter().any(is_basic)
 }
 
 /// Returns the authenticated client as the principal of audit records.

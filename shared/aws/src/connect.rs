@@ -1,6 +1,8 @@
 //! The SDK clients of one process, configured from its environment.
 
 use aws_config::BehaviorVersion;
+use aws_credential_types::provider::ProvideCredentials as _;
+use aws_credential_types::provider::error::CredentialsError as ProviderError;
 
 use crate::DynamoJobStore;
 #[cfg(feature = "sqs")]
@@ -21,6 +23,21 @@ impl Clients {
     pub async fn connect() -> Self {
         let loader = aws_config::defaults(BehaviorVersion::latest()).http_client(https_client());
         Self { config: loader.load().await }
+    }
+
+    /// Checks that a region and credentials are configured, and that the credentials can be obtained. It calls no service, except those
+    /// that issue the credentials.
+    ///
+    /// The SDK finds out only at the first call, and then reports an error of that call.
+    pub async fn check_credentials(&self) -> Result<(), CredentialsError> {
+        let Some(provider) = self.config.credentials_provider().filter(|_| self.config.region().is_some()) else {
+            return Err(CredentialsError::NotConfigured);
+        };
+        match provider.provide_credentials().await {
+            Ok(_) => Ok(()),
+            Err(ProviderError::CredentialsNotLoaded(_)) => Err(CredentialsError::NotConfigured),
+            Err(error) => Err(CredentialsError::NotObtained(error)),
+        }
     }
 
     /// Creates a client of the job table of this name.
@@ -77,4 +94,17 @@ impl Clients {
         let path_style = self.config.endpoint_url().is_some();
         aws_sdk_s3::Client::from_conf(config.force_path_style(path_style).build())
     }
+}
+
+/// Reason why AWS cannot be called.
+#[derive(Debug, thiserror::Error)]
+pub enum CredentialsError {
+    /// The environment names no credentials or no region.
+    #[error("no AWS credentials or region: set AWS_PROFILE, AWS_REGION")]
+    NotConfigured,
+    /// The configured credentials cannot be obtained.
+    #[error(
+        "the AWS credentials of this profile cannot be obtained; `aws sts get-caller-identity` tries the same, `aws sso login` renews a session"
+    )]
+    NotObtained(#[source] ProviderError),
 }

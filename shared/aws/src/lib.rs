@@ -15,7 +15,7 @@ mod s3;
 mod sqs;
 
 #[cfg(feature = "connect")]
-pub use connect::Clients;
+pub use connect::{Clients, CredentialsError};
 pub use dynamo::{DynamoJobStore, TableSchema};
 pub use encryptor::SecretEncryptor;
 #[cfg(feature = "kms")]

@@ -22,11 +22,11 @@ use lambda_http::http::{HeaderMap, Response};
 use lambda_http::request::RequestContext;
 use lambda_http::{Body, Request, RequestExt as _};
 
-use self::bearer::{InvalidToken, bearer_token, challenge, missing_token};
+use self::bearer::{InvalidToken, TokenIssuer, bearer_token, challenge, missing_token};
 use self::external::{ExternalTokenError, ExternalVerifier};
 use self::rejected_request::describe_rejected_request;
 use self::token_keys::TokenKeyCache;
-use crate::base_url::trusted_base_url;
+use crate::base_url::base_url;
 use crate::config::{AccessControl, SmartSettings};
 use crate::reply::error_response;
 use crate::request::request_id;
@@ -85,8 +85,8 @@ impl<J: AccessStore + AuditTrail, C: Clock> Authenticator<J, C> {
                 (caller, permissions)
             }
             Mode::Smart(settings, keys) => {
-                let token = self.token(request)?;
-                let base = trusted_base_url(request, settings.base.as_deref())?;
+                let token = self.token(request, TokenIssuer::ThisServer)?;
+                let base = base_url(request, settings.base.as_deref())?;
                 let verified = smart::verify(token, &base, (keys, &self.store), (settings.version, self.clock.now())).await?;
                 let (caller, scopes) = verified.map_err(|invalid| reject_token(request, &invalid))?;
                 let permissions = self.permissions(&caller, scopes).await?;
@@ -97,7 +97,7 @@ impl<J: AccessStore + AuditTrail, C: Clock> Authenticator<J, C> {
                 (caller, permissions)
             }
             Mode::External(verifier) => {
-                let verified = verifier.verify(self.token(request)?, self.clock.now()).await;
+                let verified = verifier.verify(self.token(request, TokenIssuer::IdentityProvider)?, self.clock.now()).await;
                 let (caller, scopes) = verified.map_err(|error| match error {
                     ExternalTokenError::Invalid(invalid) => ExportError::from(reject_token(request, &invalid)),
                     ExternalTokenError::KeysUnavailable(error) => {
@@ -112,8 +112,8 @@ impl<J: AccessStore + AuditTrail, C: Clock> Authenticator<J, C> {
     }
 
     /// Returns the access token of a request. Exactly one `Authorization` header is accepted.
-    fn token<'a>(&self, request: &'a Request) -> Result<&'a str, RequestError> {
-        let token = bearer_token(request.headers()).ok_or_else(missing_token)?;
+    fn token<'a>(&self, request: &'a Request, issuer: TokenIssuer) -> Result<&'a str, RequestError> {
+        let token = bearer_token(request.headers()).ok_or_else(|| missing_token(issuer))?;
         let is_single = request.headers().get_all(AUTHORIZATION).iter().count() == 1;
         let text = std::str::from_utf8(token).ok().filter(|_| is_single);
         text.ok_or_else(|| reject_token(request, &InvalidToken::NotSingleText))

@@ -128,16 +128,17 @@ pub enum Command {
     Export(Box<ExportArgs>),
     /// Serve the Bulk Data API over a directory
     ///
-    /// Prints its base URL when it is ready. Until a client is registered (headrace clients add), anyone who can reach the
-    /// server can export; by default it listens on this machine only. Unfinished exports resume after a restart with the same
-    /// --state.
+    /// Prints its base URL when it is ready. By default it listens on this machine only, and until a client is registered
+    /// (headrace clients add), anyone on this machine can export. Everywhere else clients need access tokens, unless you say
+    /// --access none. Unfinished exports resume after a restart with the same --state.
     #[command(
         after_long_help = "Examples:\n  headrace serve lake\n  curl -i -H 'Accept: application/fhir+json' -H 'Prefer: respond-async' 'http://127.0.0.1:8080/fhir/$export'"
     )]
     Serve(Box<ServeArgs>),
     /// Manage the clients that may export from a server on this machine or a deployment on AWS
     ///
-    /// A running server applies every change at the client's next request.
+    /// A running server applies every change at the client's next request. The first registration closes a server that was open
+    /// to this machine: it rejects every request until it is restarted, and then issues access tokens.
     Clients(ClientsArgs),
     /// Manage the keys that sign access tokens of a server on this machine
     Keys(KeysArgs),
@@ -324,7 +325,7 @@ pub struct ServeArgs {
     /// The port to listen on; 0 picks a free one
     #[arg(long, env = "HEADRACE_PORT", default_value_t = 8080)]
     pub port: u16,
-    /// Allow listening on a non-loopback address without access control: anyone on the network can export
+    /// With --access none, allow listening on a non-loopback address: anyone on the network can export
     #[arg(long)]
     pub allow_unauthenticated: bool,
     /// Allow listening on a non-loopback address with access control. A proxy in front must terminate TLS, because this
@@ -357,7 +358,8 @@ pub struct ServiceOptions {
     /// The containers that clients may use, separated by commas [default: any]
     #[arg(long, env = "HEADRACE_CONTAINERS", value_name = "NAMES")]
     pub containers: Option<String>,
-    /// The server's base URL as clients see it [default: taken from each request]
+    /// The server's base URL as clients see it. Set it behind a proxy, whose headers are not read [default: the address and port
+    /// that the server listens on]
     #[arg(long, env = "HEADRACE_BASE_URL", value_name = "URL")]
     pub base_url: Option<String>,
     /// Skip files whose names indicate a resource type that is not exported. Faster with --type, but lines of other types in

@@ -19,6 +19,9 @@ use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+/// The crate that obtains credentials for AWS, as a target of log lines.
+const AWS_CONFIG: &str = "aws_config";
+
 /// Time that threads have at the end of the program. One that waits for a file system that does not answer would never end.
 const SHUTDOWN_TIME: Duration = Duration::from_secs(1);
 
@@ -43,7 +46,10 @@ async fn run() -> ExitCode {
         Command::Export(_) | Command::Clients(_) | Command::Keys(_) | Command::Audit(_) | Command::Deid(_) => LevelFilter::WARN,
         Command::Serve(_) => LevelFilter::INFO,
     };
-    let filter = parse_log_filter(cli.log.as_deref().unwrap_or_default(), default_level);
+    let log = cli.log.as_deref().unwrap_or_default();
+    let filter = parse_log_filter(log, default_level);
+    // The SDK warns of credentials that it cannot obtain, with its internals. The error of the command says the same in one line.
+    let filter = if log.contains(AWS_CONFIG) { filter } else { filter.with_target(AWS_CONFIG, LevelFilter::OFF) };
     let log_lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal()).with_target(false);
     tracing_subscriber::registry().with(log_lines.with_filter(filter)).init();
     let result: Result<ExitCode, Box<dyn Error>> = match &cli.command {

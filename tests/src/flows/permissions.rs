@@ -27,6 +27,12 @@ pub const LEADING_KEYS: &str = "dynamodb:LeadingKeys";
 /// Condition key for the AWS service that uses a KMS key on the caller's behalf.
 pub const VIA_SERVICE: &str = "kms:ViaService";
 
+/// Condition key for the names in the encryption context of a KMS call.
+pub const ENCRYPTION_CONTEXT_KEYS: &str = "kms:EncryptionContextKeys";
+
+/// Condition key for the job in the encryption context of a KMS call.
+pub const ENCRYPTION_CONTEXT_JOB: &str = "kms:EncryptionContext:headrace:job";
+
 /// Condition key for the signing algorithm of a KMS call.
 pub const SIGNING_ALGORITHM: &str = "kms:SigningAlgorithm";
 
@@ -235,6 +241,13 @@ fn sqs_permissions(input: &Input) -> Option<Vec<RequiredPermission>> {
     Some(vec![RequiredPermission::new("sqs:SendMessage", queue(send.queue_url()))])
 }
 
+/// Adds the condition keys of an encryption context, which has one name here.
+fn with_encryption_context(need: RequiredPermission, context: Option<&std::collections::HashMap<String, String>>) -> RequiredPermission {
+    let name = context.and_then(|context| context.keys().next());
+    let job = context.and_then(|context| context.get("headrace:job"));
+    need.with_condition(ENCRYPTION_CONTEXT_KEYS, name.map(String::as_str)).with_condition(ENCRYPTION_CONTEXT_JOB, job.map(String::as_str))
+}
+
 /// Returns the permissions for a KMS call. Key ids in calls are ARNs, because settings hold ARNs.
 fn kms_permissions(input: &Input) -> Option<Vec<RequiredPermission>> {
     let key = |arn: Option<&str>| arn.unwrap_or_default().to_owned();
@@ -242,10 +255,12 @@ fn kms_permissions(input: &Input) -> Option<Vec<RequiredPermission>> {
         return Some(vec![RequiredPermission::new("kms:GetPublicKey", key(get.key_id()))]);
     }
     if let Some(encrypt) = input.downcast_ref::<kms::encrypt::EncryptInput>() {
-        return Some(vec![RequiredPermission::new("kms:Encrypt", key(encrypt.key_id()))]);
+        let need = RequiredPermission::new("kms:Encrypt", key(encrypt.key_id()));
+        return Some(vec![with_encryption_context(need, encrypt.encryption_context())]);
     }
     if let Some(decrypt) = input.downcast_ref::<kms::decrypt::DecryptInput>() {
-        return Some(vec![RequiredPermission::new("kms:Decrypt", key(decrypt.key_id()))]);
+        let need = RequiredPermission::new("kms:Decrypt", key(decrypt.key_id()));
+        return Some(vec![with_encryption_context(need, decrypt.encryption_context())]);
     }
     let sign = input.downcast_ref::<kms::sign::SignInput>()?;
     let algorithm = sign.signing_algorithm().map(|algorithm| algorithm.as_str());

@@ -151,7 +151,7 @@ impl<S: Deployment> ServiceProcess<S> {
         let access = match &settings.access {
             Some(ServerAccess::Smart(_)) => AccessControl::Smart(SmartSettings::default()),
             Some(ServerAccess::External(settings)) => AccessControl::External(settings.clone()),
-            Some(ServerAccess::None) => AccessControl::None,
+            Some(ServerAccess::None | ServerAccess::OpenByDefault) => AccessControl::None,
             // The defaults of the two kinds of deployment.
             None if S::HAS_GATEWAY => AccessControl::AwsIam,
             None => AccessControl::None,
@@ -163,7 +163,7 @@ impl<S: Deployment> ServiceProcess<S> {
         let keys = || JwksCache::new(UrlPolicy::LocalClients, clock.clone());
         let token = match settings.access {
             Some(ServerAccess::Smart(signer)) => Some(TokenHandler::new(authenticator(), (jobs.clone(), signer), keys(), new_clock())),
-            Some(ServerAccess::External(_) | ServerAccess::None) | None => None,
+            Some(ServerAccess::External(_) | ServerAccess::None | ServerAccess::OpenByDefault) | None => None,
         };
         Arc::new(Self {
             deployment: deployment.clone(),

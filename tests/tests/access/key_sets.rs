@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use headrace_core::access::ClientKeys;
+use headrace_tests::flows::logs::CapturedLogs;
 use headrace_tests::flows::{
     AwsDeployment, DeploymentSettings, ManualClock, Result, ServiceProcess, SmartClient, TestRequest, TestResponse, run, token_request_form,
 };
@@ -143,12 +144,13 @@ fn a_key_set_is_cached_as_long_as_its_cache_headers_allow() -> Result<()> {
         let service = start_service(&client, server.url()).await?;
         let mut before = 0;
         for (headers, seconds, fetches) in [
-            // Without cache headers, the set is not cached.
+            // Without cache headers, the set is fetched again after the shortest interval between two fetches.
             (&[][..], 0, 1),
-            (&[], 0, 1),
-            (&[("cache-control", "no-store, max-age=60")], 0, 1),
-            (&[("cache-control", "no-store, max-age=60")], 0, 1),
-            (&[("cache-control", "max-age=60")], 0, 1),
+            (&[], 9, 0),
+            (&[], 1, 1),
+            (&[("cache-control", "no-store, max-age=60")], 10, 1),
+            (&[("cache-control", "no-store, max-age=60")], 9, 0),
+            (&[("cache-control", "max-age=60")], 1, 1),
             (&[("cache-control", "max-age=60")], 59, 0),
             (&[("cache-control", "max-age=60"), ("age", "50")], 1, 1),
             (&[("cache-control", "max-age=60"), ("age", "50")], 9, 0),
@@ -210,6 +212,7 @@ fn a_failed_key_fetch_is_reported_without_its_cause() -> Result<()> {
             (200, &[], format!("{}{}", client.jwks()?, " ".repeat(256 << 10))),
         ] {
             server.set_response(status, headers, body);
+            service.clock.advance(Duration::from_secs(10));
             let response = send_assertion(&service, &client, &[]).await?;
             assert_eq!((response.status, &response.json()?["error"]), (401, &json!("invalid_client")), "{status}");
             said.push(description(&response)?);
@@ -228,7 +231,66 @@ fn a_failed_key_fetch_is_reported_without_its_cause() -> Result<()> {
         }
         assert!(said.iter().all(|description| *description == said[0] && description.contains("could not be fetched")), "{said:?}");
         server.set_response(200, &[], client.jwks()?);
+        assert_eq!(send_assertion(&service, &client, &[]).await?.status, 401, "the failure is remembered");
+        service.clock.advance(Duration::from_secs(10));
         assert_eq!(send_assertion(&service, &client, &[]).await?.status, 200);
         Ok(())
     })
+}
+
+/// Checks that `attempts` assertions with wrong keys, one after the other and at the same time, cause one fetch.
+async fn check_single_fetch(server: &KeyServer, jwks_url: &str, attempts: usize) -> Result<()> {
+    let (client, mut stranger) = (SmartClient::new_es384("ehr")?, SmartClient::new_es384("ehr")?);
+    let service = start_service(&client, jwks_url).await?;
+    let before = server.request_count();
+    for attempt in 0..attempts {
+        stranger.kid = format!("invented-{}", attempt / 2);
+        assert_eq!(send_assertion(&service, &stranger, &[]).await?.status, 401);
+    }
+    let together = futures_util::future::join_all((0..attempts).map(|_| send_assertion(&service, &stranger, &[]))).await;
+    assert!(together.into_iter().all(|response| response.is_ok_and(|response| response.status == 401)));
+    assert_eq!(server.request_count() - before, 1, "{jwks_url}");
+    Ok(())
+}
+
+// Holds: SEC-A9
+#[test]
+fn wrong_assertions_cause_one_fetch_in_ten_seconds_whatever_the_key_server_answers() -> Result<()> {
+    run(async || {
+        let server = KeyServer::start(SmartClient::new_es384("ehr")?.jwks()?).await?;
+        let valid = SmartClient::new_es384("ehr")?.jwks()?;
+        for (status, headers, body) in [
+            (200, &[][..], valid.as_str()),
+            (200, &[("cache-control", "no-store")], &valid),
+            (200, &[("cache-control", "max-age=600")], &valid),
+            (200, &[], "not a key set"),
+            (404, &[], ""),
+            (500, &[], ""),
+            (302, &[("location", "http://127.0.0.1:1/")], ""),
+        ] {
+            server.set_response(status, headers, body);
+            check_single_fetch(&server, server.url(), 20).await?;
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_key_set_that_cannot_be_fetched_leaves_a_line_in_the_log_without_its_query() -> Result<()> {
+    let logs = CapturedLogs::default();
+    let lines = tracing_subscriber::fmt().with_writer(logs.clone()).with_max_level(tracing::Level::INFO).with_ansi(false).finish();
+    run(async || {
+        let _guard = tracing::subscriber::set_default(lines);
+        let client = SmartClient::new_es384("ehr")?;
+        let service = start_service(&client, "http://127.0.0.1:1/jwks?secret=5").await?;
+        for _ in 0..5 {
+            assert_eq!(send_assertion(&service, &client, &[]).await?.status, 401);
+        }
+        Ok(())
+    })?;
+    let log = logs.text();
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains("a key set could not be read")).collect();
+    let [line] = lines[..] else { return Err(format!("{} lines: {log}", lines.len()).into()) };
+    assert!(line.contains("WARN") && line.contains("http://127.0.0.1:1/jwks") && !line.contains("secret"), "{line}");
+    Ok(())
 }

@@ -14,6 +14,8 @@ use headrace_tests::flows::permissions::{REGION_AND_ACCOUNT, UsedPermission};
 use headrace_tests::flows::{Result, run};
 use headrace_tests::standins::kms::{ENCRYPTION_KEY, SIGNING_KEY};
 
+use serde_json::Value;
+
 use policy::Statement;
 use template::Template;
 
@@ -34,7 +36,7 @@ const ROLES: [(&str, &str); 9] = [
 ];
 
 /// Parameters of the template that describe the deployment of the test, with every key, so that all statements are created.
-const PARAMETERS: [(&str, &str); 9] = [
+const PARAMETERS: [(&str, &str); 12] = [
     ("SourceBucketName", "lake-bucket"),
     ("SourcePrefix", "fhir/"),
     ("DestinationBucketName", "export-bucket"),
@@ -44,6 +46,9 @@ const PARAMETERS: [(&str, &str); 9] = [
     ("ClientDestinationBuckets", "client-bucket"),
     ("OutputKmsKeyArns", scenario::JOB_KEY),
     ("WatermarkMaxAgeSeconds", "7200"),
+    ("VpcSubnetIds", "subnet-1,subnet-2"),
+    ("VpcSecurityGroupIds", "sg-1"),
+    ("Tracing", "Active"),
 ];
 
 /// Reads the policies of all functions from the template.
@@ -74,7 +79,7 @@ fn policies() -> Result<Policies> {
 
 /// Statements for calls that AWS makes on behalf of the function, which the scenario cannot record: statement id, its actions, and the
 /// reason.
-const USED_BY_AWS: [(&str, &[&str], &str); 7] = [
+const USED_BY_AWS: [(&str, &[&str], &str); 9] = [
     ("WriteLog", &["logs:CreateLogStream", "logs:PutLogEvents"], "Lambda writes what the function prints"),
     ("ReceiveTasks", &["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"], "the event source mapping receives messages"),
     (
@@ -82,6 +87,19 @@ const USED_BY_AWS: [(&str, &[&str], &str); 7] = [
         &["kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:GenerateDataKey*", "kms:ReEncrypt*"],
         "DynamoDB and S3 use the key on behalf of the role",
     ),
+    (
+        "RunInVpc",
+        &[
+            "ec2:CreateNetworkInterface",
+            "ec2:DescribeNetworkInterfaces",
+            "ec2:DescribeSubnets",
+            "ec2:DeleteNetworkInterface",
+            "ec2:AssignPrivateIpAddresses",
+            "ec2:UnassignPrivateIpAddresses",
+        ],
+        "Lambda connects the function to the subnets",
+    ),
+    ("WriteTraces", &["xray:PutTraceSegments", "xray:PutTelemetryRecords"], "Lambda sends the traces"),
     ("DecryptLake", &["kms:Decrypt"], "S3 decrypts on behalf of the role"),
     ("DecryptWatermark", &["kms:Decrypt"], "S3 decrypts on behalf of the role"),
     ("FindWatermark", &["s3:ListBucket"], "S3 then answers 404 instead of 403 if there is no watermark"),
@@ -123,5 +141,42 @@ fn each_role_allows_exactly_what_its_function_uses() -> Result<()> {
     let (not_allowed, unused) = (not_allowed(&policies, &used), unused(&policies, &used));
     assert!(not_allowed.is_empty(), "used, but not allowed:\n{}", not_allowed.iter().map(|used| format!("{used:?}\n")).collect::<String>());
     assert!(unused.is_empty(), "allowed, but not used:\n{}", unused.join("\n"));
+    Ok(())
+}
+
+/// Returns one property of each created resource of a type, resolved, by the name of the resource.
+fn property(template: &Template, kind: &str, property: &str) -> Result<BTreeMap<String, Option<Value>>> {
+    let properties = template.of_type(kind)?.into_iter();
+    properties.map(|(name, properties)| Ok((name, template.resolve(&properties[property])?.filter(|value| !value.is_null())))).collect()
+}
+
+#[test]
+fn the_template_is_hardened() -> Result<()> {
+    let read = |parameters: &[(&'static str, &str)]| {
+        Template::read(&[&[("SourceBucketName", "lake-bucket")], parameters].concat(), &[("TokenKey", SIGNING_KEY.to_owned())])
+    };
+    let (base, key) = (("BaseUrl", "https://fhir.example.org/bulk"), ("KmsKeyArn", "arn:aws:kms:eu-central-1:111122223333:key/own"));
+    for (parameters, is_closed) in [(&[][..], false), (&[base], true), (&[base, ("KeepDefaultEndpoint", "true")], false)] {
+        let closed = property(&read(parameters)?, "AWS::ApiGatewayV2::Api", "DisableExecuteApiEndpoint")?;
+        let closed = closed.get("HttpApi").cloned().flatten().map(|value| value == true || value == "true");
+        assert_eq!(closed, Some(is_closed), "{parameters:?}");
+    }
+    let plain = read(&[])?;
+    assert_eq!(property(&plain, "AWS::DynamoDB::Table", "DeletionProtectionEnabled")?["JobTable"], Some("true".into()));
+    let with_all = read(&[key, ("TokenReservedConcurrency", "10"), ("ReservedConcurrency", "5"), ("AccessLogBucketName", "log-bucket")])?;
+    let reserved = property(&with_all, "AWS::Serverless::Function", "ReservedConcurrentExecutions")?;
+    for (function, count) in [("TokenFunction", "10"), ("KickoffFunction", "5"), ("StatusFunction", "5"), ("ChunkWorkerFunction", "100")] {
+        assert_eq!(reserved[function], Some(count.into()), "{function}");
+    }
+    assert!(reserved.values().all(Option::is_some), "{reserved:?}");
+    let unreserved = property(&plain, "AWS::Serverless::Function", "ReservedConcurrentExecutions")?;
+    assert!(unreserved.values().all(Option::is_none), "a new account can reserve nothing: {unreserved:?}");
+    for (template, expected) in [(&plain, None), (&with_all, Some(Value::from(key.1)))] {
+        let keys = property(template, "AWS::Logs::LogGroup", "KmsKeyId")?;
+        assert!(keys.len() == 10 && keys.values().all(|key| *key == expected), "{keys:?}");
+    }
+    for (name, logging) in property(&with_all, "AWS::S3::Bucket", "LoggingConfiguration")? {
+        assert_eq!(logging.ok_or("no access logs")?["DestinationBucketName"], "log-bucket", "{name}");
+    }
     Ok(())
 }

@@ -37,6 +37,8 @@ enum Operator {
     Like,
     /// `StringLikeIfExists`.
     LikeIfExists,
+    /// `Null` with the value `false`: the call has a value for the key.
+    Exists,
 }
 
 impl Operator {
@@ -46,6 +48,7 @@ impl Operator {
             "StringEquals" => Ok(Self::Equals),
             "StringLike" => Ok(Self::Like),
             "StringLikeIfExists" => Ok(Self::LikeIfExists),
+            "Null" => Ok(Self::Exists),
             _ => Err(format!("the test does not know the operator {name}").into()),
         }
     }
@@ -61,12 +64,15 @@ fn texts(value: &Value) -> Vec<String> {
 }
 
 impl Statement {
-    /// Parses the statements of a role whose intrinsic functions are resolved.
+    /// Parses the statements of a role whose intrinsic functions are resolved, without those that deny: the only one is for calls
+    /// that no function makes.
     pub(crate) fn from_role(role: &Value) -> Result<Vec<Self>> {
         let mut statements = Vec::new();
         for policy in role["Policies"].as_array().ok_or("a role has no policies")? {
             for statement in policy.pointer("/PolicyDocument/Statement").and_then(Value::as_array).ok_or("a policy has no statements")? {
-                statements.push(Self::parse(statement)?);
+                if statement["Effect"] != "Deny" {
+                    statements.push(Self::parse(statement)?);
+                }
             }
         }
         Ok(statements)
@@ -80,6 +86,13 @@ impl Statement {
         let mut conditions = Vec::new();
         for (operator, lines) in json["Condition"].as_object().into_iter().flatten() {
             for (key, values) in lines.as_object().ok_or("a condition has no keys")? {
+                // `ForAllValues` is also true of a call without a value.
+                if operator.starts_with("ForAllValues:") && json["Condition"]["Null"][key] != "false" {
+                    return Err(format!("{json}: {operator} of {key} is not guarded by Null").into());
+                }
+                if operator == "Null" && values != "false" {
+                    return Err(format!("{json}: the test does not know Null with {values}").into());
+                }
                 conditions.push(Condition { operator: Operator::parse(operator)?, key: key.clone(), values: texts(values) });
             }
         }
@@ -95,8 +108,9 @@ impl Statement {
             match (condition.operator, permission.context.get(condition.key.as_str())) {
                 (Operator::Equals, Some(value)) => patterns.push(condition.values.iter().find(|pattern| *pattern == value)?),
                 (Operator::Like | Operator::LikeIfExists, Some(value)) => patterns.push(first_match(&condition.values, value)?),
+                (Operator::Exists, Some(_)) => patterns.extend(condition.values.iter().map(String::as_str)),
                 (Operator::LikeIfExists, None) => {}
-                (Operator::Equals | Operator::Like, None) => return None,
+                (Operator::Equals | Operator::Like | Operator::Exists, None) => return None,
             }
         }
         Some(patterns)

@@ -27,6 +27,7 @@ impl Template {
             ("AWS::Region", "eu-central-1"),
             ("AWS::AccountId", "111122223333"),
             ("AWS::URLSuffix", "amazonaws.com"),
+            ("AWS::StackName", "headrace"),
         ]
         .map(|(name, value)| (name.to_owned(), value.into()))
         .into();

@@ -3,6 +3,7 @@ use std::collections::BTreeSet;
 use async_compression::tokio::bufread::GzipDecoder;
 use headrace_core::request::Parameter;
 use headrace_core::vocab::level::Level;
+use headrace_edge::base_url::TrustedBaseUrl;
 use headrace_edge::request::parse_kick_off_path;
 use headrace_fhir::definitions::{FhirVersion, ResourceType, SearchParamType};
 use headrace_fhir::instant::Instant;
@@ -32,7 +33,7 @@ fn request(method: Method, target: &str, headers: &[(&str, &str)]) -> Request {
         request = request.header(*name, *value);
     }
     let path = target.split('?').next().unwrap_or_default();
-    request.body(Body::Empty).unwrap().with_raw_http_path(path)
+    request.extension(TrustedBaseUrl("http://h".to_owned())).body(Body::Empty).unwrap().with_raw_http_path(path)
 }
 
 async fn ask(metadata: &MetadataHandler, target: &str, headers: &[(&str, &str)]) -> Response<Body> {
@@ -252,11 +253,12 @@ async fn the_statement_fits_a_lambda_response_and_is_compressed_on_request() {
 async fn each_base_url_gets_its_own_statement() {
     let metadata = MetadataHandler::new(&FixedClock, settings(FhirVersion::R4));
     for host in ["one.example", "two.example", "one.example"] {
-        let response = ask(&metadata, "/metadata", &[("x-forwarded-host", host), ("x-forwarded-proto", "https")]).await;
+        let mut request = request(Method::GET, "/metadata", &[("host", "evil.example"), ("x-forwarded-host", "evil.example")]);
+        request.extensions_mut().insert(TrustedBaseUrl(format!("https://{host}")));
+        let response = metadata.handle(request).await;
         let Body::Text(text) = response.body() else { panic!("{response:?}") };
-        assert!(text.contains(&format!("\"url\":\"https://{host}\"")), "{host}");
+        assert!(text.contains(&format!("\"url\":\"https://{host}\"")) && !text.contains("evil"), "{host}");
     }
-    assert_eq!(ask(&metadata, "/metadata", &[("x-forwarded-host", "<script>")]).await.status(), 400);
 }
 
 #[tokio::test]

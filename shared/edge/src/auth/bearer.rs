@@ -18,10 +18,27 @@ pub(super) fn bearer_token(headers: &HeaderMap) -> Option<&[u8]> {
     Some(token.trim_ascii()).filter(|token| is_bearer && !token.is_empty())
 }
 
-/// Creates the error for a request without a token.
-pub(super) fn missing_token() -> RequestError {
-    let text = "the request carries no access token: get one at this server's token endpoint and send it as `Authorization: Bearer …`";
-    unauthenticated(text)
+/// The issuer of the access tokens that a server accepts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TokenIssuer {
+    /// The server itself.
+    ThisServer,
+    /// The operator's identity provider.
+    IdentityProvider,
+}
+
+/// Creates the error for a request without a token. It tells where tokens come from, and the options of `headrace export`.
+pub(super) fn missing_token(issuer: TokenIssuer) -> RequestError {
+    unauthenticated(match issuer {
+        TokenIssuer::ThisServer => {
+            "the request carries no access token: get one at this server's token endpoint and send it as `Authorization: Bearer …`; \
+             `headrace export` does so with --client-id and --client-key"
+        }
+        TokenIssuer::IdentityProvider => {
+            "the request carries no access token: get one from the identity provider of this server and send it as \
+             `Authorization: Bearer …`; `headrace export` does so with --client-id, --client-key and --token-url, or with --token"
+        }
+    })
 }
 
 /// The reason why a token is invalid, for the log. The client learns less. Neither contains the token.

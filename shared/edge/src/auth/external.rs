@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use super::bearer::InvalidToken;
 use crate::config::IdentityProviderSettings;
-use crate::jose::{Algorithm, Audience, CompactJws, NumericDate};
+use crate::jose::{Algorithm, Audience, CompactJws, NumericDate, present};
 use crate::jwks::{JwksCache, JwksError, UrlPolicy};
 
 /// The tolerated difference between the provider's clock and ours.
@@ -26,9 +26,11 @@ pub(super) struct ExternalVerifier<C> {
 #[derive(Deserialize)]
 struct Claims {
     iss: String,
+    #[serde(default, deserialize_with = "present")]
     sub: Option<String>,
     aud: Audience,
     exp: NumericDate,
+    #[serde(default, deserialize_with = "present")]
     nbf: Option<NumericDate>,
     #[serde(flatten)]
     others: Map<String, Value>,

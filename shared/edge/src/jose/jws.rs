@@ -5,9 +5,9 @@ use std::fmt;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 
-use super::VerifyingKey;
+use super::{VerifyingKey, present};
 
 /// The longest token that is parsed, in bytes.
 pub const TOKEN_LIMIT_BYTES: usize = 8 << 10;
@@ -32,13 +32,16 @@ pub struct JoseHeader {
     /// The algorithm.
     pub alg: String,
     /// The key's id.
+    #[serde(default, deserialize_with = "present")]
     pub kid: Option<String>,
     /// The type of the token.
+    #[serde(default, deserialize_with = "present")]
     pub typ: Option<String>,
     /// The URL of the key set.
+    #[serde(default, deserialize_with = "present")]
     pub jku: Option<String>,
-    #[serde(default)]
-    crit: Option<serde::de::IgnoredAny>,
+    #[serde(default, deserialize_with = "present")]
+    crit: Option<IgnoredAny>,
 }
 
 /// A parsed token whose signature is not yet verified. `Debug` does not show its contents.

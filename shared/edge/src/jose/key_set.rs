@@ -7,7 +7,7 @@ use jsonwebtoken::DecodingKey;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::Algorithm;
+use super::{Algorithm, present};
 
 /// The most keys of a set. An owner who rotates keys has two.
 const MAX_KEYS: usize = 100;
@@ -47,15 +47,23 @@ pub struct KeySet(Vec<Jwk>);
 struct Jwk {
     #[serde(default)]
     kty: String,
+    #[serde(default, deserialize_with = "present")]
     kid: Option<String>,
-    #[serde(rename = "use")]
+    #[serde(default, rename = "use", deserialize_with = "present")]
     usage: Option<String>,
+    #[serde(default, deserialize_with = "present")]
     key_ops: Option<Vec<String>>,
+    #[serde(default, deserialize_with = "present")]
     alg: Option<String>,
+    #[serde(default, deserialize_with = "present")]
     n: Option<String>,
+    #[serde(default, deserialize_with = "present")]
     e: Option<String>,
+    #[serde(default, deserialize_with = "present")]
     crv: Option<String>,
+    #[serde(default, deserialize_with = "present")]
     x: Option<String>,
+    #[serde(default, deserialize_with = "present")]
     y: Option<String>,
 }
 

@@ -18,8 +18,8 @@ pub enum AccessMode {
 #[derive(Debug, Args)]
 pub struct AccessOptions {
     /// The clients that may export: registered clients with tokens of this server (smart), clients with a token of your
-    /// identity provider (external), or anyone who can reach the server (none) [default: smart if a client is registered,
-    /// else none]
+    /// identity provider (external), or anyone who can reach the server (none) [default: smart; only on a
+    /// loopback address, and until a client is registered, anyone on this machine]
     #[arg(long, env = "HEADRACE_ACCESS", value_enum, hide_possible_values = true, value_name = "MODE")]
     pub access: Option<AccessMode>,
     /// The issuer of tokens (claim iss); for --access external

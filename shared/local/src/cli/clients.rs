@@ -38,7 +38,7 @@ pub enum ClientsCommand {
     /// Remove a client's registration
     ///
     /// Its exports remain until they expire, and belong to any client that is registered again under the same client_id. To
-    /// prevent that, disable the client instead.
+    /// prevent that, disable the client instead. If no client is left, a server rejects every request.
     Remove(ClientArgs),
     /// Generate a key pair for a client: private.jwk for the client alone, and jwks.json to register
     Keygen(KeygenArgs),
@@ -50,7 +50,8 @@ pub struct RegistryLocation {
     /// The state folder of `headrace serve`
     #[arg(long, env = "HEADRACE_STATE", default_value = ".headrace", value_name = "DIR")]
     pub state: PathBuf,
-    /// The job table of a deployment on AWS; uses the credentials and region of the AWS CLI
+    /// The job table of a deployment on AWS (the stack's output JobTableName), instead of a state folder. Uses the credentials and
+    /// the region of the AWS CLI, such as AWS_PROFILE
     #[arg(long, value_name = "NAME")]
     pub table: Option<String>,
 }

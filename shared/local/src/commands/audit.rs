@@ -15,7 +15,7 @@ use headrace_core::vocab::error::StoreError;
 use crate::cli::{AuditArgs, AuditCommand, AuditLocation, ShowRecordsArgs, VerifyArgs};
 use crate::commands::table::format_table;
 use crate::server::state::{AUDIT_FOLDER, StateError, StateFolder, is_state_folder};
-use crate::stores::deployment::{self, BuiltWithoutAws};
+use crate::stores::deployment::{self, DeploymentError};
 use crate::stores::directory::DirectoryAudit;
 
 use view::AuditRow;
@@ -46,9 +46,9 @@ pub enum AuditCommandError {
     /// The state folder cannot be opened.
     #[error(transparent)]
     State(#[from] StateError),
-    /// Absence of the feature `aws` in this build.
+    /// A deployment on AWS cannot be accessed.
     #[error(transparent)]
-    WithoutAws(#[from] BuiltWithoutAws),
+    Deployment(#[from] DeploymentError),
     /// The files or the job table cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -80,7 +80,7 @@ pub async fn run_audit(args: &AuditArgs) -> Result<AuditStatus, AuditCommandErro
 /// Audit files in a directory or in S3.
 enum AuditFileStore {
     Directory(DirectoryAudit),
-    #[cfg(feature = "aws")]
+    #[cfg(feature = "deployment")]
     S3(headrace_aws::S3AuditFiles),
 }
 
@@ -90,10 +90,10 @@ async fn open_files(location: &AuditLocation) -> Result<AuditFileStore, AuditCom
         AuditLocation::Directory(path) if is_state_folder(path) => Err(AuditCommandError::StateFolder(path.clone())),
         AuditLocation::Directory(path) if path.is_dir() => Ok(AuditFileStore::Directory(DirectoryAudit::open(path))),
         AuditLocation::Directory(path) => Err(AuditCommandError::DirectoryNotFound(path.clone())),
-        #[cfg(feature = "aws")]
-        AuditLocation::S3 { bucket, prefix } => Ok(AuditFileStore::S3(headrace_aws::Clients::connect().await.audit_files(bucket, prefix))),
-        #[cfg(not(feature = "aws"))]
-        AuditLocation::S3 { .. } => Err(BuiltWithoutAws.into()),
+        #[cfg(feature = "deployment")]
+        AuditLocation::S3 { bucket, prefix } => Ok(AuditFileStore::S3(deployment::clients().await?.audit_files(bucket, prefix))),
+        #[cfg(not(feature = "deployment"))]
+        AuditLocation::S3 { .. } => Err(DeploymentError::BuiltWithoutAws.into()),
     }
 }
 
@@ -106,7 +106,7 @@ async fn verify_files(args: &VerifyArgs) -> Result<Result<IntactFiles, ChainErro
     };
     Ok(match open_files(&args.files).await? {
         AuditFileStore::Directory(files) => verify(&files, job_table.as_ref()).await?,
-        #[cfg(feature = "aws")]
+        #[cfg(feature = "deployment")]
         AuditFileStore::S3(files) => verify(&files, job_table.as_ref()).await?,
     })
 }
@@ -142,7 +142,7 @@ async fn show_records(args: &ShowRecordsArgs) -> Result<String, AuditCommandErro
     };
     let records = match open_files(&location).await? {
         AuditFileStore::Directory(files) => select_records(&files, args).await?,
-        #[cfg(feature = "aws")]
+        #[cfg(feature = "deployment")]
         AuditFileStore::S3(files) => select_records(&files, args).await?,
     };
     if records.is_empty() {

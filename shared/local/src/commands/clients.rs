@@ -19,8 +19,9 @@ use headrace_edge::system::SystemClock;
 
 use crate::cli::{ClientsArgs, ClientsCommand, KeygenArgs, RegistryLocation};
 use crate::server::state::{StateError, StateFolder};
+use crate::server::state_access::{record_access_control, running_access};
 use crate::stores::client_key::{GeneratedKey, KeyError};
-use crate::stores::deployment::{self, BuiltWithoutAws};
+use crate::stores::deployment::{self, DeploymentError};
 use crate::stores::private::{create_new_private_file, create_new_public_file};
 
 pub use registration::RegistrationError;
@@ -67,9 +68,9 @@ pub enum ClientsCommandError {
     /// The state folder cannot be opened.
     #[error(transparent)]
     State(#[from] StateError),
-    /// Absence of the feature `aws` in this build.
+    /// A deployment on AWS cannot be accessed.
     #[error(transparent)]
-    WithoutAws(#[from] BuiltWithoutAws),
+    Deployment(#[from] DeploymentError),
     /// The job table failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -85,10 +86,19 @@ pub async fn run_clients(args: &ClientsArgs) -> Result<(), ClientsCommandError> 
             let client = registration::new_client(add, SystemClock.now())?;
             let store = open_store(&add.registry).await?;
             let is_first = store.clients(None, 1).await?.clients.is_empty();
+            let running = match &add.registry.table {
+                Some(_) => None,
+                // Before the registration: a server that is open by default closes with it.
+                None => {
+                    record_access_control(&add.registry.state)?;
+                    running_access(&add.registry.state)?
+                }
+            };
             if !store.put_client(&client, None).await? {
                 return Err(ClientsCommandError::AlreadyRegistered(client.id.0));
             }
-            view::format_registered(&client, add.base_url.as_deref(), is_first && add.registry.table.is_none())
+            let notice = view::access_notice(running, is_first && add.registry.table.is_none());
+            view::format_registered(&client, add.base_url.as_deref(), notice)
         }
         ClientsCommand::List(list) => {
             let clients = list_clients(&open_existing_store(&list.registry).await?).await?;
@@ -122,10 +132,15 @@ pub async fn run_clients(args: &ClientsArgs) -> Result<(), ClientsCommandError> 
         ClientsCommand::Remove(args) => {
             let store = open_existing_store(&args.registry).await?;
             let client = find_client(&store, &args.id).await?;
+            if args.registry.table.is_none() {
+                record_access_control(&args.registry.state)?;
+            }
             if !store.remove_client(&client.id, client.changed_at).await? {
                 return Err(ClientsCommandError::ConcurrentChange(client.id.0));
             }
-            format!("`{}` is removed; its exports remain until they expire\n", client.id.0)
+            let is_last = store.clients(None, 1).await?.clients.is_empty();
+            let last = if is_last { view::LAST_CLIENT_REMOVED } else { "" };
+            format!("`{}` is removed; its exports remain until they expire\n{last}", client.id.0)
         }
         ClientsCommand::Keygen(args) => generate_key_pair(args)?,
     };

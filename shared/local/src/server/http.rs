@@ -2,7 +2,6 @@
 //! the Lambda functions can answer it.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,9 +14,8 @@ use axum::routing::{MethodRouter, any, get, post};
 use files::handler::{LocalFile, NDJSON};
 use headrace_core::job::ExportError;
 use headrace_core::vocab::outcome::{IssueCode, OperationOutcome};
-use headrace_edge::base_url::{TrustedBaseUrl, is_loopback_host};
 use headrace_edge::reply::{Reply, add_strict_transport_security, error_reply};
-use http::header::{CONTENT_TYPE, HOST};
+use http::header::CONTENT_TYPE;
 use http::{HeaderValue, StatusCode};
 use lambda_http::{Body, RequestExt as _};
 use tokio::net::TcpListener;
@@ -27,7 +25,11 @@ use tower_http::services::ServeFile;
 
 use crate::server::host::{AllowedHosts, reject_unknown_host};
 use crate::server::listen;
+use crate::server::open_by_default::reject_if_no_longer_open;
+use crate::server::own_address::add_own_base_url;
 use crate::server::service::Service;
+
+pub use crate::server::own_address::base_url;
 
 /// Path of the FHIR base URL.
 pub const BASE_PATH: &str = "/fhir";
@@ -140,8 +142,15 @@ fn routes() -> Router<Arc<Service>> {
 /// Serves requests until the process is stopped.
 pub async fn serve(service: Arc<Service>, listener: TcpListener) -> std::io::Result<()> {
     let is_behind_tls = service.base.as_deref().is_some_and(|base| base.starts_with("https://"));
-    let hosts = AllowedHosts::new(listener.local_addr()?, service.base.as_deref(), service.requires_authentication);
+    let address = listener.local_addr()?;
+    let hosts = AllowedHosts::new(address, service.base.as_deref(), service.requires_authentication);
+    let open_by_default = service.open_by_default.clone();
     let app = Router::new().nest(BASE_PATH, routes()).route(DISCOVERY_PATH, metadata()).fallback(any(not_found)).with_state(service);
+    let app = app.layer(from_fn_with_state(address, add_own_base_url));
+    let app = match open_by_default {
+        Some(state) => app.layer(from_fn_with_state(state, reject_if_no_longer_open)),
+        None => app,
+    };
     let app = app.layer(from_fn_with_state(hosts, reject_unknown_host));
     let app = if is_behind_tls { app.layer(map_response(add_https_headers)) } else { app };
     listen::serve(app, listener, listen::DEFAULT_LIMITS).await
@@ -151,11 +160,6 @@ pub async fn serve(service: Arc<Service>, listener: TcpListener) -> std::io::Res
 async fn add_https_headers(mut response: Response) -> Response {
     add_strict_transport_security(response.headers_mut());
     response
-}
-
-/// Returns the base URL of a server that listens on `address`.
-pub fn base_url(address: SocketAddr) -> String {
-    format!("http://{address}{BASE_PATH}")
 }
 
 /// Converts a request without its body, for routes that ignore the body.
@@ -192,17 +196,11 @@ async fn to_gateway_request_with_body(parameters: RawPathParams, request: Reques
     Ok(build_gateway_request(&parameters, parts, body))
 }
 
-/// Builds a `lambda_http` request with path parameters, raw path and, for loopback hosts, the base URL of the server.
+/// Builds a `lambda_http` request with path parameters and raw path.
 fn build_gateway_request(parameters: &RawPathParams, parts: http::request::Parts, body: Body) -> lambda_http::Request {
     let parameters: HashMap<String, String> = parameters.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     let path = parts.extensions.get::<axum::extract::OriginalUri>().map_or_else(|| parts.uri.path(), |uri| uri.path()).to_owned();
-    // The base URL is the audience of tokens. Only a loopback host may set it: another name may come from DNS rebinding.
-    let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok()).filter(|host| is_loopback_host(host)).map(str::to_owned);
-    let mut request = lambda_http::Request::from_parts(parts, body).with_path_parameters(parameters).with_raw_http_path(path);
-    if let Some(host) = host {
-        request.extensions_mut().insert(TrustedBaseUrl(format!("http://{host}{BASE_PATH}")));
-    }
-    request
+    lambda_http::Request::from_parts(parts, body).with_path_parameters(parameters).with_raw_http_path(path)
 }
 
 /// Converts the response of a handler.

@@ -2,8 +2,10 @@
 
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
+use headrace_core::ports::AccessStore as _;
 use tokio::net::TcpListener;
 
 use crate::cli::ServeArgs;
@@ -11,6 +13,7 @@ use crate::server::access::{AccessError, resolve_access};
 use crate::server::http;
 use crate::server::service::{ServerAccess, Service, ServiceConfig, StartError};
 use crate::server::signals::stop_signal;
+use crate::server::state::{StateError, StateFolder};
 
 /// Failure of `headrace serve`.
 #[derive(Debug, thiserror::Error)]
@@ -46,7 +49,12 @@ pub async fn serve(args: &ServeArgs) -> Result<(), ServeCommandError> {
         ServerAccess::Smart(_) => "registered clients can export, with access tokens of this server",
         ServerAccess::External(_) => "clients with an access token of the identity provider can export",
         ServerAccess::None => "no access control: anyone who can reach this server can export",
+        ServerAccess::OpenByDefault => {
+            "no access control: anyone who can reach this server can export; it serves programs on this machine only, and only until a \
+             client is registered"
+        }
     };
+    let lacks_clients = matches!(access, ServerAccess::Smart(_)) && !has_clients(&args.state).await?;
     let config = ServiceConfig {
         lake: args.lake.clone(),
         state: args.state.clone(),
@@ -60,6 +68,9 @@ pub async fn serve(args: &ServeArgs) -> Result<(), ServeCommandError> {
     let base = http::base_url(listener.local_addr().map_err(|cause| ServeCommandError::Listen { address, cause })?);
     let service = Arc::new(Service::start(config).await?);
     tracing::info!("{access_text}");
+    if lacks_clients {
+        warn_without_clients(&args.state);
+    }
     // Scripts wait for this line, so it must come after everything that can fail at the start.
     drop(writeln!(io::stdout(), "{base}"));
     let served = tokio::select! {
@@ -72,4 +83,22 @@ pub async fn serve(args: &ServeArgs) -> Result<(), ServeCommandError> {
         _ = stop_signal() => tracing::warn!("stopped before all workers had stopped; unfinished exports resume at the next start"),
     }
     served
+}
+
+/// Returns true if the state folder exists and has a registration.
+async fn has_clients(state: &Path) -> Result<bool, StartError> {
+    match StateFolder::open_existing(state).await {
+        Ok(state) => Ok(!state.jobs.clients(None, 1).await?.clients.is_empty()),
+        Err(StateError::NotFound(_)) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Warns that every request is rejected, because no client is registered.
+fn warn_without_clients(state: &Path) {
+    let state = state.display();
+    tracing::warn!(
+        "no client is registered, so every request is rejected; register one with `headrace clients keygen --out lab` and `headrace \
+         clients add lab --scope 'system/*.rs' --jwks lab/jwks.json --state {state}`, or say --access none to let anyone export"
+    );
 }

@@ -30,6 +30,7 @@ use crate::server::queue::LocalQueue;
 use crate::server::state::{
     AUDIT_FOLDER, FILES_FOLDER, KEYS_FOLDER, SECRETS_KEY_FILE, StateError, StateFolder, lock_state_folder, mark_stopped,
 };
+use crate::server::state_access::{RunningAccess, record_running_access};
 use crate::server::workers::Workers;
 use crate::stores::directory::{DirectoryAudit, DirectoryLake, DirectoryOutputStore};
 use crate::stores::embedded::{TableFault, TableSpace};
@@ -89,17 +90,28 @@ pub enum ServerAccess {
     Smart(FileSigner),
     /// Clients with an access token of the operator's identity provider.
     External(IdentityProviderSettings),
-    /// Unauthenticated: anyone who can reach the server.
+    /// Unauthenticated, by the operator's choice: anyone who can reach the server.
     None,
+    /// Unauthenticated, because nobody has chosen anything: programs on this machine, until access control is set up.
+    OpenByDefault,
 }
 
 impl ServerAccess {
+    /// Returns what other commands on the state folder need to know about a running server.
+    fn running_access(&self) -> RunningAccess {
+        match self {
+            Self::Smart(_) | Self::External(_) => RunningAccess::Controlled,
+            Self::None => RunningAccess::Open,
+            Self::OpenByDefault => RunningAccess::OpenByDefault,
+        }
+    }
+
     /// Returns the access control settings of the handlers.
     fn to_access_control(&self, settings: &ExportSettings) -> AccessControl {
         match self {
             Self::Smart(_) => AccessControl::Smart(SmartSettings { base: settings.base.clone(), version: settings.policy.version }),
             Self::External(external) => AccessControl::External(external.clone()),
-            Self::None => AccessControl::None,
+            Self::None | Self::OpenByDefault => AccessControl::None,
         }
     }
 }
@@ -118,6 +130,8 @@ pub struct Service {
     pub(crate) base: Option<String>,
     /// True if clients must authenticate.
     pub(crate) requires_authentication: bool,
+    /// The state folder, if the server is open only until access control is set up in it.
+    pub(crate) open_by_default: Option<Arc<PathBuf>>,
     /// State folder.
     state: PathBuf,
     /// Space of the job table.
@@ -140,6 +154,9 @@ impl Service {
     pub async fn start_shown_as(config: ServiceConfig, shown: &Path) -> Result<Self, StartError> {
         // The lock comes first: it proves that no other process serves this state, so tasks can be recovered and old leases voided.
         let lock = lock_state_folder(&config.state)?;
+        let mode = config.access.running_access();
+        record_running_access(&lock, &config.state, mode)?;
+        let open_by_default = (mode == RunningAccess::OpenByDefault).then(|| Arc::new(config.state.clone()));
         let StateFolder { dynamo, jobs } = StateFolder::open_to_serve(&config.state, shown).await?;
         let jobs = jobs.with_encryptor(FileSecretEncryptor::new(config.state.join(KEYS_FOLDER).join(SECRETS_KEY_FILE)));
         let output = DirectoryOutputStore::open(config.state.join(FILES_FOLDER)).shown_as(shown).separate_from_lake(&config.lake);
@@ -197,12 +214,13 @@ impl Service {
         let keys = || JwksCache::new(UrlPolicy::LocalClients, clock);
         let token = match config.access {
             ServerAccess::Smart(signer) => Some(TokenHandler::new(authenticator(), (jobs.clone(), signer), keys(), clock)),
-            ServerAccess::External(_) | ServerAccess::None => None,
+            ServerAccess::External(_) | ServerAccess::None | ServerAccess::OpenByDefault => None,
         };
         Ok(Self {
             token,
             base: config.settings.base.clone(),
             requires_authentication: access.requires_authentication(),
+            open_by_default,
             groups: GroupsHandler::new(authenticator(), lake.clone(), clock, config.settings.base.clone(), config.settings.policy.version),
             exports: StatusHandler::new(authenticator(), jobs.clone(), clock, config.settings.base.clone()),
             kickoff: KickoffHandler::new(

@@ -18,7 +18,7 @@ use crate::stores::private::{
 const TABLE_NAME: &str = "headrace";
 
 /// File name of the database with the job table.
-const JOBS_FILE: &str = "jobs.db";
+pub(crate) const JOBS_FILE: &str = "jobs.db";
 
 /// File name of the lock of the process that serves the folder.
 pub(crate) const LOCK_FILE: &str = "lock";
@@ -44,6 +44,9 @@ pub(crate) const AUDIT_FOLDER: &str = "audit";
 
 /// Subfolder with the keys.
 pub(crate) const KEYS_FOLDER: &str = "keys";
+
+/// Name of the file that says that access control was set up for a state folder. It is never deleted.
+pub(crate) const ACCESS_CONTROL_FILE: &str = "access-control";
 
 /// File name of the key that encrypts the secrets of jobs, in [`KEYS_FOLDER`].
 pub(crate) const SECRETS_KEY_FILE: &str = "secrets.key";
@@ -158,7 +161,7 @@ impl StateFolder {
 }
 
 /// Returns the error of a folder that cannot be used.
-fn unusable(folder: &Path, cause: io::Error) -> StateError {
+pub(crate) fn unusable(folder: &Path, cause: io::Error) -> StateError {
     match IoFault::from_error(&cause) {
         IoFault::OutOfSpace => StateError::OutOfSpace(folder.to_owned()),
         IoFault::Permanent(_) | IoFault::Passing => StateError::Folder { path: folder.to_owned(), cause },
@@ -202,7 +205,10 @@ fn tighten_mode(folder: &Path) -> Result<(), StateError> {
         return Ok(());
     }
     let mut names = fs::read_dir(folder).map_err(cannot_use)?.map_while(Result::ok).map(|entry| entry.file_name());
-    let is_own = folder.join(JOBS_FILE).exists() || folder.join(LOCK_FILE).exists() || names.all(|name| name == "lost+found");
+    let is_own = folder.join(JOBS_FILE).exists()
+        || folder.join(LOCK_FILE).exists()
+        || folder.join(ACCESS_CONTROL_FILE).exists()
+        || names.all(|name| name == "lost+found");
     if !is_own || restrict_folder(folder).is_err() {
         return Err(StateError::TooOpen(folder.to_owned()));
     }
@@ -241,7 +247,7 @@ pub fn lock_state_folder(folder: &Path) -> Result<File, StateError> {
 ///
 /// An existing file is not opened: by POSIX, closing it would release the locks that an engine in this process holds on it, and
 /// another process could then delete its write-ahead log.
-fn create_private_file_if_absent(path: &Path) -> std::io::Result<()> {
+pub(crate) fn create_private_file_if_absent(path: &Path) -> std::io::Result<()> {
     match create_new_private_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
         Ok(_) | Err(_) => Ok(()),

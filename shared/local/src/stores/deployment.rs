@@ -1,30 +1,45 @@
-//! The stores of a deployment on AWS. The feature `aws` builds the access to them; without it, their use is an error.
+//! The stores of a deployment on AWS. The feature `deployment` builds the access to them; without it, their use is an error.
 
 use headrace_aws::DynamoJobStore;
 
-/// Absence of the feature `aws` in this build of the program.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "this program was built without access to AWS; install it with `cargo install --path shared/local --profile laptop --features aws --locked`"
-)]
-pub struct BuiltWithoutAws;
+/// Reason why a deployment on AWS cannot be accessed.
+#[derive(Debug, thiserror::Error)]
+pub enum DeploymentError {
+    /// Absence of the feature in this build of the program.
+    #[error(
+        "this program was built without access to AWS; install it with `cargo install --path shared/local --profile laptop --features aws --locked`"
+    )]
+    BuiltWithoutAws,
+    /// The environment names no credentials, no region, or credentials that cannot be used.
+    #[cfg(feature = "deployment")]
+    #[error(transparent)]
+    Credentials(#[from] headrace_aws::CredentialsError),
+}
 
-/// Returns the job table of a deployment. Credentials and region are those of the AWS tools.
+/// Returns the clients of the AWS services. Credentials and region are those of the AWS CLI.
 ///
 /// # Errors
 ///
-/// [`BuiltWithoutAws`].
-#[cfg(feature = "aws")]
-pub async fn job_table(name: &str) -> Result<DynamoJobStore, BuiltWithoutAws> {
-    Ok(headrace_aws::Clients::connect().await.jobs(name))
+/// [`DeploymentError::Credentials`], before any service is called.
+#[cfg(feature = "deployment")]
+pub(crate) async fn clients() -> Result<headrace_aws::Clients, DeploymentError> {
+    let clients = headrace_aws::Clients::connect().await;
+    clients.check_credentials().await?;
+    Ok(clients)
+}
+
+/// Returns the job table of a deployment.
+#[cfg(feature = "deployment")]
+pub async fn job_table(name: &str) -> Result<DynamoJobStore, DeploymentError> {
+    Ok(clients().await?.jobs(name))
 }
 
 /// Returns the job table of a deployment.
 ///
 /// # Errors
 ///
-/// [`BuiltWithoutAws`], always.
-#[cfg(not(feature = "aws"))]
-pub async fn job_table(_name: &str) -> Result<DynamoJobStore, BuiltWithoutAws> {
-    Err(BuiltWithoutAws)
+/// [`DeploymentError::BuiltWithoutAws`], always.
+#[cfg(not(feature = "deployment"))]
+pub async fn job_table(_name: &str) -> Result<DynamoJobStore, DeploymentError> {
+    Err(DeploymentError::BuiltWithoutAws)
 }

@@ -6,6 +6,7 @@ use headrace_core::access::{Client, ClientKeys};
 
 use super::jwks;
 use crate::commands::table::format_table;
+use crate::server::state_access::RunningAccess;
 
 /// Formats the authentication of a client: its key ids, its key URL, or its external identity.
 pub(super) fn format_keys(keys: &ClientKeys) -> String {
@@ -59,9 +60,30 @@ pub(super) fn format_client(client: &Client) -> String {
     lines.iter().map(|(label, value)| format!("{}\n", format!("{label:16} {value}").trim_end())).collect()
 }
 
-/// Formats the instructions to give to a new client. `is_first` is true for the first client in a state folder: a server that
-/// already runs there has no access control until it is restarted.
-pub(super) fn format_registered(client: &Client, base: Option<&str>, is_first: bool) -> String {
+/// Text for the removal of the last client.
+pub(super) const LAST_CLIENT_REMOVED: &str =
+    "No client is left: a server rejects every request until one is registered. It stays so unless it is started with --access none.\n";
+
+/// Returns what the operator must know about servers on the state folder after a registration: of the one that runs, or of the next
+/// one if this is the first client.
+pub(super) fn access_notice(running: Option<RunningAccess>, is_first: bool) -> Option<&'static str> {
+    match running {
+        Some(RunningAccess::Open) => Some(
+            "The server that runs on this state folder was started with --access none: it lets anyone export who can reach it.\n\
+             Restart it without --access none.\n",
+        ),
+        Some(RunningAccess::OpenByDefault) => Some(
+            "The server that runs on this state folder was open. From now on it rejects every request: restart it, so that it\n\
+             issues access tokens.\n",
+        ),
+        Some(RunningAccess::Controlled) => None,
+        None if is_first => Some("This is the first client. A server that is started on this state folder now requires access tokens.\n"),
+        None => None,
+    }
+}
+
+/// Formats the instructions to give to a new client, and then the notice.
+pub(super) fn format_registered(client: &Client, base: Option<&str>, notice: Option<&str>) -> String {
     let (id, scopes) = (&client.id.0, &client.scopes);
     let base = base.map_or("[base]", |base| base.trim_end_matches('/'));
     let advice = match &client.keys {
@@ -83,8 +105,8 @@ pub(super) fn format_registered(client: &Client, base: Option<&str>, is_first: b
              {scopes}\n\n{advice}"
         ),
     };
-    if is_first {
-        output += "\nThis is the first client. A running server still has no access control: restart it.\n";
+    if let Some(notice) = notice {
+        output += &format!("\n{notice}");
     }
     output
 }
