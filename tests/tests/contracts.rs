@@ -9,7 +9,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use bytes::Bytes;
 use headrace_aws::{DynamoJobStore, S3Lake, SqsTaskQueue, TableSchema};
 use headrace_core::access::Agent;
-use headrace_core::job::JobSecret;
+use headrace_core::job::JobSecrets;
 use headrace_core::job::file::{Fragment, OutputFile, OutputFileName};
 use headrace_core::job::task::{Lease, LeaseOutcome, PlanInput, TaskCompletion, TaskUpdate, Work};
 use headrace_core::job::{FailureReason, Job, JobEvent, Quotas, RecordConditions, RecordOutcome, Transition};
@@ -154,12 +154,16 @@ impl JobStore for ReopenedFile {
 }
 
 impl JobSecretEncryptor for ReopenedFile {
-    async fn encrypt(&self, id: &JobId, secret: &JobSecret) -> Result<Vec<u8>, StoreError> {
-        call!(self, encrypt(id, secret))
+    async fn encrypt(&self, id: &JobId, secrets: &JobSecrets) -> Result<Vec<u8>, StoreError> {
+        call!(self, encrypt(id, secrets))
     }
 
-    async fn decrypt(&self, id: &JobId, ciphertext: &[u8]) -> Result<JobSecret, StoreError> {
+    async fn decrypt(&self, id: &JobId, ciphertext: &[u8]) -> Result<JobSecrets, StoreError> {
         call!(self, decrypt(id, ciphertext))
+    }
+
+    async fn decrypt_keys(&self, keys: &[u8]) -> Result<Vec<u8>, StoreError> {
+        call!(self, decrypt_keys(keys))
     }
 }
 

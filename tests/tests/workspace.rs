@@ -288,6 +288,7 @@ fn the_local_server_serves_exactly_the_deployed_routes() -> Result<()> {
             trust_object_names: false,
             workers: 1,
             access: ServerAccess::None,
+            given_configuration: None,
         };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
         let base = http::base_url(listener.local_addr()?);

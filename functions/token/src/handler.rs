@@ -132,6 +132,7 @@ fn unavailable(error: ExportError) -> TokenError {
     let cause = match error {
         ExportError::Store(error) => return TokenError::Unavailable(error),
         ExportError::Rejected(_)
+        | ExportError::Remarked(_)
         | ExportError::QuotaReached(_)
         | ExportError::NotFound(_)
         | ExportError::NotDeidentified(_)

@@ -20,6 +20,9 @@ pub trait SecretEncryptor: Debug + Send + Sync {
 
     /// Decrypts a ciphertext of [`Self::encrypt`] for the same job. Returns an error for that of another job.
     fn decrypt<'a>(&'a self, job: &'a JobId, ciphertext: &'a [u8]) -> BoxFuture<'a, Result<Vec<u8>, StoreError>>;
+
+    /// Decrypts the keys file of an anonymization configuration, which the operator has encrypted.
+    fn decrypt_keys<'a>(&'a self, keys: &'a [u8]) -> BoxFuture<'a, Result<Vec<u8>, StoreError>>;
 }
 
 /// Returns the error of a deployment without a key for secrets.

@@ -6,7 +6,7 @@ use aws_sdk_kms::types::{KeyUsageType, MessageType, SigningAlgorithmSpec};
 use futures_util::future::BoxFuture;
 use headrace_core::access::{PublicKey, SigningAlgorithm};
 use headrace_core::ports::TokenSigner;
-use headrace_core::vocab::error::StoreError;
+use headrace_core::vocab::error::{BoxError, StoreError};
 use headrace_core::vocab::ids::JobId;
 use headrace_core::vocab::setting::Setting;
 use sha2::{Digest as _, Sha384};
@@ -74,6 +74,10 @@ impl TokenSigner for KmsSigner {
 /// The name of the encryption context that binds a ciphertext to a job. CloudTrail shows it.
 const CONTEXT: &str = "headrace:job";
 
+/// The encryption context of the keys of configurations: the operator encrypts them with it. A function that may decrypt only
+/// with this context cannot decrypt the secrets of jobs.
+pub const KEYS_CONTEXT: (&str, &str) = ("purpose", "headrace-deid-keys");
+
 /// An encryptor of job secrets with a symmetric key in KMS.
 #[derive(Clone, Debug)]
 pub struct KmsSecretEncryptor {
@@ -108,4 +112,31 @@ impl SecretEncryptor for KmsSecretEncryptor {
             response.plaintext.map(Blob::into_inner).ok_or_else(missing)
         })
     }
+
+    fn decrypt_keys<'a>(&'a self, keys: &'a [u8]) -> BoxFuture<'a, Result<Vec<u8>, StoreError>> {
+        let request = self.client.decrypt().key_id(&self.service.value).ciphertext_blob(Blob::new(keys));
+        Box::pin(async move {
+            let response = request.encryption_context(KEYS_CONTEXT.0, KEYS_CONTEXT.1).send().await;
+            let response = response.map_err(|error| {
+                let is_foreign = error
+                    .as_service_error()
+                    .is_some_and(|error| error.is_invalid_ciphertext_exception() || error.is_incorrect_key_exception());
+                if is_foreign { not_encrypted(error.into()) } else { self.service.store_error(error) }
+            })?;
+            let missing = || StoreError::Unreadable { store: encryptor::STORE, detail: "a response without a plaintext".to_owned() };
+            response.plaintext.map(Blob::into_inner).ok_or_else(missing)
+        })
+    }
+}
+
+/// Returns the error of a keys file that is not encrypted with the key of this deployment, or not for this purpose.
+fn not_encrypted(cause: BoxError) -> StoreError {
+    let remedy = format!(
+        "the .keys file beside the anonymization configuration is not encrypted with {} and the encryption context {}={}; encrypt it with \
+         `aws kms encrypt` as docs/de-identification.md shows",
+        encryptor::SETTING.as_str(),
+        KEYS_CONTEXT.0,
+        KEYS_CONTEXT.1
+    );
+    StoreError::Misconfigured { remedy, cause }
 }

@@ -19,7 +19,7 @@ pub use connect::{Clients, CredentialsError};
 pub use dynamo::{DynamoJobStore, TableSchema};
 pub use encryptor::SecretEncryptor;
 #[cfg(feature = "kms")]
-pub use kms::{KmsSecretEncryptor, KmsSigner};
+pub use kms::{KEYS_CONTEXT, KmsSecretEncryptor, KmsSigner};
 #[cfg(feature = "s3")]
 pub use s3::{S3AuditFiles, S3Lake, S3OutputStore};
 #[cfg(feature = "sqs")]

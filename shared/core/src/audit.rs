@@ -14,7 +14,7 @@ pub mod writer;
 
 pub use log::LOG_TARGET;
 pub use record::{AuditAction, AuditOutcome, AuditRecord, AuditRecordKey};
-pub use summary::{ExportSummary, SummaryLevel};
+pub use summary::{ConfigurationSummary, ExportSummary, SummaryLevel};
 
 #[cfg(test)]
 mod tests;

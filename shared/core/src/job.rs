@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use error::ExportError;
+pub use error::{ExportError, RemarkedConfiguration};
 pub use export_time::{ExportTime, Watermark};
 pub use failure::{FailureKind, FailureReason};
 pub use idempotency::IdempotencyKey;
@@ -27,7 +27,7 @@ pub use omitted::OmittedSubjects;
 pub use phase::Phase;
 pub use planned::{Planned, ReadMode};
 pub use quota::{Quota, Quotas, RecordConditions, RecordOutcome};
-pub use secret::{JobSecret, PinnedConfig};
+pub use secret::{JobSecret, JobSecrets, PinnedConfig};
 pub use state::{IllegalTransition, JobEvent, JobState, Transition};
 
 use crate::access::Principal;

@@ -1,5 +1,6 @@
 //! Export requests: parameters and headers of a kick-off, and their validation.
 
+mod accepted_remarks;
 mod associated_data;
 mod config_name;
 mod encryption_key;
@@ -14,10 +15,12 @@ mod permissions;
 mod preferences;
 mod raw;
 mod resolve;
+mod resolved_configuration;
 mod single;
 
+pub use accepted_remarks::{AcceptedRemarks, InvalidRemarkNames};
 pub use associated_data::AssociatedData;
-pub use config_name::{ANONYMIZATION_FOLDER, AnonymizationConfig, ConfigName, MAX_CONFIG_BYTES};
+pub use config_name::{ANONYMIZATION_FOLDER, AnonymizationConfig, ConfigName, KEYS_SUFFIX, MAX_CONFIG_BYTES};
 pub use encryption_key::{EncryptionKey, InvalidEncryptionKey};
 pub use error::{IgnoredParameter, RequestError};
 pub use export_request::ExportRequest;
@@ -25,6 +28,7 @@ pub use folder_layout::{FolderLayout, InvalidFolderLayout};
 pub use parameter::Parameter;
 pub use preferences::Preferences;
 pub use resolve::{ExportPolicy, RawKickOff, ResolvedRequest, is_resource_id};
+pub use resolved_configuration::{ConfigDigest, ResolvedConfiguration};
 
 #[cfg(test)]
 mod tests;

@@ -16,8 +16,8 @@ use headrace_fhir::definitions::FhirVersion;
 
 pub use access::{AccessControl, IdentityProviderSettings, SCOPE_CLAIM, SmartSettings, parse_https_url};
 pub use shared::{
-    CapabilitySettings, ExportSettings, parse_base_url, parse_containers, parse_fhir_version, parse_folder_layouts, parse_lake_versions,
-    parse_lake_watermark, parse_source_base_urls, read_quotas,
+    CapabilitySettings, ExportSettings, parse_accepted_remarks, parse_base_url, parse_containers, parse_fhir_version, parse_folder_layouts,
+    parse_lake_versions, parse_lake_watermark, parse_source_base_urls, read_quotas,
 };
 
 /// The error for a setting that is missing or invalid.

@@ -97,6 +97,10 @@ pub fn error_response(request: &Request, error: &ExportError) -> Response<Body> 
     match error {
         // Without the text, which may repeat what the client sent.
         ExportError::Rejected(error) => tracing::info!(status, request.id = id, code = ?error.code, "the request was rejected"),
+        ExportError::Remarked(remarked) => {
+            let remarks: Vec<&str> = remarked.remarks.iter().map(String::as_str).collect();
+            tracing::info!(status, request.id = id, remarks = remarks.join(","), "the request was rejected: its configuration has remarks");
+        }
         ExportError::QuotaReached(quota) => tracing::info!(status, request.id = id, ?quota, "the request was rejected: a quota is reached"),
         ExportError::NotFound(what) => tracing::info!(status, request.id = id, what, "the request names something unknown"),
         ExportError::Store(_) | ExportError::Source(_) | ExportError::NotDeidentified(_) => {
@@ -116,6 +120,7 @@ pub fn error_reply(error: &ExportError) -> Reply {
         // Only a kick-off rejects methods.
         ExportError::Rejected(error) if error.status == 405 => Reply::outcome(405, &error.outcome()).with_header(ALLOW, "GET, POST"),
         ExportError::Rejected(error) => Reply::outcome(error.status, &error.outcome()),
+        ExportError::Remarked(_) => with_text(400, IssueCode::Invalid),
         ExportError::QuotaReached(_) => with_text(429, IssueCode::Throttled).with_header(RETRY_AFTER, RETRY_AFTER_QUOTA),
         ExportError::NotFound(_) => with_text(404, IssueCode::NotFound),
         ExportError::Store(StoreError::Misconfigured { .. }) | ExportError::Source(SourceError::Misconfigured { .. }) => {

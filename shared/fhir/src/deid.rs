@@ -11,6 +11,7 @@ mod engine;
 mod error;
 mod fhirpath;
 mod json_string;
+mod keys;
 mod methods;
 mod plan;
 mod primitive;
@@ -33,10 +34,11 @@ pub use error::{
     FailedRule,
 };
 use fhirpath::EvaluationClock;
+pub use keys::{DeidKeys, DeidKeysError, MAX_KEYS_BYTES, RANDOM_KEY_BYTES};
 use plan::PlanCache;
 use security_labels::{SecurityLabel, SecurityLabels, write_security_labels};
 use streaming::{NeedsTree, deidentify_streaming};
-use tools::{ConfigLinter, StepRecorder};
+use tools::{ConfigLinter, StepRecorder, increment_remarks, key_remarks, known_date_remarks};
 pub use tools::{CoveredElement, DeidCoverage, DeidExplanation, DeidStep, DeidTreatment, UntouchedElement};
 use tree::{NoObserver, StepObserver, deidentify_tree};
 
@@ -78,6 +80,22 @@ impl DeidConfig {
         Ok(Self { config: Arc::new(config), plans: Arc::default() })
     }
 
+    /// Returns the configuration with keys that are kept apart from it.
+    ///
+    /// Fails if the file has one of these keys itself.
+    pub fn with_keys(&self, keys: &DeidKeys) -> Result<Self, DeidConfigError> {
+        let mut config = (*self.config).clone();
+        keys.apply_to(&mut config.parameters)?;
+        // Keys do not change what rules select, so the compiled plans remain valid.
+        Ok(Self { config: Arc::new(config), plans: self.plans.clone() })
+    }
+
+    /// Returns true if each id of a resource type is hashed with a key that does not change from export to export, so that
+    /// later exports can name the same resources.
+    pub fn has_lasting_ids(&self, resource_type: ResourceType) -> bool {
+        !self.config.parameters.crypto_hash_key.is_empty() && self.plans.hashes_ids(resource_type, &self.config)
+    }
+
     /// Returns the names of the keys that rules use and the file leaves empty. They are derived from the job's secret, so
     /// that another job hashes ids and moves dates differently.
     pub fn derived_key_names(&self) -> Vec<&'static str> {
@@ -102,8 +120,19 @@ impl DeidConfig {
     pub fn lint(&self) -> Vec<DeidRemark> {
         let mut remarks = self.config.remarks.clone();
         remarks.extend(ConfigLinter::new(&self.config).remarks());
+        remarks.extend(known_date_remarks(&self.config));
         remarks.sort_by_key(|remark| remark.rule_number);
         remarks
+    }
+
+    /// Returns the remarks about the keys. They are apart from [`Self::lint`], because keys can be kept apart from the file.
+    pub fn key_remarks(&self) -> Vec<DeidRemark> {
+        key_remarks(&self.config).into_iter().collect()
+    }
+
+    /// Returns the remarks about exports with `_since`.
+    pub fn increment_remarks(&self) -> Vec<DeidRemark> {
+        increment_remarks(&self.config).into_iter().collect()
     }
 
     /// Lists the elements of a resource type that no rule applies to; they are exported unchanged.
@@ -165,6 +194,21 @@ impl Deidentifier {
         self.write_with_tree(line, patient, &mut NoObserver, out)
     }
 
+    /// Returns the hash that replaces the id of a resource of this type, for a deletion of the resource. Returns `None` if
+    /// not every id of the type is hashed with a lasting key: then the deletion cannot be told.
+    pub fn hashed_id(&self, resource_type: ResourceType, id: &str) -> Option<String> {
+        let engine = &self.engine;
+        if engine.config.parameters.crypto_hash_key.is_empty() || !engine.hashes_ids(resource_type) {
+            return None;
+        }
+        // The deleted resource itself is gone. The rules are applied to its id alone, by the same code as to resources.
+        let line = serde_json::json!({ "resourceType": resource_type.as_str(), "id": id }).to_string();
+        let mut out = Vec::new();
+        self.write(line.as_bytes(), None, &mut out).ok()?;
+        let text = std::str::from_utf8(&out).ok()?;
+        Some(JsonValue::from_valid(text).member("id")?.text()?.into_owned())
+    }
+
     /// Returns true if [`Self::deidentify`] needs the patient's id: `dateShiftScope` is `patient`.
     pub fn needs_patient_id(&self) -> bool {
         self.engine.config.parameters.date_shift_scope == DateShiftScope::Patient
@@ -198,9 +242,12 @@ impl Deidentifier {
 
     /// Returns the result of [`Self::deidentify`] with every step that led to it. Made for trying out a configuration.
     pub fn explain(&self, line: &[u8], patient: Option<&str>) -> Result<DeidExplanation, DeidFailure> {
-        let (mut recorder, mut output) = (StepRecorder::default(), Vec::new());
-        self.write_with_tree(line, patient, &mut recorder, &mut output)?;
-        Ok(DeidExplanation { steps: recorder.0, output })
+        let (mut recorder, mut by_tree, mut output) = (StepRecorder::default(), Vec::new(), Vec::new());
+        self.write_with_tree(line, patient, &mut recorder, &mut by_tree)?;
+        // The output is that of an export. The steps belong to it only if both engines agree, which they must.
+        self.write(line, patient, &mut output)?;
+        let is_exact = output == by_tree;
+        Ok(DeidExplanation { steps: recorder.steps, untouched: recorder.untouched, output, is_exact })
     }
 }
 

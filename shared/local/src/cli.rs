@@ -20,15 +20,15 @@ use headrace_core::job::{JobSettings, Quotas};
 use headrace_core::request::ExportPolicy;
 use headrace_core::vocab::lake_settings::{LakeSettings, LakeWatermark};
 use headrace_edge::config::{
-    ConfigError, ExportSettings, parse_base_url, parse_containers, parse_fhir_version, parse_folder_layouts, parse_lake_versions,
-    parse_lake_watermark, parse_source_base_urls,
+    ConfigError, ExportSettings, parse_accepted_remarks, parse_base_url, parse_containers, parse_fhir_version, parse_folder_layouts,
+    parse_lake_versions, parse_lake_watermark, parse_source_base_urls,
 };
 use reqwest::Url;
 
 pub use access::{AccessMode, AccessOptions};
 pub use audit::{AuditArgs, AuditCommand, AuditLocation, ShowRecordsArgs, VerifyArgs};
 pub use clients::{AddClientArgs, ClientsArgs, ClientsCommand, KeySetArgs, KeygenArgs, RegistryLocation};
-pub use deid::{DeidArgs, DeidCheckArgs, DeidCommand, DeidPreviewArgs, FhirVersionArgs};
+pub use deid::{DeidArgs, DeidCheckArgs, DeidCommand, DeidKeygenArgs, DeidKeysOptions, DeidPreviewArgs, DeidReportArgs, FhirVersionArgs};
 pub use keys::{KeysArgs, KeysCommand};
 pub use source::{Source, SourceError};
 
@@ -89,11 +89,13 @@ impl ExportArgs {
                     "the export that is continued was requested before, and is not changed",
                 ),
                 (ServiceOptions::augment_args(clap::Command::new("")), "an export from a server is continued, which has its own settings"),
+                (DeidKeysOptions::augment_args(clap::Command::new("")), "an export from a server is continued, which has its own keys"),
             ],
-            (None, Some(Source::Server(_))) => vec![(
-                ServiceOptions::augment_args(clap::Command::new("")),
-                "SOURCE is a server, which has its own settings; this option is for the export of a directory",
-            )],
+            (None, Some(Source::Server(_))) => {
+                [ServiceOptions::augment_args(clap::Command::new("")), DeidKeysOptions::augment_args(clap::Command::new(""))]
+                    .map(|group| (group, "SOURCE is a server, which has its own settings; this option is for the export of a directory"))
+                    .to_vec()
+            }
             (None, Some(Source::Directory(_))) => {
                 vec![(
                     LoginOptions::augment_args(clap::Command::new("")),
@@ -144,7 +146,7 @@ pub enum Command {
     Keys(KeysArgs),
     /// List and verify audit records: who exported what, when, from where, and the outcome
     Audit(AuditArgs),
-    /// Check or preview an anonymization configuration before it is used for an export
+    /// Check, preview and report what an anonymization configuration does, and make the keys of de-identified exports
     Deid(DeidArgs),
 }
 
@@ -169,6 +171,9 @@ pub struct ExportArgs {
     #[command(flatten, next_help_heading = "Access to a FHIR server (SOURCE is a URL)")]
     /// Access to a server, and limits on what it sends.
     pub login: LoginOptions,
+    #[command(flatten, next_help_heading = "Export of a directory (SOURCE is a directory)")]
+    /// Keys of the de-identification.
+    pub deid_keys: DeidKeysOptions,
     #[command(flatten, next_help_heading = "Export of a directory (SOURCE is a directory)")]
     /// Settings of the server that exports a directory.
     pub service: ServiceOptions,
@@ -391,6 +396,10 @@ pub struct ServiceOptions {
     /// Folder layouts that clients may select with _format: name=layout, separated by semicolons
     #[arg(long, env = "HEADRACE_FOLDER_LAYOUTS", value_name = "LAYOUTS")]
     pub folder_layouts: Option<String>,
+    /// Export although the anonymization configuration has these remarks of headrace deid check: names, separated by commas, or
+    /// CONFIGURATION=NAMES pairs, separated by semicolons
+    #[arg(long, env = "HEADRACE_ACCEPT_REMARKS", value_name = "NAMES")]
+    pub accept_remarks: Option<String>,
     /// The most exports of one client that run at the same time [default: unlimited]
     #[arg(long, env = "HEADRACE_MAX_EXPORTS_PER_CLIENT", value_parser = clap::value_parser!(u32).range(1..=1_000_000), value_name = "COUNT")]
     pub max_exports_per_client: Option<u32>,
@@ -422,6 +431,7 @@ impl ServiceOptions {
                 layouts: non_empty(&self.folder_layouts).map(parse_folder_layouts).transpose()?.unwrap_or_default(),
                 // A directory does not encrypt its files, so there are no keys to offer.
                 keys: BTreeMap::new(),
+                accepted_remarks: non_empty(&self.accept_remarks).map(parse_accepted_remarks).transpose()?.unwrap_or_default(),
             },
             quotas: Quotas {
                 per_caller: self.max_exports_per_client,
@@ -578,6 +588,7 @@ mod tests {
         for (argument, setting) in [
             ("--fhir-version=6", Setting::FhirVersion),
             ("--folder-layouts=x", Setting::FolderLayouts),
+            ("--accept-remarks=everything", Setting::AcceptRemarks),
             ("--source-base-urls=here", Setting::SourceBaseUrls),
         ] {
             assert_eq!(service_options(&[argument]).settings().unwrap_err().setting, setting);

@@ -3,5 +3,6 @@
 pub mod audit;
 pub mod clients;
 pub mod deid;
+mod deid_report;
 pub mod keys;
 pub(crate) mod table;

@@ -58,7 +58,7 @@ async fn run() -> ExitCode {
             ExportStatus::WithErrors => ExitCode::from(3),
         }),
         Command::Serve(args) => Box::pin(serve(args)).await.map_err(Into::into).map(|()| ExitCode::SUCCESS),
-        Command::Deid(args) => run_deid(args).map_err(Into::into).map(|status| match status {
+        Command::Deid(args) => Box::pin(run_deid(args)).await.map_err(Into::into).map(|status| match status {
             CheckStatus::Clean => ExitCode::SUCCESS,
             CheckStatus::HasRemarks => ExitCode::from(3),
         }),

@@ -1,6 +1,7 @@
 //! Implementations of the ports for one machine: directories, key files and an embedded DynamoDB.
 
 pub mod client_key;
+pub mod deid_keys;
 pub mod deployment;
 pub mod directory;
 pub mod embedded;

@@ -92,6 +92,7 @@ impl TestServer {
             trust_object_names: false,
             workers,
             access: ServerAccess::None,
+            given_configuration: None,
         };
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let base = base_url(listener.local_addr()?);

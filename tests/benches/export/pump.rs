@@ -172,7 +172,7 @@ fn cases(dir: &Path) -> Result<Vec<Case>, BoxError> {
             ReadMode::SinglePass,
         ),
         case("pump: _elements", ExportRequest { elements: vec!["subject".to_owned(), "code".to_owned()], ..all() }, ReadMode::SinglePass),
-        deidentified("pump: 18 rules of our own", include_str!("../../samples/anonymization/study.json").to_owned()),
+        deidentified("pump: 22 rules of our own", include_str!("../../samples/anonymization/study.json").to_owned()),
         deidentified("pump: Microsoft's safe harbor sample", SAFE_HARBOR_CONFIG.to_owned()),
     ];
     Ok(cases)
@@ -303,6 +303,10 @@ impl OutputStore for NullOutputStore {
 
     async fn anonymization_config(&self, _: Option<&str>, _: &ConfigName, _: Option<&str>) -> Result<ConfigLookup, StoreError> {
         Ok(ConfigLookup::Absent)
+    }
+
+    async fn anonymization_keys(&self, _: Option<&str>, _: &ConfigName) -> Result<Option<Bytes>, StoreError> {
+        Ok(None)
     }
 
     async fn new_fragment(&self, _: &Folder, _: FragmentName) -> Result<NullFileWriter, StoreError> {

@@ -9,7 +9,7 @@ use aws_lambda_events::event::sqs::SqsMessage;
 use aws_sdk_dynamodb::types::AttributeValue;
 use base64::Engine as _;
 use bytes::Bytes;
-use headrace_aws::{DynamoJobStore, KmsSecretEncryptor, S3AuditFiles, S3Lake, S3OutputStore, SqsTaskQueue, TableSchema};
+use headrace_aws::{DynamoJobStore, KEYS_CONTEXT, KmsSecretEncryptor, S3AuditFiles, S3Lake, S3OutputStore, SqsTaskQueue, TableSchema};
 use headrace_core::ports::{AuditFiles, OutputStore, ResourceSource, TaskQueue};
 use headrace_core::vocab::clock::Millis;
 use headrace_local::server::queue::LocalQueue;
@@ -88,6 +88,9 @@ pub trait Deployment: Clone + Send + Sync + 'static {
 
     /// Stores an anonymization configuration where exports look for it.
     fn put_anonymization_config(&self, name: &str, config: &str) -> impl Future<Output = Result<()>> + Send;
+
+    /// Stores the keys of an anonymization configuration, protected as an operator does it.
+    fn put_anonymization_keys(&self, config: &str, keys: &str) -> impl Future<Output = Result<()>> + Send;
 
     /// Returns every item of the job table as DynamoDB JSON, by key. Audit records are left out: even rejected requests write them.
     fn job_table_items(&self) -> impl Future<Output = Result<BTreeMap<String, Value>>> + Send {
@@ -256,6 +259,13 @@ impl Deployment for AwsDeployment {
         self.s3.put(DESTINATION, &format!("out/anonymization/{name}"), Bytes::copy_from_slice(config.as_bytes())).await
     }
 
+    async fn put_anonymization_keys(&self, config: &str, keys: &str) -> Result<()> {
+        let request = self.kms.client().encrypt().key_id(ENCRYPTION_KEY).plaintext(aws_sdk_kms::primitives::Blob::new(keys));
+        let encrypted = request.encryption_context(KEYS_CONTEXT.0, KEYS_CONTEXT.1).send().await?;
+        let bytes = encrypted.ciphertext_blob.ok_or("no ciphertext")?.into_inner();
+        self.s3.put(DESTINATION, &format!("out/anonymization/{config}.keys"), bytes).await
+    }
+
     fn audit_files(&self) -> S3AuditFiles {
         S3AuditFiles::new(&self.s3.client_with(|config| config.interceptor(self.permission_log.clone())), AUDIT, "audit/")
     }
@@ -387,6 +397,12 @@ impl Deployment for LocalDeployment {
         let folder = self.destination().join("anonymization");
         fs::create_dir_all(&folder)?;
         Ok(fs::write(folder.join(name), config)?)
+    }
+
+    async fn put_anonymization_keys(&self, config: &str, keys: &str) -> Result<()> {
+        let path = self.destination().join("anonymization").join(format!("{config}.keys"));
+        fs::write(&path, keys)?;
+        Ok(fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?)
     }
 
     fn audit_files(&self) -> DirectoryAudit {

@@ -10,7 +10,7 @@ use futures_util::{StreamExt as _, stream};
 use headrace_core::access::{Agent, Client, ClientPage, TokenKey};
 use headrace_core::audit::chain::{AuditFileName, ChainState, PendingFile};
 use headrace_core::audit::{AuditRecord, AuditRecordKey};
-use headrace_core::job::JobSecret;
+use headrace_core::job::JobSecrets;
 use headrace_core::job::file::{FileName, FileSummary, Fragment, FragmentName, OutputFile, OutputFileName};
 use headrace_core::job::folder::Folder;
 use headrace_core::job::task::{Lease, LeaseOutcome, Pin, PlanInput, TaskCompletion, TaskUpdate, Work};
@@ -173,12 +173,16 @@ impl<T: JobStore> JobStore for FaultyPort<T> {
 }
 
 impl<T: JobSecretEncryptor> JobSecretEncryptor for FaultyPort<T> {
-    async fn encrypt(&self, id: &JobId, secret: &JobSecret) -> Result<Vec<u8>, StoreError> {
-        self.faults.intercept("jobs.encrypt", self.port.encrypt(id, secret)).await
+    async fn encrypt(&self, id: &JobId, secrets: &JobSecrets) -> Result<Vec<u8>, StoreError> {
+        self.faults.intercept("jobs.encrypt", self.port.encrypt(id, secrets)).await
     }
 
-    async fn decrypt(&self, id: &JobId, ciphertext: &[u8]) -> Result<JobSecret, StoreError> {
+    async fn decrypt(&self, id: &JobId, ciphertext: &[u8]) -> Result<JobSecrets, StoreError> {
         self.faults.intercept("jobs.decrypt", self.port.decrypt(id, ciphertext)).await
+    }
+
+    async fn decrypt_keys(&self, keys: &[u8]) -> Result<Vec<u8>, StoreError> {
+        self.faults.intercept("jobs.decrypt_keys", self.port.decrypt_keys(keys)).await
     }
 }
 
@@ -318,6 +322,10 @@ impl<T: OutputStore> OutputStore for FaultyPort<T> {
 
     async fn check(&self, own: Option<&str>) -> Result<(), StoreError> {
         self.faults.intercept("output.check", self.port.check(own)).await
+    }
+
+    async fn anonymization_keys(&self, own: Option<&str>, name: &ConfigName) -> Result<Option<Bytes>, StoreError> {
+        self.faults.intercept("output.anonymization_keys", self.port.anonymization_keys(own, name)).await
     }
 
     async fn anonymization_config(&self, own: Option<&str>, name: &ConfigName, etag: Option<&str>) -> Result<ConfigLookup, StoreError> {

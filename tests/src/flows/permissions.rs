@@ -33,6 +33,9 @@ pub const ENCRYPTION_CONTEXT_KEYS: &str = "kms:EncryptionContextKeys";
 /// Condition key for the job in the encryption context of a KMS call.
 pub const ENCRYPTION_CONTEXT_JOB: &str = "kms:EncryptionContext:headrace:job";
 
+/// Condition key for the purpose in the encryption context of a KMS call.
+pub const KEY_PURPOSE: &str = "kms:EncryptionContext:purpose";
+
 /// Condition key for the signing algorithm of a KMS call.
 pub const SIGNING_ALGORITHM: &str = "kms:SigningAlgorithm";
 
@@ -259,8 +262,9 @@ fn kms_permissions(input: &Input) -> Option<Vec<RequiredPermission>> {
         return Some(vec![with_encryption_context(need, encrypt.encryption_context())]);
     }
     if let Some(decrypt) = input.downcast_ref::<kms::decrypt::DecryptInput>() {
+        let purpose = decrypt.encryption_context().and_then(|context| context.get("purpose")).map(String::as_str);
         let need = RequiredPermission::new("kms:Decrypt", key(decrypt.key_id()));
-        return Some(vec![with_encryption_context(need, decrypt.encryption_context())]);
+        return Some(vec![with_encryption_context(need, decrypt.encryption_context()).with_condition(KEY_PURPOSE, purpose)]);
     }
     let sign = input.downcast_ref::<kms::sign::SignInput>()?;
     let algorithm = sign.signing_algorithm().map(|algorithm| algorithm.as_str());

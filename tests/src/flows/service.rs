@@ -21,7 +21,7 @@ use headrace_core::job::JobSecret;
 use headrace_core::job::task::PlanInput;
 use headrace_core::job::{Job, JobSettings, Quotas, RecordConditions};
 use headrace_core::ports::{AccessStore as _, Clock as _, JobStore as _, Ports, TaskQueue as _};
-use headrace_core::request::{ExportPolicy, ExportRequest, RawKickOff};
+use headrace_core::request::{AcceptedRemarks, ExportPolicy, ExportRequest, RawKickOff};
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::ids::{Caller, TaskId};
 use headrace_core::vocab::lake_settings::{LakeSettings, LakeWatermark};
@@ -62,6 +62,8 @@ pub struct DeploymentSettings {
     pub quotas: Quotas,
     /// Access control. `None` is the default: IAM on AWS, no authentication on the local server.
     pub access: Option<ServerAccess>,
+    /// Remarks about anonymization configurations that do not stop an export.
+    pub accepted_remarks: AcceptedRemarks,
 }
 
 impl DeploymentSettings {
@@ -146,8 +148,9 @@ impl<S: Deployment> ServiceProcess<S> {
         let audit = FaultyPort::new(deployment.audit_files(), &faults);
         let new_clock = || clock.clone();
         let watermark = settings.worker.lake.watermark;
+        let policy = ExportPolicy { accepted_remarks: settings.accepted_remarks, ..ExportPolicy::default() };
         let export_settings =
-            headrace_edge::config::ExportSettings { job: settings.job, quotas: settings.quotas, watermark, ..Default::default() };
+            headrace_edge::config::ExportSettings { policy, job: settings.job, quotas: settings.quotas, watermark, ..Default::default() };
         let access = match &settings.access {
             Some(ServerAccess::Smart(_)) => AccessControl::Smart(SmartSettings::default()),
             Some(ServerAccess::External(settings)) => AccessControl::External(settings.clone()),

@@ -136,6 +136,7 @@ fn the_smart_configuration_is_served_at_the_host_root_and_under_the_base() -> Re
             trust_object_names: false,
             workers: 1,
             access: ServerAccess::Smart(FileSigner::open_or_create(keys.path(), Millis(0))?),
+            given_configuration: None,
         };
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let base = http::base_url(listener.local_addr()?);

@@ -28,6 +28,7 @@ async fn serve(lake: &Path, state: &TempDir) -> Result<String> {
         trust_object_names: false,
         workers: 2,
         access: ServerAccess::None,
+        given_configuration: None,
     };
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let base = http::base_url(listener.local_addr()?);

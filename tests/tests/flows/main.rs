@@ -6,6 +6,8 @@ mod client_access;
 mod clients_cli;
 mod complete_exports;
 mod crash;
+mod deid_increments;
+mod deid_remarks;
 mod deidentification;
 mod deployment_credentials;
 mod destinations;

@@ -297,8 +297,9 @@ impl Scenario {
 
     /// Exports with a configuration in the deployment's destination, and with one in a client's own destination.
     async fn export_de_identified(&self) -> Result<()> {
-        let config = r#"{"fhirPathRules":[{"path":"Resource.id","method":"cryptoHash"}]}"#;
+        let config = r#"{"fhirPathRules":[{"path":"Resource.id","method":"cryptoHash"},{"path":"nodesByType('Reference').reference","method":"cryptoHash"}]}"#;
         self.deployment.put_anonymization_config("config.json", config).await?;
+        self.deployment.put_anonymization_keys("config.json", r#"{"cryptoHashKey":"0123456789abcdef0123456789abcdef"}"#).await?;
         let target = "/$export?_container=study&_anonymizationConfig=config.json";
         let status = self.kick_off(&self.service, ANN, target).await?;
         self.service.complete(&status).await?;

@@ -4,7 +4,7 @@ use headrace_core::access::Agent;
 use headrace_core::audit::AuditRecord;
 use headrace_core::job::file::{OutputFile, OutputFileName};
 use headrace_core::job::task::PlanInput;
-use headrace_core::job::{FailureReason, Job, JobEvent, JobSecret, JobState, RecordConditions, RecordOutcome, Transition};
+use headrace_core::job::{FailureReason, Job, JobEvent, JobSecrets, JobState, RecordConditions, RecordOutcome, Transition};
 use headrace_core::ports::{DueItem, DueSubject, JobSecretEncryptor, JobStore};
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::error::StoreError;
@@ -122,13 +122,17 @@ impl JobStore for DynamoJobStore {
 }
 
 impl JobSecretEncryptor for DynamoJobStore {
-    async fn encrypt(&self, job: &JobId, secret: &JobSecret) -> Result<Vec<u8>, StoreError> {
-        self.encryptor.as_ref().ok_or_else(encryptor::no_key_configured)?.encrypt(job, &secret.0).await
+    async fn encrypt(&self, job: &JobId, secrets: &JobSecrets) -> Result<Vec<u8>, StoreError> {
+        self.encryptor.as_ref().ok_or_else(encryptor::no_key_configured)?.encrypt(job, &secrets.to_bytes()).await
     }
 
-    async fn decrypt(&self, job: &JobId, ciphertext: &[u8]) -> Result<JobSecret, StoreError> {
-        let secret = self.encryptor.as_ref().ok_or_else(encryptor::no_key_configured)?.decrypt(job, ciphertext).await?;
-        let wrong_length = |_| StoreError::Unreadable { store: encryptor::STORE, detail: "a secret of another length".to_owned() };
-        Ok(JobSecret(secret.try_into().map_err(wrong_length)?))
+    async fn decrypt(&self, job: &JobId, ciphertext: &[u8]) -> Result<JobSecrets, StoreError> {
+        let secrets = self.encryptor.as_ref().ok_or_else(encryptor::no_key_configured)?.decrypt(job, ciphertext).await?;
+        let invalid = || StoreError::Unreadable { store: encryptor::STORE, detail: "secrets of another form".to_owned() };
+        JobSecrets::from_bytes(&secrets).ok_or_else(invalid)
+    }
+
+    async fn decrypt_keys(&self, keys: &[u8]) -> Result<Vec<u8>, StoreError> {
+        self.encryptor.as_ref().ok_or_else(encryptor::no_key_configured)?.decrypt_keys(keys).await
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::operation::get_object::GetObjectError;
 use aws_sdk_s3::presigning::PresigningConfig;
+use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use headrace_core::job::file::{Fragment, FragmentName, OutputFile, OutputFileName};
 use headrace_core::job::folder::Folder;
@@ -25,6 +26,9 @@ const STORE: &str = "the destination";
 
 /// The lifetime of a presigned URL: as short as that of a bearer token should be (Bulk Data Access, "Bulk Data Output File Request").
 const URL_LIFETIME: Duration = Duration::from_secs(300);
+
+/// The longest file of keys, in bytes: a ciphertext of KMS has at most 6,144.
+const MAX_STORED_KEYS_BYTES: u64 = 8_192;
 
 /// The number of concurrent reads of a fragment.
 const CONCURRENT_READS: usize = 2;
@@ -130,6 +134,23 @@ impl OutputStore for S3OutputStore {
         let etag = response.e_tag.clone().ok_or_else(no_etag)?;
         let bytes = response.body.collect().await.map_err(|error| StoreError::NotApplied { store: STORE, cause: error.into() })?;
         Ok(ConfigLookup::Found(bytes.into_bytes(), etag))
+    }
+
+    async fn anonymization_keys(&self, own: Option<&str>, name: &ConfigName) -> Result<Option<Bytes>, StoreError> {
+        let bucket = self.destination(own);
+        let key = bucket.key(&format!("{ANONYMIZATION_FOLDER}/{}", name.keys_file()));
+        let response = match bucket.client.get_object().bucket(&bucket.bucket).key(key).send().await {
+            Ok(response) => response,
+            Err(error) if error.as_service_error().is_some_and(GetObjectError::is_no_such_key) => return Ok(None),
+            Err(error) => return Err(bucket.service.store_error(error)),
+        };
+        if response.content_length().and_then(|length| u64::try_from(length).ok()).is_none_or(|length| length > MAX_STORED_KEYS_BYTES) {
+            let remedy =
+                format!("the file `{}` is longer than {MAX_STORED_KEYS_BYTES} bytes; `headrace deid keygen` writes one", name.keys_file());
+            return Err(StoreError::Misconfigured { remedy, cause: "the file is too long".into() });
+        }
+        let bytes = response.body.collect().await.map_err(|error| StoreError::NotApplied { store: STORE, cause: error.into() })?;
+        Ok(Some(bytes.into_bytes()))
     }
 
     async fn new_fragment(&self, folder: &Folder, fragment: FragmentName) -> Result<S3FileWriter, StoreError> {

@@ -260,6 +260,7 @@ fn entities(record: &AuditRecord) -> Vec<Entity<'_>> {
 /// Returns the details of the export or of the request. Empty texts are left out, since FHIR does not permit them.
 fn job_details(record: &AuditRecord) -> Vec<Detail<'_>> {
     let export = record.export.as_ref();
+    let configuration = export.and_then(|export| export.configuration.as_ref());
     let details = [
         ("owner", record.owner.as_ref().map(|owner| owner.0.as_str().into())),
         ("level", export.map(|export| export.level.as_str().into())),
@@ -269,6 +270,15 @@ fn job_details(record: &AuditRecord) -> Vec<Detail<'_>> {
         ("container", export.and_then(|export| export.container.as_ref()).map(|container| container.as_str().into())),
         ("transaction-time", record.export_time.map(|time| time.transaction_time.instant().into())),
         ("watermark", record.export_time.map(|time| time.watermark.as_str().into())),
+        ("configuration-sha256", configuration.map(|configuration| configuration.digest.as_str().into())),
+        (
+            "accepted-remarks",
+            configuration.map(|configuration| join_names(configuration.accepted_remarks.iter().map(String::as_str)).into()),
+        ),
+        (
+            "rejected-remarks",
+            configuration.map(|configuration| join_names(configuration.rejected_remarks.iter().map(String::as_str)).into()),
+        ),
     ];
     let present = details.into_iter().filter_map(|(kind, value)| Some(Detail { kind, value_string: value? }));
     present.filter(|detail| !detail.value_string.is_empty()).collect()

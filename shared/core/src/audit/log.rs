@@ -15,6 +15,7 @@ impl AuditRecord {
             AuditOutcome::Rejected(status) => Some(status),
         };
         let export = self.export.as_ref();
+        let configuration = export.and_then(|export| export.configuration.as_ref());
         tracing::info!(
             target: LOG_TARGET,
             action = self.action.as_str(),
@@ -36,12 +37,15 @@ impl AuditRecord {
             container = export.and_then(|export| export.container.as_ref()).map(|container| container.as_str()),
             transaction_time = self.export_time.map(|time| time.transaction_time.instant()),
             watermark = self.export_time.map(|time| time.watermark.as_str()),
+            configuration_sha256 = configuration.map(|configuration| configuration.digest.as_str()),
+            accepted_remarks = configuration.map(|configuration| join_names(configuration.accepted_remarks.iter().map(String::as_str))),
+            rejected_remarks = configuration.map(|configuration| join_names(configuration.rejected_remarks.iter().map(String::as_str))),
             "audit record"
         );
     }
 }
 
 /// Joins names with commas.
-pub(super) fn join_names(names: impl Iterator<Item = &'static str>) -> String {
+pub(super) fn join_names<'n>(names: impl Iterator<Item = &'n str>) -> String {
     names.collect::<Vec<_>>().join(",")
 }

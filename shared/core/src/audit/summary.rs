@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use headrace_fhir::definitions::ResourceType;
 use serde::{Deserialize, Serialize};
 
-use crate::request::{ExportRequest, Parameter, is_resource_id};
+use crate::request::{ConfigDigest, ExportRequest, Parameter, ResolvedConfiguration, is_resource_id};
 use crate::vocab::container::Container;
 use crate::vocab::level::Level;
 use crate::vocab::text::stored_as_text;
@@ -24,6 +24,29 @@ pub struct ExportSummary {
     /// The caller's container within the destination.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<Container>,
+    /// The anonymization configuration, if the export is de-identified and the configuration was read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub configuration: Option<ConfigurationSummary>,
+}
+
+/// The anonymization configuration of an export, or of a rejected request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigurationSummary {
+    /// The digest of the file.
+    pub digest: ConfigDigest,
+    /// The names of the remarks that the operator has accepted.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub accepted_remarks: BTreeSet<String>,
+    /// The names of the remarks for which the request was rejected.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub rejected_remarks: BTreeSet<String>,
+}
+
+impl From<&ResolvedConfiguration> for ConfigurationSummary {
+    fn from(resolved: &ResolvedConfiguration) -> Self {
+        let ResolvedConfiguration { digest, accepted_remarks, tells_deletions: _ } = resolved;
+        Self { digest: digest.clone(), accepted_remarks: accepted_remarks.clone(), rejected_remarks: BTreeSet::new() }
+    }
 }
 
 /// The level of an export without the id of its patient or group.
@@ -126,6 +149,7 @@ impl ExportSummary {
             types: types.clone().unwrap_or_default(),
             parameters: parameters.into_iter().filter(|(_, is_present)| *is_present).map(|(parameter, _)| parameter).collect(),
             container: container.clone(),
+            configuration: anonymization.as_ref().and_then(|requested| requested.resolved.as_ref()).map(Into::into),
         }
     }
 
@@ -138,6 +162,7 @@ impl ExportSummary {
             types: types.flat_map(|(_, value)| value.split(',')).filter_map(ResourceType::parse).collect(),
             parameters: known().map(|(parameter, _)| parameter).collect(),
             container: known().find(|(parameter, _)| *parameter == Parameter::Container).and_then(|(_, name)| Container::parse(name)),
+            configuration: None,
         }
     }
 }

@@ -120,7 +120,7 @@ fn patient_data_in_a_rejected_request_is_not_recorded() {
 
 #[test]
 fn a_summary_names_the_de_identification_and_encryption_parameters_without_their_values() {
-    let requested = AnonymizationConfig { name: ConfigName::parse("study.json").unwrap(), etag: Some("\"1\"".to_owned()) };
+    let requested = AnonymizationConfig::new(ConfigName::parse("study.json").unwrap(), Some("\"1\"".to_owned()));
     let key = EncryptionKey { name: "trial".to_owned(), arn: "arn:aws:kms:eu-central-1:111122223333:key/1".to_owned() };
     let request = ExportRequest { anonymization: Some(requested), encryption_key: Some(key), ..ExportRequest::default() };
     let names: BTreeSet<&str> = ExportSummary::from_request(&request).parameters.into_iter().map(Parameter::as_str).collect();

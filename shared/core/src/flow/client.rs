@@ -1,6 +1,7 @@
 //! The verbs of a client.
 
 pub mod cancel;
+mod configuration_remarks;
 pub mod download;
 pub mod end_job;
 pub mod groups;

@@ -29,6 +29,8 @@ pub enum OutputKind {
     Corrections,
     /// Ids of the exported patients.
     PatientSet,
+    /// An empty line for each deletion that the configuration of a de-identified export does not allow to tell.
+    UntoldDeletions,
     /// Resources that are yet to be grouped by patient, by the bucket of their patient.
     Bucket(Bucket),
 }
@@ -92,14 +94,23 @@ impl OutputKind {
             Self::Links => "links",
             Self::Corrections => "corrections",
             Self::PatientSet => "patient-set",
+            Self::UntoldDeletions => "untold-deletions",
             Self::Bucket(bucket) => bucket.as_str(),
         }
     }
 
     /// Parses the output of [`Self::as_str`]. Returns `None` for any other text.
     pub fn parse(text: &str) -> Option<Self> {
-        let others =
-            [Self::Deleted, Self::Error, Self::PatientBlocks, Self::VersionRecords, Self::Links, Self::Corrections, Self::PatientSet];
+        let others = [
+            Self::Deleted,
+            Self::Error,
+            Self::PatientBlocks,
+            Self::VersionRecords,
+            Self::Links,
+            Self::Corrections,
+            Self::PatientSet,
+            Self::UntoldDeletions,
+        ];
         ResourceType::parse(text)
             .map(Self::Output)
             .or_else(|| others.into_iter().find(|kind| kind.as_str() == text))
@@ -110,7 +121,7 @@ impl OutputKind {
     pub fn is_exported(self) -> bool {
         match self {
             Self::Output(_) | Self::Deleted | Self::Error | Self::PatientBlocks => true,
-            Self::VersionRecords | Self::Links | Self::Corrections | Self::PatientSet | Self::Bucket(_) => false,
+            Self::VersionRecords | Self::Links | Self::Corrections | Self::PatientSet | Self::UntoldDeletions | Self::Bucket(_) => false,
         }
     }
 
@@ -120,7 +131,13 @@ impl OutputKind {
             Self::Output(kind) => Some(kind.as_str()),
             Self::Deleted => Some("Bundle"),
             Self::Error => Some("OperationOutcome"),
-            Self::PatientBlocks | Self::VersionRecords | Self::Links | Self::Corrections | Self::PatientSet | Self::Bucket(_) => None,
+            Self::PatientBlocks
+            | Self::VersionRecords
+            | Self::Links
+            | Self::Corrections
+            | Self::PatientSet
+            | Self::UntoldDeletions
+            | Self::Bucket(_) => None,
         }
     }
 }
@@ -243,7 +260,8 @@ mod tests {
 
     #[test]
     fn every_intermediate_kind_round_trips() {
-        let intermediate = [OutputKind::VersionRecords, OutputKind::Links, OutputKind::Corrections, OutputKind::PatientSet];
+        let intermediate =
+            [OutputKind::VersionRecords, OutputKind::Links, OutputKind::Corrections, OutputKind::PatientSet, OutputKind::UntoldDeletions];
         for kind in intermediate.into_iter().chain(Bucket::all().map(OutputKind::Bucket)) {
             assert_eq!(OutputKind::parse(kind.as_str()), Some(kind));
         }

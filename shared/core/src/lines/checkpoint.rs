@@ -237,26 +237,33 @@ impl<'s, P: OutputStore> OpenCheckpoint<'s, P> {
                         self.append(OutputKind::Bucket(bucket), frame.to_bytes(), 1).await?;
                     }
                 }
-                LineOutput::Deletions(text, count) => {
-                    self.extend_run(&mut run, OutputKind::Deleted, RunLines::Rewritten(text, count), &rest, range).await?;
+                LineOutput::Deletions(text, count, untold) => {
+                    if count > 0 {
+                        self.extend_run(&mut run, OutputKind::Deleted, RunLines::Rewritten(text, count), &rest, range.clone()).await?;
+                    }
+                    if untold > 0 {
+                        // Only the number of lines counts. It is recorded with the checkpoint, like everything else.
+                        let lines = vec![b'\n'; usize::try_from(untold).unwrap_or_default()];
+                        self.extend_run(&mut run, OutputKind::UntoldDeletions, RunLines::Rewritten(&lines, untold), &rest, range).await?;
+                    }
                 }
                 LineOutput::Rejected(reason) => {
                     self.end_run(&mut run, &rest).await?;
                     if processor.reports_rejected_lines() {
-                        self.report_rejected_line((!processor.is_deidentified()).then_some((object, line_offset)), &reason).await?;
+                        self.report_rejected_line((object, line_offset), processor.is_deidentified(), &reason).await?;
                     }
                 }
                 LineOutput::TypeOnly(kind, text, failure) => {
                     self.counters.resources += 1;
                     self.extend_run(&mut run, OutputKind::Output(kind), RunLines::Rewritten(text, 1), &rest, range).await?;
                     self.end_run(&mut run, &rest).await?;
-                    self.report_deid_failure("was reduced to its type", &failure).await?;
+                    self.report_deid_failure((object, line_offset), "was reduced to its type", &failure).await?;
                 }
                 LineOutput::DeidFailed(failure) => match failure.scope {
                     DeidFailureScope::Job => return Err(deid_job_failure(object, line_offset, &failure)),
                     DeidFailureScope::Resource => {
                         self.end_run(&mut run, &rest).await?;
-                        self.report_deid_failure("was left out", &failure).await?;
+                        self.report_deid_failure((object, line_offset), "was left out", &failure).await?;
                     }
                 },
                 LineOutput::Nothing => {}
@@ -350,35 +357,40 @@ impl<'s, P: OutputStore> OpenCheckpoint<'s, P> {
     }
 
     /// Reports in the `error` file that a line was too long to be read.
-    ///
-    /// * `location`: object and offset. `None` for de-identified exports.
-    pub async fn report_overlong_line(&mut self, location: Option<(&str, u64)>) -> Result<(), StoreError> {
+    pub async fn report_overlong_line(&mut self, location: (&str, u64), is_deidentified: bool) -> Result<(), StoreError> {
         let reason = format!("longer than {} MiB", LINE_LIMIT_BYTES >> 20);
-        self.report_rejected_line(location, &reason).await
+        self.report_rejected_line(location, is_deidentified, &reason).await
     }
 
     /// Reports in the `error` file that a line was left out, and counts it.
     ///
-    /// * `location`: object and offset. `None` for de-identified exports, since names of objects can contain names of patients.
-    async fn report_rejected_line(&mut self, location: Option<(&str, u64)>, reason: &str) -> Result<(), StoreError> {
+    /// The file of a de-identified export does not show the object and the offset of the line, since names of objects can
+    /// contain names of patients, and offsets tell the original order. The operator finds them in the log.
+    async fn report_rejected_line(&mut self, (object, offset): (&str, u64), is_deidentified: bool, reason: &str) -> Result<(), StoreError> {
         self.counters.lines_rejected += 1;
-        if self.rejected_lines.is_about_another_object(location) {
+        // The file of a de-identified export must not name objects, so that all its lines are counted together.
+        let shown = (!is_deidentified).then_some((object, offset));
+        if self.rejected_lines.is_about_another_object(shown) {
             self.report_unwritten_entries().await?;
         }
-        if !self.rejected_lines.count(location) {
+        if !self.rejected_lines.count(shown) {
             return Ok(());
         }
-        let location = location.map(|(object, offset)| format!("object `{object}`, byte {offset}: ")).unwrap_or_default();
+        if is_deidentified {
+            tracing::warn!(object, offset, reason, "a line of the lake was left out of a de-identified export");
+        }
+        let location = shown.map(|(object, offset)| format!("object `{object}`, byte {offset}: ")).unwrap_or_default();
         self.write_error(IssueCode::Structure, format!("a line of the lake was left out: {location}{reason}")).await
     }
 
-    /// Reports in the `error` file that a resource cannot be de-identified.
+    /// Reports in the `error` file that a resource cannot be de-identified. Only the log names its object and offset.
     ///
     /// * `result`: what happened to the resource, such as `was left out`.
-    async fn report_deid_failure(&mut self, result: &str, failure: &DeidFailure) -> Result<(), StoreError> {
+    async fn report_deid_failure(&mut self, (object, offset): (&str, u64), result: &str, failure: &DeidFailure) -> Result<(), StoreError> {
         if !self.deid_failures.count(None) {
             return Ok(());
         }
+        tracing::warn!(object, offset, failure = %failure, "a resource {result}, since it cannot be de-identified");
         self.write_error(IssueCode::Processing, format!("a resource {result}, since it cannot be de-identified: {failure}")).await
     }
 

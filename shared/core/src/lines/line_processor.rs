@@ -46,8 +46,8 @@ pub enum LineOutput<'a> {
     Rewritten(ResourceType, &'a [u8]),
     /// Copies to the blocks of its patients.
     PatientCopies(PatientCopies<'a>),
-    /// Lines for the file of deletions, and their number.
-    Deletions(&'a [u8], u64),
+    /// Lines for the file of deletions, and their number. The last number is that of deletions that cannot be told.
+    Deletions(&'a [u8], u64, u64),
     /// The absence of output.
     Nothing,
     /// The reason why the line is not a valid resource. It has no output.
@@ -138,7 +138,7 @@ impl LineProcessor {
                         reported.map(|(_, deletion)| deletion).collect()
                     }
                 };
-                write_deletions(&reported, rewritten)
+                write_deletions(selection, &reported, rewritten)
             }
             LineVerdict::Resource(resource) => {
                 let is_exported = match first_read {
@@ -197,15 +197,21 @@ fn write_resource<'a>(
 }
 
 /// Appends one Bundle per deletion to `out`, each as a line. Returns the lines as output, or nothing if there are no deletions.
-fn write_deletions<'a>(deletions: &[&Deletion<'_>], out: &'a mut Vec<u8>) -> LineOutput<'a> {
+///
+/// A de-identified export tells deletions by the hashed id and without their time, which readers must not know.
+fn write_deletions<'a>(selection: &Selection, deletions: &[&Deletion<'_>], out: &'a mut Vec<u8>) -> LineOutput<'a> {
+    let (mut told, mut untold) = (0, 0);
     for deletion in deletions {
-        out.extend_from_slice(deletion_bundle(deletion.resource_type, &deletion.id, deletion.deleted_at).as_bytes());
+        let Some(id) = selection.told_id(deletion) else {
+            untold += 1;
+            continue;
+        };
+        let deleted_at = deletion.deleted_at.filter(|_| !selection.is_deidentified());
+        out.extend_from_slice(deletion_bundle(deletion.resource_type, &id, deleted_at).as_bytes());
         out.push(b'\n');
+        told += 1;
     }
-    match deletions.len() as u64 {
-        0 => LineOutput::Nothing,
-        count => LineOutput::Deletions(out, count),
-    }
+    if deletions.is_empty() { LineOutput::Nothing } else { LineOutput::Deletions(out, told, untold) }
 }
 
 #[cfg(test)]

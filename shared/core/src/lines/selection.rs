@@ -3,6 +3,8 @@
 mod compartments;
 mod patient_blocks;
 
+use std::borrow::Cow;
+
 use headrace_fhir::definitions::{ResourceType, TypeSet};
 use headrace_fhir::deid::{DeidFailure, Deidentified};
 use headrace_fhir::head::{InvalidResource, MemberIndex, Resource, ResourceHead, UnvalidatedHead};
@@ -41,7 +43,7 @@ const REFERENCED_TYPES: [ResourceType; 5] =
 pub fn read_mode(request: &ExportRequest, lake: &LakeSettings) -> ReadMode {
     let adds_resources = Associations::new(request, lake.adds_referenced).adds_resources();
     // With `_history` all versions are exported. They must be compared only to report deletions.
-    let skips_comparison = request.associated_data.contains(&AssociatedData::History) && !request.reports_deletions();
+    let skips_comparison = request.associated_data.contains(&AssociatedData::History) && !request.finds_deletions();
     match lake.versions {
         _ if adds_resources && skips_comparison => ReadMode::Optimistic,
         LakeVersions::One | LakeVersions::Auto | LakeVersions::Many if skips_comparison => ReadMode::SinglePass,
@@ -83,7 +85,7 @@ pub struct Selection {
     compartments: Option<Compartments>,
     patient_blocks: Option<PatientBlocks>,
     associations: Associations,
-    reports_deletions: bool,
+    finds_deletions: bool,
     bases: BaseUrls,
     key_hasher: ResourceKeyHasher,
     deid: Option<JobDeidentifier>,
@@ -145,7 +147,7 @@ impl Selection {
             compartments: Compartments::new(request, patient_set, lake),
             patient_blocks: PatientBlocks::new(request, partitioner, compartment),
             associations: Associations::new(request, lake.adds_referenced),
-            reports_deletions: request.reports_deletions(),
+            finds_deletions: request.finds_deletions(),
             bases: lake.bases.clone(),
             key_hasher: ResourceKeyHasher::from_job(&job.id),
             deid_compartment: deid.as_ref().filter(|deid| deid.rules.needs_patient_id()).map(|_| compartment()),
@@ -279,7 +281,7 @@ impl Selection {
             // A deletion does not tell whether the resource matched a query.
             let is_permitted = self.scope_queries.for_type(deletion.resource_type).is_none();
             let (is_in_period, arrived_late) = self.judge_period(is_old, is_late);
-            let is_reported = self.reports_deletions && is_permitted && self.is_requested_type(deletion.resource_type);
+            let is_reported = self.finds_deletions && is_permitted && self.is_requested_type(deletion.resource_type);
             let (is_selected, arrived_late) = (is_reported && is_in_period, is_reported && arrived_late);
             let is_member = self.compartments.as_ref().is_none_or(|all| all.contains_patient(deletion.resource_type, &deletion.id));
             let flags = VersionFlags { is_deletion: true, is_selected, is_member, is_candidate: false, arrived_late };
@@ -372,6 +374,15 @@ impl Selection {
         let deid = self.deid.as_ref()?;
         let patient = self.deid_compartment.as_ref().and_then(|compartment| first_patient(compartment, matched));
         Some(deid.rules.deidentify(matched.line, patient.as_deref(), out))
+    }
+
+    /// Returns the id by which a deletion is told: the hash of the id in a de-identified export. Returns `None` if the
+    /// configuration does not allow to tell the deletion.
+    pub(crate) fn told_id<'d>(&self, deletion: &'d Deletion<'_>) -> Option<Cow<'d, str>> {
+        match &self.deid {
+            None => Some(Cow::Borrowed(&deletion.id)),
+            Some(deid) => deid.rules.hashed_id(deletion.resource_type, &deletion.id).map(Cow::Owned),
+        }
     }
 
     /// Returns true if the output is grouped by patient.

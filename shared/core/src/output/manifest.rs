@@ -39,8 +39,24 @@ pub struct Manifest {
 /// The manifest's extension (Bulk Data Access, "Bulk Data Output Manifest": an object whose members have defined names).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 struct ManifestExtension {
-    #[serde(rename = "urn:headrace:watermark")]
-    watermark: WatermarkEntry,
+    #[serde(rename = "urn:headrace:watermark", skip_serializing_if = "Option::is_none")]
+    watermark: Option<WatermarkEntry>,
+    #[serde(rename = "urn:headrace:anonymization-config", skip_serializing_if = "Option::is_none")]
+    configuration: Option<ConfigurationEntry>,
+}
+
+/// The anonymization configuration of a de-identified export.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct ConfigurationEntry {
+    sha256: String,
+}
+
+impl ConfigurationEntry {
+    /// Describes the configuration of a job. Returns `None` if the export is not de-identified.
+    fn from_job(job: &Job) -> Option<Self> {
+        let resolved = job.request.anonymization.as_ref()?.resolved.as_ref()?;
+        Some(Self { sha256: resolved.digest.to_string() })
+    }
 }
 
 /// The reason why the lake is complete up to `transactionTime`.
@@ -55,6 +71,15 @@ struct WatermarkEntry {
 }
 
 impl ManifestExtension {
+    /// Creates the extension of a job's manifest. Returns `None` if it would be empty.
+    fn from_job(job: &Job) -> Option<Self> {
+        let watermark = job.planned.and_then(|planned| WatermarkEntry::from_watermark(planned.time.watermark));
+        let configuration = ConfigurationEntry::from_job(job);
+        (watermark.is_some() || configuration.is_some()).then_some(Self { watermark, configuration })
+    }
+}
+
+impl WatermarkEntry {
     /// Describes the watermark. Returns `None` if nobody has stated one.
     fn from_watermark(watermark: Watermark) -> Option<Self> {
         let (delay, complete_up_to) = match watermark {
@@ -63,7 +88,7 @@ impl ManifestExtension {
             Watermark::Lag(lag) => (Some(format_iso_duration(Duration::from_millis(lag.0))), None),
             Watermark::Object(at) => (None, Some(at.instant())),
         };
-        Some(Self { watermark: WatermarkEntry { rule: watermark.as_str(), delay, complete_up_to } })
+        Some(Self { rule: watermark.as_str(), delay, complete_up_to })
     }
 }
 
@@ -116,10 +141,10 @@ impl Manifest {
             requires_access_token: job.requires_access_token,
             output_organized_by: job.request.is_organized_by_patient.then_some("Patient"),
             output: output.into_iter().map(entry).collect(),
-            deleted: job.request.reports_deletions().then(|| deleted.into_iter().map(entry).collect()),
+            deleted: job.request.lists_deletions().then(|| deleted.into_iter().map(entry).collect()),
             error: errors.iter().map(entry).collect(),
             link: next.into_iter().collect(),
-            extension: job.planned.and_then(|planned| ManifestExtension::from_watermark(planned.time.watermark)),
+            extension: ManifestExtension::from_job(job),
         }
     }
 

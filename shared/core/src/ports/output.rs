@@ -43,6 +43,10 @@ pub trait OutputStore: Send + Sync {
         etag: Option<&str>,
     ) -> impl Future<Output = Result<ConfigLookup, StoreError>> + Send;
 
+    /// Reads the keys of an anonymization configuration: the file beside it with the suffix `.keys`, as it is stored. Returns
+    /// `None` if there is no such file.
+    fn anonymization_keys(&self, own: Option<&str>, name: &ConfigName) -> impl Future<Output = Result<Option<Bytes>, StoreError>> + Send;
+
     /// Starts a new file. It can be committed as this fragment or as an output file.
     fn new_fragment(&self, folder: &Folder, fragment: FragmentName) -> impl Future<Output = Result<Self::Writer, StoreError>> + Send;
 

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::ResolvedConfiguration;
 use crate::vocab::text::stored_as_text;
 
 /// The folder of a destination that holds the configurations for exports to it.
@@ -10,8 +11,12 @@ pub const ANONYMIZATION_FOLDER: &str = "anonymization";
 /// The maximum size of a configuration, in bytes.
 pub const MAX_CONFIG_BYTES: u64 = 1 << 20;
 
+/// The suffix of the file with the keys of a configuration, which is beside it.
+pub const KEYS_SUFFIX: &str = ".keys";
+
 /// The name of an anonymization configuration: a path below [`ANONYMIZATION_FOLDER`] of at most 256 characters. Its segments
-/// consist of letters, digits, spaces, `-`, `_` and `.`. No segment consists of dots and spaces only.
+/// consist of letters, digits, spaces, `-`, `_` and `.`. No segment consists of dots and spaces only. It does not end with
+/// [`KEYS_SUFFIX`], so that no request can name a file of keys.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ConfigName(String);
@@ -21,7 +26,13 @@ impl ConfigName {
     pub fn parse(text: &str) -> Option<Self> {
         let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b' ' | b'-' | b'_' | b'.');
         let is_segment = |segment: &str| segment.bytes().all(is_allowed) && segment.bytes().any(|byte| !matches!(byte, b'.' | b' '));
-        ((1..=256).contains(&text.len()) && text.split('/').all(is_segment)).then(|| Self(text.to_owned()))
+        let is_keys_file = text.to_ascii_lowercase().ends_with(KEYS_SUFFIX);
+        ((1..=256).contains(&text.len()) && text.split('/').all(is_segment) && !is_keys_file).then(|| Self(text.to_owned()))
+    }
+
+    /// Returns the name of the file with the keys of the configuration.
+    pub fn keys_file(&self) -> String {
+        format!("{}{KEYS_SUFFIX}", self.0)
     }
 
     /// Returns the name, which is safe as a path and as a key.
@@ -40,6 +51,22 @@ pub struct AnonymizationConfig {
     /// The entity tag that the file must have, in quotes (`_anonymizationConfigEtag`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub etag: Option<String>,
+    /// What the kick-off has found out about the file. `None` before it is read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolved: Option<ResolvedConfiguration>,
+}
+
+impl AnonymizationConfig {
+    /// Creates the configuration of a request, not read yet.
+    pub fn new(name: ConfigName, etag: Option<String>) -> Self {
+        Self { name, etag, resolved: None }
+    }
+
+    /// Adds what the kick-off has found out about the file.
+    #[must_use]
+    pub fn with_resolved(self, resolved: ResolvedConfiguration) -> Self {
+        Self { resolved: Some(resolved), ..self }
+    }
 }
 
 #[cfg(test)]
@@ -52,7 +79,24 @@ mod tests {
             assert_eq!(ConfigName::parse(name).unwrap().as_str(), name);
         }
         let long = "a".repeat(257);
-        for name in ["", "/etc/passwd", "..", "a/../b", "a//b", "a/", ".", " ", "a\\b", "a%2fb", "ä", "a\nb", "../x", &long] {
+        for name in [
+            "",
+            "/etc/passwd",
+            "..",
+            "a/../b",
+            "a//b",
+            "a/",
+            ".",
+            " ",
+            "a\\b",
+            "a%2fb",
+            "ä",
+            "a\nb",
+            "../x",
+            "study.json.keys",
+            "x/A.KEYS",
+            &long,
+        ] {
             assert_eq!(ConfigName::parse(name), None, "{name:?}");
         }
     }

@@ -68,13 +68,15 @@ pub struct ExportRequest {
 }
 
 impl ExportRequest {
-    /// Rejects `includeAssociatedData=_deleted` in a de-identified export, because deletions consist of ids. With `_since` alone,
-    /// deletions are left out instead ([`Self::reports_deletions`]).
-    pub(super) fn check_deletions(&self) -> Result<(), RequestError> {
-        if self.anonymization.is_none() || !self.associated_data.contains(&AssociatedData::Deleted) {
+    /// Rejects `includeAssociatedData=_deleted` if the configuration of a de-identified export cannot tell any deletion. With
+    /// `_since` alone, such deletions are counted instead.
+    pub fn check_deletions(&self) -> Result<(), RequestError> {
+        if self.lists_deletions() || !self.associated_data.contains(&AssociatedData::Deleted) {
             return Ok(());
         }
-        let text = "includeAssociatedData=_deleted cannot be de-identified, because deletions consist of the ids of deleted resources";
+        let text = "includeAssociatedData=_deleted cannot be de-identified: a deletion consists of the id of the deleted resource, and \
+                    the configuration does not hash ids with a key that later exports have too; hash Resource.id, and make keys \
+                    with `headrace deid keygen`";
         Err(RequestError::new(400, IssueCode::NotSupported, Parameter::IncludeAssociatedData.as_str(), text))
     }
 
@@ -97,10 +99,16 @@ impl ExportRequest {
         if kept.is_empty() { path } else { format!("{path}?{}", kept.join("&")) }
     }
 
-    /// Returns true if the export lists deleted resources: on request, and for every export with `_since`. A de-identified
-    /// export never does.
-    pub fn reports_deletions(&self) -> bool {
-        self.anonymization.is_none() && (self.since.is_some() || self.associated_data.contains(&AssociatedData::Deleted))
+    /// Returns true if the export looks for deleted resources: on request, and for every export with `_since`. A de-identified
+    /// export counts those that it cannot tell.
+    pub fn finds_deletions(&self) -> bool {
+        self.since.is_some() || self.associated_data.contains(&AssociatedData::Deleted)
+    }
+
+    /// Returns true if the manifest lists deleted resources: the export looks for them and can tell them.
+    pub fn lists_deletions(&self) -> bool {
+        let tells = |requested: &AnonymizationConfig| requested.resolved.as_ref().is_some_and(|resolved| resolved.tells_deletions);
+        self.finds_deletions() && self.anonymization.as_ref().is_none_or(tells)
     }
 
     /// Returns all types that the export may contain: the requested ones and those that `includeAssociatedData` adds.

@@ -8,7 +8,7 @@ use headrace_fhir::semantics::reference::BaseUrls;
 
 use super::error::Handling;
 use super::raw::RawParameters;
-use super::{EncryptionKey, ExportRequest, FolderLayout, Parameter, Preferences, RequestError, lists, patients, single};
+use super::{AcceptedRemarks, EncryptionKey, ExportRequest, FolderLayout, Parameter, Preferences, RequestError, lists, patients, single};
 use crate::access::Permissions;
 use crate::vocab::clock::Millis;
 use crate::vocab::container::Container;
@@ -39,6 +39,8 @@ pub struct ExportPolicy {
     pub layouts: BTreeMap<String, FolderLayout>,
     /// The keys that `_encryptionKey` may name.
     pub keys: BTreeMap<String, EncryptionKey>,
+    /// The remarks about anonymization configurations that do not stop an export.
+    pub accepted_remarks: AcceptedRemarks,
 }
 
 /// A valid request, with the values that are too large to be part of it.
@@ -103,7 +105,6 @@ impl ExportRequest {
             associated_data,
             ignored: handling.ignored,
         };
-        request.check_deletions()?;
         // Permissions come last: they narrow the types of a request that is otherwise valid.
         let request = request.restrict_to(permissions, now)?;
         Ok(ResolvedRequest { request, patients: patients.unwrap_or_default(), is_lenient: preferences.is_lenient })

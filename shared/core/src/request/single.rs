@@ -147,7 +147,7 @@ pub(super) fn anonymization(raw: &RawParameters<'_>) -> Result<Option<Anonymizat
     let text = "_anonymizationConfigEtag must be an entity tag as the storage returns it, with or without its quotes";
     let invalid_etag = || error(Parameter::AnonymizationConfigEtag, IssueCode::Value, text.to_owned());
     let etag = etag.map(|etag| parse_etag(etag).ok_or_else(invalid_etag)).transpose()?;
-    Ok(Some(AnonymizationConfig { name, etag }))
+    Ok(Some(AnonymizationConfig::new(name, etag)))
 }
 
 /// Parses an entity tag and returns it in quotes (RFC 9110, section 8.8.3). Weak tags are rejected, because they do not

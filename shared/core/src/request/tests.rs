@@ -29,7 +29,7 @@ fn kick_off_at(level: Level, preferences: Preferences, parameters: &[(&str, &str
 }
 
 fn anonymization() -> AnonymizationConfig {
-    AnonymizationConfig { name: ConfigName::parse("safe.json").unwrap(), etag: Some("\"abc\"".into()) }
+    AnonymizationConfig::new(ConfigName::parse("safe.json").unwrap(), Some("\"abc\"".into()))
 }
 
 fn kick_off(parameters: &[(&str, &str)]) -> RawKickOff {

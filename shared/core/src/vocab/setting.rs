@@ -23,6 +23,8 @@ macro_rules! settings {
 }
 
 settings! {
+    /// The remarks about anonymization configurations that do not stop an export.
+    AcceptRemarks = "HEADRACE_ACCEPT_REMARKS",
     /// The access mode: `smart`, `iam` or `external`.
     Access = "HEADRACE_ACCESS",
     /// The expected claim `aud` of an identity provider's tokens.

@@ -1,6 +1,8 @@
 //! Describes a rejected request in its audit record, without patient data.
 
-use headrace_core::audit::{AuditAction, AuditRecord, ExportSummary};
+use std::collections::BTreeSet;
+
+use headrace_core::audit::{AuditAction, AuditRecord, ConfigurationSummary, ExportSummary};
 use headrace_core::job::ExportError;
 use headrace_core::request::is_resource_id;
 use headrace_core::vocab::level::Level;
@@ -17,7 +19,10 @@ pub(super) fn describe_rejected_request(record: &mut AuditRecord, request: &Requ
         AuditAction::KickOff => {
             if let Ok(path) = request::parse_kick_off_path(request) {
                 let parameters = request::parameters(request).unwrap_or_default();
-                record.export = Some(ExportSummary::from_rejected(&path.level, &parameters));
+                record.export = Some(ExportSummary {
+                    configuration: rejected_configuration(error),
+                    ..ExportSummary::from_rejected(&path.level, &parameters)
+                });
                 record.group = match path.level {
                     Level::Group(id) => Some(id).filter(|id| is_resource_id(id)),
                     Level::System | Level::AllPatients | Level::OnePatient(_) => None,
@@ -37,10 +42,28 @@ pub(super) fn describe_rejected_request(record: &mut AuditRecord, request: &Requ
     }
 }
 
+/// Returns the anonymization configuration that was rejected because of remarks about it, if this is the error.
+fn rejected_configuration(error: &ExportError) -> Option<ConfigurationSummary> {
+    match error {
+        ExportError::Remarked(remarked) => Some(ConfigurationSummary {
+            digest: remarked.digest.clone(),
+            accepted_remarks: BTreeSet::new(),
+            rejected_remarks: remarked.remarks.clone(),
+        }),
+        ExportError::Rejected(_)
+        | ExportError::QuotaReached(_)
+        | ExportError::NotFound(_)
+        | ExportError::NotDeidentified(_)
+        | ExportError::Store(_)
+        | ExportError::Source(_) => None,
+    }
+}
+
 /// Returns the issue code of the response's OperationOutcome.
 fn issue_code(error: &ExportError) -> IssueCode {
     match error {
         ExportError::Rejected(error) => error.code,
+        ExportError::Remarked(_) => IssueCode::Invalid,
         ExportError::QuotaReached(_) => IssueCode::Throttled,
         ExportError::NotFound(_) => IssueCode::NotFound,
         ExportError::NotDeidentified(_) => IssueCode::Processing,

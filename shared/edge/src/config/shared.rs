@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use headrace_core::job::{JobSettings, Quotas};
-use headrace_core::request::{EncryptionKey, ExportPolicy, FolderLayout};
+use headrace_core::request::{AcceptedRemarks, EncryptionKey, ExportPolicy, FolderLayout};
 use headrace_core::vocab::container::Container;
 use headrace_core::vocab::lake_settings::{LakeSettings, LakeVersions, LakeWatermark};
 use headrace_core::vocab::setting::Setting;
@@ -41,6 +41,11 @@ impl ExportSettings {
                 containers: settings.get(Setting::Containers).map(|names| parse_containers(&names)).transpose()?,
                 layouts: settings.get(Setting::FolderLayouts).map(|text| parse_folder_layouts(&text)).transpose()?.unwrap_or_default(),
                 keys: settings.get(Setting::OutputKmsKeys).map(|text| parse_output_keys(&text)).transpose()?.unwrap_or_default(),
+                accepted_remarks: settings
+                    .get(Setting::AcceptRemarks)
+                    .map(|text| parse_accepted_remarks(&text))
+                    .transpose()?
+                    .unwrap_or_default(),
             },
             job: JobSettings {
                 file_bytes: read_file_bytes(settings)?,
@@ -212,6 +217,11 @@ pub fn parse_lake_watermark(text: &str) -> Result<LakeWatermark, ConfigError> {
 /// Parses the folder layouts that `_format` may name: `name=layout` pairs, separated by semicolons.
 pub fn parse_folder_layouts(text: &str) -> Result<BTreeMap<String, FolderLayout>, ConfigError> {
     FolderLayout::parse_list(text).map_err(|error| ConfigError { setting: Setting::FolderLayouts, problem: error.to_string() })
+}
+
+/// Parses the remarks about anonymization configurations that do not stop an export.
+pub fn parse_accepted_remarks(text: &str) -> Result<AcceptedRemarks, ConfigError> {
+    AcceptedRemarks::parse(text).map_err(|error| ConfigError { setting: Setting::AcceptRemarks, problem: error.to_string() })
 }
 
 /// Parses the KMS keys that `_encryptionKey` may name: `name=arn` pairs, separated by semicolons.

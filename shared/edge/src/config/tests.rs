@@ -58,6 +58,7 @@ fn an_error_names_the_invalid_setting_and_a_valid_value() {
         (Setting::FhirVersion, "4"),
         (Setting::FhirVersion, "3.0.2"),
         (Setting::FolderLayouts, "daily"),
+        (Setting::AcceptRemarks, "everything"),
         (Setting::FolderLayouts, "daily=<timestamp>"),
         (Setting::FolderLayouts, "daily=../<id>"),
         (Setting::FolderLayouts, "da ily=<id>"),

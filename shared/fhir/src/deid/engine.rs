@@ -93,6 +93,11 @@ impl DeidEngine {
         self.plans.get_or_compile(resource_type, &self.config)
     }
 
+    /// Returns true if each id of a resource type is hashed.
+    pub(super) fn hashes_ids(&self, resource_type: ResourceType) -> bool {
+        self.plans.hashes_ids(resource_type, &self.config)
+    }
+
     /// Returns the rule at an index, counted from 0 in the order of the file.
     pub(super) fn rule(&self, index: usize) -> Option<&Rule> {
         self.config.rules.get(index)

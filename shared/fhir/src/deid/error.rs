@@ -110,11 +110,15 @@ pub enum DeidRemarkCode {
     RevealingReferences,
     /// A date that the reader can know moves with the dates that the reader must not know.
     KnownDate,
+    /// A key can be guessed.
+    WeakKey,
+    /// Dates of an increment move together, and its newest dates are known.
+    ShiftedIncrement,
 }
 
 impl DeidRemarkCode {
     /// All codes, in the order of their declaration.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::UnknownSetting,
         Self::UnknownMethod,
         Self::Setting,
@@ -130,6 +134,8 @@ impl DeidRemarkCode {
         Self::InvalidResult,
         Self::RevealingReferences,
         Self::KnownDate,
+        Self::WeakKey,
+        Self::ShiftedIncrement,
     ];
 
     /// Returns the name of the code: the one in messages and settings.
@@ -150,6 +156,8 @@ impl DeidRemarkCode {
             Self::InvalidResult => "invalid-result",
             Self::RevealingReferences => "revealing-references",
             Self::KnownDate => "known-date",
+            Self::WeakKey => "weak-key",
+            Self::ShiftedIncrement => "shifted-increment",
         }
     }
 
@@ -160,6 +168,15 @@ impl DeidRemarkCode {
 }
 
 impl DeidRemark {
+    /// Returns the name by which the remark is accepted: its code, followed by the number of its rule, as in
+    /// `selects-nothing:7`.
+    pub fn name(&self) -> String {
+        match self.rule_number {
+            Some(number) => format!("{}:{number}", self.code.as_str()),
+            None => self.code.as_str().to_owned(),
+        }
+    }
+
     /// Creates a remark about the file outside its rules.
     pub(super) fn in_file(
         code: DeidRemarkCode,

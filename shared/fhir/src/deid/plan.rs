@@ -10,6 +10,7 @@
 //! rule merges objects, or if a rule selects elements inside nested resources.
 
 mod automaton;
+mod id_hashing;
 mod reachability;
 mod transition;
 mod types;
@@ -19,6 +20,7 @@ use std::sync::OnceLock;
 use super::config::{Method, ParsedConfig, Rule};
 use crate::definitions::{ResourceType, TypeDefinition};
 pub(super) use automaton::{AppliedRule, PathAutomaton, State};
+use id_hashing::hashes_ids;
 pub(super) use reachability::{PathResolver, TypedElement};
 pub(super) use transition::Transition;
 
@@ -29,6 +31,8 @@ pub(super) struct Plan {
     pub(super) rule_indexes: Vec<usize>,
     /// The automaton of the streaming engine; `None` if the type needs the tree engine.
     pub(super) automaton: Option<PathAutomaton>,
+    /// True if each id of the type is hashed; determined on first use.
+    hashes_ids: OnceLock<bool>,
 }
 
 /// The plans of a configuration by resource type. Each is compiled when the first resource of its type is read.
@@ -52,6 +56,13 @@ impl PlanCache {
         };
         self.0.get(resource_type.index())?.get_or_init(compile).as_ref()
     }
+
+    /// Returns true if each id of a resource type is hashed. `config` must be the same configuration on every call.
+    pub(super) fn hashes_ids(&self, resource_type: ResourceType, config: &ParsedConfig) -> bool {
+        let root = config.version.type_definitions().of_resource(resource_type);
+        let plan = self.get_or_compile(resource_type, config);
+        root.zip(plan).is_some_and(|(root, plan)| *plan.hashes_ids.get_or_init(|| hashes_ids(config, root)))
+    }
 }
 
 /// The maximum number of states of an automaton. The 193 rules of HIPAA's safe harbor need a few hundred.
@@ -74,6 +85,6 @@ impl Plan {
             }
         }
         let automaton = if needs_tree { None } else { PathAutomaton::compile(rules, resolver, root, skips_extensions, MAX_STATES) };
-        Self { rule_indexes, automaton }
+        Self { rule_indexes, automaton, hashes_ids: OnceLock::new() }
     }
 }

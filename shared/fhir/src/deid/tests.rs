@@ -8,6 +8,7 @@ mod conditions;
 mod configuration;
 mod engine_agreement;
 mod identifiers;
+mod known_dates;
 mod lint;
 mod methods;
 mod paths;

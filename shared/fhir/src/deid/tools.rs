@@ -2,10 +2,14 @@
 
 mod coverage;
 mod explain;
+mod key_remarks;
+mod known_dates;
 mod lint;
 
 pub use coverage::{CoveredElement, DeidCoverage, DeidTreatment};
 pub(super) use explain::StepRecorder;
 pub use explain::{DeidExplanation, DeidStep};
+pub(super) use key_remarks::{increment_remarks, key_remarks};
+pub(super) use known_dates::known_date_remarks;
 pub(super) use lint::ConfigLinter;
 pub use lint::UntouchedElement;

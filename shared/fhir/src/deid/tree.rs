@@ -21,6 +21,9 @@ pub(super) trait StepObserver {
 
     /// Receives a rule that was applied to an element, and the element's JSON before and after.
     fn on_rule_applied(&mut self, rule: &Rule, element_path: String, before: Option<&str>, after: Option<&str>);
+
+    /// Receives the path of an element with a value that no rule was applied to.
+    fn on_untouched(&mut self, element_path: String);
 }
 
 /// An observer that ignores all steps.
@@ -30,6 +33,8 @@ impl StepObserver for NoObserver {
     const IS_ENABLED: bool = false;
 
     fn on_rule_applied(&mut self, _: &Rule, _: String, _: Option<&str>, _: Option<&str>) {}
+
+    fn on_untouched(&mut self, _: String) {}
 }
 
 /// Appends the de-identified resource to `out`. `json` must be valid JSON.
@@ -84,12 +89,25 @@ impl<'e, O: StepObserver> TreeEngine<'e, '_, O> {
                 }
             }
         }
+        self.report_untouched(root);
         let mut labels = self.context.labels;
         for nested in self.tree.nested_resources(root) {
             labels.extend(self.apply_rules(nested)?);
         }
         self.labels.push((root, labels));
         Ok(labels)
+    }
+
+    /// Reports the elements of a resource with a value that no rule was applied to. Nested resources are not included.
+    fn report_untouched(&mut self, root: NodeId) {
+        if !O::IS_ENABLED {
+            return;
+        }
+        for node in self.tree.self_and_descendants(root) {
+            if self.tree.node(node).is_some_and(|node| node.value.is_some() && !node.is_processed) {
+                self.observer.on_untouched(self.tree.path(node).to_string());
+            }
+        }
     }
 
     /// Returns the elements of a resource that a rule selects. `descendants` are those before any rule was applied.

@@ -29,6 +29,62 @@ pub enum DeidCommand {
         after_long_help = "Examples:\n  headrace deid preview safe-harbor.json patient.json\n  head -1 lake/Patient.ndjson | headrace deid preview safe-harbor.json -"
     )]
     Preview(DeidPreviewArgs),
+    /// Report what a configuration removes, changes and keeps in the resources of a directory, element by element
+    ///
+    /// The evidence for a privacy officer: the digest of the configuration, which the manifest and the audit record of an
+    /// export have too, and numbers by rule and element. It contains no value of a resource. De-identifies every resource, and
+    /// writes none.
+    ///
+    /// Exit status: 0 done, 1 failed, 3 resources cannot be de-identified.
+    #[command(
+        after_long_help = "Examples:\n  headrace deid report study.json lake\n  headrace deid report study.json lake --type Patient --json"
+    )]
+    Report(DeidReportArgs),
+    /// Generate the keys of de-identified exports, so that the pseudonyms of later exports are the same
+    ///
+    /// Writes a JSON file with cryptoHashKey, dateShiftKey and encryptKey that only its owner can read. Who has the keys can
+    /// find out the pseudonym of every known id: store them apart from exported files.
+    #[command(
+        after_long_help = "Examples:\n  headrace deid keygen study.keys\n  headrace deid keygen - | aws kms encrypt --key-id alias/study --plaintext fileb:///dev/stdin --encryption-context purpose=headrace-deid-keys --query CiphertextBlob --output text | base64 -d > study.json.keys"
+    )]
+    Keygen(DeidKeygenArgs),
+}
+
+/// Arguments of `headrace deid report`.
+#[derive(Debug, Args)]
+pub struct DeidReportArgs {
+    /// The file with the anonymization configuration
+    pub config: PathBuf,
+    /// A directory of NDJSON files (plain, .gz, .zst)
+    pub source: PathBuf,
+    /// Report only these resource types, separated by commas
+    #[arg(long = "type", value_name = "TYPES", value_delimiter = ',')]
+    pub types: Vec<String>,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    /// FHIR version of the resources.
+    pub version: FhirVersionArgs,
+}
+
+/// Arguments of `headrace deid keygen`.
+#[derive(Debug, Args)]
+pub struct DeidKeygenArgs {
+    /// The file for the keys, which must not exist; - writes to standard output
+    pub out: PathBuf,
+}
+
+/// The keys of a de-identified export, kept apart from its configuration.
+#[derive(Clone, Debug, Args)]
+pub struct DeidKeysOptions {
+    /// The file with the keys of the de-identification, see headrace deid keygen; - reads standard input. Needed so that
+    /// several exports have the same pseudonyms, unless HEADRACE_DEID_KEYS holds the keys
+    #[arg(long = "deid-keys", value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// The keys themselves, as JSON. From the environment only: other users can see command lines
+    #[arg(long = "deid-keys-json", env = "HEADRACE_DEID_KEYS", value_name = "JSON", hide = true, hide_env_values = true)]
+    pub json: Option<String>,
 }
 
 /// Arguments of `headrace deid check`.

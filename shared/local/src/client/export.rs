@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use headrace_core::request::ANONYMIZATION_FOLDER;
+use headrace_core::request::{ConfigName, MAX_CONFIG_BYTES};
 use reqwest::Url;
 use tokio::net::TcpListener;
 
@@ -23,10 +23,10 @@ use crate::client::timer::SystemTimer;
 use crate::server::http::{base_url, serve};
 use crate::server::service::{ServerAccess, Service, ServiceConfig, StartError};
 use crate::server::signals::stop_signal;
-use crate::server::state::FILES_FOLDER;
 use crate::stores::client_key::{ClientKey, KeyError};
+use crate::stores::deid_keys::{DeidKeysFileError, read_deid_keys};
+use crate::stores::directory::GivenConfiguration;
 use crate::stores::io_fault::is_out_of_space;
-use crate::stores::private::create_private_folder;
 use crate::terminal::error_chain;
 
 /// Time between two polls of the server in this process. Other servers choose the time with `Retry-After`.
@@ -91,6 +91,12 @@ pub enum ExportCommandError {
         #[source]
         cause: io::Error,
     },
+    /// The anonymization configuration exceeds the size that an export accepts.
+    #[error("the anonymization configuration `{0}` is longer than 1 MB, the largest size that is read")]
+    AnonymizationConfigTooLong(PathBuf),
+    /// The keys of the de-identification cannot be used.
+    #[error(transparent)]
+    DeidKeys(#[from] DeidKeysFileError),
     /// The client's key cannot be used.
     #[error(transparent)]
     Key(#[from] KeyError),
@@ -135,8 +141,9 @@ async fn export_directory(args: &ExportArgs, lake: PathBuf, out: &Path) -> Resul
         trust_object_names: args.service.trust_object_names,
         workers: args.service.workers(),
         access: ServerAccess::None,
+        given_configuration: given_configuration(args)?,
     };
-    let parameters = local_server_parameters(args, state.path())?;
+    let parameters = local_server_parameters(args);
     let service = Arc::new(Service::start_shown_as(config, out).await?);
     let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await.map_err(unusable)?;
     let base = base_url(listener.local_addr().map_err(unusable)?);
@@ -305,26 +312,35 @@ fn prepare_output_dir(out: &Path, overwrite: bool) -> Result<(), ExportCommandEr
     if names.all(|name| name == STATE_FOLDER) { Ok(()) } else { Err(ExportCommandError::NotEmpty(out.to_owned())) }
 }
 
-/// File name of the anonymization configuration in the state of the server in this process.
-const CONFIG_FILE: &str = "config.json";
+/// Name of the anonymization configuration in the request to the server in this process.
+const CONFIG_NAME: &str = "config.json";
 
 /// Container of a de-identified export if none is given. De-identified exports require a container.
 const DEIDENTIFIED_CONTAINER: &str = "de-identified";
 
-/// Returns the export parameters for the server in this process. Copies the anonymization configuration to its state, where a
-/// server looks for it, and allows partial manifests, so that a manifest of any length can be read page by page.
-fn local_server_parameters(args: &ExportArgs, state: &Path) -> Result<Vec<(&'static str, String)>, ExportCommandError> {
+/// Reads the anonymization configuration and its keys for the server in this process. They stay in memory: a copy in the
+/// output directory would remain there if the process is killed.
+fn given_configuration(args: &ExportArgs) -> Result<Option<GivenConfiguration>, ExportCommandError> {
+    let Some(path) = args.options.anonymization_config.as_ref().map(PathBuf::from) else { return Ok(None) };
+    let text = std::fs::read(&path).map_err(|cause| ExportCommandError::AnonymizationConfig { path: path.clone(), cause })?;
+    if text.len() as u64 > MAX_CONFIG_BYTES {
+        return Err(ExportCommandError::AnonymizationConfigTooLong(path));
+    }
+    let keys = read_deid_keys(args.deid_keys.file.as_deref(), args.deid_keys.json.as_deref())?.map(|keys| keys.to_json().into());
+    Ok(ConfigName::parse(CONFIG_NAME).map(|name| GivenConfiguration { name, text: text.into(), keys }))
+}
+
+/// Returns the export parameters for the server in this process. Allows partial manifests, so that a manifest of any length can
+/// be read page by page.
+fn local_server_parameters(args: &ExportArgs) -> Vec<(&'static str, String)> {
     let mut options = args.options.clone();
-    if let Some(path) = &args.options.anonymization_config {
-        let folder = state.join(FILES_FOLDER).join(ANONYMIZATION_FOLDER);
-        let copy = || create_private_folder(&folder).and_then(|()| std::fs::copy(path, folder.join(CONFIG_FILE)));
-        copy().map_err(|cause| ExportCommandError::AnonymizationConfig { path: path.into(), cause })?;
-        options.anonymization_config = Some(CONFIG_FILE.to_owned());
+    if options.anonymization_config.is_some() {
+        options.anonymization_config = Some(CONFIG_NAME.to_owned());
         options.container.get_or_insert_with(|| DEIDENTIFIED_CONTAINER.to_owned());
     }
     let mut parameters = options.parameters();
     parameters.push(("allowPartialManifests", "true".to_owned()));
-    Ok(parameters)
+    parameters
 }
 
 /// Waits for an accepted export, downloads its files, deletes it on the server and prints the summary.

@@ -2,21 +2,26 @@
 
 mod coverage;
 
+use std::collections::BTreeSet;
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use headrace_core::ports::Clock as _;
-use headrace_core::request::MAX_CONFIG_BYTES;
+use headrace_core::request::{ConfigDigest, MAX_CONFIG_BYTES};
+use headrace_core::vocab::error::SourceError;
 use headrace_edge::config::{ConfigError, parse_fhir_version};
 use headrace_edge::system::{SystemClock, random_job_secret};
 use headrace_fhir::definitions::{FhirVersion, ResourceType};
-use headrace_fhir::deid::{DeidConfig, DeidConfigError, DeidCoverage, DeidFailure, DeidJobContext, DeidStep, Deidentified};
+use headrace_fhir::deid::{DeidConfig, DeidConfigError, DeidCoverage, DeidFailure, DeidJobContext, DeidRemark, DeidStep, Deidentified};
 use headrace_fhir::head::{InvalidResource, MemberIndex, Resource};
 use headrace_fhir::json::JsonValue;
 use headrace_fhir::semantics::compartment::PatientCompartment;
 use headrace_fhir::semantics::reference::BaseUrls;
 
-use crate::cli::{DeidArgs, DeidCheckArgs, DeidCommand, DeidPreviewArgs, FhirVersionArgs};
+use crate::cli::{DeidArgs, DeidCheckArgs, DeidCommand, DeidKeygenArgs, DeidPreviewArgs, DeidReportArgs, FhirVersionArgs};
+use crate::commands::deid_report::DeidReport;
+use crate::stores::deid_keys::{DeidKeysFileError, generate_deid_keys};
+use crate::stores::directory::DirectoryLake;
 use coverage::{format_coverage, format_json};
 
 /// Result of a check, for the exit status.
@@ -68,6 +73,12 @@ pub enum DeidCommandError {
     /// The resource cannot be de-identified.
     #[error("the resource cannot be de-identified: {0}")]
     Failed(DeidFailure),
+    /// The directory cannot be read.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The keys cannot be read or written.
+    #[error(transparent)]
+    Keys(#[from] DeidKeysFileError),
     /// The random number generator failed.
     #[error(transparent)]
     Random(#[from] headrace_core::vocab::error::StoreError),
@@ -79,10 +90,12 @@ fn format_faults(faults: &DeidConfigError) -> String {
 }
 
 /// Runs `headrace deid` and prints its result.
-pub fn run_deid(args: &DeidArgs) -> Result<CheckStatus, DeidCommandError> {
+pub async fn run_deid(args: &DeidArgs) -> Result<CheckStatus, DeidCommandError> {
     let (output, status) = match &args.command {
         DeidCommand::Check(args) => check(args)?,
         DeidCommand::Preview(args) => (preview(args, io::stdout().is_terminal())?, CheckStatus::Clean),
+        DeidCommand::Report(args) => report(args).await?,
+        DeidCommand::Keygen(args) => (keygen(args)?, CheckStatus::Clean),
     };
     // A closed pipe is not an error: the reader has seen enough.
     drop(io::stdout().write_all(output.as_bytes()));
@@ -113,13 +126,10 @@ fn read_configuration(path: &Path, version: FhirVersion) -> Result<DeidConfig, D
 /// Formats the warnings of a configuration and, for each requested type, the elements that no rule matches.
 fn check(args: &DeidCheckArgs) -> Result<(String, CheckStatus), DeidCommandError> {
     let version = parse_version(&args.version)?;
-    let known_type = |name: &String| {
-        let kind = ResourceType::parse(name).filter(|kind| version.types().contains(*kind));
-        kind.ok_or_else(|| DeidCommandError::UnknownType(name.clone()))
-    };
-    let types: Vec<ResourceType> = args.types.iter().map(known_type).collect::<Result<_, _>>()?;
+    let types: Vec<ResourceType> = args.types.iter().map(|name| parse_type(name, version)).collect::<Result<_, _>>()?;
     let configuration = read_configuration(&args.config, version)?;
-    let remarks = configuration.lint();
+    let mut remarks = configuration.lint();
+    remarks.extend(configuration.key_remarks());
     let status = if remarks.is_empty() { CheckStatus::Clean } else { CheckStatus::HasRemarks };
     let coverage = args.coverage.then(|| coverage_of(&configuration, version, &types));
     if args.json {
@@ -130,7 +140,8 @@ fn check(args: &DeidCheckArgs) -> Result<(String, CheckStatus), DeidCommandError
         [] => {}
         wanted => {
             output += &format!(
-                "{}: empty, so each export generates its own key, and resources of different exports cannot be linked\n",
+                "{}: empty, so each export generates its own key, and resources of different exports cannot be linked; for increments, give \
+                 keys of `headrace deid keygen` apart from the configuration\n",
                 wanted.join(", ")
             )
         }
@@ -145,9 +156,15 @@ fn check(args: &DeidCheckArgs) -> Result<(String, CheckStatus), DeidCommandError
             output += &format!("  {} ({})\n", element.path, element.type_name);
         }
     }
-    output += match status {
-        CheckStatus::Clean => "the configuration is valid\n",
-        CheckStatus::HasRemarks => "review the remarks above before you use the configuration\n",
+    for remark in configuration.increment_remarks() {
+        output += &format!("for exports with --since: {remark}\n");
+    }
+    let names: Vec<String> = remarks.iter().map(DeidRemark::name).collect();
+    output += &match status {
+        CheckStatus::Clean => "the configuration is valid\n".to_owned(),
+        CheckStatus::HasRemarks => {
+            format!("no export uses the configuration, unless these remarks are accepted by name: --accept-remarks {}\n", names.join(","))
+        }
     };
     Ok((output, status))
 }
@@ -157,6 +174,37 @@ fn coverage_of(configuration: &DeidConfig, version: FhirVersion, types: &[Resour
     let all = || version.types().iter().collect();
     let types = if types.is_empty() { all() } else { types.to_vec() };
     types.into_iter().filter_map(|kind| configuration.coverage(kind)).collect()
+}
+
+/// De-identifies the resources of a directory and formats the report about it.
+async fn report(args: &DeidReportArgs) -> Result<(String, CheckStatus), DeidCommandError> {
+    let version = parse_version(&args.version)?;
+    let types: BTreeSet<ResourceType> = args.types.iter().map(|name| parse_type(name, version)).collect::<Result<_, _>>()?;
+    let digest = ConfigDigest::from_bytes(&read_file(&args.config)?);
+    let job = DeidJobContext { key: random_job_secret()?.0, today: SystemClock.now().day() };
+    let rules = read_configuration(&args.config, version)?.for_job(&job);
+    let report = DeidReport::from_directory(&DirectoryLake::open(&args.source), &rules, &types).await?;
+    let (name, digest) = (args.config.display().to_string(), digest.to_string());
+    let output = if args.json { format!("{:#}\n", report.to_json(&name, &digest)) } else { report.to_text(&name, &digest) };
+    Ok((output, if report.has_failures() { CheckStatus::HasRemarks } else { CheckStatus::Clean }))
+}
+
+/// Parses the name of a resource type of a FHIR version.
+fn parse_type(name: &str, version: FhirVersion) -> Result<ResourceType, DeidCommandError> {
+    let kind = ResourceType::parse(name).filter(|kind| version.types().contains(*kind));
+    kind.ok_or_else(|| DeidCommandError::UnknownType(name.to_owned()))
+}
+
+/// Generates keys. Returns the message about the file; none if the keys themselves are the output.
+fn keygen(args: &DeidKeygenArgs) -> Result<String, DeidCommandError> {
+    generate_deid_keys(&args.out)?;
+    if args.out == Path::new("-") {
+        return Ok(String::new());
+    }
+    Ok(format!(
+        "the keys are in {}\nkeep them as long as exports must have the same pseudonyms: headrace export --deid-keys {0}\n",
+        args.out.display()
+    ))
 }
 
 /// Formats the steps of a de-identification and the resulting resource.

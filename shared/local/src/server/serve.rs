@@ -63,6 +63,7 @@ pub async fn serve(args: &ServeArgs) -> Result<(), ServeCommandError> {
         trust_object_names: args.service.trust_object_names,
         workers: args.service.workers(),
         access,
+        given_configuration: None,
     };
     let listener = TcpListener::bind(address).await.map_err(|cause| ServeCommandError::Listen { address, cause })?;
     let base = http::base_url(listener.local_addr().map_err(|cause| ServeCommandError::Listen { address, cause })?);

@@ -32,7 +32,7 @@ use crate::server::state::{
 };
 use crate::server::state_access::{RunningAccess, record_running_access};
 use crate::server::workers::Workers;
-use crate::stores::directory::{DirectoryAudit, DirectoryLake, DirectoryOutputStore};
+use crate::stores::directory::{DirectoryAudit, DirectoryLake, DirectoryOutputStore, GivenConfiguration};
 use crate::stores::embedded::{TableFault, TableSpace};
 use crate::stores::encryptor::FileSecretEncryptor;
 use crate::stores::signer::FileSigner;
@@ -81,6 +81,9 @@ pub struct ServiceConfig {
     pub workers: usize,
     /// Access control.
     pub access: ServerAccess,
+    /// The anonymization configuration of a service that runs a single export. Its keys, and the secrets of the export, are
+    /// in memory only.
+    pub given_configuration: Option<GivenConfiguration>,
 }
 
 /// Access control on one machine.
@@ -158,8 +161,13 @@ impl Service {
         record_running_access(&lock, &config.state, mode)?;
         let open_by_default = (mode == RunningAccess::OpenByDefault).then(|| Arc::new(config.state.clone()));
         let StateFolder { dynamo, jobs } = StateFolder::open_to_serve(&config.state, shown).await?;
-        let jobs = jobs.with_encryptor(FileSecretEncryptor::new(config.state.join(KEYS_FOLDER).join(SECRETS_KEY_FILE)));
+        let encryptor = match &config.given_configuration {
+            Some(_) => FileSecretEncryptor::in_memory()?,
+            None => FileSecretEncryptor::new(config.state.join(KEYS_FOLDER).join(SECRETS_KEY_FILE)),
+        };
+        let jobs = jobs.with_encryptor(encryptor);
         let output = DirectoryOutputStore::open(config.state.join(FILES_FOLDER)).shown_as(shown).separate_from_lake(&config.lake);
+        let output = output.with_configuration(config.given_configuration.clone());
         let lake = DirectoryLake::open(config.lake);
         lake.check().await.map_err(ExportError::from)?;
         output.check(None).await.map_err(ExportError::from)?;

@@ -1,6 +1,7 @@
 //! Encrypts the secrets of jobs on one machine, with a key in a file that only its owner can access. A copy of the job table
 //! without that file reveals no secret.
 
+use std::fmt;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
@@ -16,20 +17,43 @@ use crate::stores::private::{is_accessible_by_others, write_atomically};
 /// Name of the key in errors.
 const WHAT: &str = "the key that encrypts job secrets";
 
-/// An AES-256-GCM encryptor with a key in a file, generated at its first use.
+/// An AES-256-GCM encryptor with a key in a file, generated at its first use, or with a key of this process.
 #[derive(Clone, Debug)]
 pub struct FileSecretEncryptor {
     path: PathBuf,
+    /// A key that is in memory only. The path is unused then.
+    process_key: Option<ProcessKey>,
+}
+
+/// A key in memory.
+#[derive(Clone)]
+struct ProcessKey([u8; 32]);
+
+impl fmt::Debug for ProcessKey {
+    /// Formats a placeholder, so that the key is never logged.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
 }
 
 impl FileSecretEncryptor {
     /// Creates an encryptor. The key file is read at each use.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into() }
+        Self { path: path.into(), process_key: None }
+    }
+
+    /// Creates an encryptor whose key ends with this process: what it has encrypted is worthless afterwards.
+    pub fn in_memory() -> Result<Self, StoreError> {
+        let mut key = [0; 32];
+        aws_lc_rs::rand::fill(&mut key).map_err(|error| StoreError::NotApplied { store: WHAT, cause: error.into() })?;
+        Ok(Self { path: PathBuf::new(), process_key: Some(ProcessKey(key)) })
     }
 
     /// Reads the key, and generates it if the file does not exist.
     fn key(&self) -> Result<RandomizedNonceKey, StoreError> {
+        if let Some(ProcessKey(key)) = &self.process_key {
+            return RandomizedNonceKey::new(&AES_256_GCM, key).map_err(|error| StoreError::NotApplied { store: WHAT, cause: error.into() });
+        }
         let unusable = |cause: BoxError| StoreError::Misconfigured {
             remedy: format!(
                 "the key file `{}` cannot be used: it must have 32 bytes and be accessible only by the user of the server",
@@ -86,6 +110,11 @@ impl SecretEncryptor for FileSecretEncryptor {
         };
         Box::pin(std::future::ready(decrypt()))
     }
+
+    fn decrypt_keys<'a>(&'a self, keys: &'a [u8]) -> BoxFuture<'a, Result<Vec<u8>, StoreError>> {
+        // On one machine the file is protected by its mode, which the store has checked.
+        Box::pin(std::future::ready(Ok(keys.to_vec())))
+    }
 }
 
 #[cfg(test)]
@@ -104,6 +133,16 @@ mod tests {
         assert!(reopened.decrypt(&other, &ciphertext).await.is_err());
         assert!(FileSecretEncryptor::new(folder.path().join("keys/other.key")).decrypt(&job, &ciphertext).await.is_err());
         assert!(reopened.decrypt(&job, &ciphertext[..4]).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_key_in_memory_writes_no_file_and_ends_with_its_process() {
+        let (encryptor, other) = (FileSecretEncryptor::in_memory().unwrap(), FileSecretEncryptor::in_memory().unwrap());
+        let job = JobId::from_random([1; 16]);
+        let ciphertext = encryptor.encrypt(&job, b"the secret of a job").await.unwrap();
+        assert_eq!(encryptor.clone().decrypt(&job, &ciphertext).await.unwrap(), b"the secret of a job");
+        assert!(other.decrypt(&job, &ciphertext).await.is_err());
+        assert_eq!(encryptor.path, PathBuf::new());
     }
 
     #[cfg(unix)]

@@ -18,7 +18,7 @@ use crate::vocab::ids::{JobId, TaskId};
 use crate::vocab::lake_settings::LakeWatermark;
 use crate::vocab::outcome::IssueCode;
 
-use super::pin_configuration::pin_configuration;
+use super::pin_configuration::{PinnedConfiguration, pin_configuration};
 use super::start_queued::start_queued;
 use crate::flow::export_time::determine_export_time;
 use crate::flow::resolve_patients::{PatientResolutionSettings, PatientResolver};
@@ -100,9 +100,17 @@ pub async fn kick_off(
         None => None,
         Some(requested) => {
             let secret = (&kick_off.id, &kick_off.secret);
-            Some(pin_configuration(jobs, (output, destination.as_deref()), secret, requested, request.version).await?)
+            Some(
+                pin_configuration(jobs, (output, destination.as_deref()), secret, (requested, &request), &settings.policy.accepted_remarks)
+                    .await?,
+            )
         }
     };
+    let pinned_config = pinned_config.map(|PinnedConfiguration { pinned, resolved }| {
+        request.anonymization = request.anonymization.take().map(|requested| requested.with_resolved(resolved));
+        pinned
+    });
+    request.check_deletions()?;
     let quotas = settings.quotas;
     let client_quota = client.and_then(|client| client.max_exports);
     let job = Job {

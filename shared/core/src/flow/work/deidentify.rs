@@ -7,8 +7,8 @@ use bytes::Bytes;
 use headrace_fhir::definitions::FhirVersion;
 use headrace_fhir::deid::{DeidConfig, DeidConfigError};
 
-use crate::job::ExportError;
 use crate::job::task::Lease;
+use crate::job::{ExportError, JobSecrets};
 use crate::lines::deid::JobDeidentifier;
 use crate::ports::{AllPorts, ConfigLookup, JobSecretEncryptor as _, OutputStore as _};
 use crate::vocab::error::StoreError;
@@ -29,7 +29,8 @@ pub(super) async fn job_deidentifier(ports: &impl AllPorts, lease: &Lease) -> Re
         }
     };
     let config = parse_cached(&text, job.request.version).map_err(|error| ExportError::NotDeidentified(error.to_string()))?;
-    let secret = ports.jobs().decrypt(&job.id, &pinned.encrypted_secret).await?;
+    let JobSecrets { secret, keys } = ports.jobs().decrypt(&job.id, &pinned.encrypted_secret).await?;
+    let config = config.with_keys(&keys).map_err(|error| ExportError::NotDeidentified(error.to_string()))?;
     Ok(Some(JobDeidentifier::new(&config, secret, planned.time.transaction_time)))
 }
 

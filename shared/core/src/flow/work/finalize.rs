@@ -94,7 +94,9 @@ async fn merge(
     fragments: &[Fragment],
 ) -> Result<Progress, ExportError> {
     let start = lease.cursor;
-    let kinds = inputs_by_kind(fragments, &notices(&lease.job));
+    let mut notices = notices(&lease.job);
+    notices.extend(untold_deletions(ports, lease).await?);
+    let kinds = inputs_by_kind(fragments, &notices);
     let mut pump = Pump::new(ports, lease, settings, stop_at).await?;
     let mut index = 0;
     for inputs in &kinds {
@@ -127,6 +129,27 @@ fn notices(job: &Job) -> Vec<OperationOutcome> {
     let omitted = job.planned.map(|planned| planned.omitted.ignored_parameters()).unwrap_or_default();
     let ignored = job.request.ignored.iter().chain(&omitted).map(IgnoredParameter::outcome);
     ignored.chain(late_arrivals_outcome(job.counters.arrived_late)).collect()
+}
+
+/// Returns the notice that deletions are not told, for the `error` file. Returns `None` if all are told.
+///
+/// Untold deletions are written in one round, but merge rounds come after it, so all rounds are counted.
+async fn untold_deletions(ports: &impl AllPorts, lease: &Lease) -> Result<Option<OperationOutcome>, ExportError> {
+    if lease.job.request.anonymization.is_none() || !lease.job.request.finds_deletions() {
+        return Ok(None);
+    }
+    let fragments = ports.jobs().fragments(&lease.job.id, 0..=lease.job.round).await?;
+    let untold = fragments.iter().filter(|fragment| fragment.name.kind == OutputKind::UntoldDeletions);
+    Ok(match untold.map(|fragment| fragment.summary.lines).sum::<u64>() {
+        0 => None,
+        count => {
+            let text = format!(
+                "deletions of {count} resources are not told, because their ids are not hashed with a key that earlier exports had too; \
+                 a full export is due, and what it does not contain must be deleted from copies"
+            );
+            Some(OperationOutcome::information(text))
+        }
+    })
 }
 
 /// Sorts the inputs of a merge by their kind. The notices come after all other lines of the `error` file: no earlier task

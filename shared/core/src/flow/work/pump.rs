@@ -188,9 +188,8 @@ impl<'a, W: AllPorts> Pump<'a, W> {
                 }
                 (Segment::OverlongLine { offset }, Input::Slice(slice)) => {
                     if let Some(processor) = self.processor.as_ref().filter(|processor| processor.reports_rejected_lines()) {
-                        // Names of objects may identify patients, so a de-identified export does not show them.
-                        let position = (!processor.is_deidentified()).then_some((slice.pin.object.as_str(), offset));
-                        self.checkpoint.report_overlong_line(position).await?;
+                        let is_deidentified = processor.is_deidentified();
+                        self.checkpoint.report_overlong_line((&slice.pin.object, offset), is_deidentified).await?;
                     }
                     continue;
                 }

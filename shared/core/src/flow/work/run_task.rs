@@ -138,7 +138,7 @@ impl FaultHandling {
             ExportError::Source(SourceError::Unreadable { .. }) => Self::FailJob(FailureKind::SourceUnreadable),
             // The plan has found what the precheck of the kick-off had no time to find.
             ExportError::NotFound(_) => Self::FailJob(FailureKind::NotFound),
-            ExportError::Rejected(_) => Self::FailJob(FailureKind::NotSupported),
+            ExportError::Rejected(_) | ExportError::Remarked(_) => Self::FailJob(FailureKind::NotSupported),
             ExportError::NotDeidentified(_) => Self::FailJob(FailureKind::NotDeidentified),
             ExportError::Store(StoreError::NotApplied { .. } | StoreError::Unknown { .. } | StoreError::Unreadable { .. })
             | ExportError::Source(SourceError::Unavailable(_))
@@ -159,6 +159,7 @@ fn text_without_object_names(error: &ExportError) -> String {
         }
         ExportError::Source(SourceError::Misconfigured { .. } | SourceError::Unavailable(_))
         | ExportError::Rejected(_)
+        | ExportError::Remarked(_)
         | ExportError::QuotaReached(_)
         | ExportError::NotFound(_)
         | ExportError::NotDeidentified(_)

@@ -62,6 +62,10 @@ impl OutputStore for MemoryOutputStore {
         Ok(ConfigLookup::Absent)
     }
 
+    async fn anonymization_keys(&self, _: Option<&str>, _: &ConfigName) -> Result<Option<Bytes>, StoreError> {
+        Ok(None)
+    }
+
     async fn new_fragment(&self, _: &Folder, _: FragmentName) -> Result<MemoryFileWriter, StoreError> {
         Ok(MemoryFileWriter(self.clone(), Vec::new()))
     }
@@ -278,7 +282,7 @@ fn checkpoints(lines: &[LakeLine], begin: usize, cuts: &[bool], file_bytes: u64,
                 }
             }
             if is_overlong {
-                checkpoint.report_overlong_line(Some((OBJECT, start as u64))).now_or_never().unwrap().unwrap();
+                checkpoint.report_overlong_line((OBJECT, start as u64), false).now_or_never().unwrap().unwrap();
             }
             block_offset = offset;
         }

@@ -10,8 +10,12 @@ use crate::deid::tree::StepObserver;
 pub struct DeidExplanation {
     /// The steps in the order in which they were applied.
     pub steps: Vec<DeidStep>,
-    /// The de-identified resource, in one line.
+    /// The paths of the elements with a value that no rule applies to.
+    pub untouched: Vec<String>,
+    /// The de-identified resource, in one line, as an export writes it.
     pub output: Vec<u8>,
+    /// True if the steps lead to exactly this output. False would be a fault of this program.
+    pub is_exact: bool,
 }
 
 /// The effect of a rule on one element.
@@ -33,13 +37,16 @@ pub struct DeidStep {
 
 /// An observer that records all steps.
 #[derive(Debug, Default)]
-pub(in crate::deid) struct StepRecorder(pub(in crate::deid) Vec<DeidStep>);
+pub(in crate::deid) struct StepRecorder {
+    pub(in crate::deid) steps: Vec<DeidStep>,
+    pub(in crate::deid) untouched: Vec<String>,
+}
 
 impl StepObserver for StepRecorder {
     const IS_ENABLED: bool = true;
 
     fn on_rule_applied(&mut self, rule: &Rule, element_path: String, before: Option<&str>, after: Option<&str>) {
-        self.0.push(DeidStep {
+        self.steps.push(DeidStep {
             rule_number: rule.number,
             path: rule.path.clone(),
             method: rule.method_name.clone(),
@@ -47,5 +54,9 @@ impl StepObserver for StepRecorder {
             before: before.map(str::to_owned),
             after: after.map(str::to_owned),
         });
+    }
+
+    fn on_untouched(&mut self, element_path: String) {
+        self.untouched.push(element_path);
     }
 }

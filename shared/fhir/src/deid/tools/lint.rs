@@ -60,7 +60,6 @@ impl<'c> ConfigLinter<'c> {
         }
         remarks.extend(self.shielding_remarks());
         remarks.extend(self.revealing_references());
-        remarks.extend(self.known_date());
         remarks
     }
 
@@ -85,34 +84,6 @@ impl<'c> ConfigLinter<'c> {
             remarks.push(error(DeidRemarkCode::Setting, reason, "set another offset, or a dateShiftKey"));
         }
         remarks
-    }
-
-    /// Reports a time that the reader of the export can know and that moves with dates that the reader must not know. Who knows the
-    /// night of the last change knows the offset, and with it every date.
-    fn known_date(&self) -> Option<DeidRemark> {
-        let paths: [(&str, &[&str]); 4] = [
-            ("Resource", &["meta", "lastUpdated"]),
-            ("Bundle", &["timestamp"]),
-            ("Provenance", &["recorded"]),
-            ("AuditEvent", &["recorded"]),
-        ];
-        if !self.config.rules.iter().any(|rule| matches!(rule.method, Method::DateShift)) {
-            return None;
-        }
-        let type_definitions = self.config.version.type_definitions();
-        paths.into_iter().find_map(|(type_name, names)| {
-            let general = if type_name == "Resource" { "Patient" } else { type_name };
-            let automaton = self.automaton(&self.rules, type_definitions.by_name(general)?)?;
-            let state = names.iter().try_fold(automaton.get(0)?, |state, name| automaton.get(state.members.get(name)?.next_state))?;
-            let rule = self.config.rules.get(state.applied_rule?.index).filter(|rule| matches!(rule.method, Method::DateShift))?;
-            let path = format!("{type_name}.{}", names.join("."));
-            let reason = format!(
-                "the rule moves `{path}` by the same number of days as other dates; who knows about when the resource was written \
-                 learns the number, and from it every date"
-            );
-            let remedy = format!("redact `{path}` before this rule");
-            Some(warning(DeidRemarkCode::KnownDate, reason, remedy).of_rule(rule.number, &rule.path))
-        })
     }
 
     /// Returns the remark about the first branch of a union that selects nothing, if others do.

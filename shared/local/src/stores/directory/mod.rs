@@ -10,4 +10,4 @@ pub use audit::DirectoryAudit;
 pub(crate) use blocking_call::{CALL_TIME_LIMIT, CallWatch};
 pub use lake::DirectoryLake;
 pub(crate) use output::resolve_links;
-pub use output::{DirectoryFileWriter, DirectoryOutputStore};
+pub use output::{DirectoryFileWriter, DirectoryOutputStore, GivenConfiguration};

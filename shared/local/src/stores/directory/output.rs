@@ -1,6 +1,7 @@
 //! Output files in a directory. Files and folders are accessible by their owner only, because they contain patient data.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::ops::Range;
@@ -14,11 +15,12 @@ use headrace_core::job::folder::Folder;
 use headrace_core::ports::{ByteStream, ConfigLookup, FileAccess, FileWriter, OutputStore};
 use headrace_core::request::{ANONYMIZATION_FOLDER, ConfigName, MAX_CONFIG_BYTES};
 use headrace_core::vocab::error::{SourceError, StoreError};
+use headrace_fhir::deid::MAX_KEYS_BYTES;
 use tokio::task::spawn_blocking;
 use walkdir::WalkDir;
 
 use crate::stores::io_fault::{IoFault, not_applied, store_error};
-use crate::stores::private::{create_private_file, create_private_folder, restrict_file};
+use crate::stores::private::{create_private_file, create_private_folder, is_accessible_by_others, restrict_file};
 use crate::stores::regular_file::{is_not_regular, open_regular_file};
 
 use super::blocking_call::{BlockingCall, in_place};
@@ -45,13 +47,32 @@ pub struct DirectoryOutputStore {
     shown_root: PathBuf,
     lake: Option<PathBuf>,
     verified: VerifiedFiles,
+    given_configuration: Option<GivenConfiguration>,
+}
+
+/// An anonymization configuration that is in memory only, with its keys.
+#[derive(Clone)]
+pub struct GivenConfiguration {
+    /// The name by which requests refer to it.
+    pub name: ConfigName,
+    /// The content of the configuration.
+    pub text: Bytes,
+    /// The content of its keys file, if it has one.
+    pub keys: Option<Bytes>,
+}
+
+impl fmt::Debug for GivenConfiguration {
+    /// Formats the name only: the configuration can contain keys.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GivenConfiguration").field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 impl DirectoryOutputStore {
     /// Creates a store in the directory `root`. The directory is created with the first file.
     pub fn open(root: impl Into<PathBuf>) -> Self {
         let root = root.into();
-        Self { shown_root: root.clone(), root, lake: None, verified: VerifiedFiles::default() }
+        Self { shown_root: root.clone(), root, lake: None, verified: VerifiedFiles::default(), given_configuration: None }
     }
 
     /// Names the directory by another path in errors: one that the user knows.
@@ -64,6 +85,12 @@ impl DirectoryOutputStore {
     #[must_use]
     pub fn separate_from_lake(self, lake: impl Into<PathBuf>) -> Self {
         Self { lake: Some(lake.into()), ..self }
+    }
+
+    /// Adds an anonymization configuration that is not in the directory. Neither it nor its keys are ever written there.
+    #[must_use]
+    pub fn with_configuration(self, configuration: Option<GivenConfiguration>) -> Self {
+        Self { given_configuration: configuration, ..self }
     }
 
     /// Returns the directory of a job.
@@ -135,8 +162,35 @@ fn read_configuration(path: &Path) -> io::Result<ConfigLookup> {
     if bytes.len() as u64 > MAX_CONFIG_BYTES {
         return Ok(ConfigLookup::TooLong);
     }
-    let etag = hex::encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &bytes));
-    Ok(ConfigLookup::Found(bytes.into(), format!("\"{etag}\"")))
+    Ok(found_configuration(bytes.into()))
+}
+
+/// Returns a configuration with its entity tag, the digest of its content.
+fn found_configuration(text: Bytes) -> ConfigLookup {
+    let etag = hex::encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &text));
+    ConfigLookup::Found(text, format!("\"{etag}\""))
+}
+
+/// Reads a file of keys. Returns `None` if it does not exist, and an error if other users can read it.
+fn read_keys(path: &Path) -> Result<Option<Bytes>, StoreError> {
+    let read = || -> io::Result<Option<Vec<u8>>> {
+        let file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        if is_accessible_by_others(&file.metadata()?) {
+            return Err(io::Error::other("other users can read it; remove their access with chmod 600"));
+        }
+        let mut bytes = Vec::new();
+        file.take(MAX_KEYS_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+        Ok(Some(bytes))
+    };
+    let unusable = |cause: io::Error| StoreError::Misconfigured {
+        remedy: format!("the keys file `{}` cannot be used: {cause}", path.display()),
+        cause: cause.into(),
+    };
+    Ok(read().map_err(unusable)?.map(Bytes::from))
 }
 
 /// Creates a hard link to a file. If the name exists, its file must have the same content; it is never replaced.
@@ -306,13 +360,28 @@ impl OutputStore for DirectoryOutputStore {
         name: &ConfigName,
         etag: Option<&str>,
     ) -> Result<ConfigLookup, StoreError> {
-        let root = destination.map_or(self.root.as_path(), Path::new);
-        let path = root.join(ANONYMIZATION_FOLDER).join(name.as_str());
-        let found = blocking(move || read_configuration(&path).map_err(|error| store_error(WHAT, &path, error))).await?;
+        let given = self.given_configuration.as_ref().filter(|given| destination.is_none() && given.name == *name);
+        let found = match given {
+            Some(given) => found_configuration(given.text.clone()),
+            None => {
+                let root = destination.map_or(self.root.as_path(), Path::new);
+                let path = root.join(ANONYMIZATION_FOLDER).join(name.as_str());
+                blocking(move || read_configuration(&path).map_err(|error| store_error(WHAT, &path, error))).await?
+            }
+        };
         Ok(match found {
             ConfigLookup::Found(_, current) if etag.is_some_and(|etag| etag != current) => ConfigLookup::Changed,
             found @ (ConfigLookup::Found(..) | ConfigLookup::Absent | ConfigLookup::Changed | ConfigLookup::TooLong) => found,
         })
+    }
+
+    async fn anonymization_keys(&self, destination: Option<&str>, name: &ConfigName) -> Result<Option<Bytes>, StoreError> {
+        if let Some(given) = self.given_configuration.as_ref().filter(|given| destination.is_none() && given.name == *name) {
+            return Ok(given.keys.clone());
+        }
+        let root = destination.map_or(self.root.as_path(), Path::new);
+        let path = root.join(ANONYMIZATION_FOLDER).join(name.keys_file());
+        blocking(move || read_keys(&path)).await
     }
 
     async fn new_fragment(&self, folder: &Folder, fragment: FragmentName) -> Result<DirectoryFileWriter, StoreError> {

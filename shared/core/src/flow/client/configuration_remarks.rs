@@ -1,0 +1,104 @@
+//! Stops an export whose configuration has remarks that the operator does not accept.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::{Mutex, PoisonError};
+
+use bytes::Bytes;
+use headrace_fhir::definitions::FhirVersion;
+use headrace_fhir::deid::{DeidConfig, DeidRemark};
+
+use crate::job::{ExportError, RemarkedConfiguration};
+use crate::request::{AcceptedRemarks, AnonymizationConfig, ConfigDigest, ExportRequest};
+
+/// The largest number of remarks that an answer spells out. Their names are all listed.
+const MAX_REMARKS_LISTED: usize = 20;
+
+/// Returns the names of the accepted remarks about a configuration. Returns an error if there are others.
+///
+/// * `text`: the file. `config`: the same with its keys.
+pub(super) fn check_remarks(
+    (text, config): (&Bytes, &DeidConfig),
+    (requested, request): (&AnonymizationConfig, &ExportRequest),
+    accepted: &AcceptedRemarks,
+) -> Result<BTreeSet<String>, ExportError> {
+    let mut remarks = lint_cached(text, request.version, config);
+    remarks.extend(config.key_remarks());
+    if request.since.is_some() {
+        remarks.extend(config.increment_remarks());
+    }
+    let (accepted, open): (Vec<&DeidRemark>, Vec<&DeidRemark>) =
+        remarks.iter().partition(|remark| accepted.accepts(&requested.name, remark));
+    let names = |remarks: &[&DeidRemark]| remarks.iter().map(|remark| remark.name()).collect::<BTreeSet<String>>();
+    let digest = ConfigDigest::from_bytes(text);
+    if open.is_empty() {
+        let accepted = names(&accepted);
+        if !accepted.is_empty() {
+            let joined = join(&accepted);
+            tracing::warn!(configuration = %digest, accepted = joined, "an export uses a configuration with remarks that were accepted");
+        }
+        return Ok(accepted);
+    }
+    let names = names(&open);
+    let listed: Vec<String> = open.iter().take(MAX_REMARKS_LISTED).map(ToString::to_string).collect();
+    let text = format!(
+        "the configuration `{}` is not used, because of remarks about it: {}. Correct it, or have the remarks accepted by name: {}",
+        requested.name.as_str(),
+        listed.join(". "),
+        join(&names)
+    );
+    tracing::warn!(configuration = %digest, remarks = join(&names), "an export was stopped by remarks about its configuration");
+    Err(RemarkedConfiguration { digest, remarks: names, text }.into())
+}
+
+/// Joins names with commas, as the operator writes them.
+fn join(names: &BTreeSet<String>) -> String {
+    names.iter().map(String::as_str).collect::<Vec<_>>().join(",")
+}
+
+/// Warns that the pseudonyms of an export differ from those of every other one, if the configuration has no lasting keys.
+pub(super) fn warn_about_changing_pseudonyms(config: &DeidConfig, is_increment: bool) {
+    let derived = config.derived_key_names();
+    if derived.is_empty() {
+        return;
+    }
+    let keys = derived.join(", ");
+    if is_increment {
+        tracing::warn!(
+            keys,
+            "this increment cannot be joined with earlier exports: these keys are not given, so that its pseudonyms and dates are new ones; \
+             make keys with `headrace deid keygen`"
+        );
+    } else {
+        tracing::warn!(
+            keys,
+            "these keys are not given, so that no later export has the same pseudonyms and dates; for increments, make keys with \
+             `headrace deid keygen`"
+        );
+    }
+}
+
+/// The remarks about the configurations that this process checked last: the check takes a second for hundreds of rules.
+static CACHE: Mutex<VecDeque<CheckedConfiguration>> = Mutex::new(VecDeque::new());
+
+/// The number of cached results: about the number of configurations of a deployment.
+const CACHE_SIZE: usize = 8;
+
+struct CheckedConfiguration {
+    digest: ConfigDigest,
+    version: FhirVersion,
+    remarks: Vec<DeidRemark>,
+}
+
+/// Returns the remarks about a file, which do not depend on its keys.
+fn lint_cached(text: &Bytes, version: FhirVersion, config: &DeidConfig) -> Vec<DeidRemark> {
+    let digest = ConfigDigest::from_bytes(text);
+    // The lock is held while checking: other threads that wait for it most likely need the same configuration.
+    let mut cache = CACHE.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(known) = cache.iter().find(|known| known.version == version && known.digest == digest) {
+        return known.remarks.clone();
+    }
+    let remarks = config.lint();
+    cache.truncate(CACHE_SIZE - 1);
+    cache.push_front(CheckedConfiguration { digest, version, remarks: remarks.clone() });
+    remarks
+}

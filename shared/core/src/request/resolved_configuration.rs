@@ -1,0 +1,53 @@
+//! What a kick-off has found out about the anonymization configuration of an export.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::vocab::text::stored_as_text;
+
+/// The SHA-256 of a configuration file, in hexadecimal digits: what `sha256sum` prints.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ConfigDigest(String);
+
+impl ConfigDigest {
+    /// Computes the digest of a file.
+    pub fn from_bytes(text: &[u8]) -> Self {
+        Self(hex::encode(Sha256::digest(text)))
+    }
+
+    /// Parses the digits. Returns `None` for any other text.
+    pub fn parse(text: &str) -> Option<Self> {
+        let is_digit = |byte: u8| byte.is_ascii_digit() || matches!(byte, b'a'..=b'f');
+        (text.len() == 64 && text.bytes().all(is_digit)).then(|| Self(text.to_owned()))
+    }
+
+    /// Returns the 64 hexadecimal digits.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+stored_as_text!(ConfigDigest, Self::parse, "not a SHA-256 in hexadecimal digits");
+
+impl fmt::Display for ConfigDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The configuration of a job, as it was checked at the kick-off.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResolvedConfiguration {
+    /// The digest of the file.
+    pub digest: ConfigDigest,
+    /// The names of the remarks that the operator has accepted, as far as the configuration has them.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub accepted_remarks: BTreeSet<String>,
+    /// True if deletions can be told: the ids of at least one exported type are hashed with a lasting key.
+    #[serde(default)]
+    pub tells_deletions: bool,
+}

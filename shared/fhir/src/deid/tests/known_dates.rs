@@ -1,0 +1,76 @@
+//! Remarks about dates that readers know, about keys and increments, and the hashes of deleted resources.
+
+use super::*;
+
+/// Parses a configuration.
+fn parse(rules: &[[&str; 2]], parameters: &str) -> DeidConfig {
+    DeidConfig::parse(configuration(rules, parameters).as_bytes(), FhirVersion::R4).unwrap()
+}
+
+const REDACT: &str = r#""method":"redact""#;
+const KEEP: &str = r#""method":"keep""#;
+const SHIFT: &str = r#""method":"dateShift""#;
+
+/// Returns the remarks about known dates, as `name reason`.
+fn known_dates(rules: &[[&str; 2]], parameters: &str) -> Vec<String> {
+    let remarks = parse(rules, parameters).lint();
+    let known = remarks.iter().filter(|remark| remark.code == DeidRemarkCode::KnownDate);
+    known.map(|remark| format!("{} {}", remark.name(), remark.reason)).collect()
+}
+
+#[test]
+fn dates_that_readers_know_must_not_move_with_others() {
+    let patient = r#""dateShiftScope":"patient""#;
+    let all: [[&str; 2]; 3] = [["nodesByType('date')", SHIFT], ["nodesByType('dateTime')", SHIFT], ["nodesByType('instant')", SHIFT]];
+    for parameters in ["", patient, r#""dateShiftFixedOffsetInDays":3"#] {
+        let found = known_dates(&all, parameters);
+        let moved = |found: &String, rule: &str, element: &str| {
+            found.starts_with(rule) && found.contains(element) && found.contains("moves together")
+        };
+        assert!(found.iter().any(|found| moved(found, "known-date:3 ", "Resource.meta.lastUpdated")), "{found:?}");
+        assert!(found.iter().any(|found| moved(found, "known-date:3 ", "Observation.issued")), "{found:?}");
+    }
+    // Redacted before, they tell nothing.
+    let redacted = ["Resource.meta.lastUpdated", "Resource.issued", "Resource.recorded", "Resource.timestamp"].map(|path| [path, REDACT]);
+    assert_eq!(known_dates(&[&redacted[..], &all[..]].concat(), patient), Vec::<String>::new());
+    // Nothing else is shifted by the resource: nothing to learn.
+    assert_eq!(known_dates(&[["Resource.meta.lastUpdated", SHIFT]], ""), Vec::<String>::new());
+}
+
+#[test]
+fn short_keys_and_shifted_increments_are_remarked() {
+    let hash = [["Resource.id", r#""method":"cryptoHash""#]];
+    let names = |remarks: Vec<DeidRemark>| remarks.iter().map(DeidRemark::name).collect::<Vec<_>>();
+    assert_eq!(names(parse(&hash, r#""cryptoHashKey":"secret""#).key_remarks()), ["weak-key"]);
+    for parameters in ["", r#""cryptoHashKey":"0123456789abcdef0123456789abcdef""#] {
+        assert_eq!(names(parse(&hash, parameters).key_remarks()), Vec::<String>::new());
+    }
+    let shift = [["Patient.birthDate", SHIFT]];
+    assert_eq!(names(parse(&shift, r#""dateShiftScope":"patient""#).increment_remarks()), ["shifted-increment"]);
+    assert_eq!(names(parse(&shift, "").increment_remarks()), Vec::<String>::new());
+    assert_eq!(names(parse(&hash, r#""dateShiftScope":"patient""#).increment_remarks()), Vec::<String>::new());
+}
+
+#[test]
+fn deletions_are_told_by_the_hash_of_the_id_if_every_id_is_hashed_with_a_lasting_key() {
+    let hash = r#""method":"cryptoHash""#;
+    let key = r#""cryptoHashKey":"0123456789abcdef0123456789abcdef""#;
+    let job = DeidJobContext { key: [7; 32], today: time::macros::date!(2026 - 01 - 31) };
+    let told = |rules: &[[&str; 2]], parameters: &str| parse(rules, parameters).for_job(&job).hashed_id(ResourceType::PATIENT, "p-1");
+    let hashed = told(&[["Resource.id", hash]], key).unwrap();
+    let mut out = Vec::new();
+    let resource = br#"{"resourceType":"Patient","active":true,"id":"p-1"}"#;
+    parse(&[["Resource.id", hash]], key).for_job(&job).deidentify(resource, None, &mut out).unwrap();
+    assert!(String::from_utf8(out).unwrap().contains(&format!(r#""id":"{hashed}""#)), "{hashed}");
+    for rules in [
+        &[["Resource.id", KEEP], ["Resource.id", hash]][..],
+        &[["Patient.where(active).id", hash]],
+        &[["Patient.where(active)", KEEP], ["Resource.id", hash]],
+        &[["Patient", REDACT], ["Resource.id", hash]],
+        &[["Observation.id", hash]],
+    ] {
+        assert_eq!(told(rules, key), None, "{rules:?}");
+    }
+    assert_eq!(told(&[["Resource.id", hash]], ""), None, "the key changes with each export");
+    assert_eq!(told(&[["Patient.where(active).name", REDACT], ["Resource.id", hash]], key).as_deref(), Some(&*hashed));
+}

@@ -1,0 +1,35 @@
+//! Remarks about the keys of a configuration, and about its use for increments.
+
+use crate::deid::config::{DateShiftScope, Method, ParsedConfig};
+use crate::deid::error::{DeidRemark, DeidRemarkCode, DeidRemarkSeverity};
+
+/// The length of a key that cannot be guessed: 32 hexadecimal digits hold 128 bits.
+const MIN_HASH_KEY_CHARS: usize = 32;
+
+/// Remarks about keys that are too short to resist guessing. An empty key is derived from a random secret.
+pub(in crate::deid) fn key_remarks(config: &ParsedConfig) -> Option<DeidRemark> {
+    let key = &config.parameters.crypto_hash_key;
+    let hashes = config.rules.iter().any(|rule| matches!(rule.method, Method::CryptoHash));
+    if !hashes || key.is_empty() || key.chars().count() >= MIN_HASH_KEY_CHARS {
+        return None;
+    }
+    let reason = format!(
+        "cryptoHashKey has {} characters, so that it can be guessed; who has the key finds the pseudonym of every known id",
+        key.chars().count()
+    );
+    let remedy = format!("use at least {MIN_HASH_KEY_CHARS} random characters; `headrace deid keygen` makes them");
+    Some(DeidRemark::in_file(DeidRemarkCode::WeakKey, DeidRemarkSeverity::Warning, reason, remedy))
+}
+
+/// Remarks about an increment whose dates move together: the newest date of each patient reveals the shift.
+pub(in crate::deid) fn increment_remarks(config: &ParsedConfig) -> Option<DeidRemark> {
+    let parameters = &config.parameters;
+    let moves_together = parameters.fixed_offset_days.is_some() || parameters.date_shift_scope == DateShiftScope::Patient;
+    if !moves_together || !config.rules.iter().any(|rule| matches!(rule.method, Method::DateShift)) {
+        return None;
+    }
+    let reason = "an increment contains what has changed since the last export, so that the true date of a new visit is known within \
+                  days; it reveals the shift, and with it all dates of the patient";
+    let remedy = "redact dates instead of shifting them, or export without _since";
+    Some(DeidRemark::in_file(DeidRemarkCode::ShiftedIncrement, DeidRemarkSeverity::Warning, reason, remedy))
+}

@@ -1,0 +1,213 @@
+//! `headrace deid report`: what a configuration removes, changes and keeps in the resources of a directory.
+//!
+//! The report is the evidence for a privacy officer. It names elements and numbers, and contains no value of a resource.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use headrace_core::job::task::Pin;
+use headrace_core::lake::ndjson::{self, Segment};
+use headrace_core::lake::reader::{LineReader, ReadRequest};
+use headrace_core::lake::slices::encoding_from_name;
+use headrace_core::ports::ResourceSource as _;
+use headrace_core::vocab::error::SourceError;
+use headrace_fhir::definitions::ResourceType;
+use headrace_fhir::deid::{DeidExplanation, Deidentifier};
+use headrace_fhir::head::ResourceHead;
+use serde_json::{Value, json};
+
+use crate::commands::table::format_table;
+use crate::stores::directory::DirectoryLake;
+
+/// What the rules do to one element of one type.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    removed: u64,
+    changed: u64,
+    kept: u64,
+}
+
+/// An element under a rule. `None` stands for elements that no rule applies to, which come last.
+type ElementKey = (Option<(usize, String)>, String);
+
+/// The effect of a configuration on resources.
+#[derive(Debug, Default)]
+pub(super) struct DeidReport {
+    /// The number of resources of each type.
+    resources: BTreeMap<&'static str, u64>,
+    elements: BTreeMap<ElementKey, Counts>,
+    /// The number of resources for each reason why they cannot be de-identified.
+    failures: BTreeMap<String, u64>,
+    /// The number of lines that are not resources, and are not exported.
+    rejected_lines: u64,
+    /// The number of resources whose steps do not explain their output. It is always 0, unless this program has a fault.
+    unexplained: u64,
+}
+
+impl DeidReport {
+    /// Applies the rules to all resources below the directory, or to those of some types. No types means all.
+    pub(super) async fn from_directory(
+        lake: &DirectoryLake,
+        rules: &Deidentifier,
+        types: &BTreeSet<ResourceType>,
+    ) -> Result<Self, SourceError> {
+        let mut report = Self::default();
+        lake.check().await?;
+        let mut after = None;
+        loop {
+            let page = lake.list(after.as_deref()).await?;
+            for pin in &page.objects {
+                report.add_object(lake, pin, rules, types).await?;
+            }
+            after = page.next;
+            if after.is_none() {
+                return Ok(report);
+            }
+        }
+    }
+
+    /// Adds the resources of one file.
+    async fn add_object(
+        &mut self,
+        lake: &DirectoryLake,
+        pin: &Pin,
+        rules: &Deidentifier,
+        types: &BTreeSet<ResourceType>,
+    ) -> Result<(), SourceError> {
+        let Some(encoding) = encoding_from_name(&pin.object) else { return Ok(()) };
+        let request = ReadRequest { object: pin.object.clone(), encoding, range: 0..pin.size, size: pin.size, offset: 0 };
+        let mut reader = LineReader::open(request, |range| lake.read(pin, range));
+        while let Some(segment) = reader.next().await? {
+            match segment {
+                Segment::Lines { offset, bytes } => {
+                    ndjson::lines(&bytes, offset).filter(|line| !line.is_blank()).for_each(|line| self.add_line(line.text, rules, types));
+                }
+                Segment::OverlongLine { .. } => self.rejected_lines += 1,
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds one line.
+    fn add_line(&mut self, line: &[u8], rules: &Deidentifier, types: &BTreeSet<ResourceType>) {
+        let Ok(head) = ResourceHead::parse(line) else {
+            self.rejected_lines += 1;
+            return;
+        };
+        if !types.is_empty() && !types.contains(&head.resource_type) {
+            return;
+        }
+        *self.resources.entry(head.resource_type.as_str()).or_default() += 1;
+        match rules.explain(line, None) {
+            Ok(explanation) => self.add_explanation(&explanation),
+            // The failure names the rule, the element and the reason, and no value.
+            Err(failure) => *self.failures.entry(without_indexes(&failure.to_string())).or_default() += 1,
+        }
+    }
+
+    /// Adds what the rules did to one resource.
+    fn add_explanation(&mut self, explanation: &DeidExplanation) {
+        self.unexplained += u64::from(!explanation.is_exact);
+        for step in &explanation.steps {
+            let rule = (step.rule_number, format!("{} `{}`", step.method, step.path));
+            let counts = self.elements.entry((Some(rule), without_indexes(&step.element_path))).or_default();
+            match (&step.before, &step.after) {
+                (before, after) if before == after => counts.kept += 1,
+                (_, None) => counts.removed += 1,
+                (_, Some(_)) => counts.changed += 1,
+            }
+        }
+        for path in &explanation.untouched {
+            self.elements.entry((None, without_indexes(path))).or_default().kept += 1;
+        }
+    }
+
+    /// Returns true if a resource cannot be de-identified.
+    pub(super) fn has_failures(&self) -> bool {
+        !self.failures.is_empty() || self.unexplained > 0
+    }
+
+    /// Returns the number of resources.
+    fn resource_count(&self) -> u64 {
+        self.resources.values().sum()
+    }
+
+    /// Formats the report as text. `digest` identifies the configuration.
+    pub(super) fn to_text(&self, configuration: &str, digest: &str) -> String {
+        let mut text = format!("configuration  {configuration}\nsha256         {digest}\n");
+        text += &format!("resources      {} of {} types\n\n", self.resource_count(), self.resources.len());
+        let types = self.resources.iter().map(|(kind, count)| [(*kind).to_owned(), count.to_string()]);
+        text += &format_table(&[["TYPE".to_owned(), "RESOURCES".to_owned()]].into_iter().chain(types).collect::<Vec<_>>());
+        text += "\nEach number counts values. A value that a rule leaves as it was is kept.\n\n";
+        let mut rows = vec![["RULE", "METHOD AND PATH", "ELEMENT", "REMOVED", "CHANGED", "KEPT"].map(str::to_owned)];
+        for ((rule, element), Counts { removed, changed, kept }) in self.sorted() {
+            let (number, rule) = rule.as_ref().map_or(("-".to_owned(), "(no rule)"), |(number, rule)| (number.to_string(), rule));
+            rows.push([number, rule.to_owned(), element.clone(), removed.to_string(), changed.to_string(), kept.to_string()]);
+        }
+        text += &format_table(&rows);
+        for (reason, count) in &self.failures {
+            text += &format!("\n{count} resources cannot be de-identified: {reason}\n");
+        }
+        if self.rejected_lines > 0 {
+            text += &format!("\n{} lines are not resources and are not exported\n", self.rejected_lines);
+        }
+        if self.unexplained > 0 {
+            text += &format!("\nthe numbers do not explain the output of {} resources; report this fault\n", self.unexplained);
+        }
+        text
+    }
+
+    /// Returns the report as JSON.
+    pub(super) fn to_json(&self, configuration: &str, digest: &str) -> Value {
+        let element = |((rule, element), counts): (&ElementKey, &Counts)| {
+            let Counts { removed, changed, kept } = counts;
+            let (number, rule) = rule.as_ref().map(|(number, rule)| (*number, rule.as_str())).unzip();
+            json!({ "rule": number, "methodAndPath": rule, "element": element, "removed": removed, "changed": changed, "kept": kept })
+        };
+        json!({
+            "configuration": configuration,
+            "sha256": digest,
+            "resources": self.resources,
+            "elements": self.sorted().map(element).collect::<Vec<_>>(),
+            "failures": self.failures,
+            "rejectedLines": self.rejected_lines,
+        })
+    }
+
+    /// Iterates over the elements in the order of the rules. Those without a rule come last.
+    fn sorted(&self) -> impl Iterator<Item = (&ElementKey, &Counts)> {
+        let with_rule = self.elements.iter().filter(|((rule, _), _)| rule.is_some());
+        with_rule.chain(self.elements.iter().filter(|((rule, _), _)| rule.is_none()))
+    }
+}
+
+/// Returns a path without indexes: `Patient.name.family` for `Patient.name[0].family`.
+fn without_indexes(path: &str) -> String {
+    let mut plain = String::with_capacity(path.len());
+    let mut rest = path;
+    while let Some((before, after)) = rest.split_once('[') {
+        let index = after.split_once(']').filter(|(index, _)| !index.is_empty() && index.bytes().all(|byte| byte.is_ascii_digit()));
+        plain.push_str(before);
+        match index {
+            Some((_, after)) => rest = after,
+            None => {
+                plain.push('[');
+                rest = after;
+            }
+        }
+    }
+    plain + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn indexes_are_removed_from_paths() {
+        assert_eq!(without_indexes("Patient.name[0].given[12]"), "Patient.name.given");
+        assert_eq!(
+            without_indexes("rule 1 (redact `Patient.name[x]`) at Patient.name[3]: [why"),
+            "rule 1 (redact `Patient.name[x]`) at Patient.name: [why"
+        );
+    }
+}

@@ -1,0 +1,190 @@
+//! Remarks about anonymization configurations: they stop exports, unless they are accepted by name. Reports and previews.
+
+use std::path::PathBuf;
+
+use headrace_core::request::AcceptedRemarks;
+use headrace_tests::flows::{AwsDeployment, Deployment, DeploymentSettings, LocalDeployment, ManualClock, Result, ServiceProcess, run};
+use headrace_tests::workspace::root;
+use serde_json::Value;
+
+use crate::process::{command_result, headrace};
+
+/// A configuration with a typo, which would leave names as they are.
+const TYPO: &str = r#"{"fhirPathRules":[{"path":"Patient.nam","method":"redact"}]}"#;
+
+const PATIENT: &str = r#"{"resourceType":"Patient","id":"anna","name":[{"family":"Mill"}],"birthDate":"1990-03-01"}"#;
+
+const EXPORT: &str = "/$export?_container=study&_anonymizationConfig=typo.json";
+
+/// Returns the audit records that are not sealed yet, as they are stored.
+async fn audit_records(deployment: &impl Deployment) -> Result<Vec<Value>> {
+    let page = deployment.dynamo().client().scan().table_name("headrace").limit(1_000).send().await?;
+    let records = page.items().iter().filter_map(|item| item.get("record")?.as_s().ok());
+    records.map(|record| Ok(serde_json::from_str(record)?)).collect()
+}
+
+/// Returns settings with accepted remarks.
+fn accepting(names: &str) -> Result<DeploymentSettings> {
+    let mut settings = DeploymentSettings::default();
+    settings.accepted_remarks = AcceptedRemarks::parse(names)?;
+    Ok(settings)
+}
+
+#[test]
+fn a_typo_in_a_configuration_stops_kick_offs_and_is_in_the_audit_record() -> Result<()> {
+    run(async || {
+        let deployment = AwsDeployment::new().await?;
+        deployment.set_lake_object("Patient.ndjson", Some(PATIENT.as_bytes().to_vec().into())).await?;
+        deployment.put_anonymization_config("typo.json", TYPO).await?;
+        // The acceptance of another rule, of another configuration or of the kind of an error does not count.
+        for accepted in ["", "selects-nothing:2", "other.json=selects-nothing:1", "selects-nothing"] {
+            let service = ServiceProcess::start(&deployment, &ManualClock::default(), accepting(accepted)?);
+            let response = service.request("GET", EXPORT).await?;
+            let (_, code, text) = response.outcome()?;
+            assert_eq!((response.status, code.as_str()), (400, "invalid"), "{accepted}: {text}");
+            for words in ["`typo.json`", "there is no element `nam`", "did you mean `name`?", "accepted by name: selects-nothing:1"] {
+                assert!(text.contains(words), "{words} in {text}");
+            }
+        }
+        let records = audit_records(&deployment).await?;
+        let rejected = records.iter().find(|record| record["action"] == "kick-off").ok_or("no record")?;
+        assert_eq!(rejected.pointer("/export/configuration/rejected_remarks/0"), Some(&"selects-nothing:1".into()));
+        assert_eq!(rejected.pointer("/export/configuration/digest").and_then(Value::as_str).map(str::len), Some(64));
+        let service = ServiceProcess::start(&deployment, &ManualClock::default(), accepting("typo.json=selects-nothing:1")?);
+        let response = service.request("GET", EXPORT).await?;
+        assert_eq!(response.status, 202);
+        let records = audit_records(&deployment).await?;
+        let accepted = records.iter().find(|record| record["outcome"] == "succeeded").ok_or("no record")?;
+        assert_eq!(accepted.pointer("/export/configuration/accepted_remarks/0"), Some(&"selects-nothing:1".into()));
+        Ok(())
+    })
+}
+
+#[test]
+fn a_typo_in_a_configuration_stops_the_cli_until_the_remark_is_accepted_by_name() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let path = |name: &str| folder.path().join(name);
+    std::fs::create_dir(path("lake"))?;
+    std::fs::write(path("lake/Patient.ndjson"), PATIENT)?;
+    std::fs::write(path("typo.json"), TYPO)?;
+    let export = |out: &str, more: &[&str]| {
+        let mut command = headrace(&["export"]);
+        command.args(more).arg("--anonymization-config").arg(path("typo.json")).arg(path("lake")).arg(path(out)).output()
+    };
+    let stopped = export("out", &[])?;
+    let complaint = String::from_utf8(stopped.stderr)?;
+    assert_eq!(stopped.status.code(), Some(1), "{complaint}");
+    assert!(complaint.contains("selects-nothing:1") && complaint.contains("did you mean `name`?"), "{complaint}");
+    assert_eq!(std::fs::read_dir(path("out"))?.count(), 0, "nothing is written");
+    let accepted = export("accepted", &["--accept-remarks", "selects-nothing:1"])?;
+    let warned = String::from_utf8(accepted.stderr.clone())?;
+    command_result(accepted)?;
+    assert!(warned.contains("selects-nothing:1"), "{warned}");
+    assert!(std::fs::read_to_string(path("accepted/Patient-1.ndjson"))?.contains("Mill"), "the operator has accepted that");
+    Ok(())
+}
+
+#[test]
+fn keys_that_change_with_each_export_are_told() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let path = |name: &str| folder.path().join(name);
+    std::fs::create_dir(path("lake"))?;
+    std::fs::write(path("lake/Patient.ndjson"), PATIENT)?;
+    let config = r#"{"fhirPathRules":[{"path":"Resource.id","method":"cryptoHash"},{"path":"nodesByType('Reference').reference","method":"cryptoHash"}]}"#;
+    std::fs::write(path("config.json"), config)?;
+    for (out, since, words) in
+        [("full", &[][..], "no later export has the same pseudonyms"), ("increment", &["--since", "2020-01-01"], "cannot be joined")]
+    {
+        let mut command = headrace(&["export"]);
+        let output =
+            command.args(since).arg("--anonymization-config").arg(path("config.json")).arg(path("lake")).arg(path(out)).output()?;
+        let stderr = String::from_utf8(output.stderr.clone())?;
+        command_result(output)?;
+        assert!(stderr.contains(words) && stderr.contains("cryptoHashKey"), "{stderr}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_shipped_samples_have_no_remarks() -> Result<()> {
+    for name in ["study.json", "safe-harbor.json"] {
+        let sample = root().join("tests/samples/anonymization").join(name);
+        let checked = command_result(headrace(&["deid", "check"]).arg(sample).output()?)?;
+        assert!(checked.ends_with("the configuration is valid\n"), "{name}: {checked}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_report_counts_what_each_rule_does_and_shows_no_value() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let path = |name: &str| -> PathBuf { folder.path().join(name) };
+    std::fs::create_dir(path("lake"))?;
+    let lines = [
+        PATIENT,
+        r#"{"resourceType":"Patient","id":"bert","name":[{"family":"Hill","given":["B","C"]}],"gender":"male"}"#,
+        r#"{"resourceType":"Observation","id":"o","valueString":"secret words","contained":[{"resourceType":"Patient","gender":"male"}]}"#,
+        "no resource",
+    ];
+    std::fs::write(path("lake/all.ndjson"), lines.join("\n"))?;
+    let config = r#"{"fhirPathRules":[{"path":"Resource.id","method":"cryptoHash"},{"path":"Patient.name.given","method":"keep"},{"path":"Patient.name","method":"redact"}]}"#;
+    std::fs::write(path("config.json"), config)?;
+    let report = |more: &[&str]| -> Result<String> {
+        Ok(command_result(headrace(&["deid", "report"]).args(more).arg(path("config.json")).arg(path("lake")).output()?)?)
+    };
+    let json: Value = serde_json::from_str(&report(&["--json"])?)?;
+    assert_eq!(json["resources"], serde_json::json!({ "Patient": 2, "Observation": 1 }));
+    assert_eq!(json["rejectedLines"], 1);
+    let counts = |rule: Value, element: &str| {
+        let found =
+            json["elements"].as_array().and_then(|elements| elements.iter().find(|one| one["rule"] == rule && one["element"] == element));
+        found.map(|one| ["removed", "changed", "kept"].map(|name| one[name].as_u64().unwrap_or_default()))
+    };
+    assert_eq!(counts(1.into(), "Patient.id"), Some([0, 2, 0]));
+    assert_eq!(counts(1.into(), "Observation.id"), Some([0, 1, 0]));
+    assert_eq!(counts(2.into(), "Patient.name.given"), Some([0, 0, 2]));
+    assert_eq!(counts(3.into(), "Patient.name.family"), Some([2, 0, 0]));
+    assert_eq!(counts(Value::Null, "Patient.gender"), Some([0, 0, 1]));
+    assert_eq!(counts(Value::Null, "Observation.contained.gender"), Some([0, 0, 1]));
+    assert_eq!(counts(Value::Null, "Observation.valueString"), Some([0, 0, 1]));
+    let text = report(&[])?;
+    let digest = json["sha256"].as_str().ok_or("no digest")?;
+    assert!(text.contains(digest) && text.contains("3 of 2 types") && text.contains("(no rule)"), "{text}");
+    for value in ["anna", "Mill", "Hill", "1990", "secret"] {
+        assert!(!text.contains(value) && !json.to_string().contains(value), "{value} in {text}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_line_that_is_left_out_is_named_in_the_log_and_not_in_the_files() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let path = |name: &str| folder.path().join(name);
+    std::fs::create_dir(path("lake"))?;
+    std::fs::write(path("lake/Patient-of-Anna.ndjson"), format!("{PATIENT}\nno resource\n"))?;
+    let config = r#"{"fhirPathRules":[{"path":"Patient.name","method":"redact"}]}"#;
+    std::fs::write(path("config.json"), config)?;
+    let mut command = headrace(&["export", "--anonymization-config"]);
+    let output = command.arg(path("config.json")).arg(path("lake")).arg(path("out")).output()?;
+    let stderr = String::from_utf8(output.stderr)?;
+    assert!(stderr.contains("Patient-of-Anna.ndjson") && stderr.contains(&format!("offset={}", PATIENT.len() + 1)), "{stderr}");
+    let errors = std::fs::read_to_string(path("out/error-1.ndjson"))?;
+    assert!(!errors.contains("Anna") && !errors.contains(&format!("byte {}", PATIENT.len() + 1)), "{errors}");
+    Ok(())
+}
+
+#[test]
+fn a_deployment_on_one_machine_reads_keys_only_from_a_private_file() -> Result<()> {
+    run(async || {
+        let deployment = LocalDeployment::with_files(&[("Patient.ndjson", PATIENT.as_bytes())]).await?;
+        let config = r#"{"fhirPathRules":[{"path":"Patient.name","method":"redact"}]}"#;
+        deployment.put_anonymization_config("typo.json", config).await?;
+        // This way of storing a file leaves it readable by others.
+        deployment.put_anonymization_config("typo.json.keys", r#"{"cryptoHashKey":"CANARY"}"#).await?;
+        let service = ServiceProcess::start(&deployment, &ManualClock::default(), DeploymentSettings::default());
+        let response = service.request("GET", EXPORT).await?;
+        let (_, _, text) = response.outcome()?;
+        assert!(response.status == 500 && text.contains("chmod 600") && !text.contains("CANARY"), "{text}");
+        Ok(())
+    })
+}
