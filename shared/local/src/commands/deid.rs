@@ -181,7 +181,8 @@ async fn report(args: &DeidReportArgs) -> Result<(String, CheckStatus), DeidComm
     let version = parse_version(&args.version)?;
     let types: BTreeSet<ResourceType> = args.types.iter().map(|name| parse_type(name, version)).collect::<Result<_, _>>()?;
     let digest = ConfigDigest::from_bytes(&read_file(&args.config)?);
-    let job = DeidJobContext { key: random_job_secret()?.0, today: SystemClock.now().day() };
+    let now = SystemClock.now();
+    let job = DeidJobContext { key: random_job_secret()?.0, today: now.day(), time: now.time_of_day() };
     let rules = read_configuration(&args.config, version)?.for_job(&job);
     let report = DeidReport::from_directory(&DirectoryLake::open(&args.source), &rules, &types).await?;
     let (name, digest) = (args.config.display().to_string(), digest.to_string());

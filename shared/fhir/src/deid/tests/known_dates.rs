@@ -55,7 +55,7 @@ fn short_keys_and_shifted_increments_are_remarked() {
 fn deletions_are_told_by_the_hash_of_the_id_if_every_id_is_hashed_with_a_lasting_key() {
     let hash = r#""method":"cryptoHash""#;
     let key = r#""cryptoHashKey":"0123456789abcdef0123456789abcdef""#;
-    let job = DeidJobContext { key: [7; 32], today: time::macros::date!(2026 - 01 - 31) };
+    let job = job();
     let told = |rules: &[[&str; 2]], parameters: &str| parse(rules, parameters).for_job(&job).hashed_id(ResourceType::PATIENT, "p-1");
     let hashed = told(&[["Resource.id", hash]], key).unwrap();
     let mut out = Vec::new();
