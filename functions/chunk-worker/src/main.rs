@@ -2,7 +2,7 @@
 
 use aws_lambda_events::event::sqs::SqsEvent;
 use chunk_worker::handler::{ChunkWorkerHandler, YIELD_BEFORE_TIMEOUT};
-use headrace_aws::Clients;
+use headrace_aws::{Clients, Workload};
 use headrace_core::ports::Ports;
 use headrace_core::vocab::clock::Millis;
 use headrace_edge::config::{Environment, WorkerConfig};
@@ -14,7 +14,7 @@ use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 async fn main() -> Result<(), Error> {
     let config = WorkerConfig::read(&Environment)?;
     telemetry::init("chunk-worker", &config.common);
-    let aws = Clients::connect().await;
+    let aws = Clients::connect_for(Workload::Tasks { lease: config.worker.lease.duration }).await;
     let ports = Ports {
         jobs: aws.jobs_with_encryptor(&config.common.table, config.job_secret_key.as_deref()),
         queue: aws.queue(&config.queue_url).with_dead_letters(&config.dead_letter_queue_url),

@@ -6,12 +6,12 @@ use headrace_core::access::Principal;
 use headrace_core::audit::{AuditAction, AuditRecord};
 use headrace_core::flow::client::download::grant_download;
 use headrace_core::job::ExportError;
-use headrace_core::ports::{AccessStore, AuditTrail, Clock, FileAccess, JobStore, OutputStore};
+use headrace_core::ports::{AccessStore, AuditTrail, Clock, FileAccess, FileRequest, JobStore, OutputStore};
 use headrace_edge::auth::Authenticator;
 use headrace_edge::reply::Reply;
 use headrace_edge::request;
-use lambda_http::http::Response;
 use lambda_http::http::header::{CONTENT_TYPE, LOCATION};
+use lambda_http::http::{Method, Response};
 use lambda_http::{Body, Request};
 
 /// The media type of exported files (Bulk Data Access, "Bulk Data Output File Request").
@@ -52,7 +52,9 @@ impl<J: JobStore + AccessStore + AuditTrail, P: OutputStore, C: Clock> FilesHand
     /// file.
     async fn answer(&self, request: &Request, principal: &Principal) -> Result<Response<Body>, ExportError> {
         let (id, name) = (request::job_id(request)?, request::output_file_name(request)?);
-        let (file, access) = grant_download(&self.jobs, &self.output, &self.clock, (&id, name), principal).await?;
+        // The redirect keeps the method, and S3 rejects a HEAD of a URL that is signed for GET.
+        let file_request = if *request.method() == Method::HEAD { FileRequest::Headers } else { FileRequest::Content };
+        let (file, access) = grant_download(&self.jobs, &self.output, &self.clock, (&id, name, file_request), principal).await?;
         let fill_details = |record: &mut AuditRecord| record.set_output_file((&id, &principal.caller), &file);
         self.authenticator.record(AuditAction::Download, principal, fill_details).await?;
         tracing::info!(job.id = %id, file = %name, size_bytes = file.summary.bytes, "download granted");

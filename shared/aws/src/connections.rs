@@ -1,6 +1,7 @@
 //! The HTTP connections of the SDKs: which go through a proxy, and which need TLS.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
@@ -10,6 +11,10 @@ use aws_smithy_runtime_api::client::http::{
 };
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_runtime_api::client::result::ConnectorError;
+
+/// The longest time that a connection stays open without a call. Lambda freezes a process between two events. Meanwhile the other side
+/// may close the connection, and a call over it would get no answer.
+const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Returns the HTTPS client of the SDKs: rustls with AWS-LC, and the proxies of the environment.
 ///
@@ -27,7 +32,7 @@ pub(crate) fn https_client() -> SharedHttpClient {
 
 /// Returns a client with these proxies.
 fn client(proxies: fn() -> ProxyConfig) -> SharedHttpClient {
-    Builder::new().build_with_connector_fn(move |settings, components| {
+    Builder::new().pool_idle_timeout(POOL_IDLE_TIMEOUT).build_with_connector_fn(move |settings, components| {
         let mut connector = ConnectorBuilder::default().tls_provider(tls::Provider::Rustls(CryptoMode::AwsLc));
         connector.set_connector_settings(settings.cloned());
         connector.set_sleep_impl(components.and_then(|components| components.sleep_impl()));

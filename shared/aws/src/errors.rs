@@ -26,6 +26,8 @@ pub(crate) struct Service {
 pub(crate) enum ErrorClass {
     /// The call was not applied. It may succeed later.
     NotApplied,
+    /// The call was not applied, because the service gets too many calls, or because of another call to the same item or object.
+    Overloaded,
     /// The call may have been applied.
     Unknown,
     /// A condition of the call did not hold.
@@ -44,6 +46,8 @@ pub(crate) enum ErrorClass {
     OutOfSpace,
     /// The job table of one machine cannot be written.
     StoreUnusable,
+    /// The object is in an archive.
+    Archived,
 }
 
 impl ErrorClass {
@@ -54,6 +58,7 @@ impl ErrorClass {
             "ResourceNotFoundException"
             | "NotFoundException"
             | "NoSuchBucket"
+            | "InvalidBucketName"
             | "AWS.SimpleQueueService.NonExistentQueue"
             | "QueueDoesNotExist" => Self::NotFound,
             "AccessDenied"
@@ -67,6 +72,14 @@ impl ErrorClass {
             | "NotSignedUp"
             | "OptInRequired"
             | "AccountProblem" => Self::AccessDenied,
+            // Not a missing permission, although some of them have the status 403: the clock, or credentials that are being renewed.
+            "RequestTimeTooSkewed"
+            | "InvalidSignatureException"
+            | "RequestInTheFuture"
+            | "RequestExpired"
+            | "ExpiredToken"
+            | "ExpiredTokenException" => Self::NotApplied,
+            "InvalidObjectState" => Self::Archived,
             // S3 and SQS report errors of KMS with this prefix, KMS itself without it.
             "KMS.DisabledException" | "KMS.InvalidKeyUsageException" | "KMS.KMSInvalidStateException" | "KMS.NotFoundException" => {
                 Self::KeyUnusable
@@ -80,15 +93,25 @@ impl ErrorClass {
             "StoreUnusable" => Self::StoreUnusable,
             "ProvisionedThroughputExceededException"
             | "ThrottlingException"
+            | "Throttling"
             | "RequestLimitExceeded"
+            | "LimitExceededException"
             | "SlowDown"
             | "TransactionConflictException"
-            | "TransactionInProgressException"
-            | "RequestThrottled" => Self::NotApplied,
+            | "ReplicatedWriteConflictException"
+            | "ConditionalRequestConflict"
+            | "OperationAborted"
+            | "RequestThrottled"
+            | "OverLimit"
+            | "KMS.ThrottlingException"
+            | "KmsThrottled" => Self::Overloaded,
+            // An earlier call with the same token is still being applied.
+            "TransactionInProgressException" => Self::Unknown,
             _ => match status {
-                403 => Self::AccessDenied,
                 // Responses to HEAD have no code.
                 301 => Self::WrongRegion,
+                403 => Self::AccessDenied,
+                429 => Self::Overloaded,
                 400..=499 => Self::NotApplied,
                 _ => Self::Unknown,
             },
@@ -109,7 +132,9 @@ impl Service {
     {
         let store = self.store;
         match self.classify(&error) {
-            ErrorClass::NotApplied => StoreError::NotApplied { store, cause: error.into() },
+            // A store never archives its objects. Another process must have done that.
+            ErrorClass::NotApplied | ErrorClass::Archived => StoreError::NotApplied { store, cause: error.into() },
+            ErrorClass::Overloaded => StoreError::Overloaded { store, cause: error.into() },
             ErrorClass::Unknown => StoreError::Unknown { store, cause: error.into() },
             ErrorClass::Stale => StoreError::Stale,
             ErrorClass::NotFound => StoreError::Misconfigured { remedy: self.not_found(), cause: error.into() },
@@ -136,9 +161,13 @@ impl Service {
             ErrorClass::KeyUnusable => misconfigured(self.key_unusable(), cause),
             ErrorClass::Unusable => misconfigured(self.unusable(), cause),
             ErrorClass::WrongRegion => misconfigured(self.in_another_region(), cause),
-            ErrorClass::NotApplied | ErrorClass::Unknown | ErrorClass::Stale | ErrorClass::OutOfSpace | ErrorClass::StoreUnusable => {
-                StoreError::NotApplied { store, cause }
-            }
+            ErrorClass::Overloaded => StoreError::Overloaded { store, cause },
+            ErrorClass::NotApplied
+            | ErrorClass::Unknown
+            | ErrorClass::Stale
+            | ErrorClass::Archived
+            | ErrorClass::OutOfSpace
+            | ErrorClass::StoreUnusable => StoreError::NotApplied { store, cause },
         }
     }
 
@@ -163,6 +192,15 @@ impl Service {
     /// Returns the remedy for a bucket in another region.
     pub(crate) fn in_another_region(&self) -> String {
         format!("{} is `{}`, which lies in another region; name a bucket in the region of this service", self.setting, self.value)
+    }
+
+    /// Returns the remedy for a bucket of which the reader bears the costs.
+    pub(crate) fn requesters_pay(&self) -> String {
+        format!(
+            "{} is `{}`, a bucket with Requester Pays, and this service does not accept costs of others; ask its owner to switch that off, or copy \
+             the objects to a bucket of your own",
+            self.setting, self.value
+        )
     }
 
     /// Returns the remedy for a missing permission.
@@ -207,27 +245,36 @@ mod tests {
     fn error_codes_tell_whether_the_call_may_have_been_applied() {
         for (code, status, class) in [
             ("ConditionalCheckFailedException", 400, ErrorClass::Stale),
-            ("ProvisionedThroughputExceededException", 400, ErrorClass::NotApplied),
-            ("ThrottlingException", 400, ErrorClass::NotApplied),
+            ("ProvisionedThroughputExceededException", 400, ErrorClass::Overloaded),
+            ("ThrottlingException", 400, ErrorClass::Overloaded),
+            ("TransactionConflictException", 400, ErrorClass::Overloaded),
+            ("TransactionInProgressException", 400, ErrorClass::Unknown),
+            ("RequestLimitExceeded", 400, ErrorClass::Overloaded),
+            ("ExpiredTokenException", 400, ErrorClass::NotApplied),
+            ("RequestTimeTooSkewed", 403, ErrorClass::NotApplied),
+            ("PermanentRedirect", 301, ErrorClass::WrongRegion),
+            ("AuthorizationHeaderMalformed", 400, ErrorClass::WrongRegion),
+            ("InvalidObjectState", 403, ErrorClass::Archived),
+            ("OperationAborted", 409, ErrorClass::Overloaded),
+            ("KMS.ThrottlingException", 400, ErrorClass::Overloaded),
             ("ResourceNotFoundException", 400, ErrorClass::NotFound),
             ("AccessDeniedException", 400, ErrorClass::AccessDenied),
             ("InternalServerError", 500, ErrorClass::Unknown),
             ("ValidationException", 400, ErrorClass::NotApplied),
             ("PreconditionFailed", 412, ErrorClass::Stale),
-            ("ConditionalRequestConflict", 409, ErrorClass::NotApplied),
+            ("ConditionalRequestConflict", 409, ErrorClass::Overloaded),
             ("NoSuchBucket", 404, ErrorClass::NotFound),
             ("AccessDenied", 403, ErrorClass::AccessDenied),
-            ("PermanentRedirect", 301, ErrorClass::WrongRegion),
             ("", 301, ErrorClass::WrongRegion),
             ("AccountProblem", 403, ErrorClass::AccessDenied),
             ("OutOfSpace", 400, ErrorClass::OutOfSpace),
             ("StoreUnusable", 400, ErrorClass::StoreUnusable),
-            ("SlowDown", 503, ErrorClass::NotApplied),
+            ("SlowDown", 503, ErrorClass::Overloaded),
             ("InternalError", 500, ErrorClass::Unknown),
             ("", 403, ErrorClass::AccessDenied),
             ("", 503, ErrorClass::Unknown),
             ("AWS.SimpleQueueService.NonExistentQueue", 400, ErrorClass::NotFound),
-            ("RequestThrottled", 400, ErrorClass::NotApplied),
+            ("RequestThrottled", 400, ErrorClass::Overloaded),
             ("KMS.NotFoundException", 400, ErrorClass::KeyUnusable),
             ("KMS.DisabledException", 400, ErrorClass::KeyUnusable),
             ("KMS.KMSInvalidStateException", 400, ErrorClass::KeyUnusable),
@@ -250,7 +297,9 @@ mod tests {
         let service = Service::new("the destination", "HEADRACE_DESTINATION_BUCKET", "exports");
         let denied = service.store_error_from_code("AccessDenied", "x".into());
         assert!(matches!(&denied, StoreError::Misconfigured { remedy, .. } if remedy.contains("extend the policy")), "{denied:?}");
-        for code in ["SlowDown", "InternalError", ""] {
+        let overloaded = service.store_error_from_code("SlowDown", "x".into());
+        assert!(matches!(overloaded, StoreError::Overloaded { .. }), "{overloaded:?}");
+        for code in ["InternalError", ""] {
             let passing = service.store_error_from_code(code, "x".into());
             assert!(matches!(passing, StoreError::NotApplied { .. }), "{passing:?}");
         }

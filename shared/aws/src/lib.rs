@@ -1,5 +1,6 @@
 //! The ports of `headrace-core` over DynamoDB, SQS, S3 and KMS.
 
+mod backoff;
 #[cfg(feature = "connect")]
 mod connect;
 #[cfg(feature = "connect")]
@@ -11,11 +12,13 @@ mod errors;
 mod kms;
 #[cfg(feature = "s3")]
 mod s3;
+#[cfg(test)]
+mod script;
 #[cfg(feature = "sqs")]
 mod sqs;
 
 #[cfg(feature = "connect")]
-pub use connect::{Clients, CredentialsError};
+pub use connect::{Clients, CredentialsError, Workload};
 pub use dynamo::{DynamoJobStore, TableSchema};
 pub use encryptor::SecretEncryptor;
 #[cfg(feature = "kms")]

@@ -6,10 +6,11 @@ mod iam;
 mod rejected_request;
 mod smart;
 mod token_keys;
+mod unknown_callers;
 
 use std::net::IpAddr;
 
-use headrace_core::access::{Actor, Agent, Origin, Permissions, Principal, Scopes};
+use headrace_core::access::{Agent, Origin, Permissions, Principal, Scopes};
 use headrace_core::audit::{AuditAction, AuditOutcome, AuditRecord};
 use headrace_core::job::ExportError;
 use headrace_core::ports::{AccessStore, AuditTrail, Clock};
@@ -26,6 +27,7 @@ use self::bearer::{InvalidToken, TokenIssuer, bearer_token, challenge, missing_t
 use self::external::{ExternalTokenError, ExternalVerifier};
 use self::rejected_request::describe_rejected_request;
 use self::token_keys::TokenKeyCache;
+use self::unknown_callers::UnknownCallers;
 use crate::base_url::base_url;
 use crate::config::{AccessControl, SmartSettings};
 use crate::reply::error_response;
@@ -39,6 +41,7 @@ pub struct Authenticator<J, C> {
     store: J,
     clock: C,
     mode: Mode<C>,
+    unknown_callers: UnknownCallers,
 }
 
 /// The access mode, with the state that it needs.
@@ -58,7 +61,7 @@ impl<J, C: Clock + Clone> Authenticator<J, C> {
             AccessControl::External(settings) => Mode::External(Box::new(ExternalVerifier::new(settings, clock.clone()))),
             AccessControl::None => Mode::None,
         };
-        Self { store, clock, mode }
+        Self { store, clock, mode, unknown_callers: UnknownCallers::default() }
     }
 }
 
@@ -146,7 +149,8 @@ impl<J: AccessStore + AuditTrail, C: Clock> Authenticator<J, C> {
         response
     }
 
-    /// Records that a request was rejected with this status. Statuses other than 4XX are not recorded.
+    /// Records that a request was rejected with this status. Statuses other than 4XX are not recorded. Requests of unknown callers are
+    /// counted, and recorded once in a minute: anybody can send them.
     ///
     /// A failure to record is only logged: the response discloses nothing.
     pub async fn record_rejection(
@@ -160,18 +164,44 @@ impl<J: AccessStore + AuditTrail, C: Clock> Authenticator<J, C> {
         if !(400..500).contains(&status) {
             return;
         }
-        let unknown = || Agent { actor: Actor::Unknown, origin: origin(request) };
-        let agent = principal.map_or_else(unknown, Principal::agent);
-        let recorded = match self.new_record(action, agent, AuditOutcome::Rejected(status)) {
-            Ok(mut record) => {
-                fill_details(&mut record);
-                self.store.add_record(&record).await
-            }
-            Err(error) => Err(error),
+        let recorded = match principal {
+            Some(principal) => self.add_rejection(action, principal, status, fill_details).await,
+            None => self.add_unknown_callers(request, action, status, fill_details).await,
         };
         if let Err(error) = recorded {
             tracing::error!(error = &error as &dyn std::error::Error, "a rejected request was not recorded in the audit trail");
         }
+    }
+
+    /// Adds the record of a rejected request of a known caller.
+    async fn add_rejection(
+        &self,
+        action: AuditAction,
+        principal: &Principal,
+        status: u16,
+        fill_details: impl FnOnce(&mut AuditRecord),
+    ) -> Result<(), StoreError> {
+        let mut record = self.new_record(action, principal.agent(), AuditOutcome::Rejected(status))?;
+        fill_details(&mut record);
+        self.store.add_record(&record).await
+    }
+
+    /// Counts a rejected request of an unknown caller. Adds a record of those that were counted if it is time for one.
+    async fn add_unknown_callers(
+        &self,
+        request: &Request,
+        action: AuditAction,
+        status: u16,
+        fill_details: impl FnOnce(&mut AuditRecord),
+    ) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        let Some(requests) = self.unknown_callers.count(now) else { return Ok(()) };
+        let added = async {
+            let mut record = AuditRecord::from_unknown_callers(&random_id()?, now, action, origin(request), (status, requests));
+            fill_details(&mut record);
+            self.store.add_record(&record).await
+        };
+        added.await.inspect_err(|_| self.unknown_callers.take_back(requests))
     }
 
     /// Adds the header `WWW-Authenticate` to a rejection of a missing or invalid token (RFC 6750, section 3).

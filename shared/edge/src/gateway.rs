@@ -4,18 +4,21 @@
 //! `X-Forwarded-Proto: https,http`, which two proxies in a row send, is enough. A header must not stop a function.
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
+
+use futures_util::FutureExt as _;
 
 use headrace_core::job::ExportError;
 use headrace_core::request::RequestError;
-use headrace_core::vocab::outcome::IssueCode;
+use headrace_core::vocab::outcome::{IssueCode, OperationOutcome};
 use lambda_http::aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
 use lambda_http::http::{Response, Uri};
 use lambda_http::lambda_runtime::{self, LambdaEvent, service_fn};
 use lambda_http::request::RequestContext;
 use lambda_http::{Body, Error, Request, RequestExt as _};
 
-use crate::reply::{add_strict_transport_security, error_reply};
+use crate::reply::{Reply, add_strict_transport_security, error_reply};
 
 /// Runs the Lambda function: passes each API Gateway event as a request to `handle`, until the process is stopped.
 pub async fn run<A>(handle: impl Fn(Request) -> A) -> Result<(), Error>
@@ -35,12 +38,19 @@ where
     A: Future<Output = Response<Body>>,
 {
     let mut response = match to_request(event) {
-        Ok(request) => handle(request).await,
+        // The process continues with the next event. Handlers keep nothing that a half-done request could leave inconsistent.
+        Ok(request) => AssertUnwindSafe(async { handle(request).await }).catch_unwind().await.unwrap_or_else(|_| fault_response()),
         Err(error) => error_reply(&ExportError::Rejected(error)).into_response(),
     };
     // API Gateway serves nothing but https.
     add_strict_transport_security(response.headers_mut());
     response
+}
+
+/// Creates the response to a request whose handler panicked. The log has the place.
+fn fault_response() -> Response<Body> {
+    let text = "this server has a fault that this request meets: tell its operator the time of the request";
+    Reply::outcome(500, &OperationOutcome::error(IssueCode::Exception, text)).into_response()
 }
 
 /// Converts an event to a request. Its URI has a query only; [`crate::base_url`] determines the base URL.
@@ -149,6 +159,14 @@ mod tests {
                 assert_eq!(response.headers()[name], value, "{name}");
             }
         }
+    }
+
+    #[tokio::test]
+    async fn a_handler_that_panics_answers_with_an_operation_outcome() {
+        let response = handle_event(event(&json!({}), ""), async |_| panic!("CANARY")).await;
+        assert_eq!(response.status(), 500);
+        let Body::Text(text) = response.body() else { panic!("an OperationOutcome") };
+        assert!(text.contains("\"exception\"") && !text.contains("CANARY"), "{text}");
     }
 
     #[test]

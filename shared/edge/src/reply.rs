@@ -130,10 +130,12 @@ pub fn error_reply(error: &ExportError) -> Reply {
         ExportError::Store(StoreError::Unreadable { .. }) => with_text(500, IssueCode::Exception),
         ExportError::NotDeidentified(_) => with_text(500, IssueCode::Processing),
         ExportError::Source(SourceError::Changed { .. }) => with_text(500, IssueCode::Conflict),
-        ExportError::Source(SourceError::Unreadable { .. }) => with_text(500, IssueCode::Exception),
+        ExportError::Source(SourceError::Unreadable { .. } | SourceError::Archived { .. }) => with_text(500, IssueCode::Exception),
         ExportError::Store(StoreError::NotApplied { store, .. } | StoreError::Unknown { store, .. }) => {
             temporary(&format!("{store} could not be reached; try again"))
         }
+        ExportError::Store(StoreError::Overloaded { store, .. }) => temporary(&format!("{store} is overloaded; try again")),
+        ExportError::Source(SourceError::Overloaded(_)) => temporary("the lake is overloaded; try again"),
         ExportError::Store(StoreError::Stale) => temporary("another request changed the same export at the same time; try again"),
         ExportError::Source(SourceError::Unavailable(_)) => temporary("the lake could not be reached; try again"),
     }
@@ -156,6 +158,7 @@ mod tests {
             ExportError::QuotaReached(Quota::Global(40)),
             ExportError::NotFound("this export"),
             StoreError::NotApplied { store: "the job table", cause: cause() }.into(),
+            StoreError::Overloaded { store: "the job table", cause: cause() }.into(),
             StoreError::Unknown { store: "the job table", cause: cause() }.into(),
             StoreError::Stale.into(),
             StoreError::Misconfigured { remedy: "HEADRACE_TABLE is wrong".into(), cause: cause() }.into(),
@@ -164,6 +167,8 @@ mod tests {
             SourceError::Changed { object: "Patient.ndjson".into() }.into(),
             SourceError::Unreadable { object: "Patient.ndjson.gz".into(), detail: "it ends too early" }.into(),
             SourceError::Misconfigured { remedy: "HEADRACE_SOURCE_BUCKET is wrong".into(), cause: cause() }.into(),
+            SourceError::Archived { object: "Patient.ndjson".into(), storage_class: "GLACIER".into() }.into(),
+            SourceError::Overloaded(cause()).into(),
             SourceError::Unavailable(cause()).into(),
         ]
     }

@@ -10,7 +10,6 @@ use lambda_http::http::header::HeaderName;
 use lambda_http::http::{HeaderMap, Method};
 use lambda_http::request::RequestContext;
 use lambda_http::{Request, RequestExt};
-use percent_encoding::percent_decode_str;
 
 use crate::accept::require_fhir_json;
 use crate::parameters::parse_parameters_body;
@@ -20,7 +19,7 @@ use crate::prefer::parse_preferences;
 /// The longest accepted query, in bytes. API Gateway accepts about 10 kB of request line and headers.
 const QUERY_LIMIT_BYTES: usize = 16 << 10;
 
-/// The level of a kick-off, and the end of its path that names it, as it was sent.
+/// The level of a kick-off, and the end of its path that names it.
 #[derive(Clone, Debug)]
 pub struct KickOffPath {
     /// The export level.
@@ -29,30 +28,49 @@ pub struct KickOffPath {
     pub route: String,
 }
 
+/// The only operation. Some gateways pass its `$` on as the client has encoded it.
+const EXPORT: [&str; 2] = ["$export", "%24export"];
+
 /// Parses the path of a kick-off. The path may begin with a stage or another prefix.
+///
+/// API Gateway has decoded path and parameters. The id is the parameter of the route, because a decoded id may contain slashes: the
+/// path `/Group/a%2Fb/$export` arrives as `/Group/a/b/$export`, which must not be taken for an export of the whole system.
 pub fn parse_kick_off_path(request: &Request) -> Result<KickOffPath, ExportError> {
     let path = request.raw_http_path();
-    let mut from_the_end = path.rsplit('/');
-    let operation = from_the_end.next().unwrap_or_default();
-    if percent_decode_str(operation).decode_utf8().as_deref() != Ok("$export") {
+    let (before, operation) = path.rsplit_once('/').unwrap_or(("", path));
+    if !EXPORT.contains(&operation) {
         return Err(ExportError::NotFound("this operation"));
     }
-    let (last, second_last) = (from_the_end.next().unwrap_or_default(), from_the_end.next().unwrap_or_default());
-    let (level, prefix) = match (second_last, last) {
-        ("Group", id) => (Level::Group(decode_segment(id)), vec![second_last, id]),
-        ("Patient", id) => (Level::OnePatient(decode_segment(id)), vec![second_last, id]),
-        (_, "Patient") => (Level::AllPatients, vec![last]),
-        // A client that forgot the group's id must not get an export of the whole system.
-        (_, "Group") => return Err(ExportError::NotFound("an export of all groups")),
-        (_, _) => (Level::System, vec![]),
+    let id = match path_parameter(request, "id") {
+        Some(id) => Some(id),
+        // A request without parameters has not passed a router.
+        None if path_parameter(request, "operation").is_none() => unrouted_id(before),
+        None => None,
     };
-    let route = prefix.into_iter().chain([operation]).fold(String::new(), |route, segment| route + "/" + segment);
-    Ok(KickOffPath { level, route })
+    let (before_id, level) = match id {
+        Some(id) => {
+            let before_id = before.strip_suffix(&format!("/{id}")).ok_or(ExportError::NotFound("this operation"))?;
+            match before_id.rsplit('/').next() {
+                Some("Group") => (before_id, Level::Group(id)),
+                Some("Patient") => (before_id, Level::OnePatient(id)),
+                Some(_) | None => return Err(ExportError::NotFound("this operation")),
+            }
+        }
+        None => match before.rsplit('/').next() {
+            Some("Patient") => (before, Level::AllPatients),
+            // A client that forgot the group's id must not get an export of the whole system.
+            Some("Group") => return Err(ExportError::NotFound("an export of all groups")),
+            Some(_) | None => return Ok(KickOffPath { level: Level::System, route: format!("/{operation}") }),
+        },
+    };
+    let base = before_id.rsplit_once('/').map_or("", |(base, _)| base);
+    Ok(KickOffPath { level, route: path.strip_prefix(base).unwrap_or(path).to_owned() })
 }
 
-/// Decodes a path segment. Invalid UTF-8 becomes replacement characters, which no existing id contains.
-fn decode_segment(segment: &str) -> String {
-    percent_decode_str(segment).decode_utf8_lossy().into_owned()
+/// Returns the last segment of a path if it is the id of a group or patient.
+fn unrouted_id(path: &str) -> Option<String> {
+    let (before, id) = path.rsplit_once('/')?;
+    matches!(before.rsplit('/').next(), Some("Group" | "Patient")).then(|| id.to_owned())
 }
 
 /// Reads the headers and the parameters of a kick-off. The parameters of query and body are combined: some clients send a
@@ -149,18 +167,34 @@ mod tests {
         for (path, level, route) in [
             ("/$export", Level::System, "/$export"),
             ("/%24export", Level::System, "/%24export"),
+            ("/prod/Patient/$export", Level::AllPatients, "/Patient/$export"),
             ("/prod/fhir/$export", Level::System, "/$export"),
             ("/fhir/Patient/$export", Level::AllPatients, "/Patient/$export"),
             ("/fhir/Patient/7/$export", Level::OnePatient("7".to_owned()), "/Patient/7/$export"),
             ("/Group/Patient/$export", Level::Group("Patient".to_owned()), "/Group/Patient/$export"),
             ("/Patient/Patient/$export", Level::OnePatient("Patient".to_owned()), "/Patient/Patient/$export"),
-            ("/Group/..%2F..%2Fetc/$export", Level::Group("../../etc".to_owned()), "/Group/..%2F..%2Fetc/$export"),
             ("/Group/g-1/%24export", Level::Group("g-1".to_owned()), "/Group/g-1/%24export"),
         ] {
             assert_eq!(level_of(path).unwrap(), (level, route.to_owned()), "{path}");
         }
         for path in ["/$import", "/", "", "/export", "/$export/", "/Group/$export", "/fhir/Group/$export"] {
             assert!(matches!(level_of(path), Err(ExportError::NotFound(_))), "{path}");
+        }
+    }
+
+    #[test]
+    fn an_id_with_slashes_is_no_other_level() {
+        for (path, id, route) in [
+            ("/Group/../../etc/$export", "../../etc", "/Group/../../etc/$export"),
+            ("/prod/Group/a/b/$export", "a/b", "/Group/a/b/$export"),
+            ("/Group/x/Patient/$export", "x/Patient", "/Group/x/Patient/$export"),
+            ("/Group/a%2Fb/$export", "a%2Fb", "/Group/a%2Fb/$export"),
+        ] {
+            let request = lambda_http::http::Request::builder().uri("/").body(Body::Empty).unwrap().with_raw_http_path(path);
+            let parameters = [("id", id), ("operation", "$export")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+            let request = request.with_path_parameters(std::collections::HashMap::from(parameters));
+            let path = parse_kick_off_path(&request).unwrap();
+            assert_eq!((path.level, path.route), (Level::Group(id.to_owned()), route.to_owned()));
         }
     }
 

@@ -132,6 +132,10 @@ pub fn init(function: &'static str, logging: &impl AsRef<LogSettings>) {
     let lines = tracing_subscriber::fmt::layer().json().flatten_event(true).with_current_span(false);
     // `Targets` instead of `EnvFilter`, which would add a regular expression engine to every function.
     let lines = lines.with_filter(parse_log_filter(&logging.log, LevelFilter::INFO));
+    // The default hook prints the message of a panic, which may contain a part of a resource.
+    std::panic::set_hook(Box::new(|panic| {
+        tracing::error!(location = panic.location().map(tracing::field::display), "the process panicked")
+    }));
     if tracing_subscriber::registry().with(lines).try_init().is_ok() {
         // The name in AWS tells two deployments in one account apart.
         FUNCTION.get_or_init(|| logging.function.clone().unwrap_or_else(|| function.to_owned()));

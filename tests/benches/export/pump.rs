@@ -22,7 +22,7 @@ use headrace_core::lines::deid::JobDeidentifier;
 use headrace_core::lines::line_processor::{LineProcessor, ReadPass};
 use headrace_core::lines::selection::Selection;
 use headrace_core::ports::ConfigLookup;
-use headrace_core::ports::{ByteStream, FileAccess, FileWriter, OutputStore};
+use headrace_core::ports::{ByteStream, FileAccess, FileRequest, FileWriter, OutputStore};
 use headrace_core::request::ConfigName;
 use headrace_core::request::ExportRequest;
 use headrace_core::versions::key::ResourceKeyHasher;
@@ -321,7 +321,7 @@ impl OutputStore for NullOutputStore {
         Box::pin(stream::empty())
     }
 
-    async fn file_access(&self, _: &Folder, _: &OutputFile) -> Result<FileAccess, StoreError> {
+    async fn file_access(&self, _: &Folder, _: &OutputFile, _: FileRequest) -> Result<FileAccess, StoreError> {
         Err(StoreError::NotApplied { store: "nowhere", cause: "it discards everything".into() })
     }
 

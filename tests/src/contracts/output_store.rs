@@ -7,7 +7,7 @@ use crc_fast::{CrcAlgorithm, checksum};
 use futures_util::TryStreamExt as _;
 use headrace_core::job::file::{FileName, FileSummary, Fragment, FragmentName, OutputFile, OutputFileName, OutputKind};
 use headrace_core::job::folder::Folder;
-use headrace_core::ports::{FileAccess, FileWriter as _, OutputStore};
+use headrace_core::ports::{FileAccess, FileRequest, FileWriter as _, OutputStore};
 use headrace_core::vocab::error::StoreError;
 
 use super::{BoxError, CaseResult};
@@ -116,7 +116,7 @@ async fn write(
 
 /// Returns true if a client downloads exactly these bytes.
 async fn is_downloaded(destination: &impl TestDestination, folder: &Folder, name: OutputFileName, bytes: &Bytes) -> Result<bool, BoxError> {
-    let access = destination.store().file_access(folder, &OutputFile { name, summary: summarize(bytes) }).await?;
+    let access = destination.store().file_access(folder, &OutputFile { name, summary: summarize(bytes) }, FileRequest::Content).await?;
     Ok(destination.download(access).await? == *bytes)
 }
 

@@ -104,7 +104,7 @@ pub trait Deployment: Clone + Send + Sync + 'static {
                     let json: Map<String, Value> =
                         item.iter().map(|(name, value)| Ok((name.clone(), to_dynamo_json(value)?))).collect::<Result<_>>()?;
                     let key = ["pk", "sk"].map(|name| json.get(name).and_then(|value| value.get("S")?.as_str()).unwrap_or_default());
-                    if key.first() != Some(&"AUDIT") {
+                    if !key.first().is_some_and(|partition| partition.starts_with("AUDIT")) || key.first() == Some(&"AUDITCHAIN") {
                         items.insert(key.join(" "), json.into());
                     }
                 }
@@ -226,7 +226,8 @@ impl AwsDeployment {
         for key in self.s3.keys(bucket, "").await? {
             let bytes = self.s3.get(bucket, &key).await?;
             let below = key.strip_prefix(prefix).ok_or_else(|| format!("{key} is not below the prefix"))?;
-            files.insert(below.to_owned(), bytes);
+            // Jobs' folders are in a folder of their own, beside the anonymization configurations.
+            files.insert(below.strip_prefix("exports/").unwrap_or(below).to_owned(), bytes);
         }
         Ok(files)
     }

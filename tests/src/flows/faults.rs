@@ -26,6 +26,8 @@ pub enum Fault {
     CrashAfter,
     /// Failure of the call without effect.
     FailBefore,
+    /// Rejection of the call by an overloaded store.
+    Overload,
     /// Loss of the result: the call takes effect, and the caller gets an error.
     FailAfter,
     /// Failure of the call without effect, for a reason that no retry can mend: a full disk, or an object that may not be read.
@@ -147,6 +149,7 @@ impl FaultInjector {
             }
             Fault::FailBefore => Err(E::not_applied()),
             Fault::FailForGood => Err(E::permanent()),
+            Fault::Overload => Err(E::overloaded()),
             Fault::FailAfter => {
                 call.await?;
                 Err(E::unknown_outcome())
@@ -194,6 +197,9 @@ pub(super) trait InjectedError: Send + Sized {
     /// Returns the error of a call without effect.
     fn not_applied() -> Self;
 
+    /// Returns the error of a call that an overloaded store has rejected.
+    fn overloaded() -> Self;
+
     /// Returns the error of a call whose effect is unknown to the caller.
     fn unknown_outcome() -> Self;
 
@@ -204,6 +210,10 @@ pub(super) trait InjectedError: Send + Sized {
 impl InjectedError for StoreError {
     fn not_applied() -> Self {
         Self::NotApplied { store: "a store", cause: "injected fault".into() }
+    }
+
+    fn overloaded() -> Self {
+        Self::Overloaded { store: "a store", cause: "injected fault".into() }
     }
 
     fn unknown_outcome() -> Self {
@@ -218,6 +228,10 @@ impl InjectedError for StoreError {
 impl InjectedError for SourceError {
     fn not_applied() -> Self {
         Self::Unavailable("injected fault".into())
+    }
+
+    fn overloaded() -> Self {
+        Self::Overloaded("injected fault".into())
     }
 
     fn unknown_outcome() -> Self {

@@ -16,8 +16,9 @@ use headrace_core::job::folder::Folder;
 use headrace_core::job::task::{Lease, LeaseOutcome, Pin, PlanInput, TaskCompletion, TaskUpdate, Work};
 use headrace_core::job::{FailureReason, Job, JobEvent, Quotas, RecordConditions, RecordOutcome, Transition};
 use headrace_core::ports::{
-    AccessStore, AuditFileListing, AuditFiles, AuditTrail, AuditWrite, ByteStream, DueItem, FileAccess, FileWriter, JobLists, JobPage,
-    JobSecretEncryptor, JobStore, LeaseSettings, ObjectPage, OutputStore, QueueStart, QueuedJob, ResourceSource, TaskQueue, TaskStore,
+    AccessStore, AuditFileListing, AuditFiles, AuditTrail, AuditWrite, ByteStream, DueItem, FileAccess, FileRequest, FileWriter, JobLists,
+    JobPage, JobSecretEncryptor, JobStore, LeaseSettings, ObjectPage, OutputStore, QueueStart, QueuedJob, ResourceSource, TaskQueue,
+    TaskStore,
 };
 use headrace_core::ports::{ConfigLookup, MetadataObject};
 use headrace_core::request::ConfigName;
@@ -348,8 +349,8 @@ impl<T: OutputStore> OutputStore for FaultyPort<T> {
         faulty_stream(self.faults.clone(), "output.read", self.port.read(folder, fragment, range))
     }
 
-    async fn file_access(&self, folder: &Folder, output_file: &OutputFile) -> Result<FileAccess, StoreError> {
-        self.faults.intercept("output.file_access", self.port.file_access(folder, output_file)).await
+    async fn file_access(&self, folder: &Folder, output_file: &OutputFile, request: FileRequest) -> Result<FileAccess, StoreError> {
+        self.faults.intercept("output.file_access", self.port.file_access(folder, output_file, request)).await
     }
 
     async fn delete_all_except(&self, folder: &Folder, keep: &BTreeSet<OutputFileName>) -> Result<u64, StoreError> {

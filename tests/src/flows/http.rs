@@ -87,7 +87,9 @@ impl TestRequest {
             }
             for (segment, value) in segments.iter().zip(&path) {
                 match segment.strip_prefix('{').and_then(|name| name.strip_suffix('}')) {
-                    Some(name) => parameters.push((name, (*value).to_owned())),
+                    Some(name) => {
+                        parameters.push((name, percent_encoding::percent_decode_str(value).decode_utf8_lossy().into_owned()));
+                    }
                     None if segment == value => {}
                     None => return None,
                 }
@@ -100,6 +102,11 @@ impl TestRequest {
     /// Returns the path of the request target.
     fn path(&self) -> &str {
         self.target.split_once('?').map_or(&*self.target, |(path, _)| path)
+    }
+
+    /// Returns the decoded path, as API Gateway and the local server pass it on.
+    fn decoded_path(&self) -> String {
+        percent_encoding::percent_decode_str(self.path()).decode_utf8_lossy().into_owned()
     }
 
     /// Returns the query of the request target, or an empty string.
@@ -122,14 +129,14 @@ impl TestRequest {
         Ok(json!({
             "version": "2.0",
             "routeKey": format!("{} {route}", self.method),
-            "rawPath": self.path(),
+            "rawPath": self.decoded_path(),
             "rawQueryString": self.query(),
             "headers": headers,
             "pathParameters": parameters,
             "requestContext": {
                 "accountId": "111122223333", "apiId": "abc123", "authorizer": authorizer,
                 "domainName": "abc123.execute-api.eu-central-1.amazonaws.com", "domainPrefix": "abc123",
-                "http": { "method": self.method, "path": self.path(), "protocol": "HTTP/1.1", "sourceIp": "192.0.2.1", "userAgent": "test" },
+                "http": { "method": self.method, "path": self.decoded_path(), "protocol": "HTTP/1.1", "sourceIp": "192.0.2.1", "userAgent": "test" },
                 "requestId": "JKJaXmPLvHcESHA=", "routeKey": format!("{} {route}", self.method), "stage": "$default",
                 "time": "01/Oct/2026:08:00:00 +0000", "timeEpoch": 1_790_841_600_000_u64
             },
@@ -152,7 +159,7 @@ impl TestRequest {
         }
         let body = self.body.clone().map_or(Body::Empty, Body::Text);
         let request = request.extension(TrustedBaseUrl(OWN_BASE.to_owned())).body(body)?;
-        Ok(request.with_raw_http_path(self.path()).with_path_parameters(parameters))
+        Ok(request.with_raw_http_path(self.decoded_path()).with_path_parameters(parameters))
     }
 }
 

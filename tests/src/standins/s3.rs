@@ -135,7 +135,16 @@ impl S3StandIn {
     ///
     /// If the URL is malformed. S3 errors are returned as responses.
     pub async fn fetch_presigned(&self, presigned_url: &str) -> Result<http::Response<Bytes>, BoxError> {
-        let request = http::Request::get(presigned_url).body(s3s::Body::empty())?;
+        self.request_presigned(Method::GET, presigned_url).await
+    }
+
+    /// Sends a request to a presigned URL. Signature and expiry are verified.
+    ///
+    /// # Errors
+    ///
+    /// If the URL is malformed. S3 errors are returned as responses.
+    pub async fn request_presigned(&self, method: Method, presigned_url: &str) -> Result<http::Response<Bytes>, BoxError> {
+        let request = http::Request::builder().method(method).uri(presigned_url).body(s3s::Body::empty())?;
         let (head, body) = serve(&self.service, request).await?.into_parts();
         let body = body.collect().await?.to_bytes();
         Ok(http::Response::from_parts(head, body))

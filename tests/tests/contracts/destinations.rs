@@ -9,7 +9,7 @@ use crc_fast::{CrcAlgorithm, checksum};
 use headrace_aws::S3OutputStore;
 use headrace_core::job::file::{FileName, FileSummary, Fragment, FragmentName, OutputFile, OutputFileName, OutputKind};
 use headrace_core::job::folder::Folder;
-use headrace_core::ports::{FileAccess, FileWriter as _, OutputStore as _};
+use headrace_core::ports::{FileAccess, FileRequest, FileWriter as _, OutputStore as _};
 use headrace_core::request::EncryptionKey;
 use headrace_core::vocab::error::StoreError;
 use headrace_local::stores::directory::DirectoryOutputStore;
@@ -72,7 +72,7 @@ impl TestDestination for DestinationFixture<S3Port<S3OutputStore>> {
 
     async fn file_names(&self, folder: &Folder) -> Result<Vec<String>, BoxError> {
         let destination = folder.destination.clone().unwrap_or_else(|| format!("{BUCKET}/{PREFIX}"));
-        let backend = format!("{destination}/{}/", folder.path);
+        let backend = format!("{destination}/exports/{}/", folder.path);
         let (bucket, prefix) = backend.split_once('/').ok_or("no bucket")?;
         let keys = self.backend.s3.keys(bucket, prefix).await?;
         Ok(keys.iter().filter_map(|key| key.strip_prefix(prefix)).map(str::to_owned).collect())
@@ -238,7 +238,7 @@ async fn every_write_of_a_job_with_a_key_is_encrypted_under_that_key() -> CaseRe
             writer.write(bytes.clone()).await?;
             writer.commit(FileName::Fragment(fragment), summary).await?;
             destination.store().promote(&folder, &Fragment { name: fragment, summary }, promoted).await?;
-            let access = destination.store().file_access(&folder, &OutputFile { name: promoted, summary }).await?;
+            let access = destination.store().file_access(&folder, &OutputFile { name: promoted, summary }, FileRequest::Content).await?;
             assert!(destination.download(access).await? == bytes);
         }
         let written = destination.backend.s3.writes().split_off(before);

@@ -230,11 +230,15 @@ fn token_requests_and_the_use_of_tokens_are_recorded_with_the_client_id() -> Res
             (service.send(&request).await?, format!("token 4 401 login lab{from}")),
             (service.request_token(&lab, "system/Observation.rs").await?, format!("token 4 400 forbidden lab{from}")),
             (service.request_token(&mallory, "system/*.rs").await?, format!("token 4 401 login unknown{from}")),
-            (service.send(&TestRequest::form_post("/token", "x=1")).await?, format!("token 4 400 invalid unknown{from}")),
         ] {
             assert!(summary.contains(&response.status.to_string()), "{summary}: {response:?}");
             expected.push(summary);
         }
+        // The second stranger within a minute is only counted, and the third stands for both.
+        assert_eq!(service.send(&TestRequest::form_post("/token", "x=1")).await?.status, 400);
+        service.clock.advance(Duration::from_secs(60));
+        assert_eq!(service.send(&TestRequest::form_post("/token", "x=1")).await?.status, 400);
+        expected.push(format!("token 4 400 invalid unknown{from} requests=2"));
 
         let by_lab = async |method, path: &str| service.send(&TestRequest::new(method, path).with_bearer_token(&token)).await;
         let status = status_of(&by_lab("GET", "/$export").await?)?;
@@ -268,6 +272,54 @@ fn token_requests_and_the_use_of_tokens_are_recorded_with_the_client_id() -> Res
     run(async || {
         check_token_records(aws_deployment().await?).await?;
         check_token_records(local_deployment().await?).await
+    })
+}
+
+/// Returns the partitions of the job table's audit records, with the number of records in each.
+async fn records_by_partition(deployment: &AwsDeployment) -> Result<BTreeMap<String, usize>> {
+    let mut partitions = BTreeMap::new();
+    for record in deployment.job_store().unsealed(headrace_core::vocab::clock::Millis(u64::MAX / 1_000), u16::MAX).await? {
+        *partitions.entry(audit_partition(deployment, &record).await?).or_default() += 1;
+    }
+    Ok(partitions)
+}
+
+/// Returns the partition in which a record is stored.
+async fn audit_partition(deployment: &AwsDeployment, record: &AuditRecord) -> Result<String> {
+    use aws_sdk_dynamodb::types::AttributeValue;
+    for partition in ["AUDIT", "AUDITUNKNOWN"] {
+        let sort_key = format!("{:016}#{}", record.at.0, record.id);
+        let get = deployment.dynamo().client().get_item().table_name("headrace").key("pk", AttributeValue::S(partition.to_owned()));
+        if get.key("sk", AttributeValue::S(sort_key)).send().await?.item.is_some() {
+            return Ok(partition.to_owned());
+        }
+    }
+    Err(format!("{record:?} is in no partition").into())
+}
+
+/// Sends ten requests a second without an identity for five minutes. DynamoDB writes at most a thousand items a second into a partition,
+/// and all functions write into that of the audit records.
+#[test]
+fn a_flood_of_strangers_writes_one_record_a_minute_and_none_beside_those_of_clients() -> Result<()> {
+    run(async || {
+        let service = ServiceProcess::start(&aws_deployment().await?, &ManualClock::default(), one_at_a_time());
+        let path = format!("/_operations/files/{}/Patient-1.ndjson", "f".repeat(32));
+        for _ in 0..3_000 {
+            assert_eq!(service.send(&TestRequest::new("GET", &path)).await?.status, 401);
+            service.clock.advance(Duration::from_millis(100));
+        }
+        assert_eq!(service.request("GET", &path).await?.status, 404);
+        let expected = [("AUDIT".to_owned(), 1), ("AUDITUNKNOWN".to_owned(), 5)];
+        assert_eq!(records_by_partition(&service.deployment).await?, BTreeMap::from(expected));
+        service.reap_after(2 * REAPER_INTERVAL).await?;
+        let sealed = verified_records(&service.deployment).await?;
+        let of_strangers = sealed.iter().map(|record| summarize(record, &[])).filter(|summary| summary.contains("unknown"));
+        let requests = |summary: String| {
+            let number = summary.split("requests=").nth(1).and_then(|rest| rest.split(' ').next());
+            number.map_or(Ok(1), str::parse::<u64>)
+        };
+        assert_eq!(of_strangers.map(requests).collect::<std::result::Result<Vec<_>, _>>()?, [1, 600, 600, 600, 600]);
+        Ok(())
     })
 }
 

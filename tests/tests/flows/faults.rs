@@ -409,3 +409,30 @@ fn p1_merge_tasks_recorded_long_before_their_round_are_announced_in_the_end() ->
         Ok(())
     })
 }
+
+// The seed's tasks are parked after three attempts without progress.
+#[test]
+fn an_attempt_that_met_an_overloaded_store_is_no_try() -> Result<()> {
+    for overloaded in ["source.read", "source.list", "output.new_fragment", "tasks.complete_task"] {
+        run(async || {
+            set_next_job_number(1);
+            let mut left = 20;
+            let faults = FaultInjector::new(move |call| {
+                let is_overloaded = call.name == overloaded && left > 0;
+                left -= usize::from(is_overloaded);
+                if is_overloaded { Fault::Overload } else { Fault::None }
+            });
+            let (deployment, clock) = (seeded_deployment().await?, ManualClock::default());
+            let service = ServiceProcess::start_with_faults(&deployment, &clock, seed::settings(), faults);
+            let status = service.kick_off("").await?;
+            for _ in 0..60 {
+                service.deliver_all().await?;
+                service.reap_after(REAPER_INTERVAL).await?;
+            }
+            let completed = service.complete(&status).await.map_err(|error| format!("{overloaded}: {error}"))?;
+            assert_eq!(completed.sorted_lines(), expected_lines(), "{overloaded}");
+            Ok(())
+        })?;
+    }
+    Ok(())
+}

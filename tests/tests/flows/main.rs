@@ -20,6 +20,7 @@ mod lake_model;
 mod local_server;
 mod log_leaks;
 mod login;
+mod lost_answers;
 mod no_retry;
 mod open_access;
 mod patient_blocks;

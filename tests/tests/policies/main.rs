@@ -3,6 +3,7 @@
 //! The used permissions are measured: a scenario runs the real handlers with the AWS adapters through everything that they do, and each
 //! SDK call is recorded with the values that IAM evaluates.
 
+mod limits;
 mod policy;
 mod scenario;
 mod template;

@@ -116,6 +116,11 @@ impl Statement {
         Some(patterns)
     }
 
+    /// Returns true if the statement allows the action on the resource under some conditions.
+    pub(crate) fn covers(&self, action: &str, resource: &str) -> bool {
+        first_match(&self.actions, action).is_some() && first_match(&self.resources, resource).is_some()
+    }
+
     /// Returns true if the statement requires that calls come through this service.
     pub(crate) fn requires_service(&self, service: &str) -> bool {
         let mut conditions = self.conditions.iter().filter(|condition| condition.key == "kms:ViaService");

@@ -259,6 +259,9 @@ impl Scenario {
         let keys = JwksCache::new(UrlPolicy::Clients, self.clock.clone());
         let token =
             TokenHandler::new(authenticator, (self.deployment.job_store(), KmsSigner::new(kms, SIGNING_KEY)), keys, self.clock.clone());
+        // A stranger, whose request is recorded apart from those of clients.
+        let stranger = TestRequest::form_post("/token", "x=1");
+        drop(run_as("token", token.handle(stranger.to_lambda_request(true)?)).await);
         let assertion = client.sign(&client.assertion_header(), &client.assertion_claims(&service.token_url(), service.now()))?;
         let request = TestRequest::form_post("/token", token_request_form(&assertion, "system/*.rs"));
         let response = TestResponse::from_lambda(run_as("token", token.handle(request.to_lambda_request(true)?)).await)?.json()?;

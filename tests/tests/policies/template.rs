@@ -44,6 +44,19 @@ impl Template {
         Ok(Self { document, refs, arns: arns.iter().cloned().collect() })
     }
 
+    /// Returns a top-level section with its intrinsic functions resolved.
+    pub(crate) fn section(&self, name: &str) -> Result<Value> {
+        let section = self.document.get(name).ok_or_else(|| format!("the template has no {name}"))?;
+        Ok(self.resolve(section)?.unwrap_or_default())
+    }
+
+    /// Returns the allowed values of a parameter.
+    pub(crate) fn allowed_values(&self, parameter: &str) -> Result<Vec<String>> {
+        let values = self.document["Parameters"][parameter]["AllowedValues"].as_array();
+        let values = values.ok_or_else(|| format!("{parameter} has no allowed values"))?;
+        Ok(values.iter().filter_map(Value::as_str).map(str::to_owned).collect())
+    }
+
     /// Returns the properties of the created resources of a type, by name.
     pub(crate) fn of_type(&self, kind: &str) -> Result<BTreeMap<String, Value>> {
         let resources = self.document.get("Resources").and_then(Value::as_object).ok_or("no resources")?;
@@ -123,6 +136,13 @@ impl Template {
                 let text = self.resolve(&argument[1])?.ok_or_else(wrong)?;
                 let parts = text.as_str().ok_or_else(wrong)?.split(argument[0].as_str().ok_or_else(wrong)?);
                 Ok(Some(parts.map(Value::from).collect()))
+            }
+            "Fn::FindInMap" => {
+                let keys = self.resolve(argument)?.ok_or_else(wrong)?;
+                let keys: Vec<&str> = keys.as_array().ok_or_else(wrong)?.iter().filter_map(Value::as_str).collect();
+                let [map, first, second] = keys[..] else { return Err(wrong().into()) };
+                let value = self.document["Mappings"].get(map).and_then(|map| map.get(first)?.get(second));
+                value.cloned().ok_or_else(wrong).map(Some).map_err(Into::into)
             }
             "Fn::Sub" => self.substitute(argument).map(|text| Some(text.into())),
             _ => Err(format!("this test does not implement {name}").into()),

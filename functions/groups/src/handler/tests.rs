@@ -20,7 +20,7 @@ impl ResourceSource for Lake {
 
     async fn list(&self, _: Option<&str>) -> Result<ObjectPage, SourceError> {
         let pin = Pin { object: "Group.ndjson".into(), etag: String::new(), size: self.0.len() as u64 };
-        Ok(ObjectPage { objects: vec![ListedObject { pin, arrived: Millis(0) }], next: None })
+        Ok(ObjectPage { objects: vec![ListedObject { pin, arrived: Millis(0) }], ..ObjectPage::default() })
     }
 
     fn read(&self, _: &Pin, range: Range<u64>) -> ByteStream {

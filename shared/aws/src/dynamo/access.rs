@@ -8,7 +8,7 @@ use headrace_core::vocab::ids::Caller;
 
 use super::DynamoJobStore;
 use super::items::{self, Attributes, Item};
-use super::transact::{Update, WriteOutcome};
+use super::transact::{Update, Write, WriteOutcome};
 
 /// The partition of all registrations. There are few, and they are listed by client id.
 const CLIENTS_PK: &str = "CLIENTS";
@@ -54,13 +54,7 @@ impl AccessStore for DynamoJobStore {
     }
 
     async fn remove_client(&self, id: &Caller, seen: Millis) -> Result<bool, StoreError> {
-        let delete = self.client.delete_item().table_name(&self.table).set_key(Some(client_key(id)));
-        let delete = delete.condition_expression("changed_at = :seen").expression_attribute_values(":seen", items::millis(seen));
-        match delete.send().await.map_err(|error| self.service.store_error(error)) {
-            Ok(_) => Ok(true),
-            Err(StoreError::Stale) => Ok(false),
-            Err(error) => Err(error),
-        }
+        Ok(self.transact(&[Write::DeleteUnchanged(client_key(id), seen)]).await? == WriteOutcome::Applied)
     }
 
     async fn remember_assertion(&self, digest: &str, until: Millis) -> Result<bool, StoreError> {

@@ -11,16 +11,16 @@ use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::error::StoreError;
 
 use super::DynamoJobStore;
-use super::items::{self, AUDIT_PK, Attributes};
+use super::items::{self, AUDIT_PK, AUDIT_UNKNOWN_PK, Attributes};
 use super::transact::{Update, Write, WriteOutcome};
 
 impl DynamoJobStore {
-    /// Reads the records with sort keys from `first` to `last`, up to `limit`.
-    async fn audit_records(&self, first: String, last: String, limit: usize) -> Result<Vec<AuditRecord>, StoreError> {
+    /// Reads the records of a partition with sort keys from `first` to `last`, up to `limit`.
+    async fn audit_records(&self, partition: &str, (first, last): (String, String), limit: usize) -> Result<Vec<AuditRecord>, StoreError> {
         let query = self
             .query()
             .key_condition_expression("pk = :pk AND sk BETWEEN :first AND :last")
-            .expression_attribute_values(":pk", items::text(AUDIT_PK))
+            .expression_attribute_values(":pk", items::text(partition))
             .expression_attribute_values(":first", items::text(first))
             .expression_attribute_values(":last", items::text(last))
             .consistent_read(true);
@@ -47,17 +47,25 @@ impl AuditTrail for DynamoJobStore {
 
     async fn unsealed(&self, until: Millis, limit: u16) -> Result<Vec<AuditRecord>, StoreError> {
         // A sort key without an id comes before all records of its time.
-        self.audit_records(items::audit_sk(Millis(0), ""), items::audit_sk(until, ""), usize::from(limit)).await
+        let range = || (items::audit_sk(Millis(0), ""), items::audit_sk(until, ""));
+        let mut records = self.audit_records(AUDIT_PK, range(), usize::from(limit)).await?;
+        records.extend(self.audit_records(AUDIT_UNKNOWN_PK, range(), usize::from(limit)).await?);
+        records.sort_by_cached_key(AuditRecord::key);
+        records.truncate(usize::from(limit));
+        Ok(records)
     }
 
     async fn records(&self, keys: &[AuditRecordKey]) -> Result<Vec<AuditRecord>, StoreError> {
-        let sort_keys = || keys.iter().map(|key| items::audit_sk(key.at, &key.id));
-        let (Some(first), Some(last)) = (sort_keys().min(), sort_keys().max()) else { return Ok(Vec::new()) };
-        // One query reads the whole range. Few other records lie in it, because only late ones can.
-        let records = self.audit_records(first, last, usize::MAX).await?;
-        let mut records: HashMap<String, AuditRecord> =
-            records.into_iter().map(|record| (items::audit_sk(record.at, &record.id), record)).collect();
-        Ok(sort_keys().filter_map(|key| records.remove(&key)).collect())
+        let mut records = HashMap::new();
+        for (partition, of_unknown_callers) in [(AUDIT_PK, false), (AUDIT_UNKNOWN_PK, true)] {
+            let keys = || keys.iter().filter(|key| key.is_of_unknown_caller() == of_unknown_callers);
+            let (Some(first), Some(last)) = (keys().min(), keys().max()) else { continue };
+            let sort_key = |key: &AuditRecordKey| items::audit_sk(key.at, &key.id);
+            // One query reads the whole range. Few other records lie in it, because only late ones can.
+            let found = self.audit_records(partition, (sort_key(first), sort_key(last)), usize::MAX).await?;
+            records.extend(found.into_iter().map(|record| (record.key(), record)));
+        }
+        Ok(keys.iter().filter_map(|key| records.remove(key)).collect())
     }
 
     async fn chain_state(&self) -> Result<ChainState, StoreError> {

@@ -43,6 +43,10 @@ pub(super) const QUEUE_PK: &str = "QUEUE";
 /// The partition of the audit records that are not sealed yet, sorted by time.
 pub(super) const AUDIT_PK: &str = "AUDIT";
 
+/// The partition of the audit records about callers that were not authenticated. What strangers cause does not use up the capacity of
+/// [`AUDIT_PK`], which every download and token needs.
+pub(super) const AUDIT_UNKNOWN_PK: &str = "AUDITUNKNOWN";
+
 /// Returns the partition key of a job.
 pub(super) fn job_pk(job: &JobId) -> AttributeValue {
     text(format!("JOB#{job}"))
@@ -117,7 +121,8 @@ pub(super) fn audit_sk(at: Millis, id: &str) -> String {
 
 /// Returns the primary key of the item of an audit record.
 pub(super) fn audit_key(key: &AuditRecordKey) -> Item {
-    plain_key(AUDIT_PK, &audit_sk(key.at, &key.id))
+    let partition = if key.is_of_unknown_caller() { AUDIT_UNKNOWN_PK } else { AUDIT_PK };
+    plain_key(partition, &audit_sk(key.at, &key.id))
 }
 
 /// Returns the primary key of the item with the state of the audit chain.

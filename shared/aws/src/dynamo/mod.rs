@@ -26,6 +26,7 @@ use headrace_core::vocab::setting::Setting;
 
 pub use schema::TableSchema;
 
+use crate::backoff::REQUEST_PATIENCE;
 use crate::encryptor::SecretEncryptor;
 use crate::errors::Service;
 use items::{Attributes, Item, STORE, StoredTask};
@@ -44,6 +45,8 @@ pub struct DynamoJobStore {
     table: String,
     service: Service,
     encryptor: Option<Arc<dyn SecretEncryptor>>,
+    /// The time that one call waits for an overloaded table.
+    patience: Duration,
 }
 
 impl DynamoJobStore {
@@ -51,7 +54,13 @@ impl DynamoJobStore {
     pub fn new(client: Client, table: impl Into<String>) -> Self {
         let table = table.into();
         let service = Service::new(STORE, Setting::Table.as_str(), &table);
-        Self { client, table, service, encryptor: None }
+        Self { client, table, service, encryptor: None, patience: REQUEST_PATIENCE }
+    }
+
+    /// Sets the time that one call waits for an overloaded table.
+    #[must_use]
+    pub fn with_patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     /// Sets the encryptor of job secrets. Without one, jobs cannot have secrets.

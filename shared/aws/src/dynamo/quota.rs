@@ -83,8 +83,16 @@ impl DynamoJobStore {
         let writes = new_job_writes(job, plan, conditions, agent)?;
         let first_counter = writes.len() - if job.state.has_slot() { 2 } else { 0 };
         for _ in 0..MAX_RECORD_TRIES {
-            let WriteOutcome::ConditionFailed(indexes) = self.transact(&writes).await? else { return Ok(RecordOutcome::Recorded) };
-            // Job ids are random, so an existing item is this job, written by a call whose answer was lost.
+            let indexes = match self.transact(&writes).await {
+                Ok(WriteOutcome::Applied) => return Ok(RecordOutcome::Recorded),
+                Ok(WriteOutcome::ConditionFailed(indexes)) => indexes,
+                Err(StoreError::Unknown { store, cause }) => {
+                    // Job ids are random, so an existing item is this job. Without it, the client must not hear that it was recorded.
+                    let recorded = self.job(&job.id).await.is_ok_and(|job| job.is_some());
+                    return if recorded { Ok(RecordOutcome::Recorded) } else { Err(StoreError::Unknown { store, cause }) };
+                }
+                Err(error) => return Err(error),
+            };
             if self.job(&job.id).await?.is_some() {
                 return Ok(RecordOutcome::Recorded);
             }

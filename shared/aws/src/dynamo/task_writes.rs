@@ -121,7 +121,9 @@ pub(super) fn update_writes(lease: &Lease, update: &TaskUpdate, until: Millis) -
             let update = match release {
                 // If the attempt has made progress, its last checkpoint has reset the number of attempts.
                 Release::Yield => update,
-                Release::Stop => update.set("attempts_since_progress", items::number(lease.attempts_since_progress.saturating_sub(1))),
+                Release::Stop | Release::Overload => {
+                    update.set("attempts_since_progress", items::number(lease.attempts_since_progress.saturating_sub(1)))
+                }
                 Release::Fault(fault) => update.set("fault", items::text(fault)),
             };
             Ok(vec![Write::Update(update)])

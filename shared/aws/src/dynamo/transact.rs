@@ -1,20 +1,22 @@
 //! Conditional writes, single and in transactions.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{self, AttributeValue, Put, TransactWriteItem};
 use headrace_core::audit::AuditRecord;
+use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::error::StoreError;
 
 use super::DynamoJobStore;
 use super::items::{self, Item, STORE};
+use crate::backoff::Backoff;
+use crate::errors::ErrorClass;
 
-/// The largest number of tries of a transaction that conflicts with others. The pauses between them grow. A thousand tasks that complete
-/// at the same time all update one job item.
-const MAX_CONFLICT_TRIES: u32 = 10;
+/// The codes of cancelled transactions that a later try may not meet: conflicts with other transactions, and throttling. A thousand tasks
+/// that complete at the same time all update one job item.
+const TEMPORARY_CODES: [&str; 3] = ["TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"];
 
 /// The outcome of a conditional write.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +37,8 @@ pub(super) enum Write {
     AuditRecord(Box<AuditRecord>),
     /// Deletes the item with this key, if it exists.
     Delete(Item),
+    /// Deletes the item with this key, with the condition that it was changed last at this time.
+    DeleteUnchanged(Item, Millis),
     /// Updates an item.
     Update(Update),
 }
@@ -122,47 +126,45 @@ impl Update {
 
 impl DynamoJobStore {
     /// Applies one update if its condition holds. Returns whether it was applied.
+    ///
+    /// It is a transaction, because a transaction has a token by which DynamoDB recognizes it. The SDK repeats a call whose answer was
+    /// lost. A plain update that had been applied would then fail by its own condition.
     pub(super) async fn update(&self, update: Update) -> Result<WriteOutcome, StoreError> {
-        let response = self
-            .client
-            .update_item()
-            .table_name(&self.table)
-            .update_expression(update.expression())
-            .set_condition_expression(Some(update.condition).filter(|condition| !condition.is_empty()))
-            .set_key(Some(update.key))
-            .set_expression_attribute_names(Some(update.names).filter(|names| !names.is_empty()))
-            .set_expression_attribute_values(Some(update.values))
-            .send()
-            .await;
-        match response.map_err(|error| self.service.store_error(error)) {
-            Ok(_) => Ok(WriteOutcome::Applied),
-            Err(StoreError::Stale) => Ok(WriteOutcome::ConditionFailed(vec![0])),
-            Err(error) => Err(error),
-        }
+        self.transact(&[Write::Update(update)]).await
     }
 
-    /// Applies all writes or none, in one transaction. Returns the indexes of the failed conditions if none was applied. Retries conflicts
-    /// with other transactions.
+    /// Applies all writes or none, in one transaction. Returns the indexes of the failed conditions if none was applied.
+    ///
+    /// Conflicts, throttling and lost answers are tried again until the patience is used up.
     pub(super) async fn transact(&self, writes: &[Write]) -> Result<WriteOutcome, StoreError> {
         let items = writes.iter().map(|write| self.transact_item(write)).collect::<Result<Vec<_>, _>>()?;
-        let mut tries = 0;
+        let (mut backoff, mut token) = (Backoff::new(self.patience), request_token());
         loop {
-            tries += 1;
-            let Err(error) = self.client.transact_write_items().set_transact_items(Some(items.clone())).send().await else {
+            let call = self.client.transact_write_items().client_request_token(&token).set_transact_items(Some(items.clone()));
+            let Err(error) = call.send().await else {
                 log_audit_records(writes);
                 return Ok(WriteOutcome::Applied);
             };
-            let Some(codes) = cancellation_codes(&error) else { return Err(self.service.store_error(error)) };
-            let failed: Vec<usize> =
-                (0..).zip(&codes).filter(|(_, code)| *code == "ConditionalCheckFailed").map(|(index, _)| index).collect();
-            if !failed.is_empty() {
-                return Ok(WriteOutcome::ConditionFailed(failed));
+            if let Some(codes) = cancellation_codes(&error) {
+                let failed = indexes_of(&codes, |code| code == "ConditionalCheckFailed");
+                if !failed.is_empty() {
+                    return Ok(WriteOutcome::ConditionFailed(failed));
+                }
+                if indexes_of(&codes, |code| TEMPORARY_CODES.contains(&code)).is_empty() {
+                    return Err(StoreError::NotApplied { store: STORE, cause: error.into() });
+                }
+                if !backoff.pause().await {
+                    return Err(StoreError::Overloaded { store: STORE, cause: error.into() });
+                }
+                // Nothing was written. DynamoDB could still remember the cancelled transaction by its token.
+                token = request_token();
+                continue;
             }
-            // Nothing was written, because of a conflicting transaction or of throttling. Both are temporary.
-            if tries >= MAX_CONFLICT_TRIES {
-                return Err(StoreError::NotApplied { store: STORE, cause: error.into() });
+            // After a lost answer, the token stays the same: what was applied is not applied again.
+            let may_repeat = matches!(self.service.classify(&error), ErrorClass::Unknown | ErrorClass::Overloaded);
+            if !may_repeat || !backoff.pause().await {
+                return Err(self.service.store_error(error));
             }
-            tokio::time::sleep(Duration::from_millis(10 << tries.min(5))).await;
         }
     }
 
@@ -178,6 +180,11 @@ impl DynamoJobStore {
             Write::Delete(key) => {
                 let delete = types::Delete::builder().table_name(&self.table).set_key(Some(key.clone()));
                 item.delete(delete.build().map_err(not_built)?)
+            }
+            Write::DeleteUnchanged(key, changed_at) => {
+                let delete = types::Delete::builder().table_name(&self.table).set_key(Some(key.clone()));
+                let delete = delete.condition_expression("changed_at = :seen");
+                item.delete(delete.expression_attribute_values(":seen", items::millis(*changed_at)).build().map_err(not_built)?)
             }
             Write::Update(update) => item.update(
                 types::Update::builder()
@@ -195,12 +202,22 @@ impl DynamoJobStore {
     }
 }
 
+/// Creates a token by which DynamoDB recognizes a repeated transaction.
+fn request_token() -> String {
+    format!("{:032x}", fastrand::u128(..))
+}
+
+/// Returns the indexes of the codes that `matches`.
+fn indexes_of(codes: &[String], matches: impl Fn(&str) -> bool) -> Vec<usize> {
+    (0..).zip(codes).filter(|(_, code)| matches(code)).map(|(index, _)| index).collect()
+}
+
 /// Logs the audit records among the writes.
 fn log_audit_records(writes: &[Write]) {
     for write in writes {
         match write {
             Write::AuditRecord(record) => record.log(),
-            Write::Put(_) | Write::PutNew(_) | Write::Delete(_) | Write::Update(_) => {}
+            Write::Put(_) | Write::PutNew(_) | Write::Delete(_) | Write::DeleteUnchanged(..) | Write::Update(_) => {}
         }
     }
 }

@@ -13,6 +13,7 @@ use headrace_core::vocab::setting::Setting;
 
 use super::bucket::BucketPrefix;
 use super::objects::NDJSON;
+use crate::backoff::Backoff;
 use crate::errors::ErrorClass;
 
 /// The name of the store in errors.
@@ -41,13 +42,19 @@ impl S3AuditFiles {
 impl AuditFiles for S3AuditFiles {
     async fn write(&self, name: &AuditFileName, bytes: Bytes) -> Result<AuditWrite, StoreError> {
         let bucket = &self.0;
-        let put = bucket.client.put_object().bucket(&bucket.bucket).key(bucket.key(&name.to_string())).content_type(NDJSON);
-        // A bucket with Object Lock rejects objects without a checksum.
-        let put = put.checksum_algorithm(ChecksumAlgorithm::Sha256).if_none_match("*").body(ByteStream::from(bytes));
-        match put.send().await {
-            Ok(_) => Ok(AuditWrite::Written),
-            Err(error) if bucket.service.classify(&error) == ErrorClass::Stale => self.get(name).await.map(AuditWrite::Exists),
-            Err(error) => Err(bucket.service.store_error(error)),
+        let mut backoff = Backoff::new(bucket.patience);
+        loop {
+            let put = bucket.client.put_object().bucket(&bucket.bucket).key(bucket.key(&name.to_string())).content_type(NDJSON);
+            // A bucket with Object Lock rejects objects without a checksum.
+            let put = put.checksum_algorithm(ChecksumAlgorithm::Sha256).if_none_match("*").body(ByteStream::from(bytes.clone()));
+            let Err(error) = put.send().await else { return Ok(AuditWrite::Written) };
+            let class = bucket.service.classify(&error);
+            if class == ErrorClass::Stale {
+                return self.get(name).await.map(AuditWrite::Exists);
+            }
+            if class != ErrorClass::Overloaded || !backoff.pause().await {
+                return Err(bucket.service.store_error(error));
+            }
         }
     }
 

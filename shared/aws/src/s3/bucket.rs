@@ -1,10 +1,13 @@
 //! A bucket with a prefix.
 
+use std::time::Duration;
+
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{RequestChecksumCalculation, ResponseChecksumValidation};
 use headrace_core::request::EncryptionKey;
 use headrace_core::vocab::error::{BoxError, SourceError, StoreError};
 
+use crate::backoff::REQUEST_PATIENCE;
 use crate::errors::{ErrorClass, Service};
 
 /// A bucket and the prefix of all keys in it.
@@ -17,12 +20,16 @@ pub(super) struct BucketPrefix {
     /// The key that encrypts written objects. `None` applies the bucket's default encryption.
     pub(super) encryption_key: Option<EncryptionKey>,
     pub(super) service: Service,
+    /// The time that one call waits for an overloaded bucket.
+    pub(super) patience: Duration,
 }
 
 /// The reason for which a bucket cannot be used.
 pub(super) enum BucketError {
     /// A setting or a permission is wrong.
     Misconfigured { remedy: String, cause: BoxError },
+    /// A permission is missing.
+    AccessDenied { remedy: String, cause: BoxError },
     /// S3 failed. A later call may succeed.
     Transient(StoreError),
 }
@@ -30,7 +37,9 @@ pub(super) enum BucketError {
 impl From<BucketError> for StoreError {
     fn from(error: BucketError) -> Self {
         match error {
-            BucketError::Misconfigured { remedy, cause } => Self::Misconfigured { remedy, cause },
+            BucketError::Misconfigured { remedy, cause } | BucketError::AccessDenied { remedy, cause } => {
+                Self::Misconfigured { remedy, cause }
+            }
             BucketError::Transient(error) => error,
         }
     }
@@ -39,7 +48,9 @@ impl From<BucketError> for StoreError {
 impl From<BucketError> for SourceError {
     fn from(error: BucketError) -> Self {
         match error {
-            BucketError::Misconfigured { remedy, cause } => Self::Misconfigured { remedy, cause },
+            BucketError::Misconfigured { remedy, cause } | BucketError::AccessDenied { remedy, cause } => {
+                Self::Misconfigured { remedy, cause }
+            }
             BucketError::Transient(error) => Self::Unavailable(error.into()),
         }
     }
@@ -54,6 +65,7 @@ impl BucketPrefix {
             prefix: with_trailing_slash(prefix),
             encryption_key: None,
             service: Service::new(store, setting, bucket),
+            patience: REQUEST_PATIENCE,
         }
     }
 
@@ -70,16 +82,20 @@ impl BucketPrefix {
         match error.raw_response().map(|response| response.status().as_u16()) {
             Some(404) => misconfigured(self.service.not_found(), error.into()),
             Some(301) => misconfigured(self.service.in_another_region(), error.into()),
-            Some(403) => misconfigured(self.service.access_denied(), error.into()),
+            Some(403) => Err(BucketError::AccessDenied { remedy: self.service.access_denied(), cause: error.into() }),
             Some(_) | None => match self.service.classify(&error) {
                 ErrorClass::NotFound => misconfigured(self.service.not_found(), error.into()),
-                ErrorClass::AccessDenied => misconfigured(self.service.access_denied(), error.into()),
+                ErrorClass::AccessDenied => Err(BucketError::AccessDenied { remedy: self.service.access_denied(), cause: error.into() }),
                 ErrorClass::KeyUnusable => misconfigured(self.service.key_unusable(), error.into()),
                 ErrorClass::Unusable => misconfigured(self.service.unusable(), error.into()),
                 ErrorClass::WrongRegion => misconfigured(self.service.in_another_region(), error.into()),
-                ErrorClass::NotApplied | ErrorClass::Unknown | ErrorClass::Stale | ErrorClass::OutOfSpace | ErrorClass::StoreUnusable => {
-                    Err(BucketError::Transient(self.service.store_error(error)))
-                }
+                ErrorClass::NotApplied
+                | ErrorClass::Overloaded
+                | ErrorClass::Unknown
+                | ErrorClass::Stale
+                | ErrorClass::Archived
+                | ErrorClass::OutOfSpace
+                | ErrorClass::StoreUnusable => Err(BucketError::Transient(self.service.store_error(error))),
             },
         }
     }

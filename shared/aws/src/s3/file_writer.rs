@@ -3,8 +3,10 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use aws_sdk_s3::error::ProvideErrorMetadata as _;
 use aws_sdk_s3::primitives::{ByteStream, SdkBody};
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 use bytes::{Bytes, BytesMut};
@@ -16,6 +18,7 @@ use tokio::task::JoinHandle;
 
 use super::bucket::BucketPrefix;
 use super::objects::{CRC_METADATA, NDJSON, crc_hex, encrypted};
+use crate::backoff::Backoff;
 use crate::errors::ErrorClass;
 
 /// The size of a buffer. Bytes are copied into buffers, so that no block of the lake is kept in memory for a few of its lines.
@@ -72,13 +75,18 @@ impl S3FileWriter {
         }
     }
 
-    /// Takes the first `count` buffers as a body that the SDK can send again. Returns it with its length.
-    fn take_body(&mut self, count: usize) -> (ByteStream, usize) {
+    /// Takes the first `count` buffers. Returns a function that creates a body of them, which the SDK can send again, and their length.
+    fn take_body(&mut self, count: usize) -> (impl Fn() -> ByteStream + Send + 'static, usize) {
         let taken: Vec<Bytes> = self.buffers.drain(..count.min(self.buffers.len())).map(BytesMut::freeze).collect();
         let length = taken.iter().map(Bytes::len).sum();
         self.buffered_bytes -= length;
-        let body = move || SdkBody::from_body_1_x(BufferBody(taken.iter().cloned().collect()));
-        (ByteStream::new(SdkBody::retryable(body)), length)
+        let taken = Arc::new(taken);
+        let body = move || {
+            let taken = Arc::clone(&taken);
+            let body = move || SdkBody::from_body_1_x(BufferBody(taken.iter().cloned().collect()));
+            ByteStream::new(SdkBody::retryable(body))
+        };
+        (body, length)
     }
 
     /// Writes the whole file with one PutObject.
@@ -86,23 +94,31 @@ impl S3FileWriter {
         let key = self.key(&name);
         let (body, length) = self.take_body(usize::MAX);
         let bucket = &self.bucket;
-        let put = encrypted!(bucket, bucket.client.put_object())
-            .bucket(&bucket.bucket)
-            .key(&key)
-            .content_type(NDJSON)
-            .content_length(i64::try_from(length).unwrap_or(i64::MAX))
-            .checksum_crc64_nvme(crc_header(summary.crc64))
-            .metadata(CRC_METADATA, crc_hex(summary))
-            .body(body);
-        let response = match name {
-            FileName::Output(_) => put.if_none_match("*").send().await,
+        let condition = match name {
+            FileName::Output(_) => Some("*".to_owned()),
             // No other attempt writes a fragment of this name. An overwriting file replaces whatever exists.
-            FileName::Fragment(_) | FileName::Overwrite(_) => put.send().await,
+            FileName::Fragment(_) | FileName::Overwrite(_) => None,
         };
-        match response {
-            Ok(_) => Ok(()),
-            Err(error) if bucket.service.classify(&error) == ErrorClass::Stale => bucket.verify_content(&key, summary).await,
-            Err(error) => Err(bucket.service.store_error(error)),
+        let mut backoff = Backoff::new(bucket.patience);
+        loop {
+            let put = encrypted!(bucket, bucket.client.put_object())
+                .bucket(&bucket.bucket)
+                .key(&key)
+                .content_type(NDJSON)
+                .content_length(i64::try_from(length).unwrap_or(i64::MAX))
+                .checksum_crc64_nvme(crc_header(summary.crc64))
+                .metadata(CRC_METADATA, crc_hex(summary))
+                .set_if_none_match(condition.clone())
+                .body(body());
+            let Err(error) = put.send().await else { return Ok(()) };
+            let class = bucket.service.classify(&error);
+            if class == ErrorClass::Stale {
+                return bucket.verify_content(&key, summary).await;
+            }
+            // Overloaded: another writer of the same name was faster or slower by a moment (409), or the bucket gets too many writes (503).
+            if class != ErrorClass::Overloaded || !backoff.pause().await {
+                return Err(bucket.service.store_error(error));
+            }
         }
     }
 
@@ -126,7 +142,7 @@ impl S3FileWriter {
         let (bucket, id) = (self.bucket.clone(), upload.id.clone());
         upload.in_flight = Some(tokio::spawn(async move {
             let request = bucket.client.upload_part().bucket(&bucket.bucket).key(key).upload_id(id).part_number(number);
-            let response = request.content_length(i64::try_from(length).unwrap_or(i64::MAX)).body(body).send().await;
+            let response = request.content_length(i64::try_from(length).unwrap_or(i64::MAX)).body(body()).send().await;
             let response = response.map_err(|error| bucket.service.store_error(error))?;
             Ok(CompletedPart::builder().part_number(number).set_e_tag(response.e_tag).build())
         }));
@@ -143,16 +159,14 @@ impl S3FileWriter {
         let bucket = &self.bucket;
         upload.wait_for_part(bucket.service.store).await?;
         let fragment = self.key(&FileName::Fragment(self.fragment));
-        bucket
-            .client
-            .complete_multipart_upload()
-            .bucket(&bucket.bucket)
-            .key(&fragment)
-            .upload_id(&upload.id)
-            .multipart_upload(CompletedMultipartUpload::builder().set_parts(Some(upload.completed)).build())
-            .send()
-            .await
-            .map_err(|error| bucket.service.store_error(error))?;
+        let complete = bucket.client.complete_multipart_upload().bucket(&bucket.bucket).key(&fragment).upload_id(&upload.id);
+        let parts = CompletedMultipartUpload::builder().set_parts(Some(upload.completed)).build();
+        match complete.multipart_upload(parts).send().await {
+            Ok(_) => {}
+            // The SDK repeats a call whose answer was lost. The upload is complete then, and S3 may know it no longer.
+            Err(error) if error.code() == Some("NoSuchUpload") => bucket.verify_length(&fragment, summary).await?,
+            Err(error) => return Err(bucket.service.store_error(error)),
+        }
         match name {
             FileName::Fragment(_) => Ok(()),
             FileName::Output(_) | FileName::Overwrite(_) => {

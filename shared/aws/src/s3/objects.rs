@@ -7,6 +7,7 @@ use headrace_core::vocab::error::StoreError;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::bucket::BucketPrefix;
+use crate::backoff::Backoff;
 use crate::errors::ErrorClass;
 
 /// The media type of every file (Bulk Data Access, "Bulk Data Output File Request").
@@ -56,10 +57,16 @@ impl BucketPrefix {
         let copy = encrypted!(self, self.client.copy_object()).bucket(&self.bucket).key(to).copy_source(source);
         let copy = if overwrites { copy } else { copy.if_none_match("*") };
         let copy = copy.metadata_directive(MetadataDirective::Replace).metadata(CRC_METADATA, crc_hex(summary)).content_type(NDJSON);
-        match copy.send().await {
-            Ok(_) => Ok(()),
-            Err(error) if self.service.classify(&error) == ErrorClass::Stale => self.verify_content(to, summary).await,
-            Err(error) => Err(self.service.store_error(error)),
+        let mut backoff = Backoff::new(self.patience);
+        loop {
+            let Err(error) = copy.clone().send().await else { return Ok(()) };
+            let class = self.service.classify(&error);
+            if class == ErrorClass::Stale {
+                return self.verify_content(to, summary).await;
+            }
+            if class != ErrorClass::Overloaded || !backoff.pause().await {
+                return Err(self.service.store_error(error));
+            }
         }
     }
 
@@ -71,6 +78,13 @@ impl BucketPrefix {
         let length = head.content_length().and_then(|length| u64::try_from(length).ok());
         let crc = head.metadata().and_then(|metadata| metadata.get(CRC_METADATA));
         if length == Some(summary.bytes) && crc == Some(&crc_hex(summary)) { Ok(()) } else { Err(StoreError::Stale) }
+    }
+
+    /// Checks that an existing object has the length of this content. Returns [`StoreError::Stale`] if it has another.
+    pub(super) async fn verify_length(&self, key: &str, summary: FileSummary) -> Result<(), StoreError> {
+        let head = self.client.head_object().bucket(&self.bucket).key(key).send().await;
+        let length = head.map_err(|error| self.service.store_error(error))?.content_length();
+        if length.and_then(|length| u64::try_from(length).ok()) == Some(summary.bytes) { Ok(()) } else { Err(StoreError::Stale) }
     }
 
     /// Aborts the multipart uploads that dead attempts have left. Their bytes are invisible, but stored.

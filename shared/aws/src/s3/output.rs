@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use headrace_core::job::file::{Fragment, FragmentName, OutputFile, OutputFileName};
 use headrace_core::job::folder::Folder;
-use headrace_core::ports::{ByteStream, ConfigLookup, FileAccess, OutputStore};
+use headrace_core::ports::{ByteStream, ConfigLookup, FileAccess, FileRequest, OutputStore};
 use headrace_core::request::{ANONYMIZATION_FOLDER, ConfigName, MAX_CONFIG_BYTES};
 use headrace_core::vocab::error::{BoxError, SourceError, StoreError};
 use headrace_core::vocab::setting::Setting;
@@ -29,6 +29,10 @@ const URL_LIFETIME: Duration = Duration::from_secs(300);
 
 /// The longest file of keys, in bytes: a ciphertext of KMS has at most 6,144.
 const MAX_STORED_KEYS_BYTES: u64 = 8_192;
+
+/// The folder of a destination that holds the folders of jobs. It is apart from the folder of anonymization configurations, so that a
+/// lifecycle rule can expire the former and keep the latter.
+const EXPORTS_FOLDER: &str = "exports";
 
 /// The number of concurrent reads of a fragment.
 const CONCURRENT_READS: usize = 2;
@@ -54,6 +58,12 @@ impl S3OutputStore {
         Self { own, client_buckets: BTreeSet::new() }
     }
 
+    /// Sets the time that one call waits for an overloaded bucket.
+    #[must_use]
+    pub fn with_patience(self, patience: Duration) -> Self {
+        Self { own: BucketPrefix { patience, ..self.own }, ..self }
+    }
+
     /// Allows clients to have destinations of their own, `bucket` or `bucket/prefix`, in these buckets in the same region.
     ///
     /// Only [`OutputStore::check`] enforces this, because a job keeps the destination with which it was accepted.
@@ -77,7 +87,7 @@ impl S3OutputStore {
     /// Returns the folder of a job in its destination, with the key that encrypts its files.
     fn folder(&self, folder: &Folder) -> BucketPrefix {
         let mut bucket = self.destination(folder.destination.as_deref());
-        bucket.prefix = format!("{}{}/", bucket.prefix, folder.path);
+        bucket.prefix = format!("{}{EXPORTS_FOLDER}/{}/", bucket.prefix, folder.path);
         bucket.service.encryption_key = folder.encryption_key.as_ref().map(|key| key.name.clone());
         bucket.encryption_key.clone_from(&folder.encryption_key);
         bucket
@@ -179,12 +189,21 @@ impl OutputStore for S3OutputStore {
         Box::pin(reads.buffered(CONCURRENT_READS))
     }
 
-    async fn file_access(&self, folder: &Folder, file: &OutputFile) -> Result<FileAccess, StoreError> {
+    async fn file_access(&self, folder: &Folder, file: &OutputFile, request: FileRequest) -> Result<FileAccess, StoreError> {
         let bucket = self.folder(folder);
         let not_signed = |cause: BoxError| StoreError::NotApplied { store: STORE, cause };
         let config = PresigningConfig::expires_in(URL_LIFETIME).map_err(|error| not_signed(error.into()))?;
-        let get = bucket.client.get_object().bucket(&bucket.bucket).key(bucket.key(&file.name.to_string()));
-        let presigned = get.presigned(config).await.map_err(|error| bucket.service.store_error(error))?;
+        let (client, key) = (&bucket.client, bucket.key(&file.name.to_string()));
+        let presigned = match request {
+            FileRequest::Content => {
+                let get = client.get_object().bucket(&bucket.bucket).key(key).presigned(config).await;
+                get.map_err(|error| bucket.service.store_error(error))?
+            }
+            FileRequest::Headers => {
+                let head = client.head_object().bucket(&bucket.bucket).key(key).presigned(config).await;
+                head.map_err(|error| bucket.service.store_error(error))?
+            }
+        };
         Ok(FileAccess::Redirect(presigned.uri().to_owned()))
     }
 

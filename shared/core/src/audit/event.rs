@@ -279,6 +279,7 @@ fn job_details(record: &AuditRecord) -> Vec<Detail<'_>> {
             "rejected-remarks",
             configuration.map(|configuration| join_names(configuration.rejected_remarks.iter().map(String::as_str)).into()),
         ),
+        ("requests", record.requests.map(|requests| requests.to_string().into())),
     ];
     let present = details.into_iter().filter_map(|(kind, value)| Some(Detail { kind, value_string: value? }));
     present.filter(|detail| !detail.value_string.is_empty()).collect()

@@ -30,6 +30,7 @@ impl AuditRecord {
             owner = self.owner.as_ref().map(|owner| &*owner.0),
             file = self.file.map(tracing::field::display),
             size_bytes = self.size_bytes,
+            requests = self.requests,
             group = self.group,
             level = export.map(|export| export.level.as_str()),
             types = export.map(|export| join_names(export.types.iter().map(|kind| kind.as_str()))),

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::summary::{ExportSummary, valid_group_id};
-use crate::access::Agent;
+use crate::access::{Actor, Agent, Origin};
 use crate::job::file::{OutputFile, OutputFileName};
 use crate::job::{ExportTime, FailureReason, Job, JobState};
 use crate::vocab::clock::Millis;
@@ -48,7 +48,15 @@ pub struct AuditRecord {
     /// Time of the completed export: the moment whose state of the lake it shows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub export_time: Option<ExportTime>,
+    /// Number of requests that the record stands for: the described one, and those before it that have no record of their own. `None`
+    /// means one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests: Option<u64>,
 }
+
+/// Beginning of the ids of records about callers that were not authenticated. These records are stored apart from the others, so that
+/// they cannot slow them down.
+const UNKNOWN_CALLER_ID: &str = "unknown-";
 
 /// An action that was performed or attempted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -146,7 +154,15 @@ impl AuditRecord {
             export: None,
             issue: None,
             export_time: None,
+            requests: None,
         }
+    }
+
+    /// Creates the record of `requests` rejected requests of callers that were not authenticated. It describes the last one.
+    pub fn from_unknown_callers(id: &str, at: Millis, action: AuditAction, origin: Origin, (status, requests): (u16, u64)) -> Self {
+        let agent = Agent { actor: Actor::Unknown, origin };
+        let record = Self::new(format!("{UNKNOWN_CALLER_ID}{id}"), at, action, agent, AuditOutcome::Rejected(status));
+        Self { requests: (requests > 1).then_some(requests), ..record }
     }
 
     /// Creates the record of an action that happens to an export only once.
@@ -190,8 +206,15 @@ impl AuditRecord {
     }
 }
 
+impl AuditRecordKey {
+    /// Returns true if the record is about a caller that was not authenticated.
+    pub fn is_of_unknown_caller(&self) -> bool {
+        self.id.starts_with(UNKNOWN_CALLER_ID)
+    }
+}
+
 /// The key of a record that is not sealed yet. Keys sort by time.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct AuditRecordKey {
     /// Time of the record.
     pub at: Millis,

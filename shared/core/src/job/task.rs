@@ -265,6 +265,8 @@ pub enum Release {
     Stop,
     /// The attempt failed with this error, which is shown to the client.
     Fault(String),
+    /// The attempt met an overloaded store. It does not count.
+    Overload,
 }
 
 /// The completion of a task, counted in the job in the same transaction (rule P6).

@@ -90,12 +90,8 @@ impl SlicePlanner {
     ///
     /// * `arrived_after_since`: copied to the slices.
     pub fn add_object(&mut self, pin: Pin, arrived_after_since: bool) {
-        let Some(encoding) = encoding_from_name(&pin.object) else { return };
+        let Some(encoding) = encoding_from_name(&pin.object).filter(|_| self.reads(&pin)) else { return };
         let resource_type = type_from_name(&pin.object);
-        let is_unwanted = self.types_to_read.zip(resource_type).is_some_and(|(types, resource_type)| !types.contains(resource_type));
-        if pin.size == 0 || is_unwanted {
-            return;
-        }
         self.source_bytes += pin.size;
         if self.current.resource_type != resource_type {
             self.finish_task();
@@ -115,6 +111,13 @@ impl SlicePlanner {
                 }
             }
         }
+    }
+
+    /// Returns true if the object is read: it is NDJSON, not empty, and has no unwanted type in its name.
+    pub fn reads(&self, pin: &Pin) -> bool {
+        let types = self.types_to_read.zip(type_from_name(&pin.object));
+        let is_unwanted = types.is_some_and(|(types, resource_type)| !types.contains(resource_type));
+        pin.size > 0 && !is_unwanted && encoding_from_name(&pin.object).is_some()
     }
 
     /// Removes and returns the tasks that are complete so far, with their numbers.

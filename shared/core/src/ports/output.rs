@@ -57,10 +57,24 @@ pub trait OutputStore: Send + Sync {
     fn read(&self, folder: &Folder, fragment: &FragmentName, range: Range<u64>) -> ByteStream;
 
     /// Returns how a client gets a recorded output file: a presigned URL, or a local path.
-    fn file_access(&self, folder: &Folder, file: &OutputFile) -> impl Future<Output = Result<FileAccess, StoreError>> + Send;
+    fn file_access(
+        &self,
+        folder: &Folder,
+        file: &OutputFile,
+        request: FileRequest,
+    ) -> impl Future<Output = Result<FileAccess, StoreError>> + Send;
 
     /// Deletes all files in the folder except `keep`. Returns the number of deleted files.
     fn delete_all_except(&self, folder: &Folder, keep: &BTreeSet<OutputFileName>) -> impl Future<Output = Result<u64, StoreError>> + Send;
+}
+
+/// The part of a file that a client requests. A presigned URL is valid for one of them only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileRequest {
+    /// The bytes.
+    Content,
+    /// The size and the other headers of a download.
+    Headers,
 }
 
 /// A client's access to a file.

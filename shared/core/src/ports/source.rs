@@ -21,6 +21,8 @@ pub type ByteStream = StdPin<Box<dyn Stream<Item = Result<Bytes, SourceError>> +
 pub struct ObjectPage {
     /// The objects. They are sorted by name across all pages.
     pub objects: Vec<ListedObject>,
+    /// The objects that are in an archive, from which they cannot be read.
+    pub archived: Vec<ArchivedObject>,
     /// The token of the next page. `None` on the last page.
     pub next: Option<String>,
 }
@@ -41,6 +43,15 @@ pub struct MetadataObject {
     pub size: u64,
     /// The content. Empty if the object is larger than [`METADATA_LIMIT_BYTES`].
     pub bytes: Bytes,
+}
+
+/// An object that cannot be read until its owner restores it from an archive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ArchivedObject {
+    /// The object.
+    pub pin: Pin,
+    /// The storage class, as its owner knows it.
+    pub storage_class: String,
 }
 
 /// The lake: the NDJSON objects that exports read.

@@ -15,6 +15,16 @@ pub enum StoreError {
         #[source]
         cause: BoxError,
     },
+    /// The store has rejected the call because it gets too many, or because another call was using the same item. Nothing was written.
+    /// The fault lies neither in the call nor in what it is about.
+    #[error("{store} is overloaded; nothing was written")]
+    Overloaded {
+        /// The store.
+        store: &'static str,
+        /// The cause.
+        #[source]
+        cause: BoxError,
+    },
     /// The store did not answer. The write may have been applied: read before writing again.
     #[error("{store} did not answer; the write may have been applied")]
     Unknown {
@@ -81,6 +91,17 @@ pub enum SourceError {
         #[source]
         cause: BoxError,
     },
+    /// An object is in an archive, from which it cannot be read.
+    #[error("the object `{object}` of the lake is archived ({storage_class}) and cannot be read; restore it and start a new export")]
+    Archived {
+        /// The object.
+        object: String,
+        /// The storage class.
+        storage_class: String,
+    },
+    /// The lake has rejected the call because it gets too many.
+    #[error("the lake is overloaded")]
+    Overloaded(#[source] BoxError),
     /// The lake did not answer. A retry may succeed.
     #[error("the lake did not answer")]
     Unavailable(#[source] BoxError),

@@ -199,7 +199,9 @@ async fn to_gateway_request_with_body(parameters: RawPathParams, request: Reques
 /// Builds a `lambda_http` request with path parameters and raw path.
 fn build_gateway_request(parameters: &RawPathParams, parts: http::request::Parts, body: Body) -> lambda_http::Request {
     let parameters: HashMap<String, String> = parameters.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-    let path = parts.extensions.get::<axum::extract::OriginalUri>().map_or_else(|| parts.uri.path(), |uri| uri.path()).to_owned();
+    let path = parts.extensions.get::<axum::extract::OriginalUri>().map_or_else(|| parts.uri.path(), |uri| uri.path());
+    // As from API Gateway: the path is decoded.
+    let path = percent_encoding::percent_decode_str(path).decode_utf8_lossy().into_owned();
     lambda_http::Request::from_parts(parts, body).with_path_parameters(parameters).with_raw_http_path(path)
 }
 

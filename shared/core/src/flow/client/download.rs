@@ -4,7 +4,7 @@ use crate::access::Principal;
 use crate::job::ExportError;
 use crate::job::JobState;
 use crate::job::file::{OutputFile, OutputFileName};
-use crate::ports::{Clock, FileAccess, JobStore, OutputStore};
+use crate::ports::{Clock, FileAccess, FileRequest, JobStore, OutputStore};
 use crate::vocab::ids::JobId;
 
 /// Grants access to an output file of the client's own completed job.
@@ -14,7 +14,7 @@ pub async fn grant_download(
     jobs: &impl JobStore,
     output: &impl OutputStore,
     clock: &impl Clock,
-    (id, name): (&JobId, OutputFileName),
+    (id, name, request): (&JobId, OutputFileName, FileRequest),
     principal: &Principal,
 ) -> Result<(OutputFile, FileAccess), ExportError> {
     let not_found = ExportError::NotFound("this file");
@@ -23,6 +23,6 @@ pub async fn grant_download(
         return Err(not_found);
     };
     let Some(file) = jobs.output_file(id, name).await? else { return Err(not_found) };
-    let access = output.file_access(&job.folder(), &file).await?;
+    let access = output.file_access(&job.folder(), &file, request).await?;
     Ok((file, access))
 }

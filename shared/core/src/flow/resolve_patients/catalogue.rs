@@ -52,7 +52,9 @@ impl Catalogue {
         let (mut catalogue, mut after) = (Self::new(untyped_bytes), None);
         loop {
             let page = source.list(after.as_deref()).await?;
-            page.objects.iter().for_each(|object| catalogue.add(&object.pin, wanted));
+            // An archived object that is needed must fail as such. Without it, a group in it would count as unknown.
+            let archived = page.archived.iter().map(|archived| &archived.pin);
+            page.objects.iter().map(|object| &object.pin).chain(archived).for_each(|pin| catalogue.add(pin, wanted));
             after = page.next;
             if after.is_none() {
                 return Ok(Some(catalogue));

@@ -36,7 +36,9 @@ impl PatientResolver<'_> {
         let mut timer = TimeLimit { clock, until: clock.now() + settings.time_limit };
         let Some(catalogue) = Catalogue::from_listing(source, types, settings.untyped_bytes, &mut timer).await? else { return Ok(None) };
         let resolved = match self.resolve_as(source, &catalogue, at, &mut timer, true).await {
-            Err(ExportError::Source(SourceError::Changed { .. } | SourceError::Unreadable { .. })) => ResolvedPatients::TimedOut,
+            Err(ExportError::Source(SourceError::Changed { .. } | SourceError::Unreadable { .. } | SourceError::Archived { .. })) => {
+                ResolvedPatients::TimedOut
+            }
             resolved => resolved?,
         };
         if matches!(resolved, ResolvedPatients::TimedOut) {

@@ -53,7 +53,7 @@ impl ResourceSource for Lake {
         let next = (objects.len() > 2).then(|| objects[1].object.clone());
         objects.truncate(2);
         let objects = objects.into_iter().map(|pin| ListedObject { pin, arrived: Millis(0) }).collect();
-        Ok(ObjectPage { objects, next })
+        Ok(ObjectPage { objects, next, ..ObjectPage::default() })
     }
 
     fn read(&self, pin: &Pin, range: Range<u64>) -> ByteStream {

@@ -6,8 +6,9 @@ use crate::job::task::{Lease, TaskCompletion, TaskUpdate, Work};
 use crate::job::{ExportError, ExportTime, Planned};
 use crate::lake::slices::SlicePlanner;
 use crate::lines::selection::{read_mode, types_to_read};
-use crate::ports::{AllPorts, ListedObject, ResourceSource as _, TaskStore as _};
+use crate::ports::{AllPorts, ArchivedObject, ListedObject, ResourceSource as _, TaskStore as _};
 use crate::vocab::clock::Millis;
+use crate::vocab::error::SourceError;
 use crate::vocab::ids::TaskId;
 
 use super::persist_patient_set::{persist_patient_set, requested_patients};
@@ -89,6 +90,10 @@ async fn list_lake(
     let mut after = None;
     loop {
         let page = ports.source().list(after.as_deref()).await?;
+        if let Some(archived) = page.archived.into_iter().find(|archived| planner.reads(&archived.pin)) {
+            let ArchivedObject { pin, storage_class } = archived;
+            return Err(SourceError::Archived { object: pin.object, storage_class }.into());
+        }
         for ListedObject { pin, arrived } in page.objects {
             catalogue.add(&pin, wanted);
             planner.add_object(pin, since.is_some_and(|since| arrived_after(arrived, since, time.watermark)));

@@ -73,6 +73,7 @@ async fn run_attempt(ports: &impl AllPorts, task: &TaskId, settings: &WorkerSett
         FaultHandling::DropLease => drop_lease(ports, &lease.job).await,
         FaultHandling::FailJob(kind) => fail_job(ports, task, job_failure_reason(&lease.job, &error, kind)).await,
         FaultHandling::Retry => retry(ports, lease, settings, &error).await,
+        FaultHandling::Postpone => postpone(ports, lease, &error).await,
     }
 }
 
@@ -115,6 +116,19 @@ async fn retry(ports: &impl AllPorts, mut lease: Lease, settings: &WorkerSetting
     Ok(TaskEnd::Retried(fault))
 }
 
+/// Gives the task back without counting the attempt, because a store was overloaded. The job's deadline limits how often that happens.
+async fn postpone(ports: &impl AllPorts, mut lease: Lease, error: &ExportError) -> Result<TaskEnd, ExportError> {
+    let task = lease.task.clone();
+    tracing::warn!(job.id = %task.job, task.id = task.task, attempt = lease.attempt, error = error as &dyn std::error::Error, "an attempt met an overloaded store and is repeated");
+    let now = ports.now();
+    match ports.jobs().update_task(&mut lease, TaskUpdate::Release(Release::Overload), now).await {
+        Err(StoreError::Stale) => return Ok(TaskEnd::Obsolete),
+        released => released?,
+    }
+    ports.queue().announce(std::slice::from_ref(&task), overload_delay(&task)).await?;
+    Ok(TaskEnd::Retried(error.to_string()))
+}
+
 /// The handling of an attempt's error.
 enum FaultHandling {
     /// The lease or the job is over: do nothing more.
@@ -123,6 +137,8 @@ enum FaultHandling {
     FailJob(FailureKind),
     /// Another attempt may succeed.
     Retry,
+    /// A store was overloaded. Another attempt may succeed, and this one does not count.
+    Postpone,
 }
 
 impl FaultHandling {
@@ -135,7 +151,10 @@ impl FaultHandling {
             }
             ExportError::Store(StoreError::OutOfSpace { .. }) => Self::FailJob(FailureKind::OutOfSpace),
             ExportError::Source(SourceError::Changed { .. }) => Self::FailJob(FailureKind::SourceChanged),
-            ExportError::Source(SourceError::Unreadable { .. }) => Self::FailJob(FailureKind::SourceUnreadable),
+            ExportError::Source(SourceError::Unreadable { .. } | SourceError::Archived { .. }) => {
+                Self::FailJob(FailureKind::SourceUnreadable)
+            }
+            ExportError::Store(StoreError::Overloaded { .. }) | ExportError::Source(SourceError::Overloaded(_)) => Self::Postpone,
             // The plan has found what the precheck of the kick-off had no time to find.
             ExportError::NotFound(_) => Self::FailJob(FailureKind::NotFound),
             ExportError::Rejected(_) | ExportError::Remarked(_) => Self::FailJob(FailureKind::NotSupported),
@@ -157,7 +176,10 @@ fn text_without_object_names(error: &ExportError) -> String {
         ExportError::Source(SourceError::Unreadable { detail, .. }) => {
             format!("an object of the lake cannot be read: {detail}; correct or replace it and start a new export")
         }
-        ExportError::Source(SourceError::Misconfigured { .. } | SourceError::Unavailable(_))
+        ExportError::Source(SourceError::Archived { storage_class, .. }) => {
+            format!("an object of the lake is archived ({storage_class}) and cannot be read; restore it and start a new export")
+        }
+        ExportError::Source(SourceError::Misconfigured { .. } | SourceError::Unavailable(_) | SourceError::Overloaded(_))
         | ExportError::Rejected(_)
         | ExportError::Remarked(_)
         | ExportError::QuotaReached(_)
@@ -170,6 +192,12 @@ fn text_without_object_names(error: &ExportError) -> String {
 /// Returns the delay before the next attempt: 1, 2, 4, … seconds, at most a minute. It grows so that retries do not prolong an overload.
 fn retry_delay(attempts: u32) -> Duration {
     Duration::from_secs(1 << attempts.saturating_sub(1).min(6)).min(Duration::from_secs(60))
+}
+
+/// Returns the delay before an attempt that follows an overload: 5 to 34 seconds, by the number of the task, so that the tasks that were
+/// rejected together do not come back together.
+fn overload_delay(task: &TaskId) -> Duration {
+    Duration::from_secs(5 + u64::from(task.task % 30))
 }
 
 /// Returns the failure reason of a job whose task has used up its attempts. `fault` is the last error; `None` if the process

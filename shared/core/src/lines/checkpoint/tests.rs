@@ -13,7 +13,7 @@ use crate::job::task::{Cursor, Work};
 use crate::job::{Job, JobSettings, JobState, ReadMode};
 use crate::lines::line_processor::ReadPass;
 use crate::lines::selection::Selection;
-use crate::ports::{ByteStream, ConfigLookup, FileAccess};
+use crate::ports::{ByteStream, ConfigLookup, FileAccess, FileRequest};
 use crate::request::{ConfigName, ExportRequest};
 use crate::vocab::clock::Millis;
 use crate::vocab::ids::{Caller, JobId, TaskId};
@@ -78,7 +78,7 @@ impl OutputStore for MemoryOutputStore {
         Box::pin(futures_util::stream::empty())
     }
 
-    async fn file_access(&self, _: &Folder, _: &OutputFile) -> Result<FileAccess, StoreError> {
+    async fn file_access(&self, _: &Folder, _: &OutputFile, _: FileRequest) -> Result<FileAccess, StoreError> {
         Err(StoreError::Stale)
     }
 

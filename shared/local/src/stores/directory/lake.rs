@@ -194,7 +194,8 @@ impl ResourceSource for DirectoryLake {
         self.check().await?;
         let root = self.root.clone();
         let listed = tokio::task::spawn_blocking(move || Self::list_all(&root)).await;
-        Ok(ObjectPage { objects: listed.map_err(|error| SourceError::Unavailable(error.into()))??, next: None })
+        let objects = listed.map_err(|error| SourceError::Unavailable(error.into()))??;
+        Ok(ObjectPage { objects, ..ObjectPage::default() })
     }
 
     fn read(&self, pin: &Pin, range: Range<u64>) -> ByteStream {

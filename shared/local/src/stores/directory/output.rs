@@ -12,7 +12,7 @@ use bytes::Bytes;
 use crc_fast::{CrcAlgorithm, Digest};
 use headrace_core::job::file::{FileName, FileSummary, Fragment, FragmentName, OutputFile, OutputFileName};
 use headrace_core::job::folder::Folder;
-use headrace_core::ports::{ByteStream, ConfigLookup, FileAccess, FileWriter, OutputStore};
+use headrace_core::ports::{ByteStream, ConfigLookup, FileAccess, FileRequest, FileWriter, OutputStore};
 use headrace_core::request::{ANONYMIZATION_FOLDER, ConfigName, MAX_CONFIG_BYTES};
 use headrace_core::vocab::error::{SourceError, StoreError};
 use headrace_fhir::deid::MAX_KEYS_BYTES;
@@ -408,7 +408,7 @@ impl OutputStore for DirectoryOutputStore {
         read_file((path, call), range, |_| true, missing)
     }
 
-    async fn file_access(&self, folder: &Folder, output_file: &OutputFile) -> Result<FileAccess, StoreError> {
+    async fn file_access(&self, folder: &Folder, output_file: &OutputFile, _: FileRequest) -> Result<FileAccess, StoreError> {
         let path = self.path(folder, &FileName::Output(output_file.name));
         let (name, summary, verified) = (output_file.name, output_file.summary, self.verified.clone());
         let failed = self.error_at(folder);

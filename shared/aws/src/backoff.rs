@@ -1,0 +1,89 @@
+//! Pauses before a call is repeated: they grow, and each is random, so that callers that were rejected together do not come back
+//! together ("full jitter").
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// The upper bound of the first pause.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+
+/// The upper bound of any pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// The time that a function which answers a request waits for an overloaded service. Such a function runs for ten seconds or more.
+pub(crate) const REQUEST_PATIENCE: Duration = Duration::from_secs(3);
+
+/// The pauses between the tries of one call.
+#[derive(Debug)]
+pub(crate) struct Backoff {
+    until: Instant,
+    upper_bound: Duration,
+}
+
+impl Backoff {
+    /// Creates pauses for the tries that begin within `patience` from now.
+    pub(crate) fn new(patience: Duration) -> Self {
+        Self { until: Instant::now() + patience, upper_bound: FIRST_PAUSE }
+    }
+
+    /// Pauses before the next try. Returns false, without a pause, if the patience is used up.
+    pub(crate) async fn pause(&mut self) -> bool {
+        let left = self.until.saturating_duration_since(Instant::now());
+        let Some(pause) = self.next_pause(left) else { return false };
+        tokio::time::sleep(pause).await;
+        true
+    }
+
+    /// Returns the next pause, at most as long as the time that is left. Returns `None` if none is left.
+    fn next_pause(&mut self, left: Duration) -> Option<Duration> {
+        if left.is_zero() {
+            return None;
+        }
+        let upper_bound = u64::try_from(self.upper_bound.as_millis()).unwrap_or(u64::MAX);
+        // A pause of zero would never use up the patience.
+        let pause = Duration::from_millis(fastrand::u64(1..=upper_bound)).min(left);
+        self.upper_bound = (self.upper_bound * 2).min(LONGEST_PAUSE);
+        Some(pause)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A third of the default lease.
+    const WORKER_PATIENCE: Duration = Duration::from_secs(20);
+
+    /// Returns the pauses of one call.
+    fn pauses(patience: Duration) -> Vec<Duration> {
+        let (mut backoff, mut left) = (Backoff::new(patience), patience);
+        std::iter::from_fn(|| backoff.next_pause(left).inspect(|pause| left -= *pause)).collect()
+    }
+
+    #[test]
+    fn the_pauses_of_a_call_last_as_long_as_its_patience() {
+        for patience in [Duration::ZERO, Duration::from_millis(7), REQUEST_PATIENCE, WORKER_PATIENCE] {
+            assert_eq!(pauses(patience).iter().sum::<Duration>(), patience);
+        }
+    }
+
+    #[test]
+    fn callers_that_were_rejected_together_come_back_at_different_times() {
+        let arrivals = |tries: usize| -> Vec<Duration> {
+            let mut arrivals: Vec<_> = (0..300).map(|_| pauses(WORKER_PATIENCE).iter().take(tries).sum()).collect();
+            arrivals.sort_unstable();
+            arrivals
+        };
+        // After four tries, no tenth of the callers shares less than a twentieth of the time in which all come back.
+        let after_four = arrivals(4);
+        let (first, last) = (after_four[0], after_four[299]);
+        assert!(after_four.windows(30).all(|tenth| tenth[29] - tenth[0] > (last - first) / 50), "{after_four:?}");
+        assert!(last - first > Duration::from_millis(100), "{first:?} {last:?}");
+    }
+
+    #[test]
+    fn a_workers_patience_allows_at_least_fifteen_tries() {
+        assert!((0..100).all(|_| pauses(WORKER_PATIENCE).len() >= 15));
+    }
+}
