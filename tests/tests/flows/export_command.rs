@@ -188,7 +188,8 @@ fn exported_files_are_private_under_any_umask() -> Result<()> {
 
 /// Writes a lake that takes some seconds to export.
 fn write_large_lake(folder: &TestFolder) -> Result<()> {
-    lake::multiply(&lake::sample_lake_dir(), &folder.lake().join("large"), 300, lake::Compression::Plain)
+    lake::multiply(&lake::sample_lake_dir(), &folder.lake().join("large"), 300, lake::Compression::Plain)?;
+    Ok(())
 }
 
 #[test]

@@ -216,11 +216,13 @@ fn a_killed_server_continues_the_export_after_a_restart() -> Result<()> {
             let url = server.rebase(&Url::parse(&entry.url)?)?;
             let bytes = http.get(url.clone()).send().await?.bytes().await?;
             let path = out.path().join(url.path().rsplit('/').next().unwrap_or_default());
-            names.push(path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default());
+            let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            names.push(name.clone());
             std::fs::write(&path, &bytes)?;
             let count = bytes.iter().filter(|byte| **byte == b'\n').count() as u64;
             assert_eq!(Some(count), entry.count, "{path:?}");
             lines.push(DownloadedFile {
+                name,
                 resource_type: entry.resource_type.clone(),
                 path,
                 bytes: bytes.len() as u64,

@@ -55,8 +55,8 @@ impl DeidReport {
         let mut after = None;
         loop {
             let page = lake.list(after.as_deref()).await?;
-            for pin in &page.objects {
-                report.add_object(lake, pin, rules, types).await?;
+            for object in &page.objects {
+                report.add_object(lake, &object.pin, rules, types).await?;
             }
             after = page.next;
             if after.is_none() {
