@@ -25,7 +25,7 @@ impl<J: JobStore + AuditTrail, Q: TaskQueue, P: OutputStore, A: AuditFiles, C: C
     /// Runs once: exports first, then audit records. A failure of one does not stop the other. Fails if due items could not be
     /// read, so that the alarm for failed runs rings.
     pub async fn handle(&self) -> Result<Reaped, Error> {
-        let reaped = reap(&self.ports, &self.quotas).await;
+        let reaped = Box::pin(reap(&self.ports, &self.quotas)).await;
         if let Err(error) = self.seal().await {
             // The metric of the backlog rises until sealing works again. Then the whole backlog is sealed.
             tracing::error!(error = &error as &dyn std::error::Error, "audit records were not sealed and stay in the job table");

@@ -13,6 +13,7 @@ mod kms;
 #[cfg(feature = "s3")]
 mod s3;
 #[cfg(test)]
+#[path = "tests/script.rs"]
 mod script;
 #[cfg(feature = "sqs")]
 mod sqs;

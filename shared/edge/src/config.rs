@@ -332,11 +332,8 @@ impl WorkerConfig {
     pub fn read(settings: &impl SettingSource) -> Result<Self, ConfigError> {
         let defaults = LeaseSettings::default();
         let max_attempts = settings.number(Setting::TaskMaxAttempts, (1, u64::from(defaults.max_attempts), 100))?;
-        let lease = LeaseSettings {
-            duration: read_lease_duration(settings)?,
-            max_attempts: u32::try_from(max_attempts).unwrap_or(u32::MAX),
-            ..defaults
-        };
+        let lease =
+            LeaseSettings { duration: read_lease_duration(settings)?, max_attempts: u32::try_from(max_attempts).unwrap_or(u32::MAX) };
         Ok(Self {
             common: CommonConfig::read(settings)?,
             queue_url: settings.required(Setting::QueueUrl)?,

@@ -4,6 +4,8 @@
 //! The reference is `serde_json` with `RawValue`, which keeps the digits of numbers. Its feature `arbitrary_precision` would do the
 //! same, but Cargo would unify it with the program's own `serde_json` in every test of the workspace.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic of the reference reading is a test that fails")]
+
 use std::fmt;
 
 use headrace_fhir::definitions::FhirVersion;

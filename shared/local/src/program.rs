@@ -19,8 +19,8 @@ use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-/// The crate that obtains credentials for AWS, as a target of log lines.
-const AWS_CONFIG: &str = "aws_config";
+/// The crates that obtain credentials for AWS, as targets of log lines.
+const AWS_CONFIG: [&str; 2] = ["aws_config", "aws_runtime"];
 
 /// Time that threads have at the end of the program. One that waits for a file system that does not answer would never end.
 const SHUTDOWN_TIME: Duration = Duration::from_secs(1);
@@ -49,7 +49,8 @@ async fn run() -> ExitCode {
     let log = cli.log.as_deref().unwrap_or_default();
     let filter = parse_log_filter(log, default_level);
     // The SDK warns of credentials that it cannot obtain, with its internals. The error of the command says the same in one line.
-    let filter = if log.contains(AWS_CONFIG) { filter } else { filter.with_target(AWS_CONFIG, LevelFilter::OFF) };
+    let quiet = AWS_CONFIG.into_iter().filter(|target| !log.contains(target));
+    let filter = quiet.fold(filter, |filter, target| filter.with_target(target, LevelFilter::OFF));
     let log_lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal()).with_target(false);
     tracing_subscriber::registry().with(log_lines.with_filter(filter)).init();
     let result: Result<ExitCode, Box<dyn Error>> = match &cli.command {

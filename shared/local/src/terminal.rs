@@ -9,7 +9,7 @@ const MAX_CHARS: usize = 2_000;
 /// Returns the text with every control character, and every character that changes the direction or the lines of text, as an escape
 /// such as `\u{1b}`. A server could otherwise move the cursor, set the title or the clipboard of a terminal, or fake lines.
 pub(crate) fn printable(text: &str) -> Cow<'_, str> {
-    escape(text, |letter| is_unsafe(letter))
+    escape(text, is_unsafe)
 }
 
 /// Returns the text like [`printable`], but keeps line feeds: for messages of our own that have several lines.

@@ -123,7 +123,11 @@ fn the_keys_of_an_unavailable_identity_provider_are_fetched_again_later() -> Res
         let response = list(&service, &token).await?;
         assert_eq!((response.status, response.header("retry-after")), (503, Some("5")));
         assert!(!String::from_utf8_lossy(&response.body).contains("canary"));
+        // The failure is remembered for ten seconds.
         server.set_response(200, &[], provider.jwks()?);
+        assert_eq!(list(&service, &token).await?.status, 503);
+        assert_eq!(server.request_count(), 1);
+        service.clock.advance(Duration::from_secs(10));
         assert_eq!(list(&service, &token).await?.status, 200);
         // Without cache headers, the keys are cached for five minutes.
         service.clock.advance(Duration::from_secs(299));

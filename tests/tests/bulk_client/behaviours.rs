@@ -213,10 +213,8 @@ pub(crate) fn manifests() -> Vec<Behaviour> {
     let file_1 = r#"{"type":"Patient","url":"{BASE}/files/1"}"#;
     let file_2 = r#"{"type":"Patient","url":"{BASE}/files/2"}"#;
     let deleted = r#"{"resourceType":"Bundle","type":"transaction"}"#;
-    let same_names = format!(
-        r#"{{"transactionTime":"2026-01-01T00:00:00Z","output":[{{"type":"Patient","url":"/output/Patient.ndjson"}}],
-        "deleted":[{{"type":"Bundle","url":"/deleted/Patient.ndjson"}}],"error":[{{"type":"OperationOutcome","url":"/error/Patient.ndjson"}}]}}"#
-    );
+    let same_names = r#"{"transactionTime":"2026-01-01T00:00:00Z","output":[{"type":"Patient","url":"/output/Patient.ndjson"}],
+        "deleted":[{"type":"Bundle","url":"/deleted/Patient.ndjson"}],"error":[{"type":"OperationOutcome","url":"/error/Patient.ndjson"}]}"#;
     let warning = r#"{"resourceType":"OperationOutcome","issue":[]}"#;
     vec![
         row("has no files", &[(STATUS, &[manifest_of("")])], Files(Vec::new())),

@@ -23,7 +23,7 @@ fn the_token_goes_to_no_other_server_that_is_not_allowed_by_name() -> Result<()>
         let file = || answer(200, PATIENTS);
         let manifest = || answer(200, crate::exchange::MANIFEST.replace("{BASE}/files", "{OTHER}/files"));
         let redirect = |path: &str| answer(307, "").with("Location", format!("{{OTHER}}{path}"));
-        let rows: [(&str, Vec<(&str, Vec<Answer>)>); 6] = [
+        let rows = [
             ("a file URL", vec![("GET /status", vec![elsewhere()]), ("other GET /files/1", vec![file()])]),
             ("a file of the usual manifest", vec![("GET /status", vec![manifest()]), ("other GET /files/1", vec![file()])]),
             ("a redirect of a file", vec![("GET /files/1", vec![redirect("/files/1")]), ("other GET /files/1", vec![file()])]),

@@ -38,7 +38,8 @@ impl Server {
     pub(crate) fn start(lake: &Path) -> Result<Self> {
         let state = tempfile::tempdir()?;
         let mut child = Command::new(env!("CARGO_BIN_EXE_headrace-under-test"))
-            .args(["serve", "--port", "0", "--log", "warn", "--state"])
+            // The lake is complete: its files arrive before the first export.
+            .args(["serve", "--port", "0", "--log", "warn", "--lake-watermark", "now", "--state"])
             .arg(state.path())
             .arg(lake)
             .stdout(Stdio::piped())

@@ -139,7 +139,9 @@ async fn check_lifecycle_records<S: Deployment>(service: &ServiceProcess<S>, age
     let second_export = status_of(&service.request("GET", "/Patient/anna-1/$export").await?)?;
     expected.push(format!("kick-off 0 {me} B {owner} level=patient"));
     service.deliver_all().await?;
-    expected.extend(["A", "B"].map(|job| format!("complete 0 Headrace {job} {owner}")));
+    expected.extend(
+        ["A", "B"].map(|job| format!("complete 0 Headrace {job} {owner} transaction-time=2026-10-01T08:00:01.000Z watermark=unstated")),
+    );
     // If exports can be queued, the start of each is recorded, also of those that start at once.
     expected.extend(["A", "B", "C"].map(|job| format!("start 0 Headrace {job} {owner}")));
     let completed = service.complete(&first_export).await?;
@@ -244,7 +246,7 @@ fn token_requests_and_the_use_of_tokens_are_recorded_with_the_client_id() -> Res
         let status = status_of(&by_lab("GET", "/$export").await?)?;
         expected.push(format!("kick-off 0 lab{from} A owner=lab level=system types=Patient"));
         service.deliver_all().await?;
-        expected.push("complete 0 Headrace A owner=lab".to_owned());
+        expected.push("complete 0 Headrace A owner=lab transaction-time=2026-10-01T08:01:00.000Z watermark=unstated".to_owned());
         let file = status.replace("/export/", "/files/") + "/Patient-1.ndjson";
         let size: usize = service.stored_files(&status).await?.values().map(bytes::Bytes::len).sum();
         assert!([200, 307].contains(&by_lab("GET", &file).await?.status));

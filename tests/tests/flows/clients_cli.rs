@@ -200,7 +200,7 @@ fn clients_can_be_managed_while_a_server_uses_the_same_state() -> Result<()> {
         let cli = Arc::new(ClientsCli::new()?);
         let public = cli.generate_key("key", "ES384")?.join("jwks.json");
         let log = cli.folder.path().join("log");
-        let server = Server::start_logging(&lake::sample_lake_dir(), &cli.state(), &[], &log)?;
+        let server = Server::start_logging(&lake::sample_lake_dir(), &cli.state(), &["--access", "none"], &log)?;
         let managed = ["a", "b", "c"].map(|prefix| {
             let (cli, public) = (cli.clone(), public.clone());
             tokio::task::spawn_blocking(move || manage_clients(&cli, text(&public)?, prefix))

@@ -25,9 +25,7 @@ async fn audit_records(deployment: &impl Deployment) -> Result<Vec<Value>> {
 
 /// Returns settings with accepted remarks.
 fn accepting(names: &str) -> Result<DeploymentSettings> {
-    let mut settings = DeploymentSettings::default();
-    settings.accepted_remarks = AcceptedRemarks::parse(names)?;
-    Ok(settings)
+    Ok(DeploymentSettings { accepted_remarks: AcceptedRemarks::parse(names)?, ..DeploymentSettings::default() })
 }
 
 #[test]
@@ -168,7 +166,7 @@ fn a_line_that_is_left_out_is_named_in_the_log_and_not_in_the_files() -> Result<
     let output = command.arg(path("config.json")).arg(path("lake")).arg(path("out")).output()?;
     let stderr = String::from_utf8(output.stderr)?;
     assert!(stderr.contains("Patient-of-Anna.ndjson") && stderr.contains(&format!("offset={}", PATIENT.len() + 1)), "{stderr}");
-    let errors = std::fs::read_to_string(path("out/error-1.ndjson"))?;
+    let errors = std::fs::read_to_string(path("out/error/OperationOutcome-1.ndjson"))?;
     assert!(!errors.contains("Anna") && !errors.contains(&format!("byte {}", PATIENT.len() + 1)), "{errors}");
     Ok(())
 }

@@ -173,7 +173,7 @@ impl Filler {
         }
         self.arrived.extend(due);
         self.pending = pending;
-        self.clock.advance(Duration::from_millis(minute(self.start, number).since(self.clock.now()).as_millis() as u64));
+        self.clock.advance(minute(self.start, number).since(self.clock.now()));
         Ok(())
     }
 

@@ -1,7 +1,5 @@
 //! Limits and defaults of the template that the code relies on: arithmetic over all values that a parameter may have.
 
-#![allow(clippy::indexing_slicing, reason = "an absent member of a JSON value is Null, which the tests then reject")]
-
 use std::fs;
 
 use headrace_core::request::ANONYMIZATION_FOLDER;

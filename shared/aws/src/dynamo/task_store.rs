@@ -98,7 +98,8 @@ impl TaskStore for DynamoJobStore {
             .value(":leased", items::text(TaskState::Leased.as_str()))
             .value(":seen_token", items::number(task.fencing_token))
             .set("#state", items::text(TaskState::Open.as_str()))
-            .set("fencing_token", items::number(task.fencing_token + 1))
+            // A call of the lease adds 1. A token that is higher by 2 is never taken for the effect of such a call.
+            .set("fencing_token", items::number(task.fencing_token + 2))
             .set("attempts_since_progress", items::number(task.attempts_since_progress.saturating_sub(1)))
             .set("due_shard", items::due_shard(id.task))
             .set("due_at", items::millis(now))

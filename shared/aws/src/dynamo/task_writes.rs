@@ -158,6 +158,7 @@ pub(super) fn completion_writes(lease: &Lease, completion: &TaskCompletion) -> R
                 .set("phase", items::text(round.phase.as_str()))
                 .set("first_unmerged_round", items::number(round.first_unmerged_round))
                 .set("round", items::number(lease.job.round + 1));
+            // The changes that arrived late stay: they are counted while versions are resolved, not while the lake is read again.
             let counters = items::counter_attributes(Counters::default()).filter(|_| round.resets_counters);
             (
                 // The finalize task stays open, and runs again after the round.

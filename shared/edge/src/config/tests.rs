@@ -32,11 +32,11 @@ fn an_error_names_the_missing_setting() {
     for setting in complete().into_keys() {
         let mut table = complete();
         table.insert(setting, "");
-        // The worker seals no audit records. The reaper reads no lake and parks no messages.
+        // The worker seals no audit records. The reaper parks no messages.
         let worker = WorkerConfig::read(&Table(table.clone())).err().map(|error| error.setting);
         let reaper = ReaperConfig::read(&Table(table)).err().map(|error| error.setting);
         assert_eq!(worker, Some(setting).filter(|setting| *setting != Setting::AuditBucket));
-        assert_eq!(reaper, Some(setting).filter(|setting| ![Setting::SourceBucket, Setting::DeadLetterQueueUrl].contains(setting)));
+        assert_eq!(reaper, Some(setting).filter(|setting| *setting != Setting::DeadLetterQueueUrl));
     }
 }
 

@@ -267,7 +267,11 @@ impl<T: Timer> BulkClient<T> {
         let limit = self.session.limits.manifest_bytes;
         let body = read_bounded(response, self.session.limits.idle, limit).await.map_err(|cause| match cause {
             TransportError::TooLong(limit) => Failure::terminal(too_much("a page of its manifest", format!("{limit} bytes"))),
-            cause => ClientError::Http { request: STATUS, url: shown_url(url), cause }.into(),
+            cause @ (TransportError::Connection(_)
+            | TransportError::NoAnswer(_)
+            | TransportError::Stalled(_)
+            | TransportError::Encoding
+            | TransportError::UnknownEncoding(_)) => ClientError::Http { request: STATUS, url: shown_url(url), cause }.into(),
         })?;
         let resolve = |text: &str| self.session.resolve(url, text).map_err(|error| error.to_string());
         match Manifest::parse(&body, &resolve) {
@@ -441,15 +445,18 @@ fn content_type(headers: &HeaderMap) -> String {
 fn folder_error(error: FolderError) -> ClientError {
     match error {
         FolderError::Write { path, cause } => ClientError::Write { path, cause },
-        error => ClientError::File { file: "the output directory".to_owned(), problem: error.to_string() },
+        error @ (FolderError::NothingToResume(_) | FolderError::InUse(_) | FolderError::Unreadable { .. }) => {
+            ClientError::File { file: "the output directory".to_owned(), problem: error.to_string() }
+        }
     }
 }
 
 /// Returns a rejection again, for a caller that keeps the original.
 fn repeat_rejection(error: &ClientError) -> ClientError {
-    match error {
-        ClientError::Rejected { request, status, text } => ClientError::Rejected { request, status: *status, text: text.clone() },
-        other => ClientError::NotConformant(other.to_string()),
+    if let ClientError::Rejected { request, status, text } = error {
+        ClientError::Rejected { request, status: *status, text: text.clone() }
+    } else {
+        ClientError::NotConformant(error.to_string())
     }
 }
 

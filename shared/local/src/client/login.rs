@@ -181,9 +181,12 @@ impl TokenCache {
         let not_discovered = |problem: String, status| LoginError::NotDiscovered { url: url.clone(), problem, status };
         let rules = UrlRules::new(self.base.as_str(), &[], true).map_err(|error| not_discovered(error.to_string(), None))?;
         let call = Call::new("the request for the SMART configuration", Method::GET).header(ACCEPT, "application/json");
-        let response = http.send_anonymously(&call, &url, &rules).await.map_err(|error| match error {
-            ClientError::Http { request, url, cause } => LoginError::Http { request, url, cause },
-            error => not_discovered(error.to_string(), None),
+        let response = http.send_anonymously(&call, &url, &rules).await.map_err(|error| {
+            if let ClientError::Http { request, url, cause } = error {
+                LoginError::Http { request, url, cause }
+            } else {
+                not_discovered(error.to_string(), None)
+            }
         })?;
         if response.status() != StatusCode::OK {
             return Err(not_discovered(response.status().to_string(), Some(response.status())));

@@ -78,9 +78,8 @@ pub(crate) fn check_source(source: &Path, out: &Path) -> Result<(), OutDirError>
 
 /// Creates the output directory for its owner alone, and removes the state that a killed export has left in it.
 pub(crate) fn create_out_dir(out: &Path) -> Result<(), OutDirError> {
-    create_private_folder(out).and_then(|()| remove_leftovers(out)).map_err(|cause| match cause.kind() {
-        io::ErrorKind::ResourceBusy => OutDirError::InUse(out.to_owned()),
-        _ => OutDirError::from_io(out, cause),
+    create_private_folder(out).and_then(|()| remove_leftovers(out)).map_err(|cause| {
+        if cause.kind() == io::ErrorKind::ResourceBusy { OutDirError::InUse(out.to_owned()) } else { OutDirError::from_io(out, cause) }
     })
 }
 

@@ -174,7 +174,7 @@ impl<'c, T: Timer> Transfer<'c, T> {
             }
             _ => match self.rejection(response).await {
                 TransferError::StartAnew(failure) => self.pause(failure).await,
-                error => Err(error),
+                error @ (TransferError::Expired(_) | TransferError::Failed(_)) => Err(error),
             },
         }
     }

@@ -199,7 +199,7 @@ fn check_state_folder(folder: &Path) -> Result<(), StateError> {
 
 /// Takes access to a state folder away from other users, and logs that. Refuses a folder that holds other files, because its mode may be
 /// meant for them.
-fn tighten_mode(folder: &Path) -> Result<(), StateError> {
+pub(crate) fn tighten_mode(folder: &Path) -> Result<(), StateError> {
     let cannot_use = |cause| unusable(folder, cause);
     if !is_accessible_by_others(&fs::metadata(folder).map_err(cannot_use)?) {
         return Ok(());

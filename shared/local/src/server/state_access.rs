@@ -8,7 +8,7 @@ use headrace_core::ports::AccessStore as _;
 
 use crate::server::state::{
     ACCESS_CONTROL_FILE, FILES_FOLDER, JOBS_FILE, KEYS_FOLDER, LOCK_FILE, SECRETS_KEY_FILE, StateError, StateFolder,
-    create_private_file_if_absent, unusable,
+    create_private_file_if_absent, tighten_mode, unusable,
 };
 use crate::stores::private::create_private_folder;
 
@@ -39,6 +39,10 @@ impl RunningAccess {
 
 /// Records that access control is set up for the folder. From then on no server opens it unless the operator says so.
 pub fn record_access_control(folder: &Path) -> Result<(), StateError> {
+    // The record makes the folder look like one of the program, so the folder of others is refused before.
+    if folder.exists() {
+        tighten_mode(folder)?;
+    }
     let recorded = create_private_folder(folder).and_then(|()| create_private_file_if_absent(&folder.join(ACCESS_CONTROL_FILE)));
     recorded.map_err(|cause| unusable(folder, cause))
 }

@@ -106,10 +106,11 @@ async fn supervise(worker: Arc<LocalWorker>, ports: LocalPorts, is_stopping: wat
                 // A worker ends by itself only when the service stops. A panic within it must not leave one worker less.
                 Ok(_) if *is_stopping.borrow() => return,
                 Ok(_) => break None,
-                Err(_) => match calls.stuck_call(CALL_TIME_LIMIT) {
-                    Some(error) => break Some(error),
-                    None => {}
-                },
+                Err(_) => {
+                    if let Some(error) = calls.stuck_call(CALL_TIME_LIMIT) {
+                        break Some(error);
+                    }
+                }
             }
         };
         // Dropping the set would abort the worker, which has no effect on a thread in a call. It ends when the call returns.

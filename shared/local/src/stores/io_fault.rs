@@ -25,6 +25,7 @@ pub(crate) enum IoFault {
 
 impl IoFault {
     /// Classifies an error.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the standard library's list of kinds is open")]
     pub(crate) fn from_error(error: &io::Error) -> Self {
         if let Some(EMFILE | ENFILE) = error.raw_os_error().filter(|_| cfg!(unix)) {
             return Self::Permanent("too many open files: raise the limit of this process (`ulimit -n`)");
@@ -36,7 +37,7 @@ impl IoFault {
             ErrorKind::FileTooLarge => Self::Permanent("the file is larger than the file system or the user's limit allows"),
             ErrorKind::NotADirectory => Self::Permanent("a part of the path is not a folder"),
             ErrorKind::InvalidFilename => Self::Permanent("the path is too long"),
-            // The list of kinds is open. What is not known to be permanent is tried again.
+            // What is not known to be permanent is tried again.
             _ => Self::Passing,
         }
     }

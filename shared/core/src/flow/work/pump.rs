@@ -182,6 +182,14 @@ impl<'a, W: AllPorts> Pump<'a, W> {
     ) -> Result<Progress, ExportError> {
         while let Some(segment) = reader.next().await? {
             let end = match (segment, input) {
+                (Segment::Lines { bytes, .. }, _) if bytes.is_empty() => {
+                    // The reader skips to the cursor. An attempt that ended here because its time is up would make no progress.
+                    if self.settings.stop.is_set() && self.lease.reserved_file.is_none() {
+                        return Ok(Progress::TimeUp);
+                    }
+                    self.beat().await?;
+                    continue;
+                }
                 (Segment::Lines { offset, bytes }, _) => {
                     self.add_block(&bytes, offset, input, index).await?;
                     offset + bytes.len() as u64
