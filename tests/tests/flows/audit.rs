@@ -163,7 +163,7 @@ async fn check_lifecycle_records<S: Deployment>(service: &ServiceProcess<S>, age
     while service.receive().await?.is_some() {}
     let reaped = service.reap_after(25 * 60 * REAPER_INTERVAL).await?;
     assert_eq!((reaped.overdue, reaped.expired), (1, 1));
-    expected.push(format!("fail 8 timeout Headrace C {owner}"));
+    expected.push(format!("fail 8 too-costly Headrace C {owner}"));
     expected.push(format!("expire 0 Headrace A {owner}"));
 
     let unsealed = serde_json::to_string(&service.deployment.job_store().unsealed(service.now(), 1_000).await?)?;

@@ -41,13 +41,14 @@ pub enum FailureKind {
 
 impl FailureKind {
     /// Returns the FHIR issue type of the OperationOutcome for this failure. None is `transient` or one of its children (`exception`,
-    /// `timeout`): clients would go on polling an export that has failed.
+    /// `timeout`, `no-store`): clients would go on polling an export that has failed.
     pub fn code(self) -> IssueCode {
         match self {
             Self::SourceChanged => IssueCode::Conflict,
-            Self::SourceUnreadable | Self::Misconfigured | Self::Exhausted | Self::NotDeidentified => IssueCode::Processing,
+            Self::SourceUnreadable | Self::Misconfigured | Self::Exhausted | Self::NotDeidentified | Self::OutOfSpace => {
+                IssueCode::Processing
+            }
             Self::Deadline | Self::TooLarge => IssueCode::TooCostly,
-            Self::OutOfSpace => IssueCode::NoStore,
             Self::NotFound => IssueCode::NotFound,
             Self::NotSupported => IssueCode::NotSupported,
         }
