@@ -30,7 +30,7 @@ const FIRST_NIGHT: &[&str] = &[
     r#"{"resourceType":"Observation","id":"weight","meta":{"lastUpdated":"2026-01-01T00:00:00Z"},"subject":{"reference":"Patient/bert"}}"#,
 ];
 
-/// What the second night adds: a change, and the deletion of a patient and of the observation.
+/// The lines that the second night adds: a change, and the deletion of a patient and of the observation.
 const SECOND_NIGHT: &[&str] = &[
     r#"{"resourceType":"Patient","id":"anna","meta":{"lastUpdated":"2026-01-15T00:00:00Z"},"active":true}"#,
     r#"{"resourceType":"Bundle","type":"transaction","meta":{"lastUpdated":"2026-01-15T10:20:30Z"},"entry":[{"request":{"method":"DELETE","url":"Patient/bert"}},{"request":{"method":"DELETE","url":"Observation/weight"}}]}"#,

@@ -1,4 +1,4 @@
-//! Converts `template.yaml` to JSON. Aliases are expanded, and CloudFormation's short forms such as `!Ref x` become long forms.
+//! Converts `template.yaml` to JSON. Aliases and merge keys are expanded, and CloudFormation's short forms such as `!Ref x` become long forms.
 
 use std::collections::BTreeMap;
 
@@ -51,7 +51,7 @@ impl JsonBuilder {
         let value = if is_map {
             let (pairs, _) = nodes.as_chunks::<2>();
             let members = pairs.iter().map(|[name, value]| (name.as_str().unwrap_or_default().to_owned(), value.clone()));
-            Value::Object(members.collect::<Map<_, _>>())
+            Value::Object(merge(members.collect()))
         } else {
             Value::Array(nodes)
         };
@@ -74,6 +74,19 @@ impl EventReceiver for JsonBuilder {
             Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentStart | Event::DocumentEnd => {}
         }
     }
+}
+
+/// Replaces the merge key `<<` by the members of its maps. The map's own members come first, then those of earlier maps.
+fn merge(mut members: Map<String, Value>) -> Map<String, Value> {
+    let merged = match members.remove("<<") {
+        Some(Value::Array(maps)) => maps,
+        Some(map) => vec![map],
+        None => Vec::new(),
+    };
+    for (name, value) in merged.iter().filter_map(Value::as_object).flatten() {
+        members.entry(name).or_insert_with(|| value.clone());
+    }
+    members
 }
 
 /// Converts a short form: `!Sub x` to `{"Fn::Sub": "x"}`, `!GetAtt a.b` to `{"Fn::GetAtt": ["a", "b"]}`.

@@ -33,7 +33,9 @@ fn request(method: Method, target: &str, headers: &[(&str, &str)]) -> Request {
         request = request.header(*name, *value);
     }
     let path = target.split('?').next().unwrap_or_default();
-    request.extension(TrustedBaseUrl("http://h".to_owned())).body(Body::Empty).unwrap().with_raw_http_path(path)
+    // The base is the path before the route.
+    let base = ["/metadata", "/OperationDefinition"].into_iter().filter_map(|route| path.split_once(route)).map(|(base, _)| base).next();
+    request.extension(TrustedBaseUrl(format!("http://h{}", base.unwrap_or_default()))).body(Body::Empty).unwrap().with_raw_http_path(path)
 }
 
 async fn ask(metadata: &MetadataHandler, target: &str, headers: &[(&str, &str)]) -> Response<Body> {

@@ -20,7 +20,7 @@ pub struct ExportTime {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Watermark {
-    /// Nobody has said up to when the lake is complete. The time of the plan is a guess.
+    /// No statement up to when the lake is complete. The time of the plan is a guess.
     #[default]
     Unstated,
     /// The time of the plan, by the operator's setting.

@@ -51,7 +51,7 @@ pub struct AnonymizationConfig {
     /// The entity tag that the file must have, in quotes (`_anonymizationConfigEtag`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub etag: Option<String>,
-    /// What the kick-off has found out about the file. `None` before it is read.
+    /// The results of the kick-off's check of the file. `None` before it is read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resolved: Option<ResolvedConfiguration>,
 }

@@ -132,11 +132,13 @@ impl Issue {
         Self { severity, code, diagnostics: diagnostics.into(), location: Vec::new(), expression: Vec::new() }
     }
 
-    /// Names what the issue is about: an element of a body or of a Group as FHIRPath, or else a parameter or a header.
+    /// Names what the issue is about: an element of a body or of a Group as FHIRPath, a path with `/`, or else a parameter or a header.
     #[must_use]
     pub fn about(mut self, subject: &str) -> Self {
         if subject == "Parameters" || subject.starts_with("Parameters.") || subject.starts_with("Group.") {
             self.expression.push(subject.to_owned());
+        } else if subject.contains('/') {
+            self.location.push(subject.to_owned());
         } else {
             self.location.push(format!("http.{subject}"));
         }
@@ -198,5 +200,6 @@ mod tests {
         // Elements of a resource are FHIRPath, and not names of parameters.
         assert_eq!(issue().about("Parameters.parameter[2]").expression, ["Parameters.parameter[2]"]);
         assert_eq!(issue().about("Content-Type").location, ["http.Content-Type"]);
+        assert_eq!(issue().about("Group/[id]/$export").location, ["Group/[id]/$export"]);
     }
 }

@@ -176,7 +176,7 @@ fn coverage_of(configuration: &DeidConfig, version: FhirVersion, types: &[Resour
     types.into_iter().filter_map(|kind| configuration.coverage(kind)).collect()
 }
 
-/// De-identifies the resources of a directory and formats the report about it.
+/// Applies the rules to the resources of a directory and formats the report about it.
 async fn report(args: &DeidReportArgs) -> Result<(String, CheckStatus), DeidCommandError> {
     let version = parse_version(&args.version)?;
     let types: BTreeSet<ResourceType> = args.types.iter().map(|name| parse_type(name, version)).collect::<Result<_, _>>()?;

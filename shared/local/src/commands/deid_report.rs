@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use crate::commands::table::format_table;
 use crate::stores::directory::DirectoryLake;
 
-/// What the rules do to one element of one type.
+/// The effects of the rules on one element of one type.
 #[derive(Clone, Copy, Debug, Default)]
 struct Counts {
     removed: u64,

@@ -27,7 +27,7 @@ pub enum RunningAccess {
 }
 
 impl RunningAccess {
-    /// The name in the lock file.
+    /// Returns the name in the lock file.
     fn as_str(self) -> &'static str {
         match self {
             Self::Controlled => "controlled",

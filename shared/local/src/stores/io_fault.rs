@@ -17,7 +17,7 @@ const ENFILE: i32 = 23;
 pub(crate) enum IoFault {
     /// No space left, or the user's quota is used up.
     OutOfSpace,
-    /// Something that an operator must change. Contains the reason.
+    /// A fault that an operator must mend. Contains the reason.
     Permanent(&'static str),
     /// Another error. A later call may succeed.
     Passing,

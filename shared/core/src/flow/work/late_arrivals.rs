@@ -5,14 +5,8 @@ use crate::vocab::setting::Setting;
 
 /// Returns the notice for the `error` file, or `None` if nothing was left out.
 pub(super) fn late_arrivals_outcome(count: u64) -> Option<OperationOutcome> {
-    let issue = Issue {
-        severity: Severity::Information,
-        code: IssueCode::Informational,
-        diagnostics: late_arrivals_text(count),
-        location: vec!["http._since".to_owned()],
-        expression: Vec::new(),
-    };
-    (count > 0).then(|| OperationOutcome::new(issue))
+    let issue = || Issue::new(Severity::Information, IssueCode::Informational, late_arrivals_text(count)).about("_since");
+    (count > 0).then(|| OperationOutcome::new(issue()))
 }
 
 /// Describes how many changes were left out, and the settings that help.

@@ -12,7 +12,7 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 /// Time after which a call counts as stuck. A disk answers in milliseconds; a network mount whose server is away may never answer.
 pub(crate) const CALL_TIME_LIMIT: Duration = Duration::from_secs(60);
 
-/// What a call reads or writes.
+/// The object that a call reads or writes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum BlockingCall {
     /// An object of the lake.
