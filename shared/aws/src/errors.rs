@@ -195,6 +195,7 @@ impl Service {
     }
 
     /// Returns the remedy for a bucket of which the reader bears the costs.
+    #[cfg(feature = "s3")]
     pub(crate) fn requesters_pay(&self) -> String {
         format!(
             "{} is `{}`, a bucket with Requester Pays, and this service does not accept costs of others; ask its owner to switch that off, or copy \

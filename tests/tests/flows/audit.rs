@@ -34,7 +34,7 @@ fn lake() -> Vec<(&'static str, Vec<u8>)> {
 }
 
 /// Texts of the patients' data. No audit record may contain them.
-const PATIENT_TEXTS: [&str; 4] = ["anna", "Anna", "Okonlind", "1961"];
+const PATIENT_TEXTS: [&str; 4] = ["anna", "Anna", "Okonlind", "1961-04"];
 
 /// Creates an AWS deployment with the lake.
 async fn aws_deployment() -> Result<AwsDeployment> {

@@ -11,7 +11,7 @@ pub struct ClientLimits {
     pub connect: Duration,
     /// The longest time from a request to the end of the response's header fields.
     pub head: Duration,
-    /// The time in which a body must bring at least [`MIN_PROGRESS_BYTES`] or its end.
+    /// The time in which a body must bring at least 1 KiB or its end.
     pub idle: Duration,
     /// The longest time in which a server only fails, while a status is polled or a file is downloaded.
     pub outage: Duration,
