@@ -28,7 +28,6 @@ class Proxy(http.server.BaseHTTPRequestHandler):
             if used[token] > 3:
                 ended.add(token)
                 return self.answer(401, [("WWW-Authenticate", 'Bearer error="invalid_token"')], b"")
-        # The server tells its own URLs by the host that the client named: this one.
         onwards = http.client.HTTPConnection(base.hostname, base.port)
         onwards.request(self.command, self.path, body, dict(self.headers))
         answer = onwards.getresponse()

@@ -48,9 +48,11 @@ for alg in ES384 RS384; do
     "$headrace" clients keygen --alg "$alg" --out "$work/$alg" >/dev/null
     "$headrace" clients add "lab-$alg" --scope 'system/*.rs' --jwks "$work/$alg/jwks.json" --state "$state" >/dev/null
 done
-start "$work/smart" "$headrace" serve tests/samples/lake --port 0 --state "$state"
-# Between the two stands what ends every third token that it sees: the server's own time for them is five minutes.
-start "$work/proxy" python3 .ci/impatient_proxy.py "$(cat "$work/smart")"
+# Between the two stands a proxy that ends each token after three requests: the server's own time for them is five minutes. The server
+# is told the proxy's address, because it reads its own from no header.
+port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+start "$work/proxy" python3 .ci/impatient_proxy.py "http://127.0.0.1:$port/fhir"
+start "$work/smart" "$headrace" serve tests/samples/lake --port "$port" --base-url "$(cat "$work/proxy")" --state "$state"
 for alg in ES384 RS384; do
     login=(--smart-client-id "lab-$alg" --smart-key "$work/$alg/private.jwk")
     must_fetch "$(cat "$work/proxy")" "${login[@]}" "$work/$alg-system"
