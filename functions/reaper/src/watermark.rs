@@ -1,4 +1,4 @@
-//! Watches the watermark of the lake, so that operators learn when whoever fills it has stopped.
+//! Watches the watermark of the lake, so that operators learn when the ingestion pipeline has stopped.
 
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ impl<S: ResourceSource, C: Clock> WatermarkMonitor<S, C> {
             }
         };
         if age > max_age {
-            tracing::warn!(age_seconds = age.as_secs(), "the watermark of the lake is too old: whoever fills the lake may have stopped");
+            tracing::warn!(age_seconds = age.as_secs(), "the watermark of the lake is too old: the ingestion pipeline may have stopped");
         }
         record_metrics(&[(Metric::LakeWatermarkAgeSeconds, age.as_secs())]);
         Some(age)

@@ -106,7 +106,7 @@ async fn check_rules<S: Deployment>(deployment: &S) -> Result<()> {
         (LakeWatermark::Auto, None, "08:00", &all, None),
         (LakeWatermark::Auto, Some("07:30"), "07:30", &early, Some(object("07:30"))),
         (LakeWatermark::Object, Some("07:30"), "07:30", &early, Some(object("07:30"))),
-        // The clock of the filler is a little ahead.
+        // The clock of the ingestion pipeline is a little ahead.
         (LakeWatermark::Object, Some("08:04"), "08:00", &all, Some(object("08:04"))),
         (LakeWatermark::Now, Some("07:30"), "08:00", &all, Some(rule("now"))),
         (LakeWatermark::Arrival, Some("07:30"), "08:00", &all, Some(rule("arrival"))),
@@ -332,7 +332,7 @@ fn p3_every_attempt_at_a_plan_keeps_the_time_of_the_first() -> Result<()> {
                 crashed.deliver_all().await
             };
             assert!(faults.until_crash(work).await.is_none(), "the process did not crash");
-            // Meanwhile the filler goes on, in the object and in the data.
+            // Meanwhile the ingestion pipeline continues, in the object and in the data.
             deployment.set_lake_object(WATERMARK, Some(complete_up_to("08:00"))).await?;
             deployment.set_lake_object("3.ndjson", Some((patient("b", 2, "07:55") + &patient("e", 1, "07:15")).into())).await?;
             clock.advance(Duration::from_secs(3_600));
@@ -395,7 +395,7 @@ fn the_age_of_the_watermark_is_measured_if_it_is_watched() -> Result<()> {
         clock.advance(Duration::from_secs(60));
         assert_eq!(age(LakeWatermark::Object, true).await, Some(Duration::from_secs(3_660)));
         deployment.set_lake_object(WATERMARK, Some(complete_up_to("08:02"))).await?;
-        assert_eq!(age(LakeWatermark::Object, true).await, Some(Duration::ZERO), "the filler's clock is ahead");
+        assert_eq!(age(LakeWatermark::Object, true).await, Some(Duration::ZERO), "the clock of the ingestion pipeline is ahead");
         deployment.set_lake_object(WATERMARK, Some("garbage".into())).await?;
         assert_eq!(age(LakeWatermark::Object, true).await, None);
         Ok(())

@@ -40,7 +40,7 @@ struct Change {
 /// A step between two minutes, besides arrivals.
 #[derive(Clone, Copy, Debug)]
 enum Step {
-    /// The filler writes the watermark object. It stays this many minutes behind what it could claim.
+    /// The pipeline writes the watermark object. It stays this many minutes behind what it could claim.
     Watermark(u64),
     Export,
 }
@@ -142,7 +142,7 @@ impl Reader {
 }
 
 /// The lake while a history runs.
-struct Filler {
+struct Pipeline {
     deployment: LocalDeployment,
     clock: ManualClock,
     start: Millis,
@@ -153,7 +153,7 @@ struct Filler {
     stated: Millis,
 }
 
-impl Filler {
+impl Pipeline {
     /// Creates an empty lake and the pending changes.
     async fn new(history: &History) -> Result<Self> {
         let clock = ManualClock::default();
@@ -214,27 +214,27 @@ fn counted(export: &CompletedExport) -> Result<usize> {
     Ok(number.parse()?)
 }
 
-/// Runs a history. `check` gets the filler, the reader before and after each export, and the export.
+/// Runs a history. `check` gets the pipeline, the reader before and after each export, and the export.
 async fn replay(
     history: &History,
     settings: DeploymentSettings,
-    mut check: impl FnMut(&Filler, Option<&str>, &Reader, &CompletedExport) -> Result<()>,
+    mut check: impl FnMut(&Pipeline, Option<&str>, &Reader, &CompletedExport) -> Result<()>,
 ) -> Result<()> {
-    let mut filler = Filler::new(history).await?;
+    let mut pipeline = Pipeline::new(history).await?;
     // Without an object the lake would be complete up to now.
-    filler.write_watermark(0).await?;
+    pipeline.write_watermark(0).await?;
     let mut reader = Reader::default();
     for (number, step) in &history.steps {
-        filler.advance_to(*number)?;
+        pipeline.advance_to(*number)?;
         match step {
-            Step::Watermark(slack) => filler.write_watermark(*slack).await?,
+            Step::Watermark(slack) => pipeline.write_watermark(*slack).await?,
             Step::Export => {
-                let service = ServiceProcess::start(&filler.deployment, &filler.clock, settings.clone());
+                let service = ServiceProcess::start(&pipeline.deployment, &pipeline.clock, settings.clone());
                 let status = service.kick_off(&reader.query()).await?;
                 let completed = service.complete(&status).await?;
                 let since = reader.since.clone();
                 reader.apply(&completed)?;
-                check(&filler, since.as_deref(), &reader, &completed)?;
+                check(&pipeline, since.as_deref(), &reader, &completed)?;
             }
         }
     }
@@ -253,12 +253,12 @@ proptest! {
     fn a_reader_that_chains_since_has_the_source_at_each_watermark(history in history(), many in any::<bool>()) {
         let versions = if many { LakeVersions::Many } else { LakeVersions::Auto };
         let result = run(async || {
-            replay(&history, settings(versions, LakeWatermark::Auto), |filler, _, reader, completed| {
+            replay(&history, settings(versions, LakeWatermark::Auto), |pipeline, _, reader, completed| {
                 let time = parse(&completed.manifest.transaction_time)?;
-                expect(&reader.copy, &state(&history.changes, filler.start, time), "the copy at the watermark")?;
+                expect(&reader.copy, &state(&history.changes, pipeline.start, time), "the copy at the watermark")?;
                 expect(&completed.manifest.error.len(), &0, "notices")?;
-                if filler.pending.is_empty() && time == filler.clock.now() {
-                    expect(&reader.copy, &state(&history.changes, filler.start, Millis(u64::MAX)), "the copy at the end")?;
+                if pipeline.pending.is_empty() && time == pipeline.clock.now() {
+                    expect(&reader.copy, &state(&history.changes, pipeline.start, Millis(u64::MAX)), "the copy at the end")?;
                 }
                 Ok(())
             }).await
@@ -270,10 +270,10 @@ proptest! {
     fn a_delay_that_no_writer_exceeds_is_a_watermark(history in history()) {
         let delay = LakeWatermark::Lag(Duration::from_secs(MAX_DELAY * 60));
         let result = run(async || {
-            replay(&history, settings(LakeVersions::Auto, delay), |filler, _, reader, completed| {
+            replay(&history, settings(LakeVersions::Auto, delay), |pipeline, _, reader, completed| {
                 let time = parse(&completed.manifest.transaction_time)?;
-                expect(&filler.clock.now().since(time), &Duration::from_secs(MAX_DELAY * 60), "the delay")?;
-                expect(&reader.copy, &state(&history.changes, filler.start, time), "the copy")
+                expect(&pipeline.clock.now().since(time), &Duration::from_secs(MAX_DELAY * 60), "the delay")?;
+                expect(&reader.copy, &state(&history.changes, pipeline.start, time), "the copy")
             }).await
         });
         prop_assert!(result.is_ok(), "{:?}", result.err().map(|error| error.to_string()));
@@ -284,10 +284,10 @@ proptest! {
     fn increments_by_arrival_lose_nothing(history in history(), many in any::<bool>()) {
         let versions = if many { LakeVersions::Many } else { LakeVersions::Auto };
         let result = run(async || {
-            replay(&history, settings(versions, LakeWatermark::Arrival), |filler, _, reader, completed| {
+            replay(&history, settings(versions, LakeWatermark::Arrival), |pipeline, _, reader, completed| {
                 let time = parse(&completed.manifest.transaction_time)?;
-                expect(&time, &filler.clock.now(), "the time")?;
-                expect(&reader.copy, &state(&filler.arrived, filler.start, time), "the copy")?;
+                expect(&time, &pipeline.clock.now(), "the time")?;
+                expect(&reader.copy, &state(&pipeline.arrived, pipeline.start, time), "the copy")?;
                 expect(&completed.manifest.error.len(), &0, "notices")
             }).await
         });
@@ -311,14 +311,14 @@ proptest! {
         let versions = if many { LakeVersions::Many } else { LakeVersions::Auto };
         let history = History { steps: history.steps.into_iter().filter(|(_, step)| matches!(step, Step::Export)).collect(), ..history };
         let result = run(async || {
-            let mut filler = Filler::new(&history).await?;
+            let mut pipeline = Pipeline::new(&history).await?;
             let mut reader = Reader::default();
             for (number, _) in &history.steps {
-                filler.advance_to(*number)?;
-                let service = ServiceProcess::start(&filler.deployment, &filler.clock, settings(versions, LakeWatermark::Auto));
+                pipeline.advance_to(*number)?;
+                let service = ServiceProcess::start(&pipeline.deployment, &pipeline.clock, settings(versions, LakeWatermark::Auto));
                 let completed = service.complete(&service.kick_off(&reader.query()).await?).await?;
                 let since = reader.since.as_deref().map(parse).transpose()?;
-                let expected = since.map_or(0, |since| overlooked(&filler.arrived, filler.start, since));
+                let expected = since.map_or(0, |since| overlooked(&pipeline.arrived, pipeline.start, since));
                 expect(&counted(&completed)?, &expected, "the count")?;
                 reader.apply(&completed)?;
             }

@@ -1,4 +1,4 @@
-//! The watermark object of a lake: its filler writes there up to which moment the lake is complete.
+//! The watermark object of a lake: the ingestion pipeline writes there the moment up to which the lake is complete.
 
 use std::time::Duration;
 
@@ -14,11 +14,11 @@ use crate::vocab::setting::Setting;
 /// The name of the watermark object below the root of the lake.
 pub const WATERMARK_OBJECT: &str = "_headrace/watermark.json";
 
-/// The time by which the clock of the filler may be ahead. A watermark further in the future is not the time of a clock that is
+/// The time by which the clock of the ingestion pipeline may be ahead. A watermark further in the future is not the time of a clock that is
 /// slightly wrong, but local time written as UTC or a slip: exports would claim changes that are not in the lake yet.
 const MAX_CLOCK_DIFFERENCE: Duration = Duration::from_secs(300);
 
-/// The content of the watermark object. Other members are the filler's own.
+/// The content of the watermark object. Other members belong to the ingestion pipeline.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct WatermarkFile {
@@ -34,7 +34,7 @@ pub fn parse_watermark(object: &MetadataObject, now: Millis) -> Result<Millis, S
 pub fn unusable_watermark(problem: &str) -> SourceError {
     let setting = Setting::LakeWatermark;
     let remedy = format!(
-        "the watermark of the lake, the object `{WATERMARK_OBJECT}`, {problem}: have whoever fills the lake write \
+        "the watermark of the lake, the object `{WATERMARK_OBJECT}`, {problem}: have the ingestion pipeline write \
          {{\"completeUpTo\":\"2026-11-29T10:00:00Z\"}} there, the moment up to which the lake is complete; or set {setting} to now, \
          arrival, or a delay such as PT15M"
     );
@@ -100,7 +100,7 @@ mod tests {
             ("\u{feff} {\"completeUpTo\": \"2026-11-29T10:00Z\"}\r\n", "2026-11-29T10:00:00.000Z"),
             (r#"{"completeUpTo":"2026-11-29T10:00:00.123999999Z"}"#, "2026-11-29T10:00:00.123Z"),
             (r#"{"completeUpTo":"1970-01-01T00:00:00Z"}"#, "1970-01-01T00:00:00.000Z"),
-            // The clock of the filler is slightly ahead.
+            // The clock of the ingestion pipeline is slightly ahead.
             (r#"{"completeUpTo":"2026-11-29T10:34:00Z"}"#, "2026-11-29T10:34:00.000Z"),
         ] {
             assert_eq!(parse(text.as_bytes()).unwrap().instant(), expected, "{text}");

@@ -26,7 +26,7 @@ pub enum LakeWatermark {
     Auto,
     /// The current time: the system of record writes the lake itself.
     Now,
-    /// The current time minus this delay: whoever fills the lake is never later.
+    /// The current time minus this delay: the ingestion pipeline is never later.
     Lag(Duration),
     /// The watermark object of the lake, which must exist.
     Object,
