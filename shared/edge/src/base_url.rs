@@ -40,9 +40,14 @@ pub fn base_url(request: &Request, configured: Option<&str>) -> Result<String, R
     from_server().or_else(from_gateway).ok_or_else(|| RequestError::new(400, IssueCode::Invalid, "Host", unknown()))
 }
 
-/// Removes as many segments from the end of the path as the route has.
+/// Removes the segments of the route from the end of the path. Returns none if the end of the path does not match the route: the
+/// gateway decodes the path, so an encoded slash in a parameter looks like one more segment.
 fn path_before_route<'a>(path: &'a str, route: &str) -> Option<&'a str> {
-    let before = route.bytes().filter(|byte| *byte == b'/').try_fold(path, |path, _| path.rsplit_once('/').map(|(before, _)| before));
+    let segments = route.strip_prefix('/')?.rsplit('/');
+    let before = segments.into_iter().try_fold(path, |path, segment| {
+        let (before, last) = path.rsplit_once('/')?;
+        (segment.starts_with('{') || segment == last).then_some(before)
+    });
     before.filter(|path| is_path(path))
 }
 
@@ -95,7 +100,7 @@ mod tests {
             assert_eq!(base_url(&event(route, path), None).as_deref(), Ok(expected), "{route} {path}");
             assert_eq!(base_url(&event(route, path), Some("https://x.example/r4")).as_deref(), Ok("https://x.example/r4"));
         }
-        for (route, path) in [("$default", "/token"), ("POST /a/b/c", "/token"), ("POST /token", "token")] {
+        for (route, path) in [("$default", "/token"), ("POST /a/b/c", "/token"), ("POST /token", "token"), ("GET /Group/{id}/{operation}", "/Group/a/b/$export")] {
             assert_eq!(base_url(&event(route, path), None).unwrap_err().status, 400, "{route} {path}");
         }
         let mut local = lambda_http::http::Request::builder().header("host", "127.0.0.1:80").body(Body::Empty).unwrap();

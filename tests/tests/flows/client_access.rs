@@ -134,7 +134,7 @@ fn tokens_of_the_previous_signing_key_stay_valid_after_a_rotation() -> Result<()
         server.kill()?;
         let server = Server::start(&lake::sample_lake_dir(), &cli.state(), &["--port", &port])?;
         let mut kicked_off = try_kick_off(&first_key_client, &server).await;
-        if matches!(kicked_off, Err(ClientError::Http { .. })) {
+        if matches!(kicked_off, Err(ClientError::Http(_))) {
             // The client first noticed that its connection to the previous server was closed.
             kicked_off = try_kick_off(&first_key_client, &server).await;
         }

@@ -29,7 +29,7 @@ use crate::client::transport::{Call, Transport};
 use crate::terminal::shorten;
 
 pub use crate::client::download::DownloadedFile;
-pub use crate::client::error::{ClientError, TransportError};
+pub use crate::client::error::{ClientError, RequestFailure, TransportError};
 pub use crate::client::limits::ClientLimits;
 pub use crate::client::login::LoginSettings;
 pub use crate::client::manifest::{Manifest, ManifestFile};
@@ -271,7 +271,7 @@ impl<T: Timer> BulkClient<T> {
             | TransportError::NoAnswer(_)
             | TransportError::Stalled(_)
             | TransportError::Encoding
-            | TransportError::UnknownEncoding(_)) => ClientError::Http { request: STATUS, url: shown_url(url), cause }.into(),
+            | TransportError::UnknownEncoding(_)) => ClientError::from(RequestFailure::new(STATUS, url, cause)).into(),
         })?;
         let resolve = |text: &str| self.session.resolve(url, text).map_err(|error| error.to_string());
         match Manifest::parse(&body, &resolve) {
@@ -410,11 +410,8 @@ enum PollAnswer {
 
 /// Builds the connections of a client.
 fn transport(limits: &ClientLimits) -> Result<Transport, ClientError> {
-    Transport::new(limits).map_err(|error| ClientError::Http {
-        request: "the start of the HTTP client",
-        url: "any server".to_owned(),
-        cause: error.into(),
-    })
+    let request = "the start of the HTTP client";
+    Transport::new(limits).map_err(|error| RequestFailure { request, url: "any server".to_owned(), cause: error.into() }.into())
 }
 
 /// Returns the error for a rejected status request. A status of 4XX or 5XX says that the export has failed, unless it is about the

@@ -13,16 +13,8 @@ use crate::terminal::printable;
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// The request got no complete HTTP response.
-    #[error("{request} to {url} failed")]
-    Http {
-        /// Name of the request.
-        request: &'static str,
-        /// URL without its query.
-        url: String,
-        /// Reason.
-        #[source]
-        cause: TransportError,
-    },
+    #[error(transparent)]
+    Http(#[from] RequestFailure),
     /// The server rejected a request.
     #[error("{request} was rejected with {status}: {text}")]
     Rejected {
@@ -102,6 +94,26 @@ pub enum ClientError {
     },
 }
 
+/// A request that got no complete response.
+#[derive(Debug, thiserror::Error)]
+#[error("{request} to {url} failed")]
+pub struct RequestFailure {
+    /// Name of the request.
+    pub request: &'static str,
+    /// URL without its query.
+    pub url: String,
+    /// Reason.
+    #[source]
+    pub cause: TransportError,
+}
+
+impl RequestFailure {
+    /// Creates the failure of a request to this URL.
+    pub(crate) fn new(request: &'static str, url: &Url, cause: TransportError) -> Self {
+        Self { request, url: shown_url(url), cause }
+    }
+}
+
 /// Reason why a request got no complete response.
 #[derive(Debug, thiserror::Error)]
 pub enum TransportError {
@@ -174,7 +186,7 @@ impl ClientError {
     /// Returns how long this failure is worth another attempt, if no answer of the server says more.
     fn persistence(&self) -> Persistence {
         match self {
-            Self::Http { cause, .. } | Self::Login(LoginError::Http { cause, .. }) => cause.persistence(),
+            Self::Http(failure) | Self::Login(LoginError::Http(failure)) => failure.cause.persistence(),
             Self::Login(LoginError::Rejected { status, .. } | LoginError::NotDiscovered { status: Some(status), .. }) => {
                 status_persistence(*status)
             }

@@ -12,7 +12,7 @@ use serde_json::Value;
 use tokio::sync::Mutex;
 
 use crate::client::body::read_bounded;
-use crate::client::error::{ClientError, TransportError, shown_url};
+use crate::client::error::{ClientError, RequestFailure};
 use crate::client::limits::ClientLimits;
 use crate::client::origin::{UrlRules, is_confidential};
 use crate::client::transport::{Call, Transport};
@@ -38,16 +38,8 @@ const TOKEN_REQUEST: &str = "the token request";
 #[derive(Debug, thiserror::Error)]
 pub enum LoginError {
     /// The request got no complete HTTP response.
-    #[error("{request} to {url} failed")]
-    Http {
-        /// Name of the request.
-        request: &'static str,
-        /// URL without its query.
-        url: String,
-        /// Reason.
-        #[source]
-        cause: TransportError,
-    },
+    #[error(transparent)]
+    Http(#[from] RequestFailure),
     /// The token endpoint cannot be discovered.
     #[error("{url} does not contain the token endpoint ({problem}); set it with --token-url")]
     NotDiscovered {
@@ -182,11 +174,7 @@ impl TokenCache {
         let rules = UrlRules::new(self.base.as_str(), &[], true).map_err(|error| not_discovered(error.to_string(), None))?;
         let call = Call::new("the request for the SMART configuration", Method::GET).header(ACCEPT, "application/json");
         let response = http.send_anonymously(&call, &url, &rules).await.map_err(|error| {
-            if let ClientError::Http { request, url, cause } = error {
-                LoginError::Http { request, url, cause }
-            } else {
-                not_discovered(error.to_string(), None)
-            }
+            if let ClientError::Http(failure) = error { LoginError::Http(failure) } else { not_discovered(error.to_string(), None) }
         })?;
         if response.status() != StatusCode::OK {
             return Err(not_discovered(response.status().to_string(), Some(response.status())));
@@ -224,7 +212,7 @@ impl TokenCache {
         let call = Call::new(TOKEN_REQUEST, Method::POST).header(ACCEPT, "application/json");
         let call = Call { body: Some(form.join("&")), ..call.header(CONTENT_TYPE, "application/x-www-form-urlencoded") };
         let response = http.send(&call, &endpoint.url, None).await;
-        let response = response.map_err(|cause| LoginError::Http { request: TOKEN_REQUEST, url: shown_url(&endpoint.url), cause })?;
+        let response = response.map_err(|cause| RequestFailure::new(TOKEN_REQUEST, &endpoint.url, cause))?;
         let status = response.status();
         let body = read_body(TOKEN_REQUEST, &endpoint.url, response, limits).await?;
         if status != StatusCode::OK {
@@ -275,7 +263,7 @@ fn require_secure(url: Url) -> Result<Url, LoginError> {
 /// Reads the body of a response within the limits of the client.
 async fn read_body(request: &'static str, url: &Url, response: Response, limits: &ClientLimits) -> Result<Vec<u8>, LoginError> {
     let body = read_bounded(response, limits.idle, limits.message_bytes).await;
-    body.map_err(|cause| LoginError::Http { request, url: shown_url(url), cause })
+    body.map_err(|cause| RequestFailure::new(request, url, cause).into())
 }
 
 /// Builds the error for a rejected token request from the OAuth error in its response.

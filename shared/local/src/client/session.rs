@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use reqwest::{Response, StatusCode, Url};
 
-use crate::client::error::{ClientError, shown_url};
+use crate::client::error::{ClientError, RequestFailure, shown_url};
 use crate::client::limits::ClientLimits;
 use crate::client::login::TokenCache;
 use crate::client::origin::{MAX_REDIRECTS, UnsafeUrl, UrlRules};
@@ -64,7 +64,7 @@ impl Session {
     async fn send_once(&self, call: &Call, url: &Url) -> Result<Response, ClientError> {
         let send = async |token: Option<&str>| {
             let response = self.transport.send(call, url, token).await;
-            response.map_err(|cause| ClientError::Http { request: call.name, url: shown_url(url), cause })
+            response.map_err(|cause| RequestFailure::new(call.name, url, cause).into())
         };
         if !call.may_have_token || !self.sends_token_to(url) {
             return send(None).await;

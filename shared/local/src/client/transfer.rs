@@ -9,7 +9,7 @@ use reqwest::header::{ACCEPT, CONTENT_RANGE, CONTENT_TYPE, DATE, ETAG, HeaderMap
 use reqwest::{Method, Response, StatusCode, Url};
 
 use crate::client::body::{Coding, PacedBody};
-use crate::client::error::{ClientError, Failure, Persistence, TransportError, shown_url};
+use crate::client::error::{ClientError, Failure, Persistence, RequestFailure, TransportError, shown_url};
 use crate::client::patience::Patience;
 use crate::client::rejection::Rejection;
 use crate::client::retry_after::parse_date;
@@ -218,7 +218,7 @@ impl<'c, T: Timer> Transfer<'c, T> {
 
     /// Returns the error of a transport failure.
     pub(crate) fn transport_error(&self, cause: TransportError) -> ClientError {
-        ClientError::Http { request: DOWNLOAD, url: shown_url(&self.url), cause }
+        RequestFailure::new(DOWNLOAD, &self.url, cause).into()
     }
 
     /// Returns the error for a file that is not what it was.

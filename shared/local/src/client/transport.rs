@@ -6,7 +6,7 @@ use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderValue, LO
 use reqwest::redirect::Policy;
 use reqwest::{Client, ClientBuilder, Method, Response, Url};
 
-use crate::client::error::{ClientError, TransportError, shown_url};
+use crate::client::error::{ClientError, RequestFailure, TransportError, shown_url};
 use crate::client::limits::ClientLimits;
 use crate::client::origin::{MAX_REDIRECTS, UnsafeUrl, UrlRules, is_loopback};
 
@@ -76,7 +76,7 @@ impl Transport {
         let mut current = url.clone();
         for _ in 0..=MAX_REDIRECTS {
             let response = self.send(call, &current, None).await;
-            let response = response.map_err(|cause| ClientError::Http { request: call.name, url: shown_url(&current), cause })?;
+            let response = response.map_err(|cause| RequestFailure::new(call.name, &current, cause))?;
             let Some(target) = redirect_target(call, &response) else { return Ok(response) };
             current = rules.resolve(&current, &target)?;
         }

@@ -50,6 +50,7 @@ pub(super) fn format_json(configuration: &DeidConfig, remarks: &[DeidRemark], co
     let mut report = BTreeMap::from([
         ("remarks", Value::Array(remarks.iter().map(remark_json).collect())),
         ("derivedKeys", json!(configuration.derived_key_names())),
+        ("incrementRemarks", Value::Array(configuration.increment_remarks().iter().map(remark_json).collect())),
     ]);
     if let Some(coverage) = coverage {
         report.insert("coverage", Value::Array(coverage.iter().map(coverage_json).collect()));
@@ -57,9 +58,10 @@ pub(super) fn format_json(configuration: &DeidConfig, remarks: &[DeidRemark], co
     format!("{}\n", serde_json::to_string_pretty(&report).unwrap_or_default())
 }
 
-/// Returns a remark as JSON.
+/// Returns a remark as JSON. `name` is what `--accept-remarks` takes.
 fn remark_json(remark: &DeidRemark) -> Value {
     json!({
+        "name": remark.name(),
         "severity": remark.severity.as_str(),
         "code": remark.code.as_str(),
         "rule": remark.rule_number,
