@@ -31,7 +31,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from botocore.credentials import Credentials
 
-from deployment import Deployment
+from deployment import Deployment, zipped
 from emulator import REGION, MiniStack
 from signed_http import Reply
 from smart import Smart
@@ -226,7 +226,7 @@ def head_redirects_to_the_file(stage: Stage) -> None:
 def a_finished_export_is_deleted(stage: Stage) -> None:
     file = stage.poll(stage.finished).json()["output"][0]["url"]
     keys = stage.exported_keys(job_id(stage.finished))
-    expect(bool(keys) and all(key.startswith(DESTINATION_PREFIX) for key in keys), f"files under the prefix: {keys}")
+    expect(bool(keys) and all(key.startswith(f"{DESTINATION_PREFIX}exports/") for key in keys), f"files under the prefix: {keys}")
     expect_cancelled(stage, stage.finished)
     gone = stage.ask("GET", stage.base + urlsplit(file).path)
     expect(gone.status == 404, f"its files answer 404, not {gone}")
@@ -334,6 +334,29 @@ def the_reaper_recovers_the_lost_job(stage: Stage) -> None:
     print(f"     after another {time.monotonic() - started:.0f} s of waiting", flush=True)
 
 
+def a_worker_panics(stage: Stage) -> None:
+    """Runs an export with a worker that panics while it reads the lake. Then the worker is the real one again."""
+    worker, functions = stage.resources["ChunkWorkerFunction"], stage.stack.client("lambda")
+    functions.update_function_code(FunctionName=worker, ZipFile=zipped(stage.binaries / "panicking-chunk-worker", stage.cloud.folder))
+    try:
+        stage.interrupted = stage.kick_off()
+        deadline = time.monotonic() + EXPORT_SECONDS
+        while "the process panicked" not in stage.stack.logs("ChunkWorker"):
+            expect(time.monotonic() < deadline, "no panic is in the log of the worker")
+            time.sleep(1)
+    finally:
+        functions.update_function_code(FunctionName=worker, ZipFile=zipped(stage.binaries / "chunk-worker", stage.cloud.folder))
+    expect(stage.ask("GET", stage.interrupted).status == 202, "the export goes on")
+    expect_absent(stage.stack.logs("ChunkWorker"), "message of a panic")
+
+
+def a_panic_of_a_worker_delays_the_export(stage: Stage) -> None:
+    """The lease of the attempt ends, and the reaper announces the task again."""
+    started = time.monotonic()
+    expect_export(stage, stage.poll(stage.interrupted, RECOVERY_SECONDS))
+    print(f"     after another {time.monotonic() - started:.0f} s of waiting", flush=True)
+
+
 def audit_records_are_sealed(stage: Stage) -> None:
     for action in ("kick-off", "complete", "download", "cancel"):
         expect_record(stage, action, "succeeded", "--job", job_id(stage.finished))
@@ -396,8 +419,10 @@ TESTS: list[Callable[[Stage], None]] = [
     an_invalid_message_is_parked,
     a_message_delivered_five_times_goes_to_the_dead_letter_queue,
     other_exports_still_work,
+    a_worker_panics,
     own_bucket_keys_and_domain,
     the_reaper_recovers_the_lost_job,
+    a_panic_of_a_worker_delays_the_export,
     audit_records_are_sealed,
     the_policies_suffice_and_the_logs_contain_no_secrets,
 ]

@@ -4,9 +4,11 @@
 one folder per function beside a template whose CodeUri names it. The real `sam deploy` does the rest.
 """
 
+import io
 import stat
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -83,14 +85,28 @@ def lay_out(cloud: MiniStack, template: Path, binaries: Path) -> Path:
         source = binaries / resource["Metadata"]["BuildProperties"]["Binary"]
         bootstrap = folder / name / "bootstrap"
         bootstrap.parent.mkdir(parents=True)
-        # Without symbols, like a release build: zipping and uploading them would take longer than the tests.
-        subprocess.run(["strip", "-o", bootstrap, source], check=True)
-        bootstrap.chmod(bootstrap.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
+        pack(source, bootstrap)
         resource["Properties"]["CodeUri"] = name
     work_around_gaps(document)
     packaged = folder / "template.yaml"
     packaged.write_text(yaml_dump(document))
     return packaged
+
+
+def pack(source: Path, bootstrap: Path) -> None:
+    """Copies a binary without its symbols, like a release build: zipping and uploading them would take longer than the tests."""
+    subprocess.run(["strip", "-o", bootstrap, source], check=True)
+    bootstrap.chmod(bootstrap.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
+
+
+def zipped(source: Path, folder: Path) -> bytes:
+    """Returns the code package of a binary."""
+    bootstrap = folder / "bootstrap"
+    pack(source, bootstrap)
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as package:
+        package.write(bootstrap, "bootstrap")
+    return content.getvalue()
 
 
 def work_around_gaps(document: dict) -> None:

@@ -16,7 +16,7 @@ from signed_http import Client, Reply
 
 LAKE_BUCKET = "headrace-lake"
 LAKE_PREFIX = "lake/current/"
-DESTINATION_PREFIX = "exports/"
+DESTINATION_PREFIX = "fhir/"
 KICK_OFF_HEADERS = {"Accept": "application/fhir+json", "Prefer": "respond-async"}
 # The public routes, which describe the service. AccessMode smart adds the token endpoint.
 PUBLIC_ROUTES = {"GET /metadata", "HEAD /metadata", "GET /OperationDefinition", "GET /OperationDefinition/{id}",
@@ -39,6 +39,7 @@ class Stage:
 
     def __init__(self, cloud: MiniStack, binaries: Path, lake: Path) -> None:
         self.cloud = cloud
+        self.binaries = binaries
         self.program = Program(cloud, binaries / "headrace")
         self.objects = {
             LAKE_PREFIX + path.relative_to(lake).as_posix(): path.read_bytes()
@@ -65,6 +66,7 @@ class Stage:
         self.stranger = self.user("stranger", None)
         self.finished = ""
         self.lost = ""
+        self.interrupted = ""
         self.lost_message = ""
 
     def user(self, name: str, may_invoke: str | None) -> Credentials:

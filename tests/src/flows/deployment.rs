@@ -36,6 +36,13 @@ const AUDIT: &str = "audit-bucket";
 /// Bucket in which clients may have their own destinations.
 const CLIENTS: &str = "client-bucket";
 
+/// Returns the audit records that are not sealed yet, as they are stored.
+pub async fn unsealed_audit_records(deployment: &impl Deployment) -> Result<Vec<Value>> {
+    let page = deployment.dynamo().client().scan().table_name(TABLE).limit(1_000).send().await?;
+    let records = page.items().iter().filter_map(|item| item.get("record")?.as_s().ok());
+    records.map(|record| Ok(serde_json::from_str(record)?)).collect()
+}
+
 /// Stores and queue of one deployment, with access for tests to what they hold.
 pub trait Deployment: Clone + Send + Sync + 'static {
     /// Task queue of one process.

@@ -23,7 +23,7 @@ pub mod seed;
 pub use client::{SmartClient, token_request_form};
 pub use clock::{ManualClock, set_next_job_number};
 pub use completion::{CompletedExport, REAPER_INTERVAL};
-pub use deployment::{AwsDeployment, Deployment, LocalDeployment};
+pub use deployment::{AwsDeployment, Deployment, LocalDeployment, unsealed_audit_records};
 pub use faults::{Fault, FaultInjector, PausedCalls, PortCall};
 pub use http::{Manifest, ManifestFile, TestRequest, TestResponse};
 pub use service::{ANN, BEN, DeploymentSettings, ServiceProcess};

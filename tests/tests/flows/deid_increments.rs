@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use headrace_tests::flows::{
     AwsDeployment, CompletedExport, Deployment, DeploymentSettings, LocalDeployment, ManualClock, Result, ServiceProcess, run,
+    unsealed_audit_records,
 };
 use serde_json::Value;
 
@@ -70,13 +71,6 @@ async fn aws_deployment(lines: &[&str]) -> Result<AwsDeployment> {
         deployment.set_lake_object("all.ndjson", Some(lines.join("\n").into_bytes().into())).await?;
     }
     Ok(deployment)
-}
-
-/// Returns the audit records that are not sealed yet, as they are stored.
-async fn audit_records(deployment: &impl Deployment) -> Result<Vec<Value>> {
-    let page = deployment.dynamo().client().scan().table_name("headrace").limit(1_000).send().await?;
-    let records = page.items().iter().filter_map(|item| item.get("record")?.as_s().ok());
-    records.map(|record| Ok(serde_json::from_str(record)?)).collect()
 }
 
 /// Exports two nights. The keys, if any, are beside the configuration.
@@ -179,7 +173,7 @@ fn the_digest_of_the_configuration_is_in_the_manifest_and_in_the_audit_record() 
         service.complete(status).await?;
         let manifest: Value = serde_json::from_slice(&service.request("GET", status).await?.body)?;
         assert_eq!(manifest.pointer("/extension/urn:headrace:anonymization-config/sha256"), Some(&Value::from(CONFIG_SHA256)));
-        let records = audit_records(&deployment).await?;
+        let records = unsealed_audit_records(&deployment).await?;
         let kick_off = records.iter().find(|record| record["action"] == "kick-off").ok_or("no record")?;
         assert_eq!(kick_off.pointer("/export/configuration/digest"), Some(&Value::from(CONFIG_SHA256)));
         Ok(())

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use headrace_core::request::AcceptedRemarks;
-use headrace_tests::flows::{AwsDeployment, Deployment, DeploymentSettings, LocalDeployment, ManualClock, Result, ServiceProcess, run};
+use headrace_tests::flows::{
+    AwsDeployment, Deployment, DeploymentSettings, LocalDeployment, ManualClock, Result, ServiceProcess, run, unsealed_audit_records,
+};
 use headrace_tests::workspace::root;
 use serde_json::Value;
 
@@ -15,13 +17,6 @@ const TYPO: &str = r#"{"fhirPathRules":[{"path":"Patient.nam","method":"redact"}
 const PATIENT: &str = r#"{"resourceType":"Patient","id":"anna","name":[{"family":"Mill"}],"birthDate":"1990-03-01"}"#;
 
 const EXPORT: &str = "/$export?_container=study&_anonymizationConfig=typo.json";
-
-/// Returns the audit records that are not sealed yet, as they are stored.
-async fn audit_records(deployment: &impl Deployment) -> Result<Vec<Value>> {
-    let page = deployment.dynamo().client().scan().table_name("headrace").limit(1_000).send().await?;
-    let records = page.items().iter().filter_map(|item| item.get("record")?.as_s().ok());
-    records.map(|record| Ok(serde_json::from_str(record)?)).collect()
-}
 
 /// Returns settings with accepted remarks.
 fn accepting(names: &str) -> Result<DeploymentSettings> {
@@ -44,14 +39,14 @@ fn a_typo_in_a_configuration_stops_kick_offs_and_is_in_the_audit_record() -> Res
                 assert!(text.contains(words), "{words} in {text}");
             }
         }
-        let records = audit_records(&deployment).await?;
+        let records = unsealed_audit_records(&deployment).await?;
         let rejected = records.iter().find(|record| record["action"] == "kick-off").ok_or("no record")?;
         assert_eq!(rejected.pointer("/export/configuration/rejected_remarks/0"), Some(&"selects-nothing:1".into()));
         assert_eq!(rejected.pointer("/export/configuration/digest").and_then(Value::as_str).map(str::len), Some(64));
         let service = ServiceProcess::start(&deployment, &ManualClock::default(), accepting("typo.json=selects-nothing:1")?);
         let response = service.request("GET", EXPORT).await?;
         assert_eq!(response.status, 202);
-        let records = audit_records(&deployment).await?;
+        let records = unsealed_audit_records(&deployment).await?;
         let accepted = records.iter().find(|record| record["outcome"] == "succeeded").ok_or("no record")?;
         assert_eq!(accepted.pointer("/export/configuration/accepted_remarks/0"), Some(&"selects-nothing:1".into()));
         Ok(())
