@@ -110,6 +110,8 @@ pub enum DeidRemarkCode {
     RevealingReferences,
     /// A date that the reader can know moves with the dates that the reader must not know.
     KnownDate,
+    /// A date stays unchanged beside dates that are shifted.
+    TrueDate,
     /// A key can be guessed.
     WeakKey,
     /// Dates of an increment move together, and its newest dates are known.
@@ -118,7 +120,7 @@ pub enum DeidRemarkCode {
 
 impl DeidRemarkCode {
     /// All codes, in the order of their declaration.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::UnknownSetting,
         Self::UnknownMethod,
         Self::Setting,
@@ -134,6 +136,7 @@ impl DeidRemarkCode {
         Self::InvalidResult,
         Self::RevealingReferences,
         Self::KnownDate,
+        Self::TrueDate,
         Self::WeakKey,
         Self::ShiftedIncrement,
     ];
@@ -156,6 +159,7 @@ impl DeidRemarkCode {
             Self::InvalidResult => "invalid-result",
             Self::RevealingReferences => "revealing-references",
             Self::KnownDate => "known-date",
+            Self::TrueDate => "true-date",
             Self::WeakKey => "weak-key",
             Self::ShiftedIncrement => "shifted-increment",
         }

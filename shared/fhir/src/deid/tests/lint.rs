@@ -275,12 +275,30 @@ fn a_file_that_changes_nothing_is_an_error() {
 
 #[test]
 fn a_known_date_that_moves_with_others_is_reported() {
-    assert_eq!(codes(&[["nodesByType('instant')", SHIFT]], ""), [(1, "known-date")]);
-    assert_eq!(codes(&[["Resource.meta.lastUpdated", REDACT], ["nodesByType('instant')", SHIFT]], ""), [(2, "known-date")]);
+    let shifts = [["nodesByType('instant')", SHIFT], ["nodesByType('dateTime')", SHIFT]];
+    assert_eq!(codes(&shifts, ""), [(1, "known-date")]);
+    assert_eq!(codes(&[&[["Resource.meta.lastUpdated", REDACT]][..], &shifts].concat(), ""), [(2, "known-date")]);
     let redacted = ["Resource.timestamp", "Resource.recorded", "Resource.issued", "Resource.meta.lastUpdated"];
     let mut rules: Vec<[&str; 2]> = redacted.iter().map(|path| [*path, REDACT]).collect();
-    rules.push(["nodesByType('instant')", SHIFT]);
+    rules.extend(shifts);
     assert_eq!(codes(&rules, ""), []);
+}
+
+#[test]
+fn a_true_date_beside_shifted_dates_is_reported() {
+    let remarks = |rules: &[[&str; 2]], parameters: &str| {
+        let remarks = parse(rules, parameters).lint();
+        remarks.into_iter().filter(|remark| remark.code == DeidRemarkCode::TrueDate).map(|remark| remark.reason).collect::<Vec<_>>()
+    };
+    let shift = ["Encounter.period.start", SHIFT];
+    let found = remarks(&[shift], "");
+    assert!(found.len() == 1 && found[0].contains("Encounter.period.end") && !found[0].contains("Observation"), "{found:?}");
+    // All dates of a patient move together, also those of other types.
+    let found = remarks(&[shift, ["Encounter.period.end", SHIFT]], r#""dateShiftScope":"patient""#);
+    assert!(found.len() == 1 && found[0].contains("AllergyIntolerance."), "{found:?}");
+    // A date of birth is no event of a visit.
+    assert_eq!(remarks(&[["Patient.birthDate", SHIFT]], ""), Vec::<String>::new());
+    assert_eq!(remarks(&[["nodesByType('instant')", REDACT], ["nodesByType('dateTime')", SHIFT]], ""), Vec::<String>::new());
 }
 
 #[test]

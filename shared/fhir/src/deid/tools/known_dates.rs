@@ -1,7 +1,8 @@
-//! Finds dates that a reader can know and that move together with dates that the reader must not know.
+//! Finds dates that reveal by how many days other dates were shifted.
 //!
 //! A reader of an increment knows about when each of its resources was written: between two exports. If that date is shifted
-//! together with others, it reveals the shift, and with it every date of the patient.
+//! together with others, it reveals the shift, and with it every date of the patient. So does a date that is not shifted beside one
+//! that is, because the events of a visit are close to each other.
 
 use std::collections::BTreeMap;
 
@@ -24,9 +25,13 @@ struct TypeDates {
     known: BTreeMap<String, Option<usize>>,
     /// True if some other date is shifted.
     shifts_others: bool,
+    /// True if some time of an event is shifted: a dateTime or an instant.
+    shifts_events: bool,
+    /// Paths of the times of events that the rules leave unchanged.
+    unchanged: Vec<String>,
 }
 
-/// Returns a remark for each rule that shifts known dates together with others.
+/// Returns a remark for each rule that shifts known dates together with others, and one about unchanged dates beside shifted ones.
 pub(in crate::deid) fn known_date_remarks(config: &ParsedConfig) -> Vec<DeidRemark> {
     if !config.rules.iter().any(|rule| matches!(rule.method, Method::DateShift)) {
         return Vec::new();
@@ -48,7 +53,11 @@ pub(in crate::deid) fn known_date_remarks(config: &ParsedConfig) -> Vec<DeidRema
             }
         }
     }
-    moved.into_iter().filter_map(|(index, paths)| Some(remark(config.rules.get(index)?, &paths))).collect()
+    let shifts_events = types.iter().any(|dates| dates.shifts_events);
+    let beside_shifted = types.iter().filter(|dates| dates.shifts_events || (moves_across_types && shifts_events));
+    let unchanged = beside_shifted.flat_map(|dates| dates.unchanged.iter().map(String::as_str)).collect();
+    let moved = moved.into_iter().filter_map(|(index, paths)| Some(known_date_remark(config.rules.get(index)?, &paths)));
+    moved.chain(true_date_remark(unchanged)).collect()
 }
 
 /// Collects the dates of a resource type. Returns `None` if the rules cannot be followed.
@@ -58,8 +67,8 @@ fn type_dates(config: &ParsedConfig, selecting: &[Rule], resolver: PathResolver,
     let meta = automaton.get(0)?.members.get("meta").map(|meta| meta.next_state);
     let mut dates = TypeDates::default();
     // Elements with equal rules share a state, so that members decide here, and not states.
-    let (mut reached, mut next) = (vec![0], 0);
-    while let Some(number) = reached.get(next).copied() {
+    let (mut reached, mut next) = (vec![(0, type_name.to_owned())], 0);
+    while let Some((number, parent)) = reached.get(next).cloned() {
         next += 1;
         for transition in automaton.get(number).into_iter().flat_map(|state| state.members.iter()) {
             let known = match transition.element {
@@ -76,12 +85,17 @@ fn type_dates(config: &ParsedConfig, selecting: &[Rule], resolver: PathResolver,
             }
             if let Some(state) = automaton.get(transition.next_state).filter(|state| is_date(state)) {
                 let rule = state.applied_rule.map(|applied| applied.index);
+                let is_event = state.primitive.is_some_and(|primitive| primitive.type_name != "date");
+                dates.shifts_events |= is_event && rule.is_some_and(|index| is_shift(config, index));
+                if is_event && rule.is_none_or(|index| is_keep(config, index)) {
+                    dates.unchanged.push(known.clone().unwrap_or_else(|| format!("{parent}.{}", transition.element)));
+                }
                 match known {
                     Some(path) => drop(dates.known.insert(path, rule)),
                     None => dates.shifts_others |= rule.is_some_and(|index| is_shift(config, index)),
                 }
-            } else if !reached.contains(&transition.next_state) {
-                reached.push(transition.next_state);
+            } else if !reached.iter().any(|(state, _)| *state == transition.next_state) {
+                reached.push((transition.next_state, format!("{parent}.{}", transition.element)));
             }
         }
     }
@@ -103,18 +117,41 @@ fn is_shift(config: &ParsedConfig, index: usize) -> bool {
     config.rules.get(index).is_some_and(|rule| matches!(rule.method, Method::DateShift))
 }
 
-/// Creates the remark about known dates that a rule shifts.
-fn remark(rule: &Rule, paths: &[String]) -> DeidRemark {
-    let mut named: Vec<&str> = paths.iter().map(String::as_str).collect();
+/// Returns true if the rule with this index leaves elements unchanged.
+fn is_keep(config: &ParsedConfig, index: usize) -> bool {
+    config.rules.get(index).is_some_and(|rule| matches!(rule.method, Method::Keep))
+}
+
+/// Lists elements for a remark.
+fn list_elements(mut paths: Vec<&str>) -> String {
     // What all types have comes first, so that it is never among those that are not named.
-    named.sort_unstable_by_key(|path| (!path.starts_with("Resource."), *path));
-    named.dedup();
-    let more = named.len().saturating_sub(MAX_ELEMENTS_NAMED);
+    paths.sort_unstable_by_key(|path| (!path.starts_with("Resource."), *path));
+    paths.dedup();
+    let more = paths.len().saturating_sub(MAX_ELEMENTS_NAMED);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    let listed = format!("{}{more}", named.iter().take(MAX_ELEMENTS_NAMED).copied().collect::<Vec<_>>().join(", "));
+    format!("{}{more}", paths.iter().take(MAX_ELEMENTS_NAMED).copied().collect::<Vec<_>>().join(", "))
+}
+
+/// Creates the remark about known dates that a rule shifts.
+fn known_date_remark(rule: &Rule, paths: &[String]) -> DeidRemark {
     let reason = format!(
-        "{listed} moves together with the other dates; who knows about when a resource was written learns the shift, and with it the true dates"
+        "{} moves together with the other dates; who knows about when a resource was written learns the shift, and with it the true dates",
+        list_elements(paths.iter().map(String::as_str).collect())
     );
     let remedy = "redact these elements by rules before those that shift dates, such as Resource.meta.lastUpdated and Resource.issued";
     DeidRemark::in_file(DeidRemarkCode::KnownDate, DeidRemarkSeverity::Warning, reason, remedy).of_rule(rule.number, &rule.path)
+}
+
+/// Creates the remark about times of events that stay unchanged beside shifted ones; none if there are no such times.
+fn true_date_remark(paths: Vec<&str>) -> Option<DeidRemark> {
+    if paths.is_empty() {
+        return None;
+    }
+    let reason = format!(
+        "{} stays as it is beside dates that are shifted; the difference between two dates of one visit reveals the shift, and \
+         with it the true dates",
+        list_elements(paths)
+    );
+    let remedy = "shift or redact them too; nodesByType('dateTime') and nodesByType('instant') select all times of events";
+    Some(DeidRemark::in_file(DeidRemarkCode::TrueDate, DeidRemarkSeverity::Warning, reason, remedy))
 }
