@@ -38,7 +38,7 @@ pub use keys::{DeidKeys, DeidKeysError, MAX_KEYS_BYTES, RANDOM_KEY_BYTES};
 use plan::PlanCache;
 use security_labels::{SecurityLabel, SecurityLabels, write_security_labels};
 use streaming::{NeedsTree, deidentify_streaming};
-use tools::{ConfigLinter, StepRecorder, increment_remarks, key_remarks, known_date_remarks};
+use tools::{ConfigLinter, StepRecorder, increment_remarks, key_remarks, known_date_remarks, true_date_remark};
 pub use tools::{CoveredElement, DeidCoverage, DeidExplanation, DeidStep, DeidTreatment, UntouchedElement};
 use tree::{NoObserver, StepObserver, deidentify_tree};
 
@@ -121,6 +121,7 @@ impl DeidConfig {
         let mut remarks = self.config.remarks.clone();
         remarks.extend(ConfigLinter::new(&self.config).remarks());
         remarks.extend(known_date_remarks(&self.config));
+        remarks.extend(true_date_remark(&self.config));
         remarks.sort_by_key(|remark| remark.rule_number);
         remarks
     }

@@ -21,7 +21,7 @@ use super::config::{Method, ParsedConfig, Rule};
 use crate::definitions::{ResourceType, TypeDefinition};
 pub(super) use automaton::{AppliedRule, PathAutomaton, State};
 use id_hashing::hashes_ids;
-pub(super) use reachability::{PathResolver, TypedElement};
+pub(super) use reachability::{PathResolver, ReachableElements, TypedElement};
 pub(super) use transition::Transition;
 
 /// The rules for one resource type.

@@ -5,6 +5,7 @@ mod explain;
 mod key_remarks;
 mod known_dates;
 mod lint;
+mod true_dates;
 
 pub use coverage::{CoveredElement, DeidCoverage, DeidTreatment};
 pub(super) use explain::StepRecorder;
@@ -13,3 +14,4 @@ pub(super) use key_remarks::{increment_remarks, key_remarks};
 pub(super) use known_dates::known_date_remarks;
 pub(super) use lint::ConfigLinter;
 pub use lint::UntouchedElement;
+pub(super) use true_dates::true_date_remark;

@@ -10,7 +10,7 @@ use crate::deid::fhirpath::Step;
 use crate::deid::primitive::{PrimitiveContext, is_quantity_type};
 use crate::json::name_table::NameTable;
 
-/// The states of a resource type; the first is the state of its root.
+/// The states of a resource type, the first of which is the state of its root; or of several types.
 #[derive(Debug, Default)]
 pub(in crate::deid) struct PathAutomaton(Vec<State>);
 
@@ -64,9 +64,22 @@ impl PathAutomaton {
         skips_extensions: bool,
         max_states: usize,
     ) -> Option<Self> {
-        let type_name = resolver.loaded_type(root)?.name;
-        let compiler = AutomatonCompiler { rules, resolver, skips_extensions, max_states, numbers: HashMap::new(), keys: Vec::new() };
-        compiler.compile(root, type_name)
+        let mut compiler = AutomatonCompiler::new(rules, resolver, skips_extensions, max_states);
+        compiler.add_root(root)?;
+        compiler.build()
+    }
+
+    /// Compiles the rules for several resource types at once, without a limit on states. The types share the states of elements with
+    /// equal rules, so this takes little longer than one type. Returns the number of each root's state with its definition.
+    pub(in crate::deid) fn compile_types(
+        rules: &[Rule],
+        resolver: PathResolver,
+        roots: impl Iterator<Item = TypeDefinition>,
+        skips_extensions: bool,
+    ) -> Option<(Self, Vec<(TypeDefinition, u32)>)> {
+        let mut compiler = AutomatonCompiler::new(rules, resolver, skips_extensions, usize::MAX);
+        let roots = roots.map(|root| Some((root, compiler.add_root(root)?))).collect::<Option<_>>()?;
+        Some((compiler.build()?, roots))
     }
 
     /// Returns the state with this number.
@@ -74,7 +87,7 @@ impl PathAutomaton {
         self.0.get(usize::try_from(number).ok()?)
     }
 
-    /// Iterates over all states; the first is the root's.
+    /// Iterates over all states. With one type, the first is the root's.
     pub(in crate::deid) fn iter(&self) -> impl Iterator<Item = &State> {
         self.0.iter()
     }
@@ -91,14 +104,24 @@ struct AutomatonCompiler<'r> {
 }
 
 impl<'r> AutomatonCompiler<'r> {
-    /// Builds all states that are reachable from the root; `None` if the streaming engine cannot apply a rule.
-    fn compile(mut self, root: TypeDefinition, type_name: &'static str) -> Option<PathAutomaton> {
+    /// Creates a compiler without roots.
+    fn new(rules: &'r [Rule], resolver: PathResolver, skips_extensions: bool, max_states: usize) -> Self {
+        Self { rules, resolver, skips_extensions, max_states, numbers: HashMap::new(), keys: Vec::new() }
+    }
+
+    /// Adds the state of a resource type's root and returns its number; `None` if the definition is not loaded.
+    fn add_root(&mut self, root: TypeDefinition) -> Option<u32> {
+        let type_name = self.resolver.loaded_type(root)?.name;
         let rules = self.rules.iter().enumerate().filter(|(_, rule)| rule.applies_to(type_name));
         let starts =
             rules.flat_map(|(index, rule)| (0..rule.selection.paths.len()).map(move |path| PathPosition { rule: index, path, step: 0 }));
         let starts = starts.collect();
         let key = self.state_key(TypedElement { definition: root, name: type_name }, None, &starts, None);
-        self.state_number(key);
+        Some(self.state_number(key))
+    }
+
+    /// Builds all states that are reachable from the roots; `None` if the streaming engine cannot apply a rule.
+    fn build(mut self) -> Option<PathAutomaton> {
         let mut automaton = PathAutomaton::default();
         // Building a state adds the keys of its members, so the list grows until no new state is found.
         while let Some(key) = self.keys.get(automaton.0.len()).cloned() {

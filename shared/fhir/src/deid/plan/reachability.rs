@@ -119,12 +119,25 @@ impl PathResolver {
 
     /// Returns the elements that a rule can select in the resource type with the definition `root`.
     pub(in crate::deid) fn reachable_elements(&self, rule: &Rule, root: TypeDefinition, skips_extensions: bool) -> ReachableElements {
+        self.reachable_in_types(rule, [root], skips_extensions)
+    }
+
+    /// Returns the elements that a rule can select in the resource types with these definitions. Each element of a type that they share
+    /// is visited once.
+    pub(in crate::deid) fn reachable_in_types(
+        &self,
+        rule: &Rule,
+        roots: impl IntoIterator<Item = TypeDefinition>,
+        skips_extensions: bool,
+    ) -> ReachableElements {
         let mut reachable = ReachableElements::default();
-        let Some(root_type) = self.loaded_type(root).filter(|definition| rule.applies_to(definition.name)) else { return reachable };
+        let named = roots.into_iter().filter_map(|definition| Some(TypedElement { definition, name: self.loaded_type(definition)?.name }));
+        let roots: Vec<_> = named.filter(|root| rule.applies_to(root.name)).collect();
         for path in &rule.selection.paths {
             // Types are recursive, so that each pair of type and position is visited once.
             let mut visited = HashSet::new();
-            let mut open = vec![(TypedElement { definition: root, name: root_type.name }, 0)];
+            // The last one is visited first.
+            let mut open: Vec<_> = roots.iter().rev().map(|root| (*root, 0)).collect();
             while let Some((element, arriving)) = open.pop() {
                 let mut positions = BTreeSet::new();
                 self.collect_positions(path, arriving, element, &mut positions);

@@ -3,13 +3,13 @@
 mod conditions;
 mod methods;
 
-use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 
 use crate::definitions::{ResourceType, TypeDefinition};
 use crate::deid::config::{Method, ParsedConfig, Rule, RuleTarget, closest_name};
 use crate::deid::error::{DeidRemark, DeidRemarkCode, DeidRemarkSeverity, Truncated};
 use crate::deid::fhirpath::Step;
-use crate::deid::plan::{PathAutomaton, PathResolver, State, Transition};
+use crate::deid::plan::{PathAutomaton, PathResolver, ReachableElements, State, Transition};
 use crate::deid::primitive::PrimitiveRole;
 pub(super) use methods::is_free_text;
 
@@ -21,6 +21,9 @@ pub struct UntouchedElement {
     /// The type of the element, such as `CodeableConcept`; for a choice, the first of its types.
     pub type_name: &'static str,
 }
+
+/// The states of several resource types, and the number of each type's root state.
+type TypeAutomata = (PathAutomaton, Vec<(TypeDefinition, u32)>);
 
 /// A checker of the rules of a configuration.
 pub(in crate::deid) struct ConfigLinter<'c> {
@@ -94,11 +97,8 @@ impl<'c> ConfigLinter<'c> {
         rule.selection.paths.iter().find_map(|path| {
             let mut branch = rule.clone();
             branch.selection.paths = vec![path.clone()];
-            let skips_extensions = self.config.parameters.skips_extensions;
-            let selects = self.resource_definitions().any(|root| {
-                let reachable = self.resolver.reachable_elements(&branch, root, skips_extensions);
-                reachable.enters_resources || !reachable.elements.is_empty()
-            });
+            let reachable = self.reachable_elements(&branch);
+            let selects = reachable.enters_resources || !reachable.elements.is_empty();
             if selects { None } else { self.unreachable_remark(rule, path) }
         })
     }
@@ -120,53 +120,52 @@ impl<'c> ConfigLinter<'c> {
         version.types().iter().filter_map(move |resource_type| version.type_definitions().of_resource(resource_type))
     }
 
+    /// Returns the elements that a rule can select in any resource type.
+    fn reachable_elements(&self, rule: &Rule) -> ReachableElements {
+        self.resolver.reachable_in_types(rule, self.resource_definitions(), self.config.parameters.skips_extensions)
+    }
+
     /// Determines which rules select elements, and which of them can apply to one.
     fn rule_usage(&self) -> RuleUsage {
         let mut usage = RuleUsage::default();
+        let mut conditional = Vec::new();
         // A rule with a condition applies to an element only in some resources, so it does not make a later rule ineffective.
         let is_unconditional = |index: usize| self.rules.get(index).is_some_and(|rule| rule.selection.is_exact);
-        for root in self.resource_definitions() {
-            let (mut conditional, mut selects) = (Vec::new(), false);
-            for (index, rule) in self.rules.iter().enumerate() {
-                let reachable = self.resolver.reachable_elements(rule, root, self.config.parameters.skips_extensions);
-                if reachable.elements.is_empty() && !reachable.enters_resources {
-                    continue;
-                }
-                usage.selecting.insert(index);
-                selects = true;
-                if reachable.enters_resources {
-                    // The automaton of this type does not know the nested resources, so the rule counts as effective.
-                    usage.effective.insert(index);
-                } else if !is_unconditional(index) {
-                    conditional.push(index);
-                }
-            }
-            // Most rules are for one type, and compiling the automaton of a type takes most of the time.
-            if !selects {
+        for (index, rule) in self.rules.iter().enumerate() {
+            let reachable = self.reachable_elements(rule);
+            if reachable.elements.is_empty() && !reachable.enters_resources {
                 continue;
             }
-            usage.effective.extend(self.applied_rules(root, is_unconditional));
-            // Each conditional rule is checked as if its condition were true, against the unconditional rules only.
-            for index in conditional {
-                let applied = self.applied_rules(root, |other| other == index || is_unconditional(other));
-                usage.effective.extend(applied.filter(|applied| *applied == index));
+            usage.selecting.insert(index);
+            if reachable.enters_resources {
+                // The automaton of a type does not know the nested resources, so the rule counts as effective.
+                usage.effective.insert(index);
+            } else if !is_unconditional(index) {
+                conditional.push((index, rule));
+            }
+        }
+        usage.effective.extend(self.applied_rules(|_| true, is_unconditional));
+        // Each conditional rule is checked as if its condition were true, against the unconditional rules only.
+        for (index, rule) in conditional {
+            let applied = self.applied_rules(|name| rule.applies_to(name), |other| other == index || is_unconditional(other));
+            if applied.contains(&index) {
+                usage.effective.insert(index);
             }
         }
         usage
     }
 
-    /// Returns the indexes of the rules that apply to some element of a type, among the rules for which `is_included` is true.
-    fn applied_rules(&self, root: TypeDefinition, is_included: impl Fn(usize) -> bool) -> impl Iterator<Item = usize> {
+    /// Returns the indexes of the rules that apply to some element of the types for which `is_type` is true, among the rules for which
+    /// `is_included` is true.
+    fn applied_rules(&self, is_type: impl Fn(&str) -> bool, is_included: impl Fn(usize) -> bool) -> HashSet<usize> {
         let mut rules = self.rules.clone();
         for (index, rule) in rules.iter_mut().enumerate() {
             if !is_included(index) {
                 rule.selection.paths.clear();
             }
         }
-        let automaton = self.automaton(&rules, root);
-        let applied: BTreeSet<_> =
-            automaton.iter().flat_map(PathAutomaton::iter).filter_map(|state| Some(state.applied_rule?.index)).collect();
-        applied.into_iter()
+        let automaton = self.type_automata(&rules, is_type).map(|(automaton, _)| automaton);
+        automaton.iter().flat_map(PathAutomaton::iter).filter_map(|state| Some(state.applied_rule?.index)).collect()
     }
 
     /// Explains why a path of a rule selects nothing in any type, and what to do: names the first step that matches no element.
@@ -179,8 +178,7 @@ impl<'c> ConfigLinter<'c> {
         let elements_at = |steps: &[Step]| {
             let mut prefix = rule.clone();
             prefix.selection.paths = vec![steps.to_vec()];
-            let reachable = |root| self.resolver.reachable_elements(&prefix, root, false).elements;
-            self.resource_definitions().flat_map(reachable).collect::<Vec<_>>()
+            self.resolver.reachable_in_types(&prefix, self.resource_definitions(), false).elements
         };
         let mut splits = (0..path.len()).map(|length| path.split_at(length));
         let failing = splits.find_map(|(before, rest)| {
@@ -233,16 +231,18 @@ impl<'c> ConfigLinter<'c> {
         if !self.config.rules.iter().any(|rule| matches!(rule.method, Method::CryptoHash)) {
             return None;
         }
-        for root in self.resource_definitions() {
-            let automaton = self.automaton(&self.rules, root)?;
-            let id = automaton.get(0).and_then(|root| automaton.get(root.members.get("id")?.next_state));
+        let (automaton, roots) = self.type_automata(&self.rules, |_| true)?;
+        // States that types share are visited once: the walk ends at the first reference that reveals an id.
+        let mut visited = HashSet::new();
+        for (root, number) in roots {
+            let id = automaton.get(number).and_then(|state| automaton.get(state.members.get("id")?.next_state));
             if !id.and_then(rule_of).is_some_and(|rule| matches!(rule.method, Method::CryptoHash)) {
                 continue;
             }
             let is_reference = |state: &&State| state.primitive.is_some_and(|primitive| primitive.role == PrimitiveRole::Reference);
-            let reference_rules = automaton.iter().filter(is_reference).map(rule_of);
-            let mut revealing = reference_rules.filter(|rule| rule.as_ref().is_none_or(keeps));
-            let type_name = self.resolver.loaded_type(root).map(|definition| definition.name).unwrap_or_default();
+            let reached = reach_states(&automaton, number, &mut visited);
+            let mut revealing = reached.into_iter().filter(is_reference).map(rule_of).filter(|rule| rule.as_ref().is_none_or(keeps));
+            let type_name = self.type_name(root);
             let Some(rule) = revealing.next() else { continue };
             return Some(match rule {
                 Some(rule) => {
@@ -257,6 +257,12 @@ impl<'c> ConfigLinter<'c> {
             });
         }
         None
+    }
+
+    /// Compiles rules for all types whose names `is_type` selects. Returns the number of each type's root state with its definition.
+    pub(super) fn type_automata(&self, rules: &[Rule], is_type: impl Fn(&str) -> bool) -> Option<TypeAutomata> {
+        let roots = self.resource_definitions().filter(|root| is_type(self.type_name(*root)));
+        PathAutomaton::compile_types(rules, self.resolver, roots, self.config.parameters.skips_extensions)
     }
 
     /// Compiles rules for a type without a limit on states, since the checks need the whole automaton.
@@ -318,6 +324,18 @@ struct RuleUsage {
     selecting: HashSet<usize>,
     /// The rules that are the first to select some element of some type.
     effective: HashSet<usize>,
+}
+
+/// Returns the states that are reachable from a state and not in `visited`, and adds them there.
+fn reach_states<'a>(automaton: &'a PathAutomaton, number: u32, visited: &mut HashSet<u32>) -> Vec<&'a State> {
+    let mut reached = Vec::new();
+    let mut open = vec![number];
+    while let Some(number) = open.pop() {
+        let Some(state) = automaton.get(number).filter(|_| visited.insert(number)) else { continue };
+        reached.push(state);
+        open.extend(state.members.iter().filter(|transition| !transition.is_resource).map(|transition| transition.next_state));
+    }
+    reached
 }
 
 /// Returns true for `extension` and `modifierExtension`.

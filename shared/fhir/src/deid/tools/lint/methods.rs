@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeSet, HashSet, VecDeque};
 
-use super::{ConfigLinter, error, warning};
+use super::{ConfigLinter, TypeAutomata, error, warning};
 use crate::definitions::{TypeDefinition, TypeKind};
 use crate::deid::config::{Method, Replacement, Rule};
 use crate::deid::element_tree::ElementTree;
 use crate::deid::error::{DeidRemark, DeidRemarkCode};
 use crate::deid::fhirpath::Value;
-use crate::deid::plan::{PathAutomaton, Transition, TypedElement};
+use crate::deid::plan::{Transition, TypedElement};
 use crate::deid::primitive::{PrimitiveContext, is_quantity_type};
 use crate::json::JsonValue;
 
@@ -51,10 +51,7 @@ impl ConfigLinter<'_> {
     /// Returns the elements that a rule selects in any resource type.
     pub(super) fn selected_elements(&self, rule: &Rule) -> Selected {
         let mut seen = HashSet::new();
-        let skips_extensions = self.config.parameters.skips_extensions;
-        let reachable =
-            self.resource_definitions().flat_map(|root| self.resolver.reachable_elements(rule, root, skips_extensions).elements);
-        reachable.filter(|element| seen.insert((element.definition, element.name))).collect()
+        self.reachable_elements(rule).elements.into_iter().filter(|element| seen.insert((element.definition, element.name))).collect()
     }
 
     /// Returns the remark about elements that `dateShift` or `perturb` cannot change.
@@ -180,41 +177,32 @@ impl ConfigLinter<'_> {
     /// Returns the elements that a method leaves unchanged and protects from a later rule that would change them.
     pub(super) fn shielding_remarks(&self) -> Vec<DeidRemark> {
         let mut remarks = Vec::new();
-        let mut reported = HashSet::new();
         let kinds: [fn(&Method) -> bool; 2] = [|method| matches!(method, Method::DateShift), |method| matches!(method, Method::Perturb(_))];
         for is_shielding in kinds {
             if !self.config.rules.iter().any(|rule| is_shielding(&rule.method)) {
                 continue;
             }
-            for root in self.resource_definitions() {
-                let Some((with, without)) = self.shielding_automata(root, is_shielding) else { continue };
-                for shielded in self.shielded_elements(root, &with, &without) {
-                    if let (Some(rule), Some(later)) = (self.config.rules.get(shielded.rule), self.config.rules.get(shielded.later))
-                        && reported.insert(shielded.rule)
-                    {
-                        let reason = format!(
-                            "{} leaves `{}` unchanged and protects it from rule {} (`{}`)",
-                            rule.method_name, shielded.path, later.number, later.path
-                        );
-                        let remedy =
-                            format!("move rule {} before this rule, or name only what {} can change", later.number, rule.method_name);
-                        remarks.push(error(DeidRemarkCode::Shields, reason, remedy).of_rule(rule.number, &rule.path));
-                    }
+            let Some((with, without)) = self.shielding_automata(is_shielding) else { continue };
+            for shielded in self.shielded_elements(&with, &without) {
+                if let (Some(rule), Some(later)) = (self.config.rules.get(shielded.rule), self.config.rules.get(shielded.later)) {
+                    let reason = format!(
+                        "{} leaves `{}` unchanged and protects it from rule {} (`{}`)",
+                        rule.method_name, shielded.path, later.number, later.path
+                    );
+                    let remedy = format!("move rule {} before this rule, or name only what {} can change", later.number, rule.method_name);
+                    remarks.push(error(DeidRemarkCode::Shields, reason, remedy).of_rule(rule.number, &rule.path));
                 }
             }
         }
         remarks
     }
 
-    /// Compiles the rules of a type with and without the rules of one method. `None` if no rule with the method applies to the type.
-    fn shielding_automata(&self, root: TypeDefinition, is_shielding: fn(&Method) -> bool) -> Option<(PathAutomaton, PathAutomaton)> {
-        let skips_extensions = self.config.parameters.skips_extensions;
+    /// Compiles the rules of all types with and without the rules of one method.
+    fn shielding_automata(&self, is_shielding: fn(&Method) -> bool) -> Option<(TypeAutomata, TypeAutomata)> {
         let mut with = self.rules.clone();
         let mut without = self.rules.clone();
-        let mut applies = false;
         for ((rule, other), original) in with.iter_mut().zip(without.iter_mut()).zip(&self.config.rules) {
             if is_shielding(&original.method) {
-                applies |= !self.resolver.reachable_elements(original, root, skips_extensions).elements.is_empty();
                 rule.method = original.method.clone();
                 other.selection.paths.clear();
             } else if !original.selection.is_exact {
@@ -222,15 +210,16 @@ impl ConfigLinter<'_> {
                 rule.selection.paths.clear();
             }
         }
-        if applies { self.automaton(&with, root).zip(self.automaton(&without, root)) } else { None }
+        self.type_automata(&with, |_| true).zip(self.type_automata(&without, |_| true))
     }
 
     /// Walks both automata together and returns the first element that each rule leaves unchanged although a later one selects it.
-    fn shielded_elements(&self, root: TypeDefinition, with: &PathAutomaton, without: &PathAutomaton) -> Vec<ShieldedElement> {
+    fn shielded_elements(&self, (with, types): &TypeAutomata, (without, other_types): &TypeAutomata) -> Vec<ShieldedElement> {
         let mut found: Vec<ShieldedElement> = Vec::new();
-        let mut visited = HashSet::from([(0, 0)]);
+        let roots = types.iter().zip(other_types).map(|((root, left), (_, right))| (*left, *right, None, self.type_name(*root).to_owned()));
         // Breadth first: the first path to an element is a short one.
-        let mut open = VecDeque::from([(0, 0, None, self.type_name(root).to_owned())]);
+        let mut open: VecDeque<_> = roots.collect();
+        let mut visited: HashSet<_> = open.iter().map(|(left, right, ..)| (*left, *right)).collect();
         while let Some((left, right, parent_later, path)) = open.pop_front() {
             let (Some(shielding), Some(other)) = (with.get(left), without.get(right)) else { continue };
             if let (Some(applied), Some(later), Some(primitive)) = (shielding.applied_rule, other.applied_rule, shielding.primitive) {
@@ -277,7 +266,7 @@ impl ConfigLinter<'_> {
     }
 
     /// Returns the name of a type.
-    pub(super) fn type_name(&self, definition: TypeDefinition) -> &'static str {
+    pub(in crate::deid) fn type_name(&self, definition: TypeDefinition) -> &'static str {
         self.config.version.type_definitions().name(definition)
     }
 }

@@ -1,0 +1,81 @@
+//! Finds times of events that stay as they are beside times that are shifted. The events of a visit are close to each other, so that
+//! the difference between two of their times reveals by how many days one of them was shifted.
+
+use std::collections::{HashSet, VecDeque};
+
+use super::ConfigLinter;
+use super::known_dates::{is_shift, list_elements};
+use crate::deid::config::{DateShiftScope, Method, ParsedConfig};
+use crate::deid::error::{DeidRemark, DeidRemarkCode, DeidRemarkSeverity};
+use crate::deid::plan::PathAutomaton;
+
+/// Data types whose periods say how long a name or an address was in use. These are no events of a visit.
+const ADMINISTRATIVE_TYPES: [&str; 5] = ["Address", "ContactPoint", "HumanName", "Identifier", "Reference"];
+
+/// The times of the events in one resource type.
+#[derive(Default)]
+struct EventTimes {
+    /// True if some of the times are shifted.
+    are_shifted: bool,
+    /// Paths of the times that stay as they are.
+    unchanged: Vec<String>,
+}
+
+/// Returns the remark about times of events that stay as they are beside shifted ones, in the types that belong to patients; none if
+/// there are no such times.
+pub(in crate::deid) fn true_date_remark(config: &ParsedConfig) -> Option<DeidRemark> {
+    if !config.rules.iter().any(|rule| matches!(rule.method, Method::DateShift)) {
+        return None;
+    }
+    let linter = ConfigLinter::new(config);
+    let of_patients = config.version.patient_compartment_types();
+    let (automaton, roots) = linter.type_automata(&linter.rules, |name| of_patients.iter().any(|kind| kind.as_str() == name))?;
+    let types: Vec<_> = roots.iter().map(|(root, number)| event_times(&linter, &automaton, linter.type_name(*root), *number)).collect();
+    // All times of a patient, or of the whole export, move together. Otherwise those of a resource do.
+    let moves_across_types = config.parameters.fixed_offset_days.is_some() || config.parameters.date_shift_scope == DateShiftScope::Patient;
+    let are_shifted = types.iter().any(|times| times.are_shifted);
+    let beside_shifted = types.iter().filter(|times| times.are_shifted || (moves_across_types && are_shifted));
+    let unchanged: Vec<&str> = beside_shifted.flat_map(|times| times.unchanged.iter().map(String::as_str)).collect();
+    if unchanged.is_empty() {
+        return None;
+    }
+    let reason = format!(
+        "{} stays as it is beside dates that are shifted; the difference between two dates of one visit reveals the shift, and with it \
+         the true dates",
+        list_elements(unchanged)
+    );
+    let remedy = "shift or redact them too; nodesByType('dateTime') and nodesByType('instant') select all times of events";
+    Some(DeidRemark::in_file(DeidRemarkCode::TrueDate, DeidRemarkSeverity::Warning, reason, remedy))
+}
+
+/// Collects the times of events in the resource type whose root has the state `root`. Extensions are left out.
+fn event_times(linter: &ConfigLinter<'_>, automaton: &PathAutomaton, type_name: &str, root: u32) -> EventTimes {
+    let mut times = EventTimes::default();
+    let mut reached = HashSet::from([root]);
+    // Breadth first: the first path to an element is a short one.
+    let mut open = VecDeque::from([(root, type_name.to_owned())]);
+    while let Some((number, parent)) = open.pop_front() {
+        for transition in automaton.get(number).into_iter().flat_map(|state| state.members.iter()) {
+            let is_administrative = ADMINISTRATIVE_TYPES.contains(&linter.type_name(transition.definition));
+            if transition.is_resource || is_administrative || matches!(transition.element, "extension" | "modifierExtension") {
+                continue;
+            }
+            let path = format!("{parent}.{}", transition.element);
+            let Some(state) = automaton.get(transition.next_state) else { continue };
+            match state.primitive {
+                Some(primitive) if matches!(primitive.type_name, "dateTime" | "instant") => {
+                    let rule = state.applied_rule.map(|applied| applied.index);
+                    if rule.is_some_and(|index| is_shift(linter.config, index)) {
+                        times.are_shifted = true;
+                    } else if rule.and_then(|index| linter.config.rules.get(index)).is_none_or(|rule| matches!(rule.method, Method::Keep)) {
+                        times.unchanged.push(path);
+                    }
+                }
+                Some(_) => {}
+                None if reached.insert(transition.next_state) => open.push_back((transition.next_state, path)),
+                None => {}
+            }
+        }
+    }
+    times
+}
