@@ -1,6 +1,6 @@
 //! The automaton that follows the paths of all rules at once, from the root of a resource down.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
 use super::reachability::{PathResolver, TypedElement};
 use super::transition::Transition;
@@ -40,8 +40,8 @@ struct StateKey {
     definition: TypeDefinition,
     primitive: Option<PrimitiveContext>,
     applied_rule: Option<AppliedRule>,
-    /// The positions in the paths of rules that can still apply further down.
-    open_positions: BTreeSet<PathPosition>,
+    /// The positions in the paths of rules that can still apply further down, sorted and each once.
+    open_positions: Vec<PathPosition>,
 }
 
 /// A position in one of the paths of a rule.
@@ -115,7 +115,7 @@ impl<'r> AutomatonCompiler<'r> {
         let rules = self.rules.iter().enumerate().filter(|(_, rule)| rule.applies_to(type_name));
         let starts =
             rules.flat_map(|(index, rule)| (0..rule.selection.paths.len()).map(move |path| PathPosition { rule: index, path, step: 0 }));
-        let starts = starts.collect();
+        let starts: Vec<_> = starts.collect();
         let key = self.state_key(TypedElement { definition: root, name: type_name }, None, &starts, None);
         Some(self.state_number(key))
     }
@@ -149,23 +149,27 @@ impl<'r> AutomatonCompiler<'r> {
         &self,
         element: TypedElement,
         primitive: Option<PrimitiveContext>,
-        arriving: &BTreeSet<PathPosition>,
+        arriving: &[PathPosition],
         parent_rule: Option<AppliedRule>,
     ) -> StateKey {
-        let mut open_positions = BTreeSet::new();
+        let mut open_positions = Vec::with_capacity(arriving.len());
         let mut applied_rule = parent_rule;
+        let mut next_steps = Vec::new();
         for position in arriving {
             let Some(steps) = self.steps(position) else { continue };
-            let mut next_steps = BTreeSet::new();
+            next_steps.clear();
             self.resolver.collect_positions(steps, position.step, element, &mut next_steps);
             // A path that ends here selects the element. The rule applies unless an earlier one already does.
-            if next_steps.remove(&steps.len()) && applied_rule.is_none_or(|applied| position.rule < applied.index) {
+            if next_steps.contains(&steps.len()) && applied_rule.is_none_or(|applied| position.rule < applied.index) {
                 applied_rule = Some(AppliedRule { index: position.rule, leaves_unchanged: false });
             }
-            open_positions.extend(next_steps.into_iter().map(|step| PathPosition { step, ..*position }));
+            let open = next_steps.iter().filter(|step| **step < steps.len());
+            open_positions.extend(open.map(|step| PathPosition { step: *step, ..*position }));
         }
         // Later rules cannot apply below this element any more.
-        open_positions.retain(|position| applied_rule.is_none_or(|applied| position.rule < applied.index));
+        open_positions.retain(|position: &PathPosition| applied_rule.is_none_or(|applied| position.rule < applied.index));
+        open_positions.sort_unstable();
+        open_positions.dedup();
         StateKey { definition: element.definition, primitive, applied_rule, open_positions }
     }
 
@@ -208,13 +212,15 @@ impl<'r> AutomatonCompiler<'r> {
 
     /// Returns the key of a member of an element whose key is `key` and whose type is `type_name`.
     fn member_key(&self, key: &StateKey, type_name: &'static str, member: &MemberDefinition) -> StateKey {
-        let mut arriving = BTreeSet::new();
+        let mut arriving = Vec::with_capacity(key.open_positions.len());
         if !(self.skips_extensions && type_name == "Extension") {
             for position in &key.open_positions {
                 let Some(steps) = self.steps(position) else { continue };
                 let next_steps = PathResolver::positions_in_member(steps, position.step, member).into_iter().flatten();
                 arriving.extend(next_steps.map(|step| PathPosition { step, ..*position }));
             }
+            arriving.sort_unstable();
+            arriving.dedup();
         }
         let definition = self.resolver.loaded_type(member.definition).filter(|definition| definition.kind == TypeKind::Primitive);
         let primitive = definition.map(|definition| PrimitiveContext::new(definition.name, member.element, type_name));

@@ -1,6 +1,6 @@
 //! The elements of a resource type that a rule can select, independent of any resource.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 
 use super::types::{LoadedType, LoadedTypes, loaded_types};
 use crate::definitions::{FhirVersion, MemberDefinition, TypeDefinition, TypeKind};
@@ -47,13 +47,7 @@ impl PathResolver {
     ///
     /// Steps that only test the element are evaluated here. The length of the path is among the positions if the path
     /// selects the element.
-    pub(in crate::deid) fn collect_positions(
-        &self,
-        path: &[Step],
-        position: usize,
-        element: TypedElement,
-        positions: &mut BTreeSet<usize>,
-    ) {
+    pub(in crate::deid) fn collect_positions(&self, path: &[Step], position: usize, element: TypedElement, positions: &mut Vec<usize>) {
         let has_type = |name: &str| self.loaded_type(element.definition).is_some_and(|definition| definition.name == name);
         let (advances, stays) = match path.get(position) {
             None | Some(Step::Child(_) | Step::AnyChild | Step::DescendantsToResources | Step::AllDescendants) => (false, true),
@@ -63,7 +57,7 @@ impl PathResolver {
             Some(Step::OfType(name)) => (is_of_type(self.version.type_definitions(), element.definition, name), false),
         };
         if stays {
-            positions.insert(position);
+            positions.push(position);
         }
         if advances {
             self.collect_positions(path, position + 1, element, positions);
@@ -133,15 +127,16 @@ impl PathResolver {
         let mut reachable = ReachableElements::default();
         let named = roots.into_iter().filter_map(|definition| Some(TypedElement { definition, name: self.loaded_type(definition)?.name }));
         let roots: Vec<_> = named.filter(|root| rule.applies_to(root.name)).collect();
+        let mut positions = Vec::new();
         for path in &rule.selection.paths {
             // Types are recursive, so that each pair of type and position is visited once.
             let mut visited = HashSet::new();
             // The last one is visited first.
             let mut open: Vec<_> = roots.iter().rev().map(|root| (*root, 0)).collect();
             while let Some((element, arriving)) = open.pop() {
-                let mut positions = BTreeSet::new();
+                positions.clear();
                 self.collect_positions(path, arriving, element, &mut positions);
-                for position in positions {
+                for position in positions.iter().copied() {
                     if position == path.len() {
                         reachable.elements.push(element);
                         continue;
