@@ -215,8 +215,8 @@ fn the_cli_makes_keys_and_exports_two_nights_that_join() -> Result<()> {
     let path = |name: &str| folder.path().join(name);
     std::fs::create_dir(path("lake"))?;
     std::fs::write(path("config.json"), CONFIG)?;
-    command_result(headrace(&["deid", "keygen"]).arg(path("study.keys")).output()?)?;
-    assert!(!headrace(&["deid", "keygen"]).arg(path("study.keys")).output()?.status.success(), "keys are never replaced");
+    command_result(headrace(&["deid", "keygen", "--out"]).arg(path("study.keys")).output()?)?;
+    assert!(!headrace(&["deid", "keygen", "--out"]).arg(path("study.keys")).output()?.status.success(), "keys are never replaced");
     let export = |out: &str, since: &[&str]| -> Result<String> {
         let mut command = headrace(&["export"]);
         command.args(since).arg("--anonymization-config").arg(path("config.json")).arg("--deid-keys").arg(path("study.keys"));

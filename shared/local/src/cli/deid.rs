@@ -45,7 +45,7 @@ pub enum DeidCommand {
     /// Writes a JSON file with cryptoHashKey, dateShiftKey and encryptKey that only its owner can read. Who has the keys can
     /// find out the pseudonym of every known id: store them apart from exported files.
     #[command(
-        after_long_help = "Examples:\n  headrace deid keygen study.keys\n  headrace deid keygen - | aws kms encrypt --key-id alias/study --plaintext fileb:///dev/stdin --encryption-context purpose=headrace-deid-keys --query CiphertextBlob --output text | base64 -d > study.json.keys"
+        after_long_help = "Examples:\n  headrace deid keygen --out study.keys\n  headrace deid keygen --out - | aws kms encrypt --key-id alias/study --plaintext fileb:///dev/stdin --encryption-context purpose=headrace-deid-keys --query CiphertextBlob --output text | base64 -d > study.json.keys"
     )]
     Keygen(DeidKeygenArgs),
 }
@@ -72,6 +72,7 @@ pub struct DeidReportArgs {
 #[derive(Debug, Args)]
 pub struct DeidKeygenArgs {
     /// The file for the keys, which must not exist; - writes to standard output
+    #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
 }
 

@@ -12,11 +12,19 @@ use headrace_core::ports::ResourceSource as _;
 use headrace_core::vocab::error::SourceError;
 use headrace_fhir::definitions::ResourceType;
 use headrace_fhir::deid::{DeidExplanation, Deidentifier};
-use headrace_fhir::head::ResourceHead;
+use headrace_fhir::head::{InvalidResource, ResourceHead};
+use headrace_fhir::json::JsonValue;
+use headrace_fhir::semantics::deletion::parse_deletions;
 use serde_json::{Value, json};
 
 use crate::commands::table::format_table;
 use crate::stores::directory::DirectoryLake;
+
+/// Returns the number of deletions in a line of valid JSON; `None` if the line is a resource.
+fn deletion_count(line: &[u8]) -> Option<u64> {
+    let json = JsonValue::from_valid(std::str::from_utf8(line).ok()?);
+    u64::try_from(parse_deletions(json)?.len()).ok()
+}
 
 /// The effects of the rules on one element of one type.
 #[derive(Clone, Copy, Debug, Default)]
@@ -37,6 +45,8 @@ pub(super) struct DeidReport {
     elements: BTreeMap<ElementKey, Counts>,
     /// The number of resources for each reason why they cannot be de-identified.
     failures: BTreeMap<String, u64>,
+    /// The number of deletions. An export tells them by pseudonym, or leaves them out.
+    deletions: u64,
     /// The number of lines that are not resources, and are not exported.
     rejected_lines: u64,
     /// The number of resources whose steps do not explain their output. It is always 0, unless this program has a fault.
@@ -89,7 +99,16 @@ impl DeidReport {
 
     /// Adds one line.
     fn add_line(&mut self, line: &[u8], rules: &Deidentifier, types: &BTreeSet<ResourceType>) {
-        let Ok(head) = ResourceHead::parse(line) else {
+        let head = ResourceHead::parse(line);
+        let may_delete = match &head {
+            Ok(head) => head.resource_type == ResourceType::BUNDLE,
+            Err(reason) => matches!(reason, InvalidResource::MissingId),
+        };
+        if may_delete && let Some(deletions) = deletion_count(line) {
+            self.deletions += deletions;
+            return;
+        }
+        let Ok(head) = head else {
             self.rejected_lines += 1;
             return;
         };
@@ -147,6 +166,10 @@ impl DeidReport {
         for (reason, count) in &self.failures {
             text += &format!("\n{count} resources cannot be de-identified: {reason}\n");
         }
+        if self.deletions > 0 {
+            let heading = if self.deletions == 1 { "1 deletion is" } else { &format!("{} deletions are", self.deletions) };
+            text += &format!("\n{heading} in the lake, which the numbers above leave out\n");
+        }
         if self.rejected_lines > 0 {
             text += &format!("\n{} lines are not resources and are not exported\n", self.rejected_lines);
         }
@@ -169,6 +192,7 @@ impl DeidReport {
             "resources": self.resources,
             "elements": self.sorted().map(element).collect::<Vec<_>>(),
             "failures": self.failures,
+            "deletions": self.deletions,
             "rejectedLines": self.rejected_lines,
         })
     }
