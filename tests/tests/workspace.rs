@@ -110,6 +110,7 @@ fn crates_depend_only_on_inner_crates() -> Result<()> {
             "headrace-local" => {
                 Some(FUNCTIONS.into_iter().chain(["headrace-aws", "headrace-core", "headrace-edge", "headrace-fhir"]).collect())
             }
+            "headrace-simulator" => Some(vec!["headrace-aws", "headrace-core", "headrace-fhir"]),
             "headrace-tests" => Some(crates.keys().copied().collect()),
             _ => None,
         }

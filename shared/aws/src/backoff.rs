@@ -1,6 +1,9 @@
 //! Pauses before a call is repeated: they grow, and each is random, so that callers that were rejected together do not come back
 //! together ("full jitter").
 
+use std::fmt;
+use std::pin::Pin;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -14,24 +17,62 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// The time that a function which answers a request waits for an overloaded service. Such a function runs for ten seconds or more.
 pub(crate) const REQUEST_PATIENCE: Duration = Duration::from_secs(3);
 
+/// The clock by which calls pause: that of the system, or the virtual one of a simulation.
+pub trait PauseClock: fmt::Debug + Send + Sync {
+    /// Returns the time since a fixed moment. It never decreases.
+    fn elapsed(&self) -> Duration;
+
+    /// Returns a future that completes when this time has passed.
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+}
+
+/// The system's clock.
+#[derive(Debug)]
+struct SystemClock;
+
+/// The moment from which [`SystemClock`] counts.
+static SYSTEM_START: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+impl PauseClock for SystemClock {
+    fn elapsed(&self) -> Duration {
+        SYSTEM_START.elapsed()
+    }
+
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(tokio::time::sleep(duration))
+    }
+}
+
+/// Returns the system's clock.
+pub(crate) fn system_clock() -> Arc<dyn PauseClock> {
+    Arc::new(SystemClock)
+}
+
 /// The pauses between the tries of one call.
 #[derive(Debug)]
 pub(crate) struct Backoff {
-    until: Instant,
+    clock: Arc<dyn PauseClock>,
+    until: Duration,
     upper_bound: Duration,
 }
 
 impl Backoff {
     /// Creates pauses for the tries that begin within `patience` from now.
+    #[cfg(any(test, feature = "s3"))]
     pub(crate) fn new(patience: Duration) -> Self {
-        Self { until: Instant::now() + patience, upper_bound: FIRST_PAUSE }
+        Self::with_clock(patience, system_clock())
+    }
+
+    /// Creates pauses by another clock than the system's.
+    pub(crate) fn with_clock(patience: Duration, clock: Arc<dyn PauseClock>) -> Self {
+        Self { until: clock.elapsed() + patience, clock, upper_bound: FIRST_PAUSE }
     }
 
     /// Pauses before the next try. Returns false, without a pause, if the patience is used up.
     pub(crate) async fn pause(&mut self) -> bool {
-        let left = self.until.saturating_duration_since(Instant::now());
+        let left = self.until.saturating_sub(self.clock.elapsed());
         let Some(pause) = self.next_pause(left) else { return false };
-        tokio::time::sleep(pause).await;
+        self.clock.sleep(pause).await;
         true
     }
 

@@ -1,63 +1,18 @@
 //! The SDK clients of one process, configured from its environment.
 
-use std::time::Duration;
-
 use aws_config::BehaviorVersion;
-use aws_config::retry::RetryConfig;
-use aws_config::timeout::TimeoutConfig;
 use aws_credential_types::provider::ProvideCredentials as _;
 use aws_credential_types::provider::error::CredentialsError as ProviderError;
 
 use crate::DynamoJobStore;
 #[cfg(feature = "sqs")]
 use crate::SqsTaskQueue;
-use crate::backoff::REQUEST_PATIENCE;
 use crate::connections::https_client;
+use crate::workload::Workload;
 #[cfg(feature = "kms")]
 use crate::{KmsSecretEncryptor, KmsSigner};
 #[cfg(feature = "s3")]
 use crate::{S3AuditFiles, S3Lake, S3OutputStore};
-
-/// The kind of work of a process: how long it waits for AWS, and how often it repeats a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Workload {
-    /// A client waits for the answer, at most 30 seconds. It gets an error in time rather than none.
-    Requests,
-    /// Tasks of up to 15 minutes under leases of this duration. Waiting is better than doing the work of an attempt again, but no call may
-    /// take so long that the lease ends: it is extended between two calls, when a third of it is over.
-    Tasks {
-        /// The duration of a lease.
-        lease: Duration,
-    },
-}
-
-impl Workload {
-    /// Returns the time that one call waits for an overloaded service, after the SDK has given up.
-    fn patience(self) -> Duration {
-        match self {
-            Self::Requests => REQUEST_PATIENCE,
-            Self::Tasks { lease } => lease / 3,
-        }
-    }
-
-    /// Returns how often the SDK tries a call. Its pauses are random, too.
-    fn retry(self) -> RetryConfig {
-        match self {
-            Self::Requests => RetryConfig::standard().with_max_attempts(3),
-            Self::Tasks { .. } => RetryConfig::standard().with_max_attempts(6).with_max_backoff(Duration::from_secs(3)),
-        }
-    }
-
-    /// Returns the longest time until a connection is open, and until an answer begins. The SDK has no limit for the latter.
-    fn timeouts(self) -> TimeoutConfig {
-        let answer_begins = match self {
-            Self::Requests => Duration::from_secs(4),
-            // The time counts from the beginning of an upload of up to 72 MiB.
-            Self::Tasks { lease } => (lease / 3).max(Duration::from_secs(10)),
-        };
-        TimeoutConfig::builder().connect_timeout(Duration::from_secs(3)).read_timeout(answer_begins).build()
-    }
-}
 
 /// The SDK clients of one process. They share connections, and no client is built per event.
 pub struct Clients {

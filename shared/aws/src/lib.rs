@@ -17,9 +17,11 @@ mod s3;
 mod script;
 #[cfg(feature = "sqs")]
 mod sqs;
+mod workload;
 
+pub use backoff::PauseClock;
 #[cfg(feature = "connect")]
-pub use connect::{Clients, CredentialsError, Workload};
+pub use connect::{Clients, CredentialsError};
 pub use dynamo::{DynamoJobStore, TableSchema};
 pub use encryptor::SecretEncryptor;
 #[cfg(feature = "kms")]
@@ -28,3 +30,4 @@ pub use kms::{KEYS_CONTEXT, KmsSecretEncryptor, KmsSigner};
 pub use s3::{S3AuditFiles, S3Lake, S3OutputStore};
 #[cfg(feature = "sqs")]
 pub use sqs::SqsTaskQueue;
+pub use workload::Workload;

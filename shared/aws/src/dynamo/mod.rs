@@ -26,7 +26,7 @@ use headrace_core::vocab::setting::Setting;
 
 pub use schema::TableSchema;
 
-use crate::backoff::REQUEST_PATIENCE;
+use crate::backoff::{Backoff, PauseClock, REQUEST_PATIENCE, system_clock};
 use crate::encryptor::SecretEncryptor;
 use crate::errors::Service;
 use items::{Attributes, Item, STORE, StoredTask};
@@ -47,6 +47,8 @@ pub struct DynamoJobStore {
     encryptor: Option<Arc<dyn SecretEncryptor>>,
     /// The time that one call waits for an overloaded table.
     patience: Duration,
+    /// The clock by which a call waits.
+    pause_clock: Arc<dyn PauseClock>,
 }
 
 impl DynamoJobStore {
@@ -54,13 +56,24 @@ impl DynamoJobStore {
     pub fn new(client: Client, table: impl Into<String>) -> Self {
         let table = table.into();
         let service = Service::new(STORE, Setting::Table.as_str(), &table);
-        Self { client, table, service, encryptor: None, patience: REQUEST_PATIENCE }
+        Self { client, table, service, encryptor: None, patience: REQUEST_PATIENCE, pause_clock: system_clock() }
     }
 
     /// Sets the time that one call waits for an overloaded table.
     #[must_use]
     pub fn with_patience(self, patience: Duration) -> Self {
         Self { patience, ..self }
+    }
+
+    /// Sets the clock by which calls pause. Simulations have one of their own.
+    #[must_use]
+    pub fn with_pause_clock(self, clock: impl PauseClock + 'static) -> Self {
+        Self { pause_clock: Arc::new(clock), ..self }
+    }
+
+    /// Returns the pauses between the tries of one call.
+    fn backoff(&self) -> Backoff {
+        Backoff::with_clock(self.patience, Arc::clone(&self.pause_clock))
     }
 
     /// Sets the encryptor of job secrets. Without one, jobs cannot have secrets.

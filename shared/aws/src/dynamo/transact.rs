@@ -11,7 +11,6 @@ use headrace_core::vocab::error::StoreError;
 
 use super::DynamoJobStore;
 use super::items::{self, Item, STORE};
-use crate::backoff::Backoff;
 use crate::errors::ErrorClass;
 
 /// The codes of cancelled transactions that a later try may not meet: conflicts with other transactions, and throttling. A thousand tasks
@@ -138,7 +137,7 @@ impl DynamoJobStore {
     /// Conflicts, throttling and lost answers are tried again until the patience is used up.
     pub(super) async fn transact(&self, writes: &[Write]) -> Result<WriteOutcome, StoreError> {
         let items = writes.iter().map(|write| self.transact_item(write)).collect::<Result<Vec<_>, _>>()?;
-        let (mut backoff, mut token) = (Backoff::new(self.patience), request_token());
+        let (mut backoff, mut token) = (self.backoff(), request_token());
         loop {
             let call = self.client.transact_write_items().client_request_token(&token).set_transact_items(Some(items.clone()));
             let Err(error) = call.send().await else {

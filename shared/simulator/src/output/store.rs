@@ -1,0 +1,183 @@
+//! The destination as its port, with the requests of the adapter over S3.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
+use headrace_core::job::file::{FileName, Fragment, FragmentName, OutputFile, OutputFileName, OutputKind};
+use headrace_core::job::folder::Folder;
+use headrace_core::ports::{ByteStream, ConfigLookup, FileAccess, FileRequest, OutputStore};
+use headrace_core::request::ConfigName;
+use headrace_core::vocab::error::{SourceError, StoreError};
+
+use super::files::{Content, Destination, STORE, StoredFile, weight};
+use super::writer::{ModelWriter, overloaded};
+use crate::aws::link::transfer_time;
+use crate::aws::requests::{Prefix, RequestKind};
+use crate::aws::worker::Worker;
+use crate::lake;
+use crate::meter::Activity;
+use crate::scale::Scale;
+
+/// The real bytes that one request reads, as in the adapter.
+const REQUEST_BYTES: u64 = 4 << 20;
+
+/// The number of requests of a stream that run at the same time, as in the adapter.
+const CONCURRENT_READS: usize = 2;
+
+/// The number of objects that one call lists or deletes.
+const OBJECTS_PER_CALL: usize = 1_000;
+
+/// The destination, as a process uses it.
+#[derive(Clone, Debug)]
+pub struct ModelOutput {
+    /// The files.
+    pub destination: Destination,
+    /// The requests to the bucket.
+    pub prefix: Prefix,
+    /// The process.
+    pub worker: Worker,
+    /// The scale of the simulation.
+    pub scale: Scale,
+    /// The time that one call waits for an overloaded bucket.
+    pub patience: Duration,
+}
+
+impl ModelOutput {
+    /// Takes the time of a copy within S3.
+    pub(super) async fn copy(&self, real_bytes: u64) -> Result<(), StoreError> {
+        let parameters = self.prefix.parameters();
+        let call = ("CopyObject", parameters.copy + transfer_time(real_bytes, parameters.copy_bytes_per_second));
+        self.objects(call).await
+    }
+
+    /// Makes a request that transfers no bytes.
+    async fn objects(&self, (operation, latency): (&'static str, Duration)) -> Result<(), StoreError> {
+        let started = self.worker.time().elapsed();
+        let result = self.prefix.patient_request(&self.worker, RequestKind::Write, (operation, latency), self.patience).await;
+        self.worker.add_activity(Activity::Objects, self.worker.time().elapsed() - started);
+        result.map_err(overloaded)
+    }
+
+    /// Reads a part of a fragment as one request.
+    async fn get(self, bytes: Bytes, real_bytes: u64) -> Result<Bytes, SourceError> {
+        let latency = self.prefix.parameters().get;
+        self.prefix.request(&self.worker, RequestKind::Read, "GetObject", latency).await.map_err(lake::overloaded)?;
+        self.worker.download(real_bytes).await;
+        Ok(bytes)
+    }
+
+    /// Returns the real number of bytes for which a read of a fragment stands.
+    ///
+    /// A search for a range of keys reads the records that should be in it, and a margin on both sides that grows with the root of the
+    /// number of records. So a record of the margin stands for fewer real ones than a record of the range does.
+    fn real_bytes(&self, fragment: &FragmentName, file_bytes: u64, range: &Range<u64>) -> u64 {
+        let bytes = range.end.saturating_sub(range.start);
+        let ranges = u64::from(self.worker.step().ranges);
+        match fragment.kind {
+            OutputKind::Corrections if bytes <= CORRECTION_INDEX_BYTES => bytes,
+            OutputKind::VersionRecords | OutputKind::Links if ranges > 1 => {
+                let records = file_bytes * self.scale.lines / RECORD_BYTES;
+                let margins = 2 * (4 * records.isqrt() + 64);
+                (records / ranges + margins).min(records) * RECORD_BYTES
+            }
+            kind => bytes * weight(kind, self.scale),
+        }
+    }
+
+    /// Records the memory of the version records that a read has returned, which stay in memory until they are compared.
+    fn keep_records(&self, kind: OutputKind, real_bytes: u64) {
+        if matches!(kind, OutputKind::VersionRecords | OutputKind::Links) {
+            self.worker.use_memory(real_bytes / u64::from(self.worker.step().ranges).max(1) / 4 * 5);
+        }
+    }
+}
+
+/// The size of a version record.
+const RECORD_BYTES: u64 = 40;
+
+/// The size of the index at the beginning of a fragment of corrections, which does not grow with them.
+const CORRECTION_INDEX_BYTES: u64 = 4_096;
+
+impl OutputStore for ModelOutput {
+    type Writer = ModelWriter;
+
+    async fn check(&self, _: Option<&str>) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn anonymization_config(&self, _: Option<&str>, _: &ConfigName, _: Option<&str>) -> Result<ConfigLookup, StoreError> {
+        Ok(ConfigLookup::Absent)
+    }
+
+    async fn anonymization_keys(&self, _: Option<&str>, _: &ConfigName) -> Result<Option<Bytes>, StoreError> {
+        Ok(None)
+    }
+
+    async fn new_fragment(&self, folder: &Folder, fragment: FragmentName) -> Result<ModelWriter, StoreError> {
+        Ok(ModelWriter::new(self.clone(), folder.clone(), fragment))
+    }
+
+    async fn promote(&self, folder: &Folder, fragment: &Fragment, file: OutputFileName) -> Result<(), StoreError> {
+        let found = self.destination.get(folder, &FileName::Fragment(fragment.name));
+        let Some(StoredFile { content: Content::Bytes(bytes), summary }) = found else {
+            return Err(StoreError::NotApplied { store: STORE, cause: "the fragment does not exist".into() });
+        };
+        self.copy(bytes.len() as u64 * weight(fragment.name.kind, self.scale)).await?;
+        self.destination.put(folder, FileName::Output(file), bytes, summary)
+    }
+
+    fn read(&self, folder: &Folder, fragment: &FragmentName, range: Range<u64>) -> ByteStream {
+        let Some(StoredFile { content: Content::Bytes(file), .. }) = self.destination.get(folder, &FileName::Fragment(*fragment)) else {
+            let error = SourceError::Unavailable(format!("{fragment} does not exist").into());
+            return Box::pin(stream::once(std::future::ready(Err(error))));
+        };
+        let real_bytes = self.real_bytes(fragment, file.len() as u64, &range);
+        self.keep_records(fragment.kind, file.len() as u64 * weight(fragment.kind, self.scale));
+        let requests = real_bytes.div_ceil(REQUEST_BYTES).max(1);
+        let (start, end) = (range.start.min(file.len() as u64), range.end.min(file.len() as u64));
+        let length = (end - start).div_ceil(requests);
+        let processor = self.worker.processor();
+        let seconds_per_gb = if fragment.kind.is_exported() { processor.merge } else { processor.resolve } + processor.transfer;
+        let reader = self.clone();
+        let gets = stream::iter(lake::chunks(start..end, length)).map(move |chunk| {
+            let slice = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX).min(file.len());
+            let bytes = file.slice(slice(chunk.start)..slice(chunk.end));
+            reader.clone().get(bytes, real_bytes / requests)
+        });
+        let reader = self.clone();
+        let state = (Box::pin(gets.buffered(CONCURRENT_READS)), reader);
+        Box::pin(stream::unfold(state, move |(mut gets, reader)| async move {
+            let started = reader.worker.time().elapsed();
+            let result = gets.next().await?;
+            reader.worker.add_activity(Activity::ReadFragments, reader.worker.time().elapsed() - started);
+            reader.worker.compute(real_bytes / requests, seconds_per_gb).await;
+            Some((result, (gets, reader)))
+        }))
+    }
+
+    async fn file_access(&self, _: &Folder, file: &OutputFile, _: FileRequest) -> Result<FileAccess, StoreError> {
+        Ok(FileAccess::Redirect(format!("https://destination.model.invalid/{}", file.name)))
+    }
+
+    async fn delete_all_except(&self, folder: &Folder, keep: &BTreeSet<OutputFileName>) -> Result<u64, StoreError> {
+        let parameters = self.prefix.parameters();
+        self.objects(("ListMultipartUploads", parameters.list)).await?;
+        let mut deleted = 0;
+        let paths = self.destination.paths(folder);
+        for page in paths.chunks(OBJECTS_PER_CALL) {
+            self.objects(("ListObjectsV2", parameters.list)).await?;
+            let is_kept = |path: &str| path.rsplit('/').next().and_then(OutputFileName::parse).is_some_and(|name| keep.contains(&name));
+            let is_fragment = |path: &str| path.contains("/_fragments/");
+            let unrecorded: Vec<String> = page.iter().filter(|path| is_fragment(path) || !is_kept(path)).cloned().collect();
+            if !unrecorded.is_empty() {
+                self.objects(("DeleteObjects", parameters.delete)).await?;
+                self.destination.delete(&unrecorded);
+                deleted += unrecorded.len() as u64;
+            }
+        }
+        Ok(deleted)
+    }
+}

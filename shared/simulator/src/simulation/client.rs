@@ -1,0 +1,126 @@
+//! The client that exports, and the reaper.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use headrace_aws::Workload;
+use headrace_core::access::{Origin, Permissions, Principal};
+use headrace_core::flow::client::kick_off::{KickOff, KickOffSettings, kick_off};
+use headrace_core::flow::client::status::{self, Status};
+use headrace_core::flow::resolve_patients::PatientResolutionSettings;
+use headrace_core::flow::upkeep::reap::reap;
+use headrace_core::job::file::OutputFile;
+use headrace_core::job::{Job, JobSecret, Quotas};
+use headrace_core::ports::{JobStore as _, Ports};
+use headrace_core::request::{ExportPolicy, Preferences, RawKickOff};
+use headrace_core::vocab::ids::{Caller, JobId};
+use headrace_core::vocab::lake_settings::LakeWatermark;
+use headrace_core::vocab::level::Level;
+
+use super::{Deployment, SimulationError};
+use crate::fleet::{Fleet, Sandbox};
+
+/// The interval at which the reaper runs.
+const REAPER_INTERVAL: Duration = Duration::from_secs(60);
+
+/// The memory of the small functions, in MB.
+const SMALL_FUNCTION_MB: u32 = 256;
+
+/// The client, with the functions that answer it.
+pub(super) struct Client {
+    deployment: Arc<Deployment>,
+    functions: Sandbox,
+    principal: Principal,
+}
+
+impl Client {
+    /// Creates a client.
+    pub(super) fn new(deployment: &Arc<Deployment>, fleet: &Fleet) -> Self {
+        let functions = Sandbox::new(deployment, fleet, 0, Workload::Requests);
+        let principal = Principal {
+            caller: Caller("client".to_owned()),
+            is_authenticated: true,
+            permissions: Permissions::default(),
+            origin: Origin::default(),
+        };
+        Self { deployment: Arc::clone(deployment), functions, principal }
+    }
+
+    /// Starts the export of the whole lake. Returns its job.
+    pub(super) async fn kick_off(&self) -> Result<JobId, SimulationError> {
+        let ports = &self.functions.ports;
+        let policy = ExportPolicy::default();
+        let settings = KickOffSettings {
+            policy: &policy,
+            job: self.deployment.job_settings(),
+            quotas: Quotas::default(),
+            watermark: LakeWatermark::default(),
+            patient_resolution: PatientResolutionSettings::default(),
+        };
+        let parameters = self.deployment.scenario.partial_manifests.then(|| ("allowPartialManifests".to_owned(), "true".to_owned()));
+        let request = KickOff {
+            id: JobId::from_random(fastrand::u128(..).to_be_bytes()),
+            raw: RawKickOff { level: Level::System, preferences: Preferences::default(), parameters: parameters.into_iter().collect() },
+            principal: self.principal.clone(),
+            base: "https://headrace.model.invalid".to_owned(),
+            request_url: "https://headrace.model.invalid/$export".to_owned(),
+            idempotency_key: None,
+            secret: JobSecret([0; 32]),
+        };
+        let stores = (&ports.jobs, &ports.queue);
+        let job = Box::pin(kick_off(stores, (&ports.source, &ports.output), &ports.clock, settings, request)).await;
+        Ok(job.map_err(|error| SimulationError::KickOff(error.to_string()))?.id)
+    }
+
+    /// Asks for the status as often as the service allows, until the job has ended. Returns `None` if the time limit is reached.
+    pub(super) async fn wait(&self, id: &JobId) -> Option<()> {
+        let ports = &self.functions.ports;
+        while self.deployment.time.elapsed() < self.deployment.scenario.time_limit {
+            let started = self.deployment.time.elapsed();
+            let polled = status::status(&ports.jobs, &ports.clock, (id, 1), &self.principal).await;
+            self.deployment.meter.count_invocation(SMALL_FUNCTION_MB, self.deployment.time.elapsed() - started);
+            let pause = match polled.map(|polled| polled.status) {
+                Ok(Status::Complete { .. } | Status::Failed(_)) => return Some(()),
+                Ok(Status::InProgress { retry_after, .. }) => retry_after,
+                // The table may be overloaded for a moment.
+                Err(_) => Duration::from_secs(5),
+            };
+            self.deployment.time.sleep(pause).await;
+        }
+        None
+    }
+
+    /// Returns the SDK client of the job table.
+    pub(super) fn table(&self) -> &aws_sdk_dynamodb::Client {
+        &self.functions.table
+    }
+
+    /// Reads the job.
+    pub(super) async fn job(&self, id: &JobId) -> Option<Job> {
+        self.functions.ports.jobs.job(id).await.ok().flatten()
+    }
+
+    /// Lists the recorded output files.
+    pub(super) async fn output_files(&self, id: &JobId) -> Vec<OutputFile> {
+        self.functions.ports.jobs.output_files(id).await.unwrap_or_default()
+    }
+}
+
+/// Returns the progress of a job that has not ended.
+pub(super) fn progress(job: Option<&Job>) -> String {
+    job.map_or_else(|| "the job cannot be read".to_owned(), |job| format!("{}: {}", job.state.as_str(), status::progress(job)))
+}
+
+/// Runs the reaper on its schedule, as long as the simulation runs.
+pub(super) async fn run_reaper(deployment: Arc<Deployment>, fleet: Fleet) {
+    let functions = Sandbox::new(&deployment, &fleet, u32::MAX, Workload::Requests);
+    let Ports { jobs, queue, output, clock, .. } = &*functions.ports;
+    let ports = Ports { jobs: jobs.clone(), queue: queue.clone(), source: (), output: output.clone(), clock: clock.clone() };
+    loop {
+        deployment.time.sleep(REAPER_INTERVAL).await;
+        let started = deployment.time.elapsed();
+        // What fails stays due for the next run.
+        drop(Box::pin(reap(&ports, &Quotas::default())).await);
+        deployment.meter.count_invocation(SMALL_FUNCTION_MB, deployment.time.elapsed() - started);
+    }
+}

@@ -1,0 +1,50 @@
+//! Small exports in the simulator: exact whatever happens.
+
+use std::time::Duration;
+
+use headrace_simulator::meter::Service;
+use headrace_simulator::parameters::{AwsParameters, Mode, Scenario};
+use headrace_simulator::simulation::{JobEnd, Outcome, SimulationError, simulate};
+
+/// Returns an export of 10 GB by 50 workers that crash every minute and lose answers of the job table.
+fn scenario(mode: Mode, seed: u64) -> Scenario {
+    Scenario {
+        lake_bytes: 10_000_000_000,
+        workers: 50,
+        mode,
+        seed,
+        crash_interval: Some(Duration::from_secs(60)),
+        lost_answers: 0.002,
+        ..Scenario::default()
+    }
+}
+
+/// Runs an export, which must be exact.
+fn exact(scenario: &Scenario) -> Result<Outcome, SimulationError> {
+    let outcome = simulate(scenario, &AwsParameters::default())?;
+    assert_eq!(outcome.end, JobEnd::Complete, "{scenario:?}");
+    assert!(outcome.exactness.is_exact(), "{scenario:?} {:?}", outcome.exactness);
+    Ok(outcome)
+}
+
+#[test]
+fn an_export_is_exact_although_workers_crash_and_answers_are_lost() -> Result<(), SimulationError> {
+    let mut crashes = 0;
+    for (mode, seed) in [(Mode::Auto, 1), (Mode::One, 2), (Mode::Auto, 3)] {
+        let outcome = exact(&scenario(mode, seed))?;
+        crashes += outcome.measured.attempts.iter().filter(|((_, end), _)| *end == "crashed").map(|(_, count)| count).sum::<u64>();
+    }
+    assert!(crashes > 0);
+    Ok(())
+}
+
+#[test]
+fn a_seed_determines_a_run() -> Result<(), SimulationError> {
+    let calls = |seed| -> Result<_, SimulationError> {
+        let outcome = exact(&Scenario { lake_bytes: 2_000_000_000, ..scenario(Mode::Auto, seed) })?;
+        Ok((outcome.duration, outcome.measured.calls.get(&(Service::DynamoDb, "TransactWriteItems")).copied()))
+    };
+    assert_eq!(calls(5)?, calls(5)?);
+    assert_ne!(calls(5)?, calls(6)?);
+    Ok(())
+}

@@ -1,0 +1,104 @@
+//! The tables of docs/scale.md are those of the committed outputs of the simulator.
+
+use std::fs;
+use std::path::PathBuf;
+
+use headrace_tests::flows::Result;
+use headrace_tests::workspace;
+use serde_json::Value;
+
+/// The outputs that the page shows, by the name of their table.
+const RESULTS: [&str; 1] = ["before"];
+
+/// Returns the path of the page.
+fn page() -> PathBuf {
+    workspace::root().join("docs/scale.md")
+}
+
+/// Returns the lines around the table of a set of results.
+fn marks(name: &str) -> [String; 2] {
+    [format!("<!-- results {name}: begin -->\n"), format!("<!-- results {name}: end -->")]
+}
+
+/// Reads the reports of a set of results: one JSON document in each line.
+fn reports(name: &str) -> Result<Vec<Value>> {
+    let text = fs::read_to_string(workspace::root().join(format!("shared/simulator/results/{name}.ndjson")))?;
+    Ok(text.lines().map(serde_json::from_str).collect::<std::result::Result<_, _>>()?)
+}
+
+/// Returns the number of all calls of one service.
+fn calls(report: &Value, service: &str) -> u64 {
+    let calls = report["calls"].as_object().into_iter().flatten();
+    calls.filter(|(name, _)| name.starts_with(service)).filter_map(|(_, count)| count.as_u64()).sum()
+}
+
+/// Returns the number of attempts that did not complete their task.
+fn failed_attempts(report: &Value) -> u64 {
+    let ends = report["attempts"].as_object().into_iter().flatten().filter_map(|(_, ends)| ends.as_object()).flatten();
+    ends.filter(|(end, _)| ["retried", "crashed", "timed out", "not recorded", "failed the job"].contains(&end.as_str()))
+        .filter_map(|(_, count)| count.as_u64())
+        .sum()
+}
+
+/// Formats a number with a comma after each thousand.
+fn with_commas(number: u64) -> String {
+    let digits = number.to_string();
+    let groups: Vec<&str> = digits.as_bytes().rchunks(3).rev().map(|group| std::str::from_utf8(group).unwrap_or_default()).collect();
+    groups.join(",")
+}
+
+/// Returns the row of a report.
+fn row(report: &Value) -> String {
+    let gigabytes = report["lake_gb"].as_f64().unwrap_or_default();
+    let lake = if gigabytes >= 1_000.0 { format!("{} TB", gigabytes / 1_000.0) } else { format!("{gigabytes} GB") };
+    let end = report["end"].as_str().unwrap_or_default();
+    let end = match (end, report["is_exact"].as_bool()) {
+        ("complete", Some(true)) => "exact",
+        ("complete", _) => "**not exact**",
+        (failed, _) if failed.starts_with("failed") => "**fails**",
+        _ => "**does not end**",
+    };
+    format!(
+        "| {lake} | {} | `{}` | {end} | {:.0} | {:.2} | {} | {} | {} | {} |\n",
+        with_commas(report["workers"].as_u64().unwrap_or_default()),
+        report["mode"].as_str().unwrap_or_default(),
+        report["seconds"].as_f64().unwrap_or_default(),
+        report["usd_total"].as_f64().unwrap_or_default(),
+        with_commas(report["write_units"].as_u64().unwrap_or_default()),
+        with_commas(calls(report, "DynamoDB")),
+        with_commas(calls(report, "S3")),
+        with_commas(failed_attempts(report)),
+    )
+}
+
+/// Returns the table of a set of results.
+fn table(name: &str) -> Result<String> {
+    let head = "| lake | workers | mode | end | seconds | USD | write units | calls of DynamoDB | calls of S3 | failed attempts |\n\
+                |---:|---:|---|---|---:|---:|---:|---:|---:|---:|\n";
+    Ok(reports(name)?.iter().map(row).fold(head.to_owned(), |table, row| table + &row))
+}
+
+/// Returns the page with the tables of the committed outputs.
+fn with_tables(mut text: String) -> Result<String> {
+    for name in RESULTS {
+        let [begin, end] = marks(name);
+        let missing = || format!("docs/scale.md has no table {name}");
+        let (before, rest) = text.split_once(&begin).ok_or_else(missing)?;
+        let (_, after) = rest.split_once(&end).ok_or_else(missing)?;
+        text = format!("{before}{begin}{}{end}{after}", table(name)?);
+    }
+    Ok(text)
+}
+
+#[test]
+fn quoted_figures_are_those_of_the_committed_outputs() -> Result<()> {
+    let text = fs::read_to_string(page())?;
+    assert_eq!(with_tables(text.clone())?, text, "run `cargo test -p headrace-tests --test simulator -- --ignored regenerate`");
+    Ok(())
+}
+
+#[test]
+#[ignore = "writes docs/scale.md"]
+fn regenerate_the_tables() -> Result<()> {
+    Ok(fs::write(page(), with_tables(fs::read_to_string(page())?)?)?)
+}

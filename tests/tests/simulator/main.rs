@@ -1,0 +1,5 @@
+//! The simulator: its model of DynamoDB against the engine of the local product, and small exports.
+
+mod exports;
+mod figures;
+mod table;
