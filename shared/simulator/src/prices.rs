@@ -79,8 +79,6 @@ impl PriceTable {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     #[test]
     fn every_price_is_in_the_table_with_a_source() {
         let text: serde_json::Value = serde_json::from_str(include_str!("../prices/us-east-1.json")).unwrap();

@@ -129,7 +129,7 @@ mod tests {
             let (clock, log) = (time.clone(), log.clone());
             time.spawn(async move {
                 clock.sleep(Duration::from_secs(seconds)).await;
-                drop(log.send(name));
+                assert!(log.send(name).is_ok());
             });
         }
         let clock = time.clone();
