@@ -10,7 +10,7 @@ use crate::lock;
 #[derive(Clone, Debug, Default)]
 pub struct Meter(Arc<Mutex<Measurements>>);
 
-/// What was measured so far.
+/// The measurements so far.
 #[derive(Clone, Debug, Default)]
 pub struct Measurements {
     /// The number of calls, by service and operation.

@@ -11,7 +11,7 @@ pub struct Scenario {
     pub lake_bytes: u64,
     /// The most workers that run at the same time.
     pub workers: u32,
-    /// How the lake is interpreted.
+    /// The interpretation of the lake.
     pub mode: Mode,
     /// The seed of all random draws.
     pub seed: u64,

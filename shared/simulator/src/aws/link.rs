@@ -7,13 +7,13 @@ use crate::lock;
 
 /// A link. Transfers follow each other.
 #[derive(Debug)]
-pub struct Link {
+pub struct NetworkLink {
     bytes_per_second: u64,
     /// The moment at which the last transfer ends.
     free_at: Mutex<Duration>,
 }
 
-impl Link {
+impl NetworkLink {
     /// Creates an idle link.
     pub fn new(bytes_per_second: u64) -> Self {
         Self { bytes_per_second: bytes_per_second.max(1), free_at: Mutex::default() }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::link::Link;
+use super::link::NetworkLink;
 use crate::lock;
 use crate::meter::{Activity, Meter};
 use crate::parameters::{AwsParameters, ProcessorParameters};
@@ -24,8 +24,8 @@ struct Inner {
     processor: ProcessorParameters,
     /// The fraction of one vCPU that the process has.
     processor_share: f64,
-    download: Link,
-    upload: Link,
+    download: NetworkLink,
+    upload: NetworkLink,
     lost_answers: f64,
     step: Mutex<Step>,
     memory: Mutex<u64>,
@@ -63,7 +63,7 @@ impl Worker {
         let processor = aws.processor.clone();
         // The pump runs on one thread, so more than one vCPU does not help it.
         let processor_share = (f64::from(size.memory_mb) / f64::from(processor.memory_of_one_mb)).min(1.0);
-        let link = || Link::new(aws.functions.network_bytes_per_second);
+        let link = || NetworkLink::new(aws.functions.network_bytes_per_second);
         Self(Arc::new(Inner {
             number: size.number,
             time: time.clone(),

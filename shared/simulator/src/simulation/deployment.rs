@@ -23,7 +23,7 @@ pub const TABLE: &str = "headrace";
 /// The time for which a partition can save up capacity, with bursts.
 const BURST: Duration = Duration::from_secs(300);
 
-/// What all processes share.
+/// The stores, parameters and clock that all processes share.
 pub struct Deployment {
     /// The clock.
     pub time: VirtualTime,

@@ -42,7 +42,7 @@ pub struct EngineAnswer {
 }
 
 impl Engine {
-    /// Answers a call at once.
+    /// Executes a call at once and returns its answer.
     pub fn answer(&mut self, operation: &str, body: &[u8]) -> EngineAnswer {
         match Request::parse(operation, body).and_then(|request| self.execute(request)) {
             Ok(answer) => EngineAnswer { status: 200, units: answer.consumed.sum(), body: answer.json },

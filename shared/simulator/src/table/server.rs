@@ -57,7 +57,7 @@ impl TableServer {
         &self.time
     }
 
-    /// Answers a call. The server finishes it even if the caller ends before.
+    /// Executes a call and returns its answer. The server finishes it even if the caller ends before.
     pub(super) async fn call(&self, operation: &'static str, body: Vec<u8>) -> Option<Response> {
         self.meter.count_calls(Service::DynamoDb, operation, 1);
         self.time.sleep(self.parameters.network / 2).await;
