@@ -15,6 +15,13 @@ pub(super) struct DynamoResponse {
     pub(super) json: String,
 }
 
+impl DynamoResponse {
+    /// Builds the response for an error of the engine.
+    pub(super) fn from_error(error: &DynoxideError) -> Self {
+        Self { status: error.status_code(), json: error.to_json() }
+    }
+}
+
 /// Executes one operation. Blocks on the engine's lock and on the disk.
 ///
 /// If the disk is full, gives up the reserve and tries once more. A fault that no retry can mend has a code of its own, which the adapter
@@ -39,7 +46,7 @@ pub(super) fn execute((database, space): (&Database, &TableSpace), target: &str,
             };
             DynamoResponse { status: 400, json: serde_json::json!({ "__type": code, "message": message }).to_string() }
         }
-        (Err(error), None) => DynamoResponse { status: error.status_code(), json: error.to_json() },
+        (Err(error), None) => DynamoResponse::from_error(&error),
     }
 }
 

@@ -8,11 +8,11 @@
 //! recorded tasks again, so such a loss repeats work but gives no wrong result. The test
 //! `a_copy_without_closing_contains_every_acknowledged_write` verifies the first half.
 //!
-//! **Several processes** can open the file. Each item write and its conditions are one `BEGIN IMMEDIATE` transaction, which waits
-//! up to five seconds for those of other processes; then the SDK retries it. The engine caches no items in memory. A query consists
-//! of several reads, so only the process that holds the lock of the state folder may rely on the result of a whole query about jobs.
-//! Nothing but an engine may open the file, because closing it releases the locks of the process. The test
-//! `clients_can_be_managed_while_a_server_uses_the_same_state` verifies this.
+//! **Several processes** can open the file, and one at a time uses it: an engine holds the lock of `jobs.db-lock` while it opens, reads,
+//! writes or closes the file, and waits up to five seconds for it; then the SDK retries the call. The module `process_lock` says why. The
+//! engine caches no items in memory. A query consists of several reads, so only the process that holds the lock of the state folder may
+//! rely on the result of a whole query about jobs. Nothing but an engine may open the file, because closing it releases the locks of the
+//! process. The test `clients_can_be_managed_while_a_server_uses_the_same_state` verifies this.
 //!
 //! **Differences from AWS.** Signatures are not checked. Requests are never throttled. Writers wait instead of conflicting, so there
 //! is no `TransactionConflict`. Every read is consistent. There is no point-in-time recovery. Expired items remain until
@@ -20,20 +20,25 @@
 //! and Scan must always have a `Limit`: without one, the paging of the engine takes quadratic time.
 
 mod dispatch;
+mod engine;
 mod http_client;
+mod process_lock;
 mod space;
 #[cfg(test)]
 mod tests;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_types::body::SdkBody;
-use dynoxide::{Database, DynoxideError};
+use dynoxide::DynoxideError;
 use http_body_util::BodyExt as _;
 
+use engine::Engine;
 pub use http_client::{BoxError, in_process_http_client};
+use process_lock::ProcessLock;
 pub(crate) use space::{TableFault, TableSpace};
 
 /// Failure of the embedded DynamoDB.
@@ -51,6 +56,15 @@ pub enum EmbeddedError {
         #[source]
         cause: Box<DynoxideError>,
     },
+    /// The file that keeps other processes away cannot be created or opened.
+    #[error("the lock of the job table {path:?} cannot be opened")]
+    Lock {
+        /// Path of the job table.
+        path: PathBuf,
+        /// Error of the file system.
+        #[source]
+        cause: std::io::Error,
+    },
     /// The engine failed while it removed expired items. Items that it removed before remain removed.
     #[error("expired items could not be removed from the job table")]
     Sweep(#[source] BoxError),
@@ -61,19 +75,18 @@ pub enum EmbeddedError {
 /// Clones share the same tables.
 #[derive(Clone)]
 pub struct EmbeddedDynamo {
-    database: Database,
-    space: TableSpace,
+    engine: Arc<Engine>,
     http: SharedHttpClient,
 }
 
 impl EmbeddedDynamo {
-    /// Opens the file at `path`, or creates it. Its folder must exist; `-wal` and `-shm` files appear beside it.
+    /// Opens the file at `path`, or creates it. Its folder must exist; `-wal`, `-shm` and `-lock` files appear beside it.
     ///
     /// Blocks for about as long as SQLite takes to open a file: call it at the start, not per request.
     ///
     /// # Errors
     ///
-    /// [`EmbeddedError::PathNotUtf8`] and [`EmbeddedError::Open`], with the path.
+    /// [`EmbeddedError::PathNotUtf8`], [`EmbeddedError::Lock`] and [`EmbeddedError::Open`], with the path.
     pub fn open(path: &Path) -> Result<Self, EmbeddedError> {
         let folder = path.parent().unwrap_or(path);
         Self::open_with_space(path, TableSpace::new(folder, None))
@@ -81,13 +94,16 @@ impl EmbeddedDynamo {
 
     /// Opens or creates the file as [`Self::open`] does, with a reserve of space.
     pub(crate) fn open_with_space(path: &Path, space: TableSpace) -> Result<Self, EmbeddedError> {
+        let lock = ProcessLock::open(path).map_err(|cause| EmbeddedError::Lock { path: path.to_owned(), cause })?;
+        Self::open_with_lock(path, space, lock)
+    }
+
+    /// Opens or creates the file that a lock belongs to.
+    fn open_with_lock(path: &Path, space: TableSpace, lock: ProcessLock) -> Result<Self, EmbeddedError> {
         let text = path.to_str().ok_or_else(|| EmbeddedError::PathNotUtf8(path.to_owned()))?;
-        let mut opened = Self::from_database(Database::new(text), space.clone());
-        let is_full = |error: &DynoxideError| matches!(space.fault_from_message(&error.to_string()), Some(TableFault::OutOfSpace(_)));
-        if opened.as_ref().err().is_some_and(is_full) && space.release() {
-            opened = Self::from_database(Database::new(text), space);
-        }
-        opened.map_err(|cause| EmbeddedError::Open { path: path.to_owned(), cause: Box::new(cause) })
+        let engine =
+            Engine::open(text, space, lock).map_err(|cause| EmbeddedError::Open { path: path.to_owned(), cause: Box::new(cause) })?;
+        Ok(Self::from_engine(engine))
     }
 
     /// Creates an empty DynamoDB in memory. It is dropped with its last clone and client.
@@ -96,25 +112,24 @@ impl EmbeddedDynamo {
     ///
     /// [`EmbeddedError::Open`] if SQLite cannot be started.
     pub fn in_memory() -> Result<Self, EmbeddedError> {
-        Self::from_database(Database::memory(), TableSpace::default())
-            .map_err(|cause| EmbeddedError::Open { path: PathBuf::from(":memory:"), cause: Box::new(cause) })
+        let engine = Engine::in_memory()
+            .map_err(|cause| EmbeddedError::Open { path: PathBuf::from(":memory:"), cause: Box::new(cause) })?;
+        Ok(Self::from_engine(engine))
     }
 
-    /// Configures an opened database and connects the HTTP client to it.
-    fn from_database(opened: Result<Database, DynoxideError>, space: TableSpace) -> Result<Self, DynoxideError> {
-        let database = opened?;
-        // Despite its name, this is the only public way to set `PRAGMA synchronous = NORMAL`. A new connection is at FULL, which
-        // syncs the disk for every item.
-        database.disable_bulk_loading()?;
-        let engine = (database.clone(), space.clone());
-        let http = in_process_http_client(move |request| handle_request(engine.clone(), request));
-        Ok(Self { database, space, http })
+    /// Connects the HTTP client to an engine.
+    fn from_engine(engine: Engine) -> Self {
+        let engine = Arc::new(engine);
+        let called = Arc::clone(&engine);
+        let http = in_process_http_client(move |request| handle_request(Arc::clone(&called), request));
+        Self { engine, http }
     }
 
     /// Returns an AWS SDK client whose requests are handled by this engine.
     ///
     /// The client does not read the AWS configuration of the machine: region, credentials and endpoint are fixed, and no request
-    /// leaves the process. The retries of the SDK are enabled; only disk errors cause them.
+    /// leaves the process. The retries of the SDK are enabled; only errors of the disk and a lock of another process
+    /// cause them.
     #[must_use]
     pub fn client(&self) -> aws_sdk_dynamodb::Client {
         let config = aws_sdk_dynamodb::Config::builder()
@@ -129,7 +144,7 @@ impl EmbeddedDynamo {
 
     /// Returns the space of the table.
     pub(crate) fn space(&self) -> &TableSpace {
-        &self.space
+        self.engine.space()
     }
 
     /// Removes expired items and returns their number. On AWS, DynamoDB does this itself.
@@ -140,19 +155,14 @@ impl EmbeddedDynamo {
     ///
     /// [`EmbeddedError::Sweep`] with the error of the engine.
     pub async fn sweep_expired(&self) -> Result<usize, EmbeddedError> {
-        let database = self.database.clone();
-        tokio::task::spawn_blocking(move || database.sweep_ttl())
-            .await
-            .map_err(|stopped| EmbeddedError::Sweep(stopped.into()))?
-            .map_err(|cause| EmbeddedError::Sweep(cause.into()))
+        let engine = Arc::clone(&self.engine);
+        let swept = tokio::task::spawn_blocking(move || engine.sweep()).await;
+        swept.map_err(|stopped| EmbeddedError::Sweep(stopped.into()))?.map_err(EmbeddedError::Sweep)
     }
 }
 
 /// Handles one request of the SDK on a blocking thread.
-async fn handle_request(
-    (database, space): (Database, TableSpace),
-    request: http::Request<SdkBody>,
-) -> Result<http::Response<SdkBody>, BoxError> {
+async fn handle_request(engine: Arc<Engine>, request: http::Request<SdkBody>) -> Result<http::Response<SdkBody>, BoxError> {
     let (head, body) = request.into_parts();
     let body = body.collect().await?.to_bytes();
     let target = head.headers.get("x-amz-target").and_then(|target| target.to_str().ok()).unwrap_or_default().to_owned();
@@ -161,7 +171,7 @@ async fn handle_request(
     // engine's lock on the runtime's own threads, a 1 ms timer was late by 0.65 s, and a checkpoint or a sweep takes longer than a
     // call. Rejected: `block_in_place` is free but panics on a single-threaded runtime; a semaphore for one call at a time halves
     // the throughput of 16 writers (7,000 per second).
-    let response = tokio::task::spawn_blocking(move || dispatch::execute((&database, &space), &target, &body)).await?;
+    let response = tokio::task::spawn_blocking(move || engine.execute(&target, &body)).await?;
     Ok(http::Response::builder()
         .status(response.status)
         .header("content-type", "application/x-amz-json-1.0")

@@ -68,6 +68,11 @@ impl TableSpace {
         }
     }
 
+    /// Returns true if an error of the engine says that no space is left.
+    pub(super) fn is_out_of_space(&self, message: &str) -> bool {
+        matches!(self.fault_from_message(message), Some(TableFault::OutOfSpace(_)))
+    }
+
     /// Remembers the fault of a write, or that it was applied.
     pub(super) fn set_fault(&self, fault: Option<TableFault>) {
         *self.0.fault.lock().unwrap_or_else(PoisonError::into_inner) = fault;

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::ProvideErrorMetadata as _;
@@ -13,7 +14,7 @@ use aws_sdk_dynamodb::types::{
     TimeToLiveSpecification, TransactWriteItem, WriteRequest,
 };
 
-use super::{BoxError, EmbeddedDynamo, EmbeddedError};
+use super::{BoxError, EmbeddedDynamo, EmbeddedError, ProcessLock, TableSpace};
 
 const TABLE: &str = "jobs";
 
@@ -295,6 +296,38 @@ async fn a_copy_without_closing_contains_every_acknowledged_write() -> Result<()
     Ok(())
 }
 
+/// SQLite before 3.51.3 can lose records if two connections use one file in WAL mode at the same instant.
+#[tokio::test]
+async fn an_engine_touches_its_file_only_while_no_other_process_does() -> Result<(), BoxError> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("jobs.db");
+    let open = || {
+        let lock = ProcessLock::open(&path)?.with_patience(Duration::ZERO);
+        Ok::<_, BoxError>(EmbeddedDynamo::open_with_lock(&path, TableSpace::default(), lock)?)
+    };
+    let dynamo = open()?;
+    let client = dynamo.client();
+    create_table(&client).await?;
+    let other = ProcessLock::open(&path)?;
+    let held = other.lock_for_call()?;
+    let put = || client.put_item().table_name(TABLE).set_item(Some(item("JOB#1", "JOB", "running"))).send();
+    let refused = put().await.unwrap_err();
+    assert!(refused.raw_response().is_some_and(|answer| answer.status().as_u16() == 500), "the SDK must retry it: {refused:?}");
+    assert!(read(&client, "JOB#1", "JOB").await.is_err(), "a first read can recover the log");
+    assert!(open().is_err(), "opening can recover the log");
+    assert!(dynamo.sweep_expired().await.is_err());
+    drop(held);
+    put().await?;
+
+    let held = other.lock_for_call()?;
+    drop((dynamo, client));
+    let log = std::fs::metadata(folder.path().join("jobs.db-wal"))?;
+    assert!(log.len() > 0, "closing would have checkpointed and removed the log");
+    drop(held);
+    assert!(read(&open()?.client(), "JOB#1", "JOB").await?.is_some());
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_sweep_removes_only_expired_items() -> Result<(), BoxError> {
     let (dynamo, client) = table().await?;
@@ -324,7 +357,7 @@ async fn a_sweep_removes_only_expired_items() -> Result<(), BoxError> {
 #[test]
 fn the_error_for_a_file_that_cannot_be_opened_contains_its_path() {
     let error = EmbeddedDynamo::open(Path::new("/nowhere/at/all/jobs.db")).err();
-    let Some(EmbeddedError::Open { path, .. }) = error else {
+    let Some(EmbeddedError::Lock { path, .. }) = error else {
         panic!("opened, or another error");
     };
     assert_eq!(path, Path::new("/nowhere/at/all/jobs.db"));
