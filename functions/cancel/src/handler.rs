@@ -39,7 +39,7 @@ impl<J: JobStore + AccessStore + AuditTrail, P: OutputStore, C: Clock> CancelHan
                 tracing::info!(job.id = %job.id, previous_state = job.state.as_str(), "export cancelled");
                 record_metrics(&[(Metric::JobsCancelled, 1)]);
                 let text = "the export was cancelled and its files are deleted";
-                Reply::outcome(202, &OperationOutcome::information(text)).into_response()
+                Reply::outcome(202, &OperationOutcome::information(text)).for_client(request.headers()).into_response()
             }
             Err(error) => self.authenticator.error_response(&request, AuditAction::Cancel, Some(&principal), &error).await,
         }

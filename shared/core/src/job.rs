@@ -66,9 +66,48 @@ pub struct Counters {
     pub resources: u64,
     /// The number of lines that are not a resource.
     pub lines_rejected: u64,
+    /// What the first read counts for the notices about the export. It is not reset, because the first read alone counts it.
+    #[serde(flatten)]
+    pub notices: NoticeCounts,
+}
+
+/// Counts for the notices about a whole export.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NoticeCounts {
     /// The number of resources and deletions that `_since` has left out although their object arrived after it. Counted only if nobody
-    /// has said up to when the lake is complete. It is not reset, because the first read alone counts them.
+    /// has said up to when the lake is complete.
     pub arrived_late: u64,
+    /// The number of resources that are left out because their `meta.lastUpdated` is later than the clock.
+    pub ahead_of_clock: u64,
+    /// The number of matching resources whose `meta.lastUpdated` is not an instant.
+    pub unreadable_times: u64,
+    /// The number of patients of the requested group that the lake has.
+    pub members_found: u64,
+}
+
+impl NoticeCounts {
+    /// Returns the counts with their names in stored items.
+    pub fn named(self) -> [(&'static str, u64); 4] {
+        let Self { arrived_late, ahead_of_clock, unreadable_times, members_found } = self;
+        [
+            ("arrived_late", arrived_late),
+            ("ahead_of_clock", ahead_of_clock),
+            ("unreadable_times", unreadable_times),
+            ("members_found", members_found),
+        ]
+    }
+
+    /// Adds the counts of both sides.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            arrived_late: self.arrived_late + other.arrived_late,
+            ahead_of_clock: self.ahead_of_clock + other.ahead_of_clock,
+            unreadable_times: self.unreadable_times + other.unreadable_times,
+            members_found: self.members_found + other.members_found,
+        }
+    }
 }
 
 impl Counters {
@@ -79,7 +118,7 @@ impl Counters {
             source_bytes: self.source_bytes + other.source_bytes,
             resources: self.resources + other.resources,
             lines_rejected: self.lines_rejected + other.lines_rejected,
-            arrived_late: self.arrived_late + other.arrived_late,
+            notices: self.notices.plus(other.notices),
         }
     }
 }

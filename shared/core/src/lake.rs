@@ -1,6 +1,7 @@
 //! Reads the lake: recognizes its NDJSON objects, splits them into slices, reads the lines of a slice, and parses its watermark.
 
 pub mod ndjson;
+pub mod near_misses;
 pub mod reader;
 pub mod slices;
 pub mod watermark;

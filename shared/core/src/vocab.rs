@@ -10,5 +10,6 @@ pub mod iso_duration;
 pub mod lake_settings;
 pub mod level;
 pub mod outcome;
+pub mod plural;
 pub mod setting;
 pub(crate) mod text;

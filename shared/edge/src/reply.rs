@@ -60,6 +60,12 @@ impl Reply {
         self
     }
 
+    /// Names the media type of an OperationOutcome as the client asks for it: a client that accepts only `application/json` gets that.
+    #[must_use]
+    pub fn for_client(self, headers: &HeaderMap) -> Self {
+        if prefers_plain_json(headers) { self.with_header(CONTENT_TYPE, "application/json") } else { self }
+    }
+
     /// Converts to the HTTP response, with headers against misuse by browsers.
     ///
     /// No response may be cached: it holds patient data, or it changes. None is a web page: a browser must not render it, load
@@ -89,10 +95,7 @@ pub fn add_strict_transport_security(headers: &mut HeaderMap) {
 
 /// Creates the response to an error and logs the error with its cause. No other place logs it.
 pub fn error_response(request: &Request, error: &ExportError) -> Response<Body> {
-    let mut reply = error_reply(error);
-    if prefers_plain_json(request.headers()) {
-        reply = reply.with_header(CONTENT_TYPE, "application/json");
-    }
+    let reply = error_reply(error).for_client(request.headers());
     let (id, status) = (request_id(request), reply.status.as_u16());
     match error {
         // Without the text, which may repeat what the client sent.

@@ -125,7 +125,7 @@ pub enum Command {
     /// Exit status: 0 complete, 1 failed, 3 complete except for what the files in OUT/error report.
     #[command(
         override_usage = "headrace export [OPTIONS] <SOURCE> <OUT>\n       headrace export [OPTIONS] --resume <OUT>",
-        after_long_help = "Examples:\n  headrace export lake out\n  headrace export lake out --type Patient,Observation --since 2026-01-01\n  headrace export lake out --level group:cohort-7 --type-filter 'Observation?category=laboratory'\n  headrace export http://127.0.0.1:8080/fhir out\n  headrace export https://fhir.example.org/r4 out --client-id lab --client-key private.jwk\n  headrace export --resume out"
+        after_long_help = "Examples:\n  headrace export lake out\n  headrace export lake out --type Patient,Observation --since 2026-01-01\n  headrace export lake out --level group:cohort-7 --type-filter 'Observation?category=laboratory'\n  headrace export http://127.0.0.1:8080/fhir out\n  headrace export https://fhir.example.org/r4 out --client-id lab --client-key private.jwk\n  headrace export --resume out\n  headrace export lake out --overwrite --since-file last-export --quiet"
     )]
     Export(Box<ExportArgs>),
     /// Serve the Bulk Data API over a directory
@@ -159,12 +159,22 @@ pub struct ExportArgs {
     /// The directory for the exported files; created if it does not exist
     #[arg(required_unless_present = "resume")]
     pub out: Option<PathBuf>,
-    /// Write to OUT even if it is not empty; files with the same names are replaced
+    /// Write to OUT even if it is not empty. Removes the files of the earlier export that OUT/manifest.json names, and nothing else
     #[arg(long)]
     pub overwrite: bool,
     /// Continue the unfinished export from a server in OUT: polls, downloads what is missing and checks it
     #[arg(long, value_name = "OUT", conflicts_with_all = ["source", "out", "overwrite"])]
     pub resume: Option<PathBuf>,
+    /// Export what changed after the time in FILE, and write the time of this export to it if the export is complete and has no
+    /// errors. Exports everything if FILE does not exist
+    #[arg(long, value_name = "FILE", conflicts_with = "since")]
+    pub since_file: Option<PathBuf>,
+    /// Print the result as one JSON object, the same as in OUT/manifest.json
+    #[arg(long)]
+    pub json: bool,
+    /// Print no progress, result or notes, only warnings and errors. With --json, the JSON object is printed
+    #[arg(long)]
+    pub quiet: bool,
     #[command(flatten, next_help_heading = "What is exported")]
     /// Parameters of the export request.
     pub options: ExportOptions,

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::error::Error;
+use std::io::{self, Write as _};
 
 /// Longest text of a server that one message repeats, in characters.
 const MAX_CHARS: usize = 2_000;
@@ -15,6 +16,34 @@ pub(crate) fn printable(text: &str) -> Cow<'_, str> {
 /// Returns the text like [`printable`], but keeps line feeds: for messages of our own that have several lines.
 pub(crate) fn printable_lines(text: &str) -> Cow<'_, str> {
     escape(text, |letter| letter != '\n' && is_unsafe(letter))
+}
+
+/// Returns JSON with the same meaning that is fit for a terminal. JSON itself escapes only some of the characters, and it has them in
+/// strings only.
+pub(crate) fn printable_json(json: &str) -> Cow<'_, str> {
+    let must_escape = |letter| letter != '\n' && is_unsafe(letter);
+    if !json.chars().any(must_escape) {
+        return Cow::Borrowed(json);
+    }
+    let mut output = String::with_capacity(json.len() + 16);
+    for letter in json.chars() {
+        if must_escape(letter) {
+            letter.encode_utf16(&mut [0; 2]).iter().for_each(|unit| output += &format!("\\u{unit:04x}"));
+        } else {
+            output.push(letter);
+        }
+    }
+    Cow::Owned(output)
+}
+
+/// Prints the result of a command to standard output. A closed pipe is not an error: the reader has seen enough.
+pub(crate) fn print_result(text: &str) {
+    print_escaped(&printable_lines(text));
+}
+
+/// Prints a result whose texts from outside are escaped already, as one must be that has colors.
+pub(crate) fn print_escaped(text: &str) {
+    drop(io::stdout().write_all(text.as_bytes()));
 }
 
 /// Returns the printable beginning of a text that a server sent, up to 2,000 characters.
@@ -81,6 +110,17 @@ mod tests {
             assert_eq!(printable(text), expected);
         }
         assert_eq!(printable_lines("a\nb\u{1b}"), "a\nb\\u{1b}");
+    }
+
+    #[test]
+    fn json_keeps_its_meaning() {
+        let value = serde_json::json!({ "a\u{9b}": ["\u{1b}[2J", "\u{202e}x", "\u{e0041}", "ümlaut\n"] });
+        for json in [value.to_string(), format!("{value:#}")] {
+            let printable = printable_json(&json);
+            assert_eq!(serde_json::from_str::<serde_json::Value>(&printable).unwrap(), value);
+            assert_eq!(printable_lines(&printable), printable, "nothing is left to escape");
+        }
+        assert!(matches!(printable_json("{}"), Cow::Borrowed(_)));
     }
 
     #[test]

@@ -256,6 +256,7 @@ fn lease(case: &Case) -> Lease {
         read_mode: case.read_mode,
         patient_set: None,
         omitted: OmittedSubjects::default(),
+        group_patients: 0,
     };
     let job = Job {
         state: JobState::Running,

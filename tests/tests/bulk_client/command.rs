@@ -70,7 +70,9 @@ fn an_export_that_was_killed_while_polling_is_continued() -> Result<()> {
         let server = start(Routes::from([("GET /status".to_owned(), polls)])).await?;
         let folder = tempfile::tempdir()?;
         let out = folder.path().join("out");
-        let child = headrace(&["export", &format!("{}/fhir", server.origin), text(&out)?]).stderr(Stdio::null()).spawn()?;
+        let since = folder.path().join("last-export");
+        let arguments = ["export", &format!("{}/fhir", server.origin), text(&out)?, "--since-file", text(&since)?];
+        let child = headrace(&arguments).stderr(Stdio::null()).spawn()?;
         wait_until("a poll", || !server.requests("GET", "/status").is_empty()).await?;
         // The status URL is recorded before the first poll.
         kill(child)?;
@@ -79,9 +81,11 @@ fn an_export_that_was_killed_while_polling_is_continued() -> Result<()> {
         assert!(error.contains("unfinished export") && error.contains("--resume"), "{error}");
         let (code, output, error) = finish(headrace(&["export", "--resume", text(&out)?])).await?;
         assert_eq!(code, Some(0), "{error}");
-        assert!(output.contains("2 resources of 1 types"), "{output}");
+        assert!(output.contains("2 resources of 1 type in 1 file"), "{output}");
         assert_eq!(read_files(&out)?, [("Patient-1.ndjson".to_owned(), PATIENTS.into())].into());
         assert_eq!((server.requests("GET", "/fhir/$export").len(), server.requests("DELETE", "/status").len()), (1, 1));
+        // The record of the export names the file of --since-file, too.
+        assert_eq!(std::fs::read_to_string(since)?, "2026-01-01T00:00:00Z\n");
         let (code, _, error) = finish(headrace(&["export", "--resume", text(&out)?])).await?;
         assert_eq!(code, Some(1));
         assert!(error.contains("no unfinished export"), "{error}");

@@ -152,7 +152,8 @@ pub(crate) fn read_files(folder: &Path) -> Result<BTreeMap<String, Vec<u8>>> {
     let mut files = BTreeMap::new();
     for entry in WalkDir::new(folder) {
         let entry = entry?;
-        if entry.file_type().is_file() {
+        // `manifest.json` names the exported files, and is none of them.
+        if entry.file_type().is_file() && entry.file_name() != "manifest.json" {
             files.insert(entry.path().strip_prefix(folder)?.to_string_lossy().into_owned(), std::fs::read(entry.path())?);
         }
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use headrace_local::client::bulk::{BulkClient, DownloadedFile};
+use headrace_local::client::bulk::{BulkClient, DownloadedFile, FileList};
 use headrace_local::server::http;
 use headrace_local::server::service::{ServerAccess, Service, ServiceConfig};
 use headrace_tests::flows::{Result, oracle, run};
@@ -46,7 +46,7 @@ async fn download(client: &BulkClient, status: &Url, out: &Path) -> Result<Vec<D
 /// Returns the sorted lines of downloaded files, except error files.
 fn sorted_lines(files: &[DownloadedFile]) -> Result<Vec<Vec<u8>>> {
     let mut lines = Vec::new();
-    for file in files.iter().filter(|file| !file.is_error) {
+    for file in files.iter().filter(|file| file.list != FileList::Error) {
         let bytes = std::fs::read(&file.path)?;
         lines.extend(bytes.split_inclusive(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\n").unwrap_or(line).to_vec()));
     }
@@ -227,7 +227,7 @@ fn a_killed_server_continues_the_export_after_a_restart() -> Result<()> {
                 path,
                 bytes: bytes.len() as u64,
                 lines: count,
-                is_error: false,
+                list: FileList::Output,
             });
         }
         assert_eq!(sorted_lines(&lines)?, oracle::expected_lines(&lake_dir, None, None)?);

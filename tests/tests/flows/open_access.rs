@@ -174,7 +174,7 @@ fn a_registration_says_of_a_running_server_what_is_true() -> Result<()> {
 }
 
 /// Sends an assertion for this audience to the server, with these headers.
-async fn send_assertion(server: &Server, client: &SmartClient, audience: &str, headers: &[(&str, &str)]) -> Result<Response> {
+pub(crate) async fn send_assertion(server: &Server, client: &SmartClient, audience: &str, headers: &[(&str, &str)]) -> Result<Response> {
     let assertion = client.sign(&client.assertion_header(), &client.assertion_claims(audience, SystemClock.now()))?;
     let mut request = Client::new().post(format!("{}/token", server.base)).timeout(Duration::from_secs(60));
     for (name, value) in headers {

@@ -30,6 +30,7 @@ fn an_export_is_represented_as_a_task() {
         read_mode: ReadMode::SinglePass,
         patient_set: None,
         omitted: OmittedSubjects::default(),
+        group_patients: 0,
     });
     (job.open_tasks, job.counters) = (3, Counters { source_bytes: 250, resources: 12, ..Counters::default() });
     let expected = json!({

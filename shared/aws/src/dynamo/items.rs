@@ -11,7 +11,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use headrace_core::audit::{AuditRecord, AuditRecordKey};
 use headrace_core::job::file::{FileSummary, Fragment, FragmentName, OutputFile, OutputFileName, OutputKind};
 use headrace_core::job::task::{Cursor, TaskState, Work};
-use headrace_core::job::{Counters, ExportTime, IdempotencyKey, Job, JobSettings, JobState, Phase, PinnedConfig, Planned};
+use headrace_core::job::{Counters, ExportTime, IdempotencyKey, Job, JobSettings, JobState, NoticeCounts, Phase, PinnedConfig, Planned};
 use headrace_core::ports::{DueItem, DueSubject, QueuedJob};
 use headrace_core::request::ExportRequest;
 use headrace_core::vocab::clock::Millis;
@@ -209,15 +209,16 @@ pub(super) fn job_item(job: &Job) -> Result<Item, StoreError> {
     Ok(item)
 }
 
-/// Creates the attributes with the counters of a job or task. The last one is left out if it is 0, as in most exports.
+/// Creates the attributes with the counters of a job or task. Those of notices are left out if they are 0, as in most exports.
 pub(super) fn counter_attributes(counters: Counters) -> impl Iterator<Item = (String, AttributeValue)> {
-    let arrived_late = (counters.arrived_late > 0).then(|| ("arrived_late".to_owned(), number(counters.arrived_late)));
+    let notices = counters.notices.named().into_iter().filter(|(_, count)| *count > 0);
+    let notices = notices.map(|(name, count)| (name.to_owned(), number(count)));
     let counters = [
         ("source_bytes".to_owned(), number(counters.source_bytes)),
         ("resources".to_owned(), number(counters.resources)),
         ("lines_rejected".to_owned(), number(counters.lines_rejected)),
     ];
-    counters.into_iter().chain(arrived_late)
+    counters.into_iter().chain(notices)
 }
 
 /// Creates the attributes with the size, line count and checksum of a file.
@@ -329,7 +330,12 @@ impl Attributes<'_> {
             source_bytes: self.count("source_bytes")?,
             resources: self.count("resources")?,
             lines_rejected: self.count("lines_rejected")?,
-            arrived_late: self.count("arrived_late")?,
+            notices: NoticeCounts {
+                arrived_late: self.count("arrived_late")?,
+                ahead_of_clock: self.count("ahead_of_clock")?,
+                unreadable_times: self.count("unreadable_times")?,
+                members_found: self.count("members_found")?,
+            },
         })
     }
 

@@ -15,7 +15,7 @@ mod corrections;
 mod deidentify;
 mod fragments;
 mod heartbeat;
-mod late_arrivals;
+mod notices;
 mod persist_patient_set;
 mod reading;
 mod round;

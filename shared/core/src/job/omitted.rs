@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::request::IgnoredParameter;
+use crate::vocab::plural::counted;
 
 /// Numbers of requested subjects that the plan task could not find. Their ids are not stored in the job's record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -23,11 +24,19 @@ impl OmittedSubjects {
     pub fn ignored_parameters(&self) -> Vec<IgnoredParameter> {
         let patients = (self.patients > 0).then(|| IgnoredParameter {
             parameter: "patient".to_owned(),
-            text: format!("{} of the named patients do not exist here, or are not in the group", self.patients),
+            text: counted(
+                self.patients.into(),
+                "of the named patients does not exist here, or is not in the group",
+                "of the named patients do not exist here, or are not in the group",
+            ),
         });
         let members = (self.members > 0).then(|| IgnoredParameter {
             parameter: "Group.member".to_owned(),
-            text: format!("{} members of the group refer to resources that do not exist on this server", self.members),
+            text: counted(
+                self.members.into(),
+                "member of the group refers to a resource that does not exist on this server",
+                "members of the group refer to resources that do not exist on this server",
+            ),
         });
         patients.into_iter().chain(members).collect()
     }

@@ -38,4 +38,13 @@ pub struct Planned {
     /// The requested patients and members that are left out.
     #[serde(default, skip_serializing_if = "OmittedSubjects::is_empty")]
     pub omitted: OmittedSubjects,
+    /// The number of patients that the requested group names. Those that the lake does not have are told at the end.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub group_patients: u64,
+}
+
+/// Returns true for 0.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }

@@ -37,12 +37,16 @@ pub fn encoding_from_name(object: &str) -> Option<Encoding> {
 ///
 /// A folder must be named by the type alone: `Account-7/` is the folder of a customer or of a day, and may hold any type.
 pub fn type_from_name(object: &str) -> Option<ResourceType> {
-    let mut segments = object.rsplit('/');
-    let file = segments.next()?;
+    let mut folders = object.rsplit('/').skip(1);
+    type_from_file_name(object).or_else(|| folders.find_map(|folder| ResourceType::parse(folder.strip_prefix("type=").unwrap_or(folder))))
+}
+
+/// Returns the resource type in the last segment of an object's name: `Type*.ndjson`.
+pub fn type_from_file_name(object: &str) -> Option<ResourceType> {
+    let file = object.rsplit('/').next()?;
     let file = file.strip_prefix("type=").unwrap_or(file);
     let end = file.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(file.len());
-    let from_file = file.get(..end).and_then(ResourceType::parse);
-    from_file.or_else(|| segments.find_map(|folder| ResourceType::parse(folder.strip_prefix("type=").unwrap_or(folder))))
+    file.get(..end).and_then(ResourceType::parse)
 }
 
 /// Splits the objects of a listing into tasks, in the order of the listing. Holds only the tasks of one batch in memory.

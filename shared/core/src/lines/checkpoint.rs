@@ -213,7 +213,6 @@ impl<'s, P: OutputStore> OpenCheckpoint<'s, P> {
             } else {
                 processor.process(line.text, LinePosition::new(slice, line_offset), &mut self.version_log)
             };
-            self.counters.arrived_late += std::mem::take(&mut self.version_log.arrived_late);
             // Lines extend the current run. Everything else first ends it, so that the order of lines is kept.
             match output {
                 LineOutput::Unchanged(kind) => {
@@ -273,11 +272,18 @@ impl<'s, P: OutputStore> OpenCheckpoint<'s, P> {
                 self.end_run(&mut run, &rest).await?;
             }
             if run.is_none() && self.must_be_committed() {
+                self.take_notices();
                 return Ok(AddOutcome::FullAt(origin + line.end as u64));
             }
         }
         self.end_run(&mut run, &rest).await?;
+        self.take_notices();
         Ok(AddOutcome::Added)
+    }
+
+    /// Moves the counts of the lines that were processed to the counters of the checkpoint.
+    fn take_notices(&mut self) {
+        self.counters.notices = self.counters.notices.plus(std::mem::take(&mut self.version_log.notices));
     }
 
     /// Adds lines to the run if it accepts them. Otherwise ends the run and starts a new one.

@@ -124,7 +124,7 @@ impl LineProcessor {
                     // Lines are not compared in this mode, so each deletion is final.
                     Some(ReadMode::SinglePass) => {
                         let late = selection.flag_deletions(&deletions).filter(|(.., flags)| flags.arrived_late && flags.is_member);
-                        log.arrived_late += late.count() as u64;
+                        log.notices.arrived_late += late.count() as u64;
                         let selected = selection.flag_deletions(&deletions).filter(|(.., flags)| flags.is_selected && flags.is_member);
                         selected.map(|(_, deletion, _)| deletion).collect()
                     }
@@ -140,10 +140,16 @@ impl LineProcessor {
                 };
                 write_deletions(selection, &reported, rewritten)
             }
+            LineVerdict::AheadOfClock => {
+                log.notices.ahead_of_clock += u64::from(first_read.is_some());
+                LineOutput::Nothing
+            }
             LineVerdict::Resource(resource) => {
+                log.notices.unreadable_times += u64::from(resource.has_unreadable_time && first_read.is_some());
                 let is_exported = match first_read {
                     Some(ReadMode::SinglePass) => {
-                        log.arrived_late += u64::from(resource.flags.arrived_late);
+                        log.notices.arrived_late += u64::from(resource.flags.arrived_late);
+                        log.notices.members_found += u64::from(resource.flags.is_group_member);
                         resource.flags.is_selected
                     }
                     Some(mode) => {

@@ -16,6 +16,7 @@ use headrace_fhir::semantics::deletion::{Deletion, Deletions, parse_deletions};
 use headrace_fhir::semantics::elements::Elements;
 use headrace_fhir::semantics::provenance::{provenance_recorded, visit_provenance_targets};
 use headrace_fhir::semantics::reference::{BaseUrls, visit_references};
+use memchr::memmem;
 
 use crate::cohort::PatientSet;
 use crate::job::{Job, ReadMode};
@@ -27,6 +28,7 @@ use crate::versions::record::{
     LinePosition, LinkKind, ResourceLink, VersionFlags, VersionLog, VersionRecord, change_time, deletion_time, version_rank,
 };
 use crate::versions::resolution::{Associations, ProvenanceScope};
+use crate::vocab::clock::Millis;
 use crate::vocab::error::StoreError;
 use crate::vocab::lake_settings::{LakeSettings, LakeVersions};
 
@@ -74,6 +76,8 @@ pub struct Selection {
     until: Option<Instant>,
     /// Later versions and deletions are ignored, so that they do not replace the versions of that time.
     transaction_time: Option<Instant>,
+    /// The time of the clock, after which nothing can have changed.
+    now: Option<Instant>,
     /// True if resources that arrived after `_since` are exported although they changed before it. If false, they are counted.
     includes_arrivals: bool,
     /// True while lines of an object are read that arrived after `_since`.
@@ -102,6 +106,8 @@ pub(crate) enum LineVerdict<'a> {
     Deletions(Deletions<'a>),
     /// A line that cannot affect the export.
     Skipped,
+    /// A matching resource that is left out because it was changed later than now.
+    AheadOfClock,
     /// A line that is not a valid resource, and the reason.
     Rejected(String),
 }
@@ -110,6 +116,8 @@ pub(crate) enum LineVerdict<'a> {
 pub(crate) struct MatchedResource<'a> {
     pub(crate) head: ResourceHead,
     pub(crate) flags: VersionFlags,
+    /// True if it matches the request and has a `meta.lastUpdated` that is not an instant.
+    pub(crate) has_unreadable_time: bool,
     pub(crate) line: &'a [u8],
     /// Parsed only if a rule needs more than the head.
     resource: Option<Resource<'a>>,
@@ -139,6 +147,7 @@ impl Selection {
             since: request.since,
             until: request.until,
             transaction_time: job.planned.map(|planned| Instant::from_millis(planned.time.transaction_time.0)),
+            now: None,
             includes_arrivals: job.planned.is_some_and(|planned| planned.time.watermark.includes_arrivals()),
             is_new_object: false,
             filters: compile(&request.type_filters)?,
@@ -154,6 +163,12 @@ impl Selection {
             deid,
             referenced_types: REFERENCED_TYPES.into_iter().collect(),
         })
+    }
+
+    /// Sets the time of the clock, so that later changes are told from those that a later export has.
+    #[must_use]
+    pub(crate) fn with_clock(self, now: Millis) -> Self {
+        Self { now: Some(Instant::from_millis(now.0)), ..self }
     }
 
     /// Sets whether the next lines are of an object that arrived after `_since`.
@@ -208,8 +223,13 @@ impl Selection {
     /// time.
     fn verdict<'a>(&self, head: ResourceHead, line: &'a [u8], resource: Option<Resource<'a>>) -> LineVerdict<'a> {
         let is_too_new = self.transaction_time.zip(head.last_updated).is_some_and(|(time, changed)| changed > time);
+        let is_ahead = || self.now.zip(head.last_updated).is_some_and(|(now, changed)| changed > now);
         match self.flags(head, resource.as_ref()) {
-            Some(flags) if !is_too_new => LineVerdict::Resource(MatchedResource { head, flags, line, resource }),
+            Some(flags) if !is_too_new => {
+                let has_unreadable_time = head.last_updated.is_none() && flags.is_selected && has_time(line);
+                LineVerdict::Resource(MatchedResource { head, flags, has_unreadable_time, line, resource })
+            }
+            Some(flags) if flags.is_selected && is_ahead() => LineVerdict::AheadOfClock,
             Some(_) | None => LineVerdict::Skipped,
         }
     }
@@ -227,7 +247,7 @@ impl Selection {
             return None;
         }
         let membership = match (&self.compartments, resource) {
-            (None, _) => MembershipBasis { is_member: true, is_of_late_joiner: false },
+            (None, _) => MembershipBasis { is_member: true, ..MembershipBasis::default() },
             (Some(compartments), Some(resource)) => compartments.membership(resource),
             (Some(_), None) => MembershipBasis::default(),
         };
@@ -250,7 +270,8 @@ impl Selection {
                 || (is_provenance && matches_request && scope == Some(ProvenanceScope::Members))
                 || (self.associations.adds_referenced && is_requested && self.referenced_types.contains(head.resource_type)));
         let arrived_late = arrived_late && matches_filters && is_permitted && membership.is_member && !is_associated && !is_candidate;
-        Some(VersionFlags { is_deletion: false, is_selected, is_member: membership.is_member, is_candidate, arrived_late })
+        let MembershipBasis { is_member, is_group_member, .. } = membership;
+        Some(VersionFlags { is_deletion: false, is_selected, is_member, is_candidate, arrived_late, is_group_member })
     }
 
     /// Decides whether a change is exported as far as its time goes, and whether only `_since` excludes a change that arrived after it.
@@ -284,7 +305,8 @@ impl Selection {
             let is_reported = self.finds_deletions && is_permitted && self.is_requested_type(deletion.resource_type);
             let (is_selected, arrived_late) = (is_reported && is_in_period, is_reported && arrived_late);
             let is_member = self.compartments.as_ref().is_none_or(|all| all.contains_patient(deletion.resource_type, &deletion.id));
-            let flags = VersionFlags { is_deletion: true, is_selected, is_member, is_candidate: false, arrived_late };
+            let flags =
+                VersionFlags { is_deletion: true, is_selected, is_member, is_candidate: false, arrived_late, is_group_member: false };
             (!is_too_new).then_some((entry, deletion, flags))
         })
     }
@@ -401,6 +423,13 @@ fn first_patient(compartment: &PatientCompartment, matched: &MatchedResource<'_>
     let mut member_index = MemberIndex::default();
     let resource = matched.resource.or_else(|| Resource::parse(matched.line, &mut member_index).ok())?;
     compartment.first_patient(&resource)
+}
+
+/// Returns true if a resource has a `meta.lastUpdated`, whatever its value is. Most lines are decided by a search for the name.
+fn has_time(line: &[u8]) -> bool {
+    let may_have_time = memmem::find(line, b"lastUpdated").is_some() || memchr::memchr(b'\\', line).is_some();
+    let json = text(line).filter(|_| may_have_time).map(JsonValue::from_valid);
+    json.and_then(|json| json.member("meta")?.member("lastUpdated")).is_some()
 }
 
 /// Returns a line as text. `None` if it is not valid UTF-8.

@@ -185,6 +185,7 @@ mod tests {
                 read_mode: ReadMode::SinglePass,
                 patient_set: None,
                 omitted: OmittedSubjects::default(),
+                group_patients: 0,
             }),
             ended_at: Some(Millis(1)),
             ..Job::accepted(JobId::from_random([7; 16]), Caller("ann".into()), ExportRequest::default(), Millis(0))

@@ -7,6 +7,7 @@
 use bytes::Bytes;
 use headrace_fhir::instant::Instant;
 
+use crate::job::NoticeCounts;
 use crate::versions::key::ResourceKey;
 
 /// The size of a [`VersionLog`] at which it must be stored before more records are added. It bounds memory.
@@ -65,19 +66,28 @@ pub struct VersionFlags {
     pub is_candidate: bool,
     /// True if only `_since` excludes it, although its object arrived after `_since`.
     pub arrived_late: bool,
+    /// True for the Patient resource of a patient that the requested group names.
+    pub is_group_member: bool,
 }
 
 impl VersionFlags {
-    /// Returns the flags as the lowest five bits of a byte.
+    /// Returns the flags as the lowest six bits of a byte.
     fn to_bits(self) -> u8 {
-        let flags = [self.is_deletion, self.is_selected, self.is_member, self.is_candidate, self.arrived_late];
+        let flags = [self.is_deletion, self.is_selected, self.is_member, self.is_candidate, self.arrived_late, self.is_group_member];
         (0..).zip(flags).map(|(bit, flag)| u8::from(flag) << bit).sum()
     }
 
     /// Parses the bits of [`Self::to_bits`].
     fn from_bits(bits: u8) -> Self {
         let is_set = |bit: u8| bits >> bit & 1 == 1;
-        Self { is_deletion: is_set(0), is_selected: is_set(1), is_member: is_set(2), is_candidate: is_set(3), arrived_late: is_set(4) }
+        Self {
+            is_deletion: is_set(0),
+            is_selected: is_set(1),
+            is_member: is_set(2),
+            is_candidate: is_set(3),
+            arrived_late: is_set(4),
+            is_group_member: is_set(5),
+        }
     }
 }
 
@@ -254,15 +264,15 @@ pub struct VersionLog {
     pub versions: Vec<VersionRecord>,
     /// The records of links.
     pub links: Vec<ResourceLink>,
-    /// The number of resources and deletions with [`VersionFlags::arrived_late`] that are not recorded, since versions are not compared.
-    pub arrived_late: u64,
+    /// Counts of lines that are not recorded, or not by these properties.
+    pub notices: NoticeCounts,
     limit_bytes: usize,
 }
 
 impl VersionLog {
     /// Creates the empty log of a task.
     pub fn new(task: u32) -> Self {
-        Self { task, versions: Vec::new(), links: Vec::new(), arrived_late: 0, limit_bytes: VERSION_LOG_LIMIT_BYTES }
+        Self { task, versions: Vec::new(), links: Vec::new(), notices: NoticeCounts::default(), limit_bytes: VERSION_LOG_LIMIT_BYTES }
     }
 
     /// Returns true if the log has no records.

@@ -3,6 +3,7 @@
 
 use headrace_fhir::definitions::ResourceType;
 
+use crate::job::NoticeCounts;
 use crate::request::{AssociatedData, ExportRequest};
 use crate::versions::correction::{Correction, CorrectionAction};
 use crate::versions::record::{LinkKind, ResourceLink, VersionFlags, VersionRecord};
@@ -60,8 +61,8 @@ pub struct ResolvedVersions {
     pub corrections: Vec<Correction>,
     /// Links that count, reversed: the next stage joins them with their targets.
     pub links: Vec<ResourceLink>,
-    /// The number of current versions and deletions that only `_since` excludes, although their object arrived after it.
-    pub arrived_late: u64,
+    /// Counts of current versions: those that only `_since` excludes although their object arrived after it, and patients of the group.
+    pub notices: NoticeCounts,
 }
 
 /// Resolves the version records of a range of resources, and the links that start from these resources.
@@ -90,7 +91,8 @@ pub fn resolve_versions(
             resolved.corrections.extend(outdated.map(|version| correction(version, CorrectionAction::Drop)));
         }
         let is_counted = |version: &&VersionRecord| version.flags.arrived_late && (keeps_history || Some(*version) == current);
-        resolved.arrived_late += versions.iter().filter(|version| !version.flags.is_deletion).filter(is_counted).count() as u64;
+        resolved.notices.members_found += u64::from(current.is_some_and(|version| version.flags.is_group_member));
+        resolved.notices.arrived_late += versions.iter().filter(|version| !version.flags.is_deletion).filter(is_counted).count() as u64;
         let is_in_history = keeps_history && selected().next().is_some();
         // Old versions count as well: a deletion itself does not tell the compartments of the resource.
         let was_member = || versions.iter().any(|version| version.flags.is_member);
@@ -102,7 +104,7 @@ pub fn resolve_versions(
                 let entry = u32::try_from(deletion.version).unwrap_or(u32::MAX);
                 resolved.corrections.push(correction(deletion, CorrectionAction::ReportDeletion(entry)));
             }
-            resolved.arrived_late += u64::from(deletion.flags.arrived_late);
+            resolved.notices.arrived_late += u64::from(deletion.flags.arrived_late);
         }
         if let (Some(current), true) = (current, associations.adds_resources()) {
             links = forward_links(current, is_in_history, links, &mut resolved.links);

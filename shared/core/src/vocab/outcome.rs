@@ -12,6 +12,8 @@ use crate::vocab::text::stored_as_text;
 pub enum Severity {
     /// The requested action failed.
     Error,
+    /// The requested action succeeded; the data has a fault that affects the result.
+    Warning,
     /// The requested action succeeded; the text is worth knowing.
     Information,
 }
@@ -135,7 +137,11 @@ impl Issue {
     /// Names what the issue is about: an element of a body or of a Group as FHIRPath, a path with `/`, or else a parameter or a header.
     #[must_use]
     pub fn about(mut self, subject: &str) -> Self {
-        if subject == "Parameters" || subject.starts_with("Parameters.") || subject.starts_with("Group.") {
+        if subject == "Parameters"
+            || subject.starts_with("Parameters.")
+            || subject.starts_with("Group.")
+            || subject.starts_with("Resource.")
+        {
             self.expression.push(subject.to_owned());
         } else if subject.contains('/') {
             self.location.push(subject.to_owned());
@@ -170,6 +176,11 @@ impl OperationOutcome {
     /// Creates an OperationOutcome with an error that is not about a particular parameter.
     pub fn error(code: IssueCode, diagnostics: impl Into<String>) -> Self {
         Self::new(Issue::new(Severity::Error, code, diagnostics))
+    }
+
+    /// Creates an OperationOutcome with a warning.
+    pub fn warning(code: IssueCode, diagnostics: impl Into<String>) -> Self {
+        Self::new(Issue::new(Severity::Warning, code, diagnostics))
     }
 
     /// Creates an OperationOutcome with an informational text.

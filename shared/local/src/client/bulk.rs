@@ -14,7 +14,7 @@ use reqwest::{Method, Response, StatusCode, Url};
 use crate::client::body::read_bounded;
 use crate::client::download::{Download, count_file};
 use crate::client::error::shown_url;
-use crate::client::file_names::{FileList, NamedFile, named_files};
+use crate::client::file_names::{NamedFile, named_files};
 use crate::client::folder::{ExportFolder, FolderError};
 use crate::client::login::{TokenCache, is_bearer_token};
 use crate::client::manifest::ManifestError;
@@ -30,6 +30,7 @@ use crate::terminal::shorten;
 
 pub use crate::client::download::DownloadedFile;
 pub use crate::client::error::{ClientError, RequestFailure, TransportError};
+pub use crate::client::file_names::FileList;
 pub use crate::client::limits::ClientLimits;
 pub use crate::client::login::LoginSettings;
 pub use crate::client::manifest::{Manifest, ManifestFile};
@@ -502,6 +503,6 @@ async fn verify_recorded(folder: &ExportFolder, file: &NamedFile, record: &crate
         path,
         bytes,
         lines: record.lines,
-        is_error: file.list == FileList::Error,
+        list: file.list,
     })
 }

@@ -37,8 +37,8 @@ pub struct DownloadedFile {
     pub bytes: u64,
     /// Number of resources.
     pub lines: u64,
-    /// True if the file is from the manifest's `error` list.
-    pub is_error: bool,
+    /// List of the manifest in which the file stands.
+    pub list: FileList,
 }
 
 /// One download of a file.
@@ -90,7 +90,7 @@ impl<T: Timer, P: Fn(u64) + Sync> Download<'_, T, P> {
             path,
             bytes: written.bytes,
             lines: count.resources(file.file.count),
-            is_error: file.list == FileList::Error,
+            list: file.list,
         })
     }
 

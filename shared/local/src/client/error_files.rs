@@ -1,27 +1,78 @@
-//! Reads the downloaded `error` files of an export: what was skipped, and what the server has to say.
+//! Reads the downloaded `error` files of an export: how many outcomes there are of each severity and code, and what the server has to say.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{self, BufRead as _, BufReader};
+use std::io::{self, BufRead as _, BufReader, Read as _};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::client::bulk::DownloadedFile;
+use crate::client::file_names::FileList;
 use crate::terminal::shorten;
 
-/// The largest number of notices that are shown.
-const MAX_NOTICES: usize = 5;
+/// The largest number of texts of one severity that are shown.
+const MAX_TEXTS: usize = 5;
 
-/// The largest number of characters of a notice that are shown.
-const MAX_NOTICE_CHARS: usize = 600;
+/// The largest number of characters of a text that are shown.
+const MAX_TEXT_CHARS: usize = 600;
+
+/// The largest number of codes of one severity that are told apart.
+const MAX_CODES: usize = 20;
+
+/// The largest number of characters of a code.
+const MAX_CODE_CHARS: usize = 40;
+
+/// The longest line that is parsed, in bytes. Our own are short. A longer one counts as an error.
+const MAX_LINE_BYTES: u64 = 1 << 20;
+
+/// The severity of an OperationOutcome: the highest one of its issues.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum OutcomeSeverity {
+    /// The issue succeeded, and its text is worth knowing.
+    Information,
+    /// The data has a fault, but nothing failed.
+    Warning,
+    /// Something is missing in the export. Also a line that cannot be read, since the server has put it into this file.
+    Error,
+}
+
+impl OutcomeSeverity {
+    /// Parses a severity of FHIR. One that FHIR does not have counts as an error.
+    fn parse(text: &str) -> Self {
+        match text {
+            "information" | "success" => Self::Information,
+            "warning" => Self::Warning,
+            _ => Self::Error,
+        }
+    }
+
+    /// Returns the severity as FHIR spells it.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Information => "information",
+            Self::Warning => "warning",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// The number of outcomes of one severity and code.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct OutcomeCount {
+    pub(crate) severity: OutcomeSeverity,
+    pub(crate) code: String,
+    pub(crate) count: u64,
+}
 
 /// The content of the `error` files.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct ErrorLines {
-    /// The number of lines that report an error.
-    pub errors: u64,
-    /// The texts of lines that only inform, without duplicates.
-    pub notices: BTreeSet<String>,
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Outcomes {
+    counts: BTreeMap<(OutcomeSeverity, String), u64>,
+    /// Texts of lines that are no errors, without duplicates.
+    texts: BTreeMap<OutcomeSeverity, BTreeSet<String>>,
+    /// Names of the files that have outcomes of a severity.
+    files: BTreeMap<OutcomeSeverity, BTreeSet<String>>,
 }
 
 /// The members of an OperationOutcome that tell an error from a notice.
@@ -32,72 +83,156 @@ struct Outcome {
 
 #[derive(Deserialize)]
 struct Issue {
+    #[serde(default)]
     severity: String,
     #[serde(default)]
-    diagnostics: String,
+    code: String,
+    #[serde(default)]
+    diagnostics: Option<String>,
 }
 
-impl ErrorLines {
+impl Outcomes {
     /// Reads the `error` files among the downloaded files, line by line.
-    pub fn read(files: &[DownloadedFile]) -> io::Result<Self> {
-        let mut lines = Self::default();
-        for file in files.iter().filter(|file| file.is_error) {
-            for line in BufReader::new(File::open(&file.path)?).split(b'\n') {
-                lines.add(&line?);
+    pub(crate) fn read(files: &[DownloadedFile]) -> io::Result<Self> {
+        let mut outcomes = Self::default();
+        for file in files.iter().filter(|file| file.list == FileList::Error) {
+            let mut lines = BufReader::new(File::open(&file.path)?);
+            while let Some(line) = next_line(&mut lines)? {
+                outcomes.add(&line, &file.name);
             }
         }
-        Ok(lines)
+        Ok(outcomes)
     }
 
-    /// Adds a line. A line that cannot be parsed counts as an error, since the server has put it into this file.
-    fn add(&mut self, line: &[u8]) {
+    /// Adds a line of a file.
+    pub(crate) fn add(&mut self, line: &[u8], file: &str) {
         if line.trim_ascii().is_empty() {
             return;
         }
-        let outcome = serde_json::from_slice::<Outcome>(line).ok();
-        let is_notice = |outcome: &Outcome| !outcome.issue.is_empty() && outcome.issue.iter().all(|issue| issue.severity == "information");
-        match outcome.filter(is_notice) {
-            None => self.errors += 1,
-            Some(outcome) => {
-                for issue in outcome.issue {
-                    if self.notices.len() < MAX_NOTICES {
-                        // The text comes from a server and goes to a terminal.
-                        self.notices.insert(shorten(&issue.diagnostics, MAX_NOTICE_CHARS));
-                    }
+        let issues = serde_json::from_slice::<Outcome>(line).map(|outcome| outcome.issue).unwrap_or_default();
+        let severity_of = |issue: &Issue| OutcomeSeverity::parse(&issue.severity);
+        let (severity, code) = match issues.iter().max_by_key(|issue| severity_of(issue)) {
+            Some(worst) => (severity_of(worst), shorten(&worst.code, MAX_CODE_CHARS)),
+            None => (OutcomeSeverity::Error, "unreadable line".to_owned()),
+        };
+        let is_known = self.counts.contains_key(&(severity, code.clone()));
+        let codes = self.counts.keys().filter(|(known, _)| *known == severity).count();
+        let code = if is_known || codes < MAX_CODES { code } else { "others".to_owned() };
+        *self.counts.entry((severity, code)).or_default() += 1;
+        self.files.entry(severity).or_default().insert(file.to_owned());
+        if severity < OutcomeSeverity::Error {
+            let texts = self.texts.entry(severity).or_default();
+            for text in issues.into_iter().filter_map(|issue| issue.diagnostics) {
+                if texts.len() < MAX_TEXTS {
+                    // The text comes from a server and goes to a terminal.
+                    texts.insert(shorten(&text, MAX_TEXT_CHARS));
                 }
             }
         }
     }
+
+    /// Returns the number of outcomes of a severity.
+    pub(crate) fn count(&self, severity: OutcomeSeverity) -> u64 {
+        self.counts.iter().filter(|((other, _), _)| *other == severity).map(|(_, count)| count).sum()
+    }
+
+    /// Returns the counts, errors first.
+    pub(crate) fn counts(&self) -> Vec<OutcomeCount> {
+        let counts =
+            self.counts.iter().map(|((severity, code), count)| OutcomeCount { severity: *severity, code: code.clone(), count: *count });
+        let mut counts: Vec<_> = counts.collect();
+        counts.sort_by(|one, other| (other.severity, other.count).cmp(&(one.severity, one.count)));
+        counts
+    }
+
+    /// Returns the texts of a severity.
+    pub(crate) fn texts(&self, severity: OutcomeSeverity) -> impl Iterator<Item = &str> {
+        self.texts.get(&severity).into_iter().flatten().map(String::as_str)
+    }
+
+    /// Returns the name of the first file with outcomes of a severity, and the number of further ones.
+    pub(crate) fn files(&self, severity: OutcomeSeverity) -> Option<(&str, usize)> {
+        let files = self.files.get(&severity)?;
+        Some((files.first()?, files.len() - 1))
+    }
+}
+
+/// Reads the next line. Of a line that is too long, returns the beginning, which is no JSON.
+fn next_line(reader: &mut impl io::BufRead) -> io::Result<Option<Vec<u8>>> {
+    let mut line = Vec::new();
+    if reader.by_ref().take(MAX_LINE_BYTES).read_until(b'\n', &mut line)? == 0 {
+        return Ok(None);
+    }
+    if line.len() as u64 == MAX_LINE_BYTES && line.last() != Some(&b'\n') {
+        reader.skip_until(b'\n')?;
+    }
+    Ok(Some(line))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_line_informs_only_if_all_of_its_issues_do() {
-        let mut lines = ErrorLines::default();
-        for line in [
-            r#"{"resourceType":"OperationOutcome","issue":[{"severity":"information","code":"informational","diagnostics":"3 changes\u001b[2J"}]}"#,
-            r#"{"resourceType":"OperationOutcome","issue":[{"severity":"information","code":"informational","diagnostics":"3 changes\u001b[2J"}]}"#,
-            r#"{"resourceType":"OperationOutcome","issue":[{"severity":"error","code":"structure","diagnostics":"not a resource"}]}"#,
-            r#"{"resourceType":"OperationOutcome","issue":[{"severity":"information"},{"severity":"error"}]}"#,
-            r#"{"resourceType":"OperationOutcome","issue":[]}"#,
-            "not JSON",
-            "",
-        ] {
-            lines.add(line.as_bytes());
-        }
-        assert_eq!(lines, ErrorLines { errors: 4, notices: BTreeSet::from(["3 changes\\u{1b}[2J".to_owned()]) });
+    fn outcomes(lines: &[&str]) -> Outcomes {
+        let mut outcomes = Outcomes::default();
+        lines.iter().for_each(|line| outcomes.add(line.as_bytes(), "error/OperationOutcome-1.ndjson"));
+        outcomes
     }
 
     #[test]
-    fn the_number_of_notices_is_bounded() {
-        let mut lines = ErrorLines::default();
+    fn lines_are_counted_by_their_highest_severity_and_its_code() {
+        let outcomes = outcomes(&[
+            r#"{"resourceType":"OperationOutcome","issue":[{"severity":"information","code":"informational","diagnostics":"3 changes\u001b[2J"}]}"#,
+            r#"{"resourceType":"OperationOutcome","issue":[{"severity":"information","code":"informational","diagnostics":"3 changes\u001b[2J"}]}"#,
+            r#"{"resourceType":"OperationOutcome","issue":[{"severity":"information","code":"not-supported","diagnostics":null}]}"#,
+            r#"{"issue":[{"severity":"warning","code":"value","diagnostics":"clock"},{"severity":"information","code":"informational"}]}"#,
+            r#"{"issue":[{"severity":"error","code":"structure","diagnostics":"not a resource"}]}"#,
+            r#"{"issue":[{"severity":"information"},{"severity":"error","code":"structure"}]}"#,
+            r#"{"issue":[{"severity":"fatal","code":"exception\u001b[2J"}]}"#,
+            r#"{"issue":[{"severity":"catastrophe","code":"x"}]}"#,
+            r#"{"issue":[]}"#,
+            "not JSON",
+            "",
+            " \r",
+        ]);
+        let counts: Vec<_> = outcomes.counts().into_iter().map(|entry| (entry.severity, entry.code, entry.count)).collect();
+        let error = OutcomeSeverity::Error;
+        assert_eq!(
+            counts,
+            [
+                (error, "structure".to_owned(), 2),
+                (error, "unreadable line".to_owned(), 2),
+                (error, "exception\\u{1b}[2J".to_owned(), 1),
+                (error, "x".to_owned(), 1),
+                (OutcomeSeverity::Warning, "value".to_owned(), 1),
+                (OutcomeSeverity::Information, "informational".to_owned(), 2),
+                (OutcomeSeverity::Information, "not-supported".to_owned(), 1),
+            ]
+        );
+        assert_eq!(outcomes.count(error), 6);
+        assert_eq!(outcomes.texts(OutcomeSeverity::Information).collect::<Vec<_>>(), ["3 changes\\u{1b}[2J"]);
+        assert_eq!(outcomes.texts(OutcomeSeverity::Warning).collect::<Vec<_>>(), ["clock"]);
+        assert_eq!(outcomes.files(error), Some(("error/OperationOutcome-1.ndjson", 0)));
+    }
+
+    #[test]
+    fn the_number_of_texts_and_codes_is_bounded() {
+        let mut outcomes = Outcomes::default();
         for n in 0..100 {
-            lines.add(format!(r#"{{"issue":[{{"severity":"information","diagnostics":"{n}{}"}}]}}"#, "x".repeat(10_000)).as_bytes());
+            let text = "x".repeat(10_000);
+            outcomes.add(format!(r#"{{"issue":[{{"severity":"warning","code":"{n}{text}","diagnostics":"{n}{text}"}}]}}"#).as_bytes(), "e");
         }
-        assert_eq!((lines.errors, lines.notices.len()), (0, MAX_NOTICES));
-        assert!(lines.notices.iter().all(|notice| notice.chars().count() <= MAX_NOTICE_CHARS + 1));
+        assert_eq!((outcomes.count(OutcomeSeverity::Warning), outcomes.counts().len()), (100, MAX_CODES + 1));
+        assert_eq!(outcomes.texts(OutcomeSeverity::Warning).count(), MAX_TEXTS);
+        assert!(outcomes.texts(OutcomeSeverity::Warning).all(|text| text.chars().count() <= MAX_TEXT_CHARS + 1));
+    }
+
+    #[test]
+    fn a_line_without_end_is_one_error_and_is_not_kept_in_memory() {
+        let bytes = [vec![b'{'; usize::try_from(3 * MAX_LINE_BYTES).unwrap()], b"\n{}".to_vec()].concat();
+        let mut reader = BufReader::new(&bytes[..]);
+        assert_eq!(next_line(&mut reader).unwrap().unwrap().len() as u64, MAX_LINE_BYTES);
+        assert_eq!(next_line(&mut reader).unwrap().as_deref(), Some(&b"{}"[..]));
+        assert_eq!(next_line(&mut reader).unwrap(), None);
     }
 }

@@ -1,6 +1,7 @@
 //! `headrace export`: runs one export as a Bulk Data client and prints its progress and a summary.
 
-use std::io::{self, Write as _};
+use std::borrow::Cow;
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,15 +11,18 @@ use headrace_core::request::{ConfigName, MAX_CONFIG_BYTES};
 use reqwest::Url;
 use tokio::net::TcpListener;
 
-use crate::cli::{ExportArgs, Source, SourceError};
+use crate::cli::{ExportArgs, ExportOptions, Source, SourceError};
 use crate::client::bulk::{BulkClient, ClientError, ClientLimits, ClientSettings, Credential, LoginSettings};
+use crate::client::deletions::count_deletions;
 use crate::client::error::shown_url;
-use crate::client::error_files::ErrorLines;
+use crate::client::error_files::{OutcomeSeverity, Outcomes};
 use crate::client::folder::{ExportFolder, FolderError, STATE_FOLDER, SavedExport};
 use crate::client::origin::parse_http_url;
 use crate::client::out_dir::{OutDirError, check_source, create_out_dir, create_state_folder};
+use crate::client::out_manifest::{EarlierExport, MANIFEST_FILE, OutManifest};
 use crate::client::progress::{DownloadProgress, Progress, print_line};
-use crate::client::summary::format_summary;
+use crate::client::report::Report;
+use crate::client::since_file::{SinceFileError, read_since, write_since};
 use crate::client::timer::SystemTimer;
 use crate::server::http::{base_url, serve};
 use crate::server::service::{ServerAccess, Service, ServiceConfig, StartError};
@@ -27,7 +31,7 @@ use crate::stores::client_key::{ClientKey, KeyError};
 use crate::stores::deid_keys::{DeidKeysFileError, read_deid_keys};
 use crate::stores::directory::GivenConfiguration;
 use crate::stores::io_fault::is_out_of_space;
-use crate::terminal::error_chain;
+use crate::terminal::{error_chain, print_result, printable_json};
 
 /// Time between two polls of the server in this process. Other servers choose the time with `Retry-After`.
 const LOCAL_POLL_INTERVAL: Duration = Duration::from_millis(20);
@@ -41,6 +45,12 @@ pub enum ExportCommandError {
     /// The output directory is not empty.
     #[error("`{}` is not empty; use another directory, or add --overwrite", .0.display())]
     NotEmpty(PathBuf),
+    /// The output directory has a file of the name of the manifest that no export has written.
+    #[error("`{}` is not of an earlier export, so it is not replaced: move it, or use another directory", .0.join(MANIFEST_FILE).display())]
+    ForeignManifest(PathBuf),
+    /// The file of `--since-file` cannot be used.
+    #[error(transparent)]
+    SinceFile(#[from] SinceFileError),
     /// The output directory contains an unfinished export.
     #[error(
         "`{path}` contains an unfinished export: continue it with `headrace export --resume {path}`, or discard it with --overwrite",
@@ -143,17 +153,24 @@ async fn export_directory(args: &ExportArgs, lake: PathBuf, out: &Path) -> Resul
         access: ServerAccess::None,
         given_configuration: given_configuration(args)?,
     };
-    let parameters = local_server_parameters(args);
+    let options = options_with_since(args)?;
+    let parameters = local_server_parameters(&options);
     let service = Arc::new(Service::start_shown_as(config, out).await?);
     let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await.map_err(unusable)?;
     let base = base_url(listener.local_addr().map_err(unusable)?);
     let server = tokio::spawn(serve(service.clone(), listener));
     let client = BulkClient::without_credential(Some(LOCAL_POLL_INTERVAL))?;
     let folder = ExportFolder::create(out, false)?;
+    let run = Run {
+        folder: &folder,
+        source: args.source.as_deref().unwrap_or_default(),
+        since_file: args.since_file.as_deref(),
+        started: Instant::now(),
+        style: args.into(),
+    };
     let export = async {
-        let started = Instant::now();
-        let status_url = client.kick_off(&base, &args.options.path(), &parameters, args.options.lenient).await?;
-        finish_export(&client, &folder, &status_url, out, started).await.map_err(ExportCommandError::Client)
+        let status_url = client.kick_off(&base, &options.path(), &parameters, options.lenient).await?;
+        run.finish_export(&client, &status_url).await
     };
     // On a signal this function must return, not exit: dropping `state` deletes patient data.
     let result = tokio::select! {
@@ -177,10 +194,11 @@ async fn export_directory(args: &ExportArgs, lake: PathBuf, out: &Path) -> Resul
 /// Exports from a server, and records what is needed to continue.
 async fn export_from_server(args: &ExportArgs, base: &str, out: &Path) -> Result<ExportStatus, ExportCommandError> {
     let client = BulkClient::new(base, credential(args)?, client_settings(args), SystemTimer)?;
+    let options = options_with_since(args)?;
     prepare_output_dir(out, args.overwrite)?;
     let folder = ExportFolder::create(out, true)?;
-    let started = Instant::now();
-    let (options, mut progress) = (&args.options, Progress::new());
+    let run = Run { folder: &folder, source: base, since_file: args.since_file.as_deref(), started: Instant::now(), style: args.into() };
+    let mut progress = Progress::new(args.quiet);
     let (path, parameters) = (options.path(), options.parameters());
     let kick_off = client.kick_off_patiently(base, &path, &parameters, options.lenient, |waiting| progress.update(&waiting));
     let kicked_off = tokio::select! {
@@ -195,9 +213,11 @@ async fn export_from_server(args: &ExportArgs, base: &str, out: &Path) -> Result
             return Err(error);
         }
     };
-    print_line(&format!("status URL: {status_url}"));
+    if !args.quiet {
+        print_line(&format!("status URL: {status_url}"));
+    }
     folder.record_export(&saved_export(args, base, &status_url))?;
-    run_to_the_end(&client, &folder, &status_url, out, started).await
+    run.run_to_the_end(&client, &status_url).await
 }
 
 /// Continues an export that stopped on this side.
@@ -213,36 +233,12 @@ async fn resume_export(args: &ExportArgs, out: &Path) -> Result<ExportStatus, Ex
     }
     let client = BulkClient::new(&saved.base, credential, settings, SystemTimer)?;
     let status_url = parse_saved_url(&saved.status_url)?;
-    print_line(&format!("continuing the export with the status URL {status_url}"));
-    run_to_the_end(&client, &folder, &status_url, out, Instant::now()).await
-}
-
-/// Waits for an accepted export and downloads it. An error says how to continue, unless the export itself has failed.
-async fn run_to_the_end(
-    client: &BulkClient,
-    folder: &ExportFolder,
-    status_url: &Url,
-    out: &Path,
-    started: Instant,
-) -> Result<ExportStatus, ExportCommandError> {
-    let result = tokio::select! {
-        result = finish_export(client, folder, status_url, out, started) => result,
-        _ = stop_signal() => {
-            let cause = "interrupted; the export goes on at the server".to_owned();
-            return Err(ExportCommandError::Resumable { cause, out: out.to_owned() });
-        }
-    };
-    match result {
-        Ok(status) => {
-            folder.finish();
-            Ok(status)
-        }
-        Err(error @ ClientError::ExportFailed { .. }) => {
-            folder.finish();
-            Err(error.into())
-        }
-        Err(error) => Err(ExportCommandError::Resumable { cause: error_chain(&error), out: out.to_owned() }),
+    if !args.quiet {
+        print_line(&format!("continuing the export with the status URL {status_url}"));
     }
+    let since_file = args.since_file.as_deref().or(saved.since_file.as_deref());
+    let run = Run { folder: &folder, source: &saved.base, since_file, started: Instant::now(), style: args.into() };
+    run.run_to_the_end(&client, &status_url).await
 }
 
 /// Returns the credential of the command line.
@@ -293,6 +289,7 @@ fn saved_export(args: &ExportArgs, base: &str, status_url: &Url) -> SavedExport 
         token_url: options.token_url.as_ref().map(Url::to_string),
         token_origins: options.token_origins.iter().map(Url::to_string).collect(),
         has_token: options.token.is_some(),
+        since_file: args.since_file.as_ref().map(absolute),
         ..SavedExport::new(base.to_owned(), status_url.to_string())
     }
 }
@@ -301,6 +298,14 @@ fn saved_export(args: &ExportArgs, base: &str, status_url: &Url) -> SavedExport 
 fn prepare_output_dir(out: &Path, overwrite: bool) -> Result<(), ExportCommandError> {
     let unusable = |cause| ExportCommandError::Out { path: out.to_owned(), cause };
     create_out_dir(out)?;
+    match EarlierExport::read(out) {
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::InvalidData && overwrite => {
+            return Err(ExportCommandError::ForeignManifest(out.to_owned()));
+        }
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => return Err(ExportCommandError::NotEmpty(out.to_owned())),
+        Err(cause) => return Err(unusable(cause)),
+    }
     if overwrite {
         return Ok(());
     }
@@ -332,8 +337,8 @@ fn given_configuration(args: &ExportArgs) -> Result<Option<GivenConfiguration>, 
 
 /// Returns the export parameters for the server in this process. Allows partial manifests, so that a manifest of any length can
 /// be read page by page.
-fn local_server_parameters(args: &ExportArgs) -> Vec<(&'static str, String)> {
-    let mut options = args.options.clone();
+fn local_server_parameters(options: &ExportOptions) -> Vec<(&'static str, String)> {
+    let mut options = options.clone();
     if options.anonymization_config.is_some() {
         options.anonymization_config = Some(CONFIG_NAME.to_owned());
         options.container.get_or_insert_with(|| DEIDENTIFIED_CONTAINER.to_owned());
@@ -343,36 +348,139 @@ fn local_server_parameters(args: &ExportArgs) -> Vec<(&'static str, String)> {
     parameters
 }
 
-/// Waits for an accepted export, downloads its files, deletes it on the server and prints the summary.
-async fn finish_export(
-    client: &BulkClient,
-    folder: &ExportFolder,
-    status_url: &Url,
-    out: &Path,
+/// Returns the parameters of the export, with the time in the file of `--since-file`.
+fn options_with_since(args: &ExportArgs) -> Result<Cow<'_, ExportOptions>, SinceFileError> {
+    let Some(path) = &args.since_file else { return Ok(Cow::Borrowed(&args.options)) };
+    let since = read_since(path)?;
+    if !args.quiet {
+        let shown = path.display();
+        print_line(&match &since {
+            Some(since) => format!("exporting what changed after {since}, the time in {shown}"),
+            None => format!("exporting everything, because {shown} does not exist yet"),
+        });
+    }
+    Ok(Cow::Owned(ExportOptions { since, ..args.options.clone() }))
+}
+
+/// What an export prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct OutputStyle {
+    /// True for no progress, result and notes.
+    is_quiet: bool,
+    /// True to print the result as JSON.
+    is_json: bool,
+}
+
+impl From<&ExportArgs> for OutputStyle {
+    fn from(args: &ExportArgs) -> Self {
+        Self { is_quiet: args.quiet, is_json: args.json }
+    }
+}
+
+/// An export that was or will be accepted, from its kick-off to its report.
+struct Run<'a> {
+    folder: &'a ExportFolder,
+    /// The directory or the base URL that is exported.
+    source: &'a str,
+    since_file: Option<&'a Path>,
     started: Instant,
-) -> Result<ExportStatus, ClientError> {
-    let mut progress = Progress::new();
-    let manifest = client.wait_for_manifest(status_url, |waiting| progress.update(&waiting)).await;
-    let export_time = started.elapsed();
-    progress.finish();
-    let manifest = manifest?;
-    for warning in &manifest.warnings {
-        tracing::warn!("{warning}");
+    style: OutputStyle,
+}
+
+impl Run<'_> {
+    /// Waits for an accepted export and downloads it. An error says how to continue, unless the export itself has failed.
+    async fn run_to_the_end(&self, client: &BulkClient, status_url: &Url) -> Result<ExportStatus, ExportCommandError> {
+        let resumable = |cause| ExportCommandError::Resumable { cause, out: self.folder.out().to_owned() };
+        let result = tokio::select! {
+            result = self.finish_export(client, status_url) => result,
+            _ = stop_signal() => return Err(resumable("interrupted; the export goes on at the server".to_owned())),
+        };
+        match result {
+            // The files are complete even if the time of the export cannot be recorded.
+            Ok(_) | Err(ExportCommandError::Client(ClientError::ExportFailed { .. }) | ExportCommandError::SinceFile(_)) => {
+                self.folder.finish();
+                result
+            }
+            Err(error) => Err(resumable(error_chain(&error))),
+        }
     }
-    let downloads = DownloadProgress::new(&manifest);
-    let files = client.download_missing(&manifest, Some(status_url), folder, |bytes| downloads.add(bytes)).await;
-    downloads.finish();
-    let files = files?;
-    let total_time = started.elapsed();
-    if let Err(error) = client.delete(status_url).await {
-        tracing::warn!(error = %error_chain(&error), url = %shown_url(status_url), "the export could not be deleted on the server");
+
+    /// Waits for an accepted export, downloads its files, deletes it on the server and reports the result.
+    async fn finish_export(&self, client: &BulkClient, status_url: &Url) -> Result<ExportStatus, ExportCommandError> {
+        let mut progress = Progress::new(self.style.is_quiet);
+        let manifest = client.wait_for_manifest(status_url, |waiting| progress.update(&waiting)).await;
+        let export_time = self.started.elapsed();
+        progress.finish();
+        let manifest = manifest?;
+        for warning in &manifest.warnings {
+            tracing::warn!("{warning}");
+        }
+        self.remove_earlier_files()?;
+        let downloads = DownloadProgress::new(&manifest, self.style.is_quiet);
+        let files = client.download_missing(&manifest, Some(status_url), self.folder, |bytes| downloads.add(bytes)).await;
+        downloads.finish();
+        let files = files?;
+        let total_time = self.started.elapsed();
+        let unreadable = |cause| ClientError::File {
+            file: "error".to_owned(),
+            problem: format!("the downloaded files of errors and deletions cannot be read: {cause}"),
+        };
+        let outcomes = Outcomes::read(&files).map_err(unreadable)?;
+        let deletions = count_deletions(&files).map_err(unreadable)?;
+        let written = OutManifest::new(self.source.to_owned(), &manifest, &files, deletions, &outcomes);
+        self.write_manifest(&written)?;
+        if let Err(error) = client.delete(status_url).await {
+            tracing::warn!(error = %error_chain(&error), url = %shown_url(status_url), "the export could not be deleted on the server");
+        }
+        let report =
+            Report { manifest: &manifest, files: &files, deletions, outcomes: &outcomes, out: self.folder.out(), export_time, total_time };
+        self.print(&report, &written);
+        let has_errors = outcomes.count(OutcomeSeverity::Error) > 0;
+        self.record_time(&manifest.transaction_time, has_errors)?;
+        Ok(if has_errors { ExportStatus::WithErrors } else { ExportStatus::Complete })
     }
-    let lines = ErrorLines::read(&files).map_err(|cause| ClientError::File {
-        file: "error".to_owned(),
-        problem: format!("the downloaded error files cannot be read: {cause}"),
-    })?;
-    let summary = format_summary(&files, &manifest, out, (export_time, total_time), &lines);
-    // A closed pipe is not an error: the reader has seen enough.
-    drop(io::stdout().write_all(summary.as_bytes()));
-    Ok(if lines.errors > 0 { ExportStatus::WithErrors } else { ExportStatus::Complete })
+
+    /// Removes the files of the export that `manifest.json` names. It can only be an earlier one, because that of this export is written
+    /// last. Nothing is removed before the new export is complete on the server.
+    fn remove_earlier_files(&self) -> Result<(), ClientError> {
+        let out = self.folder.out();
+        let removed = EarlierExport::read(out).map_err(|cause| (out.join(MANIFEST_FILE), cause)).and_then(|earlier| earlier.remove(out));
+        removed.map_err(|(path, cause)| ClientError::Write { path, cause })
+    }
+
+    /// Writes `manifest.json`, after all files that it names.
+    fn write_manifest(&self, manifest: &OutManifest) -> Result<(), ClientError> {
+        let text = serde_json::to_vec_pretty(manifest).map_err(io::Error::from);
+        let written =
+            text.map_err(|cause| (self.folder.path(MANIFEST_FILE), cause)).and_then(|text| self.folder.write_file(MANIFEST_FILE, &text));
+        written.map_err(|(path, cause)| ClientError::Write { path, cause })
+    }
+
+    /// Prints the result to standard output and remarks to standard error.
+    fn print(&self, report: &Report<'_>, manifest: &OutManifest) {
+        let result = match self.style {
+            OutputStyle { is_json: true, .. } => {
+                serde_json::to_string(manifest).map(|json| printable_json(&json).into_owned() + "\n").unwrap_or_default()
+            }
+            OutputStyle { is_quiet: true, .. } => String::new(),
+            OutputStyle { .. } => report.result(),
+        };
+        print_result(&result);
+        report.remarks(self.style.is_quiet).iter().for_each(|remark| print_line(remark));
+    }
+
+    /// Writes the time of the export to the file of `--since-file`, unless the export has errors.
+    fn record_time(&self, time: &str, has_errors: bool) -> Result<(), SinceFileError> {
+        match self.since_file {
+            Some(path) if has_errors => {
+                print_line(&format!(
+                    "attention: {} keeps its time, because the export has errors; the next one starts there again",
+                    path.display()
+                ));
+                Ok(())
+            }
+            Some(path) => write_since(path, time),
+            None => Ok(()),
+        }
+    }
 }

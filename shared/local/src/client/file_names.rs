@@ -61,6 +61,7 @@ mod tests {
     fn manifest(output: Vec<ManifestFile>, deleted: Vec<ManifestFile>, error: Vec<ManifestFile>, organized_by: Option<&str>) -> Manifest {
         Manifest {
             transaction_time: String::new(),
+            request: None,
             requires_access_token: None,
             organized_by: organized_by.map(str::to_owned),
             output,

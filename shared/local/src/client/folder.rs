@@ -60,6 +60,9 @@ pub(crate) struct SavedExport {
     pub(crate) token_origins: Vec<String>,
     /// True if a token was given on the command line.
     pub(crate) has_token: bool,
+    /// The file of `--since-file`.
+    #[serde(default)]
+    pub(crate) since_file: Option<PathBuf>,
 }
 
 impl SavedExport {
@@ -76,6 +79,7 @@ impl SavedExport {
             token_url: None,
             token_origins: Vec::new(),
             has_token: false,
+            since_file: None,
         }
     }
 }
@@ -209,6 +213,25 @@ impl ExportFolder {
         let folder = path.parent().unwrap_or(&self.out);
         let moved = create_private_folder(folder).and_then(|()| fs::rename(partial, &path));
         moved.map(|()| path.clone()).map_err(|cause| (path, cause))
+    }
+
+    /// Writes a file of the output directory, which is there completely or not at all.
+    pub(crate) fn write_file(&self, name: &str, text: &[u8]) -> Result<(), (PathBuf, io::Error)> {
+        let path = self.path(name);
+        let write = || {
+            let mut file = NamedTempFile::new_in(&self.state)?;
+            file.write_all(text)?;
+            if self.is_synced() {
+                file.as_file().sync_all()?;
+            }
+            file.persist(&path).map_err(|error| error.error)
+        };
+        write().map(drop).map_err(|cause| (path.clone(), cause))
+    }
+
+    /// Returns the output directory.
+    pub(crate) fn out(&self) -> &Path {
+        &self.out
     }
 
     /// Removes what made the export resumable, after its end.

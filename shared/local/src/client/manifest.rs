@@ -16,6 +16,8 @@ use crate::terminal::shorten;
 pub struct Manifest {
     /// The `_since` value of a following incremental export.
     pub transaction_time: String,
+    /// The kick-off, as the server repeats it.
+    pub request: Option<String>,
     /// False if file requests must not have the access token. `None` if the server does not say.
     pub requires_access_token: Option<bool>,
     /// Type of the resources by which the files are organized in blocks.
@@ -85,7 +87,7 @@ struct RawFile {
     other: Map<String, Value>,
 }
 
-/// Longest URL of a file, in bytes.
+/// Longest URL that is kept, in bytes.
 const MAX_URL_BYTES: usize = 16 << 10;
 
 /// Failure to read a manifest.
@@ -149,7 +151,8 @@ impl RawManifest {
             return Err(format!("`transactionTime` is not an instant: `{}`", shorten(&transaction_time, 100)));
         }
         let mut warnings = Vec::new();
-        if self.request.is_none() {
+        let request = self.request.filter(|request| request.len() <= MAX_URL_BYTES);
+        if request.is_none() {
             warnings.push("the manifest has no `request`".to_owned());
         }
         if let Some(kind) = self.output_organized_by.as_deref().filter(|kind| !is_type_name(kind)) {
@@ -163,6 +166,7 @@ impl RawManifest {
         let error = list("error", error)?;
         Ok(Manifest {
             transaction_time,
+            request,
             requires_access_token: self.requires_access_token,
             organized_by: self.output_organized_by,
             output,

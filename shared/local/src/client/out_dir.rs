@@ -32,10 +32,15 @@ pub enum OutDirError {
     },
     /// The source has no NDJSON.
     #[error(
-        "the source `{}` has nothing to export: no file with a name that ends in .ndjson, .ndjson.gz or .ndjson.zst; nothing was written",
-        .0.display()
+        "the source `{}` has nothing to export: no file with a name that ends in .ndjson, .ndjson.gz or .ndjson.zst{near_misses}; nothing was written",
+        path.display()
     )]
-    NothingToExport(PathBuf),
+    NothingToExport {
+        /// Path of the source.
+        path: PathBuf,
+        /// Numbers of files whose names are nearly right, and what to do. Empty if there are none.
+        near_misses: String,
+    },
     /// The source cannot be read.
     #[error(transparent)]
     Source(#[from] SourceError),
@@ -73,7 +78,12 @@ pub(crate) fn check_source(source: &Path, out: &Path) -> Result<(), OutDirError>
     if source_path.starts_with(&out_path) || out_path.starts_with(&source_path) {
         return Err(OutDirError::Overlap { out: out.to_owned(), source_dir: source.to_owned() });
     }
-    if DirectoryLake::open(source).has_objects()? { Ok(()) } else { Err(OutDirError::NothingToExport(source.to_owned())) }
+    let lake = DirectoryLake::open(source);
+    if lake.has_objects()? {
+        return Ok(());
+    }
+    let near_misses = lake.near_misses().describe().map(|text| format!(". {text}")).unwrap_or_default();
+    Err(OutDirError::NothingToExport { path: source.to_owned(), near_misses })
 }
 
 /// Creates the output directory for its owner alone, and removes the state that a killed export has left in it.
@@ -150,7 +160,7 @@ mod tests {
         for file in ["notes.txt", ".git/x.ndjson", "_delta/x.ndjson", "lost+found/x.ndjson"] {
             fs::create_dir_all(lake.join(file).parent().unwrap()).unwrap();
             fs::write(lake.join(file), "{}\n").unwrap();
-            assert!(matches!(check_source(&lake, &folder.path().join("out")), Err(OutDirError::NothingToExport(_))), "{file}");
+            assert!(matches!(check_source(&lake, &folder.path().join("out")), Err(OutDirError::NothingToExport { .. })), "{file}");
         }
         fs::write(lake.join("a.ndjson.zst"), "").unwrap();
         check_source(&lake, &folder.path().join("out")).unwrap();

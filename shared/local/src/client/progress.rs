@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
+use headrace_core::vocab::plural::counted;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::client::bulk::{Manifest, Waiting};
@@ -18,12 +19,20 @@ const SHOWN_PAUSE: Duration = Duration::from_secs(5);
 /// The progress of the export on the server.
 pub(crate) enum Progress {
     Bar(ProgressBar),
-    Lines { last_text: String, printed_at: Instant },
+    /// With `--quiet`.
+    Hidden,
+    Lines {
+        last_text: String,
+        printed_at: Instant,
+    },
 }
 
 impl Progress {
-    /// Starts a bar or lines, depending on standard error.
-    pub(crate) fn new() -> Self {
+    /// Starts a bar or lines, depending on standard error, or nothing with `--quiet`.
+    pub(crate) fn new(is_quiet: bool) -> Self {
+        if is_quiet {
+            return Self::Hidden;
+        }
         if !io::stderr().is_terminal() {
             return Self::Lines { last_text: String::new(), printed_at: Instant::now() };
         }
@@ -46,6 +55,7 @@ impl Progress {
                 }
                 bar.set_message(text);
             }
+            Self::Hidden => {}
             Self::Lines { last_text, printed_at } => {
                 let is_due = printed_at.elapsed() >= LINE_INTERVAL || waiting.delay >= SHOWN_PAUSE;
                 if *last_text != text && !text.is_empty() && is_due {
@@ -61,7 +71,7 @@ impl Progress {
     pub(crate) fn finish(self) {
         match self {
             Self::Bar(bar) => bar.finish_and_clear(),
-            Self::Lines { .. } => {}
+            Self::Hidden | Self::Lines { .. } => {}
         }
     }
 }
@@ -89,16 +99,16 @@ fn percent(text: &str) -> u64 {
 pub(crate) struct DownloadProgress(Option<ProgressBar>);
 
 impl DownloadProgress {
-    /// Starts the counter if standard error is a terminal.
-    pub(crate) fn new(manifest: &Manifest) -> Self {
-        if !io::stderr().is_terminal() {
+    /// Starts the counter if standard error is a terminal, and not with `--quiet`.
+    pub(crate) fn new(manifest: &Manifest, is_quiet: bool) -> Self {
+        if is_quiet || !io::stderr().is_terminal() {
             return Self(None);
         }
         let bar = ProgressBar::no_length();
         if let Ok(style) = ProgressStyle::with_template("downloading {msg}: {bytes} [{bytes_per_sec}]") {
             bar.set_style(style);
         }
-        bar.set_message(format!("{} files", manifest.files()));
+        bar.set_message(counted(manifest.files() as u64, "file", "files"));
         Self(Some(bar))
     }
 

@@ -2,7 +2,6 @@
 
 mod view;
 
-use std::io::{self, Write as _};
 use std::path::PathBuf;
 
 use headrace_aws::DynamoJobStore;
@@ -17,6 +16,7 @@ use crate::commands::table::format_table;
 use crate::server::state::{AUDIT_FOLDER, StateError, StateFolder, is_state_folder};
 use crate::stores::deployment::{self, DeploymentError};
 use crate::stores::directory::DirectoryAudit;
+use crate::terminal::print_result;
 
 use view::AuditRow;
 
@@ -72,8 +72,7 @@ pub async fn run_audit(args: &AuditArgs) -> Result<AuditStatus, AuditCommandErro
         },
         AuditCommand::Show(args) => (show_records(args).await?, AuditStatus::Ok),
     };
-    // A closed pipe is not an error: the reader has seen enough.
-    drop(io::stdout().write_all(output.as_bytes()));
+    print_result(&output);
     Ok(status)
 }
 

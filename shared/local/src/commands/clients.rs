@@ -23,6 +23,7 @@ use crate::server::state_access::{record_access_control, running_access};
 use crate::stores::client_key::{GeneratedKey, KeyError};
 use crate::stores::deployment::{self, DeploymentError};
 use crate::stores::private::{create_new_private_file, create_new_public_file};
+use crate::terminal::{print_result, printable_json};
 
 pub use registration::RegistrationError;
 
@@ -102,11 +103,19 @@ pub async fn run_clients(args: &ClientsArgs) -> Result<(), ClientsCommandError> 
         }
         ClientsCommand::List(list) => {
             let clients = list_clients(&open_existing_store(&list.registry).await?).await?;
-            if list.json { serde_json::to_string_pretty(&clients)? + "\n" } else { view::format_clients(&clients) }
+            if list.json {
+                printable_json(&serde_json::to_string_pretty(&clients)?).into_owned() + "\n"
+            } else {
+                view::format_clients(&clients)
+            }
         }
         ClientsCommand::Show(show) => {
             let client = find_client(&open_existing_store(&show.registry).await?, &show.id).await?;
-            if show.json { serde_json::to_string_pretty(&client)? + "\n" } else { view::format_client(&client) }
+            if show.json {
+                printable_json(&serde_json::to_string_pretty(&client)?).into_owned() + "\n"
+            } else {
+                view::format_client(&client)
+            }
         }
         ClientsCommand::Disable(client) => {
             update_client(&client.registry, &client.id, |registered| registered.is_disabled = true).await?;
@@ -144,8 +153,7 @@ pub async fn run_clients(args: &ClientsArgs) -> Result<(), ClientsCommandError> 
         }
         ClientsCommand::Keygen(args) => generate_key_pair(args)?,
     };
-    // A closed pipe is not an error: the reader has seen enough.
-    drop(io::stdout().write_all(output.as_bytes()));
+    print_result(&output);
     Ok(())
 }
 

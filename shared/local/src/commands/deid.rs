@@ -3,7 +3,7 @@
 mod coverage;
 
 use std::collections::BTreeSet;
-use std::io::{self, IsTerminal as _, Read as _, Write as _};
+use std::io::{self, IsTerminal as _, Read as _};
 use std::path::{Path, PathBuf};
 
 use headrace_core::ports::Clock as _;
@@ -22,6 +22,7 @@ use crate::cli::{DeidArgs, DeidCheckArgs, DeidCommand, DeidKeygenArgs, DeidPrevi
 use crate::commands::deid_report::DeidReport;
 use crate::stores::deid_keys::{DeidKeysFileError, generate_deid_keys};
 use crate::stores::directory::DirectoryLake;
+use crate::terminal::{print_escaped, print_result, printable, printable_json, printable_lines};
 use coverage::{format_coverage, format_json};
 
 /// Result of a check, for the exit status.
@@ -93,12 +94,14 @@ fn format_faults(faults: &DeidConfigError) -> String {
 pub async fn run_deid(args: &DeidArgs) -> Result<CheckStatus, DeidCommandError> {
     let (output, status) = match &args.command {
         DeidCommand::Check(args) => check(args)?,
-        DeidCommand::Preview(args) => (preview(args, io::stdout().is_terminal())?, CheckStatus::Clean),
+        DeidCommand::Preview(args) => {
+            print_escaped(&preview(args, io::stdout().is_terminal())?);
+            return Ok(CheckStatus::Clean);
+        }
         DeidCommand::Report(args) => report(args).await?,
         DeidCommand::Keygen(args) => (keygen(args)?, CheckStatus::Clean),
     };
-    // A closed pipe is not an error: the reader has seen enough.
-    drop(io::stdout().write_all(output.as_bytes()));
+    print_result(&output);
     Ok(status)
 }
 
@@ -133,7 +136,7 @@ fn check(args: &DeidCheckArgs) -> Result<(String, CheckStatus), DeidCommandError
     let status = if remarks.is_empty() { CheckStatus::Clean } else { CheckStatus::HasRemarks };
     let coverage = args.coverage.then(|| coverage_of(&configuration, version, &types));
     if args.json {
-        return Ok((format_json(&configuration, &remarks, coverage.as_deref()), status));
+        return Ok((printable_json(&format_json(&configuration, &remarks, coverage.as_deref())).into_owned(), status));
     }
     let mut output: String = remarks.iter().map(|remark| format!("{remark}\n")).collect();
     match configuration.derived_key_names().as_slice() {
@@ -186,7 +189,11 @@ async fn report(args: &DeidReportArgs) -> Result<(String, CheckStatus), DeidComm
     let rules = read_configuration(&args.config, version)?.for_job(&job);
     let report = DeidReport::from_directory(&DirectoryLake::open(&args.source), &rules, &types).await?;
     let (name, digest) = (args.config.display().to_string(), digest.to_string());
-    let output = if args.json { format!("{:#}\n", report.to_json(&name, &digest)) } else { report.to_text(&name, &digest) };
+    let output = if args.json {
+        printable_json(&format!("{:#}\n", report.to_json(&name, &digest))).into_owned()
+    } else {
+        report.to_text(&name, &digest)
+    };
     Ok((output, if report.has_failures() { CheckStatus::HasRemarks } else { CheckStatus::Clean }))
 }
 
@@ -233,18 +240,20 @@ fn preview(args: &DeidPreviewArgs, use_colors: bool) -> Result<String, DeidComma
             let steps = rules.explain(line, patient.as_deref()).map_err(DeidCommandError::Failed)?.steps;
             steps.iter().map(|step| format_step(step, use_colors)).collect::<String>()
         }
-        Deidentified::TypeOnly(failure) => format!("only the type is exported: {failure}\n"),
+        Deidentified::TypeOnly(failure) => printable_lines(&format!("only the type is exported: {failure}\n")).into_owned(),
     };
     let exported = String::from_utf8_lossy(&exported);
-    output += &format!("\n{}\n", JsonValue::from_valid(&exported).to_pretty());
+    output += &format!("\n{}\n", printable_json(&JsonValue::from_valid(&exported).to_pretty()));
     Ok(output)
 }
 
 /// Formats one step: the old value in red, the new value in green.
 fn format_step(step: &DeidStep, use_colors: bool) -> String {
     let paint = |color: &str, text: &str| if use_colors { format!("\u{1b}[{color}m{text}\u{1b}[0m") } else { text.to_owned() };
-    let value = |value: &Option<String>| value.clone().unwrap_or_else(|| "(none)".to_owned());
+    // The values are of the resource, and the paths of the configuration.
+    let value = |value: &Option<String>| value.as_deref().map_or_else(|| "(none)".to_owned(), |value| printable(value).into_owned());
     let DeidStep { rule_number, path, method, element_path, before, after } = step;
+    let (path, element_path) = (printable(path), &printable(element_path));
     let title = paint("1", element_path);
     if before == after {
         return format!("{title}  rule {rule_number}, {method} `{path}`: unchanged\n");

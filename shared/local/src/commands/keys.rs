@@ -1,6 +1,5 @@
 //! `headrace keys`: manages the keys that sign access tokens of a server on this machine.
 
-use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use headrace_core::access::SigningAlgorithm;
@@ -13,6 +12,7 @@ use crate::cli::{KeysArgs, KeysCommand};
 use crate::server::state::KEYS_FOLDER;
 use crate::stores::client_key::KeyAlgorithm;
 use crate::stores::signer::{FileSigner, KeyFileError, key_files};
+use crate::terminal::print_result;
 
 /// Failure of `headrace keys`.
 #[derive(Debug, thiserror::Error)]
@@ -44,8 +44,7 @@ pub async fn run_keys(args: &KeysArgs) -> Result<(), KeysCommandError> {
             )
         }
     };
-    // A closed pipe is not an error: the reader has seen enough.
-    drop(io::stdout().write_all(output.as_bytes()));
+    print_result(&output);
     Ok(())
 }
 

@@ -16,7 +16,9 @@ use headrace_core::job::file::{FileSummary, Fragment, FragmentName, OutputFile, 
 use headrace_core::job::task::{
     Checkpoint, Cursor, Encoding, Lease, LeaseOutcome, NextRound, Pin, PlanInput, Slice, TaskCompletion, TaskUpdate, Work,
 };
-use headrace_core::job::{Counters, ExportTime, Job, JobSettings, Phase, Planned, ReadMode, RecordConditions, RecordOutcome, Watermark};
+use headrace_core::job::{
+    Counters, ExportTime, Job, JobSettings, NoticeCounts, Phase, Planned, ReadMode, RecordConditions, RecordOutcome, Watermark,
+};
 use headrace_core::ports::{JobStore, LeaseSettings, TaskStore};
 use headrace_core::request::ExportRequest;
 use headrace_core::vocab::clock::Millis;
@@ -154,6 +156,7 @@ fn plan_result(tasks: u32) -> Planned {
         read_mode: ReadMode::SinglePass,
         patient_set: None,
         omitted: OmittedSubjects::default(),
+        group_patients: 0,
     }
 }
 
@@ -200,7 +203,9 @@ async fn running_job(store: &impl TaskStore, tasks: u32) -> Result<Job, BoxError
 fn checkpoint(lease: &Lease, fragments: &[OutputKind], offset: u64) -> Checkpoint {
     let name = |kind| FragmentName { kind, task: lease.task.task, attempt: lease.attempt, fencing_token: lease.fencing_token };
     let fragments = fragments.iter().map(|kind| Fragment { name: name(*kind), summary: sample_summary(offset) }).collect();
-    let counters = Counters { source_bytes: offset, resources: offset + 1, lines_rejected: offset + 2, arrived_late: offset + 3 };
+    let notices =
+        NoticeCounts { arrived_late: offset + 3, ahead_of_clock: offset + 4, unreadable_times: offset + 5, members_found: offset + 6 };
+    let counters = Counters { source_bytes: offset, resources: offset + 1, lines_rejected: offset + 2, notices };
     Checkpoint {
         output_file: lease.reserved_file.map(|name| OutputFile { name, summary: sample_summary(offset) }),
         fragments,

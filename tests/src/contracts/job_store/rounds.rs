@@ -38,7 +38,7 @@ pub async fn a_round_runs_the_work_of_its_phase_and_may_reset_the_counters(store
             Work::Reread(RereadTask { task: 2, additions_only: false }),
             NextRound { tasks: 1, phase: Phase::Reread, first_unmerged_round: 2, resets_counters: true },
             // The changes that arrived late are counted while versions are resolved, before the lake is read again.
-            Counters { arrived_late: counted.arrived_late, ..Counters::default() },
+            Counters { notices: counted.notices, ..Counters::default() },
         ),
     ];
     for (round, (work, next_round, counters)) in (1..).zip(rounds) {
@@ -63,7 +63,7 @@ pub async fn a_round_runs_the_work_of_its_phase_and_may_reset_the_counters(store
     // The lake is read and counted again.
     let again = complete_read_task(store, &job, 2 * ROUND_TASKS, 77).await?;
     let job = reload(store, &job).await?;
-    let counters = Counters { arrived_late: counted.arrived_late + again.arrived_late, ..again };
+    let counters = Counters { notices: counted.notices.plus(again.notices), ..again };
     assert_eq!((job.counters, job.open_tasks), (counters, 0));
     assert_eq!((store.fragments(&job.id, 2..=2).await?.len(), store.fragments(&job.id, 0..=2).await?.len()), (1, 2));
     Ok(())

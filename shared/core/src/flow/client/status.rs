@@ -13,6 +13,7 @@ use crate::output::manifest::Manifest;
 use crate::ports::{Clock, JobStore};
 use crate::vocab::clock::Millis;
 use crate::vocab::ids::JobId;
+use crate::vocab::plural::counted;
 
 /// The answer to a poll.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,17 +98,22 @@ pub fn progress(job: &Job) -> String {
             format!("{open} of {} tasks left of the first of two readings", planned.tasks)
         }
         (open, Phase::Read) => format!("{open} of {} tasks left", planned.tasks),
-        (open, Phase::ResolveVersions) => format!("{open} tasks left to compare versions"),
-        (open, Phase::ResolveLinks) => format!("{open} tasks left to follow references"),
-        (open, Phase::Reread) => format!("{open} tasks left to read again"),
-        (open, Phase::GroupByPatient) => format!("{open} tasks left to sort by patient"),
-        (open, Phase::Merge) => format!("{open} tasks left to merge files"),
+        (open, Phase::ResolveVersions) => format!("{} to compare versions", tasks_left(open)),
+        (open, Phase::ResolveLinks) => format!("{} to follow references", tasks_left(open)),
+        (open, Phase::Reread) => format!("{} to read again", tasks_left(open)),
+        (open, Phase::GroupByPatient) => format!("{} to sort by patient", tasks_left(open)),
+        (open, Phase::Merge) => format!("{} to merge files", tasks_left(open)),
     };
     let text = format!("{percent} % done, {resources}{left}");
     // Only a time that lies behind is worth the space.
     let is_behind = planned.time.transaction_time < planned.time.planned_at;
     let with_time = format!("{text}, as of {}", planned.time.transaction_time.instant());
     if is_behind && with_time.len() < PROGRESS_LIMIT { with_time } else { text }
+}
+
+/// Formats the number of open tasks.
+fn tasks_left(open: u32) -> String {
+    counted(open.into(), "task left", "tasks left")
 }
 
 /// Returns a tenth of the job's age, clamped to 1 to 10 seconds: short exports are answered soon, long ones cause few polls.
@@ -134,6 +140,7 @@ mod tests {
             read_mode: ReadMode::SinglePass,
             patient_set: None,
             omitted: OmittedSubjects::default(),
+            group_patients: 0,
         };
         for phase in Phase::ALL {
             let counters = Counters { source_bytes: u64::MAX, resources: u64::MAX, ..Counters::default() };

@@ -6,7 +6,7 @@ use headrace_fhir::definitions::{ResourceType, TypeSet};
 
 use crate::job::ExportError;
 use crate::job::task::Pin;
-use crate::lake::slices::{encoding_from_name, type_from_name};
+use crate::lake::slices::{encoding_from_name, type_from_file_name, type_from_name};
 use crate::ports::ResourceSource;
 
 use super::ScanTimer;
@@ -20,11 +20,17 @@ const MAX_OBJECTS: usize = 200_000;
 ///   deletions.
 /// * An object whose name promises no type may hold any type. Such objects are read in the order of the listing, up to a number of
 ///   bytes. Therefore Groups and Patients should lie in objects named for their type.
+/// * An object whose folder alone promises another type, such as `Account/export.ndjson`, may be a mixed one. It is read last, if
+///   something was not found, up to a smaller number of bytes.
 #[derive(Clone, Debug)]
 pub struct Catalogue {
     objects: Vec<CatalogueEntry>,
     untyped_bytes_left: u64,
     skipped_untyped: u32,
+    /// The number of bytes that are read of objects in folders that are named for another type.
+    folder_bytes: u64,
+    /// The number of bytes of the objects in `objects` that are kept for that alone.
+    kept_folder_bytes: u64,
     /// Types of objects that were dropped because the catalogue was full.
     incomplete_types: BTreeSet<ResourceType>,
 }
@@ -33,13 +39,26 @@ pub struct Catalogue {
 #[derive(Clone, Debug)]
 struct CatalogueEntry {
     promised: Option<ResourceType>,
+    /// True if not the object's own name promises the type, but that of its folder.
+    is_by_folder: bool,
     pin: Pin,
 }
+
+/// Of the bytes of objects without a promised type, the part that is read of objects in folders that are named for another type. Most
+/// of these do have that type, so what is not there is searched in them in seconds, not in minutes.
+const FOLDER_PART: u64 = 16;
 
 impl Catalogue {
     /// Creates an empty catalogue. `untyped_bytes` is the number of stored bytes that are read of objects without a promised type.
     pub fn new(untyped_bytes: u64) -> Self {
-        Self { objects: Vec::new(), untyped_bytes_left: untyped_bytes, skipped_untyped: 0, incomplete_types: BTreeSet::new() }
+        Self {
+            objects: Vec::new(),
+            untyped_bytes_left: untyped_bytes,
+            skipped_untyped: 0,
+            folder_bytes: untyped_bytes / FOLDER_PART,
+            kept_folder_bytes: 0,
+            incomplete_types: BTreeSet::new(),
+        }
     }
 
     /// Lists the lake's objects of the `wanted` types. Returns `None` if the timer ended before the listing did.
@@ -67,21 +86,27 @@ impl Catalogue {
 
     /// Adds the next object of the listing if it may hold one of the `wanted` types.
     pub fn add(&mut self, pin: &Pin, wanted: TypeSet) {
-        if encoding_from_name(&pin.object).is_none() || pin.size == 0 {
+        if encoding_from_name(&pin.object).is_none() || pin.size == 0 || wanted == TypeSet::default() {
             return;
         }
         let promised = if holds_deletions(&pin.object) { Some(ResourceType::BUNDLE) } else { type_from_name(&pin.object) };
+        let is_by_folder = promised.is_some() && !holds_deletions(&pin.object) && type_from_file_name(&pin.object).is_none();
+        let is_full = self.objects.len() >= MAX_OBJECTS;
         if promised.is_some_and(|kind| !wanted.contains(kind)) {
+            // One more than is read is kept, so that a search knows that there is more.
+            if is_by_folder && !is_full && self.kept_folder_bytes <= self.folder_bytes {
+                self.kept_folder_bytes += pin.size;
+                self.objects.push(CatalogueEntry { promised, is_by_folder, pin: pin.clone() });
+            }
             return;
         }
-        let is_full = self.objects.len() >= MAX_OBJECTS;
         match promised {
             Some(kind) if is_full => drop(self.incomplete_types.insert(kind)),
             None if is_full || pin.size > self.untyped_bytes_left => self.skipped_untyped += 1,
-            Some(_) => self.objects.push(CatalogueEntry { promised, pin: pin.clone() }),
+            Some(_) => self.objects.push(CatalogueEntry { promised, is_by_folder, pin: pin.clone() }),
             None => {
                 self.untyped_bytes_left -= pin.size;
-                self.objects.push(CatalogueEntry { promised, pin: pin.clone() });
+                self.objects.push(CatalogueEntry { promised, is_by_folder, pin: pin.clone() });
             }
         }
     }
@@ -93,6 +118,24 @@ impl Catalogue {
         objects.map(|(index, entry)| (index, entry.pin.clone())).collect()
     }
 
+    /// Returns the objects that lie in folders that are named for another type than these, up to the limit.
+    pub(super) fn objects_in_other_folders(&self, kinds: TypeSet) -> Vec<(u32, Pin)> {
+        let mut bytes = 0;
+        let others = (0..).zip(&self.objects).filter(|(_, entry)| entry.is_in_other_folder(kinds));
+        let read = others.filter(|(_, entry)| {
+            let is_read = bytes + entry.pin.size <= self.folder_bytes;
+            bytes += if is_read { entry.pin.size } else { 0 };
+            is_read
+        });
+        read.map(|(index, entry)| (index, entry.pin.clone())).collect()
+    }
+
+    /// Returns true if more objects lie in folders that are named for another type than these than are read.
+    pub(super) fn skips_other_folders(&self, kinds: TypeSet) -> bool {
+        let others = self.objects.iter().filter(|entry| entry.is_in_other_folder(kinds));
+        others.map(|entry| entry.pin.size).sum::<u64>() > self.folder_bytes
+    }
+
     /// Returns the number of objects without a promised type that are not read.
     pub(super) fn skipped_untyped(&self) -> u32 {
         self.skipped_untyped
@@ -101,6 +144,13 @@ impl Catalogue {
     /// Returns true if no object that promises one of these types was dropped.
     pub(super) fn is_complete_for(&self, kinds: TypeSet) -> bool {
         !self.incomplete_types.iter().any(|kind| kinds.contains(*kind))
+    }
+}
+
+impl CatalogueEntry {
+    /// Returns true if the object's folder alone promises a type that is none of these.
+    fn is_in_other_folder(&self, kinds: TypeSet) -> bool {
+        self.is_by_folder && self.promised.is_some_and(|kind| !kinds.contains(kind))
     }
 }
 

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use headrace_fhir::definitions::ResourceType;
 use headrace_fhir::head::{MemberIndex, Resource, UnvalidatedHead};
+use headrace_fhir::instant::Instant;
 
-use crate::cohort::{NewestVersion, VersionOrder};
+use crate::cohort::{NewestVersion, ObjectPosition, VersionOrder};
 use crate::ports::ResourceSource;
 
 use super::scan::{LakeScan, ParsedLine, ResolveError, ScanTimer, parse_line, with_deletions};
@@ -42,51 +43,83 @@ pub(in crate::flow) async fn newest_versions<S: ResourceSource, T: ScanTimer, R:
     may_concern: &(impl Fn(&[u8]) -> bool + Sync),
     read: &(impl Fn(&Resource<'_>) -> R + Sync),
 ) -> Result<BTreeMap<String, R>, ResolveError> {
-    let mut newest: BTreeMap<String, NewestVersion<R>> = BTreeMap::new();
-    let mut update = |id: &str, change: &mut dyn FnMut(&mut NewestVersion<R>)| {
-        if !newest.contains_key(id) && wanted.contains(id) && newest.len() <= MAX_RESOURCES {
-            newest.insert(id.to_owned(), NewestVersion::default());
+    let mut search = Search { kind, wanted, at: scan.at, newest: BTreeMap::new(), member_index: MemberIndex::default() };
+    let kinds = with_deletions([kind]);
+    scan.for_each_line(kinds, &mut |position, line| search.visit(position, line, may_concern, read)).await?;
+    if search.misses_some() {
+        let others = scan.catalogue.objects_in_other_folders(kinds);
+        if !others.is_empty() {
+            scan.for_each_line_of(others, &mut |position, line| search.visit(position, line, may_concern, read)).await?;
         }
-        if let Some(newest) = newest.get_mut(id) {
-            change(newest);
-        }
-    };
-    let at = scan.at;
-    let mut member_index = MemberIndex::default();
-    scan.for_each_line(with_deletions([kind]), &mut |position, line| {
-        // Most lines are dismissed by a search for bytes or by their head, without being parsed.
-        if !may_concern(line) {
+    }
+    if search.newest.len() > MAX_RESOURCES {
+        let text = format!("the lake has more than {MAX_RESOURCES} resources of type {kind}: request one by its id");
+        return Err(ResolveError::Undecidable(text));
+    }
+    Ok(search.newest.into_iter().filter_map(|(id, newest)| Some((id, newest.into_current()?.1))).collect())
+}
+
+/// A search for the newest versions of the wanted resources.
+struct Search<'a, R> {
+    kind: ResourceType,
+    wanted: WantedIds<'a>,
+    at: Instant,
+    /// The newest version so far of each wanted resource that occurs.
+    newest: BTreeMap<String, NewestVersion<R>>,
+    member_index: MemberIndex,
+}
+
+impl<R> Search<'_, R> {
+    /// Processes a line of the lake. Most lines are dismissed by a search for bytes or by their head, without being parsed.
+    fn visit(&mut self, position: ObjectPosition, line: &[u8], may_concern: &impl Fn(&[u8]) -> bool, read: &impl Fn(&Resource<'_>) -> R) {
+        let (kind, at) = (self.kind, self.at);
+        if !may_concern(line) || !self.is_wanted(line) {
             return;
         }
-        let is_wanted = UnvalidatedHead::parse(line).is_none_or(|head| match head.resource_type {
-            same if same == kind => wanted.contains(head.id),
-            other => other == ResourceType::BUNDLE,
-        });
-        if !is_wanted {
-            return;
-        }
+        let mut member_index = std::mem::take(&mut self.member_index);
         match parse_line(line, &mut member_index) {
             ParsedLine::Resource(resource)
                 if resource.head.resource_type == kind && resource.head.last_updated.is_none_or(|changed| changed <= at) =>
             {
                 let version = VersionOrder::new(resource.head.last_updated, resource.version_id().as_deref(), position);
-                update(&resource.id(), &mut |newest| newest.add_version(version, || read(&resource)));
+                self.update(&resource.id(), |newest| newest.add_version(version, || read(&resource)));
             }
             ParsedLine::Deletions(deletions) => {
                 for deletion in deletions
                     .iter()
                     .filter(|deletion| deletion.resource_type == kind && deletion.deleted_at.is_none_or(|deleted| deleted <= at))
                 {
-                    update(&deletion.id, &mut |newest| newest.add_deletion(deletion.deleted_at));
+                    self.update(&deletion.id, |newest| newest.add_deletion(deletion.deleted_at));
                 }
             }
             ParsedLine::Resource(_) | ParsedLine::Other => {}
         }
-    })
-    .await?;
-    if newest.len() > MAX_RESOURCES {
-        let text = format!("the lake has more than {MAX_RESOURCES} resources of type {kind}: request one by its id");
-        return Err(ResolveError::Undecidable(text));
+        self.member_index = member_index;
     }
-    Ok(newest.into_iter().filter_map(|(id, newest)| Some((id, newest.into_current()?.1))).collect())
+
+    /// Returns false if the head of a line shows that it concerns no wanted resource.
+    fn is_wanted(&self, line: &[u8]) -> bool {
+        UnvalidatedHead::parse(line).is_none_or(|head| match head.resource_type {
+            same if same == self.kind => self.wanted.contains(head.id),
+            other => other == ResourceType::BUNDLE,
+        })
+    }
+
+    /// Applies a change to the newest version of a wanted resource.
+    fn update(&mut self, id: &str, change: impl FnOnce(&mut NewestVersion<R>)) {
+        if !self.newest.contains_key(id) && self.wanted.contains(id) && self.newest.len() <= MAX_RESOURCES {
+            self.newest.insert(id.to_owned(), NewestVersion::default());
+        }
+        if let Some(newest) = self.newest.get_mut(id) {
+            change(newest);
+        }
+    }
+
+    /// Returns true if a wanted resource did not occur. A search for any resource misses some if it found none.
+    fn misses_some(&self) -> bool {
+        match self.wanted {
+            WantedIds::Only(ids) => ids.iter().any(|id| !self.newest.contains_key(*id)),
+            WantedIds::Any => self.newest.is_empty(),
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! The check of an export's patients before a kick-off accepts it.
 
-use headrace_fhir::definitions::TypeSet;
+use headrace_fhir::definitions::{ResourceType, TypeSet};
 
 use crate::job::ExportError;
 use crate::ports::{Clock, ResourceSource};
@@ -72,14 +72,19 @@ impl PatientResolver<'_> {
 impl ResolvedPatients {
     /// Returns the selected patients, or `None` for all patients. Returns an error for the client if nothing can be exported.
     pub(in crate::flow) fn into_selected(self, catalogue: &Catalogue) -> Result<Option<SelectedPatients>, ExportError> {
-        let has_read_all = catalogue.skipped_untyped() == 0;
+        let searched = [ResourceType::GROUP, ResourceType::PATIENT, ResourceType::BUNDLE];
+        let has_read_all = catalogue.skipped_untyped() == 0 && !catalogue.skips_other_folders(searched.into_iter().collect());
         match self {
             Self::All => Ok(None),
             Self::Selected(selected) => Ok(Some(*selected)),
             Self::NoSuchGroup if has_read_all => Err(ExportError::NotFound("this group")),
             Self::NoSuchPatient if has_read_all => Err(ExportError::NotFound("this patient")),
-            Self::NoSuchGroup => Err(ExportError::NotFound("this group (some objects whose names promise no type were not searched)")),
-            Self::NoSuchPatient => Err(ExportError::NotFound("this patient (some objects whose names promise no type were not searched)")),
+            Self::NoSuchGroup => {
+                Err(ExportError::NotFound("this group (some objects whose names do not promise its type were not searched)"))
+            }
+            Self::NoSuchPatient => {
+                Err(ExportError::NotFound("this patient (some objects whose names do not promise its type were not searched)"))
+            }
             Self::Undecidable(text) => Err(RequestError { status: 422, code: IssueCode::NotSupported, text, expression: None }.into()),
             Self::TimedOut => {
                 let text = "the patients of the export could not be resolved in the time that one task has: keep Group and Patient resources in objects named for their type, and keep few other types in the objects that a member-filter searches";

@@ -77,8 +77,17 @@ impl<S: ResourceSource, T: ScanTimer> LakeScan<'_, S, T> {
             let text = "the lake has more objects of these types than can be searched; write fewer and larger ones";
             return Err(ResolveError::Undecidable(text.to_owned()));
         }
+        self.for_each_line_of(self.catalogue.objects_of(kinds), visit).await
+    }
+
+    /// Calls `visit` with every line of these objects. Objects come in any order, the lines of one object in theirs.
+    pub(super) async fn for_each_line_of(
+        &mut self,
+        objects: Vec<(u32, Pin)>,
+        visit: &mut (impl FnMut(ObjectPosition, &[u8]) + Send),
+    ) -> Result<(), ResolveError> {
         let source = self.source;
-        let objects = stream::iter(self.catalogue.objects_of(kinds));
+        let objects = stream::iter(objects);
         let mut blocks = pin!(objects.map(|(object, pin)| read_blocks(source, object, pin)).flatten_unordered(CONCURRENT_READS));
         if !self.timer.has_time_left().await? {
             return Err(ResolveError::TimedOut);

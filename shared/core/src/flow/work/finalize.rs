@@ -14,7 +14,7 @@ use crate::vocab::clock::Millis;
 use crate::vocab::outcome::OperationOutcome;
 
 use super::group_by_patient::plan_grouping_round;
-use super::late_arrivals::{late_arrivals_outcome, late_arrivals_text};
+use super::notices::{Notice, counted_notices};
 use super::pump::{Input, Progress, Pump};
 use super::round::{RoundPlan, start_round};
 use super::settings::WorkerSettings;
@@ -123,12 +123,11 @@ async fn merge(
     Ok(Progress::Done)
 }
 
-/// Returns what the client should know about the whole export: ignored parameters, omitted patients and members, and changes that were
-/// left out although they arrived after `_since`.
+/// Returns what the client should know about the whole export: ignored parameters, omitted patients and members, and what was counted.
 fn notices(job: &Job) -> Vec<OperationOutcome> {
     let omitted = job.planned.map(|planned| planned.omitted.ignored_parameters()).unwrap_or_default();
     let ignored = job.request.ignored.iter().chain(&omitted).map(IgnoredParameter::outcome);
-    ignored.chain(late_arrivals_outcome(job.counters.arrived_late)).collect()
+    ignored.chain(counted_notices(job).iter().map(Notice::outcome)).collect()
 }
 
 /// Returns the notice that deletions are not told, for the `error` file. Returns `None` if all are told.
@@ -185,8 +184,6 @@ async fn complete_job(ports: &impl AllPorts, lease: &Lease) -> Result<TaskEnd, E
     }
     let recorded: BTreeSet<_> = files.iter().map(|file| file.name).collect();
     ports.output().delete_all_except(&lease.job.folder(), &recorded).await?;
-    if lease.job.counters.arrived_late > 0 {
-        tracing::info!(job.id = %lease.job.id, count = lease.job.counters.arrived_late, "{}", late_arrivals_text(lease.job.counters.arrived_late));
-    }
+    counted_notices(&lease.job).iter().for_each(|notice| notice.log(&lease.job.id));
     complete_task(ports, lease, TaskCompletion::JobComplete(now)).await
 }

@@ -7,6 +7,7 @@ use crate::job::file::{Fragment, FragmentName, OutputKind};
 use crate::job::task::{Lease, Work};
 use crate::ports::AllPorts;
 use crate::vocab::clock::Millis;
+use crate::vocab::level::Level;
 
 use super::fragments::write_fragment;
 use super::heartbeat::Heartbeat;
@@ -21,6 +22,8 @@ pub(super) struct PersistedPatientSet {
     pub(super) is_empty: bool,
     /// The requested patients and members that are left out.
     pub(super) omitted: OmittedSubjects,
+    /// The number of patients of the requested group. 0 for other exports.
+    pub(super) group_patients: u64,
 }
 
 /// Resolves the patients of the leased plan's export as of `at`, and writes the patient set into the job's folder.
@@ -48,7 +51,8 @@ pub(super) async fn persist_patient_set(
     let name =
         FragmentName { kind: OutputKind::PatientSet, task: lease.task.task, attempt: lease.attempt, fencing_token: lease.fencing_token };
     let fragment = write_fragment(ports.output(), &job.folder(), name, selected.patient_set.to_bytes(), 0).await?;
-    Ok(PersistedPatientSet { fragment: Some(fragment), is_empty: selected.patient_set.is_empty(), omitted })
+    let group_patients = if matches!(job.request.level, Level::Group(_)) { selected.patient_set.patient_count() as u64 } else { 0 };
+    Ok(PersistedPatientSet { fragment: Some(fragment), is_empty: selected.patient_set.is_empty(), omitted, group_patients })
 }
 
 /// Returns the ids in the parameter `patient` of the leased plan's request.

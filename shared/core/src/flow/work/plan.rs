@@ -4,6 +4,7 @@ use crate::flow::export_time::{arrived_after, determine_export_time};
 use crate::flow::resolve_patients::{Catalogue, PatientResolver};
 use crate::job::task::{Lease, TaskCompletion, TaskUpdate, Work};
 use crate::job::{ExportError, ExportTime, Planned};
+use crate::lake::near_misses::NearMisses;
 use crate::lake::slices::SlicePlanner;
 use crate::lines::selection::{read_mode, types_to_read};
 use crate::ports::{AllPorts, ArchivedObject, ListedObject, ResourceSource as _, TaskStore as _};
@@ -42,6 +43,7 @@ pub(super) async fn run_plan_task(
         read_mode: read_mode(&lease.job.request, &settings.lake),
         patient_set: persisted.fragment,
         omitted: persisted.omitted,
+        group_patients: persisted.group_patients,
     };
     // The largest tasks are announced first, so that no worker is left alone with one at the end.
     listed.tasks_by_size.sort_unstable_by(|one, other| other.cmp(one));
@@ -84,7 +86,7 @@ async fn list_lake(
     let mut planner = SlicePlanner::new(lease.job.settings.file_bytes, settings.min_slice_bytes, only);
     let wanted = PatientResolver { job: &lease.job.id, request, patients: &requested_patients(lease), bases }.types();
     let mut catalogue = Catalogue::new(settings.patient_resolution.untyped_bytes);
-    let mut tasks_by_size = Vec::new();
+    let (mut tasks_by_size, mut near_misses) = (Vec::new(), NearMisses::default());
     // The arrival of objects matters to increments only.
     let since = request.since.filter(|_| time.watermark.needs_arrivals());
     let mut after = None;
@@ -95,6 +97,7 @@ async fn list_lake(
             return Err(SourceError::Archived { object: pin.object, storage_class }.into());
         }
         for ListedObject { pin, arrived } in page.objects {
+            near_misses.add(&pin.object);
             catalogue.add(&pin, wanted);
             planner.add_object(pin, since.is_some_and(|since| arrived_after(arrived, since, time.watermark)));
         }
@@ -108,6 +111,9 @@ async fn list_lake(
         if after.is_none() {
             break;
         }
+    }
+    if let Some(text) = near_misses.describe() {
+        tracing::warn!(job.id = %lease.job.id, "objects of the lake are passed over: {text}");
     }
     let (mut rest, tasks, source_bytes) = planner.finish();
     tasks_by_size.extend(rest.iter().map(|(task, work)| (work.bytes(), *task)));

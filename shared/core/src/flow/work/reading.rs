@@ -57,5 +57,5 @@ async fn selection(ports: &impl AllPorts, lease: &Lease, lake: &LakeSettings) ->
             Some(PatientSet::from_bytes(&lease.job.id, &bytes).map_err(unreadable)?)
         }
     };
-    Ok(Selection::new(&lease.job, lake, patient_set, job_deidentifier(ports, lease).await?)?)
+    Ok(Selection::new(&lease.job, lake, patient_set, job_deidentifier(ports, lease).await?)?.with_clock(ports.now()))
 }

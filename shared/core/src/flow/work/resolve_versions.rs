@@ -41,7 +41,7 @@ pub(super) async fn run_resolve_task(
             }
             ResolveStage::Links => ResolvedVersions { corrections: resolve_links(links, associations), ..ResolvedVersions::default() },
         };
-        let counters = Counters { arrived_late: resolved.arrived_late, ..Counters::default() };
+        let counters = Counters { notices: resolved.notices, ..Counters::default() };
         let fragments = write_resolved(ports, lease, resolved).await?;
         let checkpoint = Checkpoint { fragments, cursor: WRITTEN, counters, ..Checkpoint::default() };
         ports.jobs().update_task(lease, TaskUpdate::Checkpoint(checkpoint), ports.now() + settings.lease.duration).await?;

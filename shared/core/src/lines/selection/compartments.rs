@@ -20,6 +20,8 @@ pub(super) struct Compartments {
     /// set: a Group has the ids of its other members, which are other people's data.
     excludes_groups: bool,
     adds_new_members: bool,
+    /// True for an export of a group, which tells how many of its patients the lake does not have.
+    finds_group_members: bool,
 }
 
 /// The relation of a resource to the compartments.
@@ -29,6 +31,8 @@ pub(super) struct MembershipBasis {
     pub(super) is_member: bool,
     /// True if one of its patients joined the group after `_since`, so that all data of the patient is new to the client.
     pub(super) is_of_late_joiner: bool,
+    /// True for the Patient resource of a patient that the requested group names.
+    pub(super) is_group_member: bool,
 }
 
 impl Compartments {
@@ -42,7 +46,9 @@ impl Compartments {
         };
         let excludes_groups = patient_set.is_some();
         let compartment = PatientCompartment::new(request.version, lake.bases.clone());
-        Some(Self { compartment, patient_set, excludes_groups, adds_new_members: lake.adds_new_members && request.since.is_some() })
+        let adds_new_members = lake.adds_new_members && request.since.is_some();
+        let finds_group_members = matches!(request.level, Level::Group(_));
+        Some(Self { compartment, patient_set, excludes_groups, adds_new_members, finds_group_members })
     }
 
     /// Returns false if the line is certainly in no compartment. Only searches the text for ids.
@@ -59,12 +65,14 @@ impl Compartments {
     pub(super) fn membership(&self, resource: &Resource<'_>) -> MembershipBasis {
         let is_other_member = self.is_other_member(resource.head.resource_type, &resource.id());
         if is_other_member || (self.excludes_groups && resource.head.resource_type == ResourceType::GROUP) {
-            return MembershipBasis { is_member: is_other_member, is_of_late_joiner: false };
+            return MembershipBasis { is_member: is_other_member, ..MembershipBasis::default() };
         }
         let Some(set) = &self.patient_set else {
-            return MembershipBasis { is_member: self.compartment.visit_patients(resource, &mut |_| true), is_of_late_joiner: false };
+            let is_member = self.compartment.visit_patients(resource, &mut |_| true);
+            return MembershipBasis { is_member, ..MembershipBasis::default() };
         };
-        let mut membership = MembershipBasis::default();
+        let is_group_member = self.finds_group_members && self.contains_patient(resource.head.resource_type, &resource.id());
+        let mut membership = MembershipBasis { is_group_member, ..MembershipBasis::default() };
         self.compartment.visit_patients(resource, &mut |id| {
             membership.is_member |= set.contains_patient(id);
             membership.is_of_late_joiner |= self.adds_new_members && set.joined_after_since(id);

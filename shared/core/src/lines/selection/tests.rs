@@ -27,6 +27,7 @@ fn selection_with(request: ExportRequest, lake: &LakeSettings, patient_set: Opti
         read_mode: ReadMode::Optimistic,
         patient_set: None,
         omitted: OmittedSubjects::default(),
+        group_patients: 0,
     };
     let job = Job { planned: Some(planned), ..Job::accepted(job_id(), Caller("ann".into()), request, Millis(0)) };
     Selection::new(&job, lake, patient_set, None).unwrap()
@@ -41,10 +42,12 @@ fn classified(selection: &Selection, line: &str) -> String {
                 (matched.flags.is_member, 'M'),
                 (matched.flags.is_candidate, 'C'),
                 (matched.flags.arrived_late, 'L'),
+                (matched.has_unreadable_time, 'U'),
             ];
             flags.into_iter().filter(|(is_set, _)| *is_set).map(|(_, letter)| letter).collect()
         }
         LineVerdict::Skipped => "-".to_owned(),
+        LineVerdict::AheadOfClock => "ahead".to_owned(),
         LineVerdict::Deletions(deletions) => format!("{} deleted", deletions.len()),
         LineVerdict::Rejected(reason) => reason,
     }
@@ -75,6 +78,38 @@ fn changes_after_the_transaction_time_are_not_exported() {
     assert_eq!(classified(&all, &line("Patient", "1", "", "")), "SM");
 }
 
+#[test]
+fn changes_ahead_of_the_clock_are_told_from_those_of_a_later_export() {
+    // The clock is an hour after the transaction time.
+    let clocked = |request| system(request).with_clock(Millis(1_769_907_600_000));
+    let all = clocked(ExportRequest::default());
+    assert_eq!(classified(&all, &line("Patient", "1", "2026-02-01T01:00:00Z", "")), "-");
+    assert_eq!(classified(&all, &line("Patient", "1", "2026-02-01T01:00:00.001Z", "")), "ahead");
+    assert_eq!(classified(&all, &line("Patient", "1", "2100-01-01", "")), "ahead");
+    let observations = clocked(ExportRequest { types: Some([kind("Observation")].into()), ..ExportRequest::default() });
+    assert_eq!(classified(&observations, &line("Patient", "1", "2100-01-01", "")), "-", "it was not requested");
+    let until = clocked(ExportRequest { until: instant("2026-01-01"), ..ExportRequest::default() });
+    assert_eq!(classified(&until, &line("Patient", "1", "2100-01-01", "")), "-", "it is not before _until");
+}
+
+#[test]
+fn a_time_that_is_not_an_instant_is_told_from_one_that_is_missing() {
+    let all = system(ExportRequest::default());
+    for (members, flags) in [
+        (r#","meta":{"lastUpdated":"yesterday"}"#, "SMU"),
+        (r#","meta":{"lastUpdated":7}"#, "SMU"),
+        (r#","meta":{"last\u0055pdated":"2026-13-01"}"#, "SMU"),
+        (r#","meta":{"lastUpdated":"2026-01-01T00:00:00+0000"}"#, "SM"),
+        (r#","meta":{"versionId":"1"}"#, "SM"),
+        (r#","text":{"div":"lastUpdated"}"#, "SM"),
+        ("", "SM"),
+    ] {
+        assert_eq!(classified(&all, &line("Patient", "1", "", members)), flags, "{members}");
+    }
+    let observations = system(ExportRequest { types: Some([kind("Observation")].into()), ..ExportRequest::default() });
+    assert_eq!(classified(&observations, &line("Patient", "1", "", r#","meta":{"lastUpdated":"x"}"#)), "-");
+}
+
 // Holds: P10, P13, P20, A7
 #[test]
 fn since_and_until_are_exclusive_and_do_not_apply_to_resources_without_a_time() {
@@ -85,7 +120,7 @@ fn since_and_until_are_exclusive_and_do_not_apply_to_resources_without_a_time() 
         ("2026-01-19T23:59:59.999Z", "SM"),
         ("2026-01-20T00:00:00Z", "M"),
         ("", "SM"),
-        ("yesterday", "SM"),
+        ("yesterday", "SMU"),
     ] {
         assert_eq!(classified(&between, &line("Patient", "1", changed, "")), expected, "{changed}");
     }

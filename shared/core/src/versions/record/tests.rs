@@ -18,12 +18,13 @@ fn position() -> impl Strategy<Value = LinePosition> {
 }
 
 fn flags() -> impl Strategy<Value = VersionFlags> {
-    any::<[bool; 5]>().prop_map(|[is_deletion, is_selected, is_member, is_candidate, arrived_late]| VersionFlags {
+    any::<[bool; 6]>().prop_map(|[is_deletion, is_selected, is_member, is_candidate, arrived_late, is_group_member]| VersionFlags {
         is_deletion,
         is_selected,
         is_member,
         is_candidate,
         arrived_late,
+        is_group_member,
     })
 }
 

@@ -12,14 +12,38 @@ fn key(id: u8) -> ResourceKey {
     ResourceKeyHasher::from_job(&JobId::from_random([7; 16])).key(ResourceType::BASIC, id.to_string().as_bytes())
 }
 
-const SELECTED: VersionFlags =
-    VersionFlags { is_deletion: false, is_selected: true, is_member: true, is_candidate: false, arrived_late: false };
-const CANDIDATE: VersionFlags =
-    VersionFlags { is_deletion: false, is_selected: false, is_member: false, is_candidate: true, arrived_late: false };
-const DELETED: VersionFlags =
-    VersionFlags { is_deletion: true, is_selected: true, is_member: true, is_candidate: false, arrived_late: false };
-const NOTHING: VersionFlags =
-    VersionFlags { is_deletion: false, is_selected: false, is_member: false, is_candidate: false, arrived_late: false };
+const SELECTED: VersionFlags = VersionFlags {
+    is_deletion: false,
+    is_selected: true,
+    is_member: true,
+    is_candidate: false,
+    arrived_late: false,
+    is_group_member: false,
+};
+const CANDIDATE: VersionFlags = VersionFlags {
+    is_deletion: false,
+    is_selected: false,
+    is_member: false,
+    is_candidate: true,
+    arrived_late: false,
+    is_group_member: false,
+};
+const DELETED: VersionFlags = VersionFlags {
+    is_deletion: true,
+    is_selected: true,
+    is_member: true,
+    is_candidate: false,
+    arrived_late: false,
+    is_group_member: false,
+};
+const NOTHING: VersionFlags = VersionFlags {
+    is_deletion: false,
+    is_selected: false,
+    is_member: false,
+    is_candidate: false,
+    arrived_late: false,
+    is_group_member: false,
+};
 
 const NOTHING_BUT_MEMBER: VersionFlags = VersionFlags { is_selected: false, ..SELECTED };
 
@@ -55,7 +79,7 @@ fn lake_version() -> impl Strategy<Value = LakeVersion> {
             id,
             at,
             version,
-            flags: VersionFlags { is_deletion, is_selected, is_member, is_candidate: false, arrived_late: false },
+            flags: VersionFlags { is_deletion, is_selected, is_member, is_candidate: false, arrived_late: false, is_group_member: false },
         }
     })
 }
@@ -210,7 +234,20 @@ fn only_what_is_current_counts_as_late() {
         at(8, 5, 1, VersionFlags { is_member: false, ..gone }),
     ];
     let resolved = resolve_versions(records.clone(), Vec::new(), Associations::default(), false);
-    assert_eq!((resolved.arrived_late, resolved.corrections), (2, Vec::new()));
+    assert_eq!((resolved.notices.arrived_late, resolved.corrections), (2, Vec::new()));
     let history = resolve_versions(records, Vec::new(), Associations::default(), true);
-    assert_eq!(history.arrived_late, 4, "all versions are exported, and the deletion is reported");
+    assert_eq!(history.notices.arrived_late, 4, "all versions are exported, and the deletion is reported");
+}
+
+#[test]
+fn a_patient_of_the_group_is_found_once_whatever_its_versions_and_not_if_it_was_deleted() {
+    let member = VersionFlags { is_group_member: true, ..SELECTED };
+    let old = VersionFlags { is_selected: false, ..member };
+    let versions = [(1, 10, old), (1, 20, member), (2, 10, old), (3, 10, member), (3, 20, DELETED), (4, 10, SELECTED)];
+    let versions = versions.into_iter().enumerate();
+    let records: Vec<_> = versions.map(|(line, (id, at, flags))| record(line, LakeVersion { id, at, version: 0, flags })).collect();
+    for keeps_history in [false, true] {
+        let resolved = resolve_versions(records.clone(), Vec::new(), Associations::default(), keeps_history);
+        assert_eq!(resolved.notices.members_found, 2);
+    }
 }

@@ -7,6 +7,7 @@ use headrace_core::access::{Client, ClientKeys};
 use super::jwks;
 use crate::commands::table::format_table;
 use crate::server::state_access::RunningAccess;
+use crate::terminal::printable;
 
 /// Formats the authentication of a client: its key ids, its key URL, or its external identity.
 pub(super) fn format_keys(keys: &ClientKeys) -> String {
@@ -57,7 +58,7 @@ pub(super) fn format_client(client: &Client) -> String {
         ("registered", client.created_at.instant()),
         ("changed", client.changed_at.instant()),
     ];
-    lines.iter().map(|(label, value)| format!("{}\n", format!("{label:16} {value}").trim_end())).collect()
+    lines.iter().map(|(label, value)| format!("{}\n", format!("{label:16} {}", printable(value)).trim_end())).collect()
 }
 
 /// Text for the removal of the last client.

@@ -9,6 +9,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use bytes::Bytes;
 use futures_util::stream;
 use headrace_core::job::task::Pin;
+use headrace_core::lake::near_misses::NearMisses;
 use headrace_core::lake::slices::{encoding_from_name, is_foreign};
 use headrace_core::ports::{ByteStream, ListedObject, METADATA_LIMIT_BYTES, MetadataObject, ObjectPage, ResourceSource};
 use headrace_core::vocab::clock::Millis;
@@ -48,6 +49,14 @@ impl DirectoryLake {
         Ok(entries(&self.root).any(|entry| entry.map_or_else(|error| SkippedLink::from_error(&self.root, &error).is_none(), is_object)))
     }
 
+    /// Counts the files whose names are nearly right.
+    pub(crate) fn near_misses(&self) -> NearMisses {
+        let mut near_misses = NearMisses::default();
+        let files = entries(&self.root).filter_map(Result::ok).filter(|entry| entry.file_type().is_file());
+        files.filter_map(|entry| object_name(&self.root, entry.path())).for_each(|object| near_misses.add(&object));
+        near_misses
+    }
+
     /// Checks that the root is a directory that can be read.
     fn check_root(&self) -> Result<(), SourceError> {
         match std::fs::read_dir(&self.root) {
@@ -63,7 +72,7 @@ impl DirectoryLake {
         }
     }
 
-    /// Lists all NDJSON files below `root`, ordered by path. Logs the links and other entries that are skipped.
+    /// Lists all NDJSON files below `root`, and those whose names are nearly right, ordered by path. Logs the links and other entries that are skipped.
     fn list_all(root: &Path) -> Result<Vec<ListedObject>, SourceError> {
         let (mut objects, mut skipped) = (Vec::new(), 0_u32);
         let mut skip = |object: &str, reason: &str| {
@@ -85,7 +94,8 @@ impl DirectoryLake {
                         skip(&entry.path().to_string_lossy(), "its name is not UTF-8");
                         continue;
                     };
-                    if encoding_from_name(&object).is_none() || entry.file_type().is_dir() {
+                    let is_listed = encoding_from_name(&object).is_some() || NearMisses::is_near_miss(&object);
+                    if !is_listed || entry.file_type().is_dir() {
                         continue;
                     }
                     if !entry.file_type().is_file() {

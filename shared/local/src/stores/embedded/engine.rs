@@ -1,7 +1,5 @@
 //! The engine of one process, with the lock that keeps those of other processes away during each use of the file.
 
-use std::path::Path;
-
 use dynoxide::{Database, DynoxideError};
 
 use super::dispatch::{DynamoResponse, execute};

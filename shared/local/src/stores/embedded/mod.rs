@@ -112,8 +112,8 @@ impl EmbeddedDynamo {
     ///
     /// [`EmbeddedError::Open`] if SQLite cannot be started.
     pub fn in_memory() -> Result<Self, EmbeddedError> {
-        let engine = Engine::in_memory()
-            .map_err(|cause| EmbeddedError::Open { path: PathBuf::from(":memory:"), cause: Box::new(cause) })?;
+        let engine =
+            Engine::in_memory().map_err(|cause| EmbeddedError::Open { path: PathBuf::from(":memory:"), cause: Box::new(cause) })?;
         Ok(Self::from_engine(engine))
     }
 

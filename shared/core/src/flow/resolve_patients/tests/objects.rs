@@ -88,7 +88,7 @@ async fn objects_without_a_promised_type_are_read_up_to_the_limit() {
         match resolved.into_selected(&catalogue) {
             Ok(found) => assert!(is_found && found.is_some(), "{id}"),
             // The error says why the group may not have been found.
-            Err(error) => assert!(!is_found && error.to_string().contains("promise no type"), "{error}"),
+            Err(error) => assert!(!is_found && error.to_string().contains("do not promise its type"), "{error}"),
         }
     }
 }
@@ -104,5 +104,49 @@ async fn a_resolution_ends_when_its_time_is_up() {
         let resolved = resolver.resolve(&lake, &catalogue, NOW, &mut StepTimer(steps)).await.unwrap();
         // Once before the first object, and once after each.
         assert_eq!(matches!(resolved, ResolvedPatients::TimedOut), steps <= 10, "{steps}");
+    }
+}
+
+#[tokio::test]
+async fn a_folder_named_for_another_type_hides_no_group_and_no_patient() {
+    let lake = Lake::default()
+        .with("Account/export.ndjson", [group("g", DAY, &["Patient/a"]), patient("a", DAY)])
+        .with("type=Account/export.ndjson", [patient("b", DAY)])
+        .with("Account-7/export.ndjson", [group("h", DAY, &["Patient/a"])])
+        .with("Observation.ndjson", [group("in-a-file-of-observations", DAY, &["Patient/a"])]);
+    for id in ["g", "h"] {
+        assert_eq!(members_of(&selected(resolve_group_in(&lake, id).await), &["a"]), (vec!["a"], 1), "{id}");
+    }
+    assert!(matches!(
+        resolve_in(&lake, &patients(Level::Group("in-a-file-of-observations".into())), &[]).await,
+        ResolvedPatients::NoSuchGroup
+    ));
+    let found = selected(resolve_in(&lake, &patients(Level::AllPatients), &["a", "b", "c"]).await);
+    assert_eq!((members_of(&found, &["a", "b"]), found.missing.as_slice()), ((vec!["a", "b"], 0), ["c".to_owned()].as_slice()));
+}
+
+#[tokio::test]
+async fn folders_named_for_another_type_are_read_only_for_what_is_missing_and_up_to_the_limit() {
+    let large = json!("x".repeat(1 << 20));
+    let lake = Lake::default()
+        .with("Group/1.ndjson", [group("g", DAY, &["Patient/a"])])
+        .with("Account/1.ndjson", [large.clone()])
+        .with("Account/2.ndjson", [group("hidden", DAY, &["Patient/a"])]);
+    let (job, bases) = (job(), BaseUrls::any());
+    for (id, untyped_bytes, objects) in
+        [("g", 64 << 20, 1), ("hidden", 64 << 20, 3), ("hidden", 1 << 20, 2), ("unknown", 64 << 20, 3), ("unknown", 0, 1)]
+    {
+        let request = patients(Level::Group(id.into()));
+        let resolver = PatientResolver { job: &job, request: &request, patients: &[], bases: &bases };
+        let catalogue = catalogue_of(&lake, &resolver, untyped_bytes);
+        lake.read.lock().unwrap().clear();
+        let resolved = resolver.resolve(&lake, &catalogue, NOW, &mut StepTimer(usize::MAX)).await.unwrap();
+        let read: std::collections::BTreeSet<String> = lake.read.lock().unwrap().iter().cloned().collect();
+        assert_eq!(read.len(), objects, "{id} {untyped_bytes}: {read:?}");
+        let is_found = id != "unknown";
+        match resolved.into_selected(&catalogue) {
+            Ok(_) => assert!(is_found, "{id}"),
+            Err(error) => assert_eq!((is_found, error.to_string().contains("were not searched")), (false, untyped_bytes == 0), "{error}"),
+        }
     }
 }

@@ -1,0 +1,314 @@
+//! `headrace export` as somebody runs it every night: what it prints and where, `manifest.json`, `--since-file`, `--overwrite`, and what it
+//! tells about data that is odd.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use headrace_tests::flows::Result;
+use serde_json::{Value, json};
+
+use crate::process::headrace;
+
+/// A lake, an output directory and a file for `--since-file`.
+struct Nightly(tempfile::TempDir);
+
+impl Nightly {
+    /// Creates a lake of a patient of 2019 and one of 2021.
+    fn new() -> Result<Self> {
+        let folder = Self(tempfile::tempdir()?);
+        folder
+            .write("Patient.ndjson", &(patient("old", json!("2019-05-01T00:00:00Z")) + &patient("new", json!("2021-05-01T00:00:00Z"))))?;
+        Ok(folder)
+    }
+
+    fn lake(&self) -> PathBuf {
+        self.0.path().join("lake")
+    }
+
+    fn out(&self) -> PathBuf {
+        self.0.path().join("out")
+    }
+
+    fn since_file(&self) -> PathBuf {
+        self.0.path().join("last-export")
+    }
+
+    /// Writes a file of the lake.
+    fn write(&self, name: &str, text: &str) -> Result<()> {
+        let path = self.lake().join(name);
+        path.parent().map_or(Ok(()), fs::create_dir_all)?;
+        Ok(fs::write(path, text)?)
+    }
+
+    /// Exports the lake.
+    fn export(&self, arguments: &[&str]) -> Result<Output> {
+        Ok(headrace(&["export"]).arg(self.lake()).arg(self.out()).args(arguments).output()?)
+    }
+
+    /// Exports the lake like every night.
+    fn export_increment(&self, arguments: &[&str]) -> Result<Output> {
+        let mut command = headrace(&["export", "--overwrite", "--since-file"]);
+        Ok(command.arg(self.since_file()).arg(self.lake()).arg(self.out()).args(arguments).output()?)
+    }
+
+    /// Returns `manifest.json`.
+    fn manifest(&self) -> Result<Value> {
+        Ok(serde_json::from_slice(&fs::read(self.out().join("manifest.json"))?)?)
+    }
+
+    /// Returns the names of the files in the output directory and one level below, sorted.
+    fn names(&self) -> Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(self.out())? {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if entry.file_type()?.is_dir() {
+                names.extend(fs::read_dir(entry.path())?.filter_map(|below| Some(format!("{name}/{}", below.ok()?.file_name().to_str()?))));
+            } else {
+                names.push(name);
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+}
+
+/// Returns the line of a patient with this `meta.lastUpdated`.
+fn patient(id: &str, changed: Value) -> String {
+    json!({ "resourceType": "Patient", "id": id, "meta": { "lastUpdated": changed } }).to_string() + "\n"
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Returns the ids in a file.
+fn ids(path: &Path) -> Result<Vec<String>> {
+    let id = |line: &str| Ok(serde_json::from_str::<Value>(line)?["id"].as_str().unwrap_or_default().to_owned());
+    fs::read_to_string(path)?.lines().map(id).collect()
+}
+
+#[test]
+fn each_night_exports_what_changed_since_the_last_complete_one() -> Result<()> {
+    let nightly = Nightly::new()?;
+    let first = nightly.export_increment(&[])?;
+    assert_eq!(first.status.code(), Some(0), "{}", stderr(&first));
+    assert!(stderr(&first).contains("exporting everything"), "{}", stderr(&first));
+    assert_eq!(ids(&nightly.out().join("Patient-1.ndjson"))?, ["old", "new"]);
+    let manifest = nightly.manifest()?;
+    assert_eq!(fs::read_to_string(nightly.since_file())?.trim(), manifest["transactionTime"].as_str().unwrap_or_default());
+    assert_eq!(
+        manifest["output"],
+        json!([{ "type": "Patient", "url": "Patient-1.ndjson", "count": 2, "size": manifest["output"][0]["size"] }])
+    );
+
+    // Files that no export has written stay.
+    for name in ["notes.txt", "Patient-2.ndjson"] {
+        fs::write(nightly.out().join(name), "mine")?;
+    }
+    let second = nightly.export_increment(&[])?;
+    assert_eq!(second.status.code(), Some(0), "{}", stderr(&second));
+    assert_eq!(
+        nightly.names()?,
+        ["Patient-2.ndjson", "manifest.json", "notes.txt"],
+        "nothing changed, and nothing of the first night is left"
+    );
+    assert_eq!((&nightly.manifest()?["resources"], &nightly.manifest()?["output"]), (&json!(0), &json!([])));
+
+    fs::write(nightly.since_file(), "2020-01-01\n")?;
+    nightly.write("broken.ndjson", "}\n")?;
+    let third = nightly.export_increment(&[])?;
+    assert_eq!(third.status.code(), Some(3), "{}", stderr(&third));
+    assert_eq!(ids(&nightly.out().join("Patient-1.ndjson"))?, ["new"]);
+    assert_eq!(fs::read_to_string(nightly.since_file())?, "2020-01-01\n", "an export with errors does not move the time");
+    assert!(stderr(&third).contains("keeps its time"), "{}", stderr(&third));
+    Ok(())
+}
+
+#[test]
+fn a_file_that_cannot_be_the_time_or_the_manifest_of_an_export_is_refused_and_kept() -> Result<()> {
+    let nightly = Nightly::new()?;
+    fs::write(nightly.since_file(), "yesterday")?;
+    let output = nightly.export_increment(&[])?;
+    assert_eq!((output.status.code(), nightly.out().exists()), (Some(1), false), "{}", stderr(&output));
+    assert!(stderr(&output).contains("--since-file") && stderr(&output).contains("instant"), "{}", stderr(&output));
+    fs::remove_file(nightly.since_file())?;
+
+    fs::create_dir(nightly.out())?;
+    fs::write(nightly.out().join("manifest.json"), "{\"name\":\"my app\"}")?;
+    let output = nightly.export_increment(&[])?;
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("manifest.json"), "{}", stderr(&output));
+    assert_eq!(fs::read_to_string(nightly.out().join("manifest.json"))?, "{\"name\":\"my app\"}");
+    assert!(!nightly.since_file().exists());
+
+    let into_itself = headrace(&["export", "--overwrite"]).arg(nightly.lake()).arg(nightly.lake()).output()?;
+    assert_eq!(into_itself.status.code(), Some(1));
+    assert_eq!(ids(&nightly.lake().join("Patient.ndjson"))?, ["old", "new"]);
+    Ok(())
+}
+
+#[test]
+fn a_failed_export_leaves_the_files_of_the_earlier_one() -> Result<()> {
+    let nightly = Nightly::new()?;
+    assert_eq!(nightly.export(&[])?.status.code(), Some(0));
+    let before = fs::read(nightly.out().join("manifest.json"))?;
+    let output = nightly.export(&["--overwrite", "--level", "group:unknown"])?;
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert_eq!(nightly.names()?, ["Patient-1.ndjson", "manifest.json"]);
+    assert_eq!(fs::read(nightly.out().join("manifest.json"))?, before);
+    Ok(())
+}
+
+#[test]
+fn the_result_is_on_standard_output_and_everything_else_on_standard_error() -> Result<()> {
+    let nightly = Nightly::new()?;
+    nightly.write("broken.ndjson", "}\n[]\n")?;
+    nightly.write("ahead.ndjson", &patient("ahead", json!("2999-01-01T00:00:00Z")))?;
+    let output = nightly.export(&["--type", "Patient,Observation"])?;
+    assert_eq!(output.status.code(), Some(3));
+    let result = stdout(&output);
+    let rows: Vec<Vec<&str>> = result.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert!(rows.iter().any(|row| row.starts_with(&["Observation", "0", "-"])), "{result}");
+    assert!(rows.iter().any(|row| row.starts_with(&["error/OperationOutcome-1.ndjson", "-"])), "{result}");
+    assert!(result.contains("\n2 resources of 1 type in 1 file, "), "{result}");
+    assert!(!result.contains("warning") && !result.contains("attention"), "{result}");
+    let remarks = stderr(&output);
+    assert!(remarks.contains("attention: 2 errors in error/OperationOutcome-1.ndjson: 2 structure."), "{remarks}");
+    assert!(remarks.contains("warning: 1 resource was left out, because it has a `meta.lastUpdated` that is later"), "{remarks}");
+
+    let quiet = nightly.export(&["--overwrite", "--quiet"])?;
+    assert_eq!((quiet.status.code(), stdout(&quiet).as_str()), (Some(3), ""));
+    assert!(stderr(&quiet).contains("attention: 2 errors") && !stderr(&quiet).contains("% done"), "{}", stderr(&quiet));
+
+    fs::remove_file(nightly.lake().join("broken.ndjson"))?;
+    fs::remove_file(nightly.lake().join("ahead.ndjson"))?;
+    let json = nightly.export(&["--overwrite", "--json", "--quiet"])?;
+    assert_eq!((json.status.code(), stderr(&json).as_str()), (Some(0), ""));
+    assert_eq!(stdout(&json).lines().count(), 1);
+    let printed: Value = serde_json::from_str(&stdout(&json))?;
+    assert_eq!(printed, nightly.manifest()?);
+    assert_eq!((&printed["resources"], &printed["deletions"], &printed["outcomes"]), (&json!(2), &json!(0), &json!([])));
+    assert!(printed["source"].as_str().is_some_and(|source| source.ends_with("lake")), "{printed}");
+    Ok(())
+}
+
+#[test]
+fn times_that_are_not_instants_are_counted_once() -> Result<()> {
+    let nightly = Nightly::new()?;
+    nightly.write(
+        "odd.ndjson",
+        &(patient("a", json!("yesterday")) + &patient("b", json!(7)) + &patient("c", json!("2020-01-01T00:00:00+0000"))),
+    )?;
+    for mode in ["auto", "one", "many"] {
+        let output = nightly.export(&["--overwrite", "--lake-versions", mode, "--since", "2020-06-01"])?;
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        assert!(
+            stderr(&output).contains("warning: 2 exported resources have a `meta.lastUpdated` that is not an instant"),
+            "{mode}: {}",
+            stderr(&output)
+        );
+        let outcomes = nightly.manifest()?["outcomes"].clone();
+        assert_eq!(outcomes, json!([{ "severity": "warning", "code": "value", "count": 1 }]), "{mode}");
+        let mut exported = ids(&nightly.out().join("Patient-1.ndjson"))?;
+        exported.sort();
+        assert_eq!(exported, ["a", "b", "new"], "{mode}");
+    }
+    Ok(())
+}
+
+#[test]
+fn deletions_are_no_resources() -> Result<()> {
+    let nightly = Nightly::new()?;
+    let deletion = json!({
+        "resourceType": "Bundle", "type": "transaction", "meta": { "lastUpdated": "2022-01-01T00:00:00Z" },
+        "entry": [{ "request": { "method": "DELETE", "url": "Patient/old" } }],
+    });
+    nightly.write("deleted-1.ndjson", &format!("{deletion}\n"))?;
+    let output = nightly.export(&["--since", "2020-01-01", "--include-associated-data", "_deleted"])?;
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(stdout(&output).contains("\n1 resource of 1 type in 1 file and 1 deletion, "), "{}", stdout(&output));
+    assert_eq!((&nightly.manifest()?["resources"], &nightly.manifest()?["deletions"]), (&json!(1), &json!(1)));
+    Ok(())
+}
+
+#[test]
+fn members_who_are_not_in_the_lake_are_counted_and_not_named() -> Result<()> {
+    let nightly = Nightly::new()?;
+    let members =
+        ["Patient/old", "Patient/new", "Patient/gone-1", "Patient/gone-2"].map(|reference| json!({ "entity": { "reference": reference } }));
+    let group = json!({ "resourceType": "Group", "id": "g", "type": "person", "actual": true, "member": members });
+    // The folder is named for another type than the Group has.
+    nightly.write("Account/export.ndjson", &format!("{group}\n"))?;
+    for mode in ["auto", "one", "many"] {
+        let output = nightly.export(&["--overwrite", "--level", "group:g", "--lake-versions", mode, "--since", "2020-01-01"])?;
+        assert_eq!(output.status.code(), Some(0), "{mode}: {}", stderr(&output));
+        let remarks = stderr(&output);
+        assert!(remarks.contains("note: 2 members of the group have no Patient resource in the lake"), "{mode}: {remarks}");
+        let written = fs::read_to_string(nightly.out().join("error/OperationOutcome-1.ndjson"))?;
+        assert!(!remarks.contains("gone-") && !written.contains("gone-") && written.lines().count() == 1, "{mode}: {written}");
+        assert_eq!(ids(&nightly.out().join("Patient-1.ndjson"))?, ["new"], "{mode}");
+    }
+    let without_patients = nightly.export(&["--overwrite", "--level", "group:g", "--type", "Observation"])?;
+    assert!(!stderr(&without_patients).contains("members of the group"), "{}", stderr(&without_patients));
+    Ok(())
+}
+
+#[test]
+fn names_that_are_nearly_right_are_told_in_one_line_with_the_remedy() -> Result<()> {
+    let nightly = Nightly::new()?;
+    for name in ["Patient.2.NDJSON", "a.jsonl", "b.jsonl.gz", "Patient.ndjson.bz2", "d/Observation.json", "manifest.json", "README"] {
+        nightly.write(name, "")?;
+    }
+    let output = nightly.export(&[])?;
+    assert_eq!(output.status.code(), Some(0));
+    let remarks = stderr(&output);
+    let lines: Vec<&str> = remarks.lines().filter(|line| line.contains("passed over")).collect();
+    let [line] = lines.as_slice() else { return Err(format!("not one line: {remarks}").into()) };
+    for words in [
+        "1 file ends in .ndjson in other letters",
+        "2 files end in .jsonl",
+        "1 file is .ndjson in a compression",
+        "1 file ends in .json ",
+        "rename",
+    ] {
+        assert!(line.contains(words), "`{words}` is not in {line}");
+    }
+    fs::remove_file(nightly.lake().join("Patient.ndjson"))?;
+    let nothing = nightly.export(&["--overwrite"])?;
+    assert_eq!(nothing.status.code(), Some(1));
+    assert!(stderr(&nothing).contains("nothing to export") && stderr(&nothing).contains("2 files end in .jsonl"), "{}", stderr(&nothing));
+    Ok(())
+}
+
+#[test]
+fn a_filter_without_types_tells_that_other_types_are_exported_whole() -> Result<()> {
+    let nightly = Nightly::new()?;
+    nightly.write("Observation.ndjson", "{\"resourceType\":\"Observation\",\"id\":\"o\"}\n")?;
+    let output = nightly.export(&["--type-filter", "Observation?status=final"])?;
+    assert!(stderr(&output).contains("note: 1 type is not filtered and is exported whole; add --type Observation"), "{}", stderr(&output));
+    Ok(())
+}
+
+#[test]
+fn two_megabytes_of_garbage_make_a_small_error_file() -> Result<()> {
+    let nightly = Nightly::new()?;
+    nightly.write("garbage.ndjson", &"}\n".repeat(1 << 20))?;
+    let output = nightly.export(&[])?;
+    assert_eq!(output.status.code(), Some(3));
+    let errors = fs::read_to_string(nightly.out().join("error/OperationOutcome-1.ndjson"))?;
+    assert!(errors.len() < 200_000, "{} bytes", errors.len());
+    assert!(
+        errors
+            .lines()
+            .last()
+            .is_some_and(|last| last.contains("1048376 more lines of the lake were left out") && last.contains("at byte 2097150")),
+        "{errors}"
+    );
+    Ok(())
+}
