@@ -170,7 +170,7 @@ pub struct ExportArgs {
     #[arg(long, value_name = "FILE", conflicts_with = "since")]
     pub since_file: Option<PathBuf>,
     /// Print the result as one JSON object, the same as in OUT/manifest.json
-    #[arg(long)]
+    #[arg(id = "result_as_json", long = "json")]
     pub json: bool,
     /// Print no progress, result or notes, only warnings and errors. With --json, the JSON object is printed
     #[arg(long)]

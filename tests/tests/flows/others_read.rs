@@ -159,7 +159,7 @@ fn parameters_and_headers_are_named_in_the_location_of_an_issue_and_elements_in_
             assert!(named.eq_ignore_ascii_case(location), "{url}: {outcome}");
             assert_eq!(issue.get("expression"), None, "{url}");
         }
-        let body = json!({ "resourceType": "Parameters", "parameter": [{ "name": "_type", "valueInteger": 7 }] }).to_string();
+        let body = json!({ "resourceType": "Parameters", "parameter": [{ "name": "_type", "valueQuantity": { "value": 7 } }] }).to_string();
         let request = lab.http.post(format!("{}/$export", lab.server.base)).body(body).header("content-type", "application/fhir+json");
         let response = request.header("accept", "application/fhir+json").header("prefer", "respond-async").send().await?;
         let outcome: Value = serde_json::from_str(&response.text().await?)?;

@@ -26,6 +26,6 @@ mod tests {
     fn columns_are_aligned_and_cells_are_escaped() {
         let row = |cells: [&str; 3]| cells.map(str::to_owned);
         let table = format_table(&[row(["A", "LONG NAME", "C"]), row(["würde", "x", ""]), row(["1", "\u{1b}\n", "2"])]);
-        assert_eq!(table, "A      LONG NAME      C\nwürde  x\n1      \\u{1b}\\u{a}  2\n");
+        assert_eq!(table, "A      LONG NAME    C\nwürde  x\n1      \\u{1b}\\u{a}  2\n");
     }
 }
