@@ -66,7 +66,7 @@ pub struct Counters {
     pub resources: u64,
     /// The number of lines that are not a resource.
     pub lines_rejected: u64,
-    /// What the first read counts for the notices about the export. It is not reset, because the first read alone counts it.
+    /// Counts for the notices about the export. They are not reset, because the first read alone counts.
     #[serde(flatten)]
     pub notices: NoticeCounts,
 }

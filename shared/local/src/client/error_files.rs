@@ -33,7 +33,7 @@ pub(crate) enum OutcomeSeverity {
     Information,
     /// The data has a fault, but nothing failed.
     Warning,
-    /// Something is missing in the export. Also a line that cannot be read, since the server has put it into this file.
+    /// A part of the export is missing. Also a line that cannot be read, since the server has put it into this file.
     Error,
 }
 

@@ -362,7 +362,7 @@ fn options_with_since(args: &ExportArgs) -> Result<Cow<'_, ExportOptions>, Since
     Ok(Cow::Owned(ExportOptions { since, ..args.options.clone() }))
 }
 
-/// What an export prints.
+/// The output of an export.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct OutputStyle {
     /// True for no progress, result and notes.

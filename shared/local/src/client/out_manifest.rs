@@ -20,7 +20,7 @@ const FORMAT: &str = "headrace export 1";
 /// The largest manifest that is read, in bytes.
 const MAX_BYTES: u64 = 1 << 30;
 
-/// What an export has written. The members that a Bulk Data manifest has, too, have its names.
+/// The content of `manifest.json`. The members that a Bulk Data manifest has, too, have its names.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct OutManifest {

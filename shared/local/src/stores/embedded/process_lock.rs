@@ -92,7 +92,7 @@ impl ProcessLock {
     }
 }
 
-/// Path of the lock file of a table.
+/// Returns the path of the lock file of a table.
 fn lock_path(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push("-lock");

@@ -296,7 +296,7 @@ async fn a_copy_without_closing_contains_every_acknowledged_write() -> Result<()
     Ok(())
 }
 
-/// SQLite before 3.51.3 can lose records if two connections use one file in WAL mode at the same instant.
+/// Checks what keeps the fault of SQLite before 3.51.3 away: two connections that use one file at the same instant.
 #[tokio::test]
 async fn an_engine_touches_its_file_only_while_no_other_process_does() -> Result<(), BoxError> {
     let folder = tempfile::tempdir()?;
