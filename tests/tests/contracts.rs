@@ -11,9 +11,12 @@ use headrace_aws::{DynamoJobStore, S3Lake, SqsTaskQueue, TableSchema};
 use headrace_core::access::Agent;
 use headrace_core::job::JobSecrets;
 use headrace_core::job::file::{Fragment, OutputFile, OutputFileName};
+use headrace_core::job::file_list::FileListPart;
 use headrace_core::job::task::{Lease, LeaseOutcome, PlanInput, TaskCompletion, TaskUpdate, Work};
 use headrace_core::job::{FailureReason, Job, JobEvent, Quotas, RecordConditions, RecordOutcome, Transition};
-use headrace_core::ports::{DueItem, JobLists, JobPage, JobSecretEncryptor, JobStore, LeaseSettings, QueueStart, QueuedJob, TaskStore};
+use headrace_core::ports::{
+    DueItem, FragmentSelection, JobLists, JobPage, JobSecretEncryptor, JobStore, LeaseSettings, QueueStart, QueuedJob, TaskStore,
+};
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::error::StoreError;
 use headrace_core::vocab::ids::{Caller, JobId, ListCursor, TaskId};
@@ -88,7 +91,7 @@ macro_rules! call {
         let _guard = $this.call_lock.lock().await;
         let opened = EmbeddedDynamo::open(&$this.path);
         let opened = opened.map_err(|error| StoreError::NotApplied { store: "the file", cause: error.into() })?;
-        DynamoJobStore::new(opened.client(), TABLE).$method($($argument),*).await
+        DynamoJobStore::new(opened.client(), TABLE).with_one_partition().$method($($argument),*).await
     }};
 }
 
@@ -136,12 +139,20 @@ impl JobStore for ReopenedFile {
         call!(self, end_job(id, event, reason, agent, now))
     }
 
-    async fn output_files(&self, id: &JobId) -> Result<Vec<OutputFile>, StoreError> {
-        call!(self, output_files(id))
+    async fn with_progress(&self, job: Job) -> Result<Job, StoreError> {
+        call!(self, with_progress(job))
     }
 
-    async fn output_file(&self, id: &JobId, name: OutputFileName) -> Result<Option<OutputFile>, StoreError> {
-        call!(self, output_file(id, name))
+    async fn output_files(&self, job: &Job) -> Result<Vec<OutputFile>, StoreError> {
+        call!(self, output_files(job))
+    }
+
+    async fn output_file(&self, job: &Job, name: OutputFileName) -> Result<Option<OutputFile>, StoreError> {
+        call!(self, output_file(job, name))
+    }
+
+    async fn file_list(&self, job: &Job, parts: RangeInclusive<u32>) -> Result<Vec<FileListPart>, StoreError> {
+        call!(self, file_list(job, parts))
     }
 
     async fn due(&self, now: Millis, limit: u16) -> Result<Vec<DueItem>, StoreError> {
@@ -188,12 +199,8 @@ impl TaskStore for ReopenedFile {
         call!(self, task_work(task))
     }
 
-    async fn fragments(&self, id: &JobId, rounds: RangeInclusive<u32>) -> Result<Vec<Fragment>, StoreError> {
-        call!(self, fragments(id, rounds))
-    }
-
-    async fn discard_output_files(&self, lease: &mut Lease, until: Millis) -> Result<Vec<OutputFileName>, StoreError> {
-        call!(self, discard_output_files(lease, until))
+    async fn fragments(&self, id: &JobId, rounds: RangeInclusive<u32>, selection: &FragmentSelection) -> Result<Vec<Fragment>, StoreError> {
+        call!(self, fragments(id, rounds, selection))
     }
 }
 

@@ -1,6 +1,7 @@
 //! The export job: its record, its states, its tasks and its files.
 
 pub mod file;
+pub mod file_list;
 pub mod folder;
 pub mod task;
 
@@ -39,6 +40,9 @@ use crate::vocab::ids::{Caller, JobId};
 /// The first task number of round 1. Tasks of round `r` are numbered from `r` times this number; those of round 0 from 0.
 pub const ROUND_TASKS: u32 = 1_000_000;
 
+/// The number of the first task that reads the lake. Tasks 0 and 1 are the plan and finalize tasks.
+pub const FIRST_READ_TASK: u32 = 2;
+
 /// The settings of a job, fixed when it is recorded. Later changes to the deployment's settings do not affect it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobSettings {
@@ -57,7 +61,7 @@ impl Default for JobSettings {
     }
 }
 
-/// Counters of a job or a task. They never decrease, except that [`task::NextRound::resets_counters`] sets them to zero.
+/// Counters of a job or a task. They never decrease, except that [`task::NextRound::starts_over`] sets them to zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Counters {
     /// The number of bytes read from the lake, as stored.
@@ -151,7 +155,8 @@ pub struct Job {
     pub pinned_config: Option<PinnedConfig>,
     /// The result of the plan task. `None` until it has completed.
     pub planned: Option<Planned>,
-    /// The number of tasks of the current round that have not completed.
+    /// The number of tasks of the current round that have not completed, as of [`crate::ports::JobStore::with_progress`]. Before, of a job
+    /// as it is stored, the number of all tasks of the round.
     pub open_tasks: u32,
     /// The current round. The first reading of the lake is round 0.
     pub round: u32,
@@ -161,7 +166,10 @@ pub struct Job {
     pub phase: Phase,
     /// The first round whose fragments are not merged yet.
     pub first_unmerged_round: u32,
-    /// The sum of the counters of completed tasks.
+    /// The round since which output files belong to the export: that in which it last started over, or 0.
+    pub files_since_round: u32,
+    /// The sum of the counters of completed tasks, as of [`crate::ports::JobStore::with_progress`]. Before, without those of the current
+    /// round.
     pub counters: Counters,
     /// The time at which the job completed or failed.
     pub ended_at: Option<Millis>,
@@ -190,6 +198,7 @@ impl Job {
             round_tasks: 0,
             phase: Phase::Read,
             first_unmerged_round: 0,
+            files_since_round: 0,
             counters: Counters::default(),
             ended_at: None,
             reason: None,
@@ -213,6 +222,19 @@ impl Job {
         format!("{}/_operations/export/{}", self.base, self.id)
     }
 
+    /// Returns the number of tasks of the current round, without the finalize task. 0 until the plan is complete.
+    pub fn tasks_of_round(&self) -> u32 {
+        match self.round {
+            0 => self.planned.map_or(0, |planned| planned.tasks),
+            _ => self.round_tasks,
+        }
+    }
+
+    /// Returns the index of a task among those of its round, from 0.
+    pub fn index_in_round(&self, task: u32) -> u32 {
+        if task >= ROUND_TASKS { task % ROUND_TASKS } else { task.saturating_sub(FIRST_READ_TASK) }
+    }
+
     /// Returns true if a task with this number belongs to the job. An attempt that died while it recorded tasks can leave
     /// other tasks behind.
     pub fn has_task(&self, task: u32) -> bool {
@@ -221,7 +243,7 @@ impl Job {
             (_, None) => false,
             (1, Some(_)) => true,
             (task, Some(_)) if task >= ROUND_TASKS => task / ROUND_TASKS == self.round && task % ROUND_TASKS < self.round_tasks,
-            (task, Some(planned)) => task - 2 < planned.tasks,
+            (task, Some(planned)) => task - FIRST_READ_TASK < planned.tasks,
         }
     }
 

@@ -11,10 +11,12 @@
 //! * A resource whose copies exceed [`COPIES_LIMIT_BYTES`] is omitted and reported as well. A Group of a million patients,
 //!   copied to the block of each, would be larger than all other data.
 //!
-//! Read tasks write frames into the [`Bucket`]s of the patients. After that, grouping tasks read the buckets. Each task sorts
-//! the patients of a range of positions in a [`SortBuffer`], in as many passes as necessary, with bounded memory.
+//! Read tasks write frames, in files with a section for each [`Bucket`] of patients. If a bucket is larger than the memory of some tasks, sort
+//! tasks write its frames again, in files with sections by position. After that, each grouping task reads its buckets, or its range of positions
+//! within a bucket, and sorts the patients in a [`SortBuffer`], in as many passes as necessary, with bounded memory.
 
 mod frame;
+mod sections;
 mod sort_buffer;
 
 use std::collections::BTreeMap;
@@ -23,6 +25,7 @@ use std::ops::Range;
 use headrace_fhir::definitions::ResourceType;
 
 pub use frame::{Frame, FrameDecoder, FrameRole, MalformedFrame};
+pub use sections::{SectionedFrames, Sections};
 pub use sort_buffer::{LineOrder, SortBuffer, SortedLine};
 
 use crate::job::JobSecret;
@@ -135,13 +138,19 @@ pub fn position_range(grouping: &PatientGrouping) -> Range<u64> {
     start(grouping.range)..start(grouping.range + 1)
 }
 
+/// Returns the number of bytes of frames that a task may hold within its memory budget. Ranges differ in size, and a frame takes more bytes
+/// in memory than in a file, so use three quarters of the budget.
+pub fn task_frame_bytes(limit_bytes: u64) -> u64 {
+    (limit_bytes / 4 * 3).max(1)
+}
+
 /// Divides buckets among grouping tasks: one task for several small buckets, several tasks for a large one.
 ///
 /// * `buckets`: size of each bucket, in bytes.
 /// * `limit_bytes`: memory budget of a task.
-pub fn plan_grouping_tasks(buckets: &BTreeMap<Bucket, u64>, limit_bytes: u64) -> Vec<PatientGrouping> {
-    // Ranges differ in size, and a frame takes more bytes in memory than in a file, so use three quarters of the budget.
-    let task_bytes = (limit_bytes / 4 * 3).max(1);
+/// * `is_sorted`: copied to the tasks. True if the buckets have files of their own.
+pub fn plan_grouping_tasks(buckets: &BTreeMap<Bucket, u64>, limit_bytes: u64, is_sorted: bool) -> Vec<PatientGrouping> {
+    let task_bytes = task_frame_bytes(limit_bytes);
     let mut tasks: Vec<(u64, PatientGrouping)> = Vec::new();
     for (bucket, bytes) in buckets {
         let (from, to) = (bucket.number(), bucket.number() + 1);
@@ -149,14 +158,16 @@ pub fn plan_grouping_tasks(buckets: &BTreeMap<Bucket, u64>, limit_bytes: u64) ->
             Some((total, last)) if *total + bytes <= task_bytes => (*total, last.end_bucket) = (*total + bytes, to),
             Some(_) | None => {
                 let of = u32::try_from(bytes.div_ceil(task_bytes)).unwrap_or(MAX_RANGES).clamp(1, MAX_RANGES);
-                tasks.extend((0..of).map(|range| (*bytes, PatientGrouping { first_bucket: from, end_bucket: to, range, ranges: of })));
+                tasks.extend(
+                    (0..of).map(|range| (*bytes, PatientGrouping { first_bucket: from, end_bucket: to, range, ranges: of, is_sorted })),
+                );
             }
         }
     }
     tasks.into_iter().map(|(_, task)| task).collect()
 }
 
-/// Maximum number of ranges of a bucket. Each range reads the whole bucket, so a larger range takes several passes instead.
+/// Maximum number of ranges of a bucket. A larger range takes several passes instead.
 const MAX_RANGES: u32 = 4_096;
 
 #[cfg(test)]

@@ -24,4 +24,4 @@ pub use output::{ConfigLookup, FileAccess, FileRequest, FileWriter, OutputStore}
 pub use queue::TaskQueue;
 pub use signer::TokenSigner;
 pub use source::{ArchivedObject, ByteStream, ListedObject, METADATA_LIMIT_BYTES, MetadataObject, ObjectPage, ResourceSource};
-pub use tasks::{FRAGMENTS_PER_CHECKPOINT, LeaseSettings, TASK_BYTES_PER_UPDATE, TASKS_PER_UPDATE, TaskStore};
+pub use tasks::{FRAGMENTS_PER_CHECKPOINT, FragmentSelection, LeaseSettings, TASK_BYTES_PER_UPDATE, TASKS_PER_UPDATE, TaskStore};

@@ -96,7 +96,7 @@ async fn run(deployment: Arc<Deployment>) -> Result<Outcome, SimulationError> {
         (_, job) => (JobEnd::TimeLimit(client::progress(job.as_ref())), deployment.scenario.time_limit),
     };
     let exactness = match &job {
-        Some(job) => verify(&deployment, job, &client.output_files(&id).await),
+        Some(job) => verify(&deployment, job, &client.output_files(job).await),
         None => Exactness::default(),
     };
     Ok(Outcome {

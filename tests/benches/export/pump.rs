@@ -276,6 +276,7 @@ fn lease(case: &Case) -> Lease {
         reserved_file: None,
         counters: Counters::default(),
         export_time: None,
+        plan_progress: None,
     }
 }
 
@@ -315,6 +316,10 @@ impl OutputStore for NullOutputStore {
     }
 
     async fn promote(&self, _: &Folder, _: &Fragment, _: OutputFileName) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn renumber(&self, _: &Folder, _: &OutputFile, _: u32) -> Result<(), StoreError> {
         Ok(())
     }
 

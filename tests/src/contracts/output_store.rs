@@ -50,6 +50,7 @@ macro_rules! output_store_contract {
                 p4_a_file_name_is_never_reused_for_other_bytes,
                 a_dropped_writer_leaves_no_file,
                 a_fragment_can_be_promoted_repeatedly,
+                a_renumbered_file_replaces_another,
                 a_replacing_write_replaces_the_existing_file,
                 a_sweep_keeps_exactly_the_listed_files,
                 folders_are_independent,
@@ -206,6 +207,26 @@ pub async fn a_fragment_can_be_promoted_repeatedly(destination: &impl TestDestin
     assert!(is_downloaded(destination, &folder, name, &bytes).await?);
     assert!(destination.store().promote(&folder, &source, output_file("Patient", 2)?).await.is_err());
     assert_eq!(destination.file_names(&folder).await?, ["Patient-1.ndjson"]);
+    Ok(())
+}
+
+/// Checks that a file gets a second number, repeatedly and instead of another file, and that the first one is swept.
+pub async fn a_renumbered_file_replaces_another(destination: &impl TestDestination) -> CaseResult {
+    let folder = folder(destination, PATH);
+    let (last, free) = (output_file("Patient", 9)?, output_file("Patient", 2)?);
+    let bytes = text(1, 10_000);
+    write(destination, &folder, fragment("Patient", 1)?, FileName::Output(last), &bytes, 4_000).await?;
+    write(destination, &folder, fragment("Patient", 2)?, FileName::Output(free), &text(2, 700), 700).await?;
+    for _ in 0..2 {
+        destination.store().renumber(&folder, &OutputFile { name: last, summary: summarize(&bytes) }, 2).await?;
+        assert!(is_downloaded(destination, &folder, free, &bytes).await?);
+        assert!(is_downloaded(destination, &folder, last, &bytes).await?);
+    }
+    // A worker that wakes up late cannot replace the file.
+    assert_stale(write(destination, &folder, fragment("Patient", 3)?, FileName::Output(free), &text(2, 10), 10).await)?;
+    destination.store().delete_all_except(&folder, &BTreeSet::from([free])).await?;
+    assert_eq!(destination.file_names(&folder).await?, ["Patient-2.ndjson"]);
+    assert!(is_downloaded(destination, &folder, free, &bytes).await?);
     Ok(())
 }
 

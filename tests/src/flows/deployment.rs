@@ -398,7 +398,7 @@ impl Deployment for LocalDeployment {
 
     fn job_store(&self) -> DynamoJobStore {
         let sealer = FileSecretEncryptor::new(self.folder.path().join("keys/secrets.key"));
-        DynamoJobStore::new(self.dynamo.client(), TABLE).with_encryptor(sealer)
+        DynamoJobStore::new(self.dynamo.client(), TABLE).with_one_partition().with_encryptor(sealer)
     }
 
     async fn put_anonymization_config(&self, name: &str, config: &str) -> Result<()> {

@@ -1,6 +1,6 @@
 //! Fault injection for the port calls of one process.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use headrace_core::vocab::error::{SourceError, StoreError};
@@ -49,6 +49,8 @@ struct Inner {
     plan: Mutex<FaultPlan>,
     calls: AtomicUsize,
     names: Mutex<Vec<&'static str>>,
+    loses_file_numbers: AtomicBool,
+    lists_objects_singly: AtomicBool,
     has_crashed: watch::Sender<bool>,
     pause_sender: mpsc::UnboundedSender<Arc<Notify>>,
     pauses: tokio::sync::Mutex<mpsc::UnboundedReceiver<Arc<Notify>>>,
@@ -73,6 +75,8 @@ impl FaultInjector {
             plan: Mutex::new(Box::new(plan)),
             calls: AtomicUsize::new(0),
             names: Mutex::default(),
+            loses_file_numbers: AtomicBool::new(false),
+            lists_objects_singly: AtomicBool::new(false),
             has_crashed: watch::Sender::new(false),
             pause_sender,
             pauses: tokio::sync::Mutex::new(pauses),
@@ -92,6 +96,26 @@ impl FaultInjector {
     /// Replaces the plan for all further calls.
     pub fn set_plan(&self, plan: impl FnMut(PortCall) -> Fault + Send + 'static) {
         *self.0.plan.lock().unwrap_or_else(PoisonError::into_inner) = Box::new(plan);
+    }
+
+    /// Loses a file number before every reservation from now on, like a counter whose answer does not arrive.
+    pub fn lose_file_numbers(&self) {
+        self.0.loses_file_numbers.store(true, Ordering::SeqCst);
+    }
+
+    /// Lists the lake in pages of one object from now on.
+    pub fn list_objects_singly(&self) {
+        self.0.lists_objects_singly.store(true, Ordering::SeqCst);
+    }
+
+    /// Returns true if the lake is listed in pages of one object.
+    pub(super) fn lists_objects_singly(&self) -> bool {
+        self.0.lists_objects_singly.load(Ordering::SeqCst)
+    }
+
+    /// Returns true if a file number is lost before every reservation.
+    pub(super) fn loses_file_numbers(&self) -> bool {
+        self.0.loses_file_numbers.load(Ordering::SeqCst)
     }
 
     /// Returns the number of calls so far.

@@ -12,13 +12,14 @@ use headrace_core::audit::chain::{AuditFileName, ChainState, PendingFile};
 use headrace_core::audit::{AuditRecord, AuditRecordKey};
 use headrace_core::job::JobSecrets;
 use headrace_core::job::file::{FileName, FileSummary, Fragment, FragmentName, OutputFile, OutputFileName};
+use headrace_core::job::file_list::FileListPart;
 use headrace_core::job::folder::Folder;
 use headrace_core::job::task::{Lease, LeaseOutcome, Pin, PlanInput, TaskCompletion, TaskUpdate, Work};
 use headrace_core::job::{FailureReason, Job, JobEvent, Quotas, RecordConditions, RecordOutcome, Transition};
 use headrace_core::ports::{
-    AccessStore, AuditFileListing, AuditFiles, AuditTrail, AuditWrite, ByteStream, DueItem, FileAccess, FileRequest, FileWriter, JobLists,
-    JobPage, JobSecretEncryptor, JobStore, LeaseSettings, ObjectPage, OutputStore, QueueStart, QueuedJob, ResourceSource, TaskQueue,
-    TaskStore,
+    AccessStore, AuditFileListing, AuditFiles, AuditTrail, AuditWrite, ByteStream, DueItem, FileAccess, FileRequest, FileWriter,
+    FragmentSelection, JobLists, JobPage, JobSecretEncryptor, JobStore, LeaseSettings, ObjectPage, OutputStore, QueueStart, QueuedJob,
+    ResourceSource, TaskQueue, TaskStore,
 };
 use headrace_core::ports::{ConfigLookup, MetadataObject};
 use headrace_core::request::ConfigName;
@@ -156,12 +157,20 @@ impl<T: JobStore> JobStore for FaultyPort<T> {
         self.faults.intercept("jobs.end_job", self.port.end_job(id, event, reason, agent, now)).await
     }
 
-    async fn output_files(&self, id: &JobId) -> Result<Vec<OutputFile>, StoreError> {
-        self.faults.intercept("jobs.output_files", self.port.output_files(id)).await
+    async fn with_progress(&self, job: Job) -> Result<Job, StoreError> {
+        self.faults.intercept("jobs.with_progress", self.port.with_progress(job)).await
     }
 
-    async fn output_file(&self, id: &JobId, name: OutputFileName) -> Result<Option<OutputFile>, StoreError> {
-        self.faults.intercept("jobs.output_file", self.port.output_file(id, name)).await
+    async fn output_files(&self, job: &Job) -> Result<Vec<OutputFile>, StoreError> {
+        self.faults.intercept("jobs.output_files", self.port.output_files(job)).await
+    }
+
+    async fn output_file(&self, job: &Job, name: OutputFileName) -> Result<Option<OutputFile>, StoreError> {
+        self.faults.intercept("jobs.output_file", self.port.output_file(job, name)).await
+    }
+
+    async fn file_list(&self, job: &Job, parts: RangeInclusive<u32>) -> Result<Vec<FileListPart>, StoreError> {
+        self.faults.intercept("jobs.file_list", self.port.file_list(job, parts)).await
     }
 
     async fn due(&self, now: Millis, limit: u16) -> Result<Vec<DueItem>, StoreError> {
@@ -200,14 +209,29 @@ impl<T: TaskStore> TaskStore for FaultyPort<T> {
         let name = match update {
             TaskUpdate::Heartbeat => "tasks.update_task heartbeat",
             TaskUpdate::TakeTime(_) => "tasks.update_task take_time",
+            TaskUpdate::ListedUpTo(_) => "tasks.update_task listed_up_to",
             TaskUpdate::AddTasks(_) => "tasks.update_task add_tasks",
             TaskUpdate::ReserveFile(_) => "tasks.update_task reserve_file",
             TaskUpdate::Checkpoint(_) => "tasks.update_task checkpoint",
+            TaskUpdate::Renumber { .. } => "tasks.update_task renumber",
+            TaskUpdate::ListFiles(_) => "tasks.update_task list_files",
             TaskUpdate::Release(_) => "tasks.update_task release",
         };
         // If the response of a call is lost, the call has not changed the caller's lease.
         let before = lease.clone();
-        let result = self.faults.intercept(name, self.port.update_task(lease, update, until)).await;
+        let lost_number = matches!(update, TaskUpdate::ReserveFile(_)) && self.faults.loses_file_numbers();
+        let call = async {
+            if lost_number {
+                // The counter counts before the lease is found to be outdated.
+                let mut outdated = Lease { fencing_token: lease.fencing_token + 1_000, ..lease.clone() };
+                let lost = self.port.update_task(&mut outdated, update.clone(), until).await;
+                if !matches!(lost, Err(StoreError::Stale)) {
+                    return Err(StoreError::Unreadable { store: "a store", detail: format!("an outdated lease was accepted: {lost:?}") });
+                }
+            }
+            self.port.update_task(lease, update, until).await
+        };
+        let result = self.faults.intercept(name, call).await;
         if result.is_err() {
             *lease = before;
         }
@@ -222,17 +246,8 @@ impl<T: TaskStore> TaskStore for FaultyPort<T> {
         self.faults.intercept("tasks.task_work", self.port.task_work(task)).await
     }
 
-    async fn fragments(&self, id: &JobId, rounds: RangeInclusive<u32>) -> Result<Vec<Fragment>, StoreError> {
-        self.faults.intercept("tasks.fragments", self.port.fragments(id, rounds)).await
-    }
-
-    async fn discard_output_files(&self, lease: &mut Lease, until: Millis) -> Result<Vec<OutputFileName>, StoreError> {
-        let before = lease.clone();
-        let dropped = self.faults.intercept("tasks.discard_output_files", self.port.discard_output_files(lease, until)).await;
-        if dropped.is_err() {
-            *lease = before;
-        }
-        dropped
+    async fn fragments(&self, id: &JobId, rounds: RangeInclusive<u32>, selection: &FragmentSelection) -> Result<Vec<Fragment>, StoreError> {
+        self.faults.intercept("tasks.fragments", self.port.fragments(id, rounds, selection)).await
     }
 }
 
@@ -269,7 +284,17 @@ impl<T: ResourceSource> ResourceSource for FaultyPort<T> {
     }
 
     async fn list(&self, after: Option<&str>) -> Result<ObjectPage, SourceError> {
-        self.faults.intercept("source.list", self.port.list(after)).await
+        if !self.faults.lists_objects_singly() {
+            return self.faults.intercept("source.list", self.port.list(after)).await;
+        }
+        let page = async {
+            let mut page = self.port.list(None).await?;
+            let index: usize = after.and_then(|after| after.parse().ok()).unwrap_or_default();
+            page.next = (index + 1 < page.objects.len()).then(|| (index + 1).to_string());
+            page.objects = page.objects.into_iter().skip(index).take(1).collect();
+            Ok(page)
+        };
+        self.faults.intercept("source.list", page).await
     }
 
     fn read(&self, pin: &Pin, range: Range<u64>) -> ByteStream {
@@ -343,6 +368,10 @@ impl<T: OutputStore> OutputStore for FaultyPort<T> {
 
     async fn promote(&self, folder: &Folder, fragment: &Fragment, output_file: OutputFileName) -> Result<(), StoreError> {
         self.faults.intercept("output.promote", self.port.promote(folder, fragment, output_file)).await
+    }
+
+    async fn renumber(&self, folder: &Folder, file: &OutputFile, number: u32) -> Result<(), StoreError> {
+        self.faults.intercept("output.renumber", self.port.renumber(folder, file, number)).await
     }
 
     fn read(&self, folder: &Folder, fragment: &FragmentName, range: Range<u64>) -> ByteStream {

@@ -103,7 +103,8 @@ pub async fn job_items_by_state() -> Result<BTreeMap<&'static str, Vec<Value>>> 
     for (key, item) in deployment.job_table_items().await?.into_iter().filter(|(key, _)| key.starts_with("JOB#")) {
         let number = key
             .split_once(' ')
-            .and_then(|(pk, _)| u8::from_str_radix(pk.get(pk.len() - 2..)?, 16).ok())
+            .and_then(|(pk, _)| pk.split('#').nth(1))
+            .and_then(|id| u8::from_str_radix(id.get(id.len() - 2..)?, 16).ok())
             .ok_or_else(|| format!("{key} is not the key of a job"))?;
         let name = names.get(usize::from(number - FIRST_JOB_NUMBER)).ok_or("the table holds more jobs than were created")?;
         jobs.entry(name).or_default().push(item);

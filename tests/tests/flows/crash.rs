@@ -7,6 +7,7 @@
 //! `a_killed_server_continues_the_export_after_a_restart`.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use headrace_core::ports::JobStore as _;
@@ -35,6 +36,23 @@ struct Case {
     lake: Vec<(&'static str, Vec<u8>)>,
     settings: DeploymentSettings,
     query: &'static str,
+    /// True if a number is left out before each output file.
+    loses_file_numbers: bool,
+    /// True if the lake is listed in pages of one object.
+    lists_objects_singly: bool,
+}
+
+impl Case {
+    /// Starts a process on the deployment.
+    fn start(&self, deployment: &LocalDeployment, clock: &ManualClock, faults: FaultInjector) -> Arc<ServiceProcess<LocalDeployment>> {
+        if self.loses_file_numbers {
+            faults.lose_file_numbers();
+        }
+        if self.lists_objects_singly {
+            faults.list_objects_singly();
+        }
+        ServiceProcess::start_with_faults(deployment, clock, self.settings.clone(), faults)
+    }
 }
 
 /// Runs the export from the kick-off to the cleanup after completion.
@@ -55,7 +73,7 @@ fn first_job() -> JobId {
 /// Completes the export in a new process and checks that no work and no extra files are left.
 async fn recover(deployment: &LocalDeployment, clock: &ManualClock, case: &Case) -> Result<CompletedExport> {
     let status = format!("/_operations/export/{}", first_job());
-    let service = ServiceProcess::start(deployment, clock, case.settings.clone());
+    let service = case.start(deployment, clock, FaultInjector::none());
     if service.request("GET", &status).await?.status == 404 {
         // The kick-off recorded nothing, so its client sends it again.
         set_next_job_number(1);
@@ -74,7 +92,7 @@ async fn recover(deployment: &LocalDeployment, clock: &ManualClock, case: &Case)
 async fn run_without_crash(case: &Case) -> Result<(Vec<&'static str>, u32, CompletedExport)> {
     set_next_job_number(1);
     let (deployment, clock) = (deployment_with(&case.lake).await?, ManualClock::default());
-    let service = ServiceProcess::start(&deployment, &clock, case.settings.clone());
+    let service = case.start(&deployment, &clock, FaultInjector::none());
     run_lifecycle(&service, case).await?;
     let names = service.faults.call_names();
     let job = deployment.job_store().job(&first_job()).await?.ok_or("no job")?;
@@ -86,7 +104,7 @@ async fn run_with_crash(case: &Case, number: usize, fault: Fault) -> Result<Comp
     set_next_job_number(1);
     let (deployment, clock) = (deployment_with(&case.lake).await?, ManualClock::default());
     let faults = FaultInjector::at_call(number, fault);
-    let service = ServiceProcess::start_with_faults(&deployment, &clock, case.settings.clone(), faults.clone());
+    let service = case.start(&deployment, &clock, faults.clone());
     match faults.until_crash(run_lifecycle(&service, case)).await {
         Some(Ok(())) => return Err("the process did not crash".into()),
         Some(Err(error)) => return Err(error),
@@ -98,7 +116,8 @@ async fn run_with_crash(case: &Case, number: usize, fault: Fault) -> Result<Comp
 
 #[test]
 fn p1_to_p6_an_export_survives_a_crash_at_any_call() -> Result<()> {
-    let case = Case { lake: seed::lake_objects(), settings: seed::settings(), query: "" };
+    let case =
+        Case { lake: seed::lake_objects(), settings: seed::settings(), query: "", loses_file_numbers: false, lists_objects_singly: false };
     let (names, rounds, expected) = run(async || run_without_crash(&case).await)?;
     let distinct: BTreeSet<_> = names.iter().collect();
     // The export must cover merging, promoted fragments, output files of full checkpoints, and an error file.
@@ -125,17 +144,44 @@ fn p1_to_p6_an_export_that_reads_its_lake_twice_survives_a_crash_at_any_call() -
     for (versions, query) in [(LakeVersions::Auto, "?_since=2026-01-01T12:00:00Z"), (LakeVersions::Many, "")] {
         let objects = lake_with_changes();
         let lake = objects.iter().map(|(object, lines)| (*object, lake_model::lines(lines))).collect();
-        let case = Case { lake, settings: settings(versions), query };
+        let case = Case { lake, settings: settings(versions), query, loses_file_numbers: false, lists_objects_singly: false };
         let (names, rounds, expected) = run(async || run_without_crash(&case).await)?;
-        // The rounds resolve versions, read again and merge.
-        assert!(rounds >= 3, "{rounds}");
-        assert_eq!(names.contains(&"tasks.discard_output_files"), versions == LakeVersions::Auto);
+        // The rounds resolve versions, read again and merge, and merge records and corrections before.
+        assert!(rounds >= if versions == LakeVersions::Auto { 5 } else { 3 }, "{rounds}");
         if query.is_empty() {
             let all: Vec<_> = objects.into_iter().flat_map(|(_, lines)| lines).collect();
             assert_eq!(expected.sorted_lines(), lake_model::expected(&all).lines);
         } else {
             assert_eq!((expected.lines().len(), expected.deleted_references()?.len()), (4, 2));
         }
+        check_crash_at_every_call(&case, &names, &expected)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn p7_a_plan_continues_its_listing_whatever_call_crashes() -> Result<()> {
+    let mut settings = seed::settings();
+    // The plan records its progress after every page.
+    settings.worker.cursor_interval = std::time::Duration::ZERO;
+    let case = Case { lake: seed::lake_objects(), settings, query: "", loses_file_numbers: false, lists_objects_singly: true };
+    let (names, _, expected) = run(async || run_without_crash(&case).await)?;
+    let pages = case.lake.len();
+    let count = |name: &str| names.iter().filter(|other| **other == name).count();
+    assert_eq!((count("source.list"), count("tasks.update_task listed_up_to")), (pages, pages - 1));
+    check_crash_at_every_call(&case, &names, &expected)
+}
+
+#[test]
+fn p4_gaps_in_the_numbers_of_files_are_closed_whatever_call_crashes() -> Result<()> {
+    let lake = lake_with_changes().iter().map(|(object, lines)| (*object, lake_model::lines(lines))).collect();
+    let reread = Case { lake, settings: settings(LakeVersions::Auto), query: "", loses_file_numbers: true, lists_objects_singly: false };
+    let seeded =
+        Case { lake: seed::lake_objects(), settings: seed::settings(), query: "", loses_file_numbers: true, lists_objects_singly: false };
+    for case in [seeded, reread] {
+        let (names, _, expected) = run(async || run_without_crash(&case).await)?;
+        assert!(names.contains(&"output.renumber"), "{names:?}");
+        // `complete` checks that the numbers have no gaps.
         check_crash_at_every_call(&case, &names, &expected)?;
     }
     Ok(())
@@ -161,6 +207,10 @@ fn settings(versions: LakeVersions) -> DeploymentSettings {
     let mut settings = DeploymentSettings::with_file_bytes(150).with_merge_limit_bytes(400);
     settings.worker.lake.versions = versions;
     settings.worker.resolve_bytes = 200;
+    if versions == LakeVersions::Auto {
+        // Records and corrections are merged before they are read.
+        settings.worker.max_record_reads = 0;
+    }
     settings
 }
 
@@ -174,6 +224,15 @@ fn check_crash_at_every_call(case: &Case, names: &[&'static str], expected: &Com
             let (number, fault) = if index == 0 { (1, Fault::CrashBefore) } else { (index, Fault::CrashAfter) };
             let Some(name) = names.get(number - 1) else { return Ok(failures) };
             let difference = match run(async || run_with_crash(case, number, fault).await) {
+                // The next attempt at a plan does not know the sizes of the first tasks and announces them in another order. So files may
+                // have other numbers.
+                Ok(completed) if case.lists_objects_singly => {
+                    let has_same_lines = completed.sorted_lines() == expected.sorted_lines();
+                    if has_same_lines && completed.file_counts_by_type() == expected.file_counts_by_type() {
+                        continue;
+                    }
+                    format!("different lines: {:?}", completed.manifest)
+                }
                 Ok(completed) if completed.files != expected.files => format!("different files: {:?}", completed.manifest),
                 Ok(completed)
                     if completed.manifest.output != expected.manifest.output || completed.manifest.error != expected.manifest.error =>

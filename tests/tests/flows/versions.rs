@@ -18,6 +18,10 @@ pub(crate) fn small_settings(versions: LakeVersions) -> DeploymentSettings {
     let mut settings = DeploymentSettings::with_file_bytes(400);
     settings.worker.lake.versions = versions;
     settings.worker.resolve_bytes = 300;
+    if versions == LakeVersions::Many {
+        // Records and corrections are merged before they are read.
+        settings.worker.max_record_reads = 0;
+    }
     settings
 }
 

@@ -1,18 +1,21 @@
 //! The items of the job table, their keys and attributes.
 //!
-//! A job has one item for itself, and one per task, task's work, output file and fragment, all in its partition. Other partitions hold
-//! counters of active jobs, the queue, idempotency keys, registrations, keys of tokens, and audit records.
+//! A job has one item for itself, and one per task, task's work, output file and fragment, spread over several partitions
+//! ([`super::partitions`]). Other partitions hold counters of active jobs, the queue, idempotency keys, registrations, keys of tokens,
+//! and audit records.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
 use headrace_core::audit::{AuditRecord, AuditRecordKey};
-use headrace_core::job::file::{FileSummary, Fragment, FragmentName, OutputFile, OutputFileName, OutputKind};
-use headrace_core::job::task::{Cursor, TaskState, Work};
+use headrace_core::job::file::{Bucket, FileSummary, Fragment, FragmentName, OutputFile, OutputFileName, OutputKind};
+use headrace_core::job::file_list::FileListPart;
+use headrace_core::job::task::{Cursor, PlanProgress, TaskState, Work};
 use headrace_core::job::{Counters, ExportTime, IdempotencyKey, Job, JobSettings, JobState, NoticeCounts, Phase, PinnedConfig, Planned};
-use headrace_core::ports::{DueItem, DueSubject, QueuedJob};
+use headrace_core::ports::{DueItem, DueSubject, FragmentSelection, QueuedJob};
 use headrace_core::request::ExportRequest;
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::error::StoreError;
@@ -26,13 +29,10 @@ pub(super) type Item = HashMap<String, AttributeValue>;
 pub(super) const STORE: &str = "the job table";
 
 /// The number of partitions of the index of due items.
-pub(super) const DUE_SHARDS: u32 = 8;
+pub(super) const DUE_SHARDS: u32 = 16;
 
 /// The sort key of a job.
 pub(super) const JOB_SK: &str = "JOB";
-
-/// The beginning of the sort keys of output files.
-pub(super) const OUTPUT_FILES: &str = "OUTPUT#";
 
 /// The attribute with a job's encrypted secret. It is removed when the job ends.
 pub(super) const ENCRYPTED_SECRET: &str = "encrypted_secret";
@@ -72,25 +72,76 @@ pub(super) fn work_sk(task: u32) -> String {
     format!("WORK#{task:010}")
 }
 
-/// Returns the beginning of the sort keys of output files of one kind.
-pub(super) fn output_files_of_kind(kind: OutputKind) -> String {
-    format!("{OUTPUT_FILES}{}#", kind.as_str())
+/// Returns the beginning of the sort keys of the output files that were recorded since the round `since`, in which an export starts from
+/// scratch.
+pub(super) fn output_files_since(since: u32) -> String {
+    format!("OUTPUT#{since:04}#")
 }
 
-/// Returns the sort key of an output file.
-pub(super) fn output_file_sk(name: OutputFileName) -> String {
-    format!("{}{:010}", output_files_of_kind(name.kind), name.number)
+/// Returns the sort key of an output file that was recorded since the round `since`.
+pub(super) fn output_file_sk(since: u32, name: OutputFileName) -> String {
+    format!("{}{}#{:010}", output_files_since(since), name.kind.as_str(), name.number)
 }
 
-/// Returns the beginning of the sort keys of the fragments of one round.
-pub(super) fn fragments_of_round(round: u32) -> String {
-    format!("FRAGMENT#{round:04}#")
+/// Returns the sort key of the item with the last reserved number of a kind, since the round `since`.
+pub(super) fn file_numbers_sk(since: u32) -> String {
+    format!("NUMBERS#{since:04}")
+}
+
+/// Returns the beginning of the sort keys of the counters of a round.
+pub(super) fn round_counters(round: u32) -> String {
+    format!("COUNTER#{round:04}#")
+}
+
+/// Returns the sort key of a counter of a round.
+pub(super) fn round_counter_sk(round: u32, counter: u32) -> String {
+    format!("{}{counter:04}", round_counters(round))
+}
+
+/// Returns the sort key of a part of the list of a job's files.
+pub(super) fn file_list_sk(part: u32) -> String {
+    format!("FILES#{part:010}")
+}
+
+/// The group of fragments of all exported kinds in sort keys. Every other kind is a group of its own.
+const EXPORTED_FRAGMENTS: &str = "output";
+
+/// Returns the group of a kind of fragments, by which sort keys begin. A query reads one group and no other.
+fn fragment_group(kind: OutputKind) -> &'static str {
+    if kind.is_exported() { EXPORTED_FRAGMENTS } else { kind.as_str() }
 }
 
 /// Returns the sort key of a fragment.
 pub(super) fn fragment_sk(round: u32, name: FragmentName) -> String {
-    let round = fragments_of_round(round);
-    format!("{round}{}#{:010}#{:010}#{:010}", name.kind.as_str(), name.task, name.attempt, name.fencing_token)
+    let (group, kind) = (fragment_group(name.kind), name.kind.as_str());
+    format!("FRAGMENT#{group}#{round:04}#{kind}#{:010}#{:010}#{:010}", name.task, name.attempt, name.fencing_token)
+}
+
+/// Returns the first and the last possible sort key of these fragments. Other fragments may lie between them only if the selection has
+/// several buckets.
+pub(super) fn fragment_sk_range(rounds: &RangeInclusive<u32>, selection: &FragmentSelection) -> [String; 2] {
+    let (first, last) = (rounds.start(), rounds.end());
+    // `$` is the character after `#`, and `:` the one after `9`.
+    match selection {
+        FragmentSelection::Exported => {
+            [format!("FRAGMENT#{EXPORTED_FRAGMENTS}#{first:04}#"), format!("FRAGMENT#{EXPORTED_FRAGMENTS}#{last:04}$")]
+        }
+        FragmentSelection::Kind(kind) => {
+            let group = fragment_group(*kind);
+            [format!("FRAGMENT#{group}#{first:04}#"), format!("FRAGMENT#{group}#{last:04}$")]
+        }
+        FragmentSelection::KindOfTasks(kind, tasks) => {
+            let (group, kind) = (fragment_group(*kind), kind.as_str());
+            [
+                format!("FRAGMENT#{group}#{first:04}#{kind}#{:010}#", tasks.start),
+                format!("FRAGMENT#{group}#{last:04}#{kind}#{:010}#", tasks.end),
+            ]
+        }
+        FragmentSelection::Buckets(buckets) => {
+            let name = |bucket: u8| Bucket::from_number(bucket).map_or("bucket-:", |bucket| OutputKind::Bucket(bucket).as_str());
+            [format!("FRAGMENT#{}#", name(buckets.start)), format!("FRAGMENT#{}#", name(buckets.end))]
+        }
+    }
 }
 
 /// Returns the sort key of a queued job.
@@ -194,11 +245,11 @@ pub(super) fn job_item(job: &Job) -> Result<Item, StoreError> {
         ("owner".to_owned(), text(&job.owner.0)),
         ("created_at".to_owned(), millis(job.created_at)),
         ("definition".to_owned(), json(&definition)?),
-        ("open_tasks".to_owned(), number(job.open_tasks)),
         ("round".to_owned(), number(job.round)),
         ("round_tasks".to_owned(), number(job.round_tasks)),
         ("phase".to_owned(), text(job.phase.as_str())),
         ("first_unmerged_round".to_owned(), number(job.first_unmerged_round)),
+        ("files_since_round".to_owned(), number(job.files_since_round)),
         ("ttl".to_owned(), ttl(job)),
     ]);
     item.extend(counter_attributes(job.counters));
@@ -226,16 +277,16 @@ pub(super) fn summary_attributes(summary: FileSummary) -> [(&'static str, Attrib
     [("bytes", number(summary.bytes)), ("lines", number(summary.lines)), ("crc64", text(format!("{:016x}", summary.crc64)))]
 }
 
-/// Returns the two items of a new task: its state and its work.
+/// Returns the two items of a new task: its state and its work. `partition` is that of the task.
 ///
 /// The work may be long and never changes. It has its own item, because an update is priced by the size of the whole item.
-pub(super) fn task_items(job: &Job, task: u32, work: &Work, due_at: Option<Millis>) -> Result<[Item; 2], StoreError> {
-    let mut state_item = job_key(&job.id, task_sk(task));
+pub(super) fn task_items(job: &Job, (task, work): (u32, &Work), partition: &str, due_at: Option<Millis>) -> Result<[Item; 2], StoreError> {
+    let mut state_item = plain_key(partition, &task_sk(task));
     state_item.extend([("state".to_owned(), text(TaskState::Open.as_str())), ("ttl".to_owned(), ttl(job))]);
     if let Some(at) = due_at {
         state_item.extend([("due_shard".to_owned(), due_shard(task)), ("due_at".to_owned(), millis(at))]);
     }
-    let mut work_item = job_key(&job.id, work_sk(task));
+    let mut work_item = plain_key(partition, &work_sk(task));
     work_item.extend([("work".to_owned(), json(work)?), ("ttl".to_owned(), ttl(job))]);
     Ok([state_item, work_item])
 }
@@ -277,6 +328,7 @@ pub(super) struct StoredTask {
     pub(super) reserved_file: Option<OutputFileName>,
     pub(super) counters: Counters,
     pub(super) export_time: Option<ExportTime>,
+    pub(super) plan_progress: Option<PlanProgress>,
     pub(super) fault: Option<String>,
 }
 
@@ -345,15 +397,16 @@ impl Attributes<'_> {
         Ok(FileSummary { bytes: self.count("bytes")?, lines: self.count("lines")?, crc64 })
     }
 
-    /// Reads the id of a job from the partition key.
+    /// Reads the id of a job from the partition key, which may name one of the job's partitions after the id.
     fn job_id(&self) -> Result<JobId, StoreError> {
-        self.text("pk")?.strip_prefix("JOB#").and_then(|id| JobId::parse(id).ok()).ok_or_else(|| Self::unreadable("pk"))
+        let id = self.text("pk")?.strip_prefix("JOB#").map(|rest| rest.split_once('#').map_or(rest, |(id, _)| id));
+        id.and_then(|id| JobId::parse(id).ok()).ok_or_else(|| Self::unreadable("pk"))
     }
 
-    /// Reads the item as a job.
+    /// Reads the item as a job, in the state in which its current round began.
     pub(super) fn job(&self) -> Result<Job, StoreError> {
         let definition: JobDefinition = self.required_json("definition")?;
-        Ok(Job {
+        let mut job = Job {
             id: self.job_id()?,
             owner: Caller(self.text("owner")?.to_owned()),
             state: JobState::parse(self.text("state")?).ok_or_else(|| Self::unreadable("state"))?,
@@ -366,15 +419,25 @@ impl Attributes<'_> {
             destination: definition.destination,
             pinned_config: self.pinned_config()?,
             planned: self.optional_json::<Planned>("planned")?,
-            open_tasks: self.count("open_tasks")?,
+            open_tasks: 0,
             round: self.count("round")?,
             round_tasks: self.count("round_tasks")?,
             phase: Phase::parse(self.text("phase")?).ok_or_else(|| Self::unreadable("phase"))?,
             first_unmerged_round: self.count("first_unmerged_round")?,
+            files_since_round: self.count("files_since_round")?,
             counters: self.counters()?,
             ended_at: self.optional_number("ended_at")?.map(Millis),
             reason: self.optional_json("reason")?,
-        })
+        };
+        if job.state == JobState::Running {
+            job.open_tasks = job.tasks_of_round();
+        }
+        Ok(job)
+    }
+
+    /// Reads the item as a counter of a round: the number of completed tasks, and the sum of their counters.
+    pub(super) fn round_counter(&self) -> Result<(u32, Counters), StoreError> {
+        Ok((self.count("completed")?, self.counters()?))
     }
 
     /// Reads the pinned configuration of a de-identified export. Returns `None` for other exports, and after the job has ended.
@@ -400,6 +463,7 @@ impl Attributes<'_> {
             reserved_file,
             counters: self.counters()?,
             export_time: self.optional_json("export_time")?,
+            plan_progress: self.optional_json("plan_progress")?,
             fault: self.0.get("fault").and_then(|fault| fault.as_s().ok()).cloned(),
         })
     }
@@ -409,39 +473,42 @@ impl Attributes<'_> {
         self.required_json("work")
     }
 
-    /// Reads the name of an output file from the sort key.
-    pub(super) fn output_file_name(&self) -> Result<OutputFileName, StoreError> {
-        let name = self
-            .text("sk")?
-            .strip_prefix(OUTPUT_FILES)
-            .and_then(|rest| rest.split_once('#'))
-            .and_then(|(kind, number)| Some(OutputFileName { kind: OutputKind::parse(kind)?, number: number.parse().ok()? }));
-        name.ok_or_else(|| Self::unreadable("sk"))
-    }
-
-    /// Reads the item as an output file. Returns `None` if its number is only reserved.
-    pub(super) fn output_file(&self) -> Result<Option<OutputFile>, StoreError> {
-        if !self.0.contains_key("crc64") {
-            return Ok(None);
-        }
-        Ok(Some(OutputFile { name: self.output_file_name()?, summary: self.summary()? }))
-    }
-
-    /// Reads the item as a fragment.
-    pub(super) fn fragment(&self) -> Result<Fragment, StoreError> {
+    /// Reads the item as an output file.
+    pub(super) fn output_file(&self) -> Result<OutputFile, StoreError> {
         let segments: Vec<&str> = self.text("sk")?.split('#').collect();
         let name = match segments.as_slice() {
-            ["FRAGMENT", _, kind, task, attempt, fencing_token] => OutputKind::parse(kind).and_then(|kind| {
-                Some(FragmentName {
+            ["OUTPUT", _, kind, number] => {
+                OutputKind::parse(kind).zip(number.parse().ok()).map(|(kind, number)| OutputFileName { kind, number })
+            }
+            _ => None,
+        };
+        Ok(OutputFile { name: name.ok_or_else(|| Self::unreadable("sk"))?, summary: self.summary()? })
+    }
+
+    /// Reads the item as a part of the list of a job's files.
+    pub(super) fn file_list_part(&self) -> Result<FileListPart, StoreError> {
+        let number =
+            self.text("sk")?.strip_prefix("FILES#").and_then(|number| number.parse().ok()).ok_or_else(|| Self::unreadable("sk"))?;
+        FileListPart::parse(number, self.text("files")?).ok_or_else(|| Self::unreadable("files"))
+    }
+
+    /// Reads the item as a fragment, with the round in which it was recorded.
+    pub(super) fn fragment(&self) -> Result<(u32, Fragment), StoreError> {
+        let segments: Vec<&str> = self.text("sk")?.split('#').collect();
+        let parsed = match segments.as_slice() {
+            ["FRAGMENT", _, round, kind, task, attempt, fencing_token] => OutputKind::parse(kind).and_then(|kind| {
+                let name = FragmentName {
                     kind,
                     task: task.parse().ok()?,
                     attempt: attempt.parse().ok()?,
                     fencing_token: fencing_token.parse().ok()?,
-                })
+                };
+                Some((round.parse().ok()?, name))
             }),
             _ => None,
         };
-        Ok(Fragment { name: name.ok_or_else(|| Self::unreadable("sk"))?, summary: self.summary()? })
+        let (round, name) = parsed.ok_or_else(|| Self::unreadable("sk"))?;
+        Ok((round, Fragment { name, summary: self.summary()? }))
     }
 
     /// Reads the position of a job in the list of its owner's jobs.

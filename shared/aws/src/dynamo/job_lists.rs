@@ -45,15 +45,13 @@ impl JobLists for DynamoJobStore {
 
     async fn start_queued(&self, queued: &QueuedJob, quotas: &Quotas, now: Millis) -> Result<QueueStart, StoreError> {
         let due_at = now + ANNOUNCEMENT_TIMEOUT;
-        let due_update = |sk: String| {
-            Update::new(items::job_key(&queued.job, sk)).set("due_shard", items::due_shard(0)).set("due_at", items::millis(due_at))
-        };
-        let job = due_update(JOB_SK.to_owned())
+        let due_update = |key: Item| Update::new(key).set("due_shard", items::due_shard(0)).set("due_at", items::millis(due_at));
+        let job = due_update(items::job_key(&queued.job, JOB_SK))
             .when("#state = :from")
             .name("#state", "state")
             .value(":from", items::text(JobState::Queued.as_str()))
             .set("#state", items::text(JobState::Accepted.as_str()));
-        let plan = due_update(items::task_sk(TaskId::plan(&queued.job).task));
+        let plan = due_update(self.task_key(&queued.job, TaskId::plan(&queued.job).task));
         let position = Write::Delete(items::queue_key(queued.queued_at, &queued.job));
         let record = AuditRecord::from_job_action(now, AuditAction::Start, Agent::service(), (&queued.job, &queued.owner));
         let mut writes = vec![Write::Update(job), Write::Update(plan), position, Write::AuditRecord(Box::new(record))];

@@ -1,8 +1,11 @@
 //! Jobs, their output files and their secrets.
 
+use std::ops::RangeInclusive;
+
 use headrace_core::access::Agent;
 use headrace_core::audit::AuditRecord;
 use headrace_core::job::file::{OutputFile, OutputFileName};
+use headrace_core::job::file_list::FileListPart;
 use headrace_core::job::task::PlanInput;
 use headrace_core::job::{FailureReason, Job, JobEvent, JobSecrets, JobState, RecordConditions, RecordOutcome, Transition};
 use headrace_core::ports::{DueItem, DueSubject, JobSecretEncryptor, JobStore};
@@ -11,6 +14,7 @@ use headrace_core::vocab::error::StoreError;
 use headrace_core::vocab::ids::JobId;
 
 use super::items::{self, Attributes, DUE_SHARDS, JOB_SK};
+use super::partitions::file_list_pk;
 use super::transact::{Update, Write, WriteOutcome};
 use super::{CLEANUP_DELAY, DynamoJobStore, schema};
 use crate::encryptor;
@@ -27,8 +31,12 @@ impl JobStore for DynamoJobStore {
     }
 
     async fn job(&self, id: &JobId) -> Result<Option<Job>, StoreError> {
-        let item = self.get(id, JOB_SK.to_owned()).await?;
+        let item = self.get_key(items::job_key(id, JOB_SK)).await?;
         item.map(|item| Attributes(&item).job()).transpose()
+    }
+
+    async fn with_progress(&self, job: Job) -> Result<Job, StoreError> {
+        self.add_progress(job).await
     }
 
     async fn end_job(
@@ -79,14 +87,31 @@ impl JobStore for DynamoJobStore {
         }
     }
 
-    async fn output_files(&self, id: &JobId) -> Result<Vec<OutputFile>, StoreError> {
-        let files = self.query_job_items(id, items::OUTPUT_FILES.to_owned(), |item| Attributes(item).output_file()).await?;
-        Ok(files.into_iter().flatten().collect())
+    async fn output_files(&self, job: &Job) -> Result<Vec<OutputFile>, StoreError> {
+        let first = items::output_files_since(job.files_since_round);
+        let last = items::output_files_since(job.files_since_round + 1);
+        let mut files = self.query_partitions(&job.id, &[first, last], |item| Attributes(item).output_file()).await?;
+        files.sort_unstable_by_key(|file| file.name);
+        Ok(files)
     }
 
-    async fn output_file(&self, id: &JobId, name: OutputFileName) -> Result<Option<OutputFile>, StoreError> {
-        let item = self.get(id, items::output_file_sk(name)).await?;
-        Ok(item.map(|item| Attributes(&item).output_file()).transpose()?.flatten())
+    async fn output_file(&self, job: &Job, name: OutputFileName) -> Result<Option<OutputFile>, StoreError> {
+        let item = self.get_key(self.output_file_key(job, name)).await?;
+        item.map(|item| Attributes(&item).output_file()).transpose()
+    }
+
+    async fn file_list(&self, job: &Job, parts: RangeInclusive<u32>) -> Result<Vec<FileListPart>, StoreError> {
+        if parts.is_empty() {
+            return Ok(Vec::new());
+        }
+        let query = self
+            .query()
+            .key_condition_expression("pk = :pk AND sk BETWEEN :first AND :last")
+            .expression_attribute_values(":pk", items::text(file_list_pk(&job.id)))
+            .expression_attribute_values(":first", items::text(items::file_list_sk(*parts.start())))
+            .expression_attribute_values(":last", items::text(items::file_list_sk(*parts.end())))
+            .consistent_read(true);
+        self.query_all(query, usize::MAX, |item| Attributes(item).file_list_part()).await
     }
 
     async fn due(&self, now: Millis, limit: u16) -> Result<Vec<DueItem>, StoreError> {
@@ -110,7 +135,7 @@ impl JobStore for DynamoJobStore {
     async fn postpone(&self, due: &DueItem, until: Option<Millis>) -> Result<bool, StoreError> {
         let (key, shard) = match &due.subject {
             DueSubject::Job(job) => (items::job_key(job, JOB_SK), 0),
-            DueSubject::Task(task) => (items::job_key(&task.job, items::task_sk(task.task)), task.task),
+            DueSubject::Task(task) => (self.task_key(&task.job, task.task), task.task),
         };
         let update = Update::new(key).when("due_at = :seen").value(":seen", items::millis(due.due_at));
         let update = match until {

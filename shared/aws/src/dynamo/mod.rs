@@ -7,6 +7,7 @@ mod audit;
 mod items;
 mod job_lists;
 mod job_store;
+mod partitions;
 mod query;
 mod quota;
 mod schema;
@@ -20,16 +21,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::config::http::HttpResponse;
+use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use headrace_core::vocab::error::StoreError;
-use headrace_core::vocab::ids::{JobId, TaskId};
+use headrace_core::vocab::ids::TaskId;
 use headrace_core::vocab::setting::Setting;
 
 pub use schema::TableSchema;
 
 use crate::backoff::{Backoff, PauseClock, REQUEST_PATIENCE, system_clock};
 use crate::encryptor::SecretEncryptor;
-use crate::errors::Service;
+use crate::errors::{ErrorClass, Service};
 use items::{Attributes, Item, STORE, StoredTask};
+use partitions::PARTITIONS;
 
 /// The delay after the end of a job until its files are cleaned up. It is longer than a lease, because a worker may write files until
 /// its lease has ended.
@@ -49,6 +53,8 @@ pub struct DynamoJobStore {
     patience: Duration,
     /// The clock by which a call waits.
     pause_clock: Arc<dyn PauseClock>,
+    /// The number of partitions of a job.
+    partitions: u32,
 }
 
 impl DynamoJobStore {
@@ -56,7 +62,8 @@ impl DynamoJobStore {
     pub fn new(client: Client, table: impl Into<String>) -> Self {
         let table = table.into();
         let service = Service::new(STORE, Setting::Table.as_str(), &table);
-        Self { client, table, service, encryptor: None, patience: REQUEST_PATIENCE, pause_clock: system_clock() }
+        let patience = REQUEST_PATIENCE;
+        Self { client, table, service, encryptor: None, patience, pause_clock: system_clock(), partitions: PARTITIONS }
     }
 
     /// Sets the time that one call waits for an overloaded table.
@@ -76,26 +83,47 @@ impl DynamoJobStore {
         Backoff::with_clock(self.patience, Arc::clone(&self.pause_clock))
     }
 
+    /// Keeps the tasks, files and fragments of a job in one partition, so that a list of them is one query. For a table whose partitions
+    /// have no limits of their own: the embedded one.
+    #[must_use]
+    pub fn with_one_partition(self) -> Self {
+        Self { partitions: 1, ..self }
+    }
+
     /// Sets the encryptor of job secrets. Without one, jobs cannot have secrets.
     #[must_use]
     pub fn with_encryptor(self, encryptor: impl SecretEncryptor + 'static) -> Self {
         Self { encryptor: Some(Arc::new(encryptor)), ..self }
     }
 
-    /// Reads the item of a job with this sort key. `None` if it does not exist.
-    async fn get(&self, job: &JobId, sk: String) -> Result<Option<Item>, StoreError> {
-        self.get_key(items::job_key(job, sk)).await
-    }
-
     /// Reads the item with this primary key, consistently. `None` if it does not exist.
     async fn get_key(&self, key: Item) -> Result<Option<Item>, StoreError> {
-        let response = self.client.get_item().table_name(&self.table).set_key(Some(key)).consistent_read(true).send().await;
-        Ok(response.map_err(|error| self.service.store_error(error))?.item)
+        let get = self.client.get_item().table_name(&self.table).set_key(Some(key)).consistent_read(true);
+        Ok(self.repeat(|| get.clone().send()).await?.item)
+    }
+
+    /// Makes a call that may be made twice, and repeats it while the table is overloaded or does not answer, until the patience is used up.
+    async fn repeat<T, E, F>(&self, call: impl Fn() -> F) -> Result<T, StoreError>
+    where
+        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+        F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+    {
+        let mut backoff = self.backoff();
+        loop {
+            let error = match call().await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            let may_repeat = matches!(self.service.classify(&error), ErrorClass::Unknown | ErrorClass::Overloaded);
+            if !may_repeat || !backoff.pause().await {
+                return Err(self.service.store_error(error));
+            }
+        }
     }
 
     /// Reads the state of a task. `None` if the task is not recorded.
     async fn stored_task(&self, task: &TaskId) -> Result<Option<StoredTask>, StoreError> {
-        let item = self.get(&task.job, items::task_sk(task.task)).await?;
+        let item = self.get_key(self.task_key(&task.job, task.task)).await?;
         item.map(|item| Attributes(&item).task()).transpose()
     }
 }

@@ -3,6 +3,7 @@
 use aws_sdk_dynamodb::operation::query::QueryOutput;
 use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::types::Select;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use headrace_core::vocab::error::StoreError;
 use headrace_core::vocab::ids::JobId;
 
@@ -12,6 +13,9 @@ use super::items::{self, Item};
 /// The largest number of items on a page. DynamoDB ends a page at 1 MB anyway, but the embedded engine requires a limit.
 const PAGE_ITEMS: usize = 1_000;
 
+/// The number of partitions of a job that are read concurrently.
+const CONCURRENT_QUERIES: usize = 16;
+
 impl DynamoJobStore {
     /// Starts to build a query on the job table.
     pub(super) fn query(&self) -> QueryFluentBuilder {
@@ -20,7 +24,7 @@ impl DynamoJobStore {
 
     /// Runs a query once. Returns its first page, or the page after the query's start key.
     pub(super) async fn query_page(&self, query: QueryFluentBuilder) -> Result<QueryOutput, StoreError> {
-        query.send().await.map_err(|error| self.service.store_error(error))
+        self.repeat(|| query.clone().send()).await
     }
 
     /// Runs a query page by page, and calls `visit` with each page until it returns false.
@@ -72,19 +76,41 @@ impl DynamoJobStore {
         Ok(count)
     }
 
-    /// Returns what `read` makes of all items of a job whose sort key begins with `prefix`.
-    pub(super) async fn query_job_items<T>(
+    /// Returns what `read` makes of all items of a partition whose sort key begins with `prefix`.
+    pub(super) async fn query_partition<T>(
         &self,
-        job: &JobId,
+        pk: &str,
         prefix: String,
         read: impl Fn(&Item) -> Result<T, StoreError>,
     ) -> Result<Vec<T>, StoreError> {
         let query = self
             .query()
             .key_condition_expression("pk = :pk AND begins_with(sk, :prefix)")
-            .expression_attribute_values(":pk", items::job_pk(job))
+            .expression_attribute_values(":pk", items::text(pk))
             .expression_attribute_values(":prefix", items::text(prefix))
             .consistent_read(true);
         self.query_all(query, usize::MAX, read).await
+    }
+
+    /// Returns what `read` makes of all items in the partitions of a job whose sort key is in this range, in no order. Reads the partitions
+    /// concurrently.
+    pub(super) async fn query_partitions<T>(
+        &self,
+        job: &JobId,
+        [first, last]: &[String; 2],
+        read: impl Fn(&Item) -> Result<T, StoreError>,
+    ) -> Result<Vec<T>, StoreError> {
+        let query = self
+            .query()
+            .key_condition_expression("pk = :pk AND sk BETWEEN :first AND :last")
+            .expression_attribute_values(":first", items::text(first))
+            .expression_attribute_values(":last", items::text(last))
+            .consistent_read(true);
+        let queries: Vec<_> = self
+            .all_partitions(job)
+            .map(|pk| self.query_all(query.clone().expression_attribute_values(":pk", items::text(pk)), usize::MAX, &read))
+            .collect();
+        let found: Vec<Vec<T>> = stream::iter(queries).buffer_unordered(CONCURRENT_QUERIES).try_collect().await?;
+        Ok(found.into_iter().flatten().collect())
     }
 }

@@ -80,7 +80,8 @@ impl DynamoJobStore {
     ) -> Result<RecordOutcome, StoreError> {
         let RecordConditions { quotas, client_quota, key } = conditions;
         let quotas = &quotas.with_client_quota(*client_quota);
-        let writes = new_job_writes(job, plan, conditions, agent)?;
+        let partition = self.task_partition(&job.id, TaskId::plan(&job.id).task);
+        let writes = new_job_writes(job, (plan, &partition), conditions, agent)?;
         let first_counter = writes.len() - if job.state.has_slot() { 2 } else { 0 };
         for _ in 0..MAX_RECORD_TRIES {
             let indexes = match self.transact(&writes).await {
@@ -121,10 +122,10 @@ impl DynamoJobStore {
 }
 
 /// Returns the writes of a new job: the job, its plan, its audit record and idempotency key, and its position in the queue or the
-/// increments of both counters. The increments come last.
+/// increments of both counters. The increments come last. `partition` is that of the plan task.
 fn new_job_writes(
     job: &Job,
-    plan: &PlanInput,
+    (plan, partition): (&PlanInput, &str),
     RecordConditions { quotas, client_quota, key }: &RecordConditions,
     agent: &Agent,
 ) -> Result<Vec<Write>, StoreError> {
@@ -133,7 +134,8 @@ fn new_job_writes(
     item.extend([("due_shard".to_owned(), items::due_shard(0)), ("due_at".to_owned(), items::millis(due_at))]);
     // The plan of a queued job is not due, because it cannot run yet.
     let plan_due_at = (job.state != JobState::Queued).then_some(due_at);
-    let [task, work] = items::task_items(job, TaskId::plan(&job.id).task, &Work::Plan(plan.clone()), plan_due_at)?;
+    let plan_task = (TaskId::plan(&job.id).task, &Work::Plan(plan.clone()));
+    let [task, work] = items::task_items(job, plan_task, partition, plan_due_at)?;
     let record = AuditRecord::from_kick_off(agent.clone(), job);
     let mut writes = vec![Write::PutNew(item), Write::PutNew(task), Write::PutNew(work), Write::AuditRecord(Box::new(record))];
     writes.extend(key.as_ref().map(|key| Write::PutNew(items::idempotency_item(key, job))));

@@ -2,49 +2,67 @@
 
 use std::ops::RangeInclusive;
 
+use futures_util::try_join;
 use headrace_core::access::Agent;
 use headrace_core::audit::AuditRecord;
-use headrace_core::job::file::{Fragment, OutputFileName};
+use headrace_core::job::file::Fragment;
 use headrace_core::job::task::{Lease, LeaseOutcome, TaskCompletion, TaskState, TaskUpdate, Work};
 use headrace_core::job::{Job, JobState};
-use headrace_core::ports::{JobStore as _, LeaseSettings, TaskStore};
+use headrace_core::ports::{FragmentSelection, JobStore as _, LeaseSettings, TaskStore};
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::error::StoreError;
 use headrace_core::vocab::ids::{JobId, TaskId};
 
 use super::DynamoJobStore;
 use super::items::{self, Attributes, StoredTask};
-use super::task_writes::{completion_writes, update_writes};
 use super::transact::{Update, Write, WriteOutcome};
 
-/// The largest number of output files that one transaction discards, beside the update of the lease.
-const DISCARDS_PER_TRANSACTION: usize = 99;
-
 impl DynamoJobStore {
-    /// Returns [`StoreError::Stale`] if the job has ended (rule P10).
+    /// Returns the job, or [`StoreError::Stale`] if it has ended (rule P10).
     ///
     /// This is a read and not a condition of every update: a thousand workers that check one item in their transactions would conflict.
     /// What a worker records after a cancellation is in no manifest, and its files are cleaned up.
-    async fn check_job_is_open(&self, job: &JobId) -> Result<(), StoreError> {
-        let is_open = self.job(job).await?.is_some_and(|job| job.state.is_open());
-        if is_open { Ok(()) } else { Err(StoreError::Stale) }
+    async fn open_job(&self, job: &JobId) -> Result<Job, StoreError> {
+        self.job(job).await?.filter(|job| job.state.is_open()).ok_or(StoreError::Stale)
+    }
+
+    /// Applies an update of a leased task. Returns [`StoreError::Stale`] if the lease does not hold.
+    async fn apply_update(&self, lease: &mut Lease, update: &TaskUpdate, until: Millis) -> Result<(), StoreError> {
+        let reserved = self.file_name_to_reserve(lease, update).await?;
+        let writes = self.update_writes(lease, update, reserved, until)?;
+        if self.transact(&writes).await? == WriteOutcome::Applied {
+            lease.reserved_file = reserved.or(lease.reserved_file);
+            return Ok(());
+        }
+        // The condition also fails if an earlier call, whose answer was lost, has applied the update.
+        let stored = self.stored_task(&lease.task).await?;
+        let applied = stored.filter(|task| task.attempt == lease.attempt && task.fencing_token == lease.fencing_token + 1);
+        lease.reserved_file = applied.ok_or(StoreError::Stale)?.reserved_file;
+        Ok(())
     }
 }
 
 impl TaskStore for DynamoJobStore {
     async fn lease_task(&self, id: &TaskId, settings: LeaseSettings, now: Millis) -> Result<LeaseOutcome, StoreError> {
-        let (Some(job), Some(task), Some(work)) = (self.job(&id.job).await?, self.stored_task(id).await?, self.task_work(id).await?) else {
-            return Ok(LeaseOutcome::Obsolete);
-        };
+        let reads = try_join!(self.job(&id.job), self.stored_task(id), self.task_work(id))?;
+        let (Some(mut job), Some(task), Some(work)) = reads else { return Ok(LeaseOutcome::Obsolete) };
         if !job.state.is_open() || task.state == TaskState::Completed {
             return Ok(LeaseOutcome::Obsolete);
         }
         let can_start = match work {
             Work::Plan(_) => job.state == JobState::Accepted,
-            Work::Read(_) | Work::Resolve(_) | Work::Reread(_) | Work::GroupByPatient(_) | Work::Merge(_) => {
-                job.state == JobState::Running && job.has_task(id.task)
+            Work::Read(_)
+            | Work::MergeRecords(_)
+            | Work::Resolve(_)
+            | Work::MergeCorrections(_)
+            | Work::Reread(_)
+            | Work::SortPatients(_)
+            | Work::GroupByPatient(_)
+            | Work::Merge(_) => job.state == JobState::Running && job.has_task(id.task),
+            Work::Finalize => {
+                job = self.add_progress(job).await?;
+                job.state == JobState::Running && job.open_tasks == 0
             }
-            Work::Finalize => job.state == JobState::Running && job.open_tasks == 0,
         };
         let is_held = task.lease_until.is_some_and(|until| until > now);
         if !can_start || is_held {
@@ -55,7 +73,7 @@ impl TaskStore for DynamoJobStore {
         }
         let (attempt, fencing_token) = (task.attempt + 1, task.fencing_token + 1);
         let (attempts_since_progress, until) = (task.attempts_since_progress + 1, now + settings.duration);
-        let update = Update::new(items::job_key(&id.job, items::task_sk(id.task)))
+        let update = Update::new(self.task_key(&id.job, id.task))
             .name("#state", "state")
             .value(":seen", items::text(task.state.as_str()))
             .set("#state", items::text(TaskState::Leased.as_str()))
@@ -74,7 +92,7 @@ impl TaskStore for DynamoJobStore {
         if self.update(update).await? != WriteOutcome::Applied {
             return Ok(LeaseOutcome::Unavailable);
         }
-        let StoredTask { cursor, reserved_file, counters, export_time, .. } = task;
+        let StoredTask { cursor, reserved_file, counters, export_time, plan_progress, .. } = task;
         Ok(LeaseOutcome::Granted(Box::new(Lease {
             task: id.clone(),
             work,
@@ -87,12 +105,13 @@ impl TaskStore for DynamoJobStore {
             reserved_file,
             counters,
             export_time,
+            plan_progress,
         })))
     }
 
     async fn void_lease(&self, id: &TaskId, now: Millis) -> Result<bool, StoreError> {
         let Some(task) = self.stored_task(id).await?.filter(|task| task.state == TaskState::Leased) else { return Ok(false) };
-        let update = Update::new(items::job_key(&id.job, items::task_sk(id.task)))
+        let update = Update::new(self.task_key(&id.job, id.task))
             .when("#state = :leased AND fencing_token = :seen_token")
             .name("#state", "state")
             .value(":leased", items::text(TaskState::Leased.as_str()))
@@ -108,20 +127,11 @@ impl TaskStore for DynamoJobStore {
     }
 
     async fn update_task(&self, lease: &mut Lease, update: TaskUpdate, until: Millis) -> Result<(), StoreError> {
-        self.check_job_is_open(&lease.task.job).await?;
-        if let TaskUpdate::ReserveFile(kind) = update {
-            lease.reserved_file = Some(self.reserve_output_file(lease, kind, until).await?);
-        } else {
-            let writes = update_writes(lease, &update, until)?;
-            if self.transact(&writes).await? != WriteOutcome::Applied {
-                // The condition also fails if an earlier call, whose answer was lost, has applied the update.
-                let stored = self.stored_task(&lease.task).await?;
-                let is_applied = stored.is_some_and(|task| task.attempt == lease.attempt && task.fencing_token == lease.fencing_token + 1);
-                if !is_applied {
-                    return Err(StoreError::Stale);
-                }
-            }
+        // A worker asks once in a third of a lease whether its job is still open, and not at every update: a thousand workers read one item.
+        if until != lease.until || matches!(update, TaskUpdate::AddTasks(_) | TaskUpdate::Renumber { .. } | TaskUpdate::ListFiles(_)) {
+            self.open_job(&lease.task.job).await?;
         }
+        self.apply_update(lease, &update, until).await?;
         lease.fencing_token += 1;
         lease.until = until;
         match update {
@@ -134,16 +144,26 @@ impl TaskStore for DynamoJobStore {
                 }
             }
             TaskUpdate::TakeTime(time) => lease.export_time = Some(time),
-            TaskUpdate::Heartbeat | TaskUpdate::AddTasks(_) | TaskUpdate::ReserveFile(_) | TaskUpdate::Release(_) => {}
+            TaskUpdate::ListedUpTo(progress) => {
+                lease.attempts_since_progress = 0;
+                lease.plan_progress = Some(progress);
+            }
+            TaskUpdate::Heartbeat
+            | TaskUpdate::AddTasks(_)
+            | TaskUpdate::ReserveFile(_)
+            | TaskUpdate::Renumber { .. }
+            | TaskUpdate::ListFiles(_)
+            | TaskUpdate::Release(_) => {}
         }
         Ok(())
     }
 
     async fn complete_task(&self, lease: &Lease, completion: TaskCompletion) -> Result<Job, StoreError> {
-        let writes = completion_writes(lease, &completion)?;
-        let outcome = match completion {
+        let job = self.open_job(&lease.task.job).await?;
+        let writes = self.completion_writes(lease, &completion)?;
+        let outcome = match &completion {
             TaskCompletion::JobComplete(now) => {
-                let record = AuditRecord::from_job_end(now, JobState::Complete, Agent::service(), &lease.job, None);
+                let record = AuditRecord::from_job_end(*now, JobState::Complete, Agent::service(), &lease.job, None);
                 let writes = writes.into_iter().chain(record.map(|record| Write::AuditRecord(Box::new(record)))).collect();
                 self.transact_and_free_slot(writes, &lease.job.owner).await?
             }
@@ -158,37 +178,29 @@ impl TaskStore for DynamoJobStore {
                 return Err(StoreError::Stale);
             }
         }
-        self.job(&lease.task.job).await?.ok_or(StoreError::Stale)
+        match completion {
+            TaskCompletion::Done => self.add_progress_after(job, lease.task.task).await,
+            TaskCompletion::Planned(_) | TaskCompletion::NextRound(_) | TaskCompletion::JobComplete(_) => {
+                self.job(&lease.task.job).await?.ok_or(StoreError::Stale)
+            }
+        }
     }
 
     async fn task_work(&self, task: &TaskId) -> Result<Option<Work>, StoreError> {
-        let item = self.get(&task.job, items::work_sk(task.task)).await?;
-        item.map(|item| Attributes(&item).work()).transpose()
+        let key = items::plain_key(&self.task_partition(&task.job, task.task), &items::work_sk(task.task));
+        self.get_key(key).await?.map(|item| Attributes(&item).work()).transpose()
     }
 
-    async fn fragments(&self, id: &JobId, rounds: RangeInclusive<u32>) -> Result<Vec<Fragment>, StoreError> {
-        let mut fragments = Vec::new();
-        for round in rounds {
-            fragments.extend(self.query_job_items(id, items::fragments_of_round(round), |item| Attributes(item).fragment()).await?);
+    async fn fragments(&self, id: &JobId, rounds: RangeInclusive<u32>, selection: &FragmentSelection) -> Result<Vec<Fragment>, StoreError> {
+        let keys = items::fragment_sk_range(&rounds, selection);
+        if rounds.is_empty() || keys.first() > keys.last() {
+            // DynamoDB rejects an empty range.
+            return Ok(Vec::new());
         }
-        fragments.sort_by_key(|fragment| fragment.name);
+        let found = self.query_partitions(id, &keys, |item| Attributes(item).fragment()).await?;
+        let is_selected = |(round, fragment): &(u32, Fragment)| rounds.contains(round) && selection.contains(fragment.name);
+        let mut fragments: Vec<Fragment> = found.into_iter().filter(is_selected).map(|(_, fragment)| fragment).collect();
+        fragments.sort_unstable_by_key(|fragment| fragment.name);
         Ok(fragments)
-    }
-
-    async fn discard_output_files(&self, lease: &mut Lease, until: Millis) -> Result<Vec<OutputFileName>, StoreError> {
-        let job = &lease.task.job;
-        let names = self.query_job_items(job, items::OUTPUT_FILES.to_owned(), |item| Attributes(item).output_file_name()).await?;
-        // The last files go first, so that the numbers that an interrupted call leaves have no gaps.
-        for batch in names.rchunks(DISCARDS_PER_TRANSACTION) {
-            self.check_job_is_open(&lease.task.job).await?;
-            let deletes = batch.iter().map(|name| Write::Delete(items::job_key(&lease.task.job, items::output_file_sk(*name))));
-            let heartbeat = update_writes(lease, &TaskUpdate::Heartbeat, until)?;
-            if self.transact(&heartbeat.into_iter().chain(deletes).collect::<Vec<_>>()).await? != WriteOutcome::Applied {
-                return Err(StoreError::Stale);
-            }
-            lease.fencing_token += 1;
-            lease.until = until;
-        }
-        Ok(names)
     }
 }

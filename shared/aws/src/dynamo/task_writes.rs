@@ -1,179 +1,183 @@
 //! The updates of a leased task as conditional writes.
 
-use aws_sdk_dynamodb::types::AttributeValue;
-use headrace_core::job::file::{OutputFileName, OutputKind};
+use headrace_core::job::file::{OutputFile, OutputFileName};
 use headrace_core::job::task::{Checkpoint, Lease, Release, TaskCompletion, TaskState, TaskUpdate, Work};
-use headrace_core::job::{Counters, JobState};
+use headrace_core::job::{Counters, Job, JobState};
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::error::StoreError;
 
-use super::items::{self, Attributes, JOB_SK, STORE};
-use super::transact::{Update, Write, WriteOutcome};
+use super::items::{self, Item, JOB_SK};
+use super::partitions::{count_completed_task, file_list_pk};
+use super::transact::{Update, Write};
 use super::{ANNOUNCEMENT_TIMEOUT, CLEANUP_DELAY, DynamoJobStore};
 
-/// The largest number of tries to reserve a number while other tasks reserve numbers of the same kind.
-const MAX_RESERVE_TRIES: u32 = 200;
-
-/// Returns an update of the task that applies only while the lease holds.
-fn update_under_lease(lease: &Lease) -> Update {
-    Update::new(items::job_key(&lease.task.job, items::task_sk(lease.task.task)))
-        .when("#state = :leased AND attempt = :attempt AND fencing_token = :seen_token")
-        .name("#state", "state")
-        .value(":leased", items::text(TaskState::Leased.as_str()))
-        .value(":attempt", items::number(lease.attempt))
-        .value(":seen_token", items::number(lease.fencing_token))
-        .set("fencing_token", items::number(lease.fencing_token + 1))
+/// Extends the lease until `until`, if it does not end then anyway. An update without an extension leaves the index of due items alone.
+fn extend_lease(update: Update, lease: &Lease, until: Millis) -> Update {
+    if until == lease.until {
+        return update;
+    }
+    update.set("lease_until", items::millis(until)).set("due_shard", items::due_shard(lease.task.task)).set("due_at", items::millis(until))
 }
 
-/// Returns an update of the task that also extends the lease until `until`.
-fn update_and_extend_lease(lease: &Lease, until: Millis) -> Update {
-    update_under_lease(lease)
-        .set("lease_until", items::millis(until))
+/// Releases the lease, and makes the task due if nobody has leased it a while after `now`.
+fn release_lease(update: Update, lease: &Lease, release: &Release, now: Millis) -> Update {
+    let update = update
         .set("due_shard", items::due_shard(lease.task.task))
-        .set("due_at", items::millis(until))
+        .set("due_at", items::millis(now + ANNOUNCEMENT_TIMEOUT))
+        .set("#state", items::text(TaskState::Open.as_str()))
+        .remove("lease_until");
+    match release {
+        // If the attempt has made progress, its last checkpoint has reset the number of attempts.
+        Release::Yield => update,
+        Release::Stop | Release::Overload => {
+            update.set("attempts_since_progress", items::number(lease.attempts_since_progress.saturating_sub(1)))
+        }
+        Release::Fault(fault) => update.set("fault", items::text(fault)),
+    }
 }
 
-/// Returns the writes that record a checkpoint and extend the lease until `until`.
-fn checkpoint_writes(lease: &Lease, checkpoint: &Checkpoint, until: Millis) -> Vec<Write> {
-    let mut update = update_and_extend_lease(lease, until)
+/// Returns the update of a task by a checkpoint.
+fn checkpoint_update(update: Update, checkpoint: &Checkpoint) -> Update {
+    let update = update
         .set("cursor_item", items::number(checkpoint.cursor.item))
         .set("cursor_offset", items::number(checkpoint.cursor.offset))
         .set("attempts_since_progress", items::number(0_u32));
-    for (name, value) in items::counter_attributes(checkpoint.counters) {
-        update = update.set(&name, value);
-    }
-    if checkpoint.output_file.is_some() {
-        update = update.remove("reserved_file");
-    }
-    let mut writes = vec![Write::Update(update)];
-    writes.extend(checkpoint.output_file.map(|file| {
-        let update = Update::new(items::job_key(&lease.task.job, items::output_file_sk(file.name)))
-            .when("task = :task AND attribute_not_exists(crc64)")
-            .value(":task", items::number(lease.task.task));
-        let attributes = items::summary_attributes(file.summary).into_iter();
-        Write::Update(attributes.fold(update, |update, (name, value)| update.set(name, value)))
-    }));
-    writes.extend(checkpoint.fragments.iter().map(|fragment| {
-        let mut item = items::job_key(&lease.task.job, items::fragment_sk(lease.job.round, fragment.name));
-        item.extend(items::summary_attributes(fragment.summary).map(|(name, value)| (name.to_owned(), value)));
-        item.insert("ttl".into(), items::ttl(&lease.job));
-        Write::PutNew(item)
-    }));
-    writes
+    let update = items::counter_attributes(checkpoint.counters).fold(update, |update, (name, value)| update.set(&name, value));
+    if checkpoint.output_file.is_some() { update.remove("reserved_file") } else { update }
 }
 
 impl DynamoJobStore {
-    /// Reserves the next free number of a kind for the leased task. Numbers have no gaps: a number is reserved only after the one before.
-    pub(super) async fn reserve_output_file(&self, lease: &Lease, kind: OutputKind, until: Millis) -> Result<OutputFileName, StoreError> {
-        let last = self
-            .query()
-            .key_condition_expression("pk = :pk AND begins_with(sk, :prefix)")
-            .expression_attribute_values(":pk", items::job_pk(&lease.task.job))
-            .expression_attribute_values(":prefix", items::text(items::output_files_of_kind(kind)))
-            .scan_index_forward(false)
-            .consistent_read(true)
-            .limit(1);
-        let last = self.query_page(last).await?;
-        let last = last.items().first().and_then(|item| Attributes(item).text("sk").ok()?.rsplit_once('#')?.1.parse::<u32>().ok());
-        let first = last.unwrap_or_default() + 1;
-        for number in first..first.saturating_add(MAX_RESERVE_TRIES) {
-            let name = OutputFileName { kind, number };
-            let mut file = items::job_key(&lease.task.job, items::output_file_sk(name));
-            file.insert("task".into(), items::number(lease.task.task));
-            file.insert("ttl".into(), items::ttl(&lease.job));
-            let update = update_and_extend_lease(lease, until).set("reserved_file", items::text(name.to_string()));
-            match self.transact(&[Write::Update(update), Write::PutNew(file)]).await? {
-                WriteOutcome::Applied => return Ok(name),
-                // The lease holds, but another task has reserved the number: try the next one.
-                WriteOutcome::ConditionFailed(indexes) if indexes == [1] => {}
-                // The lease is lost, or an earlier call, whose answer was lost, has reserved a number.
-                WriteOutcome::ConditionFailed(_) => {
-                    let stored = self.stored_task(&lease.task).await?;
-                    let applied = stored.filter(|task| task.attempt == lease.attempt && task.fencing_token == lease.fencing_token + 1);
-                    return applied.and_then(|task| task.reserved_file).ok_or(StoreError::Stale);
-                }
-            }
-        }
-        Err(StoreError::NotApplied { store: STORE, cause: "too many tasks reserve file numbers at the same time".into() })
+    /// Returns an update of the task that applies only while the lease holds.
+    fn update_under_lease(&self, lease: &Lease) -> Update {
+        Update::new(self.task_key(&lease.task.job, lease.task.task))
+            .when("#state = :leased AND attempt = :attempt AND fencing_token = :seen_token")
+            .name("#state", "state")
+            .value(":leased", items::text(TaskState::Leased.as_str()))
+            .value(":attempt", items::number(lease.attempt))
+            .value(":seen_token", items::number(lease.fencing_token))
+            .set("fencing_token", items::number(lease.fencing_token + 1))
     }
-}
 
-/// Returns the writes of an update, except of [`TaskUpdate::ReserveFile`].
-pub(super) fn update_writes(lease: &Lease, update: &TaskUpdate, until: Millis) -> Result<Vec<Write>, StoreError> {
-    match update {
-        TaskUpdate::Heartbeat | TaskUpdate::ReserveFile(_) => Ok(vec![Write::Update(update_and_extend_lease(lease, until))]),
-        TaskUpdate::TakeTime(time) => Ok(vec![Write::Update(update_and_extend_lease(lease, until).set("export_time", items::json(time)?))]),
-        TaskUpdate::AddTasks(tasks) => {
-            let mut writes = vec![Write::Update(update_and_extend_lease(lease, until))];
-            for (task, work) in tasks {
-                // The finalize task is announced after the last other task. If that is lost, the reaper finds the job.
-                let due = (*work != Work::Finalize).then_some(until + ANNOUNCEMENT_TIMEOUT);
-                writes.extend(items::task_items(&lease.job, *task, work, due)?.map(Write::Put));
-            }
-            Ok(writes)
-        }
-        TaskUpdate::Checkpoint(checkpoint) => Ok(checkpoint_writes(lease, checkpoint, until)),
-        TaskUpdate::Release(release) => {
-            let update = update_and_extend_lease(lease, until)
-                .set("due_at", items::millis(until + ANNOUNCEMENT_TIMEOUT))
-                .set("#state", items::text(TaskState::Open.as_str()))
-                .remove("lease_until");
-            let update = match release {
-                // If the attempt has made progress, its last checkpoint has reset the number of attempts.
-                Release::Yield => update,
-                Release::Stop | Release::Overload => {
-                    update.set("attempts_since_progress", items::number(lease.attempts_since_progress.saturating_sub(1)))
-                }
-                Release::Fault(fault) => update.set("fault", items::text(fault)),
-            };
-            Ok(vec![Write::Update(update)])
-        }
+    /// Returns the item of an output file.
+    fn output_file_item(&self, job: &Job, file: OutputFile) -> Item {
+        let mut item = self.output_file_key(job, file.name);
+        item.extend(items::summary_attributes(file.summary).map(|(name, value)| (name.to_owned(), value)));
+        item.insert("ttl".to_owned(), items::ttl(job));
+        item
     }
-}
 
-/// Returns the writes that complete a task: of the task and of its job.
-pub(super) fn completion_writes(lease: &Lease, completion: &TaskCompletion) -> Result<[Write; 2], StoreError> {
-    let task = update_under_lease(lease).remove("lease_until").remove("due_shard").remove("due_at");
-    let job = Update::new(items::job_key(&lease.task.job, JOB_SK)).when("#state = :from").name("#state", "state");
-    let running = items::text(JobState::Running.as_str());
-    let completed = items::text(TaskState::Completed.as_str());
-    let (task, job) = match completion {
-        TaskCompletion::Planned(planned) => (
-            task.set("#state", completed),
-            job.value(":from", items::text(JobState::Accepted.as_str()))
-                .set("#state", running)
-                .set("planned", items::json(planned)?)
-                .set("open_tasks", items::number(planned.tasks)),
-        ),
-        TaskCompletion::Done => {
-            let job = job.value(":from", running).add("open_tasks", AttributeValue::N("-1".into()));
-            let counters = items::counter_attributes(lease.counters);
-            (task.set("#state", completed), counters.fold(job, |job, (name, value)| job.add(&name, value)))
-        }
-        TaskCompletion::NextRound(round) => {
-            let job = job
-                .value(":from", running)
-                .set("open_tasks", items::number(round.tasks))
-                .set("round_tasks", items::number(round.tasks))
-                .set("phase", items::text(round.phase.as_str()))
-                .set("first_unmerged_round", items::number(round.first_unmerged_round))
-                .set("round", items::number(lease.job.round + 1));
-            // The changes that arrived late stay: they are counted while versions are resolved, not while the lake is read again.
-            let counters = items::counter_attributes(Counters::default()).filter(|_| round.resets_counters);
-            (
+    /// Returns the writes of a checkpoint beside the update of the task: its output file and its fragments.
+    fn checkpoint_files(&self, lease: &Lease, checkpoint: &Checkpoint) -> Vec<Write> {
+        let partition = self.task_partition(&lease.task.job, lease.task.task);
+        let fragments = checkpoint.fragments.iter().map(|fragment| {
+            let mut item = items::plain_key(&partition, &items::fragment_sk(lease.job.round, fragment.name));
+            item.extend(items::summary_attributes(fragment.summary).map(|(name, value)| (name.to_owned(), value)));
+            item.insert("ttl".to_owned(), items::ttl(&lease.job));
+            item
+        });
+        checkpoint.output_file.map(|file| self.output_file_item(&lease.job, file)).into_iter().chain(fragments).map(Write::PutNew).collect()
+    }
+
+    /// Reserves the next number of the update's kind, if it reserves one. The update records the number in the task, so that the next
+    /// attempt uses it, too.
+    pub(super) async fn file_name_to_reserve(&self, lease: &Lease, update: &TaskUpdate) -> Result<Option<OutputFileName>, StoreError> {
+        let TaskUpdate::ReserveFile(kind) = *update else { return Ok(None) };
+        Ok(Some(OutputFileName { kind, number: self.next_file_number(&lease.job, kind).await? }))
+    }
+
+    /// Returns the writes of an update. `reserved` is the name that [`TaskUpdate::ReserveFile`] records.
+    pub(super) fn update_writes(
+        &self,
+        lease: &Lease,
+        update: &TaskUpdate,
+        reserved: Option<OutputFileName>,
+        until: Millis,
+    ) -> Result<Vec<Write>, StoreError> {
+        let task = self.update_under_lease(lease);
+        let (task, others) = match update {
+            TaskUpdate::Heartbeat => (extend_lease(task, lease, until), Vec::new()),
+            TaskUpdate::TakeTime(time) => (extend_lease(task, lease, until).set("export_time", items::json(time)?), Vec::new()),
+            TaskUpdate::ListedUpTo(progress) => {
+                let task = extend_lease(task, lease, until).set("attempts_since_progress", items::number(0_u32));
+                (task.set("plan_progress", items::json(progress)?), Vec::new())
+            }
+            TaskUpdate::ReserveFile(_) => {
+                let task = extend_lease(task, lease, until);
+                let name = reserved.map(|name| items::text(name.to_string()));
+                (name.into_iter().fold(task, |task, name| task.set("reserved_file", name)), Vec::new())
+            }
+            TaskUpdate::AddTasks(tasks) => {
+                let mut items = Vec::new();
+                for (task, work) in tasks {
+                    // The finalize task is announced after the last other task. If that is lost, the reaper finds the job.
+                    let due = (*work != Work::Finalize).then_some(until + ANNOUNCEMENT_TIMEOUT);
+                    let partition = self.task_partition(&lease.task.job, *task);
+                    items.extend(items::task_items(&lease.job, (*task, work), &partition, due)?.map(Write::Put));
+                }
+                (extend_lease(task, lease, until), items)
+            }
+            TaskUpdate::Checkpoint(checkpoint) => {
+                (checkpoint_update(extend_lease(task, lease, until), checkpoint), self.checkpoint_files(lease, checkpoint))
+            }
+            TaskUpdate::Renumber { file, number } => {
+                let renumbered = OutputFile { name: OutputFileName { number: *number, ..file.name }, ..*file };
+                let put = Write::PutNew(self.output_file_item(&lease.job, renumbered));
+                (extend_lease(task, lease, until), vec![put, Write::Delete(self.output_file_key(&lease.job, file.name))])
+            }
+            TaskUpdate::ListFiles(part) => {
+                let mut item = items::plain_key(&file_list_pk(&lease.task.job), &items::file_list_sk(part.number));
+                item.extend([("files".to_owned(), items::text(part.text())), ("ttl".to_owned(), items::ttl(&lease.job))]);
+                (extend_lease(task, lease, until), vec![Write::Put(item)])
+            }
+            TaskUpdate::Release(release) => (release_lease(task, lease, release, until), Vec::new()),
+        };
+        Ok(std::iter::once(Write::Update(task)).chain(others).collect())
+    }
+
+    /// Returns the writes that complete a task: of the task, and of its job or of a counter of its round.
+    pub(super) fn completion_writes(&self, lease: &Lease, completion: &TaskCompletion) -> Result<[Write; 2], StoreError> {
+        let task = self.update_under_lease(lease).remove("lease_until").remove("due_shard").remove("due_at");
+        let job = Update::new(items::job_key(&lease.task.job, JOB_SK)).when("#state = :from").name("#state", "state");
+        let running = items::text(JobState::Running.as_str());
+        let completed = items::text(TaskState::Completed.as_str());
+        let set_counters =
+            |job: Update, counters| items::counter_attributes(counters).fold(job, |job, (name, value)| job.set(&name, value));
+        let (task, other) = match completion {
+            TaskCompletion::Planned(planned) => (
+                task.set("#state", completed),
+                job.value(":from", items::text(JobState::Accepted.as_str())).set("#state", running).set("planned", items::json(planned)?),
+            ),
+            TaskCompletion::Done => (task.set("#state", completed), count_completed_task(&lease.job, lease.task.task, lease.counters)),
+            TaskCompletion::NextRound(round) => {
+                let next = lease.job.round + 1;
+                let job = job
+                    .value(":from", running)
+                    .set("round_tasks", items::number(round.tasks))
+                    .set("phase", items::text(round.phase.as_str()))
+                    .set("first_unmerged_round", items::number(round.first_unmerged_round))
+                    .set("round", items::number(next));
+                let job = if round.starts_over { job.set("files_since_round", items::number(next)) } else { job };
                 // The finalize task stays open, and runs again after the round.
-                task.set("#state", items::text(TaskState::Open.as_str())).set("attempts_since_progress", items::number(0_u32)),
-                counters.fold(job, |job, (name, value)| job.set(&name, value)),
-            )
-        }
-        TaskCompletion::JobComplete(now) => (
-            task.set("#state", completed),
-            job.value(":from", running)
-                .set("#state", items::text(JobState::Complete.as_str()))
-                .set("ended_at", items::millis(*now))
-                .set("due_at", items::millis(*now + CLEANUP_DELAY))
-                .remove(items::ENCRYPTED_SECRET),
-        ),
-    };
-    Ok([Write::Update(task), Write::Update(job)])
+                let task = task.set("#state", items::text(TaskState::Open.as_str())).set("attempts_since_progress", items::number(0_u32));
+                (task, set_counters(job, counters_after_round(lease, round.starts_over)))
+            }
+            TaskCompletion::JobComplete(now) => {
+                let job = job
+                    .value(":from", running)
+                    .set("#state", items::text(JobState::Complete.as_str()))
+                    .set("ended_at", items::millis(*now))
+                    .set("due_at", items::millis(*now + CLEANUP_DELAY))
+                    .remove(items::ENCRYPTED_SECRET);
+                (task.set("#state", completed), set_counters(job, lease.job.counters))
+            }
+        };
+        Ok([Write::Update(task), Write::Update(other)])
+    }
+}
+
+/// Returns the counters with which the round after that of the leased finalize task begins: the sum of all rounds so far.
+fn counters_after_round(lease: &Lease, starts_over: bool) -> Counters {
+    let counters = lease.job.counters;
+    // The counts for notices stay: the first reading alone counts them.
+    if starts_over { Counters { notices: counters.notices, ..Counters::default() } } else { counters }
 }

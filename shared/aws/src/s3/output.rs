@@ -173,6 +173,13 @@ impl OutputStore for S3OutputStore {
         bucket.copy((&from, &to), fragment.summary, false).await
     }
 
+    async fn renumber(&self, folder: &Folder, file: &OutputFile, number: u32) -> Result<(), StoreError> {
+        let bucket = self.folder(folder);
+        let renumbered = OutputFileName { number, ..file.name };
+        let (from, to) = (bucket.key(&file.name.to_string()), bucket.key(&renumbered.to_string()));
+        bucket.copy((&from, &to), file.summary, true).await
+    }
+
     fn read(&self, folder: &Folder, fragment: &FragmentName, range: Range<u64>) -> ByteStream {
         let bucket = self.folder(folder);
         let key = bucket.key(&fragment.to_string());

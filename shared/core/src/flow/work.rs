@@ -7,17 +7,23 @@ pub mod run_task;
 
 mod finalize;
 mod group_by_patient;
+mod merge_records;
 mod plan;
 mod pump;
 mod resolve_versions;
+mod sort_patients;
 
 mod corrections;
 mod deidentify;
+mod file_numbers;
 mod fragments;
 mod heartbeat;
+mod manifest_limit;
 mod notices;
+mod patient_files;
 mod persist_patient_set;
 mod reading;
+mod record_files;
 mod round;
 pub mod settings;
 pub mod task_end;

@@ -23,24 +23,30 @@ pub enum OutputKind {
     PatientBlocks,
     /// Records of the resource versions that a reading task has found.
     VersionRecords,
+    /// Records of the resource versions that many tasks have found, merged.
+    MergedVersionRecords,
     /// Links: references between resources that decide whether the target is exported.
     Links,
     /// Corrections of the verdicts on lines of the lake.
     Corrections,
+    /// All corrections of the lines that some tasks have read.
+    MergedCorrections,
     /// Ids of the exported patients.
     PatientSet,
     /// An empty line for each deletion that the configuration of a de-identified export does not allow to tell.
     UntoldDeletions,
-    /// Resources that are yet to be grouped by patient, by the bucket of their patient.
+    /// Resources that are yet to be grouped by patient, in a section for each bucket.
+    PatientPages,
+    /// Resources of the patients of a bucket, in sections by the positions of the patients.
     Bucket(Bucket),
 }
 
-/// A bucket: one of [`Bucket::COUNT`] partitions by the hash of a patient's id.
+/// A bucket: one of [`Bucket::COUNT`] parts of all patients, by the hash of their ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Bucket(u8);
 
 impl Bucket {
-    /// The number of buckets. A checkpoint can hold a fragment of each.
+    /// The number of buckets.
     pub const COUNT: u8 = 64;
 
     #[rustfmt::skip]
@@ -58,6 +64,11 @@ impl Bucket {
     /// Returns the bucket that a hash belongs to.
     pub fn from_hash(hash: u64) -> Self {
         Self(u8::try_from(hash % u64::from(Self::COUNT)).unwrap_or_default())
+    }
+
+    /// Returns the bucket with this number. `None` if the number is too large.
+    pub fn from_number(number: u8) -> Option<Self> {
+        (number < Self::COUNT).then_some(Self(number))
     }
 
     /// Iterates over all buckets.
@@ -91,10 +102,13 @@ impl OutputKind {
             Self::Error => "error",
             Self::PatientBlocks => "organized",
             Self::VersionRecords => "version-records",
+            Self::MergedVersionRecords => "merged-version-records",
             Self::Links => "links",
             Self::Corrections => "corrections",
+            Self::MergedCorrections => "merged-corrections",
             Self::PatientSet => "patient-set",
             Self::UntoldDeletions => "untold-deletions",
+            Self::PatientPages => "patient-pages",
             Self::Bucket(bucket) => bucket.as_str(),
         }
     }
@@ -106,10 +120,13 @@ impl OutputKind {
             Self::Error,
             Self::PatientBlocks,
             Self::VersionRecords,
+            Self::MergedVersionRecords,
             Self::Links,
             Self::Corrections,
+            Self::MergedCorrections,
             Self::PatientSet,
             Self::UntoldDeletions,
+            Self::PatientPages,
         ];
         ResourceType::parse(text)
             .map(Self::Output)
@@ -121,7 +138,15 @@ impl OutputKind {
     pub fn is_exported(self) -> bool {
         match self {
             Self::Output(_) | Self::Deleted | Self::Error | Self::PatientBlocks => true,
-            Self::VersionRecords | Self::Links | Self::Corrections | Self::PatientSet | Self::UntoldDeletions | Self::Bucket(_) => false,
+            Self::VersionRecords
+            | Self::MergedVersionRecords
+            | Self::Links
+            | Self::Corrections
+            | Self::MergedCorrections
+            | Self::PatientSet
+            | Self::UntoldDeletions
+            | Self::PatientPages
+            | Self::Bucket(_) => false,
         }
     }
 
@@ -133,10 +158,13 @@ impl OutputKind {
             Self::Error => Some("OperationOutcome"),
             Self::PatientBlocks
             | Self::VersionRecords
+            | Self::MergedVersionRecords
             | Self::Links
             | Self::Corrections
+            | Self::MergedCorrections
             | Self::PatientSet
             | Self::UntoldDeletions
+            | Self::PatientPages
             | Self::Bucket(_) => None,
         }
     }
@@ -150,7 +178,7 @@ impl fmt::Debug for OutputKind {
     }
 }
 
-/// The name of an output file: `Patient-1.ndjson`. Within a kind, files are numbered from 1 without gaps.
+/// The name of an output file: `Patient-1.ndjson`. Within a kind, the files of a complete export are numbered from 1 without gaps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct OutputFileName {
     /// The kind of the lines.
@@ -260,8 +288,16 @@ mod tests {
 
     #[test]
     fn every_intermediate_kind_round_trips() {
-        let intermediate =
-            [OutputKind::VersionRecords, OutputKind::Links, OutputKind::Corrections, OutputKind::PatientSet, OutputKind::UntoldDeletions];
+        let intermediate = [
+            OutputKind::VersionRecords,
+            OutputKind::MergedVersionRecords,
+            OutputKind::Links,
+            OutputKind::Corrections,
+            OutputKind::MergedCorrections,
+            OutputKind::PatientSet,
+            OutputKind::UntoldDeletions,
+            OutputKind::PatientPages,
+        ];
         for kind in intermediate.into_iter().chain(Bucket::all().map(OutputKind::Bucket)) {
             assert_eq!(OutputKind::parse(kind.as_str()), Some(kind));
         }

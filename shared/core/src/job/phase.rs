@@ -6,12 +6,20 @@
 pub enum Phase {
     /// Reads the lake.
     Read,
+    /// Merges the version records and links of many tasks, so that the next phase reads few files.
+    MergeVersionRecords,
     /// Determines the current version of each resource.
     ResolveVersions,
+    /// Merges the links of many tasks.
+    MergeLinks,
     /// Determines the resources that are exported because other resources refer to them.
     ResolveLinks,
+    /// Merges the corrections, by the tasks whose lines they correct.
+    MergeCorrections,
     /// Reads the lake again and applies the corrections.
     Reread,
+    /// Sorts the resources of each bucket of patients roughly, so that the next phase reads each of them once.
+    SortPatients,
     /// Groups resources by patient (`organizeOutputBy=Patient`).
     GroupByPatient,
     /// Merges fragments into output files.
@@ -20,15 +28,30 @@ pub enum Phase {
 
 impl Phase {
     /// The list of phases.
-    pub const ALL: [Self; 6] = [Self::Read, Self::ResolveVersions, Self::ResolveLinks, Self::Reread, Self::GroupByPatient, Self::Merge];
+    pub const ALL: [Self; 10] = [
+        Self::Read,
+        Self::MergeVersionRecords,
+        Self::ResolveVersions,
+        Self::MergeLinks,
+        Self::ResolveLinks,
+        Self::MergeCorrections,
+        Self::Reread,
+        Self::SortPatients,
+        Self::GroupByPatient,
+        Self::Merge,
+    ];
 
     /// Returns the stored name.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Read => "read",
+            Self::MergeVersionRecords => "merge-version-records",
             Self::ResolveVersions => "resolve-versions",
+            Self::MergeLinks => "merge-links",
             Self::ResolveLinks => "resolve-links",
+            Self::MergeCorrections => "merge-corrections",
             Self::Reread => "reread",
+            Self::SortPatients => "sort-patients",
             Self::GroupByPatient => "group-by-patient",
             Self::Merge => "merge",
         }

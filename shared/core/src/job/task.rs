@@ -1,8 +1,11 @@
 //! The tasks of a job.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::job::file::{Fragment, OutputFile, OutputFileName, OutputKind};
+use crate::job::file_list::FileListPart;
 use crate::job::{Counters, ExportTime, Job, Phase, Planned};
 use crate::vocab::clock::Millis;
 use crate::vocab::ids::TaskId;
@@ -45,10 +48,16 @@ pub enum Work {
     Plan(PlanInput),
     /// Reads slices of the lake.
     Read(Vec<Slice>),
+    /// Merges the version records or links of some tasks into one sorted file.
+    MergeRecords(RecordMerge),
     /// Evaluates the version records or links of a range of resources and writes corrections.
     Resolve(ResolveRange),
+    /// Collects the corrections of the lines that some tasks have read.
+    MergeCorrections(CorrectionMerge),
     /// Reads the slices of an earlier task again and applies the corrections.
     Reread(RereadTask),
+    /// Sorts the resources of one bucket of patients roughly.
+    SortPatients(PatientSort),
     /// Groups the resources of some buckets by patient.
     GroupByPatient(PatientGrouping),
     /// Merges fragments of one kind into output files and at most one fragment for the next round.
@@ -64,8 +73,11 @@ impl Work {
         match self {
             Self::Plan(_) => "plan",
             Self::Read(_) => "read",
+            Self::MergeRecords(_) => "merge-records",
             Self::Resolve(_) => "resolve",
+            Self::MergeCorrections(_) => "merge-corrections",
             Self::Reread(_) => "reread",
+            Self::SortPatients(_) => "sort-patients",
             Self::GroupByPatient(_) => "group-by-patient",
             Self::Merge(_) => "merge",
             Self::Finalize => "finalize",
@@ -77,7 +89,14 @@ impl Work {
         match self {
             Self::Read(slices) => slices.iter().map(|slice| slice.end - slice.start).sum(),
             Self::Merge(fragments) => fragments.iter().map(|fragment| fragment.summary.bytes).sum(),
-            Self::Plan(_) | Self::Resolve(_) | Self::Reread(_) | Self::GroupByPatient(_) | Self::Finalize => 0,
+            Self::Plan(_)
+            | Self::MergeRecords(_)
+            | Self::Resolve(_)
+            | Self::MergeCorrections(_)
+            | Self::Reread(_)
+            | Self::SortPatients(_)
+            | Self::GroupByPatient(_)
+            | Self::Finalize => 0,
         }
     }
 }
@@ -91,6 +110,26 @@ pub struct PlanInput {
     pub patients: Vec<String>,
 }
 
+/// The fragments of one kind that some tasks of the previous round have written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordMerge {
+    /// The kind: version records or links.
+    pub kind: OutputKind,
+    /// The number of the first task.
+    pub first_task: u32,
+    /// The number after that of the last task.
+    pub end_task: u32,
+}
+
+/// The corrections in some bands of every file of corrections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CorrectionMerge {
+    /// The first band.
+    pub first_band: u32,
+    /// The band after the last one.
+    pub end_band: u32,
+}
+
 /// A range of the recorded resources, by the hash of their type and id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResolveRange {
@@ -100,6 +139,9 @@ pub struct ResolveRange {
     pub range: u32,
     /// The number of ranges.
     pub ranges: u32,
+    /// True if the records were merged in the previous round.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_merged: bool,
 }
 
 /// The stage of resolving.
@@ -119,6 +161,20 @@ pub struct RereadTask {
     pub task: u32,
     /// True if only the lines that corrections add are written, because the others were written before.
     pub additions_only: bool,
+    /// The number of the task that has merged the corrections of these slices. `None` if they are in the files of all resolve tasks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub merge_task: Option<u32>,
+}
+
+/// The resources of one bucket that some tasks have read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PatientSort {
+    /// The number of the bucket.
+    pub bucket: u8,
+    /// The number of the first task.
+    pub first_task: u32,
+    /// The number after that of the last task.
+    pub end_task: u32,
 }
 
 /// Buckets whose resources are grouped by patient. The task finds the fragments of these buckets itself, because there may be
@@ -133,6 +189,9 @@ pub struct PatientGrouping {
     pub range: u32,
     /// The number of ranges.
     pub ranges: u32,
+    /// True if the resources were sorted roughly in the previous round. Otherwise they are in the files of the reading tasks.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_sorted: bool,
 }
 
 /// An object of the lake in the state in which the plan task found it.
@@ -210,6 +269,19 @@ pub struct Lease {
     pub counters: Counters,
     /// The time of the export, if the task is the plan and an attempt has taken it.
     pub export_time: Option<ExportTime>,
+    /// The progress of all attempts at the plan within the listing.
+    pub plan_progress: Option<PlanProgress>,
+}
+
+impl Lease {
+    /// Returns the end of the lease after an update at `now`.
+    ///
+    /// Only an update after a third of the lease extends it. An extension moves the task in the index of due items, which is more
+    /// expensive than the update itself, and fast workers update their tasks several times a second.
+    pub fn end_after_update(&self, now: Millis, duration: Duration) -> Millis {
+        let extended = now + duration;
+        if extended.since(self.until) >= duration / 3 { extended } else { self.until }
+    }
 }
 
 /// The answer to a request for a lease.
@@ -232,14 +304,39 @@ pub enum TaskUpdate {
     Heartbeat,
     /// Records the time of the export, before the lake is listed. It never changes again (rule P3).
     TakeTime(ExportTime),
+    /// Records that the lake was listed up to this point, and that all tasks of the objects so far are added.
+    ListedUpTo(PlanProgress),
     /// Adds tasks to the job, at most [`crate::ports::TASKS_PER_UPDATE`].
     AddTasks(Vec<(u32, Work)>),
-    /// Reserves the next free file number of this kind.
+    /// Reserves a file number of this kind that no other task has. Numbers may be left out; see [`Self::Renumber`].
     ReserveFile(OutputKind),
     /// Records written files and the cursor.
     Checkpoint(Checkpoint),
+    /// Records an output file under another number of its kind, which no file has. For the finalize task, which closes the gaps in the
+    /// numbers.
+    Renumber {
+        /// The recorded file.
+        file: OutputFile,
+        /// The new number.
+        number: u32,
+    },
+    /// Stores a part of the list of the export's files. For the finalize task, just before it completes the job.
+    ListFiles(FileListPart),
     /// Ends the lease early.
     Release(Release),
+}
+
+/// The progress of the plan task within the listing of the lake.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanProgress {
+    /// The token of the next page: [`crate::ports::ObjectPage::next`].
+    pub after: String,
+    /// The number of the next task.
+    pub next_task: u32,
+    /// The stored size of the plain objects to read so far.
+    pub plain_bytes: u64,
+    /// The stored size of the compressed objects to read so far.
+    pub compressed_bytes: u64,
 }
 
 /// The files written since the last checkpoint, and the cursor after them (rule P5).
@@ -291,13 +388,38 @@ pub struct NextRound {
     pub phase: Phase,
     /// The first round whose fragments are not merged yet.
     pub first_unmerged_round: u32,
-    /// True if the lake is read again from the start, so that the counters restart at zero.
-    pub resets_counters: bool,
+    /// True if the lake is read again from the start: the counters restart at zero, and the output files of earlier rounds do not belong to
+    /// the export any more.
+    pub starts_over: bool,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_an_update_after_a_third_of_a_lease_extends_it() {
+        let id = crate::vocab::ids::JobId::from_random([7; 16]);
+        let owner = crate::vocab::ids::Caller("ann".into());
+        let job = Job::accepted(id.clone(), owner, crate::request::ExportRequest::default(), Millis(0));
+        let lease = Lease {
+            task: TaskId::plan(&id),
+            work: Work::Finalize,
+            job,
+            attempt: 1,
+            fencing_token: 1,
+            attempts_since_progress: 1,
+            until: Millis(60_000),
+            cursor: Cursor::default(),
+            reserved_file: None,
+            counters: Counters::default(),
+            export_time: None,
+            plan_progress: None,
+        };
+        let duration = Duration::from_secs(60);
+        let ends = [0, 19_999, 20_000, 59_000].map(|now| lease.end_after_update(Millis(now), duration).0);
+        assert_eq!(ends, [60_000, 60_000, 80_000, 119_000]);
+    }
 
     #[test]
     fn every_state_round_trips_through_text() {

@@ -1,7 +1,10 @@
 //! Recognizes the NDJSON objects of a lake by name, and splits them into tasks.
 
+use std::collections::BTreeMap;
+
 use headrace_fhir::definitions::{ResourceType, TypeSet};
 
+use crate::job::FIRST_READ_TASK;
 use crate::job::task::{Encoding, Pin, Slice, Work};
 
 /// Maximum number of slices in a task. Keeps the item of a task well below the 400 kB of DynamoDB.
@@ -49,7 +52,7 @@ pub fn type_from_file_name(object: &str) -> Option<ResourceType> {
     file.get(..end).and_then(ResourceType::parse)
 }
 
-/// Splits the objects of a listing into tasks, in the order of the listing. Holds only the tasks of one batch in memory.
+/// Splits the objects of a listing into tasks. Holds only the tasks of one batch in memory, and an incomplete task for each type.
 #[derive(Debug)]
 pub struct SlicePlanner {
     file_bytes: u64,
@@ -57,17 +60,26 @@ pub struct SlicePlanner {
     /// Types to read, if names are trusted. Objects named after another type are skipped.
     types_to_read: Option<TypeSet>,
     next_task: u32,
-    current: TaskSlices,
+    /// The slices of the next task of each type, according to the names of the objects. Types take turns in lakes with a folder for each
+    /// day, and each of their objects may be small.
+    incomplete: BTreeMap<Option<ResourceType>, TaskSlices>,
     ready: Vec<(u32, Work)>,
     source_bytes: u64,
 }
 
-/// The slices of the next task. They have the same type, according to the names of their objects.
+/// The slices of the next task.
 #[derive(Debug, Default)]
 struct TaskSlices {
-    resource_type: Option<ResourceType>,
     slices: Vec<Slice>,
     bytes: u64,
+}
+
+impl TaskSlices {
+    /// Returns true if a slice of `bytes` bytes must go to another task, because this one would have more than `limit_bytes` or too many
+    /// slices.
+    fn is_full_for(&self, slices: usize, bytes: u64, limit_bytes: u64) -> bool {
+        !self.slices.is_empty() && (self.bytes + bytes > limit_bytes || self.slices.len() + slices > SLICES_PER_TASK)
+    }
 }
 
 impl SlicePlanner {
@@ -77,13 +89,12 @@ impl SlicePlanner {
     /// * `min_slice_bytes`: minimum size of a slice of a larger object.
     /// * `types_to_read`: skips objects whose names hold a type outside this set.
     pub fn new(file_bytes: u64, min_slice_bytes: u64, types_to_read: Option<TypeSet>) -> Self {
-        // Tasks 0 and 1 are the plan and finalize tasks.
         Self {
             file_bytes: file_bytes.max(1),
             min_slice_bytes,
             types_to_read,
-            next_task: 2,
-            current: TaskSlices::default(),
+            next_task: FIRST_READ_TASK,
+            incomplete: BTreeMap::new(),
             ready: Vec::new(),
             source_bytes: 0,
         }
@@ -97,20 +108,17 @@ impl SlicePlanner {
         let Some(encoding) = encoding_from_name(&pin.object).filter(|_| self.reads(&pin)) else { return };
         let resource_type = type_from_name(&pin.object);
         self.source_bytes += pin.size;
-        if self.current.resource_type != resource_type {
-            self.finish_task();
-            self.current.resource_type = resource_type;
-        }
         match encoding {
             Encoding::Gzip | Encoding::Zstd => {
                 let end = pin.size;
-                self.add_slice(Slice { pin, encoding, start: 0, end, arrived_after_since }, end.saturating_mul(COMPRESSION_RATIO));
+                let slice = Slice { pin, encoding, start: 0, end, arrived_after_since };
+                self.add_slice(resource_type, slice, end.saturating_mul(COMPRESSION_RATIO));
             }
             Encoding::Plain => {
                 let mut start = 0;
                 while start < pin.size {
                     let end = pin.size.min(start + self.slice_bytes());
-                    self.add_slice(Slice { pin: pin.clone(), encoding, start, end, arrived_after_since }, end - start);
+                    self.add_slice(resource_type, Slice { pin: pin.clone(), encoding, start, end, arrived_after_since }, end - start);
                     start = end;
                 }
             }
@@ -129,10 +137,35 @@ impl SlicePlanner {
         std::mem::take(&mut self.ready)
     }
 
+    /// Continues a listing whose objects so far are in complete tasks.
+    #[must_use]
+    pub fn continued(self, next_task: u32, source_bytes: u64) -> Self {
+        Self { next_task, source_bytes, ..self }
+    }
+
+    /// Returns the number of the next task, and the size of the objects so far in bytes. They describe the listing so far only after
+    /// [`Self::complete_tasks`].
+    pub fn position(&self) -> (u32, u64) {
+        (self.next_task, self.source_bytes)
+    }
+
+    /// Completes the tasks of all types. Small rests of several types share a task.
+    pub fn complete_tasks(&mut self) {
+        let mut shared = TaskSlices::default();
+        for (_, rest) in std::mem::take(&mut self.incomplete) {
+            if shared.is_full_for(rest.slices.len(), rest.bytes, self.slice_bytes()) {
+                self.finish_task(std::mem::take(&mut shared));
+            }
+            shared.bytes += rest.bytes;
+            shared.slices.extend(rest.slices);
+        }
+        self.finish_task(shared);
+    }
+
     /// Returns the remaining tasks, the total number of tasks, and the total size of the objects in bytes.
     pub fn finish(mut self) -> (Vec<(u32, Work)>, u32, u64) {
-        self.finish_task();
-        (self.ready, self.next_task - 2, self.source_bytes)
+        self.complete_tasks();
+        (self.ready, self.next_task - FIRST_READ_TASK, self.source_bytes)
     }
 
     /// Returns the size of a slice: slightly more than a multiple of the file size, so that a fully exported slice leaves only a
@@ -143,22 +176,22 @@ impl SlicePlanner {
         self.file_bytes.saturating_mul(file_count).saturating_add((self.file_bytes / 64).max(1))
     }
 
-    /// Adds a slice of `bytes` bytes to the current task. Finishes the task before if it would become too large.
-    fn add_slice(&mut self, slice: Slice, bytes: u64) {
-        let is_full = self.current.bytes + bytes > self.slice_bytes() || self.current.slices.len() >= SLICES_PER_TASK;
-        if is_full {
-            self.finish_task();
+    /// Adds a slice of `bytes` bytes to the next task of its type. Finishes the task before if it would become too large.
+    fn add_slice(&mut self, resource_type: Option<ResourceType>, slice: Slice, bytes: u64) {
+        let limit_bytes = self.slice_bytes();
+        let task = self.incomplete.entry(resource_type).or_default();
+        let full = task.is_full_for(1, bytes, limit_bytes).then(|| std::mem::take(task));
+        task.bytes += bytes;
+        task.slices.push(slice);
+        if let Some(full) = full {
+            self.finish_task(full);
         }
-        self.current.bytes += bytes;
-        self.current.slices.push(slice);
     }
 
-    /// Moves the collected slices to the ready tasks as a read task. Does nothing if there are no slices.
-    fn finish_task(&mut self) {
-        self.current.bytes = 0;
-        let slices = std::mem::take(&mut self.current.slices);
-        if !slices.is_empty() {
-            self.ready.push((self.next_task, Work::Read(slices)));
+    /// Adds a read task of these slices to the ready tasks. Does nothing if there are no slices.
+    fn finish_task(&mut self, task: TaskSlices) {
+        if !task.slices.is_empty() {
+            self.ready.push((self.next_task, Work::Read(task.slices)));
             self.next_task += 1;
         }
     }

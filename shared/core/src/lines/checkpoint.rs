@@ -15,7 +15,7 @@ use crate::job::{Counters, ExportError};
 use crate::lake::ndjson::{self, LINE_LIMIT_BYTES};
 use crate::lines::line_processor::{LineOutput, LineProcessor};
 use crate::lines::report_limit::ReportLimit;
-use crate::patients::is_block_header;
+use crate::patients::{SectionedFrames, Sections, is_block_header};
 use crate::ports::{FRAGMENTS_PER_CHECKPOINT, FileWriter, OutputStore};
 use crate::versions::record::{LinePosition, ResourceLink, VersionLog, VersionRecord, write_sorted};
 use crate::vocab::error::StoreError;
@@ -25,8 +25,8 @@ use crate::vocab::outcome::{IssueCode, OperationOutcome};
 /// writes to many files at once.
 const SMALL_FILES_LIMIT_BYTES: u64 = 48 << 20;
 
-/// Maximum number of files in a checkpoint, in addition to the fragments of versions and links.
-const FILES_PER_CHECKPOINT: usize = FRAGMENTS_PER_CHECKPOINT - 2;
+/// Maximum number of files in a checkpoint, in addition to the fragments of versions, links and patients.
+const FILES_PER_CHECKPOINT: usize = FRAGMENTS_PER_CHECKPOINT - 3;
 
 /// The files written since the last checkpoint.
 pub struct OpenCheckpoint<'s, P: OutputStore> {
@@ -45,6 +45,8 @@ pub struct OpenCheckpoint<'s, P: OutputStore> {
     full_kind: Option<OutputKind>,
     /// Versions and links recorded since the last checkpoint.
     version_log: VersionLog,
+    /// Resources to be grouped by patient, by bucket.
+    patient_page: SectionedFrames,
     /// Lines that were left out since the last checkpoint.
     rejected_lines: ReportLimit,
     /// Resources that could not be de-identified since the last checkpoint.
@@ -136,6 +138,7 @@ impl<'s, P: OutputStore> OpenCheckpoint<'s, P> {
             small_files_limit_bytes: SMALL_FILES_LIMIT_BYTES,
             full_kind: None,
             version_log: VersionLog::new(lease.task.task),
+            patient_page: SectionedFrames::new(Sections::Buckets),
             rejected_lines: ReportLimit::default(),
             deid_failures: ReportLimit::default(),
             counters: Counters::default(),
@@ -149,7 +152,7 @@ impl<'s, P: OutputStore> OpenCheckpoint<'s, P> {
 
     /// Returns true if nothing was written since the last checkpoint.
     pub fn is_empty(&self) -> bool {
-        self.files.is_empty() && self.version_log.is_empty()
+        self.files.is_empty() && self.version_log.is_empty() && self.patient_page.frames() == 0
     }
 
     /// Returns the kind of the file that has reached its full size.
@@ -177,6 +180,15 @@ impl<'s, P: OutputStore> OpenCheckpoint<'s, P> {
         ];
         let non_empty = fragments.into_iter().filter(|(_, count, _)| *count > 0);
         non_empty.map(move |(kind, count, bytes)| (FragmentName { kind, task, attempt, fencing_token }, bytes, count as u64))
+    }
+
+    /// Removes the resources to be grouped by patient that were added since the last checkpoint. Returns them as the content of a fragment,
+    /// with its name and the number of resources.
+    pub fn take_patient_page(&mut self) -> Option<(FragmentName, Vec<Bytes>, u64)> {
+        let (task, attempt, fencing_token) = self.writer;
+        let count = self.patient_page.frames();
+        (count > 0)
+            .then(|| (FragmentName { kind: OutputKind::PatientPages, task, attempt, fencing_token }, self.patient_page.take(), count))
     }
 
     /// Starts the next checkpoint, after `lease` has committed this one.
@@ -233,7 +245,7 @@ impl<'s, P: OutputStore> OpenCheckpoint<'s, P> {
                     self.end_run(&mut run, &rest).await?;
                     self.counters.resources += u64::from(copies.is_exported());
                     for (bucket, frame) in copies.frames() {
-                        self.append(OutputKind::Bucket(bucket), frame.to_bytes(), 1).await?;
+                        self.patient_page.add(usize::from(bucket.number()), frame.to_bytes());
                     }
                 }
                 LineOutput::Deletions(text, count, untold) => {
@@ -436,9 +448,10 @@ impl<'s, P: OutputStore> OpenCheckpoint<'s, P> {
             || small_files_bytes >= self.small_files_limit_bytes
             || self.files.len() >= FILES_PER_CHECKPOINT
             || self.version_log.is_full()
+            || self.patient_page.bytes() >= self.small_files_limit_bytes
     }
 
-    /// Appends lines of one kind, or one frame of a bucket, to the open file of this kind. Opens the file if necessary.
+    /// Appends lines of one kind to the open file of this kind. Opens the file if necessary.
     pub(crate) async fn append(&mut self, kind: OutputKind, bytes: Bytes, lines: u64) -> Result<(), StoreError> {
         let open = match self.files.entry(kind) {
             Entry::Occupied(open) => open.into_mut(),

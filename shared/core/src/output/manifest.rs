@@ -4,17 +4,14 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::job::file::{OutputFile, OutputKind};
+use crate::job::file::{OutputFile, OutputFileName, OutputKind};
+use crate::job::file_list::{FILES_PER_PAGE, ListedFile};
 use crate::job::{Job, Watermark};
 use crate::vocab::iso_duration::format_iso_duration;
 
 /// The maximum size of a manifest in bytes, as it is sent. A Lambda response contains the manifest as a JSON string, with a
 /// backslash before each quote, and is limited to 6 MiB including headers.
 pub const MAX_MANIFEST_BYTES: usize = 6_000_000;
-
-/// The maximum number of `output` and `deleted` files on a page of the manifest. This leaves 1.2 kB of
-/// [`MAX_MANIFEST_BYTES`] for each, several times the length of a file's URL.
-pub const FILES_PER_PAGE: usize = 5_000;
 
 /// The manifest of a complete job, or a page of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -115,26 +112,27 @@ impl Manifest {
     ///   therefore lists all files of `error`.
     pub fn pages(job: &Job, mut files: Vec<OutputFile>) -> impl Iterator<Item = Self> {
         files.sort_by_key(|file| file.name);
-        let (errors, files): (Vec<OutputFile>, Vec<OutputFile>) = files.into_iter().partition(|file| file.name.kind == OutputKind::Error);
+        let files = files.iter().map(ListedFile::from);
+        let (errors, files): (Vec<ListedFile>, Vec<ListedFile>) = files.partition(|file| file.name.kind == OutputKind::Error);
         let length = if job.request.allows_partial_manifests { FILES_PER_PAGE } else { files.len().max(1) };
         let count = files.len().div_ceil(length).max(1);
         (1..=count).map(move |number| {
-            let page: Vec<&OutputFile> = files.iter().skip((number - 1) * length).take(length).collect();
-            let next = (number < count).then(|| PageLink { relation: "next", url: format!("{}?page={}", job.status_url(), number + 1) });
-            Self::page(job, &page, &errors, next)
+            let page: Vec<&ListedFile> = files.iter().skip((number - 1) * length).take(length).collect();
+            Self::page(job, &page, &errors, (number < count).then_some(number + 1))
         })
     }
 
     /// Creates one page of the manifest.
     ///
-    /// * `next`: the link to the next page; `None` on the last page.
-    fn page(job: &Job, files: &[&OutputFile], errors: &[OutputFile], next: Option<PageLink>) -> Self {
-        let entry = |file: &OutputFile| FileEntry {
+    /// * `next`: the number of the next page; `None` on the last page.
+    pub fn page(job: &Job, files: &[&ListedFile], errors: &[ListedFile], next: Option<usize>) -> Self {
+        let link = |number| PageLink { relation: "next", url: format!("{}?page={number}", job.status_url()) };
+        let entry = |file: &ListedFile| FileEntry {
             kind: file.name.kind.manifest_type(),
             url: format!("{}/_operations/files/{}/{}", job.base, job.id, file.name),
-            count: file.summary.lines,
+            count: file.lines,
         };
-        let (deleted, output): (Vec<&OutputFile>, Vec<&OutputFile>) = files.iter().partition(|file| file.name.kind == OutputKind::Deleted);
+        let (deleted, output): (Vec<&ListedFile>, Vec<&ListedFile>) = files.iter().partition(|file| file.name.kind == OutputKind::Deleted);
         Self {
             transaction_time: job.planned.map(|planned| planned.time.transaction_time.instant()).unwrap_or_default(),
             request: job.request_url.clone(),
@@ -143,9 +141,29 @@ impl Manifest {
             output: output.into_iter().map(entry).collect(),
             deleted: job.request.lists_deletions().then(|| deleted.into_iter().map(entry).collect()),
             error: errors.iter().map(entry).collect(),
-            link: next.into_iter().collect(),
+            link: next.map(link).into_iter().collect(),
             extension: ManifestExtension::from_job(job),
         }
+    }
+
+    /// Returns the largest number of files that fit into the manifest of a job, if each is named like a file of this kind. `None` if the
+    /// manifest may have pages, so that any number fits.
+    pub fn max_files(job: &Job, kind: OutputKind) -> Option<u64> {
+        if job.request.allows_partial_manifests {
+            return None;
+        }
+        let file = |number| ListedFile { name: OutputFileName { kind, number }, lines: 10_000 };
+        let size = |count: u32| {
+            let files: Vec<ListedFile> = (0..count).map(|index| file(10_000 + index)).collect();
+            Self::page(job, &files.iter().collect::<Vec<_>>(), &[], None).escaped_bytes().unwrap_or(MAX_MANIFEST_BYTES)
+        };
+        let (empty, entries) = (size(0), size(101) - size(1));
+        Some(MAX_MANIFEST_BYTES.saturating_sub(empty) as u64 * 100 / entries.max(1) as u64)
+    }
+
+    /// Returns the size of the manifest as it is sent: as a JSON string within JSON.
+    fn escaped_bytes(&self) -> Option<usize> {
+        self.json().and_then(|json| serde_json::to_string(&json)).ok().map(|text| text.len())
     }
 
     /// Serializes the manifest as JSON.
@@ -155,8 +173,7 @@ impl Manifest {
 
     /// Returns true if the manifest, serialized as JSON, fits into one response.
     pub fn fits(&self) -> bool {
-        let escaped = self.json().and_then(|json| serde_json::to_string(&json));
-        escaped.is_ok_and(|text| text.len() <= MAX_MANIFEST_BYTES)
+        self.escaped_bytes().is_some_and(|bytes| bytes <= MAX_MANIFEST_BYTES)
     }
 }
 
@@ -166,7 +183,7 @@ mod tests {
 
     use super::*;
     use crate::job::OmittedSubjects;
-    use crate::job::file::{FileSummary, OutputFileName};
+    use crate::job::file::FileSummary;
     use crate::job::{ExportTime, JobState, Planned, ReadMode};
     use crate::request::{AssociatedData, ExportRequest};
     use crate::vocab::clock::Millis;

@@ -67,12 +67,12 @@ fn a_file_with_other_content_is_malformed() {
 #[test]
 fn small_buckets_share_a_task_and_a_large_bucket_has_several_tasks() {
     let bucket = Bucket::from_hash;
-    let whole = |from, to| PatientGrouping { first_bucket: from, end_bucket: to, range: 0, ranges: 1 };
+    let whole = |from, to| PatientGrouping { first_bucket: from, end_bucket: to, range: 0, ranges: 1, is_sorted: false };
     let sizes = [(bucket(1), 10), (bucket(2), 20), (bucket(9), 40), (bucket(10), 6), (bucket(63), 151)].into();
-    let thirds = (0..3).map(|range| PatientGrouping { first_bucket: 63, end_bucket: 64, range, ranges: 3 });
+    let thirds = (0..3).map(|range| PatientGrouping { first_bucket: 63, end_bucket: 64, range, ranges: 3, is_sorted: false });
     // A task takes three quarters of 80 bytes, which is 60.
-    assert_eq!(plan_grouping_tasks(&sizes, 80), [whole(1, 3), whole(9, 11)].into_iter().chain(thirds).collect::<Vec<_>>());
-    assert_eq!(plan_grouping_tasks(&BTreeMap::new(), 80), []);
+    assert_eq!(plan_grouping_tasks(&sizes, 80, false), [whole(1, 3), whole(9, 11)].into_iter().chain(thirds).collect::<Vec<_>>());
+    assert_eq!(plan_grouping_tasks(&BTreeMap::new(), 80, false), []);
 }
 
 fn frame() -> impl Strategy<Value = (FrameRole, ResourceType, String, Vec<u8>)> {
@@ -142,7 +142,7 @@ proptest! {
     ) {
         let buckets: BTreeMap<Bucket, u64> = sizes.into_iter().map(|(bucket, bytes)| (Bucket::from_hash(bucket), bytes)).collect();
         let partitioner = PatientPartitioner::new(&JobId::from_random([7; 16]), None);
-        let tasks = plan_grouping_tasks(&buckets, limit);
+        let tasks = plan_grouping_tasks(&buckets, limit, false);
         for bucket in buckets.keys().map(|bucket| bucket.number()) {
             let of_bucket = tasks.iter().filter(|task| (task.first_bucket..task.end_bucket).contains(&bucket));
             prop_assert_eq!(of_bucket.filter(|task| position_range(task).contains(&partitioner.position(&id))).count(), 1);

@@ -1,7 +1,10 @@
 //! The store of jobs.
 
+use std::ops::RangeInclusive;
+
 use crate::access::Agent;
 use crate::job::file::{OutputFile, OutputFileName};
+use crate::job::file_list::FileListPart;
 use crate::job::task::PlanInput;
 use crate::job::{FailureReason, Job, JobEvent, Quota, Quotas, RecordConditions, RecordOutcome, Transition};
 use crate::vocab::clock::Millis;
@@ -23,8 +26,11 @@ pub trait JobStore: JobLists {
         agent: &Agent,
     ) -> impl Future<Output = Result<RecordOutcome, StoreError>> + Send;
 
-    /// Returns a job, or `None` if it does not exist.
+    /// Returns a job, or `None` if it does not exist. A running job is as it was when its current round began.
     fn job(&self, id: &JobId) -> impl Future<Output = Result<Option<Job>, StoreError>> + Send;
+
+    /// Adds the progress of its current round to a running job: the number of open tasks, and the sum of the counters.
+    fn with_progress(&self, job: Job) -> impl Future<Output = Result<Job, StoreError>> + Send;
 
     /// Applies an `event` that ends a job. Returns `None` if the job does not exist or its state does not allow the event.
     fn end_job(
@@ -36,11 +42,15 @@ pub trait JobStore: JobLists {
         now: Millis,
     ) -> impl Future<Output = Result<Option<Transition>, StoreError>> + Send;
 
-    /// Lists the recorded output files of a job, sorted by kind and number.
-    fn output_files(&self, id: &JobId) -> impl Future<Output = Result<Vec<OutputFile>, StoreError>> + Send;
+    /// Lists the recorded output files of a job, sorted by kind and number. Files from before the round in which the export last started
+    /// over are left out.
+    fn output_files(&self, job: &Job) -> impl Future<Output = Result<Vec<OutputFile>, StoreError>> + Send;
 
     /// Returns a recorded output file, or `None` if no file of this name is recorded.
-    fn output_file(&self, id: &JobId, name: OutputFileName) -> impl Future<Output = Result<Option<OutputFile>, StoreError>> + Send;
+    fn output_file(&self, job: &Job, name: OutputFileName) -> impl Future<Output = Result<Option<OutputFile>, StoreError>> + Send;
+
+    /// Returns the parts with these numbers of the list of a complete job's files, sorted by number.
+    fn file_list(&self, job: &Job, parts: RangeInclusive<u32>) -> impl Future<Output = Result<Vec<FileListPart>, StoreError>> + Send;
 
     /// Lists the jobs and tasks that are due for a check by `now`, longest overdue first, up to `limit` of each shard.
     fn due(&self, now: Millis, limit: u16) -> impl Future<Output = Result<Vec<DueItem>, StoreError>> + Send;

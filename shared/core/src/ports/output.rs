@@ -53,6 +53,10 @@ pub trait OutputStore: Send + Sync {
     /// Copies a fragment to an output file inside the store, without transferring its bytes through this process.
     fn promote(&self, folder: &Folder, fragment: &Fragment, file: OutputFileName) -> impl Future<Output = Result<(), StoreError>> + Send;
 
+    /// Copies an output file to another number of its kind inside the store, and replaces a file of that name. The original stays until
+    /// unrecorded files are deleted.
+    fn renumber(&self, folder: &Folder, file: &OutputFile, number: u32) -> impl Future<Output = Result<(), StoreError>> + Send;
+
     /// Reads a range of bytes of a fragment, as a stream of chunks.
     fn read(&self, folder: &Folder, fragment: &FragmentName, range: Range<u64>) -> ByteStream;
 

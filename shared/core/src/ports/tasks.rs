@@ -1,11 +1,11 @@
 //! The store of tasks and their leases.
 
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
 use super::JobStore;
 use crate::job::Job;
-use crate::job::file::{Fragment, OutputFileName};
+use crate::job::file::{Fragment, FragmentName, OutputKind};
 use crate::job::task::{Lease, LeaseOutcome, TaskCompletion, TaskUpdate, Work};
 use crate::vocab::clock::Millis;
 use crate::vocab::error::StoreError;
@@ -38,28 +38,52 @@ pub trait TaskStore: JobStore {
     /// Only for a deployment with one process: at its start no earlier worker runs, and at its end its workers have stopped.
     fn void_lease(&self, task: &TaskId, now: Millis) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
-    /// Applies an update of a leased task, increments the fencing token of `lease` and extends it to `until`.
+    /// Applies an update of a leased task, increments the fencing token of `lease` and sets its end to `until`.
     ///
-    /// Fails with [`StoreError::Stale`] if the lease or the job has ended. If the update was applied but its answer was lost,
+    /// Fails with [`StoreError::Stale`] if the lease has ended, or if the job has ended and the update changes the end of the lease. If the update was applied but its answer was lost,
     /// the store detects that and does not apply it again.
     fn update_task(&self, lease: &mut Lease, update: TaskUpdate, until: Millis) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Completes a task and counts it in its job. Returns the job after the change.
+    /// Completes a task and counts it in its job. Returns the job after the change. Its number of open tasks is 0 only if all tasks of the
+    /// round are complete. Otherwise it may count a part of the round.
     fn complete_task(&self, lease: &Lease, completion: TaskCompletion) -> impl Future<Output = Result<Job, StoreError>> + Send;
 
     /// Returns the work of a task, or `None` if the task is not recorded.
     fn task_work(&self, task: &TaskId) -> impl Future<Output = Result<Option<Work>, StoreError>> + Send;
 
-    /// Lists the fragments that were recorded in these rounds, sorted by kind, task and fencing token.
-    fn fragments(&self, id: &JobId, rounds: RangeInclusive<u32>) -> impl Future<Output = Result<Vec<Fragment>, StoreError>> + Send;
-
-    /// Removes all recorded output files and reserved file numbers of the job whose finalize task is leased. Numbering
-    /// starts at 1 again. Returns the removed names.
-    fn discard_output_files(
+    /// Lists the selected fragments that were recorded in these rounds, sorted by kind, task and fencing token.
+    fn fragments(
         &self,
-        lease: &mut Lease,
-        until: Millis,
-    ) -> impl Future<Output = Result<Vec<OutputFileName>, StoreError>> + Send;
+        id: &JobId,
+        rounds: RangeInclusive<u32>,
+        selection: &FragmentSelection,
+    ) -> impl Future<Output = Result<Vec<Fragment>, StoreError>> + Send;
+}
+
+/// A selection of fragments. The store reads the selected ones only, because there may be a million others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FragmentSelection {
+    /// The fragments of all kinds that are exported.
+    Exported,
+    /// The fragments of one kind.
+    Kind(OutputKind),
+    /// The fragments of one kind that these tasks have written.
+    KindOfTasks(OutputKind, Range<u32>),
+    /// The fragments of the buckets with these numbers.
+    Buckets(Range<u8>),
+}
+
+impl FragmentSelection {
+    /// Returns true if a fragment of this name is selected.
+    pub fn contains(&self, name: FragmentName) -> bool {
+        match (self, name.kind) {
+            (Self::Exported, kind) => kind.is_exported(),
+            (Self::Kind(selected), kind) => *selected == kind,
+            (Self::KindOfTasks(selected, tasks), kind) => *selected == kind && tasks.contains(&name.task),
+            (Self::Buckets(buckets), OutputKind::Bucket(bucket)) => buckets.contains(&bucket.number()),
+            (Self::Buckets(_), _) => false,
+        }
+    }
 }
 
 /// The settings of leases.

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use crate::versions::record::LinePosition;
 
 /// The number of bands into which tasks are grouped. The index has one entry for each, for a lake of any size.
-const BANDS: u32 = 256;
+pub const BANDS: u32 = 256;
 
 /// The size of a stored correction, in bytes.
 const CORRECTION_BYTES: usize = 16;
@@ -65,9 +65,14 @@ impl CorrectionIndex {
     ///
     /// * `tasks`: the number of read tasks.
     pub fn byte_range(&self, task: u32, tasks: u32) -> Range<u64> {
-        let band = band(task, tasks) as usize;
-        let start = |index: usize| self.bands.get(index).map_or(0, |first| Self::BYTES as u64 + first * CORRECTION_BYTES as u64);
-        start(band)..start(band + 1)
+        let band = band(task, tasks);
+        self.bytes_of_bands(band..band + 1)
+    }
+
+    /// Returns the byte range of the file that holds the corrections of these bands.
+    pub fn bytes_of_bands(&self, bands: Range<u32>) -> Range<u64> {
+        let start = |index: u32| self.bands.get(index as usize).map_or(0, |first| Self::BYTES as u64 + first * CORRECTION_BYTES as u64);
+        start(bands.start)..start(bands.end)
     }
 
     /// Returns the tasks in bands with corrections. With up to 256 tasks these are exactly the tasks with corrections.
@@ -77,7 +82,7 @@ impl CorrectionIndex {
 }
 
 /// Returns the band of a task, a number below [`BANDS`].
-fn band(task: u32, tasks: u32) -> u32 {
+pub fn band(task: u32, tasks: u32) -> u32 {
     let (index, tasks) = (u64::from(task.saturating_sub(FIRST_TASK)), u64::from(tasks.max(BANDS)));
     u32::try_from(index * u64::from(BANDS) / tasks).unwrap_or(BANDS).min(BANDS - 1)
 }
@@ -105,6 +110,11 @@ pub fn write_corrections(mut corrections: Vec<Correction>, tasks: u32) -> Bytes 
         bytes.extend_from_slice(&position.pack(action).to_be_bytes());
     }
     bytes.into()
+}
+
+/// Deserializes the corrections in a part of a correction file.
+pub fn read_corrections(bytes: &[u8]) -> impl Iterator<Item = Correction> {
+    bytes.as_chunks().0.iter().map(read_correction)
 }
 
 /// Deserializes one stored correction.

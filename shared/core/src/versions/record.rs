@@ -193,6 +193,35 @@ impl FixedSizeRecord for VersionRecord {
     }
 }
 
+/// A version record in a file with the records of many tasks, which therefore has the task in the record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MergedVersionRecord(pub VersionRecord);
+
+impl From<VersionRecord> for MergedVersionRecord {
+    fn from(record: VersionRecord) -> Self {
+        Self(record)
+    }
+}
+
+impl FixedSizeRecord for MergedVersionRecord {
+    const BYTES: usize = VersionRecord::BYTES + 8;
+
+    fn key(&self) -> ResourceKey {
+        self.0.key
+    }
+
+    fn write(&self, to: &mut Vec<u8>) {
+        self.0.write(to);
+        write_words([u64::from(self.0.task)], to);
+    }
+
+    fn read(bytes: &[u8], _: u32) -> Self {
+        let (record, task) = bytes.split_at_checked(VersionRecord::BYTES).unwrap_or_default();
+        let [task] = read_words(task);
+        Self(VersionRecord::read(record, u32::try_from(task).unwrap_or_default()))
+    }
+}
+
 /// A link between two resources: if its source is exported, its target may be too. It is compared first with the version records
 /// of its source, and then, reversed, with those of its target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -155,7 +155,7 @@ impl StateFolder {
         let dynamo = EmbeddedDynamo::open_with_space(&folder.join(JOBS_FILE), space)?;
         TableSchema::create(&dynamo.client(), TABLE_NAME).await?;
         write_format(folder).map_err(|cause| unusable(folder, cause))?;
-        let jobs = DynamoJobStore::new(dynamo.client(), TABLE_NAME);
+        let jobs = DynamoJobStore::new(dynamo.client(), TABLE_NAME).with_one_partition();
         Ok(Self { dynamo, jobs })
     }
 }

@@ -72,8 +72,14 @@ pub(super) fn weight(kind: OutputKind, scale: Scale) -> u64 {
         | OutputKind::Error
         | OutputKind::PatientBlocks
         | OutputKind::UntoldDeletions
+        | OutputKind::PatientPages
         | OutputKind::Bucket(_) => scale.bytes,
-        OutputKind::VersionRecords | OutputKind::Links | OutputKind::Corrections | OutputKind::PatientSet => scale.lines,
+        OutputKind::VersionRecords
+        | OutputKind::MergedVersionRecords
+        | OutputKind::Links
+        | OutputKind::Corrections
+        | OutputKind::MergedCorrections
+        | OutputKind::PatientSet => scale.lines,
     }
 }
 
@@ -101,6 +107,11 @@ impl Destination {
                 Ok(())
             }
         }
+    }
+
+    /// Stores the content of a file under a name, instead of the file that has it.
+    pub(super) fn replace(&self, folder: &Folder, name: FileName, content: Content, summary: FileSummary) {
+        lock(&self.0).insert(path(folder, &name), StoredFile { summary, content });
     }
 
     /// Returns a file.

@@ -77,8 +77,8 @@ impl ModelOutput {
         let bytes = range.end.saturating_sub(range.start);
         let ranges = u64::from(self.worker.step().ranges);
         match fragment.kind {
-            OutputKind::Corrections if bytes <= CORRECTION_INDEX_BYTES => bytes,
-            OutputKind::VersionRecords | OutputKind::Links if ranges > 1 => {
+            OutputKind::Corrections | OutputKind::MergedCorrections if bytes <= CORRECTION_INDEX_BYTES => bytes,
+            OutputKind::VersionRecords | OutputKind::MergedVersionRecords | OutputKind::Links if ranges > 1 => {
                 let records = file_bytes * self.scale.lines / RECORD_BYTES;
                 let margins = 2 * (4 * records.isqrt() + 64);
                 (records / ranges + margins).min(records) * RECORD_BYTES
@@ -89,7 +89,7 @@ impl ModelOutput {
 
     /// Records the memory of the version records that a read has returned, which stay in memory until they are compared.
     fn keep_records(&self, kind: OutputKind, real_bytes: u64) {
-        if matches!(kind, OutputKind::VersionRecords | OutputKind::Links) {
+        if matches!(kind, OutputKind::VersionRecords | OutputKind::MergedVersionRecords | OutputKind::Links) {
             self.worker.use_memory(real_bytes / u64::from(self.worker.step().ranges).max(1) / 4 * 5);
         }
     }
@@ -127,6 +127,15 @@ impl OutputStore for ModelOutput {
         };
         self.copy(bytes.len() as u64 * weight(fragment.name.kind, self.scale)).await?;
         self.destination.put(folder, FileName::Output(file), bytes, summary)
+    }
+
+    async fn renumber(&self, folder: &Folder, file: &OutputFile, number: u32) -> Result<(), StoreError> {
+        let Some(StoredFile { content, summary }) = self.destination.get(folder, &FileName::Output(file.name)) else {
+            return Err(StoreError::NotApplied { store: STORE, cause: "the file does not exist".into() });
+        };
+        self.copy(summary.bytes * weight(file.name.kind, self.scale)).await?;
+        self.destination.replace(folder, FileName::Output(OutputFileName { number, ..file.name }), content, summary);
+        Ok(())
     }
 
     fn read(&self, folder: &Folder, fragment: &FragmentName, range: Range<u64>) -> ByteStream {

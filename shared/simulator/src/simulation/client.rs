@@ -97,12 +97,13 @@ impl Client {
 
     /// Reads the job.
     pub(super) async fn job(&self, id: &JobId) -> Option<Job> {
-        self.functions.ports.jobs.job(id).await.ok().flatten()
+        let job = self.functions.ports.jobs.job(id).await.ok().flatten()?;
+        self.functions.ports.jobs.with_progress(job).await.ok()
     }
 
     /// Lists the recorded output files.
-    pub(super) async fn output_files(&self, id: &JobId) -> Vec<OutputFile> {
-        self.functions.ports.jobs.output_files(id).await.unwrap_or_default()
+    pub(super) async fn output_files(&self, job: &Job) -> Vec<OutputFile> {
+        self.functions.ports.jobs.output_files(job).await.unwrap_or_default()
     }
 }
 

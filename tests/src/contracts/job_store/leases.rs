@@ -1,7 +1,7 @@
 //! Leases of tasks: order, duration and number of attempts.
 
 use headrace_core::access::Agent;
-use headrace_core::job::task::{Cursor, LeaseOutcome, PlanInput, Release, TaskCompletion, TaskUpdate, Work};
+use headrace_core::job::task::{Cursor, LeaseOutcome, PlanInput, PlanProgress, Release, TaskCompletion, TaskUpdate, Work};
 use headrace_core::job::{JobEvent, JobState};
 use headrace_core::ports::{DueSubject, TaskStore};
 use headrace_core::vocab::error::StoreError;
@@ -96,6 +96,20 @@ pub async fn a_stop_is_no_attempt(store: &impl TaskStore) -> CaseResult {
         assert_eq!(stopped.attempts_since_progress, 1);
         store.update_task(&mut stopped, TaskUpdate::Release(Release::Stop), T0).await?;
     }
+    Ok(())
+}
+
+/// Checks that the next attempt at a plan continues where the last one has stopped, and that this counts as progress.
+pub async fn a_plan_keeps_its_progress_within_the_listing(store: &impl TaskStore) -> CaseResult {
+    let job = sample_job(1)?;
+    record_job(store, &job).await?;
+    let mut first = lease(store, &job, 0, T0).await?;
+    assert_eq!(first.plan_progress, None);
+    let progress = PlanProgress { after: "token ß\"".into(), next_task: 7, plain_bytes: 1 << 50, compressed_bytes: 3 };
+    store.update_task(&mut first, TaskUpdate::ListedUpTo(progress.clone()), after(60)).await?;
+    assert_eq!((first.plan_progress.as_ref(), first.attempts_since_progress), (Some(&progress), 0));
+    let second = lease(store, &job, 0, after(60)).await?;
+    assert_eq!((second.plan_progress, second.attempts_since_progress), (Some(progress), 1));
     Ok(())
 }
 

@@ -8,18 +8,20 @@ mod quotas;
 mod records;
 mod rounds;
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use headrace_core::access::Agent;
 use headrace_core::job::OmittedSubjects;
 use headrace_core::job::file::{FileSummary, Fragment, FragmentName, OutputFile, OutputFileName, OutputKind};
+use headrace_core::job::file_list::FileListPart;
 use headrace_core::job::task::{
     Checkpoint, Cursor, Encoding, Lease, LeaseOutcome, NextRound, Pin, PlanInput, Slice, TaskCompletion, TaskUpdate, Work,
 };
 use headrace_core::job::{
     Counters, ExportTime, Job, JobSettings, NoticeCounts, Phase, Planned, ReadMode, RecordConditions, RecordOutcome, Watermark,
 };
-use headrace_core::ports::{JobStore, LeaseSettings, TaskStore};
+use headrace_core::ports::{FragmentSelection, JobStore, LeaseSettings, TaskStore};
 use headrace_core::request::ExportRequest;
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::container::Container;
@@ -56,13 +58,14 @@ macro_rules! job_store_contract {
                 a_task_is_not_leased_again_before_its_lease_expires,
                 a_void_lease_is_no_attempt_whatever_its_time,
                 a_stop_is_no_attempt,
+                a_plan_keeps_its_progress_within_the_listing,
                 attempts_without_progress_are_limited_and_the_last_error_is_kept,
                 a_checkpoint_resets_the_attempt_count_and_a_yield_does_not,
                 an_attempt_with_an_old_fencing_token_changes_nothing,
                 p10_nothing_is_recorded_after_a_job_has_ended,
                 tasks_of_an_abandoned_plan_attempt_are_never_leased,
                 p5_files_and_cursor_are_recorded_together_or_not_at_all,
-                file_numbers_have_no_gaps_under_concurrent_reservations,
+                file_numbers_are_never_given_twice,
                 a_reserved_file_number_survives_its_attempt,
                 p6_a_task_is_counted_once,
                 an_update_whose_response_was_lost_is_not_applied_twice,
@@ -70,8 +73,11 @@ macro_rules! job_store_contract {
                 fragments_are_listed_by_round_in_order,
                 a_round_runs_the_work_of_its_phase_and_may_reset_the_counters,
                 the_work_of_a_task_can_be_read_after_it_closed,
-                dropping_all_output_files_frees_their_numbers,
-                a_finalize_task_with_an_old_fencing_token_drops_no_output_files,
+                a_round_that_starts_over_discards_all_output_files_and_numbers,
+                a_file_is_renumbered_once_and_only_under_the_lease,
+                a_round_of_many_tasks_is_counted_exactly,
+                a_list_of_files_is_read_back_in_parts,
+                fragments_are_selected_by_kind_task_and_bucket,
                 quotas_are_exact_under_concurrent_kick_offs,
                 a_quota_that_is_set_later_counts_running_jobs,
                 every_ended_job_frees_exactly_one_slot,
@@ -162,7 +168,7 @@ fn plan_result(tasks: u32) -> Planned {
 
 /// Returns a merge round with this number of tasks.
 fn next_round(tasks: u32, round: u32) -> NextRound {
-    NextRound { tasks, phase: Phase::Merge, first_unmerged_round: round, resets_counters: false }
+    NextRound { tasks, phase: Phase::Merge, first_unmerged_round: round, starts_over: false }
 }
 
 /// Leases a task. Fails if the lease is refused.
@@ -183,9 +189,20 @@ async fn lease_refusal(store: &impl TaskStore, job: &Job, number: u32, now: Mill
     }
 }
 
-/// Returns the job as it is stored now.
+/// Returns the job as it is stored now, with its progress.
 async fn reload(store: &impl JobStore, job: &Job) -> Result<Job, BoxError> {
-    Ok(store.job(&job.id).await?.ok_or("the job is not found")?)
+    let job = store.job(&job.id).await?.ok_or("the job is not found")?;
+    Ok(store.with_progress(job).await?)
+}
+
+/// Returns the exported fragments of these rounds.
+async fn exported_fragments(store: &impl TaskStore, job: &Job, rounds: RangeInclusive<u32>) -> Result<Vec<Fragment>, BoxError> {
+    Ok(store.fragments(&job.id, rounds, &FragmentSelection::Exported).await?)
+}
+
+/// Returns the exported fragments of all rounds.
+async fn all_fragments(store: &impl TaskStore, job: &Job) -> Result<Vec<Fragment>, BoxError> {
+    exported_fragments(store, job, 0..=job.round).await
 }
 
 /// Creates a running job with this number of read tasks.
@@ -233,12 +250,15 @@ async fn assert_all_updates_are_stale(store: &impl TaskStore, lease: &Lease) -> 
         TaskUpdate::ReserveFile(kind("Patient")?),
         TaskUpdate::Checkpoint(Checkpoint { output_file: Some(output_file), ..checkpoint(lease, &[kind("Observation")?], 9) }),
         TaskUpdate::Checkpoint(checkpoint(lease, &[kind("Observation")?], 9)),
+        TaskUpdate::Renumber { file: output_file, number: 9 },
+        TaskUpdate::ListFiles(FileListPart { number: 0, files: Vec::new() }),
         TaskUpdate::Release(Release::Yield),
         TaskUpdate::Release(Release::Fault("too late".into())),
     ];
     let job = store.job(&lease.task.job).await?;
-    let output_files = store.output_files(&lease.task.job).await?;
-    let fragments = store.fragments(&lease.task.job, lease.job.round..=lease.job.round).await?;
+    let job = job.ok_or("no job")?;
+    let output_files = store.output_files(&job).await?;
+    let fragments = all_fragments(store, &job).await?;
     for update in updates {
         let mut copy = lease.clone();
         let description = format!("{update:?}");
@@ -253,8 +273,8 @@ async fn assert_all_updates_are_stale(store: &impl TaskStore, lease: &Lease) -> 
     ] {
         assert_stale(&format!("{completion:?}"), store.complete_task(lease, completion).await)?;
     }
-    assert_eq!(store.job(&lease.task.job).await?, job);
-    assert_eq!(store.output_files(&lease.task.job).await?, output_files);
-    assert_eq!(store.fragments(&lease.task.job, lease.job.round..=lease.job.round).await?, fragments);
+    assert_eq!(store.job(&lease.task.job).await?.as_ref(), Some(&job));
+    assert_eq!(store.output_files(&job).await?, output_files);
+    assert_eq!(all_fragments(store, &job).await?, fragments);
     Ok(())
 }

@@ -1,13 +1,19 @@
 //! Updates of leased tasks.
 
+use std::ops::RangeInclusive;
+
 use futures_util::future::try_join_all;
-use headrace_core::job::file::{Fragment, FragmentName, OutputFileName};
+use headrace_core::job::file::{Fragment, FragmentName, OutputFile, OutputFileName, OutputKind};
+use headrace_core::job::file_list::{FileListPart, ListedFile};
 use headrace_core::job::task::{Checkpoint, Cursor, LeaseOutcome, Release, TaskCompletion, TaskUpdate, Work};
 use headrace_core::job::{Counters, ROUND_TASKS};
-use headrace_core::ports::TaskStore;
+use headrace_core::ports::{FragmentSelection, TaskStore};
 use headrace_core::vocab::error::StoreError;
 
-use super::{T0, after, assert_stale, checkpoint, kind, lease, lease_refusal, next_round, reload, running_job, sample_summary};
+use super::{
+    T0, after, all_fragments, assert_stale, checkpoint, exported_fragments, kind, lease, lease_refusal, next_round, plan_result, read_work,
+    record_job, reload, running_job, sample_job, sample_summary,
+};
 use crate::contracts::{BoxError, CaseResult};
 
 /// Checks that a checkpoint records output file, fragments, cursor and counters, and that a stale one records none of them.
@@ -19,8 +25,8 @@ pub async fn p5_files_and_cursor_are_recorded_together_or_not_at_all(store: &imp
     let written = checkpoint(&first, &[observation, kind("error")?], 500);
     store.update_task(&mut first, TaskUpdate::Checkpoint(written.clone()), after(60)).await?;
     assert_eq!((first.cursor, first.counters, first.reserved_file), (written.cursor, written.counters, None));
-    assert_eq!(store.output_files(&job.id).await?, Vec::from_iter(written.output_file));
-    let fragments = store.fragments(&job.id, 0..=0).await?;
+    assert_eq!(store.output_files(&job).await?, Vec::from_iter(written.output_file));
+    let fragments = all_fragments(store, &job).await?;
     assert_eq!(fragments, written.fragments);
 
     store.update_task(&mut first, TaskUpdate::ReserveFile(patient), after(60)).await?;
@@ -29,15 +35,15 @@ pub async fn p5_files_and_cursor_are_recorded_together_or_not_at_all(store: &imp
     assert_eq!(second.reserved_file, Some(OutputFileName { kind: patient, number: 2 }));
     let late = checkpoint(&first, &[observation], 900);
     assert_stale("a stale checkpoint", store.update_task(&mut first, TaskUpdate::Checkpoint(late), after(60)).await)?;
-    assert_eq!(store.output_files(&job.id).await?, Vec::from_iter(written.output_file));
-    assert_eq!(store.fragments(&job.id, 0..=0).await?, fragments);
+    assert_eq!(store.output_files(&job).await?, Vec::from_iter(written.output_file));
+    assert_eq!(all_fragments(store, &job).await?, fragments);
     let third = lease(store, &job, 2, after(120)).await?;
     assert_eq!((third.cursor, third.counters), (written.cursor, written.counters));
     Ok(())
 }
 
-/// Checks that file numbers of each kind start at 1 and have no gaps.
-pub async fn file_numbers_have_no_gaps_under_concurrent_reservations(store: &impl TaskStore) -> CaseResult {
+/// Checks that concurrent tasks get numbers of their own, from 1 on, although they do not wait for each other.
+pub async fn file_numbers_are_never_given_twice(store: &impl TaskStore) -> CaseResult {
     const LEASES: u32 = 16;
     let job = running_job(store, LEASES).await?;
     let (patient, observation) = (kind("Patient")?, kind("Observation")?);
@@ -59,7 +65,7 @@ pub async fn file_numbers_have_no_gaps_under_concurrent_reservations(store: &imp
     reserved.sort_unstable();
     let expected: Vec<OutputFileName> = (1..=2 * LEASES).map(|number| OutputFileName { kind: patient, number }).collect();
     assert_eq!(reserved, expected);
-    assert_eq!(store.output_files(&job.id).await?.iter().map(|file| file.name).collect::<Vec<_>>(), expected);
+    assert_eq!(store.output_files(&job).await?.iter().map(|file| file.name).collect::<Vec<_>>(), expected);
     let mut other = lease(store, &job, 2, after(60)).await?;
     store.update_task(&mut other, TaskUpdate::ReserveFile(observation), after(120)).await?;
     assert_eq!(other.reserved_file, Some(OutputFileName { kind: observation, number: 1 }));
@@ -83,7 +89,7 @@ pub async fn a_reserved_file_number_survives_its_attempt(store: &impl TaskStore)
     let written = checkpoint(&last, &[], 1);
     store.update_task(&mut last, TaskUpdate::Checkpoint(written), after(121)).await?;
     assert_eq!(lease(store, &job, 2, after(121)).await?.reserved_file, None);
-    assert_eq!(store.output_files(&job.id).await?.len(), 1);
+    assert_eq!(store.output_files(&job).await?.len(), 1);
     Ok(())
 }
 
@@ -136,14 +142,121 @@ pub async fn an_update_whose_response_was_lost_is_not_applied_twice(store: &impl
         assert_eq!(lease, unanswered, "{record:?}");
     }
     assert_eq!(lease.reserved_file, Some(OutputFileName { kind: observation, number: 1 }));
-    let output_files: Vec<OutputFileName> = store.output_files(&job.id).await?.iter().map(|file| file.name).collect();
+    let output_files: Vec<OutputFileName> = store.output_files(&job).await?.iter().map(|file| file.name).collect();
     assert_eq!(output_files, [OutputFileName { kind: patient, number: 1 }]);
-    assert_eq!(store.fragments(&job.id, 0..=0).await?.len(), 1);
-    // A second reservation would have left a gap in the numbers.
+    assert_eq!(all_fragments(store, &job).await?.len(), 1);
+    // The repeated reservation has left out a number, but the task keeps the one that it has recorded.
     let written = checkpoint(&lease, &[], 34);
     store.update_task(&mut lease, TaskUpdate::Checkpoint(written), after(60)).await?;
     store.update_task(&mut lease, TaskUpdate::ReserveFile(patient), after(60)).await?;
-    assert_eq!(lease.reserved_file, Some(OutputFileName { kind: patient, number: 2 }));
+    assert_eq!(lease.reserved_file, Some(OutputFileName { kind: patient, number: 3 }));
+    Ok(())
+}
+
+/// Checks that a recorded file gets another number, that a repeated call changes nothing more, and that no number is taken twice.
+pub async fn a_file_is_renumbered_once_and_only_under_the_lease(store: &impl TaskStore) -> CaseResult {
+    let job = running_job(store, 1).await?;
+    let patient = kind("Patient")?;
+    let mut read = lease(store, &job, 2, T0).await?;
+    let mut files = Vec::new();
+    for offset in 1..=3 {
+        store.update_task(&mut read, TaskUpdate::ReserveFile(patient), after(60)).await?;
+        let written = checkpoint(&read, &[], offset);
+        files.extend(written.output_file);
+        store.update_task(&mut read, TaskUpdate::Checkpoint(written), after(60)).await?;
+    }
+    store.complete_task(&read, TaskCompletion::Done).await?;
+    let last = *files.last().ok_or("no file")?;
+    let mut late = lease(store, &job, 1, T0).await?;
+    let mut finalize = lease(store, &job, 1, after(60)).await?;
+    let renumber = |number| TaskUpdate::Renumber { file: last, number };
+    assert_stale("a change under an outdated lease", store.update_task(&mut late, renumber(17), after(90)).await)?;
+    assert_stale("a number that a file has", store.update_task(&mut finalize.clone(), renumber(2), after(120)).await)?;
+    assert_eq!(store.output_files(&job).await?, files);
+    let mut unanswered = finalize.clone();
+    store.update_task(&mut unanswered, renumber(17), after(120)).await?;
+    store.update_task(&mut finalize, renumber(17), after(120)).await?;
+    assert_eq!(finalize, unanswered);
+    let renumbered = OutputFile { name: OutputFileName { kind: patient, number: 17 }, ..last };
+    assert_eq!(store.output_files(&job).await?, [files.get(..2).unwrap_or_default(), &[renumbered]].concat());
+    assert_eq!(store.output_file(&job, renumbered.name).await?, Some(renumbered));
+    assert_eq!(store.output_file(&job, last.name).await?, None);
+    Ok(())
+}
+
+/// Checks that the parts of a file list are read back by number, also after a repeated call.
+pub async fn a_list_of_files_is_read_back_in_parts(store: &impl TaskStore) -> CaseResult {
+    let job = running_job(store, 0).await?;
+    let file = |number| OutputFile { name: OutputFileName { kind: OutputKind::Error, number }, summary: sample_summary(u64::from(number)) };
+    let part = |number| FileListPart { number, files: (1..=number).map(|number| ListedFile::from(&file(number))).collect() };
+    let mut finalize = lease(store, &job, 1, T0).await?;
+    assert!(store.file_list(&job, 0..=u32::MAX).await?.is_empty());
+    for number in [0, 1, 2, 11, 2] {
+        store.update_task(&mut finalize, TaskUpdate::ListFiles(part(number)), after(60)).await?;
+    }
+    assert_eq!(store.file_list(&job, 0..=u32::MAX).await?, [0, 1, 2, 11].map(part));
+    assert_eq!(store.file_list(&job, 2..=3).await?, [part(2)]);
+    assert_eq!(store.file_list(&job, 3..=10).await?, []);
+    Ok(())
+}
+
+/// Checks a round of so many tasks that their counts are in several items.
+pub async fn a_round_of_many_tasks_is_counted_exactly(store: &impl TaskStore) -> CaseResult {
+    const TASKS: u32 = 200;
+    let job = sample_job(1)?;
+    record_job(store, &job).await?;
+    let mut plan = lease(store, &job, 0, T0).await?;
+    store.update_task(&mut plan, TaskUpdate::AddTasks(vec![(1, Work::Finalize)]), after(60)).await?;
+    for tasks in (2..2 + TASKS).collect::<Vec<_>>().chunks(40) {
+        let tasks = tasks.iter().map(|task| (*task, read_work(*task))).collect();
+        store.update_task(&mut plan, TaskUpdate::AddTasks(tasks), after(60)).await?;
+    }
+    store.complete_task(&plan, TaskCompletion::Planned(plan_result(TASKS))).await?;
+    let mut expected = Counters::default();
+    for number in (2..2 + TASKS).rev() {
+        let mut read = lease(store, &job, number, T0).await?;
+        let written = checkpoint(&read, &[], u64::from(number));
+        expected = expected.plus(written.counters);
+        store.update_task(&mut read, TaskUpdate::Checkpoint(written), after(60)).await?;
+        let completed = store.complete_task(&read, TaskCompletion::Done).await?;
+        assert_eq!(completed.open_tasks == 0, number == 2, "{number}: {}", completed.open_tasks);
+        if number % 37 == 0 {
+            let stored = reload(store, &job).await?;
+            assert_eq!((stored.open_tasks, stored.counters), (number - 2, expected));
+        }
+    }
+    let finalize = lease(store, &job, 1, T0).await?;
+    assert_eq!((finalize.job.open_tasks, finalize.job.counters), (0, expected));
+    let done = store.complete_task(&finalize, TaskCompletion::JobComplete(after(9))).await?;
+    assert_eq!(done.counters, expected);
+    Ok(())
+}
+
+/// Checks that a selection lists its fragments and no others.
+pub async fn fragments_are_selected_by_kind_task_and_bucket(store: &impl TaskStore) -> CaseResult {
+    let job = running_job(store, 20).await?;
+    let kinds = ["Patient", "error", "version-records", "links", "bucket-00", "bucket-09", "bucket-10", "bucket-63"];
+    let kinds = kinds.into_iter().map(kind).collect::<Result<Vec<_>, _>>()?;
+    let mut all = Vec::new();
+    for number in [2, 3, 11, 21] {
+        let mut read = lease(store, &job, number, T0).await?;
+        let written = checkpoint(&read, &kinds, u64::from(number));
+        all.extend(written.fragments.iter().copied());
+        store.update_task(&mut read, TaskUpdate::Checkpoint(written), after(60)).await?;
+    }
+    all.sort_unstable_by_key(|fragment| fragment.name);
+    let buckets = [0..64, 0..1, 9..10, 9..11, 10..64, 1..9].map(FragmentSelection::Buckets);
+    let of_tasks = [2..4, 3..21, 21..22, 0..u32::MAX].map(|tasks| FragmentSelection::KindOfTasks(OutputKind::VersionRecords, tasks));
+    let of_kind = kinds.iter().copied().skip(2).map(FragmentSelection::Kind);
+    let mut sizes = Vec::new();
+    for selection in of_kind.chain(buckets).chain(of_tasks).chain([FragmentSelection::Exported]) {
+        let expected: Vec<_> = all.iter().filter(|fragment| selection.contains(fragment.name)).copied().collect();
+        assert_eq!(store.fragments(&job.id, 0..=3, &selection).await?, expected, "{selection:?}");
+        assert!(store.fragments(&job.id, 1..=3, &selection).await?.is_empty());
+        assert!(store.fragments(&job.id, RangeInclusive::new(1, 0), &selection).await?.is_empty());
+        sizes.push(expected.len());
+    }
+    assert_eq!(sizes, [4, 4, 4, 4, 4, 4, 16, 4, 4, 8, 8, 0, 2, 2, 1, 4, 8]);
     Ok(())
 }
 
@@ -177,9 +290,9 @@ pub async fn the_finalize_task_runs_again_after_each_merge_round(store: &impl Ta
             store.complete_task(&merge, TaskCompletion::Done).await?;
         }
         assert_eq!(lease_refusal(store, &job, first, after(1_000)).await?, LeaseOutcome::Obsolete);
-        assert_eq!(store.fragments(&job.id, round..=round).await?.len(), 2);
+        assert_eq!(exported_fragments(store, &job, round..=round).await?.len(), 2);
     }
-    assert_eq!(store.fragments(&job.id, 0..=0).await?, written.fragments);
+    assert_eq!(exported_fragments(store, &job, 0..=0).await?, written.fragments);
     let finalize = lease(store, &job, 1, after(9)).await?;
     assert_eq!((finalize.attempt, finalize.attempts_since_progress, finalize.job.round), (3, 1, 2));
     let done = store.complete_task(&finalize, TaskCompletion::JobComplete(after(10))).await?;
@@ -207,8 +320,8 @@ pub async fn fragments_are_listed_by_round_in_order(store: &impl TaskStore) -> C
         }
     }
     expected.sort_by_key(|tail| tail.name);
-    assert_eq!(store.fragments(&job.id, 0..=0).await?, expected);
-    assert!(store.fragments(&job.id, 1..=1).await?.is_empty());
-    assert!(store.fragments(&job.id, 2..=2).await?.is_empty());
+    assert_eq!(all_fragments(store, &job).await?, expected);
+    assert!(exported_fragments(store, &job, 1..=1).await?.is_empty());
+    assert!(exported_fragments(store, &job, 2..=2).await?.is_empty());
     Ok(())
 }

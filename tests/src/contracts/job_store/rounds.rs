@@ -1,20 +1,20 @@
-//! Rounds after the first one, and dropping the output files of a round.
+//! Rounds after the first one, and rounds that start over.
 
 use headrace_core::access::Agent;
 use headrace_core::job::file::OutputFileName;
 use headrace_core::job::task::{
     Lease, LeaseOutcome, NextRound, PlanInput, RereadTask, ResolveRange, ResolveStage, TaskCompletion, TaskUpdate, Work,
 };
-use headrace_core::job::{Counters, Job, JobEvent, Phase, ROUND_TASKS, RecordConditions};
+use headrace_core::job::{Counters, Job, Phase, ROUND_TASKS, RecordConditions};
 use headrace_core::ports::TaskStore;
 use headrace_core::vocab::ids::TaskId;
 
-use super::{T0, after, assert_stale, checkpoint, kind, lease, lease_refusal, read_work, reload, running_job, sample_job};
+use super::{T0, after, checkpoint, exported_fragments, kind, lease, lease_refusal, read_work, reload, running_job, sample_job};
 use crate::contracts::{BoxError, CaseResult};
 
 /// Returns the work of a task that resolves versions.
 fn resolve_work() -> Work {
-    Work::Resolve(ResolveRange { stage: ResolveStage::Versions, range: 0, ranges: 1 })
+    Work::Resolve(ResolveRange { stage: ResolveStage::Versions, range: 0, ranges: 1, is_merged: false })
 }
 
 /// Completes a read task with one checkpoint and returns the recorded counters.
@@ -33,10 +33,10 @@ pub async fn a_round_runs_the_work_of_its_phase_and_may_reset_the_counters(store
     assert_eq!((job.phase, job.first_unmerged_round), (Phase::Read, 0));
     let counted = complete_read_task(store, &job, 2, 10).await?;
     let rounds = [
-        (resolve_work(), NextRound { tasks: 1, phase: Phase::ResolveVersions, first_unmerged_round: 0, resets_counters: false }, counted),
+        (resolve_work(), NextRound { tasks: 1, phase: Phase::ResolveVersions, first_unmerged_round: 0, starts_over: false }, counted),
         (
-            Work::Reread(RereadTask { task: 2, additions_only: false }),
-            NextRound { tasks: 1, phase: Phase::Reread, first_unmerged_round: 2, resets_counters: true },
+            Work::Reread(RereadTask { task: 2, additions_only: false, merge_task: None }),
+            NextRound { tasks: 1, phase: Phase::Reread, first_unmerged_round: 2, starts_over: true },
             // The changes that arrived late are counted while versions are resolved, before the lake is read again.
             Counters { notices: counted.notices, ..Counters::default() },
         ),
@@ -65,7 +65,8 @@ pub async fn a_round_runs_the_work_of_its_phase_and_may_reset_the_counters(store
     let job = reload(store, &job).await?;
     let counters = Counters { notices: counted.notices.plus(again.notices), ..again };
     assert_eq!((job.counters, job.open_tasks), (counters, 0));
-    assert_eq!((store.fragments(&job.id, 2..=2).await?.len(), store.fragments(&job.id, 0..=2).await?.len()), (1, 2));
+    let counts = (exported_fragments(store, &job, 2..=2).await?.len(), exported_fragments(store, &job, 0..=2).await?.len());
+    assert_eq!(counts, (1, 2));
     Ok(())
 }
 
@@ -94,10 +95,11 @@ async fn write_output_files(store: &impl TaskStore, lease: &mut Lease, kind_name
     Ok(())
 }
 
-/// Checks that more files than fit into one transaction are dropped, both written and reserved ones.
-pub async fn dropping_all_output_files_frees_their_numbers(store: &impl TaskStore) -> CaseResult {
+/// Checks that a round that starts over discards written files and reserved numbers, and leaves the files of the job before it to its
+/// readers.
+pub async fn a_round_that_starts_over_discards_all_output_files_and_numbers(store: &impl TaskStore) -> CaseResult {
     let job = running_job(store, 2).await?;
-    for (number, kind_name, count) in [(2, "Patient", 70), (3, "Observation", 40)] {
+    for (number, kind_name, count) in [(2, "Patient", 7), (3, "Observation", 4)] {
         let mut read = lease(store, &job, number, T0).await?;
         write_output_files(store, &mut read, kind_name, count).await?;
         if number == 3 {
@@ -105,32 +107,18 @@ pub async fn dropping_all_output_files_frees_their_numbers(store: &impl TaskStor
         }
         store.complete_task(&read, TaskCompletion::Done).await?;
     }
+    assert_eq!(store.output_files(&job).await?.len(), 11);
     let mut finalize = lease(store, &job, 1, T0).await?;
-    let dropped = store.discard_output_files(&mut finalize, after(90)).await?;
-    let numbered = |name: &str, count: u32| (1..=count).map(|number| (name.to_owned(), number)).collect::<Vec<_>>();
-    let mut dropped_names: Vec<_> = dropped.iter().map(|name| (name.kind.as_str().to_owned(), name.number)).collect();
-    dropped_names.sort();
-    assert_eq!(dropped_names, [numbered("Observation", 40), numbered("Patient", 71)].concat());
-    assert!(store.output_files(&job.id).await?.is_empty());
-    assert_eq!(finalize.until, after(90));
-    // The lease is still valid, and numbering starts at 1 again.
-    store.update_task(&mut finalize, TaskUpdate::ReserveFile(kind("Patient")?), after(91)).await?;
-    assert_eq!(finalize.reserved_file, Some(OutputFileName { kind: kind("Patient")?, number: 1 }));
-    Ok(())
-}
-
-/// Checks that output files stay if the lease is outdated or the job has ended.
-pub async fn a_finalize_task_with_an_old_fencing_token_drops_no_output_files(store: &impl TaskStore) -> CaseResult {
-    let job = running_job(store, 1).await?;
-    let mut read = lease(store, &job, 2, T0).await?;
-    write_output_files(store, &mut read, "Patient", 3).await?;
-    store.complete_task(&read, TaskCompletion::Done).await?;
-    let mut late = lease(store, &job, 1, T0).await?;
-    let mut reload = lease(store, &job, 1, after(60)).await?;
-    assert_stale("a drop with an outdated lease", store.discard_output_files(&mut late, after(200)).await)?;
-    assert_eq!(store.output_files(&job.id).await?.len(), 3);
-    store.end_job(&job.id, JobEvent::CancelRequested, None, &Agent::service(), after(61)).await?;
-    assert_stale("a drop after the end of the job", store.discard_output_files(&mut reload, after(200)).await)?;
-    assert_eq!(store.output_files(&job.id).await?.len(), 3);
+    let reread = Work::Reread(RereadTask { task: 2, additions_only: false, merge_task: None });
+    store.update_task(&mut finalize, TaskUpdate::AddTasks(vec![(ROUND_TASKS, reread)]), after(60)).await?;
+    let next = NextRound { tasks: 1, phase: Phase::Reread, first_unmerged_round: 1, starts_over: true };
+    let again = store.complete_task(&finalize, TaskCompletion::NextRound(next)).await?;
+    assert_eq!(again.files_since_round, 1);
+    assert!(store.output_files(&again).await?.is_empty());
+    assert_eq!(store.output_file(&again, OutputFileName { kind: kind("Patient")?, number: 1 }).await?, None);
+    let mut read = lease(store, &job, ROUND_TASKS, T0).await?;
+    write_output_files(store, &mut read, "Patient", 1).await?;
+    let names: Vec<_> = store.output_files(&again).await?.iter().map(|file| file.name).collect();
+    assert_eq!(names, [OutputFileName { kind: kind("Patient")?, number: 1 }]);
     Ok(())
 }

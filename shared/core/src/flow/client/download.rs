@@ -22,7 +22,7 @@ pub async fn grant_download(
     let Some(job) = jobs.job(id).await?.filter(|job| job.state == JobState::Complete && job.is_visible_to(principal, now)) else {
         return Err(not_found);
     };
-    let Some(file) = jobs.output_file(id, name).await? else { return Err(not_found) };
+    let Some(file) = jobs.output_file(&job, name).await? else { return Err(not_found) };
     let access = output.file_access(&job.folder(), &file, request).await?;
     Ok((file, access))
 }

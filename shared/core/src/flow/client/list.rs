@@ -2,7 +2,7 @@
 
 use crate::access::Principal;
 use crate::job::ExportError;
-use crate::job::Job;
+use crate::job::{Job, JobState};
 use crate::ports::{Clock, JobPage, JobStore};
 use crate::vocab::ids::ListCursor;
 
@@ -36,11 +36,20 @@ pub async fn list(
         if visible.len() > usize::from(count) {
             visible.truncate(usize::from(count));
             let next = visible.last().map(|last| ListCursor { created_at: last.created_at, id: last.id.clone() });
-            return Ok(JobPage { jobs: visible, next });
+            return Ok(JobPage { jobs: with_progress(jobs, visible).await?, next });
         }
         before = page.next;
         if before.is_none() || read >= MAX_JOBS_READ {
-            return Ok(JobPage { jobs: visible, next: before });
+            return Ok(JobPage { jobs: with_progress(jobs, visible).await?, next: before });
         }
     }
+}
+
+/// Adds the progress to the running jobs. There are few, because their number is limited.
+async fn with_progress(jobs: &impl JobStore, listed: Vec<Job>) -> Result<Vec<Job>, ExportError> {
+    let mut with_progress = Vec::with_capacity(listed.len());
+    for job in listed {
+        with_progress.push(if job.state == JobState::Running { jobs.with_progress(job).await? } else { job });
+    }
+    Ok(with_progress)
 }

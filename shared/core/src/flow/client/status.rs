@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use crate::access::Principal;
 use crate::job::ExportError;
+use crate::job::file_list::{ERROR_PART, FileListPart, ListedFile};
 use crate::job::{FailureReason, Job, JobState, Phase, ReadMode};
 use crate::output::manifest::Manifest;
 use crate::ports::{Clock, JobStore};
 use crate::vocab::clock::Millis;
+use crate::vocab::error::StoreError;
 use crate::vocab::ids::JobId;
 use crate::vocab::plural::counted;
 
@@ -57,9 +59,7 @@ pub async fn status(
     let in_progress = |progress| Status::InProgress { progress, retry_after: retry_after(now.since(job.created_at)) };
     let status = match (job.state, job.expires_at(), &job.reason) {
         (JobState::Complete, Some(expires), _) => {
-            let output_files = jobs.output_files(id).await?;
-            let manifest = Manifest::pages(&job, output_files).nth(page.saturating_sub(1));
-            let manifest = manifest.ok_or(ExportError::NotFound("this page of the manifest"))?;
+            let manifest = manifest_page(jobs, &job, page).await?.ok_or(ExportError::NotFound("this page of the manifest"))?;
             Status::Complete { manifest: Box::new(manifest), expires }
         }
         (JobState::Failed, _, Some(reason)) => Status::Failed(reason.clone()),
@@ -71,9 +71,31 @@ pub async fn status(
             let before = jobs.queue_position(&job).await?.saturating_add(1);
             in_progress(format!("waiting for {before} earlier exports"))
         }
-        (JobState::Accepted | JobState::Running, _, _) => in_progress(progress(&job)),
+        (JobState::Accepted | JobState::Running, _, _) => in_progress(progress(&jobs.with_progress(job.clone()).await?)),
     };
     Ok(Polled { status, is_separate: job.request.separates_status })
+}
+
+/// Returns a page of the manifest of a complete job, counted from 1. Returns `None` if there is no such page.
+///
+/// Without `allowPartialManifests`, the only page has the files of all parts of the list.
+async fn manifest_page(jobs: &impl JobStore, job: &Job, page: usize) -> Result<Option<Manifest>, ExportError> {
+    let Ok(number) = u32::try_from(page) else { return Ok(None) };
+    let last = if job.request.allows_partial_manifests { number.saturating_add(1) } else { u32::MAX };
+    let mut parts = jobs.file_list(job, ERROR_PART..=ERROR_PART).await?;
+    let Some(errors) = parts.pop() else {
+        let missing = StoreError::Unreadable { store: "the job table", detail: "a complete export without a list of its files".to_owned() };
+        return Err(missing.into());
+    };
+    let first = if job.request.allows_partial_manifests { number } else { ERROR_PART + 1 };
+    let parts = jobs.file_list(job, first..=last).await?;
+    if page != 1 && (!job.request.allows_partial_manifests || parts.is_empty()) {
+        return Ok(None);
+    }
+    let is_on_page = |part: &&FileListPart| !job.request.allows_partial_manifests || part.number == number;
+    let files: Vec<&ListedFile> = parts.iter().filter(is_on_page).flat_map(|part| &part.files).collect();
+    let has_next = job.request.allows_partial_manifests && parts.iter().any(|part| part.number > number);
+    Ok(Some(Manifest::page(job, &files, &errors.files, has_next.then_some(page + 1))))
 }
 
 /// The number of characters that `X-Progress` must not reach.
@@ -98,9 +120,13 @@ pub fn progress(job: &Job) -> String {
             format!("{open} of {} tasks left of the first of two readings", planned.tasks)
         }
         (open, Phase::Read) => format!("{open} of {} tasks left", planned.tasks),
+        (open, Phase::MergeVersionRecords) => format!("{} to sort versions", tasks_left(open)),
         (open, Phase::ResolveVersions) => format!("{} to compare versions", tasks_left(open)),
+        (open, Phase::MergeLinks) => format!("{} to sort references", tasks_left(open)),
         (open, Phase::ResolveLinks) => format!("{} to follow references", tasks_left(open)),
+        (open, Phase::MergeCorrections) => format!("{} to sort corrections", tasks_left(open)),
         (open, Phase::Reread) => format!("{} to read again", tasks_left(open)),
+        (open, Phase::SortPatients) => format!("{} before resources are sorted by patient", tasks_left(open)),
         (open, Phase::GroupByPatient) => format!("{} to sort by patient", tasks_left(open)),
         (open, Phase::Merge) => format!("{} to merge files", tasks_left(open)),
     };

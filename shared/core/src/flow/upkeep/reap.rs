@@ -155,6 +155,7 @@ async fn handle_due_job<S: Send + Sync>(
         }
         JobState::Queued | JobState::Accepted | JobState::Running => {
             // Tasks are due on their own. The job only has to be moved on if the announcement of its finalize task was lost.
+            let job = ports.jobs.with_progress(job.clone()).await?;
             let can_finalize = job.state == JobState::Running && job.open_tasks == 0;
             if ports.jobs.postpone(due, Some(now + RECHECK_AFTER)).await? && can_finalize {
                 ports.queue.announce(&[TaskId::finalize(&job.id)], Duration::ZERO).await?;
@@ -164,7 +165,7 @@ async fn handle_due_job<S: Send + Sync>(
         JobState::Complete => match job.expires_at() {
             Some(expiry) if expiry > now => {
                 // Once after completion: files that an attempt wrote after it had lost its lease are not recorded.
-                let recorded: BTreeSet<_> = ports.jobs.output_files(&job.id).await?.iter().map(|file| file.name).collect();
+                let recorded: BTreeSet<_> = ports.jobs.output_files(job).await?.iter().map(|file| file.name).collect();
                 reaped.files_deleted += ports.output.delete_all_except(&job.folder(), &recorded).await?;
                 ports.jobs.postpone(due, Some(expiry)).await?;
             }

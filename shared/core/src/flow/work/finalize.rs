@@ -2,18 +2,20 @@
 
 use std::collections::BTreeSet;
 
-use crate::access::Agent;
 use crate::job::ExportError;
 use crate::job::file::{Fragment, OutputKind};
-use crate::job::task::{Cursor, Lease, TaskCompletion, Work};
-use crate::job::{FailureKind, FailureReason, Job, JobEvent, Phase};
-use crate::output::manifest::{MAX_MANIFEST_BYTES, Manifest};
-use crate::ports::{AllPorts, JobStore as _, OutputStore as _, TaskStore as _};
+use crate::job::file_list::FileListPart;
+use crate::job::task::{Cursor, Lease, TaskCompletion, TaskUpdate, Work};
+use crate::job::{Job, Phase};
+use crate::output::manifest::Manifest;
+use crate::ports::{AllPorts, FragmentSelection, JobStore as _, OutputStore as _, TaskStore as _};
 use crate::request::IgnoredParameter;
 use crate::vocab::clock::Millis;
 use crate::vocab::outcome::OperationOutcome;
 
+use super::file_numbers::close_gaps;
 use super::group_by_patient::plan_grouping_round;
+use super::manifest_limit::{fail_too_large_job, too_many_files};
 use super::notices::{Notice, counted_notices};
 use super::pump::{Input, Progress, Pump};
 use super::round::{RoundPlan, start_round};
@@ -42,15 +44,15 @@ pub(super) async fn run_finalize_task(
             return start_round(ports, lease, settings, round).await;
         }
     }
-    let mut fragments = ports.jobs().fragments(&lease.job.id, lease.job.first_unmerged_round..=lease.job.round).await?;
-    fragments.retain(|fragment| fragment.name.kind.is_exported());
+    let rounds = lease.job.first_unmerged_round..=lease.job.round;
+    let fragments = ports.jobs().fragments(&lease.job.id, rounds, &FragmentSelection::Exported).await?;
     if !has_begun_merging && let Some(round) = plan_merge_round(lease, settings, &fragments) {
         return start_round(ports, lease, settings, round).await;
     }
     if merge(ports, lease, settings, stop_at, &fragments).await? == Progress::TimeUp {
         return yield_task(ports, lease, settings).await;
     }
-    complete_job(ports, lease).await
+    complete_job(ports, lease, settings).await
 }
 
 /// Plans a round of merge tasks if the fragments are too many or too large for the finalize task alone. Returns `None` otherwise.
@@ -63,7 +65,7 @@ fn plan_merge_round(lease: &Lease, settings: &WorkerSettings, fragments: &[Fragm
         return None;
     }
     let works = groups.into_iter().map(Work::Merge).collect();
-    Some(RoundPlan { works, phase: Phase::Merge, first_unmerged_round: lease.job.round + 1, resets_counters: false })
+    Some(RoundPlan { works, phase: Phase::Merge, first_unmerged_round: lease.job.round + 1, starts_over: false })
 }
 
 /// Collects neighbouring fragments of one kind into groups, up to `limit_bytes` and [`FRAGMENTS_PER_TASK`] per group.
@@ -97,7 +99,7 @@ async fn merge(
     let mut notices = notices(&lease.job);
     notices.extend(untold_deletions(ports, lease).await?);
     let kinds = inputs_by_kind(fragments, &notices);
-    let mut pump = Pump::new(ports, lease, settings, stop_at).await?;
+    let mut pump = Pump::new(ports, lease, settings, stop_at);
     let mut index = 0;
     for inputs in &kinds {
         let end = index + u32::try_from(inputs.len()).unwrap_or(u32::MAX);
@@ -137,9 +139,9 @@ async fn untold_deletions(ports: &impl AllPorts, lease: &Lease) -> Result<Option
     if lease.job.request.anonymization.is_none() || !lease.job.request.finds_deletions() {
         return Ok(None);
     }
-    let fragments = ports.jobs().fragments(&lease.job.id, 0..=lease.job.round).await?;
-    let untold = fragments.iter().filter(|fragment| fragment.name.kind == OutputKind::UntoldDeletions);
-    Ok(match untold.map(|fragment| fragment.summary.lines).sum::<u64>() {
+    let untold = FragmentSelection::Kind(OutputKind::UntoldDeletions);
+    let fragments = ports.jobs().fragments(&lease.job.id, 0..=lease.job.round, &untold).await?;
+    Ok(match fragments.iter().map(|fragment| fragment.summary.lines).sum::<u64>() {
         0 => None,
         count => {
             let text = format!(
@@ -169,21 +171,21 @@ fn inputs_by_kind(fragments: &[Fragment], notices: &[OperationOutcome]) -> Vec<V
     kinds.into_iter().map(|(_, inputs)| inputs).collect()
 }
 
-/// Deletes files that are not recorded and completes the job (rule P4). Fails the job if its manifest is too large.
-async fn complete_job(ports: &impl AllPorts, lease: &Lease) -> Result<TaskEnd, ExportError> {
-    let files = ports.jobs().output_files(&lease.job.id).await?;
+/// Closes the gaps in the numbers of files, deletes files that are not recorded and completes the job (rule P4). Fails the job if its
+/// manifest is too large.
+async fn complete_job(ports: &impl AllPorts, lease: &mut Lease, settings: &WorkerSettings) -> Result<TaskEnd, ExportError> {
+    let files = ports.jobs().output_files(&lease.job).await?;
+    let files = close_gaps(ports, lease, settings, files).await?;
     let now = ports.now();
     if !Manifest::pages(&lease.job, files.clone()).all(|page| page.fits()) {
-        let text = format!(
-            "the manifest of {} files is larger than {MAX_MANIFEST_BYTES} bytes, the limit of one response; ask for allowPartialManifests=true, narrow the export with _type or _since, or have HEADRACE_FILE_SIZE_MB raised",
-            files.len()
-        );
-        let reason = FailureReason { kind: FailureKind::TooLarge, text };
-        ports.jobs().end_job(&lease.job.id, JobEvent::Failed, Some(reason.clone()), &Agent::service(), now).await?;
-        return Ok(TaskEnd::JobFailed(reason));
+        return fail_too_large_job(ports, &lease.job, too_many_files(files.len() as u64, "these")).await;
+    }
+    counted_notices(&lease.job).iter().for_each(|notice| notice.log(&lease.job.id));
+    for part in FileListPart::from_files(&files) {
+        let until = lease.end_after_update(ports.now(), settings.lease.duration);
+        ports.jobs().update_task(lease, TaskUpdate::ListFiles(part), until).await?;
     }
     let recorded: BTreeSet<_> = files.iter().map(|file| file.name).collect();
     ports.output().delete_all_except(&lease.job.folder(), &recorded).await?;
-    counted_notices(&lease.job).iter().for_each(|notice| notice.log(&lease.job.id));
     complete_task(ports, lease, TaskCompletion::JobComplete(now)).await
 }

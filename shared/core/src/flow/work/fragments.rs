@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use crc_fast::{CrcAlgorithm, checksum};
+use crc_fast::{CrcAlgorithm, Digest};
 
 use crate::job::ExportError;
 use crate::job::file::{FileName, FileSummary, Fragment, FragmentName};
@@ -24,9 +24,26 @@ pub(super) async fn write_fragment(
     bytes: Bytes,
     lines: u64,
 ) -> Result<Fragment, StoreError> {
-    let summary = FileSummary { bytes: bytes.len() as u64, lines, crc64: checksum(CrcAlgorithm::Crc64Nvme, &bytes) };
+    write_chunks(output, folder, name, vec![bytes], lines).await
+}
+
+/// Writes a fragment whose content is in memory in chunks. Returns it with its summary, not recorded yet.
+pub(super) async fn write_chunks(
+    output: &impl OutputStore,
+    folder: &Folder,
+    name: FragmentName,
+    chunks: Vec<Bytes>,
+    lines: u64,
+) -> Result<Fragment, StoreError> {
+    let mut crc = Digest::new(CrcAlgorithm::Crc64Nvme);
     let mut writer = output.new_fragment(folder, name).await?;
-    writer.write(bytes).await?;
+    let mut bytes = 0;
+    for chunk in chunks {
+        crc.update(&chunk);
+        bytes += chunk.len() as u64;
+        writer.write(chunk).await?;
+    }
+    let summary = FileSummary { bytes, lines, crc64: crc.finalize() };
     writer.commit(FileName::Fragment(name), summary).await?;
     Ok(Fragment { name, summary })
 }

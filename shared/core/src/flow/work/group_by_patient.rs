@@ -12,27 +12,27 @@ use crate::job::file::{Bucket, Fragment, OutputKind};
 use crate::job::task::{Cursor, Lease, PatientGrouping, TaskCompletion, Work};
 use crate::lines::deid::JobDeidentifier;
 use crate::patients::{
-    Frame, FrameDecoder, FrameRole, LineOrder, PatientPartitioner, SortBuffer, block_header, plan_grouping_tasks, position_range,
+    Frame, FrameDecoder, FrameRole, LineOrder, PatientPartitioner, Sections, SortBuffer, block_header, plan_grouping_tasks, position_range,
+    task_frame_bytes,
 };
-use crate::ports::{AllPorts, TaskStore as _};
+use crate::ports::{AllPorts, FragmentSelection, TaskStore as _};
 use crate::vocab::clock::Millis;
-use crate::vocab::error::StoreError;
 use crate::vocab::outcome::OperationOutcome;
 
 use super::deidentify::job_deidentifier;
 use super::fragments::{CONCURRENT_READS, read_fragment};
+use super::patient_files::{FramesOfFile, find_sections, patient_pages};
 use super::pump::Pump;
 use super::round::RoundPlan;
 use super::settings::WorkerSettings;
+use super::sort_patients::plan_sort_tasks;
 use super::task_end::{TaskEnd, complete_task, yield_task};
-
-/// The number of bytes of a bucket that are read at a time.
-const CHUNK_BYTES: u64 = 2 << 20;
 
 /// The cursor of a task that has written everything.
 const WRITTEN: Cursor = Cursor { item: 1, offset: 0 };
 
-/// Plans the tasks that group the buckets of earlier rounds. Returns `None` if there are no buckets, or if they are grouped already.
+/// Plans the tasks that group the resources of earlier rounds by patient, or tasks that sort them roughly before, if there are many. Returns
+/// `None` if there are no such resources, or if they are grouped already.
 pub(super) async fn plan_grouping_round(
     ports: &impl AllPorts,
     lease: &Lease,
@@ -42,27 +42,61 @@ pub(super) async fn plan_grouping_round(
     if !job.request.is_organized_by_patient || matches!(job.phase, Phase::GroupByPatient | Phase::Merge) {
         return Ok(None);
     }
-    let mut bytes_by_bucket = BTreeMap::<Bucket, u64>::new();
-    for (bucket, fragment) in bucket_fragments(ports, lease, 0..Bucket::COUNT).await? {
-        *bytes_by_bucket.entry(bucket).or_default() += fragment.summary.bytes;
-    }
-    let tasks = plan_grouping_tasks(&bytes_by_bucket, settings.grouping_memory_bytes);
-    let works: Vec<Work> = tasks.into_iter().map(Work::GroupByPatient).collect();
-    let first_unmerged_round = job.first_unmerged_round;
-    let round = RoundPlan { works, phase: Phase::GroupByPatient, first_unmerged_round, resets_counters: false };
+    let is_sorted = job.phase == Phase::SortPatients;
+    let limit_bytes = settings.grouping_memory_bytes;
+    let (bytes_by_bucket, pages) = if is_sorted {
+        (sorted_bytes(&sorted_fragments(ports, lease, 0..Bucket::COUNT, job.round).await?), Vec::new())
+    } else {
+        let pages = patient_pages(ports, lease, job.round, 0..u32::MAX).await?;
+        // Hashes distribute patients evenly, so the indexes of the pages need not be read for this.
+        let bytes = pages.iter().map(|page| page.summary.bytes).sum::<u64>().div_ceil(u64::from(Bucket::COUNT));
+        (Bucket::all().map(|bucket| (bucket, bytes)).filter(|(_, bytes)| *bytes > 0).collect(), pages)
+    };
+    let largest = bytes_by_bucket.values().max().copied().unwrap_or_default();
+    let must_sort = !is_sorted && largest.div_ceil(task_frame_bytes(limit_bytes)) > settings.max_unsorted_ranges;
+    let (works, phase): (Vec<Work>, Phase) = if must_sort {
+        (plan_sort_tasks(&pages, limit_bytes), Phase::SortPatients)
+    } else {
+        let tasks = plan_grouping_tasks(&bytes_by_bucket, limit_bytes, is_sorted);
+        (tasks.into_iter().map(Work::GroupByPatient).collect(), Phase::GroupByPatient)
+    };
+    let round = RoundPlan { works, phase, first_unmerged_round: job.first_unmerged_round, starts_over: false };
     Ok((!round.works.is_empty()).then_some(round))
 }
 
-/// Lists the fragments of some buckets, by bucket and in the order in which their lines were read.
-async fn bucket_fragments(ports: &impl AllPorts, lease: &Lease, numbers: Range<u8>) -> Result<Vec<(Bucket, Fragment)>, ExportError> {
-    let fragments = ports.jobs().fragments(&lease.job.id, lease.job.first_unmerged_round..=lease.job.round).await?;
-    let with_bucket = |fragment: Fragment| {
-        let OutputKind::Bucket(bucket) = fragment.name.kind else { return None };
-        numbers.contains(&bucket.number()).then_some((bucket, fragment))
-    };
-    let mut fragments: Vec<_> = fragments.into_iter().filter_map(with_bucket).collect();
-    fragments.sort_unstable_by_key(|(bucket, fragment)| (*bucket, fragment.name.task, fragment.name.fencing_token));
+/// Lists the fragments of some buckets that the sort tasks of a round have written, in the order in which their lines were read.
+async fn sorted_fragments(ports: &impl AllPorts, lease: &Lease, buckets: Range<u8>, round: u32) -> Result<Vec<Fragment>, ExportError> {
+    let mut fragments = ports.jobs().fragments(&lease.job.id, round..=round, &FragmentSelection::Buckets(buckets)).await?;
+    fragments.sort_unstable_by_key(|fragment| (fragment.name.kind, fragment.name.task, fragment.name.fencing_token));
     Ok(fragments)
+}
+
+/// Returns the size of each bucket.
+fn sorted_bytes(fragments: &[Fragment]) -> BTreeMap<Bucket, u64> {
+    let mut bytes_by_bucket = BTreeMap::<Bucket, u64>::new();
+    for fragment in fragments {
+        if let OutputKind::Bucket(bucket) = fragment.name.kind {
+            *bytes_by_bucket.entry(bucket).or_default() += fragment.summary.bytes;
+        }
+    }
+    bytes_by_bucket
+}
+
+/// Finds the frames of a grouping task: of its buckets in the pages of the reading tasks, or of its positions in the files of sort tasks.
+async fn find_frames(
+    ports: &impl AllPorts,
+    lease: &Lease,
+    grouping: &PatientGrouping,
+    positions: &Range<u64>,
+) -> Result<Vec<FramesOfFile>, ExportError> {
+    let previous = lease.job.round.saturating_sub(1);
+    let buckets = grouping.first_bucket..grouping.end_bucket;
+    if grouping.is_sorted {
+        let fragments = sorted_fragments(ports, lease, buckets, previous).await?;
+        return find_sections(ports, lease, &fragments, (Sections::Positions, &Sections::of_positions(positions))).await;
+    }
+    let pages = patient_pages(ports, lease, previous, 0..u32::MAX).await?;
+    find_sections(ports, lease, &pages, (Sections::Buckets, &(usize::from(buckets.start)..usize::from(buckets.end)))).await
 }
 
 /// Runs a grouping task: writes the blocks of its range of patients, in the order of their positions.
@@ -80,11 +114,11 @@ pub(super) async fn run_grouping_task(
         let deid = job_deidentifier(ports, lease).await?;
         let (start, end) = (positions.start.max(lease.cursor.offset), positions.end);
         let buckets = BucketReader {
-            fragments: bucket_fragments(ports, lease, grouping.first_bucket..grouping.end_bucket).await?,
+            files: find_frames(ports, lease, &grouping, &positions).await?,
             partitioner: PatientPartitioner::new(&lease.job.id, deid.as_ref().map(|deid| &deid.secret)),
             counts_omitted: grouping.range == 0,
         };
-        let mut pump = Pump::new(ports, lease, settings, stop_at).await?;
+        let mut pump = Pump::new(ports, lease, settings, stop_at);
         let mut last = None::<LineOrder>;
         // Each pass reads all buckets and sorts as many lines as fit into memory, starting after the last line of the pass before.
         let omitted = loop {
@@ -155,7 +189,7 @@ fn omission_text(role: FrameRole, kind: ResourceType, count: u64) -> String {
 
 /// The buckets of a grouping task.
 struct BucketReader {
-    fragments: Vec<(Bucket, Fragment)>,
+    files: Vec<FramesOfFile>,
     partitioner: PatientPartitioner,
     /// True for one of the tasks that read a bucket, so that its omitted resources are reported once.
     counts_omitted: bool,
@@ -174,14 +208,12 @@ impl BucketReader {
         let mut omitted = OmittedCounts::new();
         let mut sequence = 0;
         let mut decoder = FrameDecoder::default();
-        let chunks: Vec<(&Fragment, Range<u64>)> = self.fragments.iter().flat_map(|(_, fragment)| chunks(fragment)).collect();
+        let chunks: Vec<(&Fragment, Range<u64>, bool)> = self.files.iter().flat_map(chunks_with_end).collect();
         for batch in chunks.chunks(CONCURRENT_READS) {
             let lease: &Lease = pump.lease;
-            let reads: Vec<_> = batch.iter().map(|(fragment, range)| read_fragment(ports, lease, fragment, range.clone())).collect();
+            let reads: Vec<_> = batch.iter().map(|(fragment, range, _)| read_fragment(ports, lease, fragment, range.clone())).collect();
             let bytes: Vec<Vec<u8>> = stream::iter(reads).buffered(CONCURRENT_READS).try_collect().await?;
-            for ((fragment, range), bytes) in batch.iter().zip(bytes) {
-                let unreadable =
-                    |detail: &str| StoreError::Unreadable { store: "the destination", detail: format!("{}: {detail}", fragment.name) };
+            for ((fragment, _, is_last), bytes) in batch.iter().zip(bytes) {
                 let mut take = |frame: &Frame<'_>| {
                     sequence += 1;
                     match frame.role {
@@ -194,9 +226,9 @@ impl BucketReader {
                         FrameRole::NoPatient | FrameRole::TooManyCopies => {}
                     }
                 };
-                decoder.push(&bytes, &mut take).map_err(|malformed| unreadable(&malformed.to_string()))?;
-                if range.end == fragment.summary.bytes && !decoder.is_between_frames() {
-                    return Err(unreadable("it ends in the middle of a frame").into());
+                decoder.push(&bytes, &mut take).map_err(|malformed| FramesOfFile::unreadable(fragment, &malformed.to_string()))?;
+                if *is_last && !decoder.is_between_frames() {
+                    return Err(FramesOfFile::unreadable(fragment, "it ends in the middle of a frame"));
                 }
             }
             if may_stop && pump.is_time_up() {
@@ -208,8 +240,10 @@ impl BucketReader {
     }
 }
 
-/// Cuts a fragment into byte ranges of up to [`CHUNK_BYTES`], which are read one at a time.
-fn chunks(fragment: &Fragment) -> impl Iterator<Item = (&Fragment, Range<u64>)> {
-    let size = fragment.summary.bytes;
-    (0..size.div_ceil(CHUNK_BYTES)).map(move |chunk| (fragment, chunk * CHUNK_BYTES..size.min((chunk + 1) * CHUNK_BYTES)))
+/// Cuts a part of a file into byte ranges that are read one at a time, and marks the last one.
+fn chunks_with_end(part: &FramesOfFile) -> impl Iterator<Item = (&Fragment, Range<u64>, bool)> {
+    part.chunks().map(|(fragment, range)| {
+        let is_last = range.end == part.range.end;
+        (fragment, range, is_last)
+    })
 }

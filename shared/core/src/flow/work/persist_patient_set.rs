@@ -1,5 +1,7 @@
 //! Resolves the patients of an export and stores them for all of its tasks.
 
+use std::time::Duration;
+
 use crate::flow::resolve_patients::{Catalogue, PatientResolver, ScanTimer};
 use crate::job::ExportError;
 use crate::job::OmittedSubjects;
@@ -10,7 +12,7 @@ use crate::vocab::clock::Millis;
 use crate::vocab::level::Level;
 
 use super::fragments::write_fragment;
-use super::heartbeat::Heartbeat;
+use super::heartbeat::beat;
 use super::settings::WorkerSettings;
 
 /// The patients of an export as the plan has stored them.
@@ -37,8 +39,7 @@ pub(super) async fn persist_patient_set(
     let job = lease.job.clone();
     let patients = requested_patients(lease);
     let resolver = PatientResolver { job: &job.id, request: &job.request, patients: &patients, bases: &settings.lake.bases };
-    let heartbeat = Heartbeat::new(settings.lease.duration, ports.now());
-    let mut timer = LeaseTimer { ports, lease, heartbeat, stop_at };
+    let mut timer = LeaseTimer { ports, lease, lease_duration: settings.lease.duration, stop_at };
     let resolved = resolver.resolve(ports.source(), catalogue, at, &mut timer).await?;
     let Some(selected) = resolved.into_selected(catalogue)? else { return Ok(PersistedPatientSet::default()) };
     let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
@@ -59,7 +60,15 @@ pub(super) async fn persist_patient_set(
 pub(super) fn requested_patients(lease: &Lease) -> Vec<String> {
     match &lease.work {
         Work::Plan(input) => input.patients.clone(),
-        Work::Read(_) | Work::Resolve(_) | Work::Reread(_) | Work::GroupByPatient(_) | Work::Merge(_) | Work::Finalize => Vec::new(),
+        Work::Read(_)
+        | Work::MergeRecords(_)
+        | Work::Resolve(_)
+        | Work::MergeCorrections(_)
+        | Work::Reread(_)
+        | Work::SortPatients(_)
+        | Work::GroupByPatient(_)
+        | Work::Merge(_)
+        | Work::Finalize => Vec::new(),
     }
 }
 
@@ -67,13 +76,13 @@ pub(super) fn requested_patients(lease: &Lease) -> Vec<String> {
 struct LeaseTimer<'a, W> {
     ports: &'a W,
     lease: &'a mut Lease,
-    heartbeat: Heartbeat,
+    lease_duration: Duration,
     stop_at: Millis,
 }
 
 impl<W: AllPorts> ScanTimer for LeaseTimer<'_, W> {
     async fn has_time_left(&mut self) -> Result<bool, ExportError> {
-        self.heartbeat.beat(self.ports, self.lease).await?;
+        beat(self.ports, self.lease, self.lease_duration).await?;
         Ok(self.ports.now() < self.stop_at)
     }
 }

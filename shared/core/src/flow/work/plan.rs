@@ -1,24 +1,32 @@
 //! Plans an export: lists the lake once, pins its objects, records the read tasks and announces them.
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use headrace_fhir::definitions::TypeSet;
+
 use crate::flow::export_time::{arrived_after, determine_export_time};
 use crate::flow::resolve_patients::{Catalogue, PatientResolver};
-use crate::job::task::{Lease, TaskCompletion, TaskUpdate, Work};
-use crate::job::{ExportError, ExportTime, Planned};
+use crate::job::task::{Encoding, Lease, PlanProgress, TaskCompletion, TaskUpdate, Work};
+use crate::job::{ExportError, ExportTime, FIRST_READ_TASK, Planned};
 use crate::lake::near_misses::NearMisses;
-use crate::lake::slices::SlicePlanner;
+use crate::lake::slices::{SlicePlanner, encoding_from_name};
 use crate::lines::selection::{read_mode, types_to_read};
 use crate::ports::{AllPorts, ArchivedObject, ListedObject, ResourceSource as _, TaskStore as _};
 use crate::vocab::clock::Millis;
 use crate::vocab::error::SourceError;
 use crate::vocab::ids::TaskId;
 
+use super::heartbeat::beat;
+use super::manifest_limit::{LakeBytes, fail_too_large_job, manifest_problem};
 use super::persist_patient_set::{persist_patient_set, requested_patients};
 use super::round::record_tasks;
-use super::settings::WorkerSettings;
-use super::task_end::{TaskEnd, complete_task_and_announce};
+use super::settings::{CURSOR_INTERVALS_WITH_FILES, WorkerSettings};
+use super::task_end::{TaskEnd, complete_task_and_announce, yield_task};
 
-/// Runs the plan task: lists the lake, resolves the patients and records the tasks of the export. Its only checkpoint is at the end, so
-/// it must fit into one attempt.
+/// Runs the plan task: lists the lake, resolves the patients and records the tasks of the export.
+///
+/// The listing has a cursor, unless the export is restricted to patients. The rest must fit into one attempt.
 pub(super) async fn run_plan_task(
     ports: &impl AllPorts,
     lease: &mut Lease,
@@ -26,28 +34,31 @@ pub(super) async fn run_plan_task(
     stop_at: Millis,
 ) -> Result<TaskEnd, ExportError> {
     let time = take_time(ports, lease, settings).await?;
-    let mut listed = list_lake(ports, lease, settings, time).await?;
-    if listed.source_bytes == 0 {
+    let Some(listed) = list_lake(ports, lease, settings, (time, stop_at)).await? else {
+        return yield_task(ports, lease, settings).await;
+    };
+    if let Some(problem) = manifest_problem(&lease.job, settings.lake.versions, listed.bytes) {
+        return fail_too_large_job(ports, &lease.job, problem).await;
+    }
+    if listed.bytes.total() == 0 {
         tracing::warn!(job.id = %lease.job.id, "the lake holds nothing to export: no object with a name that ends in .ndjson, .ndjson.gz or .ndjson.zst");
     }
     let persisted = persist_patient_set(ports, lease, settings, &listed.catalogue, (time.transaction_time, stop_at)).await?;
-    if persisted.is_empty {
-        // An export of no patients reads nothing. The recorded tasks do not become part of the job.
-        listed.tasks_by_size.clear();
-        (listed.tasks, listed.source_bytes) = (0, 0);
-    }
+    // An export of no patients reads nothing. The recorded tasks do not become part of the job.
+    let (tasks, source_bytes) = if persisted.is_empty { (0, 0) } else { (listed.tasks, listed.bytes.total()) };
     let planned = Planned {
         time,
-        tasks: listed.tasks,
-        source_bytes: listed.source_bytes,
+        tasks,
+        source_bytes,
         read_mode: read_mode(&lease.job.request, &settings.lake),
         patient_set: persisted.fragment,
         omitted: persisted.omitted,
         group_patients: persisted.group_patients,
     };
-    // The largest tasks are announced first, so that no worker is left alone with one at the end.
-    listed.tasks_by_size.sort_unstable_by(|one, other| other.cmp(one));
-    let ids: Vec<_> = listed.tasks_by_size.into_iter().map(|(_, task)| TaskId { job: lease.job.id.clone(), task }).collect();
+    let mut numbers: Vec<u32> = (FIRST_READ_TASK..FIRST_READ_TASK + tasks).collect();
+    // The sizes of tasks that an earlier attempt has recorded are not known any more. They come last.
+    numbers.sort_by_cached_key(|task| announcement_order(listed.task_bytes.get(task).copied().unwrap_or_default(), *task));
+    let ids: Vec<_> = numbers.into_iter().map(|task| TaskId { job: lease.job.id.clone(), task }).collect();
     complete_task_and_announce(ports, lease, TaskCompletion::Planned(planned), &ids).await
 }
 
@@ -59,37 +70,55 @@ async fn take_time(ports: &impl AllPorts, lease: &mut Lease, settings: &WorkerSe
         return Ok(time);
     }
     let time = determine_export_time(ports.source(), settings.lake.watermark, ports.now()).await?;
-    ports.jobs().update_task(lease, TaskUpdate::TakeTime(time), ports.now() + settings.lease.duration).await?;
+    let until = lease.end_after_update(ports.now(), settings.lease.duration);
+    ports.jobs().update_task(lease, TaskUpdate::TakeTime(time), until).await?;
     let (transaction_time, watermark) = (time.transaction_time, time.watermark.as_str());
     tracing::info!(job.id = %lease.job.id, %transaction_time, watermark, "the time of the export was taken");
     Ok(time)
 }
 
+/// Returns the position of a read task among the announcements.
+///
+/// Large tasks come first, so that no worker is left alone with one at the end. Tasks of about the same size come in the order of a hash:
+/// in the order of the listing, all workers would read and write the same type at the same time.
+fn announcement_order(bytes: u64, task: u32) -> (Reverse<u64>, u32) {
+    // Four classes for each power of two.
+    let size_class = bytes.checked_ilog2().map_or(0, |log| u64::from(log) * 4 + (bytes >> log.saturating_sub(2) & 3));
+    (Reverse(size_class), task.wrapping_mul(0x9e37_79b9))
+}
+
 /// The lake as it was listed, with the recorded tasks.
 struct ListedLake {
     catalogue: Catalogue,
-    /// The read tasks by the number of bytes that they read.
-    tasks_by_size: Vec<(u64, u32)>,
+    /// The size of each read task that this attempt has recorded.
+    task_bytes: BTreeMap<u32, u64>,
     tasks: u32,
-    source_bytes: u64,
+    bytes: LakeBytes,
 }
 
-/// Lists the lake and records tasks that read it, page by page, and the finalize task.
+/// Lists the lake from where the last attempt has stopped, and records tasks that read it, page by page, and the finalize task. Returns
+/// `None` if the time was up before the end of the listing.
 async fn list_lake(
     ports: &impl AllPorts,
     lease: &mut Lease,
     settings: &WorkerSettings,
-    time: ExportTime,
-) -> Result<ListedLake, ExportError> {
-    let (request, bases) = (&lease.job.request, &settings.lake.bases);
-    let only = types_to_read(request, &settings.lake).filter(|_| settings.trust_object_names);
-    let mut planner = SlicePlanner::new(lease.job.settings.file_bytes, settings.min_slice_bytes, only);
-    let wanted = PatientResolver { job: &lease.job.id, request, patients: &requested_patients(lease), bases }.types();
+    (time, stop_at): (ExportTime, Millis),
+) -> Result<Option<ListedLake>, ExportError> {
+    let (request, bases) = (lease.job.request.clone(), &settings.lake.bases);
+    let only = types_to_read(&request, &settings.lake).filter(|_| settings.trust_object_names);
+    let wanted = PatientResolver { job: &lease.job.id, request: &request, patients: &requested_patients(lease), bases }.types();
+    // The catalogue of patients is in memory only, so that the listing for one cannot be continued.
+    let has_cursor = wanted == TypeSet::default();
+    let progress = lease.plan_progress.clone().filter(|_| has_cursor);
+    let mut bytes = progress.as_ref().map(LakeBytes::from_progress).unwrap_or_default();
+    let planner = SlicePlanner::new(lease.job.settings.file_bytes, settings.min_slice_bytes, only);
+    let mut planner = planner.continued(progress.as_ref().map_or(FIRST_READ_TASK, |progress| progress.next_task), bytes.total());
     let mut catalogue = Catalogue::new(settings.patient_resolution.untyped_bytes);
-    let (mut tasks_by_size, mut near_misses) = (Vec::new(), NearMisses::default());
+    let (mut task_bytes, mut near_misses) = (BTreeMap::new(), NearMisses::default());
     // The arrival of objects matters to increments only.
     let since = request.since.filter(|_| time.watermark.needs_arrivals());
-    let mut after = None;
+    let mut after = progress.map(|progress| progress.after);
+    let mut recorded_at = ports.now();
     loop {
         let page = ports.source().list(after.as_deref()).await?;
         if let Some(archived) = page.archived.into_iter().find(|archived| planner.reads(&archived.pin)) {
@@ -98,26 +127,71 @@ async fn list_lake(
         }
         for ListedObject { pin, arrived } in page.objects {
             near_misses.add(&pin.object);
-            catalogue.add(&pin, wanted);
+            if !has_cursor {
+                catalogue.add(&pin, wanted);
+            }
+            match encoding_from_name(&pin.object).filter(|_| planner.reads(&pin)) {
+                Some(Encoding::Plain) => bytes.plain += pin.size,
+                Some(Encoding::Gzip | Encoding::Zstd) => bytes.compressed += pin.size,
+                None => {}
+            }
             planner.add_object(pin, since.is_some_and(|since| arrived_after(arrived, since, time.watermark)));
         }
+        let Some(next) = page.next else { break };
+        after = Some(next.clone());
+        let is_time_up = settings.stop.is_set() || ports.now() >= stop_at;
+        let must_record = has_cursor && (is_time_up || ports.now() >= recorded_at + settings.cursor_interval * CURSOR_INTERVALS_WITH_FILES);
+        if must_record {
+            planner.complete_tasks();
+        }
         let ready = planner.take_ready();
-        if ready.is_empty() {
-            ports.jobs().update_task(lease, TaskUpdate::Heartbeat, ports.now() + settings.lease.duration).await?;
-        }
-        tasks_by_size.extend(ready.iter().map(|(task, work)| (work.bytes(), *task)));
+        task_bytes.extend(ready.iter().map(|(task, work)| (*task, work.bytes())));
         record_tasks(ports, lease, settings, ready).await?;
-        after = page.next;
-        if after.is_none() {
-            break;
+        if must_record {
+            record_progress(ports, lease, settings, bytes.progress(next, planner.position().0)).await?;
+            recorded_at = ports.now();
         }
+        if is_time_up && has_cursor {
+            return Ok(None);
+        }
+        beat(ports, lease, settings.lease.duration).await?;
     }
     if let Some(text) = near_misses.describe() {
         tracing::warn!(job.id = %lease.job.id, "objects of the lake are passed over: {text}");
     }
-    let (mut rest, tasks, source_bytes) = planner.finish();
-    tasks_by_size.extend(rest.iter().map(|(task, work)| (work.bytes(), *task)));
+    let (mut rest, tasks, _) = planner.finish();
+    task_bytes.extend(rest.iter().map(|(task, work)| (*task, work.bytes())));
     rest.push((TaskId::finalize(&lease.task.job).task, Work::Finalize));
     record_tasks(ports, lease, settings, rest).await?;
-    Ok(ListedLake { catalogue, tasks_by_size, tasks, source_bytes })
+    Ok(Some(ListedLake { catalogue, task_bytes, tasks, bytes }))
+}
+
+/// Records that all objects before this point of the listing are in recorded tasks.
+async fn record_progress(
+    ports: &impl AllPorts,
+    lease: &mut Lease,
+    settings: &WorkerSettings,
+    progress: PlanProgress,
+) -> Result<(), ExportError> {
+    let until = lease.end_after_update(ports.now(), settings.lease.duration);
+    Ok(ports.jobs().update_task(lease, TaskUpdate::ListedUpTo(progress), until).await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_tasks_are_announced_first_and_similar_ones_in_turns() {
+        // Two types of the listing, with objects of about the same size, and one large object.
+        let mut tasks: Vec<(u64, u32)> = (2..202).map(|task| (64_000_000 + u64::from(task % 7), task)).collect();
+        tasks.push((900_000_000, 202));
+        tasks.push((1_000, 203));
+        tasks.sort_unstable_by_key(|(bytes, task)| announcement_order(*bytes, *task));
+        assert_eq!((tasks[0].1, tasks[201].1), (202, 203));
+        for window in tasks[1..201].windows(20) {
+            let of_first_type = window.iter().filter(|(_, task)| *task < 102).count();
+            assert!((4..=16).contains(&of_first_type), "{window:?}");
+        }
+    }
 }

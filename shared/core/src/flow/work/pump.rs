@@ -16,10 +16,10 @@ use crate::ports::{AllPorts, ByteStream, FileWriter as _, OutputStore as _, Reso
 use crate::vocab::clock::Millis;
 use crate::vocab::error::StoreError;
 
-use super::fragments::write_fragment;
-use super::heartbeat::Heartbeat;
+use super::fragments::{write_chunks, write_fragment};
+use super::heartbeat::beat;
 use super::reading::{first_reading, second_reading};
-use super::round::output_files_were_discarded;
+use super::round::overwrites_files;
 use super::settings::{CURSOR_INTERVALS_WITH_FILES, WorkerSettings};
 use super::task_end::{TaskEnd, complete_task, yield_task};
 
@@ -37,9 +37,15 @@ pub(super) async fn pump(
             (slice_inputs(&slices), Some(processor))
         }
         Work::Merge(fragments) => (fragments.iter().copied().map(Input::Fragment).collect(), None),
-        Work::Plan(_) | Work::Resolve(_) | Work::GroupByPatient(_) | Work::Finalize => (Vec::new(), None),
+        Work::Plan(_)
+        | Work::MergeRecords(_)
+        | Work::Resolve(_)
+        | Work::MergeCorrections(_)
+        | Work::SortPatients(_)
+        | Work::GroupByPatient(_)
+        | Work::Finalize => (Vec::new(), None),
     };
-    let mut pump = Pump::new(ports, lease, settings, stop_at).await?;
+    let mut pump = Pump::new(ports, lease, settings, stop_at);
     pump.slices = inputs.iter().filter_map(Input::slice_extent).collect();
     pump.processor = processor;
     for (index, input) in (0..).zip(&inputs).skip(pump.lease.cursor.item as usize) {
@@ -102,28 +108,21 @@ pub(super) struct Pump<'a, W: AllPorts> {
     processor: Option<LineProcessor>,
     /// The extents of the slices that the task reads.
     slices: Vec<SliceExtent>,
-    /// True if output files replace existing files of the same name, see [`output_files_were_discarded`].
+    /// True if output files replace existing files of the same name, see [`overwrites_files`].
     pub(super) overwrites: bool,
     pub(super) checkpoint: OpenCheckpoint<'a, W::Output>,
-    heartbeat: Heartbeat,
     /// The time at which the cursor was last recorded, or at which the attempt began.
     recorded_at: Millis,
 }
 
 impl<'a, W: AllPorts> Pump<'a, W> {
     /// Creates a pump for the leased task, without slices and processor.
-    pub(super) async fn new(
-        ports: &'a W,
-        lease: &'a mut Lease,
-        settings: &'a WorkerSettings,
-        stop_at: Millis,
-    ) -> Result<Self, ExportError> {
-        let overwrites = output_files_were_discarded(ports, lease).await?;
+    pub(super) fn new(ports: &'a W, lease: &'a mut Lease, settings: &'a WorkerSettings, stop_at: Millis) -> Self {
+        let overwrites = overwrites_files(&lease.job);
         let checkpoint = OpenCheckpoint::new(ports.output(), lease);
         let recorded_at = ports.now();
-        let heartbeat = Heartbeat::new(settings.lease.duration, recorded_at);
         let (processor, slices) = (None, Vec::new());
-        Ok(Self { ports, lease, settings, stop_at, processor, slices, overwrites, checkpoint, heartbeat, recorded_at })
+        Self { ports, lease, settings, stop_at, processor, slices, overwrites, checkpoint, recorded_at }
     }
 
     /// Reads one input to its end. If the cursor is in it, reading starts there.
@@ -273,7 +272,7 @@ impl<'a, W: AllPorts> Pump<'a, W> {
 
     /// Sends a heartbeat if one is due.
     pub(super) async fn beat(&mut self) -> Result<(), ExportError> {
-        self.heartbeat.beat(self.ports, self.lease).await
+        beat(self.ports, self.lease, self.settings.lease.duration).await
     }
 
     /// Commits the open files and records them together with the cursor after them (rule P5).
@@ -300,6 +299,9 @@ impl<'a, W: AllPorts> Pump<'a, W> {
             let fragment = write_fragment(self.ports.output(), &self.lease.job.folder(), name, bytes, lines).await?;
             recorded.fragments.push(fragment);
         }
+        if let Some((name, chunks, lines)) = self.checkpoint.take_patient_page() {
+            recorded.fragments.push(write_chunks(self.ports.output(), &self.lease.job.folder(), name, chunks, lines).await?);
+        }
         self.record_checkpoint(recorded).await
     }
 
@@ -316,7 +318,7 @@ impl<'a, W: AllPorts> Pump<'a, W> {
     /// the same cursor.
     async fn reserve_file(&mut self, kind: OutputKind) -> Result<OutputFileName, ExportError> {
         if self.lease.reserved_file.is_none() {
-            let until = self.ports.now() + self.settings.lease.duration;
+            let until = self.lease.end_after_update(self.ports.now(), self.settings.lease.duration);
             self.ports.jobs().update_task(self.lease, TaskUpdate::ReserveFile(kind), until).await?;
         }
         match self.lease.reserved_file {
@@ -329,9 +331,8 @@ impl<'a, W: AllPorts> Pump<'a, W> {
     async fn record_checkpoint(&mut self, checkpoint: Checkpoint) -> Result<(), ExportError> {
         let has_progress = checkpoint.cursor != self.lease.cursor || checkpoint.output_file.is_some() || !checkpoint.fragments.is_empty();
         if has_progress {
-            let now = self.ports.now();
-            self.ports.jobs().update_task(self.lease, TaskUpdate::Checkpoint(checkpoint), now + self.settings.lease.duration).await?;
-            self.heartbeat.reset(now);
+            let until = self.lease.end_after_update(self.ports.now(), self.settings.lease.duration);
+            self.ports.jobs().update_task(self.lease, TaskUpdate::Checkpoint(checkpoint), until).await?;
         }
         self.recorded_at = self.ports.now();
         self.checkpoint.start_next(self.lease);

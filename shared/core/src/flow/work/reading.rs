@@ -19,7 +19,15 @@ pub(super) async fn first_reading(ports: &impl AllPorts, lease: &Lease, lake: &L
     let mode = lease.job.planned.map(|planned| planned.read_mode).unwrap_or_default();
     let new_slices = match &lease.work {
         Work::Read(slices) => new_slices(slices),
-        Work::Plan(_) | Work::Resolve(_) | Work::Reread(_) | Work::GroupByPatient(_) | Work::Merge(_) | Work::Finalize => Vec::new(),
+        Work::Plan(_)
+        | Work::MergeRecords(_)
+        | Work::Resolve(_)
+        | Work::MergeCorrections(_)
+        | Work::Reread(_)
+        | Work::SortPatients(_)
+        | Work::GroupByPatient(_)
+        | Work::Merge(_)
+        | Work::Finalize => Vec::new(),
     };
     Ok(LineProcessor::new(selection(ports, lease, lake).await?, ReadPass::First(mode)).with_new_slices(new_slices))
 }
@@ -36,7 +44,7 @@ pub(super) async fn second_reading(
     let Some(Work::Read(slices)) = ports.jobs().task_work(&first).await? else {
         return Err(StoreError::Unreadable { store: "the job table", detail: format!("no slices of task {}", first.task) }.into());
     };
-    let corrections = read_task_corrections(ports, lease, reread.task).await?;
+    let corrections = read_task_corrections(ports, lease, reread).await?;
     let pass = if reread.additions_only { ReadPass::AdditionsOnly(corrections) } else { ReadPass::Second(corrections) };
     let new_slices = new_slices(&slices);
     Ok((slices, LineProcessor::new(selection(ports, lease, lake).await?, pass).with_new_slices(new_slices)))

@@ -14,12 +14,15 @@ use crate::vocab::clock::Millis;
 use crate::vocab::error::{SourceError, StoreError};
 use crate::vocab::ids::TaskId;
 
+use super::corrections::run_merge_corrections_task;
 use super::finalize::run_finalize_task;
 use super::group_by_patient::run_grouping_task;
+use super::merge_records::run_merge_records_task;
 use super::plan::run_plan_task;
 use super::pump::pump;
 use super::resolve_versions::run_resolve_task;
 use super::settings::WorkerSettings;
+use super::sort_patients::run_sort_task;
 use super::task_end::TaskEnd;
 
 /// Runs one attempt at a task. `stop_at` is the time at which the attempt should yield (rule P7).
@@ -46,6 +49,9 @@ async fn run_attempt(ports: &impl AllPorts, task: &TaskId, settings: &WorkerSett
         Err(error @ StoreError::OutOfSpace { .. }) => {
             return fail_job(ports, task, FailureReason { kind: FailureKind::OutOfSpace, text: error.to_string() }).await;
         }
+        Err(error @ (StoreError::Overloaded { .. } | StoreError::Unknown { .. } | StoreError::NotApplied { .. })) => {
+            return announce_unleased(ports, task, &error).await;
+        }
         outcome => outcome?,
     };
     let mut lease = match outcome {
@@ -57,7 +63,10 @@ async fn run_attempt(ports: &impl AllPorts, task: &TaskId, settings: &WorkerSett
     tracing::debug!(job.id = %task.job, task.id = task.task, attempt = lease.attempt, work = lease.work.as_str(), "leased");
     let result = match lease.work {
         Work::Plan(_) => run_plan_task(ports, &mut lease, settings, stop_at).await,
+        Work::MergeRecords(merge) => run_merge_records_task(ports, &mut lease, settings, merge).await,
+        Work::MergeCorrections(merge) => run_merge_corrections_task(ports, &mut lease, settings, merge).await,
         Work::Resolve(range) => run_resolve_task(ports, &mut lease, settings, range).await,
+        Work::SortPatients(sort) => run_sort_task(ports, &mut lease, settings, stop_at, sort).await,
         Work::GroupByPatient(grouping) => run_grouping_task(ports, &mut lease, settings, stop_at, grouping).await,
         Work::Read(_) | Work::Reread(_) | Work::Merge(_) => pump(ports, &mut lease, settings, stop_at).await,
         Work::Finalize => run_finalize_task(ports, &mut lease, settings, stop_at).await,
@@ -126,6 +135,14 @@ async fn postpone(ports: &impl AllPorts, mut lease: Lease, error: &ExportError) 
         released => released?,
     }
     ports.queue().announce(std::slice::from_ref(&task), overload_delay(&task)).await?;
+    Ok(TaskEnd::Retried(error.to_string()))
+}
+
+/// Announces a task again whose lease was not granted because of this error. A message that the queue delivers again would come back only
+/// after its visibility timeout, which is longer than any attempt.
+async fn announce_unleased(ports: &impl AllPorts, task: &TaskId, error: &StoreError) -> Result<TaskEnd, ExportError> {
+    tracing::warn!(job.id = %task.job, task.id = task.task, error = error as &dyn std::error::Error, "a task was not leased and is announced again");
+    ports.queue().announce(std::slice::from_ref(task), overload_delay(task)).await?;
     Ok(TaskEnd::Retried(error.to_string()))
 }
 

@@ -63,8 +63,13 @@ pub struct WorkerSettings {
     pub patient_resolution: PatientResolutionSettings,
     /// The number of bytes of version records and links that one task resolves. In memory they take a quarter more.
     pub resolve_bytes: u64,
+    /// The number of reads of files of records, or of corrections, by all tasks of a round. If a round would need more, the files are merged
+    /// in a round before.
+    pub max_record_reads: u64,
     /// The memory budget for sorting patient blocks, in bytes.
     pub grouping_memory_bytes: u64,
+    /// The largest number of tasks that each read a whole bucket of patients. If a bucket is larger, it is sorted roughly in a round before.
+    pub max_unsorted_ranges: u64,
 }
 
 impl Default for WorkerSettings {
@@ -80,9 +85,12 @@ impl Default for WorkerSettings {
             quotas: Quotas::default(),
             patient_resolution: PatientResolutionSettings::default(),
             resolve_bytes: 64 << 20,
+            // 0.01 USD, and some seconds of the 5,500 reads per second that S3 allows in one folder.
+            max_record_reads: 20_000,
             // A worker's memory also holds an output file of the default size that is being written, and the chunks of buckets that are
             // being read.
             grouping_memory_bytes: 128 << 20,
+            max_unsorted_ranges: 4,
         }
     }
 }

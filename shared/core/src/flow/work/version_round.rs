@@ -4,9 +4,10 @@ use crate::job::ExportError;
 use crate::job::file::OutputKind;
 use crate::job::task::{Lease, RereadTask, ResolveRange, ResolveStage, Work};
 use crate::job::{Phase, ReadMode};
-use crate::ports::{AllPorts, TaskStore as _};
+use crate::ports::{AllPorts, FragmentSelection, TaskStore as _};
 
-use super::corrections::read_indexes;
+use super::corrections::{correction_merges, merge_task_of, read_indexes};
+use super::merge_records::record_merges;
 use super::round::RoundPlan;
 use super::settings::WorkerSettings;
 
@@ -16,23 +17,26 @@ const MAX_RANGES: u32 = 4_096;
 /// Plans the next round that versions and links require. Returns `None` if fragments can be merged.
 pub(super) async fn plan_version_round(
     ports: &impl AllPorts,
-    lease: &mut Lease,
+    lease: &Lease,
     settings: &WorkerSettings,
 ) -> Result<Option<RoundPlan>, ExportError> {
     let mode = lease.job.planned.map(|planned| planned.read_mode).unwrap_or_default();
     let resolve = match (mode, lease.job.phase) {
-        (ReadMode::SinglePass, _) | (_, Phase::Reread | Phase::GroupByPatient | Phase::Merge) => return Ok(None),
-        (ReadMode::Optimistic | ReadMode::TwoPass, Phase::Read) => plan_resolve(ports, lease, settings, ResolveStage::Versions).await?,
-        (ReadMode::Optimistic | ReadMode::TwoPass, Phase::ResolveVersions) => {
+        (ReadMode::SinglePass, _) | (_, Phase::Reread | Phase::SortPatients | Phase::GroupByPatient | Phase::Merge) => return Ok(None),
+        (ReadMode::Optimistic | ReadMode::TwoPass, Phase::Read | Phase::MergeVersionRecords) => {
+            plan_resolve(ports, lease, settings, ResolveStage::Versions).await?
+        }
+        (ReadMode::Optimistic | ReadMode::TwoPass, Phase::ResolveVersions | Phase::MergeLinks) => {
             plan_resolve(ports, lease, settings, ResolveStage::Links).await?
         }
-        (ReadMode::Optimistic | ReadMode::TwoPass, Phase::ResolveLinks) => None,
+        (ReadMode::Optimistic | ReadMode::TwoPass, Phase::ResolveLinks | Phase::MergeCorrections) => None,
     };
     // A lake without resources leaves nothing to resolve. A two-pass export still has to be read again, for the errors of its lines.
     if resolve.is_some() { Ok(resolve) } else { plan_reread(ports, lease, settings, mode).await }
 }
 
-/// Plans resolve tasks for ranges that fit into a worker's memory. Returns `None` if the last round has left nothing to resolve.
+/// Plans resolve tasks for ranges that fit into a worker's memory, or tasks that merge the records before, if the ranges would read too
+/// many fragments. Returns `None` if the last round has left nothing to resolve.
 async fn plan_resolve(
     ports: &impl AllPorts,
     lease: &Lease,
@@ -40,25 +44,39 @@ async fn plan_resolve(
     stage: ResolveStage,
 ) -> Result<Option<RoundPlan>, ExportError> {
     let round = lease.job.round;
-    let fragments = ports.jobs().fragments(&lease.job.id, round..=round).await?;
-    let is_resolved = |kind| matches!(kind, OutputKind::VersionRecords | OutputKind::Links);
-    let bytes: u64 = fragments.iter().filter(|fragment| is_resolved(fragment.name.kind)).map(|fragment| fragment.summary.bytes).sum();
+    let is_merged = matches!(lease.job.phase, Phase::MergeVersionRecords | Phase::MergeLinks);
+    let versions = if is_merged { OutputKind::MergedVersionRecords } else { OutputKind::VersionRecords };
+    let (mut bytes, mut count, mut merges) = (0, 0, Vec::new());
+    for kind in [versions, OutputKind::Links] {
+        let fragments = ports.jobs().fragments(&lease.job.id, round..=round, &FragmentSelection::Kind(kind)).await?;
+        bytes += fragments.iter().map(|fragment| fragment.summary.bytes).sum::<u64>();
+        count += fragments.len() as u64;
+        merges.extend(record_merges(kind, &fragments));
+    }
     if bytes == 0 {
         return Ok(None);
     }
     let ranges = u32::try_from(bytes.div_ceil(settings.resolve_bytes.max(1))).unwrap_or(u32::MAX).min(MAX_RANGES);
-    let works = (0..ranges).map(|range| Work::Resolve(ResolveRange { stage, range, ranges })).collect();
-    let phase = match stage {
-        ResolveStage::Versions => Phase::ResolveVersions,
-        ResolveStage::Links => Phase::ResolveLinks,
+    let is_too_much = !is_merged && u64::from(ranges) * count > settings.max_record_reads && (merges.len() as u64) < count;
+    let works = if is_too_much {
+        merges
+    } else {
+        (0..ranges).map(|range| Work::Resolve(ResolveRange { stage, range, ranges, is_merged })).collect()
     };
-    Ok(Some(RoundPlan { works, phase, first_unmerged_round: lease.job.first_unmerged_round, resets_counters: false }))
+    let phase = match (stage, is_too_much) {
+        (ResolveStage::Versions, true) => Phase::MergeVersionRecords,
+        (ResolveStage::Versions, false) => Phase::ResolveVersions,
+        (ResolveStage::Links, true) => Phase::MergeLinks,
+        (ResolveStage::Links, false) => Phase::ResolveLinks,
+    };
+    Ok(Some(RoundPlan { works, phase, first_unmerged_round: lease.job.first_unmerged_round, starts_over: false }))
 }
 
-/// Plans the second reading of slices. Returns `None` if there is nothing to correct.
+/// Plans the second reading of slices, or tasks that merge the corrections before, if the reading tasks would read too many fragments.
+/// Returns `None` if there is nothing to correct.
 async fn plan_reread(
     ports: &impl AllPorts,
-    lease: &mut Lease,
+    lease: &Lease,
     settings: &WorkerSettings,
     mode: ReadMode,
 ) -> Result<Option<RoundPlan>, ExportError> {
@@ -74,11 +92,17 @@ async fn plan_reread(
     if affected.is_empty() {
         return Ok(None);
     }
-    let first_unmerged_round = if additions_only { lease.job.first_unmerged_round } else { lease.job.round + 1 };
-    if !additions_only && mode == ReadMode::Optimistic {
-        // The files are not deleted: they are overwritten one by one, or deleted with all unrecorded files at the end.
-        ports.jobs().discard_output_files(lease, ports.now() + settings.lease.duration).await?;
+    let reads = affected.len() as u64 * indexes.len() as u64;
+    if lease.job.phase != Phase::MergeCorrections && reads > settings.max_record_reads {
+        let corrections = indexes.iter().map(|index| index.drops + index.adds).sum();
+        let works = correction_merges(corrections);
+        let first_unmerged_round = lease.job.first_unmerged_round;
+        return Ok(Some(RoundPlan { works, phase: Phase::MergeCorrections, first_unmerged_round, starts_over: false }));
     }
-    let works = affected.into_iter().map(|task| Work::Reread(RereadTask { task, additions_only })).collect();
-    Ok(Some(RoundPlan { works, phase: Phase::Reread, first_unmerged_round, resets_counters: !additions_only }))
+    let first_unmerged_round = if additions_only { lease.job.first_unmerged_round } else { lease.job.round + 1 };
+    // If the export starts over, the files are not deleted: they are overwritten one by one, or deleted with all unrecorded files at the
+    // end.
+    let reread = |task| Work::Reread(RereadTask { task, additions_only, merge_task: merge_task_of(&lease.job, task) });
+    let works = affected.into_iter().map(reread).collect();
+    Ok(Some(RoundPlan { works, phase: Phase::Reread, first_unmerged_round, starts_over: !additions_only }))
 }

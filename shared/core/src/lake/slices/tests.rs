@@ -15,7 +15,15 @@ fn plan(objects: &[(&str, u64)], file_bytes: u64) -> Vec<Vec<(String, u64, u64)>
     }
     let slices = |work| match work {
         Work::Read(slices) => slices.into_iter().map(|slice: Slice| (slice.pin.object, slice.start, slice.end)).collect(),
-        Work::Plan(_) | Work::Resolve(_) | Work::Reread(_) | Work::GroupByPatient(_) | Work::Merge(_) | Work::Finalize => Vec::new(),
+        Work::Plan(_)
+        | Work::MergeRecords(_)
+        | Work::Resolve(_)
+        | Work::MergeCorrections(_)
+        | Work::Reread(_)
+        | Work::SortPatients(_)
+        | Work::GroupByPatient(_)
+        | Work::Merge(_)
+        | Work::Finalize => Vec::new(),
     };
     planner.finish().0.into_iter().map(|(_, work)| slices(work)).collect()
 }
@@ -52,10 +60,51 @@ fn other_files_are_ignored() {
 }
 
 #[test]
-fn small_files_of_one_type_share_a_task_and_different_types_do_not() {
+fn small_files_share_a_task_whatever_their_types() {
     let tasks = plan(&[("Observation/1.ndjson", 10), ("Observation/2.ndjson", 10), ("Patient.ndjson", 10)], 1_000);
-    assert_eq!(tasks.len(), 2);
-    assert_eq!(tasks[0].len(), 2);
+    assert_eq!(tasks.iter().map(Vec::len).collect::<Vec<_>>(), [3]);
+    let tasks = plan(&[("Observation/1.ndjson", 600), ("Observation/2.ndjson", 300), ("Patient.ndjson", 300)], 1_000);
+    assert_eq!(tasks.iter().map(Vec::len).collect::<Vec<_>>(), [2, 1]);
+}
+
+#[test]
+fn types_that_take_turns_in_the_listing_share_few_tasks() {
+    let names = ["Condition", "Encounter", "Observation", "Patient"];
+    let objects: Vec<String> = (0..1_000).flat_map(|day| names.map(|name| format!("{day:04}/{name}.ndjson"))).collect();
+    let tasks = plan(&objects.iter().map(|object| (object.as_str(), 10)).collect::<Vec<_>>(), 64_000_000);
+    assert_eq!(tasks.len(), 4_000 / 200);
+    let mut planned: Vec<_> = tasks.iter().flatten().map(|(object, ..)| object.clone()).collect();
+    planned.sort_unstable();
+    assert_eq!(planned, objects);
+    // Full tasks have one type each.
+    let types = |task: &Vec<(String, u64, u64)>| {
+        task.iter().filter_map(|(object, ..)| type_from_name(object)).collect::<std::collections::BTreeSet<_>>()
+    };
+    assert!(tasks.iter().filter(|task| types(task).len() == 1).count() >= 16);
+}
+
+#[test]
+fn a_listing_can_be_continued_after_complete_tasks() {
+    let objects: Vec<String> = (0..50).map(|number| format!("{number:04}/{}.ndjson", ["Condition", "Patient"][number % 2])).collect();
+    let all_slices = |planner: SlicePlanner, works: &mut Vec<(u32, Work)>| {
+        let (rest, tasks, bytes) = planner.finish();
+        works.extend(rest);
+        assert_eq!(works.iter().map(|(task, _)| *task).collect::<Vec<_>>(), (2..2 + tasks).collect::<Vec<_>>());
+        assert_eq!(bytes, 500);
+    };
+    let mut works = Vec::new();
+    let mut planner = SlicePlanner::new(100, 1, None);
+    for (index, object) in objects.iter().enumerate() {
+        planner.add_object(pin(object, 10), false);
+        if index == 17 {
+            planner.complete_tasks();
+            works.extend(planner.take_ready());
+            let (next_task, bytes) = planner.position();
+            planner = SlicePlanner::new(100, 1, None).continued(next_task, bytes);
+        }
+    }
+    all_slices(planner, &mut works);
+    assert_eq!(works.iter().map(|(_, work)| work.bytes()).sum::<u64>(), 500);
 }
 
 #[test]

@@ -74,6 +74,10 @@ impl OutputStore for MemoryOutputStore {
         Err(StoreError::Stale)
     }
 
+    async fn renumber(&self, _: &Folder, _: &OutputFile, _: u32) -> Result<(), StoreError> {
+        Err(StoreError::Stale)
+    }
+
     fn read(&self, _: &Folder, _: &FragmentName, _: Range<u64>) -> ByteStream {
         Box::pin(futures_util::stream::empty())
     }
@@ -107,6 +111,7 @@ fn lease(request: ExportRequest, file_bytes: u64) -> Lease {
         reserved_file: None,
         counters: Counters::default(),
         export_time: None,
+        plan_progress: None,
     }
 }
 

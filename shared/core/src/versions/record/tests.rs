@@ -43,6 +43,9 @@ proptest! {
         let bytes = write_sorted(vec![record]);
         prop_assert_eq!(bytes.len(), VersionRecord::BYTES);
         prop_assert_eq!(VersionRecord::read(&bytes, task), record);
+        let merged = write_sorted(vec![MergedVersionRecord(record)]);
+        prop_assert_eq!(merged.len(), MergedVersionRecord::BYTES);
+        prop_assert_eq!(MergedVersionRecord::read(&merged, task.wrapping_add(1)), MergedVersionRecord(record));
     }
 
     #[test]

@@ -211,6 +211,18 @@ fn link_file(from: &Path, to: &Path, summary: FileSummary) -> io::Result<Linked>
     }
 }
 
+/// Gives a file a second name, and replaces the file that has the name. The name belongs to either file at any time.
+fn replace_by_link(from: &Path, to: &Path, summary: FileSummary) -> io::Result<()> {
+    let link = to.with_extension("partial");
+    if let Err(error) = fs::remove_file(&link)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        return Err(error);
+    }
+    link_file(from, &link, summary)?;
+    fs::rename(&link, to)
+}
+
 /// The result of [`link_file`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Linked {
@@ -399,6 +411,13 @@ impl OutputStore for DirectoryOutputStore {
         let (from, to) = (self.path(folder, &FileName::Fragment(fragment.name)), self.path(folder, &FileName::Output(name)));
         let (summary, failed) = (fragment.summary, self.error_at(folder));
         blocking(move || link_file(&from, &to, summary).map_err(failed)?.or_stale()).await
+    }
+
+    async fn renumber(&self, folder: &Folder, file: &OutputFile, number: u32) -> Result<(), StoreError> {
+        let renumbered = OutputFileName { number, ..file.name };
+        let (from, to) = (self.path(folder, &FileName::Output(file.name)), self.path(folder, &FileName::Output(renumbered)));
+        let (summary, failed) = (file.summary, self.error_at(folder));
+        blocking(move || replace_by_link(&from, &to, summary).map_err(failed)).await
     }
 
     fn read(&self, folder: &Folder, fragment: &FragmentName, range: Range<u64>) -> ByteStream {

@@ -1,0 +1,119 @@
+//! Merges the sorted records of many tasks into one file.
+//!
+//! A resolve task reads its range of keys out of every file of the round before. With ranges and files, the number of such reads grows with
+//! the square of the lake. Tasks that merge the files of some hundred others first make it grow with the lake only.
+
+use crc_fast::{CrcAlgorithm, Digest};
+
+use crate::job::ExportError;
+use crate::job::file::{FileName, FileSummary, Fragment, FragmentName, OutputKind};
+use crate::job::task::{Checkpoint, Cursor, Lease, RecordMerge, TaskCompletion, TaskUpdate, Work};
+use crate::ports::{AllPorts, FileWriter as _, FragmentSelection, OutputStore as _, TaskStore as _};
+use crate::versions::record::{FixedSizeRecord, MergedVersionRecord, ResourceLink, VersionRecord, write_sorted};
+use crate::vocab::error::StoreError;
+
+use super::record_files::{KeyRange, previous_fragments, read_records};
+use super::settings::WorkerSettings;
+use super::task_end::{TaskEnd, complete_task};
+
+/// The smallest number of files that one task merges.
+const FILES_PER_TASK: usize = 160;
+
+/// The largest number of tasks that merge files of one kind. With more, the tasks of the next round would read too many files again.
+const MAX_TASKS: usize = 128;
+
+/// The cursor of a task that has written everything.
+const WRITTEN: Cursor = Cursor { item: 1, offset: 0 };
+
+/// Divides sorted fragments of one kind among tasks that merge them. The fragments of one task stay together.
+pub(super) fn record_merges(kind: OutputKind, fragments: &[Fragment]) -> Vec<Work> {
+    let per_task = fragments.len().div_ceil(MAX_TASKS).max(FILES_PER_TASK);
+    let mut merges = Vec::<(RecordMerge, usize)>::new();
+    for fragments in fragments.chunk_by(|one, next| one.name.task == next.name.task) {
+        let Some(task) = fragments.first().map(|first| first.name.task) else { continue };
+        match merges.last_mut() {
+            Some((merge, count)) if *count + fragments.len() <= per_task => {
+                (merge.end_task, *count) = (task + 1, *count + fragments.len());
+            }
+            Some(_) | None => merges.push((RecordMerge { kind, first_task: task, end_task: task + 1 }, fragments.len())),
+        }
+    }
+    merges.into_iter().map(|(merge, _)| Work::MergeRecords(merge)).collect()
+}
+
+/// Runs a task that merges records. Its only checkpoint is at the end, so it must fit into one attempt: it reads and writes a few hundred MB,
+/// of lakes of 10 TB two GB.
+pub(super) async fn run_merge_records_task(
+    ports: &impl AllPorts,
+    lease: &mut Lease,
+    settings: &WorkerSettings,
+    merge: RecordMerge,
+) -> Result<TaskEnd, ExportError> {
+    if lease.cursor < WRITTEN {
+        let written = match merge.kind {
+            OutputKind::VersionRecords => {
+                merge_files::<VersionRecord, MergedVersionRecord>(ports, lease, settings, merge, OutputKind::MergedVersionRecords).await?
+            }
+            OutputKind::Links => merge_files::<ResourceLink, ResourceLink>(ports, lease, settings, merge, OutputKind::Links).await?,
+            other => return Err(StoreError::Unreadable { store: "the job table", detail: format!("a merge of {other:?}") }.into()),
+        };
+        let checkpoint = Checkpoint { fragments: vec![written], cursor: WRITTEN, ..Checkpoint::default() };
+        let until = lease.end_after_update(ports.now(), settings.lease.duration);
+        ports.jobs().update_task(lease, TaskUpdate::Checkpoint(checkpoint), until).await?;
+    }
+    complete_task(ports, lease, TaskCompletion::Done).await
+}
+
+/// Merges the records of a task's fragments into one fragment of this kind, one range of keys after the other.
+async fn merge_files<T: FixedSizeRecord, M: FixedSizeRecord + From<T>>(
+    ports: &impl AllPorts,
+    lease: &mut Lease,
+    settings: &WorkerSettings,
+    merge: RecordMerge,
+    kind: OutputKind,
+) -> Result<Fragment, ExportError> {
+    let selection = FragmentSelection::KindOfTasks(merge.kind, merge.first_task..merge.end_task);
+    let fragments = previous_fragments(ports, lease, &selection).await?;
+    let bytes: u64 = fragments.iter().map(|fragment| fragment.summary.bytes).sum();
+    // Half as much as a resolve task, because the writer holds a part of the file, too.
+    let ranges = u32::try_from(bytes.div_ceil((settings.resolve_bytes / 2).max(1))).unwrap_or(u32::MAX).max(1);
+    let name = FragmentName { kind, task: lease.task.task, attempt: lease.attempt, fencing_token: lease.fencing_token };
+    let mut writer = ports.output().new_fragment(&lease.job.folder(), name).await?;
+    let (mut crc, mut summary) = (Digest::new(CrcAlgorithm::Crc64Nvme), FileSummary { bytes: 0, lines: 0, crc64: 0 });
+    for range in 0..ranges {
+        let records = read_records::<T>(ports, lease, settings, &fragments, KeyRange::new(range, ranges)).await?;
+        summary.lines += records.len() as u64;
+        let bytes = write_sorted::<M>(records.into_iter().map(M::from).collect());
+        crc.update(&bytes);
+        summary.bytes += bytes.len() as u64;
+        writer.write(bytes).await?;
+    }
+    summary.crc64 = crc.finalize();
+    writer.commit(FileName::Fragment(name), summary).await?;
+    Ok(Fragment { name, summary })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fragments(tasks: impl IntoIterator<Item = (u32, u32)>) -> Vec<Fragment> {
+        let name = |task, fencing_token| FragmentName { kind: OutputKind::Links, task, attempt: 1, fencing_token };
+        let summary = FileSummary { bytes: 56, lines: 1, crc64: 0 };
+        let of_task = |(task, count): (u32, u32)| (0..count).map(move |token| Fragment { name: name(task, token), summary });
+        tasks.into_iter().flat_map(of_task).collect()
+    }
+
+    #[test]
+    fn every_fragment_is_merged_by_one_task() {
+        for count in [1, 159, 160, 161, 1_000, 30_000] {
+            let fragments = fragments((2..2 + count).map(|task| (task, 1 + task % 3)));
+            let merges = record_merges(OutputKind::Links, &fragments);
+            assert!(merges.len() <= MAX_TASKS + fragments.len() / 1_000 + 1, "{count}: {}", merges.len());
+            for fragment in &fragments {
+                let is_merged = |work: &&Work| matches!(work, Work::MergeRecords(merge) if (merge.first_task..merge.end_task).contains(&fragment.name.task));
+                assert_eq!(merges.iter().filter(is_merged).count(), 1);
+            }
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! Files of sorted records: reads a range of keys out of many of them.
+
+use std::ops::Range;
+
+use futures_util::{StreamExt as _, stream};
+
+use crate::job::ExportError;
+use crate::job::file::Fragment;
+use crate::job::task::Lease;
+use crate::ports::{AllPorts, FragmentSelection, TaskStore as _};
+use crate::versions::record::FixedSizeRecord;
+
+use super::fragments::{CONCURRENT_READS, read_fragment};
+use super::heartbeat::beat;
+use super::settings::WorkerSettings;
+
+/// A range of resource keys by their high bits: `start..end`, or to the last key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct KeyRange {
+    start: u64,
+    end: Option<u64>,
+}
+
+impl KeyRange {
+    /// Returns the range with this index among `ranges` equal parts of all keys.
+    pub(super) fn new(range: u32, ranges: u32) -> Self {
+        let count = u128::from(ranges.max(1));
+        let start_of = |range: u32| u64::try_from((u128::from(range) << 64) / count).ok();
+        Self { start: start_of(range).unwrap_or(u64::MAX), end: start_of(range + 1) }
+    }
+
+    /// Returns true if keys with these high bits are in the range.
+    fn contains(self, high_bits: u64) -> bool {
+        high_bits >= self.start && self.end.is_none_or(|end| high_bits < end)
+    }
+
+    /// Returns true if keys with these high bits come after the range.
+    fn ends_before(self, high_bits: u64) -> bool {
+        self.end.is_some_and(|end| high_bits >= end)
+    }
+}
+
+/// Lists the selected fragments of the previous round.
+pub(super) async fn previous_fragments(
+    ports: &impl AllPorts,
+    lease: &Lease,
+    selection: &FragmentSelection,
+) -> Result<Vec<Fragment>, ExportError> {
+    let previous = lease.job.round.saturating_sub(1);
+    Ok(ports.jobs().fragments(&lease.job.id, previous..=previous, selection).await?)
+}
+
+/// Reads the records of a key range from each of these fragments, in any order.
+pub(super) async fn read_records<T: FixedSizeRecord>(
+    ports: &impl AllPorts,
+    lease: &mut Lease,
+    settings: &WorkerSettings,
+    fragments: &[Fragment],
+    range: KeyRange,
+) -> Result<Vec<T>, ExportError> {
+    let mut records = Vec::new();
+    for batch in fragments.chunks(CONCURRENT_READS * 4) {
+        let reader: &Lease = lease;
+        let reads: Vec<_> = batch.iter().map(|fragment| read_range::<T>(ports, reader, fragment, range)).collect();
+        let mut reads = stream::iter(reads).buffer_unordered(CONCURRENT_READS);
+        while let Some(read) = reads.next().await {
+            records.extend(read?);
+        }
+        drop(reads);
+        beat(ports, lease, settings.lease.duration).await?;
+    }
+    Ok(records)
+}
+
+/// Reads the records of a key range from one fragment.
+async fn read_range<T: FixedSizeRecord>(
+    ports: &impl AllPorts,
+    lease: &Lease,
+    fragment: &Fragment,
+    keys: KeyRange,
+) -> Result<Vec<T>, ExportError> {
+    let mut search = RangeSearch::new(keys, fragment.summary.bytes / T::BYTES as u64);
+    loop {
+        let indexes = search.indexes();
+        let bytes = read_fragment(ports, lease, fragment, indexes.start * T::BYTES as u64..indexes.end * T::BYTES as u64).await?;
+        let records: Vec<T> = bytes.chunks_exact(T::BYTES).map(|bytes| T::read(bytes, fragment.name.task)).collect();
+        if search.is_complete(&records) {
+            return Ok(records.into_iter().filter(|record| keys.contains(record.key().high_bits())).collect());
+        }
+        search.widen();
+    }
+}
+
+/// The search for a key range in a sorted fragment.
+///
+/// Keys are hashes and evenly distributed. Therefore the range is read where it should be, with a margin on both sides. The margin grows
+/// until the records read show that none of the range lies outside.
+struct RangeSearch {
+    keys: KeyRange,
+    /// The number of records in the fragment.
+    count: u64,
+    margin: u64,
+}
+
+impl RangeSearch {
+    /// Starts the search in a fragment of `count` records.
+    fn new(keys: KeyRange, count: u64) -> Self {
+        // Eight times the standard deviation in the middle of a fragment.
+        Self { keys, count, margin: 4 * count.isqrt() + 64 }
+    }
+
+    /// Returns the indexes of the records to read.
+    fn indexes(&self) -> Range<u64> {
+        let expected = |high_bits: u64| u64::try_from((u128::from(high_bits) * u128::from(self.count)) >> 64).unwrap_or(self.count);
+        let start = expected(self.keys.start).saturating_sub(self.margin);
+        let end = self.keys.end.map_or(self.count, |end| expected(end).saturating_add(self.margin).min(self.count));
+        start..end
+    }
+
+    /// Returns true if no record of the range can lie outside `records`, which were read at [`Self::indexes`].
+    fn is_complete<T: FixedSizeRecord>(&self, records: &[T]) -> bool {
+        let indexes = self.indexes();
+        let includes_start = indexes.start == 0 || records.first().is_some_and(|first| first.key().high_bits() < self.keys.start);
+        let includes_end = indexes.end == self.count || records.last().is_some_and(|last| self.keys.ends_before(last.key().high_bits()));
+        includes_start && includes_end
+    }
+
+    /// Makes the margin on both sides of the read range four times as large.
+    fn widen(&mut self) {
+        self.margin = self.margin.saturating_mul(4);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use headrace_fhir::definitions::ResourceType;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::versions::key::ResourceKeyHasher;
+    use crate::versions::record::{LinePosition, VersionFlags, VersionRecord};
+    use crate::vocab::ids::JobId;
+
+    /// Returns sorted version records of these resources.
+    fn sorted_records(ids: &[u32]) -> Vec<VersionRecord> {
+        let hasher = ResourceKeyHasher::from_job(&JobId::from_random([7; 16]));
+        let record = |id: &u32| VersionRecord {
+            key: hasher.key(ResourceType::BASIC, id.to_string().as_bytes()),
+            changed: 0,
+            version: 0,
+            task: 2,
+            position: LinePosition::new(0, u64::from(*id)),
+            flags: VersionFlags::default(),
+        };
+        let mut records: Vec<_> = ids.iter().map(record).collect();
+        records.sort_unstable();
+        records
+    }
+
+    /// Searches the records of a range. Returns them, and the number of records that were read.
+    fn search(all: &[VersionRecord], keys: KeyRange) -> (Vec<VersionRecord>, usize) {
+        let mut search = RangeSearch::new(keys, all.len() as u64);
+        let mut read = 0;
+        loop {
+            let indexes = search.indexes();
+            let records = &all[usize::try_from(indexes.start).unwrap()..usize::try_from(indexes.end).unwrap()];
+            read += records.len();
+            if search.is_complete(records) {
+                return (records.iter().filter(|record| keys.contains(record.key.high_bits())).copied().collect(), read);
+            }
+            search.widen();
+        }
+    }
+
+    fn key_ranges(ranges: u32) -> impl Iterator<Item = KeyRange> {
+        (0..ranges).map(move |range| KeyRange::new(range, ranges))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+
+        /// Covers the worst case, many records of few resources, because their keys are not evenly distributed.
+        #[test]
+        fn every_record_is_found_in_exactly_one_range(
+            ids in prop::collection::vec(prop_oneof![3 => 0_u32..5, 1 => any::<u32>()], 0..700), ranges in 1_u32..40,
+        ) {
+            let records = sorted_records(&ids);
+            let found: Vec<VersionRecord> = key_ranges(ranges).flat_map(|keys| search(&records, keys).0).collect();
+            prop_assert_eq!(found, records);
+        }
+    }
+
+    #[test]
+    fn little_more_than_the_range_is_read_of_a_large_fragment() {
+        let records = sorted_records(&(0..100_000).collect::<Vec<_>>());
+        for keys in key_ranges(50) {
+            let (found, read) = search(&records, keys);
+            assert!((1_700..2_300).contains(&found.len()), "{}", found.len());
+            assert!(read < 5_000, "{read}");
+        }
+    }
+}
