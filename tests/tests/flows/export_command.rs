@@ -245,7 +245,7 @@ fn the_state_of_a_killed_export_is_removed_by_the_next() -> Result<()> {
     fs::remove_dir_all(folder.lake().join("large"))?;
     let output = folder.export()?;
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    assert_eq!(names(&folder.out())?, ["Patient-1.ndjson"]);
+    assert_eq!(names(&folder.out())?, ["Patient-1.ndjson", "manifest.json"]);
     Ok(())
 }
 

@@ -140,6 +140,7 @@ pub async fn run_export(args: &ExportArgs) -> Result<ExportStatus, ExportCommand
 /// Exports a directory, with a server in this process.
 async fn export_directory(args: &ExportArgs, lake: PathBuf, out: &Path) -> Result<ExportStatus, ExportCommandError> {
     check_source(&lake, out)?;
+    let options = options_with_since(args)?;
     prepare_output_dir(out, args.overwrite)?;
     let unusable = |cause| ExportCommandError::Out { path: out.to_owned(), cause };
     let state = create_state_folder(out)?;
@@ -153,7 +154,6 @@ async fn export_directory(args: &ExportArgs, lake: PathBuf, out: &Path) -> Resul
         access: ServerAccess::None,
         given_configuration: given_configuration(args)?,
     };
-    let options = options_with_since(args)?;
     let parameters = local_server_parameters(&options);
     let service = Arc::new(Service::start_shown_as(config, out).await?);
     let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await.map_err(unusable)?;
