@@ -6,6 +6,7 @@ use headrace_core::access::Principal;
 use headrace_core::audit::{AuditAction, AuditRecord};
 use headrace_core::flow::client::download::grant_download;
 use headrace_core::job::ExportError;
+use headrace_core::job::file::FileSummary;
 use headrace_core::ports::{AccessStore, AuditTrail, Clock, FileAccess, FileRequest, JobStore, OutputStore};
 use headrace_edge::auth::Authenticator;
 use headrace_edge::reply::Reply;
@@ -19,7 +20,12 @@ pub const NDJSON: &str = "application/fhir+ndjson";
 
 /// The file that a local server must stream as the body of the response, as an extension of the response.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LocalFile(pub PathBuf);
+pub struct LocalFile {
+    /// The path.
+    pub path: PathBuf,
+    /// The recorded size and checksum.
+    pub summary: FileSummary,
+}
 
 /// Gives access to exported files. It lives as long as the process.
 pub struct FilesHandler<J, P, C> {
@@ -63,7 +69,7 @@ impl<J: JobStore + AccessStore + AuditTrail, P: OutputStore, C: Clock> FilesHand
             FileAccess::Redirect(url) => Ok(Reply::empty(307).with_header(LOCATION, url).into_response()),
             FileAccess::Local(path) => {
                 let mut response = Reply::empty(200).with_header(CONTENT_TYPE, NDJSON).into_response();
-                response.extensions_mut().insert(LocalFile(path));
+                response.extensions_mut().insert(LocalFile { path, summary: file.summary });
                 Ok(response)
             }
         }

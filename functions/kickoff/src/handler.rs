@@ -58,11 +58,22 @@ where
 
     /// Accepts an export. Answers with 202 and the status URL, or with the error.
     pub async fn handle(&self, request: Request) -> Response<Body> {
+        let (head, body) = request.into_parts();
+        self.handle_with_body(Request::from_parts(head, Body::Empty), async { Ok(body) }).await
+    }
+
+    /// Handles a request whose body has not been received yet. `body` is awaited only after the caller was authenticated, so that strangers
+    /// cannot fill the memory.
+    pub async fn handle_with_body(&self, mut request: Request, body: impl Future<Output = Result<Body, ExportError>>) -> Response<Body> {
         let principal = match self.authenticator.authenticate(&request).await {
             Ok(principal) => principal,
             Err(error) => return self.authenticator.error_response(&request, AuditAction::KickOff, None, &error).await,
         };
-        match self.accept(&request, &principal).await {
+        let accepted = match self.receive_body(&mut request, body).await {
+            Ok(()) => self.accept(&request, &principal).await,
+            Err(error) => Err(error),
+        };
+        match accepted {
             Ok(job) => {
                 tracing::info!(job.id = %job.id, owner = job.owner.0, types = job.request.types.as_ref().map(std::collections::BTreeSet::len), "export accepted");
                 record_metrics(&[(Metric::JobsAccepted, 1)]);
@@ -70,6 +81,13 @@ where
             }
             Err(error) => self.authenticator.error_response(&request, AuditAction::KickOff, Some(&principal), &error).await,
         }
+    }
+
+    /// Receives the body of a request for an export. Other requests are rejected without it.
+    async fn receive_body(&self, request: &mut Request, body: impl Future<Output = Result<Body, ExportError>>) -> Result<(), ExportError> {
+        request::parse_kick_off_path(request)?;
+        *request.body_mut() = body.await?;
+        Ok(())
     }
 
     /// Accepts the export that the request describes. Returns its job; for a repeated idempotency key, the job of the first

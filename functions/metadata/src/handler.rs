@@ -9,11 +9,11 @@ use headrace_core::request::RequestError;
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::error::StoreError;
 use headrace_core::vocab::outcome::{IssueCode, OperationOutcome};
-use headrace_edge::accept::{accepts, accepts_fhir_json};
+use headrace_edge::accept::{AcceptedCodings, ContentCoding, accepts_fhir_json};
 use headrace_edge::config::{AccessControl, CapabilitySettings};
 use headrace_edge::reply::{FHIR_JSON, Reply, error_response};
 use headrace_edge::{base_url, request};
-use lambda_http::http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderMap, VARY};
+use lambda_http::http::header::{CONTENT_ENCODING, HeaderMap, VARY};
 use lambda_http::http::{Method, Response};
 use lambda_http::{Body, Request, RequestExt as _};
 use tokio::io::AsyncReadExt as _;
@@ -95,10 +95,10 @@ impl MetadataHandler {
                 statement
             }
         };
-        let reply = if accepts_gzip(headers) {
-            Reply::bytes(200, FHIR_JSON, statement.gzip).with_header(CONTENT_ENCODING, "gzip")
-        } else {
-            Reply::json(200, FHIR_JSON, statement.json)
+        let reply = match AcceptedCodings::from_headers(headers).preferred() {
+            Some(ContentCoding::Gzip) => Reply::bytes(200, FHIR_JSON, statement.gzip).with_header(CONTENT_ENCODING, "gzip"),
+            // A client that accepts neither gets what there is (RFC 9110, section 12.5.3).
+            Some(ContentCoding::Identity) | None => Reply::json(200, FHIR_JSON, statement.json),
         };
         Ok(reply.with_header(VARY, "Accept-Encoding"))
     }
@@ -174,11 +174,6 @@ fn require_json(request: &Request) -> Result<(), RequestError> {
         return if is_json { Ok(()) } else { Err(reject("_format")) };
     }
     if accepts_fhir_json(request.headers()).unwrap_or(true) { Ok(()) } else { Err(reject("Accept")) }
-}
-
-/// Returns true if the header `Accept-Encoding` allows gzip. Without the header, gzip is not used.
-fn accepts_gzip(headers: &HeaderMap) -> bool {
-    accepts(headers, &ACCEPT_ENCODING, |coding| matches!(coding, "gzip" | "*")).unwrap_or(false)
 }
 
 #[cfg(test)]

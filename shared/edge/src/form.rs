@@ -8,7 +8,7 @@ use lambda_http::http::header::CONTENT_TYPE;
 use crate::percent;
 
 /// The longest accepted form, in bytes: room for an assertion of 8 KiB and a long list of scopes.
-const LIMIT_BYTES: usize = 16 << 10;
+pub const MAX_FORM_BYTES: usize = 16 << 10;
 
 /// The error for a body that is not a valid form. The text is for the client and repeats nothing of the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -44,7 +44,7 @@ impl Form {
 
     /// Parses a URL-encoded form. Rejects repeated parameters.
     pub fn parse(body: &[u8]) -> Result<Self, FormError> {
-        if body.len() > LIMIT_BYTES {
+        if body.len() > MAX_FORM_BYTES {
             return Err(FormError::TooLong);
         }
         let mut form = BTreeMap::new();

@@ -11,14 +11,14 @@ use futures_util::FutureExt as _;
 
 use headrace_core::job::ExportError;
 use headrace_core::request::RequestError;
-use headrace_core::vocab::outcome::{IssueCode, OperationOutcome};
+use headrace_core::vocab::outcome::IssueCode;
 use lambda_http::aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
 use lambda_http::http::{Response, Uri};
 use lambda_http::lambda_runtime::{self, LambdaEvent, service_fn};
 use lambda_http::request::RequestContext;
 use lambda_http::{Body, Error, Request, RequestExt as _};
 
-use crate::reply::{Reply, add_strict_transport_security, error_reply};
+use crate::reply::{add_strict_transport_security, error_reply, fault_response, use_accepted_json};
 
 /// Runs the Lambda function: passes each API Gateway event as a request to `handle`, until the process is stopped.
 pub async fn run<A>(handle: impl Fn(Request) -> A) -> Result<(), Error>
@@ -39,18 +39,18 @@ where
 {
     let mut response = match to_request(event) {
         // The process continues with the next event. Handlers keep nothing that a half-done request could leave inconsistent.
-        Ok(request) => AssertUnwindSafe(async { handle(request).await }).catch_unwind().await.unwrap_or_else(|_| fault_response()),
+        Ok(request) => {
+            let headers = request.headers().clone();
+            let handled = AssertUnwindSafe(async { handle(request).await }).catch_unwind().await;
+            let mut response = handled.unwrap_or_else(|_| fault_response());
+            use_accepted_json(&headers, response.headers_mut());
+            response
+        }
         Err(error) => error_reply(&ExportError::Rejected(error)).into_response(),
     };
     // API Gateway serves nothing but https.
     add_strict_transport_security(response.headers_mut());
     response
-}
-
-/// Creates the response to a request whose handler panicked. The log has the place.
-fn fault_response() -> Response<Body> {
-    let text = "this server has a fault that this request meets: tell its operator the time of the request";
-    Reply::outcome(500, &OperationOutcome::error(IssueCode::Exception, text)).into_response()
 }
 
 /// Converts an event to a request. Its URI has a query only; [`crate::base_url`] determines the base URL.

@@ -93,6 +93,19 @@ pub fn add_strict_transport_security(headers: &mut HeaderMap) {
     headers.insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
 }
 
+/// Sends FHIR JSON as `application/json` to a client whose `request` accepts that and no other media type of FHIR JSON.
+pub fn use_accepted_json(request: &HeaderMap, response: &mut HeaderMap) {
+    if response.get(CONTENT_TYPE).is_some_and(|media_type| media_type == FHIR_JSON) && prefers_plain_json(request) {
+        response.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    }
+}
+
+/// Creates the response to a request whose handler panicked. The log has the place.
+pub fn fault_response() -> Response<Body> {
+    let text = "this server has a fault that this request meets: tell its operator the time of the request";
+    Reply::outcome(500, &OperationOutcome::error(IssueCode::Exception, text)).into_response()
+}
+
 /// Creates the response to an error and logs the error with its cause. No other place logs it.
 pub fn error_response(request: &Request, error: &ExportError) -> Response<Body> {
     let reply = error_reply(error).for_client(request.headers());
@@ -122,6 +135,9 @@ pub fn error_reply(error: &ExportError) -> Reply {
     match error {
         // Only a kick-off rejects methods.
         ExportError::Rejected(error) if error.status == 405 => Reply::outcome(405, &error.outcome()).with_header(ALLOW, "GET, POST"),
+        ExportError::Rejected(error) if error.status == 503 => {
+            Reply::outcome(503, &error.outcome()).with_header(RETRY_AFTER, RETRY_AFTER_FAILURE)
+        }
         ExportError::Rejected(error) => Reply::outcome(error.status, &error.outcome()),
         ExportError::Remarked(_) => with_text(400, IssueCode::Invalid),
         ExportError::QuotaReached(_) => with_text(429, IssueCode::Throttled).with_header(RETRY_AFTER, RETRY_AFTER_QUOTA),

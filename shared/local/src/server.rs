@@ -1,12 +1,17 @@
 //! The HTTP server on one machine, and the `headrace serve` command that starts it.
 
 pub mod access;
+mod file_response;
+mod gateway_request;
 pub(crate) mod host;
 pub mod http;
 pub(crate) mod listen;
 mod open_by_default;
 mod own_address;
 pub mod queue;
+mod request_body;
+mod request_head;
+mod response_format;
 pub mod serve;
 pub mod service;
 pub(crate) mod signals;

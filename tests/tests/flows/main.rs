@@ -14,6 +14,8 @@ mod destinations;
 mod export_command;
 mod export_list;
 mod faults;
+mod http_limits;
+mod http_rules;
 mod idempotency_key;
 mod job_outcomes;
 mod lake_model;

@@ -13,7 +13,7 @@ use http::header::HOST;
 use http::uri::Authority;
 use reqwest::Url;
 
-use crate::server::http::into_axum_response;
+use crate::server::gateway_request::into_axum_response;
 
 /// The host names that a server accepts.
 #[derive(Clone, Debug, PartialEq, Eq)]

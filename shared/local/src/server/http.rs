@@ -1,35 +1,35 @@
 //! The HTTP routes of the server. Each request is converted to a `lambda_http` request, as by API Gateway, so that the handlers of
 //! the Lambda functions can answer it.
 
-use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body as HttpBody;
-use axum::extract::{RawPathParams, Request, State};
-use axum::middleware::{from_fn_with_state, map_response};
+use axum::extract::{FromRef, RawPathParams, Request, State};
+use axum::middleware::{from_fn, from_fn_with_state, map_response};
 use axum::response::Response;
 use axum::routing::{MethodRouter, any, get, post};
-use files::handler::{LocalFile, NDJSON};
 use headrace_core::job::ExportError;
 use headrace_core::vocab::outcome::{IssueCode, OperationOutcome};
-use headrace_edge::reply::{Reply, add_strict_transport_security, error_reply};
-use http::header::CONTENT_TYPE;
-use http::{HeaderValue, StatusCode};
-use lambda_http::{Body, RequestExt as _};
+use headrace_edge::form::MAX_FORM_BYTES;
+use headrace_edge::reply::{Reply, add_strict_transport_security, error_reply, error_response};
+use http::header::ALLOW;
+use http::{Method, StatusCode};
 use tokio::net::TcpListener;
-use tower::ServiceExt as _;
-use tower_http::compression::CompressionLayer;
-use tower_http::services::ServeFile;
 
+use crate::server::file_response::{Downloads, send_file};
+use crate::server::gateway_request::{into_axum_response, split_gateway_request, to_gateway_request};
 use crate::server::host::{AllowedHosts, reject_unknown_host};
 use crate::server::listen;
 use crate::server::open_by_default::reject_if_no_longer_open;
 use crate::server::own_address::add_own_base_url;
+use crate::server::request_body::RequestBodies;
+use crate::server::request_head::check_head;
+use crate::server::response_format::format_response;
 use crate::server::service::Service;
 
+pub use crate::server::listen::ConnectionLimits;
 pub use crate::server::own_address::base_url;
+pub use crate::server::request_body::BodyLimits;
 
 /// Path of the FHIR base URL.
 pub const BASE_PATH: &str = "/fhir";
@@ -37,29 +37,58 @@ pub const BASE_PATH: &str = "/fhir";
 /// Path of the SMART configuration. It is served relative to the base URL and at the root of the host, where some clients look.
 pub const DISCOVERY_PATH: &str = "/.well-known/smart-configuration";
 
-/// Maximum size of a request body, in bytes. Lambda accepts 6 MB; base64 may take a quarter of that.
-const MAX_BODY_BYTES: usize = 5_000_000;
+/// The limits of a server.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ServerLimits {
+    /// Limits of connections.
+    pub connections: ConnectionLimits,
+    /// Limits of request bodies.
+    pub bodies: BodyLimits,
+}
 
-/// Time limit for receiving a request body.
-const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+/// The state of the routes.
+#[derive(Clone)]
+struct ServerState {
+    service: Arc<Service>,
+    bodies: RequestBodies,
+    downloads: Downloads,
+}
+
+impl FromRef<ServerState> for Arc<Service> {
+    fn from_ref(state: &ServerState) -> Self {
+        state.service.clone()
+    }
+}
 
 /// Returns 404 with an OperationOutcome for an unknown path.
 async fn not_found(_: Request) -> Response {
     into_axum_response(error_reply(&ExportError::NotFound("this path")).into_response())
 }
 
-/// Returns 405 with an OperationOutcome for a method that the path does not support.
-async fn method_not_allowed(_: Request) -> Response {
-    let text = "this path does not support this method";
-    into_axum_response(Reply::outcome(405, &OperationOutcome::error(IssueCode::NotSupported, text)).into_response())
+/// Creates the response 405 for a path that supports only these methods.
+fn method_not_allowed(methods: &'static str) -> Response {
+    let text = format!("this path does not support this method: it supports {methods}");
+    let reply = Reply::outcome(405, &OperationOutcome::error(IssueCode::NotSupported, text)).with_header(ALLOW, methods);
+    into_axum_response(reply.into_response())
+}
+
+/// Returns a route that answers 405 to every method but these.
+fn allow(route: MethodRouter<ServerState>, methods: &'static str) -> MethodRouter<ServerState> {
+    route.fallback(async move |_: Request| method_not_allowed(methods))
+}
+
+/// Converts a request. HEAD becomes GET: the server sends the headers of its response, without the body.
+fn to_get_request(parameters: RawPathParams, mut request: Request) -> lambda_http::Request {
+    *request.method_mut() = Method::GET;
+    to_gateway_request(parameters, request)
 }
 
 /// Returns the route of the metadata handler.
-fn metadata() -> MethodRouter<Arc<Service>> {
-    get(|State(service): State<Arc<Service>>, parameters, request| async move {
-        into_axum_response(service.metadata.handle(to_gateway_request(parameters, request)).await)
-    })
-    .fallback(method_not_allowed)
+fn metadata() -> MethodRouter<ServerState> {
+    let route = get(|State(service): State<Arc<Service>>, parameters, request| async move {
+        into_axum_response(service.metadata.handle(to_get_request(parameters, request)).await)
+    });
+    allow(route, "GET, HEAD")
 }
 
 /// Replaces the answer of a running export if the job table cannot be written: nothing can be recorded then, not even that the export
@@ -74,56 +103,92 @@ fn fail_if_table_is_faulty(service: &Service, response: Response) -> Response {
     }
 }
 
-/// Returns the routes below the base URL, the same as those of API Gateway in `template.yaml`. Each GET route also answers HEAD.
-fn routes() -> Router<Arc<Service>> {
-    let kick_off = || -> MethodRouter<Arc<Service>> {
-        get(|State(service): State<Arc<Service>>, parameters, request| async move {
-            into_axum_response(service.kickoff.handle(to_gateway_request(parameters, request)).await)
-        })
-        .post(|State(service): State<Arc<Service>>, parameters, request| async move {
-            match to_gateway_request_with_body(parameters, request).await {
-                Ok(request) => into_axum_response(service.kickoff.handle(request).await),
-                Err(response) => response,
-            }
-        })
-        .fallback(method_not_allowed)
+/// Returns the route of kick-offs. It does not support HEAD, because a GET here starts an export.
+fn kick_off() -> MethodRouter<ServerState> {
+    // Not `get` and `post`: they would add a header `Allow` to the 404 of a path that is no kick-off.
+    any(async |State(state): State<ServerState>, parameters: RawPathParams, request: Request| match *request.method() {
+        Method::GET => into_axum_response(state.service.kickoff.handle(to_gateway_request(parameters, request)).await),
+        Method::POST => receive_kick_off(&state, parameters, request).await,
+        _ if request.uri().path().ends_with("/$export") || request.uri().path().ends_with("/%24export") => method_not_allowed("GET, POST"),
+        _ => not_found(request).await,
+    })
+}
+
+/// Handles a kick-off by POST.
+async fn receive_kick_off(state: &ServerState, parameters: RawPathParams, request: Request) -> Response {
+    let (head, request) = split_gateway_request(parameters, request);
+    // The body counts as in flight until the export is accepted.
+    let mut received = None;
+    let body = async {
+        let received = received.insert(state.bodies.receive(request).await?);
+        Ok(std::mem::take(&mut received.body))
     };
-    let exports = || -> MethodRouter<Arc<Service>> {
-        get(|State(service): State<Arc<Service>>, parameters, request| async move {
-            let response = into_axum_response(service.exports.handle(to_gateway_request(parameters, request)).await);
-            fail_if_table_is_faulty(&service, response)
-        })
+    into_axum_response(state.service.kickoff.handle_with_body(head, body).await)
+}
+
+/// Returns the route of one export: its status, and its cancellation.
+fn export() -> MethodRouter<ServerState> {
+    let status = |State(service): State<Arc<Service>>, parameters, request| async move {
+        let response = into_axum_response(service.exports.handle(to_get_request(parameters, request)).await);
+        fail_if_table_is_faulty(&service, response)
     };
     let cancel = |State(service): State<Arc<Service>>, parameters, request| async move {
         into_axum_response(service.cancel.handle(to_gateway_request(parameters, request)).await)
     };
-    let groups = || -> MethodRouter<Arc<Service>> {
-        get(|State(service): State<Arc<Service>>, parameters, request| async move {
-            into_axum_response(service.groups.handle(to_gateway_request(parameters, request)).await)
-        })
-        .fallback(method_not_allowed)
+    allow(get(status).delete(cancel), "GET, HEAD, DELETE")
+}
+
+/// Returns the route of the list of exports.
+fn exports() -> MethodRouter<ServerState> {
+    let list = |State(service): State<Arc<Service>>, parameters, request| async move {
+        into_axum_response(service.exports.handle(to_get_request(parameters, request)).await)
     };
-    let files = get(|State(service): State<Arc<Service>>, parameters, request: Request| async move {
-        let (parts, _) = request.into_parts();
-        // The handler and the file service each consume a request.
-        let handler_request = Request::from_parts(parts.clone(), HttpBody::empty());
-        let response = service.files.handle(to_gateway_request(parameters, handler_request)).await;
-        stream_file(response, Request::from_parts(parts, HttpBody::empty())).await
-    })
-    .fallback(method_not_allowed)
-    .layer(CompressionLayer::new().gzip(true));
-    let token = post(|State(service): State<Arc<Service>>, parameters, request| async move {
-        let Some(token) = &service.token else {
-            return into_axum_response(error_reply(&ExportError::NotFound("a token endpoint")).into_response());
+    allow(get(list), "GET, HEAD")
+}
+
+/// Returns the route of the groups handler.
+fn groups() -> MethodRouter<ServerState> {
+    let read = |State(service): State<Arc<Service>>, parameters, request| async move {
+        into_axum_response(service.groups.handle(to_get_request(parameters, request)).await)
+    };
+    allow(get(read), "GET, HEAD")
+}
+
+/// Returns the route of exported files.
+fn files() -> MethodRouter<ServerState> {
+    let download = |State(state): State<ServerState>, parameters, request: Request| async move {
+        let (method, headers) = (request.method().clone(), request.headers().clone());
+        let response = state.service.files.handle(to_gateway_request(parameters, request)).await;
+        send_file(&state.downloads, response, &method, &headers).await
+    };
+    allow(get(download), "GET, HEAD")
+}
+
+/// Returns the route of the token endpoint. Without one, the path does not exist.
+fn token(service: &Service) -> MethodRouter<ServerState> {
+    if service.token.is_none() {
+        return any(not_found);
+    }
+    let issue = async |State(state): State<ServerState>, parameters: RawPathParams, request: Request| {
+        let (mut head, request) = split_gateway_request(parameters, request);
+        let body = match state.bodies.receive_beginning(request, MAX_FORM_BYTES).await {
+            Ok(body) => body,
+            Err(error) => return into_axum_response(error_response(&head, &error)),
         };
-        match to_gateway_request_with_body(parameters, request).await {
-            Ok(request) => into_axum_response(token.handle(request).await),
-            Err(response) => response,
+        *head.body_mut() = body;
+        match &state.service.token {
+            Some(token) => into_axum_response(token.handle(head).await),
+            None => into_axum_response(error_response(&head, &ExportError::NotFound("a token endpoint"))),
         }
-    })
-    .fallback(method_not_allowed);
+    };
+    allow(post(issue), "POST")
+}
+
+/// Returns the routes below the base URL, the same as those of API Gateway in `template.yaml`. Each GET route but those of kick-offs also
+/// answers HEAD.
+fn routes(service: &Service) -> Router<ServerState> {
     Router::new()
-        .route("/token", token)
+        .route("/token", token(service))
         .route("/metadata", metadata())
         .route("/OperationDefinition", metadata())
         .route("/OperationDefinition/{id}", metadata())
@@ -134,101 +199,37 @@ fn routes() -> Router<Arc<Service>> {
         .route("/Group/{id}/{operation}", kick_off())
         .route("/Group", groups())
         .route("/Group/{id}", groups())
-        .route("/_operations/export", exports().fallback(method_not_allowed))
-        .route("/_operations/export/{job}", exports().delete(cancel).fallback(method_not_allowed))
-        .route("/_operations/files/{job}/{name}", files)
+        .route("/_operations/export", exports())
+        .route("/_operations/export/{job}", export())
+        .route("/_operations/files/{job}/{name}", files())
 }
 
-/// Serves requests until the process is stopped.
+/// Serves requests until the future is dropped.
 pub async fn serve(service: Arc<Service>, listener: TcpListener) -> std::io::Result<()> {
+    serve_within(service, listener, ServerLimits::default()).await
+}
+
+/// Serves requests within these limits until the future is dropped.
+pub async fn serve_within(service: Arc<Service>, listener: TcpListener, limits: ServerLimits) -> std::io::Result<()> {
     let is_behind_tls = service.base.as_deref().is_some_and(|base| base.starts_with("https://"));
     let address = listener.local_addr()?;
     let hosts = AllowedHosts::new(address, service.base.as_deref(), service.requires_authentication);
     let open_by_default = service.open_by_default.clone();
-    let app = Router::new().nest(BASE_PATH, routes()).route(DISCOVERY_PATH, metadata()).fallback(any(not_found)).with_state(service);
+    let app = Router::new().nest(BASE_PATH, routes(&service)).route(DISCOVERY_PATH, metadata()).fallback(any(not_found));
+    let app = app.with_state(ServerState { service, bodies: RequestBodies::new(limits.bodies), downloads: Downloads::default() });
     let app = app.layer(from_fn_with_state(address, add_own_base_url));
     let app = match open_by_default {
         Some(state) => app.layer(from_fn_with_state(state, reject_if_no_longer_open)),
         None => app,
     };
     let app = app.layer(from_fn_with_state(hosts, reject_unknown_host));
+    let app = app.layer(from_fn_with_state(limits.connections.max_head_bytes, check_head)).layer(from_fn(format_response));
     let app = if is_behind_tls { app.layer(map_response(add_https_headers)) } else { app };
-    listen::serve(app, listener, listen::DEFAULT_LIMITS).await
+    listen::serve(app, listener, limits.connections).await
 }
 
 /// Adds the headers that require HTTPS to a response.
 async fn add_https_headers(mut response: Response) -> Response {
     add_strict_transport_security(response.headers_mut());
     response
-}
-
-/// Converts a request without its body, for routes that ignore the body.
-fn to_gateway_request(parameters: RawPathParams, request: Request) -> lambda_http::Request {
-    build_gateway_request(&parameters, request.into_parts().0, Body::Empty)
-}
-
-/// Converts a request with its body. Returns an error response if the body is too long, incomplete or too slow.
-async fn to_gateway_request_with_body(parameters: RawPathParams, request: Request) -> Result<lambda_http::Request, Response> {
-    let (parts, body) = request.into_parts();
-    let read = tokio::time::timeout(BODY_TIMEOUT, axum::body::to_bytes(body, MAX_BODY_BYTES));
-    let bytes = match read.await {
-        Ok(Ok(bytes)) => Vec::from(bytes),
-        Err(_) => {
-            let text = "the request body did not arrive within a minute: send the request again";
-            return Err(into_axum_response(Reply::outcome(408, &OperationOutcome::error(IssueCode::Timeout, text)).into_response()));
-        }
-        Ok(Err(error)) => {
-            let is_too_long = error.into_inner().is::<http_body_util::LengthLimitError>();
-            let (status, code, text) = if is_too_long {
-                (413, IssueCode::TooCostly, "the request body is longer than 5 MB: split the request into several exports")
-            } else {
-                (400, IssueCode::Invalid, "the request body is incomplete: send the request again")
-            };
-            return Err(into_axum_response(Reply::outcome(status, &OperationOutcome::error(code, text)).into_response()));
-        }
-    };
-    // As from API Gateway: text stays text, other bodies arrive in base64 and are decoded by `lambda_http`.
-    let body = match String::from_utf8(bytes) {
-        Ok(text) if text.is_empty() => Body::Empty,
-        Ok(text) => Body::Text(text),
-        Err(error) => Body::Binary(error.into_bytes()),
-    };
-    Ok(build_gateway_request(&parameters, parts, body))
-}
-
-/// Builds a `lambda_http` request with path parameters and raw path.
-fn build_gateway_request(parameters: &RawPathParams, parts: http::request::Parts, body: Body) -> lambda_http::Request {
-    let parameters: HashMap<String, String> = parameters.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-    let path = parts.extensions.get::<axum::extract::OriginalUri>().map_or_else(|| parts.uri.path(), |uri| uri.path());
-    // As from API Gateway: the path is decoded.
-    let path = percent_encoding::percent_decode_str(path).decode_utf8_lossy().into_owned();
-    lambda_http::Request::from_parts(parts, body).with_path_parameters(parameters).with_raw_http_path(path)
-}
-
-/// Converts the response of a handler.
-pub(crate) fn into_axum_response(response: http::Response<Body>) -> Response {
-    response.map(|body| match body {
-        Body::Empty => HttpBody::empty(),
-        Body::Text(text) => HttpBody::from(text),
-        Body::Binary(bytes) => HttpBody::from(bytes),
-        // `Body` is non-exhaustive; later versions may add variants.
-        _ => HttpBody::empty(),
-    })
-}
-
-/// Streams the file that the handler has authorized, whole or in ranges. Returns other responses of the handler unchanged.
-async fn stream_file(response: http::Response<Body>, request: Request) -> Response {
-    let Some(LocalFile(path)) = response.extensions().get().cloned() else { return into_axum_response(response) };
-    let (head, _) = response.into_parts();
-    let mut served = match ServeFile::new(path).oneshot(request).await {
-        Ok(served) => served.map(HttpBody::new),
-        Err(never) => match never {},
-    };
-    for (name, value) in &head.headers {
-        served.headers_mut().insert(name, value.clone());
-    }
-    if matches!(served.status(), StatusCode::OK | StatusCode::PARTIAL_CONTENT) {
-        served.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(NDJSON));
-    }
-    served
 }

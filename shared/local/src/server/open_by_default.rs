@@ -11,7 +11,7 @@ use headrace_core::vocab::outcome::{IssueCode, OperationOutcome};
 use headrace_edge::reply::Reply;
 use http::HeaderMap;
 
-use crate::server::http::into_axum_response;
+use crate::server::gateway_request::into_axum_response;
 use crate::server::state::ACCESS_CONTROL_FILE;
 
 /// Headers that proxies add. A request with one of them may come from another machine.

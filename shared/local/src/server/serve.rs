@@ -6,11 +6,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use headrace_core::ports::AccessStore as _;
-use tokio::net::TcpListener;
 
 use crate::cli::ServeArgs;
 use crate::server::access::{AccessError, resolve_access};
-use crate::server::http;
+use crate::server::http::{self, ConnectionLimits, ServerLimits};
+use crate::server::listen::{listen_on, raise_file_handle_limit};
 use crate::server::service::{ServerAccess, Service, ServiceConfig, StartError};
 use crate::server::signals::stop_signal;
 use crate::server::state::{StateError, StateFolder};
@@ -65,7 +65,8 @@ pub async fn serve(args: &ServeArgs) -> Result<(), ServeCommandError> {
         access,
         given_configuration: None,
     };
-    let listener = TcpListener::bind(address).await.map_err(|cause| ServeCommandError::Listen { address, cause })?;
+    let limits = ServerLimits { connections: ConnectionLimits::for_file_handles(raise_file_handle_limit()), ..ServerLimits::default() };
+    let listener = listen_on(address).map_err(|cause| ServeCommandError::Listen { address, cause })?;
     let base = http::base_url(listener.local_addr().map_err(|cause| ServeCommandError::Listen { address, cause })?);
     let service = Arc::new(Service::start(config).await?);
     tracing::info!("{access_text}");
@@ -75,7 +76,7 @@ pub async fn serve(args: &ServeArgs) -> Result<(), ServeCommandError> {
     // Scripts wait for this line, so it must come after everything that can fail at the start.
     drop(writeln!(io::stdout(), "{base}"));
     let served = tokio::select! {
-        served = http::serve(service.clone(), listener) => served.map_err(ServeCommandError::Stopped),
+        served = http::serve_within(service.clone(), listener, limits) => served.map_err(ServeCommandError::Stopped),
         signal = stop_signal() => signal.map(|signal| tracing::info!(signal, "stopping")).map_err(ServeCommandError::Stopped),
     };
     // A second signal ends the process at once.

@@ -429,19 +429,14 @@ impl OutputStore for DirectoryOutputStore {
 
     async fn file_access(&self, folder: &Folder, output_file: &OutputFile, _: FileRequest) -> Result<FileAccess, StoreError> {
         let path = self.path(folder, &FileName::Output(output_file.name));
-        let (name, summary, verified) = (output_file.name, output_file.summary, self.verified.clone());
-        let failed = self.error_at(folder);
-        let unreadable = |detail: &str| StoreError::Unreadable { store: WHAT, detail: format!("{name} {detail}; start a new export") };
-        let content = blocking(move || match verified.has_content(&path, summary) {
-            Ok(is_same) => Ok(Some((path, is_same))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(failed(error)),
-        });
-        match content.await? {
-            Some((path, true)) => Ok(FileAccess::Local(path)),
+        let unreadable =
+            |detail: &str| StoreError::Unreadable { store: WHAT, detail: format!("{} {detail}; start a new export", output_file.name) };
+        match self.verified.has_content(path.clone(), output_file.summary).await {
+            Ok(true) => Ok(FileAccess::Local(path)),
             // Files are not synced, so a power failure can truncate them. A disk can also lose bits.
-            Some((_, false)) => Err(unreadable("does not have its recorded size and checksum")),
-            None => Err(unreadable("does not exist any more")),
+            Ok(false) => Err(unreadable("does not have its recorded size and checksum")),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(unreadable("does not exist any more")),
+            Err(error) => Err(self.error_at(folder)(error)),
         }
     }
 

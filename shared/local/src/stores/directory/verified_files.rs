@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use headrace_core::job::file::FileSummary;
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
 
 use super::output::has_content;
 
@@ -17,17 +19,47 @@ const MAX_FILES: usize = 10_000;
 /// The state of a file when it was verified: size and time of its last change.
 type FileState = (u64, Option<SystemTime>);
 
+/// Number of files that are read at the same time to verify them. A thousand requests for one file wait for one of them.
+const CHECKS_AT_ONCE: usize = 2;
+
 /// The output files that were verified, so that each is read once and not before every range request. Clones share them.
-#[derive(Clone, Debug, Default)]
-pub(super) struct VerifiedFiles(Arc<Mutex<HashMap<PathBuf, FileState>>>);
+#[derive(Clone, Debug)]
+pub(super) struct VerifiedFiles {
+    files: Arc<Mutex<HashMap<PathBuf, FileState>>>,
+    checks: Arc<Semaphore>,
+}
+
+impl Default for VerifiedFiles {
+    fn default() -> Self {
+        Self { files: Arc::default(), checks: Arc::new(Semaphore::new(CHECKS_AT_ONCE)) }
+    }
+}
 
 impl VerifiedFiles {
     /// Returns true if a file has this content. Reads it unless it was verified before and has not changed since.
-    pub(super) fn has_content(&self, path: &Path, summary: FileSummary) -> io::Result<bool> {
-        let state = state_of(&fs::metadata(path)?);
-        if self.files().get(path) == Some(&state) {
+    pub(super) async fn has_content(&self, path: PathBuf, summary: FileSummary) -> io::Result<bool> {
+        let (own, looked_up) = (self.clone(), path.clone());
+        if spawn_blocking(move || own.is_verified(&looked_up)).await.map_err(io::Error::other)?? {
             return Ok(true);
         }
+        // Requests wait here and not on threads, which the job table needs as well.
+        let _permit = self.checks.acquire().await.map_err(io::Error::other)?;
+        let own = self.clone();
+        spawn_blocking(move || own.verify(&path, summary)).await.map_err(io::Error::other)?
+    }
+
+    /// Returns true if a file was verified and has not changed since.
+    fn is_verified(&self, path: &Path) -> io::Result<bool> {
+        let state = state_of(&fs::metadata(path)?);
+        Ok(self.files().get(path) == Some(&state))
+    }
+
+    /// Reads a file, unless another request has verified it meanwhile. Returns true if it has this content.
+    fn verify(&self, path: &Path, summary: FileSummary) -> io::Result<bool> {
+        if self.is_verified(path)? {
+            return Ok(true);
+        }
+        let state = state_of(&fs::metadata(path)?);
         let is_same = has_content(path, summary)?;
         if is_same {
             let mut files = self.files();
@@ -41,7 +73,7 @@ impl VerifiedFiles {
 
     /// Locks the files.
     fn files(&self) -> std::sync::MutexGuard<'_, HashMap<PathBuf, FileState>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
