@@ -7,6 +7,7 @@ mod rejected_request;
 mod smart;
 mod token_keys;
 mod unknown_callers;
+mod verified_signatures;
 
 use std::net::IpAddr;
 
@@ -28,6 +29,7 @@ use self::external::{ExternalTokenError, ExternalVerifier};
 use self::rejected_request::describe_rejected_request;
 use self::token_keys::TokenKeyCache;
 use self::unknown_callers::UnknownCallers;
+use self::verified_signatures::VerifiedSignatures;
 use crate::base_url::base_url;
 use crate::config::{AccessControl, SmartSettings};
 use crate::reply::error_response;
@@ -46,7 +48,7 @@ pub struct Authenticator<J, C> {
 
 /// The access mode, with the state that it needs.
 enum Mode<C> {
-    Smart(SmartSettings, TokenKeyCache),
+    Smart(SmartSettings, TokenKeyCache, VerifiedSignatures),
     AwsIam,
     External(Box<ExternalVerifier<C>>),
     None,
@@ -56,7 +58,7 @@ impl<J, C: Clock + Clone> Authenticator<J, C> {
     /// Creates an authenticator for this access mode.
     pub fn new(store: J, clock: C, access: AccessControl) -> Self {
         let mode = match access {
-            AccessControl::Smart(settings) => Mode::Smart(settings, TokenKeyCache::default()),
+            AccessControl::Smart(settings) => Mode::Smart(settings, TokenKeyCache::default(), VerifiedSignatures::default()),
             AccessControl::AwsIam => Mode::AwsIam,
             AccessControl::External(settings) => Mode::External(Box::new(ExternalVerifier::new(settings, clock.clone()))),
             AccessControl::None => Mode::None,
@@ -69,7 +71,7 @@ impl<J: AccessStore + AuditTrail, C: Clock> Authenticator<J, C> {
     /// Returns the settings for access tokens that this service issues. `None` in other access modes.
     pub fn smart_settings(&self) -> Option<&SmartSettings> {
         match &self.mode {
-            Mode::Smart(settings, _) => Some(settings),
+            Mode::Smart(settings, ..) => Some(settings),
             Mode::AwsIam | Mode::External(_) | Mode::None => None,
         }
     }
@@ -87,10 +89,10 @@ impl<J: AccessStore + AuditTrail, C: Clock> Authenticator<J, C> {
                 let permissions = self.permissions(&caller, Scopes::Everything).await?;
                 (caller, permissions)
             }
-            Mode::Smart(settings, keys) => {
+            Mode::Smart(settings, keys, signatures) => {
                 let token = self.token(request, TokenIssuer::ThisServer)?;
                 let base = base_url(request, settings.base.as_deref())?;
-                let verified = smart::verify(token, &base, (keys, &self.store), (settings.version, self.clock.now())).await?;
+                let verified = smart::verify(token, &base, (keys, signatures, &self.store), (settings.version, self.clock.now())).await?;
                 let (caller, scopes) = verified.map_err(|invalid| reject_token(request, &invalid))?;
                 let permissions = self.permissions(&caller, scopes).await?;
                 // The tokens of a removed client stay valid until they expire, so its registration is checked as well.

@@ -14,7 +14,7 @@ use crate::BoxError;
 use crate::server::ExportedFile;
 
 /// Pause of an attacker whose connection was closed.
-const PAUSE: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_secs(2);
 
 /// Number of addresses that the attackers come from, if they do not share that of the honest client.
 const ADDRESSES: usize = 8;

@@ -31,6 +31,11 @@ impl Latencies {
         format!("{name:<36}  {rate:>10.0}  {median:>7.1}ms {high:>7.1}ms  {worst:>7.1}ms  {:>6}   {memory}", self.failures)
     }
 
+    /// Returns the number of requests that were answered.
+    pub(crate) fn answered(&self) -> usize {
+        self.sorted.len()
+    }
+
     /// Sorts the latencies of all clients.
     async fn collect(mut clients: JoinSet<Result<(Vec<Duration>, usize), BoxError>>, started: Instant) -> Result<Self, BoxError> {
         let (mut sorted, mut failures) = (Vec::new(), 0);

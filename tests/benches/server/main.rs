@@ -15,8 +15,8 @@ use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
 use attack::Attack;
-use latency::{Latencies, measure};
-use server::{ExportedFile, ServerProcess};
+use latency::{Latencies, measure, measure_polls};
+use server::ServerProcess;
 
 /// Error of a benchmark.
 type BoxError = Box<dyn Error + Send + Sync>;
@@ -113,13 +113,11 @@ async fn measure_pollers(arguments: &Arguments, time: Duration) -> Result<(), Bo
     let file = server.export_file().await?;
     print(&Latencies::head("clients that poll without a pause"));
     for clients in [1, 16, arguments.pollers] {
+        let before = server.cpu_ms()?;
         let latencies = measure_polls(&file, clients, time / 2).await?;
-        print(&latencies.row(&format!("{clients}"), &format!("{} MiB", server.memory()?.resident_mib)));
+        let cpu = (server.cpu_ms()? - before) as f64 / latencies.answered().max(1) as f64;
+        let memory = server.memory()?.resident_mib;
+        print(&latencies.row(&clients.to_string(), &format!("{memory} MiB; {cpu:.2} ms of processor time for a request")));
     }
     Ok(())
-}
-
-/// Measures clients that keep their connections and poll.
-async fn measure_polls(file: &ExportedFile, clients: usize, time: Duration) -> Result<Latencies, BoxError> {
-    latency::measure_polls(file, clients, time).await
 }

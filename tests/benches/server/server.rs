@@ -61,7 +61,10 @@ impl ServerProcess {
         let bytes = count(&source)?.get(FILE_TYPE).map_or(1, |tally| tally.bytes.max(1));
         multiply(&source, &lake, u32::try_from(FILE_BYTES / bytes + 1)?, Compression::Plain)?;
         headrace(&["clients", "keygen", "--out"], &[&key])?;
-        headrace(&["clients", "add", "bench", "--scope", "system/*.rs", "--jwks"], &[&key.join("jwks.json"), Path::new("--state"), &state])?;
+        headrace(
+            &["clients", "add", "bench", "--scope", "system/*.rs", "--jwks"],
+            &[&key.join("jwks.json"), Path::new("--state"), &state],
+        )?;
         let mut child = Command::new(env!("CARGO_BIN_EXE_headrace-under-test"))
             .args(["serve", "--port", "0", "--file-size-mb", "1000", "--state"])
             .args([&state, &lake])
@@ -99,6 +102,14 @@ impl ServerProcess {
         let response = http.post(url).header("content-type", "application/x-www-form-urlencoded").body(form).send().await?;
         let answer: serde_json::Value = serde_json::from_slice(&response.bytes().await?)?;
         Ok(answer.get("access_token").and_then(|token| token.as_str()).ok_or_else(|| answer.to_string())?.to_owned())
+    }
+
+    /// Returns the processor time that the process has used, in milliseconds. A tick is 10 ms on Linux.
+    pub(crate) fn cpu_ms(&self) -> Result<u64, BoxError> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        let fields = stat.rsplit(')').next().unwrap_or_default().split_ascii_whitespace();
+        let ticks = fields.skip(11).take(2).map(str::parse::<u64>).sum::<Result<u64, _>>()?;
+        Ok(ticks * 10)
     }
 
     /// Reads the memory of the process.

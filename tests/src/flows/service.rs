@@ -208,7 +208,9 @@ impl<S: Deployment> ServiceProcess<S> {
             ("GET", "/_operations/files/{job}/{name}") => {
                 let response = run_as("files", self.files.handle(lambda_request)).await;
                 match response.extensions().get::<LocalFile>().cloned() {
-                    Some(LocalFile { path, .. }) => Ok(TestResponse { body: std::fs::read(path)?.into(), ..TestResponse::from_lambda(response)? }),
+                    Some(LocalFile { path, .. }) => {
+                        Ok(TestResponse { body: std::fs::read(path)?.into(), ..TestResponse::from_lambda(response)? })
+                    }
                     None => TestResponse::from_lambda(response),
                 }
             }

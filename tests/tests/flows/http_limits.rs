@@ -107,7 +107,8 @@ fn a_body_that_does_not_arrive_or_is_too_long_is_rejected_with_the_reason() -> R
             let response = read_response(&mut peer).await?;
             assert!(response.starts_with(&format!("HTTP/1.1 {status} ")) && response.contains(word), "{response}");
         }
-        let chunked = "POST /fhir/$export HTTP/1.1\r\nhost: localhost\r\naccept: */*\r\nprefer: respond-async\r\ntransfer-encoding: chunked\r\n\r\n";
+        let chunked =
+            "POST /fhir/$export HTTP/1.1\r\nhost: localhost\r\naccept: */*\r\nprefer: respond-async\r\ntransfer-encoding: chunked\r\n\r\n";
         let mut peer = connect_and_send(address, chunked.as_bytes()).await?;
         for _ in 0..3 {
             peer.write_all(format!("2710\r\n{}\r\n", "x".repeat(10_000)).as_bytes()).await?;
@@ -129,7 +130,8 @@ fn a_server_with_few_file_handles_serves_its_clients_among_idle_peers() -> Resul
         let mut command = Command::new("sh");
         command.args(["-c", "ulimit -n 64 && exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_headrace-under-test")]);
         let server = Server::start_by(command, &lake::sample_lake_dir(), state.path())?;
-        let address: SocketAddr = server.base.strip_prefix("http://").and_then(|rest| rest.split('/').next()).ok_or("no address")?.parse()?;
+        let address: SocketAddr =
+            server.base.strip_prefix("http://").and_then(|rest| rest.split('/').next()).ok_or("no address")?.parse()?;
         let http = reqwest::Client::builder().build()?;
         let client = headrace_local::client::bulk::BulkClient::without_credential(Some(Duration::from_millis(20)))?;
         let mut crowd = Vec::new();

@@ -343,7 +343,9 @@ fn a_client_of_plain_json_gets_it_in_every_response() -> Result<()> {
             let (status, headers, _) = file.send(method, &url, &[("accept", "application/json")]).await?;
             assert_eq!((status.as_u16(), headers["content-type"].to_str()?), (expected, "application/json"), "{method} {url}");
         }
-        for (accept, host, expected) in [("application/json", "evil.example", "application/json"), ("*/*", "evil.example", "application/fhir+json")] {
+        for (accept, host, expected) in
+            [("application/json", "evil.example", "application/json"), ("*/*", "evil.example", "application/fhir+json")]
+        {
             let (status, headers, _) = file.send("GET", &url("/metadata"), &[("accept", accept), ("host", host)]).await?;
             assert_eq!((status.as_u16(), headers["content-type"].to_str()?), (421, expected));
         }
@@ -356,7 +358,9 @@ fn a_client_that_excludes_plain_bytes_gets_gzip_or_406_on_every_route_and_nothin
     run(async || {
         let file = ExportedFile::create().await?;
         let url = |path: &str| format!("{}{path}", file.base);
-        for url in [file.status.to_string(), url("/metadata"), url("/OperationDefinition"), url("/_operations/export"), url("/nowhere/at/all")] {
+        for url in
+            [file.status.to_string(), url("/metadata"), url("/OperationDefinition"), url("/_operations/export"), url("/nowhere/at/all")]
+        {
             let (plain, _, content) = file.send("GET", &url, &[]).await?;
             let (status, headers, body) = file.send("GET", &url, &[("accept-encoding", "identity;q=0, gzip;q=0.1")]).await?;
             assert_eq!((status, headers["content-encoding"].to_str()?), (plain, "gzip"), "{url}");

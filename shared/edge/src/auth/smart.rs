@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::bearer::InvalidToken;
 use super::token_keys::TokenKeyCache;
+use super::verified_signatures::VerifiedSignatures;
 use crate::jose::{Algorithm, CompactJws};
 
 /// The header `typ` of an access token (RFC 9068, section 2.1). It keeps client assertions from passing as access tokens.
@@ -38,12 +39,12 @@ pub struct AccessTokenClaims {
 
 /// Verifies a token. Returns its client and scopes. The outer error means that the key store failed.
 pub(super) async fn verify(
-    token: &str,
+    text: &str,
     base: &str,
-    (keys, store): (&TokenKeyCache, &impl AccessStore),
+    (keys, signatures, store): (&TokenKeyCache, &VerifiedSignatures, &impl AccessStore),
     (version, now): (FhirVersion, Millis),
 ) -> Result<Result<(Caller, Scopes), InvalidToken>, StoreError> {
-    let token = match CompactJws::parse(token) {
+    let token = match CompactJws::parse(text) {
         Ok(token) => token,
         Err(error) => return Ok(Err(error.into())),
     };
@@ -56,7 +57,7 @@ pub(super) async fn verify(
         return Ok(Err(InvalidToken::UnknownKey));
     };
     let Some(key) = keys.verifying_key(store, kid, now).await? else { return Ok(Err(InvalidToken::UnknownKey)) };
-    if key.algorithm() != algorithm || !token.is_signed_by(&key) {
+    if key.algorithm() != algorithm || !signatures.is_valid(text, || token.is_signed_by(&key)) {
         return Ok(Err(InvalidToken::WrongSignature));
     }
     let claims = token.claims::<AccessTokenClaims>().map_err(InvalidToken::from);

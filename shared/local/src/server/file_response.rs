@@ -61,7 +61,8 @@ fn open_error_reply(error: &io::Error) -> Reply {
             Reply::outcome(503, &OperationOutcome::error(IssueCode::Transient, text)).with_header(RETRY_AFTER, "5")
         }
         IoFault::OutOfSpace | IoFault::Passing => {
-            Reply::outcome(503, &OperationOutcome::error(IssueCode::Transient, "the file cannot be read; try again")).with_header(RETRY_AFTER, "5")
+            Reply::outcome(503, &OperationOutcome::error(IssueCode::Transient, "the file cannot be read; try again"))
+                .with_header(RETRY_AFTER, "5")
         }
     }
 }
@@ -79,7 +80,8 @@ impl FileVersion {
         let length = self.local.summary.bytes;
         let codings = AcceptedCodings::from_headers(request);
         // Ranges are defined for GET only, and count the bytes of the file as it is.
-        let range = if *method == Method::GET && codings.accepts_identity() { requested_range(request, length) } else { RequestedRange::Whole };
+        let range =
+            if *method == Method::GET && codings.accepts_identity() { requested_range(request, length) } else { RequestedRange::Whole };
         let is_plain = range != RequestedRange::Whole || codings.preferred() != Some(ContentCoding::Gzip);
         let validators = self.validators(is_plain);
         match validators.evaluate(request) {
@@ -102,7 +104,11 @@ impl FileVersion {
             }
             RequestedRange::Whole if is_plain => {
                 let reply = reply(200).with_header(CONTENT_LENGTH, length.to_string()).with_header(ACCEPT_RANGES, "bytes");
-                let body = if *method == Method::HEAD { HttpBody::empty() } else { HttpBody::from_stream(downloads.content(self.file, 0..length)) };
+                let body = if *method == Method::HEAD {
+                    HttpBody::empty()
+                } else {
+                    HttpBody::from_stream(downloads.content(self.file, 0..length))
+                };
                 finish(reply, &validators, body)
             }
             RequestedRange::Whole => {
@@ -124,7 +130,8 @@ impl FileVersion {
 /// Creates the response to a range behind the end of the file.
 fn unsatisfiable(length: u64) -> Response {
     let text = format!("the range begins behind the end of the file, which has {length} bytes");
-    let reply = Reply::outcome(416, &OperationOutcome::error(IssueCode::Value, text)).with_header(CONTENT_RANGE, format!("bytes */{length}"));
+    let reply =
+        Reply::outcome(416, &OperationOutcome::error(IssueCode::Value, text)).with_header(CONTENT_RANGE, format!("bytes */{length}"));
     into_axum_response(reply.with_header(ACCEPT_RANGES, "bytes").into_response())
 }
 

@@ -29,12 +29,7 @@ pub struct BodyLimits {
 
 impl Default for BodyLimits {
     fn default() -> Self {
-        Self {
-            max_bytes: 5_000_000,
-            bytes_in_flight: 32 << 20,
-            wait_timeout: Duration::from_secs(30),
-            timeout: Duration::from_secs(60),
-        }
+        Self { max_bytes: 5_000_000, bytes_in_flight: 32 << 20, wait_timeout: Duration::from_secs(30), timeout: Duration::from_secs(60) }
     }
 }
 
@@ -184,7 +179,9 @@ mod tests {
     #[tokio::test]
     async fn a_body_of_unknown_length_is_read_up_to_the_limit() {
         let bodies = RequestBodies::new(BodyLimits { max_bytes: 100, ..BodyLimits::default() });
-        let chunked = |length: usize| Request::new(HttpBody::from_stream(futures_util::stream::iter((0..length).map(|_| Ok::<_, std::io::Error>("x")))));
+        let chunked = |length: usize| {
+            Request::new(HttpBody::from_stream(futures_util::stream::iter((0..length).map(|_| Ok::<_, std::io::Error>("x")))))
+        };
         assert!(bodies.receive(chunked(100)).await.is_ok());
         let Err(ExportError::Rejected(error)) = bodies.receive(chunked(101)).await else { panic!("it is too long") };
         assert_eq!(error.status, 413);

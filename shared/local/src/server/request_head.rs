@@ -15,17 +15,8 @@ use crate::server::gateway_request::into_axum_response;
 const MAX_TARGET_BYTES: usize = 17 << 10;
 
 /// The methods of HTTP. A method of this list that a path does not support is 405, another one 501 (RFC 9110, section 9.1).
-const METHODS: [Method; 9] = [
-    Method::GET,
-    Method::HEAD,
-    Method::POST,
-    Method::PUT,
-    Method::DELETE,
-    Method::CONNECT,
-    Method::OPTIONS,
-    Method::TRACE,
-    Method::PATCH,
-];
+const METHODS: [Method; 9] =
+    [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::DELETE, Method::CONNECT, Method::OPTIONS, Method::TRACE, Method::PATCH];
 
 /// Rejects a request whose head is too long, or whose method or Host header is invalid. This is a middleware. `max_head_bytes` is the
 /// maximum size of the head.

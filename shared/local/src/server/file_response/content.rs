@@ -104,7 +104,8 @@ mod tests {
         let content: Vec<u8> = (0..1_000_000_u32).flat_map(u32::to_le_bytes).collect();
         file.write_all(&content).unwrap();
         let downloads = Downloads::default();
-        let read = async |range| downloads.content(file.try_clone().unwrap(), range).try_collect::<Vec<_>>().await.map(|blocks| blocks.concat());
+        let read =
+            async |range| downloads.content(file.try_clone().unwrap(), range).try_collect::<Vec<_>>().await.map(|blocks| blocks.concat());
         assert_eq!(read(0..4_000_000).await.unwrap(), content);
         assert_eq!(read(1_234_567..3_999_999).await.unwrap(), content[1_234_567..3_999_999]);
         assert_eq!(read(5..5).await.unwrap(), b"");

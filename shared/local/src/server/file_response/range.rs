@@ -121,8 +121,20 @@ mod tests {
     #[test]
     fn other_ranges_are_ignored() {
         for value in [
-            "", "bytes", "bytes=", "bytes=-", "bytes=a-b", "bytes=5-2", "bytes=1-2,4-5", "bytes=0-1, -1", "bytes=+1-2", "bytes=1--2", "lines=1-2",
-            "0-5", "bytes:0-5", "bytes=0 - 5",
+            "",
+            "bytes",
+            "bytes=",
+            "bytes=-",
+            "bytes=a-b",
+            "bytes=5-2",
+            "bytes=1-2,4-5",
+            "bytes=0-1, -1",
+            "bytes=+1-2",
+            "bytes=1--2",
+            "lines=1-2",
+            "0-5",
+            "bytes:0-5",
+            "bytes=0 - 5",
         ] {
             assert_eq!(range(value, 10), RequestedRange::Whole, "{value}");
         }

@@ -202,11 +202,9 @@ mod tests {
             write_timeout: Duration::from_secs(5),
             ..ConnectionLimits::default()
         };
-        for (phase, seconds, reason) in [
-            (Phase::New, 1, CloseReason::Idle),
-            (Phase::Head, 2, CloseReason::HeadTimeout),
-            (Phase::Idle, 3, CloseReason::Idle),
-        ] {
+        for (phase, seconds, reason) in
+            [(Phase::New, 1, CloseReason::Idle), (Phase::Head, 2, CloseReason::HeadTimeout), (Phase::Idle, 3, CloseReason::Idle)]
+        {
             let activity = Activity::new();
             activity.enter(phase);
             let since = activity.state().since;

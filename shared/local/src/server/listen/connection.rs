@@ -38,7 +38,12 @@ pub(super) const MAX_HEADERS: usize = 100;
 const MAX_LINGER_BYTES: usize = 8 << 20;
 
 /// Serves the requests of a connection until the peer or a limit ends it.
-pub(super) async fn serve_connection(stream: TcpStream, connection: OpenConnection, service: (Router, PeerAddress), limits: ConnectionLimits) {
+pub(super) async fn serve_connection(
+    stream: TcpStream,
+    connection: OpenConnection,
+    service: (Router, PeerAddress),
+    limits: ConnectionLimits,
+) {
     let activity = connection.activity.clone();
     // A peer that sends nothing costs no more than its socket: the buffers and the state of HTTP come with the first byte.
     tokio::select! {

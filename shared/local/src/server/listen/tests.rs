@@ -110,7 +110,8 @@ async fn a_kept_connection_is_closed_after_a_while_without_a_request() {
 
 #[tokio::test]
 async fn a_peer_that_does_not_read_is_disconnected() {
-    let address = start_server(ConnectionLimits { connections: 1, write_timeout: Duration::from_millis(200), stall_time: LONG, ..limits() }).await;
+    let address =
+        start_server(ConnectionLimits { connections: 1, write_timeout: Duration::from_millis(200), stall_time: LONG, ..limits() }).await;
     let mut greedy = TcpStream::connect(address).await.unwrap();
     greedy.write_all(b"GET /endless HTTP/1.1\r\nhost: h\r\n\r\n").await.unwrap();
     // The first bytes show that the request is in progress. Then the peer stops reading.
