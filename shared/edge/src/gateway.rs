@@ -18,7 +18,7 @@ use lambda_http::lambda_runtime::{self, LambdaEvent, service_fn};
 use lambda_http::request::RequestContext;
 use lambda_http::{Body, Error, Request, RequestExt as _};
 
-use crate::reply::{add_strict_transport_security, error_reply, fault_response, use_accepted_json};
+use crate::reply::{add_strict_transport_security, error_reply, fault_response};
 
 /// Runs the Lambda function: passes each API Gateway event as a request to `handle`, until the process is stopped.
 pub async fn run<A>(handle: impl Fn(Request) -> A) -> Result<(), Error>
@@ -39,13 +39,7 @@ where
 {
     let mut response = match to_request(event) {
         // The process continues with the next event. Handlers keep nothing that a half-done request could leave inconsistent.
-        Ok(request) => {
-            let headers = request.headers().clone();
-            let handled = AssertUnwindSafe(async { handle(request).await }).catch_unwind().await;
-            let mut response = handled.unwrap_or_else(|_| fault_response());
-            use_accepted_json(&headers, response.headers_mut());
-            response
-        }
+        Ok(request) => AssertUnwindSafe(async { handle(request).await }).catch_unwind().await.unwrap_or_else(|_| fault_response()),
         Err(error) => error_reply(&ExportError::Rejected(error)).into_response(),
     };
     // API Gateway serves nothing but https.
