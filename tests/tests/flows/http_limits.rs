@@ -121,7 +121,7 @@ fn a_body_that_does_not_arrive_or_is_too_long_is_rejected_with_the_reason() -> R
     })
 }
 
-/// A server that may open 64 files serves an honest client among 300 peers that send nothing, and exports.
+/// Checks a server that may open 64 files: it exports for an honest client among 300 peers that send nothing.
 #[cfg(unix)]
 #[test]
 fn a_server_with_few_file_handles_serves_its_clients_among_idle_peers() -> Result<()> {

@@ -10,7 +10,7 @@ use http::header::RANGE;
 pub(super) enum RequestedRange {
     /// All of it: no range was asked for, or one that this server ignores.
     Whole,
-    /// These bytes.
+    /// A part of the file.
     Part(Range<u64>),
     /// Bytes that the file does not have.
     Unsatisfiable,

@@ -48,7 +48,7 @@ impl ConnectionLimits {
 }
 
 impl Default for ConnectionLimits {
-    /// API Gateway accepts heads of 10 kB and has a limit of 29 seconds for a response; clients keep connections for about a minute.
+    /// Returns the limits of a server. API Gateway accepts heads of 10 kB, and clients keep connections for about a minute.
     fn default() -> Self {
         Self {
             connections: MAX_CONNECTIONS,
