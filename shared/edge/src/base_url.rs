@@ -40,15 +40,21 @@ pub fn base_url(request: &Request, configured: Option<&str>) -> Result<String, R
     from_server().or_else(from_gateway).ok_or_else(|| RequestError::new(400, IssueCode::Invalid, "Host", unknown()))
 }
 
-/// Removes the segments of the route from the end of the path. Returns none if the end of the path does not match the route: the
-/// gateway decodes the path, so an encoded slash in a parameter looks like one more segment.
+/// Returns the path before the route. Returns none if the path does not match the route.
+///
+/// The gateway decodes the path, so an encoded slash in a parameter looks like one more segment. The first segment of the route then
+/// tells where the route begins.
 fn path_before_route<'a>(path: &'a str, route: &str) -> Option<&'a str> {
-    let segments = route.strip_prefix('/')?.rsplit('/');
-    let before = segments.into_iter().try_fold(path, |path, segment| {
+    let route = route.strip_prefix('/')?;
+    let by_segments = route.rsplit('/').try_fold(path, |path, segment| {
         let (before, last) = path.rsplit_once('/')?;
         (segment.starts_with('{') || segment == last).then_some(before)
     });
-    before.filter(|path| is_path(path))
+    let by_first = || {
+        let (first, _) = route.split_once('/').filter(|(first, _)| !first.starts_with('{'))?;
+        path.split_once(&format!("/{first}/")).map(|(before, _)| before)
+    };
+    by_segments.or_else(by_first).filter(|path| is_path(path))
 }
 
 /// Returns true if the text is a name, an IPv4 address or an IPv6 address in brackets, with or without a port.
@@ -96,6 +102,7 @@ mod tests {
             ("GET /_operations/export/{job}", "/prod/r4/_operations/export/7", "https://gateway.example/prod/r4"),
             ("GET /{operation}", "/$export", "https://gateway.example"),
             ("GET /Group/{id}/{operation}", "/fhir/Group/Patient/$export", "https://gateway.example/fhir"),
+            ("GET /Group/{id}/{operation}", "/prod/Group/a/b/$export", "https://gateway.example/prod"),
         ] {
             assert_eq!(base_url(&event(route, path), None).as_deref(), Ok(expected), "{route} {path}");
             assert_eq!(base_url(&event(route, path), Some("https://x.example/r4")).as_deref(), Ok("https://x.example/r4"));
