@@ -49,8 +49,11 @@ struct Arguments {
     #[arg(long, default_value_t = 2.5)]
     slowdown: f64,
     /// Virtual time after which the simulation gives up, in minutes.
-    #[arg(long, default_value_t = 360)]
+    #[arg(long, default_value_t = 60)]
     limit: u64,
+    /// Print the progress of the export to the standard error output.
+    #[arg(long)]
+    progress: bool,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -84,6 +87,7 @@ impl Arguments {
             object_bytes: self.object,
             byte_scale: self.scale,
             time_limit: Duration::from_secs(self.limit * 60),
+            shows_progress: self.progress,
         }
     }
 }

@@ -31,6 +31,8 @@ pub struct Scenario {
     pub byte_scale: Option<u64>,
     /// The virtual time after which the simulation gives up.
     pub time_limit: Duration,
+    /// True to print the progress of the export to the standard error output.
+    pub shows_progress: bool,
 }
 
 /// The interpretation of the lake: the setting `LakeVersions`.
@@ -77,7 +79,8 @@ impl Default for Scenario {
             partial_manifests: false,
             object_bytes: 240_000_000,
             byte_scale: None,
-            time_limit: Duration::from_secs(6 * 3_600),
+            time_limit: Duration::from_secs(3_600),
+            shows_progress: false,
         }
     }
 }

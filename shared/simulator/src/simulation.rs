@@ -88,12 +88,12 @@ async fn run(deployment: Arc<Deployment>) -> Result<Outcome, SimulationError> {
     deployment.time.spawn(fleet.clone().ramp());
     deployment.time.spawn(client::run_reaper(Arc::clone(&deployment), fleet.clone()));
     let id = client.kick_off().await?;
-    let ended = client.wait(&id).await;
+    client.wait(&id).await;
     deployment.time.sleep(AFTER_END).await;
     let job = client.job(&id).await;
-    let (end, duration) = match (ended, &job) {
-        (Some(()), Some(job)) => (job_end(job), job.ended_at.map_or(Duration::ZERO, |ended| ended.since(job.created_at))),
-        (_, job) => (JobEnd::TimeLimit(client::progress(job.as_ref())), deployment.scenario.time_limit),
+    let (end, duration) = match job.as_ref().and_then(|job| Some((job, job.ended_at?))) {
+        Some((job, ended_at)) => (job_end(job), ended_at.since(job.created_at)),
+        None => (JobEnd::TimeLimit(client::progress(job.as_ref())), deployment.scenario.time_limit),
     };
     let exactness = match &job {
         Some(job) => verify(&deployment, job, &client.output_files(job).await),

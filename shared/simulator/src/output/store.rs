@@ -76,14 +76,15 @@ impl ModelOutput {
     fn real_bytes(&self, fragment: &FragmentName, file_bytes: u64, range: &Range<u64>) -> u64 {
         let bytes = range.end.saturating_sub(range.start);
         let ranges = u64::from(self.worker.step().ranges);
-        match fragment.kind {
-            OutputKind::Corrections | OutputKind::MergedCorrections if bytes <= CORRECTION_INDEX_BYTES => bytes,
-            OutputKind::VersionRecords | OutputKind::MergedVersionRecords | OutputKind::Links if ranges > 1 => {
-                let records = file_bytes * self.scale.lines / RECORD_BYTES;
-                let margins = 2 * (4 * records.isqrt() + 64);
-                (records / ranges + margins).min(records) * RECORD_BYTES
-            }
-            kind => bytes * weight(kind, self.scale),
+        let kind = fragment.kind;
+        if matches!(kind, OutputKind::Corrections | OutputKind::MergedCorrections) && bytes <= CORRECTION_INDEX_BYTES {
+            bytes
+        } else if matches!(kind, OutputKind::VersionRecords | OutputKind::MergedVersionRecords | OutputKind::Links) && ranges > 1 {
+            let records = file_bytes * self.scale.lines / RECORD_BYTES;
+            let margins = 2 * (4 * records.isqrt() + 64);
+            (records / ranges + margins).min(records) * RECORD_BYTES
+        } else {
+            bytes * weight(kind, self.scale)
         }
     }
 

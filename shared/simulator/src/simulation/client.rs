@@ -72,22 +72,26 @@ impl Client {
         Ok(job.map_err(|error| SimulationError::KickOff(error.to_string()))?.id)
     }
 
-    /// Asks for the status as often as the service allows, until the job has ended. Returns `None` if the time limit is reached.
-    pub(super) async fn wait(&self, id: &JobId) -> Option<()> {
+    /// Asks for the status as often as the service allows, until the job has ended or the time limit is reached.
+    pub(super) async fn wait(&self, id: &JobId) {
         let ports = &self.functions.ports;
         while self.deployment.time.elapsed() < self.deployment.scenario.time_limit {
             let started = self.deployment.time.elapsed();
             let polled = status::status(&ports.jobs, &ports.clock, (id, 1), &self.principal).await;
             self.deployment.meter.count_invocation(SMALL_FUNCTION_MB, self.deployment.time.elapsed() - started);
             let pause = match polled.map(|polled| polled.status) {
-                Ok(Status::Complete { .. } | Status::Failed(_)) => return Some(()),
-                Ok(Status::InProgress { retry_after, .. }) => retry_after,
+                Ok(Status::Complete { .. } | Status::Failed(_)) => return,
+                Ok(Status::InProgress { retry_after, progress }) => {
+                    if self.deployment.scenario.shows_progress {
+                        eprintln!("{:>6} s  {progress}", self.deployment.time.elapsed().as_secs());
+                    }
+                    retry_after
+                }
                 // The table may be overloaded for a moment.
                 Err(_) => Duration::from_secs(5),
             };
             self.deployment.time.sleep(pause).await;
         }
-        None
     }
 
     /// Returns the SDK client of the job table.
