@@ -12,6 +12,7 @@ pub mod export;
 pub mod file_names;
 pub mod folder;
 pub mod limits;
+mod local_files;
 pub mod login;
 pub mod manifest;
 pub mod origin;

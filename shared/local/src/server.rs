@@ -2,6 +2,7 @@
 
 pub mod access;
 mod file_response;
+mod finished_files;
 mod gateway_request;
 pub(crate) mod host;
 pub mod http;

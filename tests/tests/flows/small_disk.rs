@@ -3,6 +3,7 @@
 //! A machine that does not let this user create one cannot run these tests, and they say so. `no_retry.rs` injects the same errors
 //! everywhere.
 
+use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -51,6 +52,29 @@ fn an_export_onto_a_full_disk_ends_at_once_and_says_where() -> Result<()> {
         assert!(text.contains("no space left in") && text.contains(&*out.path().to_string_lossy()), "{megabytes}: {text}");
         assert!(text.lines().count() < 20 && started.elapsed() < AT_ONCE, "{megabytes}: {text}");
     }
+    Ok(())
+}
+
+#[test]
+fn an_export_needs_the_space_of_its_files_only_once() -> Result<()> {
+    let (folder, out) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    if !has_small_disks(out.path()) {
+        return Ok(());
+    }
+    let lake_dir = folder.path().join("lake");
+    fs::create_dir(&lake_dir)?;
+    let padding = "x".repeat(2_000);
+    let lines = (0..6_000).map(|id| format!("{{\"resourceType\":\"Patient\",\"id\":\"{id}\",\"language\":\"{padding}\"}}\n"));
+    fs::write(lake_dir.join("Patient.ndjson"), lines.collect::<String>())?;
+    // The disk has room for the files of 12 MB and the job table, and not for two copies of the files. It is gone when the command ends,
+    // so the command also prints the files.
+    let script = "mount -t tmpfs -o mode=700,size=18m none \"$1\" && \"$2\" export \"$3\" \"$1/new\" >&2 && cat \"$1\"/new/Patient-*.ndjson";
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--mount", "sh", "-c", script, "sh"]);
+    command.arg(out.path()).arg(headrace(&[]).get_program()).arg(&lake_dir);
+    let output = command.output()?;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.stdout == fs::read(lake_dir.join("Patient.ndjson"))?, "the exported bytes are those of the lake");
     Ok(())
 }
 

@@ -16,6 +16,7 @@ use crate::client::download::{Download, count_file};
 use crate::client::error::shown_url;
 use crate::client::file_names::{NamedFile, named_files};
 use crate::client::folder::{ExportFolder, FolderError};
+use crate::client::local_files::LocalFiles;
 use crate::client::login::{TokenCache, is_bearer_token};
 use crate::client::manifest::ManifestError;
 use crate::client::origin::{UrlRules, parse_http_url};
@@ -91,6 +92,8 @@ pub struct ClientSettings {
 pub struct BulkClient<T = SystemTimer> {
     session: Session,
     max_poll_interval: Option<Duration>,
+    /// The files of the server, if it is in this process.
+    local_files: Option<LocalFiles>,
     timer: T,
 }
 
@@ -112,7 +115,13 @@ impl BulkClient {
     pub fn without_credential(max_poll_interval: Option<Duration>) -> Result<Self, ClientError> {
         let limits = ClientLimits::default();
         let session = Session { transport: transport(&limits)?, credential: SessionCredential::Anonymous, rules: None, limits };
-        Ok(Self { session, max_poll_interval, timer: SystemTimer })
+        Ok(Self { session, max_poll_interval, local_files: None, timer: SystemTimer })
+    }
+
+    /// Takes files from a server in this process instead of downloading them.
+    #[must_use]
+    pub(crate) fn with_local_files(self, local_files: LocalFiles) -> Self {
+        Self { local_files: Some(local_files), ..self }
     }
 
     /// Creates a client that gets access tokens for the server with this base URL.
@@ -137,7 +146,7 @@ impl<T: Timer> BulkClient<T> {
         };
         let transport = transport(&settings.limits)?;
         let session = Session { transport, credential, rules: Some(rules), limits: settings.limits };
-        Ok(Self { session, max_poll_interval: settings.max_poll_interval, timer })
+        Ok(Self { session, max_poll_interval: settings.max_poll_interval, local_files: None, timer })
     }
 
     /// Starts an export and returns its status URL. `path` is the operation, relative to the base URL.
@@ -337,7 +346,8 @@ impl<T: Timer> BulkClient<T> {
         }
         let may_have_token = manifest.requires_access_token != Some(false);
         for _ in 0..=MANIFEST_REFRESHES {
-            let download = Download { session: &self.session, timer: &self.timer, folder, may_have_token, on_bytes: &on_bytes };
+            let local_files = self.local_files.as_ref();
+            let download = Download { session: &self.session, timer: &self.timer, folder, may_have_token, local_files, on_bytes: &on_bytes };
             let expired = download_all(&download, &named, &mut done).await?;
             let Some((_, error)) = expired.first() else { break };
             let renewed = match status_url {

@@ -14,6 +14,7 @@ use crate::client::counter::{FileCount, ResourceCounter};
 use crate::client::error::{ClientError, Failure, Persistence, TransportError};
 use crate::client::file_names::{FileList, NamedFile};
 use crate::client::folder::ExportFolder;
+use crate::client::local_files::LocalFiles;
 use crate::client::session::Session;
 use crate::client::timer::Timer;
 use crate::client::transfer::{Transfer, TransferError};
@@ -47,13 +48,22 @@ pub(crate) struct Download<'c, T, P> {
     pub(crate) timer: &'c T,
     pub(crate) folder: &'c ExportFolder,
     pub(crate) may_have_token: bool,
+    /// The files of the server, if it is in this process.
+    pub(crate) local_files: Option<&'c LocalFiles>,
     /// Called with the number of bytes of each chunk.
     pub(crate) on_bytes: &'c P,
 }
 
 impl<T: Timer, P: Fn(u64) + Sync> Download<'_, T, P> {
-    /// Downloads a file, from its beginning as often as needed.
+    /// Downloads a file, from its beginning as often as needed. A file of a server in this process is linked instead.
     pub(crate) async fn run(&self, file: &NamedFile, url: Url) -> Result<DownloadedFile, TransferError> {
+        if let Some(local_files) = self.local_files
+            && let Some(finished) = local_files.request(file, &url).await
+        {
+            let taken = finished.take(file, self.folder).await.map_err(TransferError::Failed)?;
+            (self.on_bytes)(taken.bytes);
+            return Ok(taken);
+        }
         let mut transfer = Transfer::new(self.session, self.timer, url, self.may_have_token);
         loop {
             match self.attempt(file, &mut transfer).await {
@@ -259,7 +269,7 @@ async fn count(reader: &mut (impl AsyncRead + Unpin)) -> io::Result<FileCount> {
 }
 
 /// Returns why the content of a file is not what the manifest says, or `None` if it is.
-fn content_problem(
+pub(crate) fn content_problem(
     file: &NamedFile,
     count: &FileCount,
     bytes: u64,

@@ -17,6 +17,7 @@ use crate::client::deletions::count_deletions;
 use crate::client::error::shown_url;
 use crate::client::error_files::{OutcomeSeverity, Outcomes};
 use crate::client::folder::{ExportFolder, FolderError, STATE_FOLDER, SavedExport};
+use crate::client::local_files::LocalFiles;
 use crate::client::origin::parse_http_url;
 use crate::client::out_dir::{OutDirError, check_source, create_out_dir, create_state_folder};
 use crate::client::out_manifest::{EarlierExport, MANIFEST_FILE, OutManifest};
@@ -159,7 +160,8 @@ async fn export_directory(args: &ExportArgs, lake: PathBuf, out: &Path) -> Resul
     let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await.map_err(unusable)?;
     let base = base_url(listener.local_addr().map_err(unusable)?);
     let server = tokio::spawn(serve(service.clone(), listener));
-    let client = BulkClient::without_credential(Some(LOCAL_POLL_INTERVAL))?;
+    let local_files = LocalFiles::new(service.clone(), &base);
+    let client = BulkClient::without_credential(Some(LOCAL_POLL_INTERVAL))?.with_local_files(local_files);
     let folder = ExportFolder::create(out, false)?;
     let run = Run {
         folder: &folder,
@@ -184,7 +186,7 @@ async fn export_directory(args: &ExportArgs, lake: PathBuf, out: &Path) -> Resul
         () = service.stop() => {}
         _ = stop_signal() => {}
     }
-    drop(service);
+    drop((client, service));
     if let Err(error) = state.close() {
         tracing::warn!(error = %error, "the temporary state in the output directory could not be removed; the next export does so");
     }

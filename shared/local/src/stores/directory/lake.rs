@@ -236,7 +236,7 @@ pub(super) fn read_file(
     is_expected: impl Fn(&File) -> bool + Send + 'static,
     changed: SourceError,
 ) -> ByteStream {
-    let mut reader = RangeReader { path, range, file: None, is_expected };
+    let mut reader = RangeReader { path, range, file: None, last_chunk: Bytes::new(), is_expected };
     let mut changed = Some(changed);
     Box::pin(stream::iter(std::iter::from_fn(move || match in_place(&call, || reader.next()) {
         Ok(Some(chunk)) if chunk.is_empty() => None,
@@ -253,6 +253,7 @@ struct RangeReader<F> {
     /// Range that is not read yet.
     range: Range<u64>,
     file: Option<File>,
+    last_chunk: Bytes,
     is_expected: F,
 }
 
@@ -274,9 +275,16 @@ impl<F: Fn(&File) -> bool> RangeReader<F> {
             return Ok((self.is_expected)(file).then(Bytes::new));
         }
         let chunk_bytes = CHUNK_BYTES.min(self.range.end - self.range.start);
-        let mut chunk = Vec::with_capacity(usize::try_from(chunk_bytes).unwrap_or_default());
-        let read = file.take(chunk_bytes).read_to_end(&mut chunk)?;
+        // Once nobody holds the last chunk, its memory is used again: it is in the cache of this core, and the system need not clear it.
+        let mut chunk = std::mem::take(&mut self.last_chunk).try_into_mut().unwrap_or_default();
+        chunk.resize(usize::try_from(chunk_bytes).unwrap_or_default(), 0);
+        match file.read_exact(&mut chunk) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+            Err(error) => return Err(error),
+        }
         self.range.start += chunk_bytes;
-        Ok((read as u64 == chunk_bytes).then(|| chunk.into()))
+        self.last_chunk = chunk.freeze();
+        Ok(Some(self.last_chunk.clone()))
     }
 }
