@@ -188,6 +188,20 @@ impl Deidentifier {
         }
     }
 
+    /// Appends the de-identified resource to `out` if that is possible in one pass over a line that was not validated before, and if the
+    /// line is a valid resource. Otherwise appends nothing and returns false, which says nothing about the line.
+    ///
+    /// No rule gets the patient of the resource.
+    pub fn deidentify_valid(&self, line: &[u8], out: &mut Vec<u8>) -> bool {
+        let begin = out.len();
+        let text = std::str::from_utf8(line).ok();
+        let is_done = text.is_some_and(|text| deidentify_streaming(&self.engine, text, None, out).is_ok());
+        if !is_done {
+            out.truncate(begin);
+        }
+        is_done
+    }
+
     /// Appends the de-identified resource to `out`, always by the tree engine: the baseline for the streaming engine.
     ///
     /// A resource that fails is an error, also if `processingErrors` is `skip`.

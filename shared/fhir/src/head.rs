@@ -8,5 +8,5 @@ mod resource_head;
 mod unvalidated;
 
 pub use resource::{MemberIndex, Resource};
-pub use resource_head::{InvalidResource, ResourceHead};
+pub use resource_head::{InvalidResource, ResourceHead, ResourceIdentity};
 pub use unvalidated::UnvalidatedHead;

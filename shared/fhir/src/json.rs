@@ -2,15 +2,18 @@
 
 mod duplicates;
 pub(crate) mod name_table;
+mod open_names;
 mod path;
 mod pretty;
 mod scanner;
+mod word_pair;
 
 use std::borrow::Cow;
 
 use memchr::memchr2;
 
 pub(crate) use duplicates::duplicate_member;
+pub(crate) use open_names::OpenNames;
 pub use path::ElementPath;
 pub(crate) use scanner::Scanner;
 

@@ -116,7 +116,9 @@ impl LineProcessor {
         };
         selection.set_new_object(new_slices.get(position.slice() as usize).copied().unwrap_or_default());
         let has = |wanted| corrections.iter().any(|(_, action)| *action == wanted);
-        match selection.classify(line, member_index) {
+        // This pass only records versions.
+        let exports_nothing = first_read == Some(ReadMode::TwoPass);
+        match selection.classify(line, member_index, (!exports_nothing).then_some(&mut *deidentified)) {
             LineVerdict::Rejected(reason) => LineOutput::Rejected(reason),
             LineVerdict::Skipped => LineOutput::Nothing,
             LineVerdict::Deletions(deletions) => {

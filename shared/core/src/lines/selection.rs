@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use headrace_fhir::definitions::{ResourceType, TypeSet};
 use headrace_fhir::deid::{DeidFailure, Deidentified};
-use headrace_fhir::head::{InvalidResource, MemberIndex, Resource, ResourceHead, UnvalidatedHead};
+use headrace_fhir::head::{InvalidResource, MemberIndex, Resource, ResourceHead, ResourceIdentity, UnvalidatedHead};
 use headrace_fhir::instant::Instant;
 use headrace_fhir::json::JsonValue;
 use headrace_fhir::search::{Query, TypeFilters};
@@ -119,6 +119,10 @@ pub(crate) struct MatchedResource<'a> {
     /// True if it matches the request and has a `meta.lastUpdated` that is not an instant.
     pub(crate) has_unreadable_time: bool,
     pub(crate) line: &'a [u8],
+    /// The identity of the version, if the parser of the head could read it.
+    identity: Option<ResourceIdentity<'a>>,
+    /// True if the line was de-identified and validated at once.
+    is_deidentified: bool,
     /// Parsed only if a rule needs more than the head.
     resource: Option<Resource<'a>>,
 }
@@ -177,21 +181,31 @@ impl Selection {
     }
 
     /// Decides about a line by its own content, without other versions of the resource and without resources that refer to it.
-    pub(crate) fn classify<'a>(&self, line: &'a [u8], member_index: &'a mut MemberIndex) -> LineVerdict<'a> {
+    ///
+    /// * `deidentified`: receives the de-identified line, if it is selected and can be de-identified while it is validated. `None` if
+    ///   no line is exported in this pass.
+    pub(crate) fn classify<'a>(
+        &self,
+        line: &'a [u8],
+        member_index: &'a mut MemberIndex,
+        deidentified: Option<&mut Vec<u8>>,
+    ) -> LineVerdict<'a> {
         if let Some(head) = self.head_of_unrelated(line) {
+            let identity = ResourceIdentity { id: head.id, version_id: head.version_id };
             let head = ResourceHead { resource_type: head.resource_type, last_updated: head.last_updated };
-            return self.verdict(head, line, None);
+            return self.verdict((head, Some(identity)), line, None);
+        }
+        if let Some(verdict) = deidentified.and_then(|out| self.deidentify_unparsed(line, out)) {
+            return verdict;
         }
         // Parsing only the head is faster, and suffices for requests without filters.
         let mut parsed = None;
-        let needs_patients = self.compartments.is_some() || self.deid_compartment.is_some();
-        let needs_resource = self.elements.is_some() || !self.filters.is_empty() || !self.scope_queries.is_empty() || needs_patients;
-        let head = if needs_resource {
-            Resource::parse(line, member_index).map(|resource| parsed.insert(resource).head)
+        let head = if self.needs_resource() {
+            Resource::parse(line, member_index).map(|resource| (parsed.insert(resource).head, resource.identity))
         } else {
-            ResourceHead::parse(line)
+            ResourceHead::parse_with_identity(line)
         };
-        let head = match head {
+        let (head, identity) = match head {
             Ok(head) => head,
             Err(InvalidResource::MissingId) => return classify_without_id(line),
             Err(reason) => return LineVerdict::Rejected(reason.to_string()),
@@ -201,7 +215,28 @@ impl Selection {
         {
             return LineVerdict::Deletions(deletions);
         }
-        self.verdict(head, line, parsed)
+        self.verdict((head, identity), line, parsed)
+    }
+
+    /// Returns true if the rules need more of a resource than its head.
+    fn needs_resource(&self) -> bool {
+        let needs_patients = self.compartments.is_some() || self.deid_compartment.is_some();
+        self.elements.is_some() || !self.filters.is_empty() || !self.scope_queries.is_empty() || needs_patients
+    }
+
+    /// De-identifies a line that is selected, and validates it on the way: its bytes are read once and not twice. Returns `None` if that
+    /// is not possible. Then `out` is as before, and nothing is known of the line.
+    fn deidentify_unparsed<'a>(&self, line: &'a [u8], out: &mut Vec<u8>) -> Option<LineVerdict<'a>> {
+        let deid = self.deid.as_ref().filter(|_| !self.needs_resource())?;
+        // A Bundle may be one of deletions.
+        let head = UnvalidatedHead::parse(line).filter(|head| head.resource_type != ResourceType::BUNDLE)?;
+        let identity = ResourceIdentity { id: head.id, version_id: head.version_id };
+        let head = ResourceHead { resource_type: head.resource_type, last_updated: head.last_updated };
+        let LineVerdict::Resource(matched) = self.verdict((head, Some(identity)), line, None) else { return None };
+        if !matched.flags.is_selected || !deid.rules.deidentify_valid(line, out) {
+            return None;
+        }
+        Some(LineVerdict::Resource(MatchedResource { is_deidentified: true, ..matched }))
     }
 
     /// Returns the head of a line that is certainly not exported.
@@ -221,13 +256,18 @@ impl Selection {
 
     /// Decides about a line with a resource. It is skipped if it cannot affect the export or has changed after the transaction
     /// time.
-    fn verdict<'a>(&self, head: ResourceHead, line: &'a [u8], resource: Option<Resource<'a>>) -> LineVerdict<'a> {
+    fn verdict<'a>(
+        &self,
+        (head, identity): (ResourceHead, Option<ResourceIdentity<'a>>),
+        line: &'a [u8],
+        resource: Option<Resource<'a>>,
+    ) -> LineVerdict<'a> {
         let is_too_new = self.transaction_time.zip(head.last_updated).is_some_and(|(time, changed)| changed > time);
         let is_ahead = || self.now.zip(head.last_updated).is_some_and(|(now, changed)| changed > now);
         match self.flags(head, resource.as_ref()) {
             Some(flags) if !is_too_new => {
                 let has_unreadable_time = head.last_updated.is_none() && flags.is_selected && has_time(line);
-                LineVerdict::Resource(MatchedResource { head, flags, has_unreadable_time, line, resource })
+                LineVerdict::Resource(MatchedResource { head, flags, has_unreadable_time, line, identity, is_deidentified: false, resource })
             }
             Some(flags) if flags.is_selected && is_ahead() => LineVerdict::AheadOfClock,
             Some(_) | None => LineVerdict::Skipped,
@@ -313,17 +353,16 @@ impl Selection {
 
     /// Logs the version of a resource, and its links to resources that it can bring into the export.
     pub(crate) fn log_version(&self, matched: &MatchedResource<'_>, position: LinePosition, log: &mut VersionLog) {
-        let head = UnvalidatedHead::parse(matched.line);
         let has_links = self.has_links(matched);
         let mut member_index = MemberIndex::default();
-        // The fast parser of heads does not understand every valid line. Parse the resource only where it fails, or for links.
+        // The fast parser of heads does not read every valid line. Parse the resource only where it fails, or for links.
         let resource = match matched.resource {
-            None if head.is_none() || has_links => Resource::parse(matched.line, &mut member_index).ok(),
+            None if matched.identity.is_none() || has_links => Resource::parse(matched.line, &mut member_index).ok(),
             parsed => parsed,
         };
         let kind = matched.head.resource_type;
-        let (key, version) = match (&head, &resource) {
-            (Some(head), _) => (self.key_hasher.key(kind, head.id.as_bytes()), version_rank(head.version_id)),
+        let (key, version) = match (matched.identity, &resource) {
+            (Some(identity), _) => (self.key_hasher.key(kind, identity.id.as_bytes()), version_rank(identity.version_id)),
             (None, Some(resource)) => (self.key_hasher.key(kind, resource.id().as_bytes()), version_rank(resource.version_id().as_deref())),
             (None, None) => return,
         };
@@ -394,6 +433,9 @@ impl Selection {
     /// Appends a de-identified resource to `out`. Returns `None` if the export is not de-identified.
     pub(crate) fn deidentify(&self, matched: &MatchedResource<'_>, out: &mut Vec<u8>) -> Option<Result<Deidentified, DeidFailure>> {
         let deid = self.deid.as_ref()?;
+        if matched.is_deidentified {
+            return Some(Ok(Deidentified::Complete));
+        }
         let patient = self.deid_compartment.as_ref().and_then(|compartment| first_patient(compartment, matched));
         Some(deid.rules.deidentify(matched.line, patient.as_deref(), out))
     }

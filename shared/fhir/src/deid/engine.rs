@@ -2,14 +2,14 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::config::{DateShiftScope, GeneralizeSettings, Method, ParsedConfig, ProcessingErrors, Replacement, Rule};
 use super::element_tree::{ElementTree, NodeId};
 use super::error::{DeidFailure, DeidFailureReason, DeidFailureScope, FailedRule};
 use super::fhirpath::EvaluationClock;
 use super::json_string::write_json_string;
-use super::methods::{DateShiftKey, GeneralizedValue, Hasher, encrypt, generalize, perturb, redact, shift_date};
+use super::methods::{DateShiftKey, GeneralizedValue, HashCache, Hasher, encrypt, generalize, perturb, redact, shift_date};
 use super::plan::{Plan, PlanCache};
 use super::primitive::{JsonForm, PrimitiveContext, PrimitiveRole};
 use super::security_labels::{SecurityLabel, SecurityLabels};
@@ -21,6 +21,7 @@ pub(super) struct DeidEngine {
     plans: Arc<PlanCache>,
     pub(super) clock: EvaluationClock,
     crypto_hasher: Hasher,
+    crypto_hashes: Mutex<HashCache>,
     /// The source of noise and initialization vectors. It is keyed, not random, so that a repeated slice gives the same bytes.
     noise_hasher: Hasher,
     date_shift_key: DateShiftKey,
@@ -56,6 +57,8 @@ pub(super) struct ResourceContext<'e> {
     pub(super) replacement: String,
     /// A buffer for a hash before it is quoted.
     hash_text: String,
+    /// The hashes of other resources. `None` while another thread uses them.
+    hash_cache: Option<MutexGuard<'e, HashCache>>,
     pub(super) labels: SecurityLabels,
 }
 
@@ -78,6 +81,7 @@ impl DeidEngine {
             key => key.to_owned(),
         };
         Self {
+            crypto_hashes: Mutex::default(),
             crypto_hasher: Hasher::new(&key_or_derived(&parameters.crypto_hash_key, "cryptoHashKey")),
             noise_hasher: Hasher::new(&derive("noise")),
             date_shift_key: DateShiftKey::new(&date_shift_key),
@@ -131,6 +135,7 @@ impl<'e> ResourceContext<'e> {
             date_offset: DateOffset { id: offset_id, days: None },
             replacement: String::new(),
             hash_text: String::new(),
+            hash_cache: engine.crypto_hashes.try_lock().ok(),
             labels: SecurityLabels::default(),
         }
     }
@@ -198,14 +203,15 @@ impl<'e> ResourceContext<'e> {
             Method::Redact => self.redact(primitive, text),
             Method::CryptoHash => {
                 self.hash_text.clear();
+                let cache = self.hash_cache.as_deref_mut();
                 match primitive.role {
-                    PrimitiveRole::Reference => engine.crypto_hasher.write_reference_hash(text, &mut self.hash_text),
+                    PrimitiveRole::Reference => engine.crypto_hasher.write_reference_hash(text, cache, &mut self.hash_text),
                     PrimitiveRole::Date
                     | PrimitiveRole::DateTime
                     | PrimitiveRole::AgeValue
                     | PrimitiveRole::PostalCode
                     | PrimitiveRole::Other => {
-                        engine.crypto_hasher.write_hash(hash_input(primitive, text), &mut self.hash_text);
+                        engine.crypto_hasher.write_hash(hash_input(primitive, text), cache, &mut self.hash_text);
                     }
                 }
                 write_json_string(&self.hash_text, &mut self.replacement);

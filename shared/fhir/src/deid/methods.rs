@@ -7,7 +7,7 @@ mod generalize;
 mod perturb;
 mod redact;
 
-pub(super) use crypto_hash::Hasher;
+pub(super) use crypto_hash::{HashCache, Hasher};
 pub(super) use date_shift::{DateShiftKey, shift_date};
 pub(super) use encrypt::encrypt;
 pub(super) use generalize::{GeneralizedValue, generalize};

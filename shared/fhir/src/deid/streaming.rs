@@ -12,8 +12,7 @@ use super::engine::{DeidEngine, ResourceContext, ValueOutcome};
 use super::plan::{AppliedRule, PathAutomaton, State, Transition};
 use super::security_labels::{SecurityLabels, write_security_labels};
 use crate::definitions::ResourceType;
-use crate::json::JsonValue;
-use crate::json::Scanner;
+use crate::json::{JsonValue, OpenNames, Scanner};
 
 mod date_offset;
 mod entries;
@@ -68,7 +67,7 @@ fn type_and_id(mut scanner: Scanner<'_>) -> Option<(ResourceType, &str)> {
         match scanner.name()? {
             "resourceType" => resource_type = Some(ResourceType::parse(scanner.plain_string()?)?),
             "id" => id = Some(scanner.plain_string()?),
-            _ => scanner.skip_value()?,
+            _ => scanner.skip_value(&mut OpenNames::default())?,
         }
         if let (Some(resource_type), Some(id)) = (resource_type, id) {
             return Some((resource_type, id));
@@ -379,7 +378,7 @@ impl<'p> StreamingWriter<'p> {
         let begin = self.scanner.position;
         let rule = self.active_rule(state).filter(|(_, rule)| !matches!(rule.method, Method::Keep));
         let (Some((applied, rule)), Some(primitive)) = (rule, state.primitive) else {
-            self.scanner.skip_value().ok_or(NeedsTree)?;
+            self.scanner.skip_primitive().ok_or(NeedsTree)?;
             return Ok(true);
         };
         if let Method::DateShift = rule.method {

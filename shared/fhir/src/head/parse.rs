@@ -1,6 +1,6 @@
 //! Parsing of a head: the fast path first, then the general parser.
 
-use super::resource_head::{InvalidResource, ResourceHead};
+use super::resource_head::{InvalidResource, ResourceHead, ResourceIdentity};
 use super::{fast, general};
 
 impl ResourceHead {
@@ -8,10 +8,16 @@ impl ResourceHead {
     ///
     /// The entire line is validated as UTF-8 and as JSON without duplicate members at any depth.
     pub fn parse(line: &[u8]) -> Result<Self, InvalidResource> {
+        Self::parse_with_identity(line).map(|(head, _)| head)
+    }
+
+    /// Parses the head of one line as [`Self::parse`] does, and returns the identity of the version with it, if the fast path could
+    /// read the line.
+    pub fn parse_with_identity(line: &[u8]) -> Result<(Self, Option<ResourceIdentity<'_>>), InvalidResource> {
         let text = std::str::from_utf8(line).map_err(|error| InvalidResource::NotUtf8(error.valid_up_to()))?;
         match fast::parse(text) {
-            Some(head) => Ok(head),
-            None => general::parse(text),
+            Some(fast) => Ok((fast.head, Some(fast.identity))),
+            None => general::parse(text).map(|head| (head, None)),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::resource_head::{InvalidResource, ResourceHead};
+use super::resource_head::{InvalidResource, ResourceHead, ResourceIdentity};
 use super::{fast, general};
 use crate::json::{JsonValue, unescape_name};
 
@@ -21,6 +21,8 @@ pub struct MemberIndex {
 pub struct Resource<'a> {
     /// The type and the time of the last change.
     pub head: ResourceHead,
+    /// The identity of the version, if the fast path could read the line.
+    pub identity: Option<ResourceIdentity<'a>>,
     line: &'a str,
     index: &'a MemberIndex,
 }
@@ -31,8 +33,8 @@ impl<'a> Resource<'a> {
         let text = std::str::from_utf8(line).map_err(|error| InvalidResource::NotUtf8(error.valid_up_to()))?;
         index.members.clear();
         index.may_have_escapes = false;
-        let head = match fast::parse_members(text, &mut |name, value| index.members.push((name, value))) {
-            Some(head) => head,
+        let (head, identity) = match fast::parse_members(text, &mut |name, value| index.members.push((name, value))) {
+            Some(fast) => (fast.head, Some(fast.identity)),
             None => {
                 // The fast path may have stopped in the middle of the line.
                 index.members.clear();
@@ -47,10 +49,10 @@ impl<'a> Resource<'a> {
                     };
                     index.members.push((range(name), range(value.as_str())));
                 }
-                head
+                (head, None)
             }
         };
-        Ok(Self { head, line: text, index })
+        Ok(Self { head, identity, line: text, index })
     }
 
     /// Returns the whole resource as a JSON value.

@@ -12,6 +12,15 @@ pub struct ResourceHead {
     pub last_updated: Option<Instant>,
 }
 
+/// The id and the version of a resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResourceIdentity<'a> {
+    /// The logical id.
+    pub id: &'a str,
+    /// `meta.versionId`.
+    pub version_id: Option<&'a str>,
+}
+
 /// The reason why a line is not a resource. The text never quotes the line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidResource {

@@ -7,6 +7,8 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use super::open_names::OpenNames;
+use super::word_pair::WordPair;
 use crate::json::JsonValue;
 
 /// A JSON text and the position up to which it has been read.
@@ -19,43 +21,22 @@ pub(crate) struct Scanner<'a> {
     pub(crate) position: usize,
     /// The end of the name that was read last.
     name_end: usize,
-    /// Hashes of the names in the open objects, one object after the other.
-    hashes: [u64; MAX_OPEN_NAMES],
-    hash_count: usize,
-    /// The index of the first hash of each open object within a value that is skipped, by depth.
-    first_hashes: [u8; MAX_DEPTH],
-}
-
-/// The names of one open object.
-#[derive(Clone, Copy)]
-pub(crate) struct OpenObject {
-    /// The index of its first hash.
-    first_hash: usize,
+    /// False if no string of the text has escapes.
+    has_backslash: bool,
 }
 
 /// The deepest nesting that is supported: one bit for each level.
-const MAX_DEPTH: usize = u128::BITS as usize;
-
-/// The greatest number of names in the open objects that is supported. An index has to fit a byte.
-const MAX_OPEN_NAMES: usize = 128;
-
-/// An odd factor whose product mixes all bits, so that different names practically never have the same hash.
-const HASH_FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+const MAX_DEPTH: u32 = u64::BITS;
 
 impl<'a> Scanner<'a> {
     /// Creates a scanner at the start of `text`. Returns `None` if the text has control characters.
     pub(crate) fn new(text: &'a str) -> Option<Self> {
         // One check of the whole text, which the compiler vectorises, so that no string has to be checked again.
-        let has_control = text.bytes().fold(false, |found, byte| found | (byte < b' '));
-        (!has_control).then_some(Self {
-            text,
-            bytes: text.as_bytes(),
-            position: 0,
-            name_end: 0,
-            hashes: [0; MAX_OPEN_NAMES],
-            hash_count: 0,
-            first_hashes: [0; MAX_DEPTH],
-        })
+        let (has_control, has_backslash) = text.bytes().fold((false, false), |(control, backslash), byte| {
+            // Branches would end the vectors.
+            (control | (byte < b' '), backslash | (byte == b'\\'))
+        });
+        (!has_control).then_some(Self { text, bytes: text.as_bytes(), position: 0, name_end: 0, has_backslash })
     }
 
     /// Returns the range of the name that [`Self::name`] read last, without its quotes.
@@ -115,7 +96,7 @@ impl<'a> Scanner<'a> {
             return Some(Cow::Borrowed(plain));
         }
         self.position = start;
-        self.skip_value()?;
+        self.skip_primitive()?;
         Some(JsonValue::from_valid(self.text.get(start..self.position)?).primitive_text())
     }
 
@@ -128,79 +109,60 @@ impl<'a> Scanner<'a> {
         Some(name)
     }
 
-    /// Starts an object whose names must be unique, from behind its opening brace.
-    pub(crate) fn open_object(&self) -> OpenObject {
-        OpenObject { first_hash: self.hash_count }
-    }
-
-    /// Reads a name like [`Self::name`]. Returns `None` also if the object may already have a member of this name.
+    /// Reads a name like [`Self::name`]. Returns `None` also if the open object may already have a member of this name.
     #[inline(always)]
-    pub(crate) fn unique_name(&mut self, object: OpenObject) -> Option<&'a str> {
-        let start = self.skip_unique_name(object.first_hash)?;
+    pub(crate) fn unique_name(&mut self, names: &mut OpenNames) -> Option<&'a str> {
+        let start = self.skip_unique_name(names)?;
         self.text.get(start..self.name_end)
-    }
-
-    /// Forgets the names of an object, from behind its closing brace.
-    pub(crate) fn close_object(&mut self, object: OpenObject) {
-        self.hash_count = object.first_hash;
     }
 
     /// Skips a name and the colon behind it, and returns the start of the name.
     #[inline(always)]
-    fn skip_unique_name(&mut self, first_hash: usize) -> Option<usize> {
+    fn skip_unique_name(&mut self, names: &mut OpenNames) -> Option<usize> {
         self.expect(b'"')?;
         let start = self.position;
         let hash = self.skip_and_hash_name()?;
         self.name_end = self.position;
         self.position += 1;
         self.expect(b':')?;
-        // Equal hashes only mean that the names may be equal. The general parser compares them.
-        if self.hashes.get(first_hash..self.hash_count)?.contains(&hash) {
-            return None;
-        }
-        *self.hashes.get_mut(self.hash_count)? = hash;
-        self.hash_count += 1;
+        names.add(hash)?;
         Some(start)
     }
 
     /// Moves to the quote that ends a name, and returns the hash of the name. Returns `None` if the name has escapes.
     #[inline(always)]
     fn skip_and_hash_name(&mut self) -> Option<u64> {
-        let mut hash = 0_u64;
+        let mut hash = 0;
         loop {
-            let rest = self.bytes.get(self.position..)?;
-            let word = match rest.first_chunk::<8>() {
-                Some(chunk) => u64::from_le_bytes(*chunk),
-                None if rest.is_empty() => return None,
-                None => rest.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)),
-            };
-            let stops = quotes_and_backslashes(word);
-            if stops != 0 {
-                let bits = stops.trailing_zeros() & !7;
+            let words = self.next_words()?;
+            let bits = words.bits_before_stop(self.has_backslash);
+            if bits < WordPair::BITS {
                 self.position += (bits / 8) as usize;
                 let is_quote = self.bytes.get(self.position) == Some(&b'"');
-                return is_quote.then_some((hash ^ (word & !(u64::MAX << bits))).wrapping_mul(HASH_FACTOR));
+                return is_quote.then_some(words.first_bits(bits).mix_into(hash));
             }
-            hash = (hash ^ word).wrapping_mul(HASH_FACTOR);
-            self.position += 8;
+            hash = words.mix_into(hash);
+            self.position += WordPair::BYTES;
         }
+    }
+
+    /// Returns the next bytes, with zeros behind the end of the text. Returns `None` beyond the end.
+    #[inline(always)]
+    fn next_words(&self) -> Option<WordPair> {
+        let rest = self.bytes.get(self.position..)?;
+        Some(rest.first_chunk().map_or_else(|| WordPair::from_end(rest), WordPair::new))
     }
 
     /// Moves to the next quote or backslash within a string.
     #[inline(always)]
     fn skip_to_quote_or_backslash(&mut self) -> Option<()> {
-        while let Some(chunk) = self.bytes.get(self.position..).and_then(<[u8]>::first_chunk::<8>) {
-            let stops = quotes_and_backslashes(u64::from_le_bytes(*chunk));
-            if stops != 0 {
-                self.position += (stops.trailing_zeros() / 8) as usize;
+        loop {
+            let bits = self.next_words()?.bits_before_stop(self.has_backslash);
+            self.position += (bits / 8) as usize;
+            if bits < WordPair::BITS {
                 return Some(());
             }
-            self.position += 8;
         }
-        while !matches!(self.bytes.get(self.position)?, b'"' | b'\\') {
-            self.position += 1;
-        }
-        Some(())
     }
 
     /// Skips the rest of a string, from behind its opening quote.
@@ -276,41 +238,54 @@ impl<'a> Scanner<'a> {
         is_present.then_some(())
     }
 
+    /// Skips and validates a value that is no object and no array.
+    pub(crate) fn skip_primitive(&mut self) -> Option<()> {
+        let first = self.token()?;
+        self.skip_primitive_from(first)
+    }
+
+    /// Skips and validates the rest of a value that is no object and no array. `first` is its first byte.
+    #[inline(always)]
+    fn skip_primitive_from(&mut self, first: u8) -> Option<()> {
+        match first {
+            b'"' => self.skip_string(),
+            b'-' | b'0'..=b'9' => self.skip_number(first),
+            b't' => self.skip_literal(b"rue"),
+            b'f' => self.skip_literal(b"alse"),
+            b'n' => self.skip_literal(b"ull"),
+            _ => None,
+        }
+    }
+
     /// Skips and validates one value of any type. Returns `None` also if an object in it may have a member twice.
-    pub(crate) fn skip_value(&mut self) -> Option<()> {
+    pub(crate) fn skip_value(&mut self, names: &mut OpenNames) -> Option<()> {
         // One bit for each open container, the innermost in the lowest bit: 1 is an object, 0 an array.
-        let (mut open, mut depth) = (0_u128, 0);
-        // The index of the first hash of the innermost open object.
-        let mut first_hash = self.hash_count;
+        let (mut open, mut depth) = (0_u64, 0);
         loop {
             let first = self.token()?;
-            match first {
-                b'"' => self.skip_string()?,
-                b'{' | b'[' => {
-                    // The object around this one goes on with its own names later.
-                    *self.first_hashes.get_mut(depth)? = u8::try_from(first_hash).ok()?;
-                    (open, depth) = (open << 1 | u128::from(first == b'{'), depth + 1);
-                    // A container may be empty. In an object, a name comes before the value.
-                    let next = self.token()?;
-                    self.position -= 1;
-                    match (first, next) {
-                        (b'{', b'"') => {
-                            first_hash = self.hash_count;
-                            self.skip_unique_name(first_hash)?;
-                            continue;
-                        }
-                        // The closing bracket is consumed below.
-                        (b'{', b'}') => first_hash = self.hash_count,
-                        (b'[', b']') => {}
-                        (b'{', _) => return None,
-                        _ => continue,
-                    }
+            if let b'{' | b'[' = first {
+                if depth == MAX_DEPTH {
+                    return None;
                 }
-                b'-' | b'0'..=b'9' => self.skip_number(first)?,
-                b't' => self.skip_literal(b"rue")?,
-                b'f' => self.skip_literal(b"alse")?,
-                b'n' => self.skip_literal(b"ull")?,
-                _ => return None,
+                let is_object = first == b'{';
+                (open, depth) = (open << 1 | u64::from(is_object), depth + 1);
+                // A container may be empty. In an object, a name comes before the value.
+                let next = self.token()?;
+                self.position -= 1;
+                match (is_object, next) {
+                    (true, b'"') => {
+                        names.open_object()?;
+                        self.skip_unique_name(names)?;
+                        continue;
+                    }
+                    // The closing bracket is consumed below.
+                    (true, b'}') => names.open_object()?,
+                    (false, b']') => {}
+                    (true, _) => return None,
+                    (false, _) => continue,
+                }
+            } else {
+                self.skip_primitive_from(first)?;
             }
             // The value is complete: close containers until another value follows.
             loop {
@@ -319,14 +294,13 @@ impl<'a> Scanner<'a> {
                 }
                 match (self.token()?, open & 1) {
                     (b',', 1) => {
-                        self.skip_unique_name(first_hash)?;
+                        self.skip_unique_name(names)?;
                         break;
                     }
                     (b',', _) => break,
                     (b'}', 1) => {
                         (open, depth) = (open >> 1, depth - 1);
-                        self.hash_count = first_hash;
-                        first_hash = usize::from(*self.first_hashes.get(depth)?);
+                        names.close_object();
                     }
                     (b']', 0) => (open, depth) = (open >> 1, depth - 1),
                     _ => return None,
@@ -334,14 +308,4 @@ impl<'a> Scanner<'a> {
             }
         }
     }
-}
-
-/// Returns a word in which the lowest set bit marks the first byte of `word` that is a quote or a backslash, and 0 if there is none.
-#[inline(always)]
-fn quotes_and_backslashes(word: u64) -> u64 {
-    const ONES: u64 = u64::MAX / 255;
-    const HIGH: u64 = ONES << 7;
-    // Borrows of the subtraction can only disturb higher bits, so the lowest set bit is exact.
-    let zeros = |word: u64| word.wrapping_sub(ONES) & !word;
-    (zeros(word ^ (ONES * 0x22)) | zeros(word ^ (ONES * 0x5c))) & HIGH
 }

@@ -1,5 +1,9 @@
+use headrace_fhir::definitions::FhirVersion;
+use headrace_fhir::deid::DeidConfig;
+
 use super::*;
-use crate::job::Job;
+use crate::job::{Job, JobSecret};
+use crate::lines::deid::JobDeidentifier;
 use crate::patients::FrameRole;
 use crate::request::ExportRequest;
 use crate::vocab::clock::Millis;
@@ -47,4 +51,49 @@ fn a_patient_is_the_patient_of_its_own_block_and_a_member_of_the_blocks_that_it_
 fn a_resource_without_a_patient_is_counted_but_not_written() {
     let line = r#"{"resourceType":"Practitioner","id":"d"}"#;
     assert_eq!(frames(line, Level::System), [(FrameRole::NoPatient, "Practitioner".to_owned(), String::new(), String::new())]);
+}
+
+/// Returns the processor of an export of everything, de-identified or not.
+fn processor(config: Option<&str>, mode: ReadMode) -> LineProcessor {
+    let job = Job::accepted(JobId::from_random([7; 16]), Caller("ann".into()), ExportRequest::default(), Millis(0));
+    let deid = config.map(|config| {
+        let config = DeidConfig::parse(config.as_bytes(), FhirVersion::R4).unwrap();
+        JobDeidentifier::new(&config, JobSecret([7; 32]), Millis(0))
+    });
+    let selection = Selection::new(&job, &LakeSettings::default(), None, deid).unwrap();
+    LineProcessor::new(selection, ReadPass::First(mode))
+}
+
+/// Processes one line. Returns the reason if it is rejected, and the records of its version.
+fn rejection(processor: &mut LineProcessor, line: &[u8]) -> (Option<String>, Vec<crate::versions::record::VersionRecord>) {
+    let mut log = VersionLog::new(2);
+    let output = processor.process(line, LinePosition::new(0, 0), &mut log);
+    let reason = if let LineOutput::Rejected(reason) = output { Some(reason) } else { None };
+    (reason, log.versions)
+}
+
+#[test]
+fn a_line_that_is_deidentified_at_once_is_validated_like_any_other() {
+    let config = r#"{"fhirVersion":"R4","fhirPathRules":[{"path":"Patient.name","method":"redact"},{"path":"Resource.id","method":"cryptoHash"}]}"#;
+    let line = r#"{"resourceType":"Patient","id":"a","meta":{"versionId":"1","lastUpdated":"2026-01-01T00:00:00Z"},"name":[{"family":"Ames","given":["B"]}],"active":true,"multipleBirthInteger":12}"#;
+    for mode in [ReadMode::SinglePass, ReadMode::Optimistic, ReadMode::TwoPass] {
+        let (mut plain, mut deidentified) = (processor(None, mode), processor(Some(config), mode));
+        let mut check = |line: &[u8]| {
+            let expected = rejection(&mut plain, line);
+            assert_eq!(rejection(&mut deidentified, line), expected, "{}", String::from_utf8_lossy(line));
+            expected.0.is_some()
+        };
+        assert!(!check(line.as_bytes()));
+        for duplicate in [r#","id":"b"}"#, r#","name":[{"family":"A","family":"B"}]}"#, r#","active":false}"#, "}}", "} x", ","] {
+            assert!(check(format!("{}{duplicate}", &line[..line.len() - 1]).as_bytes()), "{duplicate}");
+        }
+        for at in 0..line.len() {
+            assert!(check(&line.as_bytes()[..at]), "cut at {at}");
+            for damage in [b'"', b'\\', b'{', b'}', b'[', b',', b':', b'0', b' ', b'\n', 0xff] {
+                let mut damaged = line.as_bytes().to_vec();
+                damaged[at] = damage;
+                check(&damaged);
+            }
+        }
+    }
 }

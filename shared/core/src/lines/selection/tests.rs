@@ -35,7 +35,7 @@ fn selection_with(request: ExportRequest, lake: &LakeSettings, patient_set: Opti
 
 /// Returns the flags of a line: `S`elected, `M`ember, `C`andidate, arrived `L`ate; or `-` if the line is skipped.
 fn classified(selection: &Selection, line: &str) -> String {
-    match selection.classify(line.as_bytes(), &mut MemberIndex::default()) {
+    match selection.classify(line.as_bytes(), &mut MemberIndex::default(), None) {
         LineVerdict::Resource(matched) => {
             let flags = [
                 (matched.flags.is_selected, 'S'),
@@ -211,7 +211,7 @@ fn a_deletion_of_a_type_with_a_scope_query_is_not_reported_but_still_compared() 
     let entry = |url: &str| format!(r#"{{"request":{{"method":"DELETE","url":"{url}"}}}}"#);
     let text = format!(r#"{{"resourceType":"Bundle","type":"transaction","entry":[{},{}]}}"#, entry("Observation/1"), entry("Patient/1"));
     let mut member_index = MemberIndex::default();
-    let LineVerdict::Deletions(deletions) = selection.classify(text.as_bytes(), &mut member_index) else { panic!("no deletions") };
+    let LineVerdict::Deletions(deletions) = selection.classify(text.as_bytes(), &mut member_index, None) else { panic!("no deletions") };
     let found: Vec<_> =
         selection.flag_deletions(&deletions).map(|(entry, _, flags)| (entry, flags.is_deletion, flags.is_selected)).collect();
     assert_eq!(found, [(0, true, false), (1, true, true)]);
@@ -351,7 +351,7 @@ fn deletions_have_the_flags_of_their_time_and_compartment() {
     );
     let selection = system(request);
     let mut member_index = MemberIndex::default();
-    let LineVerdict::Deletions(deletions) = selection.classify(text.as_bytes(), &mut member_index) else { panic!("no deletions") };
+    let LineVerdict::Deletions(deletions) = selection.classify(text.as_bytes(), &mut member_index, None) else { panic!("no deletions") };
     let found: Vec<_> = selection.flag_deletions(&deletions).map(|(entry, _, flags)| (entry, flags.is_selected, flags.is_member)).collect();
     assert_eq!(found, [(0, false, true), (1, true, true), (2, true, false)]);
 }
@@ -433,7 +433,7 @@ fn a_late_deletion_is_counted_or_reported_by_arrival() {
         let mut selection = selection_with(request, &LakeSettings::default(), None, watermark);
         selection.set_new_object(true);
         let mut member_index = MemberIndex::default();
-        let LineVerdict::Deletions(deletions) = selection.classify(text.as_bytes(), &mut member_index) else { panic!("no deletions") };
+        let LineVerdict::Deletions(deletions) = selection.classify(text.as_bytes(), &mut member_index, None) else { panic!("no deletions") };
         let flags: Vec<_> = selection.flag_deletions(&deletions).map(|(.., flags)| (flags.is_selected, flags.arrived_late)).collect();
         assert_eq!(flags, [expected], "{watermark:?}");
     }

@@ -1,0 +1,75 @@
+//! The names in the open objects of a JSON text, to notice a member that may occur twice.
+
+/// The greatest number of names in the open objects that is supported.
+const MAX_NAMES: usize = 128;
+
+/// The greatest number of open objects that is supported.
+const MAX_OBJECTS: usize = 32;
+
+/// The hashes of the names in the open objects, one object after the other.
+pub(crate) struct OpenNames {
+    hashes: [u32; MAX_NAMES],
+    hash_count: usize,
+    /// The innermost object.
+    current: ObjectNames,
+    /// The objects around it.
+    outer: [ObjectNames; MAX_OBJECTS],
+    outer_count: usize,
+}
+
+/// The names of one object.
+#[derive(Clone, Copy)]
+struct ObjectNames {
+    /// The index of its first hash.
+    first_hash: usize,
+    /// Two bits for each name. A name of which one is not set is new, so that nearly no name is compared with the others.
+    filter: [u64; 2],
+}
+
+impl Default for OpenNames {
+    /// Starts with one open object, the root.
+    fn default() -> Self {
+        let none = ObjectNames { first_hash: 0, filter: [0; 2] };
+        Self { hashes: [0; MAX_NAMES], hash_count: 0, current: none, outer: [none; MAX_OBJECTS], outer_count: 0 }
+    }
+}
+
+impl OpenNames {
+    /// Starts an object in the current one. Returns `None` if there are too many.
+    #[inline(always)]
+    pub(crate) fn open_object(&mut self) -> Option<()> {
+        *self.outer.get_mut(self.outer_count)? = self.current;
+        self.outer_count += 1;
+        self.current = ObjectNames { first_hash: self.hash_count, filter: [0; 2] };
+        Some(())
+    }
+
+    /// Ends the current object: the one around it goes on with its own names.
+    #[inline(always)]
+    pub(crate) fn close_object(&mut self) {
+        self.hash_count = self.current.first_hash;
+        self.outer_count = self.outer_count.saturating_sub(1);
+        if let Some(outer) = self.outer.get(self.outer_count) {
+            self.current = *outer;
+        }
+    }
+
+    /// Adds a name to the current object. Returns `None` if the object may have it already, or if there are too many names.
+    #[inline(always)]
+    pub(super) fn add(&mut self, hash: u64) -> Option<()> {
+        let bits = [1 << (hash >> 58), 1 << (hash >> 52 & 63)];
+        let [first, second] = self.current.filter;
+        let short = u32::try_from(hash >> 32).unwrap_or_default();
+        // Equal hashes only mean that the names may be equal. The general parser compares them.
+        if first & bits[0] != 0
+            && second & bits[1] != 0
+            && self.hashes.get(self.current.first_hash..self.hash_count)?.contains(&short)
+        {
+            return None;
+        }
+        self.current.filter = [first | bits[0], second | bits[1]];
+        *self.hashes.get_mut(self.hash_count)? = short;
+        self.hash_count += 1;
+        Some(())
+    }
+}
