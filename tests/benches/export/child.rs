@@ -11,9 +11,11 @@ use crate::aws::{Deployment, S3Backend};
 use crate::local::TestServer;
 use crate::{BoxError, failed};
 
-/// Runs `headrace export LAKE OUT`.
-pub(crate) fn export(lake: &Path, out: &Path) -> Result<(), BoxError> {
-    let done = this_program()?.args(["--child", "export"]).args([lake, out]).stdout(Stdio::null()).stderr(Stdio::null()).status()?;
+/// Runs `headrace export LAKE OUT` with these options.
+pub(crate) fn export(lake: &Path, out: &Path, options: &[String]) -> Result<(), BoxError> {
+    let mut command = this_program()?;
+    command.args(["--child", "export"]).args([lake, out]).args(options);
+    let done = command.stdout(Stdio::null()).stderr(Stdio::inherit()).status()?;
     if done.success() { Ok(()) } else { Err(failed("headrace export")) }
 }
 
@@ -35,10 +37,10 @@ fn this_program() -> Result<Command, BoxError> {
 
 /// Runs the task of a child process.
 pub(crate) fn run(arguments: &[String]) -> Result<(), BoxError> {
-    let [kind, lake, scratch] = arguments else { return Err("--child takes three arguments".into()) };
+    let [kind, lake, scratch, options @ ..] = arguments else { return Err("--child takes three arguments".into()) };
     let runtime = Runtime::new()?;
     match kind.as_str() {
-        "export" => match Cli::try_parse_from(["headrace", "export", lake, scratch])?.command {
+        "export" => match Cli::try_parse_from(["headrace", "export", lake, scratch].into_iter().chain(options.iter().map(String::as_str)))?.command {
             CliCommand::Export(order) => runtime.block_on(headrace_local::client::export::run_export(&order)).map(drop).map_err(Into::into),
             CliCommand::Serve(_) | CliCommand::Clients(_) | CliCommand::Keys(_) | CliCommand::Audit(_) | CliCommand::Deid(_) => Ok(()),
         },

@@ -18,8 +18,9 @@ use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 
 use crate::child;
-use crate::lakes::stored_bytes;
-use crate::table::{Row, Timing, time};
+use crate::lakes::{middle_instant, stored_bytes};
+use crate::table::{Row, Timing, print, time};
+use crate::text_filter::TextFilter;
 use crate::{BoxError, failed};
 
 /// Polling interval of the client. Small compared to the measured time.
@@ -46,14 +47,49 @@ impl LocalBenchmark<'_> {
         self.row(name)?.compare(export, || self.copy())
     }
 
-    /// Measures the `headrace export` command from start to end.
+    /// Measures the `headrace export` command from start to end: as it is, without a comparison of versions, and de-identified.
     pub(crate) fn measure_round_trip(&self) -> Result<(), BoxError> {
-        let export = || {
-            let out = tempfile::tempdir_in(self.scratch)?;
-            let (timing, ()) = time(|| child::export(self.lake, out.path()))?;
-            Ok(timing)
+        let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("samples/anonymization/safe-harbor.json");
+        let one = "--lake-versions=one".to_owned();
+        let deidentified = [one.clone(), format!("--anonymization-config={}", config.display())];
+        for (name, options) in
+            [("headrace export", &[][..]), ("headrace export, one version", &[one]), ("the same, de-identified", &deidentified)]
+        {
+            self.row(name)?.compare(|| self.run_command(options), || self.copy())?;
+        }
+        Ok(())
+    }
+
+    /// Measures an increment by the `headrace export` command, compared with a filter of the lines' text by DuckDB.
+    pub(crate) fn measure_increment(&self) -> Result<(), BoxError> {
+        let since = middle_instant(self.lake)?;
+        let Some(filter) = TextFilter::installed() else {
+            print(TextFilter::HOW_TO_INSTALL);
+            return Ok(());
         };
-        self.row("headrace export")?.compare(export, || self.copy())
+        let options = [format!("--since={since}")];
+        let selected = filter.select(self.lake, &since, self.scratch)?;
+        let exported = tempfile::tempdir_in(self.scratch)?;
+        child::export(self.lake, exported.path(), &options)?;
+        let exported = stored_bytes(exported.path())?;
+        if exported != selected {
+            return Err(format!("the export has {exported} bytes, and the text filter selects {selected}").into());
+        }
+        let row = Row { baseline: "DuckDB, filter of text", ..self.row("headrace export --since")? };
+        row.compare(
+            || self.run_command(&options),
+            || {
+                let (timing, _) = time(|| filter.select(self.lake, &since, self.scratch))?;
+                Ok(timing)
+            },
+        )
+    }
+
+    /// Measures one run of the `headrace export` command.
+    fn run_command(&self, options: &[String]) -> Result<Timing, BoxError> {
+        let out = tempfile::tempdir_in(self.scratch)?;
+        let (timing, ()) = time(|| child::export(self.lake, out.path(), options))?;
+        Ok(timing)
     }
 
     /// Creates the row of an export, whose baseline is a copy of the lake.

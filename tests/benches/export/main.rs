@@ -11,6 +11,7 @@ mod local;
 mod memory;
 mod pump;
 mod table;
+mod text_filter;
 
 use std::error::Error;
 use std::io;
@@ -53,8 +54,10 @@ enum Benchmark {
     Since,
     /// Export of about half of the lake with `_type`.
     Type,
-    /// Run of `headrace export`, including downloads.
+    /// Runs of `headrace export` from start to end.
     RoundTrip,
+    /// Run of `headrace export --since`, compared with DuckDB.
+    Increment,
     /// Export through the AWS adapters, over stand-ins.
     Aws,
     /// Peak memory of workers for a lake of 45 MB.
@@ -77,7 +80,7 @@ fn main() -> Result<(), BoxError> {
     // Next to the build output, which is on a real file system with enough space.
     let scratch = tempfile::Builder::new().prefix("bench-").tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let place = |name: &str| scratch.path().join(name);
-    let needs_lake = [Benchmark::PassThrough, Benchmark::Since, Benchmark::Type, Benchmark::RoundTrip, Benchmark::Aws, Benchmark::Pump]
+    let needs_lake = [Benchmark::PassThrough, Benchmark::Since, Benchmark::Type, Benchmark::RoundTrip, Benchmark::Increment, Benchmark::Aws, Benchmark::Pump]
         .into_iter()
         .any(wants);
     let lake: PathBuf = place("lake");
@@ -97,6 +100,9 @@ fn main() -> Result<(), BoxError> {
     }
     if wants(Benchmark::RoundTrip) {
         bench.measure_round_trip()?;
+    }
+    if wants(Benchmark::Increment) {
+        bench.measure_increment()?;
     }
     if wants(Benchmark::Aws) {
         aws::measure(&lake, scratch.path(), bench.runs)?;
