@@ -1,3 +1,4 @@
-//! The output of a finished job: the manifest that lists its files.
+//! The output of a finished job: the manifest that lists its files, and the summaries of their contents.
 
+pub mod content;
 pub mod manifest;

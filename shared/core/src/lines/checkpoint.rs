@@ -5,7 +5,6 @@ use std::collections::btree_map::Entry;
 use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
-use crc_fast::{CrcAlgorithm, Digest};
 use headrace_fhir::deid::{DeidFailure, DeidFailureScope};
 
 use crate::job::file::{FileSummary, FragmentName, OutputKind};
@@ -15,6 +14,7 @@ use crate::job::{Counters, ExportError};
 use crate::lake::ndjson::{self, LINE_LIMIT_BYTES};
 use crate::lines::line_processor::{LineOutput, LineProcessor};
 use crate::lines::report_limit::ReportLimit;
+use crate::output::content::ContentDigest;
 use crate::patients::{SectionedFrames, Sections, is_block_header};
 use crate::ports::{FRAGMENTS_PER_CHECKPOINT, FileWriter, OutputStore};
 use crate::versions::record::{LinePosition, ResourceLink, VersionLog, VersionRecord, write_sorted};
@@ -60,14 +60,13 @@ pub struct OpenFile<W> {
     /// Name of the file, unless it becomes an output file.
     pub fragment: FragmentName,
     writer: W,
-    crc: Digest,
-    summary: FileSummary,
+    content: ContentDigest,
 }
 
 impl<W: FileWriter> OpenFile<W> {
     /// Returns the size, line count and checksum of the content so far.
     pub fn summary(&self) -> FileSummary {
-        FileSummary { crc64: self.crc.finalize(), ..self.summary }
+        self.content.summary()
     }
 
     /// Returns the writer, with which the caller commits the file.
@@ -347,7 +346,7 @@ impl<'s, P: OutputStore> OpenCheckpoint<'s, P> {
             if kind == OutputKind::PatientBlocks {
                 // The block of a patient must not be split, so a file ends only before a header.
                 let start = from + line.start;
-                let size = self.files.get(&kind).map_or(0, |open| open.summary.bytes) + (start - added) as u64;
+                let size = self.files.get(&kind).map_or(0, |open| open.content.bytes()) + (start - added) as u64;
                 if size >= self.file_bytes && is_block_header(line.text) {
                     if start > added {
                         self.append(kind, block.slice(added..start), count).await?;
@@ -435,7 +434,7 @@ impl<'s, P: OutputStore> OpenCheckpoint<'s, P> {
     /// checkpoint depends on lines and not on blocks: a second attempt must write the same bytes to a reserved file.
     fn would_be_full(&self, kind: OutputKind, bytes: u64) -> bool {
         let open = self.files.get(&kind);
-        let size = open.map_or(0, |open| open.summary.bytes) + bytes;
+        let size = open.map_or(0, |open| open.content.bytes()) + bytes;
         let small_files_bytes = self.total_bytes + bytes - self.largest_bytes.max(size);
         let file_count = self.files.len() + usize::from(open.is_none());
         size >= self.file_bytes || small_files_bytes >= self.small_files_limit_bytes || file_count >= FILES_PER_CHECKPOINT
@@ -459,16 +458,13 @@ impl<'s, P: OutputStore> OpenCheckpoint<'s, P> {
                 let (task, attempt, fencing_token) = self.writer;
                 let fragment = FragmentName { kind, task, attempt, fencing_token };
                 let writer = self.store.new_fragment(&self.folder, fragment).await?;
-                let summary = FileSummary { bytes: 0, lines: 0, crc64: 0 };
-                vacant.insert(OpenFile { fragment, writer, crc: Digest::new(CrcAlgorithm::Crc64Nvme), summary })
+                vacant.insert(OpenFile { fragment, writer, content: ContentDigest::default() })
             }
         };
-        open.crc.update(&bytes);
-        open.summary.bytes += bytes.len() as u64;
-        open.summary.lines += lines;
+        open.content.add(&bytes, lines);
         self.total_bytes += bytes.len() as u64;
-        self.largest_bytes = self.largest_bytes.max(open.summary.bytes);
-        if open.summary.bytes >= self.file_bytes {
+        self.largest_bytes = self.largest_bytes.max(open.content.bytes());
+        if open.content.bytes() >= self.file_bytes {
             self.full_kind = Some(kind);
         }
         open.writer.write(bytes).await

@@ -28,18 +28,6 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// The beginning of the header line of a block, without white space.
 const BLOCK_HEADER: &[u8] = b"{\"resourceType\":\"Parameters\"";
 
-/// The beginning of nearly every line. After it, there is no white space before the value that tells a header from a resource.
-const COMMON_START: &[u8] = b"{\"resourceType\":\"";
-
-/// Returns true if a line begins a block.
-fn is_block_header(line: &[u8]) -> bool {
-    if line.starts_with(COMMON_START) {
-        return line.starts_with(BLOCK_HEADER);
-    }
-    let mut bytes = line.iter().filter(|byte| !byte.is_ascii_whitespace());
-    BLOCK_HEADER.iter().all(|expected| bytes.next() == Some(expected))
-}
-
 /// The type of a resource, and the reason of an OperationOutcome.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -58,24 +46,11 @@ impl ResourceCounter {
             (self.mark_bytes, bytes) = (self.mark_bytes + 1, rest);
         }
         while let Some(end) = memchr(b'\n', bytes) {
-            let line = bytes.get(..end).unwrap_or_default();
-            if self.has_first_line && self.last_byte.is_none() && self.line_start.is_empty() {
-                self.count_whole_line(line);
-            } else {
-                self.extend_line(line);
-                self.end_line();
-            }
+            self.extend_line(bytes.get(..end).unwrap_or_default());
+            self.end_line();
             bytes = bytes.get(end + 1..).unwrap_or_default();
         }
         self.extend_line(bytes);
-    }
-
-    /// Counts a line that is not the first and of which nothing was read before.
-    fn count_whole_line(&mut self, line: &[u8]) {
-        if !line.trim_ascii_end().is_empty() {
-            self.lines += 1;
-            self.headers += u64::from(is_block_header(line));
-        }
     }
 
     /// Adds bytes to the current line.

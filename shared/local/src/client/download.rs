@@ -269,7 +269,7 @@ async fn count(reader: &mut (impl AsyncRead + Unpin)) -> io::Result<FileCount> {
 }
 
 /// Returns why the content of a file is not what the manifest says, or `None` if it is.
-pub(crate) fn content_problem(
+fn content_problem(
     file: &NamedFile,
     count: &FileCount,
     bytes: u64,

@@ -6,13 +6,12 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crc_fast::{CrcAlgorithm, Digest};
 use files::handler::LocalFile;
 use headrace_core::job::file::FileSummary;
+use headrace_core::output::content::ContentDigest;
 use reqwest::Url;
 
-use crate::client::counter::{FileCount, ResourceCounter};
-use crate::client::download::{DownloadedFile, content_problem};
+use crate::client::download::DownloadedFile;
 use crate::client::error::ClientError;
 use crate::client::file_names::{FileList, NamedFile};
 use crate::client::folder::ExportFolder;
@@ -57,13 +56,15 @@ impl FinishedFile {
     pub(crate) async fn take(&self, file: &NamedFile, folder: &ExportFolder) -> Result<DownloadedFile, ClientError> {
         let problem = |problem: String| ClientError::File { file: file.name.clone(), problem };
         let path = self.path.clone();
-        let read = tokio::task::spawn_blocking(move || Content::read(&path)).await.map_err(io::Error::other).flatten();
-        let content = read.map_err(|cause| problem(format!("it cannot be read: {cause}")))?;
-        if let Some(found) = content_problem(file, &content.count, content.bytes, None, None) {
-            return Err(problem(found));
-        }
-        if (content.bytes, content.crc64) != (self.summary.bytes, self.summary.crc64) {
+        let read = tokio::task::spawn_blocking(move || read_summary(&path)).await.map_err(io::Error::other).flatten();
+        let found = read.map_err(|cause| problem(format!("it cannot be read: {cause}")))?;
+        if (found.bytes, found.crc64) != (self.summary.bytes, self.summary.crc64) {
             return Err(problem("it does not have its recorded size and checksum; start a new export".to_owned()));
+        }
+        // A file of one type has a resource on each line. Others also have header lines, which the record does not count.
+        let lines = if file.file.resource_type.is_some() { found.lines } else { self.summary.lines };
+        if let Some(expected) = file.file.count.filter(|expected| *expected != lines) {
+            return Err(problem(format!("it has {lines} resources, but the manifest counts {expected}")));
         }
         let partial = folder.partial_path(&file.name);
         link_or_move(&self.path, &partial).map_err(|cause| ClientError::Write { path: partial.clone(), cause })?;
@@ -72,34 +73,23 @@ impl FinishedFile {
             name: file.name.clone(),
             resource_type: file.file.resource_type.clone(),
             path,
-            bytes: content.bytes,
-            lines: content.count.resources(file.file.count),
+            bytes: found.bytes,
+            lines,
             is_error: file.list == FileList::Error,
         })
     }
 }
 
-/// The content of a file, as far as it is checked.
-struct Content {
-    bytes: u64,
-    crc64: u64,
-    count: FileCount,
-}
-
-impl Content {
-    /// Reads a file.
-    fn read(path: &Path) -> io::Result<Self> {
-        let mut file = open_regular_file(path)?;
-        let (mut bytes, mut counter, mut crc) = (0, ResourceCounter::default(), Digest::new(CrcAlgorithm::Crc64Nvme));
-        let mut buffer = vec![0; CHUNK_BYTES];
-        loop {
-            let count = file.read(&mut buffer)?;
-            let Some(chunk) = buffer.get(..count).filter(|chunk| !chunk.is_empty()) else { break };
-            bytes += chunk.len() as u64;
-            counter.push(chunk);
-            crc.update(chunk);
+/// Reads a file and returns its size, its number of lines and its checksum.
+fn read_summary(path: &Path) -> io::Result<FileSummary> {
+    let mut file = open_regular_file(path)?;
+    let (mut content, mut buffer) = (ContentDigest::default(), vec![0; CHUNK_BYTES]);
+    loop {
+        let count = file.read(&mut buffer)?;
+        match buffer.get(..count) {
+            Some(chunk) if !chunk.is_empty() => content.add_and_count(chunk),
+            Some(_) | None => return Ok(content.summary()),
         }
-        Ok(Self { bytes, crc64: crc.finalize(), count: counter.finish() })
     }
 }
 

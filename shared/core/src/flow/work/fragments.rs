@@ -3,13 +3,13 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use crc_fast::{CrcAlgorithm, Digest};
 
 use crate::job::ExportError;
 use crate::job::file::{FileName, FileSummary, Fragment, FragmentName};
 use crate::job::folder::Folder;
 use crate::job::task::Lease;
 use crate::lake::reader::read_all;
+use crate::output::content::ContentDigest;
 use crate::ports::{AllPorts, FileWriter as _, OutputStore};
 use crate::vocab::error::StoreError;
 
@@ -35,15 +35,13 @@ pub(super) async fn write_chunks(
     chunks: Vec<Bytes>,
     lines: u64,
 ) -> Result<Fragment, StoreError> {
-    let mut crc = Digest::new(CrcAlgorithm::Crc64Nvme);
+    let mut content = ContentDigest::default();
     let mut writer = output.new_fragment(folder, name).await?;
-    let mut bytes = 0;
     for chunk in chunks {
-        crc.update(&chunk);
-        bytes += chunk.len() as u64;
+        content.add(&chunk, 0);
         writer.write(chunk).await?;
     }
-    let summary = FileSummary { bytes, lines, crc64: crc.finalize() };
+    let summary = FileSummary { lines, ..content.summary() };
     writer.commit(FileName::Fragment(name), summary).await?;
     Ok(Fragment { name, summary })
 }

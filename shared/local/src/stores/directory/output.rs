@@ -9,9 +9,9 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use crc_fast::{CrcAlgorithm, Digest};
 use headrace_core::job::file::{FileName, FileSummary, Fragment, FragmentName, OutputFile, OutputFileName};
 use headrace_core::job::folder::Folder;
+use headrace_core::output::content::ContentDigest;
 use headrace_core::ports::{ByteStream, ConfigLookup, FileAccess, FileRequest, FileWriter, OutputStore};
 use headrace_core::request::{ANONYMIZATION_FOLDER, ConfigName, MAX_CONFIG_BYTES};
 use headrace_core::vocab::error::{SourceError, StoreError};
@@ -268,16 +268,14 @@ pub(super) fn has_content(path: &Path, summary: FileSummary) -> io::Result<bool>
     if file.metadata()?.len() != summary.bytes {
         return Ok(false);
     }
-    let mut crc = Digest::new(CrcAlgorithm::Crc64Nvme);
+    let mut content = ContentDigest::default();
     let mut buffer = vec![0; COMPARE_CHUNK_BYTES];
-    let mut bytes = 0;
     loop {
         let count = file.read(&mut buffer)?;
         let Some(read) = buffer.get(..count).filter(|read| !read.is_empty()) else { break };
-        crc.update(read);
-        bytes += count as u64;
+        content.add(read, 0);
     }
-    Ok(bytes == summary.bytes && crc.finalize() == summary.crc64)
+    Ok(content.bytes() == summary.bytes && content.summary().crc64 == summary.crc64)
 }
 
 /// A file that is being written under a temporary name. It is deleted if it is dropped before its commit.
