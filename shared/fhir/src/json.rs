@@ -6,7 +6,6 @@ mod open_names;
 mod path;
 mod pretty;
 mod scanner;
-mod word_pair;
 
 use std::borrow::Cow;
 

@@ -80,9 +80,17 @@ fn main() -> Result<(), BoxError> {
     // Next to the build output, which is on a real file system with enough space.
     let scratch = tempfile::Builder::new().prefix("bench-").tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let place = |name: &str| scratch.path().join(name);
-    let needs_lake = [Benchmark::PassThrough, Benchmark::Since, Benchmark::Type, Benchmark::RoundTrip, Benchmark::Increment, Benchmark::Aws, Benchmark::Pump]
-        .into_iter()
-        .any(wants);
+    let needs_lake = [
+        Benchmark::PassThrough,
+        Benchmark::Since,
+        Benchmark::Type,
+        Benchmark::RoundTrip,
+        Benchmark::Increment,
+        Benchmark::Aws,
+        Benchmark::Pump,
+    ]
+    .into_iter()
+    .any(wants);
     let lake: PathBuf = place("lake");
     if needs_lake {
         print(&lakes::generate(&source, &lake, arguments.lake_mb * 1_000_000, Compression::Plain)?.to_string());

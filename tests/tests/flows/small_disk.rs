@@ -68,7 +68,8 @@ fn an_export_needs_the_space_of_its_files_only_once() -> Result<()> {
     fs::write(lake_dir.join("Patient.ndjson"), lines.collect::<String>())?;
     // The disk has room for the files of 12 MB and the job table, and not for two copies of the files. It is gone when the command ends,
     // so the command also prints the files.
-    let script = "mount -t tmpfs -o mode=700,size=18m none \"$1\" && \"$2\" export \"$3\" \"$1/new\" >&2 && cat \"$1\"/new/Patient-*.ndjson";
+    let script =
+        "mount -t tmpfs -o mode=700,size=18m none \"$1\" && \"$2\" export \"$3\" \"$1/new\" >&2 && cat \"$1\"/new/Patient-*.ndjson";
     let mut command = Command::new("unshare");
     command.args(["--user", "--map-root-user", "--mount", "sh", "-c", script, "sh"]);
     command.arg(out.path()).arg(headrace(&[]).get_program()).arg(&lake_dir);

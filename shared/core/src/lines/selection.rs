@@ -267,7 +267,15 @@ impl Selection {
         match self.flags(head, resource.as_ref()) {
             Some(flags) if !is_too_new => {
                 let has_unreadable_time = head.last_updated.is_none() && flags.is_selected && has_time(line);
-                LineVerdict::Resource(MatchedResource { head, flags, has_unreadable_time, line, identity, is_deidentified: false, resource })
+                LineVerdict::Resource(MatchedResource {
+                    head,
+                    flags,
+                    has_unreadable_time,
+                    line,
+                    identity,
+                    is_deidentified: false,
+                    resource,
+                })
             }
             Some(flags) if flags.is_selected && is_ahead() => LineVerdict::AheadOfClock,
             Some(_) | None => LineVerdict::Skipped,

@@ -61,10 +61,7 @@ impl OpenNames {
         let [first, second] = self.current.filter;
         let short = u32::try_from(hash >> 32).unwrap_or_default();
         // Equal hashes only mean that the names may be equal. The general parser compares them.
-        if first & bits[0] != 0
-            && second & bits[1] != 0
-            && self.hashes.get(self.current.first_hash..self.hash_count)?.contains(&short)
-        {
+        if first & bits[0] != 0 && second & bits[1] != 0 && self.hashes.get(self.current.first_hash..self.hash_count)?.contains(&short) {
             return None;
         }
         self.current.filter = [first | bits[0], second | bits[1]];

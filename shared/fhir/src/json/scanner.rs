@@ -8,7 +8,6 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use super::open_names::OpenNames;
-use super::word_pair::WordPair;
 use crate::json::JsonValue;
 
 /// A JSON text and the position up to which it has been read.
@@ -21,22 +20,20 @@ pub(crate) struct Scanner<'a> {
     pub(crate) position: usize,
     /// The end of the name that was read last.
     name_end: usize,
-    /// False if no string of the text has escapes.
-    has_backslash: bool,
 }
 
 /// The deepest nesting that is supported: one bit for each level.
 const MAX_DEPTH: u32 = u64::BITS;
 
+/// An odd factor whose product mixes all bits, so that different names practically never have the same hash.
+const HASH_FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+
 impl<'a> Scanner<'a> {
     /// Creates a scanner at the start of `text`. Returns `None` if the text has control characters.
     pub(crate) fn new(text: &'a str) -> Option<Self> {
         // One check of the whole text, which the compiler vectorises, so that no string has to be checked again.
-        let (has_control, has_backslash) = text.bytes().fold((false, false), |(control, backslash), byte| {
-            // Branches would end the vectors.
-            (control | (byte < b' '), backslash | (byte == b'\\'))
-        });
-        (!has_control).then_some(Self { text, bytes: text.as_bytes(), position: 0, name_end: 0, has_backslash })
+        let has_control = text.bytes().fold(false, |found, byte| found | (byte < b' '));
+        (!has_control).then_some(Self { text, bytes: text.as_bytes(), position: 0, name_end: 0 })
     }
 
     /// Returns the range of the name that [`Self::name`] read last, without its quotes.
@@ -132,37 +129,41 @@ impl<'a> Scanner<'a> {
     /// Moves to the quote that ends a name, and returns the hash of the name. Returns `None` if the name has escapes.
     #[inline(always)]
     fn skip_and_hash_name(&mut self) -> Option<u64> {
-        let mut hash = 0;
+        let mut hash = 0_u64;
         loop {
-            let words = self.next_words()?;
-            let bits = words.bits_before_stop(self.has_backslash);
-            if bits < WordPair::BITS {
+            let rest = self.bytes.get(self.position..)?;
+            let word = match rest.first_chunk::<8>() {
+                Some(chunk) => u64::from_le_bytes(*chunk),
+                None if rest.is_empty() => return None,
+                None => rest.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)),
+            };
+            let stops = quotes_and_backslashes(word);
+            if stops != 0 {
+                let bits = stops.trailing_zeros() & !7;
                 self.position += (bits / 8) as usize;
                 let is_quote = self.bytes.get(self.position) == Some(&b'"');
-                return is_quote.then_some(words.first_bits(bits).mix_into(hash));
+                return is_quote.then_some((hash ^ (word & !(u64::MAX << bits))).wrapping_mul(HASH_FACTOR));
             }
-            hash = words.mix_into(hash);
-            self.position += WordPair::BYTES;
+            hash = (hash ^ word).wrapping_mul(HASH_FACTOR);
+            self.position += 8;
         }
-    }
-
-    /// Returns the next bytes, with zeros behind the end of the text. Returns `None` beyond the end.
-    #[inline(always)]
-    fn next_words(&self) -> Option<WordPair> {
-        let rest = self.bytes.get(self.position..)?;
-        Some(rest.first_chunk().map_or_else(|| WordPair::from_end(rest), WordPair::new))
     }
 
     /// Moves to the next quote or backslash within a string.
     #[inline(always)]
     fn skip_to_quote_or_backslash(&mut self) -> Option<()> {
-        loop {
-            let bits = self.next_words()?.bits_before_stop(self.has_backslash);
-            self.position += (bits / 8) as usize;
-            if bits < WordPair::BITS {
+        while let Some(chunk) = self.bytes.get(self.position..).and_then(<[u8]>::first_chunk::<8>) {
+            let stops = quotes_and_backslashes(u64::from_le_bytes(*chunk));
+            if stops != 0 {
+                self.position += (stops.trailing_zeros() / 8) as usize;
                 return Some(());
             }
+            self.position += 8;
         }
+        while !matches!(self.bytes.get(self.position)?, b'"' | b'\\') {
+            self.position += 1;
+        }
+        Some(())
     }
 
     /// Skips the rest of a string, from behind its opening quote.
@@ -308,4 +309,14 @@ impl<'a> Scanner<'a> {
             }
         }
     }
+}
+
+/// Returns a word in which the lowest set bit marks the first byte of `word` that is a quote or a backslash, and 0 if there is none.
+#[inline(always)]
+fn quotes_and_backslashes(word: u64) -> u64 {
+    const ONES: u64 = u64::MAX / 255;
+    const HIGH: u64 = ONES << 7;
+    // Borrows of the subtraction can only disturb higher bits, so the lowest set bit is exact.
+    let zeros = |word: u64| word.wrapping_sub(ONES) & !word;
+    (zeros(word ^ (ONES * 0x22)) | zeros(word ^ (ONES * 0x5c))) & HIGH
 }

@@ -347,7 +347,8 @@ impl<T: Timer> BulkClient<T> {
         let may_have_token = manifest.requires_access_token != Some(false);
         for _ in 0..=MANIFEST_REFRESHES {
             let local_files = self.local_files.as_ref();
-            let download = Download { session: &self.session, timer: &self.timer, folder, may_have_token, local_files, on_bytes: &on_bytes };
+            let download =
+                Download { session: &self.session, timer: &self.timer, folder, may_have_token, local_files, on_bytes: &on_bytes };
             let expired = download_all(&download, &named, &mut done).await?;
             let Some((_, error)) = expired.first() else { break };
             let renewed = match status_url {

@@ -74,7 +74,8 @@ fn rejection(processor: &mut LineProcessor, line: &[u8]) -> (Option<String>, Vec
 
 #[test]
 fn a_line_that_is_deidentified_at_once_is_validated_like_any_other() {
-    let config = r#"{"fhirVersion":"R4","fhirPathRules":[{"path":"Patient.name","method":"redact"},{"path":"Resource.id","method":"cryptoHash"}]}"#;
+    let config =
+        r#"{"fhirVersion":"R4","fhirPathRules":[{"path":"Patient.name","method":"redact"},{"path":"Resource.id","method":"cryptoHash"}]}"#;
     let line = r#"{"resourceType":"Patient","id":"a","meta":{"versionId":"1","lastUpdated":"2026-01-01T00:00:00Z"},"name":[{"family":"Ames","given":["B"]}],"active":true,"multipleBirthInteger":12}"#;
     for mode in [ReadMode::SinglePass, ReadMode::Optimistic, ReadMode::TwoPass] {
         let (mut plain, mut deidentified) = (processor(None, mode), processor(Some(config), mode));

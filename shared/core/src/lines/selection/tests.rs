@@ -433,7 +433,9 @@ fn a_late_deletion_is_counted_or_reported_by_arrival() {
         let mut selection = selection_with(request, &LakeSettings::default(), None, watermark);
         selection.set_new_object(true);
         let mut member_index = MemberIndex::default();
-        let LineVerdict::Deletions(deletions) = selection.classify(text.as_bytes(), &mut member_index, None) else { panic!("no deletions") };
+        let LineVerdict::Deletions(deletions) = selection.classify(text.as_bytes(), &mut member_index, None) else {
+            panic!("no deletions")
+        };
         let flags: Vec<_> = selection.flag_deletions(&deletions).map(|(.., flags)| (flags.is_selected, flags.arrived_late)).collect();
         assert_eq!(flags, [expected], "{watermark:?}");
     }
