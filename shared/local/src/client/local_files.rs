@@ -13,7 +13,7 @@ use reqwest::Url;
 
 use crate::client::download::DownloadedFile;
 use crate::client::error::ClientError;
-use crate::client::file_names::{FileList, NamedFile};
+use crate::client::file_names::NamedFile;
 use crate::client::folder::ExportFolder;
 use crate::server::service::Service;
 use crate::stores::regular_file::open_regular_file;
@@ -75,7 +75,7 @@ impl FinishedFile {
             path,
             bytes: found.bytes,
             lines,
-            is_error: file.list == FileList::Error,
+            list: file.list,
         })
     }
 }
