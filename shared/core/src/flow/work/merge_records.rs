@@ -55,7 +55,19 @@ pub(super) async fn run_merge_records_task(
                 merge_files::<VersionRecord, MergedVersionRecord>(ports, lease, settings, merge, OutputKind::MergedVersionRecords).await?
             }
             OutputKind::Links => merge_files::<ResourceLink, ResourceLink>(ports, lease, settings, merge, OutputKind::Links).await?,
-            other => return Err(StoreError::Unreadable { store: "the job table", detail: format!("a merge of {other:?}") }.into()),
+            other @ (OutputKind::Output(_)
+            | OutputKind::Deleted
+            | OutputKind::Error
+            | OutputKind::PatientBlocks
+            | OutputKind::MergedVersionRecords
+            | OutputKind::Corrections
+            | OutputKind::MergedCorrections
+            | OutputKind::PatientSet
+            | OutputKind::UntoldDeletions
+            | OutputKind::PatientPages
+            | OutputKind::Bucket(_)) => {
+                return Err(StoreError::Unreadable { store: "the job table", detail: format!("a merge of {other:?}") }.into());
+            }
         };
         let checkpoint = Checkpoint { fragments: vec![written], cursor: WRITTEN, ..Checkpoint::default() };
         let until = lease.end_after_update(ports.now(), settings.lease.duration);
