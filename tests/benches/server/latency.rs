@@ -22,12 +22,12 @@ impl Latencies {
 
     /// Returns a row of the table.
     pub(crate) fn row(&self, name: &str, memory: &str) -> String {
-        let quantile = |share: f64| {
-            let index = (self.sorted.len() as f64 * share) as usize;
+        let quantile = |percent: usize| {
+            let index = self.sorted.len() * percent / 100;
             self.sorted.get(index.min(self.sorted.len().saturating_sub(1))).copied().unwrap_or_default().as_secs_f64() * 1e3
         };
         let rate = self.sorted.len() as f64 / self.elapsed.as_secs_f64();
-        let (median, high, worst) = (quantile(0.5), quantile(0.99), quantile(1.0));
+        let (median, high, worst) = (quantile(50), quantile(99), quantile(100));
         format!("{name:<36}  {rate:>10.0}  {median:>7.1}ms {high:>7.1}ms  {worst:>7.1}ms  {:>6}   {memory}", self.failures)
     }
 

@@ -4,9 +4,10 @@ use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use headrace_core::vocab::clock::Millis;
+use headrace_core::ports::Clock as _;
+use headrace_edge::system::SystemClock;
 use headrace_local::client::bulk::BulkClient;
 use headrace_local::client::login::LoginSettings;
 use headrace_local::stores::client_key::ClientKey;
@@ -92,8 +93,7 @@ impl ServerProcess {
     /// Requests an access token.
     async fn request_token(&self, key: &ClientKey) -> Result<String, BoxError> {
         let url = format!("{}/token", self.base);
-        let now = Millis(u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis())?);
-        let assertion = key.assertion("bench", &url, now)?;
+        let assertion = key.assertion("bench", &url, SystemClock.now())?;
         let form = format!(
             "grant_type=client_credentials&scope=system%2F*.rs&client_assertion={assertion}&\
              client_assertion_type=urn%3Aietf%3Aparams%3Aoauth%3Aclient-assertion-type%3Ajwt-bearer"

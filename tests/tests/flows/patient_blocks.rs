@@ -295,7 +295,7 @@ fn every_resource_is_once_in_the_block_of_each_of_its_patients_under_any_limits(
         let file_bytes = [900, 5_000, 100_000].into_iter().nth(usize::try_from(seed % 3)?).unwrap_or_default();
         let grouping_memory_bytes = [400, 3_000, 20_000, 1 << 20].into_iter().nth(usize::try_from(seed % 4)?).unwrap_or_default();
         let mut settings = small_limits(grouping_memory_bytes, file_bytes as u64);
-        if seed % 3 == 0 {
+        if seed.is_multiple_of(3) {
             // Resources are sorted roughly before they are grouped.
             settings.worker.max_unsorted_ranges = 0;
         }

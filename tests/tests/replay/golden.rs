@@ -219,7 +219,8 @@ fn stored_items_of_every_version_can_be_read_and_processed() -> Result<()> {
             let service = ServiceProcess::start(&deployment, &clock, seed::settings());
             for name in ["accepted", "running"] {
                 let id = jobs.get(name).ok_or("no such job")?;
-                let plan = store.lease_task(&TaskId::plan(id), LeaseSettings::default(), headrace_core::ports::Clock::now(&clock)).await;
+                let plan =
+                    Box::pin(store.lease_task(&TaskId::plan(id), LeaseSettings::default(), headrace_core::ports::Clock::now(&clock))).await;
                 assert!(plan.is_ok(), "{version} {name}: {plan:?}");
             }
             let accepted = format!("/_operations/export/{}", jobs["accepted"]);

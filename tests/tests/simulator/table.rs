@@ -1,6 +1,8 @@
 //! The model of DynamoDB: it satisfies the contract of the job store, and answers each call as the engine of the local product does,
 //! with the same capacity.
 
+#![allow(clippy::indexing_slicing, reason = "an absent member of a JSON value is Null, which the tests then reject")]
+
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 

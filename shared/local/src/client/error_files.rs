@@ -141,7 +141,7 @@ impl Outcomes {
         let counts =
             self.counts.iter().map(|((severity, code), count)| OutcomeCount { severity: *severity, code: code.clone(), count: *count });
         let mut counts: Vec<_> = counts.collect();
-        counts.sort_by(|one, other| (other.severity, other.count).cmp(&(one.severity, one.count)));
+        counts.sort_by_key(|count| std::cmp::Reverse((count.severity, count.count)));
         counts
     }
 

@@ -108,7 +108,7 @@ fn kick_off() -> MethodRouter<ServerState> {
     // Not `get` and `post`: they would add a header `Allow` to the 404 of a path that is no kick-off.
     any(async |State(state): State<ServerState>, parameters: RawPathParams, request: Request| match *request.method() {
         Method::GET => into_axum_response(state.service.kickoff.handle(to_gateway_request(parameters, request)).await),
-        Method::POST => receive_kick_off(&state, parameters, request).await,
+        Method::POST => Box::pin(receive_kick_off(&state, parameters, request)).await,
         _ if request.uri().path().ends_with("/$export") || request.uri().path().ends_with("/%24export") => method_not_allowed("GET, POST"),
         _ => not_found(request).await,
     })
@@ -123,13 +123,13 @@ async fn receive_kick_off(state: &ServerState, parameters: RawPathParams, reques
         let received = received.insert(state.bodies.receive(request).await?);
         Ok(std::mem::take(&mut received.body))
     };
-    into_axum_response(state.service.kickoff.handle_with_body(head, body).await)
+    into_axum_response(Box::pin(state.service.kickoff.handle_with_body(head, body)).await)
 }
 
 /// Returns the route of one export: its status, and its cancellation.
 fn export() -> MethodRouter<ServerState> {
     let status = |State(service): State<Arc<Service>>, parameters, request| async move {
-        let response = into_axum_response(service.exports.handle(to_get_request(parameters, request)).await);
+        let response = into_axum_response(Box::pin(service.exports.handle(to_get_request(parameters, request))).await);
         fail_if_table_is_faulty(&service, response)
     };
     let cancel = |State(service): State<Arc<Service>>, parameters, request| async move {
@@ -141,7 +141,7 @@ fn export() -> MethodRouter<ServerState> {
 /// Returns the route of the list of exports.
 fn exports() -> MethodRouter<ServerState> {
     let list = |State(service): State<Arc<Service>>, parameters, request| async move {
-        into_axum_response(service.exports.handle(to_get_request(parameters, request)).await)
+        into_axum_response(Box::pin(service.exports.handle(to_get_request(parameters, request))).await)
     };
     allow(get(list), "GET, HEAD")
 }

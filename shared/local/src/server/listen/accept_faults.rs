@@ -60,12 +60,8 @@ impl AcceptFaults {
 }
 
 /// Returns true for failures of one connection. The next one may be fine.
-#[expect(clippy::wildcard_enum_match_arm, reason = "the standard library's list of kinds is open")]
 fn is_of_peer(error: &io::Error) -> bool {
-    match error.kind() {
-        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted => true,
-        _ => false,
-    }
+    matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted)
 }
 
 #[cfg(test)]

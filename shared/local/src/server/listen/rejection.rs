@@ -1,9 +1,11 @@
 //! Responses to what is no request: heads that cannot be parsed or that do not arrive, and connections beyond the limits.
 
-use std::time::SystemTime;
+use std::time::{Duration, UNIX_EPOCH};
 
+use headrace_core::ports::Clock as _;
 use headrace_core::vocab::outcome::{IssueCode, OperationOutcome};
 use headrace_edge::reply::Reply;
+use headrace_edge::system::SystemClock;
 use http::header::RETRY_AFTER;
 use lambda_http::Body;
 
@@ -61,13 +63,13 @@ impl Rejection {
         let body = match body {
             Body::Text(text) => text.into_bytes(),
             Body::Binary(bytes) => bytes,
-            _ => Vec::new(),
+            Body::Empty | _ => Vec::new(),
         };
         let mut bytes = format!("HTTP/1.1 {status} {}\r\n", head.status.canonical_reason().unwrap_or_default()).into_bytes();
         for (name, value) in &head.headers {
             bytes.extend([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
         }
-        let date = httpdate::fmt_http_date(SystemTime::now());
+        let date = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_millis(SystemClock.now().0));
         bytes.extend(format!("content-length: {}\r\nconnection: close\r\ndate: {date}\r\n\r\n", body.len()).into_bytes());
         bytes.extend(body);
         bytes

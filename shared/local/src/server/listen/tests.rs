@@ -268,6 +268,7 @@ const PORT_LINE: &str = "the port is ";
 /// Runs itself again as a server that may open few files, connects more peers than it can accept, and checks that it answers.
 #[cfg(target_os = "linux")]
 #[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "the variable tells the process which of the two it is")]
 async fn a_server_without_file_handles_recovers_by_itself() {
     use std::io::{BufRead as _, BufReader};
     use std::process::{Command, Stdio};
