@@ -69,7 +69,8 @@ mod tests {
         for lake_bytes in [1_000_000, 10_000_000_000, 1_000_000_000_000, 100_000_000_000_000] {
             let scale = Scale::new(&Scenario { lake_bytes, ..Scenario::default() });
             assert!(scale.shrink(64_000_000) / LINE_BYTES >= 100, "{scale:?}");
-            assert_eq!(scale.lines * REAL_LINE_BYTES / LINE_BYTES, scale.bytes);
+            // The last line may stand for less than a real one.
+            assert!((scale.lines * REAL_LINE_BYTES / LINE_BYTES).abs_diff(scale.bytes) < REAL_LINE_BYTES / LINE_BYTES, "{scale:?}");
         }
     }
 }

@@ -158,9 +158,19 @@ async fn a_registration_that_a_lost_call_has_removed_is_removed() {
 async fn throttled_reads_are_reported_as_an_overload() {
     for kind in ["ThrottlingException", "ProvisionedThroughputExceededException", "RequestLimitExceeded"] {
         let (store, script) = scripted_store([failed(400, kind)], 3);
+        let store = store.with_patience(Duration::ZERO);
         assert!(matches!(store.job(&JobId::from_random([1; 16])).await, Err(StoreError::Overloaded { .. })), "{kind}");
         assert_eq!(script.sent().len(), 3, "the SDK tries again");
     }
+}
+
+#[tokio::test]
+async fn a_throttled_read_is_repeated_when_the_sdk_has_given_up() {
+    let throttled = || failed(400, "ThrottlingException");
+    let (store, script) = scripted_store([throttled(), throttled(), throttled(), written()], 3);
+    let store = store.with_patience(Duration::from_secs(60));
+    assert_eq!(store.job(&JobId::from_random([1; 16])).await.unwrap(), None);
+    assert_eq!(script.sent().len(), 4);
 }
 
 // DynamoDB ends a page after 1 MB, or after a filter has left nothing of it. Such a page is not the last one.
@@ -186,17 +196,19 @@ async fn a_failed_condition_is_not_retried() {
 #[tokio::test]
 async fn errors_tell_whether_the_write_may_have_been_applied() {
     let response = |status, kind: &str| (status, format!(r#"{{"__type":"com.amazonaws.dynamodb.v20120810#{kind}","message":"no"}}"#));
+    // Without patience, each call is made once.
+    let store = |response: (u16, String)| store(vec![response]).0.with_patience(Duration::ZERO);
     let id = JobId::from_random([1; 16]);
-    let (absent, _) = store(vec![response(400, "ResourceNotFoundException")]);
+    let absent = store(response(400, "ResourceNotFoundException"));
     let error = absent.job(&id).await.unwrap_err();
     assert!(matches!(&error, StoreError::Misconfigured { remedy, .. } if remedy.contains("HEADRACE_TABLE")), "{error:?}");
-    let (denied, _) = store(vec![response(400, "AccessDeniedException")]);
+    let denied = store(response(400, "AccessDeniedException"));
     assert!(matches!(denied.job(&id).await, Err(StoreError::Misconfigured { .. })));
-    let (throttled, _) = store(vec![response(400, "ProvisionedThroughputExceededException")]);
+    let throttled = store(response(400, "ProvisionedThroughputExceededException"));
     assert!(matches!(throttled.job(&id).await, Err(StoreError::Overloaded { .. })));
-    let (broken, _) = store(vec![response(500, "InternalServerError")]);
+    let broken = store(response(500, "InternalServerError"));
     assert!(matches!(broken.job(&id).await, Err(StoreError::Unknown { .. })));
-    let (garbled, _) = store(vec![(200, "<html>".to_owned())]);
+    let garbled = store((200, "<html>".to_owned()));
     assert!(matches!(garbled.job(&id).await, Err(StoreError::Unknown { .. })));
 }
 
