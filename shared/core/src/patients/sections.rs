@@ -15,7 +15,7 @@ use super::POSITION_COUNT;
 pub enum Sections {
     /// A section for each bucket.
     Buckets,
-    /// A section for each of [`POSITION_SECTIONS`] ranges of positions.
+    /// A section for each range of positions. All ranges have the same length.
     Positions,
 }
 
