@@ -54,12 +54,14 @@ fn a_long_manifest_is_paged_if_the_client_allows_partial_manifests() -> Result<(
         service.deliver_all().await?;
         let first_page = service.request("GET", &status).await?.json()?;
         assert!(first_page.get("link").is_none() && first_page["output"].as_array().is_some_and(|files| files.len() == 1));
-        // More items make it look like an export of thousands of files.
+        // More entries in its list of files make it look like an export of thousands of files.
         let items = deployment.job_table_items().await?;
-        let (_, item) = items.iter().find(|(key, _)| key.ends_with("OUTPUT#Basic#0000000001")).ok_or("the job has no output file")?;
-        for number in 2..=5_003 {
+        let (_, item) = items.iter().find(|(key, _)| key.ends_with("FILES#0000000001")).ok_or("the job has no list of files")?;
+        for (part, numbers) in [(1, 1..=5_000), (2, 5_001..=5_003)] {
             let mut item = item.clone();
-            item["sk"] = serde_json::json!({ "S": format!("OUTPUT#Basic#{number:010}") });
+            let files: String = numbers.map(|number| format!("Basic-{number}.ndjson 1\n")).collect();
+            item["sk"] = serde_json::json!({ "S": format!("FILES#{part:010}") });
+            item["files"] = serde_json::json!({ "S": files });
             deployment.put_job_table_item(&item).await?;
         }
         let (mut target, mut sizes, mut urls) = (Some(status.clone()), Vec::new(), BTreeSet::new());
