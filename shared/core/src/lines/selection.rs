@@ -224,7 +224,7 @@ impl Selection {
         self.elements.is_some() || !self.filters.is_empty() || !self.scope_queries.is_empty() || needs_patients
     }
 
-    /// De-identifies a line that is selected, and validates it on the way: its bytes are read once and not twice. Returns `None` if that
+    /// Validates a line that is selected while it de-identifies the line: its bytes are read once and not twice. Returns `None` if that
     /// is not possible. Then `out` is as before, and nothing is known of the line.
     fn deidentify_unparsed<'a>(&self, line: &'a [u8], out: &mut Vec<u8>) -> Option<LineVerdict<'a>> {
         let deid = self.deid.as_ref().filter(|_| !self.needs_resource())?;
