@@ -243,6 +243,11 @@ pub struct Cursor {
     pub offset: u64,
 }
 
+impl Cursor {
+    /// The cursor of a task with a single checkpoint, which has written everything.
+    pub const WRITTEN: Self = Self { item: 1, offset: 0 };
+}
+
 /// The lease of a task. Every update carries `attempt` and `fencing_token`, so that an attempt whose lease has ended cannot
 /// record anything.
 #[derive(Clone, Debug, PartialEq, Eq)]

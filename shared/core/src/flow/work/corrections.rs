@@ -10,15 +10,12 @@ use crate::versions::correction::{BANDS, CorrectionIndex, TaskCorrections, band,
 use crate::vocab::error::StoreError;
 
 use super::fragments::{CONCURRENT_READS, read_fragment, write_fragment};
-use super::heartbeat::beat;
+use super::heartbeat::{send_heartbeat_if_due, update_leased_task};
 use super::settings::WorkerSettings;
 use super::task_end::{TaskEnd, complete_task};
 
 /// The number of corrections that one task merges, on average: 16 MiB.
 const CORRECTIONS_PER_MERGE: u64 = 1 << 20;
-
-/// The cursor of a task that has written everything.
-const WRITTEN: Cursor = Cursor { item: 1, offset: 0 };
 
 /// Reads the indexes of all fragments of corrections, in any order.
 pub(super) async fn read_indexes(ports: &impl AllPorts, lease: &Lease) -> Result<Vec<CorrectionIndex>, ExportError> {
@@ -91,7 +88,7 @@ pub(super) async fn run_merge_corrections_task(
     settings: &WorkerSettings,
     merge: CorrectionMerge,
 ) -> Result<TaskEnd, ExportError> {
-    if lease.cursor < WRITTEN {
+    if lease.cursor < Cursor::WRITTEN {
         let tasks = lease.job.planned.map_or(0, |planned| planned.tasks);
         let all = correction_fragments(ports, lease, &FragmentSelection::Kind(OutputKind::Corrections)).await?;
         let mut corrections = Vec::new();
@@ -100,17 +97,16 @@ pub(super) async fn run_merge_corrections_task(
             let reads: Vec<_> = batch.iter().map(|fragment| read_bands(ports, reader, fragment, merge)).collect();
             let parts: Vec<Vec<u8>> = stream::iter(reads).buffer_unordered(CONCURRENT_READS).try_collect().await?;
             corrections.extend(parts.iter().flat_map(|part| read_corrections(part)));
-            beat(ports, lease, settings.lease.duration).await?;
+            send_heartbeat_if_due(ports, lease, settings.lease.duration).await?;
         }
-        let mut checkpoint = Checkpoint { cursor: WRITTEN, ..Checkpoint::default() };
+        let mut checkpoint = Checkpoint { cursor: Cursor::WRITTEN, ..Checkpoint::default() };
         if !corrections.is_empty() {
             let (attempt, fencing_token) = (lease.attempt, lease.fencing_token);
             let name = FragmentName { kind: OutputKind::MergedCorrections, task: lease.task.task, attempt, fencing_token };
             let (count, bytes) = (corrections.len() as u64, write_corrections(corrections, tasks));
             checkpoint.fragments.push(write_fragment(ports.output(), &lease.job.folder(), name, bytes, count).await?);
         }
-        let until = lease.end_after_update(ports.now(), settings.lease.duration);
-        ports.jobs().update_task(lease, TaskUpdate::Checkpoint(checkpoint), until).await?;
+        update_leased_task(ports, lease, settings.lease.duration, TaskUpdate::Checkpoint(checkpoint)).await?;
     }
     complete_task(ports, lease, TaskCompletion::Done).await
 }

@@ -9,8 +9,9 @@ use std::collections::BTreeMap;
 use crate::job::ExportError;
 use crate::job::file::{OutputFile, OutputKind};
 use crate::job::task::{Lease, TaskUpdate};
-use crate::ports::{AllPorts, OutputStore as _, TaskStore as _};
+use crate::ports::{AllPorts, OutputStore as _};
 
+use super::heartbeat::update_leased_task;
 use super::settings::WorkerSettings;
 
 /// Gives the last files of each kind the numbers that no file has. Returns the files with their final names.
@@ -27,8 +28,7 @@ pub(super) async fn close_gaps(
     for (index, number) in free_numbers(&files) {
         let Some(file) = files.get_mut(index) else { continue };
         ports.output().renumber(&lease.job.folder(), file, number).await?;
-        let until = lease.end_after_update(ports.now(), settings.lease.duration);
-        ports.jobs().update_task(lease, TaskUpdate::Renumber { file: *file, number }, until).await?;
+        update_leased_task(ports, lease, settings.lease.duration, TaskUpdate::Renumber { file: *file, number }).await?;
         tracing::info!(job.id = %lease.job.id, file = %file.name, number, "a file takes a number that was left out");
         file.name.number = number;
     }

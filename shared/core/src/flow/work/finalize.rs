@@ -15,6 +15,7 @@ use crate::vocab::outcome::OperationOutcome;
 
 use super::file_numbers::close_gaps;
 use super::group_by_patient::plan_grouping_round;
+use super::heartbeat::update_leased_task;
 use super::manifest_limit::{fail_too_large_job, too_many_files};
 use super::notices::{Notice, counted_notices};
 use super::pump::{Input, Progress, Pump};
@@ -182,8 +183,7 @@ async fn complete_job(ports: &impl AllPorts, lease: &mut Lease, settings: &Worke
     }
     counted_notices(&lease.job).iter().for_each(|notice| notice.log(&lease.job.id));
     for part in FileListPart::from_files(&files) {
-        let until = lease.end_after_update(ports.now(), settings.lease.duration);
-        ports.jobs().update_task(lease, TaskUpdate::ListFiles(part), until).await?;
+        update_leased_task(ports, lease, settings.lease.duration, TaskUpdate::ListFiles(part)).await?;
     }
     let recorded: BTreeSet<_> = files.iter().map(|file| file.name).collect();
     ports.output().delete_all_except(&lease.job.folder(), &recorded).await?;

@@ -28,9 +28,6 @@ use super::settings::WorkerSettings;
 use super::sort_patients::plan_sort_tasks;
 use super::task_end::{TaskEnd, complete_task, yield_task};
 
-/// The cursor of a task that has written everything.
-const WRITTEN: Cursor = Cursor { item: 1, offset: 0 };
-
 /// Plans the tasks that group the resources of earlier rounds by patient, or tasks that sort them roughly before, if there are many. Returns
 /// `None` if there are no such resources, or if they are grouped already.
 pub(super) async fn plan_grouping_round(
@@ -109,7 +106,7 @@ pub(super) async fn run_grouping_task(
     stop_at: Millis,
     grouping: PatientGrouping,
 ) -> Result<TaskEnd, ExportError> {
-    if lease.cursor < WRITTEN {
+    if lease.cursor < Cursor::WRITTEN {
         let positions = position_range(&grouping);
         let deid = job_deidentifier(ports, lease).await?;
         let (start, end) = (positions.start.max(lease.cursor.offset), positions.end);
@@ -145,7 +142,7 @@ pub(super) async fn run_grouping_task(
                     pump.checkpoint.append(OutputKind::PatientBlocks, header.into(), 0).await?;
                 }
                 pump.checkpoint.append(OutputKind::PatientBlocks, line.line, 1).await?;
-                pump.beat().await?;
+                pump.send_heartbeat_if_due().await?;
                 last = Some(line.order);
             }
             if has_all {
@@ -159,7 +156,7 @@ pub(super) async fn run_grouping_task(
             let line = format!("{}\n", OperationOutcome::information(omission_text(role, kind, count)));
             pump.checkpoint.append(OutputKind::Error, line.into(), 1).await?;
         }
-        pump.commit_checkpoint(WRITTEN).await?;
+        pump.commit_checkpoint(Cursor::WRITTEN).await?;
     }
     complete_task(ports, lease, TaskCompletion::Done).await
 }
@@ -234,7 +231,7 @@ impl BucketReader {
             if may_stop && pump.is_time_up() {
                 return Ok(None);
             }
-            pump.beat().await?;
+            pump.send_heartbeat_if_due().await?;
         }
         Ok(Some((buffer, omitted)))
     }

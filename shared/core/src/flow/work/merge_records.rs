@@ -8,10 +8,11 @@ use crc_fast::{CrcAlgorithm, Digest};
 use crate::job::ExportError;
 use crate::job::file::{FileName, FileSummary, Fragment, FragmentName, OutputKind};
 use crate::job::task::{Checkpoint, Cursor, Lease, RecordMerge, TaskCompletion, TaskUpdate, Work};
-use crate::ports::{AllPorts, FileWriter as _, FragmentSelection, OutputStore as _, TaskStore as _};
+use crate::ports::{AllPorts, FileWriter as _, FragmentSelection, OutputStore as _};
 use crate::versions::record::{FixedSizeRecord, MergedVersionRecord, ResourceLink, VersionRecord, write_sorted};
 use crate::vocab::error::StoreError;
 
+use super::heartbeat::update_leased_task;
 use super::record_files::{KeyRange, previous_fragments, read_records};
 use super::settings::WorkerSettings;
 use super::task_end::{TaskEnd, complete_task};
@@ -21,9 +22,6 @@ const FILES_PER_TASK: usize = 160;
 
 /// The largest number of tasks that merge files of one kind. With more, the tasks of the next round would read too many files again.
 const MAX_TASKS: usize = 128;
-
-/// The cursor of a task that has written everything.
-const WRITTEN: Cursor = Cursor { item: 1, offset: 0 };
 
 /// Divides sorted fragments of one kind among tasks that merge them. The fragments of one task stay together.
 pub(super) fn record_merges(kind: OutputKind, fragments: &[Fragment]) -> Vec<Work> {
@@ -49,7 +47,7 @@ pub(super) async fn run_merge_records_task(
     settings: &WorkerSettings,
     merge: RecordMerge,
 ) -> Result<TaskEnd, ExportError> {
-    if lease.cursor < WRITTEN {
+    if lease.cursor < Cursor::WRITTEN {
         let written = match merge.kind {
             OutputKind::VersionRecords => {
                 merge_files::<VersionRecord, MergedVersionRecord>(ports, lease, settings, merge, OutputKind::MergedVersionRecords).await?
@@ -69,9 +67,8 @@ pub(super) async fn run_merge_records_task(
                 return Err(StoreError::Unreadable { store: "the job table", detail: format!("a merge of {other:?}") }.into());
             }
         };
-        let checkpoint = Checkpoint { fragments: vec![written], cursor: WRITTEN, ..Checkpoint::default() };
-        let until = lease.end_after_update(ports.now(), settings.lease.duration);
-        ports.jobs().update_task(lease, TaskUpdate::Checkpoint(checkpoint), until).await?;
+        let checkpoint = Checkpoint { fragments: vec![written], cursor: Cursor::WRITTEN, ..Checkpoint::default() };
+        update_leased_task(ports, lease, settings.lease.duration, TaskUpdate::Checkpoint(checkpoint)).await?;
     }
     complete_task(ports, lease, TaskCompletion::Done).await
 }

@@ -12,7 +12,7 @@ use crate::vocab::clock::Millis;
 use crate::vocab::level::Level;
 
 use super::fragments::write_fragment;
-use super::heartbeat::beat;
+use super::heartbeat::send_heartbeat_if_due;
 use super::settings::WorkerSettings;
 
 /// The patients of an export as the plan has stored them.
@@ -82,7 +82,7 @@ struct LeaseTimer<'a, W> {
 
 impl<W: AllPorts> ScanTimer for LeaseTimer<'_, W> {
     async fn has_time_left(&mut self) -> Result<bool, ExportError> {
-        beat(self.ports, self.lease, self.lease_duration).await?;
+        send_heartbeat_if_due(self.ports, self.lease, self.lease_duration).await?;
         Ok(self.ports.now() < self.stop_at)
     }
 }

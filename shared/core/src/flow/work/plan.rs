@@ -12,12 +12,12 @@ use crate::job::{ExportError, ExportTime, FIRST_READ_TASK, Planned};
 use crate::lake::near_misses::NearMisses;
 use crate::lake::slices::{SlicePlanner, encoding_from_name};
 use crate::lines::selection::{read_mode, types_to_read};
-use crate::ports::{AllPorts, ArchivedObject, ListedObject, ResourceSource as _, TaskStore as _};
+use crate::ports::{AllPorts, ArchivedObject, ListedObject, ResourceSource as _};
 use crate::vocab::clock::Millis;
 use crate::vocab::error::SourceError;
 use crate::vocab::ids::TaskId;
 
-use super::heartbeat::beat;
+use super::heartbeat::{send_heartbeat_if_due, update_leased_task};
 use super::manifest_limit::{LakeBytes, fail_too_large_job, manifest_problem};
 use super::persist_patient_set::{persist_patient_set, requested_patients};
 use super::round::record_tasks;
@@ -70,8 +70,7 @@ async fn take_time(ports: &impl AllPorts, lease: &mut Lease, settings: &WorkerSe
         return Ok(time);
     }
     let time = determine_export_time(ports.source(), settings.lake.watermark, ports.now()).await?;
-    let until = lease.end_after_update(ports.now(), settings.lease.duration);
-    ports.jobs().update_task(lease, TaskUpdate::TakeTime(time), until).await?;
+    update_leased_task(ports, lease, settings.lease.duration, TaskUpdate::TakeTime(time)).await?;
     let (transaction_time, watermark) = (time.transaction_time, time.watermark.as_str());
     tracing::info!(job.id = %lease.job.id, %transaction_time, watermark, "the time of the export was taken");
     Ok(time)
@@ -154,7 +153,7 @@ async fn list_lake(
         if is_time_up && has_cursor {
             return Ok(None);
         }
-        beat(ports, lease, settings.lease.duration).await?;
+        send_heartbeat_if_due(ports, lease, settings.lease.duration).await?;
     }
     if let Some(text) = near_misses.describe() {
         tracing::warn!(job.id = %lease.job.id, "objects of the lake are passed over: {text}");
@@ -173,8 +172,7 @@ async fn record_progress(
     settings: &WorkerSettings,
     progress: PlanProgress,
 ) -> Result<(), ExportError> {
-    let until = lease.end_after_update(ports.now(), settings.lease.duration);
-    Ok(ports.jobs().update_task(lease, TaskUpdate::ListedUpTo(progress), until).await?)
+    update_leased_task(ports, lease, settings.lease.duration, TaskUpdate::ListedUpTo(progress)).await
 }
 
 #[cfg(test)]

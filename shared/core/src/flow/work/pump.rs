@@ -12,12 +12,12 @@ use crate::lake::ndjson::Segment;
 use crate::lake::reader::{LineReader, ReadRequest};
 use crate::lines::checkpoint::{AddOutcome, OpenCheckpoint};
 use crate::lines::line_processor::LineProcessor;
-use crate::ports::{AllPorts, ByteStream, FileWriter as _, OutputStore as _, ResourceSource as _, TaskStore as _};
+use crate::ports::{AllPorts, ByteStream, FileWriter as _, OutputStore as _, ResourceSource as _};
 use crate::vocab::clock::Millis;
 use crate::vocab::error::StoreError;
 
 use super::fragments::{write_chunks, write_fragment};
-use super::heartbeat::beat;
+use super::heartbeat::{send_heartbeat_if_due, update_leased_task};
 use super::reading::{first_reading, second_reading};
 use super::round::overwrites_files;
 use super::settings::{CURSOR_INTERVALS_WITH_FILES, WorkerSettings};
@@ -186,7 +186,7 @@ impl<'a, W: AllPorts> Pump<'a, W> {
                     if self.settings.stop.is_set() && self.lease.reserved_file.is_none() {
                         return Ok(Progress::TimeUp);
                     }
-                    self.beat().await?;
+                    self.send_heartbeat_if_due().await?;
                     continue;
                 }
                 (Segment::Lines { offset, bytes }, _) => {
@@ -248,7 +248,7 @@ impl<'a, W: AllPorts> Pump<'a, W> {
         if self.must_record_cursor() {
             self.commit_checkpoint(cursor).await?;
         } else {
-            self.beat().await?;
+            self.send_heartbeat_if_due().await?;
         }
         Ok(Progress::Done)
     }
@@ -271,8 +271,8 @@ impl<'a, W: AllPorts> Pump<'a, W> {
     }
 
     /// Sends a heartbeat if one is due.
-    pub(super) async fn beat(&mut self) -> Result<(), ExportError> {
-        beat(self.ports, self.lease, self.settings.lease.duration).await
+    pub(super) async fn send_heartbeat_if_due(&mut self) -> Result<(), ExportError> {
+        send_heartbeat_if_due(self.ports, self.lease, self.settings.lease.duration).await
     }
 
     /// Commits the open files and records them together with the cursor after them (rule P5).
@@ -318,8 +318,7 @@ impl<'a, W: AllPorts> Pump<'a, W> {
     /// the same cursor.
     async fn reserve_file(&mut self, kind: OutputKind) -> Result<OutputFileName, ExportError> {
         if self.lease.reserved_file.is_none() {
-            let until = self.lease.end_after_update(self.ports.now(), self.settings.lease.duration);
-            self.ports.jobs().update_task(self.lease, TaskUpdate::ReserveFile(kind), until).await?;
+            update_leased_task(self.ports, self.lease, self.settings.lease.duration, TaskUpdate::ReserveFile(kind)).await?;
         }
         match self.lease.reserved_file {
             Some(name) if name.kind == kind => Ok(name),
@@ -331,8 +330,7 @@ impl<'a, W: AllPorts> Pump<'a, W> {
     async fn record_checkpoint(&mut self, checkpoint: Checkpoint) -> Result<(), ExportError> {
         let has_progress = checkpoint.cursor != self.lease.cursor || checkpoint.output_file.is_some() || !checkpoint.fragments.is_empty();
         if has_progress {
-            let until = self.lease.end_after_update(self.ports.now(), self.settings.lease.duration);
-            self.ports.jobs().update_task(self.lease, TaskUpdate::Checkpoint(checkpoint), until).await?;
+            update_leased_task(self.ports, self.lease, self.settings.lease.duration, TaskUpdate::Checkpoint(checkpoint)).await?;
         }
         self.recorded_at = self.ports.now();
         self.checkpoint.start_next(self.lease);

@@ -11,7 +11,7 @@ use crate::ports::{AllPorts, FragmentSelection, TaskStore as _};
 use crate::versions::record::FixedSizeRecord;
 
 use super::fragments::{CONCURRENT_READS, read_fragment};
-use super::heartbeat::beat;
+use super::heartbeat::send_heartbeat_if_due;
 use super::settings::WorkerSettings;
 
 /// A range of resource keys by their high bits: `start..end`, or to the last key.
@@ -67,7 +67,7 @@ pub(super) async fn read_records<T: FixedSizeRecord>(
             records.extend(read?);
         }
         drop(reads);
-        beat(ports, lease, settings.lease.duration).await?;
+        send_heartbeat_if_due(ports, lease, settings.lease.duration).await?;
     }
     Ok(records)
 }

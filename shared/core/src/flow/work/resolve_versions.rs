@@ -3,19 +3,17 @@
 use crate::job::file::{Fragment, FragmentName, OutputKind};
 use crate::job::task::{Checkpoint, Cursor, Lease, ResolveRange, ResolveStage, TaskCompletion, TaskUpdate};
 use crate::job::{Counters, ExportError};
-use crate::ports::{AllPorts, FragmentSelection, TaskStore as _};
+use crate::ports::{AllPorts, FragmentSelection};
 use crate::request::AssociatedData;
 use crate::versions::correction::write_corrections;
 use crate::versions::record::{MergedVersionRecord, ResourceLink, VersionRecord, write_sorted};
 use crate::versions::resolution::{self, Associations, ResolvedVersions, resolve_links};
 
 use super::fragments::write_fragment;
+use super::heartbeat::update_leased_task;
 use super::record_files::{KeyRange, previous_fragments, read_records};
 use super::settings::WorkerSettings;
 use super::task_end::{TaskEnd, complete_task};
-
-/// The cursor of a task that has written everything.
-const WRITTEN: Cursor = Cursor { item: 1, offset: 0 };
 
 /// Runs a resolve task: reads the version records and links of a range of resource keys and writes the corrections. Its only checkpoint
 /// is at the end, so it must fit into one attempt: reading a range takes seconds.
@@ -25,7 +23,7 @@ pub(super) async fn run_resolve_task(
     settings: &WorkerSettings,
     task: ResolveRange,
 ) -> Result<TaskEnd, ExportError> {
-    if lease.cursor < WRITTEN {
+    if lease.cursor < Cursor::WRITTEN {
         let associations = Associations::new(&lease.job.request, settings.lake.adds_referenced);
         let range = KeyRange::new(task.range, task.ranges);
         let links = previous_fragments(ports, lease, &FragmentSelection::Kind(OutputKind::Links)).await?;
@@ -40,9 +38,8 @@ pub(super) async fn run_resolve_task(
         };
         let counters = Counters { notices: resolved.notices, ..Counters::default() };
         let fragments = write_resolved(ports, lease, resolved).await?;
-        let checkpoint = Checkpoint { fragments, cursor: WRITTEN, counters, ..Checkpoint::default() };
-        let until = lease.end_after_update(ports.now(), settings.lease.duration);
-        ports.jobs().update_task(lease, TaskUpdate::Checkpoint(checkpoint), until).await?;
+        let checkpoint = Checkpoint { fragments, cursor: Cursor::WRITTEN, counters, ..Checkpoint::default() };
+        update_leased_task(ports, lease, settings.lease.duration, TaskUpdate::Checkpoint(checkpoint)).await?;
     }
     complete_task(ports, lease, TaskCompletion::Done).await
 }

@@ -3,9 +3,10 @@
 use crate::job::ExportError;
 use crate::job::task::{Lease, NextRound, TaskCompletion, TaskUpdate, Work};
 use crate::job::{Job, Phase, ROUND_TASKS, ReadMode};
-use crate::ports::{AllPorts, TASK_BYTES_PER_UPDATE, TASKS_PER_UPDATE, TaskStore as _};
+use crate::ports::{AllPorts, TASK_BYTES_PER_UPDATE, TASKS_PER_UPDATE};
 use crate::vocab::ids::TaskId;
 
+use super::heartbeat::update_leased_task;
 use super::settings::WorkerSettings;
 use super::task_end::{TaskEnd, complete_task_and_announce};
 
@@ -50,8 +51,7 @@ pub(super) async fn record_tasks(
     for (task, work) in tasks {
         let size = serde_json::to_vec(&work).map_or(0, |json| json.len());
         if batch.len() >= TASKS_PER_UPDATE || (bytes + size > TASK_BYTES_PER_UPDATE && !batch.is_empty()) {
-            let until = lease.end_after_update(ports.now(), settings.lease.duration);
-            ports.jobs().update_task(lease, TaskUpdate::AddTasks(std::mem::take(&mut batch)), until).await?;
+            update_leased_task(ports, lease, settings.lease.duration, TaskUpdate::AddTasks(std::mem::take(&mut batch))).await?;
             bytes = 0;
         }
         bytes += size;
@@ -60,8 +60,7 @@ pub(super) async fn record_tasks(
     if batch.is_empty() {
         return Ok(());
     }
-    let until = lease.end_after_update(ports.now(), settings.lease.duration);
-    Ok(ports.jobs().update_task(lease, TaskUpdate::AddTasks(batch), until).await?)
+    update_leased_task(ports, lease, settings.lease.duration, TaskUpdate::AddTasks(batch)).await
 }
 
 /// Returns true if output files must overwrite files of the same name, because the export has started over.

@@ -9,13 +9,13 @@ use crate::job::ExportError;
 use crate::job::file::{Bucket, Fragment, FragmentName, OutputKind};
 use crate::job::task::{Checkpoint, Cursor, Lease, PatientSort, TaskCompletion, TaskUpdate, Work};
 use crate::patients::{Frame, FrameDecoder, FrameRole, PatientPartitioner, SectionedFrames, Sections, task_frame_bytes};
-use crate::ports::{AllPorts, TaskStore as _};
+use crate::ports::AllPorts;
 use crate::vocab::clock::Millis;
 use crate::vocab::error::StoreError;
 
 use super::deidentify::job_deidentifier;
 use super::fragments::{CONCURRENT_READS, read_fragment, write_chunks};
-use super::heartbeat::beat;
+use super::heartbeat::{send_heartbeat_if_due, update_leased_task};
 use super::patient_files::{FramesOfFile, find_sections, patient_pages};
 use super::settings::WorkerSettings;
 use super::task_end::{TaskEnd, complete_task, yield_task};
@@ -72,7 +72,7 @@ pub(super) async fn run_sort_task(
         if is_time_up && done < pages.len() {
             return yield_task(ports, lease, settings).await;
         }
-        beat(ports, lease, settings.lease.duration).await?;
+        send_heartbeat_if_due(ports, lease, settings.lease.duration).await?;
     }
     record_frames(ports, lease, settings, &mut frames, (sort, done)).await?;
     complete_task(ports, lease, TaskCompletion::Done).await
@@ -126,6 +126,5 @@ async fn record_frames(
         let name = FragmentName { kind, task: lease.task.task, attempt: lease.attempt, fencing_token: lease.fencing_token };
         checkpoint.fragments.push(write_chunks(ports.output(), &lease.job.folder(), name, frames.take(), count).await?);
     }
-    let until = lease.end_after_update(ports.now(), settings.lease.duration);
-    Ok(ports.jobs().update_task(lease, TaskUpdate::Checkpoint(checkpoint), until).await?)
+    update_leased_task(ports, lease, settings.lease.duration, TaskUpdate::Checkpoint(checkpoint)).await
 }
