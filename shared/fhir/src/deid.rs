@@ -119,9 +119,10 @@ impl DeidConfig {
     /// about the file come first. A configuration without remarks does what it says.
     pub fn lint(&self) -> Vec<DeidRemark> {
         let mut remarks = self.config.remarks.clone();
-        remarks.extend(ConfigLinter::new(&self.config).remarks());
-        remarks.extend(known_date_remarks(&self.config));
-        remarks.extend(true_date_remark(&self.config));
+        let linter = ConfigLinter::new(&self.config);
+        remarks.extend(linter.remarks());
+        remarks.extend(known_date_remarks(&linter));
+        remarks.extend(true_date_remark(&linter));
         remarks.sort_by_key(|remark| remark.rule_number);
         remarks
     }

@@ -61,6 +61,13 @@ pub(super) struct Parameters {
     pub(super) skips_extensions: bool,
 }
 
+impl Parameters {
+    /// Returns true if dates of different resources move by the same number of days: those of a patient, or of the whole export.
+    pub(super) fn shifts_across_resources(&self) -> bool {
+        self.fixed_offset_days.is_some() || self.date_shift_scope == DateShiftScope::Patient
+    }
+}
+
 impl fmt::Debug for Parameters {
     /// Formats the parameters without their keys.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -99,6 +106,11 @@ const PARAMETER_NAMES: [&str; 12] = [
 const UNNAMED_ELEMENTS: &str = "unnamedElements";
 
 impl ParsedConfig {
+    /// Returns true if some rule shifts dates.
+    pub(super) fn shifts_dates(&self) -> bool {
+        self.rules.iter().any(|rule| matches!(rule.method, Method::DateShift))
+    }
+
     /// Parses a file for resources of `version`. Fails with all errors of the file.
     pub(super) fn parse(bytes: &[u8], version: FhirVersion) -> Result<Self, DeidConfigError> {
         let file_error = |reason: String| DeidConfigError(vec![DeidConfigIssue::in_file(reason)]);

@@ -1,6 +1,6 @@
 //! Remarks about the keys of a configuration, and about its use for increments.
 
-use crate::deid::config::{DateShiftScope, Method, ParsedConfig};
+use crate::deid::config::{Method, ParsedConfig};
 use crate::deid::error::{DeidRemark, DeidRemarkCode, DeidRemarkSeverity};
 
 /// The length of a key that cannot be guessed: 32 hexadecimal digits hold 128 bits.
@@ -23,9 +23,7 @@ pub(in crate::deid) fn key_remarks(config: &ParsedConfig) -> Option<DeidRemark> 
 
 /// Remarks about an increment whose dates move together: the newest date of each patient reveals the shift.
 pub(in crate::deid) fn increment_remarks(config: &ParsedConfig) -> Option<DeidRemark> {
-    let parameters = &config.parameters;
-    let moves_together = parameters.fixed_offset_days.is_some() || parameters.date_shift_scope == DateShiftScope::Patient;
-    if !moves_together || !config.rules.iter().any(|rule| matches!(rule.method, Method::DateShift)) {
+    if !config.parameters.shifts_across_resources() || !config.shifts_dates() {
         return None;
     }
     let reason = "an increment contains what has changed since the last export, so that the true date of a new visit is known within \

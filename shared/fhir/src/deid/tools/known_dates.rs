@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use crate::deid::config::{DateShiftScope, Method, ParsedConfig, Rule};
+use crate::deid::config::{Method, ParsedConfig, Rule};
 use crate::deid::error::{DeidRemark, DeidRemarkCode, DeidRemarkSeverity};
 use crate::deid::plan::{PathAutomaton, State};
 use crate::deid::tools::ConfigLinter;
@@ -27,16 +27,13 @@ struct TypeDates {
 }
 
 /// Returns a remark for each rule that shifts known dates together with others.
-pub(in crate::deid) fn known_date_remarks(config: &ParsedConfig) -> Vec<DeidRemark> {
-    if !config.rules.iter().any(|rule| matches!(rule.method, Method::DateShift)) {
-        return Vec::new();
-    }
-    let linter = ConfigLinter::new(config);
-    let Some((automaton, roots)) = linter.type_automata(&linter.rules, |_| true) else { return Vec::new() };
+pub(in crate::deid) fn known_date_remarks(linter: &ConfigLinter<'_>) -> Vec<DeidRemark> {
+    let config = linter.config;
+    let all_types = config.shifts_dates().then(|| linter.automaton_of_all_types()).flatten();
+    let Some((automaton, roots)) = all_types else { return Vec::new() };
     let types: Vec<TypeDates> =
-        roots.iter().map(|(root, number)| type_dates(config, &automaton, linter.type_name(*root), *number)).collect();
-    // All dates of a patient, or of the whole export, move together. Otherwise those of a resource do.
-    let moves_across_types = config.parameters.fixed_offset_days.is_some() || config.parameters.date_shift_scope == DateShiftScope::Patient;
+        roots.iter().map(|(root, number)| type_dates(config, automaton, linter.type_name(*root), *number)).collect();
+    let moves_across_types = config.parameters.shifts_across_resources();
     let shifts_anywhere = types.iter().any(|dates| dates.shifts_others);
     let mut moved = BTreeMap::<usize, Vec<String>>::new();
     for dates in types.iter().filter(|dates| dates.shifts_others || (moves_across_types && shifts_anywhere)) {

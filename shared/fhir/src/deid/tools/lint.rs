@@ -3,6 +3,7 @@
 mod conditions;
 mod methods;
 
+use std::cell::OnceCell;
 use std::collections::{HashSet, VecDeque};
 
 use crate::definitions::{ResourceType, TypeDefinition};
@@ -31,13 +32,15 @@ pub(in crate::deid) struct ConfigLinter<'c> {
     pub(super) resolver: PathResolver,
     /// The rules with the method `keep`: the checks depend on what rules select, and every automaton can apply `keep`.
     pub(super) rules: Vec<Rule>,
+    /// The states of all types with these rules, compiled on first use.
+    all_types: OnceCell<Option<TypeAutomata>>,
 }
 
 impl<'c> ConfigLinter<'c> {
     /// Creates the linter of a configuration.
     pub(in crate::deid) fn new(config: &'c ParsedConfig) -> Self {
         let rules = config.rules.iter().map(|rule| Rule { method: Method::Keep, ..rule.clone() }).collect();
-        Self { config, resolver: PathResolver::new(config.version), rules }
+        Self { config, resolver: PathResolver::new(config.version), rules, all_types: OnceCell::new() }
     }
 
     /// Returns the remarks about the rules: what they select, whether they act, what they leave.
@@ -81,8 +84,7 @@ impl<'c> ConfigLinter<'c> {
             let reason = "the rule keeps whole resources before any rule changes them: they are exported with all their data";
             remarks.push(error(DeidRemarkCode::NoRules, reason, "move the rule to the end, or remove it").of_rule(kept.number, &kept.path));
         }
-        let shifts = self.config.rules.iter().any(|rule| matches!(rule.method, Method::DateShift));
-        if shifts && self.config.parameters.fixed_offset_days == Some(0) {
+        if self.config.shifts_dates() && self.config.parameters.fixed_offset_days == Some(0) {
             let reason = "dateShiftFixedOffsetInDays is 0, so that dateShift changes no date";
             remarks.push(error(DeidRemarkCode::Setting, reason, "set another offset, or a dateShiftKey"));
         }
@@ -231,16 +233,16 @@ impl<'c> ConfigLinter<'c> {
         if !self.config.rules.iter().any(|rule| matches!(rule.method, Method::CryptoHash)) {
             return None;
         }
-        let (automaton, roots) = self.type_automata(&self.rules, |_| true)?;
+        let (automaton, roots) = self.automaton_of_all_types()?;
         // States that types share are visited once: the walk ends at the first reference that reveals an id.
         let mut visited = HashSet::new();
-        for (root, number) in roots {
+        for (root, number) in roots.iter().copied() {
             let id = automaton.get(number).and_then(|state| automaton.get(state.members.get("id")?.next_state));
             if !id.and_then(rule_of).is_some_and(|rule| matches!(rule.method, Method::CryptoHash)) {
                 continue;
             }
             let is_reference = |state: &&State| state.primitive.is_some_and(|primitive| primitive.role == PrimitiveRole::Reference);
-            let reached = reach_states(&automaton, number, &mut visited);
+            let reached = reach_states(automaton, number, &mut visited);
             let mut revealing = reached.into_iter().filter(is_reference).map(rule_of).filter(|rule| rule.as_ref().is_none_or(keeps));
             let type_name = self.type_name(root);
             let Some(rule) = revealing.next() else { continue };
@@ -257,6 +259,11 @@ impl<'c> ConfigLinter<'c> {
             });
         }
         None
+    }
+
+    /// Returns the states of all types with the rules of the configuration.
+    pub(super) fn automaton_of_all_types(&self) -> Option<&TypeAutomata> {
+        self.all_types.get_or_init(|| self.type_automata(&self.rules, |_| true)).as_ref()
     }
 
     /// Compiles rules for all types whose names `is_type` selects. Returns the number of each type's root state with its definition.

@@ -5,7 +5,8 @@ use std::collections::{HashSet, VecDeque};
 
 use super::ConfigLinter;
 use super::known_dates::{is_shift, list_elements};
-use crate::deid::config::{DateShiftScope, Method, ParsedConfig};
+use crate::definitions::ResourceType;
+use crate::deid::config::Method;
 use crate::deid::error::{DeidRemark, DeidRemarkCode, DeidRemarkSeverity};
 use crate::deid::plan::PathAutomaton;
 
@@ -23,16 +24,14 @@ struct EventTimes {
 
 /// Returns the remark about times of events that stay as they are beside shifted ones, in the types that belong to patients; none if
 /// there are no such times.
-pub(in crate::deid) fn true_date_remark(config: &ParsedConfig) -> Option<DeidRemark> {
-    if !config.rules.iter().any(|rule| matches!(rule.method, Method::DateShift)) {
-        return None;
-    }
-    let linter = ConfigLinter::new(config);
+pub(in crate::deid) fn true_date_remark(linter: &ConfigLinter<'_>) -> Option<DeidRemark> {
+    let config = linter.config;
+    let (automaton, roots) = config.shifts_dates().then(|| linter.automaton_of_all_types()).flatten()?;
     let of_patients = config.version.patient_compartment_types();
-    let (automaton, roots) = linter.type_automata(&linter.rules, |name| of_patients.iter().any(|kind| kind.as_str() == name))?;
-    let types: Vec<_> = roots.iter().map(|(root, number)| event_times(&linter, &automaton, linter.type_name(*root), *number)).collect();
-    // All times of a patient, or of the whole export, move together. Otherwise those of a resource do.
-    let moves_across_types = config.parameters.fixed_offset_days.is_some() || config.parameters.date_shift_scope == DateShiftScope::Patient;
+    let named = roots.iter().map(|(root, number)| (linter.type_name(*root), *number));
+    let of_patients = named.filter(|(name, _)| ResourceType::parse(name).is_some_and(|kind| of_patients.contains(kind)));
+    let types: Vec<_> = of_patients.map(|(name, number)| event_times(linter, automaton, name, number)).collect();
+    let moves_across_types = config.parameters.shifts_across_resources();
     let are_shifted = types.iter().any(|times| times.are_shifted);
     let beside_shifted = types.iter().filter(|times| times.are_shifted || (moves_across_types && are_shifted));
     let unchanged: Vec<&str> = beside_shifted.flat_map(|times| times.unchanged.iter().map(String::as_str)).collect();
