@@ -4,7 +4,6 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
 
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::setting::Setting;
@@ -13,10 +12,10 @@ use headrace_edge::config::{
 };
 use headrace_edge::telemetry::Metric;
 use headrace_local::server::http;
-use headrace_local::server::service::{ServerAccess, Service, ServiceConfig};
+use headrace_local::server::service::ServerAccess;
 use headrace_local::stores::embedded::EmbeddedDynamo;
 use headrace_local::stores::signer::FileSigner;
-use headrace_tests::flows::{Result, run};
+use headrace_tests::flows::{Result, run, server_config, start_local_server};
 use serde_json::Value;
 
 const FUNCTIONS: [&str; 9] = ["cancel", "chunk-worker", "files", "groups", "kickoff", "metadata", "reaper", "status", "token"];
@@ -283,20 +282,9 @@ fn the_local_server_serves_exactly_the_deployed_routes() -> Result<()> {
     assert_eq!(local, routes.keys().map(|(_, path)| path.as_str()).collect());
     run(async || {
         let (lake, state, keys) = (tempfile::tempdir()?, tempfile::tempdir()?, tempfile::tempdir()?);
-        let plan = ServiceConfig {
-            lake: lake.path().to_path_buf(),
-            state: state.path().to_path_buf(),
-            settings: Default::default(),
-            lake_settings: Default::default(),
-            trust_object_names: false,
-            workers: 1,
-            // The only mode in which the token endpoint exists.
-            access: ServerAccess::Smart(FileSigner::open_or_create(keys.path(), Millis(0))?),
-            given_configuration: None,
-        };
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
-        let base = http::base_url(listener.local_addr()?);
-        tokio::spawn(http::serve(Arc::new(Service::start(plan).await?), listener));
+        // The only mode in which the token endpoint exists.
+        let access = ServerAccess::Smart(FileSigner::open_or_create(keys.path(), Millis(0))?);
+        let base = start_local_server(server_config(lake.path(), state.path(), access)).await?;
         let client = reqwest::Client::builder().build()?;
         for path in local {
             for method in ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"] {

@@ -14,7 +14,7 @@ use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::ids::TaskId;
 use headrace_edge::sqs::{MessageOutcome, message_outcome, parse_task_id, redelivery_response};
 use headrace_edge::telemetry::{Metric, record_metrics};
-use lambda_runtime::Error;
+use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 
 /// The time before Lambda's timeout at which a task yields: enough to write and record one file.
 pub const YIELD_BEFORE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -36,6 +36,15 @@ where
     /// Creates the handler.
     pub fn new(ports: Ports<J, Q, S, P, C>, settings: WorkerSettings) -> Self {
         Self { ports, settings }
+    }
+
+    /// Handles the events of the Lambda runtime until the process is stopped. Tasks yield before the timeout of their invocation.
+    pub async fn serve(&self) -> Result<(), Error> {
+        run(service_fn(|event: LambdaEvent<SqsEvent>| async move {
+            let reserve = u64::try_from(YIELD_BEFORE_TIMEOUT.as_millis())?;
+            self.handle(event.payload, Millis(event.context.deadline.saturating_sub(reserve))).await
+        }))
+        .await
     }
 
     /// Handles the messages of an event, in practice one. Tasks yield at `stop_at`.

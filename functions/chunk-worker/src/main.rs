@@ -1,14 +1,12 @@
 //! The `chunk-worker` function: runs one task per SQS message.
 
-use aws_lambda_events::event::sqs::SqsEvent;
-use chunk_worker::handler::{ChunkWorkerHandler, YIELD_BEFORE_TIMEOUT};
+use chunk_worker::handler::ChunkWorkerHandler;
 use headrace_aws::{Clients, Workload};
 use headrace_core::ports::Ports;
-use headrace_core::vocab::clock::Millis;
 use headrace_edge::config::{Environment, WorkerConfig};
 use headrace_edge::system::SystemClock;
 use headrace_edge::telemetry;
-use lambda_runtime::{Error, LambdaEvent, run, service_fn};
+use lambda_runtime::Error;
 
 #[tokio::main]
 async fn main() -> Result<(), Error> {
@@ -22,10 +20,5 @@ async fn main() -> Result<(), Error> {
         output: aws.output(&config.destination.name, &config.destination.prefix),
         clock: SystemClock,
     };
-    let worker = &ChunkWorkerHandler::new(ports, config.worker);
-    run(service_fn(|event: LambdaEvent<SqsEvent>| async move {
-        let timeout_at = Millis(event.context.deadline);
-        worker.handle(event.payload, Millis(timeout_at.0.saturating_sub(u64::try_from(YIELD_BEFORE_TIMEOUT.as_millis())?))).await
-    }))
-    .await
+    ChunkWorkerHandler::new(ports, config.worker).serve().await
 }

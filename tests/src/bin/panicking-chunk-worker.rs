@@ -2,17 +2,15 @@
 
 use std::ops::Range;
 
-use aws_lambda_events::event::sqs::SqsEvent;
-use chunk_worker::handler::{ChunkWorkerHandler, YIELD_BEFORE_TIMEOUT};
+use chunk_worker::handler::ChunkWorkerHandler;
 use headrace_aws::{Clients, Workload};
 use headrace_core::job::task::Pin;
 use headrace_core::ports::{ByteStream, MetadataObject, ObjectPage, Ports, ResourceSource};
-use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::error::SourceError;
 use headrace_edge::config::{Environment, WorkerConfig};
 use headrace_edge::system::SystemClock;
 use headrace_edge::telemetry;
-use lambda_runtime::{Error, LambdaEvent, run, service_fn};
+use lambda_runtime::Error;
 
 /// A lake that is listed like the real one. Reading one of its objects panics with a message that no log may contain.
 struct PanickingLake<S>(S);
@@ -48,10 +46,5 @@ async fn main() -> Result<(), Error> {
         output: aws.output(&config.destination.name, &config.destination.prefix),
         clock: SystemClock,
     };
-    let worker = &ChunkWorkerHandler::new(ports, config.worker);
-    run(service_fn(|event: LambdaEvent<SqsEvent>| async move {
-        let timeout_at = Millis(event.context.deadline);
-        worker.handle(event.payload, Millis(timeout_at.0.saturating_sub(u64::try_from(YIELD_BEFORE_TIMEOUT.as_millis())?))).await
-    }))
-    .await
+    ChunkWorkerHandler::new(ports, config.worker).serve().await
 }

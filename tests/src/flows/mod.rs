@@ -12,6 +12,7 @@ mod deployment;
 mod faults;
 mod faulty_ports;
 mod http;
+mod local_server;
 mod service;
 
 pub mod canary;
@@ -26,6 +27,7 @@ pub use completion::{CompletedExport, REAPER_INTERVAL};
 pub use deployment::{AwsDeployment, Deployment, LocalDeployment, unsealed_audit_records};
 pub use faults::{Fault, FaultInjector, PausedCalls, PortCall};
 pub use http::{Manifest, ManifestFile, TestRequest, TestResponse};
+pub use local_server::{server_config, start_local_server};
 pub use service::{ANN, BEN, DeploymentSettings, ServiceProcess};
 
 /// Result of test helpers.

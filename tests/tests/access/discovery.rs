@@ -1,20 +1,16 @@
 //! Discovery of the token endpoint.
 
-use std::sync::Arc;
-
 use headrace_core::vocab::clock::Millis;
 use headrace_edge::config::IdentityProviderSettings;
 use headrace_fhir::definitions::FhirVersion;
-use headrace_local::server::http;
-use headrace_local::server::service::{ServerAccess, Service, ServiceConfig};
+use headrace_local::server::service::ServerAccess;
 use headrace_local::stores::signer::FileSigner;
 use headrace_tests::flows::{
     AwsDeployment, Deployment, DeploymentSettings, LocalDeployment, ManualClock, Result, ServiceProcess, SmartClient, TestRequest,
-    TestResponse, run, token_request_form,
+    TestResponse, run, server_config, start_local_server, token_request_form,
 };
 use headrace_tests::lake;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
 
 /// Path of the SMART configuration below the FHIR base.
 const DISCOVERY_PATH: &str = "/.well-known/smart-configuration";
@@ -128,19 +124,8 @@ fn discovery_names_an_external_token_endpoint_or_explains_why_there_is_none() ->
 fn the_smart_configuration_is_served_at_the_host_root_and_under_the_base() -> Result<()> {
     run(async || {
         let (state, keys) = (tempfile::tempdir()?, tempfile::tempdir()?);
-        let plan = ServiceConfig {
-            lake: lake::sample_lake_dir(),
-            state: state.path().to_path_buf(),
-            settings: Default::default(),
-            lake_settings: Default::default(),
-            trust_object_names: false,
-            workers: 1,
-            access: ServerAccess::Smart(FileSigner::open_or_create(keys.path(), Millis(0))?),
-            given_configuration: None,
-        };
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let base = http::base_url(listener.local_addr()?);
-        tokio::spawn(http::serve(Arc::new(Service::start(plan).await?), listener));
+        let access = ServerAccess::Smart(FileSigner::open_or_create(keys.path(), Millis(0))?);
+        let base = start_local_server(server_config(&lake::sample_lake_dir(), state.path(), access)).await?;
         let root = base.strip_suffix("/fhir").ok_or("the base has a path")?;
         for found in [&base, root] {
             let response = reqwest::get(format!("{found}{DISCOVERY_PATH}")).await?;

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use headrace_core::vocab::clock::Millis;
 use headrace_local::server::http::{self, BodyLimits, ServerLimits};
-use headrace_local::server::service::{ServerAccess, Service, ServiceConfig};
+use headrace_local::server::service::{ServerAccess, Service};
 use headrace_local::stores::signer::FileSigner;
-use headrace_tests::flows::{Result, run};
+use headrace_tests::flows::{Result, run, server_config};
 use headrace_tests::lake;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -19,16 +19,7 @@ use crate::process::Server;
 
 /// Starts a server within these limits and returns its address.
 async fn serve(state: &TempDir, access: ServerAccess, limits: ServerLimits) -> Result<SocketAddr> {
-    let config = ServiceConfig {
-        lake: lake::sample_lake_dir(),
-        state: state.path().to_path_buf(),
-        settings: Default::default(),
-        lake_settings: Default::default(),
-        trust_object_names: false,
-        workers: 1,
-        access,
-        given_configuration: None,
-    };
+    let config = server_config(&lake::sample_lake_dir(), state.path(), access);
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
     tokio::spawn(http::serve_within(Arc::new(Service::start(config).await?), listener, limits));

@@ -6,18 +6,14 @@
     reason = "an absent member is Null, which the tests then reject, and a response that is no JSON is a failed test"
 )]
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use headrace_local::client::bulk::BulkClient;
-use headrace_local::server::http;
-use headrace_local::server::service::{ServerAccess, Service, ServiceConfig};
-use headrace_tests::flows::{Result, run};
+use headrace_local::server::service::ServerAccess;
+use headrace_tests::flows::{Result, run, server_config, start_local_server};
 use headrace_tests::lake;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, StatusCode, Url};
 use tempfile::TempDir;
-use tokio::net::TcpListener;
 
 /// Server with one complete export.
 struct ExportedFile {
@@ -36,19 +32,7 @@ impl ExportedFile {
     /// Starts a server without access control and exports the patients of the sample lake.
     async fn create() -> Result<Self> {
         let state = tempfile::tempdir()?;
-        let config = ServiceConfig {
-            lake: lake::sample_lake_dir(),
-            state: state.path().to_path_buf(),
-            settings: Default::default(),
-            lake_settings: Default::default(),
-            trust_object_names: false,
-            workers: 1,
-            access: ServerAccess::None,
-            given_configuration: None,
-        };
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let base = http::base_url(listener.local_addr()?);
-        tokio::spawn(http::serve(Arc::new(Service::start(config).await?), listener));
+        let base = start_local_server(server_config(&lake::sample_lake_dir(), state.path(), ServerAccess::None)).await?;
         let client = BulkClient::without_credential(Some(std::time::Duration::from_millis(5)))?;
         let status = client.kick_off(&base, "$export", &[("_type", "Patient".to_owned())], false).await?;
         let manifest = client.wait_for_manifest(&status, |_| {}).await?;

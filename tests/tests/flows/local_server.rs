@@ -2,16 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
 
 use headrace_local::client::bulk::{BulkClient, DownloadedFile, FileList};
-use headrace_local::server::http;
-use headrace_local::server::service::{ServerAccess, Service, ServiceConfig};
-use headrace_tests::flows::{Result, oracle, run};
+use headrace_local::server::service::{ServerAccess, ServiceConfig};
+use headrace_tests::flows::{Result, oracle, run, server_config, start_local_server};
 use headrace_tests::lake;
 use reqwest::Url;
 use tempfile::TempDir;
-use tokio::net::TcpListener;
 
 use crate::process::Server;
 
@@ -20,21 +17,7 @@ const POLL_INTERVAL: Option<std::time::Duration> = Some(std::time::Duration::fro
 
 /// Starts the server in this process and returns its base URL.
 async fn serve(lake: &Path, state: &TempDir) -> Result<String> {
-    let config = ServiceConfig {
-        lake: lake.to_path_buf(),
-        state: state.path().to_path_buf(),
-        settings: Default::default(),
-        lake_settings: Default::default(),
-        trust_object_names: false,
-        workers: 2,
-        access: ServerAccess::None,
-        given_configuration: None,
-    };
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let base = http::base_url(listener.local_addr()?);
-    let service = Arc::new(Service::start(config).await?);
-    tokio::spawn(http::serve(service, listener));
-    Ok(base)
+    start_local_server(ServiceConfig { workers: 2, ..server_config(lake, state.path(), ServerAccess::None) }).await
 }
 
 /// Waits for the manifest and downloads its files.
