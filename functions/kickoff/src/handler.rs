@@ -62,8 +62,8 @@ where
         self.handle_with_body(Request::from_parts(head, Body::Empty), async { Ok(body) }).await
     }
 
-    /// Handles a request whose body has not been received yet. `body` is awaited only after the caller was authenticated, so that strangers
-    /// cannot fill the memory.
+    /// Handles a request whose body has not been received yet. `body` is awaited only after the caller was authenticated, so that callers
+    /// without access cannot fill the memory.
     pub async fn handle_with_body(&self, mut request: Request, body: impl Future<Output = Result<Body, ExportError>>) -> Response<Body> {
         let principal = match self.authenticator.authenticate(&request).await {
             Ok(principal) => principal,

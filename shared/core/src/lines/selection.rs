@@ -169,7 +169,7 @@ impl Selection {
         })
     }
 
-    /// Sets the time of the clock, so that later changes are told from those that a later export has.
+    /// Sets the time of the clock, so that later changes are distinguished from those that a later export has.
     #[must_use]
     pub(crate) fn with_clock(self, now: Millis) -> Self {
         Self { now: Some(Instant::from_millis(now.0)), ..self }

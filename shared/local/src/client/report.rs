@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn types_that_a_filter_does_not_select_are_told() {
+    fn types_that_a_filter_does_not_select_are_reported() {
         let files =
             ["Patient", "Observation", "Encounter"].map(|kind| file(&format!("{kind}-1.ndjson"), Some(kind), FileList::Output, 1, 1));
         let remarks = |query: &str| report(&format!(r#","request":"http://h/$export?{query}""#), &files, 0, &[]).1;

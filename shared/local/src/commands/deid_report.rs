@@ -45,7 +45,7 @@ pub(super) struct DeidReport {
     elements: BTreeMap<ElementKey, Counts>,
     /// The number of resources for each reason why they cannot be de-identified.
     failures: BTreeMap<String, u64>,
-    /// The number of deletions. An export tells them by pseudonym, or leaves them out.
+    /// The number of deletions. An export contains them with pseudonyms, or leaves them out.
     deletions: u64,
     /// The number of lines that are not resources, and are not exported.
     rejected_lines: u64,

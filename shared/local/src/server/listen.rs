@@ -32,7 +32,7 @@ pub(crate) use self::activity::Activity;
 pub(crate) use self::handles::raise_file_handle_limit;
 pub use self::limits::ConnectionLimits;
 
-/// Maximum number of connections beyond the limits that are told so at the same time. Further ones are closed without a word.
+/// Maximum number of connections beyond the limits that get a response at the same time. Further ones are closed without a response.
 const REJECTED_AT_ONCE: usize = 64;
 
 /// Time that a peer beyond the limits has to send its request, so that it reads the response.

@@ -139,7 +139,7 @@ mod tests {
     use crate::vocab::ids::{Caller, JobId};
 
     #[test]
-    fn the_corrections_of_each_task_are_merged_by_one_task_that_can_be_told() {
+    fn the_corrections_of_each_task_are_merged_by_one_known_task() {
         for (count, tasks) in [(1, 1), (3, 7), (100, 255), (256, 256), (90, 30_000)] {
             let works = correction_merges(count * CORRECTIONS_PER_MERGE);
             let planned = Planned {

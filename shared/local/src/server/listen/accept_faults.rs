@@ -18,7 +18,7 @@ const LOG_INTERVAL: Duration = Duration::from_secs(60);
 /// The failures since the last accepted connection.
 #[derive(Debug, Default)]
 pub(super) struct AcceptFaults {
-    /// Number of failures that no log line has told of.
+    /// Number of failures that are not in the log yet.
     unlogged: u64,
     last_log: Option<Instant>,
     pause: Duration,

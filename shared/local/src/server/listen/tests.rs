@@ -147,7 +147,7 @@ async fn idle_peers_make_room_for_others_and_the_longest_idle_one_goes_first() {
 }
 
 #[tokio::test]
-async fn a_crowd_of_idle_and_of_stalled_peers_does_not_keep_an_honest_one_waiting() {
+async fn a_crowd_of_idle_and_of_stalled_peers_does_not_keep_other_clients_waiting() {
     let address = start_server(ConnectionLimits { connections: 32, connections_per_peer: 32, ..limits() }).await;
     let mut crowd = Vec::new();
     for index in 0..200 {
