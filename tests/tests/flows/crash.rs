@@ -1,6 +1,7 @@
-//! Crashes at every port call: before the first call, and after each call took effect but before the process received its result. As
-//! calls are sequential, the latter is also a crash before the next call. A new process over the same stores must complete the export
-//! with the same files and counts, byte for byte, and without leftover files.
+//! Crashes at every port call: before the first call, and after each call that changes a store took effect but before the process
+//! received its result. As calls are sequential, the latter is also a crash before the next call, and a crash after a call that only
+//! reads leaves the same stores. A new process over the same stores must complete the export with the same files and counts, byte for
+//! byte, and without leftover files.
 //!
 //! The job table is in memory and outlives the processes, and files are in a folder. The queue is lost with its process, so that the
 //! job table alone is authoritative (rule P1). A kill in the middle of a call, between two system calls, is tested by
@@ -15,7 +16,7 @@ use headrace_core::vocab::ids::JobId;
 use headrace_core::vocab::lake_settings::LakeVersions;
 use headrace_tests::flows::{
     CompletedExport, Deployment as _, DeploymentSettings, Fault, FaultInjector, LocalDeployment, ManualClock, REAPER_INTERVAL, Result,
-    ServiceProcess, run, seed, set_next_job_number,
+    ServiceProcess, changing_calls, run, seed, set_next_job_number,
 };
 
 use super::lake_model::{self, Line, deletion, version};
@@ -216,13 +217,15 @@ fn settings(versions: LakeVersions) -> DeploymentSettings {
 
 /// Crashes the export at every call. It must always complete with the same files and manifest.
 fn check_crash_at_every_call(case: &Case, names: &[&'static str], expected: &CompletedExport) -> Result<()> {
+    let crashes: Vec<(usize, Fault)> = std::iter::once((1, Fault::CrashBefore))
+        .chain(changing_calls(names).into_iter().map(|number| (number, Fault::CrashAfter)))
+        .collect();
     let next = AtomicUsize::new(0);
     let work = || -> Result<Vec<String>> {
         let mut failures = Vec::new();
         loop {
-            let index = next.fetch_add(1, Ordering::SeqCst);
-            let (number, fault) = if index == 0 { (1, Fault::CrashBefore) } else { (index, Fault::CrashAfter) };
-            let Some(name) = names.get(number - 1) else { return Ok(failures) };
+            let Some(&(number, fault)) = crashes.get(next.fetch_add(1, Ordering::SeqCst)) else { return Ok(failures) };
+            let name = names[number - 1];
             let difference = match run(async || run_with_crash(case, number, fault).await) {
                 // The next attempt at a plan does not know the sizes of the first tasks and announces them in another order. So files may
                 // have other numbers.
@@ -250,7 +253,7 @@ fn check_crash_at_every_call(case: &Case, names: &[&'static str], expected: &Com
         threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect::<Result<Vec<_>>>()
     })?;
     let failures = failures.concat();
-    assert!(next.into_inner() > names.len(), "a crash at each of {} calls", names.len());
-    assert!(failures.is_empty(), "of {} calls:\n{}", names.len(), failures.join("\n"));
+    assert!(crashes.len() > 20 && next.into_inner() > crashes.len(), "{} crashes of {names:?}", crashes.len());
+    assert!(failures.is_empty(), "of {} crashes:\n{}", crashes.len(), failures.join("\n"));
     Ok(())
 }
