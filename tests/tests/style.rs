@@ -95,7 +95,7 @@ const FOLDER_ORDER: &[(&str, &[&str])] = &[
         "shared/core",
         &["vocab", "access", "request", "job", "output", "audit", "ports", "lake", "versions", "cohort", "patients", "lines", "flow"],
     ),
-    ("shared/fhir", &["instant", "json", "definitions", "head", "semantics", "search", "deid"]),
+    ("shared/fhir", &["instant", "json", "bundle", "definitions", "head", "semantics", "search", "deid"]),
     ("shared/local", &["terminal", "stores", "cli", "server", "client", "commands", "program"]),
 ];
 

@@ -3,9 +3,10 @@
 //! A resource is one NDJSON line. [`head`] validates the line in a single streaming pass and keeps only the members that an
 //! export needs. No tree is built.
 //!
-//! Each module uses only the modules above it: [`instant`], [`json`], [`definitions`], [`head`], [`semantics`],
+//! Each module uses only the modules above it: [`instant`], [`json`], [`bundle`], [`definitions`], [`head`], [`semantics`],
 //! [`search`], [`deid`].
 
+pub mod bundle;
 pub mod definitions;
 pub mod deid;
 pub mod head;

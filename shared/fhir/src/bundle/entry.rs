@@ -1,0 +1,93 @@
+//! One entry of a Bundle.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::error::BundleError;
+
+/// One entry of a Bundle.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BundleEntry<'a> {
+    /// The text of the resource: valid JSON, unchanged.
+    pub resource: Option<&'a str>,
+    /// The full URL: an absolute URL, `urn:uuid:…` or `urn:oid:…`.
+    pub full_url: Option<String>,
+    /// The reason why a search returned the entry: `match`, `include` or `outcome`.
+    pub search_mode: Option<String>,
+    /// The HTTP method of the request.
+    pub method: Option<String>,
+    /// The URL of the request, relative to the base URL.
+    pub url: Option<String>,
+    /// The query that makes the creation conditional.
+    pub if_none_exist: Option<String>,
+    /// The text of the HTTP status in the response.
+    pub status: Option<String>,
+    /// The text of `response.lastModified`.
+    pub last_modified: Option<String>,
+}
+
+/// The JSON of an entry.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct EntryJson<'a> {
+    full_url: Option<String>,
+    #[serde(borrow)]
+    resource: Option<&'a RawValue>,
+    search: Option<SearchJson>,
+    request: Option<RequestJson>,
+    response: Option<ResponseJson>,
+}
+
+#[derive(Deserialize)]
+struct SearchJson {
+    mode: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RequestJson {
+    method: Option<String>,
+    url: Option<String>,
+    if_none_exist: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ResponseJson {
+    status: Option<String>,
+    last_modified: Option<String>,
+}
+
+impl<'a> BundleEntry<'a> {
+    /// Parses the text of an entry, which starts at `offset` in its file.
+    pub fn parse(text: &'a [u8], offset: u64) -> Result<Self, BundleError> {
+        // The parser would also take the items of an array for the members in order.
+        if text.first() != Some(&b'{') {
+            return Err(BundleError::InvalidMember { offset });
+        }
+        let json: EntryJson<'a> = serde_json::from_slice(text).map_err(|error| BundleError::from_json(&error, text, offset))?;
+        let (method, url, if_none_exist) =
+            json.request.map(|request| (request.method, request.url, request.if_none_exist)).unwrap_or_default();
+        let (status, last_modified) = json.response.map(|response| (response.status, response.last_modified)).unwrap_or_default();
+        Ok(Self {
+            resource: json.resource.map(RawValue::get),
+            full_url: json.full_url,
+            search_mode: json.search.and_then(|search| search.mode),
+            method,
+            url,
+            if_none_exist,
+            status,
+            last_modified,
+        })
+    }
+
+    /// Returns true if the entry's resource describes the search itself, and is none of the server's resources.
+    pub fn is_outcome(&self) -> bool {
+        self.search_mode.as_deref() == Some("outcome")
+    }
+
+    /// Returns true if the entry deletes a resource: a request in a transaction or batch, or an event in a history.
+    pub fn is_deletion(&self) -> bool {
+        self.method.as_deref() == Some("DELETE")
+    }
+}
