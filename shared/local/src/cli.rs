@@ -3,9 +3,13 @@
 mod access;
 mod audit;
 mod clients;
+mod credential;
 mod deid;
+mod documents;
+mod jobs;
 mod keys;
 mod source;
+mod ui;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -27,10 +31,14 @@ use reqwest::Url;
 
 pub use access::{AccessMode, AccessOptions};
 pub use audit::{AuditArgs, AuditCommand, AuditLocation, ShowRecordsArgs, VerifyArgs};
+pub use credential::{ClientKeyOptions, CredentialOptions};
 pub use clients::{AddClientArgs, ClientsArgs, ClientsCommand, KeySetArgs, KeygenArgs, RegistryLocation};
 pub use deid::{DeidArgs, DeidCheckArgs, DeidCommand, DeidKeygenArgs, DeidKeysOptions, DeidPreviewArgs, DeidReportArgs, FhirVersionArgs};
+pub use documents::{CompletionsArgs, ManArgs};
+pub use jobs::{CancelJobsArgs, DEFAULT_SERVER, JobsArgs, JobsCommand, ListJobsArgs, ServerOptions, ShowJobArgs, TokenArgs, WatchJobsArgs};
 pub use keys::{KeysArgs, KeysCommand};
 pub use source::{Source, SourceError};
+pub use ui::UiArgs;
 
 /// Default of `--max-file-gb`.
 pub(crate) const DEFAULT_FILE_GB: u64 = 100;
@@ -38,12 +46,16 @@ pub(crate) const DEFAULT_FILE_GB: u64 = 100;
 /// Default of `--max-wait-hours`.
 pub(crate) const DEFAULT_WAIT_HOURS: u64 = 168;
 
+/// Text at the end of the help.
+const EXIT_STATUSES: &str = "Examples:\n  headrace export lake out\n  headrace serve lake\n  headrace jobs list\n\nExit status: 0 done, 1 failed, 2 the \
+                             command line is wrong, 3 done with findings. The help of each command says more.";
+
 /// FHIR Bulk Data export on one machine.
 ///
 /// Serves the Bulk Data API over a directory of NDJSON files, or runs one export and writes its files to a directory. The
 /// same code runs as AWS Lambda functions; see template.yaml.
 #[derive(Debug, Parser)]
-#[command(name = "headrace", version, arg_required_else_help = true, max_term_width = 120)]
+#[command(name = "headrace", version, arg_required_else_help = true, max_term_width = 120, after_long_help = EXIT_STATUSES)]
 pub struct Cli {
     /// Subcommand to run.
     #[command(subcommand)]
@@ -148,6 +160,32 @@ pub enum Command {
     Audit(AuditArgs),
     /// Check, preview and report what an anonymization configuration does, and make the keys of de-identified exports
     Deid(DeidArgs),
+    /// List, show, follow and cancel the exports of a server, on this machine or anywhere
+    Jobs(JobsArgs),
+    /// Print an access token for scripts, such as with curl
+    ///
+    /// Gets it with the client's key (SMART Backend Services). Standard output has the token alone, standard error its lifetime.
+    #[command(
+        after_long_help = "Examples:\n  TOKEN=$(headrace token https://fhir.example.org/r4 --client-id lab --client-key private.jwk)\n  curl -H \"Authorization: Bearer $TOKEN\" https://fhir.example.org/r4/Group\n\nExit status: 0 done, 1 failed."
+    )]
+    Token(TokenArgs),
+    /// Show the exports of a server in a browser
+    ///
+    /// Serves a page on this machine, which lists, starts, follows and cancels exports, and shows their files and errors. Requests go
+    /// through this program, which logs in with the client's key: neither the key nor a token reaches the browser. Prints the address
+    /// of the page. Whoever has the address can use the page while the program runs, so it contains a secret.
+    #[command(
+        after_long_help = "Examples:\n  headrace ui\n  headrace ui https://fhir.example.org/r4 --client-id lab --client-key private.jwk\n\nExit status: 0 stopped by a signal, 1 failed."
+    )]
+    Ui(UiArgs),
+    /// Print the completions of a shell
+    #[command(
+        after_long_help = "Examples:\n  headrace completions bash > ~/.local/share/bash-completion/completions/headrace\n  headrace completions zsh > ~/.zfunc/_headrace\n  headrace completions fish > ~/.config/fish/completions/headrace.fish\n\nExit status: 0 done."
+    )]
+    Completions(CompletionsArgs),
+    /// Write the man pages, one for each command
+    #[command(after_long_help = "Examples:\n  headrace man ~/.local/share/man/man1\n  man headrace-export\n\nExit status: 0 done, 1 failed.")]
+    Man(ManArgs),
 }
 
 /// Arguments of `headrace export`.
@@ -189,28 +227,12 @@ pub struct ExportArgs {
     pub service: ServiceOptions,
 }
 
-/// Access to a server, and limits on what it sends. Access tokens of SMART Backend Services are fetched when needed and renewed
-/// before they expire.
+/// Access to a server, and limits on what it sends.
 #[derive(Debug, Args)]
 pub struct LoginOptions {
-    /// A bearer token for the server
-    #[arg(long, env = "HEADRACE_TOKEN", hide_env_values = true, value_name = "TOKEN")]
-    pub token: Option<String>,
-    /// The client_id that is registered with the server
-    #[arg(long, env = "HEADRACE_CLIENT_ID", value_name = "ID", requires = "client_key", conflicts_with = "token")]
-    pub client_id: Option<String>,
-    /// The file with the client's private key: a JSON Web Key, or PEM
-    #[arg(long, env = "HEADRACE_CLIENT_KEY", value_name = "FILE", requires = "client_id")]
-    pub client_key: Option<PathBuf>,
-    /// The key ID (kid) that is registered with the server; a JSON Web Key contains its own
-    #[arg(long, value_name = "KID", requires = "client_key")]
-    pub client_key_id: Option<String>,
-    /// The scopes to request [default: system/*.rs, or system/*.read if the server only supports SMART v1 scopes]
-    #[arg(long, value_name = "SCOPES", requires = "client_id")]
-    pub scope: Option<String>,
-    /// The token endpoint [default: from the server's SMART configuration]
-    #[arg(long, value_name = "URL", requires = "client_id")]
-    pub token_url: Option<Url>,
+    #[command(flatten)]
+    /// Credential for the server.
+    pub credential: CredentialOptions,
     /// Another server that may get the access token, such as one for files. Repeat it for several. Otherwise only the origin of
     /// SOURCE gets it
     #[arg(long = "token-origin", value_name = "URL")]
@@ -490,7 +512,7 @@ mod tests {
         let line = ["headrace", "export", "lake", "out"].iter().chain(arguments);
         match Cli::try_parse_from(line)?.command {
             Command::Export(args) => Ok(args.options),
-            Command::Serve(_) | Command::Clients(_) | Command::Keys(_) | Command::Audit(_) | Command::Deid(_) => panic!("another command"),
+            other => panic!("another command: {other:?}"),
         }
     }
 
@@ -593,7 +615,7 @@ mod tests {
             .command
         {
             Command::Serve(args) => args.service,
-            Command::Export(_) | Command::Clients(_) | Command::Keys(_) | Command::Audit(_) | Command::Deid(_) => panic!("another command"),
+            other => panic!("another command: {other:?}"),
         };
         for (argument, setting) in [
             ("--fhir-version=6", Setting::FhirVersion),

@@ -10,7 +10,11 @@ use crate::client::export::{ExportStatus, run_export};
 use crate::commands::audit::{AuditStatus, run_audit};
 use crate::commands::clients::run_clients;
 use crate::commands::deid::{CheckStatus, run_deid};
+use crate::commands::documents::{run_completions, run_man};
+use crate::commands::jobs::{JobsStatus, run_jobs};
 use crate::commands::keys::run_keys;
+use crate::commands::token::run_token;
+use crate::commands::ui::run_ui;
 use crate::server::serve::serve;
 use crate::terminal::error_chain;
 use headrace_edge::telemetry::parse_log_filter;
@@ -43,7 +47,16 @@ pub fn main() -> ExitCode {
 async fn run() -> ExitCode {
     let cli = Cli::parse_arguments();
     let default_level = match &cli.command {
-        Command::Export(_) | Command::Clients(_) | Command::Keys(_) | Command::Audit(_) | Command::Deid(_) => LevelFilter::WARN,
+        Command::Export(_)
+        | Command::Clients(_)
+        | Command::Keys(_)
+        | Command::Audit(_)
+        | Command::Deid(_)
+        | Command::Jobs(_)
+        | Command::Token(_)
+        | Command::Ui(_)
+        | Command::Completions(_)
+        | Command::Man(_) => LevelFilter::WARN,
         Command::Serve(_) => LevelFilter::INFO,
     };
     let log = cli.log.as_deref().unwrap_or_default();
@@ -69,6 +82,17 @@ async fn run() -> ExitCode {
             AuditStatus::ChainBroken => ExitCode::from(3),
         }),
         Command::Clients(args) => Box::pin(run_clients(args)).await.map_err(Into::into).map(|()| ExitCode::SUCCESS),
+        Command::Jobs(args) => Box::pin(run_jobs(args)).await.map_err(Into::into).map(|status| match status {
+            JobsStatus::Done => ExitCode::SUCCESS,
+            JobsStatus::SomeFailed => ExitCode::FAILURE,
+        }),
+        Command::Token(args) => Box::pin(run_token(args)).await.map_err(Into::into).map(|()| ExitCode::SUCCESS),
+        Command::Ui(args) => Box::pin(run_ui(args)).await.map_err(Into::into).map(|()| ExitCode::SUCCESS),
+        Command::Completions(args) => {
+            run_completions(args);
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Man(args) => run_man(args).map_err(Into::into).map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {
         drop(writeln!(io::stderr(), "headrace: {}", error_chain(error.as_ref())));

@@ -3,15 +3,16 @@
 pub mod access;
 mod file_response;
 mod finished_files;
-mod gateway_request;
+pub(crate) mod gateway_request;
 pub(crate) mod host;
 pub mod http;
 pub(crate) mod listen;
 mod open_by_default;
 mod own_address;
+pub(crate) mod page;
 pub mod queue;
 mod request_body;
-mod request_head;
+pub(crate) mod request_head;
 mod response_format;
 pub mod serve;
 pub mod service;

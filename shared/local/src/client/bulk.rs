@@ -20,7 +20,7 @@ use crate::client::local_files::LocalFiles;
 use crate::client::login::{TokenCache, is_bearer_token};
 use crate::client::manifest::ManifestError;
 use crate::client::origin::{UrlRules, parse_http_url};
-use crate::client::patience::{Patience, poll_back_off};
+use crate::client::patience::{Patience, SHORT_OUTAGE, poll_back_off};
 use crate::client::rejection::Rejection;
 use crate::client::retry_after::retry_after;
 use crate::client::session::{Session, SessionCredential};
@@ -44,9 +44,6 @@ const PARALLEL_DOWNLOADS: usize = 4;
 
 /// Longest time in which a busy server is asked again to start an export.
 const KICK_OFF_PATIENCE: Duration = Duration::from_secs(3600);
-
-/// Longest time in which the deletion of a finished export is tried.
-const DELETE_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Number of times that the manifest is read again because links have expired.
 const MANIFEST_REFRESHES: usize = 3;
@@ -90,11 +87,11 @@ pub struct ClientSettings {
 /// A Bulk Data client of one server.
 #[derive(Clone)]
 pub struct BulkClient<T = SystemTimer> {
-    session: Session,
+    pub(crate) session: Session,
     max_poll_interval: Option<Duration>,
     /// The files of the server, if it is in this process.
     local_files: Option<LocalFiles>,
-    timer: T,
+    pub(crate) timer: T,
 }
 
 /// The pause before the next request to a server, for the user.
@@ -114,7 +111,7 @@ impl BulkClient {
     /// Creates a client without a credential, of any server. With `max_poll_interval`, it polls at least that often.
     pub fn without_credential(max_poll_interval: Option<Duration>) -> Result<Self, ClientError> {
         let limits = ClientLimits::default();
-        let session = Session { transport: transport(&limits)?, credential: SessionCredential::Anonymous, rules: None, limits };
+        let session = Session { transport: Transport::start(&limits)?, credential: SessionCredential::Anonymous, rules: None, limits };
         Ok(Self { session, max_poll_interval, local_files: None, timer: SystemTimer })
     }
 
@@ -144,7 +141,7 @@ impl<T: Timer> BulkClient<T> {
                 SessionCredential::BackendServices(Arc::new(TokenCache::new(login, rules.base().clone())))
             }
         };
-        let transport = transport(&settings.limits)?;
+        let transport = Transport::start(&settings.limits)?;
         let session = Session { transport, credential, rules: Some(rules), limits: settings.limits };
         Ok(Self { session, max_poll_interval: settings.max_poll_interval, local_files: None, timer })
     }
@@ -205,7 +202,18 @@ impl<T: Timer> BulkClient<T> {
     /// Polls until the export is complete and returns the manifest with the files of all its pages. Calls `on_wait` before each pause.
     pub async fn wait_for_manifest(&self, status_url: &Url, mut on_wait: impl FnMut(Waiting<'_>)) -> Result<Manifest, ClientError> {
         let deadline = self.timer.now() + self.session.limits.wait;
-        let mut manifest = self.poll_page(status_url, deadline, &mut on_wait).await?;
+        let manifest = self.poll_page(status_url, deadline, &mut on_wait).await?;
+        self.add_pages(manifest, status_url, deadline, &mut on_wait).await
+    }
+
+    /// Adds the files of the further pages to the first page of a manifest.
+    pub(crate) async fn add_pages(
+        &self,
+        mut manifest: Manifest,
+        status_url: &Url,
+        deadline: Millis,
+        on_wait: &mut impl FnMut(Waiting<'_>),
+    ) -> Result<Manifest, ClientError> {
         let mut visited = BTreeSet::from([status_url.clone()]);
         while let Some(next) = manifest.next.take() {
             if visited.len() >= self.session.limits.pages {
@@ -214,7 +222,7 @@ impl<T: Timer> BulkClient<T> {
             if !visited.insert(next.clone()) {
                 return Err(ClientError::NotConformant(format!("the pages of its manifest form a circle at {}", shown_url(&next))));
             }
-            let page = self.poll_page(&next, deadline, &mut on_wait).await?;
+            let page = self.poll_page(&next, deadline, on_wait).await?;
             manifest.add_page(page).map_err(ClientError::NotConformant)?;
             if manifest.files() > self.session.limits.files {
                 return Err(too_much("the number of files in its manifest", format!("{} files", self.session.limits.files)));
@@ -251,7 +259,7 @@ impl<T: Timer> BulkClient<T> {
     }
 
     /// Sends one status request.
-    async fn poll_once(&self, url: &Url) -> Result<PollAnswer, Failure> {
+    pub(crate) async fn poll_once(&self, url: &Url) -> Result<PollAnswer, Failure> {
         let call = Call::new(STATUS, Method::GET).header(ACCEPT, "application/json");
         let response = self.session.send(&call, url).await?;
         let (status, headers) = (response.status(), response.headers().clone());
@@ -388,7 +396,7 @@ impl<T: Timer> BulkClient<T> {
     /// Deletes the export on the server.
     pub async fn delete(&self, status_url: &Url) -> Result<(), ClientError> {
         let call = Call::new(DELETION, Method::DELETE).header(ACCEPT, "application/fhir+json");
-        let mut patience = Patience::new(DELETE_PATIENCE);
+        let mut patience = Patience::new(SHORT_OUTAGE);
         loop {
             let failure = match self.session.send(&call, status_url).await {
                 // The standard says 202; some servers answer 200 or 204.
@@ -397,7 +405,7 @@ impl<T: Timer> BulkClient<T> {
                     let rejection = Rejection::read(response, &self.session.limits, self.timer.now()).await;
                     let (persistence, retry_after) = (rejection.persistence(), rejection.retry_after);
                     let error = ClientError::Rejected { request: DELETION, status: rejection.status, text: rejection.text };
-                    let retry_after = retry_after.filter(|delay| *delay <= DELETE_PATIENCE);
+                    let retry_after = retry_after.filter(|delay| *delay <= SHORT_OUTAGE);
                     Failure { error, persistence, retry_after: retry_after.filter(|_| persistence == Persistence::Transient) }
                 }
                 Err(error) => error.into(),
@@ -415,15 +423,9 @@ impl<T: Timer> BulkClient<T> {
 }
 
 /// The answer to a status request.
-enum PollAnswer {
+pub(crate) enum PollAnswer {
     Complete(Box<Manifest>),
     Running { progress: Option<String>, retry_after: Option<Duration> },
-}
-
-/// Builds the connections of a client.
-fn transport(limits: &ClientLimits) -> Result<Transport, ClientError> {
-    let request = "the start of the HTTP client";
-    Transport::new(limits).map_err(|error| RequestFailure { request, url: "any server".to_owned(), cause: error.into() }.into())
 }
 
 /// Returns the error for a rejected status request. A status of 4XX or 5XX says that the export has failed, unless it is about the

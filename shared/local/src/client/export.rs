@@ -13,6 +13,7 @@ use tokio::net::TcpListener;
 
 use crate::cli::{ExportArgs, ExportOptions, Source, SourceError};
 use crate::client::bulk::{BulkClient, ClientError, ClientLimits, ClientSettings, Credential, LoginSettings};
+use crate::client::credential::read_credential;
 use crate::client::deletions::count_deletions;
 use crate::client::error::shown_url;
 use crate::client::error_files::{OutcomeSeverity, Outcomes};
@@ -245,13 +246,7 @@ async fn resume_export(args: &ExportArgs, out: &Path) -> Result<ExportStatus, Ex
 
 /// Returns the credential of the command line.
 fn credential(args: &ExportArgs) -> Result<Credential, KeyError> {
-    let options = &args.login;
-    if let (Some(client_id), Some(path)) = (&options.client_id, &options.client_key) {
-        let key = ClientKey::read(path, options.client_key_id.as_deref())?;
-        let (scope, token_url) = (options.scope.clone(), options.token_url.clone());
-        return Ok(Credential::BackendServices(LoginSettings { client_id: client_id.clone(), key, scope, token_url }));
-    }
-    Ok(options.token.clone().map_or(Credential::None, Credential::BearerToken))
+    read_credential(&args.login.credential)
 }
 
 /// Returns the credential with which an export was started.
@@ -281,7 +276,7 @@ fn client_settings(args: &ExportArgs) -> ClientSettings {
 
 /// Returns the record of an accepted export. The path of the key is absolute, because the export may be continued elsewhere.
 fn saved_export(args: &ExportArgs, base: &str, status_url: &Url) -> SavedExport {
-    let options = &args.login;
+    let options = &args.login.credential.key;
     let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
     SavedExport {
         client_id: options.client_id.clone(),
@@ -289,8 +284,8 @@ fn saved_export(args: &ExportArgs, base: &str, status_url: &Url) -> SavedExport 
         client_key_id: options.client_key_id.clone(),
         scope: options.scope.clone(),
         token_url: options.token_url.as_ref().map(Url::to_string),
-        token_origins: options.token_origins.iter().map(Url::to_string).collect(),
-        has_token: options.token.is_some(),
+        token_origins: args.login.token_origins.iter().map(Url::to_string).collect(),
+        has_token: args.login.credential.token.is_some(),
         since_file: args.since_file.as_ref().map(absolute),
         ..SavedExport::new(base.to_owned(), status_url.to_string())
     }

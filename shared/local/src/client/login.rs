@@ -112,6 +112,7 @@ struct TokenEndpoint {
 #[derive(Clone)]
 struct AccessToken {
     text: String,
+    lifetime: Duration,
     renew_at: Instant,
 }
 
@@ -161,6 +162,13 @@ impl TokenCache {
         let text = token.text.clone();
         state.token = Some(token);
         Ok(text)
+    }
+
+    /// Requests a new access token. Returns it with its lifetime.
+    pub(crate) async fn new_token(&self, http: &Transport, limits: &ClientLimits) -> Result<(String, Duration), LoginError> {
+        let endpoint = self.discover(http, limits).await?;
+        let token = self.request_token(http, limits, &endpoint).await?;
+        Ok((token.text, token.lifetime))
     }
 
     /// Returns the configured token endpoint, or discovers it from the SMART configuration of the server.
@@ -235,7 +243,7 @@ impl TokenResponse {
         }
         let lifetime = lifetime(&self.expires_in);
         let renew_at = requested_at + lifetime.saturating_sub(RENEW_BEFORE_EXPIRY.min(lifetime / 2));
-        Ok(AccessToken { text: self.access_token, renew_at })
+        Ok(AccessToken { text: self.access_token, lifetime, renew_at })
     }
 }
 

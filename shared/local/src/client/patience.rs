@@ -9,6 +9,9 @@ use crate::client::error::{ClientError, Failure, Persistence};
 /// Longest pause between two attempts that the client chooses itself.
 const LONGEST_BACK_OFF: Duration = Duration::from_secs(300);
 
+/// Longest time in which a request that someone waits for is tried again, such as a deletion.
+pub(crate) const SHORT_OUTAGE: Duration = Duration::from_secs(20);
+
 /// The failures since the last success of one task: a poll, a download, a deletion.
 #[derive(Debug)]
 pub(crate) struct Patience {

@@ -77,7 +77,7 @@ impl Progress {
 }
 
 /// Describes a pause in one line.
-fn describe(waiting: &Waiting<'_>) -> String {
+pub(crate) fn describe(waiting: &Waiting<'_>) -> String {
     let failure = waiting.failure.map(|failure| error_chain(failure));
     let mut parts: Vec<String> = waiting.progress.map(str::to_owned).into_iter().chain(failure).collect();
     if waiting.delay >= SHOWN_PAUSE || waiting.failure.is_some() {
@@ -87,7 +87,7 @@ fn describe(waiting: &Waiting<'_>) -> String {
 }
 
 /// Returns the percentage in a progress text such as `45% complete` or `45 % done`.
-fn percent(text: &str) -> u64 {
+pub(crate) fn percent(text: &str) -> u64 {
     let number = text
         .split_once('%')
         .and_then(|(before, _)| before.trim_end().rsplit(|letter: char| !letter.is_ascii_digit() && letter != '.').next());

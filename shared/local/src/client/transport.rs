@@ -46,8 +46,14 @@ impl Call {
 }
 
 impl Transport {
+    /// Builds the connections. The error names the start of the client as the request that failed.
+    pub(crate) fn start(limits: &ClientLimits) -> Result<Self, ClientError> {
+        let request = "the start of the HTTP client";
+        Self::new(limits).map_err(|error| RequestFailure { request, url: "any server".to_owned(), cause: error.into() }.into())
+    }
+
     /// Builds the connections.
-    pub(crate) fn new(limits: &ClientLimits) -> Result<Self, reqwest::Error> {
+    fn new(limits: &ClientLimits) -> Result<Self, reqwest::Error> {
         let direct = builder(limits).no_proxy().build()?;
         Ok(Self { direct, proxied: builder(limits).build()?, head: limits.head })
     }

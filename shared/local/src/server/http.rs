@@ -1,6 +1,7 @@
 //! The HTTP routes of the server. Each request is converted to a `lambda_http` request, as by API Gateway, so that the handlers of
 //! the Lambda functions can answer it.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
@@ -22,6 +23,7 @@ use crate::server::host::{AllowedHosts, reject_unknown_host};
 use crate::server::listen;
 use crate::server::open_by_default::reject_if_no_longer_open;
 use crate::server::own_address::add_own_base_url;
+use crate::server::page::{self, OwnOrigin, PageContext, add_download_headers, reject_other_origins};
 use crate::server::request_body::RequestBodies;
 use crate::server::request_head::check_head;
 use crate::server::response_format::format_response;
@@ -158,8 +160,13 @@ fn groups() -> MethodRouter<ServerState> {
 fn files() -> MethodRouter<ServerState> {
     let download = |State(state): State<ServerState>, parameters, request: Request| async move {
         let (method, headers) = (request.method().clone(), request.headers().clone());
+        let name = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
         let response = state.service.files.handle(to_gateway_request(parameters, request)).await;
-        send_file(&state.downloads, response, &method, &headers).await
+        let mut response = send_file(&state.downloads, response, &method, &headers).await;
+        if response.status().is_success() {
+            add_download_headers(response.headers_mut(), &name);
+        }
+        response
     };
     allow(get(download), "GET, HEAD")
 }
@@ -215,17 +222,28 @@ pub async fn serve_within(service: Arc<Service>, listener: TcpListener, limits: 
     let address = listener.local_addr()?;
     let hosts = AllowedHosts::new(address, service.base.as_deref(), service.requires_authentication);
     let open_by_default = service.open_by_default.clone();
+    let requires_authentication = service.requires_authentication;
+    let own_origin = OwnOrigin::new(service.base.as_deref(), "/".to_owned());
     let app = Router::new().nest(BASE_PATH, routes(&service)).route(DISCOVERY_PATH, metadata()).fallback(any(not_found));
+    let app = app.merge(page::routes("", &page_context(&service, address)));
     let app = app.with_state(ServerState { service, bodies: RequestBodies::new(limits.bodies), downloads: Downloads::default() });
     let app = app.layer(from_fn_with_state(address, add_own_base_url));
     let app = match open_by_default {
         Some(state) => app.layer(from_fn_with_state(state, reject_if_no_longer_open)),
         None => app,
     };
+    // A server with access control does nothing without a token, which no other site has.
+    let app = if requires_authentication { app } else { app.layer(from_fn_with_state(own_origin, reject_other_origins)) };
     let app = app.layer(from_fn_with_state(hosts, reject_unknown_host));
     let app = app.layer(from_fn_with_state(limits.connections.max_head_bytes, check_head)).layer(from_fn(format_response));
     let app = if is_behind_tls { app.layer(map_response(add_https_headers)) } else { app };
     listen::serve(app, listener, limits.connections).await
+}
+
+/// Describes the server for its page.
+fn page_context(service: &Service, address: SocketAddr) -> PageContext {
+    let server = service.base.clone().unwrap_or_else(|| base_url(address));
+    PageContext { api: "fhir/", server, client: None, needs_token: service.requires_authentication }
 }
 
 /// Adds the headers that require HTTPS to a response.

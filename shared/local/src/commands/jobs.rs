@@ -1,0 +1,209 @@
+//! `headrace jobs`: lists, shows, follows and cancels the exports of a server, as a client of its Bulk Data API.
+
+mod pace;
+mod reference;
+mod view;
+mod watch;
+
+use reqwest::{StatusCode, Url};
+
+use crate::cli::{CancelJobsArgs, JobsArgs, JobsCommand, ListJobsArgs, ServerOptions, ShowJobArgs};
+use crate::client::bulk::{BulkClient, ClientError, ClientSettings};
+use crate::client::credential::read_credential;
+use crate::client::exports::{ExportAnswer, LIST, ListedExport, is_unreachable};
+use crate::client::progress::print_line;
+use crate::client::timer::SystemTimer;
+use crate::commands::table::terminal_columns;
+use crate::stores::client_key::KeyError;
+use crate::terminal::{error_chain, print_result, printable_json};
+
+use self::reference::{Reference, ReferenceError};
+use self::view::ShownExport;
+
+/// Number of exports, the newest ones, among which the details of an export are looked up.
+const MAX_LOOKED_UP: usize = 1_000;
+
+/// Failure of `headrace jobs`.
+#[derive(Debug, thiserror::Error)]
+pub enum JobsCommandError {
+    /// The client's key cannot be used.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The request failed.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// Nothing listens at the base URL.
+    #[error("no server answers at {url}: start one with `headrace serve`, or give the base URL of another with --url")]
+    NoServer {
+        /// The base URL.
+        url: String,
+        /// Error of the connection.
+        #[source]
+        cause: ClientError,
+    },
+    /// The server has no list of exports.
+    #[error("{url} has no list of exports, which the standard does not ask for: give the status URL of the export")]
+    NoList {
+        /// The base URL.
+        url: String,
+        /// Rejection of the request.
+        #[source]
+        cause: ClientError,
+    },
+    /// A text names no export.
+    #[error(transparent)]
+    Reference(#[from] ReferenceError),
+    /// The result cannot be written as JSON.
+    #[error("the result cannot be written as JSON")]
+    Json(#[from] serde_json::Error),
+}
+
+/// Result of `headrace jobs`, for the exit status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JobsStatus {
+    /// Everything was done.
+    Done,
+    /// At least one export has failed, or could not be followed or cancelled.
+    SomeFailed,
+}
+
+/// Runs `headrace jobs` and prints its result.
+pub async fn run_jobs(args: &JobsArgs) -> Result<JobsStatus, JobsCommandError> {
+    match &args.command {
+        JobsCommand::List(list) => list_jobs(list).await.map(|()| JobsStatus::Done),
+        JobsCommand::Show(show) => show_job(show).await.map(|()| JobsStatus::Done),
+        JobsCommand::Watch(watch) => watch::watch_jobs(watch).await,
+        JobsCommand::Cancel(cancel) => cancel_jobs(cancel).await,
+    }
+}
+
+/// A server, and the client that calls it.
+struct Server {
+    client: BulkClient,
+    base: String,
+}
+
+impl Server {
+    /// Creates the client of the server that the options name.
+    fn new(options: &ServerOptions) -> Result<Self, JobsCommandError> {
+        let credential = read_credential(&options.credential)?;
+        let client = BulkClient::new(&options.url, credential, ClientSettings::default(), SystemTimer)?;
+        Ok(Self { client, base: options.url.clone() })
+    }
+
+    /// Lists exports, newest first, until `take` returns false.
+    async fn list(&self, take: impl FnMut(ListedExport) -> bool) -> Result<(), JobsCommandError> {
+        self.client.list_exports(&self.base, take).await.map_err(|error| self.explain(error))
+    }
+
+    /// Returns the status URLs of the exports that these texts name.
+    async fn resolve(&self, texts: &[String]) -> Result<Vec<Url>, JobsCommandError> {
+        let references: Vec<Reference> = texts.iter().map(|text| Reference::parse(text)).collect::<Result<_, _>>()?;
+        let mut listed = Vec::new();
+        if references.iter().any(Reference::needs_list) {
+            self.list(|export| {
+                listed.push(export.id);
+                true
+            })
+            .await?;
+        }
+        references.iter().map(|reference| Ok(reference.status_url(&self.base, &listed)?)).collect()
+    }
+
+    /// Returns an error with what to do about it, if that is known.
+    fn explain(&self, error: ClientError) -> JobsCommandError {
+        let url = self.base.clone();
+        match error {
+            cause if is_unreachable(&cause) => JobsCommandError::NoServer { url, cause },
+            cause @ ClientError::Rejected { request: LIST, status: StatusCode::NOT_FOUND | StatusCode::NOT_IMPLEMENTED, .. } => {
+                JobsCommandError::NoList { url, cause }
+            }
+            cause => cause.into(),
+        }
+    }
+}
+
+/// Prints a value as JSON.
+fn print_json(value: &impl serde::Serialize) -> Result<(), JobsCommandError> {
+    print_result(&format!("{}\n", printable_json(&serde_json::to_string(value)?)));
+    Ok(())
+}
+
+/// Runs `headrace jobs list`.
+async fn list_jobs(args: &ListJobsArgs) -> Result<(), JobsCommandError> {
+    let limit = usize::try_from(args.limit).unwrap_or(usize::MAX);
+    let (mut exports, mut has_more) = (Vec::new(), false);
+    let server = Server::new(&args.server)?;
+    server
+        .list(|export| {
+            if !args.open || export.state.is_open() {
+                has_more = exports.len() == limit;
+                exports.extend((!has_more).then_some(export));
+            }
+            !has_more
+        })
+        .await?;
+    if args.json {
+        return print_json(&exports.iter().map(view::to_json).collect::<Vec<_>>());
+    }
+    print_result(&view::format_list(&exports, terminal_columns()));
+    if has_more {
+        print_line(&format!("only the newest {limit} are listed; list more with --limit"));
+    }
+    Ok(())
+}
+
+/// Runs `headrace jobs show`.
+async fn show_job(args: &ShowJobArgs) -> Result<(), JobsCommandError> {
+    let server = Server::new(&args.server)?;
+    let urls = server.resolve(std::slice::from_ref(&args.export)).await?;
+    for url in urls {
+        let answer = match server.client.export_status(&url).await {
+            Ok(ExportAnswer::Running(progress)) => Ok((progress, None)),
+            Ok(ExportAnswer::Complete(manifest)) => Ok((None, Some(manifest))),
+            Err(ClientError::ExportFailed { text, .. }) => Err(text),
+            Err(error) => return Err(server.explain(error)),
+        };
+        let shown = ShownExport { status_url: &url, listed: details(&server, &url).await, answer };
+        if args.json {
+            print_json(&shown.to_json())?;
+        } else {
+            print_result(&shown.format());
+        }
+    }
+    Ok(())
+}
+
+/// Looks up an export among the newest of the list. Returns `None` if it is not among them, or the server has no list: what the status
+/// says is shown all the same.
+async fn details(server: &Server, status_url: &Url) -> Option<ListedExport> {
+    let id = status_url.path_segments()?.next_back()?.to_owned();
+    let (mut found, mut seen) = (None, 0);
+    let listed = server.list(|export| {
+        seen += 1;
+        if export.id == id {
+            found = Some(export);
+        }
+        found.is_none() && seen < MAX_LOOKED_UP
+    });
+    if let Err(error) = listed.await {
+        tracing::debug!(error = %error_chain(&error), "the export could not be looked up in the list");
+    }
+    found
+}
+
+/// Runs `headrace jobs cancel`.
+async fn cancel_jobs(args: &CancelJobsArgs) -> Result<JobsStatus, JobsCommandError> {
+    let server = Server::new(&args.server)?;
+    let mut status = JobsStatus::Done;
+    for (url, text) in server.resolve(&args.exports).await?.iter().zip(&args.exports) {
+        match server.client.delete(url).await {
+            Ok(()) => print_result(&format!("cancelled {text}; its files are deleted\n")),
+            Err(error) => {
+                print_line(&format!("{text}: {}", error_chain(&server.explain(error))));
+                status = JobsStatus::SomeFailed;
+            }
+        }
+    }
+    Ok(status)
+}
