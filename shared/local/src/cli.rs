@@ -31,8 +31,8 @@ use reqwest::Url;
 
 pub use access::{AccessMode, AccessOptions};
 pub use audit::{AuditArgs, AuditCommand, AuditLocation, ShowRecordsArgs, VerifyArgs};
-pub use credential::{ClientKeyOptions, CredentialOptions};
 pub use clients::{AddClientArgs, ClientsArgs, ClientsCommand, KeySetArgs, KeygenArgs, RegistryLocation};
+pub use credential::{ClientKeyOptions, CredentialOptions};
 pub use deid::{DeidArgs, DeidCheckArgs, DeidCommand, DeidKeygenArgs, DeidKeysOptions, DeidPreviewArgs, DeidReportArgs, FhirVersionArgs};
 pub use documents::{CompletionsArgs, ManArgs};
 pub use jobs::{CancelJobsArgs, DEFAULT_SERVER, JobsArgs, JobsCommand, ListJobsArgs, ServerOptions, ShowJobArgs, TokenArgs, WatchJobsArgs};
@@ -146,7 +146,7 @@ pub enum Command {
     /// (headrace clients add), anyone on this machine can export. Everywhere else clients need access tokens, unless you say
     /// --access none. Unfinished exports resume after a restart with the same --state.
     #[command(
-        after_long_help = "Examples:\n  headrace serve lake\n  curl -i -H 'Accept: application/fhir+json' -H 'Prefer: respond-async' 'http://127.0.0.1:8080/fhir/$export'"
+        after_long_help = "Examples:\n  headrace serve lake\n  curl -i -H 'Accept: application/fhir+json' -H 'Prefer: respond-async' 'http://127.0.0.1:8080/fhir/$export'\n\nExit status: 0 stopped by a signal, 1 failed."
     )]
     Serve(Box<ServeArgs>),
     /// Manage the clients that may export from a server on this machine or a deployment on AWS
@@ -184,7 +184,9 @@ pub enum Command {
     )]
     Completions(CompletionsArgs),
     /// Write the man pages, one for each command
-    #[command(after_long_help = "Examples:\n  headrace man ~/.local/share/man/man1\n  man headrace-export\n\nExit status: 0 done, 1 failed.")]
+    #[command(
+        after_long_help = "Examples:\n  headrace man ~/.local/share/man/man1\n  man headrace-export\n\nExit status: 0 done, 1 failed."
+    )]
     Man(ManArgs),
 }
 
@@ -566,6 +568,24 @@ mod tests {
     }
 
     #[test]
+    fn the_help_of_each_command_has_examples_and_the_exit_statuses() {
+        let mut problems = Vec::new();
+        let mut commands = vec![("headrace".to_owned(), Cli::command())];
+        while let Some((name, mut command)) = commands.pop() {
+            commands.extend(command.get_subcommands().map(|sub| (format!("{name} {}", sub.get_name()), sub.clone())));
+            // `headrace clients` and the like do nothing themselves.
+            if command.has_subcommands() {
+                continue;
+            }
+            let help = command.render_long_help().to_string();
+            if !help.contains("Examples:\n") || !help.contains("Exit status:") {
+                problems.push(format!("{name} has no examples or exit statuses"));
+            }
+        }
+        assert!(problems.is_empty(), "{problems:#?}");
+    }
+
+    #[test]
     fn each_level_has_its_operation_path() {
         for (level, path) in [
             ("system", "$export"),
@@ -610,13 +630,11 @@ mod tests {
 
     #[test]
     fn an_invalid_setting_is_reported_by_name() {
-        let service_options = |arguments: &[&str]| match Cli::try_parse_from(["headrace", "serve", "lake"].iter().chain(arguments))
-            .unwrap()
-            .command
-        {
-            Command::Serve(args) => args.service,
-            other => panic!("another command: {other:?}"),
-        };
+        let service_options =
+            |arguments: &[&str]| match Cli::try_parse_from(["headrace", "serve", "lake"].iter().chain(arguments)).unwrap().command {
+                Command::Serve(args) => args.service,
+                other => panic!("another command: {other:?}"),
+            };
         for (argument, setting) in [
             ("--fhir-version=6", Setting::FhirVersion),
             ("--folder-layouts=x", Setting::FolderLayouts),

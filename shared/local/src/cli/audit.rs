@@ -33,7 +33,7 @@ pub enum AuditCommand {
     /// Does not verify the files; `headrace audit verify` does. A record appears once it is sealed, a minute or two after the
     /// event.
     #[command(
-        after_long_help = "Examples:\n  headrace audit show --state .headrace --day 2026-01-31\n  headrace audit show s3://records-bucket/audit --client lab\n  headrace audit show .headrace/audit --job 0123456789abcdef0123456789abcdef"
+        after_long_help = "Examples:\n  headrace audit show --state .headrace --day 2026-01-31\n  headrace audit show s3://records-bucket/audit --client lab\n  headrace audit show .headrace/audit --job 0123456789abcdef0123456789abcdef\n\nExit status: 0 done, 1 failed."
     )]
     Show(ShowRecordsArgs),
 }

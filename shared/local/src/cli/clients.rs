@@ -22,25 +22,46 @@ pub struct ClientsArgs {
 pub enum ClientsCommand {
     /// Register a client
     #[command(
-        after_long_help = "Examples:\n  headrace clients add lab --scope 'system/*.rs' --jwks lab/jwks.json\n  headrace clients add study-7 --scope 'system/Patient.rs system/Observation.rs?category=laboratory' --group cohort-7 --jwks-url https://study.example/jwks.json\n  headrace clients add arn:aws:iam::123456789012:role/Study --external-identity --scope 'system/*.rs' --max-exports 2 --table headrace-jobs"
+        after_long_help = "Examples:\n  headrace clients add lab --scope 'system/*.rs' --jwks lab/jwks.json\n  headrace clients add study-7 --scope 'system/Patient.rs system/Observation.rs?category=laboratory' --group cohort-7 --jwks-url https://study.example/jwks.json\n  headrace clients add arn:aws:iam::123456789012:role/Study --external-identity --scope 'system/*.rs' --max-exports 2 --table headrace-jobs\n\nExit status: 0 done, 1 failed."
     )]
     Add(Box<AddClientArgs>),
     /// List all clients
+    #[command(
+        after_long_help = "Examples:\n  headrace clients list\n  headrace clients list --table headrace-jobs --json\n\nExit status: 0 done, 1 failed."
+    )]
     List(ListClientsArgs),
     /// Show one client
+    #[command(
+        after_long_help = "Examples:\n  headrace clients show lab\n  headrace clients show lab --json --table headrace-jobs\n\nExit status: 0 done, 1 failed."
+    )]
     Show(ShowClientArgs),
     /// Disable a client, effective at its next request
+    #[command(
+        after_long_help = "Examples:\n  headrace clients disable lab\n  headrace clients disable lab --table headrace-jobs\n\nExit status: 0 done, 1 failed."
+    )]
     Disable(ClientArgs),
     /// Enable a disabled client
+    #[command(
+        after_long_help = "Examples:\n  headrace clients enable lab\n  headrace clients enable lab --table headrace-jobs\n\nExit status: 0 done, 1 failed."
+    )]
     Enable(ClientArgs),
     /// Replace a client's keys; the old keys become invalid
+    #[command(
+        after_long_help = "Examples:\n  headrace clients rotate lab --jwks lab-2027/jwks.json\n  headrace clients rotate study-7 --jwks-url https://study.example/jwks.json --table headrace-jobs\n\nExit status: 0 done, 1 failed."
+    )]
     Rotate(RotateClientKeysArgs),
     /// Remove a client's registration
     ///
     /// Its exports remain until they expire, and belong to any client that is registered again under the same client_id. To
     /// prevent that, disable the client instead. If no client is left, a server rejects every request.
+    #[command(
+        after_long_help = "Examples:\n  headrace clients remove lab\n  headrace clients remove lab --table headrace-jobs\n\nExit status: 0 done, 1 failed."
+    )]
     Remove(ClientArgs),
     /// Generate a key pair for a client: private.jwk for the client alone, and jwks.json to register
+    #[command(
+        after_long_help = "Examples:\n  headrace clients keygen --out lab\n  headrace clients keygen --alg RS384 --out lab\n\nExit status: 0 done, 1 failed."
+    )]
     Keygen(KeygenArgs),
 }
 

@@ -26,7 +26,7 @@ pub enum DeidCommand {
     ///
     /// The output contains the resource's data. Keys that are empty in the configuration are generated for this run.
     #[command(
-        after_long_help = "Examples:\n  headrace deid preview safe-harbor.json patient.json\n  head -1 lake/Patient.ndjson | headrace deid preview safe-harbor.json -"
+        after_long_help = "Examples:\n  headrace deid preview safe-harbor.json patient.json\n  head -1 lake/Patient.ndjson | headrace deid preview safe-harbor.json -\n\nExit status: 0 done, 1 failed."
     )]
     Preview(DeidPreviewArgs),
     /// Report what a configuration removes, changes and keeps in the resources of a directory, element by element
@@ -45,7 +45,7 @@ pub enum DeidCommand {
     /// Writes a JSON file with cryptoHashKey, dateShiftKey and encryptKey that only its owner can read. Who has the keys can
     /// find out the pseudonym of every known id: store them apart from exported files.
     #[command(
-        after_long_help = "Examples:\n  headrace deid keygen --out study.keys\n  headrace deid keygen --out - | aws kms encrypt --key-id alias/study --plaintext fileb:///dev/stdin --encryption-context purpose=headrace-deid-keys --query CiphertextBlob --output text | base64 -d > study.json.keys"
+        after_long_help = "Examples:\n  headrace deid keygen --out study.keys\n  headrace deid keygen --out - | aws kms encrypt --key-id alias/study --plaintext fileb:///dev/stdin --encryption-context purpose=headrace-deid-keys --query CiphertextBlob --output text | base64 -d > study.json.keys\n\nExit status: 0 done, 1 failed."
     )]
     Keygen(DeidKeygenArgs),
 }

@@ -18,10 +18,16 @@ pub struct KeysArgs {
 #[derive(Debug, Subcommand)]
 pub enum KeysCommand {
     /// List the signing keys of a server on this machine
+    #[command(
+        after_long_help = "Examples:\n  headrace keys list\n  headrace keys list --state /var/lib/headrace\n\nExit status: 0 done, 1 failed."
+    )]
     List(KeysListArgs),
     /// Generate a new signing key, used from the next start of the server
     ///
     /// Tokens signed with the previous key stay valid until they expire, at most five minutes later. Clients need no change.
+    #[command(
+        after_long_help = "Examples:\n  headrace keys rotate\n  headrace keys rotate --alg RS384 --state /var/lib/headrace\n\nExit status: 0 done, 1 failed."
+    )]
     Rotate(KeysRotateArgs),
 }
 

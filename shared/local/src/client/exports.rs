@@ -222,7 +222,10 @@ impl<T: Timer> BulkClient<T> {
                 None => return Ok(()),
                 Some(next) if visited.insert(next.clone()) => url = next,
                 Some(next) => {
-                    return Err(ClientError::NotConformant(format!("the pages of its list of exports form a circle at {}", shown_url(&next))));
+                    return Err(ClientError::NotConformant(format!(
+                        "the pages of its list of exports form a circle at {}",
+                        shown_url(&next)
+                    )));
                 }
             }
         }

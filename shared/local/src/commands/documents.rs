@@ -57,7 +57,7 @@ mod tests {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "headrace", &mut script);
             let script = String::from_utf8(script).unwrap();
-            assert!(["jobs", "watch", "--since-file"].iter().all(|word| script.contains(word)), "{shell}");
+            assert!(["jobs", "watch", "since-file"].iter().all(|word| script.contains(word)), "{shell}");
         }
     }
 }

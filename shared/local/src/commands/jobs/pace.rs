@@ -105,9 +105,12 @@ mod tests {
 
     #[test]
     fn resources_are_read_from_the_progress_of_headrace() {
-        for (text, expected) in
-            [("45 % done, 1234 resources, finishing", Some(1234)), ("1 % done, 1 resource, x", Some(1)), ("45% complete", None), (" resources", None)]
-        {
+        for (text, expected) in [
+            ("45 % done, 1234 resources, finishing", Some(1234)),
+            ("1 % done, 1 resource, x", Some(1)),
+            ("45% complete", None),
+            (" resources", None),
+        ] {
             assert_eq!(resources(text), expected, "{text}");
         }
     }

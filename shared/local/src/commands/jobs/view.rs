@@ -183,6 +183,9 @@ mod tests {
         assert!(text.contains("state        failed") && text.contains("reason       \\u{1b}]0;x\\u{7}"), "{text}");
         assert!(!text.contains("secret") && text.contains("parameters   _type=Patient"), "{text}");
         let running = ShownExport { status_url: &url, listed: None, answer: Ok((Some("45 % done".to_owned()), None)) };
-        assert_eq!(running.to_json(), json!({ "statusUrl": "https://h.example/r4/_operations/export/1", "state": "running", "progress": "45 % done" }));
+        assert_eq!(
+            running.to_json(),
+            json!({ "statusUrl": "https://h.example/r4/_operations/export/1", "state": "running", "progress": "45 % done" })
+        );
     }
 }

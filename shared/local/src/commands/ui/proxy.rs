@@ -58,8 +58,11 @@ impl Proxy {
     /// Sends a request and passes the response on.
     async fn send(&self, target: &Target, method: http::Method, headers: &HeaderMap) -> Response {
         let mut call = Call::new(PAGE_REQUEST, method);
-        let passed = REQUEST_HEADERS.iter().filter_map(|name| Some((name.clone(), headers.get(name)?.clone())));
-        call.headers.extend(passed);
+        for name in &REQUEST_HEADERS {
+            if let Some(value) = headers.get(name) {
+                call.headers.insert(name.clone(), value.clone());
+            }
+        }
         let coding = match AcceptedCodings::from_headers(headers).preferred() {
             // A range counts the bytes of the file as it is.
             Some(ContentCoding::Gzip) if !headers.contains_key(RANGE) => "gzip",
@@ -77,11 +80,7 @@ impl Proxy {
 }
 
 /// Forwards a request of the page. Only the download of a file may come from a link, all others from the page's own code.
-pub(super) async fn forward(
-    State(proxy): State<Arc<Proxy>>,
-    RawQuery(query): RawQuery,
-    request: Request,
-) -> Response {
+pub(super) async fn forward(State(proxy): State<Arc<Proxy>>, RawQuery(query): RawQuery, request: Request) -> Response {
     // The path as it was sent: a decoded one could have other segments.
     let path = request.uri().path().split_once("/api/").map_or("", |(_, path)| path);
     let Some(target) = Target::new(&proxy.base, request.method(), path, query.as_deref()) else {

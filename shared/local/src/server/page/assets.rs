@@ -89,7 +89,9 @@ mod tests {
         assert_eq!(document.matches("<script").count(), document.matches("<script type=\"module\" src=\"ui/").count());
         for (name, _, _) in &FILES {
             let text = text(name);
-            for forbidden in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function", "https://", "localStorage"] {
+            for forbidden in
+                ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function", "https://", "localStorage"]
+            {
                 assert!(!text.contains(forbidden), "{name} has {forbidden}");
             }
             let urls = text.matches("http://").count() - text.matches("http://www.w3.org/").count();

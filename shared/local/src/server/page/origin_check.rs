@@ -113,6 +113,9 @@ mod tests {
         ] {
             assert!(is_foreign("/fhir/metadata", headers), "{headers:?}");
         }
-        assert!(is_foreign("/", &[("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "iframe")]), "a frame");
+        assert!(
+            is_foreign("/", &[("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "iframe")]),
+            "a frame"
+        );
     }
 }

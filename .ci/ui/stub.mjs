@@ -1,0 +1,70 @@
+/** A deployment written by hand: 5,000 exports, one that runs, one of 20,000 files, and texts that try to become HTML. */
+
+import { createServer } from "node:http";
+
+/** A text that would run a script if it were parsed as HTML. */
+export const HOSTILE = `<img src=x onerror="document.title='taken over'"><script>document.title='taken over'</script>`;
+
+/** Number of exports in the list. */
+export const EXPORTS = 5000;
+
+/** Number of files of each complete export. */
+export const FILES = 20_000;
+
+const id = (number) => number.toString(16).padStart(32, "0");
+
+/** The id of the export that runs. */
+export const RUNNING = id(1);
+
+/** The id of an export of many files. */
+export const LARGE = id(2);
+
+/** The id of an export that has failed. */
+export const FAILED = id(3);
+
+const outcome = (text) => JSON.stringify({ resourceType: "OperationOutcome", issue: [{ severity: "error", code: "processing", diagnostics: text }] });
+
+/** Starts the deployment. Returns its base URL and a function that stops it. */
+export async function startStub() {
+  let base = "";
+  const started = Date.now();
+  const progress = () => {
+    const done = Math.min(90, Math.floor((Date.now() - started) / 100));
+    return `${done} % done, ${done * 1000} resources, 3 of 7 tasks left`;
+  };
+  const task = (number) => ({
+    resourceType: "Task",
+    id: id(number),
+    status: { 1: "in-progress", 3: "failed" }[number] ?? "completed",
+    businessStatus: { text: number === 1 ? progress() : number === 3 ? "failed" : "complete, 1000000 resources" },
+    statusReason: number === 3 ? { text: HOSTILE } : undefined,
+    description: number === 4 ? `Export of Group/${HOSTILE}` : "Export of the whole system",
+    authoredOn: new Date(started - number * 60_000).toISOString(),
+    input: [{ type: { text: "_type" }, valueString: "Patient" }],
+  });
+  const server = createServer((request, response) => {
+    const url = new URL(request.url, base);
+    const path = url.pathname.replace(/^\/fhir\//, "");
+    const send = (status, headers, body = "") => response.writeHead(status, headers).end(body);
+    const json = (value) => send(200, { "content-type": "application/fhir+json" }, JSON.stringify(value));
+    if (path === "metadata") return json({ resourceType: "CapabilityStatement", fhirVersion: "4.0.1", rest: [{ resource: [{ type: "Patient" }] }] });
+    if (path === "_operations/export") {
+      const count = Number(url.searchParams.get("_count") ?? 20);
+      const first = Number(url.searchParams.get("page") ?? 0);
+      const numbers = Array.from({ length: Math.min(count, EXPORTS - first) }, (_, index) => first + index + 1);
+      const next = first + count < EXPORTS ? [{ relation: "next", url: `${base}/_operations/export?_count=${count}&page=${first + count}` }] : [];
+      return json({ resourceType: "Bundle", type: "searchset", link: next, entry: numbers.map((number) => ({ resource: task(number) })) });
+    }
+    if (path === `_operations/export/${RUNNING}`) return send(202, { "x-progress": progress(), "retry-after": "1" });
+    if (path === `_operations/export/${FAILED}`) return send(500, { "content-type": "application/fhir+json" }, outcome(HOSTILE));
+    if (path.startsWith("_operations/export/")) {
+      const file = (_, index) => ({ type: index < 100 ? "Patient" : "Observation", url: `${base}/_operations/files/${LARGE}/${index < 100 ? "Patient" : "Observation"}-${index + 1}.ndjson`, count: 1000 });
+      return json({ transactionTime: "2026-01-31T08:00:00.000Z", request: `${base}/$export`, requiresAccessToken: true, output: Array.from({ length: FILES }, file), error: [] });
+    }
+    if (path.startsWith("_operations/files/")) return send(206, { "content-range": "bytes 0-0/64000000" }, "{");
+    return send(404, { "content-type": "application/fhir+json" }, outcome("nothing is here"));
+  });
+  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+  base = `http://127.0.0.1:${server.address().port}/fhir`;
+  return { base, stop: () => server.close() };
+}
