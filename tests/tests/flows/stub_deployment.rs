@@ -120,7 +120,7 @@ fn response(status: u16, headers: &[(&str, &str)], body: impl Into<Body>) -> Res
     builder.body(body.into()).unwrap_or_default()
 }
 
-/// Answers a request to the deployment.
+/// Handles a request to the deployment.
 async fn respond(State(deployment): State<StubDeployment>, request: Request) -> Response {
     let Ok(received) = record(request, &deployment.received).await else { return response(500, &[], "") };
     let fhir = |value: &Value| response(200, &[("content-type", "application/fhir+json"), ("set-cookie", "session=1")], value.to_string());
@@ -144,7 +144,7 @@ async fn respond(State(deployment): State<StubDeployment>, request: Request) -> 
     }
 }
 
-/// Answers a request to the store of files, whose media type a browser would show.
+/// Handles a request to the store of files. A browser would show a response of this media type.
 async fn respond_with_file(State(deployment): State<StubDeployment>, request: Request) -> Response {
     match record(request, &deployment.stored).await {
         Ok(_) => response(200, &[("content-type", "text/html")], "{\"resourceType\":\"Patient\",\"id\":\"<script>alert(1)</script>\"}\n"),

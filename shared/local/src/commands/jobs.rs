@@ -32,7 +32,7 @@ pub enum JobsCommandError {
     /// The request failed.
     #[error(transparent)]
     Client(#[from] ClientError),
-    /// Nothing listens at the base URL.
+    /// No server listens at the base URL.
     #[error("no server answers at {url}: start one with `headrace serve`, or give the base URL of another with --url")]
     NoServer {
         /// The base URL.
@@ -61,7 +61,7 @@ pub enum JobsCommandError {
 /// Result of `headrace jobs`, for the exit status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JobsStatus {
-    /// Everything was done.
+    /// No export has failed.
     Done,
     /// At least one export has failed, or could not be followed or cancelled.
     SomeFailed,

@@ -101,7 +101,7 @@ fn app(address: SocketAddr, prefix: &str, context: &PageContext, proxy: Proxy) -
         .layer(from_fn_with_state(limits.max_head_bytes, check_head))
 }
 
-/// Answers to a request for another path.
+/// Rejects a request for another path.
 async fn not_found(_: Request) -> Response {
     let text = "nothing is here: open the complete address that `headrace ui` has printed";
     into_axum_response(Reply::outcome(404, &OperationOutcome::error(IssueCode::NotFound, text)).into_response())

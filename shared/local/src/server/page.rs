@@ -36,12 +36,12 @@ pub(crate) fn routes<S: Clone + Send + Sync + 'static>(prefix: &str, context: &P
     routes.layer(map_response(headers::add_page_headers))
 }
 
-/// Answers whether a search query is valid.
+/// Checks a search query.
 async fn check_filter(RawQuery(query): RawQuery) -> Response {
     into_axum_response(filter_check::answer(query.as_deref().unwrap_or_default()).into_response())
 }
 
-/// Answers with a file of the page.
+/// Returns a file of the page.
 async fn asset(parameters: RawPathParams) -> Response {
     let name = parameters.iter().find(|(name, _)| *name == "name").map(|(_, value)| value);
     name.and_then(assets::find).unwrap_or_else(|| {

@@ -8,7 +8,7 @@ use crate::client::progress::percent;
 /// Shortest time of observation from which a rate is computed.
 const MIN_OBSERVATION: Duration = Duration::from_secs(2);
 
-/// What one answer of the server says.
+/// One answer of the server.
 #[derive(Clone, Copy, Debug)]
 struct Sample {
     at: Instant,

@@ -113,7 +113,7 @@ impl ShownExport<'_> {
     }
 }
 
-/// The files of one list of a manifest: their number and that of their resources, by type.
+/// Counts the files of one list of a manifest, and their resources, by type.
 fn count_by_type(files: &[crate::client::bulk::ManifestFile]) -> BTreeMap<&str, (u64, u64)> {
     let mut counts: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
     for file in files {

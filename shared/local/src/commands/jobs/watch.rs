@@ -105,18 +105,17 @@ impl Display {
         if let Some(progress) = waiting.progress {
             self.pace.observe(progress, Instant::now());
         }
-        let pace = self.pace.describe().map(|pace| format!("; {pace}")).unwrap_or_default();
-        let text = describe(waiting);
-        let line = format!("{} {text}{pace}", self.id);
+        let (text, pace) = (describe(waiting), self.pace.describe());
         match &mut self.style {
             DisplayStyle::Bar(_, bar) => {
                 bar.set_position(self.pace.percent());
-                bar.set_message(format!("{text}{pace}"));
+                // The end of a line that is too long is cut off, so the time left comes first.
+                bar.set_message(pace.into_iter().chain([text]).collect::<Vec<_>>().join("; "));
             }
             DisplayStyle::Lines { last_text, printed_at } => {
                 let is_due = printed_at.is_none_or(|at| at.elapsed() >= LINE_INTERVAL);
                 if *last_text != text && is_due {
-                    print_line(&line);
+                    print_line(&format!("{} {}", self.id, [text.clone()].into_iter().chain(pace).collect::<Vec<_>>().join("; ")));
                     (*last_text, *printed_at) = (text, Some(Instant::now()));
                 }
             }

@@ -8,7 +8,8 @@ use headrace_fhir::instant::Instant;
 use headrace_fhir::search::{Query, split_queries};
 use serde_json::json;
 
-/// Answers with the problem of the query in the parameter `query`, or `null` if it is valid. The parameter `version` is the FHIR version.
+/// Returns a reply with the problem of the query in the parameter `query`, or `null` if it is valid. The parameter `version` is the FHIR
+/// version.
 pub(super) fn answer(parameters: &str) -> Reply {
     let value = |name: &str| {
         let pairs = parameters.split('&').filter_map(|pair| pair.split_once('='));
