@@ -1,5 +1,6 @@
 /** A deployment written by hand: 5,000 exports, one that runs, one of 20,000 files, and texts that try to become HTML. */
 
+import { createHash } from "node:crypto";
 import { createServer } from "node:http";
 
 /** A text that would run a script if it were parsed as HTML. */
@@ -11,7 +12,7 @@ export const EXPORTS = 5000;
 /** Number of files of each complete export. */
 export const FILES = 20_000;
 
-const id = (number) => number.toString(16).padStart(32, "0");
+const id = (number) => createHash("sha256").update(String(number)).digest("hex").slice(0, 32);
 
 /** The id of the export that runs. */
 export const RUNNING = id(1);
@@ -20,7 +21,7 @@ export const RUNNING = id(1);
 export const LARGE = id(2);
 
 /** The id of an export that has failed. */
-export const FAILED = id(3);
+export const FAILED = id(60);
 
 const outcome = (text) => JSON.stringify({ resourceType: "OperationOutcome", issue: [{ severity: "error", code: "processing", diagnostics: text }] });
 
@@ -29,17 +30,17 @@ export async function startStub() {
   let base = "";
   const started = Date.now();
   const progress = () => {
-    const done = Math.min(90, Math.floor((Date.now() - started) / 100));
+    const done = Math.min(90, Math.floor((Date.now() - started) / 250));
     return `${done} % done, ${done * 1000} resources, 3 of 7 tasks left`;
   };
   const task = (number) => ({
     resourceType: "Task",
     id: id(number),
-    status: { 1: "in-progress", 3: "failed" }[number] ?? "completed",
-    businessStatus: { text: number === 1 ? progress() : number === 3 ? "failed" : "complete, 1000000 resources" },
-    statusReason: number === 3 ? { text: HOSTILE } : undefined,
-    description: number === 4 ? `Export of Group/${HOSTILE}` : "Export of the whole system",
-    authoredOn: new Date(started - number * 60_000).toISOString(),
+    status: { 1: "in-progress", 4: "failed", 60: "failed" }[number] ?? "completed",
+    businessStatus: { text: number === 1 ? progress() : number === 4 || number === 60 ? "failed" : `complete, ${number * 1234} resources` },
+    statusReason: { 4: { text: "the export did not finish within its deadline" }, 60: { text: HOSTILE } }[number],
+    description: number === 61 ? `Export of Group/${HOSTILE}` : `Export of ${["the whole system", "Group/hr-group-study-1", "all patients"][number % 3]}`,
+    authoredOn: new Date(started - number * 3_600_000).toISOString(),
     input: [{ type: { text: "_type" }, valueString: "Patient" }],
   });
   const server = createServer((request, response) => {

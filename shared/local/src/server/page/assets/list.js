@@ -47,7 +47,7 @@ class Row {
     const link = element("a", { href: `#/export/${item.id}` }, item.level.replace(/^Export of /, ""));
     const name = element("th", { scope: "row" }, link, element("br"), element("code", { class: "small faint" }, item.id.slice(0, 12)));
     const progress = element("td", {}, this.#bar, " ", this.#progress);
-    this.node = element("tr", {}, name, this.#state, element("td", {}, formatTime(item.started)), progress, element("td", {}, this.#button));
+    this.node = element("tr", {}, name, this.#state, element("td", { class: "time" }, formatTime(item.started)), progress, element("td", {}, this.#button));
     this.update(item);
   }
 
