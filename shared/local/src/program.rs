@@ -46,19 +46,7 @@ pub fn main() -> ExitCode {
 /// Parses the command line, runs the subcommand and returns its exit code. Prints errors to standard error.
 async fn run() -> ExitCode {
     let cli = Cli::parse_arguments();
-    let default_level = match &cli.command {
-        Command::Export(_)
-        | Command::Clients(_)
-        | Command::Keys(_)
-        | Command::Audit(_)
-        | Command::Deid(_)
-        | Command::Jobs(_)
-        | Command::Token(_)
-        | Command::Ui(_)
-        | Command::Completions(_)
-        | Command::Man(_) => LevelFilter::WARN,
-        Command::Serve(_) => LevelFilter::INFO,
-    };
+    let default_level = if matches!(&cli.command, Command::Serve(_)) { LevelFilter::INFO } else { LevelFilter::WARN };
     let log = cli.log.as_deref().unwrap_or_default();
     let filter = parse_log_filter(log, default_level);
     // The SDK warns of credentials that it cannot obtain, with its internals. The error of the command says the same in one line.

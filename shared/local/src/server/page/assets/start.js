@@ -212,7 +212,11 @@ export async function showStart(main, signal) {
     problem,
     element("div", { class: "actions" }, submit),
   );
-  for (const event of ["input", "change"]) form.addEventListener(event, update);
+  const changed = () => {
+    replace(problem);
+    update();
+  };
+  for (const event of ["input", "change"]) form.addEventListener(event, changed);
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     replace(problem);
