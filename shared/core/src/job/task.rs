@@ -84,6 +84,22 @@ impl Work {
         }
     }
 
+    /// Returns the slices of a read task. Other work has none.
+    pub fn into_slices(self) -> Vec<Slice> {
+        match self {
+            Self::Read(slices) => slices,
+            Self::Plan(_)
+            | Self::MergeRecords(_)
+            | Self::Resolve(_)
+            | Self::MergeCorrections(_)
+            | Self::Reread(_)
+            | Self::SortPatients(_)
+            | Self::GroupByPatient(_)
+            | Self::Merge(_)
+            | Self::Finalize => Vec::new(),
+        }
+    }
+
     /// Returns the number of stored bytes that the task reads, as far as its work tells.
     pub fn bytes(&self) -> u64 {
         match self {

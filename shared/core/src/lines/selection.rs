@@ -7,19 +7,19 @@ use std::borrow::Cow;
 
 use headrace_fhir::definitions::{ResourceType, TypeSet};
 use headrace_fhir::deid::{DeidFailure, Deidentified};
-use headrace_fhir::head::{InvalidResource, MemberIndex, Resource, ResourceHead, ResourceIdentity, UnvalidatedHead};
+use headrace_fhir::head::{MemberIndex, Resource, ResourceHead, ResourceIdentity, UnvalidatedHead};
 use headrace_fhir::instant::Instant;
 use headrace_fhir::json::JsonValue;
 use headrace_fhir::search::{Query, TypeFilters};
 use headrace_fhir::semantics::compartment::PatientCompartment;
-use headrace_fhir::semantics::deletion::{Deletion, Deletions, parse_deletions};
+use headrace_fhir::semantics::deletion::{Deletion, Deletions};
 use headrace_fhir::semantics::elements::Elements;
 use headrace_fhir::semantics::provenance::{provenance_recorded, visit_provenance_targets};
 use headrace_fhir::semantics::reference::{BaseUrls, visit_references};
-use memchr::memmem;
 
 use crate::cohort::PatientSet;
 use crate::job::{Job, ReadMode};
+use crate::lake::line::{LakeLine, has_time};
 use crate::lines::deid::JobDeidentifier;
 use crate::patients::PatientPartitioner;
 use crate::request::{AssociatedData, ExportRequest};
@@ -205,17 +205,12 @@ impl Selection {
         } else {
             ResourceHead::parse_with_identity(line)
         };
-        let (head, identity) = match head {
-            Ok(head) => head,
-            Err(InvalidResource::MissingId) => return classify_without_id(line),
-            Err(reason) => return LineVerdict::Rejected(reason.to_string()),
-        };
-        if head.resource_type == ResourceType::BUNDLE
-            && let Some(deletions) = text(line).and_then(|text| parse_deletions(JsonValue::from_valid(text)))
-        {
-            return LineVerdict::Deletions(deletions);
+        match LakeLine::from_head(head, line) {
+            LakeLine::Resource(head, identity) => self.verdict((head, identity), line, parsed),
+            LakeLine::Deletions(deletions) => LineVerdict::Deletions(deletions),
+            LakeLine::Outcome => LineVerdict::Skipped,
+            LakeLine::Rejected(reason) => LineVerdict::Rejected(reason.to_string()),
         }
-        self.verdict((head, identity), line, parsed)
     }
 
     /// Returns true if the rules need more of a resource than its head.
@@ -475,31 +470,9 @@ fn first_patient(compartment: &PatientCompartment, matched: &MatchedResource<'_>
     compartment.first_patient(&resource)
 }
 
-/// Returns true if a resource has a `meta.lastUpdated`, whatever its value is. Most lines are decided by a search for the name.
-fn has_time(line: &[u8]) -> bool {
-    let may_have_time = memmem::find(line, b"lastUpdated").is_some() || memchr::memchr(b'\\', line).is_some();
-    let json = text(line).filter(|_| may_have_time).map(JsonValue::from_valid);
-    json.and_then(|json| json.member("meta")?.member("lastUpdated")).is_some()
-}
-
 /// Returns a line as text. `None` if it is not valid UTF-8.
 fn text(line: &[u8]) -> Option<&str> {
     std::str::from_utf8(line).ok()
-}
-
-/// Classifies a valid line without an id. It is not a resource of a lake, but the files of an earlier export can be part of
-/// the lake, and these hold deletions and OperationOutcomes without ids.
-fn classify_without_id(line: &[u8]) -> LineVerdict<'_> {
-    let json = text(line).map(JsonValue::from_valid);
-    if let Some(deletions) = json.and_then(parse_deletions) {
-        return LineVerdict::Deletions(deletions);
-    }
-    let kind = json.and_then(|json| json.member("resourceType")).and_then(JsonValue::text);
-    if kind.is_some_and(|kind| kind == "OperationOutcome") {
-        LineVerdict::Skipped
-    } else {
-        LineVerdict::Rejected(InvalidResource::MissingId.to_string())
-    }
 }
 
 #[cfg(test)]

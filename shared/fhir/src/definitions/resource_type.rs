@@ -30,6 +30,16 @@ impl ResourceType {
         self.0.into()
     }
 
+    /// Returns the type as one byte, valid within one version of this program. [`Self::from_byte`] reads it.
+    pub fn to_byte(self) -> u8 {
+        self.0
+    }
+
+    /// Returns the type of [`Self::to_byte`]. `None` if there is none.
+    pub fn from_byte(byte: u8) -> Option<Self> {
+        (usize::from(byte) < NAMES.len()).then_some(Self(byte))
+    }
+
     /// Returns every type, ordered by name.
     pub fn all() -> impl Iterator<Item = Self> {
         (0..).map(Self).take(NAMES.len())

@@ -123,6 +123,36 @@ pub fn visit_references(resource: &Resource<'_>, base_urls: &BaseUrls, visit: &m
     false
 }
 
+/// Appends a resource to `out` with other texts in its `reference` members, at any depth. `text` is valid JSON, and all its other bytes
+/// are copied.
+///
+/// * `replace`: receives the unescaped text of a reference, and returns the text in its place or `None`.
+pub fn rewrite_references(text: &str, out: &mut Vec<u8>, replace: &mut impl FnMut(&str) -> Option<String>) {
+    let mut copied = 0;
+    let mut rest = text;
+    let mut is_reference = false;
+    while let Some((string, behind)) = next_string(rest) {
+        let end = text.len() - behind.len();
+        rest = behind.trim_start_matches([' ', '\t', '\r', '\n']);
+        if is_reference
+            && let Some(reference) = JsonValue::from_valid(string).text()
+            && let Some(replacement) = replace(&reference)
+        {
+            out.extend_from_slice(text.as_bytes().get(copied..end - string.len()).unwrap_or_default());
+            out.extend_from_slice(serde_json::Value::from(replacement).to_string().as_bytes());
+            copied = end;
+        }
+        is_reference = match rest.strip_prefix(':') {
+            Some(value) => {
+                rest = value.trim_start_matches([' ', '\t', '\r', '\n']);
+                rest.starts_with('"') && is_reference_name(string)
+            }
+            None => false,
+        };
+    }
+    out.extend_from_slice(text.as_bytes().get(copied..).unwrap_or_default());
+}
+
 /// Returns true if a JSON string, with its quotes, is the member name `reference`.
 fn is_reference_name(string: &str) -> bool {
     string == "\"reference\"" || (string.contains('\\') && JsonValue::from_valid(string).text() == Some(Cow::Borrowed("reference")))
@@ -239,6 +269,17 @@ mod tests {
             "contained":[{"resourceType":"Device","id":"d","owner":{"ref\u0065rence":"Organization/3/_history/1"}}],
             "reason":[{"reference":{"reference":"https://example.org/Condition/4"}}],"used":[{"reference":"#d"}]}"##;
         assert_eq!(references_in(line), ["Patient/1", "Practitioner/2", "Organization/3", "Condition/4"]);
+    }
+
+    #[test]
+    fn only_the_references_that_are_replaced_change() {
+        let line = r#"{"subject":{"reference" : "urn:uuid:a"},"value":1.10,"note":"\"reference\":\"urn:uuid:a\"","of":["reference","urn:uuid:a"],
+            "x":{"ref\u0065rence":"urn:uuid:\u0061","reference2":"urn:uuid:a"},"y":[{"reference":"Patient\/1"},{"reference":{"reference":"urn:uuid:a"}}]}"#;
+        let mut out = Vec::new();
+        rewrite_references(line, &mut out, &mut |text| (text == "urn:uuid:a").then(|| "Patient/\"a".to_owned()));
+        let expected = r#"{"subject":{"reference" : "Patient/\"a"},"value":1.10,"note":"\"reference\":\"urn:uuid:a\"","of":["reference","urn:uuid:a"],
+            "x":{"ref\u0065rence":"Patient/\"a","reference2":"urn:uuid:a"},"y":[{"reference":"Patient\/1"},{"reference":{"reference":"Patient/\"a"}}]}"#;
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
     }
 
     #[test]
