@@ -96,6 +96,7 @@ const FOLDER_ORDER: &[(&str, &[&str])] = &[
         &["vocab", "access", "request", "job", "output", "audit", "ports", "lake", "versions", "cohort", "patients", "lines", "flow"],
     ),
     ("shared/fhir", &["instant", "json", "bundle", "definitions", "head", "semantics", "search", "deid"]),
+    ("shared/lake", &["pool", "progress", "sorting", "reading", "writing", "check", "compact", "add"]),
     ("shared/local", &["terminal", "stores", "cli", "server", "client", "commands", "program"]),
 ];
 

@@ -106,11 +106,11 @@ fn crates_depend_only_on_inner_crates() -> Result<()> {
         match name {
             "headrace-fhir" => Some(vec![]),
             "headrace-core" => Some(vec!["headrace-fhir"]),
-            "headrace-aws" | "headrace-edge" => Some(vec!["headrace-core", "headrace-fhir"]),
+            "headrace-aws" | "headrace-edge" | "headrace-lake" => Some(vec!["headrace-core", "headrace-fhir"]),
             name if FUNCTIONS.contains(&name) => Some(vec!["headrace-aws", "headrace-core", "headrace-edge", "headrace-fhir"]),
-            "headrace-local" => {
-                Some(FUNCTIONS.into_iter().chain(["headrace-aws", "headrace-core", "headrace-edge", "headrace-fhir"]).collect())
-            }
+            "headrace-local" => Some(
+                FUNCTIONS.into_iter().chain(["headrace-aws", "headrace-core", "headrace-edge", "headrace-fhir", "headrace-lake"]).collect(),
+            ),
             "headrace-simulator" => Some(vec!["headrace-aws", "headrace-core", "headrace-fhir"]),
             "headrace-tests" => Some(crates.keys().copied().collect()),
             _ => None,

@@ -8,6 +8,7 @@ mod deid;
 mod documents;
 mod jobs;
 mod keys;
+mod lake;
 mod source;
 mod ui;
 
@@ -37,6 +38,9 @@ pub use deid::{DeidArgs, DeidCheckArgs, DeidCommand, DeidKeygenArgs, DeidKeysOpt
 pub use documents::{CompletionsArgs, ManArgs};
 pub use jobs::{CancelJobsArgs, DEFAULT_SERVER, JobsArgs, JobsCommand, ListJobsArgs, ServerOptions, ShowJobArgs, TokenArgs, WatchJobsArgs};
 pub use keys::{KeysArgs, KeysCommand};
+pub use lake::{
+    AddToLakeArgs, AddedFormat, AddedVersions, CheckLakeArgs, CompactLakeArgs, LakeArgs, LakeCommand, LakeLocation, LakeOptions,
+};
 pub use source::{Source, SourceError};
 pub use ui::UiArgs;
 
@@ -160,6 +164,8 @@ pub enum Command {
     Audit(AuditArgs),
     /// Check, preview and report what an anonymization configuration does, and make the keys of de-identified exports
     Deid(DeidArgs),
+    /// Check, fill and compact the lake that exports read
+    Lake(LakeArgs),
     /// List, show, follow and cancel the exports of a server, on this machine or anywhere
     Jobs(JobsArgs),
     /// Print an access token for scripts, such as with curl

@@ -1,4 +1,4 @@
-//! The subcommands that manage clients, keys, audit records and anonymization configurations, and those for the exports of a server.
+//! The subcommands that manage clients, keys, audit records, anonymization configurations and lakes, and those for the exports of a server.
 
 pub mod audit;
 pub mod clients;
@@ -7,6 +7,7 @@ mod deid_report;
 pub mod documents;
 pub mod jobs;
 pub mod keys;
+pub mod lake;
 pub(crate) mod table;
 pub mod token;
 pub mod ui;

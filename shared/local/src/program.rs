@@ -13,6 +13,7 @@ use crate::commands::deid::{CheckStatus, run_deid};
 use crate::commands::documents::{run_completions, run_man};
 use crate::commands::jobs::{JobsStatus, run_jobs};
 use crate::commands::keys::run_keys;
+use crate::commands::lake::{LakeStatus, run_lake};
 use crate::commands::token::run_token;
 use crate::commands::ui::run_ui;
 use crate::server::serve::serve;
@@ -63,6 +64,10 @@ async fn run() -> ExitCode {
         Command::Deid(args) => Box::pin(run_deid(args)).await.map_err(Into::into).map(|status| match status {
             CheckStatus::Clean => ExitCode::SUCCESS,
             CheckStatus::HasRemarks => ExitCode::from(3),
+        }),
+        Command::Lake(args) => Box::pin(run_lake(args)).await.map_err(Into::into).map(|status| match status {
+            LakeStatus::Clean => ExitCode::SUCCESS,
+            LakeStatus::HasFindings => ExitCode::from(3),
         }),
         Command::Keys(args) => Box::pin(run_keys(args)).await.map_err(Into::into).map(|()| ExitCode::SUCCESS),
         Command::Audit(args) => Box::pin(run_audit(args)).await.map_err(Into::into).map(|status| match status {

@@ -1,0 +1,223 @@
+//! Adds files of other formats to a lake in a directory: Bundles, the exports of other servers, and tables of FHIR Works on AWS.
+//!
+//! The input is read twice: first for its content hashes, and for what references and versions need to know, then to write the lines. A
+//! run has an identity from its input: the same input is not added twice.
+
+mod bundles;
+mod entry;
+mod export_files;
+mod fhir_works;
+mod format;
+mod index;
+mod input;
+mod json_space;
+mod names;
+mod receipt;
+mod report;
+
+use std::collections::HashSet;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use headrace_core::vocab::clock::Millis;
+
+use crate::progress::Progress;
+use crate::writing::{LakeLines, LakeLock, Staging, WriteError, recover};
+
+pub use format::InputFormat;
+pub use report::{AddReport, InputPosition, LeftOut, LeftOutExample, LeftOutReason, ReferenceCounts, WatermarkChange};
+
+use input::{ContentHash, InputFile, list_files};
+use receipt::{AddedFiles, Receipt};
+
+/// Settings of an addition.
+#[derive(Clone, Debug)]
+pub struct AddSettings {
+    /// The format of the input. `None` to find out.
+    pub format: Option<InputFormat>,
+    /// The moment up to which the lake is complete with this input, if the operator says so.
+    pub complete_up_to: Option<Millis>,
+    /// The versions of a table that are added.
+    pub versions: TableVersions,
+    /// The folder with the data of Binary resources of a table.
+    pub binaries: Option<PathBuf>,
+    /// The only tenant of a table that is added.
+    pub tenant: Option<String>,
+    /// The folder of temporary files.
+    pub temp_folder: PathBuf,
+    /// The number of threads.
+    pub workers: usize,
+    /// The memory for names and versions that are sorted, in bytes.
+    pub sort_bytes: usize,
+    /// The memory for lines that are not written yet, in bytes.
+    pub line_bytes: usize,
+    /// The time of the addition.
+    pub now: Millis,
+    /// Random bytes, so that nobody can prepare names that count as one.
+    pub seed: [u8; 16],
+}
+
+/// The versions of a table's resources that are added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum TableVersions {
+    /// The current version of each resource.
+    #[default]
+    Newest,
+    /// Every version.
+    All,
+}
+
+/// The reason why nothing was added.
+#[derive(Debug, thiserror::Error)]
+pub enum AddError {
+    /// The input cannot be listed.
+    #[error("`{}` cannot be read", .folder.display())]
+    Listing {
+        /// The folder or file.
+        folder: PathBuf,
+        /// The error of the file system.
+        #[source]
+        cause: io::Error,
+    },
+    /// The input and the lake are in each other.
+    #[error("the input `{}` and the lake `{}` must not lie in each other", .from.display(), .lake.display())]
+    Nested {
+        /// The input.
+        from: PathBuf,
+        /// The lake.
+        lake: PathBuf,
+    },
+    /// The input has no files that can be added.
+    #[error(
+        "`{}` has nothing to add: no file whose name ends in .json, .ndjson or .jsonl, with or without .gz or .zst", .0.display()
+    )]
+    NoFiles(PathBuf),
+    /// A file is not what its place or name says.
+    #[error("the file `{file}` cannot be added, and nothing was added: {reason}")]
+    Input {
+        /// The path below the input.
+        file: String,
+        /// The reason, with the position.
+        reason: String,
+    },
+    /// The input as a whole cannot be added.
+    #[error("{0}; nothing was added")]
+    Refused(String),
+    /// The lake cannot be written.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// A temporary file cannot be written or read.
+    #[error("temporary files in `{}` cannot be used; free space there, or set TMPDIR", .folder.display())]
+    Temporary {
+        /// The folder.
+        folder: PathBuf,
+        /// The error of the file system.
+        #[source]
+        cause: io::Error,
+    },
+}
+
+/// Adds the files in `from` to the lake in the directory `lake`, which is created if it does not exist.
+pub fn add(from: &Path, lake: &Path, settings: &AddSettings, progress: &Arc<Progress>) -> Result<AddReport, AddError> {
+    check_places(from, lake)?;
+    let lake = LakeLock::lock(lake)?;
+    add_locked(from, &lake, settings, progress)
+}
+
+/// Adds files to a lake that is locked.
+pub(crate) fn add_locked(from: &Path, lake: &LakeLock, settings: &AddSettings, progress: &Arc<Progress>) -> Result<AddReport, AddError> {
+    // An interrupted run that is completed now has a receipt.
+    recover(lake)?;
+    let files = list_files(from)?;
+    let format = match settings.format {
+        Some(format) => format,
+        None => InputFormat::detect(&files)?,
+    };
+    let addition = Addition { from, files: &files, format, settings, progress, added: AddedFiles::read(lake)? };
+    match format {
+        InputFormat::Bundles => addition.add_bundles(lake),
+        InputFormat::Ndjson => addition.add_export_files(lake),
+        InputFormat::FhirWorks => addition.add_table(lake),
+    }
+}
+
+/// Checks that the input exists and that reading it does not read the lake.
+fn check_places(from: &Path, lake: &Path) -> Result<(), AddError> {
+    let from_path = from.canonicalize().map_err(|cause| AddError::Listing { folder: from.to_owned(), cause })?;
+    // A lake that does not exist yet is in an existing folder.
+    let lake_path = lake.canonicalize().or_else(|_| std::path::absolute(lake)).unwrap_or_else(|_| lake.to_owned());
+    if from_path.starts_with(&lake_path) || lake_path.starts_with(&from_path) {
+        return Err(AddError::Nested { from: from.to_owned(), lake: lake.to_owned() });
+    }
+    Ok(())
+}
+
+/// An addition that is running.
+struct Addition<'a> {
+    from: &'a Path,
+    files: &'a [InputFile],
+    format: InputFormat,
+    settings: &'a AddSettings,
+    progress: &'a Arc<Progress>,
+    added: AddedFiles,
+}
+
+impl Addition<'_> {
+    /// Returns the number of threads.
+    fn workers(&self) -> usize {
+        self.settings.workers.max(1)
+    }
+
+    /// Returns for each file whether it must be added: it was not added before, and no file before it has the same content.
+    fn new_files(&self, hashes: &[ContentHash]) -> Vec<bool> {
+        let mut seen = HashSet::new();
+        hashes.iter().map(|hash| !self.added.has_file(*hash) && seen.insert(*hash)).collect()
+    }
+
+    /// Creates the report of a run.
+    fn report(&self, run: &str) -> AddReport {
+        AddReport { format: Some(self.format), run: run.to_owned(), files: self.files.len() as u64, ..AddReport::default() }
+    }
+
+    /// Returns a function that makes an error about temporary files.
+    fn temporary(&self) -> impl Fn(io::Error) -> AddError + use<> {
+        let folder = self.settings.temp_folder.clone();
+        move |cause| AddError::Temporary { folder: folder.clone(), cause }
+    }
+
+    /// Makes the lines of a run visible, then its receipt, and then the watermark.
+    ///
+    /// * `watermarks`: a folder of the lake, empty or ending in `/`, and the moment up to which it is complete.
+    fn publish(
+        &self,
+        staging: Staging<'_>,
+        lines: Vec<(String, String)>,
+        receipt: &Receipt,
+        watermarks: &[(String, Millis)],
+        report: &mut AddReport,
+    ) -> Result<(), AddError> {
+        let mut files = lines;
+        report.objects = files.len() as u64;
+        staging.write("receipt", receipt.to_lines(self.settings.now).as_bytes())?;
+        files.push(("receipt".to_owned(), AddedFiles::receipt_name(&receipt.run)));
+        for (index, (folder, complete_up_to)) in watermarks.iter().enumerate() {
+            let change = receipt::watermark_file(staging.lake().root(), folder, *complete_up_to);
+            if let Some(content) = &change.content {
+                let staged = format!("watermark-{index}");
+                staging.write(&staged, content.as_bytes())?;
+                files.push((staged, receipt::watermark_name(folder)));
+            }
+            report.watermarks.push((folder.clone(), change.change));
+        }
+        Ok(staging.commit(&files)?)
+    }
+}
+
+/// Closes the lines of a run. Returns the staged and final names of its objects.
+fn close_lines(lines: LakeLines<'_>, settings: &AddSettings) -> Result<Vec<(String, String)>, AddError> {
+    Ok(lines.finish(settings.now)?)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,191 @@
+//! What an entry of a Bundle brings into a lake.
+
+use std::borrow::Cow;
+
+use headrace_fhir::bundle::BundleEntry;
+use headrace_fhir::definitions::ResourceType;
+use headrace_fhir::head::{InvalidResource, ResourceHead};
+use headrace_fhir::json::JsonValue;
+use headrace_fhir::semantics::reference::{BaseUrls, LocalReference};
+use sha2::{Digest as _, Sha256};
+
+use super::json_space::in_one_line;
+use super::names::is_urn;
+use super::report::LeftOutReason;
+
+/// The longest id that is accepted, in bytes.
+const MAX_ID_BYTES: usize = 256;
+
+/// The number of digits of an id that is made of the content.
+const HASH_BYTES: usize = 16;
+
+/// What an entry brings into a lake.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum EntryContent<'a> {
+    /// A resource.
+    Resource(EntryResource<'a>),
+    /// The deletion of a resource, by the URL of the request.
+    Deletion(String),
+    /// Nothing, and the reason.
+    LeftOut(LeftOutReason, String),
+}
+
+/// A resource of an entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct EntryResource<'a> {
+    pub(super) kind: ResourceType,
+    pub(super) id: String,
+    /// The text in one line, with an id.
+    pub(super) text: Cow<'a, str>,
+}
+
+impl<'a> EntryContent<'a> {
+    /// Decides about an entry.
+    pub(super) fn from_entry(entry: &BundleEntry<'a>) -> Self {
+        if entry.is_outcome() {
+            return Self::LeftOut(LeftOutReason::SearchOutcome, String::new());
+        }
+        let url = entry.url.as_deref().unwrap_or_default();
+        if entry.is_deletion() {
+            return Self::Deletion(url.to_owned());
+        }
+        let Some(resource) = entry.resource else { return Self::LeftOut(LeftOutReason::NoResource, String::new()) };
+        let is_operation = url.split('?').next().is_some_and(|path| path.split('/').any(|segment| segment.starts_with('$')));
+        if is_operation || entry.method.as_deref() == Some("PATCH") {
+            return Self::LeftOut(LeftOutReason::Operation, String::new());
+        }
+        match EntryResource::new(resource, entry) {
+            Ok(resource) => Self::Resource(resource),
+            Err((reason, detail)) => Self::LeftOut(reason, detail),
+        }
+    }
+}
+
+impl<'a> EntryResource<'a> {
+    /// Validates a resource, and gives it an id if it has none.
+    fn new(text: &'a str, entry: &BundleEntry<'_>) -> Result<Self, (LeftOutReason, String)> {
+        let invalid = |error: InvalidResource| (LeftOutReason::InvalidResource, error.to_string());
+        let text = in_one_line(text);
+        let text = match ResourceHead::parse(text.as_bytes()) {
+            Ok(_) => text,
+            Err(InvalidResource::MissingId) if JsonValue::from_valid(&text).member("id").is_none() => {
+                let id = serde_json::Value::from(new_id(&text, entry));
+                let behind = text.trim_start().trim_start_matches('{');
+                Cow::Owned(format!("{{\"id\":{id},{behind}"))
+            }
+            Err(error) => return Err(invalid(error)),
+        };
+        let kind = ResourceHead::parse(text.as_bytes()).map_err(invalid)?.resource_type;
+        let id = JsonValue::from_valid(&text).member("id").and_then(JsonValue::text).unwrap_or_default().into_owned();
+        if is_usable_id(&id) { Ok(Self { kind, id, text }) } else { Err((LeftOutReason::UnusableId, String::new())) }
+    }
+}
+
+/// Returns the id of a resource that has none: that of the request's URL or the full URL, else the UUID or OID of the full URL, else a hash of
+/// the content. The same input gives the same id.
+fn new_id(text: &str, entry: &BundleEntry<'_>) -> String {
+    let kind = JsonValue::from_valid(text).member("resourceType").and_then(JsonValue::text).unwrap_or_default();
+    let id_in = |url: &str| {
+        let reference = LocalReference::parse(url, &BaseUrls::any())?;
+        (reference.resource_type.as_str() == kind && is_usable_id(reference.id)).then(|| reference.id.to_owned())
+    };
+    let full_url = entry.full_url.as_deref().unwrap_or_default();
+    let of_urn = || {
+        let id = full_url.rsplit(':').next().filter(|_| is_urn(full_url))?.to_ascii_lowercase();
+        is_usable_id(&id).then_some(id)
+    };
+    let of_request = entry.url.as_deref().and_then(id_in);
+    of_request.or_else(|| id_in(full_url)).or_else(of_urn).unwrap_or_else(|| {
+        let digest = Sha256::digest(text.as_bytes());
+        hex::encode(digest.get(..HASH_BYTES).unwrap_or_default())
+    })
+}
+
+/// Returns true if an id can be part of a reference `Type/id` without being taken for something else.
+pub(super) fn is_usable_id(id: &str) -> bool {
+    let is_allowed = |letter: char| {
+        !letter.is_control() && !letter.is_whitespace() && !matches!(letter, '/' | '\\' | '?' | '#' | '%' | '|' | '"' | '<' | '>')
+    };
+    !id.is_empty() && id.len() <= MAX_ID_BYTES && !matches!(id, "." | "..") && id.chars().all(is_allowed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns the id that a resource gets.
+    fn id(resource: &str, full_url: Option<&str>, url: Option<&str>) -> Option<String> {
+        let (full_url, url) = (full_url.map(str::to_owned), url.map(str::to_owned));
+        let method = url.as_ref().map(|_| "PUT".to_owned());
+        let entry = BundleEntry { resource: Some(resource), full_url, url, method, ..BundleEntry::default() };
+        match EntryContent::from_entry(&entry) {
+            EntryContent::Resource(resource) => Some(resource.id),
+            EntryContent::Deletion(_) | EntryContent::LeftOut(..) => None,
+        }
+    }
+
+    #[test]
+    fn a_resource_without_id_gets_the_same_one_each_time() {
+        let patient = r#"{"resourceType":"Patient","active":true}"#;
+        let urn = Some("urn:uuid:53FEFA32-FCBB-4FF8-8A92-55EE120877B7");
+        assert_eq!(id(r#"{"resourceType":"Patient","id":"own"}"#, urn, Some("Patient/p")).as_deref(), Some("own"));
+        assert_eq!(id(patient, urn, Some("Patient/p")).as_deref(), Some("p"));
+        assert_eq!(id(patient, Some("https://h/Patient/q"), None).as_deref(), Some("q"));
+        assert_eq!(id(patient, Some("https://h/Group/q"), Some("Patient")), id(patient, None, None), "another type");
+        assert_eq!(id(patient, urn, Some("Patient")).as_deref(), Some("53fefa32-fcbb-4ff8-8a92-55ee120877b7"));
+        assert_eq!(id(patient, Some("urn:oid:1.2.3"), None).as_deref(), Some("1.2.3"));
+        let hash = id(patient, None, Some("Patient")).unwrap();
+        assert_eq!((hash.len(), Some(&hash)), (32, id(patient, None, None).as_ref()));
+        assert_ne!(id(r#"{"resourceType":"Patient","active":false}"#, None, None), Some(hash));
+    }
+
+    #[test]
+    fn bytes_are_copied_and_an_id_is_put_in_front() {
+        let text = |resource| match EntryContent::from_entry(&BundleEntry { resource: Some(resource), ..BundleEntry::default() }) {
+            EntryContent::Resource(resource) => resource.text.into_owned(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(text(r#"{"resourceType":"Basic", "id":"b","x":1.10}"#), r#"{"resourceType":"Basic", "id":"b","x":1.10}"#);
+        assert_eq!(text("{\n \"resourceType\": \"Basic\",\n \"id\": \"b\", \"x\": 1.10}"), r#"{"resourceType":"Basic","id":"b","x":1.10}"#);
+        let derived = text(r#"{"resourceType":"Basic","x":1.10}"#);
+        assert!(derived.starts_with("{\"id\":\"") && derived.ends_with("\",\"resourceType\":\"Basic\",\"x\":1.10}"), "{derived}");
+    }
+
+    #[test]
+    fn what_is_no_resource_is_left_out_with_the_reason() {
+        let reason = |entry: &BundleEntry<'static>| match EntryContent::from_entry(entry) {
+            EntryContent::LeftOut(reason, _) => reason,
+            other => panic!("{other:?}"),
+        };
+        let resource = Some(r#"{"resourceType":"Patient","id":"p"}"#);
+        let text = |text: &str| Some(text.to_owned());
+        let entry = BundleEntry::default;
+        assert_eq!(reason(&entry()), LeftOutReason::NoResource);
+        assert_eq!(reason(&BundleEntry { resource, search_mode: text("outcome"), ..entry() }), LeftOutReason::SearchOutcome);
+        assert_eq!(reason(&BundleEntry { resource, method: text("PATCH"), ..entry() }), LeftOutReason::Operation);
+        assert_eq!(
+            reason(&BundleEntry { resource, method: text("POST"), url: text("Patient/$match"), ..entry() }),
+            LeftOutReason::Operation
+        );
+        for (resource, expected) in [
+            (r#"{"resourceType":"Dog","id":"p"}"#, LeftOutReason::InvalidResource),
+            (r#"{"id":"p"}"#, LeftOutReason::InvalidResource),
+            ("[]", LeftOutReason::InvalidResource),
+            (r#"{"resourceType":"Patient","id":7}"#, LeftOutReason::InvalidResource),
+            (r#"{"resourceType":"Patient","id":""}"#, LeftOutReason::InvalidResource),
+            (r#"{"resourceType":"Patient","id":"a","x":{"b":1,"b":2}}"#, LeftOutReason::InvalidResource),
+            (r#"{"resourceType":"Patient","id":"../../x"}"#, LeftOutReason::UnusableId),
+            (r#"{"resourceType":"Patient","id":".."}"#, LeftOutReason::UnusableId),
+            (r#"{"resourceType":"Patient","id":"a b"}"#, LeftOutReason::UnusableId),
+        ] {
+            assert_eq!(reason(&BundleEntry { resource: Some(resource), ..entry() }), expected, "{resource}");
+        }
+    }
+
+    #[test]
+    fn nesting_of_any_depth_is_copied_as_exports_do() {
+        let deep = format!(r#"{{"resourceType":"Patient","id":"p","x":{}{}}}"#, "[".repeat(9_000), "]".repeat(9_000));
+        let entry = BundleEntry { resource: Some(&deep), ..BundleEntry::default() };
+        assert!(matches!(EntryContent::from_entry(&entry), EntryContent::Resource(resource) if resource.text == deep));
+    }
+}

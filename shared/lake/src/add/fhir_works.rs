@@ -1,0 +1,324 @@
+//! Adds a table of FHIR Works on AWS from its export to S3. The first reading finds the current version of each resource, the second one
+//! converts these items.
+
+mod binary;
+mod item;
+mod manifest;
+mod versions;
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use headrace_core::lake::ndjson::{LineSplitter, Segment, lines};
+use headrace_core::vocab::clock::Millis;
+use headrace_fhir::definitions::ResourceType;
+use headrace_fhir::head::ResourceHead;
+use headrace_fhir::instant::Instant;
+use headrace_fhir::semantics::deletion::deletion_bundle;
+
+use super::input::{ContentHash, InputFile, read_chunks};
+use super::names::NameHasher;
+use super::receipt::Receipt;
+use super::report::{Counts, InputPosition, LeftOutReason};
+use super::{AddError, AddReport, Addition, close_lines};
+use crate::pool::for_each_item;
+use crate::progress::Progress;
+use crate::sorting::{GroupedRecords, RecordSorter};
+use crate::writing::{LakeLines, LakeLock, LineSink, Staging};
+
+use binary::{BinaryData, BinaryFolder};
+use item::{ItemLine, TableItem};
+use manifest::TableExport;
+use versions::{Decision, ItemVersion, PlacedDecision, decide};
+
+/// The longest name of a tenant, which becomes the name of a folder.
+const MAX_TENANT_CHARS: usize = 64;
+
+impl Addition<'_> {
+    /// Adds a table.
+    pub(super) fn add_table(self, lake: &LakeLock) -> Result<AddReport, AddError> {
+        let export = TableExport::find(self.files)?;
+        export.files.iter().for_each(|(file, _)| self.progress.expect(2 * file.size));
+        let binaries = self.settings.binaries.as_deref();
+        let binaries =
+            binaries.map(|folder| BinaryFolder::open(folder, &self.settings.temp_folder, self.settings.sort_bytes)).transpose()?;
+        let TableVersionsRead { hashes, sorters, tenants, counts } = self.read_versions(&export)?;
+        let options = format!(
+            "fhir-works {:?} {} {}",
+            self.settings.versions,
+            self.settings.tenant.as_deref().unwrap_or_default(),
+            self.settings.binaries.is_some()
+        );
+        let receipt = Receipt::new(&hashes, &options);
+        let mut report = self.report(&receipt.run);
+        report.files = export.files.len() as u64;
+        let staging = Staging::begin(lake, &receipt.run)?;
+        if self.added.has_run(&receipt.run) {
+            report.is_repeat = true;
+            staging.discard()?;
+            return Ok(report);
+        }
+        let (decisions, decided) = decide(sorters, &export.files, self.settings).map_err(self.temporary())?;
+        let decisions = GroupedRecords::write(decisions, export.files.len(), &self.settings.temp_folder).map_err(self.temporary())?;
+        report.merge(decided);
+        counts.into_iter().for_each(|counts| report.merge(counts));
+        let lake_lines = LakeLines::new(&staging);
+        let mut writers = Vec::new();
+        for _ in 0..self.workers() {
+            let sink = lake_lines.sink(self.settings.line_bytes / self.workers())?;
+            writers.push(ItemWriter { sink, counts: Counts::default(), binaries: binaries.as_ref(), line: Vec::new() });
+        }
+        let (progress, temporary) = (self.progress, self.temporary());
+        let is_one_lake = self.settings.tenant.is_some();
+        let writers = for_each_item(&export.files, writers, |writer, number, (file, _)| {
+            writer.add_file(file, decisions.of_group(number), is_one_lake, progress, &temporary)
+        })?;
+        for mut writer in writers {
+            writer.sink.flush()?;
+            report.merge(writer.counts);
+        }
+        let objects = close_lines(lake_lines, self.settings)?;
+        let complete_up_to = self.settings.complete_up_to.or(export.complete_up_to);
+        if complete_up_to.is_none() {
+            report.watermark_problem = Some("the summary of the table's export has no exportTime that is an instant".to_owned());
+        }
+        let watermarks: Vec<(String, Millis)> = complete_up_to
+            .map(|time| tenants.into_iter().map(|tenant| (folder_of(&tenant, is_one_lake), time)).collect())
+            .unwrap_or_default();
+        self.publish(staging, objects, &receipt, &watermarks, &mut report)?;
+        Ok(report)
+    }
+
+    /// Reads all files for the first time.
+    fn read_versions(&self, export: &TableExport) -> Result<TableVersionsRead, AddError> {
+        let workers = self.workers();
+        let names = NameHasher::new(&self.settings.seed);
+        let readers = (0..workers).map(|_| VersionReader {
+            names,
+            sorter: RecordSorter::new(&self.settings.temp_folder, self.settings.sort_bytes / workers),
+            hashes: Vec::new(),
+            tenants: BTreeSet::new(),
+            counts: Counts::default(),
+            only_tenant: self.settings.tenant.clone(),
+        });
+        let (progress, temporary) = (self.progress, self.temporary());
+        let readers = for_each_item(&export.files, readers.collect(), |reader, number, (file, expected)| {
+            reader.read_file(number, file, *expected, progress, &temporary)
+        })?;
+        let mut read = TableVersionsRead { hashes: vec![0; export.files.len()], ..TableVersionsRead::default() };
+        for reader in readers {
+            for (number, hash) in reader.hashes {
+                if let Some(entry) = read.hashes.get_mut(number) {
+                    *entry = hash;
+                }
+            }
+            read.sorters.push(reader.sorter);
+            read.tenants.extend(reader.tenants);
+            read.counts.push(reader.counts);
+        }
+        if read.tenants.is_empty() {
+            read.tenants.insert(self.settings.tenant.clone().unwrap_or_default());
+        }
+        Ok(read)
+    }
+}
+
+/// The result of the first reading of a table.
+#[derive(Default)]
+struct TableVersionsRead {
+    hashes: Vec<ContentHash>,
+    sorters: Vec<RecordSorter<ItemVersion>>,
+    tenants: BTreeSet<String>,
+    counts: Vec<Counts>,
+}
+
+/// Returns the folder of a tenant in the lake, empty or ending in `/`.
+///
+/// * `is_one_lake`: true if only this tenant is added, directly to the lake.
+fn folder_of(tenant: &str, is_one_lake: bool) -> String {
+    if tenant.is_empty() || is_one_lake { String::new() } else { format!("{tenant}/") }
+}
+
+/// Passes the number and the text of each line of a file to `visit`. Returns the hash of its content, and the number of items.
+fn read_items(
+    file: &InputFile,
+    progress: &Arc<Progress>,
+    mut visit: impl FnMut(u64, Option<&[u8]>) -> Result<(), AddError>,
+) -> Result<(ContentHash, u64), AddError> {
+    let mut splitter = LineSplitter::from_line_start(0, u64::MAX);
+    let (mut number, mut items) = (0, 0);
+    let mut add = |segment: &Segment| -> Result<(), AddError> {
+        match segment {
+            Segment::OverlongLine { .. } => {
+                (number, items) = (number + 1, items + 1);
+                visit(number, None)
+            }
+            Segment::Lines { offset, bytes } => lines(bytes, *offset).try_for_each(|line| {
+                number += 1;
+                if line.is_blank() {
+                    return Ok(());
+                }
+                items += 1;
+                visit(number, Some(line.text))
+            }),
+        }
+    };
+    let reader = read_chunks(file, progress, |chunk| splitter.push(Bytes::copy_from_slice(chunk)).try_for_each(|segment| add(&segment)))?;
+    if let Some(segment) = splitter.finish() {
+        add(&segment)?;
+    }
+    Ok((reader.into_content_hash().map_err(|cause| file.read_error(cause))?, items))
+}
+
+/// Collects the versions of resources.
+struct VersionReader {
+    names: NameHasher,
+    sorter: RecordSorter<ItemVersion>,
+    hashes: Vec<(usize, ContentHash)>,
+    tenants: BTreeSet<String>,
+    counts: Counts,
+    only_tenant: Option<String>,
+}
+
+impl VersionReader {
+    /// Reads a file.
+    ///
+    /// * `expected`: the number of items in the manifest.
+    fn read_file(
+        &mut self,
+        number: usize,
+        file: &InputFile,
+        expected: Option<u64>,
+        progress: &Arc<Progress>,
+        temporary: &impl Fn(io::Error) -> AddError,
+    ) -> Result<(), AddError> {
+        let (hash, items) = read_items(file, progress, |line, text| self.add_item(number, file, line, text, temporary))?;
+        if let Some(expected) = expected.filter(|expected| *expected != items) {
+            let reason = format!("it has {items} items, and {} says {expected}", manifest::FILE_LIST);
+            return Err(AddError::Input { file: file.name.clone(), reason });
+        }
+        self.hashes.push((number, hash));
+        Ok(())
+    }
+
+    /// Adds an item.
+    fn add_item(
+        &mut self,
+        file_number: usize,
+        file: &InputFile,
+        line: u64,
+        text: Option<&[u8]>,
+        temporary: &impl Fn(io::Error) -> AddError,
+    ) -> Result<(), AddError> {
+        let position = InputPosition::Line(line);
+        let Some(text) = text else {
+            self.counts.leave_out(LeftOutReason::OverlongLine, &file.name, position, String::new());
+            return Ok(());
+        };
+        let item = match ItemLine::parse(text) {
+            Ok(ItemLine::Item(item)) => item,
+            Ok(ItemLine::Removed { was_usable: false }) => return Ok(()),
+            Ok(ItemLine::Removed { was_usable: true }) => {
+                self.counts.leave_out(LeftOutReason::RemovedItem, &file.name, position, String::new());
+                return Ok(());
+            }
+            Err(reason) => {
+                self.counts.leave_out(LeftOutReason::InvalidItem, &file.name, position, reason.to_owned());
+                return Ok(());
+            }
+        };
+        if self.only_tenant.as_ref().is_some_and(|only| *only != item.tenant) {
+            self.counts.leave_out(LeftOutReason::OtherTenant, &file.name, position, String::new());
+            return Ok(());
+        }
+        // The name becomes that of a folder.
+        let is_valid = |tenant: &str| {
+            tenant.len() <= MAX_TENANT_CHARS && tenant.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+        };
+        if !is_valid(&item.tenant) || item.tenant.starts_with('_') {
+            let reason = format!("the tenant of the item in line {line} has a name that cannot be one of a folder");
+            return Err(AddError::Input { file: file.name.clone(), reason });
+        }
+        if !self.tenants.contains(&item.tenant) {
+            self.tenants.insert(item.tenant.clone());
+        }
+        let resource = self.names.resource(&item.tenant, item.resource_type, &item.id);
+        self.sorter.push(ItemVersion::new(resource, &item, file_number, line)).map_err(temporary)
+    }
+}
+
+/// Writes items as resources.
+struct ItemWriter<'b, 'l> {
+    sink: LineSink<'l>,
+    counts: Counts,
+    binaries: Option<&'b BinaryFolder>,
+    line: Vec<u8>,
+}
+
+impl ItemWriter<'_, '_> {
+    /// Adds the items of a file that were decided for.
+    fn add_file(
+        &mut self,
+        file: &InputFile,
+        mut decisions: impl Iterator<Item = io::Result<PlacedDecision>>,
+        is_one_lake: bool,
+        progress: &Arc<Progress>,
+        temporary: &impl Fn(io::Error) -> AddError,
+    ) -> Result<(), AddError> {
+        let mut next = decisions.next().transpose().map_err(temporary)?;
+        read_items(file, progress, |line, text| {
+            while let Some(PlacedDecision { decision, .. }) = next.filter(|placed| placed.decision.line == line) {
+                if let Some(Ok(ItemLine::Item(item))) = text.map(ItemLine::parse) {
+                    self.add_item(file, line, &item, &decision, is_one_lake, temporary)?;
+                }
+                next = decisions.next().transpose().map_err(temporary)?;
+            }
+            Ok(())
+        })?;
+        Ok(())
+    }
+
+    /// Adds an item as a resource or as a deletion.
+    fn add_item(
+        &mut self,
+        file: &InputFile,
+        line: u64,
+        item: &TableItem<'_>,
+        decision: &Decision,
+        is_one_lake: bool,
+        temporary: &impl Fn(io::Error) -> AddError,
+    ) -> Result<(), AddError> {
+        let folder = folder_of(&item.tenant, is_one_lake);
+        let position = InputPosition::Line(line);
+        if let Some(deleted_at) = decision.deleted_at {
+            let bundle = deletion_bundle(item.resource_type, &item.id, Some(Instant::from_millis(deleted_at)));
+            self.counts.deletions += 1;
+            return Ok(self.sink.add(&folder, ResourceType::BUNDLE, bundle.as_bytes())?);
+        }
+        let mut data = None;
+        if let Some(binaries) = self.binaries.filter(|_| item.needs_binary_data()) {
+            match binaries.read(item).map_err(temporary)? {
+                BinaryData::Base64(text) => data = Some(text),
+                BinaryData::NotFound => self.counts.leave_out(LeftOutReason::BinaryNotFound, &file.name, position, String::new()),
+                BinaryData::TooLarge => self.counts.leave_out(LeftOutReason::BinaryTooLarge, &file.name, position, String::new()),
+            }
+        } else if item.needs_binary_data() {
+            self.counts.leave_out(LeftOutReason::BinaryNotFound, &file.name, position, String::new());
+        }
+        self.line.clear();
+        let written = item.write_resource(&mut self.line, data.as_deref());
+        let checked = written.map_err(str::to_owned).and_then(|()| ResourceHead::parse(&self.line).map_err(|error| error.to_string()));
+        match checked {
+            Ok(_) => {
+                self.counts.add_resource(&folder, item.resource_type);
+                Ok(self.sink.add(&folder, item.resource_type, &self.line)?)
+            }
+            Err(reason) => {
+                self.counts.leave_out(LeftOutReason::InvalidItem, &file.name, position, reason);
+                Ok(())
+            }
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! The files that describe the export of a table: `manifest-summary.json` and `manifest-files.json`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::sync::Arc;
+
+use headrace_core::vocab::clock::Millis;
+use headrace_fhir::instant::Instant;
+use serde::Deserialize;
+
+use crate::add::AddError;
+use crate::add::format::TABLE_SUMMARY;
+use crate::add::input::InputFile;
+use crate::progress::Progress;
+
+/// The name of the list of data files.
+pub(super) const FILE_LIST: &str = "manifest-files.json";
+
+/// The largest summary that is read, in bytes.
+const SUMMARY_LIMIT_BYTES: u64 = 1 << 20;
+
+/// The longest line of the list, in bytes.
+const LIST_LINE_LIMIT_BYTES: usize = 64 << 10;
+
+/// `manifest-summary.json`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Summary {
+    output_format: Option<String>,
+    item_count: Option<u64>,
+    export_time: Option<String>,
+    /// The end of the period of an incremental export.
+    export_to_time: Option<String>,
+}
+
+/// A line of `manifest-files.json`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ListedFile {
+    item_count: Option<u64>,
+    #[serde(rename = "dataFileS3Key")]
+    key: String,
+}
+
+/// The export of a table.
+#[derive(Debug)]
+pub(super) struct TableExport {
+    /// The data files, with the number of items in each.
+    pub(super) files: Vec<(InputFile, Option<u64>)>,
+    /// The moment of the table that the export shows.
+    pub(super) complete_up_to: Option<Millis>,
+}
+
+impl TableExport {
+    /// Finds the only export among files, and checks that it has exactly the data files that it lists.
+    pub(super) fn find(files: &[InputFile]) -> Result<Self, AddError> {
+        let mut summaries = files.iter().filter(|file| file.file_name() == TABLE_SUMMARY);
+        let (Some(summary_file), None) = (summaries.next(), summaries.next()) else {
+            return Err(AddError::Refused(format!("the input must have one {TABLE_SUMMARY}: add one export of a table at a time")));
+        };
+        let folder = summary_file.name.strip_suffix(TABLE_SUMMARY).unwrap_or_default();
+        let summary = Summary::read(summary_file)?;
+        if let Some(format) = summary.output_format.as_ref().filter(|format| *format != "DYNAMODB_JSON") {
+            return Err(refused(summary_file, format!("its outputFormat is {format:?}: export the table as DYNAMODB_JSON")));
+        }
+        let list_name = format!("{folder}{FILE_LIST}");
+        let list = files.iter().find(|file| file.name == list_name);
+        let list = list.ok_or_else(|| refused(summary_file, format!("there is no `{list_name}` beside it")))?;
+        let mut data: BTreeMap<&str, &InputFile> =
+            files.iter().filter_map(|file| Some((file.name.strip_prefix(folder)?.strip_prefix("data/")?, file))).collect();
+        let mut listed_files = Vec::new();
+        let mut seen = BTreeSet::new();
+        for listed in read_list(list)? {
+            let name = listed.key.rsplit('/').next().unwrap_or_default();
+            if !seen.insert(name.to_owned()) {
+                return Err(refused(list, format!("it lists `{name}` twice")));
+            }
+            let Some(file) = data.remove(name) else {
+                return Err(refused(list, format!("it lists `{name}`, which is not in `{folder}data`")));
+            };
+            listed_files.push((file.clone(), listed.item_count));
+        }
+        if let Some((_, file)) = data.first_key_value() {
+            return Err(refused(file, format!("`{list_name}` does not list it")));
+        }
+        let items = listed_files.iter().map(|(_, count)| *count).sum::<Option<u64>>();
+        if let (Some(items), Some(expected)) = (items, summary.item_count)
+            && items != expected
+        {
+            return Err(refused(summary_file, format!("its itemCount is {expected}, and the files of `{list_name}` have {items} items")));
+        }
+        Ok(Self { files: listed_files, complete_up_to: summary.complete_up_to() })
+    }
+}
+
+impl Summary {
+    /// Reads a summary.
+    fn read(file: &InputFile) -> Result<Self, AddError> {
+        let mut bytes = Vec::new();
+        let opened = file.open(&Arc::new(Progress::default()));
+        opened.and_then(|reader| reader.take(SUMMARY_LIMIT_BYTES).read_to_end(&mut bytes)).map_err(|cause| file.read_error(cause))?;
+        let parsed = serde_json::from_slice(&bytes);
+        parsed.map_err(|error| refused(file, format!("it is not a summary of an export: line {}, column {}", error.line(), error.column())))
+    }
+
+    /// Returns the moment of the table that the export shows.
+    fn complete_up_to(&self) -> Option<Millis> {
+        let text = self.export_to_time.as_ref().or(self.export_time.as_ref())?;
+        u64::try_from(Instant::parse(text).ok()?.nanos().div_euclid(1_000_000)).ok().map(Millis)
+    }
+}
+
+/// Reads the list of data files.
+fn read_list(file: &InputFile) -> Result<Vec<ListedFile>, AddError> {
+    let mut reader = BufReader::new(file.open(&Arc::new(Progress::default())).map_err(|cause| file.read_error(cause))?);
+    let (mut listed, mut line, mut number) = (Vec::new(), Vec::new(), 0);
+    loop {
+        line.clear();
+        number += 1;
+        let limited = reader.by_ref().take(LIST_LINE_LIMIT_BYTES as u64).read_until(b'\n', &mut line);
+        if limited.map_err(|cause| file.read_error(cause))? == 0 {
+            return Ok(listed);
+        }
+        if line.trim_ascii().is_empty() {
+            continue;
+        }
+        listed.push(serde_json::from_slice(&line).map_err(|_| refused(file, format!("line {number} does not describe a data file")))?);
+    }
+}
+
+/// Returns the error for a file that is not what an export of a table has.
+fn refused(file: &InputFile, reason: String) -> AddError {
+    AddError::Input { file: file.name.clone(), reason }
+}

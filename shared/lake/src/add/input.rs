@@ -1,0 +1,189 @@
+//! The files that are added to a lake.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use headrace_core::job::task::Encoding;
+use headrace_core::lake::slices::is_foreign;
+use sha2::{Digest as _, Sha256};
+use walkdir::WalkDir;
+
+use super::AddError;
+use crate::progress::Progress;
+
+/// The size of one read of a file, in bytes.
+const READ_BYTES: usize = 256 << 10;
+
+/// A file that is added.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct InputFile {
+    pub(super) path: PathBuf,
+    /// The path below the folder that is added, with `/` between folders.
+    pub(super) name: String,
+    pub(super) size: u64,
+    pub(super) encoding: Encoding,
+    pub(super) content: FileContent,
+}
+
+/// What a file is, by the ending of its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FileContent {
+    /// `.json`.
+    Json,
+    /// `.ndjson` or `.jsonl`: one JSON text a line.
+    Lines,
+}
+
+/// The first 16 bytes of the SHA-256 of a file.
+pub(super) type ContentHash = u128;
+
+impl InputFile {
+    /// Describes the file at this path. Returns `None` if its name says that it holds something else.
+    fn from_path(root: &Path, path: &Path, size: u64) -> Option<Self> {
+        let below = path.strip_prefix(root).ok().filter(|below| !below.as_os_str().is_empty());
+        let below = below.or_else(|| path.file_name().map(Path::new))?;
+        let segments: Vec<String> = below.components().map(|segment| segment.as_os_str().to_string_lossy().into_owned()).collect();
+        let name = segments.join("/");
+        let (stem, encoding) = [(".gz", Encoding::Gzip), (".zst", Encoding::Zstd)]
+            .into_iter()
+            .find_map(|(ending, encoding)| Some((name.strip_suffix(ending)?, encoding)))
+            .unwrap_or((&name, Encoding::Plain));
+        let content = if stem.ends_with(".json") {
+            FileContent::Json
+        } else if stem.ends_with(".ndjson") || stem.ends_with(".jsonl") {
+            FileContent::Lines
+        } else {
+            return None;
+        };
+        Some(Self { path: path.to_owned(), size, encoding, content, name })
+    }
+
+    /// Returns the last segment of the name.
+    pub(super) fn file_name(&self) -> &str {
+        self.name.rsplit('/').next().unwrap_or_default()
+    }
+
+    /// Opens the file for reading of its decompressed content.
+    pub(super) fn open(&self, progress: &Arc<Progress>) -> io::Result<InputReader> {
+        InputReader::open(self, progress.clone())
+    }
+
+    /// Computes the hash of the stored content.
+    pub(super) fn hash(&self, progress: &Arc<Progress>) -> io::Result<ContentHash> {
+        let mut stored = StoredReader { file: File::open(&self.path)?, hasher: Sha256::new(), progress: progress.clone() };
+        io::copy(&mut stored, &mut io::sink())?;
+        Ok(stored.content_hash())
+    }
+
+    /// Converts an error of reading this file.
+    pub(super) fn read_error(&self, cause: io::Error) -> AddError {
+        let reason = match cause.kind() {
+            io::ErrorKind::UnexpectedEof => "it is truncated".to_owned(),
+            io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData => "it is corrupt".to_owned(),
+            _ if self.encoding != Encoding::Plain && cause.raw_os_error().is_none() => "it is corrupt".to_owned(),
+            _ => cause.to_string(),
+        };
+        AddError::Input { file: self.name.clone(), reason }
+    }
+}
+
+/// Lists the files below a folder, or one file, ordered by path. Files of other tools are left out, and those with other endings.
+pub(super) fn list_files(from: &Path) -> Result<Vec<InputFile>, AddError> {
+    let is_read = |entry: &walkdir::DirEntry| entry.depth() == 0 || !entry.file_name().to_str().is_some_and(is_foreign);
+    let mut files = Vec::new();
+    for entry in WalkDir::new(from).follow_links(true).sort_by_file_name().into_iter().filter_entry(is_read) {
+        let entry = entry.map_err(|error| AddError::Listing { folder: from.to_owned(), cause: error.into() })?;
+        if !entry.file_type().is_file() {
+            continue;
+        }
+        let metadata = entry.metadata().map_err(|error| AddError::Listing { folder: from.to_owned(), cause: error.into() })?;
+        files.extend(InputFile::from_path(from, entry.path(), metadata.len()));
+    }
+    Ok(files)
+}
+
+/// A file that is read, with the hash of what was read so far.
+pub(super) struct StoredReader {
+    file: File,
+    hasher: Sha256,
+    progress: Arc<Progress>,
+}
+
+impl StoredReader {
+    /// Returns the hash of the bytes so far.
+    fn content_hash(self) -> ContentHash {
+        let digest = self.hasher.finalize();
+        digest.iter().take(size_of::<ContentHash>()).fold(0, |hash, byte| hash << 8 | ContentHash::from(*byte))
+    }
+}
+
+impl Read for StoredReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read(buffer)?;
+        self.hasher.update(buffer.get(..count).unwrap_or_default());
+        self.progress.add(count as u64);
+        Ok(count)
+    }
+}
+
+/// A reader of the decompressed content of a file.
+pub(super) enum InputReader {
+    Plain(BufReader<StoredReader>),
+    Gzip(Box<flate2::bufread::MultiGzDecoder<BufReader<StoredReader>>>),
+    Zstd(Box<zstd::stream::read::Decoder<'static, BufReader<StoredReader>>>),
+}
+
+impl InputReader {
+    /// Opens a file.
+    fn open(file: &InputFile, progress: Arc<Progress>) -> io::Result<Self> {
+        let stored = StoredReader { file: File::open(&file.path)?, hasher: Sha256::new(), progress };
+        let stored = BufReader::with_capacity(READ_BYTES, stored);
+        Ok(match file.encoding {
+            Encoding::Plain => Self::Plain(stored),
+            Encoding::Gzip => Self::Gzip(Box::new(flate2::bufread::MultiGzDecoder::new(stored))),
+            Encoding::Zstd => Self::Zstd(Box::new(zstd::stream::read::Decoder::with_buffer(stored)?)),
+        })
+    }
+
+    /// Reads up to the end, and returns the hash of the stored content.
+    pub(super) fn into_content_hash(self) -> io::Result<ContentHash> {
+        let mut stored = match self {
+            Self::Plain(stored) => stored.into_inner(),
+            Self::Gzip(decoder) => decoder.into_inner().into_inner(),
+            Self::Zstd(decoder) => decoder.finish().into_inner(),
+        };
+        // A decoder may stop before the end of the file.
+        io::copy(&mut stored, &mut io::sink())?;
+        Ok(stored.content_hash())
+    }
+}
+
+impl Read for InputReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(reader) => reader.read(buffer),
+            Self::Gzip(reader) => reader.read(buffer),
+            Self::Zstd(reader) => reader.read(buffer),
+        }
+    }
+}
+
+/// Passes the content of a file to `visit` in chunks, until that fails. Returns the reader at the end of the file.
+pub(super) fn read_chunks(
+    file: &InputFile,
+    progress: &Arc<Progress>,
+    mut visit: impl FnMut(&[u8]) -> Result<(), AddError>,
+) -> Result<InputReader, AddError> {
+    let mut reader = file.open(progress).map_err(|cause| file.read_error(cause))?;
+    let mut buffer = vec![0; READ_BYTES];
+    loop {
+        match reader.read(&mut buffer) {
+            Ok(0) => return Ok(reader),
+            Ok(count) => visit(buffer.get(..count).unwrap_or_default())?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(file.read_error(error)),
+        }
+    }
+}

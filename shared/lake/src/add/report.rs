@@ -1,0 +1,263 @@
+//! What came in, what was left out, and why.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use headrace_core::vocab::clock::Millis;
+use headrace_fhir::definitions::ResourceType;
+
+use super::InputFormat;
+
+/// The number of examples of each reason that are kept.
+const MAX_EXAMPLES: usize = 20;
+
+/// The result of an addition.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AddReport {
+    /// The format of the input.
+    pub format: Option<InputFormat>,
+    /// The identity of the run.
+    pub run: String,
+    /// True if the same input was added before, so that nothing was done.
+    pub is_repeat: bool,
+    /// The number of files of the input.
+    pub files: u64,
+    /// The number of files that were added before, and are not added again.
+    pub files_added_before: u64,
+    /// The number of files that have nothing to add, such as manifests.
+    pub files_without_data: u64,
+    /// The number of objects that were written.
+    pub objects: u64,
+    /// The resources that came in, by folder of the lake (empty, or ending in `/`) and type.
+    pub resources: BTreeMap<(String, ResourceType), u64>,
+    /// The number of deletions that came in.
+    pub deletions: u64,
+    /// What was left out, by reason.
+    pub left_out: BTreeMap<LeftOutReason, LeftOut>,
+    /// The references of the resources that came in.
+    pub references: ReferenceCounts,
+    /// The watermark of each folder of the lake.
+    pub watermarks: Vec<(String, WatermarkChange)>,
+    /// The reason why the input's own watermark was not taken.
+    pub watermark_problem: Option<String>,
+}
+
+/// What became of a watermark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WatermarkChange {
+    /// The lake is now complete up to this moment.
+    Written(Millis),
+    /// The lake was complete up to this later moment before.
+    KeptLater(Millis),
+    /// The watermark of the lake is not valid, and was not changed.
+    KeptInvalid,
+}
+
+/// References that are not `Type/id`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReferenceCounts {
+    /// References to full URLs and identifiers that became `Type/id`.
+    pub resolved: u64,
+    /// References to a `urn:uuid:` or `urn:oid:` that no resource of the input has.
+    pub unknown_urls: u64,
+    /// References by a search for an identifier that no resource of the input has.
+    pub unknown_identifiers: u64,
+    /// References to a name or identifier that several resources of the input have.
+    pub ambiguous: u64,
+    /// References by a search for anything else than one identifier.
+    pub other_searches: u64,
+}
+
+/// Resources and entries that were left out for one reason.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Their number.
+    pub count: u64,
+    /// The first of them.
+    pub examples: Vec<LeftOutExample>,
+}
+
+/// The position of something that was left out. It has no data of patients.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LeftOutExample {
+    /// The file, below the input.
+    pub file: String,
+    /// The position in the file.
+    pub position: InputPosition,
+    /// More about the reason, or empty.
+    pub detail: String,
+}
+
+/// A position in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum InputPosition {
+    /// The offset in the decompressed content, in bytes.
+    Byte(u64),
+    /// The number of a line, from 1.
+    Line(u64),
+}
+
+/// The reason why something was left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LeftOutReason {
+    /// The resource is not valid.
+    InvalidResource,
+    /// The id cannot be part of a reference.
+    UnusableId,
+    /// The line is too long to be read.
+    OverlongLine,
+    /// The request is an operation or a PATCH, whose resource is a parameter.
+    Operation,
+    /// The request deletes what a search finds, and that is not one resource of the input.
+    UnknownDeletion,
+    /// The item of a table is not a resource.
+    InvalidItem,
+    /// The item of a table was removed without a deletion.
+    RemovedItem,
+    /// The data of a Binary was not found.
+    BinaryNotFound,
+    /// The data of a Binary is too long for a line.
+    BinaryTooLarge,
+    /// The entry describes a search.
+    SearchOutcome,
+    /// The entry has no resource.
+    NoResource,
+    /// The version is not the current one.
+    OldVersion,
+    /// The version was not committed.
+    PendingVersion,
+    /// The item is of another tenant.
+    OtherTenant,
+}
+
+impl LeftOutReason {
+    /// Returns the name for programs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::InvalidResource => "invalid-resource",
+            Self::UnusableId => "unusable-id",
+            Self::OverlongLine => "overlong-line",
+            Self::Operation => "operation",
+            Self::UnknownDeletion => "unknown-deletion",
+            Self::InvalidItem => "invalid-item",
+            Self::RemovedItem => "removed-item",
+            Self::BinaryNotFound => "binary-not-found",
+            Self::BinaryTooLarge => "binary-too-large",
+            Self::SearchOutcome => "search-outcome",
+            Self::NoResource => "no-resource",
+            Self::OldVersion => "old-version",
+            Self::PendingVersion => "pending-version",
+            Self::OtherTenant => "other-tenant",
+        }
+    }
+
+    /// Describes the reason.
+    pub fn describe(self) -> &'static str {
+        match self {
+            Self::InvalidResource => "not a valid resource",
+            Self::UnusableId => "an id that cannot be part of a reference",
+            Self::OverlongLine => "longer than 64 MiB",
+            Self::Operation => "the parameter of an operation or a PATCH",
+            Self::UnknownDeletion => "a deletion of something that is not one resource of the input",
+            Self::InvalidItem => "not an item of a FHIR Works table",
+            Self::RemovedItem => "removed from the table without a deletion",
+            Self::BinaryNotFound => "a Binary without its data, which is not in the folder of --binaries",
+            Self::BinaryTooLarge => "a Binary with more data than fits into a line",
+            Self::SearchOutcome => "an outcome of a search",
+            Self::NoResource => "an entry without a resource",
+            Self::OldVersion => "an older version",
+            Self::PendingVersion => "a version that was not committed",
+            Self::OtherTenant => "of another tenant",
+        }
+    }
+
+    /// Returns true if the operator must know: something that could belong to a lake is not in it.
+    pub fn is_loss(self) -> bool {
+        match self {
+            Self::InvalidResource
+            | Self::UnusableId
+            | Self::OverlongLine
+            | Self::Operation
+            | Self::UnknownDeletion
+            | Self::InvalidItem
+            | Self::RemovedItem
+            | Self::BinaryNotFound
+            | Self::BinaryTooLarge => true,
+            Self::SearchOutcome | Self::NoResource | Self::OldVersion | Self::PendingVersion | Self::OtherTenant => false,
+        }
+    }
+}
+
+impl ReferenceCounts {
+    /// Returns the number of references that stayed as they were.
+    pub fn unresolved(&self) -> u64 {
+        self.unknown_urls + self.unknown_identifiers + self.ambiguous + self.other_searches
+    }
+
+    /// Adds the counts of another thread.
+    pub(super) fn merge(&mut self, other: &Self) {
+        self.resolved += other.resolved;
+        self.unknown_urls += other.unknown_urls;
+        self.unknown_identifiers += other.unknown_identifiers;
+        self.ambiguous += other.ambiguous;
+        self.other_searches += other.other_searches;
+    }
+}
+
+impl AddReport {
+    /// Returns true if everything came in, and every reference is one to a resource.
+    pub fn is_complete(&self) -> bool {
+        let has_loss = self.left_out.iter().any(|(reason, left_out)| reason.is_loss() && left_out.count > 0);
+        !has_loss && self.references.unresolved() == 0 && self.watermark_problem.is_none()
+    }
+
+    /// Returns the number of resources that came in.
+    pub fn resource_count(&self) -> u64 {
+        self.resources.values().sum()
+    }
+
+    /// Adds what a thread has counted.
+    pub(super) fn merge(&mut self, counts: Counts) {
+        for (key, count) in counts.resources {
+            *self.resources.entry(key).or_default() += count;
+        }
+        self.deletions += counts.deletions;
+        self.references.merge(&counts.references);
+        for (reason, (count, examples)) in counts.left_out {
+            let left_out = self.left_out.entry(reason).or_default();
+            left_out.count += count;
+            left_out.examples.extend(examples);
+            left_out.examples.sort();
+            left_out.examples.truncate(MAX_EXAMPLES);
+        }
+    }
+}
+
+/// What a thread counts.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Counts {
+    pub(super) resources: BTreeMap<(String, ResourceType), u64>,
+    pub(super) deletions: u64,
+    pub(super) references: ReferenceCounts,
+    left_out: BTreeMap<LeftOutReason, (u64, BTreeSet<LeftOutExample>)>,
+}
+
+impl Counts {
+    /// Counts a resource in a folder of the lake.
+    pub(super) fn add_resource(&mut self, folder: &str, kind: ResourceType) {
+        *self.resources.entry((folder.to_owned(), kind)).or_default() += 1;
+    }
+
+    /// Counts something that is left out.
+    pub(super) fn leave_out(&mut self, reason: LeftOutReason, file: &str, position: InputPosition, detail: String) {
+        let (count, examples) = self.left_out.entry(reason).or_default();
+        *count += 1;
+        let example = LeftOutExample { file: file.to_owned(), position, detail };
+        if examples.len() >= MAX_EXAMPLES && examples.last().is_some_and(|last| *last < example) {
+            return;
+        }
+        examples.insert(example);
+        if examples.len() > MAX_EXAMPLES {
+            examples.pop_last();
+        }
+    }
+}

@@ -1,0 +1,185 @@
+use serde_json::{Value, json};
+
+use super::*;
+
+/// Returns an item of a table.
+fn item(key: &str, version: u64, status: &str, more: &Value) -> Value {
+    let mut item = json!({
+        "id": { "S": key },
+        "vid": { "N": version.to_string() },
+        "resourceType": { "S": "Patient" },
+        "documentStatus": { "S": status },
+        "lockEndTs": { "N": "1769846400000" },
+        "meta": { "M": { "versionId": { "S": version.to_string() }, "lastUpdated": { "S": "2026-01-31T07:00:00.000Z" } } },
+    });
+    item.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    item
+}
+
+/// Writes a table's export with data files of these lines.
+fn write_table(folder: &Folder, files: &[Vec<Value>]) {
+    let mut list = String::new();
+    for (number, lines) in files.iter().enumerate() {
+        let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        folder.write(&format!("AWSDynamoDB/01-a/data/f{number}.json.gz"), text.as_bytes());
+        list +=
+            &format!("{}\n", json!({ "itemCount": lines.len(), "dataFileS3Key": format!("p/AWSDynamoDB/01-a/data/f{number}.json.gz") }));
+    }
+    folder.write("AWSDynamoDB/01-a/manifest-files.json", list.as_bytes());
+    let items: usize = files.iter().map(Vec::len).sum();
+    let summary = json!({ "exportTime": "2026-02-01T00:00:00.5Z", "outputFormat": "DYNAMODB_JSON", "itemCount": items });
+    folder.write("AWSDynamoDB/01-a/manifest-summary.json", summary.to_string().as_bytes());
+}
+
+fn full(item: Value) -> Value {
+    json!({ "Item": item })
+}
+
+#[test]
+fn the_current_version_of_each_resource_is_added_and_deletions_are() {
+    let folder = Folder::new();
+    let none = json!({});
+    write_table(
+        &folder,
+        &[
+            vec![
+                full(item("a", 1, "DELETED", &none)),
+                full(item("b", 1, "AVAILABLE", &none)),
+                full(item("c", 1, "DELETED", &none)),
+                full(item("d", 1, "LOCKED", &json!({ "multipleBirthInteger": { "N": "1.10" } }))),
+            ],
+            vec![
+                full(item("d", 2, "PENDING", &none)),
+                full(item("a", 2, "AVAILABLE", &none)),
+                full(item("b", 2, "AVAILABLE", &none)),
+                full(item("c", 2, "DELETED", &none)),
+            ],
+        ],
+    );
+    let report = folder.add().unwrap();
+    assert!(report.is_complete(), "{report:?}");
+    let lines: Vec<String> = folder.lines().into_iter().map(|(_, line)| line).collect();
+    let meta = |version| format!(r#""meta":{{"lastUpdated":"2026-01-31T07:00:00.000Z","versionId":"{version}"}}"#);
+    assert_eq!(
+        lines,
+        [
+            r#"{"resourceType":"Bundle","meta":{"lastUpdated":"2026-01-31T08:00:00Z"},"type":"transaction","entry":[{"request":{"method":"DELETE","url":"Patient/c"}}]}"#.to_owned(),
+            format!(r#"{{"resourceType":"Patient","id":"a",{}}}"#, meta(2)),
+            format!(r#"{{"resourceType":"Patient","id":"b",{}}}"#, meta(2)),
+            format!(r#"{{"resourceType":"Patient","id":"d",{},"multipleBirthInteger":1.10}}"#, meta(1)),
+        ]
+    );
+    assert_eq!(report.left_out[&LeftOutReason::OldVersion].count, 3);
+    assert_eq!(folder.watermark(), Some(json!({ "completeUpTo": "2026-02-01T00:00:00.500Z" })));
+    assert!(folder.add().unwrap().is_repeat);
+    let all = AddSettings { versions: TableVersions::All, now: Millis(1_795_948_300_000), ..folder.settings() };
+    assert_eq!(folder.add_with(&all).unwrap().resource_count(), 7);
+}
+
+#[test]
+fn an_incremental_export_has_changes_and_tells_of_items_that_were_removed() {
+    let folder = Folder::new();
+    let none = json!({});
+    let change = |micros: &str, key: &str, new: Option<Value>, old: Option<Value>| {
+        let mut line =
+            json!({ "Metadata": { "WriteTimestampMicros": { "N": micros } }, "Keys": { "id": { "S": key }, "vid": { "N": "1" } } });
+        for (name, image) in [("NewImage", new), ("OldImage", old)] {
+            if let Some(image) = image {
+                line[name] = image;
+            }
+        }
+        line
+    };
+    write_table(
+        &folder,
+        &[vec![
+            change("1769900000000000", "a", Some(item("a", 1, "DELETED", &none)), Some(item("a", 1, "AVAILABLE", &none))),
+            change("1769900000000000", "b", None, Some(item("b", 2, "PENDING", &none))),
+            change("1769900000000000", "c", None, Some(item("c", 1, "AVAILABLE", &none))),
+            change("1769900000000000", "d", Some(item("d", 1, "AVAILABLE", &none)), None),
+        ]],
+    );
+    folder.write(
+        "AWSDynamoDB/01-a/manifest-summary.json",
+        br#"{"exportFromTime":"2026-01-31T00:00:00Z","exportToTime":"2026-02-01T06:00:00Z","exportType":"INCREMENTAL_EXPORT","outputFormat":"DYNAMODB_JSON","itemCount":4}"#,
+    );
+    let report = folder.add().unwrap();
+    assert_eq!((report.resource_count(), report.deletions, report.left_out[&LeftOutReason::RemovedItem].count), (1, 1, 1));
+    assert!(!report.is_complete());
+    // The time of the write and not the time at which the version was created.
+    assert!(folder.lines()[0].1.contains("2026-01-31T22:53:20Z"), "{:?}", folder.lines());
+    assert_eq!(folder.watermark(), Some(json!({ "completeUpTo": "2026-02-01T06:00:00.000Z" })));
+}
+
+#[test]
+fn each_tenant_has_a_lake_of_its_own() {
+    let folder = Folder::new();
+    let tenant = |name: &str| json!({ "_tenantId": { "S": name }, "_id": { "S": "a" } });
+    write_table(&folder, &[vec![full(item("t1|a", 1, "AVAILABLE", &tenant("t1"))), full(item("t2|a", 1, "AVAILABLE", &tenant("t2")))]]);
+    folder.add().unwrap();
+    let folders: Vec<String> = folder.lines().into_iter().map(|(folder, _)| folder).collect();
+    assert_eq!(folders, ["t1/Patient", "t2/Patient"]);
+    for name in ["t1", "t2"] {
+        assert!(folder.lake().join(name).join("_headrace/watermark.json").is_file());
+    }
+    assert_eq!(folder.watermark(), None);
+    let one = Folder::new();
+    write_table(&one, &[vec![full(item("t1|a", 1, "AVAILABLE", &tenant("t1"))), full(item("t2|a", 1, "AVAILABLE", &tenant("t2")))]]);
+    let report = one.add_with(&AddSettings { tenant: Some("t2".to_owned()), ..one.settings() }).unwrap();
+    assert_eq!((one.lines().len(), report.left_out[&LeftOutReason::OtherTenant].count), (1, 1));
+    assert_eq!(one.objects()[0], "Patient/20261129T103000-1.ndjson.zst");
+    assert!(one.watermark().is_some());
+}
+
+#[test]
+fn the_data_of_a_binary_is_put_into_its_resource() {
+    let folder = Folder::new();
+    let binary =
+        |tenant: &str| json!({ "resourceType": { "S": "Binary" }, "contentType": { "S": "text/plain" }, "_tenantId": { "S": tenant } });
+    let lines = vec![full(item("t|a", 2, "AVAILABLE", &binary("t"))), full(item("t|b", 1, "AVAILABLE", &binary("t")))];
+    write_table(&folder, &[lines]);
+    let binaries = folder.0.path().join("binaries");
+    fs::create_dir_all(binaries.join("t")).unwrap();
+    fs::write(binaries.join("t/a_2.txt"), "hello").unwrap();
+    fs::write(binaries.join("t/a_1.txt"), "old").unwrap();
+    let report = folder.add_with(&AddSettings { binaries: Some(binaries), ..folder.settings() }).unwrap();
+    let lines = folder.lines();
+    assert!(lines[0].1.ends_with(r#""contentType":"text/plain","data":"aGVsbG8="}"#), "{lines:?}");
+    assert_eq!((lines.len(), report.left_out[&LeftOutReason::BinaryNotFound].count), (2, 1));
+}
+
+#[test]
+fn a_manifest_that_lies_is_refused_by_name() {
+    let good = || {
+        let folder = Folder::new();
+        write_table(&folder, &[vec![full(item("a", 1, "AVAILABLE", &json!({})))]]);
+        folder
+    };
+    let place = "AWSDynamoDB/01-a";
+    let list = |entries: &[(&str, u64)]| -> String {
+        entries.iter().map(|(key, count)| format!("{}\n", json!({ "itemCount": count, "dataFileS3Key": key }))).collect()
+    };
+    for (name, content, words) in [
+        ("manifest-files.json", list(&[("data/f0.json.gz", 2)]), "itemCount is 1"),
+        ("manifest-files.json", list(&[("../../../../etc/passwd", 1)]), "`passwd`"),
+        ("manifest-files.json", list(&[("data/f0.json.gz", 1), ("data/f0.json.gz", 1)]), "twice"),
+        ("manifest-files.json", list(&[]), "does not list it"),
+        ("manifest-files.json", "{}\n".to_owned(), "line 1"),
+        ("manifest-summary.json", "[]".to_owned(), "not a summary"),
+        ("manifest-summary.json", json!({ "itemCount": 9 }).to_string(), "itemCount is 9"),
+        ("manifest-summary.json", json!({ "outputFormat": "ION" }).to_string(), "DYNAMODB_JSON"),
+    ] {
+        let folder = good();
+        folder.write(&format!("{place}/{name}"), content.as_bytes());
+        let error = folder.add().unwrap_err().to_string();
+        assert!(error.contains(words) && error.contains(place), "`{words}` is not in: {error}");
+        assert!(folder.objects().is_empty());
+    }
+    let folder = good();
+    folder.write(&format!("{place}/data/f0.json.gz"), b"{\"Item\":{}}\n{\"Item\":{}}\n");
+    assert!(folder.add().unwrap_err().to_string().contains("it has 2 items"));
+    let folder = good();
+    let tenant = json!({ "_tenantId": { "S": "../x" } });
+    folder.write(&format!("{place}/data/f0.json.gz"), format!("{}\n", full(item("../x|a", 1, "AVAILABLE", &tenant))).as_bytes());
+    assert!(folder.add().unwrap_err().to_string().contains("line 1"));
+}

@@ -1,0 +1,180 @@
+//! What an export of a lake would refuse, leave out or report.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The number of examples of each kind that are kept.
+const MAX_EXAMPLES: usize = 20;
+
+/// The kind of a finding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FindingKind {
+    /// The watermark object is not valid.
+    WatermarkInvalid,
+    /// An object is in an archive.
+    Archived,
+    /// An object cannot be read or decompressed.
+    Unreadable,
+    /// There is nothing to export.
+    NoObjects,
+    /// A line is not a valid resource.
+    RejectedLine,
+    /// A line is too long to be read.
+    OverlongLine,
+    /// A resource has changed later than now.
+    AheadOfClock,
+    /// An object has a name that is nearly that of an NDJSON object.
+    NearMiss,
+    /// A resource is of another type than its object's name says.
+    OtherType,
+    /// A resource has a `meta.lastUpdated` that is not an instant.
+    UnreadableTime,
+    /// A resource has an id that breaks the rules of FHIR.
+    IrregularId,
+}
+
+impl FindingKind {
+    /// Every kind, the gravest first.
+    pub const ALL: [Self; 11] = [
+        Self::WatermarkInvalid,
+        Self::Archived,
+        Self::Unreadable,
+        Self::NoObjects,
+        Self::RejectedLine,
+        Self::OverlongLine,
+        Self::AheadOfClock,
+        Self::NearMiss,
+        Self::OtherType,
+        Self::UnreadableTime,
+        Self::IrregularId,
+    ];
+
+    /// Returns the name for programs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::WatermarkInvalid => "watermark-invalid",
+            Self::Archived => "archived",
+            Self::Unreadable => "unreadable",
+            Self::NoObjects => "no-objects",
+            Self::RejectedLine => "rejected-line",
+            Self::OverlongLine => "overlong-line",
+            Self::AheadOfClock => "ahead-of-clock",
+            Self::NearMiss => "near-miss",
+            Self::OtherType => "other-type",
+            Self::UnreadableTime => "unreadable-time",
+            Self::IrregularId => "irregular-id",
+        }
+    }
+
+    /// Returns the words behind the count: the one for 1, and the one for more.
+    pub fn subject(self) -> (&'static str, &'static str) {
+        match self {
+            Self::WatermarkInvalid => ("invalid watermark object", "invalid watermark objects"),
+            Self::Archived => ("archived object", "archived objects"),
+            Self::Unreadable => ("unreadable object", "unreadable objects"),
+            Self::NoObjects => ("empty lake", "empty lakes"),
+            Self::RejectedLine => ("line that is not a valid resource", "lines that are not valid resources"),
+            Self::OverlongLine => ("line that is too long", "lines that are too long"),
+            Self::AheadOfClock => ("resource with a meta.lastUpdated in the future", "resources with a meta.lastUpdated in the future"),
+            Self::NearMiss => ("object with a name that is nearly right", "objects with names that are nearly right"),
+            Self::OtherType => {
+                ("resource of another type than its object's name says", "resources of another type than their object's name says")
+            }
+            Self::UnreadableTime => {
+                ("resource with a meta.lastUpdated that is not an instant", "resources with a meta.lastUpdated that is not an instant")
+            }
+            Self::IrregularId => ("resource with an id that breaks FHIR's rules", "resources with an id that breaks FHIR's rules"),
+        }
+    }
+
+    /// Describes what an export does.
+    pub fn consequence(self) -> &'static str {
+        match self {
+            Self::WatermarkInvalid => "no export starts until it is corrected or removed",
+            Self::Archived => "an export fails until it is restored",
+            Self::Unreadable => "an export fails until it is corrected or removed",
+            Self::NoObjects => "an export is empty; names of objects end in .ndjson, .ndjson.gz or .ndjson.zst",
+            Self::RejectedLine | Self::OverlongLine => "an export leaves it out and reports it in its error file",
+            Self::AheadOfClock => "an export leaves it out until then, and warns; check the clock of the system that writes it",
+            Self::NearMiss => "an export passes it over",
+            Self::OtherType => "an export contains it, but --trust-object-names with --type may miss it",
+            Self::UnreadableTime => "an export contains it always, whatever _since is, and warns",
+            Self::IrregularId => "an export contains it as it is; readers may refuse it",
+        }
+    }
+}
+
+/// Findings of one kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// The kind.
+    pub kind: FindingKind,
+    /// The number of lines or objects.
+    pub count: u64,
+    /// The first of them in the order of the lake.
+    pub examples: Vec<FindingExample>,
+}
+
+/// One line or object that is found. It never contains data of patients.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct FindingExample {
+    /// The object.
+    pub object: String,
+    /// The start of the slice in the object. Lines are counted from there until the check is complete.
+    pub(super) slice_start: u64,
+    /// The number of the line, from 1.
+    pub line: Option<u64>,
+    /// The reason, or empty.
+    pub detail: String,
+}
+
+impl FindingExample {
+    /// Creates an example that is about a whole object.
+    pub(super) fn about_object(object: &str, detail: String) -> Self {
+        Self { object: object.to_owned(), detail, ..Self::default() }
+    }
+}
+
+/// Counts of findings with the first examples of each kind.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Findings(BTreeMap<FindingKind, (u64, BTreeSet<FindingExample>)>);
+
+impl Findings {
+    /// Counts a finding.
+    pub(super) fn add(&mut self, kind: FindingKind, example: FindingExample) {
+        let (count, examples) = self.0.entry(kind).or_default();
+        *count += 1;
+        keep_first(examples, [example]);
+    }
+
+    /// Counts a finding. Makes the example only if it may be kept, for findings that may occur in each line.
+    pub(super) fn add_line(&mut self, kind: FindingKind, example: impl FnOnce() -> FindingExample) {
+        let (count, examples) = self.0.entry(kind).or_default();
+        *count += 1;
+        // The lines of a slice come in order.
+        if examples.len() < MAX_EXAMPLES {
+            examples.insert(example());
+        }
+    }
+
+    /// Adds the findings of a slice.
+    pub(super) fn merge(&mut self, other: Self) {
+        for (kind, (more, added)) in other.0 {
+            let (count, examples) = self.0.entry(kind).or_default();
+            *count += more;
+            keep_first(examples, added);
+        }
+    }
+
+    /// Returns the findings, the gravest first.
+    pub(super) fn into_findings(self) -> Vec<Finding> {
+        self.0.into_iter().map(|(kind, (count, examples))| Finding { kind, count, examples: examples.into_iter().collect() }).collect()
+    }
+}
+
+/// Adds examples and keeps the first ones.
+fn keep_first(examples: &mut BTreeSet<FindingExample>, added: impl IntoIterator<Item = FindingExample>) {
+    examples.extend(added);
+    while examples.len() > MAX_EXAMPLES {
+        examples.pop_last();
+    }
+}

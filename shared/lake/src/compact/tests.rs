@@ -1,0 +1,170 @@
+use std::collections::BTreeMap;
+use std::fs;
+
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+use crate::test_lake::TestLake;
+use crate::writing::{FaultPoint, unfinished_runs};
+
+const NOW: Millis = Millis(1_795_948_200_000); // 2026-11-29T10:30:00Z
+
+fn settings(now: Millis, removes_now: bool) -> CompactSettings {
+    CompactSettings {
+        export_deadline: Duration::from_secs(3_600),
+        removes_now,
+        temp_folder: std::env::temp_dir(),
+        workers: 2,
+        sort_bytes: 2_000,
+        line_bytes: 10_000,
+        now,
+        seed: [5; 16],
+    }
+}
+
+/// Compacts a lake in a process that stops at a point.
+fn compact_until(lake: &TestLake, settings: &CompactSettings, fault: FaultPoint) -> Result<CompactReport, CompactError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+    let lock = LakeLock::lock_with(&lake.0, fault)?;
+    compact_locked(lake, &lock, settings, &Arc::new(Progress::default()), runtime.handle())
+}
+
+fn compact_lake(lake: &TestLake, settings: &CompactSettings) -> CompactReport {
+    compact_until(lake, settings, FaultPoint::default()).unwrap()
+}
+
+/// A version of a resource: its id, the day of its time, and true for a deletion.
+type Sample = (u8, u8, bool);
+
+/// Returns the line of a version.
+fn line((id, day, is_deletion): Sample) -> String {
+    let time = format!("2026-01-{day:02}T00:00:00Z");
+    let kind = if id % 2 == 0 { "Patient" } else { "Group" };
+    if is_deletion {
+        let time = headrace_fhir::instant::Instant::parse(&time).ok();
+        return deletion_bundle(ResourceType::parse(kind).unwrap(), &id.to_string(), time);
+    }
+    json!({ "resourceType": kind, "id": id.to_string(), "meta": { "lastUpdated": time }, "x": 1 }).to_string()
+}
+
+/// Returns the lines that are kept, found simply. Versions are in the order of the lake.
+fn kept(versions: &[Sample], watermark: u8) -> Vec<String> {
+    let mut resources = BTreeMap::<u8, Vec<Sample>>::new();
+    versions.iter().for_each(|version| resources.entry(version.0).or_default().push(*version));
+    let mut lines = Vec::new();
+    for versions in resources.values() {
+        let later = versions.iter().filter(|(_, day, _)| *day > watermark);
+        lines.extend(later.map(|version| line(*version)));
+        let newest = |is_deletion| versions.iter().filter(|one| one.2 == is_deletion && one.1 <= watermark).max_by_key(|one| one.1);
+        let deletion = newest(true);
+        let current = newest(false).filter(|current| deletion.is_none_or(|deletion| current.1 > deletion.1));
+        lines.extend(current.or(deletion).map(|version| line(*version)));
+    }
+    lines.sort();
+    lines
+}
+
+fn write(lake: &TestLake, objects: &[Vec<Sample>], watermark: Option<u8>) {
+    for (number, versions) in objects.iter().enumerate() {
+        lake.write(&format!("day-{number}/all.ndjson"), versions.iter().map(|one| line(*one) + "\n").collect::<String>().as_bytes());
+    }
+    if let Some(day) = watermark {
+        lake.write("_headrace/watermark.json", format!("{{\"completeUpTo\":\"2026-01-{day:02}T00:00:00Z\"}}").as_bytes());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(50))]
+
+    #[test]
+    fn the_newest_versions_and_deletions_remain_and_everything_after_the_watermark(
+        objects in prop::collection::vec(prop::collection::vec((0_u8..5, 1_u8..20, prop::bool::weighted(0.2)), 1..12), 1..5),
+        watermark in prop::option::of(1_u8..20),
+    ) {
+        let folder = tempfile::tempdir().unwrap();
+        let lake = TestLake(folder.path().to_owned());
+        write(&lake, &objects, watermark);
+        let versions = objects.concat();
+        let expected = kept(&versions, watermark.unwrap_or(u8::MAX));
+        compact_lake(&lake, &settings(NOW, true));
+        prop_assert_eq!(lake.lines(), expected.clone());
+        let again = compact_lake(&lake, &settings(Millis(NOW.0 + 5_000), true));
+        prop_assert_eq!((again.versions_before, again.versions_after), (again.versions_after, again.versions_before));
+        prop_assert_eq!(lake.lines(), expected);
+    }
+}
+
+#[test]
+fn old_objects_stay_until_the_exports_that_read_them_have_ended() {
+    let folder = tempfile::tempdir().unwrap();
+    let lake = TestLake(folder.path().to_owned());
+    write(&lake, &[vec![(0, 1, false), (2, 1, false)], vec![(0, 2, false)]], None);
+    let old = lake.lines();
+    let report = compact_lake(&lake, &settings(NOW, false));
+    assert_eq!((report.versions_before, report.versions_after, report.replaced.objects, report.written.objects), (3, 2, 2, 1));
+    assert_eq!((report.waiting.objects, report.removable_at), (2, Some(Millis(NOW.0 + 3_600_000))));
+    let mut both = [old, vec![line((0, 2, false)), line((2, 1, false))]].concat();
+    both.sort();
+    assert_eq!(lake.lines(), both, "an export that lists the lake now finds both");
+    let early = compact_lake(&lake, &settings(Millis(NOW.0 + 3_599_000), false));
+    assert_eq!((early.removed.objects, early.waiting.objects, early.replaced.objects), (0, 2, 0));
+    let late = compact_lake(&lake, &settings(Millis(NOW.0 + 3_600_000), false));
+    assert_eq!((late.removed.objects, late.waiting.objects), (2, 0));
+    assert_eq!(lake.lines(), [line((0, 2, false)), line((2, 1, false))]);
+    assert!(lake.files().iter().all(|name| !name.contains("superseded") && !name.contains("day-")), "{:?}", lake.files());
+}
+
+#[test]
+fn an_object_that_has_changed_since_is_not_removed_and_one_with_invalid_lines_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let lake = TestLake(folder.path().to_owned());
+    write(&lake, &[vec![(0, 1, false)], vec![(0, 2, false)], vec![(0, 1, false)]], None);
+    let invalid = format!("{}\nnonsense\n", line((0, 3, false)));
+    lake.write("day-9/invalid.ndjson", invalid.as_bytes());
+    let report = compact_lake(&lake, &settings(NOW, false));
+    assert_eq!((report.kept_objects, report.replaced.objects, report.written.objects), (1, 3, 0), "the newest version stays where it is");
+    lake.write("day-1/all.ndjson", format!("{}\n", line((4, 5, false))).as_bytes());
+    let late = compact_lake(&lake, &settings(Millis(NOW.0 + 3_600_000), true));
+    assert_eq!(late.removed.objects, 2);
+    let mut expected = vec![line((0, 3, false)), "nonsense".to_owned(), line((4, 5, false))];
+    expected.sort();
+    assert_eq!(lake.lines(), expected);
+}
+
+#[test]
+fn a_process_that_stops_at_any_write_loses_nothing() {
+    let objects = [vec![(0, 1, false), (1, 1, false)], vec![(0, 2, false), (1, 2, true)], vec![(2, 1, false)]];
+    let expected = kept(&objects.concat(), u8::MAX);
+    let mut stops = 0;
+    for changes in 0.. {
+        let folder = tempfile::tempdir().unwrap();
+        let lake = TestLake(folder.path().to_owned());
+        write(&lake, &objects, None);
+        let compacted = compact_until(&lake, &settings(NOW, true), FaultPoint::after(changes));
+        let lines = lake.lines();
+        assert!(expected.iter().all(|line| lines.contains(line)), "after {changes} changes");
+        compact_lake(&lake, &settings(Millis(NOW.0 + 5_000), true));
+        assert_eq!(lake.lines(), expected, "after {changes} changes");
+        assert_eq!(unfinished_runs(&lake.0).unwrap(), 0);
+        if compacted.is_ok() {
+            break;
+        }
+        stops += 1;
+    }
+    assert!(stops > 12, "only {stops} stops");
+}
+
+#[test]
+fn a_marker_cannot_name_a_file_outside_the_data() {
+    let folder = tempfile::tempdir().unwrap();
+    let lake = TestLake(folder.path().join("lake"));
+    write(&lake, &[vec![(0, 1, false)]], Some(9));
+    fs::write(folder.path().join("x.ndjson"), "").unwrap();
+    let names = ["../x.ndjson", "_headrace/watermark.json", "/etc/x.ndjson", "day-0/../day-0/all.ndjson"];
+    let marker: String = names.map(|name| format!("{}\n", json!({ "object": name, "etag": "0-0", "since": 0 }))).concat();
+    lake.write("_headrace/superseded/x.ndjson", marker.as_bytes());
+    assert_eq!(compact_lake(&lake, &settings(NOW, true)).removed.objects, 0);
+    assert!(folder.path().join("x.ndjson").exists() && lake.0.join("_headrace/watermark.json").exists());
+    assert_eq!(lake.lines(), [line((0, 1, false))]);
+}

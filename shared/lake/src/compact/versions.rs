@@ -1,0 +1,236 @@
+//! Decides which lines of a lake are kept.
+
+use std::collections::BTreeSet;
+use std::io::{self, Read};
+
+use headrace_core::lake::line::LakeLine;
+use headrace_core::versions::key::ResourceKeyHasher;
+use headrace_core::versions::record::{change_time, deletion_time, version_rank};
+use headrace_core::vocab::clock::Millis;
+use headrace_fhir::head::{MemberIndex, Resource};
+use headrace_fhir::instant::Instant;
+
+use super::{CompactReport, CompactSettings};
+use crate::reading::SliceLine;
+use crate::sorting::{GroupedRecord, RecordSorter, SortRecord, SortedRecords, read_array};
+
+/// A version of a resource, or a deletion. Those of a resource sort from the oldest to the newest, in the order of exports: by time, then by
+/// version id, then by position in the lake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct CompactedVersion {
+    key: u128,
+    changed: i64,
+    rank: u64,
+    line: KeptLine,
+    is_deletion: bool,
+}
+
+/// The position of a line, or of one deletion in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct KeptLine {
+    /// The index of the object in the listing.
+    object: u64,
+    /// The offset in the object, in decompressed bytes.
+    pub(super) offset: u64,
+    /// The index of the entry in a Bundle of deletions.
+    pub(super) entry: u32,
+}
+
+impl SortRecord for KeptLine {
+    fn write(&self, to: &mut Vec<u8>) {
+        to.extend_from_slice(&self.object.to_be_bytes());
+        to.extend_from_slice(&self.offset.to_be_bytes());
+        to.extend_from_slice(&self.entry.to_be_bytes());
+    }
+
+    fn read(from: &mut impl Read) -> io::Result<Option<Self>> {
+        let Some(object) = read_array(from)?.map(u64::from_be_bytes) else { return Ok(None) };
+        let (Some(offset), Some(entry)) = (read_array(from)?, read_array(from)?) else { return Err(io::ErrorKind::UnexpectedEof.into()) };
+        Ok(Some(Self { object, offset: u64::from_be_bytes(offset), entry: u32::from_be_bytes(entry) }))
+    }
+}
+
+impl GroupedRecord for KeptLine {
+    const BYTES: usize = 20;
+
+    fn group(&self) -> usize {
+        usize::try_from(self.object).unwrap_or(usize::MAX)
+    }
+}
+
+impl SortRecord for CompactedVersion {
+    fn write(&self, to: &mut Vec<u8>) {
+        to.extend_from_slice(&self.key.to_be_bytes());
+        to.extend_from_slice(&self.changed.to_be_bytes());
+        to.extend_from_slice(&self.rank.to_be_bytes());
+        self.line.write(to);
+        to.push(u8::from(self.is_deletion));
+    }
+
+    fn read(from: &mut impl Read) -> io::Result<Option<Self>> {
+        let Some(key) = read_array(from)?.map(u128::from_be_bytes) else { return Ok(None) };
+        let (Some(changed), Some(rank), Some(line), Some([is_deletion])) =
+            (read_array(from)?, read_array(from)?, KeptLine::read(from)?, read_array(from)?)
+        else {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        };
+        let (changed, rank) = (i64::from_be_bytes(changed), u64::from_be_bytes(rank));
+        Ok(Some(Self { key, changed, rank, line, is_deletion: is_deletion == 1 }))
+    }
+}
+
+/// Collects the versions of a lake.
+pub(super) struct VersionReader {
+    keys: ResourceKeyHasher,
+    pub(super) sorter: RecordSorter<CompactedVersion>,
+    /// The objects with lines that are not valid.
+    pub(super) invalid_objects: BTreeSet<usize>,
+}
+
+impl VersionReader {
+    /// Creates a reader.
+    pub(super) fn new(keys: ResourceKeyHasher, sorter: RecordSorter<CompactedVersion>) -> Self {
+        Self { keys, sorter, invalid_objects: BTreeSet::new() }
+    }
+
+    /// Adds a line of an object.
+    pub(super) fn add_line(&mut self, object: usize, line: SliceLine<'_>) -> io::Result<()> {
+        let position = |entry| KeptLine { object: object as u64, offset: line.offset, entry };
+        let Some(text) = line.text else {
+            self.invalid_objects.insert(object);
+            return Ok(());
+        };
+        if text.trim_ascii().is_empty() {
+            return Ok(());
+        }
+        match LakeLine::parse(text) {
+            LakeLine::Outcome => Ok(()),
+            LakeLine::Rejected(_) => {
+                self.invalid_objects.insert(object);
+                Ok(())
+            }
+            LakeLine::Deletions(deletions) => (0..).zip(&deletions).try_for_each(|(entry, deletion)| {
+                let key = self.keys.key(deletion.resource_type, deletion.id.as_bytes()).0;
+                let changed = deletion_time(deletion.deleted_at);
+                self.sorter.push(CompactedVersion { key, changed, rank: u64::from(entry), line: position(entry), is_deletion: true })
+            }),
+            LakeLine::Resource(head, identity) => {
+                let mut members = MemberIndex::default();
+                // The fast parser of heads does not read every valid line.
+                let (key, rank) = match identity {
+                    Some(identity) => (self.keys.key(head.resource_type, identity.id.as_bytes()), version_rank(identity.version_id)),
+                    None => match Resource::parse(text, &mut members) {
+                        Ok(resource) => {
+                            (self.keys.key(head.resource_type, resource.id().as_bytes()), version_rank(resource.version_id().as_deref()))
+                        }
+                        Err(_) => return Ok(()),
+                    },
+                };
+                let changed = change_time(head.last_updated);
+                self.sorter.push(CompactedVersion { key: key.0, changed, rank, line: position(0), is_deletion: false })
+            }
+        }
+    }
+}
+
+/// Returns the lines that are kept, and the number of those that are dropped.
+///
+/// * Up to the watermark, the newest version of each resource is kept, or the newest deletion if there is no newer version. An export
+///   up to the watermark finds what it found before.
+/// * Everything later is kept. Without a watermark, everything is up to it.
+/// * `kept_objects` stay as they are: their lines are compared, and not written again.
+pub(super) fn keep_newest(
+    sorters: Vec<RecordSorter<CompactedVersion>>,
+    kept_objects: &BTreeSet<usize>,
+    settings: &CompactSettings,
+    watermark: Option<Millis>,
+    report: &mut CompactReport,
+) -> io::Result<(SortedRecords<KeptLine>, u64)> {
+    let watermark = watermark.map_or(i64::MAX, |time| Instant::from_millis(time.0).nanos());
+    let mut kept = RecordSorter::new(&settings.temp_folder, settings.sort_bytes);
+    let mut dropped = 0;
+    let mut resource: Vec<CompactedVersion> = Vec::new();
+    let mut keep = |resource: &[CompactedVersion], report: &mut CompactReport| -> io::Result<()> {
+        for version in resource {
+            let counts = if version.is_deletion { &mut report.deletions.0 } else { &mut report.versions_before };
+            *counts += 1;
+        }
+        for version in resource.iter().filter(|version| is_kept(version, resource, watermark)) {
+            let counts = if version.is_deletion { &mut report.deletions.1 } else { &mut report.versions_after };
+            *counts += 1;
+            if !kept_objects.contains(&version.line.group()) {
+                kept.push(version.line)?;
+            }
+        }
+        dropped += resource.iter().filter(|version| !is_kept(version, resource, watermark)).count() as u64;
+        Ok(())
+    };
+    for version in RecordSorter::finish(sorters)? {
+        let version = version?;
+        if resource.last().is_some_and(|last| last.key != version.key) {
+            keep(&resource, report)?;
+            resource.clear();
+        }
+        resource.push(version);
+    }
+    keep(&resource, report)?;
+    Ok((RecordSorter::finish(vec![kept])?, dropped))
+}
+
+/// Returns true if a version or deletion is kept. `resource` has all of its resource, from the oldest to the newest.
+fn is_kept(version: &CompactedVersion, resource: &[CompactedVersion], watermark: i64) -> bool {
+    // A deletion without a time is newer than every version, whatever the watermark is.
+    let is_later = |version: &CompactedVersion| version.changed > watermark && !(version.is_deletion && version.changed == i64::MAX);
+    if is_later(version) {
+        return true;
+    }
+    let newest = |is_deletion| resource.iter().rev().find(|other| other.is_deletion == is_deletion && !is_later(other));
+    let deletion = newest(true);
+    let current = newest(false).filter(|current| deletion.is_none_or(|deletion| current.changed > deletion.changed));
+    match current {
+        Some(current) => version == current,
+        None => deletion == Some(version),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns which of these versions are kept. A version is a time, and true for a deletion.
+    fn kept(versions: &[(i64, bool)], watermark: i64) -> Vec<bool> {
+        let line = |offset| KeptLine { object: 0, offset, entry: 0 };
+        let resource: Vec<CompactedVersion> = (0..)
+            .zip(versions)
+            .map(|(offset, (changed, is_deletion))| CompactedVersion {
+                key: 1,
+                changed: *changed,
+                rank: 0,
+                line: line(offset),
+                is_deletion: *is_deletion,
+            })
+            .collect();
+        resource.iter().map(|version| is_kept(version, &resource, watermark)).collect()
+    }
+
+    #[test]
+    fn the_newest_version_up_to_the_watermark_and_everything_later_are_kept() {
+        let all = i64::MAX;
+        for (versions, watermark, expected) in [
+            (&[(1, false), (2, false)][..], all, &[false, true][..]),
+            (&[(1, false), (2, false)], 1, &[true, true]),
+            (&[(1, false), (2, false), (3, false)], 2, &[false, true, true]),
+            (&[(1, false), (2, true)], all, &[false, true]),
+            (&[(1, false), (2, true)], 1, &[true, true]),
+            (&[(1, false), (2, false), (2, true)], all, &[false, false, true]),
+            (&[(1, true), (2, false)], all, &[false, true]),
+            (&[(1, true), (2, true)], all, &[false, true]),
+            (&[(i64::MIN, false), (1, false)], all, &[false, true]),
+            (&[(5, false), (i64::MAX, true)], 3, &[true, true]),
+            (&[(2, false), (i64::MAX, true)], 3, &[false, true]),
+            (&[(7, false)], 3, &[true]),
+        ] {
+            assert_eq!(kept(versions, watermark), expected, "{versions:?} {watermark}");
+        }
+    }
+}

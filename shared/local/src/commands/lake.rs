@@ -1,0 +1,86 @@
+//! `headrace lake`: checks, fills and compacts lakes.
+
+mod add;
+mod check;
+mod compact;
+mod progress;
+
+use headrace_core::vocab::error::SourceError;
+use headrace_edge::config::ConfigError;
+use headrace_lake::add::AddError;
+use headrace_lake::check::CheckError;
+use headrace_lake::compact::CompactError;
+
+use crate::cli::{LakeArgs, LakeCommand};
+use crate::stores::deployment::DeploymentError;
+
+/// The memory for records that are sorted, in bytes. With lines, buffers and the program itself it stays below 256 MiB.
+const SORT_BYTES: usize = 96 << 20;
+
+/// The memory for lines that are not written yet, in bytes.
+const LINE_BYTES: usize = 48 << 20;
+
+/// Failure of `headrace lake`.
+#[derive(Debug, thiserror::Error)]
+pub enum LakeCommandError {
+    /// The lake cannot be checked.
+    #[error(transparent)]
+    Check(#[from] CheckError),
+    /// Nothing was added.
+    #[error(transparent)]
+    Add(#[from] AddError),
+    /// The lake was not compacted.
+    #[error(transparent)]
+    Compact(#[from] CompactError),
+    /// The lake cannot be read.
+    #[error(transparent)]
+    Lake(#[from] SourceError),
+    /// A setting is not valid.
+    #[error(transparent)]
+    Setting(#[from] ConfigError),
+    /// A compaction would let exports have resources twice.
+    #[error(
+        "exports of this lake have each line (HEADRACE_LAKE_VERSIONS is one), and would have each resource twice while old and new objects \
+         are there together; stop them and use --now"
+    )]
+    EachLineCounts,
+    /// The system gives no random numbers.
+    #[error("the system gives no random numbers")]
+    Random,
+    /// A deployment on AWS cannot be accessed.
+    #[error(transparent)]
+    Deployment(#[from] DeploymentError),
+    /// A thread has stopped.
+    #[error("a thread has stopped unexpectedly")]
+    Thread(#[from] tokio::task::JoinError),
+}
+
+/// Result of the command, for the exit status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LakeStatus {
+    /// Everything is as it should be.
+    Clean,
+    /// Something needs attention.
+    HasFindings,
+}
+
+/// Runs `headrace lake` and prints its result.
+pub async fn run_lake(args: &LakeArgs) -> Result<LakeStatus, LakeCommandError> {
+    match &args.command {
+        LakeCommand::Check(args) => check::run_check(args).await,
+        LakeCommand::Add(args) => add::run_add(args).await,
+        LakeCommand::Compact(args) => compact::run_compact(args).await,
+    }
+}
+
+/// Returns random bytes.
+fn random_seed() -> Result<[u8; 16], LakeCommandError> {
+    let mut seed = [0; 16];
+    aws_lc_rs::rand::fill(&mut seed).map_err(|_| LakeCommandError::Random)?;
+    Ok(seed)
+}
+
+/// Returns true as a status if nothing needs attention.
+fn status(is_clean: bool) -> LakeStatus {
+    if is_clean { LakeStatus::Clean } else { LakeStatus::HasFindings }
+}

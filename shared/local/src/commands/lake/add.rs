@@ -1,0 +1,198 @@
+//! `headrace lake add`.
+
+use std::sync::Arc;
+
+use headrace_core::ports::Clock as _;
+use headrace_core::vocab::plural::counted;
+use headrace_edge::system::SystemClock;
+use headrace_lake::add::{AddReport, AddSettings, InputFormat, LeftOutExample, LeftOutReason, TableVersions, WatermarkChange, add};
+use headrace_lake::add::{InputPosition, LeftOut};
+use headrace_lake::progress::Progress;
+use indicatif::HumanCount;
+use serde_json::{Value, json};
+
+use super::progress::ProgressDisplay;
+use super::{LINE_BYTES, LakeCommandError, LakeStatus, SORT_BYTES, random_seed, status};
+use crate::cli::{AddToLakeArgs, AddedFormat, AddedVersions};
+use crate::commands::table::{Column, format_columns, terminal_width};
+use crate::terminal::{print_result, printable, printable_json};
+
+/// The number of examples of a reason that are printed. The JSON has more.
+const MAX_SHOWN: usize = 5;
+
+/// Runs `headrace lake add`.
+pub(super) async fn run_add(args: &AddToLakeArgs) -> Result<LakeStatus, LakeCommandError> {
+    let settings = settings(args)?;
+    let progress = Arc::new(Progress::default());
+    let display = ProgressDisplay::start("adding", &progress, args.common.quiet);
+    let (from, lake) = (args.from.clone(), args.lake.clone());
+    let added = tokio::task::spawn_blocking(move || add(&from, &lake, &settings, &progress)).await?;
+    drop(display);
+    let report = added?;
+    if args.json {
+        print_result(&printable_json(&format!("{:#}\n", report_json(&report))));
+    } else {
+        print_result(&format_report(&report));
+    }
+    Ok(status(report.is_complete()))
+}
+
+/// Returns the settings that the arguments say.
+fn settings(args: &AddToLakeArgs) -> Result<AddSettings, LakeCommandError> {
+    Ok(AddSettings {
+        format: args.format.map(|format| match format {
+            AddedFormat::Bundles => InputFormat::Bundles,
+            AddedFormat::Ndjson => InputFormat::Ndjson,
+            AddedFormat::FhirWorks => InputFormat::FhirWorks,
+        }),
+        complete_up_to: args.complete_up_to.as_ref().map(|time| time.0),
+        versions: match args.versions {
+            AddedVersions::Newest => TableVersions::Newest,
+            AddedVersions::All => TableVersions::All,
+        },
+        binaries: args.binaries.clone(),
+        tenant: args.tenant.clone(),
+        temp_folder: std::env::temp_dir(),
+        workers: args.common.workers(),
+        sort_bytes: SORT_BYTES,
+        line_bytes: LINE_BYTES,
+        now: SystemClock.now(),
+        seed: random_seed()?,
+    })
+}
+
+/// Formats the report for people.
+fn format_report(report: &AddReport) -> String {
+    if report.is_repeat {
+        return "nothing to do: the same input was added before\n".to_owned();
+    }
+    let mut text = String::new();
+    if !report.resources.is_empty() {
+        let kinds = report.resources.keys().map(|(folder, kind)| format!("{folder}{kind}")).collect();
+        let counts = report.resources.values().map(|count| HumanCount(*count).to_string()).collect();
+        let columns = vec![Column { title: "TYPE", priority: 0, cells: kinds }, Column { title: "RESOURCES", priority: 0, cells: counts }];
+        text += &format!("{}\n", format_columns(columns, terminal_width()));
+    }
+    let deletions =
+        if report.deletions > 0 { format!(" and {}", counted(report.deletions, "deletion", "deletions")) } else { String::new() };
+    text += &format!(
+        "{} {}{deletions} from {}, in {}\n",
+        HumanCount(report.resource_count()),
+        if report.resource_count() == 1 { "resource" } else { "resources" },
+        counted(report.files, "file", "files"),
+        counted(report.objects, "object", "objects"),
+    );
+    for (count, one, many) in [
+        (report.files_added_before, "file was added before", "files were added before"),
+        (report.files_without_data, "file has no data, such as a manifest", "files have no data, such as a manifest"),
+        (report.references.resolved, "reference was resolved", "references were resolved"),
+    ] {
+        if count > 0 {
+            text += &format!("{}\n", counted(count, one, many));
+        }
+    }
+    text.extend(report.watermarks.iter().map(|(folder, change)| format_watermark(folder, *change)));
+    for (count, one, many) in [
+        (
+            report.references.unknown_urls,
+            "reference stays as it is: no resource of the input has its urn",
+            "references stay as they are: no resource of the input has their urn",
+        ),
+        (
+            report.references.unknown_identifiers,
+            "reference stays as it is: no resource of the input has its identifier",
+            "references stay as they are: no resource of the input has their identifier",
+        ),
+        (
+            report.references.ambiguous,
+            "reference stays as it is: several resources of the input have its name or identifier",
+            "references stay as they are: several resources of the input have their name or identifier",
+        ),
+        (
+            report.references.other_searches,
+            "reference stays as it is: a search for something else than one identifier",
+            "references stay as they are: searches for something else than one identifier",
+        ),
+    ] {
+        if count > 0 {
+            text += &format!("attention: {}\n", counted(count, one, many));
+        }
+    }
+    if let Some(problem) = &report.watermark_problem {
+        text += &format!("attention: no watermark was written: {}\n", printable(problem));
+    }
+    text.extend(report.left_out.iter().map(|(reason, left_out)| format_left_out(*reason, left_out)));
+    text
+}
+
+/// Formats what became of a watermark.
+fn format_watermark(folder: &str, change: WatermarkChange) -> String {
+    let place = if folder.is_empty() { String::new() } else { format!(" of {}", folder.trim_end_matches('/')) };
+    match change {
+        WatermarkChange::Written(time) => format!("watermark{place}: complete up to {}\n", time.instant()),
+        WatermarkChange::KeptLater(time) => format!("watermark{place}: it stays at {}, which is not earlier\n", time.instant()),
+        WatermarkChange::KeptInvalid => format!("attention: watermark{place}: the object is not valid, and was not changed\n"),
+    }
+}
+
+/// Formats what was left out for one reason.
+fn format_left_out(reason: LeftOutReason, left_out: &LeftOut) -> String {
+    let label = if reason.is_loss() { "attention: " } else { "" };
+    let mut text = format!("{label}left out: {} ({})\n", HumanCount(left_out.count), reason.describe());
+    if reason.is_loss() {
+        text.extend(left_out.examples.iter().take(MAX_SHOWN).map(format_example));
+        let more = left_out.count.saturating_sub(MAX_SHOWN as u64);
+        if more > 0 {
+            text += &format!("  and {more} more\n");
+        }
+    }
+    text
+}
+
+/// Formats the position of something that was left out.
+fn format_example(example: &LeftOutExample) -> String {
+    let position = match example.position {
+        InputPosition::Byte(offset) => format!("byte {offset}"),
+        InputPosition::Line(number) => format!("line {number}"),
+    };
+    let detail = if example.detail.is_empty() { String::new() } else { format!(": {}", example.detail) };
+    format!("  {}, {position}{detail}\n", printable(&example.file))
+}
+
+/// Returns the report as JSON.
+fn report_json(report: &AddReport) -> Value {
+    let resources = report.resources.iter().map(|((folder, kind), count)| (format!("{folder}{kind}"), Value::from(*count)));
+    let left_out = report.left_out.iter().map(|(reason, left_out)| {
+        let examples = left_out.examples.iter().map(|example| match example.position {
+            InputPosition::Byte(offset) => json!({ "file": example.file, "byte": offset, "detail": example.detail }),
+            InputPosition::Line(number) => json!({ "file": example.file, "line": number, "detail": example.detail }),
+        });
+        json!({ "reason": reason.as_str(), "count": left_out.count, "isLoss": reason.is_loss(), "examples": examples.collect::<Vec<_>>() })
+    });
+    let watermarks = report.watermarks.iter().map(|(folder, change)| match change {
+        WatermarkChange::Written(time) => json!({ "folder": folder, "completeUpTo": time.instant(), "isWritten": true }),
+        WatermarkChange::KeptLater(time) => json!({ "folder": folder, "completeUpTo": time.instant(), "isWritten": false }),
+        WatermarkChange::KeptInvalid => json!({ "folder": folder, "completeUpTo": null, "isWritten": false }),
+    });
+    json!({
+        "format": report.format.map(InputFormat::as_str),
+        "run": report.run,
+        "isRepeat": report.is_repeat,
+        "files": report.files,
+        "filesAddedBefore": report.files_added_before,
+        "filesWithoutData": report.files_without_data,
+        "objects": report.objects,
+        "resources": resources.collect::<serde_json::Map<_, _>>(),
+        "deletions": report.deletions,
+        "references": {
+            "resolved": report.references.resolved,
+            "unknownUrls": report.references.unknown_urls,
+            "unknownIdentifiers": report.references.unknown_identifiers,
+            "ambiguous": report.references.ambiguous,
+            "otherSearches": report.references.other_searches,
+        },
+        "leftOut": left_out.collect::<Vec<_>>(),
+        "watermarks": watermarks.collect::<Vec<_>>(),
+        "watermarkProblem": report.watermark_problem,
+    })
+}

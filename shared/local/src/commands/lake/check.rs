@@ -1,0 +1,203 @@
+//! `headrace lake check`.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use headrace_core::ports::{Clock as _, ResourceSource};
+use headrace_core::vocab::clock::Millis;
+use headrace_core::vocab::plural::counted;
+use headrace_edge::system::SystemClock;
+use headrace_fhir::instant::Instant;
+use headrace_lake::check::{CheckError, CheckSettings, Finding, FindingExample, LakeReport, SLICE_BYTES, TypeReport, check_lake};
+use headrace_lake::progress::Progress;
+use headrace_lake::writing::unfinished_runs;
+use indicatif::{DecimalBytes, HumanCount};
+use serde_json::{Value, json};
+
+use super::progress::ProgressDisplay;
+use super::{LakeCommandError, LakeStatus, SORT_BYTES, random_seed, status};
+use crate::cli::{CheckLakeArgs, LakeLocation};
+use crate::client::error::human_duration;
+use crate::commands::table::{Column, format_columns, terminal_width};
+#[cfg(feature = "deployment")]
+use crate::stores::deployment;
+use crate::stores::directory::DirectoryLake;
+use crate::terminal::{print_result, printable, printable_json};
+
+/// The number of examples of a finding that are printed. The JSON has more.
+const MAX_SHOWN: usize = 5;
+
+/// Runs `headrace lake check`.
+pub(super) async fn run_check(args: &CheckLakeArgs) -> Result<LakeStatus, LakeCommandError> {
+    let (report, unfinished) = match &args.lake {
+        LakeLocation::Directory(path) => (check(DirectoryLake::open(path), args).await?, count_unfinished(path)?),
+        #[cfg(feature = "deployment")]
+        LakeLocation::S3 { bucket, prefix } => (check(deployment::clients().await?.lake(bucket, prefix), args).await?, 0),
+        #[cfg(not(feature = "deployment"))]
+        LakeLocation::S3 { .. } => return Err(crate::stores::deployment::DeploymentError::BuiltWithoutAws.into()),
+    };
+    if args.json {
+        print_result(&printable_json(&format!("{:#}\n", report_json(&report, unfinished))));
+    } else {
+        print_result(&format_report(&report, unfinished));
+    }
+    Ok(status(report.is_clean() && unfinished == 0))
+}
+
+/// Checks a lake.
+async fn check<S: ResourceSource + 'static>(source: S, args: &CheckLakeArgs) -> Result<LakeReport, LakeCommandError> {
+    let settings = CheckSettings {
+        temp_folder: std::env::temp_dir(),
+        workers: args.common.workers(),
+        sort_bytes: SORT_BYTES,
+        slice_bytes: SLICE_BYTES,
+        now: SystemClock.now(),
+        seed: random_seed()?,
+    };
+    let progress = Arc::new(Progress::default());
+    let display = ProgressDisplay::start("checking", &progress, args.common.quiet);
+    let report = check_lake(Arc::new(source), &settings, &progress).await;
+    drop(display);
+    Ok(report?)
+}
+
+/// Returns the number of runs that have added a part of their files.
+fn count_unfinished(path: &Path) -> Result<u64, LakeCommandError> {
+    let failed = |cause| CheckError::Temporary { folder: path.to_owned(), cause };
+    Ok(unfinished_runs(path).map_err(failed)?)
+}
+
+/// Formats the report for people.
+fn format_report(report: &LakeReport, unfinished: u64) -> String {
+    let mut text = format_types(report);
+    let objects = counted(report.objects, "object", "objects");
+    let resources: u64 = report.types.values().map(|counts| counts.resources).sum();
+    text += &format!(
+        "{} {} of {} in {objects}, {}\n",
+        HumanCount(resources),
+        if resources == 1 { "resource" } else { "resources" },
+        counted(report.types.values().filter(|counts| counts.resources > 0).count() as u64, "type", "types"),
+        DecimalBytes(report.stored_bytes)
+    );
+    text += &format_watermark(report);
+    if unfinished > 0 {
+        text += &format!(
+            "attention: {}: run the same command again to complete it\n",
+            counted(unfinished, "interrupted run of lake add or lake compact", "interrupted runs of lake add or lake compact")
+        );
+    }
+    text.extend(report.findings.iter().map(|finding| format_finding(finding, report)));
+    text
+}
+
+/// Formats a table with a row for each type.
+fn format_types(report: &LakeReport) -> String {
+    if report.types.is_empty() {
+        return String::new();
+    }
+    let day = |time: Option<Instant>| time.map_or_else(|| "-".to_owned(), |time| time.to_string().chars().take(10).collect());
+    let count = |count: u64| HumanCount(count).to_string();
+    let counts = |value: &dyn Fn(&TypeReport) -> u64| report.types.values().map(value).map(count).collect();
+    let all: [(&'static str, u8, Vec<String>, bool); 11] = [
+        ("TYPE", 0, report.types.keys().map(|kind| kind.to_string()).collect(), true),
+        ("OBJECTS", 5, counts(&|counts| counts.objects), true),
+        ("SIZE", 4, report.types.values().map(|counts| DecimalBytes(counts.stored_bytes).to_string()).collect(), true),
+        ("RESOURCES", 0, counts(&|counts| counts.resources), true),
+        ("IDS", 1, counts(&|counts| counts.ids), true),
+        ("OLDER", 1, counts(&|counts| counts.older_versions), report.types.values().any(|counts| counts.older_versions > 0)),
+        ("DELETIONS", 2, counts(&|counts| counts.deletions), report.types.values().any(|counts| counts.deletions > 0)),
+        ("OLDEST", 6, report.types.values().map(|counts| day(counts.oldest)).collect(), true),
+        ("NEWEST", 3, report.types.values().map(|counts| day(counts.newest)).collect(), true),
+        ("NO TIME", 2, counts(&|counts| counts.without_time), report.types.values().any(|counts| counts.without_time > 0)),
+        ("LATER", 2, counts(&|counts| counts.after_watermark), report.types.values().any(|counts| counts.after_watermark > 0)),
+    ];
+    let columns = all.into_iter().filter(|(.., is_shown)| *is_shown);
+    let columns: Vec<Column> = columns.map(|(title, priority, cells, _)| Column { title, priority, cells }).collect();
+    format!("{}\n", format_columns(columns, terminal_width()))
+}
+
+/// Formats the watermark in a line.
+fn format_watermark(report: &LakeReport) -> String {
+    match (report.watermark.complete_up_to, report.watermark.is_invalid) {
+        (_, true) => "watermark: the object is not valid\n".to_owned(),
+        (Some(time), false) => {
+            let age = report.checked_at.unwrap_or(time).since(time);
+            format!("watermark: complete up to {} ({} ago)\n", time.instant(), human_duration(age))
+        }
+        (None, false) => "watermark: none; nothing says up to when the lake is complete\n".to_owned(),
+    }
+}
+
+/// Formats a finding with its first examples.
+fn format_finding(finding: &Finding, report: &LakeReport) -> String {
+    let (one, many) = finding.kind.subject();
+    let mut text = format!("attention: {}: {}\n", counted(finding.count, one, many), finding.kind.consequence());
+    if let Some(near_misses) = report.near_misses.as_ref().filter(|_| finding.kind == headrace_lake::check::FindingKind::NearMiss) {
+        text += &format!("  {near_misses}\n");
+    }
+    let shown = finding.examples.iter().filter(|example| !example.object.is_empty()).take(MAX_SHOWN);
+    text.extend(shown.map(format_example));
+    let more = finding.count.saturating_sub(MAX_SHOWN as u64);
+    if more > 0 {
+        text += &format!("  and {more} more\n");
+    }
+    text
+}
+
+/// Formats the position of a finding.
+fn format_example(example: &FindingExample) -> String {
+    let line = example.line.map(|line| format!(", line {line}")).unwrap_or_default();
+    let detail = if example.detail.is_empty() { String::new() } else { format!(": {}", example.detail) };
+    format!("  {}{line}{detail}\n", printable(&example.object))
+}
+
+/// Returns the report as JSON.
+fn report_json(report: &LakeReport, unfinished: u64) -> Value {
+    let instant = |time: Option<Instant>| time.map(|time| time.to_string());
+    let types: serde_json::Map<String, Value> = report
+        .types
+        .iter()
+        .map(|(kind, counts)| {
+            let members = json!({
+                "objects": counts.objects,
+                "storedBytes": counts.stored_bytes,
+                "resources": counts.resources,
+                "ids": counts.ids,
+                "olderVersions": counts.older_versions,
+                "deletions": counts.deletions,
+                "deleted": counts.deleted,
+                "oldest": instant(counts.oldest),
+                "newest": instant(counts.newest),
+                "withoutTime": counts.without_time,
+                "afterWatermark": counts.after_watermark,
+            });
+            (kind.to_string(), members)
+        })
+        .collect();
+    let age = |time: Millis| report.checked_at.map(|now| now.since(time).as_secs());
+    json!({
+        "types": types,
+        "objects": report.objects,
+        "storedBytes": report.stored_bytes,
+        "watermark": {
+            "completeUpTo": report.watermark.complete_up_to.map(Millis::instant),
+            "ageSeconds": report.watermark.complete_up_to.and_then(age),
+            "isValid": !report.watermark.is_invalid,
+        },
+        "unfinishedRuns": unfinished,
+        "findings": report.findings.iter().map(finding_json).collect::<Vec<_>>(),
+        "nearMisses": report.near_misses,
+    })
+}
+
+/// Returns a finding as JSON.
+fn finding_json(finding: &Finding) -> Value {
+    let examples = finding.examples.iter().filter(|example| !example.object.is_empty());
+    let examples = examples.map(|example| json!({ "object": example.object, "line": example.line, "detail": example.detail }));
+    json!({
+        "kind": finding.kind.as_str(),
+        "count": finding.count,
+        "consequence": finding.kind.consequence(),
+        "examples": examples.collect::<Vec<_>>(),
+    })
+}

@@ -1,0 +1,109 @@
+//! `headrace lake compact`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use headrace_core::ports::Clock as _;
+use headrace_core::vocab::clock::Millis;
+use headrace_core::vocab::lake_settings::LakeVersions;
+use headrace_core::vocab::plural::counted;
+use headrace_edge::config::parse_lake_versions;
+use headrace_edge::system::SystemClock;
+use headrace_lake::compact::{CompactReport, CompactSettings, ObjectCount, compact};
+use headrace_lake::progress::Progress;
+use indicatif::{DecimalBytes, HumanCount};
+use serde_json::{Value, json};
+use tokio::runtime::Handle;
+
+use super::progress::ProgressDisplay;
+use super::{LINE_BYTES, LakeCommandError, LakeStatus, SORT_BYTES, random_seed, status};
+use crate::cli::{CompactLakeArgs, non_empty};
+use crate::stores::directory::DirectoryLake;
+use crate::terminal::print_result;
+
+/// Runs `headrace lake compact`.
+pub(super) async fn run_compact(args: &CompactLakeArgs) -> Result<LakeStatus, LakeCommandError> {
+    let versions = non_empty(&args.lake_versions).map(parse_lake_versions).transpose()?.unwrap_or_default();
+    if versions == LakeVersions::One && !args.now {
+        return Err(LakeCommandError::EachLineCounts);
+    }
+    let settings = CompactSettings {
+        export_deadline: Duration::from_secs(args.deadline_hours * 3_600),
+        removes_now: args.now,
+        temp_folder: std::env::temp_dir(),
+        workers: args.common.workers(),
+        sort_bytes: SORT_BYTES,
+        line_bytes: LINE_BYTES,
+        now: SystemClock.now(),
+        seed: random_seed()?,
+    };
+    let progress = Arc::new(Progress::default());
+    let display = ProgressDisplay::start("compacting", &progress, args.common.quiet);
+    let (root, runtime) = (args.lake.clone(), Handle::current());
+    let compacted =
+        tokio::task::spawn_blocking(move || compact(&DirectoryLake::open(&root), &root, &settings, &progress, &runtime)).await?;
+    drop(display);
+    let report = compacted?;
+    if args.json {
+        print_result(&format!("{:#}\n", report_json(&report)));
+    } else {
+        print_result(&format_report(&report));
+    }
+    Ok(status(report.kept_objects == 0))
+}
+
+/// Formats the report for people.
+fn format_report(report: &CompactReport) -> String {
+    let size = |count: ObjectCount| format!("{} ({})", counted(count.objects, "object", "objects"), DecimalBytes(count.bytes));
+    let mut text = String::new();
+    if report.removed.objects > 0 {
+        text += &format!("removed {} that newer ones have replaced\n", size(report.removed));
+    }
+    if report.replaced.objects == 0 {
+        text += "nothing to compact\n";
+    } else {
+        text += &format!(
+            "{} and {} in {} are now {} and {} in {}\n",
+            versions(report.versions_before),
+            counted(report.deletions.0, "deletion", "deletions"),
+            size(report.replaced),
+            versions(report.versions_after),
+            counted(report.deletions.1, "deletion", "deletions"),
+            size(report.written),
+        );
+    }
+    if let Some(time) = report.removable_at {
+        text += &format!(
+            "{} wait until exports that read them have ended: run this command again after {}, or with --now if no export is running\n",
+            size(report.waiting),
+            time.instant()
+        );
+    }
+    if report.kept_objects > 0 {
+        text += &format!(
+            "attention: {} as they are, because they have lines that are not valid: see headrace lake check\n",
+            counted(report.kept_objects, "object stays", "objects stay")
+        );
+    }
+    text
+}
+
+/// Describes a number of versions.
+fn versions(count: u64) -> String {
+    format!("{} {}", HumanCount(count), if count == 1 { "version" } else { "versions" })
+}
+
+/// Returns the report as JSON.
+fn report_json(report: &CompactReport) -> Value {
+    let count = |count: ObjectCount| json!({ "objects": count.objects, "storedBytes": count.bytes });
+    json!({
+        "replaced": count(report.replaced),
+        "written": count(report.written),
+        "removed": count(report.removed),
+        "waiting": count(report.waiting),
+        "removableAt": report.removable_at.map(Millis::instant),
+        "keptObjects": report.kept_objects,
+        "versions": { "before": report.versions_before, "after": report.versions_after },
+        "deletions": { "before": report.deletions.0, "after": report.deletions.1 },
+    })
+}
