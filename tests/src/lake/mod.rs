@@ -16,6 +16,7 @@ mod compression;
 mod json;
 pub mod multiply;
 pub mod sample;
+pub mod synthea_bundles;
 #[cfg(test)]
 mod tests;
 

@@ -19,6 +19,7 @@ mod http_rules;
 mod idempotency_key;
 mod job_outcomes;
 mod jobs_cli;
+mod lake_commands;
 mod lake_model;
 mod local_server;
 mod log_leaks;

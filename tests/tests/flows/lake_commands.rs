@@ -1,0 +1,201 @@
+//! `headrace lake`: Bundles in Synthea's shape go through `add`, `check`, `compact` and `export`.
+
+#![allow(clippy::indexing_slicing, reason = "an absent member of a JSON value is Null, which the tests then reject")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use headrace_tests::flows::Result;
+use headrace_tests::lake::{broken, synthea_bundles};
+use serde_json::{Value, json};
+
+use crate::process::headrace;
+
+/// A folder for an input, a lake and an output.
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new() -> Result<Self> {
+        Ok(Self(tempfile::tempdir()?))
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// Runs a command in the folder.
+    fn run(&self, arguments: &[&str]) -> Result<Output> {
+        Ok(headrace(arguments).current_dir(self.0.path()).output()?)
+    }
+
+    /// Runs a command with `--json`. Returns its exit status and its report.
+    fn report(&self, arguments: &[&str]) -> Result<(Option<i32>, Value)> {
+        let output = self.run(&[arguments, &["--json"]].concat())?;
+        let report = serde_json::from_slice(&output.stdout);
+        let report = report.map_err(|error| format!("{error}: {}", String::from_utf8_lossy(&output.stderr)))?;
+        Ok((output.status.code(), report))
+    }
+
+    /// Exports the lake. Returns the lines of the output files, sorted.
+    fn export(&self, arguments: &[&str]) -> Result<Vec<String>> {
+        let output = self.run(&[&["export", "lake", "out", "--overwrite"], arguments].concat())?;
+        if !output.status.success() {
+            return Err(String::from_utf8_lossy(&output.stderr).into_owned().into());
+        }
+        let mut lines = Vec::new();
+        for entry in fs::read_dir(self.path("out"))? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "ndjson") {
+                lines.extend(fs::read_to_string(path)?.lines().map(str::to_owned));
+            }
+        }
+        lines.sort();
+        Ok(lines)
+    }
+}
+
+/// Returns the counts of lines by type, and `Type/id` of each.
+fn summarize(lines: &[String]) -> Result<(BTreeMap<String, u64>, BTreeSet<String>)> {
+    let (mut counts, mut ids) = (BTreeMap::new(), BTreeSet::new());
+    for line in lines {
+        let resource: Value = serde_json::from_str(line)?;
+        let kind = resource["resourceType"].as_str().ok_or("no type")?;
+        *counts.entry(kind.to_owned()).or_default() += 1;
+        ids.insert(format!("{kind}/{}", resource["id"].as_str().ok_or("no id")?));
+    }
+    Ok((counts, ids))
+}
+
+/// Returns the texts of all references.
+fn references(value: &Value) -> Vec<String> {
+    match value {
+        Value::Object(members) => {
+            let own = members.get("reference").and_then(Value::as_str).map(str::to_owned);
+            own.into_iter().chain(members.values().flat_map(references)).collect()
+        }
+        Value::Array(items) => items.iter().flat_map(references).collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Vec::new(),
+    }
+}
+
+#[test]
+fn bundles_are_added_checked_and_exported_with_every_reference_to_a_resource() -> Result<()> {
+    let folder = Folder::new()?;
+    fs::create_dir(folder.path("bundles"))?;
+    let expected = synthea_bundles::write(&folder.path("bundles"), 20)?;
+    let resources: BTreeMap<String, u64> = expected.resources.iter().map(|(kind, count)| ((*kind).to_owned(), *count)).collect();
+    let add = ["lake", "add", "bundles", "lake", "--complete-up-to", "2026-11-29T10:00:00Z"];
+    let (status, added) = folder.report(&add)?;
+    assert_eq!((status, &added["resources"]), (Some(0), &json!(resources)));
+    assert_eq!(added["references"]["resolved"], expected.references);
+    let (status, checked) = folder.report(&["lake", "check", "lake"])?;
+    assert_eq!((status, &checked["findings"]), (Some(0), &json!([])));
+    let found: BTreeMap<&String, &Value> =
+        checked["types"].as_object().ok_or("no types")?.iter().map(|(kind, counts)| (kind, &counts["ids"])).collect();
+    assert_eq!(json!(found), json!(resources));
+    assert_eq!(checked["watermark"]["completeUpTo"], "2026-11-29T10:00:00.000Z");
+    let lines = folder.export(&[])?;
+    let (counts, ids) = summarize(&lines)?;
+    assert_eq!(counts, resources);
+    for line in &lines {
+        for reference in references(&serde_json::from_str(line)?) {
+            assert!(ids.contains(&reference) || reference == "#referral", "{reference}");
+        }
+        assert!(!line.contains("\"Observation\"") || line.contains("\"value\":1.10"), "{line}");
+    }
+    assert_eq!(folder.report(&add)?.1["isRepeat"], true);
+    assert_eq!(folder.export(&[])?, lines);
+    Ok(())
+}
+
+#[test]
+fn the_check_names_each_line_that_an_export_leaves_out() -> Result<()> {
+    let folder = Folder::new()?;
+    fs::create_dir(folder.path("lake"))?;
+    broken::write(&folder.path("lake"))?;
+    let (status, checked) = folder.report(&["lake", "check", "lake"])?;
+    let rejected = checked["findings"].as_array().ok_or("no findings")?.iter().find(|finding| finding["kind"] == "rejected-line");
+    let rejected = rejected.ok_or("no rejected line")?;
+    assert_eq!((status, &rejected["count"]), (Some(3), &json!(broken::bad_lines().len())));
+    let found: Vec<(String, u64)> = rejected["examples"]
+        .as_array()
+        .ok_or("no examples")?
+        .iter()
+        .filter_map(|example| Some((example["object"].as_str()?.to_owned(), example["line"].as_u64()?)))
+        .collect();
+    let mut expected = Vec::new();
+    for bad in broken::bad_lines() {
+        let text = fs::read(folder.path("lake").join(bad.file))?;
+        let before = text.iter().take(usize::try_from(bad.offset)?).filter(|byte| **byte == b'\n').count() as u64;
+        expected.push((bad.file.to_owned(), before + 1));
+    }
+    expected.sort();
+    expected.truncate(20);
+    assert_eq!(found, expected);
+    Ok(())
+}
+
+/// Writes an object of a lake with versions of two patients.
+fn write_versions(lake: &Path, name: &str, versions: &[(&str, u32)]) -> Result<()> {
+    fs::create_dir_all(lake)?;
+    let line = |(id, day): &(&str, u32)| {
+        let time = format!("2026-01-{day:02}T00:00:00Z");
+        format!("{}\n", json!({ "resourceType": "Patient", "id": id, "meta": { "lastUpdated": time, "versionId": day.to_string() } }))
+    };
+    Ok(fs::write(lake.join(name), versions.iter().map(line).collect::<String>())?)
+}
+
+#[test]
+fn exports_are_the_same_before_during_and_after_a_compaction() -> Result<()> {
+    let folder = Folder::new()?;
+    let lake = folder.path("lake");
+    write_versions(&lake, "base.ndjson", &[("a", 1), ("b", 1), ("c", 1)])?;
+    write_versions(&lake, "day-2.ndjson", &[("a", 2), ("b", 2)])?;
+    let deletion = json!({ "request": { "method": "DELETE", "url": "Patient/b" }, "response": { "lastModified": "2026-01-03T00:00:00Z" } });
+    let deletion = json!({ "resourceType": "Bundle", "type": "transaction", "entry": [deletion] });
+    fs::write(lake.join("deleted.ndjson"), format!("{deletion}\n"))?;
+    let before = folder.export(&[])?;
+    assert_eq!(before.len(), 2);
+    let refused = headrace(&["lake", "compact", "lake"]).env("HEADRACE_LAKE_VERSIONS", "one").current_dir(folder.0.path()).output()?;
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("--now"));
+    let (status, compacted) = folder.report(&["lake", "compact", "lake"])?;
+    assert_eq!((status, &compacted["versions"]), (Some(0), &json!({ "before": 5, "after": 2 })));
+    assert_eq!(compacted["waiting"]["objects"], 3);
+    for mode in ["auto", "many"] {
+        assert_eq!(folder.export(&["--lake-versions", mode])?, before, "old and new objects are both there");
+    }
+    let (_, removed) = folder.report(&["lake", "compact", "lake", "--now"])?;
+    assert_eq!((&removed["removed"]["objects"], &removed["waiting"]["objects"]), (&json!(3), &json!(0)));
+    for mode in ["auto", "many", "one"] {
+        assert_eq!(folder.export(&["--lake-versions", mode])?, before, "{mode}");
+    }
+    let deleted = folder.export(&["--since", "2026-01-02T12:00:00Z", "--include-associated-data", "_deleted"])?;
+    assert!(deleted.is_empty());
+    let deleted = fs::read_to_string(folder.path("out/deleted/Bundle-1.ndjson"))?;
+    assert!(deleted.contains("Patient/b"), "the deletion is still told");
+    Ok(())
+}
+
+#[test]
+fn a_failure_is_one_line_with_the_place_and_the_status_1() -> Result<()> {
+    let folder = Folder::new()?;
+    fs::create_dir(folder.path("input"))?;
+    fs::write(folder.path("input/x.json"), r#"{"resourceType":"Bundle","entry":[{"resource":{"id":tru}}]}"#)?;
+    for (arguments, words) in [
+        (&["lake", "add", "input", "lake"][..], "`x.json`"),
+        (&["lake", "add", "nowhere", "lake"], "`nowhere`"),
+        (&["lake", "add", "input", "input"], "must not lie in each other"),
+        (&["lake", "check", "nowhere"], "`nowhere`"),
+        (&["lake", "compact", "nowhere"], "`nowhere`"),
+        (&["lake", "add", "input", "lake", "--complete-up-to", "2026-11-29T10:00:00"], "time zone"),
+    ] {
+        let output = folder.run(arguments)?;
+        let complaint = String::from_utf8(output.stderr)?;
+        assert!(!output.status.success() && complaint.contains(words), "{arguments:?}: {complaint}");
+        assert!(output.stdout.is_empty());
+    }
+    Ok(())
+}
