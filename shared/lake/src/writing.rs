@@ -7,6 +7,7 @@
 mod fault;
 mod lines;
 mod lock;
+mod private;
 mod staging;
 
 pub(crate) use fault::FaultPoint;

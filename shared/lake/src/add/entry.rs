@@ -19,14 +19,14 @@ const MAX_ID_BYTES: usize = 256;
 /// The number of digits of an id that is made of the content.
 const HASH_BYTES: usize = 16;
 
-/// What an entry brings into a lake.
+/// The content of an entry for a lake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum EntryContent<'a> {
     /// A resource.
     Resource(EntryResource<'a>),
     /// The deletion of a resource, by the URL of the request.
     Deletion(String),
-    /// Nothing, and the reason.
+    /// An entry that brings no line, with the reason.
     LeftOut(LeftOutReason, String),
 }
 

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write as _};
 use std::path::Path;
-use std::sync::Mutex;
 
 use crate::sorting::{SortRecord, SortedRecords, read_array};
 
@@ -47,10 +46,10 @@ impl SortRecord for NamedTarget {
     }
 }
 
-/// What a name stands for.
+/// The result of looking up a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Lookup {
-    /// Nothing has the name.
+    /// The absence of a thing with the name.
     Absent,
     /// One thing has the name.
     Found(String),
@@ -61,7 +60,10 @@ pub(super) enum Lookup {
 /// The index. Threads share it.
 #[derive(Debug)]
 pub(super) struct NameIndex {
-    file: Mutex<File>,
+    file: File,
+    /// Lets one thread at a time move the position of the file.
+    #[cfg(not(unix))]
+    turn: std::sync::Mutex<()>,
     bytes: u64,
     /// The first name of each block, and its position.
     blocks: Vec<(u128, u64)>,
@@ -93,7 +95,13 @@ impl NameIndex {
         }
         pending.iter().try_for_each(|last| builder.add(last))?;
         let file = builder.writer.into_inner().map_err(io::IntoInnerError::into_error)?;
-        Ok(Self { file: Mutex::new(file), bytes: builder.bytes, blocks: builder.blocks })
+        Ok(Self {
+            file,
+            #[cfg(not(unix))]
+            turn: std::sync::Mutex::default(),
+            bytes: builder.bytes,
+            blocks: builder.blocks,
+        })
     }
 
     /// Returns what a name stands for.
@@ -117,10 +125,15 @@ impl NameIndex {
 
     /// Reads bytes at a position.
     fn read_at(&self, position: u64, bytes: &mut [u8]) -> io::Result<()> {
-        use std::io::{Seek as _, SeekFrom};
-        let mut file = self.file.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        file.seek(SeekFrom::Start(position))?;
-        file.read_exact(bytes)
+        #[cfg(unix)]
+        return std::os::unix::fs::FileExt::read_exact_at(&self.file, bytes, position);
+        #[cfg(not(unix))]
+        {
+            use std::io::{Seek as _, SeekFrom};
+            let _turn = self.turn.lock();
+            (&self.file).seek(SeekFrom::Start(position))?;
+            (&self.file).read_exact(bytes)
+        }
     }
 }
 

@@ -27,7 +27,7 @@ pub(super) struct InputFile {
     pub(super) content: FileContent,
 }
 
-/// What a file is, by the ending of its name.
+/// The content of a file, by the ending of its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FileContent {
     /// `.json`.

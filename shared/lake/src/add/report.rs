@@ -31,7 +31,7 @@ pub struct AddReport {
     pub resources: BTreeMap<(String, ResourceType), u64>,
     /// The number of deletions that came in.
     pub deletions: u64,
-    /// What was left out, by reason.
+    /// Resources and entries that were left out, by reason.
     pub left_out: BTreeMap<LeftOutReason, LeftOut>,
     /// The references of the resources that came in.
     pub references: ReferenceCounts,
@@ -41,7 +41,7 @@ pub struct AddReport {
     pub watermark_problem: Option<String>,
 }
 
-/// What became of a watermark.
+/// The change of a watermark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WatermarkChange {
     /// The lake is now complete up to this moment.
@@ -70,7 +70,7 @@ pub struct ReferenceCounts {
 /// Resources and entries that were left out for one reason.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LeftOut {
-    /// Their number.
+    /// The number of resources and entries.
     pub count: u64,
     /// The first of them.
     pub examples: Vec<LeftOutExample>,
@@ -232,7 +232,7 @@ impl AddReport {
     }
 }
 
-/// What a thread counts.
+/// The counts of one thread.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Counts {
     pub(super) resources: BTreeMap<(String, ResourceType), u64>,

@@ -90,15 +90,15 @@ impl FindingKind {
     pub fn consequence(self) -> &'static str {
         match self {
             Self::WatermarkInvalid => "no export starts until it is corrected or removed",
-            Self::Archived => "an export fails until it is restored",
-            Self::Unreadable => "an export fails until it is corrected or removed",
+            Self::Archived => "an export fails; restore first",
+            Self::Unreadable => "an export fails; correct or remove first",
             Self::NoObjects => "an export is empty; names of objects end in .ndjson, .ndjson.gz or .ndjson.zst",
-            Self::RejectedLine | Self::OverlongLine => "an export leaves it out and reports it in its error file",
-            Self::AheadOfClock => "an export leaves it out until then, and warns; check the clock of the system that writes it",
-            Self::NearMiss => "an export passes it over",
-            Self::OtherType => "an export contains it, but --trust-object-names with --type may miss it",
-            Self::UnreadableTime => "an export contains it always, whatever _since is, and warns",
-            Self::IrregularId => "an export contains it as it is; readers may refuse it",
+            Self::RejectedLine | Self::OverlongLine => "left out of exports, and reported in their error file",
+            Self::AheadOfClock => "left out of exports until then, with a warning; check the clock of the system that writes the lake",
+            Self::NearMiss => "passed over by exports",
+            Self::OtherType => "exported, but --trust-object-names with --type may miss some",
+            Self::UnreadableTime => "always exported, whatever _since is, with a warning",
+            Self::IrregularId => "exported unchanged; readers may refuse such ids",
         }
     }
 }

@@ -9,18 +9,18 @@ use headrace_fhir::instant::Instant;
 use super::finding::{Finding, Findings};
 use super::slice_report::SliceReport;
 
-/// What is in a lake.
+/// The contents of a lake.
 #[derive(Clone, Debug, Default)]
 pub struct LakeReport {
     /// The resources by type.
     pub types: BTreeMap<ResourceType, TypeReport>,
     /// The number of objects with data.
     pub objects: u64,
-    /// Their stored size, in bytes.
+    /// The stored size of these objects, in bytes.
     pub stored_bytes: u64,
     /// The watermark.
     pub watermark: WatermarkReport,
-    /// What an export would refuse, leave out or report, the gravest first.
+    /// The faults that an export would refuse, leave out or report, the gravest first.
     pub findings: Vec<Finding>,
     /// The names that are nearly right, and the remedy for each kind.
     pub near_misses: Option<String>,

@@ -23,7 +23,7 @@ use crate::sorting::RecordSorter;
 /// The longest id that FHIR allows.
 const MAX_ID_CHARS: usize = 64;
 
-/// What the lines are compared with.
+/// The rules that lines are compared with.
 #[derive(Clone, Debug)]
 pub(super) struct LineRules {
     keys: ResourceKeyHasher,
@@ -43,7 +43,7 @@ impl LineRules {
     }
 }
 
-/// What is in one slice.
+/// The contents of one slice.
 #[derive(Clone, Debug)]
 pub(super) struct SliceReport {
     pub(super) object: String,

@@ -1,8 +1,9 @@
 //! The lock that lets one process at a time write a lake.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
+use super::private::create_folder;
 use super::{FaultPoint, OWN_FOLDER, WriteError};
 
 /// A lake in a directory that only this process writes. The system releases the lock with the process.
@@ -22,7 +23,7 @@ impl LakeLock {
     /// Locks a lake for a process that stops at a point.
     pub(crate) fn lock_with(root: &Path, fault: FaultPoint) -> Result<Self, WriteError> {
         let folder = root.join(OWN_FOLDER);
-        fs::create_dir_all(&folder).map_err(WriteError::at(&folder))?;
+        create_folder(&folder).map_err(WriteError::at(&folder))?;
         let path = folder.join("lock");
         let lock = File::options().create(true).truncate(false).write(true).open(&path).map_err(WriteError::at(&path))?;
         match lock.try_lock() {

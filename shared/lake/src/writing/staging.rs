@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, BufRead as _, BufReader, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
+use super::private::{create_file, create_folder};
 use super::{FaultPoint, LakeLock, OWN_FOLDER, WriteError};
 
 /// The folder of staged files, below the folder for what is not data.
@@ -24,7 +25,7 @@ impl<'l> Staging<'l> {
     pub fn begin(lake: &'l LakeLock, run: &str) -> Result<Self, WriteError> {
         recover(lake)?;
         let folder = lake.own(STAGING_FOLDER).join(run);
-        fs::create_dir_all(&folder).map_err(WriteError::at(&folder))?;
+        create_folder(&folder).map_err(WriteError::at(&folder))?;
         Ok(Self { lake, folder })
     }
 
@@ -42,7 +43,7 @@ impl<'l> Staging<'l> {
     /// Creates a staged file.
     pub(crate) fn create(&self, name: &str) -> Result<File, WriteError> {
         let path = self.folder.join(name);
-        self.fault().pass().and_then(|()| File::create_new(&path)).map_err(WriteError::at(&path))
+        self.fault().pass().and_then(|()| create_file(&path)).map_err(WriteError::at(&path))
     }
 
     /// Writes a staged file.
@@ -83,6 +84,15 @@ impl<'l> Staging<'l> {
     }
 }
 
+impl Drop for Staging<'_> {
+    /// Removes the files of a run that has failed. Those of a run whose list is written become visible later.
+    fn drop(&mut self) {
+        if self.folder.is_dir() && !self.folder.join(LIST).is_file() {
+            drop(remove_folder(self.lake, &self.folder));
+        }
+    }
+}
+
 /// Returns the number of runs that were interrupted while they made their files visible: the lake has a part of them.
 pub fn unfinished_runs(root: &Path) -> io::Result<u64> {
     let lists = folders(&root.join(OWN_FOLDER).join(STAGING_FOLDER))?.into_iter().filter(|folder| folder.join(LIST).is_file());
@@ -110,7 +120,7 @@ fn complete(lake: &LakeLock, folder: &Path) -> Result<(), WriteError> {
         if let Some(parent) = target.parent()
             && changed.last().is_none_or(|last| last != parent)
         {
-            fs::create_dir_all(parent).map_err(WriteError::at(parent))?;
+            create_folder(parent).map_err(WriteError::at(parent))?;
             changed.push(parent.to_owned());
         }
         // Renamed by an earlier attempt.

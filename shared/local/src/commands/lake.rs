@@ -26,7 +26,7 @@ pub enum LakeCommandError {
     /// The lake cannot be checked.
     #[error(transparent)]
     Check(#[from] CheckError),
-    /// Nothing was added.
+    /// The input was not added.
     #[error(transparent)]
     Add(#[from] AddError),
     /// The lake was not compacted.
@@ -58,9 +58,9 @@ pub enum LakeCommandError {
 /// Result of the command, for the exit status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LakeStatus {
-    /// Everything is as it should be.
+    /// The absence of findings.
     Clean,
-    /// Something needs attention.
+    /// Findings that need attention.
     HasFindings,
 }
 

@@ -9,6 +9,8 @@ fn refusal(name: &str, content: &[u8]) -> String {
     folder.write(name, content);
     let error = folder.add().expect_err(name).to_string();
     assert!(folder.objects().is_empty(), "{name}: nothing is added");
+    let staging = fs::read_dir(folder.lake().join("_headrace/staging"));
+    assert_eq!(staging.map_or(0, Iterator::count), 0, "{name}: nothing stays");
     assert!(error.contains(&format!("`{name}`")), "the error names the file: {error}");
     error
 }
@@ -31,6 +33,26 @@ fn a_file_that_is_no_bundle_is_refused_by_name_and_position() {
         }
         let error = refusal(name, content);
         assert!(error.contains(words), "`{words}` is not in: {error}");
+    }
+}
+
+#[test]
+fn more_deletions_than_can_wait_for_the_time_of_their_bundle_are_refused() {
+    let deletions = vec![r#"{"request":{"method":"DELETE","url":"Patient/1"}}"#; 100_001].join(",");
+    let bundle = |time: &str| format!(r#"{{"resourceType":"Bundle",{time}"entry":[{deletions}]}}"#);
+    assert!(refusal("x.json", bundle("").as_bytes()).contains("without a time"));
+}
+
+#[cfg(unix)]
+#[test]
+fn files_of_a_lake_can_be_read_by_their_owner_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = Folder::new();
+    folder.write("b.json", br#"{"resourceType":"Bundle","entry":[{"resource":{"resourceType":"Patient","id":"p"}}]}"#);
+    folder.add().unwrap();
+    for entry in WalkDir::new(folder.lake()).into_iter().map(Result::unwrap) {
+        let mode = entry.metadata().unwrap().permissions().mode() & 0o077;
+        assert!(mode == 0 || entry.file_name() == "lock", "{}", entry.path().display());
     }
 }
 

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use headrace_core::lake::watermark::WATERMARK_OBJECT;
 use headrace_core::ports::{Clock as _, ResourceSource};
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::plural::counted;
@@ -119,12 +120,12 @@ fn format_types(report: &LakeReport) -> String {
 /// Formats the watermark in a line.
 fn format_watermark(report: &LakeReport) -> String {
     match (report.watermark.complete_up_to, report.watermark.is_invalid) {
-        (_, true) => "watermark: the object is not valid\n".to_owned(),
+        (_, true) => format!("watermark: {WATERMARK_OBJECT} is not valid\n"),
         (Some(time), false) => {
             let age = report.checked_at.unwrap_or(time).since(time);
-            format!("watermark: complete up to {} ({} ago)\n", time.instant(), human_duration(age))
+            format!("watermark: complete up to {} ({} ago), as {WATERMARK_OBJECT} says\n", time.instant(), human_duration(age))
         }
-        (None, false) => "watermark: none; nothing says up to when the lake is complete\n".to_owned(),
+        (None, false) => format!("watermark: none; no {WATERMARK_OBJECT} says up to when the lake is complete\n"),
     }
 }
 
@@ -180,6 +181,7 @@ fn report_json(report: &LakeReport, unfinished: u64) -> Value {
         "objects": report.objects,
         "storedBytes": report.stored_bytes,
         "watermark": {
+            "object": WATERMARK_OBJECT,
             "completeUpTo": report.watermark.complete_up_to.map(Millis::instant),
             "ageSeconds": report.watermark.complete_up_to.and_then(age),
             "isValid": !report.watermark.is_invalid,
