@@ -279,7 +279,7 @@ test("the keyboard alone starts, opens and deletes an export", false, async () =
   await close(view);
 });
 
-test("5,000 exports and a job of 20,000 files stay fast, and hostile texts stay texts", false, async () => {
+test("5,000 exports and a job of 20,000 files stay fast, hostile texts stay texts, and a running export is cancelled", false, async () => {
   const stub = await startStub();
   const address = await start("ui", stub.base);
   const view = await open(address);
@@ -320,6 +320,14 @@ test("5,000 exports and a job of 20,000 files stay fast, and hostile texts stay 
   await page.getByRole("button", { name: "Older" }).click();
   await page.getByRole("link", { name: `Group/${HOSTILE}` }).waitFor();
   assert.equal(await page.title(), "Exports · Headrace");
+  await page.goto(`${address}#/export/${RUNNING}`);
+  await page.getByRole("button", { name: "Cancel the export" }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "Cancel the export" }).click();
+  await page.getByRole("status").getByText("The export is cancelled.").waitFor();
+  await page.locator("tbody tr").first().waitFor();
+  assert.equal(await page.getByText("running", { exact: true }).count(), 0);
+  await page.goto(`${address}#/export/${RUNNING}`);
+  await page.getByRole("alert").getByText("this export was not found").waitFor();
   assert.equal(EXPORTS, 5000);
   await close(view);
   stub.stop();

@@ -29,6 +29,7 @@ const outcome = (text) => JSON.stringify({ resourceType: "OperationOutcome", iss
 export async function startStub() {
   let base = "";
   const started = Date.now();
+  const cancelled = new Set();
   const progress = () => {
     const done = Math.min(90, Math.floor((Date.now() - started) / 250));
     return `${done} % done, ${done * 1000} resources, 3 of 7 tasks left`;
@@ -54,8 +55,14 @@ export async function startStub() {
       const first = Number(url.searchParams.get("page") ?? 0);
       const numbers = Array.from({ length: Math.min(count, EXPORTS - first) }, (_, index) => first + index + 1);
       const next = first + count < EXPORTS ? [{ relation: "next", url: `${base}/_operations/export?_count=${count}&page=${first + count}` }] : [];
-      return json({ resourceType: "Bundle", type: "searchset", link: next, entry: numbers.map((number) => ({ resource: task(number) })) });
+      const tasks = numbers.map(task).filter((found) => !cancelled.has(found.id));
+      return json({ resourceType: "Bundle", type: "searchset", link: next, entry: tasks.map((resource) => ({ resource })) });
     }
+    if (request.method === "DELETE" && path.startsWith("_operations/export/")) {
+      cancelled.add(path.split("/").pop());
+      return send(202, {});
+    }
+    if (cancelled.has(path.split("/").pop())) return send(404, { "content-type": "application/fhir+json" }, outcome("this export was not found"));
     if (path === `_operations/export/${RUNNING}`) return send(202, { "x-progress": progress(), "retry-after": "1" });
     if (path === `_operations/export/${FAILED}`) return send(500, { "content-type": "application/fhir+json" }, outcome(HOSTILE));
     if (path.startsWith("_operations/export/")) {

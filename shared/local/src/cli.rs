@@ -141,7 +141,7 @@ pub enum Command {
     /// Exit status: 0 complete, 1 failed, 3 complete except for what the files in OUT/error report.
     #[command(
         override_usage = "headrace export [OPTIONS] <SOURCE> <OUT>\n       headrace export [OPTIONS] --resume <OUT>",
-        after_long_help = "Examples:\n  headrace export lake out\n  headrace export lake out --type Patient,Observation --since 2026-01-01\n  headrace export lake out --level group:cohort-7 --type-filter 'Observation?category=laboratory'\n  headrace export http://127.0.0.1:8080/fhir out\n  headrace export https://fhir.example.org/r4 out --client-id lab --client-key private.jwk\n  headrace export --resume out\n  headrace export lake out --overwrite --since-file last-export --quiet"
+        after_long_help = "Examples:\n  headrace export lake out\n  headrace export lake out --type Patient,Observation --since 2026-01-01\n  headrace export lake out --level group:cohort-7 --type-filter 'Observation?category=laboratory'\n  headrace export http://127.0.0.1:8080/fhir out\n  headrace export https://fhir.example.org/r4 out --client-id lab --client-key private.jwk\n  headrace export --resume out\n  headrace export lake out --overwrite --since-file last-export --quiet\n  headrace export lake out --type-filter 'Observation?category=laboratory' --dry-run"
     )]
     Export(Box<ExportArgs>),
     /// Serve the Bulk Data API over a directory
@@ -208,6 +208,9 @@ pub struct ExportArgs {
     /// Write to OUT even if it is not empty. Removes the files of the earlier export that OUT/manifest.json names, and nothing else
     #[arg(long)]
     pub overwrite: bool,
+    /// Say what would be requested and read, and export nothing. Writes nothing, and asks a server for nothing
+    #[arg(long, conflicts_with_all = ["resume", "overwrite"])]
+    pub dry_run: bool,
     /// Continue the unfinished export from a server in OUT: polls, downloads what is missing and checks it
     #[arg(long, value_name = "OUT", conflicts_with_all = ["source", "out", "overwrite"])]
     pub resume: Option<PathBuf>,

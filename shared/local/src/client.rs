@@ -7,6 +7,7 @@ mod counter;
 pub(crate) mod credential;
 mod deletions;
 pub mod download;
+pub mod dry_run;
 pub mod error;
 mod error_files;
 pub mod export;

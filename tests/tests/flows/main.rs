@@ -11,6 +11,7 @@ mod deid_remarks;
 mod deidentification;
 mod deployment_credentials;
 mod destinations;
+mod dry_run;
 mod export_command;
 mod export_list;
 mod faults;

@@ -8,5 +8,6 @@ pub mod groups;
 pub mod kick_off;
 pub mod list;
 mod pin_configuration;
+pub mod source_size;
 pub mod start_queued;
 pub mod status;

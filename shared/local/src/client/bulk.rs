@@ -50,7 +50,8 @@ const MANIFEST_REFRESHES: usize = 3;
 
 /// Characters of a query value that are percent-encoded. Unlike in HTML forms, a space does not become a plus sign, because
 /// servers may read a plus sign literally.
-const QUERY_VALUE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b',').remove(b':').remove(b'/');
+pub(crate) const QUERY_VALUE: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b',').remove(b':').remove(b'/');
 
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 

@@ -15,6 +15,7 @@ use crate::cli::{ExportArgs, ExportOptions, Source, SourceError};
 use crate::client::bulk::{BulkClient, ClientError, ClientLimits, ClientSettings, Credential, LoginSettings};
 use crate::client::credential::read_credential;
 use crate::client::deletions::count_deletions;
+use crate::client::dry_run::{DryRunError, describe_directory_export, describe_server_export};
 use crate::client::error::shown_url;
 use crate::client::error_files::{OutcomeSeverity, Outcomes};
 use crate::client::folder::{ExportFolder, FolderError, STATE_FOLDER, SavedExport};
@@ -44,6 +45,9 @@ pub enum ExportCommandError {
     /// The source is not a directory or a server.
     #[error(transparent)]
     Source(#[from] SourceError),
+    /// The export would be rejected.
+    #[error(transparent)]
+    DryRun(#[from] DryRunError),
     /// The output directory is not empty.
     #[error("`{}` is not empty; use another directory, or add --overwrite", .0.display())]
     NotEmpty(PathBuf),
@@ -134,8 +138,26 @@ pub async fn run_export(args: &ExportArgs) -> Result<ExportStatus, ExportCommand
     // The command line has both unless it resumes.
     let (source, out) = (args.source.as_deref().unwrap_or_default(), args.out.as_deref().unwrap_or(Path::new(".")));
     match Source::parse(source)? {
+        source if args.dry_run => describe_export(args, source, out).await.map(|text| {
+            print_result(&text);
+            ExportStatus::Complete
+        }),
         Source::Server(base) => export_from_server(args, &base, out).await,
         Source::Directory(lake) => export_directory(args, lake, out).await,
+    }
+}
+
+/// Describes what an export would request and read.
+async fn describe_export(args: &ExportArgs, source: Source, out: &Path) -> Result<String, ExportCommandError> {
+    let options = options_with_since(args)?;
+    match source {
+        Source::Server(base) => Ok(describe_server_export(args, &options, &base)?),
+        Source::Directory(lake) => {
+            check_source(&lake, out)?;
+            // A file that is missing is an error here too.
+            given_configuration(args)?;
+            Ok(describe_directory_export(args, &options, &lake, &local_server_parameters(&options)).await?)
+        }
     }
 }
 

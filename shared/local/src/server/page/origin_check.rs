@@ -65,7 +65,8 @@ pub(crate) async fn reject_other_origins(State(own): State<OwnOrigin>, request: 
     if !own.is_foreign(request.method(), request.uri().path(), headers, host) {
         return next.run(request).await;
     }
-    let text = "a page of another site made the browser send this request, and this server accepts only those of its own page";
+    let text = "a page of another site made the browser send this request, and this server accepts only those of its own page; if a proxy \
+                forwards requests under another name, set --base-url to the URL with that name";
     into_axum_response(Reply::outcome(403, &OperationOutcome::error(IssueCode::Forbidden, text)).into_response())
 }
 

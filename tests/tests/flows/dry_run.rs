@@ -1,0 +1,78 @@
+//! `headrace export --dry-run`.
+
+#![allow(clippy::indexing_slicing, reason = "an absent member of a JSON value is Null, which the tests then reject")]
+
+use headrace_tests::flows::{Result, run};
+use headrace_tests::lake;
+use serde_json::Value;
+
+use crate::clients_cli::text;
+use crate::process::{command_result, headrace};
+use crate::stub_deployment::StubDeployment;
+
+/// Runs `headrace export --dry-run`.
+fn dry_run(source: &str, arguments: &[&str]) -> Result<std::result::Result<String, String>> {
+    let folder = tempfile::tempdir()?;
+    let out = folder.path().join("out");
+    let output = headrace(&[&["export", "--dry-run", source, text(&out)?], arguments].concat()).output()?;
+    assert!(!out.exists(), "nothing is written");
+    Ok(command_result(output))
+}
+
+#[test]
+fn a_dry_run_says_what_is_asked_for_and_read_and_does_nothing() -> Result<()> {
+    let source = lake::sample_lake_dir();
+    let (mut files, mut bytes) = (0, 0);
+    for entry in walkdir::WalkDir::new(&source) {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if entry.file_type().is_file() && name.contains(".ndjson") {
+            (files, bytes) = (files + 1, bytes + entry.metadata()?.len());
+        }
+    }
+    let options = ["--type", "Patient", "--type-filter", "Patient?gender=female", "--level", "group:hr-group-study-1"];
+    let said = dry_run(text(&source)?, &options)?.map_err(|error| format!("rejected: {error}"))?;
+    assert!(
+        said.starts_with(
+            "request     GET [base]/Group/hr%2Dgroup%2Dstudy%2D1/$export?_type=Patient&_typeFilter=Patient%3Fgender%3Dfemale\n"
+        ),
+        "{said}"
+    );
+    assert!(said.contains(&format!("reads       {files} files with ")) && said.ends_with("because of --dry-run\n"), "{said}");
+    let json: Value = serde_json::from_str(&dry_run(text(&source)?, &["--json"])??)?;
+    assert_eq!((json["source"]["objects"].as_u64(), json["source"]["bytes"].as_u64()), (Some(files), Some(bytes)));
+    assert_eq!(json["dryRun"], true);
+    let trusting: Value = serde_json::from_str(&dry_run(text(&source)?, &["--json", "--type", "Patient", "--trust-object-names"])??)?;
+    assert!(trusting["source"]["objects"].as_u64() < Some(files) && trusting["source"]["skipped"].as_u64() > Some(0), "{trusting}");
+    Ok(())
+}
+
+#[test]
+fn a_dry_run_rejects_what_an_export_would_reject() -> Result<()> {
+    let source = lake::sample_lake_dir();
+    for (arguments, words) in [
+        (&["--type-filter", "Observation?color=red"][..], "no search parameter `color`"),
+        (&["--type", "Patients"], "`Patients`, which is not a resource type"),
+        (&["--since", "yesterday"], "_since"),
+    ] {
+        let error = dry_run(text(&source)?, arguments)?.unwrap_err();
+        assert!(error.contains("the export would be rejected") && error.contains(words), "{error}");
+    }
+    let lenient = dry_run(text(&source)?, &["--lenient", "--type", "Patient,Patients"])??;
+    assert!(lenient.contains("ignored     ") && lenient.contains("Patients"), "{lenient}");
+    assert!(dry_run("/nowhere", &[])?.is_err());
+    Ok(())
+}
+
+#[test]
+fn a_dry_run_asks_a_server_for_nothing() -> Result<()> {
+    run(async || {
+        let deployment = StubDeployment::start(0).await?;
+        let base = deployment.base.clone();
+        let said = tokio::task::spawn_blocking(move || dry_run(&base, &["--type", "Patient"]).map_err(|error| error.to_string())).await??;
+        let said = said.map_err(|error| format!("rejected: {error}"))?;
+        assert!(said.starts_with(&format!("request     GET {}/$export?_type=Patient\n", deployment.base)), "{said}");
+        assert!(deployment.received().is_empty());
+        Ok(())
+    })
+}
