@@ -78,17 +78,14 @@ impl StubDeployment {
         let last = (first + count).min(self.exports);
         let entry = |number: usize| {
             json!({ "resource": {
-                "resourceType": "Task", "id": export_id(number), "status": if number % 2 == 0 { "completed" } else { "failed" },
+                "resourceType": "Task", "id": export_id(number), "status": if number.is_multiple_of(2) { "completed" } else { "failed" },
                 "businessStatus": { "text": "\u{1b}[2Jcleared" }, "intent": "order", "description": "Export of Group/\u{202e}x<img src=x>",
                 "authoredOn": "2026-01-31T08:00:00.000Z", "lastModified": "2026-01-31T08:01:00.000Z"
             } })
         };
-        let mut bundle =
-            json!({ "resourceType": "Bundle", "type": "searchset", "link": [], "entry": (first..last).map(entry).collect::<Vec<_>>() });
-        if last < self.exports {
-            bundle["link"] = json!([{ "relation": "next", "url": format!("{}/_operations/export?_count={count}&page={last}", self.base) }]);
-        }
-        bundle
+        let next = || json!({ "relation": "next", "url": format!("{}/_operations/export?_count={count}&page={last}", self.base) });
+        let links: Vec<Value> = (last < self.exports).then(next).into_iter().collect();
+        json!({ "resourceType": "Bundle", "type": "searchset", "link": links, "entry": (first..last).map(entry).collect::<Vec<_>>() })
     }
 }
 

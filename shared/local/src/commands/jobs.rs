@@ -39,7 +39,7 @@ pub enum JobsCommandError {
         url: String,
         /// Error of the connection.
         #[source]
-        cause: ClientError,
+        cause: Box<ClientError>,
     },
     /// The server has no list of exports.
     #[error("{url} has no list of exports, which the standard does not ask for: give the status URL of the export")]
@@ -48,7 +48,7 @@ pub enum JobsCommandError {
         url: String,
         /// Rejection of the request.
         #[source]
-        cause: ClientError,
+        cause: Box<ClientError>,
     },
     /// A text names no export.
     #[error(transparent)]
@@ -112,13 +112,16 @@ impl Server {
 
     /// Returns an error with what to do about it, if that is known.
     fn explain(&self, error: ClientError) -> JobsCommandError {
-        let url = self.base.clone();
-        match error {
-            cause if is_unreachable(&cause) => JobsCommandError::NoServer { url, cause },
-            cause @ ClientError::Rejected { request: LIST, status: StatusCode::NOT_FOUND | StatusCode::NOT_IMPLEMENTED, .. } => {
-                JobsCommandError::NoList { url, cause }
-            }
-            cause => cause.into(),
+        let has_no_list =
+            |status: StatusCode| matches!(status, StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED);
+        let is_list = matches!(&error, ClientError::Rejected { request: LIST, status, .. } if has_no_list(*status));
+        let (url, is_silent) = (self.base.clone(), is_unreachable(&error));
+        if is_silent {
+            JobsCommandError::NoServer { url, cause: Box::new(error) }
+        } else if is_list {
+            JobsCommandError::NoList { url, cause: Box::new(error) }
+        } else {
+            error.into()
         }
     }
 }
