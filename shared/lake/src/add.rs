@@ -18,7 +18,7 @@ mod report;
 use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use headrace_core::vocab::clock::Millis;
 
@@ -134,7 +134,8 @@ pub(crate) fn add_locked(from: &Path, lake: &LakeLock, settings: &AddSettings, p
         Some(format) => format,
         None => InputFormat::detect(&files)?,
     };
-    let addition = Addition { from, files: &files, format, settings, progress, added: AddedFiles::read(lake)? };
+    let addition =
+        Addition { from, files: &files, format, settings, progress, added: AddedFiles::read(lake)?, large_turns: Mutex::default() };
     match format {
         InputFormat::Bundles => addition.add_bundles(lake),
         InputFormat::Ndjson => addition.add_export_files(lake),
@@ -161,6 +162,8 @@ struct Addition<'a> {
     settings: &'a AddSettings,
     progress: &'a Arc<Progress>,
     added: AddedFiles,
+    /// Lets one thread at a time hold a large resource.
+    large_turns: Mutex<()>,
 }
 
 impl Addition<'_> {

@@ -83,6 +83,11 @@ impl BundleSplitter {
         self.buffer.extend_from_slice(bytes);
     }
 
+    /// Returns the number of bytes that were pushed and are in no part yet.
+    pub fn buffered_bytes(&self) -> usize {
+        self.buffer.len().saturating_sub(self.start)
+    }
+
     /// Returns the next part. `None` if it is not complete: push more bytes, or finish.
     pub fn next_part(&mut self) -> Result<Option<BundlePart<'_>>, BundleError> {
         loop {

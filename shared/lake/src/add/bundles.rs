@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use headrace_core::lake::ndjson::LINE_LIMIT_BYTES;
 use headrace_fhir::bundle::{BundleEntry, BundleHeader, BundlePart, BundleSplitter};
@@ -15,7 +15,7 @@ use headrace_fhir::semantics::reference::{BaseUrls, LocalReference, rewrite_refe
 use super::entry::{EntryContent, EntryResource, is_usable_id};
 use super::format::is_manifest;
 use super::index::{IndexReader, Lookup, NameIndex, NamedTarget};
-use super::input::{ContentHash, FileContent, InputFile, InputReader, read_chunks};
+use super::input::{ContentHash, FileContent, InputFile, InputReader, LargeTurn, read_chunks};
 use super::names::{BundleNumber, ConditionalReference, NameHasher, identifier_values, is_urn};
 use super::receipt::Receipt;
 use super::report::{Counts, InputPosition, LeftOutReason, ReferenceCounts};
@@ -24,6 +24,9 @@ use crate::pool::for_each_item;
 use crate::progress::Progress;
 use crate::sorting::RecordSorter;
 use crate::writing::{LakeLines, LakeLock, LineSink, Staging};
+
+/// The memory for a line that a thread keeps, in bytes.
+const LINE_CAPACITY_BYTES: usize = 1 << 20;
 
 /// The most deletions of one Bundle that have no time of their own. They wait for the time of the Bundle, which may come at its end.
 const MAX_WAITING_DELETIONS: usize = 100_000;
@@ -61,11 +64,11 @@ impl Addition<'_> {
             writers.push(BundleWriter::new(names, IndexReader::new(&index), sink));
         }
         let is_new = self.new_files(&hashes);
-        let progress = self.progress;
+        let (progress, large_turns) = (self.progress, &self.large_turns);
         let temporary = self.temporary();
         let writers = for_each_item(&files, writers, |writer, number, file| {
             let is_added = is_new.get(number).copied().unwrap_or_default();
-            if is_added { writer.add_file(number, file, progress, &temporary) } else { Ok(()) }
+            if is_added { writer.add_file((number, file), progress, large_turns, &temporary) } else { Ok(()) }
         })?;
         for mut writer in writers {
             writer.sink.flush()?;
@@ -92,9 +95,9 @@ impl Addition<'_> {
             sorter: RecordSorter::new(folder, self.settings.sort_bytes / workers),
             hashes: Vec::new(),
         });
-        let (progress, temporary) = (self.progress, self.temporary());
+        let (progress, large_turns, temporary) = (self.progress, &self.large_turns, self.temporary());
         let collectors = for_each_item(files, collectors.collect(), |collector, number, file| {
-            let reader = read_bundles(file, progress, |bundle, part| collector.add(number, bundle, part, &temporary))?;
+            let reader = read_bundles(file, progress, large_turns, |bundle, part| collector.add(number, bundle, part, &temporary))?;
             let hash = reader.into_content_hash().map_err(|cause| file.read_error(cause))?;
             collector.hashes.push((number, hash));
             Ok::<_, AddError>(())
@@ -124,12 +127,15 @@ enum ReadPart<'a> {
 fn read_bundles(
     file: &InputFile,
     progress: &Arc<Progress>,
+    large_turns: &Mutex<()>,
     mut visit: impl FnMut(u64, ReadPart<'_>) -> Result<(), AddError>,
 ) -> Result<InputReader, AddError> {
     let refused = |error: headrace_fhir::bundle::BundleError| AddError::Input { file: file.name.clone(), reason: error.to_string() };
     let mut splitter = BundleSplitter::new(LINE_LIMIT_BYTES);
     let mut number = 0;
+    let mut turn = LargeTurn::new(large_turns);
     let reader = read_chunks(file, progress, |chunk| {
+        turn.hold(splitter.buffered_bytes() + chunk.len());
         splitter.push(chunk);
         while let Some(part) = splitter.next_part().map_err(refused)? {
             match part {
@@ -142,6 +148,7 @@ fn read_bundles(
                 }
             }
         }
+        turn.hold(splitter.buffered_bytes());
         Ok(())
     })?;
     splitter.finish().map_err(refused)?;
@@ -201,13 +208,13 @@ impl<'i, 'l> BundleWriter<'i, 'l> {
     /// Adds a file.
     fn add_file(
         &mut self,
-        number: usize,
-        file: &InputFile,
+        (number, file): (usize, &InputFile),
         progress: &Arc<Progress>,
+        large_turns: &Mutex<()>,
         temporary: &impl Fn(io::Error) -> AddError,
     ) -> Result<(), AddError> {
         self.resolver.counts = ReferenceCounts::default();
-        read_bundles(file, progress, |bundle, part| {
+        read_bundles(file, progress, large_turns, |bundle, part| {
             self.resolver.bundle = (number, bundle);
             match part {
                 ReadPart::Entry(offset, entry) => self.add_entry(file, offset, &entry, temporary),
@@ -248,6 +255,8 @@ impl<'i, 'l> BundleWriter<'i, 'l> {
         }
         self.sink.add("", resource.kind, &self.line)?;
         self.counts.add_resource("", resource.kind);
+        // A long line must not keep its memory.
+        self.line.shrink_to(LINE_CAPACITY_BYTES);
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::io::Read as _;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use headrace_core::lake::line::LakeLine;
@@ -13,7 +13,7 @@ use headrace_fhir::instant::Instant;
 use serde::Deserialize;
 
 use super::format::is_manifest;
-use super::input::{FileContent, InputFile, read_chunks};
+use super::input::{FileContent, InputFile, LargeTurn, read_chunks};
 use super::receipt::Receipt;
 use super::report::{Counts, InputPosition, LeftOutReason};
 use super::{AddError, AddReport, Addition, close_lines};
@@ -112,10 +112,10 @@ impl Addition<'_> {
         for _ in 0..self.workers() {
             writers.push(LineWriter { sink: lake_lines.sink(self.settings.line_bytes / self.workers())?, counts: Counts::default() });
         }
-        let is_new = self.new_files(&hashes);
+        let (is_new, large_turns) = (self.new_files(&hashes), &self.large_turns);
         let writers = for_each_item(&files, writers, |writer, number, file| {
             let is_added = is_new.get(number).copied().unwrap_or_default();
-            if is_added { writer.add_file(file, progress) } else { Ok(()) }
+            if is_added { writer.add_file(file, progress, large_turns) } else { Ok(()) }
         })?;
         for mut writer in writers {
             writer.sink.flush()?;
@@ -173,11 +173,17 @@ struct LineWriter<'l> {
 
 impl LineWriter<'_> {
     /// Adds a file.
-    fn add_file(&mut self, file: &InputFile, progress: &Arc<Progress>) -> Result<(), AddError> {
+    fn add_file(&mut self, file: &InputFile, progress: &Arc<Progress>, large_turns: &Mutex<()>) -> Result<(), AddError> {
         let mut splitter = LineSplitter::from_line_start(0, u64::MAX);
-        let mut number = 0;
+        let (mut number, mut pending_bytes) = (0, 0);
+        let mut turn = LargeTurn::new(large_turns);
         read_chunks(file, progress, |chunk| {
-            splitter.push(Bytes::copy_from_slice(chunk)).try_for_each(|segment| self.add_segment(file, &mut number, &segment))
+            pending_bytes += chunk.len();
+            turn.hold(pending_bytes);
+            splitter.push(Bytes::copy_from_slice(chunk)).try_for_each(|segment| {
+                pending_bytes = chunk.len();
+                self.add_segment(file, &mut number, &segment)
+            })
         })?;
         splitter.finish().map_or(Ok(()), |segment| self.add_segment(file, &mut number, &segment))
     }

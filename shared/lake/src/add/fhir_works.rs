@@ -8,7 +8,7 @@ mod versions;
 
 use std::collections::BTreeSet;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use headrace_core::lake::ndjson::{LineSplitter, Segment, lines};
@@ -18,7 +18,7 @@ use headrace_fhir::head::ResourceHead;
 use headrace_fhir::instant::Instant;
 use headrace_fhir::semantics::deletion::deletion_bundle;
 
-use super::input::{ContentHash, InputFile, read_chunks};
+use super::input::{ContentHash, InputFile, LargeTurn, read_chunks};
 use super::names::NameHasher;
 use super::receipt::Receipt;
 use super::report::{Counts, InputPosition, LeftOutReason};
@@ -68,7 +68,13 @@ impl Addition<'_> {
         let mut writers = Vec::new();
         for _ in 0..self.workers() {
             let sink = lake_lines.sink(self.settings.line_bytes / self.workers())?;
-            writers.push(ItemWriter { sink, counts: Counts::default(), binaries: binaries.as_ref(), line: Vec::new() });
+            writers.push(ItemWriter {
+                sink,
+                counts: Counts::default(),
+                binaries: binaries.as_ref(),
+                large_turns: &self.large_turns,
+                line: Vec::new(),
+            });
         }
         let (progress, temporary) = (self.progress, self.temporary());
         let is_one_lake = self.settings.tenant.is_some();
@@ -254,6 +260,8 @@ struct ItemWriter<'b, 'l> {
     sink: LineSink<'l>,
     counts: Counts,
     binaries: Option<&'b BinaryFolder>,
+    /// Lets one thread at a time hold the data of a large Binary.
+    large_turns: &'b Mutex<()>,
     line: Vec<u8>,
 }
 
@@ -297,9 +305,10 @@ impl ItemWriter<'_, '_> {
             self.counts.deletions += 1;
             return Ok(self.sink.add(&folder, ResourceType::BUNDLE, bundle.as_bytes())?);
         }
+        let mut turn = LargeTurn::new(self.large_turns);
         let mut data = None;
         if let Some(binaries) = self.binaries.filter(|_| item.needs_binary_data()) {
-            match binaries.read(item).map_err(temporary)? {
+            match binaries.read(item, &mut turn).map_err(temporary)? {
                 BinaryData::Base64(text) => data = Some(text),
                 BinaryData::NotFound => self.counts.leave_out(LeftOutReason::BinaryNotFound, &file.name, position, String::new()),
                 BinaryData::TooLarge => self.counts.leave_out(LeftOutReason::BinaryTooLarge, &file.name, position, String::new()),

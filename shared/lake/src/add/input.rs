@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use headrace_core::job::task::Encoding;
 use headrace_core::lake::slices::is_foreign;
@@ -166,6 +166,31 @@ impl Read for InputReader {
             Self::Plain(reader) => reader.read(buffer),
             Self::Gzip(reader) => reader.read(buffer),
             Self::Zstd(reader) => reader.read(buffer),
+        }
+    }
+}
+
+/// The size from which resources are read by one thread at a time, in bytes. All threads together could hold too many of them.
+const LARGE_BYTES: usize = 1 << 20;
+
+/// The turn of a thread to hold a large resource.
+pub(super) struct LargeTurn<'t> {
+    turns: &'t Mutex<()>,
+    current: Option<MutexGuard<'t, ()>>,
+}
+
+impl<'t> LargeTurn<'t> {
+    /// Creates a turn that is not taken.
+    pub(super) fn new(turns: &'t Mutex<()>) -> Self {
+        Self { turns, current: None }
+    }
+
+    /// Takes the turn, and waits for it, if the thread holds `bytes` bytes of one resource. Gives it back if they are few.
+    pub(super) fn hold(&mut self, bytes: usize) {
+        if bytes <= LARGE_BYTES {
+            self.current = None;
+        } else if self.current.is_none() {
+            self.current = Some(self.turns.lock().unwrap_or_else(PoisonError::into_inner));
         }
     }
 }
