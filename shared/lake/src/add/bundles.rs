@@ -68,7 +68,11 @@ impl Addition<'_> {
         let temporary = self.temporary();
         let writers = for_each_item(&files, writers, |writer, number, file| {
             let is_added = is_new.get(number).copied().unwrap_or_default();
-            if is_added { writer.add_file((number, file), progress, large_turns, &temporary) } else { Ok(()) }
+            if !is_added {
+                return Ok(());
+            }
+            let hash = writer.add_file((number, file), progress, large_turns, &temporary)?;
+            file.check_content(hashes.get(number), hash)
         })?;
         for mut writer in writers {
             writer.sink.flush()?;
@@ -205,16 +209,16 @@ impl<'i, 'l> BundleWriter<'i, 'l> {
         Self { resolver, sink, counts: Counts::default(), unresolved: Vec::new(), line: Vec::new(), waiting: Vec::new() }
     }
 
-    /// Adds a file.
+    /// Adds a file. Returns the hash of its content.
     fn add_file(
         &mut self,
         (number, file): (usize, &InputFile),
         progress: &Arc<Progress>,
         large_turns: &Mutex<()>,
         temporary: &impl Fn(io::Error) -> AddError,
-    ) -> Result<(), AddError> {
+    ) -> Result<ContentHash, AddError> {
         self.resolver.counts = ReferenceCounts::default();
-        read_bundles(file, progress, large_turns, |bundle, part| {
+        let reader = read_bundles(file, progress, large_turns, |bundle, part| {
             self.resolver.bundle = (number, bundle);
             match part {
                 ReadPart::Entry(offset, entry) => self.add_entry(file, offset, &entry, temporary),
@@ -224,7 +228,7 @@ impl<'i, 'l> BundleWriter<'i, 'l> {
         let counts = self.resolver.counts;
         self.unresolved.push((number, counts.unresolved()));
         self.counts.references.merge(&counts);
-        Ok(())
+        reader.into_content_hash().map_err(|cause| file.read_error(cause))
     }
 
     /// Adds an entry.

@@ -13,7 +13,7 @@ use headrace_fhir::instant::Instant;
 use serde::Deserialize;
 
 use super::format::is_manifest;
-use super::input::{FileContent, InputFile, LargeTurn, read_chunks};
+use super::input::{ContentHash, FileContent, InputFile, LargeTurn, read_chunks};
 use super::receipt::Receipt;
 use super::report::{Counts, InputPosition, LeftOutReason};
 use super::{AddError, AddReport, Addition, close_lines};
@@ -115,7 +115,11 @@ impl Addition<'_> {
         let (is_new, large_turns) = (self.new_files(&hashes), &self.large_turns);
         let writers = for_each_item(&files, writers, |writer, number, file| {
             let is_added = is_new.get(number).copied().unwrap_or_default();
-            if is_added { writer.add_file(file, progress, large_turns) } else { Ok(()) }
+            if !is_added {
+                return Ok(());
+            }
+            let hash = writer.add_file(file, progress, large_turns)?;
+            file.check_content(hashes.get(number), hash)
         })?;
         for mut writer in writers {
             writer.sink.flush()?;
@@ -172,12 +176,12 @@ struct LineWriter<'l> {
 }
 
 impl LineWriter<'_> {
-    /// Adds a file.
-    fn add_file(&mut self, file: &InputFile, progress: &Arc<Progress>, large_turns: &Mutex<()>) -> Result<(), AddError> {
+    /// Adds a file. Returns the hash of its content.
+    fn add_file(&mut self, file: &InputFile, progress: &Arc<Progress>, large_turns: &Mutex<()>) -> Result<ContentHash, AddError> {
         let mut splitter = LineSplitter::from_line_start(0, u64::MAX);
         let (mut number, mut pending_bytes) = (0, 0);
         let mut turn = LargeTurn::new(large_turns);
-        read_chunks(file, progress, |chunk| {
+        let reader = read_chunks(file, progress, |chunk| {
             pending_bytes += chunk.len();
             turn.hold(pending_bytes);
             splitter.push(Bytes::copy_from_slice(chunk)).try_for_each(|segment| {
@@ -185,7 +189,8 @@ impl LineWriter<'_> {
                 self.add_segment(file, &mut number, &segment)
             })
         })?;
-        splitter.finish().map_or(Ok(()), |segment| self.add_segment(file, &mut number, &segment))
+        splitter.finish().map_or(Ok(()), |segment| self.add_segment(file, &mut number, &segment))?;
+        reader.into_content_hash().map_err(|cause| file.read_error(cause))
     }
 
     /// Adds the lines of a segment. `number` is the number of the line before.

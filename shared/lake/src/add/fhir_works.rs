@@ -79,7 +79,8 @@ impl Addition<'_> {
         let (progress, temporary) = (self.progress, self.temporary());
         let is_one_lake = self.settings.tenant.is_some();
         let writers = for_each_item(&export.files, writers, |writer, number, (file, _)| {
-            writer.add_file(file, decisions.of_group(number), is_one_lake, progress, &temporary)
+            let hash = writer.add_file(file, decisions.of_group(number), is_one_lake, progress, &temporary)?;
+            file.check_content(hashes.get(number), hash)
         })?;
         for mut writer in writers {
             writer.sink.flush()?;
@@ -266,7 +267,7 @@ struct ItemWriter<'b, 'l> {
 }
 
 impl ItemWriter<'_, '_> {
-    /// Adds the items of a file that were decided for.
+    /// Adds the items of a file that were decided for. Returns the hash of its content.
     fn add_file(
         &mut self,
         file: &InputFile,
@@ -274,9 +275,9 @@ impl ItemWriter<'_, '_> {
         is_one_lake: bool,
         progress: &Arc<Progress>,
         temporary: &impl Fn(io::Error) -> AddError,
-    ) -> Result<(), AddError> {
+    ) -> Result<ContentHash, AddError> {
         let mut next = decisions.next().transpose().map_err(temporary)?;
-        read_items(file, progress, |line, text| {
+        let (hash, _) = read_items(file, progress, |line, text| {
             while let Some(PlacedDecision { decision, .. }) = next.filter(|placed| placed.decision.line == line) {
                 if let Some(Ok(ItemLine::Item(item))) = text.map(ItemLine::parse) {
                     self.add_item(file, line, &item, &decision, is_one_lake, temporary)?;
@@ -285,7 +286,7 @@ impl ItemWriter<'_, '_> {
             }
             Ok(())
         })?;
-        Ok(())
+        Ok(hash)
     }
 
     /// Adds an item as a resource or as a deletion.

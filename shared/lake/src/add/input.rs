@@ -79,13 +79,27 @@ impl InputFile {
 
     /// Converts an error of reading this file.
     pub(super) fn read_error(&self, cause: io::Error) -> AddError {
-        let reason = match cause.kind() {
-            io::ErrorKind::UnexpectedEof => "it is truncated".to_owned(),
-            io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData => "it is corrupt".to_owned(),
-            _ if self.encoding != Encoding::Plain && cause.raw_os_error().is_none() => "it is corrupt".to_owned(),
-            _ => cause.to_string(),
+        let kind = cause.kind();
+        let is_corrupt = matches!(kind, io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData)
+            || (self.encoding != Encoding::Plain && cause.raw_os_error().is_none());
+        let reason = if kind == io::ErrorKind::UnexpectedEof {
+            "it is truncated".to_owned()
+        } else if is_corrupt {
+            "it is corrupt".to_owned()
+        } else {
+            cause.to_string()
         };
         AddError::Input { file: self.name.clone(), reason }
+    }
+}
+
+impl InputFile {
+    /// Checks that the second reading has found the content of the first.
+    pub(super) fn check_content(&self, first: Option<&ContentHash>, second: ContentHash) -> Result<(), AddError> {
+        if first == Some(&second) {
+            return Ok(());
+        }
+        Err(AddError::Input { file: self.name.clone(), reason: "it was changed while it was read; run the command again".to_owned() })
     }
 }
 
