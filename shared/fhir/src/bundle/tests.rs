@@ -127,7 +127,7 @@ fn value() -> impl Strategy<Value = Value> {
     leaf.prop_recursive(3, 16, 3, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..3).prop_map(Value::from),
-            prop::collection::btree_map("[a-z\"\\]]{0,3}", inner, 0..3).prop_map(|members| Value::from_iter(members)),
+            prop::collection::btree_map("[a-z\"\\]]{0,3}", inner, 0..3).prop_map(Value::from_iter),
         ]
     })
 }

@@ -143,7 +143,7 @@ mod tests {
     fn bytes_are_copied_and_an_id_is_put_in_front() {
         let text = |resource| match EntryContent::from_entry(&BundleEntry { resource: Some(resource), ..BundleEntry::default() }) {
             EntryContent::Resource(resource) => resource.text.into_owned(),
-            other => panic!("{other:?}"),
+            other @ (EntryContent::Deletion(_) | EntryContent::LeftOut(..)) => panic!("{other:?}"),
         };
         assert_eq!(text(r#"{"resourceType":"Basic", "id":"b","x":1.10}"#), r#"{"resourceType":"Basic", "id":"b","x":1.10}"#);
         assert_eq!(text("{\n \"resourceType\": \"Basic\",\n \"id\": \"b\", \"x\": 1.10}"), r#"{"resourceType":"Basic","id":"b","x":1.10}"#);
@@ -155,7 +155,7 @@ mod tests {
     fn what_is_no_resource_is_left_out_with_the_reason() {
         let reason = |entry: &BundleEntry<'static>| match EntryContent::from_entry(entry) {
             EntryContent::LeftOut(reason, _) => reason,
-            other => panic!("{other:?}"),
+            other @ (EntryContent::Resource(_) | EntryContent::Deletion(_)) => panic!("{other:?}"),
         };
         let resource = Some(r#"{"resourceType":"Patient","id":"p"}"#);
         let text = |text: &str| Some(text.to_owned());

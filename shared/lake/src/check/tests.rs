@@ -16,8 +16,11 @@ fn check(folder: &tempfile::TempDir, slice_bytes: u64) -> LakeReport {
     runtime.block_on(check_lake(source, &settings, &Arc::new(Progress::default()))).unwrap()
 }
 
+/// An object and the number of a line.
+type Position = (String, Option<u64>);
+
 /// Returns the kinds of findings with their counts and the positions of their examples.
-fn findings(report: &LakeReport) -> Vec<(&'static str, u64, Vec<(String, Option<u64>)>)> {
+fn findings(report: &LakeReport) -> Vec<(&'static str, u64, Vec<Position>)> {
     let positions = |finding: &Finding| finding.examples.iter().map(|example| (example.object.clone(), example.line)).collect();
     report.findings.iter().map(|finding| (finding.kind.as_str(), finding.count, positions(finding))).collect()
 }
@@ -137,7 +140,7 @@ fn expected(objects: &[Vec<SampleLine>], kind: usize, watermark: u8) -> Value {
                     let last = deleted.entry(*id).or_insert(-1);
                     *last = (*last).max(i16::from(*day));
                 }
-                _ => {}
+                SampleLine::Version(..) | SampleLine::Deletion(..) | SampleLine::Invalid | SampleLine::Blank => {}
             }
         }
     }
