@@ -37,6 +37,14 @@ mod access_store {
     headrace_tests::access_store_contract!(in_memory, crate::in_memory);
 }
 
+mod event_outbox {
+    headrace_tests::event_outbox_contract!(in_memory, crate::in_memory_with_events);
+}
+
+mod schedule_store {
+    headrace_tests::schedule_store_contract!(in_memory, crate::in_memory);
+}
+
 mod job_store {
     headrace_tests::job_store_contract!(in_memory, crate::in_memory);
     headrace_tests::job_store_contract!(file_reopened_for_every_call, crate::reopened_file);
@@ -69,6 +77,10 @@ async fn in_memory() -> Result<DynamoJobStore, BoxError> {
     let client = EmbeddedDynamo::in_memory()?.client();
     TableSchema::create(&client, TABLE).await?;
     Ok(DynamoJobStore::new(client, TABLE))
+}
+
+async fn in_memory_with_events() -> Result<DynamoJobStore, BoxError> {
+    Ok(in_memory().await?.with_events(true))
 }
 
 async fn reopened_file() -> Result<ReopenedFile, BoxError> {

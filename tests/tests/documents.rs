@@ -1,6 +1,9 @@
 //! The commands of README.md, docs/walkthrough.md and docs/lake.md, run as they are written there, and what they print compared with
 //! what the page shows.
 
+#[path = "documents/nightly_page.rs"]
+mod nightly_page;
+
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;

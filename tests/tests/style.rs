@@ -93,7 +93,10 @@ const VAGUE_NAMES: &[&str] = &[
 const FOLDER_ORDER: &[(&str, &[&str])] = &[
     (
         "shared/core",
-        &["vocab", "access", "request", "job", "output", "audit", "ports", "lake", "versions", "cohort", "patients", "lines", "flow"],
+        &[
+            "vocab", "access", "schedule", "request", "job", "output", "audit", "events", "ports", "lake", "versions", "cohort",
+            "patients", "lines", "flow",
+        ],
     ),
     ("shared/fhir", &["instant", "json", "bundle", "definitions", "head", "semantics", "search", "deid"]),
     ("shared/lake", &["pool", "progress", "sorting", "reading", "writing", "check", "compact", "add"]),

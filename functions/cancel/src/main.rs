@@ -14,7 +14,7 @@ async fn main() -> Result<(), Error> {
     telemetry::init("cancel", &config.common);
     let aws = Clients::connect().await;
     let output = aws.output(&config.destination.name, &config.destination.prefix);
-    let jobs = aws.jobs(&config.common.table);
+    let jobs = aws.jobs(&config.common.table).with_events(config.events);
     let authenticator = Authenticator::new(jobs.clone(), SystemClock, config.access);
     let cancel = &CancelHandler::new(authenticator, jobs, output, SystemClock);
     gateway::run(|request: Request| cancel.handle(request)).await

@@ -14,7 +14,7 @@ async fn main() -> Result<(), Error> {
     telemetry::init("chunk-worker", &config.common);
     let aws = Clients::connect_for(Workload::Tasks { lease: config.worker.lease.duration }).await;
     let ports = Ports {
-        jobs: aws.jobs_with_encryptor(&config.common.table, config.job_secret_key.as_deref()),
+        jobs: aws.jobs_with_encryptor(&config.common.table, config.job_secret_key.as_deref()).with_events(config.events),
         queue: aws.queue(&config.queue_url).with_dead_letters(&config.dead_letter_queue_url),
         source: aws.lake(&config.source.name, &config.source.prefix),
         output: aws.output(&config.destination.name, &config.destination.prefix),

@@ -109,6 +109,7 @@ where
             base,
             idempotency_key: idempotency_key(request),
             secret: random_job_secret()?,
+            firing: None,
         };
         let ExportSettings { policy, job, quotas, watermark, .. } = &self.settings;
         let patient_resolution = PatientResolutionSettings::default();

@@ -13,7 +13,8 @@ async fn main() -> Result<(), Error> {
     let config = KickoffConfig::read(&Environment)?;
     telemetry::init("kickoff", &config.common);
     let aws = Clients::connect().await;
-    let (jobs, queue) = (aws.jobs_with_encryptor(&config.common.table, config.job_secret_key.as_deref()), aws.queue(&config.queue_url));
+    let jobs = aws.jobs_with_encryptor(&config.common.table, config.job_secret_key.as_deref()).with_events(config.events);
+    let queue = aws.queue(&config.queue_url);
     let source = aws.lake(&config.source.name, &config.source.prefix);
     let output = aws.output(&config.destination.name, &config.destination.prefix).with_client_buckets(config.client_buckets);
     let authenticator = Authenticator::new(jobs.clone(), SystemClock, config.access);

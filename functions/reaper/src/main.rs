@@ -2,11 +2,15 @@
 
 use headrace_aws::Clients;
 use headrace_core::flow::upkeep::seal::SealSettings;
+use headrace_core::ports::Ports;
 use headrace_edge::config::{Environment, ReaperConfig};
 use headrace_edge::system::SystemClock;
 use headrace_edge::telemetry;
+use headrace_edge::webhook::EventTargets;
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
+use reaper::events::{EventDeliverer, decrypt_webhook};
 use reaper::handler::ReaperHandler;
+use reaper::schedules::{ScheduleRunner, random_job};
 use reaper::watermark::WatermarkMonitor;
 use serde_json::Value;
 
@@ -15,16 +19,31 @@ async fn main() -> Result<(), Error> {
     let config = ReaperConfig::read(&Environment)?;
     telemetry::init("reaper", &config.common);
     let aws = Clients::connect().await;
-    let output = aws.output(&config.destination.name, &config.destination.prefix);
+    let output = aws.output(&config.destination.name, &config.destination.prefix).with_client_buckets(config.client_buckets);
     let audit = aws.audit_files(&config.audit.name, &config.audit.prefix);
-    let (jobs, queue) = (aws.jobs(&config.common.table), aws.queue(&config.queue_url));
-    let reaper = &ReaperHandler::new((jobs, queue), (output, audit), SystemClock, config.quotas, SealSettings::default());
+    let jobs = aws.jobs_with_encryptor(&config.common.table, config.job_secret_key.as_deref()).with_events(config.webhook.is_some());
+    let webhook = match config.webhook {
+        Some(webhook) => Some(decrypt_webhook(&jobs, webhook).await?),
+        None => None,
+    };
+    let events = &EventDeliverer::new(jobs.clone(), EventTargets::new(webhook), SystemClock);
+    let queue = aws.queue(&config.queue_url);
     let lake = aws.lake(&config.source.name, &config.source.prefix);
+    let ports = Ports { jobs: jobs.clone(), queue: queue.clone(), source: lake.clone(), output: output.clone(), clock: SystemClock };
+    let quotas = config.export.quotas;
+    // A deployment always has access control.
+    let schedules = &ScheduleRunner::new(ports, config.export, true, random_job);
+    let reaper = &ReaperHandler::new((jobs, queue), (output, audit), SystemClock, quotas, SealSettings::default());
     let monitor = &WatermarkMonitor::new(lake, SystemClock, config.watermark);
     // Nothing reads the response. The log reports what was done.
     let run_once = async |_: LambdaEvent<Value>| {
         monitor.record_age().await;
-        reaper.handle().await.map(|_| ())
+        // Schedules come last: ended exports have freed their slots by then. A failure of one part does not stop the other.
+        let reaped = reaper.handle().await;
+        let fired = Box::pin(schedules.run()).await;
+        Box::pin(events.run()).await?;
+        fired?;
+        reaped.map(|_| ())
     };
     Box::pin(run(service_fn(run_once))).await
 }

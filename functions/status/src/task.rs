@@ -35,6 +35,9 @@ fn task(job: &Job) -> Value {
         "output": outputs(job),
     });
     let Some(members) = task.as_object_mut() else { return task };
+    if let Some(schedule) = &job.schedule {
+        members.insert("requester".to_owned(), json!({ "display": format!("schedule {}", schedule.name) }));
+    }
     if let Some(reason) = &job.reason {
         let concept = text(&reason.text);
         let reason = match job.request.version {

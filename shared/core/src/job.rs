@@ -36,6 +36,7 @@ use crate::job::folder::Folder;
 use crate::request::ExportRequest;
 use crate::vocab::clock::Millis;
 use crate::vocab::ids::{Caller, JobId};
+use crate::vocab::schedule_key::ScheduleKey;
 
 /// The first task number of round 1. Tasks of round `r` are numbered from `r` times this number; those of round 0 from 0.
 pub const ROUND_TASKS: u32 = 1_000_000;
@@ -142,6 +143,8 @@ pub struct Job {
     pub request_url: String,
     /// The FHIR base URL that the client used, without a trailing slash.
     pub base: String,
+    /// The schedule that has started the job.
+    pub schedule: Option<ScheduleKey>,
     /// The time at which the job was recorded.
     pub created_at: Millis,
     /// The settings.
@@ -187,6 +190,7 @@ impl Job {
             request,
             request_url: String::new(),
             base: String::new(),
+            schedule: None,
             created_at,
             settings: JobSettings::default(),
             requires_access_token: false,

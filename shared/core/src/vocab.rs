@@ -11,5 +11,6 @@ pub mod lake_settings;
 pub mod level;
 pub mod outcome;
 pub mod plural;
+pub mod schedule_key;
 pub mod setting;
 pub(crate) mod text;

@@ -251,5 +251,5 @@ pub fn origin(request: &Request) -> Origin {
         Some(RequestContext::ApiGatewayV2(context)) => context.http.source_ip.clone(),
         Some(_) | None => request.extensions().get::<PeerAddress>().map(|PeerAddress(address)| address.to_string()),
     };
-    Origin { address, request_id: request_id(request) }
+    Origin { address, request_id: request_id(request), schedule: None }
 }

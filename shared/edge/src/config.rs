@@ -6,13 +6,16 @@ mod shared;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use headrace_core::flow::work::settings::WorkerSettings;
-use headrace_core::job::Quotas;
 use headrace_core::ports::LeaseSettings;
 use headrace_core::vocab::ids::is_bucket_name;
 use headrace_core::vocab::lake_settings::LakeWatermark;
 use headrace_core::vocab::setting::Setting;
 use headrace_fhir::definitions::FhirVersion;
+
+use crate::jwks::UrlPolicy;
 
 pub use access::{AccessControl, IdentityProviderSettings, SCOPE_CLAIM, SmartSettings, parse_https_url};
 pub use shared::{
@@ -164,6 +167,8 @@ pub struct KickoffConfig {
     pub job_secret_key: Option<String>,
     /// The limits and options of exports.
     pub export: ExportSettings,
+    /// True if the moves of exports become events.
+    pub events: bool,
 }
 
 impl KickoffConfig {
@@ -179,6 +184,7 @@ impl KickoffConfig {
             source,
             destination: Bucket::read_destination(settings)?,
             export: ExportSettings::read(settings)?,
+            events: settings.flag(Setting::Events, false)?,
         })
     }
 }
@@ -295,6 +301,8 @@ pub struct OutputConfig {
     pub access: AccessControl,
     /// The destination.
     pub destination: Bucket,
+    /// True if the moves of exports become events.
+    pub events: bool,
 }
 
 impl OutputConfig {
@@ -304,6 +312,7 @@ impl OutputConfig {
             common: CommonConfig::read(settings)?,
             access: AccessControl::read(settings)?,
             destination: Bucket::read_destination(settings)?,
+            events: settings.flag(Setting::Events, false)?,
         })
     }
 }
@@ -325,6 +334,8 @@ pub struct WorkerConfig {
     pub job_secret_key: Option<String>,
     /// The settings of task execution.
     pub worker: WorkerSettings,
+    /// True if the moves of exports become events.
+    pub events: bool,
 }
 
 impl WorkerConfig {
@@ -348,6 +359,7 @@ impl WorkerConfig {
                 lake: shared::read_lake_settings(settings)?,
                 ..WorkerSettings::default()
             },
+            events: settings.flag(Setting::Events, false)?,
         })
     }
 }
@@ -369,12 +381,46 @@ pub struct ReaperConfig {
     pub destination: Bucket,
     /// The bucket of the audit files.
     pub audit: Bucket,
-    /// The limits of concurrent exports.
-    pub quotas: Quotas,
+    /// The buckets that clients may have destinations in.
+    pub client_buckets: BTreeSet<String>,
+    /// The KMS key that encrypts the secrets of scheduled exports.
+    pub job_secret_key: Option<String>,
+    /// The limits and options of exports: those of schedules, and the quotas by which queued exports start. The base URL is that of the
+    /// API if no other is set, because a scheduled export has no request to derive it from.
+    pub export: ExportSettings,
     /// The lake.
     pub source: Bucket,
     /// The watermark to watch. `None` does not watch it.
     pub watermark: Option<WatermarkLimit>,
+    /// The target of events. `None` makes no events.
+    pub webhook: Option<EncryptedWebhook>,
+}
+
+/// A webhook whose secret is not decrypted yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EncryptedWebhook {
+    /// The URL.
+    pub url: String,
+    /// The ciphertext of the secret.
+    pub encrypted_secret: Vec<u8>,
+}
+
+impl EncryptedWebhook {
+    /// Reads the webhook. Returns `None` if events are off. The URL must be one that a deployment may call.
+    fn read(settings: &impl SettingSource) -> Result<Option<Self>, ConfigError> {
+        let (url, text) = (settings.required(Setting::EventWebhookUrl), settings.required(Setting::EventWebhookSecret));
+        if !settings.flag(Setting::Events, false)? {
+            return Ok(None);
+        }
+        let (url, text) = (url?, text?);
+        UrlPolicy::Clients
+            .parse_url(&url)
+            .map_err(|error| ConfigError { setting: Setting::EventWebhookUrl, problem: error.to_string() })?;
+        let problem = "is not base64: set what `aws kms encrypt` prints";
+        let encrypted_secret =
+            STANDARD.decode(text).map_err(|_| ConfigError { setting: Setting::EventWebhookSecret, problem: problem.to_owned() })?;
+        Ok(Some(Self { url, encrypted_secret }))
+    }
 }
 
 /// The age that the watermark of the lake must not reach.
@@ -398,14 +444,20 @@ impl WatermarkLimit {
 impl ReaperConfig {
     /// Reads and validates the settings of the reaper function.
     pub fn read(settings: &impl SettingSource) -> Result<Self, ConfigError> {
+        let source = Bucket::read_source(settings)?;
+        let (mut export, api_url) = (ExportSettings::read(settings)?, shared::read_api_url(settings)?);
+        export.base = export.base.or(api_url);
         Ok(Self {
             common: CommonConfig::read(settings)?,
             queue_url: settings.required(Setting::QueueUrl)?,
             destination: Bucket::read_destination(settings)?,
             audit: Bucket::read_audit(settings)?,
-            quotas: read_quotas(settings)?,
-            source: Bucket::read_source(settings)?,
+            client_buckets: read_client_buckets(settings, &source)?,
+            job_secret_key: settings.get(Setting::JobSecretKmsKey),
+            export,
+            source,
             watermark: WatermarkLimit::read(settings)?,
+            webhook: EncryptedWebhook::read(settings)?,
         })
     }
 }

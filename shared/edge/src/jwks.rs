@@ -9,4 +9,5 @@ mod url_policy;
 pub use address::is_public;
 pub use cache::{JwksCache, JwksError};
 pub use fetch::FetchError;
+pub(crate) use fetch::build_client;
 pub use url_policy::{InvalidJwksUrl, UrlPolicy};

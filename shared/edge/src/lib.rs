@@ -17,3 +17,4 @@ pub mod request;
 pub mod sqs;
 pub mod system;
 pub mod telemetry;
+pub mod webhook;

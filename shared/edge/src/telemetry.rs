@@ -41,11 +41,17 @@ pub enum Metric {
     AuditBacklogAgeSeconds,
     /// The age, in seconds, of the lake's watermark.
     LakeWatermarkAgeSeconds,
+    /// The number of due times of schedules that started no export.
+    ScheduledRunsFailed,
+    /// The number of delivered events.
+    EventsDelivered,
+    /// The number of events that could not be delivered within a day.
+    EventsUndelivered,
 }
 
 impl Metric {
     /// The list of all metrics.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 14] = [
         Self::JobsAccepted,
         Self::JobsCompleted,
         Self::JobsFailed,
@@ -57,6 +63,9 @@ impl Metric {
         Self::LinesRejected,
         Self::AuditBacklogAgeSeconds,
         Self::LakeWatermarkAgeSeconds,
+        Self::ScheduledRunsFailed,
+        Self::EventsDelivered,
+        Self::EventsUndelivered,
     ];
 
     /// Returns the name of the metric in CloudWatch.
@@ -73,6 +82,9 @@ impl Metric {
             Self::LinesRejected => "LinesRejected",
             Self::AuditBacklogAgeSeconds => "AuditBacklogAgeSeconds",
             Self::LakeWatermarkAgeSeconds => "LakeWatermarkAgeSeconds",
+            Self::ScheduledRunsFailed => "ScheduledRunsFailed",
+            Self::EventsDelivered => "EventsDelivered",
+            Self::EventsUndelivered => "EventsUndelivered",
         }
     }
 
@@ -88,7 +100,10 @@ impl Metric {
             | Self::TasksCompleted
             | Self::TasksParked
             | Self::ResourcesExported
-            | Self::LinesRejected => "Count",
+            | Self::LinesRejected
+            | Self::ScheduledRunsFailed
+            | Self::EventsDelivered
+            | Self::EventsUndelivered => "Count",
         }
     }
 }

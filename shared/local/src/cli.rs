@@ -6,9 +6,11 @@ mod clients;
 mod credential;
 mod deid;
 mod documents;
+mod events;
 mod jobs;
 mod keys;
 mod lake;
+mod schedules;
 mod source;
 mod ui;
 
@@ -36,11 +38,13 @@ pub use clients::{AddClientArgs, ClientsArgs, ClientsCommand, KeySetArgs, Keygen
 pub use credential::{ClientKeyOptions, CredentialOptions};
 pub use deid::{DeidArgs, DeidCheckArgs, DeidCommand, DeidKeygenArgs, DeidKeysOptions, DeidPreviewArgs, DeidReportArgs, FhirVersionArgs};
 pub use documents::{CompletionsArgs, ManArgs};
+pub use events::{EventOptions, EventsArgs, EventsCommand, ListEventsArgs, ReplayEventsArgs};
 pub use jobs::{CancelJobsArgs, DEFAULT_SERVER, JobsArgs, JobsCommand, ListJobsArgs, ServerOptions, ShowJobArgs, TokenArgs, WatchJobsArgs};
 pub use keys::{KeysArgs, KeysCommand};
 pub use lake::{
     AddToLakeArgs, AddedFormat, AddedVersions, CheckLakeArgs, CompactLakeArgs, LakeArgs, LakeCommand, LakeLocation, LakeOptions,
 };
+pub use schedules::{AddScheduleArgs, ListSchedulesArgs, ScheduleArgs, SchedulesArgs, SchedulesCommand, ShowScheduleArgs};
 pub use source::{Source, SourceError};
 pub use ui::UiArgs;
 
@@ -158,6 +162,13 @@ pub enum Command {
     /// A running server applies every change at the client's next request. The first registration closes a server that was open
     /// to this machine: it rejects every request until it is restarted, and then issues access tokens.
     Clients(ClientsArgs),
+    /// Manage exports that start by themselves, on a server on this machine or a deployment on AWS
+    ///
+    /// A running server starts the exports. A time that passed while it did not run is made up for once, and a run is skipped while the
+    /// one before it is open.
+    Schedules(SchedulesArgs),
+    /// List events about exports that are not delivered, and deliver them again
+    Events(EventsArgs),
     /// Manage the keys that sign access tokens of a server on this machine
     Keys(KeysArgs),
     /// List and verify audit records: who exported what, when, from where, and the outcome
@@ -383,6 +394,9 @@ pub struct ServeArgs {
     #[command(flatten)]
     /// Access control.
     pub access: AccessOptions,
+    #[command(flatten)]
+    /// Events.
+    pub events: EventOptions,
     /// The state folder: jobs, registrations and exported files
     #[arg(long, env = "HEADRACE_STATE", default_value = ".headrace", value_name = "DIR")]
     pub state: PathBuf,

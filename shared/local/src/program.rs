@@ -11,9 +11,11 @@ use crate::commands::audit::{AuditStatus, run_audit};
 use crate::commands::clients::run_clients;
 use crate::commands::deid::{CheckStatus, run_deid};
 use crate::commands::documents::{run_completions, run_man};
+use crate::commands::events::run_events;
 use crate::commands::jobs::{JobsStatus, run_jobs};
 use crate::commands::keys::run_keys;
 use crate::commands::lake::{LakeStatus, run_lake};
+use crate::commands::schedules::run_schedules;
 use crate::commands::token::run_token;
 use crate::commands::ui::run_ui;
 use crate::server::serve::serve;
@@ -74,6 +76,8 @@ async fn run() -> ExitCode {
             AuditStatus::Ok => ExitCode::SUCCESS,
             AuditStatus::ChainBroken => ExitCode::from(3),
         }),
+        Command::Events(args) => Box::pin(run_events(args)).await.map_err(Into::into).map(|()| ExitCode::SUCCESS),
+        Command::Schedules(args) => Box::pin(run_schedules(args)).await.map_err(Into::into).map(|()| ExitCode::SUCCESS),
         Command::Clients(args) => Box::pin(run_clients(args)).await.map_err(Into::into).map(|()| ExitCode::SUCCESS),
         Command::Jobs(args) => Box::pin(run_jobs(args)).await.map_err(Into::into).map(|status| match status {
             JobsStatus::Done => ExitCode::SUCCESS,

@@ -19,4 +19,5 @@ pub mod service;
 pub(crate) mod signals;
 pub mod state;
 pub mod state_access;
-pub(crate) mod workers;
+pub(crate) mod webhook_option;
+mod workers;

@@ -128,6 +128,7 @@ impl TestServer {
             trust_object_names: false,
             workers,
             access: ServerAccess::None,
+            webhook: None,
             given_configuration: None,
         };
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;

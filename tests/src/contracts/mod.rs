@@ -4,9 +4,11 @@
 //! each suite lists its cases.
 
 pub mod access_store;
+pub mod event_outbox;
 pub mod job_store;
 pub mod output_store;
 pub mod resource_source;
+pub mod schedule_store;
 pub mod task_queue;
 
 pub use headrace_local::stores::embedded::BoxError;

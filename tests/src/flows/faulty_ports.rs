@@ -10,6 +10,7 @@ use futures_util::{StreamExt as _, stream};
 use headrace_core::access::{Agent, Client, ClientPage, TokenKey};
 use headrace_core::audit::chain::{AuditFileName, ChainState, PendingFile};
 use headrace_core::audit::{AuditRecord, AuditRecordKey};
+use headrace_core::events::{EventTarget, ExportEvent, OutboxEvent};
 use headrace_core::job::JobSecrets;
 use headrace_core::job::file::{FileName, FileSummary, Fragment, FragmentName, OutputFile, OutputFileName};
 use headrace_core::job::file_list::FileListPart;
@@ -17,15 +18,17 @@ use headrace_core::job::folder::Folder;
 use headrace_core::job::task::{Lease, LeaseOutcome, Pin, PlanInput, TaskCompletion, TaskUpdate, Work};
 use headrace_core::job::{FailureReason, Job, JobEvent, Quotas, RecordConditions, RecordOutcome, Transition};
 use headrace_core::ports::{
-    AccessStore, AuditFileListing, AuditFiles, AuditTrail, AuditWrite, ByteStream, DueItem, FileAccess, FileRequest, FileWriter,
-    FragmentSelection, JobLists, JobPage, JobSecretEncryptor, JobStore, LeaseSettings, ObjectPage, OutputStore, QueueStart, QueuedJob,
-    ResourceSource, TaskQueue, TaskStore,
+    AccessStore, AuditFileListing, AuditFiles, AuditTrail, AuditWrite, ByteStream, DueItem, EventOutbox, EventSender, FileAccess,
+    FileRequest, FileWriter, FragmentSelection, JobLists, JobPage, JobSecretEncryptor, JobStore, LeaseSettings, ObjectPage, OutputStore,
+    QueueStart, QueuedJob, ResourceSource, ScheduleStore, TaskQueue, TaskStore,
 };
 use headrace_core::ports::{ConfigLookup, MetadataObject};
 use headrace_core::request::ConfigName;
+use headrace_core::schedule::Schedule;
 use headrace_core::vocab::clock::Millis;
-use headrace_core::vocab::error::{SourceError, StoreError};
+use headrace_core::vocab::error::{BoxError, SourceError, StoreError};
 use headrace_core::vocab::ids::{Caller, JobId, ListCursor, TaskId};
+use headrace_core::vocab::schedule_key::ScheduleName;
 
 use super::faults::FaultInjector;
 
@@ -88,6 +91,61 @@ impl<T: AccessStore> AccessStore for FaultyPort<T> {
 
     async fn put_token_key(&self, key: &TokenKey) -> Result<(), StoreError> {
         self.faults.intercept("access.put_token_key", self.port.put_token_key(key)).await
+    }
+}
+
+impl<T: ScheduleStore> ScheduleStore for FaultyPort<T> {
+    async fn schedule(&self, name: &ScheduleName) -> Result<Option<Schedule>, StoreError> {
+        self.faults.intercept("schedules.schedule", self.port.schedule(name)).await
+    }
+
+    async fn schedules(&self) -> Result<Vec<Schedule>, StoreError> {
+        self.faults.intercept("schedules.schedules", self.port.schedules()).await
+    }
+
+    async fn put_schedule(&self, schedule: &Schedule, seen: Option<u64>) -> Result<bool, StoreError> {
+        self.faults.intercept("schedules.put_schedule", self.port.put_schedule(schedule, seen)).await
+    }
+
+    async fn remove_schedule(&self, schedule: &Schedule) -> Result<bool, StoreError> {
+        self.faults.intercept("schedules.remove_schedule", self.port.remove_schedule(schedule)).await
+    }
+}
+
+impl<T: EventOutbox> EventOutbox for FaultyPort<T> {
+    async fn pending_events(&self, limit: u16) -> Result<Vec<OutboxEvent>, StoreError> {
+        self.faults.intercept("events.pending_events", self.port.pending_events(limit)).await
+    }
+
+    async fn remove_event(&self, event: &OutboxEvent) -> Result<(), StoreError> {
+        self.faults.intercept("events.remove_event", self.port.remove_event(event)).await
+    }
+
+    async fn delay_event(&self, event: &OutboxEvent) -> Result<(), StoreError> {
+        self.faults.intercept("events.delay_event", self.port.delay_event(event)).await
+    }
+
+    async fn give_up_event(&self, event: &OutboxEvent) -> Result<(), StoreError> {
+        self.faults.intercept("events.give_up_event", self.port.give_up_event(event)).await
+    }
+
+    async fn undelivered_events(&self) -> Result<Vec<OutboxEvent>, StoreError> {
+        self.faults.intercept("events.undelivered_events", self.port.undelivered_events()).await
+    }
+
+    async fn replay_event(&self, event: &OutboxEvent, now: Millis) -> Result<bool, StoreError> {
+        self.faults.intercept("events.replay_event", self.port.replay_event(event, now)).await
+    }
+}
+
+impl<T: EventSender> EventSender for FaultyPort<T> {
+    fn targets(&self) -> Vec<EventTarget> {
+        self.port.targets()
+    }
+
+    async fn send(&self, target: EventTarget, event: &ExportEvent, now: Millis) -> Result<(), BoxError> {
+        let sent = async { self.port.send(target, event, now).await.map_err(|cause| StoreError::NotApplied { store: "a target", cause }) };
+        Ok(self.faults.intercept("sender.send", sent).await?)
     }
 }
 

@@ -19,6 +19,7 @@ pub fn server_config(lake: &Path, state: &Path, access: ServerAccess) -> Service
         trust_object_names: false,
         workers: 1,
         access,
+        webhook: None,
         given_configuration: None,
     }
 }

@@ -13,6 +13,8 @@ use headrace_aws::DynamoJobStore;
 use headrace_core::access::{self, Agent, ClientKeys, Origin, Permissions, Principal, Scopes};
 use headrace_core::flow::client::kick_off::{KickOff, KickOffSettings, kick_off};
 use headrace_core::flow::resolve_patients::PatientResolutionSettings;
+use headrace_core::flow::upkeep::deliver_events::DeliveredEvents;
+use headrace_core::flow::upkeep::fire_schedules::FiredSchedules;
 use headrace_core::flow::upkeep::reap::Reaped;
 use headrace_core::flow::upkeep::seal::SealSettings;
 use headrace_core::flow::work::settings::WorkerSettings;
@@ -29,12 +31,15 @@ use headrace_edge::auth::Authenticator;
 use headrace_edge::config::{AccessControl, CapabilitySettings, SmartSettings};
 use headrace_edge::gateway;
 use headrace_edge::jwks::{JwksCache, UrlPolicy};
+use headrace_edge::webhook::EventTargets;
 use headrace_fhir::definitions::FhirVersion;
 use headrace_local::server::service::ServerAccess;
 use headrace_local::stores::signer::FileSigner;
 use kickoff::handler::KickoffHandler;
 use metadata::handler::MetadataHandler;
+use reaper::events::EventDeliverer;
 use reaper::handler::ReaperHandler;
+use reaper::schedules::ScheduleRunner;
 use serde_json::{Map, Value, json};
 use status::handler::StatusHandler;
 use token::handler::TokenHandler;
@@ -62,6 +67,8 @@ pub struct DeploymentSettings {
     pub quotas: Quotas,
     /// Access control. `None` is the default: IAM on AWS, no authentication on the local server.
     pub access: Option<ServerAccess>,
+    /// True if the moves of exports become events.
+    pub events: bool,
     /// Remarks about anonymization configurations that do not stop an export.
     pub accepted_remarks: AcceptedRemarks,
 }
@@ -117,6 +124,8 @@ pub struct ServiceProcess<S: Deployment> {
     groups: GroupsHandler<Jobs, Lake<S>, ManualClock>,
     worker: WorkerHandler<S>,
     reaper: ReaperHandler<Jobs, Queue<S>, Output<S>, Audit<S>, ManualClock>,
+    outbox: Jobs,
+    schedules: ScheduleRunner<Jobs, Queue<S>, Lake<S>, Output<S>, ManualClock>,
     token: Option<TokenHandler<Jobs, FileSigner, ManualClock>>,
     /// Client and scopes of requests that name no other client.
     current_client: Mutex<Option<(SmartClient, String)>>,
@@ -143,7 +152,8 @@ impl<S: Deployment> ServiceProcess<S> {
     ) -> Arc<Self> {
         // The queue without faults is for the test itself. All handlers share the ports with faults.
         let own_queue = queue.clone();
-        let (jobs, queue) = (FaultyPort::new(deployment.job_store(), &faults), FaultyPort::new(queue, &faults));
+        let (jobs, queue) =
+            (FaultyPort::new(deployment.job_store().with_events(settings.events), &faults), FaultyPort::new(queue, &faults));
         let (source, output) = (FaultyPort::new(source, &faults), FaultyPort::new(output, &faults));
         let audit = FaultyPort::new(deployment.audit_files(), &faults);
         let new_clock = || clock.clone();
@@ -162,6 +172,12 @@ impl<S: Deployment> ServiceProcess<S> {
         let capabilities =
             CapabilitySettings { access: access.clone(), ..CapabilitySettings::from_local(&export_settings, &LakeSettings::default()) };
         let ports = Ports { jobs: jobs.clone(), queue: queue.clone(), source: source.clone(), output: output.clone(), clock: new_clock() };
+        let schedule_ports =
+            Ports { jobs: jobs.clone(), queue: queue.clone(), source: source.clone(), output: output.clone(), clock: new_clock() };
+        let own_base = if S::HAS_GATEWAY { GATEWAY_BASE } else { OWN_BASE };
+        let schedule_settings = headrace_edge::config::ExportSettings { base: Some(own_base.to_owned()), ..export_settings.clone() };
+        let new_job = || Ok((next_job_id()?, JobSecret([7; 32])));
+        let schedules = ScheduleRunner::new(schedule_ports, schedule_settings, access.requires_authentication(), new_job);
         let authenticator = || Authenticator::new(jobs.clone(), clock.clone(), access.clone());
         let keys = || JwksCache::new(UrlPolicy::LocalClients, clock.clone());
         let token = match settings.access {
@@ -175,6 +191,8 @@ impl<S: Deployment> ServiceProcess<S> {
             watermark,
             token,
             current_client: Mutex::default(),
+            schedules,
+            outbox: jobs.clone(),
             queue: own_queue,
             groups: GroupsHandler::new(authenticator(), source.clone(), new_clock(), None, export_settings.policy.version),
             kickoff: KickoffHandler::new(
@@ -330,6 +348,7 @@ impl<S: Deployment> ServiceProcess<S> {
             request_url: String::new(),
             idempotency_key: None,
             secret: JobSecret([7; 32]),
+            firing: None,
         };
         let settings = KickOffSettings {
             policy,
@@ -426,10 +445,22 @@ impl<S: Deployment> ServiceProcess<S> {
         run_as("reaper", self.reaper.handle()).await
     }
 
+    /// Starts the exports of schedules that are due, as the reaper does after its other work.
+    pub async fn fire_schedules(&self) -> Result<FiredSchedules> {
+        Ok(run_as("reaper", self.schedules.run()).await?)
+    }
+
     /// Advances the clock, then runs the reaper once.
     pub async fn reap_after(&self, time: Duration) -> Result<Reaped> {
         self.clock.advance(time);
         self.reap().await
+    }
+
+    /// Delivers the events that are due to these targets, as the reaper does after its other work.
+    pub async fn deliver_events(&self, targets: EventTargets) -> Result<DeliveredEvents> {
+        let sender = FaultyPort::new(targets, &self.faults);
+        let deliverer = EventDeliverer::new(self.outbox.clone(), sender, self.clock.clone());
+        Ok(run_as("reaper", deliverer.run()).await?)
     }
 
     /// Returns the current time of the manual clock.

@@ -13,7 +13,7 @@ use aws_smithy_types::config_bag::ConfigBag;
 use headrace_aws::DynamoJobStore;
 use headrace_core::access::Agent;
 use headrace_core::job::task::PlanInput;
-use headrace_core::job::{Job, Quotas, RecordConditions, RecordOutcome};
+use headrace_core::job::{Job, RecordConditions, RecordOutcome};
 use headrace_core::ports::JobStore as _;
 use headrace_core::vocab::error::{BoxError, StoreError};
 use headrace_core::vocab::ids::JobId;
@@ -72,7 +72,7 @@ fn a_job_that_was_recorded_is_accepted_although_its_transaction_seems_to_be_in_p
     run(async || {
         let (job, store) = job_and_store().await?;
         let job = Job { id: JobId::from_random([7; 16]), ..job };
-        let conditions = RecordConditions { quotas: Quotas::default(), client_quota: None, key: None };
+        let conditions = RecordConditions::default();
         let outcome = store.record_job(&job, &PlanInput { patients: Vec::new() }, &conditions, &Agent::service()).await?;
         assert_eq!(outcome, RecordOutcome::Recorded);
         assert_eq!(store.job(&job.id).await?.map(|job| job.id), Some(job.id));

@@ -82,7 +82,7 @@ fn policies() -> Result<Policies> {
 
 /// Statements for calls that AWS makes on behalf of the function, which the scenario cannot record: statement id, its actions, and the
 /// reason.
-const USED_BY_AWS: [(&str, &[&str], &str); 9] = [
+const USED_BY_AWS: [(&str, &[&str], &str); 7] = [
     ("WriteLog", &["logs:CreateLogStream", "logs:PutLogEvents"], "Lambda writes what the function prints"),
     ("ReceiveTasks", &["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"], "the event source mapping receives messages"),
     (
@@ -104,8 +104,6 @@ const USED_BY_AWS: [(&str, &[&str], &str); 9] = [
     ),
     ("WriteTraces", &["xray:PutTraceSegments", "xray:PutTelemetryRecords"], "Lambda sends the traces"),
     ("DecryptLake", &["kms:Decrypt"], "S3 decrypts on behalf of the role"),
-    ("DecryptWatermark", &["kms:Decrypt"], "S3 decrypts on behalf of the role"),
-    ("FindWatermark", &["s3:ListBucket"], "S3 then answers 404 instead of 403 if there is no watermark"),
     ("ReadWithOutputKeys", &["kms:Decrypt"], "S3 decrypts for clients that use a URL presigned by the role"),
 ];
 

@@ -5,11 +5,16 @@ use std::sync::Arc;
 use headrace_aws::KmsSigner;
 use headrace_core::access::ClientKeys;
 use headrace_core::job::Quotas;
+use headrace_core::ports::ScheduleStore as _;
 use headrace_core::request::{EncryptionKey, ExportPolicy};
+use headrace_core::schedule::{Schedule, ScheduleDefinition, ScheduleState, Timing};
 use headrace_core::vocab::lake_settings::LakeWatermark;
+use headrace_core::vocab::level::Level;
+use headrace_core::vocab::schedule_key::{ScheduleKey, ScheduleName};
 use headrace_edge::auth::Authenticator;
 use headrace_edge::config::{AccessControl, SmartSettings, WatermarkLimit};
 use headrace_edge::jwks::{JwksCache, UrlPolicy};
+use headrace_edge::webhook::{EventTargets, WebhookSecret, WebhookSettings};
 use headrace_tests::flows::permissions::run_as;
 use headrace_tests::flows::{
     ANN, AwsDeployment, BEN, Deployment as _, DeploymentSettings, Fault, FaultInjector, ManualClock, REAPER_INTERVAL, Result,
@@ -38,7 +43,7 @@ fn lake() -> Vec<(&'static str, String)> {
 /// export is queued.
 fn settings() -> DeploymentSettings {
     let quotas = Quotas { per_caller: Some(1), global: None, queue_when_full: true };
-    DeploymentSettings { quotas, ..DeploymentSettings::with_file_bytes(300) }.with_merge_limit_bytes(700)
+    DeploymentSettings { quotas, events: true, ..DeploymentSettings::with_file_bytes(300) }.with_merge_limit_bytes(700)
 }
 
 /// Deployment, clock and process of the scenario.
@@ -66,6 +71,8 @@ pub(crate) async fn run_all_functions() -> Result<AwsDeployment> {
     scenario.export_to_a_clients_bucket().await?;
     scenario.export_with_an_encryption_key().await?;
     scenario.export_de_identified().await?;
+    scenario.run_schedules().await?;
+    scenario.give_up_events().await?;
     scenario.seal_audit_records().await?;
     scenario.watch_the_watermark().await?;
     Ok(scenario.deployment)
@@ -318,6 +325,54 @@ impl Scenario {
         self.service.complete(&status).await?;
         client.destination = None;
         self.service.put_client(&client).await
+    }
+
+    /// Starts de-identified exports by schedules: of the group to the deployment's destination, and of everything to a client's own.
+    async fn run_schedules(&self) -> Result<()> {
+        let (store, now) = (self.deployment.job_store(), self.service.now());
+        let own = self.deployment.client_destination();
+        let schedules = [("ours", None, Level::Group("g".to_owned())), ("theirs", Some(own), Level::System)];
+        for (name, destination, level) in schedules {
+            let mut client = self.service.registration(&SmartClient::new_es384(name)?, "system/*.rs")?;
+            client.destination = destination;
+            self.service.put_client(&client).await?;
+            let parameters = [("_container", "study"), ("_anonymizationConfig", "config.json")];
+            let definition = ScheduleDefinition {
+                client: Some(client.id),
+                timing: Timing::parse("PT1M", None, now)?,
+                level,
+                parameters: parameters.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+                is_lenient: false,
+                is_incremental: true,
+                keep: Some(1),
+                created_at: now,
+            };
+            let key = ScheduleKey { name: ScheduleName::parse(name)?, id: "1".repeat(32) };
+            let schedule = Schedule { key, definition, state: ScheduleState::new(now), complete_run: None, revision: 1 };
+            store.put_schedule(&schedule, None).await?;
+        }
+        self.clock.advance(REAPER_INTERVAL);
+        let fired = self.service.fire_schedules().await?;
+        self.service.deliver_all().await?;
+        for schedule in store.schedules().await? {
+            if schedule.complete_run.is_none() {
+                return Err(format!("{fired:?}, but the schedule has no complete run: {schedule:?}").into());
+            }
+            store.remove_schedule(&schedule).await?;
+        }
+        Ok(())
+    }
+
+    /// Delivers events to a webhook that nobody answers, until they are given up.
+    async fn give_up_events(&self) -> Result<()> {
+        let secret = WebhookSecret::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")?;
+        let webhook = WebhookSettings::new("http://localhost:1/".to_owned(), secret, UrlPolicy::LocalClients)?;
+        let targets = || EventTargets::new(Some(webhook.clone()));
+        self.service.kick_off("").await?;
+        self.service.deliver_events(targets()).await?;
+        self.clock.advance(25 * 60 * REAPER_INTERVAL);
+        let delivered = self.service.deliver_events(targets()).await?;
+        if delivered.undelivered > 0 { Ok(()) } else { Err(format!("no event was given up: {delivered:?}").into()) }
     }
 
     /// Measures the age of the lake's watermark.

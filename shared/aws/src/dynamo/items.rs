@@ -1,8 +1,8 @@
 //! The items of the job table, their keys and attributes.
 //!
 //! A job has one item for itself, and one per task, task's work, output file and fragment, spread over several partitions
-//! ([`super::partitions`]). Other partitions hold counters of active jobs, the queue, idempotency keys, registrations, keys of tokens,
-//! and audit records.
+//! ([`super::partitions`]). Other partitions hold counters of active jobs, the queue, schedules, idempotency keys, registrations, keys
+//! of tokens, and audit records.
 
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
@@ -20,6 +20,7 @@ use headrace_core::request::ExportRequest;
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::error::StoreError;
 use headrace_core::vocab::ids::{Caller, JobId, ListCursor, TaskId};
+use headrace_core::vocab::schedule_key::ScheduleKey;
 use serde::{Deserialize, Serialize};
 
 /// The attributes of an item, or its key alone.
@@ -39,6 +40,15 @@ pub(super) const ENCRYPTED_SECRET: &str = "encrypted_secret";
 
 /// The partition of the queue, sorted by the time at which jobs were queued.
 pub(super) const QUEUE_PK: &str = "QUEUE";
+
+/// The partition of the events that are not delivered yet, sorted by time.
+pub(super) const OUTBOX_PK: &str = "OUTBOX";
+
+/// The partition of the events that could not be delivered, sorted by time.
+pub(super) const UNDELIVERED_PK: &str = "UNDELIVERED";
+
+/// The partition of the schedules, sorted by name.
+pub(super) const SCHEDULES_PK: &str = "SCHEDULES";
 
 /// The partition of the audit records that are not sealed yet, sorted by time.
 pub(super) const AUDIT_PK: &str = "AUDIT";
@@ -227,6 +237,8 @@ struct JobDefinition {
     requires_access_token: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     destination: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    schedule: Option<ScheduleKey>,
 }
 
 /// Returns the item of a job, without the time at which it is due.
@@ -238,6 +250,7 @@ pub(super) fn job_item(job: &Job) -> Result<Item, StoreError> {
         settings: job.settings,
         requires_access_token: job.requires_access_token,
         destination: job.destination.clone(),
+        schedule: job.schedule.clone(),
     };
     let mut item = job_key(&job.id, JOB_SK);
     item.extend([
@@ -417,6 +430,7 @@ impl Attributes<'_> {
             settings: definition.settings,
             requires_access_token: definition.requires_access_token,
             destination: definition.destination,
+            schedule: definition.schedule,
             pinned_config: self.pinned_config()?,
             planned: self.optional_json::<Planned>("planned")?,
             open_tasks: 0,

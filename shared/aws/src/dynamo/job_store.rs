@@ -71,8 +71,9 @@ impl JobStore for DynamoJobStore {
             let mut writes = vec![Write::Update(update)];
             let record = AuditRecord::from_job_end(now, to, agent.clone(), &job, reason.as_ref());
             writes.extend(record.map(|record| Write::AuditRecord(Box::new(record))));
+            writes.extend(self.event_write(&job, to, now, reason.as_ref())?);
             let outcome = if job.state.has_slot() {
-                self.transact_and_free_slot(writes, &job.owner).await?
+                self.transact_and_free_slot(writes, &job.owner, None).await?
             } else {
                 if job.state == JobState::Queued {
                     writes.push(Write::Delete(items::queue_key(job.created_at, id)));

@@ -4,12 +4,14 @@
 
 mod access;
 mod audit;
+mod events;
 mod items;
 mod job_lists;
 mod job_store;
 mod partitions;
 mod query;
 mod quota;
+mod schedules;
 mod schema;
 mod task_store;
 mod task_writes;
@@ -55,6 +57,8 @@ pub struct DynamoJobStore {
     pause_clock: Arc<dyn PauseClock>,
     /// The number of partitions of a job.
     partitions: u32,
+    /// True if the moves of jobs become events.
+    writes_events: bool,
 }
 
 impl DynamoJobStore {
@@ -63,7 +67,16 @@ impl DynamoJobStore {
         let table = table.into();
         let service = Service::new(STORE, Setting::Table.as_str(), &table);
         let patience = REQUEST_PATIENCE;
-        Self { client, table, service, encryptor: None, patience, pause_clock: system_clock(), partitions: PARTITIONS }
+        Self {
+            client,
+            table,
+            service,
+            encryptor: None,
+            patience,
+            pause_clock: system_clock(),
+            partitions: PARTITIONS,
+            writes_events: false,
+        }
     }
 
     /// Sets the time that one call waits for an overloaded table.
@@ -88,6 +101,12 @@ impl DynamoJobStore {
     #[must_use]
     pub fn with_one_partition(self) -> Self {
         Self { partitions: 1, ..self }
+    }
+
+    /// Sets whether the moves of jobs become events, because a target of events is set.
+    #[must_use]
+    pub fn with_events(self, writes_events: bool) -> Self {
+        Self { writes_events, ..self }
     }
 
     /// Sets the encryptor of job secrets. Without one, jobs cannot have secrets.

@@ -13,6 +13,7 @@ use headrace_core::vocab::error::StoreError;
 use headrace_core::vocab::ids::{Caller, JobId, TaskId};
 
 use super::items::{self, Attributes};
+use super::schedules::firing_write;
 use super::transact::{Update, Write, WriteOutcome};
 use super::{ANNOUNCEMENT_TIMEOUT, DynamoJobStore};
 
@@ -54,15 +55,25 @@ pub(super) fn reached_quota(failed: &[usize], first: usize, quotas: &Quotas) -> 
 }
 
 impl DynamoJobStore {
-    /// Applies these writes and decrements both counters, in one transaction.
-    pub(super) async fn transact_and_free_slot(&self, mut writes: Vec<Write>, owner: &Caller) -> Result<WriteOutcome, StoreError> {
-        let first_counter = writes.len();
+    /// Applies these writes, decrements both counters, and changes the schedule of the job if it is still there, in one transaction.
+    pub(super) async fn transact_and_free_slot(
+        &self,
+        mut writes: Vec<Write>,
+        owner: &Caller,
+        schedule: Option<Write>,
+    ) -> Result<WriteOutcome, StoreError> {
+        let first_optional = writes.len();
         writes.extend([decrement(None), decrement(Some(owner))]);
+        let schedule_index = writes.len();
+        writes.extend(schedule);
         loop {
             match self.transact(&writes).await? {
-                // Somebody has deleted or reset a counter. The job ends all the same, and the counter does not go below zero.
-                WriteOutcome::ConditionFailed(indexes) if indexes.iter().all(|index| *index >= first_counter) => {
-                    tracing::warn!("a counter of active jobs was lower than the number of active jobs");
+                // Somebody has deleted or reset a counter, or removed the schedule. The job ends all the same, and the counter does not
+                // go below zero.
+                WriteOutcome::ConditionFailed(indexes) if indexes.iter().all(|index| *index >= first_optional) => {
+                    if indexes.iter().any(|index| *index < schedule_index) {
+                        tracing::warn!("a counter of active jobs was lower than the number of active jobs");
+                    }
                     indexes.iter().rev().for_each(|index| drop(writes.remove(*index)));
                 }
                 outcome @ (WriteOutcome::Applied | WriteOutcome::ConditionFailed(_)) => return Ok(outcome),
@@ -78,11 +89,13 @@ impl DynamoJobStore {
         conditions: &RecordConditions,
         agent: &Agent,
     ) -> Result<RecordOutcome, StoreError> {
-        let RecordConditions { quotas, client_quota, key } = conditions;
+        let RecordConditions { quotas, client_quota, key, firing } = conditions;
         let quotas = &quotas.with_client_quota(*client_quota);
         let partition = self.task_partition(&job.id, TaskId::plan(&job.id).task);
-        let writes = new_job_writes(job, (plan, &partition), conditions, agent)?;
+        let event = self.event_write(job, job.state, job.created_at, None)?;
+        let writes = new_job_writes(job, (plan, &partition), conditions, (agent, event))?;
         let first_counter = writes.len() - if job.state.has_slot() { 2 } else { 0 };
+        let firing_index = firing.as_ref().map(|_| first_counter - 1);
         for _ in 0..MAX_RECORD_TRIES {
             let indexes = match self.transact(&writes).await {
                 Ok(WriteOutcome::Applied) => return Ok(RecordOutcome::Recorded),
@@ -96,6 +109,9 @@ impl DynamoJobStore {
             };
             if self.job(&job.id).await?.is_some() {
                 return Ok(RecordOutcome::Recorded);
+            }
+            if firing_index.is_some_and(|index| indexes.contains(&index)) {
+                return Ok(RecordOutcome::ScheduleChanged);
             }
             if let Some(key) = key
                 && let Some(outcome) = self.outcome_of_key(key).await?
@@ -121,13 +137,13 @@ impl DynamoJobStore {
     }
 }
 
-/// Returns the writes of a new job: the job, its plan, its audit record and idempotency key, and its position in the queue or the
-/// increments of both counters. The increments come last. `partition` is that of the plan task.
+/// Returns the writes of a new job: the job, its plan, its audit record, event and idempotency key, its position in the queue, the change of
+/// its schedule, or the increments of both counters. The change of the schedule and then the increments come last. `partition` is that of the plan task.
 fn new_job_writes(
     job: &Job,
     (plan, partition): (&PlanInput, &str),
-    RecordConditions { quotas, client_quota, key }: &RecordConditions,
-    agent: &Agent,
+    RecordConditions { quotas, client_quota, key, firing }: &RecordConditions,
+    (agent, event): (&Agent, Option<Write>),
 ) -> Result<Vec<Write>, StoreError> {
     let due_at = job.created_at + ANNOUNCEMENT_TIMEOUT;
     let mut item = items::job_item(job)?;
@@ -138,10 +154,12 @@ fn new_job_writes(
     let [task, work] = items::task_items(job, plan_task, partition, plan_due_at)?;
     let record = AuditRecord::from_kick_off(agent.clone(), job);
     let mut writes = vec![Write::PutNew(item), Write::PutNew(task), Write::PutNew(work), Write::AuditRecord(Box::new(record))];
+    writes.extend(event);
     writes.extend(key.as_ref().map(|key| Write::PutNew(items::idempotency_item(key, job))));
     if job.state == JobState::Queued {
         writes.push(Write::PutNew(items::queue_item(job, *client_quota)));
     }
+    writes.extend(firing.as_ref().map(firing_write).transpose()?);
     if job.state.has_slot() {
         writes.extend(occupy_slot(&job.owner, &quotas.with_client_quota(*client_quota)));
     }

@@ -15,6 +15,7 @@ use headrace_core::vocab::ids::{JobId, TaskId};
 
 use super::DynamoJobStore;
 use super::items::{self, Attributes, StoredTask};
+use super::schedules::completion_write;
 use super::transact::{Update, Write, WriteOutcome};
 
 impl DynamoJobStore {
@@ -164,10 +165,17 @@ impl TaskStore for DynamoJobStore {
         let outcome = match &completion {
             TaskCompletion::JobComplete(now) => {
                 let record = AuditRecord::from_job_end(*now, JobState::Complete, Agent::service(), &lease.job, None);
-                let writes = writes.into_iter().chain(record.map(|record| Write::AuditRecord(Box::new(record)))).collect();
-                self.transact_and_free_slot(writes, &lease.job.owner).await?
+                let event = self.event_write(&lease.job, JobState::Complete, *now, None)?;
+                let writes = writes.into_iter().chain(record.map(|record| Write::AuditRecord(Box::new(record)))).chain(event).collect();
+                let schedule = completion_write(&lease.job, *now)?;
+                self.transact_and_free_slot(writes, &lease.job.owner, schedule).await?
             }
-            TaskCompletion::Planned(_) | TaskCompletion::Done | TaskCompletion::NextRound(_) => self.transact(&writes).await?,
+            TaskCompletion::Planned(planned) => {
+                let planned_job = Job { planned: Some(*planned), ..lease.job.clone() };
+                let event = self.event_write(&planned_job, JobState::Running, planned.time.planned_at, None)?;
+                self.transact(&writes.into_iter().chain(event).collect::<Vec<_>>()).await?
+            }
+            TaskCompletion::Done | TaskCompletion::NextRound(_) => self.transact(&writes).await?,
         };
         if outcome != WriteOutcome::Applied {
             let stored = self.stored_task(&lease.task).await?;

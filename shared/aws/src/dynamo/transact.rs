@@ -38,6 +38,8 @@ pub(super) enum Write {
     Delete(Item),
     /// Deletes the item with this key, with the condition that it was changed last at this time.
     DeleteUnchanged(Item, Millis),
+    /// Deletes the item with this key, under a condition with these values.
+    DeleteWhen(Item, &'static str, Item),
     /// Updates an item.
     Update(Update),
 }
@@ -185,6 +187,12 @@ impl DynamoJobStore {
                 let delete = delete.condition_expression("changed_at = :seen");
                 item.delete(delete.expression_attribute_values(":seen", items::millis(*changed_at)).build().map_err(not_built)?)
             }
+            Write::DeleteWhen(key, condition, values) => {
+                let delete = types::Delete::builder().table_name(&self.table).set_key(Some(key.clone()));
+                let values = Some(values.clone()).filter(|values| !values.is_empty());
+                let delete = delete.condition_expression(*condition).set_expression_attribute_values(values);
+                item.delete(delete.build().map_err(not_built)?)
+            }
             Write::Update(update) => item.update(
                 types::Update::builder()
                     .table_name(&self.table)
@@ -216,7 +224,8 @@ fn log_audit_records(writes: &[Write]) {
     for write in writes {
         match write {
             Write::AuditRecord(record) => record.log(),
-            Write::Put(_) | Write::PutNew(_) | Write::Delete(_) | Write::DeleteUnchanged(..) | Write::Update(_) => {}
+            Write::Put(_) | Write::PutNew(_) | Write::Delete(_) | Write::DeleteUnchanged(..) | Write::DeleteWhen(..) | Write::Update(_) => {
+            }
         }
     }
 }

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Permissions;
 use crate::vocab::ids::Caller;
+use crate::vocab::schedule_key::ScheduleName;
 
 /// The authenticated sender of a request.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,9 +20,11 @@ pub struct Principal {
 }
 
 impl Principal {
-    /// Returns the agent that the audit records of the request name: the caller and the origin.
+    /// Returns the agent that the audit records of the request name: the caller and the origin. A schedule has no request: there the
+    /// service itself acts, with the permissions of the caller.
     pub fn agent(&self) -> Agent {
-        Agent { actor: Actor::Caller(self.caller.clone()), origin: self.origin.clone() }
+        let actor = if self.origin.schedule.is_some() { Actor::Service } else { Actor::Caller(self.caller.clone()) };
+        Agent { actor, origin: self.origin.clone() }
     }
 }
 
@@ -34,6 +37,9 @@ pub struct Origin {
     /// The gateway's id of the request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
+    /// The schedule that stands in place of a request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<ScheduleName>,
 }
 
 /// The agent of an audit record: the actor and the origin of its request.
@@ -73,5 +79,10 @@ impl Agent {
     /// Returns the agent for actions of this service itself.
     pub fn service() -> Self {
         Self { actor: Actor::Service, origin: Origin::default() }
+    }
+
+    /// Returns the agent for actions of this service on behalf of a schedule.
+    pub fn schedule(name: &ScheduleName) -> Self {
+        Self { actor: Actor::Service, origin: Origin { schedule: Some(name.clone()), ..Origin::default() } }
     }
 }

@@ -263,6 +263,7 @@ fn job_details(record: &AuditRecord) -> Vec<Detail<'_>> {
     let configuration = export.and_then(|export| export.configuration.as_ref());
     let details = [
         ("owner", record.owner.as_ref().map(|owner| owner.0.as_str().into())),
+        ("schedule", record.agent.origin.schedule.as_ref().map(|schedule| schedule.as_str().into())),
         ("level", export.map(|export| export.level.as_str().into())),
         ("group", record.group.as_deref().map(Into::into)),
         ("types", export.map(|export| join_names(export.types.iter().map(|kind| kind.as_str())).into())),

@@ -26,6 +26,7 @@ impl AuditRecord {
             is_service = self.agent.actor == Actor::Service,
             address = self.agent.origin.address,
             request.id = self.agent.origin.request_id,
+            schedule = self.agent.origin.schedule.as_ref().map(|schedule| schedule.as_str()),
             job.id = self.job.as_ref().map(|job| job.as_str()),
             owner = self.owner.as_ref().map(|owner| &*owner.0),
             file = self.file.map(tracing::field::display),

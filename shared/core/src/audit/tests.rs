@@ -25,7 +25,7 @@ fn job() -> JobId {
 }
 
 fn agent() -> Agent {
-    let origin = Origin { address: Some("192.0.2.1".to_owned()), request_id: Some("JKJaXmPLvHcESHA=".to_owned()) };
+    let origin = Origin { address: Some("192.0.2.1".to_owned()), request_id: Some("JKJaXmPLvHcESHA=".to_owned()), schedule: None };
     Agent { actor: Actor::Caller(Caller("registry".to_owned())), origin }
 }
 

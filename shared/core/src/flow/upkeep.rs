@@ -1,5 +1,7 @@
 //! The verbs of the reaper and of the audit trail.
 
+pub mod deliver_events;
+pub mod fire_schedules;
 pub mod reap;
 pub mod seal;
 pub mod verify;

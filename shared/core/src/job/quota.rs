@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::{IdempotencyKey, Job};
+use crate::schedule::ScheduleFiring;
 use crate::vocab::setting::Setting;
 
 /// The quotas of concurrent exports.
@@ -68,6 +69,8 @@ pub struct RecordConditions {
     pub client_quota: Option<u32>,
     /// The idempotency key, which no other job may have.
     pub key: Option<IdempotencyKey>,
+    /// The schedule that starts the job, which must not have changed meanwhile. It is changed in the same transaction.
+    pub firing: Option<ScheduleFiring>,
 }
 
 /// The result of recording a job.
@@ -82,4 +85,6 @@ pub enum RecordOutcome {
     KeyReused,
     /// The job is not recorded: this quota is used up.
     NoSlot(Quota),
+    /// The job is not recorded: another process has changed or removed the schedule, or has started its run.
+    ScheduleChanged,
 }

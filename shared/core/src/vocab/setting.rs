@@ -27,6 +27,8 @@ settings! {
     AcceptRemarks = "HEADRACE_ACCEPT_REMARKS",
     /// The access mode: `smart`, `iam` or `external`.
     Access = "HEADRACE_ACCESS",
+    /// The API's own address.
+    ApiUrl = "HEADRACE_API_URL",
     /// The expected claim `aud` of an identity provider's tokens.
     Audience = "HEADRACE_AUDIENCE",
     /// The bucket of the sealed audit files.
@@ -47,6 +49,12 @@ settings! {
     DestinationPrefix = "HEADRACE_DESTINATION_PREFIX",
     /// The URL of the dead-letter queue.
     DeadLetterQueueUrl = "HEADRACE_DLQ_URL",
+    /// The switch that makes events of the moves of exports.
+    Events = "HEADRACE_EVENTS",
+    /// The secret that signs events for a webhook, encrypted with the KMS key of job secrets.
+    EventWebhookSecret = "HEADRACE_EVENT_WEBHOOK_SECRET",
+    /// The URL that gets events by POST.
+    EventWebhookUrl = "HEADRACE_EVENT_WEBHOOK_URL",
     /// The version of FHIR of the lake's resources.
     FhirVersion = "HEADRACE_FHIR_VERSION",
     /// The size, in MB, at which an exported file is closed.

@@ -123,6 +123,11 @@ pub(super) fn read_base_url(settings: &impl SettingSource) -> Result<Option<Stri
     settings.get(Setting::BaseUrl).map(|base| parse_base_url(&base)).transpose()
 }
 
+/// Reads the API's own address, the base URL where no other is set.
+pub(super) fn read_api_url(settings: &impl SettingSource) -> Result<Option<String>, ConfigError> {
+    settings.get(Setting::ApiUrl).map(|url| parse_absolute_url(Setting::ApiUrl, &url)).transpose()
+}
+
 /// Reads the FHIR version of the lake's resources.
 pub(super) fn read_fhir_version(settings: &impl SettingSource) -> Result<FhirVersion, ConfigError> {
     Ok(settings.get(Setting::FhirVersion).map(|version| parse_fhir_version(&version)).transpose()?.unwrap_or_default())

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use headrace_core::job::JobSettings;
+use headrace_core::job::{JobSettings, Quotas};
 use headrace_core::vocab::lake_settings::{LakeVersions, LakeWatermark};
 use headrace_fhir::definitions::FhirVersion;
 use headrace_fhir::semantics::reference::BaseUrls;
@@ -147,7 +147,7 @@ fn every_setting_is_read_from_its_variable() {
     let reaper = ReaperConfig::read(&Table(table.clone())).unwrap();
     assert_eq!(reaper.watermark, Some(WatermarkLimit { setting: watermark, max_age: Duration::from_secs(7_200) }));
     assert_eq!(ReaperConfig::read(&Table(complete())).unwrap().watermark, None);
-    assert_eq!(reaper.quotas, quotas);
+    assert_eq!(reaper.export.quotas, quotas);
     let kickoff = KickoffConfig::read(&Table(table.clone())).unwrap().export;
     assert_eq!((kickoff.policy.version, kickoff.quotas), (FhirVersion::R5, quotas));
     let folders: Vec<String> = kickoff.policy.layouts.values().map(|layout| layout.to_path("T", "I")).collect();

@@ -71,7 +71,7 @@ impl Fetcher {
 }
 
 /// Builds the HTTP client of a policy. It follows no redirects and uses no proxy.
-fn build_client(policy: UrlPolicy) -> Result<Client, reqwest::Error> {
+pub(crate) fn build_client(policy: UrlPolicy) -> Result<Client, reqwest::Error> {
     // No proxy: it would resolve names itself, past the checks of `Resolver`.
     let client = Client::builder().no_proxy().redirect(Policy::none()).timeout(TIMEOUT).referer(false);
     match policy {

@@ -204,7 +204,7 @@ pub struct KeygenArgs {
 }
 
 /// Parses a client_id from a command-line value.
-fn parse_client_id(text: &str) -> Result<Caller, String> {
+pub(super) fn parse_client_id(text: &str) -> Result<Caller, String> {
     check_client_id(text).map_err(|error| error.to_string())?;
     Ok(Caller(text.to_owned()))
 }

@@ -176,6 +176,7 @@ async fn export_directory(args: &ExportArgs, lake: PathBuf, out: &Path) -> Resul
         trust_object_names: args.service.trust_object_names,
         workers: args.service.workers(),
         access: ServerAccess::None,
+        webhook: None,
         given_configuration: given_configuration(args)?,
     };
     let parameters = local_server_parameters(&options);

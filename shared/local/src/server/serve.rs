@@ -14,6 +14,7 @@ use crate::server::listen::{listen_on, raise_file_handle_limit};
 use crate::server::service::{ServerAccess, Service, ServiceConfig, StartError};
 use crate::server::signals::stop_signal;
 use crate::server::state::{StateError, StateFolder};
+use crate::server::webhook_option::{WebhookOptionError, webhook};
 
 /// Failure of `headrace serve`.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +34,9 @@ pub enum ServeCommandError {
     /// A setting is invalid.
     #[error(transparent)]
     Config(#[from] headrace_edge::config::ConfigError),
+    /// The webhook cannot be used.
+    #[error(transparent)]
+    Webhook(#[from] WebhookOptionError),
     /// The service did not start.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -63,6 +67,7 @@ pub async fn serve(args: &ServeArgs) -> Result<(), ServeCommandError> {
         trust_object_names: args.service.trust_object_names,
         workers: args.service.workers(),
         access,
+        webhook: webhook(&args.events)?,
         given_configuration: None,
     };
     let limits = ServerLimits { connections: ConnectionLimits::for_file_handles(raise_file_handle_limit()), ..ServerLimits::default() };
@@ -75,6 +80,7 @@ pub async fn serve(args: &ServeArgs) -> Result<(), ServeCommandError> {
     }
     // Scripts wait for this line, so it must come after everything that can fail at the start.
     drop(writeln!(io::stdout(), "{base}"));
+    service.start_schedules(base);
     let served = tokio::select! {
         served = http::serve_within(service.clone(), listener, limits) => served.map_err(ServeCommandError::Stopped),
         signal = stop_signal() => signal.map(|signal| tracing::info!(signal, "stopping")).map_err(ServeCommandError::Stopped),

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use cancel::handler::CancelHandler;
@@ -20,9 +20,12 @@ use headrace_edge::auth::Authenticator;
 use headrace_edge::config::{AccessControl, CapabilitySettings, ExportSettings, IdentityProviderSettings, SmartSettings};
 use headrace_edge::jwks::{JwksCache, UrlPolicy};
 use headrace_edge::system::{SystemClock, random_job_id};
+use headrace_edge::webhook::{EventTargets, WebhookSettings};
 use kickoff::handler::KickoffHandler;
 use metadata::handler::MetadataHandler;
+use reaper::events::EventDeliverer;
 use reaper::handler::ReaperHandler;
+use reaper::schedules::{ScheduleRunner, random_job};
 use status::handler::StatusHandler;
 use token::handler::TokenHandler;
 use tokio::task::JoinSet;
@@ -32,7 +35,7 @@ use crate::server::state::{
     AUDIT_FOLDER, FILES_FOLDER, KEYS_FOLDER, SECRETS_KEY_FILE, StateError, StateFolder, lock_state_folder, mark_stopped,
 };
 use crate::server::state_access::{RunningAccess, record_running_access};
-use crate::server::workers::Workers;
+use crate::server::workers::{LocalPorts, Workers, clone_ports};
 use crate::stores::directory::{DirectoryAudit, DirectoryLake, DirectoryOutputStore, GivenConfiguration};
 use crate::stores::embedded::{TableFault, TableSpace};
 use crate::stores::encryptor::FileSecretEncryptor;
@@ -82,6 +85,8 @@ pub struct ServiceConfig {
     pub workers: usize,
     /// Access control.
     pub access: ServerAccess,
+    /// The target of events. `None` makes no events.
+    pub webhook: Option<WebhookSettings>,
     /// The anonymization configuration of a service that runs a single export. Its keys, and the secrets of the export, are
     /// in memory only.
     pub given_configuration: Option<GivenConfiguration>,
@@ -141,8 +146,12 @@ pub struct Service {
     /// Space of the job table.
     space: TableSpace,
     workers: Workers,
+    /// The ports of the handlers.
+    ports: LocalPorts,
+    /// Settings of the request handlers.
+    settings: ExportSettings,
     /// The reaper and other regular work, which are aborted when this is dropped.
-    _background_tasks: JoinSet<()>,
+    background_tasks: Mutex<JoinSet<()>>,
     /// Lock of the state folder.
     _lock: File,
 }
@@ -166,7 +175,7 @@ impl Service {
             Some(_) => FileSecretEncryptor::in_memory()?,
             None => FileSecretEncryptor::new(config.state.join(KEYS_FOLDER).join(SECRETS_KEY_FILE)),
         };
-        let jobs = jobs.with_encryptor(encryptor);
+        let jobs = jobs.with_encryptor(encryptor).with_events(config.webhook.is_some());
         let output = DirectoryOutputStore::open(config.state.join(FILES_FOLDER)).shown_as(shown).separate_from_lake(&config.lake);
         let output = output.with_configuration(config.given_configuration.clone());
         // A state that is shown as another folder belongs to one export, whose client is in this process.
@@ -201,6 +210,7 @@ impl Service {
         // Writers and sealer share one process and clock, so records can be sealed without waiting for late ones.
         let seal_settings = SealSettings { min_age: Duration::ZERO, ..SealSettings::default() };
         let reaper = ReaperHandler::new((jobs.clone(), queue.clone()), (output.clone(), audit), clock, quotas, seal_settings);
+        let events = EventDeliverer::new(jobs.clone(), EventTargets::new(config.webhook), clock);
         let (space, reserve) = (dynamo.space().clone(), dynamo.space().clone());
         background_tasks.spawn(async move {
             loop {
@@ -210,6 +220,9 @@ impl Service {
                 drop(tokio::task::spawn_blocking(move || reserve.is_reserved()).await);
                 if let Err(error) = reaper.handle().await {
                     tracing::warn!(error = %error, "a reaper run failed");
+                }
+                if let Err(error) = events.run().await {
+                    tracing::warn!(error = %error, "the events could not be read; the next run tries again");
                 }
             }
         });
@@ -239,7 +252,7 @@ impl Service {
                 (jobs.clone(), queue),
                 (lake, output.clone()),
                 clock,
-                config.settings,
+                config.settings.clone(),
                 random_job_id,
             ),
             cancel: CancelHandler::new(authenticator(), jobs.clone(), output.clone(), clock),
@@ -248,9 +261,26 @@ impl Service {
             state: config.state,
             space,
             workers,
-            _background_tasks: background_tasks,
+            ports,
+            settings: config.settings,
+            background_tasks: Mutex::new(background_tasks),
             _lock: lock,
         })
+    }
+
+    /// Starts the exports of schedules from now on. `base` is the server's own base URL, if no other is configured. A service that runs a
+    /// single export starts no others.
+    pub fn start_schedules(&self, base: String) {
+        let settings = ExportSettings { base: Some(self.settings.base.clone().unwrap_or(base)), ..self.settings.clone() };
+        let runner = ScheduleRunner::new(clone_ports(&self.ports), settings, self.requires_authentication, random_job);
+        self.background_tasks.lock().unwrap_or_else(PoisonError::into_inner).spawn(async move {
+            loop {
+                if let Err(error) = runner.run().await {
+                    tracing::warn!(error = %error, "the schedules could not be checked; the next check tries again");
+                }
+                tokio::time::sleep(REAPER_INTERVAL).await;
+            }
+        });
     }
 
     /// Stops the workers within a bounded time and hands their leases back. Unfinished exports continue at the next start.

@@ -79,7 +79,7 @@ impl Workers {
 }
 
 /// Clones the ports, each of which shares its state with its clones.
-fn clone_ports(ports: &LocalPorts) -> LocalPorts {
+pub(crate) fn clone_ports(ports: &LocalPorts) -> LocalPorts {
     Ports {
         jobs: ports.jobs.clone(),
         queue: ports.queue.clone(),

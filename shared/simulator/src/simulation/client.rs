@@ -66,6 +66,7 @@ impl Client {
             request_url: "https://headrace.model.invalid/$export".to_owned(),
             idempotency_key: None,
             secret: JobSecret([0; 32]),
+            firing: None,
         };
         let stores = (&ports.jobs, &ports.queue);
         let job = Box::pin(kick_off(stores, (&ports.source, &ports.output), &ports.clock, settings, request)).await;

@@ -228,7 +228,7 @@ pub async fn a_queued_job_starts_once_and_only_if_a_slot_is_free(store: &impl Ta
 
 /// Checks the client's own quota for jobs that start at once, and that a queued job keeps it.
 pub async fn a_clients_own_quota_applies_and_is_kept_with_a_queued_job(store: &impl TaskStore) -> CaseResult {
-    let own = |most| RecordConditions { quotas: per_caller_quota(2), client_quota: Some(most), key: None };
+    let own = |most| RecordConditions { quotas: per_caller_quota(2), client_quota: Some(most), ..RecordConditions::default() };
     let record_with_client_quota =
         async |job: &Job, most| store.record_job(job, &PlanInput::default(), &own(most), &Agent::service()).await;
     assert_eq!(record_with_client_quota(&job_of(1, ANN, 0)?, 1).await?, RecordOutcome::Recorded);

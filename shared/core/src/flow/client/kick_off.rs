@@ -12,6 +12,7 @@ use crate::job::{
 };
 use crate::ports::{Clock, JobSecretEncryptor, JobStore, OutputStore, ResourceSource, TaskQueue};
 use crate::request::{ExportPolicy, ExportRequest, RawKickOff, RequestError, ResolvedRequest};
+use crate::schedule::ScheduleFiring;
 use crate::vocab::clock::Millis;
 use crate::vocab::error::StoreError;
 use crate::vocab::ids::{JobId, TaskId};
@@ -43,6 +44,8 @@ pub struct KickOff {
     pub idempotency_key: Option<String>,
     /// The secret from which the keys of a de-identified export are derived.
     pub secret: JobSecret,
+    /// The schedule that starts the export, and its change.
+    pub firing: Option<ScheduleFiring>,
 }
 
 /// The operator's settings for kick-offs.
@@ -117,13 +120,14 @@ pub async fn kick_off(
         state: if quotas.with_client_quota(client_quota).can_queue() { JobState::Queued } else { JobState::Accepted },
         request_url: request.redacted_url(&kick_off.request_url, &kick_off.base),
         base: kick_off.base,
+        schedule: kick_off.firing.as_ref().map(|firing| firing.key.clone()),
         settings: settings.job,
         requires_access_token: kick_off.principal.is_authenticated,
         destination,
         pinned_config,
         ..Job::accepted(kick_off.id, kick_off.principal.caller.clone(), request, now)
     };
-    let conditions = RecordConditions { quotas, client_quota, key };
+    let conditions = RecordConditions { quotas, client_quota, key, firing: kick_off.firing };
     let job = record(jobs, job, &plan, &conditions, &kick_off.principal, now).await?;
     announce(jobs, queue, &quotas, job, now).await
 }
@@ -150,6 +154,7 @@ async fn record(
         }
         RecordOutcome::KeyReused => Err(IdempotencyKey::reused().into()),
         RecordOutcome::NoSlot(quota) => Err(ExportError::QuotaReached(quota)),
+        RecordOutcome::ScheduleChanged => Err(StoreError::Stale.into()),
     }
 }
 

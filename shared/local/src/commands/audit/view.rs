@@ -131,7 +131,7 @@ mod tests {
             name: OutputFileName::parse("Patient-1.ndjson").unwrap(),
             summary: FileSummary { bytes: 815, lines: 7, crc64: 0 },
         };
-        let origin = Origin { address: Some("192.0.2.1".to_owned()), request_id: None };
+        let origin = Origin { address: Some("192.0.2.1".to_owned()), request_id: None, schedule: None };
         let lab = Agent { actor: Actor::Caller(owner.clone()), origin };
         let mut record = AuditRecord::new("x".to_owned(), AT, AuditAction::Download, lab.clone(), AuditOutcome::Succeeded);
         record.set_output_file((&job, &owner), &output_file);

@@ -1,0 +1,144 @@
+//! The state of a schedule: its last runs, and which of its times have passed.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::Schedule;
+use crate::vocab::clock::Millis;
+use crate::vocab::ids::JobId;
+use crate::vocab::schedule_key::ScheduleKey;
+
+/// The largest number of results that a schedule keeps. Each is one id in the item of the schedule.
+pub const MAX_KEPT: u32 = 100;
+
+/// The time by which a recorded time may lie ahead of the clock. More than that, the clock was wrong when it was recorded, and the
+/// schedule would stand still until the clock reaches it.
+const MAX_AHEAD: Duration = Duration::from_secs(86_400);
+
+/// The part of a schedule that commands and the reaper change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScheduleState {
+    /// True if the schedule starts nothing by itself.
+    #[serde(default)]
+    pub is_paused: bool,
+    /// The moment up to which times of the schedule have passed. A later time starts one run, however many have passed since.
+    pub handled_until: Millis,
+    /// The time at which somebody asked for a run beside the times of the schedule.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requested_at: Option<Millis>,
+    /// The last run that was started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_run: Option<ScheduleRun>,
+    /// The reason why the last due time started no run. `None` after a run was started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<ScheduleProblem>,
+    /// The runs whose results may still be there, oldest first, if the schedule keeps a number of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kept: Vec<JobId>,
+    /// The last complete run after which older results were deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pruned_after: Option<JobId>,
+}
+
+/// A run of a schedule.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScheduleRun {
+    /// The job.
+    pub job: JobId,
+    /// The time for which the run was due.
+    pub due_at: Millis,
+    /// The time at which the job was made.
+    pub started_at: Millis,
+}
+
+/// The last complete run of a schedule.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CompleteRun {
+    /// The job.
+    pub job: JobId,
+    /// The moment whose state of the lake the job has exported: `_since` of the next run of an incremental schedule.
+    pub transaction_time: Millis,
+    /// The time at which the job completed.
+    pub ended_at: Millis,
+}
+
+/// The reason why a due time has started no run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScheduleProblem {
+    /// The time for which the run was due.
+    pub due_at: Millis,
+    /// The time at which the problem was found.
+    pub found_at: Millis,
+    /// True if the run was skipped because the run before it was still open.
+    #[serde(default)]
+    pub is_overlap: bool,
+    /// The problem and its remedy.
+    pub text: String,
+}
+
+/// The change of a schedule that is recorded together with the job of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScheduleFiring {
+    /// The schedule.
+    pub key: ScheduleKey,
+    /// The revision that the schedule must still have.
+    pub seen_revision: u64,
+    /// The state of the schedule after the run was started.
+    pub state: ScheduleState,
+}
+
+impl ScheduleState {
+    /// Creates the state of a new schedule. Times before `now` have passed.
+    pub fn new(now: Millis) -> Self {
+        Self {
+            is_paused: false,
+            handled_until: now,
+            requested_at: None,
+            last_run: None,
+            problem: None,
+            kept: Vec::new(),
+            pruned_after: None,
+        }
+    }
+
+    /// Returns true if the recorded time lies so far ahead of the clock that the clock must have been wrong when it was recorded.
+    pub fn is_ahead_of(&self, now: Millis) -> bool {
+        self.handled_until > now + MAX_AHEAD
+    }
+
+    /// Returns the state after every time up to `now` has passed.
+    #[must_use]
+    fn handled(&self, now: Millis) -> Self {
+        // After a small step of the clock backwards, a time that has passed does not pass again.
+        let handled_until = if self.is_ahead_of(now) { now } else { self.handled_until.max(now) };
+        Self { handled_until, requested_at: None, ..self.clone() }
+    }
+}
+
+impl Schedule {
+    /// Returns the time for which a run is due by `now`: the first one that has not passed, or that of a request for a run.
+    pub fn due_at(&self, now: Millis) -> Option<Millis> {
+        let after = if self.state.is_ahead_of(now) { now } else { self.state.handled_until };
+        let by_timing = self.next_after(after).filter(|due_at| *due_at <= now && !self.state.is_paused);
+        self.state.requested_at.or(by_timing)
+    }
+
+    /// Returns the change that starts a run: a job for the time `due_at`.
+    pub fn firing(&self, job: &JobId, due_at: Millis, now: Millis) -> ScheduleFiring {
+        let mut state = self.state.handled(now);
+        state.problem = None;
+        state.last_run = Some(ScheduleRun { job: job.clone(), due_at, started_at: now });
+        if self.definition.keep.is_some() {
+            state.kept.push(job.clone());
+        }
+        ScheduleFiring { key: self.key.clone(), seen_revision: self.revision, state }
+    }
+
+    /// Returns the schedule after its due time has started no run because of a problem.
+    #[must_use]
+    pub fn with_problem(&self, problem: ScheduleProblem) -> Self {
+        let state = ScheduleState { problem: Some(problem.clone()), ..self.state.handled(problem.found_at) };
+        Self { state, ..self.clone() }
+    }
+}

@@ -1,0 +1,116 @@
+//! Formats schedules for an operator.
+
+use headrace_core::job::{Job, JobState};
+use headrace_core::schedule::{Schedule, ScheduleProblem};
+use headrace_core::vocab::level::Level;
+use serde_json::{Value, json};
+
+use crate::commands::table::format_table;
+use crate::terminal::printable;
+
+/// Returns `paused` or `enabled`.
+fn state(schedule: &Schedule) -> &'static str {
+    if schedule.state.is_paused { "paused" } else { "enabled" }
+}
+
+/// Formats the times of a schedule.
+fn format_times(schedule: &Schedule) -> String {
+    let timing = &schedule.definition.timing;
+    timing.zone().map_or_else(|| timing.every(), |zone| format!("{} in {zone}", timing.every()))
+}
+
+/// Returns the time of the next run. `None` if none will start.
+fn next(schedule: &Schedule) -> Option<String> {
+    if let Some(requested_at) = schedule.state.requested_at {
+        return Some(requested_at.instant());
+    }
+    let next = schedule.next_after(schedule.state.handled_until).filter(|_| !schedule.state.is_paused);
+    next.map(|next| next.instant())
+}
+
+/// Formats when the next run starts.
+pub(super) fn format_next(schedule: &Schedule) -> String {
+    next(schedule).map_or_else(|| "it starts no run".to_owned(), |next| format!("its next run starts at {next}"))
+}
+
+/// Returns the result of the last run: the state of its export.
+fn result(schedule: &Schedule, job: Option<&Job>) -> String {
+    match (&schedule.state.problem, &schedule.state.last_run, job) {
+        (Some(ScheduleProblem { is_overlap: true, .. }), ..) => "skipped".to_owned(),
+        (Some(_), ..) => "not started".to_owned(),
+        (None, None, _) => "none".to_owned(),
+        (None, Some(_), None) => "gone".to_owned(),
+        (None, Some(_), Some(job)) => job.state.as_str().to_owned(),
+    }
+}
+
+/// Formats schedules as a table, one per line. Each comes with the job of its last run.
+pub(super) fn format_schedules(schedules: &[(Option<Job>, Schedule)]) -> String {
+    if schedules.is_empty() {
+        return "there are no schedules; add one with `headrace schedules add`\n".to_owned();
+    }
+    let mut rows = vec![["NAME", "STATE", "EVERY", "NEXT", "LAST RUN", "RESULT"].map(str::to_owned)];
+    rows.extend(schedules.iter().map(|(job, schedule)| {
+        let last = schedule.state.last_run.as_ref().map(|run| run.started_at.instant()).unwrap_or_default();
+        let next = next(schedule).unwrap_or_default();
+        let name = schedule.key.name.to_string();
+        [name, state(schedule).to_owned(), format_times(schedule), next, last, result(schedule, job.as_ref())]
+    }));
+    format_table(&rows)
+}
+
+/// Formats all details of one schedule.
+pub(super) fn format_schedule(schedule: &Schedule, job: Option<&Job>) -> String {
+    let definition = &schedule.definition;
+    let parameters: Vec<String> = definition.parameters.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let incremental = match (definition.is_incremental, schedule.since()) {
+        (false, _) => "no".to_owned(),
+        (true, Some(since)) => format!("since {since}"),
+        (true, None) => "the next run exports everything".to_owned(),
+    };
+    let last_run = schedule.state.last_run.as_ref().map(|run| format!("{} started at {}", run.job, run.started_at));
+    let complete = schedule.complete_run.as_ref().map(|run| format!("{} as of {}", run.job, run.transaction_time));
+    let problem = schedule.state.problem.as_ref().map(|problem| format!("run of {}: {}", problem.due_at, problem.text));
+    let reason = job.filter(|job| job.state == JobState::Failed).and_then(|job| job.reason.as_ref()).map(|reason| reason.text.clone());
+    let lines = [
+        ("name", Some(schedule.key.name.to_string())),
+        ("state", Some(state(schedule).to_owned())),
+        ("every", Some(format_times(schedule))),
+        ("next run", next(schedule)),
+        ("client", definition.client.as_ref().map(|client| client.0.clone())),
+        ("level", Some(format_level(&definition.level))),
+        ("parameters", (!parameters.is_empty()).then(|| parameters.join(" "))),
+        ("incremental", Some(incremental)),
+        ("keep", definition.keep.map(|keep| keep.to_string())),
+        ("last run", last_run),
+        ("result", Some(result(schedule, job))),
+        ("reason", reason),
+        ("problem", problem),
+        ("last complete", complete),
+        ("added", Some(definition.created_at.instant())),
+    ];
+    let lines = lines.iter().filter_map(|(label, value)| Some((label, value.as_ref()?)));
+    lines.map(|(label, value)| format!("{}\n", format!("{label:16} {}", printable(value)).trim_end())).collect()
+}
+
+/// Formats a level as the command line takes it.
+fn format_level(level: &Level) -> String {
+    match level {
+        Level::System => "system".to_owned(),
+        Level::AllPatients => "patient".to_owned(),
+        Level::OnePatient(id) => format!("patient:{id}"),
+        Level::Group(id) => format!("group:{id}"),
+    }
+}
+
+/// Returns a schedule as JSON, with the state of its last run.
+pub(super) fn schedule_json(schedule: &Schedule, job: Option<&Job>) -> Value {
+    json!({
+        "name": schedule.key.name,
+        "definition": schedule.definition,
+        "state": schedule.state,
+        "complete_run": schedule.complete_run,
+        "next": next(schedule),
+        "result": result(schedule, job),
+    })
+}

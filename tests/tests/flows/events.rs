@@ -1,0 +1,322 @@
+//! Events about exports: what is told, in which order, and what happens to a webhook that does not accept them.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use headrace_core::flow::upkeep::deliver_events::DeliveredEvents;
+use headrace_core::ports::{Clock as _, EventOutbox as _};
+use headrace_edge::jwks::UrlPolicy;
+use headrace_edge::webhook::{EventTargets, WebhookSecret, WebhookSettings};
+use headrace_tests::flows::{
+    Deployment as _, DeploymentSettings, Fault, FaultInjector, LocalDeployment, ManualClock, REAPER_INTERVAL, Result, ServiceProcess, run,
+    set_next_job_number,
+};
+use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::lake_model::{self, version};
+
+/// A secret in the form of Standard Webhooks.
+const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+/// A request that the receiver got.
+#[derive(Clone, Debug)]
+struct Received {
+    path: String,
+    headers: BTreeMap<String, String>,
+    body: Value,
+}
+
+/// The answer of the receiver to each request: a status, and headers. `None` never answers.
+type Answer = Option<(u16, &'static str)>;
+
+/// An HTTP server that receives webhooks.
+#[derive(Clone)]
+struct Receiver {
+    port: u16,
+    answer: Arc<Mutex<Answer>>,
+    received: Arc<Mutex<Vec<Received>>>,
+}
+
+impl Receiver {
+    /// Starts a receiver on a free loopback port. It accepts every event until its answer is changed.
+    async fn start() -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let receiver =
+            Self { port: listener.local_addr()?.port(), answer: Arc::new(Mutex::new(Some((204, "")))), received: Arc::default() };
+        let served = receiver.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let receiver = served.clone();
+                tokio::spawn(async move { receiver.serve(stream).await.ok() });
+            }
+        });
+        Ok(receiver)
+    }
+
+    /// Reads requests of one connection and answers them.
+    async fn serve(&self, mut stream: TcpStream) -> Result<()> {
+        let mut buffer = Vec::new();
+        loop {
+            let end = loop {
+                if let Some(end) = buffer.windows(4).position(|window| window == b"\r\n\r\n") {
+                    break end + 4;
+                }
+                if stream.read_buf(&mut buffer).await? == 0 {
+                    return Ok(());
+                }
+            };
+            let head = String::from_utf8_lossy(buffer.get(..end).unwrap_or_default()).into_owned();
+            let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
+            let headers: BTreeMap<String, String> = head
+                .lines()
+                .filter_map(|line| line.split_once(": "))
+                .map(|(name, value)| (name.to_lowercase(), value.to_owned()))
+                .collect();
+            let length: usize = headers.get("content-length").ok_or("no length")?.parse()?;
+            while buffer.len() < end + length {
+                stream.read_buf(&mut buffer).await?;
+            }
+            let rest = buffer.split_off(end + length);
+            let body = serde_json::from_slice(buffer.get(end..).unwrap_or_default())?;
+            buffer = rest;
+            self.received.lock().unwrap_or_else(PoisonError::into_inner).push(Received { path, headers, body });
+            let answer = *self.answer.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some((status, headers)) = answer else { std::future::pending().await };
+            stream.write_all(format!("HTTP/1.1 {status} x\r\n{headers}content-length: 0\r\n\r\n").as_bytes()).await?;
+        }
+    }
+
+    /// Sets the answer to further requests.
+    fn set_answer(&self, answer: Answer) {
+        *self.answer.lock().unwrap_or_else(PoisonError::into_inner) = answer;
+    }
+
+    /// Returns the requests so far.
+    fn received(&self) -> Vec<Received> {
+        self.received.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Returns the types of the events so far.
+    fn types(&self) -> Vec<String> {
+        self.received().iter().map(|received| received.body["type"].as_str().unwrap_or_default().to_owned()).collect()
+    }
+
+    /// Returns the targets of a process that sends events here.
+    fn targets(&self) -> Result<EventTargets> {
+        let secret = WebhookSecret::parse(SECRET)?;
+        let settings = WebhookSettings::new(format!("http://localhost:{}/hook?key=secret", self.port), secret, UrlPolicy::LocalClients)?;
+        Ok(EventTargets::new(Some(WebhookSettings { timeout: Duration::from_millis(300), ..settings })))
+    }
+}
+
+/// Returns settings with events.
+fn settings() -> DeploymentSettings {
+    DeploymentSettings { events: true, ..DeploymentSettings::default() }
+}
+
+/// Starts a process over a lake of one patient and one line that is no resource.
+async fn start(settings: DeploymentSettings) -> Result<(LocalDeployment, Arc<ServiceProcess<LocalDeployment>>)> {
+    set_next_job_number(1);
+    let mut lake = lake_model::lines(&[version("Patient", 1, "2026-01-01", 1)]);
+    lake.extend_from_slice(b"not a resource\n");
+    let deployment = LocalDeployment::with_files(&[("1.ndjson", &lake)]).await?;
+    let service = ServiceProcess::start(&deployment, &ManualClock::default(), settings);
+    Ok((deployment, service))
+}
+
+#[test]
+fn each_move_of_an_export_is_told_in_order_without_patient_data() -> Result<()> {
+    run(async || {
+        let (deployment, service) = start(settings()).await?;
+        let receiver = Receiver::start().await?;
+        let status = service.kick_off("?_type=Patient&_container=nightly&_typeFilter=Patient%3Fbirthdate%3D1961-07-04").await?;
+        service.complete(&status).await?;
+        service.request("DELETE", &status).await?;
+        let all = DeliveredEvents { delivered: 4, ..DeliveredEvents::default() };
+        assert_eq!(service.deliver_events(receiver.targets()?).await?, all);
+        let types = ["export.accepted", "export.running", "export.complete-with-errors", "export.cancelled"];
+        assert_eq!(receiver.types(), types);
+        let received = receiver.received();
+        let last = received.get(2).ok_or("no event")?;
+        let job = status.rsplit('/').next().unwrap_or_default();
+        assert_eq!(last.headers.get("webhook-id").map(String::as_str), Some(format!("{job}-complete-with-errors").as_str()));
+        assert!(last.headers.get("webhook-signature").is_some_and(|signature| signature.starts_with("v1,")), "{last:?}");
+        assert_eq!(last.headers["webhook-timestamp"].parse::<u64>()?, service.now().0 / 1_000);
+        let data = &last.body["data"];
+        assert_eq!((&data["job"], &data["level"], &data["container"]), (&job.into(), &"system".into(), &"nightly".into()));
+        assert_eq!((&data["linesRejected"], &data["types"]), (&1.into(), &serde_json::json!(["Patient"])));
+        assert!(data["transactionTime"].is_string() && data["sourceBytes"].as_u64() > Some(0), "{data}");
+        let sent = received.iter().map(|received| received.body.to_string()).collect::<String>();
+        assert!(!sent.contains("1961") && !sent.contains("http"), "{sent}");
+        assert_eq!(service.deliver_events(receiver.targets()?).await?, DeliveredEvents::default());
+        assert_eq!(deployment.job_store().undelivered_events().await?, []);
+        Ok(())
+    })
+}
+
+#[test]
+fn without_a_target_no_event_is_written() -> Result<()> {
+    run(async || {
+        let (deployment, service) = start(DeploymentSettings::default()).await?;
+        let status = service.kick_off("").await?;
+        service.complete(&status).await?;
+        assert_eq!(deployment.job_store().pending_events(10).await?, []);
+        Ok(())
+    })
+}
+
+#[test]
+fn failed_and_expired_exports_are_told_with_their_reason() -> Result<()> {
+    run(async || {
+        let (_, service) = start(settings()).await?;
+        let receiver = Receiver::start().await?;
+        service.kick_off("").await?;
+        service.reap_after(Duration::from_secs(25 * 3_600)).await?;
+        service.reap_after(Duration::from_secs(25 * 3_600)).await?;
+        service.deliver_events(receiver.targets()?).await?;
+        let types = receiver.types();
+        assert!(types.starts_with(&["export.accepted".to_owned(), "export.failed".to_owned()]), "{types:?}");
+        let failed = &receiver.received()[1].body["data"]["reason"];
+        assert_eq!(failed["kind"], "deadline");
+        Ok(())
+    })
+}
+
+#[test]
+fn events_that_fail_for_a_day_are_given_up_and_replayed_by_hand_with_the_same_ids() -> Result<()> {
+    run(async || {
+        let (deployment, service) = start(settings()).await?;
+        let receiver = Receiver::start().await?;
+        receiver.set_answer(Some((500, "")));
+        let status = service.kick_off("").await?;
+        service.complete(&status).await?;
+        let (mut failed, mut undelivered) = (0, 0);
+        for _ in 0..(5 * 24 * 60 / 10) {
+            let delivered = service.deliver_events(receiver.targets()?).await?;
+            (failed, undelivered) = (failed + delivered.failed, undelivered + delivered.undelivered);
+            service.clock.advance(10 * REAPER_INTERVAL);
+        }
+        assert_eq!(undelivered, 3);
+        // Pauses grow to an hour, and only the first event of the export is tried while the others wait.
+        assert!((24..60).contains(&failed), "{failed} deliveries were tried");
+        let store = deployment.job_store();
+        assert_eq!(store.pending_events(10).await?, []);
+        let given_up = store.undelivered_events().await?;
+        assert!(given_up.iter().all(|event| event.fault.as_deref().is_some_and(|fault| fault.contains("status 500"))), "{given_up:?}");
+        assert!(!format!("{given_up:?}").contains("secret"), "the URL is not kept");
+        let before = receiver.received().len();
+        receiver.set_answer(Some((200, "")));
+        for event in &given_up {
+            assert!(store.replay_event(event, service.clock.now()).await?);
+            assert!(!store.replay_event(event, service.clock.now()).await?);
+        }
+        assert_eq!(service.deliver_events(receiver.targets()?).await?.delivered, 3);
+        let ids: Vec<String> = receiver.received().iter().skip(before).map(|received| received.headers["webhook-id"].clone()).collect();
+        assert_eq!(ids, given_up.iter().map(|event| event.event.id()).collect::<Vec<_>>());
+        Ok(())
+    })
+}
+
+#[test]
+fn a_redirect_is_not_followed_and_a_slow_answer_is_a_failure() -> Result<()> {
+    run(async || {
+        let (deployment, service) = start(settings()).await?;
+        let receiver = Receiver::start().await?;
+        service.kick_off("").await?;
+        receiver.set_answer(Some((307, "location: http://169.254.169.254/latest/meta-data/\r\n")));
+        let failed = DeliveredEvents { failed: 1, ..DeliveredEvents::default() };
+        assert_eq!(service.deliver_events(receiver.targets()?).await?, failed);
+        let fault = |events: Vec<headrace_core::events::OutboxEvent>| events.into_iter().next().and_then(|event| event.fault);
+        assert!(fault(deployment.job_store().pending_events(1).await?).is_some_and(|fault| fault.contains("redirect")));
+        receiver.set_answer(None);
+        service.clock.advance(REAPER_INTERVAL);
+        assert_eq!(service.deliver_events(receiver.targets()?).await?, failed);
+        let pending = deployment.job_store().pending_events(1).await?;
+        assert!(fault(pending).is_some_and(|fault| fault.contains("did not answer") && !fault.contains("key=secret")));
+        assert!(receiver.received().iter().all(|received| received.path == "/hook?key=secret"));
+        Ok(())
+    })
+}
+
+#[test]
+fn a_failed_event_holds_back_its_own_export_only() -> Result<()> {
+    run(async || {
+        let (_, service) = start(settings()).await?;
+        let receiver = Receiver::start().await?;
+        let first = service.kick_off("").await?;
+        receiver.set_answer(Some((503, "")));
+        service.deliver_events(receiver.targets()?).await?;
+        receiver.set_answer(Some((200, "")));
+        service.complete(&first).await?;
+        let second = service.kick_off("").await?;
+        let before = receiver.received().len();
+        service.deliver_events(receiver.targets()?).await?;
+        let now: Vec<Value> = receiver.received().iter().skip(before).map(|received| received.body["data"]["job"].clone()).collect();
+        assert!(now.iter().all(|job| second.ends_with(job.as_str().unwrap_or("?"))) && now.len() == 1, "{now:?}");
+        service.clock.advance(REAPER_INTERVAL);
+        service.deliver_events(receiver.targets()?).await?;
+        let of_first = receiver.received().iter().skip(before + 1).map(|received| received.body["type"].clone()).collect::<Vec<_>>();
+        assert_eq!(of_first, ["export.accepted", "export.running", "export.complete-with-errors"]);
+        Ok(())
+    })
+}
+
+/// Runs an export and delivers its events.
+async fn run_and_deliver(service: &ServiceProcess<LocalDeployment>, receiver: &Receiver) -> Result<()> {
+    service.kick_off("").await?;
+    service.deliver_events(receiver.targets()?).await?;
+    service.deliver_all().await?;
+    service.deliver_events(receiver.targets()?).await?;
+    Ok(())
+}
+
+/// Crashes the process at one call and continues in another. Fails if an event is missing or out of order.
+async fn run_with_crash(number: usize, fault: Fault) -> Result<()> {
+    let (deployment, service) = start(settings()).await?;
+    let clock = service.clock.clone();
+    drop(service);
+    let faults = FaultInjector::at_call(number, fault);
+    let receiver = Receiver::start().await?;
+    let service = ServiceProcess::start_with_faults(&deployment, &clock, settings(), faults.clone());
+    if faults.until_crash(run_and_deliver(&service, &receiver)).await.is_some() {
+        return Err("the process did not crash".into());
+    }
+    drop(service);
+    let service = ServiceProcess::start(&deployment, &clock, settings());
+    let status = format!("/_operations/export/{:032x}", 1);
+    if service.request("GET", &status).await?.status == 404 {
+        set_next_job_number(1);
+        service.kick_off("").await?;
+    }
+    service.complete(&status).await?;
+    service.deliver_events(receiver.targets()?).await?;
+    let mut types = receiver.types();
+    types.dedup();
+    let expected = ["export.accepted", "export.running", "export.complete-with-errors"];
+    if types == expected { Ok(()) } else { Err(format!("the events are {types:?}").into()) }
+}
+
+#[test]
+fn every_event_is_delivered_at_least_once_and_in_order_whatever_call_crashes() -> Result<()> {
+    let names = run(async || {
+        let (_, service) = start(settings()).await?;
+        let receiver = Receiver::start().await?;
+        run_and_deliver(&service, &receiver).await?;
+        Ok(service.faults.call_names())
+    })?;
+    for name in ["events.pending_events", "sender.send", "events.remove_event"] {
+        assert!(names.contains(&name), "{name} is not among {names:?}");
+    }
+    let crashes = std::iter::once((1, Fault::CrashBefore)).chain((1..=names.len()).map(|number| (number, Fault::CrashAfter)));
+    let failures: Vec<String> = crashes
+        .filter_map(|(number, fault)| {
+            let error = run(async || run_with_crash(number, fault).await).err()?;
+            Some(format!("{fault:?} call {number}, {}: {error}", names.get(number - 1).unwrap_or(&"?")))
+        })
+        .collect();
+    assert!(failures.is_empty(), "of {} calls:\n{}", names.len(), failures.join("\n"));
+    Ok(())
+}

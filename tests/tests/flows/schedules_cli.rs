@@ -1,0 +1,116 @@
+//! `headrace schedules` on a state folder, and a server that starts the exports.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use headrace_tests::flows::Result;
+use headrace_tests::lake;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::process::{Server, command_result, headrace};
+
+/// The longest wait for a run.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// `headrace schedules` with a temporary state folder.
+struct SchedulesCli(TempDir);
+
+impl SchedulesCli {
+    fn new() -> Result<Self> {
+        Ok(Self(tempfile::tempdir()?))
+    }
+
+    fn state(&self) -> PathBuf {
+        self.0.path().join("state")
+    }
+
+    /// Runs a subcommand of a command. Returns its output, or its error text if it fails.
+    fn command(&self, command: &str, arguments: &[&str]) -> Result<std::result::Result<String, String>> {
+        let (subcommand, rest) = arguments.split_first().ok_or("no subcommand")?;
+        Ok(command_result(headrace(&[command, subcommand]).arg("--state").arg(self.state()).args(rest).output()?))
+    }
+
+    fn run(&self, arguments: &[&str]) -> Result<std::result::Result<String, String>> {
+        self.command("schedules", arguments)
+    }
+
+    fn show(&self, name: &str) -> Result<Value> {
+        Ok(serde_json::from_str(&self.run(&["show", name, "--json"])??)?)
+    }
+}
+
+#[test]
+fn a_schedule_is_added_shown_paused_resumed_and_removed() -> Result<()> {
+    let cli = SchedulesCli::new()?;
+    let times = ["--every", "cron(0 2 * * *)", "--zone", "Europe/Berlin"];
+    let what = ["--incremental", "--container", "nightly", "--type", "Patient", "--keep", "7"];
+    let added = cli.run(&[&["add", "nightly"][..], &times, &what].concat())??;
+    assert!(added.starts_with("added `nightly`; its next run starts at 20"), "{added}");
+    let repeated = cli.run(&[&["add", "nightly"][..], &times].concat())?.unwrap_err();
+    assert!(repeated.contains("there is a schedule `nightly`"), "{repeated}");
+    let shown = cli.run(&["show", "nightly"])??;
+    for words in ["cron(0 2 * * *) in Europe/Berlin", "_type=Patient _container=nightly", "the next run exports everything", "enabled"] {
+        assert!(shown.contains(words), "{words}: {shown}");
+    }
+    assert!(cli.run(&["list"])??.contains("nightly"));
+    cli.run(&["pause", "nightly"])??;
+    assert!(cli.run(&["list"])??.contains("paused"));
+    assert_eq!(cli.show("nightly")?["next"], Value::Null);
+    assert!(cli.run(&["resume", "nightly"])??.contains("its next run starts at"));
+    assert!(cli.run(&["run", "nightly"])??.contains("headrace serve"));
+    assert!(cli.show("nightly")?["state"]["requested_at"].is_u64());
+    cli.run(&["remove", "nightly"])??;
+    assert!(cli.run(&["show", "nightly"])?.unwrap_err().contains("there is no schedule `nightly`"));
+    assert!(cli.run(&["list"])??.contains("there are no schedules"));
+    Ok(())
+}
+
+#[test]
+fn a_schedule_that_could_never_run_is_rejected_when_it_is_added() -> Result<()> {
+    let cli = SchedulesCli::new()?;
+    for (arguments, words) in [
+        (&["--every", "cron(0 0 30 2 *)"][..], "never fires"),
+        (&["--every", "cron(0 2 * * *)", "--zone", "Mars/Olympus"], "Mars/Olympus"),
+        (&["--every", "PT30S"], "a minute"),
+        (&["--every", "cron(0 * 2 * * *)"], "five fields"),
+        (&["--every", "P1D", "--type", "Nothing"], "_type"),
+        (&["--every", "P1D", "--type-filter", "Patient?nothing=1"], "_typeFilter"),
+        (&["--every", "P1D", "--client", "unknown"], "no client `unknown` is registered"),
+        (&["--every", "P1D", "--container", "../etc"], "_container"),
+        (&["--every", "P1D", "--incremental", "--since", "2026-01-01"], "--since"),
+        (&["--every", "P1D", "--keep", "0"], "--keep"),
+    ] {
+        let error = cli.run(&[&["add", "x"][..], arguments].concat())?.unwrap_err();
+        assert!(error.contains(words), "{arguments:?}: {error}");
+    }
+    assert!(cli.run(&["add", "Nightly!", "--every", "P1D"])?.unwrap_err().contains("a-z, 0-9 and -"));
+    // With access control, a schedule needs a client, and the client must be allowed to export.
+    let scope = ["add", "lab", "--scope", "system/Observation.rs", "--jwks-url", "https://lab.example/jwks.json"];
+    cli.command("clients", &scope)??;
+    assert!(cli.run(&["add", "x", "--every", "P1D"])?.unwrap_err().contains("--client"));
+    let error = cli.run(&["add", "x", "--every", "P1D", "--client", "lab", "--type", "Patient"])?.unwrap_err();
+    assert!(error.contains("Patient"), "{error}");
+    cli.run(&["add", "x", "--every", "P1D", "--client", "lab", "--type", "Observation"])??;
+    Ok(())
+}
+
+#[test]
+fn a_server_starts_a_requested_run() -> Result<()> {
+    let cli = SchedulesCli::new()?;
+    cli.run(&["add", "nightly", "--every", "P1D", "--incremental", "--container", "nightly"])??;
+    cli.run(&["run", "nightly"])??;
+    let server = Server::start(&lake::sample_lake_dir(), &cli.state(), &[])?;
+    let started = Instant::now();
+    while cli.show("nightly")?["result"] != "complete" {
+        assert!(started.elapsed() < PATIENCE, "{}", cli.run(&["show", "nightly"])??);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let shown = cli.show("nightly")?;
+    assert!(shown["complete_run"]["transaction_time"].is_u64(), "{shown}");
+    let files = cli.state().join("files/nightly");
+    assert_eq!(std::fs::read_dir(&files)?.count(), 1, "one export");
+    assert!(cli.run(&["show", "nightly"])??.contains("incremental      since 20"));
+    drop(server);
+    Ok(())
+}
