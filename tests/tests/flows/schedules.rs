@@ -39,7 +39,7 @@ fn daily(name: &str, now: Millis) -> Result<Schedule> {
         keep: None,
         created_at: now,
     };
-    let key = ScheduleKey { name: ScheduleName::parse(name)?, id: "5".repeat(32) };
+    let key = ScheduleKey { name: ScheduleName::parse(name)?, id: format!("{name:0>32}") };
     Ok(Schedule { key, definition, state: ScheduleState::new(now), complete_run: None, revision: 1 })
 }
 
