@@ -38,8 +38,8 @@ impl Night {
 
     /// Runs a command of a shell in the folder.
     fn shell(&self, command: &str, day: &str) -> Result<Output> {
-        let path = format!("{}:{}", self.path("bin").display(), std::env::var("PATH")?);
-        Ok(Command::new("sh").args(["-c", command]).current_dir(self.0.path()).env("PATH", path).env("DAY", day).output()?)
+        let command = format!("PATH=\"$PWD/bin:$PATH\"; {command}");
+        Ok(Command::new("sh").args(["-c", &command]).current_dir(self.0.path()).env("DAY", day).output()?)
     }
 
     /// Runs the script. Returns its status and what it printed.

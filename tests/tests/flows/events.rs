@@ -1,5 +1,7 @@
 //! Events about exports: what is told, in which order, and what happens to a webhook that does not accept them.
 
+#![allow(clippy::indexing_slicing, reason = "an absent member of a JSON value is Null, which the tests then reject")]
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;

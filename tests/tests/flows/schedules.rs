@@ -1,5 +1,7 @@
 //! Exports of schedules: when they start, what they export, what is kept, and what happens when they cannot start.
 
+#![allow(clippy::indexing_slicing, reason = "an absent member of a JSON value is Null, which the tests then reject")]
+
 use std::sync::Arc;
 use std::time::Duration;
 

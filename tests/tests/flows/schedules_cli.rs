@@ -1,5 +1,7 @@
 //! `headrace schedules` on a state folder, and a server that starts the exports.
 
+#![allow(clippy::indexing_slicing, reason = "an absent member of a JSON value is Null, which the tests then reject")]
+
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
