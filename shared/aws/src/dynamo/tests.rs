@@ -217,7 +217,7 @@ async fn a_reset_counter_does_not_prevent_a_job_from_ending() {
     let owner = headrace_core::vocab::ids::Caller("ann".into());
     let both = cancelled(&["None", "ConditionalCheckFailed", "ConditionalCheckFailed"]);
     let (store, responses) = store(vec![both, (200, "{}".to_owned())]);
-    assert_eq!(store.transact_and_free_slot(vec![write()], &owner).await.unwrap(), WriteOutcome::Applied);
+    assert_eq!(store.transact_and_free_slot(vec![write()], &owner, None).await.unwrap(), WriteOutcome::Applied);
     assert!(responses.0.lock().unwrap().is_empty());
     let one_after_another = vec![
         cancelled(&["None", "None", "ConditionalCheckFailed"]),
@@ -225,9 +225,9 @@ async fn a_reset_counter_does_not_prevent_a_job_from_ending() {
         (200, "{}".to_owned()),
     ];
     let (store, responses) = self::store(one_after_another);
-    assert_eq!(store.transact_and_free_slot(vec![write()], &owner).await.unwrap(), WriteOutcome::Applied);
+    assert_eq!(store.transact_and_free_slot(vec![write()], &owner, None).await.unwrap(), WriteOutcome::Applied);
     assert!(responses.0.lock().unwrap().is_empty());
     // A call that does not end the job frees no slot.
     let (store, _) = self::store(vec![cancelled(&["ConditionalCheckFailed", "ConditionalCheckFailed", "None"])]);
-    assert_eq!(store.transact_and_free_slot(vec![write()], &owner).await.unwrap(), WriteOutcome::ConditionFailed(vec![0, 1]));
+    assert_eq!(store.transact_and_free_slot(vec![write()], &owner, None).await.unwrap(), WriteOutcome::ConditionFailed(vec![0, 1]));
 }
