@@ -406,7 +406,7 @@ fn check_crashes(max_unsorted_ranges: u64, stride: usize) -> Result<()> {
     let work = || -> Result<()> {
         loop {
             let Some(&number) = crashes.get(next.fetch_add(stride, Ordering::SeqCst)) else { return Ok(()) };
-            let name = names[number - 1];
+            let name = names.get(number - 1).copied().unwrap_or_default();
             let (_, completed) = run(async || run_with_crash(max_unsorted_ranges, number, Fault::CrashAfter).await)
                 .map_err(|error| format!("crashed after call {number}, {name}: {error}"))?;
             if completed.files != expected.files {
