@@ -109,7 +109,7 @@ fn fail_if_table_is_faulty(service: &Service, response: Response) -> Response {
 fn kick_off() -> MethodRouter<ServerState> {
     // Not `get` and `post`: they would add a header `Allow` to the 404 of a path that is no kick-off.
     any(async |State(state): State<ServerState>, parameters: RawPathParams, request: Request| match *request.method() {
-        Method::GET => into_axum_response(state.service.kickoff.handle(to_gateway_request(parameters, request)).await),
+        Method::GET => into_axum_response(Box::pin(state.service.kickoff.handle(to_gateway_request(parameters, request))).await),
         Method::POST => Box::pin(receive_kick_off(&state, parameters, request)).await,
         _ if request.uri().path().ends_with("/$export") || request.uri().path().ends_with("/%24export") => method_not_allowed("GET, POST"),
         _ => not_found(request).await,
