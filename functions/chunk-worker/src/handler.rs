@@ -1,15 +1,18 @@
-//! Handles SQS events: runs the tasks that the messages name.
+//! Handles SQS events: runs the tasks that the messages name. An event without messages comes from a worker that starts others: it runs
+//! the tasks of the queue until the queue is empty.
 
 use std::error::Error as _;
 use std::time::Duration;
 
-use aws_lambda_events::event::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
+use aws_lambda_events::event::sqs::{SqsBatchResponse, SqsEvent};
 use headrace_core::flow::work::run_task::run_task;
 use headrace_core::flow::work::settings::WorkerSettings;
 use headrace_core::flow::work::task_end::TaskEnd;
 use headrace_core::job::ExportError;
 use headrace_core::job::{FailureKind, JobState};
-use headrace_core::ports::{Clock, JobSecretEncryptor, OutputStore, Ports, ResourceSource, TaskQueue, TaskStore};
+use headrace_core::ports::{
+    Clock, JobSecretEncryptor, OutputStore, Ports, ReceivedMessage, ResourceSource, TaskQueue, TaskReceiver, TaskStore,
+};
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::ids::TaskId;
 use headrace_edge::sqs::{MessageOutcome, message_outcome, parse_task_id, redelivery_response};
@@ -18,6 +21,10 @@ use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 
 /// The time before Lambda's timeout at which a task yields: enough to write and record one file.
 pub const YIELD_BEFORE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The time before a task has to yield at which a worker receives no further task. A task that starts later would yield soon, and repeat
+/// the start of its work.
+const LAST_START: Duration = Duration::from_secs(300);
 
 /// Runs tasks. It lives as long as the process.
 pub struct ChunkWorkerHandler<J, Q, S, P, C> {
@@ -38,13 +45,31 @@ where
         Self { ports, settings }
     }
 
-    /// Handles the events of the Lambda runtime until the process is stopped. Tasks yield before the timeout of their invocation.
-    pub async fn serve(&self) -> Result<(), Error> {
+    /// Handles the events of the Lambda runtime until the process is stopped. Tasks yield before the timeout of their invocation. An event
+    /// without messages is answered when `queue` is empty.
+    pub async fn serve(&self, queue: &impl TaskReceiver) -> Result<(), Error> {
         run(service_fn(|event: LambdaEvent<SqsEvent>| async move {
             let reserve = u64::try_from(YIELD_BEFORE_TIMEOUT.as_millis())?;
-            self.handle(event.payload, Millis(event.context.deadline.saturating_sub(reserve))).await
+            let stop_at = Millis(event.context.deadline.saturating_sub(reserve));
+            if event.payload.records.is_empty() {
+                self.run_waiting_tasks(queue, stop_at).await?;
+            }
+            self.handle(event.payload, stop_at).await
         }))
         .await
+    }
+
+    /// Runs tasks of the queue, one after the other, until it is empty or too little time is left before `stop_at`.
+    pub async fn run_waiting_tasks(&self, queue: &impl TaskReceiver, stop_at: Millis) -> Result<(), Error> {
+        while self.ports.clock.now() + LAST_START < stop_at {
+            let Some(message) = queue.receive().await? else { return Ok(()) };
+            let ReceivedMessage { id, body, .. } = &message;
+            match self.handle_message(id, body, stop_at).await {
+                MessageOutcome::Acknowledge => queue.delete(&message).await?,
+                MessageOutcome::Redeliver => queue.release(&message).await?,
+            }
+        }
+        Ok(())
     }
 
     /// Handles the messages of an event, in practice one. Tasks yield at `stop_at`.
@@ -54,21 +79,21 @@ where
         let mut redelivered = Vec::new();
         for message in event.records {
             let id = message.message_id.clone().ok_or("a message without an id")?;
-            if self.handle_message(&message, stop_at).await == MessageOutcome::Redeliver {
+            if self.handle_message(&id, message.body.as_deref().unwrap_or_default(), stop_at).await == MessageOutcome::Redeliver {
                 redelivered.push(id);
             }
         }
         Ok(redelivery_response(redelivered))
     }
 
-    /// Runs the task that a message names. Parks a message that names no task.
-    async fn handle_message(&self, message: &SqsMessage, stop_at: Millis) -> MessageOutcome {
-        if let Some(task) = parse_task_id(message) {
+    /// Runs the task that the body of a message names. Parks a message that names no task.
+    async fn handle_message(&self, id: &str, body: &str, stop_at: Millis) -> MessageOutcome {
+        if let Some(task) = parse_task_id(body) {
             return self.attempt(&task, stop_at).await;
         }
         // Redelivery would not help: the message goes to the dead-letter queue now instead of after five deliveries.
-        tracing::error!(message.id = message.message_id, "a message names no task and is parked");
-        match self.ports.queue.park(message.body.as_deref().unwrap_or_default()).await {
+        tracing::error!(message.id = id, "a message names no task and is parked");
+        match self.ports.queue.park(body).await {
             Ok(()) => MessageOutcome::Acknowledge,
             // SQS moves it to the dead-letter queue itself after five deliveries.
             Err(_) => MessageOutcome::Redeliver,

@@ -5,14 +5,14 @@ use aws_credential_types::provider::ProvideCredentials as _;
 use aws_credential_types::provider::error::CredentialsError as ProviderError;
 
 use crate::DynamoJobStore;
-#[cfg(feature = "sqs")]
-use crate::SqsTaskQueue;
 use crate::connections::https_client;
 use crate::workload::Workload;
 #[cfg(feature = "kms")]
 use crate::{KmsSecretEncryptor, KmsSigner};
 #[cfg(feature = "s3")]
 use crate::{S3AuditFiles, S3Lake, S3OutputStore};
+#[cfg(feature = "sqs")]
+use crate::{SqsTaskQueue, WorkerStarter};
 
 /// The SDK clients of one process. They share connections, and no client is built per event.
 pub struct Clients {
@@ -74,6 +74,12 @@ impl Clients {
     #[cfg(feature = "sqs")]
     pub fn queue(&self, url: &str) -> SqsTaskQueue {
         SqsTaskQueue::new(aws_sdk_sqs::Client::new(&self.config), url)
+    }
+
+    /// Creates a starter of at most `max_workers` workers of the function of this name.
+    #[cfg(feature = "sqs")]
+    pub fn worker_starter(&self, function: &str, max_workers: usize) -> WorkerStarter {
+        WorkerStarter::new(aws_sdk_lambda::Client::new(&self.config), function, max_workers)
     }
 
     /// Creates a client of the lake below `prefix` of `bucket`.

@@ -17,6 +17,8 @@ mod s3;
 mod script;
 #[cfg(feature = "sqs")]
 mod sqs;
+#[cfg(feature = "sqs")]
+mod worker_starter;
 mod workload;
 
 pub use backoff::PauseClock;
@@ -30,4 +32,6 @@ pub use kms::{KEYS_CONTEXT, KmsSecretEncryptor, KmsSigner};
 pub use s3::{S3AuditFiles, S3Lake, S3OutputStore};
 #[cfg(feature = "sqs")]
 pub use sqs::SqsTaskQueue;
+#[cfg(feature = "sqs")]
+pub use worker_starter::WorkerStarter;
 pub use workload::Workload;

@@ -5,12 +5,13 @@ use std::time::Duration;
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
 use futures_util::{StreamExt, TryStreamExt, stream};
-use headrace_core::ports::TaskQueue;
+use headrace_core::ports::{ReceivedMessage, TaskQueue, TaskReceiver};
 use headrace_core::vocab::error::{BoxError, StoreError};
 use headrace_core::vocab::ids::TaskId;
 use headrace_core::vocab::setting::Setting;
 
 use crate::errors::Service;
+use crate::worker_starter::WorkerStarter;
 
 /// The name of the queue in errors.
 const STORE: &str = "the task queue";
@@ -24,6 +25,13 @@ const CONCURRENT_CALLS: usize = 16;
 /// The longest delay that SQS supports.
 const MAX_DELAY: Duration = Duration::from_secs(900);
 
+/// The seconds for which an empty queue is watched. A worker costs as much while it waits as while it works.
+const RECEIVE_SECONDS: i32 = 1;
+
+/// The seconds for which a received message is hidden: no worker lives longer than 15 minutes. If a worker stops, the reaper announces
+/// its task earlier.
+const HIDDEN_SECONDS: i32 = 960;
+
 /// A task queue in SQS.
 #[derive(Clone, Debug)]
 pub struct SqsTaskQueue {
@@ -31,6 +39,7 @@ pub struct SqsTaskQueue {
     url: String,
     service: Service,
     dead_letters: Option<Service>,
+    starter: Option<WorkerStarter>,
 }
 
 impl SqsTaskQueue {
@@ -38,7 +47,7 @@ impl SqsTaskQueue {
     pub fn new(client: Client, url: impl Into<String>) -> Self {
         let url = url.into();
         let service = Service::new(STORE, Setting::QueueUrl.as_str(), &url);
-        Self { client, url, service, dead_letters: None }
+        Self { client, url, service, dead_letters: None, starter: None }
     }
 
     /// Sets the queue, by its URL, to which messages are parked.
@@ -46,6 +55,12 @@ impl SqsTaskQueue {
     pub fn with_dead_letters(self, url: impl Into<String>) -> Self {
         let service = Service::new("the dead-letter queue", Setting::DeadLetterQueueUrl.as_str(), url);
         Self { dead_letters: Some(service), ..self }
+    }
+
+    /// Sets what starts workers at once when many tasks are announced.
+    #[must_use]
+    pub fn with_worker_starter(self, starter: WorkerStarter) -> Self {
+        Self { starter: Some(starter), ..self }
     }
 
     /// Sends one message per task in a single batch. SQS delivers them after `delay_seconds`.
@@ -71,7 +86,11 @@ impl TaskQueue for SqsTaskQueue {
         let seconds = i32::try_from(delay.min(MAX_DELAY).as_secs()).unwrap_or_default();
         let batches: Vec<Vec<TaskId>> = tasks.chunks(MESSAGES_PER_CALL).map(<[TaskId]>::to_vec).collect();
         let calls = stream::iter(batches).map(|batch| async move { self.send(&batch, seconds).await });
-        calls.buffer_unordered(CONCURRENT_CALLS).try_collect().await
+        calls.buffer_unordered(CONCURRENT_CALLS).try_collect::<()>().await?;
+        if let Some(starter) = self.starter.as_ref().filter(|_| delay.is_zero()) {
+            starter.start(tasks.len()).await;
+        }
+        Ok(())
     }
 
     async fn park(&self, message: &str) -> Result<(), StoreError> {
@@ -81,5 +100,28 @@ impl TaskQueue for SqsTaskQueue {
         };
         let response = self.client.send_message().queue_url(&dead_letters.value).message_body(message).send().await;
         response.map(drop).map_err(|error| dead_letters.store_error(error))
+    }
+}
+
+impl TaskReceiver for SqsTaskQueue {
+    async fn receive(&self) -> Result<Option<ReceivedMessage>, StoreError> {
+        let request = self.client.receive_message().queue_url(&self.url).max_number_of_messages(1);
+        let response = request.wait_time_seconds(RECEIVE_SECONDS).visibility_timeout(HIDDEN_SECONDS).send().await;
+        let messages = response.map_err(|error| self.service.store_error(error))?.messages.unwrap_or_default();
+        Ok(messages.into_iter().next().map(|message| ReceivedMessage {
+            id: message.message_id.unwrap_or_default(),
+            body: message.body.unwrap_or_default(),
+            receipt: message.receipt_handle.unwrap_or_default(),
+        }))
+    }
+
+    async fn delete(&self, message: &ReceivedMessage) -> Result<(), StoreError> {
+        let response = self.client.delete_message().queue_url(&self.url).receipt_handle(&message.receipt).send().await;
+        response.map(drop).map_err(|error| self.service.store_error(error))
+    }
+
+    async fn release(&self, message: &ReceivedMessage) -> Result<(), StoreError> {
+        let request = self.client.change_message_visibility().queue_url(&self.url).receipt_handle(&message.receipt);
+        request.visibility_timeout(0).send().await.map(drop).map_err(|error| self.service.store_error(error))
     }
 }

@@ -24,7 +24,7 @@ pub use encryptor::JobSecretEncryptor;
 pub use events::{EventOutbox, EventSender};
 pub use jobs::{DueItem, DueSubject, JobLists, JobPage, JobStore, QueueStart, QueuedJob};
 pub use output::{ConfigLookup, FileAccess, FileRequest, FileWriter, OutputStore};
-pub use queue::TaskQueue;
+pub use queue::{ReceivedMessage, TaskQueue, TaskReceiver};
 pub use schedules::ScheduleStore;
 pub use signer::TokenSigner;
 pub use source::{ArchivedObject, ByteStream, ListedObject, METADATA_LIMIT_BYTES, MetadataObject, ObjectPage, ResourceSource};

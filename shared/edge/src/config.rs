@@ -332,6 +332,9 @@ pub struct WorkerConfig {
     pub destination: Bucket,
     /// The KMS key that decrypts job secrets.
     pub job_secret_key: Option<String>,
+    /// The name of the function, and the largest number of workers that an export starts at once. `None` leaves the start of workers to
+    /// the queue.
+    pub started_workers: Option<(String, usize)>,
     /// The settings of task execution.
     pub worker: WorkerSettings,
     /// True if the moves of exports become events.
@@ -352,6 +355,7 @@ impl WorkerConfig {
             source: Bucket::read_source(settings)?,
             destination: Bucket::read_destination(settings)?,
             job_secret_key: settings.get(Setting::JobSecretKmsKey),
+            started_workers: read_started_workers(settings)?,
             worker: WorkerSettings {
                 lease,
                 trust_object_names: settings.flag(Setting::TrustObjectNames, false)?,
@@ -362,6 +366,12 @@ impl WorkerConfig {
             events: settings.flag(Setting::Events, false)?,
         })
     }
+}
+
+/// Reads the function and the number of workers that an export starts at once.
+fn read_started_workers(settings: &impl SettingSource) -> Result<Option<(String, usize)>, ConfigError> {
+    let count = usize::try_from(settings.number(Setting::StartedWorkers, (0, 0, 1_000))?).unwrap_or_default();
+    Ok(settings.get(Setting::FunctionName).filter(|_| count > 0).map(|function| (function, count)))
 }
 
 /// Reads the duration of a lease. At most 120 s: it must be shorter than the time after a job's end at which the files of

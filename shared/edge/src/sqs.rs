@@ -1,6 +1,6 @@
 //! SQS messages: each is parsed by itself, so that an invalid one does not fail its neighbours.
 
-use aws_lambda_events::event::sqs::{BatchItemFailure, SqsBatchResponse, SqsMessage};
+use aws_lambda_events::event::sqs::{BatchItemFailure, SqsBatchResponse};
 use headrace_core::flow::work::task_end::TaskEnd;
 use headrace_core::job::ExportError;
 use headrace_core::vocab::ids::TaskId;
@@ -14,9 +14,9 @@ pub enum MessageOutcome {
     Redeliver,
 }
 
-/// Parses the task id in a message. `None` if the body is invalid.
-pub fn parse_task_id(message: &SqsMessage) -> Option<TaskId> {
-    serde_json::from_str(message.body.as_deref().unwrap_or_default()).ok()
+/// Parses the task id in the body of a message. `None` if the body is invalid.
+pub fn parse_task_id(body: &str) -> Option<TaskId> {
+    serde_json::from_str(body).ok()
 }
 
 /// Returns the outcome of a message from the end of its attempt. An attempt that changed nothing is acknowledged as well

@@ -42,6 +42,8 @@ struct FleetState {
     visible: VecDeque<Message>,
     idle: Vec<Sandbox>,
     running: u32,
+    /// The number of workers that the export has started itself.
+    started: u32,
     /// The moment at which the first message arrived.
     ramp_start: Option<Duration>,
     created: u32,
@@ -97,7 +99,7 @@ impl Fleet {
     /// Takes the next message and an idle sandbox, if there is one. Returns `None` if no function may start.
     fn next_invocation(&self) -> Option<(Message, Option<Sandbox>)> {
         let mut state = lock(&self.state);
-        if state.running >= self.allowed(state.ramp_start?) {
+        if state.running >= self.allowed(state.ramp_start?, state.started) {
             return None;
         }
         let index = fastrand::usize(..SHUFFLED_MESSAGES.min(state.visible.len()).max(1));
@@ -106,12 +108,12 @@ impl Fleet {
         Some((message, state.idle.pop()))
     }
 
-    /// Returns the number of functions that may run now.
-    fn allowed(&self, ramp_start: Duration) -> u32 {
+    /// Returns the number of functions that may run now, if the export has started some of them itself.
+    fn allowed(&self, ramp_start: Duration, started: u32) -> u32 {
         let functions = &self.deployment.aws.functions;
         let seconds = self.deployment.time.elapsed().saturating_sub(ramp_start).as_secs();
         let added = seconds * u64::from(functions.concurrency_per_minute) / 60;
         let allowed = functions.first_concurrency.saturating_add(u32::try_from(added).unwrap_or(u32::MAX));
-        allowed.min(self.deployment.scenario.workers)
+        allowed.saturating_add(started).min(self.deployment.scenario.workers)
     }
 }

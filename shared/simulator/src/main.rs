@@ -18,6 +18,9 @@ struct Arguments {
     /// Most workers that run at the same time.
     #[arg(long, default_value_t = 1_000)]
     workers: u32,
+    /// Most of these workers that the export starts at once. The queue starts the others.
+    #[arg(long, default_value_t = 0)]
+    started_workers: u32,
     /// Interpretation of the lake: one, auto or many.
     #[arg(long, default_value = "auto", value_parser = parse_mode)]
     mode: Mode,
@@ -25,7 +28,7 @@ struct Arguments {
     #[arg(long, default_value_t = 7)]
     seed: u64,
     /// Memory of a worker in MB.
-    #[arg(long, default_value_t = 1_769)]
+    #[arg(long, default_value_t = 768)]
     memory_mb: u32,
     /// Mean time between crashes of a worker in seconds. 0 for no crashes.
     #[arg(long, default_value_t = 0)]
@@ -77,6 +80,7 @@ impl Arguments {
         Scenario {
             lake_bytes: self.lake,
             workers: self.workers,
+            started_workers: self.started_workers,
             mode: self.mode,
             seed: self.seed,
             worker_memory_mb: self.memory_mb,

@@ -11,6 +11,8 @@ pub struct Scenario {
     pub lake_bytes: u64,
     /// The most workers that run at the same time.
     pub workers: u32,
+    /// The most of these workers that the export starts at once: the setting `StartedWorkers`. The queue starts the others.
+    pub started_workers: u32,
     /// The interpretation of the lake.
     pub mode: Mode,
     /// The seed of all random draws.
@@ -70,9 +72,10 @@ impl Default for Scenario {
         Self {
             lake_bytes: 1_000_000_000_000,
             workers: 1_000,
+            started_workers: 0,
             mode: Mode::Auto,
             seed: 7,
-            worker_memory_mb: 1_769,
+            worker_memory_mb: 768,
             crash_interval: None,
             lost_answers: 0.0,
             burst: false,
@@ -157,6 +160,8 @@ pub struct FunctionParameters {
     pub first_concurrency: u32,
     /// The number of additional functions that may start per minute.
     pub concurrency_per_minute: u32,
+    /// The median latency of an asynchronous invocation.
+    pub invoke: Duration,
     /// The median duration of a cold start.
     pub cold_start: Duration,
     /// The longest duration of an invocation.
@@ -241,6 +246,7 @@ impl Default for FunctionParameters {
             delivery: Duration::from_millis(25),
             first_concurrency: 5,
             concurrency_per_minute: 300,
+            invoke: Duration::from_millis(40),
             cold_start: Duration::from_millis(250),
             timeout: Duration::from_secs(900),
             yield_before_timeout: Duration::from_secs(60),

@@ -25,6 +25,8 @@ pub struct Report {
     pub objects: usize,
     /// The most workers that ran at the same time.
     pub workers: u32,
+    /// The most of them that the export started itself.
+    pub started_workers: u32,
     /// The interpretation of the lake.
     pub mode: &'static str,
     /// The seed.
@@ -95,6 +97,7 @@ impl Report {
             stored_gb: rounded(outcome.stored_bytes as f64 / 1e9, 1),
             objects: outcome.objects,
             workers: scenario.workers,
+            started_workers: scenario.started_workers,
             mode: scenario.mode.as_str(),
             seed: scenario.seed,
             bytes_per_simulated_byte: outcome.scale.bytes,

@@ -39,12 +39,14 @@ async fn main() -> Result<(), Error> {
     let config = WorkerConfig::read(&Environment)?;
     telemetry::init("chunk-worker", &config.common);
     let aws = Clients::connect_for(Workload::Tasks { lease: config.worker.lease.duration }).await;
+    let queue = aws.queue(&config.queue_url).with_dead_letters(&config.dead_letter_queue_url);
+    let receiver = queue.clone();
     let ports = Ports {
         jobs: aws.jobs_with_encryptor(&config.common.table, config.job_secret_key.as_deref()),
-        queue: aws.queue(&config.queue_url).with_dead_letters(&config.dead_letter_queue_url),
+        queue,
         source: PanickingLake(aws.lake(&config.source.name, &config.source.prefix)),
         output: aws.output(&config.destination.name, &config.destination.prefix),
         clock: SystemClock,
     };
-    ChunkWorkerHandler::new(ports, config.worker).serve().await
+    ChunkWorkerHandler::new(ports, config.worker).serve(&receiver).await
 }

@@ -22,7 +22,7 @@ use headrace_core::job::ExportError;
 use headrace_core::job::JobSecret;
 use headrace_core::job::task::PlanInput;
 use headrace_core::job::{Job, JobSettings, Quotas, RecordConditions};
-use headrace_core::ports::{AccessStore as _, Clock as _, JobStore as _, Ports, TaskQueue as _};
+use headrace_core::ports::{AccessStore as _, Clock as _, JobStore as _, Ports, TaskQueue as _, TaskReceiver};
 use headrace_core::request::{AcceptedRemarks, ExportPolicy, ExportRequest, RawKickOff};
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::ids::{Caller, TaskId};
@@ -398,6 +398,14 @@ impl<S: Deployment> ServiceProcess<S> {
         let is_redelivered = !response.batch_item_failures.is_empty();
         Box::pin(self.deployment.finish_message(&self.queue, &message, is_redelivered)).await?;
         Ok(is_redelivered)
+    }
+
+    /// Starts a worker without a message, which runs the tasks of the queue until it is empty, or too little time is left before `stop_at`.
+    pub async fn start_worker(&self, stop_at: Millis) -> Result<()>
+    where
+        S::Queue: TaskReceiver,
+    {
+        Ok(run_as("chunk-worker", self.worker.run_waiting_tasks(&self.queue, stop_at)).await?)
     }
 
     /// Delivers messages with these bodies in one event. Returns the indexes of the messages that must be delivered again.

@@ -1,8 +1,10 @@
 //! Exports without faults: they hold exactly the lines of the lake.
 
 use std::path::Path;
+use std::time::Duration;
 
 use headrace_core::ports::Clock as _;
+use headrace_core::vocab::clock::Millis;
 use headrace_tests::flows::{
     AwsDeployment, CompletedExport, Deployment, DeploymentSettings, LocalDeployment, ManualClock, REAPER_INTERVAL, Result, ServiceProcess,
     oracle, run,
@@ -143,6 +145,25 @@ fn files_are_closed_at_the_size_limit_and_fragments_merged_on_aws() -> Result<()
         assert_eq!(completed.sorted_lines(), oracle::expected_lines(&dir, None, None)?);
         check_file_sizes(&completed, 9_000)?;
         assert!(deployment.output_files().await?.keys().all(|path| path.starts_with("my-place/20261001T080000-")));
+        Ok(())
+    })
+}
+
+#[test]
+fn workers_that_were_started_without_a_message_empty_the_queue() -> Result<()> {
+    run(async || {
+        let dir = lake::sample_lake_dir();
+        let deployment = AwsDeployment::with_lake(&dir).await?;
+        let clock = ManualClock::default();
+        let service = ServiceProcess::start(&deployment, &clock, DeploymentSettings::with_file_bytes(20_000));
+        let status = service.kick_off("").await?;
+        // A worker with too little time leaves the plan task to others.
+        service.start_worker(clock.now() + Duration::from_secs(200)).await?;
+        assert_eq!(service.request("GET", &status).await?.status, 202);
+        futures_util::future::try_join_all((0..3).map(|_| Box::pin(service.start_worker(Millis(u64::MAX))))).await?;
+        assert!(service.receive().await?.is_none(), "the workers have deleted their messages");
+        let completed = service.complete(&status).await?;
+        assert_eq!(completed.sorted_lines(), oracle::expected_lines(&dir, None, None)?);
         Ok(())
     })
 }

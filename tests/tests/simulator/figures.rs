@@ -8,7 +8,7 @@ use headrace_tests::workspace;
 use serde_json::Value;
 
 /// The outputs that the page shows, by the name of their table.
-const RESULTS: [&str; 1] = ["before"];
+const RESULTS: [&str; 2] = ["before", "after"];
 
 /// Returns the path of the page.
 fn page() -> PathBuf {
@@ -58,9 +58,13 @@ fn row(report: &Value) -> String {
         (failed, _) if failed.starts_with("failed") => "**fails**",
         _ => "**does not end**",
     };
+    let workers = with_commas(report["workers"].as_u64().unwrap_or_default());
+    let workers = match report["started_workers"].as_u64().unwrap_or_default() {
+        0 => workers,
+        started => format!("{workers}, {} started", with_commas(started)),
+    };
     format!(
-        "| {lake} | {} | `{}` | {end} | {:.0} | {:.2} | {} | {} | {} | {} |\n",
-        with_commas(report["workers"].as_u64().unwrap_or_default()),
+        "| {lake} | {workers} | `{}` | {end} | {:.0} | {:.2} | {} | {} | {} | {} |\n",
         report["mode"].as_str().unwrap_or_default(),
         report["seconds"].as_f64().unwrap_or_default(),
         report["usd_total"].as_f64().unwrap_or_default(),

@@ -103,6 +103,8 @@ settings! {
     SourceBucket = "HEADRACE_SOURCE_BUCKET",
     /// The key prefix of the lake.
     SourcePrefix = "HEADRACE_SOURCE_PREFIX",
+    /// The largest number of workers that an export starts at once, beside those that the queue starts. 0 starts none.
+    StartedWorkers = "HEADRACE_STARTED_WORKERS",
     /// The job table.
     Table = "HEADRACE_TABLE",
     /// The number of attempts without progress after which a task is parked.

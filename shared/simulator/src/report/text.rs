@@ -6,8 +6,11 @@ use super::Report;
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { lake_gb, stored_gb, objects, workers, mode, seed, .. } = self;
-        writeln!(f, "lake {lake_gb} GB ({stored_gb} GB stored, {objects} objects), {workers} workers, mode {mode}, seed {seed}")?;
+        let Self { lake_gb, stored_gb, objects, workers, started_workers, mode, seed, .. } = self;
+        writeln!(
+            f,
+            "lake {lake_gb} GB ({stored_gb} GB stored, {objects} objects), {workers} workers, {started_workers} of them started by the export, mode {mode}, seed {seed}"
+        )?;
         writeln!(f, "one simulated byte stands for {}", self.bytes_per_simulated_byte)?;
         writeln!(f)?;
         writeln!(f, "end       {}", self.end)?;

@@ -1,7 +1,7 @@
 //! Merges the sorted records of many tasks into one file.
 //!
 //! A resolve task reads its range of keys out of every file of the round before. With ranges and files, the number of such reads grows with
-//! the square of the lake. Tasks that merge the files of some hundred others first make it grow with the lake only.
+//! the square of the lake. Tasks that merge the files of some others first make it grow with the lake only.
 
 use crc_fast::{CrcAlgorithm, Digest};
 
@@ -17,8 +17,8 @@ use super::record_files::{KeyRange, previous_fragments, read_records};
 use super::settings::WorkerSettings;
 use super::task_end::{TaskEnd, complete_task};
 
-/// The smallest number of files that one task merges.
-const FILES_PER_TASK: usize = 160;
+/// The smallest number of files that one task merges: some 50 MB of records, which a worker reads, sorts and writes in a few seconds.
+const FILES_PER_TASK: usize = 40;
 
 /// The largest number of tasks that merge files of one kind. With more, the tasks of the next round would read too many files again.
 const MAX_TASKS: usize = 128;
