@@ -240,6 +240,15 @@ fn sqs_permissions(input: &Input) -> Option<Vec<RequiredPermission>> {
     if let Some(batch) = input.downcast_ref::<sqs::send_message_batch::SendMessageBatchInput>() {
         return Some(vec![RequiredPermission::new("sqs:SendMessage", queue(batch.queue_url()))]);
     }
+    if let Some(receive) = input.downcast_ref::<sqs::receive_message::ReceiveMessageInput>() {
+        return Some(vec![RequiredPermission::new("sqs:ReceiveMessage", queue(receive.queue_url()))]);
+    }
+    if let Some(delete) = input.downcast_ref::<sqs::delete_message::DeleteMessageInput>() {
+        return Some(vec![RequiredPermission::new("sqs:DeleteMessage", queue(delete.queue_url()))]);
+    }
+    if let Some(change) = input.downcast_ref::<sqs::change_message_visibility::ChangeMessageVisibilityInput>() {
+        return Some(vec![RequiredPermission::new("sqs:ChangeMessageVisibility", queue(change.queue_url()))]);
+    }
     let send = input.downcast_ref::<sqs::send_message::SendMessageInput>()?;
     Some(vec![RequiredPermission::new("sqs:SendMessage", queue(send.queue_url()))])
 }
