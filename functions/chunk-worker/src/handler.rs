@@ -11,7 +11,7 @@ use headrace_core::flow::work::task_end::TaskEnd;
 use headrace_core::job::ExportError;
 use headrace_core::job::{FailureKind, JobState};
 use headrace_core::ports::{
-    Clock, JobSecretEncryptor, OutputStore, Ports, ReceivedMessage, ResourceSource, TaskQueue, TaskReceiver, TaskStore,
+    Clock, JobSecretEncryptor, LakeFeed, NoFeed, OutputStore, Ports, ReceivedMessage, ResourceSource, TaskQueue, TaskReceiver, TaskStore,
 };
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::ids::TaskId;
@@ -27,21 +27,22 @@ pub const YIELD_BEFORE_TIMEOUT: Duration = Duration::from_secs(60);
 const LAST_START: Duration = Duration::from_secs(300);
 
 /// Runs tasks. It lives as long as the process.
-pub struct ChunkWorkerHandler<J, Q, S, P, C> {
-    ports: Ports<J, Q, S, P, C>,
+pub struct ChunkWorkerHandler<J, Q, S, P, C, F = NoFeed> {
+    ports: Ports<J, Q, S, P, C, F>,
     settings: WorkerSettings,
 }
 
-impl<J, Q, S, P, C> ChunkWorkerHandler<J, Q, S, P, C>
+impl<J, Q, S, P, C, F> ChunkWorkerHandler<J, Q, S, P, C, F>
 where
     J: TaskStore + JobSecretEncryptor,
     Q: TaskQueue,
     S: ResourceSource,
     P: OutputStore,
     C: Clock,
+    F: LakeFeed,
 {
     /// Creates the handler.
-    pub fn new(ports: Ports<J, Q, S, P, C>, settings: WorkerSettings) -> Self {
+    pub fn new(ports: Ports<J, Q, S, P, C, F>, settings: WorkerSettings) -> Self {
         Self { ports, settings }
     }
 

@@ -2,7 +2,7 @@
 
 use chunk_worker::handler::ChunkWorkerHandler;
 use headrace_aws::{Clients, Workload};
-use headrace_core::ports::Ports;
+use headrace_core::ports::{NoFeed, Ports};
 use headrace_edge::config::{Environment, WorkerConfig};
 use headrace_edge::system::SystemClock;
 use headrace_edge::telemetry;
@@ -24,6 +24,7 @@ async fn main() -> Result<(), Error> {
         source: aws.lake(&config.source.name, &config.source.prefix),
         output: aws.output(&config.destination.name, &config.destination.prefix),
         clock: SystemClock,
+        feed: NoFeed,
     };
     ChunkWorkerHandler::new(ports, config.worker).serve(&receiver).await
 }

@@ -3,7 +3,7 @@
 use headrace_core::flow::upkeep::reap::{Reaped, reap};
 use headrace_core::flow::upkeep::seal::{SealSettings, Sealed, backlog_age, seal};
 use headrace_core::job::Quotas;
-use headrace_core::ports::{AuditFiles, AuditTrail, Clock, JobStore, OutputStore, Ports, TaskQueue};
+use headrace_core::ports::{AuditFiles, AuditTrail, Clock, JobStore, NoFeed, OutputStore, Ports, TaskQueue};
 use headrace_core::vocab::error::StoreError;
 use headrace_edge::telemetry::{Metric, record_metrics};
 use lambda_runtime::Error;
@@ -19,7 +19,7 @@ pub struct ReaperHandler<J, Q, P, A, C> {
 impl<J: JobStore + AuditTrail, Q: TaskQueue, P: OutputStore, A: AuditFiles, C: Clock> ReaperHandler<J, Q, P, A, C> {
     /// Creates the handler. `quotas` limit how many queued exports start; `seal_settings` control the sealing of audit records.
     pub fn new((jobs, queue): (J, Q), (output, audit): (P, A), clock: C, quotas: Quotas, seal_settings: SealSettings) -> Self {
-        Self { ports: Ports { jobs, queue, source: (), output, clock }, audit, quotas, seal_settings }
+        Self { ports: Ports { jobs, queue, source: (), output, clock, feed: NoFeed }, audit, quotas, seal_settings }
     }
 
     /// Runs once: exports first, then audit records. A failure of one does not stop the other. Fails if due items could not be

@@ -2,7 +2,7 @@
 
 use headrace_aws::Clients;
 use headrace_core::flow::upkeep::seal::SealSettings;
-use headrace_core::ports::Ports;
+use headrace_core::ports::{NoFeed, Ports};
 use headrace_edge::config::{Environment, ReaperConfig};
 use headrace_edge::system::SystemClock;
 use headrace_edge::telemetry;
@@ -29,7 +29,8 @@ async fn main() -> Result<(), Error> {
     let events = &EventDeliverer::new(jobs.clone(), EventTargets::new(webhook), SystemClock);
     let queue = aws.queue(&config.queue_url);
     let lake = aws.lake(&config.source.name, &config.source.prefix);
-    let ports = Ports { jobs: jobs.clone(), queue: queue.clone(), source: lake.clone(), output: output.clone(), clock: SystemClock };
+    let ports =
+        Ports { jobs: jobs.clone(), queue: queue.clone(), source: lake.clone(), output: output.clone(), clock: SystemClock, feed: NoFeed };
     let quotas = config.export.quotas;
     // A deployment always has access control.
     let schedules = &ScheduleRunner::new(ports, config.export, true, random_job);

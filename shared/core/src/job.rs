@@ -3,6 +3,7 @@
 pub mod file;
 pub mod file_list;
 pub mod folder;
+pub mod sync;
 pub mod task;
 
 mod error;

@@ -6,4 +6,5 @@ pub mod ndjson;
 pub mod near_misses;
 pub mod reader;
 pub mod slices;
+pub mod sync_report;
 pub mod watermark;

@@ -155,6 +155,7 @@ pub fn error_reply(error: &ExportError) -> Reply {
         }
         ExportError::Store(StoreError::Overloaded { store, .. }) => temporary(&format!("{store} is overloaded; try again")),
         ExportError::Source(SourceError::Overloaded(_)) => temporary("the lake is overloaded; try again"),
+        ExportError::Source(SourceError::OriginUnavailable(_)) => temporary("the FHIR server could not be reached; try again"),
         ExportError::Store(StoreError::Stale) => temporary("another request changed the same export at the same time; try again"),
         ExportError::Source(SourceError::Unavailable(_)) => temporary("the lake could not be reached; try again"),
     }
@@ -189,6 +190,7 @@ mod tests {
             SourceError::Archived { object: "Patient.ndjson".into(), storage_class: "GLACIER".into() }.into(),
             SourceError::Overloaded(cause()).into(),
             SourceError::Unavailable(cause()).into(),
+            SourceError::OriginUnavailable(cause()).into(),
         ]
     }
 

@@ -4,7 +4,7 @@
 //! export needs. No tree is built.
 //!
 //! Each module uses only the modules above it: [`instant`], [`json`], [`bundle`], [`definitions`], [`head`], [`semantics`],
-//! [`search`], [`deid`].
+//! [`search`], [`searchset`], [`deid`].
 
 pub mod bundle;
 pub mod definitions;
@@ -15,6 +15,7 @@ mod independent;
 pub mod instant;
 pub mod json;
 pub mod search;
+pub mod searchset;
 pub mod semantics;
 
 /// The version of FHIR Bulk Data Access that this workspace implements. The versions of the guide disagree on kick-off

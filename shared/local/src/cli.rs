@@ -12,6 +12,7 @@ mod keys;
 mod lake;
 mod schedules;
 mod source;
+mod sync;
 mod ui;
 
 use std::collections::BTreeMap;
@@ -46,6 +47,7 @@ pub use lake::{
 };
 pub use schedules::{AddScheduleArgs, ListSchedulesArgs, ScheduleArgs, SchedulesArgs, SchedulesCommand, ShowScheduleArgs};
 pub use source::{Source, SourceError};
+pub use sync::{OriginOptions, SyncArgs};
 pub use ui::UiArgs;
 
 /// Default of `--max-file-gb`.
@@ -111,17 +113,22 @@ impl ExportArgs {
                 (ServiceOptions::augment_args(clap::Command::new("")), "an export from a server is continued, which has its own settings"),
                 (DeidKeysOptions::augment_args(clap::Command::new("")), "an export from a server is continued, which has its own keys"),
             ],
-            (None, Some(Source::Server(_))) => {
-                [ServiceOptions::augment_args(clap::Command::new("")), DeidKeysOptions::augment_args(clap::Command::new(""))]
-                    .map(|group| (group, "SOURCE is a server, which has its own settings; this option is for the export of a directory"))
-                    .to_vec()
-            }
-            (None, Some(Source::Directory(_))) => {
-                vec![(
-                    LoginOptions::augment_args(clap::Command::new("")),
-                    "SOURCE is a directory; this option is for an export from a FHIR server",
-                )]
-            }
+            (None, Some(Source::Server(_))) if self.by_sync => Vec::new(),
+            (None, Some(Source::Server(_))) => [
+                ServiceOptions::augment_args(clap::Command::new("")),
+                DeidKeysOptions::augment_args(clap::Command::new("")),
+            ]
+            .map(|group| {
+                (group, "SOURCE is a server, which has its own settings; this option is for the export of a directory, and for --by-sync")
+            })
+            .to_vec(),
+            (None, Some(Source::Directory(_))) => [
+                LoginOptions::augment_args(clap::Command::new("")),
+                TransferOptions::augment_args(clap::Command::new("")),
+                OriginOptions::augment_args(clap::Command::new("")),
+            ]
+            .map(|group| (group, "SOURCE is a directory; this option is for an export from a FHIR server"))
+            .to_vec(),
             (None, None) => Vec::new(),
         };
         groups.iter().find_map(|(group, reason)| {
@@ -140,7 +147,7 @@ pub enum Command {
     ///
     /// Works as a Bulk Data client: kick-off, status polling, downloads, each checked by count. For a directory, it starts a
     /// server in this process on a free loopback port. An export from a server that was interrupted, or that failed on the way,
-    /// is continued with --resume OUT.
+    /// is continued with --resume OUT. A server without $export is read by searches, and the same command continues.
     ///
     /// Exit status: 0 complete, 1 failed, 3 complete except for what the files in OUT/error report.
     #[command(
@@ -157,6 +164,17 @@ pub enum Command {
         after_long_help = "Examples:\n  headrace serve lake\n  curl -i -H 'Accept: application/fhir+json' -H 'Prefer: respond-async' 'http://127.0.0.1:8080/fhir/$export'\n\nExit status: 0 stopped by a signal, 1 failed."
     )]
     Serve(Box<ServeArgs>),
+    /// Bring a directory up to date with a FHIR server, which need not support bulk exports
+    ///
+    /// The first run fetches everything by searches, later runs fetch what has changed. What is fetched becomes part of the
+    /// directory, the lake, only if nothing is missing. Then the lake can be exported and served. A run that was interrupted is
+    /// continued by the same command.
+    ///
+    /// Exit status: 0 complete, 1 failed, 3 something is missing and the lake is as before.
+    #[command(
+        after_long_help = "Examples:\n  headrace sync http://127.0.0.1:8080/fhir lake\n  headrace sync https://fhir.example.org/r4 lake --client-id lab --client-key private.jwk\n  headrace sync https://fhir.example.org/r4 lake --type Patient,Observation --requests-per-second 10\n  headrace export lake out --since-file last-export"
+    )]
+    Sync(Box<SyncArgs>),
     /// Manage the clients that may export from a server on this machine or a deployment on AWS
     ///
     /// A running server applies every change at the client's next request. The first registration closes a server that was open
@@ -222,6 +240,10 @@ pub struct ExportArgs {
     /// Say what would be requested and read, and export nothing. Writes nothing, and asks a server for nothing
     #[arg(long, conflicts_with_all = ["resume", "overwrite"])]
     pub dry_run: bool,
+    /// Fetch the resources of a server by searches, as headrace sync does, and export them on this machine, with every option of the
+    /// export of a directory. The default for a server without $export
+    #[arg(long, conflicts_with_all = ["resume", "dry_run"])]
+    pub by_sync: bool,
     /// Continue the unfinished export from a server in OUT: polls, downloads what is missing and checks it
     #[arg(long, value_name = "OUT", conflicts_with_all = ["source", "out", "overwrite"])]
     pub resume: Option<PathBuf>,
@@ -239,8 +261,14 @@ pub struct ExportArgs {
     /// Parameters of the export request.
     pub options: ExportOptions,
     #[command(flatten, next_help_heading = "Access to a FHIR server (SOURCE is a URL)")]
-    /// Access to a server, and limits on what it sends.
+    /// Access to a server.
     pub login: LoginOptions,
+    #[command(flatten, next_help_heading = "Access to a FHIR server (SOURCE is a URL)")]
+    /// Limits on what a server sends.
+    pub transfer: TransferOptions,
+    #[command(flatten, next_help_heading = "Searches of a FHIR server (--by-sync, or a server without $export)")]
+    /// Settings of the searches.
+    pub searches: OriginOptions,
     #[command(flatten, next_help_heading = "Export of a directory (SOURCE is a directory)")]
     /// Keys of the de-identification.
     pub deid_keys: DeidKeysOptions,
@@ -259,6 +287,11 @@ pub struct LoginOptions {
     /// SOURCE gets it
     #[arg(long = "token-origin", value_name = "URL")]
     pub token_origins: Vec<Url>,
+}
+
+/// Limits on an export from a server.
+#[derive(Debug, Args)]
+pub struct TransferOptions {
     /// The longest time to wait for the export, in hours
     #[arg(long, default_value_t = DEFAULT_WAIT_HOURS, value_parser = clap::value_parser!(u64).range(1..=8760), value_name = "HOURS")]
     pub max_wait_hours: u64,

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::cli::{Cli, Command};
 use crate::client::export::{ExportStatus, run_export};
+use crate::client::sync::command::{SyncStatus, run_sync};
 use crate::commands::audit::{AuditStatus, run_audit};
 use crate::commands::clients::run_clients;
 use crate::commands::deid::{CheckStatus, run_deid};
@@ -61,6 +62,10 @@ async fn run() -> ExitCode {
         Command::Export(args) => Box::pin(run_export(args)).await.map_err(Into::into).map(|status| match status {
             ExportStatus::Complete => ExitCode::SUCCESS,
             ExportStatus::WithErrors => ExitCode::from(3),
+        }),
+        Command::Sync(args) => Box::pin(run_sync(args)).await.map_err(Into::into).map(|status| match status {
+            SyncStatus::Complete => ExitCode::SUCCESS,
+            SyncStatus::Incomplete => ExitCode::from(3),
         }),
         Command::Serve(args) => Box::pin(serve(args)).await.map_err(Into::into).map(|()| ExitCode::SUCCESS),
         Command::Deid(args) => Box::pin(run_deid(args)).await.map_err(Into::into).map(|status| match status {

@@ -1,6 +1,7 @@
 //! The HTTP server on one machine, and the `headrace serve` command that starts it.
 
 pub mod access;
+pub(crate) mod feed;
 mod file_response;
 mod finished_files;
 pub(crate) mod gateway_request;
@@ -20,4 +21,4 @@ pub(crate) mod signals;
 pub mod state;
 pub mod state_access;
 pub(crate) mod webhook_option;
-mod workers;
+pub(crate) mod workers;

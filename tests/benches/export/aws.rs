@@ -15,7 +15,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use headrace_aws::{DynamoJobStore, S3Lake, S3OutputStore, SqsTaskQueue, TableSchema};
 use headrace_core::flow::work::settings::WorkerSettings;
 use headrace_core::job::{Job, JobState};
-use headrace_core::ports::{JobStore as _, OutputStore as _, Ports};
+use headrace_core::ports::{JobStore as _, NoFeed, OutputStore as _, Ports};
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::ids::JobId;
 use headrace_edge::auth::Authenticator;
@@ -164,7 +164,14 @@ impl Deployment {
         let jobs = DynamoJobStore::new(dynamo, TABLE);
         let queue = SqsTaskQueue::new(sqs.client(), &url).with_dead_letters(&dlq);
         let (source, parts) = (S3Lake::new(&client, LAKE, ""), S3OutputStore::new(&client, OUT, ""));
-        let ports = Ports { jobs: jobs.clone(), queue: queue.clone(), source: source.clone(), output: parts.clone(), clock: SystemClock };
+        let ports = Ports {
+            jobs: jobs.clone(),
+            queue: queue.clone(),
+            source: source.clone(),
+            output: parts.clone(),
+            clock: SystemClock,
+            feed: NoFeed,
+        };
         let worker = Arc::new(ChunkWorkerHandler::new(ports, WorkerSettings::default()));
         let mut worker_tasks = JoinSet::new();
         for _ in 0..workers {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use headrace_core::ports::Clock as _;
 use headrace_edge::system::SystemClock;
 use headrace_local::client::bulk::BulkClient;
+use headrace_local::client::login::ClientCredential;
 use headrace_local::client::login::LoginSettings;
 use headrace_local::stores::client_key::ClientKey;
 use headrace_tests::lake::{Compression, count, multiply, sample_lake_dir};
@@ -80,7 +81,8 @@ impl ServerProcess {
     /// Exports the resources of one type into one file.
     pub(crate) async fn export_file(&self) -> Result<ExportedFile, BoxError> {
         let key = || ClientKey::read(&self.folder.path().join("key/private.jwk"), None);
-        let login = LoginSettings { client_id: "bench".to_owned(), key: key()?, scope: None, token_url: None };
+        let login =
+            LoginSettings { client_id: "bench".to_owned(), credential: ClientCredential::Key(key()?), scope: None, token_url: None };
         let client = BulkClient::with_login(login, &self.base, Some(Duration::from_millis(50)))?;
         let status = client.kick_off(&self.base, "$export", &[("_type", FILE_TYPE.to_owned())], false).await?;
         let manifest = client.wait_for_manifest(&status, |_| {}).await?;

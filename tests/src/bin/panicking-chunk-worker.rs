@@ -5,7 +5,7 @@ use std::ops::Range;
 use chunk_worker::handler::ChunkWorkerHandler;
 use headrace_aws::{Clients, Workload};
 use headrace_core::job::task::Pin;
-use headrace_core::ports::{ByteStream, MetadataObject, ObjectPage, Ports, ResourceSource};
+use headrace_core::ports::{ByteStream, MetadataObject, NoFeed, ObjectPage, Ports, ResourceSource};
 use headrace_core::vocab::error::SourceError;
 use headrace_edge::config::{Environment, WorkerConfig};
 use headrace_edge::system::SystemClock;
@@ -47,6 +47,7 @@ async fn main() -> Result<(), Error> {
         source: PanickingLake(aws.lake(&config.source.name, &config.source.prefix)),
         output: aws.output(&config.destination.name, &config.destination.prefix),
         clock: SystemClock,
+        feed: NoFeed,
     };
     ChunkWorkerHandler::new(ports, config.worker).serve(&receiver).await
 }

@@ -370,8 +370,13 @@ impl LocalDeployment {
         Ok(fs::File::options().write(true).open(&path)?.set_modified(modified)?)
     }
 
+    /// Returns the folder of the lake.
+    pub fn lake(&self) -> &Path {
+        &self.lake
+    }
+
     /// Returns the folder of output files.
-    fn destination(&self) -> PathBuf {
+    pub(super) fn destination(&self) -> PathBuf {
         self.folder.path().join("files")
     }
 }

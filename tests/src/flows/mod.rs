@@ -20,6 +20,7 @@ pub mod logs;
 pub mod oracle;
 pub mod permissions;
 pub mod seed;
+pub mod sync;
 
 pub use client::{SmartClient, token_request_form};
 pub use clock::{ManualClock, set_next_job_number};

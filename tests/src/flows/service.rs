@@ -22,7 +22,7 @@ use headrace_core::job::ExportError;
 use headrace_core::job::JobSecret;
 use headrace_core::job::task::PlanInput;
 use headrace_core::job::{Job, JobSettings, Quotas, RecordConditions};
-use headrace_core::ports::{AccessStore as _, Clock as _, JobStore as _, Ports, TaskQueue as _, TaskReceiver};
+use headrace_core::ports::{AccessStore as _, Clock as _, JobStore as _, NoFeed, Ports, TaskQueue as _, TaskReceiver};
 use headrace_core::request::{AcceptedRemarks, ExportPolicy, ExportRequest, RawKickOff};
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::ids::{Caller, TaskId};
@@ -171,9 +171,22 @@ impl<S: Deployment> ServiceProcess<S> {
         };
         let capabilities =
             CapabilitySettings { access: access.clone(), ..CapabilitySettings::from_local(&export_settings, &LakeSettings::default()) };
-        let ports = Ports { jobs: jobs.clone(), queue: queue.clone(), source: source.clone(), output: output.clone(), clock: new_clock() };
-        let schedule_ports =
-            Ports { jobs: jobs.clone(), queue: queue.clone(), source: source.clone(), output: output.clone(), clock: new_clock() };
+        let ports = Ports {
+            jobs: jobs.clone(),
+            queue: queue.clone(),
+            source: source.clone(),
+            output: output.clone(),
+            clock: new_clock(),
+            feed: NoFeed,
+        };
+        let schedule_ports = Ports {
+            jobs: jobs.clone(),
+            queue: queue.clone(),
+            source: source.clone(),
+            output: output.clone(),
+            clock: new_clock(),
+            feed: NoFeed,
+        };
         let own_base = if S::HAS_GATEWAY { GATEWAY_BASE } else { OWN_BASE };
         let schedule_settings = headrace_edge::config::ExportSettings { base: Some(own_base.to_owned()), ..export_settings.clone() };
         let new_job = || Ok((next_job_id()?, JobSecret([7; 32])));

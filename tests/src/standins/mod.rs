@@ -33,6 +33,7 @@
 //! key, one symmetric key and four operations. There are no key policies, grants, throttling, disabled keys or other regions.
 //! `.ci/run` deploys with IAM enabled.
 
+pub mod fhir_server;
 pub mod kms;
 pub mod s3;
 pub mod sqs;

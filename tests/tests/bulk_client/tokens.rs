@@ -1,6 +1,7 @@
 //! The servers that access tokens go to, and the answers to a request for one.
 
 use headrace_local::client::bulk::{BulkClient, ClientError, ClientLimits, LoginSettings};
+use headrace_local::client::login::ClientCredential;
 use headrace_local::client::login::LoginError;
 use headrace_local::stores::client_key::{ClientKey, GeneratedKey, KeyAlgorithm};
 use headrace_tests::flows::{Result, run};
@@ -91,7 +92,12 @@ fn a_file_that_needs_no_token_gets_none_and_one_that_lacks_it_says_which_option_
 fn login(folder: &tempfile::TempDir) -> Result<LoginSettings> {
     let path = folder.path().join("private.jwk");
     std::fs::write(&path, GeneratedKey::new(KeyAlgorithm::Es384)?.private.to_string())?;
-    Ok(LoginSettings { client_id: "lab".to_owned(), key: ClientKey::read(&path, None)?, scope: None, token_url: None })
+    Ok(LoginSettings {
+        client_id: "lab".to_owned(),
+        credential: ClientCredential::Key(ClientKey::read(&path, None)?),
+        scope: None,
+        token_url: None,
+    })
 }
 
 /// Kicks off an export at a server whose token endpoint gives this answer. Returns the error and the stub.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use headrace_local::client::bulk::{BulkClient, ClientError};
+use headrace_local::client::login::ClientCredential;
 use headrace_local::client::login::LoginSettings;
 use headrace_local::stores::client_key::ClientKey;
 use headrace_tests::flows::{Result, run};
@@ -27,7 +28,12 @@ fn count_by_type(folder: &Path) -> Result<BTreeMap<String, u64>> {
 
 /// Returns login settings of a client with this key file.
 fn login(id: &str, key: &Path) -> Result<LoginSettings> {
-    Ok(LoginSettings { client_id: id.to_owned(), key: ClientKey::read(key, None)?, scope: None, token_url: None })
+    Ok(LoginSettings {
+        client_id: id.to_owned(),
+        credential: ClientCredential::Key(ClientKey::read(key, None)?),
+        scope: None,
+        token_url: None,
+    })
 }
 
 /// Kicks off an export and returns only whether that succeeded.

@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::{get, post};
 use headrace_local::client::bulk::{BulkClient, ClientError};
+use headrace_local::client::login::ClientCredential;
 use headrace_local::client::login::{LoginError, LoginSettings};
 use headrace_local::stores::client_key::{ClientKey, GeneratedKey, KeyAlgorithm};
 use headrace_tests::flows::{Result, run};
@@ -76,7 +77,12 @@ async fn export(State(server): State<FakeServer>, headers: HeaderMap) -> (Status
 fn login(folder: &tempfile::TempDir) -> Result<LoginSettings> {
     let path = folder.path().join("private.jwk");
     std::fs::write(&path, GeneratedKey::new(KeyAlgorithm::Es384)?.private.to_string())?;
-    Ok(LoginSettings { client_id: "a lab & more".to_owned(), key: ClientKey::read(&path, None)?, scope: None, token_url: None })
+    Ok(LoginSettings {
+        client_id: "a lab & more".to_owned(),
+        credential: ClientCredential::Key(ClientKey::read(&path, None)?),
+        scope: None,
+        token_url: None,
+    })
 }
 
 /// Kicks off a system export.

@@ -73,7 +73,7 @@ fn a_job_that_was_recorded_is_accepted_although_its_transaction_seems_to_be_in_p
         let (job, store) = job_and_store().await?;
         let job = Job { id: JobId::from_random([7; 16]), ..job };
         let conditions = RecordConditions::default();
-        let outcome = store.record_job(&job, &PlanInput { patients: Vec::new() }, &conditions, &Agent::service()).await?;
+        let outcome = store.record_job(&job, &PlanInput::default(), &conditions, &Agent::service()).await?;
         assert_eq!(outcome, RecordOutcome::Recorded);
         assert_eq!(store.job(&job.id).await?.map(|job| job.id), Some(job.id));
         Ok(())

@@ -43,6 +43,8 @@ mod small_disk;
 mod status_polling;
 mod stops;
 mod stub_deployment;
+mod sync;
+mod sync_command;
 mod versions;
 mod watermark;
 mod watermark_model;

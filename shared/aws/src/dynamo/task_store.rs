@@ -59,8 +59,10 @@ impl TaskStore for DynamoJobStore {
             | Work::Reread(_)
             | Work::SortPatients(_)
             | Work::GroupByPatient(_)
-            | Work::Merge(_) => job.state == JobState::Running && job.has_task(id.task),
-            Work::Finalize => {
+            | Work::Merge(_)
+            | Work::Fetch(_)
+            | Work::Publish(_) => job.state == JobState::Running && job.has_task(id.task),
+            Work::Finalize | Work::FinalizeSync(_) => {
                 job = self.add_progress(job).await?;
                 job.state == JobState::Running && job.open_tasks == 0
             }

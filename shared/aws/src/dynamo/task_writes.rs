@@ -1,7 +1,7 @@
 //! The updates of a leased task as conditional writes.
 
 use headrace_core::job::file::{OutputFile, OutputFileName};
-use headrace_core::job::task::{Checkpoint, Lease, Release, TaskCompletion, TaskState, TaskUpdate, Work};
+use headrace_core::job::task::{Checkpoint, Lease, Release, TaskCompletion, TaskState, TaskUpdate};
 use headrace_core::job::{Counters, Job, JobState};
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::error::StoreError;
@@ -110,7 +110,7 @@ impl DynamoJobStore {
                 let mut items = Vec::new();
                 for (task, work) in tasks {
                     // The finalize task is announced after the last other task. If that is lost, the reaper finds the job.
-                    let due = (*work != Work::Finalize).then_some(until + ANNOUNCEMENT_TIMEOUT);
+                    let due = (!work.is_finalize()).then_some(until + ANNOUNCEMENT_TIMEOUT);
                     let partition = self.task_partition(&lease.task.job, *task);
                     items.extend(items::task_items(&lease.job, (*task, work), &partition, due)?.map(Write::Put));
                 }

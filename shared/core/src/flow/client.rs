@@ -10,4 +10,5 @@ pub mod list;
 mod pin_configuration;
 pub mod source_size;
 pub mod start_queued;
+pub mod start_sync;
 pub mod status;

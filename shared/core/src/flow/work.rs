@@ -12,6 +12,7 @@ mod plan;
 mod pump;
 mod resolve_versions;
 mod sort_patients;
+mod sync;
 
 mod corrections;
 mod deidentify;

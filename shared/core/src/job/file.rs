@@ -37,6 +37,8 @@ pub enum OutputKind {
     UntoldDeletions,
     /// Resources that are yet to be grouped by patient, in a section for each bucket.
     PatientPages,
+    /// A record of each window that a task has fetched.
+    SyncRecords,
     /// Resources of the patients of a bucket, in sections by the positions of the patients.
     Bucket(Bucket),
 }
@@ -109,6 +111,7 @@ impl OutputKind {
             Self::PatientSet => "patient-set",
             Self::UntoldDeletions => "untold-deletions",
             Self::PatientPages => "patient-pages",
+            Self::SyncRecords => "sync-records",
             Self::Bucket(bucket) => bucket.as_str(),
         }
     }
@@ -127,6 +130,7 @@ impl OutputKind {
             Self::PatientSet,
             Self::UntoldDeletions,
             Self::PatientPages,
+            Self::SyncRecords,
         ];
         ResourceType::parse(text)
             .map(Self::Output)
@@ -146,6 +150,7 @@ impl OutputKind {
             | Self::PatientSet
             | Self::UntoldDeletions
             | Self::PatientPages
+            | Self::SyncRecords
             | Self::Bucket(_) => false,
         }
     }
@@ -165,6 +170,7 @@ impl OutputKind {
             | Self::PatientSet
             | Self::UntoldDeletions
             | Self::PatientPages
+            | Self::SyncRecords
             | Self::Bucket(_) => None,
         }
     }
@@ -297,6 +303,7 @@ mod tests {
             OutputKind::PatientSet,
             OutputKind::UntoldDeletions,
             OutputKind::PatientPages,
+            OutputKind::SyncRecords,
         ];
         for kind in intermediate.into_iter().chain(Bucket::all().map(OutputKind::Bucket)) {
             assert_eq!(OutputKind::parse(kind.as_str()), Some(kind));

@@ -24,11 +24,15 @@ pub enum Phase {
     GroupByPatient,
     /// Merges fragments into output files.
     Merge,
+    /// Reads the history of types from the FHIR server.
+    ReadHistory,
+    /// Stores what was fetched in the lake.
+    Publish,
 }
 
 impl Phase {
     /// The list of phases.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Read,
         Self::MergeVersionRecords,
         Self::ResolveVersions,
@@ -39,6 +43,8 @@ impl Phase {
         Self::SortPatients,
         Self::GroupByPatient,
         Self::Merge,
+        Self::ReadHistory,
+        Self::Publish,
     ];
 
     /// Returns the stored name.
@@ -54,6 +60,8 @@ impl Phase {
             Self::SortPatients => "sort-patients",
             Self::GroupByPatient => "group-by-patient",
             Self::Merge => "merge",
+            Self::ReadHistory => "read-history",
+            Self::Publish => "publish",
         }
     }
 

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::job::file::{Fragment, OutputFile, OutputFileName, OutputKind};
 use crate::job::file_list::FileListPart;
+use crate::job::sync::{FetchTask, Publication, SyncRequest};
 use crate::job::{Counters, ExportTime, Job, Phase, Planned};
 use crate::vocab::clock::Millis;
 use crate::vocab::ids::TaskId;
@@ -62,9 +63,16 @@ pub enum Work {
     GroupByPatient(PatientGrouping),
     /// Merges fragments of one kind into output files and at most one fragment for the next round.
     Merge(Vec<Fragment>),
+    /// Reads resources from the FHIR server that the lake is filled from.
+    Fetch(FetchTask),
+    /// Stores fragments as objects of the lake.
+    Publish(Vec<Publication>),
     /// Runs after all other tasks have completed: starts the next round, or merges the remaining fragments, deletes leftover
     /// files and completes the job.
     Finalize,
+    /// Runs after all other tasks of a synchronization have completed: publishes what they have fetched and moves the watermark of the
+    /// lake.
+    FinalizeSync(Box<SyncRequest>),
 }
 
 impl Work {
@@ -80,7 +88,10 @@ impl Work {
             Self::SortPatients(_) => "sort-patients",
             Self::GroupByPatient(_) => "group-by-patient",
             Self::Merge(_) => "merge",
+            Self::Fetch(_) => "fetch",
+            Self::Publish(_) => "publish",
             Self::Finalize => "finalize",
+            Self::FinalizeSync(_) => "finalize-sync",
         }
     }
 
@@ -96,8 +107,16 @@ impl Work {
             | Self::SortPatients(_)
             | Self::GroupByPatient(_)
             | Self::Merge(_)
-            | Self::Finalize => Vec::new(),
+            | Self::Fetch(_)
+            | Self::Publish(_)
+            | Self::Finalize
+            | Self::FinalizeSync(_) => Vec::new(),
         }
+    }
+
+    /// Returns true for the work of the task that runs after all others of a round.
+    pub fn is_finalize(&self) -> bool {
+        matches!(self, Self::Finalize | Self::FinalizeSync(_))
     }
 
     /// Returns the number of stored bytes that the task reads, as far as its work tells.
@@ -105,6 +124,7 @@ impl Work {
         match self {
             Self::Read(slices) => slices.iter().map(|slice| slice.end - slice.start).sum(),
             Self::Merge(fragments) => fragments.iter().map(|fragment| fragment.summary.bytes).sum(),
+            Self::Publish(publications) => publications.iter().map(|publication| publication.fragment.summary.bytes).sum(),
             Self::Plan(_)
             | Self::MergeRecords(_)
             | Self::Resolve(_)
@@ -112,7 +132,9 @@ impl Work {
             | Self::Reread(_)
             | Self::SortPatients(_)
             | Self::GroupByPatient(_)
-            | Self::Finalize => 0,
+            | Self::Fetch(_)
+            | Self::Finalize
+            | Self::FinalizeSync(_) => 0,
         }
     }
 }
@@ -124,6 +146,9 @@ pub struct PlanInput {
     /// the job's own item, because there may be thousands and that item is read often.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub patients: Vec<String>,
+    /// The request of a synchronization. `None` for an export.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sync: Option<Box<SyncRequest>>,
 }
 
 /// The fragments of one kind that some tasks of the previous round have written.

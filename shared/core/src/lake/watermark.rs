@@ -1,9 +1,11 @@
 //! The watermark object of a lake: the ingestion pipeline writes there the moment up to which the lake is complete.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
+use headrace_fhir::definitions::ResourceType;
 use headrace_fhir::instant::Instant;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::ports::{METADATA_LIMIT_BYTES, MetadataObject};
@@ -23,6 +25,37 @@ const MAX_CLOCK_DIFFERENCE: Duration = Duration::from_secs(300);
 #[serde(rename_all = "camelCase")]
 struct WatermarkFile {
     complete_up_to: Option<Value>,
+}
+
+/// The members that a synchronization adds to the watermark object.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LakeFiller {
+    /// The base URL of the FHIR server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub origin: Option<String>,
+    /// The id of the job.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub job: Option<String>,
+    /// The types that are complete up to the watermark. `None` means all types of the lake.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub types: Option<BTreeSet<ResourceType>>,
+}
+
+/// Parses what a synchronization has written about itself. Empty for the watermark of another pipeline.
+pub fn parse_filler(object: &MetadataObject) -> LakeFiller {
+    serde_json::from_slice(&object.bytes).unwrap_or_default()
+}
+
+/// Returns the content of the watermark object of a lake that is complete up to this moment.
+///
+/// * `deletions`: what is known about deletions.
+pub fn filler_watermark(complete_up_to: Millis, filler: &LakeFiller, deletions: &str) -> Vec<u8> {
+    let mut content = serde_json::json!({ "completeUpTo": complete_up_to.instant(), "deletions": deletions });
+    if let (Some(content), Ok(Value::Object(members))) = (content.as_object_mut(), serde_json::to_value(filler)) {
+        content.extend(members);
+    }
+    serde_json::to_vec(&content).unwrap_or_default()
 }
 
 /// Parses the watermark object of a lake. Returns the moment up to which the lake is complete, rounded down to milliseconds.

@@ -1,10 +1,10 @@
 //! The ports of a worker, combined into one value.
 
-use super::{Clock, JobSecretEncryptor, OutputStore, ResourceSource, TaskQueue, TaskStore};
+use super::{Clock, JobSecretEncryptor, LakeFeed, NoFeed, OutputStore, ResourceSource, TaskQueue, TaskStore};
 use crate::vocab::clock::Millis;
 
 /// The ports of a worker.
-pub struct Ports<J, Q, S, O, C> {
+pub struct Ports<J, Q, S, O, C, F = NoFeed> {
     /// The job table.
     pub jobs: J,
     /// The task queue.
@@ -15,6 +15,16 @@ pub struct Ports<J, Q, S, O, C> {
     pub output: O,
     /// The clock.
     pub clock: C,
+    /// The FHIR server that the lake is filled from, and the lake as it is written.
+    pub feed: F,
+}
+
+impl<J, Q, S, O, C, F> Ports<J, Q, S, O, C, F> {
+    /// Replaces the FHIR server and the lake as it is written.
+    pub fn with_feed<G>(self, feed: G) -> Ports<J, Q, S, O, C, G> {
+        let Self { jobs, queue, source, output, clock, feed: _ } = self;
+        Ports { jobs, queue, source, output, clock, feed }
+    }
 }
 
 /// The ports of a worker as a single bound, instead of five type parameters.
@@ -27,6 +37,8 @@ pub trait AllPorts: Send + Sync {
     type Source: ResourceSource;
     /// The destination.
     type Output: OutputStore;
+    /// The FHIR server that the lake is filled from, and the lake as it is written.
+    type Feed: LakeFeed;
 
     /// Returns the job table.
     fn jobs(&self) -> &Self::Jobs;
@@ -36,15 +48,26 @@ pub trait AllPorts: Send + Sync {
     fn source(&self) -> &Self::Source;
     /// Returns the destination.
     fn output(&self) -> &Self::Output;
+    /// Returns the FHIR server that the lake is filled from, and the lake as it is written.
+    fn feed(&self) -> &Self::Feed;
     /// Returns the current time.
     fn now(&self) -> Millis;
 }
 
-impl<J: TaskStore + JobSecretEncryptor, Q: TaskQueue, S: ResourceSource, O: OutputStore, C: Clock> AllPorts for Ports<J, Q, S, O, C> {
+impl<J, Q, S, O, C, F> AllPorts for Ports<J, Q, S, O, C, F>
+where
+    J: TaskStore + JobSecretEncryptor,
+    Q: TaskQueue,
+    S: ResourceSource,
+    O: OutputStore,
+    C: Clock,
+    F: LakeFeed,
+{
     type Jobs = J;
     type Queue = Q;
     type Source = S;
     type Output = O;
+    type Feed = F;
 
     fn jobs(&self) -> &J {
         &self.jobs
@@ -60,6 +83,10 @@ impl<J: TaskStore + JobSecretEncryptor, Q: TaskQueue, S: ResourceSource, O: Outp
 
     fn output(&self) -> &O {
         &self.output
+    }
+
+    fn feed(&self) -> &F {
+        &self.feed
     }
 
     fn now(&self) -> Millis {

@@ -102,6 +102,9 @@ pub enum SourceError {
     /// The lake has rejected the call because it gets too many.
     #[error("the lake is overloaded")]
     Overloaded(#[source] BoxError),
+    /// The FHIR server that the lake is filled from did not answer. A retry may succeed.
+    #[error("the FHIR server did not answer")]
+    OriginUnavailable(#[source] BoxError),
     /// The lake did not answer. A retry may succeed.
     #[error("the lake did not answer")]
     Unavailable(#[source] BoxError),

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
@@ -17,9 +16,8 @@ use crate::client::error::shown_url;
 use crate::client::file_names::{NamedFile, named_files};
 use crate::client::folder::{ExportFolder, FolderError};
 use crate::client::local_files::LocalFiles;
-use crate::client::login::{TokenCache, is_bearer_token};
 use crate::client::manifest::ManifestError;
-use crate::client::origin::{UrlRules, parse_http_url};
+use crate::client::origin::parse_http_url;
 use crate::client::patience::{Patience, SHORT_OUTAGE, poll_back_off};
 use crate::client::rejection::Rejection;
 use crate::client::retry_after::retry_after;
@@ -35,6 +33,7 @@ pub use crate::client::file_names::FileList;
 pub use crate::client::limits::ClientLimits;
 pub use crate::client::login::LoginSettings;
 pub use crate::client::manifest::{Manifest, ManifestFile};
+pub use crate::client::session::Credential;
 pub use crate::client::timer::Timer;
 
 use crate::client::error::{Failure, Persistence};
@@ -56,23 +55,13 @@ pub(crate) const QUERY_VALUE: &AsciiSet =
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 
 /// Name of the kick-off in messages.
-const KICK_OFF: &str = "the kick-off";
+pub(crate) const KICK_OFF: &str = "the kick-off";
 
 /// Name of a status request in messages.
 const STATUS: &str = "the status request";
 
 /// Name of the deletion in messages.
 const DELETION: &str = "the deletion";
-
-/// The credential of a client.
-pub enum Credential {
-    /// Requests without a credential.
-    None,
-    /// A fixed bearer token, which is not renewed.
-    BearerToken(String),
-    /// A SMART Backend Services client, which gets tokens and renews them.
-    BackendServices(LoginSettings),
-}
 
 /// Settings of a client.
 #[derive(Clone, Debug, Default)]
@@ -132,18 +121,7 @@ impl BulkClient {
 impl<T: Timer> BulkClient<T> {
     /// Creates a client of the server with this base URL.
     pub fn new(base: &str, credential: Credential, settings: ClientSettings, timer: T) -> Result<Self, ClientError> {
-        let has_credential = !matches!(credential, Credential::None);
-        let rules = UrlRules::new(base, &settings.token_origins, has_credential)?;
-        let credential = match credential {
-            Credential::None => SessionCredential::Anonymous,
-            Credential::BearerToken(token) if is_bearer_token(&token) => SessionCredential::BearerToken(token),
-            Credential::BearerToken(_) => return Err(crate::client::login::LoginError::UnusableToken.into()),
-            Credential::BackendServices(login) => {
-                SessionCredential::BackendServices(Arc::new(TokenCache::new(login, rules.base().clone())))
-            }
-        };
-        let transport = Transport::start(&settings.limits)?;
-        let session = Session { transport, credential, rules: Some(rules), limits: settings.limits };
+        let session = Session::connect(base, credential, &settings.token_origins, settings.limits)?;
         Ok(Self { session, max_poll_interval: settings.max_poll_interval, local_files: None, timer })
     }
 

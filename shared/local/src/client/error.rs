@@ -184,7 +184,7 @@ impl From<ClientError> for Failure {
 
 impl ClientError {
     /// Returns how long this failure is worth another attempt, if no answer of the server says more.
-    fn persistence(&self) -> Persistence {
+    pub(crate) fn persistence(&self) -> Persistence {
         match self {
             Self::Http(failure) | Self::Login(LoginError::Http(failure)) => failure.cause.persistence(),
             Self::Login(LoginError::Rejected { status, .. } | LoginError::NotDiscovered { status: Some(status), .. }) => {

@@ -7,11 +7,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use headrace_core::ports::{OriginRequest, OriginServer as _};
 use headrace_core::request::{ConfigName, MAX_CONFIG_BYTES};
 use reqwest::Url;
 use tokio::net::TcpListener;
 
 use crate::cli::{ExportArgs, ExportOptions, Source, SourceError};
+use crate::client::bulk::KICK_OFF;
 use crate::client::bulk::{BulkClient, ClientError, ClientLimits, ClientSettings, Credential, LoginSettings};
 use crate::client::credential::read_credential;
 use crate::client::deletions::count_deletions;
@@ -20,12 +22,15 @@ use crate::client::error::shown_url;
 use crate::client::error_files::{OutcomeSeverity, Outcomes};
 use crate::client::folder::{ExportFolder, FolderError, STATE_FOLDER, SavedExport};
 use crate::client::local_files::LocalFiles;
+use crate::client::login::ClientCredential;
 use crate::client::origin::parse_http_url;
 use crate::client::out_dir::{OutDirError, check_source, create_out_dir, create_state_folder};
 use crate::client::out_manifest::{EarlierExport, MANIFEST_FILE, OutManifest};
 use crate::client::progress::{DownloadProgress, Progress, print_line};
 use crate::client::report::Report;
 use crate::client::since_file::{SinceFileError, read_since, write_since};
+use crate::client::sync::HttpOrigin;
+use crate::client::sync::command::{SyncCommandError, origin_settings, sync_for_export};
 use crate::client::timer::SystemTimer;
 use crate::server::http::{base_url, serve};
 use crate::server::service::{ServerAccess, Service, ServiceConfig, StartError};
@@ -78,6 +83,12 @@ pub enum ExportCommandError {
     /// The source, or the output directory of its export, cannot be used.
     #[error(transparent)]
     OutDir(#[from] OutDirError),
+    /// The resources cannot be fetched by searches.
+    #[error(transparent)]
+    Sync(#[from] Box<SyncCommandError>),
+    /// The fetched resources are not complete.
+    #[error("not all resources could be fetched, and nothing was exported: {0}")]
+    NotFetched(String),
     /// The user interrupted the export.
     #[error("interrupted; files that are already downloaded remain in the output directory")]
     Interrupted,
@@ -90,7 +101,9 @@ pub enum ExportCommandError {
         out: PathBuf,
     },
     /// The export was started with a token, which is not stored.
-    #[error("the export was started with --token, which is not stored: give it again (or HEADRACE_TOKEN)")]
+    #[error(
+        "the export was started with a token, a secret or a password, which is not stored: give the option again, such as --token (or HEADRACE_TOKEN)"
+    )]
     TokenNeeded,
     /// A setting is invalid.
     #[error(transparent)]
@@ -113,7 +126,7 @@ pub enum ExportCommandError {
     /// The keys of the de-identification cannot be used.
     #[error(transparent)]
     DeidKeys(#[from] DeidKeysFileError),
-    /// The client's key cannot be used.
+    /// The client's key or secret cannot be used.
     #[error(transparent)]
     Key(#[from] KeyError),
     /// The export failed.
@@ -142,8 +155,20 @@ pub async fn run_export(args: &ExportArgs) -> Result<ExportStatus, ExportCommand
             print_result(&text);
             ExportStatus::Complete
         }),
-        Source::Server(base) => export_from_server(args, &base, out).await,
-        Source::Directory(lake) => export_directory(args, lake, out).await,
+        Source::Server(base) if args.by_sync => export_by_sync(args, &base, out).await,
+        Source::Server(base) => match export_from_server(args, &base, out).await {
+            Err(ExportCommandError::Client(ClientError::Rejected { request: KICK_OFF, status, text }))
+                if matches!(status.as_u16(), 404 | 405 | 501) && lacks_export(args, &base).await =>
+            {
+                print_line(&format!("the server has no $export ({status}: {text}): its resources are fetched by searches"));
+                export_by_sync(args, &base, out).await
+            }
+            result => result,
+        },
+        Source::Directory(lake) => {
+            check_source(&lake, out)?;
+            export_directory(args, lake, out).await
+        }
     }
 }
 
@@ -161,9 +186,49 @@ async fn describe_export(args: &ExportArgs, source: Source, out: &Path) -> Resul
     }
 }
 
+/// Name of the folder in the output directory with the resources that were fetched by searches. It is deleted after the export.
+const LAKE_FOLDER: &str = ".headrace-lake";
+
+/// Returns true if the CapabilityStatement of a server can be read and names no export operation.
+async fn lacks_export(args: &ExportArgs, base: &str) -> bool {
+    let Ok(credential) = credential(args) else { return false };
+    let settings = origin_settings(credential, args.login.token_origins.clone(), &args.searches);
+    let Ok(origin) = HttpOrigin::new(base, settings) else { return false };
+    origin.get(OriginRequest::Query("metadata")).await.is_ok_and(|page| names_no_export(&page.body))
+}
+
+/// Returns true for a CapabilityStatement that names no export operation, of the system or of a type.
+fn names_no_export(statement: &[u8]) -> bool {
+    let statement: serde_json::Value = serde_json::from_slice(statement).unwrap_or_default();
+    let items = |value: &serde_json::Value, name: &str| value.get(name).and_then(|items| items.as_array().cloned()).unwrap_or_default();
+    let rest = items(&statement, "rest");
+    let of_types = rest.iter().flat_map(|rest| items(rest, "resource")).flat_map(|resource| items(&resource, "operation"));
+    let operations = rest.iter().flat_map(|rest| items(rest, "operation")).chain(of_types);
+    let is_export = |operation: serde_json::Value| {
+        let name = operation.get("name").and_then(serde_json::Value::as_str).unwrap_or_default();
+        matches!(name.trim_start_matches('$'), "export" | "patient-export" | "group-export")
+    };
+    let is_statement = statement.get("resourceType").is_some_and(|kind| kind == "CapabilityStatement");
+    is_statement && !operations.into_iter().any(is_export)
+}
+
+/// Exports from a server that need not know `$export`: fetches its resources by searches into a lake within the output directory, and exports
+/// that. The lake stays if that fails, and the same command continues.
+async fn export_by_sync(args: &ExportArgs, base: &str, out: &Path) -> Result<ExportStatus, ExportCommandError> {
+    prepare_output_dir(out, args.overwrite)?;
+    let lake = out.join(LAKE_FOLDER);
+    let report = sync_for_export(args, base, &lake).await?;
+    if !report.is_complete {
+        let faults: Vec<String> = report.types.iter().flat_map(|one| &one.faults).take(3).cloned().collect();
+        return Err(ExportCommandError::NotFetched(faults.join("; ")));
+    }
+    let status = export_directory(args, lake.clone(), out).await?;
+    std::fs::remove_dir_all(&lake).map_err(|cause| ExportCommandError::Out { path: lake, cause })?;
+    Ok(status)
+}
+
 /// Exports a directory, with a server in this process.
 async fn export_directory(args: &ExportArgs, lake: PathBuf, out: &Path) -> Result<ExportStatus, ExportCommandError> {
-    check_source(&lake, out)?;
     let options = options_with_since(args)?;
     prepare_output_dir(out, args.overwrite)?;
     let unusable = |cause| ExportCommandError::Out { path: out.to_owned(), cause };
@@ -251,7 +316,7 @@ async fn resume_export(args: &ExportArgs, out: &Path) -> Result<ExportStatus, Ex
     let (folder, saved) = ExportFolder::open(out)?;
     let credential = match credential(args)? {
         Credential::None => saved_credential(&saved)?,
-        given @ (Credential::BearerToken(_) | Credential::BackendServices(_)) => given,
+        given @ (Credential::BearerToken(_) | Credential::Basic(_) | Credential::BackendServices(_)) => given,
     };
     let mut settings = client_settings(args);
     for origin in &saved.token_origins {
@@ -277,7 +342,8 @@ fn saved_credential(saved: &SavedExport) -> Result<Credential, ExportCommandErro
     if let (Some(client_id), Some(path)) = (&saved.client_id, &saved.client_key) {
         let key = ClientKey::read(path, saved.client_key_id.as_deref())?;
         let (scope, token_url) = (saved.scope.clone(), saved.token_url.as_deref().map(parse_saved_url).transpose()?);
-        return Ok(Credential::BackendServices(LoginSettings { client_id: client_id.clone(), key, scope, token_url }));
+        let credential = ClientCredential::Key(key);
+        return Ok(Credential::BackendServices(LoginSettings { client_id: client_id.clone(), credential, scope, token_url }));
     }
     if saved.has_token { Err(ExportCommandError::TokenNeeded) } else { Ok(Credential::None) }
 }
@@ -290,8 +356,8 @@ fn parse_saved_url(text: &str) -> Result<Url, ClientError> {
 /// Returns the settings of a client from the command line.
 fn client_settings(args: &ExportArgs) -> ClientSettings {
     let limits = ClientLimits {
-        wait: Duration::from_secs(args.login.max_wait_hours.saturating_mul(3600)),
-        file_bytes: args.login.max_file_gb.saturating_mul(1_000_000_000),
+        wait: Duration::from_secs(args.transfer.max_wait_hours.saturating_mul(3600)),
+        file_bytes: args.transfer.max_file_gb.saturating_mul(1_000_000_000),
         ..ClientLimits::default()
     };
     ClientSettings { token_origins: args.login.token_origins.clone(), limits, max_poll_interval: None }
@@ -308,7 +374,7 @@ fn saved_export(args: &ExportArgs, base: &str, status_url: &Url) -> SavedExport 
         scope: options.scope.clone(),
         token_url: options.token_url.as_ref().map(Url::to_string),
         token_origins: args.login.token_origins.iter().map(Url::to_string).collect(),
-        has_token: args.login.credential.token.is_some(),
+        has_token: args.login.credential.has_unstored_secret(),
         since_file: args.since_file.as_ref().map(absolute),
         ..SavedExport::new(base.to_owned(), status_url.to_string())
     }
@@ -334,7 +400,7 @@ fn prepare_output_dir(out: &Path, overwrite: bool) -> Result<(), ExportCommandEr
     }
     // An export that was never accepted leaves only its folder.
     let mut names = std::fs::read_dir(out).map_err(unusable)?.filter_map(Result::ok).map(|entry| entry.file_name());
-    if names.all(|name| name == STATE_FOLDER) { Ok(()) } else { Err(ExportCommandError::NotEmpty(out.to_owned())) }
+    if names.all(|name| name == STATE_FOLDER || name == LAKE_FOLDER) { Ok(()) } else { Err(ExportCommandError::NotEmpty(out.to_owned())) }
 }
 
 /// Name of the anonymization configuration in the request to the server in this process.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use headrace_core::ports::Clock as _;
 use headrace_edge::system::SystemClock;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use reqwest::header::{ACCEPT, CONTENT_TYPE};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use reqwest::{Method, Response, StatusCode, Url};
 use serde::Deserialize;
 use serde_json::Value;
@@ -15,6 +15,7 @@ use crate::client::body::read_bounded;
 use crate::client::error::{ClientError, RequestFailure};
 use crate::client::limits::ClientLimits;
 use crate::client::origin::{UrlRules, is_confidential};
+use crate::client::session::basic_value;
 use crate::client::transport::{Call, Transport};
 use crate::stores::client_key::{ClientKey, KeyError};
 use crate::terminal::shorten;
@@ -79,12 +80,20 @@ pub enum LoginError {
 pub struct LoginSettings {
     /// The registered `client_id`.
     pub client_id: String,
-    /// The private key.
-    pub key: ClientKey,
+    /// The private key or the secret.
+    pub credential: ClientCredential,
     /// The scopes to request; `None` requests all that the server grants to the client.
     pub scope: Option<String>,
     /// The token endpoint; `None` discovers it from the server's SMART configuration.
     pub token_url: Option<Url>,
+}
+
+/// The credential of a client at the token endpoint.
+pub enum ClientCredential {
+    /// A private key, which signs an assertion (SMART Backend Services).
+    Key(ClientKey),
+    /// A secret, which is sent by HTTP Basic authentication (RFC 6749, section 2.3.1).
+    Secret(String),
 }
 
 /// The cached token endpoint and access token of one server.
@@ -105,7 +114,8 @@ struct CacheState {
 #[derive(Clone)]
 struct TokenEndpoint {
     url: Url,
-    scope: String,
+    /// `None` requests what the server grants by default.
+    scope: Option<String>,
 }
 
 /// An access token, and the time at which it is renewed.
@@ -200,24 +210,34 @@ impl TokenCache {
     }
 
     /// Returns the scopes to request.
-    fn scope(&self, supports_smart_v2: bool) -> String {
-        let default = if supports_smart_v2 { "system/*.rs" } else { "system/*.read" };
-        self.login.scope.clone().unwrap_or_else(|| default.to_owned())
+    fn scope(&self, supports_smart_v2: bool) -> Option<String> {
+        let default = match &self.login.credential {
+            ClientCredential::Key(_) if supports_smart_v2 => Some("system/*.rs"),
+            ClientCredential::Key(_) => Some("system/*.read"),
+            // Other servers than those of SMART have scopes of their own.
+            ClientCredential::Secret(_) => None,
+        };
+        self.login.scope.clone().or_else(|| default.map(str::to_owned))
     }
 
     /// Requests an access token with a newly signed client assertion.
     async fn request_token(&self, http: &Transport, limits: &ClientLimits, endpoint: &TokenEndpoint) -> Result<AccessToken, LoginError> {
-        let assertion = self.login.key.assertion(&self.login.client_id, endpoint.url.as_str(), SystemClock.now())?;
-        let form = [
-            ("grant_type", "client_credentials"),
-            ("scope", &endpoint.scope),
-            ("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"),
-            ("client_assertion", &assertion),
-        ];
-        let form: Vec<String> =
-            form.iter().map(|(name, value)| format!("{name}={}", utf8_percent_encode(value, NON_ALPHANUMERIC))).collect();
+        let encode = |value: &str| utf8_percent_encode(value, NON_ALPHANUMERIC).to_string();
+        let mut call = Call::new(TOKEN_REQUEST, Method::POST).header(ACCEPT, "application/json");
+        let mut form = vec!["grant_type=client_credentials".to_owned()];
+        form.extend(endpoint.scope.as_deref().map(|scope| format!("scope={}", encode(scope))));
+        match &self.login.credential {
+            ClientCredential::Key(key) => {
+                let assertion = key.assertion(&self.login.client_id, endpoint.url.as_str(), SystemClock.now())?;
+                form.push(format!("client_assertion_type={}", encode("urn:ietf:params:oauth:client-assertion-type:jwt-bearer")));
+                form.push(format!("client_assertion={}", encode(&assertion)));
+            }
+            ClientCredential::Secret(secret) => {
+                let pair = format!("{}:{}", encode(&self.login.client_id), encode(secret));
+                call.headers.insert(AUTHORIZATION, basic_value(&pair)?);
+            }
+        }
         let requested_at = Instant::now();
-        let call = Call::new(TOKEN_REQUEST, Method::POST).header(ACCEPT, "application/json");
         let call = Call { body: Some(form.join("&")), ..call.header(CONTENT_TYPE, "application/x-www-form-urlencoded") };
         let response = http.send(&call, &endpoint.url, None).await;
         let response = response.map_err(|cause| RequestFailure::new(TOKEN_REQUEST, &endpoint.url, cause))?;

@@ -2,13 +2,28 @@
 
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use reqwest::header::{AUTHORIZATION, HeaderValue};
 use reqwest::{Response, StatusCode, Url};
 
 use crate::client::error::{ClientError, RequestFailure, shown_url};
 use crate::client::limits::ClientLimits;
-use crate::client::login::TokenCache;
+use crate::client::login::{LoginError, LoginSettings, TokenCache, is_bearer_token};
 use crate::client::origin::{MAX_REDIRECTS, UnsafeUrl, UrlRules};
 use crate::client::transport::{Call, Transport, redirect_target};
+
+/// The credential of a client.
+pub enum Credential {
+    /// Requests without a credential.
+    None,
+    /// A fixed bearer token, which is not renewed.
+    BearerToken(String),
+    /// A user and a password, as `user:password`.
+    Basic(String),
+    /// A SMART Backend Services client, which gets tokens and renews them.
+    BackendServices(LoginSettings),
+}
 
 /// The credential that a client sends.
 #[derive(Clone)]
@@ -17,6 +32,8 @@ pub(crate) enum SessionCredential {
     Anonymous,
     /// A fixed bearer token, which is not renewed.
     BearerToken(String),
+    /// The credential of HTTP Basic authentication, as the header field has it.
+    Basic(HeaderValue),
     /// Tokens of SMART Backend Services, renewed before they expire.
     BackendServices(Arc<TokenCache>),
 }
@@ -32,6 +49,22 @@ pub(crate) struct Session {
 }
 
 impl Session {
+    /// Creates the session of a client of the server with this base URL.
+    pub(crate) fn connect(base: &str, credential: Credential, token_origins: &[Url], limits: ClientLimits) -> Result<Self, ClientError> {
+        let has_credential = !matches!(credential, Credential::None);
+        let rules = UrlRules::new(base, token_origins, has_credential)?;
+        let credential = match credential {
+            Credential::None => SessionCredential::Anonymous,
+            Credential::BearerToken(token) if is_bearer_token(&token) => SessionCredential::BearerToken(token),
+            Credential::BearerToken(_) => return Err(LoginError::UnusableToken.into()),
+            Credential::Basic(pair) => SessionCredential::Basic(basic_value(&pair)?),
+            Credential::BackendServices(login) => {
+                SessionCredential::BackendServices(Arc::new(TokenCache::new(login, rules.base().clone())))
+            }
+        };
+        Ok(Self { transport: Transport::start(&limits)?, credential, rules: Some(rules), limits })
+    }
+
     /// Returns the URL that a response from `from` names, if it may be used.
     pub(crate) fn resolve(&self, from: &Url, text: &str) -> Result<Url, ClientError> {
         match &self.rules {
@@ -44,7 +77,7 @@ impl Session {
     pub(crate) fn sends_token_to(&self, url: &Url) -> bool {
         let has_credential = match self.credential {
             SessionCredential::Anonymous => false,
-            SessionCredential::BearerToken(_) | SessionCredential::BackendServices(_) => true,
+            SessionCredential::BearerToken(_) | SessionCredential::Basic(_) | SessionCredential::BackendServices(_) => true,
         };
         has_credential && self.rules.as_ref().is_some_and(|rules| rules.receives_token(url))
     }
@@ -72,6 +105,12 @@ impl Session {
         let tokens = match &self.credential {
             SessionCredential::Anonymous => return send(None).await,
             SessionCredential::BearerToken(token) => return send(Some(token)).await,
+            SessionCredential::Basic(value) => {
+                let mut call = call.clone();
+                call.headers.insert(AUTHORIZATION, value.clone());
+                let response = self.transport.send(&call, url, None).await;
+                return response.map_err(|cause| RequestFailure::new(call.name, url, cause).into());
+            }
             SessionCredential::BackendServices(tokens) => tokens,
         };
         let token = tokens.token(&self.transport, &self.limits, None).await?;
@@ -82,4 +121,11 @@ impl Session {
         let token = tokens.token(&self.transport, &self.limits, Some(&token)).await?;
         send(Some(&token)).await
     }
+}
+
+/// Returns the value of `Authorization` for a user and a password, as `user:password` (RFC 7617).
+pub(crate) fn basic_value(pair: &str) -> Result<HeaderValue, LoginError> {
+    let mut value = HeaderValue::try_from(format!("Basic {}", STANDARD.encode(pair))).map_err(|_| LoginError::UnusableToken)?;
+    value.set_sensitive(true);
+    Ok(value)
 }

@@ -13,7 +13,7 @@ use headrace_core::flow::upkeep::reap::recover;
 use headrace_core::flow::upkeep::seal::SealSettings;
 use headrace_core::flow::work::settings::WorkerSettings;
 use headrace_core::job::ExportError;
-use headrace_core::ports::{LeaseSettings, OutputStore as _, Ports, ResourceSource as _};
+use headrace_core::ports::{LeaseSettings, NoFeed, OutputStore as _, Ports, ResourceSource as _};
 use headrace_core::vocab::error::StoreError;
 use headrace_core::vocab::lake_settings::LakeSettings;
 use headrace_edge::auth::Authenticator;
@@ -30,6 +30,7 @@ use status::handler::StatusHandler;
 use token::handler::TokenHandler;
 use tokio::task::JoinSet;
 
+use crate::server::feed::no_feed;
 use crate::server::queue::LocalQueue;
 use crate::server::state::{
     AUDIT_FOLDER, FILES_FOLDER, KEYS_FOLDER, SECRETS_KEY_FILE, StateError, StateFolder, lock_state_folder, mark_stopped,
@@ -147,7 +148,7 @@ pub struct Service {
     space: TableSpace,
     workers: Workers,
     /// The ports of the handlers.
-    ports: LocalPorts,
+    ports: LocalPorts<NoFeed>,
     /// Settings of the request handlers.
     settings: ExportSettings,
     /// The reaper and other regular work, which are aborted when this is dropped.
@@ -180,11 +181,12 @@ impl Service {
         let output = output.with_configuration(config.given_configuration.clone());
         // A state that is shown as another folder belongs to one export, whose client is in this process.
         let output = if config.state == shown { output } else { output.verified_by_client() };
+        let lake_root = config.lake.clone();
         let lake = DirectoryLake::open(config.lake);
         lake.check().await.map_err(ExportError::from)?;
         output.check(None).await.map_err(ExportError::from)?;
         let (queue, clock) = (LocalQueue::default(), SystemClock);
-        let ports = Ports { jobs: jobs.clone(), queue: queue.clone(), source: lake.clone(), output: output.clone(), clock };
+        let ports = Ports { jobs: jobs.clone(), queue: queue.clone(), source: lake.clone(), output: output.clone(), clock, feed: NoFeed };
         let resumed_tasks = recover(&ports).await?;
         if resumed_tasks > 0 {
             tracing::info!(tasks = resumed_tasks, "resuming unfinished exports");
@@ -204,7 +206,7 @@ impl Service {
             lake: config.lake_settings.clone(),
             ..WorkerSettings::default()
         };
-        let workers = Workers::start(&ports, &worker_settings, config.workers);
+        let workers = Workers::start(&clone_ports(&ports).with_feed(no_feed(&lake_root)), &worker_settings, config.workers);
         let mut background_tasks = JoinSet::new();
         let audit = DirectoryAudit::open(config.state.join(AUDIT_FOLDER));
         // Writers and sealer share one process and clock, so records can be sealed without waiting for late ones.

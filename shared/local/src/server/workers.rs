@@ -16,6 +16,7 @@ use headrace_edge::system::SystemClock;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::server::feed::LocalFeed;
 use crate::server::queue::LocalQueue;
 use crate::stores::directory::{CALL_TIME_LIMIT, CallWatch, DirectoryLake, DirectoryOutputStore};
 
@@ -32,10 +33,10 @@ const HAND_BACK_TIME: Duration = Duration::from_secs(2);
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The ports of the workers.
-pub(crate) type LocalPorts = Ports<DynamoJobStore, LocalQueue, DirectoryLake, DirectoryOutputStore, SystemClock>;
+pub(crate) type LocalPorts<F = LocalFeed> = Ports<DynamoJobStore, LocalQueue, DirectoryLake, DirectoryOutputStore, SystemClock, F>;
 
 /// The worker with the stores of one machine.
-type LocalWorker = ChunkWorkerHandler<DynamoJobStore, LocalQueue, DirectoryLake, DirectoryOutputStore, SystemClock>;
+type LocalWorker = ChunkWorkerHandler<DynamoJobStore, LocalQueue, DirectoryLake, DirectoryOutputStore, SystemClock, LocalFeed>;
 
 /// The running workers. They are aborted when this is dropped.
 pub(crate) struct Workers {
@@ -79,13 +80,14 @@ impl Workers {
 }
 
 /// Clones the ports, each of which shares its state with its clones.
-pub(crate) fn clone_ports(ports: &LocalPorts) -> LocalPorts {
+pub(crate) fn clone_ports<F: Clone>(ports: &LocalPorts<F>) -> LocalPorts<F> {
     Ports {
         jobs: ports.jobs.clone(),
         queue: ports.queue.clone(),
         source: ports.source.clone(),
         output: ports.output.clone(),
         clock: ports.clock,
+        feed: ports.feed.clone(),
     }
 }
 

@@ -28,6 +28,15 @@ const MIN_RSA_MODULUS_BYTES: usize = 256;
 /// Reason why a private key cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
+    /// The file with a secret or a password cannot be used.
+    #[error("the file `{path}` with a secret cannot be used")]
+    Secret {
+        /// Path of the file.
+        path: PathBuf,
+        /// Reason.
+        #[source]
+        cause: std::io::Error,
+    },
     /// The file cannot be read.
     #[error("the key file `{path}` cannot be read")]
     File {

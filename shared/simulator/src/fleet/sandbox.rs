@@ -5,7 +5,7 @@ use std::sync::Arc;
 use aws_sdk_dynamodb::config::SharedAsyncSleep;
 use headrace_aws::{DynamoJobStore, Workload};
 use headrace_core::flow::work::settings::WorkerSettings;
-use headrace_core::ports::{LeaseSettings, Ports};
+use headrace_core::ports::{LeaseSettings, NoFeed, Ports};
 
 use super::{Fleet, ModelQueue};
 use crate::aws::pauses::WorkerPauses;
@@ -60,7 +60,7 @@ impl Sandbox {
             patience,
         };
         let queue = ModelQueue { fleet: fleet.clone(), worker: worker.clone() };
-        let ports = Arc::new(Ports { jobs, queue, source, output, clock: time.clone() });
+        let ports = Arc::new(Ports { jobs, queue, source, output, clock: time.clone(), feed: NoFeed });
         Self { worker, ports, table, settings: deployment.worker_settings() }
     }
 }

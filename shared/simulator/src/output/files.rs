@@ -73,6 +73,7 @@ pub(super) fn weight(kind: OutputKind, scale: Scale) -> u64 {
         | OutputKind::PatientBlocks
         | OutputKind::UntoldDeletions
         | OutputKind::PatientPages
+        | OutputKind::SyncRecords
         | OutputKind::Bucket(_) => scale.bytes,
         OutputKind::VersionRecords
         | OutputKind::MergedVersionRecords

@@ -11,7 +11,7 @@ use headrace_core::flow::resolve_patients::PatientResolutionSettings;
 use headrace_core::flow::upkeep::reap::reap;
 use headrace_core::job::file::OutputFile;
 use headrace_core::job::{Job, JobSecret, Quotas};
-use headrace_core::ports::{JobStore as _, Ports};
+use headrace_core::ports::{JobStore as _, NoFeed, Ports};
 use headrace_core::request::{ExportPolicy, Preferences, RawKickOff};
 use headrace_core::vocab::ids::{Caller, JobId};
 use headrace_core::vocab::lake_settings::LakeWatermark;
@@ -121,7 +121,7 @@ pub(super) fn progress(job: Option<&Job>) -> String {
 pub(super) async fn run_reaper(deployment: Arc<Deployment>, fleet: Fleet) {
     let functions = Sandbox::new(&deployment, &fleet, u32::MAX, Workload::Requests);
     let Ports { jobs, queue, output, clock, .. } = &*functions.ports;
-    let ports = Ports { jobs: jobs.clone(), queue: queue.clone(), source: (), output: output.clone(), clock: clock.clone() };
+    let ports = Ports { jobs: jobs.clone(), queue: queue.clone(), source: (), output: output.clone(), clock: clock.clone(), feed: NoFeed };
     loop {
         deployment.time.sleep(REAPER_INTERVAL).await;
         let started = deployment.time.elapsed();

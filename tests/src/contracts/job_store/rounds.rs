@@ -79,7 +79,7 @@ pub async fn the_work_of_a_task_can_be_read_after_it_closed(store: &impl TaskSto
     }
     assert_eq!(store.task_work(&TaskId { job: job.id.clone(), task: 4 }).await?, None);
     let job_with_patients = sample_job(2)?;
-    let plan = PlanInput { patients: vec!["p-1".into(), "p-2".into()] };
+    let plan = PlanInput { patients: vec!["p-1".into(), "p-2".into()], ..PlanInput::default() };
     store.record_job(&job_with_patients, &plan, &RecordConditions::default(), &Agent::service()).await?;
     assert_eq!(store.task_work(&TaskId::plan(&job_with_patients.id)).await?, Some(Work::Plan(plan)));
     Ok(())

@@ -77,7 +77,7 @@ pub async fn kick_off(
     let now = clock.now();
     let ResolvedRequest { mut request, patients, is_lenient } =
         ExportRequest::resolve(&kick_off.raw, settings.policy, &kick_off.principal.permissions, now)?;
-    let plan = PlanInput { patients };
+    let plan = PlanInput { patients, ..PlanInput::default() };
     let request_json = serialize_within_limit(&request)?;
     // The key is fingerprinted with the request as the client sent it, before the precheck adds ignored patients to it: the lake may
     // have changed when the client repeats the request.

@@ -129,6 +129,8 @@ pub fn progress(job: &Job) -> String {
         (open, Phase::SortPatients) => format!("{} before resources are sorted by patient", tasks_left(open)),
         (open, Phase::GroupByPatient) => format!("{} to sort by patient", tasks_left(open)),
         (open, Phase::Merge) => format!("{} to merge files", tasks_left(open)),
+        (open, Phase::ReadHistory) => format!("{} to read the history", tasks_left(open)),
+        (open, Phase::Publish) => format!("{} to add to the lake", tasks_left(open)),
     };
     let text = format!("{percent} % done, {resources}{left}");
     // Only a time that lies behind is worth the space.

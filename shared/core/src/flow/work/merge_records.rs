@@ -63,6 +63,7 @@ pub(super) async fn run_merge_records_task(
             | OutputKind::PatientSet
             | OutputKind::UntoldDeletions
             | OutputKind::PatientPages
+            | OutputKind::SyncRecords
             | OutputKind::Bucket(_)) => {
                 return Err(StoreError::Unreadable { store: "the job table", detail: format!("a merge of {other:?}") }.into());
             }

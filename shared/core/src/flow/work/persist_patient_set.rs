@@ -68,7 +68,10 @@ pub(super) fn requested_patients(lease: &Lease) -> Vec<String> {
         | Work::SortPatients(_)
         | Work::GroupByPatient(_)
         | Work::Merge(_)
-        | Work::Finalize => Vec::new(),
+        | Work::Fetch(_)
+        | Work::Publish(_)
+        | Work::Finalize
+        | Work::FinalizeSync(_) => Vec::new(),
     }
 }
 

@@ -43,7 +43,10 @@ pub(super) async fn pump(
         | Work::MergeCorrections(_)
         | Work::SortPatients(_)
         | Work::GroupByPatient(_)
-        | Work::Finalize => (Vec::new(), None),
+        | Work::Fetch(_)
+        | Work::Publish(_)
+        | Work::Finalize
+        | Work::FinalizeSync(_) => (Vec::new(), None),
     };
     let mut pump = Pump::new(ports, lease, settings, stop_at);
     pump.slices = inputs.iter().filter_map(Input::slice_extent).collect();

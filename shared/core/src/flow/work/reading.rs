@@ -27,7 +27,10 @@ pub(super) async fn first_reading(ports: &impl AllPorts, lease: &Lease, lake: &L
         | Work::SortPatients(_)
         | Work::GroupByPatient(_)
         | Work::Merge(_)
-        | Work::Finalize => Vec::new(),
+        | Work::Fetch(_)
+        | Work::Publish(_)
+        | Work::Finalize
+        | Work::FinalizeSync(_) => Vec::new(),
     };
     Ok(LineProcessor::new(selection(ports, lease, lake).await?, ReadPass::First(mode)).with_new_slices(new_slices))
 }

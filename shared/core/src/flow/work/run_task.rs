@@ -7,7 +7,7 @@ use crate::access::Agent;
 use crate::flow::client::end_job::end_job_and_free_space;
 use crate::flow::client::start_queued::start_queued_after_end;
 use crate::job::ExportError;
-use crate::job::task::{Lease, LeaseOutcome, Release, TaskUpdate, Work};
+use crate::job::task::{Lease, LeaseOutcome, PlanInput, Release, TaskUpdate, Work};
 use crate::job::{FailureKind, FailureReason, Job, JobEvent, JobState, Transition};
 use crate::ports::{AllPorts, JobStore as _, OutputStore as _, TaskQueue as _, TaskStore as _};
 use crate::vocab::clock::Millis;
@@ -23,6 +23,7 @@ use super::pump::pump;
 use super::resolve_versions::run_resolve_task;
 use super::settings::WorkerSettings;
 use super::sort_patients::run_sort_task;
+use super::sync::{run_fetch_task, run_finalize_sync_task, run_plan_sync_task, run_publish_task};
 use super::task_end::TaskEnd;
 
 /// Runs one attempt at a task. `stop_at` is the time at which the attempt should yield (rule P7).
@@ -62,6 +63,10 @@ async fn run_attempt(ports: &impl AllPorts, task: &TaskId, settings: &WorkerSett
     };
     tracing::debug!(job.id = %task.job, task.id = task.task, attempt = lease.attempt, work = lease.work.as_str(), "leased");
     let result = match lease.work {
+        Work::Plan(PlanInput { sync: Some(ref request), .. }) => {
+            let request = request.as_ref().clone();
+            run_plan_sync_task(ports, &mut lease, settings, stop_at, &request).await
+        }
         Work::Plan(_) => run_plan_task(ports, &mut lease, settings, stop_at).await,
         Work::MergeRecords(merge) => run_merge_records_task(ports, &mut lease, settings, merge).await,
         Work::MergeCorrections(merge) => run_merge_corrections_task(ports, &mut lease, settings, merge).await,
@@ -69,6 +74,18 @@ async fn run_attempt(ports: &impl AllPorts, task: &TaskId, settings: &WorkerSett
         Work::SortPatients(sort) => run_sort_task(ports, &mut lease, settings, stop_at, sort).await,
         Work::GroupByPatient(grouping) => run_grouping_task(ports, &mut lease, settings, stop_at, grouping).await,
         Work::Read(_) | Work::Reread(_) | Work::Merge(_) => pump(ports, &mut lease, settings, stop_at).await,
+        Work::Fetch(ref fetch) => {
+            let fetch = fetch.clone();
+            run_fetch_task(ports, &mut lease, settings, stop_at, &fetch).await
+        }
+        Work::Publish(ref publications) => {
+            let publications = publications.clone();
+            run_publish_task(ports, &mut lease, settings, stop_at, &publications).await
+        }
+        Work::FinalizeSync(ref request) => {
+            let request = request.as_ref().clone();
+            run_finalize_sync_task(ports, &mut lease, settings, &request).await
+        }
         Work::Finalize => run_finalize_task(ports, &mut lease, settings, stop_at).await,
     };
     let error = match result {
@@ -171,7 +188,8 @@ impl FaultHandling {
             ExportError::Source(SourceError::Unreadable { .. } | SourceError::Archived { .. }) => {
                 Self::FailJob(FailureKind::SourceUnreadable)
             }
-            ExportError::Store(StoreError::Overloaded { .. }) | ExportError::Source(SourceError::Overloaded(_)) => Self::Postpone,
+            ExportError::Store(StoreError::Overloaded { .. })
+            | ExportError::Source(SourceError::Overloaded(_) | SourceError::OriginUnavailable(_)) => Self::Postpone,
             // The plan has found what the precheck of the kick-off had no time to find.
             ExportError::NotFound(_) => Self::FailJob(FailureKind::NotFound),
             ExportError::Rejected(_) | ExportError::Remarked(_) => Self::FailJob(FailureKind::NotSupported),
@@ -196,7 +214,12 @@ fn text_without_object_names(error: &ExportError) -> String {
         ExportError::Source(SourceError::Archived { storage_class, .. }) => {
             format!("an object of the lake is archived ({storage_class}) and cannot be read; restore it and start a new export")
         }
-        ExportError::Source(SourceError::Misconfigured { .. } | SourceError::Unavailable(_) | SourceError::Overloaded(_))
+        ExportError::Source(
+            SourceError::Misconfigured { .. }
+            | SourceError::Unavailable(_)
+            | SourceError::Overloaded(_)
+            | SourceError::OriginUnavailable(_),
+        )
         | ExportError::Rejected(_)
         | ExportError::Remarked(_)
         | ExportError::QuotaReached(_)

@@ -22,7 +22,10 @@ pub(super) async fn plan_version_round(
 ) -> Result<Option<RoundPlan>, ExportError> {
     let mode = lease.job.planned.map(|planned| planned.read_mode).unwrap_or_default();
     let resolve = match (mode, lease.job.phase) {
-        (ReadMode::SinglePass, _) | (_, Phase::Reread | Phase::SortPatients | Phase::GroupByPatient | Phase::Merge) => return Ok(None),
+        (ReadMode::SinglePass, _)
+        | (_, Phase::Reread | Phase::SortPatients | Phase::GroupByPatient | Phase::Merge | Phase::ReadHistory | Phase::Publish) => {
+            return Ok(None);
+        }
         (ReadMode::Optimistic | ReadMode::TwoPass, Phase::Read | Phase::MergeVersionRecords) => {
             plan_resolve(ports, lease, settings, ResolveStage::Versions).await?
         }

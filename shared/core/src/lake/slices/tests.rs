@@ -23,7 +23,10 @@ fn plan(objects: &[(&str, u64)], file_bytes: u64) -> Vec<Vec<(String, u64, u64)>
         | Work::SortPatients(_)
         | Work::GroupByPatient(_)
         | Work::Merge(_)
-        | Work::Finalize => Vec::new(),
+        | Work::Fetch(_)
+        | Work::Publish(_)
+        | Work::Finalize
+        | Work::FinalizeSync(_) => Vec::new(),
     };
     planner.finish().0.into_iter().map(|(_, work)| slices(work)).collect()
 }

@@ -3,11 +3,13 @@
 mod audit;
 mod blocking_call;
 mod lake;
+mod lake_writer;
 mod output;
 mod verified_files;
 
 pub use audit::DirectoryAudit;
 pub(crate) use blocking_call::{CALL_TIME_LIMIT, CallWatch};
 pub use lake::DirectoryLake;
+pub use lake_writer::DirectoryLakeWriter;
 pub(crate) use output::resolve_links;
 pub use output::{DirectoryFileWriter, DirectoryOutputStore, GivenConfiguration};

@@ -1,0 +1,21 @@
+//! Synchronizations: brings the lake up to date with a FHIR server.
+//!
+//! The plan divides what has changed into windows of time. Each is a task, which reads its pages one after the other. Nothing of them is in
+//! the lake until all are complete: then their fragments are published, and the watermark is moved last.
+
+mod capabilities;
+mod fetch;
+mod finalize;
+mod history;
+mod lines;
+mod pages;
+mod plan;
+mod publish;
+mod queries;
+mod split;
+mod verify;
+
+pub(super) use fetch::run_fetch_task;
+pub(super) use finalize::run_finalize_sync_task;
+pub(super) use plan::run_plan_sync_task;
+pub(super) use publish::run_publish_task;

@@ -1,0 +1,382 @@
+//! Fetches the resources of a window. They are recorded as a whole, or not at all.
+
+use std::collections::HashSet;
+
+use headrace_fhir::searchset::SearchPage;
+
+use crate::job::file::{FileName, Fragment, OutputKind};
+use crate::job::sync::{FetchScope, FetchTask, SyncRecord, TimeWindow};
+use crate::job::task::{Checkpoint, Cursor, Lease, TaskCompletion, TaskUpdate};
+use crate::job::{Counters, ExportError};
+use crate::lines::checkpoint::OpenCheckpoint;
+use crate::ports::{AllPorts, FileWriter as _, OriginRequest};
+use crate::versions::key::ResourceKeyHasher;
+use crate::vocab::clock::Millis;
+
+use super::super::heartbeat::{send_heartbeat_if_due, update_leased_task};
+use super::super::settings::WorkerSettings;
+use super::super::task_end::{TaskEnd, complete_task, yield_task};
+use super::history::run_history_task;
+use super::lines::{WindowCut, WindowLines};
+use super::pages::{PageError, PageReader};
+use super::queries::{SPELLINGS, everything_query, is_sorted_by_time, window_query};
+use super::split::count_window;
+use super::verify::knows_all_ids;
+
+/// The number of times that a window is read again. A search that expires, a server that is being restarted and resources that change
+/// while they are read are over by then.
+const WINDOW_REPEATS: u32 = 5;
+
+/// The number of pages in a row that bring nothing new. Some servers send a few empty pages.
+const PAGES_WITHOUT_NEWS: u32 = 100;
+
+/// The cursor of a task that has recorded everything.
+const RECORDED: Cursor = Cursor { item: u32::MAX, offset: 0 };
+
+/// Runs a task that fetches resources: from its cursor to its end, or until `stop_at`.
+pub(in super::super) async fn run_fetch_task(
+    ports: &impl AllPorts,
+    lease: &mut Lease,
+    settings: &WorkerSettings,
+    stop_at: Millis,
+    fetch: &FetchTask,
+) -> Result<TaskEnd, ExportError> {
+    if let FetchScope::History(window) = fetch.scope {
+        return run_history_task(ports, lease, settings, stop_at, (fetch, window)).await;
+    }
+    let (mut repeats, mut page_size, mut record) = (0, fetch.page_size, SyncRecord::new(fetch.resource_type));
+    while lease.cursor != RECORDED {
+        let mut reader = PageReader { ports, lease, settings, stop_at };
+        let mut window = WindowReader::new(&mut reader, fetch, page_size);
+        let end = window.read().await;
+        let (lines, resources, duplicates) = window.counts(&end);
+        let checkpoint = window.into_checkpoint();
+        let cursor = match end {
+            Ok(WindowEnd::Complete) => RECORDED,
+            Ok(WindowEnd::Cut(cut)) => Cursor { item: lease.cursor.item + 1, offset: cut.at.0 },
+            Err(WindowError::TimeUp) => return yield_task(ports, lease, settings).await,
+            Err(WindowError::Attempt(error)) => return Err(error),
+            Err(WindowError::TooLong) if page_size > 1 => {
+                page_size = (page_size / 4).max(1);
+                continue;
+            }
+            Err(WindowError::Repeat(fault)) if repeats < WINDOW_REPEATS => {
+                tracing::warn!(job.id = %lease.job.id, task.id = lease.task.task, kind = %fetch.resource_type, fault, "a window is read again");
+                (repeats, record.repeats) = (repeats + 1, record.repeats + 1);
+                match (PageReader { ports, lease, settings, stop_at }).pause_before_repeat(repeats).await {
+                    Ok(()) => continue,
+                    Err(PageError::Attempt(error)) => return Err(error),
+                    Err(_) => return yield_task(ports, lease, settings).await,
+                }
+            }
+            Err(error) => {
+                let fault = format!("{}: {}", fetch.shown_scope(lease), error.into_fault());
+                tracing::warn!(job.id = %lease.job.id, task.id = lease.task.task, kind = %fetch.resource_type, fault, "a window cannot be read");
+                record.fault = Some(fault);
+                // What this window has written is thrown away with its files.
+                let checkpoint = OpenCheckpoint::new(ports.output(), lease);
+                commit(ports, lease, settings, checkpoint, (&record, Counters::default()), RECORDED).await?;
+                continue;
+            }
+        };
+        let remark = fetch.remark().map(str::to_owned);
+        record = SyncRecord { windows: 1, resources, duplicates, remark, ..record };
+        let counters = Counters { source_bytes: resources, resources: lines, ..Counters::default() };
+        commit(ports, lease, settings, checkpoint, (&record, counters), cursor).await?;
+        (repeats, record) = (0, SyncRecord::new(fetch.resource_type));
+    }
+    complete_task(ports, lease, TaskCompletion::Done).await
+}
+
+/// Commits the files of a window as fragments, and records them with the cursor after them (rule P5).
+///
+/// None becomes an output file: a server may send other bytes to another attempt, and an output file has the same bytes in all attempts.
+pub(super) async fn commit<W: AllPorts>(
+    ports: &W,
+    lease: &mut Lease,
+    settings: &WorkerSettings,
+    mut checkpoint: OpenCheckpoint<'_, W::Output>,
+    (record, counters): (&SyncRecord, Counters),
+    cursor: Cursor,
+) -> Result<(), ExportError> {
+    let line = serde_json::to_string(record).unwrap_or_default() + "\n";
+    checkpoint.append(OutputKind::SyncRecords, line.into(), 1).await?;
+    let mut recorded = Checkpoint { cursor, counters: lease.counters.plus(counters), ..Checkpoint::default() };
+    for (_, open) in checkpoint.take_files() {
+        let (name, summary) = (open.fragment, open.summary());
+        open.into_writer().commit(FileName::Fragment(name), summary).await?;
+        recorded.fragments.push(Fragment { name, summary });
+    }
+    update_leased_task(ports, lease, settings.lease.duration, TaskUpdate::Checkpoint(recorded)).await
+}
+
+impl FetchTask {
+    /// Returns the range of time that is left to read at the lease's cursor.
+    fn range(&self, lease: &Lease) -> (Option<Millis>, Option<Millis>) {
+        let cursor = (lease.cursor.item > 0).then_some(Millis(lease.cursor.offset));
+        match self.scope {
+            FetchScope::Window(window) | FetchScope::History(window) => (cursor.or(window.from), Some(window.to)),
+            FetchScope::Everything { .. } => (None, None),
+        }
+    }
+
+    /// Describes what the task reads, for its report.
+    fn shown_scope(&self, lease: &Lease) -> String {
+        match self.range(lease) {
+            (Some(from), Some(to)) => format!("the window from {from} to {to}"),
+            (None, Some(to)) => format!("the window up to {to}"),
+            (_, None) => "all resources of the type".to_owned(),
+        }
+    }
+
+    /// Returns what is not known after the task.
+    fn remark(&self) -> Option<&'static str> {
+        match self.scope {
+            FetchScope::Everything { .. } => Some(
+                "the server cannot search by _lastUpdated, so that each synchronization fetches the type anew; changes while it runs may be \
+                 missing until the next one",
+            ),
+            FetchScope::Window(TimeWindow { is_counted: false, .. }) => Some(
+                "the server does not count its resources, or its totals are ignored; what was fetched was verified by a second reading of ids",
+            ),
+            FetchScope::Window(_) | FetchScope::History(_) => None,
+        }
+    }
+
+    /// Returns true if the server counts the resources of windows.
+    fn is_counted(&self) -> bool {
+        match self.scope {
+            FetchScope::Window(window) => window.is_counted,
+            FetchScope::History(_) | FetchScope::Everything { .. } => false,
+        }
+    }
+}
+
+/// The end of a window.
+enum WindowEnd {
+    /// A window that was read to its end.
+    Complete,
+    /// A window of which everything before a moment was read.
+    Cut(WindowCut),
+}
+
+/// The reason why a window was not read.
+enum WindowError {
+    /// The window must be read again.
+    Repeat(String),
+    /// A page is too long.
+    TooLong,
+    /// The server does something that no retry changes.
+    Final(String),
+    /// The attempt must end.
+    TimeUp,
+    /// The attempt has failed.
+    Attempt(ExportError),
+}
+
+impl WindowError {
+    /// Returns the text for the report.
+    fn into_fault(self) -> String {
+        match self {
+            Self::Repeat(fault) | Self::Final(fault) => fault,
+            Self::TooLong => "a single resource is longer than 64 MiB".to_owned(),
+            Self::TimeUp => "the time was up".to_owned(),
+            Self::Attempt(error) => error.to_string(),
+        }
+    }
+}
+
+impl From<PageError> for WindowError {
+    fn from(error: PageError) -> Self {
+        match error {
+            // An expired search. The window is read again from its start.
+            PageError::Rejected(status @ (404 | 410 | 500..), text) => {
+                Self::Repeat(format!("the server rejected a request with {status}: {text}"))
+            }
+            PageError::Rejected(status, text) => Self::Final(format!("the server rejected a request with {status}: {text}")),
+            PageError::TooLong => Self::TooLong,
+            PageError::Final(text) => Self::Final(text),
+            PageError::TimeUp => Self::TimeUp,
+            PageError::Attempt(error) => Self::Attempt(error),
+        }
+    }
+}
+
+impl From<ExportError> for WindowError {
+    fn from(error: ExportError) -> Self {
+        Self::Attempt(error)
+    }
+}
+
+/// A window that is being read.
+struct WindowReader<'r, 'a, 'l, W: AllPorts> {
+    pages: &'r mut PageReader<'a, 'l, W>,
+    fetch: &'r FetchTask,
+    page_size: u32,
+    range: (Option<Millis>, Option<Millis>),
+    lines: WindowLines,
+    checkpoint: OpenCheckpoint<'a, W::Output>,
+    /// The links that were followed.
+    links: HashSet<String>,
+    started_at: Millis,
+}
+
+impl<'r, 'a, 'l, W: AllPorts> WindowReader<'r, 'a, 'l, W> {
+    /// Starts at the cursor of the lease.
+    fn new(pages: &'r mut PageReader<'a, 'l, W>, fetch: &'r FetchTask, page_size: u32) -> Self {
+        let range = fetch.range(pages.lease);
+        let checkpoint = OpenCheckpoint::new(pages.ports.output(), pages.lease);
+        let (lines, started_at) = (new_lines(pages.lease, fetch, range, 0), pages.ports.now());
+        Self { pages, fetch, page_size, range, lines, checkpoint, links: HashSet::new(), started_at }
+    }
+
+    /// Returns the number of recorded lines, of different resources and of repeated resources.
+    fn counts(&self, end: &Result<WindowEnd, WindowError>) -> (u64, u64, u64) {
+        match end {
+            Ok(WindowEnd::Cut(cut)) => (cut.lines, cut.resources, self.lines.duplicates()),
+            Ok(WindowEnd::Complete) | Err(_) => (self.lines.lines(), self.lines.resources(), self.lines.duplicates()),
+        }
+    }
+
+    /// Returns the files, which the caller commits or drops.
+    fn into_checkpoint(self) -> OpenCheckpoint<'a, W::Output> {
+        self.checkpoint
+    }
+
+    /// Reads the window up to its end, or up to a moment at which it can be cut.
+    async fn read(&mut self) -> Result<WindowEnd, WindowError> {
+        let counted_before = self.count(self.range.1).await?;
+        let limit = counted_before.map(|count| count.saturating_mul(2).saturating_add(10_000));
+        let mut page = self.first_page().await?;
+        let mut pages_without_news = 0;
+        loop {
+            let parsed = SearchPage::parse(&page.body).map_err(|error| WindowError::Repeat(format!("a page cannot be read: {error}")))?;
+            let news = self.lines.add(&parsed).map_err(WindowError::Final)?;
+            self.write_ready().await?;
+            pages_without_news = if news > 0 { 0 } else { pages_without_news + 1 };
+            if pages_without_news > PAGES_WITHOUT_NEWS {
+                return Err(WindowError::Final("the pages have no end and bring nothing new".to_owned()));
+            }
+            if limit.is_some_and(|limit| self.lines.resources() > limit) {
+                return Err(WindowError::Final("the server sends more than twice as many resources as it counts".to_owned()));
+            }
+            let Some(link) = parsed.next else { break };
+            if !self.links.insert(link.clone()) {
+                return Err(WindowError::Final("the links to the next page form a circle".to_owned()));
+            }
+            if let Some(cut) = self.cut_if_due().await? {
+                return Ok(WindowEnd::Cut(cut));
+            }
+            page = self.pages.read(OriginRequest::Link { page: &page.url, link: &link }).await?;
+        }
+        self.lines.release_held();
+        self.write_ready().await?;
+        self.check_count(counted_before, self.range.1, self.lines.resources()).await?;
+        if let Some(to) = self.range.1.filter(|_| !self.fetch.is_counted())
+            && !self.knows_all_ids(to).await?
+        {
+            return Err(WindowError::Repeat("incomplete: a second reading of the ids finds resources that the pages left out".to_owned()));
+        }
+        Ok(WindowEnd::Complete)
+    }
+
+    /// Reads the first page, by the best spelling that the server accepts.
+    async fn first_page(&mut self) -> Result<crate::ports::OriginPage, WindowError> {
+        let kind = self.fetch.resource_type;
+        for spelling in 0..SPELLINGS {
+            let query = match self.range.1 {
+                Some(to) => window_query(kind, (self.range.0, to), self.page_size, spelling),
+                None => everything_query(kind, self.page_size, spelling),
+            };
+            match self.pages.read(OriginRequest::Query(&query)).await {
+                Err(PageError::Rejected(400 | 422 | 501, _)) if spelling + 1 < SPELLINGS => {}
+                // An expired search has a link. A query that finds nothing here never will.
+                Err(PageError::Rejected(status @ (404 | 410), text)) => {
+                    return Err(WindowError::Final(format!("the server rejected a request with {status}: {text}")));
+                }
+                page => {
+                    self.lines = new_lines(self.pages.lease, self.fetch, self.range, spelling);
+                    return Ok(page?);
+                }
+            }
+        }
+        Err(WindowError::Final("the server accepts no search of the type".to_owned()))
+    }
+
+    /// Writes the lines that are ready.
+    async fn write_ready(&mut self) -> Result<(), WindowError> {
+        if let Some((bytes, lines)) = self.lines.take_ready() {
+            let kind = OutputKind::Output(self.fetch.resource_type);
+            self.checkpoint.append(kind, bytes, lines).await.map_err(ExportError::from)?;
+        }
+        Ok(send_heartbeat_if_due(self.pages.ports, self.pages.lease, self.pages.settings.lease.duration).await?)
+    }
+
+    /// Returns the moment at which the window is cut now, because the time is up, or because a window without a count is large enough.
+    async fn cut_if_due(&mut self) -> Result<Option<WindowCut>, WindowError> {
+        let is_time_up = self.pages.is_time_up();
+        // The second half of an attempt is for the verification, and for what comes out of order.
+        let half = self.pages.stop_at.since(self.started_at) / 2;
+        let is_late = self.pages.ports.now() >= self.started_at + half;
+        let is_large = !self.fetch.is_counted() && self.lines.resources() >= self.fetch.window_resources;
+        if !is_time_up && !is_late && !is_large {
+            return Ok(None);
+        }
+        let Some(cut) = self.lines.cut() else {
+            return if is_time_up { Err(WindowError::TimeUp) } else { Ok(None) };
+        };
+        // The held lines come again in the next window.
+        if self.fetch.is_counted() {
+            self.check_count(None, Some(cut.at), cut.resources).await?;
+            return Ok(Some(cut));
+        }
+        if self.knows_all_ids(cut.at).await? {
+            return Ok(Some(cut));
+        }
+        // The pages only seemed to come in the order of time.
+        self.lines.forbid_cut();
+        if is_time_up { Err(WindowError::TimeUp) } else { Ok(None) }
+    }
+
+    /// Returns true if a second reading of the ids up to `to` finds no resource that the pages left out.
+    async fn knows_all_ids(&mut self, to: Millis) -> Result<bool, WindowError> {
+        let lines = &self.lines;
+        let window = (self.fetch.resource_type, (self.range.0, to), self.page_size);
+        let known = usize::try_from(lines.resources()).unwrap_or(usize::MAX);
+        Ok(knows_all_ids(self.pages, window, known, |id| lines.contains(id)).await?)
+    }
+
+    /// Returns the number of resources of the window up to `to` by the server's count. `None` if it does not count.
+    async fn count(&mut self, to: Option<Millis>) -> Result<Option<u64>, WindowError> {
+        let Some(to) = to.filter(|_| self.fetch.is_counted()) else { return Ok(None) };
+        match count_window(self.pages, self.fetch.resource_type, (self.range.0, to)).await? {
+            Some(count) => Ok(Some(count)),
+            None => Err(WindowError::Repeat("the server does not count the resources of the window".to_owned())),
+        }
+    }
+
+    /// Compares the number of different resources with the server's counts before and after they were read.
+    ///
+    /// The window is in the past, so resources can only leave it: those that are changed or deleted meanwhile.
+    async fn check_count(&mut self, before: Option<u64>, to: Option<Millis>, resources: u64) -> Result<(), WindowError> {
+        if before == Some(resources) || !self.fetch.is_counted() {
+            return Ok(());
+        }
+        let after = self.count(to).await?.unwrap_or_default();
+        let is_too_much = before.is_some_and(|before| resources > before);
+        if resources >= after && !is_too_much {
+            return Ok(());
+        }
+        let counted = before.unwrap_or(after).max(after);
+        Err(WindowError::Repeat(format!(
+            "incomplete: the server counts {counted} resources and sends {resources} different ones; if its totals are estimates, ignore them \
+             with --ignore-totals"
+        )))
+    }
+}
+
+/// Returns the empty lines of a window.
+fn new_lines(lease: &Lease, fetch: &FetchTask, range: (Option<Millis>, Option<Millis>), spelling: u32) -> WindowLines {
+    let hasher = ResourceKeyHasher::from_job(&lease.job.id);
+    WindowLines::new(fetch.resource_type, range, hasher, is_sorted_by_time(spelling))
+}

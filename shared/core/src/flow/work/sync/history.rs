@@ -1,0 +1,368 @@
+//! Reads the history of a type: its deletions, and the versions that were current at the watermark of resources that changed later.
+//!
+//! A search shows the current versions only. A resource that changes while the windows are read is missing in them, or has its earlier
+//! version in the lake. The history, read after all windows, shows each of these resources, and the version that it had before.
+
+use std::collections::{HashMap, HashSet};
+
+use headrace_fhir::definitions::ResourceType;
+use headrace_fhir::head::{MemberIndex, Resource};
+use headrace_fhir::instant::Instant;
+use headrace_fhir::searchset::{SearchEntry, SearchPage, append_line, is_fhir_id};
+use headrace_fhir::semantics::deletion::deletion_bundle;
+
+use crate::job::file::OutputKind;
+use crate::job::sync::{FetchTask, SyncRecord, TimeWindow};
+use crate::job::task::{Cursor, Lease, TaskCompletion};
+use crate::job::{Counters, ExportError};
+use crate::lines::checkpoint::OpenCheckpoint;
+use crate::ports::{AllPorts, OriginPage, OriginRequest};
+use crate::vocab::clock::Millis;
+
+use super::super::settings::WorkerSettings;
+use super::super::task_end::{TaskEnd, complete_task, yield_task};
+use super::fetch::commit;
+use super::pages::{PageError, PageReader};
+use super::queries::{SPELLINGS, history_query, instance_history_query};
+
+/// The largest number of pages of a history.
+const PAGES: usize = 100_000;
+
+/// The largest number of resources whose own history is read, because they changed during the first synchronization.
+const INSTANCES: usize = 10_000;
+
+/// The smallest largest page of servers that forget the link to the next one.
+const FORGETFUL_PAGE: u32 = 50;
+
+/// Runs a task that reads the history of a type. A history that cannot be read is no fault: then deletions are not known.
+pub(super) async fn run_history_task(
+    ports: &impl AllPorts,
+    lease: &mut Lease,
+    settings: &WorkerSettings,
+    stop_at: Millis,
+    (fetch, window): (&FetchTask, TimeWindow),
+) -> Result<TaskEnd, ExportError> {
+    if lease.cursor < Cursor::WRITTEN {
+        let mut pages = PageReader { ports, lease, settings, stop_at };
+        let mut record = SyncRecord::new(fetch.resource_type);
+        let mut checkpoint = OpenCheckpoint::new(ports.output(), pages.lease);
+        let mut counters = Counters::default();
+        match read_history(&mut pages, fetch, window).await {
+            Ok(found) => {
+                record.deletions = Some(found.deletions.1);
+                counters.resources = found.versions.1;
+                for (kind, (text, lines)) in
+                    [(OutputKind::Output(fetch.resource_type), found.versions), (OutputKind::Deleted, found.deletions)]
+                {
+                    if lines > 0 {
+                        checkpoint.append(kind, text.into(), lines).await?;
+                    }
+                }
+            }
+            Err(HistoryError::Page(PageError::TimeUp)) => return yield_task(ports, lease, settings).await,
+            Err(HistoryError::Page(PageError::Attempt(error))) => return Err(error),
+            Err(error) => record.remark = Some(format!("the history of the type cannot be used: {}", error.into_text())),
+        }
+        commit(ports, lease, settings, checkpoint, (&record, counters), Cursor::WRITTEN).await?;
+    }
+    complete_task(ports, lease, TaskCompletion::Done).await
+}
+
+/// The reason why a history cannot be used.
+enum HistoryError {
+    /// There is no page.
+    Page(PageError),
+    /// A page cannot be understood.
+    Invalid(String),
+}
+
+impl HistoryError {
+    /// Returns the text for the report.
+    fn into_text(self) -> String {
+        match self {
+            Self::Page(PageError::Rejected(status, text)) => format!("the server rejected a request with {status}: {text}"),
+            Self::Page(PageError::TooLong) => "a page is longer than 64 MiB".to_owned(),
+            Self::Page(PageError::Final(text)) | Self::Invalid(text) => text,
+            Self::Page(PageError::TimeUp) => "the time was up".to_owned(),
+            Self::Page(PageError::Attempt(error)) => error.to_string(),
+        }
+    }
+}
+
+impl From<PageError> for HistoryError {
+    fn from(error: PageError) -> Self {
+        Self::Page(error)
+    }
+}
+
+/// Lines and their number.
+type Lines = (Vec<u8>, u64);
+
+/// The lines that a history has that the windows may not have.
+#[derive(Default)]
+struct Found {
+    /// The versions that were current at the end of the window, of resources that changed later.
+    versions: Lines,
+    /// The deletions within the window.
+    deletions: Lines,
+}
+
+/// Reads the history of a type.
+async fn read_history<W: AllPorts>(
+    pages: &mut PageReader<'_, '_, W>,
+    fetch: &FetchTask,
+    window: TimeWindow,
+) -> Result<Found, HistoryError> {
+    let mut events = Events::new(fetch.resource_type, window, HashSet::new());
+    read_events(pages, fetch, &mut events).await?;
+    if events.has_dropped_versions() {
+        // The history does not come newest first. What was dropped is read again, now that it is known what changed later.
+        events = Events::new(fetch.resource_type, window, events.later);
+        read_events(pages, fetch, &mut events).await?;
+    }
+    if window.from.is_none() {
+        add_earlier_versions(pages, fetch, &mut events).await?;
+    }
+    Ok(events.into_found())
+}
+
+/// Reads all pages of the history of a type.
+async fn read_events<W: AllPorts>(pages: &mut PageReader<'_, '_, W>, fetch: &FetchTask, events: &mut Events) -> Result<(), HistoryError> {
+    let mut page = first_page(pages, fetch, events.since()).await?;
+    let mut links = HashSet::new();
+    loop {
+        let parsed = SearchPage::parse(&page.body).map_err(|error| HistoryError::Invalid(format!("a page cannot be read: {error}")))?;
+        events.add(&parsed)?;
+        let Some(link) = parsed.next else {
+            let entries = parsed.entries.len();
+            if links.is_empty() && entries >= fetch.page_size.min(FORGETFUL_PAGE) as usize {
+                check_whole(pages, fetch, events, entries).await?;
+            }
+            return Ok(());
+        };
+        if !links.insert(link.clone()) || links.len() > PAGES {
+            return Err(HistoryError::Invalid("the links to the next page have no end".to_owned()));
+        }
+        page = pages.read(OriginRequest::Link { page: &page.url, link: &link }).await?;
+    }
+}
+
+/// Returns an error if a first page without a link to another is not the whole history: some servers forget the link.
+async fn check_whole<W: AllPorts>(
+    pages: &mut PageReader<'_, '_, W>,
+    fetch: &FetchTask,
+    events: &mut Events,
+    entries: usize,
+) -> Result<(), HistoryError> {
+    let oldest = events.oldest;
+    let query = history_query(fetch.resource_type, events.since(), fetch.page_size.saturating_mul(2), 0);
+    let page = pages.read(OriginRequest::Query(&query)).await?;
+    let parsed = SearchPage::parse(&page.body).map_err(|error| HistoryError::Invalid(format!("a page cannot be read: {error}")))?;
+    events.add(&parsed)?;
+    // A round number may be the largest page of the server.
+    let may_be_largest = entries.is_multiple_of(FORGETFUL_PAGE as usize);
+    if events.oldest < oldest || may_be_largest {
+        let text = "its first page is full and has no link to another";
+        return Err(HistoryError::Invalid(text.to_owned()));
+    }
+    Ok(())
+}
+
+/// Reads the first page of the history, by the best spelling that the server accepts.
+async fn first_page<W: AllPorts>(pages: &mut PageReader<'_, '_, W>, fetch: &FetchTask, since: Millis) -> Result<OriginPage, PageError> {
+    let mut spelling = 0;
+    loop {
+        let query = history_query(fetch.resource_type, since, fetch.page_size, spelling);
+        match pages.read(OriginRequest::Query(&query)).await {
+            Err(PageError::Rejected(400 | 422, _)) if spelling + 1 < SPELLINGS => spelling += 1,
+            page => return page,
+        }
+    }
+}
+
+/// Adds the versions that were current at the end of the window, of resources that changed since. Each is in the history of the resource.
+async fn add_earlier_versions<W: AllPorts>(
+    pages: &mut PageReader<'_, '_, W>,
+    fetch: &FetchTask,
+    events: &mut Events,
+) -> Result<(), HistoryError> {
+    let ids: Vec<String> = events.later.iter().filter(|id| !events.newest.contains_key(*id)).take(INSTANCES).cloned().collect();
+    for id in ids {
+        let query = instance_history_query(fetch.resource_type, &id);
+        let mut page = match pages.read(OriginRequest::Query(&query)).await {
+            Err(PageError::Rejected(..)) => continue,
+            page => page?,
+        };
+        for _ in 0..PAGES {
+            let parsed = SearchPage::parse(&page.body).map_err(|error| HistoryError::Invalid(format!("a page cannot be read: {error}")))?;
+            events.add(&parsed)?;
+            let Some(link) = parsed.next.filter(|_| !events.newest.contains_key(&id)) else { break };
+            page = pages.read(OriginRequest::Link { page: &page.url, link: &link }).await?;
+        }
+    }
+    Ok(())
+}
+
+/// The newest event of a resource within the window.
+struct NewestEvent {
+    at: Instant,
+    /// The line of the version. `None` if it is a deletion, or a version that nothing replaced later.
+    line: Option<Vec<u8>>,
+    is_deletion: bool,
+}
+
+/// The events of a history.
+struct Events {
+    resource_type: ResourceType,
+    window: TimeWindow,
+    /// The resources that changed after the window.
+    later: HashSet<String>,
+    newest: HashMap<String, NewestEvent>,
+    /// The time of the first event.
+    oldest: Option<Instant>,
+    index: MemberIndex,
+}
+
+impl Events {
+    /// Creates an empty history. `later` are the resources that are known to have changed after the window.
+    fn new(resource_type: ResourceType, window: TimeWindow, later: HashSet<String>) -> Self {
+        Self { resource_type, window, later, newest: HashMap::new(), oldest: None, index: MemberIndex::default() }
+    }
+
+    /// Returns the moment since which the history is read. Before a first synchronization there is nothing that a deletion could remove.
+    fn since(&self) -> Millis {
+        self.window.from.unwrap_or(self.window.to)
+    }
+
+    /// Adds a page.
+    fn add(&mut self, page: &SearchPage<'_>) -> Result<(), HistoryError> {
+        for entry in &page.entries {
+            match entry {
+                SearchEntry::Deletion(deletion) if deletion.resource_type == self.resource_type => {
+                    let Some(at) = deletion.deleted_at else {
+                        return Err(HistoryError::Invalid("a deletion has no time".to_owned()));
+                    };
+                    self.add_event(deletion.id.clone(), at, None);
+                }
+                SearchEntry::Match(text) => self.add_version(text)?,
+                SearchEntry::Deletion(_) | SearchEntry::Other => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds a version of a resource.
+    fn add_version(&mut self, text: &str) -> Result<(), HistoryError> {
+        let mut line = Vec::new();
+        append_line(text, &mut line);
+        let mut index = std::mem::take(&mut self.index);
+        let head = Resource::parse(line.trim_ascii_end(), &mut index).map(|resource| (resource.head, resource.id().into_owned()));
+        let (head, id) = head.map_err(|reason| HistoryError::Invalid(format!("an entry is not a resource: {reason}")))?;
+        self.index = index;
+        let at = head.last_updated.filter(|_| head.resource_type == self.resource_type && is_fhir_id(&id));
+        let Some(at) = at else { return Err(HistoryError::Invalid("an entry is no version of a resource of the type".to_owned())) };
+        self.add_event(id, at, Some(line));
+        Ok(())
+    }
+
+    /// Adds an event. Without a line it is a deletion.
+    fn add_event(&mut self, id: String, at: Instant, line: Option<Vec<u8>>) {
+        self.oldest = Some(self.oldest.map_or(at, |oldest| oldest.min(at)));
+        let to = Instant::from_millis(self.window.to.0);
+        if at >= to {
+            self.later.insert(id);
+            return;
+        }
+        if self.newest.get(&id).is_some_and(|newest| newest.at >= at) {
+            return;
+        }
+        let is_deletion = line.is_none();
+        let line = line.filter(|_| self.later.contains(&id));
+        self.newest.insert(id, NewestEvent { at, line, is_deletion });
+    }
+
+    /// Returns true if a version was dropped whose resource has changed later.
+    fn has_dropped_versions(&self) -> bool {
+        let is_dropped = |id: &String| self.newest.get(id).is_some_and(|newest| newest.line.is_none() && !newest.is_deletion);
+        self.later.iter().any(is_dropped)
+    }
+
+    /// Returns the lines of what the windows may not have.
+    fn into_found(self) -> Found {
+        let mut found = Found::default();
+        for (id, event) in self.newest {
+            if event.is_deletion {
+                found.deletions.0.extend_from_slice(deletion_bundle(self.resource_type, &id, Some(event.at)).as_bytes());
+                found.deletions.0.push(b'\n');
+                found.deletions.1 += 1;
+            } else if let Some(line) = event.line {
+                found.versions.0.extend_from_slice(&line);
+                found.versions.1 += 1;
+            }
+        }
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The window of these tests, one minute.
+    const WINDOW: TimeWindow = TimeWindow { from: Some(Millis(1_769_846_400_000)), to: Millis(1_769_846_460_000), is_counted: false };
+
+    /// Returns the events of a history with these entries: the id, the time in the hour, and whether it is a deletion.
+    fn events(entries: &[(&str, &str, bool)]) -> Events {
+        let mut events = Events::new(ResourceType::PATIENT, WINDOW, HashSet::new());
+        for (id, time, is_deletion) in entries {
+            let at = format!("2026-01-31T08:{time}Z");
+            let text = format!(r#"{{"resourceType":"Patient","id":"{id}","meta":{{"lastUpdated":"{at}"}}}}"#);
+            let instant = Instant::parse(&at).unwrap();
+            if *is_deletion {
+                events.add_event((*id).to_owned(), instant, None);
+            } else {
+                assert!(events.add_version(&text).is_ok());
+            }
+        }
+        events
+    }
+
+    /// Returns the versions and the deletions of a history, sorted.
+    fn found(entries: &[(&str, &str, bool)]) -> (Vec<String>, Vec<String>) {
+        let found = events(entries).into_found();
+        let lines = |(text, _): Lines| {
+            let mut lines: Vec<_> = String::from_utf8(text).unwrap().lines().map(str::to_owned).collect();
+            lines.sort();
+            lines
+        };
+        (lines(found.versions), lines(found.deletions))
+    }
+
+    #[test]
+    fn the_version_before_the_end_of_the_window_is_kept_of_what_changed_later() {
+        let (versions, deletions) = found(&[
+            ("a", "01:05", false),
+            ("b", "01:01", true),
+            ("a", "00:30", false),
+            ("a", "00:10", false),
+            ("b", "00:20", false),
+            ("c", "00:05", false),
+        ]);
+        assert!(deletions.is_empty() && versions.len() == 2, "{versions:?}");
+        assert!(versions[0].contains("08:00:20") && versions[1].contains("08:00:30"), "{versions:?}");
+    }
+
+    #[test]
+    fn a_deletion_counts_unless_the_resource_was_created_again_within_the_window() {
+        let (versions, deletions) = found(&[("a", "00:30", true), ("a", "00:10", false), ("b", "00:40", false), ("b", "00:30", true)]);
+        assert_eq!((versions.len(), deletions.len()), (0, 1));
+        assert!(deletions[0].contains("Patient/a") && deletions[0].contains("08:00:30"), "{deletions:?}");
+    }
+
+    #[test]
+    fn a_history_in_another_order_is_noticed() {
+        assert!(events(&[("a", "00:10", false), ("a", "01:05", false)]).has_dropped_versions());
+        assert!(!events(&[("a", "01:05", false), ("a", "00:10", false)]).has_dropped_versions());
+        assert!(!events(&[("a", "00:10", true), ("a", "01:05", false)]).has_dropped_versions());
+    }
+}

@@ -1,0 +1,325 @@
+//! The resources of a window, page by page: checks them, and turns them into lines.
+
+use std::collections::{HashMap, HashSet};
+
+use bytes::Bytes;
+use headrace_fhir::definitions::ResourceType;
+use headrace_fhir::head::{MemberIndex, Resource, UnvalidatedHead};
+use headrace_fhir::instant::Instant;
+use headrace_fhir::searchset::{SearchEntry, SearchPage, append_line, is_fhir_id};
+
+use crate::versions::key::{ResourceKey, ResourceKeyHasher};
+use crate::vocab::clock::Millis;
+
+/// The largest size of the lines that are held back. Windows of more within a second are not cut there.
+const HELD_LIMIT_BYTES: usize = 32 << 20;
+
+/// The resources of a window that were read so far.
+///
+/// The lines of the latest second are held back. Where the window comes in the order of time, everything before that second is complete, so
+/// that the window can be cut there.
+pub(super) struct WindowLines {
+    resource_type: ResourceType,
+    from: Option<Instant>,
+    /// `None` if the resources are not restricted by time.
+    to: Option<Instant>,
+    hasher: ResourceKeyHasher,
+    seen: HashMap<ResourceKey, Option<Instant>>,
+    /// The resources that were changed after the end of the window while it was read.
+    moved: HashSet<ResourceKey>,
+    ready: Vec<u8>,
+    ready_lines: u64,
+    held: Vec<u8>,
+    held_lines: u64,
+    held_resources: u64,
+    /// The latest second. `None` before the first resource.
+    held_second: Option<i64>,
+    /// True if all lines of the latest second are held.
+    is_held_whole: bool,
+    can_cut: bool,
+    lines: u64,
+    duplicates: u64,
+    index: MemberIndex,
+}
+
+impl WindowLines {
+    /// Creates an empty window. `is_sorted` is true if the server was asked for the order of time.
+    pub(super) fn new(
+        resource_type: ResourceType,
+        (from, to): (Option<Millis>, Option<Millis>),
+        hasher: ResourceKeyHasher,
+        is_sorted: bool,
+    ) -> Self {
+        let instant = |millis: Millis| Instant::from_millis(millis.0);
+        Self {
+            resource_type,
+            from: from.map(instant),
+            to: to.map(instant),
+            hasher,
+            seen: HashMap::new(),
+            moved: HashSet::new(),
+            ready: Vec::new(),
+            ready_lines: 0,
+            held: Vec::new(),
+            held_lines: 0,
+            held_resources: 0,
+            held_second: None,
+            is_held_whole: false,
+            can_cut: is_sorted && to.is_some(),
+            lines: 0,
+            duplicates: 0,
+            index: MemberIndex::default(),
+        }
+    }
+
+    /// Returns the number of different resources so far.
+    pub(super) fn resources(&self) -> u64 {
+        self.seen.len() as u64
+    }
+
+    /// Returns true if a resource with this id is in the window, or was changed while it was read.
+    pub(super) fn contains(&self, id: &str) -> bool {
+        let key = self.hasher.key(self.resource_type, id.as_bytes());
+        self.seen.contains_key(&key) || self.moved.contains(&key)
+    }
+
+    /// Forbids that the window is cut, because its order is wrong.
+    pub(super) fn forbid_cut(&mut self) {
+        self.can_cut = false;
+    }
+
+    /// Returns the number of lines so far, with those that are held back.
+    pub(super) fn lines(&self) -> u64 {
+        self.lines
+    }
+
+    /// Returns the number of resources that the server has sent again.
+    pub(super) fn duplicates(&self) -> u64 {
+        self.duplicates
+    }
+
+    /// Adds the resources of a page. Returns the number of new ones, or the reason why the page cannot be part of the window.
+    pub(super) fn add(&mut self, page: &SearchPage<'_>) -> Result<u64, String> {
+        let before = self.seen.len() + self.moved.len();
+        let mut line = Vec::new();
+        for entry in &page.entries {
+            match entry {
+                SearchEntry::Match(resource) => {
+                    line.clear();
+                    append_line(resource, &mut line);
+                    self.add_line(&line)?;
+                }
+                SearchEntry::Deletion(_) => return Err("a search result has a deletion".to_owned()),
+                SearchEntry::Other => {}
+            }
+        }
+        Ok((self.seen.len() + self.moved.len() - before) as u64)
+    }
+
+    /// Adds a resource.
+    fn add_line(&mut self, line: &[u8]) -> Result<(), String> {
+        let text = line.strip_suffix(b"\n").unwrap_or(line);
+        let (resource_type, key, last_updated) = match UnvalidatedHead::parse(text) {
+            Some(head) => {
+                let key = self.checked_key(head.resource_type, head.id)?;
+                (head.resource_type, key, head.last_updated)
+            }
+            None => {
+                let mut index = std::mem::take(&mut self.index);
+                let resource = Resource::parse(text, &mut index).map_err(|reason| format!("an entry is not a resource: {reason}"))?;
+                let key = self.checked_key(resource.head.resource_type, &resource.id());
+                let head = (resource.head.resource_type, key?, resource.head.last_updated);
+                self.index = index;
+                head
+            }
+        };
+        // Some servers send their messages without saying that these are no matches.
+        let Some(key) = key else { return Ok(()) };
+        if last_updated.zip(self.to).is_some_and(|(time, to)| time >= to) {
+            // Some servers search once and send the versions of the moment at which a page is read. The next synchronization has them.
+            self.moved.insert(key);
+            return Ok(());
+        }
+        self.check_time(last_updated)?;
+        debug_assert_eq!(resource_type, self.resource_type);
+        let known = self.seen.insert(key, last_updated);
+        if known.is_some() {
+            self.duplicates += 1;
+        }
+        // A server without isolation sends a resource again on a later page. A newer version of it is a line of its own.
+        if known.is_some_and(|known| known == last_updated) {
+            return Ok(());
+        }
+        self.push(line, last_updated, known.is_none());
+        Ok(())
+    }
+
+    /// Returns the key of a resource, or `None` for a message of the server. Fails if the resource is of another type or its id is none of
+    /// FHIR.
+    fn checked_key(&self, resource_type: ResourceType, id: &str) -> Result<Option<ResourceKey>, String> {
+        if resource_type != self.resource_type {
+            if resource_type.as_str() == "OperationOutcome" {
+                return Ok(None);
+            }
+            return Err(format!("the search for {} returns a resource of type {resource_type}", self.resource_type));
+        }
+        if !is_fhir_id(id) {
+            return Err("a resource has an id that FHIR does not allow".to_owned());
+        }
+        Ok(Some(self.hasher.key(resource_type, id.as_bytes())))
+    }
+
+    /// Returns an error for a resource that was changed before the window.
+    fn check_time(&self, last_updated: Option<Instant>) -> Result<(), String> {
+        match last_updated.zip(self.from) {
+            Some((time, from)) if time < from => {
+                Err(format!("a resource was last changed at {time}, before the window that was asked for"))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Adds the line of a resource, and holds it back if it is of the latest second.
+    fn push(&mut self, line: &[u8], last_updated: Option<Instant>, is_new: bool) {
+        self.lines += 1;
+        let second = last_updated.map(|time| time.nanos().div_euclid(1_000_000_000));
+        match (second, self.held_second) {
+            (Some(second), Some(held)) if second == held => {}
+            (Some(second), held) if held.is_none_or(|held| second > held) => {
+                self.release_held();
+                (self.held_second, self.is_held_whole) = (Some(second), true);
+            }
+            // Not in the order of time, or without one.
+            _ => {
+                self.release_held();
+                self.can_cut = false;
+            }
+        }
+        self.held.extend_from_slice(line);
+        self.held_lines += 1;
+        self.held_resources += u64::from(is_new);
+        if self.held.len() > HELD_LIMIT_BYTES || !self.can_cut {
+            self.release_held();
+            self.is_held_whole = false;
+        }
+    }
+
+    /// Makes the held lines ready to be written.
+    pub(super) fn release_held(&mut self) {
+        self.ready.append(&mut self.held);
+        self.ready_lines += std::mem::take(&mut self.held_lines);
+        self.held_resources = 0;
+    }
+
+    /// Removes the lines that are ready to be written, and returns them with their number.
+    pub(super) fn take_ready(&mut self) -> Option<(Bytes, u64)> {
+        let lines = std::mem::take(&mut self.ready_lines);
+        (lines > 0).then(|| (std::mem::take(&mut self.ready).into(), lines))
+    }
+
+    /// Returns the moment before which everything was read, with the numbers of the resources and lines before it. `None` if the window
+    /// cannot be cut.
+    pub(super) fn cut(&self) -> Option<WindowCut> {
+        let second = self.held_second.filter(|_| self.can_cut && self.is_held_whole)?;
+        let at = Millis(u64::try_from(second).ok()?.checked_mul(1_000)?);
+        let is_progress = self.from.is_none_or(|from| Instant::from_millis(at.0) > from) && self.lines > self.held_lines;
+        is_progress.then(|| WindowCut { at, resources: self.resources() - self.held_resources, lines: self.lines - self.held_lines })
+    }
+}
+
+/// A moment at which a window can be cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct WindowCut {
+    pub(super) at: Millis,
+    /// The number of different resources before it.
+    pub(super) resources: u64,
+    /// The number of lines before it.
+    pub(super) lines: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vocab::ids::JobId;
+
+    /// Returns an empty window of one minute.
+    fn window() -> WindowLines {
+        let range = (Some(Millis(1_769_846_400_000)), Some(Millis(1_769_846_460_000)));
+        WindowLines::new(ResourceType::PATIENT, range, ResourceKeyHasher::from_job(&JobId::from_random([7; 16])), true)
+    }
+
+    /// Returns a Patient that was changed in the minute at this second.
+    fn patient(id: &str, second: &str) -> String {
+        format!(r#"{{"resourceType":"Patient","id":"{id}","meta":{{"lastUpdated":"2026-01-31T08:00:{second}Z"}}}}"#)
+    }
+
+    /// Adds a page of resources.
+    fn add(lines: &mut WindowLines, resources: &[String]) -> Result<u64, String> {
+        lines.add(&SearchPage { entries: resources.iter().map(|text| SearchEntry::Match(text)).collect(), ..SearchPage::default() })
+    }
+
+    /// Returns the text of the lines that are ready.
+    fn ready(lines: &mut WindowLines) -> String {
+        lines.take_ready().map(|(bytes, _)| String::from_utf8(bytes.to_vec()).unwrap()).unwrap_or_default()
+    }
+
+    #[test]
+    fn a_sorted_window_can_be_cut_before_its_latest_second() {
+        let mut lines = window();
+        assert_eq!(add(&mut lines, &[patient("a", "01"), patient("b", "02.1"), patient("c", "02.9")]), Ok(3));
+        assert_eq!(lines.cut(), Some(WindowCut { at: Millis(1_769_846_402_000), resources: 1, lines: 1 }));
+        assert_eq!(ready(&mut lines), patient("a", "01") + "\n");
+        lines.release_held();
+        assert_eq!(ready(&mut lines).lines().count(), 2);
+    }
+
+    #[test]
+    fn a_window_in_another_order_is_not_cut_and_loses_nothing() {
+        let mut lines = window();
+        add(&mut lines, &[patient("a", "05"), patient("b", "02"), patient("c", "09")]).unwrap();
+        assert_eq!(lines.cut(), None);
+        lines.release_held();
+        assert_eq!((ready(&mut lines).lines().count(), lines.resources(), lines.lines()), (3, 3, 3));
+    }
+
+    #[test]
+    fn a_resource_that_comes_again_is_written_once_and_a_newer_version_of_it_too() {
+        let mut lines = window();
+        add(&mut lines, &[patient("a", "01"), patient("a", "01"), patient("a", "03")]).unwrap();
+        lines.release_held();
+        assert_eq!((ready(&mut lines).lines().count(), lines.resources(), lines.duplicates()), (2, 1, 2));
+    }
+
+    #[test]
+    fn what_does_not_belong_to_the_window_is_refused_by_name() {
+        for (text, words) in [
+            (patient("a", "01").replace("Patient", "Observation"), "type Observation"),
+            (patient("../a", "01"), "id that FHIR does not allow"),
+            (patient(&"a".repeat(65), "01"), "id that FHIR does not allow"),
+            (patient("a", "01").replace("08:00", "07:59"), "before the window"),
+            ("{}".to_owned(), "not a resource"),
+            (r#"{"resourceType":"Dog","id":"a"}"#.to_owned(), "not a resource"),
+        ] {
+            let error = add(&mut window(), std::slice::from_ref(&text)).unwrap_err();
+            assert!(error.contains(words), "{text}: {error}");
+        }
+        let message = r#"{"resourceType":"OperationOutcome","id":"x","meta":{}}"#.to_owned();
+        assert_eq!(add(&mut window(), &[message]), Ok(0));
+    }
+
+    #[test]
+    fn a_resource_that_was_changed_meanwhile_is_left_to_the_next_synchronization() {
+        let mut lines = window();
+        assert_eq!(add(&mut lines, &[patient("a", "01"), patient("b", "01").replace("08:00", "08:01")]), Ok(2));
+        lines.release_held();
+        assert_eq!((ready(&mut lines).lines().count(), lines.resources()), (1, 1));
+    }
+
+    #[test]
+    fn a_resource_without_a_time_is_kept() {
+        let mut lines = window();
+        add(&mut lines, &[r#"{"resourceType":"Patient","id":"a"}"#.to_owned(), patient("b", "01")]).unwrap();
+        lines.release_held();
+        assert_eq!((ready(&mut lines).lines().count(), lines.cut()), (2, None));
+    }
+}

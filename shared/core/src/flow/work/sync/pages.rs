@@ -1,0 +1,136 @@
+//! Reads pages from the FHIR server patiently, and keeps the lease meanwhile.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use futures_util::future::{Either, select};
+
+use crate::job::ExportError;
+use crate::job::task::Lease;
+use crate::ports::{AllPorts, LakeFeed as _, OriginError, OriginPage, OriginRequest, OriginServer as _};
+use crate::vocab::clock::Millis;
+use crate::vocab::error::SourceError;
+
+use super::super::heartbeat::send_heartbeat_if_due;
+use super::super::settings::WorkerSettings;
+
+/// The number of attempts at a page. They outlast a restart of a proxy.
+const ATTEMPTS: u32 = 5;
+
+/// The longest time in which a busy server is asked for the same page.
+const BUSY_PATIENCE: Duration = Duration::from_secs(3_600);
+
+/// The longest single pause. A pause looks at the lease and at the flag that stops the workers in between.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// The reason why there is no page.
+pub(super) enum PageError {
+    /// The server has rejected the request.
+    Rejected(u16, String),
+    /// The page is too long.
+    TooLong,
+    /// The server does something that no retry changes.
+    Final(String),
+    /// The attempt must end.
+    TimeUp,
+    /// The attempt has failed.
+    Attempt(ExportError),
+}
+
+impl From<ExportError> for PageError {
+    fn from(error: ExportError) -> Self {
+        Self::Attempt(error)
+    }
+}
+
+/// A leased task that reads pages.
+pub(super) struct PageReader<'a, 'l, W: AllPorts> {
+    pub(super) ports: &'a W,
+    pub(super) lease: &'l mut Lease,
+    pub(super) settings: &'a WorkerSettings,
+    pub(super) stop_at: Millis,
+}
+
+impl<W: AllPorts> PageReader<'_, '_, W> {
+    /// Returns true if the attempt must end.
+    pub(super) fn is_time_up(&self) -> bool {
+        self.settings.stop.is_set() || self.ports.now() >= self.stop_at
+    }
+
+    /// Reads a page. Waits and repeats the request if the server is busy, does not answer, or fails.
+    pub(super) async fn read(&mut self, request: OriginRequest<'_>) -> Result<OriginPage, PageError> {
+        let (mut failures, mut waited) = (0, Duration::ZERO);
+        loop {
+            let delay = match self.get(request).await? {
+                Ok(page) => return Ok(page),
+                Err(OriginError::Busy { retry_after }) => {
+                    let delay = retry_after.unwrap_or_else(|| back_off(failures));
+                    waited += delay;
+                    if waited > BUSY_PATIENCE {
+                        return Err(unavailable("it was busy for an hour").into());
+                    }
+                    delay
+                }
+                Err(OriginError::Unavailable(cause)) if failures + 1 >= ATTEMPTS => {
+                    return Err(ExportError::from(SourceError::OriginUnavailable(cause)).into());
+                }
+                Err(OriginError::Rejected { status, text }) if status < 500 || status == 501 || failures + 1 >= ATTEMPTS => {
+                    return Err(PageError::Rejected(status, text));
+                }
+                Err(OriginError::Unavailable(_) | OriginError::Rejected { .. }) => back_off(failures),
+                Err(OriginError::TooLong) => return Err(PageError::TooLong),
+                Err(OriginError::UnsafeUrl(text)) => return Err(PageError::Final(text)),
+                Err(OriginError::Misconfigured(remedy)) => {
+                    let cause = remedy.clone().into();
+                    return Err(ExportError::from(SourceError::Misconfigured { remedy, cause }).into());
+                }
+            };
+            failures += 1;
+            self.pause(delay).await?;
+        }
+    }
+
+    /// Sends a request once. Sends heartbeats while the server takes its time.
+    async fn get(&mut self, request: OriginRequest<'_>) -> Result<Result<OriginPage, OriginError>, ExportError> {
+        let origin = self.ports.feed().origin();
+        let mut response = pin!(origin.get(request));
+        loop {
+            let pause = pin!(origin.pause(self.settings.lease.duration / 4));
+            match select(response, pause).await {
+                Either::Left((response, _)) => return Ok(response),
+                Either::Right(((), waiting)) => response = waiting,
+            }
+            send_heartbeat_if_due(self.ports, self.lease, self.settings.lease.duration).await?;
+        }
+    }
+
+    /// Waits before the next request.
+    async fn pause(&mut self, delay: Duration) -> Result<(), PageError> {
+        let mut left = delay;
+        while !left.is_zero() {
+            if self.is_time_up() {
+                return Err(PageError::TimeUp);
+            }
+            let slice = left.min(LONGEST_PAUSE);
+            self.ports.feed().origin().pause(slice).await;
+            left -= slice;
+            send_heartbeat_if_due(self.ports, self.lease, self.settings.lease.duration).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits before a window is read again.
+    pub(super) async fn pause_before_repeat(&mut self, repeats: u32) -> Result<(), PageError> {
+        self.pause(back_off(repeats)).await
+    }
+}
+
+/// Returns the error of a server that does not answer.
+fn unavailable(text: &str) -> ExportError {
+    SourceError::OriginUnavailable(text.into()).into()
+}
+
+/// Returns the pause after so many failures in a row: 1, 2, 4, … seconds, at most half a minute.
+fn back_off(failures: u32) -> Duration {
+    Duration::from_secs(1 << failures.min(5)).min(Duration::from_secs(30))
+}

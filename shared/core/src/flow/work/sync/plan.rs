@@ -1,0 +1,295 @@
+//! Plans a synchronization: reads what the server can do and what the lake has, and records a task for each window.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use headrace_fhir::definitions::ResourceType;
+
+use crate::job::sync::{FetchScope, FetchTask, SyncRecord, SyncRequest, TimeWindow};
+use crate::job::task::{Lease, PlanProgress, TaskCompletion, TaskUpdate, Work};
+use crate::job::{Counters, ExportError, ExportTime, FIRST_READ_TASK, Planned, ReadMode, Watermark};
+use crate::lake::watermark::{LakeFiller, WATERMARK_OBJECT, parse_filler, parse_watermark};
+use crate::lines::checkpoint::OpenCheckpoint;
+use crate::ports::{AllPorts, OriginRequest, ResourceSource as _, TASKS_PER_UPDATE};
+use crate::vocab::clock::Millis;
+use crate::vocab::error::SourceError;
+use crate::vocab::ids::TaskId;
+
+use super::super::heartbeat::update_leased_task;
+use super::super::round::record_tasks;
+use super::super::settings::WorkerSettings;
+use super::super::task_end::{TaskEnd, complete_task_and_announce, yield_task};
+use super::capabilities::OriginCapabilities;
+use super::fetch::commit;
+use super::pages::{PageError, PageReader};
+use super::split::{Splitter, count_window, searches_by_time, whole_second};
+
+/// Runs the plan task of a synchronization, from its cursor to its end, or until `stop_at`.
+pub(in super::super) async fn run_plan_sync_task(
+    ports: &impl AllPorts,
+    lease: &mut Lease,
+    settings: &WorkerSettings,
+    stop_at: Millis,
+    request: &SyncRequest,
+) -> Result<TaskEnd, ExportError> {
+    let lake = match ports.source().read_metadata(WATERMARK_OBJECT).await? {
+        Some(object) => LakeState { watermark: Some(parse_watermark(&object, ports.now())?), filler: parse_filler(&object) },
+        None => LakeState::default(),
+    };
+    lake.check(request)?;
+    let mut pages = PageReader { ports, lease, settings, stop_at };
+    let (capabilities, server_time) = match read_capabilities(&mut pages).await {
+        Err(PageError::TimeUp) => return yield_task(ports, lease, settings).await,
+        read => read.map_err(plan_error)?,
+    };
+    let time = take_time(&mut pages, request, &lake, server_time).await?;
+    let types = types_to_fetch(&capabilities, request, &lake, time.transaction_time);
+    let mut planner = SyncPlanner::new(pages, request, time);
+    let planned = planner.plan(&types, &lake, &capabilities).await;
+    let (tasks, resources) = match planned {
+        Err(PageError::TimeUp) => return yield_task(ports, lease, settings).await,
+        planned => planned.map_err(plan_error)?,
+    };
+    commit_types(ports, lease, settings, &types).await?;
+    record_tasks(ports, lease, settings, vec![(TaskId::finalize(&lease.task.job).task, Work::FinalizeSync(Box::new(request.clone())))])
+        .await?;
+    let planned = Planned {
+        time,
+        tasks,
+        source_bytes: resources,
+        read_mode: ReadMode::SinglePass,
+        patient_set: None,
+        omitted: crate::job::OmittedSubjects::default(),
+        group_patients: 0,
+    };
+    let ids: Vec<_> = (FIRST_READ_TASK..FIRST_READ_TASK + tasks).map(|task| TaskId { job: lease.job.id.clone(), task }).collect();
+    complete_task_and_announce(ports, lease, TaskCompletion::Planned(planned), &ids).await
+}
+
+/// The state of the lake before the synchronization.
+#[derive(Default)]
+struct LakeState {
+    watermark: Option<Millis>,
+    filler: LakeFiller,
+}
+
+impl LakeState {
+    /// Returns an error if the synchronization would make the watermark of the lake wrong.
+    fn check(&self, request: &SyncRequest) -> Result<(), ExportError> {
+        if let Some(origin) = self.filler.origin.as_ref().filter(|origin| **origin != request.origin) {
+            let remedy = format!(
+                "the lake is filled from {origin}, and its watermark is about that server: synchronize with it, or choose another lake"
+            );
+            return Err(misconfigured(remedy));
+        }
+        let Some(types) = self.filler.types.as_ref() else { return Ok(()) };
+        let left_out: Vec<&str> = match &request.types {
+            Some(requested) => types.difference(requested).map(|kind| kind.as_str()).collect(),
+            None => Vec::new(),
+        };
+        if left_out.is_empty() {
+            return Ok(());
+        }
+        Err(misconfigured(format!(
+            "the lake also has {} of an earlier synchronization, and one watermark for all types: request them, too, or choose another lake",
+            left_out.join(", ")
+        )))
+    }
+
+    /// Returns the moment up to which the lake has a type.
+    fn complete_up_to(&self, kind: ResourceType, request: &SyncRequest) -> Option<Millis> {
+        let has_type = self.filler.types.as_ref().is_none_or(|types| types.contains(&kind));
+        self.watermark.filter(|_| has_type && !request.is_full)
+    }
+}
+
+/// Returns the error for a setting that is wrong.
+fn misconfigured(remedy: String) -> ExportError {
+    let cause = remedy.clone().into();
+    SourceError::Misconfigured { remedy, cause }.into()
+}
+
+/// Returns the error of a plan that cannot read from the server.
+fn plan_error(error: PageError) -> ExportError {
+    match error {
+        PageError::Rejected(status, text) => {
+            misconfigured(format!("the server rejected the request for its CapabilityStatement with {status}: {text}; check the base URL"))
+        }
+        PageError::TooLong => misconfigured("the server's CapabilityStatement is longer than 64 MiB".to_owned()),
+        PageError::Final(text) => misconfigured(text),
+        PageError::TimeUp => SourceError::OriginUnavailable("the time was up".into()).into(),
+        PageError::Attempt(error) => error,
+    }
+}
+
+/// Reads the CapabilityStatement of the server, and the time by its clock.
+async fn read_capabilities<W: AllPorts>(pages: &mut PageReader<'_, '_, W>) -> Result<(OriginCapabilities, Option<Millis>), PageError> {
+    let page = pages.read(OriginRequest::Query("metadata")).await?;
+    let capabilities = OriginCapabilities::parse(&page.body).map_err(|problem| {
+        PageError::Final(format!(
+            "the server's answer to the request for its CapabilityStatement cannot be used: {problem}; check the base URL"
+        ))
+    })?;
+    Ok((capabilities, page.server_time))
+}
+
+/// Takes the time up to which everything is fetched, once, and records it (rule P3). A later attempt keeps the time of the first.
+///
+/// It is the earlier one of both clocks, minus the lag: what the server changes from now on is later by its own clock.
+async fn take_time<W: AllPorts>(
+    pages: &mut PageReader<'_, '_, W>,
+    request: &SyncRequest,
+    lake: &LakeState,
+    server_time: Option<Millis>,
+) -> Result<ExportTime, ExportError> {
+    if let Some(time) = pages.lease.export_time {
+        return Ok(time);
+    }
+    let now = pages.ports.now();
+    let latest = server_time.map_or(now, |server| server.min(now)).0;
+    let lag = u64::try_from(Duration::from_secs(request.lag_seconds).as_millis()).unwrap_or(u64::MAX);
+    let to = whole_second(Millis(latest.saturating_sub(lag)));
+    // A watermark never goes back.
+    let to = lake.watermark.map_or(to, |watermark| to.max(watermark));
+    let watermark = lake.watermark.map_or(Watermark::Unstated, Watermark::Object);
+    let time = ExportTime { transaction_time: to, planned_at: now, watermark };
+    update_leased_task(pages.ports, pages.lease, pages.settings.lease.duration, TaskUpdate::TakeTime(time)).await?;
+    Ok(time)
+}
+
+/// Returns a record for each type: whether it is fetched, and if not, the reason.
+fn types_to_fetch(capabilities: &OriginCapabilities, request: &SyncRequest, lake: &LakeState, to: Millis) -> Vec<SyncRecord> {
+    let of_server: BTreeSet<_> = capabilities.0.keys().copied().collect();
+    let required: BTreeSet<_> = request.types.iter().chain(&lake.filler.types).flatten().copied().collect();
+    let types: BTreeSet<_> = if request.types.is_some() { required.clone() } else { of_server.union(&required).copied().collect() };
+    let record = |kind| {
+        let record = SyncRecord::new(kind);
+        if capabilities.of_type(kind).can_search {
+            let from = lake.complete_up_to(kind, request);
+            let history = capabilities.of_type(kind).has_history && from < Some(to);
+            return SyncRecord { is_covered: true, history: history.then_some(TimeWindow { from, to, is_counted: false }), ..record };
+        }
+        let reason = Some("the server cannot search resources of this type".to_owned());
+        if required.contains(&kind) { SyncRecord { fault: reason, ..record } } else { SyncRecord { remark: reason, ..record } }
+    };
+    types.into_iter().map(record).collect()
+}
+
+/// Records the types of the synchronization for its report.
+async fn commit_types(
+    ports: &impl AllPorts,
+    lease: &mut Lease,
+    settings: &WorkerSettings,
+    types: &[SyncRecord],
+) -> Result<(), ExportError> {
+    let mut checkpoint = OpenCheckpoint::new(ports.output(), lease);
+    let Some((last, others)) = types.split_last() else { return Ok(()) };
+    let lines: String = others.iter().filter_map(|record| serde_json::to_string(record).ok()).map(|line| line + "\n").collect();
+    if !others.is_empty() {
+        checkpoint.append(crate::job::file::OutputKind::SyncRecords, lines.into(), others.len() as u64).await?;
+    }
+    let cursor = lease.cursor;
+    commit(ports, lease, settings, checkpoint, (last, Counters::default()), cursor).await
+}
+
+/// A plan that is being made.
+struct SyncPlanner<'a, 'l, W: AllPorts> {
+    pages: PageReader<'a, 'l, W>,
+    request: &'a SyncRequest,
+    time: ExportTime,
+    /// The tasks that are not recorded yet.
+    tasks: Vec<(u32, Work)>,
+    next_task: u32,
+    resources: u64,
+}
+
+impl<'a, 'l, W: AllPorts> SyncPlanner<'a, 'l, W> {
+    /// Continues where an earlier attempt has stopped.
+    fn new(pages: PageReader<'a, 'l, W>, request: &'a SyncRequest, time: ExportTime) -> Self {
+        let progress = pages.lease.plan_progress.as_ref();
+        let (next_task, resources) = progress.map_or((FIRST_READ_TASK, 0), |progress| (progress.next_task, progress.plain_bytes));
+        Self { pages, request, time, tasks: Vec::new(), next_task, resources }
+    }
+
+    /// Plans all types. Returns the number of tasks and of resources.
+    async fn plan(&mut self, types: &[SyncRecord], lake: &LakeState, capabilities: &OriginCapabilities) -> Result<(u32, u64), PageError> {
+        let reached = self.pages.lease.plan_progress.as_ref().and_then(|progress| parse_position(&progress.after));
+        for kind in types.iter().filter(|record| record.is_covered).map(|record| record.resource_type) {
+            let from = match reached {
+                Some((planned, _)) if kind < planned => continue,
+                Some((planned, position)) if kind == planned => Some(position),
+                Some(_) | None => lake.complete_up_to(kind, self.request),
+            };
+            self.plan_type(kind, from, capabilities).await?;
+        }
+        self.record_tasks().await?;
+        Ok((self.next_task - FIRST_READ_TASK, self.resources))
+    }
+
+    /// Plans the windows of a type from this moment on.
+    async fn plan_type(&mut self, kind: ResourceType, from: Option<Millis>, capabilities: &OriginCapabilities) -> Result<(), PageError> {
+        let to = self.time.transaction_time;
+        if from >= Some(to) {
+            return Ok(());
+        }
+        if !capabilities.of_type(kind).names_last_updated && !searches_by_time(&mut self.pages, kind).await? {
+            self.add(kind, FetchScope::Everything { to }, 0);
+            return self.record_position(kind, to).await;
+        }
+        let total = if self.request.ignores_totals { None } else { count_window(&mut self.pages, kind, (from, to)).await? };
+        let Some(total) = total else {
+            self.add(kind, FetchScope::Window(TimeWindow { from, to, is_counted: false }), 0);
+            return self.record_position(kind, to).await;
+        };
+        if total == 0 {
+            return Ok(());
+        }
+        let mut splitter = Splitter::new(kind, (from, to), total, self.request.window_resources);
+        while let Some(((from, to), count)) = splitter.next(&mut self.pages).await? {
+            if count > 0 {
+                self.add(kind, FetchScope::Window(TimeWindow { from, to, is_counted: true }), count);
+            }
+            if self.tasks.len() >= TASKS_PER_UPDATE {
+                self.record_position(kind, to).await?;
+            }
+            if self.pages.is_time_up() {
+                self.record_position(kind, to).await?;
+                return Err(PageError::TimeUp);
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds a task.
+    fn add(&mut self, kind: ResourceType, scope: FetchScope, resources: u64) {
+        let SyncRequest { page_size, window_resources, .. } = *self.request;
+        self.tasks.push((self.next_task, Work::Fetch(FetchTask { resource_type: kind, scope, page_size, window_resources })));
+        self.next_task += 1;
+        self.resources += resources;
+    }
+
+    /// Records the tasks so far.
+    async fn record_tasks(&mut self) -> Result<(), ExportError> {
+        let tasks = std::mem::take(&mut self.tasks);
+        record_tasks(self.pages.ports, self.pages.lease, self.pages.settings, tasks).await
+    }
+
+    /// Records the tasks so far, and that this type is planned up to this moment.
+    async fn record_position(&mut self, kind: ResourceType, reached: Millis) -> Result<(), PageError> {
+        self.record_tasks().await?;
+        let progress = PlanProgress {
+            after: format!("{kind}|{}", reached.0),
+            next_task: self.next_task,
+            plain_bytes: self.resources,
+            compressed_bytes: 0,
+        };
+        let duration = self.pages.settings.lease.duration;
+        Ok(update_leased_task(self.pages.ports, self.pages.lease, duration, TaskUpdate::ListedUpTo(progress)).await?)
+    }
+}
+
+/// Parses the position of a plan: the type, and the moment up to which it is planned.
+fn parse_position(text: &str) -> Option<(ResourceType, Millis)> {
+    let (kind, reached) = text.split_once('|')?;
+    Some((ResourceType::parse(kind)?, Millis(reached.parse().ok()?)))
+}

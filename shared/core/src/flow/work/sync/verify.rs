@@ -1,0 +1,56 @@
+//! Verifies a window that the server does not count: reads the ids of its resources a second time.
+
+use std::collections::HashSet;
+
+use headrace_fhir::definitions::ResourceType;
+use headrace_fhir::searchset::{SearchEntry, SearchPage};
+use serde::Deserialize;
+
+use crate::ports::{AllPorts, OriginRequest};
+
+use super::pages::{PageError, PageReader};
+use super::queries::{SPELLINGS, ids_query};
+use super::split::Range;
+
+/// The largest number of pages of ids, for each thousand resources that were read.
+const PAGES_PER_THOUSAND: usize = 1_000;
+
+/// The identity of a resource of which only some elements were requested.
+#[derive(Deserialize)]
+struct IdentityJson {
+    id: Option<String>,
+}
+
+/// Returns true if each resource that the server has in the range is known. Resources can only leave a range in the past, so one that is not
+/// known was skipped before.
+pub(super) async fn knows_all_ids<W: AllPorts>(
+    pages: &mut PageReader<'_, '_, W>,
+    (kind, range, page_size): (ResourceType, Range, u32),
+    known: usize,
+    is_known: impl Fn(&str) -> bool,
+) -> Result<bool, PageError> {
+    let mut spelling = 0;
+    let mut page = loop {
+        match pages.read(OriginRequest::Query(&ids_query(kind, range, page_size, spelling))).await {
+            Err(PageError::Rejected(400 | 422 | 501, _)) if spelling + 1 < SPELLINGS => spelling += 1,
+            page => break page?,
+        }
+    };
+    let mut links = HashSet::new();
+    loop {
+        let Ok(parsed) = SearchPage::parse(&page.body) else { return Ok(false) };
+        for entry in &parsed.entries {
+            let SearchEntry::Match(text) = entry else { continue };
+            let id = serde_json::from_str::<IdentityJson>(text).ok().and_then(|identity| identity.id);
+            // A message of the server has no id.
+            if id.is_some_and(|id| !is_known(&id)) {
+                return Ok(false);
+            }
+        }
+        let Some(link) = parsed.next else { return Ok(true) };
+        if !links.insert(link.clone()) || links.len() > PAGES_PER_THOUSAND * (known / 1_000 + 1) {
+            return Ok(false);
+        }
+        page = pages.read(OriginRequest::Link { page: &page.url, link: &link }).await?;
+    }
+}

@@ -1,0 +1,133 @@
+//! Synchronizations: jobs that bring a lake up to date with a FHIR server.
+
+use std::collections::BTreeSet;
+
+use headrace_fhir::definitions::ResourceType;
+use serde::{Deserialize, Serialize};
+
+use crate::job::file::Fragment;
+use crate::vocab::clock::Millis;
+
+/// The request of a synchronization.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SyncRequest {
+    /// The base URL of the FHIR server, without a slash at its end.
+    pub origin: String,
+    /// The types to fetch. `None` means all types that can be searched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub types: Option<BTreeSet<ResourceType>>,
+    /// The number of seconds before the start up to which everything is fetched. Later changes may not be visible to searches yet.
+    pub lag_seconds: u64,
+    /// The number of resources that a window should have at most.
+    pub window_resources: u64,
+    /// The number of resources to request for a page.
+    pub page_size: u32,
+    /// True if everything is fetched, also what the lake has already.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_full: bool,
+    /// True if the server's totals are not used, because they are estimates.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ignores_totals: bool,
+}
+
+/// The work of a task that reads from the FHIR server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FetchTask {
+    /// The type.
+    pub resource_type: ResourceType,
+    /// The part of the type's resources.
+    pub scope: FetchScope,
+    /// The number of resources to request for a page.
+    pub page_size: u32,
+    /// The number of resources after which a window without a count records what it has.
+    pub window_resources: u64,
+}
+
+/// The part of a type's resources that a task reads.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FetchScope {
+    /// The resources that were last changed within a range of time.
+    Window(TimeWindow),
+    /// All resources, because the server cannot search by time.
+    Everything {
+        /// The moment up to which the synchronization fetches.
+        to: Millis,
+    },
+    /// The changes within a range of time, and the deletions, by the history of the type.
+    History(TimeWindow),
+}
+
+/// A closed range of time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimeWindow {
+    /// The first moment. `None` is the beginning of time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Millis>,
+    /// The moment after the last one.
+    pub to: Millis,
+    /// True if the server counts the resources of windows.
+    pub is_counted: bool,
+}
+
+/// A fragment that is published as an object of the lake.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Publication {
+    /// The fragment.
+    pub fragment: Fragment,
+    /// The name of the object.
+    pub object: String,
+}
+
+/// The result of a task that fetches: a line of a fragment of [`super::file::OutputKind::SyncRecords`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SyncRecord {
+    /// The type.
+    #[serde(rename = "type")]
+    pub resource_type: ResourceType,
+    /// True if the synchronization fetches the type, perhaps in other tasks.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_covered: bool,
+    /// The range of time whose history is read after all windows. `None` if the server has no history of the type.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history: Option<TimeWindow>,
+    /// The number of windows that are complete.
+    #[serde(default)]
+    pub windows: u64,
+    /// The number of fetched resources.
+    #[serde(default)]
+    pub resources: u64,
+    /// The number of repeated windows.
+    #[serde(default)]
+    pub repeats: u64,
+    /// The number of resources that the server sent twice.
+    #[serde(default)]
+    pub duplicates: u64,
+    /// The number of deletions. `None` if they are not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deletions: Option<u64>,
+    /// The reason why something is missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<String>,
+    /// A remark about what is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remark: Option<String>,
+}
+
+impl SyncRecord {
+    /// Creates the record of a type without any window.
+    pub fn new(resource_type: ResourceType) -> Self {
+        Self {
+            resource_type,
+            is_covered: false,
+            history: None,
+            windows: 0,
+            resources: 0,
+            repeats: 0,
+            duplicates: 0,
+            deletions: None,
+            fault: None,
+            remark: None,
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! The report of the last synchronization of a lake.
+
+use headrace_fhir::definitions::ResourceType;
+use serde::{Deserialize, Serialize};
+
+use crate::job::sync::SyncRecord;
+
+/// The name of the object with the report below the root of the lake.
+pub const SYNC_REPORT_OBJECT: &str = "_headrace/sync.json";
+
+/// The largest number of faults that are reported of a type. The others are counted.
+const FAULTS_PER_TYPE: usize = 3;
+
+/// The report of a synchronization.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SyncReport {
+    /// The base URL of the FHIR server.
+    pub origin: String,
+    /// The id of the job.
+    pub job: String,
+    /// The moment up to which the lake was complete before. `None` if everything was fetched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// The moment up to which the lake is complete now, if nothing is missing.
+    pub complete_up_to: String,
+    /// True if nothing is missing. Otherwise nothing was added to the lake, and its watermark was not moved.
+    pub is_complete: bool,
+    /// The types, sorted by name.
+    pub types: Vec<TypeReport>,
+}
+
+/// The report of a type.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TypeReport {
+    /// The type.
+    #[serde(rename = "type")]
+    pub resource_type: ResourceType,
+    /// True if the type was fetched.
+    pub is_covered: bool,
+    /// The number of windows.
+    pub windows: u64,
+    /// The number of fetched resources.
+    pub resources: u64,
+    /// The number of windows that were read again.
+    pub repeats: u64,
+    /// The number of resources that the server sent more than once.
+    pub duplicates: u64,
+    /// The number of deletions. `None` if they are not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deletions: Option<u64>,
+    /// The reasons why something is missing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub faults: Vec<String>,
+    /// The number of reasons that are not in `faults`.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub further_faults: u64,
+    /// A remark about what is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remark: Option<String>,
+}
+
+/// Returns true for 0.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
+impl SyncReport {
+    /// Returns what is known about deletions: `history` if those of all types are known, otherwise `unknown`.
+    pub fn deletions(&self) -> &'static str {
+        let is_known = self.types.iter().filter(|report| report.is_covered).all(|report| report.deletions.is_some());
+        if is_known { "history" } else { "unknown" }
+    }
+}
+
+impl TypeReport {
+    /// Creates the report of a type without windows.
+    pub fn new(resource_type: ResourceType) -> Self {
+        Self {
+            resource_type,
+            is_covered: false,
+            windows: 0,
+            resources: 0,
+            repeats: 0,
+            duplicates: 0,
+            deletions: None,
+            faults: Vec::new(),
+            further_faults: 0,
+            remark: None,
+        }
+    }
+
+    /// Adds the record of a task.
+    pub fn add(&mut self, record: &SyncRecord) {
+        self.is_covered |= record.is_covered;
+        self.windows += record.windows;
+        self.resources += record.resources;
+        self.repeats += record.repeats;
+        self.duplicates += record.duplicates;
+        self.deletions = match (self.deletions, record.deletions) {
+            (Some(one), Some(other)) => Some(one + other),
+            (one, other) => one.or(other),
+        };
+        match &record.fault {
+            Some(fault) if self.faults.len() < FAULTS_PER_TYPE => self.faults.push(fault.clone()),
+            Some(_) => self.further_faults += 1,
+            None => {}
+        }
+        if self.remark.is_none() {
+            self.remark.clone_from(&record.remark);
+        }
+    }
+}

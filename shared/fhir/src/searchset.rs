@@ -1,0 +1,200 @@
+//! Pages of search results and histories: Bundles of types `searchset` and `history`, whose resources keep their bytes.
+
+use crate::bundle::{Bundle, BundleEntry, BundleError};
+use crate::definitions::ResourceType;
+use crate::instant::Instant;
+
+/// A page of search results or of a history.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct SearchPage<'a> {
+    /// The number of all matches, if the server states one.
+    pub total: Option<u64>,
+    /// The link to the next page, as it was sent. `None` on the last page.
+    pub next: Option<String>,
+    /// The entries in order.
+    pub entries: Vec<SearchEntry<'a>>,
+}
+
+/// An entry of a page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SearchEntry<'a> {
+    /// A resource that matches: its JSON text, as it was sent.
+    Match(&'a str),
+    /// A deletion of a history.
+    Deletion(HistoryDeletion),
+    /// A resource that was added to the matches, or a message of the server.
+    Other,
+}
+
+/// The deletion of a resource in a history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HistoryDeletion {
+    /// The type.
+    pub resource_type: ResourceType,
+    /// The logical id.
+    pub id: String,
+    /// The time of the deletion. `None` if the server does not state it.
+    pub deleted_at: Option<Instant>,
+}
+
+/// The reason why a response is not a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidSearchPage {
+    /// The text is not a Bundle.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    /// The Bundle is of a type that no search and no history has.
+    #[error("a Bundle of another type than searchset and history")]
+    OtherBundleType,
+    /// An entry of a history deletes something that is not a resource.
+    #[error("a deletion of something that is not a resource of FHIR, in entry {0}")]
+    InvalidDeletion(usize),
+}
+
+impl<'a> SearchPage<'a> {
+    /// Parses a page. The texts of its resources are slices of `body`.
+    pub fn parse(body: &'a [u8]) -> Result<Self, InvalidSearchPage> {
+        let Bundle { header, entries } = Bundle::parse(body)?;
+        if !matches!(header.bundle_type.as_deref(), Some("searchset" | "history")) {
+            return Err(InvalidSearchPage::OtherBundleType);
+        }
+        let next = header.link("next").filter(|url| !url.is_empty()).map(str::to_owned);
+        let entries = (0..).zip(entries).map(|(index, entry)| SearchEntry::new(entry, index)).collect::<Result<_, _>>()?;
+        Ok(Self { total: header.total, next, entries })
+    }
+}
+
+impl<'a> SearchEntry<'a> {
+    /// Classifies the entry with this index.
+    fn new(entry: BundleEntry<'a>, index: usize) -> Result<Self, InvalidSearchPage> {
+        if entry.is_deletion() {
+            let deleted_at = entry.last_modified.as_deref().and_then(|text| Instant::parse(text).ok());
+            let target = [&entry.url, &entry.full_url].into_iter().flatten().find_map(|url| parse_target(url));
+            let (resource_type, id) = target.ok_or(InvalidSearchPage::InvalidDeletion(index))?;
+            return Ok(Self::Deletion(HistoryDeletion { resource_type, id: id.to_owned(), deleted_at }));
+        }
+        let is_match = matches!(entry.search_mode.as_deref(), None | Some("match"));
+        Ok(entry.resource.filter(|_| is_match).map_or(Self::Other, Self::Match))
+    }
+}
+
+/// Parses the type and the id of a deleted resource out of a URL such as `Patient/1`, `https://h/fhir/Patient/1` or
+/// `Patient/1/_history/2`.
+fn parse_target(url: &str) -> Option<(ResourceType, &str)> {
+    let url = url.split_once("/_history/").map_or(url, |(target, _)| target);
+    let mut segments = url.rsplit('/');
+    let (id, kind) = (segments.next()?, segments.next()?);
+    Some((ResourceType::parse(kind)?, id)).filter(|(_, id)| is_fhir_id(id))
+}
+
+/// Returns true for a FHIR `id`: 1 to 64 letters, digits, hyphens and dots.
+pub fn is_fhir_id(text: &str) -> bool {
+    (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'))
+}
+
+/// Appends a resource to NDJSON, with a line feed. A text of one line is copied as it is. From others, the whitespace between tokens is
+/// removed and everything else is kept: numbers keep their digits.
+pub fn append_line(resource: &str, out: &mut Vec<u8>) {
+    if !resource.bytes().any(|byte| matches!(byte, b'\n' | b'\r')) {
+        out.extend_from_slice(resource.trim().as_bytes());
+        out.push(b'\n');
+        return;
+    }
+    let (mut is_in_string, mut is_escaped) = (false, false);
+    for byte in resource.bytes() {
+        if !is_in_string && matches!(byte, b' ' | b'\t' | b'\n' | b'\r') {
+            continue;
+        }
+        is_in_string ^= byte == b'"' && !is_escaped;
+        is_escaped = is_in_string && byte == b'\\' && !is_escaped;
+        out.push(byte);
+    }
+    out.push(b'\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Parses a page of these entries.
+    fn page(members: &str) -> Result<Vec<String>, InvalidSearchPage> {
+        let text = format!(r#"{{"resourceType":"Bundle","type":"searchset",{members}}}"#);
+        Ok(SearchPage::parse(text.as_bytes())?.entries.iter().map(|entry| format!("{entry:?}")).collect())
+    }
+
+    #[test]
+    fn a_page_has_its_total_its_next_link_and_the_bytes_of_its_resources() {
+        let text = r#"{"resourceType":"Bundle","id":"x","type":"searchset","total":7,"link":[{"relation":"self","url":"a"},{"relation":"next","url":"http://h/fhir?_getpages=a&b=%3D=="}],
+            "entry":[{"fullUrl":"http://h/fhir/Observation/o","resource":{"resourceType":"Observation","id":"o","valueQuantity":{"value":1.10}},"search":{"mode":"match"}},
+            {"resource":{"resourceType":"Patient","id":"p"},"search":{"mode":"include"}},{"resource":{"resourceType":"OperationOutcome"},"search":{"mode":"outcome"}},
+            {"resource":{"resourceType":"Patient","id":"q"}}]}"#;
+        let page = SearchPage::parse(text.as_bytes()).unwrap();
+        assert_eq!((page.total, page.next.as_deref()), (Some(7), Some("http://h/fhir?_getpages=a&b=%3D==")));
+        let expected = [
+            SearchEntry::Match(r#"{"resourceType":"Observation","id":"o","valueQuantity":{"value":1.10}}"#),
+            SearchEntry::Other,
+            SearchEntry::Other,
+            SearchEntry::Match(r#"{"resourceType":"Patient","id":"q"}"#),
+        ];
+        assert_eq!(page.entries, expected);
+    }
+
+    #[test]
+    fn deletions_of_a_history_are_told_by_their_request_or_their_url() {
+        let entry = |url: &str, more: &str| format!(r#""entry":[{{"request":{{"method":"DELETE","url":"{url}"}}{more}}}]"#);
+        for (url, more) in [
+            ("Patient/p.1", ""),
+            ("https://h/fhir/Patient/p.1", ""),
+            ("Patient/p.1/_history/3", ""),
+            ("", r#","fullUrl":"https://h/Patient/p.1""#),
+        ] {
+            let entries = page(&entry(url, more)).unwrap();
+            assert!(entries.iter().all(|entry| entry.contains("p.1") && entry.contains("Patient")), "{entries:?}");
+        }
+        for url in ["Dog/1", "Patient", "Patient?identifier=1", "Patient/a%2F..", ""] {
+            assert_eq!(page(&entry(url, "")), Err(InvalidSearchPage::InvalidDeletion(0)), "{url}");
+        }
+    }
+
+    #[test]
+    fn other_texts_are_rejected_by_name() {
+        for (text, words) in [
+            ("<html>", "not valid JSON"),
+            (r#"{"resourceType":"Bundle","type":"searchset","entry":[{"resource":{"#, "truncated"),
+            (r#"{"resourceType":"Bundle","type":"searchset","total":"7"}"#, "wrong JSON type"),
+            (r#"{"resourceType":"OperationOutcome"}"#, "not a Bundle"),
+            (r#"{"resourceType":"Bundle","type":"transaction"}"#, "another type"),
+            (r#"{"resourceType":"Bundle"}"#, "another type"),
+        ] {
+            let error = SearchPage::parse(text.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains(words), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_resource_of_several_lines_becomes_one_line_with_the_same_tokens() {
+        let mut out = Vec::new();
+        append_line("{\n  \"a\" : \"x \\\" \\\\\",\r\n\t\"b\": [ 1.10, -2E+3 ]\n}", &mut out);
+        append_line(r#"{"a": 1.0, "b":2}"#, &mut out);
+        assert_eq!(String::from_utf8(out).unwrap(), "{\"a\":\"x \\\" \\\\\",\"b\":[1.10,-2E+3]}\n{\"a\": 1.0, \"b\":2}\n");
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_parsed_or_rejected(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            drop(SearchPage::parse(&bytes));
+        }
+
+        /// Checks that a resource that is written with whitespace means the same afterwards.
+        #[test]
+        fn a_line_means_the_same_as_its_resource(text in "[ -~\\n\\t]{0,40}", number in -1.0e9..1.0e9_f64) {
+            let value = serde_json::json!({ "a\n": [text, number, { "b": null }], "c\\": "\\\"" });
+            let mut out = Vec::new();
+            append_line(&serde_json::to_string_pretty(&value).unwrap(), &mut out);
+            prop_assert_eq!(out.iter().filter(|byte| **byte == b'\n').count(), 1);
+            prop_assert_eq!(serde_json::from_slice::<serde_json::Value>(&out).unwrap(), value);
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! Arguments of `headrace sync`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use clap::builder::RangedU64ValueParser;
+
+use super::LoginOptions;
+
+/// Arguments of `headrace sync`.
+#[derive(Debug, Args)]
+pub struct SyncArgs {
+    /// The base URL of the FHIR server
+    pub url: String,
+    /// The directory of the lake; created if it does not exist
+    pub lake: PathBuf,
+    /// Fetch only these resource types, separated by commas [default: all that the server can search]
+    #[arg(long = "type", value_name = "TYPES")]
+    pub types: Option<String>,
+    /// Fetch everything, also what the lake has already
+    #[arg(long)]
+    pub full: bool,
+    /// Print the report as one JSON object, the same as in LAKE/_headrace/sync.json
+    #[arg(id = "report_as_json", long = "json")]
+    pub json: bool,
+    /// Print no progress, report or notes, only warnings and errors. With --json, the JSON object is printed
+    #[arg(long)]
+    pub quiet: bool,
+    #[command(flatten)]
+    /// Settings of the requests.
+    pub requests: OriginOptions,
+    #[command(flatten, next_help_heading = "Access to the FHIR server")]
+    /// Access to the server.
+    pub login: LoginOptions,
+    /// The folder with the state of the synchronization, from which an interrupted one continues [default: LAKE/_headrace/sync-state]
+    #[arg(long, value_name = "DIR")]
+    pub state: Option<PathBuf>,
+}
+
+/// Settings of the requests to a FHIR server.
+#[derive(Clone, Debug, Args)]
+pub struct OriginOptions {
+    /// The most requests at the same time. A server that is busy gets fewer
+    #[arg(long, env = "HEADRACE_REQUESTS_AT_ONCE", default_value_t = 4, value_parser = RangedU64ValueParser::<usize>::new().range(1..=64), value_name = "COUNT")]
+    pub requests_at_once: usize,
+    /// The most requests in a second [default: unlimited]
+    #[arg(long, env = "HEADRACE_REQUESTS_PER_SECOND", value_parser = clap::value_parser!(u32).range(1..=10_000), value_name = "COUNT")]
+    pub requests_per_second: Option<u32>,
+    /// The number of resources to request for a page. Servers may send fewer
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=10_000), value_name = "COUNT")]
+    pub page_size: u32,
+    /// The number of resources of a window of time that is fetched, verified and repeated as a whole
+    #[arg(long, default_value_t = 50_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000), value_name = "COUNT")]
+    pub window_resources: u64,
+    /// The time before the start up to which everything is fetched, in seconds, because searches of the server may not show later changes
+    /// yet
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(0..=86_400), value_name = "SECONDS")]
+    pub lag_seconds: u64,
+    /// Do not compare what is fetched with the totals of the server, because these are estimates
+    #[arg(long)]
+    pub ignore_totals: bool,
+    /// Another URL by which the server names itself in its links, such as its own behind a proxy. Repeat it for several
+    #[arg(long = "origin-alias", value_name = "URL")]
+    pub origin_aliases: Vec<String>,
+    /// The time after which an unfinished synchronization fails, in hours
+    #[arg(long, default_value_t = 168, value_parser = clap::value_parser!(u64).range(1..=8760), value_name = "HOURS")]
+    pub sync_deadline_hours: u64,
+}

@@ -1,0 +1,381 @@
+//! Runs `headrace sync`: a job in a job table of its own, by the flows that the functions on AWS run.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use headrace_aws::DynamoJobStore;
+use headrace_core::access::Agent;
+use headrace_core::flow::client::end_job::end_job_and_free_space;
+use headrace_core::flow::client::start_sync::{start_sync, sync_owner};
+use headrace_core::flow::upkeep::reap::{reap, recover};
+use headrace_core::flow::work::settings::WorkerSettings;
+use headrace_core::job::sync::SyncRequest;
+use headrace_core::job::task::Work;
+use headrace_core::job::{ExportError, Job, JobEvent, JobSettings, JobState, Quotas};
+use headrace_core::lake::sync_report::{SYNC_REPORT_OBJECT, SyncReport};
+use headrace_core::ports::{
+    Clock as _, Feed, JobLists as _, JobStore as _, LeaseSettings, NoFeed, OriginError, OriginRequest, OriginServer as _, Ports,
+    ResourceSource as _, TaskStore as _,
+};
+use headrace_core::vocab::error::StoreError;
+use headrace_core::vocab::ids::TaskId;
+use headrace_edge::system::{SystemClock, random_job_id};
+use headrace_fhir::definitions::ResourceType;
+use tokio::task::JoinSet;
+
+use crate::cli::{ExportArgs, ExportLevel, ExportOptions, OriginOptions, Source, SourceError, SyncArgs};
+use crate::client::bulk::ClientError;
+use crate::client::credential::read_credential;
+use crate::client::progress::print_line;
+use crate::server::feed::SharedOrigin;
+use crate::server::queue::LocalQueue;
+use crate::server::signals::stop_signal;
+use crate::server::state::{FILES_FOLDER, StateError, StateFolder, lock_state_folder, mark_stopped};
+use crate::server::workers::{LocalPorts, Workers, clone_ports};
+use crate::stores::client_key::KeyError;
+use crate::stores::directory::{DirectoryLake, DirectoryLakeWriter, DirectoryOutputStore};
+use crate::stores::encryptor::FileSecretEncryptor;
+use crate::stores::private::create_private_folder;
+use crate::terminal::{print_result, printable_json, shorten};
+
+use super::http_origin::{HttpOrigin, OriginSettings};
+use super::progress::SyncProgress;
+use super::report;
+
+/// Name of the state folder below the root of the lake. Listings skip it.
+const STATE_FOLDER: &str = "_headrace/sync-state";
+
+/// Duration of a lease. It only matters for a worker that hangs: after a crash, the next start recovers all tasks.
+const LEASE_DURATION: Duration = Duration::from_secs(60);
+
+/// Time between two looks at the job.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Time between two runs of the reaper.
+const REAPER_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Number of jobs that are searched for an unfinished one.
+const RECENT_JOBS: u16 = 20;
+
+/// Number of attempts at the first request, before anything is written.
+const FIRST_ATTEMPTS: u32 = 3;
+
+/// Failure of a synchronization.
+#[derive(Debug, thiserror::Error)]
+pub enum SyncCommandError {
+    /// The URL is not that of a server.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The first argument is a directory.
+    #[error("`{0}` is not the URL of a FHIR server: write http:// or https://")]
+    NotServer(String),
+    /// A type is unknown.
+    #[error("`{0}` is not a resource type of FHIR; types are separated by commas, such as Patient,Observation")]
+    UnknownType(String),
+    /// The lake cannot be created.
+    #[error("`{}` cannot be used as the lake", .path.display())]
+    Lake {
+        /// Path of the lake.
+        path: PathBuf,
+        /// Error of the file system.
+        #[source]
+        cause: io::Error,
+    },
+    /// The server cannot be used.
+    #[error("the server cannot be used; nothing was written")]
+    Origin(#[source] OriginError),
+    /// The client cannot be created.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The client's key or secret cannot be used.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The state folder cannot be used.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// A store failed.
+    #[error(transparent)]
+    Port(#[from] ExportError),
+    /// The job has failed.
+    #[error("the synchronization failed: {0}")]
+    Failed(String),
+    /// The user has interrupted the synchronization.
+    #[error("interrupted; the same command continues it")]
+    Interrupted,
+    /// The report cannot be read.
+    #[error("the report of the synchronization cannot be read")]
+    Report,
+}
+
+impl From<StoreError> for SyncCommandError {
+    fn from(error: StoreError) -> Self {
+        Self::Port(error.into())
+    }
+}
+
+/// Result of a synchronization, for the exit status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SyncStatus {
+    /// The lake is complete up to the new watermark.
+    Complete,
+    /// The fetched resources are not complete, and the lake is as before.
+    Incomplete,
+}
+
+/// Runs `headrace sync` and prints its progress and its report.
+pub async fn run_sync(args: &SyncArgs) -> Result<SyncStatus, SyncCommandError> {
+    let base = match Source::parse(&args.url)? {
+        Source::Server(base) => base.trim_end_matches('/').to_owned(),
+        Source::Directory(_) => return Err(SyncCommandError::NotServer(shorten(&args.url, 200))),
+    };
+    let types = args.types.as_deref().map(parse_types).transpose()?;
+    let settings = origin_settings(read_credential(&args.login.credential)?, args.login.token_origins.clone(), &args.requests);
+    let origin = HttpOrigin::new(&base, settings)?;
+    check_origin(&origin).await?;
+    let sync = Sync {
+        origin,
+        request: sync_request(base, types, args.full, &args.requests),
+        lake: args.lake.clone(),
+        state: args.state.clone().unwrap_or_else(|| args.lake.join(STATE_FOLDER)),
+        deadline_hours: args.requests.sync_deadline_hours,
+        workers: args.requests.requests_at_once,
+        is_quiet: args.quiet,
+    };
+    let report = sync.run().await?;
+    print_report(&report, args);
+    Ok(if report.is_complete { SyncStatus::Complete } else { SyncStatus::Incomplete })
+}
+
+/// Prints the report to standard output and remarks to standard error.
+fn print_report(report: &SyncReport, args: &SyncArgs) {
+    if args.json {
+        print_result(&serde_json::to_string(report).map(|json| printable_json(&json).into_owned() + "\n").unwrap_or_default());
+    } else if !args.quiet {
+        print_result(&report::result(report, &args.lake.to_string_lossy()));
+    }
+    report::remarks(report).iter().filter(|remark| !args.quiet || remark.starts_with("error")).for_each(|remark| print_line(remark));
+}
+
+/// Parses the names of types.
+fn parse_types(text: &str) -> Result<BTreeSet<ResourceType>, SyncCommandError> {
+    let parse = |name: &str| ResourceType::parse(name).ok_or_else(|| SyncCommandError::UnknownType(shorten(name, 100)));
+    text.split(',').map(str::trim).filter(|name| !name.is_empty()).map(parse).collect()
+}
+
+/// Returns the settings of the access to the server.
+pub(crate) fn origin_settings(
+    credential: crate::client::bulk::Credential,
+    token_origins: Vec<reqwest::Url>,
+    options: &OriginOptions,
+) -> OriginSettings {
+    OriginSettings {
+        credential,
+        token_origins,
+        requests_at_once: options.requests_at_once,
+        requests_per_second: options.requests_per_second,
+        aliases: options.origin_aliases.iter().map(|alias| alias.trim_end_matches('/').to_owned()).collect(),
+    }
+}
+
+/// Returns the request of a synchronization with this server.
+pub(crate) fn sync_request(origin: String, types: Option<BTreeSet<ResourceType>>, is_full: bool, options: &OriginOptions) -> SyncRequest {
+    SyncRequest {
+        origin,
+        types,
+        lag_seconds: options.lag_seconds,
+        window_resources: options.window_resources,
+        page_size: options.page_size,
+        is_full,
+        ignores_totals: options.ignore_totals,
+    }
+}
+
+/// Checks that the server answers, before anything is written.
+pub(crate) async fn check_origin(origin: &HttpOrigin) -> Result<(), SyncCommandError> {
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        match origin.get(OriginRequest::Query("metadata")).await {
+            Ok(_) => return Ok(()),
+            Err(OriginError::Unavailable(_) | OriginError::Busy { .. }) if attempts < FIRST_ATTEMPTS => {
+                origin.pause(Duration::from_secs(1)).await;
+            }
+            Err(error) => return Err(SyncCommandError::Origin(error)),
+        }
+    }
+}
+
+/// A synchronization of a lake in a directory.
+pub(crate) struct Sync {
+    pub(crate) origin: HttpOrigin,
+    pub(crate) request: SyncRequest,
+    pub(crate) lake: PathBuf,
+    pub(crate) state: PathBuf,
+    pub(crate) deadline_hours: u64,
+    pub(crate) workers: usize,
+    pub(crate) is_quiet: bool,
+}
+
+/// A synchronization whose state is open.
+struct OpenSync {
+    ports: LocalPorts,
+    /// The same ports for upkeep, which uses neither the server nor the lake.
+    upkeep: LocalPorts<NoFeed>,
+    _lock: File,
+}
+
+impl Sync {
+    /// Runs the synchronization to its end, or continues the one that was interrupted. Returns its report.
+    pub(crate) async fn run(&self) -> Result<SyncReport, SyncCommandError> {
+        let open = self.open().await?;
+        let result = self.run_open(&open).await;
+        mark_stopped(&self.state);
+        result
+    }
+
+    /// Opens the lake and the state folder.
+    async fn open(&self) -> Result<OpenSync, SyncCommandError> {
+        create_private_folder(&self.lake).map_err(|cause| SyncCommandError::Lake { path: self.lake.clone(), cause })?;
+        let source = DirectoryLake::open(&self.lake);
+        source.check().await.map_err(ExportError::from)?;
+        let lock = lock_state_folder(&self.state)?;
+        let StateFolder { dynamo: _, jobs } = StateFolder::open_to_serve(&self.state, &self.lake).await?;
+        let jobs = jobs.with_encryptor(FileSecretEncryptor::in_memory()?);
+        let output = DirectoryOutputStore::open(self.state.join(FILES_FOLDER)).shown_as(&self.lake).verified_by_client();
+        let (queue, clock) = (LocalQueue::default(), SystemClock);
+        let feed = Feed { origin: SharedOrigin::new(self.origin.clone()), lake: DirectoryLakeWriter::open(&self.lake) };
+        let ports = Ports { jobs: jobs.clone(), queue: queue.clone(), source: source.clone(), output: output.clone(), clock, feed };
+        let upkeep = Ports { jobs, queue, source, output, clock, feed: NoFeed };
+        Ok(OpenSync { ports, upkeep, _lock: lock })
+    }
+
+    /// Starts or continues the job, and runs it to its end.
+    async fn run_open(&self, open: &OpenSync) -> Result<SyncReport, SyncCommandError> {
+        let OpenSync { ports, upkeep, .. } = open;
+        let job = match self.unfinished_job(ports).await? {
+            Some(job) => {
+                if !self.is_quiet {
+                    print_line(&format!("continuing the synchronization that began at {}", job.created_at));
+                }
+                recover(upkeep).await?;
+                job
+            }
+            None => {
+                let settings = JobSettings { deadline_seconds: self.deadline_hours * 3600, ..JobSettings::default() };
+                let id = random_job_id()?;
+                start_sync((&ports.jobs, &ports.queue), id, self.request.clone(), settings, ports.clock.now()).await?
+            }
+        };
+        let lease = LeaseSettings { duration: LEASE_DURATION, ..LeaseSettings::default() };
+        let settings = WorkerSettings { lease, ..WorkerSettings::default() };
+        let workers = Workers::start(ports, &settings, self.workers);
+        let mut upkeep_tasks = JoinSet::new();
+        upkeep_tasks.spawn(run_upkeep(clone_ports(upkeep)));
+        let ended = tokio::select! {
+            ended = self.wait(&ports.jobs, &job) => ended,
+            _ = stop_signal() => Err(SyncCommandError::Interrupted),
+        };
+        // A second signal ends the process at once.
+        tokio::select! {
+            () = workers.stop() => {}
+            _ = stop_signal() => {}
+        }
+        let job = ended?;
+        match job.reason {
+            Some(reason) => Err(SyncCommandError::Failed(reason.text)),
+            None => self.read_report(&ports.source, &job).await,
+        }
+    }
+
+    /// Returns the job of an interrupted synchronization, if it has the same request and can still be finished. Ends others.
+    async fn unfinished_job(&self, ports: &LocalPorts) -> Result<Option<Job>, SyncCommandError> {
+        let jobs = ports.jobs.list_jobs(&sync_owner(), None, RECENT_JOBS).await?.jobs;
+        let now = ports.clock.now();
+        for job in jobs.into_iter().filter(|job| job.state.is_open()) {
+            let plan = ports.jobs.task_work(&TaskId::plan(&job.id)).await?;
+            let request = match &plan {
+                Some(Work::Plan(input)) => input.sync.as_deref(),
+                Some(_) | None => None,
+            };
+            if request == Some(&self.request) && job.deadline_at() > now {
+                return Ok(Some(job));
+            }
+            if !self.is_quiet {
+                print_line("an unfinished synchronization with other options is discarded");
+            }
+            let cancelled = (JobEvent::CancelRequested, None);
+            end_job_and_free_space(&ports.jobs, &ports.output, &job, cancelled, &Agent::service(), now).await?;
+        }
+        Ok(None)
+    }
+
+    /// Waits until the job has ended, and shows its progress. Returns the ended job.
+    async fn wait(&self, jobs: &DynamoJobStore, job: &Job) -> Result<Job, SyncCommandError> {
+        let mut progress = SyncProgress::new(self.is_quiet);
+        loop {
+            let current = jobs.job(&job.id).await?.ok_or(SyncCommandError::Report)?;
+            match current.state {
+                JobState::Complete | JobState::Failed | JobState::Cancelled | JobState::Expired => {
+                    progress.finish();
+                    return Ok(current);
+                }
+                JobState::Queued | JobState::Accepted | JobState::Running => {
+                    progress.update(&jobs.with_progress(current).await?, self.origin.traffic());
+                }
+            }
+            tokio::time::sleep(POLL_INTERVAL).await;
+        }
+    }
+
+    /// Reads the report of the job.
+    async fn read_report(&self, lake: &DirectoryLake, job: &Job) -> Result<SyncReport, SyncCommandError> {
+        let object = lake.read_metadata(SYNC_REPORT_OBJECT).await.map_err(ExportError::from)?.ok_or(SyncCommandError::Report)?;
+        let report: SyncReport = serde_json::from_slice(&object.bytes).map_err(|_| SyncCommandError::Report)?;
+        if report.job == job.id.as_str() { Ok(report) } else { Err(SyncCommandError::Report) }
+    }
+}
+
+/// Runs the reaper until it is aborted.
+async fn run_upkeep(ports: LocalPorts<NoFeed>) {
+    loop {
+        tokio::time::sleep(REAPER_INTERVAL).await;
+        if let Err(error) = Box::pin(reap(&ports, &Quotas::default())).await {
+            tracing::warn!(error = %error, "a reaper run failed");
+        }
+    }
+}
+
+/// Fetches the resources that an export needs into a lake. Continues if the lake is that of an interrupted export. Returns the report.
+pub(crate) async fn sync_for_export(args: &ExportArgs, base: &str, lake: &Path) -> Result<SyncReport, Box<SyncCommandError>> {
+    let run = async {
+        let base = base.trim_end_matches('/').to_owned();
+        let types = types_for_export(&args.options)?;
+        let settings = origin_settings(read_credential(&args.login.credential)?, args.login.token_origins.clone(), &args.searches);
+        let origin = HttpOrigin::new(&base, settings)?;
+        check_origin(&origin).await?;
+        let sync = Sync {
+            origin,
+            request: sync_request(base, types, false, &args.searches),
+            lake: lake.to_owned(),
+            state: lake.join(STATE_FOLDER),
+            deadline_hours: args.searches.sync_deadline_hours,
+            workers: args.searches.requests_at_once,
+            is_quiet: args.quiet,
+        };
+        let report = sync.run().await?;
+        report::remarks(&report).iter().filter(|remark| !args.quiet || remark.starts_with("error")).for_each(|remark| print_line(remark));
+        Ok(report)
+    };
+    run.await.map_err(Box::new)
+}
+
+/// Returns the types that an export needs. `None` means all: groups and patients can refer to any type.
+fn types_for_export(options: &ExportOptions) -> Result<Option<BTreeSet<ResourceType>>, SyncCommandError> {
+    match (&options.level, &options.types, &options.include_associated_data) {
+        (ExportLevel::System, Some(types), None) => parse_types(types).map(Some),
+        _ => Ok(None),
+    }
+}

@@ -1,0 +1,186 @@
+//! The FHIR server of a synchronization, over HTTP.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use headrace_core::ports::{Clock as _, OriginError, OriginPage, OriginRequest, OriginServer, PAGE_LIMIT_BYTES};
+use headrace_edge::system::SystemClock;
+use reqwest::header::{ACCEPT, CACHE_CONTROL, DATE, HeaderMap};
+use reqwest::{Method, Response, StatusCode, Url};
+
+use crate::client::body::read_bounded;
+use crate::client::bulk::{ClientError, ClientLimits, Credential};
+use crate::client::error::{Persistence, TransportError, shown_url};
+use crate::client::rejection::Rejection;
+use crate::client::retry_after::{MIN_DELAY, parse_date, retry_after};
+use crate::client::session::Session;
+use crate::client::transport::Call;
+use crate::terminal::{error_chain, shorten};
+
+use super::request_gate::RequestGate;
+
+/// The longest time from a request to the end of the response's header fields. Searches of large servers take minutes.
+const HEAD_TIME: Duration = Duration::from_secs(300);
+
+/// Name of the requests in messages.
+const SEARCH: &str = "a search";
+
+/// Settings of the access to a FHIR server.
+pub struct OriginSettings {
+    /// The credential.
+    pub credential: Credential,
+    /// Origins that get the access token besides the base URL's.
+    pub token_origins: Vec<Url>,
+    /// The most requests at the same time.
+    pub requests_at_once: usize,
+    /// The most requests in a second.
+    pub requests_per_second: Option<u32>,
+    /// Other URLs by which the server names itself in its links, without a slash at their end.
+    pub aliases: Vec<String>,
+}
+
+/// The FHIR server of a synchronization. Clones share its connections and limits.
+#[derive(Clone)]
+pub struct HttpOrigin(Arc<Inner>);
+
+struct Inner {
+    session: Session,
+    /// The base URL without a slash at its end.
+    base: String,
+    aliases: Vec<String>,
+    gate: RequestGate,
+    requests: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl HttpOrigin {
+    /// Creates the access to the server with this base URL.
+    pub fn new(base: &str, settings: OriginSettings) -> Result<Self, ClientError> {
+        let limits = ClientLimits { head: HEAD_TIME, ..ClientLimits::default() };
+        let session = Session::connect(base, settings.credential, &settings.token_origins, limits)?;
+        let gate = RequestGate::new(settings.requests_at_once, settings.requests_per_second);
+        Ok(Self(Arc::new(Inner {
+            session,
+            base: base.trim_end_matches('/').to_owned(),
+            aliases: settings.aliases,
+            gate,
+            requests: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+        })))
+    }
+
+    /// Returns the numbers of requests and of received bytes so far.
+    pub(super) fn traffic(&self) -> (u64, u64) {
+        (self.0.requests.load(Ordering::Relaxed), self.0.bytes.load(Ordering::Relaxed))
+    }
+}
+
+impl OriginServer for HttpOrigin {
+    async fn get(&self, request: OriginRequest<'_>) -> Result<OriginPage, OriginError> {
+        let url = self.0.url(request)?;
+        let running = self.0.gate.enter().await;
+        let result = self.0.fetch(&url).await;
+        drop(running);
+        match &result {
+            Ok(_) => self.0.gate.count_success(),
+            Err(OriginError::Busy { .. }) => self.0.gate.slow_down(),
+            Err(_) => {}
+        }
+        result
+    }
+
+    async fn pause(&self, duration: Duration) {
+        tokio::time::sleep(duration).await;
+    }
+}
+
+impl Inner {
+    /// Returns the URL of a request. It is always one of the server itself.
+    fn url(&self, request: OriginRequest<'_>) -> Result<Url, OriginError> {
+        let unusable = |text: &str| OriginError::UnsafeUrl(format!("`{}` is not a URL", shorten(text, 200)));
+        let url = match request {
+            OriginRequest::Query(query) => {
+                let text = format!("{}/{query}", self.base);
+                Url::parse(&text).map_err(|_| unusable(&text))?
+            }
+            OriginRequest::Link { page, link } => {
+                let own = self.aliases.iter().find_map(|alias| link.strip_prefix(alias.as_str()));
+                let link = own.map_or_else(|| link.to_owned(), |rest| format!("{}{rest}", self.base));
+                let page = Url::parse(page).map_err(|_| unusable(page))?;
+                page.join(&link).map_err(|_| unusable(&link))?
+            }
+        };
+        self.check_origin(&url)?;
+        Ok(url)
+    }
+
+    /// Returns an error for a URL of another server.
+    fn check_origin(&self, url: &Url) -> Result<(), OriginError> {
+        let Some(rules) = &self.session.rules else { return Ok(()) };
+        rules.check(url).map_err(|error| OriginError::UnsafeUrl(error.to_string()))?;
+        if url.origin() == rules.base().origin() {
+            return Ok(());
+        }
+        Err(OriginError::UnsafeUrl(format!(
+            "the server leads to {}, another server than the base URL {}; if that is its own name behind a proxy, say so with \
+             --origin-alias",
+            shown_url(url),
+            shown_url(rules.base())
+        )))
+    }
+
+    /// Sends one request and reads the page.
+    async fn fetch(&self, url: &Url) -> Result<OriginPage, OriginError> {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        // Some servers answer an equal search with its earlier result.
+        let call = Call::new(SEARCH, Method::GET).header(ACCEPT, "application/fhir+json").header(CACHE_CONTROL, "no-cache");
+        let response = self.session.send(&call, url).await.map_err(origin_error)?;
+        self.check_origin(response.url())?;
+        let headers = response.headers().clone();
+        if response.status() != StatusCode::OK {
+            return Err(self.rejection(response).await);
+        }
+        let server_time = headers.get(DATE).and_then(|date| date.to_str().ok()).and_then(parse_date);
+        let final_url = response.url().to_string();
+        let limit = usize::try_from(PAGE_LIMIT_BYTES).unwrap_or(usize::MAX);
+        let body = read_bounded(response, self.session.limits.idle, limit).await.map_err(|error| match error {
+            TransportError::TooLong(_) => OriginError::TooLong,
+            error @ (TransportError::Connection(_)
+            | TransportError::NoAnswer(_)
+            | TransportError::Stalled(_)
+            | TransportError::Encoding
+            | TransportError::UnknownEncoding(_)) => OriginError::Unavailable(error.into()),
+        })?;
+        self.bytes.fetch_add(body.len() as u64, Ordering::Relaxed);
+        Ok(OriginPage { url: final_url, body: body.into(), server_time })
+    }
+
+    /// Returns the error for a response that is no page.
+    async fn rejection(&self, response: Response) -> OriginError {
+        let (status, headers) = (response.status(), response.headers().clone());
+        if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+            return OriginError::Busy { retry_after: demanded_pause(&headers) };
+        }
+        let text = Rejection::read(response, &self.session.limits, SystemClock.now()).await.text;
+        match status {
+            StatusCode::UNAUTHORIZED => OriginError::Misconfigured(format!("the server does not accept the credential ({status}): {text}")),
+            status => OriginError::Rejected { status: status.as_u16(), text },
+        }
+    }
+}
+
+/// Returns the pause that a busy server demands, in seconds or as Microsoft's servers say it.
+fn demanded_pause(headers: &HeaderMap) -> Option<Duration> {
+    let millis = headers.get("x-ms-retry-after-ms").and_then(|value| value.to_str().ok()).and_then(|text| text.trim().parse().ok());
+    millis.map(|millis| Duration::from_millis(millis).max(MIN_DELAY)).or_else(|| retry_after(headers, SystemClock.now()))
+}
+
+/// Converts the error of a request without a complete response.
+fn origin_error(error: ClientError) -> OriginError {
+    match error {
+        ClientError::Url(error) => OriginError::UnsafeUrl(error.to_string()),
+        error if error.persistence() == Persistence::Final => OriginError::Misconfigured(error_chain(&error)),
+        error => OriginError::Unavailable(error.into()),
+    }
+}

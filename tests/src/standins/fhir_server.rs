@@ -1,0 +1,256 @@
+//! A FHIR server in memory that need not support bulk exports: searches and histories with the manners of well-known servers.
+//!
+//! It is used in the same process by [`FakeOrigin`], and over HTTP by [`FhirServer::listen`]. What it does not do: other search parameters
+//! than `_lastUpdated`, `_sort=_lastUpdated`, `_count`, `_total` and `_summary=count`; includes; authentication beyond a fixed token.
+
+mod http;
+mod origin;
+mod respond;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use headrace_core::vocab::clock::Millis;
+
+pub use http::HttpFhirServer;
+pub use origin::FakeOrigin;
+
+/// The way in which a server pages the results of a search.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Paging {
+    /// A search is a list of ids that is kept (HAPI). The versions are those of the moment at which a page is read.
+    CachedIds,
+    /// The position in the order of time is in the link, as text (Medplum, Microsoft).
+    Cursor,
+    /// The same, in a token with raw equals signs that the server compares literally (HealthLake).
+    EqualsSigns,
+    /// The number of results before the page, counted anew for each page (Aidbox).
+    Offset,
+}
+
+/// The way in which a server counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Totals {
+    /// Exactly.
+    Exact,
+    /// By an estimate.
+    Estimate,
+    /// Not at all: the request is rejected.
+    Rejected,
+}
+
+/// Hostile conduct of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hostility {
+    /// The pages have no end, each with a new resource.
+    EndlessPages,
+    /// The pages have no end and nothing new.
+    EndlessRepetition,
+    /// A link leads to its own page.
+    LoopingLink,
+    /// A page has resources of another type.
+    OtherType,
+    /// A resource has an id with a path.
+    ClimbingId,
+    /// A link leads to another server.
+    OtherServer,
+    /// A page ends in the middle.
+    CutPage,
+    /// A page is no Bundle.
+    HtmlPage,
+}
+
+/// The manners of a server.
+#[derive(Clone, Debug)]
+pub struct Manners {
+    /// The paging.
+    pub paging: Paging,
+    /// The largest page.
+    pub largest_page: usize,
+    /// The totals.
+    pub totals: Totals,
+    /// True if `_lastUpdated` can be searched.
+    pub searches_by_time: bool,
+    /// True if the CapabilityStatement names `_lastUpdated`.
+    pub names_last_updated: bool,
+    /// True if `_sort` has an effect.
+    pub sorts: bool,
+    /// True if the history of types can be read.
+    pub has_history: bool,
+    /// The number of pages after which the first searches expire (410).
+    pub expires_after: Option<u32>,
+    /// The number of searches that expire.
+    pub expiring_searches: u32,
+    /// Each request with a number that this divides is answered with 429 first.
+    pub busy_every: Option<u64>,
+    /// The base URL in links, instead of the server's own.
+    pub names_itself: Option<String>,
+    /// The largest `_count` that is not rejected.
+    pub rejects_count_above: Option<usize>,
+    /// True if `_total` is rejected.
+    pub rejects_total: bool,
+    /// Hostile conduct.
+    pub hostility: Option<Hostility>,
+    /// True if resources are formatted over several lines.
+    pub is_pretty: bool,
+}
+
+impl Default for Manners {
+    fn default() -> Self {
+        Self {
+            paging: Paging::Cursor,
+            largest_page: 1_000,
+            totals: Totals::Exact,
+            searches_by_time: true,
+            names_last_updated: true,
+            sorts: true,
+            has_history: false,
+            expires_after: None,
+            expiring_searches: 0,
+            busy_every: None,
+            names_itself: None,
+            rejects_count_above: None,
+            rejects_total: false,
+            hostility: None,
+            is_pretty: false,
+        }
+    }
+}
+
+/// A version of a resource.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredVersion {
+    /// The type.
+    pub kind: &'static str,
+    /// The logical id.
+    pub id: String,
+    /// The time of the change.
+    pub at: Millis,
+    /// The JSON text. `None` for a deletion.
+    pub text: Option<String>,
+}
+
+/// A change that happens while the server is read. It is called before each request, with the number of the request.
+type OngoingChange = Box<dyn FnMut(&mut Store, u64) + Send>;
+
+/// The content of a server.
+#[derive(Debug, Default)]
+pub struct Store {
+    /// All versions in the order of time.
+    pub versions: Vec<StoredVersion>,
+}
+
+impl Store {
+    /// Adds a version of a resource. Its value keeps a trailing zero, which a parser of numbers would drop.
+    pub fn put(&mut self, kind: &'static str, id: &str, at: Millis) {
+        let number = self.versions.iter().filter(|version| version.kind == kind && version.id == id).count() + 1;
+        let text = format!(
+            r#"{{"resourceType":"{kind}","id":"{id}","meta":{{"versionId":"{number}","lastUpdated":"{at}"}},"extension":[{{"url":"x","valueDecimal":{number}.10}}]}}"#
+        );
+        self.versions.push(StoredVersion { kind, id: id.to_owned(), at, text: Some(text) });
+    }
+
+    /// Deletes a resource.
+    pub fn delete(&mut self, kind: &'static str, id: &str, at: Millis) {
+        self.versions.push(StoredVersion { kind, id: id.to_owned(), at, text: None });
+    }
+
+    /// Returns the texts of the resources that existed just before a moment, by type and id.
+    pub fn state_before(&self, moment: Millis) -> BTreeMap<(&'static str, String), String> {
+        let mut state = BTreeMap::new();
+        for version in self.versions.iter().filter(|version| version.at < moment) {
+            let key = (version.kind, version.id.clone());
+            match &version.text {
+                Some(text) => drop(state.insert(key, text.clone())),
+                None => drop(state.remove(&key)),
+            }
+        }
+        state
+    }
+
+    /// Returns the current version of each resource of a type.
+    fn current(&self, kind: &str) -> Vec<StoredVersion> {
+        let mut newest = BTreeMap::new();
+        for version in self.versions.iter().filter(|version| version.kind == kind) {
+            newest.insert(version.id.as_str(), version);
+        }
+        newest.into_values().filter(|version| version.text.is_some()).cloned().collect()
+    }
+}
+
+/// A FHIR server in memory. Clones share its content.
+#[derive(Clone)]
+pub struct FhirServer(Arc<Mutex<State>>);
+
+struct State {
+    manners: Manners,
+    store: Store,
+    now: Box<dyn Fn() -> Millis + Send>,
+    ongoing: Option<OngoingChange>,
+    /// The ids of kept searches.
+    searches: Vec<CachedSearch>,
+    requests: u64,
+    queries: Vec<String>,
+    base: String,
+    made_up: u64,
+}
+
+struct CachedSearch {
+    kind: &'static str,
+    ids: Vec<String>,
+    pages: u32,
+}
+
+impl FhirServer {
+    /// Creates a server with these manners, and the time of this clock.
+    pub fn new(manners: Manners, now: impl Fn() -> Millis + Send + 'static) -> Self {
+        Self(Arc::new(Mutex::new(State {
+            manners,
+            store: Store::default(),
+            now: Box::new(now),
+            ongoing: None,
+            searches: Vec::new(),
+            requests: 0,
+            queries: Vec::new(),
+            base: "https://fhir.example.org/r4".to_owned(),
+            made_up: 0,
+        })))
+    }
+
+    /// Runs `change` with the content of the server.
+    pub fn with_store<T>(&self, change: impl FnOnce(&mut Store) -> T) -> T {
+        change(&mut self.lock().store)
+    }
+
+    /// Makes changes before each request from now on.
+    pub fn change_while_read(&self, change: impl FnMut(&mut Store, u64) + Send + 'static) {
+        self.lock().ongoing = Some(Box::new(change));
+    }
+
+    /// Ends the changes, and all hostile conduct.
+    pub fn calm_down(&self) {
+        let mut state = self.lock();
+        (state.ongoing, state.manners.hostility) = (None, None);
+    }
+
+    /// Returns the paths and queries of all requests so far.
+    pub fn queries(&self) -> Vec<String> {
+        self.lock().queries.clone()
+    }
+
+    /// Locks the state.
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A response of the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FhirResponse {
+    /// The HTTP status.
+    pub status: u16,
+    /// Header fields beside the usual ones.
+    pub headers: Vec<(&'static str, String)>,
+    /// The body.
+    pub body: String,
+}

@@ -1,0 +1,280 @@
+//! The answers to requests.
+
+use headrace_core::vocab::clock::Millis;
+use headrace_fhir::instant::Instant;
+use percent_encoding::percent_decode_str;
+
+use super::{CachedSearch, FhirResponse, FhirServer, Hostility, Paging, State, StoredVersion, Totals};
+
+/// Returns a rejection with an OperationOutcome.
+fn rejection(status: u16, code: &str, text: &str) -> FhirResponse {
+    let body = format!(r#"{{"resourceType":"OperationOutcome","issue":[{{"severity":"error","code":"{code}","diagnostics":"{text}"}}]}}"#);
+    FhirResponse { status, headers: Vec::new(), body }
+}
+
+/// The parameters of a query, as they were sent.
+struct Query<'a>(Vec<(&'a str, &'a str)>);
+
+impl<'a> Query<'a> {
+    fn parse(text: &'a str) -> Self {
+        Self(text.split('&').filter(|pair| !pair.is_empty()).map(|pair| pair.split_once('=').unwrap_or((pair, ""))).collect())
+    }
+
+    fn get(&self, name: &str) -> Option<&'a str> {
+        self.0.iter().find(|(parameter, _)| *parameter == name).map(|(_, value)| *value)
+    }
+
+    fn all(&self, name: &str) -> impl Iterator<Item = &'a str> {
+        let name = name.to_owned();
+        self.0.iter().filter(move |(parameter, _)| *parameter == name).map(|(_, value)| *value)
+    }
+}
+
+/// Parses an instant in milliseconds.
+fn millis(text: &str) -> Option<Millis> {
+    let decoded = percent_decode_str(text).decode_utf8().ok()?;
+    Some(Millis(u64::try_from(Instant::parse(&decoded).ok()?.nanos() / 1_000_000).unwrap_or_default()))
+}
+
+impl FhirServer {
+    /// Serves the request for a path and query below the base URL.
+    pub fn respond(&self, target: &str) -> FhirResponse {
+        let mut state = self.lock();
+        state.requests += 1;
+        state.queries.push(target.to_owned());
+        let number = state.requests;
+        if let Some(mut ongoing) = state.ongoing.take() {
+            ongoing(&mut state.store, number);
+            state.ongoing = Some(ongoing);
+        }
+        if state.manners.busy_every.is_some_and(|every| number.is_multiple_of(every)) {
+            let headers = vec![("x-ms-retry-after-ms", "5".to_owned())];
+            return FhirResponse { headers, ..rejection(429, "throttled", "too many requests") };
+        }
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        match path.trim_start_matches('/') {
+            "metadata" => FhirResponse { status: 200, headers: Vec::new(), body: state.capability_statement() },
+            "" => state.cached_page(&Query::parse(query)),
+            path => match path.split_once('/') {
+                None => state.search(path, query),
+                Some((kind, "_history")) if state.manners.has_history => state.history(kind, None, &Query::parse(query)),
+                Some((kind, rest)) if state.manners.has_history && rest.ends_with("/_history") => {
+                    state.history(kind, rest.strip_suffix("/_history"), &Query::parse(query))
+                }
+                Some(_) => rejection(404, "not-found", "not found"),
+            },
+        }
+    }
+}
+
+impl State {
+    /// Returns the CapabilityStatement.
+    fn capability_statement(&self) -> String {
+        let time = if self.manners.names_last_updated { r#","searchParam":[{"name":"_lastUpdated","type":"date"}]"# } else { "" };
+        let history = if self.manners.has_history { r#",{"code":"history-type"}"# } else { "" };
+        let resource =
+            |kind: &str| format!(r#"{{"type":"{kind}","interaction":[{{"code":"read"}},{{"code":"search-type"}}{history}]{time}}}"#);
+        let types = ["Observation", "Patient"].map(resource).join(",");
+        format!(
+            r#"{{"resourceType":"CapabilityStatement","fhirVersion":"4.0.1","rest":[{{"mode":"server","resource":[{types},{{"type":"Binary","interaction":[{{"code":"read"}}]}}]}}]}}"#
+        )
+    }
+
+    /// Returns the base URL that links have.
+    fn link_base(&self) -> &str {
+        self.manners.names_itself.as_deref().unwrap_or(&self.base)
+    }
+
+    /// Serves a search for resources of a type.
+    fn search(&mut self, kind: &str, text: &str) -> FhirResponse {
+        let query = Query::parse(text);
+        let Some(kind) = ["Observation", "Patient"].into_iter().find(|known| *known == kind) else {
+            return rejection(404, "not-supported", "unknown resource type");
+        };
+        if self.manners.rejects_total && query.get("_total").is_some() {
+            return rejection(400, "invalid", "the parameter _total is not supported");
+        }
+        let count: usize = query.get("_count").and_then(|count| count.parse().ok()).unwrap_or(10);
+        if self.manners.rejects_count_above.is_some_and(|largest| count > largest) {
+            return rejection(400, "invalid", "_count is too large");
+        }
+        let matches = self.matches(kind, &query);
+        if query.get("_summary") == Some("count") {
+            return self.total(matches.len());
+        }
+        let count = count.clamp(1, self.manners.largest_page);
+        match self.manners.paging {
+            Paging::CachedIds => {
+                let ids = matches.into_iter().map(|version| version.id).collect();
+                self.searches.push(CachedSearch { kind, ids, pages: 0 });
+                let target = format!("_getpages={}&_getpagesoffset=0&_count={count}", self.searches.len() - 1);
+                self.cached_page(&Query::parse(&target))
+            }
+            Paging::Cursor | Paging::EqualsSigns => {
+                let raw = query.get("_cursor").map(|cursor| cursor.trim_end_matches('='));
+                if self.manners.paging == Paging::EqualsSigns && query.get("_cursor").is_some_and(|cursor| !cursor.ends_with("==")) {
+                    return rejection(400, "invalid", "the token of the page is damaged");
+                }
+                let after = raw.and_then(|cursor| cursor.split_once('~')).and_then(|(at, id)| Some((at.parse().ok().map(Millis)?, id)));
+                let rest = matches.into_iter().filter(|version| after.is_none_or(|(at, id)| (version.at, version.id.as_str()) > (at, id)));
+                let mut page: Vec<_> = rest.take(count + 1).collect();
+                let has_more = page.len() > count;
+                page.truncate(count);
+                let signs = if self.manners.paging == Paging::EqualsSigns { "==" } else { "" };
+                let next = page.last().filter(|_| has_more).map(|last| {
+                    let others: Vec<&str> = text.split('&').filter(|pair| !pair.starts_with("_cursor=")).collect();
+                    format!("{}/{kind}?{}&_cursor={}~{}{signs}", self.link_base(), others.join("&"), last.at.0, last.id)
+                });
+                self.page(kind, &page, next)
+            }
+            Paging::Offset => {
+                let start = query.get("page").and_then(|page| page.parse::<usize>().ok()).unwrap_or(0);
+                let has_more = matches.len() > start + count;
+                let page: Vec<_> = matches.into_iter().skip(start).take(count).collect();
+                let others: Vec<&str> = text.split('&').filter(|pair| !pair.starts_with("page=")).collect();
+                let next = has_more.then(|| format!("{}/{kind}?{}&page={}", self.link_base(), others.join("&"), start + count));
+                self.page(kind, &page, next)
+            }
+        }
+    }
+
+    /// Returns the current resources that match, in the order of the search.
+    fn matches(&self, kind: &str, query: &Query<'_>) -> Vec<StoredVersion> {
+        let mut matches = self.store.current(kind);
+        if self.manners.searches_by_time {
+            for condition in query.all("_lastUpdated") {
+                let (operator, time) = condition.split_at(2);
+                let Some(time) = millis(time) else { return Vec::new() };
+                matches.retain(|version| match operator {
+                    "ge" => version.at >= time,
+                    "lt" => version.at < time,
+                    _ => false,
+                });
+            }
+        }
+        let is_paged_by_time = matches!(self.manners.paging, Paging::Cursor | Paging::EqualsSigns);
+        if (self.manners.sorts && query.get("_sort") == Some("_lastUpdated")) || is_paged_by_time {
+            matches.sort_by(|one, other| (one.at, &one.id).cmp(&(other.at, &other.id)));
+        }
+        matches
+    }
+
+    /// Serves a search for the number of results.
+    fn total(&self, exact: usize) -> FhirResponse {
+        let total = match self.manners.totals {
+            Totals::Exact => exact,
+            Totals::Estimate => exact * 3 / 2 + 1,
+            Totals::Rejected => return rejection(400, "not-supported", "_summary=count is not supported"),
+        };
+        let body = format!(r#"{{"resourceType":"Bundle","type":"searchset","total":{total}}}"#);
+        FhirResponse { status: 200, headers: Vec::new(), body }
+    }
+
+    /// Returns a page of a search whose ids were kept.
+    fn cached_page(&mut self, query: &Query<'_>) -> FhirResponse {
+        let number = |name| query.get(name).and_then(|text: &str| text.parse::<usize>().ok());
+        let (Some(index), Some(offset), Some(count)) = (number("_getpages"), number("_getpagesoffset"), number("_count")) else {
+            return rejection(400, "invalid", "unknown request");
+        };
+        let (expires_after, expiring) = (self.manners.expires_after, self.manners.expiring_searches);
+        let Some(search) = self.searches.get_mut(index) else { return rejection(410, "not-found", "HAPI-0417") };
+        search.pages += 1;
+        if expires_after.is_some_and(|pages| search.pages > pages) && index < expiring as usize {
+            return rejection(410, "not-found", "HAPI-0417: search has expired");
+        }
+        let kind = search.kind;
+        let ids: Vec<String> = search.ids.iter().skip(offset).take(count).cloned().collect();
+        let has_more = search.ids.len() > offset + count;
+        let current = self.store.current(kind);
+        let page: Vec<_> = ids.iter().filter_map(|id| current.iter().find(|version| version.id == *id)).cloned().collect();
+        let next = has_more.then(|| {
+            format!("{}?_getpages={index}&_getpagesoffset={}&_count={count}&_bundletype=searchset", self.link_base(), offset + count)
+        });
+        self.page(kind, &page, next)
+    }
+
+    /// Serves a request for the history of a type, or of a resource: all versions since a moment, the newest first.
+    fn history(&mut self, kind: &str, id: Option<&str>, query: &Query<'_>) -> FhirResponse {
+        let Some(kind) = ["Observation", "Patient"].into_iter().find(|known| *known == kind) else {
+            return rejection(404, "not-supported", "unknown resource type");
+        };
+        let since = query.get("_since").and_then(millis).unwrap_or(Millis(0));
+        let until = query.get("_until").and_then(|text| text.parse().ok().map(Millis)).unwrap_or((self.now)());
+        let start: usize = query.get("page").and_then(|page| page.parse().ok()).unwrap_or(0);
+        let count = query.get("_count").and_then(|count| count.parse().ok()).unwrap_or(10_usize).clamp(1, self.manners.largest_page);
+        let of_type = self.store.versions.iter().rev().filter(|version| version.kind == kind && id.is_none_or(|id| version.id == id));
+        let all: Vec<_> = of_type.filter(|version| version.at >= since && version.at <= until).cloned().collect();
+        let next = (all.len() > start + count).then(|| {
+            format!(
+                "{}/{kind}{}/_history?_since={since}&_count={count}&_until={}&page={}",
+                self.link_base(),
+                id.map(|id| format!("/{id}")).unwrap_or_default(),
+                until.0,
+                start + count
+            )
+        });
+        let page: Vec<_> = all.into_iter().skip(start).take(count).collect();
+        self.bundle("history", &page, next)
+    }
+
+    /// Formats a page of a search, or spoils it.
+    fn page(&mut self, kind: &'static str, page: &[StoredVersion], next: Option<String>) -> FhirResponse {
+        let base = self.link_base().to_owned();
+        self.made_up += 1;
+        let number = self.made_up;
+        let mut page = page.to_vec();
+        let mut text = |text: String| page.push(StoredVersion { kind, id: "made-up".to_owned(), at: Millis(0), text: Some(text) });
+        let made_up =
+            |id: &str, kind: &str| format!(r#"{{"resourceType":"{kind}","id":"{id}","meta":{{"lastUpdated":"2026-01-01T00:00:01Z"}}}}"#);
+        let next = match self.manners.hostility {
+            Some(Hostility::EndlessPages) => {
+                text(made_up(&format!("made-up-{number}"), kind));
+                Some(format!("{base}/{kind}?_cursor=0~&x={number}"))
+            }
+            Some(Hostility::EndlessRepetition) => Some(format!("{base}/{kind}?_cursor=0~&x={number}")),
+            Some(Hostility::LoopingLink) => Some(format!("{base}/{kind}?_cursor=0~&x=1")),
+            Some(Hostility::OtherType) => {
+                text(made_up("x", "Account"));
+                next
+            }
+            Some(Hostility::ClimbingId) => {
+                text(made_up("../../etc/passwd", kind));
+                next
+            }
+            Some(Hostility::OtherServer) => Some("http://169.254.169.254/latest/meta-data".to_owned()),
+            Some(Hostility::CutPage | Hostility::HtmlPage) | None => next,
+        };
+        let mut response = self.bundle("searchset", &page, next);
+        match self.manners.hostility {
+            Some(Hostility::CutPage) => response.body.truncate(response.body.len() / 2),
+            Some(Hostility::HtmlPage) => response.body = "<html>Sign in</html>".to_owned(),
+            Some(_) | None => {}
+        }
+        response
+    }
+
+    /// Formats a Bundle.
+    fn bundle(&self, kind: &str, page: &[StoredVersion], next: Option<String>) -> FhirResponse {
+        let entries: Vec<String> = page.iter().map(|version| self.entry(kind, version)).collect();
+        let next = next.map(|url| format!(r#","link":[{{"relation":"next","url":"{url}"}}]"#)).unwrap_or_default();
+        let body = format!(r#"{{"resourceType":"Bundle","type":"{kind}"{next},"entry":[{}]}}"#, entries.join(","));
+        FhirResponse { status: 200, headers: Vec::new(), body }
+    }
+
+    /// Formats an entry.
+    fn entry(&self, bundle: &str, version: &StoredVersion) -> String {
+        let (name, base, at) = (format!("{}/{}", version.kind, version.id), self.link_base(), version.at);
+        match &version.text {
+            None => format!(
+                r#"{{"fullUrl":"{base}/{name}","request":{{"method":"DELETE","url":"{name}"}},"response":{{"lastModified":"{at}"}}}}"#
+            ),
+            Some(text) if bundle == "history" => {
+                format!(r#"{{"fullUrl":"{base}/{name}","resource":{text},"request":{{"method":"PUT","url":"{name}"}}}}"#)
+            }
+            Some(text) => {
+                let text = if self.manners.is_pretty { text.replace(",\"", ",\n  \"") } else { text.clone() };
+                format!(r#"{{"fullUrl":"{base}/{name}","resource":{text},"search":{{"mode":"match"}}}}"#)
+            }
+        }
+    }
+}

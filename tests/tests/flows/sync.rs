@@ -1,0 +1,462 @@
+//! Synchronizations of a lake with FHIR servers that behave like well-known ones, and like none should.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use headrace_core::job::sync::SyncRequest;
+use headrace_core::lake::sync_report::SyncReport;
+use headrace_core::ports::Clock as _;
+use headrace_core::vocab::clock::Millis;
+use headrace_tests::flows::sync::{SyncProcess, lake_lines, lake_objects, lake_state_before, small_request, watermark};
+use headrace_tests::flows::{Fault, FaultInjector, LocalDeployment, ManualClock, Result, run, set_next_job_number};
+use headrace_tests::standins::fhir_server::{FhirServer, Hostility, Manners, Paging, Store, Totals};
+use proptest::prelude::*;
+
+const PATIENT: &str = "Patient";
+const OBSERVATION: &str = "Observation";
+
+/// A lake and a server.
+struct Scenario {
+    deployment: LocalDeployment,
+    clock: ManualClock,
+    server: FhirServer,
+}
+
+impl Scenario {
+    /// Creates an empty lake, and a server with Patients and Observations of the last day.
+    async fn new(manners: Manners) -> Result<Self> {
+        let (deployment, clock) = (LocalDeployment::with_files(&[("README", b"x")]).await?, ManualClock::default());
+        let time = clock.clone();
+        let server = FhirServer::new(manners, move || time.now());
+        let start = Millis(clock.now().0 - 86_400_000);
+        server.with_store(|store| {
+            for number in 0..40_u64 {
+                // Some change in the same second, some in the same millisecond.
+                store.put(PATIENT, &format!("p-{number}"), Millis(start.0 + number / 4 * 700_300));
+                store.put(OBSERVATION, &format!("o.{number}"), Millis(start.0 + number * 60_000 + number % 7));
+            }
+            store.versions.sort_by_key(|version| version.at);
+        });
+        Ok(Self { deployment, clock, server })
+    }
+
+    /// Starts a process.
+    fn process(&self, faults: FaultInjector) -> SyncProcess {
+        SyncProcess::start(&self.deployment, &self.clock, &self.server, faults)
+    }
+
+    /// Runs a synchronization.
+    async fn sync(&self, request: SyncRequest) -> Result<SyncReport> {
+        self.process(FaultInjector::none()).run(request).await
+    }
+
+    /// Changes, creates and deletes resources a while later.
+    fn change(&self) {
+        self.clock.advance(Duration::from_secs(600));
+        let at = self.clock.now();
+        self.server.with_store(|store| {
+            store.put(PATIENT, "p-1", at);
+            store.put(PATIENT, "p-new", Millis(at.0 + 1));
+            store.put(OBSERVATION, "o.3", Millis(at.0 + 1_000));
+        });
+        self.clock.advance(Duration::from_secs(600));
+    }
+
+    /// Checks that the lake has exactly the resources that the server had at the watermark.
+    async fn check_equal(&self) -> Result<()> {
+        let moment = watermark(self.deployment.lake())?.ok_or("no watermark")?;
+        let expected: BTreeMap<_, _> = self
+            .server
+            .with_store(|store| store.state_before(moment))
+            .into_iter()
+            .map(|((kind, id), text)| ((kind.to_owned(), id), text))
+            .collect();
+        check_same(&lake_state_before(self.deployment.lake(), moment).await?, &expected)?;
+        // Nothing later is in the lake, and every line is a version of the server, byte for byte.
+        check_same(&lake_state_before(self.deployment.lake(), Millis(u64::MAX / 2_000_000)).await?, &expected)?;
+        let versions: Vec<_> = self.server.with_store(|store| store.versions.iter().filter_map(|version| version.text.clone()).collect());
+        for line in lake_lines(self.deployment.lake()).await?.iter().filter(|line| !line.contains("DELETE")) {
+            assert!(versions.contains(line), "{line}");
+        }
+        Ok(())
+    }
+}
+
+/// Returns an error that names the resources of which the lake has another state than the server.
+fn check_same(lake: &BTreeMap<(String, String), String>, server: &BTreeMap<(String, String), String>) -> Result<()> {
+    let keys = lake.keys().chain(server.keys());
+    let different: Vec<_> = keys.filter(|key| lake.get(*key) != server.get(*key)).collect();
+    if different.is_empty() { Ok(()) } else { Err(format!("the lake differs from the server in {different:?}").into()) }
+}
+
+/// Returns the manners of servers that are known for them.
+fn known_servers() -> Vec<(&'static str, Manners)> {
+    let default = Manners::default;
+    vec![
+        (
+            "HAPI",
+            Manners {
+                paging: Paging::CachedIds,
+                expires_after: Some(1),
+                expiring_searches: 2,
+                largest_page: 2,
+                names_itself: None,
+                ..default()
+            },
+        ),
+        ("Medplum", Manners { paging: Paging::Cursor, largest_page: 20, is_pretty: true, ..default() }),
+        ("Microsoft", Manners { paging: Paging::Cursor, largest_page: 10, busy_every: Some(3), ..default() }),
+        ("HealthLake", Manners { paging: Paging::EqualsSigns, rejects_count_above: Some(100), rejects_total: true, ..default() }),
+        ("Google", Manners { paging: Paging::Cursor, totals: Totals::Rejected, ..default() }),
+        ("Aidbox", Manners { paging: Paging::Offset, largest_page: 2, ..default() }),
+        ("Firely", Manners { paging: Paging::CachedIds, expires_after: Some(2), expiring_searches: 4, sorts: false, ..default() }),
+        ("a server that does not name _lastUpdated", Manners { names_last_updated: false, ..default() }),
+        (
+            "a server with totals that are estimates",
+            Manners { totals: Totals::Rejected, sorts: false, paging: Paging::Offset, ..default() },
+        ),
+    ]
+}
+
+#[test]
+fn the_lake_equals_any_known_server_at_the_watermark() -> Result<()> {
+    for (name, manners) in known_servers() {
+        run(async || {
+            let scenario = Scenario::new(manners.clone()).await?;
+            let first = scenario.sync(small_request()).await?;
+            assert!(first.is_complete, "{name}: {first:?}");
+            scenario.check_equal().await?;
+            let objects = lake_objects(scenario.deployment.lake());
+            scenario.change();
+            let second = scenario.sync(small_request()).await?;
+            assert!(second.is_complete, "{name}: {second:?}");
+            assert_eq!(second.types.iter().map(|report| report.resources).sum::<u64>(), 3, "{name}");
+            assert_eq!(second.from, Some(first.complete_up_to), "{name}");
+            scenario.check_equal().await?;
+            // An increment is a new object, and no other is touched.
+            assert!(objects.iter().all(|object| object.exists()), "{name}");
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_server_without_a_search_by_time_is_read_anew_each_time_and_the_report_says_so() -> Result<()> {
+    run(async || {
+        let epic = Manners { searches_by_time: false, names_last_updated: false, paging: Paging::Offset, ..Manners::default() };
+        let scenario = Scenario::new(epic).await?;
+        for _ in 0..2 {
+            let report = scenario.sync(small_request()).await?;
+            assert!(report.is_complete, "{report:?}");
+            let remarks: Vec<_> =
+                report.types.iter().filter(|one| one.is_covered).map(|one| one.remark.clone().unwrap_or_default()).collect();
+            assert!(remarks.iter().all(|remark| remark.contains("each synchronization fetches the type anew")), "{remarks:?}");
+            assert!(report.types.iter().filter(|one| one.is_covered).all(|one| one.resources >= 40), "{report:?}");
+            scenario.check_equal().await?;
+            scenario.change();
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn windows_are_divided_by_the_servers_counts() -> Result<()> {
+    run(async || {
+        let scenario = Scenario::new(Manners::default()).await?;
+        let report = scenario.sync(small_request()).await?;
+        for one in report.types.iter().filter(|one| one.is_covered) {
+            assert!((5..=20).contains(&one.windows), "{one:?}");
+        }
+        let first = scenario.server.queries();
+        assert!(first.len() < 150, "{}: {first:#?}", first.len());
+        Ok(())
+    })
+}
+
+#[test]
+fn totals_that_are_wrong_are_an_error_unless_they_are_ignored() -> Result<()> {
+    run(async || {
+        let scenario = Scenario::new(Manners { totals: Totals::Estimate, ..Manners::default() }).await?;
+        let report = scenario.sync(small_request()).await?;
+        assert!(!report.is_complete && report.types.iter().any(|one| one.repeats > 0), "{report:?}");
+        let faults: Vec<_> = report.types.iter().flat_map(|one| one.faults.clone()).collect();
+        assert!(faults.iter().any(|fault| fault.contains("incomplete") && fault.contains("--ignore-totals")), "{faults:?}");
+        assert_eq!((lake_objects(scenario.deployment.lake()).len(), watermark(scenario.deployment.lake())?), (0, None));
+        let report = scenario.sync(SyncRequest { ignores_totals: true, ..small_request() }).await?;
+        assert!(report.is_complete, "{report:?}");
+        scenario.check_equal().await
+    })
+}
+
+#[test]
+fn a_hostile_server_is_refused_by_name_and_nothing_of_it_becomes_visible() -> Result<()> {
+    for (hostility, words) in [
+        (Hostility::EndlessPages, "more than twice as many resources as it counts"),
+        (Hostility::EndlessRepetition, "bring nothing new"),
+        (Hostility::LoopingLink, "form a circle"),
+        (Hostility::OtherType, "a resource of type Account"),
+        (Hostility::ClimbingId, "an id that FHIR does not allow"),
+        (Hostility::OtherServer, "another server than the base URL"),
+        (Hostility::CutPage, "a page cannot be read"),
+        (Hostility::HtmlPage, "a page cannot be read"),
+    ] {
+        run(async || {
+            let scenario = Scenario::new(Manners { hostility: Some(hostility), ..Manners::default() }).await?;
+            let report = scenario.sync(small_request()).await?;
+            let faults: Vec<_> = report.types.iter().flat_map(|one| one.faults.clone()).collect();
+            assert!(!report.is_complete && faults.iter().any(|fault| fault.contains(words)), "{hostility:?}: {faults:?}");
+            assert_eq!((lake_objects(scenario.deployment.lake()).len(), watermark(scenario.deployment.lake())?), (0, None));
+            // The server is mended, and nothing of the failed synchronization is in the way.
+            scenario.server.calm_down();
+            assert!(scenario.sync(small_request()).await?.is_complete, "{hostility:?}");
+            scenario.check_equal().await
+        })?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_lake_is_filled_from_one_server_and_its_types_stay_together() -> Result<()> {
+    run(async || {
+        let scenario = Scenario::new(Manners::default()).await?;
+        let only = |name: &str| SyncRequest { types: Some([name.parse_type()].into()), ..small_request() };
+        assert!(scenario.sync(only(PATIENT)).await?.is_complete);
+        let error = scenario.sync(only(OBSERVATION)).await.unwrap_err().to_string();
+        assert!(error.contains("the lake also has Patient"), "{error}");
+        let other = SyncRequest { origin: "https://other.example.org".to_owned(), ..small_request() };
+        let error = scenario.sync(other).await.unwrap_err().to_string();
+        assert!(error.contains("the lake is filled from https://fhir.example.org/r4"), "{error}");
+        // A type that is new in the lake is fetched from its beginning.
+        scenario.change();
+        assert!(scenario.sync(small_request()).await?.is_complete);
+        scenario.check_equal().await?;
+        let error = scenario.sync(only("Binary")).await.unwrap_err().to_string();
+        assert!(error.contains("the lake also has Observation, Patient"), "{error}");
+        Ok(())
+    })
+}
+
+/// Parses the name of a type.
+trait ParseType {
+    fn parse_type(&self) -> headrace_fhir::definitions::ResourceType;
+}
+
+impl ParseType for str {
+    fn parse_type(&self) -> headrace_fhir::definitions::ResourceType {
+        headrace_fhir::definitions::ResourceType::parse(self).expect("a type of FHIR")
+    }
+}
+
+#[test]
+fn an_attempt_that_must_end_continues_at_the_second_that_it_reached() -> Result<()> {
+    run(async || {
+        // Every pause of the busy server takes time, so that no attempt has time for a whole window.
+        let manners = Manners { largest_page: 1, busy_every: Some(2), totals: Totals::Rejected, ..Manners::default() };
+        let scenario = Scenario::new(manners).await?;
+        let process = scenario.process(FaultInjector::none());
+        let job = process.kick_off(SyncRequest { window_resources: 1_000, page_size: 1, ..small_request() }).await?;
+        process.deliver_all(Some(Duration::from_millis(250))).await?;
+        let job = process.complete(&job.id).await?;
+        assert_eq!(job.reason, None);
+        let report = process.report()?;
+        assert!(report.is_complete && report.types.iter().any(|one| one.windows > 1), "{report:?}");
+        scenario.check_equal().await
+    })
+}
+
+/// Runs a synchronization from its start to the cleanup after its end.
+async fn run_lifecycle(process: &SyncProcess) -> Result<()> {
+    let job = process.kick_off(SyncRequest { window_resources: 3, ..small_request() }).await?;
+    process.complete(&job.id).await.map(drop)
+}
+
+/// Creates the scenario of the crash tests: an increment over a lake that another pipeline has filled.
+async fn crash_scenario() -> Result<Scenario> {
+    set_next_job_number(1);
+    let scenario = Scenario::new(Manners { paging: Paging::CachedIds, has_history: true, ..Manners::default() }).await?;
+    let start = Millis(scenario.clock.now().0 - 600_000);
+    scenario.server.with_store(|store| {
+        store.versions.clear();
+        for number in 0..5 {
+            store.put(PATIENT, &format!("p-{number}"), Millis(start.0 + number * 2_500));
+        }
+        store.delete(PATIENT, "p-0", Millis(start.0 + 30_000));
+        store.put(OBSERVATION, "o", Millis(start.0 + 40_000));
+    });
+    let watermark = format!(r#"{{"completeUpTo":"{start}"}}"#);
+    std::fs::create_dir_all(scenario.deployment.lake().join("_headrace"))?;
+    std::fs::write(scenario.deployment.lake().join("_headrace/watermark.json"), watermark)?;
+    Ok(scenario)
+}
+
+#[test]
+fn p1_to_p6_a_synchronization_survives_a_crash_at_any_call() -> Result<()> {
+    let names = run(async || {
+        let scenario = crash_scenario().await?;
+        let process = scenario.process(FaultInjector::none());
+        run_lifecycle(&process).await?;
+        scenario.check_equal().await?;
+        Ok(process.faults.call_names())
+    })?;
+    assert!(names.len() < 200, "{} calls", names.len());
+    for name in ["origin.get", "lake.put", "lake.put_metadata", "lake.replace_metadata", "writer.commit fragment", "tasks.complete_task"] {
+        assert!(names.contains(&name), "{name} is not among {names:?}");
+    }
+    // A crash after a call that only reads is the crash after the call before it.
+    let changes = |name: &str| {
+        ["lake.", "writer.commit", "queue.", "tasks.", "jobs.record", "output.delete"].iter().any(|start| name.starts_with(start))
+    };
+    let crashes = (1..).zip(&names).filter(|(_, name)| changes(name)).map(|(number, _)| (number, Fault::CrashAfter));
+    // A failure is handled in the same way wherever a call is made.
+    let last_calls: BTreeMap<&str, usize> = names.iter().copied().zip(1..).collect();
+    let failures = last_calls.into_values().flat_map(|number| [(number, Fault::FailBefore), (number, Fault::FailAfter)]);
+    for (number, fault) in crashes.chain(failures) {
+        run(async || {
+            let scenario = crash_scenario().await?;
+            let faults = FaultInjector::at_call(number, fault);
+            let process = scenario.process(faults.clone());
+            let result = faults.until_crash(run_lifecycle(&process)).await;
+            if !matches!(result, Some(Ok(()))) {
+                // The same command again. It does nothing if everything is done.
+                let next = scenario.process(FaultInjector::none());
+                next.recover().await?;
+                next.deliver_all(None).await?;
+                run_lifecycle(&next).await?;
+            }
+            scenario.check_equal().await.map_err(|error| format!("call {number} {fault:?}: {error}").into())
+        })?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_task_that_is_announced_again_changes_nothing() -> Result<()> {
+    run(async || {
+        let scenario = Scenario::new(Manners::default()).await?;
+        let process = scenario.process(FaultInjector::none());
+        let job = process.kick_off(small_request()).await?;
+        process.deliver_all(None).await?;
+        let objects = lake_objects(scenario.deployment.lake());
+        for task in [0, 1, 2, 3, 1_000_000] {
+            process.announce_again(task, &job).await?;
+        }
+        process.deliver_all(None).await?;
+        assert_eq!(lake_objects(scenario.deployment.lake()), objects);
+        scenario.check_equal().await
+    })
+}
+
+/// Makes a change with some requests.
+fn ongoing_change(clock: ManualClock, seed: u64) -> impl FnMut(&mut Store, u64) + Send + 'static {
+    move |store, request| {
+        let number = (request.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ seed) >> 7;
+        clock.advance(Duration::from_millis(1_300));
+        let at = clock.now();
+        match number % 5 {
+            0 => store.put(PATIENT, &format!("p-{}", number / 5 % 40), at),
+            1 => store.put(OBSERVATION, &format!("o.{}", number / 5 % 40), at),
+            2 => store.put(PATIENT, &format!("later-{request}"), at),
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn deletions_come_from_the_history_of_a_server_that_has_one() -> Result<()> {
+    for paging in [Paging::CachedIds, Paging::Cursor] {
+        run(async || {
+            let scenario = Scenario::new(Manners { has_history: true, largest_page: 7, paging, ..Manners::default() }).await?;
+            assert!(scenario.sync(small_request()).await?.is_complete);
+            scenario.change();
+            let at = scenario.clock.now();
+            scenario.server.with_store(|store| {
+                store.delete(PATIENT, "p-2", at);
+                store.delete(PATIENT, "p-3", at);
+                store.put(PATIENT, "p-3", Millis(at.0 + 1_000));
+                store.delete(OBSERVATION, "o.5", Millis(at.0 + 2_000));
+            });
+            scenario.clock.advance(Duration::from_secs(600));
+            let report = scenario.sync(small_request()).await?;
+            let deletions: u64 = report.types.iter().filter_map(|one| one.deletions).sum();
+            assert_eq!((report.is_complete, report.deletions(), deletions), (true, "history", 2), "{report:?}");
+            scenario.check_equal().await
+        })?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_server_without_a_history_leaves_deletions_unknown_and_the_lake_says_so() -> Result<()> {
+    run(async || {
+        let scenario = Scenario::new(Manners::default()).await?;
+        let report = scenario.sync(small_request()).await?;
+        assert_eq!(report.deletions(), "unknown");
+        let text = std::fs::read_to_string(scenario.deployment.lake().join("_headrace/watermark.json"))?;
+        assert!(text.contains(r#""deletions":"unknown""#), "{text}");
+        Ok(())
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    /// Checks that the lake equals a server with a history at the watermark, whatever changes and is deleted while it is read.
+    #[test]
+    fn the_lake_equals_a_server_with_a_history_while_resources_change(seed in any::<u64>(), server in 0_usize..9) {
+        let (name, manners) = known_servers().swap_remove(server);
+        let outcome = run(async || {
+            let scenario = Scenario::new(Manners { has_history: true, ..manners.clone() }).await?;
+            for _ in 0..2 {
+                let (clock, mut change) = (scenario.clock.clone(), ongoing_change(scenario.clock.clone(), seed));
+                scenario.server.change_while_read(move |store, request| {
+                    change(store, request);
+                    if request.is_multiple_of(11) {
+                        store.delete(PATIENT, &format!("p-{}", (request ^ seed) % 40), clock.now());
+                    }
+                });
+                let report = scenario.sync(small_request()).await?;
+                if report.is_complete {
+                    scenario.check_equal().await?;
+                }
+                scenario.server.calm_down();
+                scenario.clock.advance(Duration::from_secs(120));
+                let report = scenario.sync(small_request()).await?;
+                assert!(report.is_complete, "{name}: {report:?}");
+                scenario.check_equal().await?;
+            }
+            Ok(())
+        });
+        prop_assert!(outcome.is_ok(), "{}: {:?}", name, outcome.err());
+    }
+
+    /// Checks that nothing is lost, whatever changes while a server is read: once it is quiet, the next synchronization makes the lake equal. And before,
+    /// the lake has every resource that was not changed meanwhile.
+    #[test]
+    fn nothing_is_lost_while_resources_change(seed in any::<u64>(), server in 0_usize..9) {
+        let (name, manners) = known_servers().swap_remove(server);
+        let outcome = run(async || {
+            let scenario = Scenario::new(manners.clone()).await?;
+            scenario.server.change_while_read(ongoing_change(scenario.clock.clone(), seed));
+            let report = scenario.sync(small_request()).await?;
+            if report.is_complete {
+                let lake = scenario.deployment.lake();
+                let moment = watermark(lake)?.ok_or("no watermark")?;
+                let state = lake_state_before(lake, moment).await?;
+                let (before, after) = scenario.server.with_store(|store| (store.state_before(moment), store.state_before(Millis(u64::MAX))));
+                for ((kind, id), text) in before {
+                    let key = (kind.to_owned(), id.clone());
+                    if after.get(&(kind, id)) == Some(&text) {
+                        assert_eq!(state.get(&key), Some(&text), "{name}: {key:?}");
+                    }
+                }
+            }
+            scenario.server.calm_down();
+            scenario.clock.advance(Duration::from_secs(120));
+            let report = scenario.sync(small_request()).await?;
+            assert!(report.is_complete, "{name}: {report:?}");
+            scenario.check_equal().await
+        });
+        prop_assert!(outcome.is_ok(), "{}: {:?}", name, outcome.err());
+    }
+}

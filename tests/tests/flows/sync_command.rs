@@ -1,0 +1,154 @@
+//! `headrace sync` and `headrace export URL` as programs, with FHIR servers over HTTP on loopback.
+
+use std::path::Path;
+use std::process::Stdio;
+
+use headrace_core::ports::Clock as _;
+use headrace_core::vocab::clock::Millis;
+use headrace_edge::system::SystemClock;
+use headrace_tests::flows::sync::{lake_lines, lake_objects, watermark};
+use headrace_tests::flows::{Result, run};
+use headrace_tests::standins::fhir_server::{FhirServer, Hostility, HttpFhirServer, Manners, Paging};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::process;
+
+/// Starts a server with 30 Patients of the last hour.
+async fn start(manners: Manners) -> Result<(FhirServer, HttpFhirServer, TempDir)> {
+    let server = FhirServer::new(manners, || SystemClock.now());
+    let start = Millis(SystemClock.now().0 - 3_600_000);
+    server.with_store(|store| (0..30).for_each(|number| store.put("Patient", &format!("p-{number}"), Millis(start.0 + number * 60_000))));
+    let http = server.listen().await?;
+    Ok((server, http, tempfile::tempdir()?))
+}
+
+/// Runs the program. Returns its exit status, standard output and standard error.
+async fn headrace(folder: &Path, arguments: &[&str]) -> Result<(Option<i32>, String, String)> {
+    let mut command = process::headrace(arguments);
+    command.current_dir(folder).env_remove("HEADRACE_TOKEN").stdin(Stdio::null());
+    // The server runs on this thread.
+    let output = tokio::task::spawn_blocking(move || command.output()).await??;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Ok((output.status.code(), text(&output.stdout), text(&output.stderr)))
+}
+
+#[test]
+fn a_lake_is_filled_and_exported_by_the_program() -> Result<()> {
+    run(async || {
+        let manners = Manners { paging: Paging::CachedIds, largest_page: 7, busy_every: Some(5), is_pretty: true, ..Manners::default() };
+        let (server, http, folder) = start(manners).await?;
+        let sync = ["sync", &http.base, "lake", "--lag-seconds=0", "--window-resources=10"];
+        let (code, stdout, stderr) = headrace(folder.path(), &sync).await?;
+        assert_eq!(code, Some(0), "{stderr}");
+        assert!(stdout.contains("30 resources in all") && stdout.contains("unknown"), "{stdout}");
+        assert!(stderr.contains("the server cannot search these types, so that the lake does not have them: Binary"), "{stderr}");
+        assert_eq!(lake_lines(&folder.path().join("lake")).await?.len(), 30);
+        // The second run is an increment, and its report is JSON.
+        server.with_store(|store| store.put("Patient", "p-3", Millis(SystemClock.now().0 + 1)));
+        tokio::time::sleep(std::time::Duration::from_millis(1_100)).await;
+        let (code, stdout, _) = headrace(folder.path(), &[&sync[..], &["--json", "--quiet"]].concat()).await?;
+        let report: Value = serde_json::from_str(&stdout)?;
+        let resources: u64 = report["types"].as_array().into_iter().flatten().filter_map(|one| one["resources"].as_u64()).sum();
+        assert_eq!((code, report["isComplete"].as_bool(), resources), (Some(0), Some(true), 1), "{stdout}");
+        let (code, stdout, stderr) = headrace(folder.path(), &["export", "lake", "out", "--json"]).await?;
+        assert_eq!(code, Some(0), "{stderr}");
+        let manifest: Value = serde_json::from_str(&stdout)?;
+        assert_eq!(manifest["transactionTime"], report["completeUpTo"], "{stdout}");
+        let text = std::fs::read_to_string(folder.path().join("out/Patient-1.ndjson"))?;
+        assert!(text.lines().count() == 30 && text.contains(r#""valueDecimal":2.10"#), "{text}");
+        Ok(())
+    })
+}
+
+#[test]
+fn an_export_from_a_server_without_export_goes_through_a_synchronization() -> Result<()> {
+    run(async || {
+        let (_server, http, folder) = start(Manners::default()).await?;
+        let export = ["export", &http.base, "out", "--type=Patient", "--lag-seconds=0"];
+        let (code, stdout, stderr) = headrace(folder.path(), &export).await?;
+        assert_eq!(code, Some(0), "{stderr}");
+        assert!(stderr.contains("the server has no $export (404 Not Found") && stdout.contains("30 resources"), "{stderr}{stdout}");
+        assert!(!folder.path().join("out/.headrace-lake").exists());
+        // Options of the export of a directory work if searches are chosen.
+        let by_sync =
+            ["export", &http.base, "out2", "--by-sync", "--lag-seconds=0", "--type-filter=Patient?_id=p-1,p-2", "--file-size-mb=1"];
+        let (code, stdout, stderr) = headrace(folder.path(), &by_sync).await?;
+        assert_eq!(code, Some(0), "{stderr}");
+        assert!(stdout.contains("2 resources"), "{stdout}");
+        Ok(())
+    })
+}
+
+#[test]
+fn an_incomplete_synchronization_has_an_exit_status_of_its_own_and_leaves_no_file() -> Result<()> {
+    run(async || {
+        let (_server, http, folder) = start(Manners { hostility: Some(Hostility::OtherServer), ..Manners::default() }).await?;
+        let (code, stdout, stderr) = headrace(folder.path(), &["sync", &http.base, "lake"]).await?;
+        assert_eq!(code, Some(3), "{stderr}");
+        assert!(stdout.contains("nothing was added to lake"), "{stdout}");
+        assert!(stderr.contains("169.254.169.254") && stderr.contains("--origin-alias"), "{stderr}");
+        let lake = folder.path().join("lake");
+        assert_eq!((lake_objects(&lake).len(), watermark(&lake)?), (0, None));
+        Ok(())
+    })
+}
+
+#[test]
+fn links_of_a_server_behind_a_proxy_are_followed_if_its_other_name_is_given() -> Result<()> {
+    run(async || {
+        let name = "http://internal.example:8080/fhir".to_owned();
+        let (_server, http, folder) = start(Manners { names_itself: Some(name.clone()), largest_page: 9, ..Manners::default() }).await?;
+        let (code, _, stderr) = headrace(folder.path(), &["sync", &http.base, "lake"]).await?;
+        assert!(code == Some(3) && stderr.contains("internal.example"), "{stderr}");
+        let (code, stdout, stderr) = headrace(folder.path(), &["sync", &http.base, "lake", "--origin-alias", &name]).await?;
+        assert_eq!(code, Some(0), "{stderr}");
+        assert!(stdout.contains("30 resources"), "{stdout}");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_synchronization_that_is_killed_is_continued_by_the_same_command() -> Result<()> {
+    run(async || {
+        let (server, http, folder) = start(Manners { largest_page: 1, ..Manners::default() }).await?;
+        // The rate makes the first run long enough to be killed within it.
+        let slow = ["sync", &http.base, "lake", "--window-resources=5", "--requests-at-once=1"];
+        let mut command = process::headrace(&[&slow[..], &["--requests-per-second=50"]].concat());
+        let mut child = command.current_dir(folder.path()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        while server.queries().len() < 40 {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        child.kill()?;
+        child.wait()?;
+        let before = server.queries().len();
+        let (code, stdout, stderr) = headrace(folder.path(), &slow).await?;
+        assert_eq!(code, Some(0), "{stderr}");
+        assert!(stderr.contains("continuing the synchronization that began at"), "{stderr}");
+        assert!(stdout.contains("30 resources in all"), "{stdout}");
+        // The windows that were complete are not read again: a whole run takes more requests.
+        let continued = server.queries().len() - before;
+        headrace(folder.path(), &["sync", &http.base, "lake2", "--window-resources=5"]).await?;
+        let whole = server.queries().len() - before - continued;
+        assert!(continued < whole, "{continued} of {whole}");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_wrong_server_is_told_before_anything_is_written() -> Result<()> {
+    run(async || {
+        let (_server, http, folder) = start(Manners::default()).await?;
+        let elsewhere = format!("{}/elsewhere", http.base);
+        for (arguments, words) in [
+            (["sync", "http://127.0.0.1:1/fhir", "lake"], "nothing was written"),
+            (["sync", elsewhere.as_str(), "lake"], "404"),
+            (["sync", "lake", "lake"], "is not the URL of a FHIR server"),
+        ] {
+            let (code, _, stderr) = headrace(folder.path(), &arguments).await?;
+            assert!(code == Some(1) && stderr.contains(words), "{stderr}");
+            assert!(!folder.path().join("lake").exists());
+        }
+        Ok(())
+    })
+}
