@@ -568,10 +568,8 @@ mod tests {
     /// Parses the arguments of `headrace export`.
     fn export_options(arguments: &[&str]) -> Result<ExportOptions, clap::Error> {
         let line = ["headrace", "export", "lake", "out"].iter().chain(arguments);
-        match Cli::try_parse_from(line)?.command {
-            Command::Export(args) => Ok(args.options),
-            other => panic!("another command: {other:?}"),
-        }
+        let Command::Export(args) = Cli::try_parse_from(line)?.command else { panic!("another command: {arguments:?}") };
+        Ok(args.options)
     }
 
     #[test]
@@ -686,11 +684,11 @@ mod tests {
 
     #[test]
     fn an_invalid_setting_is_reported_by_name() {
-        let service_options =
-            |arguments: &[&str]| match Cli::try_parse_from(["headrace", "serve", "lake"].iter().chain(arguments)).unwrap().command {
-                Command::Serve(args) => args.service,
-                other => panic!("another command: {other:?}"),
-            };
+        let service_options = |arguments: &[&str]| {
+            let cli = Cli::try_parse_from(["headrace", "serve", "lake"].iter().chain(arguments)).unwrap();
+            let Command::Serve(args) = cli.command else { panic!("another command: {arguments:?}") };
+            args.service
+        };
         for (argument, setting) in [
             ("--fhir-version=6", Setting::FhirVersion),
             ("--folder-layouts=x", Setting::FolderLayouts),

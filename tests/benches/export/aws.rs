@@ -185,7 +185,7 @@ impl Deployment {
 
     /// Runs one export from the kick-off to the complete job.
     pub(crate) async fn export(&self) -> Result<Job, BoxError> {
-        let response = self.kickoff.handle(kick_off::request(None)?).await;
+        let response = Box::pin(self.kickoff.handle(kick_off::request(None)?)).await;
         let location = response.headers().get("content-location").ok_or("the kick-off was not accepted")?.to_str()?;
         let id = JobId::parse(location.rsplit('/').next().unwrap_or_default())?;
         loop {

@@ -55,7 +55,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), BoxError> {
         "chunk-worker" => runtime.block_on(async {
             let deployment = Deployment::start(S3Backend::Folder { lake: Path::new(lake), root: Path::new(scratch) }, 1).await?;
             let before = own_peak_memory()?;
-            deployment.export().await?;
+            Box::pin(deployment.export()).await?;
             crate::print(&format!("{before} {}", own_peak_memory()?));
             Ok(())
         }),

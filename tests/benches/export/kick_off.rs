@@ -45,7 +45,7 @@ async fn run(state: &Path) -> Result<(Vec<Duration>, Vec<Duration>), BoxError> {
     for number in 0..KICK_OFFS {
         let request = request(Some("_type=Patient,Observation&_since=2020-01-01T00:00:00Z"))?;
         let start = Instant::now();
-        let response = kickoff.handle(request).await;
+        let response = Box::pin(kickoff.handle(request)).await;
         kick_offs.push(start.elapsed());
         if response.status() != StatusCode::ACCEPTED {
             return Err(format!("a kick-off was answered with {}", response.status()).into());

@@ -418,7 +418,7 @@ impl<S: Deployment> ServiceProcess<S> {
     where
         S::Queue: TaskReceiver,
     {
-        Ok(run_as("chunk-worker", self.worker.run_waiting_tasks(&self.queue, stop_at)).await?)
+        run_as("chunk-worker", self.worker.run_waiting_tasks(&self.queue, stop_at)).await
     }
 
     /// Delivers messages with these bodies in one event. Returns the indexes of the messages that must be delivered again.

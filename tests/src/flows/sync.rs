@@ -134,7 +134,8 @@ impl SyncProcess {
     /// Starts a synchronization. Returns its job.
     pub async fn kick_off(&self, request: SyncRequest) -> Result<Job> {
         let settings = JobSettings::default();
-        Ok(start_sync((&self.ports.jobs, &self.ports.queue), next_job_id()?, request, settings, self.clock.now()).await?)
+        let start = start_sync((&self.ports.jobs, &self.ports.queue), next_job_id()?, request, settings, self.clock.now());
+        Ok(Box::pin(start).await?)
     }
 
     /// Runs tasks until the queue is empty. Each attempt yields at `stop_after` its start.
@@ -155,14 +156,14 @@ impl SyncProcess {
                 return Ok(job);
             }
             self.clock.advance(REAPER_INTERVAL);
-            reap(&self.upkeep, &Quotas::default()).await?;
+            Box::pin(reap(&self.upkeep, &Quotas::default())).await?;
         }
         Err("the synchronization does not end".into())
     }
 
     /// Announces all unfinished tasks, like a process after its start.
     pub async fn recover(&self) -> Result<()> {
-        Ok(recover(&self.upkeep).await.map(drop)?)
+        Ok(Box::pin(recover(&self.upkeep)).await.map(drop)?)
     }
 
     /// Runs a synchronization to its end. Returns its report. Fails if the job has failed.

@@ -231,7 +231,8 @@ impl Sync {
     /// Runs the synchronization to its end, or continues the one that was interrupted. Returns its report.
     pub(crate) async fn run(&self) -> Result<SyncReport, SyncCommandError> {
         let open = self.open().await?;
-        let result = self.run_open(&open).await;
+        // Boxed: the future of a server and its workers is too large for the stack.
+        let result = Box::pin(self.run_open(&open)).await;
         mark_stopped(&self.state);
         result
     }

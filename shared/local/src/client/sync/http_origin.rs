@@ -178,9 +178,11 @@ fn demanded_pause(headers: &HeaderMap) -> Option<Duration> {
 
 /// Converts the error of a request without a complete response.
 fn origin_error(error: ClientError) -> OriginError {
-    match error {
-        ClientError::Url(error) => OriginError::UnsafeUrl(error.to_string()),
-        error if error.persistence() == Persistence::Final => OriginError::Misconfigured(error_chain(&error)),
-        error => OriginError::Unavailable(error.into()),
+    if let ClientError::Url(error) = error {
+        OriginError::UnsafeUrl(error.to_string())
+    } else if error.persistence() == Persistence::Final {
+        OriginError::Misconfigured(error_chain(&error))
+    } else {
+        OriginError::Unavailable(error.into())
     }
 }
