@@ -7,6 +7,7 @@ use headrace_core::job::sync::SyncRequest;
 use headrace_core::lake::sync_report::SyncReport;
 use headrace_core::ports::Clock as _;
 use headrace_core::vocab::clock::Millis;
+use headrace_fhir::definitions::ResourceType;
 use headrace_tests::flows::sync::{SyncProcess, lake_lines, lake_objects, lake_state_before, small_request, watermark};
 use headrace_tests::flows::{Fault, FaultInjector, LocalDeployment, ManualClock, Result, run, set_next_job_number};
 use headrace_tests::standins::fhir_server::{FhirServer, Hostility, Manners, Paging, Store, Totals};
@@ -220,7 +221,7 @@ fn a_hostile_server_is_refused_by_name_and_nothing_of_it_becomes_visible() -> Re
 fn a_lake_is_filled_from_one_server_and_its_types_stay_together() -> Result<()> {
     run(async || {
         let scenario = Scenario::new(Manners::default()).await?;
-        let only = |name: &str| SyncRequest { types: Some([name.parse_type()].into()), ..small_request() };
+        let only = |name: &str| SyncRequest { types: ResourceType::parse(name).map(|one| [one].into()), ..small_request() };
         assert!(scenario.sync(only(PATIENT)).await?.is_complete);
         let error = scenario.sync(only(OBSERVATION)).await.unwrap_err().to_string();
         assert!(error.contains("the lake also has Patient"), "{error}");
@@ -235,17 +236,6 @@ fn a_lake_is_filled_from_one_server_and_its_types_stay_together() -> Result<()> 
         assert!(error.contains("the lake also has Observation, Patient"), "{error}");
         Ok(())
     })
-}
-
-/// Parses the name of a type.
-trait ParseType {
-    fn parse_type(&self) -> headrace_fhir::definitions::ResourceType;
-}
-
-impl ParseType for str {
-    fn parse_type(&self) -> headrace_fhir::definitions::ResourceType {
-        headrace_fhir::definitions::ResourceType::parse(self).expect("a type of FHIR")
-    }
 }
 
 #[test]
@@ -316,7 +306,7 @@ fn p1_to_p6_a_synchronization_survives_a_crash_at_any_call() -> Result<()> {
             let scenario = crash_scenario().await?;
             let faults = FaultInjector::at_call(number, fault);
             let process = scenario.process(faults.clone());
-            let result = faults.until_crash(run_lifecycle(&process)).await;
+            let result = Box::pin(faults.until_crash(run_lifecycle(&process))).await;
             if !matches!(result, Some(Ok(()))) {
                 // The same command again. It does nothing if everything is done.
                 let next = scenario.process(FaultInjector::none());
