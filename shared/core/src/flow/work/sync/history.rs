@@ -349,7 +349,8 @@ mod tests {
             ("c", "00:05", false),
         ]);
         assert!(deletions.is_empty() && versions.len() == 2, "{versions:?}");
-        assert!(versions[0].contains("08:00:20") && versions[1].contains("08:00:30"), "{versions:?}");
+        let is_version = |line: &str, id: &str, time: &str| line.contains(&format!(r#""id":"{id}""#)) && line.contains(time);
+        assert!(is_version(&versions[0], "a", "08:00:30") && is_version(&versions[1], "b", "08:00:20"), "{versions:?}");
     }
 
     #[test]
