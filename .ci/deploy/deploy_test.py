@@ -59,7 +59,7 @@ def the_whole_template_is_deployed(stage: Stage) -> None:
     expect_private(stage, audit_bucket)
     alarms = stage.stack.client("cloudwatch").describe_alarms()["MetricAlarms"]
     watched = {alarm["AlarmName"] for alarm in alarms} & set(stage.resources.values())
-    expect(len(watched) == 6, f"six alarms: {watched}")
+    expect(len(watched) == 8, f"eight alarms: {watched}")
     expect(not [name for name in stage.resources if "Token" in name], "AccessMode iam needs no tokens and no key that signs them")
 
 
