@@ -3,6 +3,7 @@
 use crate::bundle::{Bundle, BundleEntry, BundleError};
 use crate::definitions::ResourceType;
 use crate::instant::Instant;
+use crate::semantics::id::is_id;
 
 /// A page of search results or of a history.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -84,12 +85,7 @@ fn parse_target(url: &str) -> Option<(ResourceType, &str)> {
     let url = url.split_once("/_history/").map_or(url, |(target, _)| target);
     let mut segments = url.rsplit('/');
     let (id, kind) = (segments.next()?, segments.next()?);
-    Some((ResourceType::parse(kind)?, id)).filter(|(_, id)| is_fhir_id(id))
-}
-
-/// Returns true for a FHIR `id`: 1 to 64 letters, digits, hyphens and dots.
-pub fn is_fhir_id(text: &str) -> bool {
-    (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'))
+    Some((ResourceType::parse(kind)?, id)).filter(|(_, id)| is_id(id))
 }
 
 /// Appends a resource to NDJSON, with a line feed. A text of one line is copied as it is. From others, the whitespace between tokens is

@@ -4,6 +4,7 @@ pub mod compartment;
 pub mod deletion;
 pub mod elements;
 pub mod group;
+pub mod id;
 pub mod mention;
 pub mod provenance;
 pub mod reference;

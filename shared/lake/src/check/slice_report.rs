@@ -14,14 +14,12 @@ use headrace_core::vocab::error::SourceError;
 use headrace_fhir::definitions::ResourceType;
 use headrace_fhir::head::{MemberIndex, Resource, ResourceHead, ResourceIdentity};
 use headrace_fhir::instant::Instant;
+use headrace_fhir::semantics::id::is_id;
 
 use super::finding::{FindingExample, FindingKind, Findings};
 use super::versions::SeenVersion;
 use crate::reading::SliceLine;
 use crate::sorting::RecordSorter;
-
-/// The longest id that FHIR allows.
-const MAX_ID_CHARS: usize = 64;
 
 /// The rules that lines are compared with.
 #[derive(Clone, Debug)]
@@ -143,7 +141,7 @@ impl SliceReport {
         // The fast parser of heads does not read every valid line.
         let parsed = if identity.is_none() { Resource::parse(text, &mut members).ok().map(|resource| resource.id()) } else { None };
         let id = identity.map(|identity| identity.id).or(parsed.as_deref()).unwrap_or_default();
-        if !is_regular_id(id) {
+        if !id.is_empty() && !is_id(id) {
             self.find(FindingKind::IrregularId, index, || format!("{kind}"));
         }
         sorter.push(SeenVersion::new(kind, rules.keys.key(kind, id.as_bytes()), change_time(head.last_updated), false))
@@ -167,9 +165,4 @@ impl TypeTally {
         self.newest = self.newest.max(Some(changed));
         self.after_watermark += u64::from(watermark.is_some_and(|watermark| changed > watermark));
     }
-}
-
-/// Returns true if an id follows the rules of FHIR: up to 64 letters, digits, `-` and `.`.
-pub(crate) fn is_regular_id(id: &str) -> bool {
-    id.len() <= MAX_ID_CHARS && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'))
 }

@@ -5,6 +5,7 @@ use memchr::memrchr;
 use sha2::{Digest, Sha256};
 
 use crate::definitions::ResourceType;
+use crate::semantics::id::is_id;
 
 /// HMAC-SHA256 with a prepared key. The key's share of the work, half of a short hash, is done once.
 #[derive(Clone)]
@@ -167,11 +168,6 @@ fn split_at_last_slash(text: &str) -> Option<(&str, &str)> {
 fn is_base_url(base: &str) -> bool {
     let address = base.strip_prefix("http://").or_else(|| base.strip_prefix("https://"));
     address.is_some_and(|address| !address.is_empty() && !address.contains(['?', '#', ' ']))
-}
-
-/// Returns true for a FHIR id.
-fn is_id(text: &str) -> bool {
-    (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'))
 }
 
 /// Returns true for an OID such as `1.2.840`: at least two numbers without leading zeros, the first from 0 to 2.

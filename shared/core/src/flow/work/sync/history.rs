@@ -8,8 +8,9 @@ use std::collections::{HashMap, HashSet};
 use headrace_fhir::definitions::ResourceType;
 use headrace_fhir::head::{MemberIndex, Resource};
 use headrace_fhir::instant::Instant;
-use headrace_fhir::searchset::{SearchEntry, SearchPage, append_line, is_fhir_id};
+use headrace_fhir::searchset::{SearchEntry, SearchPage, append_line};
 use headrace_fhir::semantics::deletion::deletion_bundle;
+use headrace_fhir::semantics::id::is_id;
 
 use crate::job::file::OutputKind;
 use crate::job::sync::{FetchTask, SyncRecord, TimeWindow};
@@ -31,8 +32,8 @@ const PAGES: usize = 100_000;
 /// The largest number of resources whose own history is read, because they changed during the first synchronization.
 const INSTANCES: usize = 10_000;
 
-/// The smallest largest page of servers that forget the link to the next one.
-const FORGETFUL_PAGE: u32 = 50;
+/// The size of the pages of servers that leave out the link to the next page, or a divisor of it.
+const PAGE_WITHOUT_LINK: u32 = 50;
 
 /// Runs a task that reads the history of a type. A history that cannot be read is no fault: then deletions are not known.
 pub(super) async fn run_history_task(
@@ -135,7 +136,7 @@ async fn read_events<W: AllPorts>(pages: &mut PageReader<'_, '_, W>, fetch: &Fet
         events.add(&parsed)?;
         let Some(link) = parsed.next else {
             let entries = parsed.entries.len();
-            if links.is_empty() && entries >= fetch.page_size.min(FORGETFUL_PAGE) as usize {
+            if links.is_empty() && entries >= fetch.page_size.min(PAGE_WITHOUT_LINK) as usize {
                 check_whole(pages, fetch, events, entries).await?;
             }
             return Ok(());
@@ -147,7 +148,7 @@ async fn read_events<W: AllPorts>(pages: &mut PageReader<'_, '_, W>, fetch: &Fet
     }
 }
 
-/// Returns an error if a first page without a link to another is not the whole history: some servers forget the link.
+/// Returns an error if a first page without a link to another is not the whole history: some servers leave out the link.
 async fn check_whole<W: AllPorts>(
     pages: &mut PageReader<'_, '_, W>,
     fetch: &FetchTask,
@@ -160,7 +161,7 @@ async fn check_whole<W: AllPorts>(
     let parsed = SearchPage::parse(&page.body).map_err(|error| HistoryError::Invalid(format!("a page cannot be read: {error}")))?;
     events.add(&parsed)?;
     // A round number may be the largest page of the server.
-    let may_be_largest = entries.is_multiple_of(FORGETFUL_PAGE as usize);
+    let may_be_largest = entries.is_multiple_of(PAGE_WITHOUT_LINK as usize);
     if events.oldest < oldest || may_be_largest {
         let text = "its first page is full and has no link to another";
         return Err(HistoryError::Invalid(text.to_owned()));
@@ -259,7 +260,7 @@ impl Events {
         let head = Resource::parse(line.trim_ascii_end(), &mut index).map(|resource| (resource.head, resource.id().into_owned()));
         let (head, id) = head.map_err(|reason| HistoryError::Invalid(format!("an entry is not a resource: {reason}")))?;
         self.index = index;
-        let at = head.last_updated.filter(|_| head.resource_type == self.resource_type && is_fhir_id(&id));
+        let at = head.last_updated.filter(|_| head.resource_type == self.resource_type && is_id(&id));
         let Some(at) = at else { return Err(HistoryError::Invalid("an entry is no version of a resource of the type".to_owned())) };
         self.add_event(id, at, Some(line));
         Ok(())

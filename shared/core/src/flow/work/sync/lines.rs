@@ -6,7 +6,8 @@ use bytes::Bytes;
 use headrace_fhir::definitions::ResourceType;
 use headrace_fhir::head::{MemberIndex, Resource, UnvalidatedHead};
 use headrace_fhir::instant::Instant;
-use headrace_fhir::searchset::{SearchEntry, SearchPage, append_line, is_fhir_id};
+use headrace_fhir::searchset::{SearchEntry, SearchPage, append_line};
+use headrace_fhir::semantics::id::is_id;
 
 use crate::versions::key::{ResourceKey, ResourceKeyHasher};
 use crate::vocab::clock::Millis;
@@ -163,7 +164,7 @@ impl WindowLines {
             }
             return Err(format!("the search for {} returns a resource of type {resource_type}", self.resource_type));
         }
-        if !is_fhir_id(id) {
+        if !is_id(id) {
             return Err("a resource has an id that FHIR does not allow".to_owned());
         }
         Ok(Some(self.hasher.key(resource_type, id.as_bytes())))

@@ -11,6 +11,7 @@ use crate::deid::fhirpath::Value;
 use crate::deid::plan::{Transition, TypedElement};
 use crate::deid::primitive::{PrimitiveContext, is_quantity_type};
 use crate::json::JsonValue;
+use crate::semantics::id::is_id;
 
 /// The elements of all resource types that a rule selects, by type and name.
 type Selected = Vec<TypedElement>;
@@ -292,7 +293,7 @@ fn is_valid(type_name: &str, text: &str) -> bool {
         "boolean" | "integer" | "positiveInt" | "unsignedInt" | "decimal" | "date" | "dateTime" | "instant" | "time" => {
             !matches!(value, Value::String(_))
         }
-        "id" => (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.')),
+        "id" => is_id(text),
         _ => true,
     }
 }
