@@ -30,13 +30,7 @@ impl AccessStore for DynamoJobStore {
     }
 
     async fn clients(&self, after: Option<&Caller>, limit: u16) -> Result<ClientPage, StoreError> {
-        let query = self
-            .query()
-            .key_condition_expression("pk = :pk")
-            .expression_attribute_values(":pk", items::text(CLIENTS_PK))
-            .set_exclusive_start_key(after.map(client_key))
-            .consistent_read(true)
-            .limit(i32::from(limit));
+        let query = self.partition_query(CLIENTS_PK).set_exclusive_start_key(after.map(client_key)).limit(i32::from(limit));
         let page = self.query_page(query).await?;
         let clients: Vec<Client> = page.items().iter().map(|item| Attributes(item).required_json("client")).collect::<Result<_, _>>()?;
         let next = page.last_evaluated_key.as_ref().and_then(|_| clients.last()).map(|last| last.id.clone());

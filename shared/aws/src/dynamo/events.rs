@@ -65,12 +65,7 @@ impl DynamoJobStore {
 
     /// Lists up to `limit` events of a partition, oldest first.
     async fn events(&self, partition: &str, limit: usize) -> Result<Vec<OutboxEvent>, StoreError> {
-        let query = self
-            .query()
-            .key_condition_expression("pk = :pk")
-            .expression_attribute_values(":pk", items::text(partition))
-            .consistent_read(true);
-        self.query_all(query, limit, read_event).await
+        self.query_all(self.partition_query(partition), limit, read_event).await
     }
 }
 

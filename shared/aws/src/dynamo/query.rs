@@ -22,6 +22,12 @@ impl DynamoJobStore {
         self.client.query().table_name(&self.table)
     }
 
+    /// Starts to build a strongly consistent query for the items with this partition key.
+    pub(super) fn partition_query(&self, partition: &str) -> QueryFluentBuilder {
+        let query = self.query().key_condition_expression("pk = :pk").expression_attribute_values(":pk", items::text(partition));
+        query.consistent_read(true)
+    }
+
     /// Runs a query once. Returns its first page, or the page after the query's start key.
     pub(super) async fn query_page(&self, query: QueryFluentBuilder) -> Result<QueryOutput, StoreError> {
         self.repeat(|| query.clone().send()).await

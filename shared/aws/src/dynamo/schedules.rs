@@ -76,12 +76,7 @@ impl ScheduleStore for DynamoJobStore {
     }
 
     async fn schedules(&self) -> Result<Vec<Schedule>, StoreError> {
-        let query = self
-            .query()
-            .key_condition_expression("pk = :pk")
-            .expression_attribute_values(":pk", items::text(SCHEDULES_PK))
-            .consistent_read(true);
-        self.query_all(query, usize::MAX, read_schedule).await
+        self.query_all(self.partition_query(SCHEDULES_PK), usize::MAX, read_schedule).await
     }
 
     async fn put_schedule(&self, schedule: &Schedule, seen: Option<u64>) -> Result<bool, StoreError> {

@@ -55,7 +55,7 @@ mod tests {
         for (arrived, counted, included) in
             [("2026-11-29T10:30:00Z", false, true), ("2026-11-29T10:29:59Z", false, false), ("2026-11-29T10:30:01Z", true, true)]
         {
-            let arrived = Millis(u64::try_from(Instant::parse(arrived).unwrap().nanos() / 1_000_000).unwrap());
+            let arrived = Millis::from_instant(Instant::parse(arrived).unwrap()).unwrap();
             assert_eq!(arrived_after(arrived, since, Watermark::Unstated), counted);
             assert_eq!(arrived_after(arrived, since, Watermark::Arrival), included);
         }

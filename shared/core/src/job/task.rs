@@ -96,22 +96,13 @@ impl Work {
     }
 
     /// Returns the slices of a read task. Other work has none.
+    pub fn slices(&self) -> &[Slice] {
+        if let Self::Read(slices) = self { slices } else { &[] }
+    }
+
+    /// Returns the slices of a read task like [`Self::slices`], without a copy.
     pub fn into_slices(self) -> Vec<Slice> {
-        match self {
-            Self::Read(slices) => slices,
-            Self::Plan(_)
-            | Self::MergeRecords(_)
-            | Self::Resolve(_)
-            | Self::MergeCorrections(_)
-            | Self::Reread(_)
-            | Self::SortPatients(_)
-            | Self::GroupByPatient(_)
-            | Self::Merge(_)
-            | Self::Fetch(_)
-            | Self::Publish(_)
-            | Self::Finalize
-            | Self::FinalizeSync(_) => Vec::new(),
-        }
+        if let Self::Read(slices) = self { slices } else { Vec::new() }
     }
 
     /// Returns true for the work of the task that runs after all others of a round.

@@ -93,11 +93,11 @@ fn parse_content(object: &MetadataObject, now: Millis) -> Result<Millis, String>
     };
     let instant = Instant::parse(&complete_up_to).ok().filter(|_| has_zone(&complete_up_to));
     let instant = instant.ok_or("has a `completeUpTo` that is not an instant with a time zone")?;
-    let millis = u64::try_from(instant.nanos().div_euclid(1_000_000)).map_err(|_| "has a `completeUpTo` before 1970")?;
-    if Millis(millis) > now + MAX_CLOCK_DIFFERENCE {
+    let time = Millis::from_instant(instant).ok_or("has a `completeUpTo` before 1970")?;
+    if time > now + MAX_CLOCK_DIFFERENCE {
         return Err(format!("has a `completeUpTo` in the future ({instant}; it is {now}), but no lake can be complete up to then"));
     }
-    Ok(Millis(millis))
+    Ok(time)
 }
 
 /// Describes a JSON error by its position, and not by the content.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::ops::Add;
 use std::time::Duration;
 
+use headrace_fhir::instant::Instant;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::macros::format_description;
@@ -23,6 +24,11 @@ impl Millis {
     /// Returns the time of day in UTC.
     pub fn time_of_day(self) -> time::Time {
         self.to_utc().map_or(time::Time::MIDNIGHT, OffsetDateTime::time)
+    }
+
+    /// Returns the millisecond of an instant. `None` before 1970.
+    pub fn from_instant(instant: Instant) -> Option<Self> {
+        u64::try_from(instant.nanos().div_euclid(1_000_000)).ok().map(Self)
     }
 
     /// Formats the time as a FHIR instant: `2026-01-31T08:00:00.000Z`.

@@ -17,21 +17,7 @@ use super::fragments::read_fragment;
 /// Creates the processor for the first reading of a task's slices, in the read mode that the plan has chosen.
 pub(super) async fn first_reading(ports: &impl AllPorts, lease: &Lease, lake: &LakeSettings) -> Result<LineProcessor, ExportError> {
     let mode = lease.job.planned.map(|planned| planned.read_mode).unwrap_or_default();
-    let new_slices = match &lease.work {
-        Work::Read(slices) => new_slices(slices),
-        Work::Plan(_)
-        | Work::MergeRecords(_)
-        | Work::Resolve(_)
-        | Work::MergeCorrections(_)
-        | Work::Reread(_)
-        | Work::SortPatients(_)
-        | Work::GroupByPatient(_)
-        | Work::Merge(_)
-        | Work::Fetch(_)
-        | Work::Publish(_)
-        | Work::Finalize
-        | Work::FinalizeSync(_) => Vec::new(),
-    };
+    let new_slices = new_slices(lease.work.slices());
     Ok(LineProcessor::new(selection(ports, lease, lake).await?, ReadPass::First(mode)).with_new_slices(new_slices))
 }
 

@@ -360,14 +360,11 @@ impl<'r, 'a, 'l, W: AllPorts> WindowReader<'r, 'a, 'l, W> {
     /// The window is in the past, so resources can only leave it: those that are changed or deleted meanwhile. If some have left it, the ids
     /// are read once more, between two equal counts: nothing has left the window then, and no page has skipped anything.
     async fn check_count(&mut self, before: Option<u64>, to: Option<Millis>, resources: u64) -> Result<(), WindowError> {
-        if before == Some(resources) || !self.fetch.is_counted() {
-            return Ok(());
-        }
-        let after = self.count(to).await?.unwrap_or_default();
+        let Some(to) = to.filter(|_| self.fetch.is_counted() && before != Some(resources)) else { return Ok(()) };
+        let after = self.count(Some(to)).await?.unwrap_or_default();
         let is_too_much = before.is_some_and(|before| resources > before);
         if resources >= after && !is_too_much {
             // A resource that was read and has left the window since hides one that the pages have skipped.
-            let Some(to) = to else { return Ok(()) };
             if self.knows_all_ids(to).await? && self.count(Some(to)).await? == Some(after) {
                 return Ok(());
             }

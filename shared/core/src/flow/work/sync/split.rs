@@ -2,7 +2,6 @@
 
 use headrace_fhir::definitions::ResourceType;
 use headrace_fhir::head::{MemberIndex, Resource};
-use headrace_fhir::instant::Instant;
 use headrace_fhir::searchset::{SearchEntry, SearchPage};
 
 use crate::ports::{AllPorts, OriginRequest};
@@ -73,12 +72,7 @@ async fn oldest<W: AllPorts>(pages: &mut PageReader<'_, '_, W>, kind: ResourceTy
     });
     let mut index = MemberIndex::default();
     let time = first.and_then(|text| Resource::parse(text.as_bytes(), &mut index).ok()?.head.last_updated);
-    Ok(time.map(millis))
-}
-
-/// Returns an instant in milliseconds since 1970, or 1970 for an earlier one.
-fn millis(instant: Instant) -> Millis {
-    Millis(u64::try_from(instant.nanos().div_euclid(1_000_000)).unwrap_or_default())
+    Ok(time.map(|instant| Millis::from_instant(instant).unwrap_or(Millis(0))))
 }
 
 /// The windows of a type that are still to be found.
