@@ -15,7 +15,7 @@ mod names;
 mod receipt;
 mod report;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex};
 use headrace_core::vocab::clock::Millis;
 
 use crate::progress::Progress;
-use crate::writing::{LakeLines, LakeLock, Staging, WriteError, recover};
+use crate::writing::{LakeLock, RewriteSettings, Staging, WriteError, recover};
 
 pub use format::InputFormat;
 pub use report::{AddReport, InputPosition, LeftOut, LeftOutExample, LeftOutReason, ReferenceCounts, WatermarkChange};
@@ -44,18 +44,8 @@ pub struct AddSettings {
     pub binaries: Option<PathBuf>,
     /// The only tenant of a table that is added.
     pub tenant: Option<String>,
-    /// The folder of temporary files.
-    pub temp_folder: PathBuf,
-    /// The number of threads.
-    pub workers: usize,
-    /// The memory for names and versions that are sorted, in bytes.
-    pub sort_bytes: usize,
-    /// The memory for lines that are not written yet, in bytes.
-    pub line_bytes: usize,
-    /// The time of the addition.
-    pub now: Millis,
-    /// Random bytes, so that nobody can prepare names that count as one.
-    pub seed: [u8; 16],
+    /// The time, the memory and the threads.
+    pub rewrite: RewriteSettings,
 }
 
 /// The versions of a table's resources that are added.
@@ -135,7 +125,7 @@ pub(crate) fn add_locked(from: &Path, lake: &LakeLock, settings: &AddSettings, p
         None => InputFormat::detect(&files)?,
     };
     let addition =
-        Addition { from, files: &files, format, settings, progress, added: AddedFiles::read(lake)?, large_turns: Mutex::default() };
+        Addition { from, files: &files, format, settings, progress, added: AddedFiles::read(lake)?, large_resources: Mutex::default() };
     match format {
         InputFormat::Bundles => addition.add_bundles(lake),
         InputFormat::Ndjson => addition.add_export_files(lake),
@@ -163,29 +153,34 @@ struct Addition<'a> {
     progress: &'a Arc<Progress>,
     added: AddedFiles,
     /// Lets one thread at a time hold a large resource.
-    large_turns: Mutex<()>,
+    large_resources: Mutex<()>,
 }
 
 impl Addition<'_> {
-    /// Returns the number of threads.
-    fn workers(&self) -> usize {
-        self.settings.workers.max(1)
-    }
-
     /// Returns for each file whether it must be added: it was not added before, and no file before it has the same content.
     fn new_files(&self, hashes: &[ContentHash]) -> Vec<bool> {
         let mut seen = HashSet::new();
         hashes.iter().map(|hash| !self.added.has_file(*hash) && seen.insert(*hash)).collect()
     }
 
-    /// Creates the report of a run.
-    fn report(&self, run: &str) -> AddReport {
-        AddReport { format: Some(self.format), run: run.to_owned(), files: self.files.len() as u64, ..AddReport::default() }
+    /// Returns the receipt and the report of a run over files with these hashes. The report says if the same input was added before.
+    ///
+    /// * `options`: everything else that the result depends on.
+    fn identify_run(&self, hashes: &[ContentHash], options: &str) -> (Receipt, AddReport) {
+        let receipt = Receipt::new(hashes, options);
+        let report = AddReport {
+            format: Some(self.format),
+            run: receipt.run.clone(),
+            files: self.files.len() as u64,
+            is_repeat: self.added.has_run(&receipt.run),
+            ..AddReport::default()
+        };
+        (receipt, report)
     }
 
     /// Returns a function that makes an error about temporary files.
     fn temporary(&self) -> impl Fn(io::Error) -> AddError + use<> {
-        let folder = self.settings.temp_folder.clone();
+        let folder = self.settings.rewrite.temp_folder.clone();
         move |cause| AddError::Temporary { folder: folder.clone(), cause }
     }
 
@@ -202,7 +197,7 @@ impl Addition<'_> {
     ) -> Result<(), AddError> {
         let mut files = lines;
         report.objects = files.len() as u64;
-        staging.write("receipt", receipt.to_lines(self.settings.now).as_bytes())?;
+        staging.write("receipt", receipt.to_lines(self.settings.rewrite.now).as_bytes())?;
         files.push(("receipt".to_owned(), AddedFiles::receipt_name(&receipt.run)));
         for (index, (folder, complete_up_to)) in watermarks.iter().enumerate() {
             let change = receipt::watermark_file(staging.lake().root(), folder, *complete_up_to);
@@ -217,9 +212,9 @@ impl Addition<'_> {
     }
 }
 
-/// Closes the lines of a run. Returns the staged and final names of its objects.
-fn close_lines(lines: LakeLines<'_>, settings: &AddSettings) -> Result<Vec<(String, String)>, AddError> {
-    Ok(lines.finish(settings.now)?)
+/// Returns the hashes of files in the order of their numbers.
+fn in_order(numbered: impl IntoIterator<Item = (usize, ContentHash)>) -> Vec<ContentHash> {
+    numbered.into_iter().collect::<BTreeMap<_, _>>().into_values().collect()
 }
 
 #[cfg(test)]

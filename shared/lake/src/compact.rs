@@ -30,7 +30,7 @@ use crate::pool::for_each_item;
 use crate::progress::Progress;
 use crate::reading::read_slice;
 use crate::sorting::{GroupedRecords, RecordSorter};
-use crate::writing::{LakeLines, LakeLock, LineSink, Staging, WriteError};
+use crate::writing::{LakeLines, LakeLock, LineSink, RewriteSettings, Staging, WriteError};
 
 use superseded::SupersededObjects;
 use versions::{CompactedVersion, KeptLine, VersionReader, keep_newest};
@@ -48,18 +48,8 @@ pub struct CompactSettings {
     pub export_deadline: Duration,
     /// True to remove old objects at once: no export is running.
     pub removes_now: bool,
-    /// The folder of temporary files.
-    pub temp_folder: PathBuf,
-    /// The number of threads.
-    pub workers: usize,
-    /// The memory for records that are sorted, in bytes.
-    pub sort_bytes: usize,
-    /// The memory for lines that are not written yet, in bytes.
-    pub line_bytes: usize,
-    /// The time of the compaction.
-    pub now: Millis,
-    /// Random bytes, so that nobody can prepare ids that count as one.
-    pub seed: [u8; 16],
+    /// The time, the memory and the threads.
+    pub rewrite: RewriteSettings,
 }
 
 /// The result of a compaction.
@@ -144,7 +134,7 @@ fn compact_locked<S: ResourceSource>(
 ) -> Result<CompactReport, CompactError> {
     let compaction = Compaction { source, settings, progress, runtime };
     let mut report = CompactReport::default();
-    let staging = Staging::begin(lake, &format!("compact-{}", settings.now.compact()))?;
+    let staging = Staging::begin(lake, &format!("compact-{}", settings.rewrite.now.compact()))?;
     let mut superseded = SupersededObjects::read(lake)?;
     let pins = compaction.list()?;
     superseded.remove_expired(lake, &pins, settings, &mut report)?;
@@ -159,16 +149,16 @@ fn compact_locked<S: ResourceSource>(
         staging.discard()?;
         return Ok(report);
     }
-    let kept = GroupedRecords::write(kept, pins.len(), &settings.temp_folder).map_err(compaction.temporary())?;
+    let kept = GroupedRecords::write(kept, pins.len(), &settings.rewrite.temp_folder).map_err(compaction.temporary())?;
     let lines = LakeLines::new(&staging);
     compaction.write_kept(&slices, &kept, &lines)?;
-    let mut files = lines.finish(settings.now)?;
+    let mut files = lines.finish(settings.rewrite.now)?;
     for (staged, _) in &files {
         report.written.add(staging.size(staged)?);
     }
     let replaced: Vec<&Pin> = (0..).zip(&pins).filter(|(index, _)| !read.kept_objects.contains(index)).map(|(_, pin)| pin).collect();
     replaced.iter().for_each(|pin| report.replaced.add(pin.size));
-    files.push(superseded::stage_marker(&staging, &replaced, settings.now)?);
+    files.push(superseded::stage_marker(&staging, &replaced, settings.rewrite.now)?);
     staging.commit(&files)?;
     let mut superseded = SupersededObjects::read(lake)?;
     let pins: Vec<Pin> = replaced.into_iter().cloned().collect();
@@ -214,7 +204,7 @@ struct ReadVersions {
 impl<S: ResourceSource> Compaction<'_, S> {
     /// Returns a function that makes an error about temporary files.
     fn temporary(&self) -> impl Fn(io::Error) -> CompactError + use<S> {
-        let folder = self.settings.temp_folder.clone();
+        let folder = self.settings.rewrite.temp_folder.clone();
         move |cause| CompactError::Temporary { folder: folder.clone(), cause }
     }
 
@@ -235,15 +225,15 @@ impl<S: ResourceSource> Compaction<'_, S> {
 
     /// Reads the versions of all resources.
     fn read_versions(&self, pins: &[Pin], slices: &[(usize, Slice)]) -> Result<ReadVersions, CompactError> {
-        let watermark = self.runtime.block_on(read_watermark(self.source, LakeWatermark::Auto, self.settings.now))?;
+        let watermark = self.runtime.block_on(read_watermark(self.source, LakeWatermark::Auto, self.settings.rewrite.now))?;
         let watermark = match watermark {
             Watermark::Object(time) => Some(time),
             Watermark::Unstated | Watermark::Now | Watermark::Lag(_) | Watermark::Arrival => None,
         };
-        let keys = ResourceKeyHasher::from_job(&JobId::from_random(self.settings.seed));
-        let workers = self.settings.workers.max(1);
+        let keys = ResourceKeyHasher::from_job(&JobId::from_random(self.settings.rewrite.seed));
+        let workers = self.settings.rewrite.workers();
         let reader = || {
-            let sorter = RecordSorter::new(&self.settings.temp_folder, self.settings.sort_bytes / workers);
+            let sorter = RecordSorter::new(&self.settings.rewrite.temp_folder, self.settings.rewrite.sort_bytes / workers);
             VersionReader::new(keys.clone(), sorter)
         };
         let temporary = self.temporary();
@@ -262,13 +252,8 @@ impl<S: ResourceSource> Compaction<'_, S> {
 
     /// Writes the lines that are kept.
     fn write_kept(&self, slices: &[(usize, Slice)], kept: &GroupedRecords<KeptLine>, lines: &LakeLines<'_>) -> Result<(), CompactError> {
-        let workers = self.settings.workers.max(1);
-        let mut sinks = Vec::new();
-        for _ in 0..workers {
-            sinks.push(lines.sink(self.settings.line_bytes / workers)?);
-        }
         let temporary = self.temporary();
-        let sinks = for_each_item(slices, sinks, |sink, _, (object, slice)| {
+        let sinks = for_each_item(slices, self.settings.rewrite.sinks(lines)?, |sink, _, (object, slice)| {
             let mut kept = kept.of_group(*object).peekable();
             let read = read_slice(self.source, slice, self.progress, |line| {
                 while let Some(next) = kept.next_if(|next| next.as_ref().map_or(true, |next| next.offset <= line.offset)) {

@@ -8,11 +8,13 @@ mod fault;
 mod lines;
 mod lock;
 mod private;
+mod settings;
 mod staging;
 
 pub(crate) use fault::FaultPoint;
 pub use lines::{LakeLines, LineSink};
 pub use lock::LakeLock;
+pub use settings::RewriteSettings;
 pub(crate) use staging::recover;
 pub use staging::{Staging, unfinished_runs};
 

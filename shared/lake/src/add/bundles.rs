@@ -15,11 +15,10 @@ use headrace_fhir::semantics::reference::{BaseUrls, LocalReference, rewrite_refe
 use super::entry::{EntryContent, EntryResource, is_usable_id};
 use super::format::is_manifest;
 use super::index::{IndexReader, Lookup, NameIndex, NamedTarget};
-use super::input::{ContentHash, FileContent, InputFile, InputReader, LargeTurn, read_chunks};
+use super::input::{ContentHash, FileContent, InputFile, InputReader, LargeResourcePermit, read_chunks};
 use super::names::{BundleNumber, ConditionalReference, NameHasher, identifier_values, is_urn};
-use super::receipt::Receipt;
 use super::report::{Counts, InputPosition, LeftOutReason, ReferenceCounts};
-use super::{AddError, AddReport, Addition, close_lines};
+use super::{AddError, AddReport, Addition, in_order};
 use crate::pool::for_each_item;
 use crate::progress::Progress;
 use crate::sorting::RecordSorter;
@@ -46,32 +45,26 @@ impl Addition<'_> {
         }
         // Both readings.
         files.iter().for_each(|file| self.progress.expect(2 * file.size));
-        let names = NameHasher::new(&self.settings.seed);
+        let names = NameHasher::new(&self.settings.rewrite.seed);
         let (hashes, index) = self.index_names(&files, names)?;
-        let mut receipt = Receipt::new(&hashes, "bundles");
-        let mut report = self.report(&receipt.run);
+        let (mut receipt, mut report) = self.identify_run(&hashes, "bundles");
         report.files_without_data = (self.files.len() - files.len()) as u64;
-        let staging = Staging::begin(lake, &receipt.run)?;
-        if self.added.has_run(&receipt.run) {
-            report.is_repeat = true;
-            staging.discard()?;
+        if report.is_repeat {
             return Ok(report);
         }
+        let staging = Staging::begin(lake, &receipt.run)?;
         let lines = LakeLines::new(&staging);
-        let mut writers = Vec::new();
-        for _ in 0..self.workers() {
-            let sink = lines.sink(self.settings.line_bytes / self.workers())?;
-            writers.push(BundleWriter::new(names, IndexReader::new(&index), sink));
-        }
+        let sinks = self.settings.rewrite.sinks(&lines)?;
+        let writers = sinks.into_iter().map(|sink| BundleWriter::new(names, IndexReader::new(&index), sink)).collect();
         let is_new = self.new_files(&hashes);
-        let (progress, large_turns) = (self.progress, &self.large_turns);
+        let (progress, large_resources) = (self.progress, &self.large_resources);
         let temporary = self.temporary();
         let writers = for_each_item(&files, writers, |writer, number, file| {
             let is_added = is_new.get(number).copied().unwrap_or_default();
             if !is_added {
                 return Ok(());
             }
-            let hash = writer.add_file((number, file), progress, large_turns, &temporary)?;
+            let hash = writer.add_file((number, file), progress, large_resources, &temporary)?;
             file.check_content(hashes.get(number), hash)
         })?;
         for mut writer in writers {
@@ -84,7 +77,7 @@ impl Addition<'_> {
             report.merge(writer.counts);
         }
         report.files_added_before = is_new.iter().filter(|is_new| !**is_new).count() as u64;
-        let objects = close_lines(lines, self.settings)?;
+        let objects = lines.finish(self.settings.rewrite.now)?;
         let watermarks: Vec<_> = self.settings.complete_up_to.map(|time| (String::new(), time)).into_iter().collect();
         self.publish(staging, objects, &receipt, &watermarks, &mut report)?;
         Ok(report)
@@ -92,32 +85,27 @@ impl Addition<'_> {
 
     /// Reads all files for the first time. Returns their hashes, and the index of the names of resources.
     fn index_names(&self, files: &[InputFile], names: NameHasher) -> Result<(Vec<ContentHash>, NameIndex), AddError> {
-        let workers = self.workers();
-        let folder = &self.settings.temp_folder;
+        let workers = self.settings.rewrite.workers();
+        let folder = &self.settings.rewrite.temp_folder;
         let collectors = (0..workers).map(|_| NameCollector {
             names,
-            sorter: RecordSorter::new(folder, self.settings.sort_bytes / workers),
+            sorter: RecordSorter::new(folder, self.settings.rewrite.sort_bytes / workers),
             hashes: Vec::new(),
         });
-        let (progress, large_turns, temporary) = (self.progress, &self.large_turns, self.temporary());
+        let (progress, large_resources, temporary) = (self.progress, &self.large_resources, self.temporary());
         let collectors = for_each_item(files, collectors.collect(), |collector, number, file| {
-            let reader = read_bundles(file, progress, large_turns, |bundle, part| collector.add(number, bundle, part, &temporary))?;
+            let reader = read_bundles(file, progress, large_resources, |bundle, part| collector.add(number, bundle, part, &temporary))?;
             let hash = reader.into_content_hash().map_err(|cause| file.read_error(cause))?;
             collector.hashes.push((number, hash));
             Ok::<_, AddError>(())
         })?;
-        let mut hashes = vec![0; files.len()];
-        let mut sorters = Vec::new();
+        let (mut hashes, mut sorters) = (Vec::new(), Vec::new());
         for collector in collectors {
-            for (number, hash) in collector.hashes {
-                if let Some(entry) = hashes.get_mut(number) {
-                    *entry = hash;
-                }
-            }
+            hashes.extend(collector.hashes);
             sorters.push(collector.sorter);
         }
         let index = RecordSorter::finish(sorters).and_then(|records| NameIndex::build(records, folder)).map_err(self.temporary())?;
-        Ok((hashes, index))
+        Ok((in_order(hashes), index))
     }
 }
 
@@ -131,15 +119,15 @@ enum ReadPart<'a> {
 fn read_bundles(
     file: &InputFile,
     progress: &Arc<Progress>,
-    large_turns: &Mutex<()>,
+    large_resources: &Mutex<()>,
     mut visit: impl FnMut(u64, ReadPart<'_>) -> Result<(), AddError>,
 ) -> Result<InputReader, AddError> {
     let refused = |error: headrace_fhir::bundle::BundleError| AddError::Input { file: file.name.clone(), reason: error.to_string() };
     let mut splitter = BundleSplitter::new(LINE_LIMIT_BYTES);
     let mut number = 0;
-    let mut turn = LargeTurn::new(large_turns);
+    let mut permit = LargeResourcePermit::new(large_resources);
     let reader = read_chunks(file, progress, |chunk| {
-        turn.hold(splitter.buffered_bytes() + chunk.len());
+        permit.hold(splitter.buffered_bytes() + chunk.len());
         splitter.push(chunk);
         while let Some(part) = splitter.next_part().map_err(refused)? {
             match part {
@@ -152,7 +140,7 @@ fn read_bundles(
                 }
             }
         }
-        turn.hold(splitter.buffered_bytes());
+        permit.hold(splitter.buffered_bytes());
         Ok(())
     })?;
     splitter.finish().map_err(refused)?;
@@ -214,11 +202,11 @@ impl<'i, 'l> BundleWriter<'i, 'l> {
         &mut self,
         (number, file): (usize, &InputFile),
         progress: &Arc<Progress>,
-        large_turns: &Mutex<()>,
+        large_resources: &Mutex<()>,
         temporary: &impl Fn(io::Error) -> AddError,
     ) -> Result<ContentHash, AddError> {
         self.resolver.counts = ReferenceCounts::default();
-        let reader = read_bundles(file, progress, large_turns, |bundle, part| {
+        let reader = read_bundles(file, progress, large_resources, |bundle, part| {
             self.resolver.bundle = (number, bundle);
             match part {
                 ReadPart::Entry(offset, entry) => self.add_entry(file, offset, &entry, temporary),

@@ -13,10 +13,9 @@ use headrace_fhir::instant::Instant;
 use serde::Deserialize;
 
 use super::format::is_manifest;
-use super::input::{ContentHash, FileContent, InputFile, LargeTurn, read_chunks};
-use super::receipt::Receipt;
+use super::input::{ContentHash, FileContent, InputFile, LargeResourcePermit, read_chunks};
 use super::report::{Counts, InputPosition, LeftOutReason};
-use super::{AddError, AddReport, Addition, close_lines};
+use super::{AddError, AddReport, Addition, in_order};
 use crate::pool::for_each_item;
 use crate::progress::Progress;
 use crate::writing::{LakeLines, LakeLock, LineSink, Staging};
@@ -71,8 +70,7 @@ impl Manifest {
 
     /// Returns the moment up to which the export is complete.
     fn complete_up_to(&self) -> Option<Millis> {
-        let nanos = Instant::parse(&self.transaction_time).ok()?.nanos();
-        u64::try_from(nanos.div_euclid(1_000_000)).ok().map(Millis)
+        Millis::from_instant(Instant::parse(&self.transaction_time).ok()?)
     }
 }
 
@@ -91,34 +89,27 @@ impl Addition<'_> {
         }
         files.iter().for_each(|file| self.progress.expect(2 * file.size));
         let progress = self.progress;
-        let hashers = for_each_item(&files, vec![Vec::new(); self.workers()], |hashes, number, file| {
+        let hashers = for_each_item(&files, vec![Vec::new(); self.settings.rewrite.workers()], |hashes, number, file| {
             hashes.push((number, file.hash(progress).map_err(|cause| file.read_error(cause))?));
             Ok::<_, AddError>(())
         })?;
-        let mut hashes: Vec<_> = hashers.into_iter().flatten().collect();
-        hashes.sort_unstable();
-        let hashes: Vec<_> = hashes.into_iter().map(|(_, hash)| hash).collect();
-        let receipt = Receipt::new(&hashes, "ndjson");
-        let mut report = self.report(&receipt.run);
+        let hashes = in_order(hashers.into_iter().flatten());
+        let (receipt, mut report) = self.identify_run(&hashes, "ndjson");
         report.files_without_data = (self.files.len() - files.len()) as u64;
-        let staging = Staging::begin(lake, &receipt.run)?;
-        if self.added.has_run(&receipt.run) {
-            report.is_repeat = true;
-            staging.discard()?;
+        if report.is_repeat {
             return Ok(report);
         }
+        let staging = Staging::begin(lake, &receipt.run)?;
         let lake_lines = LakeLines::new(&staging);
-        let mut writers = Vec::new();
-        for _ in 0..self.workers() {
-            writers.push(LineWriter { sink: lake_lines.sink(self.settings.line_bytes / self.workers())?, counts: Counts::default() });
-        }
-        let (is_new, large_turns) = (self.new_files(&hashes), &self.large_turns);
+        let sinks = self.settings.rewrite.sinks(&lake_lines)?;
+        let writers = sinks.into_iter().map(|sink| LineWriter { sink, counts: Counts::default() }).collect();
+        let (is_new, large_resources) = (self.new_files(&hashes), &self.large_resources);
         let writers = for_each_item(&files, writers, |writer, number, file| {
             let is_added = is_new.get(number).copied().unwrap_or_default();
             if !is_added {
                 return Ok(());
             }
-            let hash = writer.add_file(file, progress, large_turns)?;
+            let hash = writer.add_file(file, progress, large_resources)?;
             file.check_content(hashes.get(number), hash)
         })?;
         for mut writer in writers {
@@ -127,7 +118,7 @@ impl Addition<'_> {
         }
         report.files_added_before = is_new.iter().filter(|is_new| !**is_new).count() as u64;
         let watermark = self.watermark(manifest.as_ref(), &mut report);
-        let objects = close_lines(lake_lines, self.settings)?;
+        let objects = lake_lines.finish(self.settings.rewrite.now)?;
         self.publish(staging, objects, &receipt, &watermark, &mut report)?;
         Ok(report)
     }
@@ -177,13 +168,13 @@ struct LineWriter<'l> {
 
 impl LineWriter<'_> {
     /// Adds a file. Returns the hash of its content.
-    fn add_file(&mut self, file: &InputFile, progress: &Arc<Progress>, large_turns: &Mutex<()>) -> Result<ContentHash, AddError> {
+    fn add_file(&mut self, file: &InputFile, progress: &Arc<Progress>, large_resources: &Mutex<()>) -> Result<ContentHash, AddError> {
         let mut splitter = LineSplitter::from_line_start(0, u64::MAX);
         let (mut number, mut pending_bytes) = (0, 0);
-        let mut turn = LargeTurn::new(large_turns);
+        let mut permit = LargeResourcePermit::new(large_resources);
         let reader = read_chunks(file, progress, |chunk| {
             pending_bytes += chunk.len();
-            turn.hold(pending_bytes);
+            permit.hold(pending_bytes);
             splitter.push(Bytes::copy_from_slice(chunk)).try_for_each(|segment| {
                 pending_bytes = chunk.len();
                 self.add_segment(file, &mut number, &segment)

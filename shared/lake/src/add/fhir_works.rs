@@ -18,11 +18,10 @@ use headrace_fhir::head::ResourceHead;
 use headrace_fhir::instant::Instant;
 use headrace_fhir::semantics::deletion::deletion_bundle;
 
-use super::input::{ContentHash, InputFile, LargeTurn, read_chunks};
+use super::input::{ContentHash, InputFile, LargeResourcePermit, read_chunks};
 use super::names::NameHasher;
-use super::receipt::Receipt;
 use super::report::{Counts, InputPosition, LeftOutReason};
-use super::{AddError, AddReport, Addition, close_lines};
+use super::{AddError, AddReport, Addition, in_order};
 use crate::pool::for_each_item;
 use crate::progress::Progress;
 use crate::sorting::{GroupedRecords, RecordSorter};
@@ -42,8 +41,9 @@ impl Addition<'_> {
         let export = TableExport::find(self.files)?;
         export.files.iter().for_each(|(file, _)| self.progress.expect(2 * file.size));
         let binaries = self.settings.binaries.as_deref();
-        let binaries =
-            binaries.map(|folder| BinaryFolder::open(folder, &self.settings.temp_folder, self.settings.sort_bytes)).transpose()?;
+        let binaries = binaries
+            .map(|folder| BinaryFolder::open(folder, &self.settings.rewrite.temp_folder, self.settings.rewrite.sort_bytes))
+            .transpose()?;
         let TableVersionsRead { hashes, sorters, tenants, counts } = self.read_versions(&export)?;
         let options = format!(
             "fhir-works {:?} {} {}",
@@ -51,31 +51,26 @@ impl Addition<'_> {
             self.settings.tenant.as_deref().unwrap_or_default(),
             self.settings.binaries.is_some()
         );
-        let receipt = Receipt::new(&hashes, &options);
-        let mut report = self.report(&receipt.run);
+        let (receipt, mut report) = self.identify_run(&hashes, &options);
         report.files = export.files.len() as u64;
-        let staging = Staging::begin(lake, &receipt.run)?;
-        if self.added.has_run(&receipt.run) {
-            report.is_repeat = true;
-            staging.discard()?;
+        if report.is_repeat {
             return Ok(report);
         }
+        let staging = Staging::begin(lake, &receipt.run)?;
         let (decisions, decided) = decide(sorters, &export.files, self.settings).map_err(self.temporary())?;
-        let decisions = GroupedRecords::write(decisions, export.files.len(), &self.settings.temp_folder).map_err(self.temporary())?;
+        let decisions =
+            GroupedRecords::write(decisions, export.files.len(), &self.settings.rewrite.temp_folder).map_err(self.temporary())?;
         report.merge(decided);
         counts.into_iter().for_each(|counts| report.merge(counts));
         let lake_lines = LakeLines::new(&staging);
-        let mut writers = Vec::new();
-        for _ in 0..self.workers() {
-            let sink = lake_lines.sink(self.settings.line_bytes / self.workers())?;
-            writers.push(ItemWriter {
-                sink,
-                counts: Counts::default(),
-                binaries: binaries.as_ref(),
-                large_turns: &self.large_turns,
-                line: Vec::new(),
-            });
-        }
+        let writer = |sink| ItemWriter {
+            sink,
+            counts: Counts::default(),
+            binaries: binaries.as_ref(),
+            large_resources: &self.large_resources,
+            line: Vec::new(),
+        };
+        let writers = self.settings.rewrite.sinks(&lake_lines)?.into_iter().map(writer).collect();
         let (progress, temporary) = (self.progress, self.temporary());
         let is_one_lake = self.settings.tenant.is_some();
         let writers = for_each_item(&export.files, writers, |writer, number, (file, _)| {
@@ -86,7 +81,7 @@ impl Addition<'_> {
             writer.sink.flush()?;
             report.merge(writer.counts);
         }
-        let objects = close_lines(lake_lines, self.settings)?;
+        let objects = lake_lines.finish(self.settings.rewrite.now)?;
         let complete_up_to = self.settings.complete_up_to.or(export.complete_up_to);
         if complete_up_to.is_none() {
             report.watermark_problem = Some("the summary of the table's export has no exportTime that is an instant".to_owned());
@@ -100,11 +95,11 @@ impl Addition<'_> {
 
     /// Reads all files for the first time.
     fn read_versions(&self, export: &TableExport) -> Result<TableVersionsRead, AddError> {
-        let workers = self.workers();
-        let names = NameHasher::new(&self.settings.seed);
+        let workers = self.settings.rewrite.workers();
+        let names = NameHasher::new(&self.settings.rewrite.seed);
         let readers = (0..workers).map(|_| VersionReader {
             names,
-            sorter: RecordSorter::new(&self.settings.temp_folder, self.settings.sort_bytes / workers),
+            sorter: RecordSorter::new(&self.settings.rewrite.temp_folder, self.settings.rewrite.sort_bytes / workers),
             hashes: Vec::new(),
             tenants: BTreeSet::new(),
             counts: Counts::default(),
@@ -114,17 +109,14 @@ impl Addition<'_> {
         let readers = for_each_item(&export.files, readers.collect(), |reader, number, (file, expected)| {
             reader.read_file(number, file, *expected, progress, &temporary)
         })?;
-        let mut read = TableVersionsRead { hashes: vec![0; export.files.len()], ..TableVersionsRead::default() };
+        let (mut read, mut hashes) = (TableVersionsRead::default(), Vec::new());
         for reader in readers {
-            for (number, hash) in reader.hashes {
-                if let Some(entry) = read.hashes.get_mut(number) {
-                    *entry = hash;
-                }
-            }
+            hashes.extend(reader.hashes);
             read.sorters.push(reader.sorter);
             read.tenants.extend(reader.tenants);
             read.counts.push(reader.counts);
         }
+        read.hashes = in_order(hashes);
         if read.tenants.is_empty() {
             read.tenants.insert(self.settings.tenant.clone().unwrap_or_default());
         }
@@ -262,7 +254,7 @@ struct ItemWriter<'b, 'l> {
     counts: Counts,
     binaries: Option<&'b BinaryFolder>,
     /// Lets one thread at a time hold the data of a large Binary.
-    large_turns: &'b Mutex<()>,
+    large_resources: &'b Mutex<()>,
     line: Vec<u8>,
 }
 
@@ -306,10 +298,10 @@ impl ItemWriter<'_, '_> {
             self.counts.deletions += 1;
             return Ok(self.sink.add(&folder, ResourceType::BUNDLE, bundle.as_bytes())?);
         }
-        let mut turn = LargeTurn::new(self.large_turns);
+        let mut permit = LargeResourcePermit::new(self.large_resources);
         let mut data = None;
         if let Some(binaries) = self.binaries.filter(|_| item.needs_binary_data()) {
-            match binaries.read(item, &mut turn).map_err(temporary)? {
+            match binaries.read(item, &mut permit).map_err(temporary)? {
                 BinaryData::Base64(text) => data = Some(text),
                 BinaryData::NotFound => self.counts.leave_out(LeftOutReason::BinaryNotFound, &file.name, position, String::new()),
                 BinaryData::TooLarge => self.counts.leave_out(LeftOutReason::BinaryTooLarge, &file.name, position, String::new()),

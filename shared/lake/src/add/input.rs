@@ -187,24 +187,24 @@ impl Read for InputReader {
 /// The size from which resources are read by one thread at a time, in bytes. All threads together could hold too many of them.
 const LARGE_BYTES: usize = 1 << 20;
 
-/// The turn of a thread to hold a large resource.
-pub(super) struct LargeTurn<'t> {
-    turns: &'t Mutex<()>,
+/// The permit of a thread to hold a large resource.
+pub(super) struct LargeResourcePermit<'t> {
+    large_resources: &'t Mutex<()>,
     current: Option<MutexGuard<'t, ()>>,
 }
 
-impl<'t> LargeTurn<'t> {
-    /// Creates a turn that is not taken.
-    pub(super) fn new(turns: &'t Mutex<()>) -> Self {
-        Self { turns, current: None }
+impl<'t> LargeResourcePermit<'t> {
+    /// Creates a permit that is not taken.
+    pub(super) fn new(large_resources: &'t Mutex<()>) -> Self {
+        Self { large_resources, current: None }
     }
 
-    /// Takes the turn, and waits for it, if the thread holds `bytes` bytes of one resource. Gives it back if they are few.
+    /// Takes the permit, and waits for it, if the thread holds `bytes` bytes of one resource. Gives it back if they are few.
     pub(super) fn hold(&mut self, bytes: usize) {
         if bytes <= LARGE_BYTES {
             self.current = None;
         } else if self.current.is_none() {
-            self.current = Some(self.turns.lock().unwrap_or_else(PoisonError::into_inner));
+            self.current = Some(self.large_resources.lock().unwrap_or_else(PoisonError::into_inner));
         }
     }
 }

@@ -72,15 +72,8 @@ pub(super) struct AddedFiles {
 impl AddedFiles {
     /// Reads the receipts of a lake.
     pub(super) fn read(lake: &LakeLock) -> Result<Self, AddError> {
-        let folder = lake.own(RECEIPT_FOLDER);
         let mut added = Self::default();
-        let entries = match fs::read_dir(&folder) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(added),
-            Err(error) => return Err(WriteError::at(&folder)(error).into()),
-        };
-        for entry in entries {
-            let path = entry.map_err(WriteError::at(&folder))?.path();
+        for path in lake.own_entries(RECEIPT_FOLDER)? {
             if let Some(run) = path.file_stem().and_then(|run| run.to_str()) {
                 added.runs.insert(run.to_owned());
             }

@@ -55,13 +55,21 @@ impl Folder {
             versions: TableVersions::Newest,
             binaries: None,
             tenant: None,
-            temp_folder: self.0.path().to_owned(),
-            workers: 2,
-            sort_bytes: 4_000,
-            line_bytes: 10_000,
-            now: Millis(1_795_948_200_000), // 2026-11-29T10:30:00Z
-            seed: [7; 16],
+            rewrite: RewriteSettings {
+                temp_folder: self.0.path().to_owned(),
+                workers: 2,
+                sort_bytes: 4_000,
+                line_bytes: 10_000,
+                now: Millis(1_795_948_200_000), // 2026-11-29T10:30:00Z
+                seed: [7; 16],
+            },
         }
+    }
+
+    /// Returns the settings of an addition 100 seconds later.
+    fn later_settings(&self) -> AddSettings {
+        let settings = self.settings();
+        AddSettings { rewrite: RewriteSettings { now: Millis(1_795_948_300_000), ..settings.rewrite }, ..settings }
     }
 
     fn add(&self) -> Result<AddReport, AddError> {

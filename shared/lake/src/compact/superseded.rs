@@ -36,15 +36,8 @@ pub(super) struct SupersededObjects {
 impl SupersededObjects {
     /// Reads the markers of a lake.
     pub(super) fn read(lake: &LakeLock) -> Result<Self, WriteError> {
-        let folder = lake.own(MARKER_FOLDER);
         let mut superseded = Self::default();
-        let entries = match fs::read_dir(&folder) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(superseded),
-            Err(error) => return Err(WriteError::at(&folder)(error)),
-        };
-        for entry in entries {
-            let path = entry.map_err(WriteError::at(&folder))?.path();
+        for path in lake.own_entries(MARKER_FOLDER)? {
             superseded.read_marker(&path).map_err(WriteError::at(&path))?;
             superseded.markers.push(path);
         }
@@ -78,9 +71,9 @@ impl SupersededObjects {
         report: &mut CompactReport,
     ) -> Result<(), WriteError> {
         for pin in pins.iter().filter(|pin| self.contains(pin)) {
-            let since = self.objects.get(&pin.object).map_or(settings.now, |object| Millis(object.since));
+            let since = self.objects.get(&pin.object).map_or(settings.rewrite.now, |object| Millis(object.since));
             let removable_at = since + settings.export_deadline;
-            if !settings.removes_now && removable_at > settings.now {
+            if !settings.removes_now && removable_at > settings.rewrite.now {
                 report.waiting.add(pin.size);
                 report.removable_at = report.removable_at.max(Some(removable_at));
                 continue;

@@ -14,12 +14,14 @@ fn settings(now: Millis, removes_now: bool) -> CompactSettings {
     CompactSettings {
         export_deadline: Duration::from_secs(3_600),
         removes_now,
-        temp_folder: std::env::temp_dir(),
-        workers: 2,
-        sort_bytes: 2_000,
-        line_bytes: 10_000,
-        now,
-        seed: [5; 16],
+        rewrite: RewriteSettings {
+            temp_folder: std::env::temp_dir(),
+            workers: 2,
+            sort_bytes: 2_000,
+            line_bytes: 10_000,
+            now,
+            seed: [5; 16],
+        },
     }
 }
 

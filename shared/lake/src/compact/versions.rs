@@ -147,7 +147,7 @@ pub(super) fn keep_newest(
     report: &mut CompactReport,
 ) -> io::Result<(SortedRecords<KeptLine>, u64)> {
     let watermark = watermark.map_or(i64::MAX, |time| Instant::from_millis(time.0).nanos());
-    let mut kept = RecordSorter::new(&settings.temp_folder, settings.sort_bytes);
+    let mut kept = RecordSorter::new(&settings.rewrite.temp_folder, settings.rewrite.sort_bytes);
     let mut dropped = 0;
     let mut resource: Vec<CompactedVersion> = Vec::new();
     let mut keep = |resource: &[CompactedVersion], report: &mut CompactReport| -> io::Result<()> {

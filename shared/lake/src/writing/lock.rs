@@ -1,6 +1,7 @@
 //! The lock that lets one process at a time write a lake.
 
-use std::fs::{File, TryLockError};
+use std::fs::{self, File, TryLockError};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::private::create_folder;
@@ -39,12 +40,27 @@ impl LakeLock {
     }
 
     /// Counts a change to the file system. Fails if a test lets the process stop here.
-    pub(crate) fn fault_pass(&self) -> std::io::Result<()> {
+    pub(crate) fn fault_pass(&self) -> io::Result<()> {
         self.fault.pass()
     }
 
     /// Returns a path below the folder for what is not data.
     pub(crate) fn own(&self, name: &str) -> PathBuf {
         self.root.join(OWN_FOLDER).join(name)
+    }
+
+    /// Returns the paths in a folder below the one for what is not data. The folder need not exist.
+    pub(crate) fn own_entries(&self, name: &str) -> Result<Vec<PathBuf>, WriteError> {
+        let folder = self.own(name);
+        entries(&folder).map_err(WriteError::at(&folder))
+    }
+}
+
+/// Returns the paths in a folder, which need not exist.
+pub(super) fn entries(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    match fs::read_dir(folder) {
+        Ok(entries) => entries.map(|entry| entry.map(|entry| entry.path())).collect(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
     }
 }

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, BufRead as _, BufReader, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
+use super::lock::entries;
 use super::private::{create_file, create_folder};
 use super::{FaultPoint, LakeLock, OWN_FOLDER, WriteError};
 
@@ -151,12 +152,7 @@ fn remove_folder(lake: &LakeLock, folder: &Path) -> Result<(), WriteError> {
 
 /// Returns the folders within a folder, which may not exist.
 fn folders(folder: &Path) -> io::Result<Vec<PathBuf>> {
-    let entries = match fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error),
-    };
-    let mut found = entries.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<Vec<_>>>()?;
+    let mut found = entries(folder)?;
     found.retain(|path| path.is_dir());
     found.sort();
     Ok(found)

@@ -5,13 +5,16 @@ mod check;
 mod compact;
 mod progress;
 
+use headrace_core::ports::Clock as _;
 use headrace_core::vocab::error::SourceError;
 use headrace_edge::config::ConfigError;
+use headrace_edge::system::SystemClock;
 use headrace_lake::add::AddError;
 use headrace_lake::check::CheckError;
 use headrace_lake::compact::CompactError;
+use headrace_lake::writing::RewriteSettings;
 
-use crate::cli::{LakeArgs, LakeCommand};
+use crate::cli::{LakeArgs, LakeCommand, LakeOptions};
 use crate::stores::deployment::DeploymentError;
 
 /// The memory for records that are sorted, in bytes. With lines, buffers and the program itself it stays below 256 MiB.
@@ -71,6 +74,18 @@ pub async fn run_lake(args: &LakeArgs) -> Result<LakeStatus, LakeCommandError> {
         LakeCommand::Add(args) => add::run_add(args).await,
         LakeCommand::Compact(args) => compact::run_compact(args).await,
     }
+}
+
+/// Returns the settings of a run that writes into a lake.
+fn rewrite_settings(options: &LakeOptions) -> Result<RewriteSettings, LakeCommandError> {
+    Ok(RewriteSettings {
+        temp_folder: std::env::temp_dir(),
+        workers: options.workers(),
+        sort_bytes: SORT_BYTES,
+        line_bytes: LINE_BYTES,
+        now: SystemClock.now(),
+        seed: random_seed()?,
+    })
 }
 
 /// Returns random bytes.

@@ -11,7 +11,7 @@ use walkdir::WalkDir;
 use super::item::TableItem;
 use crate::add::AddError;
 use crate::add::index::{IndexReader, Lookup, NameIndex, NamedTarget};
-use crate::add::input::LargeTurn;
+use crate::add::input::LargeResourcePermit;
 use crate::add::names::NameHasher;
 use crate::sorting::RecordSorter;
 
@@ -57,13 +57,13 @@ impl BinaryFolder {
         Ok(Self { root: root.to_owned(), names, index })
     }
 
-    /// Reads the data of an item. `turn` is held as long as the data is in memory.
-    pub(super) fn read(&self, item: &TableItem<'_>, turn: &mut LargeTurn<'_>) -> io::Result<BinaryData> {
+    /// Reads the data of an item. `permit` is held as long as the data is in memory.
+    pub(super) fn read(&self, item: &TableItem<'_>, permit: &mut LargeResourcePermit<'_>) -> io::Result<BinaryData> {
         let folder = if item.tenant.is_empty() { String::new() } else { format!("{}/", item.tenant) };
         let name = self.names.file(&format!("{folder}{}_{}", item.id, item.version));
         let Lookup::Found(path) = IndexReader::new(&self.index).look_up(name)? else { return Ok(BinaryData::NotFound) };
         let Ok(file) = File::open(self.root.join(path)) else { return Ok(BinaryData::NotFound) };
-        turn.hold(usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX));
+        permit.hold(usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX));
         let mut bytes = Vec::new();
         file.take(MAX_DATA_BYTES + 1).read_to_end(&mut bytes)?;
         if bytes.len() as u64 > MAX_DATA_BYTES {

@@ -106,7 +106,7 @@ impl Summary {
     /// Returns the moment of the table that the export shows.
     fn complete_up_to(&self) -> Option<Millis> {
         let text = self.export_to_time.as_ref().or(self.export_time.as_ref())?;
-        u64::try_from(Instant::parse(text).ok()?.nanos().div_euclid(1_000_000)).ok().map(Millis)
+        Millis::from_instant(Instant::parse(text).ok()?)
     }
 }
 

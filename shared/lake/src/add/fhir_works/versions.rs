@@ -2,6 +2,8 @@
 
 use std::io::{self, Read};
 
+use headrace_core::vocab::clock::Millis;
+
 use super::item::{DocumentStatus, TableItem};
 use crate::add::input::InputFile;
 use crate::add::report::{Counts, InputPosition, LeftOutReason};
@@ -23,7 +25,7 @@ pub(super) struct ItemVersion {
 impl ItemVersion {
     /// Creates a record of an item.
     pub(super) fn new(resource: u128, item: &TableItem<'_>, file: usize, line: u64) -> Self {
-        let changed = item.last_updated.map_or(0, |changed| u64::try_from(changed.nanos() / 1_000_000).unwrap_or_default());
+        let changed = item.last_updated.and_then(Millis::from_instant).map_or(0, |changed| changed.0);
         // A deletion in a batch leaves the time of the lock as it was when the version was written.
         let written_at = item.written_at.max(changed);
         Self { resource, version: item.version, written_at, file: file as u64, line, status: item.status }
@@ -97,7 +99,7 @@ pub(super) fn decide(
     files: &[(InputFile, Option<u64>)],
     settings: &AddSettings,
 ) -> io::Result<(SortedRecords<PlacedDecision>, Counts)> {
-    let mut decisions = RecordSorter::new(&settings.temp_folder, settings.sort_bytes);
+    let mut decisions = RecordSorter::new(&settings.rewrite.temp_folder, settings.rewrite.sort_bytes);
     let mut counts = Counts::default();
     let mut versions: Vec<ItemVersion> = Vec::new();
     let mut decide_resource = |versions: &[ItemVersion]| {

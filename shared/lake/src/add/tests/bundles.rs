@@ -244,7 +244,7 @@ fn a_file_with_references_that_are_resolved_later_is_added_again_and_others_are_
     folder.write("b.json", bundle(json!({ "resourceType": "Patient", "id": "q" })).as_bytes());
     assert_eq!(folder.add().unwrap().references.unknown_identifiers, 1);
     folder.write("c.json", bundle(json!({ "resourceType": "Practitioner", "id": "x", "identifier": [{ "value": "9" }] })).as_bytes());
-    let settings = AddSettings { now: Millis(1_795_948_300_000), ..folder.settings() };
+    let settings = folder.later_settings();
     let report = folder.add_with(&settings).unwrap();
     assert_eq!((report.resource_count(), report.files_added_before, report.references.resolved), (2, 1, 1));
     let patients = folder.lines().into_iter().filter(|(_, line)| line.contains("Practitioner/x")).count();

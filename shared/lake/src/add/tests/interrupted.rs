@@ -7,7 +7,8 @@ use crate::writing::{FaultPoint, unfinished_runs};
 fn add_until(folder: &Folder, changes: u64) -> bool {
     let fault = FaultPoint::after(changes);
     let lake = LakeLock::lock_with(&folder.lake(), fault.clone()).unwrap();
-    let settings = AddSettings { complete_up_to: Some(Millis(1_700_000_000_000)), workers: 1, ..folder.settings() };
+    let settings = AddSettings { complete_up_to: Some(Millis(1_700_000_000_000)), ..folder.settings() };
+    let settings = AddSettings { rewrite: RewriteSettings { workers: 1, ..settings.rewrite.clone() }, ..settings };
     let added = add_locked(&folder.input(), &lake, &settings, &Arc::new(Progress::default()));
     assert!(added.is_ok() || fault.left() == 0, "{added:?}");
     added.is_ok()

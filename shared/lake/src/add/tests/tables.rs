@@ -72,7 +72,7 @@ fn the_current_version_of_each_resource_is_added_and_deletions_are() {
     assert_eq!(report.left_out[&LeftOutReason::OldVersion].count, 3);
     assert_eq!(folder.watermark(), Some(json!({ "completeUpTo": "2026-02-01T00:00:00.500Z" })));
     assert!(folder.add().unwrap().is_repeat);
-    let all = AddSettings { versions: TableVersions::All, now: Millis(1_795_948_300_000), ..folder.settings() };
+    let all = AddSettings { versions: TableVersions::All, ..folder.later_settings() };
     assert_eq!(folder.add_with(&all).unwrap().resource_count(), 7);
 }
 

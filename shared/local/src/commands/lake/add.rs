@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use headrace_core::ports::Clock as _;
 use headrace_core::vocab::plural::counted;
-use headrace_edge::system::SystemClock;
 use headrace_lake::add::{AddReport, AddSettings, InputFormat, LeftOutExample, LeftOutReason, TableVersions, WatermarkChange, add};
 use headrace_lake::add::{InputPosition, LeftOut};
 use headrace_lake::progress::Progress;
@@ -12,7 +10,7 @@ use indicatif::HumanCount;
 use serde_json::{Value, json};
 
 use super::progress::ProgressDisplay;
-use super::{LINE_BYTES, LakeCommandError, LakeStatus, SORT_BYTES, random_seed, status};
+use super::{LakeCommandError, LakeStatus, rewrite_settings, status};
 use crate::cli::{AddToLakeArgs, AddedFormat, AddedVersions};
 use crate::commands::table::{Column, format_columns, terminal_width};
 use crate::terminal::{print_result, printable, printable_json};
@@ -52,12 +50,7 @@ fn settings(args: &AddToLakeArgs) -> Result<AddSettings, LakeCommandError> {
         },
         binaries: args.binaries.clone(),
         tenant: args.tenant.clone(),
-        temp_folder: std::env::temp_dir(),
-        workers: args.common.workers(),
-        sort_bytes: SORT_BYTES,
-        line_bytes: LINE_BYTES,
-        now: SystemClock.now(),
-        seed: random_seed()?,
+        rewrite: rewrite_settings(&args.common)?,
     })
 }
 

@@ -3,12 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use headrace_core::ports::Clock as _;
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::lake_settings::LakeVersions;
 use headrace_core::vocab::plural::counted;
 use headrace_edge::config::parse_lake_versions;
-use headrace_edge::system::SystemClock;
 use headrace_lake::compact::{CompactReport, CompactSettings, ObjectCount, compact};
 use headrace_lake::progress::Progress;
 use indicatif::{DecimalBytes, HumanCount};
@@ -16,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
 use super::progress::ProgressDisplay;
-use super::{LINE_BYTES, LakeCommandError, LakeStatus, SORT_BYTES, random_seed, status};
+use super::{LakeCommandError, LakeStatus, rewrite_settings, status};
 use crate::cli::{CompactLakeArgs, non_empty};
 use crate::stores::directory::DirectoryLake;
 use crate::terminal::print_result;
@@ -30,12 +28,7 @@ pub(super) async fn run_compact(args: &CompactLakeArgs) -> Result<LakeStatus, La
     let settings = CompactSettings {
         export_deadline: Duration::from_secs(args.deadline_hours * 3_600),
         removes_now: args.now,
-        temp_folder: std::env::temp_dir(),
-        workers: args.common.workers(),
-        sort_bytes: SORT_BYTES,
-        line_bytes: LINE_BYTES,
-        now: SystemClock.now(),
-        seed: random_seed()?,
+        rewrite: rewrite_settings(&args.common)?,
     };
     let progress = Arc::new(Progress::default());
     let display = ProgressDisplay::start("compacting", &progress, args.common.quiet);
