@@ -7,6 +7,7 @@ pub mod deid;
 mod deid_report;
 pub mod documents;
 pub mod events;
+pub mod job_table;
 pub mod jobs;
 pub mod keys;
 pub mod lake;

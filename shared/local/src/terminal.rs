@@ -4,6 +4,8 @@ use std::borrow::Cow;
 use std::error::Error;
 use std::io::{self, Write as _};
 
+use serde::Serialize;
+
 /// Longest text of a server that one message repeats, in characters.
 const MAX_CHARS: usize = 2_000;
 
@@ -34,6 +36,11 @@ pub(crate) fn printable_json(json: &str) -> Cow<'_, str> {
         }
     }
     Cow::Owned(output)
+}
+
+/// Returns a value as indented JSON that is fit for a terminal, with a line feed.
+pub(crate) fn json_text(value: &impl Serialize) -> Result<String, serde_json::Error> {
+    Ok(printable_json(&serde_json::to_string_pretty(value)?).into_owned() + "\n")
 }
 
 /// Prints the result of a command to standard output. A closed pipe is not an error: the reader has seen enough.

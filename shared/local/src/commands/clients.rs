@@ -18,12 +18,12 @@ use headrace_core::vocab::ids::Caller;
 use headrace_edge::system::SystemClock;
 
 use crate::cli::{ClientsArgs, ClientsCommand, KeygenArgs, RegistryLocation};
-use crate::server::state::{StateError, StateFolder};
+use crate::commands::job_table::{JobTableError, open_existing_job_table, open_job_table};
+use crate::server::state::StateError;
 use crate::server::state_access::{record_access_control, running_access};
 use crate::stores::client_key::{GeneratedKey, KeyError};
-use crate::stores::deployment::{self, DeploymentError};
 use crate::stores::private::{create_new_private_file, create_new_public_file};
-use crate::terminal::{print_result, printable_json};
+use crate::terminal::{json_text, print_result};
 
 pub use registration::RegistrationError;
 
@@ -66,12 +66,12 @@ pub enum ClientsCommandError {
         #[source]
         cause: io::Error,
     },
-    /// The state folder cannot be opened.
+    /// The state folder cannot be read or written.
     #[error(transparent)]
     State(#[from] StateError),
-    /// A deployment on AWS cannot be accessed.
+    /// The job table cannot be opened.
     #[error(transparent)]
-    Deployment(#[from] DeploymentError),
+    JobTable(#[from] JobTableError),
     /// The job table failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -85,7 +85,7 @@ pub async fn run_clients(args: &ClientsArgs) -> Result<(), ClientsCommandError> 
     let output = match &args.command {
         ClientsCommand::Add(add) => {
             let client = registration::new_client(add, SystemClock.now())?;
-            let store = open_store(&add.registry).await?;
+            let store = open_job_table(&add.registry).await?;
             let is_first = store.clients(None, 1).await?.clients.is_empty();
             let running = match &add.registry.table {
                 Some(_) => None,
@@ -102,20 +102,12 @@ pub async fn run_clients(args: &ClientsArgs) -> Result<(), ClientsCommandError> 
             view::format_registered(&client, add.base_url.as_deref(), notice)
         }
         ClientsCommand::List(list) => {
-            let clients = list_clients(&open_existing_store(&list.registry).await?).await?;
-            if list.json {
-                printable_json(&serde_json::to_string_pretty(&clients)?).into_owned() + "\n"
-            } else {
-                view::format_clients(&clients)
-            }
+            let clients = list_clients(&open_existing_job_table(&list.registry).await?).await?;
+            if list.json { json_text(&clients)? } else { view::format_clients(&clients) }
         }
         ClientsCommand::Show(show) => {
-            let client = find_client(&open_existing_store(&show.registry).await?, &show.id).await?;
-            if show.json {
-                printable_json(&serde_json::to_string_pretty(&client)?).into_owned() + "\n"
-            } else {
-                view::format_client(&client)
-            }
+            let client = find_client(&open_existing_job_table(&show.registry).await?, &show.id).await?;
+            if show.json { json_text(&client)? } else { view::format_client(&client) }
         }
         ClientsCommand::Disable(client) => {
             update_client(&client.registry, &client.id, |registered| registered.is_disabled = true).await?;
@@ -139,7 +131,7 @@ pub async fn run_clients(args: &ClientsArgs) -> Result<(), ClientsCommandError> 
             format!("`{}` has new keys: {}; the old keys are no longer accepted\n", client.id.0, view::format_keys(&client.keys))
         }
         ClientsCommand::Remove(args) => {
-            let store = open_existing_store(&args.registry).await?;
+            let store = open_existing_job_table(&args.registry).await?;
             let client = find_client(&store, &args.id).await?;
             if args.registry.table.is_none() {
                 record_access_control(&args.registry.state)?;
@@ -155,22 +147,6 @@ pub async fn run_clients(args: &ClientsArgs) -> Result<(), ClientsCommandError> 
     };
     print_result(&output);
     Ok(())
-}
-
-/// Opens the registrations; creates the state folder if it does not exist.
-async fn open_store(registry: &RegistryLocation) -> Result<DynamoJobStore, ClientsCommandError> {
-    match &registry.table {
-        Some(table) => Ok(deployment::job_table(table).await?),
-        None => Ok(StateFolder::open(&registry.state).await?.jobs),
-    }
-}
-
-/// Opens the registrations of an existing state folder, so that a mistyped path does not create an empty one.
-async fn open_existing_store(registry: &RegistryLocation) -> Result<DynamoJobStore, ClientsCommandError> {
-    match &registry.table {
-        Some(_) => open_store(registry).await,
-        None => Ok(StateFolder::open_existing(&registry.state).await?.jobs),
-    }
 }
 
 /// Returns the registration of a client, or an error if there is none.
@@ -193,7 +169,7 @@ pub async fn list_clients(store: &DynamoJobStore) -> Result<Vec<Client>, StoreEr
 
 /// Changes a registration, or fails if it was changed after it was read.
 async fn update_client(registry: &RegistryLocation, id: &Caller, update: impl FnOnce(&mut Client)) -> Result<Client, ClientsCommandError> {
-    let store = open_existing_store(registry).await?;
+    let store = open_existing_job_table(registry).await?;
     let mut client = find_client(&store, id).await?;
     let read_version = client.changed_at;
     update(&mut client);

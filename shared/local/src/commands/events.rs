@@ -1,6 +1,5 @@
 //! `headrace events`: lists events that are not delivered, and delivers those again that could not be delivered within a day.
 
-use headrace_aws::DynamoJobStore;
 use headrace_core::events::OutboxEvent;
 use headrace_core::ports::{Clock as _, EventOutbox as _};
 use headrace_core::vocab::error::StoreError;
@@ -8,11 +7,10 @@ use headrace_core::vocab::plural::counted;
 use headrace_edge::system::SystemClock;
 use serde_json::{Value, json};
 
-use crate::cli::{EventsArgs, EventsCommand, RegistryLocation};
+use crate::cli::{EventsArgs, EventsCommand};
+use crate::commands::job_table::{JobTableError, open_existing_job_table};
 use crate::commands::table::format_table;
-use crate::server::state::{StateError, StateFolder};
-use crate::stores::deployment::{self, DeploymentError};
-use crate::terminal::{print_result, printable_json};
+use crate::terminal::{json_text, print_result};
 
 /// The largest number of pending events that are listed.
 const MAX_LISTED: u16 = 1_000;
@@ -23,12 +21,9 @@ pub enum EventsCommandError {
     /// The event is not among those that could not be delivered.
     #[error("no event `{0}` waits for a replay; `headrace events list` lists them")]
     NotFound(String),
-    /// The state folder cannot be opened.
+    /// The job table cannot be opened.
     #[error(transparent)]
-    State(#[from] StateError),
-    /// A deployment on AWS cannot be accessed.
-    #[error(transparent)]
-    Deployment(#[from] DeploymentError),
+    JobTable(#[from] JobTableError),
     /// The job table failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -41,18 +36,18 @@ pub enum EventsCommandError {
 pub async fn run_events(args: &EventsArgs) -> Result<(), EventsCommandError> {
     let output = match &args.command {
         EventsCommand::List(list) => {
-            let store = open_existing_store(&list.registry).await?;
+            let store = open_existing_job_table(&list.registry).await?;
             let (pending, undelivered) = (store.pending_events(MAX_LISTED).await?, store.undelivered_events().await?);
             let events = pending.iter().map(|event| (event, "pending")).chain(undelivered.iter().map(|event| (event, "undelivered")));
             if list.json {
                 let events: Vec<Value> = events.map(|(event, state)| event_json(event, state)).collect();
-                printable_json(&serde_json::to_string_pretty(&events)?).into_owned() + "\n"
+                json_text(&events)?
             } else {
                 format_events(&events.collect::<Vec<_>>())
             }
         }
         EventsCommand::Replay(replay) => {
-            let store = open_existing_store(&replay.registry).await?;
+            let store = open_existing_job_table(&replay.registry).await?;
             let undelivered = store.undelivered_events().await?;
             if let Some(unknown) = replay.ids.iter().find(|id| !undelivered.iter().any(|event| event.event.id() == **id)) {
                 return Err(EventsCommandError::NotFound(unknown.clone()));
@@ -66,14 +61,6 @@ pub async fn run_events(args: &EventsArgs) -> Result<(), EventsCommandError> {
     };
     print_result(&output);
     Ok(())
-}
-
-/// Opens the events of an existing state folder, so that a mistyped path does not create an empty one.
-async fn open_existing_store(registry: &RegistryLocation) -> Result<DynamoJobStore, EventsCommandError> {
-    match &registry.table {
-        Some(table) => Ok(deployment::job_table(table).await?),
-        None => Ok(StateFolder::open_existing(&registry.state).await?.jobs),
-    }
 }
 
 /// Formats events as a table, one per line.

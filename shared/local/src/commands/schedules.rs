@@ -17,11 +17,11 @@ use headrace_core::vocab::schedule_key::{ScheduleKey, ScheduleName};
 use headrace_edge::config::{ConfigError, parse_fhir_version};
 use headrace_edge::system::{SystemClock, random_id};
 
-use crate::cli::{AddScheduleArgs, ExportLevel, RegistryLocation, ScheduleArgs, SchedulesArgs, SchedulesCommand, non_empty};
-use crate::server::state::{StateError, StateFolder};
+use crate::cli::{AddScheduleArgs, ExportLevel, ScheduleArgs, SchedulesArgs, SchedulesCommand, non_empty};
+use crate::commands::job_table::{JobTableError, open_existing_job_table, open_job_table};
+use crate::server::state::StateError;
 use crate::server::state_access::had_access_control;
-use crate::stores::deployment::{self, DeploymentError};
-use crate::terminal::{print_result, printable_json};
+use crate::terminal::{json_text, print_result};
 
 /// Failure of `headrace schedules`.
 #[derive(Debug, thiserror::Error)]
@@ -50,12 +50,12 @@ pub enum SchedulesCommandError {
     /// The schedule was changed concurrently.
     #[error("`{0}` was changed by another command, or has just started a run; check it with `headrace schedules show`, then try again")]
     ConcurrentChange(ScheduleName),
-    /// The state folder cannot be opened.
+    /// The state folder cannot be read or written.
     #[error(transparent)]
     State(#[from] StateError),
-    /// A deployment on AWS cannot be accessed.
+    /// The job table cannot be opened.
     #[error(transparent)]
-    Deployment(#[from] DeploymentError),
+    JobTable(#[from] JobTableError),
     /// The job table failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -69,24 +69,24 @@ pub async fn run_schedules(args: &SchedulesArgs) -> Result<(), SchedulesCommandE
     let output = match &args.command {
         SchedulesCommand::Add(add) => add_schedule(add, SystemClock.now()).await?,
         SchedulesCommand::List(list) => {
-            let store = open_existing_store(&list.registry).await?;
+            let store = open_existing_job_table(&list.registry).await?;
             let mut runs = Vec::new();
             for schedule in store.schedules().await? {
                 runs.push((last_job(&store, &schedule).await?, schedule));
             }
             if list.json {
                 let schedules: Vec<_> = runs.iter().map(|(job, schedule)| view::schedule_json(schedule, job.as_ref())).collect();
-                printable_json(&serde_json::to_string_pretty(&schedules)?).into_owned() + "\n"
+                json_text(&schedules)?
             } else {
                 view::format_schedules(&runs)
             }
         }
         SchedulesCommand::Show(show) => {
-            let store = open_existing_store(&show.registry).await?;
+            let store = open_existing_job_table(&show.registry).await?;
             let schedule = find_schedule(&store, &show.name).await?;
             let job = last_job(&store, &schedule).await?;
             if show.json {
-                printable_json(&serde_json::to_string_pretty(&view::schedule_json(&schedule, job.as_ref()))?).into_owned() + "\n"
+                json_text(&view::schedule_json(&schedule, job.as_ref()))?
             } else {
                 view::format_schedule(&schedule, job.as_ref())
             }
@@ -108,7 +108,7 @@ pub async fn run_schedules(args: &SchedulesArgs) -> Result<(), SchedulesCommandE
             format!("`{}` is resumed; {}\n", args.name, view::format_next(&schedule.await?))
         }
         SchedulesCommand::Remove(args) => {
-            let store = open_existing_store(&args.registry).await?;
+            let store = open_existing_job_table(&args.registry).await?;
             let schedule = find_schedule(&store, &args.name).await?;
             if !store.remove_schedule(&schedule).await? {
                 return Err(SchedulesCommandError::ConcurrentChange(args.name.clone()));
@@ -132,10 +132,7 @@ async fn add_schedule(add: &AddScheduleArgs, now: Millis) -> Result<String, Sche
         keep: add.keep,
         created_at: now,
     };
-    let store = match &add.registry.table {
-        Some(table) => deployment::job_table(table).await?,
-        None => StateFolder::open(&add.registry.state).await?.jobs,
-    };
+    let store = open_job_table(&add.registry).await?;
     check_kick_off(add, &definition, &store, now).await?;
     let key = ScheduleKey { name: add.name.clone(), id: random_id()? };
     let schedule = Schedule { key, definition, state: ScheduleState::new(now), complete_run: None, revision: 1 };
@@ -183,14 +180,6 @@ fn level(level: &ExportLevel) -> Level {
     }
 }
 
-/// Opens the schedules of an existing state folder, so that a mistyped path does not create an empty one.
-async fn open_existing_store(registry: &RegistryLocation) -> Result<DynamoJobStore, SchedulesCommandError> {
-    match &registry.table {
-        Some(table) => Ok(deployment::job_table(table).await?),
-        None => Ok(StateFolder::open_existing(&registry.state).await?.jobs),
-    }
-}
-
 /// Returns a schedule, or an error if there is none.
 async fn find_schedule(store: &DynamoJobStore, name: &ScheduleName) -> Result<Schedule, SchedulesCommandError> {
     store.schedule(name).await?.ok_or_else(|| SchedulesCommandError::NotFound(name.clone()))
@@ -206,7 +195,7 @@ async fn last_job(store: &DynamoJobStore, schedule: &Schedule) -> Result<Option<
 
 /// Changes the state of a schedule, or fails if it was changed after it was read.
 async fn update_state(args: &ScheduleArgs, update: impl FnOnce(&mut ScheduleState, Millis)) -> Result<Schedule, SchedulesCommandError> {
-    let store = open_existing_store(&args.registry).await?;
+    let store = open_existing_job_table(&args.registry).await?;
     let mut schedule = find_schedule(&store, &args.name).await?;
     update(&mut schedule.state, SystemClock.now());
     let is_written = store.put_schedule(&schedule, Some(schedule.revision)).await?;
