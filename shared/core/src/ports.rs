@@ -1,6 +1,6 @@
 //! Ports: the traits through which the core uses stores, queues, signers and the clock.
 //!
-//! Each port has two production implementations: one for AWS and one for a single machine.
+//! Most ports have two production implementations: one for AWS and one for a single machine. `docs/architecture.md` lists them.
 
 mod access;
 mod all;

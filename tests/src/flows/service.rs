@@ -171,7 +171,7 @@ impl<S: Deployment> ServiceProcess<S> {
         };
         let capabilities =
             CapabilitySettings { access: access.clone(), ..CapabilitySettings::from_local(&export_settings, &LakeSettings::default()) };
-        let ports = Ports {
+        let new_ports = || Ports {
             jobs: jobs.clone(),
             queue: queue.clone(),
             source: source.clone(),
@@ -179,14 +179,7 @@ impl<S: Deployment> ServiceProcess<S> {
             clock: new_clock(),
             feed: NoFeed,
         };
-        let schedule_ports = Ports {
-            jobs: jobs.clone(),
-            queue: queue.clone(),
-            source: source.clone(),
-            output: output.clone(),
-            clock: new_clock(),
-            feed: NoFeed,
-        };
+        let (ports, schedule_ports) = (new_ports(), new_ports());
         let own_base = if S::HAS_GATEWAY { GATEWAY_BASE } else { OWN_BASE };
         let schedule_settings = headrace_edge::config::ExportSettings { base: Some(own_base.to_owned()), ..export_settings.clone() };
         let new_job = || Ok((next_job_id()?, JobSecret([7; 32])));

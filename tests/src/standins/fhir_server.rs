@@ -1,4 +1,4 @@
-//! A FHIR server in memory that need not support bulk exports: searches and histories with the manners of well-known servers.
+//! A FHIR server in memory that need not support bulk exports: searches and histories with the behavior of well-known servers.
 //!
 //! It is used in the same process by [`FakeOrigin`], and over HTTP by [`FhirServer::listen`]. What it does not do: other search parameters
 //! than `_lastUpdated`, `_sort=_lastUpdated`, `_count`, `_total` and `_summary=count`; includes; authentication beyond a fixed token.
@@ -41,7 +41,7 @@ pub enum Totals {
 
 /// Hostile conduct of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hostility {
+pub enum HostileBehavior {
     /// The pages have no end, each with a new resource.
     EndlessPages,
     /// The pages have no end and nothing new.
@@ -60,9 +60,9 @@ pub enum Hostility {
     HtmlPage,
 }
 
-/// The manners of a server.
+/// The behavior of a server.
 #[derive(Clone, Debug)]
-pub struct Manners {
+pub struct ServerBehavior {
     /// The paging.
     pub paging: Paging,
     /// The largest page.
@@ -90,12 +90,12 @@ pub struct Manners {
     /// True if `_total` is rejected.
     pub rejects_total: bool,
     /// Hostile conduct.
-    pub hostility: Option<Hostility>,
+    pub hostile_behavior: Option<HostileBehavior>,
     /// True if resources are formatted over several lines.
     pub is_pretty: bool,
 }
 
-impl Default for Manners {
+impl Default for ServerBehavior {
     fn default() -> Self {
         Self {
             paging: Paging::Cursor,
@@ -111,7 +111,7 @@ impl Default for Manners {
             names_itself: None,
             rejects_count_above: None,
             rejects_total: false,
-            hostility: None,
+            hostile_behavior: None,
             is_pretty: false,
         }
     }
@@ -183,7 +183,7 @@ impl Store {
 pub struct FhirServer(Arc<Mutex<State>>);
 
 struct State {
-    manners: Manners,
+    behavior: ServerBehavior,
     store: Store,
     now: Box<dyn Fn() -> Millis + Send>,
     ongoing: Option<OngoingChange>,
@@ -202,10 +202,10 @@ struct CachedSearch {
 }
 
 impl FhirServer {
-    /// Creates a server with these manners, and the time of this clock.
-    pub fn new(manners: Manners, now: impl Fn() -> Millis + Send + 'static) -> Self {
+    /// Creates a server with this behavior, and the time of this clock.
+    pub fn new(behavior: ServerBehavior, now: impl Fn() -> Millis + Send + 'static) -> Self {
         Self(Arc::new(Mutex::new(State {
-            manners,
+            behavior,
             store: Store::default(),
             now: Box::new(now),
             ongoing: None,
@@ -228,9 +228,9 @@ impl FhirServer {
     }
 
     /// Ends the changes, and all hostile conduct.
-    pub fn calm_down(&self) {
+    pub fn stop_changes(&self) {
         let mut state = self.lock();
-        (state.ongoing, state.manners.hostility) = (None, None);
+        (state.ongoing, state.behavior.hostile_behavior) = (None, None);
     }
 
     /// Returns the paths and queries of all requests so far.

@@ -118,7 +118,7 @@ fn start() -> Millis {
     ManualClock::default().now()
 }
 
-/// Returns the result of a check that has started so many exports and nothing else.
+/// Returns the result of a check that has started this number of exports and nothing else.
 fn started(count: u32) -> FiredSchedules {
     FiredSchedules { started: count, ..FiredSchedules::default() }
 }

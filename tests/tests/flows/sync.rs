@@ -10,7 +10,7 @@ use headrace_core::vocab::clock::Millis;
 use headrace_fhir::definitions::ResourceType;
 use headrace_tests::flows::sync::{SyncProcess, lake_lines, lake_objects, lake_state_before, small_request, watermark};
 use headrace_tests::flows::{Fault, FaultInjector, LocalDeployment, ManualClock, Result, run, set_next_job_number};
-use headrace_tests::standins::fhir_server::{FhirServer, Hostility, Manners, Paging, Store, Totals};
+use headrace_tests::standins::fhir_server::{FhirServer, HostileBehavior, Paging, ServerBehavior, Store, Totals};
 use proptest::prelude::*;
 
 const PATIENT: &str = "Patient";
@@ -25,10 +25,10 @@ struct Scenario {
 
 impl Scenario {
     /// Creates an empty lake, and a server with Patients and Observations of the last day.
-    async fn new(manners: Manners) -> Result<Self> {
+    async fn new(behavior: ServerBehavior) -> Result<Self> {
         let (deployment, clock) = (LocalDeployment::with_files(&[("README", b"x")]).await?, ManualClock::default());
         let time = clock.clone();
-        let server = FhirServer::new(manners, move || time.now());
+        let server = FhirServer::new(behavior, move || time.now());
         let start = Millis(clock.now().0 - 86_400_000);
         server.with_store(|store| {
             for number in 0..40_u64 {
@@ -90,13 +90,13 @@ fn check_same(lake: &BTreeMap<(String, String), String>, server: &BTreeMap<(Stri
     if different.is_empty() { Ok(()) } else { Err(format!("the lake differs from the server in {different:?}").into()) }
 }
 
-/// Returns the manners of servers that are known for them.
-fn known_servers() -> Vec<(&'static str, Manners)> {
-    let default = Manners::default;
+/// Returns the behavior of servers that are known for them.
+fn known_servers() -> Vec<(&'static str, ServerBehavior)> {
+    let default = ServerBehavior::default;
     vec![
         (
             "HAPI",
-            Manners {
+            ServerBehavior {
                 paging: Paging::CachedIds,
                 expires_after: Some(1),
                 expiring_searches: 2,
@@ -105,25 +105,25 @@ fn known_servers() -> Vec<(&'static str, Manners)> {
                 ..default()
             },
         ),
-        ("Medplum", Manners { paging: Paging::Cursor, largest_page: 20, is_pretty: true, ..default() }),
-        ("Microsoft", Manners { paging: Paging::Cursor, largest_page: 10, busy_every: Some(3), ..default() }),
-        ("HealthLake", Manners { paging: Paging::EqualsSigns, rejects_count_above: Some(100), rejects_total: true, ..default() }),
-        ("Google", Manners { paging: Paging::Cursor, totals: Totals::Rejected, ..default() }),
-        ("Aidbox", Manners { paging: Paging::Offset, largest_page: 2, ..default() }),
-        ("Firely", Manners { paging: Paging::CachedIds, expires_after: Some(2), expiring_searches: 4, sorts: false, ..default() }),
-        ("a server that does not name _lastUpdated", Manners { names_last_updated: false, ..default() }),
+        ("Medplum", ServerBehavior { paging: Paging::Cursor, largest_page: 20, is_pretty: true, ..default() }),
+        ("Microsoft", ServerBehavior { paging: Paging::Cursor, largest_page: 10, busy_every: Some(3), ..default() }),
+        ("HealthLake", ServerBehavior { paging: Paging::EqualsSigns, rejects_count_above: Some(100), rejects_total: true, ..default() }),
+        ("Google", ServerBehavior { paging: Paging::Cursor, totals: Totals::Rejected, ..default() }),
+        ("Aidbox", ServerBehavior { paging: Paging::Offset, largest_page: 2, ..default() }),
+        ("Firely", ServerBehavior { paging: Paging::CachedIds, expires_after: Some(2), expiring_searches: 4, sorts: false, ..default() }),
+        ("a server that does not name _lastUpdated", ServerBehavior { names_last_updated: false, ..default() }),
         (
             "a server with totals that are estimates",
-            Manners { totals: Totals::Rejected, sorts: false, paging: Paging::Offset, ..default() },
+            ServerBehavior { totals: Totals::Rejected, sorts: false, paging: Paging::Offset, ..default() },
         ),
     ]
 }
 
 #[test]
 fn the_lake_equals_any_known_server_at_the_watermark() -> Result<()> {
-    for (name, manners) in known_servers() {
+    for (name, behavior) in known_servers() {
         run(async || {
-            let scenario = Scenario::new(manners.clone()).await?;
+            let scenario = Scenario::new(behavior.clone()).await?;
             let first = scenario.sync(small_request()).await?;
             assert!(first.is_complete, "{name}: {first:?}");
             scenario.check_equal().await?;
@@ -145,7 +145,8 @@ fn the_lake_equals_any_known_server_at_the_watermark() -> Result<()> {
 #[test]
 fn a_server_without_a_search_by_time_is_read_anew_each_time_and_the_report_says_so() -> Result<()> {
     run(async || {
-        let epic = Manners { searches_by_time: false, names_last_updated: false, paging: Paging::Offset, ..Manners::default() };
+        let epic =
+            ServerBehavior { searches_by_time: false, names_last_updated: false, paging: Paging::Offset, ..ServerBehavior::default() };
         let scenario = Scenario::new(epic).await?;
         for _ in 0..2 {
             let report = scenario.sync(small_request()).await?;
@@ -164,7 +165,7 @@ fn a_server_without_a_search_by_time_is_read_anew_each_time_and_the_report_says_
 #[test]
 fn windows_are_divided_by_the_servers_counts() -> Result<()> {
     run(async || {
-        let scenario = Scenario::new(Manners::default()).await?;
+        let scenario = Scenario::new(ServerBehavior::default()).await?;
         let report = scenario.sync(small_request()).await?;
         for one in report.types.iter().filter(|one| one.is_covered) {
             assert!((5..=20).contains(&one.windows), "{one:?}");
@@ -178,7 +179,7 @@ fn windows_are_divided_by_the_servers_counts() -> Result<()> {
 #[test]
 fn totals_that_are_wrong_are_an_error_unless_they_are_ignored() -> Result<()> {
     run(async || {
-        let scenario = Scenario::new(Manners { totals: Totals::Estimate, ..Manners::default() }).await?;
+        let scenario = Scenario::new(ServerBehavior { totals: Totals::Estimate, ..ServerBehavior::default() }).await?;
         let report = scenario.sync(small_request()).await?;
         assert!(!report.is_complete && report.types.iter().any(|one| one.repeats > 0), "{report:?}");
         let faults: Vec<_> = report.types.iter().flat_map(|one| one.faults.clone()).collect();
@@ -192,25 +193,25 @@ fn totals_that_are_wrong_are_an_error_unless_they_are_ignored() -> Result<()> {
 
 #[test]
 fn a_hostile_server_is_refused_by_name_and_nothing_of_it_becomes_visible() -> Result<()> {
-    for (hostility, words) in [
-        (Hostility::EndlessPages, "more than twice as many resources as it counts"),
-        (Hostility::EndlessRepetition, "bring nothing new"),
-        (Hostility::LoopingLink, "form a circle"),
-        (Hostility::OtherType, "a resource of type Account"),
-        (Hostility::ClimbingId, "an id that FHIR does not allow"),
-        (Hostility::OtherServer, "another server than the base URL"),
-        (Hostility::CutPage, "a page cannot be read"),
-        (Hostility::HtmlPage, "a page cannot be read"),
+    for (hostile_behavior, words) in [
+        (HostileBehavior::EndlessPages, "more than twice as many resources as it counts"),
+        (HostileBehavior::EndlessRepetition, "bring nothing new"),
+        (HostileBehavior::LoopingLink, "form a circle"),
+        (HostileBehavior::OtherType, "a resource of type Account"),
+        (HostileBehavior::ClimbingId, "an id that FHIR does not allow"),
+        (HostileBehavior::OtherServer, "another server than the base URL"),
+        (HostileBehavior::CutPage, "a page cannot be read"),
+        (HostileBehavior::HtmlPage, "a page cannot be read"),
     ] {
         run(async || {
-            let scenario = Scenario::new(Manners { hostility: Some(hostility), ..Manners::default() }).await?;
+            let scenario = Scenario::new(ServerBehavior { hostile_behavior: Some(hostile_behavior), ..ServerBehavior::default() }).await?;
             let report = scenario.sync(small_request()).await?;
             let faults: Vec<_> = report.types.iter().flat_map(|one| one.faults.clone()).collect();
-            assert!(!report.is_complete && faults.iter().any(|fault| fault.contains(words)), "{hostility:?}: {faults:?}");
+            assert!(!report.is_complete && faults.iter().any(|fault| fault.contains(words)), "{hostile_behavior:?}: {faults:?}");
             assert_eq!((lake_objects(scenario.deployment.lake()).len(), watermark(scenario.deployment.lake())?), (0, None));
             // The server is mended, and nothing of the failed synchronization is in the way.
-            scenario.server.calm_down();
-            assert!(scenario.sync(small_request()).await?.is_complete, "{hostility:?}");
+            scenario.server.stop_changes();
+            assert!(scenario.sync(small_request()).await?.is_complete, "{hostile_behavior:?}");
             scenario.check_equal().await
         })?;
     }
@@ -220,7 +221,7 @@ fn a_hostile_server_is_refused_by_name_and_nothing_of_it_becomes_visible() -> Re
 #[test]
 fn a_lake_is_filled_from_one_server_and_its_types_stay_together() -> Result<()> {
     run(async || {
-        let scenario = Scenario::new(Manners::default()).await?;
+        let scenario = Scenario::new(ServerBehavior::default()).await?;
         let only = |name: &str| SyncRequest { types: ResourceType::parse(name).map(|one| [one].into()), ..small_request() };
         assert!(scenario.sync(only(PATIENT)).await?.is_complete);
         let error = scenario.sync(only(OBSERVATION)).await.unwrap_err().to_string();
@@ -242,8 +243,8 @@ fn a_lake_is_filled_from_one_server_and_its_types_stay_together() -> Result<()> 
 fn an_attempt_that_must_end_continues_at_the_second_that_it_reached() -> Result<()> {
     run(async || {
         // Every pause of the busy server takes time, so that no attempt has time for a whole window.
-        let manners = Manners { largest_page: 1, busy_every: Some(2), totals: Totals::Rejected, ..Manners::default() };
-        let scenario = Scenario::new(manners).await?;
+        let behavior = ServerBehavior { largest_page: 1, busy_every: Some(2), totals: Totals::Rejected, ..ServerBehavior::default() };
+        let scenario = Scenario::new(behavior).await?;
         let process = scenario.process(FaultInjector::none());
         let job = process.kick_off(SyncRequest { window_resources: 1_000, page_size: 1, ..small_request() }).await?;
         process.deliver_all(Some(Duration::from_millis(250))).await?;
@@ -264,7 +265,7 @@ async fn run_lifecycle(process: &SyncProcess) -> Result<()> {
 /// Creates the scenario of the crash tests: an increment over a lake that another pipeline has filled.
 async fn crash_scenario() -> Result<Scenario> {
     set_next_job_number(1);
-    let scenario = Scenario::new(Manners { paging: Paging::CachedIds, has_history: true, ..Manners::default() }).await?;
+    let scenario = Scenario::new(ServerBehavior { paging: Paging::CachedIds, has_history: true, ..ServerBehavior::default() }).await?;
     let start = Millis(scenario.clock.now().0 - 600_000);
     scenario.server.with_store(|store| {
         store.versions.clear();
@@ -323,7 +324,7 @@ fn p1_to_p6_a_synchronization_survives_a_crash_at_any_call() -> Result<()> {
 #[test]
 fn a_task_that_is_announced_again_changes_nothing() -> Result<()> {
     run(async || {
-        let scenario = Scenario::new(Manners::default()).await?;
+        let scenario = Scenario::new(ServerBehavior::default()).await?;
         let process = scenario.process(FaultInjector::none());
         let job = process.kick_off(small_request()).await?;
         process.deliver_all(None).await?;
@@ -356,7 +357,8 @@ fn ongoing_change(clock: ManualClock, seed: u64) -> impl FnMut(&mut Store, u64) 
 fn deletions_come_from_the_history_of_a_server_that_has_one() -> Result<()> {
     for paging in [Paging::CachedIds, Paging::Cursor] {
         run(async || {
-            let scenario = Scenario::new(Manners { has_history: true, largest_page: 7, paging, ..Manners::default() }).await?;
+            let scenario =
+                Scenario::new(ServerBehavior { has_history: true, largest_page: 7, paging, ..ServerBehavior::default() }).await?;
             assert!(scenario.sync(small_request()).await?.is_complete);
             scenario.change();
             let at = scenario.clock.now();
@@ -379,7 +381,7 @@ fn deletions_come_from_the_history_of_a_server_that_has_one() -> Result<()> {
 #[test]
 fn a_server_without_a_history_leaves_deletions_unknown_and_the_lake_says_so() -> Result<()> {
     run(async || {
-        let scenario = Scenario::new(Manners::default()).await?;
+        let scenario = Scenario::new(ServerBehavior::default()).await?;
         let report = scenario.sync(small_request()).await?;
         assert_eq!(report.deletions(), "unknown");
         let text = std::fs::read_to_string(scenario.deployment.lake().join("_headrace/watermark.json"))?;
@@ -394,9 +396,9 @@ proptest! {
     /// Checks that the lake equals a server with a history at the watermark, whatever changes and is deleted while it is read.
     #[test]
     fn the_lake_equals_a_server_with_a_history_while_resources_change(seed in any::<u64>(), server in 0_usize..9) {
-        let (name, manners) = known_servers().swap_remove(server);
+        let (name, behavior) = known_servers().swap_remove(server);
         let outcome = run(async || {
-            let scenario = Scenario::new(Manners { has_history: true, ..manners.clone() }).await?;
+            let scenario = Scenario::new(ServerBehavior { has_history: true, ..behavior.clone() }).await?;
             for _ in 0..2 {
                 let (clock, mut change) = (scenario.clock.clone(), ongoing_change(scenario.clock.clone(), seed));
                 scenario.server.change_while_read(move |store, request| {
@@ -409,7 +411,7 @@ proptest! {
                 if report.is_complete {
                     scenario.check_equal().await?;
                 }
-                scenario.server.calm_down();
+                scenario.server.stop_changes();
                 scenario.clock.advance(Duration::from_secs(120));
                 let report = scenario.sync(small_request()).await?;
                 assert!(report.is_complete, "{name}: {report:?}");
@@ -424,9 +426,9 @@ proptest! {
     /// the lake has every resource that was not changed meanwhile.
     #[test]
     fn nothing_is_lost_while_resources_change(seed in any::<u64>(), server in 0_usize..9) {
-        let (name, manners) = known_servers().swap_remove(server);
+        let (name, behavior) = known_servers().swap_remove(server);
         let outcome = run(async || {
-            let scenario = Scenario::new(manners.clone()).await?;
+            let scenario = Scenario::new(behavior.clone()).await?;
             scenario.server.change_while_read(ongoing_change(scenario.clock.clone(), seed));
             let report = scenario.sync(small_request()).await?;
             if report.is_complete {
@@ -441,7 +443,7 @@ proptest! {
                     }
                 }
             }
-            scenario.server.calm_down();
+            scenario.server.stop_changes();
             scenario.clock.advance(Duration::from_secs(120));
             let report = scenario.sync(small_request()).await?;
             assert!(report.is_complete, "{name}: {report:?}");

@@ -8,15 +8,15 @@ use headrace_core::vocab::clock::Millis;
 use headrace_edge::system::SystemClock;
 use headrace_tests::flows::sync::{lake_lines, lake_objects, watermark};
 use headrace_tests::flows::{Result, run};
-use headrace_tests::standins::fhir_server::{FhirServer, Hostility, HttpFhirServer, Manners, Paging};
+use headrace_tests::standins::fhir_server::{FhirServer, HostileBehavior, HttpFhirServer, Paging, ServerBehavior};
 use serde_json::Value;
 use tempfile::TempDir;
 
 use super::process;
 
 /// Starts a server with 30 Patients of the last hour.
-async fn start(manners: Manners) -> Result<(FhirServer, HttpFhirServer, TempDir)> {
-    let server = FhirServer::new(manners, || SystemClock.now());
+async fn start(behavior: ServerBehavior) -> Result<(FhirServer, HttpFhirServer, TempDir)> {
+    let server = FhirServer::new(behavior, || SystemClock.now());
     let start = Millis(SystemClock.now().0 - 3_600_000);
     server.with_store(|store| (0..30).for_each(|number| store.put("Patient", &format!("p-{number}"), Millis(start.0 + number * 60_000))));
     let http = server.listen().await?;
@@ -36,8 +36,14 @@ async fn headrace(folder: &Path, arguments: &[&str]) -> Result<(Option<i32>, Str
 #[test]
 fn a_lake_is_filled_and_exported_by_the_program() -> Result<()> {
     run(async || {
-        let manners = Manners { paging: Paging::CachedIds, largest_page: 7, busy_every: Some(5), is_pretty: true, ..Manners::default() };
-        let (server, http, folder) = start(manners).await?;
+        let behavior = ServerBehavior {
+            paging: Paging::CachedIds,
+            largest_page: 7,
+            busy_every: Some(5),
+            is_pretty: true,
+            ..ServerBehavior::default()
+        };
+        let (server, http, folder) = start(behavior).await?;
         let sync = ["sync", &http.base, "lake", "--lag-seconds=0", "--window-resources=10"];
         let (code, stdout, stderr) = headrace(folder.path(), &sync).await?;
         assert_eq!(code, Some(0), "{stderr}");
@@ -64,7 +70,7 @@ fn a_lake_is_filled_and_exported_by_the_program() -> Result<()> {
 #[test]
 fn an_export_from_a_server_without_export_goes_through_a_synchronization() -> Result<()> {
     run(async || {
-        let (_server, http, folder) = start(Manners::default()).await?;
+        let (_server, http, folder) = start(ServerBehavior::default()).await?;
         let export = ["export", &http.base, "out", "--type=Patient", "--lag-seconds=0"];
         let (code, stdout, stderr) = headrace(folder.path(), &export).await?;
         assert_eq!(code, Some(0), "{stderr}");
@@ -83,7 +89,8 @@ fn an_export_from_a_server_without_export_goes_through_a_synchronization() -> Re
 #[test]
 fn an_incomplete_synchronization_has_an_exit_status_of_its_own_and_leaves_no_file() -> Result<()> {
     run(async || {
-        let (_server, http, folder) = start(Manners { hostility: Some(Hostility::OtherServer), ..Manners::default() }).await?;
+        let (_server, http, folder) =
+            start(ServerBehavior { hostile_behavior: Some(HostileBehavior::OtherServer), ..ServerBehavior::default() }).await?;
         let (code, stdout, stderr) = headrace(folder.path(), &["sync", &http.base, "lake"]).await?;
         assert_eq!(code, Some(3), "{stderr}");
         assert!(stdout.contains("nothing was added to lake"), "{stdout}");
@@ -98,7 +105,8 @@ fn an_incomplete_synchronization_has_an_exit_status_of_its_own_and_leaves_no_fil
 fn links_of_a_server_behind_a_proxy_are_followed_if_its_other_name_is_given() -> Result<()> {
     run(async || {
         let name = "http://internal.example:8080/fhir".to_owned();
-        let (_server, http, folder) = start(Manners { names_itself: Some(name.clone()), largest_page: 9, ..Manners::default() }).await?;
+        let (_server, http, folder) =
+            start(ServerBehavior { names_itself: Some(name.clone()), largest_page: 9, ..ServerBehavior::default() }).await?;
         let (code, _, stderr) = headrace(folder.path(), &["sync", &http.base, "lake"]).await?;
         assert!(code == Some(3) && stderr.contains("internal.example"), "{stderr}");
         let (code, stdout, stderr) = headrace(folder.path(), &["sync", &http.base, "lake", "--origin-alias", &name]).await?;
@@ -111,7 +119,7 @@ fn links_of_a_server_behind_a_proxy_are_followed_if_its_other_name_is_given() ->
 #[test]
 fn a_synchronization_that_is_killed_is_continued_by_the_same_command() -> Result<()> {
     run(async || {
-        let (server, http, folder) = start(Manners { largest_page: 1, ..Manners::default() }).await?;
+        let (server, http, folder) = start(ServerBehavior { largest_page: 1, ..ServerBehavior::default() }).await?;
         // The rate makes the first run long enough to be killed within it.
         let slow = ["sync", &http.base, "lake", "--window-resources=5", "--requests-at-once=1"];
         let mut command = process::headrace(&[&slow[..], &["--requests-per-second=50"]].concat());
@@ -138,7 +146,7 @@ fn a_synchronization_that_is_killed_is_continued_by_the_same_command() -> Result
 #[test]
 fn a_wrong_server_is_told_before_anything_is_written() -> Result<()> {
     run(async || {
-        let (_server, http, folder) = start(Manners::default()).await?;
+        let (_server, http, folder) = start(ServerBehavior::default()).await?;
         let elsewhere = format!("{}/elsewhere", http.base);
         for (arguments, words) in [
             (["sync", "http://127.0.0.1:1/fhir", "lake"], "nothing was written"),

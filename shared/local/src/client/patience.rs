@@ -60,7 +60,7 @@ impl Patience {
     }
 }
 
-/// Returns the pause after so many failures in a row: one second, doubled with each failure, at most five minutes.
+/// Returns the pause after a number of failures in a row: one second, doubled with each failure, at most five minutes.
 fn back_off(failures: u32) -> Duration {
     let seconds = 1_u64.checked_shl(failures.saturating_sub(1).min(16)).unwrap_or(u64::MAX);
     Duration::from_secs(seconds).min(LONGEST_BACK_OFF)

@@ -4,7 +4,7 @@ use headrace_core::vocab::clock::Millis;
 use headrace_fhir::instant::Instant;
 use percent_encoding::percent_decode_str;
 
-use super::{CachedSearch, FhirResponse, FhirServer, Hostility, Paging, State, StoredVersion, Totals};
+use super::{CachedSearch, FhirResponse, FhirServer, HostileBehavior, Paging, State, StoredVersion, Totals};
 
 /// Returns a rejection with an OperationOutcome.
 fn rejection(status: u16, code: &str, text: &str) -> FhirResponse {
@@ -47,7 +47,7 @@ impl FhirServer {
             ongoing(&mut state.store, number);
             state.ongoing = Some(ongoing);
         }
-        if state.manners.busy_every.is_some_and(|every| number.is_multiple_of(every)) {
+        if state.behavior.busy_every.is_some_and(|every| number.is_multiple_of(every)) {
             let headers = vec![("x-ms-retry-after-ms", "5".to_owned())];
             return FhirResponse { headers, ..rejection(429, "throttled", "too many requests") };
         }
@@ -57,8 +57,8 @@ impl FhirServer {
             "" => state.cached_page(&Query::parse(query)),
             path => match path.split_once('/') {
                 None => state.search(path, query),
-                Some((kind, "_history")) if state.manners.has_history => state.history(kind, None, &Query::parse(query)),
-                Some((kind, rest)) if state.manners.has_history && rest.ends_with("/_history") => {
+                Some((kind, "_history")) if state.behavior.has_history => state.history(kind, None, &Query::parse(query)),
+                Some((kind, rest)) if state.behavior.has_history && rest.ends_with("/_history") => {
                     state.history(kind, rest.strip_suffix("/_history"), &Query::parse(query))
                 }
                 Some(_) => rejection(404, "not-found", "not found"),
@@ -70,8 +70,8 @@ impl FhirServer {
 impl State {
     /// Returns the CapabilityStatement.
     fn capability_statement(&self) -> String {
-        let time = if self.manners.names_last_updated { r#","searchParam":[{"name":"_lastUpdated","type":"date"}]"# } else { "" };
-        let history = if self.manners.has_history { r#",{"code":"history-type"}"# } else { "" };
+        let time = if self.behavior.names_last_updated { r#","searchParam":[{"name":"_lastUpdated","type":"date"}]"# } else { "" };
+        let history = if self.behavior.has_history { r#",{"code":"history-type"}"# } else { "" };
         let resource =
             |kind: &str| format!(r#"{{"type":"{kind}","interaction":[{{"code":"read"}},{{"code":"search-type"}}{history}]{time}}}"#);
         let types = ["Observation", "Patient"].map(resource).join(",");
@@ -82,7 +82,7 @@ impl State {
 
     /// Returns the base URL that links have.
     fn link_base(&self) -> &str {
-        self.manners.names_itself.as_deref().unwrap_or(&self.base)
+        self.behavior.names_itself.as_deref().unwrap_or(&self.base)
     }
 
     /// Serves a search for resources of a type.
@@ -91,19 +91,19 @@ impl State {
         let Some(kind) = ["Observation", "Patient"].into_iter().find(|known| *known == kind) else {
             return rejection(404, "not-supported", "unknown resource type");
         };
-        if self.manners.rejects_total && query.get("_total").is_some() {
+        if self.behavior.rejects_total && query.get("_total").is_some() {
             return rejection(400, "invalid", "the parameter _total is not supported");
         }
         let count: usize = query.get("_count").and_then(|count| count.parse().ok()).unwrap_or(10);
-        if self.manners.rejects_count_above.is_some_and(|largest| count > largest) {
+        if self.behavior.rejects_count_above.is_some_and(|largest| count > largest) {
             return rejection(400, "invalid", "_count is too large");
         }
         let matches = self.matches(kind, &query);
         if query.get("_summary") == Some("count") {
             return self.total(matches.len());
         }
-        let count = count.clamp(1, self.manners.largest_page);
-        match self.manners.paging {
+        let count = count.clamp(1, self.behavior.largest_page);
+        match self.behavior.paging {
             Paging::CachedIds => {
                 let ids = matches.into_iter().map(|version| version.id).collect();
                 self.searches.push(CachedSearch { kind, ids, pages: 0 });
@@ -112,7 +112,7 @@ impl State {
             }
             Paging::Cursor | Paging::EqualsSigns => {
                 let raw = query.get("_cursor").map(|cursor| cursor.trim_end_matches('='));
-                if self.manners.paging == Paging::EqualsSigns && query.get("_cursor").is_some_and(|cursor| !cursor.ends_with("==")) {
+                if self.behavior.paging == Paging::EqualsSigns && query.get("_cursor").is_some_and(|cursor| !cursor.ends_with("==")) {
                     return rejection(400, "invalid", "the token of the page is damaged");
                 }
                 let after = raw.and_then(|cursor| cursor.split_once('~')).and_then(|(at, id)| Some((at.parse().ok().map(Millis)?, id)));
@@ -120,7 +120,7 @@ impl State {
                 let mut page: Vec<_> = rest.take(count + 1).collect();
                 let has_more = page.len() > count;
                 page.truncate(count);
-                let signs = if self.manners.paging == Paging::EqualsSigns { "==" } else { "" };
+                let signs = if self.behavior.paging == Paging::EqualsSigns { "==" } else { "" };
                 let next = page.last().filter(|_| has_more).map(|last| {
                     let others: Vec<&str> = text.split('&').filter(|pair| !pair.starts_with("_cursor=")).collect();
                     format!("{}/{kind}?{}&_cursor={}~{}{signs}", self.link_base(), others.join("&"), last.at.0, last.id)
@@ -141,7 +141,7 @@ impl State {
     /// Returns the current resources that match, in the order of the search.
     fn matches(&self, kind: &str, query: &Query<'_>) -> Vec<StoredVersion> {
         let mut matches = self.store.current(kind);
-        if self.manners.searches_by_time {
+        if self.behavior.searches_by_time {
             for condition in query.all("_lastUpdated") {
                 let (operator, time) = condition.split_at(2);
                 let Some(time) = millis(time) else { return Vec::new() };
@@ -152,8 +152,8 @@ impl State {
                 });
             }
         }
-        let is_paged_by_time = matches!(self.manners.paging, Paging::Cursor | Paging::EqualsSigns);
-        if (self.manners.sorts && query.get("_sort") == Some("_lastUpdated")) || is_paged_by_time {
+        let is_paged_by_time = matches!(self.behavior.paging, Paging::Cursor | Paging::EqualsSigns);
+        if (self.behavior.sorts && query.get("_sort") == Some("_lastUpdated")) || is_paged_by_time {
             matches.sort_by(|one, other| (one.at, &one.id).cmp(&(other.at, &other.id)));
         }
         matches
@@ -161,7 +161,7 @@ impl State {
 
     /// Serves a search for the number of results.
     fn total(&self, exact: usize) -> FhirResponse {
-        let total = match self.manners.totals {
+        let total = match self.behavior.totals {
             Totals::Exact => exact,
             Totals::Estimate => exact * 3 / 2 + 1,
             Totals::Rejected => return rejection(400, "not-supported", "_summary=count is not supported"),
@@ -176,7 +176,7 @@ impl State {
         let (Some(index), Some(offset), Some(count)) = (number("_getpages"), number("_getpagesoffset"), number("_count")) else {
             return rejection(400, "invalid", "unknown request");
         };
-        let (expires_after, expiring) = (self.manners.expires_after, self.manners.expiring_searches);
+        let (expires_after, expiring) = (self.behavior.expires_after, self.behavior.expiring_searches);
         let Some(search) = self.searches.get_mut(index) else { return rejection(410, "not-found", "HAPI-0417") };
         search.pages += 1;
         if expires_after.is_some_and(|pages| search.pages > pages) && index < expiring as usize {
@@ -201,7 +201,7 @@ impl State {
         let since = query.get("_since").and_then(millis).unwrap_or(Millis(0));
         let until = query.get("_until").and_then(|text| text.parse().ok().map(Millis)).unwrap_or((self.now)());
         let start: usize = query.get("page").and_then(|page| page.parse().ok()).unwrap_or(0);
-        let count = query.get("_count").and_then(|count| count.parse().ok()).unwrap_or(10_usize).clamp(1, self.manners.largest_page);
+        let count = query.get("_count").and_then(|count| count.parse().ok()).unwrap_or(10_usize).clamp(1, self.behavior.largest_page);
         let of_type = self.store.versions.iter().rev().filter(|version| version.kind == kind && id.is_none_or(|id| version.id == id));
         let all: Vec<_> = of_type.filter(|version| version.at >= since && version.at <= until).cloned().collect();
         let next = (all.len() > start + count).then(|| {
@@ -226,28 +226,28 @@ impl State {
         let mut text = |text: String| page.push(StoredVersion { kind, id: "made-up".to_owned(), at: Millis(0), text: Some(text) });
         let made_up =
             |id: &str, kind: &str| format!(r#"{{"resourceType":"{kind}","id":"{id}","meta":{{"lastUpdated":"2026-01-01T00:00:01Z"}}}}"#);
-        let next = match self.manners.hostility {
-            Some(Hostility::EndlessPages) => {
+        let next = match self.behavior.hostile_behavior {
+            Some(HostileBehavior::EndlessPages) => {
                 text(made_up(&format!("made-up-{number}"), kind));
                 Some(format!("{base}/{kind}?_cursor=0~&x={number}"))
             }
-            Some(Hostility::EndlessRepetition) => Some(format!("{base}/{kind}?_cursor=0~&x={number}")),
-            Some(Hostility::LoopingLink) => Some(format!("{base}/{kind}?_cursor=0~&x=1")),
-            Some(Hostility::OtherType) => {
+            Some(HostileBehavior::EndlessRepetition) => Some(format!("{base}/{kind}?_cursor=0~&x={number}")),
+            Some(HostileBehavior::LoopingLink) => Some(format!("{base}/{kind}?_cursor=0~&x=1")),
+            Some(HostileBehavior::OtherType) => {
                 text(made_up("x", "Account"));
                 next
             }
-            Some(Hostility::ClimbingId) => {
+            Some(HostileBehavior::ClimbingId) => {
                 text(made_up("../../etc/passwd", kind));
                 next
             }
-            Some(Hostility::OtherServer) => Some("http://169.254.169.254/latest/meta-data".to_owned()),
-            Some(Hostility::CutPage | Hostility::HtmlPage) | None => next,
+            Some(HostileBehavior::OtherServer) => Some("http://169.254.169.254/latest/meta-data".to_owned()),
+            Some(HostileBehavior::CutPage | HostileBehavior::HtmlPage) | None => next,
         };
         let mut response = self.bundle("searchset", &page, next);
-        match self.manners.hostility {
-            Some(Hostility::CutPage) => response.body.truncate(response.body.len() / 2),
-            Some(Hostility::HtmlPage) => response.body = "<html>Sign in</html>".to_owned(),
+        match self.behavior.hostile_behavior {
+            Some(HostileBehavior::CutPage) => response.body.truncate(response.body.len() / 2),
+            Some(HostileBehavior::HtmlPage) => response.body = "<html>Sign in</html>".to_owned(),
             Some(_) | None => {}
         }
         response
@@ -272,7 +272,7 @@ impl State {
                 format!(r#"{{"fullUrl":"{base}/{name}","resource":{text},"request":{{"method":"PUT","url":"{name}"}}}}"#)
             }
             Some(text) => {
-                let text = if self.manners.is_pretty { text.replace(",\"", ",\n  \"") } else { text.clone() };
+                let text = if self.behavior.is_pretty { text.replace(",\"", ",\n  \"") } else { text.clone() };
                 format!(r#"{{"fullUrl":"{base}/{name}","resource":{text},"search":{{"mode":"match"}}}}"#)
             }
         }

@@ -130,7 +130,7 @@ fn unavailable(text: &str) -> ExportError {
     SourceError::OriginUnavailable(text.into()).into()
 }
 
-/// Returns the pause after so many failures in a row: 1, 2, 4, … seconds, at most half a minute.
+/// Returns the pause after a number of failures in a row: 1, 2, 4, … seconds, at most half a minute.
 fn back_off(failures: u32) -> Duration {
     Duration::from_secs(1 << failures.min(5)).min(Duration::from_secs(30))
 }
