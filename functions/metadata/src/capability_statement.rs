@@ -248,7 +248,7 @@ fn documentation(settings: &CapabilitySettings) -> String {
     let new_members = if settings.adds_new_members {
         "With `_since`, all resources of a group's member who joined after that time are exported."
     } else {
-        "With `_since`, a group's member who joined after that time is treated as every other."
+        "With `_since`, a group's member who joined after that time is treated like any other."
     };
     format!(
         "Bulk Data export, version {IG_VERSION} of the guide. Every resource type that is listed can be exported, and its \

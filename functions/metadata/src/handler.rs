@@ -139,9 +139,9 @@ fn missing_token_endpoint(access: &AccessControl) -> &'static str {
             "this server does not use SMART App Launch and has no token endpoint: sign requests with AWS Signature Version 4, service execute-api"
         }
         AccessControl::Smart(_) | AccessControl::External(_) => {
-            "this server takes access tokens of an identity provider, whose token endpoint it does not know: ask its operator"
+            "this server accepts access tokens of an identity provider and does not know its token endpoint: ask its operator"
         }
-        AccessControl::None => "this server does not use SMART App Launch: it asks nobody for credentials",
+        AccessControl::None => "this server does not use SMART App Launch: it requires no credentials",
     }
 }
 
@@ -156,14 +156,14 @@ fn parse_path(path: &str) -> Option<Endpoint<'_>> {
     }
 }
 
-/// Rejects a request for another format than JSON. `_format` takes precedence over `Accept`; without both, JSON is returned.
+/// Rejects a request for a format other than JSON. `_format` takes precedence over `Accept`; without both, JSON is returned.
 fn require_json(request: &Request) -> Result<(), RequestError> {
     let reject = |what| {
         RequestError::new(
             406,
             IssueCode::NotSupported,
             what,
-            format!("{what} asks for another format than JSON: this server speaks application/fhir+json"),
+            format!("{what} asks for a format other than JSON: this server returns application/fhir+json"),
         )
     };
     let parameters = request::parameters(request)?;

@@ -83,7 +83,7 @@ impl<J: AccessStore, C: Clock> AssertionVerifier<'_, J, C> {
         })?;
         let claims: Claims = token.claims().map_err(|_| {
             TokenError::invalid_client(
-                "the assertion's claims cannot be read: each once and not null, iss, sub and jti texts, exp a number",
+                "the assertion's claims cannot be read: send each once and not null, iss, sub and jti as strings, exp as a number",
             )
         })?;
         let (id, jti, expires_at) = self.check_claims(claims, client_id)?;
@@ -105,7 +105,7 @@ impl<J: AccessStore, C: Clock> AssertionVerifier<'_, J, C> {
             id.ok_or_else(|| TokenError::invalid_client("the assertion's iss and sub are not the same client_id: set both to yours"))?;
         if client_id.is_some_and(|client_id| client_id != id) {
             return Err(TokenError::invalid_client(
-                "the parameter client_id is another one than the assertion's iss: leave it out or set it to the same",
+                "the parameter client_id differs from the assertion's iss: leave it out or set it to the same value",
             ));
         }
         if !claims.aud.is_some_and(|audience| audience.contains(self.token_url)) {
@@ -139,7 +139,7 @@ impl<J: AccessStore, C: Clock> AssertionVerifier<'_, J, C> {
         let registered = match &client.keys {
             ClientKeys::JwksUrl(url) => Some(url.as_str()),
             ClientKeys::Jwks(_) => None,
-            ClientKeys::External => return Err(TokenError::unauthenticated("the client is known elsewhere and has no keys here")),
+            ClientKeys::External => return Err(TokenError::unauthenticated("the client has an external identity and no keys here")),
         };
         // Only the registration decides where keys are fetched from.
         if jku.is_some() && jku != registered {
@@ -156,7 +156,7 @@ impl<J: AccessStore, C: Clock> AssertionVerifier<'_, J, C> {
             ClientKeys::Jwks(text) => {
                 KeySet::parse(text.as_bytes()).and_then(|set| set.verifying_key(kid, algorithm)).map_err(TokenError::unauthenticated)
             }
-            ClientKeys::External => Err(TokenError::unauthenticated("the client is known elsewhere and has no keys here")),
+            ClientKeys::External => Err(TokenError::unauthenticated("the client has an external identity and no keys here")),
         }
     }
 }

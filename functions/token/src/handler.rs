@@ -84,7 +84,7 @@ impl<J: AccessStore + AuditTrail, S: TokenSigner, C: Clock> TokenHandler<J, S, C
         }
         if form.get("client_secret").is_some() || has_basic_credentials(request) {
             return Err(TokenError::invalid_client(
-                "client secrets are not taken; use private_key_jwt: sign a client_assertion with a key that is registered",
+                "client secrets are not accepted; use private_key_jwt: sign a client_assertion with a key that is registered",
             ));
         }
         if form.get("client_assertion_type") != Some(ASSERTION_TYPE) {

@@ -54,8 +54,7 @@ impl HttpConnector for ConnectionsByHost {
             Route::Direct => self.direct.call(request),
             Route::Proxied => self.proxied.call(request),
             Route::Refused => HttpConnectorFuture::ready(Err(ConnectorError::user(
-                "an endpoint of AWS beyond this machine must begin with https://; look at AWS_ENDPOINT_URL and the AWS configuration"
-                    .into(),
+                "an endpoint of AWS outside this machine must begin with https://; check AWS_ENDPOINT_URL and the AWS configuration".into(),
             ))),
         }
     }

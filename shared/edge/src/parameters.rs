@@ -187,7 +187,7 @@ impl<'de> Visitor<'de> for ParameterSeed {
                 ("name", _) if name.is_none() => name = Some(members.next_value::<String>()?),
                 (_, Some(value_type)) if value.is_none() => match members.next_value_seed(value_type)? {
                     Some(text) => value = Some(text),
-                    None => problem = Some("has a value that is not of the type that its name says"),
+                    None => problem = Some("has a value whose JSON type does not fit its name, such as a number in valueString"),
                 },
                 // Extensions do not affect the export.
                 ("id" | "extension" | "modifierExtension", _) => drop(members.next_value::<IgnoredAny>()?),

@@ -102,7 +102,7 @@ pub fn use_accepted_json(request: &HeaderMap, response: &mut HeaderMap) {
 
 /// Creates the response to a request whose handler panicked. The log has the place.
 pub fn fault_response() -> Response<Body> {
-    let text = "this server has a fault that this request meets: tell its operator the time of the request";
+    let text = "a fault of this server prevents the answer: tell its operator the time of the request";
     Reply::outcome(500, &OperationOutcome::error(IssueCode::Exception, text)).into_response()
 }
 

@@ -71,7 +71,7 @@ pub enum AddError {
         cause: io::Error,
     },
     /// The input and the lake are in each other.
-    #[error("the input `{}` and the lake `{}` must not lie in each other", .from.display(), .lake.display())]
+    #[error("the input `{}` and the lake `{}` must not contain each other", .from.display(), .lake.display())]
     Nested {
         /// The input.
         from: PathBuf,

@@ -114,7 +114,7 @@ fn discovery_names_an_external_token_endpoint_or_explains_why_there_is_none() ->
         assert_eq!(capability_security(&service).await?.0, Some(json!(elsewhere)));
         check_explained_absence(&ServiceProcess::start(&aws, &clock, external(None)), "identity provider").await?;
         check_explained_absence(&ServiceProcess::start(&aws, &clock, DeploymentSettings::default()), "Signature Version 4").await?;
-        check_explained_absence(&ServiceProcess::start(&machine, &clock, DeploymentSettings::default()), "asks nobody").await?;
+        check_explained_absence(&ServiceProcess::start(&machine, &clock, DeploymentSettings::default()), "requires no credentials").await?;
         Ok(())
     })
 }

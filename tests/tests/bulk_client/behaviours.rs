@@ -191,7 +191,7 @@ pub(crate) fn polls() -> Vec<Behaviour> {
         row("has deleted the export (410)", &[(STATUS, &[answer(410, "")])], Fails(&["no longer knows this export (410"])),
         row("rejects the token in the middle", &[(STATUS, &[running(), outcome(401, "login")])], Fails(&["the status request was rejected with 401"])),
         row("shows a page of a proxy once", &[(STATUS, &[html(200), manifest()])], Complete),
-        row("shows a page of a proxy for ever", &[(STATUS, &[html(200)])], Fails(&["(text/html; charset=utf-8) is no JSON"])).requests(STATUS, 5),
+        row("shows a page of a proxy for ever", &[(STATUS, &[html(200)])], Fails(&["(text/html; charset=utf-8) is not JSON"])).requests(STATUS, 5),
         row("sends the manifest compressed", &[(STATUS, &[answer(200, gzip(MANIFEST_WITHOUT_NAMES.as_bytes())).with("Content-Encoding", "gzip")])], Complete),
         row("sends the manifest in chunks, with a byte order mark", &[(STATUS, &[answer(200, format!("\u{feff}{MANIFEST}")).chunked()])], Complete),
         row("answers see other (303)", &[(STATUS, &[running(), answer(303, "").with("Location", "/result")]), ("GET /result", &[manifest()])], Complete),

@@ -144,7 +144,7 @@ fn an_interrupted_export_says_how_it_is_continued() -> Result<()> {
             let output = tokio::task::spawn_blocking(move || child.wait_with_output()).await??;
             let error = String::from_utf8_lossy(&output.stderr).into_owned();
             assert_eq!(output.status.code(), Some(1), "{signal}: {error}");
-            assert!(error.contains("next look at ") && error.contains("(in 2 h)"), "{error}");
+            assert!(error.contains("next status request at ") && error.contains("(in 2 h)"), "{error}");
             assert!(error.contains("interrupted") && error.contains("headrace export --resume"), "{error}");
         }
         Ok(())

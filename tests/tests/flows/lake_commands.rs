@@ -187,7 +187,7 @@ fn a_failure_is_one_line_with_the_place_and_the_status_1() -> Result<()> {
     for (arguments, words) in [
         (&["lake", "add", "input", "lake"][..], "`x.json`"),
         (&["lake", "add", "nowhere", "lake"], "`nowhere`"),
-        (&["lake", "add", "input", "input"], "must not lie in each other"),
+        (&["lake", "add", "input", "input"], "must not contain each other"),
         (&["lake", "check", "nowhere"], "`nowhere`"),
         (&["lake", "compact", "nowhere"], "`nowhere`"),
         (&["lake", "add", "input", "lake", "--complete-up-to", "2026-11-29T10:00:00"], "time zone"),

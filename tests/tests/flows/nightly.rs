@@ -271,7 +271,7 @@ fn names_that_are_nearly_right_are_told_in_one_line_with_the_remedy() -> Result<
     let output = nightly.export(&[])?;
     assert_eq!(output.status.code(), Some(0));
     let remarks = stderr(&output);
-    let lines: Vec<&str> = remarks.lines().filter(|line| line.contains("passed over")).collect();
+    let lines: Vec<&str> = remarks.lines().filter(|line| line.contains("objects of the lake are skipped")).collect();
     let [line] = lines.as_slice() else { return Err(format!("not one line: {remarks}").into()) };
     for words in [
         "1 file ends in .ndjson in other letters",

@@ -48,7 +48,7 @@ fn a_lake_is_filled_and_exported_by_the_program() -> Result<()> {
         let (code, stdout, stderr) = headrace(folder.path(), &sync).await?;
         assert_eq!(code, Some(0), "{stderr}");
         assert!(stdout.contains("30 resources in all") && stdout.contains("unknown"), "{stdout}");
-        assert!(stderr.contains("the server cannot search these types, so that the lake does not have them: Binary"), "{stderr}");
+        assert!(stderr.contains("the server cannot search these types, so the lake does not have them: Binary"), "{stderr}");
         assert_eq!(lake_lines(&folder.path().join("lake")).await?.len(), 30);
         // The second run is an increment, and its report is JSON.
         server.with_store(|store| store.put("Patient", "p-3", Millis(SystemClock.now().0 + 1)));

@@ -143,7 +143,7 @@ async fn check_bad_watermarks<S: Deployment>(deployment: &S) -> Result<()> {
         (None, "does not exist"),
         (Some("{\"completeUpTo\": "), "is not JSON (line 1"),
         (Some(large.as_str()), "more than 65536"),
-        (Some(r#"{"completeUpTo":true}"#), "is not a text"),
+        (Some(r#"{"completeUpTo":true}"#), "is not a string"),
         (Some(r#"{"completeUpTo":"2026-10-01T07:30:00"}"#), "not an instant with a time zone"),
         (Some(r#"{"completeUpTo":"2026-10-01T10:00:00Z"}"#), "in the future"),
     ];

@@ -159,7 +159,7 @@ async fn the_statement_describes_the_settings() {
     let other = capability_statement(&urls, &settings, Millis(0)).unwrap();
     for (with, words) in [
         (&plain, "Signature Version 4"),
-        (&plain, "treated as every other"),
+        (&plain, "treated like any other"),
         (&plain, "outside the patients' compartments are not exported"),
         (&other, "everybody who can reach this server may export"),
         (&other, "who joined after that time are exported"),

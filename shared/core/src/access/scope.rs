@@ -1,7 +1,7 @@
 //! SMART scopes of backend services: `system/` scopes (SMART App Launch, "Scopes and Launch Context").
 //!
 //! Both syntaxes are supported: `system/Observation.read` (SMART 1.0) and `system/Observation.rs?category=laboratory`
-//! (SMART 2.0). Scopes that do not allow to read are ignored. A scope that this service cannot enforce is rejected; it is
+//! (SMART 2.0). Scopes that do not allow reading are ignored. A scope that this service cannot enforce is rejected; it is
 //! never granted in a wider form.
 
 mod conditions;

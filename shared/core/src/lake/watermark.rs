@@ -88,7 +88,7 @@ fn parse_content(object: &MetadataObject, now: Millis) -> Result<Millis, String>
     let file: WatermarkFile = serde_json::from_str(text).map_err(|error| describe(&error))?;
     let complete_up_to = match file.complete_up_to {
         Some(Value::String(text)) => text,
-        Some(_) => return Err("has a member `completeUpTo` that is not a text".to_owned()),
+        Some(_) => return Err("has a member `completeUpTo` that is not a string".to_owned()),
         None => return Err("has no member `completeUpTo`".to_owned()),
     };
     let instant = Instant::parse(&complete_up_to).ok().filter(|_| has_zone(&complete_up_to));
@@ -155,7 +155,7 @@ mod tests {
             (br#"{}"#, "has no member `completeUpTo`"),
             (br#"{"CompleteUpTo":"2026-11-29T10:00:00Z"}"#, "has no member `completeUpTo`"),
             (br#"{"completeUpTo":null}"#, "has no member `completeUpTo`"),
-            (br#"{"completeUpTo":1795946400}"#, "that is not a text"),
+            (br#"{"completeUpTo":1795946400}"#, "that is not a string"),
             (br#"{"completeUpTo":"2026-11-29T10:00:00"}"#, "not an instant with a time zone"),
             (br#"{"completeUpTo":"2026-11-29"}"#, "not an instant with a time zone"),
             (br#"{"completeUpTo":"yesterday"}"#, "not an instant with a time zone"),

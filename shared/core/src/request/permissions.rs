@@ -122,7 +122,7 @@ impl EnforceableScopes<'_> {
         }
         let parameter = parameter.as_str();
         Err(RequestError::insufficient_scope(format!(
-            "{parameter} requests {names}, which the scopes of this request do not allow to read: \
+            "{parameter} requests {names}, which the scopes of this request do not allow reading: \
              remove it, or have scopes such as system/{first}.rs granted"
         )))
     }
@@ -134,7 +134,7 @@ impl EnforceableScopes<'_> {
             return Ok(types);
         }
         Err(RequestError::insufficient_scope(
-            "the scopes of this request do not allow to read anything that this export contains: have scopes such as system/Patient.rs granted",
+            "the scopes of this request do not allow reading anything that this export contains: have scopes such as system/Patient.rs granted",
         ))
     }
 }

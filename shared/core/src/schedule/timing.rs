@@ -56,7 +56,7 @@ pub enum Timing {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidTiming {
     /// The text is neither an expression nor an interval.
-    #[error("`{0}` is no time of a schedule: write cron(0 2 * * *), or an interval such as PT6H or P1D")]
+    #[error("`{0}` is not a time of a schedule: write cron(0 2 * * *), or an interval such as PT6H or P1D")]
     Unknown(String),
     /// The expression has another number of fields.
     #[error(

@@ -44,7 +44,7 @@ impl DeidKeys {
         }
         // The parser's own error would quote a part of the text, which may be a key.
         let members: BTreeMap<String, String> = serde_json::from_slice(text).map_err(|_| {
-            invalid("they are not a JSON object of texts such as {\"cryptoHashKey\": \"…\"}; `headrace deid keygen` writes one")
+            invalid("they are not a JSON object of strings such as {\"cryptoHashKey\": \"…\"}; `headrace deid keygen` writes one")
         })?;
         let mut keys = Self::default();
         for (name, key) in members {
@@ -52,11 +52,11 @@ impl DeidKeys {
                 "cryptoHashKey" => keys.crypto_hash_key = key,
                 "dateShiftKey" => keys.date_shift_key = key,
                 "encryptKey" => keys.encrypt_key = key,
-                _ => return Err(invalid("a member is none of cryptoHashKey, dateShiftKey and encryptKey")),
+                _ => return Err(invalid("a member is not one of cryptoHashKey, dateShiftKey and encryptKey")),
             }
         }
         if keys == Self::default() {
-            return Err(invalid("there is none of cryptoHashKey, dateShiftKey and encryptKey"));
+            return Err(invalid("none of cryptoHashKey, dateShiftKey and encryptKey is present"));
         }
         match keys.encrypt_key.len() {
             0 | 16 | 24 | 32 => Ok(keys),

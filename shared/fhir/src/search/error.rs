@@ -148,7 +148,7 @@ pub enum ValueError {
     #[error(r"has a backslash that escapes nothing; it goes before a comma, $, | or another backslash")]
     Backslash,
     /// The percent-encoded bytes are not UTF-8.
-    #[error("is percent-encoded, but not from UTF-8")]
+    #[error("is percent-encoded, but does not decode to UTF-8")]
     NotUtf8,
     /// The value is not `true` or `false`.
     #[error("is neither true nor false")]
@@ -185,7 +185,7 @@ struct SimilarNames<'a>(&'a [&'static str]);
 impl fmt::Display for SimilarNames<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            [] => f.write_str("; the CapabilityStatement lists those it has"),
+            [] => f.write_str("; the CapabilityStatement lists the supported ones"),
             names => write!(f, "; similar ones are {}", names.join(", ")),
         }
     }

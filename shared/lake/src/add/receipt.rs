@@ -82,7 +82,7 @@ impl AddedFiles {
         Ok(added)
     }
 
-    /// Reads one receipt. Lines that are not about a file are passed over.
+    /// Reads one receipt. Lines that are not about a file are skipped.
     fn read_receipt(&mut self, path: &Path) -> io::Result<()> {
         for line in BufReader::new(File::open(path)?).lines() {
             let parsed = serde_json::from_str::<ReceiptLine>(&line?).ok().filter(|line| line.unresolved == 0);

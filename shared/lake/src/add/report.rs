@@ -107,7 +107,7 @@ pub enum LeftOutReason {
     OverlongLine,
     /// The request is an operation or a PATCH, whose resource is a parameter.
     Operation,
-    /// The request deletes what a search finds, and that is not one resource of the input.
+    /// The request deletes the results of a search, which are not exactly one resource of the input.
     UnknownDeletion,
     /// The item of a table is not a resource.
     InvalidItem,
@@ -157,10 +157,10 @@ impl LeftOutReason {
             Self::UnusableId => "an id that cannot be part of a reference",
             Self::OverlongLine => "longer than 64 MiB",
             Self::Operation => "the parameter of an operation or a PATCH",
-            Self::UnknownDeletion => "a deletion of something that is not one resource of the input",
+            Self::UnknownDeletion => "a deletion that does not name exactly one resource of the input",
             Self::InvalidItem => "not an item of a FHIR Works table",
             Self::RemovedItem => "removed from the table without a deletion",
-            Self::BinaryNotFound => "a Binary without its data, which is not in the folder of --binaries",
+            Self::BinaryNotFound => "a Binary whose data is not in the folder of --binaries",
             Self::BinaryTooLarge => "a Binary with more data than fits into a line",
             Self::SearchOutcome => "an outcome of a search",
             Self::NoResource => "an entry without a resource",

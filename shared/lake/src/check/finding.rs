@@ -95,7 +95,7 @@ impl FindingKind {
             Self::NoObjects => "an export is empty; names of objects end in .ndjson, .ndjson.gz or .ndjson.zst",
             Self::RejectedLine | Self::OverlongLine => "left out of exports, and reported in their error file",
             Self::AheadOfClock => "left out of exports until then, with a warning; check the clock of the system that writes the lake",
-            Self::NearMiss => "passed over by exports",
+            Self::NearMiss => "skipped by exports",
             Self::OtherType => "exported, but --trust-object-names with --type may miss some",
             Self::UnreadableTime => "always exported, whatever _since is, with a warning",
             Self::IrregularId => "exported unchanged; readers may refuse such ids",

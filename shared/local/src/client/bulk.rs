@@ -280,7 +280,7 @@ impl<T: Timer> BulkClient<T> {
             // A proxy in between may have answered.
             Err(ManifestError::NotJson(problem)) => {
                 let kind = if content_type.is_empty() { String::new() } else { format!(" ({content_type})") };
-                Err(Failure::doubtful(ClientError::NotConformant(format!("the answer to the status request{kind} is no JSON: {problem}"))))
+                Err(Failure::doubtful(ClientError::NotConformant(format!("the answer to the status request{kind} is not JSON: {problem}"))))
             }
         }
     }

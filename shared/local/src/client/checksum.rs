@@ -35,7 +35,7 @@ impl Checksum {
     /// Reads a checksum such as `sha256:` and 64 hexadecimal digits, or the digits alone. Base64 is read too. `None` if its algorithm
     /// is not one of SHA-2.
     pub(crate) fn from_json(value: &Value) -> Result<Option<Self>, &'static str> {
-        let text = value.as_str().ok_or(" has a checksum that is not a text")?.trim();
+        let text = value.as_str().ok_or(" has a checksum that is not a string")?.trim();
         let (name, digits) = text.split_once([':', '=']).filter(|(name, _)| name.len() <= 10).unwrap_or(("sha256", text));
         let algorithm = match name.to_ascii_lowercase().replace('-', "").as_str() {
             "sha256" => HashAlgorithm::Sha256,

@@ -51,7 +51,7 @@ pub enum ClientError {
         cause: Box<ClientError>,
     },
     /// The export takes longer than the client waits.
-    #[error("the export did not finish within {} (--max-wait-hours); the next look would be at {next_poll}", human_duration(*.waited))]
+    #[error("the export did not finish within {} (--max-wait-hours); the next status request would be at {next_poll}", human_duration(*.waited))]
     WaitedTooLong {
         /// The longest time to wait.
         waited: Duration,

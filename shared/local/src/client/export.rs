@@ -479,7 +479,7 @@ impl Run<'_> {
         let resumable = |cause| ExportCommandError::Resumable { cause, out: self.folder.out().to_owned() };
         let result = tokio::select! {
             result = self.finish_export(client, status_url) => result,
-            _ = stop_signal() => return Err(resumable("interrupted; the export goes on at the server".to_owned())),
+            _ = stop_signal() => return Err(resumable("interrupted; the export continues on the server".to_owned())),
         };
         match result {
             // The files are complete even if the time of the export cannot be recorded.

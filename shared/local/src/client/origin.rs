@@ -20,10 +20,10 @@ pub enum UnsafeUrl {
     #[error("the URL {0} has a user name or a password; use --token or --client-id")]
     WithPassword(String),
     /// The base URL is plain HTTP beyond this machine, and the client has a credential.
-    #[error("no access token is sent to {0}: beyond this machine that needs https://")]
+    #[error("no access token is sent to {0}: outside this machine, tokens are sent by https:// only")]
     TokenOverHttp(String),
     /// The server is reached by TLS, and leads to a URL without it.
-    #[error("{from}, reached by https, leads to {to} without it; patient data must not travel in the clear")]
+    #[error("{from} uses https and leads to {to}, which does not; patient data must not be sent unencrypted")]
     Downgrade {
         /// The URL that leads there.
         from: String,

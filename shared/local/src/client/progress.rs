@@ -81,7 +81,7 @@ pub(crate) fn describe(waiting: &Waiting<'_>) -> String {
     let failure = waiting.failure.map(|failure| error_chain(failure));
     let mut parts: Vec<String> = waiting.progress.map(str::to_owned).into_iter().chain(failure).collect();
     if waiting.delay >= SHOWN_PAUSE || waiting.failure.is_some() {
-        parts.push(format!("next look at {} (in {})", waiting.until.instant(), human_duration(waiting.delay)));
+        parts.push(format!("next status request at {} (in {})", waiting.until.instant(), human_duration(waiting.delay)));
     }
     parts.join("; ")
 }
@@ -146,10 +146,10 @@ mod tests {
             delay: Duration::from_secs(seconds),
             until: Millis(1_769_846_400_000 + seconds * 1000),
         };
-        assert_eq!(describe(&waiting(Some("45 % done"), 7200)), "45 % done; next look at 2026-01-31T10:00:00.000Z (in 2 h)");
+        assert_eq!(describe(&waiting(Some("45 % done"), 7200)), "45 % done; next status request at 2026-01-31T10:00:00.000Z (in 2 h)");
         assert_eq!(describe(&waiting(Some("45 % done"), 1)), "45 % done");
         assert_eq!(describe(&waiting(None, 1)), "");
-        assert_eq!(describe(&waiting(None, 5)), "next look at 2026-01-31T08:00:05.000Z (in 5 s)");
+        assert_eq!(describe(&waiting(None, 5)), "next status request at 2026-01-31T08:00:05.000Z (in 5 s)");
     }
 
     #[test]

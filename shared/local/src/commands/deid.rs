@@ -47,7 +47,7 @@ pub enum DeidCommandError {
         cause: io::Error,
     },
     /// The configuration exceeds the size that an export accepts.
-    #[error("`{0}` is longer than 1 MB, the most that an export accepts")]
+    #[error("`{0}` is longer than 1 MB, the largest size that an export accepts")]
     TooLong(PathBuf),
     /// A setting is invalid.
     #[error(transparent)]

@@ -47,8 +47,8 @@ pub enum LakeCommandError {
          are there together; stop them and use --now"
     )]
     EachLineCounts,
-    /// The system gives no random numbers.
-    #[error("the system gives no random numbers")]
+    /// The random number generator of the system failed.
+    #[error("the random number generator of the system failed")]
     Random,
     /// A deployment on AWS cannot be accessed.
     #[error(transparent)]

@@ -40,7 +40,7 @@ pub enum DeidKeysFileError {
         error: DeidKeysError,
     },
     /// The random number generator failed.
-    #[error("the system gives no random numbers")]
+    #[error("the random number generator of the system failed")]
     Random,
 }
 

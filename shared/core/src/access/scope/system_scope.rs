@@ -56,13 +56,15 @@ pub enum RejectionReason {
     #[error("does not allow both to read and to search, which an export needs: end it in .rs or .read")]
     DoesNotRead,
     /// A query stands with the wildcard or in SMART 1.0 syntax.
-    #[error("has a query that cannot stand there: queries go with one type and .rs, as in system/Observation.rs?category=laboratory")]
+    #[error(
+        "has a query where none is allowed: a query needs a scope of one type that ends in .rs, as in system/Observation.rs?category=laboratory"
+    )]
     MisplacedQuery,
     /// The query is too long.
     #[error("has a query that is longer than 2000 bytes or has more than 50 parameters")]
     QueryTooLong,
     /// The type has too many queries.
-    #[error("is one query too many: 20 are the most for one type")]
+    #[error("is one query too many: one type can have at most 20")]
     TooManyQueries,
     /// The query cannot be enforced.
     #[error("has a query that cannot be enforced: {0}")]

@@ -72,7 +72,7 @@ async fn take_time(ports: &impl AllPorts, lease: &mut Lease, settings: &WorkerSe
     let time = determine_export_time(ports.source(), settings.lake.watermark, ports.now()).await?;
     update_leased_task(ports, lease, settings.lease.duration, TaskUpdate::TakeTime(time)).await?;
     let (transaction_time, watermark) = (time.transaction_time, time.watermark.as_str());
-    tracing::info!(job.id = %lease.job.id, %transaction_time, watermark, "the time of the export was taken");
+    tracing::info!(job.id = %lease.job.id, %transaction_time, watermark, "the transaction time was recorded");
     Ok(time)
 }
 
@@ -156,7 +156,7 @@ async fn list_lake(
         send_heartbeat_if_due(ports, lease, settings.lease.duration).await?;
     }
     if let Some(text) = near_misses.describe() {
-        tracing::warn!(job.id = %lease.job.id, "objects of the lake are passed over: {text}");
+        tracing::warn!(job.id = %lease.job.id, "objects of the lake are skipped: {text}");
     }
     let (mut rest, tasks, _) = planner.finish();
     task_bytes.extend(rest.iter().map(|(task, work)| (*task, work.bytes())));

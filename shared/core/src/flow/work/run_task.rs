@@ -145,7 +145,7 @@ async fn retry(ports: &impl AllPorts, mut lease: Lease, settings: &WorkerSetting
 /// Gives the task back without counting the attempt, because a store was overloaded. The job's deadline limits how often that happens.
 async fn postpone(ports: &impl AllPorts, mut lease: Lease, error: &ExportError) -> Result<TaskEnd, ExportError> {
     let task = lease.task.clone();
-    tracing::warn!(job.id = %task.job, task.id = task.task, attempt = lease.attempt, error = error as &dyn std::error::Error, "an attempt met an overloaded store and is repeated");
+    tracing::warn!(job.id = %task.job, task.id = task.task, attempt = lease.attempt, error = error as &dyn std::error::Error, "a store is overloaded, and the attempt is repeated");
     let now = ports.now();
     match ports.jobs().update_task(&mut lease, TaskUpdate::Release(Release::Overload), now).await {
         Err(StoreError::Stale) => return Ok(TaskEnd::Obsolete),

@@ -14,7 +14,7 @@ pub(in crate::deid) fn key_remarks(config: &ParsedConfig) -> Option<DeidRemark> 
         return None;
     }
     let reason = format!(
-        "cryptoHashKey has {} characters, so that it can be guessed; who has the key finds the pseudonym of every known id",
+        "cryptoHashKey has {} characters and can be guessed; anyone who has the key can compute the pseudonym of every known id",
         key.chars().count()
     );
     let remedy = format!("use at least {MIN_HASH_KEY_CHARS} random characters; `headrace deid keygen` makes them");

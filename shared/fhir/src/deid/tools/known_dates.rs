@@ -110,7 +110,7 @@ pub(super) fn list_elements(mut paths: Vec<&str>) -> String {
 /// Creates the remark about known dates that a rule shifts.
 fn remark(rule: &Rule, paths: &[String]) -> DeidRemark {
     let reason = format!(
-        "{} moves together with the other dates; who knows about when a resource was written learns the shift, and with it the true dates",
+        "{} moves together with the other dates; anyone who knows roughly when a resource was written can compute the shift, and with it the true dates",
         list_elements(paths.iter().map(String::as_str).collect())
     );
     let remedy = "redact these elements by rules before those that shift dates, such as Resource.meta.lastUpdated and Resource.issued";

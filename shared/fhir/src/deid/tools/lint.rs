@@ -85,7 +85,7 @@ impl<'c> ConfigLinter<'c> {
             remarks.push(error(DeidRemarkCode::NoRules, reason, "move the rule to the end, or remove it").of_rule(kept.number, &kept.path));
         }
         if self.config.shifts_dates() && self.config.parameters.fixed_offset_days == Some(0) {
-            let reason = "dateShiftFixedOffsetInDays is 0, so that dateShift changes no date";
+            let reason = "dateShiftFixedOffsetInDays is 0, so dateShift changes no date";
             remarks.push(error(DeidRemarkCode::Setting, reason, "set another offset, or a dateShiftKey"));
         }
         remarks

@@ -158,14 +158,16 @@ fn write_value(value: JsonValue<'_>, out: &mut Vec<u8>, depth: usize) -> Result<
         return Err("nested too deeply");
     }
     let mut members = value.members();
-    let (Some((kind, content)), None) = (members.next(), members.next()) else { return Err("an attribute without one type") };
+    let (Some((kind, content)), None) = (members.next(), members.next()) else {
+        return Err("an attribute that does not have exactly one type");
+    };
     match (&*kind, content.json_type()) {
         ("S", JsonType::String) | ("BOOL", JsonType::Boolean) => out.extend_from_slice(content.as_str().as_bytes()),
         ("N", JsonType::String) => {
             let text = content.text().unwrap_or_default();
             let is_number = serde_json::from_str::<IgnoredAny>(&text).is_ok() && JsonValue::from_valid(&text).number().is_some();
             if !is_number {
-                return Err("a number that is not one");
+                return Err("an attribute of type N that is not a number");
             }
             out.extend_from_slice(text.trim().as_bytes());
         }
@@ -246,10 +248,10 @@ mod tests {
             (item("").replace("AVAILABLE", "GONE"), "no documentStatus that is known"),
             (item("").replace(r#"{"S":"p"}"#, r#"{"S":"../p"}"#), "an id that cannot be part of a reference"),
             (item("").replace(r#"{"N":"2"}"#, r#"{"N":"x"}"#), "no vid"),
-            (item(r#","x":{"N":"1 or 1"}"#), "a number that is not one"),
-            (item(r#","x":{"N":"true"}"#), "a number that is not one"),
+            (item(r#","x":{"N":"1 or 1"}"#), "an attribute of type N that is not a number"),
+            (item(r#","x":{"N":"true"}"#), "an attribute of type N that is not a number"),
             (item(r#","x":{"SS":["a"]}"#), "an attribute of a type that FHIR Works does not use"),
-            (item(r#","x":{"S":"a","N":"1"}"#), "an attribute without one type"),
+            (item(r#","x":{"S":"a","N":"1"}"#), "an attribute that does not have exactly one type"),
             (item(&format!(r#","x":{}{}"#, r#"{"L":["#.repeat(60), "]}".repeat(60))), ""),
         ] {
             let converted = convert(&line);

@@ -48,10 +48,7 @@ pub(super) fn remarks(report: &SyncReport) -> Vec<String> {
     let not_searchable: Vec<&str> =
         report.types.iter().filter(|one| !one.is_covered && one.faults.is_empty()).map(|one| one.resource_type.as_str()).collect();
     if !not_searchable.is_empty() {
-        remarks.push(format!(
-            "note: the server cannot search these types, so that the lake does not have them: {}",
-            not_searchable.join(", ")
-        ));
+        remarks.push(format!("note: the server cannot search these types, so the lake does not have them: {}", not_searchable.join(", ")));
     }
     let unknown: Vec<&str> = report
         .types

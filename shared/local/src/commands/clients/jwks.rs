@@ -41,7 +41,7 @@ pub enum JwksError {
     #[error("has a key without `kid` ({0}): client assertions identify their key by it")]
     MissingKeyId(String),
     /// Two keys have the same key ID.
-    #[error("has two keys with `kid` `{0}`: neither could be selected by an assertion")]
+    #[error("has two keys with `kid` `{0}`: an assertion could not select one of them")]
     DuplicateKeyId(String),
     /// A key cannot be used.
     #[error(

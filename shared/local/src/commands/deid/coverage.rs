@@ -21,7 +21,7 @@ fn format_type(coverage: &DeidCoverage) -> String {
         }
     }
     if !coverage.identifiers_beside_id.is_empty() {
-        text += "  identifiers that stay although the id does not\n";
+        text += "  identifiers that are kept although the id is not\n";
         text.extend(coverage.identifiers_beside_id.iter().map(|path| format!("    {path}\n")));
     }
     for treatment in DeidTreatment::ALL.into_iter().filter(|treatment| !treatment.keeps()) {

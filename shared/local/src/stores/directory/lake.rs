@@ -140,9 +140,9 @@ impl SkippedLink {
     fn from_error(root: &Path, error: &walkdir::Error) -> Option<Self> {
         let kind = error.io_error().map(io::Error::kind);
         let reason = if error.loop_ancestor().is_some() || error.io_error().and_then(io::Error::raw_os_error) == Some(ELOOP) {
-            "the link leads round in a circle"
+            "the link leads back to itself"
         } else if kind == Some(io::ErrorKind::NotFound) {
-            "the link leads nowhere"
+            "the target of the link does not exist"
         } else {
             return None;
         };

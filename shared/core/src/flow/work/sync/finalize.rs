@@ -165,7 +165,6 @@ fn check_unchanged(current: Option<&MetadataObject>, planned: Watermark, now: Mi
     if current == expected {
         return Ok(());
     }
-    let remedy =
-        "another process has moved the watermark of the lake during the synchronization, so that it was not moved; synchronize again";
+    let remedy = "another process has moved the watermark of the lake during the synchronization, so the synchronization did not move it; synchronize again";
     Err(SourceError::Misconfigured { remedy: remedy.to_owned(), cause: remedy.into() }.into())
 }

@@ -261,7 +261,7 @@ impl Events {
         let (head, id) = head.map_err(|reason| HistoryError::Invalid(format!("an entry is not a resource: {reason}")))?;
         self.index = index;
         let at = head.last_updated.filter(|_| head.resource_type == self.resource_type && is_id(&id));
-        let Some(at) = at else { return Err(HistoryError::Invalid("an entry is no version of a resource of the type".to_owned())) };
+        let Some(at) = at else { return Err(HistoryError::Invalid("an entry is not a version of a resource of the type".to_owned())) };
         self.add_event(id, at, Some(line));
         Ok(())
     }

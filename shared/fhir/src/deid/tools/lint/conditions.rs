@@ -197,7 +197,7 @@ impl ExpressionChecker<'_, '_> {
                     .unwrap_or_else(|| "look the name up in the definition of the type".to_owned()),
             };
             let owner = focus.elements.first().map(|element| format!(" in {}", linter.type_name(element.definition))).unwrap_or_default();
-            let reason = format!("a condition uses `{}`, which does not exist{owner}, so that it never has a value", Truncated(name));
+            let reason = format!("a condition uses `{}`, which does not exist{owner}, so it never has a value", Truncated(name));
             self.report(error(DeidRemarkCode::UnknownName, reason, remedy));
             return Items::open();
         }
@@ -229,7 +229,7 @@ impl ExpressionChecker<'_, '_> {
         if !can_be {
             let types: BTreeSet<&str> = focus.elements.iter().map(|element| linter.type_name(element.definition)).collect();
             let types: Vec<&str> = types.into_iter().take(6).collect();
-            let reason = format!("a condition expects the type {type_name}, which the element never has, so that it is never true");
+            let reason = format!("a condition expects the type {type_name}, which the element never has, so it is never true");
             self.report(error(DeidRemarkCode::Condition, reason, format!("use a type of the element: {}", types.join(", "))));
             return Items::open();
         }
@@ -246,14 +246,14 @@ impl ExpressionChecker<'_, '_> {
         let result = match operator {
             Operator::Equal | Operator::Equivalent | Operator::In | Operator::Contains => {
                 if let Some((left, right)) = self.incompatible(&left, &right) {
-                    let reason = format!("a condition compares {left} with {right}, so that it is never true");
+                    let reason = format!("a condition compares {left} with {right}, so it is never true");
                     self.report(error(DeidRemarkCode::Condition, reason, "compare values of the same type, and write dates with @"));
                 }
                 Items::of_kind(ValueKind::Boolean)
             }
             Operator::NotEqual | Operator::NotEquivalent => {
                 if let Some((left, right)) = self.incompatible(&left, &right) {
-                    let reason = format!("a condition compares {left} with {right}, so that it is true whenever both exist");
+                    let reason = format!("a condition compares {left} with {right}, so it is true whenever both exist");
                     self.report(error(DeidRemarkCode::Condition, reason, "compare values of the same type, and write dates with @"));
                 }
                 Items::of_kind(ValueKind::Boolean)

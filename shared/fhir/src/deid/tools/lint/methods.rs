@@ -168,7 +168,7 @@ impl ConfigLinter<'_> {
                 self.kind(element.definition) == TypeKind::Primitive && !is_valid(self.type_name(element.definition), text)
             };
             if let Some(element) = selected.iter().find(is_invalid) {
-                let reason = format!("replaceWith is no value of `{}` ({})", element.name, self.type_name(element.definition));
+                let reason = format!("replaceWith is not a value of `{}` ({})", element.name, self.type_name(element.definition));
                 remarks.push(warning(DeidRemarkCode::InvalidResult, reason, "write a value of the type"));
             }
         }

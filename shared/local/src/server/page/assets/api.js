@@ -88,7 +88,7 @@ export async function getJson(path, options) {
   try {
     return await response.json();
   } catch {
-    throw new ApiError(response.status, [{ severity: "error", code: "", text: "the answer of the server is no JSON", where: "" }]);
+    throw new ApiError(response.status, [{ severity: "error", code: "", text: "the answer of the server is not JSON", where: "" }]);
   }
 }
 

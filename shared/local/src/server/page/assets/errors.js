@@ -53,7 +53,7 @@ function readLine(line) {
   try {
     return readIssues(JSON.parse(line));
   } catch {
-    return [{ severity: "error", code: "", text: "a line of the file is no JSON", where: "" }];
+    return [{ severity: "error", code: "", text: "a line of the file is not JSON", where: "" }];
   }
 }
 
