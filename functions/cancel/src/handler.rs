@@ -14,7 +14,7 @@ use headrace_edge::telemetry::{Metric, record_metrics};
 use lambda_http::http::Response;
 use lambda_http::{Body, Request};
 
-/// Cancels exports. It lives as long as the process.
+/// The handler that cancels exports. It lives as long as the process.
 pub struct CancelHandler<J, P, C> {
     authenticator: Authenticator<J, C>,
     jobs: J,

@@ -26,7 +26,7 @@ pub const YIELD_BEFORE_TIMEOUT: Duration = Duration::from_secs(60);
 /// the start of its work.
 const LAST_START: Duration = Duration::from_secs(300);
 
-/// Runs tasks. It lives as long as the process.
+/// The handler that runs tasks. It lives as long as the process.
 pub struct ChunkWorkerHandler<J, Q, S, P, C, F = NoFeed> {
     ports: Ports<J, Q, S, P, C, F>,
     settings: WorkerSettings,

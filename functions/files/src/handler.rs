@@ -27,7 +27,7 @@ pub struct LocalFile {
     pub summary: FileSummary,
 }
 
-/// Gives access to exported files. It lives as long as the process.
+/// The handler that gives access to exported files. It lives as long as the process.
 pub struct FilesHandler<J, P, C> {
     authenticator: Authenticator<J, C>,
     jobs: J,

@@ -18,13 +18,13 @@ use lambda_http::{Body, Request, RequestExt as _};
 
 use crate::bundle::searchset;
 
-/// Reads and searches groups. It lives as long as the process.
+/// The handler that reads and searches groups. It lives as long as the process.
 pub struct GroupsHandler<J, S, C> {
     authenticator: Authenticator<J, C>,
     reader: Reader<S, C>,
 }
 
-/// Reads groups from the lake.
+/// The reader of groups in the lake.
 struct Reader<S, C> {
     source: S,
     clock: C,

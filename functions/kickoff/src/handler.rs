@@ -22,7 +22,7 @@ use lambda_http::http::{Method, Response};
 use lambda_http::{Body, Request};
 use tokio::sync::OnceCell;
 
-/// Accepts exports. It lives as long as the process.
+/// The handler that accepts exports. It lives as long as the process.
 pub struct KickoffHandler<J, Q, S, P, C> {
     authenticator: Authenticator<J, C>,
     jobs: J,

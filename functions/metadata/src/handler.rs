@@ -22,7 +22,7 @@ use crate::capability_statement::{DeploymentUrls, capability_statement};
 use crate::operation_definitions::{Operation, bundle};
 use crate::smart_configuration::smart_configuration;
 
-/// Serves the descriptions of a deployment. It lives as long as the process.
+/// The handler for the descriptions of a deployment. It lives as long as the process.
 pub struct MetadataHandler {
     settings: CapabilitySettings,
     started_at: Millis,

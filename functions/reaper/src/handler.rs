@@ -8,7 +8,7 @@ use headrace_core::vocab::error::StoreError;
 use headrace_edge::telemetry::{Metric, record_metrics};
 use lambda_runtime::Error;
 
-/// Runs the upkeep of jobs, files and audit records. It lives as long as the process and does not read the lake.
+/// The handler for the upkeep of jobs, files and audit records. It lives as long as the process and does not read the lake.
 pub struct ReaperHandler<J, Q, P, A, C> {
     ports: Ports<J, Q, (), P, C>,
     audit: A,

@@ -21,7 +21,7 @@ use crate::list::ListHandler;
 const X_PROGRESS: HeaderName = HeaderName::from_static("x-progress");
 const X_EXPORT_STATUS: HeaderName = HeaderName::from_static("x-export-status");
 
-/// Reports the status of one export, or lists all exports of a client. It lives as long as the process.
+/// The handler that reports the status of one export, or lists all exports of a client. It lives as long as the process.
 pub struct StatusHandler<J, C> {
     authenticator: Authenticator<J, C>,
     poll: PollHandler<J, C>,
@@ -50,7 +50,7 @@ impl<J: JobStore + AccessStore + AuditTrail + Clone, C: Clock + Clone> StatusHan
     }
 }
 
-/// Reports the status of one export.
+/// The handler that reports the status of one export.
 pub struct PollHandler<J, C> {
     jobs: J,
     clock: C,

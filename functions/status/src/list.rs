@@ -20,7 +20,7 @@ const ROUTE: &str = "/_operations/export";
 /// The page size if the client does not ask for one.
 const DEFAULT_PAGE_SIZE: u16 = 20;
 
-/// Lists the exports of a client.
+/// The handler that lists the exports of a client.
 pub struct ListHandler<J, C> {
     jobs: J,
     clock: C,

@@ -51,7 +51,7 @@ pub(crate) struct VerifiedAssertion {
     expires_at: Millis,
 }
 
-/// Verifies assertions.
+/// The verifier of client assertions.
 pub(crate) struct AssertionVerifier<'a, J, C> {
     /// The registrations of clients.
     pub(crate) store: &'a J,

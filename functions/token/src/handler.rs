@@ -26,7 +26,7 @@ pub const ROUTE: &str = "/token";
 /// The only supported type of client assertions.
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
-/// Issues access tokens. It lives as long as the process.
+/// The handler that issues access tokens. It lives as long as the process.
 pub struct TokenHandler<J, S, C> {
     authenticator: Authenticator<J, C>,
     store: J,

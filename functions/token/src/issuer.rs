@@ -24,7 +24,7 @@ const KEY_LIFETIME: Duration = Duration::from_secs(3 * 3600);
 /// The interval at which a process publishes its key again.
 const PUBLISH_INTERVAL: Duration = Duration::from_secs(3600);
 
-/// Signs access tokens. It lives as long as the process.
+/// The signer of access tokens. It lives as long as the process.
 pub(crate) struct TokenIssuer<S> {
     signer: S,
     published: Mutex<Option<(TokenKey, Millis)>>,

@@ -1,4 +1,4 @@
-//! Pauses before a call is repeated: they grow, and each is random, so that callers that were rejected together do not come back
+//! Pauses before a call is repeated: they grow, and each is random, so that callers that were rejected together do not retry
 //! together ("full jitter").
 
 use std::fmt;
@@ -17,7 +17,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// The time that a function which answers a request waits for an overloaded service. Such a function runs for ten seconds or more.
 pub(crate) const REQUEST_PATIENCE: Duration = Duration::from_secs(3);
 
-/// The clock by which calls pause: that of the system, or the virtual one of a simulation.
+/// The clock that pauses use: the system's, or the virtual one of a simulation.
 pub trait PauseClock: fmt::Debug + Send + Sync {
     /// Returns the time since a fixed moment. It never decreases.
     fn elapsed(&self) -> Duration;
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn callers_that_were_rejected_together_come_back_at_different_times() {
+    fn callers_that_were_rejected_together_retry_at_different_times() {
         let arrivals = |tries: usize| -> Vec<Duration> {
             let mut arrivals: Vec<_> = (0..300).map(|_| pauses(WORKER_PATIENCE).iter().take(tries).sum()).collect();
             arrivals.sort_unstable();

@@ -41,7 +41,7 @@ fn client(proxies: fn() -> ProxyConfig) -> SharedHttpClient {
     })
 }
 
-/// Connections that the host of a request chooses.
+/// Connections with and without a proxy. The host of a request decides which are used.
 #[derive(Debug)]
 struct ConnectionsByHost {
     direct: SharedHttpConnector,

@@ -13,7 +13,7 @@ pub(crate) const STORE: &str = "the key of job secrets";
 /// The setting that names the key.
 pub(crate) const SETTING: Setting = Setting::JobSecretKmsKey;
 
-/// Encrypts job secrets with a key that is not stored in the job table.
+/// An encryptor of job secrets with a key that is not stored in the job table.
 pub trait SecretEncryptor: Debug + Send + Sync {
     /// Encrypts the secret of a job. Only [`Self::decrypt`] for the same job returns it.
     fn encrypt<'a>(&'a self, job: &'a JobId, secret: &'a [u8]) -> BoxFuture<'a, Result<Vec<u8>, StoreError>>;

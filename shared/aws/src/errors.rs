@@ -194,7 +194,7 @@ impl Service {
         format!("{} is `{}`, which lies in another region; name a bucket in the region of this service", self.setting, self.value)
     }
 
-    /// Returns the remedy for a bucket of which the reader bears the costs.
+    /// Returns the remedy for a bucket with Requester Pays.
     #[cfg(feature = "s3")]
     pub(crate) fn requesters_pay(&self) -> String {
         format!(

@@ -27,7 +27,7 @@ const INVOCATION_TIMEOUT: Duration = Duration::from_secs(5);
 /// An event of SQS without messages.
 const NO_MESSAGES: &[u8] = br#"{"Records":[]}"#;
 
-/// Starts workers of a function.
+/// A starter of workers of a function.
 #[derive(Clone, Debug)]
 pub struct WorkerStarter {
     client: Client,

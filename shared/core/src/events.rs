@@ -1,4 +1,4 @@
-//! Events: the moves of exports that other systems are told of.
+//! Events: changes of an export's state that are sent to other systems.
 //!
 //! An event is written to an outbox in the transaction of the move, and delivered later: at least once, with the same id each time, and
 //! in order for each job. It holds no data of a patient and no URL.
@@ -46,7 +46,7 @@ pub struct ExportEvent {
     pub transaction_time: Option<Millis>,
     /// The number of exported resources.
     pub resources: u64,
-    /// The number of lines of the lake that are no resources.
+    /// The number of lines of the lake that are not resources.
     pub lines_rejected: u64,
     /// The number of bytes read from the lake.
     pub source_bytes: u64,
@@ -67,7 +67,7 @@ pub enum EventState {
     Running,
     /// Complete, without rejected lines.
     Complete,
-    /// Complete, with lines of the lake that are no resources.
+    /// Complete, with lines of the lake that are not resources.
     CompleteWithErrors,
     /// Failed.
     Failed,

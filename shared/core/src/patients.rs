@@ -11,9 +11,9 @@
 //! * A resource whose copies exceed [`COPIES_LIMIT_BYTES`] is omitted and reported as well. A Group of a million patients,
 //!   copied to the block of each, would be larger than all other data.
 //!
-//! Read tasks write frames, in files with a section for each [`Bucket`] of patients. If a bucket is larger than the memory of some tasks, sort
-//! tasks write its frames again, in files with sections by position. After that, each grouping task reads its buckets, or its range of positions
-//! within a bucket, and sorts the patients in a [`SortBuffer`], in as many passes as necessary, with bounded memory.
+//! Read tasks write frames, in files with a section for each [`Bucket`] of patients. If a bucket is larger than the memory of some tasks,
+//! sort tasks write its frames again, in files with sections by position. After that, each grouping task reads its buckets, or its range
+//! of positions within a bucket, and sorts the patients in a [`SortBuffer`], in as many passes as necessary, with bounded memory.
 
 mod frame;
 mod sections;
@@ -41,7 +41,7 @@ pub const COPIES_LIMIT_BYTES: usize = 128 << 20;
 /// Exclusive upper bound of positions. The remaining bits of a hash select the bucket.
 const POSITION_COUNT: u64 = 1 << 48;
 
-/// Assigns patients to buckets and positions.
+/// The assignment of patients to buckets and positions.
 #[derive(Clone, Debug)]
 pub struct PatientPartitioner {
     hasher: ResourceKeyHasher,

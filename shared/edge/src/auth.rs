@@ -38,7 +38,7 @@ use crate::system::random_id;
 
 pub use smart::{ACCESS_TOKEN_TYPE, AccessTokenClaims};
 
-/// Authenticates the requests of one function. It lives as long as the process.
+/// The authenticator of the requests of one function. It lives as long as the process.
 pub struct Authenticator<J, C> {
     store: J,
     clock: C,
@@ -203,7 +203,7 @@ impl<J: AccessStore + AuditTrail, C: Clock> Authenticator<J, C> {
             fill_details(&mut record);
             self.store.add_record(&record).await
         };
-        added.await.inspect_err(|_| self.unknown_callers.take_back(requests))
+        added.await.inspect_err(|_| self.unknown_callers.add_again(requests))
     }
 
     /// Adds the header `WWW-Authenticate` to a rejection of a missing or invalid token (RFC 6750, section 3).

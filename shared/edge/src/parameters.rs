@@ -83,7 +83,7 @@ impl ParameterPosition {
 /// The parsed parameters, or the error for a parameter that an export does not have. Errors of the JSON itself are separate.
 type ParsedParameters = Result<Vec<(String, String)>, RequestError>;
 
-/// Deserializes the resource.
+/// The deserializer of the resource.
 struct ResourceSeed<'a> {
     position: &'a ParameterPosition,
 }
@@ -122,7 +122,7 @@ impl<'de> Visitor<'de> for ResourceSeed<'_> {
     }
 }
 
-/// Deserializes the list of parameters.
+/// The deserializer of the list of parameters.
 struct ListSeed<'a> {
     position: &'a ParameterPosition,
 }
@@ -163,7 +163,7 @@ impl<'de> Visitor<'de> for ListSeed<'_> {
     }
 }
 
-/// Deserializes one parameter: its name and its value as text, or what is wrong with it.
+/// The deserializer of one parameter: its name and its value as text, or the problem with it.
 struct ParameterSeed;
 
 impl<'de> DeserializeSeed<'de> for ParameterSeed {

@@ -211,7 +211,7 @@ impl Deidentifier {
     }
 
     /// Returns the hash that replaces the id of a resource of this type, for a deletion of the resource. Returns `None` if
-    /// not every id of the type is hashed with a lasting key: then the deletion cannot be told.
+    /// not every id of the type is hashed with a lasting key. Such a deletion is not reported.
     pub fn hashed_id(&self, resource_type: ResourceType, id: &str) -> Option<String> {
         let engine = &self.engine;
         if engine.config.parameters.crypto_hash_key.is_empty() || !engine.hashes_ids(resource_type) {

@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn deletions_of_a_history_are_told_by_their_request_or_their_url() {
+    fn deletions_of_a_history_are_recognized_by_their_request_or_their_url() {
         let entry = |url: &str, more: &str| format!(r#""entry":[{{"request":{{"method":"DELETE","url":"{url}"}}{more}}}]"#);
         for (url, more) in [
             ("Patient/p.1", ""),

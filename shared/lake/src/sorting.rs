@@ -30,7 +30,8 @@ pub trait SortRecord: Ord + Send + Sized + 'static {
     }
 }
 
-/// Collects records, sorts them, and writes them to temporary files whenever memory is full. The files vanish with the process.
+/// A collection of records that sorts them, and writes them to temporary files whenever memory is full. The files vanish with the
+/// process.
 #[derive(Debug)]
 pub struct RecordSorter<T> {
     folder: PathBuf,
@@ -129,7 +130,7 @@ impl<T: SortRecord> Source<T> {
     }
 }
 
-/// Iterates over sorted records.
+/// An iterator over sorted records.
 #[derive(Debug)]
 pub struct SortedRecords<T> {
     sources: Vec<Source<T>>,

@@ -21,7 +21,7 @@ pub use staging::{Staging, unfinished_runs};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// The folder of a lake for what is not data. Exports do not read it.
+/// The internal folder of a lake, for files that are not data. Exports do not read it.
 pub const OWN_FOLDER: &str = "_headrace";
 
 /// The reason why a lake cannot be written.

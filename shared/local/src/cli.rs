@@ -76,7 +76,7 @@ pub struct Cli {
 }
 
 impl Cli {
-    /// Parses the arguments of the process. Prints an error or the help, and exits, if they are no command.
+    /// Parses the arguments of the process. If they are not a valid command, prints an error or the help and exits.
     pub fn parse_arguments() -> Self {
         Self::try_parse_arguments(std::env::args_os()).unwrap_or_else(|error| error.exit())
     }

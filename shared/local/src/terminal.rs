@@ -82,7 +82,7 @@ pub(crate) fn error_chain(error: &dyn Error) -> String {
     printable_lines(&text).into_owned()
 }
 
-/// Replaces the characters for which `must_escape` returns true.
+/// Replaces each character for which `must_escape` returns true by its Unicode escape, such as `\u{1b}`.
 fn escape(text: &str, must_escape: impl Fn(char) -> bool) -> Cow<'_, str> {
     if !text.chars().any(&must_escape) {
         return Cow::Borrowed(text);

@@ -19,7 +19,7 @@ pub use sandbox::{Sandbox, SandboxPorts};
 /// The interval at which functions are added while messages wait.
 const RAMP_INTERVAL: Duration = Duration::from_millis(200);
 
-/// The number of messages at the front of the queue of which one is delivered next: SQS keeps no strict order.
+/// The number of messages at the front of the queue. Any of them may be delivered next: SQS keeps no strict order.
 const SHUFFLED_MESSAGES: usize = 16;
 
 /// A message of the queue.

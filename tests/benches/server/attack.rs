@@ -112,7 +112,7 @@ async fn attack(file: &ExportedFile, source: Ipv4Addr, behaviour: Behaviour, cou
     Ok(())
 }
 
-/// Reads so many bytes each second, or waits until the connection fails.
+/// Reads this many bytes each second, or waits until the connection fails.
 async fn read_slowly(peer: &mut TcpStream, bytes: usize) -> Result<(), BoxError> {
     let mut buffer = vec![0; bytes];
     loop {

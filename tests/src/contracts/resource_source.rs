@@ -195,7 +195,7 @@ pub async fn the_arrival_of_an_object_is_the_time_of_its_last_write(lake: &impl 
     Ok(())
 }
 
-/// Checks that metadata is read as it is stored, and that a missing object is no error.
+/// Checks that metadata is read as it is stored, and that a missing object is not an error.
 pub async fn metadata_is_read_by_name_and_may_be_absent(lake: &impl TestLake) -> CaseResult {
     let name = "_headrace/watermark.json";
     assert_eq!(lake.source().read_metadata(name).await?, None);

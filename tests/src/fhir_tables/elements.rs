@@ -125,7 +125,7 @@ impl Elements {
         below.filter_map(move |(path, element)| Some((path.get(skipped..)?, element))).filter(|(name, _)| !name.contains('.'))
     }
 
-    /// Returns the only JSON member of an element that is no choice, or `None` if its type is unknown.
+    /// Returns the only JSON member of an element that is not a choice, or `None` if its type is unknown.
     fn member<'a>(&'a self, path: &str, name: String, element: &'a Element) -> Option<Member<'a>> {
         let (definition_path, fhir_type) = match &element.content_reference {
             Some(other) => (other.clone(), self.by_path.get(other)?.types.first()?),

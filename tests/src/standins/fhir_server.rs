@@ -56,7 +56,7 @@ pub enum HostileBehavior {
     OtherServer,
     /// A page ends in the middle.
     CutPage,
-    /// A page is no Bundle.
+    /// A page is not a Bundle.
     HtmlPage,
 }
 

@@ -313,7 +313,7 @@ pub(crate) fn files() -> Vec<Behaviour> {
 
 /// Returns the rows about deletion, and the manners of well-known servers.
 #[rustfmt::skip]
-pub(crate) fn manners() -> Vec<Behaviour> {
+pub(crate) fn peculiarities() -> Vec<Behaviour> {
     let hapi = r#"{"transactionTime":"2026-01-01T00:00:00.123+00:00","request":"{BASE}/fhir/$export","requiresAccessToken":true,
         "output":[{"type":"Patient","url":"{BASE}/fhir/Binary/a1"}],"error":[]}"#;
     let medplum = r#"{"transactionTime":"2026-01-01T00:00:00.123Z","request":"{BASE}/fhir/$export","requiresAccessToken":false,

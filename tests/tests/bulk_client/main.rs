@@ -98,8 +98,8 @@ fn files_are_complete_and_checked_or_named() -> Result<()> {
 }
 
 #[test]
-fn the_manners_of_well_known_servers_are_understood() -> Result<()> {
-    check_table(behaviours::manners())
+fn peculiarities_of_well_known_servers_are_understood() -> Result<()> {
+    check_table(behaviours::peculiarities())
 }
 
 #[test]

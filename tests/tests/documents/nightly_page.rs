@@ -89,7 +89,7 @@ fn the_nightly_script_exports_increments_and_everything_on_sundays() -> Result<(
     assert_eq!(count(increment, "Patient-1.ndjson"), 0, "nothing has changed");
     assert_eq!(fs::read(full.join("Patient-1.ndjson"))?, fs::read(sunday.join("Patient-1.ndjson"))?, "the same pseudonyms");
 
-    // A line that is no resource is told, and the result can be used; a lake that is gone is a failure.
+    // A line that is not a resource is reported, and the result can be used; a lake that is gone is a failure.
     fs::write(night.path("lake/2.ndjson"), "not a resource\n")?;
     let (status, printed) = night.run("3")?;
     assert!(status == Some(3) && printed.contains("ended with status 3"), "{status:?}: {printed}");

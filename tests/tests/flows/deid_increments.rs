@@ -107,19 +107,19 @@ fn check_joined_nights((first, second): &(CompletedExport, CompletedExport)) -> 
 }
 
 #[test]
-fn deletions_of_an_increment_are_told_by_the_pseudonyms_of_earlier_exports() -> Result<()> {
+fn deletions_of_an_increment_are_reported_by_the_pseudonyms_of_earlier_exports() -> Result<()> {
     run(async || check_joined_nights(&two_nights(aws_deployment(&[]).await?, Some(KEYS)).await?))?;
     run(async || check_joined_nights(&two_nights(LocalDeployment::with_files(&[]).await?, Some(KEYS)).await?))
 }
 
 #[test]
-fn deletions_that_cannot_be_told_are_counted() -> Result<()> {
+fn deletions_that_cannot_be_reported_are_counted() -> Result<()> {
     run(async || {
         let (first, second) = two_nights(LocalDeployment::with_files(&[]).await?, None).await?;
         assert!(exported_ids(&first)?.is_disjoint(&exported_ids(&second)?), "each export has its own pseudonyms");
         assert_eq!(second.manifest.deleted, None, "an empty list would say that nothing was deleted");
         let errors = text_of(&second, "error");
-        assert!(errors.contains("deletions of 2 resources are not told") && errors.contains("a full export is due"), "{errors}");
+        assert!(errors.contains("deletions that are not reported: 2,") && errors.contains("run a full export"), "{errors}");
         assert!(errors.contains("\"information\"") && !errors.contains("bert"), "{errors}");
         Ok(())
     })
@@ -136,7 +136,7 @@ fn a_rule_with_a_condition_on_ids_does_not_allow_to_tell_deletions() -> Result<(
         let increment = export(&service, INCREMENT).await?;
         let deleted = text_of(&increment, "deleted");
         assert!(deleted.lines().count() == 1 && deleted.contains("DELETE\",\"url\":\"Observation/"), "{deleted}");
-        assert!(text_of(&increment, "error").contains("deletions of 1 resources are not told"));
+        assert!(text_of(&increment, "error").contains("deletions that are not reported: 1,"));
         Ok(())
     })
 }
@@ -202,7 +202,7 @@ fn unusable_keys_fail_the_kick_off_without_showing_them() -> Result<()> {
         let response = service.request("GET", EXPORT).await?;
         let (_, _, text) = response.outcome()?;
         assert!(response.status == 400 && text.contains("remove it from the configuration") && !text.contains("CANARY"), "{text}");
-        // The keys file itself is no configuration that a client can name.
+        // A client cannot name the keys file itself as a configuration.
         let response = service.request("GET", "/$export?_container=study&_anonymizationConfig=config.json.keys").await?;
         assert_eq!(response.status, 400);
         Ok(())

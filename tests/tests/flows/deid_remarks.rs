@@ -78,7 +78,7 @@ fn a_typo_in_a_configuration_stops_the_cli_until_the_remark_is_accepted_by_name(
 }
 
 #[test]
-fn keys_that_change_with_each_export_are_told() -> Result<()> {
+fn keys_that_change_with_each_export_are_reported() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let path = |name: &str| folder.path().join(name);
     std::fs::create_dir(path("lake"))?;

@@ -1,4 +1,4 @@
-//! Events about exports: what is told, in which order, and what happens to a webhook that does not accept them.
+//! Events about exports: what is sent, in which order, and what happens to a webhook that does not accept them.
 
 #![allow(clippy::indexing_slicing, reason = "an absent member of a JSON value is Null, which the tests then reject")]
 
@@ -119,7 +119,7 @@ fn settings() -> DeploymentSettings {
     DeploymentSettings { events: true, ..DeploymentSettings::default() }
 }
 
-/// Starts a process over a lake of one patient and one line that is no resource.
+/// Starts a process over a lake of one patient and one line that is not a resource.
 async fn start(settings: DeploymentSettings) -> Result<(LocalDeployment, Arc<ServiceProcess<LocalDeployment>>)> {
     set_next_job_number(1);
     let mut lake = lake_model::lines(&[version("Patient", 1, "2026-01-01", 1)]);
@@ -130,7 +130,7 @@ async fn start(settings: DeploymentSettings) -> Result<(LocalDeployment, Arc<Ser
 }
 
 #[test]
-fn each_move_of_an_export_is_told_in_order_without_patient_data() -> Result<()> {
+fn each_move_of_an_export_is_reported_in_order_without_patient_data() -> Result<()> {
     run(async || {
         let (deployment, service) = start(settings()).await?;
         let receiver = Receiver::start().await?;
@@ -171,7 +171,7 @@ fn without_a_target_no_event_is_written() -> Result<()> {
 }
 
 #[test]
-fn failed_and_expired_exports_are_told_with_their_reason() -> Result<()> {
+fn failed_and_expired_exports_are_reported_with_their_reason() -> Result<()> {
     run(async || {
         let (_, service) = start(settings()).await?;
         let receiver = Receiver::start().await?;

@@ -78,7 +78,7 @@ fn a_token_request_is_received_up_to_16_kib() -> Result<()> {
         let access = ServerAccess::Smart(FileSigner::open_or_create(keys.path(), Millis(0))?);
         let address = serve(&state, access, ServerLimits::default()).await?;
         let mut peer = connect_and_send(address, post("/token", FORM, 4_900_000).as_bytes()).await?;
-        // Of the announced bytes, only these come.
+        // Fewer bytes are sent than announced.
         peer.write_all(&[b'x'; (16 << 10) + 1]).await?;
         let response = read_response(&mut peer).await?;
         assert!(response.starts_with("HTTP/1.1 400 ") && response.contains("longer than 16 KiB"), "{response}");

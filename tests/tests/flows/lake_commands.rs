@@ -175,7 +175,7 @@ fn exports_are_the_same_before_during_and_after_a_compaction() -> Result<()> {
     let deleted = folder.export(&["--since", "2026-01-02T12:00:00Z", "--include-associated-data", "_deleted"])?;
     assert!(deleted.is_empty());
     let deleted = fs::read_to_string(folder.path("out/deleted/Bundle-1.ndjson"))?;
-    assert!(deleted.contains("Patient/b"), "the deletion is still told");
+    assert!(deleted.contains("Patient/b"), "the deletion is still reported");
     Ok(())
 }
 

@@ -263,7 +263,7 @@ fn members_who_are_not_in_the_lake_are_counted_and_not_named() -> Result<()> {
 }
 
 #[test]
-fn names_that_are_nearly_right_are_told_in_one_line_with_the_remedy() -> Result<()> {
+fn names_that_are_nearly_right_are_reported_in_one_line_with_the_remedy() -> Result<()> {
     let nightly = Nightly::new()?;
     for name in ["Patient.2.NDJSON", "a.jsonl", "b.jsonl.gz", "Patient.ndjson.bz2", "d/Observation.json", "manifest.json", "README"] {
         nightly.write(name, "")?;
@@ -290,7 +290,7 @@ fn names_that_are_nearly_right_are_told_in_one_line_with_the_remedy() -> Result<
 }
 
 #[test]
-fn a_filter_without_types_tells_that_other_types_are_exported_whole() -> Result<()> {
+fn a_filter_without_types_reports_that_other_types_are_exported_whole() -> Result<()> {
     let nightly = Nightly::new()?;
     nightly.write("Observation.ndjson", "{\"resourceType\":\"Observation\",\"id\":\"o\"}\n")?;
     let output = nightly.export(&["--type-filter", "Observation?status=final"])?;
@@ -305,14 +305,14 @@ fn two_megabytes_of_garbage_make_a_small_error_file() -> Result<()> {
     let output = nightly.export(&[])?;
     assert_eq!(output.status.code(), Some(3));
     let errors = fs::read_to_string(nightly.out().join("error/OperationOutcome-1.ndjson"))?;
-    // A slow machine records its cursor more often, and each time the first 200 lines are told one by one.
+    // A slow machine records its cursor more often, and each time the first 200 lines are reported one by one.
     assert!(errors.len() < 1_000_000, "{} bytes", errors.len());
-    let told = errors.lines().map(|line| {
+    let reported = errors.lines().map(|line| {
         let outcome: Value = serde_json::from_str(line)?;
         let text = outcome["issue"][0]["diagnostics"].as_str().unwrap_or_default();
         Ok(text.split_once(" more lines of the lake were left out").map_or(Ok(1), |(count, _)| count.parse::<u64>())?)
     });
-    assert_eq!(told.sum::<Result<u64>>()?, 1 << 20);
+    assert_eq!(reported.sum::<Result<u64>>()?, 1 << 20);
     assert!(errors.lines().last().is_some_and(|last| last.contains("the last at byte 2097150")), "{}", errors.len());
     Ok(())
 }

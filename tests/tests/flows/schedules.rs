@@ -285,7 +285,7 @@ fn a_schedule_keeps_a_number_of_complete_results() -> Result<()> {
             assert_eq!(setup.fire_after(if day == 0 { UNTIL_FIRST_RUN } else { DAY }).await?.started, 1);
             let status = setup.last_status("nightly").await?;
             if day == 2 {
-                // A failed run is no result that would replace an older one.
+                // A failed run does not replace the result of an older one.
                 setup.service.request("DELETE", &status).await?;
             } else {
                 setup.service.complete(&status).await?;

@@ -12,7 +12,7 @@ use tokio::io::AsyncWriteExt as _;
 
 use crate::process::Server;
 
-/// Number of lines of the lake, of which one is selected.
+/// Number of lines of the lake. One of them is selected.
 const LINES: u32 = 1_000_000;
 
 /// Number of stops within one export.

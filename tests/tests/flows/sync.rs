@@ -83,7 +83,7 @@ impl Scenario {
     }
 }
 
-/// Returns an error that names the resources of which the lake has another state than the server.
+/// Returns an error that names the resources whose state in the lake differs from the server's.
 fn check_same(lake: &BTreeMap<(String, String), String>, server: &BTreeMap<(String, String), String>) -> Result<()> {
     let keys = lake.keys().chain(server.keys());
     let different: Vec<_> = keys.filter(|key| lake.get(*key) != server.get(*key)).collect();
@@ -422,8 +422,8 @@ proptest! {
         prop_assert!(outcome.is_ok(), "{}: {:?}", name, outcome.err());
     }
 
-    /// Checks that nothing is lost, whatever changes while a server is read: once it is quiet, the next synchronization makes the lake equal. And before,
-    /// the lake has every resource that was not changed meanwhile.
+    /// Checks that nothing is lost, whatever changes while a server is read: once it is quiet, the next synchronization makes the lake
+    /// equal. And before, the lake has every resource that was not changed meanwhile.
     #[test]
     fn nothing_is_lost_while_resources_change(seed in any::<u64>(), server in 0_usize..9) {
         let (name, behavior) = known_servers().swap_remove(server);

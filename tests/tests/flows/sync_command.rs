@@ -144,7 +144,7 @@ fn a_synchronization_that_is_killed_is_continued_by_the_same_command() -> Result
 }
 
 #[test]
-fn a_wrong_server_is_told_before_anything_is_written() -> Result<()> {
+fn a_wrong_server_is_reported_before_anything_is_written() -> Result<()> {
     run(async || {
         let (_server, http, folder) = start(ServerBehavior::default()).await?;
         let elsewhere = format!("{}/elsewhere", http.base);

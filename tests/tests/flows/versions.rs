@@ -341,7 +341,7 @@ fn a_patient_export_includes_the_provenance_of_every_resource_in_the_compartment
 
 // Holds: P70
 #[test]
-fn associated_provenance_covers_exported_resources_all_of_it_or_the_latest() -> Result<()> {
+fn associated_provenance_is_exported_completely_or_only_the_latest() -> Result<()> {
     run(async || {
         let with = |associated: &[AssociatedData], request: ExportRequest| ExportRequest {
             associated_data: associated.iter().copied().collect(),

@@ -80,7 +80,7 @@ async fn export<S: Deployment>(deployment: &S, settings: DeploymentSettings, que
     service.complete(&status).await
 }
 
-/// Writes a lake with versions before and after 07:30, and objects below `_headrace` that are no data.
+/// Writes a lake with versions before and after 07:30, and objects below `_headrace` that are not data.
 async fn write_lake<S: Deployment>(deployment: &S) -> Result<()> {
     for (object, lines) in [
         ("1.ndjson", patient("a", 1, "07:00") + &patient("b", 1, "07:30") + &patient("d", 1, "07:00")),

@@ -1,4 +1,4 @@
-//! The outbox of events. An event is an item, written in the transaction of the move that it tells of.
+//! The outbox of events. An event is an item, written in the same transaction as the change of state that it describes.
 
 use headrace_core::events::{ExportEvent, OutboxEvent};
 use headrace_core::job::{FailureReason, Job, JobState};

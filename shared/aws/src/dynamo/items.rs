@@ -116,7 +116,7 @@ pub(super) fn file_list_sk(part: u32) -> String {
 /// The group of fragments of all exported kinds in sort keys. Every other kind is a group of its own.
 const EXPORTED_FRAGMENTS: &str = "output";
 
-/// Returns the group of a kind of fragments, by which sort keys begin. A query reads one group and no other.
+/// Returns the group of a kind of fragments. Sort keys begin with it, so a query reads one group and no other.
 fn fragment_group(kind: OutputKind) -> &'static str {
     if kind.is_exported() { EXPORTED_FRAGMENTS } else { kind.as_str() }
 }
@@ -416,7 +416,7 @@ impl Attributes<'_> {
         id.and_then(|id| JobId::parse(id).ok()).ok_or_else(|| Self::unreadable("pk"))
     }
 
-    /// Reads the item as a job, in the state in which its current round began.
+    /// Reads the item as a job. If it is running, its counts are those at the start of the current round.
     pub(super) fn job(&self) -> Result<Job, StoreError> {
         let definition: JobDefinition = self.required_json("definition")?;
         let mut job = Job {

@@ -53,7 +53,7 @@ pub struct DynamoJobStore {
     encryptor: Option<Arc<dyn SecretEncryptor>>,
     /// The time that one call waits for an overloaded table.
     patience: Duration,
-    /// The clock by which a call waits.
+    /// The clock that pauses use.
     pause_clock: Arc<dyn PauseClock>,
     /// The number of partitions of a job.
     partitions: u32,
@@ -85,7 +85,7 @@ impl DynamoJobStore {
         Self { patience, ..self }
     }
 
-    /// Sets the clock by which calls pause. Simulations have one of their own.
+    /// Sets the clock that pauses use. Simulations have one of their own.
     #[must_use]
     pub fn with_pause_clock(self, clock: impl PauseClock + 'static) -> Self {
         Self { pause_clock: Arc::new(clock), ..self }

@@ -211,7 +211,7 @@ fn crc_header(crc: u64) -> String {
     aws_smithy_types::base64::encode(crc.to_be_bytes())
 }
 
-/// Buffers as an HTTP body.
+/// A list of buffers as an HTTP body.
 struct BufferBody(VecDeque<Bytes>);
 
 impl Body for BufferBody {

@@ -315,7 +315,7 @@ async fn an_overloaded_lake_is_reported_as_such() {
 }
 
 #[tokio::test]
-async fn a_bucket_with_requester_pays_is_told_from_a_missing_permission() {
+async fn a_bucket_with_requester_pays_is_distinguished_from_a_missing_permission() {
     let remedy = |result: Result<(), SourceError>| match result {
         Err(SourceError::Misconfigured { remedy, .. }) => remedy,
         other => panic!("{other:?}"),

@@ -17,7 +17,7 @@ pub(crate) enum Answer {
     Http(u16, String),
     /// A response with these headers.
     WithHeaders(u16, Vec<(&'static str, String)>, String),
-    /// A response whose body breaks off after these bytes, of so many that were announced.
+    /// A response whose body ends after this text, although its Content-Length is this larger number.
     Broken(String, usize),
     /// The connection was lost before an answer came.
     Lost,

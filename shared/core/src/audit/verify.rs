@@ -66,7 +66,7 @@ pub enum ChainError {
     LastRecordMismatch(u64),
 }
 
-/// Verifies files one by one, in the order of their names.
+/// A verifier of files one by one, in the order of their names.
 #[derive(Clone, Debug, Default)]
 pub struct Verifier {
     first_file: Option<AuditFileName>,

@@ -33,8 +33,8 @@ pub enum OutputKind {
     MergedCorrections,
     /// Ids of the exported patients.
     PatientSet,
-    /// An empty line for each deletion that the configuration of a de-identified export does not allow to tell.
-    UntoldDeletions,
+    /// An empty line for each deletion that a de-identified export must not report.
+    UnreportedDeletions,
     /// Resources that are yet to be grouped by patient, in a section for each bucket.
     PatientPages,
     /// A record of each window that a task has fetched.
@@ -109,7 +109,7 @@ impl OutputKind {
             Self::Corrections => "corrections",
             Self::MergedCorrections => "merged-corrections",
             Self::PatientSet => "patient-set",
-            Self::UntoldDeletions => "untold-deletions",
+            Self::UnreportedDeletions => "unreported-deletions",
             Self::PatientPages => "patient-pages",
             Self::SyncRecords => "sync-records",
             Self::Bucket(bucket) => bucket.as_str(),
@@ -128,7 +128,7 @@ impl OutputKind {
             Self::Corrections,
             Self::MergedCorrections,
             Self::PatientSet,
-            Self::UntoldDeletions,
+            Self::UnreportedDeletions,
             Self::PatientPages,
             Self::SyncRecords,
         ];
@@ -148,7 +148,7 @@ impl OutputKind {
             | Self::Corrections
             | Self::MergedCorrections
             | Self::PatientSet
-            | Self::UntoldDeletions
+            | Self::UnreportedDeletions
             | Self::PatientPages
             | Self::SyncRecords
             | Self::Bucket(_) => false,
@@ -168,7 +168,7 @@ impl OutputKind {
             | Self::Corrections
             | Self::MergedCorrections
             | Self::PatientSet
-            | Self::UntoldDeletions
+            | Self::UnreportedDeletions
             | Self::PatientPages
             | Self::SyncRecords
             | Self::Bucket(_) => None,
@@ -301,7 +301,7 @@ mod tests {
             OutputKind::Corrections,
             OutputKind::MergedCorrections,
             OutputKind::PatientSet,
-            OutputKind::UntoldDeletions,
+            OutputKind::UnreportedDeletions,
             OutputKind::PatientPages,
             OutputKind::SyncRecords,
         ];

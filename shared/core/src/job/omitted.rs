@@ -20,7 +20,7 @@ impl OmittedSubjects {
         *self == Self::default()
     }
 
-    /// Returns one notice for the client about the omitted patients and one about the omitted members. Omits a notice about none.
+    /// Returns up to two notices for the client: one if patients were omitted, and one if members were omitted.
     pub fn ignored_parameters(&self) -> Vec<IgnoredParameter> {
         let patients = (self.patients > 0).then(|| IgnoredParameter {
             parameter: "patient".to_owned(),

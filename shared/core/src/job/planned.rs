@@ -38,7 +38,7 @@ pub struct Planned {
     /// The requested patients and members that are left out.
     #[serde(default, skip_serializing_if = "OmittedSubjects::is_empty")]
     pub omitted: OmittedSubjects,
-    /// The number of patients that the requested group names. Those that the lake does not have are told at the end.
+    /// The number of patients that the requested group names. Those that the lake does not have are reported at the end.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub group_patients: u64,
 }

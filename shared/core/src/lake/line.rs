@@ -29,7 +29,7 @@ impl<'a> LakeLine<'a> {
     pub(crate) fn from_head(head: Result<(ResourceHead, Option<ResourceIdentity<'a>>), InvalidResource>, line: &'a [u8]) -> Self {
         match head {
             Ok((head, identity)) => {
-                // Most lines are no Bundles, and are not looked at again.
+                // Most lines are not Bundles, and are not read again.
                 let deletions = (head.resource_type == ResourceType::BUNDLE).then(|| deletions(line)).flatten();
                 deletions.map_or(Self::Resource(head, identity), Self::Deletions)
             }

@@ -24,7 +24,7 @@ pub enum Segment {
     },
 }
 
-/// Splits a stream of bytes into segments of whole lines.
+/// A splitter of a stream of bytes into segments of whole lines.
 ///
 /// A slice owns the lines that start within it, and reads a line that crosses its end completely. So each line belongs to
 /// exactly one of several adjacent slices.

@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_that_are_nearly_right_are_told_from_data_and_from_other_files() {
+    fn names_that_are_nearly_right_are_distinguished_from_data_and_from_other_files() {
         for (object, expected) in [
             ("Patient.2.NDJSON", Some(NearMiss::OtherCase)),
             ("day/Patient.ndjson.GZ", Some(NearMiss::OtherCase)),

@@ -38,7 +38,7 @@ pub struct ReadRequest {
     pub offset: u64,
 }
 
-/// Reads the lines of an [`ReadRequest`]. `read` opens a stream of stored bytes of the object.
+/// A reader of the lines of a [`ReadRequest`]. `read` opens a stream of stored bytes of the object.
 pub struct LineReader<R> {
     read: R,
     request: ReadRequest,

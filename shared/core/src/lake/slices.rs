@@ -52,7 +52,8 @@ pub fn type_from_file_name(object: &str) -> Option<ResourceType> {
     file.get(..end).and_then(ResourceType::parse)
 }
 
-/// Splits the objects of a listing into tasks. Holds only the tasks of one batch in memory, and an incomplete task for each type.
+/// A planner that splits the objects of a listing into tasks. It keeps only the tasks of one batch in memory, and a task that is not full
+/// for each type.
 #[derive(Debug)]
 pub struct SlicePlanner {
     file_bytes: u64,
@@ -132,25 +133,25 @@ impl SlicePlanner {
         pin.size > 0 && !is_unwanted && encoding_from_name(&pin.object).is_some()
     }
 
-    /// Removes and returns the tasks that are complete so far, with their numbers.
+    /// Removes and returns the tasks that are full so far, with their numbers.
     pub fn take_ready(&mut self) -> Vec<(u32, Work)> {
         std::mem::take(&mut self.ready)
     }
 
-    /// Continues a listing whose objects so far are in complete tasks.
+    /// Continues a listing whose objects so far are all in tasks.
     #[must_use]
     pub fn continued(self, next_task: u32, source_bytes: u64) -> Self {
         Self { next_task, source_bytes, ..self }
     }
 
     /// Returns the number of the next task, and the size of the objects so far in bytes. They describe the listing so far only after
-    /// [`Self::complete_tasks`].
+    /// [`Self::flush_tasks`].
     pub fn position(&self) -> (u32, u64) {
         (self.next_task, self.source_bytes)
     }
 
-    /// Completes the tasks of all types. Small rests of several types share a task.
-    pub fn complete_tasks(&mut self) {
+    /// Turns the slices that are left of all types into tasks. Slices of several types share a task if it has room.
+    pub fn flush_tasks(&mut self) {
         let mut shared = TaskSlices::default();
         for (_, rest) in std::mem::take(&mut self.incomplete) {
             if shared.is_full_for(rest.slices.len(), rest.bytes, self.slice_bytes()) {
@@ -164,7 +165,7 @@ impl SlicePlanner {
 
     /// Returns the remaining tasks, the total number of tasks, and the total size of the objects in bytes.
     pub fn finish(mut self) -> (Vec<(u32, Work)>, u32, u64) {
-        self.complete_tasks();
+        self.flush_tasks();
         (self.ready, self.next_task - FIRST_READ_TASK, self.source_bytes)
     }
 
@@ -176,7 +177,7 @@ impl SlicePlanner {
         self.file_bytes.saturating_mul(file_count).saturating_add((self.file_bytes / 64).max(1))
     }
 
-    /// Adds a slice of `bytes` bytes to the next task of its type. Finishes the task before if it would become too large.
+    /// Adds a slice of `bytes` bytes to the next task of its type. If the task would become too large, starts another one.
     fn add_slice(&mut self, resource_type: Option<ResourceType>, slice: Slice, bytes: u64) {
         let limit_bytes = self.slice_bytes();
         let task = self.incomplete.entry(resource_type).or_default();

@@ -247,14 +247,15 @@ impl<'s, P: OutputStore> OpenCheckpoint<'s, P> {
                         self.patient_page.add(usize::from(bucket.number()), frame.to_bytes());
                     }
                 }
-                LineOutput::Deletions(text, count, untold) => {
+                LineOutput::Deletions(text, count, unreported) => {
                     if count > 0 {
                         self.extend_run(&mut run, OutputKind::Deleted, RunLines::Rewritten(text, count), &rest, range.clone()).await?;
                     }
-                    if untold > 0 {
+                    if unreported > 0 {
                         // Only the number of lines counts. It is recorded with the checkpoint, like everything else.
-                        let lines = vec![b'\n'; usize::try_from(untold).unwrap_or_default()];
-                        self.extend_run(&mut run, OutputKind::UntoldDeletions, RunLines::Rewritten(&lines, untold), &rest, range).await?;
+                        let lines = vec![b'\n'; usize::try_from(unreported).unwrap_or_default()];
+                        self.extend_run(&mut run, OutputKind::UnreportedDeletions, RunLines::Rewritten(&lines, unreported), &rest, range)
+                            .await?;
                     }
                 }
                 LineOutput::Rejected(reason) => {

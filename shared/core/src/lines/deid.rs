@@ -23,8 +23,8 @@ impl JobDeidentifier {
         Self { rules: config.for_job(&context), secret }
     }
 
-    /// Returns the reference to a patient for the header of the patient's block: the de-identified reference. If the
-    /// configuration removes references, returns a hash that identifies the block but not the patient.
+    /// Returns the de-identified reference for the header of a patient's block. If the configuration removes references,
+    /// returns a hash that identifies the block but not the patient.
     pub fn patient_reference(&self, patient: &str) -> String {
         self.deidentified_reference(patient).unwrap_or_else(|| {
             let hash = Sha256::new().chain_update(b"names of blocks").chain_update(self.secret.0).chain_update(patient).finalize();

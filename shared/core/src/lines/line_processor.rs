@@ -11,7 +11,7 @@ use crate::patients::PatientCopies;
 use crate::versions::correction::{CorrectionAction, TaskCorrections};
 use crate::versions::record::{LinePosition, VersionLog};
 
-/// Processes the lines of a task one by one.
+/// The processor of a task's lines, one by one.
 #[derive(Debug)]
 pub struct LineProcessor {
     selection: Selection,
@@ -46,7 +46,7 @@ pub enum LineOutput<'a> {
     Rewritten(ResourceType, &'a [u8]),
     /// Copies to the blocks of its patients.
     PatientCopies(PatientCopies<'a>),
-    /// Lines for the file of deletions, and their number. The last number is that of deletions that cannot be told.
+    /// Lines for the file of deletions, their number, and the number of deletions that are not reported.
     Deletions(&'a [u8], u64, u64),
     /// The absence of output.
     Nothing,
@@ -206,20 +206,20 @@ fn write_resource<'a>(
 
 /// Appends one Bundle per deletion to `out`, each as a line. Returns the lines as output, or nothing if there are no deletions.
 ///
-/// A de-identified export tells deletions by the hashed id and without their time, which readers must not know.
+/// A de-identified export reports deletions with the hashed id and without their time, which readers must not know.
 fn write_deletions<'a>(selection: &Selection, deletions: &[&Deletion<'_>], out: &'a mut Vec<u8>) -> LineOutput<'a> {
-    let (mut told, mut untold) = (0, 0);
+    let (mut reported, mut unreported) = (0, 0);
     for deletion in deletions {
-        let Some(id) = selection.told_id(deletion) else {
-            untold += 1;
+        let Some(id) = selection.reported_id(deletion) else {
+            unreported += 1;
             continue;
         };
         let deleted_at = deletion.deleted_at.filter(|_| !selection.is_deidentified());
         out.extend_from_slice(deletion_bundle(deletion.resource_type, &id, deleted_at).as_bytes());
         out.push(b'\n');
-        told += 1;
+        reported += 1;
     }
-    if deletions.is_empty() { LineOutput::Nothing } else { LineOutput::Deletions(out, told, untold) }
+    if deletions.is_empty() { LineOutput::Nothing } else { LineOutput::Deletions(out, reported, unreported) }
 }
 
 #[cfg(test)]

@@ -443,9 +443,9 @@ impl Selection {
         Some(deid.rules.deidentify(matched.line, patient.as_deref(), out))
     }
 
-    /// Returns the id by which a deletion is told: the hash of the id in a de-identified export. Returns `None` if the
-    /// configuration does not allow to tell the deletion.
-    pub(crate) fn told_id<'d>(&self, deletion: &'d Deletion<'_>) -> Option<Cow<'d, str>> {
+    /// Returns the id with which a deletion is reported: in a de-identified export, the hash of the id. Returns `None` if
+    /// the deletion must not be reported, because the configuration does not hash every id of the type with a lasting key.
+    pub(crate) fn reported_id<'d>(&self, deletion: &'d Deletion<'_>) -> Option<Cow<'d, str>> {
         match &self.deid {
             None => Some(Cow::Borrowed(&deletion.id)),
             Some(deid) => deid.rules.hashed_id(deletion.resource_type, &deletion.id).map(Cow::Owned),
@@ -463,7 +463,8 @@ impl Selection {
     }
 }
 
-/// Returns the id of the patient by which a resource is de-identified.
+/// Returns the id of the first patient whose compartment contains the resource. The resource is de-identified as part of that
+/// patient's data.
 fn first_patient(compartment: &PatientCompartment, matched: &MatchedResource<'_>) -> Option<String> {
     let mut member_index = MemberIndex::default();
     let resource = matched.resource.or_else(|| Resource::parse(matched.line, &mut member_index).ok())?;

@@ -94,7 +94,7 @@ fn decode_length(bytes: [u8; 4]) -> usize {
     usize::try_from(u32::from_le_bytes(bytes)).unwrap_or(usize::MAX)
 }
 
-/// Decodes the frames of a file that arrives in chunks.
+/// A decoder of the frames of a file that arrives in chunks.
 #[derive(Debug, Default)]
 pub struct FrameDecoder {
     /// Start of a frame that continues in the next chunk.

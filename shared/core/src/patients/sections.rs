@@ -127,7 +127,7 @@ mod tests {
         }
 
         #[test]
-        fn a_range_of_positions_lies_in_its_sections(start in 0..POSITION_COUNT, length in 1..POSITION_COUNT, at in any::<u64>()) {
+        fn the_sections_of_a_range_contain_those_of_its_positions(start in 0..POSITION_COUNT, length in 1..POSITION_COUNT, at in any::<u64>()) {
             let positions = start..(start + length).min(POSITION_COUNT);
             let position = positions.start + at % (positions.end - positions.start);
             prop_assert!(Sections::of_positions(&positions).contains(&Sections::of_position(position)));

@@ -15,12 +15,12 @@ pub struct Ports<J, Q, S, O, C, F = NoFeed> {
     pub output: O,
     /// The clock.
     pub clock: C,
-    /// The FHIR server that the lake is filled from, and the lake as it is written.
+    /// The FHIR server that is read, and the lake that is filled from it.
     pub feed: F,
 }
 
 impl<J, Q, S, O, C, F> Ports<J, Q, S, O, C, F> {
-    /// Replaces the FHIR server and the lake as it is written.
+    /// Replaces the FHIR server and the lake that is filled from it.
     pub fn with_feed<G>(self, feed: G) -> Ports<J, Q, S, O, C, G> {
         let Self { jobs, queue, source, output, clock, feed: _ } = self;
         Ports { jobs, queue, source, output, clock, feed }
@@ -37,7 +37,7 @@ pub trait AllPorts: Send + Sync {
     type Source: ResourceSource;
     /// The destination.
     type Output: OutputStore;
-    /// The FHIR server that the lake is filled from, and the lake as it is written.
+    /// The FHIR server that is read, and the lake that is filled from it.
     type Feed: LakeFeed;
 
     /// Returns the job table.
@@ -48,7 +48,7 @@ pub trait AllPorts: Send + Sync {
     fn source(&self) -> &Self::Source;
     /// Returns the destination.
     fn output(&self) -> &Self::Output;
-    /// Returns the FHIR server that the lake is filled from, and the lake as it is written.
+    /// Returns the FHIR server that is read, and the lake that is filled from it.
     fn feed(&self) -> &Self::Feed;
     /// Returns the current time.
     fn now(&self) -> Millis;

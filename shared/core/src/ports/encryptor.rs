@@ -4,7 +4,7 @@ use crate::job::JobSecrets;
 use crate::vocab::error::StoreError;
 use crate::vocab::ids::JobId;
 
-/// Encrypts the secrets of de-identified exports, so that read access to the job table does not reveal them.
+/// The encryption of the secrets of de-identified exports, so that read access to the job table does not reveal them.
 pub trait JobSecretEncryptor: Send + Sync {
     /// Encrypts the secrets of a job. The ciphertext is bound to the job: no other job's id decrypts it.
     fn encrypt(&self, job: &JobId, secrets: &JobSecrets) -> impl Future<Output = Result<Vec<u8>, StoreError>> + Send;

@@ -1,4 +1,4 @@
-//! The ports of a synchronization: the FHIR server that a lake is filled from, and the lake as it is written.
+//! The ports of a synchronization: the FHIR server that is read, and the lake that is filled from it.
 
 use std::time::Duration;
 
@@ -94,7 +94,7 @@ pub trait LakeWriter: Send + Sync {
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 }
 
-/// Both ports of a synchronization.
+/// The two ports of a synchronization.
 pub trait LakeFeed: Send + Sync {
     /// The FHIR server.
     type Origin: OriginServer;

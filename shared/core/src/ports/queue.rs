@@ -26,7 +26,7 @@ pub struct ReceivedMessage {
     pub receipt: String,
 }
 
-/// Receives the messages of the task queue. Only workers that were started without a message use it.
+/// The receiving end of the task queue. Only workers that were started without a message use it.
 pub trait TaskReceiver: Send + Sync {
     /// Receives one message. Returns `None` if none has come within about a second.
     fn receive(&self) -> impl Future<Output = Result<Option<ReceivedMessage>, StoreError>> + Send;

@@ -68,8 +68,8 @@ pub struct ExportRequest {
 }
 
 impl ExportRequest {
-    /// Rejects `includeAssociatedData=_deleted` if the configuration of a de-identified export cannot tell any deletion. With
-    /// `_since` alone, such deletions are counted instead.
+    /// Rejects `includeAssociatedData=_deleted` if the configuration of a de-identified export does not allow the report of any deletion.
+    /// With `_since` alone, such deletions are counted instead.
     pub fn check_deletions(&self) -> Result<(), RequestError> {
         if self.lists_deletions() || !self.associated_data.contains(&AssociatedData::Deleted) {
             return Ok(());
@@ -100,15 +100,15 @@ impl ExportRequest {
     }
 
     /// Returns true if the export looks for deleted resources: on request, and for every export with `_since`. A de-identified
-    /// export counts those that it cannot tell.
+    /// export counts those that it must not report.
     pub fn finds_deletions(&self) -> bool {
         self.since.is_some() || self.associated_data.contains(&AssociatedData::Deleted)
     }
 
-    /// Returns true if the manifest lists deleted resources: the export looks for them and can tell them.
+    /// Returns true if the manifest lists deleted resources: the export looks for them and may report them.
     pub fn lists_deletions(&self) -> bool {
-        let tells = |requested: &AnonymizationConfig| requested.resolved.as_ref().is_some_and(|resolved| resolved.tells_deletions);
-        self.finds_deletions() && self.anonymization.as_ref().is_none_or(tells)
+        let reports = |requested: &AnonymizationConfig| requested.resolved.as_ref().is_some_and(|resolved| resolved.reports_deletions);
+        self.finds_deletions() && self.anonymization.as_ref().is_none_or(reports)
     }
 
     /// Returns all types that the export may contain: the requested ones and those that `includeAssociatedData` adds.

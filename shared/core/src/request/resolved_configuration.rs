@@ -47,7 +47,7 @@ pub struct ResolvedConfiguration {
     /// The names of the remarks that the operator has accepted, as far as the configuration has them.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub accepted_remarks: BTreeSet<String>,
-    /// True if deletions can be told: the ids of at least one exported type are hashed with a lasting key.
+    /// True if deletions can be reported: the ids of at least one exported type are hashed with a lasting key.
     #[serde(default)]
-    pub tells_deletions: bool,
+    pub reports_deletions: bool,
 }

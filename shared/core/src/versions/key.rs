@@ -24,7 +24,7 @@ impl ResourceKey {
     }
 }
 
-/// Computes the resource keys of one job.
+/// A hasher that computes the resource keys of one job.
 #[derive(Clone, Debug)]
 pub struct ResourceKeyHasher {
     seed: SipHasher13,

@@ -37,7 +37,7 @@ impl Associations {
         let is_requested = |data| request.associated_data.contains(&data);
         let has_compartments = request.level != Level::System;
         let exports_provenance = || request.type_set().is_none_or(|types| types.contains(ResourceType::PROVENANCE));
-        // Of conflicting values the least restrictive counts.
+        // The least restrictive of conflicting values counts.
         let provenance = if is_requested(AssociatedData::RelevantProvenanceResources) {
             Some(ProvenanceScope::Exported)
         } else if is_requested(AssociatedData::LatestProvenanceResources) {

@@ -17,7 +17,7 @@ use crate::jwks::{JwksCache, JwksError, UrlPolicy};
 /// The tolerated difference between the provider's clock and ours.
 const CLOCK_SKEW: Duration = Duration::from_secs(60);
 
-/// Verifies tokens of the identity provider.
+/// The verifier of tokens of the identity provider.
 pub(super) struct ExternalVerifier<C> {
     settings: IdentityProviderSettings,
     keys: JwksCache<C>,

@@ -13,7 +13,7 @@ use crate::jose::VerifyingKey;
 /// The time for which a key is used without reading the table again: the longest delay after an operator removes a key.
 const CACHE_LIFETIME: Duration = Duration::from_secs(300);
 
-/// The most keys that are cached, more than are ever in use.
+/// The maximum number of cached keys. It exceeds the number of keys that are ever in use.
 const MAX_CACHED_KEYS: usize = 16;
 
 /// A cache of keys by key id.

@@ -1,4 +1,5 @@
-//! Counts the rejected requests of callers that were not authenticated, so that a flood of requests is no flood of audit records.
+//! Counts the rejected requests of callers that were not authenticated, so that a flood of requests does not become a flood of audit
+//! records.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -33,8 +34,8 @@ impl UnknownCallers {
         })
     }
 
-    /// Takes back that `requests` were recorded. The next record stands for them.
-    pub(super) fn take_back(&self, requests: u64) {
+    /// Counts `requests` again, because their record could not be written. The next record stands for them.
+    pub(super) fn add_again(&self, requests: u64) {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         counts.unrecorded = counts.unrecorded.saturating_add(requests);
     }
@@ -56,7 +57,7 @@ mod tests {
     fn a_record_that_was_not_written_is_added_to_the_next() {
         let callers = UnknownCallers::default();
         assert_eq!(callers.count(Millis(0)), Some(1));
-        callers.take_back(1);
+        callers.add_again(1);
         assert_eq!(callers.count(Millis(59_999)), None);
         assert_eq!(callers.count(Millis(60_000)), Some(3));
     }

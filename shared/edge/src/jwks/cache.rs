@@ -24,7 +24,7 @@ const DEFAULT_LIFETIME: Duration = Duration::from_secs(300);
 /// The most URLs that are remembered: one per active client.
 const MAX_URLS: usize = 1_000;
 
-/// Fetches key sets and caches them by URL.
+/// A cache of key sets by URL, which fetches them.
 pub struct JwksCache<C> {
     fetcher: Fetcher,
     default_lifetime: Duration,

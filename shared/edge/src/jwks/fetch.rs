@@ -38,7 +38,7 @@ pub enum FetchError {
     TooLong,
 }
 
-/// Fetches over HTTP, with one client for the life of the process.
+/// The fetch of key sets over HTTP, with one client for the life of the process.
 pub(super) struct Fetcher {
     policy: UrlPolicy,
     client: OnceCell<Client>,
@@ -80,7 +80,7 @@ pub(crate) fn build_client(policy: UrlPolicy) -> Result<Client, reqwest::Error> 
     }
 }
 
-/// Resolves names to public addresses only. The connection is made to the addresses returned here, so that a second answer
+/// A resolver of names to public addresses only. The connection is made to the addresses that it returns, so that a second answer
 /// of the name server cannot lead elsewhere (DNS rebinding).
 #[derive(Clone, Copy, Debug)]
 struct Resolver(UrlPolicy);

@@ -22,7 +22,7 @@ pub(super) fn cache_lifetime(headers: &HeaderMap) -> Option<Duration> {
     }
     let seconds = |text: &str| text.trim().trim_matches('"').parse::<u64>().ok();
     let max_ages = directives.iter().filter(|directive| is_named(directive, "max-age"));
-    // Of several `max-age` the shortest is safe.
+    // The shortest of several `max-age` is safe.
     let max_age = max_ages.map(|directive| directive.split_once('=').and_then(|(_, text)| seconds(text)).unwrap_or(0)).min();
     let elapsed = headers.get(AGE).map_or(Some(0), |age| age.to_str().ok().and_then(seconds));
     let remaining = max_age.zip(elapsed).map_or(0, |(max_age, elapsed)| max_age.saturating_sub(elapsed));

@@ -81,7 +81,7 @@ impl<'a> BundleEntry<'a> {
         })
     }
 
-    /// Returns true if the entry's resource describes the search itself, and is none of the server's resources.
+    /// Returns true if the entry's resource describes the search itself, and is not a resource of the server.
     pub fn is_outcome(&self) -> bool {
         self.search_mode.as_deref() == Some("outcome")
     }

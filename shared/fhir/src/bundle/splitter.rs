@@ -7,7 +7,7 @@ use memchr::memchr2;
 use super::error::BundleError;
 use super::header::BundleHeader;
 
-/// Splits a text of one Bundle, or of several with white space between them, into the texts of their entries.
+/// A splitter of a text of one Bundle, or of several with white space between them, into the texts of their entries.
 ///
 /// It holds the chunk that was pushed last, and one entry. After an error it is in an undefined state.
 #[derive(Debug)]

@@ -162,7 +162,7 @@ impl TypeDefinitions {
     }
 }
 
-/// The section of one type.
+/// The part of the definitions that describes one type.
 #[derive(Debug)]
 struct Section {
     /// `Patient` or `Patient.contact`.

@@ -148,7 +148,8 @@ impl ParsedConfig {
     }
 }
 
-/// Creates the remark about an unknown setting. If a known one is similar, the author must mean that one, so it is an error.
+/// Creates the remark about an unknown setting: an error if a known setting has a similar name, because that one was probably
+/// meant, otherwise a warning.
 fn unknown_setting(reason: String, name: &str, known: &[&'static str]) -> DeidRemark {
     let is_prefix = |known: &&'static str| known.starts_with(name) || name.starts_with(*known);
     let similar = known.iter().copied().find(is_prefix).or_else(|| closest_name(name, &mut known.iter().copied()));
@@ -203,7 +204,7 @@ impl ConfigParser {
         Some(value.primitive_text().into_owned())
     }
 
-    /// Returns a setting with a fixed set of values, in lower case. Null counts as an empty string, which is none of them.
+    /// Returns a setting with a fixed set of values, in lower case. Null counts as an empty string, which is not in the set.
     fn keyword(&mut self, object: JsonValue<'_>, name: &str) -> Option<String> {
         member(object, name)?;
         Some(self.text(object, name).unwrap_or_default().to_ascii_lowercase())

@@ -349,7 +349,7 @@ pub(super) fn is_of_type(type_definitions: &TypeDefinitions, definition: TypeDef
     type_definitions.name(definition) == type_name || (is_general && type_definitions.is_a(definition, type_name))
 }
 
-/// Displays the path of an element.
+/// The path of an element, for display.
 pub(super) struct NodePath<'t, 'a>(&'t ElementTree<'a>, NodeId);
 
 impl fmt::Display for NodePath<'_, '_> {

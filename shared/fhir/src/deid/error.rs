@@ -214,7 +214,7 @@ fn write_location(rule_number: Option<usize>, path: Option<&str>, f: &mut fmt::F
     }
 }
 
-/// Displays issues separated by semicolons.
+/// A list of issues, displayed with semicolons between them.
 struct IssueList<'a>(&'a [DeidConfigIssue]);
 
 impl fmt::Display for IssueList<'_> {
@@ -315,7 +315,7 @@ pub enum DeidFailureReason {
     UnknownMethod,
 }
 
-/// Displays the rule and the element of a failure.
+/// The rule and the element of a failure, for display.
 struct FailureLocation<'a>(Option<&'a FailedRule>, &'a str);
 
 impl fmt::Display for FailureLocation<'_> {

@@ -79,7 +79,7 @@ impl<'a> ByteCursor<'a> {
         std::str::from_utf8(self.plain_string()?).ok()
     }
 
-    /// Reads the name of a member and the colon behind it.
+    /// Reads the name of a member and the colon behind it. `None` if the name has escapes.
     fn name(&mut self) -> Option<&'a [u8]> {
         let name = self.plain_string()?;
         self.expect(b':')?;

@@ -22,7 +22,7 @@ pub(crate) struct OpenNames {
 struct ObjectNames {
     /// The index of its first hash.
     first_hash: usize,
-    /// Two bits for each name. A name of which one is not set is new, so that nearly no name is compared with the others.
+    /// Two bits for each name. A name is new if one of its bits is not set, so hardly any name is compared with the others.
     filter: [u64; 2],
 }
 

@@ -46,7 +46,7 @@ impl<'a> Scanner<'a> {
         self.bytes.get(self.position).copied()
     }
 
-    /// Skips spaces.
+    /// Skips space characters, but not tabs and line ends.
     pub(crate) fn skip_spaces(&mut self) {
         while let Some(b' ') = self.bytes.get(self.position) {
             self.position += 1;
@@ -97,7 +97,7 @@ impl<'a> Scanner<'a> {
         Some(JsonValue::from_valid(self.text.get(start..self.position)?).primitive_text())
     }
 
-    /// Reads the name of a member and the colon behind it.
+    /// Reads the name of a member and the colon behind it. `None` if the name has escapes.
     #[inline(always)]
     pub(crate) fn name(&mut self) -> Option<&'a str> {
         let name = self.plain_string()?;
@@ -239,13 +239,13 @@ impl<'a> Scanner<'a> {
         is_present.then_some(())
     }
 
-    /// Skips and validates a value that is no object and no array.
+    /// Skips and validates a value that is neither an object nor an array.
     pub(crate) fn skip_primitive(&mut self) -> Option<()> {
         let first = self.token()?;
         self.skip_primitive_from(first)
     }
 
-    /// Skips and validates the rest of a value that is no object and no array. `first` is its first byte.
+    /// Skips and validates the rest of a value that is neither an object nor an array. `first` is its first byte.
     #[inline(always)]
     fn skip_primitive_from(&mut self, first: u8) -> Option<()> {
         match first {

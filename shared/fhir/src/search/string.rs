@@ -68,7 +68,7 @@ fn fold(text: &str) -> impl Iterator<Item = char> {
     })
 }
 
-/// A string of a query.
+/// A string of a query, with the kind of match.
 #[derive(Clone, Debug)]
 pub(super) enum StringTest {
     StartsWith(FoldedText),

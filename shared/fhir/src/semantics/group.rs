@@ -108,7 +108,7 @@ impl GroupMembers {
             });
             result.unresolved += usize::from(!is_resolved);
         }
-        // Of a duplicate member the earliest start counts. It sorts first, because no start sorts before any start.
+        // The earliest start of a duplicate member counts. It sorts first, because no start sorts before any start.
         result.members.sort_unstable();
         result.members.dedup_by(|later, first| (later.resource_type, &later.id) == (first.resource_type, &first.id));
         // A list that has become empty is still a list. Otherwise its filters would apply to all patients.

@@ -147,7 +147,7 @@ fn read_bundles(
     Ok(reader)
 }
 
-/// Collects the names of resources.
+/// A collector of the names of resources.
 struct NameCollector {
     names: NameHasher,
     sorter: RecordSorter<NamedTarget>,
@@ -177,7 +177,7 @@ fn needs_name(url: &str, target: &str) -> bool {
     !LocalReference::parse(url, &BaseUrls::any()).is_some_and(is_target)
 }
 
-/// Writes the resources of Bundles.
+/// A writer of the resources of Bundles.
 struct BundleWriter<'i, 'l> {
     resolver: ReferenceResolver<'i>,
     sink: LineSink<'l>,
@@ -252,7 +252,7 @@ impl<'i, 'l> BundleWriter<'i, 'l> {
         Ok(())
     }
 
-    /// Adds the deletion of what the URL of a request names.
+    /// Adds a deletion of the resource that the URL of a DELETE request identifies.
     fn add_deletion(
         &mut self,
         file: &InputFile,
@@ -301,7 +301,7 @@ impl<'i, 'l> BundleWriter<'i, 'l> {
     }
 }
 
-/// Finds the resources that references name.
+/// A resolver of references to resources of the input.
 struct ReferenceResolver<'i> {
     names: NameHasher,
     index: IndexReader<'i>,

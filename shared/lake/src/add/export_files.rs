@@ -160,7 +160,7 @@ impl Addition<'_> {
     }
 }
 
-/// Writes the lines of files.
+/// A writer of the lines of files.
 struct LineWriter<'l> {
     sink: LineSink<'l>,
     counts: Counts,

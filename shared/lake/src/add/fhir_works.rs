@@ -171,7 +171,7 @@ fn read_items(
     Ok((reader.into_content_hash().map_err(|cause| file.read_error(cause))?, items))
 }
 
-/// Collects the versions of resources.
+/// A collector of the versions of resources.
 struct VersionReader {
     names: NameHasher,
     sorter: RecordSorter<ItemVersion>,
@@ -248,7 +248,7 @@ impl VersionReader {
     }
 }
 
-/// Writes items as resources.
+/// A writer of items as resources.
 struct ItemWriter<'b, 'l> {
     sink: LineSink<'l>,
     counts: Counts,

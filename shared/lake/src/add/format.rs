@@ -1,4 +1,4 @@
-//! The formats of input, and how they are told apart.
+//! The formats of input, and how they are distinguished.
 
 use std::io::Read as _;
 use std::sync::Arc;

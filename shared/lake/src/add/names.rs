@@ -56,18 +56,18 @@ impl NameHasher {
     }
 }
 
-/// Returns true if a URL is the name of a resource that has no address.
+/// Returns true if a URL begins with `urn:uuid:` or `urn:oid:`: it identifies a resource but is not its address.
 pub(super) fn is_urn(url: &str) -> bool {
     let has_prefix = |prefix: &str| url.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
     has_prefix("urn:uuid:") || has_prefix("urn:oid:")
 }
 
-/// Returns the URL by which it is compared. UUIDs are the same in capitals.
+/// Returns the form of a URL that is compared: UUIDs in lower case, because case does not matter.
 fn normalized_url(url: &str) -> String {
     if is_urn(url) { url.to_ascii_lowercase() } else { url.to_owned() }
 }
 
-/// Returns the values by which a search for an identifier finds a resource.
+/// Returns the search values for an identifier that find a resource.
 pub(super) fn identifier_values(resource: JsonValue<'_>) -> Vec<String> {
     let mut values = Vec::new();
     for identifier in resource.member("identifier").into_iter().flat_map(JsonValue::items) {

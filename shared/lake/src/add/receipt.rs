@@ -17,7 +17,7 @@ use super::input::ContentHash;
 use super::report::WatermarkChange;
 use crate::writing::{LakeLock, OWN_FOLDER, WriteError};
 
-/// The folder of receipts, below the folder for what is not data.
+/// The folder of receipts, below the internal folder.
 const RECEIPT_FOLDER: &str = "added";
 
 /// A file that was added.
@@ -29,7 +29,7 @@ struct ReceiptLine {
     unresolved: u64,
 }
 
-/// The record of a run.
+/// The record of a run that has added files to the lake.
 #[derive(Clone, Debug)]
 pub(super) struct Receipt {
     /// The identity of the run.

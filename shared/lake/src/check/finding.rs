@@ -103,7 +103,7 @@ impl FindingKind {
     }
 }
 
-/// Findings of one kind.
+/// The number of findings of one kind, with the first examples.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     /// The kind.

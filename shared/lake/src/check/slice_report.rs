@@ -114,7 +114,7 @@ impl SliceReport {
         }
     }
 
-    /// Adds a resource.
+    /// Counts a resource and records what is wrong with it.
     fn add_resource(
         &mut self,
         rules: &LineRules,

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{CompactReport, CompactSettings};
 use crate::writing::{LakeLock, OWN_FOLDER, Staging, WriteError};
 
-/// The folder of markers, below the folder for what is not data.
+/// The folder of markers, below the internal folder.
 const MARKER_FOLDER: &str = "superseded";
 
 /// A line of a marker: an object that newer ones have replaced.

@@ -158,7 +158,7 @@ fn a_process_that_stops_at_any_write_loses_nothing() {
 }
 
 #[test]
-fn a_marker_cannot_name_a_file_outside_the_data() {
+fn a_marker_of_superseded_objects_cannot_name_a_file_outside_the_data() {
     let folder = tempfile::tempdir().unwrap();
     let lake = TestLake(folder.path().join("lake"));
     write(&lake, &[vec![(0, 1, false)]], Some(9));

@@ -14,8 +14,8 @@ use super::{CompactReport, CompactSettings};
 use crate::reading::SliceLine;
 use crate::sorting::{GroupedRecord, RecordSorter, SortRecord, SortedRecords, read_array};
 
-/// A version of a resource, or a deletion. Those of a resource sort from the oldest to the newest, in the order of exports: by time, then by
-/// version id, then by position in the lake.
+/// A version of a resource, or a deletion. Those of a resource sort from the oldest to the newest, in the order of exports: by time, then
+/// by version id, then by position in the lake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct CompactedVersion {
     key: u128,
@@ -79,7 +79,7 @@ impl SortRecord for CompactedVersion {
     }
 }
 
-/// Collects the versions of a lake.
+/// A collector of the versions in a lake.
 pub(super) struct VersionReader {
     keys: ResourceKeyHasher,
     pub(super) sorter: RecordSorter<CompactedVersion>,

@@ -44,12 +44,12 @@ impl LakeLock {
         self.fault.pass()
     }
 
-    /// Returns a path below the folder for what is not data.
+    /// Returns a path below the internal folder.
     pub(crate) fn own(&self, name: &str) -> PathBuf {
         self.root.join(OWN_FOLDER).join(name)
     }
 
-    /// Returns the paths in a folder below the one for what is not data. The folder need not exist.
+    /// Returns the paths in a folder below the internal folder. The folder need not exist.
     pub(crate) fn own_entries(&self, name: &str) -> Result<Vec<PathBuf>, WriteError> {
         let folder = self.own(name);
         entries(&folder).map_err(WriteError::at(&folder))

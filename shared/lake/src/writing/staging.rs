@@ -8,7 +8,7 @@ use super::lock::entries;
 use super::private::{create_file, create_folder};
 use super::{FaultPoint, LakeLock, OWN_FOLDER, WriteError};
 
-/// The folder of staged files, below the folder for what is not data.
+/// The folder of staged files, below the internal folder.
 const STAGING_FOLDER: &str = "staging";
 
 /// The name of the list of final names.

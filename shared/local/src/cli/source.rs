@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn directories_are_told_from_servers_and_other_schemes_are_named() {
+    fn directories_are_distinguished_from_servers_and_other_schemes_are_named() {
         for text in ["lake", "./lake", "/data/lake", "C:\\lake", "a:b", "lake/x://y"] {
             assert_eq!(Source::parse(text), Ok(Source::Directory(PathBuf::from(text))));
         }

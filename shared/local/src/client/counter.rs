@@ -3,10 +3,10 @@
 use memchr::memchr;
 use serde::Deserialize;
 
-/// Longest first line of which the type is checked, in bytes.
+/// Length of the longest first line whose type is checked, in bytes.
 const MAX_FIRST_LINE: usize = 1 << 20;
 
-/// Counts the resources of a file like the reader of a lake: lines that are not blank, whatever ends them.
+/// A counter of the resources of a file. It counts like the reader of a lake: lines that are not blank, with any line end.
 #[derive(Debug, Default)]
 pub(crate) struct ResourceCounter {
     lines: u64,
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn header_lines_of_blocks_are_told_from_resources() {
+    fn header_lines_of_blocks_are_distinguished_from_resources() {
         let text =
             b"{\"resourceType\":\"Parameters\",\"parameter\":[]}\n{\"resourceType\":\"Patient\"}\n { \"resourceType\" : \"Parameters\" }\n";
         for chunk in [1, 7, 1000] {

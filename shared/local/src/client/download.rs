@@ -74,7 +74,7 @@ impl<T: Timer, P: Fn(u64) + Sync> Download<'_, T, P> {
         }
     }
 
-    /// Downloads a file from its beginning.
+    /// Downloads a file from its beginning, checks its content, and moves it to its place.
     async fn attempt(&self, file: &NamedFile, transfer: &mut Transfer<'_, T>) -> Result<DownloadedFile, TransferError> {
         let coding = transfer.begin().await?;
         let partial = self.folder.partial_path(&file.name);
@@ -203,7 +203,7 @@ async fn fill<'b>(body: &mut (impl AsyncRead + Unpin), buffer: &'b mut [u8]) -> 
     Ok(buffer.get(..filled).unwrap_or_default())
 }
 
-/// Reads the decoded content of a file while it is written.
+/// A reader of the decoded content of a file, used while the file is written.
 #[derive(Default)]
 struct ContentReader {
     bytes: u64,

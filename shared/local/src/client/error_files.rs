@@ -16,7 +16,7 @@ const MAX_TEXTS: usize = 5;
 /// The largest number of characters of a text that are shown.
 const MAX_TEXT_CHARS: usize = 600;
 
-/// The largest number of codes of one severity that are told apart.
+/// The largest number of codes of one severity that are counted separately.
 const MAX_CODES: usize = 20;
 
 /// The largest number of characters of a code.
@@ -69,7 +69,7 @@ pub(crate) struct OutcomeCount {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Outcomes {
     counts: BTreeMap<(OutcomeSeverity, String), u64>,
-    /// Texts of lines that are no errors, without duplicates.
+    /// Texts of lines that are not errors, without duplicates.
     texts: BTreeMap<OutcomeSeverity, BTreeSet<String>>,
     /// Names of the files that have outcomes of a severity.
     files: BTreeMap<OutcomeSeverity, BTreeSet<String>>,
@@ -157,7 +157,7 @@ impl Outcomes {
     }
 }
 
-/// Reads the next line. Of a line that is too long, returns the beginning, which is no JSON.
+/// Reads the next line. Returns only the beginning of a line that is too long, which is not JSON.
 fn next_line(reader: &mut impl io::BufRead) -> io::Result<Option<Vec<u8>>> {
     let mut line = Vec::new();
     if reader.by_ref().take(MAX_LINE_BYTES).read_until(b'\n', &mut line)? == 0 {

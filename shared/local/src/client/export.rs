@@ -212,8 +212,8 @@ fn names_no_export(statement: &[u8]) -> bool {
     is_statement && !operations.into_iter().any(is_export)
 }
 
-/// Exports from a server that need not know `$export`: fetches its resources by searches into a lake within the output directory, and exports
-/// that. The lake stays if that fails, and the same command continues.
+/// Exports from a server that need not know `$export`: fetches its resources by searches into a lake within the output directory, and
+/// exports that. The lake stays if that fails, and the same command continues.
 async fn export_by_sync(args: &ExportArgs, base: &str, out: &Path) -> Result<ExportStatus, ExportCommandError> {
     prepare_output_dir(out, args.overwrite)?;
     let lake = out.join(LAKE_FOLDER);

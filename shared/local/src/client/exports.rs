@@ -275,8 +275,8 @@ impl<T: Timer> BulkClient<T> {
         Ok(())
     }
 
-    /// Returns an error if the server does not let this client in. A client without credentials is let in by a server without access
-    /// control.
+    /// Requests the list of exports, to check that the server accepts this client's credentials, or accepts it without any. Returns the
+    /// error if it does not.
     pub async fn check_access(&self, base: &Url) -> Result<(), ClientError> {
         let url = parse_http_url(&format!("{}/{LIST_PATH}?_count=1", base.as_str().trim_end_matches('/')))?;
         self.get_list_page(&url).await.map(drop)

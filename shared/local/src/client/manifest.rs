@@ -20,7 +20,7 @@ pub struct Manifest {
     pub request: Option<String>,
     /// False if file requests must not have the access token. `None` if the server does not say.
     pub requires_access_token: Option<bool>,
-    /// Type of the resources by which the files are organized in blocks.
+    /// Type of the resources that the blocks of the files belong to.
     pub organized_by: Option<String>,
     /// Files with resources.
     pub output: Vec<ManifestFile>,

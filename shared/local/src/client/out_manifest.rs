@@ -14,7 +14,7 @@ use crate::client::file_names::FileList;
 /// Name of the file in the output directory.
 pub(crate) const MANIFEST_FILE: &str = "manifest.json";
 
-/// Format of the file, by which an earlier one is recognized.
+/// Format of the file. It identifies a file of an earlier export.
 const FORMAT: &str = "headrace export 1";
 
 /// The largest manifest that is read, in bytes.
@@ -164,7 +164,7 @@ fn is_own_name(path: &Path) -> bool {
     }
 }
 
-/// Removes a file of the output directory, if it exists and its folder is no link that leads elsewhere.
+/// Removes a file of the output directory, if it exists and its folder is not a link.
 fn remove_file(out: &Path, path: &Path) -> io::Result<()> {
     let is_folder = |folder: &Path| folder == out || fs::symlink_metadata(folder).is_ok_and(|folder| folder.is_dir());
     match fs::symlink_metadata(path) {

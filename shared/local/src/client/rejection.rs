@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_of_the_poll_is_told_from_a_failure_of_the_export() {
+    fn a_failure_of_the_poll_is_distinguished_from_a_failure_of_the_export() {
         let outcome = |code: &str| format!(r#"{{"issue":[{{"code":"{code}"}}]}}"#);
         let doubtful = Persistence::Doubtful { attempts: 5 };
         for (status, code, expected) in [

@@ -24,7 +24,7 @@ pub(crate) const DOWNLOAD: &str = "the download";
 /// Media types of files. Servers that also have a wrapped form of a file must not choose that.
 const ACCEPTED_TYPES: &str = "application/fhir+ndjson, application/ndjson;q=0.9, */*;q=0.1";
 
-/// The shortest pause of which the user is told.
+/// The shortest pause that is shown to the user.
 const SHOWN_PAUSE: Duration = Duration::from_secs(5);
 
 /// Age that a file must have for its `Last-Modified` to identify its bytes (RFC 9110, section 8.8.2.2).

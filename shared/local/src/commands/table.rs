@@ -35,7 +35,7 @@ pub(crate) fn cut(line: &str, columns: usize) -> String {
     }
 }
 
-/// Returns the width of the terminal on standard output, or `None` if it is no terminal.
+/// Returns the width of the terminal on standard output, or `None` if it is not a terminal.
 pub(crate) fn terminal_columns() -> Option<usize> {
     terminal_size::terminal_size_of(std::io::stdout()).map(|(width, _)| usize::from(width.0))
 }

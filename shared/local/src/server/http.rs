@@ -107,7 +107,7 @@ fn fail_if_table_is_faulty(service: &Service, response: Response) -> Response {
 
 /// Returns the route of kick-offs. It does not support HEAD, because a GET here starts an export.
 fn kick_off() -> MethodRouter<ServerState> {
-    // Not `get` and `post`: they would add a header `Allow` to the 404 of a path that is no kick-off.
+    // Not `get` and `post`: they would add a header `Allow` to the 404 of a path that is not a kick-off.
     any(async |State(state): State<ServerState>, parameters: RawPathParams, request: Request| match *request.method() {
         Method::GET => into_axum_response(Box::pin(state.service.kickoff.handle(to_gateway_request(parameters, request))).await),
         Method::POST => Box::pin(receive_kick_off(&state, parameters, request)).await,

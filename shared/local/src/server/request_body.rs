@@ -39,7 +39,7 @@ const SMALL_BYTES: usize = 16 << 10;
 /// Unit of the bytes in flight.
 const UNIT_BYTES: usize = 1 << 10;
 
-/// Receives the bodies of requests. Clones share the limits.
+/// The receiver of request bodies. Clones share the limits.
 #[derive(Clone, Debug)]
 pub(crate) struct RequestBodies {
     limits: BodyLimits,
@@ -80,7 +80,7 @@ impl RequestBodies {
         self.read(request, max_bytes).await.map(to_lambda_body)
     }
 
-    /// Waits until so many bytes fit into those in flight.
+    /// Waits until this many more bytes may be in flight.
     async fn reserve(&self, bytes: usize) -> Result<Option<OwnedSemaphorePermit>, ExportError> {
         if bytes <= SMALL_BYTES {
             return Ok(None);

@@ -173,7 +173,7 @@ fn with_shown_path(error: StateError, shown: &Path) -> StateError {
     if is_out_of_space(&error) { StateError::OutOfSpace(shown.to_owned()) } else { error }
 }
 
-/// Records that the server was stopped properly, so that a missing write-ahead log is no loss.
+/// Records that the server was stopped properly, so that a missing write-ahead log is known to be harmless.
 pub(crate) fn mark_stopped(folder: &Path) {
     drop(fs::remove_file(folder.join(RUNNING_FILE)));
 }

@@ -1,4 +1,4 @@
-//! What a state folder tells about access control: whether it was ever set up, and what a running server does.
+//! The information of a state folder about access control: whether it was ever set up, and what a running server does.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write as _};

@@ -58,7 +58,7 @@ impl Workers {
         Self { ports: clone_ports(ports), stop: settings.stop.clone(), is_stopping, tasks: Mutex::new(tasks) }
     }
 
-    /// Stops the workers and hands their leases back, within a bounded time. A stop is no attempt.
+    /// Stops the workers and hands their leases back, within a bounded time. A stop does not count as an attempt.
     pub(crate) async fn stop(&self) {
         self.stop.set();
         self.is_stopping.send_replace(true);

@@ -81,7 +81,7 @@ const NO_SPACE: &str = "no space left in";
 /// Part of SQLite's message for a full disk. The engine converts its errors to text.
 pub(crate) const SQLITE_FULL: &str = "database or disk is full";
 
-/// Wraps a cause that is no error of the file system.
+/// Wraps a cause that is not an error of the file system.
 pub(crate) fn not_applied(store: &'static str, cause: impl Into<BoxError>) -> StoreError {
     StoreError::NotApplied { store, cause: cause.into() }
 }
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_is_found_among_the_causes() {
+    fn a_full_disk_is_found_in_the_chain_of_causes() {
         let full = || io::Error::from_raw_os_error(28);
         assert!(is_out_of_space(&full()));
         assert!(is_out_of_space(&StoreError::NotApplied { store: "x", cause: full().into() }));

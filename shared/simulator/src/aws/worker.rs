@@ -49,7 +49,7 @@ impl Default for Step {
 /// The settings of a new process.
 #[derive(Clone, Copy, Debug)]
 pub struct WorkerSize {
-    /// The number by which the process is known.
+    /// The number that identifies the process.
     pub number: u32,
     /// The memory, which determines the share of a vCPU, in MB.
     pub memory_mb: u32,

@@ -71,7 +71,7 @@ pub(super) fn weight(kind: OutputKind, scale: Scale) -> u64 {
         | OutputKind::Deleted
         | OutputKind::Error
         | OutputKind::PatientBlocks
-        | OutputKind::UntoldDeletions
+        | OutputKind::UnreportedDeletions
         | OutputKind::PatientPages
         | OutputKind::SyncRecords
         | OutputKind::Bucket(_) => scale.bytes,

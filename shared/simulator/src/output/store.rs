@@ -61,7 +61,7 @@ impl ModelOutput {
         result.map_err(overloaded)
     }
 
-    /// Reads a part of a fragment as one request.
+    /// Takes the time of one GET request that transfers `real_bytes`, and returns `bytes`, their scaled content.
     async fn get(self, bytes: Bytes, real_bytes: u64) -> Result<Bytes, SourceError> {
         let latency = self.prefix.parameters().get;
         self.prefix.request(&self.worker, RequestKind::Read, "GetObject", latency).await.map_err(lake::overloaded)?;

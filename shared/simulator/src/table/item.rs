@@ -55,7 +55,7 @@ impl AttributeValue {
         }
     }
 
-    /// Returns the size in bytes by which DynamoDB charges the value.
+    /// Returns the size in bytes that DynamoDB charges for the value.
     fn size(&self) -> usize {
         match self {
             Self::S(text) => text.len(),

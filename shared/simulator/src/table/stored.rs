@@ -16,7 +16,7 @@ pub(super) struct StoredItem {
     pub(super) item: Item,
     /// The item in DynamoDB's JSON.
     pub(super) json: String,
-    /// The size by which DynamoDB charges the item.
+    /// The size of the item that DynamoDB charges for.
     pub(super) bytes: usize,
 }
 

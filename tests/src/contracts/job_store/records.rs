@@ -200,7 +200,7 @@ pub async fn a_list_of_files_is_read_back_in_parts(store: &impl TaskStore) -> Ca
     Ok(())
 }
 
-/// Checks a round of so many tasks that their counts are in several items.
+/// Checks a round with enough tasks that their counts are in several items.
 pub async fn a_round_of_many_tasks_is_counted_exactly(store: &impl TaskStore) -> CaseResult {
     const TASKS: u32 = 200;
     let job = sample_job(1)?;

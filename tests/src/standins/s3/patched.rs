@@ -112,7 +112,7 @@ impl PatchedS3 {
         Ok(self.files.head_object(with_input(request, input)).await?.output)
     }
 
-    /// Deletes an object. A missing object is no error.
+    /// Deletes an object. A missing object is not an error.
     async fn remove<T>(&self, request: &S3Request<T>, bucket: &str, key: &str) -> S3Result<()> {
         let _guard = self.lock_for_write(bucket, key).await?;
         if self.path(bucket, key).is_dir() {

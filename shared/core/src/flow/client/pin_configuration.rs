@@ -47,7 +47,7 @@ pub(super) async fn pin_configuration(
     let resolved = ResolvedConfiguration {
         digest: ConfigDigest::from_bytes(&text),
         accepted_remarks,
-        tells_deletions: request.exported_types().into_iter().any(|kind| config.has_lasting_ids(kind)),
+        reports_deletions: request.exported_types().into_iter().any(|kind| config.has_lasting_ids(kind)),
     };
     let encrypted_secret = encryptor.encrypt(id, &JobSecrets { secret: *secret, keys }).await?;
     Ok(PinnedConfiguration { pinned: PinnedConfig { etag, encrypted_secret }, resolved })

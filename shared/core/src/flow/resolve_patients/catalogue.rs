@@ -27,9 +27,9 @@ pub struct Catalogue {
     objects: Vec<CatalogueEntry>,
     untyped_bytes_left: u64,
     skipped_untyped: u32,
-    /// The number of bytes that are read of objects in folders that are named for another type.
+    /// The maximum number of bytes that are read from objects in folders that are named for another type.
     folder_bytes: u64,
-    /// The number of bytes of the objects in `objects` that are kept for that alone.
+    /// The number of bytes of those objects in `objects`.
     kept_folder_bytes: u64,
     /// Types of objects that were dropped because the catalogue was full.
     incomplete_types: BTreeSet<ResourceType>,
@@ -39,13 +39,13 @@ pub struct Catalogue {
 #[derive(Clone, Debug)]
 struct CatalogueEntry {
     promised: Option<ResourceType>,
-    /// True if not the object's own name promises the type, but that of its folder.
+    /// True if the name of the folder promises the type, and the object's own name does not.
     is_by_folder: bool,
     pin: Pin,
 }
 
-/// Of the bytes of objects without a promised type, the part that is read of objects in folders that are named for another type. Most
-/// of these do have that type, so what is not there is searched in them in seconds, not in minutes.
+/// Divides the limit of bytes for objects without a promised type: the quotient is the limit for objects in folders that are named
+/// for another type. Most of these objects do have that type, so the search in them must take seconds, not minutes.
 const FOLDER_PART: u64 = 16;
 
 impl Catalogue {
@@ -118,7 +118,7 @@ impl Catalogue {
         objects.map(|(index, entry)| (index, entry.pin.clone())).collect()
     }
 
-    /// Returns the objects that lie in folders that are named for another type than these, up to the limit.
+    /// Returns the objects in folders that are named for a type other than `kinds`, up to the limit of bytes.
     pub(super) fn objects_in_other_folders(&self, kinds: TypeSet) -> Vec<(u32, Pin)> {
         let mut bytes = 0;
         let others = (0..).zip(&self.objects).filter(|(_, entry)| entry.is_in_other_folder(kinds));
@@ -130,7 +130,8 @@ impl Catalogue {
         read.map(|(index, entry)| (index, entry.pin.clone())).collect()
     }
 
-    /// Returns true if more objects lie in folders that are named for another type than these than are read.
+    /// Returns true if the objects in folders that are named for a type other than `kinds` exceed the limit of bytes, so that some
+    /// are not read.
     pub(super) fn skips_other_folders(&self, kinds: TypeSet) -> bool {
         let others = self.objects.iter().filter(|entry| entry.is_in_other_folder(kinds));
         others.map(|entry| entry.pin.size).sum::<u64>() > self.folder_bytes
@@ -148,7 +149,7 @@ impl Catalogue {
 }
 
 impl CatalogueEntry {
-    /// Returns true if the object's folder alone promises a type that is none of these.
+    /// Returns true if only the object's folder promises a type, and that type is not in `kinds`.
     fn is_in_other_folder(&self, kinds: TypeSet) -> bool {
         self.is_by_folder && self.promised.is_some_and(|kind| !kinds.contains(kind))
     }

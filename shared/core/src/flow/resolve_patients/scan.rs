@@ -136,7 +136,7 @@ pub(super) enum ParsedLine<'a> {
     Resource(Resource<'a>),
     /// A Bundle of deletions.
     Deletions(Deletions<'a>),
-    /// A line that is no resource. The export itself reports it.
+    /// A line that is not a resource. The export itself reports it.
     Other,
 }
 

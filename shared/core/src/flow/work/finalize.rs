@@ -98,7 +98,7 @@ async fn merge(
 ) -> Result<Progress, ExportError> {
     let start = lease.cursor;
     let mut notices = notices(&lease.job);
-    notices.extend(untold_deletions(ports, lease).await?);
+    notices.extend(unreported_deletions(ports, lease).await?);
     let kinds = inputs_by_kind(fragments, &notices);
     let mut pump = Pump::new(ports, lease, settings, stop_at);
     let mut index = 0;
@@ -133,21 +133,21 @@ fn notices(job: &Job) -> Vec<OperationOutcome> {
     ignored.chain(counted_notices(job).iter().map(Notice::outcome)).collect()
 }
 
-/// Returns the notice that deletions are not told, for the `error` file. Returns `None` if all are told.
+/// Returns the notice that some deletions are not reported, for the `error` file. Returns `None` if all are reported.
 ///
-/// Untold deletions are written in one round, but merge rounds come after it, so all rounds are counted.
-async fn untold_deletions(ports: &impl AllPorts, lease: &Lease) -> Result<Option<OperationOutcome>, ExportError> {
+/// Unreported deletions are written in one round, but merge rounds come after it, so all rounds are counted.
+async fn unreported_deletions(ports: &impl AllPorts, lease: &Lease) -> Result<Option<OperationOutcome>, ExportError> {
     if lease.job.request.anonymization.is_none() || !lease.job.request.finds_deletions() {
         return Ok(None);
     }
-    let untold = FragmentSelection::Kind(OutputKind::UntoldDeletions);
-    let fragments = ports.jobs().fragments(&lease.job.id, 0..=lease.job.round, &untold).await?;
+    let unreported = FragmentSelection::Kind(OutputKind::UnreportedDeletions);
+    let fragments = ports.jobs().fragments(&lease.job.id, 0..=lease.job.round, &unreported).await?;
     Ok(match fragments.iter().map(|fragment| fragment.summary.lines).sum::<u64>() {
         0 => None,
         count => {
             let text = format!(
-                "deletions of {count} resources are not told, because their ids are not hashed with a key that earlier exports had too; \
-                 a full export is due, and what it does not contain must be deleted from copies"
+                "deletions that are not reported: {count}, because their ids are not hashed with a key that earlier exports had, too; \
+                 run a full export, and delete from copies what it does not contain"
             );
             Some(OperationOutcome::information(text))
         }

@@ -39,8 +39,8 @@ pub(super) fn record_merges(kind: OutputKind, fragments: &[Fragment]) -> Vec<Wor
     merges.into_iter().map(|(merge, _)| Work::MergeRecords(merge)).collect()
 }
 
-/// Runs a task that merges records. Its only checkpoint is at the end, so it must fit into one attempt: it reads and writes a few hundred MB,
-/// of lakes of 10 TB two GB.
+/// Runs a task that merges records. Its only checkpoint is at the end, so it must fit into one attempt: it reads and writes a few hundred
+/// MB, of lakes of 10 TB two GB.
 pub(super) async fn run_merge_records_task(
     ports: &impl AllPorts,
     lease: &mut Lease,
@@ -61,7 +61,7 @@ pub(super) async fn run_merge_records_task(
             | OutputKind::Corrections
             | OutputKind::MergedCorrections
             | OutputKind::PatientSet
-            | OutputKind::UntoldDeletions
+            | OutputKind::UnreportedDeletions
             | OutputKind::PatientPages
             | OutputKind::SyncRecords
             | OutputKind::Bucket(_)) => {

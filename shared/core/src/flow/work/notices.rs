@@ -35,7 +35,7 @@ impl Notice {
     }
 }
 
-/// Returns the notices about what a job has counted. There is none about what does not occur.
+/// Returns the notices about what a job has counted. A count of 0 gives no notice.
 pub(super) fn counted_notices(job: &Job) -> Vec<Notice> {
     let counts = job.counters.notices;
     let information = |about, count, text| Notice { severity: Severity::Information, code: IssueCode::Informational, about, count, text };

@@ -141,7 +141,7 @@ async fn list_lake(
         let is_time_up = settings.stop.is_set() || ports.now() >= stop_at;
         let must_record = has_cursor && (is_time_up || ports.now() >= recorded_at + settings.cursor_interval * CURSOR_INTERVALS_WITH_FILES);
         if must_record {
-            planner.complete_tasks();
+            planner.flush_tasks();
         }
         let ready = planner.take_ready();
         task_bytes.extend(ready.iter().map(|(task, work)| (*task, work.bytes())));

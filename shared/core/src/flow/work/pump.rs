@@ -239,7 +239,8 @@ impl<'a, W: AllPorts> Pump<'a, W> {
         Ok(())
     }
 
-    /// Sends a heartbeat if one is due. If the time is up, commits what was read, and tells so (rule P7).
+    /// Sends a heartbeat or records the cursor if that is due. If the time is up, commits what was read and returns `TimeUp`
+    /// (rule P7).
     async fn check_time(&mut self, cursor: Cursor) -> Result<Progress, ExportError> {
         if self.is_time_up() {
             // Blocks of patients are never split, so no checkpoint may end within one.

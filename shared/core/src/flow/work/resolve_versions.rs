@@ -60,7 +60,7 @@ async fn write_resolved(ports: &impl AllPorts, lease: &Lease, resolved: Resolved
     Ok(fragments)
 }
 
-/// Reads the version records of a key range, which are merged or not.
+/// Reads the version records of a key range. `is_merged`: reads the files of merge tasks instead of those of read tasks.
 async fn read_versions(
     ports: &impl AllPorts,
     lease: &mut Lease,

@@ -92,7 +92,7 @@ async fn run_attempt(ports: &impl AllPorts, task: &TaskId, settings: &WorkerSett
         Ok(end) => return Ok(end),
         Err(error) => error,
     };
-    // The files of a cancelled job are deleted, so an attempt that is still writing fails. That is no fault.
+    // The files of a cancelled job are deleted, so an attempt that is still writing fails. That is expected.
     let has_ended = ports.jobs().job(&task.job).await.is_ok_and(|job| job.is_none_or(|job| !job.state.is_open()));
     match FaultHandling::from_error(&error) {
         FaultHandling::FailJob(_) | FaultHandling::Retry | FaultHandling::DropLease if has_ended => drop_lease(ports, &lease.job).await,

@@ -87,7 +87,7 @@ fn types_that_take_turns_in_the_listing_share_few_tasks() {
 }
 
 #[test]
-fn a_listing_can_be_continued_after_complete_tasks() {
+fn a_listing_can_be_continued_after_a_flush() {
     let objects: Vec<String> = (0..50).map(|number| format!("{number:04}/{}.ndjson", ["Condition", "Patient"][number % 2])).collect();
     let all_slices = |planner: SlicePlanner, works: &mut Vec<(u32, Work)>| {
         let (rest, tasks, bytes) = planner.finish();
@@ -100,7 +100,7 @@ fn a_listing_can_be_continued_after_complete_tasks() {
     for (index, object) in objects.iter().enumerate() {
         planner.add_object(pin(object, 10), false);
         if index == 17 {
-            planner.complete_tasks();
+            planner.flush_tasks();
             works.extend(planner.take_ready());
             let (next_task, bytes) = planner.position();
             planner = SlicePlanner::new(100, 1, None).continued(next_task, bytes);

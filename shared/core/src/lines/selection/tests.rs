@@ -79,7 +79,7 @@ fn changes_after_the_transaction_time_are_not_exported() {
 }
 
 #[test]
-fn changes_ahead_of_the_clock_are_told_from_those_of_a_later_export() {
+fn changes_ahead_of_the_clock_are_distinguished_from_those_of_a_later_export() {
     // The clock is an hour after the transaction time.
     let clocked = |request| system(request).with_clock(Millis(1_769_907_600_000));
     let all = clocked(ExportRequest::default());
@@ -93,7 +93,7 @@ fn changes_ahead_of_the_clock_are_told_from_those_of_a_later_export() {
 }
 
 #[test]
-fn a_time_that_is_not_an_instant_is_told_from_one_that_is_missing() {
+fn a_time_that_is_not_an_instant_is_distinguished_from_one_that_is_missing() {
     let all = system(ExportRequest::default());
     for (members, flags) in [
         (r#","meta":{"lastUpdated":"yesterday"}"#, "SMU"),

@@ -174,7 +174,7 @@ impl PartialDateTime {
         self.with_date_time(self.to_date_time()?.checked_sub(Duration::minutes(self.offset.unwrap_or(0)))?)
     }
 
-    /// Returns the components as a date and a time. Unknown ones are the first of the year, month or day.
+    /// Returns the earliest date and time with these components.
     fn to_date_time(self) -> Option<PrimitiveDateTime> {
         let [year, month, day, hour, minute, second] = self.components;
         let month = Month::try_from(u8::try_from(month.unwrap_or(1)).ok()?).ok()?;
@@ -274,7 +274,7 @@ pub(in crate::deid) fn split_date_offset(text: &str) -> (&str, Option<i64>) {
     if let Some(date) = text.strip_suffix('Z') {
         return (date, Some(0));
     }
-    // The last hyphen of `2020-01-31` is none of an offset, which ends with `:00`.
+    // The last hyphen of `2020-01-31` does not begin an offset, which ends with `:00`.
     match text.len().checked_sub(6).and_then(|at| text.split_at_checked(at)) {
         Some((date, offset)) if offset.contains(':') => match parse_offset(offset) {
             Some(minutes) => (date, Some(minutes)),

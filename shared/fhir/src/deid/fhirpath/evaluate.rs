@@ -240,7 +240,7 @@ impl<'s, 't> Evaluator<'s, 't> {
         match (item, self.context.tree) {
             (CollectionItem::Node(node), Some(tree)) => tree.is_a(*node, type_name),
             (CollectionItem::Node(_), None) => false,
-            // Values that are no elements have the types of FHIRPath, which are not those of FHIR.
+            // Values that are not elements have the types of FHIRPath, which are not those of FHIR.
             (CollectionItem::Value(value), _) => match value {
                 Value::Boolean(_) => type_name == "Boolean",
                 Value::Integer(_) => type_name == "Integer",

@@ -52,12 +52,12 @@ fn short_keys_and_shifted_increments_are_remarked() {
 }
 
 #[test]
-fn deletions_are_told_by_the_hash_of_the_id_if_every_id_is_hashed_with_a_lasting_key() {
+fn deletions_are_reported_by_the_hash_of_the_id_if_every_id_is_hashed_with_a_lasting_key() {
     let hash = r#""method":"cryptoHash""#;
     let key = r#""cryptoHashKey":"0123456789abcdef0123456789abcdef""#;
     let job = job();
-    let told = |rules: &[[&str; 2]], parameters: &str| parse(rules, parameters).for_job(&job).hashed_id(ResourceType::PATIENT, "p-1");
-    let hashed = told(&[["Resource.id", hash]], key).unwrap();
+    let hashed_id = |rules: &[[&str; 2]], parameters: &str| parse(rules, parameters).for_job(&job).hashed_id(ResourceType::PATIENT, "p-1");
+    let hashed = hashed_id(&[["Resource.id", hash]], key).unwrap();
     let mut out = Vec::new();
     let resource = br#"{"resourceType":"Patient","active":true,"id":"p-1"}"#;
     parse(&[["Resource.id", hash]], key).for_job(&job).deidentify(resource, None, &mut out).unwrap();
@@ -69,8 +69,8 @@ fn deletions_are_told_by_the_hash_of_the_id_if_every_id_is_hashed_with_a_lasting
         &[["Patient", REDACT], ["Resource.id", hash]],
         &[["Observation.id", hash]],
     ] {
-        assert_eq!(told(rules, key), None, "{rules:?}");
+        assert_eq!(hashed_id(rules, key), None, "{rules:?}");
     }
-    assert_eq!(told(&[["Resource.id", hash]], ""), None, "the key changes with each export");
-    assert_eq!(told(&[["Patient.where(active).name", REDACT], ["Resource.id", hash]], key).as_deref(), Some(&*hashed));
+    assert_eq!(hashed_id(&[["Resource.id", hash]], ""), None, "the key changes with each export");
+    assert_eq!(hashed_id(&[["Patient.where(active).name", REDACT], ["Resource.id", hash]], key).as_deref(), Some(&*hashed));
 }

@@ -298,7 +298,7 @@ fn a_true_date_beside_shifted_dates_is_reported() {
     // All dates of a patient move together, also those of other types.
     let found = remarks(&[shift, ["Encounter.period.end", SHIFT]], r#""dateShiftScope":"patient""#);
     assert!(found.len() == 1 && found[0].contains("Account.servicePeriod.start"), "{found:?}");
-    // A date of birth is no event of a visit.
+    // A date of birth is not an event of a visit.
     assert_eq!(remarks(&[["Patient.birthDate", SHIFT]], ""), Vec::<String>::new());
     assert_eq!(remarks(&[["nodesByType('instant')", REDACT], ["nodesByType('dateTime')", SHIFT]], ""), Vec::<String>::new());
 }
@@ -320,7 +320,7 @@ fn coverage(rules: &[[&str; 2]], parameters: &str) -> (DeidCoverage, Vec<(String
 }
 
 #[test]
-fn the_coverage_tells_what_happens_to_each_element() {
+fn the_coverage_shows_what_happens_to_each_element() {
     let rules = [
         ["Patient.name.use", KEEP],
         ["Patient.name", REDACT],

@@ -233,7 +233,7 @@ impl CoverageWalk<'_, '_> {
             Method::Generalize(_) => DeidTreatment::Generalized,
             Method::Unknown => DeidTreatment::Fails,
         };
-        // `unnamedElements` is no rule of the file.
+        // `unnamedElements` is not a rule of the file.
         Some((treatment, Some(rule.number).filter(|_| !matches!(rule.method, Method::Drop))))
     }
 

@@ -266,7 +266,7 @@ impl<'c> ConfigLinter<'c> {
         self.all_types.get_or_init(|| self.type_automata(&self.rules, |_| true)).as_ref()
     }
 
-    /// Compiles rules for all types whose names `is_type` selects. Returns the number of each type's root state with its definition.
+    /// Compiles rules for all types whose names `is_type` selects into one automaton. Returns it with the root state of each type.
     pub(super) fn type_automata(&self, rules: &[Rule], is_type: impl Fn(&str) -> bool) -> Option<TypeAutomata> {
         let roots = self.resource_definitions().filter(|root| is_type(self.type_name(*root)));
         PathAutomaton::compile_types(rules, self.resolver, roots, self.config.parameters.skips_extensions)

@@ -10,7 +10,7 @@ use crate::deid::config::Method;
 use crate::deid::error::{DeidRemark, DeidRemarkCode, DeidRemarkSeverity};
 use crate::deid::plan::PathAutomaton;
 
-/// Data types whose periods say how long a name or an address was in use. These are no events of a visit.
+/// Data types whose periods say how long a name or an address was in use. These are not events of a visit.
 const ADMINISTRATIVE_TYPES: [&str; 5] = ["Address", "ContactPoint", "HumanName", "Identifier", "Reference"];
 
 /// The times of the events in one resource type.

@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_removed_item_tells_whether_it_was_usable() {
+    fn a_removed_item_shows_whether_it_was_usable() {
         let old = item("").replace("\"Item\"", "\"OldImage\"");
         let removed = |old: &str| {
             let line = old.replacen('{', r#"{"Keys":{"id":{"S":"p"},"vid":{"N":"2"}},"#, 1);

@@ -22,7 +22,7 @@ const SUMMARY_LIMIT_BYTES: u64 = 1 << 20;
 /// The longest line of the list, in bytes.
 const LIST_LINE_LIMIT_BYTES: usize = 64 << 10;
 
-/// `manifest-summary.json`.
+/// The content of `manifest-summary.json`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Summary {

@@ -93,7 +93,7 @@ impl SortRecord for PlacedDecision {
     }
 }
 
-/// Decides about all items, and counts those that are left out.
+/// Decides for each item whether it becomes a resource, a deletion or nothing, and counts those that are left out.
 pub(super) fn decide(
     sorters: Vec<RecordSorter<ItemVersion>>,
     files: &[(InputFile, Option<u64>)],

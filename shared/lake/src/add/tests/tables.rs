@@ -77,7 +77,7 @@ fn the_current_version_of_each_resource_is_added_and_deletions_are() {
 }
 
 #[test]
-fn an_incremental_export_has_changes_and_tells_of_items_that_were_removed() {
+fn an_incremental_export_has_changes_and_reports_items_that_were_removed() {
     let folder = Folder::new();
     let none = json!({});
     let change = |micros: &str, key: &str, new: Option<Value>, old: Option<Value>| {

@@ -156,7 +156,7 @@ impl Inner {
         Ok(OriginPage { url: final_url, body: body.into(), server_time })
     }
 
-    /// Returns the error for a response that is no page.
+    /// Returns the error for a response that is not a page.
     async fn rejection(&self, response: Response) -> OriginError {
         let (status, headers) = (response.status(), response.headers().clone());
         if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {

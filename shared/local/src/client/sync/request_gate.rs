@@ -9,7 +9,7 @@ use tokio::time::Instant;
 /// The number of successful requests, for each that may run, after which one more may run.
 const SUCCESSES_PER_STEP: usize = 16;
 
-/// The gate through which all requests to a server go.
+/// A limit on the requests to a server that run at the same time.
 ///
 /// A server that is busy halves the number of requests that may run at the same time. It rises again slowly.
 pub(super) struct RequestGate {

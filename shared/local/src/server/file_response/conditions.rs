@@ -91,7 +91,7 @@ fn matches_any(headers: &HeaderMap, name: &HeaderName, is_match: impl Fn(&str) -
     Some(values.filter_map(|value| value.to_str().ok()).any(|value| value.trim() == "*" || entity_tags(value).into_iter().any(&is_match)))
 }
 
-/// Splits a list of entity tags. A tag may contain commas. What is no tag ends the list.
+/// Splits a list of entity tags. A tag may contain commas. Anything else ends the list.
 fn entity_tags(list: &str) -> Vec<&str> {
     let (mut tags, mut rest) = (Vec::new(), list);
     loop {
@@ -104,7 +104,7 @@ fn entity_tags(list: &str) -> Vec<&str> {
     }
 }
 
-/// Returns the date of a header. One that is no date, or that is repeated, is ignored.
+/// Returns the date of a header. `None` if it is not a date, or if the header is repeated.
 fn date(headers: &HeaderMap, name: &HeaderName) -> Option<SystemTime> {
     let mut values = headers.get_all(name).iter();
     let (value, None) = (values.next()?, values.next()) else { return None };

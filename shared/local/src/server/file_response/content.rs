@@ -16,7 +16,7 @@ const BLOCKS_BYTES: usize = 16 << 20;
 /// Size of the smallest block.
 const MIN_BLOCK_BYTES: usize = 8 << 10;
 
-/// Size of the largest block. Larger ones are no faster.
+/// Size of the largest block. Larger ones are not faster.
 const MAX_BLOCK_BYTES: usize = 256 << 10;
 
 /// Maximum number of blocks that are read at the same time. The job table needs threads as well, and each has a stack.

@@ -74,9 +74,9 @@ async fn serve_requests(stream: TcpStream, activity: Arc<Activity>, (app, peer):
         Err(CloseReason::HeadTimeout) => Some(Rejection::HeadTimeout),
         Err(CloseReason::Idle | CloseReason::WriteTimeout | CloseReason::Evicted) => None,
     };
-    let TrackedSocket { mut stream, has_kept_back, .. } = serving.into_parts().io.into_inner();
+    let TrackedSocket { mut stream, has_withheld, .. } = serving.into_parts().io.into_inner();
     // hyper answers by itself, apart from HTTP/2. If its answer was written behind an earlier response, a second one would be too much.
-    let is_unanswered = has_kept_back || matches!(rejection, Some(Rejection::Version | Rejection::HeadTimeout));
+    let is_unanswered = has_withheld || matches!(rejection, Some(Rejection::Version | Rejection::HeadTimeout));
     match (ended, rejection.filter(|_| is_unanswered)) {
         (_, Some(rejection)) => {
             activity.enter(Phase::Lingering);

@@ -23,7 +23,7 @@ pub(crate) fn raise_file_handle_limit() -> u64 {
     }
 }
 
-/// Returns a number of handles that is enough: sockets are no files here.
+/// Returns a number of handles that is enough: sockets are not files here.
 #[cfg(not(unix))]
 pub(crate) fn raise_file_handle_limit() -> u64 {
     ConnectionLimits::WANTED_HANDLES

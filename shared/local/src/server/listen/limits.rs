@@ -38,7 +38,7 @@ impl ConnectionLimits {
     /// Number of file handles with which a server can hold its maximum of connections.
     pub(crate) const WANTED_HANDLES: u64 = (MAX_CONNECTIONS * HANDLES_PER_CONNECTION + RESERVED_HANDLES) as u64;
 
-    /// Returns the limits of a process that can open so many files.
+    /// Returns the limits of a process that can open this many files.
     pub fn for_file_handles(handles: u64) -> Self {
         let handles = usize::try_from(handles).unwrap_or(usize::MAX);
         let connections = (handles - RESERVED_HANDLES.min(handles / 2)) / HANDLES_PER_CONNECTION;

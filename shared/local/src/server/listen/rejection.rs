@@ -1,4 +1,4 @@
-//! Responses to what is no request: heads that cannot be parsed or that do not arrive, and connections beyond the limits.
+//! Responses without a request: for heads that cannot be parsed or do not arrive, and for connections beyond the limits.
 
 use std::time::{Duration, UNIX_EPOCH};
 

@@ -1,4 +1,4 @@
-//! The socket of a connection. It records the activity, and keeps back responses that hyper writes by itself.
+//! The socket of a connection. It records the activity, and withholds responses that hyper writes by itself.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -17,15 +17,15 @@ const BARE_STATUS: [&[u8]; 3] = [b"400 ", b"414 ", b"431 "];
 #[derive(Debug)]
 pub(super) struct TrackedSocket {
     pub(super) stream: TcpStream,
-    /// True if a response of hyper was kept back.
-    pub(super) has_kept_back: bool,
+    /// True if a response of hyper was withheld.
+    pub(super) has_withheld: bool,
     activity: Arc<Activity>,
 }
 
 impl TrackedSocket {
     /// Creates it for an accepted connection.
     pub(super) fn new(stream: TcpStream, activity: Arc<Activity>) -> Self {
-        Self { stream, has_kept_back: false, activity }
+        Self { stream, has_withheld: false, activity }
     }
 
     /// Records the result of a write.
@@ -37,8 +37,8 @@ impl TrackedSocket {
     }
 }
 
-/// Returns true for a response that hyper writes by itself: it has no body that says what to do. [`super::rejection`] has one. Every response
-/// of the service has the header `Cache-Control`, and no part of a body begins like a response.
+/// Returns true for a response that hyper writes by itself: it has no body that says what to do. [`super::rejection`] has one. Every
+/// response of the service has the header `Cache-Control`, and no part of a body begins like a response.
 fn is_bare_response(bytes: &[u8]) -> bool {
     let status = bytes.strip_prefix(b"HTTP/1.1 ").or_else(|| bytes.strip_prefix(b"HTTP/1.0 ")).unwrap_or_default();
     BARE_STATUS.iter().any(|code| status.starts_with(code))
@@ -61,7 +61,7 @@ impl AsyncRead for TrackedSocket {
 impl AsyncWrite for TrackedSocket {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         if is_bare_response(bytes) {
-            self.has_kept_back = true;
+            self.has_withheld = true;
             return Poll::Ready(Ok(bytes.len()));
         }
         let result = Pin::new(&mut self.stream).poll_write(context, bytes);
@@ -71,7 +71,7 @@ impl AsyncWrite for TrackedSocket {
 
     fn poll_write_vectored(mut self: Pin<&mut Self>, context: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         if let Some(bytes) = slices.first().filter(|bytes| is_bare_response(bytes)) {
-            self.has_kept_back = true;
+            self.has_withheld = true;
             return Poll::Ready(Ok(bytes.len()));
         }
         let result = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_responses_of_hyper_itself_are_kept_back() {
+    fn only_responses_that_hyper_writes_by_itself_are_withheld() {
         let bare = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
         assert!(is_bare_response(bare));
         assert!(is_bare_response(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\ndate: Sun, 29 Nov 2026 16:00:00 GMT\r\n\r\n"));

@@ -158,7 +158,7 @@ impl Connections {
         candidates.sort_unstable_by_key(|(order, id, _)| (*order, *id));
         let is_without_request = |order: &EvictionOrder| matches!(order, EvictionOrder::WithoutRequest(_));
         let at_once = count / EVICTED_AT_ONCE;
-        // Of requests that make no progress, only one ends at a time.
+        // Only one request without progress ends at a time.
         let evicted =
             candidates.iter().enumerate().take_while(|(index, (order, ..))| *index == 0 || (*index < at_once && is_without_request(order)));
         for (_, (_, id, owner)) in evicted {

@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue};
 const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; \
                            form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'";
 
-/// Policy of what is no page: a browser that shows it all the same runs nothing and loads nothing.
+/// Policy for responses that are not pages: a browser that shows one anyway runs nothing and loads nothing.
 const DATA_POLICY: &str = "default-src 'none'; sandbox; frame-ancestors 'none'";
 
 const CROSS_ORIGIN_OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");

@@ -72,7 +72,8 @@ impl DirectoryLake {
         }
     }
 
-    /// Lists all NDJSON files below `root`, and those whose names are nearly right, ordered by path. Logs the links and other entries that are skipped.
+    /// Lists all NDJSON files below `root`, and those whose names are nearly right, ordered by path. Logs the links and other entries
+    /// that are skipped.
     fn list_all(root: &Path) -> Result<Vec<ListedObject>, SourceError> {
         let (mut objects, mut skipped) = (Vec::new(), 0_u32);
         let mut skip = |object: &str, reason: &str| {

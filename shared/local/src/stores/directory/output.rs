@@ -55,7 +55,7 @@ pub struct DirectoryOutputStore {
 /// An anonymization configuration that is in memory only, with its keys.
 #[derive(Clone)]
 pub struct GivenConfiguration {
-    /// The name by which requests refer to it.
+    /// The name that requests use for it.
     pub name: ConfigName,
     /// The content of the configuration.
     pub text: Bytes,
@@ -218,7 +218,7 @@ fn link_file(from: &Path, to: &Path, summary: FileSummary) -> io::Result<Linked>
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => require_content(to, summary),
         // An earlier attempt created the link and removed the first name.
         Err(error) if error.kind() == io::ErrorKind::NotFound && to.exists() => require_content(to, summary),
-        // The file system does not support hard links. A full one is no reason to need more space.
+        // The file system does not support hard links. A copy needs more space, so it is not tried on a full one.
         Err(error) if !to.exists() && IoFault::from_error(&error) != IoFault::OutOfSpace => {
             fs::copy(from, to).and_then(|_| restrict_file(to)).map(|()| Linked::Done).inspect_err(|_| drop(fs::remove_file(to)))
         }

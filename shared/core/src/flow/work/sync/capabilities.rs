@@ -62,7 +62,7 @@ struct NameJson {
 }
 
 impl OriginCapabilities {
-    /// Parses a CapabilityStatement. Returns the problem if it is none. Types that FHIR does not define are left out.
+    /// Parses a CapabilityStatement. Returns the problem if it is not one. Types that FHIR does not define are left out.
     pub(super) fn parse(body: &[u8]) -> Result<Self, &'static str> {
         let statement: StatementJson = serde_json::from_slice(body).map_err(|_| "it is not the JSON of a CapabilityStatement")?;
         if statement.resource_type != "CapabilityStatement" {

@@ -154,9 +154,9 @@ impl FetchTask {
 
 /// The end of a window.
 enum WindowEnd {
-    /// A window that was read to its end.
+    /// The window was read to its end.
     Complete,
-    /// A window of which everything before a moment was read.
+    /// The window was read only up to the time of the cut.
     Cut(WindowCut),
 }
 
@@ -243,7 +243,7 @@ impl<'r, 'a, 'l, W: AllPorts> WindowReader<'r, 'a, 'l, W> {
         self.checkpoint
     }
 
-    /// Reads the window up to its end, or up to a moment at which it can be cut.
+    /// Reads the pages of the window. Stops at its end, or earlier at a time before which everything was read, if a cut is due.
     async fn read(&mut self) -> Result<WindowEnd, WindowError> {
         let counted_before = self.count(self.range.1).await?;
         let limit = counted_before.map(|count| count.saturating_mul(2).saturating_add(10_000));
@@ -312,7 +312,7 @@ impl<'r, 'a, 'l, W: AllPorts> WindowReader<'r, 'a, 'l, W> {
         Ok(send_heartbeat_if_due(self.pages.ports, self.pages.lease, self.pages.settings.lease.duration).await?)
     }
 
-    /// Returns the moment at which the window is cut now, because the time is up, or because a window without a count is large enough.
+    /// Returns the cut of the window if one is due: the time is up, or a window without a count is large enough.
     async fn cut_if_due(&mut self) -> Result<Option<WindowCut>, WindowError> {
         let is_time_up = self.pages.is_time_up();
         // The second half of an attempt is for the verification, and for what comes out of order.
@@ -357,8 +357,8 @@ impl<'r, 'a, 'l, W: AllPorts> WindowReader<'r, 'a, 'l, W> {
 
     /// Compares the number of different resources with the server's counts before and after they were read.
     ///
-    /// The window is in the past, so resources can only leave it: those that are changed or deleted meanwhile. If some have left it, the ids
-    /// are read once more, between two equal counts: nothing has left the window then, and no page has skipped anything.
+    /// The window is in the past, so resources can only leave it: those that are changed or deleted meanwhile. If some have left it, the
+    /// ids are read once more, between two equal counts: nothing has left the window then, and no page has skipped anything.
     async fn check_count(&mut self, before: Option<u64>, to: Option<Millis>, resources: u64) -> Result<(), WindowError> {
         let Some(to) = to.filter(|_| self.fetch.is_counted() && before != Some(resources)) else { return Ok(()) };
         let after = self.count(Some(to)).await?.unwrap_or_default();

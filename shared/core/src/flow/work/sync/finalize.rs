@@ -28,7 +28,7 @@ use super::super::task_end::{TaskEnd, complete_task};
 /// The number of objects that one task stores.
 const OBJECTS_PER_TASK: usize = 16;
 
-/// The number of records of which the lease is kept while they are read.
+/// The number of records that are read between two heartbeats.
 const RECORDS_PER_HEARTBEAT: usize = 512;
 
 /// Runs the finalize task of a synchronization.

@@ -35,7 +35,8 @@ const INSTANCES: usize = 10_000;
 /// The size of the pages of servers that leave out the link to the next page, or a divisor of it.
 const PAGE_WITHOUT_LINK: u32 = 50;
 
-/// Runs a task that reads the history of a type. A history that cannot be read is no fault: then deletions are not known.
+/// Runs a task that reads the history of a type. If the history cannot be read, the task does not fail: the deletions of the type stay
+/// unknown.
 pub(super) async fn run_history_task(
     ports: &impl AllPorts,
     lease: &mut Lease,

@@ -134,7 +134,7 @@ impl WindowLines {
                 head
             }
         };
-        // Some servers send their messages without saying that these are no matches.
+        // Some servers send their messages without saying that these are not matches.
         let Some(key) = key else { return Ok(()) };
         if last_updated.zip(self.to).is_some_and(|(time, to)| time >= to) {
             // Some servers search once and send the versions of the moment at which a page is read. The next synchronization has them.
@@ -155,8 +155,8 @@ impl WindowLines {
         Ok(())
     }
 
-    /// Returns the key of a resource, or `None` for a message of the server. Fails if the resource is of another type or its id is none of
-    /// FHIR.
+    /// Returns the key of a resource, or `None` for a message of the server. Fails if the resource is of another type or its id is not
+    /// one of FHIR.
     fn checked_key(&self, resource_type: ResourceType, id: &str) -> Result<Option<ResourceKey>, String> {
         if resource_type != self.resource_type {
             if resource_type.as_str() == "OperationOutcome" {
@@ -228,7 +228,7 @@ impl WindowLines {
     }
 }
 
-/// A moment at which a window can be cut.
+/// A time at which a window can be cut: everything before it was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct WindowCut {
     pub(super) at: Millis,

@@ -15,14 +15,14 @@ use super::split::Range;
 /// The largest number of pages of ids, for each thousand resources that were read.
 const PAGES_PER_THOUSAND: usize = 1_000;
 
-/// The identity of a resource of which only some elements were requested.
+/// The identity of a resource, from a search that requested only some elements.
 #[derive(Deserialize)]
 struct IdentityJson {
     id: Option<String>,
 }
 
-/// Returns true if each resource that the server has in the range is known. Resources can only leave a range in the past, so one that is not
-/// known was skipped before.
+/// Returns true if each resource that the server has in the range is known. Resources can only leave a range in the past, so one that is
+/// not known was skipped before.
 pub(super) async fn knows_all_ids<W: AllPorts>(
     pages: &mut PageReader<'_, '_, W>,
     (kind, range, page_size): (ResourceType, Range, u32),

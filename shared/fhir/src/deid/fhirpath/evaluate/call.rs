@@ -214,7 +214,7 @@ impl<'t> Evaluator<'_, 't> {
         Ok(boolean(true))
     }
 
-    /// Evaluates `join`. Fails for items that are no strings.
+    /// Evaluates `join`. Fails for items that are not strings.
     fn join(&self, focus: &[CollectionItem<'t>], separator: &'t Expr) -> EvalResult<Collection<'t>> {
         let separator = self.operand(separator)?.map(Value::into_text).unwrap_or_default();
         let mut texts = Vec::new();

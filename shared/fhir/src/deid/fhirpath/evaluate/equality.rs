@@ -78,7 +78,7 @@ impl<'t> Evaluator<'_, 't> {
         distinct
     }
 
-    /// Returns true if a collection has a duplicate of an item. An integer is no duplicate of a decimal, and an element none of one
+    /// Returns true if a collection has a duplicate of an item. An integer is not a duplicate of a decimal, nor an element of one
     /// with other members, although they can be equal: the FHIRPath engine of Microsoft's tool looks duplicates up by a hash.
     pub(super) fn has_duplicate(&self, items: &[CollectionItem<'t>], item: &CollectionItem<'t>) -> bool {
         let is_integer = |item: &CollectionItem<'t>| matches!(self.value(item), Some(Value::Integer(_)));

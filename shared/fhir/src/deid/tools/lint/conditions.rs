@@ -44,7 +44,7 @@ impl ValueKind {
 }
 
 impl Items {
-    /// Creates items of which nothing is known.
+    /// Creates items about which nothing is known.
     fn open() -> Self {
         Self { is_open: true, ..Self::default() }
     }

@@ -247,7 +247,7 @@ impl ConfigLinter<'_> {
                     found.push(ShieldedElement { rule: applied.index, later: later.index, path: path.clone() });
                 }
             }
-            // The id of a value is no data that rules are written for.
+            // Rules are not written for the id of a value.
             let is_id_of_value = |transition: &Transition| shielding.primitive.is_some() && transition.name == "id";
             let is_content = |transition: &&Transition| !transition.is_resource && !is_id_of_value(transition);
             let later = other.applied_rule.map(|applied| applied.index);
