@@ -60,7 +60,7 @@ impl HttpConnector for ConnectionsByHost {
     }
 }
 
-/// The way of a request.
+/// The connection that a request uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Route {
     /// Without a proxy.
@@ -71,7 +71,7 @@ enum Route {
     Refused,
 }
 
-/// Returns the way of a request with this URL.
+/// Returns the connection that a request with this URL uses.
 fn route(url: &str) -> Route {
     let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();

@@ -223,7 +223,7 @@ pub struct OutboxEvent {
 }
 
 impl OutboxEvent {
-    /// Creates an event that no delivery was tried for.
+    /// Creates an event that has not been sent yet.
     pub fn new(event: ExportEvent, since: Millis) -> Self {
         Self { event, since, attempts: 0, next_at: since, accepted_by: BTreeSet::new(), fault: None }
     }

@@ -133,7 +133,7 @@ pub(crate) fn add_locked(from: &Path, lake: &LakeLock, settings: &AddSettings, p
     }
 }
 
-/// Checks that the input exists and that reading it does not read the lake.
+/// Checks that the input exists, and that neither the input nor the lake contains the other.
 fn check_places(from: &Path, lake: &Path) -> Result<(), AddError> {
     let from_path = from.canonicalize().map_err(|cause| AddError::Listing { folder: from.to_owned(), cause })?;
     // A lake that does not exist yet is in an existing folder.

@@ -100,7 +100,7 @@ impl Cli {
 }
 
 impl ExportArgs {
-    /// Returns why some of the given options would have no effect, or `None` if all have one. Variables of the environment may be
+    /// Returns why some of the given options would have no effect, or `None` if each has one. Variables of the environment may be
     /// set for other commands.
     fn ignored_options(&self, given: &ArgMatches) -> Option<String> {
         let source = self.source.as_deref().and_then(|source| Source::parse(source).ok());

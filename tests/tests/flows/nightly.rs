@@ -274,7 +274,7 @@ fn names_that_are_nearly_right_are_reported_in_one_line_with_the_remedy() -> Res
     let lines: Vec<&str> = remarks.lines().filter(|line| line.contains("objects of the lake are skipped")).collect();
     let [line] = lines.as_slice() else { return Err(format!("not one line: {remarks}").into()) };
     for words in [
-        "1 file ends in .ndjson in other letters",
+        "1 file ends in .ndjson in another letter case",
         "2 files end in .jsonl",
         "1 file is .ndjson in a compression",
         "1 file ends in .json ",

@@ -97,7 +97,7 @@ impl Update {
         self.value(&placeholder, value)
     }
 
-    /// Removes an attribute. Takes back a [`Self::set`] of the same attribute.
+    /// Removes an attribute. Undoes an earlier [`Self::set`] of the same attribute.
     pub(super) fn remove(mut self, attribute: &str) -> Self {
         let (name, placeholder) = self.placeholders(attribute);
         self.sets.retain(|assignment| !assignment.starts_with(&format!("{name} = ")));

@@ -51,7 +51,7 @@ impl Watermark {
         *self == Self::Unstated
     }
 
-    /// Returns true if the arrival of objects decides beside the time of resources.
+    /// Returns true if an export with `_since` also contains the resources of objects that arrived after it.
     pub fn includes_arrivals(self) -> bool {
         self == Self::Arrival
     }

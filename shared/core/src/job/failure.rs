@@ -41,7 +41,7 @@ pub enum FailureKind {
 
 impl FailureKind {
     /// Returns the FHIR issue type of the OperationOutcome for this failure. None is `transient` or one of its children (`exception`,
-    /// `timeout`, `no-store`): clients would go on polling an export that has failed.
+    /// `timeout`, `no-store`): clients would continue to poll an export that has failed.
     pub fn code(self) -> IssueCode {
         match self {
             Self::SourceChanged => IssueCode::Conflict,

@@ -46,7 +46,7 @@ impl JobState {
         self == Self::Queued || self.has_slot()
     }
 
-    /// Returns true if tasks may work for the job. Such a job counts against the [`Quotas`](super::Quotas).
+    /// Returns true if tasks of the job may run. Such a job counts against the [`Quotas`](super::Quotas).
     pub fn has_slot(self) -> bool {
         match self {
             Self::Accepted | Self::Running => true,

@@ -78,10 +78,15 @@ impl NearMisses {
         }
     }
 
-    /// Describes how many objects of each kind there are, and how to bring them in. Returns `None` if there are none.
+    /// Describes how many objects of each kind there are, and how to make exports read them. Returns `None` if there are none.
     pub fn describe(&self) -> Option<String> {
         let kinds = [
-            (self.other_case, "file ends in .ndjson in other letters", "files end in .ndjson in other letters", "rename to .ndjson"),
+            (
+                self.other_case,
+                "file ends in .ndjson in another letter case",
+                "files end in .ndjson in another letter case",
+                "rename to .ndjson",
+            ),
             (self.json_lines, "file ends in .jsonl", "files end in .jsonl", "rename to .ndjson"),
             (
                 self.other_compression,
@@ -140,7 +145,7 @@ mod tests {
         assert_eq!(
             near_misses.describe().as_deref(),
             Some(
-                "1 file ends in .ndjson in other letters (rename to .ndjson), 2 files end in .jsonl (rename to .ndjson), 1 file is .ndjson in a \
+                "1 file ends in .ndjson in another letter case (rename to .ndjson), 2 files end in .jsonl (rename to .ndjson), 1 file is .ndjson in a \
                  compression that is not read (decompress, or compress with gzip (.gz) or zstd (.zst)), 1 file ends in .json (write one resource \
                  a line and rename to .ndjson)"
             )

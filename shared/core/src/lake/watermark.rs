@@ -42,7 +42,7 @@ pub struct LakeFiller {
     pub types: Option<BTreeSet<ResourceType>>,
 }
 
-/// Parses what a synchronization has written about itself. Empty for the watermark of another pipeline.
+/// Parses the members of a synchronization. They are empty in the watermark object of another pipeline.
 pub fn parse_filler(object: &MetadataObject) -> LakeFiller {
     serde_json::from_slice(&object.bytes).unwrap_or_default()
 }

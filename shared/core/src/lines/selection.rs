@@ -317,7 +317,7 @@ impl Selection {
         Some(VersionFlags { is_deletion: false, is_selected, is_member, is_candidate, arrived_late, is_group_member })
     }
 
-    /// Decides whether a change is exported as far as its time goes, and whether only `_since` excludes a change that arrived after it.
+    /// Decides by its time whether a change is exported, and whether only `_since` excludes a change that arrived after it.
     ///
     /// * `is_before_since`: the time of the change is not after `_since`.
     /// * `is_late`: the time of the change is not before `_until`.

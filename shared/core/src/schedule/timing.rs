@@ -132,7 +132,7 @@ impl Timing {
         }
     }
 
-    /// Returns the times as [`Self::parse`] takes them, without the time zone.
+    /// Returns the text that [`Self::parse`] accepts, without the time zone.
     pub fn every(&self) -> String {
         match self {
             Self::Cron { expression, .. } => format!("cron({expression})"),

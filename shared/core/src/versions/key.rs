@@ -33,7 +33,7 @@ pub struct ResourceKeyHasher {
 }
 
 impl ResourceKeyHasher {
-    /// Creates the hasher of a job from its id. Who knows the id can compute the keys.
+    /// Creates the hasher of a job from its id. Anyone who knows the id can compute the keys.
     pub fn from_job(job: &JobId) -> Self {
         // A job id is 32 hexadecimal digits.
         let bits = u128::from_str_radix(job.as_str(), 16).unwrap_or_default();

@@ -46,7 +46,7 @@ impl<'a> Scanner<'a> {
         self.bytes.get(self.position).copied()
     }
 
-    /// Skips space characters, but not tabs and line ends.
+    /// Skips spaces, the only whitespace that a scanned text can have: [`Self::new`] rejects control characters.
     pub(crate) fn skip_spaces(&mut self) {
         while let Some(b' ') = self.bytes.get(self.position) {
             self.position += 1;

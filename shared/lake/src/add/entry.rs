@@ -26,7 +26,7 @@ pub(super) enum EntryContent<'a> {
     Resource(EntryResource<'a>),
     /// The deletion of a resource, by the URL of the request.
     Deletion(String),
-    /// An entry that brings no line, with the reason.
+    /// An entry that adds no line to the lake, with the reason.
     LeftOut(LeftOutReason, String),
 }
 
@@ -40,7 +40,7 @@ pub(super) struct EntryResource<'a> {
 }
 
 impl<'a> EntryContent<'a> {
-    /// Decides about an entry.
+    /// Decides whether an entry is a resource, a deletion or neither.
     pub(super) fn from_entry(entry: &BundleEntry<'a>) -> Self {
         if entry.is_outcome() {
             return Self::LeftOut(LeftOutReason::SearchOutcome, String::new());
@@ -81,8 +81,8 @@ impl<'a> EntryResource<'a> {
     }
 }
 
-/// Returns the id of a resource that has none: that of the request's URL or the full URL, else the UUID or OID of the full URL, else a hash of
-/// the content. The same input gives the same id.
+/// Returns the id of a resource that has none: that of the request's URL or the full URL, else the UUID or OID of the full URL, else a
+/// hash of the content. The same input gives the same id.
 fn new_id(text: &str, entry: &BundleEntry<'_>) -> String {
     let kind = JsonValue::from_valid(text).member("resourceType").and_then(JsonValue::text).unwrap_or_default();
     let id_in = |url: &str| {

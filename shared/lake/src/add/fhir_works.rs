@@ -259,7 +259,7 @@ struct ItemWriter<'b, 'l> {
 }
 
 impl ItemWriter<'_, '_> {
-    /// Adds the items of a file that were decided for. Returns the hash of its content.
+    /// Adds the items of a file that become resources or deletions. Returns the hash of its content.
     fn add_file(
         &mut self,
         file: &InputFile,

@@ -167,7 +167,7 @@ impl IndexBuilder {
     }
 }
 
-/// The access of one thread to an index. It remembers results: many resources refer to the same one.
+/// The reader of an index for one thread. It remembers results: many resources refer to the same one.
 #[derive(Debug)]
 pub(super) struct IndexReader<'i> {
     index: &'i NameIndex,
@@ -175,7 +175,7 @@ pub(super) struct IndexReader<'i> {
 }
 
 impl<'i> IndexReader<'i> {
-    /// Creates an access.
+    /// Creates a reader that remembers no results yet.
     pub(super) fn new(index: &'i NameIndex) -> Self {
         Self { index, remembered: HashMap::new() }
     }

@@ -204,13 +204,13 @@ impl ReferenceCounts {
 }
 
 impl AddReport {
-    /// Returns true if everything came in, and every reference is one to a resource.
+    /// Returns true if nothing that belongs to a lake was left out, every reference was resolved, and no watermark is missing.
     pub fn is_complete(&self) -> bool {
         let has_loss = self.left_out.iter().any(|(reason, left_out)| reason.is_loss() && left_out.count > 0);
         !has_loss && self.references.unresolved() == 0 && self.watermark_problem.is_none()
     }
 
-    /// Returns the number of resources that came in.
+    /// Returns the number of resources that were added.
     pub fn resource_count(&self) -> u64 {
         self.resources.values().sum()
     }

@@ -65,7 +65,7 @@ impl FindingKind {
         }
     }
 
-    /// Returns the words behind the count: the one for 1, and the one for more.
+    /// Returns the words that follow the count: for 1, and for other counts.
     pub fn subject(self) -> (&'static str, &'static str) {
         match self {
             Self::WatermarkInvalid => ("invalid watermark object", "invalid watermark objects"),

@@ -117,7 +117,7 @@ impl LakeReport {
     }
 }
 
-/// Returns the part of `bytes` that `part` is of `whole`.
+/// Returns `bytes` times `part` divided by `whole`.
 fn share(bytes: u64, part: u64, whole: u64) -> u64 {
     u64::try_from(u128::from(bytes) * u128::from(part) / u128::from(whole.max(1))).unwrap_or(bytes)
 }

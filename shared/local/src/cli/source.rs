@@ -34,7 +34,7 @@ pub enum SourceError {
 }
 
 impl Source {
-    /// Tells a directory from a server.
+    /// Parses a source: the path of a directory, or the URL of a server.
     pub fn parse(text: &str) -> Result<Self, SourceError> {
         let shown = || shorten(text, 200);
         let lower = text.to_ascii_lowercase();

@@ -66,7 +66,7 @@ impl Rejection {
         Self { status, text: excerpt(&text), codes, retry_after }
     }
 
-    /// Returns how long another attempt is worth while.
+    /// Returns how long further attempts are made.
     pub(crate) fn persistence(&self) -> Persistence {
         let by_status = status_persistence(self.status);
         let is_final_by_meaning = matches!(self.status.as_u16(), 401 | 403 | 404 | 410);

@@ -95,7 +95,7 @@ fn random_seed() -> Result<[u8; 16], LakeCommandError> {
     Ok(seed)
 }
 
-/// Returns true as a status if nothing needs attention.
+/// Returns the status of a lake. `is_clean` is true if nothing needs attention.
 fn status(is_clean: bool) -> LakeStatus {
     if is_clean { LakeStatus::Clean } else { LakeStatus::HasFindings }
 }

@@ -74,7 +74,7 @@ fn method_not_allowed(methods: &'static str) -> Response {
     into_axum_response(reply.into_response())
 }
 
-/// Returns a route that answers 405 to every method but these.
+/// Returns a route that answers 405 to every other method.
 fn allow(route: MethodRouter<ServerState>, methods: &'static str) -> MethodRouter<ServerState> {
     route.fallback(async move |_: Request| method_not_allowed(methods))
 }

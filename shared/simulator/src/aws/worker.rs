@@ -139,14 +139,14 @@ impl Worker {
         self.0.time.sleep_until(end).await;
     }
 
-    /// Adds memory to what the current step uses.
+    /// Adds bytes to the memory that the current step uses.
     pub fn use_memory(&self, bytes: u64) {
         let mut used = lock(&self.0.memory);
         *used += bytes;
         self.0.meter.record_memory(self.step().name, BASE_MEMORY_BYTES + *used);
     }
 
-    /// Removes memory from what the current step uses.
+    /// Removes bytes from the memory that the current step uses.
     pub fn free_memory(&self, bytes: u64) {
         let mut used = lock(&self.0.memory);
         *used = used.saturating_sub(bytes);

@@ -23,7 +23,7 @@ pub(super) struct Placeholders<'a> {
 }
 
 impl Placeholders<'_> {
-    /// Returns the name of the attribute that an expression calls so.
+    /// Returns the name of the attribute that a token of an expression names: itself, or the one of a placeholder.
     fn name(&self, token: &str) -> Result<String, TableError> {
         if token.starts_with('#') {
             self.names.get(token).cloned().ok_or_else(|| invalid(&format!("the name {token} is not defined")))

@@ -16,8 +16,8 @@ pub(super) struct Limits {
 }
 
 impl Limits {
-    /// Returns true if the partition keys have capacity left, and takes what is consumed. A key may go below zero: DynamoDB knows the
-    /// size of a read after it.
+    /// Returns true if the partition keys have capacity left, and then deducts the consumed capacity. The capacity of a key may go below
+    /// zero: DynamoDB knows the size of a read only afterwards.
     pub(super) fn admit(&mut self, parameters: &TableParameters, now: Duration, consumed: &Consumed) -> bool {
         let has_left = consumed.keys.iter().all(|(key, (writes, reads))| {
             let (writes_left, reads_left, _) = *self.refill(parameters, now, key);
@@ -29,7 +29,7 @@ impl Limits {
         has_left
     }
 
-    /// Takes capacity, whatever is left.
+    /// Deducts capacity, even if less is left.
     pub(super) fn take(&mut self, parameters: &TableParameters, now: Duration, consumed: &Consumed) {
         for (key, (writes, reads)) in &consumed.keys {
             let left = self.refill(parameters, now, key);

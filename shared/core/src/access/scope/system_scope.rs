@@ -107,7 +107,7 @@ impl SystemScope {
     }
 }
 
-/// Determines the syntax of an action. Fails if the action does not allow to export.
+/// Determines the syntax of an action. Fails if the action does not allow exporting.
 fn parse_action(action: &str) -> Result<Syntax, RejectionReason> {
     match action {
         "read" | "*" => return Ok(Syntax::V1),

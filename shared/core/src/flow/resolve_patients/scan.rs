@@ -26,7 +26,7 @@ const CONCURRENT_READS: usize = 4;
 
 /// A timer that is checked between two blocks of lines.
 pub trait ScanTimer: Send {
-    /// Returns true if the scan may go on. A worker's timer extends its lease here.
+    /// Returns true if the scan may continue. A worker's timer extends its lease here.
     fn has_time_left(&mut self) -> impl Future<Output = Result<bool, ExportError>> + Send;
 }
 

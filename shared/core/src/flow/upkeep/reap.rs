@@ -131,7 +131,7 @@ async fn handle_due_item<S: Send + Sync>(
     }
 }
 
-/// Brings a due job forward according to its state: fails an overdue job, announces a lost finalize task, expires a complete job,
+/// Handles a due job according to its state: fails an overdue job, announces a lost finalize task, expires a complete job,
 /// or deletes leftover files. Counts in `reaped` what was done.
 async fn handle_due_job<S: Send + Sync>(
     ports: &Ports<impl JobStore, impl TaskQueue, S, impl OutputStore, impl Clock>,

@@ -15,7 +15,7 @@ pub struct IntactFiles {
     pub foreign_files: BTreeSet<String>,
 }
 
-/// Verifies all files, and their end if there is a job table. Sealing may go on meanwhile.
+/// Verifies all files, and their end if there is a job table. Sealing may continue meanwhile.
 ///
 /// The outer error means that something could not be read, the inner one that the chain is broken.
 pub async fn verify(files: &impl AuditFiles, trail: Option<&impl AuditTrail>) -> Result<Result<IntactFiles, ChainError>, StoreError> {

@@ -235,7 +235,7 @@ fn retry_delay(attempts: u32) -> Duration {
 }
 
 /// Returns the delay before an attempt that follows an overload: 5 to 34 seconds, by the number of the task, so that the tasks that were
-/// rejected together do not come back together.
+/// rejected together are not tried again together.
 fn overload_delay(task: &TaskId) -> Duration {
     Duration::from_secs(5 + u64::from(task.task % 30))
 }

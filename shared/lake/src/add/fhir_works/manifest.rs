@@ -128,7 +128,7 @@ fn read_list(file: &InputFile) -> Result<Vec<ListedFile>, AddError> {
     }
 }
 
-/// Returns the error for a file that is not what an export of a table has.
+/// Returns the error for a file that does not fit an export of a table.
 fn refused(file: &InputFile, reason: String) -> AddError {
     AddError::Input { file: file.name.clone(), reason }
 }

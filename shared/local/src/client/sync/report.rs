@@ -32,7 +32,7 @@ pub(super) fn result(report: &SyncReport, lake: &str) -> String {
     output
 }
 
-/// Returns what the user should know, each in one line.
+/// Returns the remarks for the user, one per line.
 pub(super) fn remarks(report: &SyncReport) -> Vec<String> {
     let mut remarks = Vec::new();
     for one in &report.types {

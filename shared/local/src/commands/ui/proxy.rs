@@ -97,7 +97,7 @@ fn reject(status: u16, code: IssueCode, text: &str) -> Response {
     into_axum_response(Reply::outcome(status, &OperationOutcome::error(code, text)).into_response())
 }
 
-/// Passes a response on, with the headers that the page needs. Its body is data, whatever the server calls it.
+/// Passes a response on, with the headers that the page needs. A browser gets its body as data, regardless of its media type.
 fn pass_on(response: reqwest::Response, file: Option<&str>) -> Response {
     let status = response.status();
     let headers = response.headers().clone();

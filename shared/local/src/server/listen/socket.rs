@@ -23,7 +23,7 @@ pub(super) struct TrackedSocket {
 }
 
 impl TrackedSocket {
-    /// Creates it for an accepted connection.
+    /// Creates the socket of an accepted connection.
     pub(super) fn new(stream: TcpStream, activity: Arc<Activity>) -> Self {
         Self { stream, has_withheld: false, activity }
     }

@@ -70,7 +70,7 @@ impl Comparator {
         operators.into_iter().find(|(operator, _)| *operator == token).map(|(_, comparator)| comparator)
     }
 
-    /// Returns true if values with this order compare so. Values of different types have none.
+    /// Returns true if the comparison holds for two values with this order. Values of different types have no order.
     fn holds(self, order: Option<Ordering>) -> bool {
         match self {
             Self::Equal => order == Some(Ordering::Equal),

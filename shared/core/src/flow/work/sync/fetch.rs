@@ -90,7 +90,8 @@ pub(in super::super) async fn run_fetch_task(
 
 /// Commits the files of a window as fragments, and records them with the cursor after them (rule P5).
 ///
-/// None becomes an output file: a server may send other bytes to another attempt, and an output file has the same bytes in all attempts.
+/// They do not become output files: a server may send other bytes to another attempt, and an output file has the same bytes in all
+/// attempts.
 pub(super) async fn commit<W: AllPorts>(
     ports: &W,
     lease: &mut Lease,
@@ -378,7 +379,7 @@ impl<'r, 'a, 'l, W: AllPorts> WindowReader<'r, 'a, 'l, W> {
     }
 }
 
-/// Returns the empty lines of a window.
+/// Creates the lines of a window that was not read yet.
 fn new_lines(lease: &Lease, fetch: &FetchTask, range: (Option<Millis>, Option<Millis>), spelling: u32) -> WindowLines {
     let hasher = ResourceKeyHasher::from_job(&lease.job.id);
     WindowLines::new(fetch.resource_type, range, hasher, is_sorted_by_time(spelling))
