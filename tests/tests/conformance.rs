@@ -73,20 +73,21 @@ fn read_held_requirements(path: &Path, found: &mut BTreeMap<String, Vec<Test>>) 
 fn page() -> Result<String> {
     let held_requirements = held_requirements()?;
     let mut page = String::from(
-        "# Conformance\n\nWhat HL7 Bulk Data Access, Azure's `$export` and the clients in the field ask of a server, and the test that holds it. Generated\n\
-         from the tests, which name the rows that they hold, and from [`tests/conformance/rows.txt`](../tests/conformance/rows.txt).\n",
+        "# Conformance\n\nThis page lists what HL7 Bulk Data Access, Azure's `$export` and the clients in the field require of a server, and the test that\n\
+         verifies each requirement. It is generated from the tests, which name the rows that they verify, and from\n\
+         [`tests/conformance/rows.txt`](../tests/conformance/rows.txt).\n",
     );
     for row in rows()? {
         match row {
-            ConformanceRow::Section(title) => write!(page, "\n## {title}\n\n| | requirement | held by |\n|---|---|---|\n")?,
+            ConformanceRow::Section(title) => write!(page, "\n## {title}\n\n| | requirement | verified by |\n|---|---|---|\n")?,
             ConformanceRow::Requirement { id, text, reason } => {
                 let tests: Vec<String> =
                     held_requirements.get(&id).into_iter().flatten().map(|test| format!("[`{}`](../{})", test.name, test.path)).collect();
                 let held = match (tests.is_empty(), reason) {
                     (false, None) => tests.join("<br>"),
-                    (true, Some(reason)) => format!("not held: {reason}."),
-                    (true, None) => return Err(format!("no test holds {id} ({text}), and no reason is given").into()),
-                    (false, Some(_)) => return Err(format!("{id} is said not to be held, and a test holds it").into()),
+                    (true, Some(reason)) => format!("not verified: {reason}."),
+                    (true, None) => return Err(format!("no test verifies {id} ({text}), and no reason is given").into()),
+                    (false, Some(_)) => return Err(format!("{id} has a reason why no test verifies it, and a test does").into()),
                 };
                 writeln!(page, "| {id} | {text} | {held} |")?;
             }
@@ -100,7 +101,7 @@ fn every_requirement_has_a_test_or_a_reason() -> Result<()> {
     let known: Vec<String> =
         rows()?.into_iter().filter_map(|row| if let ConformanceRow::Requirement { id, .. } = row { Some(id) } else { None }).collect();
     let unknown: Vec<_> = held_requirements()?.into_keys().filter(|id| !known.contains(id)).collect();
-    assert!(unknown.is_empty(), "tests hold requirements that rows.txt does not list: {unknown:?}");
+    assert!(unknown.is_empty(), "tests verify requirements that rows.txt does not list: {unknown:?}");
     let committed = fs::read_to_string(root().join("docs/conformance.md"))?;
     assert_eq!(committed, page()?, "run `cargo test -p headrace-tests --test conformance -- --ignored`");
     Ok(())

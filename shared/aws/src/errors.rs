@@ -243,7 +243,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn error_codes_tell_whether_the_call_may_have_been_applied() {
+    fn error_codes_show_whether_the_call_may_have_been_applied() {
         for (code, status, class) in [
             ("ConditionalCheckFailedException", 400, ErrorClass::Stale),
             ("ProvisionedThroughputExceededException", 400, ErrorClass::Overloaded),

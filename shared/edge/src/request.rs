@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_with_slashes_is_no_other_level() {
+    fn an_id_with_slashes_is_not_another_level() {
         for (path, id, route) in [
             ("/Group/../../etc/$export", "../../etc", "/Group/../../etc/$export"),
             ("/prod/Group/a/b/$export", "a/b", "/Group/a/b/$export"),
@@ -266,7 +266,7 @@ mod tests {
 
     // Holds: K10, A5
     #[test]
-    fn what_clients_send_as_accept_is_understood() {
+    fn accept_headers_of_known_clients_are_understood() {
         for accept in [
             "application/fhir+json",
             "application/fhir+json, */*;q=0.1",

@@ -313,7 +313,7 @@ fn an_assertion_is_accepted_once_across_all_processes() -> Result<()> {
 
 // Holds: SEC-A7
 #[test]
-fn of_two_processes_that_check_an_assertion_concurrently_one_accepts_it() -> Result<()> {
+fn only_one_of_two_processes_accepts_an_assertion_that_both_check_concurrently() -> Result<()> {
     run(async || {
         let client = SmartClient::new_es384("ehr")?;
         let service = start_service(&client).await?;

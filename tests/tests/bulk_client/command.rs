@@ -214,7 +214,7 @@ fn requests_beyond_this_machine_use_the_proxy_of_the_environment() -> Result<()>
 }
 
 #[test]
-fn a_source_of_another_scheme_is_refused_with_a_way_out() -> Result<()> {
+fn a_source_of_another_scheme_is_refused_with_a_remedy() -> Result<()> {
     run(async || {
         let folder = tempfile::tempdir()?;
         for (source, words) in

@@ -83,7 +83,7 @@ fn a_kick_off_succeeds_or_says_what_is_wrong() -> Result<()> {
 }
 
 #[test]
-fn polling_bears_failures_for_hours_and_ends_with_the_reason() -> Result<()> {
+fn polling_tolerates_failures_for_hours_and_ends_with_the_reason() -> Result<()> {
     check_table(behaviours::polls())
 }
 

@@ -115,7 +115,7 @@ async fn kick_off(token_answer: Answer) -> Result<(std::result::Result<(), Clien
 }
 
 #[test]
-fn a_token_answer_of_any_kind_neither_panics_nor_is_used_blindly() -> Result<()> {
+fn a_token_response_of_any_kind_causes_no_panic_and_is_validated() -> Result<()> {
     run(async || {
         for expires_in in ["18446744073709551615", "1e308", "\"300\"", "-1", "0", "null"] {
             let (result, stub) =

@@ -126,7 +126,7 @@ fn deletions_that_cannot_be_reported_are_counted() -> Result<()> {
 }
 
 #[test]
-fn a_rule_with_a_condition_on_ids_does_not_allow_to_tell_deletions() -> Result<()> {
+fn a_rule_with_a_condition_on_ids_prevents_the_report_of_deletions() -> Result<()> {
     run(async || {
         let deployment = LocalDeployment::with_files(&[("all.ndjson", [FIRST_NIGHT, SECOND_NIGHT].concat().join("\n").as_bytes())]).await?;
         let config = r#"{"fhirPathRules":[{"path":"Patient.where(active).id","method":"keep"},{"path":"Resource.id","method":"cryptoHash"},
@@ -142,7 +142,7 @@ fn a_rule_with_a_condition_on_ids_does_not_allow_to_tell_deletions() -> Result<(
 }
 
 #[test]
-fn deletions_cannot_be_requested_of_a_configuration_that_cannot_tell_them() -> Result<()> {
+fn deletions_cannot_be_requested_with_a_configuration_that_prevents_their_report() -> Result<()> {
     run(async || {
         let deployment = LocalDeployment::with_files(&[("all.ndjson", FIRST_NIGHT.join("\n").as_bytes())]).await?;
         deployment.put_anonymization_config("config.json", CONFIG).await?;

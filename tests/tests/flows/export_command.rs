@@ -80,7 +80,7 @@ fn names(folder: &Path) -> Result<Vec<String>> {
 }
 
 #[test]
-fn foreign_entries_are_not_read_and_links_that_lead_nowhere_are_skipped_and_told() -> Result<()> {
+fn foreign_entries_are_not_read_and_broken_links_are_skipped_and_logged() -> Result<()> {
     let folder = TestFolder::new()?;
     folder.write(".git/a.ndjson", b"no JSON\n")?;
     folder.write("d/Patient.ndjson", b"{\"resourceType\":\"Patient\",\"id\":\"b\"}\n")?;
@@ -106,7 +106,7 @@ fn foreign_entries_are_not_read_and_links_that_lead_nowhere_are_skipped_and_told
 }
 
 #[test]
-fn what_may_not_be_read_ends_the_export_at_once_with_its_name() -> Result<()> {
+fn an_entry_without_read_permission_ends_the_export_at_once_with_its_name() -> Result<()> {
     for locked in ["d/locked.ndjson", "d"] {
         let folder = TestFolder::new()?;
         folder.write("d/locked.ndjson", b"{\"resourceType\":\"Patient\",\"id\":\"b\"}\n")?;

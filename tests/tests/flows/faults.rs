@@ -412,7 +412,7 @@ fn p1_merge_tasks_recorded_long_before_their_round_are_announced_in_the_end() ->
 
 // The seed's tasks are parked after three attempts without progress.
 #[test]
-fn an_attempt_that_met_an_overloaded_store_is_no_try() -> Result<()> {
+fn an_attempt_that_ends_at_an_overloaded_store_does_not_count() -> Result<()> {
     for overloaded in ["source.read", "source.list", "output.new_fragment", "tasks.complete_task"] {
         run(async || {
             set_next_job_number(1);

@@ -225,7 +225,7 @@ fn times_that_are_not_instants_are_counted_once() -> Result<()> {
 }
 
 #[test]
-fn deletions_are_no_resources() -> Result<()> {
+fn deletions_are_not_resources() -> Result<()> {
     let nightly = Nightly::new()?;
     let deletion = json!({
         "resourceType": "Bundle", "type": "transaction", "meta": { "lastUpdated": "2022-01-01T00:00:00Z" },

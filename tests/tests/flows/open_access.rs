@@ -101,7 +101,7 @@ fn access_stays_closed_whatever_is_removed() -> Result<()> {
 }
 
 #[test]
-fn a_removed_client_that_never_met_a_server_keeps_access_closed_and_the_last_removal_says_so() -> Result<()> {
+fn a_removed_client_that_no_server_has_seen_keeps_access_closed_and_the_last_removal_says_so() -> Result<()> {
     run(async || {
         let cli = ClientsCli::new()?;
         let added = register(&cli)?;
@@ -151,7 +151,7 @@ fn a_server_that_is_open_by_default_closes_with_the_first_registration_and_to_pr
 }
 
 #[test]
-fn a_registration_says_of_a_running_server_what_is_true() -> Result<()> {
+fn a_registration_describes_a_running_server_correctly() -> Result<()> {
     let cli = ClientsCli::new()?;
     let add = |id: &str| -> Result<String> {
         let public = cli.folder.path().join("key").join("jwks.json");

@@ -276,7 +276,7 @@ fn whoever_does_not_have_the_address_of_the_page_gets_nothing() -> Result<()> {
 }
 
 #[test]
-fn a_server_that_does_not_let_the_client_in_is_named_before_the_page_is_served() -> Result<()> {
+fn a_server_that_rejects_the_client_is_named_before_the_page_is_served() -> Result<()> {
     run(async || {
         let cli = ClientsCli::new()?;
         let (known, other) = (cli.generate_key("lab", "ES384")?, cli.generate_key("other", "ES384")?);

@@ -80,7 +80,7 @@ fn an_export_needs_the_space_of_its_files_only_once() -> Result<()> {
 }
 
 #[test]
-fn a_server_on_a_full_disk_fails_the_export_and_can_delete_it_and_goes_on() -> Result<()> {
+fn a_server_on_a_full_disk_fails_the_export_and_can_delete_it_and_continues() -> Result<()> {
     run(async || {
         let (folder, state) = (tempfile::tempdir()?, tempfile::tempdir()?);
         if !has_small_disks(state.path()) {

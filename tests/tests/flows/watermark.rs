@@ -184,7 +184,7 @@ fn a_wrong_or_missing_watermark_fails_the_export_by_name() -> Result<()> {
 
 #[cfg(unix)]
 #[test]
-fn a_watermark_that_is_no_file_is_an_error_and_never_waited_for() -> Result<()> {
+fn a_watermark_that_is_not_a_file_is_an_error_and_never_waited_for() -> Result<()> {
     run(async || {
         let deployment = LocalDeployment::with_files(&[("Patient.ndjson", b"")]).await?;
         deployment.set_lake_object("_headrace/watermark.json/x", Some(Bytes::new())).await?;
@@ -237,7 +237,7 @@ async fn late_lake() -> Result<LocalDeployment> {
 }
 
 #[test]
-fn what_since_leaves_out_although_it_arrived_later_is_counted_if_nobody_has_stated_a_watermark() -> Result<()> {
+fn changes_that_since_leaves_out_although_they_arrived_later_are_counted_without_a_stated_watermark() -> Result<()> {
     run(async || {
         let deployment = late_lake().await?;
         let increment = "?_since=2026-10-01T07:30:00Z";

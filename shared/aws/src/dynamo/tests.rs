@@ -194,7 +194,7 @@ async fn a_failed_condition_is_not_retried() {
 }
 
 #[tokio::test]
-async fn errors_tell_whether_the_write_may_have_been_applied() {
+async fn errors_show_whether_the_write_may_have_been_applied() {
     let response = |status, kind: &str| (status, format!(r#"{{"__type":"com.amazonaws.dynamodb.v20120810#{kind}","message":"no"}}"#));
     // Without patience, each call is made once.
     let store = |response: (u16, String)| store(vec![response]).0.with_patience(Duration::ZERO);

@@ -265,7 +265,7 @@ fn listing(objects: &[(&str, &str, &str)]) -> Answer {
 }
 
 #[tokio::test]
-async fn archived_objects_are_listed_apart_unless_they_are_restored() {
+async fn archived_objects_are_listed_separately_unless_they_are_restored() {
     let restored = "<RestoreStatus><IsRestoreInProgress>false</IsRestoreInProgress>\
                     <RestoreExpiryDate>2026-12-21T00:00:00.000Z</RestoreExpiryDate></RestoreStatus>";
     let in_progress = "<RestoreStatus><IsRestoreInProgress>true</IsRestoreInProgress></RestoreStatus>";
@@ -331,7 +331,7 @@ async fn a_bucket_with_requester_pays_is_distinguished_from_a_missing_permission
 }
 
 #[tokio::test]
-async fn credentials_that_expired_and_a_wrong_clock_are_no_missing_permission() {
+async fn expired_credentials_and_a_wrong_clock_are_not_reported_as_a_missing_permission() {
     for (status, code) in [(400, "ExpiredToken"), (403, "RequestTimeTooSkewed")] {
         let (lake, _) = scripted_lake([s3_error(status, code)]);
         assert!(matches!(read(&lake).await, Err(SourceError::Unavailable(_))), "{code}");

@@ -73,7 +73,7 @@ fn a_text_may_have_several_bundles() {
 }
 
 #[test]
-fn a_text_that_is_no_bundle_is_rejected_with_its_position() {
+fn a_text_that_is_not_a_bundle_is_rejected_with_its_position() {
     use BundleError::{InvalidMember, NotABundle, NotJson, Truncated};
     for (text, expected) in [
         ("", Truncated { offset: 0 }),

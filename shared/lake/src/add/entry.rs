@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_resource_is_left_out_with_the_reason() {
+    fn an_entry_that_is_not_a_resource_is_left_out_with_the_reason() {
         let reason = |entry: &BundleEntry<'static>| match EntryContent::from_entry(entry) {
             EntryContent::LeftOut(reason, _) => reason,
             other @ (EntryContent::Resource(_) | EntryContent::Deletion(_)) => panic!("{other:?}"),

@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_ndjson_of_the_type_is_named_for_what_it_is() {
+    fn content_that_is_not_ndjson_of_the_type_is_described() {
         let outcome = br#"{"resourceType":"OperationOutcome","issue":[]}"#;
         for (text, kind, problem) in [
             (&b"<?xml version='1.0'?><Error/>"[..], None, "HTML or XML"),

@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_that_cannot_be_a_header_field_is_no_token() {
+    fn a_text_that_cannot_be_a_header_field_is_not_a_token() {
         for (text, expected) in [("abc.DEF-_~+/=", true), ("", false), ("a b", false), ("a\r\nx: y", false), ("ä", false)] {
             assert_eq!(is_bearer_token(text), expected, "{text:?}");
         }

@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_cannot_lead_the_client_out_of_tls_or_into_this_machine() {
+    fn a_server_cannot_lead_the_client_to_plain_http_or_to_this_machine() {
         let rules = UrlRules::new("https://fhir.example.org/r4", &[], false).unwrap();
         for (target, is_allowed) in [
             ("https://files.example.org/1?X-Amz-Signature=1", true),

@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_that_the_server_demands_is_no_outage() {
+    fn a_pause_that_the_server_demands_does_not_count_as_an_outage() {
         let mut patience = Patience::new(Duration::from_secs(3600));
         let mut now = Millis(0);
         for _ in 0..20 {

@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn deletions_and_outcomes_are_no_resources_and_a_requested_type_without_resources_has_a_row() {
+    fn deletions_and_outcomes_are_not_resources_and_a_requested_type_without_resources_has_a_row() {
         let files = [
             file("Patient-1.ndjson", Some("Patient"), FileList::Output, 1, 10),
             file("deleted/Bundle-1.ndjson", Some("Bundle"), FileList::Deleted, 1, 20),

@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_strong_validator_allows_to_continue() {
+    fn a_download_is_continued_only_with_a_strong_validator() {
         let (date, before) = ("Sat, 31 Jan 2026 08:00:00 GMT", "Sat, 31 Jan 2026 07:00:00 GMT");
         for (fields, expected) in [
             (&[(ETAG, "\"a\"")][..], Some("\"a\"")),

@@ -226,7 +226,7 @@ fn commit(checkpoint: &mut OpenCheckpoint<'_, MemoryOutputStore>, store: &Memory
 }
 
 #[test]
-fn many_lines_that_are_no_resources_are_reported_by_their_number() {
+fn many_lines_that_are_not_resources_are_reported_by_their_number() {
     let store = MemoryOutputStore::default();
     let lease = lease(request(), 64 << 20);
     let mut processor = single_pass_processor(&lease);

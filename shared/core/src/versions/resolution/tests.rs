@@ -214,7 +214,7 @@ fn many_references_to_one_resource_are_reduced_to_one_record() {
 }
 
 #[test]
-fn only_what_is_current_counts_as_late() {
+fn only_current_versions_count_as_late() {
     let late = VersionFlags { is_selected: false, arrived_late: true, ..SELECTED };
     let gone = VersionFlags { is_deletion: true, ..late };
     let at = |line, id, at, flags| record(line, LakeVersion { id, at, version: 1, flags });

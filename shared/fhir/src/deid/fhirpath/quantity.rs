@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_that_are_no_quantity_are_rejected() {
+    fn texts_that_are_not_quantities_are_rejected() {
         for text in ["", "x", "5 mg", "5 ''", "5 'mg", "5 'mg' x", "--5"] {
             assert_eq!(Quantity::parse(text), None, "{text}");
         }

@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hash_that_is_kept_is_that_of_the_same_id() {
+    fn a_cached_hash_is_that_of_the_same_id() {
         let hasher = Hasher::new(b"key");
         let mut cache = HashCache::default();
         // Many more ids than hashes that are kept, each of them twice, and some that are too long.

@@ -125,7 +125,7 @@ fn equivalence_ignores_order_case_diacritics_and_digits_that_one_side_does_not_h
 }
 
 #[test]
-fn all_is_unknown_if_a_condition_is_before_one_is_false() {
+fn all_is_unknown_if_an_unknown_condition_comes_before_a_false_one() {
     let names = patient(r#""name":[{"use":"official","family":"A"},{"family":"B"}]"#);
     let rules = [["Patient.where(name.all(use='official').not()).name", r#""method":"keep""#], ["Patient.name", r#""method":"redact""#]];
     let output = deidentify(&deidentifier(&configuration(&rules, "")), &names).unwrap();

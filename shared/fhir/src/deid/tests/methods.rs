@@ -193,7 +193,7 @@ fn substitute_keeps_elements_that_an_earlier_rule_has_processed() {
 }
 
 #[test]
-fn an_empty_string_in_a_replacement_is_kept_out() {
+fn an_empty_string_in_a_replacement_is_left_out() {
     let resource = r#"{"resourceType":"Patient","name":[{"use":"usual","family":"A","period":{"end":"2020"}}]}"#;
     let replacement = r#""method":"substitute","replaceWith":{"use":"","text":"X","period":{"start":"2021","end":" "}}"#;
     assert_eq!(with_rule("Patient.name", replacement, resource)["name"], json!([{ "text": "X", "period": { "start": "2021" } }]));

@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_no_item_is_rejected_with_the_reason() {
+    fn a_line_that_is_not_an_item_is_rejected_with_the_reason() {
         for (line, reason) in [
             ("{".to_owned(), "not valid JSON"),
             ("{}".to_owned(), "neither an Item nor a change"),

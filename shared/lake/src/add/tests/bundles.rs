@@ -220,7 +220,7 @@ fn deletions_have_the_time_of_their_entry_or_of_their_bundle() {
 }
 
 #[test]
-fn outcomes_of_a_search_and_responses_are_no_resources() {
+fn outcomes_of_a_search_and_responses_are_not_resources() {
     let folder = Folder::new();
     let outcome = json!({ "resource": { "resourceType": "OperationOutcome", "id": "o" }, "search": { "mode": "outcome" } });
     let patient = json!({ "resource": { "resourceType": "Patient", "id": "p" }, "search": { "mode": "match" } });

@@ -48,7 +48,7 @@ fn a_manifest_that_promises_other_resources_gives_no_watermark() {
 }
 
 #[test]
-fn lines_that_are_no_resources_are_left_out_with_file_and_line() {
+fn lines_that_are_not_resources_are_left_out_with_file_and_line() {
     let folder = Folder::new();
     folder.write("a.ndjson", b"{\"resourceType\":\"Patient\",\"id\":\"a\"}\n\nnonsense\n{\"resourceType\":\"Patient\"}\n");
     folder.write("b.ndjson", format!("{{\"resourceType\":\"Binary\",\"id\":\"b\",\"data\":\"{}\"}}\n", "A".repeat(65 << 20)).as_bytes());

@@ -16,7 +16,7 @@ fn refusal(name: &str, content: &[u8]) -> String {
 }
 
 #[test]
-fn a_file_that_is_no_bundle_is_refused_by_name_and_position() {
+fn a_file_that_is_not_a_bundle_is_refused_by_name_and_position() {
     for (name, content, words) in [
         ("x.json", &b"garbage"[..], "byte 0"),
         ("x.json", b"\xff\xfe{\0", "byte 0"),

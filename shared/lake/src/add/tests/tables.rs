@@ -149,7 +149,7 @@ fn the_data_of_a_binary_is_put_into_its_resource() {
 }
 
 #[test]
-fn a_manifest_that_lies_is_refused_by_name() {
+fn a_manifest_that_does_not_match_the_files_is_refused_by_name() {
     let good = || {
         let folder = Folder::new();
         write_table(&folder, &[vec![full(item("a", 1, "AVAILABLE", &json!({})))]]);

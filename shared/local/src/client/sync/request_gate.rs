@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn requests_start_at_most_so_often_in_a_second() {
+    async fn the_number_of_requests_per_second_is_limited() {
         let (gate, started) = (RequestGate::new(100, Some(1_000)), Instant::now());
         for _ in 0..21 {
             drop(gate.enter().await);

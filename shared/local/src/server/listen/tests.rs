@@ -203,7 +203,7 @@ async fn a_head_above_the_limit_is_rejected() {
 }
 
 #[tokio::test]
-async fn what_is_no_request_of_http_1_is_answered_with_a_reason() {
+async fn bytes_that_are_not_a_request_of_http_1_are_answered_with_a_reason() {
     let address = start_server(limits()).await;
     for (request, status) in [
         (&b"nonsense\r\n\r\n"[..], 400),
@@ -242,7 +242,7 @@ async fn a_response_before_the_end_of_a_large_body_reaches_its_client() {
 }
 
 #[tokio::test]
-async fn a_fault_of_a_handler_is_answered_and_the_connection_goes_on() {
+async fn a_fault_of_a_handler_is_answered_and_the_connection_stays_open() {
     let address = start_server(limits()).await;
     let response = send(address, &[b"GET /panic HTTP/1.1\r\nhost: h\r\n\r\n", REQUEST].concat()).await;
     assert!(response.starts_with("HTTP/1.1 500") && response.contains("\"exception\"") && response.ends_with("here"), "{response}");

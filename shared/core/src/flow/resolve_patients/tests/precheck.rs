@@ -87,7 +87,7 @@ async fn a_group_with_an_unusable_filter_is_rejected() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_resolved_in_time_is_left_to_the_plan() {
+async fn a_resolution_that_takes_too_long_is_left_to_the_plan() {
     for level in [Level::OnePatient("p9".into()), Level::Group("p0".into()), Level::Group("filtered".into())] {
         assert_eq!(precheck(&lake(), level, &["x"], false, Duration::ZERO).await.unwrap(), None);
     }

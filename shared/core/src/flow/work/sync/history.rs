@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn the_version_before_the_end_of_the_window_is_kept_of_what_changed_later() {
+    fn resources_that_changed_later_keep_their_last_version_within_the_window() {
         let (versions, deletions) = found(&[
             ("a", "01:05", false),
             ("b", "01:01", true),

@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_belong_to_the_window_is_refused_by_name() {
+    fn resources_outside_the_window_are_refused_by_name() {
         for (text, words) in [
             (patient("a", "01").replace("Patient", "Observation"), "type Observation"),
             (patient("../a", "01"), "id that FHIR does not allow"),
