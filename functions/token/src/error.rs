@@ -7,7 +7,7 @@ use headrace_edge::reply::Reply;
 use lambda_http::http::header::{PRAGMA, RETRY_AFTER, WWW_AUTHENTICATE};
 use serde_json::json;
 
-/// The reason why no token is issued.
+/// The reason why a token request fails.
 #[derive(Debug)]
 pub(crate) enum TokenError {
     /// The body is not a valid form.

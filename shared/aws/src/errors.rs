@@ -40,7 +40,7 @@ pub(crate) enum ErrorClass {
     KeyUnusable,
     /// The resource, a KMS key, cannot be used.
     Unusable,
-    /// The bucket lies in another region.
+    /// The bucket is in another region.
     WrongRegion,
     /// The job table of one machine has no space left.
     OutOfSpace,

@@ -83,7 +83,7 @@ pub enum AddError {
         "`{}` has nothing to add: no file whose name ends in .json, .ndjson or .jsonl, with or without .gz or .zst", .0.display()
     )]
     NoFiles(PathBuf),
-    /// A file is not what its place or name says.
+    /// A file does not have the content that its place or name indicates.
     #[error("the file `{file}` cannot be added, and nothing was added: {reason}")]
     Input {
         /// The path below the input.

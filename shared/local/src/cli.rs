@@ -182,10 +182,10 @@ pub enum Command {
     Clients(ClientsArgs),
     /// Manage exports that start by themselves, on a server on this machine or a deployment on AWS
     ///
-    /// A running server starts the exports. A time that passed while it did not run is made up for once, and a run is skipped while the
-    /// one before it is open.
+    /// A running server starts the exports. If it was not running at a scheduled time, one run makes up for it. A run is skipped while
+    /// the one before it is open.
     Schedules(SchedulesArgs),
-    /// List events about exports that are not delivered, and deliver them again
+    /// List undelivered events about exports, and deliver them again
     Events(EventsArgs),
     /// Manage the keys that sign access tokens of a server on this machine
     Keys(KeysArgs),
@@ -208,7 +208,7 @@ pub enum Command {
     ///
     /// Serves a page on this machine, which lists, starts, follows and cancels exports, and shows their files and errors. Requests go
     /// through this program, which logs in with the client's key: neither the key nor a token reaches the browser. Prints the address
-    /// of the page. Whoever has the address can use the page while the program runs, so it contains a secret.
+    /// of the page. Anyone who has the address can use the page while the program runs, so it contains a secret.
     #[command(
         after_long_help = "Examples:\n  headrace ui\n  headrace ui https://fhir.example.org/r4 --client-id lab --client-key private.jwk\n\nExit status: 0 stopped by a signal, 1 failed."
     )]
@@ -237,7 +237,7 @@ pub struct ExportArgs {
     /// Write to OUT even if it is not empty. Removes the files of the earlier export that OUT/manifest.json names, and nothing else
     #[arg(long)]
     pub overwrite: bool,
-    /// Say what would be requested and read, and export nothing. Writes nothing, and asks a server for nothing
+    /// Report what would be requested and read, without an export. Writes nothing, and sends no request to a server
     #[arg(long, conflicts_with_all = ["resume", "overwrite"])]
     pub dry_run: bool,
     /// Fetch the resources of a server by searches, as headrace sync does, and export them on this machine, with every option of the
@@ -356,7 +356,7 @@ pub struct ExportOptions {
     /// Write each patient's resources as a block, instead of one file per resource type
     #[arg(long, value_name = "TYPE", value_parser = ["patient"])]
     pub organize_by: Option<String>,
-    /// Ignore what the server does not support instead of failing; its error file lists what was ignored
+    /// Ignore parameters that the server does not support instead of failing; its error file lists them
     #[arg(long)]
     pub lenient: bool,
     /// The output format: NDJSON, by any of its three names
@@ -490,10 +490,10 @@ pub struct ServiceOptions {
     /// CONFIGURATION=NAMES pairs, separated by semicolons
     #[arg(long, env = "HEADRACE_ACCEPT_REMARKS", value_name = "NAMES")]
     pub accept_remarks: Option<String>,
-    /// The most exports of one client that run at the same time [default: unlimited]
+    /// The maximum number of exports of one client that run at the same time [default: unlimited]
     #[arg(long, env = "HEADRACE_MAX_EXPORTS_PER_CLIENT", value_parser = clap::value_parser!(u32).range(1..=1_000_000), value_name = "COUNT")]
     pub max_exports_per_client: Option<u32>,
-    /// The most exports of all clients that run at the same time [default: unlimited]
+    /// The maximum number of exports of all clients that run at the same time [default: unlimited]
     #[arg(long, env = "HEADRACE_MAX_CONCURRENT_EXPORTS", value_parser = clap::value_parser!(u32).range(1..=1_000_000), value_name = "COUNT")]
     pub max_concurrent_exports: Option<u32>,
     /// Queue exports beyond these limits instead of rejecting them

@@ -22,7 +22,7 @@ pub struct SyncRequest {
     pub window_resources: u64,
     /// The number of resources to request for a page.
     pub page_size: u32,
-    /// True if everything is fetched, also what the lake has already.
+    /// True if everything is fetched, including what the lake already has.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_full: bool,
     /// True if the server's totals are not used, because they are estimates.
@@ -109,7 +109,7 @@ pub struct SyncRecord {
     /// The reason why something is missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<String>,
-    /// A remark about what is not known.
+    /// A remark about what the synchronization could not determine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remark: Option<String>,
 }

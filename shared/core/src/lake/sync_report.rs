@@ -56,7 +56,7 @@ pub struct TypeReport {
     /// The number of reasons that are not in `faults`.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub further_faults: u64,
-    /// A remark about what is not known.
+    /// A remark about what the synchronization could not determine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remark: Option<String>,
 }

@@ -97,7 +97,7 @@ pub enum ConfigLookup {
     Found(Bytes, String),
     /// The destination has no file of this name.
     Absent,
-    /// The file has another entity tag than the requested one.
+    /// The file does not have the requested entity tag.
     Changed,
     /// The file is longer than [`crate::request::MAX_CONFIG_BYTES`].
     TooLong,

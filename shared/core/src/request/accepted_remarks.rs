@@ -8,7 +8,7 @@ use super::ConfigName;
 
 /// The remarks that the operator accepts, for every configuration or for single ones.
 ///
-/// A remark means that an export may betray somebody, so that it stops the export. Accepting it by name is a decision that
+/// A remark means that an export may reveal who a person is, so it stops the export. Accepting it by name is a decision that
 /// the audit trail records.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AcceptedRemarks {

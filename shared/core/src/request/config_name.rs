@@ -62,7 +62,7 @@ impl AnonymizationConfig {
         Self { name, etag, resolved: None }
     }
 
-    /// Adds what the kick-off has found out about the file.
+    /// Adds the results of the checks at the kick-off.
     #[must_use]
     pub fn with_resolved(self, resolved: ResolvedConfiguration) -> Self {
         Self { resolved: Some(resolved), ..self }

@@ -50,7 +50,7 @@ pub(super) enum InvalidToken {
     /// The token is not UTF-8 text, or the request has several `Authorization` headers.
     #[error("it is not text, or the request has several")]
     NotSingleText,
-    /// The token has another type or algorithm than access tokens.
+    /// The token has a type or an algorithm that access tokens do not have.
     #[error("its type or algorithm is not that of an access token")]
     UnsupportedType,
     /// The signing key is unknown.

@@ -30,7 +30,7 @@ pub enum FetchError {
     /// The server did not respond in time.
     #[error("the URL of the keys did not respond")]
     Failed(#[source] BoxError),
-    /// The response has another status than 200. Redirects are not followed.
+    /// The response has a status other than 200. Redirects are not followed.
     #[error("the URL of the keys responded with status {0}")]
     Status(u16),
     /// The response is longer than 256 KiB.

@@ -15,7 +15,7 @@ pub enum BundleError {
         /// The offset of the value.
         offset: u64,
     },
-    /// A member of the Bundle, or of an entry outside its resource, has another JSON type than FHIR demands, or occurs twice.
+    /// A member of the Bundle, or of an entry outside its resource, does not have the JSON type that FHIR defines, or occurs twice.
     #[error("a member at byte {offset} has the wrong JSON type or occurs twice")]
     InvalidMember {
         /// The offset of the member or of the entry.

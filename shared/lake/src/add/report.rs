@@ -63,7 +63,7 @@ pub struct ReferenceCounts {
     pub unknown_identifiers: u64,
     /// References to a name or identifier that several resources of the input have.
     pub ambiguous: u64,
-    /// References by a search for anything else than one identifier.
+    /// References by a search for something other than one identifier.
     pub other_searches: u64,
 }
 

@@ -24,7 +24,7 @@ pub enum FindingKind {
     AheadOfClock,
     /// An object has a name that is nearly that of an NDJSON object.
     NearMiss,
-    /// A resource is of another type than its object's name says.
+    /// A resource has a type other than the one in its object's name.
     OtherType,
     /// A resource has a `meta.lastUpdated` that is not an instant.
     UnreadableTime,

@@ -98,7 +98,7 @@ pub struct AddClientArgs {
     /// A container that the client may use. Repeat it to allow several [default: the server's containers]
     #[arg(long = "container", value_name = "NAME", value_parser = parse_container)]
     pub containers: Vec<Container>,
-    /// The most exports of the client that run at the same time [default: the server's limit]
+    /// The maximum number of exports of the client that run at the same time [default: the server's limit]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000_000), value_name = "COUNT")]
     pub max_exports: Option<u32>,
     /// The destination of the client's files, instead of the server's: a folder, or on AWS bucket or bucket/prefix

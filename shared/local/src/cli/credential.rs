@@ -28,7 +28,7 @@ pub struct ClientKeyOptions {
     /// The file with the client's private key: a JSON Web Key, or PEM
     #[arg(long, env = "HEADRACE_CLIENT_KEY", value_name = "FILE", requires = "client_id", group = "client_credential")]
     pub client_key: Option<PathBuf>,
-    /// The file with the client's secret, for servers of OAuth 2.0 that know no keys of clients. With it, --scope has no default
+    /// The file with the client's secret, for OAuth 2.0 servers that do not support keys of clients. With it, --scope has no default
     #[arg(long, env = "HEADRACE_CLIENT_SECRET_FILE", value_name = "FILE", requires = "client_id", group = "client_credential")]
     pub client_secret_file: Option<PathBuf>,
     /// The key ID (kid) that is registered with the server; a JSON Web Key contains its own

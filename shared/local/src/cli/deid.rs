@@ -31,9 +31,9 @@ pub enum DeidCommand {
     Preview(DeidPreviewArgs),
     /// Report what a configuration removes, changes and keeps in the resources of a directory, element by element
     ///
-    /// The evidence for a privacy officer: the digest of the configuration, which the manifest and the audit record of an
-    /// export have too, and numbers by rule and element. It contains no value of a resource. De-identifies every resource, and
-    /// writes none.
+    /// The report is evidence for a privacy officer: the digest of the configuration, which is also in the manifest and the audit
+    /// record of an export, and numbers by rule and element. It contains no value of a resource. The command applies the rules
+    /// to every resource and writes none.
     ///
     /// Exit status: 0 done, 1 failed, 3 resources cannot be de-identified.
     #[command(
@@ -42,8 +42,8 @@ pub enum DeidCommand {
     Report(DeidReportArgs),
     /// Generate the keys of de-identified exports, so that the pseudonyms of later exports are the same
     ///
-    /// Writes a JSON file with cryptoHashKey, dateShiftKey and encryptKey that only its owner can read. Who has the keys can
-    /// find out the pseudonym of every known id: store them apart from exported files.
+    /// Writes a JSON file with cryptoHashKey, dateShiftKey and encryptKey that only its owner can read. Anyone who has the
+    /// keys can compute the pseudonym of every known id: store them apart from exported files.
     #[command(
         after_long_help = "Examples:\n  headrace deid keygen --out study.keys\n  headrace deid keygen --out - | aws kms encrypt --key-id alias/study --plaintext fileb:///dev/stdin --encryption-context purpose=headrace-deid-keys --query CiphertextBlob --output text | base64 -d > study.json.keys\n\nExit status: 0 done, 1 failed."
     )]
@@ -96,11 +96,11 @@ pub struct DeidCheckArgs {
     /// List the elements of these resource types that no rule matches; types are separated by commas
     #[arg(long = "type", value_name = "TYPES", value_delimiter = ',')]
     pub types: Vec<String>,
-    /// Tell for each element what the rules do to it: kept, removed, hashed, shifted and so on. Free text that is kept comes
+    /// Report for each element what the rules do to it: kept, removed, hashed, shifted and so on. Free text that is kept comes
     /// first. For the types of --type, or for all types
     #[arg(long)]
     pub coverage: bool,
-    /// Write the remarks, and the coverage if it is asked for, as JSON
+    /// Write the remarks, and the coverage if it is requested, as JSON
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]

@@ -9,7 +9,7 @@ use super::clients::RegistryLocation;
 /// The webhook of `headrace serve`.
 #[derive(Debug, Args)]
 pub struct EventOptions {
-    /// A URL that gets an event by POST for each move of an export, as Standard Webhooks defines it: https, or http on this machine
+    /// A URL that gets an event by POST for each change of an export's state, as Standard Webhooks defines it: https, or http on this machine
     #[arg(long, env = "HEADRACE_EVENT_WEBHOOK_URL", value_name = "URL")]
     pub event_webhook_url: Option<String>,
     /// The file with the secret that signs events: whsec_ and 24 to 64 bytes in base64
@@ -33,7 +33,7 @@ pub enum EventsCommand {
         after_long_help = "Examples:\n  headrace events list\n  headrace events list --json --table headrace-jobs\n\nExit status: 0 done, 1 failed."
     )]
     List(ListEventsArgs),
-    /// Deliver events again that could not be delivered, with the same ids
+    /// Retry events that could not be delivered, with the same ids
     #[command(
         after_long_help = "Examples:\n  headrace events replay a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5-complete\n  headrace events replay --all --table headrace-jobs\n\nExit status: 0 done, 1 failed."
     )]

@@ -62,7 +62,7 @@ pub struct ListJobsArgs {
     /// List only exports that are queued or running
     #[arg(long)]
     pub open: bool,
-    /// The most exports to list
+    /// The maximum number of exports to list
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000), value_name = "COUNT")]
     pub limit: u32,
     /// Print a JSON array

@@ -37,10 +37,10 @@ pub enum LakeCommand {
     ///
     /// Bundles: .json files of one Bundle, or files of one Bundle a line. References to a urn:uuid, a urn:oid or an identifier of
     /// another resource of the input become Type/id. The export of another server: NDJSON files, and its manifest if there is one.
-    /// A table: its export to S3, full or incremental, downloaded to a directory. What the input is, is found out; --format says
-    /// it.
+    /// A table: its export to S3, full or incremental, downloaded to a directory. The kind of input is detected, unless
+    /// --format names it.
     ///
-    /// Adds everything or nothing, and the same input once: a run that was interrupted is run again.
+    /// Adds everything or nothing. The same input is added only once, so a run that was interrupted can be repeated.
     ///
     /// Exit status: 0 everything was added, 1 nothing was added, 3 added except for what is reported.
     #[command(
@@ -49,7 +49,7 @@ pub enum LakeCommand {
     Add(AddToLakeArgs),
     /// Replace the objects of a lake by new ones with the newest version of each resource
     ///
-    /// Exports may run meanwhile. The old objects stay until an export that has pinned them must have ended; the next run, or one
+    /// Exports may run meanwhile. The old objects stay until every export that has pinned them must have ended; the next run, or one
     /// with --now, removes them. In between an export reads each resource twice and exports it once. With HEADRACE_LAKE_VERSIONS=one
     /// it would export it twice, so this command then does nothing without --now.
     ///

@@ -17,7 +17,7 @@ pub struct SyncArgs {
     /// Fetch only these resource types, separated by commas [default: all that the server can search]
     #[arg(long = "type", value_name = "TYPES")]
     pub types: Option<String>,
-    /// Fetch everything, also what the lake has already
+    /// Fetch everything, including what the lake already has
     #[arg(long)]
     pub full: bool,
     /// Print the report as one JSON object, the same as in LAKE/_headrace/sync.json
@@ -40,10 +40,10 @@ pub struct SyncArgs {
 /// Settings of the requests to a FHIR server.
 #[derive(Clone, Debug, Args)]
 pub struct OriginOptions {
-    /// The most requests at the same time. A server that is busy gets fewer
+    /// The maximum number of requests at the same time. A server that is busy gets fewer
     #[arg(long, env = "HEADRACE_REQUESTS_AT_ONCE", default_value_t = 4, value_parser = RangedU64ValueParser::<usize>::new().range(1..=64), value_name = "COUNT")]
     pub requests_at_once: usize,
-    /// The most requests in a second [default: unlimited]
+    /// The maximum number of requests in a second [default: unlimited]
     #[arg(long, env = "HEADRACE_REQUESTS_PER_SECOND", value_parser = clap::value_parser!(u32).range(1..=10_000), value_name = "COUNT")]
     pub requests_per_second: Option<u32>,
     /// The number of resources to request for a page. Servers may send fewer
@@ -59,7 +59,7 @@ pub struct OriginOptions {
     /// Do not compare what is fetched with the totals of the server, because these are estimates
     #[arg(long)]
     pub ignore_totals: bool,
-    /// Another URL by which the server names itself in its links, such as its own behind a proxy. Repeat it for several
+    /// Another base URL that the server uses in its links, such as its internal one behind a proxy. Repeat it for several
     #[arg(long = "origin-alias", value_name = "URL")]
     pub origin_aliases: Vec<String>,
     /// The time after which an unfinished synchronization fails, in hours

@@ -22,7 +22,7 @@ pub(crate) struct ResourceCounter {
     last_byte: Option<u8>,
 }
 
-/// A byte order mark, which may stand at the beginning of a file.
+/// A byte order mark, which a file may begin with.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// The beginning of the header line of a block, without white space.

@@ -38,7 +38,7 @@ pub struct DownloadedFile {
     pub bytes: u64,
     /// Number of resources.
     pub lines: u64,
-    /// List of the manifest in which the file stands.
+    /// List of the manifest that contains the file.
     pub list: FileList,
 }
 

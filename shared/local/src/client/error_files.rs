@@ -75,7 +75,7 @@ pub(crate) struct Outcomes {
     files: BTreeMap<OutcomeSeverity, BTreeSet<String>>,
 }
 
-/// The members of an OperationOutcome that tell an error from a notice.
+/// The members of an OperationOutcome that distinguish an error from a notice.
 #[derive(Deserialize)]
 struct Outcome {
     issue: Vec<Issue>,

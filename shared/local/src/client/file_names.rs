@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::client::manifest::{Manifest, ManifestFile};
 
-/// The list of a manifest in which a file stands.
+/// The list of a manifest that contains a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileList {
     /// Resources.

@@ -18,7 +18,7 @@ const STATE_PREFIX: &str = ".headrace-state-";
 /// Reason why an output directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum OutDirError {
-    /// The output directory contains the source, or lies in it.
+    /// The output directory contains the source, or is inside it.
     #[error(
         "the output directory `{}` and the source `{}` overlap: exported files would mix with those of the source. Choose an output directory \
          outside the source; nothing was written",

@@ -55,7 +55,7 @@ pub enum RejectionReason {
     /// The action does not allow both to read and to search, which an export requires.
     #[error("does not allow both to read and to search, which an export needs: end it in .rs or .read")]
     DoesNotRead,
-    /// A query stands with the wildcard or in SMART 1.0 syntax.
+    /// A query is combined with the wildcard or with SMART 1.0 syntax.
     #[error(
         "has a query where none is allowed: a query needs a scope of one type that ends in .rs, as in system/Observation.rs?category=laboratory"
     )]

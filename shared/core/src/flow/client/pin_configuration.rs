@@ -15,7 +15,7 @@ use super::configuration_remarks::{check_remarks, warn_about_changing_pseudonyms
 /// The largest number of configuration errors that an answer lists.
 const MAX_ERRORS_LISTED: usize = 20;
 
-/// The configuration and the secrets of a job, and what the kick-off has found out about the configuration.
+/// The configuration and the secrets of a job, and the results of its checks at the kick-off.
 pub(super) struct PinnedConfiguration {
     pub(super) pinned: PinnedConfig,
     pub(super) resolved: ResolvedConfiguration,

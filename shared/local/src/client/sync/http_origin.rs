@@ -34,7 +34,7 @@ pub struct OriginSettings {
     pub token_origins: Vec<Url>,
     /// The most requests at the same time.
     pub requests_at_once: usize,
-    /// The most requests in a second.
+    /// The maximum number of requests in a second.
     pub requests_per_second: Option<u32>,
     /// Other URLs by which the server names itself in its links, without a slash at their end.
     pub aliases: Vec<String>,
