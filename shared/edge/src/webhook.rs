@@ -93,6 +93,7 @@ pub struct WebhookSettings {
     pub timeout: Duration,
 }
 
+/// A webhook with its HTTP client, which is built at the first event.
 #[derive(Debug)]
 struct Webhook {
     settings: WebhookSettings,

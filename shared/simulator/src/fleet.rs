@@ -37,6 +37,7 @@ pub struct Fleet {
     state: Arc<Mutex<FleetState>>,
 }
 
+/// The queue and the sandboxes, which all functions share.
 #[derive(Default)]
 struct FleetState {
     visible: VecDeque<Message>,

@@ -16,6 +16,7 @@ pub struct PriceTable {
     prices: BTreeMap<String, Price>,
 }
 
+/// A price of the table.
 #[derive(Clone, Debug, Deserialize)]
 struct Price {
     usd: f64,

@@ -42,6 +42,7 @@ pub struct LineSplitter {
     limit_bytes: usize,
 }
 
+/// The treatment of the line that is not complete yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum CurrentLine {
     Keep,

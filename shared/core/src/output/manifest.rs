@@ -89,6 +89,7 @@ impl WatermarkEntry {
     }
 }
 
+/// A file in the JSON of the manifest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 struct FileEntry {
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
@@ -97,6 +98,7 @@ struct FileEntry {
     count: u64,
 }
 
+/// A link to another page in the JSON of the manifest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 struct PageLink {
     relation: &'static str,

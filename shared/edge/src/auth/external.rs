@@ -23,6 +23,7 @@ pub(super) struct ExternalVerifier<C> {
     keys: JwksCache<C>,
 }
 
+/// The claims of a token that are checked or used.
 #[derive(Deserialize)]
 struct Claims {
     iss: String,

@@ -20,6 +20,7 @@ const MAX_CACHED_KEYS: usize = 16;
 #[derive(Default)]
 pub(super) struct TokenKeyCache(Mutex<HashMap<String, CachedKey>>);
 
+/// A key of access tokens that was read from the job table.
 #[derive(Clone)]
 struct CachedKey {
     key: VerifyingKey,

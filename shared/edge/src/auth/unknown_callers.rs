@@ -16,6 +16,7 @@ const RECORD_INTERVAL: Duration = Duration::from_secs(60);
 #[derive(Debug, Default)]
 pub(super) struct UnknownCallers(Mutex<Counts>);
 
+/// The requests since the last record.
 #[derive(Debug, Default)]
 struct Counts {
     recorded_at: Option<Millis>,

@@ -38,11 +38,13 @@ struct EntryJson<'a> {
     response: Option<ResponseJson>,
 }
 
+/// The member `search` of an entry.
 #[derive(Deserialize)]
 struct SearchJson {
     mode: Option<String>,
 }
 
+/// The member `request` of an entry.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct RequestJson {
@@ -51,6 +53,7 @@ struct RequestJson {
     if_none_exist: Option<String>,
 }
 
+/// The member `response` of an entry.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct ResponseJson {

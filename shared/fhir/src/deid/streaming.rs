@@ -76,6 +76,7 @@ fn type_and_id(mut scanner: Scanner<'_>) -> Option<(ResourceType, &str)> {
     }
 }
 
+/// The streaming engine, while it processes one resource.
 struct StreamingWriter<'p> {
     engine: &'p DeidEngine,
     scanner: Scanner<'p>,

@@ -54,6 +54,7 @@ pub(super) fn deidentify_tree<'a>(
     Ok(())
 }
 
+/// The tree engine, while it processes one resource.
 struct TreeEngine<'e, 'v, O> {
     engine: &'e DeidEngine,
     tree: ElementTree<'e>,

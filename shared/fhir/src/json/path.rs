@@ -13,6 +13,7 @@ pub struct ElementPath {
     pub target_type: Option<&'static str>,
 }
 
+/// A member name of a path, with the items that the path selects in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Step {
     name: &'static str,

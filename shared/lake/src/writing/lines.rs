@@ -29,6 +29,7 @@ pub struct LakeLines<'s> {
     objects: Mutex<Objects>,
 }
 
+/// The objects that a run has created.
 #[derive(Debug, Default)]
 struct Objects {
     open: BTreeMap<LineKey, OpenObject>,
@@ -37,6 +38,7 @@ struct Objects {
     created: u64,
 }
 
+/// An object to which lines are appended.
 #[derive(Debug)]
 struct OpenObject {
     staged: String,

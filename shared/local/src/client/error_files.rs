@@ -81,6 +81,7 @@ struct Outcome {
     issue: Vec<Issue>,
 }
 
+/// An issue of an OperationOutcome.
 #[derive(Deserialize)]
 struct Issue {
     #[serde(default)]

@@ -107,11 +107,13 @@ struct Bundle {
     link: Vec<BundleLink>,
 }
 
+/// An entry of the list of exports.
 #[derive(Deserialize)]
 struct BundleEntry {
     resource: Task,
 }
 
+/// A link of the list of exports.
 #[derive(Deserialize)]
 struct BundleLink {
     relation: String,

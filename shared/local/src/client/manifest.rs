@@ -69,12 +69,14 @@ struct RawManifest {
     extension: Value,
 }
 
+/// A link of a manifest, not validated yet.
 #[derive(Deserialize)]
 struct RawLink {
     relation: Option<String>,
     url: Option<String>,
 }
 
+/// A file of a manifest, not validated yet.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct RawFile {

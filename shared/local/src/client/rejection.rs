@@ -37,6 +37,7 @@ struct Reason {
     message: Option<String>,
 }
 
+/// An issue of an OperationOutcome.
 #[derive(Deserialize)]
 struct Issue {
     code: Option<String>,

@@ -16,6 +16,7 @@ const BASE_MEMORY_BYTES: u64 = 70_000_000;
 #[derive(Clone, Debug)]
 pub struct Worker(Arc<Inner>);
 
+/// The state of a process, which its clones share.
 #[derive(Debug)]
 struct Inner {
     number: u32,

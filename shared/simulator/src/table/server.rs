@@ -27,6 +27,7 @@ pub struct TableServer {
     state: Arc<Mutex<State>>,
 }
 
+/// The table and the capacity of its partition keys.
 #[derive(Debug, Default)]
 struct State {
     engine: Engine,

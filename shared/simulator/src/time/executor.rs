@@ -24,6 +24,7 @@ pub(super) struct Executor {
     ready: Arc<Mutex<VecDeque<usize>>>,
 }
 
+/// The clock, the timers and the tasks of a simulation.
 #[derive(Default)]
 struct State {
     now: Duration,
@@ -34,11 +35,13 @@ struct State {
     free_tasks: Vec<usize>,
 }
 
+/// A future that the executor polls.
 struct Task {
     future: BoxedTask,
     waker: Arc<TaskWaker>,
 }
 
+/// A wake-up at a time. Timers sort by time, then by number.
 struct Timer {
     deadline: Duration,
     number: u64,

@@ -25,6 +25,7 @@ pub(super) struct MemberFilters {
     compartment: PatientCompartment,
 }
 
+/// A `member-filter` of a group, compiled.
 struct MemberFilter {
     text: String,
     query: Query,

@@ -112,6 +112,7 @@ struct LineBlock {
     bytes: Bytes,
 }
 
+/// A stream of blocks of whole lines.
 type LineBlocks<'a> = StdPin<Box<dyn Stream<Item = Result<LineBlock, SourceError>> + Send + 'a>>;
 
 /// Reads an object as blocks of whole lines. Overlong lines are skipped, because a resource that cannot be exported names no members.

@@ -42,6 +42,7 @@ static CACHE: Mutex<VecDeque<CachedConfig>> = Mutex::new(VecDeque::new());
 /// The number of cached configurations: about the number of exports between which a process switches.
 const CACHE_SIZE: usize = 4;
 
+/// A parsed configuration, with the text that it was parsed from.
 struct CachedConfig {
     text: Bytes,
     version: FhirVersion,

@@ -45,6 +45,7 @@ pub(in crate::deid) enum CollectionItem<'t> {
 /// The result of every expression: any number of items in order.
 pub(in crate::deid) type Collection<'t> = Vec<CollectionItem<'t>>;
 
+/// The result of an evaluation.
 type EvalResult<T> = Result<T, EvaluationError>;
 
 /// Returns the elements that an expression selects, starting at `root`.

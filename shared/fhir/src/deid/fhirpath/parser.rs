@@ -42,6 +42,7 @@ const PRECEDENCE: [&[(&str, Operator)]; 10] = [
 /// The precedence level of `is` and `as`.
 const TYPE_LEVEL: usize = 5;
 
+/// A parser of FHIRPath, with its position in the tokens.
 struct Parser<'a> {
     tokens: &'a [Token],
     depth: usize,

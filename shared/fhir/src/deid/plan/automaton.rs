@@ -93,6 +93,7 @@ impl PathAutomaton {
     }
 }
 
+/// A compiler of rules into the states of an automaton.
 struct AutomatonCompiler<'r> {
     rules: &'r [Rule],
     resolver: PathResolver,

@@ -44,6 +44,7 @@ pub struct OriginSettings {
 #[derive(Clone)]
 pub struct HttpOrigin(Arc<Inner>);
 
+/// The state of an access to a FHIR server, which its clones share.
 struct Inner {
     session: Session,
     /// The base URL without a slash at its end.

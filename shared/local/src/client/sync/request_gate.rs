@@ -20,6 +20,7 @@ pub(super) struct RequestGate {
     interval: Duration,
 }
 
+/// The running requests and their current limit.
 struct GateState {
     limit: usize,
     running: usize,

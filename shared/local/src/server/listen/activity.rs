@@ -51,6 +51,7 @@ pub(crate) struct Activity {
     closed: Notify,
 }
 
+/// The phase of a connection and its waits.
 #[derive(Debug)]
 struct State {
     phase: Phase,

@@ -39,6 +39,7 @@ pub(super) struct ConnectionTable {
     ended: Notify,
 }
 
+/// The connections of a server, by number and by peer.
 #[derive(Debug, Default)]
 struct Connections {
     next_id: u64,

@@ -34,6 +34,7 @@ impl TableFault {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TableSpace(Arc<Inner>);
 
+/// The state of a table's space, which its clones share.
 #[derive(Debug, Default)]
 struct Inner {
     /// Path of the reserve file. `None` for a table in memory, and for programs that do not serve.

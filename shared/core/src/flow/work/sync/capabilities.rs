@@ -20,6 +20,7 @@ pub(super) struct TypeCapability {
     pub(super) has_history: bool,
 }
 
+/// The members of a CapabilityStatement that a synchronization needs.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct StatementJson {
