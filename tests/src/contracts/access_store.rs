@@ -91,7 +91,7 @@ pub async fn clients_are_listed_by_id_in_pages(store: &impl AccessStore) -> Case
     Ok(())
 }
 
-/// Checks that removing a client twice fails the second time.
+/// Checks that a removed client cannot be removed again, and that its id can be registered again.
 pub async fn a_removed_client_is_gone_and_its_id_can_be_reused(store: &impl AccessStore) -> CaseResult {
     let lab = client("lab", 5);
     store.put_client(&lab, None).await?;

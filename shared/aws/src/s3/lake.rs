@@ -53,7 +53,7 @@ impl S3Lake {
     }
 }
 
-/// Returns true if an object of this storage class and restore status cannot be read.
+/// Returns true if a listed object cannot be read, judged by its storage class and restore status.
 fn is_archived(object: &Object) -> bool {
     let is_archive = matches!(object.storage_class(), Some(ObjectStorageClass::Glacier | ObjectStorageClass::DeepArchive));
     // A restored copy has a day on which it ends. Its class stays that of the archive.

@@ -150,8 +150,8 @@ impl Scopes {
         Some(filters)
     }
 
-    /// Iterates over the queries of a resource type. A resource must match at least one of them. There are none if all
-    /// resources of the type may be read, or none.
+    /// Iterates over the queries of a resource type. A resource must match at least one of them. Yields nothing if
+    /// all resources of the type may be read, and also if none may be read.
     pub fn queries_for(&self, kind: ResourceType) -> impl Iterator<Item = &str> {
         let queries = match self {
             Self::Everything => None,

@@ -205,7 +205,7 @@ impl fmt::Display for DeidRemark {
     }
 }
 
-/// Writes the rule of an issue or a remark.
+/// Writes the number and the path of the rule that an issue or a remark is about.
 fn write_location(rule_number: Option<usize>, path: Option<&str>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     match (rule_number, path) {
         (Some(number), Some(path)) => write!(f, "rule {number} (`{}`): ", Truncated(path)),

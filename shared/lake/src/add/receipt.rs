@@ -118,8 +118,8 @@ pub(super) struct WatermarkFile {
     pub(super) change: WatermarkChange,
 }
 
-/// Returns the watermark object of a folder of the lake that is complete up to a moment. A watermark never goes back, and members of others
-/// stay.
+/// Returns the new content of the watermark object in a folder of the lake, for completeness up to `complete_up_to`. Keeps an object
+/// whose watermark is later or invalid, and the members that other programs have written.
 pub(super) fn watermark_file(root: &Path, folder: &str, complete_up_to: Millis) -> WatermarkFile {
     let existing = fs::read(root.join(watermark_name(folder))).ok();
     let mut members = serde_json::Map::new();
