@@ -32,7 +32,7 @@ const END: &str = "<!-- settings: end -->";
 /// A value that no setting with bounds accepts.
 const INVALID_VALUE: &str = "?";
 
-/// Values that no flag of another type than text accepts: the first is not a number, the second is beyond all bounds.
+/// Values that only flags with any text accept: the first is not a number, the second is beyond all bounds.
 const INVALID_FLAG_VALUES: [&str; 2] = [INVALID_VALUE, "9999999999999"];
 
 /// Variables of Lambda, which the template does not set.

@@ -145,7 +145,7 @@ fn missing_token_endpoint(access: &AccessControl) -> &'static str {
     }
 }
 
-/// Parses the end of a path. What comes before belongs to the base URL.
+/// Parses the end of a path. The beginning belongs to the base URL.
 fn parse_path(path: &str) -> Option<Endpoint<'_>> {
     let (before, last) = path.rsplit_once('/')?;
     match last {

@@ -83,7 +83,7 @@ fn describe_parameter(parameter: Parameter) -> (&'static str, &'static str) {
         Parameter::Since => (
             "instant",
             "Only resources whose `meta.lastUpdated` is later. Deletions since then are listed in the manifest's `deleted`. \
-             Resources without `meta.lastUpdated` are exported whatever it says.",
+             Resources without `meta.lastUpdated` are always exported.",
         ),
         Parameter::Until => ("instant", "Only resources whose `meta.lastUpdated` is earlier."),
         Parameter::Till => ("instant", "`_until`, as Azure API for FHIR names it."),
@@ -91,12 +91,12 @@ fn describe_parameter(parameter: Parameter) -> (&'static str, &'static str) {
         Parameter::TypeFilter => (
             "string",
             "A search such as `Observation?category=laboratory`: of its type, only resources that match it are exported. \
-             Several for one type: any of them. The CapabilityStatement lists the search parameters.",
+             Several for one type: a resource must match any of them. The CapabilityStatement lists the search parameters.",
         ),
         Parameter::Elements => (
             "string",
-            "Only these root elements, as `element` or `Type.element`, separated by commas; mandatory ones stay. What lacks \
-             elements is tagged SUBSETTED.",
+            "Only these root elements, as `element` or `Type.element`, separated by commas; mandatory ones stay. Reduced \
+             resources are tagged SUBSETTED.",
         ),
         Parameter::Patient => ("Reference", "Only what is in the compartments of these patients."),
         Parameter::IncludeAssociatedData => (
@@ -121,7 +121,7 @@ fn describe_parameter(parameter: Parameter) -> (&'static str, &'static str) {
         Parameter::EncryptionKey => (
             "string",
             "The name of a key that the operator offers: every file is encrypted under it. Downloads need nothing; this server decrypts. \
-             A parameter of this server's own.",
+             This parameter is specific to this server.",
         ),
         Parameter::AnonymizationConfig => (
             "string",

@@ -63,7 +63,7 @@ impl Backoff {
         Self::with_clock(patience, system_clock())
     }
 
-    /// Creates pauses by another clock than the system's.
+    /// Creates pauses that use this clock instead of the system's.
     pub(crate) fn with_clock(patience: Duration, clock: Arc<dyn PauseClock>) -> Self {
         Self { until: clock.elapsed() + patience, clock, upper_bound: FIRST_PAUSE }
     }

@@ -47,14 +47,14 @@ fn describe_json_error(error: &serde_json::Error, position: &ParameterPosition) 
     match error.classify() {
         Category::Syntax | Category::Eof | Category::Io => format!("the body is not JSON: see line {line}, column {column}"),
         Category::Data => format!(
-            "{} is not what FHIR defines there, at line {line}, column {column}: send \
+            "{} does not have the form that FHIR defines, at line {line}, column {column}: send \
              {{\"resourceType\":\"Parameters\",\"parameter\":[{{\"name\":\"_type\",\"valueString\":\"Patient\"}}]}}",
             position.expression()
         ),
     }
 }
 
-/// Rejects a body that is compressed or has another media type than JSON.
+/// Rejects a body that is compressed or whose media type is not JSON.
 fn require_json(headers: &HeaderMap) -> Result<(), RequestError> {
     let unsupported = |name: &str, text: &str| Err(RequestError::new(415, IssueCode::NotSupported, name, text));
     let is_plain = |coding: &[u8]| coding.trim_ascii().eq_ignore_ascii_case(b"identity");

@@ -45,7 +45,7 @@ pub enum InvalidSearchPage {
     #[error(transparent)]
     Bundle(#[from] BundleError),
     /// The Bundle is of a type that no search and no history has.
-    #[error("a Bundle of another type than searchset and history")]
+    #[error("a Bundle of a type other than searchset and history")]
     OtherBundleType,
     /// An entry of a history deletes something that is not a resource.
     #[error("a deletion of something that is not a resource of FHIR, in entry {0}")]

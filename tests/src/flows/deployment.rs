@@ -134,7 +134,7 @@ pub trait Deployment: Clone + Send + Sync + 'static {
     }
 }
 
-/// Converts an attribute value to DynamoDB JSON. Fails for other types than strings, numbers and binary values.
+/// Converts an attribute value to DynamoDB JSON. Fails for all types except strings, numbers and binary values.
 fn to_dynamo_json(value: &AttributeValue) -> Result<Value> {
     let text = value.as_s().map(|text| json!({ "S": text }));
     let number = text.or_else(|other| other.as_n().map(|digits| json!({ "N": digits })));
@@ -144,7 +144,7 @@ fn to_dynamo_json(value: &AttributeValue) -> Result<Value> {
     bytes.map_err(|other| format!("the job table must hold only strings, numbers and binary values, but holds {other:?}").into())
 }
 
-/// Converts DynamoDB JSON to an attribute value. Fails for other types than strings and numbers.
+/// Converts DynamoDB JSON to an attribute value. Fails for all types except strings and numbers.
 fn from_dynamo_json(json: &Value) -> Result<AttributeValue> {
     let member = |name: &str| json.get(name).and_then(Value::as_str).map(str::to_owned);
     let text = member("S").map(AttributeValue::S);

@@ -111,7 +111,7 @@ fn a_continued_export_downloads_only_what_is_missing_or_changed() -> Result<()> 
         assert_eq!(code, Some(1));
         assert!(error.contains("status URL: ") && error.contains("not yet"), "{error}");
         assert!(error.contains(&format!("headrace export --resume {}", out.display())), "{error}");
-        // Whatever was downloaded: the first file is complete, and the second one was changed since.
+        // Regardless of the number of downloaded files: the first one is complete, and the second one was changed since.
         let record = |server: &Stub| ["/files/1", "/files/2"].map(|path| server.requests("GET", path).len());
         let before = record(&server);
         std::fs::write(out.join("Patient-2.ndjson"), "{}\n")?;

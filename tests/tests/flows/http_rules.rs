@@ -295,7 +295,7 @@ fn the_methods_of_a_405_are_those_that_the_path_supports() -> Result<()> {
                 }
             }
         }
-        // What does not exist has no methods.
+        // A path that does not exist has no methods.
         for path in ["/Watermill", "/$import", "/Patient/$everything", "/nowhere/at/all", "/token"] {
             for method in methods.into_iter().filter(|method| *method != "BREW") {
                 let (status, headers, _) = file.send(method, &url(path), &[]).await?;

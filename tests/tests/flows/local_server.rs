@@ -215,7 +215,7 @@ fn a_killed_server_continues_the_export_after_a_restart() -> Result<()> {
         }
         assert_eq!(sorted_lines(&lines)?, oracle::expected_lines(&lake_dir, None, None)?);
         assert!(manifest.error.is_empty());
-        // There are no other files than those of the manifest, also no partly written ones.
+        // The manifest lists all files. None is partly written.
         let mut stored = Vec::new();
         for folder in std::fs::read_dir(state.path().join("files"))? {
             for file in std::fs::read_dir(folder?.path())? {

@@ -245,7 +245,7 @@ fn members_who_are_not_in_the_lake_are_counted_and_not_named() -> Result<()> {
     let members =
         ["Patient/old", "Patient/new", "Patient/gone-1", "Patient/gone-2"].map(|reference| json!({ "entity": { "reference": reference } }));
     let group = json!({ "resourceType": "Group", "id": "g", "type": "person", "actual": true, "member": members });
-    // The folder is named for another type than the Group has.
+    // The folder is named for a type other than Group.
     nightly.write("Account/export.ndjson", &format!("{group}\n"))?;
     for mode in ["auto", "one", "many"] {
         let increment = ["--overwrite", "--level", "group:g", "--lake-versions", mode, "--since", "2020-01-01", "--lake-watermark", "now"];

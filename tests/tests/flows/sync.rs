@@ -153,7 +153,7 @@ fn a_server_without_a_search_by_time_is_read_anew_each_time_and_the_report_says_
             assert!(report.is_complete, "{report:?}");
             let remarks: Vec<_> =
                 report.types.iter().filter(|one| one.is_covered).map(|one| one.remark.clone().unwrap_or_default()).collect();
-            assert!(remarks.iter().all(|remark| remark.contains("each synchronization fetches the type anew")), "{remarks:?}");
+            assert!(remarks.iter().all(|remark| remark.contains("each synchronization fetches the whole type")), "{remarks:?}");
             assert!(report.types.iter().filter(|one| one.is_covered).all(|one| one.resources >= 40), "{report:?}");
             scenario.check_equal().await?;
             scenario.change();
@@ -199,7 +199,7 @@ fn a_hostile_server_is_refused_by_name_and_nothing_of_it_becomes_visible() -> Re
         (HostileBehavior::LoopingLink, "form a circle"),
         (HostileBehavior::OtherType, "a resource of type Account"),
         (HostileBehavior::ClimbingId, "an id that FHIR does not allow"),
-        (HostileBehavior::OtherServer, "another server than the base URL"),
+        (HostileBehavior::OtherServer, "a server other than that of the base URL"),
         (HostileBehavior::CutPage, "a page cannot be read"),
         (HostileBehavior::HtmlPage, "a page cannot be read"),
     ] {

@@ -53,7 +53,7 @@ pub(super) const SCHEDULES_PK: &str = "SCHEDULES";
 /// The partition of the audit records that are not sealed yet, sorted by time.
 pub(super) const AUDIT_PK: &str = "AUDIT";
 
-/// The partition of the audit records about callers that were not authenticated. What strangers cause does not use up the capacity of
+/// The partition of the audit records about callers that were not authenticated. Requests of strangers do not use up the capacity of
 /// [`AUDIT_PK`], which every download and token needs.
 pub(super) const AUDIT_UNKNOWN_PK: &str = "AUDITUNKNOWN";
 

@@ -1,7 +1,7 @@
 //! Finds out in the lake which patients an export is about: the members of a group, and the patients that exist.
 //!
 //! The plan does this with the object list that it pins, and builds the export's [`crate::cohort`]. A kick-off does it as a precheck,
-//! so that a client learns at once that a group is unknown. What a kick-off cannot resolve in time is left to the plan.
+//! so that a client learns at once that a group is unknown. The plan resolves what a kick-off cannot resolve in time.
 //!
 //! * The newest version of a resource counts, unless it was deleted or is later than the transaction time.
 //! * Members are those that the Group names, even if the lake has no resource of them.

@@ -35,7 +35,7 @@ pub(super) enum PathRoot<'r, 'a> {
 
 impl<'a> PathRoot<'_, 'a> {
     /// Passes each value at the end of `path` to `visit`, until `visit` returns true. Returns true if it did. Null values, and
-    /// references to another type than the path allows, are skipped.
+    /// references to a type that the path does not allow, are skipped.
     pub(super) fn visit(self, path: &ElementPath, visit: &mut impl FnMut(JsonValue<'a>) -> bool) -> bool {
         let mut visit_allowed = |value: JsonValue<'a>| {
             let is_allowed = value.json_type() != JsonType::Null && path.target_type.is_none_or(|type_name| targets_type(value, type_name));

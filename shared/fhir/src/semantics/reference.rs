@@ -20,7 +20,7 @@ pub struct LocalReference<'a> {
 /// The base URLs whose absolute references point to resources of this lake.
 ///
 /// By default any base URL does: a lake holds the resources of one system, and that system often writes its references with
-/// another base URL than the one that it is exported from.
+/// a base URL other than the one that it is exported from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BaseUrls(Option<Vec<String>>);
 

@@ -77,7 +77,7 @@ impl FindingKind {
             Self::AheadOfClock => ("resource with a meta.lastUpdated in the future", "resources with a meta.lastUpdated in the future"),
             Self::NearMiss => ("object with a name that is nearly right", "objects with names that are nearly right"),
             Self::OtherType => {
-                ("resource of another type than its object's name says", "resources of another type than their object's name says")
+                ("resource whose type is not the one in its object's name", "resources whose type is not the one in their object's name")
             }
             Self::UnreadableTime => {
                 ("resource with a meta.lastUpdated that is not an instant", "resources with a meta.lastUpdated that is not an instant")

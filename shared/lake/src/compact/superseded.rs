@@ -48,7 +48,7 @@ impl SupersededObjects {
     fn read_marker(&mut self, path: &Path) -> io::Result<()> {
         for line in BufReader::new(File::open(path)?).lines() {
             let object: SupersededObject = serde_json::from_str(&line?)?;
-            // Whatever a marker says, only data of the lake is removed.
+            // A marker can remove only data of the lake, regardless of its content.
             let is_below = object.object.split('/').all(|segment| !matches!(segment, "" | "." | ".."));
             if is_below && encoding_from_name(&object.object).is_some() {
                 self.objects.insert(object.object.clone(), object);

@@ -111,7 +111,7 @@ impl ExportFolder {
     /// Prepares the directory for a new export.
     pub(crate) fn create(out: &Path, is_resumable: bool) -> Result<Self, FolderError> {
         let folder = Self::lock(out, is_resumable)?;
-        // What an earlier export left is not continued.
+        // An earlier export is not continued.
         for name in [JOB_FILE, FILES_FILE] {
             match fs::remove_file(folder.state.join(name)) {
                 Err(cause) if cause.kind() != io::ErrorKind::NotFound => return Err(folder.unwritable(name, cause)),

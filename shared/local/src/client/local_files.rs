@@ -43,7 +43,7 @@ impl LocalFiles {
 
     /// Requests a file from the server. Returns `None` if the server does not grant it: a download then gives the reason.
     pub(crate) async fn request(&self, file: &NamedFile, url: &Url) -> Option<FinishedFile> {
-        // A checksum of the manifest is of another kind than the recorded one, and compared by a download.
+        // The manifest's checksum has another algorithm than the recorded one. A download compares it.
         let path = url.as_str().strip_prefix(self.url_prefix.as_str()).filter(|_| file.file.checksum.is_none())?;
         let (job, name) = path.split_once('/')?;
         let LocalFile { path, summary } = self.service.finished_file(job, name).await?;

@@ -205,7 +205,7 @@ impl<'c, T: Timer> Transfer<'c, T> {
         let (persistence, retry_after) = (rejection.persistence(), rejection.retry_after);
         let mut text = rejection.text;
         if matches!(status.as_u16(), 401 | 403) && self.may_have_token && !self.session.sends_token_to(&self.url) {
-            text += "; no access token was sent, because the file is on another server than the base URL: if that server may have the \
+            text += "; no access token was sent, because the file is on a server other than that of the base URL: if that server may have the \
                      token, name it with --token-origin";
         }
         let error = ClientError::Rejected { request: DOWNLOAD, status, text };

@@ -43,8 +43,8 @@ pub enum LakeCommandError {
     Setting(#[from] ConfigError),
     /// A compaction would let exports have resources twice.
     #[error(
-        "exports of this lake have each line (HEADRACE_LAKE_VERSIONS is one), and would have each resource twice while old and new objects \
-         are there together; stop them and use --now"
+        "exports of this lake contain every line (HEADRACE_LAKE_VERSIONS is one), so they would contain each resource twice \
+         while old and new objects exist together; stop them and use --now"
     )]
     EachLineCounts,
     /// The random number generator of the system failed.

@@ -142,7 +142,7 @@ async fn add_schedule(add: &AddScheduleArgs, now: Millis) -> Result<String, Sche
     Ok(format!("added `{}`; {}\n", add.name, view::format_next(&schedule)))
 }
 
-/// Checks that the client of a new schedule may send its kick-off now. What only the server knows is checked when a run starts.
+/// Checks that the client of a new schedule may send its kick-off now. Conditions that only the server knows are checked when a run starts.
 async fn check_kick_off(
     add: &AddScheduleArgs,
     definition: &ScheduleDefinition,

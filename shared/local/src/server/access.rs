@@ -224,7 +224,7 @@ mod tests {
             let had = had_access_control(&folder.state()).await;
             assert!(matches!(had, Ok(true)), "{name}: {had:?}");
         }
-        // What cannot be looked at stops the start.
+        // A folder that cannot be read stops the start.
         let folder = TestFolder::new();
         std::fs::create_dir(folder.state()).unwrap();
         std::fs::write(folder.state().join(KEYS_FOLDER), "").unwrap();

@@ -22,7 +22,7 @@ const PROXY_HEADERS: [&str; 8] =
 pub(crate) async fn reject_if_no_longer_open(State(state): State<Arc<PathBuf>>, request: Request, next: Next) -> Response {
     if is_from_proxy(request.headers()) {
         let text = "this server has no access control and serves programs on its own machine, but a proxy sent this request: start it \
-                    with --base-url and register a client, or say --access none";
+                    with --base-url and register a client, or start it with --access none";
         return reject(403, IssueCode::Forbidden, text);
     }
     // Not `try_exists` alone: a file that cannot be looked at must not keep the server open.

@@ -107,6 +107,7 @@ fn warn_without_clients(state: &Path) {
     let state = state.display();
     tracing::warn!(
         "no client is registered, so every request is rejected; register one with `headrace clients keygen --out lab` and `headrace \
-         clients add lab --scope 'system/*.rs' --jwks lab/jwks.json --state {state}`, or say --access none to let anyone export"
+         clients add lab --scope 'system/*.rs' --jwks lab/jwks.json --state {state}`, or start the server with --access none to \
+         let anyone export"
     );
 }

@@ -65,7 +65,7 @@ pub enum StateError {
     },
     /// Others can access the folder, and its mode cannot be tightened.
     #[error(
-        "the state folder `{0}` can be accessed by other users and holds other files than a state, so its mode is not changed; \
+        "the state folder `{0}` can be accessed by other users and holds files that do not belong to a state, so its mode is not changed; \
          choose a folder of its own with --state, or `chmod 700` this one"
     )]
     TooOpen(PathBuf),

@@ -37,7 +37,7 @@ impl IoFault {
             ErrorKind::FileTooLarge => Self::Permanent("the file is larger than the file system or the user's limit allows"),
             ErrorKind::NotADirectory => Self::Permanent("a part of the path is not a folder"),
             ErrorKind::InvalidFilename => Self::Permanent("the path is too long"),
-            // What is not known to be permanent is tried again.
+            // An error that is not known to be permanent is tried again.
             _ => Self::Passing,
         }
     }

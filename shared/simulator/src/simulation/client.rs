@@ -125,7 +125,7 @@ pub(super) async fn run_reaper(deployment: Arc<Deployment>, fleet: Fleet) {
     loop {
         deployment.time.sleep(REAPER_INTERVAL).await;
         let started = deployment.time.elapsed();
-        // What fails stays due for the next run.
+        // A failed item stays due for the next run.
         drop(Box::pin(reap(&ports, &Quotas::default())).await);
         deployment.meter.count_invocation(SMALL_FUNCTION_MB, deployment.time.elapsed() - started);
     }

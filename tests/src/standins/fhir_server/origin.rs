@@ -28,7 +28,7 @@ impl OriginServer for FakeOrigin {
             OriginRequest::Query(query) => query,
             OriginRequest::Link { link, .. } => link
                 .strip_prefix(&base)
-                .ok_or_else(|| OriginError::UnsafeUrl("the server leads to another server than the base URL".to_owned()))?,
+                .ok_or_else(|| OriginError::UnsafeUrl("the server leads to a server other than that of the base URL".to_owned()))?,
         };
         let response = self.server.respond(target);
         match response.status {

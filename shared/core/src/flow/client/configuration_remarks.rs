@@ -65,13 +65,13 @@ pub(super) fn warn_about_changing_pseudonyms(config: &DeidConfig, is_increment: 
     if is_increment {
         tracing::warn!(
             keys,
-            "this increment cannot be joined with earlier exports: these keys are not given, so that its pseudonyms and dates are new ones; \
+            "this increment cannot be joined with earlier exports: these keys are not given, so its pseudonyms and dates are new; \
              make keys with `headrace deid keygen`"
         );
     } else {
         tracing::warn!(
             keys,
-            "these keys are not given, so that no later export has the same pseudonyms and dates; for increments, make keys with \
+            "these keys are not given, so no later export has the same pseudonyms and dates; for increments, make keys with \
              `headrace deid keygen`"
         );
     }

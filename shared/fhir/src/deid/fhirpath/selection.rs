@@ -115,7 +115,7 @@ impl Selection {
                 self.is_exact = false;
                 self.paths_of_both(argument(1), argument(2), base)
             }
-            // What repeats may be anything below the focus.
+            // The repeated projection may select anything below the focus.
             Function::Repeat => {
                 self.is_exact = false;
                 let base = self.paths_from(focus, base)?;

@@ -22,7 +22,7 @@ pub(in crate::deid) enum GeneralizedValue {
 /// Applies the first case whose condition is not false.
 ///
 /// A case also applies if its condition is unknown, such as the comparison of a year with a day. `element` is needed if the cases
-/// use other elements than the value. Fails if a condition or a
+/// use elements other than the value. Fails if a condition or a
 /// value cannot be evaluated.
 pub(in crate::deid) fn generalize(
     primitive: PrimitiveContext,

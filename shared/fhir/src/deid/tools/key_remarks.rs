@@ -26,8 +26,8 @@ pub(in crate::deid) fn increment_remarks(config: &ParsedConfig) -> Option<DeidRe
     if !config.parameters.shifts_across_resources() || !config.shifts_dates() {
         return None;
     }
-    let reason = "an increment contains what has changed since the last export, so that the true date of a new visit is known within \
-                  days; it reveals the shift, and with it all dates of the patient";
+    let reason = "an increment contains the changes since the last export, so the true date of a new visit is known within days; \
+                  that date reveals the shift, and with it all dates of the patient";
     let remedy = "redact dates instead of shifting them, or export without _since";
     Some(DeidRemark::in_file(DeidRemarkCode::ShiftedIncrement, DeidRemarkSeverity::Warning, reason, remedy))
 }

@@ -99,7 +99,7 @@ pub(super) fn is_shift(config: &ParsedConfig, index: usize) -> bool {
 
 /// Lists elements for a remark.
 pub(super) fn list_elements(mut paths: Vec<&str>) -> String {
-    // What all types have comes first, so that it is never among those that are not named.
+    // Elements of all types come first, so that they are always named.
     paths.sort_unstable_by_key(|path| (!path.starts_with("Resource."), *path));
     paths.dedup();
     let more = paths.len().saturating_sub(MAX_ELEMENTS_NAMED);

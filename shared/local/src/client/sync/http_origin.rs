@@ -124,7 +124,7 @@ impl Inner {
             return Ok(());
         }
         Err(OriginError::UnsafeUrl(format!(
-            "the server leads to {}, another server than the base URL {}; if that is its own name behind a proxy, say so with \
+            "the server leads to {}, a server other than that of the base URL {}; if that is its own name behind a proxy, say so with \
              --origin-alias",
             shown_url(url),
             shown_url(rules.base())

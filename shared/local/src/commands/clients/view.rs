@@ -70,7 +70,7 @@ pub(super) const LAST_CLIENT_REMOVED: &str =
 pub(super) fn access_notice(running: Option<RunningAccess>, is_first: bool) -> Option<&'static str> {
     match running {
         Some(RunningAccess::Open) => Some(
-            "The server that runs on this state folder was started with --access none: it lets anyone export who can reach it.\n\
+            "The server that runs on this state folder was started with --access none: anyone who can reach it can export.\n\
              Restart it without --access none.\n",
         ),
         Some(RunningAccess::OpenByDefault) => Some(

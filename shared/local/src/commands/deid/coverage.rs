@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use headrace_fhir::deid::{CoveredElement, DeidConfig, DeidCoverage, DeidRemark, DeidTreatment};
 use serde_json::{Value, json};
 
-/// Formats the coverage of resource types as text. What remains comes first, and free text before everything else.
+/// Formats the coverage of resource types as text. Elements that remain come first, and of these free text.
 pub(super) fn format_coverage(coverage: &[DeidCoverage]) -> String {
     coverage.iter().map(format_type).collect()
 }

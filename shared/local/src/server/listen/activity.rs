@@ -18,7 +18,7 @@ pub(super) enum Phase {
     Request,
     /// All requests were answered.
     Idle,
-    /// The last response was sent. What the peer still sends is read and dropped.
+    /// The last response was sent. Further bytes of the peer are read and dropped.
     Lingering,
 }
 
@@ -35,7 +35,7 @@ pub(super) enum CloseReason {
     Evicted,
 }
 
-/// The order in which connections are ended if others need them. What makes no progress comes first.
+/// The order in which connections are ended if others need them. Connections without progress come first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum EvictionOrder {
     /// No request is in progress since this time.

@@ -73,7 +73,7 @@ pub(in super::super) async fn run_fetch_task(
                 let fault = format!("{}: {}", fetch.shown_scope(lease), error.into_fault());
                 tracing::warn!(job.id = %lease.job.id, task.id = lease.task.task, kind = %fetch.resource_type, fault, "a window cannot be read");
                 record.fault = Some(fault);
-                // What this window has written is thrown away with its files.
+                // The lines of this window are discarded with its files.
                 let checkpoint = OpenCheckpoint::new(ports.output(), lease);
                 commit(ports, lease, settings, checkpoint, (&record, Counters::default()), RECORDED).await?;
                 continue;
@@ -134,7 +134,7 @@ impl FetchTask {
     fn remark(&self) -> Option<&'static str> {
         match self.scope {
             FetchScope::Everything { .. } => Some(
-                "the server cannot search by _lastUpdated, so that each synchronization fetches the type anew; changes while it runs may be \
+                "the server cannot search by _lastUpdated, so each synchronization fetches the whole type; changes while it runs may be \
                  missing until the next one",
             ),
             FetchScope::Window(TimeWindow { is_counted: false, .. }) => Some(

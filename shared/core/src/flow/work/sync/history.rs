@@ -118,7 +118,7 @@ async fn read_history<W: AllPorts>(
     let mut events = Events::new(fetch.resource_type, window, HashSet::new());
     read_events(pages, fetch, &mut events).await?;
     if events.has_dropped_versions() {
-        // The history does not come newest first. What was dropped is read again, now that it is known what changed later.
+        // The history does not come newest first. Now the resources that changed later are known, so the dropped versions are read again.
         events = Events::new(fetch.resource_type, window, events.later);
         read_events(pages, fetch, &mut events).await?;
     }

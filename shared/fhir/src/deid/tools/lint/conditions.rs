@@ -153,7 +153,7 @@ impl ExpressionChecker<'_, '_> {
         }
     }
 
-    /// Checks an argument or an operand. What it yields is a value, so that its names are checked like those of a condition.
+    /// Checks an argument or an operand. It yields a value, so its names are checked like those of a condition.
     fn check_argument(&mut self, expr: &Expr, this: &Items) -> Items {
         let outer = std::mem::replace(&mut self.is_in_condition, true);
         let items = self.check(expr, this);
