@@ -23,7 +23,7 @@ macro_rules! schedule_store_contract {
             $open,
             [
                 a_stored_schedule_is_read_back_unchanged,
-                the_name_of_a_schedule_is_given_once,
+                a_schedule_name_can_be_used_only_once,
                 a_write_based_on_an_older_revision_changes_nothing,
                 schedules_are_listed_by_name,
                 a_removed_schedule_is_gone_and_its_name_can_be_reused,
@@ -80,7 +80,7 @@ pub async fn a_stored_schedule_is_read_back_unchanged(store: &impl ScheduleStore
 }
 
 /// Checks that a second schedule of the same name is rejected and changes nothing.
-pub async fn the_name_of_a_schedule_is_given_once(store: &impl ScheduleStore) -> CaseResult {
+pub async fn a_schedule_name_can_be_used_only_once(store: &impl ScheduleStore) -> CaseResult {
     let nightly = sample("nightly", 1)?;
     assert!(store.put_schedule(&nightly, None).await?);
     assert!(!store.put_schedule(&sample("nightly", 2)?, None).await?);

@@ -110,7 +110,7 @@ const MIXED: &[TaggedLine] = &[
     ("an abstract type", r#"{"resourceType":"DomainResource","id":"broken-domain-1"}"#),
     ("no resourceType", r#"{"id":"broken-nothing-1"}"#),
     ("a resourceType only further down", r#"{"id":"broken-nothing-2","contained":[{"resourceType":"Patient","id":"p"}]}"#),
-    ("a resourceType that is no string", r#"{"resourceType":["Patient"],"id":"broken-nothing-3"}"#),
+    ("a resourceType that is not a string", r#"{"resourceType":["Patient"],"id":"broken-nothing-3"}"#),
     ("a number", "42"),
     ("null", "null"),
     ("a string", r#""Patient""#),

@@ -227,7 +227,7 @@ impl FhirServer {
         self.lock().ongoing = Some(Box::new(change));
     }
 
-    /// Ends the changes, and all hostile conduct.
+    /// Ends the changes, and all hostile behavior.
     pub fn stop_changes(&self) {
         let mut state = self.lock();
         (state.ongoing, state.behavior.hostile_behavior) = (None, None);

@@ -122,7 +122,7 @@ mod tests {
             assert_eq!(identity.version_id.map(str::to_owned), text(version_id), "{line}");
         }
         let line = r#"{"resourceType":"Patient","id":"a","meta":{"versionId":7}}"#;
-        assert!(parse(line).is_none(), "the general parser decides about a version id that is no string");
+        assert!(parse(line).is_none(), "the general parser decides about a version id that is not a string");
     }
 
     #[test]

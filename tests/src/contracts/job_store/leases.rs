@@ -67,7 +67,7 @@ pub async fn a_task_is_not_leased_again_before_its_lease_expires(store: &impl Ta
 
 /// Checks that the only process of a deployment can void the leases of its predecessor: also one that ends in the future because the
 /// clock was set back, and as often as it is restarted.
-pub async fn a_void_lease_is_no_attempt_whatever_its_time(store: &impl TaskStore) -> CaseResult {
+pub async fn a_void_lease_does_not_count_as_an_attempt_whatever_its_time(store: &impl TaskStore) -> CaseResult {
     let job = running_job(store, 1).await?;
     assert!(!store.void_lease(&task(&job, 2), T0).await?, "the task is not leased");
     for attempt in 1..=3 * LEASE_SETTINGS.max_attempts {
@@ -89,7 +89,7 @@ pub async fn a_void_lease_is_no_attempt_whatever_its_time(store: &impl TaskStore
 }
 
 /// Checks that a task that is handed back because its process stops has not lost an attempt.
-pub async fn a_stop_is_no_attempt(store: &impl TaskStore) -> CaseResult {
+pub async fn a_stop_does_not_count_as_an_attempt(store: &impl TaskStore) -> CaseResult {
     let job = running_job(store, 1).await?;
     for _ in 0..3 * LEASE_SETTINGS.max_attempts {
         let mut stopped = lease(store, &job, 2, T0).await?;
