@@ -368,7 +368,7 @@ fn an_invalid_token_request_is_rejected_with_the_wrong_parameter() -> Result<()>
                 "invalid_client",
                 "client secrets are not accepted; use private_key_jwt",
             ),
-            (form("scope=", "client_id=somebody&scope=")?, 401, "invalid_client", "client_id is another one"),
+            (form("scope=", "client_id=somebody&scope=")?, 401, "invalid_client", "client_id differs"),
             (form("scope=", "x=")?, 400, "invalid_scope", "scope is missing"),
             (token_request_form(&assertion()?, ""), 400, "invalid_scope", "scope is missing"),
             (token_request_form(&assertion()?, "launch fhirUser"), 400, "invalid_scope", "none of the requested scopes"),

@@ -124,7 +124,7 @@ mod tests {
             (r#"{"cryptoHashKey":1}"#, "not a JSON object"),
             (r#"["canary"]"#, "not a JSON object"),
             (r#"{"cryptohashkey":"canary"}"#, "none of"),
-            (r#"{"cryptoHashKey":""}"#, "there is none"),
+            (r#"{"cryptoHashKey":""}"#, "none of cryptoHashKey"),
             (r#"{"encryptKey":"canary"}"#, "6 bytes"),
         ] {
             let error = DeidKeys::parse(text.as_bytes()).unwrap_err().to_string();

@@ -144,7 +144,7 @@ fn each_rejected_scope_is_reported_with_its_reason_and_without_values() {
         ["`system/Dog.rs`", "4.0.1"],
         ["`system/Patient.write`", ".rs or .read"],
         ["`system/Patient.rs`", "no search parameter `shoe-size`"],
-        ["`system/Patient.read`", "queries go with one type and .rs"],
+        ["`system/Patient.read`", "a query needs a scope of one type that ends in .rs"],
     ]) {
         assert!(words.iter().all(|word| text.contains(word)) && !text.contains("secret"), "{text}");
     }
