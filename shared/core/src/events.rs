@@ -1,6 +1,6 @@
 //! Events: changes of an export's state that are sent to other systems.
 //!
-//! An event is written to an outbox in the transaction of the move, and delivered later: at least once, with the same id each time, and
+//! An event is written to an outbox in the transaction of the change, and delivered later: at least once, with the same id each time, and
 //! in order for each job. It holds no data of a patient and no URL.
 
 use std::collections::BTreeSet;

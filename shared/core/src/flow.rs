@@ -1,4 +1,4 @@
-//! The verbs of the service, one file each.
+//! The operations of the service, one file each.
 //!
 //! [`client`] answers requests, [`work`] runs tasks, [`upkeep`] runs on a schedule. Each imports only from those before it. All of
 //! them may use [`resolve_patients`] and [`export_time`].

@@ -2,7 +2,7 @@
 //!
 //! DynamoDB writes about a thousand units a second to one partition key. The items of a job that its tasks write are therefore spread over
 //! several, and no item is written by all tasks: completed tasks are counted in up to [`MAX_ROUND_COUNTERS`] items, which are summed when
-//! somebody asks. The item of the job itself changes once a round.
+//! the progress is read. The item of the job itself changes once a round.
 
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue};
 use headrace_core::job::file::{OutputFileName, OutputKind};

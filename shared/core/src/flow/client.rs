@@ -1,4 +1,4 @@
-//! The verbs of a client.
+//! The operations for clients.
 
 pub mod cancel;
 mod configuration_remarks;

@@ -1,4 +1,4 @@
-//! The verbs of the reaper and of the audit trail.
+//! The operations of the reaper and of the audit trail.
 
 pub mod deliver_events;
 pub mod fire_schedules;

@@ -1,4 +1,4 @@
-//! The verbs of a worker.
+//! The operations of a worker.
 //!
 //! [`run_task`] dispatches to one module per kind of task. Those share the modules that follow them here: rounds, fragments,
 //! corrections, heartbeats and the end of a task.

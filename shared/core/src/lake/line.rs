@@ -1,4 +1,4 @@
-//! The meaning of a line of the lake by itself: a resource, deletions, or something that no export takes.
+//! The meaning of a line of the lake by itself: a resource, deletions, or something that no export contains.
 
 use headrace_fhir::definitions::ResourceType;
 use headrace_fhir::head::{InvalidResource, ResourceHead, ResourceIdentity};

@@ -1,4 +1,4 @@
-//! Bounds the `error` file: of many entries about one object, the first are written one by one, and of the others their number.
+//! Limits the `error` file: the first entries about an object are written one by one, the others are only counted.
 
 /// The number of entries about one object that are written one by one.
 pub(super) const ENTRIES_PER_OBJECT: u64 = 200;

@@ -1,4 +1,4 @@
-//! What a kick-off has found out about the anonymization configuration of an export.
+//! The results of the checks of an anonymization configuration at the kick-off.
 
 use std::collections::BTreeSet;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! What a filter's author relies on, expected by hand from the standard's text. Resources here are R4 unless a test says so.
+//! The behavior that authors of filters rely on, expected by hand from the standard's text. Resources here are R4 unless a test says so.
 
 mod composites;
 mod dates;

@@ -1,4 +1,4 @@
-//! What an entry of a Bundle brings into a lake.
+//! Entries of a Bundle: the resource or the deletion that each adds to a lake.
 
 use std::borrow::Cow;
 

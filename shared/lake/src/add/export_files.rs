@@ -1,4 +1,4 @@
-//! Adds NDJSON files of resources, such as the export of another server. Lines are copied under names that say their type.
+//! Adds NDJSON files of resources, such as the export of another server. Lines are copied into files that are named for their type.
 
 use std::collections::HashSet;
 use std::io::Read as _;

@@ -1,4 +1,4 @@
-//! What came in, what was left out, and why.
+//! The report of an addition: what was added, what was left out, and why.
 
 use std::collections::{BTreeMap, BTreeSet};
 

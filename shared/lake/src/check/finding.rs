@@ -1,4 +1,4 @@
-//! What an export of a lake would refuse, leave out or report.
+//! Findings: data of a lake that an export would refuse, leave out or report.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,4 @@
-//! What is in one slice of an object.
+//! The report about one slice of an object.
 
 use std::collections::BTreeMap;
 use std::io;

@@ -1,4 +1,4 @@
-//! The time for which a client goes on after failures, and the pauses between its attempts.
+//! The time for which a client continues after failures, and the pauses between its attempts.
 
 use std::time::Duration;
 

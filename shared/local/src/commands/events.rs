@@ -1,4 +1,4 @@
-//! `headrace events`: lists events that are not delivered, and delivers those again that could not be delivered within a day.
+//! `headrace events`: lists events that are not delivered, and retries those that could not be delivered within a day.
 
 use headrace_core::events::OutboxEvent;
 use headrace_core::ports::{Clock as _, EventOutbox as _};

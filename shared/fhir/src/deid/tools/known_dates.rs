@@ -1,6 +1,6 @@
 //! Finds dates that a reader can know and that move together with dates that the reader must not know.
 //!
-//! A reader of an increment knows about when each of its resources was written: between two exports. If that date is shifted
+//! A reader of an increment knows roughly when each of its resources was written: between two exports. If that date is shifted
 //! together with others, it reveals the shift, and with it every date of the patient.
 
 use std::collections::{BTreeMap, HashSet};

@@ -1,4 +1,4 @@
-//! The activity of one connection: what its peer is waited for, and since when.
+//! The activity of one connection: what the server waits for, and since when.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! What the page must know of its server.
+//! The information about its server that the page needs.
 
 use serde::Serialize;
 

@@ -1,7 +1,7 @@
 //! The lock that keeps the engines of several processes apart.
 //!
 //! The engine brings SQLite 3.49.2, and no version of it brings a newer one. SQLite before 3.51.3 has a race: if two connections write or
-//! checkpoint one database in WAL mode at the same instant, a checkpoint can take pages for copied that are not, and records are lost. A
+//! checkpoint one database in WAL mode at the same instant, a checkpoint can count pages as copied that are not, and records are lost. A
 //! server and `headrace clients` are two connections. Therefore an engine opens, reads, writes and closes its file only while it holds the
 //! lock of a file beside it. An engine has one connection, so its own calls need no more than the engine's mutex.
 
