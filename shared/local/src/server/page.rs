@@ -1,7 +1,7 @@
 //! The page for people at a browser: its files, which are part of the program, and the rules for browsers that show them.
 //!
-//! `headrace serve` has the page at its root, and `headrace ui` serves it for any server. The page has no build step, and asks no other
-//! host for anything. `docs/security.md` says what it may do, and why.
+//! `headrace serve` has the page at its root, and `headrace ui` serves it for any server. The page has no build step, and loads
+//! nothing from other hosts. `docs/security.md` says what it may do, and why.
 
 mod assets;
 mod context;

@@ -62,7 +62,7 @@ async function start() {
   try {
     await loadContext();
   } catch (error) {
-    replace(main, element("h1", {}, "Headrace"), errorMessage("The program that serves this page does not answer as it should", error));
+    replace(main, element("h1", {}, "Headrace"), errorMessage("The program that serves this page does not answer correctly", error));
     return;
   }
   const client = context.client ? `${context.client} at ` : "";

@@ -72,7 +72,7 @@ function summary(issues) {
 }
 
 /**
- * Shows that an export has errors or remarks, and the table once somebody asks for it.
+ * Shows that an export has errors or remarks, and the table on request.
  *
  * @param {Array<{url: string, count: (number|undefined)}>} files
  * @param {AbortSignal} signal
@@ -95,7 +95,7 @@ export function errorsView(files, signal) {
       replace(table, errorMessage("The errors could not be read", error));
     }
   });
-  const text = `The export reports ${counted(count, "error or remark", "errors or remarks")}. What they name is not in the output, or is not as it was requested.`;
+  const text = `The export reports ${counted(count, "error or remark", "errors or remarks")}. The resources that they are about are missing from the output, or differ from the request.`;
   const links = files.map((file, index) => {
     const path = ownPath(String(file.url));
     return path ? element("a", { href: fileHref(path), download: `errors-${index + 1}.ndjson` }, `Download errors file ${index + 1}`) : null;

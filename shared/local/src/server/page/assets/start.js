@@ -159,7 +159,7 @@ function levelChoice(signal) {
  * @param {AbortSignal} signal ends the view
  */
 export async function showStart(main, signal) {
-  replace(main, element("h1", { tabindex: "-1" }, "Start an export"), element("p", {}, "Reading what the server offers …"));
+  replace(main, element("h1", { tabindex: "-1" }, "Start an export"), element("p", {}, "Reading the capabilities of the server …"));
   const { version, types } = await loadCapabilities(signal);
   const level = levelChoice(signal);
   const typeList = typeChoice(types);
@@ -177,7 +177,7 @@ export async function showStart(main, signal) {
   const history = checkbox("_history", "Every version, not only the newest");
   const provenance = checkbox("LatestProvenanceResources", "The latest Provenance of each resource");
   const blocks = checkbox("Patient", "Write the resources of each patient as a block");
-  const lenient = checkbox("lenient", "Ignore what the server does not support, and report it");
+  const lenient = checkbox("lenient", "Ignore parameters that the server does not support, and report them");
   const request = element("code");
   const problem = element("div");
   const submit = element("button", { type: "submit", class: "main" }, "Start the export");
