@@ -170,6 +170,20 @@ fn a_source_that_overlaps_the_output_or_has_no_ndjson_is_refused() -> Result<()>
 }
 
 #[test]
+fn a_rejected_export_leaves_no_output_directory_of_its_own() -> Result<()> {
+    let folder = TestFolder::new()?;
+    let export = || headrace(&["export", "--type-filter", "Patient?unknown=1"]).arg(folder.lake()).arg(folder.out()).output();
+    let output = export()?;
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("unknown") && !folder.out().exists(), "{}", stderr(&output));
+    // A folder that was there before belongs to the user.
+    fs::create_dir(folder.out())?;
+    assert_eq!(export()?.status.code(), Some(1));
+    assert_eq!(names(&folder.out())?, Vec::<String>::new());
+    Ok(())
+}
+
+#[test]
 fn exported_files_are_private_under_any_umask() -> Result<()> {
     for umask in ["000", "022", "077", "277"] {
         let folder = TestFolder::new()?;

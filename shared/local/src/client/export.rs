@@ -150,7 +150,19 @@ pub async fn run_export(args: &ExportArgs) -> Result<ExportStatus, ExportCommand
     }
     // The command line has both unless it resumes.
     let (source, out) = (args.source.as_deref().unwrap_or_default(), args.out.as_deref().unwrap_or(Path::new(".")));
-    match Source::parse(source)? {
+    let source = Source::parse(source)?;
+    let existed = out.exists();
+    let result = export_from(args, source, out).await;
+    if result.is_err() && !existed {
+        // An export that was rejected has written nothing. The folder of any other is not empty and stays.
+        drop(std::fs::remove_dir(out));
+    }
+    result
+}
+
+/// Exports from a source into the directory `out`, or describes the export.
+async fn export_from(args: &ExportArgs, source: Source, out: &Path) -> Result<ExportStatus, ExportCommandError> {
+    match source {
         source if args.dry_run => describe_export(args, source, out).await.map(|text| {
             print_result(&text);
             ExportStatus::Complete
