@@ -14,7 +14,8 @@ minutes, mostly for the reaper's schedule, and ends with a line `N passed, N fai
 MiniStack runs on loopback with TLS and enforces IAM policies (`emulator.py` lists its limitations).
 `sam deploy` deploys the stack (`deployment.py` lists the changes to the template that MiniStack needs). Each test
 checks one guarantee to users or operators. There are two parts with a stack each, whose tests run in order: those below, with
-requests signed by AWS identities (AccessMode iam), then those of `smart_tests.py`, with access tokens (AccessMode smart).
+requests signed by AWS identities (AccessMode iam), then those of `smart_tests.py`, with access tokens (AccessMode smart). Between the
+former run those of `sync_tests.py`, with a stack that fills its lake from a FHIR server (`fhir_server.py`).
 """
 
 import argparse
@@ -39,6 +40,9 @@ from smart_tests import TESTS as SMART_TESTS
 from stage import (
     KICK_OFF_HEADERS, DESTINATION_PREFIX, EXPORT_SECONDS, LAKE_BUCKET, LAKE_PREFIX, PUBLIC_ROUTES, SIGNED_REQUESTS, Stage, expect, expect_absent,
     expect_outcome, expect_record, expect_sound_records, job_id)
+from sync_tests import (
+    a_stack_creates_its_lake_and_synchronizes_it, an_export_equals_the_fhir_server, an_export_equals_the_fhir_server_after_a_change,
+    the_credential_is_read_by_its_function_alone_and_never_logged)
 
 # A lost task is announced again when its lease has expired, at the next run of the reaper.
 RECOVERY_SECONDS = 240
@@ -403,6 +407,7 @@ def own_bucket_keys_and_domain(stage: Stage) -> None:
 
 TESTS: list[Callable[[Stage], None]] = [
     the_whole_template_is_deployed,
+    a_stack_creates_its_lake_and_synchronizes_it,
     unsigned_requests_are_rejected,
     capabilities_are_public,
     a_wrong_signature_or_a_missing_policy_is_rejected,
@@ -418,11 +423,14 @@ TESTS: list[Callable[[Stage], None]] = [
     a_changed_source_object_fails_the_job,
     an_invalid_message_is_parked,
     a_message_delivered_five_times_goes_to_the_dead_letter_queue,
+    an_export_equals_the_fhir_server,
     other_exports_still_work,
     a_worker_panics,
     own_bucket_keys_and_domain,
     the_reaper_recovers_the_lost_job,
     a_panic_of_a_worker_delays_the_export,
+    an_export_equals_the_fhir_server_after_a_change,
+    the_credential_is_read_by_its_function_alone_and_never_logged,
     audit_records_are_sealed,
     the_policies_suffice_and_the_logs_contain_no_secrets,
 ]

@@ -68,6 +68,8 @@ class Stage:
         self.lost = ""
         self.interrupted = ""
         self.lost_message = ""
+        # The stack that fills its lake from a FHIR server, once it is deployed.
+        self.synchronized = None
 
     def user(self, name: str, may_invoke: str | None) -> Credentials:
         iam = self.stack.client("iam")

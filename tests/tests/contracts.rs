@@ -1,5 +1,6 @@
 //! Runs the contract suite of every port against every implementation.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -7,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
-use headrace_aws::{DynamoJobStore, S3Lake, SqsTaskQueue, TableSchema};
+use headrace_aws::{DynamoJobStore, S3Lake, S3LakeWriter, SqsTaskQueue, TableSchema};
 use headrace_core::access::Agent;
 use headrace_core::job::JobSecrets;
 use headrace_core::job::file::{Fragment, OutputFile, OutputFileName};
@@ -21,8 +22,9 @@ use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::error::StoreError;
 use headrace_core::vocab::ids::{Caller, JobId, ListCursor, TaskId};
 use headrace_local::server::queue::LocalQueue;
-use headrace_local::stores::directory::DirectoryLake;
+use headrace_local::stores::directory::{DirectoryLake, DirectoryLakeWriter};
 use headrace_local::stores::embedded::EmbeddedDynamo;
+use headrace_tests::contracts::lake_writer::TestLakeWriter;
 use headrace_tests::contracts::resource_source::TestLake;
 use headrace_tests::contracts::task_queue::{RemoteTestQueue, TestQueue};
 use headrace_tests::contracts::{BoxError, CaseResult};
@@ -62,6 +64,11 @@ mod remote_task_queue {
 mod resource_source {
     headrace_tests::resource_source_contract!(s3, crate::s3_lake);
     headrace_tests::resource_source_contract!(directory, crate::directory_lake);
+}
+
+mod lake_writer {
+    headrace_tests::lake_writer_contract!(s3, crate::s3_lake_writer);
+    headrace_tests::lake_writer_contract!(directory, crate::directory_lake_writer);
 }
 
 mod output_store {
@@ -383,5 +390,52 @@ impl TestLake for DirectoryPort<DirectoryLake> {
     fn missing(&self) -> (DirectoryLake, Vec<String>) {
         let path = self.root.path().join("missing");
         (DirectoryLake::open(&path), vec![path.display().to_string()])
+    }
+}
+
+async fn s3_lake_writer() -> Result<S3Port<S3LakeWriter>, BoxError> {
+    let s3 = s3().await?;
+    Ok(S3Port { port: S3LakeWriter::new(&s3.client(), BUCKET, PREFIX), s3 })
+}
+
+impl TestLakeWriter for S3Port<S3LakeWriter> {
+    type Writer = S3LakeWriter;
+
+    fn writer(&self) -> &S3LakeWriter {
+        &self.port
+    }
+
+    async fn objects(&self) -> Result<BTreeMap<String, Bytes>, BoxError> {
+        let mut objects = BTreeMap::new();
+        let prefix = format!("{PREFIX}/");
+        for key in self.s3.keys(BUCKET, &prefix).await? {
+            objects.insert(key.trim_start_matches(&prefix).to_owned(), self.s3.get(BUCKET, &key).await?);
+        }
+        Ok(objects)
+    }
+}
+
+async fn directory_lake_writer() -> Result<DirectoryPort<DirectoryLakeWriter>, BoxError> {
+    DirectoryPort::new(|root| DirectoryLakeWriter::open(root))
+}
+
+impl TestLakeWriter for DirectoryPort<DirectoryLakeWriter> {
+    type Writer = DirectoryLakeWriter;
+
+    fn writer(&self) -> &DirectoryLakeWriter {
+        &self.port
+    }
+
+    async fn objects(&self) -> Result<BTreeMap<String, Bytes>, BoxError> {
+        let mut objects = BTreeMap::new();
+        for entry in walkdir::WalkDir::new(self.root.path()) {
+            let entry = entry?;
+            // The lock beside the watermark is no object.
+            if entry.file_type().is_file() && entry.path().extension().is_none_or(|extension| extension != "lock") {
+                let name = entry.path().strip_prefix(self.root.path())?.to_string_lossy().into_owned();
+                objects.insert(name, std::fs::read(entry.path())?.into());
+            }
+        }
+        Ok(objects)
     }
 }

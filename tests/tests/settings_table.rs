@@ -14,8 +14,8 @@ use std::fs;
 use clap::{Arg, ArgAction, Command, CommandFactory as _, Parser as _};
 use headrace_core::vocab::setting::Setting;
 use headrace_edge::config::{
-    ConfigError, GroupsConfig, KickoffConfig, MetadataConfig, OutputConfig, ReaperConfig, SettingSource, StatusConfig, TokenConfig,
-    WorkerConfig,
+    ConfigError, GroupsConfig, KickoffConfig, MetadataConfig, OutputConfig, ReaperConfig, SettingSource, StatusConfig, SyncWorkerConfig,
+    TokenConfig, WorkerConfig,
 };
 use headrace_local::cli::Cli;
 use headrace_tests::flows::Result;
@@ -23,7 +23,8 @@ use headrace_tests::workspace::root;
 use serde_json::{Map, Value};
 
 /// The functions in the order of an export, as in the template.
-const FUNCTIONS: [&str; 9] = ["kickoff", "chunk-worker", "status", "files", "cancel", "reaper", "groups", "metadata", "token"];
+const FUNCTIONS: [&str; 10] =
+    ["kickoff", "chunk-worker", "status", "files", "cancel", "reaper", "groups", "metadata", "token", "sync-worker"];
 
 const PAGE: &str = "docs/operations.md";
 const BEGIN: &str = "<!-- settings: begin -->\n";
@@ -59,9 +60,11 @@ impl RecordingSettings {
             (Setting::DestinationBucket, "export-bucket"),
             (Setting::Issuer, "https://login.example"),
             (Setting::JwksUrl, "https://login.example/jwks"),
+            (Setting::OriginUrl, "https://fhir.example/r4"),
             (Setting::QueueUrl, "https://sqs.example/tasks"),
             (Setting::SigningKey, "key"),
             (Setting::SourceBucket, "lake-bucket"),
+            (Setting::SyncQueueUrl, "https://sqs.example/syncs"),
             (Setting::Table, "jobs"),
         ];
         Self::new(values.map(|(setting, value)| (setting.as_str().to_owned(), value.to_owned())).into())
@@ -93,6 +96,7 @@ fn read_config(function: &str, settings: &RecordingSettings) -> Result<std::resu
         "reaper" => ReaperConfig::read(settings).map(format),
         "groups" => GroupsConfig::read(settings).map(format),
         "metadata" => MetadataConfig::read(settings).map(format),
+        "sync-worker" => SyncWorkerConfig::read(settings).map(format),
         "token" => TokenConfig::read(settings).map(format),
         _ => return Err(format!("{function} is new: its settings are not read here").into()),
     })

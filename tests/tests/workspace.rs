@@ -8,7 +8,8 @@ use std::process::Command;
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::setting::Setting;
 use headrace_edge::config::{
-    GroupsConfig, KickoffConfig, MetadataConfig, OutputConfig, ReaperConfig, SettingSource, StatusConfig, TokenConfig, WorkerConfig,
+    GroupsConfig, KickoffConfig, MetadataConfig, OutputConfig, ReaperConfig, SettingSource, StatusConfig, SyncWorkerConfig, TokenConfig,
+    WorkerConfig,
 };
 use headrace_edge::telemetry::Metric;
 use headrace_local::server::http;
@@ -18,7 +19,8 @@ use headrace_local::stores::signer::FileSigner;
 use headrace_tests::flows::{Result, run, server_config, start_local_server};
 use serde_json::Value;
 
-const FUNCTIONS: [&str; 9] = ["cancel", "chunk-worker", "files", "groups", "kickoff", "metadata", "reaper", "status", "token"];
+const FUNCTIONS: [&str; 10] =
+    ["cancel", "chunk-worker", "files", "groups", "kickoff", "metadata", "reaper", "status", "sync-worker", "token"];
 
 fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -107,9 +109,15 @@ fn crates_depend_only_on_inner_crates() -> Result<()> {
             "headrace-fhir" => Some(vec![]),
             "headrace-core" => Some(vec!["headrace-fhir"]),
             "headrace-aws" | "headrace-edge" | "headrace-lake" => Some(vec!["headrace-core", "headrace-fhir"]),
+            "headrace-client" => Some(vec!["headrace-core", "headrace-edge", "headrace-fhir"]),
+            // It runs the handler of the chunk-worker with the ports of a synchronization.
+            "sync-worker" => Some(vec!["headrace-aws", "headrace-client", "headrace-core", "headrace-edge", "chunk-worker"]),
             name if FUNCTIONS.contains(&name) => Some(vec!["headrace-aws", "headrace-core", "headrace-edge", "headrace-fhir"]),
             "headrace-local" => Some(
-                FUNCTIONS.into_iter().chain(["headrace-aws", "headrace-core", "headrace-edge", "headrace-fhir", "headrace-lake"]).collect(),
+                FUNCTIONS
+                    .into_iter()
+                    .chain(["headrace-aws", "headrace-client", "headrace-core", "headrace-edge", "headrace-fhir", "headrace-lake"])
+                    .collect(),
             ),
             "headrace-simulator" => Some(vec!["headrace-aws", "headrace-core", "headrace-fhir"]),
             "headrace-tests" => Some(crates.keys().copied().collect()),
@@ -160,12 +168,15 @@ impl SettingSource for SettingRecorder {
             Setting::AuditBucket,
             Setting::DestinationBucket,
             Setting::DeadLetterQueueUrl,
+            Setting::OriginUrl,
             Setting::QueueUrl,
             Setting::SigningKey,
             Setting::SourceBucket,
+            Setting::SyncQueueUrl,
             Setting::Table,
         ];
-        required.contains(&setting).then(|| "x".to_owned())
+        let value = if setting == Setting::OriginUrl { "https://x" } else { "x" };
+        required.contains(&setting).then(|| value.to_owned())
     }
 }
 
@@ -179,6 +190,7 @@ fn settings_of(function: &str) -> Result<BTreeSet<&'static str>> {
         "groups" => GroupsConfig::read(&recorder).map(drop)?,
         "metadata" => MetadataConfig::read(&recorder).map(drop)?,
         "reaper" => ReaperConfig::read(&recorder).map(drop)?,
+        "sync-worker" => SyncWorkerConfig::read(&recorder).map(drop)?,
         "token" => TokenConfig::read(&recorder).map(drop)?,
         _ => return Err(format!("{function} is a new function: add it here").into()),
     }

@@ -119,11 +119,13 @@ fn log_attempt(task: &TaskId, end: &Result<TaskEnd, ExportError>, duration: Dura
             let (work, counters) = (lease.work.as_str(), lease.counters);
             tracing::info!(job.id = %job_id, task.id = task_id, attempt = lease.attempt, work, size_bytes = counters.source_bytes, resources = counters.resources, lines_rejected = counters.lines_rejected, duration_ms, "task completed");
             let completed = u64::from(job.state == JobState::Complete);
+            // A synchronization counts resources there, for its progress.
+            let source_bytes = if job.is_sync() { 0 } else { counters.source_bytes };
             record_metrics(&[
                 (Metric::TasksCompleted, 1),
                 (Metric::JobsCompleted, completed),
                 (Metric::ResourcesExported, counters.resources),
-                (Metric::SourceBytesRead, counters.source_bytes),
+                (Metric::SourceBytesRead, source_bytes),
                 (Metric::LinesRejected, counters.lines_rejected),
             ]);
         }

@@ -11,6 +11,7 @@ use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use reaper::events::{EventDeliverer, decrypt_webhook};
 use reaper::handler::ReaperHandler;
 use reaper::schedules::{ScheduleRunner, random_job};
+use reaper::sync::SyncStarter;
 use reaper::watermark::WatermarkMonitor;
 use serde_json::Value;
 
@@ -28,9 +29,15 @@ async fn main() -> Result<(), Error> {
     };
     let events = &EventDeliverer::new(jobs.clone(), EventTargets::new(webhook), SystemClock);
     let queue = aws.queue(&config.queue_url);
+    let queue = match &config.sync {
+        Some(sync) => queue.with_syncs(&sync.queue_url),
+        None => queue,
+    };
     let lake = aws.lake(&config.source.name, &config.source.prefix);
     let ports =
         Ports { jobs: jobs.clone(), queue: queue.clone(), source: lake.clone(), output: output.clone(), clock: SystemClock, feed: NoFeed };
+    let sync_ports = Ports { jobs: jobs.clone(), queue: queue.clone(), source: lake.clone(), output: (), clock: SystemClock, feed: NoFeed };
+    let syncs = &SyncStarter::new(sync_ports, config.sync.map(|sync| sync.schedule));
     let quotas = config.export.quotas;
     // A deployment always has access control.
     let schedules = &ScheduleRunner::new(ports, config.export, true, random_job);
@@ -42,8 +49,10 @@ async fn main() -> Result<(), Error> {
         // Schedules come last: ended exports have freed their slots by then. A failure of one part does not stop the other.
         let reaped = reaper.handle().await;
         let fired = Box::pin(schedules.run()).await;
+        let synced = Box::pin(syncs.run()).await;
         Box::pin(events.run()).await?;
         fired?;
+        synced?;
         reaped.map(|_| ())
     };
     Box::pin(run(service_fn(run_once))).await

@@ -5,12 +5,14 @@ use aws_credential_types::provider::ProvideCredentials as _;
 use aws_credential_types::provider::error::CredentialsError as ProviderError;
 
 use crate::DynamoJobStore;
+#[cfg(feature = "secrets")]
+use crate::StoredSecret;
 use crate::connections::https_client;
 use crate::workload::Workload;
 #[cfg(feature = "kms")]
 use crate::{KmsSecretEncryptor, KmsSigner};
 #[cfg(feature = "s3")]
-use crate::{S3AuditFiles, S3Lake, S3OutputStore};
+use crate::{S3AuditFiles, S3Lake, S3LakeWriter, S3OutputStore};
 #[cfg(feature = "sqs")]
 use crate::{SqsTaskQueue, WorkerStarter};
 
@@ -86,6 +88,18 @@ impl Clients {
     #[cfg(feature = "s3")]
     pub fn lake(&self, bucket: &str, prefix: &str) -> S3Lake {
         S3Lake::new(&self.s3(), bucket, prefix).with_patience(self.workload.patience())
+    }
+
+    /// Creates a writer of the lake below `prefix` of `bucket`.
+    #[cfg(feature = "s3")]
+    pub fn lake_writer(&self, bucket: &str, prefix: &str) -> S3LakeWriter {
+        S3LakeWriter::new(&self.s3(), bucket, prefix).with_patience(self.workload.patience())
+    }
+
+    /// Creates a client of the secret with this ARN or name.
+    #[cfg(feature = "secrets")]
+    pub fn secret(&self, id: &str) -> StoredSecret {
+        StoredSecret::new(aws_sdk_secretsmanager::Client::new(&self.config), id)
     }
 
     /// Creates a client of the destination below `prefix` of `bucket`.

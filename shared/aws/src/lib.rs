@@ -1,4 +1,4 @@
-//! The ports of `headrace-core` over DynamoDB, SQS, S3 and KMS.
+//! The ports of `headrace-core` over DynamoDB, SQS, S3 and KMS, and secrets in Secrets Manager.
 
 mod backoff;
 #[cfg(feature = "connect")]
@@ -15,6 +15,8 @@ mod s3;
 #[cfg(test)]
 #[path = "tests/script.rs"]
 mod script;
+#[cfg(feature = "secrets")]
+mod secrets;
 #[cfg(feature = "sqs")]
 mod sqs;
 #[cfg(feature = "sqs")]
@@ -29,7 +31,9 @@ pub use encryptor::SecretEncryptor;
 #[cfg(feature = "kms")]
 pub use kms::{KEYS_CONTEXT, KmsSecretEncryptor, KmsSigner};
 #[cfg(feature = "s3")]
-pub use s3::{S3AuditFiles, S3Lake, S3OutputStore};
+pub use s3::{S3AuditFiles, S3Lake, S3LakeWriter, S3OutputStore};
+#[cfg(feature = "secrets")]
+pub use secrets::StoredSecret;
 #[cfg(feature = "sqs")]
 pub use sqs::SqsTaskQueue;
 #[cfg(feature = "sqs")]

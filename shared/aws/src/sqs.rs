@@ -39,6 +39,8 @@ pub struct SqsTaskQueue {
     url: String,
     service: Service,
     dead_letters: Option<Service>,
+    /// The client of the queue of synchronizations, if it is another one.
+    syncs: Option<Box<Self>>,
     starter: Option<WorkerStarter>,
 }
 
@@ -47,7 +49,7 @@ impl SqsTaskQueue {
     pub fn new(client: Client, url: impl Into<String>) -> Self {
         let url = url.into();
         let service = Service::new(STORE, Setting::QueueUrl.as_str(), &url);
-        Self { client, url, service, dead_letters: None, starter: None }
+        Self { client, url, service, dead_letters: None, syncs: None, starter: None }
     }
 
     /// Sets the queue, by its URL, to which messages are parked.
@@ -55,6 +57,15 @@ impl SqsTaskQueue {
     pub fn with_dead_letters(self, url: impl Into<String>) -> Self {
         let service = Service::new("the dead-letter queue", Setting::DeadLetterQueueUrl.as_str(), url);
         Self { dead_letters: Some(service), ..self }
+    }
+
+    /// Sets the queue, by its URL, in which tasks of synchronizations are announced.
+    #[must_use]
+    pub fn with_syncs(self, url: impl Into<String>) -> Self {
+        let url = url.into();
+        let service = Service::new("the queue of synchronizations", Setting::SyncQueueUrl.as_str(), &url);
+        let syncs = Self { client: self.client.clone(), url, service, dead_letters: None, syncs: None, starter: None };
+        Self { syncs: Some(Box::new(syncs)), ..self }
     }
 
     /// Sets what starts workers at once when many tasks are announced.
@@ -91,6 +102,13 @@ impl TaskQueue for SqsTaskQueue {
             starter.start(tasks.len()).await;
         }
         Ok(())
+    }
+
+    async fn announce_sync(&self, tasks: &[TaskId], delay: Duration) -> Result<(), StoreError> {
+        match &self.syncs {
+            Some(syncs) => syncs.announce(tasks, delay).await,
+            None => self.announce(tasks, delay).await,
+        }
     }
 
     async fn park(&self, message: &str) -> Result<(), StoreError> {

@@ -263,6 +263,11 @@ impl Job {
         self.ended_at.map(|ended| ended + Duration::from_secs(self.settings.retention_seconds))
     }
 
+    /// Returns true if the job synchronizes the lake with a FHIR server.
+    pub fn is_sync(&self) -> bool {
+        self.owner.0 == Caller::SYNC
+    }
+
     /// Returns the time at which the job fails if it has not ended.
     pub fn deadline_at(&self) -> Millis {
         self.created_at + Duration::from_secs(self.settings.deadline_seconds)

@@ -2,6 +2,7 @@
 
 mod access;
 mod shared;
+mod sync;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -22,6 +23,7 @@ pub use shared::{
     CapabilitySettings, ExportSettings, parse_accepted_remarks, parse_base_url, parse_containers, parse_fhir_version, parse_folder_layouts,
     parse_lake_versions, parse_lake_watermark, parse_source_base_urls, read_quotas,
 };
+pub use sync::{OriginConfig, SyncConfig, SyncWorkerConfig};
 
 /// The error for a setting that is missing or invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -344,10 +346,6 @@ pub struct WorkerConfig {
 impl WorkerConfig {
     /// Reads and validates the settings of the chunk-worker function.
     pub fn read(settings: &impl SettingSource) -> Result<Self, ConfigError> {
-        let defaults = LeaseSettings::default();
-        let max_attempts = settings.number(Setting::TaskMaxAttempts, (1, u64::from(defaults.max_attempts), 100))?;
-        let lease =
-            LeaseSettings { duration: read_lease_duration(settings)?, max_attempts: u32::try_from(max_attempts).unwrap_or(u32::MAX) };
         Ok(Self {
             common: CommonConfig::read(settings)?,
             queue_url: settings.required(Setting::QueueUrl)?,
@@ -357,7 +355,7 @@ impl WorkerConfig {
             job_secret_key: settings.get(Setting::JobSecretKmsKey),
             started_workers: read_started_workers(settings)?,
             worker: WorkerSettings {
-                lease,
+                lease: read_lease_settings(settings)?,
                 trust_object_names: settings.flag(Setting::TrustObjectNames, false)?,
                 quotas: read_quotas(settings)?,
                 lake: shared::read_lake_settings(settings)?,
@@ -372,6 +370,13 @@ impl WorkerConfig {
 fn read_started_workers(settings: &impl SettingSource) -> Result<Option<(String, usize)>, ConfigError> {
     let count = usize::try_from(settings.number(Setting::StartedWorkers, (0, 0, 1_000))?).unwrap_or_default();
     Ok(settings.get(Setting::FunctionName).filter(|_| count > 0).map(|function| (function, count)))
+}
+
+/// Reads the duration of a lease, and the number of attempts at a task.
+fn read_lease_settings(settings: &impl SettingSource) -> Result<LeaseSettings, ConfigError> {
+    let default = u64::from(LeaseSettings::default().max_attempts);
+    let max_attempts = settings.number(Setting::TaskMaxAttempts, (1, default, 100))?;
+    Ok(LeaseSettings { duration: read_lease_duration(settings)?, max_attempts: u32::try_from(max_attempts).unwrap_or(u32::MAX) })
 }
 
 /// Reads the duration of a lease. At most 120 s: it must be shorter than the time after a job's end at which the files of
@@ -404,6 +409,8 @@ pub struct ReaperConfig {
     pub watermark: Option<WatermarkLimit>,
     /// The target of events. `None` makes no events.
     pub webhook: Option<EncryptedWebhook>,
+    /// The synchronizations of the lake with a FHIR server. `None` if there is no server.
+    pub sync: Option<SyncConfig>,
 }
 
 /// A webhook whose secret is not decrypted yet.
@@ -468,6 +475,7 @@ impl ReaperConfig {
             source,
             watermark: WatermarkLimit::read(settings)?,
             webhook: EncryptedWebhook::read(settings)?,
+            sync: SyncConfig::read(settings)?,
         })
     }
 }

@@ -43,6 +43,10 @@ pub enum Metric {
     LakeWatermarkAgeSeconds,
     /// The number of due times of schedules that started no export.
     ScheduledRunsFailed,
+    /// The number of synchronizations that have moved the watermark of the lake.
+    SyncsCompleted,
+    /// The number of synchronizations that could not fetch everything, so that the lake is as before.
+    SyncsIncomplete,
     /// The number of delivered events.
     EventsDelivered,
     /// The number of events that could not be delivered within a day.
@@ -51,7 +55,7 @@ pub enum Metric {
 
 impl Metric {
     /// The list of all metrics.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::JobsAccepted,
         Self::JobsCompleted,
         Self::JobsFailed,
@@ -64,6 +68,8 @@ impl Metric {
         Self::AuditBacklogAgeSeconds,
         Self::LakeWatermarkAgeSeconds,
         Self::ScheduledRunsFailed,
+        Self::SyncsCompleted,
+        Self::SyncsIncomplete,
         Self::EventsDelivered,
         Self::EventsUndelivered,
     ];
@@ -83,6 +89,8 @@ impl Metric {
             Self::AuditBacklogAgeSeconds => "AuditBacklogAgeSeconds",
             Self::LakeWatermarkAgeSeconds => "LakeWatermarkAgeSeconds",
             Self::ScheduledRunsFailed => "ScheduledRunsFailed",
+            Self::SyncsCompleted => "SyncsCompleted",
+            Self::SyncsIncomplete => "SyncsIncomplete",
             Self::EventsDelivered => "EventsDelivered",
             Self::EventsUndelivered => "EventsUndelivered",
         }
@@ -102,6 +110,8 @@ impl Metric {
             | Self::ResourcesExported
             | Self::LinesRejected
             | Self::ScheduledRunsFailed
+            | Self::SyncsCompleted
+            | Self::SyncsIncomplete
             | Self::EventsDelivered
             | Self::EventsUndelivered => "Count",
         }

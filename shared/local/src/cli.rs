@@ -24,6 +24,7 @@ use clap::builder::RangedU64ValueParser;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use headrace_client::limits::{DEFAULT_FILE_GB, DEFAULT_WAIT_HOURS};
 use headrace_core::job::{JobSettings, Quotas};
 use headrace_core::request::ExportPolicy;
 use headrace_core::vocab::lake_settings::{LakeSettings, LakeWatermark};
@@ -49,12 +50,6 @@ pub use schedules::{AddScheduleArgs, ListSchedulesArgs, ScheduleArgs, SchedulesA
 pub use source::{Source, SourceError};
 pub use sync::{OriginOptions, SyncArgs};
 pub use ui::UiArgs;
-
-/// Default of `--max-file-gb`.
-pub(crate) const DEFAULT_FILE_GB: u64 = 100;
-
-/// Default of `--max-wait-hours`.
-pub(crate) const DEFAULT_WAIT_HOURS: u64 = 168;
 
 /// Text at the end of the help.
 const EXIT_STATUSES: &str = "Examples:\n  headrace export lake out\n  headrace serve lake\n  headrace jobs list\n\nExit status: 0 done, 1 failed, 2 the \

@@ -1,6 +1,5 @@
 //! A Bulk Data client, and the `headrace export` command that uses it.
 
-mod body;
 pub mod bulk;
 pub mod checksum;
 mod counter;
@@ -8,27 +7,22 @@ pub(crate) mod credential;
 mod deletions;
 pub mod download;
 pub mod dry_run;
-pub mod error;
 mod error_files;
 pub mod export;
 pub mod exports;
 pub mod file_names;
 pub mod folder;
-pub mod limits;
 mod local_files;
-pub mod login;
 pub mod manifest;
-pub mod origin;
 pub mod out_dir;
 mod out_manifest;
 pub(crate) mod patience;
 pub(crate) mod progress;
-mod rejection;
 mod report;
-mod retry_after;
-pub mod session;
 pub mod since_file;
 pub mod sync;
 pub mod timer;
 mod transfer;
-pub(crate) mod transport;
+
+pub(crate) use headrace_client::{body, rejection, retry_after, transport};
+pub use headrace_client::{error, limits, login, origin, session};

@@ -11,7 +11,7 @@ use headrace_edge::system::SystemClock;
 use headrace_local::client::bulk::BulkClient;
 use headrace_local::client::login::ClientCredential;
 use headrace_local::client::login::LoginSettings;
-use headrace_local::stores::client_key::ClientKey;
+use headrace_local::stores::client_key::{ClientKey, read_client_key};
 use headrace_tests::lake::{Compression, count, multiply, sample_lake_dir};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -80,7 +80,7 @@ impl ServerProcess {
 
     /// Exports the resources of one type into one file.
     pub(crate) async fn export_file(&self) -> Result<ExportedFile, BoxError> {
-        let key = || ClientKey::read(&self.folder.path().join("key/private.jwk"), None);
+        let key = || read_client_key(&self.folder.path().join("key/private.jwk"), None);
         let login =
             LoginSettings { client_id: "bench".to_owned(), credential: ClientCredential::Key(key()?), scope: None, token_url: None };
         let client = BulkClient::with_login(login, &self.base, Some(Duration::from_millis(50)))?;

@@ -6,6 +6,7 @@
 pub mod access_store;
 pub mod event_outbox;
 pub mod job_store;
+pub mod lake_writer;
 pub mod output_store;
 pub mod resource_source;
 pub mod schedule_store;

@@ -9,7 +9,9 @@ use aws_lambda_events::event::sqs::SqsMessage;
 use aws_sdk_dynamodb::types::AttributeValue;
 use base64::Engine as _;
 use bytes::Bytes;
-use headrace_aws::{DynamoJobStore, KEYS_CONTEXT, KmsSecretEncryptor, S3AuditFiles, S3Lake, S3OutputStore, SqsTaskQueue, TableSchema};
+use headrace_aws::{
+    DynamoJobStore, KEYS_CONTEXT, KmsSecretEncryptor, S3AuditFiles, S3Lake, S3LakeWriter, S3OutputStore, SqsTaskQueue, TableSchema,
+};
 use headrace_core::ports::{AuditFiles, OutputStore, ResourceSource, TaskQueue};
 use headrace_core::vocab::clock::Millis;
 use headrace_local::server::queue::LocalQueue;
@@ -165,7 +167,7 @@ pub struct AwsDeployment {
     dynamo: EmbeddedDynamo,
     /// Stand-in that holds all buckets.
     pub s3: S3StandIn,
-    sqs: SqsStandIn,
+    pub(super) sqs: SqsStandIn,
     queue_url: String,
     dlq_url: String,
     kms: KmsStandIn,
@@ -225,6 +227,26 @@ impl AwsDeployment {
         let queue = SqsTaskQueue::new(aws_sdk_sqs::Client::from_conf(sqs), &self.queue_url).with_dead_letters(&self.dlq_url);
         let output = S3OutputStore::new(&s3, destination, "out").with_client_buckets([CLIENTS.to_owned()].into());
         (queue, S3Lake::new(&s3, source, "fhir"), output)
+    }
+
+    /// Returns a writer of the lake.
+    pub fn lake_writer(&self) -> S3LakeWriter {
+        S3LakeWriter::new(&self.s3.client_with(|config| config.interceptor(self.permission_log.clone())), LAKE, "fhir")
+    }
+
+    /// Returns a client of the queue at this URL, with the dead-letter queue of the deployment.
+    pub fn queue_at(&self, url: &str) -> SqsTaskQueue {
+        let sqs = self.sqs.client().config().to_builder().interceptor(self.permission_log.clone()).build();
+        SqsTaskQueue::new(aws_sdk_sqs::Client::from_conf(sqs), url).with_dead_letters(&self.dlq_url)
+    }
+
+    /// Returns the objects of the lake, by their keys below its prefix.
+    pub async fn lake_objects(&self) -> Result<BTreeMap<String, Bytes>> {
+        let mut objects = BTreeMap::new();
+        for key in self.s3.keys(LAKE, "fhir/").await? {
+            objects.insert(key.trim_start_matches("fhir/").to_owned(), self.s3.get(LAKE, &key).await?);
+        }
+        Ok(objects)
     }
 
     /// Returns the contents of all objects of a bucket, which must lie below `prefix`, by the rest of their keys.

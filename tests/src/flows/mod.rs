@@ -15,6 +15,7 @@ mod http;
 mod local_server;
 mod service;
 
+pub mod aws_sync;
 pub mod canary;
 pub mod logs;
 pub mod oracle;

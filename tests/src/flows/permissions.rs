@@ -8,6 +8,7 @@ use aws_sdk_dynamodb::operation as dynamo;
 use aws_sdk_dynamodb::types::AttributeValue;
 use aws_sdk_kms::operation as kms;
 use aws_sdk_s3::operation as s3;
+use aws_sdk_secretsmanager::operation as secrets;
 use aws_sdk_sqs::operation as sqs;
 use aws_smithy_runtime_api::client::interceptors::Intercept;
 use aws_smithy_runtime_api::client::interceptors::context::{BeforeSerializationInterceptorContextRef, Input};
@@ -118,7 +119,11 @@ impl RequiredPermission {
 /// Returns the permissions that IAM demands for a call, by the Service Authorization Reference of each service. `None` if the call is
 /// not listed here.
 fn required_permissions(input: &Input) -> Option<Vec<RequiredPermission>> {
-    dynamodb_permissions(input).or_else(|| s3_permissions(input)).or_else(|| sqs_permissions(input)).or_else(|| kms_permissions(input))
+    dynamodb_permissions(input)
+        .or_else(|| s3_permissions(input))
+        .or_else(|| sqs_permissions(input))
+        .or_else(|| secret_permissions(input))
+        .or_else(|| kms_permissions(input))
 }
 
 /// Returns the ARN of a DynamoDB table.
@@ -251,6 +256,12 @@ fn sqs_permissions(input: &Input) -> Option<Vec<RequiredPermission>> {
     }
     let send = input.downcast_ref::<sqs::send_message::SendMessageInput>()?;
     Some(vec![RequiredPermission::new("sqs:SendMessage", queue(send.queue_url()))])
+}
+
+/// Returns the permissions for a call of Secrets Manager. Secrets are named by their ARNs.
+fn secret_permissions(input: &Input) -> Option<Vec<RequiredPermission>> {
+    let get = input.downcast_ref::<secrets::get_secret_value::GetSecretValueInput>()?;
+    Some(vec![RequiredPermission::new("secretsmanager:GetSecretValue", get.secret_id().unwrap_or_default().to_owned())])
 }
 
 /// Adds the condition keys of an encryption context, which has one name here.

@@ -42,6 +42,7 @@ use reaper::handler::ReaperHandler;
 use reaper::schedules::ScheduleRunner;
 use serde_json::{Map, Value, json};
 use status::handler::StatusHandler;
+use sync_worker::handler::SyncWorkerHandler;
 use token::handler::TokenHandler;
 
 use super::clock::next_job_id;
@@ -123,6 +124,7 @@ pub struct ServiceProcess<S: Deployment> {
     files: FilesHandler<Jobs, Output<S>, ManualClock>,
     groups: GroupsHandler<Jobs, Lake<S>, ManualClock>,
     worker: WorkerHandler<S>,
+    sync_worker: SyncWorkerHandler<Jobs, Queue<S>, Lake<S>, Output<S>, ManualClock, NoFeed>,
     reaper: ReaperHandler<Jobs, Queue<S>, Output<S>, Audit<S>, ManualClock>,
     outbox: Jobs,
     schedules: ScheduleRunner<Jobs, Queue<S>, Lake<S>, Output<S>, ManualClock>,
@@ -179,7 +181,7 @@ impl<S: Deployment> ServiceProcess<S> {
             clock: new_clock(),
             feed: NoFeed,
         };
-        let (ports, schedule_ports) = (new_ports(), new_ports());
+        let (ports, schedule_ports, sync_ports) = (new_ports(), new_ports(), new_ports());
         let own_base = if S::HAS_GATEWAY { GATEWAY_BASE } else { OWN_BASE };
         let schedule_settings = headrace_edge::config::ExportSettings { base: Some(own_base.to_owned()), ..export_settings.clone() };
         let new_job = || Ok((next_job_id()?, JobSecret([7; 32])));
@@ -191,6 +193,7 @@ impl<S: Deployment> ServiceProcess<S> {
             Some(ServerAccess::External(_) | ServerAccess::None | ServerAccess::OpenByDefault) | None => None,
         };
         Arc::new(Self {
+            sync_worker: SyncWorkerHandler::new(sync_ports, source.clone(), WorkerSettings::default()),
             deployment: deployment.clone(),
             clock: clock.clone(),
             job_settings: settings.job,
@@ -443,6 +446,11 @@ impl<S: Deployment> ServiceProcess<S> {
             },
             "chunk-worker" => {
                 let response = run_as("chunk-worker", self.worker.handle(serde_json::from_value(event.clone())?, Millis(u64::MAX))).await;
+                return Ok(response.map_or_else(|error| json!({ "error": error.to_string() }), |response| json!(response)));
+            }
+            "sync-worker" => {
+                let response =
+                    run_as("sync-worker", self.sync_worker.handle(serde_json::from_value(event.clone())?, Millis(u64::MAX))).await;
                 return Ok(response.map_or_else(|error| json!({ "error": error.to_string() }), |response| json!(response)));
             }
             "reaper" => return run_as("reaper", self.reaper.handle()).await.map(|_| Value::Null),

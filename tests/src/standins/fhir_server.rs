@@ -193,6 +193,8 @@ struct State {
     queries: Vec<String>,
     base: String,
     made_up: u64,
+    /// The value of `Authorization` that requests over HTTP must have.
+    authorization: Option<String>,
 }
 
 struct CachedSearch {
@@ -214,12 +216,18 @@ impl FhirServer {
             queries: Vec::new(),
             base: "https://fhir.example.org/r4".to_owned(),
             made_up: 0,
+            authorization: None,
         })))
     }
 
     /// Runs `change` with the content of the server.
     pub fn with_store<T>(&self, change: impl FnOnce(&mut Store) -> T) -> T {
         change(&mut self.lock().store)
+    }
+
+    /// Requires this value of `Authorization` of requests over HTTP.
+    pub fn require_authorization(&self, value: &str) {
+        self.lock().authorization = Some(value.to_owned());
     }
 
     /// Makes changes before each request from now on.

@@ -1,4 +1,4 @@
-//! In-process stand-ins of S3, SQS and KMS for tests. They need no sockets and no AWS account, and leave nothing behind.
+//! In-process stand-ins of S3, SQS, KMS and Secrets Manager for tests. They need no sockets and no AWS account, and leave nothing behind.
 //!
 //! The stand-in of DynamoDB is the embedded database of the local server, `headrace_local::stores::embedded`, which lists its gaps.
 //!
@@ -32,8 +32,11 @@
 //! **KMS** ([`kms`], our own). It signs and encrypts with real keys, and rejects invalid signing requests like KMS. It has one RSA
 //! key, one symmetric key and four operations. There are no key policies, grants, throttling, disabled keys or other regions.
 //! `.ci/run` deploys with IAM enabled.
+//!
+//! **Secrets Manager** ([`secrets`], our own). It has one secret and one operation, and checks no permissions.
 
 pub mod fhir_server;
 pub mod kms;
 pub mod s3;
+pub mod secrets;
 pub mod sqs;

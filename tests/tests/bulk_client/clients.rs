@@ -46,7 +46,7 @@ fn the_http_clients_of_the_project_are_those_of_the_table() -> Result<()> {
     for file in files_with_clients()? {
         assert!(table.contains(&format!("(../{file})")), "{file} makes a client of HTTP that docs/security.md does not list");
     }
-    assert!(files_with_clients()?.contains("shared/local/src/client/transport.rs"), "the search finds nothing");
+    assert!(files_with_clients()?.contains("shared/client/src/transport.rs"), "the search finds nothing");
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use headrace_local::client::bulk::{BulkClient, ClientError};
 use headrace_local::client::login::ClientCredential;
 use headrace_local::client::login::LoginSettings;
-use headrace_local::stores::client_key::ClientKey;
+use headrace_local::stores::client_key::read_client_key;
 use headrace_tests::flows::{Result, run};
 use headrace_tests::lake;
 use reqwest::StatusCode;
@@ -30,7 +30,7 @@ fn count_by_type(folder: &Path) -> Result<BTreeMap<String, u64>> {
 fn login(id: &str, key: &Path) -> Result<LoginSettings> {
     Ok(LoginSettings {
         client_id: id.to_owned(),
-        credential: ClientCredential::Key(ClientKey::read(key, None)?),
+        credential: ClientCredential::Key(read_client_key(key, None)?),
         scope: None,
         token_url: None,
     })

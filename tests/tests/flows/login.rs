@@ -9,7 +9,7 @@ use axum::routing::{get, post};
 use headrace_local::client::bulk::{BulkClient, ClientError};
 use headrace_local::client::login::ClientCredential;
 use headrace_local::client::login::{LoginError, LoginSettings};
-use headrace_local::stores::client_key::{ClientKey, GeneratedKey, KeyAlgorithm};
+use headrace_local::stores::client_key::{GeneratedKey, KeyAlgorithm, read_client_key};
 use headrace_tests::flows::{Result, run};
 use reqwest::Url;
 use serde_json::json;
@@ -79,7 +79,7 @@ fn login(folder: &tempfile::TempDir) -> Result<LoginSettings> {
     std::fs::write(&path, GeneratedKey::new(KeyAlgorithm::Es384)?.private.to_string())?;
     Ok(LoginSettings {
         client_id: "a lab & more".to_owned(),
-        credential: ClientCredential::Key(ClientKey::read(&path, None)?),
+        credential: ClientCredential::Key(read_client_key(&path, None)?),
         scope: None,
         token_url: None,
     })

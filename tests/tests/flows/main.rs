@@ -2,6 +2,7 @@
 
 mod audit;
 mod audit_cli;
+mod aws_sync;
 mod client_access;
 mod clients_cli;
 mod complete_exports;

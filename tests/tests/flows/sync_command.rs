@@ -11,6 +11,7 @@ use headrace_tests::flows::{Result, run};
 use headrace_tests::standins::fhir_server::{FhirServer, HostileBehavior, HttpFhirServer, Paging, ServerBehavior};
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::process;
 
@@ -97,6 +98,35 @@ fn an_incomplete_synchronization_has_an_exit_status_of_its_own_and_leaves_no_fil
         assert!(stderr.contains("169.254.169.254") && stderr.contains("--origin-alias"), "{stderr}");
         let lake = folder.path().join("lake");
         assert_eq!((lake_objects(&lake).len(), watermark(&lake)?), (0, None));
+        Ok(())
+    })
+}
+
+/// Redirects every request of a connection to this URL.
+async fn redirect(mut stream: tokio::net::TcpStream, target: String) -> std::io::Result<()> {
+    let mut buffer = [0; 4096];
+    while stream.read(&mut buffer).await? > 0 {
+        stream.write_all(format!("HTTP/1.1 302 Found\r\nLocation: {target}\r\nContent-Length: 0\r\n\r\n").as_bytes()).await?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_redirect_to_another_server_is_not_followed() -> Result<()> {
+    run(async || {
+        let (server, http, folder) = start(ServerBehavior::default()).await?;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+        let base = format!("http://{}/fhir", listener.local_addr()?);
+        let target = format!("{}/metadata", http.base);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(redirect(stream, target.clone()));
+            }
+        });
+        let (code, _, stderr) = headrace(folder.path(), &["sync", &base, "lake"]).await?;
+        assert!(code == Some(1) && stderr.contains("another server"), "{stderr}");
+        assert_eq!(server.queries(), Vec::<String>::new(), "nothing is sent there");
+        assert!(!folder.path().join("lake").exists());
         Ok(())
     })
 }

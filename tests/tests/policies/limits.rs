@@ -20,13 +20,14 @@ fn template(parameters: &[(&'static str, &str)]) -> Result<Template> {
     let mut arns = vec![
         ("JobTable", arn("dynamodb", "table/headrace")),
         ("TaskQueue", arn("sqs", "tasks")),
+        ("SyncQueue", arn("sqs", "syncs")),
         ("DeadLetterQueue", arn("sqs", "tasks-dlq")),
         ("DestinationBucket", format!("arn:aws:s3:::{BUCKET}")),
         ("AuditBucket", "arn:aws:s3:::audit-bucket".to_owned()),
         ("JobSecretKey", arn("kms", "key/job-secret")),
     ];
     let logs = ["TokenLog", "KickoffLog", "ChunkWorkerLog", "StatusLog", "FilesLog", "CancelLog", "ReaperLog", "GroupsLog", "MetadataLog"];
-    arns.extend(logs.map(|log| (log, arn("logs", log))));
+    arns.extend(logs.into_iter().chain(["SyncWorkerLog"]).map(|log| (log, arn("logs", log))));
     arns.extend(ROLES.iter().map(|(_, role)| (*role, format!("arn:aws:iam::111122223333:role/{role}"))));
     Template::read(&parameters, &arns)
 }
@@ -121,11 +122,17 @@ fn log_events_of_every_level_reach_the_log() -> Result<()> {
 
 #[test]
 fn a_message_is_hidden_for_as_long_as_lambda_may_hold_it() -> Result<()> {
-    let template = template(&[])?;
-    let (worker, queue) = (
-        properties(&template, "AWS::Serverless::Function", "ChunkWorkerFunction")?,
-        properties(&template, "AWS::SQS::Queue", "TaskQueue")?,
-    );
+    let template = template(&[("OriginUrl", "https://fhir.example.org/r4")])?;
+    for (worker, queue) in [("ChunkWorkerFunction", "TaskQueue"), ("SyncWorkerFunction", "SyncQueue")] {
+        check_worker_and_queue(&template, worker, queue)?;
+    }
+    Ok(())
+}
+
+/// Checks the times of a worker and its queue.
+fn check_worker_and_queue(template: &Template, worker: &str, queue: &str) -> Result<()> {
+    let worker = properties(template, "AWS::Serverless::Function", worker)?;
+    let queue = properties(template, "AWS::SQS::Queue", queue)?;
     let (timeout, visibility) = (number(&worker, "/Timeout")?, number(&queue, "/VisibilityTimeout")?);
     assert!(visibility >= 6 * timeout && visibility <= 12 * 3600, "{visibility} s, {timeout} s");
     assert!(timeout <= 900 && timeout > 2 * chunk_worker::handler::YIELD_BEFORE_TIMEOUT.as_secs(), "{timeout} s");
@@ -133,20 +140,20 @@ fn a_message_is_hidden_for_as_long_as_lambda_may_hold_it() -> Result<()> {
     assert_eq!(worker.pointer("/Events/Tasks/Properties/FunctionResponseTypes/0"), Some(&"ReportBatchItemFailures".into()));
     assert_eq!(number(&worker, "/Events/Tasks/Properties/BatchSize")?, 1);
     assert!(number(&queue, "/RedrivePolicy/maxReceiveCount")? >= 5);
-    let dead_letters = properties(&template, "AWS::SQS::Queue", "DeadLetterQueue")?;
+    let dead_letters = properties(template, "AWS::SQS::Queue", "DeadLetterQueue")?;
     assert!(number(&dead_letters, "/MessageRetentionPeriod")? >= number(&queue, "/MessageRetentionPeriod")?);
     Ok(())
 }
 
 #[test]
 fn functions_that_answer_requests_end_before_the_gateway_gives_up() -> Result<()> {
-    let template = template(&[])?;
+    let template = template(&[("OriginUrl", "https://fhir.example.org/r4")])?;
     let globals = template.section("Globals")?;
     for (name, function) in template.of_type("AWS::Serverless::Function")? {
         let own = function["Timeout"].as_str().or_else(|| globals["Function"]["Timeout"].as_str()).ok_or("no timeout")?;
         let seconds: u64 = own.parse()?;
         let limit = match name.as_str() {
-            "ChunkWorkerFunction" => 900,
+            "ChunkWorkerFunction" | "SyncWorkerFunction" => 900,
             "ReaperFunction" => 59,
             _ => 29,
         };

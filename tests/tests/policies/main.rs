@@ -13,9 +13,11 @@ mod yaml;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use headrace_tests::flows::aws_sync::SYNC_QUEUE;
 use headrace_tests::flows::permissions::{REGION_AND_ACCOUNT, UsedPermission};
 use headrace_tests::flows::{Result, run};
 use headrace_tests::standins::kms::{ENCRYPTION_KEY, SIGNING_KEY};
+use headrace_tests::standins::secrets::ORIGIN_SECRET;
 
 use serde_json::Value;
 
@@ -26,7 +28,7 @@ use template::Template;
 type Policies = BTreeMap<&'static str, Vec<Statement>>;
 
 /// Functions and the logical ids of their roles.
-const ROLES: [(&str, &str); 9] = [
+const ROLES: [(&str, &str); 10] = [
     ("cancel", "CancelRole"),
     ("chunk-worker", "ChunkWorkerRole"),
     ("files", "FilesRole"),
@@ -35,11 +37,12 @@ const ROLES: [(&str, &str); 9] = [
     ("metadata", "MetadataRole"),
     ("reaper", "ReaperRole"),
     ("status", "StatusRole"),
+    ("sync-worker", "SyncWorkerRole"),
     ("token", "TokenRole"),
 ];
 
 /// Parameters of the template that describe the deployment of the test, with every key, so that all statements are created.
-const PARAMETERS: [(&str, &str); 12] = [
+const PARAMETERS: [(&str, &str); 15] = [
     ("SourceBucketName", "lake-bucket"),
     ("SourcePrefix", "fhir/"),
     ("DestinationBucketName", "export-bucket"),
@@ -49,6 +52,9 @@ const PARAMETERS: [(&str, &str); 12] = [
     ("ClientDestinationBuckets", "client-bucket"),
     ("OutputKmsKeyArns", scenario::JOB_KEY),
     ("WatermarkMaxAgeSeconds", "7200"),
+    ("OriginUrl", "https://fhir.example.org/r4"),
+    ("OriginSecretArn", ORIGIN_SECRET),
+    ("OriginSecretKmsKeyArn", "arn:aws:kms:eu-central-1:111122223333:key/origin"),
     ("VpcSubnetIds", "subnet-1,subnet-2"),
     ("VpcSecurityGroupIds", "sg-1"),
     ("Tracing", "Active"),
@@ -60,12 +66,24 @@ fn policies() -> Result<Policies> {
     let mut arns = vec![
         ("JobTable", arn("dynamodb", "table/headrace")),
         ("TaskQueue", arn("sqs", "tasks")),
+        ("SyncQueue", arn("sqs", SYNC_QUEUE)),
         ("DeadLetterQueue", arn("sqs", "tasks-dlq")),
     ];
     arns.push(("TokenKey", SIGNING_KEY.to_owned()));
     arns.push(("JobSecretKey", ENCRYPTION_KEY.to_owned()));
     arns.push(("AuditBucket", "arn:aws:s3:::audit-bucket".to_owned()));
-    let logs = ["TokenLog", "KickoffLog", "ChunkWorkerLog", "StatusLog", "FilesLog", "CancelLog", "ReaperLog", "GroupsLog", "MetadataLog"];
+    let logs = [
+        "TokenLog",
+        "KickoffLog",
+        "ChunkWorkerLog",
+        "StatusLog",
+        "FilesLog",
+        "CancelLog",
+        "ReaperLog",
+        "GroupsLog",
+        "MetadataLog",
+        "SyncWorkerLog",
+    ];
     arns.extend(logs.map(|log| (log, arn("logs", &format!("log-group:{log}")))));
     let template = Template::read(&PARAMETERS, &arns)?;
     let roles = template.of_type("AWS::IAM::Role")?;
@@ -82,7 +100,7 @@ fn policies() -> Result<Policies> {
 
 /// Statements for calls that AWS makes on behalf of the function, which the scenario cannot record: statement id, its actions, and the
 /// reason.
-const USED_BY_AWS: [(&str, &[&str], &str); 7] = [
+const USED_BY_AWS: [(&str, &[&str], &str); 10] = [
     ("WriteLog", &["logs:CreateLogStream", "logs:PutLogEvents"], "Lambda writes what the function prints"),
     ("ReceiveTasks", &["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"], "the event source mapping receives messages"),
     (
@@ -104,6 +122,9 @@ const USED_BY_AWS: [(&str, &[&str], &str); 7] = [
     ),
     ("WriteTraces", &["xray:PutTraceSegments", "xray:PutTelemetryRecords"], "Lambda sends the traces"),
     ("DecryptLake", &["kms:Decrypt"], "S3 decrypts on behalf of the role"),
+    ("WriteLakeWithKey", &["kms:Decrypt", "kms:GenerateDataKey"], "S3 encrypts on behalf of the role"),
+    ("DecryptCredential", &["kms:Decrypt"], "Secrets Manager decrypts on behalf of the role"),
+    ("FindMissingObjects", &["s3:ListBucket"], "S3 answers 404 instead of 403 for an object that does not exist"),
     ("ReadWithOutputKeys", &["kms:Decrypt"], "S3 decrypts for clients that use a URL presigned by the role"),
 ];
 
@@ -111,7 +132,7 @@ const USED_BY_AWS: [(&str, &[&str], &str); 7] = [
 fn is_used_by_aws(statement: &Statement) -> bool {
     let is_key = statement.actions.iter().any(|action| action.starts_with("kms:"));
     let is_listed = USED_BY_AWS.iter().any(|(sid, actions, _)| statement.sid == *sid && statement.actions == *actions);
-    is_listed && (!is_key || statement.requires_service("s3."))
+    is_listed && (!is_key || statement.requires_service("s3.") || statement.requires_service("secretsmanager."))
 }
 
 /// Returns the used permissions that no statement allows.

@@ -15,6 +15,7 @@ use headrace_edge::auth::Authenticator;
 use headrace_edge::config::{AccessControl, SmartSettings, WatermarkLimit};
 use headrace_edge::jwks::{JwksCache, UrlPolicy};
 use headrace_edge::webhook::{EventTargets, WebhookSecret, WebhookSettings};
+use headrace_tests::flows::aws_sync::AwsSync;
 use headrace_tests::flows::permissions::run_as;
 use headrace_tests::flows::{
     ANN, AwsDeployment, BEN, Deployment as _, DeploymentSettings, Fault, FaultInjector, ManualClock, REAPER_INTERVAL, Result,
@@ -75,6 +76,7 @@ pub(crate) async fn run_all_functions() -> Result<AwsDeployment> {
     scenario.give_up_events().await?;
     scenario.seal_audit_records().await?;
     scenario.watch_the_watermark().await?;
+    scenario.synchronize().await?;
     Ok(scenario.deployment)
 }
 
@@ -383,6 +385,19 @@ impl Scenario {
             None => Ok(()),
             age => Err(format!("the lake has no watermark, but its age is {age:?}").into()),
         }
+    }
+
+    /// Synchronizes the lake with a FHIR server. Parks a message that names no task, and drops an upload whose content breaks off.
+    async fn synchronize(&self) -> Result<()> {
+        let sync = AwsSync::start(&self.deployment, &self.clock).await?;
+        let job = sync.start_due().await?.ok_or("no synchronization is due")?;
+        while self.deployment.leave_incomplete_upload(job.as_str()).await?.is_none() {
+            sync.deliver_one().await?;
+        }
+        sync.complete(&job).await?;
+        sync.announce_garbage().await?;
+        sync.deliver_one().await?;
+        sync.break_off_an_upload().await
     }
 
     /// Seals audit records. The result of one write is lost, so that the next reaper finds the file already written.

@@ -130,7 +130,18 @@ fn every_event_gives_the_expected_response() -> Result<()> {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     let functions: std::collections::BTreeSet<_> = event_pairs.keys().filter_map(|name| name.split('/').next()).collect();
-    assert!(functions.into_iter().eq(["cancel", "chunk-worker", "files", "groups", "kickoff", "metadata", "reaper", "status", "token"]));
+    assert!(functions.into_iter().eq([
+        "cancel",
+        "chunk-worker",
+        "files",
+        "groups",
+        "kickoff",
+        "metadata",
+        "reaper",
+        "status",
+        "sync-worker",
+        "token"
+    ]));
     Ok(())
 }
 

@@ -55,7 +55,8 @@ impl DynamoJobStore {
         at: Millis,
         reason: Option<&FailureReason>,
     ) -> Result<Option<Write>, StoreError> {
-        if !self.writes_events {
+        // Events tell of exports.
+        if !self.writes_events || job.is_sync() {
             return Ok(None);
         }
         let event = ExportEvent::from_move(job, state, at, reason);

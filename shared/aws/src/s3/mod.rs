@@ -4,11 +4,13 @@ mod audit;
 mod bucket;
 mod file_writer;
 mod lake;
+mod lake_writer;
 mod objects;
 mod output;
 
 pub use audit::S3AuditFiles;
 pub use lake::S3Lake;
+pub use lake_writer::S3LakeWriter;
 pub use output::S3OutputStore;
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 pub mod deliver_events;
 pub mod fire_schedules;
+pub mod fire_sync;
 pub mod reap;
 pub mod seal;
 pub mod verify;

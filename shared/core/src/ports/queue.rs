@@ -11,6 +11,12 @@ pub trait TaskQueue: Send + Sync {
     /// Announces tasks. They become visible after `delay`, which is at most 15 minutes.
     fn announce(&self, tasks: &[TaskId], delay: Duration) -> impl Future<Output = Result<(), StoreError>> + Send;
 
+    /// Announces tasks of a synchronization. A deployment has a queue of their own for them, because only one function may call the FHIR
+    /// server.
+    fn announce_sync(&self, tasks: &[TaskId], delay: Duration) -> impl Future<Output = Result<(), StoreError>> + Send {
+        self.announce(tasks, delay)
+    }
+
     /// Sets a message aside for the operator: on AWS, in the dead-letter queue. The message names a parked task or cannot be parsed.
     fn park(&self, message: &str) -> impl Future<Output = Result<(), StoreError>> + Send;
 }

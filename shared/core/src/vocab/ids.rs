@@ -97,6 +97,9 @@ pub struct Caller(pub String);
 impl Caller {
     /// The caller of every request if access control is off.
     pub const LOCAL: &'static str = "local";
+
+    /// The owner of synchronizations of the lake. Names of clients have no space, so that it is nobody's.
+    pub const SYNC: &'static str = "headrace sync";
 }
 
 /// A position in the list of a caller's jobs: the page that follows starts after this job. A cursor from another caller is

@@ -85,6 +85,12 @@ settings! {
     MaxConcurrentExports = "HEADRACE_MAX_CONCURRENT_EXPORTS",
     /// The maximum number of exports of one client that run at once.
     MaxExportsPerClient = "HEADRACE_MAX_EXPORTS_PER_CLIENT",
+    /// Other base URLs by which the FHIR server names itself in its links.
+    OriginAliases = "HEADRACE_ORIGIN_ALIASES",
+    /// The secret with the credential of the FHIR server.
+    OriginSecret = "HEADRACE_ORIGIN_SECRET",
+    /// The base URL of the FHIR server that the lake is filled from.
+    OriginUrl = "HEADRACE_ORIGIN_URL",
     /// The KMS keys that `_encryptionKey` may name.
     OutputKmsKeys = "HEADRACE_OUTPUT_KMS_KEYS",
     /// The URL of the task queue.
@@ -105,6 +111,16 @@ settings! {
     SourcePrefix = "HEADRACE_SOURCE_PREFIX",
     /// The largest number of workers that an export starts at once, beside those that the queue starts. 0 starts none.
     StartedWorkers = "HEADRACE_STARTED_WORKERS",
+    /// The switch that does not compare what a synchronization fetches with the totals of the FHIR server.
+    SyncIgnoreTotals = "HEADRACE_SYNC_IGNORE_TOTALS",
+    /// The seconds before its start up to which a synchronization fetches everything.
+    SyncLagSeconds = "HEADRACE_SYNC_LAG_SECONDS",
+    /// The URL of the queue with the tasks of synchronizations.
+    SyncQueueUrl = "HEADRACE_SYNC_QUEUE_URL",
+    /// The times at which the lake is synchronized with the FHIR server.
+    SyncSchedule = "HEADRACE_SYNC_SCHEDULE",
+    /// The types that synchronizations fetch.
+    SyncTypes = "HEADRACE_SYNC_TYPES",
     /// The job table.
     Table = "HEADRACE_TABLE",
     /// The number of attempts without progress after which a task is parked.

@@ -169,7 +169,7 @@ pub fn parse_source_base_urls(text: &str) -> Result<BaseUrls, ConfigError> {
 }
 
 /// Parses an absolute http or https URL without query, fragment and user. Returns it without slashes at its end.
-fn parse_absolute_url(setting: Setting, text: &str) -> Result<String, ConfigError> {
+pub(super) fn parse_absolute_url(setting: Setting, text: &str) -> Result<String, ConfigError> {
     let base = text.trim_end_matches('/');
     // The text itself is compared and sent, so it must not need the repairs that a URL parser makes.
     let is_plain = base.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'@' | b'"' | b'<' | b'>' | b'\\'));

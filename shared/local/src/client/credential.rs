@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::cli::{ClientKeyOptions, CredentialOptions};
 use crate::client::bulk::{Credential, LoginSettings};
 use crate::client::login::ClientCredential;
-use crate::stores::client_key::{ClientKey, KeyError};
+use crate::stores::client_key::{KeyError, read_client_key};
 use crate::stores::private::is_accessible_by_others;
 
 /// The longest secret or password, in bytes.
@@ -26,7 +26,7 @@ pub(crate) fn read_credential(options: &CredentialOptions) -> Result<Credential,
 /// Reads the client's key or secret. Returns `None` if the options name no client.
 pub(crate) fn read_login(options: &ClientKeyOptions) -> Result<Option<LoginSettings>, KeyError> {
     let credential = match (&options.client_key, &options.client_secret_file) {
-        (Some(path), _) => ClientCredential::Key(ClientKey::read(path, options.client_key_id.as_deref())?),
+        (Some(path), _) => ClientCredential::Key(read_client_key(path, options.client_key_id.as_deref())?),
         (None, Some(path)) => ClientCredential::Secret(read_secret(path)?),
         (None, None) => return Ok(None),
     };

@@ -35,7 +35,7 @@ use crate::client::timer::SystemTimer;
 use crate::server::http::{base_url, serve};
 use crate::server::service::{ServerAccess, Service, ServiceConfig, StartError};
 use crate::server::signals::stop_signal;
-use crate::stores::client_key::{ClientKey, KeyError};
+use crate::stores::client_key::{KeyError, read_client_key};
 use crate::stores::deid_keys::{DeidKeysFileError, read_deid_keys};
 use crate::stores::directory::GivenConfiguration;
 use crate::stores::io_fault::is_out_of_space;
@@ -352,7 +352,7 @@ fn credential(args: &ExportArgs) -> Result<Credential, KeyError> {
 /// Returns the credential with which an export was started.
 fn saved_credential(saved: &SavedExport) -> Result<Credential, ExportCommandError> {
     if let (Some(client_id), Some(path)) = (&saved.client_id, &saved.client_key) {
-        let key = ClientKey::read(path, saved.client_key_id.as_deref())?;
+        let key = read_client_key(path, saved.client_key_id.as_deref())?;
         let (scope, token_url) = (saved.scope.clone(), saved.token_url.as_deref().map(parse_saved_url).transpose()?);
         let credential = ClientCredential::Key(key);
         return Ok(Credential::BackendServices(LoginSettings { client_id: client_id.clone(), credential, scope, token_url }));

@@ -39,6 +39,16 @@ impl FhirServer {
     }
 }
 
+impl FhirServer {
+    /// Returns true if the head of a request has the required `Authorization`.
+    fn accepts(&self, head: &str) -> bool {
+        let state = self.lock();
+        let Some(required) = &state.authorization else { return true };
+        let fields = head.lines().filter_map(|line| line.split_once(':'));
+        fields.into_iter().any(|(name, value)| name.eq_ignore_ascii_case("authorization") && value.trim() == required)
+    }
+}
+
 /// Serves the requests of a connection.
 async fn serve(server: FhirServer, mut stream: TcpStream) {
     let mut buffer = Vec::new();
@@ -54,6 +64,7 @@ async fn serve(server: FhirServer, mut stream: TcpStream) {
         buffer.drain(..end);
         let target = head.split(' ').nth(1).unwrap_or_default();
         let response = match target.strip_prefix(BASE_PATH) {
+            Some(_) if !server.accepts(&head) => FhirResponse { status: 401, headers: Vec::new(), body: String::new() },
             Some(target) => server.respond(target),
             None => FhirResponse { status: 404, headers: Vec::new(), body: String::new() },
         };

@@ -13,7 +13,7 @@ use crate::vocab::ids::{Caller, JobId, TaskId};
 
 /// Returns the owner of the synchronizations of a lake.
 pub fn sync_owner() -> Caller {
-    Caller("sync".to_owned())
+    Caller(Caller::SYNC.to_owned())
 }
 
 /// Starts a synchronization: records its job and then announces its plan (rule P1). Returns the job.
@@ -28,6 +28,6 @@ pub async fn start_sync(
     let job = Job { request_url, settings, ..Job::accepted(id, sync_owner(), ExportRequest::default(), now) };
     let plan = PlanInput { sync: Some(Box::new(request)), ..PlanInput::default() };
     jobs.record_job(&job, &plan, &RecordConditions::default(), &Agent::service()).await?;
-    queue.announce(&[TaskId::plan(&job.id)], Duration::ZERO).await?;
+    queue.announce_sync(&[TaskId::plan(&job.id)], Duration::ZERO).await?;
     Ok(job)
 }

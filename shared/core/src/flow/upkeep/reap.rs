@@ -114,7 +114,7 @@ async fn handle_due_item<S: Send + Sync>(
             match ports.jobs.job(&task.job).await? {
                 Some(job) if job.state.has_slot() && job.has_task(task.task) => {
                     if ports.jobs.postpone(due, Some(now + RECHECK_AFTER)).await? {
-                        ports.queue.announce(std::slice::from_ref(task), Duration::ZERO).await?;
+                        announce(&ports.queue, &job, task).await?;
                         reaped.announced += 1;
                     }
                 }
@@ -131,6 +131,12 @@ async fn handle_due_item<S: Send + Sync>(
     }
 }
 
+/// Announces a task in the queue of its job's kind.
+async fn announce(queue: &impl TaskQueue, job: &Job, task: &TaskId) -> Result<(), StoreError> {
+    let tasks = std::slice::from_ref(task);
+    if job.is_sync() { queue.announce_sync(tasks, Duration::ZERO).await } else { queue.announce(tasks, Duration::ZERO).await }
+}
+
 /// Handles a due job according to its state: fails an overdue job, announces a lost finalize task, expires a complete job,
 /// or deletes leftover files. Counts in `reaped` what was done.
 async fn handle_due_job<S: Send + Sync>(
@@ -143,7 +149,9 @@ async fn handle_due_job<S: Send + Sync>(
     match job.state {
         JobState::Queued | JobState::Accepted | JobState::Running if job.deadline_at() <= now => {
             let hours = job.settings.deadline_seconds.div_ceil(3600);
-            let text = if job.state == JobState::Queued {
+            let text = if job.is_sync() {
+                format!("the synchronization did not finish within {hours} hours, its deadline; see whether the FHIR server answers")
+            } else if job.state == JobState::Queued {
                 format!("the export was not started within {hours} hours, its deadline; start it again when fewer exports are running")
             } else {
                 format!("the export did not finish within {hours} hours, its deadline; narrow it with _type or _since, or ask the operator")
@@ -158,7 +166,7 @@ async fn handle_due_job<S: Send + Sync>(
             let job = ports.jobs.with_progress(job.clone()).await?;
             let can_finalize = job.state == JobState::Running && job.open_tasks == 0;
             if ports.jobs.postpone(due, Some(now + RECHECK_AFTER)).await? && can_finalize {
-                ports.queue.announce(&[TaskId::finalize(&job.id)], Duration::ZERO).await?;
+                announce(&ports.queue, &job, &TaskId::finalize(&job.id)).await?;
                 reaped.announced += 1;
             }
         }

@@ -41,9 +41,8 @@ use crate::stores::encryptor::FileSecretEncryptor;
 use crate::stores::private::create_private_folder;
 use crate::terminal::{print_result, printable_json, shorten};
 
-use super::http_origin::{HttpOrigin, OriginSettings};
 use super::progress::SyncProgress;
-use super::report;
+use super::{HttpOrigin, OriginSettings, report};
 
 /// Name of the state folder below the root of the lake. Listings skip it.
 const STATE_FOLDER: &str = "_headrace/sync-state";

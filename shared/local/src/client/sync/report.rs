@@ -6,9 +6,17 @@ use indicatif::HumanCount;
 
 use crate::terminal::printable;
 
-/// Formats a row for each type with resources, deletions or faults, and the result.
+/// Formats a row for each type with resources, deletions or faults, and the result. Without any row it is one sentence.
 pub(super) fn result(report: &SyncReport, lake: &str) -> String {
-    let shown: Vec<&TypeReport> = report.types.iter().filter(|one| one.windows > 0 || !one.faults.is_empty()).collect();
+    let has_row = |one: &&TypeReport| one.windows > 0 || one.deletions.is_some_and(|count| count > 0) || !one.faults.is_empty();
+    let shown: Vec<&TypeReport> = report.types.iter().filter(has_row).collect();
+    if shown.is_empty() && report.is_complete {
+        let (complete, lake) = (&report.complete_up_to, printable(lake));
+        return match &report.from {
+            Some(from) => format!("nothing has changed since {from}; {lake} is complete up to {complete}\n"),
+            None => format!("the server has no resources; {lake} is complete up to {complete}\n"),
+        };
+    }
     let width = shown.iter().map(|one| one.resource_type.as_str().len()).max().unwrap_or_default().max(4);
     let mut output = format!("{:width$}  {:>12}  {:>9}  {:>8}  {:>8}\n", "TYPE", "RESOURCES", "DELETIONS", "WINDOWS", "REPEATED");
     for one in &shown {
@@ -63,4 +71,56 @@ pub(super) fn remarks(report: &SyncReport) -> Vec<String> {
         remarks.push("note: the watermark of the lake was not moved; the next synchronization starts where this one did".to_owned());
     }
     remarks
+}
+
+#[cfg(test)]
+mod tests {
+    use headrace_core::job::sync::SyncRecord;
+    use headrace_fhir::definitions::ResourceType;
+
+    use super::*;
+
+    /// Returns the report of a complete synchronization with these types.
+    fn complete(types: Vec<TypeReport>, from: Option<&str>) -> SyncReport {
+        SyncReport {
+            origin: "https://fhir.example.org".to_owned(),
+            job: "1".repeat(32),
+            from: from.map(str::to_owned),
+            complete_up_to: "2026-11-30T02:00:00.000Z".to_owned(),
+            is_complete: true,
+            types,
+        }
+    }
+
+    /// Returns the report of a type of which something was fetched or deleted.
+    fn patients(resources: u64, deletions: u64) -> TypeReport {
+        let mut report = TypeReport::new(ResourceType::PATIENT);
+        let windows = u64::from(resources > 0);
+        report.add(&SyncRecord {
+            is_covered: true,
+            windows,
+            resources,
+            deletions: Some(deletions),
+            ..SyncRecord::new(ResourceType::PATIENT)
+        });
+        report
+    }
+
+    #[test]
+    fn a_synchronization_without_changes_is_one_sentence() {
+        let from = "2026-11-29T02:00:00.000Z";
+        let unchanged = result(&complete(vec![patients(0, 0)], Some(from)), "lake");
+        assert_eq!(unchanged, format!("nothing has changed since {from}; lake is complete up to 2026-11-30T02:00:00.000Z\n"));
+        let empty = result(&complete(Vec::new(), None), "lake");
+        assert_eq!(empty, "the server has no resources; lake is complete up to 2026-11-30T02:00:00.000Z\n");
+    }
+
+    #[test]
+    fn a_synchronization_with_deletions_alone_shows_them() {
+        let text = result(&complete(vec![patients(0, 2)], Some("2026-11-29T02:00:00.000Z")), "lake");
+        assert!(
+            text.lines().nth(1).is_some_and(|row| row.split_whitespace().collect::<Vec<_>>() == ["Patient", "0", "2", "0", "0"]),
+            "{text}"
+        );
+    }
 }

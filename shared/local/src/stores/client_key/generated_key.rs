@@ -7,12 +7,12 @@ use aws_lc_rs::signature::{ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, KeyPai
 use clap::ValueEnum;
 use der::asn1::UintRef;
 use der::{Decode as _, Reader as _, SliceReader};
+use headrace_client::client_key::jwk::{Base64Url, KeyParameters, PrivateJwk};
 use headrace_edge::system::random_id;
 use pkcs8::PrivateKeyInfoRef;
 use serde_json::{Value, json};
 
 use super::KeyError;
-use super::jwk::{Base64Url, KeyParameters, PrivateJwk};
 
 /// Signature algorithm of a new key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

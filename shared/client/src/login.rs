@@ -1,4 +1,4 @@
-//! Access tokens for `headrace export`, by SMART Backend Services. A token is cached until shortly before it expires.
+//! Access tokens by SMART Backend Services and by OAuth client credentials. A token is cached until shortly before it expires.
 
 use std::time::{Duration, Instant};
 
@@ -11,14 +11,14 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::Mutex;
 
-use crate::client::body::read_bounded;
-use crate::client::error::{ClientError, RequestFailure};
-use crate::client::limits::ClientLimits;
-use crate::client::origin::{UrlRules, is_confidential};
-use crate::client::session::basic_value;
-use crate::client::transport::{Call, Transport};
-use crate::stores::client_key::{ClientKey, KeyError};
-use crate::terminal::shorten;
+use crate::body::read_bounded;
+use crate::client_key::{ClientKey, SigningError};
+use crate::error::{ClientError, RequestFailure};
+use crate::limits::ClientLimits;
+use crate::origin::{UrlRules, is_confidential};
+use crate::session::basic_value;
+use crate::text::shorten;
+use crate::transport::{Call, Transport};
 
 /// Lifetime of a token if the server does not state one.
 const DEFAULT_TOKEN_LIFETIME: Duration = Duration::from_secs(300);
@@ -73,7 +73,7 @@ pub enum LoginError {
     InvalidTokenResponse,
     /// The key cannot sign.
     #[error(transparent)]
-    Key(#[from] KeyError),
+    Key(#[from] SigningError),
 }
 
 /// Settings of a SMART Backend Services client.
@@ -97,7 +97,7 @@ pub enum ClientCredential {
 }
 
 /// The cached token endpoint and access token of one server.
-pub(crate) struct TokenCache {
+pub struct TokenCache {
     login: LoginSettings,
     base: Url,
     state: Mutex<CacheState>,
@@ -152,13 +152,13 @@ struct OAuthError {
 
 impl TokenCache {
     /// Creates an empty cache for the server with this base URL.
-    pub(crate) fn new(login: LoginSettings, base: Url) -> Self {
+    pub fn new(login: LoginSettings, base: Url) -> Self {
         Self { login, base, state: Mutex::default() }
     }
 
     /// Returns a valid access token from the cache or the server. `rejected` is a token that the server no longer accepts and
     /// must be replaced. Concurrent callers share one token request.
-    pub(crate) async fn token(&self, http: &Transport, limits: &ClientLimits, rejected: Option<&str>) -> Result<String, LoginError> {
+    pub async fn token(&self, http: &Transport, limits: &ClientLimits, rejected: Option<&str>) -> Result<String, LoginError> {
         let mut state = self.state.lock().await;
         let cached = state.token.as_ref().filter(|token| token.renew_at > Instant::now() && Some(token.text.as_str()) != rejected);
         if let Some(token) = cached {
@@ -175,7 +175,7 @@ impl TokenCache {
     }
 
     /// Requests a new access token. Returns it with its lifetime.
-    pub(crate) async fn new_token(&self, http: &Transport, limits: &ClientLimits) -> Result<(String, Duration), LoginError> {
+    pub async fn new_token(&self, http: &Transport, limits: &ClientLimits) -> Result<(String, Duration), LoginError> {
         let endpoint = self.discover(http, limits).await?;
         let token = self.request_token(http, limits, &endpoint).await?;
         Ok((token.text, token.lifetime))
@@ -279,7 +279,7 @@ fn lifetime(expires_in: &Value) -> Duration {
 }
 
 /// Returns true if a text can be sent as a bearer token: visible ASCII of a bounded length.
-pub(crate) fn is_bearer_token(text: &str) -> bool {
+pub fn is_bearer_token(text: &str) -> bool {
     (1..=MAX_TOKEN_BYTES).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 

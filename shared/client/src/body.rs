@@ -13,21 +13,24 @@ use tokio::io::{AsyncBufRead, AsyncRead, AsyncReadExt as _};
 use tokio::time::Instant;
 use tokio_util::io::StreamReader;
 
-use crate::client::error::TransportError;
-use crate::client::limits::MIN_PROGRESS_BYTES;
-use crate::terminal::shorten;
+use crate::error::TransportError;
+use crate::limits::MIN_PROGRESS_BYTES;
+use crate::text::shorten;
 
 /// A content coding that this client decodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Coding {
+pub enum Coding {
+    /// No coding.
     Identity,
+    /// Gzip.
     Gzip,
+    /// Zstandard.
     Zstd,
 }
 
 impl Coding {
     /// Returns the coding of a body (RFC 9110, section 8.4).
-    pub(crate) fn from_headers(headers: &HeaderMap) -> Result<Self, TransportError> {
+    pub fn from_headers(headers: &HeaderMap) -> Result<Self, TransportError> {
         let values = headers.get_all(CONTENT_ENCODING).iter().map(|value| String::from_utf8_lossy(value.as_bytes()).to_ascii_lowercase());
         let values: Vec<String> = values.collect();
         let codings = values.iter().flat_map(|value| value.split(',')).map(str::trim).filter(|coding| !matches!(*coding, "" | "identity"));
@@ -40,7 +43,7 @@ impl Coding {
     }
 
     /// Decodes a body.
-    pub(crate) fn decode<'r>(self, body: impl AsyncBufRead + Send + 'r) -> Pin<Box<dyn AsyncRead + Send + 'r>> {
+    pub fn decode<'r>(self, body: impl AsyncBufRead + Send + 'r) -> Pin<Box<dyn AsyncRead + Send + 'r>> {
         match self {
             Self::Identity => Box::pin(body),
             Self::Gzip => {
@@ -54,7 +57,7 @@ impl Coding {
 }
 
 /// A body that must make progress: some bytes, or its end, in each period.
-pub(crate) struct PacedBody {
+pub struct PacedBody {
     response: Response,
     period: Duration,
     period_ends: Instant,
@@ -63,12 +66,12 @@ pub(crate) struct PacedBody {
 
 impl PacedBody {
     /// Starts to read the body of a response.
-    pub(crate) fn new(response: Response, period: Duration) -> Self {
+    pub fn new(response: Response, period: Duration) -> Self {
         Self { response, period, period_ends: Instant::now() + period, bytes_in_period: 0 }
     }
 
     /// Returns the next bytes as they were sent, or `None` at the end.
-    pub(crate) async fn next_chunk(&mut self) -> Result<Option<Bytes>, TransportError> {
+    pub async fn next_chunk(&mut self) -> Result<Option<Bytes>, TransportError> {
         let chunk = tokio::time::timeout_at(self.period_ends, self.response.chunk()).await;
         let chunk = chunk.map_err(|_| TransportError::Stalled(self.period))?;
         let chunk = chunk.map_err(|error| TransportError::Connection(error.without_url()))?;
@@ -84,7 +87,7 @@ impl PacedBody {
 /// Reads and decodes a small body.
 ///
 /// * `limit`: the most bytes after decoding. A longer body is an error, and no more of it is read.
-pub(crate) async fn read_bounded(response: Response, period: Duration, limit: usize) -> Result<Vec<u8>, TransportError> {
+pub async fn read_bounded(response: Response, period: Duration, limit: usize) -> Result<Vec<u8>, TransportError> {
     let coding = Coding::from_headers(response.headers())?;
     let chunks = stream::try_unfold(PacedBody::new(response, period), |mut body| async move {
         let chunk = body.next_chunk().await.map_err(io::Error::other)?;
@@ -98,7 +101,7 @@ pub(crate) async fn read_bounded(response: Response, period: Duration, limit: us
 }
 
 /// Returns the error of the transport that passed through a decoder, or that the decoder itself failed.
-pub(crate) fn transport_error(error: io::Error) -> TransportError {
+pub fn transport_error(error: io::Error) -> TransportError {
     error.into_inner().and_then(|inner| inner.downcast().ok()).map_or(TransportError::Encoding, |inner| *inner)
 }
 

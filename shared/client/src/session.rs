@@ -7,11 +7,11 @@ use base64::engine::general_purpose::STANDARD;
 use reqwest::header::{AUTHORIZATION, HeaderValue};
 use reqwest::{Response, StatusCode, Url};
 
-use crate::client::error::{ClientError, RequestFailure, shown_url};
-use crate::client::limits::ClientLimits;
-use crate::client::login::{LoginError, LoginSettings, TokenCache, is_bearer_token};
-use crate::client::origin::{MAX_REDIRECTS, UnsafeUrl, UrlRules};
-use crate::client::transport::{Call, Transport, redirect_target};
+use crate::error::{ClientError, RequestFailure, shown_url};
+use crate::limits::ClientLimits;
+use crate::login::{LoginError, LoginSettings, TokenCache, is_bearer_token};
+use crate::origin::{MAX_REDIRECTS, UnsafeUrl, UrlRules};
+use crate::transport::{Call, Transport, redirect_target};
 
 /// The credential of a client.
 pub enum Credential {
@@ -27,7 +27,7 @@ pub enum Credential {
 
 /// The credential that a client sends.
 #[derive(Clone)]
-pub(crate) enum SessionCredential {
+pub enum SessionCredential {
     /// Requests without a credential.
     Anonymous,
     /// A fixed bearer token, which is not renewed.
@@ -40,17 +40,20 @@ pub(crate) enum SessionCredential {
 
 /// A client's connections, credential and rules for URLs.
 #[derive(Clone)]
-pub(crate) struct Session {
-    pub(crate) transport: Transport,
-    pub(crate) credential: SessionCredential,
+pub struct Session {
+    /// The connections.
+    pub transport: Transport,
+    /// The credential.
+    pub credential: SessionCredential,
     /// The rules of the server; `None` for a client without a credential that is used with any server.
-    pub(crate) rules: Option<UrlRules>,
-    pub(crate) limits: ClientLimits,
+    pub rules: Option<UrlRules>,
+    /// The limits on what servers send.
+    pub limits: ClientLimits,
 }
 
 impl Session {
     /// Creates the session of a client of the server with this base URL.
-    pub(crate) fn connect(base: &str, credential: Credential, token_origins: &[Url], limits: ClientLimits) -> Result<Self, ClientError> {
+    pub fn connect(base: &str, credential: Credential, token_origins: &[Url], limits: ClientLimits) -> Result<Self, ClientError> {
         let has_credential = !matches!(credential, Credential::None);
         let rules = UrlRules::new(base, token_origins, has_credential)?;
         let credential = match credential {
@@ -66,7 +69,7 @@ impl Session {
     }
 
     /// Returns the URL that a response from `from` names, if it may be used.
-    pub(crate) fn resolve(&self, from: &Url, text: &str) -> Result<Url, ClientError> {
+    pub fn resolve(&self, from: &Url, text: &str) -> Result<Url, ClientError> {
         match &self.rules {
             Some(rules) => Ok(rules.resolve(from, text)?),
             None => Ok(UrlRules::new(&shown_url(from), &[], false)?.resolve(from, text)?),
@@ -74,7 +77,7 @@ impl Session {
     }
 
     /// Returns true if requests for a URL have the access token.
-    pub(crate) fn sends_token_to(&self, url: &Url) -> bool {
+    pub fn sends_token_to(&self, url: &Url) -> bool {
         let has_credential = match self.credential {
             SessionCredential::Anonymous => false,
             SessionCredential::BearerToken(_) | SessionCredential::Basic(_) | SessionCredential::BackendServices(_) => true,
@@ -83,12 +86,27 @@ impl Session {
     }
 
     /// Sends a request and follows its redirects. Each target is checked anew, and gets the token only if it may have it.
-    pub(crate) async fn send(&self, call: &Call, url: &Url) -> Result<Response, ClientError> {
+    pub async fn send(&self, call: &Call, url: &Url) -> Result<Response, ClientError> {
+        self.follow(call, url, |_| true).await
+    }
+
+    /// Sends a request like [`Session::send`], but follows redirects within the origin of the URL only. A redirect to another server is
+    /// an error before anything is sent there.
+    pub async fn send_within_origin(&self, call: &Call, url: &Url) -> Result<Response, ClientError> {
+        self.follow(call, url, |target| target.origin() == url.origin()).await
+    }
+
+    /// Sends a request and follows the redirects to targets that are allowed.
+    async fn follow(&self, call: &Call, url: &Url, is_allowed: impl Fn(&Url) -> bool + Send) -> Result<Response, ClientError> {
         let mut current = url.clone();
         for _ in 0..=MAX_REDIRECTS {
             let response = self.send_once(call, &current).await?;
             let Some(target) = redirect_target(call, &response) else { return Ok(response) };
-            current = self.resolve(&current, &target)?;
+            let target = self.resolve(&current, &target)?;
+            if !is_allowed(&target) {
+                return Err(UnsafeUrl::AnotherServer { from: shown_url(url), to: shown_url(&target) }.into());
+            }
+            current = target;
         }
         Err(UnsafeUrl::TooManyRedirects(shown_url(url)).into())
     }
@@ -124,7 +142,7 @@ impl Session {
 }
 
 /// Returns the value of `Authorization` for a user and a password, as `user:password` (RFC 7617).
-pub(crate) fn basic_value(pair: &str) -> Result<HeaderValue, LoginError> {
+pub fn basic_value(pair: &str) -> Result<HeaderValue, LoginError> {
     let mut value = HeaderValue::try_from(format!("Basic {}", STANDARD.encode(pair))).map_err(|_| LoginError::UnusableToken)?;
     value.set_sensitive(true);
     Ok(value)

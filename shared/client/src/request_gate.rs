@@ -12,7 +12,7 @@ const SUCCESSES_PER_STEP: usize = 16;
 /// A limit on the requests to a server that run at the same time.
 ///
 /// A server that is busy halves the number of requests that may run at the same time. It rises again slowly.
-pub(super) struct RequestGate {
+pub(crate) struct RequestGate {
     state: Mutex<GateState>,
     has_room: Notify,
     most: usize,
@@ -29,18 +29,18 @@ struct GateState {
 }
 
 /// A request that runs. It ends when this is dropped.
-pub(super) struct RunningRequest<'g>(&'g RequestGate);
+pub(crate) struct RunningRequest<'g>(&'g RequestGate);
 
 impl RequestGate {
     /// Creates a gate for at most `most` requests at the same time, and `per_second` in a second.
-    pub(super) fn new(most: usize, per_second: Option<u32>) -> Self {
+    pub(crate) fn new(most: usize, per_second: Option<u32>) -> Self {
         let state = GateState { limit: most.max(1), running: 0, successes: 0, next_start: Instant::now() };
         let interval = per_second.map_or(Duration::ZERO, |per_second| Duration::from_secs(1) / per_second.max(1));
         Self { state: Mutex::new(state), has_room: Notify::new(), most: most.max(1), interval }
     }
 
     /// Waits until a request may start.
-    pub(super) async fn enter(&self) -> RunningRequest<'_> {
+    pub(crate) async fn enter(&self) -> RunningRequest<'_> {
         loop {
             let mut room = std::pin::pin!(self.has_room.notified());
             // Room that is made from now on is not missed.
@@ -70,14 +70,14 @@ impl RequestGate {
     }
 
     /// Halves the number of requests at the same time, because the server is busy.
-    pub(super) fn slow_down(&self) {
+    pub(crate) fn slow_down(&self) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.limit = (state.limit / 2).max(1);
         state.successes = 0;
     }
 
     /// Counts a successful request. Allows one more at the same time after some of them.
-    pub(super) fn count_success(&self) {
+    pub(crate) fn count_success(&self) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.successes += 1;
         if state.limit < self.most && state.successes >= SUCCESSES_PER_STEP * state.limit {

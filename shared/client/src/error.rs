@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use reqwest::{StatusCode, Url};
 
-use crate::client::login::LoginError;
-use crate::client::origin::UnsafeUrl;
-use crate::terminal::printable;
+use crate::login::LoginError;
+use crate::origin::UnsafeUrl;
+use crate::text::printable;
 
 /// Reason why an export failed.
 #[derive(Debug, thiserror::Error)]
@@ -109,7 +109,7 @@ pub struct RequestFailure {
 
 impl RequestFailure {
     /// Creates the failure of a request to this URL.
-    pub(crate) fn new(request: &'static str, url: &Url, cause: TransportError) -> Self {
+    pub fn new(request: &'static str, url: &Url, cause: TransportError) -> Self {
         Self { request, url: shown_url(url), cause }
     }
 }
@@ -153,24 +153,26 @@ pub enum Persistence {
 
 /// A failed attempt.
 #[derive(Debug)]
-pub(crate) struct Failure {
-    pub(crate) error: ClientError,
-    pub(crate) persistence: Persistence,
+pub struct Failure {
+    /// The error.
+    pub error: ClientError,
+    /// The worth of another attempt.
+    pub persistence: Persistence,
     /// The pause that the server demands.
-    pub(crate) retry_after: Option<Duration>,
+    pub retry_after: Option<Duration>,
 }
 
 /// Number of attempts after failures that may repeat for ever.
-pub(crate) const DOUBTFUL_ATTEMPTS: u32 = 5;
+pub const DOUBTFUL_ATTEMPTS: u32 = 5;
 
 impl Failure {
     /// Creates a failure after which no attempt is made.
-    pub(crate) fn terminal(error: ClientError) -> Self {
+    pub fn terminal(error: ClientError) -> Self {
         Self { error, persistence: Persistence::Final, retry_after: None }
     }
 
     /// Creates a failure after which few attempts are made.
-    pub(crate) fn doubtful(error: ClientError) -> Self {
+    pub fn doubtful(error: ClientError) -> Self {
         Self { error, persistence: Persistence::Doubtful { attempts: DOUBTFUL_ATTEMPTS }, retry_after: None }
     }
 }
@@ -184,7 +186,7 @@ impl From<ClientError> for Failure {
 
 impl ClientError {
     /// Returns how long this failure is worth another attempt, if no answer of the server says more.
-    pub(crate) fn persistence(&self) -> Persistence {
+    pub fn persistence(&self) -> Persistence {
         match self {
             Self::Http(failure) | Self::Login(LoginError::Http(failure)) => failure.cause.persistence(),
             Self::Login(LoginError::Rejected { status, .. } | LoginError::NotDiscovered { status: Some(status), .. }) => {
@@ -206,7 +208,7 @@ impl ClientError {
 }
 
 /// Returns how long a rejection is worth another attempt, by its status alone.
-pub(crate) fn status_persistence(status: StatusCode) -> Persistence {
+pub fn status_persistence(status: StatusCode) -> Persistence {
     match status.as_u16() {
         408 | 425 | 429 | 502 | 503 | 504 => Persistence::Transient,
         // Gateways of several vendors: the server behind them does not answer.
@@ -247,7 +249,7 @@ fn is_protocol_error(error: &reqwest::Error) -> bool {
 }
 
 /// Returns a URL as messages show it: without query, fragment, user name and password, which may be credentials.
-pub(crate) fn shown_url(url: &Url) -> String {
+pub fn shown_url(url: &Url) -> String {
     let mut shown = url.clone();
     shown.set_query(None);
     shown.set_fragment(None);
@@ -259,7 +261,7 @@ pub(crate) fn shown_url(url: &Url) -> String {
 }
 
 /// Formats a duration in the largest unit that fits, such as `2 h` or `1.5 min`.
-pub(crate) fn human_duration(duration: Duration) -> String {
+pub fn human_duration(duration: Duration) -> String {
     let seconds = duration.as_secs_f64();
     let (count, unit) = match seconds {
         ..1.0 => return format!("{} ms", duration.as_millis()),

@@ -6,13 +6,13 @@ use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderValue, LO
 use reqwest::redirect::Policy;
 use reqwest::{Client, ClientBuilder, Method, Response, Url};
 
-use crate::client::error::{ClientError, RequestFailure, TransportError, shown_url};
-use crate::client::limits::ClientLimits;
-use crate::client::origin::{MAX_REDIRECTS, UnsafeUrl, UrlRules, is_loopback};
+use crate::error::{ClientError, RequestFailure, TransportError, shown_url};
+use crate::limits::ClientLimits;
+use crate::origin::{MAX_REDIRECTS, UnsafeUrl, UrlRules, is_loopback};
 
 /// The HTTP connections of a client.
 #[derive(Clone)]
-pub(crate) struct Transport {
+pub struct Transport {
     /// Connections that use no proxy, whatever the environment says.
     direct: Client,
     /// Connections by the usual variables for proxies.
@@ -22,24 +22,27 @@ pub(crate) struct Transport {
 
 /// One request, before redirects and credentials.
 #[derive(Clone, Debug)]
-pub(crate) struct Call {
+pub struct Call {
     /// Name of the request in messages.
-    pub(crate) name: &'static str,
-    pub(crate) method: Method,
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: Option<String>,
+    pub name: &'static str,
+    /// The method.
+    pub method: Method,
+    /// The header fields.
+    pub headers: HeaderMap,
+    /// The body, a form.
+    pub body: Option<String>,
     /// False if the request must not have the access token.
-    pub(crate) may_have_token: bool,
+    pub may_have_token: bool,
 }
 
 impl Call {
     /// Creates a request that may have the access token.
-    pub(crate) fn new(name: &'static str, method: Method) -> Self {
+    pub fn new(name: &'static str, method: Method) -> Self {
         Self { name, method, headers: HeaderMap::new(), body: None, may_have_token: true }
     }
 
     /// Adds a header field.
-    pub(crate) fn header(mut self, name: impl reqwest::header::IntoHeaderName, value: &'static str) -> Self {
+    pub fn header(mut self, name: impl reqwest::header::IntoHeaderName, value: &'static str) -> Self {
         self.headers.insert(name, HeaderValue::from_static(value));
         self
     }
@@ -47,7 +50,7 @@ impl Call {
 
 impl Transport {
     /// Builds the connections. The error names the start of the client as the request that failed.
-    pub(crate) fn start(limits: &ClientLimits) -> Result<Self, ClientError> {
+    pub fn start(limits: &ClientLimits) -> Result<Self, ClientError> {
         let request = "the start of the HTTP client";
         Self::new(limits).map_err(|error| RequestFailure { request, url: "any server".to_owned(), cause: error.into() }.into())
     }
@@ -59,7 +62,7 @@ impl Transport {
     }
 
     /// Sends one request and returns the response without its body. Redirects are responses.
-    pub(crate) async fn send(&self, call: &Call, url: &Url, token: Option<&str>) -> Result<Response, TransportError> {
+    pub async fn send(&self, call: &Call, url: &Url, token: Option<&str>) -> Result<Response, TransportError> {
         let client = if is_loopback(url) { &self.direct } else { &self.proxied };
         let mut request = client.request(call.method.clone(), url.clone()).headers(call.headers.clone());
         if let Some(mut value) = token.and_then(|token| HeaderValue::try_from(format!("Bearer {token}")).ok()) {
@@ -78,7 +81,7 @@ impl Transport {
     }
 
     /// Sends a request without a token and follows its redirects.
-    pub(crate) async fn send_anonymously(&self, call: &Call, url: &Url, rules: &UrlRules) -> Result<Response, ClientError> {
+    pub async fn send_anonymously(&self, call: &Call, url: &Url, rules: &UrlRules) -> Result<Response, ClientError> {
         let mut current = url.clone();
         for _ in 0..=MAX_REDIRECTS {
             let response = self.send(call, &current, None).await;
@@ -91,7 +94,7 @@ impl Transport {
 }
 
 /// Returns the target of a redirect that this client follows.
-pub(crate) fn redirect_target(call: &Call, response: &Response) -> Option<String> {
+pub fn redirect_target(call: &Call, response: &Response) -> Option<String> {
     let is_followed = match response.status().as_u16() {
         301 | 302 | 307 | 308 => true,
         // The target would be asked with GET.

@@ -11,7 +11,7 @@ use super::SigningKeyPair;
 
 /// Bytes that are serialized as unpadded base64url (RFC 7515). Padding is accepted when reading.
 #[derive(Clone)]
-pub(super) struct Base64Url(pub(super) Vec<u8>);
+pub struct Base64Url(pub Vec<u8>);
 
 impl Serialize for Base64Url {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -29,39 +29,45 @@ impl<'de> Deserialize<'de> for Base64Url {
 
 /// A private JSON Web Key.
 #[derive(Serialize, Deserialize)]
-pub(super) struct PrivateJwk {
+pub struct PrivateJwk {
+    /// The key ID.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) kid: Option<String>,
+    pub kid: Option<String>,
+    /// The parameters of the key.
     #[serde(flatten)]
-    pub(super) parameters: KeyParameters,
+    pub parameters: KeyParameters,
 }
 
 /// The parameters of a private key by key type (RFC 7518, section 6).
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "kty")]
-pub(super) enum KeyParameters {
+pub enum KeyParameters {
+    /// An elliptic curve key (section 6.2).
     #[serde(rename = "EC")]
+    #[expect(missing_docs, reason = "the members have the names of the RFC")]
     Ec { crv: String, x: Base64Url, y: Base64Url, d: Base64Url },
+    /// An RSA key (section 6.3).
     #[serde(rename = "RSA")]
+    #[expect(missing_docs, reason = "the members have the names of the RFC")]
     Rsa { n: Base64Url, e: Base64Url, d: Base64Url, p: Base64Url, q: Base64Url, dp: Base64Url, dq: Base64Url, qi: Base64Url },
 }
 
 /// The content of a key file: one key, or a key set.
 #[derive(Deserialize)]
 #[serde(untagged)]
-pub(super) enum PrivateJwkFile {
+pub(crate) enum PrivateJwkFile {
     Set { keys: Vec<PrivateJwk> },
     Single(Box<PrivateJwk>),
 }
 
 impl PrivateJwkFile {
     /// Parses the JSON text of a key file. Returns `None` if it is not a supported private key.
-    pub(super) fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         serde_json::from_str(text).ok()
     }
 
     /// Returns the key of the file, or `None` if the file does not contain exactly one.
-    pub(super) fn into_single_key(self) -> Option<PrivateJwk> {
+    pub(crate) fn into_single_key(self) -> Option<PrivateJwk> {
         match self {
             Self::Single(key) => Some(*key),
             Self::Set { keys } => {
@@ -74,7 +80,7 @@ impl PrivateJwkFile {
 
 impl PrivateJwk {
     /// Builds the key pair, and checks that private and public parameters match.
-    pub(super) fn to_key_pair(&self) -> Result<SigningKeyPair, KeyRejected> {
+    pub(crate) fn to_key_pair(&self) -> Result<SigningKeyPair, KeyRejected> {
         match &self.parameters {
             KeyParameters::Ec { x, y, d, .. } => {
                 let point = [&[4], x.0.as_slice(), y.0.as_slice()].concat();

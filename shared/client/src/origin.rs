@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use reqwest::Url;
 use url::{Host, Origin};
 
-use crate::client::error::shown_url;
+use crate::error::shown_url;
 
 /// Reason why a URL is not used.
 #[derive(Debug, thiserror::Error)]
@@ -38,17 +38,25 @@ pub enum UnsafeUrl {
         /// The address.
         to: String,
     },
+    /// The server redirects to another server.
+    #[error("{from} is redirected to {to}, another server, which is not read")]
+    AnotherServer {
+        /// The URL that leads there.
+        from: String,
+        /// The URL of the other server.
+        to: String,
+    },
     /// The redirects have no end.
     #[error("{0} is redirected more than {MAX_REDIRECTS} times")]
     TooManyRedirects(String),
 }
 
 /// The most redirects of one request.
-pub(crate) const MAX_REDIRECTS: usize = 5;
+pub const MAX_REDIRECTS: usize = 5;
 
 /// The rules for the URLs of one server.
 #[derive(Clone, Debug)]
-pub(crate) struct UrlRules {
+pub struct UrlRules {
     base: Url,
     /// Origins that get the token besides the base URL's.
     token_origins: Vec<Origin>,
@@ -56,7 +64,7 @@ pub(crate) struct UrlRules {
 
 impl UrlRules {
     /// Creates the rules for the server with this base URL. `has_credential` is true if the client has a token or a key.
-    pub(crate) fn new(base: &str, token_origins: &[Url], has_credential: bool) -> Result<Self, UnsafeUrl> {
+    pub fn new(base: &str, token_origins: &[Url], has_credential: bool) -> Result<Self, UnsafeUrl> {
         let base = parse_http_url(base)?;
         if base.query().is_some() || base.fragment().is_some() {
             return Err(UnsafeUrl::BaseWithQuery(shown_url(&base)));
@@ -68,19 +76,19 @@ impl UrlRules {
     }
 
     /// Returns the base URL.
-    pub(crate) fn base(&self) -> &Url {
+    pub fn base(&self) -> &Url {
         &self.base
     }
 
     /// Returns the URL that a server names with `text` in a response from `from`, if it may be used.
-    pub(crate) fn resolve(&self, from: &Url, text: &str) -> Result<Url, UnsafeUrl> {
-        let url = from.join(text).map_err(|_| UnsafeUrl::NotHttp(crate::terminal::shorten(text, 200)))?;
+    pub fn resolve(&self, from: &Url, text: &str) -> Result<Url, UnsafeUrl> {
+        let url = from.join(text).map_err(|_| UnsafeUrl::NotHttp(crate::text::shorten(text, 200)))?;
         self.check(&url)?;
         Ok(url)
     }
 
     /// Returns an error if a URL that the server named must not be used.
-    pub(crate) fn check(&self, url: &Url) -> Result<(), UnsafeUrl> {
+    pub fn check(&self, url: &Url) -> Result<(), UnsafeUrl> {
         let (from, to) = (shown_url(&self.base), shown_url(url));
         if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
             return Err(UnsafeUrl::NotHttp(to));
@@ -99,15 +107,15 @@ impl UrlRules {
 
     /// Returns true if requests for this URL may have the access token: its origin is the base URL's or was allowed by name, and
     /// nobody on the way can read it.
-    pub(crate) fn receives_token(&self, url: &Url) -> bool {
+    pub fn receives_token(&self, url: &Url) -> bool {
         let origin = url.origin();
         is_confidential(url) && (origin == self.base.origin() || self.token_origins.contains(&origin))
     }
 }
 
 /// Parses an absolute URL of HTTP without a user name or password.
-pub(crate) fn parse_http_url(text: &str) -> Result<Url, UnsafeUrl> {
-    let url = Url::parse(text).map_err(|_| UnsafeUrl::NotHttp(crate::terminal::shorten(text, 200)))?;
+pub fn parse_http_url(text: &str) -> Result<Url, UnsafeUrl> {
+    let url = Url::parse(text).map_err(|_| UnsafeUrl::NotHttp(crate::text::shorten(text, 200)))?;
     if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
         return Err(UnsafeUrl::NotHttp(shown_url(&url)));
     }
@@ -118,12 +126,12 @@ pub(crate) fn parse_http_url(text: &str) -> Result<Url, UnsafeUrl> {
 }
 
 /// Returns true if requests for this URL use TLS or do not leave this machine.
-pub(crate) fn is_confidential(url: &Url) -> bool {
+pub fn is_confidential(url: &Url) -> bool {
     url.scheme() == "https" || is_loopback(url)
 }
 
 /// Returns true if the host of a URL is this machine. Such requests never go through a proxy.
-pub(crate) fn is_loopback(url: &Url) -> bool {
+pub fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost") || name == "localhost.",
         Some(Host::Ipv4(address)) => address.is_loopback() || address.is_unspecified(),

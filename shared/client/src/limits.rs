@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use crate::cli::{DEFAULT_FILE_GB, DEFAULT_WAIT_HOURS};
+/// The largest file that a client accepts if nobody says otherwise, in GB.
+pub const DEFAULT_FILE_GB: u64 = 100;
+
+/// The longest time to wait for an export if nobody says otherwise, in hours.
+pub const DEFAULT_WAIT_HOURS: u64 = 168;
 
 /// Limits of a client on what servers send and on how long they take.
 #[derive(Clone, Copy, Debug)]
@@ -30,7 +34,7 @@ pub struct ClientLimits {
 }
 
 /// Bytes that a body must bring in each period of [`ClientLimits::idle`].
-pub(crate) const MIN_PROGRESS_BYTES: usize = 1024;
+pub const MIN_PROGRESS_BYTES: usize = 1024;
 
 impl Default for ClientLimits {
     fn default() -> Self {

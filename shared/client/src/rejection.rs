@@ -5,24 +5,26 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use reqwest::{Response, StatusCode};
 use serde::Deserialize;
 
-use crate::client::body::read_bounded;
-use crate::client::error::{Persistence, status_persistence};
-use crate::client::limits::ClientLimits;
-use crate::client::retry_after::retry_after;
-use crate::terminal::excerpt;
+use crate::body::read_bounded;
+use crate::error::{Persistence, status_persistence};
+use crate::limits::ClientLimits;
+use crate::retry_after::retry_after;
+use crate::text::excerpt;
 
 /// The code `transient` of IssueType and its children, without `exception`, which servers also give to exports that have failed.
 const TRANSIENT_CODES: [&str; 6] = ["transient", "lock-error", "no-store", "timeout", "incomplete", "throttled"];
 
 /// A response that rejects a request.
 #[derive(Debug)]
-pub(crate) struct Rejection {
-    pub(crate) status: StatusCode,
+pub struct Rejection {
+    /// The HTTP status.
+    pub status: StatusCode,
     /// Reason that the server gave.
-    pub(crate) text: String,
+    pub text: String,
     /// Issue codes of its OperationOutcome; empty without one.
     codes: Vec<String>,
-    pub(crate) retry_after: Option<std::time::Duration>,
+    /// The pause that the server demands.
+    pub retry_after: Option<std::time::Duration>,
 }
 
 /// The members of an OperationOutcome, an OAuth error and a problem (RFC 9457) that say why a request was rejected.
@@ -52,7 +54,7 @@ struct Details {
 
 impl Rejection {
     /// Reads the reason of a rejection. A body that cannot be read gives no reason.
-    pub(crate) async fn read(response: Response, limits: &ClientLimits, now: Millis) -> Self {
+    pub async fn read(response: Response, limits: &ClientLimits, now: Millis) -> Self {
         let (status, headers) = (response.status(), response.headers().clone());
         let retry_after = retry_after(&headers, now);
         let body = read_bounded(response, limits.idle, limits.message_bytes).await.unwrap_or_default();
@@ -60,7 +62,7 @@ impl Rejection {
     }
 
     /// Builds a rejection from the parts of a response.
-    pub(crate) fn from_body(status: StatusCode, headers: &HeaderMap, body: &[u8], retry_after: Option<std::time::Duration>) -> Self {
+    pub fn from_body(status: StatusCode, headers: &HeaderMap, body: &[u8], retry_after: Option<std::time::Duration>) -> Self {
         let reason: Reason = serde_json::from_slice(body).unwrap_or_default();
         let codes = reason.issue.iter().filter_map(|issue| issue.code.clone()).collect();
         let text = reason.text().unwrap_or_else(|| describe_body(headers, body));
@@ -68,7 +70,7 @@ impl Rejection {
     }
 
     /// Returns how long further attempts are made.
-    pub(crate) fn persistence(&self) -> Persistence {
+    pub fn persistence(&self) -> Persistence {
         let by_status = status_persistence(self.status);
         let is_final_by_meaning = matches!(self.status.as_u16(), 401 | 403 | 404 | 410);
         if is_final_by_meaning || self.codes.is_empty() {

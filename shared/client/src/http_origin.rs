@@ -9,16 +9,15 @@ use headrace_edge::system::SystemClock;
 use reqwest::header::{ACCEPT, CACHE_CONTROL, DATE, HeaderMap};
 use reqwest::{Method, Response, StatusCode, Url};
 
-use crate::client::body::read_bounded;
-use crate::client::bulk::{ClientError, ClientLimits, Credential};
-use crate::client::error::{Persistence, TransportError, shown_url};
-use crate::client::rejection::Rejection;
-use crate::client::retry_after::{MIN_DELAY, parse_date, retry_after};
-use crate::client::session::Session;
-use crate::client::transport::Call;
-use crate::terminal::{error_chain, shorten};
-
-use super::request_gate::RequestGate;
+use crate::body::read_bounded;
+use crate::error::{ClientError, Persistence, TransportError, shown_url};
+use crate::limits::ClientLimits;
+use crate::rejection::Rejection;
+use crate::request_gate::RequestGate;
+use crate::retry_after::{MIN_DELAY, parse_date, retry_after};
+use crate::session::{Credential, Session};
+use crate::text::{error_chain, shorten};
+use crate::transport::Call;
 
 /// The longest time from a request to the end of the response's header fields. Searches of large servers take minutes.
 const HEAD_TIME: Duration = Duration::from_secs(300);
@@ -72,7 +71,7 @@ impl HttpOrigin {
     }
 
     /// Returns the numbers of requests and of received bytes so far.
-    pub(super) fn traffic(&self) -> (u64, u64) {
+    pub fn traffic(&self) -> (u64, u64) {
         (self.0.requests.load(Ordering::Relaxed), self.0.bytes.load(Ordering::Relaxed))
     }
 }
@@ -125,7 +124,7 @@ impl Inner {
         }
         Err(OriginError::UnsafeUrl(format!(
             "the server leads to {}, a server other than that of the base URL {}; if that is its own name behind a proxy, say so with \
-             --origin-alias",
+             --origin-alias (on AWS: OriginAliases)",
             shown_url(url),
             shown_url(rules.base())
         )))
@@ -136,8 +135,7 @@ impl Inner {
         self.requests.fetch_add(1, Ordering::Relaxed);
         // Some servers answer an equal search with its earlier result.
         let call = Call::new(SEARCH, Method::GET).header(ACCEPT, "application/fhir+json").header(CACHE_CONTROL, "no-cache");
-        let response = self.session.send(&call, url).await.map_err(origin_error)?;
-        self.check_origin(response.url())?;
+        let response = self.session.send_within_origin(&call, url).await.map_err(origin_error)?;
         let headers = response.headers().clone();
         if response.status() != StatusCode::OK {
             return Err(self.rejection(response).await);

@@ -6,11 +6,11 @@ use headrace_core::vocab::clock::Millis;
 use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 
 /// The least time between two requests, also if the server says 0 or a time that has passed.
-pub(crate) const MIN_DELAY: Duration = Duration::from_millis(200);
+pub const MIN_DELAY: Duration = Duration::from_millis(200);
 
 /// Returns the time to wait that a response demands. A date is compared with the server's own `Date`, so that clocks may differ.
 /// `None` without the header, or if it is neither a number nor a date.
-pub(crate) fn retry_after(headers: &HeaderMap, now: Millis) -> Option<Duration> {
+pub fn retry_after(headers: &HeaderMap, now: Millis) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let delay = if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         // A number that is too large for its type is a time that no client reaches.
@@ -23,7 +23,7 @@ pub(crate) fn retry_after(headers: &HeaderMap, now: Millis) -> Option<Duration> 
 }
 
 /// Parses a date in any of the three formats of HTTP.
-pub(crate) fn parse_date(text: &str) -> Option<Millis> {
+pub fn parse_date(text: &str) -> Option<Millis> {
     let since_1970 = httpdate::parse_http_date(text.trim()).ok()?.duration_since(UNIX_EPOCH).ok()?;
     u64::try_from(since_1970.as_millis()).ok().map(Millis)
 }

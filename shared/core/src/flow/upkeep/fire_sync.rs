@@ -1,0 +1,101 @@
+//! Starts the synchronization of the lake with its FHIR server when it is due.
+//!
+//! The id of a job is a hash of the time for which it is due, and recording a job twice changes nothing. So each time starts one job, and no
+//! state beside the jobs is needed.
+
+use std::time::Duration;
+
+use sha2::{Digest as _, Sha256};
+
+use crate::flow::client::start_sync::{start_sync, sync_owner};
+use crate::job::sync::SyncRequest;
+use crate::job::{ExportError, Job, JobSettings, JobState};
+use crate::lake::watermark::{WATERMARK_OBJECT, parse_watermark};
+use crate::ports::{Clock, JobStore, Ports, ResourceSource, TaskQueue};
+use crate::schedule::Timing;
+use crate::vocab::clock::Millis;
+use crate::vocab::ids::JobId;
+
+/// The time after which a failed synchronization is started again, if the schedule does not say earlier. An operator who has corrected a
+/// setting need not wait for a day.
+const RETRY_AFTER: Duration = Duration::from_secs(3_600);
+
+/// The time within which reapers that run at the same moment start one first synchronization.
+const FIRST_SYNC_WINDOW_MILLIS: u64 = 600_000;
+
+/// The moment from which intervals count.
+const ANCHOR: Millis = Millis(0);
+
+/// The synchronizations of a deployment: what to fetch, and when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SyncSchedule {
+    /// The request of each synchronization.
+    pub request: SyncRequest,
+    /// The times.
+    pub timing: Timing,
+    /// The settings of the jobs.
+    pub job: JobSettings,
+}
+
+/// The result of a check.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SyncStart {
+    /// No synchronization is due.
+    NotDue,
+    /// A synchronization is due, and an earlier one still runs. The next one starts after its end.
+    StillRunning(JobId),
+    /// A synchronization was started.
+    Started(JobId),
+}
+
+/// Starts a synchronization if one is due and none runs. The first one is due at once.
+pub async fn fire_sync<O, F>(
+    ports: &Ports<impl JobStore, impl TaskQueue, impl ResourceSource, O, impl Clock, F>,
+    schedule: &SyncSchedule,
+) -> Result<SyncStart, ExportError>
+where
+    O: Send + Sync,
+    F: Send + Sync,
+{
+    let now = ports.clock.now();
+    let last = ports.jobs.list_jobs(&sync_owner(), None, 1).await?.jobs.into_iter().next();
+    let due_at = match &last {
+        Some(job) => due_after_job(schedule, job),
+        // The table has forgotten the last job, or there was none.
+        None => due_after_watermark(&ports.source, schedule, now).await?,
+    };
+    let Some(due_at) = due_at.filter(|due_at| *due_at <= now) else { return Ok(SyncStart::NotDue) };
+    if let Some(running) = last.filter(|job| job.state.is_open()) {
+        return Ok(SyncStart::StillRunning(running.id));
+    }
+    let id = job_id(&schedule.request.origin, due_at);
+    let job = start_sync((&ports.jobs, &ports.queue), id, schedule.request.clone(), schedule.job, now).await?;
+    Ok(SyncStart::Started(job.id))
+}
+
+/// Returns the time at which a synchronization is due after this one.
+fn due_after_job(schedule: &SyncSchedule, last: &Job) -> Option<Millis> {
+    let by_timing = schedule.timing.next_after(last.created_at, ANCHOR);
+    match last.state {
+        JobState::Failed => last.ended_at.map(|ended_at| ended_at + RETRY_AFTER).into_iter().chain(by_timing).min(),
+        JobState::Queued | JobState::Accepted | JobState::Running | JobState::Complete | JobState::Cancelled | JobState::Expired => {
+            by_timing
+        }
+    }
+}
+
+/// Returns the time at which a synchronization is due after the watermark of the lake. Without a watermark, it is due now.
+async fn due_after_watermark(source: &impl ResourceSource, schedule: &SyncSchedule, now: Millis) -> Result<Option<Millis>, ExportError> {
+    match source.read_metadata(WATERMARK_OBJECT).await? {
+        Some(object) => Ok(schedule.timing.next_after(parse_watermark(&object, now)?, ANCHOR)),
+        None => Ok(Some(Millis(now.0 - now.0 % FIRST_SYNC_WINDOW_MILLIS))),
+    }
+}
+
+/// Returns the id of the job that synchronizes with this server at this time.
+fn job_id(origin: &str, due_at: Millis) -> JobId {
+    let hash = Sha256::new().chain_update(origin).chain_update([0]).chain_update(due_at.0.to_be_bytes()).finalize();
+    let mut bytes = [0; 16];
+    bytes.iter_mut().zip(hash).for_each(|(byte, hashed)| *byte = hashed);
+    JobId::from_random(bytes)
+}
