@@ -11,7 +11,7 @@ use headrace_edge::config::{
     GroupsConfig, KickoffConfig, MetadataConfig, OutputConfig, ReaperConfig, SettingSource, StatusConfig, SyncWorkerConfig, TokenConfig,
     WorkerConfig,
 };
-use headrace_edge::telemetry::Metric;
+use headrace_edge::telemetry::{Metric, OWN_TARGETS};
 use headrace_local::server::http;
 use headrace_local::server::service::ServerAccess;
 use headrace_local::stores::embedded::EmbeddedDynamo;
@@ -137,6 +137,21 @@ fn crates_depend_only_on_inner_crates() -> Result<()> {
     ] {
         let wrong: Vec<_> = crates[name].iter().filter(|found| banned.iter().any(|banned| found.starts_with(banned))).collect();
         assert!(wrong.is_empty(), "{name} must not depend on {wrong:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn each_crate_that_logs_is_a_target_of_the_log_filter() -> Result<()> {
+    for folder in ["shared", "functions"] {
+        for name in folders_in(folder)? {
+            let manifest = std::fs::read_to_string(workspace().join(folder).join(&name).join("Cargo.toml"))?;
+            let package =
+                manifest.lines().find_map(|line| line.strip_prefix("name = ")).ok_or("no name")?.trim_matches('"').replace('-', "_");
+            // The simulator is a program of the developers.
+            let logs = manifest.lines().any(|line| line.starts_with("tracing.")) && package != "headrace_simulator";
+            assert!(!logs || OWN_TARGETS.contains(&package.as_str()), "{package} logs, and a bare log level does not apply to it");
+        }
     }
     Ok(())
 }

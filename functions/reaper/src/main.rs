@@ -4,7 +4,7 @@ use headrace_aws::Clients;
 use headrace_core::flow::upkeep::seal::SealSettings;
 use headrace_core::ports::{NoFeed, Ports};
 use headrace_edge::config::{Environment, ReaperConfig};
-use headrace_edge::system::SystemClock;
+use headrace_edge::system::{SystemClock, random_job_id};
 use headrace_edge::telemetry;
 use headrace_edge::webhook::EventTargets;
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
@@ -37,7 +37,7 @@ async fn main() -> Result<(), Error> {
     let ports =
         Ports { jobs: jobs.clone(), queue: queue.clone(), source: lake.clone(), output: output.clone(), clock: SystemClock, feed: NoFeed };
     let sync_ports = Ports { jobs: jobs.clone(), queue: queue.clone(), source: lake.clone(), output: (), clock: SystemClock, feed: NoFeed };
-    let syncs = &SyncStarter::new(sync_ports, config.sync.map(|sync| sync.schedule));
+    let syncs = &SyncStarter::new(sync_ports, config.sync.map(|sync| sync.schedule), random_job_id);
     let quotas = config.export.quotas;
     // A deployment always has access control.
     let schedules = &ScheduleRunner::new(ports, config.export, true, random_job);

@@ -123,7 +123,7 @@ static FUNCTION: OnceLock<String> = OnceLock::new();
 
 /// The log targets of Headrace: its crates and the audit records. A bare log level applies to them only, because the debug
 /// output of the AWS SDK would bury them.
-pub const OWN_TARGETS: [&str; 14] = [
+pub const OWN_TARGETS: [&str; 15] = [
     "headrace_core",
     "headrace_aws",
     "headrace_edge",
@@ -136,6 +136,7 @@ pub const OWN_TARGETS: [&str; 14] = [
     "groups",
     "metadata",
     "reaper",
+    "sync_worker",
     "token",
     headrace_core::audit::LOG_TARGET,
 ];

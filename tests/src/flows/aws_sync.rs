@@ -24,6 +24,7 @@ use reaper::sync::SyncStarter;
 use sync_worker::handler::SyncWorkerHandler;
 use sync_worker::origin::DeployedOrigin;
 
+use super::clock::next_job_id;
 use super::completion::REAPER_INTERVAL;
 use super::deployment::{AwsDeployment, Deployment as _};
 use super::permissions::run_as;
@@ -132,10 +133,10 @@ impl AwsSync {
         let mut request = small_request();
         request.origin.clone_from(&self.http.base);
         let schedule = SyncSchedule { request, timing: Timing::parse(every, None, Millis(0))?, job: JobSettings::default() };
-        let starter = SyncStarter::new(ports, Some(schedule));
+        let starter = SyncStarter::new(ports, Some(schedule), next_job_id);
         match run_as("reaper", starter.run()).await? {
             SyncStart::Started(job) => Ok(Some(job)),
-            SyncStart::NotDue | SyncStart::StillRunning(_) => Ok(None),
+            SyncStart::NotDue | SyncStart::StillRunning(_) | SyncStart::StartedByAnother => Ok(None),
         }
     }
 

@@ -3,6 +3,7 @@
 use sha2::{Digest, Sha256};
 
 use crate::request::RequestError;
+use crate::vocab::clock::Millis;
 use crate::vocab::ids::Caller;
 use crate::vocab::outcome::IssueCode;
 
@@ -34,6 +35,11 @@ impl IdempotencyKey {
             RequestError::new(400, IssueCode::Value, HEADER, text)
         })?;
         Ok(Self { digest: hash(&[caller.0.as_bytes(), key.as_bytes()]), fingerprint: hash(request) })
+    }
+
+    /// Creates the key of what this owner starts by itself at this time, so that it is started once.
+    pub fn from_due_time(owner: &Caller, due_at: Millis) -> Self {
+        Self { digest: hash(&[owner.0.as_bytes(), b"due", &due_at.0.to_be_bytes()]), fingerprint: hash(&[]) }
     }
 
     /// Returns the error for a key that was sent before with another request.

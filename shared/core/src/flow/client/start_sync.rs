@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::access::Agent;
 use crate::job::sync::SyncRequest;
 use crate::job::task::PlanInput;
-use crate::job::{ExportError, Job, JobSettings, RecordConditions};
+use crate::job::{ExportError, IdempotencyKey, Job, JobSettings, RecordConditions, RecordOutcome};
 use crate::ports::{JobStore, TaskQueue};
 use crate::request::ExportRequest;
 use crate::vocab::clock::Millis;
@@ -18,16 +18,44 @@ pub fn sync_owner() -> Caller {
 
 /// Starts a synchronization: records its job and then announces its plan (rule P1). Returns the job.
 pub async fn start_sync(
-    (jobs, queue): (&impl JobStore, &impl TaskQueue),
+    stores: (&impl JobStore, &impl TaskQueue),
     id: JobId,
     request: SyncRequest,
     settings: JobSettings,
     now: Millis,
 ) -> Result<Job, ExportError> {
+    let (job, _) = record_sync(stores, id, (request, None), settings, now).await?;
+    Ok(job)
+}
+
+/// Starts the synchronization that is due at this time, unless it was started before. Returns its job if it was started by this call.
+pub async fn start_due_sync(
+    stores: (&impl JobStore, &impl TaskQueue),
+    id: JobId,
+    (request, due_at): (SyncRequest, Millis),
+    settings: JobSettings,
+    now: Millis,
+) -> Result<Option<Job>, ExportError> {
+    let (job, outcome) = record_sync(stores, id, (request, Some(due_at)), settings, now).await?;
+    Ok(Some(job).filter(|_| outcome == RecordOutcome::Recorded))
+}
+
+/// Records the job of a synchronization, and announces its plan.
+async fn record_sync(
+    (jobs, queue): (&impl JobStore, &impl TaskQueue),
+    id: JobId,
+    (request, due_at): (SyncRequest, Option<Millis>),
+    settings: JobSettings,
+    now: Millis,
+) -> Result<(Job, RecordOutcome), ExportError> {
     let request_url = request.origin.clone();
+    let key = due_at.map(|due_at| IdempotencyKey::from_due_time(&sync_owner(), due_at));
     let job = Job { request_url, settings, ..Job::accepted(id, sync_owner(), ExportRequest::default(), now) };
     let plan = PlanInput { sync: Some(Box::new(request)), ..PlanInput::default() };
-    jobs.record_job(&job, &plan, &RecordConditions::default(), &Agent::service()).await?;
+    let outcome = jobs.record_job(&job, &plan, &RecordConditions { key, ..RecordConditions::default() }, &Agent::service()).await?;
+    if outcome != RecordOutcome::Recorded {
+        return Ok((job, outcome));
+    }
     queue.announce_sync(&[TaskId::plan(&job.id)], Duration::ZERO).await?;
-    Ok(job)
+    Ok((job, outcome))
 }

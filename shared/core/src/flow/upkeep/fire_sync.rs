@@ -1,19 +1,18 @@
 //! Starts the synchronization of the lake with its FHIR server when it is due.
 //!
-//! The id of a job is a hash of the time for which it is due, and recording a job twice changes nothing. So each time starts one job, and no
-//! state beside the jobs is needed.
+//! The job is recorded under a key of the time for which it is due, which no other job may have. So each time starts one job, and no state
+//! beside the jobs is needed.
 
 use std::time::Duration;
 
-use sha2::{Digest as _, Sha256};
-
-use crate::flow::client::start_sync::{start_sync, sync_owner};
+use crate::flow::client::start_sync::{start_due_sync, sync_owner};
 use crate::job::sync::SyncRequest;
 use crate::job::{ExportError, Job, JobSettings, JobState};
 use crate::lake::watermark::{WATERMARK_OBJECT, parse_watermark};
 use crate::ports::{Clock, JobStore, Ports, ResourceSource, TaskQueue};
 use crate::schedule::Timing;
 use crate::vocab::clock::Millis;
+use crate::vocab::error::StoreError;
 use crate::vocab::ids::JobId;
 
 /// The time after which a failed synchronization is started again, if the schedule does not say earlier. An operator who has corrected a
@@ -44,14 +43,17 @@ pub enum SyncStart {
     NotDue,
     /// A synchronization is due, and an earlier one still runs. The next one starts after its end.
     StillRunning(JobId),
+    /// A synchronization was due, and another process has started it.
+    StartedByAnother,
     /// A synchronization was started.
     Started(JobId),
 }
 
-/// Starts a synchronization if one is due and none runs. The first one is due at once.
+/// Starts a synchronization if one is due and none runs. The first one is due at once. `new_id` creates the id of a job.
 pub async fn fire_sync<O, F>(
     ports: &Ports<impl JobStore, impl TaskQueue, impl ResourceSource, O, impl Clock, F>,
     schedule: &SyncSchedule,
+    new_id: fn() -> Result<JobId, StoreError>,
 ) -> Result<SyncStart, ExportError>
 where
     O: Send + Sync,
@@ -68,9 +70,9 @@ where
     if let Some(running) = last.filter(|job| job.state.is_open()) {
         return Ok(SyncStart::StillRunning(running.id));
     }
-    let id = job_id(&schedule.request.origin, due_at);
-    let job = start_sync((&ports.jobs, &ports.queue), id, schedule.request.clone(), schedule.job, now).await?;
-    Ok(SyncStart::Started(job.id))
+    let due = (schedule.request.clone(), due_at);
+    let started = start_due_sync((&ports.jobs, &ports.queue), new_id()?, due, schedule.job, now).await?;
+    Ok(started.map_or(SyncStart::StartedByAnother, |job| SyncStart::Started(job.id)))
 }
 
 /// Returns the time at which a synchronization is due after this one.
@@ -90,12 +92,4 @@ async fn due_after_watermark(source: &impl ResourceSource, schedule: &SyncSchedu
         Some(object) => Ok(schedule.timing.next_after(parse_watermark(&object, now)?, ANCHOR)),
         None => Ok(Some(Millis(now.0 - now.0 % FIRST_SYNC_WINDOW_MILLIS))),
     }
-}
-
-/// Returns the id of the job that synchronizes with this server at this time.
-fn job_id(origin: &str, due_at: Millis) -> JobId {
-    let hash = Sha256::new().chain_update(origin).chain_update([0]).chain_update(due_at.0.to_be_bytes()).finalize();
-    let mut bytes = [0; 16];
-    bytes.iter_mut().zip(hash).for_each(|(byte, hashed)| *byte = hashed);
-    JobId::from_random(bytes)
 }
