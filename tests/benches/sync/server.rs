@@ -75,7 +75,7 @@ fn serve(content: &Content, mut stream: TcpStream) -> Result<(), BoxError> {
 }
 
 impl Content {
-    /// Answers a request below the base URL.
+    /// Returns the body for a request below the base URL.
     fn answer(&self, target: &str) -> String {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         if path == "metadata" {
