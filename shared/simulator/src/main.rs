@@ -45,6 +45,9 @@ struct Arguments {
     /// Size of the lake's objects before compression.
     #[arg(long, default_value = "240MB", value_parser = parse_size)]
     object: u64,
+    /// Size of an output file.
+    #[arg(long, default_value = "64MB", value_parser = parse_size)]
+    file: u64,
     /// Number of bytes for which a simulated byte stands. By default chosen by the size of the lake.
     #[arg(long)]
     scale: Option<u64>,
@@ -89,6 +92,7 @@ impl Arguments {
             burst: self.burst,
             partial_manifests: self.partial_manifests,
             object_bytes: self.object,
+            file_bytes: self.file,
             byte_scale: self.scale,
             time_limit: Duration::from_secs(self.limit * 60),
             shows_progress: self.progress,

@@ -27,6 +27,8 @@ pub struct Measurements {
     pub attempts: BTreeMap<(&'static str, &'static str), u64>,
     /// The largest memory of a worker, by step, in bytes.
     pub memory: BTreeMap<&'static str, u64>,
+    /// The total duration of the attempts at each step, for which Lambda is paid.
+    pub durations: BTreeMap<&'static str, Duration>,
     /// The moments at which the first attempt at each step began and the last one ended.
     pub spans: BTreeMap<&'static str, (Duration, Duration)>,
 }
@@ -169,6 +171,7 @@ impl Meter {
     pub fn count_attempt(&self, step: &'static str, outcome: &'static str, (start, end): (Duration, Duration)) {
         let mut measured = lock(&self.0);
         *measured.attempts.entry((step, outcome)).or_default() += 1;
+        *measured.durations.entry(step).or_default() += end.saturating_sub(start);
         let span = measured.spans.entry(step).or_insert((start, end));
         *span = (span.0.min(start), span.1.max(end));
     }

@@ -29,6 +29,8 @@ pub struct Scenario {
     pub partial_manifests: bool,
     /// The size of an object of the lake, in bytes before compression.
     pub object_bytes: u64,
+    /// The size of an output file, in bytes: the setting `FileSizeMb`.
+    pub file_bytes: u64,
     /// The number of real bytes for which one simulated byte stands. `None` chooses it by the size of the lake.
     pub byte_scale: Option<u64>,
     /// The virtual time after which the simulation gives up.
@@ -81,6 +83,7 @@ impl Default for Scenario {
             burst: false,
             partial_manifests: false,
             object_bytes: 240_000_000,
+            file_bytes: 64_000_000,
             byte_scale: None,
             time_limit: Duration::from_secs(3_600),
             shows_progress: false,

@@ -1,6 +1,7 @@
 //! The price of an export.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -53,11 +54,16 @@ impl PriceTable {
         self.prices.get(name).map_or(0.0, |price| price.usd)
     }
 
+    /// Returns the price of the duration of functions with this memory.
+    pub fn lambda_duration(&self, memory_mb: u32, duration: Duration) -> f64 {
+        f64::from(memory_mb) / 1_024.0 * duration.as_secs_f64() * self.usd("lambda_gb_second")
+    }
+
     /// Returns the costs of what was measured.
     pub fn costs(&self, measured: &Measurements) -> Costs {
         let mut costs = Costs::default();
         for (memory_mb, (count, duration)) in &measured.invocations {
-            costs.lambda += f64::from(*memory_mb) / 1_024.0 * duration.as_secs_f64() * self.usd("lambda_gb_second");
+            costs.lambda += self.lambda_duration(*memory_mb, *duration);
             costs.lambda += *count as f64 * self.usd("lambda_request");
         }
         for load in measured.keys.values() {

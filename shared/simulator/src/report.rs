@@ -55,7 +55,11 @@ pub struct Report {
     pub attempts: BTreeMap<String, BTreeMap<&'static str, u64>>,
     /// The moments at which each step began and ended, in seconds after the kick-off.
     pub spans: BTreeMap<&'static str, (f64, f64)>,
-    /// The time that workers spent by step and activity, in seconds.
+    /// The total duration of the attempts by step, in seconds.
+    pub attempt_seconds: BTreeMap<&'static str, f64>,
+    /// The price of these seconds by step, in USD.
+    pub attempt_usd: BTreeMap<&'static str, f64>,
+    /// The time that workers spent by step and activity, in seconds. A worker writes a file while it reads and computes.
     pub worker_seconds: BTreeMap<&'static str, BTreeMap<&'static str, f64>>,
     /// The largest memory of a worker by step, in MB.
     pub memory_mb: BTreeMap<&'static str, u64>,
@@ -112,6 +116,8 @@ impl Report {
             hottest_keys: hottest_keys(measured),
             attempts: attempts(measured),
             spans: measured.spans.iter().map(|(step, (start, end))| (*step, (seconds(*start), seconds(*end)))).collect(),
+            attempt_seconds: measured.durations.iter().map(|(step, duration)| (*step, seconds(*duration))).collect(),
+            attempt_usd: attempt_usd(outcome, prices),
             worker_seconds: worker_seconds(measured),
             memory_mb: measured.memory.iter().map(|(step, bytes)| (*step, bytes.div_ceil(1_000_000))).collect(),
             parked_messages: outcome.parked_messages,
@@ -189,6 +195,13 @@ fn attempts(measured: &Measurements) -> BTreeMap<String, BTreeMap<&'static str, 
         attempts.entry((*step).to_owned()).or_default().insert(end, *count);
     }
     attempts
+}
+
+/// Returns the price of the attempts by step.
+fn attempt_usd(outcome: &Outcome, prices: &PriceTable) -> BTreeMap<&'static str, f64> {
+    let memory_mb = outcome.scenario.worker_memory_mb;
+    let durations = outcome.measured.durations.iter();
+    durations.map(|(step, duration)| (*step, rounded(prices.lambda_duration(memory_mb, *duration), 4))).collect()
 }
 
 /// Returns the time of workers by step and activity.

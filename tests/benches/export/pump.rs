@@ -273,7 +273,7 @@ fn lease(case: &Case) -> Lease {
         attempts_since_progress: 1,
         until: Millis(u64::MAX),
         cursor: Cursor::default(),
-        reserved_file: None,
+        reserved_files: Vec::new(),
         counters: Counters::default(),
         export_time: None,
         plan_progress: None,

@@ -35,6 +35,9 @@ pub(super) const DUE_SHARDS: u32 = 16;
 /// The sort key of a job.
 pub(super) const JOB_SK: &str = "JOB";
 
+/// The attribute with the reserved names of output files of a task.
+pub(super) const RESERVED_FILES: &str = "reserved_files";
+
 /// The attribute with a job's encrypted secret. It is removed when the job ends.
 pub(super) const ENCRYPTED_SECRET: &str = "encrypted_secret";
 
@@ -330,6 +333,11 @@ pub(super) fn audit_item(record: &AuditRecord) -> Result<Item, StoreError> {
     Ok(item)
 }
 
+/// Returns the text of reserved names of output files.
+pub(super) fn reserved_files(names: &[OutputFileName]) -> AttributeValue {
+    text(names.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))
+}
+
 /// The state of a task.
 pub(super) struct StoredTask {
     pub(super) state: TaskState,
@@ -338,7 +346,7 @@ pub(super) struct StoredTask {
     pub(super) attempts_since_progress: u32,
     pub(super) lease_until: Option<Millis>,
     pub(super) cursor: Cursor,
-    pub(super) reserved_file: Option<OutputFileName>,
+    pub(super) reserved_files: Vec<OutputFileName>,
     pub(super) counters: Counters,
     pub(super) export_time: Option<ExportTime>,
     pub(super) plan_progress: Option<PlanProgress>,
@@ -463,10 +471,6 @@ impl Attributes<'_> {
 
     /// Reads the item as the state of a task.
     pub(super) fn task(&self) -> Result<StoredTask, StoreError> {
-        let reserved_file = match self.0.get("reserved_file") {
-            None => None,
-            Some(_) => Some(OutputFileName::parse(self.text("reserved_file")?).ok_or_else(|| Self::unreadable("reserved_file"))?),
-        };
         Ok(StoredTask {
             state: TaskState::parse(self.text("state")?).ok_or_else(|| Self::unreadable("state"))?,
             attempt: self.count("attempt")?,
@@ -474,12 +478,21 @@ impl Attributes<'_> {
             attempts_since_progress: self.count("attempts_since_progress")?,
             lease_until: self.optional_number("lease_until")?.map(Millis),
             cursor: Cursor { item: self.count("cursor_item")?, offset: self.count("cursor_offset")? },
-            reserved_file,
+            reserved_files: self.reserved_files()?,
             counters: self.counters()?,
             export_time: self.optional_json("export_time")?,
             plan_progress: self.optional_json("plan_progress")?,
             fault: self.0.get("fault").and_then(|fault| fault.as_s().ok()).cloned(),
         })
+    }
+
+    /// Reads the reserved names of output files of a task.
+    fn reserved_files(&self) -> Result<Vec<OutputFileName>, StoreError> {
+        if !self.0.contains_key(RESERVED_FILES) {
+            return Ok(Vec::new());
+        }
+        let parse = |name| OutputFileName::parse(name).ok_or_else(|| Self::unreadable(RESERVED_FILES));
+        self.text(RESERVED_FILES)?.split(' ').map(parse).collect()
     }
 
     /// Reads the item as the work of a task.

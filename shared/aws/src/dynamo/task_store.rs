@@ -30,16 +30,26 @@ impl DynamoJobStore {
     /// Applies an update of a leased task. Returns [`StoreError::Stale`] if the lease does not hold.
     async fn apply_update(&self, lease: &mut Lease, update: &TaskUpdate, until: Millis) -> Result<(), StoreError> {
         let reserved = self.file_name_to_reserve(lease, update).await?;
-        let writes = self.update_writes(lease, update, reserved, until)?;
-        if self.transact(&writes).await? == WriteOutcome::Applied {
-            lease.reserved_file = reserved.or(lease.reserved_file);
+        let names: Vec<_> = lease.reserved_files.iter().copied().chain(reserved).collect();
+        let writes = self.update_writes(lease, update, &names, until)?;
+        if self.apply(&writes).await? == WriteOutcome::Applied {
+            lease.reserved_files = names;
             return Ok(());
         }
         // The condition also fails if an earlier call, whose answer was lost, has applied the update.
         let stored = self.stored_task(&lease.task).await?;
         let applied = stored.filter(|task| task.attempt == lease.attempt && task.fencing_token == lease.fencing_token + 1);
-        lease.reserved_file = applied.ok_or(StoreError::Stale)?.reserved_file;
+        lease.reserved_files = applied.ok_or(StoreError::Stale)?.reserved_files;
         Ok(())
+    }
+
+    /// Applies the writes of an update of a leased task. A single one is no transaction, which would cost twice as much: if its answer is
+    /// lost and the SDK repeats it, the fencing token tells what has happened.
+    async fn apply(&self, writes: &[Write]) -> Result<WriteOutcome, StoreError> {
+        match writes {
+            [Write::Update(update)] => self.update_if(update).await,
+            writes => self.transact(writes).await,
+        }
     }
 }
 
@@ -95,7 +105,7 @@ impl TaskStore for DynamoJobStore {
         if self.update(update).await? != WriteOutcome::Applied {
             return Ok(LeaseOutcome::Unavailable);
         }
-        let StoredTask { cursor, reserved_file, counters, export_time, plan_progress, .. } = task;
+        let StoredTask { cursor, reserved_files, counters, export_time, plan_progress, .. } = task;
         Ok(LeaseOutcome::Granted(Box::new(Lease {
             task: id.clone(),
             work,
@@ -105,7 +115,7 @@ impl TaskStore for DynamoJobStore {
             attempts_since_progress,
             until,
             cursor,
-            reserved_file,
+            reserved_files,
             counters,
             export_time,
             plan_progress,
@@ -140,11 +150,9 @@ impl TaskStore for DynamoJobStore {
         match update {
             TaskUpdate::Checkpoint(checkpoint) => {
                 lease.attempts_since_progress = 0;
+                lease.reserved_files = lease.names_left_after(&checkpoint.output_files);
                 lease.cursor = checkpoint.cursor;
                 lease.counters = checkpoint.counters;
-                if checkpoint.output_file.is_some() {
-                    lease.reserved_file = None;
-                }
             }
             TaskUpdate::TakeTime(time) => lease.export_time = Some(time),
             TaskUpdate::ListedUpTo(progress) => {

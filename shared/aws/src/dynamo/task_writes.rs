@@ -36,14 +36,23 @@ fn release_lease(update: Update, lease: &Lease, release: &Release, now: Millis) 
     }
 }
 
-/// Returns the update of a task by a checkpoint.
-fn checkpoint_update(update: Update, checkpoint: &Checkpoint) -> Update {
+/// Returns the update of a leased task by a checkpoint.
+fn checkpoint_update(update: Update, lease: &Lease, checkpoint: &Checkpoint) -> Update {
     let update = update
         .set("cursor_item", items::number(checkpoint.cursor.item))
         .set("cursor_offset", items::number(checkpoint.cursor.offset))
         .set("attempts_since_progress", items::number(0_u32));
     let update = items::counter_attributes(checkpoint.counters).fold(update, |update, (name, value)| update.set(&name, value));
-    if checkpoint.output_file.is_some() { update.remove("reserved_file") } else { update }
+    let names = lease.names_left_after(&checkpoint.output_files);
+    if names == lease.reserved_files { update } else { set_reserved_files(update, &names) }
+}
+
+/// Sets the reserved names of a task.
+fn set_reserved_files(update: Update, names: &[OutputFileName]) -> Update {
+    if names.is_empty() {
+        return update.remove(items::RESERVED_FILES);
+    }
+    update.set(items::RESERVED_FILES, items::reserved_files(names))
 }
 
 impl DynamoJobStore {
@@ -66,7 +75,7 @@ impl DynamoJobStore {
         item
     }
 
-    /// Returns the writes of a checkpoint beside the update of the task: its output file and its fragments.
+    /// Returns the writes of a checkpoint beside the update of the task: its output files and its fragments.
     fn checkpoint_files(&self, lease: &Lease, checkpoint: &Checkpoint) -> Vec<Write> {
         let partition = self.task_partition(&lease.task.job, lease.task.task);
         let fragments = checkpoint.fragments.iter().map(|fragment| {
@@ -75,7 +84,8 @@ impl DynamoJobStore {
             item.insert("ttl".to_owned(), items::ttl(&lease.job));
             item
         });
-        checkpoint.output_file.map(|file| self.output_file_item(&lease.job, file)).into_iter().chain(fragments).map(Write::PutNew).collect()
+        let output_files = checkpoint.output_files.iter().map(|file| self.output_file_item(&lease.job, *file));
+        output_files.chain(fragments).map(Write::PutNew).collect()
     }
 
     /// Reserves the next number of the update's kind, if it reserves one. The update records the number in the task, so that the next
@@ -85,12 +95,12 @@ impl DynamoJobStore {
         Ok(Some(OutputFileName { kind, number: self.next_file_number(&lease.job, kind).await? }))
     }
 
-    /// Returns the writes of an update. `reserved` is the name that [`TaskUpdate::ReserveFile`] records.
+    /// Returns the writes of an update. `reserved` are the names that [`TaskUpdate::ReserveFile`] leaves in the task.
     pub(super) fn update_writes(
         &self,
         lease: &Lease,
         update: &TaskUpdate,
-        reserved: Option<OutputFileName>,
+        reserved: &[OutputFileName],
         until: Millis,
     ) -> Result<Vec<Write>, StoreError> {
         let task = self.update_under_lease(lease);
@@ -101,11 +111,7 @@ impl DynamoJobStore {
                 let task = extend_lease(task, lease, until).set("attempts_since_progress", items::number(0_u32));
                 (task.set("plan_progress", items::json(progress)?), Vec::new())
             }
-            TaskUpdate::ReserveFile(_) => {
-                let task = extend_lease(task, lease, until);
-                let name = reserved.map(|name| items::text(name.to_string()));
-                (name.into_iter().fold(task, |task, name| task.set("reserved_file", name)), Vec::new())
-            }
+            TaskUpdate::ReserveFile(_) => (set_reserved_files(extend_lease(task, lease, until), reserved), Vec::new()),
             TaskUpdate::AddTasks(tasks) => {
                 let mut items = Vec::new();
                 for (task, work) in tasks {
@@ -117,7 +123,7 @@ impl DynamoJobStore {
                 (extend_lease(task, lease, until), items)
             }
             TaskUpdate::Checkpoint(checkpoint) => {
-                (checkpoint_update(extend_lease(task, lease, until), checkpoint), self.checkpoint_files(lease, checkpoint))
+                (checkpoint_update(extend_lease(task, lease, until), lease, checkpoint), self.checkpoint_files(lease, checkpoint))
             }
             TaskUpdate::Renumber { file, number } => {
                 let renumbered = OutputFile { name: OutputFileName { number: *number, ..file.name }, ..*file };

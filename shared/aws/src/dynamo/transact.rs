@@ -134,6 +134,25 @@ impl DynamoJobStore {
         self.transact(&[Write::Update(update)]).await
     }
 
+    /// Applies one update if its condition holds, without a transaction. If the answer of an applied update is lost and the SDK repeats it,
+    /// the condition may fail all the same: the caller must find out.
+    pub(super) async fn update_if(&self, update: &Update) -> Result<WriteOutcome, StoreError> {
+        let call = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .set_key(Some(update.key.clone()))
+            .update_expression(update.expression())
+            .set_condition_expression(Some(update.condition.clone()).filter(|condition| !condition.is_empty()))
+            .set_expression_attribute_names(Some(update.names.clone()).filter(|names| !names.is_empty()))
+            .set_expression_attribute_values(Some(update.values.clone()));
+        match self.repeat(|| call.clone().send()).await {
+            Ok(_) => Ok(WriteOutcome::Applied),
+            Err(StoreError::Stale) => Ok(WriteOutcome::ConditionFailed(vec![0])),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Applies all writes or none, in one transaction. Returns the indexes of the failed conditions if none was applied.
     ///
     /// Conflicts, throttling and lost answers are tried again until the patience is used up.

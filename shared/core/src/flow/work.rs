@@ -14,6 +14,7 @@ mod resolve_versions;
 mod sort_patients;
 mod sync;
 
+mod completed_files;
 mod corrections;
 mod deidentify;
 mod file_numbers;

@@ -218,7 +218,7 @@ pub struct FragmentName {
     pub task: u32,
     /// The attempt of the task.
     pub attempt: u32,
-    /// The fencing token of the task's lease.
+    /// The fencing token of the task's lease, or a later number: the names of an attempt differ.
     pub fencing_token: u32,
 }
 

@@ -300,8 +300,9 @@ pub struct Lease {
     pub until: Millis,
     /// The progress of all attempts.
     pub cursor: Cursor,
-    /// The name of an output file that is reserved for this task and not recorded as written.
-    pub reserved_file: Option<OutputFileName>,
+    /// The names of output files that are reserved for this task and not recorded as written, in the order in which it writes them: at
+    /// most [`crate::ports::OUTPUT_FILES_PER_CHECKPOINT`].
+    pub reserved_files: Vec<OutputFileName>,
     /// The counters of the task so far.
     pub counters: Counters,
     /// The time of the export, if the task is the plan and an attempt has taken it.
@@ -318,6 +319,12 @@ impl Lease {
     pub fn end_after_update(&self, now: Millis, duration: Duration) -> Millis {
         let extended = now + duration;
         if extended.since(self.until) >= duration / 3 { extended } else { self.until }
+    }
+
+    /// Returns the reserved names that are still reserved after these files were recorded.
+    pub fn names_left_after(&self, recorded: &[OutputFile]) -> Vec<OutputFileName> {
+        let is_recorded = |name: &OutputFileName| recorded.iter().any(|file| file.name == *name);
+        self.reserved_files.iter().filter(|name| !is_recorded(name)).copied().collect()
     }
 }
 
@@ -379,8 +386,8 @@ pub struct PlanProgress {
 /// The files written since the last checkpoint, and the cursor after them (rule P5).
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Checkpoint {
-    /// The output file with the reserved name.
-    pub output_file: Option<OutputFile>,
+    /// The output files with the reserved names, at most [`crate::ports::OUTPUT_FILES_PER_CHECKPOINT`].
+    pub output_files: Vec<OutputFile>,
     /// The fragments.
     pub fragments: Vec<Fragment>,
     /// The cursor after all of them.
@@ -448,7 +455,7 @@ mod tests {
             attempts_since_progress: 1,
             until: Millis(60_000),
             cursor: Cursor::default(),
-            reserved_file: None,
+            reserved_files: Vec::new(),
             counters: Counters::default(),
             export_time: None,
             plan_progress: None,

@@ -33,7 +33,7 @@ pub struct OpenCheckpoint<'s, P: OutputStore> {
     store: &'s P,
     folder: Folder,
     file_bytes: u64,
-    /// Task, attempt and fencing token, for the names of fragments.
+    /// Task, attempt, and a number that only grows within the attempt, at first its fencing token, for the names of fragments.
     writer: (u32, u32, u32),
     files: BTreeMap<OutputKind, OpenFile<P::Writer>>,
     total_bytes: u64,
@@ -159,6 +159,23 @@ impl<'s, P: OutputStore> OpenCheckpoint<'s, P> {
         self.full_kind
     }
 
+    /// Returns the total size of the open files, in bytes.
+    pub fn total_bytes(&self) -> u64 {
+        self.total_bytes
+    }
+
+    /// Removes and returns the file that has reached its full size, if its kind is exported. The others stay open.
+    pub fn take_full_file(&mut self) -> Option<(OutputKind, OpenFile<P::Writer>)> {
+        let kind = self.full_kind.filter(|kind| kind.is_exported())?;
+        let open = self.files.remove(&kind)?;
+        self.full_kind = None;
+        self.total_bytes -= open.content.bytes();
+        self.largest_bytes = self.files.values().map(|open| open.content.bytes()).max().unwrap_or_default();
+        // The next file of this kind needs another name, because this one may still be written under its own.
+        self.writer.2 += 1;
+        Some((kind, open))
+    }
+
     /// Removes and returns the files written since the last checkpoint.
     pub fn take_files(&mut self) -> BTreeMap<OutputKind, OpenFile<P::Writer>> {
         self.full_kind = None;
@@ -190,9 +207,9 @@ impl<'s, P: OutputStore> OpenCheckpoint<'s, P> {
             .then(|| (FragmentName { kind: OutputKind::PatientPages, task, attempt, fencing_token }, self.patient_page.take(), count))
     }
 
-    /// Starts the next checkpoint, after `lease` has committed this one.
+    /// Starts the next checkpoint, after `lease` has committed this one. No fragment has a name that an earlier one of the attempt had.
     pub fn start_next(&mut self, lease: &Lease) {
-        self.writer = (lease.task.task, lease.attempt, lease.fencing_token);
+        self.writer.2 = lease.fencing_token.max(self.writer.2 + 1);
         self.counters = Counters::default();
     }
 
@@ -441,8 +458,9 @@ impl<'s, P: OutputStore> OpenCheckpoint<'s, P> {
         size >= self.file_bytes || small_files_bytes >= self.small_files_limit_bytes || file_count >= FILES_PER_CHECKPOINT
     }
 
-    /// Returns true if the checkpoint is full and must be committed before more lines are added.
-    fn must_be_committed(&self) -> bool {
+    /// Returns true if the checkpoint is full and must be committed before more lines are added, or, if [`Self::take_full_file`] returns a
+    /// file, without that file.
+    pub fn must_be_committed(&self) -> bool {
         let small_files_bytes = self.total_bytes - self.largest_bytes;
         self.full_kind.is_some()
             || small_files_bytes >= self.small_files_limit_bytes

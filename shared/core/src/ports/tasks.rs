@@ -18,9 +18,13 @@ pub const TASKS_PER_UPDATE: usize = 49;
 /// The maximum number of bytes of JSON of the tasks in [`TaskUpdate::AddTasks`]. A DynamoDB transaction is at most 4 MB.
 pub const TASK_BYTES_PER_UPDATE: usize = 3_000_000;
 
-/// The maximum number of fragments in a [`crate::job::task::Checkpoint`]. The other items of the transaction are the task
-/// and an output file.
-pub const FRAGMENTS_PER_CHECKPOINT: usize = 98;
+/// The maximum number of output files in a [`crate::job::task::Checkpoint`]. Each costs a part of a write less, and an attempt that stops
+/// repeats more: a worker on AWS writes this many files of the default size in seven seconds.
+pub const OUTPUT_FILES_PER_CHECKPOINT: usize = 8;
+
+/// The maximum number of fragments in a [`crate::job::task::Checkpoint`]. A DynamoDB transaction has at most 100 items. The others are the
+/// task and its output files.
+pub const FRAGMENTS_PER_CHECKPOINT: usize = 99 - OUTPUT_FILES_PER_CHECKPOINT;
 
 /// The store of tasks and their leases.
 pub trait TaskStore: JobStore {

@@ -1,29 +1,42 @@
-//! A network link with a fixed speed.
+//! What a process uses for one thing after the other: a network link, a processor.
 
 use std::sync::Mutex;
 use std::time::Duration;
 
 use crate::lock;
 
+/// A resource that does one thing after the other.
+#[derive(Debug, Default)]
+pub struct Serial {
+    /// The moment at which the last thing ends.
+    free_at: Mutex<Duration>,
+}
+
+impl Serial {
+    /// Adds something that takes this long. Returns the moment at which it ends.
+    pub fn add(&self, now: Duration, duration: Duration) -> Duration {
+        let mut free_at = lock(&self.free_at);
+        *free_at = now.max(*free_at) + duration;
+        *free_at
+    }
+}
+
 /// A link. Transfers follow each other.
 #[derive(Debug)]
 pub struct NetworkLink {
     bytes_per_second: u64,
-    /// The moment at which the last transfer ends.
-    free_at: Mutex<Duration>,
+    transfers: Serial,
 }
 
 impl NetworkLink {
     /// Creates an idle link.
     pub fn new(bytes_per_second: u64) -> Self {
-        Self { bytes_per_second: bytes_per_second.max(1), free_at: Mutex::default() }
+        Self { bytes_per_second: bytes_per_second.max(1), transfers: Serial::default() }
     }
 
     /// Adds a transfer. Returns the moment at which it ends.
     pub fn transfer(&self, now: Duration, bytes: u64) -> Duration {
-        let mut free_at = lock(&self.free_at);
-        *free_at = now.max(*free_at) + transfer_time(bytes, self.bytes_per_second);
-        *free_at
+        self.transfers.add(now, transfer_time(bytes, self.bytes_per_second))
     }
 }
 

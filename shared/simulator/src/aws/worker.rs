@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::link::NetworkLink;
+use super::link::{NetworkLink, Serial};
 use crate::lock;
 use crate::meter::{Activity, Meter};
 use crate::parameters::{AwsParameters, ProcessorParameters};
@@ -25,11 +25,15 @@ struct Inner {
     processor: ProcessorParameters,
     /// The fraction of one vCPU that the process has.
     processor_share: f64,
+    /// What the processor computes: one thing after the other, also for files that are written while the task reads on.
+    computations: Serial,
     download: NetworkLink,
     upload: NetworkLink,
     lost_answers: f64,
     step: Mutex<Step>,
     memory: Mutex<u64>,
+    /// The part of the memory that holds version records and links.
+    records: Mutex<u64>,
 }
 
 /// The step of an export that a process works on.
@@ -62,7 +66,7 @@ impl Worker {
     /// Creates a process.
     pub fn new(time: &VirtualTime, meter: &Meter, aws: &AwsParameters, size: WorkerSize) -> Self {
         let processor = aws.processor.clone();
-        // The pump runs on one thread, so more than one vCPU does not help it.
+        // The pump runs on one thread, so more than one vCPU does not help it. What encrypts an upload on another thread is small.
         let processor_share = (f64::from(size.memory_mb) / f64::from(processor.memory_of_one_mb)).min(1.0);
         let link = || NetworkLink::new(aws.functions.network_bytes_per_second);
         Self(Arc::new(Inner {
@@ -71,11 +75,13 @@ impl Worker {
             meter: meter.clone(),
             processor,
             processor_share,
+            computations: Serial::default(),
             download: link(),
             upload: link(),
             lost_answers: size.lost_answers,
             step: Mutex::default(),
             memory: Mutex::default(),
+            records: Mutex::default(),
         }))
     }
 
@@ -107,7 +113,7 @@ impl Worker {
     /// Begins a step. Memory of the step before is free again.
     pub fn begin_step(&self, step: Step) {
         *lock(&self.0.step) = step;
-        *lock(&self.0.memory) = 0;
+        (*lock(&self.0.memory), *lock(&self.0.records)) = (0, 0);
         self.use_memory(0);
     }
 
@@ -125,7 +131,8 @@ impl Worker {
     pub async fn compute(&self, bytes: u64, seconds_per_gb: f64) {
         let duration = super::link::transfer_time(bytes, 1_000_000_000).mul_f64(seconds_per_gb / self.0.processor_share);
         self.add_activity(Activity::Compute, duration);
-        self.0.time.sleep(duration).await;
+        let end = self.0.computations.add(self.0.time.elapsed(), duration);
+        self.0.time.sleep_until(end).await;
     }
 
     /// Takes the time of receiving this many bytes.
@@ -145,6 +152,18 @@ impl Worker {
         let mut used = lock(&self.0.memory);
         *used += bytes;
         self.0.meter.record_memory(self.step().name, BASE_MEMORY_BYTES + *used);
+    }
+
+    /// Adds memory for version records that were read. It is used until [`Self::free_records`].
+    pub fn keep_records(&self, bytes: u64) {
+        *lock(&self.0.records) += bytes;
+        self.use_memory(bytes);
+    }
+
+    /// Removes the memory for version records: the step has written what it made of them.
+    pub fn free_records(&self) {
+        let bytes = std::mem::take(&mut *lock(&self.0.records));
+        self.free_memory(bytes);
     }
 
     /// Removes bytes from the memory that the current step uses.

@@ -88,10 +88,13 @@ impl ModelOutput {
         }
     }
 
-    /// Records the memory of the version records that a read has returned, which stay in memory until they are compared.
-    fn keep_records(&self, kind: OutputKind, real_bytes: u64) {
+    /// Records the memory of the version records that a read has returned, which stay in memory until they are compared or merged.
+    fn keep_records(&self, kind: OutputKind, file_bytes: u64, range: &Range<u64>) {
         if matches!(kind, OutputKind::VersionRecords | OutputKind::MergedVersionRecords | OutputKind::Links) {
-            self.worker.use_memory(real_bytes / u64::from(self.worker.step().ranges).max(1) / 4 * 5);
+            let ranges = u64::from(self.worker.step().ranges);
+            // The margins around a range of keys are not kept.
+            let kept = if ranges > 1 { file_bytes / ranges } else { range.end.saturating_sub(range.start).min(file_bytes) };
+            self.worker.keep_records(kept * weight(kind, self.scale) / 4 * 5);
         }
     }
 }
@@ -145,7 +148,7 @@ impl OutputStore for ModelOutput {
             return Box::pin(stream::once(std::future::ready(Err(error))));
         };
         let real_bytes = self.real_bytes(fragment, file.len() as u64, &range);
-        self.keep_records(fragment.kind, file.len() as u64 * weight(fragment.kind, self.scale));
+        self.keep_records(fragment.kind, file.len() as u64, &range);
         let requests = real_bytes.div_ceil(REQUEST_BYTES).max(1);
         let (start, end) = (range.start.min(file.len() as u64), range.end.min(file.len() as u64));
         let length = (end - start).div_ceil(requests);

@@ -78,6 +78,9 @@ pub(super) fn overloaded(error: SlowDown) -> StoreError {
 
 impl FileWriter for ModelWriter {
     async fn write(&mut self, bytes: Bytes) -> Result<(), StoreError> {
+        if !self.fragment.kind.is_exported() {
+            self.output.worker.free_records();
+        }
         self.bytes.extend_from_slice(&bytes);
         self.memory.add(bytes.len() as u64 * self.weight);
         while self.real_bytes() - self.uploaded.unwrap_or_default() > if self.uploaded.is_some() { 2 * PART_BYTES } else { PUT_LIMIT_BYTES }

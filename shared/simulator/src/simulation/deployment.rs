@@ -87,8 +87,7 @@ impl Deployment {
 
     /// Returns the default settings of jobs, with a file size that fits the scale.
     pub fn job_settings(&self) -> JobSettings {
-        let defaults = JobSettings::default();
-        JobSettings { file_bytes: self.scale.shrink(defaults.file_bytes), ..defaults }
+        JobSettings { file_bytes: self.scale.shrink(self.scenario.file_bytes), ..JobSettings::default() }
     }
 
     /// Returns the setting of the lake's versions.

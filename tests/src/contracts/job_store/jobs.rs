@@ -112,16 +112,16 @@ pub async fn only_written_output_files_are_listed(store: &impl TaskStore) -> Cas
     let mut second = lease(store, &job, 3, T0).await?;
     store.update_task(&mut first, TaskUpdate::ReserveFile(patient), after(60)).await?;
     store.update_task(&mut second, TaskUpdate::ReserveFile(patient), after(60)).await?;
-    assert_eq!((first.reserved_file, second.reserved_file), (Some(name(1)), Some(name(2))));
+    assert_eq!((&first.reserved_files, &second.reserved_files), (&vec![name(1)], &vec![name(2)]));
     assert!(store.output_files(&job).await?.is_empty());
     assert_eq!(store.output_file(&job, name(1)).await?, None);
     let written = checkpoint(&second, &[], 50);
     store.update_task(&mut second, TaskUpdate::Checkpoint(written.clone()), after(60)).await?;
-    assert_eq!(store.output_files(&job).await?, Vec::from_iter(written.output_file));
-    assert_eq!(store.output_file(&job, name(2)).await?, written.output_file);
+    assert_eq!(store.output_files(&job).await?, written.output_files);
+    assert_eq!(store.output_file(&job, name(2)).await?, written.output_files.first().copied());
     let late = checkpoint(&first, &[], 60);
     store.update_task(&mut first, TaskUpdate::Checkpoint(late.clone()), after(60)).await?;
-    assert_eq!(store.output_files(&job).await?, Vec::from_iter(late.output_file.into_iter().chain(written.output_file)));
+    assert_eq!(store.output_files(&job).await?, [late.output_files, written.output_files].concat());
     assert_eq!(store.output_file(&job, name(3)).await?, None);
     assert!(store.output_files(&sample_job(99)?).await?.is_empty());
     Ok(())

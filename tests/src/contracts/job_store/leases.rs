@@ -34,7 +34,7 @@ pub async fn a_task_is_leased_only_in_its_phase(store: &impl TaskStore) -> CaseR
     let stranger = TaskId::plan(&JobId::from_random([99; 16]));
     assert_eq!(store.lease_task(&stranger, LEASE_SETTINGS, T0).await?, LeaseOutcome::Obsolete);
     let read = lease(store, &job, 2, T0).await?;
-    assert_eq!((&read.work, read.cursor, read.reserved_file), (&read_work(2), Cursor::default(), None));
+    assert_eq!((&read.work, read.cursor, &read.reserved_files), (&read_work(2), Cursor::default(), &Vec::new()));
     assert_eq!((read.job.state, read.job.planned), (JobState::Running, Some(plan_result(1))));
     assert_eq!(lease_refusal(store, &job, 1, T0).await?, LeaseOutcome::Unavailable);
     store.complete_task(&read, TaskCompletion::Done).await?;

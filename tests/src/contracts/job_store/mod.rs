@@ -68,6 +68,7 @@ macro_rules! job_store_contract {
                 p5_files_and_cursor_are_recorded_together_or_not_at_all,
                 file_numbers_are_never_given_twice,
                 a_reserved_file_number_survives_its_attempt,
+                several_files_are_reserved_and_recorded_together,
                 p6_a_task_is_counted_once,
                 an_update_whose_response_was_lost_is_not_applied_twice,
                 the_finalize_task_runs_again_after_each_merge_round,
@@ -218,7 +219,7 @@ async fn running_job(store: &impl TaskStore, tasks: u32) -> Result<Job, BoxError
     Ok(store.complete_task(&plan, TaskCompletion::Planned(plan_result(tasks))).await?)
 }
 
-/// Returns a checkpoint at `offset` with a fragment of each of these kinds, and with the output file that the lease has reserved.
+/// Returns a checkpoint at `offset` with a fragment of each of these kinds, and with the output files that the lease has reserved.
 fn checkpoint(lease: &Lease, fragments: &[OutputKind], offset: u64) -> Checkpoint {
     let name = |kind| FragmentName { kind, task: lease.task.task, attempt: lease.attempt, fencing_token: lease.fencing_token };
     let fragments = fragments.iter().map(|kind| Fragment { name: name(*kind), summary: sample_summary(offset) }).collect();
@@ -226,7 +227,7 @@ fn checkpoint(lease: &Lease, fragments: &[OutputKind], offset: u64) -> Checkpoin
         NoticeCounts { arrived_late: offset + 3, ahead_of_clock: offset + 4, unreadable_times: offset + 5, members_found: offset + 6 };
     let counters = Counters { source_bytes: offset, resources: offset + 1, lines_rejected: offset + 2, notices };
     Checkpoint {
-        output_file: lease.reserved_file.map(|name| OutputFile { name, summary: sample_summary(offset) }),
+        output_files: lease.reserved_files.iter().map(|name| OutputFile { name: *name, summary: sample_summary(offset) }).collect(),
         fragments,
         cursor: Cursor { item: 0, offset },
         counters,
@@ -250,7 +251,7 @@ async fn assert_all_updates_are_stale(store: &impl TaskStore, lease: &Lease) -> 
         TaskUpdate::Heartbeat,
         TaskUpdate::AddTasks(vec![(77, read_work(77))]),
         TaskUpdate::ReserveFile(kind("Patient")?),
-        TaskUpdate::Checkpoint(Checkpoint { output_file: Some(output_file), ..checkpoint(lease, &[kind("Observation")?], 9) }),
+        TaskUpdate::Checkpoint(Checkpoint { output_files: vec![output_file], ..checkpoint(lease, &[kind("Observation")?], 9) }),
         TaskUpdate::Checkpoint(checkpoint(lease, &[kind("Observation")?], 9)),
         TaskUpdate::Renumber { file: output_file, number: 9 },
         TaskUpdate::ListFiles(FileListPart { number: 0, files: Vec::new() }),

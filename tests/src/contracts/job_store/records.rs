@@ -7,8 +7,9 @@ use headrace_core::job::file::{Fragment, FragmentName, OutputFile, OutputFileNam
 use headrace_core::job::file_list::{FileListPart, ListedFile};
 use headrace_core::job::task::{Checkpoint, Cursor, LeaseOutcome, Release, TaskCompletion, TaskUpdate, Work};
 use headrace_core::job::{Counters, ROUND_TASKS};
-use headrace_core::ports::{FragmentSelection, TaskStore};
+use headrace_core::ports::{FRAGMENTS_PER_CHECKPOINT, FragmentSelection, OUTPUT_FILES_PER_CHECKPOINT, TaskStore};
 use headrace_core::vocab::error::StoreError;
+use headrace_fhir::definitions::ResourceType;
 
 use super::{
     T0, after, all_fragments, assert_stale, checkpoint, exported_fragments, kind, lease, lease_refusal, next_round, plan_result, read_work,
@@ -24,18 +25,18 @@ pub async fn p5_files_and_cursor_are_recorded_together_or_not_at_all(store: &imp
     store.update_task(&mut first, TaskUpdate::ReserveFile(patient), after(60)).await?;
     let written = checkpoint(&first, &[observation, kind("error")?], 500);
     store.update_task(&mut first, TaskUpdate::Checkpoint(written.clone()), after(60)).await?;
-    assert_eq!((first.cursor, first.counters, first.reserved_file), (written.cursor, written.counters, None));
-    assert_eq!(store.output_files(&job).await?, Vec::from_iter(written.output_file));
+    assert_eq!((first.cursor, first.counters, &first.reserved_files), (written.cursor, written.counters, &Vec::new()));
+    assert_eq!(store.output_files(&job).await?, written.output_files);
     let fragments = all_fragments(store, &job).await?;
     assert_eq!(fragments, written.fragments);
 
     store.update_task(&mut first, TaskUpdate::ReserveFile(patient), after(60)).await?;
     let second = lease(store, &job, 2, after(60)).await?;
     assert_eq!((second.cursor, second.counters), (written.cursor, written.counters));
-    assert_eq!(second.reserved_file, Some(OutputFileName { kind: patient, number: 2 }));
+    assert_eq!(second.reserved_files, [OutputFileName { kind: patient, number: 2 }]);
     let late = checkpoint(&first, &[observation], 900);
     assert_stale("a stale checkpoint", store.update_task(&mut first, TaskUpdate::Checkpoint(late), after(60)).await)?;
-    assert_eq!(store.output_files(&job).await?, Vec::from_iter(written.output_file));
+    assert_eq!(store.output_files(&job).await?, written.output_files);
     assert_eq!(all_fragments(store, &job).await?, fragments);
     let third = lease(store, &job, 2, after(120)).await?;
     assert_eq!((third.cursor, third.counters), (written.cursor, written.counters));
@@ -54,7 +55,7 @@ pub async fn file_numbers_are_never_given_twice(store: &impl TaskStore) -> CaseR
             let mut reserved = Vec::new();
             for _ in 0..2 {
                 store.update_task(&mut lease, TaskUpdate::ReserveFile(patient), after(60)).await?;
-                reserved.extend(lease.reserved_file);
+                reserved.extend(lease.reserved_files.iter().copied());
                 let written = checkpoint(&lease, &[], 1);
                 store.update_task(&mut lease, TaskUpdate::Checkpoint(written), after(60)).await?;
             }
@@ -68,7 +69,7 @@ pub async fn file_numbers_are_never_given_twice(store: &impl TaskStore) -> CaseR
     assert_eq!(store.output_files(&job).await?.iter().map(|file| file.name).collect::<Vec<_>>(), expected);
     let mut other = lease(store, &job, 2, after(60)).await?;
     store.update_task(&mut other, TaskUpdate::ReserveFile(observation), after(120)).await?;
-    assert_eq!(other.reserved_file, Some(OutputFileName { kind: observation, number: 1 }));
+    assert_eq!(other.reserved_files, [OutputFileName { kind: observation, number: 1 }]);
     Ok(())
 }
 
@@ -81,15 +82,54 @@ pub async fn a_reserved_file_number_survives_its_attempt(store: &impl TaskStore)
     let mut other = lease(store, &job, 3, T0).await?;
     store.update_task(&mut other, TaskUpdate::ReserveFile(patient), after(60)).await?;
     let mut next = lease(store, &job, 2, after(60)).await?;
-    assert_eq!(next.reserved_file, Some(OutputFileName { kind: patient, number: 1 }));
+    assert_eq!(next.reserved_files, [OutputFileName { kind: patient, number: 1 }]);
     // The same after a released lease.
     store.update_task(&mut next, TaskUpdate::Release(Release::Fault("it did not answer".into())), after(61)).await?;
     let mut last = lease(store, &job, 2, after(61)).await?;
-    assert_eq!(last.reserved_file, next.reserved_file);
+    assert_eq!(last.reserved_files, next.reserved_files);
     let written = checkpoint(&last, &[], 1);
     store.update_task(&mut last, TaskUpdate::Checkpoint(written), after(121)).await?;
-    assert_eq!(lease(store, &job, 2, after(121)).await?.reserved_file, None);
+    assert_eq!(lease(store, &job, 2, after(121)).await?.reserved_files, []);
     assert_eq!(store.output_files(&job).await?.len(), 1);
+    Ok(())
+}
+
+/// Checks that a task reserves several files before it records them, that the next attempt has their names in order, and that the names of
+/// files that a checkpoint leaves out stay reserved.
+pub async fn several_files_are_reserved_and_recorded_together(store: &impl TaskStore) -> CaseResult {
+    let job = running_job(store, 1).await?;
+    let (patient, observation) = (kind("Patient")?, kind("Observation")?);
+    let mut dead = lease(store, &job, 2, T0).await?;
+    for kind in [patient, observation, patient] {
+        store.update_task(&mut dead, TaskUpdate::ReserveFile(kind), after(60)).await?;
+    }
+    let name = |kind, number| OutputFileName { kind, number };
+    let names = [name(patient, 1), name(observation, 1), name(patient, 2)];
+    assert_eq!(dead.reserved_files, names);
+    let mut next = lease(store, &job, 2, after(60)).await?;
+    assert_eq!(next.reserved_files, names);
+    assert!(store.output_files(&job).await?.is_empty());
+    let mut two = checkpoint(&next, &[observation], 5);
+    two.output_files.truncate(2);
+    store.update_task(&mut next, TaskUpdate::Checkpoint(two), after(120)).await?;
+    assert_eq!(next.reserved_files, [name(patient, 2)]);
+    let mut last = lease(store, &job, 2, after(120)).await?;
+    assert_eq!(last.reserved_files, next.reserved_files);
+    let written = checkpoint(&last, &[], 9);
+    store.update_task(&mut last, TaskUpdate::Checkpoint(written), after(180)).await?;
+    assert_eq!(last.reserved_files, []);
+    let recorded: Vec<_> = store.output_files(&job).await?.iter().map(|file| file.name).collect();
+    assert_eq!(recorded, [name(observation, 1), name(patient, 1), name(patient, 2)]);
+    // A transaction has at most 100 items.
+    for number in 1..=OUTPUT_FILES_PER_CHECKPOINT {
+        let kind = if number % 2 == 0 { patient } else { observation };
+        store.update_task(&mut last, TaskUpdate::ReserveFile(kind), after(180)).await?;
+    }
+    let fragments: Vec<_> = ResourceType::all().map(OutputKind::Output).take(FRAGMENTS_PER_CHECKPOINT).collect();
+    let largest = checkpoint(&last, &fragments, 10);
+    store.update_task(&mut last, TaskUpdate::Checkpoint(largest), after(180)).await?;
+    assert_eq!(store.output_files(&job).await?.len(), 3 + OUTPUT_FILES_PER_CHECKPOINT);
+    assert_eq!(all_fragments(store, &job).await?.len(), 1 + FRAGMENTS_PER_CHECKPOINT);
     Ok(())
 }
 
@@ -141,7 +181,7 @@ pub async fn an_update_whose_response_was_lost_is_not_applied_twice(store: &impl
         store.update_task(&mut lease, record.clone(), after(60)).await?;
         assert_eq!(lease, unanswered, "{record:?}");
     }
-    assert_eq!(lease.reserved_file, Some(OutputFileName { kind: observation, number: 1 }));
+    assert_eq!(lease.reserved_files, [OutputFileName { kind: observation, number: 1 }]);
     let output_files: Vec<OutputFileName> = store.output_files(&job).await?.iter().map(|file| file.name).collect();
     assert_eq!(output_files, [OutputFileName { kind: patient, number: 1 }]);
     assert_eq!(all_fragments(store, &job).await?.len(), 1);
@@ -149,7 +189,7 @@ pub async fn an_update_whose_response_was_lost_is_not_applied_twice(store: &impl
     let written = checkpoint(&lease, &[], 34);
     store.update_task(&mut lease, TaskUpdate::Checkpoint(written), after(60)).await?;
     store.update_task(&mut lease, TaskUpdate::ReserveFile(patient), after(60)).await?;
-    assert_eq!(lease.reserved_file, Some(OutputFileName { kind: patient, number: 3 }));
+    assert_eq!(lease.reserved_files, [OutputFileName { kind: patient, number: 3 }]);
     Ok(())
 }
 
@@ -162,7 +202,7 @@ pub async fn a_file_is_renumbered_once_and_only_under_the_lease(store: &impl Tas
     for offset in 1..=3 {
         store.update_task(&mut read, TaskUpdate::ReserveFile(patient), after(60)).await?;
         let written = checkpoint(&read, &[], offset);
-        files.extend(written.output_file);
+        files.extend(written.output_files.iter().copied());
         store.update_task(&mut read, TaskUpdate::Checkpoint(written), after(60)).await?;
     }
     store.complete_task(&read, TaskCompletion::Done).await?;
@@ -315,7 +355,7 @@ pub async fn fragments_are_listed_by_round_in_order(store: &impl TaskStore) -> C
                 fragments.push(Fragment { name, summary: sample_summary(offset) });
             }
             expected.extend(fragments.iter().copied());
-            let written = Checkpoint { output_file: None, fragments, cursor: Cursor { item: 0, offset }, counters: Counters::default() };
+            let written = Checkpoint { output_files: Vec::new(), fragments, cursor: Cursor { item: 0, offset }, counters: Counters::default() };
             store.update_task(&mut lease, TaskUpdate::Checkpoint(written), after(60)).await?;
         }
     }

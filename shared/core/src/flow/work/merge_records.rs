@@ -17,26 +17,34 @@ use super::record_files::{KeyRange, previous_fragments, read_records};
 use super::settings::WorkerSettings;
 use super::task_end::{TaskEnd, complete_task};
 
-/// The smallest number of files that one task merges: some 50 MB of records, which a worker reads, sorts and writes in a few seconds.
+/// The number of files that one task merges in any case: with fewer, nothing is gained.
 const FILES_PER_TASK: usize = 40;
 
-/// The largest number of tasks that merge files of one kind. With more, the tasks of the next round would read too many files again.
+/// The size of the files that one task merges in any case: a worker reads, sorts and writes it in a few seconds.
+const BYTES_PER_TASK: u64 = 64 << 20;
+
+/// The number of tasks that merge files of one kind, about. With more, the tasks of the next round would read too many files again.
 const MAX_TASKS: usize = 128;
 
 /// Divides sorted fragments of one kind among tasks that merge them. The fragments of one task stay together.
 pub(super) fn record_merges(kind: OutputKind, fragments: &[Fragment]) -> Vec<Work> {
-    let per_task = fragments.len().div_ceil(MAX_TASKS).max(FILES_PER_TASK);
-    let mut merges = Vec::<(RecordMerge, usize)>::new();
+    let size = |fragments: &[Fragment]| fragments.iter().map(|fragment| fragment.summary.bytes).sum::<u64>();
+    let files_per_task = fragments.len().div_ceil(MAX_TASKS).max(FILES_PER_TASK);
+    let bytes_per_task = size(fragments).div_ceil(MAX_TASKS as u64).max(BYTES_PER_TASK);
+    let mut merges = Vec::<(RecordMerge, usize, u64)>::new();
     for fragments in fragments.chunk_by(|one, next| one.name.task == next.name.task) {
         let Some(task) = fragments.first().map(|first| first.name.task) else { continue };
         match merges.last_mut() {
-            Some((merge, count)) if *count + fragments.len() <= per_task => {
-                (merge.end_task, *count) = (task + 1, *count + fragments.len());
+            // A merge may exceed its size by half of a task's files, so that merges have that size on average.
+            Some((merge, files, bytes))
+                if *files + fragments.len() / 2 <= files_per_task && *bytes + size(fragments) / 2 <= bytes_per_task =>
+            {
+                (merge.end_task, *files, *bytes) = (task + 1, *files + fragments.len(), *bytes + size(fragments));
             }
-            Some(_) | None => merges.push((RecordMerge { kind, first_task: task, end_task: task + 1 }, fragments.len())),
+            Some(_) | None => merges.push((RecordMerge { kind, first_task: task, end_task: task + 1 }, fragments.len(), size(fragments))),
         }
     }
-    merges.into_iter().map(|(merge, _)| Work::MergeRecords(merge)).collect()
+    merges.into_iter().map(|(merge, ..)| Work::MergeRecords(merge)).collect()
 }
 
 /// Runs a task that merges records. Its only checkpoint is at the end, so it must fit into one attempt: it reads and writes a few hundred
@@ -107,19 +115,19 @@ async fn merge_files<T: FixedSizeRecord, M: FixedSizeRecord + From<T>>(
 mod tests {
     use super::*;
 
-    fn fragments(tasks: impl IntoIterator<Item = (u32, u32)>) -> Vec<Fragment> {
+    fn fragments(bytes: u64, tasks: impl IntoIterator<Item = (u32, u32)>) -> Vec<Fragment> {
         let name = |task, fencing_token| FragmentName { kind: OutputKind::Links, task, attempt: 1, fencing_token };
-        let summary = FileSummary { bytes: 56, lines: 1, crc64: 0 };
+        let summary = FileSummary { bytes, lines: 1, crc64: 0 };
         let of_task = |(task, count): (u32, u32)| (0..count).map(move |token| Fragment { name: name(task, token), summary });
         tasks.into_iter().flat_map(of_task).collect()
     }
 
     #[test]
     fn every_fragment_is_merged_by_one_task() {
-        for count in [1, 159, 160, 161, 1_000, 30_000] {
-            let fragments = fragments((2..2 + count).map(|task| (task, 1 + task % 3)));
+        for (count, bytes) in [1, 159, 160, 161, 1_000, 30_000].into_iter().flat_map(|count| [(count, 56), (count, 10_000_000)]) {
+            let fragments = fragments(bytes, (2..2 + count).map(|task| (task, 1 + task % 3)));
             let merges = record_merges(OutputKind::Links, &fragments);
-            assert!(merges.len() <= MAX_TASKS + fragments.len() / 1_000 + 1, "{count}: {}", merges.len());
+            assert!(merges.len() <= MAX_TASKS + 2, "{count}: {}", merges.len());
             for fragment in &fragments {
                 let is_merged = |work: &&Work| matches!(work, Work::MergeRecords(merge) if (merge.first_task..merge.end_task).contains(&fragment.name.task));
                 assert_eq!(merges.iter().filter(is_merged).count(), 1);

@@ -10,18 +10,23 @@ use crate::job::file::{FileName, Fragment, OutputFile, OutputFileName, OutputKin
 use crate::job::task::{Checkpoint, Cursor, Encoding, Lease, Slice, TaskCompletion, TaskUpdate, Work};
 use crate::lake::ndjson::Segment;
 use crate::lake::reader::{LineReader, ReadRequest};
-use crate::lines::checkpoint::{AddOutcome, OpenCheckpoint};
+use crate::lines::checkpoint::{AddOutcome, OpenCheckpoint, OpenFile};
 use crate::lines::line_processor::LineProcessor;
-use crate::ports::{AllPorts, ByteStream, FileWriter as _, OutputStore as _, ResourceSource as _};
+use crate::ports::{AllPorts, ByteStream, FileWriter as _, OUTPUT_FILES_PER_CHECKPOINT, OutputStore, ResourceSource as _};
 use crate::vocab::clock::Millis;
 use crate::vocab::error::StoreError;
 
+use super::completed_files::CompletedFiles;
 use super::fragments::{write_chunks, write_fragment};
 use super::heartbeat::{send_heartbeat_if_due, update_leased_task};
 use super::reading::{first_reading, second_reading};
 use super::round::overwrites_files;
 use super::settings::{CURSOR_INTERVALS_WITH_FILES, WorkerSettings};
 use super::task_end::{TaskEnd, complete_task, yield_task};
+
+/// The total size of the open files and of the file that is being written up to which a task reads on meanwhile: two files of the default
+/// size. It bounds memory.
+const READ_AHEAD_LIMIT_BYTES: u64 = 128 << 20;
 
 /// Runs a read, reread or merge task from its cursor to its end, or until `stop_at`.
 pub(super) async fn pump(
@@ -57,7 +62,7 @@ pub(super) async fn pump(
         }
     }
     pump.commit_checkpoint(Cursor { item: u32::try_from(inputs.len()).unwrap_or(u32::MAX), offset: 0 }).await?;
-    complete_task(ports, lease, TaskCompletion::Done).await
+    complete_task(ports, pump.lease, TaskCompletion::Done).await
 }
 
 /// Returns each slice as an input.
@@ -114,6 +119,8 @@ pub(super) struct Pump<'a, W: AllPorts> {
     /// True if output files replace existing files of the same name, see [`overwrites_files`].
     pub(super) overwrites: bool,
     pub(super) checkpoint: OpenCheckpoint<'a, W::Output>,
+    /// The output files that belong to the open checkpoint.
+    completed: CompletedFiles<'a>,
     /// The time at which the cursor was last recorded, or at which the attempt began.
     recorded_at: Millis,
 }
@@ -124,8 +131,8 @@ impl<'a, W: AllPorts> Pump<'a, W> {
         let overwrites = overwrites_files(&lease.job);
         let checkpoint = OpenCheckpoint::new(ports.output(), lease);
         let recorded_at = ports.now();
-        let (processor, slices) = (None, Vec::new());
-        Self { ports, lease, settings, stop_at, processor, slices, overwrites, checkpoint, recorded_at }
+        let (processor, slices, completed) = (None, Vec::new(), CompletedFiles::default());
+        Self { ports, lease, settings, stop_at, processor, slices, overwrites, checkpoint, completed, recorded_at }
     }
 
     /// Reads one input to its end. If the cursor is in it, reading starts there.
@@ -182,11 +189,11 @@ impl<'a, W: AllPorts> Pump<'a, W> {
         index: u32,
         mut reader: LineReader<impl Fn(Range<u64>) -> ByteStream>,
     ) -> Result<Progress, ExportError> {
-        while let Some(segment) = reader.next().await? {
+        while let Some(segment) = self.completed.write_during(reader.next()).await?? {
             let end = match (segment, input) {
                 (Segment::Lines { bytes, .. }, _) if bytes.is_empty() => {
                     // The reader skips to the cursor. An attempt that ended here because its time is up would make no progress.
-                    if self.settings.stop.is_set() && self.lease.reserved_file.is_none() {
+                    if self.settings.stop.is_set() && !self.has_unused_names() {
                         return Ok(Progress::TimeUp);
                     }
                     self.send_heartbeat_if_due().await?;
@@ -228,10 +235,13 @@ impl<'a, W: AllPorts> Pump<'a, W> {
                 (Input::Fragment(fragment), _) => self.checkpoint.add_fragment_lines(block, offset, start, fragment.name.kind).await?,
                 (Input::Lines(kind, _), _) => self.checkpoint.add_fragment_lines(block, offset, start, *kind).await?,
             };
+            if self.completed.bytes_in_flight() + self.checkpoint.total_bytes() > READ_AHEAD_LIMIT_BYTES {
+                self.completed.finish_write().await?;
+            }
             match outcome {
                 AddOutcome::Added => return Ok(()),
                 AddOutcome::FullAt(at) => {
-                    self.commit_checkpoint(Cursor { item: index, offset: at }).await?;
+                    self.complete_full_file(Cursor { item: index, offset: at }).await?;
                     start = usize::try_from(at - offset).unwrap_or(usize::MAX);
                 }
             }
@@ -259,19 +269,24 @@ impl<'a, W: AllPorts> Pump<'a, W> {
 
     /// Returns true if the cursor should be recorded although no file is full, so that a process that is killed repeats little.
     ///
-    /// Not while a file is reserved: an earlier attempt has perhaps written it, and this one must write the same bytes. Not within the
-    /// blocks of a patient, and not in a task that only merges, which fills its files soon.
+    /// Not while a name is reserved and not used: an earlier attempt has perhaps written the file, and this one must write the same bytes.
+    /// Not within the blocks of a patient, and not in a task that only merges, which fills its files soon.
     fn must_record_cursor(&self) -> bool {
         let intervals = if self.checkpoint.is_empty() { 1 } else { CURSOR_INTERVALS_WITH_FILES };
         self.processor.is_some()
-            && self.lease.reserved_file.is_none()
+            && !self.has_unused_names()
             && self.ports.now() >= self.recorded_at + self.settings.cursor_interval * intervals
     }
 
-    /// Returns true if the task should stop. A task with a reserved file writes this file first: an earlier attempt has read the same
-    /// lines within one lease, so this one can, too.
+    /// Returns true if the task should stop. A task with unused names writes their files first: an earlier attempt has read the same lines
+    /// in a few seconds, or within one lease, so this one can, too.
     pub(super) fn is_time_up(&self) -> bool {
-        (self.settings.stop.is_set() || self.ports.now() >= self.stop_at) && self.lease.reserved_file.is_none()
+        (self.settings.stop.is_set() || self.ports.now() >= self.stop_at) && !self.has_unused_names()
+    }
+
+    /// Returns true if an earlier attempt has reserved the names of files that this one has not completed yet.
+    fn has_unused_names(&self) -> bool {
+        self.lease.reserved_files.len() > self.completed.len()
     }
 
     /// Sends a heartbeat if one is due.
@@ -279,22 +294,56 @@ impl<'a, W: AllPorts> Pump<'a, W> {
         send_heartbeat_if_due(self.ports, self.lease, self.settings.lease.duration).await
     }
 
-    /// Commits the open files and records them together with the cursor after them (rule P5).
+    /// Handles an open checkpoint that takes no more lines. If a file has reached the size of an output file, it becomes one, and the
+    /// checkpoint goes on without it, unless it should be committed now.
+    async fn complete_full_file(&mut self, cursor: Cursor) -> Result<(), ExportError> {
+        let full = self.checkpoint.take_full_file();
+        let must_record = self.checkpoint.must_be_committed() || full.as_ref().is_none_or(|(kind, _)| self.must_record_with(*kind));
+        if let Some((kind, open)) = full {
+            self.write_output_file(kind, open).await?;
+        }
+        if must_record { self.commit_checkpoint(cursor).await } else { Ok(()) }
+    }
+
+    /// Returns true if the checkpoint should be committed with its next output file, which is of this kind.
+    fn must_record_with(&self, kind: OutputKind) -> bool {
+        let completed = self.completed.len() + 1;
+        if self.lease.reserved_files.len() > completed {
+            // An earlier attempt has completed more files in this checkpoint. Another end of it could change their bytes.
+            return false;
+        }
+        // A finalize task and a task with blocks of patients record nothing when their time is up, only full files.
+        self.is_finalize_task()
+            || kind == OutputKind::PatientBlocks
+            || completed >= OUTPUT_FILES_PER_CHECKPOINT
+            || self.ports.now() >= self.recorded_at + self.settings.cursor_interval
+    }
+
+    /// Reserves a name for a complete file and begins to write it, after the file before is written.
+    async fn write_output_file(&mut self, kind: OutputKind, open: OpenFile<<W::Output as OutputStore>::Writer>) -> Result<(), ExportError> {
+        let name = self.reserve_file(kind).await?;
+        self.completed.finish_write().await?;
+        let file = if self.overwrites { FileName::Overwrite(name) } else { FileName::Output(name) };
+        let summary = open.summary();
+        self.completed.add(OutputFile { name, summary }, Box::pin(open.into_writer().commit(file, summary)));
+        Ok(())
+    }
+
+    /// Commits the open files and records them, with the completed ones and the cursor after them (rule P5).
     ///
     /// A file that has reached the size of an output file becomes one. In a finalize task, every file does. Others become fragments.
     pub(super) async fn commit_checkpoint(&mut self, cursor: Cursor) -> Result<(), ExportError> {
         self.checkpoint.report_unwritten_entries().await?;
-        let full = self.checkpoint.full_kind();
+        if let Some((kind, open)) = self.checkpoint.take_full_file() {
+            self.write_output_file(kind, open).await?;
+        }
         let mut recorded = Checkpoint { cursor, counters: self.counters_at(cursor), ..Checkpoint::default() };
         for (kind, open) in self.checkpoint.take_files() {
-            let summary = open.summary();
-            if (full == Some(kind) && kind.is_exported()) || self.is_finalize_task() {
-                let name = self.reserve_file(kind).await?;
-                let file = if self.overwrites { FileName::Overwrite(name) } else { FileName::Output(name) };
-                open.into_writer().commit(file, summary).await?;
-                recorded.output_file = Some(OutputFile { name, summary });
+            if self.is_finalize_task() {
+                self.write_output_file(kind, open).await?;
             } else {
-                let name = open.fragment;
+                self.completed.finish_write().await?;
+                let (name, summary) = (open.fragment, open.summary());
                 open.into_writer().commit(FileName::Fragment(name), summary).await?;
                 recorded.fragments.push(Fragment { name, summary });
             }
@@ -306,6 +355,7 @@ impl<'a, W: AllPorts> Pump<'a, W> {
         if let Some((name, chunks, lines)) = self.checkpoint.take_patient_page() {
             recorded.fragments.push(write_chunks(self.ports.output(), &self.lease.job.folder(), name, chunks, lines).await?);
         }
+        recorded.output_files = self.completed.take().await?;
         self.record_checkpoint(recorded).await
     }
 
@@ -314,25 +364,25 @@ impl<'a, W: AllPorts> Pump<'a, W> {
         let name = self.reserve_file(fragment.name.kind).await?;
         self.ports.output().promote(&self.lease.job.folder(), fragment, name).await?;
         let file = OutputFile { name, summary: fragment.summary };
-        self.record_checkpoint(Checkpoint { output_file: Some(file), fragments: Vec::new(), cursor, counters: self.counters_at(cursor) })
-            .await
+        let counters = self.counters_at(cursor);
+        self.record_checkpoint(Checkpoint { output_files: vec![file], fragments: Vec::new(), cursor, counters }).await
     }
 
-    /// Reserves the name of the next output file, or returns the name that an earlier attempt reserved: it was writing the same file from
+    /// Reserves the name of the next output file, or returns the name that an earlier attempt reserved: it was writing the same files from
     /// the same cursor.
     async fn reserve_file(&mut self, kind: OutputKind) -> Result<OutputFileName, ExportError> {
-        if self.lease.reserved_file.is_none() {
+        if !self.has_unused_names() {
             update_leased_task(self.ports, self.lease, self.settings.lease.duration, TaskUpdate::ReserveFile(kind)).await?;
         }
-        match self.lease.reserved_file {
-            Some(name) if name.kind == kind => Ok(name),
+        match self.lease.reserved_files.get(self.completed.len()) {
+            Some(name) if name.kind == kind => Ok(*name),
             other => Err(StoreError::Unreadable { store: "the job table", detail: format!("the reserved file {other:?}") }.into()),
         }
     }
 
     /// Stores a checkpoint unless it changes nothing, and starts the next one.
     async fn record_checkpoint(&mut self, checkpoint: Checkpoint) -> Result<(), ExportError> {
-        let has_progress = checkpoint.cursor != self.lease.cursor || checkpoint.output_file.is_some() || !checkpoint.fragments.is_empty();
+        let has_progress = checkpoint.cursor != self.lease.cursor || !checkpoint.output_files.is_empty() || !checkpoint.fragments.is_empty();
         if has_progress {
             update_leased_task(self.ports, self.lease, self.settings.lease.duration, TaskUpdate::Checkpoint(checkpoint)).await?;
         }

@@ -121,6 +121,21 @@ fn a_large_file_is_split_without_gap_or_overlap() {
 }
 
 #[test]
+fn many_compressed_objects_of_a_large_lake_share_a_task() {
+    // A terabyte, one eighth of it stored. A task with each object would leave half of a file for each, a fifth of the lake.
+    let plan_of = |objects: usize| {
+        let names: Vec<String> = (0..objects).map(|number| format!("Observation/{number:05}.ndjson.zst")).collect();
+        let objects: Vec<(&str, u64)> = names.iter().map(|name| (name.as_str(), 30_000_000)).collect();
+        plan(&objects, 64_000_000)
+    };
+    let sizes: Vec<usize> = plan_of(4_167).iter().map(Vec::len).collect();
+    assert!((1_500..2_000).contains(&sizes.len()), "{}", sizes.len());
+    assert_eq!((sizes[0], sizes[sizes.len() - 1]), (4, 1));
+    // Few objects have a task each, so that enough workers read them.
+    assert!(plan_of(400).iter().all(|task| task.len() == 1));
+}
+
+#[test]
 fn a_compressed_file_of_any_size_is_one_slice() {
     assert_eq!(plan(&[("Observation.ndjson.zst", 1 << 40)], 64_000_000).len(), 1);
 }
@@ -168,15 +183,19 @@ proptest! {
         tasks.extend(rest);
         prop_assert_eq!(tasks.iter().map(|(task, _)| *task).collect::<Vec<_>>(), (2..2 + count).collect::<Vec<_>>());
 
-        let file_bytes = file_bytes.max(min_slice_bytes);
+        let line_bytes = |slice: &Slice| (slice.end - slice.start) * if slice.encoding == Encoding::Plain { 1 } else { COMPRESSION_RATIO };
+        let all_bytes: u64 = tasks.iter().flat_map(|(_, work)| work.slices()).map(line_bytes).sum();
         let mut read: BTreeMap<&str, Vec<&Slice>> = BTreeMap::new();
         for (task, work) in &tasks {
             let Work::Read(slices) = work else { return Err(TestCaseError::fail("not a reading task")) };
             prop_assert!(!slices.is_empty() && slices.len() <= SLICES_PER_TASK);
-            // A slice holds up to two files, up to 64 with many tasks, and the surplus that fills the last file.
-            let files = (1_u64 << (task / TASKS_PER_DOUBLING).min(6)).max(2);
-            let bytes: u64 = slices.iter().map(|slice| slice.end - slice.start).sum();
-            prop_assert!(slices.len() == 1 || bytes <= files * file_bytes + file_bytes / 64 + 1, "{task}: {bytes}");
+            // A slice holds the lines of a thousandth of the lake, at least one file, and the surplus that fills the last file. A task
+            // exceeds that by half of its last slice at most.
+            let files = (all_bytes / file_bytes / TASKS).clamp(1, MAX_FILES_PER_TASK).max(min_slice_bytes.div_ceil(file_bytes));
+            let limit = files * file_bytes + (file_bytes / 64).max(1);
+            let bytes: u64 = slices.iter().map(line_bytes).sum();
+            let largest = slices.iter().map(line_bytes).max().unwrap_or_default();
+            prop_assert!(slices.len() == 1 || bytes <= limit + largest / 2 + 1, "{task}: {bytes}");
             for slice in slices {
                 read.entry(&slice.pin.object).or_default().push(slice);
             }

@@ -107,7 +107,7 @@ fn lease(request: ExportRequest, file_bytes: u64) -> Lease {
         attempts_since_progress: 1,
         until: Millis(0),
         cursor: Cursor::default(),
-        reserved_file: None,
+        reserved_files: Vec::new(),
         counters: Counters::default(),
         export_time: None,
         plan_progress: None,
