@@ -5,6 +5,7 @@
 //! the progress is read. The item of the job itself changes once a round.
 
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue};
+use futures_util::future::try_join_all;
 use headrace_core::job::file::{OutputFileName, OutputKind};
 use headrace_core::job::{Counters, Job, JobState};
 use headrace_core::vocab::error::StoreError;
@@ -17,11 +18,15 @@ use super::transact::Update;
 /// The number of partitions of a job on AWS: at 1,000 units a second each, more than the busiest second of five thousand workers needs.
 pub(super) const PARTITIONS: u32 = 16;
 
-/// The largest number of counters of a round.
-const MAX_ROUND_COUNTERS: u32 = 64;
+/// The largest number of counters of a round. A thousand tasks that complete at the same time seldom meet in one of them.
+const MAX_ROUND_COUNTERS: u32 = 128;
+
+/// The number of partitions that hold the counters of a round, if it has as many: at 1,000 units a second each, a thousand tasks can complete
+/// within half a second.
+const COUNTER_PARTITIONS: u32 = 4;
 
 /// The number of tasks for which a round has one more counter. A small export has a single counter, which is read at once.
-const TASKS_PER_COUNTER: u32 = 64;
+const TASKS_PER_COUNTER: u32 = 32;
 
 /// The attribute with the number of completed tasks of a counter.
 const COMPLETED: &str = "completed";
@@ -43,12 +48,12 @@ fn tasks_of_counter(job: &Job, counter: u32) -> u32 {
 
 /// Returns the primary key of a counter of the job's current round.
 fn round_counter_key(job: &Job, counter: u32) -> Item {
-    items::plain_key(&counters_pk(&job.id), &items::round_counter_sk(job.round, counter))
+    items::plain_key(&counters_pk(&job.id, counter), &items::round_counter_sk(job.round, counter))
 }
 
-/// Returns the partition of the counters of a job.
-fn counters_pk(job: &JobId) -> String {
-    format!("JOB#{job}#COUNTERS")
+/// Returns the partition of a counter of a job.
+fn counters_pk(job: &JobId, counter: u32) -> String {
+    format!("JOB#{job}#COUNTERS{}", counter % COUNTER_PARTITIONS)
 }
 
 /// Returns the partition of the list of a job's files.
@@ -115,8 +120,12 @@ impl DynamoJobStore {
         if job.state != JobState::Running {
             return Ok(job);
         }
-        let pk = counters_pk(&job.id);
-        let counters = self.query_partition(&pk, items::round_counters(job.round), |item| Attributes(item).round_counter()).await?;
+        let partitions = round_counter_count(&job).min(COUNTER_PARTITIONS);
+        let id = &job.id;
+        let queries = (0..partitions).map(|partition| async move {
+            self.query_partition(&counters_pk(id, partition), items::round_counters(job.round), |item| Attributes(item).round_counter()).await
+        });
+        let counters = try_join_all(queries).await?.concat();
         let completed: u32 = counters.iter().map(|(completed, _)| completed).sum();
         job.open_tasks = job.tasks_of_round().saturating_sub(completed);
         job.counters = counters.into_iter().fold(job.counters, |sum, (_, counters)| sum.plus(counters));

@@ -20,17 +20,16 @@ use super::task_end::{TaskEnd, complete_task};
 /// The number of files that one task merges in any case: with fewer, nothing is gained.
 const FILES_PER_TASK: usize = 40;
 
-/// The size of the files that one task merges in any case: a worker reads, sorts and writes it in a few seconds.
-const BYTES_PER_TASK: u64 = 64 << 20;
-
 /// The number of tasks that merge files of one kind, about. With more, the tasks of the next round would read too many files again.
 const MAX_TASKS: usize = 128;
 
 /// Divides sorted fragments of one kind among tasks that merge them. The fragments of one task stay together.
-pub(super) fn record_merges(kind: OutputKind, fragments: &[Fragment]) -> Vec<Work> {
+///
+/// * `min_bytes`: the size of the files that one task merges in any case. A worker reads, sorts and writes them in a few seconds.
+pub(super) fn record_merges(kind: OutputKind, fragments: &[Fragment], min_bytes: u64) -> Vec<Work> {
     let size = |fragments: &[Fragment]| fragments.iter().map(|fragment| fragment.summary.bytes).sum::<u64>();
     let files_per_task = fragments.len().div_ceil(MAX_TASKS).max(FILES_PER_TASK);
-    let bytes_per_task = size(fragments).div_ceil(MAX_TASKS as u64).max(BYTES_PER_TASK);
+    let bytes_per_task = size(fragments).div_ceil(MAX_TASKS as u64).max(min_bytes);
     let mut merges = Vec::<(RecordMerge, usize, u64)>::new();
     for fragments in fragments.chunk_by(|one, next| one.name.task == next.name.task) {
         let Some(task) = fragments.first().map(|first| first.name.task) else { continue };
@@ -93,8 +92,8 @@ async fn merge_files<T: FixedSizeRecord, M: FixedSizeRecord + From<T>>(
     let selection = FragmentSelection::KindOfTasks(merge.kind, merge.first_task..merge.end_task);
     let fragments = previous_fragments(ports, lease, &selection).await?;
     let bytes: u64 = fragments.iter().map(|fragment| fragment.summary.bytes).sum();
-    // Half as much as a resolve task, because the writer holds a part of the file, too.
-    let ranges = u32::try_from(bytes.div_ceil((settings.resolve_bytes / 2).max(1))).unwrap_or(u32::MAX).max(1);
+    // A quarter of what a resolve task takes, because the writer holds a part of the file, too.
+    let ranges = u32::try_from(bytes.div_ceil((settings.resolve_bytes / 4).max(1))).unwrap_or(u32::MAX).max(1);
     let name = FragmentName { kind, task: lease.task.task, attempt: lease.attempt, fencing_token: lease.fencing_token };
     let mut writer = ports.output().new_fragment(&lease.job.folder(), name).await?;
     let (mut crc, mut summary) = (Digest::new(CrcAlgorithm::Crc64Nvme), FileSummary { bytes: 0, lines: 0, crc64: 0 });
@@ -126,7 +125,7 @@ mod tests {
     fn every_fragment_is_merged_by_one_task() {
         for (count, bytes) in [1, 159, 160, 161, 1_000, 30_000].into_iter().flat_map(|count| [(count, 56), (count, 10_000_000)]) {
             let fragments = fragments(bytes, (2..2 + count).map(|task| (task, 1 + task % 3)));
-            let merges = record_merges(OutputKind::Links, &fragments);
+            let merges = record_merges(OutputKind::Links, &fragments, 64 << 20);
             assert!(merges.len() <= MAX_TASKS + 2, "{count}: {}", merges.len());
             for fragment in &fragments {
                 let is_merged = |work: &&Work| matches!(work, Work::MergeRecords(merge) if (merge.first_task..merge.end_task).contains(&fragment.name.task));

@@ -54,7 +54,7 @@ async fn plan_resolve(
         let fragments = ports.jobs().fragments(&lease.job.id, round..=round, &FragmentSelection::Kind(kind)).await?;
         bytes += fragments.iter().map(|fragment| fragment.summary.bytes).sum::<u64>();
         count += fragments.len() as u64;
-        merges.extend(record_merges(kind, &fragments));
+        merges.extend(record_merges(kind, &fragments, settings.resolve_bytes));
     }
     if bytes == 0 {
         return Ok(None);
