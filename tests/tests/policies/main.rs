@@ -5,6 +5,7 @@
 
 #![allow(clippy::indexing_slicing, reason = "an absent member of a JSON value is Null, which the tests then reject")]
 
+mod at_rest;
 mod limits;
 mod policy;
 mod scenario;

@@ -9,6 +9,7 @@ use crate::flow::export_time::{arrived_after, determine_export_time};
 use crate::flow::resolve_patients::{Catalogue, PatientResolver};
 use crate::job::task::{Encoding, Lease, PlanProgress, TaskCompletion, TaskUpdate, Work};
 use crate::job::{ExportError, ExportTime, FIRST_READ_TASK, Planned};
+use crate::lake::large_objects::LargeObjects;
 use crate::lake::near_misses::NearMisses;
 use crate::lake::slices::{SlicePlanner, encoding_from_name};
 use crate::lines::selection::{read_mode, types_to_read};
@@ -113,7 +114,7 @@ async fn list_lake(
     let planner = SlicePlanner::new(lease.job.settings.file_bytes, settings.min_slice_bytes, only);
     let mut planner = planner.continued(progress.as_ref().map_or(FIRST_READ_TASK, |progress| progress.next_task), bytes.total());
     let mut catalogue = Catalogue::new(settings.patient_resolution.untyped_bytes);
-    let (mut task_bytes, mut near_misses) = (BTreeMap::new(), NearMisses::default());
+    let (mut task_bytes, mut near_misses, mut large_objects) = (BTreeMap::new(), NearMisses::default(), LargeObjects::default());
     // The arrival of objects matters to increments only.
     let since = request.since.filter(|_| time.watermark.needs_arrivals());
     let mut after = progress.map(|progress| progress.after);
@@ -129,10 +130,12 @@ async fn list_lake(
             if !has_cursor {
                 catalogue.add(&pin, wanted);
             }
-            match encoding_from_name(&pin.object).filter(|_| planner.reads(&pin)) {
-                Some(Encoding::Plain) => bytes.plain += pin.size,
-                Some(Encoding::Gzip | Encoding::Zstd) => bytes.compressed += pin.size,
-                None => {}
+            if let Some(encoding) = encoding_from_name(&pin.object).filter(|_| planner.reads(&pin)) {
+                large_objects.add(&pin, encoding);
+                match encoding {
+                    Encoding::Plain => bytes.plain += pin.size,
+                    Encoding::Gzip | Encoding::Zstd => bytes.compressed += pin.size,
+                }
             }
             planner.add_object(pin, since.is_some_and(|since| arrived_after(arrived, since, time.watermark)));
         }
@@ -157,6 +160,9 @@ async fn list_lake(
     }
     if let Some(text) = near_misses.describe() {
         tracing::warn!(job.id = %lease.job.id, "objects of the lake are skipped: {text}");
+    }
+    if let Some(text) = large_objects.describe() {
+        tracing::warn!(job.id = %lease.job.id, "the export waits for few workers: {text}");
     }
     let (mut rest, tasks, _) = planner.finish();
     task_bytes.extend(rest.iter().map(|(task, work)| (*task, work.bytes())));
