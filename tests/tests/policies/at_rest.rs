@@ -60,7 +60,8 @@ fn costs(parameters: &[(&'static str, &str)]) -> Result<Vec<(String, f64)>> {
     let metrics = alarm_metrics(&template)?;
     let reaper = &template.of_type("AWS::Serverless::Function")?["ReaperFunction"];
     let memory_mb = reaper["MemorySize"].as_f64().map_or_else(|| globals_memory(&template), Ok)?;
-    let schedules = reaper["Events"].as_object().into_iter().flatten().filter(|(_, event)| event["Properties"]["Schedule"] == "rate(1 minute)");
+    let schedules =
+        reaper["Events"].as_object().into_iter().flatten().filter(|(_, event)| event["Properties"]["Schedule"] == "rate(1 minute)");
     let runs = schedules.count() as f64 * RUNS_PER_MONTH;
     let run = REAPER_SECONDS * memory_mb / 1_024.0 * prices.usd("prices", "lambda_gb_second")?
         + prices.usd("prices", "lambda_request")?
@@ -95,8 +96,7 @@ fn the_documents_quote_the_sum_of_the_template_at_list_prices() -> Result<()> {
     let quoted = page.split_once("<!-- at rest: begin -->\n").and_then(|(_, rest)| rest.split_once("<!-- at rest: end -->"));
     assert_eq!(quoted.ok_or("docs/operations.md has no table of costs at rest")?.0, table);
     let without_dashboard = sum(&costs(&[("CreateDashboard", "false")])?);
-    let sentence =
-        format!("at rest {:.1} USD a month, {without_dashboard:.1} with `CreateDashboard=false`", sum(&costs_of_defaults));
+    let sentence = format!("at rest {:.1} USD a month, {without_dashboard:.1} with `CreateDashboard=false`", sum(&costs_of_defaults));
     let readme = fs::read_to_string(workspace::root().join("README.md"))?;
     assert!(readme.contains(&sentence), "the README must say: {sentence}");
     let own_key = sum(&costs(&[("TokenKeyArn", "arn:aws:kms:eu-central-1:111122223333:key/token")])?);
@@ -109,7 +109,9 @@ fn every_price_has_a_source() -> Result<()> {
     let Prices(table) = Prices::read()?;
     for section in ["prices", "at_rest"] {
         let prices = table[section].as_object().ok_or("no prices")?;
-        assert!(prices.values().all(|price| price["usd"].as_f64() > Some(0.0) && price["source"].as_str().is_some_and(|source| source.starts_with("https://"))));
+        assert!(prices.values().all(
+            |price| price["usd"].as_f64() > Some(0.0) && price["source"].as_str().is_some_and(|source| source.starts_with("https://"))
+        ));
     }
     assert!(table["date"].as_str().is_some_and(|date| date.len() == 10));
     Ok(())

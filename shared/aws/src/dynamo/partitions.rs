@@ -123,7 +123,8 @@ impl DynamoJobStore {
         let partitions = round_counter_count(&job).min(COUNTER_PARTITIONS);
         let id = &job.id;
         let queries = (0..partitions).map(|partition| async move {
-            self.query_partition(&counters_pk(id, partition), items::round_counters(job.round), |item| Attributes(item).round_counter()).await
+            self.query_partition(&counters_pk(id, partition), items::round_counters(job.round), |item| Attributes(item).round_counter())
+                .await
         });
         let counters = try_join_all(queries).await?.concat();
         let completed: u32 = counters.iter().map(|(completed, _)| completed).sum();

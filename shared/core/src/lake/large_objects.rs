@@ -63,7 +63,10 @@ mod tests {
         assert_eq!(add("plain.ndjson", 900_000_000_000, Encoding::Plain), None);
         assert_eq!(add("small.ndjson.zst", 999_999_999, Encoding::Zstd), None);
         let text = add("a.ndjson.gz", 12_000_000_000, Encoding::Gzip).unwrap();
-        assert!(text.starts_with("1 compressed object of more than 1 GB: ") && text.contains("`a.ndjson.gz` of 12 GB on AWS about 24 minutes"), "{text}");
+        assert!(
+            text.starts_with("1 compressed object of more than 1 GB: ") && text.contains("`a.ndjson.gz` of 12 GB on AWS about 24 minutes"),
+            "{text}"
+        );
         let text = add("b.ndjson.zst", 40_000_000_000, Encoding::Zstd).unwrap();
         assert!(text.starts_with("2 compressed objects ") && text.contains("`b.ndjson.zst` of 40 GB on AWS longer than"), "{text}");
         assert!(add("c.ndjson.zst", 2_000_000_000, Encoding::Zstd).unwrap().contains("`b.ndjson.zst`"));

@@ -64,7 +64,8 @@ impl Report {
             let (start, end) = self.spans.get(step.as_str()).copied().unwrap_or_default();
             writeln!(f, "\n{step}: {start:.1} to {end:.1} s, a worker needs up to {} MB", self.memory_mb.get(step.as_str()).unwrap_or(&0))?;
             let ends: Vec<String> = ends.iter().map(|(end, count)| format!("{count} {end}")).collect();
-            let (seconds, usd) = (self.attempt_seconds.get(step.as_str()).unwrap_or(&0.0), self.attempt_usd.get(step.as_str()).unwrap_or(&0.0));
+            let (seconds, usd) =
+                (self.attempt_seconds.get(step.as_str()).unwrap_or(&0.0), self.attempt_usd.get(step.as_str()).unwrap_or(&0.0));
             writeln!(f, "  attempts: {}; {seconds:.0} s of Lambda for {usd:.3} USD", ends.join(", "))?;
             let times = self.worker_seconds.get(step.as_str()).into_iter().flatten();
             for (activity, seconds) in times {

@@ -355,7 +355,8 @@ pub async fn fragments_are_listed_by_round_in_order(store: &impl TaskStore) -> C
                 fragments.push(Fragment { name, summary: sample_summary(offset) });
             }
             expected.extend(fragments.iter().copied());
-            let written = Checkpoint { output_files: Vec::new(), fragments, cursor: Cursor { item: 0, offset }, counters: Counters::default() };
+            let written =
+                Checkpoint { output_files: Vec::new(), fragments, cursor: Cursor { item: 0, offset }, counters: Counters::default() };
             store.update_task(&mut lease, TaskUpdate::Checkpoint(written), after(60)).await?;
         }
     }

@@ -382,7 +382,8 @@ impl<'a, W: AllPorts> Pump<'a, W> {
 
     /// Stores a checkpoint unless it changes nothing, and starts the next one.
     async fn record_checkpoint(&mut self, checkpoint: Checkpoint) -> Result<(), ExportError> {
-        let has_progress = checkpoint.cursor != self.lease.cursor || !checkpoint.output_files.is_empty() || !checkpoint.fragments.is_empty();
+        let has_progress =
+            checkpoint.cursor != self.lease.cursor || !checkpoint.output_files.is_empty() || !checkpoint.fragments.is_empty();
         if has_progress {
             update_leased_task(self.ports, self.lease, self.settings.lease.duration, TaskUpdate::Checkpoint(checkpoint)).await?;
         }
