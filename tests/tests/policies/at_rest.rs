@@ -1,4 +1,4 @@
-//! What a stack costs while nobody exports: the sum of what the template creates, at list prices.
+//! Costs of a stack while nobody exports: the sum of what the template creates, at list prices.
 
 use std::fs;
 

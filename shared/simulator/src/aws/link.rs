@@ -1,4 +1,4 @@
-//! What a process uses for one thing after the other: a network link, a processor.
+//! Resources of a process that do one thing after the other: a network link, a processor.
 
 use std::sync::Mutex;
 use std::time::Duration;

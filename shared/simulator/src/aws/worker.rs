@@ -25,7 +25,7 @@ struct Inner {
     processor: ProcessorParameters,
     /// The fraction of one vCPU that the process has.
     processor_share: f64,
-    /// What the processor computes: one thing after the other, also for files that are written while the task reads on.
+    /// The computations of the processor, one after the other, also for files that are written while the task reads on.
     computations: Serial,
     download: NetworkLink,
     upload: NetworkLink,
