@@ -14,6 +14,7 @@ fn settings(now: Millis, removes_now: bool) -> CompactSettings {
     CompactSettings {
         export_deadline: Duration::from_secs(3_600),
         removes_now,
+        watermark: LakeWatermark::Auto,
         rewrite: RewriteSettings {
             temp_folder: std::env::temp_dir(),
             workers: 2,
@@ -94,6 +95,28 @@ proptest! {
         let again = compact_lake(&lake, &settings(Millis(NOW.0 + 5_000), true));
         prop_assert_eq!((again.versions_before, again.versions_after), (again.versions_after, again.versions_before));
         prop_assert_eq!(lake.lines(), expected);
+    }
+}
+
+#[test]
+fn a_version_or_deletion_that_exports_leave_out_replaces_nothing() {
+    let january = |day: u64| Millis(1_767_225_600_000 + (day - 1) * 86_400_000);
+    let lag = LakeWatermark::Lag(Duration::from_secs(86_400));
+    for (versions, watermark, now, expected) in [
+        // The clock is at day 8: the versions of day 9 are ahead of it.
+        ([(0, 3, false), (0, 9, false)], LakeWatermark::Auto, january(8), 2),
+        ([(0, 3, false), (0, 9, true)], LakeWatermark::Auto, january(8), 2),
+        ([(0, 3, false), (0, 9, false)], LakeWatermark::Now, january(8), 2),
+        ([(0, 3, false), (0, 9, false)], LakeWatermark::Auto, january(9), 1),
+        // The rule of exports is a delay of a day.
+        ([(0, 3, false), (0, 9, false)], lag, january(9), 2),
+        ([(0, 3, false), (0, 9, false)], lag, january(10), 1),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let lake = TestLake(folder.path().to_owned());
+        write(&lake, &versions.map(|version| vec![version]), None);
+        compact_lake(&lake, &CompactSettings { watermark, ..settings(now, true) });
+        assert_eq!(lake.lines().len(), expected, "{versions:?} {watermark:?} {now}");
     }
 }
 

@@ -177,6 +177,9 @@ pub struct CompactLakeArgs {
     /// Versions of a resource that exports of this lake expect: one, auto or many [default: auto]
     #[arg(long, env = "HEADRACE_LAKE_VERSIONS", value_name = "MODE")]
     pub lake_versions: Option<String>,
+    /// The moment up to which exports of this lake read it, as for headrace export. Everything later is kept [default: auto]
+    #[arg(long, env = "HEADRACE_LAKE_WATERMARK", value_name = "RULE")]
+    pub lake_watermark: Option<String>,
     /// Print the report as one JSON object
     #[arg(long)]
     pub json: bool,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::lake_settings::LakeVersions;
 use headrace_core::vocab::plural::counted;
-use headrace_edge::config::parse_lake_versions;
+use headrace_edge::config::{parse_lake_versions, parse_lake_watermark};
 use headrace_lake::compact::{CompactReport, CompactSettings, ObjectCount, compact};
 use headrace_lake::progress::Progress;
 use indicatif::{DecimalBytes, HumanCount};
@@ -28,6 +28,7 @@ pub(super) async fn run_compact(args: &CompactLakeArgs) -> Result<LakeStatus, La
     let settings = CompactSettings {
         export_deadline: Duration::from_secs(args.deadline_hours * 3_600),
         removes_now: args.now,
+        watermark: non_empty(&args.lake_watermark).map(parse_lake_watermark).transpose()?.unwrap_or_default(),
         rewrite: rewrite_settings(&args.common)?,
     };
     let progress = Arc::new(Progress::default());
