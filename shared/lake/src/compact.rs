@@ -3,6 +3,7 @@
 //! The new objects appear first. The old ones stay until every export that may have pinned them has ended: a marker names them, and a
 //! later run removes them. In between an export finds a resource in both, which is harmless unless it exports each line.
 
+mod links;
 mod superseded;
 mod versions;
 
@@ -31,6 +32,7 @@ use crate::reading::read_slice;
 use crate::sorting::{GroupedRecords, RecordSorter};
 use crate::writing::{LakeLines, LakeLock, LineSink, RewriteSettings, Staging, WriteError};
 
+use links::FolderLinks;
 use superseded::SupersededObjects;
 use versions::{CompactedVersion, KeptLine, VersionReader, keep_newest};
 
@@ -68,6 +70,8 @@ pub struct CompactReport {
     pub removable_at: Option<Millis>,
     /// The number of objects that stay because they have lines that are not valid.
     pub kept_objects: u64,
+    /// The number of objects that stay because they are reached through a link to a folder.
+    pub linked_objects: u64,
     /// The number of lines with a resource before.
     pub versions_before: u64,
     /// The number of lines with a resource after.
@@ -137,7 +141,10 @@ fn compact_locked<S: ResourceSource>(
     let mut report = CompactReport::default();
     let staging = Staging::begin(lake, &format!("compact-{}", settings.rewrite.now.compact()))?;
     let mut superseded = SupersededObjects::read(lake)?;
-    let pins = compaction.list()?;
+    let mut links = FolderLinks::new(lake.root());
+    // What a link leads to may belong to others. The lines there are not compared either: one of them may be the same file.
+    let (linked, pins): (Vec<Pin>, Vec<Pin>) = compaction.list()?.into_iter().partition(|pin| links.lead_to(&pin.object));
+    report.linked_objects = linked.len() as u64;
     superseded.remove_expired(lake, &pins, settings, &mut report)?;
     let pins: Vec<Pin> = pins.into_iter().filter(|pin| !superseded.contains(pin)).collect();
     pins.iter().for_each(|pin| progress.expect(2 * pin.size));

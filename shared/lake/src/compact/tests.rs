@@ -140,6 +140,30 @@ fn old_objects_stay_until_the_exports_that_read_them_have_ended() {
     assert!(lake.files().iter().all(|name| !name.contains("superseded") && !name.contains("day-")), "{:?}", lake.files());
 }
 
+#[cfg(unix)]
+#[test]
+fn objects_that_are_reached_through_a_link_stay() {
+    use std::os::unix::fs::symlink;
+    let folder = tempfile::tempdir().unwrap();
+    let [shared, lake] = ["shared", "lake"].map(|name| TestLake(folder.path().join(name)));
+    write(&lake, &[vec![(0, 1, false)], vec![(0, 2, false)], vec![(0, 3, false)]], None);
+    shared.write("below/x.ndjson", format!("{}\n", line((0, 9, false))).as_bytes());
+    shared.write("one.ndjson", format!("{}\n", line((2, 1, false))).as_bytes());
+    symlink("../shared", lake.0.join("outside")).unwrap();
+    symlink("day-2", lake.0.join("inside")).unwrap();
+    // A marker of another program cannot have it removed either.
+    let pins = tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(lake.list(None)).unwrap().objects;
+    let linked = pins.iter().map(|listed| &listed.pin).find(|pin| pin.object == "outside/below/x.ndjson").unwrap();
+    let marker = format!("{}\n", json!({ "object": linked.object, "etag": linked.etag, "since": 0 }));
+    lake.write("_headrace/superseded/x.ndjson", marker.as_bytes());
+    let report = compact_lake(&lake, &settings(NOW, true));
+    assert_eq!((report.linked_objects, report.replaced.objects, report.removed.objects), (3, 3, 3));
+    assert_eq!(shared.lines(), [line((0, 9, false)), line((2, 1, false))], "the files of others are there");
+    let mut expected = vec![line((0, 3, false)), line((0, 9, false)), line((2, 1, false))];
+    expected.sort();
+    assert_eq!(lake.lines(), expected, "the version in the lake stays, although a linked one is newer");
+}
+
 #[test]
 fn an_object_that_has_changed_since_is_not_removed_and_one_with_invalid_lines_stays() {
     let folder = tempfile::tempdir().unwrap();

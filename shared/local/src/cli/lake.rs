@@ -53,7 +53,7 @@ pub enum LakeCommand {
     /// with --now, removes them. In between an export reads each resource twice and exports it once. With HEADRACE_LAKE_VERSIONS=one
     /// it would export it twice, so this command then does nothing without --now.
     ///
-    /// Exit status: 0 done or nothing to do, 1 not compacted, 3 compacted except for objects with lines that are not valid.
+    /// Exit status: 0 done or nothing to do, 1 not compacted, 3 compacted except for objects that must stay, which it counts.
     #[command(after_long_help = "Examples:\n  headrace lake compact lake\n  headrace lake compact lake --now")]
     Compact(CompactLakeArgs),
 }

@@ -43,7 +43,7 @@ pub(super) async fn run_compact(args: &CompactLakeArgs) -> Result<LakeStatus, La
     } else {
         print_result(&format_report(&report));
     }
-    Ok(status(report.kept_objects == 0))
+    Ok(status(report.kept_objects == 0 && report.linked_objects == 0))
 }
 
 /// Formats the report for people.
@@ -79,6 +79,12 @@ fn format_report(report: &CompactReport) -> String {
             counted(report.kept_objects, "object stays", "objects stay")
         );
     }
+    if report.linked_objects > 0 {
+        text += &format!(
+            "attention: {} as they are, because they are reached through a link to a folder: compact the lake to which they belong\n",
+            counted(report.linked_objects, "object stays", "objects stay")
+        );
+    }
     text
 }
 
@@ -97,6 +103,7 @@ fn report_json(report: &CompactReport) -> Value {
         "waiting": count(report.waiting),
         "removableAt": report.removable_at.map(Millis::instant),
         "keptObjects": report.kept_objects,
+        "linkedObjects": report.linked_objects,
         "versions": { "before": report.versions_before, "after": report.versions_after },
         "deletions": { "before": report.deletions.0, "after": report.deletions.1 },
     })
