@@ -106,6 +106,20 @@ fn foreign_entries_are_not_read_and_broken_links_are_skipped_and_logged() -> Res
 }
 
 #[test]
+fn a_watermark_behind_a_link_without_a_target_is_refused() -> Result<()> {
+    for link in ["_headrace/watermark.json", "_headrace"] {
+        let folder = TestFolder::new()?;
+        fs::create_dir_all(folder.lake().join(link).parent().ok_or("no parent")?)?;
+        symlink("nowhere", folder.lake().join(link))?;
+        let output = folder.export()?;
+        let text = stderr(&output);
+        assert_eq!((output.status.code(), folder.out().exists()), (Some(1), false), "{link}: {text}");
+        assert!(text.contains("_headrace/watermark.json") && text.contains("must be a file"), "{text}");
+    }
+    Ok(())
+}
+
+#[test]
 fn an_entry_without_read_permission_ends_the_export_at_once_with_its_name() -> Result<()> {
     for locked in ["d/locked.ndjson", "d"] {
         let folder = TestFolder::new()?;

@@ -179,11 +179,16 @@ fn since_epoch(metadata: &Metadata) -> Duration {
     metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok()).unwrap_or_default()
 }
 
-/// Reads a small file. Returns `None` if it does not exist.
-fn read_small_file(path: &Path) -> io::Result<Option<MetadataObject>> {
+/// Reads a small file below `root`. Returns `None` if it does not exist. A link without a target is an error: the file exists, and cannot
+/// be read.
+fn read_small_file(root: &Path, path: &Path) -> io::Result<Option<MetadataObject>> {
     let metadata = match std::fs::metadata(path) {
         Ok(metadata) => metadata,
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(None),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            let mut below = path.ancestors().take_while(|ancestor| *ancestor != root);
+            // Only the part of the path that does not exist can be such a link.
+            return if below.any(|ancestor| ancestor.is_symlink() && !ancestor.exists()) { Err(error) } else { Ok(None) };
+        }
         Err(error) => return Err(error),
     };
     // To open a named pipe would wait for a writer.
@@ -222,7 +227,7 @@ impl ResourceSource for DirectoryLake {
 
     async fn read_metadata(&self, object: &str) -> Result<Option<MetadataObject>, SourceError> {
         let path = self.root.join(object);
-        in_place(&BlockingCall::Lake(object.into()), || read_small_file(&path)).map_err(|error| {
+        in_place(&BlockingCall::Lake(object.into()), || read_small_file(&self.root, &path)).map_err(|error| {
             let remedy = format!("the file `{}` cannot be read: it must be a file that this program may read", path.display());
             SourceError::Misconfigured { remedy, cause: error.into() }
         })
