@@ -96,12 +96,42 @@ fn foreign_entries_are_not_read_and_broken_links_are_skipped_and_logged() -> Res
     assert_eq!(output.status.code(), Some(0), "{text}");
     assert!(started.elapsed() < AT_ONCE);
     assert_eq!(fs::read_to_string(folder.out().join("Patient-1.ndjson"))?.lines().count(), 2);
-    for (name, reason) in [("d/up", "circle"), ("gone.ndjson", "nowhere"), ("self.ndjson", "circle"), ("pipe.ndjson", "not a regular file")]
-    {
+    for (name, reason) in [
+        ("d/up", "leads back to itself"),
+        ("gone.ndjson", "does not exist"),
+        ("self.ndjson", "leads back to itself"),
+        ("pipe.ndjson", "not a regular file"),
+    ] {
         assert!(text.lines().any(|line| line.contains(name) && line.contains(reason)), "{name}: {text}");
     }
     assert!(!text.contains(".git") && !text.contains("lost+found"), "{text}");
     fs::set_permissions(folder.lake().join("lost+found"), Permissions::from_mode(0o700))?;
+    Ok(())
+}
+
+#[test]
+fn a_link_to_a_folder_that_contains_the_lake_is_not_followed() -> Result<()> {
+    let folder = TestFolder::new()?;
+    let beside = folder.0.path().join("beside");
+    fs::create_dir(&beside)?;
+    fs::write(beside.join("Patient.ndjson"), b"{\"resourceType\":\"Patient\",\"id\":\"foreign\"}\n")?;
+    symlink("..", folder.lake().join("up"))?;
+    symlink("/", folder.lake().join("all"))?;
+    let output = headrace(&["export", "--lake-versions", "one"]).arg(folder.lake()).arg(folder.out()).output()?;
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    assert_eq!(fs::read_to_string(folder.out().join("Patient-1.ndjson"))?, "{\"resourceType\":\"Patient\",\"id\":\"a\"}\n");
+    for name in ["up", "all"] {
+        let is_reported = |line: &str| line.contains(&format!("\"{name}\"")) && line.contains("contains the lake");
+        assert!(text.lines().any(is_reported), "{name}: {text}");
+    }
+    // A link to a folder beside the lake is followed.
+    fs::remove_file(folder.lake().join("up"))?;
+    fs::remove_file(folder.lake().join("all"))?;
+    symlink("../beside", folder.lake().join("beside"))?;
+    let output = headrace(&["export", "--overwrite"]).arg(folder.lake()).arg(folder.out()).output()?;
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(fs::read_to_string(folder.out().join("Patient-1.ndjson"))?.lines().count(), 2);
     Ok(())
 }
 
