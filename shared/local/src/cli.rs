@@ -249,7 +249,7 @@ pub struct ExportArgs {
     pub resume: Option<PathBuf>,
     /// Export what changed after the time in FILE, and write the time of this export to it if the export is complete and has no
     /// errors. Exports everything if FILE does not exist
-    #[arg(long, value_name = "FILE", conflicts_with = "since")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["since", "until"])]
     pub since_file: Option<PathBuf>,
     /// Print the result as one JSON object, the same as in OUT/manifest.json
     #[arg(id = "result_as_json", long = "json")]
@@ -602,7 +602,14 @@ mod tests {
         ] {
             assert!(Cli::try_parse_arguments([&["headrace", "export"], arguments].concat()).is_ok(), "{arguments:?}");
         }
-        for arguments in [&["--resume", "out", "lake", "other"][..], &["lake"], &["--resume", "out", "--overwrite"], &[]] {
+        for arguments in [
+            &["--resume", "out", "lake", "other"][..],
+            &["lake"],
+            &["--resume", "out", "--overwrite"],
+            &["lake", "out", "--since-file=last", "--since=2026-01-01"],
+            &["lake", "out", "--since-file=last", "--until=2026-01-01"],
+            &[],
+        ] {
             assert!(Cli::try_parse_arguments([&["headrace", "export"], arguments].concat()).is_err(), "{arguments:?}");
         }
     }

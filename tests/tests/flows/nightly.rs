@@ -156,6 +156,21 @@ fn a_file_that_cannot_be_the_time_or_the_manifest_of_an_export_is_refused_and_ke
 }
 
 #[test]
+fn an_export_of_a_period_does_not_move_the_time_past_its_end() -> Result<()> {
+    let nightly = Nightly::new()?;
+    let refused = nightly.export_increment(&["--until", "2020-01-01"])?;
+    assert!(!refused.status.success() && stderr(&refused).contains("--until"), "{}", stderr(&refused));
+    assert!(!nightly.since_file().exists() && !nightly.out().exists());
+    let period = nightly.export(&["--until", "2020-01-01"])?;
+    assert_eq!(ids(&nightly.out().join("Patient-1.ndjson"))?, ["old"]);
+    assert!(stdout(&period).ends_with("next time: --since 2019-12-31T23:59:59.999Z\n"), "{}", stdout(&period));
+    let rest = nightly.export(&["--overwrite", "--since", "2019-12-31T23:59:59.999Z"])?;
+    assert_eq!(rest.status.code(), Some(0));
+    assert_eq!(ids(&nightly.out().join("Patient-1.ndjson"))?, ["new"]);
+    Ok(())
+}
+
+#[test]
 fn a_failed_export_leaves_the_files_of_the_earlier_one() -> Result<()> {
     let nightly = Nightly::new()?;
     assert_eq!(nightly.export(&[])?.status.code(), Some(0));

@@ -81,6 +81,7 @@ fn a_schedule_that_could_never_run_is_rejected_when_it_is_added() -> Result<()> 
         (&["--every", "P1D", "--client", "unknown"], "no client `unknown` is registered"),
         (&["--every", "P1D", "--container", "../etc"], "_container"),
         (&["--every", "P1D", "--incremental", "--since", "2026-01-01"], "--since"),
+        (&["--every", "P1D", "--incremental", "--until", "2026-01-01"], "--until"),
         (&["--every", "P1D", "--keep", "0"], "--keep"),
     ] {
         let error = cli.run(&[&["add", "x"][..], arguments].concat())?.unwrap_err();

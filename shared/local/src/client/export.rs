@@ -268,6 +268,7 @@ async fn export_directory(args: &ExportArgs, lake: PathBuf, out: &Path) -> Resul
         folder: &folder,
         source: args.source.as_deref().unwrap_or_default(),
         since_file: args.since_file.as_deref(),
+        until: args.options.until.as_deref(),
         started: Instant::now(),
         style: args.into(),
     };
@@ -300,7 +301,14 @@ async fn export_from_server(args: &ExportArgs, base: &str, out: &Path) -> Result
     let options = options_with_since(args)?;
     prepare_output_dir(out, args.overwrite)?;
     let folder = ExportFolder::create(out, true)?;
-    let run = Run { folder: &folder, source: base, since_file: args.since_file.as_deref(), started: Instant::now(), style: args.into() };
+    let run = Run {
+        folder: &folder,
+        source: base,
+        since_file: args.since_file.as_deref(),
+        until: args.options.until.as_deref(),
+        started: Instant::now(),
+        style: args.into(),
+    };
     let mut progress = Progress::new(args.quiet);
     let (path, parameters) = (options.path(), options.parameters());
     let kick_off = client.kick_off_patiently(base, &path, &parameters, options.lenient, |waiting| progress.update(&waiting));
@@ -340,7 +348,7 @@ async fn resume_export(args: &ExportArgs, out: &Path) -> Result<ExportStatus, Ex
         print_line(&format!("continuing the export with the status URL {status_url}"));
     }
     let since_file = args.since_file.as_deref().or(saved.since_file.as_deref());
-    let run = Run { folder: &folder, source: &saved.base, since_file, started: Instant::now(), style: args.into() };
+    let run = Run { folder: &folder, source: &saved.base, since_file, until: None, started: Instant::now(), style: args.into() };
     run.run_to_the_end(&client, &status_url).await
 }
 
@@ -481,6 +489,8 @@ struct Run<'a> {
     /// The directory or the base URL that is exported.
     source: &'a str,
     since_file: Option<&'a Path>,
+    /// The `_until` of the request. `None` also if only the manifest can say it.
+    until: Option<&'a str>,
     started: Instant,
     style: OutputStyle,
 }
@@ -530,11 +540,19 @@ impl Run<'_> {
         if let Err(error) = client.delete(status_url).await {
             tracing::warn!(error = %error_chain(&error), url = %shown_url(status_url), "the export could not be deleted on the server");
         }
-        let report =
-            Report { manifest: &manifest, files: &files, deletions, outcomes: &outcomes, out: self.folder.out(), export_time, total_time };
+        let report = Report {
+            manifest: &manifest,
+            files: &files,
+            deletions,
+            outcomes: &outcomes,
+            out: self.folder.out(),
+            until: self.until,
+            export_time,
+            total_time,
+        };
         self.print(&report, &written);
         let has_errors = outcomes.count(OutcomeSeverity::Error) > 0;
-        self.record_time(&manifest.transaction_time, has_errors)?;
+        self.record_time(&report.next_since(), has_errors)?;
         Ok(if has_errors { ExportStatus::WithErrors } else { ExportStatus::Complete })
     }
 

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
+use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::plural::counted;
+use headrace_fhir::instant::Instant;
 use indicatif::{DecimalBytes, HumanCount};
 use percent_encoding::percent_decode_str;
 
@@ -20,6 +22,8 @@ pub(crate) struct Report<'a> {
     pub(crate) deletions: u64,
     pub(crate) outcomes: &'a Outcomes,
     pub(crate) out: &'a Path,
+    /// The `_until` of the request, if this process has sent it.
+    pub(crate) until: Option<&'a str>,
     /// Duration of the export on the server.
     pub(crate) export_time: Duration,
     /// Duration of export and download.
@@ -38,9 +42,22 @@ impl Report<'_> {
             DecimalBytes(per_second(self.bytes(), self.total_time)),
             HumanCount(per_second(self.resources(), self.total_time)),
         );
-        let Manifest { transaction_time, .. } = self.manifest;
-        output += &format!("to export only later changes next time: --since {transaction_time}{}\n", self.manifest.describe_watermark());
+        let next = self.next_since();
+        // The watermark explains the time of the export only.
+        let watermark = if next == self.manifest.transaction_time { self.manifest.describe_watermark() } else { String::new() };
+        output += &format!("to export only later changes next time: --since {next}{watermark}\n");
         output
+    }
+
+    /// Returns the `--since` of the next incremental export: the time of this export, or a time before its `--until` if that is earlier.
+    pub(crate) fn next_since(&self) -> String {
+        let time = &self.manifest.transaction_time;
+        let requested = self.until.map(str::to_owned).into_iter().chain(requested_until(self.manifest));
+        let until = requested.filter_map(|until| Instant::parse(&until).ok()).min();
+        let until = until.filter(|until| Instant::parse(time).is_ok_and(|time| *until <= time));
+        // Neither `_until` nor `_since` includes its own moment.
+        let before = until.and_then(Millis::from_instant).map(|until| Millis(until.0.saturating_sub(1)).instant());
+        before.unwrap_or_else(|| time.clone())
     }
 
     /// Formats a row for each file, and one for each type that was asked for and has no resources.
@@ -179,6 +196,13 @@ fn requested_types(manifest: &Manifest, parameter: &str) -> Vec<String> {
     types.into_iter().map(|(kind, _)| kind).collect()
 }
 
+/// Returns the values of `_until` and its other name in the kick-off.
+fn requested_until(manifest: &Manifest) -> Vec<String> {
+    let query = manifest.request.as_deref().and_then(|request| request.split_once('?')).map_or("", |(_, query)| query);
+    let values = query.split('&').filter_map(|pair| pair.split_once('=')).filter(|(name, _)| matches!(*name, "_until" | "_till"));
+    values.map(|(_, value)| percent_decode_str(value).decode_utf8_lossy().into_owned()).collect()
+}
+
 /// Returns a count, with separators of thousands, and the words that follow it.
 fn human_counted(count: u64, one: &str, many: &str) -> String {
     format!("{} {}", HumanCount(count), if count == 1 { one } else { many })
@@ -209,7 +233,8 @@ mod tests {
         let mut read = Outcomes::default();
         outcomes.iter().for_each(|line| read.add(line.as_bytes(), "error/OperationOutcome-1.ndjson"));
         let (export_time, total_time) = (Duration::from_secs(1), Duration::from_secs(2));
-        let report = Report { manifest: &manifest, files, deletions, outcomes: &read, out: Path::new("out"), export_time, total_time };
+        let out = Path::new("out");
+        let report = Report { manifest: &manifest, files, deletions, outcomes: &read, out, until: None, export_time, total_time };
         (report.result(), report.remarks(false))
     }
 
@@ -227,6 +252,22 @@ mod tests {
              to export only later changes next time: --since 2026-01-01T00:00:00Z\n"
         );
         assert!(remarks.is_empty());
+    }
+
+    #[test]
+    fn the_next_increment_starts_before_the_end_of_an_export_of_a_period() {
+        for (until, expected) in [
+            ("2025-06-01T00:00:00Z", "2025-05-31T23:59:59.999Z"),
+            ("2025-06-01", "2025-05-31T23:59:59.999Z"),
+            ("2025-06-01T02:00:00%2B02:00", "2025-05-31T23:59:59.999Z"),
+            ("2026-01-01T00:00:00Z", "2025-12-31T23:59:59.999Z"),
+            ("2026-01-01T00:00:00.001Z", "2026-01-01T00:00:00Z"),
+        ] {
+            for name in ["_until", "_till"] {
+                let (result, _) = report(&format!(r#","request":"http://h/$export?_type=Patient&{name}={until}""#), &[], 0, &[]);
+                assert!(result.ends_with(&format!("next time: --since {expected}\n")), "{until}: {result}");
+            }
+        }
     }
 
     #[test]
