@@ -171,6 +171,24 @@ fn an_export_of_a_period_does_not_move_the_time_past_its_end() -> Result<()> {
 }
 
 #[test]
+fn a_time_that_could_not_be_recorded_stops_the_export_before_it_begins() -> Result<()> {
+    let nightly = Nightly::new()?;
+    for (file, arguments) in [("none/last-export", &[][..]), ("none/last-export", &["--dry-run"])] {
+        let output = nightly.export(&[&["--since-file", file][..], arguments].concat())?;
+        assert_eq!((output.status.code(), nightly.out().exists()), (Some(1), false), "{arguments:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains("its folder must exist") && stdout(&output).is_empty(), "{}", stderr(&output));
+    }
+    assert_eq!(nightly.export(&[])?.status.code(), Some(0));
+    let before = fs::read(nightly.out().join("manifest.json"))?;
+    let manifest = nightly.out().join("manifest.json");
+    let output = nightly.export(&["--overwrite", "--since-file", manifest.to_str().ok_or("not UTF-8")?])?;
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("choose another name"), "{}", stderr(&output));
+    assert_eq!(fs::read(&manifest)?, before);
+    Ok(())
+}
+
+#[test]
 fn a_failed_export_leaves_the_files_of_the_earlier_one() -> Result<()> {
     let nightly = Nightly::new()?;
     assert_eq!(nightly.export(&[])?.status.code(), Some(0));

@@ -28,7 +28,7 @@ use crate::client::out_dir::{OutDirError, check_source, create_out_dir, create_s
 use crate::client::out_manifest::{EarlierExport, MANIFEST_FILE, OutManifest};
 use crate::client::progress::{DownloadProgress, Progress, print_line};
 use crate::client::report::Report;
-use crate::client::since_file::{SinceFileError, read_since, write_since};
+use crate::client::since_file::{SinceFileError, check_since_file, read_since, write_since};
 use crate::client::sync::HttpOrigin;
 use crate::client::sync::command::{SyncCommandError, origin_settings, sync_for_export};
 use crate::client::timer::SystemTimer;
@@ -151,6 +151,9 @@ pub async fn run_export(args: &ExportArgs) -> Result<ExportStatus, ExportCommand
     // The command line has both unless it resumes.
     let (source, out) = (args.source.as_deref().unwrap_or_default(), args.out.as_deref().unwrap_or(Path::new(".")));
     let source = Source::parse(source)?;
+    if let Some(path) = &args.since_file {
+        check_since_file(path, out)?;
+    }
     let existed = out.exists();
     let result = export_from(args, source, out).await;
     if result.is_err() && !existed {
@@ -348,6 +351,9 @@ async fn resume_export(args: &ExportArgs, out: &Path) -> Result<ExportStatus, Ex
         print_line(&format!("continuing the export with the status URL {status_url}"));
     }
     let since_file = args.since_file.as_deref().or(saved.since_file.as_deref());
+    if let Some(path) = since_file {
+        check_since_file(path, out)?;
+    }
     let run = Run { folder: &folder, source: &saved.base, since_file, until: None, started: Instant::now(), style: args.into() };
     run.run_to_the_end(&client, &status_url).await
 }
