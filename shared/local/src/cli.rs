@@ -237,8 +237,9 @@ pub struct ExportArgs {
     /// Write to OUT even if it is not empty. Removes the files of the earlier export that OUT/manifest.json names, and nothing else
     #[arg(long)]
     pub overwrite: bool,
-    /// Report what would be requested and read, without an export. Writes nothing, and sends no request to a server
-    #[arg(long, conflicts_with_all = ["resume", "overwrite"])]
+    /// Report what would be requested and read, without an export. Fails if the export would be refused. Writes nothing, and sends no
+    /// request to a server
+    #[arg(long, conflicts_with = "resume")]
     pub dry_run: bool,
     /// Fetch the resources of a server by searches, as headrace sync does, and export them on this machine, with every option of the
     /// export of a directory. The default for a server without $export

@@ -1,6 +1,7 @@
 //! `headrace export`: runs one export as a Bulk Data client and prints its progress and a summary.
 
 use std::borrow::Cow;
+use std::ffi::OsString;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -24,7 +25,7 @@ use crate::client::folder::{ExportFolder, FolderError, STATE_FOLDER, SavedExport
 use crate::client::local_files::LocalFiles;
 use crate::client::login::ClientCredential;
 use crate::client::origin::parse_http_url;
-use crate::client::out_dir::{OutDirError, check_source, create_out_dir, create_state_folder};
+use crate::client::out_dir::{OutDirError, check_source, create_out_dir, create_state_folder, is_state_folder};
 use crate::client::out_manifest::{EarlierExport, MANIFEST_FILE, OutManifest};
 use crate::client::progress::{DownloadProgress, Progress, print_line};
 use crate::client::report::Report;
@@ -190,13 +191,13 @@ async fn export_from(args: &ExportArgs, source: Source, out: &Path) -> Result<Ex
 /// Describes what an export would request and read.
 async fn describe_export(args: &ExportArgs, source: Source, out: &Path) -> Result<String, ExportCommandError> {
     let options = options_with_since(args)?;
+    check_output_dir(out, args.overwrite)?;
     match source {
         Source::Server(base) => Ok(describe_server_export(args, &options, &base)?),
         Source::Directory(lake) => {
             check_source(&lake, out)?;
-            // A file that is missing is an error here too.
-            given_configuration(args)?;
-            Ok(describe_directory_export(args, &options, &lake, &local_server_parameters(&options)).await?)
+            let (parameters, configuration) = (local_server_parameters(&options), given_configuration(args)?);
+            Ok(describe_directory_export(args, &options, (&lake, out), (&parameters, configuration)).await?)
         }
     }
 }
@@ -408,8 +409,13 @@ fn saved_export(args: &ExportArgs, base: &str, status_url: &Url) -> SavedExport 
 
 /// Creates the output directory, and fails if it is not empty and must not be overwritten.
 fn prepare_output_dir(out: &Path, overwrite: bool) -> Result<(), ExportCommandError> {
-    let unusable = |cause| ExportCommandError::Out { path: out.to_owned(), cause };
     create_out_dir(out)?;
+    check_output_dir(out, overwrite)
+}
+
+/// Fails if the output directory exists, is not empty and must not be overwritten. Changes nothing.
+fn check_output_dir(out: &Path, overwrite: bool) -> Result<(), ExportCommandError> {
+    let unusable = |cause| ExportCommandError::Out { path: out.to_owned(), cause };
     match EarlierExport::read(out) {
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::InvalidData && overwrite => {
@@ -424,9 +430,15 @@ fn prepare_output_dir(out: &Path, overwrite: bool) -> Result<(), ExportCommandEr
     if ExportFolder::holds_unfinished(out) {
         return Err(ExportCommandError::Unfinished(out.to_owned()));
     }
-    // An export that was never accepted leaves only its folder.
-    let mut names = std::fs::read_dir(out).map_err(unusable)?.filter_map(Result::ok).map(|entry| entry.file_name());
-    if names.all(|name| name == STATE_FOLDER || name == LAKE_FOLDER) { Ok(()) } else { Err(ExportCommandError::NotEmpty(out.to_owned())) }
+    let entries = match std::fs::read_dir(out) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(cause) => return Err(unusable(cause)),
+    };
+    // An export that was never accepted leaves only its folder, and one that was killed its state.
+    let mut names = entries.filter_map(Result::ok).map(|entry| entry.file_name());
+    let is_left_over = |name: OsString| name == STATE_FOLDER || name == LAKE_FOLDER || is_state_folder(&name);
+    if names.all(is_left_over) { Ok(()) } else { Err(ExportCommandError::NotEmpty(out.to_owned())) }
 }
 
 /// Name of the anonymization configuration in the request to the server in this process.
