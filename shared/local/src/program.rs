@@ -33,6 +33,9 @@ const AWS_CONFIG: [&str; 2] = ["aws_config", "aws_runtime"];
 /// Time that threads have at the end of the program. One that waits for a file system that does not answer would never end.
 const SHUTDOWN_TIME: Duration = Duration::from_secs(1);
 
+/// The log target of the notices about an export.
+const NOTICES: &str = "headrace_core::flow::work::notices";
+
 /// Runs the program and returns its exit code.
 pub fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -55,7 +58,9 @@ async fn run() -> ExitCode {
     let filter = parse_log_filter(log, default_level);
     // The SDK warns of credentials that it cannot obtain, with its internals. The error of the command says the same in one line.
     let quiet = AWS_CONFIG.into_iter().filter(|target| !log.contains(target));
-    let filter = quiet.fold(filter, |filter, target| filter.with_target(target, LevelFilter::OFF));
+    // `headrace export` prints the notices of its export itself.
+    let notices = [NOTICES].into_iter().filter(|target| matches!(&cli.command, Command::Export(_)) && !log.contains(target));
+    let filter = quiet.chain(notices).fold(filter, |filter, target| filter.with_target(target, LevelFilter::OFF));
     let log_lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal()).with_target(false);
     tracing_subscriber::registry().with(log_lines.with_filter(filter)).init();
     let result: Result<ExitCode, Box<dyn Error>> = match &cli.command {

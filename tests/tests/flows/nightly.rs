@@ -215,7 +215,10 @@ fn the_result_is_on_standard_output_and_everything_else_on_standard_error() -> R
     assert!(!result.contains("warning") && !result.contains("attention"), "{result}");
     let remarks = stderr(&output);
     assert!(remarks.contains("attention: 2 errors in error/OperationOutcome-1.ndjson: 2 structure."), "{remarks}");
-    assert!(remarks.contains("warning: 1 resource was left out, because it has a `meta.lastUpdated` that is later"), "{remarks}");
+    assert!(
+        remarks.contains("warning: 1 version of a resource was left out, because it has a `meta.lastUpdated` that is later"),
+        "{remarks}"
+    );
 
     let quiet = nightly.export(&["--overwrite", "--quiet"])?;
     assert_eq!((quiet.status.code(), stdout(&quiet).as_str()), (Some(3), ""));
@@ -244,7 +247,7 @@ fn times_that_are_not_instants_are_counted_once() -> Result<()> {
         let output = nightly.export(&["--overwrite", "--lake-versions", mode, "--since", "2020-06-01", "--lake-watermark", "now"])?;
         assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
         assert!(
-            stderr(&output).contains("warning: 2 exported resources have a `meta.lastUpdated` that is not an instant"),
+            stderr(&output).contains("warning: 2 versions of resources in the lake have a `meta.lastUpdated` that is not an instant"),
             "{mode}: {}",
             stderr(&output)
         );
@@ -253,6 +256,23 @@ fn times_that_are_not_instants_are_counted_once() -> Result<()> {
         let mut exported = ids(&nightly.out().join("Patient-1.ndjson"))?;
         exported.sort();
         assert_eq!(exported, ["a", "b", "new"], "{mode}");
+    }
+    Ok(())
+}
+
+#[test]
+fn versions_with_odd_times_are_counted_as_versions_and_each_warning_is_printed_once() -> Result<()> {
+    let nightly = Nightly::new()?;
+    let ahead = patient("old", json!("2999-01-01T00:00:00Z"));
+    nightly.write("odd.ndjson", &(patient("old", json!("yesterday")).repeat(2) + &ahead.repeat(3)))?;
+    for arguments in [&["--overwrite"][..], &["--overwrite", "--quiet"]] {
+        let output = nightly.export(arguments)?;
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        assert_eq!(fs::read_to_string(nightly.out().join("Patient-1.ndjson"))?.lines().count(), 2);
+        let remarks = stderr(&output);
+        for text in ["2 versions of resources in the lake have a `meta.lastUpdated`", "3 versions of resources were left out"] {
+            assert_eq!(remarks.matches(text).count(), 1, "{text}: {remarks}");
+        }
     }
     Ok(())
 }
