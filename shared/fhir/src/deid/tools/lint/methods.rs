@@ -8,7 +8,7 @@ use crate::deid::config::{Method, Replacement, Rule};
 use crate::deid::element_tree::ElementTree;
 use crate::deid::error::{DeidRemark, DeidRemarkCode};
 use crate::deid::fhirpath::Value;
-use crate::deid::plan::{Transition, TypedElement};
+use crate::deid::plan::{State, Transition, TypedElement};
 use crate::deid::primitive::{PrimitiveContext, is_quantity_type};
 use crate::json::JsonValue;
 use crate::semantics::id::is_id;
@@ -44,9 +44,22 @@ impl ConfigLinter<'_> {
                     );
                     warning(DeidRemarkCode::MayFail, reason, "extend the path to the values inside the element")
                 });
-                remark.into_iter().collect()
+                remark.or_else(|| self.extended_value_remark(rule)).into_iter().collect()
             }
         }
+    }
+
+    /// Returns the remark about values whose extensions `generalize` would apply to. It fails on them, because they have members.
+    fn extended_value_remark(&self, rule: &Rule) -> Option<DeidRemark> {
+        let index = self.config.rules.iter().position(|other| other.number == rule.number)?;
+        let (automaton, _) = self.automaton_of_all_types()?;
+        let is_own = |state: &State| state.applied_rule.is_some_and(|applied| applied.index == index);
+        let extension = |state: &State| automaton.get(state.members.get("extension")?.next_state);
+        let mut values = automaton.iter().filter(|state| state.primitive.is_some() && is_own(state));
+        values.find(|state| extension(state).is_some_and(is_own)).map(|_| {
+            let reason = "generalize applies to single values, and a selected value can have extensions; resources with one fail";
+            warning(DeidRemarkCode::MayFail, reason, "redact nodesByType('Extension') before this rule")
+        })
     }
 
     /// Returns the elements that a rule selects in any resource type.
