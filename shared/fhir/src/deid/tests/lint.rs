@@ -127,7 +127,7 @@ fn codes(rules: &[[&str; 2]], parameters: &str) -> Vec<(usize, &'static str)> {
 }
 
 const SHIFT: &str = r#""method":"dateShift""#;
-const PERTURB: &str = r#""method":"perturb","span":1"#;
+const PERTURB: &str = r#""method":"perturb","span":5"#;
 const HASH: &str = r#""method":"cryptoHash""#;
 
 #[test]
@@ -145,6 +145,12 @@ fn methods_that_cannot_change_the_selected_elements_are_errors() {
         ("Patient.name", PERTURB, "cannot-act"),
         ("Observation.value", PERTURB, "partly-acts"),
         ("Observation.value as Quantity", r#""method":"perturb","span":0"#, "cannot-act"),
+        // Half of the span is less than half of the last place.
+        ("Observation.value as Quantity", r#""method":"perturb","span":0.001"#, "cannot-act"),
+        ("Observation.value as Quantity", r#""method":"perturb","span":1,"roundTo":0"#, "cannot-act"),
+        ("Patient.multipleBirth as integer", r#""method":"perturb","span":0.5"#, "cannot-act"),
+        ("Patient.multipleBirth as integer", r#""method":"perturb","span":1,"roundTo":3"#, "cannot-act"),
+        ("Observation.value", r#""method":"perturb","span":0.5"#, "partly-acts"),
         ("Patient.name", r#""method":"generalize","cases":{"true":"'x'"}"#, "may-fail"),
         // A date of birth can have an extension with the time.
         ("Patient.birthDate", r#""method":"generalize","cases":{"true":"@1990"}"#, "may-fail"),
@@ -172,6 +178,8 @@ fn methods_that_cannot_change_the_selected_elements_are_errors() {
         ("nodesByType('dateTime')", SHIFT),
         ("Observation.value as Quantity", PERTURB),
         ("nodesByType('Age')", PERTURB),
+        ("Observation.value as Quantity", r#""method":"perturb","span":0.02"#),
+        ("Patient.multipleBirth as integer", r#""method":"perturb","span":0.5,"rangeType":"proportional""#),
         ("Patient.multipleBirth as integer", PERTURB),
         ("Patient.name", r#""method":"substitute","replaceWith":{"family":"x"}"#),
         ("Patient.birthDate", r#""method":"substitute","replaceWith":"1990""#),
@@ -197,6 +205,9 @@ fn elements_that_a_method_protects_from_a_later_rule_are_errors() {
         assert!(shields.reason.contains(path) && shields.reason.contains(&format!("rule {later}")), "{shields}");
         assert_eq!((shields.severity, shields.rule_number), (DeidRemarkSeverity::Error, Some(1)));
     }
+    let narrow = ["Observation.component.value as integer", r#""method":"perturb","span":0.5"#];
+    let found = codes(&[narrow, ["Observation.component", REDACT]], "");
+    assert_eq!(found, [(1, "cannot-act"), (1, "shields")]);
     assert_eq!(codes(&[extensions, ["Patient.birthDate", SHIFT]], ""), []);
     assert_eq!(codes(&[["Observation.value as Quantity", PERTURB], ["nodesByName('unit')", KEEP]], ""), []);
 }

@@ -225,7 +225,9 @@ impl CoverageWalk<'_, '_> {
             Method::Redact if is_reduced => DeidTreatment::Reduced,
             Method::Redact | Method::Drop => DeidTreatment::Removed,
             Method::DateShift if primitive.is_date() => DeidTreatment::Shifted,
-            Method::Perturb(_) if primitive.is_number() && !applied.leaves_unchanged => DeidTreatment::Perturbed,
+            Method::Perturb(settings) if primitive.is_number() && settings.can_move(primitive.type_name) && !applied.leaves_unchanged => {
+                DeidTreatment::Perturbed
+            }
             Method::DateShift | Method::Perturb(_) => DeidTreatment::KeptByMethod,
             Method::CryptoHash => DeidTreatment::Hashed,
             Method::Encrypt => DeidTreatment::Encrypted,

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashSet, VecDeque};
 
 use super::{ConfigLinter, TypeAutomata, error, warning};
 use crate::definitions::{TypeDefinition, TypeKind};
-use crate::deid::config::{Method, Replacement, Rule};
+use crate::deid::config::{Method, PerturbSettings, Replacement, Rule};
 use crate::deid::element_tree::ElementTree;
 use crate::deid::error::{DeidRemark, DeidRemarkCode};
 use crate::deid::fhirpath::Value;
@@ -30,7 +30,10 @@ impl ConfigLinter<'_> {
                 let reason = "a span of 0 changes nothing, and the rule protects the elements from later rules";
                 vec![error(DeidRemarkCode::CannotAct, reason, "set a span above 0, or use keep")]
             }
-            Method::Perturb(_) => self.acting_remarks(rule, &selected, "perturb", "numbers").into_iter().collect(),
+            Method::Perturb(settings) => {
+                let remark = self.narrow_span_remark(&selected, settings);
+                remark.or_else(|| self.acting_remarks(rule, &selected, "perturb", "numbers")).into_iter().collect()
+            }
             Method::CryptoHash => self.written_text_remark(&selected, "cryptoHash", false).into_iter().collect(),
             Method::Encrypt => self.written_text_remark(&selected, "encrypt", true).into_iter().collect(),
             Method::Substitute(replacement) => self.substitute_remarks(&selected, replacement),
@@ -96,13 +99,34 @@ impl ConfigLinter<'_> {
         Some(error(DeidRemarkCode::PartlyActs, reason, remedy))
     }
 
+    /// Returns the remark about numbers that a span is too narrow to move. An error also if only some of the selected numbers stay.
+    fn narrow_span_remark(&self, selected: &Selected, settings: &PerturbSettings) -> Option<DeidRemark> {
+        let is_number = |definition: TypeDefinition| {
+            self.kind(definition) == TypeKind::Primitive && PrimitiveContext::new(self.type_name(definition), "", "").is_number()
+        };
+        let moves = |definition: TypeDefinition| is_number(definition) && settings.can_move(self.type_name(definition));
+        let stays = |definition: TypeDefinition| is_number(definition) && !settings.can_move(self.type_name(definition));
+        let is_any_moved = selected.iter().any(|element| self.has_element(element.definition, &moves));
+        let staying = selected.iter().find(|element| stays(element.definition));
+        let staying = if is_any_moved { staying? } else { selected.iter().find(|element| self.has_element(element.definition, &stays))? };
+        let reason = format!(
+            "a span of {} does not change `{}` ({}), and the rule protects it from later rules: a number moves by at most half of the span, \
+             and is then rounded",
+            settings.span.normalize(),
+            staying.name,
+            self.type_name(staying.definition)
+        );
+        let code = if is_any_moved { DeidRemarkCode::PartlyActs } else { DeidRemarkCode::CannotAct };
+        Some(error(code, reason, "set a span above 1 for integers, and above the last place of roundTo for decimals"))
+    }
+
     /// Returns true if `dateShift` or `perturb` changes values of a type.
     fn changes_type(&self, method: &Method, definition: TypeDefinition) -> bool {
         let primitive = PrimitiveContext::new(self.type_name(definition), "", "");
         let is_primitive = self.kind(definition) == TypeKind::Primitive;
         match method {
             Method::DateShift => is_primitive && primitive.is_date(),
-            Method::Perturb(_) => is_primitive && primitive.is_number(),
+            Method::Perturb(settings) => is_primitive && primitive.is_number() && settings.can_move(self.type_name(definition)),
             Method::Keep
             | Method::Redact
             | Method::Drop
@@ -240,7 +264,7 @@ impl ConfigLinter<'_> {
                 let changes = |index: usize, leaves_unchanged: bool| match self.config.rules.get(index).map(|rule| &rule.method) {
                     Some(Method::Keep) | None => false,
                     Some(Method::DateShift) => primitive.is_date(),
-                    Some(Method::Perturb(_)) => primitive.is_number() && !leaves_unchanged,
+                    Some(Method::Perturb(settings)) => primitive.is_number() && settings.can_move(primitive.type_name) && !leaves_unchanged,
                     Some(
                         Method::Redact
                         | Method::Drop
