@@ -289,6 +289,14 @@ fn conditions_with_unknown_names_and_impossible_comparisons_are_reported() {
     assert_eq!(codes(&[extensions, ["Patient.gender", case]], ""), [(2, "unknown-name")]);
     let case = r#""method":"generalize","cases":{"$this > '2010'":"@2010"}"#;
     assert_eq!(codes(&[extensions, ["Patient.birthDate", case]], ""), [(2, "may-fail")]);
+    let case = r#""method":"generalize","cases":{"$this > 1":"'many'"},"otherValues":"keep""#;
+    assert_eq!(codes(&[extensions, ["Patient.telecom.rank", case]], ""), [(2, "invalid-result")]);
+    let case = r#""method":"generalize","cases":{"$this > 1":"0"}"#;
+    assert_eq!(codes(&[extensions, ["Patient.telecom.rank", case]], ""), [(2, "invalid-result")]);
+    let case = r#""method":"generalize","cases":{"$this > 1":"2"}"#;
+    assert_eq!(codes(&[extensions, ["Patient.telecom.rank", case]], ""), []);
+    let case = r#""method":"generalize","cases":{"true":"'unknown'"}"#;
+    assert_eq!(codes(&[extensions, ["Patient.birthDate", case]], ""), [(2, "invalid-result")]);
     let case = r#""method":"generalize","cases":{"true":"%resource.name.family"}"#;
     assert_eq!(codes(&[extensions, ["Patient.gender", case]], ""), [(2, "may-fail")]);
     let case = r#""method":"generalize","cases":{"$this = 'male'":"'x'","true":"%resource.name.family.first()"}"#;

@@ -4,10 +4,10 @@ use std::collections::{BTreeSet, HashSet, VecDeque};
 
 use super::{ConfigLinter, TypeAutomata, error, warning};
 use crate::definitions::{TypeDefinition, TypeKind};
-use crate::deid::config::{Method, PerturbSettings, Replacement, Rule};
+use crate::deid::config::{GeneralizeSettings, Method, PerturbSettings, Replacement, Rule};
 use crate::deid::element_tree::ElementTree;
-use crate::deid::error::{DeidRemark, DeidRemarkCode};
-use crate::deid::fhirpath::Value;
+use crate::deid::error::{DeidRemark, DeidRemarkCode, Truncated};
+use crate::deid::fhirpath::{Expr, Value};
 use crate::deid::plan::{State, Transition, TypedElement};
 use crate::deid::primitive::{PrimitiveContext, is_quantity_type};
 use crate::json::JsonValue;
@@ -37,7 +37,7 @@ impl ConfigLinter<'_> {
             Method::CryptoHash => self.written_text_remark(&selected, "cryptoHash", false).into_iter().collect(),
             Method::Encrypt => self.written_text_remark(&selected, "encrypt", true).into_iter().collect(),
             Method::Substitute(replacement) => self.substitute_remarks(&selected, replacement),
-            Method::Generalize(_) => {
+            Method::Generalize(settings) => {
                 let complex = selected.iter().find(|element| self.kind(element.definition) != TypeKind::Primitive);
                 let remark = complex.map(|element| {
                     let reason = format!(
@@ -47,7 +47,8 @@ impl ConfigLinter<'_> {
                     );
                     warning(DeidRemarkCode::MayFail, reason, "extend the path to the values inside the element")
                 });
-                remark.or_else(|| self.extended_value_remark(rule)).into_iter().collect()
+                let remark = remark.or_else(|| self.extended_value_remark(rule));
+                remark.into_iter().chain(self.generalized_value_remark(&selected, settings)).collect()
             }
         }
     }
@@ -62,6 +63,24 @@ impl ConfigLinter<'_> {
         values.find(|state| extension(state).is_some_and(is_own)).map(|_| {
             let reason = "generalize applies to single values, and a selected value can have extensions; resources with one fail";
             warning(DeidRemarkCode::MayFail, reason, "redact nodesByType('Extension') before this rule")
+        })
+    }
+
+    /// Returns the remark about a literal in the cases that is not a value of a selected element.
+    fn generalized_value_remark(&self, selected: &Selected, settings: &GeneralizeSettings) -> Option<DeidRemark> {
+        let literals = settings.cases.iter().filter_map(|(_, value)| {
+            let Expr::Literal(value) = value else { return None };
+            Some(value.clone().into_text())
+        });
+        let is_invalid = |element: &TypedElement, text: &str| {
+            self.kind(element.definition) == TypeKind::Primitive && !is_valid(self.type_name(element.definition), text)
+        };
+        let mut invalid =
+            literals.filter_map(|text| selected.iter().find(|element| is_invalid(element, &text)).map(|element| (element, text)));
+        invalid.next().map(|(element, text)| {
+            let type_name = self.type_name(element.definition);
+            let reason = format!("a case writes `{}`, which is not a value of `{}` ({type_name})", Truncated(&text), element.name);
+            warning(DeidRemarkCode::InvalidResult, reason, "write a value of the type")
         })
     }
 
@@ -328,7 +347,12 @@ fn is_valid(type_name: &str, text: &str) -> bool {
     let value = Value::from_primitive(type_name, text.into());
     match type_name {
         "boolean" | "integer" | "positiveInt" | "unsignedInt" | "decimal" | "date" | "dateTime" | "instant" | "time" => {
-            !matches!(value, Value::String(_))
+            let is_in_range = match (type_name, &value) {
+                ("positiveInt", Value::Integer(number)) => *number > 0,
+                ("unsignedInt", Value::Integer(number)) => *number >= 0,
+                _ => true,
+            };
+            is_in_range && !matches!(value, Value::String(_))
         }
         "id" => is_id(text),
         _ => true,
