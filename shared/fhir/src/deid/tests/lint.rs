@@ -25,8 +25,14 @@ fn rules_that_select_nothing_are_reported_with_a_suggestion() {
         ("Observation.valueQuantity", "name a choice without its type: `value`"),
         ("nodesByType('HumanNames')", "no element has the type `HumanNames`; did you mean `HumanName`?"),
         ("nodesByName('familly')", "no element has the name `familly`; did you mean `family`?"),
-        ("Observation.value as Age", "no element has the type `Age`"),
+        ("Observation.value as Age", "no element has the type `Age`; use a type that an element at this point of the path can have"),
         ("Patient.contact.Gender", "no element has the type `Gender`; did you mean `gender`?"),
+        ("Patient.name.FAMILY", "no element has the type `FAMILY`; did you mean `family`?"),
+        (
+            "Patient.name | Observation.value",
+            "the rule is for Patient, so `Observation` at this point of the path selects nothing; write a rule of its own for Observation",
+        ),
+        ("Patient.name | Patients.name", "no element has the type `Patients`; did you mean `Patient`?"),
         ("Patient.name.where(use = 'usual').xyzzy", "there is no element `xyzzy` at this point of the path"),
     ] {
         let found = lint(&[[path, REDACT]]);
