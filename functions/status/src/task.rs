@@ -4,6 +4,7 @@ use headrace_core::flow::client::status::progress;
 use headrace_core::job::{Job, JobState};
 use headrace_core::request::ExportRequest;
 use headrace_core::vocab::level::Level;
+use headrace_core::vocab::plural::counted;
 use headrace_fhir::definitions::FhirVersion;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -77,7 +78,7 @@ fn business_status(job: &Job) -> String {
     match job.state {
         JobState::Queued => "queued behind earlier exports".to_owned(),
         JobState::Accepted | JobState::Running => progress(job),
-        JobState::Complete => format!("complete, {} resources", job.counters.resources),
+        JobState::Complete => format!("complete, {}", counted(job.counters.resources, "resource", "resources")),
         JobState::Failed | JobState::Cancelled | JobState::Expired => job.state.as_str().to_owned(),
     }
 }
@@ -120,7 +121,7 @@ fn task_inputs(request: &ExportRequest) -> Vec<Value> {
     let list = |texts: Vec<String>| (!texts.is_empty()).then(|| json!(texts.join(",")));
     let types = request.types.iter().flatten().map(ToString::to_string).collect();
     let associated = request.associated_data.iter().filter_map(serialized_text).collect();
-    let patients = request.patients.map(|number| json!(format!("{number} patients")));
+    let patients = request.patients.map(|number| json!(counted(number.into(), "patient", "patients")));
     let container = request.container.as_ref().map(|container| json!(container.as_str()));
     let single = [
         ("_type", "valueString", list(types)),

@@ -144,6 +144,7 @@ fn a_report_counts_what_each_rule_does_and_shows_no_value() -> Result<()> {
     let text = report(&[])?;
     let digest = json["sha256"].as_str().ok_or("no digest")?;
     assert!(text.contains(digest) && text.contains("3 of 2 types") && text.contains("(no rule)"), "{text}");
+    assert!(text.contains("\n1 line is not a resource and is not exported\n") && text.contains("\n1 deletion is in the lake"), "{text}");
     for value in ["anna", "Mill", "Hill", "1990", "secret", "carl"] {
         assert!(!text.contains(value) && !json.to_string().contains(value), "{value} in {text}");
     }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use headrace_core::ports::Clock as _;
 use headrace_core::request::{ConfigDigest, MAX_CONFIG_BYTES};
 use headrace_core::vocab::error::SourceError;
+use headrace_core::vocab::plural::counted;
 use headrace_edge::config::{ConfigError, parse_fhir_version};
 use headrace_edge::system::{SystemClock, random_job_secret};
 use headrace_fhir::definitions::{FhirVersion, ResourceType};
@@ -154,7 +155,12 @@ fn check(args: &DeidCheckArgs) -> Result<(String, CheckStatus), DeidCommandError
     }
     for kind in types.into_iter().filter(|_| coverage.is_none()) {
         let unmatched = configuration.untouched_elements(kind);
-        output += &format!("{}: {} elements match no rule and are exported unchanged\n", kind.as_str(), unmatched.len());
+        let elements = counted(
+            unmatched.len() as u64,
+            "element matches no rule and is exported unchanged",
+            "elements match no rule and are exported unchanged",
+        );
+        output += &format!("{}: {elements}\n", kind.as_str());
         for element in unmatched {
             output += &format!("  {} ({})\n", element.path, element.type_name);
         }
