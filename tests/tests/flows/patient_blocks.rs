@@ -157,6 +157,26 @@ fn a_block_holds_the_patient_and_then_its_compartment_sorted_by_type() -> Result
 }
 
 #[test]
+fn a_provenance_is_in_the_block_of_a_single_patient_and_counted_as_left_out_of_others() -> Result<()> {
+    const PROVENANCE: &str = r#"{"resourceType":"Provenance","id":"p","target":[{"reference":"Observation/2"}]}"#;
+    run(async || {
+        let mut lake = small_lake().to_vec();
+        lake.push(("provenance.ndjson", format!("{PROVENANCE}\n")));
+        let (_, deployment) = deployments(&lake).await?;
+        let (completed, blocks) = export(&deployment, DeploymentSettings::default(), "/Patient/a/$export?organizeOutputBy=Patient").await?;
+        assert_eq!(blocks, block_lines(&[("a", &[PATIENT_A, OF_A_FIRST, OF_A, OF_BOTH, PATIENT_B, PROVENANCE])]));
+        let issues = reported_issues(&completed)?;
+        assert!(issues.iter().all(|text| !text.contains("Provenance")), "{issues:?}");
+        let (completed, blocks) = export(&deployment, DeploymentSettings::default(), "/Patient/$export?organizeOutputBy=Patient").await?;
+        assert!(blocks.values().flatten().all(|line| !line.contains("Provenance")), "{blocks:?}");
+        let issues = reported_issues(&completed)?;
+        let left_out = issues.iter().filter(|text| text.contains("1 Provenance resource is left out, because only a target"));
+        assert_eq!(left_out.count(), 1, "{issues:?}");
+        Ok(())
+    })
+}
+
+#[test]
 fn filters_and_elements_apply_to_output_organized_by_patient() -> Result<()> {
     run(async || {
         let (_, deployment) = deployments(&small_lake()).await?;
