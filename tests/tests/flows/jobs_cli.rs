@@ -65,8 +65,11 @@ fn exports_are_listed_shown_watched_and_cancelled() -> Result<()> {
         }
         let shown: Value = serde_json::from_str(&jobs(base, &["show", &format!("{base}/_operations/export/{first}"), "--json"]).await??)?;
         assert_eq!((shown["id"].as_str(), shown["output"][0]["count"].as_u64()), (Some(first.as_str()), Some(12)));
-        assert_eq!(jobs(base, &["cancel", beginning]).await??, format!("cancelled {beginning}; its files are deleted\n"));
-        let again = jobs(base, &["cancel", &first, &second]).await?.unwrap_err();
+        let refused = jobs(base, &["cancel", beginning]).await?.unwrap_err();
+        assert!(refused.contains("nothing was deleted") && refused.contains("--finished") && !refused.contains("schedule"), "{refused}");
+        assert!(jobs(base, &["list"]).await??.contains(&first));
+        assert_eq!(jobs(base, &["cancel", beginning, "--finished"]).await??, format!("deleted {beginning}; its files are deleted\n"));
+        let again = jobs(base, &["cancel", "--finished", &first, &second]).await?.unwrap_err();
         assert!(again.contains(&first) && again.contains("404") && !again.contains(&second), "{again}");
         assert_eq!(jobs(base, &["list"]).await??, "no exports\n");
         Ok(())

@@ -160,6 +160,7 @@ mod tests {
             started: "2026-01-31T08:00:00.000Z".to_owned(),
             changed: "2026-01-31T08:00:01.000Z".to_owned(),
             parameters: vec![("_type".to_owned(), "Patient".to_owned())],
+            requester: None,
             transaction_time: None,
         }
     }
