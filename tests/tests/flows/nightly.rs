@@ -127,8 +127,15 @@ fn each_night_exports_what_changed_since_the_last_complete_one() -> Result<()> {
     let third = nightly.export_increment(&[])?;
     assert_eq!(third.status.code(), Some(3), "{}", stderr(&third));
     assert_eq!(ids(&nightly.out().join("Patient-1.ndjson"))?, ["new"]);
-    assert_eq!(fs::read_to_string(nightly.since_file())?, "2020-01-01\n", "an export with errors does not move the time");
-    assert!(stderr(&third).contains("keeps its time"), "{}", stderr(&third));
+    let time = nightly.manifest()?["transactionTime"].as_str().unwrap_or_default().to_owned();
+    assert_eq!(fs::read_to_string(nightly.since_file())?.trim(), time, "a line that nobody repairs does not stop the increments");
+    for words in ["delete ", "last-export", "new meta.lastUpdated"] {
+        assert!(stderr(&third).contains(words), "{words}: {}", stderr(&third));
+    }
+
+    let fourth = nightly.export_increment(&[])?;
+    assert_eq!(fourth.status.code(), Some(3), "the line is reported until it is repaired: {}", stderr(&fourth));
+    assert_eq!(nightly.manifest()?["resources"], 0, "an increment, not everything again");
     Ok(())
 }
 

@@ -570,7 +570,7 @@ impl Run<'_> {
         };
         self.print(&report, &written);
         let has_errors = outcomes.count(OutcomeSeverity::Error) > 0;
-        self.record_time(&report.next_since(), has_errors)?;
+        self.record_time(&report.next_since(), &outcomes)?;
         Ok(if has_errors { ExportStatus::WithErrors } else { ExportStatus::Complete })
     }
 
@@ -603,18 +603,24 @@ impl Run<'_> {
         report.remarks(self.style.is_quiet).iter().for_each(|remark| print_line(remark));
     }
 
-    /// Writes the time of the export to the file of `--since-file`, unless the export has errors.
-    fn record_time(&self, time: &str, has_errors: bool) -> Result<(), SinceFileError> {
-        match self.since_file {
-            Some(path) if has_errors => {
-                print_line(&format!(
-                    "attention: {} keeps its time, because the export has errors; the next one starts there again",
-                    path.display()
-                ));
-                Ok(())
-            }
-            Some(path) => write_since(path, time),
-            None => Ok(()),
+    /// Writes the time of the export to the file of `--since-file`, unless a later export may have without a repair what is missing. A
+    /// schedule has the same rule: a line that nobody repairs must not stop the increments.
+    fn record_time(&self, time: &str, outcomes: &Outcomes) -> Result<(), SinceFileError> {
+        let Some(path) = self.since_file else { return Ok(()) };
+        let shown = path.display();
+        if outcomes.has_temporary_error() {
+            print_line(&format!(
+                "attention: {shown} keeps its time, because the server reports errors that may pass; the next export starts there again"
+            ));
+            return Ok(());
         }
+        write_since(path, time)?;
+        if outcomes.count(OutcomeSeverity::Error) > 0 {
+            print_line(&format!(
+                "attention: {shown} has the time of this export all the same. After a repair, give the repaired resources a new \
+                 meta.lastUpdated, or delete {shown} to export everything once"
+            ));
+        }
+        Ok(())
     }
 }
