@@ -90,9 +90,9 @@ fn late_arrivals_text(count: u64) -> String {
     let changes = counted(count, "change was", "changes were");
     let setting = Setting::LakeWatermark;
     format!(
-        "{changes} left out: `meta.lastUpdated` is not after `_since`, but the object in the lake arrived after it. If the lake is filled late, \
-         such changes are lost. Say up to when it is complete: set LakeWatermark ({setting}, --lake-watermark) to object, to a delay such as \
-         PT15M, or to arrival. If the lake is never filled late, set it to now"
+        "{changes} left out, because `meta.lastUpdated` is not after `_since`, although their file came into the lake after it. That is right \
+         if the lake was copied or rewritten since. If changes reach it late, say up to when it is complete with --lake-watermark ({setting}, \
+         on AWS LakeWatermark): object, arrival, or a delay such as PT15M. If none is late, now ends this note"
     )
 }
 
