@@ -21,6 +21,7 @@ use crate::commands::token::run_token;
 use crate::commands::ui::run_ui;
 use crate::server::serve::serve;
 use crate::terminal::error_chain;
+use chunk_worker::handler::JOB_FAILED_TARGET;
 use headrace_edge::telemetry::parse_log_filter;
 use tracing_subscriber::Layer as _;
 use tracing_subscriber::filter::LevelFilter;
@@ -29,6 +30,9 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// The crates that obtain credentials for AWS, as targets of log lines.
 const AWS_CONFIG: [&str; 2] = ["aws_config", "aws_runtime"];
+
+/// The log lines of a server that repeat what `headrace export` and `headrace sync` print at their end, as targets.
+const REPEATED: [&str; 3] = [JOB_FAILED_TARGET, "headrace_local::server::queue", "headrace_edge::reply"];
 
 /// Time that threads have at the end of the program. One that waits for a file system that does not answer would never end.
 const SHUTDOWN_TIME: Duration = Duration::from_secs(1);
@@ -60,7 +64,9 @@ async fn run() -> ExitCode {
     let quiet = AWS_CONFIG.into_iter().filter(|target| !log.contains(target));
     // `headrace export` prints the notices of its export itself.
     let notices = [NOTICES].into_iter().filter(|target| matches!(&cli.command, Command::Export(_)) && !log.contains(target));
-    let filter = quiet.chain(notices).fold(filter, |filter, target| filter.with_target(target, LevelFilter::OFF));
+    let is_server_hidden = matches!(&cli.command, Command::Export(_) | Command::Sync(_)) && log.is_empty();
+    let quiet = quiet.chain(notices).chain(REPEATED.into_iter().filter(|_| is_server_hidden));
+    let filter = quiet.fold(filter, |filter, target| filter.with_target(target, LevelFilter::OFF));
     let log_lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal()).with_target(false);
     tracing_subscriber::registry().with(log_lines.with_filter(filter)).init();
     let result: Result<ExitCode, Box<dyn Error>> = match &cli.command {

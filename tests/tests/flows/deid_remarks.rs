@@ -67,13 +67,19 @@ fn a_typo_in_a_configuration_stops_the_cli_until_the_remark_is_accepted_by_name(
     let stopped = export("out", &[])?;
     let complaint = String::from_utf8(stopped.stderr)?;
     assert_eq!(stopped.status.code(), Some(1), "{complaint}");
-    assert!(complaint.contains("selects-nothing:1") && complaint.contains("did you mean `name`?"), "{complaint}");
-    assert_eq!(std::fs::read_dir(path("out"))?.count(), 0, "nothing is written");
+    assert!(complaint.contains("--accept-remarks selects-nothing:1") && complaint.contains("did you mean `name`?"), "{complaint}");
+    assert!(complaint.contains("the configuration `typo.json` is not used, because of remarks about it:\n  error ["), "{complaint}");
+    assert_eq!(complaint.matches("selects-nothing:1").count(), 1, "each remark is printed once: {complaint}");
+    assert!(!complaint.contains("400") && !complaint.contains("kick-off"), "{complaint}");
+    assert!(!path("out").exists(), "nothing is written");
     let accepted = export("accepted", &["--accept-remarks", "selects-nothing:1"])?;
     let warned = String::from_utf8(accepted.stderr.clone())?;
     command_result(accepted)?;
     assert!(warned.contains("selects-nothing:1"), "{warned}");
     assert!(std::fs::read_to_string(path("accepted/Patient-1.ndjson"))?.contains("Mill"), "the operator has accepted that");
+    let manifest: Value = serde_json::from_slice(&std::fs::read(path("accepted/manifest.json"))?)?;
+    let request = manifest.pointer("/request").and_then(Value::as_str).unwrap_or_default();
+    assert!(request.starts_with("$export?_anonymizationConfig=") && request.ends_with("typo.json"), "{request}");
     Ok(())
 }
 

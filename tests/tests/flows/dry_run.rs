@@ -55,7 +55,7 @@ fn a_dry_run_rejects_what_an_export_would_reject() -> Result<()> {
     for (arguments, words) in [
         (&["--type-filter", "Observation?color=red"][..], "no search parameter `color`"),
         (&["--type", "Patients"], "`Patients`, which is not a resource type"),
-        (&["--since", "yesterday"], "_since"),
+        (&["--since", "yesterday"], "--since is not"),
     ] {
         let error = dry_run(text(&source)?, arguments)?.unwrap_err();
         assert!(error.contains("the export would be rejected") && error.contains(words), "{error}");

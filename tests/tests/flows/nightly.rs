@@ -376,3 +376,47 @@ fn two_megabytes_of_garbage_make_a_small_error_file() -> Result<()> {
     assert!(errors.lines().last().is_some_and(|last| last.contains("the last at byte 2097150")), "{}", errors.len());
     Ok(())
 }
+
+#[test]
+fn a_copied_lake_has_no_note_about_older_changes_and_one_that_grows_has() -> Result<()> {
+    let nightly = Nightly::new()?;
+    let copied = nightly.export(&["--since", "2020-01-01"])?;
+    assert_eq!((copied.status.code(), stderr(&copied).contains("left out")), (Some(0), false), "{}", stderr(&copied));
+    assert_eq!(ids(&nightly.out().join("Patient-1.ndjson"))?, ["new"]);
+    assert!(!nightly.out().join("error").exists(), "nothing is wrong");
+
+    nightly.write("first.ndjson", &patient("first", json!("2018-01-01T00:00:00Z")))?;
+    let arrived = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_550_000_000);
+    fs::File::options().write(true).open(nightly.lake().join("first.ndjson"))?.set_modified(arrived)?;
+    let growing = nightly.export(&["--overwrite", "--since", "2020-01-01"])?;
+    assert_eq!(growing.status.code(), Some(0));
+    for words in
+        ["note: 1 change was left out, because `meta.lastUpdated` is not after `--since`", "copied or rewritten", "--lake-watermark"]
+    {
+        assert!(stderr(&growing).contains(words), "{words}: {}", stderr(&growing));
+    }
+    Ok(())
+}
+
+#[test]
+fn errors_of_an_export_of_a_directory_are_said_once_in_the_words_of_the_command_line() -> Result<()> {
+    let nightly = Nightly::new()?;
+    let failure = |arguments: &[&str]| -> Result<String> {
+        let output = nightly.export(arguments)?;
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {}", stderr(&output));
+        let text = stderr(&output);
+        assert!(!["400", "500", "kick-off", "WARN", "ERROR", "server ("].iter().any(|word| text.contains(word)), "{arguments:?}: {text}");
+        assert_eq!(text.lines().count(), 1, "{text}");
+        Ok(text)
+    };
+    for (arguments, beginning) in [
+        (&["--since", "yesterday"][..], "headrace: --since is not a FHIR instant"),
+        (&["--since", "2020-01-01", "--until", "2019-01-01"], "headrace: --until is not later than --since"),
+        (&["--type-filter", "Patient?nothing=1"], "headrace: --type-filter: Patient has no search parameter `nothing`"),
+    ] {
+        assert!(failure(arguments)?.starts_with(beginning), "{}", failure(arguments)?);
+    }
+    nightly.write("broken.ndjson.gz", "this is not gzip")?;
+    assert!(failure(&[])?.starts_with("headrace: the export failed: the object `broken.ndjson.gz` of the lake cannot be read"));
+    Ok(())
+}

@@ -21,6 +21,7 @@ use serde_json::json;
 use crate::cli::{ExportArgs, ExportLevel, ExportOptions};
 use crate::client::bulk::QUERY_VALUE;
 use crate::client::error::shown_url;
+use crate::client::local_export::in_command_words;
 use crate::client::origin::{UnsafeUrl, parse_http_url};
 use crate::stores::directory::{DirectoryLake, DirectoryOutputStore, GivenConfiguration};
 use crate::terminal::{printable, printable_json};
@@ -29,7 +30,7 @@ use crate::terminal::{printable, printable_json};
 #[derive(Debug, thiserror::Error)]
 pub enum DryRunError {
     /// The kick-off would be rejected.
-    #[error("the export would be rejected: {0}")]
+    #[error("the export would be rejected: {}", in_command_words(&.0.to_string()))]
     Rejected(ExportError),
     /// The lake cannot be listed.
     #[error(transparent)]

@@ -22,6 +22,7 @@ use crate::client::dry_run::{DryRunError, describe_directory_export, describe_se
 use crate::client::error::shown_url;
 use crate::client::error_files::{OutcomeSeverity, Outcomes};
 use crate::client::folder::{ExportFolder, FolderError, STATE_FOLDER, SavedExport};
+use crate::client::local_export::{OwnServer, config_name, in_command_words, reason_in_command_words, settings_of_copy};
 use crate::client::local_files::LocalFiles;
 use crate::client::login::ClientCredential;
 use crate::client::origin::parse_http_url;
@@ -133,6 +134,17 @@ pub enum ExportCommandError {
     /// The export failed.
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// The server in this process has rejected the export, or the export has failed there.
+    #[error("{0}")]
+    Local(String),
+}
+
+impl ExportCommandError {
+    /// Returns the failure of an export by the server in this process, in the words of the command line.
+    fn in_command_words(self) -> Self {
+        let Self::Client(error) = &self else { return self };
+        reason_in_command_words(error).map_or(self, Self::Local)
+    }
 }
 
 /// Result of an export, for the exit status.
@@ -249,11 +261,14 @@ async fn export_directory(args: &ExportArgs, lake: PathBuf, out: &Path) -> Resul
     prepare_output_dir(out, args.overwrite)?;
     let unusable = |cause| ExportCommandError::Out { path: out.to_owned(), cause };
     let state = create_state_folder(out)?;
+    // The time in a file is that of an earlier export of this lake.
+    let since = options.since.as_deref().filter(|_| args.since_file.is_none());
+    let lake_settings = settings_of_copy(args.service.lake_settings()?, &lake, since);
     let config = ServiceConfig {
         lake,
         state: state.path().to_owned(),
         settings: args.service.settings()?,
-        lake_settings: args.service.lake_settings()?,
+        lake_settings,
         trust_object_names: args.service.trust_object_names,
         workers: args.service.workers(),
         access: ServerAccess::None,
@@ -275,6 +290,7 @@ async fn export_directory(args: &ExportArgs, lake: PathBuf, out: &Path) -> Resul
         until: args.options.until.as_deref(),
         started: Instant::now(),
         style: args.into(),
+        own_server: Some(OwnServer { base: base.clone(), chooses_container: options.container.is_none() }),
     };
     let export = async {
         let status_url = client.kick_off(&base, &options.path(), &parameters, options.lenient).await?;
@@ -296,7 +312,7 @@ async fn export_directory(args: &ExportArgs, lake: PathBuf, out: &Path) -> Resul
     if let Err(error) = state.close() {
         tracing::warn!(error = %error, "the temporary state in the output directory could not be removed; the next export does so");
     }
-    result.map_err(|error| if is_out_of_space(&error) { OutDirError::OutOfSpace(out.to_owned()).into() } else { error })
+    result.map_err(|error| if is_out_of_space(&error) { OutDirError::OutOfSpace(out.to_owned()).into() } else { error.in_command_words() })
 }
 
 /// Exports from a server, and records what is needed to continue.
@@ -312,6 +328,7 @@ async fn export_from_server(args: &ExportArgs, base: &str, out: &Path) -> Result
         until: args.options.until.as_deref(),
         started: Instant::now(),
         style: args.into(),
+        own_server: None,
     };
     let mut progress = Progress::new(args.quiet);
     let (path, parameters) = (options.path(), options.parameters());
@@ -355,7 +372,8 @@ async fn resume_export(args: &ExportArgs, out: &Path) -> Result<ExportStatus, Ex
     if let Some(path) = since_file {
         check_since_file(path, out)?;
     }
-    let run = Run { folder: &folder, source: &saved.base, since_file, until: None, started: Instant::now(), style: args.into() };
+    let (source, started, style) = (saved.base.as_str(), Instant::now(), args.into());
+    let run = Run { folder: &folder, source, since_file, until: None, started, style, own_server: None };
     run.run_to_the_end(&client, &status_url).await
 }
 
@@ -441,9 +459,6 @@ fn check_output_dir(out: &Path, overwrite: bool) -> Result<(), ExportCommandErro
     if names.all(is_left_over) { Ok(()) } else { Err(ExportCommandError::NotEmpty(out.to_owned())) }
 }
 
-/// Name of the anonymization configuration in the request to the server in this process.
-const CONFIG_NAME: &str = "config.json";
-
 /// Container of a de-identified export if none is given. De-identified exports require a container.
 const DEIDENTIFIED_CONTAINER: &str = "de-identified";
 
@@ -456,15 +471,15 @@ fn given_configuration(args: &ExportArgs) -> Result<Option<GivenConfiguration>, 
         return Err(ExportCommandError::AnonymizationConfigTooLong(path));
     }
     let keys = read_deid_keys(args.deid_keys.file.as_deref(), args.deid_keys.json.as_deref())?.map(|keys| keys.to_json().into());
-    Ok(ConfigName::parse(CONFIG_NAME).map(|name| GivenConfiguration { name, text: text.into(), keys }))
+    Ok(ConfigName::parse(config_name(&path)).map(|name| GivenConfiguration { name, text: text.into(), keys }))
 }
 
 /// Returns the export parameters for the server in this process. Allows partial manifests, so that a manifest of any length can
 /// be read page by page.
 fn local_server_parameters(options: &ExportOptions) -> Vec<(&'static str, String)> {
     let mut options = options.clone();
-    if options.anonymization_config.is_some() {
-        options.anonymization_config = Some(CONFIG_NAME.to_owned());
+    if let Some(config) = &mut options.anonymization_config {
+        *config = config_name(Path::new(config.as_str())).to_owned();
         options.container.get_or_insert_with(|| DEIDENTIFIED_CONTAINER.to_owned());
     }
     let mut parameters = options.parameters();
@@ -511,6 +526,8 @@ struct Run<'a> {
     until: Option<&'a str>,
     started: Instant,
     style: OutputStyle,
+    /// The server in this process, if it makes the export.
+    own_server: Option<OwnServer>,
 }
 
 impl Run<'_> {
@@ -553,7 +570,10 @@ impl Run<'_> {
         };
         let outcomes = Outcomes::read(&files).map_err(unreadable)?;
         let deletions = count_deletions(&files).map_err(unreadable)?;
-        let written = OutManifest::new(self.source.to_owned(), &manifest, &files, deletions, &outcomes);
+        let mut written = OutManifest::new(self.source.to_owned(), &manifest, &files, deletions, &outcomes);
+        if let Some(server) = &self.own_server {
+            written.request = written.request.map(|request| server.request_of_user(&request));
+        }
         self.write_manifest(&written)?;
         if let Err(error) = client.delete(status_url).await {
             tracing::warn!(error = %error_chain(&error), url = %shown_url(status_url), "the export could not be deleted on the server");
@@ -600,7 +620,9 @@ impl Run<'_> {
             OutputStyle { .. } => report.result(),
         };
         print_result(&result);
-        report.remarks(self.style.is_quiet).iter().for_each(|remark| print_line(remark));
+        for remark in report.remarks(self.style.is_quiet) {
+            print_line(&if self.own_server.is_some() { in_command_words(&remark) } else { remark });
+        }
     }
 
     /// Writes the time of the export to the file of `--since-file`, unless a later export may have without a repair what is missing. A

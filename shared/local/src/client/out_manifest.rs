@@ -30,7 +30,7 @@ pub(crate) struct OutManifest {
     pub(crate) transaction_time: String,
     /// The kick-off.
     #[serde(skip_serializing_if = "Option::is_none")]
-    request: Option<String>,
+    pub(crate) request: Option<String>,
     requires_access_token: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     output_organized_by: Option<String>,

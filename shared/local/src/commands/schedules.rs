@@ -18,6 +18,7 @@ use headrace_edge::config::{ConfigError, parse_fhir_version};
 use headrace_edge::system::{SystemClock, random_id};
 
 use crate::cli::{AddScheduleArgs, ExportLevel, ScheduleArgs, SchedulesArgs, SchedulesCommand, non_empty};
+use crate::client::local_export::in_command_words;
 use crate::commands::job_table::{JobTableError, open_existing_job_table, open_job_table};
 use crate::server::state::StateError;
 use crate::server::state_access::had_access_control;
@@ -30,7 +31,7 @@ pub enum SchedulesCommandError {
     #[error("--every and --zone: {0}")]
     Timing(#[from] InvalidTiming),
     /// The parameters of the export are invalid, or the client may not send them.
-    #[error("the export would be rejected: {0}")]
+    #[error("the export would be rejected: {}", in_command_words(&.0.text))]
     Request(#[from] RequestError),
     /// A setting is invalid.
     #[error(transparent)]
