@@ -87,7 +87,7 @@ export async function showList(main, signal) {
   const columns = ["Data", "State", "Started", "Progress", "Action"].map((title) => element("th", { scope: "col" }, title));
   const caption = "Your exports, newest first. The list is kept up to date.";
   const table = element("table", {}, element("caption", {}, caption), element("thead", {}, element("tr", {}, columns)), body);
-  const region = element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Exports" }, table);
+  const region = element("div", { class: "scroll stacked", tabindex: "0", role: "region", "aria-label": "Exports" }, table);
   const newer = element("button", { type: "button", onclick: () => turn(earlier.pop() ?? null) }, "Newer");
   const older = element("button", { type: "button", onclick: () => { earlier.push(path); turn(next); } }, "Older");
   const position = element("span", { role: "status" });
