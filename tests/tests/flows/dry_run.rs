@@ -41,6 +41,8 @@ fn a_dry_run_says_what_is_asked_for_and_read_and_does_nothing() -> Result<()> {
         "{said}"
     );
     assert!(said.contains(&format!("reads       {files} files with ")) && said.ends_with("because of --dry-run\n"), "{said}");
+    assert!(said.contains("; --trust-object-names would skip files that are named for other types\n"), "{said}");
+    assert!(!dry_run(text(&source)?, &[])??.contains("--trust-object-names"), "nothing could be skipped");
     let json: Value = serde_json::from_str(&dry_run(text(&source)?, &["--json"])??)?;
     assert_eq!((json["source"]["objects"].as_u64(), json["source"]["bytes"].as_u64()), (Some(files), Some(bytes)));
     assert_eq!(json["dryRun"], true);

@@ -70,12 +70,16 @@ pub(crate) async fn describe_directory_export(
     let request = checked.map_err(DryRunError::Rejected)?;
     let trusted = types_to_read(&request, &args.service.lake_settings()?).filter(|_| args.service.trust_object_names);
     let size = source_size(&lake, trusted).await?;
+    let hint = match (&request.types, args.service.trust_object_names) {
+        (Some(_), false) => "; --trust-object-names would skip files that are named for other types",
+        (Some(_), true) | (None, _) => "",
+    };
     let asked = request_line("[base]", options);
     if args.json {
         return Ok(to_json(&asked, Some(size)));
     }
     let ignored: String = request.ignored.iter().map(|ignored| format!("ignored     {}\n", printable(&ignored.text))).collect();
-    Ok(format!("request     {}\nreads       {}\n{ignored}{NOTHING_DONE}\n", printable(&asked), describe_size(size)))
+    Ok(format!("request     {}\nreads       {}{hint}\n{ignored}{NOTHING_DONE}\n", printable(&asked), describe_size(size)))
 }
 
 /// Describes the export from a server. The server is not asked, because a kick-off starts an export.
