@@ -33,8 +33,9 @@ pub(crate) struct Report<'a> {
 impl Report<'_> {
     /// Formats a table of the files, totals, times and the `--since` of the next incremental export.
     pub(crate) fn result(&self) -> String {
-        let mut output = self.table();
-        output += &format!("\n{}, in {}\n", self.totals(), printable(&self.out.to_string_lossy()));
+        let table = self.table();
+        let separator = if table.is_empty() { "" } else { "\n" };
+        let mut output = format!("{table}{separator}{}, in {}\n", self.totals(), printable(&self.out.to_string_lossy()));
         let (total, export) = (self.total_time.as_secs_f64(), self.export_time.as_secs_f64());
         output += &format!(
             "took {total:.2} s: export {export:.2} s, download {:.2} s; {}/s, {} resources/s\n",
@@ -60,13 +61,16 @@ impl Report<'_> {
         before.unwrap_or_else(|| time.clone())
     }
 
-    /// Formats a row for each file, and one for each type that was asked for and has no resources.
+    /// Formats a row for each file, and one for each type that was asked for and has no resources. Returns an empty text without rows.
     fn table(&self) -> String {
         let found = self.types();
         let without: Vec<String> =
             requested_types(self.manifest, "_type").into_iter().filter(|kind| !found.contains(kind.as_str())).collect();
         // A file of blocks has any type.
         let without = if self.manifest.organized_by.is_some() { Vec::new() } else { without };
+        if self.files.is_empty() && without.is_empty() {
+            return String::new();
+        }
         let names = self.files.iter().map(|file| &file.name).chain(&without);
         let width = names.map(String::len).max().unwrap_or_default().max(4);
         let mut output = format!("{:width$}  {:>12}  {:>10}\n", "FILE", "RESOURCES", "SIZE");
@@ -94,7 +98,11 @@ impl Report<'_> {
             0 => String::new(),
             count => format!(" and {}", human_counted(count, "deletion", "deletions")),
         };
-        format!("{resources}{types} in {}{deletions}, {}", human_counted(files, "file", "files"), DecimalBytes(self.bytes()))
+        match files {
+            // Files of errors and deletions have rows in the table, too.
+            0 => format!("{resources}{deletions}"),
+            _ => format!("{resources}{types} in {}{deletions}, {}", human_counted(files, "file", "files"), DecimalBytes(self.bytes())),
+        }
     }
 
     /// Returns the lines for standard error: what is missing, and what is worth knowing.
@@ -298,7 +306,10 @@ mod tests {
         let (result, _) = report(r#","outputOrganizedBy":"Patient","request":"http://h/$export?_type=Patient""#, &files, 0, &[]);
         assert!(result.contains("\n429 resources in 1 file, 10 B, in out\n") && !result.contains("\nPatient  "), "{result}");
         let (result, _) = report("", &[], 0, &[]);
-        assert!(result.contains("\n0 resources in 0 files, 0 B, in out\n"), "{result}");
+        assert!(result.starts_with("0 resources, in out\ntook "), "{result}");
+        let error = [file("error/OperationOutcome-1.ndjson", Some("OperationOutcome"), FileList::Error, 3, 30)];
+        let (result, _) = report("", &error, 0, &[]);
+        assert!(result.contains("30 B\n\n0 resources, in out\n"), "{result}");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use headrace_core::lake::watermark::WATERMARK_OBJECT;
 use headrace_core::ports::{Clock as _, ResourceSource};
@@ -123,9 +124,17 @@ fn format_watermark(report: &LakeReport) -> String {
         (_, true) => format!("watermark: {WATERMARK_OBJECT} is not valid\n"),
         (Some(time), false) => {
             let age = report.checked_at.unwrap_or(time).since(time);
-            format!("watermark: complete up to {} ({} ago), as {WATERMARK_OBJECT} says\n", time.instant(), human_duration(age))
+            format!("watermark: complete up to {} ({} ago), as {WATERMARK_OBJECT} says\n", time.instant(), format_age(age))
         }
         (None, false) => format!("watermark: none; no {WATERMARK_OBJECT} says up to when the lake is complete\n"),
+    }
+}
+
+/// Formats an age in whole seconds or a larger unit.
+fn format_age(age: Duration) -> String {
+    match age.as_secs() {
+        0 => "less than a second".to_owned(),
+        seconds => human_duration(Duration::from_secs(seconds)),
     }
 }
 
@@ -202,4 +211,15 @@ fn finding_json(finding: &Finding) -> Value {
         "consequence": finding.kind.consequence(),
         "examples": examples.collect::<Vec<_>>(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_age_has_no_milliseconds() {
+        let age = |millis| format_age(Duration::from_millis(millis));
+        assert_eq!([age(951), age(1_951), age(7_200_000)], ["less than a second", "1 s", "2 h"]);
+    }
 }

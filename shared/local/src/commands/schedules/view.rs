@@ -6,7 +6,7 @@ use headrace_core::vocab::level::Level;
 use headrace_core::vocab::plural::counted;
 use serde_json::{Value, json};
 
-use crate::commands::table::format_table;
+use crate::commands::table::{format_table_within, terminal_columns};
 use crate::terminal::printable;
 
 /// Returns `paused` or `enabled`.
@@ -115,7 +115,7 @@ pub(super) fn format_schedules(schedules: &[(Option<Job>, Schedule)]) -> String 
         let name = schedule.key.name.to_string();
         [name, state(schedule).to_owned(), format_times(schedule), next, last, shown_result(schedule, job.as_ref())]
     }));
-    format_table(&rows)
+    format_table_within(&rows, terminal_columns())
 }
 
 /// Formats all details of one schedule.
