@@ -32,7 +32,8 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 const AWS_CONFIG: [&str; 2] = ["aws_config", "aws_runtime"];
 
 /// The log lines of a server that repeat what `headrace export` and `headrace sync` print at their end, as targets.
-const REPEATED: [&str; 3] = [JOB_FAILED_TARGET, "headrace_local::server::queue", "headrace_edge::reply"];
+const REPEATED: [&str; 4] =
+    [JOB_FAILED_TARGET, "headrace_local::server::queue", "headrace_edge::reply", "headrace_core::flow::work::sync::fetch"];
 
 /// Time that threads have at the end of the program. One that waits for a file system that does not answer would never end.
 const SHUTDOWN_TIME: Duration = Duration::from_secs(1);
