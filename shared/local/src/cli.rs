@@ -248,8 +248,8 @@ pub struct ExportArgs {
     /// Continue the unfinished export from a server in OUT: polls, downloads what is missing and checks it
     #[arg(long, value_name = "OUT", conflicts_with_all = ["source", "out", "overwrite"])]
     pub resume: Option<PathBuf>,
-    /// Export what changed after the time in FILE, and write the time of this export to it if the export is complete and has no
-    /// errors. Exports everything if FILE does not exist
+    /// Export what changed after the time in FILE, and write the time of this export to it once the export is complete. Exports
+    /// everything if FILE does not exist
     #[arg(long, value_name = "FILE", conflicts_with_all = ["since", "until"])]
     pub since_file: Option<PathBuf>,
     /// Print the result as one JSON object, the same as in OUT/manifest.json

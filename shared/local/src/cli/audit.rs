@@ -77,7 +77,8 @@ pub struct VerifyArgs {
     /// The location of the records: a directory (on one machine: audit in the state folder), or s3://bucket/prefix
     #[arg(value_name = "FILES", required_unless_present = "state")]
     pub files: Option<AuditLocation>,
-    /// The state folder of the server that wrote the records, with the records in its folder audit unless FILES is given: also verifies the end of the chain against its job table
+    /// The state folder of the server that wrote the records, which are in its folder audit unless FILES is given: also verifies the end
+    /// of the chain against its job table
     #[arg(long, value_name = "DIR", conflicts_with = "table")]
     pub state: Option<PathBuf>,
     /// The job table of the AWS deployment that wrote the records: also verifies the end of the chain against it

@@ -45,7 +45,7 @@ pub(crate) fn in_command_words(text: &str) -> String {
     let mut rest = text;
     while !rest.is_empty() {
         let (word, after) = rest.split_at(rest.find(|letter| !is_part(letter)).unwrap_or(rest.len()));
-        output += OPTIONS.iter().find(|(parameter, _)| *parameter == word).map_or(word, |(_, option)| option);
+        output += OPTIONS.iter().find(|(parameter, _)| *parameter == word).map_or(word, |(_, option)| *option);
         let (between, next) = after.split_at(after.find(is_part).unwrap_or(after.len()));
         output += between;
         rest = next;
