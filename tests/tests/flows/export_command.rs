@@ -220,6 +220,12 @@ fn a_rejected_export_leaves_no_output_directory_of_its_own() -> Result<()> {
     let output = export()?;
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("unknown") && !folder.out().exists(), "{}", stderr(&output));
+    let state = folder.0.path().join("state");
+    let server = Server::start(&folder.lake(), &state, &[])?;
+    let remote = headrace(&["export", &server.base, "--type-filter", "Patient?unknown=1"]).arg(folder.out()).output()?;
+    assert_eq!(remote.status.code(), Some(1));
+    assert!(stderr(&remote).contains("400 Bad Request") && !folder.out().exists(), "{}", stderr(&remote));
+    drop(server);
     // A folder that was there before belongs to the user.
     fs::create_dir(folder.out())?;
     assert_eq!(export()?.status.code(), Some(1));
