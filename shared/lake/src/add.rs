@@ -1,7 +1,10 @@
 //! Adds files of other formats to a lake in a directory: Bundles, the exports of other servers, and tables of FHIR Works on AWS.
 //!
 //! The input is read twice: first for its content hashes, and for what references and versions need to know, then to write the lines. A
-//! run has an identity from its input: the same input is not added twice.
+//! run has an identity from its input: the same input is not added twice, and neither is a file of it.
+//!
+//! References of Bundles are resolved within the input and the lake. Those of the lake that the input resolves are replaced in the lake:
+//! the newest version of such a resource is written again. An older version is never written again.
 
 mod bundles;
 mod entry;
@@ -11,6 +14,8 @@ mod format;
 mod index;
 mod input;
 mod json_space;
+mod known_versions;
+mod lake_objects;
 mod names;
 mod receipt;
 mod report;
@@ -89,6 +94,16 @@ pub enum AddError {
         /// The path below the input.
         file: String,
         /// The reason, with the position.
+        reason: String,
+    },
+    /// An object of the lake cannot be read.
+    #[error(
+        "the object `{object}` of the lake cannot be read, and nothing was added: {reason}; headrace lake check names all such objects"
+    )]
+    LakeObject {
+        /// The name of the object.
+        object: String,
+        /// The reason.
         reason: String,
     },
     /// The input as a whole cannot be added.

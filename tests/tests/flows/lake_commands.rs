@@ -111,6 +111,42 @@ fn bundles_are_added_checked_and_exported_with_every_reference_to_a_resource() -
 }
 
 #[test]
+fn an_export_has_the_correction_although_later_inputs_contain_the_old_file() -> Result<()> {
+    let folder = Folder::new()?;
+    let write = |name: &str, resource: Value| -> Result<()> {
+        let bundle = json!({ "resourceType": "Bundle", "type": "collection", "entry": [{ "resource": resource }] });
+        fs::create_dir_all(folder.path(name).parent().ok_or("no folder")?)?;
+        Ok(fs::write(folder.path(name), bundle.to_string())?)
+    };
+    let patient = |family: &str| {
+        json!({
+            "resourceType": "Patient",
+            "id": "p",
+            "name": [{ "family": family }],
+            "generalPractitioner": [{ "reference": "Practitioner?identifier=9" }],
+        })
+    };
+    write("bundles/p.json", patient("Old"))?;
+    assert_eq!(folder.report(&["lake", "add", "bundles", "lake"])?.0, Some(3), "the practitioner is missing");
+    write("correction/p.json", patient("New"))?;
+    folder.report(&["lake", "add", "correction", "lake"])?;
+    write("bundles/x.json", json!({ "resourceType": "Practitioner", "id": "x", "identifier": [{ "value": "9" }] }))?;
+    let output = folder.run(&["lake", "add", "bundles", "lake"])?;
+    let report = String::from_utf8(output.stdout)?;
+    for line in [
+        "1 resource from 2 files, in 2 objects",
+        "1 file was added before, and was not added again",
+        "1 resource of the lake was written again: references in it are resolved now",
+    ] {
+        assert!(report.lines().any(|found| found == line), "{line}: {report}");
+    }
+    let lines = folder.export(&[])?;
+    let patient = lines.iter().find(|line| line.contains("\"Patient\"")).ok_or("no patient")?;
+    assert!(lines.len() == 2 && patient.contains("New") && patient.contains("\"Practitioner/x\""), "{lines:?}");
+    Ok(())
+}
+
+#[test]
 fn the_check_names_each_line_that_an_export_leaves_out() -> Result<()> {
     let folder = Folder::new()?;
     fs::create_dir(folder.path("lake"))?;

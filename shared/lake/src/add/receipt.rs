@@ -9,7 +9,7 @@ use bytes::Bytes;
 use headrace_core::lake::watermark::{WATERMARK_OBJECT, parse_watermark};
 use headrace_core::ports::{METADATA_LIMIT_BYTES, MetadataObject};
 use headrace_core::vocab::clock::Millis;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
 use super::AddError;
@@ -21,12 +21,10 @@ use crate::writing::{LakeLock, OWN_FOLDER, WriteError};
 const RECEIPT_FOLDER: &str = "added";
 
 /// A file that was added.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Deserialize)]
 struct ReceiptLine {
     /// The hash of its content.
     file: String,
-    /// The number of its references that were not resolved. Resources that are added later may resolve them.
-    unresolved: u64,
 }
 
 /// The record of a run that has added files to the lake.
@@ -34,8 +32,8 @@ struct ReceiptLine {
 pub(super) struct Receipt {
     /// The identity of the run.
     pub(super) run: String,
-    /// The hash of each file, and the number of its references that are not resolved.
-    pub(super) files: Vec<(ContentHash, u64)>,
+    /// The hash of each file.
+    files: Vec<ContentHash>,
 }
 
 impl Receipt {
@@ -48,14 +46,14 @@ impl Receipt {
         sorted.iter().for_each(|hash| hasher.update(hash.to_be_bytes()));
         let digest = hasher.finalize();
         let run = hex::encode(digest.get(..size_of::<ContentHash>()).unwrap_or_default());
-        Self { run, files: hashes.iter().map(|hash| (*hash, 0)).collect() }
+        Self { run, files: hashes.to_vec() }
     }
 
     /// Returns the content of the receipt.
     pub(super) fn to_lines(&self, now: Millis) -> String {
         let mut lines = format!("{{\"addedAt\":\"{}\"}}\n", now.instant());
-        for (hash, unresolved) in &self.files {
-            lines += &format!("{{\"file\":\"{hash:032x}\",\"unresolved\":{unresolved}}}\n");
+        for hash in &self.files {
+            lines += &format!("{{\"file\":\"{hash:032x}\"}}\n");
         }
         lines
     }
@@ -65,7 +63,6 @@ impl Receipt {
 #[derive(Clone, Debug, Default)]
 pub(super) struct AddedFiles {
     runs: HashSet<String>,
-    /// The files that need not be added again.
     files: HashSet<ContentHash>,
 }
 
@@ -85,7 +82,7 @@ impl AddedFiles {
     /// Reads one receipt. Lines that are not about a file are skipped.
     fn read_receipt(&mut self, path: &Path) -> io::Result<()> {
         for line in BufReader::new(File::open(path)?).lines() {
-            let parsed = serde_json::from_str::<ReceiptLine>(&line?).ok().filter(|line| line.unresolved == 0);
+            let parsed = serde_json::from_str::<ReceiptLine>(&line?).ok();
             self.files.extend(parsed.and_then(|line| ContentHash::from_str_radix(&line.file, 16).ok()));
         }
         Ok(())
@@ -101,7 +98,7 @@ impl AddedFiles {
         self.runs.contains(run)
     }
 
-    /// Returns true if a file need not be added again.
+    /// Returns true if a file with this content was added before.
     pub(super) fn has_file(&self, hash: ContentHash) -> bool {
         self.files.contains(&hash)
     }

@@ -21,7 +21,7 @@ pub struct AddReport {
     pub is_repeat: bool,
     /// The number of files of the input.
     pub files: u64,
-    /// The number of files that were added before, and are not added again.
+    /// The number of files that were added before, and were not added again.
     pub files_added_before: u64,
     /// The number of files that have nothing to add, such as manifests.
     pub files_without_data: u64,
@@ -35,6 +35,8 @@ pub struct AddReport {
     pub left_out: BTreeMap<LeftOutReason, LeftOut>,
     /// The references of the resources that came in.
     pub references: ReferenceCounts,
+    /// The number of resources of the lake that were written again, because references in them are resolved now.
+    pub rewritten: u64,
     /// The watermark of each folder of the lake.
     pub watermarks: Vec<(String, WatermarkChange)>,
     /// The reason why the input's own watermark was not taken.
@@ -57,11 +59,11 @@ pub enum WatermarkChange {
 pub struct ReferenceCounts {
     /// References to full URLs and identifiers that became `Type/id`.
     pub resolved: u64,
-    /// References to a `urn:uuid:` or `urn:oid:` that no resource of the input has.
+    /// References to a `urn:uuid:` or `urn:oid:` that no resource of the input or of the lake has.
     pub unknown_urls: u64,
-    /// References by a search for an identifier that no resource of the input has.
+    /// References by a search for an identifier that no resource of the input or of the lake has.
     pub unknown_identifiers: u64,
-    /// References to a name or identifier that several resources of the input have.
+    /// References to a name or identifier that several resources of the input and of the lake have.
     pub ambiguous: u64,
     /// References by a search for something other than one identifier.
     pub other_searches: u64,
@@ -121,6 +123,8 @@ pub enum LeftOutReason {
     SearchOutcome,
     /// The entry has no resource.
     NoResource,
+    /// The input has the resource again later, with the same time and version id.
+    Repeated,
     /// The version is not the current one.
     OldVersion,
     /// The version was not committed.
@@ -144,6 +148,7 @@ impl LeftOutReason {
             Self::BinaryTooLarge => "binary-too-large",
             Self::SearchOutcome => "search-outcome",
             Self::NoResource => "no-resource",
+            Self::Repeated => "repeated",
             Self::OldVersion => "old-version",
             Self::PendingVersion => "pending-version",
             Self::OtherTenant => "other-tenant",
@@ -164,6 +169,7 @@ impl LeftOutReason {
             Self::BinaryTooLarge => "a Binary with more data than fits into a line",
             Self::SearchOutcome => "an outcome of a search",
             Self::NoResource => "an entry without a resource",
+            Self::Repeated => "again later in the input, with the same lastUpdated and versionId or without both",
             Self::OldVersion => "an older version",
             Self::PendingVersion => "a version that was not committed",
             Self::OtherTenant => "of another tenant",
@@ -182,7 +188,7 @@ impl LeftOutReason {
             | Self::RemovedItem
             | Self::BinaryNotFound
             | Self::BinaryTooLarge => true,
-            Self::SearchOutcome | Self::NoResource | Self::OldVersion | Self::PendingVersion | Self::OtherTenant => false,
+            Self::SearchOutcome | Self::NoResource | Self::Repeated | Self::OldVersion | Self::PendingVersion | Self::OtherTenant => false,
         }
     }
 }
@@ -222,6 +228,7 @@ impl AddReport {
         }
         self.deletions += counts.deletions;
         self.references.merge(&counts.references);
+        self.rewritten += counts.rewritten;
         for (reason, (count, examples)) in counts.left_out {
             let left_out = self.left_out.entry(reason).or_default();
             left_out.count += count;
@@ -238,6 +245,8 @@ pub(super) struct Counts {
     pub(super) resources: BTreeMap<(String, ResourceType), u64>,
     pub(super) deletions: u64,
     pub(super) references: ReferenceCounts,
+    /// The number of resources of the lake that were written again.
+    pub(super) rewritten: u64,
     left_out: BTreeMap<LeftOutReason, (u64, BTreeSet<LeftOutExample>)>,
 }
 

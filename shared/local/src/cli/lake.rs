@@ -36,11 +36,12 @@ pub enum LakeCommand {
     /// Add Bundles, the export of another server, or a table of FHIR Works on AWS to a lake
     ///
     /// Bundles: .json files of one Bundle, or files of one Bundle a line. References to a urn:uuid, a urn:oid or an identifier of
-    /// another resource of the input become Type/id. The export of another server: NDJSON files, and its manifest if there is one.
+    /// another resource of the input or of the lake become Type/id. The export of another server: NDJSON files, and its manifest if there is one.
     /// A table: its export to S3, full or incremental, downloaded to a directory. The kind of input is detected, unless
     /// --format names it.
     ///
-    /// Adds everything or nothing. The same input is added only once, so a run that was interrupted can be repeated.
+    /// Adds everything or nothing. A file is added only once, so a run that was interrupted can be repeated, and new files can be added
+    /// alone or together with earlier ones.
     ///
     /// Exit status: 0 everything was added, 1 nothing was added, 3 added except for what is reported.
     #[command(

@@ -33,7 +33,7 @@ fn an_export_is_copied_under_the_names_of_its_types_with_its_deletions_and_its_t
     assert!(lines.contains(&("Patient".to_owned(), r#"{"resourceType":"Patient","id":"a","x":1.10}"#.to_owned())), "{lines:?}");
     assert_eq!(lines.iter().map(|(folder, _)| folder.as_str()).collect::<Vec<_>>(), ["Bundle", "Group", "Patient", "Patient"]);
     assert_eq!(folder.watermark(), Some(json!({ "completeUpTo": "2026-01-31T08:00:00.000Z" })));
-    assert!(folder.objects().iter().all(|name| name.ends_with("/20261129T103000-1.ndjson.zst")), "{:?}", folder.objects());
+    assert!(folder.objects().iter().all(|name| name.ends_with("/20261129T103000-000001.ndjson.zst")), "{:?}", folder.objects());
     assert!(folder.add().unwrap().is_repeat);
 }
 

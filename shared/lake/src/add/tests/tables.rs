@@ -127,7 +127,7 @@ fn each_tenant_has_a_lake_of_its_own() {
     write_table(&one, &[vec![full(item("t1|a", 1, "AVAILABLE", &tenant("t1"))), full(item("t2|a", 1, "AVAILABLE", &tenant("t2")))]]);
     let report = one.add_with(&AddSettings { tenant: Some("t2".to_owned()), ..one.settings() }).unwrap();
     assert_eq!((one.lines().len(), report.left_out[&LeftOutReason::OtherTenant].count), (1, 1));
-    assert_eq!(one.objects()[0], "Patient/20261129T103000-1.ndjson.zst");
+    assert_eq!(one.objects()[0], "Patient/20261129T103000-000001.ndjson.zst");
     assert!(one.watermark().is_some());
 }
 

@@ -76,9 +76,14 @@ fn format_report(report: &AddReport) -> String {
         counted(report.objects, "object", "objects"),
     );
     for (count, one, many) in [
-        (report.files_added_before, "file was added before", "files were added before"),
+        (report.files_added_before, "file was added before, and was not added again", "files were added before, and were not added again"),
         (report.files_without_data, "file has no data, such as a manifest", "files have no data, such as a manifest"),
         (report.references.resolved, "reference was resolved", "references were resolved"),
+        (
+            report.rewritten,
+            "resource of the lake was written again: references in it are resolved now",
+            "resources of the lake were written again: references in them are resolved now",
+        ),
     ] {
         if count > 0 {
             text += &format!("{}\n", counted(count, one, many));
@@ -88,18 +93,18 @@ fn format_report(report: &AddReport) -> String {
     for (count, one, many) in [
         (
             report.references.unknown_urls,
-            "reference stays as it is: no resource of the input has its urn",
-            "references stay as they are: no resource of the input has their urn",
+            "reference stays as it is: no resource of the input or of the lake has its urn",
+            "references stay as they are: no resource of the input or of the lake has their urn",
         ),
         (
             report.references.unknown_identifiers,
-            "reference stays as it is: no resource of the input has its identifier",
-            "references stay as they are: no resource of the input has their identifier",
+            "reference stays as it is: no resource of the input or of the lake has its identifier",
+            "references stay as they are: no resource of the input or of the lake has their identifier",
         ),
         (
             report.references.ambiguous,
-            "reference stays as it is: several resources of the input have its name or identifier",
-            "references stay as they are: several resources of the input have their name or identifier",
+            "reference stays as it is: several resources of the input and of the lake have its name or identifier",
+            "references stay as they are: several resources of the input and of the lake have their name or identifier",
         ),
         (
             report.references.other_searches,
@@ -177,6 +182,7 @@ fn report_json(report: &AddReport) -> Value {
         "objects": report.objects,
         "resources": resources.collect::<serde_json::Map<_, _>>(),
         "deletions": report.deletions,
+        "rewrittenResources": report.rewritten,
         "references": {
             "resolved": report.references.resolved,
             "unknownUrls": report.references.unknown_urls,
