@@ -109,8 +109,27 @@ fn the_shipped_samples_have_no_remarks() -> Result<()> {
     for name in ["study.json", "safe-harbor.json"] {
         let sample = root().join("tests/samples/anonymization").join(name);
         let checked = command_result(headrace(&["deid", "check"]).arg(sample).output()?)?;
-        assert!(checked.ends_with("the configuration is valid\n"), "{name}: {checked}");
+        assert!(checked.contains("the configuration is valid. Valid does not mean safe: "), "{name}: {checked}");
     }
+    Ok(())
+}
+
+#[test]
+fn a_valid_configuration_says_how_much_that_identifies_somebody_it_keeps() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let config = folder.path().join("config.json");
+    let rules = |paths: &[&str]| {
+        let rule = |path: &&str| serde_json::json!({ "path": path, "method": "redact" });
+        serde_json::json!({ "fhirPathRules": paths.iter().map(rule).collect::<Vec<_>>() }).to_string()
+    };
+    let check = |paths: &[&str]| -> Result<String> {
+        std::fs::write(&config, rules(paths))?;
+        Ok(command_result(headrace(&["deid", "check", "--type", "Patient"]).arg(&config).output()?)?)
+    };
+    let checked = check(&["Resource.id", "nodesByType('HumanName')", "nodesByType('Reference')"])?;
+    assert!(checked.contains("Valid does not mean safe: it keeps ") && checked.contains("such as Patient.address, "), "{checked}");
+    let checked = check(&["Patient"])?;
+    assert!(checked.contains("Valid does not mean safe: codes and dates"), "{checked}");
     Ok(())
 }
 

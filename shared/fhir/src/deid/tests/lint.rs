@@ -63,7 +63,7 @@ fn rules_that_earlier_rules_leave_without_effect_are_reported() {
 fn references_that_reveal_hashed_ids_are_reported() {
     let hash = r#""method":"cryptoHash""#;
     let found = lint(&[["Resource.id", hash]]);
-    assert!(matches!(&found[..], [found] if found.contains("still reveal them")), "{found:?}");
+    assert!(matches!(&found[..], [found] if found.contains("references still reveal them, such as those in ")), "{found:?}");
     let found = lint(&[["Patient.link", KEEP], ["Resource.id", hash], ["nodesByType('Reference').reference", hash]]);
     assert!(
         matches!(&found[..], [found] if found.starts_with("error [revealing-references] rule 1 (`Patient.link`): the rule keeps references in Patient")),
@@ -87,7 +87,7 @@ fn elements_that_no_rule_applies_to_are_listed() {
         has("Patient.maritalStatus", "CodeableConcept") && has("Patient.name.given", "string") && has("Patient.contact.gender", "code"),
         "{found:?}"
     );
-    assert!(has("Patient.deceasedBoolean", "boolean") && has("Patient.multipleBirth", "boolean"), "{found:?}");
+    assert!(has("Patient.deceasedBoolean", "boolean") && has("Patient.multipleBirth", "choice"), "{found:?}");
     for path in
         ["Patient.birthDate", "Patient.name", "Patient.name.family", "Patient.deceasedDateTime", "Patient.contact", "Patient.contained"]
     {
@@ -323,7 +323,7 @@ fn a_file_that_changes_nothing_is_an_error() {
 
 #[test]
 fn a_known_date_that_moves_with_others_is_reported() {
-    let shifts = [["nodesByType('instant')", SHIFT], ["nodesByType('dateTime')", SHIFT]];
+    let shifts = [["nodesByType('instant')", SHIFT], ["nodesByType('dateTime')", SHIFT], ["nodesByType('date')", SHIFT]];
     assert_eq!(codes(&shifts, ""), [(1, "known-date")]);
     assert_eq!(codes(&[&[["Resource.meta.lastUpdated", REDACT]][..], &shifts].concat(), ""), [(2, "known-date")]);
     let redacted = ["Resource.timestamp", "Resource.recorded", "Resource.issued", "Resource.meta.lastUpdated"];
@@ -346,7 +346,14 @@ fn a_true_date_beside_shifted_dates_is_reported() {
     assert!(found.len() == 1 && found[0].contains("Account.servicePeriod.start"), "{found:?}");
     // A date of birth is not an event of a visit.
     assert_eq!(remarks(&[["Patient.birthDate", SHIFT]], ""), Vec::<String>::new());
-    assert_eq!(remarks(&[["nodesByType('instant')", REDACT], ["nodesByType('dateTime')", SHIFT]], ""), Vec::<String>::new());
+    // A goal is set on the day of a visit, whatever the type of the element is.
+    let instants = ["nodesByType('instant')", REDACT];
+    let found = remarks(&[["Goal.meta.lastUpdated", SHIFT]], "");
+    assert!(found.len() == 1 && found[0].contains("Goal.start"), "{found:?}");
+    assert_eq!(remarks(&[["nodesByType('date')", SHIFT]], "").len(), 1, "all other times stay");
+    assert_eq!(remarks(&[instants, ["nodesByType('dateTime')", SHIFT]], "").len(), 1, "dates stay");
+    let all = [instants, ["nodesByType('dateTime')", SHIFT], ["nodesByType('date')", SHIFT]];
+    assert_eq!(remarks(&all, r#""dateShiftScope":"patient""#), Vec::<String>::new());
 }
 
 #[test]
@@ -356,6 +363,15 @@ fn the_shipped_samples_have_no_remarks() {
         let config = DeidConfig::parse(&std::fs::read(path).unwrap(), FhirVersion::R4).unwrap();
         assert_eq!(config.lint(), [], "{name}");
     }
+}
+
+#[test]
+fn the_first_configuration_of_the_page_is_the_sample_for_a_study() {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+    let page = std::fs::read_to_string(format!("{root}/docs/de-identification.md")).unwrap();
+    let sample = std::fs::read_to_string(format!("{root}/tests/samples/anonymization/study.json")).unwrap();
+    let first = page.split("```json\n").nth(1).and_then(|rest| rest.split("```").next());
+    assert_eq!(first, Some(sample.as_str()));
 }
 
 /// Returns the coverage of Patient as pairs of a path and a treatment.
@@ -426,4 +442,11 @@ fn the_coverage_lists_what_a_method_cannot_change() {
     assert_eq!(treatment("Observation.valueQuantity.value"), Some(DeidTreatment::Perturbed));
     assert_eq!(treatment("Observation.valueQuantity.unit"), Some(DeidTreatment::KeptByMethod));
     assert_eq!(treatment("Observation.note"), Some(DeidTreatment::KeptUnnamed));
+}
+
+#[test]
+fn the_coverage_of_a_choice_has_no_single_type_and_counts_the_text_of_each() {
+    let coverage = parse(&[["Observation.subject", REDACT]], "").coverage(ResourceType::parse("Observation").unwrap()).unwrap();
+    let value = coverage.elements.iter().find(|element| element.path == "Observation.value").unwrap();
+    assert_eq!((value.type_name, value.has_free_text), ("choice", true));
 }

@@ -14,12 +14,15 @@ use crate::deid::plan::{PathAutomaton, PathResolver, ReachableElements, State, T
 use crate::deid::primitive::PrimitiveRole;
 pub(super) use methods::is_free_text;
 
+/// The name of the type of an element that may have one of several.
+pub(super) const CHOICE: &str = "choice";
+
 /// An element that no rule applies to; it is exported unchanged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UntouchedElement {
     /// The path of the element, such as `Patient.maritalStatus`; includes everything below it.
     pub path: String,
-    /// The type of the element, such as `CodeableConcept`; for a choice, the first of its types.
+    /// The type of the element, such as `CodeableConcept`; `choice` for a choice of types.
     pub type_name: &'static str,
 }
 
@@ -269,7 +272,7 @@ impl<'c> ConfigLinter<'c> {
                         .of_rule(rule.number, &rule.path)
                 }
                 None => {
-                    let reason = format!("ids are hashed, but references in {type_name} still reveal them");
+                    let reason = format!("ids are hashed, but references still reveal them, such as those in {type_name}");
                     error(DeidRemarkCode::RevealingReferences, reason, "also hash nodesByType('Reference').reference")
                 }
             });
@@ -323,6 +326,7 @@ impl<'c> ConfigLinter<'c> {
                 } else if listed.insert(name) {
                     let definition = self.resolver.loaded_type(transition.definition);
                     let type_name = definition.map(|definition| definition.name).unwrap_or_default();
+                    let type_name = if name == transition.name { type_name } else { CHOICE };
                     untouched.push(UntouchedElement { path, type_name });
                 }
             }
