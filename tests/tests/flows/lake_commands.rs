@@ -155,17 +155,17 @@ fn the_check_names_each_line_that_an_export_leaves_out() -> Result<()> {
     let rejected = checked["findings"].as_array().ok_or("no findings")?.iter().find(|finding| finding["kind"] == "rejected-line");
     let rejected = rejected.ok_or("no rejected line")?;
     assert_eq!((status, &rejected["count"]), (Some(3), &json!(broken::bad_lines().len())));
-    let found: Vec<(String, u64)> = rejected["examples"]
+    let found: Vec<(String, u64, u64)> = rejected["examples"]
         .as_array()
         .ok_or("no examples")?
         .iter()
-        .filter_map(|example| Some((example["object"].as_str()?.to_owned(), example["line"].as_u64()?)))
+        .filter_map(|example| Some((example["object"].as_str()?.to_owned(), example["line"].as_u64()?, example["byte"].as_u64()?)))
         .collect();
     let mut expected = Vec::new();
     for bad in broken::bad_lines() {
         let text = fs::read(folder.path("lake").join(bad.file))?;
         let before = text.iter().take(usize::try_from(bad.offset)?).filter(|byte| **byte == b'\n').count() as u64;
-        expected.push((bad.file.to_owned(), before + 1));
+        expected.push((bad.file.to_owned(), before + 1, bad.offset));
     }
     expected.sort();
     expected.truncate(20);

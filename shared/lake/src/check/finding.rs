@@ -123,6 +123,8 @@ pub struct FindingExample {
     pub(super) slice_start: u64,
     /// The number of the line, from 1.
     pub line: Option<u64>,
+    /// The offset of the line in the object, in decompressed bytes, as the error files of exports have it.
+    pub offset: Option<u64>,
     /// The reason, or empty.
     pub detail: String,
 }

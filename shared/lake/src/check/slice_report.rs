@@ -93,7 +93,7 @@ impl SliceReport {
     /// Adds a line.
     pub(super) fn add_line(&mut self, rules: &LineRules, line: SliceLine<'_>, sorter: &mut RecordSorter<SeenVersion>) -> io::Result<()> {
         let Some(text) = line.text else {
-            self.find(FindingKind::OverlongLine, line.index, || format!("longer than {} MiB", LINE_LIMIT_BYTES >> 20));
+            self.find(FindingKind::OverlongLine, line, || format!("longer than {} MiB", LINE_LIMIT_BYTES >> 20));
             return Ok(());
         };
         if text.trim_ascii().is_empty() {
@@ -102,7 +102,7 @@ impl SliceReport {
         match LakeLine::parse(text) {
             LakeLine::Outcome => Ok(()),
             LakeLine::Rejected(reason) => {
-                self.find(FindingKind::RejectedLine, line.index, || reason.to_string());
+                self.find(FindingKind::RejectedLine, line, || reason.to_string());
                 Ok(())
             }
             LakeLine::Deletions(deletions) => deletions.iter().try_for_each(|deletion| {
@@ -110,7 +110,7 @@ impl SliceReport {
                 let key = rules.keys.key(deletion.resource_type, deletion.id.as_bytes());
                 sorter.push(SeenVersion::new(deletion.resource_type, key, deletion_time(deletion.deleted_at), true))
             }),
-            LakeLine::Resource(head, identity) => self.add_resource(rules, (line.index, text), head, identity, sorter),
+            LakeLine::Resource(head, identity) => self.add_resource(rules, (line, text), head, identity, sorter),
         }
     }
 
@@ -118,7 +118,7 @@ impl SliceReport {
     fn add_resource(
         &mut self,
         rules: &LineRules,
-        (index, text): (u64, &[u8]),
+        (line, text): (SliceLine<'_>, &[u8]),
         head: ResourceHead,
         identity: Option<ResourceIdentity<'_>>,
         sorter: &mut RecordSorter<SeenVersion>,
@@ -129,28 +129,34 @@ impl SliceReport {
         tally.line_bytes += text.len() as u64 + 1;
         tally.add_time(head.last_updated, rules.watermark);
         if head.last_updated.is_some_and(|changed| changed > rules.now) {
-            self.find(FindingKind::AheadOfClock, index, String::new);
+            self.find(FindingKind::AheadOfClock, line, String::new);
         }
         if head.last_updated.is_none() && has_time(text) {
-            self.find(FindingKind::UnreadableTime, index, String::new);
+            self.find(FindingKind::UnreadableTime, line, String::new);
         }
         if let Some(expected) = self.name_type.filter(|expected| *expected != kind) {
-            self.find(FindingKind::OtherType, index, || format!("{kind} instead of {expected}"));
+            self.find(FindingKind::OtherType, line, || format!("{kind} instead of {expected}"));
         }
         let mut members = MemberIndex::default();
         // The fast parser of heads does not read every valid line.
         let parsed = if identity.is_none() { Resource::parse(text, &mut members).ok().map(|resource| resource.id()) } else { None };
         let id = identity.map(|identity| identity.id).or(parsed.as_deref()).unwrap_or_default();
         if !id.is_empty() && !is_id(id) {
-            self.find(FindingKind::IrregularId, index, || format!("{kind}"));
+            self.find(FindingKind::IrregularId, line, || format!("{kind}"));
         }
         sorter.push(SeenVersion::new(kind, rules.keys.key(kind, id.as_bytes()), change_time(head.last_updated), false))
     }
 
     /// Adds a finding about a line.
-    fn find(&mut self, kind: FindingKind, index: u64, detail: impl FnOnce() -> String) {
+    fn find(&mut self, kind: FindingKind, line: SliceLine<'_>, detail: impl FnOnce() -> String) {
         let Self { object, start, findings, .. } = self;
-        findings.add_line(kind, || FindingExample { object: object.clone(), slice_start: *start, line: Some(index + 1), detail: detail() });
+        findings.add_line(kind, || FindingExample {
+            object: object.clone(),
+            slice_start: *start,
+            line: Some(line.index + 1),
+            offset: Some(line.offset),
+            detail: detail(),
+        });
     }
 }
 

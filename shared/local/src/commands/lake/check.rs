@@ -157,8 +157,9 @@ fn format_finding(finding: &Finding, report: &LakeReport) -> String {
 /// Formats the position of a finding.
 fn format_example(example: &FindingExample) -> String {
     let line = example.line.map(|line| format!(", line {line}")).unwrap_or_default();
+    let byte = example.offset.map(|offset| format!(", byte {offset}")).unwrap_or_default();
     let detail = if example.detail.is_empty() { String::new() } else { format!(": {}", example.detail) };
-    format!("  {}{line}{detail}\n", printable(&example.object))
+    format!("  {}{line}{byte}{detail}\n", printable(&example.object))
 }
 
 /// Returns the report as JSON.
@@ -204,7 +205,8 @@ fn report_json(report: &LakeReport, unfinished: u64) -> Value {
 /// Returns a finding as JSON.
 fn finding_json(finding: &Finding) -> Value {
     let examples = finding.examples.iter().filter(|example| !example.object.is_empty());
-    let examples = examples.map(|example| json!({ "object": example.object, "line": example.line, "detail": example.detail }));
+    let examples =
+        examples.map(|example| json!({ "object": example.object, "line": example.line, "byte": example.offset, "detail": example.detail }));
     json!({
         "kind": finding.kind.as_str(),
         "count": finding.count,
