@@ -92,6 +92,11 @@ fn bundles_are_added_checked_and_exported_with_every_reference_to_a_resource() -
     assert_eq!(added["references"]["resolved"], expected.references);
     let (status, checked) = folder.report(&["lake", "check", "lake"])?;
     assert_eq!((status, &checked["findings"]), (Some(0), &json!([])));
+    let shown = String::from_utf8(folder.run(&["lake", "check", "lake"])?.stdout)?;
+    assert!(shown.contains(" resources have no valid meta.lastUpdated: every export contains them, whatever --since is"), "{shown}");
+    let increment = folder.run(&["export", "lake", "increment", "--since", "2026-01-01"])?;
+    let remarks = String::from_utf8(increment.stderr)?;
+    assert!(remarks.contains("note: resources without a meta.lastUpdated are in every export"), "{remarks}");
     let found: BTreeMap<&String, &Value> =
         checked["types"].as_object().ok_or("no types")?.iter().map(|(kind, counts)| (kind, &counts["ids"])).collect();
     assert_eq!(json!(found), json!(resources));

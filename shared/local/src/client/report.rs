@@ -1,9 +1,13 @@
 //! The report about a finished export: the result on standard output, and what is worth knowing on standard error.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
 use std::time::Duration;
 
+use headrace_core::lake::line::has_time;
+use headrace_core::lake::ndjson::LINE_LIMIT_BYTES;
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::plural::counted;
 use headrace_fhir::instant::Instant;
@@ -109,7 +113,8 @@ impl Report<'_> {
     ///
     /// * `is_quiet`: leaves out what only informs.
     pub(crate) fn remarks(&self, is_quiet: bool) -> Vec<String> {
-        let information = || self.unfiltered_types().into_iter().chain(self.texts(OutcomeSeverity::Information, "note"));
+        let own = || self.unfiltered_types().into_iter().chain(self.files_without_time());
+        let information = || own().chain(self.texts(OutcomeSeverity::Information, "note"));
         let mut remarks: Vec<String> = if is_quiet { Vec::new() } else { information().collect() };
         remarks.extend(self.texts(OutcomeSeverity::Warning, "warning"));
         if let Some((file, more)) = self.outcomes.files(OutcomeSeverity::Error) {
@@ -160,6 +165,26 @@ impl Report<'_> {
         (whole > 0).then(|| format!("note: {text}; add --type {} to export only what the filter selects", types.join(",")))
     }
 
+    /// Says that an export with `_since` has resources without a time, if the first resource of a file has none: `_since` cannot exclude
+    /// them. De-identification and `_elements` may have removed the time, and blocks of patients begin with something else.
+    fn files_without_time(&self) -> Option<String> {
+        let has = |parameter: &str| query(self.manifest).split('&').any(|pair| pair.split('=').next() == Some(parameter));
+        let is_unknown = has("_elements") || has("_anonymizationConfig") || self.manifest.organized_by.is_some();
+        if !has("_since") || is_unknown {
+            return None;
+        }
+        let without: Vec<&DownloadedFile> = self.output().filter(|file| starts_without_time(&file.path)).collect();
+        let first = without.first()?;
+        let others = match without.len() as u64 - 1 {
+            0 => String::new(),
+            count => format!(" and {}", counted(count, "other file", "other files")),
+        };
+        Some(format!(
+            "note: resources without a meta.lastUpdated are in every export, whatever --since is: such as the first one in {}{others}",
+            first.name
+        ))
+    }
+
     /// Returns the types of the files with resources. A file of blocks has none.
     fn types(&self) -> BTreeSet<&str> {
         self.output().filter_map(|file| file.resource_type.as_deref()).collect()
@@ -181,10 +206,24 @@ impl Report<'_> {
     }
 }
 
+/// Returns true if the first line of a file is a resource without a time.
+fn starts_without_time(path: &Path) -> bool {
+    if path.extension().is_none_or(|extension| extension != "ndjson") {
+        return false;
+    }
+    let mut line = Vec::new();
+    let read = File::open(path).and_then(|file| BufReader::new(file).take(LINE_LIMIT_BYTES as u64).read_until(b'\n', &mut line));
+    read.is_ok() && !line.trim_ascii().is_empty() && !has_time(&line)
+}
+
+/// Returns the query of the kick-off.
+fn query(manifest: &Manifest) -> &str {
+    manifest.request.as_deref().and_then(|request| request.split_once('?')).map_or("", |(_, query)| query)
+}
+
 /// Returns the resource types that a parameter of the kick-off names, in their order. `_typeFilter` names them before the question mark.
 fn requested_types(manifest: &Manifest, parameter: &str) -> Vec<String> {
-    let query = manifest.request.as_deref().and_then(|request| request.split_once('?')).map_or("", |(_, query)| query);
-    let values = query.split('&').filter_map(|pair| pair.split_once('=')).filter(|(name, _)| *name == parameter);
+    let values = query(manifest).split('&').filter_map(|pair| pair.split_once('=')).filter(|(name, _)| *name == parameter);
     let decoded = values.map(|(_, value)| percent_decode_str(value).decode_utf8_lossy().into_owned());
     let mut types = BTreeMap::new();
     for value in decoded {
@@ -351,5 +390,34 @@ mod tests {
         );
         assert_eq!(remarks(&format!("{filter}&_type=Observation,Patient")), [""; 0]);
         assert_eq!(remarks("_since=2026-01-01"), [""; 0]);
+    }
+
+    #[test]
+    fn resources_without_a_time_in_an_increment_are_reported() {
+        let folder = tempfile::tempdir().unwrap();
+        let written = |name: &str, meta: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, format!("{{\"resourceType\":\"Patient\",\"id\":\"p\"{meta}}}\n")).unwrap();
+            DownloadedFile { path, ..file(name, Some("Patient"), FileList::Output, 1, 1) }
+        };
+        let files = [
+            written("Patient-1.ndjson", r#","meta":{"lastUpdated":"2026-01-02T00:00:00Z"}"#),
+            written("Patient-2.ndjson", ""),
+            written("Patient-3.ndjson", r#","meta":{"versionId":"1"}"#),
+        ];
+        let remarks = |members: &str| report(members, &files, 0, &[]).1;
+        assert_eq!(
+            remarks(r#","request":"http://h/$export?_since=2026-01-01""#),
+            [
+                "note: resources without a meta.lastUpdated are in every export, whatever --since is: such as the first one in Patient-2.ndjson and 1 other file"
+            ]
+        );
+        for members in [
+            r#","request":"http://h/$export""#,
+            r#","request":"http://h/$export?_since=2026-01-01&_elements=id""#,
+            r#","request":"http://h/$export?_since=2026-01-01&_anonymizationConfig=a.json""#,
+        ] {
+            assert_eq!(remarks(members), [""; 0], "{members}");
+        }
     }
 }

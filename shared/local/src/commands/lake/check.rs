@@ -82,6 +82,7 @@ fn format_report(report: &LakeReport, unfinished: u64) -> String {
         DecimalBytes(report.stored_bytes)
     );
     text += &format_watermark(report);
+    text += &format_without_time(report);
     if unfinished > 0 {
         text += &format!(
             "attention: {}: run the same command again to complete it\n",
@@ -136,6 +137,19 @@ fn format_age(age: Duration) -> String {
         0 => "less than a second".to_owned(),
         seconds => human_duration(Duration::from_secs(seconds)),
     }
+}
+
+/// Says what follows for resources without a time. It needs no attention: many lakes of Bundles have none.
+fn format_without_time(report: &LakeReport) -> String {
+    let count: u64 = report.types.values().map(|counts| counts.without_time).sum();
+    if count == 0 {
+        return String::new();
+    }
+    let resources = if count == 1 { "1 resource has".to_owned() } else { format!("{} resources have", HumanCount(count)) };
+    format!(
+        "note: {resources} no valid meta.lastUpdated: every export contains them, whatever --since is, and of several versions without a time \
+         the last one in the order of objects counts\n"
+    )
 }
 
 /// Formats a finding with its first examples.
