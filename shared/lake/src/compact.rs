@@ -32,6 +32,8 @@ use crate::reading::read_slice;
 use crate::sorting::{GroupedRecords, RecordSorter};
 use crate::writing::{LakeLines, LakeLock, LineSink, RewriteSettings, Staging, WriteError};
 
+pub use superseded::waiting_objects;
+
 use links::FolderLinks;
 use superseded::SupersededObjects;
 use versions::{CompactedVersion, KeptLine, VersionReader, keep_newest};

@@ -205,6 +205,10 @@ fn exports_are_the_same_before_during_and_after_a_compaction() -> Result<()> {
     let (status, compacted) = folder.report(&["lake", "compact", "lake"])?;
     assert_eq!((status, &compacted["versions"]), (Some(0), &json!({ "before": 5, "after": 2 })));
     assert_eq!(compacted["waiting"]["objects"], 3);
+    let (status, checked) = folder.report(&["lake", "check", "lake"])?;
+    assert_eq!((status, &checked["waitingObjects"]["objects"]), (Some(0), &json!(3)));
+    let shown = String::from_utf8(folder.run(&["lake", "check", "lake"])?.stdout)?;
+    assert!(shown.contains("note: 3 objects (") && shown.contains(") wait for their removal, since newer ones replaced them"), "{shown}");
     for mode in ["auto", "many"] {
         assert_eq!(folder.export(&["--lake-versions", mode])?, before, "old and new objects are both there");
     }

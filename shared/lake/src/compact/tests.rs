@@ -129,6 +129,7 @@ fn old_objects_stay_until_the_exports_that_read_them_have_ended() {
     let report = compact_lake(&lake, &settings(NOW, false));
     assert_eq!((report.versions_before, report.versions_after, report.replaced.objects, report.written.objects), (3, 2, 2, 1));
     assert_eq!((report.waiting.objects, report.removable_at), (2, Some(Millis(NOW.0 + 3_600_000))));
+    assert_eq!(waiting_objects(&lake.0).unwrap(), (report.waiting, Some(NOW)), "whoever checks the lake is told");
     let mut both = [old, vec![line((0, 2, false)), line((2, 1, false))]].concat();
     both.sort();
     assert_eq!(lake.lines(), both, "an export that lists the lake now finds both");
@@ -137,6 +138,7 @@ fn old_objects_stay_until_the_exports_that_read_them_have_ended() {
     let late = compact_lake(&lake, &settings(Millis(NOW.0 + 3_600_000), false));
     assert_eq!((late.removed.objects, late.waiting.objects), (2, 0));
     assert_eq!(lake.lines(), [line((0, 2, false)), line((2, 1, false))]);
+    assert_eq!(waiting_objects(&lake.0).unwrap(), (ObjectCount::default(), None));
     assert!(lake.files().iter().all(|name| !name.contains("superseded") && !name.contains("day-")), "{:?}", lake.files());
 }
 

@@ -11,6 +11,7 @@ use headrace_core::vocab::plural::counted;
 use headrace_edge::system::SystemClock;
 use headrace_fhir::instant::Instant;
 use headrace_lake::check::{CheckError, CheckSettings, Finding, FindingExample, LakeReport, SLICE_BYTES, TypeReport, check_lake};
+use headrace_lake::compact::{ObjectCount, waiting_objects};
 use headrace_lake::progress::Progress;
 use headrace_lake::writing::unfinished_runs;
 use indicatif::{DecimalBytes, HumanCount};
@@ -29,19 +30,29 @@ use crate::terminal::{print_result, printable, printable_json};
 /// The number of examples of a finding that are printed. The JSON has more.
 const MAX_SHOWN: usize = 5;
 
+/// Objects that wait for their removal, and when the last of them was replaced.
+type WaitingObjects = (ObjectCount, Option<Millis>);
+
 /// Runs `headrace lake check`.
 pub(super) async fn run_check(args: &CheckLakeArgs) -> Result<LakeStatus, LakeCommandError> {
-    let (report, unfinished) = match &args.lake {
-        LakeLocation::Directory(path) => (check(DirectoryLake::open(path), args).await?, count_unfinished(path)?),
+    let (report, unfinished, waiting) = match &args.lake {
+        LakeLocation::Directory(path) => {
+            let report = check(DirectoryLake::open(path), args).await?;
+            // A compaction may be removing them at this moment.
+            let waiting = waiting_objects(path).unwrap_or_default();
+            (report, count_unfinished(path)?, waiting)
+        }
         #[cfg(feature = "deployment")]
-        LakeLocation::S3 { bucket, prefix } => (check(deployment::clients().await?.lake(bucket, prefix), args).await?, 0),
+        LakeLocation::S3 { bucket, prefix } => {
+            (check(deployment::clients().await?.lake(bucket, prefix), args).await?, 0, WaitingObjects::default())
+        }
         #[cfg(not(feature = "deployment"))]
         LakeLocation::S3 { .. } => return Err(crate::stores::deployment::DeploymentError::BuiltWithoutAws.into()),
     };
     if args.json {
-        print_result(&printable_json(&format!("{:#}\n", report_json(&report, unfinished))));
+        print_result(&printable_json(&format!("{:#}\n", report_json(&report, unfinished, waiting))));
     } else {
-        print_result(&format_report(&report, unfinished));
+        print_result(&format_report(&report, unfinished, waiting));
     }
     Ok(status(report.is_clean() && unfinished == 0))
 }
@@ -70,7 +81,7 @@ fn count_unfinished(path: &Path) -> Result<u64, LakeCommandError> {
 }
 
 /// Formats the report for people.
-fn format_report(report: &LakeReport, unfinished: u64) -> String {
+fn format_report(report: &LakeReport, unfinished: u64, waiting: WaitingObjects) -> String {
     let mut text = format_types(report);
     let objects = counted(report.objects, "object", "objects");
     let resources: u64 = report.types.values().map(|counts| counts.resources).sum();
@@ -83,6 +94,7 @@ fn format_report(report: &LakeReport, unfinished: u64) -> String {
     );
     text += &format_watermark(report);
     text += &format_without_time(report);
+    text += &format_waiting(waiting);
     if unfinished > 0 {
         text += &format!(
             "attention: {}: run the same command again to complete it\n",
@@ -139,6 +151,18 @@ fn format_age(age: Duration) -> String {
     }
 }
 
+/// Says that a compaction has left old objects in the lake, which exports still read.
+fn format_waiting((count, replaced_at): WaitingObjects) -> String {
+    let Some(replaced_at) = replaced_at else { return String::new() };
+    format!(
+        "note: {} ({}) wait for their removal, since newer ones replaced them at {}, and are counted above: headrace lake compact removes them \
+         when no export can be reading them any more\n",
+        counted(count.objects, "object", "objects"),
+        DecimalBytes(count.bytes),
+        replaced_at.instant(),
+    )
+}
+
 /// Says what follows for resources without a time. It needs no attention: many lakes of Bundles have none.
 fn format_without_time(report: &LakeReport) -> String {
     let count: u64 = report.types.values().map(|counts| counts.without_time).sum();
@@ -177,7 +201,7 @@ fn format_example(example: &FindingExample) -> String {
 }
 
 /// Returns the report as JSON.
-fn report_json(report: &LakeReport, unfinished: u64) -> Value {
+fn report_json(report: &LakeReport, unfinished: u64, (waiting, replaced_at): WaitingObjects) -> Value {
     let instant = |time: Option<Instant>| time.map(|time| time.to_string());
     let types: serde_json::Map<String, Value> = report
         .types
@@ -211,6 +235,11 @@ fn report_json(report: &LakeReport, unfinished: u64) -> Value {
             "isValid": !report.watermark.is_invalid,
         },
         "unfinishedRuns": unfinished,
+        "waitingObjects": {
+            "objects": waiting.objects,
+            "storedBytes": waiting.bytes,
+            "replacedAt": replaced_at.map(Millis::instant),
+        },
         "findings": report.findings.iter().map(finding_json).collect::<Vec<_>>(),
         "nearMisses": report.near_misses,
     })
