@@ -166,6 +166,8 @@ pub async fn run_export(args: &ExportArgs) -> Result<ExportStatus, ExportCommand
     let source = Source::parse(source)?;
     if let Some(path) = &args.since_file {
         check_since_file(path, out)?;
+        // A synchronization before the export may take hours.
+        read_since(path)?;
     }
     let existed = out.exists();
     let result = export_from(args, source, out).await;
