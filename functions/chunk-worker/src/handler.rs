@@ -143,7 +143,7 @@ fn log_attempt(task: &TaskId, end: &Result<TaskEnd, ExportError>, duration: Dura
             tracing::warn!(job.id = %job_id, task.id = task_id, duration_ms, fault, "task failed and is announced again")
         }
         Ok(TaskEnd::JobFailed(reason)) => {
-            tracing::error!(target: JOB_FAILED_TARGET, job.id = %job_id, task.id = task_id, duration_ms, reason = reason.text, "the job failed");
+            tracing::error!(target: JOB_FAILED_TARGET, { job.id = %job_id, task.id = task_id, duration_ms, reason = reason.text }, "the job failed");
             let parked = u64::from(reason.kind == FailureKind::Exhausted);
             record_metrics(&[(Metric::JobsFailed, 1), (Metric::TasksParked, parked)]);
         }
