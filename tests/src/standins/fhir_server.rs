@@ -93,6 +93,8 @@ pub struct ServerBehavior {
     pub hostile_behavior: Option<HostileBehavior>,
     /// True if resources are formatted over several lines.
     pub is_pretty: bool,
+    /// The severity and the words of an OperationOutcome that each page of a search has.
+    pub message: Option<(&'static str, &'static str)>,
 }
 
 impl Default for ServerBehavior {
@@ -113,6 +115,7 @@ impl Default for ServerBehavior {
             rejects_total: false,
             hostile_behavior: None,
             is_pretty: false,
+            message: None,
         }
     }
 }
@@ -227,10 +230,10 @@ impl FhirServer {
         self.lock().ongoing = Some(Box::new(change));
     }
 
-    /// Ends the changes, and all hostile behavior.
+    /// Ends the changes, all hostile behavior and the messages in pages.
     pub fn stop_changes(&self) {
         let mut state = self.lock();
-        (state.ongoing, state.behavior.hostile_behavior) = (None, None);
+        (state.ongoing, state.behavior.hostile_behavior, state.behavior.message) = (None, None, None);
     }
 
     /// Returns the paths and queries of all requests so far.

@@ -219,6 +219,36 @@ fn a_hostile_server_is_refused_by_name_and_nothing_of_it_becomes_visible() -> Re
 }
 
 #[test]
+fn resources_that_the_server_calls_incomplete_are_not_added_and_its_reason_is_reported() -> Result<()> {
+    for severity in ["error", "fatal"] {
+        run(async || {
+            let message = Some((severity, "shard 3 did not answer"));
+            let scenario = Scenario::new(ServerBehavior { message, ..ServerBehavior::default() }).await?;
+            let report = scenario.sync(small_request()).await?;
+            let faults: Vec<_> = report.types.iter().flat_map(|one| one.faults.clone()).collect();
+            assert!(!report.is_complete && faults.iter().all(|fault| fault.contains("shard 3 did not answer")), "{faults:?}");
+            assert_eq!((lake_objects(scenario.deployment.lake()).len(), watermark(scenario.deployment.lake())?), (0, None));
+            scenario.server.stop_changes();
+            assert!(scenario.sync(small_request()).await?.is_complete);
+            scenario.check_equal().await
+        })?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_warning_of_the_server_is_a_remark_of_the_report() -> Result<()> {
+    run(async || {
+        let message = Some(("warning", "results may be old"));
+        let scenario = Scenario::new(ServerBehavior { message, ..ServerBehavior::default() }).await?;
+        let report = scenario.sync(small_request()).await?;
+        let remarks: Vec<_> = report.types.iter().filter(|one| one.is_covered).map(|one| one.remark.clone().unwrap_or_default()).collect();
+        assert!(report.is_complete && remarks.iter().all(|remark| remark == "the server warns: results may be old"), "{remarks:?}");
+        scenario.check_equal().await
+    })
+}
+
+#[test]
 fn a_lake_is_filled_from_one_server_and_its_types_stay_together() -> Result<()> {
     run(async || {
         let scenario = Scenario::new(ServerBehavior::default()).await?;

@@ -245,6 +245,11 @@ impl State {
             Some(HostileBehavior::CutPage | HostileBehavior::HtmlPage) | None => next,
         };
         let mut response = self.bundle("searchset", &page, next);
+        if let (Some((severity, words)), Some(entries)) = (self.behavior.message, response.body.strip_suffix("]}")) {
+            let comma = if page.is_empty() { "" } else { "," };
+            let issue = format!(r#"{{"severity":"{severity}","code":"incomplete","diagnostics":"{words}"}}"#);
+            response.body = format!(r#"{entries}{comma}{{"resource":{{"resourceType":"OperationOutcome","issue":[{issue}]}}}}]}}"#);
+        }
         match self.behavior.hostile_behavior {
             Some(HostileBehavior::CutPage) => response.body.truncate(response.body.len() / 2),
             Some(HostileBehavior::HtmlPage) => response.body = "<html>Sign in</html>".to_owned(),

@@ -4,6 +4,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
+use headrace_fhir::searchset::SearchPage;
 
 use crate::job::ExportError;
 use crate::job::task::Lease;
@@ -29,6 +30,8 @@ pub(super) enum PageError {
     Rejected(u16, String),
     /// The page is too long.
     TooLong,
+    /// The server says that its answer is incomplete.
+    Incomplete(String),
     /// The server does something that no retry changes.
     Final(String),
     /// The attempt must end.
@@ -40,6 +43,13 @@ pub(super) enum PageError {
 impl From<ExportError> for PageError {
     fn from(error: ExportError) -> Self {
         Self::Attempt(error)
+    }
+}
+
+impl PageError {
+    /// Returns the error for a page if the server says in it that the page is incomplete.
+    pub(super) fn check_complete(page: &SearchPage<'_>) -> Result<(), Self> {
+        page.error().map_or(Ok(()), |words| Err(Self::Incomplete(format!("incomplete, as the server says: {words}"))))
     }
 }
 

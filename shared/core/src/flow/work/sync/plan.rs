@@ -116,7 +116,7 @@ fn plan_error(error: PageError) -> ExportError {
             misconfigured(format!("the server rejected the request for its CapabilityStatement with {status}: {text}; check the base URL"))
         }
         PageError::TooLong => misconfigured("the server's CapabilityStatement is longer than 64 MiB".to_owned()),
-        PageError::Final(text) => misconfigured(text),
+        PageError::Incomplete(text) | PageError::Final(text) => misconfigured(text),
         PageError::TimeUp => SourceError::OriginUnavailable("the time was up".into()).into(),
         PageError::Attempt(error) => error,
     }
