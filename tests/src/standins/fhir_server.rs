@@ -9,6 +9,7 @@ mod respond;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use headrace_core::vocab::clock::Millis;
 
@@ -83,6 +84,8 @@ pub struct ServerBehavior {
     pub expiring_searches: u32,
     /// Each request with a number that this divides is answered with 429 first.
     pub busy_every: Option<u64>,
+    /// The pause that the server demands if it is busy.
+    pub retry_after: Duration,
     /// The base URL in links, instead of the server's own.
     pub names_itself: Option<String>,
     /// The largest `_count` that is not rejected.
@@ -110,6 +113,7 @@ impl Default for ServerBehavior {
             expires_after: None,
             expiring_searches: 0,
             busy_every: None,
+            retry_after: Duration::from_millis(5),
             names_itself: None,
             rejects_count_above: None,
             rejects_total: false,

@@ -15,18 +15,23 @@ use headrace_tests::lake;
 use crate::process::{Server, headrace};
 
 /// Longest time that a command may take that must end at once. It is long because the machine may be busy.
-const AT_ONCE: Duration = Duration::from_secs(60);
+pub(crate) const AT_ONCE: Duration = Duration::from_secs(60);
 
 /// Returns a command that runs the program with a tmpfs of `megabytes` on a folder.
 pub(crate) fn on_small_disk(folder: &Path, megabytes: u32) -> Command {
+    on_disk_of(folder, &format!("{megabytes}m"))
+}
+
+/// Returns a command that runs the program with a tmpfs of this size, such as `200k`, on a folder.
+pub(crate) fn on_disk_of(folder: &Path, size: &str) -> Command {
     let mut command = Command::new("unshare");
-    let script = format!("mount -t tmpfs -o mode=700,size={megabytes}m none \"$1\" && shift && exec \"$@\"");
+    let script = format!("mount -t tmpfs -o mode=700,size={size} none \"$1\" && shift && exec \"$@\"");
     command.args(["--user", "--map-root-user", "--mount", "sh", "-c", &script, "sh"]).arg(folder).arg(headrace(&[]).get_program());
     command
 }
 
 /// Returns true if this machine allows a tmpfs.
-fn has_small_disks(folder: &Path) -> bool {
+pub(crate) fn has_small_disks(folder: &Path) -> bool {
     let probe = on_small_disk(folder, 1).arg("--version").stdout(Stdio::null()).status();
     let is_possible = probe.is_ok_and(|status| status.success());
     if !is_possible {

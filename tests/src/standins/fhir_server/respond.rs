@@ -48,7 +48,7 @@ impl FhirServer {
             state.ongoing = Some(ongoing);
         }
         if state.behavior.busy_every.is_some_and(|every| number.is_multiple_of(every)) {
-            let headers = vec![("x-ms-retry-after-ms", "5".to_owned())];
+            let headers = vec![("x-ms-retry-after-ms", state.behavior.retry_after.as_millis().to_string())];
             return FhirResponse { headers, ..rejection(429, "throttled", "too many requests") };
         }
         let (path, query) = target.split_once('?').unwrap_or((target, ""));

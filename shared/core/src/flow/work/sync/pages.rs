@@ -18,7 +18,7 @@ use super::super::settings::WorkerSettings;
 /// The number of attempts at a page. They outlast a restart of a proxy.
 const ATTEMPTS: u32 = 5;
 
-/// The longest time in which a busy server is asked for the same page.
+/// The time in pauses after which an attempt at a page of a busy server ends.
 const BUSY_PATIENCE: Duration = Duration::from_secs(3_600);
 
 /// The longest single pause. A pause looks at the lease and at the flag that stops the workers in between.
@@ -77,6 +77,8 @@ impl<W: AllPorts> PageReader<'_, '_, W> {
                     let delay = retry_after.unwrap_or_else(|| back_off(failures));
                     waited += delay;
                     if waited > BUSY_PATIENCE {
+                        // The next attempt asks at once, so the pause is kept also if it is the last one.
+                        self.pause(delay).await?;
                         return Err(unavailable("it was busy for an hour").into());
                     }
                     delay
