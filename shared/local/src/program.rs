@@ -20,7 +20,7 @@ use crate::commands::schedules::run_schedules;
 use crate::commands::token::run_token;
 use crate::commands::ui::run_ui;
 use crate::server::serve::serve;
-use crate::terminal::error_chain;
+use crate::terminal::{error_chain, output_fault};
 use chunk_worker::handler::JOB_FAILED_TARGET;
 use headrace_edge::telemetry::parse_log_filter;
 use tracing_subscriber::Layer as _;
@@ -108,6 +108,10 @@ async fn run() -> ExitCode {
         }
         Command::Man(args) => run_man(args).map_err(Into::into).map(|()| ExitCode::SUCCESS),
     };
+    let result = result.and_then(|code| match output_fault() {
+        Some(error) => Err(format!("standard output cannot be written: {error}").into()),
+        None => Ok(code),
+    });
     result.unwrap_or_else(|error| {
         drop(writeln!(io::stderr(), "headrace: {}", error_chain(error.as_ref())));
         ExitCode::FAILURE

@@ -60,6 +60,34 @@ fn an_export_onto_a_full_disk_ends_at_once_and_says_where() -> Result<()> {
     Ok(())
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_result_that_cannot_be_printed_is_an_error_and_a_closed_pipe_is_none() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    fs::create_dir(folder.path().join("lake"))?;
+    fs::write(folder.path().join("lake/Patient.ndjson"), "{\"resourceType\":\"Patient\",\"id\":\"a\"}\n")?;
+    let commands: [&[&str]; 4] = [
+        &["lake", "check", "lake", "--json"],
+        &["export", "lake", "out", "--overwrite", "--json", "--quiet"],
+        &["export", "lake", "out", "--dry-run"],
+        &["completions", "bash"],
+    ];
+    for arguments in commands {
+        let mut command = headrace(arguments);
+        command.current_dir(folder.path()).stdin(Stdio::null()).stderr(Stdio::piped());
+        let output = command.stdout(fs::OpenOptions::new().write(true).open("/dev/full")?).spawn()?.wait_with_output()?;
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {stderr}");
+        let fault = "headrace: standard output cannot be written: No space left on device";
+        assert_eq!(stderr.lines().filter(|line| line.starts_with(fault)).count(), 1, "{arguments:?}: {stderr}");
+        let mut reader = command.stdout(Stdio::piped()).spawn()?;
+        drop(reader.stdout.take());
+        let output = reader.wait_with_output()?;
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(())
+}
+
 #[test]
 fn an_export_needs_the_space_of_its_files_only_once() -> Result<()> {
     let (folder, out) = (tempfile::tempdir()?, tempfile::tempdir()?);
