@@ -364,6 +364,21 @@ fn a_damaged_or_later_state_folder_is_refused_with_a_reason() -> Result<()> {
 }
 
 #[test]
+fn a_start_that_fails_leaves_the_state_folder_as_a_stopped_server_does() -> Result<()> {
+    let folder = TestFolder::new()?;
+    let (state, missing) = (folder.0.path().join("state"), folder.0.path().join("missing"));
+    // The first start creates the folder, and the second one finds that of a server that was killed.
+    for _ in 0..2 {
+        let text = failed_start(&missing, &state)?;
+        assert!(text.contains("missing") && text.contains("lake"), "{text}");
+        let server = Server::start(&folder.lake(), &state, &[])?;
+        assert!(server.base.starts_with("http://"), "{}", server.base);
+        server.kill()?;
+    }
+    Ok(())
+}
+
+#[test]
 fn a_file_with_a_flipped_byte_is_not_handed_out() -> Result<()> {
     run(async || {
         let folder = TestFolder::new()?;

@@ -252,9 +252,10 @@ impl Sync {
         create_private_folder(&self.lake).map_err(|cause| SyncCommandError::Lake { path: self.lake.clone(), cause })?;
         let source = DirectoryLake::open(&self.lake);
         source.check().await.map_err(ExportError::from)?;
+        let encryptor = FileSecretEncryptor::in_memory()?;
         let lock = lock_state_folder(&self.state)?;
         let StateFolder { dynamo, jobs } = StateFolder::open_to_serve(&self.state, &self.lake).await?;
-        let jobs = jobs.with_encryptor(FileSecretEncryptor::in_memory()?);
+        let jobs = jobs.with_encryptor(encryptor);
         let output = DirectoryOutputStore::open(self.state.join(FILES_FOLDER)).shown_as(&self.lake).verified_by_client();
         let (queue, clock) = (LocalQueue::default(), SystemClock);
         let feed = Feed { origin: SharedOrigin::new(self.origin.clone()), lake: DirectoryLakeWriter::open(&self.lake) };
