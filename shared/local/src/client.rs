@@ -15,6 +15,7 @@ pub mod exports;
 pub mod file_names;
 pub mod folder;
 pub mod limits;
+mod line_rule;
 pub(crate) mod local_export;
 mod local_files;
 pub mod login;

@@ -215,6 +215,7 @@ pub(crate) fn manifests() -> Vec<Behaviour> {
     let deleted = r#"{"resourceType":"Bundle","type":"transaction"}"#;
     let same_names = r#"{"transactionTime":"2026-01-01T00:00:00Z","output":[{"type":"Patient","url":"/output/Patient.ndjson"}],
         "deleted":[{"type":"Bundle","url":"/deleted/Patient.ndjson"}],"error":[{"type":"OperationOutcome","url":"/error/Patient.ndjson"}]}"#;
+    let deletions = r#"{"transactionTime":"2026-01-01T00:00:00Z","output":[],"deleted":[{"type":"Patient","url":"/deleted"}],"error":[]}"#;
     let warning = r#"{"resourceType":"OperationOutcome","issue":[]}"#;
     vec![
         row("has no files", &[(STATUS, &[manifest_of("")])], Files(Vec::new())),
@@ -225,6 +226,8 @@ pub(crate) fn manifests() -> Vec<Behaviour> {
         row("has files that end alike", &[(STATUS, &[manifest_of(r#"{"type":"Patient","url":"/files/Patient/1.ndjson"},{"type":"Patient","url":"/files/Observation/1.ndjson"}"#)]), ("GET /files/Patient/1.ndjson", &[file()]), ("GET /files/Observation/1.ndjson", &[file()])], Files(vec![patients_in("Patient-1.ndjson"), patients_in("Patient-2.ndjson")])),
         row("has files that differ in the query", &[(STATUS, &[manifest_of(r#"{"type":"Patient","url":"/export?page=1"},{"type":"Patient","url":"/export?page=2"}"#)]), ("GET /export?page=1", &[file()]), ("GET /export?page=2", &[file()])], Files(vec![patients_in("Patient-1.ndjson"), patients_in("Patient-2.ndjson")])),
         row("has a file of each list with the same name", &[(STATUS, &[answer(200, same_names)]), ("GET /output/Patient.ndjson", &[file()]), ("GET /deleted/Patient.ndjson", &[answer(200, deleted)]), ("GET /error/Patient.ndjson", &[answer(200, warning)])], Files(vec![patients_in("Patient-1.ndjson"), ("deleted/Bundle-1.ndjson", deleted.into()), ("error/OperationOutcome-1.ndjson", warning.into())])),
+        row("sends live resources as deletions", &[(STATUS, &[answer(200, deletions)]), ("GET /deleted", &[file()])], Fails(&["deleted/Patient-1.ndjson", "its line 1 is not a Bundle of type transaction with DELETE requests: a resource of type Patient"])),
+        row("sends a live resource among deletions", &[(STATUS, &[answer(200, deletions)]), ("GET /deleted", &[answer(200, format!("{deleted}\n{PATIENTS}"))])], Fails(&["deleted/Patient-1.ndjson", "its line 2 is not a Bundle"])),
         row("names a file outside of the folder", &[(STATUS, &[manifest_of(r#"{"url":"/..%2f..%2fetc%2fpasswd.ndjson"}"#)]), ("GET /..%2f..%2fetc%2fpasswd.ndjson", &[file()])], Files(vec![patients_in("file-1.ndjson")])),
         row("names a type outside of the folder", &[(STATUS, &[manifest_of(r#"{"type":"../Patient","url":"/files/1"}"#)])], Fails(&["`output[0]`.type is not a resource type: `../Patient`"])),
         row("lists a file twice", &[(STATUS, &[manifest_of(&format!("{file_1},{file_1}"))])], Complete).requests(FILE, 1),
