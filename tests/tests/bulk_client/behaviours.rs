@@ -141,6 +141,8 @@ pub(crate) fn kick_offs() -> Vec<Behaviour> {
         row("answers 200 instead of 202", &[(KICK_OFF, &[answer(200, "{}").with("Content-Location", "{BASE}/status")])], Complete),
         row("has a relative Content-Location", &[(KICK_OFF, &[answer(202, "").with("Content-Location", "../status")])], Complete),
         row("has no Content-Location", &[(KICK_OFF, &[answer(202, "")])], Fails(&["no Content-Location"])),
+        row("has an empty Content-Location: no second export is started", &[(KICK_OFF, &[answer(202, "").with("Content-Location", "")])], Fails(&["no Content-Location"])).requests(KICK_OFF, 1),
+        row("has its own URL as Content-Location: no second export is started", &[(KICK_OFF, &[answer(202, "").with("Content-Location", "{BASE}/fhir/$export?#")])], Fails(&["URL of the kick-off itself as Content-Location"])).requests(KICK_OFF, 1),
         row("has a Content-Location of another scheme", &[(KICK_OFF, &[answer(202, "").with("Content-Location", "file:///etc/passwd")])], Fails(&["file:///etc/passwd", "http://"])),
         row("is busy", &[(KICK_OFF, &[outcome(429, "throttled").with("Retry-After", "120"), accepted()])], Complete).pauses(&[120.0]),
         row("is overloaded for ever", &[(KICK_OFF, &[answer(503, "").with("Retry-After", "600")])], Fails(&["the kick-off was rejected with 503"])).requests(KICK_OFF, 7),

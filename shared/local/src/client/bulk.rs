@@ -168,8 +168,16 @@ impl<T: Timer> BulkClient<T> {
     async fn read_kick_off(&self, url: &Url, response: Response) -> Result<Url, ClientError> {
         // Some servers answer 200. The status URL says that the export was accepted.
         let location = response.headers().get(CONTENT_LOCATION).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
-        match (response.status(), location) {
-            (StatusCode::ACCEPTED | StatusCode::OK, Some(location)) => self.session.resolve(url, &location),
+        match (response.status(), location.filter(|location| !location.trim().is_empty())) {
+            (status @ (StatusCode::ACCEPTED | StatusCode::OK), Some(location)) => {
+                let status_url = self.session.resolve(url, &location)?;
+                // Each poll would start an export.
+                if [url, response.url()].into_iter().any(|kick_off| is_same_request(kick_off, &status_url)) {
+                    let text = format!("the answer to the kick-off ({status}) has the URL of the kick-off itself as Content-Location");
+                    return Err(ClientError::NotConformant(text));
+                }
+                Ok(status_url)
+            }
             (StatusCode::ACCEPTED | StatusCode::OK, None) => {
                 let status = response.status();
                 Err(ClientError::NotConformant(format!("the answer to the kick-off ({status}) has no Content-Location")))
@@ -418,6 +426,12 @@ fn poll_error(rejection: Rejection) -> ClientError {
         400..=599 => ClientError::ExportFailed { status, text },
         _ => ClientError::Rejected { request: STATUS, status, text },
     }
+}
+
+/// Returns true if two URLs make the same request.
+fn is_same_request(one: &Url, other: &Url) -> bool {
+    let request = |url: &Url| (url.origin(), url.path().to_owned(), url.query().unwrap_or_default().to_owned());
+    request(one) == request(other)
 }
 
 /// Returns the error for what exceeds a limit.
