@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::{StreamExt as _, stream};
 use headrace_core::vocab::clock::Millis;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use reqwest::header::{ACCEPT, CONTENT_LOCATION, CONTENT_TYPE, HeaderMap, HeaderName};
+use reqwest::header::{ACCEPT, CONTENT_LOCATION, CONTENT_TYPE, DATE, HeaderMap, HeaderName};
 use reqwest::{Method, Response, StatusCode, Url};
 
 use crate::client::body::read_bounded;
@@ -20,7 +20,7 @@ use crate::client::manifest::ManifestError;
 use crate::client::origin::parse_http_url;
 use crate::client::patience::{Patience, SHORT_OUTAGE, poll_back_off};
 use crate::client::rejection::Rejection;
-use crate::client::retry_after::retry_after;
+use crate::client::retry_after::{parse_date, retry_after};
 use crate::client::session::{Session, SessionCredential};
 use crate::client::timer::SystemTimer;
 use crate::client::transfer::TransferError;
@@ -269,6 +269,7 @@ impl<T: Timer> BulkClient<T> {
         // Relative links are relative to the URL that was requested last, after redirects.
         let url = &response.url().clone();
         let content_type = content_type(response.headers());
+        let server_time = response.headers().get(DATE).and_then(|date| date.to_str().ok()).and_then(parse_date);
         let limit = self.session.limits.manifest_bytes;
         let body = read_bounded(response, self.session.limits.idle, limit).await.map_err(|cause| match cause {
             TransportError::TooLong(limit) => Failure::terminal(too_much("a page of its manifest", format!("{limit} bytes"))),
@@ -283,7 +284,7 @@ impl<T: Timer> BulkClient<T> {
             Ok(manifest) if manifest.files() > self.session.limits.files => {
                 Err(Failure::terminal(too_much("the number of files in its manifest", format!("{} files", self.session.limits.files))))
             }
-            Ok(manifest) => Ok(PollAnswer::Complete(Box::new(manifest))),
+            Ok(manifest) => Ok(PollAnswer::Complete(Box::new(Manifest { server_time, ..manifest }))),
             Err(ManifestError::Invalid(problem)) => Err(Failure::terminal(ClientError::NotConformant(problem))),
             // A proxy in between may have answered.
             Err(ManifestError::NotJson(problem)) => {

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use headrace_core::ports::{OriginRequest, OriginServer as _};
+use headrace_core::ports::{Clock as _, OriginRequest, OriginServer as _};
 use headrace_core::request::{ConfigName, MAX_CONFIG_BYTES};
+use headrace_edge::system::SystemClock;
 use reqwest::Url;
 use tokio::net::TcpListener;
 
@@ -560,6 +561,13 @@ impl Run<'_> {
         for warning in &manifest.warnings {
             tracing::warn!("{warning}");
         }
+        let is_ahead = manifest.is_ahead_of_clocks(SystemClock.now());
+        if is_ahead {
+            let time = &manifest.transaction_time;
+            tracing::warn!(
+                "the server's transactionTime {time} is in the future: an export with that --since skips what changes until then"
+            );
+        }
         self.remove_earlier_files()?;
         let downloads = DownloadProgress::new(&manifest, self.style.is_quiet);
         let files = client.download_missing(&manifest, Some(status_url), self.folder, |bytes| downloads.add(bytes)).await;
@@ -591,6 +599,11 @@ impl Run<'_> {
             total_time,
         };
         self.print(&report, &written);
+        if let Some(path) = self.since_file.filter(|_| is_ahead) {
+            print_line(&format!("attention: {} is not written, because the time of the export is in the future", path.display()));
+            let has_errors = outcomes.count(OutcomeSeverity::Error) > 0;
+            return Ok(if has_errors { ExportStatus::WithErrors } else { ExportStatus::Complete });
+        }
         let has_errors = outcomes.count(OutcomeSeverity::Error) > 0;
         self.record_time(&report.next_since(), &outcomes)?;
         Ok(if has_errors { ExportStatus::WithErrors } else { ExportStatus::Complete })

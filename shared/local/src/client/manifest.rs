@@ -1,7 +1,10 @@
 //! The manifest of a finished export, validated.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
+use headrace_core::vocab::clock::Millis;
+use headrace_fhir::instant::Instant;
 use reqwest::Url;
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -32,6 +35,8 @@ pub struct Manifest {
     pub extension: Value,
     /// URL of the next page.
     pub(crate) next: Option<Url>,
+    /// Time of the answer by the server's clock.
+    pub(crate) server_time: Option<Millis>,
     /// Oddities that do not prevent the download.
     pub warnings: Vec<String>,
 }
@@ -89,6 +94,9 @@ struct RawFile {
     other: Map<String, Value>,
 }
 
+/// Difference between two clocks that is not worth a word.
+const CLOCK_DIFFERENCE: Duration = Duration::from_secs(300);
+
 /// Longest URL that is kept, in bytes.
 const MAX_URL_BYTES: usize = 16 << 10;
 
@@ -139,6 +147,14 @@ impl Manifest {
         }
     }
 
+    /// Returns true if the time of the export is later than `now` and than the server's own clock, by more than clocks differ. The next
+    /// incremental export would skip what changes until then.
+    pub(crate) fn is_ahead_of_clocks(&self, now: Millis) -> bool {
+        let time = Instant::parse(&self.transaction_time).ok().and_then(Millis::from_instant);
+        let latest = self.server_time.map_or(now, |server_time| server_time.max(now));
+        time.is_some_and(|time| time > latest + CLOCK_DIFFERENCE)
+    }
+
     /// Returns the number of its files.
     pub fn files(&self) -> usize {
         self.output.len() + self.deleted.len() + self.error.len()
@@ -176,6 +192,7 @@ impl RawManifest {
             error,
             extension: self.extension,
             next: next_page(self.link.unwrap_or_default(), resolve)?,
+            server_time: None,
             warnings,
         })
     }
@@ -309,6 +326,26 @@ mod tests {
         }
         let twice = br#"{"transactionTime":"2026-01-01T00:00:00Z","output":[],"output":[]}"#;
         assert!(Manifest::parse(twice, &|_| Err(String::new())).is_err(), "a member that occurs twice");
+    }
+
+    #[test]
+    fn a_time_of_the_future_is_noticed_by_both_clocks() {
+        let manifest = |server_time: Option<&str>| {
+            let server_time = server_time.and_then(|time| Instant::parse(time).ok()).and_then(Millis::from_instant);
+            Manifest { server_time, ..parse("{}").unwrap() }
+        };
+        for (now, server_time, is_ahead) in [
+            ("2026-01-01T00:00:00Z", None, false),
+            ("2025-12-31T23:56:00Z", None, false),
+            ("2025-12-31T23:54:00Z", None, true),
+            ("2025-12-31T23:54:00Z", Some("2025-12-31T23:54:00Z"), true),
+            // The clock of this machine is late.
+            ("1970-01-01T00:00:00Z", Some("2026-01-01T00:00:00Z"), false),
+            ("2026-01-01T00:00:00Z", Some("1970-01-01T00:00:00Z"), false),
+        ] {
+            let time = Millis::from_instant(Instant::parse(now).unwrap()).unwrap();
+            assert_eq!(manifest(server_time).is_ahead_of_clocks(time), is_ahead, "{now} {server_time:?}");
+        }
     }
 
     #[test]
