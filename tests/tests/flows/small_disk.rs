@@ -60,6 +60,29 @@ fn an_export_onto_a_full_disk_ends_at_once_and_says_where() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn a_full_disk_below_the_since_file_is_not_taken_for_one_below_the_output() -> Result<()> {
+    let (folder, full) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    if !has_small_disks(full.path()) {
+        return Ok(());
+    }
+    let (lake_dir, out) = (folder.path().join("lake"), folder.path().join("out"));
+    fs::create_dir(&lake_dir)?;
+    fs::write(lake_dir.join("Patient.ndjson"), "{\"resourceType\":\"Patient\",\"id\":\"a\"}\n")?;
+    let script = "mount -t tmpfs -o mode=700,size=8k none \"$1\" && head -c 8192 /dev/zero > \"$1/fill\" \
+                  && exec \"$2\" export \"$3\" \"$4\" --since-file \"$1/since\"";
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--mount", "sh", "-c", script, "sh"]).arg(full.path());
+    let output = command.arg(headrace(&[]).get_program()).arg(&lake_dir).arg(&out).output()?;
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    let words =
+        format!("`{}`, the file of --since-file, cannot be written; the export itself is complete", full.path().join("since").display());
+    assert!(text.contains(&words) && text.contains("No space left on device"), "{text}");
+    assert!(out.join("Patient-1.ndjson").is_file() && out.join("manifest.json").is_file());
+    Ok(())
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn a_result_that_cannot_be_printed_is_an_error_and_a_closed_pipe_is_none() -> Result<()> {

@@ -315,7 +315,12 @@ async fn export_directory(args: &ExportArgs, lake: PathBuf, out: &Path) -> Resul
     if let Err(error) = state.close() {
         tracing::warn!(error = %error, "the temporary state in the output directory could not be removed; the next export does so");
     }
-    result.map_err(|error| if is_out_of_space(&error) { OutDirError::OutOfSpace(out.to_owned()).into() } else { error.in_command_words() })
+    result.map_err(|error| if lacks_space_for_output(&error) { OutDirError::OutOfSpace(out.to_owned()).into() } else { error.in_command_words() })
+}
+
+/// Returns true if no space is left for the output directory. The file of `--since-file` is elsewhere, and its error names it.
+fn lacks_space_for_output(error: &ExportCommandError) -> bool {
+    !matches!(error, ExportCommandError::SinceFile(_)) && is_out_of_space(error)
 }
 
 /// Exports from a server, and records what is needed to continue.
