@@ -75,8 +75,10 @@ pub async fn kick_off(
     kick_off: KickOff,
 ) -> Result<Job, ExportError> {
     let now = clock.now();
+    // A client may also name patients by the URL of this server.
+    let policy = ExportPolicy { bases: settings.policy.bases.named_and(Some(&kick_off.base)), ..settings.policy.clone() };
     let ResolvedRequest { mut request, patients, is_lenient } =
-        ExportRequest::resolve(&kick_off.raw, settings.policy, &kick_off.principal.permissions, now)?;
+        ExportRequest::resolve(&kick_off.raw, &policy, &kick_off.principal.permissions, now)?;
     let plan = PlanInput { patients, ..PlanInput::default() };
     let request_json = serialize_within_limit(&request)?;
     // The key is fingerprinted with the request as the client sent it, before the precheck adds ignored patients to it: the lake may
