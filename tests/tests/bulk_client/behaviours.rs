@@ -293,6 +293,7 @@ pub(crate) fn files() -> Vec<Behaviour> {
         row("continues at another place", &[(FILE, &[cut(file_with_ranges()), answer(206, "x").with("Content-Range", "bytes 3-4/90").with("ETag", "\"v1\""), file()])], Complete),
         row("continues with another validator", &[(FILE, &[cut(file_with_ranges()), answer(206, "x").with("Content-Range", "bytes 50-50/90").with("ETag", "\"v2\""), file()])], Complete),
         row("says that the range does not exist (416)", &[(FILE, &[cut(file_with_ranges()), answer(416, ""), file()])], Complete),
+        row("is behind a proxy that changes the answer (203)", &[(FILE, &[answer(203, PATIENTS)])], Complete),
         row("sends a part that was not asked for", &[(FILE, &[answer(206, PATIENTS)])], Fails(&["206"])),
         row("cuts a file in chunks", &[(FILE, &[file().chunked().cut_after(50), file().chunked()])], Complete),
         row("ends a file without a length in the middle of a line", &[(FILE, &[file().until_close().cut_after(50), file()])], Complete),
