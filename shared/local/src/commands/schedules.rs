@@ -3,6 +3,8 @@
 
 mod view;
 
+use std::path::Path;
+
 use headrace_aws::DynamoJobStore;
 use headrace_core::access::Permissions;
 use headrace_core::job::Job;
@@ -21,7 +23,7 @@ use crate::cli::{AddScheduleArgs, ExportLevel, ScheduleArgs, SchedulesArgs, Sche
 use crate::client::local_export::in_command_words;
 use crate::commands::job_table::{JobTableError, open_existing_job_table, open_job_table};
 use crate::server::state::StateError;
-use crate::server::state_access::had_access_control;
+use crate::server::state_access::{RunningAccess, had_access_control, running_access};
 use crate::terminal::{json_text, print_result};
 
 /// Failure of `headrace schedules`.
@@ -152,7 +154,7 @@ async fn check_kick_off(
 ) -> Result<(), SchedulesCommandError> {
     let permissions = match &definition.client {
         Some(id) => client_permissions(store, id).await?,
-        None if add.registry.table.is_some() || had_access_control(&add.registry.state).await? => {
+        None if add.registry.table.is_some() || needs_client(&add.registry.state).await? => {
             return Err(SchedulesCommandError::NoClient);
         }
         None => Permissions::default(),
@@ -163,6 +165,12 @@ async fn check_kick_off(
     let raw = RawKickOff { level: definition.level.clone(), preferences, parameters: definition.parameters.clone() };
     ExportRequest::resolve(&raw, &policy, &permissions, now)?;
     Ok(())
+}
+
+/// Returns true if an export of a server on a state folder needs a client: access control was set up, and no server runs that has chosen to
+/// do without.
+async fn needs_client(state: &Path) -> Result<bool, StateError> {
+    Ok(had_access_control(state).await? && running_access(state)? != Some(RunningAccess::Open))
 }
 
 /// Returns the permissions of a registered client.
