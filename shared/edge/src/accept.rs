@@ -2,6 +2,7 @@
 
 use headrace_core::request::RequestError;
 use headrace_core::vocab::outcome::IssueCode;
+use headrace_fhir::definitions::FhirVersion;
 use lambda_http::http::HeaderMap;
 use lambda_http::http::header::{ACCEPT, ACCEPT_ENCODING};
 
@@ -14,12 +15,13 @@ const FHIR_JSON: &str = "application/fhir+json";
 const PLAIN_JSON: &str = "application/json";
 
 /// Returns the weight of a media type in the header `Accept`: that of the most specific range that it matches, so that `q=0` excludes it from
-/// a wider range (RFC 9110, section 12.5.1). `None` if the header is missing or empty.
-fn accept_weight(headers: &HeaderMap, media: &str) -> Option<f32> {
+/// a wider range (RFC 9110, section 12.5.1). Ranges of another version of FHIR do not match. `None` if the header is missing or empty.
+fn accept_weight(headers: &HeaderMap, media: &str, version: Option<FhirVersion>) -> Option<f32> {
     let values = header_values(headers, &ACCEPT);
     let mut items = values.iter().flat_map(|value| value.split(',')).map(str::trim).filter(|item| !item.is_empty()).peekable();
     items.peek()?;
-    let matches = items.filter_map(|item| {
+    let is_of_version = |item: &&str| version.is_none_or(|version| !names_other_version(item, version));
+    let matches = items.filter(is_of_version).filter_map(|item| {
         let mut pieces = item.split(';').map(|piece| piece.trim().to_ascii_lowercase());
         let specificity = match pieces.next()?.as_str() {
             range if range == media => 2,
@@ -34,15 +36,27 @@ fn accept_weight(headers: &HeaderMap, media: &str) -> Option<f32> {
     Some(best.map_or(0.0, |(_, weight)| weight))
 }
 
+/// Returns true if a media type names another version of FHIR, such as `fhirVersion=5.0`.
+pub(crate) fn names_other_version(media: &str, version: FhirVersion) -> bool {
+    let mut parameters = media.split(';').skip(1).filter_map(|parameter| parameter.split_once('='));
+    let is_other = |value: &str| !version.as_str().starts_with(value.trim().trim_matches('"'));
+    parameters.any(|(name, value)| name.trim().eq_ignore_ascii_case("fhirVersion") && is_other(value))
+}
+
 /// Returns true if the header `Accept` allows FHIR JSON. `None` without the header.
 pub fn accepts_fhir_json(headers: &HeaderMap) -> Option<bool> {
-    let weights = [accept_weight(headers, FHIR_JSON)?, accept_weight(headers, PLAIN_JSON)?];
+    accepts_json(headers, None)
+}
+
+/// Returns true if the header `Accept` allows FHIR JSON of this version. `None` without the header.
+fn accepts_json(headers: &HeaderMap, version: Option<FhirVersion>) -> Option<bool> {
+    let weights = [accept_weight(headers, FHIR_JSON, version)?, accept_weight(headers, PLAIN_JSON, version)?];
     Some(weights.into_iter().any(|weight| weight > 0.0))
 }
 
 /// Returns true if the header `Accept` allows `application/json` and not `application/fhir+json`.
 pub(crate) fn prefers_plain_json(headers: &HeaderMap) -> bool {
-    let accepts = |media| accept_weight(headers, media).is_some_and(|weight| weight > 0.0);
+    let accepts = |media| accept_weight(headers, media, None).is_some_and(|weight| weight > 0.0);
     accepts(PLAIN_JSON) && !accepts(FHIR_JSON)
 }
 
@@ -105,8 +119,8 @@ impl AcceptedCodings {
 
 /// Rejects a kick-off whose client does not accept an OperationOutcome in JSON. The header `Accept` is required, as in Azure
 /// API for FHIR.
-pub(crate) fn require_fhir_json(headers: &HeaderMap) -> Result<(), RequestError> {
-    match accepts_fhir_json(headers) {
+pub(crate) fn require_fhir_json(headers: &HeaderMap, version: FhirVersion) -> Result<(), RequestError> {
+    match accepts_json(headers, Some(version)) {
         Some(true) => Ok(()),
         Some(false) => {
             let text = "no media type in the header Accept is supported: send `Accept: application/fhir+json`";
