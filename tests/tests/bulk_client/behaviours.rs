@@ -333,6 +333,8 @@ pub(crate) fn peculiarities() -> Vec<Behaviour> {
         row("deletes with 200", &[(DELETE, &[answer(200, "{}")])], Complete),
         row("deletes with 204", &[(DELETE, &[answer(204, "")])], Complete),
         row("deletes at the second try", &[(DELETE, &[answer(503, ""), answer(202, "")])], Complete).pauses(&[1.0]),
+        row("is busy for ever when it is asked to delete", &[(DELETE, &[answer(503, "").with("Retry-After", "10")])], Fails(&["the deletion was rejected with 503"])).requests(DELETE, 3).pauses(&[10.0, 10.0]),
+        row("wants to delete in two hours", &[(DELETE, &[answer(503, "").with("Retry-After", "7200")])], Fails(&["the deletion was rejected with 503"])).requests(DELETE, 1),
         row("cannot delete", &[(DELETE, &[outcome(405, "not-supported")])], Fails(&["the deletion was rejected with 405"])).requests(DELETE, 1),
         row("moves the deletion (307)", &[(DELETE, &[answer(307, "").with("Location", "/jobs/1")]), ("DELETE /jobs/1", &[answer(202, "")])], Complete),
     ]

@@ -384,17 +384,22 @@ impl<T: Timer> BulkClient<T> {
     /// Deletes the export on the server.
     pub async fn delete(&self, status_url: &Url) -> Result<(), ClientError> {
         let call = Call::new(DELETION, Method::DELETE).header(ACCEPT, "application/fhir+json");
-        let mut patience = Patience::new(SHORT_OUTAGE);
+        let (mut patience, started) = (Patience::new(SHORT_OUTAGE), self.timer.now());
         loop {
             let failure = match self.session.send(&call, status_url).await {
                 // The standard says 202; some servers answer 200 or 204.
                 Ok(response) if response.status().is_success() => return Ok(()),
                 Ok(response) => {
                     let rejection = Rejection::read(response, &self.session.limits, self.timer.now()).await;
-                    let (persistence, retry_after) = (rejection.persistence(), rejection.retry_after);
+                    // A server that says when is not asked earlier, and nobody waits that long for a deletion.
+                    let is_too_late = |delay: Duration| (self.timer.now() + delay).since(started) > SHORT_OUTAGE;
+                    let persistence = match rejection.retry_after {
+                        Some(delay) if is_too_late(delay) => Persistence::Final,
+                        Some(_) | None => rejection.persistence(),
+                    };
+                    let retry_after = rejection.retry_after.filter(|_| persistence == Persistence::Transient);
                     let error = ClientError::Rejected { request: DELETION, status: rejection.status, text: rejection.text };
-                    let retry_after = retry_after.filter(|delay| *delay <= SHORT_OUTAGE);
-                    Failure { error, persistence, retry_after: retry_after.filter(|_| persistence == Persistence::Transient) }
+                    Failure { error, persistence, retry_after }
                 }
                 Err(error) => error.into(),
             };

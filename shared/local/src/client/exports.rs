@@ -267,9 +267,9 @@ impl<T: Timer> BulkClient<T> {
                 Ok(response) if response.status().is_success() => return Ok(response),
                 Ok(response) => {
                     let rejection = Rejection::read(response, &self.session.limits, self.timer.now()).await;
-                    let persistence = rejection.persistence();
+                    let (persistence, retry_after) = (rejection.persistence(), rejection.retry_after);
                     let error = ClientError::Rejected { request: LIST, status: rejection.status, text: rejection.text };
-                    Failure { error, persistence, retry_after: None }
+                    Failure { error, persistence, retry_after }
                 }
                 Err(error) => error.into(),
             };
@@ -279,7 +279,7 @@ impl<T: Timer> BulkClient<T> {
 
     /// Waits before the next attempt. Returns the error if someone waits for the answer, and another attempt would be in vain.
     async fn pause(&self, patience: &mut Patience, failure: Failure) -> Result<(), ClientError> {
-        if is_unreachable(&failure.error) {
+        if is_unreachable(&failure.error) || failure.retry_after.is_some_and(|delay| delay > SHORT_OUTAGE) {
             return Err(failure.error);
         }
         let (delay, _) = patience.next_delay(Failure { retry_after: None, ..failure }, self.timer.now())?;
