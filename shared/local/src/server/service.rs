@@ -171,7 +171,7 @@ impl Service {
         record_running_access(&lock, &config.state, config.access.running_access())?;
         let (opened, state) = (StateFolder::open_to_serve(&config.state, shown).await?, config.state.clone());
         // A start that fails leaves the folder as a stopped server does. Before it is open, it may be that of a server that was killed.
-        Self::start_opened(config, shown, (lock.clone(), opened)).await.inspect_err(|_| mark_stopped(&state))
+        Box::pin(Self::start_opened(config, shown, (lock.clone(), opened))).await.inspect_err(|_| mark_stopped(&state))
     }
 
     /// Starts the service on its open state folder.

@@ -41,7 +41,7 @@ pub use http_client::{BoxError, in_process_http_client};
 use process_lock::ProcessLock;
 pub(crate) use space::{TableFault, TableSpace};
 
-/// What to check if SQLite cannot open a file.
+/// The remedy if SQLite cannot open a file.
 const OPEN_HINT: &str = ": check its permissions, and whether the process may open more files (`ulimit -n`)";
 
 /// Failure of the embedded DynamoDB.
@@ -55,7 +55,7 @@ pub enum EmbeddedError {
     Open {
         /// Path of the file.
         path: PathBuf,
-        /// What to check, with a colon before it.
+        /// Remedy, with a colon before it.
         hint: &'static str,
         /// Error of the engine.
         #[source]
