@@ -106,7 +106,7 @@ impl OriginServer for HttpOrigin {
 
 impl HttpOrigin {
     /// Returns the end of the pause that the server has demanded. `None` if it is over.
-    pub(super) fn busy_until(&self) -> Option<Millis> {
+    pub fn busy_until(&self) -> Option<Millis> {
         Some(Millis(self.0.busy_until.load(Ordering::Relaxed))).filter(|until| *until > SystemClock.now())
     }
 }
