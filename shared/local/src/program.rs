@@ -20,7 +20,7 @@ use crate::commands::schedules::run_schedules;
 use crate::commands::token::run_token;
 use crate::commands::ui::run_ui;
 use crate::server::serve::serve;
-use crate::terminal::{error_chain, output_fault};
+use crate::terminal::error_chain;
 use chunk_worker::handler::JOB_FAILED_TARGET;
 use headrace_edge::telemetry::parse_log_filter;
 use tracing_subscriber::Layer as _;
@@ -108,7 +108,7 @@ async fn run() -> ExitCode {
         }
         Command::Man(args) => run_man(args).map_err(Into::into).map(|()| ExitCode::SUCCESS),
     };
-    let result = result.and_then(|code| match output_fault() {
+    let result = result.and_then(|code| match crate::terminal::output_fault() {
         Some(error) => Err(format!("standard output cannot be written: {error}").into()),
         None => Ok(code),
     });

@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::error::Error;
 use std::io::{self, Write as _};
-use std::sync::OnceLock;
 
 use serde::Serialize;
 
@@ -45,7 +44,7 @@ pub(crate) fn json_text(value: &impl Serialize) -> Result<String, serde_json::Er
 }
 
 /// The first error of standard output. Commands print in many places, and the program chooses its exit status in one.
-static OUTPUT_FAULT: OnceLock<io::Error> = OnceLock::new();
+static OUTPUT_FAULT: std::sync::OnceLock<io::Error> = std::sync::OnceLock::new();
 
 /// Returns the first error of standard output. The result of the command is lost then.
 pub(crate) fn output_fault() -> Option<&'static io::Error> {
