@@ -86,7 +86,7 @@ fn bundles_are_added_checked_and_exported_with_every_reference_to_a_resource() -
     fs::create_dir(folder.path("bundles"))?;
     let expected = synthea_bundles::write(&folder.path("bundles"), 20)?;
     let resources: BTreeMap<String, u64> = expected.resources.iter().map(|(kind, count)| ((*kind).to_owned(), *count)).collect();
-    let add = ["lake", "add", "bundles", "lake", "--complete-up-to", "2026-11-29T10:00:00Z"];
+    let add = ["lake", "add", "bundles", "lake", "--complete-up-to", "2025-01-01T00:00:00Z"];
     let (status, added) = folder.report(&add)?;
     assert_eq!((status, &added["resources"]), (Some(0), &json!(resources)));
     assert_eq!(added["references"]["resolved"], expected.references);
@@ -100,7 +100,7 @@ fn bundles_are_added_checked_and_exported_with_every_reference_to_a_resource() -
     let found: BTreeMap<&String, &Value> =
         checked["types"].as_object().ok_or("no types")?.iter().map(|(kind, counts)| (kind, &counts["ids"])).collect();
     assert_eq!(json!(found), json!(resources));
-    assert_eq!(checked["watermark"]["completeUpTo"], "2026-11-29T10:00:00.000Z");
+    assert_eq!(checked["watermark"]["completeUpTo"], "2025-01-01T00:00:00.000Z");
     let lines = folder.export(&[])?;
     let (counts, ids) = summarize(&lines)?;
     assert_eq!(counts, resources);
@@ -148,6 +148,45 @@ fn an_export_has_the_correction_although_later_inputs_contain_the_old_file() -> 
     let lines = folder.export(&[])?;
     let patient = lines.iter().find(|line| line.contains("\"Patient\"")).ok_or("no patient")?;
     assert!(lines.len() == 2 && patient.contains("New") && patient.contains("\"Practitioner/x\""), "{lines:?}");
+    Ok(())
+}
+
+#[test]
+fn the_report_says_whether_the_watermark_moves_and_why_not() -> Result<()> {
+    let folder = Folder::new()?;
+    fs::create_dir(folder.path("day"))?;
+    fs::write(folder.path("day/Patient.ndjson"), "{\"resourceType\":\"Patient\",\"id\":\"p\"}\n")?;
+    let manifest = |query: &str| {
+        let output = json!([{ "type": "Patient", "url": "https://h/Patient.ndjson", "count": 1 }]);
+        json!({ "transactionTime": "2025-01-02T00:00:00Z", "request": format!("https://h/$export{query}"), "output": output }).to_string()
+    };
+    let remedy = "; if you know up to when the lake is complete, run the command again with --complete-up-to";
+    let repeat = "the same input was added before";
+    fs::write(folder.path("day/manifest.json"), manifest("?_since=2025-01-01T00:00:00Z"))?;
+    let output = folder.run(&["lake", "add", "day", "lake"])?;
+    let gap = format!(
+        "attention: watermark: none was written, because the changes of the input begin at 2025-01-01T00:00:00.000Z, and nothing says that the \
+         lake is complete up to then{remedy}\n"
+    );
+    let shown = String::from_utf8(output.stdout)?;
+    assert!(output.status.code() == Some(3) && shown.ends_with(&gap), "{shown}");
+    fs::write(folder.path("day/manifest.json"), manifest("?_type=Patient"))?;
+    let output = folder.run(&["lake", "add", "day", "lake"])?;
+    let expected = format!(
+        "nothing to do: {repeat}\nattention: no watermark was written: the export has only what its parameter _type selects{remedy}\n"
+    );
+    assert_eq!((output.status.code(), String::from_utf8(output.stdout)?), (Some(3), expected));
+    let output = folder.run(&["lake", "add", "day", "lake", "--complete-up-to", "2025-01-01T00:00:00Z"])?;
+    let expected = format!("nothing was added: {repeat}\nwatermark: complete up to 2025-01-01T00:00:00.000Z\n");
+    assert_eq!((output.status.code(), String::from_utf8(output.stdout)?), (Some(0), expected));
+    fs::write(folder.path("day/manifest.json"), manifest("?_since=2025-01-01T00:00:00Z"))?;
+    let (status, report) = folder.report(&["lake", "add", "day", "lake"])?;
+    let written = json!([{ "folder": "", "completeUpTo": "2025-01-02T00:00:00.000Z", "isWritten": true }]);
+    assert_eq!((status, &report["watermarks"]), (Some(0), &written));
+    fs::write(folder.path("day/manifest.json"), r#"{"transac"#)?;
+    let output = folder.run(&["lake", "add", "day", "lake"])?;
+    let complaint = String::from_utf8(output.stderr)?;
+    assert!(output.status.code() == Some(1) && complaint.contains("`manifest.json`"), "{complaint}");
     Ok(())
 }
 
@@ -236,6 +275,7 @@ fn a_failure_is_one_line_with_the_place_and_the_status_1() -> Result<()> {
         (&["lake", "check", "nowhere"], "`nowhere`"),
         (&["lake", "compact", "nowhere"], "`nowhere`"),
         (&["lake", "add", "input", "lake", "--complete-up-to", "2026-11-29T10:00:00"], "time zone"),
+        (&["lake", "add", "input", "lake", "--complete-up-to", "2999-01-01T00:00:00Z"], "no lake can be complete up to 2999-01-01"),
     ] {
         let output = folder.run(arguments)?;
         let complaint = String::from_utf8(output.stderr)?;

@@ -53,8 +53,9 @@ impl Addition<'_> {
         let FirstReading { hashes, full_urls, mut versions } = self.read_names(&files, objects.len(), names)?;
         let (receipt, mut report) = self.identify_run(&hashes, "bundles");
         report.files_without_data = (self.files.len() - files.len()) as u64;
+        let watermarks = self.operator_statement();
         if report.is_repeat {
-            return Ok(report);
+            return self.publish_repeat(lake, &receipt, &watermarks, report);
         }
         let is_new = self.new_files(&hashes);
         versions.extend(self.read_lake(&objects, names)?);
@@ -85,7 +86,6 @@ impl Addition<'_> {
         }
         report.files_added_before = is_new.iter().filter(|is_new| !**is_new).count() as u64;
         let objects = lines.finish(self.settings.rewrite.now)?;
-        let watermarks: Vec<_> = self.settings.complete_up_to.map(|time| (String::new(), time)).into_iter().collect();
         self.publish(staging, objects, &receipt, &watermarks, &mut report)?;
         Ok(report)
     }

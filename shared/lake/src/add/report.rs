@@ -52,6 +52,27 @@ pub enum WatermarkChange {
     KeptLater(Millis),
     /// The watermark of the lake is not valid, and was not changed.
     KeptInvalid,
+    /// The watermark object belongs to another pipeline, and was not changed.
+    KeptOfOthers,
+    /// The input begins later than the lake ends, and the watermark was not changed.
+    KeptBeforeGap {
+        /// The moment up to which the lake is complete, if it says so.
+        before: Option<Millis>,
+        /// The moment at which the changes of the input begin.
+        after: Millis,
+    },
+}
+
+impl WatermarkChange {
+    /// Returns the reason why the watermark stands still, for programs.
+    pub fn problem(self) -> Option<&'static str> {
+        match self {
+            Self::Written(_) | Self::KeptLater(_) => None,
+            Self::KeptInvalid => Some("invalid"),
+            Self::KeptOfOthers => Some("other-pipeline"),
+            Self::KeptBeforeGap { .. } => Some("gap"),
+        }
+    }
 }
 
 /// References that are not `Type/id`.
@@ -210,10 +231,15 @@ impl ReferenceCounts {
 }
 
 impl AddReport {
-    /// Returns true if nothing that belongs to a lake was left out, every reference was resolved, and no watermark is missing.
+    /// Returns true if nothing that belongs to a lake was left out, every reference was resolved, and no watermark stands still.
     pub fn is_complete(&self) -> bool {
-        let has_loss = self.left_out.iter().any(|(reason, left_out)| reason.is_loss() && left_out.count > 0);
-        !has_loss && self.references.unresolved() == 0 && self.watermark_problem.is_none()
+        let has_watermarks = self.watermark_problem.is_none() && self.watermarks.iter().all(|(_, change)| change.problem().is_none());
+        has_watermarks && self.lost() == 0 && self.references.unresolved() == 0
+    }
+
+    /// Returns the number of resources and entries that were left out although they belong to a lake.
+    pub(super) fn lost(&self) -> u64 {
+        self.left_out.iter().filter(|(reason, _)| reason.is_loss()).map(|(_, left_out)| left_out.count).sum()
     }
 
     /// Returns the number of resources that were added.

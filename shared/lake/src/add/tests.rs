@@ -4,6 +4,7 @@ mod hostile;
 mod interrupted;
 mod later;
 mod tables;
+mod watermark;
 
 use std::fs;
 use std::io::{Read as _, Write as _};

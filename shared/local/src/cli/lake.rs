@@ -142,8 +142,8 @@ pub struct AddToLakeArgs {
     /// The format of the input [default: found out]
     #[arg(long, value_name = "FORMAT")]
     pub format: Option<AddedFormat>,
-    /// The moment up to which the lake is complete with this input; writes the watermark. Exports of servers and tables say it
-    /// themselves
+    /// The moment up to which the lake is complete with this input; writes the watermark, also for an input that was added before. Exports
+    /// of servers and tables say it themselves
     #[arg(long, value_name = "INSTANT")]
     pub complete_up_to: Option<CompleteUpTo>,
     /// The versions of a table that are added

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::plural::counted;
 use headrace_lake::add::{AddReport, AddSettings, InputFormat, LeftOutExample, LeftOutReason, TableVersions, WatermarkChange, add};
 use headrace_lake::add::{InputPosition, LeftOut};
@@ -17,6 +18,9 @@ use crate::terminal::{print_result, printable, printable_json};
 
 /// The number of examples of a reason that are printed. The JSON has more.
 const MAX_SHOWN: usize = 5;
+
+/// The remedy if the input does not move the watermark.
+const OPERATOR_REMEDY: &str = "; if you know up to when the lake is complete, run the command again with --complete-up-to";
 
 /// Runs `headrace lake add`.
 pub(super) async fn run_add(args: &AddToLakeArgs) -> Result<LakeStatus, LakeCommandError> {
@@ -57,7 +61,7 @@ fn settings(args: &AddToLakeArgs) -> Result<AddSettings, LakeCommandError> {
 /// Formats the report for people.
 fn format_report(report: &AddReport) -> String {
     if report.is_repeat {
-        return "nothing to do: the same input was added before\n".to_owned();
+        return format_repeat(report);
     }
     let mut text = String::new();
     if !report.resources.is_empty() {
@@ -116,11 +120,24 @@ fn format_report(report: &AddReport) -> String {
             text += &format!("attention: {}\n", counted(count, one, many));
         }
     }
-    if let Some(problem) = &report.watermark_problem {
-        text += &format!("attention: no watermark was written: {}\n", printable(problem));
-    }
+    text += &format_watermark_problem(report);
     text.extend(report.left_out.iter().map(|(reason, left_out)| format_left_out(*reason, left_out)));
     text
+}
+
+/// Formats the report about an input that was added before.
+fn format_repeat(report: &AddReport) -> String {
+    let is_written = |(_, change): &(String, WatermarkChange)| matches!(change, WatermarkChange::Written(_));
+    let start = if report.watermarks.iter().any(is_written) { "nothing was added" } else { "nothing to do" };
+    let mut text = format!("{start}: the same input was added before\n");
+    text.extend(report.watermarks.iter().map(|(folder, change)| format_watermark(folder, *change)));
+    text + &format_watermark_problem(report)
+}
+
+/// Formats the reason why the input does not move the watermark.
+fn format_watermark_problem(report: &AddReport) -> String {
+    let Some(problem) = &report.watermark_problem else { return String::new() };
+    format!("attention: no watermark was written: {}{OPERATOR_REMEDY}\n", printable(problem))
 }
 
 /// Formats what became of a watermark.
@@ -130,6 +147,19 @@ fn format_watermark(folder: &str, change: WatermarkChange) -> String {
         WatermarkChange::Written(time) => format!("watermark{place}: complete up to {}\n", time.instant()),
         WatermarkChange::KeptLater(time) => format!("watermark{place}: it stays at {}, which is not earlier\n", time.instant()),
         WatermarkChange::KeptInvalid => format!("attention: watermark{place}: the object is not valid, and was not changed\n"),
+        WatermarkChange::KeptOfOthers => {
+            format!("attention: watermark{place}: the object is that of another pipeline, and was not changed{OPERATOR_REMEDY}\n")
+        }
+        WatermarkChange::KeptBeforeGap { before: Some(before), after } => format!(
+            "attention: watermark{place}: it stays at {}, because the changes of the input begin later, at {}{OPERATOR_REMEDY}\n",
+            before.instant(),
+            after.instant()
+        ),
+        WatermarkChange::KeptBeforeGap { before: None, after } => format!(
+            "attention: watermark{place}: none was written, because the changes of the input begin at {}, and nothing says that the lake is \
+             complete up to then{OPERATOR_REMEDY}\n",
+            after.instant()
+        ),
     }
 }
 
@@ -170,7 +200,12 @@ fn report_json(report: &AddReport) -> Value {
     let watermarks = report.watermarks.iter().map(|(folder, change)| match change {
         WatermarkChange::Written(time) => json!({ "folder": folder, "completeUpTo": time.instant(), "isWritten": true }),
         WatermarkChange::KeptLater(time) => json!({ "folder": folder, "completeUpTo": time.instant(), "isWritten": false }),
-        WatermarkChange::KeptInvalid => json!({ "folder": folder, "completeUpTo": null, "isWritten": false }),
+        WatermarkChange::KeptInvalid | WatermarkChange::KeptOfOthers => {
+            json!({ "folder": folder, "completeUpTo": null, "isWritten": false, "problem": change.problem() })
+        }
+        WatermarkChange::KeptBeforeGap { before, .. } => {
+            json!({ "folder": folder, "completeUpTo": before.map(Millis::instant), "isWritten": false, "problem": change.problem() })
+        }
     });
     json!({
         "format": report.format.map(InputFormat::as_str),
