@@ -17,7 +17,7 @@ use super::entry::{EntryContent, EntryResource, is_usable_id};
 use super::format::is_manifest;
 use super::index::{IndexReader, Lookup, NamedTarget};
 use super::input::{ContentHash, FileContent, InputFile, InputReader, LargeResourcePermit, list_objects, read_chunks};
-use super::known_versions::{KnownVersion, VersionDecider, VersionPosition};
+use super::known_versions::{KnownVersion, RepeatedEntry, VersionDecider, VersionPosition};
 use super::lake_objects::{LakeReader, read_object};
 use super::names::{BundleNumber, ConditionalReference, NameHasher, is_urn, urn_uuid};
 use super::report::{Counts, InputPosition, LeftOutReason, ReferenceCounts};
@@ -84,6 +84,7 @@ impl Addition<'_> {
             writer.sink.flush()?;
             report.merge(writer.counts);
         }
+        report.replaced = decisions.replaced;
         report.files_added_before = is_new.iter().filter(|is_new| !**is_new).count() as u64;
         let objects = lines.finish(self.settings.rewrite.now)?;
         self.publish(staging, objects, &receipt, &watermarks, &mut report)?;
@@ -248,7 +249,7 @@ impl<'i, 'l> BundleWriter<'i, 'l> {
     fn add_file(
         &mut self,
         (number, file): (usize, &InputFile),
-        mut repeated: impl Iterator<Item = io::Result<VersionPosition>>,
+        mut repeated: impl Iterator<Item = io::Result<RepeatedEntry>>,
         progress: &Arc<Progress>,
         large_resources: &Mutex<()>,
         temporary: &impl Fn(io::Error) -> AddError,
@@ -258,9 +259,11 @@ impl<'i, 'l> BundleWriter<'i, 'l> {
         let reader = read_bundles(file, progress, large_resources, |bundle, part| {
             self.resolver.bundle = Some((number, bundle));
             match part {
-                ReadPart::Entry(offset, _) if next.is_some_and(|position| position.offset == offset) => {
+                ReadPart::Entry(offset, _) if next.is_some_and(|entry| entry.position.offset == offset) => {
+                    let is_conflict = next.is_some_and(|entry| entry.has_other_content);
+                    let reason = if is_conflict { LeftOutReason::Conflicting } else { LeftOutReason::Repeated };
                     next = repeated.next().transpose().map_err(temporary)?;
-                    self.counts.leave_out(LeftOutReason::Repeated, &file.name, InputPosition::Byte(offset), String::new());
+                    self.counts.leave_out(reason, &file.name, InputPosition::Byte(offset), String::new());
                     Ok(())
                 }
                 ReadPart::Entry(offset, entry) => self.add_entry(file, offset, &entry, temporary),
@@ -392,6 +395,7 @@ impl<'i, 'l> BundleWriter<'i, 'l> {
     /// Writes a deletion in the form that exports read.
     fn write_deletion(&mut self, kind: ResourceType, id: &str, time: Option<Instant>) -> Result<(), AddError> {
         self.counts.deletions += 1;
+        self.counts.deletions_without_time += u64::from(time.is_none());
         Ok(self.sink.add("", ResourceType::BUNDLE, deletion_bundle(kind, id, time).as_bytes())?)
     }
 }

@@ -199,6 +199,7 @@ impl LineWriter<'_> {
             }
             LakeLine::Deletions(deletions) => {
                 self.counts.deletions += deletions.len() as u64;
+                self.counts.deletions_without_time += deletions.iter().filter(|deletion| deletion.deleted_at.is_none()).count() as u64;
                 return Ok(self.sink.add("", ResourceType::BUNDLE, line)?);
             }
             LakeLine::Outcome => (LeftOutReason::SearchOutcome, String::new()),

@@ -53,6 +53,8 @@ pub(super) struct KnownVersion {
     is_deletion: bool,
     /// True for a line of the lake with references that a later addition may resolve.
     pub(super) has_open_references: bool,
+    /// The hash of the content without references.
+    content: u128,
     /// `Type/id`.
     target: String,
     /// The hashes of the names by which references find the resource, beside its full URL.
@@ -86,6 +88,7 @@ impl KnownVersion {
             position,
             is_deletion: false,
             has_open_references: false,
+            content: names.content(text),
             target: format!("{kind}/{id}"),
             names: found,
         })
@@ -100,6 +103,7 @@ impl KnownVersion {
             position,
             is_deletion: true,
             has_open_references: false,
+            content: 0,
             target: String::new(),
             names: Vec::new(),
         }
@@ -113,6 +117,7 @@ impl SortRecord for KnownVersion {
         to.extend_from_slice(&self.rank.to_be_bytes());
         self.position.write(to);
         to.extend_from_slice(&[u8::from(self.is_deletion), u8::from(self.has_open_references)]);
+        to.extend_from_slice(&self.content.to_be_bytes());
         to.extend_from_slice(&(self.target.len() as u64).to_be_bytes());
         to.extend_from_slice(self.target.as_bytes());
         to.extend_from_slice(&(self.names.len() as u64).to_be_bytes());
@@ -125,6 +130,7 @@ impl SortRecord for KnownVersion {
         let rank = read_array(from)?.map(u64::from_be_bytes).ok_or(io::ErrorKind::UnexpectedEof)?;
         let position = VersionPosition::read(from)?.ok_or(io::ErrorKind::UnexpectedEof)?;
         let [is_deletion, has_open_references] = read_array(from)?.ok_or(io::ErrorKind::UnexpectedEof)?;
+        let content = read_array(from)?.map(u128::from_be_bytes).ok_or(io::ErrorKind::UnexpectedEof)?;
         let mut target = vec![0; read_length(from)?];
         from.read_exact(&mut target)?;
         let target = String::from_utf8(target).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
@@ -134,7 +140,7 @@ impl SortRecord for KnownVersion {
         });
         let names = names.collect::<io::Result<_>>()?;
         let (is_deletion, has_open_references) = (is_deletion == 1, has_open_references == 1);
-        Ok(Some(Self { key, changed, rank, position, is_deletion, has_open_references, target, names }))
+        Ok(Some(Self { key, changed, rank, position, is_deletion, has_open_references, content, target, names }))
     }
 
     fn heap_bytes(&self) -> usize {
@@ -148,13 +154,44 @@ fn read_length(from: &mut impl Read) -> io::Result<usize> {
     usize::try_from(length).map_err(|_| io::ErrorKind::InvalidData.into())
 }
 
+/// An entry of the input that a later one repeats, with the same time and version id: nothing but the order of the input tells which of
+/// them is newer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct RepeatedEntry {
+    pub(super) position: VersionPosition,
+    /// True if the later one has other content. Both may be about different persons.
+    pub(super) has_other_content: bool,
+}
+
+impl SortRecord for RepeatedEntry {
+    fn write(&self, to: &mut Vec<u8>) {
+        self.position.write(to);
+        to.push(u8::from(self.has_other_content));
+    }
+
+    fn read(from: &mut impl Read) -> io::Result<Option<Self>> {
+        let Some(position) = VersionPosition::read(from)? else { return Ok(None) };
+        let [has_other_content] = read_array(from)?.ok_or(io::ErrorKind::UnexpectedEof)?;
+        Ok(Some(Self { position, has_other_content: has_other_content == 1 }))
+    }
+}
+
+impl GroupedRecord for RepeatedEntry {
+    const BYTES: usize = VersionPosition::BYTES + 1;
+
+    fn group(&self) -> usize {
+        self.position.group()
+    }
+}
+
 /// The result of comparing all versions.
 pub(super) struct VersionDecisions {
     /// The names of resources: their full URLs in the input, and the identifiers of the newest versions.
     pub(super) index: NameIndex,
-    /// The entries of the input that a later one repeats, with the same time and version id: nothing but the order of the input tells
-    /// which of them is newer.
-    pub(super) repeated: GroupedRecords<VersionPosition>,
+    /// The entries of the input that are left out, because later ones repeat them.
+    pub(super) repeated: GroupedRecords<RepeatedEntry>,
+    /// The number of resources of the lake that the input replaces by other content with the same time and version id.
+    pub(super) replaced: u64,
     /// The lines of the lake with open references. Each is the newest version of its resource, also after this addition.
     pub(super) open: GroupedRecords<VersionPosition>,
 }
@@ -167,7 +204,8 @@ pub(super) struct VersionDecider<'s> {
     is_new: &'s [bool],
     folder: &'s Path,
     names: RecordSorter<NamedTarget>,
-    repeated: RecordSorter<VersionPosition>,
+    repeated: RecordSorter<RepeatedEntry>,
+    replaced: u64,
     open: RecordSorter<VersionPosition>,
     /// The newest version so far of the current resource.
     newest: Option<KnownVersion>,
@@ -187,6 +225,7 @@ impl<'s> VersionDecider<'s> {
             folder,
             names: RecordSorter::new(folder, sort_bytes / 2),
             repeated: RecordSorter::new(folder, sort_bytes / 4),
+            replaced: 0,
             open: RecordSorter::new(folder, sort_bytes / 4),
             newest: None,
             deleted: None,
@@ -214,6 +253,7 @@ impl<'s> VersionDecider<'s> {
         Ok(VersionDecisions {
             index: NameIndex::build(RecordSorter::finish(full_urls)?, self.folder)?,
             repeated: GroupedRecords::write(RecordSorter::finish(vec![self.repeated])?, groups, self.folder)?,
+            replaced: self.replaced,
             open: GroupedRecords::write(RecordSorter::finish(vec![self.open])?, groups, self.folder)?,
         })
     }
@@ -235,8 +275,13 @@ impl<'s> VersionDecider<'s> {
             return Ok(());
         }
         let before = self.newest.as_ref().filter(|before| (before.changed, before.rank) == (version.changed, version.rank));
-        if let Some(position) = before.map(|before| before.position).filter(|position| self.input_file(*position).is_some()) {
-            self.repeated.push(position)?;
+        if let Some((position, content)) = before.map(|before| (before.position, before.content)) {
+            let has_other_content = content != version.content;
+            if self.input_file(position).is_some() {
+                self.repeated.push(RepeatedEntry { position, has_other_content })?;
+            } else if self.input_file(version.position).is_some() {
+                self.replaced += u64::from(has_other_content);
+            }
         }
         self.newest = Some(version);
         Ok(())
@@ -302,7 +347,7 @@ mod tests {
             }
             let decider = VersionDecider::new(3, &is_new, folder.path(), 4_000);
             let decisions = decider.decide(RecordSorter::finish(vec![sorter]).unwrap(), Vec::new()).unwrap();
-            let repeated: Vec<VersionPosition> = (0..6).flat_map(|group| decisions.repeated.of_group(group)).map(Result::unwrap).collect();
+            let repeated: Vec<VersionPosition> = (0..6).flat_map(|group| decisions.repeated.of_group(group)).map(|entry| entry.unwrap().position).collect();
             let open: Vec<VersionPosition> = (0..6).flat_map(|group| decisions.open.of_group(group)).map(Result::unwrap).collect();
             let mut index = IndexReader::new(&decisions.index);
             for version in &all {

@@ -4,6 +4,7 @@ use std::hash::Hasher as _;
 
 use headrace_fhir::definitions::ResourceType;
 use headrace_fhir::json::JsonValue;
+use headrace_fhir::semantics::reference::rewrite_references;
 use percent_encoding::percent_decode_str;
 use siphasher::sip128::{Hasher128 as _, SipHasher13};
 
@@ -43,6 +44,14 @@ impl NameHasher {
     /// Returns the hash of a resource of a tenant.
     pub(super) fn resource(&self, tenant: &str, kind: ResourceType, id: &str) -> u128 {
         self.hash(&["resource", tenant, kind.as_str(), id])
+    }
+
+    /// Returns the hash of a resource without its references: those of one resource differ from Bundle to Bundle, and in the lake they are
+    /// resolved.
+    pub(super) fn content(&self, text: &str) -> u128 {
+        let mut without_references = Vec::with_capacity(text.len());
+        rewrite_references(text, &mut without_references, &mut |_| Some(String::new()));
+        self.hash(&["content", &String::from_utf8_lossy(&without_references)])
     }
 
     /// Returns the hash of the name of a file.

@@ -31,12 +31,16 @@ pub struct AddReport {
     pub resources: BTreeMap<(String, ResourceType), u64>,
     /// The number of deletions that came in.
     pub deletions: u64,
+    /// The number of deletions among them that have no time. Each hides its resource for ever.
+    pub deletions_without_time: u64,
     /// Resources and entries that were left out, by reason.
     pub left_out: BTreeMap<LeftOutReason, LeftOut>,
     /// The references of the resources that came in.
     pub references: ReferenceCounts,
     /// The number of resources of the lake that were written again, because references in them are resolved now.
     pub rewritten: u64,
+    /// The number of resources of the lake that the input replaces by other content with the same time and version id, or without both.
+    pub replaced: u64,
     /// The watermark of each folder of the lake.
     pub watermarks: Vec<(String, WatermarkChange)>,
     /// The reason why the input's own watermark was not taken.
@@ -140,6 +144,8 @@ pub enum LeftOutReason {
     BinaryNotFound,
     /// The data of a Binary is too long for a line.
     BinaryTooLarge,
+    /// The input has the resource again later with other content, and with the same time and version id.
+    Conflicting,
     /// The entry describes a search.
     SearchOutcome,
     /// The entry has no resource.
@@ -167,6 +173,7 @@ impl LeftOutReason {
             Self::RemovedItem => "removed-item",
             Self::BinaryNotFound => "binary-not-found",
             Self::BinaryTooLarge => "binary-too-large",
+            Self::Conflicting => "conflicting",
             Self::SearchOutcome => "search-outcome",
             Self::NoResource => "no-resource",
             Self::Repeated => "repeated",
@@ -188,6 +195,9 @@ impl LeftOutReason {
             Self::RemovedItem => "removed from the table without a deletion",
             Self::BinaryNotFound => "a Binary whose data is not in the folder of --binaries",
             Self::BinaryTooLarge => "a Binary with more data than fits into a line",
+            Self::Conflicting => {
+                "an id that comes again later in the input with other content, and with the same lastUpdated and versionId or without both"
+            }
             Self::SearchOutcome => "an outcome of a search",
             Self::NoResource => "an entry without a resource",
             Self::Repeated => "again later in the input, with the same lastUpdated and versionId or without both",
@@ -208,7 +218,8 @@ impl LeftOutReason {
             | Self::InvalidItem
             | Self::RemovedItem
             | Self::BinaryNotFound
-            | Self::BinaryTooLarge => true,
+            | Self::BinaryTooLarge
+            | Self::Conflicting => true,
             Self::SearchOutcome | Self::NoResource | Self::Repeated | Self::OldVersion | Self::PendingVersion | Self::OtherTenant => false,
         }
     }
@@ -253,6 +264,7 @@ impl AddReport {
             *self.resources.entry(key).or_default() += count;
         }
         self.deletions += counts.deletions;
+        self.deletions_without_time += counts.deletions_without_time;
         self.references.merge(&counts.references);
         self.rewritten += counts.rewritten;
         for (reason, (count, examples)) in counts.left_out {
@@ -270,6 +282,7 @@ impl AddReport {
 pub(super) struct Counts {
     pub(super) resources: BTreeMap<(String, ResourceType), u64>,
     pub(super) deletions: u64,
+    pub(super) deletions_without_time: u64,
     pub(super) references: ReferenceCounts,
     /// The number of resources of the lake that were written again.
     pub(super) rewritten: u64,

@@ -69,6 +69,18 @@ impl Sample {
     }
 }
 
+/// Returns the number of resources that another one with the same id and other content follows. References do not count.
+fn conflicts(samples: &[Sample], places: &[(u8, u8)]) -> u64 {
+    let mut sorted: Vec<usize> = (0..samples.len()).collect();
+    sorted.sort_by_key(|number| (samples[*number].kind, samples[*number].lake_id(*number), places[*number], *number));
+    let is_conflict = |pair: &&[usize]| {
+        let [before, after] = [pair[0], pair[1]].map(|number| (&samples[number], samples[number].lake_id(number)));
+        let content = |sample: &Sample| (sample.identifier, sample.references.len());
+        (before.0.kind, &before.1) == (after.0.kind, &after.1) && content(before.0) != content(after.0)
+    };
+    sorted.windows(2).filter(is_conflict).count() as u64
+}
+
 /// Returns what the lake must have, by a simple reading of the input as a whole: sorted resources, and the numbers of references that are
 /// resolved and of those that are not. Of several resources with one id the last counts, in the order of files, Bundles and entries.
 fn expected(samples: &[Sample], places: &[(u8, u8)]) -> (Vec<String>, u64, u64) {
@@ -158,10 +170,12 @@ proptest! {
         let (resources, resolved, unresolved) = expected(&samples, &places);
         prop_assert_eq!(report.resource_count(), resources.len() as u64);
         let repeated = report.left_out.get(&LeftOutReason::Repeated).map_or(0, |left_out| left_out.count);
-        prop_assert_eq!(report.resource_count() + repeated, samples.len() as u64);
+        let conflicting = report.left_out.get(&LeftOutReason::Conflicting).map_or(0, |left_out| left_out.count);
+        prop_assert_eq!(conflicting, conflicts(&samples, &places));
+        prop_assert_eq!(report.resource_count() + repeated + conflicting, samples.len() as u64);
         prop_assert_eq!(folder.resources(), resources);
         prop_assert_eq!((report.references.resolved, report.references.unresolved()), (resolved, unresolved));
-        prop_assert_eq!(report.is_complete(), unresolved == 0);
+        prop_assert_eq!(report.is_complete(), unresolved == 0 && conflicting == 0);
         let lines = folder.lines();
         prop_assert!(folder.add().unwrap().is_repeat, "the same input is added once");
         prop_assert_eq!(folder.lines(), lines);

@@ -116,6 +116,42 @@ fn a_damaged_object_of_the_lake_is_named() {
     assert_eq!(folder.objects(), ["x.ndjson.zst"]);
 }
 
+#[test]
+fn two_persons_with_one_id_need_attention_in_one_input_and_are_counted_in_several() {
+    let folder = Folder::new();
+    let entry = |family: &str| {
+        let resource = json!({ "resourceType": "Patient", "name": [{ "family": family }] });
+        json!({ "fullUrl": "urn:uuid:00000000-0000-4000-8000-000000000001", "resource": resource })
+    };
+    let of_entries = |families: &[&str]| {
+        let entries: Vec<Value> = families.iter().map(|family| entry(family)).collect();
+        json!({ "resourceType": "Bundle", "type": "collection", "entry": entries }).to_string()
+    };
+    folder.write("one/b.json", of_entries(&["Anna", "Anna", "Bert"]).as_bytes());
+    let report = folder.add_part("one", NOW);
+    let count = |reason| report.left_out.get(&reason).map_or(0, |left_out| left_out.count);
+    assert_eq!((count(LeftOutReason::Repeated), count(LeftOutReason::Conflicting), report.is_complete()), (1, 1, false));
+    assert_eq!((report.resource_count(), report.replaced), (1, 0));
+    folder.write("two/b.json", of_entries(&["Carl"]).as_bytes());
+    let report = folder.add_part("two", NOW + 100_000);
+    assert_eq!((report.replaced, report.is_complete()), (1, true), "what was added last is newest");
+    folder.write("three/b.json", format!(" {}", of_entries(&["Carl"])).as_bytes());
+    assert_eq!(folder.add_part("three", NOW + 200_000).replaced, 0, "the same content");
+}
+
+#[test]
+fn deletions_without_a_time_are_counted() {
+    let folder = Folder::new();
+    let deletion = json!({ "request": { "method": "DELETE", "url": "Patient/p" } });
+    let bundle = json!({ "resourceType": "Bundle", "type": "transaction", "entry": [deletion] });
+    folder.write("bundles/b.json", bundle.to_string().as_bytes());
+    folder.write("lines/deleted/b.ndjson", format!("{bundle}\n").as_bytes());
+    for part in ["bundles", "lines"] {
+        let report = folder.add_part(part, NOW);
+        assert_eq!((report.deletions, report.deletions_without_time), (1, 1), "{part}");
+    }
+}
+
 /// A version of one of several resources, with references to some of them.
 #[derive(Clone, Debug)]
 struct Version {

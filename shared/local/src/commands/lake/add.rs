@@ -88,6 +88,16 @@ fn format_report(report: &AddReport) -> String {
             "resource of the lake was written again: references in it are resolved now",
             "resources of the lake were written again: references in them are resolved now",
         ),
+        (
+            report.replaced,
+            "resource replaces other content in the lake, with the same lastUpdated and versionId or without both",
+            "resources replace other content in the lake, with the same lastUpdated and versionId or without both",
+        ),
+        (
+            report.deletions_without_time,
+            "deletion has no time: it hides its resource for ever, also one that is created again",
+            "deletions have no time: they hide their resources for ever, also those that are created again",
+        ),
     ] {
         if count > 0 {
             text += &format!("{}\n", counted(count, one, many));
@@ -217,7 +227,9 @@ fn report_json(report: &AddReport) -> Value {
         "objects": report.objects,
         "resources": resources.collect::<serde_json::Map<_, _>>(),
         "deletions": report.deletions,
+        "deletionsWithoutTime": report.deletions_without_time,
         "rewrittenResources": report.rewritten,
+        "replacedResources": report.replaced,
         "references": {
             "resolved": report.references.resolved,
             "unknownUrls": report.references.unknown_urls,
