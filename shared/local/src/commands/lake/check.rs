@@ -94,6 +94,7 @@ fn format_report(report: &LakeReport, unfinished: u64, waiting: WaitingObjects) 
     );
     text += &format_watermark(report);
     text += &format_without_time(report);
+    text += &format_deletions_without_time(report);
     text += &format_waiting(waiting);
     if unfinished > 0 {
         text += &format!(
@@ -176,6 +177,20 @@ fn format_without_time(report: &LakeReport) -> String {
     )
 }
 
+/// Formats the note about deletions without a time.
+fn format_deletions_without_time(report: &LakeReport) -> String {
+    let count: u64 = report.types.values().map(|counts| counts.deletions_without_time).sum();
+    if count == 0 {
+        return String::new();
+    }
+    let (deletions, consequence) = if count == 1 {
+        ("1 deletion has".to_owned(), "it hides its resource for ever, also one that is created again")
+    } else {
+        (format!("{} deletions have", HumanCount(count)), "they hide their resources for ever, also those that are created again")
+    };
+    format!("note: {deletions} no time: {consequence}\n")
+}
+
 /// Formats a finding with its first examples.
 fn format_finding(finding: &Finding, report: &LakeReport) -> String {
     let (one, many) = finding.kind.subject();
@@ -186,7 +201,7 @@ fn format_finding(finding: &Finding, report: &LakeReport) -> String {
     let shown = finding.examples.iter().filter(|example| !example.object.is_empty()).take(MAX_SHOWN);
     text.extend(shown.map(format_example));
     let more = finding.count.saturating_sub(MAX_SHOWN as u64);
-    if more > 0 {
+    if more > 0 && !finding.examples.is_empty() {
         text += &format!("  and {more} more\n");
     }
     text
@@ -215,6 +230,8 @@ fn report_json(report: &LakeReport, unfinished: u64, (waiting, replaced_at): Wai
                 "olderVersions": counts.older_versions,
                 "deletions": counts.deletions,
                 "deleted": counts.deleted,
+                "deletionsWithoutTime": counts.deletions_without_time,
+                "conflicting": counts.conflicting,
                 "oldest": instant(counts.oldest),
                 "newest": instant(counts.newest),
                 "withoutTime": counts.without_time,
